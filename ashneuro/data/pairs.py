@@ -1,0 +1,54 @@
+"""The two types that leave this room: one image with its captions, and a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One image and what is said about it.
+
+    Args:
+        key: unique name within its data set, e.g. ``"noto/1f436"`` or a file name.
+        captions: one or more texts; the first is the one that is shown.
+        concept: pairs with the same concept are never each other's negatives, and any of them counts as a hit in
+            retrieval. Data sets without the notion use the key.
+        load: reads the image: (H, W, 3) uint8, RGB. Raises `DataError` when it cannot be read.
+        labels: task labels by task name.
+        style: drawing style or source, shown in reports; empty when there is none.
+    """
+
+    key: str
+    captions: tuple[str, ...]
+    concept: str
+    load: Callable[[], NDArray[np.uint8]]
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    style: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a training step reads.
+
+    Args:
+        images: (B, 3, H, W) float32, scaled to mean 0 and standard deviation about 1.
+        views: a second augmented view of each image, same shape, or ``None`` when no objective asks for it.
+        tokens: (B, M) int64 word indices, 0 = padding.
+        concepts: (B,) int64; equal numbers mark pairs that are not negatives of each other.
+        keys: the pairs' keys.
+    """
+
+    images: torch.Tensor
+    views: torch.Tensor | None
+    tokens: torch.Tensor
+    concepts: torch.Tensor
+    keys: tuple[str, ...]

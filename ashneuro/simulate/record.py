@@ -1,0 +1,88 @@
+"""What a simulation counts, in a form that adds up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Where = Literal["torch", "loihi", "lava"]
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Events of one population, summed over samples and steps.
+
+    Args:
+        counts: per neuron (shape of the population): spikes; for an input port: non-zero values sent; int64.
+        active_updates: neuron-steps in which the neuron had a state or an input other than zero; ``None`` when the
+            simulator cannot see it (Lava).
+        raster: (T, B, *shape), uint8 spikes or float values, when it was asked for.
+        binary: every value that the population sent was 0 or 1.
+    """
+
+    counts: NDArray[np.int64]
+    active_updates: int | None = None
+    raster: NDArray[np.generic] | None = None
+    binary: bool = True
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons (or input lines)."""
+        return math.prod(self.counts.shape)
+
+    @property
+    def events(self) -> int:
+        """Spikes (or non-zero inputs), summed over the population."""
+        return int(self.counts.sum())
+
+    def __add__(self, other: Activity) -> Activity:
+        both = self.active_updates is not None and other.active_updates is not None
+        rasters = self.raster is not None and other.raster is not None
+        return Activity(
+            counts=self.counts + other.counts,
+            active_updates=self.active_updates + other.active_updates if both else None,  # type: ignore[operator]
+            raster=np.concatenate([self.raster, other.raster], axis=1) if rasters else None,  # type: ignore[list-item]
+            binary=self.binary and other.binary,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeRecord:
+    """Spikes of a whole program over ``samples`` samples of ``timesteps`` steps. Shards of one run merge with ``+``.
+
+    Args:
+        source: which simulator produced it.
+        precision: ``"float"`` or ``"integer"``.
+        layers: activity of every population, by layer name, in program order.
+        inputs: activity of every input port, by name.
+    """
+
+    source: Where
+    precision: Literal["float", "integer"]
+    timesteps: int
+    samples: int
+    layers: Mapping[str, Activity]
+    inputs: Mapping[str, Activity] = field(default_factory=dict)
+
+    def firing_rate(self, layer: str) -> float:
+        """Return spikes per neuron and step."""
+        activity = self.layers[layer]
+        return activity.events / (activity.neurons * self.timesteps * self.samples)
+
+    def __add__(self, other: SpikeRecord) -> SpikeRecord:
+        same = (self.source, self.precision, self.timesteps) == (other.source, other.precision, other.timesteps)
+        if not same or self.layers.keys() != other.layers.keys():
+            raise ValueError("spike records of different programs, simulators or lengths do not add up")
+        return SpikeRecord(
+            self.source,
+            self.precision,
+            self.timesteps,
+            self.samples + other.samples,
+            {name: activity + other.layers[name] for name, activity in self.layers.items()},
+            {name: activity + other.inputs[name] for name, activity in self.inputs.items()},
+        )
