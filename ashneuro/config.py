@@ -1,0 +1,159 @@
+"""What a run is made of: frozen settings, read from TOML, overridden as ``section.key=value``.
+
+A run saves its resolved settings as ``config.json``; the same dataclasses read it back.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ashneuro.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which image–text pairs, and how they are split.
+
+    Args:
+        source: a name from ``ashneuro data list``, or the path of a COCO captions JSON, a ``.jsonl`` or a ``.csv``.
+        images: folder of the image files, for a path; empty: the folder of the file.
+        split: emoji: ``"style"`` (test on an unseen drawing style) or ``"concept"`` (test on unseen concepts).
+            Other sources: the file's own split column, or ``"random"`` (seeded 80/10/10 by caption).
+        image_size: images are resized to this many pixels, both sides.
+        max_words: captions are cut after this many words.
+    """
+
+    source: str = "emoji"
+    images: str = ""
+    split: Literal["style", "concept", "file", "random"] = "style"
+    image_size: int = 32
+    max_words: int = 24
+
+
+@dataclass(frozen=True)
+class ConcreteConfig:
+    """The visual concrete encoder (ANN, on the host)."""
+
+    channels: tuple[int, ...] = (24, 48)
+    width: int = 128
+
+
+@dataclass(frozen=True)
+class AbstractConfig:
+    """The semantic abstract encoder (deployed)."""
+
+    kind: Literal["spiking", "none", "relu", "quantised-relu"] = "spiking"
+    timesteps: int = 4
+    dt_s: float = 1e-3
+    tau_mem_s: float = 2e-3
+    v_threshold: float = 1.0
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text encoder (host)."""
+
+    width: int = 128
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """An ASH-Net: concrete and abstract encoder, text encoder, fusion."""
+
+    concrete: ConcreteConfig = field(default_factory=ConcreteConfig)
+    abstract: AbstractConfig = field(default_factory=AbstractConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    embedding: int = 128
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the model learns."""
+
+    seed: int = 0
+    epochs: int = 8
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a training run depends on."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Return the settings in a TOML (or a run's ``config.json``), with ``section.key=value`` overrides applied.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, or a value is of the wrong kind; all of them at once.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}", error.strerror or str(error), "ashneuro train examples/tiny.toml") from error
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}", str(error), "mend the line that the message names") from error
+    for override in overrides:
+        _override(values, override)
+    return parse_config(values, name=str(path))
+
+
+def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig:
+    """Return ``values`` as settings; unknown keys and wrong values are all reported in one error."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+    unknown = list(_unknown_keys(RunConfig, values, ""))
+    if unknown:
+        raise ConfigError(f"{name}: {len(unknown)} unknown setting(s)", "; ".join(unknown), "correct or remove them")
+    strict = with_config(ConfigDict(allow_inf_nan=False))(RunConfig)
+    try:
+        return TypeAdapter(strict).validate_python(dict(values))
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}" for item in error.errors()]
+        raise ConfigError(f"{name}: {len(lines)} setting(s) cannot be used", "; ".join(lines), "correct them") from error
+
+
+def dump_config(config: RunConfig) -> dict[str, Any]:
+    """Return the settings as plain values for ``config.json``."""
+    return asdict(config)
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text}", "an override is written section.key=value", "--set train.epochs=3")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is a string
+    *sections, leaf = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {text}", f"{section} is a value, not a section", "--set train.epochs=3")
+    values[leaf] = parsed
+
+
+def _unknown_keys(cls: type, values: Mapping[str, Any], prefix: str) -> Iterable[str]:
+    known = {item.name: item for item in fields(cls)}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            yield f"{prefix}{key}" + (f" (did you mean {prefix}{near[0]}?)" if near else "")
+        elif isinstance(value, Mapping):
+            default = known[key].default_factory
+            if is_dataclass(default):
+                yield from _unknown_keys(default, value, f"{prefix}{key}.")  # type: ignore[arg-type]
