@@ -49,7 +49,9 @@ class Contract:
         }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
-                raise GraphError(f"{name} = {getattr(self, name)!r}", f"it must be one of {', '.join(values)}", f"--{name.replace('_', '-')}")
+                raise GraphError(
+                    f"{name} = {getattr(self, name)!r}", f"it must be one of {', '.join(values)}", f"--{name.replace('_', '-')}"
+                )
         if not self.dt_s > 0:
             raise GraphError(f"dt = {self.dt_s} s", "a time step must be longer than 0 s", "--dt SECONDS")
         if self.timesteps is not None and self.timesteps < 1:
@@ -95,7 +97,9 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
             try:
                 values[name] = cast(values[name])
             except (TypeError, ValueError) as error:
-                raise GraphError(f"metadata {PREFIX}{name} = {values[name]!r}", f"it is not a number ({error})", "export the graph again") from error
+                raise GraphError(
+                    f"metadata {PREFIX}{name} = {values[name]!r}", f"it is not a number ({error})", "export the graph again"
+                ) from error
     return ReadContract(Contract(**values), tuple(assumed))
 
 
