@@ -25,6 +25,7 @@ class DataConfig:
         images: folder of the image files, for a path; empty: the folder of the file.
         split: emoji: ``"style"`` (test on an unseen drawing style) or ``"concept"`` (test on unseen concepts).
             Other sources: the file's own split column, or ``"random"`` (seeded 80/10/10 by caption).
+        styles: emoji, style split: the drawing styles to train on; empty: all but the held-out one.
         image_size: images are resized to this many pixels, both sides.
         max_words: captions are cut after this many words.
     """
@@ -32,6 +33,7 @@ class DataConfig:
     source: str = "emoji"
     images: str = ""
     split: Literal["style", "concept", "file", "random"] = "style"
+    styles: tuple[str, ...] = ()
     image_size: int = 32
     max_words: int = 24
 

@@ -1,0 +1,1 @@
+"""The verbs: each function composes rooms and prints through `report`."""

@@ -1,0 +1,1 @@
+"""Counts first, joules second: workload, hardware profiles, estimates."""

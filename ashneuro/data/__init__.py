@@ -1,0 +1,1 @@
+"""Image–text pairs: sources, the field's file formats, splits, tokens, batches."""

@@ -1,0 +1,1 @@
+"""The compiler: NIR in and out, check, lower, quantise, bundle."""

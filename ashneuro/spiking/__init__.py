@@ -1,0 +1,1 @@
+"""The one neuron: its contract, its Norse step, the spiking layers."""
