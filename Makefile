@@ -1,0 +1,41 @@
+# make demo   set everything up and run the whole job on real data
+# make test   set everything up and run the tests
+# The environment is .venv (Python >= 3.11); Lava's own Python 3.10 environment is made by `ashneuro doctor --setup lava`.
+
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+
+.PHONY: setup lava demo test test-gpu test-slow lint clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "ashneuro needs Python 3.11 or newer; none was found on PATH"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# A machine without Python 3.10 still runs everything else; the Lava steps then report "not run".
+lava: setup
+	-$(BIN)/ashneuro doctor --setup lava
+
+demo: setup lava
+	$(BIN)/ashneuro demo
+
+test: setup lava
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
+
+test-slow: setup lava
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,59 @@
+"""The command line: one line per verb. A verb's module is imported only when the verb runs."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError, Group
+
+from ashneuro import __version__
+from ashneuro.errors import AshneuroError
+
+LEARN = Group("Learn", sort_key=1)
+DEPLOY = Group("Deploy", sort_key=2)
+COST = Group("Cost", sort_key=3)
+SETUP = Group("Set-up and data", sort_key=4)
+
+VERBS = (
+    (LEARN, "train", "Learn from image–text pairs on this GPU or CPU."),
+    (LEARN, "evaluate", "How good is a run at retrieval? Spikes from torch, the emulator or Lava."),
+    (DEPLOY, "check", "Will this run or NIR graph run on the target, and if not, why? Every finding at once."),
+    (DEPLOY, "export", "Write the deployable bundle and prove that it computes the same."),
+    (DEPLOY, "simulate", "What does it spike: float, bit-exact integer, or Lava itself."),
+    (DEPLOY, "verify", "Prove a bundle again, from the bundle alone."),
+    (COST, "report", "What does it cost, against an ANN that does the same job?"),
+    (COST, "profiles", "Which chips are known, and where does each number come from?"),
+    (SETUP, "data", "List, show, fetch and build data sets."),
+    (SETUP, "doctor", "What is installed here, and what mends what is missing?"),
+    (SETUP, "demo", "The whole job on real data, in minutes."),
+)
+
+app = App(
+    name="ashneuro",
+    help="Hybrid ANN–SNN vision–language models: train on GPU, run the spiking part on Lava, know what it costs.",
+    version=__version__,
+    help_format="plaintext",
+)
+app["--help"].group = app["--version"].group = Group("Options", sort_key=9)
+for group, verb, sentence in VERBS:
+    app.command(f"ashneuro.commands.{verb}:{verb}", name=verb, group=group, help=sentence)
+
+
+def main() -> None:
+    """Run one verb; exit 0 when it is done, 1 when it found that something does not hold, 2 or 3 on errors."""
+    try:
+        status = app(exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        sys.exit(2)
+    except AshneuroError as error:
+        from ashneuro.report.terminal import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; what was finished is kept\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)

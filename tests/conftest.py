@@ -1,0 +1,34 @@
+"""Tests that need something a machine may lack say how to get it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reasons = {"lava": _no_lava(), "gpu": _no_gpu()}
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_lava() -> str:
+    from ashneuro.errors import LavaError
+    from ashneuro.simulate.lava_env import find_interpreter
+
+    if os.environ.get("ASHNEURO_REQUIRE_LAVA"):
+        return ""
+    try:
+        find_interpreter()
+    except LavaError as error:
+        return f"{error.what}; run: {error.do}"
+    return ""
+
+
+def _no_gpu() -> str:
+    import torch
+
+    return "" if torch.cuda.is_available() else "no NVIDIA GPU here; run `make test-gpu` on a machine that has one"

@@ -1,0 +1,79 @@
+"""The rules of the house, read from the code's own imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "ashneuro"
+# Left to right: a room imports only from rooms on its left, and from config and errors.
+ROOMS = ["data", "spiking", "model", "train", "program", "simulate", "cost", "report", "commands", "cli"]
+SHARED = {"config", "errors"}
+ANY_GRAPH = {"program", "simulate", "cost", "report"}  # know nothing of the model or its training
+TORCH_FREE = ["program", "cost", "report", "config", "errors", "cli"]
+PRINTING = {"cli", "commands", "report"}
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "lava_worker" not in path.parts)
+WORKER = sorted((PACKAGE / "lava_worker").glob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_there_is_something_to_check() -> None:
+    assert {room(path) for path in MODULES} >= {*ROOMS, *SHARED}
+    assert WORKER
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_its_left(path: Path) -> None:
+    here = room(path)
+    if here in SHARED | {"__init__", "__main__"}:
+        allowed = SHARED | {"__init__"}
+    else:
+        allowed = SHARED | set(ROOMS[: ROOMS.index(here) + 1])
+        if here in ANY_GRAPH:
+            allowed -= {"model", "train"}
+    for name in imports(ast.parse(path.read_text())):
+        package, _, rest = name.partition(".")
+        if package == "ashneuro" and rest and rest != "__version__":
+            assert rest.split(".")[0] in allowed, f"{path.name} of {here} imports {name}"
+        assert package != "lava", f"{path.name} imports lava: only lava_worker may"
+
+
+@pytest.mark.parametrize("path", WORKER, ids=lambda path: path.name)
+def test_the_worker_imports_nothing_of_ours(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 10))
+    assert not [name for name in imports(tree) if name.split(".")[0] in {"ashneuro", "torch"}]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_front_prints(path: Path) -> None:
+    if room(path) in PRINTING:
+        return
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert "print" not in {call.id for call in calls if isinstance(call, ast.Name)}
+
+
+@pytest.mark.parametrize("start", TORCH_FREE)
+def test_starts_without_torch(start: str) -> None:
+    """Import every module of the room in a fresh interpreter; torch must not have come along."""
+    names = ["ashneuro." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES if room(path) == start]
+    code = f"import sys, importlib\nfor name in {names!r}: importlib.import_module(name)\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
