@@ -1,0 +1,89 @@
+"""Our neurons against Norse's cells (bit for bit) and against the definition in float64 (spike for spike)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from norse.torch import LIFBoxCell
+from norse.torch.functional.lif_box import LIFBoxParameters
+from torch import nn
+
+from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
+from tests import reference
+
+SHAPE = (9, 3, 5, 4)
+
+
+def currents(scale: float = 2.0) -> torch.Tensor:
+    return scale * torch.randn(SHAPE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("v_leak, v_reset", [(0.0, 0.0), (0.25, 0.25), (-0.5, 0.125)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lif_is_norse_bit_for_bit(dtype: torch.dtype, v_leak: float, v_reset: float) -> None:
+    x = currents().to(dtype)
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    p = LIFBoxParameters(*torch.tensor([1 / 3e-3, v_leak, 0.8, v_reset], dtype=torch.float64))
+    cell, state, steps = LIFBoxCell(p, dt=1e-3), None, []
+    for step in theirs:
+        z, state = cell(step, state)
+        steps.append(z)
+    spikes, expected = LIF(3e-3, 0.8, v_leak, v_reset, dt=1e-3)(mine), torch.stack(steps)
+    assert 0.02 < spikes.mean() < 0.5
+    assert spikes.dtype == dtype
+    assert torch.equal(spikes, expected)
+    weights = torch.linspace(0, 1, spikes.numel(), dtype=dtype).reshape(spikes.shape)
+    (spikes * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("tau", [1e-3, 2e-3, 7.3e-3])
+@pytest.mark.parametrize("v_leak, v_reset", [(0.0, 0.0), (0.3, -0.2)])
+def test_lif_is_the_definition(tau: float, v_leak: float, v_reset: float) -> None:
+    spikes, _ = reference.lif(currents(), tau=tau, dt=1e-3, v_threshold=0.7, v_leak=v_leak, v_reset=v_reset)
+    assert spikes.any() and not spikes.all()
+    np.testing.assert_array_equal(LIF(tau, 0.7, v_leak, v_reset, dt=1e-3)(currents()), spikes)
+
+
+def test_the_threshold_must_be_exceeded() -> None:
+    exactly = torch.tensor([[2.0], [2.0]], dtype=torch.float64)  # v' = 0.5 · 2 = the threshold
+    assert LIF(2e-3, dt=1e-3)(exactly).flatten().tolist() == [0.0, 1.0]
+    assert reference.lif(exactly, tau=2e-3, dt=1e-3)[0].flatten().tolist() == [0.0, 1.0]
+
+
+def test_the_other_neurons_are_their_definitions() -> None:
+    x = currents()
+    np.testing.assert_allclose(LI(4e-3, 0.1, dt=1e-3)(x), reference.li(x, tau=4e-3, dt=1e-3, v_leak=0.1), rtol=1e-12)
+    spikes, _ = reference.cuba_lif(x, tau_mem=2e-3, tau_syn=3e-3, dt=1e-3, v_threshold=0.3)
+    assert 0.02 < spikes.mean() < 0.5
+    np.testing.assert_array_equal(CubaLIF(2e-3, 3e-3, 0.3, dt=1e-3)(x), spikes)
+    spikes, _ = reference.if_(x, v_threshold=1.5, v_reset=-0.1)
+    np.testing.assert_array_equal(IF(1.5, -0.1)(x), spikes)
+
+
+def test_a_parameter_may_differ_per_neuron() -> None:
+    tau = torch.tensor([1e-3, 2e-3, 3e-3, 5e-3], dtype=torch.float64)
+    spikes, _ = reference.lif(currents(), tau=tau.numpy(), dt=1e-3)
+    np.testing.assert_array_equal(LIF(tau, dt=1e-3)(currents()), spikes)
+
+
+@pytest.mark.parametrize("neuron", [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 4e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()])
+def test_parameters_travel_with_the_module(neuron: nn.Module) -> None:
+    names = {name.rpartition(".")[2] for name in neuron.state_dict()}
+    assert names == {name.rpartition(".")[2] for name, _ in neuron.named_buffers()}
+    assert names & {"tau", "v_threshold"}
+    assert all(value.device.type == "meta" for value in neuron.to("meta").state_dict().values())
+
+
+def test_the_backward_pass_touches_each_step_once() -> None:
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    names, todo = [], [LIF(2e-3, dt=1e-3)(x).grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None:
+            names.append(type(node).__name__)
+            todo += [source for source, _ in node.next_functions]
+    assert "SelectBackward0" not in names
+    assert "UnbindBackward0" in names
