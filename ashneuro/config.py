@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -131,6 +132,13 @@ def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig
 def dump_config(config: RunConfig) -> dict[str, Any]:
     """Return the settings as plain values for ``config.json``."""
     return asdict(config)
+
+
+def cache_dir() -> Path:
+    """Return the folder for what can be made again: ``$ASHNEURO_HOME``, ``$XDG_CACHE_HOME/ashneuro`` or ``~/.cache/ashneuro``."""
+    if home := os.environ.get("ASHNEURO_HOME"):
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ashneuro"
 
 
 def _override(values: dict[str, Any], text: str) -> None:
