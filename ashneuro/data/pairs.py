@@ -52,3 +52,22 @@ class Batch:
     tokens: torch.Tensor
     concepts: torch.Tensor
     keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set in three disjoint parts.
+
+    Args:
+        train: what the model learns from.
+        validation: what choices are made on; may be empty when a file has no such part.
+        test: what is reported.
+        name: the data set and its split in a few words, for reports.
+        notes: what a reader of the results has to know, one sentence each.
+    """
+
+    train: tuple[Pair, ...]
+    validation: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+    name: str
+    notes: tuple[str, ...] = ()
