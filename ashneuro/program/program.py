@@ -71,8 +71,10 @@ class Synapse:
 class Connection:
     """Feeds a layer from ``source`` (a layer's or an input's name).
 
-    With a synapse, what the source sends at step t arrives at step t + 1 + ``delay`` of the *target's machine* (every
-    Lava synapse delivers one step late). Without one, the source's values enter the neurons in the same step.
+    With a synapse, what the source sends at machine step t arrives at machine step t + 1 + ``delay`` (every Lava
+    synapse delivers one step late). Without one, the source's values enter the neurons ``delay`` steps later. Layers
+    lag behind the input by their depth, so the lag in sample time is what `Program.lag` says: 0 but for recurrence
+    and axonal delays. Where shapes differ between source, synapse and target, elements keep their row-by-row order.
 
     Args:
         source: name of an `InputPort` or of another `Layer`.
@@ -98,7 +100,9 @@ class Neuron:
         v_threshold: float units, or the 17-bit mantissa. ``inf`` (float) for a read-out that never spikes.
         bias: added to v in every step; float units, or the 13-bit mantissa, broadcastable to the layer's shape.
         bias_exp: integer programs: the bias is ``bias << bias_exp``.
-        spiking: ``False`` for a read-out (NIR ``LI``, ``I``): it gives v instead of spikes.
+        spiking: ``False`` for a read-out (NIR ``LI``, ``I``): it gives v instead of spikes; integers: v / (64 · scale).
+        v_unit, v_origin: the membrane potential in the graph's own units is ``v_unit · v + v_origin`` (integers: of
+            v / (64 · scale)); 1 and 0 for a read-out.
     """
 
     du: NDArray[np.generic]
@@ -107,6 +111,8 @@ class Neuron:
     bias: NDArray[np.generic]
     bias_exp: int = 0
     spiking: bool = True
+    v_unit: NDArray[np.generic] = field(default_factory=lambda: np.ones(()))
+    v_origin: NDArray[np.generic] = field(default_factory=lambda: np.zeros(()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +154,8 @@ class InputPort:
             ``"spikes"``: 0 or 1.
         scale: integer programs: the host sends ``round(scale · x)``, saturated at ±``limit``.
         limit: integer programs: largest magnitude that is sent.
+        constant: every value is 1 in every step; no data comes from outside. It carries a bias through synapses that
+            filter it (CubaLIF), which a neuron's own bias would bypass.
     """
 
     name: str
@@ -155,6 +163,7 @@ class InputPort:
     coding: Literal["current", "graded", "spikes"]
     scale: float = 1.0
     limit: int = 0
+    constant: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +194,11 @@ class Program:
     def connections(self) -> Iterator[tuple[Layer, Connection]]:
         """Yield every connection with the layer that it feeds."""
         return ((layer, connection) for layer in self.layers for connection in layer.connections)
+
+    def lag(self, layer: Layer, connection: Connection) -> int:
+        """Return by how many *sample* steps ``connection`` delays what it brings to ``layer``: 0 in a feed-forward net."""
+        source = next((other.depth for other in self.layers if other.name == connection.source), 0)
+        return source + (connection.synapse is not None) + connection.delay - layer.depth
 
     @property
     def depth(self) -> int:

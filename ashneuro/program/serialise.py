@@ -1,0 +1,167 @@
+"""Programs on disk: ``program.json`` says the structure, ``program.npz`` holds the numbers.
+
+Anything that reads JSON and ``.npy`` can run a program without ashneuro. ``program.json`` is::
+
+    {"schema": "ashneuro-program/1",
+     "programs": {NAME: {                          # "float", "integer"
+        "precision": "float" | "integer",  "dt_s": seconds,  "timesteps": int | null,
+        "inputs":  [{"name", "shape", "coding": "current" | "graded" | "spikes", "scale", "limit", "constant"}],
+        "layers":  [{"name", "shape", "depth", "scale", "nir": [...],
+                     "neuron": {"du": KEY, "dv": KEY, "v_threshold": KEY, "bias": KEY, "bias_exp", "spiking",
+                                "v_unit": KEY, "v_origin": KEY},
+                     "connections": [{"source", "delay", "weight_exp", "nir": [...],
+                                      "synapse": null | {"kind", "in_shape", "out_shape", "stride", "padding",
+                                                         "dilation", "groups", "weight": KEY,
+                                                         "indices": KEY | null, "indptr": KEY | null}}]}],
+        "outputs": [layer names],  "notes": [sentences]}}}
+
+A KEY names an array in ``program.npz``: ``NAME/LAYER/du``, ``NAME/LAYER/CONNECTION/weight`` … with the layer's and the
+connection's position. Neuron arrays broadcast to the layer's shape. What each field means is said in
+`ashneuro.program.program`. The same program gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import BundleError
+from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+
+SCHEMA = "ashneuro-program/1"
+STRUCTURE, NUMBERS = "program.json", "program.npz"
+
+_NEURON_ARRAYS = ("du", "dv", "v_threshold", "bias", "v_unit", "v_origin")
+_SYNAPSE_ARRAYS = ("weight", "indices", "indptr")
+
+_Arrays = dict[str, NDArray[Any]]
+
+
+def save_programs(folder: str | Path, programs: Mapping[str, Program]) -> None:
+    """Write ``programs`` (by name, e.g. ``"float"`` and ``"integer"``) into the two files of an existing ``folder``."""
+    arrays: _Arrays = {}
+    structure = {"schema": SCHEMA, "programs": {name: _program_entry(name, program, arrays) for name, program in programs.items()}}
+    folder = Path(folder)
+    (folder / STRUCTURE).write_text(json.dumps(structure, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    np.savez_compressed(folder / NUMBERS, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+
+def load_programs(folder: str | Path) -> dict[str, Program]:
+    """Return the programs in ``folder``, by name.
+
+    Raises:
+        BundleError: a file is missing, damaged, or of another schema.
+    """
+    folder = Path(folder)
+    try:
+        structure = json.loads((folder / STRUCTURE).read_text(encoding="utf-8"))
+        schema = structure.get("schema") if isinstance(structure, dict) else None
+        if schema != SCHEMA:
+            raise BundleError(f"{folder / STRUCTURE} has schema {schema!r}", f"this version reads {SCHEMA!r}", "export the network again")
+        with np.load(folder / NUMBERS, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        return {name: _read_program(entry, arrays) for name, entry in structure["programs"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"cannot read the program in {folder}", f"{STRUCTURE} or {NUMBERS} is damaged or missing ({error})", "export the network again"
+        ) from error
+
+
+def _program_entry(name: str, program: Program, arrays: _Arrays) -> dict[str, Any]:
+    return {
+        "precision": program.precision,
+        "dt_s": program.dt_s,
+        "timesteps": program.timesteps,
+        "inputs": [vars(port) | {"shape": list(port.shape)} for port in program.inputs],
+        "layers": [_layer_entry(f"{name}/{i}", layer, arrays) for i, layer in enumerate(program.layers)],
+        "outputs": list(program.outputs),
+        "notes": list(program.notes),
+    }
+
+
+def _layer_entry(key: str, layer: Layer, arrays: _Arrays) -> dict[str, Any]:
+    neuron = _put(key, layer.neuron, _NEURON_ARRAYS, arrays)
+    neuron |= {"bias_exp": layer.neuron.bias_exp, "spiking": layer.neuron.spiking}
+    return {
+        "name": layer.name,
+        "shape": list(layer.shape),
+        "depth": layer.depth,
+        "scale": layer.scale,
+        "nir": list(layer.nir),
+        "neuron": neuron,
+        "connections": [_connection_entry(f"{key}/{i}", connection, arrays) for i, connection in enumerate(layer.connections)],
+    }
+
+
+def _connection_entry(key: str, connection: Connection, arrays: _Arrays) -> dict[str, Any]:
+    synapse = connection.synapse
+    entry = synapse and {
+        "kind": synapse.kind,
+        "in_shape": list(synapse.in_shape),
+        "out_shape": list(synapse.out_shape),
+        "stride": list(synapse.stride),
+        "padding": [list(pair) for pair in synapse.padding],
+        "dilation": list(synapse.dilation),
+        "groups": synapse.groups,
+        **_put(key, synapse, _SYNAPSE_ARRAYS, arrays),
+    }
+    return {
+        "source": connection.source,
+        "delay": connection.delay,
+        "weight_exp": connection.weight_exp,
+        "nir": list(connection.nir),
+        "synapse": entry,
+    }
+
+
+def _put(key: str, owner: object, names: tuple[str, ...], arrays: _Arrays) -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    for name in names:
+        value = getattr(owner, name)
+        keys[name] = None if value is None else f"{key}/{name}"
+        if value is not None:
+            arrays[keys[name]] = np.asarray(value)
+    return keys
+
+
+def _read_program(entry: Mapping[str, Any], arrays: _Arrays) -> Program:
+    return Program(
+        precision=entry["precision"],
+        dt_s=entry["dt_s"],
+        timesteps=entry["timesteps"],
+        inputs=tuple(InputPort(**port | {"shape": tuple(port["shape"])}) for port in entry["inputs"]),
+        layers=tuple(_read_layer(layer, arrays) for layer in entry["layers"]),
+        outputs=tuple(entry["outputs"]),
+        notes=tuple(entry["notes"]),
+    )
+
+
+def _read_layer(entry: Mapping[str, Any], arrays: _Arrays) -> Layer:
+    return Layer(
+        name=entry["name"],
+        shape=tuple(entry["shape"]),
+        neuron=Neuron(**entry["neuron"] | _get(entry["neuron"], _NEURON_ARRAYS, arrays)),
+        connections=tuple(_read_connection(connection, arrays) for connection in entry["connections"]),
+        depth=entry["depth"],
+        scale=entry["scale"],
+        nir=tuple(entry["nir"]),
+    )
+
+
+def _read_connection(entry: Mapping[str, Any], arrays: _Arrays) -> Connection:
+    synapse = entry["synapse"]
+    if synapse is not None:
+        shapes = {name: tuple(synapse[name]) for name in ("in_shape", "out_shape", "stride", "dilation")}
+        padding = tuple((before, after) for before, after in synapse["padding"])
+        synapse = Synapse(**synapse | shapes | {"padding": padding} | _get(synapse, _SYNAPSE_ARRAYS, arrays))
+    return Connection(entry["source"], synapse, entry["delay"], entry["weight_exp"], tuple(entry["nir"]))
+
+
+def _get(entry: Mapping[str, Any], names: tuple[str, ...], arrays: _Arrays) -> dict[str, Any]:
+    return {name: None if entry[name] is None else arrays[entry[name]] for name in names}

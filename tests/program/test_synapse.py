@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from ashneuro.program.program import Synapse
+from ashneuro.program.synapse import conv_shape, dense_macs, fan_out, matrix, sparse
+
+CONVS = [
+    # channels in, spatial, channels out, kernel, stride, padding, dilation, groups
+    (3, (7,), 4, (3,), (1,), ((0, 0),), (1,), 1),
+    (4, (9,), 6, (4,), (2,), ((3, 3),), (2,), 2),
+    (2, (6, 5), 3, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    (4, (8, 7), 4, (3, 2), (2, 3), ((2, 2), (0, 0)), (2, 1), 4),
+    (6, (5, 5), 9, (5, 1), (1, 2), ((2, 2), (1, 1)), (1, 1), 3),
+]
+
+
+def conv(case, rng, dtype=np.float64):
+    c_in, spatial, c_out, kernel, stride, padding, dilation, groups = case
+    weight = rng.integers(-8, 9, (c_out, c_in // groups, *kernel)).astype(dtype)
+    in_shape = (c_in, *spatial)
+    return Synapse(
+        "conv", in_shape, conv_shape(in_shape, kernel, c_out, stride, padding, dilation), weight, stride, padding, dilation, groups
+    )
+
+
+def torch_conv(synapse, x):
+    function = torch.nn.functional.conv1d if len(synapse.in_shape) == 2 else torch.nn.functional.conv2d
+    weight = torch.from_numpy(synapse.weight)
+    padding = [before for before, _ in synapse.padding]
+    return function(torch.from_numpy(x), weight, None, synapse.stride, padding, synapse.dilation, synapse.groups).numpy()
+
+
+def random_synapses(rng):
+    yield from (conv(case, rng) for case in CONVS)
+    yield Synapse("dense", (2, 3), (4,), rng.integers(-2, 3, (4, 6)).astype(float))
+    yield Synapse("dense", (5, 3), (5, 4), rng.integers(-2, 3, (4, 3)).astype(float))
+    yield Synapse("scale", (3, 2), (3, 2), rng.integers(-1, 2, (3, 1)).astype(float))
+    yield sparse(csr_matrix(rng.integers(-1, 2, (4, 6)).astype(float)), (2, 3), (4,))
+
+
+@pytest.mark.parametrize("case", CONVS)
+def test_conv_matrix_is_torch_conv(case):
+    rng = np.random.default_rng(0)
+    synapse = conv(case, rng)
+    x = rng.integers(-3, 4, (5, *synapse.in_shape)).astype(float)
+    y = (matrix(synapse) @ x.reshape(5, -1).T).T.reshape(5, *synapse.out_shape)
+    np.testing.assert_array_equal(y, torch_conv(synapse, x))
+
+
+def test_conv_with_unequal_padding_pads_each_side():
+    rng = np.random.default_rng(1)
+    synapse = conv((2, (6,), 2, (4,), (1,), ((1, 2),), (1,), 1), rng)
+    assert synapse.out_shape == (2, 6)
+    x = rng.integers(-3, 4, (1, 2, 6)).astype(float)
+    expected = torch.nn.functional.conv1d(torch.from_numpy(np.pad(x, ((0, 0), (0, 0), (1, 2)))), torch.from_numpy(synapse.weight))
+    np.testing.assert_array_equal(matrix(synapse) @ x.ravel(), expected.numpy().ravel())
+
+
+def test_dense_matrix_on_all_axes_and_on_the_last():
+    rng = np.random.default_rng(2)
+    weight = rng.standard_normal((4, 6))
+    x = rng.standard_normal((2, 3))
+    np.testing.assert_allclose(matrix(Synapse("dense", (2, 3), (4,), weight)) @ x.ravel(), weight @ x.ravel())
+    weight = rng.standard_normal((4, 3))
+    np.testing.assert_allclose(matrix(Synapse("dense", (2, 3), (2, 4), weight)) @ x.ravel(), (x @ weight.T).ravel())
+
+
+def test_scale_matrix_multiplies_each_element():
+    x = np.arange(1.0, 7).reshape(3, 2)
+    for weight in (np.array(2.0), np.array([1.0, 0.5]), np.array([[1.0], [2.0], [0.0]])):
+        np.testing.assert_array_equal(matrix(Synapse("scale", (3, 2), (3, 2), weight)) @ x.ravel(), (x * weight).ravel())
+
+
+def test_matrix_keeps_integers_and_drops_zeros():
+    synapse = Synapse("dense", (3,), (2,), np.array([[1, 0, -2], [0, 0, 3]], np.int32))
+    result = matrix(synapse)
+    assert result.dtype == np.int32 and result.nnz == 3
+    assert matrix(sparse(result, (3,), (2,))).toarray().tolist() == [[1, 0, -2], [0, 0, 3]]
+
+
+def test_fan_out_counts_the_non_zero_weights_of_each_input():
+    for synapse in random_synapses(np.random.default_rng(3)):
+        expected = (matrix(synapse).toarray() != 0).sum(axis=0).reshape(synapse.in_shape)
+        np.testing.assert_array_equal(fan_out(synapse), expected)
+        assert fan_out(synapse).dtype == np.int64
+
+
+def test_dense_macs_count_zero_weights_but_not_padding():
+    rng = np.random.default_rng(4)
+    for synapse in random_synapses(rng):
+        if synapse.kind == "sparse":
+            assert dense_macs(synapse) == np.count_nonzero(synapse.weight)
+        else:
+            everything = Synapse(**vars(synapse) | {"weight": np.ones_like(synapse.weight)})
+            assert dense_macs(synapse) == matrix(everything).nnz
