@@ -12,9 +12,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Len, Lt
 
 from ashneuro.errors import ConfigError
+
+PositiveInt = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
@@ -28,62 +33,117 @@ class DataConfig:
             Other sources: the file's own split column, or ``"random"`` (seeded 80/10/10 by caption).
         styles: emoji, style split: the drawing styles to train on; empty: all but the held-out one.
         image_size: images are resized to this many pixels, both sides.
-        max_words: captions are cut after this many words.
+        captions: ``"separate"``: each caption is a text of its own, as sentences are. ``"joined"``: all captions of a pair
+            make one text, as a name and its keywords do.
+        max_words: texts are cut after this many words.
     """
 
     source: str = "emoji"
     images: str = ""
     split: Literal["style", "concept", "file", "random"] = "style"
     styles: tuple[str, ...] = ()
-    image_size: int = 32
-    max_words: int = 24
+    image_size: PositiveInt = 32
+    captions: Literal["separate", "joined"] = "separate"
+    max_words: PositiveInt = 24
 
 
 @dataclass(frozen=True)
 class ConcreteConfig:
-    """The visual concrete encoder (ANN, on the host)."""
+    """The visual concrete encoder (ANN, on the host).
 
-    channels: tuple[int, ...] = (24, 48)
-    width: int = 128
+    Args:
+        channels: one 3×3 convolution of stride 2, batch norm and ReLU per entry; thin, because what the host computes is paid for.
+        width: D, channels of the continuous latents C.
+    """
+
+    channels: tuple[PositiveInt, ...] = (24, 48)
+    width: PositiveInt = 64
 
 
 @dataclass(frozen=True)
 class AbstractConfig:
-    """The semantic abstract encoder (deployed)."""
+    """The semantic abstract encoder (deployed), or one of its controls.
+
+    Args:
+        kind: ``"spiking"``; or a control with the same topology: ``"relu"``; ``"quantised-relu"`` with ⌈log2(timesteps + 1)⌉ bits;
+            ``"none"``: no abstract encoder, A = 0.
+        channels: the first entry is the number of channels of the input current, at the resolution of C; each further
+            one is a block: a convolution of stride 2, then two convolutions with a scaled skip around them.
+        units: K, semantic units of the last, dense layer.
+        timesteps: T, steps per sample.
+        dt_s: duration of one step.
+        tau_mem_s: membrane time constant.
+        v_threshold: firing threshold; the resting and the reset potential are 0.
+    """
 
     kind: Literal["spiking", "none", "relu", "quantised-relu"] = "spiking"
-    timesteps: int = 4
-    dt_s: float = 1e-3
-    tau_mem_s: float = 2e-3
-    v_threshold: float = 1.0
+    channels: Annotated[tuple[PositiveInt, ...], Len(2)] = (64, 96)
+    units: PositiveInt = 256
+    timesteps: PositiveInt = 4
+    dt_s: Positive = 1e-3
+    tau_mem_s: Positive = 2e-3
+    v_threshold: Positive = 1.0
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text encoder (host)."""
+    """The text encoder (host): word embeddings, transformer layers, mean over words.
 
-    width: int = 128
+    Args:
+        width: channels of a word; a multiple of ``heads``.
+        layers: transformer layers; 0 leaves a bag of words.
+        heads: attention heads.
+        dropout: probability of dropping a feature while training.
+    """
+
+    width: PositiveInt = 128
+    layers: Annotated[int, Ge(0)] = 1
+    heads: PositiveInt = 4
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """An ASH-Net: concrete and abstract encoder, text encoder, fusion."""
+    """An ASH-Net: concrete and abstract encoder, text encoder, fusion; ``embedding`` is the width that images and texts meet in."""
 
     concrete: ConcreteConfig = field(default_factory=ConcreteConfig)
     abstract: AbstractConfig = field(default_factory=AbstractConfig)
     text: TextConfig = field(default_factory=TextConfig)
-    embedding: int = 128
+    embedding: PositiveInt = 128
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the model learns."""
+    """How the model learns: AdamW, one cycle of the learning rate (linear warm-up, then cosine to 0).
+
+    Args:
+        seed: of the initial weights, the order of the pairs, the augmentation and dropout.
+        device: ``"auto"`` takes the GPU where there is one.
+        augment: strength of random shift, scale, rotation and colour; 0 leaves the images alone. Images are never mirrored.
+        word_dropout: probability that a word of a training caption is left out.
+        contrast: weight of L_CL, the contrast of two views at the spiking encoder's input.
+        beta: tilt of its negatives toward hard ones; 0 is plain InfoNCE.
+        stua: weight of L_STUA, from the spikes to the fixed text features.
+        stua_stops_at_concrete: L_STUA trains the abstract encoder only, so that its effect can be told apart.
+        firing_rate: target of every spiking layer, spikes per neuron and step; only a higher rate is penalised.
+        firing_rate_weight: weight of the penalty.
+    """
 
     seed: int = 0
-    epochs: int = 8
-    batch_size: int = 128
-    learning_rate: float = 2e-3
+    epochs: PositiveInt = 8
+    batch_size: Annotated[int, Ge(2)] = 128
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Ge(0)] = 0.05
+    warmup: Annotated[float, Ge(0), Le(1)] = 0.1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    augment: Annotated[float, Ge(0)] = 1.0
+    word_dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
+    contrast: Annotated[float, Ge(0)] = 0.1
+    beta: Annotated[float, Ge(0)] = 1.0
+    stua: Annotated[float, Ge(0)] = 0.2
+    stua_stops_at_concrete: bool = True
+    firing_rate: Annotated[float, Gt(0), Le(1)] = 0.1
+    firing_rate_weight: Annotated[float, Ge(0)] = 1.0
 
 
 @dataclass(frozen=True)
