@@ -1,15 +1,28 @@
 """How much work a network does for the samples it saw: counted, before any joule is estimated.
 
 Definitions follow NeuroBench where it has one; each is stated at the field that holds it. Every number is a total over
-``samples`` inferences; divide by `Workload.samples` for one inference.
+``samples`` inferences; divide by `Workload.samples` for one inference. Start at `count`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import AshneuroError
+from ashneuro.program.program import InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.program.synapse import dense_macs, fan_out
+from ashneuro.simulate.record import Activity, SpikeRecord
 
 Place = Literal["host", "deployed"]
+Kind = Literal["ann", "snn", "input"]
+
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -18,18 +31,28 @@ class LayerWorkload:
 
     Args:
         name: layer name.
-        place: ``"host"`` (GPU or CPU) or ``"deployed"`` (the spiking part).
-        neurons: neurons, or output elements of a host layer.
-        parameters: weights and biases.
-        dense_macs: products that a dense ANN layer of this shape does, padding excluded; on the deployed side the
-            same for every step.
-        effective_macs: of these, products of a non-zero activation that is not 0/±1 with a non-zero weight; ``None``
-            where activations were not observed.
+        place: ``"host"`` (GPU or CPU) or ``"deployed"`` (the spiking part, or the ANN that stands in for it).
+        neurons: neurons, or output elements of an ANN layer, or lines of an input port.
+        parameters: weights and biases that are stored, each shared weight once.
+        dense_macs: products that a dense ANN layer of this shape does, padding excluded, zero weights included; in a
+            spiking layer the same for every step.
+        kind: ``"snn"``: spiking neurons; ``"ann"``: one pass of multiply–accumulate and an activation function;
+            ``"input"``: a port where the host's values enter.
+        inputs: elements that its synapses read, ``0`` where nobody said.
+        effective_macs: of the dense MACs, products of a non-zero activation that is not 0/1 with a non-zero weight;
+            ``None`` where activations were not observed.
         effective_acs: synaptic operations (synops): one per spike and non-zero weight that it meets, padding excluded.
-        updates_active: neuron-steps with a state or an input other than zero.
-        updates_inactive: all other neuron-steps. Both ``None`` for host layers.
-        messages: spikes (or graded values) sent to other layers.
-        bytes_in: values that cross from host to chip, in bytes (deployed input port) or ``0``.
+        updates: neuron-steps; ``None`` for ANN layers and ports.
+        updates_active: of these, with a state or an input other than zero.
+        updates_inactive: all others. Both ``None`` where the simulator could not see states.
+        update_multiplies: products per neuron update: one per state variable that decays but does not vanish.
+        update_adds: additions and comparisons per neuron update (per output element of an ANN layer).
+        state_variables: numbers that a neuron keeps from step to step.
+        spikes: spikes that the layer sent, or non-zero values of a port.
+        messages: the same, once per layer that each goes to.
+        messages_out: spikes that leave for the host.
+        bytes_in: what crosses from host to chip, bytes: every non-zero value of a port, in the width it is sent.
+        bytes_out: what crosses from chip to host, bytes: one bit per neuron and step, or a float per read-out value.
         firing_rate: spikes per neuron and step, ``None`` where nothing spikes.
     """
 
@@ -38,12 +61,21 @@ class LayerWorkload:
     neurons: int
     parameters: int
     dense_macs: int
+    kind: Kind = "ann"
+    inputs: int = 0
     effective_macs: int | None = None
     effective_acs: int = 0
+    updates: int | None = None
     updates_active: int | None = None
     updates_inactive: int | None = None
+    update_multiplies: int = 0
+    update_adds: int = 0
+    state_variables: int = 0
+    spikes: int = 0
     messages: int = 0
+    messages_out: int = 0
     bytes_in: int = 0
+    bytes_out: int = 0
     firing_rate: float | None = None
 
 
@@ -58,3 +90,216 @@ class Workload:
     def part(self, place: Place) -> Workload:
         """Return the host part or the deployed part alone."""
         return Workload(self.samples, self.timesteps, tuple(layer for layer in self.layers if layer.place == place))
+
+    def total(self, field: str) -> int:
+        """Return the sum of a count over the layers, all samples; layers where it is ``None`` count nothing."""
+        return sum(getattr(layer, field) or 0 for layer in self.layers)
+
+    def per_inference(self, field: str) -> float:
+        """Return the sum of a count over the layers, per sample."""
+        return self.total(field) / self.samples
+
+    @property
+    def firing_rate(self) -> float | None:
+        """Spikes per neuron and step over all spiking layers together; ``None`` when nothing spikes."""
+        spiking = [layer for layer in self.layers if layer.kind == "snn" and layer.firing_rate is not None]
+        steps = sum(layer.updates or 0 for layer in spiking)
+        return sum(layer.spikes for layer in spiking) / steps if steps else None
+
+    @property
+    def spikes_per_synapse(self) -> float | None:
+        """Synops per synapse and inference: Σ effective ACs / Σ connections of the spiking layers.
+
+        A connection is a pair of neurons that a weight joins; a convolution's shared weight counts once per pair.
+        """
+        spiking = [layer for layer in self.layers if layer.kind == "snn"]
+        connections = sum(layer.dense_macs for layer in spiking) / (self.samples * self.timesteps)
+        return sum(layer.effective_acs for layer in spiking) / self.samples / connections if connections else None
+
+
+def count(program: Program, record: SpikeRecord, host_layers: Iterable[Mapping[str, Any]] = ()) -> Workload:
+    """Return the work that ``program`` did in the run that ``record`` counted, after the host's own layers.
+
+    Synops of a connection are exact::
+
+        Σ_j  spikes_j · |{i : W_ij ≠ 0}|        spikes_j summed over samples and steps
+
+    with ``W`` the matrix of the synapse, so padding and zero weights cost nothing. Where the source sends values other
+    than 0 and 1 the same sum is ``effective_macs``.
+
+    Args:
+        program: what was run.
+        record: what it spiked; must hold every layer and every input port.
+        host_layers: ``{"name", "dense_macs", "parameters", "outputs"}`` per ANN layer on the host, for one inference;
+            ``"inputs"`` may be given too.
+
+    Raises:
+        AshneuroError: the record does not belong to the program, or it counted nothing.
+    """
+    _check_record(program, record)
+    runs = record.samples
+    layers = [_host_layer(row, runs) for row in host_layers]
+    layers += [_port(program, port, record.inputs[port.name]) for port in program.inputs]
+    layers += [_spiking_layer(program, layer, record) for layer in program.layers]
+    return Workload(runs, record.timesteps, tuple(layers))
+
+
+def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers: Iterable[Mapping[str, Any]] = ()) -> Workload:
+    """Return the work of the ANN of the same topology: one pass, every weight used once per place that it applies to.
+
+    Args:
+        program: the spiking network whose topology is taken; neurons become activation functions.
+        activity: non-zero activations of such a twin, run for one step; gives ``effective_macs``, what a zero-skipping
+            accelerator would do. Without it they are ``None``.
+        host_layers: as in `count`; the host part is the same on both sides.
+    """
+    if activity is not None:
+        _check_record(program, activity)
+    runs = activity.samples if activity else 1
+    layers = [_host_layer(row, runs) for row in host_layers]
+    for layer in program.layers:
+        synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
+        effective = None
+        if activity is not None:
+            pairs = _observed(program, layer, activity)
+            effective = sum(_meetings(synapse, source) for synapse, source in pairs)
+        layers.append(
+            LayerWorkload(
+                name=layer.name,
+                place="deployed",
+                kind="ann",
+                neurons=layer.size,
+                parameters=_parameters(layer),
+                inputs=sum(synapse.in_size for synapse in synapses),
+                dense_macs=runs * sum(dense_macs(synapse) for synapse in synapses),
+                effective_macs=effective,
+                update_adds=1 + _has_bias(layer.neuron),
+            )
+        )
+    return Workload(runs, 1, tuple(layers))
+
+
+def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> LayerWorkload:
+    own = record.layers[layer.name]
+    steps = record.timesteps * record.samples
+    acs = macs = 0
+    for synapse, source in _observed(program, layer, record):
+        if source.binary:
+            acs += _meetings(synapse, source)
+        else:
+            macs += _meetings(synapse, source)
+    synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
+    updates = layer.size * steps
+    spiking = layer.neuron.spiking
+    is_output = layer.name in program.outputs
+    targets = sum(any(c.source == layer.name for c in other.connections) for other in program.layers)
+    u_decays, u_kept = _decay(layer.neuron.du, program.precision, offset=1)
+    v_decays, v_kept = _decay(layer.neuron.dv, program.precision, offset=0)
+    return LayerWorkload(
+        name=layer.name,
+        place="deployed",
+        kind="snn",
+        neurons=layer.size,
+        parameters=_parameters(layer),
+        inputs=sum(synapse.in_size for synapse in synapses),
+        dense_macs=steps * sum(dense_macs(synapse) for synapse in synapses),
+        effective_macs=macs,
+        effective_acs=acs,
+        updates=updates,
+        updates_active=own.active_updates,
+        updates_inactive=None if own.active_updates is None else updates - own.active_updates,
+        update_multiplies=u_decays + v_decays,
+        update_adds=u_kept + 1 + _has_bias(layer.neuron) + spiking,
+        state_variables=u_kept + v_kept,
+        spikes=own.events if spiking else 0,
+        messages=own.events * targets if spiking else 0,
+        messages_out=own.events if spiking and is_output else 0,
+        bytes_out=(record.samples * math.ceil(layer.size * record.timesteps / 8) if spiking else updates * FLOAT_BYTES) * is_output,
+        firing_rate=own.events / updates if spiking else None,
+    )
+
+
+def _port(program: Program, port: InputPort, sent: Activity) -> LayerWorkload:
+    targets = sum(any(c.source == port.name for c in layer.connections) for layer in program.layers)
+    width = FLOAT_BYTES if port.limit == 0 else math.ceil((port.limit.bit_length() + 1) / 8)
+    return LayerWorkload(
+        name=port.name,
+        place="deployed",
+        kind="input",
+        neurons=math.prod(port.shape),
+        parameters=0,
+        dense_macs=0,
+        spikes=sent.events,
+        messages=sent.events * targets,
+        bytes_in=sent.events * (1 if port.coding == "spikes" else width),
+    )
+
+
+def _host_layer(row: Mapping[str, Any], samples: int) -> LayerWorkload:
+    needed, known = {"name", "dense_macs", "parameters", "outputs"}, {"inputs"}
+    if not needed <= row.keys() <= needed | known:
+        raise AshneuroError(
+            f"host layer {row.get('name', '?')!r} cannot be counted",
+            f"it has {', '.join(sorted(row))}; a row has {', '.join(sorted(needed))} and may have inputs",
+            "give one row per layer, counted for one inference",
+        )
+    return LayerWorkload(
+        name=str(row["name"]),
+        place="host",
+        kind="ann",
+        neurons=int(row["outputs"]),
+        parameters=int(row["parameters"]),
+        inputs=int(row.get("inputs", 0)),
+        dense_macs=int(row["dense_macs"]) * samples,
+        update_adds=1,
+    )
+
+
+def _check_record(program: Program, record: SpikeRecord) -> None:
+    """Refuse a record that saw nothing: a silent 0 would read as a perfect network."""
+    problems = []
+    if record.samples < 1 or record.timesteps < 1:
+        problems.append(f"it holds {record.samples} samples of {record.timesteps} steps")
+    expected = {layer.name: layer.shape for layer in program.layers} | {port.name: port.shape for port in program.inputs}
+    seen = {**record.inputs, **record.layers}
+    for name, shape in expected.items():
+        if name not in seen:
+            problems.append(f"{name} was not recorded")
+        elif seen[name].counts.shape != shape:
+            problems.append(f"{name} has shape {seen[name].counts.shape} in the record and {shape} in the program")
+    if not problems and not any(activity.events for activity in seen.values()):
+        problems.append("no input value and no spike was seen")
+    if problems:
+        raise AshneuroError("the work of this run cannot be counted", "; ".join(problems), "simulate the program again and count that run")
+
+
+def _observed(program: Program, layer: Layer, record: SpikeRecord) -> list[tuple[Synapse, Activity]]:
+    """Return each synapse of ``layer`` with what its source sent."""
+    ports = {port.name for port in program.inputs}
+    return [
+        (connection.synapse, record.inputs[connection.source] if connection.source in ports else record.layers[connection.source])
+        for connection in layer.connections
+        if connection.synapse is not None
+    ]
+
+
+def _meetings(synapse: Synapse, source: Activity) -> int:
+    """Return Σ_j events_j · fan-out_j, exactly (integers of any size)."""
+    return int((source.counts.astype(object).ravel() * fan_out(synapse).astype(object).ravel()).sum())
+
+
+def _parameters(layer: Layer) -> int:
+    weights = sum(connection.synapse.weight.size for connection in layer.connections if connection.synapse is not None)
+    return weights + (layer.neuron.bias.size if _has_bias(layer.neuron) else 0)
+
+
+def _has_bias(neuron: Neuron) -> bool:
+    return bool(np.any(neuron.bias))
+
+
+def _decay(decay: NDArray[np.generic], precision: str, offset: int) -> tuple[bool, bool]:
+    """Return whether the variable is multiplied in an update, and whether it is kept from step to step at all."""
+    fraction = np.asarray(decay, dtype=float)
+    if precision == "integer":
+        fraction = (fraction + offset) / 4096
+    return bool(np.any((fraction > 0) & (fraction < 1))), bool(np.any(fraction < 1))

@@ -1,0 +1,470 @@
+"""Joules and seconds from counts and a profile: low, typical and high, per layer and term, with what is left out.
+
+An estimate is never a measurement: `Measurement` is a type of its own, and the two do not add. Start at `estimate`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
+from ashneuro.cost.workload import LayerWorkload, Workload
+from ashneuro.errors import ProfileError
+
+NATIVE = "native"
+SRAM_BITS = (("sram_8kb", 8 * 1024 * 8), ("sram_32kb", 32 * 1024 * 8), ("sram_1mb", 1024 * 1024 * 8))
+WORD_BITS = 64
+MESSAGE_BITS = 32
+
+
+@dataclass(frozen=True)
+class Term:
+    """One kind of event of one layer, per inference.
+
+    Args:
+        layer: name of the layer.
+        name: ``"synop"``, ``"mac"``, ``"neuron update"``, ``"spike"``, ``"hop"``, ``"memory"``, ``"activation"``, ``"host I/O"`` …
+        events: how many, per inference.
+        energy_j: joules per inference; ``None`` where the profile does not say.
+        because: why it is ``None``.
+        needed: whether the dynamic energy means nothing without it.
+        formula: the arithmetic, in words.
+        quantities: paths of the profile's numbers that were used.
+    """
+
+    layer: str
+    name: str
+    events: float
+    energy_j: Range | None
+    because: str = ""
+    needed: bool = True
+    formula: str = ""
+    quantities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Total:
+    """Dynamic energy plus static power × time, at one boundary.
+
+    Args:
+        name: which static power of the profile.
+        boundary: what that power takes in.
+        power_w: static power and running overhead of all chips.
+        energy_j: static part alone, per inference.
+        total_j: with the dynamic part; ``None`` where that is not estimable.
+    """
+
+    name: str
+    boundary: str
+    power_w: Range
+    energy_j: Range
+    total_j: Range | None
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """What one inference costs on one chip, estimated.
+
+    Args:
+        profile, title: which profile.
+        precision: arithmetic that was priced; ``"native"`` where the chip has only its own.
+        boundary: what is in the numbers; ``excludes``: what is not.
+        terms: every term of every layer.
+        totals: the dynamic energy with static power × time, one per boundary that the profile knows.
+        time_s: seconds per inference; ``None`` where unknown.
+        chips: how many chips the network takes at least.
+        notes: rules and flags that a reader must know.
+    """
+
+    profile: str
+    title: str
+    precision: str
+    boundary: str
+    excludes: tuple[str, ...]
+    terms: tuple[Term, ...]
+    totals: tuple[Total, ...] = ()
+    time_s: Range | None = None
+    chips: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def basis(self) -> str:
+        """How the numbers came about, for the line beside them."""
+        return f"estimated ({self.profile})"
+
+    @property
+    def missing(self) -> tuple[Term, ...]:
+        """Terms that the profile cannot price, one per kind."""
+        seen: dict[str, Term] = {}
+        for term in self.terms:
+            if term.energy_j is None and term.events:
+                seen.setdefault(term.name, term)
+        return tuple(seen.values())
+
+    @property
+    def dynamic_j(self) -> Range | None:
+        """Energy of all events, joules per inference; ``None`` where a needed term is unknown."""
+        if any(term.needed for term in self.missing) or not any(term.energy_j for term in self.terms):
+            return None
+        return total(term.energy_j for term in self.terms)
+
+    @property
+    def because(self) -> str:
+        """Why there is no dynamic energy; empty where there is."""
+        return "; ".join(dict.fromkeys(term.because for term in self.missing if term.needed))
+
+    def by_term(self) -> dict[str, Range | None]:
+        """Return joules per inference by kind of event; ``None`` where unknown."""
+        names = dict.fromkeys(term.name for term in self.terms)
+        return {name: self._sum(term for term in self.terms if term.name == name) for name in names}
+
+    def by_layer(self) -> dict[str, Range | None]:
+        """Return joules per inference by layer; ``None`` where a needed term is unknown."""
+        names = dict.fromkeys(term.layer for term in self.terms)
+        return {name: self._sum(term for term in self.terms if term.layer == name and (term.needed or term.energy_j)) for name in names}
+
+    @staticmethod
+    def _sum(terms: Iterable[Term]) -> Range | None:
+        found = [term for term in terms if term.events]
+        if any(term.energy_j is None for term in found):
+            return None
+        return total(term.energy_j for term in found)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Joules and seconds that an instrument read. Never added to an estimate.
+
+    Args:
+        device, boundary: what was measured, and what was inside.
+        method: counter, sampling, length and number of windows, idle subtracted or not.
+        energy_j, seconds: per inference.
+        low_j, high_j: spread over windows.
+        batch, precision: how the device was run.
+        idle_w: idle power that was subtracted, watts; ``None`` when nothing was.
+    """
+
+    device: str
+    boundary: str
+    method: str
+    energy_j: float
+    seconds: float
+    low_j: float
+    high_j: float
+    batch: int
+    precision: str
+    idle_w: float | None = None
+
+    @property
+    def basis(self) -> str:
+        """How the numbers came about, for the line beside them."""
+        return f"measured ({self.device}; {self.method})"
+
+
+def total(energies: Iterable[Range | None]) -> Range:
+    """Return the sum of the known energies."""
+    return reduce(add, (energy for energy in energies if energy is not None), Range(0.0, 0.0, 0.0))
+
+
+def estimate(
+    workload: Workload,
+    profile: HardwareProfile,
+    precision: str = NATIVE,
+    *,
+    with_estimates: bool = False,
+    step_time_s: float | None = None,
+) -> CostEstimate:
+    """Return what one inference of ``workload`` costs on ``profile``.
+
+    neuromorphic: ``E = Σ_layers synops·e_synop + updates_active·e_active + updates_inactive·e_inactive + messages·e_local``.
+        Hops and host I/O are named and left out while their counts or prices are unknown; where active and inactive
+        updates could not be told apart, low takes all as inactive and high all as active.
+    asic: arithmetic, neuron updates or activation functions, and memory, each as its own term; rules in
+        `mac_energy`, `ac_energy`, `update_energy`, `memory_energy`.
+    gpu: ``E = 2 · dense MACs · TDP / peak``: the best case of the data sheet. Spiking layers do their dense MACs every step.
+
+    Args:
+        workload: counts; host layers cannot be priced on a neuromorphic profile.
+        profile: the chip.
+        precision: ``"fp32"``, ``"fp16"``, ``"int8"``, or ``"intB"`` for B-bit activations with 8-bit weights; neuromorphic
+            chips have only their own.
+        with_estimates: also use numbers that are nobody's but the profile writer's estimate.
+        step_time_s: seconds per time step, where it is known better than by the profile.
+
+    Raises:
+        ProfileError: the profile cannot price this workload at this precision.
+    """
+    if profile.kind == "neuromorphic":
+        return _neuromorphic(workload, profile, with_estimates, step_time_s)
+    if precision == NATIVE:
+        raise ProfileError(f"{profile.name}: no precision was given", "its energies are per arithmetic precision", "say fp32, fp16 or int8")
+    priced = _asic_terms(workload, profile, precision) if profile.kind == "asic" else _gpu_terms(workload, profile, precision)
+    notes = [] if profile.kind == "gpu" else list(_asic_notes(precision))
+    return CostEstimate(profile.name, profile.title, precision, profile.boundary, profile.excludes, tuple(priced), notes=tuple(notes))
+
+
+def _neuromorphic(workload: Workload, profile: HardwareProfile, with_estimates: bool, step_time_s: float | None) -> CostEstimate:
+    if any(layer.place == "host" or layer.kind == "ann" for layer in workload.layers):
+        raise ProfileError(
+            f"{profile.name}: ANN layers cannot be priced here",
+            "a neuromorphic profile prices synops and neuron updates of spiking layers",
+            "estimate workload.part('deployed') here and workload.part('host') on a GPU or CMOS profile",
+        )
+    terms = [term for layer in workload.layers for term in _event_terms(layer, workload.samples, profile, with_estimates)]
+    chips = _chips(workload, profile)
+    time = _time(workload, profile, step_time_s)
+    bare = CostEstimate(profile.name, profile.title, NATIVE, profile.boundary, profile.excludes, tuple(terms))
+    totals = tuple(_totals(profile, bare.dynamic_j, time, chips)) if time else ()
+    notes = list(_bound_notes(profile, bare))
+    if totals and bare.dynamic_j:
+        notes.append(
+            "static power and energies per event come from different sources and voltages; a total adds them at the boundary it names"
+        )
+    if time is None:
+        notes.append("time per step is unknown, so static power × time is too")
+    return CostEstimate(
+        bare.profile, bare.title, NATIVE, bare.boundary, bare.excludes, bare.terms, totals, time, chips, tuple(dict.fromkeys(notes))
+    )
+
+
+def _event_terms(layer: LayerWorkload, samples: int, profile: HardwareProfile, with_estimates: bool) -> Iterator[Term]:
+    def price(name: str, key: str, events: float, needed: bool = True) -> Term:
+        quantity = profile.energy.get(key)
+        if quantity is not None and (quantity.citable or with_estimates):
+            return Term(layer.name, name, events, events * quantity.range, "", needed, f"{name}s × {key}", (f"energy.{key}",))
+        if quantity is None:
+            because = f"no energy per {name} has been published for {profile.title}"
+        elif quantity.status == "estimate":
+            because = f"no energy per {name} has been published for {profile.title}; the profile's own estimate is used only when asked for"
+        else:
+            because = f"the source of energy.{key} was not seen ({CHECKS[quantity.check]})"
+        return Term(layer.name, name, events, None, because, needed)
+
+    if layer.kind == "input":
+        because = "no energy per byte between host and chip is known"
+        yield Term(layer.name, "host I/O", layer.bytes_in / samples, None, because, needed=False)
+        return
+    yield price("synop", "synop", layer.effective_acs / samples)
+    if layer.effective_macs:
+        because = "the profile has no energy for a synapse that multiplies a graded value"
+        yield Term(layer.name, "graded synop", layer.effective_macs / samples, None, because)
+    active, inactive = price("neuron update", "neuron_update_active", 1), price("neuron update", "neuron_update_inactive", 1)
+    updates = (layer.updates or 0) / samples
+    if active.energy_j is None or inactive.energy_j is None:
+        missing = active if active.energy_j is None else inactive
+        yield Term(layer.name, "neuron update", updates, None, missing.because)
+    elif layer.updates_active is None:
+        spread = Range(updates * inactive.energy_j.low, None, updates * active.energy_j.high)
+        formula = "neuron updates × (inactive … active): which were which was not seen"
+        yield Term(layer.name, "neuron update", updates, spread, "", True, formula, active.quantities + inactive.quantities)
+    else:
+        busy = layer.updates_active / samples
+        energy = busy * active.energy_j + (updates - busy) * inactive.energy_j
+        formula = "active updates × neuron_update_active + inactive updates × neuron_update_inactive"
+        yield Term(layer.name, "neuron update", updates, energy, "", True, formula, active.quantities + inactive.quantities)
+    yield price("spike", "spike_local", layer.messages / samples, needed=False)
+    because = "the network has not been placed on cores, so the number of hops is unknown"
+    yield Term(layer.name, "hop", layer.messages / samples, None, because, needed=False)
+    yield Term(layer.name, "host I/O", layer.bytes_out / samples, None, "no energy per byte between host and chip is known", needed=False)
+
+
+def _chips(workload: Workload, profile: HardwareProfile) -> int | None:
+    """Return how many chips the capacities demand at least; a placement may need more."""
+    neurons, bits = profile.limits.get("neurons_per_chip"), profile.limits.get("synapse_memory_per_chip")
+    needs = []
+    if neurons:
+        needs.append(sum(layer.neurons for layer in workload.layers if layer.kind == "snn") / neurons.range.high)
+    if bits:
+        needs.append(8 * workload.total("parameters") / bits.range.high)
+    return max(1, math.ceil(max(needs))) if needs else None
+
+
+def _time(workload: Workload, profile: HardwareProfile, step_time_s: float | None) -> Range | None:
+    if step_time_s is not None:
+        return workload.timesteps * Range(step_time_s, step_time_s, step_time_s)
+    step = profile.time.get("step")
+    return workload.timesteps * step.range if step else None
+
+
+def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips: int | None) -> Iterator[Total]:
+    for name, static in profile.static.items():
+        if not static.citable:
+            continue
+        power = static.range if static.boundary == "board" and chips == 1 else (chips or 1) * static.range
+        if name in profile.overhead:
+            power = power + profile.overhead[name].range
+        energy = power * time
+        yield Total(name, f"{static.boundary}: {static.covers}", power, energy, dynamic + energy if dynamic else None)
+
+
+def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:
+    used = {path for term in cost.terms for path in term.quantities}
+    for path in used | ({"time.step"} if "step" in profile.time else set()):
+        quantity = profile.quantity(path)
+        if quantity is not None and quantity.bounds_from:
+            yield f"{path}: {quantity.bounds_from}"
+
+
+def _gpu_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:
+    key = "int8" if re.fullmatch(r"int[1-8]", precision) else precision
+    power, rate = profile.power.get("tdp"), profile.peak.get(key)
+    if power is None or rate is None:
+        raise ProfileError(
+            f"{profile.name}: cannot price {precision}",
+            f"the profile has peak rates for {', '.join(profile.peak) or 'nothing'} and {'a' if power else 'no'} thermal design power",
+            "choose a precision that it has",
+        )
+    joules = power.range.high / rate.range.low
+    for layer in workload.layers:
+        macs = layer.dense_macs / workload.samples
+        energy = 2 * macs * joules * Range(1.0, 1.0, 1.0)
+        yield Term(layer.name, "mac", macs, energy, "", True, "2 · dense MACs · TDP / peak rate", ("power.tdp", f"peak.{key}"))
+
+
+def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:
+    for layer in workload.layers:
+        if layer.kind == "input":
+            because = "transfers between host and chip are not part of this profile"
+            yield Term(layer.name, "host I/O", layer.bytes_in / workload.samples, None, because, needed=False)
+            continue
+        scale = 1 / workload.samples
+        if layer.kind == "ann":
+            macs, acs, updates = layer.dense_macs * scale, 0.0, float(layer.neurons)
+        else:
+            macs, acs, updates = (layer.effective_macs or 0) * scale, layer.effective_acs * scale, (layer.updates or 0) * scale
+        if macs:
+            energy, used = mac_energy(profile, precision)
+            yield Term(layer.name, "mac", macs, macs * energy, "", True, "MACs × (product + addition)", used)
+        if acs:
+            energy, used = ac_energy(profile, precision)
+            yield Term(layer.name, "synop", acs, acs * energy, "", True, "synops × addition", used)
+        energy, used = update_energy(profile, precision, layer)
+        name = "activation" if layer.kind == "ann" else "neuron update"
+        yield Term(layer.name, name, updates, updates * energy, "", True, f"{name}s × their products and additions", used)
+        accesses, energy, used = memory_energy(profile, precision, layer, workload.samples)
+        yield Term(layer.name, "memory", accesses, energy, "", True, "one access per operand, no reuse", used)
+
+
+def _asic_notes(precision: str) -> Iterator[str]:
+    yield (
+        "memory: every operand is fetched from the smallest listed memory that holds the layer's data; "
+        "low and typical pack 64-bit words, high does not"
+    )
+    if precision.startswith("int"):
+        yield "integer accumulation: low and typical 8-bit additions, the usual convention; high 32-bit additions"
+    if precision.startswith("int") and precision != "int8":
+        yield (
+            f"{precision}: no product of that width was published; it is the 8-bit product scaled by the operands' bits "
+            "(8 → 32 bits costs 15.5× for 16× the bits in the same table); high: the 8-bit product"
+        )
+
+
+def _bits(precision: str) -> tuple[int, int, int]:
+    """Return bits of a weight, of an activation, and of an accumulator or state variable."""
+    if precision == "fp32":
+        return 32, 32, 32
+    if precision == "fp16":
+        return 16, 16, 16
+    match = re.fullmatch(r"int([1-8])", precision)
+    if match is None:
+        raise ProfileError(f"precision {precision!r} is unknown", "it is fp32, fp16, int8, or intB with B from 1 to 7", "choose one")
+    return 8, int(match[1]), 32
+
+
+def _event(profile: HardwareProfile, key: str) -> Range:
+    quantity: Quantity | None = profile.energy.get(key)
+    if quantity is None or not quantity.citable:
+        raise ProfileError(f"{profile.name} cannot price this", f"energy.{key} is unknown there", "choose another precision or profile")
+    return quantity.range
+
+
+def mac_energy(profile: HardwareProfile, precision: str) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of one multiply–accumulate, and the numbers used.
+
+    float: product + addition. int8: product + 8-bit addition (high: 32-bit addition). B-bit activations and 8-bit weights:
+    the 8-bit product × B/8, an interpolation (high: the whole 8-bit product).
+    """
+    if precision.startswith("fp"):
+        keys = (f"mult_{precision}", f"add_{precision}")
+        return _event(profile, keys[0]) + _event(profile, keys[1]), _paths(*keys)
+    _, bits, _ = _bits(precision)
+    product, narrow, wide = (_event(profile, key) for key in ("mult_int8", "add_int8", "add_int32"))
+    packed = product * (bits / 8) + narrow
+    return Range(packed.low, packed.typical, product.high + wide.high), _paths("mult_int8", "add_int8", "add_int32")
+
+
+def ac_energy(profile: HardwareProfile, precision: str) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of one accumulate, and the numbers used: an addition (integer high: 32 bits wide)."""
+    if precision.startswith("fp"):
+        return _event(profile, f"add_{precision}"), _paths(f"add_{precision}")
+    _bits(precision)
+    narrow, wide = _event(profile, "add_int8"), _event(profile, "add_int32")
+    return Range(narrow.low, narrow.typical, wide.high), _paths("add_int8", "add_int32")
+
+
+def update_energy(profile: HardwareProfile, precision: str, layer: LayerWorkload) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of one neuron update, or of one activation function of an ANN layer, and the numbers used.
+
+    Neuron: a product per decaying state variable (low: a shift, priced as an addition) and its additions; integers at 32 bits.
+    ANN: bias and comparison; integers also rescale the accumulator, a 32-bit product (low: a shift).
+    """
+    add_key, mult_key = ("add_int32", "mult_int32") if precision.startswith("int") else (f"add_{precision}", f"mult_{precision}")
+    products = layer.update_multiplies + (layer.kind == "ann" and precision.startswith("int"))
+    energy = layer.update_adds * _event(profile, add_key)
+    if not products:
+        return energy, _paths(add_key)
+    product = _event(profile, mult_key)
+    if precision.startswith("int"):
+        product = Range(_event(profile, add_key).low, product.typical, product.high)
+    return energy + products * product, _paths(add_key, mult_key)
+
+
+def memory_energy(profile: HardwareProfile, precision: str, layer: LayerWorkload, samples: int) -> tuple[float, Range, tuple[str, ...]]:
+    """Return memory accesses of a layer per inference, their joules, and the numbers used.
+
+    One access per operand, no reuse (after Lemaire et al. 2022)::
+
+        ANN layer        weight and input read per MAC; output written per element
+        spiking layer    weight read, accumulator read and written per synop; every state variable read and written per update;
+                         every spike written and read once, 32 bits
+
+    Each kind of data lies in the smallest memory of the profile that holds it all, beyond 1 MB in DRAM. An access of n bits costs
+    n/64 of a 64-bit access (low and typical: packed words), or a whole one (high).
+    """
+    weight_bits, activation_bits, state_bits = _bits(precision)
+    weights = layer.parameters * weight_bits
+    if layer.kind == "ann":
+        macs = layer.dense_macs / samples
+        traffic = [
+            (macs, weight_bits, weights),
+            (macs, activation_bits, max(layer.inputs, 1) * activation_bits),
+            (float(layer.neurons), activation_bits, layer.neurons * activation_bits),
+        ]
+    else:
+        synops = (layer.effective_acs + (layer.effective_macs or 0)) / samples
+        updates = (layer.updates or 0) / samples
+        state = layer.neurons * state_bits * max(layer.state_variables, 1)
+        traffic = [
+            (synops, weight_bits, weights),
+            (2 * synops, state_bits, layer.neurons * state_bits),
+            (2 * updates * layer.state_variables, state_bits, state),
+            (2 * layer.spikes / samples, MESSAGE_BITS, layer.neurons),
+        ]
+    used: dict[str, None] = {}
+    energy = Range(0.0, 0.0, 0.0)
+    for accesses, bits, held in traffic:
+        key = next((name for name, size in SRAM_BITS if held <= size), "dram")
+        used[key] = None
+        word = _event(profile, key)
+        packed = word * (bits / WORD_BITS)
+        energy = energy + accesses * Range(packed.low, packed.typical, word.high)
+    return sum(accesses for accesses, _, _ in traffic), energy, _paths(*used)
+
+
+def _paths(*keys: str) -> tuple[str, ...]:
+    return tuple(f"energy.{key}" for key in keys)

@@ -1,0 +1,352 @@
+"""Hardware profiles: what one event costs on one chip, each number with its unit, boundary, basis and source.
+
+A profile is a TOML file in ``hardware_profiles/`` (or anywhere); ``hardware_profiles/README.md`` says how to write one.
+An unknown number is absent, never 0. Start at `load_profile`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ashneuro.errors import ProfileError
+
+UNITS: dict[str, tuple[str, float]] = {
+    "fJ": ("energy", 1e-15),
+    "pJ": ("energy", 1e-12),
+    "nJ": ("energy", 1e-9),
+    "µJ": ("energy", 1e-6),
+    "mJ": ("energy", 1e-3),
+    "J": ("energy", 1.0),
+    "ns": ("time", 1e-9),
+    "µs": ("time", 1e-6),
+    "ms": ("time", 1e-3),
+    "s": ("time", 1.0),
+    "µW": ("power", 1e-6),
+    "mW": ("power", 1e-3),
+    "W": ("power", 1.0),
+    "Top/s": ("rate", 1e12),
+    "GB/s": ("bandwidth", 1e9),
+    "bit": ("count", 1.0),
+    "1": ("count", 1.0),
+}
+SI = {"energy": "J", "time": "s", "power": "W", "rate": "op/s", "bandwidth": "B/s", "count": ""}
+
+EVENTS: dict[str, str] = {
+    "synop": "a spike served by one synapse",
+    "neuron_update_active": "one update of a neuron with a state or an input other than zero",
+    "neuron_update_inactive": "one update of a neuron at rest",
+    "spike_local": "a spike message between cores of one tile",
+    "hop_ew": "a spike message over one tile, east or west",
+    "hop_ns": "a spike message over one tile, north or south",
+    "learning_update": "one learning update of a synapse",
+    "add_int8": "an 8-bit integer addition",
+    "add_int16": "a 16-bit integer addition",
+    "add_int32": "a 32-bit integer addition",
+    "add_fp16": "a 16-bit floating-point addition",
+    "add_fp32": "a 32-bit floating-point addition",
+    "mult_int8": "an 8-bit integer product",
+    "mult_int32": "a 32-bit integer product",
+    "mult_fp16": "a 16-bit floating-point product",
+    "mult_fp32": "a 32-bit floating-point product",
+    "sram_8kb": "one 64-bit access to 8 KB of SRAM",
+    "sram_32kb": "one 64-bit access to 32 KB of SRAM",
+    "sram_1mb": "one 64-bit access to 1 MB of SRAM",
+    "dram": "one 64-bit access to DRAM",
+}
+
+CHECKS = {
+    "V": "the primary source was opened",
+    "Q": "quoted word for word, with table or page, by a third party; the primary source was not opened",
+    "S": "seen as a paraphrase in a secondary source",
+    "R": "recalled; not seen in any source",
+}
+
+TABLES = {"energy": "energy", "time": "time", "static": "power", "overhead": "power", "power": "power", "peak": "rate", "limits": "count"}
+
+Boundary = Literal["op", "core", "chip", "board", "system"]
+Basis = Literal["simulated", "measured", "model", "specification"]
+Status = Literal["published", "derived", "estimate"]
+Check = Literal["V", "Q", "S", "R"]
+
+CLOSED: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number that is known only between bounds, SI units. ``typical`` is ``None`` where no source gives a centre."""
+
+    low: float
+    typical: float | None
+    high: float
+
+    def __add__(self, other: Range) -> Range:
+        if not isinstance(other, Range):
+            return NotImplemented
+        both = self.typical is not None and other.typical is not None
+        typical = self.typical + other.typical if both else None  # type: ignore[operator]
+        return Range(self.low + other.low, typical, self.high + other.high)
+
+    def __mul__(self, other: Range | float) -> Range:
+        if not isinstance(other, Range):
+            other = Range(other, other, other)
+        both = self.typical is not None and other.typical is not None
+        typical = self.typical * other.typical if both else None  # type: ignore[operator]
+        return Range(self.low * other.low, typical, self.high * other.high)
+
+    __rmul__ = __mul__
+
+    @property
+    def is_point(self) -> bool:
+        """Whether no spread is known."""
+        return self.low == self.high
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where numbers come from.
+
+    Args:
+        title: authors, title, venue, year.
+        link: DOI or address.
+        set: numbers of one origin that may be combined; default: each source is its own set.
+    """
+
+    title: str
+    link: str
+    set: str = ""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number about a chip, as its profile has it.
+
+    Args:
+        value: the centre; absent where only bounds are known.
+        low, high: bounds; absent where the source gives none.
+        unit: one of `UNITS`.
+        covers: what the number includes; ``excludes``: what it leaves out.
+        boundary: what was inside: one circuit operation, the core, the chip's rails, the board, the system with its host.
+        basis: simulated before silicon, measured, fitted by a model, or a vendor's specification.
+        status: printed in the source, derived from printed numbers, or an estimate of whoever wrote the profile.
+        check: how far the profile's writer got with the source; one of `CHECKS`.
+        source, locator: key of a `Source`, and the table, page or file in it.
+        bounds_from: why low and high differ from the source's own, when they come from elsewhere.
+        bounds_sources: keys of those sources.
+        conditions: voltage, temperature, workload.
+        note: anything else that a reader must know.
+    """
+
+    unit: str
+    covers: str
+    boundary: Boundary
+    basis: Basis
+    status: Status
+    check: Check
+    source: str
+    locator: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    excludes: str = ""
+    bounds_from: str = ""
+    bounds_sources: tuple[str, ...] = ()
+    conditions: str = ""
+    note: str = ""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+
+    @property
+    def range(self) -> Range:
+        """Low, typical and high in SI units; a missing bound is the value itself."""
+        factor = UNITS[self.unit][1]
+        known = [number for number in (self.low, self.value, self.high) if number is not None]
+        low = self.low if self.low is not None else known[0]
+        high = self.high if self.high is not None else known[-1]
+        return Range(low * factor, None if self.value is None else self.value * factor, high * factor)
+
+    @property
+    def citable(self) -> bool:
+        """Whether it may stand in a headline: somebody saw it in a source, and it is not the writer's own estimate."""
+        return self.check != "R" and self.status != "estimate"
+
+
+@dataclass(frozen=True)
+class HardwareProfile:
+    """What is known about one chip.
+
+    Args:
+        schema: version of the file format, 1.
+        name, title: short name, and what it is.
+        kind: ``"neuromorphic"``: costs per synop and neuron update; ``"asic"``: costs per arithmetic operation and
+            memory access; ``"gpu"``: peak rate and power only.
+        boundary: what the estimates made with this profile include.
+        excludes: what they leave out, one phrase each.
+        energy: joules per event, keys of `EVENTS`; all from one set of numbers.
+        time: ``step``: seconds per time step.
+        static: watts drawn whatever the network does, by boundary.
+        overhead: watts added while a network runs; adds to the static power of the same name.
+        power, peak: GPU: ``tdp``, and operations per second by precision (a MAC is two).
+        limits: capacities, e.g. ``neurons_per_chip``.
+        sources: by key.
+        node_nm, voltage_v: process node and supply, where known.
+        reads: one paragraph: how to read what this profile gives.
+    """
+
+    schema: Literal[1]
+    name: str
+    title: str
+    kind: Literal["neuromorphic", "asic", "gpu"]
+    boundary: str
+    excludes: tuple[str, ...]
+    sources: dict[str, Source]
+    energy: dict[str, Quantity] = field(default_factory=dict)
+    time: dict[str, Quantity] = field(default_factory=dict)
+    static: dict[str, Quantity] = field(default_factory=dict)
+    overhead: dict[str, Quantity] = field(default_factory=dict)
+    power: dict[str, Quantity] = field(default_factory=dict)
+    peak: dict[str, Quantity] = field(default_factory=dict)
+    limits: dict[str, Quantity] = field(default_factory=dict)
+    node_nm: float | None = None
+    voltage_v: float | None = None
+    reads: str = ""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+
+    def quantities(self) -> Iterator[tuple[str, Quantity]]:
+        """Yield every number with its path, e.g. ``energy.synop``."""
+        return ((f"{table}.{key}", quantity) for table in TABLES for key, quantity in getattr(self, table).items())
+
+    def quantity(self, path: str) -> Quantity | None:
+        """Return the number at ``table.key``, or ``None`` where it is unknown."""
+        table, _, key = path.partition(".")
+        found: Quantity | None = getattr(self, table).get(key)
+        return found
+
+
+def profile_folder() -> Path:
+    """Return the folder of the profiles that come with ashneuro: inside the installed package, or in the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "hardware_profiles"
+    return inside if inside.is_dir() else package.parent / "hardware_profiles"
+
+
+def list_profiles() -> dict[str, Path]:
+    """Return the profiles that come with ashneuro: name to file."""
+    return {path.stem: path for path in sorted(profile_folder().glob("*.toml"))}
+
+
+def load_profile(name: str | Path) -> HardwareProfile:
+    """Return a profile by its name, or from a TOML file's path.
+
+    Raises:
+        ProfileError: there is no such profile, or it is not valid; all faults at once, each with its path.
+    """
+    known = list_profiles()
+    path = Path(name)
+    if str(name) in known:
+        path = known[str(name)]
+    elif path.suffix != ".toml":
+        near = difflib.get_close_matches(str(name), known, n=1)
+        raise ProfileError(
+            f"there is no hardware profile {str(name)!r}",
+            f"known are {', '.join(known) or 'none'}" + (f"; did you mean {near[0]}?" if near else ""),
+            "ashneuro profiles list, or give the path of a .toml",
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProfileError(f"cannot read {path}", error.strerror or str(error), "ashneuro profiles list") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"cannot read {path}", f"it is not TOML: {error}", "mend the line that the message names") from error
+    return parse_profile(values, name=str(path))
+
+
+def parse_profile(values: Mapping[str, Any], name: str = "profile") -> HardwareProfile:
+    """Return ``values`` as a profile.
+
+    Raises:
+        ProfileError: a key is unknown or missing, a number is bare, has no source, no known unit or no sense, or the
+            energies are of different sets; all faults at once, each with its path.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    faults: dict[str, str] = {}
+    profile = None
+    try:
+        profile = TypeAdapter(HardwareProfile).validate_python(dict(values))
+    except ValidationError as error:
+        for item in error.errors():
+            path = ".".join(str(part) for part in item["loc"])
+            if item["type"] == "dataclass_type":
+                faults[path] = "a bare number or text: give a table with value, unit, source …"
+            else:
+                if item["type"] == "unexpected_keyword_argument":
+                    item["msg"] = "unknown key"
+                plain = item["type"] not in ("missing", "extra_forbidden") and not isinstance(item["input"], Mapping)
+                faults[path] = item["msg"] + (f" (it is {item['input']!r})" if plain else "")
+    for path, fault in _faults(values):
+        faults.setdefault(path, fault)
+    if faults or profile is None:
+        lines = "".join(f"\n  {path}: {fault}" for path, fault in faults.items())
+        raise ProfileError(f"{name}: {len(faults)} fault(s)", lines, "correct them; hardware_profiles/README.md shows a valid number")
+    return profile
+
+
+def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the types cannot say: units, sources, bounds, sets."""
+    sources = values.get("sources")
+    sources = sources if isinstance(sources, Mapping) else {}
+    sets: dict[str, list[str]] = {}
+    for table, dimension in TABLES.items():
+        entries = values.get(table)
+        for key, entry in entries.items() if isinstance(entries, Mapping) else ():
+            path = f"{table}.{key}"
+            if table == "energy" and key not in EVENTS:
+                near = difflib.get_close_matches(key, EVENTS, n=1)
+                yield path, f"no such event; known are {', '.join(EVENTS)}" + (f" (did you mean {near[0]}?)" if near else "")
+            if not isinstance(entry, Mapping):
+                continue
+            yield from _number_faults(path, entry, dimension, sources)
+            source = entry.get("source")
+            if table == "energy" and isinstance(source, str) and source in sources:
+                origin = sources[source]
+                group = origin.get("set") if isinstance(origin, Mapping) else ""
+                sets.setdefault(group if isinstance(group, str) and group else source, []).append(path)
+    if len(sets) > 1:
+        listed = "; ".join(f"{group}: {', '.join(paths)}" for group, paths in sets.items())
+        yield "energy", f"numbers of {len(sets)} sets are mixed ({listed}); one profile holds one set"
+
+
+def _number_faults(path: str, entry: Mapping[str, Any], dimension: str, sources: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    unit = entry.get("unit")
+    if isinstance(unit, str) and (unit not in UNITS or UNITS[unit][0] != dimension):
+        allowed = ", ".join(name for name, (kind, _) in UNITS.items() if kind == dimension)
+        yield f"{path}.unit", f"{unit!r} is not a unit of {dimension}; allowed: {allowed}"
+    for text in ("covers", "source", "locator"):
+        if entry.get(text) == "":
+            yield f"{path}.{text}", "it is empty"
+    given = {key: entry[key] for key in ("low", "value", "high") if key in entry}
+    numbers = {key: number for key, number in given.items() if isinstance(number, (int, float)) and not isinstance(number, bool)}
+    for key in given.keys() - numbers.keys():
+        yield f"{path}.{key}", f"{given[key]!r} is not a number"
+    if not given or ("value" not in given and len(given) < 2):
+        yield f"{path}.value", "no number: give value, or low and high; leave an unknown number out altogether"
+    for key, number in numbers.items():
+        if not number > 0:
+            yield f"{path}.{key}", f"{number} is not above 0; an unknown number is left out, never 0"
+    if sorted(numbers.values()) != list(numbers.values()):
+        yield path, "low ≤ value ≤ high does not hold: " + ", ".join(f"{key} {number}" for key, number in numbers.items())
+    bounds = entry.get("bounds_sources")
+    cited = [entry.get("source"), *(bounds if isinstance(bounds, (list, tuple)) else ())]
+    for source in cited:
+        if isinstance(source, str) and source not in sources:
+            yield f"{path}.source", f"{source!r} is not in [sources]"
+    if bounds and not entry.get("bounds_from"):
+        yield f"{path}.bounds_from", "bounds of another source need the sentence that says so"
