@@ -303,8 +303,8 @@ def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips:
 
 
 def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:
-    used = {path for term in cost.terms for path in term.quantities}
-    for path in used | ({"time.step"} if "step" in profile.time else set()):
+    used = dict.fromkeys(path for term in cost.terms for path in term.quantities)
+    for path in (*used, *(("time.step",) if "step" in profile.time else ())):
         quantity = profile.quantity(path)
         if quantity is not None and quantity.bounds_from:
             yield f"{path}: {quantity.bounds_from}"

@@ -1,0 +1,117 @@
+"""A small spiking network with a skip, run in plain numpy, and its work counted one product at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.program.synapse import conv_shape, matrix
+from ashneuro.simulate.record import Activity, SpikeRecord
+
+
+def neuron(threshold=1.0, du=1.0, dv=0.5, bias=0.0, spiking=True):
+    return Neuron(np.array(du), np.array(dv), np.array(threshold), np.array(bias), spiking=spiking)
+
+
+def conv(rng, in_shape, channels, kernel=3, stride=1, padding=1, dilation=1, groups=1, zeros=0.2):
+    weight = rng.normal(size=(channels, in_shape[0] // groups, kernel, kernel)) * (rng.random((channels, 1, kernel, kernel)) > zeros)
+    pads, axes = ((padding, padding),) * 2, (stride,) * 2
+    out = conv_shape(in_shape, (kernel, kernel), channels, axes, pads, (dilation,) * 2)
+    return Synapse("conv", in_shape, out, weight, axes, pads, (dilation,) * 2, groups)
+
+
+def dense(rng, in_shape, outputs, zeros=0.2):
+    size = math.prod(in_shape)
+    weight = rng.normal(size=(outputs, size)) * (rng.random((outputs, size)) > zeros) * 2 / math.sqrt(size)
+    return Synapse("dense", in_shape, (outputs,), weight)
+
+
+def tiny_program(seed=0, coding="current", channels=4, size=6, timesteps=4):
+    """Return: a current, a LIF population, a strided conv, a conv with a scaled skip around it, a dense read-out layer that spikes."""
+    rng = np.random.default_rng(seed)
+    shape = (channels, size, size)
+    first = Connection("input", None) if coding == "current" else Connection("input", conv(rng, shape, channels))
+    down = conv(rng, shape, channels + 2, stride=2)
+    same = conv(rng, down.out_shape, channels + 2)
+    skip = Synapse("scale", down.out_shape, down.out_shape, np.array(0.5))
+    head = dense(rng, down.out_shape, 10)
+    layers = (
+        Layer("lif1", shape, neuron(0.7), (first,), 0),
+        Layer("lif2", down.out_shape, neuron(0.8), (Connection("lif1", down),), 1),
+        Layer("lif3", down.out_shape, neuron(0.8), (Connection("lif2", same), Connection("lif2", skip)), 2),
+        Layer("lif4", (10,), neuron(0.5, bias=0.05), (Connection("lif3", head),), 3),
+    )
+    return Program("float", 1e-3, timesteps, (InputPort("input", shape, coding),), layers, ("lif4",))
+
+
+def run(program, inputs, timesteps=None):
+    """Return the record, with rasters, of ``inputs`` (T, B, *shape); plain numpy, one step at a time, no delays."""
+    steps, samples = inputs.shape[:2]
+    port = program.inputs[0]
+    sent = {port.name: inputs}
+    layers = {}
+    for layer in program.layers:
+        u, v = np.zeros((samples, *layer.shape)), np.zeros((samples, *layer.shape))
+        raster, active = np.zeros((steps, samples, *layer.shape), np.uint8), 0
+        for t in range(steps):
+            a = np.zeros_like(u)
+            for connection in layer.connections:
+                x = sent[connection.source][t]
+                if connection.synapse is None:
+                    a += x
+                else:
+                    a += (matrix(connection.synapse) @ x.reshape(samples, -1).T).T.reshape(a.shape)
+            active += int(((a != 0) | (v != 0) | (u != 0)).sum())
+            u = u * (1 - layer.neuron.du) + a
+            v = v * (1 - layer.neuron.dv) + u + layer.neuron.bias
+            raster[t] = v > layer.neuron.v_threshold
+            v = np.where(raster[t], 0, v)
+        sent[layer.name] = raster
+        layers[layer.name] = Activity(raster.sum((0, 1), dtype=np.int64), active, raster)
+    binary = bool(np.isin(inputs, (0, 1)).all())
+    return SpikeRecord(
+        "torch", "float", steps, samples, layers, {port.name: Activity((inputs != 0).sum((0, 1), dtype=np.int64), None, None, binary)}
+    )
+
+
+def images(program, samples=3, seed=1, scale=1.5):
+    rng = np.random.default_rng(seed)
+    x = np.maximum(rng.normal(size=(samples, *program.inputs[0].shape)), 0) * scale
+    return np.broadcast_to(x, (program.timesteps, *x.shape)).copy()
+
+
+def products(synapse):
+    """Yield (output index, input index, weight) of every product of a synapse, by its definition, in Python loops."""
+    if synapse.kind == "scale":
+        weight = np.broadcast_to(synapse.weight, synapse.in_shape)
+        yield from ((index, index, weight[index]) for index in np.ndindex(synapse.in_shape))
+    elif synapse.kind == "dense":
+        for row, column in np.ndindex(synapse.weight.shape):
+            yield (row,), np.unravel_index(column, synapse.in_shape), synapse.weight[row, column]
+    elif synapse.kind == "sparse":
+        for row in range(synapse.out_size):
+            for place in range(synapse.indptr[row], synapse.indptr[row + 1]):
+                yield (
+                    np.unravel_index(row, synapse.out_shape),
+                    np.unravel_index(synapse.indices[place], synapse.in_shape),
+                    synapse.weight[place],
+                )
+    else:
+        out_channels, group_in, *kernel = synapse.weight.shape
+        for (o, *out), i, tap in itertools.product(np.ndindex(synapse.out_shape), range(group_in), np.ndindex(tuple(kernel))):
+            pixel = tuple(
+                p * s - before + k * d
+                for p, s, (before, _), k, d in zip(out, synapse.stride, synapse.padding, tap, synapse.dilation, strict=True)
+            )
+            if all(0 <= p < n for p, n in zip(pixel, synapse.in_shape[1:], strict=True)):
+                channel = o // (out_channels // synapse.groups) * group_in + i
+                yield (o, *out), (channel, *pixel), synapse.weight[(o, i, *tap)]
+
+
+HOST = (
+    {"name": "stem.conv1", "dense_macs": 62208, "parameters": 216, "outputs": 864, "inputs": 3072},
+    {"name": "W_in", "dense_macs": 3456, "parameters": 100, "outputs": 144, "inputs": 864},
+)

@@ -1,0 +1,154 @@
+from dataclasses import replace
+
+import pytest
+
+from ashneuro.cost.compare import _silent, compare, energy_text
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.profile import Range, load_profile
+from ashneuro.cost.workload import ann_twin, count
+from tests.cost import networks
+
+CMOS, LOIHI, H100 = (load_profile(name) for name in ("cmos45", "loihi1", "h100"))
+
+
+def hybrid(samples=4, **options):
+    program = networks.tiny_program(**options)
+    record = networks.run(program, networks.images(program, samples))
+    return count(program, record, networks.HOST), ann_twin(program, host_layers=networks.HOST), program
+
+
+def scaled(work, factor):
+    """The same network with fewer spikes: what each causes shrinks with them, updates stay."""
+    layers = [
+        replace(
+            row,
+            effective_acs=round(row.effective_acs * factor),
+            spikes=round(row.spikes * factor),
+            messages=round(row.messages * factor),
+            firing_rate=row.firing_rate * factor,
+        )
+        if row.kind == "snn"
+        else row
+        for row in work.layers
+    ]
+    return replace(work, layers=tuple(layers))
+
+
+def test_both_sides_carry_the_same_host_part():
+    work, twin, _ = hybrid()
+    for group in compare(work, twin, node=CMOS, chip=LOIHI, gpu=H100).groups:
+        for precision in ("int8", "fp32"):
+            hosts = {who.host_j for who in group.contenders if precision in who.name and who.host}
+            assert len(hosts) == 1 and hosts.pop().typical > 0
+
+
+def test_one_node_compares_like_with_like_and_two_machines_do_not():
+    work, twin, _ = hybrid()
+    result = compare(work, twin, node=CMOS, chip=LOIHI, gpu=H100)
+    first, second = result.groups
+    assert first.comparable and {part.profile for who in first.contenders for part in (who.host, who.deployed)} == {"cmos45"}
+    assert not second.comparable and "different boundaries" in second.note
+    assert {who.deployed.profile for who in second.contenders} == {"loihi1", "h100"}
+    assert [who.name for who in first.contenders] == [
+        "hybrid, int8",
+        "ANN twin, int8",
+        "ANN twin, 3-bit",
+        "hybrid, fp32",
+        "ANN twin, fp32",
+    ]
+
+
+@pytest.mark.parametrize("timesteps, bits", [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
+def test_the_low_bit_twin_has_as_many_levels_as_the_spike_count(timesteps, bits):
+    work, twin, _ = hybrid(timesteps=timesteps)
+    names = [who.name for who in compare(work, twin, node=CMOS).groups[0].contenders]
+    assert f"ANN twin, {bits}-bit" in names
+
+
+def test_the_snn_may_lose_and_may_win():
+    work, twin, _ = hybrid()
+    lost = compare(work, twin, node=CMOS)
+    assert lost.winner == "ann" and lost.verdict.startswith("The ANN wins")
+    assert "estimated from counted events on cmos45" in lost.verdict and "host part" in lost.verdict
+    # A twin with a hundred times the products, as a much larger ANN would have.
+    large = replace(twin, layers=tuple(replace(row, dense_macs=row.dense_macs * 100) for row in twin.layers))
+    won = compare(work, large, node=CMOS)
+    assert won.winner == "hybrid" and won.verdict.startswith("The hybrid wins")
+
+
+def test_undecided_where_the_cases_disagree():
+    work, twin, _ = hybrid()
+    result = compare(scaled(work, 0.22), twin, node=CMOS)
+    mine = result.groups[0].contenders[0].total_j
+    theirs = min((who.total_j for who in result.groups[0].contenders[1:3]), key=lambda energy: energy.typical)
+    assert (mine.low - theirs.low) * (mine.high - theirs.high) < 0
+    assert result.winner == "undecided" and result.verdict.startswith("Undecided")
+
+
+def test_at_the_break_even_rate_both_cost_the_same():
+    work, twin, _ = hybrid()
+    checked = 0
+    for even in compare(work, twin, node=CMOS, chip=LOIHI).break_even:
+        for case, rate in zip(("low", "typical", "high"), even.rates, strict=True):
+            spiking, precision = even.spiking.split(", ")
+            profile = {"cmos45": CMOS, "loihi1": LOIHI}[spiking]
+            part = work.part("deployed")
+            now, rest = estimate(part, profile, precision).dynamic_j, estimate(_silent(part), profile, precision).dynamic_j
+            ann = estimate(twin.part("deployed"), CMOS, even.ann.split(", ")[1]).dynamic_j
+            share = rate / work.firing_rate
+            mixed = getattr(rest, case) + share * (getattr(now, case) - getattr(rest, case))
+            assert mixed == pytest.approx(getattr(ann, case))
+            if 0 < rate < 1 and even.comparable:
+                fewer = estimate(scaled(part, share), profile, precision).dynamic_j
+                assert getattr(fewer, case) == pytest.approx(getattr(ann, case), rel=0.01)
+                checked += 1
+    assert checked >= 3
+
+
+def test_break_even_says_why_there_is_none():
+    work, twin, _ = hybrid()
+    even = compare(work, twin, node=CMOS, chip=load_profile("loihi2")).break_even[-1]
+    assert even.rates == (None, None, None)
+    assert "published" in even.sentence()
+    dead = compare(scaled(work, 0), twin, node=CMOS).break_even[0]
+    assert dead.sentence() == "nothing spiked"
+
+
+def test_thresholds_hold_this_networks_own_numbers():
+    work, twin, _ = hybrid()
+    density, rate = compare(work, twin, node=CMOS).thresholds
+    assert density.value == work.part("deployed").spikes_per_synapse
+    assert rate.value == work.firing_rate
+    quiet = compare(scaled(work, 0.05), twin, node=CMOS).thresholds
+    assert quiet[0].reading == "below the whole band"
+    assert quiet[1].reading.startswith("below")
+
+
+def test_a_zero_skipping_twin_joins_when_its_activations_were_seen():
+    program = networks.tiny_program(timesteps=1)
+    seen = networks.run(program, networks.images(program))
+    work, _, _ = hybrid()
+    result = compare(work, ann_twin(program, seen, networks.HOST), node=CMOS)
+    rows = {who.name: who for who in result.groups[0].contenders}
+    assert rows["ANN twin, int8, zero-skipping"].total_j.typical < rows["ANN twin, int8"].total_j.typical
+
+
+def test_the_control_without_a_spiking_part_joins():
+    work, twin, _ = hybrid()
+    rows = {who.name: who for who in compare(work, twin, node=CMOS, gpu=H100, control=work.part("host")).groups[0].contenders}
+    alone = rows["no abstract encoder, int8"]
+    assert alone.deployed is None and alone.total_j == alone.host_j == rows["hybrid, int8"].host_j
+
+
+@pytest.mark.parametrize(
+    "energy, text",
+    [
+        (Range(1.1e-6, 1.3e-6, 2e-6), "1.3 µJ (1.1–2)"),
+        (Range(1e-9, None, 2.5e-6), "0.001–2.5 µJ"),
+        (Range(2e-3, 2e-3, 2e-3), "2 mJ"),
+        (Range(0.0, 0.0, 0.0), "0 pJ"),
+        (None, "unknown"),
+    ],
+)
+def test_joules_in_words(energy, text):
+    assert energy_text(energy) == text

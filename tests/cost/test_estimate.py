@@ -1,0 +1,195 @@
+from dataclasses import replace
+
+import pytest
+
+from ashneuro.cost.estimate import Measurement, ac_energy, estimate, mac_energy
+from ashneuro.cost.profile import Range, load_profile
+from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count
+from ashneuro.errors import ProfileError
+from tests.cost import networks
+
+SNN = LayerWorkload(
+    "lif",
+    "deployed",
+    neurons=10,
+    parameters=100,
+    dense_macs=8000,
+    kind="snn",
+    inputs=10,
+    effective_macs=0,
+    effective_acs=2000,
+    updates=80,
+    updates_active=50,
+    updates_inactive=30,
+    update_multiplies=1,
+    update_adds=2,
+    state_variables=1,
+    spikes=40,
+    messages=60,
+    firing_rate=0.5,
+)
+WORK = Workload(2, 4, (SNN,))
+ANN = Workload(2, 1, (LayerWorkload("fc", "host", neurons=10, parameters=100, dense_macs=200, inputs=10, update_adds=2),))
+P = 1e-12
+
+
+def test_loihi_is_counts_times_the_table():
+    cost = estimate(WORK, load_profile("loihi1"))
+    terms = cost.by_term()
+    assert terms["synop"].typical == pytest.approx(1000 * 23.6 * P)
+    assert terms["synop"].high == pytest.approx(1000 * 35.5 * P)
+    assert terms["neuron update"].typical == pytest.approx((25 * 81 + 15 * 52) * P)
+    assert terms["neuron update"].low == pytest.approx((25 * 72.8 + 15 * 52) * P)
+    assert terms["spike"].typical == pytest.approx(30 * 1.7 * P)
+    assert terms["hop"] is None
+    assert cost.dynamic_j.typical == pytest.approx((23600 + 25 * 81 + 15 * 52 + 51) * P)
+    assert {term.name for term in cost.missing} == {"hop"}
+    assert cost.basis == "estimated (loihi1)"
+
+
+def test_unseen_states_widen_the_update_term_to_all_inactive_and_all_active():
+    blind = replace(WORK, layers=(replace(SNN, updates_active=None, updates_inactive=None),))
+    term = estimate(blind, load_profile("loihi1")).by_term()["neuron update"]
+    assert (term.low, term.typical, term.high) == (pytest.approx(40 * 52 * P), None, pytest.approx(40 * 81 * P))
+
+
+def test_static_power_counts_for_as_long_as_the_inference_takes():
+    cost = estimate(WORK, load_profile("loihi1"), step_time_s=1e-5)
+    totals = {total.name: total for total in cost.totals}
+    assert totals["chip"].energy_j.typical == pytest.approx(0.1044 * 4e-5)
+    assert totals["chip"].total_j.typical == pytest.approx(0.1044 * 4e-5 + cost.dynamic_j.typical)
+    assert totals["board_after_run"].power_w.typical == pytest.approx(0.0963 + 0.0098)
+    assert totals["board_after_boot"].power_w.typical == pytest.approx(0.0295)
+    unknown = estimate(WORK, load_profile("loihi1"))
+    assert unknown.time_s == Range(pytest.approx(4 * 5.8e-6), None, pytest.approx(4 * 875e-6))
+
+
+def test_a_network_too_large_for_one_chip_pays_for_two():
+    large = replace(WORK, layers=(replace(SNN, neurons=131073),))
+    cost = estimate(large, load_profile("loihi1"), step_time_s=1e-5)
+    assert cost.chips == 2
+    assert next(total for total in cost.totals if total.name == "chip").power_w.typical == pytest.approx(2 * 0.1044)
+
+
+def test_loihi2_says_not_estimable_because():
+    cost = estimate(WORK, load_profile("loihi2"))
+    assert cost.dynamic_j is None
+    assert "no energy per synop has been published" in cost.because
+    assert cost.by_term()["synop"] is None
+    assert cost.totals and all(total.total_j is None and total.energy_j.low > 0 for total in cost.totals)
+    marked = estimate(WORK, load_profile("loihi2"), with_estimates=True)
+    assert marked.by_term()["synop"].typical == pytest.approx(1000 * 30 * P)
+    assert marked.dynamic_j is None  # neuron updates are still unknown
+
+
+def test_a_recalled_number_is_not_used():
+    profile = load_profile("loihi1")
+    recalled = replace(profile, energy={**profile.energy, "synop": replace(profile.energy["synop"], check="R")})
+    cost = estimate(WORK, recalled)
+    assert cost.dynamic_j is None
+    assert "not seen in any source" in cost.because
+
+
+def test_graded_synapses_and_ann_layers_have_no_price_on_loihi():
+    graded = replace(WORK, layers=(replace(SNN, effective_macs=10),))
+    assert "multiplies a graded value" in estimate(graded, load_profile("loihi1")).because
+    with pytest.raises(ProfileError, match="ANN layers cannot be priced"):
+        estimate(ANN, load_profile("loihi1"))
+
+
+def test_nothing_to_spike_costs_no_synops_but_every_update():
+    quiet = replace(SNN, effective_acs=0, spikes=0, messages=0, updates_active=0, updates_inactive=80)
+    cost = estimate(replace(WORK, layers=(quiet,)), load_profile("loihi1"))
+    assert cost.dynamic_j.typical == pytest.approx(40 * 52 * P)
+
+
+def test_the_two_published_conventions():
+    cmos = load_profile("cmos45")
+    assert mac_energy(cmos, "fp32")[0].typical == pytest.approx(4.6 * P)
+    assert ac_energy(cmos, "fp32")[0].typical == pytest.approx(0.9 * P)
+    int8, high = mac_energy(cmos, "int8")[0], ac_energy(cmos, "int8")[0]
+    assert (int8.typical, int8.high) == (pytest.approx(0.23 * P), pytest.approx(0.3 * P))
+    assert (high.typical, high.high) == (pytest.approx(0.03 * P), pytest.approx(0.1 * P))
+
+
+def test_low_bit_products_are_interpolated_never_above_int8():
+    cmos = load_profile("cmos45")
+    prices = [mac_energy(cmos, f"int{bits}")[0] for bits in range(1, 9)]
+    assert prices[2].typical == pytest.approx((0.2 * 3 / 8 + 0.03) * P)
+    assert [price.typical for price in prices] == sorted(price.typical for price in prices)
+    assert all(price.high == prices[7].high for price in prices)
+    with pytest.raises(ProfileError, match="intB"):
+        mac_energy(cmos, "int9")
+
+
+def test_cmos_terms_of_a_spiking_layer():
+    terms = estimate(WORK, load_profile("cmos45"), "int8").by_term()
+    assert terms["synop"].typical == pytest.approx(1000 * 0.03 * P)
+    assert terms["neuron update"].typical == pytest.approx(40 * (2 * 0.1 + 3.1) * P)
+    assert terms["neuron update"].low == pytest.approx(40 * (2 * 0.1 + 0.1) * P)
+    word = 10 * P  # everything fits 8 KB
+    packed = 1000 * 8 / 64 + 2000 * 32 / 64 + 2 * 40 * 32 / 64 + 2 * 20 * 32 / 64
+    assert terms["memory"].typical == pytest.approx(packed * word)
+    assert terms["memory"].high == pytest.approx((1000 + 2000 + 80 + 40) * word)
+
+
+def test_cmos_terms_of_an_ann_layer():
+    terms = estimate(ANN, load_profile("cmos45"), "fp32").by_term()
+    assert terms["mac"].typical == pytest.approx(100 * 4.6 * P)
+    assert terms["activation"].typical == pytest.approx(10 * 2 * 0.9 * P)
+    assert terms["memory"].typical == pytest.approx((100 + 100 + 10) * 0.5 * 10 * P)
+    integer = estimate(ANN, load_profile("cmos45"), "int8").by_term()
+    assert integer["activation"].typical == pytest.approx(10 * (2 * 0.1 + 3.1) * P)
+
+
+@pytest.mark.parametrize("parameters, word", [(8192, 10), (8193, 20), (32768, 20), (32769, 100), (2**20, 100), (2**20 + 1, 1950)])
+def test_data_lies_in_the_smallest_memory_that_holds_it(parameters, word):
+    layer = replace(ANN.layers[0], parameters=parameters)
+    small = estimate(ANN, load_profile("cmos45"), "int8").by_term()["memory"].typical
+    energy = estimate(replace(ANN, layers=(layer,)), load_profile("cmos45"), "int8").by_term()["memory"].typical
+    assert energy - small == pytest.approx(100 / 8 * (word - 10) * P, abs=1e-18)
+
+
+def test_a_gpu_does_dense_macs_at_its_nominal_best():
+    h100 = load_profile("h100")
+    assert estimate(ANN, h100, "fp32").dynamic_j.typical == pytest.approx(2 * 100 * 700 / 66.9e12)
+    assert estimate(ANN, h100, "int3").dynamic_j.typical == pytest.approx(2 * 100 * 700 / 1978.9e12)
+    assert estimate(WORK, h100, "fp16").dynamic_j.typical == pytest.approx(2 * 4000 * 700 / 989.4e12)
+    with pytest.raises(ProfileError, match="cannot price fp64"):
+        estimate(ANN, h100, "fp64")
+    with pytest.raises(ProfileError, match="no precision was given"):
+        estimate(ANN, h100)
+
+
+def test_layers_and_terms_sum_to_the_whole():
+    program = networks.tiny_program()
+    work = count(program, networks.run(program, networks.images(program)), networks.HOST)
+    for cost in (
+        estimate(work.part("deployed"), load_profile("loihi1")),
+        estimate(work, load_profile("cmos45"), "int8"),
+        estimate(ann_twin(program), load_profile("cmos45"), "int3"),
+    ):
+        for parts in (cost.by_term(), cost.by_layer()):
+            for case in ("low", "typical", "high"):
+                whole = sum(getattr(energy, case) for energy in parts.values() if energy)
+                assert whole == pytest.approx(getattr(cost.dynamic_j, case))
+
+
+def test_every_estimate_names_the_numbers_it_used():
+    for cost, profile in (
+        (estimate(WORK, load_profile("loihi1")), load_profile("loihi1")),
+        (estimate(WORK, load_profile("cmos45"), "int8"), load_profile("cmos45")),
+        (estimate(ANN, load_profile("h100"), "int8"), load_profile("h100")),
+    ):
+        for term in cost.terms:
+            assert (term.energy_j is None) == bool(term.because)
+            assert term.energy_j is None or all(profile.quantity(path) for path in term.quantities)
+
+
+def test_a_measurement_never_adds_to_an_estimate():
+    measured = Measurement("H100", "board", "NVML, 5 windows of 10 s", 1e-3, 1e-3, 0.9e-3, 1.1e-3, 1, "fp16", 80.0)
+    assert measured.basis == "measured (H100; NVML, 5 windows of 10 s)"
+    energy = estimate(WORK, load_profile("loihi1")).dynamic_j
+    for sum_ in (lambda: energy + measured, lambda: measured + energy, lambda: energy + measured.energy_j):
+        with pytest.raises(TypeError):
+            sum_()

@@ -1,0 +1,221 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count
+from ashneuro.errors import AshneuroError
+from ashneuro.program.program import Connection, InputPort, Layer, Program
+from ashneuro.program.synapse import conv_shape, sparse
+from ashneuro.simulate.record import Activity, SpikeRecord
+from tests.cost import networks
+
+
+def brute(program, record, inputs):
+    """Count by walking every product of every step and sample."""
+    sent = {program.inputs[0].name: inputs} | {name: activity.raster for name, activity in record.layers.items()}
+    work = {}
+    for layer in program.layers:
+        acs = macs = dense = 0
+        for connection in layer.connections:
+            if connection.synapse is None:
+                continue
+            values = sent[connection.source]
+            graded = not np.isin(values, (0, 1)).all()
+            for _, source, weight in networks.products(connection.synapse):
+                line = values[(slice(None), slice(None), *source)]
+                dense += line.size
+                met = int(np.count_nonzero(line)) if weight != 0 else 0
+                macs, acs = macs + met * graded, acs + met * (not graded)
+        work[layer.name] = (dense, macs, acs)
+    return work
+
+
+@pytest.mark.parametrize("coding", ["current", "graded", "spikes"])
+def test_synops_and_macs_are_those_of_a_loop_over_every_product(coding):
+    program = networks.tiny_program(coding=coding, channels=2, size=5)
+    x = networks.images(program, samples=2)
+    x = (x > 0.5).astype(float) if coding == "spikes" else x
+    record = networks.run(program, x)
+    expected = brute(program, record, x)
+    counted = {layer.name: (layer.dense_macs, layer.effective_macs, layer.effective_acs) for layer in count(program, record).layers}
+    assert {name: counted[name] for name in expected} == expected
+    assert sum(acs for _, _, acs in expected.values()) > 100
+    assert (counted["lif1"][1] > 0) == (coding == "graded")
+
+
+@st.composite
+def synapses(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kind = draw(st.sampled_from(["conv", "dense", "sparse", "scale"]))
+    shape = (draw(st.sampled_from([2, 4])), draw(st.integers(1, 5)), draw(st.integers(3, 5)))
+    if kind == "conv":
+        groups, kernel, dilation = draw(st.sampled_from([1, 2])), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+        padding, stride = draw(st.integers(0, 2)), draw(st.integers(1, 3))
+        out = conv_shape(shape, (kernel, kernel), 4, (stride,) * 2, ((padding, padding),) * 2, (dilation,) * 2)
+        if min(out) < 1:
+            kernel, dilation = 1, 1
+        return networks.conv(rng, shape, 4, kernel, stride, padding, dilation, groups, zeros=0.4)
+    if kind == "dense":
+        return networks.dense(rng, shape, 3, zeros=0.5)
+    if kind == "scale":
+        return networks.Synapse("scale", shape, shape, rng.integers(-1, 2, (shape[0], 1, 1)).astype(float))
+    weights = rng.normal(size=(5, np.prod(shape))) * (rng.random((5, np.prod(shape))) > 0.7)
+    return sparse(weights, shape, (5,))
+
+
+@settings(max_examples=60, deadline=None)
+@given(synapses(), st.integers(0, 2**32 - 1))
+def test_synops_of_any_synapse(synapse, seed):
+    rng = np.random.default_rng(seed)
+    steps, samples = 3, 2
+    x = (rng.random((steps, samples, *synapse.in_shape)) < 0.3).astype(np.uint8)
+    x[0, 0].flat[0] = 1
+    layer = Layer("out", synapse.out_shape, networks.neuron(), (Connection("in", synapse),), 1)
+    program = Program("float", 1e-3, steps, (InputPort("in", synapse.in_shape, "spikes"),), (layer,), ("out",))
+    silent = Activity(np.zeros(synapse.out_shape, np.int64), 0, np.zeros((steps, samples, *synapse.out_shape), np.uint8))
+    record = SpikeRecord("torch", "float", steps, samples, {"out": silent}, {"in": Activity(x.sum((0, 1), dtype=np.int64))})
+    dense, _, acs = brute(program, record, x)["out"]
+    row = count(program, record).layers[-1]
+    assert (row.dense_macs, row.effective_acs) == (dense, acs)
+
+
+def test_neuron_updates_are_paid_in_every_step_active_or_not():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    for row in count(program, record).layers[1:]:
+        layer, own = program.layer(row.name), record.layers[row.name]
+        assert row.updates == layer.size * record.timesteps * record.samples
+        assert row.updates_active == own.active_updates
+        assert row.updates_inactive == row.updates - own.active_updates
+        assert row.firing_rate == record.firing_rate(row.name)
+
+
+def test_updates_of_unseen_states_are_unknown_not_zero():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    blind = replace(record, layers={name: replace(own, active_updates=None) for name, own in record.layers.items()})
+    rows = count(program, blind).layers[1:]
+    assert all(row.updates and row.updates_active is None and row.updates_inactive is None for row in rows)
+
+
+@pytest.mark.parametrize(
+    "du, dv, multiplies, variables",
+    [(1.0, 0.5, 1, 1), (0.3, 0.5, 2, 2), (1.0, 0.0, 0, 1), (0.0, 1.0, 0, 1)],
+    ids=["LIF", "CubaLIF", "IF", "full decay of v"],
+)
+def test_a_product_per_decaying_state_variable(du, dv, multiplies, variables):
+    program = networks.tiny_program()
+    layers = tuple(replace(layer, neuron=networks.neuron(0.5, du, dv)) for layer in program.layers)
+    program = replace(program, layers=layers)
+    row = count(program, networks.run(program, networks.images(program))).layers[1]
+    assert (row.update_multiplies, row.state_variables) == (multiplies, variables)
+
+
+def test_integer_decays_of_4096_vanish():
+    program = networks.tiny_program()
+    whole = networks.neuron(1, np.array(4095), np.array(2048))
+    layers = tuple(replace(layer, neuron=whole) for layer in program.layers)
+    record = networks.run(program, networks.images(program))
+    row = count(replace(program, precision="integer", layers=layers), record).layers[1]
+    assert (row.update_multiplies, row.state_variables) == (1, 1)
+
+
+def test_messages_go_once_to_every_layer_and_out_to_the_host():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    rows = {row.name: row for row in count(program, record).layers}
+    spikes = {name: own.events for name, own in record.layers.items()}
+    # lif2 feeds lif3 twice (conv and skip): one message per spike, the layer sorts it out.
+    assert [rows[name].messages for name in ("lif1", "lif2", "lif3", "lif4")] == [spikes["lif1"], spikes["lif2"], spikes["lif3"], 0]
+    assert rows["lif4"].messages_out == spikes["lif4"] > 0
+    assert rows["lif4"].bytes_out == record.samples * 5  # 10 neurons × 4 steps of one bit
+    assert rows["lif1"].messages_out == rows["lif1"].bytes_out == 0
+
+
+@pytest.mark.parametrize("limit, width", [(0, 4), (127, 1), (128, 2), (32767, 2), (2**23 - 1, 3)])
+def test_the_first_current_is_counted_where_it_crosses(limit, width):
+    program = networks.tiny_program()
+    program = replace(program, inputs=(replace(program.inputs[0], limit=limit),))
+    record = networks.run(program, networks.images(program))
+    port = count(program, record).layers[0]
+    sent = int(np.count_nonzero(networks.images(program)))
+    assert (port.kind, port.messages, port.bytes_in) == ("input", sent, sent * width)
+
+
+def test_host_layers_are_per_inference_and_come_first():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program, samples=3))
+    work = count(program, record, networks.HOST)
+    assert [layer.name for layer in work.part("host").layers] == ["stem.conv1", "W_in"]
+    assert work.part("host").per_inference("dense_macs") == 62208 + 3456
+    assert work.part("host").total("dense_macs") == 3 * (62208 + 3456)
+    with pytest.raises(AshneuroError, match="dense_macs, name, outputs, parameters"):
+        count(program, record, [{"name": "conv", "macs": 3}])
+
+
+def test_shards_count_as_much_as_the_whole():
+    program = networks.tiny_program()
+    x = networks.images(program, samples=4)
+    whole = count(program, networks.run(program, x))
+    shards = count(program, networks.run(program, x[:, :1]) + networks.run(program, x[:, 1:]))
+    assert whole == shards
+
+
+@pytest.mark.parametrize(
+    "spoil, why",
+    [
+        (lambda r: replace(r, samples=0), "0 samples"),
+        (lambda r: replace(r, layers={k: v for k, v in r.layers.items() if k != "lif2"}), "lif2 was not recorded"),
+        (lambda r: replace(r, inputs={}), "input was not recorded"),
+        (lambda r: replace(r, layers={**r.layers, "lif4": Activity(np.ones(9, np.int64))}), "lif4 has shape"),
+        (
+            lambda r: replace(
+                r,
+                layers={k: Activity(np.zeros_like(v.counts)) for k, v in r.layers.items()},
+                inputs={k: Activity(np.zeros_like(v.counts)) for k, v in r.inputs.items()},
+            ),
+            "no input value and no spike",
+        ),
+    ],
+)
+def test_a_counter_that_saw_nothing_raises(spoil, why):
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    with pytest.raises(AshneuroError, match=why):
+        count(program, spoil(record))
+
+
+def test_the_twin_does_every_product_once():
+    program = networks.tiny_program(channels=2, size=5)
+    twin = ann_twin(program, host_layers=networks.HOST)
+    loops = {
+        layer.name: sum(len(list(networks.products(c.synapse))) for c in layer.connections if c.synapse is not None)
+        for layer in program.layers
+    }
+    assert {row.name: row.dense_macs for row in twin.part("deployed").layers} == loops
+    record = networks.run(program, networks.images(program))
+    assert count(program, record).part("deployed").total("dense_macs") == sum(loops.values()) * record.timesteps * record.samples
+    assert all(row.effective_macs is None for row in twin.layers)
+    assert twin.part("host").per_inference("dense_macs") == count(program, record, networks.HOST).part("host").per_inference("dense_macs")
+
+
+def test_a_zero_skipping_twin_does_the_products_of_non_zero_activations():
+    program = networks.tiny_program(channels=2, size=5, timesteps=1)
+    record = networks.run(program, networks.images(program))
+    twin = ann_twin(program, record)
+    met = {name: macs + acs for name, (_, macs, acs) in brute(program, record, networks.images(program)).items()}
+    assert {row.name: row.effective_macs for row in twin.layers} == met
+
+
+def test_rates_over_the_whole_network():
+    def row(neurons, spikes, acs, dense):
+        return LayerWorkload(
+            "x", "deployed", neurons, 0, dense, "snn", updates=neurons * 8, spikes=spikes, effective_acs=acs, firing_rate=0
+        )
+
+    work = Workload(2, 4, (row(10, 8, 30, 800), row(30, 8, 50, 800)))
+    assert work.firing_rate == 16 / (40 * 8)
+    assert work.spikes_per_synapse == (80 / 2) / (1600 / 8)
