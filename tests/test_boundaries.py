@@ -52,6 +52,9 @@ def test_a_room_imports_only_from_its_left(path: Path) -> None:
             allowed -= {"model", "train"}
     for name in imports(ast.parse(path.read_text())):
         package, _, rest = name.partition(".")
+        # The wire format is one module for both ends of the pipe: numpy and the standard library alone.
+        if here == "simulate" and name.startswith("ashneuro.lava_worker.frames"):
+            continue
         if package == "ashneuro" and rest and rest != "__version__":
             assert rest.split(".")[0] in allowed, f"{path.name} of {here} imports {name}"
         assert package != "lava", f"{path.name} imports lava: only lava_worker may"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,12 @@ class Activity:
     active_updates: int | None = None
     raster: NDArray[np.generic] | None = None
     binary: bool = True
+
+    @classmethod
+    def of_inputs(cls, sent: NDArray[Any]) -> Activity:
+        """Return the activity of an input port that was sent ``sent`` (T, B, *shape)."""
+        events = sent != 0
+        return cls(counts=events.sum(axis=(0, 1), dtype=np.int64), binary=bool((sent[events] == 1).all()))
 
     @property
     def neurons(self) -> int:

@@ -1,0 +1,89 @@
+"""What travels between the host and the Lava worker: frames of a JSON header and raw arrays.
+
+A frame is the length of the header (4 bytes, little-endian), the header (JSON, UTF-8), and the bytes of its arrays one
+after another, C order, little-endian. The header's entry ``arrays`` says name, dtype and shape of each. Nothing is
+pickled, so either side may run any version of Python and numpy, and a damaged frame cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+VERSION = 1
+DTYPES = ("uint8", "int32", "int64", "float64")
+_LENGTH = struct.Struct("<I")
+_LARGEST_HEADER = 1 << 24
+
+Header = dict[str, Any]
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+# Reads into the buffer, at least one byte and at most all of it, and returns how many; 0 at the end of the stream.
+ReadInto = Callable[[memoryview], int]
+
+
+class FrameError(Exception):
+    """The bytes on the pipe are not a frame."""
+
+
+def write_frame(fd: int, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write one frame to the file descriptor ``fd``; returns when all of it is written."""
+    packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    for name, array in packed.items():
+        if array.dtype.name not in DTYPES:
+            raise FrameError(f"array {name!r} is {array.dtype}; a frame carries {', '.join(DTYPES)}")
+    described = [{"name": name, "dtype": array.dtype.name, "shape": list(array.shape)} for name, array in packed.items()]
+    text = json.dumps({**header, "arrays": described}).encode()
+    _write(fd, memoryview(_LENGTH.pack(len(text)) + text))
+    for array in packed.values():
+        if array.size:
+            _write(fd, memoryview(array.astype(array.dtype.newbyteorder("<"), copy=False)).cast("B"))
+
+
+def read_frame(read_into: ReadInto) -> tuple[Header, Arrays]:
+    """Return the next frame's header and arrays.
+
+    Raises:
+        EOFError: the stream ended before the frame began, or inside it.
+        FrameError: the bytes are not a frame.
+    """
+    (length,) = _LENGTH.unpack(_read(read_into, _LENGTH.size))
+    if length > _LARGEST_HEADER:
+        raise FrameError(f"a header of {length} bytes: the stream is out of step")
+    try:
+        header = json.loads(_read(read_into, length))
+        described = header.pop("arrays")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise FrameError(f"not a frame header: {error}") from error
+    arrays: Arrays = {}
+    for item in described:
+        if item["dtype"] not in DTYPES:
+            raise FrameError(f"array {item['name']!r} is {item['dtype']}; a frame carries {', '.join(DTYPES)}")
+        array = np.empty(item["shape"], np.dtype(item["dtype"]).newbyteorder("<"))
+        if array.size:
+            _fill(read_into, memoryview(array).cast("B"))
+        arrays[item["name"]] = array.astype(item["dtype"], copy=False)
+    return header, arrays
+
+
+def _write(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _read(read_into: ReadInto, length: int) -> bytes:
+    buffer = bytearray(length)
+    _fill(read_into, memoryview(buffer))
+    return bytes(buffer)
+
+
+def _fill(read_into: ReadInto, buffer: memoryview) -> None:
+    while buffer:
+        count = read_into(buffer)
+        if count == 0:
+            raise EOFError("the pipe was closed")
+        buffer = buffer[count:]

@@ -1,0 +1,120 @@
+"""The four Lava Processes that Lava 0.10.0 does not have: a source and a sink of whole arrays, and two LIFReset variants.
+
+Everything else in a network is Lava's own: ``LIFReset``, ``Dense``, ``Sparse``. Arrays live in anonymous shared memory
+that the forked processes inherit, so that no value goes through ``Var.get`` or ``Var.set`` (15 µs per element), and
+nothing is left behind however the processes end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.lif.models import PyLifResetModelBitAcc, PyLifResetModelFloat
+from lava.proc.lif.process import LIFReset
+
+
+class Source(AbstractProcess):
+    """Sends row ``(time_step - 1) % rows`` of ``values`` (rows, size) in every step."""
+
+    def __init__(self, values: np.ndarray, name: str) -> None:
+        super().__init__(values=values, name=name)
+        self.s_out = OutPort(shape=(values.shape[1],))
+
+
+class _SourceModel(PyLoihiProcessModel):
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.values = proc_params["values"]
+
+    def run_spk(self) -> None:
+        self.s_out.send(self.values[(self.time_step - 1) % len(self.values)])
+
+
+@implements(proc=Source, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class SourceModelFloat(_SourceModel):
+    """Sends float64."""
+
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
+
+
+@implements(proc=Source, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class SourceModelFixed(_SourceModel):
+    """Sends int32."""
+
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+
+class Sink(AbstractProcess):
+    """Writes what it receives in a step to row ``(time_step - 1) % rows`` of ``values`` (rows, size)."""
+
+    def __init__(self, values: np.ndarray, name: str) -> None:
+        super().__init__(values=values, name=name)
+        self.a_in = InPort(shape=(values.shape[1],))
+
+
+class _SinkModel(PyLoihiProcessModel):
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.values = proc_params["values"]
+
+    def run_spk(self) -> None:
+        self.values[(self.time_step - 1) % len(self.values)] = self.a_in.recv()
+
+
+@implements(proc=Sink, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class SinkModelFloat(_SinkModel):
+    """Receives float64."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+
+
+@implements(proc=Sink, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class SinkModelFixed(_SinkModel):
+    """Receives int32."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+
+
+class ReadOut(LIFReset):
+    """A `LIFReset` that never spikes: ``s_out`` carries v."""
+
+
+class ReadOutModelFloat(PyLifResetModelFloat):
+    """Lava's float dynamics, v sent as it is."""
+
+    implements_process = ReadOut  # protocol, resources and tag are inherited; `implements` cannot replace a Process
+
+    def spiking_activation(self):
+        """Return v, which `run_spk` then sends."""
+        return self.v
+
+    def reset_voltage(self, spike_vector) -> None:
+        """Keep v: nothing spiked."""
+
+
+class ReadOutModelFixed(PyLifResetModelBitAcc):
+    """Lava's bit-accurate dynamics, v sent as it is."""
+
+    implements_process = ReadOut
+
+    def spiking_activation(self):
+        """Return v, which `run_spk` then sends."""
+        return self.v
+
+    def reset_voltage(self, spike_vector) -> None:
+        """Keep v: nothing spiked."""

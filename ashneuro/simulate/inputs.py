@@ -1,0 +1,77 @@
+"""Samples as a simulator needs them: checked against the ports they enter, and in the ports' units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ashneuro.errors import DataError
+from ashneuro.program.program import InputPort, Precision
+
+# Called with (samples done, samples in all) from time to time.
+Progress = Callable[[int, int], object]
+Inputs = ArrayLike | Mapping[str, ArrayLike]
+
+
+def check_inputs(ports: Sequence[InputPort], timesteps: int | None, inputs: Inputs) -> dict[str, NDArray[Any]]:
+    """Return one array (T, B, *shape) per port; ``inputs`` is the array of the only port, or arrays by port name.
+
+    A constant port takes no array: it is 1 everywhere.
+
+    Raises:
+        DataError: a port has no array, an array has the wrong shape or number of steps, is not real numbers, holds NaN or
+            infinity, or holds something else than 0 and 1 where spikes are expected.
+    """
+    fed = [port for port in ports if not port.constant]
+    given = _by_name(fed, inputs)
+    checked = {port.name: _check(port, timesteps, given[port.name]) for port in fed}
+    lengths = {name: array.shape[:2] for name, array in checked.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} {shape}" for name, shape in lengths.items())
+        raise DataError("the inputs do not belong together", f"steps and samples (T, B) differ: {said}", "give every port the same T and B")
+    size = next(iter(lengths.values()))
+    return {port.name: np.ones((*size, *port.shape), np.uint8) if port.constant else checked[port.name] for port in ports}
+
+
+def encode(port: InputPort, values: NDArray[Any], precision: Precision) -> NDArray[Any]:
+    """Return what the host sends into ``port``: float64, or for integer programs int32: round(scale·x), saturated at ±limit."""
+    if precision == "float":
+        return values.astype(np.float64)
+    if port.coding == "spikes":
+        return values.astype(np.int32)
+    return np.clip(np.rint(values.astype(np.float64) * port.scale), -port.limit, port.limit).astype(np.int32)
+
+
+def _by_name(ports: Sequence[InputPort], inputs: Inputs) -> Mapping[str, ArrayLike]:
+    names = [port.name for port in ports]
+    if not isinstance(inputs, Mapping):
+        if len(ports) == 1:
+            return {names[0]: inputs}
+        raise DataError("one input array", f"the network has {len(ports)} inputs: {', '.join(names)}", "give an array for each, by name")
+    if set(inputs) != set(names):
+        raise DataError(f"inputs {', '.join(inputs)}", f"the network's inputs are {', '.join(names)}", "give exactly one array for each")
+    return inputs
+
+
+def _check(port: InputPort, timesteps: int | None, given: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(given)
+    name, shape = f"input {port.name!r}", ", ".join(str(size) for size in port.shape)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} is {array.dtype}", "a simulation takes real numbers", "convert it: x.astype('float32')")
+    if array.ndim != 2 + len(port.shape) or array.shape[2:] != port.shape or 0 in array.shape:
+        remedy = "give an array of that shape, time first"
+        if array.shape[1:] == port.shape and array.shape[0]:
+            remedy = "add the time axis, e.g. numpy.repeat(x[None], T, axis=0)"
+        raise DataError(f"{name} has shape {array.shape}", f"it must be (T, B, {shape}), with T and B at least 1", remedy)
+    if timesteps is not None and array.shape[0] != timesteps:
+        raise DataError(f"{name} has {array.shape[0]} time steps", f"a sample of this network lasts {timesteps}", f"give T = {timesteps}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        step, sample = np.argwhere(~np.isfinite(array))[0][:2]
+        raise DataError(f"{name} is not finite", f"first at step {step} of sample {sample}", "find where the NaN or infinity comes from")
+    if port.coding == "spikes" and not np.isin(array, (0, 1)).all():
+        other = array[~np.isin(array, (0, 1))].flat[0]
+        raise DataError(f"{name} holds {other}", "this input takes spikes: 0 or 1", "encode it as spikes")
+    return array

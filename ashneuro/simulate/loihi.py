@@ -1,0 +1,223 @@
+"""Runs programs: integer ones bit for bit as Loihi's neurons (and Lava's ``fixed_pt`` models) do, float ones in float64.
+
+Layer after layer, each over all steps and samples at once: a synapse is one matrix product over T·B rows, and only the
+neurons go step by step. Layers that feed back go step by step together. Samples go in chunks that stay in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import GraphError
+from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
+from ashneuro.program.synapse import matrix
+from ashneuro.simulate.arrays import Arrays, Backend, FloatType, Linear, arrays
+from ashneuro.simulate.inputs import Inputs, Progress, check_inputs, encode
+from ashneuro.simulate.neurons import Population, population, read_out
+from ashneuro.simulate.record import Activity, SpikeRecord
+from ashneuro.simulate.schedule import blocks, is_recurrent
+
+EXACT_FLOAT32 = 1 << 24
+LARGEST_INPUT = 1 << 24  # of a neuron, in one step: beyond it u would wrap more than once
+
+
+def run_program(
+    program: Program,
+    inputs: Inputs,
+    *,
+    rasters: Collection[str] = (),
+    backend: Backend = "auto",
+    device: str = "cpu",
+    float_type: FloatType = "float64",
+    progress: Progress | None = None,
+) -> SpikeRecord:
+    """Return what every layer of ``program`` sends.
+
+    Args:
+        program: integer (source ``"loihi"``) or float (source ``"torch"``, whichever library computes it).
+        inputs: (T, B, *shape) in the network's own units, see `check_inputs`.
+        rasters: names of the layers whose spikes, step by step, the record keeps; a read-out's values are always kept.
+        backend, device: see `ashneuro.simulate.arrays.arrays`.
+        float_type: float programs: the type of weights and state.
+        progress: called with (samples done, samples in all).
+
+    Raises:
+        DataError: the inputs do not fit.
+        GraphError: the program asks for what the arithmetic cannot do.
+    """
+    checked = check_inputs(program.inputs, program.timesteps, inputs)
+    library = arrays(backend, device)
+    machine = _Machine(program, library, float_type)
+    timesteps, samples = next(iter(checked.values())).shape[:2]
+    chunk = max(1, min(library.batch, library.patches // (timesteps * machine.widest)))
+    record = None
+    for first in range(0, samples, chunk):
+        part = {name: values[:, first : first + chunk] for name, values in checked.items()}
+        done = machine.run(part, rasters)
+        record = done if record is None else record + done
+        if progress:
+            progress(record.samples, samples)
+    assert record is not None
+    return record
+
+
+class _Machine:
+    """A program, ready to run: weights and parameters as arrays of one library."""
+
+    def __init__(self, program: Program, library: Arrays, float_type: FloatType) -> None:
+        self.program, self._library = program, library
+        self._integer = program.precision == "integer"
+        self._kind = "int32" if self._integer else float_type
+        self._blocks = blocks(program)
+        self._populations: dict[str, Population[Any]] = {}
+        self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
+        self.widest = max(layer.size for layer in program.layers)
+        ports = {port.name: port for port in program.inputs}
+        for layer in program.layers:
+            self._populations[layer.name] = population(layer, program.precision, library.xp, self._put)
+            worst = 0
+            for index, connection in enumerate(layer.connections):
+                kind = float_type
+                if self._integer:
+                    most = _check_connection(layer, connection, ports)
+                    kind = "float32" if most < EXACT_FLOAT32 else "float64"
+                    worst += most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
+                if connection.synapse is not None:
+                    self._linear[layer.name, index] = library.linear(connection.synapse, kind), kind
+                    self.widest = max(self.widest, _width(connection.synapse))
+            if worst >= LARGEST_INPUT:
+                raise GraphError(
+                    f"layer {layer.name!r} can receive {worst} in one step",
+                    f"neurons take less than {LARGEST_INPUT}: their 24-bit current would wrap more than once",
+                    "export with a smaller scale or a smaller weight exponent",
+                )
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], rasters: Collection[str]) -> SpikeRecord:
+        """Return the record of one chunk of samples."""
+        program = self.program
+        encoded = {port.name: encode(port, inputs[port.name], program.precision) for port in program.inputs}
+        sent = {name: self._put(values) for name, values in encoded.items()}
+        timesteps, samples = next(iter(encoded.values())).shape[:2]
+        layers: dict[str, Activity] = {}
+        for block in self._blocks:
+            inside = {layer.name for layer in block} if is_recurrent(block) else set()
+            currents = {layer.name: self._current(layer, sent, inside, timesteps, samples) for layer in block}
+            active = self._step_through(block, currents, sent, inside)
+            for layer in block:
+                layers[layer.name] = self._activity(layer, sent[layer.name], active[layer.name], layer.name in rasters)
+        return SpikeRecord(
+            "loihi" if self._integer else "torch",
+            program.precision,
+            timesteps,
+            samples,
+            layers,
+            {name: Activity.of_inputs(values) for name, values in encoded.items()},
+        )
+
+    def _put(self, values: NDArray[Any]) -> Any:
+        return self._library.put(values.astype(self._kind))
+
+    def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
+        """Return what arrives at ``layer`` from outside its block, (T, B, *shape)."""
+        total = self._library.zeros((timesteps, samples, *layer.shape), self._kind)
+        for index, connection in enumerate(layer.connections):
+            if connection.source in inside:
+                continue
+            values, late = sent[connection.source], self.program.lag(layer, connection)
+            if late < timesteps:
+                arriving = self._apply(layer, index, connection, values[: timesteps - late])
+                total[late:] += arriving.reshape(total[late:].shape)
+        return total
+
+    def _apply(self, layer: Layer, index: int, connection: Connection, values: Any) -> Any:
+        """Return ``values`` (T, B, …) after the connection's synapse."""
+        if connection.synapse is None:
+            return values
+        linear, kind = self._linear[layer.name, index]
+        flat = self._library.cast(values, kind).reshape(values.shape[0] * values.shape[1], *connection.synapse.in_shape)
+        arriving = self._library.cast(linear(flat), self._kind)
+        if self._integer and connection.weight_exp:
+            exponent = connection.weight_exp
+            arriving = arriving << exponent if exponent > 0 else arriving >> -exponent
+        return arriving
+
+    def _step_through(self, block: list[Layer], currents: dict[str, Any], sent: dict[str, Any], inside: set[str]) -> dict[str, int]:
+        """Compute the block step by step into ``sent``; return the active neuron-steps by layer."""
+        zeros_like = self._library.xp.zeros_like
+        state = {layer.name: (zeros_like(currents[layer.name][0]),) * 2 for layer in block}
+        active = dict.fromkeys(state, 0)
+        for layer in block:
+            spiking = layer.neuron.spiking
+            shape = tuple(currents[layer.name].shape)
+            sent[layer.name] = self._library.zeros(shape, "bool" if spiking else self._kind)
+        timesteps = len(next(iter(currents.values())))
+        for t in range(timesteps):
+            for layer in block:
+                name, neurons = layer.name, self._populations[layer.name]
+                current = currents[name][t]
+                for index, connection in enumerate(layer.connections):
+                    late = self.program.lag(layer, connection)
+                    if connection.source in inside and late <= t:
+                        values = sent[connection.source][t - late : t - late + 1]
+                        current = current + self._apply(layer, index, connection, values).reshape(current.shape)
+                u, v = state[name]
+                active[name] += self._active(neurons, u, v, current)
+                u, v, sent[name][t] = neurons.step(u, v, current)
+                state[name] = u, v
+        return active
+
+    def _active(self, neurons: Population[Any], u: Any, v: Any, a: Any) -> int:
+        """Return how many neurons have a state or an input other than zero; a bias is an input."""
+        return int(((u != 0) | (v != 0) | (a != 0) | (neurons.bias != 0)).sum())
+
+    def _activity(self, layer: Layer, sent: Any, active: int, keep: bool) -> Activity:
+        if not layer.neuron.spiking:
+            values = read_out(layer, self._library.get(sent), self.program.precision)
+            return Activity(np.zeros(layer.shape, np.int64), active, values, binary=False)
+        counts = self._library.get(sent.sum((0, 1)))
+        raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
+        return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
+
+
+def _check_connection(layer: Layer, connection: Connection, ports: Mapping[str, InputPort]) -> int:
+    """Return the largest magnitude that can arrive through an integer ``connection`` in one step, before its exponent.
+
+    Raises:
+        GraphError: the weights are not what the hardware holds.
+    """
+    port = ports.get(connection.source)
+    largest = port.limit if port is not None and port.coding != "spikes" else 1
+    if connection.synapse is None:
+        return largest
+    weight = np.asarray(connection.synapse.weight).astype(np.int64)
+    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
+    mixed = low < 0 < high
+    held = (low >= -256 and high <= 254 and not (weight & 1).any()) if mixed else max(-low, high) <= 255
+    if not held:
+        rule = "weights of both signs are even and in [-256, 254]" if mixed else "weights of one sign are at most 255 in size"
+        raise GraphError(
+            f"{connection.source} → {layer.name}: weights from {low} to {high}", rule, "quantise the network again: ashneuro export"
+        )
+    return _largest_row(connection.synapse) * largest
+
+
+def _largest_row(synapse: Synapse) -> int:
+    """Return the largest sum of absolute weights that one output element has."""
+    size = np.abs(synapse.weight.astype(np.int64))
+    if synapse.kind == "scale":
+        return int(size.max())
+    if synapse.kind == "sparse":
+        return int(np.abs(matrix(synapse).astype(np.int64)).sum(axis=1).max())
+    return int(size.reshape(len(size), -1).sum(axis=1).max())
+
+
+def _width(synapse: Synapse) -> int:
+    """Return the largest intermediate array that applying ``synapse`` once makes."""
+    if synapse.kind == "conv":
+        return max(synapse.in_size, math.prod(synapse.weight.shape[1:]) * synapse.groups * math.prod(synapse.out_shape[1:]))
+    return max(synapse.in_size, synapse.out_size)

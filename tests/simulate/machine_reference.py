@@ -1,0 +1,138 @@
+"""What a program computes, in plain Python numbers, one neuron and one weight at a time, along machine time.
+
+Written from the docstrings of `ashneuro.program.program` alone. Nothing here is shared with the simulators: no matrices, no
+`Program.lag`, no numpy arithmetic on state. Every sample runs by itself, from a machine at rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.program.program import Layer, Program, Synapse
+
+Number = int | float
+
+
+def run(program: Program, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return what every layer sends, (T, B, *shape): spikes, or the v of a read-out, unscaled."""
+    timesteps, samples = next(iter(inputs.values())).shape[:2]
+    sent = {layer.name: np.zeros((timesteps, samples, layer.size), object) for layer in program.layers}
+    for sample in range(samples):
+        for name, rows in _run_sample(program, {name: values[:, sample] for name, values in inputs.items()}, timesteps).items():
+            sent[name][:, sample] = rows
+    return {layer.name: sent[layer.name].reshape(timesteps, samples, *layer.shape).astype(float) for layer in program.layers}
+
+
+def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps: int) -> dict[str, list[list[Number]]]:
+    machine_steps = timesteps + max(layer.depth for layer in program.layers)
+    sizes = {port.name: math.prod(port.shape) for port in program.inputs} | {layer.name: layer.size for layer in program.layers}
+    weights = {id(c): _weights(c.synapse) for _, c in program.connections() if c.synapse is not None}
+    # What leaves each population in each machine step; nothing before its first and after its last.
+    leaves: dict[str, list[list[Number]]] = {name: [[0] * size for _ in range(machine_steps)] for name, size in sizes.items()}
+    for port in program.inputs:
+        for t in range(timesteps):
+            leaves[port.name][t] = [_encode(program, port, float(x)) for x in inputs[port.name][t].ravel()]
+    u: dict[str, list[Number]] = {layer.name: [0] * layer.size for layer in program.layers}
+    v: dict[str, list[Number]] = {layer.name: [0] * layer.size for layer in program.layers}
+    for step in range(machine_steps):
+        for layer in program.layers:
+            arriving: list[Number] = [0] * layer.size
+            for connection in layer.connections:
+                left = step - connection.delay - (1 if connection.synapse is not None else 0)
+                if left < 0:
+                    continue
+                values = leaves[connection.source][left]
+                if connection.synapse is not None:
+                    values = _matrix_times(weights[id(connection)], values, layer.size)
+                    if program.precision == "integer":
+                        e = connection.weight_exp
+                        values = [int(x) * 2**e if e > 0 else math.floor(int(x) / 2**-e) for x in values]
+                arriving = [x + y for x, y in zip(arriving, values, strict=True)]
+            if not layer.depth <= step < layer.depth + timesteps:
+                continue
+            for i in range(layer.size):
+                u[layer.name][i], v[layer.name][i], out = _neuron(program, layer, i, u[layer.name][i], v[layer.name][i], arriving[i])
+                leaves[layer.name][step][i] = out
+    return {layer.name: leaves[layer.name][layer.depth : layer.depth + timesteps] for layer in program.layers}
+
+
+def _neuron(program: Program, layer: Layer, i: int, u: Number, v: Number, a: Number) -> tuple[Number, Number, Number]:
+    neuron = layer.neuron
+    du, dv, threshold, bias = (
+        np.broadcast_to(x, layer.shape).ravel()[i].item() for x in (neuron.du, neuron.dv, neuron.v_threshold, neuron.bias)
+    )
+    if program.precision == "float":
+        u = u * (1 - du) + a
+        v = v * (1 - dv) + u + bias
+    else:
+        assert isinstance(u, int) and isinstance(v, int) and isinstance(a, int)
+        u = _toward_zero(u * (4096 - (du + 1))) + a * 64
+        if u > 2**23:
+            u -= 2**24
+        elif u <= -(2**23):
+            u += 2**24
+        v = _toward_zero(v * (4096 - dv)) + u + bias * 2**neuron.bias_exp
+        v = max(-(2**23 - 1), min(2**23 - 1, v))
+        threshold *= 64
+    if not neuron.spiking:
+        return u, v, v
+    return (u, 0, 1) if v > threshold else (u, v, 0)
+
+
+def _toward_zero(product: int) -> int:
+    return product // 4096 if product >= 0 else -(-product // 4096)
+
+
+def _encode(program: Program, port: Any, x: float) -> Number:
+    if program.precision == "float":
+        return x
+    if port.coding == "spikes":
+        return int(x)
+    return max(-port.limit, min(port.limit, round(x * port.scale)))
+
+
+def _matrix_times(weights: list[tuple[int, int, Number]], values: list[Number], size: int) -> list[Number]:
+    result: list[Number] = [0] * size
+    for row, column, weight in weights:
+        if values[column]:
+            result[row] += weight * values[column]
+    return result
+
+
+def _weights(synapse: Synapse) -> list[tuple[int, int, Number]]:
+    """Return (output, input, weight) of every connection, on flattened populations."""
+    w = synapse.weight
+    if synapse.kind == "dense":
+        copies = synapse.in_size // w.shape[1]
+        return [
+            (copy * w.shape[0] + o, copy * w.shape[1] + i, w[o, i].item())
+            for copy in range(copies)
+            for o in range(w.shape[0])
+            for i in range(w.shape[1])
+        ]
+    if synapse.kind == "scale":
+        return [(i, i, np.broadcast_to(w, synapse.in_shape).ravel()[i].item()) for i in range(synapse.in_size)]
+    if synapse.kind == "sparse":
+        assert synapse.indptr is not None and synapse.indices is not None
+        rows = range(synapse.out_size)
+        return [(o, int(synapse.indices[k]), w[k].item()) for o in rows for k in range(synapse.indptr[o], synapse.indptr[o + 1])]
+    found = []
+    out_per_group, in_per_group = w.shape[0] // synapse.groups, w.shape[1]
+    spatial_in, spatial_out = synapse.in_shape[1:], synapse.out_shape[1:]
+    for o, place in itertools.product(range(w.shape[0]), itertools.product(*map(range, spatial_out))):
+        for c, tap in itertools.product(range(in_per_group), itertools.product(*map(range, w.shape[2:]))):
+            where = [
+                p * s - before + k * d
+                for p, s, (before, _), k, d in zip(place, synapse.stride, synapse.padding, tap, synapse.dilation, strict=True)
+            ]
+            if all(0 <= x < n for x, n in zip(where, spatial_in, strict=True)):
+                out = int(np.ravel_multi_index((o, *place), synapse.out_shape))
+                channel = (o // out_per_group) * in_per_group + c
+                found.append((out, int(np.ravel_multi_index((channel, *where), synapse.in_shape)), w[(o, c, *tap)].item()))
+    return found
