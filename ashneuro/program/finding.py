@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from ashneuro.errors import GraphError
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,12 @@ class Finding:
     def ok(self) -> bool:
         """Whether export can go on."""
         return self.level != "error"
+
+
+def require(findings: Iterable[Finding], what: str) -> None:
+    """Raise a `GraphError` that lists every finding that is an error; return when there is none."""
+    errors = [finding for finding in findings if not finding.ok]
+    if errors:
+        reasons = dict.fromkeys(f"{finding.node} ({finding.nir_type}): {finding.sentence} {finding.actual}".rstrip() for finding in errors)
+        remedies = dict.fromkeys(finding.remedy for finding in errors if finding.remedy)
+        raise GraphError(what, "\n     ".join(reasons), "; ".join(remedies))

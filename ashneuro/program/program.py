@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Synapse:
     kind: Literal["dense", "conv", "scale", "sparse"]
     in_shape: Shape
     out_shape: Shape
-    weight: NDArray[np.generic]
+    weight: NDArray[Any]
     stride: Shape = ()
     padding: tuple[tuple[int, int], ...] = ()
     dilation: Shape = ()
@@ -100,19 +100,20 @@ class Neuron:
         v_threshold: float units, or the 17-bit mantissa. ``inf`` (float) for a read-out that never spikes.
         bias: added to v in every step; float units, or the 13-bit mantissa, broadcastable to the layer's shape.
         bias_exp: integer programs: the bias is ``bias << bias_exp``.
-        spiking: ``False`` for a read-out (NIR ``LI``, ``I``): it gives v instead of spikes; integers: v / (64 · scale).
-        v_unit, v_origin: the membrane potential in the graph's own units is ``v_unit · v + v_origin`` (integers: of
-            v / (64 · scale)); 1 and 0 for a read-out.
+        spiking: ``False`` for a read-out (NIR ``LI``, ``I``, or a linear map at an Output): it gives its membrane
+            potential instead of spikes.
+        v_unit, v_origin: the membrane potential in the graph's own units is ``v_unit · v + v_origin``; in an integer
+            program that of ``v / (64 · scale)``.
     """
 
-    du: NDArray[np.generic]
-    dv: NDArray[np.generic]
-    v_threshold: NDArray[np.generic]
-    bias: NDArray[np.generic]
+    du: NDArray[Any]
+    dv: NDArray[Any]
+    v_threshold: NDArray[Any]
+    bias: NDArray[Any]
     bias_exp: int = 0
     spiking: bool = True
-    v_unit: NDArray[np.generic] = field(default_factory=lambda: np.ones(()))
-    v_origin: NDArray[np.generic] = field(default_factory=lambda: np.zeros(()))
+    v_unit: NDArray[Any] = field(default_factory=lambda: np.ones(()))
+    v_origin: NDArray[Any] = field(default_factory=lambda: np.zeros(()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,8 @@ NeuroBench's *effective* operations: zero weights and padding are not work.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,15 +109,119 @@ def conv_shape(
     return (channels, *((size + sum(pad) - gap * (taps - 1) - 1) // step + 1 for size, taps, step, pad, gap in axes))
 
 
+def in_channels(synapse: Synapse) -> NDArray[np.int64]:
+    """Return (C_out, C_in / groups): which input channel each kernel of a convolution reads."""
+    out_channels, group_in = synapse.weight.shape[:2]
+    group: NDArray[np.int64] = np.arange(out_channels) // (out_channels // synapse.groups)
+    channels: NDArray[np.int64] = group[:, None] * group_in + np.arange(group_in)
+    return channels
+
+
 def _conv_matrix(synapse: Synapse) -> csr_matrix:
     weight = synapse.weight
     out_channels, group_in = weight.shape[:2]
     pixels, positions = math.prod(synapse.in_shape[1:]), math.prod(synapse.out_shape[1:])
     position, tap, pixel = conv_pairs(synapse)
-    group = np.arange(out_channels) // (out_channels // synapse.groups)
-    in_channel = group[:, None] * group_in + np.arange(group_in)
     shape = (out_channels, group_in, len(tap))
     rows = np.broadcast_to((np.arange(out_channels)[:, None] * positions + position)[:, None, :], shape)
-    columns = in_channel[:, :, None] * pixels + pixel
+    columns = in_channels(synapse)[:, :, None] * pixels + pixel
     values = weight.reshape(out_channels, group_in, -1)[:, :, tap]
     return csr_matrix((values.ravel(), (rows.ravel(), columns.ravel())), shape=(synapse.out_size, synapse.in_size))
+
+
+def compose(first: Synapse | None, second: Synapse) -> Synapse:
+    """Return one synapse that does ``second`` after ``first`` (``None``: the identity), in the narrowest kind that is exact.
+
+    A convolution stays one where scaling is per channel, or where convolution after convolution (pooling included) sees no
+    zero padding that the merged kernel would see past.
+    """
+    if first is None:
+        return second
+    joined = _scaled(first, second) or _convolved(first, second)
+    if joined is not None:
+        return joined
+    product = matrix(second) @ matrix(first)
+    if "dense" in (first.kind, second.kind) and 2 * product.nnz > first.in_size * second.out_size:
+        return Synapse("dense", first.in_shape, second.out_shape, product.toarray())
+    return sparse(product, first.in_shape, second.out_shape)
+
+
+def _scaled(first: Synapse, second: Synapse) -> Synapse | None:
+    """Return the product where one of the two only scales, or both are dense; ``None`` when there is no such form."""
+    if second.kind == "scale":
+        return scale_outputs(first, np.broadcast_to(second.weight, second.in_shape).reshape(first.out_shape))
+    if first.kind == "scale":
+        factors = np.broadcast_to(first.weight, first.in_shape).reshape(second.in_shape)
+        if second.kind == "dense" and second.weight.shape[1] == second.in_size:
+            return _replace(second, second.weight * factors.ravel(), in_shape=first.in_shape)
+        per_channel = _per_channel(factors) if second.kind == "conv" and first.in_shape == second.in_shape else None
+        if per_channel is not None:
+            columns = per_channel[in_channels(second)]
+            return _replace(second, second.weight * columns.reshape(*columns.shape, *[1] * (second.weight.ndim - 2)))
+    if first.kind == second.kind == "dense" and first.weight.shape[1] == first.in_size and second.weight.shape[1] == second.in_size:
+        return Synapse("dense", first.in_shape, second.out_shape, second.weight @ first.weight)
+    return None
+
+
+def scale_outputs(synapse: Synapse, factors: NDArray[Any]) -> Synapse:
+    """Return ``diag(factors) W``; ``factors`` broadcast to ``out_shape``."""
+    factors = np.broadcast_to(factors, synapse.out_shape)
+    if synapse.kind == "scale":
+        return _replace(synapse, np.broadcast_to(synapse.weight, synapse.in_shape) * factors)
+    if synapse.kind == "dense" and synapse.weight.shape[1] == synapse.in_size:
+        return _replace(synapse, synapse.weight * factors.reshape(-1, 1))
+    per_channel = _per_channel(factors) if synapse.kind == "conv" else None
+    if per_channel is not None:
+        return _replace(synapse, synapse.weight * per_channel.reshape(-1, *[1] * (synapse.weight.ndim - 1)))
+    weights = matrix(synapse)
+    return sparse(csr_matrix(weights.multiply(factors.reshape(-1, 1))), synapse.in_shape, synapse.out_shape)
+
+
+def _convolved(first: Synapse, second: Synapse) -> Synapse | None:
+    """Return convolution after convolution as one; ``None`` where groups mix or padding gets in the way."""
+    if first.kind != "conv" or second.kind != "conv" or first.out_shape != second.in_shape:
+        return None
+    first_alone = first.groups == first.in_shape[0] == first.out_shape[0]  # one kernel per channel, e.g. pooling
+    second_alone = second.groups == second.in_shape[0] == second.out_shape[0]
+    if not (first_alone or second_alone or first.groups == second.groups == 1):
+        return None
+    for axis, taps in enumerate(first.weight.shape[2:]):
+        span, size = first.dilation[axis] * (taps - 1), first.in_shape[1 + axis]
+        before, after = second.padding[axis]
+        end = first.out_shape[1 + axis] * first.stride[axis] - first.padding[axis][0]  # first pixel of the window past the last
+        if (before and span >= first.stride[axis] + first.padding[axis][0]) or (after and end < size):
+            return None
+    axes = range(len(first.stride))
+    gaps = [second.dilation[a] * first.stride[a] for a in axes]
+    kernel = [gaps[a] * (second.weight.shape[2 + a] - 1) + first.dilation[a] * (first.weight.shape[2 + a] - 1) + 1 for a in axes]
+    weight = np.zeros((second.out_shape[0], second.weight.shape[1] if first_alone else first.weight.shape[1], *kernel))
+    for tap in np.ndindex(*second.weight.shape[2:]):
+        starts = [gaps[a] * tap[a] for a in axes]
+        reach = [first.dilation[a] * (first.weight.shape[2 + a] - 1) for a in axes]
+        here = tuple(slice(starts[a], starts[a] + reach[a] + 1, first.dilation[a]) for a in axes)
+        outer = second.weight[(slice(None), slice(None), *tap)]
+        if first_alone or second_alone:
+            inner = first.weight[in_channels(second), 0] if first_alone else first.weight
+            weight[(slice(None), slice(None), *here)] += outer.reshape(*outer.shape, *[1] * len(kernel)) * inner
+        else:
+            weight[(slice(None), slice(None), *here)] += np.tensordot(outer, first.weight, axes=1)
+    stride = tuple(first.stride[a] * second.stride[a] for a in axes)
+    padding = tuple(
+        (first.padding[a][0] + second.padding[a][0] * first.stride[a], first.padding[a][1] + second.padding[a][1] * first.stride[a])
+        for a in axes
+    )
+    ones = (1,) * len(kernel)
+    if conv_shape(first.in_shape, tuple(kernel), second.out_shape[0], stride, padding, ones) != second.out_shape:
+        return None  # the first one leaves out pixels at the border that the merged kernel would use
+    groups = second.groups if first_alone else first.groups
+    return Synapse("conv", first.in_shape, second.out_shape, weight, stride, padding, ones, groups)
+
+
+def _per_channel(factors: NDArray[Any]) -> NDArray[Any] | None:
+    """Return one factor per channel (first axis), or ``None`` when they differ within a channel."""
+    flat = factors.reshape(factors.shape[0], -1)
+    return flat[:, 0] if (flat == flat[:, :1]).all() else None
+
+
+def _replace(synapse: Synapse, weight: NDArray[Any], in_shape: Shape | None = None) -> Synapse:
+    return replace(synapse, weight=weight, in_shape=in_shape or synapse.in_shape)

@@ -4,7 +4,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from ashneuro.program.program import Synapse
-from ashneuro.program.synapse import conv_shape, dense_macs, fan_out, matrix, sparse
+from ashneuro.program.synapse import compose, conv_shape, dense_macs, fan_out, matrix, sparse
 
 CONVS = [
     # channels in, spatial, channels out, kernel, stride, padding, dilation, groups
@@ -95,3 +95,42 @@ def test_dense_macs_count_zero_weights_but_not_padding():
         else:
             everything = Synapse(**vars(synapse) | {"weight": np.ones_like(synapse.weight)})
             assert dense_macs(synapse) == matrix(everything).nnz
+
+
+def chains(rng):
+    """Yield pairs of synapses in a row, with the kind that the merged one must have."""
+
+    def window(c_in, size, c_out, k, s=1, p=0, d=1, groups=1):
+        return conv((c_in, (size, size), c_out, (k, k), (s, s), ((p, p), (p, p)), (d, d), groups), rng)
+
+    def scale(shape, per):
+        return Synapse("scale", shape, shape, rng.integers(1, 5, per).astype(float))
+
+    yield window(3, 8, 3, 2, 2, groups=3), window(3, 4, 5, 3, p=1), "conv"
+    yield window(3, 7, 3, 2, 2, groups=3), window(3, 3, 5, 3, p=1), "sparse"
+    yield window(3, 9, 3, 2, 2, groups=3), window(3, 4, 5, 3), "conv"
+    yield window(3, 8, 4, 3, p=1), window(4, 8, 4, 2, 2, groups=4), "conv"
+    yield window(4, 8, 6, 3, groups=2), window(6, 6, 6, 3, 2, groups=6), "conv"
+    yield window(4, 8, 4, 2, 2, groups=4), window(4, 4, 6, 3, 2, 1, groups=2), "conv"
+    yield window(2, 9, 3, 3, 2, 1, d=2), window(3, 4, 2, 3, d=1), "conv"
+    yield window(2, 9, 3, 3), window(3, 7, 2, 3, p=1), "sparse"
+    yield window(4, 6, 4, 3, groups=2), window(4, 4, 4, 3, groups=2), "sparse"
+    yield scale((3, 6, 6), (3, 1, 1)), window(3, 6, 4, 3, p=1), "conv"
+    yield scale((4, 6, 6), (4, 1, 1)), window(4, 6, 6, 3, p=1, groups=2), "conv"
+    yield scale((3, 6, 6), (6, 6)), window(3, 6, 4, 3, p=1), "sparse"
+    yield window(3, 6, 4, 3, p=1), scale((4, 6, 6), (4, 1, 1)), "conv"
+    yield window(3, 6, 4, 3, p=1), scale((144,), (144,)), "sparse"
+    yield window(3, 6, 4, 3), Synapse("dense", (64,), (5,), rng.integers(1, 4, (5, 64)).astype(float)), "dense"
+    yield Synapse("dense", (6,), (5,), rng.integers(-3, 4, (5, 6)).astype(float)), scale((5,), (5,)), "dense"
+    yield scale((2, 3), (2, 3)), Synapse("dense", (6,), (5,), rng.integers(-3, 4, (5, 6)).astype(float)), "dense"
+    yield scale((5,), ()), scale((5,), (5,)), "scale"
+
+
+def test_merged_synapses_compute_the_product_in_the_narrowest_kind():
+    for first, second, kind in chains(np.random.default_rng(5)):
+        merged = compose(first, second)
+        np.testing.assert_array_equal(matrix(merged).toarray(), (matrix(second) @ matrix(first)).toarray())
+        assert merged.kind == kind and merged.in_size == first.in_size and merged.out_size == second.out_size
+        if kind == "conv":  # the shape that a simulator works out is the one that is written down
+            x = np.ones((1, *merged.in_shape))
+            assert torch_conv(merged, x).shape[1:] == merged.out_shape

@@ -1,0 +1,270 @@
+"""A NIR graph laid flat: every node by its full name, its neighbours, its shapes, and its role in the lowering.
+
+NIR's own type check takes square kernels and one group for granted; the shapes here follow each primitive's definition
+instead. Nothing in this module refuses a graph: `ashneuro.program.rules` says what is wrong with one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.program.program import Shape
+from ashneuro.program.synapse import conv_shape
+
+Role = Literal["input", "output", "pass", "linear", "delay", "neuron", "unknown"]
+
+LINEAR = (nir.Affine, nir.Linear, nir.Scale, nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
+SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
+READ_OUT = (nir.LI, nir.CubaLI, nir.I)
+
+# What each primitive is given, by field name; floating-point numbers that must be finite.
+PARAMETERS: dict[type, tuple[str, ...]] = {
+    nir.Affine: ("weight", "bias"),
+    nir.Linear: ("weight",),
+    nir.Scale: ("scale",),
+    nir.Conv1d: ("weight", "bias"),
+    nir.Conv2d: ("weight", "bias"),
+    nir.Delay: ("delay",),
+    nir.LIF: ("tau", "r", "v_leak", "v_threshold", "v_reset"),
+    nir.CubaLIF: ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
+    nir.IF: ("r", "v_threshold", "v_reset"),
+    nir.LI: ("tau", "r", "v_leak"),
+    nir.CubaLI: ("tau_syn", "tau_mem", "r", "v_leak", "w_in"),
+    nir.I: ("r",),
+    nir.Threshold: ("threshold",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """How a convolution or pooling slides: one number per spatial axis, padding as (before, after)."""
+
+    kernel: Shape
+    stride: Shape
+    padding: tuple[tuple[int, int], ...]
+    dilation: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Wiring:
+    """A flat view of a NIR graph.
+
+    Args:
+        nodes: every primitive by name; nodes of a nested graph are called ``"graph.node"``.
+        edges: the edges whose two ends exist, between those names.
+        dangling: the other edges, as written.
+        doubled: edges that occur more than once.
+        broken_subgraphs: nested graphs without exactly one Input and one Output.
+        roles: what each node does in the lowering; ``"pass"``: Input or Output of a nested graph.
+        in_shapes, out_shapes: shape of what a node takes and gives; ``None`` where the graph does not say.
+    """
+
+    nodes: dict[str, Any]
+    edges: tuple[tuple[str, str], ...]
+    dangling: tuple[tuple[str, str], ...]
+    doubled: tuple[tuple[str, str], ...]
+    broken_subgraphs: tuple[str, ...]
+    roles: dict[str, Role]
+    in_shapes: dict[str, Shape | None]
+    out_shapes: dict[str, Shape | None]
+
+    def sources(self, name: str) -> list[str]:
+        """Return the nodes that feed ``name``."""
+        return [a for a, b in self.edges if b == name]
+
+    def targets(self, name: str) -> list[str]:
+        """Return the nodes that ``name`` feeds."""
+        return [b for a, b in self.edges if a == name]
+
+    def named(self, *roles: Role) -> list[str]:
+        """Return the nodes of these roles, in the graph's order."""
+        return [name for name, role in self.roles.items() if role in roles]
+
+
+def wire(graph: nir.NIRGraph) -> Wiring:
+    """Return ``graph`` with its nested graphs opened and all shapes worked out as far as they are known."""
+    nodes: dict[str, Any] = {}
+    roles: dict[str, Role] = {}
+    edges: list[tuple[str, str]] = []
+    dangling: list[tuple[str, str]] = []
+    broken: list[str] = []
+    _open(graph, "", nodes, roles, edges, dangling, broken)
+    unique = tuple(dict.fromkeys(edges))
+    doubled = tuple(dict.fromkeys(edge for edge in unique if edges.count(edge) > 1)) if len(unique) < len(edges) else ()
+    in_shapes, out_shapes = _shapes(nodes, roles, unique)
+    return Wiring(nodes, unique, tuple(dangling), doubled, tuple(broken), roles, in_shapes, out_shapes)
+
+
+def nir_type(node: Any) -> str:
+    """Return the name of a node's NIR primitive."""
+    return type(node).__name__
+
+
+def numbers(node: Any, name: str) -> NDArray[np.float64]:
+    """Return one parameter of ``node`` as float64."""
+    return np.asarray(getattr(node, name), np.float64)
+
+
+def window(node: Any) -> Window:
+    """Return how a Conv1d, Conv2d, SumPool2d or AvgPool2d slides over its input.
+
+    Raises:
+        ValueError: a number is missing, or there are more numbers than spatial axes.
+    """
+    pooling = isinstance(node, nir.SumPool2d | nir.AvgPool2d)
+    kernel = _axes(node.kernel_size, 2) if pooling else tuple(int(n) for n in np.shape(node.weight)[2:])
+    axes = len(kernel)
+    dilation = (1,) * axes if pooling else _axes(node.dilation, axes)
+    padding = node.padding
+    if isinstance(padding, bytes):
+        padding = padding.decode()
+    if isinstance(padding, str):
+        total = [gap * (taps - 1) if padding == "same" else 0 for gap, taps in zip(dilation, kernel, strict=True)]
+        pads = tuple((n // 2, n - n // 2) for n in total)
+    else:
+        pads = tuple((n, n) for n in _axes(padding, axes))
+    return Window(kernel, _axes(node.stride, axes), pads, dilation)
+
+
+def delay_steps(node: nir.Delay, dt_s: float) -> NDArray[np.float64]:
+    """Return the delay of every element in steps: whole numbers, up to rounding of float32, where it can be expressed."""
+    steps = numbers(node, "delay") / dt_s
+    whole = np.rint(steps)
+    return np.where(np.abs(steps - whole) <= 1e-4 * np.maximum(1.0, whole), whole, steps)
+
+
+def _axes(value: Any, axes: int) -> Shape:
+    items = np.asarray(value).ravel()
+    if items.size not in (1, axes):
+        raise ValueError(f"{items.size} numbers for {axes} spatial axes")
+    return tuple(int(n) for n in np.broadcast_to(items, axes))
+
+
+def _open(
+    graph: nir.NIRGraph,
+    prefix: str,
+    nodes: dict[str, Any],
+    roles: dict[str, Role],
+    edges: list[tuple[str, str]],
+    dangling: list[tuple[str, str]],
+    broken: list[str],
+) -> None:
+    """Add the nodes and edges of ``graph`` under ``prefix``; a nested graph's edges end at its Input and its Output."""
+    entry: dict[str, str] = {}
+    leave: dict[str, str] = {}
+    for name, node in graph.nodes.items():
+        full = prefix + name
+        entry[name] = leave[name] = full
+        if not isinstance(node, nir.NIRGraph):
+            nodes[full] = node
+            roles[full] = "pass" if prefix and isinstance(node, nir.Input | nir.Output) else _role(node)
+            continue
+        _open(node, f"{full}.", nodes, roles, edges, dangling, broken)
+        if len(node.inputs) == 1 and len(node.outputs) == 1:
+            entry[name], leave[name] = f"{full}.{next(iter(node.inputs))}", f"{full}.{next(iter(node.outputs))}"
+        else:
+            broken.append(full)
+            del entry[name], leave[name]
+    subgraphs = {name for name, node in graph.nodes.items() if isinstance(node, nir.NIRGraph)}
+    for a, b in graph.edges:
+        if a in leave and b in entry:
+            edges.append((leave[a], entry[b]))
+        elif not {a, b} & subgraphs:
+            dangling.append((prefix + str(a), prefix + str(b)))
+
+
+def _role(node: Any) -> Role:
+    kinds: tuple[tuple[tuple[type, ...], Role], ...] = (
+        ((nir.Input,), "input"),
+        ((nir.Output,), "output"),
+        (LINEAR, "linear"),
+        ((nir.Delay,), "delay"),
+        (SPIKING + READ_OUT, "neuron"),
+    )
+    return next((role for types, role in kinds if type(node) in types), "unknown")
+
+
+def _shapes(
+    nodes: dict[str, Any], roles: dict[str, Role], edges: Sequence[tuple[str, str]]
+) -> tuple[dict[str, Shape | None], dict[str, Shape | None]]:
+    in_shapes = {name: _own_in_shape(node) for name, node in nodes.items()}
+    out_shapes = {name: _out_shape(node, in_shapes[name]) for name, node in nodes.items()}
+    changed = True
+    while changed:  # at most once per node: every round fills in at least one shape
+        changed = False
+        for a, b in edges:
+            if in_shapes[b] is None and out_shapes[a] is not None and roles[b] != "unknown" and _takes_any_shape(nodes[b]):
+                in_shapes[b] = out_shapes[a]
+                out_shapes[b] = _out_shape(nodes[b], in_shapes[b])
+                changed = True
+    return in_shapes, out_shapes
+
+
+def _takes_any_shape(node: Any) -> bool:
+    return isinstance(node, nir.Conv1d | nir.Conv2d | nir.SumPool2d | nir.AvgPool2d | nir.Flatten | nir.Output | nir.Input)
+
+
+def _own_in_shape(node: Any) -> Shape | None:
+    """Return the input shape that a node's own parameters fix."""
+    if isinstance(node, nir.Input | nir.Output | nir.Flatten):
+        return _shape(node.input_type.get("input"))
+    if isinstance(node, nir.Affine | nir.Linear):
+        shape = np.shape(node.weight)
+        return (*shape[:-2], shape[-1]) if len(shape) >= 2 else None
+    if isinstance(node, nir.Conv1d | nir.Conv2d):
+        spatial = _shape(node.input_shape)
+        weight = np.shape(node.weight)
+        fits = spatial is not None and len(weight) == 2 + len(spatial)
+        return (int(weight[1] * node.groups), *spatial) if fits and spatial is not None else None
+    if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+        return None
+    names = PARAMETERS.get(type(node), ())
+    shape = np.shape(getattr(node, names[0])) if names else ()
+    return shape or None  # a scalar says nothing about the population
+
+
+def _out_shape(node: Any, in_shape: Shape | None) -> Shape | None:
+    if in_shape is None or math.prod(in_shape) == 0:
+        return None
+    if isinstance(node, nir.Affine | nir.Linear):
+        return (*in_shape[:-1], np.shape(node.weight)[-2])
+    if isinstance(node, nir.Conv1d | nir.Conv2d | nir.SumPool2d | nir.AvgPool2d):
+        try:
+            slide = window(node)
+            channels = in_shape[0] if isinstance(node, nir.SumPool2d | nir.AvgPool2d) else int(np.shape(node.weight)[0])
+            shape = conv_shape(in_shape, slide.kernel, channels, slide.stride, slide.padding, slide.dilation)
+        except (ValueError, TypeError, IndexError, ZeroDivisionError):
+            return None
+        return shape if all(size > 0 for size in shape) else None
+    if isinstance(node, nir.Flatten):
+        start, end = (int(dim) % len(in_shape) for dim in (node.start_dim, node.end_dim))
+        return (*in_shape[:start], math.prod(in_shape[start : end + 1]), *in_shape[end + 1 :]) if start <= end else None
+    return in_shape
+
+
+def _shape(value: Any) -> Shape | None:
+    return None if value is None else tuple(int(n) for n in np.asarray(value).ravel())
+
+
+def walk(wiring: Wiring, names: Sequence[str], step: Literal["sources", "targets"]) -> Iterator[str]:
+    """Yield ``names`` and everything that can be reached from them against or along the edges."""
+    seen = set(names)
+    queue = list(names)
+    neighbours: dict[str, list[str]] = {}
+    for a, b in wiring.edges:
+        here, there = (b, a) if step == "sources" else (a, b)
+        neighbours.setdefault(here, []).append(there)
+    while queue:
+        name = queue.pop()
+        yield name
+        for other in neighbours.get(name, ()):
+            if other not in seen:
+                seen.add(other)
+                queue.append(other)
