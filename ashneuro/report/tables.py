@@ -1,0 +1,303 @@
+"""What a person reads, as plain tables: the terminal and the HTML page render the same ones.
+
+Each function turns one result into one `Table`. Every table names the basis of its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
+
+if TYPE_CHECKING:
+    from ashneuro.cost.compare import Comparison, Group
+    from ashneuro.cost.estimate import CostEstimate
+    from ashneuro.cost.workload import LayerWorkload, Workload
+    from ashneuro.program.finding import Finding
+
+NOTHING = "–"
+METRICS = ("R@1", "R@5", "R@10")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title.
+
+    Args:
+        title: what the table answers.
+        columns: headings; a heading that starts with ``>`` is a number's and stands to the right.
+        rows: one text per column.
+        basis: counted, measured (how), or estimated (with which profile).
+        note: what a reader must know; printed below.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    basis: str = ""
+    note: str = ""
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The headings as they are shown."""
+        return tuple(column.removeprefix(">") for column in self.columns)
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Whether each column holds numbers."""
+        return tuple(column.startswith(">") for column in self.columns)
+
+
+def number(value: float | None) -> str:
+    """Return a count in full, a fraction in three digits, and ``–`` for what is unknown."""
+    if value is None:
+        return NOTHING
+    if float(value).is_integer() or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as per cent."""
+    return NOTHING if value is None else f"{100 * value:.1f} %"
+
+
+SCALES = ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ"), (1e12, "pJ"))
+
+
+def common_unit(energies: Iterable[Range | None]) -> tuple[float, str]:
+    """Return the factor and unit in which the largest typical energy has one to three digits before the point."""
+    largest = max((energy.typical or energy.high for energy in energies if energy), default=0.0)
+    return next(((factor, unit) for factor, unit in SCALES if largest * factor >= 1), SCALES[-1])
+
+
+def joules(energy: Range | None, unit: tuple[float, str]) -> tuple[str, str]:
+    """Return the typical value and the range of an energy, both in ``unit``."""
+    if energy is None:
+        return "not estimable", NOTHING
+    factor = unit[0]
+    typical = NOTHING if energy.typical is None else f"{energy.typical * factor:.3g}"
+    return typical, NOTHING if energy.is_point else f"{energy.low * factor:.3g} – {energy.high * factor:.3g}"
+
+
+def findings(items: Sequence[Finding]) -> Table:
+    """Return what `check` found: errors first, then notes; nodes without remark are counted below."""
+    order = {"error": 0, "note": 1}
+    shown = sorted((item for item in items if item.level != "ok"), key=lambda item: order.get(item.level, 2))
+    rows = tuple((item.node, item.nir_type, item.level, item.sentence, item.actual, item.remedy) for item in shown)
+    errors = sum(item.level == "error" for item in items)
+    passed = len(items) - len(shown)
+    return Table(
+        "Findings",
+        ("node", "NIR type", "level", "rule", "found", "to do"),
+        rows,
+        note=f"{errors} error(s), {len(shown) - errors} note(s), {passed} check(s) passed",
+    )
+
+
+def activity(workload: Workload) -> Table:
+    """Return spikes, rates, synops and updates of every deployed layer, per inference."""
+    deployed = [layer for layer in workload.part("deployed").layers if layer.kind != "ann"]
+    samples = workload.samples
+    rows = [
+        (
+            layer.name,
+            number(layer.neurons),
+            number(layer.spikes / samples),
+            percent(layer.firing_rate),
+            number(layer.effective_acs / samples) if layer.kind == "snn" else NOTHING,
+            number(layer.dense_macs / samples) if layer.kind == "snn" else NOTHING,
+            _updates(layer, samples),
+            number(layer.messages / samples),
+        )
+        for layer in deployed
+    ]
+    part = workload.part("deployed")
+    rows.append(
+        (
+            "all",
+            number(sum(layer.neurons for layer in part.layers if layer.kind == "snn")),
+            number(sum(layer.spikes for layer in part.layers if layer.kind == "snn") / samples),
+            percent(workload.firing_rate),
+            number(part.per_inference("effective_acs")),
+            number(part.per_inference("dense_macs")),
+            number(part.per_inference("updates")),
+            number(part.per_inference("messages")),
+        )
+    )
+    ports = [layer for layer in deployed if layer.kind == "input"]
+    crossing = ", ".join(f"{layer.name} {number(layer.bytes_in / samples)} bytes" for layer in ports)
+    out = part.per_inference("bytes_out")
+    return Table(
+        "Activity per inference",
+        ("layer", ">neurons", ">spikes", ">firing rate", ">synops", ">dense MACs", ">neuron updates", ">messages"),
+        tuple(rows),
+        basis=f"counted over {workload.samples} samples of {workload.timesteps} steps",
+        note=f"From the host: {crossing or 'nothing'}; to the host: {number(out)} bytes. An input port's spikes are its non-zero values."
+        " Updates are paid in every step; in brackets those with a state or an input.",
+    )
+
+
+def _updates(layer: LayerWorkload, samples: int) -> str:
+    if layer.updates is None:
+        return NOTHING
+    whole = number(layer.updates / samples)
+    return whole if layer.updates_active is None else f"{whole} ({percent(layer.updates_active / layer.updates)})"
+
+
+def host(workload: Workload) -> Table | None:
+    """Return the MACs of every layer on the host, per inference; ``None`` where no host part was counted."""
+    layers = workload.part("host").layers
+    if not layers:
+        return None
+    rows = [(layer.name, number(layer.dense_macs / workload.samples), number(layer.parameters), number(layer.neurons)) for layer in layers]
+    whole = workload.part("host")
+    rows.append(("all", number(whole.per_inference("dense_macs")), number(whole.total("parameters")), number(whole.total("neurons"))))
+    return Table("The host's part, per inference", ("layer", ">MACs", ">parameters", ">outputs"), tuple(rows), basis="counted from shapes")
+
+
+def terms(cost: CostEstimate) -> Table:
+    """Return one estimate by kind of event."""
+    sums = cost.by_term()
+    unit = common_unit([*sums.values(), cost.dynamic_j])
+    rows = []
+    for name, energy in sums.items():
+        events = sum(term.events for term in cost.terms if term.name == name)
+        because = next((term.because for term in cost.terms if term.name == name and term.because), "")
+        formula = next((term.formula for term in cost.terms if term.name == name and term.formula), "")
+        rows.append((name, number(events), *joules(energy, unit), because or formula))
+    rows.append(("dynamic", "", *joules(cost.dynamic_j, unit), cost.because))
+    for whole in cost.totals:
+        rows.append((f"with static power: {whole.name}", "", *joules(whole.total_j, unit), f"{whole.boundary}; × time"))
+    time = cost.time_s
+    lasts = f" An inference lasts {1e6 * time.low:.3g} – {1e6 * time.high:.3g} µs." if time else ""
+    return Table(
+        f"Energy on {cost.title}",
+        ("term", ">events", f">{unit[1]}", ">low – high", "how"),
+        tuple(rows),
+        basis=cost.basis,
+        note=f"Boundary: {cost.boundary}. Left out: {'; '.join(cost.excludes)}.{lasts}",
+    )
+
+
+def layer_energy(cost: CostEstimate) -> Table:
+    """Return one estimate by layer."""
+    sums = cost.by_layer()
+    unit = common_unit(sums.values())
+    rows = tuple((name, *joules(energy, unit)) for name, energy in sums.items())
+    return Table(f"Energy by layer on {cost.title}", ("layer", f">{unit[1]}", ">low – high"), rows, basis=cost.basis)
+
+
+def contenders(group: Group) -> Table:
+    """Return the networks of one comparison side by side, per inference."""
+    unit = common_unit([who.total_j for who in group.contenders])
+    rows = []
+    for who in group.contenders:
+        arithmetic = joules(who.arithmetic_j, unit)[0] if who.arithmetic_j else NOTHING
+        parts = (joules(who.host_j, unit)[0], joules(who.deployed_j, unit)[0])
+        rows.append((who.name, *parts, *joules(who.total_j, unit), arithmetic))
+    label = unit[1]
+    columns = (
+        "network",
+        f">host, {label}",
+        f">deployed or its twin, {label}",
+        f">sum, {label}",
+        ">low – high",
+        f">arithmetic only, {label}",
+    )
+    profiles = dict.fromkeys(part.profile for who in group.contenders for part in (who.host, who.deployed) if part)
+    return Table(
+        group.title, columns, tuple(rows), basis=f"estimated ({', '.join(profiles)})", note=f"{group.note} Boundary: {group.boundary}."
+    )
+
+
+def break_even(comparison: Comparison) -> Table:
+    """Return the firing rates below which the spiking part costs less than the ANN in its place."""
+    rows = []
+    for even in comparison.break_even:
+        known = [rate for rate in even.rates if rate is not None]
+        spread = f"{percent(min(known))} – {percent(max(known))}" if known and min(known) < max(known) else NOTHING
+        where = "one node" if even.comparable else "different boundaries"
+        rows.append((even.spiking, even.ann, even.sentence(), spread, percent(comparison.firing_rate), where))
+    return Table(
+        "Break-even firing rate of the deployed part",
+        ("spiking part on", "ANN in its place on", ">breaks even at", ">over the cases", ">this network", "comparable"),
+        tuple(rows),
+        basis="estimated from counted events",
+        note="Rates are spikes per neuron and step. Spikes scale with the rate, neuron updates do not; a negative rate means that the"
+        " updates alone cost more than the ANN.",
+    )
+
+
+def thresholds(comparison: Comparison) -> Table:
+    """Return the published conditions, and where this network stands."""
+    rows = tuple((item.condition, f"{number(item.value)} {item.unit}", item.reading, item.source) for item in comparison.thresholds)
+    return Table("Against published conditions", ("condition", "this network", "reading", "source"), rows, basis="counted")
+
+
+def retrieval(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return retrieval metrics, one row per evaluation: recalls in both directions, median ranks, chance."""
+    body = []
+    for row in rows:
+        cells = [str(row.get("name", ""))]
+        for direction in ("image_to_text", "text_to_image"):
+            metrics = row.get(direction) or {}
+            cells += [percent(metrics.get(metric)) for metric in METRICS] + [number(metrics.get("median_rank"))]
+        body.append((*cells, percent(row.get("chance_R@1")), number(row.get("images")), str(row.get("basis", "measured"))))
+    both = tuple(f">{arrow} {name}" for arrow in ("image→text", "text→image") for name in (*METRICS, "median rank"))
+    return Table("Retrieval", ("network", *both, ">chance R@1", ">images", "basis"), tuple(body))
+
+
+def profile_list(profiles: Iterable[HardwareProfile]) -> Table:
+    """Return the profiles that are known."""
+    rows = []
+    for profile in profiles:
+        numbers = [quantity for _, quantity in profile.quantities()]
+        checks = " ".join(f"{level}{sum(q.check == level for q in numbers)}" for level in CHECKS if any(q.check == level for q in numbers))
+        rows.append((profile.name, profile.title, profile.kind, str(len(numbers)), checks, profile.boundary))
+    note = "Checks: " + "; ".join(f"{level} {meaning}" for level, meaning in CHECKS.items()) + "."
+    return Table("Hardware profiles", ("name", "chip", "kind", ">numbers", "checks", "boundary"), tuple(rows), note=note)
+
+
+def profile_numbers(profile: HardwareProfile) -> Table:
+    """Return every number of a profile with its source."""
+    rows = tuple((path, *_quantity(quantity)) for path, quantity in profile.quantities())
+    columns = ("number", ">value", ">low – high", "unit", "covers", "boundary", "basis", "check", "source, locator")
+    notes = [profile.reads.replace("\n", " ").strip(), f"Left out: {'; '.join(profile.excludes)}."]
+    notes += [f"{path}: {quantity.bounds_from}." for path, quantity in profile.quantities() if quantity.bounds_from]
+    notes += [f"{key}: {source.title}. {source.link}" for key, source in profile.sources.items()]
+    return Table(f"{profile.name}: {profile.title}", columns, rows, basis=f"boundary: {profile.boundary}", note="\n".join(notes))
+
+
+def _quantity(quantity: Quantity) -> tuple[str, ...]:
+    low = quantity.low if quantity.low is not None else quantity.value
+    high = quantity.high if quantity.high is not None else quantity.value
+    spread = NOTHING if low == high else f"{low:g} – {high:g}"
+    value = NOTHING if quantity.value is None else f"{quantity.value:g}"
+    basis = f"{quantity.basis}, {quantity.status}"
+    where = f"{quantity.source}: {quantity.locator}"
+    return value, spread, quantity.unit, quantity.covers, quantity.boundary, basis, quantity.check, where
+
+
+def numbers_used(costs: Iterable[CostEstimate], profiles: Iterable[HardwareProfile]) -> Table:
+    """Return every number of a profile that an estimate used, with its source."""
+    known = {profile.name: profile for profile in profiles}
+    used: dict[tuple[str, str], None] = {}
+    for cost in costs:
+        paths = [path for term in cost.terms for path in term.quantities]
+        profile = known[cost.profile]
+        for whole in cost.totals:
+            paths += [f"static.{whole.name}", *([f"overhead.{whole.name}"] if whole.name in profile.overhead else []), "time.step"]
+        used |= dict.fromkeys((cost.profile, path) for path in paths)
+    rows = []
+    for name, path in used:
+        quantity = known[name].quantity(path)
+        if quantity is not None:
+            value, spread, unit, covers, _, basis, check, where = _quantity(quantity)
+            source = known[name].sources[quantity.source]
+            rows.append((name, path, value, spread, unit, covers, basis, check, f"{where}. {source.title}. {source.link}"))
+    columns = ("profile", "number", ">value", ">low – high", "unit", "covers", "basis", "check", "source")
+    note = "Checks: " + "; ".join(f"{level} {meaning}" for level, meaning in CHECKS.items()) + "."
+    return Table("Every number that the estimates used", columns, tuple(rows), note=note)

@@ -1,0 +1,263 @@
+"""What the verbs print: rich tables at a terminal, plain aligned text anywhere else."""
+
+from __future__ import annotations
+
+import json as _json
+import math
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ashneuro.errors import AshneuroError
+from ashneuro.report import tables
+from ashneuro.report.tables import NOTHING, Table, number, percent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ashneuro.cost.compare import Comparison
+    from ashneuro.cost.estimate import CostEstimate
+    from ashneuro.cost.profile import HardwareProfile
+    from ashneuro.cost.workload import Workload
+    from ashneuro.data.describe import Description
+    from ashneuro.program.finding import Finding
+
+PLAIN_WIDTH = 120
+
+
+@cache
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def line(text: str = "", style: str = "") -> None:
+    """Print one line."""
+    if sys.stdout.isatty():
+        from rich.text import Text
+
+        _console().print(Text(text, style))
+    else:
+        print(text)
+
+
+def json(value: Any) -> None:
+    """Print ``value`` as JSON and nothing else; numbers that JSON does not have become ``null``."""
+    print(_json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as what JSON knows: arrays as lists, paths as text, NaN and infinity as ``None``."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], note: str = "") -> None:
+    """Print rows under a title; a column whose heading starts with ``>`` holds numbers."""
+    show(Table(title, tuple(columns), tuple(tuple(str(cell) for cell in row) for row in rows), note=note))
+
+
+def show(what: Table) -> None:
+    """Print one table."""
+    if sys.stdout.isatty():
+        _show_rich(what)
+    else:
+        print("\n".join(_plain_lines(what)))
+
+
+def _show_rich(what: Table) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=Text(what.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    if what.basis:
+        drawn.title = Text.assemble((what.title, "bold"), (f"  {what.basis}", "dim"))
+    for heading, numeric in zip(what.headings, what.numeric, strict=True):
+        drawn.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
+    styles = {"error": "red", "note": "yellow", "not run": "yellow", "failed": "red"}
+    for row in what.rows:
+        drawn.add_row(*(Text(cell, styles.get(cell, "")) for cell in row))
+    console = _console()
+    console.print(drawn, soft_wrap=False)
+    for paragraph in what.note.splitlines():
+        console.print(Text(paragraph, "dim"), soft_wrap=False)
+
+
+def _plain_lines(what: Table) -> Iterator[str]:
+    yield what.title + (f"  [{what.basis}]" if what.basis else "")
+    lines = [what.headings, *what.rows]
+    widths = [max(len(row[index]) for row in lines) for index in range(len(what.columns))]
+    for row in lines:
+        cells = (
+            cell.rjust(width) if numeric else cell.ljust(width) for cell, width, numeric in zip(row, widths, what.numeric, strict=True)
+        )
+        yield ("  " + "  ".join(cells)).rstrip()
+    for paragraph in what.note.splitlines():
+        yield from textwrap.wrap(paragraph, PLAIN_WIDTH, initial_indent="  ", subsequent_indent="  ")
+    yield ""
+
+
+def print_error(error: AshneuroError) -> None:
+    """Print the three parts of an error to standard error."""
+    if not sys.stderr.isatty():
+        print(f"error: {error}", file=sys.stderr)
+        return
+    from rich.text import Text
+
+    console = _console(stderr=True)
+    console.print(Text.assemble(("error  ", "bold red"), (error.what, "bold")))
+    for label, part in (("why", error.why), ("do", error.do)):
+        if part:
+            console.print(Text.assemble((f"{label:<7}", "dim"), part.replace("\n", "\n       ")))
+
+
+@contextmanager
+def status(what: str) -> Iterator[Callable[[str], None]]:
+    """Show that something is under way; call what it gives with a sentence about the present step."""
+    if sys.stderr.isatty():
+        with _console(stderr=True).status(what) as spinner:
+            yield lambda text: spinner.update(f"{what}: {text}")
+    else:
+        print(f"{what} …", file=sys.stderr)
+        yield lambda text: print(f"  {text}", file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show a bar of ``total`` steps; call what it gives after each step, with numbers to show beside it as keywords.
+
+    Away from a terminal a line is printed about every tenth of the way.
+    """
+    if not sys.stderr.isatty():
+        done = 0
+
+        def say(**numbers: float) -> None:
+            nonlocal done
+            done += 1
+            if done == total or done * 10 // total > (done - 1) * 10 // total:
+                print(f"{what} {done}/{total}  {_beside(numbers)}".rstrip(), file=sys.stderr)
+
+        yield say
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[beside]}"),
+    )
+    with Progress(*columns, console=_console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total, beside="")
+        yield lambda **numbers: bar.update(task, advance=1, beside=_beside(numbers))
+
+
+def _beside(numbers: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+
+
+def wrote(*paths: Path | str) -> None:
+    """Say which files were written."""
+    for path in paths:
+        line(f"wrote {path}")
+
+
+def next_steps(*commands: str) -> None:
+    """Name commands to try next."""
+    line("next:")
+    for command in commands:
+        line(f"  {command}")
+
+
+def findings(items: Sequence[Finding]) -> None:
+    """Print what `check` found."""
+    what = tables.findings(items)
+    if what.rows:
+        show(what)
+    else:
+        line(f"nothing stands in the way: {what.note}")
+
+
+def activity(workload: Workload) -> None:
+    """Print spikes, rates, synops and updates per layer, and the host's MACs."""
+    show(tables.activity(workload))
+    host = tables.host(workload)
+    if host:
+        show(host)
+
+
+def costs(estimates: Iterable[CostEstimate]) -> None:
+    """Print estimates, one table each."""
+    for cost in estimates:
+        show(tables.terms(cost))
+
+
+def comparison(result: Comparison) -> None:
+    """Print the verdict, then the contenders, the break-even rates and the published conditions."""
+    line(result.verdict, "bold")
+    line()
+    for group in result.groups:
+        show(tables.contenders(group))
+    show(tables.break_even(result))
+    show(tables.thresholds(result))
+
+
+def retrieval(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print retrieval metrics, one line per evaluation."""
+    show(tables.retrieval(rows))
+
+
+def profile_list(profiles: Iterable[HardwareProfile]) -> None:
+    """Print the profiles that are known."""
+    show(tables.profile_list(profiles))
+
+
+def profile_show(profile: HardwareProfile) -> None:
+    """Print every number of a profile with its source."""
+    show(tables.profile_numbers(profile))
+
+
+def data_counts(description: Description) -> None:
+    """Print what is in a data set, per part."""
+    rows = []
+    for name, part in description.parts.items():
+        styles = ", ".join(f"{style} {count:,}" for style, count in part.images.items() if style) or NOTHING
+        rows.append(
+            (
+                name,
+                number(sum(part.images.values())),
+                styles,
+                number(part.concepts),
+                number(part.captions),
+                number(part.distinct_captions),
+                number(part.words),
+                number(part.words_per_caption),
+                percent(part.captions_in_train / part.distinct_captions) if part.distinct_captions else NOTHING,
+            )
+        )
+    columns = (
+        "part",
+        ">images",
+        "styles",
+        ">concepts",
+        ">captions",
+        ">distinct",
+        ">words",
+        ">words per caption",
+        ">captions also in train",
+    )
+    table(f"data set {description.name}", columns, rows, "\n".join(description.notes))
