@@ -1,0 +1,85 @@
+"""``ashneuro data``: list, show, fetch and build data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from ashneuro.config import DataConfig
+from ashneuro.report import terminal
+
+data = App(name="data", help="List, show, fetch and build data sets.")
+
+
+@data.command(name="list")
+def list_() -> None:
+    """Which data sets have a name, and which of them are here."""
+    from ashneuro.data.sources import SOURCES
+
+    terminal.table("data sets", ("name", "what it is"), [(name, source.about) for name, source in SOURCES.items()])
+    terminal.line("any COCO captions JSON, .jsonl or .csv with an image folder works too: see examples/own_pairs.toml")
+
+
+@data.command
+def show(
+    source: str = "emoji",
+    *,
+    images: str = "",
+    split: Literal["style", "concept", "file", "random"] | None = None,
+    part: Literal["train", "validation", "test"] = "test",
+    n: Annotated[int, Parameter(help="How many pictures.")] = 24,
+    seed: int = 0,
+    out: Annotated[Path | None, Parameter(help="Where the sheet goes; default: SOURCE-PART.png here.")] = None,
+) -> None:
+    """Count a data set, and draw a contact sheet of it with captions.
+
+    Args:
+        source: a name from ``ashneuro data list``, or the path of a COCO captions JSON, a .jsonl or a .csv.
+        images: folder of the image files, for a path.
+        split: how it is split into train, validation and test.
+        part: which part is drawn.
+        seed: which pictures are drawn.
+    """
+    from ashneuro.data.describe import describe
+    from ashneuro.data.show import contact_sheet
+    from ashneuro.data.sources import SOURCES, load_splits
+
+    default = "style" if source == "emoji" else "random"
+    splits = load_splits(DataConfig(source=source, images=images, split=split or default))
+    terminal.data_counts(describe(splits))
+    name = source if source in SOURCES else Path(source).stem
+    path = out or Path(f"{name}-{part}.png")
+    contact_sheet(getattr(splits, part), n=n, seed=seed).save(path)
+    terminal.wrote(path)
+
+
+@data.command
+def fetch(name: Literal["tuxpaint"]) -> None:
+    """Fetch a data set that is too large or too restrictively licensed to ship: its package, checked by its hash.
+
+    Args:
+        name: ``tuxpaint``: 950 real photographs and drawings with captions (Debian package, GPL-2, 161 MB).
+    """
+    from ashneuro.data.fetch import fetch as fetch_source
+
+    with terminal.status(f"fetching {name}") as say:
+        folder = fetch_source(name, say)
+    terminal.wrote(folder)
+    terminal.next_steps(f"ashneuro data show {name}", f"ashneuro train --set data.source={name} --set data.split=random")
+
+
+@data.command
+def build(name: Literal["emoji"], *, out: Path = Path("emoji-pack")) -> None:
+    """Make the embedded pack again from its pinned npm packages; the same packages give the same bytes.
+
+    Args:
+        name: which pack.
+        out: folder to write.
+    """
+    from ashneuro.data.emoji_build import build_emoji
+
+    with terminal.status(f"building {name}") as say:
+        build_emoji(out, say)
+    terminal.wrote(out)

@@ -1,0 +1,100 @@
+"""What a user may name on the command line: a run folder, a bundle, or a NIR file of anyone's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from ashneuro.errors import AshneuroError, need
+from ashneuro.spiking.contract import ReadContract, read_contract
+
+if TYPE_CHECKING:
+    import nir
+
+    from ashneuro.program.bundle import Bundle
+
+Kind = Literal["run", "bundle", "nir"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ContractOptions:
+    """What a NIR file may leave open; given here, it wins over the file."""
+
+    dt: Annotated[float | None, Parameter(help="Duration of one step, seconds.")] = None
+    timesteps: Annotated[int | None, Parameter(help="Steps per sample.")] = None
+    reset: Annotated[Literal["value"] | None, Parameter(help="What a spike does to v: 'value' sets it to v_reset.")] = None
+    if_convention: Annotated[
+        Literal["per-step", "per-second"] | None,
+        Parameter(help="Whether IF adds R·x once a step (Norse, sinabs, snnTorch) or dt·R·x (SpikingJelly)."),
+    ] = None
+    input_coding: Annotated[
+        Literal["constant-current", "current", "spikes"] | None, Parameter(help="What the inputs are.")
+    ] = None
+
+    def overrides(self) -> dict[str, object]:
+        """Return the fields under the contract's own names."""
+        return {
+            "dt_s": self.dt,
+            "timesteps": self.timesteps,
+            "reset": self.reset,
+            "if_convention": self.if_convention,
+            "input_coding": self.input_coding,
+        }
+
+
+def kind_of(path: Path) -> Kind:
+    """Return what ``path`` is.
+
+    Raises:
+        AshneuroError: it does not exist, or is none of the three.
+    """
+    from ashneuro.program.bundle import is_bundle
+
+    if not path.exists():
+        raise AshneuroError(f"{path} does not exist", "a run folder, a bundle or a .nir file is expected", "check the path")
+    if path.is_file():
+        return "nir"
+    if is_bundle(path):
+        return "bundle"
+    if (path / "config.json").exists():
+        return "run"
+    raise AshneuroError(
+        f"{path} is neither a run nor a bundle",
+        "a run has config.json and model.safetensors; a bundle has manifest.json",
+        "name a folder that `ashneuro train` or `ashneuro export` wrote, or a .nir file",
+    )
+
+
+def load_graph(path: Path, options: ContractOptions) -> tuple[nir.NIRGraph, ReadContract]:
+    """Return the NIR graph behind a run, a bundle or a file, and the contract it is read with."""
+    from ashneuro.program.reading import read_graph
+
+    kind = kind_of(path)
+    if kind == "run":
+        deploy = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
+        checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run")
+        graph = deploy.deployed_graph(checkpoint.load_run(path).model)
+        return graph, read_contract(graph.metadata, **options.overrides())
+    return read_graph(path / "network.nir" if kind == "bundle" else path, **options.overrides())
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Return the bundle at ``path``, or of the run at ``path``.
+
+    Raises:
+        AshneuroError: there is none yet.
+    """
+    from ashneuro.program.bundle import read_bundle
+
+    kind = kind_of(path)
+    if kind == "run":
+        if not (path / "bundle").exists():
+            raise AshneuroError(f"{path} has no bundle yet", "its spiking part was not exported", f"ashneuro export {path} --target lava")
+        path = path / "bundle"
+    elif kind == "nir":
+        raise AshneuroError(f"{path} is not a bundle", "a NIR file carries no program and no reference spikes", f"ashneuro export {path}")
+    return read_bundle(path)
