@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ def run_program(
     inputs: Inputs,
     *,
     rasters: Collection[str] = (),
+    traces: Collection[str] = (),
     backend: Backend = "auto",
     device: str = "cpu",
     float_type: FloatType = "float64",
@@ -42,6 +44,7 @@ def run_program(
         program: integer (source ``"loihi"``) or float (source ``"torch"``, whichever library computes it).
         inputs: (T, B, *shape) in the network's own units, see `check_inputs`.
         rasters: names of the layers whose spikes, step by step, the record keeps; a read-out's values are always kept.
+        traces: names of the layers whose u and v, step by step, the record keeps.
         backend, device: see `ashneuro.simulate.arrays.arrays`.
         float_type: float programs: the type of weights and state.
         progress: called with (samples done, samples in all).
@@ -58,7 +61,7 @@ def run_program(
     record = None
     for first in range(0, samples, chunk):
         part = {name: values[:, first : first + chunk] for name, values in checked.items()}
-        done = machine.run(part, rasters)
+        done = machine.run(part, rasters, traces)
         record = done if record is None else record + done
         if progress:
             progress(record.samples, samples)
@@ -97,7 +100,7 @@ class _Machine:
                     "export with a smaller scale or a smaller weight exponent",
                 )
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], rasters: Collection[str]) -> SpikeRecord:
+    def run(self, inputs: Mapping[str, NDArray[Any]], rasters: Collection[str], traces: Collection[str]) -> SpikeRecord:
         """Return the record of one chunk of samples."""
         program = self.program
         encoded = {port.name: encode(port, inputs[port.name], program.precision) for port in program.inputs}
@@ -107,9 +110,11 @@ class _Machine:
         for block in self._blocks:
             inside = {layer.name for layer in block} if is_recurrent(block) else set()
             currents = {layer.name: self._current(layer, sent, inside, timesteps, samples) for layer in block}
-            active = self._step_through(block, currents, sent, inside)
+            states: dict[str, list[tuple[Any, Any]]] = {layer.name: [] for layer in block if layer.name in traces}
+            active = self._step_through(block, currents, sent, inside, states)
             for layer in block:
-                layers[layer.name] = self._activity(layer, sent[layer.name], active[layer.name], layer.name in rasters)
+                activity = self._activity(layer, sent[layer.name], active[layer.name], layer.name in rasters)
+                layers[layer.name] = self._traced(activity, states[layer.name]) if layer.name in traces else activity
         return SpikeRecord(
             "loihi" if self._integer else "torch",
             program.precision,
@@ -146,8 +151,15 @@ class _Machine:
             arriving = arriving << exponent if exponent > 0 else arriving >> -exponent
         return arriving
 
-    def _step_through(self, block: list[Layer], currents: dict[str, Any], sent: dict[str, Any], inside: set[str]) -> dict[str, int]:
-        """Compute the block step by step into ``sent``; return the active neuron-steps by layer."""
+    def _step_through(
+        self,
+        block: list[Layer],
+        currents: dict[str, Any],
+        sent: dict[str, Any],
+        inside: set[str],
+        states: dict[str, list[tuple[Any, Any]]],
+    ) -> dict[str, int]:
+        """Compute the block step by step into ``sent`` and ``states``; return the active neuron-steps by layer."""
         zeros_like = self._library.xp.zeros_like
         state = {layer.name: (zeros_like(currents[layer.name][0]),) * 2 for layer in block}
         active = dict.fromkeys(state, 0)
@@ -169,7 +181,13 @@ class _Machine:
                 active[name] += self._active(neurons, u, v, current)
                 u, v, sent[name][t] = neurons.step(u, v, current)
                 state[name] = u, v
+                if name in states:
+                    states[name].append((u, v))
         return active
+
+    def _traced(self, activity: Activity, states: list[tuple[Any, Any]]) -> Activity:
+        u, v = (np.stack([self._library.get(state) for state in trace]) for trace in zip(*states, strict=True))
+        return replace(activity, u=u, v=v)
 
     def _active(self, neurons: Population[Any], u: Any, v: Any, a: Any) -> int:
         """Return how many neurons have a state or an input other than zero; a bias is an input."""

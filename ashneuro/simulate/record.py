@@ -23,12 +23,16 @@ class Activity:
             simulator cannot see it (Lava).
         raster: (T, B, *shape), uint8 spikes or float values, when it was asked for.
         binary: every value that the population sent was 0 or 1.
+        u, v: (T, B, *shape), the current and the membrane potential after each step (v after its reset), in the
+            arithmetic's own units, when traces were asked for.
     """
 
     counts: NDArray[np.int64]
     active_updates: int | None = None
     raster: NDArray[np.generic] | None = None
     binary: bool = True
+    u: NDArray[np.generic] | None = None
+    v: NDArray[np.generic] | None = None
 
     @classmethod
     def of_inputs(cls, sent: NDArray[Any]) -> Activity:
@@ -48,12 +52,13 @@ class Activity:
 
     def __add__(self, other: Activity) -> Activity:
         both = self.active_updates is not None and other.active_updates is not None
-        rasters = self.raster is not None and other.raster is not None
         return Activity(
             counts=self.counts + other.counts,
             active_updates=self.active_updates + other.active_updates if both else None,  # type: ignore[operator]
-            raster=np.concatenate([self.raster, other.raster], axis=1) if rasters else None,  # type: ignore[list-item]
+            raster=_joined(self.raster, other.raster),
             binary=self.binary and other.binary,
+            u=_joined(self.u, other.u),
+            v=_joined(self.v, other.v),
         )
 
 
@@ -92,3 +97,8 @@ class SpikeRecord:
             {name: activity + other.layers[name] for name, activity in self.layers.items()},
             {name: activity + other.inputs[name] for name, activity in self.inputs.items()},
         )
+
+
+def _joined(ours: NDArray[np.generic] | None, theirs: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
+    """Return the samples of both, one after the other."""
+    return None if ours is None or theirs is None else np.concatenate([ours, theirs], axis=1)
