@@ -24,6 +24,10 @@ LINEAR = (nir.Affine, nir.Linear, nir.Scale, nir.Conv1d, nir.Conv2d, nir.SumPool
 SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 READ_OUT = (nir.LI, nir.CubaLI, nir.I)
 
+PRIMITIVES: dict[str, type] = {
+    kind.__name__: kind for kind in (nir.Input, nir.Output, *LINEAR, nir.Delay, *SPIKING, *READ_OUT, nir.NIRGraph)
+}
+
 # What each primitive is given, by field name; floating-point numbers that must be finite.
 PARAMETERS: dict[type, tuple[str, ...]] = {
     nir.Affine: ("weight", "bias"),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ashneuro.program.synapse import matrix
+from ashneuro.program.wiring import wire
 from ashneuro.spiking.contract import Contract
 
 NEURONS = (nir.LIF, nir.CubaLIF, nir.IF, nir.LI, nir.CubaLI, nir.I, nir.Threshold)
@@ -197,10 +198,10 @@ def chain(shape, *nodes, type_check=True):
 
 
 def graph_of(nodes, edges, type_check=False):
-    """Return a graph; a tuple for a node is an Input (``"input"``) or Output shape; outputs whose shape is None stay open."""
+    """Return a graph; a tuple for a node is the shape of an Input; an Output takes the shape of what feeds it."""
     made = {name: nir.Input(np.array(node)) if isinstance(node, tuple) else node for name, node in nodes.items()}
-    if "output" not in made:
-        made["output"] = nir.Output(None)
+    wiring = wire(nir.NIRGraph(made | {"output": nir.Output(None)}, edges, type_check=False))
+    made["output"] = nir.Output(np.array(wiring.in_shapes["output"]))
     return nir.NIRGraph(made, edges, type_check=type_check)
 
 

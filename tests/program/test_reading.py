@@ -1,0 +1,171 @@
+import zipfile
+
+import h5py
+import nir
+import numpy as np
+import pytest
+
+from ashneuro.errors import GraphError
+from ashneuro.program.lower import lower
+from ashneuro.program.reading import load_graph, read_graph
+from ashneuro.spiking.contract import Contract
+from tests.program import networks as net
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def small(rng, **metadata):
+    graph = net.chain((6,), net.affine(6, 9, rng), net.lif((9,), rng), net.affine(9, 4, rng), net.cuba((4,), rng))
+    graph.metadata = metadata
+    return graph
+
+
+def write(graph, tmp_path, name="network.nir"):
+    nir.write(tmp_path / name, graph)
+    return tmp_path / name
+
+
+def refused(path, *words, **overrides):
+    with pytest.raises(GraphError) as caught:
+        read_graph(path, **overrides)
+    assert caught.value.what and caught.value.why and caught.value.do
+    for word in words:
+        assert word in str(caught.value), f"{word!r} is not in:\n{caught.value}"
+
+
+def test_a_file_becomes_the_same_program_as_the_graph(tmp_path, rng):
+    graph = small(rng)
+    read, contract = read_graph(write(graph, tmp_path))
+    x = {"input": net.spikes(rng, 20, 2, (6,))}
+    expected, got = (net.run_program(lower(g, contract.contract), x) for g in (graph, read))
+    assert list(got) == ["n1", "n3"]
+    for name, raster in expected.items():
+        np.testing.assert_array_equal(got[name], raster)
+
+
+def test_contract_travels_in_the_metadata(tmp_path, rng):
+    written = Contract(dt_s=5e-4, timesteps=7, if_convention="per-second", input_coding="spikes")
+    _, read = read_graph(write(small(rng, **written.to_metadata()), tmp_path))
+    assert read.contract == written and read.assumed == ()
+
+
+def test_what_a_file_does_not_say_is_assumed_and_can_be_overridden(tmp_path, rng):
+    path = write(small(rng), tmp_path)
+    _, read = read_graph(path)
+    assert read.contract == Contract() and set(read.assumed) == {"dt_s", "reset", "reset_delay", "if_convention", "input_coding"}
+    _, read = read_graph(path, dt_s=2e-4, timesteps=3)
+    assert (read.contract.dt_s, read.contract.timesteps) == (2e-4, 3) and "dt_s" not in read.assumed
+
+
+def test_kernels_that_are_not_square_and_groups_are_read(tmp_path, rng):
+    conv = net.conv2d(4, 6, (9, 8), rng, kernel=(5, 2), padding="same", groups=2)
+    path = write(net.chain((4, 9, 8), conv, net.lif((6, 9, 8), rng), type_check=False), tmp_path)
+    graph, _ = read_graph(path)
+    assert graph.nodes["n0"].padding == "same"
+
+
+def test_missing_file_and_files_of_other_kinds(tmp_path):
+    refused(tmp_path / "no.nir", "no.nir", "No such file")
+    (tmp_path / "text.nir").write_text("hello")
+    refused(tmp_path / "text.nir", "HDF5")
+    with zipfile.ZipFile(tmp_path / "torch.nir", "w") as archive:
+        archive.writestr("data.pkl", "x")
+    refused(tmp_path / "torch.nir", "zip archive")
+    with h5py.File(tmp_path / "other.nir", "w") as file:
+        file["x"] = 1
+    refused(tmp_path / "other.nir", "no group 'node'")
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.3, 0.6, 0.9, 0.99])
+def test_a_cut_file_is_an_error_and_not_a_traceback(tmp_path, rng, keep):
+    path = write(small(rng), tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    refused(path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_flipped_bytes_never_give_a_traceback(tmp_path, rng, seed):
+    path = write(small(rng), tmp_path)
+    content = bytearray(path.read_bytes())
+    noise = np.random.default_rng(seed)
+    for position in noise.integers(0, len(content), 60):
+        content[position] = noise.integers(256)
+    path.write_bytes(bytes(content))
+    try:
+        read_graph(path)
+    except GraphError as error:
+        assert error.what and error.why and error.do
+
+
+def edit(path, action):
+    with h5py.File(path, "r+") as file:
+        action(file["node/nodes"], file["node"])
+
+
+def replace(group, key, value):
+    del group[key]
+    group[key] = value
+
+
+BROKEN = {
+    "missing field": (lambda nodes, _: nodes["n1"].__delitem__("tau"), ["n1 (LIF)", "tau"]),
+    "unknown field": (lambda nodes, _: nodes["n1"].__setitem__("colour", 1), ["n1 (LIF)", "colour"]),
+    "unknown primitive": (lambda nodes, _: replace(nodes["n1"], "type", "Softmax"), ["n1", "Softmax"]),
+    "no type": (lambda nodes, _: nodes["n1"].__delitem__("type"), ["n1", "no type"]),
+    "shapes of one neuron": (lambda nodes, _: replace(nodes["n1"], "tau", np.ones(3)), ["n1 (LIF)", "same shape"]),
+    "dangling edge": (lambda _, node: replace(node, "edges", [[b"input", b"n0"], [b"n0", b"ghost"]]), ["n0 → ghost", "no node ghost"]),
+    "edges of three": (lambda _, node: replace(node, "edges", [[b"a", b"b", b"c"]]), ["edges have shape"]),
+    "shape clash": (lambda nodes, _: replace(nodes["n2"], "weight", np.ones((4, 7))), ["n1 → n2", "gives 9", "takes 7"]),
+    "infinite weight": (lambda nodes, _: replace(nodes["n2"], "weight", np.full((4, 9), np.inf)), ["n2 (Affine)", "36 values"]),
+    "text for numbers": (lambda nodes, _: replace(nodes["n2"], "bias", "zero"), ["n2 (Affine)", "numeric"]),
+    "bias of another size": (lambda nodes, _: replace(nodes["n2"], "bias", np.ones(3)), ["n2 (Affine)", "fit each other"]),
+    "two errors": (
+        lambda nodes, _: (replace(nodes["n2"], "bias", np.full(4, np.nan)), replace(nodes["n1"], "v_reset", np.ones(9))),
+        ["n2 (Affine)", "n1 (LIF)", "v_reset = 1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_graph_is_refused_with_node_rule_and_remedy(tmp_path, rng, case):
+    path = write(small(rng), tmp_path)
+    action, words = BROKEN[case]
+    edit(path, action)
+    refused(path, *words)
+    if case not in ("missing field", "unknown field", "unknown primitive", "no type", "shapes of one neuron", "edges of three"):
+        load_graph(path)  # check can still look at it
+
+
+def test_scalar_parameters(tmp_path, rng):
+    path = write(small(rng), tmp_path)
+    edit(path, lambda nodes, _: [replace(nodes["n1"], key, 0.01) for key in nodes["n1"] if key != "type"])
+    refused(path, "n1 (LIF)", "tau is a scalar")
+
+
+def test_time_step_longer_than_a_time_constant_names_the_option(tmp_path, rng):
+    path = write(small(rng), tmp_path)
+    refused(path, "n1 (LIF)", "--dt", dt_s=0.1)
+    read_graph(path, dt_s=1e-4)
+
+
+def test_loop_without_a_neuron(tmp_path, rng):
+    nodes = {"input": (6,), "a": net.affine(6, 6, rng), "b": net.affine(6, 6, rng), "n": net.lif((6,), rng)}
+    edges = [("input", "a"), ("a", "b"), ("b", "a"), ("b", "n"), ("n", "output")]
+    refused(write(net.graph_of(nodes, [*edges, ("n", "a")]), tmp_path), "feed each other", "a, b")
+    refused(write(net.graph_of(nodes, edges), tmp_path), "feed each other", "a, b")
+
+
+def test_loop_through_two_neurons_needs_a_delay(tmp_path, rng):
+    nodes = {"input": (6,), "a": net.lif((6,), rng), "b": net.lif((6,), rng)}
+    refused(
+        write(net.graph_of(nodes, [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")]), tmp_path), "a, b feed each other", "Delay"
+    )
+
+
+def test_node_that_nothing_feeds(tmp_path, rng):
+    nodes = {"input": (6,), "a": net.lif((6,), rng), "b": net.lif((6,), rng)}
+    refused(write(net.graph_of(nodes, [("input", "a"), ("a", "output")]), tmp_path), "b (LIF)", "no edge leads to it")
