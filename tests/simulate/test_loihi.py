@@ -216,7 +216,7 @@ def test_says_what_is_wrong_with_inputs(given, message):
 
 def test_spike_inputs_are_zero_or_one():
     port = InputPort("events", (2,), "spikes")
-    with pytest.raises(DataError, match="'events' holds 0.5\n.*0 or 1"):
+    with pytest.raises(DataError, match=r"'events' holds 0.5\n.*0 or 1"):
         check_inputs((port,), None, np.array([[[0, 1]], [[0.5, 1]]]))
 
 
