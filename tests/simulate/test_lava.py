@@ -7,8 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import machine_reference
-import nets
 import numpy as np
 import pytest
 
@@ -17,6 +15,7 @@ from ashneuro.simulate.inputs import check_inputs
 from ashneuro.simulate.lava import ROWS, Lava
 from ashneuro.simulate.lava_env import WORKER, find_interpreter
 from ashneuro.simulate.neurons import read_out
+from tests.simulate import machine_reference, nets
 
 pytestmark = pytest.mark.lava
 

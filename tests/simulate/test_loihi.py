@@ -1,5 +1,3 @@
-import machine_reference
-import nets
 import numpy as np
 import pytest
 
@@ -8,6 +6,7 @@ from ashneuro.program.program import InputPort, Layer, Neuron
 from ashneuro.simulate.inputs import check_inputs
 from ashneuro.simulate.loihi import run_program
 from ashneuro.simulate.neurons import read_out
+from tests.simulate import machine_reference, nets
 
 BACKENDS = ["numpy", "torch"]
 PRECISIONS = ["float", "integer"]

@@ -1,9 +1,9 @@
-import nets
 import numpy as np
 import pytest
 
 from ashneuro.simulate.arrays import NumpyArrays
 from ashneuro.simulate.loihi import run_program
+from tests.simulate import nets
 
 
 def toward_zero(product):
