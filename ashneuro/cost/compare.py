@@ -84,7 +84,7 @@ class BreakEven:
     Args:
         spiking, ann: what is compared, with precision and profile.
         comparable: whether both are at one node and boundary.
-        rates: spikes per neuron and step for the low, typical and high case; negative: at no rate, the updates alone cost more;
+        rates: spikes per neuron and step for the low, typical and high case; below 0: at no rate, the updates alone cost more;
             above 1: at every rate. ``None`` where a case has no number.
         because: why there is none at all.
     """
@@ -101,8 +101,8 @@ class BreakEven:
         if rate is None:
             return self.because or "no typical value"
         if rate <= 0:
-            return "at no rate: the neuron updates alone cost more"
-        return "at every rate" if rate >= 1 else f"{100 * rate:.2g} %"
+            return "no rate"
+        return "every rate" if rate >= 1 else f"{100 * rate:.2g} %"
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,8 @@ def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str
     name = rival.name.removeprefix("ANN twin, ")
     sides = (
         f"the hybrid takes {energy_text(mine)} per inference, its {name} ANN twin {energy_text(theirs)}, "
-        f"the host part ({energy_text(ours.host_j)}) on both sides; estimated from counted events on {node.name} ({group.boundary})"
+        f"of which the host part, the same on both sides, takes {energy_text(ours.host_j).partition(' (')[0]}; "
+        f"estimated from counted events on {node.name} ({group.boundary})"
     )
     if all(ratio > 1 for ratio in ratios):
         return "ann", f"The ANN wins by {factors[0]:.2g}–{factors[-1]:.2g} times: {sides}."

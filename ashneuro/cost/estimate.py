@@ -28,7 +28,7 @@ class Term:
 
     Args:
         layer: name of the layer.
-        name: ``"synop"``, ``"mac"``, ``"neuron update"``, ``"spike"``, ``"hop"``, ``"memory"``, ``"activation"``, ``"host I/O"`` …
+        name: ``"synop"``, ``"mac"``, ``"neuron update"``, ``"spike"``, ``"hop"``, ``"memory"``, ``"activation"``, ``"host I/O, bytes"`` …
         events: how many, per inference.
         energy_j: joules per inference; ``None`` where the profile does not say.
         because: why it is ``None``.
@@ -236,7 +236,7 @@ def _event_terms(layer: LayerWorkload, samples: int, profile: HardwareProfile, w
     def price(name: str, key: str, events: float, needed: bool = True) -> Term:
         quantity = profile.energy.get(key)
         if quantity is not None and (quantity.citable or with_estimates):
-            return Term(layer.name, name, events, events * quantity.range, "", needed, f"{name}s × {key}", (f"energy.{key}",))
+            return Term(layer.name, name, events, events * quantity.range, "", needed, f"{name}s × energy.{key}", (f"energy.{key}",))
         if quantity is None:
             because = f"no energy per {name} has been published for {profile.title}"
         elif quantity.status == "estimate":
@@ -247,7 +247,7 @@ def _event_terms(layer: LayerWorkload, samples: int, profile: HardwareProfile, w
 
     if layer.kind == "input":
         because = "no energy per byte between host and chip is known"
-        yield Term(layer.name, "host I/O", layer.bytes_in / samples, None, because, needed=False)
+        yield Term(layer.name, "host I/O, bytes", layer.bytes_in / samples, None, because, needed=False)
         return
     yield price("synop", "synop", layer.effective_acs / samples)
     if layer.effective_macs:
@@ -265,12 +265,14 @@ def _event_terms(layer: LayerWorkload, samples: int, profile: HardwareProfile, w
     else:
         busy = layer.updates_active / samples
         energy = busy * active.energy_j + (updates - busy) * inactive.energy_j
-        formula = "active updates × neuron_update_active + inactive updates × neuron_update_inactive"
+        formula = "active updates × energy.neuron_update_active + inactive updates × energy.neuron_update_inactive"
         yield Term(layer.name, "neuron update", updates, energy, "", True, formula, active.quantities + inactive.quantities)
     yield price("spike", "spike_local", layer.messages / samples, needed=False)
     because = "the network has not been placed on cores, so the number of hops is unknown"
     yield Term(layer.name, "hop", layer.messages / samples, None, because, needed=False)
-    yield Term(layer.name, "host I/O", layer.bytes_out / samples, None, "no energy per byte between host and chip is known", needed=False)
+    yield Term(
+        layer.name, "host I/O, bytes", layer.bytes_out / samples, None, "no energy per byte between host and chip is known", needed=False
+    )
 
 
 def _chips(workload: Workload, profile: HardwareProfile) -> int | None:
@@ -330,7 +332,7 @@ def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) ->
     for layer in workload.layers:
         if layer.kind == "input":
             because = "transfers between host and chip are not part of this profile"
-            yield Term(layer.name, "host I/O", layer.bytes_in / workload.samples, None, because, needed=False)
+            yield Term(layer.name, "host I/O, bytes", layer.bytes_in / workload.samples, None, because, needed=False)
             continue
         scale = 1 / workload.samples
         if layer.kind == "ann":

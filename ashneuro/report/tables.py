@@ -13,7 +13,7 @@ from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 
 if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison, Group
-    from ashneuro.cost.estimate import CostEstimate
+    from ashneuro.cost.estimate import CostEstimate, Measurement
     from ashneuro.cost.workload import LayerWorkload, Workload
     from ashneuro.program.finding import Finding
 
@@ -159,20 +159,22 @@ def host(workload: Workload) -> Table | None:
 
 
 def terms(cost: CostEstimate) -> Table:
-    """Return one estimate by kind of event."""
+    """Return one estimate by kind of event, then with static power at every boundary that the profile knows."""
     sums = cost.by_term()
-    unit = common_unit([*sums.values(), cost.dynamic_j])
+    totals = [(whole, whole.total_j or whole.energy_j) for whole in cost.totals]
+    unit = common_unit([*sums.values(), cost.dynamic_j] if cost.dynamic_j else [energy for _, energy in totals])
     rows = []
-    for name, energy in sums.items():
+    for name in sorted(sums, key=lambda name: sums[name] is None):
         events = sum(term.events for term in cost.terms if term.name == name)
         because = next((term.because for term in cost.terms if term.name == name and term.because), "")
         formula = next((term.formula for term in cost.terms if term.name == name and term.formula), "")
-        rows.append((name, number(events), *joules(energy, unit), because or formula))
-    rows.append(("dynamic", "", *joules(cost.dynamic_j, unit), cost.because))
-    for whole in cost.totals:
-        rows.append((f"with static power: {whole.name}", "", *joules(whole.total_j, unit), f"{whole.boundary}; × time"))
+        rows.append((name, number(events), *joules(sums[name], unit), because or formula))
+    rows.append(("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above"))
+    for whole, energy in totals:
+        what = "events + static" if whole.total_j else "static alone"
+        rows.append((f"{what}: {whole.name.replace('_', ' ')}", "", *joules(energy, unit), f"power × time. {whole.boundary}"))
     time = cost.time_s
-    lasts = f" An inference lasts {1e6 * time.low:.3g} – {1e6 * time.high:.3g} µs." if time else ""
+    lasts = f" An inference lasts {number(1e6 * time.low)} – {number(1e6 * time.high)} µs." if time else ""
     return Table(
         f"Energy on {cost.title}",
         ("term", ">events", f">{unit[1]}", ">low – high", "how"),
@@ -217,8 +219,9 @@ def break_even(comparison: Comparison) -> Table:
     """Return the firing rates below which the spiking part costs less than the ANN in its place."""
     rows = []
     for even in comparison.break_even:
-        known = [rate for rate in even.rates if rate is not None]
-        spread = f"{percent(min(known))} – {percent(max(known))}" if known and min(known) < max(known) else NOTHING
+        known = sorted(rate for rate in even.rates if rate is not None)
+        ends = list(dict.fromkeys(_rate(rate) for rate in (known[:1] + known[-1:])))
+        spread = " – ".join(ends) if len(ends) > 1 else NOTHING
         where = "one node" if even.comparable else "different boundaries"
         rows.append((even.spiking, even.ann, even.sentence(), spread, percent(comparison.firing_rate), where))
     return Table(
@@ -226,9 +229,13 @@ def break_even(comparison: Comparison) -> Table:
         ("spiking part on", "ANN in its place on", ">breaks even at", ">over the cases", ">this network", "comparable"),
         tuple(rows),
         basis="estimated from counted events",
-        note="Rates are spikes per neuron and step. Spikes scale with the rate, neuron updates do not; a negative rate means that the"
-        " updates alone cost more than the ANN.",
+        note="Rates are spikes per neuron and step. Spikes, and all that they cause, scale with the rate; neuron updates do not."
+        " “none”: the updates alone cost more than the ANN.",
     )
+
+
+def _rate(rate: float) -> str:
+    return "none" if rate <= 0 else "any" if rate >= 1 else percent(rate)
 
 
 def thresholds(comparison: Comparison) -> Table:
@@ -238,16 +245,68 @@ def thresholds(comparison: Comparison) -> Table:
 
 
 def retrieval(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Return retrieval metrics, one row per evaluation: recalls in both directions, median ranks, chance."""
+    """Return retrieval metrics, one row per evaluation: image → text / text → image, and chance."""
     body = []
     for row in rows:
+        ways = [row.get(direction) or {} for direction in ("image_to_text", "text_to_image")]
         cells = [str(row.get("name", ""))]
-        for direction in ("image_to_text", "text_to_image"):
-            metrics = row.get(direction) or {}
-            cells += [percent(metrics.get(metric)) for metric in METRICS] + [number(metrics.get("median_rank"))]
-        body.append((*cells, percent(row.get("chance_R@1")), number(row.get("images")), str(row.get("basis", "measured"))))
-    both = tuple(f">{arrow} {name}" for arrow in ("image→text", "text→image") for name in (*METRICS, "median rank"))
-    return Table("Retrieval", ("network", *both, ">chance R@1", ">images", "basis"), tuple(body))
+        cells += [" / ".join(_hundred(way.get(metric)) for way in ways) for metric in METRICS]
+        cells += [" / ".join(number(way.get("median_rank")) for way in ways)]
+        body.append((*cells, _hundred(row.get("chance_R@1")), number(row.get("images")), str(row.get("basis", "measured"))))
+    columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", ">chance R@1, %", ">images", "basis")
+    return Table("Retrieval, image → text / text → image", columns, tuple(body))
+
+
+def _hundred(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def measurements(items: Iterable[Measurement]) -> Table:
+    """Return what instruments read; never beside estimates in one table."""
+    rows = []
+    for item in items:
+        unit = common_unit([Range(item.low_j, item.energy_j, item.high_j)])
+        energy, spread = joules(Range(item.low_j, item.energy_j, item.high_j), unit)
+        idle = NOTHING if item.idle_w is None else f"{item.idle_w:g} W"
+        rows.append(
+            (item.device, f"{energy} {unit[1]}", spread, f"{1e3 * item.seconds:.3g} ms", str(item.batch), item.precision, idle, item.method)
+        )
+    columns = ("device", ">energy per inference", ">low – high", ">time", ">batch", "precision", ">idle, subtracted", "method")
+    return Table("Energy that was measured", columns, tuple(rows), basis="measured")
+
+
+def certificate(content: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Return a certificate: its single statements in one table, every list of rows in one of its own."""
+    single = {key: value for key, value in content.items() if not isinstance(value, (list, tuple, Mapping))}
+    found = []
+    if single:
+        found.append(Table("Certificate", ("statement", "value"), tuple((_words(key), _cell(value)) for key, value in single.items())))
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            found.append(Table(_words(key), ("what", "value"), tuple((_words(name), _cell(item)) for name, item in value.items())))
+        elif isinstance(value, (list, tuple)) and value:
+            rows = [row if isinstance(row, Mapping) else {"": row} for row in value]
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            numeric = {name: all(isinstance(row.get(name, 0), (int, float)) for row in rows) for name in names}
+            columns = tuple(f">{_words(name)}" if numeric[name] else _words(name) for name in names)
+            found.append(Table(_words(key), columns, tuple(tuple(_cell(row.get(name)) for name in names) for row in rows)))
+    return tuple(found)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(str(name))} {_cell(item)}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def profile_list(profiles: Iterable[HardwareProfile]) -> Table:

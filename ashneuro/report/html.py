@@ -1,0 +1,178 @@
+"""One self-contained page: the answer first, then what it rests on. Opens from a file, without a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ashneuro import __version__
+from ashneuro.cost.compare import Group, energy_text
+from ashneuro.cost.estimate import CostEstimate
+from ashneuro.report import figures, tables
+from ashneuro.report.summary import SCHEMA, Report
+from ashneuro.report.tables import number, percent
+from ashneuro.report.terminal import plain
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the answer."""
+
+    label: str
+    value: str
+    beside: str
+
+
+def write_html(report: Report, path: Path) -> Path:
+    """Write the page and return its path."""
+    path.write_text(render(report), encoding="utf-8")
+    return path
+
+
+def render(report: Report) -> str:
+    """Return the page."""
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    headline, _, detail = report.verdict.partition(": ")
+    drawn = {name: Markup(svg) if svg else None for name, svg in _figures(report).items()}
+    costs = list(_costs(report))
+    context = {
+        "title": report.title,
+        "version": __version__,
+        "schema": SCHEMA,
+        "headline": headline,
+        "detail": detail,
+        "tiles": list(_tiles(report)),
+        "missing": report.missing,
+        "facts": report.facts,
+        "about": report.about,
+        "config": json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
+        "evaluations": tables.retrieval(report.evaluations) if report.evaluations else None,
+        "examples": [_example(example) for example in report.examples],
+        "workload": tables.activity(report.workload) if report.workload else None,
+        "host": tables.host(report.workload) if report.workload else None,
+        "certificate": tables.certificate(report.certificate) if report.certificate else None,
+        "groups": [
+            {
+                "title": group.title,
+                "table": replace(tables.contenders(group), title="The same in numbers"),
+                "figure": Markup(_group_figure(group)),
+            }
+            for group in (report.comparison.groups if report.comparison else ())
+        ],
+        "break_even": tables.break_even(report.comparison) if report.comparison else None,
+        "thresholds": tables.thresholds(report.comparison) if report.comparison else None,
+        "estimates": [tables.terms(cost) for cost in report.estimates],
+        "measurements": tables.measurements(report.measurements) if report.measurements else None,
+        "rules": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
+        "excludes": {cost.profile: cost.excludes for cost in costs},
+        "sources": tables.numbers_used(costs, report.profiles) if costs else None,
+        **drawn,
+    }
+    return environment.get_template("page.html.j2").render(context)
+
+
+def _costs(report: Report) -> Iterator[CostEstimate]:
+    yield from report.estimates
+    for group in report.comparison.groups if report.comparison else ():
+        for who in group.contenders:
+            yield from (part for part in (who.host, who.deployed) if part)
+
+
+def _tiles(report: Report) -> Iterator[Tile]:
+    """Yield the numbers that answer the questions; a part that was not run yields none."""
+    if report.evaluations:
+        first = report.evaluations[0]
+        recalls = [value for value in _first_places(first) if value is not None]
+        if len(recalls) == 2:
+            chance = f"; chance {percent(first['chance_R@1'])}" if first.get("chance_R@1") is not None else ""
+            beside = f"R@1 image → text / text → image, {number(first.get('images'))} unseen pictures{chance}; measured"
+            yield Tile("Retrieval", " / ".join(f"{100 * value:.1f}" for value in recalls) + " %", beside)
+    if report.comparison:
+        group = report.comparison.groups[0]
+        ours, rivals = group.contenders[0], [who for who in group.contenders if who.name.startswith("ANN") and "fp32" not in who.name]
+        unit = tables.common_unit([ours.total_j])
+        against = ", ".join(f"{who.name.removeprefix('ANN twin, ')} {tables.joules(who.total_j, unit)[0]}" for who in rivals)
+        beside = f"hybrid at one node; ANN twins: {against} {unit[1]}; estimated"
+        yield Tile("Energy per inference", f"{tables.joules(ours.total_j, unit)[0]} {unit[1]}", beside)
+    if report.workload:
+        deployed = report.workload.part("deployed")
+        if report.workload.firing_rate is not None:
+            even = report.comparison.break_even[0].sentence() if report.comparison and report.comparison.break_even else "not compared"
+            yield Tile("Firing rate", percent(report.workload.firing_rate), f"of neuron-steps, counted; break-even with int8: {even}")
+        beside = f"per inference, counted; dense would be {number(deployed.per_inference('dense_macs'))}"
+        yield Tile("Synops", number(deployed.per_inference("effective_acs")), beside)
+    for cost in report.estimates:
+        text = energy_text(cost.dynamic_j).partition(" (")[0] if cost.dynamic_j else "not estimable"
+        beside = f"events of the deployed part; {cost.basis}" if cost.dynamic_j else cost.because.partition(";")[0]
+        yield Tile(f"Deployed on {cost.profile}", text, beside)
+
+
+def _figures(report: Report) -> dict[str, str]:
+    drawn = dict.fromkeys(("recall", "raster", "rates", "totals", "curves"), "")
+    rows = [(str(row.get("name", "")), *_first_places(row)) for row in report.evaluations]
+    if any(forward is not None or backward is not None for _, forward, backward in rows):
+        said = "; ".join(f"{name}: {percent(forward)} and {percent(backward)}" for name, forward, backward in rows)
+        drawn["recall"] = figures.recalls(rows, report.evaluations[0].get("chance_R@1"), f"R@1 image to text and text to image. {said}.")
+    if report.raster:
+        drawn["raster"] = figures.spike_raster(
+            report.raster, f"Spikes of one sample in {', '.join(report.raster)}: steps downwards, neurons across."
+        )
+    if report.workload and report.workload.firing_rate is not None:
+        even = report.comparison.break_even[0].rates[1] if report.comparison and report.comparison.break_even else None
+        said = ", ".join(f"{layer.name} {percent(layer.firing_rate)}" for layer in report.workload.layers if layer.firing_rate is not None)
+        drawn["rates"] = figures.firing_rates(report.workload, even, f"Firing rate by layer: {said}.")
+    if any(cost.totals or cost.dynamic_j for cost in report.estimates):
+        said = "; ".join(f"{cost.profile}: {energy_text(cost.dynamic_j)}" for cost in report.estimates)
+        drawn["totals"] = figures.total_ranges(
+            report.estimates, f"Energy of events, and with static power, per inference. Events alone: {said}."
+        )
+    if report.training:
+        drawn["curves"] = _curves(report.training)
+    return drawn
+
+
+def _first_places(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return R@1 image → text and text → image."""
+    return (row.get("image_to_text") or {}).get("R@1"), (row.get("text_to_image") or {}).get("R@1")
+
+
+def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
+    keys = list(
+        dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, (int, float)) and not isinstance(value, bool))
+    )
+    x = next((key for key in ("step", "epoch", "samples") if key in keys), None)
+    if x is None:
+        return ""
+    panels = {
+        "loss": {key: key for key in keys if "loss" in key.lower() or key.lower().startswith("l_")},
+        "R@1 on validation": {key: key for key in keys if "r@1" in key.lower().replace("@10", "")},
+        "firing rate": {key: key for key in keys if "rate" in key.lower() and "learning" not in key.lower()},
+    }
+    ends = [f"{key} from {number(first)} to {number(last)}" for key in panels["loss"] for first, last in [_ends(rows, key)]]
+    return figures.training_curves(rows, x, panels, f"Curves over training. {'; '.join(ends)}.") if any(panels.values()) else ""
+
+
+def _ends(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[float, float]:
+    values = [row[key] for row in rows if key in row]
+    return values[0], values[-1]
+
+
+def _group_figure(group: Group) -> str:
+    said = "; ".join(f"{who.name}: {energy_text(who.total_j)}" for who in group.contenders)
+    return figures.energy_bars(group, f"Energy per inference. {said}.")
+
+
+def _example(example: Any) -> dict[str, Any]:
+    hits = [{"text": hit.text, "correct": hit.correct, "picture": _picture(hit.png)} for hit in example.hits]
+    return {"query": example.query, "picture": _picture(example.png), "hits": hits}
+
+
+def _picture(png: bytes | None) -> str | None:
+    return None if png is None else "data:image/png;base64," + base64.b64encode(png).decode()
