@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.data.emoji import PACK
+from ashneuro.data.splits import by_hash, linked, plain
 from ashneuro.errors import DataError, need
 
 CELL = 64  # pixels, both sides; a multiple of WebP's 16-pixel blocks, so that neighbouring cells share none
@@ -116,7 +118,7 @@ STYLES: dict[str, Style] = {
             "sha512-T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
         ),
         "EmojiOne 2 / EmojiTwo",
-        "Ranks.com and the EmojiTwo contributors",
+        "EmojiOne and the EmojiTwo contributors",
         "CC-BY-4.0",
         CC_BY,
         "https://github.com/EmojiTwo/emojitwo",
@@ -194,7 +196,10 @@ def build_emoji(out: str | Path, progress: Callable[[str], None] | None = None) 
             icons[name] = read_icons(fetch_package(style.package, Path(folder)))
         say(f"fetching {TEXT.name}@{TEXT.version}")
         emoji = read_emoji(fetch_package(TEXT, Path(folder)))
-    return build_pack(out, icons, emoji, say)
+    summary = build_pack(out, icons, emoji, say)
+    if Path(out).resolve() != PACK.resolve():
+        shutil.copy(PACK / "LICENSES.txt", out)
+    return summary
 
 
 def fetch_package(package: Package, folder: Path) -> bytes:
@@ -307,7 +312,7 @@ def build_pack(
                 annotations.append({"id": len(annotations) + 1, "image_id": len(images), "caption": caption})
         _write_sheet(out / f"{style}.webp", [drawn[code] for code in kept])
     captions = {"info": _info(), "licenses": _licences(icons), "images": images, "annotations": annotations}
-    splits = make_splits(images)
+    splits = make_splits(images, annotations)
     packed = _json(captions, indent=None)
     digest.update(packed)
     digest.update(_json(splits, indent=1))
@@ -336,30 +341,35 @@ def render(svg: str) -> NDArray[np.uint8]:
     return np.asarray(page.convert("RGB"))
 
 
-def make_splits(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def make_splits(images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return both splits; whatever a split does not name is for training.
 
     ``style``: all drawings of one style are the test set. Validation takes every fifth concept (by hash) that at least two of
     the other styles draw, and of it one drawing (by hash): as in the test, a new drawing of something seen in training.
 
-    ``concept``: families of concepts are put in the order of their hash; the first tenth is the test set, the next tenth validation. A
-    family is a name without the words that only say who does it, so "man running" and "woman running" stay together.
+    ``concept``: groups of concepts are put in the order of their hash; the first tenth is the test set, the next tenth validation.
+    A group holds what is named alike but for who does it, "man running" and "woman running", and what shares a caption, such as the
+    frog and the fox with the keywords "animal, face".
     """
     styles_of: dict[str, list[str]] = defaultdict(list)
-    families: dict[str, set[str]] = defaultdict(set)
+    texts: dict[str, set[str]] = {image["concept"]: {f"family {family(image['concept'])}"} for image in images}
     for image in images:
-        families[family(image["concept"])].add(image["concept"])
         if image["style"] != TEST_STYLE:
             styles_of[image["concept"]].append(image["file_name"])
+    concept_of = {image["id"]: image["concept"] for image in images}
+    for annotation in annotations:
+        texts[concept_of[annotation["image_id"]]].add(f"caption {plain(annotation['caption'])}")
+    concepts = sorted(texts)
+    groups = {concepts[group[0]]: [concepts[index] for index in group] for group in linked([texts[concept] for concept in concepts])}
     eligible = by_hash((concept for concept, drawings in styles_of.items() if len(drawings) > 1), "style")
     validation = [by_hash(styles_of[concept], "style")[0] for concept in eligible[: len(eligible) // 5]]
-    order = by_hash(families, "concept")
+    order = by_hash(groups, "concept")
     tenth = round(len(order) / 10)
     return {
         "style": {"test_style": TEST_STYLE, "validation": sorted(validation)},
         "concept": {
-            "test": sorted(concept for name in order[:tenth] for concept in families[name]),
-            "validation": sorted(concept for name in order[tenth : 2 * tenth] for concept in families[name]),
+            "test": sorted(concept for name in order[:tenth] for concept in groups[name]),
+            "validation": sorted(concept for name in order[tenth : 2 * tenth] for concept in groups[name]),
         },
     }
 
@@ -374,11 +384,6 @@ def family(name: str) -> str:
     """Return the name without the words that only say who, so that all variants of one drawing idea share it."""
     words = re.findall(r"[^\s:,]+", WHO.sub(" ", name.lower()))
     return " ".join(SAME_FAMILY.get(word, word) for word in words) or "person"
-
-
-def by_hash(names: Iterable[str], salt: str) -> list[str]:
-    """Return the names in the order of their salted SHA-256: a fixed shuffle, the same on every machine."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{salt}/{name}".encode()).digest())
 
 
 def _members(tarball: bytes, *names: str) -> dict[str, Any]:

@@ -1,0 +1,234 @@
+"""Data sets that are fetched, not shipped: downloaded once, checked, converted, and kept in the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+
+from ashneuro.config import cache_dir
+from ashneuro.data.images import DAMAGE
+from ashneuro.errors import ConfigError, DataError, need
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done, and how much of it is done (0 to 1)."""
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A data set inside a Debian package, pinned by its hash."""
+
+    about: str
+    licence: str
+    package: str
+    version: str
+    url: str
+    size_bytes: int
+    sha256: str
+    notes: tuple[str, ...]
+
+
+TUXPAINT = DebianPackage(
+    about="Tux Paint's stamps: cut-out photographs and drawings with a short sentence each; fetched (161 MB)",
+    licence="GPL-2.0",
+    package="tuxpaint-stamps-default",
+    version="2022.06.04-1",
+    url="https://deb.debian.org/debian/pool/main/t/tuxpaint-stamps/tuxpaint-stamps-default_2022.06.04-1_all.deb",
+    size_bytes=160_880_444,
+    sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+    notes=("Photographs are cut out on white; 'photo-like' and 'drawing' are told apart by their number of colours, which is a guess.",),
+)
+STAMPS = "usr/share/tuxpaint/stamps"
+PHOTO_COLOURS = 8.0
+
+
+def fetched(name: str) -> Path:
+    """Return the folder of a data set that has been fetched before.
+
+    Raises:
+        DataError: it has not been.
+    """
+    folder = _folder(name)
+    if not (folder / "captions.json").is_file():
+        raise DataError(f"{name} is not on this machine", f"there is no {folder}", f"ashneuro data fetch {name}")
+    return folder
+
+
+def fetch(name: str, progress: Progress | None = None, source: DebianPackage | None = None) -> Path:
+    """Return the folder with the data set's ``captions.json`` (COCO) and its images; downloads and converts it the first time.
+
+    The folder appears complete or not at all: everything is made beside it and renamed at the end.
+
+    Raises:
+        ConfigError: there is nothing to fetch under that name.
+        DataError: the download fails or is not the pinned file.
+    """
+    if name != "tuxpaint":
+        raise ConfigError(f"cannot fetch {name!r}", "only tuxpaint is fetched; the emoji are embedded", "ashneuro data fetch tuxpaint")
+    source = source or TUXPAINT
+    say = progress or (lambda _what, _done: None)
+    folder = _folder(name)
+    if (folder / "captions.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{name}-*"):  # by a fetch that was killed
+        if time.time() - left.stat().st_mtime > 24 * 3600:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as workplace:
+        archive = Path(workplace) / "package.deb"
+        download(source, archive, say)
+        made = Path(workplace) / name
+        made.mkdir()
+        with archive.open("rb") as file:
+            convert_stamps(file, made, say)
+        try:
+            made.rename(folder)
+        except OSError as error:
+            if not (folder / "captions.json").is_file():  # else someone else was quicker, with the same result
+                raise DataError(f"cannot keep {name} in {folder}", error.strerror or str(error), "remove that folder") from error
+    return folder
+
+
+def download(source: DebianPackage, target: Path, progress: Progress) -> None:
+    """Write the package to ``target`` and check its hash: from its address, or else through apt, which knows local mirrors."""
+    problems = []
+    for way in (_from_address, _through_apt):
+        try:
+            way(source, target, progress)
+        except (OSError, urllib.error.URLError, subprocess.SubprocessError) as error:
+            problems.append(f"{error}")
+            continue
+        found = _sha256(target)
+        if found == source.sha256:
+            return
+        problems.append(f"what came has the SHA-256 {found}, expected {source.sha256}")
+    raise DataError(
+        f"cannot fetch {source.package} {source.version}", "; ".join(problems), "check the network; `apt-get update` renews apt's lists"
+    )
+
+
+def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None:
+    """Write the PNG stamps that have an English description, and ``captions.json``, into ``folder``.
+
+    Vector drawings without a PNG are left out, so that the result needs no renderer. The English description is the first line of
+    a stamp's text file; stamps with the same one are the same concept.
+    """
+    stamps: dict[str, bytes] = {}
+    texts: dict[str, str] = {}
+    total = package.seek(0, io.SEEK_END)
+    for path, data in deb_files(package, STAMPS, (".png", ".txt")):
+        progress("unpacking", package.tell() / total)
+        stem, kind = str(path.with_suffix("")), path.suffix
+        if kind == ".png":
+            stamps[stem] = data
+        else:
+            texts[stem] = data.decode("utf-8-sig").partition("\n")[0].strip()
+    image = need("PIL.Image", extra="train", purpose="reading images")
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for stem in sorted(stem for stem in stamps if texts.get(stem)):
+        name = f"{stem}.png"
+        try:
+            with image.open(io.BytesIO(stamps[stem])) as file:
+                file.load()
+                width, height = file.size
+                style = "drawing" if "cartoon" in stem or colourfulness(file) < PHOTO_COLOURS else "photo-like"
+        except DAMAGE as error:
+            raise DataError(f"the stamp {name} cannot be read", str(error), "report it: the package's hash was right") from error
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(stamps[stem])
+        number = len(images) + 1
+        labels = {"folder": str(PurePosixPath(stem).parent)}
+        entry = {"id": number, "file_name": name, "width": width, "height": height, "license": 1}
+        images.append({**entry, "style": style, "concept": texts[stem], "labels": labels})
+        annotations.append({"id": number, "image_id": number, "caption": texts[stem]})
+        progress("converting", number / len(stamps))
+    if not images:
+        raise DataError("the package holds no stamps with a description", f"nothing was found under {STAMPS}", "report it")
+    info = {"description": TUXPAINT.about, "version": TUXPAINT.version, "url": "https://tuxpaint.org"}
+    licence = {
+        "id": 1,
+        "name": "GPL-2.0, Bill Kendrick and the Tux Paint contributors",
+        "url": "https://www.gnu.org/licenses/old-licenses/gpl-2.0",
+    }
+    content = {"info": info, "licenses": [licence], "images": images, "annotations": annotations}
+    (folder / "captions.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def colourfulness(picture: Any) -> float:
+    """Return the number of distinct colours (6 bits each) of the opaque pixels, over the square root of their number.
+
+    Flat drawings stay near 0 to 5, photographs lie above 8 at any size: neighbouring pixels of a photograph differ.
+    """
+    pixels = np.asarray(picture.convert("RGBA")).reshape(-1, 4)
+    opaque = pixels[pixels[:, 3] > 250, :3].astype(np.int64) >> 2
+    return float(len(np.unique(opaque @ (4096, 64, 1))) / max(1, len(opaque)) ** 0.5)
+
+
+def deb_files(package: IO[bytes], under: str, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Yield path (from ``under``) and content of the regular files in a Debian package: an ``ar`` archive with a tar inside.
+
+    Raises:
+        DataError: it is not a Debian package.
+    """
+    package.seek(0)
+    if package.read(8) != b"!<arch>\n":
+        raise DataError("not a Debian package", "it does not begin with !<arch>", "fetch it again")
+    while len(header := package.read(60)) == 60:
+        name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
+        if name.startswith("data.tar"):
+            with tarfile.open(fileobj=package, mode="r|*") as tar:
+                for member in tar:
+                    path = PurePosixPath(member.name)
+                    if member.isfile() and path.suffix in suffixes and path.is_relative_to(under) and ".." not in path.parts:
+                        file = tar.extractfile(member)
+                        assert file is not None  # isfile() says so
+                        yield path.relative_to(under), file.read()
+            return
+        package.seek(size + size % 2, io.SEEK_CUR)
+    raise DataError("not a Debian package", "it holds no data.tar", "fetch it again")
+
+
+def _folder(name: str) -> Path:
+    return cache_dir() / "data" / name
+
+
+def _from_address(source: DebianPackage, target: Path, progress: Progress) -> None:
+    with urllib.request.urlopen(source.url, timeout=30) as answer, target.open("wb") as file:
+        done = 0
+        while block := answer.read(1 << 20):
+            file.write(block)
+            done += len(block)
+            progress("downloading", min(1.0, done / source.size_bytes))
+
+
+def _through_apt(source: DebianPackage, target: Path, progress: Progress) -> None:
+    apt = shutil.which("apt-get")
+    if apt is None:
+        raise OSError("apt-get is not on the PATH")
+    progress("downloading through apt", 0.0)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        command = [apt, "download", f"{source.package}={source.version}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        found = list(Path(folder).glob("*.deb"))
+        if done.returncode or not found:
+            raise OSError((done.stderr.strip().splitlines() or [f"apt-get ended with status {done.returncode}"])[-1])
+        shutil.move(found[0], target)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,257 @@
+"""Caption files as records: COCO captions JSON, JSON lines, CSV. Every problem of a file is found before any is reported."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ashneuro.errors import DataError
+
+PARTS = {
+    "train": "train",
+    "restval": "train",  # Karpathy's name for what he trains on besides
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+SHOWN = 20
+
+
+@dataclass
+class Record:
+    """One image of a caption file; ``where`` says in which line or entry it stands."""
+
+    where: str
+    image: str
+    captions: list[str]
+    split: str = ""
+    concept: str = ""
+    style: str = ""
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+def read_records(path: Path) -> tuple[list[Record], list[str]]:
+    """Return the file's records, one per image, and what is wrong with the rest, one line each.
+
+    ``.json``: COCO captions. ``.jsonl``: ``{"image", "caption": str | [str], "split"?}`` a line. ``.csv``/``.tsv``: the same columns,
+    one caption a row. Rows of one image are put together. ``concept`` and ``style`` are read too where they are given.
+
+    Raises:
+        DataError: the file cannot be read at all.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"cannot read {path}", f"captions are read from {', '.join(READERS)}", "rename or convert the file")
+    return reader(path)
+
+
+def report(subject: object, problems: list[str]) -> None:
+    """Raise `DataError` naming the problems, unless there are none; of very many, the first ones."""
+    if problems:
+        shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
+        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise DataError(
+            f"{subject}: {len(problems)} problem(s)", f"\n{shown}{more}", "correct or remove these entries; nothing is left out silently"
+        )
+
+
+def read_text(path: Path) -> str:
+    """Return the file's text: UTF-8, or UTF-16 where a byte-order mark says so; a mark is taken off.
+
+    Raises:
+        DataError: the file is missing or in another encoding; names the first line that is.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}", error.strerror or str(error), "check the path") from error
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        byte = f"byte {data[error.start]:#04x} in line {line}" if encoding == "utf-8-sig" else str(error)
+        raise DataError(
+            f"{path} is not {encoding.removesuffix('-sig').upper()}",
+            f"{byte} does not belong to it; Latin-1 or Windows-1252 perhaps",
+            f"iconv -f WINDOWS-1252 -t UTF-8 {path.name} > converted{path.suffix}",
+        ) from error
+
+
+def read_coco(path: Path) -> tuple[list[Record], list[str]]:
+    """Return the records of a COCO captions file.
+
+    Needed are an image's ``id`` and ``file_name`` and an annotation's ``image_id`` and ``caption``.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        hint = "; one object a line belongs into a .jsonl" if error.msg == "Extra data" else ""
+        raise DataError(f"{path} is not JSON", f"{error}{hint}", "correct the line that the message names") from error
+    except RecursionError as error:
+        raise DataError(f"{path} is not a caption file", "its JSON is nested too deeply", "check the path") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in ("images", "annotations")):
+        raise DataError(
+            f"{path} is not a COCO captions file", "it needs the lists 'images' and 'annotations'", "see cocodataset.org/#format-data"
+        )
+    problems: list[str] = []
+    records: dict[int | str, Record] = {}
+    for index, entry in enumerate(content["images"]):
+        where = f"images[{index}]"
+        name, number = _get(entry, "file_name"), _get(entry, "id")
+        if not isinstance(name, str) or not name or not _is_id(number):
+            problems.append(f"{where}: needs a file_name and an id")
+        elif number in records:
+            problems.append(f"{where} ({name}): id {number!r} is already that of {records[number].image}")
+        else:
+            records[number] = _record(where, name, [], entry, problems)
+    seen: set[int | str] = set()
+    lost = {_get(entry, "id") for entry in content["images"] if _is_id(_get(entry, "id"))} - records.keys()
+    for index, entry in enumerate(content["annotations"]):
+        where = f"annotations[{index}]"
+        number, caption, own = _get(entry, "image_id"), _get(entry, "caption"), _get(entry, "id")
+        if _is_id(own) and own in seen:
+            problems.append(f"{where}: id {own!r} is used twice")
+        elif _is_id(own):
+            seen.add(own)
+        if not isinstance(caption, str) or not caption.strip():
+            problems.append(f"{where}: needs a caption")
+        elif not _is_id(number) or number not in records:
+            if not (_is_id(number) and number in lost):  # else its image is reported already
+                problems.append(f"{where}: there is no image with the id {number!r}")
+        else:
+            records[number].captions.append(caption.strip())
+    problems += [f"{record.where} ({record.image}): has no caption" for record in records.values() if not record.captions]
+    return _merge(list(records.values()), problems), problems
+
+
+def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
+    """Return the records of a file with one JSON object a line; empty lines are skipped."""
+    problems: list[str] = []
+    records = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
+        if not line.strip():
+            continue
+        where = f"line {number}"
+        try:
+            entry = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            problems.append(f"{where}: not JSON ({error})")
+            continue
+        image, caption = _get(entry, "image"), _get(entry, "caption")
+        captions = [caption] if isinstance(caption, str) else caption
+        if not isinstance(entry, dict):
+            problems.append(f"{where}: not an object")
+        elif not isinstance(image, str) or not image.strip():
+            problems.append(f"{where}: needs an image (a path)")
+        elif not isinstance(captions, list) or not captions or not all(isinstance(text, str) and text.strip() for text in captions):
+            problems.append(f"{where} ({image}): needs a caption (a text, or a list of texts)")
+        else:
+            records.append(_record(where, image.strip(), [text.strip() for text in captions], entry, problems))
+    return _merge(records, problems), problems
+
+
+def read_csv(path: Path) -> tuple[list[Record], list[str]]:
+    """Return the records of a table with the columns ``image`` and ``caption``, parted by comma, semicolon, tab or bar."""
+    text = read_text(path)
+    header = next(iter(text.splitlines()), "")
+    delimiter = next((mark for mark in ",;\t|" if {"image", "caption"} <= set(_columns(header, mark))), "")
+    if not delimiter:
+        raise DataError(f"{path} needs the columns image and caption", f"its first line is {header.strip()[:200]!r}", "add a header line")
+    columns = _columns(header, delimiter)
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise DataError(f"{path} has columns of the same name", ", ".join(map(repr, twice)), "give several captions in several rows")
+    problems: list[str] = []
+    records = []
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    next(rows)
+    for where, row in _rows(rows, problems):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(columns):
+            problems.append(f'{where}: {len(row)} fields, the header has {len(columns)}; quote fields that hold {delimiter!r} ("…")')
+            continue
+        entry = {name: cell.strip() for name, cell in zip(columns, row, strict=True) if cell.strip()}
+        if missing := [name for name in ("image", "caption") if name not in entry]:
+            problems.append(f"{where}: needs {' and '.join(missing)}")
+        else:
+            records.append(_record(where, entry["image"], [entry["caption"]], entry, problems))
+    return _merge(records, problems), problems
+
+
+READERS: dict[str, Callable[[Path], tuple[list[Record], list[str]]]] = {
+    ".json": read_coco,
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+}
+
+
+def _get(entry: Any, name: str) -> Any:
+    return entry.get(name) if isinstance(entry, dict) else None
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _columns(header: str, delimiter: str) -> list[str]:
+    return [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
+
+
+def _rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each row of a ``csv.reader`` with its line; a row that cannot be read is a problem, and the next one is tried."""
+    while True:
+        line = getattr(rows, "line_num", 0) + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problems.append(f"line {line}: {error}")
+            continue
+        yield f"line {line}", row
+
+
+def _record(where: str, image: str, captions: list[str], entry: dict[str, Any], problems: list[str]) -> Record:
+    texts = {}
+    for name in ("split", "concept", "style"):
+        value = entry.get(name)
+        if value is not None and not isinstance(value, str):
+            problems.append(f"{where} ({image}): {name} is {value!r}, not a text")
+            value = None
+        texts[name] = (value or "").strip()
+    if texts["split"] and (part := PARTS.get(texts["split"].lower())) is None:
+        problems.append(f"{where} ({image}): split is {texts['split']!r}, not one of {', '.join(PARTS)}")
+    elif texts["split"]:
+        texts["split"] = str(part)
+    labels = entry.get("labels")
+    if labels is not None and not isinstance(labels, dict):
+        problems.append(f"{where} ({image}): labels is not an object")
+        labels = None
+    return Record(where, image, captions, **texts, labels=labels or {})
+
+
+def _merge(records: list[Record], problems: list[str]) -> list[Record]:
+    """Return one record per image with all its captions; rows of one image must agree on everything else."""
+    merged: dict[str, Record] = {}
+    for record in records:
+        first = merged.setdefault(record.image, record)
+        if first is record:
+            continue
+        first.captions += record.captions
+        for name in ("split", "concept", "style", "labels"):
+            ours, theirs = getattr(first, name), getattr(record, name)
+            if ours != theirs:
+                problems.append(f"{record.where} ({record.image}): {name} is {theirs!r}, but {ours!r} in {first.where}")
+    for record in merged.values():
+        record.captions = list(dict.fromkeys(record.captions))
+    return list(merged.values())

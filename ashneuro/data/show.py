@@ -1,0 +1,92 @@
+"""A contact sheet: some pictures of a data set with their captions under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ashneuro.data.pairs import Pair
+from ashneuro.data.splits import by_hash
+from ashneuro.errors import ConfigError, need
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PICTURE, GAP, COLUMNS = 160, 16, 6  # pixels, pixels, pictures a row
+SIZE, LEADING, LINES = 13, 17, 7  # of the text: pixels, pixels, lines at most
+
+
+def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
+    """Return a page with ``n`` pairs drawn at random: the first caption in bold, the others under it, then the style.
+
+    Pictures keep their proportions; small ones are enlarged to 160 pixels. The same seed draws the same pairs.
+
+    Raises:
+        ConfigError: there is nothing to show.
+        DataError: an image cannot be read.
+    """
+    if not pairs or n < 1:
+        raise ConfigError(
+            "nothing to show", f"{n} of {len(pairs)} pairs were asked for", "ask for at least one pair of a part that has some"
+        )
+    image: Any = need("PIL.Image", extra="train", purpose="a contact sheet")
+    draw_on: Any = need("PIL.ImageDraw", extra="train", purpose="a contact sheet")
+    bold, plain = _font("DejaVuSans-Bold.ttf"), _font("DejaVuSans.ttf")
+    by_key = {pair.key: pair for pair in pairs}
+    chosen = [by_key[key] for key in by_hash(by_key, str(seed))[:n]]
+    columns = min(COLUMNS, len(chosen))
+    rows = [chosen[start : start + columns] for start in range(0, len(chosen), columns)]
+    texts = [[_lines(pair, bold, plain) for pair in row] for row in rows]
+    heights = [PICTURE + GAP // 2 + LEADING * max(map(len, row)) + GAP for row in texts]
+    page = image.new("RGB", (GAP + columns * (PICTURE + GAP), GAP + sum(heights)), "white")
+    draw = draw_on.Draw(page)
+    top = GAP
+    for row, lines, height in zip(rows, texts, heights, strict=True):
+        for column, (pair, text) in enumerate(zip(row, lines, strict=True)):
+            left = GAP + column * (PICTURE + GAP)
+            picture = image.fromarray(pair.load())
+            scale = PICTURE / max(picture.size)
+            width, tall = (max(1, round(side * scale)) for side in picture.size)
+            picture = picture.resize((width, tall), image.Resampling.LANCZOS)
+            page.paste(picture, (left + (PICTURE - width) // 2, top + (PICTURE - tall) // 2))
+            for number, (line, font, colour) in enumerate(text):
+                draw.text((left, top + PICTURE + GAP // 2 + number * LEADING), line, font=font, fill=colour)
+        top += height
+    sheet: Image = page
+    return sheet
+
+
+def _font(name: str) -> Any:
+    # matplotlib ships DejaVu, which has the letters of most languages; Pillow's own font has few.
+    matplotlib = need("matplotlib", extra="train", purpose="a contact sheet")
+    fonts = need("PIL.ImageFont", extra="train", purpose="a contact sheet")
+    return fonts.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), SIZE)
+
+
+def _lines(pair: Pair, bold: Any, plain: Any) -> list[tuple[str, Any, str]]:
+    lines = [(line, bold, "#111111") for line in _wrap(pair.captions[0], bold)]
+    lines += [(line, plain, "#444444") for caption in pair.captions[1:] for line in _wrap(caption, plain)]
+    room = LINES - bool(pair.style)
+    if len(lines) > room:
+        text, font, colour = lines[room - 1]
+        while text and font.getlength(text + " …") > PICTURE:
+            text = text[:-1]
+        lines[room - 1 :] = [(text + " …", font, colour)]
+    return lines + ([(pair.style, plain, "#999999")] if pair.style else [])
+
+
+def _wrap(text: str, font: Any) -> list[str]:
+    """Return ``text`` in lines no wider than a picture; a word that is wider itself is cut."""
+    lines = [""]
+    for word in text.split():
+        while font.getlength(word) > PICTURE:
+            cut = next(length for length in range(len(word), 0, -1) if length == 1 or font.getlength(word[:length]) <= PICTURE)
+            lines += [word[:cut]]
+            word = word[cut:]
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= PICTURE:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [line for line in lines if line]
