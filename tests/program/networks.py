@@ -180,6 +180,13 @@ def cuba(shape, rng, **more):
     return nir.CubaLIF(**values | {"v_reset": np.zeros(shape), "w_in": rng.uniform(0.5, 3, shape)} | more)
 
 
+def population(rng, make, shape):
+    """Return parameters that all neurons of a population share, as Loihi's integers need them."""
+    names = {"tau": (3e-3, 1e-2)} if make is lif else {"tau_syn": (3e-3, 1e-2), "tau_mem": (3e-3, 1e-2), "w_in": (1, 3)}
+    names |= {"r": (0.5, 2), "v_threshold": (0.1, 0.5)}
+    return {name: np.full(shape, rng.uniform(*span)) for name, span in names.items()}
+
+
 def affine(inputs, outputs, rng, gain=4.0):
     return nir.Affine(rng.standard_normal((outputs, inputs)) * gain / np.sqrt(inputs), rng.standard_normal(outputs) * 0.3)
 

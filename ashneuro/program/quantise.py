@@ -1,0 +1,304 @@
+"""Float `Program` to integer `Program`: what Loihi's arithmetic computes, with as little change of the network as it allows.
+
+A layer has one unit: ``scale`` integer units of a per float unit. Everything in it is expressed in that unit::
+
+    weights   W_int · 2^weight_exp · (unit of the source) = W · scale      rounded, to even numbers where signs are mixed
+    threshold v_threshold_int = v_threshold · scale                        v_int = 64 · scale · v
+    bias      bias_int · 2^bias_exp = bias · scale · 64
+
+A spike has unit 1; an analog value has the scale of its input port. Connections that meet in a layer, as in a residual
+join, share its unit and differ in their weight exponents, so each uses at least half of the 8-bit range. The scale is the
+largest at which the best resolved connection fills its 8 bits, unless that breaks a limit of `ashneuro.program.limits`:
+then the largest that keeps them all, for every possible input. What cannot be represented is an error, never a clip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import GraphError
+from ashneuro.program.finding import Finding, require
+from ashneuro.program.limits import (
+    BIAS_MANTISSA,
+    DECAY_ONE,
+    LARGEST_BIAS_EXP,
+    LARGEST_MESSAGE,
+    LARGEST_STATE,
+    LARGEST_THRESHOLD,
+    LARGEST_WEIGHT,
+    MIXED_WEIGHTS,
+    STATE_SHIFT,
+    WEIGHT_EXP,
+    check_program,
+    growth,
+)
+from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.program.synapse import matrix, scale_outputs
+
+GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What integers changed in one layer, as fractions of the float value.
+
+    Args:
+        layer: name of the layer.
+        scale: integer units of a per float unit.
+        weights: root-mean-square weight error over root-mean-square weight; the worst connection.
+        weight_bits: log2 of the number of levels that the largest weight uses; the worst connection.
+        threshold: error of the threshold.
+        bias: largest error of a bias over the threshold.
+        du, dv: error of the decays.
+        input_step: half a step of an analog input over its peak; 0 where none comes in.
+    """
+
+    layer: str
+    scale: float
+    weights: float = 0.0
+    weight_bits: float = 8.0
+    threshold: float = 0.0
+    bias: float = 0.0
+    du: float = 0.0
+    dv: float = 0.0
+    input_step: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Quantisation:
+    """An integer program, what each layer lost, and what there is to note about it."""
+
+    program: Program
+    costs: tuple[LayerCost, ...]
+    findings: tuple[Finding, ...]
+
+
+def quantise(program: Program, *, input_peak: Mapping[str, float], scales: Mapping[str, float] | None = None) -> Quantisation:
+    """Return the integer form of a float ``program``.
+
+    Args:
+        program: what `ashneuro.program.lower` returns.
+        input_peak: largest magnitude that each analog input takes; larger values saturate.
+        scales: integer units of a per float unit, by layer name, where another than `default_scales` is to be tried.
+
+    Raises:
+        GraphError: integers cannot hold the program, at these scales; every reason at once.
+    """
+    _check(program, input_peak)
+    result = attempt(program, input_peak, scales or {})
+    require(result.findings, "this network does not fit Loihi's integers")
+    return result
+
+
+def attempt(program: Program, input_peak: Mapping[str, float], scales: Mapping[str, float]) -> Quantisation:
+    """Return the integer form of a float program without findings; its own findings may be errors."""
+    even = replace(program, layers=tuple(_even_threshold(layer) for layer in program.layers))
+    chosen = dict(scales)
+    for _ in range(20):
+        result = _at_scales(even, input_peak, _units(even, input_peak, chosen))
+        # Rounding can lift a sum over its bound by some per cent: take the next smaller scale, unless one was asked for.
+        over = {
+            finding.node for finding in result.findings if not finding.ok and finding.rule in ("current_does_not_wrap", "read_out_in_range")
+        }
+        if not over or over & set(scales):
+            break
+        chosen |= {layer.name: 0.97 * layer.scale for layer in result.program.layers if layer.name in over}
+    return result
+
+
+def _at_scales(program: Program, input_peak: Mapping[str, float], units: Mapping[str, float]) -> Quantisation:
+    ports = _ports(program, input_peak, units)
+    sources = {port.name: port.scale for port in ports}
+    steps = {port.name: 0.5 / port.limit for port in ports if port.coding != "spikes"}
+    layers, costs = zip(*(_layer(layer, units[layer.name], sources, steps) for layer in program.layers), strict=True)
+    integer = replace(program, precision="integer", inputs=ports, layers=tuple(layers))
+    return Quantisation(integer, tuple(costs), tuple(check_program(integer)))
+
+
+def default_scales(program: Program, *, input_peak: Mapping[str, float]) -> dict[str, float]:
+    """Return the scale that `quantise` gives to each layer: where a search for better ones starts."""
+    _check(program, input_peak)
+    return _units(replace(program, layers=tuple(_even_threshold(layer) for layer in program.layers)), input_peak, {})
+
+
+def _check(program: Program, input_peak: Mapping[str, float]) -> None:
+    if program.precision != "float":
+        raise GraphError("this program is already in integers", "only a float program can be quantised", "quantise what `lower` returns")
+    require(check_program(program), "this network has no form in Loihi's integers")
+    missing = [port.name for port in program.inputs if port.coding != "spikes" and not input_peak.get(port.name, 0) > 0]
+    if missing:
+        raise GraphError(
+            f"input {', '.join(missing)}: its range is not known",
+            "integers need the largest magnitude that an analog input takes, above 0",
+            "give inputs to calibrate on, or a peak",
+        )
+
+
+def _even_threshold(layer: Layer) -> Layer:
+    """Return ``layer`` with one threshold for all neurons: a spiking neuron's unit of v is free, so it moves into the weights."""
+    threshold = layer.neuron.v_threshold
+    if not layer.neuron.spiking or np.min(threshold) == np.max(threshold):
+        return layer
+    common = float(np.exp(np.mean(np.log(threshold))))
+    factor = common / threshold
+    neuron = replace(layer.neuron, v_threshold=np.asarray(common), bias=layer.neuron.bias * factor, v_unit=layer.neuron.v_unit / factor)
+    connections = []
+    for connection in layer.connections:
+        assert connection.synapse is not None  # rule uniform_threshold
+        factors = np.broadcast_to(factor, layer.shape).reshape(connection.synapse.out_shape)
+        connections.append(replace(connection, synapse=scale_outputs(connection.synapse, factors)))
+    return replace(layer, neuron=neuron, connections=tuple(connections))
+
+
+def _units(program: Program, input_peak: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
+    """Return the scale of every layer; layers that an input enters directly share the input's scale."""
+    graded = {port.name: GRADED_LIMIT / input_peak[port.name] for port in program.inputs if port.coding == "graded"}
+    scales = {layer.name: wanted.get(layer.name) or _best_scale(program, layer, graded, input_peak) for layer in program.layers}
+    changed = True
+    while changed:
+        changed = False
+        for port in program.inputs:
+            fed = [layer.name for layer in program.layers if any(c.source == port.name and c.synapse is None for c in layer.connections)]
+            common = min((scales[name] for name in fed), default=0.0)
+            changed |= any(scales[name] != common for name in fed)
+            scales |= dict.fromkeys(fed, common)
+    return scales
+
+
+def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], input_peak: Mapping[str, float]) -> float:
+    """Return the largest useful scale of ``layer`` that keeps every limit."""
+    neuron, useful, reach = layer.neuron, [], np.zeros(layer.size)
+    coarse = math.inf
+    for connection in layer.connections:
+        if connection.synapse is None:
+            reach += input_peak[connection.source]
+            continue
+        full = _full_range(connection.synapse) * graded.get(connection.source, 1.0)
+        if math.isfinite(full):
+            useful.append(full)
+            coarse = min(coarse, full * 2.0 ** WEIGHT_EXP[1])
+        sizes = np.asarray(abs(matrix(connection.synapse)).sum(axis=1)).ravel()
+        reach += sizes * (input_peak[connection.source] if connection.source in graded else 1.0)
+    largest_a = float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
+    current = largest_a * growth(_du(neuron) / DECAY_ONE, program.timesteps)
+    largest_bias = float(np.abs(neuron.bias).max())
+    limits = [coarse, (LARGEST_STATE >> STATE_SHIFT) / current]
+    if neuron.spiking:
+        limits.append(LARGEST_THRESHOLD / float(np.max(neuron.v_threshold)))
+    else:
+        limits.append(LARGEST_THRESHOLD / ((current + largest_bias) * _finite(growth(float(np.max(neuron.dv)), program.timesteps))))
+    if largest_bias:
+        limits.append((BIAS_MANTISSA[1] << LARGEST_BIAS_EXP >> STATE_SHIFT) / largest_bias)
+    if not useful:
+        # Only analog currents come in: nothing but the limits says how fine they can be. Leave v room below rest.
+        slack = _finite(growth(float(np.max(neuron.dv)), program.timesteps))
+        limits += [LARGEST_MESSAGE / largest_a, (LARGEST_STATE >> STATE_SHIFT) / ((current + largest_bias) * slack)]
+    return min(max(useful, default=math.inf), *limits)
+
+
+def _finite(value: float) -> float:
+    """Return ``value``, or the growth over many steps where nothing bounds it."""
+    return value if math.isfinite(value) else 256.0
+
+
+def _full_range(synapse: Synapse) -> float:
+    """Return the factor at which the weights fill 8 bits; inf when all are 0."""
+    low, high = float(synapse.weight.min(initial=0)), float(synapse.weight.max(initial=0))
+    if low < 0 < high:
+        return min(MIXED_WEIGHTS[1] / high, MIXED_WEIGHTS[0] / low)
+    return LARGEST_WEIGHT / max(-low, high) if low or high else math.inf
+
+
+def _ports(program: Program, input_peak: Mapping[str, float], units: Mapping[str, float]) -> tuple[InputPort, ...]:
+    ports = []
+    for port in program.inputs:
+        scale, limit = 1.0, 1
+        if port.coding == "graded":
+            scale, limit = GRADED_LIMIT / input_peak[port.name], GRADED_LIMIT
+        elif port.coding == "current":
+            scale = next(units[layer.name] for layer, connection in program.connections() if connection.source == port.name)
+            limit = math.ceil(scale * input_peak[port.name])
+        ports.append(replace(port, scale=scale, limit=limit))
+    return tuple(ports)
+
+
+def _layer(layer: Layer, scale: float, sources: Mapping[str, float], steps: Mapping[str, float]) -> tuple[Layer, LayerCost]:
+    pairs = [_connection(connection, scale / sources.get(connection.source, 1.0)) for connection in layer.connections]
+    old = layer.neuron
+    neuron = _neuron(old, scale)
+    threshold = float(np.max(old.v_threshold))
+    bias = (np.asarray(neuron.bias, np.float64) * 2.0**neuron.bias_exp) / (scale * (1 << STATE_SHIFT))
+    cost = LayerCost(
+        layer=layer.name,
+        scale=scale,
+        weights=max((error for _, error, _ in pairs), default=0.0),
+        weight_bits=min((bits for _, _, bits in pairs), default=8.0),
+        threshold=abs(float(neuron.v_threshold) / (threshold * scale) - 1) if old.spiking else 0.0,
+        bias=float(np.abs(bias - old.bias).max() / threshold) if old.spiking else 0.0,
+        du=_relative((float(neuron.du) + 1) / DECAY_ONE, float(np.max(old.du))),
+        dv=_relative(float(neuron.dv) / DECAY_ONE, float(np.max(old.dv))),
+        input_step=max((steps.get(connection.source, 0.0) for connection in layer.connections), default=0.0),
+    )
+    connections = tuple(connection for connection, _, _ in pairs)
+    return replace(layer, neuron=neuron, connections=connections, scale=scale), cost
+
+
+def _connection(connection: Connection, factor: float) -> tuple[Connection, float, float]:
+    """Return the integer connection whose weights are ``factor`` times the float ones, its error, and the bits it uses."""
+    synapse = connection.synapse
+    full = math.inf if synapse is None else _full_range(synapse)
+    if synapse is None or not math.isfinite(full):
+        empty = synapse and replace(synapse, weight=np.zeros(synapse.weight.shape, np.int32))
+        return replace(connection, synapse=empty), 0.0, 8.0
+    exponent = max(math.ceil(math.log2(factor / full) - 1e-9), WEIGHT_EXP[0])
+    exact = synapse.weight * (factor * 2.0**-exponent)
+    weight = _round(exact)
+    error = float(np.sqrt(np.mean((weight - exact) ** 2) / np.mean(exact**2)))
+    bits = math.log2(np.abs(weight).max(initial=0) + 1)
+    return replace(connection, synapse=replace(synapse, weight=weight), weight_exp=exponent), error, bits
+
+
+def _round(exact: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return the nearest weights that the hardware keeps: even ones where signs are mixed, inside their range up to rounding."""
+    low, high = exact.min(initial=0), exact.max(initial=0)
+    step = 2 if low < 0 < high else 1
+    return (np.rint(exact / step) * step).astype(np.int32)
+
+
+def _neuron(neuron: Neuron, scale: float) -> Neuron:
+    du, dv = _du(neuron), int(np.rint(float(np.max(neuron.dv)) * DECAY_ONE))
+    threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
+    # Without any decay v is a whole number of units: it exceeds a fractional threshold where it exceeds its whole part.
+    exact = dv == 0 and du == DECAY_ONE
+    mantissa, exponent = _bias(neuron.bias * (scale * (1 << STATE_SHIFT)))
+    return replace(
+        neuron,
+        du=np.asarray(du - 1, np.int32),
+        dv=np.asarray(dv, np.int32),
+        v_threshold=np.asarray(math.floor(threshold) if exact else round(threshold), np.int32),
+        bias=mantissa,
+        bias_exp=exponent,
+    )
+
+
+def _du(neuron: Neuron) -> int:
+    """Return the decay of the current in 1/4096; the hardware stores one less."""
+    return max(int(np.rint(float(np.max(neuron.du)) * DECAY_ONE)), 1)
+
+
+def _bias(exact: NDArray[np.float64]) -> tuple[NDArray[np.int32], int]:
+    """Return (mantissa, exponent) with the smallest exponent at which the mantissa fits."""
+    for exponent in range(LARGEST_BIAS_EXP + 1):
+        mantissa = np.rint(exact / 2.0**exponent)
+        if BIAS_MANTISSA[0] <= mantissa.min() and mantissa.max() <= BIAS_MANTISSA[1]:
+            break
+    return mantissa.astype(np.int32), exponent
+
+
+def _relative(value: float, exact: float) -> float:
+    return abs(value / exact - 1) if exact else 0.0

@@ -1,0 +1,288 @@
+from dataclasses import replace
+
+import nir
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ashneuro.errors import GraphError
+from ashneuro.program.limits import accumulation, check_program, largest_current
+from ashneuro.program.lower import lower
+from ashneuro.program.quantise import default_scales, quantise
+from ashneuro.program.synapse import matrix
+from ashneuro.spiking.contract import Contract
+from tests.program import networks as net
+
+
+def residual(rng, make=net.lif, width=24, depth=3):
+    """An analog input into the first neurons, then layers with a skip over each second one."""
+    nodes = {"input": (width,), "n0": make((width,), rng, **net.population(rng, make, width))}
+    edges = [("input", "n0")]
+    for i in range(1, depth + 1):
+        nodes[f"w{i}"] = net.affine(width, width, rng)
+        nodes[f"n{i}"] = make((width,), rng, **net.population(rng, make, width))
+        edges += [(f"n{i - 1}", f"w{i}"), (f"w{i}", f"n{i}")]
+        if i >= 2:
+            edges.append((f"n{i - 2}", f"n{i}"))
+    return net.graph_of(nodes, [*edges, (f"n{depth}", "output")])
+
+
+def disagreement(graph, inputs, contract=net.CONTRACT):
+    program = lower(graph, contract)
+    peak = {name: float(np.abs(values).max()) for name, values in inputs.items()}
+    integer = quantise(program, input_peak=peak).program
+    a, b = net.run_program(program, inputs), net.run_program(integer, inputs)
+    return {layer.name: float((a[layer.name] != b[layer.name]).mean()) for layer in program.layers}, a
+
+
+@pytest.mark.parametrize("make", [net.lif, net.cuba])
+def test_integers_spike_almost_like_floats(make):
+    rng = np.random.default_rng(0)
+    graph = residual(rng, make)
+    rates, spikes = disagreement(graph, {"input": net.analog(rng, 32, 16, (24,), 4.0)})
+    assert all(0.01 < spikes[name].mean() < 0.95 for name in rates), {name: spikes[name].mean() for name in rates}
+    assert rates["n0"] < 1e-3 and rates["n1"] < 0.02, rates
+    assert max(rates.values()) < 0.08, rates  # a spike that differs makes others differ downstream
+
+
+def test_convolution_pooling_and_spike_input():
+    rng = np.random.default_rng(1)
+    two, none = np.array([2, 2]), np.array([0, 0])
+    flat = nir.Flatten({"input": np.array((6, 4, 4))}, 0, -1)
+    nodes = [
+        net.conv2d(2, 4, (8, 8), rng),
+        net.lif((4, 8, 8), rng, **net.population(rng, net.lif, (4, 8, 8))),
+        nir.AvgPool2d(two, two, none),
+        net.conv2d(4, 6, (4, 4), rng),
+        net.lif((6, 4, 4), rng, **net.population(rng, net.lif, (6, 4, 4))),
+        flat,
+        net.affine(96, 10, rng),
+        net.lif((10,), rng, **net.population(rng, net.lif, 10)),
+    ]
+    contract = Contract(input_coding="spikes")
+    rates, _ = disagreement(net.chain((2, 8, 8), *nodes), {"input": net.spikes(rng, 24, 4, (2, 8, 8))}, contract)
+    assert max(rates.values()) < 0.04, rates
+
+
+def test_a_network_that_is_already_in_integers_is_kept_exactly():
+    rng = np.random.default_rng(2)
+
+    def whole(inputs, outputs):
+        weight = rng.integers(-100, 100, (outputs, inputs)) * 2.0
+        weight.flat[:2] = 254, -256
+        return nir.Linear(weight)
+
+    def neuron(size):
+        return nir.IF(np.ones(size), np.full(size, 300.0), np.zeros(size))
+
+    graph = net.chain((12,), whole(12, 20), neuron(20), whole(20, 9), neuron(9))
+    inputs = {"input": net.spikes(rng, 40, 8, (12,))}
+    rates, spikes = disagreement(graph, inputs, Contract(input_coding="spikes"))
+    assert set(rates.values()) == {0.0} and spikes["n3"].mean() > 0.05
+    program = quantise(lower(graph, Contract(input_coding="spikes")), input_peak={}).program
+    np.testing.assert_array_equal(program.layers[0].connections[0].synapse.weight, graph.nodes["n0"].weight)
+
+
+def test_fractional_threshold_of_an_integrator_is_kept_exactly():
+    graph = net.chain((1,), nir.Linear(np.array([[255.0]])), nir.IF(np.ones(1), np.array([509.7]), np.zeros(1)))
+    contract = Contract(input_coding="spikes")
+    inputs = {"input": np.ones((12, 1, 1))}
+    program = lower(graph, contract)
+    integer = quantise(program, input_peak={}).program
+    assert integer.layers[0].neuron.v_threshold == 509
+    np.testing.assert_array_equal(net.run_program(program, inputs)["n1"], net.run_program(integer, inputs)["n1"])
+
+
+def test_connections_of_one_layer_share_its_unit_and_use_their_bits():
+    rng = np.random.default_rng(3)
+    program = lower(residual(rng), net.CONTRACT)
+    integer = quantise(program, input_peak={"input": 8.0}).program
+    for before, after in zip(program.layers, integer.layers, strict=True):
+        for old, new in zip(before.connections, after.connections, strict=True):
+            if old.synapse is None:
+                assert integer.inputs[0].scale == after.scale
+                continue
+            weight = new.synapse.weight
+            np.testing.assert_allclose(
+                weight * 2.0**new.weight_exp / after.scale, old.synapse.weight, atol=2.0 ** (new.weight_exp + 1) / after.scale
+            )
+            assert np.abs(weight).max() > 126
+            mixed = weight.min() < 0 < weight.max()
+            assert not mixed or not (weight & 1).any()
+
+
+def test_weights_of_one_sign_use_all_eight_bits():
+    rng = np.random.default_rng(4)
+    for sign in (1, -1):
+        layer = nir.Linear(sign * rng.uniform(0.1, 1, (5, 4)))
+        program = lower(net.chain((4,), layer, net.lif((5,), rng, uniform=True)), Contract(input_coding="spikes"))
+        weight = quantise(program, input_peak={}).program.layers[0].connections[0].synapse.weight
+        assert np.abs(weight).max() == 255 and (weight & 1).any() and weight.dtype == np.int32
+
+
+def test_decays_follow_the_hardwares_convention():
+    rng = np.random.default_rng(5)
+    node = net.cuba((4,), rng, tau_syn=np.full(4, 5e-3), tau_mem=np.full(4, 8e-3))
+    program = lower(net.chain((4,), net.affine(4, 4, rng), node), Contract(input_coding="spikes"))
+    neuron = quantise(program, input_peak={}).program.layers[0].neuron
+    assert neuron.du == round(4096 / 5) - 1 and neuron.dv == round(4096 / 8)
+    lif = net.lif((4,), rng, tau=np.full(4, 8e-3), uniform=True)
+    program = lower(net.chain((4,), net.affine(4, 4, rng), lif), Contract(input_coding="spikes"))
+    assert quantise(program, input_peak={}).program.layers[0].neuron.du == 4095
+
+
+def test_thresholds_that_differ_move_into_the_weights():
+    rng = np.random.default_rng(6)
+    graph = net.chain((8,), net.affine(8, 16, rng), net.lif((16,), rng, tau=np.full(16, 5e-3)))
+    program = lower(graph, Contract(input_coding="spikes"))
+    assert np.ptp(program.layers[0].neuron.v_threshold) > 0
+    rates, _ = disagreement(graph, {"input": net.spikes(rng, 32, 16, (8,))}, Contract(input_coding="spikes"))
+    assert max(rates.values()) < 0.02
+    integer = quantise(program, input_peak={}).program.layers[0]
+    unit = integer.neuron.v_unit / integer.scale
+    np.testing.assert_allclose(integer.neuron.v_threshold * unit, graph.nodes["n1"].v_threshold, rtol=0.02)
+
+
+def test_report_says_what_each_layer_lost():
+    rng = np.random.default_rng(7)
+    result = quantise(lower(residual(rng), net.CONTRACT), input_peak={"input": 8.0})
+    assert [cost.layer for cost in result.costs] == [layer.name for layer in result.program.layers]
+    first, *others = result.costs
+    assert first.weights == 0 and 0 < first.input_step < 1e-3
+    assert all(1e-4 < cost.weights < 0.02 and cost.weight_bits >= 7 and cost.threshold < 0.01 and cost.dv < 1e-3 for cost in others)
+    coarse = quantise(lower(residual(np.random.default_rng(7)), net.CONTRACT), input_peak={"input": 8.0}, scales={"n1": first.scale / 500})
+    assert next(cost for cost in coarse.costs if cost.layer == "n1").scale == first.scale / 500
+
+
+def test_scales_can_be_searched_from_the_default():
+    rng = np.random.default_rng(8)
+    program = lower(residual(rng), net.CONTRACT)
+    scales = default_scales(program, input_peak={"input": 8.0})
+    assert scales == {layer.name: layer.scale for layer in quantise(program, input_peak={"input": 8.0}).program.layers}
+    smaller = {name: 0.8 * value for name, value in scales.items()}
+    result = quantise(program, input_peak={"input": 8.0}, scales=smaller)
+    assert {layer.name: layer.scale for layer in result.program.layers} == smaller
+    assert result.program.inputs[0].scale == smaller["n0"]
+    with pytest.raises(GraphError, match="17 bit"):
+        quantise(program, input_peak={"input": 8.0}, scales={"n2": 1e6})
+
+
+def test_saturating_input_cannot_make_the_current_wrap():
+    rng = np.random.default_rng(9)
+    program = lower(residual(rng, net.cuba), net.CONTRACT)
+    integer = quantise(program, input_peak={"input": 3.0}).program
+    net.run_program(integer, {"input": net.analog(rng, 60, 4, (24,), 1e4)})  # asserts that u does not wrap
+    net.run_program(integer, {"input": np.full((60, 1, 24), 1e9)})
+
+
+def test_wide_fan_in_is_scaled_down_until_the_current_cannot_wrap():
+    rng = np.random.default_rng(10)
+    layer = nir.Linear(rng.uniform(0.5, 1.0, (3, 4096)))
+    program = lower(net.chain((4096,), layer, net.lif((3,), rng, r=np.full(3, 1e-3), uniform=True)), Contract(input_coding="spikes"))
+    integer = quantise(program, input_peak={}).program
+    connection = integer.layers[0].connections[0]
+    assert connection.weight_exp < 0 and connection.synapse.weight.max() > 127
+    raster = net.run_program(integer, {"input": np.ones((5, 1, 4096))})
+    assert 0.9 < largest_current(integer, integer.layers[0]) / (1 << 23) <= 1
+    assert raster["n1"].shape == (5, 1, 3)
+
+
+def test_read_outs_give_the_graphs_membrane():
+    rng = np.random.default_rng(11)
+    taus = np.full(5, 6e-3)
+    rest = np.full(5, 0.3)
+    graph = net.chain(
+        (8,), net.affine(8, 12, rng), net.lif((12,), rng, uniform=True), net.affine(12, 5, rng), nir.LI(taus, np.ones(5), rest)
+    )
+    contract = Contract(input_coding="spikes", timesteps=30)
+    x = {"input": net.spikes(rng, 30, 4, (8,))}
+    program = lower(graph, contract)
+    integer = quantise(program, input_peak={}).program
+    a, b = net.run_program(program, x), net.run_program(integer, x)
+    same = (a["n1"] == b["n1"]).all(axis=(0, 2))
+    assert same.any()
+    np.testing.assert_allclose(a["n3"][:, same], b["n3"][:, same] / (64 * integer.layers[1].scale) + rest, atol=0.02)
+
+
+def test_always_on_line_and_bias_keep_their_share():
+    rng = np.random.default_rng(12)
+    for make in (net.lif, net.cuba):
+        graph = net.chain((8,), net.affine(8, 12, rng), make((12,), rng, **net.population(rng, make, 12)))
+        graph.nodes["n0"].bias[:] *= 3
+        program = lower(graph, Contract(input_coding="spikes"))
+        result = quantise(program, input_peak={})
+        assert result.costs[0].bias < 0.01
+        rates, _ = disagreement(graph, {"input": net.spikes(rng, 32, 16, (8,))}, Contract(input_coding="spikes"))
+        assert max(rates.values()) < 0.03
+
+
+REFUSED = {
+    "decay of one": ({"tau": np.full(4, 1e-3)}, "4095"),
+    "unequal decays": ({"tau": np.array([1e-2, 2e-2, 3e-2, 4e-2])}, "decay alike"),
+    "no decay left": ({"tau": np.full(4, 100.0)}, "rounded away"),
+    "threshold at rest": ({"v_threshold": np.zeros(4)}, "above the resting potential"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_integers_cannot_hold_is_an_error(case):
+    values, words = REFUSED[case]
+    rng = np.random.default_rng(13)
+    node = net.lif((4,), rng, **({"tau": np.full(4, 5e-3)} | values))
+    program = lower(net.chain((4,), net.affine(4, 4, rng), node), Contract(input_coding="spikes"))
+    with pytest.raises(GraphError, match=words) as caught:
+        quantise(program, input_peak={})
+    assert caught.value.do
+
+
+def test_direct_input_needs_one_threshold_and_a_peak():
+    rng = np.random.default_rng(14)
+    uneven = lower(net.chain((4,), net.lif((4,), rng, tau=np.full(4, 5e-3))), net.CONTRACT)
+    with pytest.raises(GraphError, match="share one threshold"):
+        quantise(uneven, input_peak={"input": 1.0})
+    even = lower(net.chain((4,), net.lif((4,), rng, uniform=True)), net.CONTRACT)
+    with pytest.raises(GraphError, match="range is not known"):
+        quantise(even, input_peak={})
+    with pytest.raises(GraphError, match="already in integers"):
+        quantise(quantise(even, input_peak={"input": 1.0}).program, input_peak={"input": 1.0})
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([net.lif, net.cuba]), st.floats(1e-3, 1e3), st.integers(2, 40))
+def test_every_quantised_program_keeps_every_limit(seed, make, size, width):
+    rng = np.random.default_rng(seed)
+    graph = residual(rng, make, width, depth=2)
+    for node in graph.nodes.values():
+        if isinstance(node, nir.Affine):
+            node.weight *= size * rng.choice([0, 1, 1, 1, 20], node.weight.shape)
+            node.bias *= size
+    program = lower(graph, net.CONTRACT)
+    try:
+        integer = quantise(program, input_peak={"input": size}).program
+    except GraphError as error:
+        assert "threshold is a whole number from 1" in str(error)  # weights so large that the threshold is nothing beside them
+        return
+    assert all(finding.ok for finding in check_program(integer))
+    for layer in integer.layers:
+        low, high = accumulation(integer, layer)
+        assert (low <= high).all()
+    net.run_program(integer, {"input": rng.standard_normal((6, 2, width)) * size})
+
+
+def test_accumulation_is_what_the_worst_input_causes():
+    rng = np.random.default_rng(15)
+    program = quantise(lower(residual(rng), net.CONTRACT), input_peak={"input": 2.0}).program
+    layer = program.layers[2]
+    low, high = accumulation(program, layer)
+    best = worst = 0
+    for connection in layer.connections:
+        weights = matrix(connection.synapse).toarray().astype(np.int64)
+        for bound, wanted in ((1, weights > 0), (-1, weights < 0)):
+            total = (weights * wanted).sum(axis=1)
+            total = total << connection.weight_exp if connection.weight_exp >= 0 else total >> -connection.weight_exp
+            best, worst = (best + total, worst) if bound > 0 else (best, worst + total)
+    np.testing.assert_array_equal(high, best)
+    np.testing.assert_array_equal(low, worst)
+    wide = replace(program, layers=(*program.layers[:2], replace(layer, connections=layer.connections * 3000), program.layers[3]))
+    assert "current_does_not_wrap" in {finding.rule for finding in check_program(wide) if not finding.ok}
