@@ -1,0 +1,285 @@
+"""A bundle: a folder with everything that runs a deployed network somewhere else and proves that it computes the same.
+
+network.nir        the graph, with its contract in the metadata
+program.json/.npz  the float program and, where there is one, the integer program (`ashneuro.program.serialise`)
+reference.npz      ``inputs/NAME`` and ``spikes/NAME``: samples, and what each spiking node answered in float64
+certificate.json   what was compared with what, and how it came out; absent until it was compared
+manifest.json      schema, SHA-256 and size of every other file, versions, contract, what quantising cost
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import platform
+import shutil
+import uuid
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+import ashneuro
+from ashneuro.errors import BundleError, GraphError
+from ashneuro.program.program import Program
+from ashneuro.program.quantise import LayerCost
+from ashneuro.program.reading import read_graph
+from ashneuro.program.serialise import NUMBERS, STRUCTURE, load_programs, save_programs
+from ashneuro.program.wiring import Wiring, wire
+from ashneuro.spiking.contract import Contract
+
+SCHEMA = "ashneuro-bundle/1"
+NETWORK, REFERENCE, CERTIFICATE, MANIFEST = "network.nir", "reference.npz", "certificate.json", "manifest.json"
+OWN_FILES = (NETWORK, STRUCTURE, NUMBERS, REFERENCE, CERTIFICATE, MANIFEST)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Samples and the answers of the float64 reference.
+
+    Args:
+        inputs: (T, B, \\*shape) by input name, as the graph takes them.
+        spikes: (T, B, \\*shape) by layer name: uint8 spikes, or float64 membrane potentials of read-outs.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    spikes: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """What `read_bundle` finds in a folder whose files are all as they were written."""
+
+    folder: Path
+    graph: nir.NIRGraph
+    contract: Contract
+    float_program: Program
+    integer_program: Program | None
+    reference: Reference
+    certificate: Mapping[str, Any] | None
+    costs: tuple[LayerCost, ...]
+    versions: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def program(self, precision: str) -> Program:
+        """Return the program of ``precision`` (``"float"`` or ``"integer"``).
+
+        Raises:
+            BundleError: the bundle has no integer program.
+        """
+        program = self.float_program if precision == "float" else self.integer_program
+        if program is None:
+            raise BundleError(
+                f"{self.folder} has no {precision} program", "it was exported for another target", "ashneuro export --target lava"
+            )
+        return program
+
+
+def write_bundle(
+    folder: str | Path,
+    graph: nir.NIRGraph,
+    contract: Contract,
+    float_program: Program,
+    integer_program: Program | None,
+    reference: Reference,
+    certificate: Mapping[str, Any] | None = None,
+    *,
+    costs: Sequence[LayerCost] = (),
+    extra: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Write a bundle to ``folder`` and return it as read back. An older bundle there is replaced, all at once or not at all.
+
+    Args:
+        folder: where it goes; missing parents are made.
+        graph: written as ``network.nir``, with ``contract`` in its metadata.
+        certificate: any JSON values.
+        costs: what quantising cost, per layer.
+        extra: further text files, by name, e.g. a script that runs the program without ashneuro.
+
+    Raises:
+        BundleError: ``folder`` holds something that is not a bundle, or cannot be written.
+    """
+    folder = Path(folder)
+    _require_free(folder)
+    clash = set(extra or {}) & set(OWN_FILES)
+    if clash or any(Path(name).name != name for name in extra or {}):
+        raise BundleError(f"extra files {', '.join(extra or {})}", "a file of a bundle has that name, or it is a path", "rename them")
+    fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir()
+        _write_graph(fresh / NETWORK, graph, contract)
+        programs = {"float": float_program} | ({"integer": integer_program} if integer_program is not None else {})
+        save_programs(fresh, programs)
+        arrays = {f"inputs/{name}": np.asarray(array) for name, array in reference.inputs.items()}
+        arrays |= {f"spikes/{name}": np.asarray(array) for name, array in reference.spikes.items()}
+        np.savez_compressed(fresh / REFERENCE, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        if certificate is not None:
+            _write_json(fresh / CERTIFICATE, certificate)
+        for name, text in (extra or {}).items():
+            (fresh / name).write_text(text, encoding="utf-8")
+        manifest = {
+            "schema": SCHEMA,
+            "files": {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(fresh.iterdir())},
+            "versions": {
+                "ashneuro": ashneuro.__version__,
+                "python": platform.python_version(),
+                **{package: version(package) for package in ("nir", "numpy", "scipy", "h5py")},
+            },
+            "contract": asdict(contract),
+            "costs": [asdict(cost) for cost in costs],
+        }
+        _write_json(fresh / MANIFEST, manifest)
+        _swap(fresh, folder)
+    except OSError as error:
+        raise BundleError(f"cannot write {folder}", f"{error.strerror or error}", "choose a folder that you may write to") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return read_bundle(folder)
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Return the bundle in ``folder``.
+
+    Raises:
+        BundleError: it is not a bundle, or a file is missing, was changed, or does not make sense.
+    """
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    _verify(folder, manifest)
+    programs = load_programs(folder)
+    if "float" not in programs:
+        raise BundleError(f"{folder} has no float program", "every bundle has one", "export the network again")
+    try:
+        graph, read = read_graph(folder / NETWORK)
+        with np.load(folder / REFERENCE, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        certificate = json.loads((folder / CERTIFICATE).read_text(encoding="utf-8")) if CERTIFICATE in manifest["files"] else None
+        parts = {
+            part: {key.removeprefix(f"{part}/"): array for key, array in arrays.items() if key.startswith(f"{part}/")}
+            for part in ("inputs", "spikes")
+        }
+        costs = tuple(LayerCost(**cost) for cost in manifest["costs"])
+        contract = Contract(**manifest["contract"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, GraphError) as error:
+        raise BundleError(f"{folder} is damaged", " ".join(str(error).split()), "export the network again") from error
+    if read.contract != contract or read.assumed:
+        raise BundleError(
+            f"{folder}: {NETWORK} and {MANIFEST} say different things of time and reset",
+            f"{read.contract} and {contract}",
+            "export the network again",
+        )
+    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    reference = Reference(parts["inputs"], parts["spikes"])
+    return Bundle(
+        folder, graph, contract, programs["float"], programs.get("integer"), reference, certificate, costs, manifest["versions"], hashes
+    )
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether ``path`` is a folder that `write_bundle` wrote, whatever happened to its files since."""
+    try:
+        manifest = json.loads((Path(path) / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and str(manifest.get("schema", "")).startswith("ashneuro-bundle/")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    if not is_bundle(folder):
+        found = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST} of a bundle"
+        raise BundleError(f"{folder} is not a bundle", found, "name a folder that `ashneuro export` wrote")
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest["schema"] != SCHEMA:
+        raise BundleError(f"{folder} has schema {manifest['schema']!r}", f"this version reads {SCHEMA!r}", "export the network again")
+    complete = all(
+        isinstance(manifest.get(key), kind) for key, kind in {"files": dict, "versions": dict, "contract": dict, "costs": list}.items()
+    )
+    if not complete or not all(isinstance(entry, dict) for entry in manifest["files"].values()):
+        raise BundleError(f"{folder / MANIFEST} is damaged", "entries are missing", "export the network again")
+    return manifest
+
+
+def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Compare every file with its hash; own files that the manifest does not know are foreign."""
+    troubles = []
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            troubles.append(f"{name} is missing")
+        elif _sha256(path) != entry.get("sha256"):
+            troubles.append(f"{name} was changed after export")
+    known = {*manifest["files"], MANIFEST}
+    troubles += [f"{name} does not belong to it" for name in OWN_FILES if name not in known and (folder / name).exists()]
+    troubles += [f"{name} is missing" for name in (NETWORK, STRUCTURE, NUMBERS, REFERENCE) if name not in known]
+    if troubles:
+        raise BundleError(f"{folder} is damaged or stale", "; ".join(troubles), "export the network again, or copy the whole folder again")
+
+
+def _require_free(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise BundleError(f"{folder} exists and is not a folder", "a bundle is a folder", "choose another place with --out")
+    if folder.exists() and any(folder.iterdir()) and not is_bundle(folder):
+        raise BundleError(f"{folder} holds something that is not a bundle", "it is never overwritten", "choose another place with --out")
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    """Put ``fresh`` in the place of ``folder``; what was there goes only when the new one stands."""
+    old = fresh.with_name(fresh.name + ".old")
+    if folder.exists():
+        os.rename(folder, old)
+    try:
+        os.rename(fresh, folder)
+    except OSError:
+        if old.exists():
+            os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_graph(path: Path, graph: nir.NIRGraph, contract: Contract) -> None:
+    """Write ``graph`` with every shape that NIR leaves open filled in, and the contract in its metadata."""
+    written = _complete(graph, wire(graph), "")
+    written.metadata = {key: value for key, value in (graph.metadata or {}).items() if value is not None} | contract.to_metadata()
+    try:
+        nir.write(path, written)
+    except (TypeError, ValueError) as error:
+        raise BundleError("this NIR graph cannot be written", str(error), "give every node array parameters and plain metadata") from error
+
+
+def _complete(graph: nir.NIRGraph, wiring: Wiring, prefix: str) -> nir.NIRGraph:
+    nodes: dict[str, Any] = {}
+    for name, node in graph.nodes.items():
+        full = prefix + name
+        if isinstance(node, nir.NIRGraph):
+            nodes[name] = _complete(node, wiring, f"{full}.")
+            continue
+        shape = wiring.in_shapes[full]
+        nodes[name] = node = copy.copy(node)
+        if shape is not None:
+            if isinstance(node, nir.Conv1d):
+                node.input_shape = shape[1]
+            elif isinstance(node, nir.Conv2d):
+                node.input_shape = shape[1:]
+            elif isinstance(node, nir.Input | nir.Flatten):
+                node.input_type = {"input": np.array(shape)}
+            elif isinstance(node, nir.Output):
+                node.output_type = {"output": np.array(shape)}
+    return nir.NIRGraph(nodes, list(graph.edges), dict(graph.metadata or {}), type_check=False)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
