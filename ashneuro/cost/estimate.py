@@ -309,7 +309,7 @@ def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:
     for path in (*used, *(("time.step",) if "step" in profile.time else ())):
         quantity = profile.quantity(path)
         if quantity is not None and quantity.bounds_from:
-            yield f"{path}: {quantity.bounds_from}"
+            yield f"{profile.name} {path}: {quantity.bounds_from}"
 
 
 def _gpu_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:

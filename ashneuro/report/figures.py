@@ -119,9 +119,10 @@ def spike_raster(layers: Mapping[str, NDArray[np.generic]], alt: str) -> str:
             axis.text(-0.012, 0.5, name, transform=axis.transAxes, ha="right", va="center")
             beside = f"{flat.shape[1]:,} neurons, {percent(float(flat.mean()))}"
             axis.text(1.012, 0.5, beside, transform=axis.transAxes, ha="left", va="center", color=MUTED, fontsize=8.5)
-        axes[-1].text(
-            0, -0.18, f"↓ {steps} steps   → neurons", transform=axes[-1].transAxes, ha="left", va="top", color=MUTED, fontsize=8.5
-        )
+        below = f"↓ {steps} steps   → neurons"
+        if any(raster[0].size > COLUMNS for raster in layers.values()):
+            below += "; where several share a column, its shade is the part of them that spiked"
+        axes[-1].text(0, -0.12, below, transform=axes[-1].transAxes, ha="left", va="top", color=MUTED, fontsize=8.5)
 
     return _svg("raster", draw, (WIDTH, 0.35 + len(layers) * (row + 0.14)), alt)
 
@@ -152,8 +153,8 @@ def firing_rates(workload: Workload, break_even: float | None, alt: str) -> str:
     return _svg("rates", draw, (WIDTH, 0.9 + 0.3 * len(layers)), alt)
 
 
-def energy_bars(group: Group, alt: str) -> str:
-    """Return the contenders of one comparison: host part and deployed part, and the range of their sum."""
+def energy_bars(group: Group, name: str, alt: str) -> str:
+    """Return the contenders of one comparison: host part and deployed part, and the range of their sum; ``name`` is unique on the page."""
     unit = common_unit([who.total_j for who in group.contenders])
 
     def draw(figure: Figure) -> None:
@@ -180,7 +181,7 @@ def energy_bars(group: Group, alt: str) -> str:
         axis.set_xlim(0, 1.14 * reach)
         axis.set_xlabel(f"{unit[1]} per inference; line: low to high")
 
-    return _svg("energy", draw, (WIDTH, 0.95 + 0.33 * len(group.contenders)), alt)
+    return _svg(name, draw, (WIDTH, 0.95 + 0.33 * len(group.contenders)), alt)
 
 
 def total_ranges(costs: Sequence[CostEstimate], alt: str) -> str:
@@ -271,7 +272,7 @@ def _svg(name: str, draw: Callable[[Figure], None], size: tuple[float, float], a
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1; font-family: inherit", text)
+    text = re.sub(r"font-family: [^;\"]+", "font-family: inherit", text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     width, height = (72 * side for side in size)

@@ -12,6 +12,7 @@ from typing import Any
 from ashneuro import __version__
 from ashneuro.cost.compare import Group, energy_text
 from ashneuro.cost.estimate import CostEstimate
+from ashneuro.cost.profile import Source
 from ashneuro.report import figures, tables
 from ashneuro.report.summary import SCHEMA, Report
 from ashneuro.report.tables import number, percent
@@ -62,9 +63,9 @@ def render(report: Report) -> str:
             {
                 "title": group.title,
                 "table": replace(tables.contenders(group), title="The same in numbers"),
-                "figure": Markup(_group_figure(group)),
+                "figure": Markup(_group_figure(group, f"energy{index}")),
             }
-            for group in (report.comparison.groups if report.comparison else ())
+            for index, group in enumerate(report.comparison.groups if report.comparison else ())
         ],
         "break_even": tables.break_even(report.comparison) if report.comparison else None,
         "thresholds": tables.thresholds(report.comparison) if report.comparison else None,
@@ -73,9 +74,16 @@ def render(report: Report) -> str:
         "rules": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
         "excludes": {cost.profile: cost.excludes for cost in costs},
         "sources": tables.numbers_used(costs, report.profiles) if costs else None,
+        "references": _references(report, costs),
         **drawn,
     }
     return environment.get_template("page.html.j2").render(context)
+
+
+def _references(report: Report, costs: Sequence[CostEstimate]) -> dict[str, Source]:
+    """Return the sources of the profiles that were used, by key."""
+    used = {cost.profile for cost in costs}
+    return {key: source for profile in report.profiles if profile.name in used for key, source in profile.sources.items()}
 
 
 def _costs(report: Report) -> Iterator[CostEstimate]:
@@ -164,9 +172,9 @@ def _ends(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def _group_figure(group: Group) -> str:
+def _group_figure(group: Group, name: str) -> str:
     said = "; ".join(f"{who.name}: {energy_text(who.total_j)}" for who in group.contenders)
-    return figures.energy_bars(group, f"Energy per inference. {said}.")
+    return figures.energy_bars(group, name, f"Energy per inference. {said}.")
 
 
 def _example(example: Any) -> dict[str, Any]:

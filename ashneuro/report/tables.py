@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def number(value: float | None) -> str:
         return NOTHING
     if float(value).is_integer() or abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def percent(value: float | None) -> str:
@@ -68,8 +70,8 @@ SCALES = ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ"), (1e12, "pJ"))
 
 
 def common_unit(energies: Iterable[Range | None]) -> tuple[float, str]:
-    """Return the factor and unit in which the largest typical energy has one to three digits before the point."""
-    largest = max((energy.typical or energy.high for energy in energies if energy), default=0.0)
+    """Return the factor and unit in which the largest typical energy (the largest low one, where none is typical) is 1 or more."""
+    largest = max((energy.typical or energy.low for energy in energies if energy), default=0.0)
     return next(((factor, unit) for factor, unit in SCALES if largest * factor >= 1), SCALES[-1])
 
 
@@ -78,8 +80,8 @@ def joules(energy: Range | None, unit: tuple[float, str]) -> tuple[str, str]:
     if energy is None:
         return "not estimable", NOTHING
     factor = unit[0]
-    typical = NOTHING if energy.typical is None else f"{energy.typical * factor:.3g}"
-    return typical, NOTHING if energy.is_point else f"{energy.low * factor:.3g} – {energy.high * factor:.3g}"
+    typical = NOTHING if energy.typical is None else number(energy.typical * factor)
+    return typical, NOTHING if energy.is_point else f"{number(energy.low * factor)} – {number(energy.high * factor)}"
 
 
 def findings(items: Sequence[Finding]) -> Table:
@@ -333,11 +335,16 @@ def profile_numbers(profile: HardwareProfile) -> Table:
 def _quantity(quantity: Quantity) -> tuple[str, ...]:
     low = quantity.low if quantity.low is not None else quantity.value
     high = quantity.high if quantity.high is not None else quantity.value
-    spread = NOTHING if low == high else f"{low:g} – {high:g}"
-    value = NOTHING if quantity.value is None else f"{quantity.value:g}"
+    spread = NOTHING if low == high else f"{_exact(low)} – {_exact(high)}"
+    value = NOTHING if quantity.value is None else _exact(quantity.value)
     basis = f"{quantity.basis}, {quantity.status}"
     where = f"{quantity.source}: {quantity.locator}"
     return value, spread, quantity.unit, quantity.covers, quantity.boundary, basis, quantity.check, where
+
+
+def _exact(value: float | None) -> str:
+    """Return a profile's number with every digit that it has."""
+    return NOTHING if value is None else f"{value:,.12g}"
 
 
 def numbers_used(costs: Iterable[CostEstimate], profiles: Iterable[HardwareProfile]) -> Table:
@@ -355,8 +362,7 @@ def numbers_used(costs: Iterable[CostEstimate], profiles: Iterable[HardwareProfi
         quantity = known[name].quantity(path)
         if quantity is not None:
             value, spread, unit, covers, _, basis, check, where = _quantity(quantity)
-            source = known[name].sources[quantity.source]
-            rows.append((name, path, value, spread, unit, covers, basis, check, f"{where}. {source.title}. {source.link}"))
-    columns = ("profile", "number", ">value", ">low – high", "unit", "covers", "basis", "check", "source")
+            rows.append((name, path, value, spread, unit, covers, basis, check, where))
+    columns = ("profile", "number", ">value", ">low – high", "unit", "covers", "basis", "check", "source, locator")
     note = "Checks: " + "; ".join(f"{level} {meaning}" for level, meaning in CHECKS.items()) + "."
     return Table("Every number that the estimates used", columns, tuple(rows), note=note)

@@ -221,6 +221,12 @@ def retrieval(rows: Iterable[Mapping[str, Any]]) -> None:
     show(tables.retrieval(rows))
 
 
+def certificate(content: Mapping[str, Any]) -> None:
+    """Print what export proved."""
+    for what in tables.certificate(content):
+        show(what)
+
+
 def profile_list(profiles: Iterable[HardwareProfile]) -> None:
     """Print the profiles that are known."""
     show(tables.profile_list(profiles))

@@ -31,7 +31,14 @@ def recall(name, forward, backward, **extra):
     def metrics(first):
         return {"R@1": first, "R@5": min(1.0, 2 * first), "R@10": min(1.0, 2.5 * first), "median_rank": 4}
 
-    return {"name": name, "image_to_text": metrics(forward), "text_to_image": metrics(backward), "chance_R@1": 0.0062, "images": 160, **extra}
+    return {
+        "name": name,
+        "image_to_text": metrics(forward),
+        "text_to_image": metrics(backward),
+        "chance_R@1": 0.0062,
+        "images": 160,
+        **extra,
+    }
 
 
 def whole_report(**changes):
@@ -66,7 +73,8 @@ def whole_report(**changes):
         "certificate": {
             "integer program and Lava agree": True,
             "layers": [
-                {"layer": layer.name, "spikes_compared": layer.size * 24, "mismatches": 0, "first_divergence": None} for layer in program.layers
+                {"layer": layer.name, "spikes_compared": layer.size * 24, "mismatches": 0, "first_divergence": None}
+                for layer in program.layers
             ],
             "not_compared": ["silicon"],
         },
@@ -74,7 +82,11 @@ def whole_report(**changes):
         "raster": {layer.name: record.layers[layer.name].raster[:, 0] for layer in program.layers},
         "examples": [
             Example("a red apple", tuple(Hit(f"apple {i}", i == 1, 0.9 - 0.1 * i, picture(i)) for i in range(6))),
-            Example("grinning face", tuple(Hit(text, i == 0, 0.5, None) for i, text in enumerate(("grinning face", "smile", "cat <3"))), picture(9)),
+            Example(
+                "grinning face",
+                tuple(Hit(text, i == 0, 0.5, None) for i, text in enumerate(("grinning face", "smile", "cat <3"))),
+                picture(9),
+            ),
             Example("blue <b>car</b>", tuple(Hit(f"car {rng.integers(9)}", i in (0, 3), 0.4, picture(20 + i)) for i in range(6))),
         ],
     }

@@ -1,0 +1,130 @@
+import re
+
+import pytest
+
+from ashneuro.cost.estimate import Measurement, estimate
+from ashneuro.cost.profile import Range, load_profile
+from ashneuro.program.finding import Finding
+from ashneuro.report import tables
+from ashneuro.report.tables import Table
+from tests.report.example import whole_report
+
+REPORT = whole_report()
+
+
+def cell(table, row, column):
+    index = next(i for i, heading in enumerate(table.headings) if heading.startswith(column))
+    return next(cells for cells in table.rows if cells[0] == row)[index]
+
+
+def every_table():
+    yield tables.activity(REPORT.workload)
+    yield tables.host(REPORT.workload)
+    yield from (tables.terms(cost) for cost in REPORT.estimates)
+    yield from (tables.layer_energy(cost) for cost in REPORT.estimates)
+    yield from (tables.contenders(group) for group in REPORT.comparison.groups)
+    yield tables.break_even(REPORT.comparison)
+    yield tables.thresholds(REPORT.comparison)
+    yield tables.retrieval(REPORT.evaluations)
+    yield from tables.certificate(REPORT.certificate)
+    yield tables.profile_list(REPORT.profiles)
+    yield from (tables.profile_numbers(profile) for profile in REPORT.profiles)
+    yield tables.numbers_used(REPORT.estimates, REPORT.profiles)
+
+
+@pytest.mark.parametrize("table", list(every_table()), ids=lambda table: table.title)
+def test_every_row_has_a_cell_per_column_and_no_python_shows_through(table):
+    assert table.rows
+    for row in table.rows:
+        assert len(row) == len(table.columns)
+        assert all(isinstance(text, str) for text in row)
+        assert not re.search(r"\bNone\b|\bnan\b|\binf\b|Range\(|e[+-]\d\d", " ".join(row)), row
+
+
+@pytest.mark.parametrize(
+    "table", [tables.activity(REPORT.workload), tables.terms(REPORT.estimates[0]), tables.contenders(REPORT.comparison.groups[0])]
+)
+def test_numbers_carry_their_basis(table):
+    assert table.basis.split()[0] in {"counted", "measured", "estimated"}
+
+
+def test_activity_shows_the_counts_per_inference():
+    table, work = tables.activity(REPORT.workload), REPORT.workload
+    row = next(layer for layer in work.layers if layer.name == "lif2")
+    assert cell(table, "lif2", "synops") == f"{row.effective_acs / work.samples:,.0f}"
+    assert cell(table, "lif2", "firing rate") == f"{100 * row.firing_rate:.1f} %"
+    assert cell(table, "all", "synops") == f"{sum(r.effective_acs for r in work.layers) / work.samples:,.0f}"
+    assert cell(table, "input", "synops") == tables.NOTHING
+
+
+def test_terms_say_what_is_not_estimable_and_why():
+    known, unknown = (tables.terms(cost) for cost in REPORT.estimates)
+    assert cell(known, "all events", "µJ") == f"{REPORT.estimates[0].dynamic_j.typical * 1e6:.3g}"
+    assert cell(unknown, "all events", "µJ") == "not estimable"
+    assert "published" in cell(unknown, "synop", "how")
+    assert any(row[0].startswith("static alone") for row in unknown.rows)
+    assert all(row[0] != "all events" or row[2] != "0" for row in unknown.rows)
+    assert "Left out: " in known.note and "Boundary: " in known.note
+
+
+def test_contenders_add_up():
+    group = REPORT.comparison.groups[0]
+    table = tables.contenders(group)
+    for row in table.rows:
+        host, deployed, total = (float(text) for text in row[1:4])
+        assert host + deployed == pytest.approx(total, rel=0.02)
+
+
+def test_retrieval_is_forward_and_backward_in_per_cent():
+    table = tables.retrieval(REPORT.evaluations)
+    assert cell(table, "hybrid", "R@1") == "27.8 / 34.2"
+    assert cell(table, "hybrid, spikes from Lava", "basis") == "measured on 64 images"
+    empty = tables.retrieval([{"name": "x", "image_to_text": None}])
+    assert empty.rows[0][1] == "– / –"
+
+
+def test_findings_come_errors_first_and_passed_ones_are_only_counted():
+    items = [
+        Finding("a", "Conv2d", "r1", "Fits.", "ok"),
+        Finding("b", "LIF", "r2", "Assumed dt.", "note", "dt = 1 ms", "--dt"),
+        Finding("c", "LI", "r3", "Must spike.", "error", "LI", "remove"),
+    ]
+    table = tables.findings(items)
+    assert [row[0] for row in table.rows] == ["c", "b"]
+    assert table.note == "1 error(s), 1 note(s), 1 check(s) passed"
+
+
+def test_profile_numbers_name_source_and_locator():
+    table = tables.profile_numbers(load_profile("loihi1"))
+    assert cell(table, "energy.synop", "source") == "davies2018: Table 2, p. 96 (printed as a minimum)"
+    assert "10.1109/MM.2018.112130359" in table.note
+    assert cell(table, "time.step", "value") == tables.NOTHING
+
+
+def test_numbers_used_are_those_of_the_estimates_and_no_others():
+    cost = estimate(REPORT.workload.part("deployed"), load_profile("loihi1"))
+    paths = {row[1] for row in tables.numbers_used([cost], REPORT.profiles).rows}
+    assert {"energy.synop", "static.chip", "time.step", "overhead.board_after_run"} <= paths
+    assert not paths & {"energy.hop_ew", "energy.learning_update", "limits.neurons_per_chip"}
+
+
+def test_measurements_stand_apart():
+    item = Measurement("H100", "board", "NVML", 1.5e-3, 2e-3, 1.4e-3, 1.6e-3, 64, "fp16", 80.0)
+    table = tables.measurements([item])
+    assert table.basis == "measured"
+    assert cell(table, "H100", "energy") == "1.5 mJ"
+
+
+@pytest.mark.parametrize("value, text", [(None, "–"), (0, "0"), (3.0, "3"), (1234567, "1,234,567"), (0.12345, "0.123"), (1234.6, "1,235")])
+def test_numbers(value, text):
+    assert tables.number(value) == text
+
+
+def test_common_unit_fits_the_largest_typical_value():
+    assert tables.common_unit([Range(1e-9, 2e-9, 5e-3), Range(1e-7, 3e-6, 1)]) == (1e6, "µJ")
+    assert tables.common_unit([None]) == (1e12, "pJ")
+
+
+def test_headings_know_their_alignment():
+    table = Table("t", ("name", ">count"), (("a", "1"),))
+    assert table.headings == ("name", "count") and table.numeric == (False, True)
