@@ -51,6 +51,17 @@ def run_graph(graph, contract, inputs):
     return {name: np.stack([row[name] for row in rows]) for name in ends}
 
 
+def in_reference(graph, contract):
+    """Whether tests/reference.py defines ``graph`` too: one input, no loops, no delays, numbers for padding, IF per step."""
+    known = (nir.Input, nir.Output, nir.Flatten, nir.Scale, nir.Linear, nir.Affine, nir.Conv2d, nir.LIF, nir.CubaLIF, nir.IF, nir.LI)
+    plain = all(isinstance(node, known) and not isinstance(getattr(node, "padding", 0), str) for node in graph.nodes.values())
+    order, left = [], list(graph.nodes)
+    while ready := [name for name in left if all(a in order for a, b in graph.edges if b == name)]:
+        order += ready
+        left = [name for name in left if name not in ready]
+    return plain and not left and len(graph.inputs) == 1 and contract.if_convention == "per-step"
+
+
 def neuron_shape(node):
     return np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r)
 

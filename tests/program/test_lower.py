@@ -6,12 +6,17 @@ from ashneuro.errors import GraphError
 from ashneuro.program.lower import ALWAYS_ON, lower
 from ashneuro.program.synapse import matrix
 from ashneuro.spiking.contract import Contract
+from tests import reference
 from tests.program import networks as net
 
 
 def assert_same_spikes(graph, inputs, contract=net.CONTRACT, minimum=0.02):
     program = lower(graph, contract)
     expected = net.run_graph(graph, contract, inputs)
+    if net.in_reference(graph, contract):
+        defined = reference.run_graph(graph, inputs["input"], dt=contract.dt_s)
+        for name in expected:
+            np.testing.assert_array_equal(defined[name] > 0, expected[name] > 0, err_msg=f"the two definitions differ: {name}")
     got = net.run_program(program, inputs)
     neurons = [name for name, node in graph.nodes.items() if isinstance(node, net.NEURONS)]
     assert set(neurons) <= set(got)
@@ -91,6 +96,7 @@ def test_if_conventions(convention):
         {"groups": 2, "stride": (1, 2)},
     ],
 )
+@pytest.mark.filterwarnings("ignore:Using padding=.same.")
 def test_conv2d_flatten_affine(window):
     rng = np.random.default_rng(3)
     conv = net.conv2d(4, 6, (9, 8), rng, **window)
