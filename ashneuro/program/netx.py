@@ -45,6 +45,7 @@ BIAS_EXP = 6
 LARGEST_BIAS = 4095
 LARGEST_THRESHOLD = (1 << 17) - 1
 LARGEST_DELAY = 62
+EXPONENTS: tuple[int, ...] = (0, -1, 1, 2, 3, 4, 5, 6, 7)  # −1: odd weights of both signs, doubled
 INPUT = "input"
 
 NEEDED = {
@@ -60,6 +61,16 @@ SPATIAL, CONNECTED = ("conv", "pool"), ("conv", "pool", "dense", "dense_rec")
 NEURON_TYPES = ("CUBA", "LOIHI")
 NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant")
 EXPORT = "export the network from lava-dl again"
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a convolution slides, as in `Synapse`."""
+
+    stride: Shape
+    padding: tuple[tuple[int, int], ...]
+    dilation: Shape
+    groups: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,33 +116,44 @@ class Node:
             if self.kind == "pool":
                 return None if self.in_shape is None else np.repeat(weight[:1, :1], self.in_shape[0], axis=0)
             return weight
-        if weight.ndim == 1 and "shape" in self.numbers:
-            rows = int(np.prod(self.numbers["shape"]))
-            return weight.reshape(rows, -1) if rows > 0 and weight.size % rows == 0 else None
+        if weight.ndim == 1 and self.said_shape is not None:
+            rows = math.prod(self.said_shape)
+            return weight.reshape(rows, -1) if weight.size % rows == 0 else None
         return weight if weight.ndim == 2 else None
 
     @cached_property
-    def window(self) -> tuple[Shape, tuple[tuple[int, int], ...], Shape, int]:
-        """Stride, padding, dilation and groups of a convolution or pooling."""
-        stride, padding, dilation = (_pair(self.numbers[field]) for field in ("stride", "padding", "dilation"))
-        groups = int(self.numbers["groups"].flat[0]) if self.kind == "conv" else (self.in_shape or (1,))[0]
-        return stride, ((padding[0], padding[0]), (padding[1], padding[1])), dilation, groups
+    def window(self) -> Window | None:
+        """How a complete convolution or pooling slides; ``None`` when its numbers make no sense."""
+        groups = self.numbers["groups"] if self.kind == "conv" else np.asarray((self.in_shape or (1,))[:1], np.float64)
+        fields = [self.numbers[field] for field in ("stride", "padding", "dilation")]
+        if not all(_whole(values) and values.min() >= least for values, least in zip([*fields, groups], (1, 0, 1, 1), strict=True)):
+            return None
+        stride, padding, dilation = (_pair(values) for values in fields)
+        return Window(stride, ((padding[0], padding[0]), (padding[1], padding[1])), dilation, int(groups.flat[0]))
 
     @cached_property
     def out_shape(self) -> Shape | None:
         """What the layer gives, from its weights; ``None`` when it cannot be worked out."""
         if self.kind == "input":
-            return _shape(self.numbers["shape"]) if self.complete else None
+            return self.said_shape
         if self.kind == "flatten":
             return None if self.in_shape is None else (math.prod(self.in_shape),)
         if self.weight is None:
             return None
         if self.kind not in SPATIAL:
             return (len(self.weight),)
-        if self.in_shape is None or len(self.in_shape) != 3:
+        if self.in_shape is None or len(self.in_shape) != 3 or self.window is None:
             return None
-        stride, padding, dilation, _ = self.window
-        return conv_shape(self.in_shape, self.weight.shape[2:], len(self.weight), stride, padding, dilation)
+        window = self.window
+        return conv_shape(self.in_shape, self.weight.shape[2:], len(self.weight), window.stride, window.padding, window.dilation)
+
+    @property
+    def said_shape(self) -> Shape | None:
+        """The shape that the file gives; ``None`` without one, or when it is not a shape."""
+        sizes = self.numbers.get("shape")
+        if sizes is None or not _whole(sizes) or sizes.min() < 1:
+            return None
+        return tuple(int(size) for size in sizes.ravel())
 
     @property
     def read_out(self) -> bool:
@@ -288,7 +310,7 @@ def threshold_range(network: Network) -> Iterator[Trouble]:
 def analog_input(network: Network) -> Iterator[Trouble]:
     """Neurons that analog input enters have no current of their own: iDecay = 4096."""
     for node, neuron in _neurons(network):
-        if node.kind == "input" and not (neuron.get("iDecay", 4096) == 4096).all():
+        if node.kind == "input" and np.any(neuron.get("iDecay", 4096) != 4096):
             yield Trouble(node.name, f"neuron/iDecay = {_range(neuron['iDecay'])}", "train the input with current_decay = 1")
 
 
@@ -299,20 +321,21 @@ def whole_numbers(network: Network) -> Iterator[Trouble]:
             values = node.numbers.get(field)
             if values is None or node.kind not in NEEDED:
                 continue
-            bad = ~np.isfinite(values) | (values != np.rint(values))
+            bad = ~_whole_each(values)
             if bad.any():
                 actual = f"{int(bad.sum())} of {values.size} values of {field} are not, such as {values[bad].flat[0]:g}"
                 yield Trouble(node.name, actual, "train with a quantisation hook (pre_hook_fx), so that they are exported as integers")
 
 
 def weight_bits(network: Network) -> Iterator[Trouble]:
-    """Weights have 8 bits, a sign and an exponent: even in [-256, 254] where both signs occur, else at most 255 in size, times a power of 2."""
+    """Weights have 8 bits and an exponent: even in [-256, 254] where both signs occur, else at most 255 in size, times a power of 2."""
     for node in network.of(*CONNECTED):
         if node.weight is None or not _whole(node.weight) or (node.kind in SPATIAL and "delay" in node.numbers):
             continue
         parts = [part for _, part in node.parts()]
-        if node.kind == "dense_rec" and _whole(node.numbers["weight_rec"]):
-            parts.append(node.numbers["weight_rec"].astype(np.int64))
+        again = node.numbers.get("weight_rec")
+        if node.kind == "dense_rec" and again is not None and _whole(again):
+            parts.append(again.astype(np.int64))
         if any(_held(part) is None for part in parts):
             yield Trouble(node.name, f"they lie in {_range(node.weight)}", "train with 8-bit weights (quantize_8bit)")
 
@@ -335,18 +358,21 @@ def delays(network: Network) -> Iterator[Trouble]:
             yield Trouble(node.name, f"it is a {node.kind} layer", "train that layer without delays")
         elif not ((delay >= 0) & (delay <= LARGEST_DELAY)).all():
             yield Trouble(node.name, f"they are {_range(delay)}", "train with max_delay = 62")
-        elif node.weight is not None and _delays(node) is None:
+        elif node.weight is not None and _whole(delay) and _delays(node) is None:
             yield Trouble(node.name, f"{_text(delay.shape)} delays for {_text(node.weight.shape)} weights", EXPORT)
 
 
 def agreeing_shapes(network: Network) -> Iterator[Trouble]:
     """A layer takes what the layer before it gives, and gives what its shape says."""
-    for node in network.of(*CONNECTED):
-        taken, given = _misfit(node), _shape(node.numbers["shape"]) if "shape" in node.numbers else None
-        if taken:
-            yield Trouble(node.name, taken, EXPORT)
-        elif given is not None and node.out_shape is not None and _squeezed(given) != _squeezed(node.out_shape):
-            yield Trouble(node.name, f"its shape is {_text(given)}, its weights give {_text(node.out_shape)}", EXPORT)
+    for node in network.nodes:
+        if not node.complete:
+            return  # what follows it cannot be known
+        trouble = _misfit(node)
+        if not trouble and node.kind in CONNECTED and "shape" in node.numbers and _squeezed(node.said_shape) != _squeezed(node.out_shape):
+            trouble = f"its shape is {_values(node.numbers['shape'])}, its weights give {_text(node.out_shape)}"
+        if trouble:
+            yield Trouble(node.name, trouble, EXPORT)
+            return
 
 
 def read_outs(network: Network) -> Iterator[Trouble]:
@@ -360,7 +386,8 @@ def read_outs(network: Network) -> Iterator[Trouble]:
 def host_average(network: Network) -> Iterator[Trouble]:
     """An average at the end is the host's: the network's result is what goes into it."""
     for node in network.of("average"):
-        yield Trouble(node.name, f"the host averages over {int(np.prod(node.numbers['shape']))} groups of neurons", "", "note")
+        if node.said_shape is not None:
+            yield Trouble(node.name, f"the host averages over {math.prod(node.said_shape)} groups of neurons", "", "note")
 
 
 def undelayed_bias(network: Network) -> Iterator[Trouble]:
@@ -411,8 +438,8 @@ def _read(path: Path) -> Network:
                 raise GraphError(f"{path} cannot be read", f"its layers are not numbered 0 to {len(group) - 1}", EXPORT)
             entries = [_entry(group[str(index)]) for index in range(len(group))]
             simulation = _numbers(file["simulation"]) if isinstance(file.get("simulation"), h5py.Group) else {}
-    except OSError as error:
-        raise GraphError(f"cannot read {path}", f"it is not an HDF5 file that can be opened ({error})", "check the path") from error
+    except (OSError, RuntimeError) as error:
+        raise GraphError(f"cannot read {path}", f"it is not an HDF5 file that can be read ({error})", "check the path") from error
     last = max((index for index, (kind, _, _) in enumerate(entries) if kind in CONNECTED), default=-1)
     nodes: list[Node] = []
     shape: Shape | None = None
@@ -423,10 +450,12 @@ def _read(path: Path) -> Network:
         node = Node(index, kind, numbers, neuron, shape, index >= last)
         nodes.append(node)
         shape = node.out_shape
-    samples = simulation.get("tSample")
-    step_ms = simulation.get("Ts", np.ones(1)).flat[0]
-    timesteps = None if samples is None or samples.flat[0] < 1 else int(samples.flat[0])
-    return Network(tuple(nodes), (float(step_ms) if step_ms > 0 else 1.0) * 1e-3, timesteps)
+    step_ms, samples = (float(simulation[name].flat[0]) if name in simulation else 0.0 for name in ("Ts", "tSample"))
+    return Network(
+        tuple(nodes),
+        step_ms * 1e-3 if math.isfinite(step_ms) and step_ms > 0 else 1e-3,
+        int(samples) if math.isfinite(samples) and samples >= 1 else None,
+    )
 
 
 def _entry(group: Any) -> tuple[str, dict[str, Numbers], dict[str, Any] | None]:
@@ -487,9 +516,10 @@ def _connections(node: Node, source: str, names: tuple[str, ...]) -> Iterator[Co
     for steps, part in node.parts():
         weight, exponent = _fit(part)
         if node.kind in SPATIAL:
-            stride, padding, dilation, groups = node.window
-            synapse = Synapse("conv", node.in_shape, node.out_shape, weight, stride, padding, dilation, groups)
-        elif (part != 0).sum() == np.count_nonzero(node.weight):
+            window = node.window
+            assert window is not None
+            synapse = Synapse("conv", node.in_shape, node.out_shape, weight, **vars(window))
+        elif node.weight is not None and (part != 0).sum() == (node.weight != 0).sum():
             synapse = Synapse("dense", node.in_shape, node.out_shape, weight)
         else:
             synapse = sparse(csr_matrix(weight), node.in_shape, node.out_shape)
@@ -508,8 +538,8 @@ def _neuron(node: Node) -> Neuron:
     if node.neuron is None:  # what lava-dl puts there keeps the sum of all input: so does a v that never leaks
         du, dv, threshold = 4095, 0, LARGEST_THRESHOLD
     else:
-        decay, dv, threshold = (int(node.neuron[field].flat[0]) for field in NEURON_NUMBERS)
-        du, threshold = decay - 1, min(threshold, LARGEST_THRESHOLD)
+        decay, dv, threshold = (int(min(node.neuron[field].flat[0], LARGEST_THRESHOLD)) for field in NEURON_NUMBERS)
+        du = decay - 1
     one = [np.asarray(value, np.int32) for value in (du, dv, threshold)]
     return Neuron(one[0], one[1], one[2], bias, BIAS_EXP, spiking=not node.read_out)
 
@@ -525,8 +555,8 @@ def _held(weight: NDArray[np.int64]) -> int | None:
     """Return the smallest exponent with which the hardware holds ``weight`` exactly, ``None`` when there is none."""
     low, high = int(weight.min()), int(weight.max())
     mixed = low < 0 < high
-    for exponent in (0, -1, *range(1, 8)):
-        unit = 2.0**exponent
+    for exponent in EXPONENTS:
+        unit: float = 2.0**exponent
         if mixed and -256 * unit <= low and high <= 254 * unit and not (weight % (2 * unit)).any():
             return exponent
         if not mixed and max(-low, high) <= 255 * unit and not (weight % unit).any():
@@ -535,9 +565,9 @@ def _held(weight: NDArray[np.int64]) -> int | None:
 
 
 def _delays(node: Node) -> NDArray[np.int64] | None:
-    """Return one delay per synapse; ``None`` without delays, or when their number does not fit the weights."""
+    """Return one delay per synapse; ``None`` without delays, or when they do not fit the weights."""
     delay = node.numbers.get("delay")
-    if delay is None or node.weight is None:
+    if delay is None or node.weight is None or not _whole(delay):
         return None
     out, into = node.weight.shape[:2]
     delay = delay.astype(np.int64)
@@ -551,29 +581,41 @@ def _delays(node: Node) -> NDArray[np.int64] | None:
 
 
 def _misfit(node: Node) -> str:
-    """Return in which way the weights and biases of ``node`` do not fit its input or each other; empty when they do."""
+    """Return in which way the numbers of a complete node do not fit its input or each other; empty when they do."""
+    if node.kind in ("input", "average"):
+        if node.said_shape is None:
+            return f"its shape is {_values(node.numbers['shape'])}"
+        several = [field for field in ("weight", "bias") if node.kind == "input" and node.numbers.get(field, np.zeros(1)).size != 1]
+        return f"its {several[0]} has {node.numbers[several[0]].size} values, not 1" if several else ""
     weight, shape = node.weight, node.in_shape
+    if shape is None:
+        return "the shape of its input is not known"
+    if node.kind == "flatten":
+        return ""
     if weight is None:
         return f"its weights have shape {_text(node.numbers['weight'].shape)}"
-    if shape is None:
-        return "the shape of its input is not known" if node.index == 0 else ""
     bias = node.numbers.get("bias", np.zeros(1))
     if bias.size not in (1, len(weight)):
         return f"{bias.size} biases for {len(weight)} {'channels' if node.kind in SPATIAL else 'neurons'}"
     if node.kind in SPATIAL:
-        if len(shape) != 3:
-            return f"its input has shape {_text(shape)}, not (C, H, W)"
-        stride, padding, dilation, groups = node.window
-        if min(*stride, *dilation, groups) < 1 or min(sum(padding, ())) < 0 or len(weight) % max(groups, 1):
-            return f"stride {stride}, padding {padding}, dilation {dilation}, groups {groups}"
-        if weight.shape[1] * groups != shape[0]:
-            return f"it takes {weight.shape[1] * groups} channels, {shape[0]} come in"
-        return "" if node.out_shape and min(node.out_shape) > 0 else "nothing is left of its input"
+        return _spatial_misfit(node, weight, shape)
     if weight.shape[1] != math.prod(shape):
         return f"it takes {weight.shape[1]} inputs, {math.prod(shape)} come in"
     if node.kind == "dense_rec" and node.numbers["weight_rec"].size != len(weight) ** 2:
         return f"weight_rec has {node.numbers['weight_rec'].size} values for {len(weight)} neurons"
     return ""
+
+
+def _spatial_misfit(node: Node, weight: Numbers, shape: Shape) -> str:
+    if len(shape) != 3:
+        return f"its input has shape {_text(shape)}, not (C, H, W)"
+    window = node.window
+    if window is None or len(weight) % window.groups:
+        fields = [field for field in ("stride", "padding", "dilation", "groups") if field in node.numbers]
+        return ", ".join(f"{field} {_values(node.numbers[field])}" for field in fields)
+    if weight.shape[1] * window.groups != shape[0]:
+        return f"it takes {weight.shape[1] * window.groups} channels, {shape[0]} come in"
+    return "" if node.out_shape and min(node.out_shape) > 0 else "nothing is left of its input"
 
 
 def _neurons(network: Network) -> Iterator[tuple[Node, Mapping[str, Any]]]:
@@ -588,16 +630,18 @@ def _pair(values: Numbers) -> tuple[int, int]:
     return int(flat[0]), int(flat[-1])
 
 
-def _shape(values: Numbers) -> Shape:
-    return tuple(int(size) for size in values.ravel())
-
-
-def _squeezed(shape: Shape) -> Shape:
-    return tuple(size for size in shape if size != 1)
+def _squeezed(shape: Shape | None) -> Shape | None:
+    return None if shape is None else tuple(size for size in shape if size != 1)
 
 
 def _whole(values: Numbers) -> bool:
-    return bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+    return bool(_whole_each(values).all())
+
+
+def _whole_each(values: Numbers) -> NDArray[np.bool_]:
+    """Return which values are whole numbers that 32 bits hold."""
+    whole: NDArray[np.bool_] = (values == np.rint(values)) & (np.abs(values) < 1 << 31)
+    return whole
 
 
 def _range(values: Any) -> str:
@@ -605,5 +649,9 @@ def _range(values: Any) -> str:
     return f"{low:g}" if low == high else f"{low:g} … {high:g}"
 
 
-def _text(shape: Shape) -> str:
+def _values(values: Numbers) -> str:
+    return "×".join(f"{value:g}" for value in values.ravel())
+
+
+def _text(shape: Shape | None) -> str:
     return "×".join(map(str, shape)) if shape else "()"

