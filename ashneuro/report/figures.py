@@ -137,7 +137,7 @@ def firing_rates(workload: Workload, break_even: float | None, alt: str) -> str:
         rates = [100 * (layer.firing_rate or 0.0) for layer in layers]
         axis.barh(range(len(layers)), rates, height=0.62, color=SPIKE)
         for index, rate in enumerate(rates):
-            axis.text(rate, index, f" {rate:.1f} %", va="center", ha="left", color=MUTED, fontsize=8.5)
+            _beside(axis, rate, index, f"{rate:.1f} %")
         shown = [(mean, INK, "mean over neurons")]
         if break_even is not None and 0 < break_even < 1:
             shown.append((break_even, ANN, "breaks even with the int8 ANN twin"))
@@ -163,7 +163,7 @@ def energy_bars(group: Group, name: str, alt: str) -> str:
         for index, who in enumerate(group.contenders):
             total, host, deployed = who.total_j, who.host_j, who.deployed_j
             if total is None:
-                axis.text(0, index, " not estimable", va="center", ha="left", color=MUTED, fontsize=8.5)
+                _beside(axis, 0, index, "not estimable")
                 continue
             if host and deployed and host.typical is not None and deployed.typical is not None:
                 colour = ANN if who.name.startswith(("ANN", "no ")) else SPIKE
@@ -173,7 +173,7 @@ def energy_bars(group: Group, name: str, alt: str) -> str:
             if not total.is_point:
                 axis.plot([low, high], [index, index], color=INK, linewidth=1.1, marker="|", markersize=6)
             text = f"{total.typical * unit[0]:.3g} {unit[1]}" if total.typical is not None else f"{low:.3g}–{high:.3g} {unit[1]}"
-            axis.text(high + 0.012 * reach, index, text, va="center", ha="left", color=MUTED, fontsize=8.5)
+            _beside(axis, high, index, text)
         _legend(axis, (("host part", HOST), ("deployed spiking part", SPIKE), ("ANN in its place", ANN)))
         axis.set_yticks(range(len(group.contenders)), [who.name for who in group.contenders])
         axis.invert_yaxis()
@@ -203,9 +203,7 @@ def total_ranges(costs: Sequence[CostEstimate], alt: str) -> str:
             if energy.typical is not None:
                 axis.plot([energy.typical * unit[0]] * 2, [index - 0.3, index + 0.3], color=INK, linewidth=1.4)
             text = f"{number(low)} – {number(high)}" if high > low else number(low)
-            axis.annotate(
-                f"{text} {unit[1]}", (high, index), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.5
-            )
+            _beside(axis, high, index, f"{text} {unit[1]}")
         axis.set_xscale("log")
         left, right = axis.get_xlim()
         axis.set_xlim(left, right * (right / left) ** 0.25)
@@ -246,6 +244,10 @@ def recalls(rows: Sequence[tuple[str, float | None, float | None]], chance: floa
         axis.set_xlabel("R@1, %")
 
     return _svg("recall", draw, (WIDTH, 0.95 + 0.3 * len(rows)), alt)
+
+
+def _beside(axis: Axes, x: float, y: float, text: str) -> None:
+    axis.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.5)
 
 
 def _legend(axis: Axes, entries: Sequence[tuple[str, str]]) -> None:

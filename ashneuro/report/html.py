@@ -116,6 +116,12 @@ def _tiles(report: Report) -> Iterator[Tile]:
             yield Tile("Firing rate", percent(report.workload.firing_rate), f"of neuron-steps, counted; break-even with int8: {even}")
         beside = f"per inference, counted; dense would be {number(deployed.per_inference('dense_macs'))}"
         yield Tile("Synops", number(deployed.per_inference("effective_acs")), beside)
+    if report.certificate:
+        required = [pair for pair in report.certificate["comparisons"] if pair["required"]]
+        compared, wrong = (sum(pair[key] for pair in required) for key in ("compared", "mismatches"))
+        skipped = sum(pair["status"] == "not run" for pair in required)
+        beside = f"of {number(compared)} values that must be equal; measured"
+        yield Tile("Mismatches", number(wrong), f"{beside}; {skipped} comparison(s) not run" if skipped else beside)
     for cost in report.estimates:
         text = energy_text(cost.dynamic_j).partition(" (")[0] if cost.dynamic_j else "not estimable"
         beside = f"events of the deployed part; {cost.basis}" if cost.dynamic_j else cost.because.partition(";")[0]

@@ -5,7 +5,7 @@ Each function turns one result into one `Table`. Every table names the basis of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ashneuro.cost.estimate import CostEstimate, Measurement
     from ashneuro.cost.workload import LayerWorkload, Workload
     from ashneuro.program.finding import Finding
+    from ashneuro.simulate.record import SpikeRecord
+from ashneuro.simulate.record import SpikeRecord
 
 NOTHING = "–"
 METRICS = ("R@1", "R@5", "R@10")
@@ -139,6 +141,20 @@ def activity(workload: Workload) -> Table:
         basis=f"counted over {workload.samples} samples of {workload.timesteps} steps",
         note=f"From the host: {crossing or 'nothing'}; to the host: {number(out)} bytes. An input port's spikes are its non-zero values."
         " Updates are paid in every step; in brackets those with a state or an input.",
+    )
+
+
+def spikes(record: SpikeRecord) -> Table:
+    """Return what a simulation counted, per input and layer."""
+    rows = [(name, "input", number(activity.neurons), number(activity.events), NOTHING) for name, activity in record.inputs.items()]
+    for name, activity in record.layers.items():
+        sent = (number(activity.events), percent(record.firing_rate(name))) if activity.binary else (NOTHING, NOTHING)
+        rows.append((name, "spikes" if activity.binary else "read-out", number(activity.neurons), *sent))
+    return Table(
+        "Spikes",
+        ("layer", "sends", ">neurons", ">spikes", ">firing rate"),
+        tuple(rows),
+        basis=f"counted over {record.samples} samples of {record.timesteps} steps, {record.source}, {record.precision}",
     )
 
 
@@ -278,37 +294,55 @@ def measurements(items: Iterable[Measurement]) -> Table:
 
 
 def certificate(content: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Return a certificate: its single statements in one table, every list of rows in one of its own."""
-    single = {key: value for key, value in content.items() if not isinstance(value, (list, tuple, Mapping))}
-    found = []
-    if single:
-        found.append(Table("Certificate", ("statement", "value"), tuple((_words(key), _cell(value)) for key, value in single.items())))
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            found.append(Table(_words(key), ("what", "value"), tuple((_words(name), _cell(item)) for name, item in value.items())))
-        elif isinstance(value, (list, tuple)) and value:
-            rows = [row if isinstance(row, Mapping) else {"": row} for row in value]
-            names = list(dict.fromkeys(name for row in rows for name in row))
-            numeric = {name: all(isinstance(row.get(name, 0), (int, float)) for row in rows) for name in names}
-            columns = tuple(f">{_words(name)}" if numeric[name] else _words(name) for name in names)
-            found.append(Table(_words(key), columns, tuple(tuple(_cell(row.get(name)) for name in names) for row in rows)))
-    return tuple(found)
+    """Return a certificate, as its JSON has it: which computations were compared, and every layer of each."""
+    pairs = content["comparisons"]
+    rows = []
+    for pair in pairs:
+        ran = pair["status"] != "not run"
+        first = next((layer for layer in pair["layers"] if layer["first"]), None)
+        where = "{}: sample {}, step {}, neuron {}".format(first["layer"], *first["first"]) if first else ""
+        rows.append(
+            (
+                f"{pair['left']} – {pair['right']}",
+                pair["status"],
+                number(pair["compared"]) if ran else NOTHING,
+                number(pair["mismatches"]) if ran else NOTHING,
+                where or pair["reason"],
+                "yes" if pair["required"] else "no",
+            )
+        )
+    state = "passed" if content["passed"] else "failed" if content["failed"] else "incomplete"
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    summary = Table(
+        f"Certificate: {state}",
+        ("computations", "result", ">values compared", ">mismatches", "first mismatch, or why not", "must be equal"),
+        tuple(rows),
+        basis=f"measured on {content['samples']} samples of {content['timesteps']} steps",
+        note=f"Not compared: {'; '.join(content['not_compared'])}.\nComputed with {versions}.",
+    )
+    return summary, *_certified_layers(content), *_certified_accuracy(content)
 
 
-def _words(key: str) -> str:
-    return key.replace("_", " ")
+def _certified_layers(content: Mapping[str, Any]) -> Iterator[Table]:
+    ran = [pair for pair in content["comparisons"] if pair["layers"]]
+    if not ran:
+        return
+    rows = []
+    for index, layer in enumerate(ran[0]["layers"]):
+        spikes = NOTHING if layer["largest"] is not None else number(layer["spikes"])
+        differ = (number(pair["layers"][index]["mismatches"]) for pair in ran)
+        rows.append((layer["layer"], number(layer["compared"]), spikes, *differ))
+    columns = ("layer", ">values compared", ">spikes", *(f">{pair['left']} – {pair['right']}" for pair in ran))
+    yield Table("Mismatches by layer", columns, tuple(rows), basis="measured")
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return NOTHING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (int, float)):
-        return number(value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(str(name))} {_cell(item)}" for name, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _certified_accuracy(content: Mapping[str, Any]) -> Iterator[Table]:
+    if content["accuracy"]:
+        metrics = list(dict.fromkeys(name for row in content["accuracy"].values() for name in row))
+        rows = tuple((name, *(number(row.get(metric)) for metric in metrics)) for name, row in content["accuracy"].items())
+        yield Table(
+            "The task with each computation's spikes", ("spikes from", *(f">{metric}" for metric in metrics)), rows, basis="measured"
+        )
 
 
 def profile_list(profiles: Iterable[HardwareProfile]) -> Table:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.workload import Workload
     from ashneuro.data.describe import Description
     from ashneuro.program.finding import Finding
+    from ashneuro.simulate.record import SpikeRecord
 
 PLAIN_WIDTH = 120
 
@@ -87,7 +88,7 @@ def _show_rich(what: Table) -> None:
         drawn.title = Text.assemble((what.title, "bold"), (f"  {what.basis}", "dim"))
     for heading, numeric in zip(what.headings, what.numeric, strict=True):
         drawn.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
-    styles = {"error": "red", "note": "yellow", "not run": "yellow", "failed": "red"}
+    styles = {"error": "red", "note": "yellow", "not run": "yellow", "different": "red", "equal": "green"}
     for row in what.rows:
         drawn.add_row(*(Text(cell, styles.get(cell, "")) for cell in row))
     console = _console()
@@ -166,6 +167,19 @@ def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
         yield lambda **numbers: bar.update(task, advance=1, beside=_beside(numbers))
 
 
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar; call what it gives with (done, in all). Away from a terminal nothing is printed."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def _beside(numbers: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
@@ -190,6 +204,11 @@ def findings(items: Sequence[Finding]) -> None:
         show(what)
     else:
         line(f"nothing stands in the way: {what.note}")
+
+
+def spikes(record: SpikeRecord) -> None:
+    """Print what a simulation counted, per layer."""
+    show(tables.spikes(record))
 
 
 def activity(workload: Workload) -> None:

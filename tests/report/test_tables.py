@@ -7,6 +7,7 @@ from ashneuro.cost.profile import Range, load_profile
 from ashneuro.program.finding import Finding
 from ashneuro.report import tables
 from ashneuro.report.tables import Table
+from tests.cost import networks
 from tests.report.example import whole_report
 
 REPORT = whole_report()
@@ -57,6 +58,16 @@ def test_activity_shows_the_counts_per_inference():
     assert cell(table, "input", "synops") == tables.NOTHING
 
 
+def test_a_run_by_its_spikes():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    table = tables.spikes(record)
+    assert cell(table, "lif2", "spikes") == f"{record.layers['lif2'].events:,}"
+    assert cell(table, "lif2", "firing rate") == f"{100 * record.firing_rate('lif2'):.1f} %"
+    assert cell(table, "input", "firing rate") == tables.NOTHING
+    assert table.basis == "counted over 3 samples of 4 steps, torch, float"
+
+
 def test_terms_say_what_is_not_estimable_and_why():
     known, unknown = (tables.terms(cost) for cost in REPORT.estimates)
     assert cell(known, "all events", "µJ") == f"{REPORT.estimates[0].dynamic_j.typical * 1e6:.3g}"
@@ -81,6 +92,19 @@ def test_retrieval_is_forward_and_backward_in_per_cent():
     assert cell(table, "hybrid, spikes from Lava", "basis") == "measured on 64 images"
     empty = tables.retrieval([{"name": "x", "image_to_text": None}])
     assert empty.rows[0][1] == "– / –"
+
+
+def test_the_certificate_says_what_differs_and_what_was_not_run():
+    summary, layers, accuracy = tables.certificate(REPORT.certificate)
+    assert summary.title == "Certificate: incomplete"
+    assert cell(summary, "integer program – Lava, fixed_pt", "mismatches") == "0"
+    assert cell(summary, "graph, float64 – Lava, floating_pt", "result") == "not run"
+    assert cell(summary, "graph, float64 – Lava, floating_pt", "first") == "no Python 3.10 was found"
+    assert cell(summary, "graph, float64 – integer program", "mismatches") == "84"
+    assert cell(summary, "graph, float64 – integer program", "first") == "lif1: sample 1, step 2, neuron 7"
+    assert "silicon" in summary.note
+    assert cell(layers, "lif2", "graph, float64 – integer program") == "21"
+    assert cell(accuracy, "integer", "R@1") == "0.272"
 
 
 def test_findings_come_errors_first_and_passed_ones_are_only_counted():
