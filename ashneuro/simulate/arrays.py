@@ -7,15 +7,19 @@ subtracts its way around products (Winograd, FFT) is ever used.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from ashneuro.errors import ConfigError, need
-from ashneuro.program.program import Synapse
+from ashneuro.program.program import Shape, Synapse
 from ashneuro.program.synapse import matrix
 
 if TYPE_CHECKING:
@@ -47,19 +51,63 @@ class Arrays(ABC):
         """Return ``values`` as ``kind``: a name that numpy and torch share, such as ``"int32"``."""
 
     @abstractmethod
-    def zeros(self, shape: tuple[int, ...], kind: str) -> Any:
+    def zeros(self, shape: Shape, kind: str) -> Any:
         """Return zeros."""
 
     @abstractmethod
+    def strided(self, values: Any, shape: Shape, strides: Shape) -> Any:
+        """Return a view of contiguous ``values``; ``strides`` count elements."""
+
+    @abstractmethod
+    def sparse(self, weights: csr_matrix) -> Linear:
+        """Return the product of rows (M, N_in) with a sparse matrix (N_out, N_in)."""
+
     def linear(self, synapse: Synapse, kind: FloatType) -> Linear:
         """Return ``synapse`` as a function of arrays of ``kind``."""
+        if synapse.kind == "conv":
+            return self._conv(synapse, kind)
+        if synapse.kind == "sparse":
+            product = self.sparse(matrix(synapse).astype(kind))
+            return lambda x: product(x.reshape(len(x), -1)).reshape(len(x), *synapse.out_shape)
+        weight = self.put(synapse.weight.astype(kind))
+        if synapse.kind == "scale":
+            return lambda x: x.reshape(len(x), *synapse.in_shape) * weight
+        return lambda x: (x.reshape(-1, weight.shape[1]) @ weight.T).reshape(len(x), *synapse.out_shape)
+
+    def _conv(self, synapse: Synapse, kind: FloatType) -> Linear:
+        """Return a convolution as one matrix product per group: patches (M · positions, taps) times weights."""
+        groups, kernel, out = synapse.groups, synapse.weight.shape[2:], synapse.out_shape[1:]
+        channels, outputs = synapse.in_shape[0] // groups, synapse.out_shape[0] // groups
+        sides = [size + sum(pad) for size, pad in zip(synapse.in_shape[1:], synapse.padding, strict=True)]
+        inside = tuple(slice(pad[0], pad[0] + size) for size, pad in zip(synapse.in_shape[1:], synapse.padding, strict=True))
+        steps = [math.prod(sides[axis + 1 :]) for axis in range(len(sides))]
+        area, positions = math.prod(sides), math.prod(out)
+        strides = (
+            channels * area,
+            groups * channels * area,
+            *(step * stride for step, stride in zip(steps, synapse.stride, strict=True)),
+            area,
+            *(step * gap for step, gap in zip(steps, synapse.dilation, strict=True)),
+        )
+        weight = self.put(synapse.weight.astype(kind).reshape(groups, outputs, -1).swapaxes(1, 2))
+
+        def convolve(x: Any) -> Any:
+            padded = self.zeros((len(x), synapse.in_shape[0], *sides), kind)
+            padded[(slice(None), slice(None), *inside)] = x.reshape(len(x), *synapse.in_shape)
+            patches = self.strided(padded, (groups, len(x), *out, channels, *kernel), strides)
+            sums = patches.reshape(groups, len(x) * positions, -1) @ weight
+            # (group, sample, position, output) → (sample, group, output, position)
+            ordered = sums.reshape(groups, len(x), positions, outputs).swapaxes(0, 1).swapaxes(2, 3)
+            return ordered.reshape(len(x), *synapse.out_shape)
+
+        return convolve
 
 
 class NumpyArrays(Arrays):
     """numpy and scipy; needs nothing else."""
 
     xp = np
-    batch, patches = 16, 1 << 24
+    batch, patches = 32, 1 << 24
 
     def put(self, values: NDArray[Any]) -> Any:
         """Return ``values``, contiguous."""
@@ -73,17 +121,17 @@ class NumpyArrays(Arrays):
         """Return ``values`` as ``kind``."""
         return values.astype(kind)
 
-    def zeros(self, shape: tuple[int, ...], kind: str) -> Any:
+    def zeros(self, shape: Shape, kind: str) -> Any:
         """Return zeros."""
         return np.zeros(shape, kind)
 
-    def linear(self, synapse: Synapse, kind: FloatType) -> Linear:
-        """Return a dense product, or one with the synapse's sparse matrix."""
-        if synapse.kind == "dense":
-            weight = np.ascontiguousarray(synapse.weight.astype(kind).T)
-            return lambda x: (x.reshape(-1, len(weight)) @ weight).reshape(len(x), *synapse.out_shape)
-        weights = matrix(synapse).astype(kind)
-        return lambda x: np.ascontiguousarray((weights @ x.reshape(len(x), -1).T).T).reshape(len(x), *synapse.out_shape)
+    def strided(self, values: Any, shape: Shape, strides: Shape) -> Any:
+        """Return a view."""
+        return as_strided(values, shape, tuple(step * values.itemsize for step in strides), writeable=False)
+
+    def sparse(self, weights: csr_matrix) -> Linear:
+        """Return scipy's product."""
+        return lambda x: np.ascontiguousarray((weights @ x.T).T)
 
 
 class TorchArrays(Arrays):
@@ -116,43 +164,21 @@ class TorchArrays(Arrays):
         """Return ``values`` as ``kind``."""
         return values.to(getattr(self.xp, kind))
 
-    def zeros(self, shape: tuple[int, ...], kind: str) -> torch.Tensor:
+    def zeros(self, shape: Shape, kind: str) -> torch.Tensor:
         """Return zeros on the device."""
         tensor: torch.Tensor = self.xp.zeros(shape, dtype=getattr(self.xp, kind), device=self._device)
         return tensor
 
-    def linear(self, synapse: Synapse, kind: FloatType) -> Linear:
-        """Return a matrix product for every kind of synapse."""
-        if synapse.kind == "conv":
-            return self._conv(synapse, kind)
-        if synapse.kind == "sparse":
-            weights = matrix(synapse).astype(kind).tocoo()
-            places = self.put(np.stack([weights.row, weights.col]))
-            sparse = self.xp.sparse_coo_tensor(places, self.put(weights.data), weights.shape, check_invariants=False, is_coalesced=True)
-            return lambda x: (sparse @ x.reshape(len(x), -1).T).T.reshape(len(x), *synapse.out_shape)
-        weight = self.put(synapse.weight.astype(kind))
-        if synapse.kind == "scale":
-            return lambda x: x.reshape(len(x), *synapse.in_shape) * weight
-        return lambda x: (x.reshape(-1, weight.shape[1]) @ weight.T).reshape(len(x), *synapse.out_shape)
+    def strided(self, values: torch.Tensor, shape: Shape, strides: Shape) -> torch.Tensor:
+        """Return a view."""
+        return values.as_strided(shape, strides)
 
-    def _conv(self, synapse: Synapse, kind: FloatType) -> Linear:
-        functional = self.xp.nn.functional
-        # 1-D is 2-D with a height of 1.
-        extra = 3 - len(synapse.in_shape)
-        kernel = (1,) * extra + synapse.weight.shape[2:]
-        stride, dilation = (1,) * extra + synapse.stride, (1,) * extra + synapse.dilation
-        sides = [side for pair in reversed(synapse.padding) for side in pair]  # torch pads the last axis first
-        channels, groups = synapse.in_shape[0], synapse.groups
-        image = (channels, *(1,) * extra, *synapse.in_shape[1:])
-        weight = self.put(synapse.weight.astype(kind).reshape(groups, synapse.out_shape[0] // groups, -1))
-
-        def convolve(x: torch.Tensor) -> torch.Tensor:
-            padded = functional.pad(x.reshape(len(x), *image), sides)
-            patches = functional.unfold(padded, kernel, dilation=dilation, stride=stride)
-            sums: torch.Tensor = weight @ patches.reshape(len(x), groups, -1, patches.shape[-1])
-            return sums.reshape(len(x), *synapse.out_shape)
-
-        return convolve
+    def sparse(self, weights: csr_matrix) -> Linear:
+        """Return torch's product."""
+        parts = weights.tocoo()
+        places = self.put(np.stack([parts.row, parts.col]))
+        tensor = self.xp.sparse_coo_tensor(places, self.put(parts.data), parts.shape, check_invariants=False, is_coalesced=True)
+        return lambda x: (tensor @ x.T).T
 
 
 def arrays(backend: Backend, device: str = "cpu") -> Arrays:
@@ -162,11 +188,6 @@ def arrays(backend: Backend, device: str = "cpu") -> Arrays:
         MissingDependency: torch was asked for and is not installed.
         ConfigError: the device does not exist.
     """
-    if backend == "numpy":
+    if backend == "numpy" or (backend == "auto" and device in {"auto", "cpu"} and find_spec("torch") is None):
         return NumpyArrays()
-    if backend == "auto" and device in {"auto", "cpu"}:
-        from importlib.util import find_spec
-
-        if find_spec("torch") is None:
-            return NumpyArrays()
     return TorchArrays(device)

@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
+from ashneuro.program.finding import Finding, require
+from ashneuro.program.limits import INTEGER_RULES
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
+from ashneuro.program.rules import sentence
 from ashneuro.program.synapse import matrix
 from ashneuro.simulate.arrays import Arrays, Backend, FloatType, Linear, arrays
 from ashneuro.simulate.inputs import Inputs, Progress, check_inputs, encode
@@ -24,6 +27,8 @@ from ashneuro.simulate.record import Activity, SpikeRecord
 from ashneuro.simulate.schedule import blocks, is_recurrent
 
 EXACT_FLOAT32 = 1 << 24
+# Rules on an integer program's numbers; what may wrap or saturate is computed as it is, not refused.
+NUMBERS = ("weights_in_range", "weight_exponent", "decay_in_range", "threshold_in_range", "bias_in_range")
 LARGEST_INPUT = 1 << 24  # of a neuron, in one step: beyond it u would wrap more than once
 
 
@@ -75,6 +80,8 @@ class _Machine:
     def __init__(self, program: Program, library: Arrays, float_type: FloatType) -> None:
         self.program, self._library = program, library
         self._integer = program.precision == "integer"
+        if self._integer:
+            _check_numbers(program)
         self._kind = "int32" if self._integer else float_type
         self._blocks = blocks(program)
         self._populations: dict[str, Population[Any]] = {}
@@ -87,7 +94,7 @@ class _Machine:
             for index, connection in enumerate(layer.connections):
                 kind = float_type
                 if self._integer:
-                    most = _check_connection(layer, connection, ports)
+                    most = _largest_sum(connection, ports)
                     kind = "float32" if most < EXACT_FLOAT32 else "float64"
                     worst += most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
                 if connection.synapse is not None:
@@ -202,26 +209,20 @@ class _Machine:
         return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
 
 
-def _check_connection(layer: Layer, connection: Connection, ports: Mapping[str, InputPort]) -> int:
-    """Return the largest magnitude that can arrive through an integer ``connection`` in one step, before its exponent.
-
-    Raises:
-        GraphError: the weights are not what the hardware holds.
-    """
+def _largest_sum(connection: Connection, ports: Mapping[str, InputPort]) -> int:
+    """Return the largest magnitude that can arrive through an integer ``connection`` in one step, before its exponent."""
     port = ports.get(connection.source)
     largest = port.limit if port is not None and port.coding != "spikes" else 1
-    if connection.synapse is None:
-        return largest
-    weight = np.asarray(connection.synapse.weight).astype(np.int64)
-    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
-    mixed = low < 0 < high
-    held = (low >= -256 and high <= 254 and not (weight & 1).any()) if mixed else max(-low, high) <= 255
-    if not held:
-        rule = "weights of both signs are even and in [-256, 254]" if mixed else "weights of one sign are at most 255 in size"
-        raise GraphError(
-            f"{connection.source} → {layer.name}: weights from {low} to {high}", rule, "quantise the network again: ashneuro export"
-        )
-    return _largest_row(connection.synapse) * largest
+    return largest if connection.synapse is None else _largest_row(connection.synapse) * largest
+
+
+def _check_numbers(program: Program) -> None:
+    """Raise a `GraphError` when an integer program holds numbers that the hardware does not: it would compute others."""
+    broken = [(rule, trouble) for rule in NUMBERS for trouble in INTEGER_RULES[rule](program)]
+    require(
+        [Finding(t.node, "layer", rule, sentence(INTEGER_RULES[rule]), t.level, t.actual, t.remedy) for rule, t in broken],
+        "this program cannot run in Loihi's arithmetic",
+    )
 
 
 def _largest_row(synapse: Synapse) -> int:

@@ -78,4 +78,18 @@ def residual(seed: int) -> nir.NIRGraph:
     return graph(both, "input lif0 conv1 lif1 conv2 lif2 conv3 lif3 flat fc output", "lif1 lif3")
 
 
+def deployable(seed: int) -> nir.NIRGraph:
+    """Like `residual`, with neurons that are alike within a layer, and one behind the dense synapse."""
+    rng = np.random.default_rng(seed)
+
+    def alike(shape: tuple[int, ...], threshold: float) -> nir.LIF:
+        one = np.ones(shape)
+        return nir.LIF(tau=2e-3 * one, r=one, v_leak=0 * one, v_threshold=threshold * one, v_reset=0 * one)
+
+    graph_ = residual(seed)
+    nodes = {**graph_.nodes, "lif4": alike((5,), 0.3)}
+    nodes |= {name: alike(node.tau.shape, rng.uniform(0.2, 0.4)) for name, node in graph_.nodes.items() if isinstance(node, nir.LIF)}
+    return graph(nodes, "input lif0 conv1 lif1 conv2 lif2 conv3 lif3 flat fc lif4 output", "lif1 lif3")
+
+
 GRAPHS = {"dense": (dense, (6,)), "residual": (residual, (4, 6, 6))}

@@ -179,7 +179,7 @@ def overflow_net(seed: int) -> tuple[Random, Program]:
     fast = Neuron(np.array(np.int32(200)), np.array(np.int32(0)), np.array(np.int32(131_071)), np.full(8, 4095, np.int32), 7, True)
     layers = [
         Layer("a", (6,), slow, (connect("input", None),), 0),
-        Layer("b", (8,), fast, (connect("a", r.dense((6,), 8, size=254), weight_exp=8),), 1),
+        Layer("b", (8,), fast, (connect("a", r.dense((6,), 8, size=254), weight_exp=7),), 1),
     ]
     return r, r.program(port, layers)
 
