@@ -155,13 +155,21 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> RunConfig:
     """Return the settings in a TOML (or a run's ``config.json``), with ``section.key=value`` overrides applied.
+
+    Without a path the overrides apply to the defaults: the tiny ASH-Net on the embedded emoji.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value is of the wrong kind; all of them at once.
     """
-    path = Path(path)
+    values = {} if path is None else _read(Path(path))
+    for override in overrides:
+        _override(values, override)
+    return parse_config(values, name="--set" if path is None else str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
@@ -169,9 +177,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         raise ConfigError(f"cannot read {path}", error.strerror or str(error), "ashneuro train examples/tiny.toml") from error
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", str(error), "mend the line that the message names") from error
-    for override in overrides:
-        _override(values, override)
-    return parse_config(values, name=str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"cannot read {path}", f"it holds a {type(values).__name__}, not settings", "ashneuro train examples/tiny.toml")
+    return values
 
 
 def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig:

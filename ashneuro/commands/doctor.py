@@ -102,7 +102,9 @@ def _rapl() -> Check:
     if not counters:
         return Check("rapl", "no counter: CPU energy cannot be measured here", True)
     if not all(os.access(counter, os.R_OK) for counter in counters):
-        return Check("rapl", f"{len(counters)} counters, not readable by this user", False, f"sudo chmod a+r {counters[0].parent}/energy_uj")
+        return Check(
+            "rapl", f"{len(counters)} counters, not readable by this user", False, f"sudo chmod a+r {counters[0].parent}/energy_uj"
+        )
     return Check("rapl", f"{len(counters)} counters readable", True)
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.errors import AshneuroError, need
+from ashneuro.errors import AshneuroError, DataError, need
 from ashneuro.spiking.contract import ReadContract, read_contract
 
 if TYPE_CHECKING:
     import nir
+    import numpy as np
+    from numpy.typing import NDArray
 
     from ashneuro.program.bundle import Bundle
 
@@ -31,9 +33,7 @@ class ContractOptions:
         Literal["per-step", "per-second"] | None,
         Parameter(help="Whether IF adds R·x once a step (Norse, sinabs, snnTorch) or dt·R·x (SpikingJelly)."),
     ] = None
-    input_coding: Annotated[
-        Literal["constant-current", "current", "spikes"] | None, Parameter(help="What the inputs are.")
-    ] = None
+    input_coding: Annotated[Literal["constant-current", "current", "spikes"] | None, Parameter(help="What the inputs are.")] = None
 
     def overrides(self) -> dict[str, object]:
         """Return the fields under the contract's own names."""
@@ -70,16 +70,17 @@ def kind_of(path: Path) -> Kind:
 
 
 def load_graph(path: Path, options: ContractOptions) -> tuple[nir.NIRGraph, ReadContract]:
-    """Return the NIR graph behind a run, a bundle or a file, and the contract it is read with."""
-    from ashneuro.program.reading import read_graph
+    """Return the NIR graph behind a run, a bundle or a file, sound or not, and the contract it is read with."""
+    from ashneuro.program.reading import load_graph as read_file
 
     kind = kind_of(path)
     if kind == "run":
         deploy = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
         checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run")
         graph = deploy.deployed_graph(checkpoint.load_run(path).model)
-        return graph, read_contract(graph.metadata, **options.overrides())
-    return read_graph(path / "network.nir" if kind == "bundle" else path, **options.overrides())
+    else:
+        graph = read_file(path / "network.nir" if kind == "bundle" else path)
+    return graph, read_contract(graph.metadata, **options.overrides())
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -98,3 +99,26 @@ def load_bundle(path: Path) -> Bundle:
     elif kind == "nir":
         raise AshneuroError(f"{path} is not a bundle", "a NIR file carries no program and no reference spikes", f"ashneuro export {path}")
     return read_bundle(path)
+
+
+def load_inputs(path: Path, graph: nir.NIRGraph) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays (T, B, *shape) in a .npy (for a graph with one input) or a .npz, by the name of the Input they are for.
+
+    Raises:
+        DataError: the file cannot be read, or does not say which array is for which Input.
+    """
+    import nir
+    import numpy as np
+
+    names = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"cannot read {path}", str(error), "write it with numpy.save(path, x), x of shape (T, B, *shape)") from error
+    arrays = {names[0]: loaded} if isinstance(loaded, np.ndarray) and len(names) == 1 else loaded
+    if isinstance(arrays, np.ndarray) or set(arrays) != set(names):
+        has = "one array" if isinstance(arrays, np.ndarray) else f"arrays {', '.join(arrays)}"
+        raise DataError(
+            f"{path} holds {has}", f"the network's inputs are {', '.join(names)}", "numpy.savez(path, NAME=x, …), one per input"
+        )
+    return {name: arrays[name] for name in names}

@@ -286,3 +286,35 @@ def data_counts(description: Description) -> None:
         ">captions also in train",
     )
     table(f"data set {description.name}", columns, rows, "\n".join(description.notes))
+
+
+@contextmanager
+def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[str, Any] | None], None]]:
+    """Show training; call what it gives with (epoch, epochs, batch, batches, loss, the epoch's metrics or ``None``).
+
+    Each finished epoch leaves one line; at a terminal a bar with the remaining time runs below.
+    """
+
+    def finished(epoch: int, total: int, row: Mapping[str, Any]) -> str:
+        shown = {
+            key: value
+            for key, value in row.items()
+            if isinstance(value, float) and key.startswith(("loss", "validation", "rate", "seconds"))
+        }
+        return f"epoch {epoch}/{total}  {_beside(shown)}"
+
+    if not sys.stderr.isatty():
+        yield lambda epoch, total, batch, batches, loss, row: row and print(finished(epoch, total, row), file=sys.stderr) or None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, loss=math.nan)
+
+        def update(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
+            bar.update(task, completed=(epoch - 1) * batches + batch, total=total * batches, loss=loss)
+            if row:
+                bar.console.print(finished(epoch, total, row), highlight=False)
+
+        yield update

@@ -1,0 +1,135 @@
+"""``ashneuro export``: the deployable bundle, and the proof that it computes the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ashneuro.commands.targets import ContractOptions, kind_of, load_graph, load_inputs
+from ashneuro.report import terminal
+
+if TYPE_CHECKING:
+    import nir
+
+    from ashneuro.program.bundle import Bundle
+    from ashneuro.simulate.certificate import Certificate
+    from ashneuro.spiking.contract import Contract
+
+RANDOM_STEPS = 16
+RANDOM_RATE = 0.2
+
+
+def export(
+    path: Path,
+    /,
+    *,
+    target: Literal["lava", "nir"] = "lava",
+    out: Annotated[Path | None, Parameter(help="Where it goes. Default: RUN/bundle, or NAME.bundle beside NAME.nir.")] = None,
+    inputs: Annotated[Path | None, Parameter(help="Inputs (T, B, *shape), .npy or .npz, to calibrate on and to prove with.")] = None,
+    samples: Annotated[int, Parameter(help="How many samples the proof runs.")] = 16,
+    lava: Annotated[bool, Parameter(help="Run Lava for the proof.")] = True,
+    contract: ContractOptions | None = None,
+    json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
+) -> int:
+    """Write the deployable bundle and prove that it computes the same. Exit code 1 when the proof fails.
+
+    Args:
+        path: a run, or a .nir file.
+        target: ``lava``: a bundle with float and integer programs, reference spikes and certificate; ``nir``: the graph alone.
+    """
+    from ashneuro.program.bundle import write_graph
+    from ashneuro.program.check import check
+    from ashneuro.program.finding import require
+
+    kind = kind_of(path)
+    graph, read = load_graph(path, contract or ContractOptions())
+    given = load_inputs(inputs, graph) if inputs else None
+    if target == "nir":
+        require(check(graph, read, "nir"), f"{path} cannot be exported")
+        file = out or (path / "network.nir" if kind == "run" else path.with_suffix(".exported.nir"))
+        write_graph(file, graph, read.contract)
+        terminal.wrote(file)
+        terminal.next_steps(f"ashneuro simulate {file} --on torch --inputs x.npy")
+        return 0
+    origin = "the given inputs"
+    if given is None and kind == "run":
+        given, origin = run_currents(path), "currents of validation images"
+    elif given is None:
+        given, origin = random_inputs(graph, read.contract), "random inputs: give --inputs for samples like those that will come"
+    folder = out or (path / "bundle" if kind == "run" else path.with_suffix(".bundle"))
+    bundle, certificate, notes = build(graph, read.contract, given, folder, samples=samples, lava=lava)
+    if json:
+        terminal.json({"bundle": bundle.folder, "calibrated_on": origin, "notes": notes, "certificate": certificate.to_json()})
+        return 0
+    terminal.line(f"calibrated and compared on {origin}")
+    for note in notes:
+        terminal.line(f"note: {note}")
+    terminal.certificate(certificate.to_json())
+    terminal.wrote(bundle.folder)
+    subject = path if kind == "run" else bundle.folder
+    terminal.next_steps(
+        f"ashneuro verify {bundle.folder}", f"ashneuro simulate {bundle.folder} --on lava", f"ashneuro report {subject} --profile loihi1"
+    )
+    return 0
+
+
+def build(
+    graph: nir.NIRGraph, contract: Contract, inputs: dict[str, Any], folder: Path, *, samples: int, lava: bool
+) -> tuple[Bundle, Certificate, tuple[str, ...]]:
+    """Lower, quantise, prove and write; return the bundle, its certificate, and what quantising had to say.
+
+    Raises:
+        GraphError: the graph cannot be deployed; every reason at once.
+        BundleError: the proof failed; nothing is written.
+    """
+    from ashneuro.errors import BundleError
+    from ashneuro.program.bundle import Reference, write_bundle
+    from ashneuro.program.lower import lower
+    from ashneuro.simulate.calibrate import calibrate
+    from ashneuro.simulate.certificate import certify
+    from ashneuro.simulate.graph import run_graph
+
+    program = lower(graph, contract)
+    with terminal.counting("choosing integer scales") as tick:
+        calibration = calibrate(program, inputs, progress=tick)
+    few = {name: x[:, :samples] for name, x in inputs.items()}
+    with terminal.counting("proving") as tick:
+        certificate = certify(graph, contract, {"float": program, "integer": calibration.program}, few, lava=lava, progress=tick)
+    if certificate.failed:
+        broken = [c for c in certificate.comparisons if c.required and c.status == "different"]
+        why = "; ".join(f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values" for c in broken)
+        raise BundleError(f"{folder} was not written: the proof failed", why, "ashneuro check names what the target cannot compute")
+    record = run_graph(graph, contract, few, rasters=[layer.name for layer in program.layers])
+    reference = Reference(few, {name: activity.raster for name, activity in record.layers.items()})
+    quantisation = calibration.quantisation
+    bundle = write_bundle(
+        folder, graph, contract, program, quantisation.program, reference, certificate.to_json(), costs=quantisation.costs
+    )
+    return (
+        bundle,
+        certificate,
+        tuple(f"{finding.node}: {finding.sentence} {finding.actual}" for finding in quantisation.findings if finding.level == "note"),
+    )
+
+
+def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:
+    """Return 16 seeded random samples per input: spikes at 20 %, or currents of unit variance."""
+    import nir
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    steps = contract.timesteps or RANDOM_STEPS
+    result = {}
+    for name, node in graph.nodes.items():
+        if not isinstance(node, nir.Input):
+            continue
+        shape = (steps, 16, *(int(size) for size in node.input_type["input"]))
+        if contract.input_coding == "spikes":
+            result[name] = (random.random(shape) < RANDOM_RATE).astype(np.uint8)
+        elif contract.input_coding == "constant-current":
+            result[name] = np.broadcast_to(random.normal(size=shape[1:]), shape).copy()
+        else:
+            result[name] = random.normal(size=shape)
+    return result
