@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ashneuro.program.finding import Finding
 from ashneuro.program.program import Connection, Layer, Program
 from ashneuro.program.rules import Trouble, sentence
-from ashneuro.program.synapse import matrix
+from ashneuro.program.synapse import signed_sums
 
 DECAY_ONE = 4096  # a decay of 1 in integers
 LARGEST_DECAY = 4095
@@ -233,11 +233,9 @@ def accumulation(program: Program, layer: Layer) -> tuple[NDArray[np.int64], NDA
         if connection.synapse is None:
             low, high = low + least, high + most
             continue
-        weights = matrix(connection.synapse).astype(np.int64)
-        positive, negative = weights.maximum(0), weights.minimum(0)
-        up = np.asarray(positive.sum(axis=1)).ravel(), np.asarray(negative.sum(axis=1)).ravel()
-        low = low + _shift(up[0] * least + up[1] * most, connection.weight_exp)
-        high = high + _shift(up[0] * most + up[1] * least, connection.weight_exp)
+        negative, positive = signed_sums(connection.synapse)
+        low = low + _shift(positive * least + negative * most, connection.weight_exp)
+        high = high + _shift(positive * most + negative * least, connection.weight_exp)
     return low, high
 
 

@@ -29,10 +29,8 @@ from ashneuro.program.paths import Sum, Term, incoming, linear_sums
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Shape, Synapse
 from ashneuro.program.rules import graph_findings
 from ashneuro.program.synapse import scale_outputs
-from ashneuro.program.wiring import READ_OUT, Wiring, numbers, wire
+from ashneuro.program.wiring import ALWAYS_ON, READ_OUT, Wiring, numbers, wire
 from ashneuro.spiking.contract import Contract
-
-ALWAYS_ON = "always-on"
 
 _Array = NDArray[np.float64]
 
@@ -142,7 +140,7 @@ def _sole_neuron(wiring: Wiring, total: Sum) -> str | None:
 
 
 def _ports(wiring: Wiring, cells: Sequence[_Cell], contract: Contract) -> tuple[InputPort, ...]:
-    """Return the inputs that are used; ``"current"`` where all of an input's paths enter neurons as they are."""
+    """Return the inputs that are used; ``"current"`` where all paths of an analog input enter neurons as they are."""
     ports = []
     for name in wiring.named("input"):
         uses = [(cell, term) for cell in cells for term in cell.terms if term.source == name]
@@ -150,7 +148,7 @@ def _ports(wiring: Wiring, cells: Sequence[_Cell], contract: Contract) -> tuple[
         if not uses or shape is None:
             continue
         direct = all(term.synapse is None and cell.gain is None for cell, term in uses)
-        ports.append(InputPort(name, shape, "current" if direct else "spikes" if contract.input_coding == "spikes" else "graded"))
+        ports.append(InputPort(name, shape, "spikes" if contract.input_coding == "spikes" else "current" if direct else "graded"))
     if any(term.source == ALWAYS_ON for cell in cells for term in cell.terms):
         ports.append(InputPort(ALWAYS_ON, (1,), "spikes", constant=True))
     return tuple(ports)

@@ -38,7 +38,7 @@ from ashneuro.program.limits import (
     growth,
 )
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
-from ashneuro.program.synapse import matrix, scale_outputs
+from ashneuro.program.synapse import scale_outputs, signed_sums
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
 
@@ -182,8 +182,8 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
         if math.isfinite(full):
             useful.append(full)
             coarse = min(coarse, full * 2.0 ** WEIGHT_EXP[1])
-        sizes = np.asarray(abs(matrix(connection.synapse)).sum(axis=1)).ravel()
-        reach += sizes * (input_peak[connection.source] if connection.source in graded else 1.0)
+        negative, positive = signed_sums(connection.synapse)
+        reach += (positive - negative) * (input_peak[connection.source] if connection.source in graded else 1.0)
     largest_a = float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
     current = largest_a * growth(_du(neuron) / DECAY_ONE, program.timesteps)
     largest_bias = float(np.abs(neuron.bias).max())

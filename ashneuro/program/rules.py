@@ -35,6 +35,12 @@ class Trouble:
 Rule = Callable[[Wiring, Contract], Iterator[Trouble]]
 
 
+def free_names(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
+    """No node takes the name of the line that carries biases, or of a node inside a nested graph."""
+    for name in wiring.taken:
+        yield Trouble(name, "the name is taken", "rename the node")
+
+
 def known_primitive(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """Every node is a primitive of NIR 1.0.8."""
     for name in wiring.named("unknown"):
@@ -231,6 +237,7 @@ def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
 
 
 GRAPH_RULES: Mapping[str, Rule] = {
+    "free_names": free_names,
     "known_primitive": known_primitive,
     "edge_ends": edge_ends,
     "single_edges": single_edges,

@@ -67,6 +67,26 @@ def fan_out(synapse: Synapse) -> NDArray[np.int64]:
     return np.asarray(counts, np.int64).reshape(synapse.in_shape)
 
 
+def signed_sums(synapse: Synapse) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return, per output element (flat), the sum of its negative and the sum of its positive weights."""
+    negative, positive = (_row_sums(replace(synapse, weight=clip(synapse.weight, 0))) for clip in (np.minimum, np.maximum))
+    return negative, positive
+
+
+def _row_sums(synapse: Synapse) -> NDArray[Any]:
+    weight: NDArray[Any] = synapse.weight.astype(np.int64 if synapse.weight.dtype.kind in "iu" else np.float64)
+    if synapse.kind == "scale":
+        return np.broadcast_to(weight, synapse.in_shape).ravel()
+    if synapse.kind == "dense":
+        return np.asarray(np.tile(weight.sum(axis=1), synapse.in_size // weight.shape[1]))
+    if synapse.kind == "conv":
+        position, tap, _ = conv_pairs(synapse)
+        taps, positions = math.prod(weight.shape[2:]), math.prod(synapse.out_shape[1:])
+        used = csr_matrix((np.ones(len(tap), weight.dtype), (tap, position)), shape=(taps, positions))
+        return np.asarray(weight.reshape(*weight.shape[:2], taps).sum(axis=1) @ used).ravel()
+    return np.asarray(matrix(replace(synapse, weight=weight)).sum(axis=1)).ravel()
+
+
 def dense_macs(synapse: Synapse) -> int:
     """Return how many products one step costs when every input is non-zero: zero weights count, padding does not.
 

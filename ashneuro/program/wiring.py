@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from ashneuro.program.program import Shape
 from ashneuro.program.synapse import conv_shape
 
+ALWAYS_ON = "always-on"  # the input line that carries biases through synapses
+
 Role = Literal["input", "output", "pass", "linear", "delay", "neuron", "unknown"]
 
 LINEAR = (nir.Affine, nir.Linear, nir.Scale, nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
@@ -66,6 +68,7 @@ class Wiring:
         dangling: the other edges, as written.
         doubled: edges that occur more than once.
         broken_subgraphs: nested graphs without exactly one Input and one Output.
+        taken: names that two nodes share once nested graphs are open, or that the lowering needs for itself.
         roles: what each node does in the lowering; ``"pass"``: Input or Output of a nested graph.
         in_shapes, out_shapes: shape of what a node takes and gives; ``None`` where the graph does not say.
     """
@@ -75,6 +78,7 @@ class Wiring:
     dangling: tuple[tuple[str, str], ...]
     doubled: tuple[tuple[str, str], ...]
     broken_subgraphs: tuple[str, ...]
+    taken: tuple[str, ...]
     roles: dict[str, Role]
     in_shapes: dict[str, Shape | None]
     out_shapes: dict[str, Shape | None]
@@ -99,11 +103,13 @@ def wire(graph: nir.NIRGraph) -> Wiring:
     edges: list[tuple[str, str]] = []
     dangling: list[tuple[str, str]] = []
     broken: list[str] = []
-    _open(graph, "", nodes, roles, edges, dangling, broken)
+    taken: list[str] = []
+    _open(graph, "", nodes, roles, edges, dangling, broken, taken)
+    taken += [ALWAYS_ON] if ALWAYS_ON in nodes else []
     unique = tuple(dict.fromkeys(edges))
     doubled = tuple(dict.fromkeys(edge for edge in unique if edges.count(edge) > 1)) if len(unique) < len(edges) else ()
     in_shapes, out_shapes = _shapes(nodes, roles, unique)
-    return Wiring(nodes, unique, tuple(dangling), doubled, tuple(broken), roles, in_shapes, out_shapes)
+    return Wiring(nodes, unique, tuple(dangling), doubled, tuple(broken), tuple(taken), roles, in_shapes, out_shapes)
 
 
 def nir_type(node: Any) -> str:
@@ -159,6 +165,7 @@ def _open(
     edges: list[tuple[str, str]],
     dangling: list[tuple[str, str]],
     broken: list[str],
+    taken: list[str],
 ) -> None:
     """Add the nodes and edges of ``graph`` under ``prefix``; a nested graph's edges end at its Input and its Output."""
     entry: dict[str, str] = {}
@@ -167,10 +174,12 @@ def _open(
         full = prefix + name
         entry[name] = leave[name] = full
         if not isinstance(node, nir.NIRGraph):
+            if full in nodes:
+                taken.append(full)
             nodes[full] = node
             roles[full] = "pass" if prefix and isinstance(node, nir.Input | nir.Output) else _role(node)
             continue
-        _open(node, f"{full}.", nodes, roles, edges, dangling, broken)
+        _open(node, f"{full}.", nodes, roles, edges, dangling, broken, taken)
         if len(node.inputs) == 1 and len(node.outputs) == 1:
             entry[name], leave[name] = f"{full}.{next(iter(node.inputs))}", f"{full}.{next(iter(node.outputs))}"
         else:

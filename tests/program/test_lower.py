@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from ashneuro.errors import GraphError
-from ashneuro.program.lower import ALWAYS_ON, lower
+from ashneuro.program.lower import lower
 from ashneuro.program.synapse import matrix
+from ashneuro.program.wiring import ALWAYS_ON
 from ashneuro.spiking.contract import Contract
 from tests import reference
 from tests.program import networks as net
@@ -46,6 +47,23 @@ def test_analog_input_enters_the_first_neurons_directly():
     assert program.inputs[0].coding == "current"
     assert program.layers[0].connections[0].synapse is None
     assert [layer.depth for layer in program.layers] == [0, 1]
+
+
+def test_spikes_that_enter_neurons_come_through_a_synapse():
+    rng = np.random.default_rng(0)
+    graph = net.chain((10,), net.lif((10,), rng))
+    program = assert_same_spikes(graph, {"input": net.spikes(rng, 40, 3, (10,))}, Contract(input_coding="spikes"))
+    assert program.inputs[0].coding == "spikes" and program.layers[0].connections[0].synapse.kind == "scale"
+
+
+def test_names_that_would_collide_are_refused():
+    rng = np.random.default_rng(0)
+    inner = net.graph_of({"input": (4,), "lif": net.lif((4,), rng)}, [("input", "lif"), ("lif", "output")])
+    nodes = {"input": (4,), "r": inner, "r.lif": net.lif((4,), rng), "always-on": net.lif((4,), rng)}
+    graph = net.graph_of(nodes, [("input", "r"), ("r", "r.lif"), ("r.lif", "always-on"), ("always-on", "output")])
+    with pytest.raises(GraphError, match="name is taken") as caught:
+        lower(graph, net.CONTRACT)
+    assert "r.lif" in str(caught.value) and "always-on" in str(caught.value)
 
 
 def test_membrane_in_the_graphs_own_units():
@@ -254,7 +272,7 @@ def test_nested_recurrent_graph_is_opened():
 @pytest.mark.parametrize("steps", [[0, 0, 0, 0], [2, 2, 2, 2], [0, 1, 3, 1]])
 def test_axonal_delays(steps):
     rng = np.random.default_rng(14)
-    delay = nir.Delay(np.array(steps) * 1e-3)
+    delay = nir.Delay((np.array(steps) * 1e-3).astype(np.float32))  # 3 ms are not 3 steps of 1 ms in float32
     graph = net.chain((5,), net.affine(5, 4, rng), net.lif((4,), rng), delay, net.affine(4, 6, rng), net.lif((6,), rng))
     program = assert_same_spikes(graph, {"input": net.spikes(rng, 40, 3, (5,))})
     assert {program.lag(layer, connection) for layer, connection in program.connections()} == {0, *steps}

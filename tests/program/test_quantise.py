@@ -284,5 +284,12 @@ def test_accumulation_is_what_the_worst_input_causes():
             best, worst = (best + total, worst) if bound > 0 else (best, worst + total)
     np.testing.assert_array_equal(high, best)
     np.testing.assert_array_equal(low, worst)
+    graded = quantise(
+        lower(net.chain((8,), net.affine(8, 3, rng), net.lif((3,), rng, uniform=True)), net.CONTRACT), input_peak={"input": 2.0}
+    )
+    low, high = accumulation(graded.program, graded.program.layers[0])
+    weights = graded.program.layers[0].connections[0].synapse.weight.astype(int)
+    np.testing.assert_array_equal(high, 127 * np.abs(weights).sum(axis=1))
+    np.testing.assert_array_equal(low, -high)
     wide = replace(program, layers=(*program.layers[:2], replace(layer, connections=layer.connections * 3000), program.layers[3]))
     assert "current_does_not_wrap" in {finding.rule for finding in check_program(wide) if not finding.ok}

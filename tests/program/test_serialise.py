@@ -12,7 +12,15 @@ from ashneuro.program.serialise import NUMBERS, STRUCTURE, load_programs, save_p
 def example(precision="float"):
     rng = np.random.default_rng(0)
     read_out = Neuron(np.ones(()), np.full((2,), 0.5), np.full((), np.inf), np.zeros(()), spiking=False)
-    spiking = Neuron(np.ones(()), np.float64(0.25), np.ones((4, 1)), rng.standard_normal((4, 6)), bias_exp=3, v_unit=np.full((), 0.5))
+    spiking = Neuron(
+        np.ones(()),
+        np.float64(0.25),
+        np.ones((4, 1)),
+        rng.standard_normal((4, 6)),
+        bias_exp=3,
+        v_unit=np.full((), 0.5),
+        v_origin=np.full(4, -1.0).reshape(4, 1),
+    )
     conv = Synapse("conv", (3, 8), (4, 6), rng.standard_normal((4, 3, 3)), (1,), ((0, 0),), (1,), 1)
     csr = Synapse("sparse", (4, 6), (2,), np.ones(3), indices=np.arange(3, dtype=np.int32), indptr=np.array([0, 1, 3], np.int32))
     return Program(

@@ -4,7 +4,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from ashneuro.program.program import Synapse
-from ashneuro.program.synapse import compose, conv_shape, dense_macs, fan_out, matrix, sparse
+from ashneuro.program.synapse import compose, conv_shape, dense_macs, fan_out, matrix, signed_sums, sparse
 
 CONVS = [
     # channels in, spatial, channels out, kernel, stride, padding, dilation, groups
@@ -87,6 +87,16 @@ def test_fan_out_counts_the_non_zero_weights_of_each_input():
         assert fan_out(synapse).dtype == np.int64
 
 
+def test_signed_sums_are_those_of_the_rows():
+    for synapse in random_synapses(np.random.default_rng(6)):
+        weights = matrix(synapse).toarray()
+        negative, positive = signed_sums(synapse)
+        np.testing.assert_allclose(negative, np.minimum(weights, 0).sum(axis=1))
+        np.testing.assert_allclose(positive, np.maximum(weights, 0).sum(axis=1))
+        whole = signed_sums(Synapse(**vars(synapse) | {"weight": synapse.weight.astype(np.int32)}))
+        assert all(sums.dtype == np.int64 for sums in whole)
+
+
 def test_dense_macs_count_zero_weights_but_not_padding():
     rng = np.random.default_rng(4)
     for synapse in random_synapses(rng):
@@ -114,6 +124,8 @@ def chains(rng):
     yield window(4, 8, 4, 2, 2, groups=4), window(4, 4, 6, 3, 2, 1, groups=2), "conv"
     yield window(2, 9, 3, 3, 2, 1, d=2), window(3, 4, 2, 3, d=1), "conv"
     yield window(2, 9, 3, 3), window(3, 7, 2, 3, p=1), "sparse"
+    for pad in ((1, 0), (0, 1)):
+        yield window(2, 9, 3, 3), conv((3, (7, 7), 2, (3, 3), (1, 1), (pad, pad), (1, 1), 1), rng), "sparse"
     yield window(4, 6, 4, 3, groups=2), window(4, 4, 4, 3, groups=2), "sparse"
     yield scale((3, 6, 6), (3, 1, 1)), window(3, 6, 4, 3, p=1), "conv"
     yield scale((4, 6, 6), (4, 1, 1)), window(4, 6, 6, 3, p=1, groups=2), "conv"
