@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import json
 import shutil
@@ -10,7 +11,6 @@ import subprocess
 import tarfile
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from ashneuro.config import cache_dir
 from ashneuro.data.images import DAMAGE
 from ashneuro.errors import ConfigError, DataError, need
 
-Progress = Callable[[str, float], None]
-"""Called with what is being done, and how much of it is done (0 to 1)."""
+Progress = Callable[[str], None]
+"""Called with a few words on what is being done."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def fetch(name: str, progress: Progress | None = None, source: DebianPackage | N
     if name != "tuxpaint":
         raise ConfigError(f"cannot fetch {name!r}", "only tuxpaint is fetched; the emoji are embedded", "ashneuro data fetch tuxpaint")
     source = source or TUXPAINT
-    say = progress or (lambda _what, _done: None)
+    say = progress or (lambda _: None)
     folder = _folder(name)
     if (folder / "captions.json").is_file():
         return folder
@@ -105,16 +105,16 @@ def fetch(name: str, progress: Progress | None = None, source: DebianPackage | N
 def download(source: DebianPackage, target: Path, progress: Progress) -> None:
     """Write the package to ``target`` and check its hash: from its address, or else through apt, which knows local mirrors."""
     problems = []
-    for way in (_from_address, _through_apt):
+    for name, way in ((source.url, _from_address), ("apt-get download", _through_apt)):
         try:
             way(source, target, progress)
-        except (OSError, urllib.error.URLError, subprocess.SubprocessError) as error:
-            problems.append(f"{error}")
+        except (OSError, http.client.HTTPException) as error:
+            problems.append(f"{name}: {error}")
             continue
         found = _sha256(target)
         if found == source.sha256:
             return
-        problems.append(f"what came has the SHA-256 {found}, expected {source.sha256}")
+        problems.append(f"{name}: what came has the SHA-256 {found}, expected {source.sha256}")
     raise DataError(
         f"cannot fetch {source.package} {source.version}", "; ".join(problems), "check the network; `apt-get update` renews apt's lists"
     )
@@ -128,14 +128,14 @@ def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None
     """
     stamps: dict[str, bytes] = {}
     texts: dict[str, str] = {}
-    total = package.seek(0, io.SEEK_END)
+    progress("unpacking")
     for path, data in deb_files(package, STAMPS, (".png", ".txt")):
-        progress("unpacking", package.tell() / total)
         stem, kind = str(path.with_suffix("")), path.suffix
         if kind == ".png":
             stamps[stem] = data
         else:
             texts[stem] = data.decode("utf-8-sig").partition("\n")[0].strip()
+    progress(f"converting {len(stamps)} stamps")
     image = need("PIL.Image", extra="train", purpose="reading images")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -155,7 +155,6 @@ def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None
         entry = {"id": number, "file_name": name, "width": width, "height": height, "license": 1}
         images.append({**entry, "style": style, "concept": texts[stem], "labels": labels})
         annotations.append({"id": number, "image_id": number, "caption": texts[stem]})
-        progress("converting", number / len(stamps))
     if not images:
         raise DataError("the package holds no stamps with a description", f"nothing was found under {STAMPS}", "report it")
     info = {"description": TUXPAINT.about, "version": TUXPAINT.version, "url": "https://tuxpaint.org"}
@@ -208,18 +207,20 @@ def _folder(name: str) -> Path:
 
 def _from_address(source: DebianPackage, target: Path, progress: Progress) -> None:
     with urllib.request.urlopen(source.url, timeout=30) as answer, target.open("wb") as file:
-        done = 0
+        done, tenths = 0, -1
         while block := answer.read(1 << 20):
             file.write(block)
             done += len(block)
-            progress("downloading", min(1.0, done / source.size_bytes))
+            if done * 10 // source.size_bytes > tenths:
+                tenths = done * 10 // source.size_bytes
+                progress(f"downloading, {10 * tenths} % of {source.size_bytes / 1e6:.0f} MB")
 
 
 def _through_apt(source: DebianPackage, target: Path, progress: Progress) -> None:
     apt = shutil.which("apt-get")
     if apt is None:
         raise OSError("apt-get is not on the PATH")
-    progress("downloading through apt", 0.0)
+    progress("downloading through apt")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         command = [apt, "download", f"{source.package}={source.version}"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
