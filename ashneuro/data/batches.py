@@ -78,7 +78,7 @@ class Batches:
         """Yield the batches of one epoch, counted from 0."""
         random = torch.Generator().manual_seed(self._train.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self._keys), generator=random)
-        for rows in order[: len(self) * self._train.batch_size].split(self._train.batch_size):
+        for rows in order[: len(self) * self._train.batch_size].reshape(len(self), -1):
             images = normalise(self._images[rows])
             yield Batch(
                 images=augment(images, self._train.augment, random),
@@ -112,7 +112,7 @@ def augment(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
         return (2 * torch.rand(len(images), *shape, generator=random) - 1) * limit * strength
 
     angle, scale = uniform(math.radians(15)), 1 + uniform(0.15)
-    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).unflatten(1, (2, 2)) * scale[:, None, None]
+    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(-1, 2, 2) * scale[:, None, None]
     theta = torch.cat([rotation, uniform(0.2, 2, 1)], 2)  # the grid spans −1…1, so a shift of 0.2 is 10 %
     moved = F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), padding_mode="border", align_corners=False)
     contrast, saturation, hue = 1 + uniform(0.3), 1 + uniform(0.6), uniform(math.radians(20))

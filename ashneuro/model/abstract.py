@@ -53,6 +53,9 @@ NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
 class Synapse(nn.Module):
     """A convolution or a dense layer with the batch norm that folds into it, applied once to all T·B arrays."""
 
+    linear: nn.Conv2d | nn.Linear
+    norm: nn.BatchNorm1d | nn.BatchNorm2d
+
     def __init__(self, linear: nn.Conv2d | nn.Linear) -> None:
         super().__init__()
         self.linear = linear
@@ -118,12 +121,17 @@ class AbstractEncoder(nn.Module):
 
         self.timesteps = config.timesteps if config.kind == "spiking" else 1
         self.in_shape = (first, grid, grid)
-        self.current = nn.Sequential(nn.Conv2d(width, first, 1, bias=False), nn.BatchNorm2d(first))
+        self.w_in = nn.Conv2d(width, first, 1, bias=False)
+        self.norm = nn.BatchNorm2d(first)
         self.entry = neuron()
         self.blocks = nn.ModuleList(Block(before, channels, neuron) for before, channels in zip(config.channels, rest, strict=False))
         side = halved(grid, len(rest))
         self.dense = Synapse(nn.Linear(rest[-1] * side * side, config.units, bias=False))
         self.semantic = neuron()
+
+    def current(self, concrete: Tensor) -> Tensor:
+        """Return the first current x (B, *in_shape) of C (B, D, H, W)."""
+        return self.norm(self.w_in(concrete))  # type: ignore[no-any-return]
 
     def forward(self, current: Tensor) -> dict[str, Tensor]:
         """Return what every population sends, (T, B, ...) by its name in the deployed graph, of the current (B, C, H, W).

@@ -59,7 +59,7 @@ class AshNet(nn.Module):
 
     def __init__(self, config: ModelConfig, vocabulary_size: int, image_size: int, max_words: int = 24) -> None:
         super().__init__()
-        self.config, self.image_size = config, image_size
+        self.config, self.image_size, self.max_words = config, image_size, max_words
         width, grid = config.concrete.width, halved(image_size, len(config.concrete.channels))
         self.concrete = ConcreteEncoder(config.concrete)
         self.abstract = None if config.abstract.kind == "none" else AbstractEncoder(config.abstract, width, grid)
@@ -86,17 +86,17 @@ class AshNet(nn.Module):
             spikes: S (T, B, K) from elsewhere (an emulator, Lava), used instead of running the spiking encoder.
             zero: leave this branch out of the fusion: A = 0 or C = 0 in ``V = C + r ⊙ A``.
         """
-        concrete = self.concrete(images)
-        if self.abstract is None:
-            return self._fuse(concrete, None, {}, concrete.new_zeros(concrete.shape[:2])[..., None, None], zero)
-        current = self.abstract.current(concrete)
-        layers = {}
-        if spikes is None:
-            layers = self.abstract(current)
-            semantic = layers["semantic.lif"]
-        else:
-            semantic = torch.as_tensor(spikes).to(concrete)
-        return self._fuse(concrete, current, layers, self.read_out(semantic), zero)
+        concrete, current, layers = self.concrete(images), None, {}
+        abstract = concrete.new_zeros(*concrete.shape[:2], 1, 1)
+        if self.abstract is not None:
+            current = self.abstract.current(concrete)
+            if spikes is None:
+                layers = self.abstract(current)
+                semantic = layers["semantic.lif"]
+            else:
+                semantic = torch.as_tensor(spikes).to(concrete)
+            abstract = self.read_out(semantic)
+        return Encoded(concrete, current, layers, abstract, self.fuse(concrete, abstract, zero))
 
     def read_out(self, spikes: Tensor) -> Tensor:
         """Return ``A = W_o Σ_t ω_t s_t`` (B, D, 1, 1) of spikes (T, B, K)."""
@@ -106,7 +106,7 @@ class AshNet(nn.Module):
         """Return the first current x (B, *in_shape) that the host sends to the spiking encoder."""
         if self.abstract is None:
             raise ValueError("a model without an abstract encoder has no input current")
-        return self.abstract.current(self.concrete(images))  # type: ignore[no-any-return]
+        return self.abstract.current(self.concrete(images))
 
     def embed_images(self, images: Tensor, *, spikes: NDArray[np.generic] | Tensor | None = None, zero: Branch | None = None) -> Tensor:
         """Return unit vectors (B, E) of images (B, 3, S, S); arguments as `encode`."""
@@ -116,9 +116,16 @@ class AshNet(nn.Module):
         """Return unit vectors (B, E) of word indices (B, M), 0 = padding."""
         return self.text(tokens)  # type: ignore[no-any-return]
 
-    def _fuse(self, concrete: Tensor, current: Tensor | None, layers: dict[str, Tensor], abstract: Tensor, zero: Branch | None) -> Encoded:
-        # mean_n(C + r ⊙ A) = mean_n C + r ⊙ A: A is the same at every place.
+    def abstract_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters on the way from C to the text features by way of spikes, what L_STUA trains."""
+        if self.abstract is None:
+            return []
+        return [*self.abstract.parameters(), self.omega, *self.readout.parameters(), *self.stua.parameters()]
+
+    def fuse(self, concrete: Tensor, abstract: Tensor, zero: Branch | None = None) -> Tensor:
+        """Return unit vectors (B, E) of ``mean_n V``, ``V = C + r ⊙ A``, of C (B, D, H, W) and A (B, D, 1, 1); ``zero`` as in `encode`."""
+        # A is the same at every place, so mean_n(C + r ⊙ A) = mean_n C + r ⊙ A.
         fused = torch.zeros_like(concrete[:, :, 0, 0]) if zero == "concrete" else concrete.mean((2, 3))
         if self.abstract is not None and zero != "abstract":
             fused = fused + (self.ratio * abstract).flatten(1)
-        return Encoded(concrete, current, layers, abstract, F.normalize(self.project(fused), dim=-1))
+        return F.normalize(self.project(fused), dim=-1)

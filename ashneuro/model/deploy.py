@@ -1,0 +1,163 @@
+"""The seam between host and chip: the deployed part as a NIR graph, and what is left on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ashneuro.errors import GraphError
+from ashneuro.model.abstract import Block, Synapse
+from ashneuro.model.network import AshNet
+from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.lif import LIF
+
+
+def deployed_graph(model: AshNet) -> nir.NIRGraph:
+    """Return the spiking encoder as a NIR graph, from the first current to the last spike, without batch axis.
+
+    Batch norms are folded, as `model.eval()` applies them: with γ, β, μ, σ² of a channel, ``W ← γ/√(σ² + ε) · W`` and
+    ``b = β − γ/√(σ² + ε) · μ``. Folding is done in float64; weights have the model's own precision, time constants
+    (seconds) and potentials float64. The metadata holds the contract: dt, timesteps, constant-current input.
+
+    Raises:
+        GraphError: the model has no spiking encoder.
+    """
+    config = model.config.abstract
+    if model.abstract is None or config.kind != "spiking":
+        raise GraphError(
+            f"model.abstract.kind = {config.kind!r} cannot be deployed",
+            "only a spiking abstract encoder runs on a neuromorphic target",
+            "train with model.abstract.kind = 'spiking'",
+        )
+    nodes: dict[str, nir.NIRNode] = {}
+    edges: list[tuple[str, str]] = []
+
+    def add(name: str, node: nir.NIRNode, *sources: str) -> None:
+        nodes[name] = node
+        edges.extend((source, name) for source in sources)
+
+    shape = model.in_shape
+    add("input", nir.Input({"input": np.array(shape)}))
+    add("entry.lif", _lif(model.abstract.entry, shape), "input")
+    last = "entry.lif"
+    for number, block in enumerate(model.abstract.blocks, start=1):
+        assert isinstance(block, Block)
+        name = f"block{number}"
+        conv1 = _conv(block.conv1, shape)
+        shape = tuple(int(size) for size in conv1.output_type["output"])
+        add(f"{name}.conv1", conv1, last)
+        add(f"{name}.lif1", _lif(block.lif1, shape), f"{name}.conv1")
+        add(f"{name}.conv2", _conv(block.conv2, shape), f"{name}.lif1")
+        add(f"{name}.lif2", _lif(block.lif2, shape), f"{name}.conv2")
+        add(f"{name}.conv3", _conv(block.conv3, shape), f"{name}.lif2")
+        add(f"{name}.skip", nir.Scale(_array(block.gain.detach().expand(shape))), f"{name}.lif1")
+        add(f"{name}.lif3", _lif(block.lif3, shape), f"{name}.conv3", f"{name}.skip")
+        last = f"{name}.lif3"
+    weight, bias = _folded(model.abstract.dense)
+    add("semantic.flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1), last)
+    add("semantic.dense", nir.Affine(weight, bias), "semantic.flatten")
+    add("semantic.lif", _lif(model.abstract.semantic, bias.shape), "semantic.dense")
+    add("output", nir.Output({"output": np.array(bias.shape)}), "semantic.lif")
+    contract = Contract(dt_s=config.dt_s, timesteps=config.timesteps, input_coding="constant-current")
+    return nir.NIRGraph(nodes, edges, metadata=contract.to_metadata())
+
+
+def host_layers(model: AshNet) -> list[dict[str, Any]]:
+    """Return what the host computes for one image (``part`` = ``"image"``) and for one text (``"text"``).
+
+    One row per layer: ``name``, ``part``, ``dense_macs``, ``parameters``, ``inputs`` and ``outputs`` (numbers of elements).
+    Convolutions are counted without the products that fall on padding. Batch norms fold and count nothing; layer norm,
+    ReLU and the mean over places are left out as well: they have no products with weights. The read-out's weighted sum
+    over time and the fusion ``r ⊙ A`` do, and are counted. The text row is one text of the greatest length, attention
+    included; text features of a fixed collection are computed once and not per image.
+    """
+    rows = []
+
+    def row(name: str, part: str, macs: int, parameters: int, inputs: int, outputs: int) -> None:
+        rows.append({"name": name, "part": part, "dense_macs": macs, "parameters": parameters, "inputs": inputs, "outputs": outputs})
+
+    encoder, side, before = model.concrete, model.image_size, 3
+    convolutions = [layer for layer in encoder.trunk if isinstance(layer, nn.Conv2d)] + [encoder.project]
+    names = [f"concrete.conv{number}" for number in range(1, len(convolutions))] + ["concrete.project"]
+    if model.abstract is not None:
+        convolutions.append(model.abstract.w_in)
+        names.append("w_in")
+    for name, layer in zip(names, convolutions, strict=True):
+        macs, after = _conv_macs(layer, side)
+        # A folded batch norm leaves a bias behind.
+        row(name, "image", macs, layer.weight.numel() + layer.out_channels, before * side**2, layer.out_channels * after**2)
+        side, before = after, layer.out_channels
+    if model.abstract is not None:
+        units, width = model.readout.in_features, model.readout.out_features
+        steps = model.abstract.timesteps
+        row("readout.omega", "image", steps * units, steps, steps * units, units)
+        row("readout", "image", units * width, units * width, units, width)
+        row("fusion", "image", width, width, width, width)
+    row("project", "image", model.project.weight.numel(), _count(model.project), model.project.in_features, model.project.out_features)
+    words, text = model.max_words, model.text
+    width = model.config.text.width
+    # Per transformer layer: four projections, two products of attention, and a feed-forward part of twice the width.
+    macs = len(text.layers) * (4 * words * width**2 + 2 * words**2 * width + 4 * words * width**2) + words * width
+    row("text", "text", macs + text.project.weight.numel(), _count(text), words, model.config.embedding)
+    return rows
+
+
+def _folded(synapse: Synapse) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return weight and bias of a synapse after its batch norm."""
+    norm, weight = synapse.norm, synapse.linear.weight
+    assert norm.running_mean is not None and norm.running_var is not None
+    gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    bias = norm.bias.double() - gain * norm.running_mean.double()
+    scaled = weight.double() * gain.reshape(-1, *[1] * (weight.ndim - 1))
+    return _array(scaled.to(weight.dtype)), _array(bias.to(weight.dtype))
+
+
+def _conv(synapse: nn.Module, shape: tuple[int, ...]) -> nir.Conv2d:
+    assert isinstance(synapse, Synapse) and isinstance(synapse.linear, nn.Conv2d)
+    conv = synapse.linear
+    weight, bias = _folded(synapse)
+    return nir.Conv2d(
+        input_shape=shape[1:],
+        weight=weight,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=bias,
+    )
+
+
+def _lif(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF:
+    assert isinstance(neuron, LIF)
+
+    def fill(value: Tensor) -> NDArray[np.floating]:
+        return np.broadcast_to(_array(value), shape).copy()
+
+    return nir.LIF(
+        tau=fill(neuron.tau),
+        r=np.ones(shape),
+        v_leak=fill(neuron.v_leak),
+        v_threshold=fill(neuron.v_threshold),
+        v_reset=fill(neuron.v_reset),
+    )
+
+
+def _array(tensor: Tensor) -> NDArray[np.floating]:
+    return tensor.detach().cpu().contiguous().numpy().copy()
+
+
+def _conv_macs(conv: nn.Conv2d, side: int) -> tuple[int, int]:
+    """Return products per image, those with padding left out, and the side of the output."""
+    inside = torch.ones(1, 1, side, side)
+    taps = F.conv2d(inside, torch.ones(1, 1, *conv.kernel_size), stride=conv.stride, padding=conv.padding)  # type: ignore[arg-type]
+    return int(taps.sum()) * conv.out_channels * conv.in_channels // conv.groups, taps.shape[-1]
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,124 @@
+"""A run as a folder: settings, weights, words, a model card; and what resuming needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from ashneuro.config import RunConfig, dump_config, load_config
+from ashneuro.data.tokens import Vocabulary
+from ashneuro.errors import DataError
+from ashneuro.model.network import AshNet
+
+CONFIG, WEIGHTS, VOCABULARY, CARD, METRICS, TRAINER = (
+    "config.json",
+    "model.safetensors",
+    "vocabulary.json",
+    "README.md",
+    "metrics.jsonl",
+    "trainer.pt",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained model with all that using it takes; the model is in eval mode."""
+
+    path: Path
+    config: RunConfig
+    vocabulary: Vocabulary
+    model: AshNet
+
+
+def build_model(config: RunConfig, vocabulary: Vocabulary) -> AshNet:
+    """Return the model of ``config`` with fresh weights."""
+    return AshNet(config.model, len(vocabulary), config.data.image_size, config.data.max_words)
+
+
+def save_run(path: Path, config: RunConfig, vocabulary: Vocabulary, model: AshNet, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write everything that using the run takes, each file replaced at once."""
+    path.mkdir(parents=True, exist_ok=True)
+    replace_file(path / CONFIG, lambda file: file.write_text(json.dumps(dump_config(config), indent=1) + "\n"))
+    replace_file(path / VOCABULARY, vocabulary.save)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    replace_file(path / WEIGHTS, lambda file: file.write_bytes(save(weights, {"format": "pt"})))
+    replace_file(path / METRICS, lambda file: file.write_text("".join(json.dumps(row) + "\n" for row in rows)))
+    replace_file(path / CARD, lambda file: file.write_text(_card(path.name, config, model, rows), encoding="utf-8"))
+
+
+def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
+    """Return the run that `ashneuro train` wrote to ``path``.
+
+    Raises:
+        DataError: a file is missing or damaged, or the weights do not fit the settings.
+        ConfigError: ``config.json`` is not valid.
+    """
+    path = Path(path)
+    if not (path / CONFIG).exists():
+        raise DataError(f"{path} is not a run", f"it has no {CONFIG}", f"ashneuro train examples/tiny.toml --out {path}")
+    config, vocabulary = load_config(path / CONFIG), Vocabulary.load(path / VOCABULARY)
+    model = build_model(config, vocabulary)
+    try:
+        model.load_state_dict(load_file(path / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise DataError(f"cannot read {path / WEIGHTS}", str(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER") from error
+    return Run(path, config, vocabulary, model.to(device).eval())
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's ``metrics.jsonl``: one per epoch, and a last one with ``"final": true``."""
+    file = Path(path) / METRICS
+    try:
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {file}", str(error), f"ashneuro train --resume --out {path}") from error
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a new file, then put it in the place of ``path``: a reader sees the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _card(name: str, config: RunConfig, model: AshNet, rows: Sequence[Mapping[str, Any]]) -> str:
+    data, abstract = config.data, config.model.abstract
+    last = {key: value for row in rows for key, value in row.items()}
+    parts = {
+        part: sum(weight.numel() for weight in getattr(model, part).parameters())
+        for part in ("concrete", "abstract", "text")
+        if getattr(model, part)
+    }
+    spiking = f", {abstract.timesteps} steps of {abstract.dt_s * 1e3:g} ms" if abstract.kind == "spiking" else ""
+    lines = [
+        f"# {name}",
+        "",
+        "A hybrid vision–language model for image–text retrieval, trained with ashneuro. It is one explicit reading of the abstract",
+        "of ASH-Nets (Artificial-Spiking Hierarchical Networks), not a reproduction of that paper's models or results.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| data | {data.source}, {data.split} split, {data.image_size} px{', styles ' + ', '.join(data.styles) if data.styles else ''} |",
+        f"| abstract encoder | {abstract.kind}{spiking} |",
+        *(f"| parameters, {part} | {count:,} |" for part, count in parts.items()),
+        f"| epochs | {last.get('epoch', 0)} of {config.train.epochs}, seed {config.train.seed} |",
+        *(f"| {key.replace('_', ' ')} | {value:.1%} |" for key, value in last.items() if key.startswith("validation_R@1")),
+        "",
+        "Validation numbers are for choices while training; results come from `ashneuro evaluate`. The model has learned from this data",
+        "alone: expect nothing of it on other pictures.",
+        "",
+        f"`{CONFIG}` holds every setting, `{WEIGHTS}` the weights, `{VOCABULARY}` the words, `{METRICS}` one row per epoch.",
+        "",
+    ]
+    return "\n".join(lines)
