@@ -63,6 +63,18 @@ class Network:
         self._steps += steps
         return {name: values[:steps] for name, values in self._sinks.items()}
 
+    def ended(self) -> dict | None:
+        """Return the failure of a process that has ended, as an error frame says it; ``None`` while all of them run."""
+        runtime = self._any.runtime
+        actors = runtime._messaging_infrastructure.actors if runtime is not None and runtime._messaging_infrastructure else []
+        for actor in actors:
+            if actor.exitcode is not None:
+                if actor.exception:
+                    error, trace = actor.exception
+                    return {"type": type(error).__name__, "message": str(error), "traceback": trace}
+                return {"type": "ProcessEnded", "message": f"a process of Lava ended with exit status {actor.exitcode}", "traceback": ""}
+        return None
+
     def stop(self) -> None:
         """End every process of the network."""
         self._any.stop()

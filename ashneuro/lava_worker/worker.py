@@ -6,7 +6,8 @@ with ``{"error": {"type", "message", "traceback"}}``.
 
 Rules that keep the machine clean: the worker leads its own process group; standard output belongs to the frames alone,
 so whatever Lava prints goes to standard error; forked processes do not hold the pipes; and when standard input ends
-without ``close``, the host is gone, and the whole group ends with it.
+without ``close``, the host is gone, and the whole group ends with it. When one of Lava's processes ends while it should
+run, Lava waits for it for ever: the worker says what happened, and ends the group.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from importlib import metadata
 
@@ -52,8 +54,25 @@ def _listen(commands: int, requests: queue.SimpleQueue) -> None:
         os.killpg(0, signal.SIGTERM)
 
 
-def _serve(requests: queue.SimpleQueue, replies: int) -> None:
+class _Running:
+    """Which network is in the middle of a step, if any; written by the main thread, read by the watching one."""
+
     network = None
+
+
+def _watch(running: _Running, replies: int) -> None:
+    """End the group when a process of Lava ended in the middle of a step."""
+    while True:
+        time.sleep(0.2)
+        network = running.network
+        why = network.ended() if network is not None else None
+        if why is not None and running.network is network:
+            write_frame(replies, {"error": why}, {})
+            os.killpg(0, signal.SIGTERM)
+
+
+def _serve(requests: queue.SimpleQueue, replies: int) -> None:
+    network, running = None, _Running()
     try:
         from network import Network
 
@@ -62,6 +81,7 @@ def _serve(requests: queue.SimpleQueue, replies: int) -> None:
     except BaseException as error:
         write_frame(replies, _failure(error), {})
         return
+    threading.Thread(target=_watch, args=(running, replies), daemon=True).start()
     while True:
         header, arrays = requests.get()
         reply, results = {}, {}
@@ -71,7 +91,9 @@ def _serve(requests: queue.SimpleQueue, replies: int) -> None:
                     network.stop()
                 network = Network(header["network"], arrays)
             elif header["request"] == "step":
+                running.network = network
                 results = network.step(header["steps"], arrays)
+                running.network = None
             elif header["request"] in {"drop", "close"}:
                 if network is not None:
                     network.stop()
@@ -79,6 +101,7 @@ def _serve(requests: queue.SimpleQueue, replies: int) -> None:
             else:
                 raise ValueError(f"unknown request {header['request']!r}")
         except Exception as error:
+            running.network = None
             reply, results = _failure(error), {}
         write_frame(replies, reply, results)
         if header["request"] == "close":

@@ -26,7 +26,8 @@ class Random:
     def weights(self, shape: Shape, sign: Sign = "mixed", size: int = 128) -> NDArray[Any]:
         if not self.integer:
             # Odd fractions: sums that differ only in order differ in the last bits, but never meet a threshold exactly.
-            return self.rng.normal(0.02, 0.35, shape)
+            w = self.rng.normal(0.02, 0.35, shape)
+            return {"mixed": w, "excitatory": np.abs(w), "inhibitory": -np.abs(w)}[sign]
         if sign == "mixed":
             w = 2 * self.rng.integers(-size // 2, size // 2 + 1, shape)
             w.flat[:2] = size & ~1, -size
@@ -171,6 +172,20 @@ def recurrent_net(seed: int, precision: Precision) -> tuple[Random, Program]:
     return r, r.program(port, layers)
 
 
+def direct_net(seed: int, precision: Precision) -> tuple[Random, Program]:
+    """The input enters two layers as it is, the second one later; a population of one; a synapse without weights."""
+    r = Random(seed, precision)
+    port = r.port((4,))
+    nothing = Synapse("dense", (4,), (4,), np.zeros((4, 4), np.int32 if r.integer else float))
+    both = (connect("b", r.dense((1,), 4)), connect("input", None, 2), connect("a", nothing, 1))
+    layers = [
+        Layer("a", (4,), r.neuron((4,)), (connect("input", None),), 0),
+        Layer("b", (1,), r.neuron((1,)), (connect("a", r.dense((4,), 1, sign="excitatory")),), 1),
+        Layer("c", (4,), r.neuron((4,)), both, 2),
+    ]
+    return r, r.program(port, layers)
+
+
 def overflow_net(seed: int) -> tuple[Random, Program]:
     """Currents that wrap at 24 bits, potentials that saturate on both sides."""
     r = Random(seed, "integer")
@@ -184,4 +199,11 @@ def overflow_net(seed: int) -> tuple[Random, Program]:
     return r, r.program(port, layers)
 
 
-NETS = {"dense": dense_net, "conv": conv_net, "spikes": spike_input_net, "graded": graded_net, "recurrent": recurrent_net}
+NETS = {
+    "dense": dense_net,
+    "conv": conv_net,
+    "spikes": spike_input_net,
+    "graded": graded_net,
+    "direct": direct_net,
+    "recurrent": recurrent_net,
+}

@@ -101,6 +101,11 @@ def group_of(worker):
     return [int(pid) for pid, group in (line.split() for line in listed.splitlines()) if int(group) == worker]
 
 
+def child_of(worker):
+    """A process of the worker's that computes: the last one that it forked."""
+    return max(pid for pid in group_of(worker) if "worker.py" in Path(f"/proc/{pid}/cmdline").read_text())
+
+
 def segments():
     return set(os.listdir("/dev/shm"))
 
@@ -149,20 +154,38 @@ def test_a_failure_inside_lava_is_told_and_the_worker_goes_on(lava):
     expect_equal(program, run(lava, program, x), x)
 
 
-@pytest.mark.parametrize("whom", ["worker", "child"])
-def test_a_killed_process_is_an_error_and_nothing_is_left(whom):
+@pytest.mark.parametrize(("whom", "message"), [("worker", "exit status -9"), ("child", r"ProcessEnded\n.*exit status -9")])
+def test_a_killed_process_is_an_error_and_nothing_is_left(whom, message):
     before = segments()
     random, program = nets.dense_net(2, "integer")
+    lava = Lava()
 
     def kill(done, total):
         worker = lava._process.pid
-        os.kill(worker if whom == "worker" else max(group_of(worker)), signal.SIGKILL)
+        os.kill(worker if whom == "worker" else child_of(worker), signal.SIGKILL)
 
-    lava = Lava(timeout_s=3)
-    with pytest.raises(LavaError, match="exit status -9" if whom == "worker" else "does not answer|Lava failed"), lava:
-        lava.run(program, random.inputs(program.inputs[0], 16, 20), progress=kill)
+    with pytest.raises(LavaError, match=message), lava:
+        lava.run(program, random.inputs(program.inputs[0], 16, 200), progress=kill)
     assert not group_of(lava._process.pid)
     assert segments() <= before
+
+
+def test_an_exception_inside_a_running_process_is_told(monkeypatch):
+    """Decays of another shape than the population: found in the first step, by the process itself."""
+    import ashneuro.simulate.lava as module
+
+    original = module._describe
+
+    def broken(*args):
+        description, arrays = original(*args)
+        return description, {**arrays, "layer.1.du": np.full(3, 0.5)}
+
+    monkeypatch.setattr(module, "_describe", broken)
+    random, program = nets.dense_net(2, "float")
+    lava = Lava()
+    with pytest.raises(LavaError, match=r"Lava failed: ValueError\nwhy: operands could not be broadcast.*subthr_dynamics"), lava:
+        lava.run(program, random.inputs(program.inputs[0], 4, 2))
+    assert not group_of(lava._process.pid)
 
 
 HOST = """

@@ -71,6 +71,29 @@ def test_wraps_exactly_at_the_edge(backend, units):
     assert (record.layers["u"].raster[0, 0, 0] > 0) == ((units > 0) == inside)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_saturates_exactly_at_the_edge(backend):
+    """The largest currents of both signs, and a bias on top."""
+    sink = Neuron(*(np.array(np.int32(x)) for x in (4095, 0, 1)), np.array([4095, -4096], np.int32), 7, False)
+    layer = Layer("v", (2,), sink, (nets.connect("input", None),), 0)
+    program = nets.Random(0, "integer").program(InputPort("input", (2,), "current", 1.0, 2**20), [layer])
+    x = np.array([[[2**17 - 1, 1 - 2**17]], [[0, 0]]], float)
+    record = run_program(program, x, backend=backend)
+    expect_equal(program, record, x)
+    np.testing.assert_array_equal(record.layers["v"].raster[0, 0] * 64, [2**23 - 1, 1 - 2**23])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_spikes_strictly_above_the_threshold(backend, precision):
+    kind = np.int32 if precision == "integer" else float
+    neuron = Neuron(*(np.array(x, kind) for x in (4095 if precision == "integer" else 1, 0, 7, 0)), 0)
+    layer = Layer("a", (2,), neuron, (nets.connect("input", None),), 0)
+    program = nets.Random(0, precision).program(InputPort("input", (2,), "current", 1.0, 100), [layer])
+    record = run_program(program, np.array([[[7.0, 8.0]]]), rasters=["a"], backend=backend)
+    assert record.layers["a"].raster.tolist() == [[[0, 1]]]
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_active_updates_counts_states_inputs_and_biases(precision):
     random = nets.Random(0, precision)
@@ -165,13 +188,13 @@ def test_refuses_sums_that_would_wrap_twice():
 
 
 def test_adds_in_float64_where_float32_would_round():
-    """A weighted sum of analog values just above 2^24, odd, so that float32 has no such number."""
+    """Sums of 256·m − 1, odd and above 2^24: float32 has no such numbers, and rounding up would change what is left of them."""
     random = nets.Random(0, "integer")
     weights = nets.Synapse("dense", (1,), (1,), np.array([[255]], np.int32))
     watch = Neuron(*(np.array(np.int32(x)) for x in (4095, 4095, 0, 0)), 0, False)
     layer = Layer("a", (1,), watch, (nets.connect("input", weights, weight_exp=-8),), 1)
     program = random.program(InputPort("input", (1,), "graded", 1.0, 2**20), [layer])
-    x = np.array([65_793.0 + k for k in range(5)]).reshape(5, 1, 1)
+    x = np.array([65_793.0 + 256 * k for k in range(1, 6)]).reshape(5, 1, 1)
     for backend in BACKENDS:
         expect_equal(program, run_program(program, x, backend=backend), x)
 
