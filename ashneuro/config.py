@@ -155,18 +155,28 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> RunConfig:
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """Return the settings in a TOML (or a run's ``config.json``), with ``section.key=value`` overrides applied.
 
-    Without a path the overrides apply to the defaults: the tiny ASH-Net on the embedded emoji.
+    Args:
+        path: a file, or the name of one of `presets`.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value is of the wrong kind; all of them at once.
     """
-    values = {} if path is None else _read(Path(path))
+    path = presets().get(str(path), Path(path))
+    values = _read(path)
     for override in overrides:
         _override(values, override)
-    return parse_config(values, name="--set" if path is None else str(path))
+    return parse_config(values, name=str(path))
+
+
+def presets() -> dict[str, Path]:
+    """Return the settings that come with ashneuro, by name: from the installed package, or from the checkout's examples."""
+    package = Path(__file__).resolve().parent
+    inside = package / "examples"
+    folder = inside if inside.is_dir() else package.parent / "examples"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def fetch(name: Literal["tuxpaint"]) -> None:
     """Fetch a data set that is too large or too restrictively licensed to ship: its package, checked by its hash.
 
     Args:
-        name: ``tuxpaint``: 950 real photographs and drawings with captions (Debian package, GPL-2, 161 MB).
+        name: ``tuxpaint``: 785 real photographs and drawings with captions (Debian package, GPL-2, 161 MB).
     """
     from ashneuro.data.fetch import fetch as fetch_source
 

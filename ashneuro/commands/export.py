@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ashneuro.commands.evaluate import ORIGIN, fingerprint, open_run
 from ashneuro.commands.targets import ContractOptions, kind_of, load_graph, load_inputs
+from ashneuro.errors import need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
     import nir
 
     from ashneuro.program.bundle import Bundle
+    from ashneuro.program.finding import Finding
+    from ashneuro.program.program import Program
     from ashneuro.simulate.certificate import Certificate
     from ashneuro.spiking.contract import Contract
 
 RANDOM_STEPS = 16
 RANDOM_RATE = 0.2
+CALIBRATION_IMAGES = 128
+
+Accuracy = Callable[["Program"], Mapping[str, Mapping[str, float]]]
 
 
 def export(
@@ -55,17 +66,27 @@ def export(
         return 0
     origin = "the given inputs"
     if given is None and kind == "run":
-        given, origin = run_currents(path), "currents of validation images"
+        given, origin = run_currents(path), "currents of held-out validation images"
     elif given is None:
         given, origin = random_inputs(graph, read.contract), "random inputs: give --inputs for samples like those that will come"
     folder = out or (path / "bundle" if kind == "run" else path.with_suffix(".bundle"))
-    bundle, certificate, notes = build(graph, read.contract, given, folder, samples=samples, lava=lava)
+    more: dict[str, Any] = {}
+    if kind == "run":
+        origin_file = dumps({"run": path.name, "weights_sha256": fingerprint(path)})
+        more = {"extra": {ORIGIN: origin_file}, "accuracy": partial(run_accuracy, path)}
+    bundle, certificate, notes = build(graph, read.contract, given, folder, samples=samples, lava=lava, **more)
     if json:
-        terminal.json({"bundle": bundle.folder, "calibrated_on": origin, "notes": notes, "certificate": certificate.to_json()})
+        terminal.json(
+            {
+                "bundle": bundle.folder,
+                "calibrated_on": origin,
+                "notes": [asdict(note) for note in notes],
+                "certificate": certificate.to_json(),
+            }
+        )
         return 0
     terminal.line(f"calibrated and compared on {origin}")
-    for note in notes:
-        terminal.line(f"note: {note}")
+    terminal.findings(notes)
     terminal.certificate(certificate.to_json())
     terminal.wrote(bundle.folder)
     subject = path if kind == "run" else bundle.folder
@@ -76,42 +97,89 @@ def export(
 
 
 def build(
-    graph: nir.NIRGraph, contract: Contract, inputs: dict[str, Any], folder: Path, *, samples: int, lava: bool
-) -> tuple[Bundle, Certificate, tuple[str, ...]]:
+    graph: nir.NIRGraph,
+    contract: Contract,
+    inputs: dict[str, Any],
+    folder: Path,
+    *,
+    samples: int,
+    lava: bool,
+    accuracy: Accuracy = lambda program: {},
+    extra: Mapping[str, str] | None = None,
+) -> tuple[Bundle, Certificate, tuple[Finding, ...]]:
     """Lower, quantise, prove and write; return the bundle, its certificate, and what quantising had to say.
+
+    Args:
+        inputs: (T, B, *shape) by input name: all of them choose the integer scales, the first ``samples`` are the reference.
+        accuracy: task metrics of the integer program and of the network that it stands for, by name.
+        extra: further files of the bundle.
 
     Raises:
         GraphError: the graph cannot be deployed; every reason at once.
         BundleError: the proof failed; nothing is written.
     """
     from ashneuro.errors import BundleError
-    from ashneuro.program.bundle import Reference, write_bundle
+    from ashneuro.program.bundle import write_bundle
     from ashneuro.program.lower import lower
     from ashneuro.simulate.calibrate import calibrate
-    from ashneuro.simulate.certificate import certify
-    from ashneuro.simulate.graph import run_graph
+    from ashneuro.simulate.certificate import certify, reference
 
     program = lower(graph, contract)
     with terminal.counting("choosing integer scales") as tick:
-        calibration = calibrate(program, inputs, progress=tick)
+        quantisation = calibrate(program, inputs, progress=tick).quantisation
     few = {name: x[:, :samples] for name, x in inputs.items()}
     with terminal.counting("proving") as tick:
-        certificate = certify(graph, contract, {"float": program, "integer": calibration.program}, few, lava=lava, progress=tick)
+        certificate = certify(graph, contract, {"float": program, "integer": quantisation.program}, few, lava=lava, progress=tick)
     if certificate.failed:
         broken = [c for c in certificate.comparisons if c.required and c.status == "different"]
         why = "; ".join(f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values" for c in broken)
         raise BundleError(f"{folder} was not written: the proof failed", why, "ashneuro check names what the target cannot compute")
-    record = run_graph(graph, contract, few, rasters=[layer.name for layer in program.layers])
-    reference = Reference(few, {name: activity.raster for name, activity in record.layers.items()})
-    quantisation = calibration.quantisation
+    certificate = replace(certificate, accuracy=accuracy(quantisation.program))
     bundle = write_bundle(
-        folder, graph, contract, program, quantisation.program, reference, certificate.to_json(), costs=quantisation.costs
+        folder,
+        graph,
+        contract,
+        program,
+        quantisation.program,
+        reference(graph, contract, few),
+        certificate.to_json(),
+        costs=quantisation.costs,
+        extra=extra,
     )
-    return (
-        bundle,
-        certificate,
-        tuple(f"{finding.node}: {finding.sentence} {finding.actual}" for finding in quantisation.findings if finding.level == "note"),
-    )
+    return bundle, certificate, quantisation.findings
+
+
+def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
+    """Return R@1 of a run on its test part, with the spikes of the model (float32) and of its integer program."""
+    from ashneuro.simulate.loihi import run_program
+
+    run, pairs, split = open_run(path, "test", None)
+    scoring = need("ashneuro.train.evaluate", extra="train", purpose="evaluating a run")
+
+    def encoder(currents: Any) -> Any:
+        (output,) = integer.outputs
+        return run_program(integer, currents, rasters=[output]).layers[output].raster
+
+    result = {}
+    for name, spikes in (("float32", None), ("integer", encoder)):
+        evaluation = scoring.evaluate(run.model, run.vocabulary, pairs, run.config.data, split=split, encoder=spikes, spikes_from=name)
+        row = evaluation.rows[0]
+        result[name] = {"image to text R@1": row.image_to_text["R@1"], "text to image R@1": row.text_to_image["R@1"], "images": len(pairs)}
+    return result
+
+
+def run_currents(path: Path) -> dict[str, Any]:
+    """Return the first currents (T, B, *shape) of a run's validation images, or of training images where there are none."""
+    import numpy as np
+
+    batches = need("ashneuro.data.batches", extra="train", purpose="reading a run")
+    torch = need("torch", extra="train", purpose="reading a run")
+    run, pairs, _ = open_run(path, "validation", None)
+    pairs = (pairs or open_run(path, "train", None)[1])[:CALIBRATION_IMAGES]
+    with torch.no_grad():
+        currents = run.model.currents(batches.normalise(batches.load_images(pairs, run.config.data.image_size))).numpy()
+    steps = run.config.model.abstract.timesteps
+    return {"input": np.broadcast_to(currents, (steps, *currents.shape)).copy()}
 
 
 def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:

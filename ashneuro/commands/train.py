@@ -13,7 +13,7 @@ from ashneuro.report import terminal
 
 
 def train(
-    config: Path | None = None,
+    config: Path = Path("tiny"),
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Run folder. Default: runs/NAME of the config.")] = None,
@@ -26,16 +26,16 @@ def train(
     """Learn from image–text pairs on this GPU or CPU.
 
     Args:
-        config: settings (TOML, or a run's config.json); without it, the tiny ASH-Net on the embedded emoji.
+        config: settings: a TOML, a run's config.json, or a preset's name; ``tiny`` is the small ASH-Net on the embedded emoji.
     """
     overrides = list(set_ or []) + ([f"train.device={device}"] if device else [])
     if resume:
         if out is None or not (out / "config.json").exists():
             raise ConfigError("--resume without a run", "resuming needs the folder of the run", "ashneuro train --resume --out runs/NAME")
-        settings = load_config(config or out / "config.json", overrides)
+        settings = load_config(out / "config.json", overrides)
     else:
         settings = load_config(config, overrides)
-    folder = out or Path("runs") / (config.stem if config else "tiny")
+    folder = out or Path("runs") / config.stem
     learn(settings, folder, resume=resume)
     terminal.wrote(folder)
     terminal.next_steps(f"ashneuro evaluate {folder}", f"ashneuro export {folder} --target lava")

@@ -116,7 +116,7 @@ def write_bundle(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh.mkdir()
-        _write_graph(fresh / NETWORK, graph, contract)
+        write_graph(fresh / NETWORK, graph, contract)
         programs = {"float": float_program} | ({"integer": integer_program} if integer_program is not None else {})
         save_programs(fresh, programs)
         arrays = {f"inputs/{name}": np.asarray(array) for name, array in reference.inputs.items()}
@@ -245,7 +245,7 @@ def _swap(fresh: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_graph(path: Path, graph: nir.NIRGraph, contract: Contract) -> None:
+def write_graph(path: Path, graph: nir.NIRGraph, contract: Contract) -> None:
     """Write ``graph`` with every shape that NIR leaves open filled in, and the contract in its metadata."""
     written = _complete(graph, wire(graph), "")
     written.metadata = {key: value for key, value in (graph.metadata or {}).items() if value is not None} | contract.to_metadata()

@@ -137,37 +137,6 @@ def status(what: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """Show a bar of ``total`` steps; call what it gives after each step, with numbers to show beside it as keywords.
-
-    Away from a terminal a line is printed about every tenth of the way.
-    """
-    if not sys.stderr.isatty():
-        done = 0
-
-        def say(**numbers: float) -> None:
-            nonlocal done
-            done += 1
-            if done == total or done * 10 // total > (done - 1) * 10 // total:
-                print(f"{what} {done}/{total}  {_beside(numbers)}".rstrip(), file=sys.stderr)
-
-        yield say
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[beside]}"),
-    )
-    with Progress(*columns, console=_console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, beside="")
-        yield lambda **numbers: bar.update(task, advance=1, beside=_beside(numbers))
-
-
-@contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar; call what it gives with (done, in all). Away from a terminal nothing is printed."""
     if not sys.stderr.isatty():
@@ -235,9 +204,12 @@ def comparison(result: Comparison) -> None:
     show(tables.thresholds(result))
 
 
-def retrieval(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print retrieval metrics, one line per evaluation."""
-    show(tables.retrieval(rows))
+def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> None:
+    """Print the retrieval metrics of evaluations (their JSON), and the learned fusion ratio where there is one."""
+    evaluations = list(evaluations)
+    show(tables.retrieval(evaluations))
+    for label, text in tables.evaluation_facts(evaluations).items():
+        line(f"{label}: {text}")
 
 
 def certificate(content: Mapping[str, Any]) -> None:
@@ -304,7 +276,12 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[s
         return f"epoch {epoch}/{total}  {_beside(shown)}"
 
     if not sys.stderr.isatty():
-        yield lambda epoch, total, batch, batches, loss, row: row and print(finished(epoch, total, row), file=sys.stderr) or None
+
+        def say(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
+            if row:
+                print(finished(epoch, total, row), file=sys.stderr)
+
+        yield say
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -318,3 +295,10 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[s
                 bar.console.print(finished(epoch, total, row), highlight=False)
 
         yield update
+
+
+def evaluation(values: Mapping[str, Any]) -> None:
+    """Print retrieval metrics, the learned fusion ratio and the firing rates of one evaluation."""
+    retrieval([values])
+    for fact, text in tables.evaluation_facts([values]).items():
+        line(f"{fact}: {text}")
