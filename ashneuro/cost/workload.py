@@ -19,7 +19,7 @@ from ashneuro.program.program import InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import dense_macs, fan_out
 from ashneuro.simulate.record import Activity, SpikeRecord
 
-Place = Literal["host", "deployed"]
+Place = Literal["host", "deployed", "text"]
 Kind = Literal["ann", "snn", "input"]
 
 FLOAT_BYTES = 4
@@ -31,7 +31,8 @@ class LayerWorkload:
 
     Args:
         name: layer name.
-        place: ``"host"`` (GPU or CPU) or ``"deployed"`` (the spiking part, or the ANN that stands in for it).
+        place: ``"host"`` (GPU or CPU, per image), ``"deployed"`` (the spiking part, or the ANN that stands in for it), or ``"text"``:
+            the text encoder, also on the host, per text. An inference is one image; texts of a collection are encoded once.
         neurons: neurons, or output elements of an ANN layer, or lines of an input port.
         parameters: weights and biases that are stored, each shared weight once.
         dense_macs: products that a dense ANN layer of this shape does, padding excluded, zero weights included; in a
@@ -88,7 +89,7 @@ class Workload:
     layers: tuple[LayerWorkload, ...]
 
     def part(self, place: Place) -> Workload:
-        """Return the host part or the deployed part alone."""
+        """Return the host part, the deployed part or the text encoder alone."""
         return Workload(self.samples, self.timesteps, tuple(layer for layer in self.layers if layer.place == place))
 
     def total(self, field: str) -> int:
@@ -130,8 +131,8 @@ def count(program: Program, record: SpikeRecord, host_layers: Iterable[Mapping[s
     Args:
         program: what was run.
         record: what it spiked; must hold every layer and every input port.
-        host_layers: ``{"name", "dense_macs", "parameters", "outputs"}`` per ANN layer on the host, for one inference;
-            ``"inputs"`` may be given too.
+        host_layers: ``{"name", "dense_macs", "parameters", "outputs"}`` per ANN layer on the host, for one inference; also
+            ``"inputs"``, and ``"part"``: ``"image"`` (the default) or ``"text"``.
 
     Raises:
         AshneuroError: the record does not belong to the program, or it counted nothing.
@@ -236,16 +237,16 @@ def _port(program: Program, port: InputPort, sent: Activity) -> LayerWorkload:
 
 
 def _host_layer(row: Mapping[str, Any], samples: int) -> LayerWorkload:
-    needed, known = {"name", "dense_macs", "parameters", "outputs"}, {"inputs"}
+    needed, known = {"name", "dense_macs", "parameters", "outputs"}, {"inputs", "part"}
     if not needed <= row.keys() <= needed | known:
         raise AshneuroError(
             f"host layer {row.get('name', '?')!r} cannot be counted",
-            f"it has {', '.join(sorted(row))}; a row has {', '.join(sorted(needed))} and may have inputs",
+            f"it has {', '.join(sorted(row))}; a row has {', '.join(sorted(needed))} and may have inputs and part",
             "give one row per layer, counted for one inference",
         )
     return LayerWorkload(
         name=str(row["name"]),
-        place="host",
+        place="text" if row.get("part") == "text" else "host",
         kind="ann",
         neurons=int(row["outputs"]),
         parameters=int(row["parameters"]),

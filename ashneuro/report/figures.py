@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -65,14 +66,14 @@ def training_curves(rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[s
     Args:
         rows: one mapping per line of ``metrics.jsonl``; a row without a key leaves its point out.
         x: key of the horizontal axis.
-        panels: title to {key: label}; panels without any value are left out.
+        panels: title to {key: label}; panels without any value are left out, an empty label draws a thin line.
     """
     series = {
-        title: {
-            label: points
+        title: [
+            (label, points)
             for key, label in keys.items()
             if (points := [(row[x], row[key]) for row in rows if isinstance(row.get(key), (int, float)) and x in row])
-        }
+        ]
         for title, keys in panels.items()
     }
     series = {title: lines for title, lines in series.items() if lines}
@@ -82,16 +83,20 @@ def training_curves(rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[s
 
         axes = figure.subplots(1, len(series), squeeze=False)[0]
         for axis, (title, lines) in zip(axes, series.items(), strict=True):
-            for (label, points), colour in zip(lines.items(), (SPIKE, ANN, SERIES, HOST, INK, MUTED) * 3, strict=False):
+            colours = itertools.cycle((SPIKE, ANN, SERIES, HOST, INK, MUTED))
+            for label, points in sorted(lines, key=lambda item: bool(item[0])):
                 steps, values = zip(*points, strict=True)
-                axis.plot(steps, values, color=colour, linewidth=1.6, label=label, marker="o" if len(points) < 3 else None, markersize=3)
+                marker = "o" if len(points) < 3 else None
+                look = {"color": next(colours), "linewidth": 1.6, "label": label} if label else {"color": HOST, "linewidth": 0.8}
+                axis.plot(steps, values, marker=marker, markersize=3, **look)
             axis.set_title(title)
             axis.set_xlabel(x)
             axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-            if len(lines) > 1:
+            axis.set_ylim(bottom=0)
+            if any(label for label, _ in lines) and len(lines) > 1:
                 axis.legend(fontsize=8.5, labelcolor=MUTED)
 
-    return _svg("training", draw, (WIDTH, 2.7), alt)
+    return _svg("training", draw, (WIDTH, 2.9), alt)
 
 
 def spike_raster(layers: Mapping[str, NDArray[np.generic]], alt: str) -> str:
@@ -217,8 +222,8 @@ def total_ranges(costs: Sequence[CostEstimate], alt: str) -> str:
     return _svg("totals", draw, (WIDTH, 0.7 + 0.3 * len(rows)), alt)
 
 
-def recalls(rows: Sequence[tuple[str, float | None, float | None]], chance: float | None, alt: str) -> str:
-    """Return R@1 of every evaluation as dots, both directions, with chance.
+def recalls(rows: Sequence[tuple[str, float | None, float | None]], alt: str) -> str:
+    """Return R@1 of every evaluation as dots, both directions.
 
     Args:
         rows: name, image→text, text→image, as fractions.
@@ -234,9 +239,6 @@ def recalls(rows: Sequence[tuple[str, float | None, float | None]], chance: floa
                 if value is not None:
                     axis.plot(100 * value, index, "o", color=colour, markersize=6.5, zorder=2)
         _legend(axis, (("image → text", SPIKE), ("text → image", ANN)))
-        if chance is not None:
-            axis.axvline(100 * chance, color=MUTED, linewidth=1.1, linestyle="--")
-            axis.annotate("chance", (100 * chance, len(rows) - 0.5), xytext=(4, 2), textcoords="offset points", color=MUTED, fontsize=8.5)
         axis.set_yticks(range(len(rows)), [row[0] for row in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
         axis.grid(axis="y", visible=False)

@@ -51,7 +51,7 @@ def render(report: Report) -> str:
         "detail": detail,
         "tiles": list(_tiles(report)),
         "missing": report.missing,
-        "facts": report.facts,
+        "facts": {**tables.evaluation_facts(report.evaluations), **report.facts},
         "about": report.about,
         "config": json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
         "evaluations": tables.retrieval(report.evaluations) if report.evaluations else None,
@@ -96,12 +96,10 @@ def _costs(report: Report) -> Iterator[CostEstimate]:
 def _tiles(report: Report) -> Iterator[Tile]:
     """Yield the numbers that answer the questions; a part that was not run yields none."""
     if report.evaluations:
-        first = report.evaluations[0]
-        recalls = [value for value in _first_places(first) if value is not None]
-        if len(recalls) == 2:
-            chance = f"; chance {percent(first['chance_R@1'])}" if first.get("chance_R@1") is not None else ""
-            beside = f"R@1 image → text / text → image, {number(first.get('images'))} unseen pictures{chance}; measured"
-            yield Tile("Retrieval", " / ".join(f"{100 * value:.1f}" for value in recalls) + " %", beside)
+        first, chance = report.evaluations[0]["rows"][0], report.evaluations[0]["chance"]
+        recalls, luck = (" / ".join(f"{100 * row[way]['R@1']:.1f}" for way in tables.WAYS) for row in (first, chance))
+        beside = f"R@1 image → text / text → image; chance {luck} %; measured, {report.evaluations[0]['split']}"
+        yield Tile(f"Retrieval, {first['name']}", f"{recalls} %", beside)
     if report.comparison:
         group = report.comparison.groups[0]
         ours, rivals = group.contenders[0], [who for who in group.contenders if who.name.startswith("ANN") and "fp32" not in who.name]
@@ -130,10 +128,10 @@ def _tiles(report: Report) -> Iterator[Tile]:
 
 def _figures(report: Report) -> dict[str, str]:
     drawn = dict.fromkeys(("recall", "raster", "rates", "totals", "curves"), "")
-    rows = [(str(row.get("name", "")), *_first_places(row)) for row in report.evaluations]
-    if any(forward is not None or backward is not None for _, forward, backward in rows):
+    rows = [(row["name"], *(row[way].get("R@1") for way in tables.WAYS)) for row in tables.retrieval_rows(report.evaluations)]
+    if rows:
         said = "; ".join(f"{name}: {percent(forward)} and {percent(backward)}" for name, forward, backward in rows)
-        drawn["recall"] = figures.recalls(rows, report.evaluations[0].get("chance_R@1"), f"R@1 image to text and text to image. {said}.")
+        drawn["recall"] = figures.recalls(rows, f"R@1 image to text and text to image. {said}.")
     if report.raster:
         drawn["raster"] = figures.spike_raster(
             report.raster, f"Spikes of one sample in {', '.join(report.raster)}: steps downwards, neurons across."
@@ -152,30 +150,21 @@ def _figures(report: Report) -> dict[str, str]:
     return drawn
 
 
-def _first_places(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return R@1 image → text and text → image."""
-    return (row.get("image_to_text") or {}).get("R@1"), (row.get("text_to_image") or {}).get("R@1")
-
-
 def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    keys = list(
-        dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, (int, float)) and not isinstance(value, bool))
-    )
-    x = next((key for key in ("step", "epoch", "samples") if key in keys), None)
-    if x is None:
-        return ""
+    """Return the curves of ``metrics.jsonl``: losses, validation recalls, firing rates (layers without a label)."""
+    keys = dict.fromkeys(key for row in rows if "epoch" in row for key in row)
     panels = {
-        "loss": {key: key for key in keys if "loss" in key.lower() or key.lower().startswith("l_")},
-        "R@1 on validation": {key: key for key in keys if "r@1" in key.lower().replace("@10", "")},
-        "firing rate": {key: key for key in keys if "rate" in key.lower() and "learning" not in key.lower()},
+        "loss": {key: key.removeprefix("loss_") if key != "loss" else "sum" for key in keys if key.startswith("loss")},
+        "R@1 on validation": {
+            key: key.removeprefix("validation_R@1_").replace("_to_", " → ") for key in keys if key.startswith("validation_R@1")
+        },
+        "firing rate, mean and layers": {key: "" if "." in key else "mean" for key in keys if key.startswith("firing_rate")},
     }
-    ends = [f"{key} from {number(first)} to {number(last)}" for key in panels["loss"] for first, last in [_ends(rows, key)]]
-    return figures.training_curves(rows, x, panels, f"Curves over training. {'; '.join(ends)}.") if any(panels.values()) else ""
-
-
-def _ends(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[float, float]:
-    values = [row[key] for row in rows if key in row]
-    return values[0], values[-1]
+    ends = []
+    for key, label in panels["loss"].items():
+        values = [row[key] for row in rows if key in row]
+        ends.append(f"loss {label} from {number(values[0])} to {number(values[-1])}")
+    return figures.training_curves(rows, "epoch", panels, f"Curves over training. {'; '.join(ends)}.") if any(panels.values()) else ""
 
 
 def _group_figure(group: Group, name: str) -> str:

@@ -70,9 +70,8 @@ class Report:
         about: what is reported: paths and their fingerprints.
         config: the run's settings.
         training: rows of ``metrics.jsonl``.
-        evaluations: one mapping per evaluation: ``name``, ``basis``, ``image_to_text`` and ``text_to_image`` with ``R@1``, ``R@5``,
-            ``R@10``, ``median_rank``; ``chance_R@1``, ``images``.
-        facts: further single results: label to text, e.g. the learned fusion ratio.
+        evaluations: the JSON of every evaluation (schema ``ashneuro.evaluation/1``); this network's first.
+        facts: further single results: label to text.
         workload: counts of the hybrid.
         estimates: the deployed part on neuromorphic profiles.
         comparison: hybrid against ANN twins.
@@ -172,6 +171,24 @@ def _contender(who: Contender) -> dict[str, Any]:
         "total_j": who.total_j and asdict(who.total_j),
         "arithmetic_j": who.arithmetic_j and asdict(who.arithmetic_j),
         "basis": [part.basis for part in (who.host, who.deployed) if part],
+    }
+
+
+def examples_of(evaluation: Mapping[str, Any], pictures: Mapping[str, bytes]) -> tuple[Example, ...]:
+    """Return the retrieval examples of an evaluation's JSON, with the pictures (PNG) of their keys."""
+    found = []
+    for item in evaluation["examples"]:
+        by_text = item["kind"] == "text"
+        hits = tuple(Hit(hit["text"], hit["correct"], hit["score"], pictures[hit["key"]] if by_text else None) for hit in item["hits"])
+        found.append(Example(item["text"], hits, None if by_text else pictures[item["key"]]))
+    return tuple(found)
+
+
+def picture_keys(evaluation: Mapping[str, Any]) -> set[str]:
+    """Return the keys whose pictures `examples_of` needs."""
+    shown = evaluation["examples"]
+    return {hit["key"] for item in shown if item["kind"] == "text" for hit in item["hits"]} | {
+        item["key"] for item in shown if item["kind"] == "image"
     }
 
 

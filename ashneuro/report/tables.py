@@ -6,7 +6,7 @@ Each function turns one result into one `Table`. Every table names the basis of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from ashneuro.simulate.record import SpikeRecord
 
 NOTHING = "–"
 METRICS = ("R@1", "R@5", "R@10")
+WAYS = ("image_to_text", "text_to_image")
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,18 @@ def _updates(layer: LayerWorkload, samples: int) -> str:
 
 
 def host(workload: Workload) -> Table | None:
-    """Return the MACs of every layer on the host, per inference; ``None`` where no host part was counted."""
-    layers = workload.part("host").layers
-    if not layers:
+    """Return the MACs of every layer on the host; ``None`` where no host part was counted."""
+    image, text = workload.part("host"), workload.part("text")
+    if not image.layers and not text.layers:
         return None
-    rows = [(layer.name, number(layer.dense_macs / workload.samples), number(layer.parameters), number(layer.neurons)) for layer in layers]
-    whole = workload.part("host")
-    rows.append(("all", number(whole.per_inference("dense_macs")), number(whole.total("parameters")), number(whole.total("neurons"))))
-    return Table("The host's part, per inference", ("layer", ">MACs", ">parameters", ">outputs"), tuple(rows), basis="counted from shapes")
+
+    def row(name: str, part: Workload) -> tuple[str, ...]:
+        return name, *(number(value) for value in (part.per_inference("dense_macs"), part.total("parameters"), part.total("neurons")))
+
+    rows = [row(layer.name, replace(image, layers=(layer,))) for layer in image.layers] + [row("all, per image", image)]
+    rows += [row(f"{layer.name}, per text", replace(text, layers=(layer,))) for layer in text.layers]
+    note = "The text encoder is not in the sums: texts of a collection are encoded once, on either side." if text.layers else ""
+    return Table("The host's part", ("layer", ">MACs", ">parameters", ">outputs"), tuple(rows), "counted from shapes", note)
 
 
 def terms(cost: CostEstimate) -> Table:
@@ -262,17 +267,48 @@ def thresholds(comparison: Comparison) -> Table:
     return Table("Against published conditions", ("condition", "this network", "reading", "source"), rows, basis="counted")
 
 
-def retrieval(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Return retrieval metrics, one row per evaluation: image → text / text → image, and chance."""
+def retrieval_rows(evaluations: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of evaluations (schema ``ashneuro.evaluation/1``), and after the last of each pool what chance gives there."""
+    pools: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    chances = {}
+    for item in evaluations:
+        pool = {key: item[key] for key in ("split", "images", "texts")}
+        rows = pools.setdefault(tuple(pool.values()), [])
+        for row in item["rows"]:
+            elsewhere = row["spikes_from"] not in ("torch", "none")
+            name = f"{row['name']}, spikes from {row['spikes_from']}" if elsewhere else row["name"]
+            rows.append({"name": name, **{way: row[way] for way in WAYS}, **pool})
+        chances[tuple(pool.values())] = {"name": "chance", **{way: item["chance"][way] for way in WAYS}, **pool}
+    for key, rows in pools.items():
+        yield from rows
+        yield chances[key]
+
+
+def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> Table:
+    """Return retrieval metrics, one row per network: image → text / text → image, and chance."""
     body = []
-    for row in rows:
-        ways = [row.get(direction) or {} for direction in ("image_to_text", "text_to_image")]
-        cells = [str(row.get("name", ""))]
-        cells += [" / ".join(_hundred(way.get(metric)) for way in ways) for metric in METRICS]
-        cells += [" / ".join(number(way.get("median_rank")) for way in ways)]
-        body.append((*cells, _hundred(row.get("chance_R@1")), number(row.get("images")), str(row.get("basis", "measured"))))
-    columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", ">chance R@1, %", ">images", "basis")
+    for row in retrieval_rows(evaluations):
+        ways = [row[way] for way in WAYS]
+        cells = [row["name"], *(" / ".join(_hundred(way.get(metric)) for way in ways) for metric in METRICS)]
+        cells.append(" / ".join(number(way.get("median_rank")) for way in ways))
+        basis = "computed" if row["name"] == "chance" else "measured"
+        body.append((*cells, f"{basis}, {row['split']}: {number(row['images'])} images, {number(row['texts'])} texts"))
+    columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", "basis")
     return Table("Retrieval, image → text / text → image", columns, tuple(body))
+
+
+def evaluation_facts(evaluations: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return single results of evaluations: learned fusion ratio and firing rates of each network that has them."""
+    facts: dict[str, str] = {}
+    for item in evaluations:
+        if ratio := item["ratio"]:
+            mean, low, high = (number(ratio[key]) for key in ("mean", "min", "max"))
+            text = f"mean {mean}, from {low} to {high} over {len(ratio['channels'])} channels"
+            facts.setdefault(f"learned fusion ratio r, {item['rows'][0]['name']}", text)
+        if rates := item["firing_rate"]:
+            text = ", ".join(f"{name} {percent(rate)}" for name, rate in rates.items())
+            facts.setdefault(f"firing rates, {item['rows'][0]['name']}", text)
+    return facts
 
 
 def _hundred(value: float | None) -> str:

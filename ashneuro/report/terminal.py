@@ -149,6 +149,39 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[str, Any] | None], None]]:
+    """Show training; call what it gives with (epoch, epochs, batch, batches, loss, the epoch's metrics or ``None``).
+
+    Each finished epoch leaves one line; at a terminal a bar with the remaining time runs below.
+    """
+
+    def finished(epoch: int, total: int, row: Mapping[str, Any]) -> str:
+        shown = {key: value for key, value in row.items() if isinstance(value, float) and "." not in key and key != "learning_rate"}
+        return f"epoch {epoch}/{total}  {_beside(shown)}"
+
+    if not sys.stderr.isatty():
+
+        def say(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
+            if row:
+                print(finished(epoch, total, row), file=sys.stderr)
+
+        yield say
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, loss=math.nan)
+
+        def update(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
+            bar.update(task, completed=(epoch - 1) * batches + batch, total=total * batches, loss=loss)
+            if row:
+                bar.console.print(finished(epoch, total, row), highlight=False)
+
+        yield update
+
+
 def _beside(numbers: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
@@ -204,12 +237,16 @@ def comparison(result: Comparison) -> None:
     show(tables.thresholds(result))
 
 
+def evaluation(values: Mapping[str, Any]) -> None:
+    """Print one evaluation (its JSON): retrieval, the learned fusion ratio, firing rates."""
+    retrieval([values])
+    for fact, text in tables.evaluation_facts([values]).items():
+        line(f"{fact}: {text}")
+
+
 def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> None:
-    """Print the retrieval metrics of evaluations (their JSON), and the learned fusion ratio where there is one."""
-    evaluations = list(evaluations)
+    """Print the retrieval metrics of evaluations (their JSON) in one table."""
     show(tables.retrieval(evaluations))
-    for label, text in tables.evaluation_facts(evaluations).items():
-        line(f"{label}: {text}")
 
 
 def certificate(content: Mapping[str, Any]) -> None:
@@ -258,47 +295,3 @@ def data_counts(description: Description) -> None:
         ">captions also in train",
     )
     table(f"data set {description.name}", columns, rows, "\n".join(description.notes))
-
-
-@contextmanager
-def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[str, Any] | None], None]]:
-    """Show training; call what it gives with (epoch, epochs, batch, batches, loss, the epoch's metrics or ``None``).
-
-    Each finished epoch leaves one line; at a terminal a bar with the remaining time runs below.
-    """
-
-    def finished(epoch: int, total: int, row: Mapping[str, Any]) -> str:
-        shown = {
-            key: value
-            for key, value in row.items()
-            if isinstance(value, float) and key.startswith(("loss", "validation", "rate", "seconds"))
-        }
-        return f"epoch {epoch}/{total}  {_beside(shown)}"
-
-    if not sys.stderr.isatty():
-
-        def say(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
-            if row:
-                print(finished(epoch, total, row), file=sys.stderr)
-
-        yield say
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, loss=math.nan)
-
-        def update(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
-            bar.update(task, completed=(epoch - 1) * batches + batch, total=total * batches, loss=loss)
-            if row:
-                bar.console.print(finished(epoch, total, row), highlight=False)
-
-        yield update
-
-
-def evaluation(values: Mapping[str, Any]) -> None:
-    """Print retrieval metrics, the learned fusion ratio and the firing rates of one evaluation."""
-    retrieval([values])
-    for fact, text in tables.evaluation_facts([values]).items():
-        line(f"{fact}: {text}")

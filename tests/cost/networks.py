@@ -114,4 +114,5 @@ def products(synapse):
 HOST = (
     {"name": "stem.conv1", "dense_macs": 62208, "parameters": 216, "outputs": 864, "inputs": 3072},
     {"name": "W_in", "dense_macs": 3456, "parameters": 100, "outputs": 144, "inputs": 864},
+    {"name": "text", "part": "text", "dense_macs": 5000, "parameters": 900, "outputs": 128, "inputs": 24},
 )

@@ -150,6 +150,7 @@ def test_host_layers_are_per_inference_and_come_first():
     record = networks.run(program, networks.images(program, samples=3))
     work = count(program, record, networks.HOST)
     assert [layer.name for layer in work.part("host").layers] == ["stem.conv1", "W_in"]
+    assert [layer.name for layer in work.part("text").layers] == ["text"]
     assert work.part("host").per_inference("dense_macs") == 62208 + 3456
     assert work.part("host").total("dense_macs") == 3 * (62208 + 3456)
     with pytest.raises(AshneuroError, match="dense_macs, name, outputs, parameters"):

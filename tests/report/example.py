@@ -11,7 +11,7 @@ from ashneuro.cost.compare import compare
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import ann_twin, count
-from ashneuro.report.summary import Example, Hit, Report
+from ashneuro.report.summary import Report, examples_of
 from ashneuro.simulate.certificate import Certificate, Comparison, LayerComparison
 from tests.cost import networks
 
@@ -28,17 +28,32 @@ def picture(seed):
     return buffer.getvalue()
 
 
-def recall(name, forward, backward, **extra):
-    def metrics(first):
-        return {"R@1": first, "R@5": min(1.0, 2 * first), "R@10": min(1.0, 2.5 * first), "median_rank": 4}
+def metrics(first):
+    return {"R@1": first, "R@5": min(1.0, 2 * first), "R@10": min(1.0, 2.5 * first), "median_rank": 4.0}
 
+
+def evaluation(rows, spikes_from="torch", images=160, ratio=True):
+    """The JSON of an evaluation: rows are name, R@1 image → text, R@1 text → image."""
+    hits = [{"key": f"set/{i}", "text": f"apple {i}", "score": 0.9 - 0.1 * i, "correct": i == 1} for i in range(5)]
     return {
-        "name": name,
-        "image_to_text": metrics(forward),
-        "text_to_image": metrics(backward),
-        "chance_R@1": 0.0062,
-        "images": 160,
-        **extra,
+        "schema": "ashneuro.evaluation/1",
+        "kind": "spiking",
+        "split": "emoji, style split, test",
+        "images": images,
+        "texts": 2 * images,
+        "concepts": images,
+        "rows": [
+            {"name": name, "spikes_from": spikes_from, "image_to_text": metrics(forward), "text_to_image": metrics(backward)}
+            for name, forward, backward in rows
+        ],
+        "chance": {"image_to_text": metrics(0.0062), "text_to_image": metrics(0.0031)},
+        "ratio": {"mean": 0.83, "min": 0.31, "max": 1.42, "channels": [0.31, 0.76, 1.42]} if ratio else {},
+        "firing_rate": {"lif1": 0.268, "lif4": 0.55} if spikes_from == "torch" else {},
+        "examples": [
+            {"kind": "text", "key": "set/1", "text": "blue <b>car</b>", "hits": hits},
+            {"kind": "image", "key": "set/2", "text": "grinning face", "hits": hits},
+            {"kind": "text", "key": "set/3", "text": "a red apple", "hits": hits[::-1]},
+        ],
     }
 
 
@@ -55,46 +70,41 @@ def certificate(names):
     return Certificate(6, 4, pairs, {"python": "3.11.7", "nir": "1.0.8"}, {"float": {"R@1": 0.278}, "integer": {"R@1": 0.272}})
 
 
+def training():
+    rows = [
+        {"epoch": epoch + 1, "loss": 3 * 0.7**epoch + 0.4, "loss_itc": 2 * 0.7**epoch, "loss_stua": 0.7**epoch}
+        | {"firing_rate": 0.1 + 0.1 * 0.8**epoch, "firing_rate.lif1": 0.2 * 0.9**epoch, "firing_rate.lif2": 0.1, "seconds": 3.0}
+        | {"learning_rate": 1e-3, "validation_R@1_image_to_text": 0.3 - 0.3 * 0.7**epoch, "validation_R@1_text_to_image": 0.2}
+        for epoch in range(12)
+    ]
+    return [*rows, {"final": True, "epochs": 12, "seconds": 36.0}]
+
+
 def whole_report(**changes):
     program = networks.tiny_program(channels=16, size=8)
     record = networks.run(program, networks.images(program, 6, scale=0.9))
     hybrid, twin = count(program, record, networks.HOST), ann_twin(program, host_layers=networks.HOST)
-    profiles = [load_profile(name) for name in ("cmos45", "loihi1", "loihi2", "h100")]
-    by_name = {profile.name: profile for profile in profiles}
-    rng = np.random.default_rng(0)
+    profiles = {name: load_profile(name) for name in ("cmos45", "loihi1", "loihi2", "h100")}
+    evaluations = [
+        evaluation([("hybrid", 0.278, 0.342), ("hybrid, A zeroed", 0.121, 0.162), ("hybrid, C zeroed", 0.204, 0.251)]),
+        evaluation([("no abstract encoder", 0.243, 0.287)], "none", ratio=False),
+        evaluation([("quantised-ReLU twin", 0.281, 0.339)], "none"),
+        evaluation([("hybrid", 0.272, 0.336)], "loihi"),
+        evaluation([("hybrid", 0.281, 0.344)], "Lava", images=64),
+    ]
     fields = {
         "title": "a test's tiny network",
         "about": {"run": "runs/tiny", "weights": "sha256 0123456789abcdef"},
         "config": {"train": {"epochs": 8, "seed": 0}},
-        "training": [
-            {"epoch": epoch, "loss": 3 * 0.7**epoch + 0.4, "loss_itc": 2 * 0.7**epoch, "firing_rate": 0.1 + 0.1 * 0.8**epoch}
-            | ({"validation_R@1": 0.3 * (1 - 0.7**epoch)} if epoch % 2 == 0 else {})
-            for epoch in range(12)
-        ],
-        "evaluations": [
-            recall("hybrid", 0.278, 0.342, basis="measured"),
-            recall("hybrid, A = 0", 0.121, 0.162, basis="measured"),
-            recall("hybrid, C = 0", 0.204, 0.251, basis="measured"),
-            recall("no abstract encoder", 0.243, 0.287, basis="measured"),
-            recall("quantised ReLU twin, 3 bit", 0.281, 0.339, basis="measured"),
-            recall("hybrid, spikes from the emulator", 0.272, 0.336, basis="measured"),
-            recall("hybrid, spikes from Lava", 0.281, 0.344, images=64, basis="measured on 64 images"),
-        ],
-        "facts": {"learned fusion ratio r": "mean 0.83, from 0.31 to 1.42 over 64 channels"},
+        "training": training(),
+        "evaluations": evaluations,
+        "facts": {"seed": "0"},
         "workload": hybrid,
-        "estimates": [estimate(hybrid.part("deployed"), by_name["loihi1"]), estimate(hybrid.part("deployed"), by_name["loihi2"])],
-        "comparison": compare(hybrid, twin, node=by_name["cmos45"], chip=by_name["loihi1"], gpu=by_name["h100"]),
+        "estimates": [estimate(hybrid.part("deployed"), profiles[name]) for name in ("loihi1", "loihi2")],
+        "comparison": compare(hybrid, twin, node=profiles["cmos45"], chip=profiles["loihi1"], gpu=profiles["h100"]),
         "certificate": certificate([layer.name for layer in program.layers]).to_json(),
-        "profiles": profiles,
+        "profiles": list(profiles.values()),
         "raster": {layer.name: record.layers[layer.name].raster[:, 0] for layer in program.layers},
-        "examples": [
-            Example("a red apple", tuple(Hit(f"apple {i}", i == 1, 0.9 - 0.1 * i, picture(i)) for i in range(6))),
-            Example(
-                "grinning face",
-                tuple(Hit(text, i == 0, 0.5, None) for i, text in enumerate(("grinning face", "smile", "cat <3"))),
-                picture(9),
-            ),
-            Example("blue <b>car</b>", tuple(Hit(f"car {rng.integers(9)}", i in (0, 3), 0.4, picture(20 + i)) for i in range(6))),
-        ],
+        "examples": examples_of(evaluations[0], {f"set/{i}": picture(i) for i in range(9)}),
     }
     return Report(**{**fields, **changes})

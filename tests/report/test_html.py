@@ -8,8 +8,8 @@ import pytest
 
 from ashneuro.errors import AshneuroError
 from ashneuro.report import figures, html
-from ashneuro.report.summary import PARTS, SCHEMA, Report, read_metrics, write_json
-from tests.report.example import whole_report
+from ashneuro.report.summary import PARTS, SCHEMA, Report, examples_of, picture_keys, read_metrics, write_json
+from tests.report.example import evaluation, whole_report
 
 REPORT = whole_report()
 PAGE = html.render(REPORT)
@@ -110,7 +110,12 @@ def test_the_same_report_is_the_same_page():
 
 
 def test_all_sections_with_numbers_say_their_basis():
-    for basis in ("counted over 6 samples of 4 steps", "estimated (cmos45)", "estimated (h100, loihi1)", "measured on 64 images"):
+    for basis in (
+        "counted over 6 samples of 4 steps",
+        "estimated (cmos45)",
+        "estimated (h100, loihi1)",
+        "measured, emoji, style split, test: 64 images",
+    ):
         assert basis in PAGE
 
 
@@ -169,6 +174,15 @@ def test_json_has_no_nan_and_no_pictures(tmp_path):
     text = path.read_text()
     assert "NaN" not in text and "base64" not in text
     assert json.loads(text)["facts"]["r"] is None
+
+
+def test_examples_get_the_pictures_of_their_keys():
+    values = evaluation([("hybrid", 0.2, 0.3)])
+    assert picture_keys(values) == {f"set/{i}" for i in range(5)}
+    by_text, by_image, _ = examples_of(values, {key: key.encode() for key in picture_keys(values)})
+    assert by_text.png is None and [hit.png for hit in by_text.hits] == [f"set/{i}".encode() for i in range(5)]
+    assert by_image.png == b"set/2" and all(hit.png is None for hit in by_image.hits)
+    assert [hit.correct for hit in by_image.hits] == [False, True, False, False, False]
 
 
 def test_metrics_are_read_line_by_line(tmp_path):

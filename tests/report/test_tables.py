@@ -86,12 +86,35 @@ def test_contenders_add_up():
         assert host + deployed == pytest.approx(total, rel=0.02)
 
 
-def test_retrieval_is_forward_and_backward_in_per_cent():
+def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
     table = tables.retrieval(REPORT.evaluations)
     assert cell(table, "hybrid", "R@1") == "27.8 / 34.2"
-    assert cell(table, "hybrid, spikes from Lava", "basis") == "measured on 64 images"
-    empty = tables.retrieval([{"name": "x", "image_to_text": None}])
-    assert empty.rows[0][1] == "– / –"
+    assert cell(table, "hybrid, spikes from Lava", "basis") == "measured, emoji, style split, test: 64 images, 128 texts"
+    assert [row[0] for row in table.rows] == [
+        "hybrid",
+        "hybrid, A zeroed",
+        "hybrid, C zeroed",
+        "no abstract encoder",
+        "quantised-ReLU twin",
+        "hybrid, spikes from loihi",
+        "chance",
+        "hybrid, spikes from Lava",
+        "chance",
+    ]
+    assert cell(table, "chance", "R@1") == "0.6 / 0.3"
+
+
+def test_the_learned_ratio_is_named_per_network():
+    facts = tables.evaluation_facts(REPORT.evaluations)
+    assert facts["learned fusion ratio r, hybrid"] == "mean 0.83, from 0.31 to 1.42 over 3 channels"
+    assert facts["firing rates, hybrid"] == "lif1 26.8 %, lif4 55.0 %"
+    assert set(facts) == {"learned fusion ratio r, hybrid", "learned fusion ratio r, quantised-ReLU twin", "firing rates, hybrid"}
+
+
+def test_the_text_encoder_is_shown_and_not_in_the_sum():
+    table = tables.host(REPORT.workload)
+    assert cell(table, "all, per image", "MACs") == "65,664"
+    assert cell(table, "text, per text", "MACs") == "5,000"
 
 
 def test_the_certificate_says_what_differs_and_what_was_not_run():

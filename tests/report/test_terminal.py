@@ -35,6 +35,7 @@ def test_plain_tables_are_aligned_and_never_cut(capsys):
         lambda: terminal.costs(REPORT.estimates),
         lambda: terminal.comparison(REPORT.comparison),
         lambda: terminal.retrieval(REPORT.evaluations),
+        lambda: terminal.evaluation(REPORT.evaluations[0]),
         lambda: terminal.certificate(REPORT.certificate),
         lambda: terminal.profile_list(REPORT.profiles),
         lambda: terminal.profile_show(REPORT.profiles[0]),
@@ -67,13 +68,12 @@ def test_json_is_only_json(capsys):
     assert json.loads(capsys.readouterr().out) == {"a": [[1, 2]], "b": 0.5, "c": None, "d": [1], "3": None}
 
 
-def test_progress_away_from_a_terminal_is_a_few_lines(capsys):
-    with terminal.progress("epoch", 40) as step:
-        for index in range(40):
-            step(loss=1 / (index + 1))
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 10
-    assert lines[-1] == "epoch 40/40  loss 0.025"
+def test_training_away_from_a_terminal_is_a_line_per_epoch(capsys):
+    with terminal.epochs("training tiny") as show:
+        for epoch in (1, 2):
+            show(epoch, 2, 1, 2, 0.7, None)
+            show(epoch, 2, 2, 2, 0.5, {"epoch": epoch, "loss": 0.5, "firing_rate": 0.125, "firing_rate.lif1": 0.2, "learning_rate": 1e-3})
+    assert capsys.readouterr().err.splitlines() == [f"epoch {epoch}/2  loss 0.5  firing_rate 0.125" for epoch in (1, 2)]
 
 
 def test_status_says_its_steps(capsys):
