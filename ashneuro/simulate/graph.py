@@ -81,6 +81,13 @@ def graph_ports(wiring: Wiring, contract: Contract) -> list[InputPort]:
     return [InputPort(name, _known(wiring.in_shapes[name]), coding) for name in wiring.named("input")]
 
 
+def graph_layers(wiring: Wiring) -> tuple[list[str], list[str]]:
+    """Return the names that a record of the graph has layers for, and those of them that are its outputs."""
+    ends = {name: _only_neuron(wiring, name) for name in wiring.named("output")}
+    read_outs = [name for name, neuron in ends.items() if neuron is None]
+    return wiring.named("neuron") + read_outs, list(dict.fromkeys(neuron or name for name, neuron in ends.items()))
+
+
 @dataclass(frozen=True, eq=False)
 class _Neuron:
     """One neuron node: `step` takes (state, x) and gives (state, what it sends, how many neurons were active)."""
@@ -102,7 +109,7 @@ class _Simulation:
             name: np.broadcast_to(delay_steps(wiring.nodes[name], contract.dt_s), _known(wiring.in_shapes[name])).astype(int)
             for name in wiring.named("delay")
         }
-        self._read_outs = [name for name in wiring.named("output") if not _is_one_neuron(wiring, name)]
+        self._read_outs = [name for name in wiring.named("output") if _only_neuron(wiring, name) is None]
         self.widest = max(self._width(name) for name in wiring.nodes)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], rasters: Collection[str]) -> SpikeRecord:
@@ -270,18 +277,18 @@ class _Simulation:
         return size
 
 
-def _is_one_neuron(wiring: Wiring, output: str) -> bool:
-    """Whether an Output gives just what one neuron sends, reshaped at most."""
+def _only_neuron(wiring: Wiring, output: str) -> str | None:
+    """Return the neuron that an Output gives, reshaped at most; ``None`` where it gives something else."""
     name = output
     while True:
         sources = wiring.sources(name)
         if len(sources) != 1:
-            return False
+            return None
         (name,) = sources
         if wiring.roles[name] == "neuron":
-            return True
+            return name
         if wiring.roles[name] != "pass" and not isinstance(wiring.nodes[name], nir.Flatten):
-            return False
+            return None
 
 
 def _in_order(names: Sequence[str], edges: Collection[tuple[str, str]]) -> list[list[str]]:

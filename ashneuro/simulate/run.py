@@ -15,9 +15,10 @@ from ashneuro.errors import ConfigError, DataError
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.lower import lower
 from ashneuro.program.program import Program
+from ashneuro.program.wiring import wire
 from ashneuro.simulate.arrays import Backend
 from ashneuro.simulate.calibrate import calibrate
-from ashneuro.simulate.graph import run_graph
+from ashneuro.simulate.graph import graph_layers, run_graph
 from ashneuro.simulate.inputs import Inputs, Progress
 from ashneuro.simulate.lava import Lava
 from ashneuro.simulate.loihi import run_program
@@ -67,10 +68,10 @@ def simulate(
     """
     precision = _precision(on, precision)
     if on == "torch" and isinstance(target, Bundle | Graph):
-        kept = _kept(rasters, lower(target.graph, target.contract)) if rasters else ()
+        kept = _kept(rasters, *graph_layers(wire(target.graph)))
         return run_graph(target.graph, target.contract, inputs, rasters=kept, backend=backend, device=device, progress=progress)
     program = _program(target, inputs, precision)
-    kept = _kept(rasters, program)
+    kept = _kept(rasters, [layer.name for layer in program.layers], program.outputs)
     if on == "lava":
         with Lava() as lava:
             return lava.run(program, inputs, rasters=kept, progress=progress)
@@ -126,12 +127,11 @@ def _article(precision: str) -> str:
     return f"an {precision}" if precision == "integer" else f"a {precision}"
 
 
-def _kept(rasters: Keep, program: Program) -> Collection[str]:
-    names = [layer.name for layer in program.layers]
+def _kept(rasters: Keep, names: Collection[str], outputs: Collection[str]) -> Collection[str]:
     if rasters == "all":
         return names
     if rasters == "outputs":
-        return program.outputs
+        return outputs
     unknown = [name for name in rasters if name not in names]
     if unknown:
         raise DataError(f"no layer is called {', '.join(unknown)}", f"the layers are {', '.join(names)}", "name some of them")
