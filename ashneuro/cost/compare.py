@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ashneuro.cost.estimate import CostEstimate, estimate, total
+from ashneuro.cost.estimate import NATIVE, CostEstimate, estimate, total
 from ashneuro.cost.profile import HardwareProfile, Range
 from ashneuro.cost.workload import Workload
 
@@ -77,15 +77,14 @@ class Group:
 class BreakEven:
     """The mean firing rate at which the spiking part costs as much as the ANN in its place.
 
-    Spikes, and all that each of them causes, scale with the rate; neuron updates do not::
-
-        rate* = rate · (E_ann − E(no spikes)) / (E − E(no spikes))
+    The counted spikes, and all that each of them causes, are scaled by one factor until both sides cost the same; neuron
+    updates stay as they are.
 
     Args:
         spiking, ann: what is compared, with precision and profile.
         comparable: whether both are at one node and boundary.
-        rates: spikes per neuron and step for the low, typical and high case; below 0: at no rate, the updates alone cost more;
-            above 1: at every rate. ``None`` where a case has no number.
+        rates: spikes per neuron and step for the low, typical and high case; 0: at no rate, the updates alone cost more; 1: at
+            every rate. ``None`` where a case has no number.
         because: why there is none at all.
     """
 
@@ -199,7 +198,10 @@ def _one_node(hybrid: Workload, twin: Workload, node: HardwareProfile, low_bit: 
         row("hybrid, fp32", hybrid, "fp32", "fp32"),
         row("ANN twin, fp32", twin, "fp32", "fp32"),
     ]
-    note = "Both sides follow the same rules, so the low case of one is compared with the low case of the other."
+    note = (
+        "Both sides follow the same rules, so cases are compared one by one: low with low (perfect reuse of data), typical with typical "
+        "(the ANN reuses, the spiking part fetches per event), high with high (no reuse)."
+    )
     return Group(f"Everything on {node.title}", node.boundary, True, tuple(rows), note)
 
 
@@ -224,17 +226,22 @@ def _two_machines(
     return Group(names, boundary, False, tuple(rows), note)
 
 
-def _silent(workload: Workload) -> Workload:
-    """Return the same network if nothing had spiked: every update is still paid."""
-    return replace(
-        workload,
-        layers=tuple(
-            replace(layer, effective_acs=0, effective_macs=0 if layer.effective_macs is not None else None, spikes=0, messages=0)
-            if layer.kind == "snn"
-            else layer
-            for layer in workload.layers
-        ),
+def scaled(workload: Workload, factor: float) -> Workload:
+    """Return the same network if every neuron had spiked ``factor`` times as often: every update is still paid."""
+    spiking = (
+        replace(
+            layer,
+            effective_acs=round(layer.effective_acs * factor),
+            effective_macs=None if layer.effective_macs is None else round(layer.effective_macs * factor),
+            spikes=round(layer.spikes * factor),
+            messages=round(layer.messages * factor),
+            firing_rate=None if layer.firing_rate is None else layer.firing_rate * factor,
+        )
+        if layer.kind == "snn"
+        else layer
+        for layer in workload.layers
     )
+    return replace(workload, layers=tuple(spiking))
 
 
 def _zero_skipping(twin: Workload) -> Workload | None:
@@ -248,35 +255,52 @@ def _zero_skipping(twin: Workload) -> Workload | None:
     return replace(twin, layers=tuple(layers))
 
 
-def _break_even(rate: float | None, spiking: CostEstimate, silent: CostEstimate, ann: CostEstimate, comparable: bool) -> BreakEven:
-    names = (f"{spiking.profile}, {spiking.precision}", f"{ann.profile}, {ann.precision}")
-    now, rest, other = spiking.dynamic_j, silent.dynamic_j, ann.dynamic_j
-    if now is None or rest is None or other is None:
-        return BreakEven(*names, comparable, because=spiking.because or ann.because)
+def _break_even(part: Workload, profile: HardwareProfile, precision: str, ann: CostEstimate, comparable: bool) -> BreakEven:
+    now, rate = estimate(part, profile, precision), part.firing_rate
+    names = (f"{now.profile}, {now.precision}", f"{ann.profile}, {ann.precision}")
+    target = ann.dynamic_j
+    if now.dynamic_j is None or target is None:
+        return BreakEven(*names, comparable, because=now.because or ann.because)
     if not rate:
         return BreakEven(*names, comparable, because="nothing spiked")
     rates = []
     for case in CASES:
-        a, b, c = getattr(now, case), getattr(rest, case), getattr(other, case)
-        rates.append(None if a is None or b is None or c is None or a <= b else rate * (c - b) / (a - b))
+        goal = getattr(target, case)
+        known = goal is not None and getattr(now.dynamic_j, case) is not None
+        rates.append(_rate_at(part, profile, precision, case, goal) if known else None)
     return BreakEven(*names, comparable, (rates[0], rates[1], rates[2]))
 
 
+def _rate_at(part: Workload, profile: HardwareProfile, precision: str, case: str, goal: float) -> float:
+    """Return the mean rate at which ``part`` costs ``goal`` joules, by bisection: energy never falls as spikes are added."""
+
+    def energy(rate: float) -> float:
+        assert part.firing_rate
+        cost: float = getattr(estimate(scaled(part, rate / part.firing_rate), profile, precision).dynamic_j, case)
+        return cost
+
+    if energy(0.0) >= goal:
+        return 0.0
+    if energy(1.0) <= goal:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if energy(middle) < goal else (low, middle)
+    return (low + high) / 2
+
+
 def _node_break_even(hybrid: Workload, twin: Workload, node: HardwareProfile, low_bit: str | None) -> Iterator[BreakEven]:
-    part, other = hybrid.part("deployed"), twin.part("deployed")
     for spiking, ann in (("int8", "int8"), *((("int8", low_bit),) if low_bit else ()), ("fp32", "fp32")):
-        now, silent = estimate(part, node, spiking), estimate(_silent(part), node, spiking)
-        yield _break_even(hybrid.firing_rate, now, silent, estimate(other, node, ann), True)
+        yield _break_even(hybrid.part("deployed"), node, spiking, estimate(twin.part("deployed"), node, ann), True)
 
 
 def _chip_break_even(
     hybrid: Workload, twin: Workload, chip: HardwareProfile, node: HardwareProfile, gpu: HardwareProfile | None
 ) -> Iterator[BreakEven]:
-    part, other = hybrid.part("deployed"), twin.part("deployed")
-    now, silent = estimate(part, chip), estimate(_silent(part), chip)
     for profile in (node, gpu):
         if profile is not None:
-            yield _break_even(hybrid.firing_rate, now, silent, estimate(other, profile, "int8"), False)
+            yield _break_even(hybrid.part("deployed"), chip, NATIVE, estimate(twin.part("deployed"), profile, "int8"), False)
 
 
 def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str, str]:
@@ -286,19 +310,25 @@ def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str
     mine, theirs = ours.total_j, rival.total_j
     if mine is None or theirs is None or not hybrid.samples:
         return "undecided", f"Undecided: {node.name} cannot price both sides."
-    ratios = [getattr(mine, case) / getattr(theirs, case) for case in CASES if getattr(mine, case) is not None and getattr(theirs, case)]
-    factors = sorted(max(ratio, 1 / ratio) for ratio in ratios)
+    known = [case for case in CASES if getattr(mine, case) is not None and getattr(theirs, case)]
+    ratios = {case: getattr(mine, case) / getattr(theirs, case) for case in known}
+    factors = sorted(max(ratio, 1 / ratio) for ratio in ratios.values())
     name = rival.name.removeprefix("ANN twin, ")
     sides = (
         f"the hybrid takes {energy_text(mine)} per inference, its {name} ANN twin {energy_text(theirs)}, "
         f"of which the host part, the same on both sides, takes {energy_text(ours.host_j).partition(' (')[0]}; "
         f"estimated from counted events on {node.name} ({group.boundary})"
     )
-    if all(ratio > 1 for ratio in ratios):
+    silent = [layer.name for layer in hybrid.layers if layer.kind == "snn" and layer.firing_rate == 0]
+    if silent:
+        return "undecided", f"Undecided, because {', '.join(silent)} never spiked and did no work that an ANN would have to do: {sides}."
+    if all(ratio > 1 for ratio in ratios.values()):
         return "ann", f"The ANN wins by {factors[0]:.2g}–{factors[-1]:.2g} times: {sides}."
-    if all(ratio < 1 for ratio in ratios):
+    if all(ratio < 1 for ratio in ratios.values()):
         return "hybrid", f"The hybrid wins by {factors[0]:.2g}–{factors[-1]:.2g} times: {sides}."
-    return "undecided", f"Undecided, the low and the high case name different winners: {sides}."
+    reuse = {"low": "with perfect reuse", "typical": "as usual", "high": "without reuse"}
+    cases = ", ".join(f"{reuse[case]} the {'ANN' if ratio > 1 else 'hybrid'}" for case, ratio in ratios.items())
+    return "undecided", f"Undecided, because it depends on how data are reused: {cases} wins; {sides}."
 
 
 def _thresholds(hybrid: Workload) -> Iterator[Threshold]:

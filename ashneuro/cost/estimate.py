@@ -348,15 +348,16 @@ def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) ->
         energy, used = update_energy(profile, precision, layer)
         name = "activation" if layer.kind == "ann" else "neuron update"
         yield Term(layer.name, name, updates, updates * energy, "", True, f"{name}s × their products and additions", used)
-        accesses, energy, used = memory_energy(profile, precision, layer, workload.samples)
-        yield Term(layer.name, "memory", accesses, energy, "", True, "one access per operand, no reuse", used)
+        accesses, energy, used = memory_energy(profile, precision, layer, workload.samples, workload.timesteps)
+        yield Term(layer.name, "memory", accesses, energy, "", True, "accesses × bits / 64 × energy of the memory that holds them", used)
 
 
 def _asic_notes(precision: str) -> Iterator[str]:
     yield (
-        "memory: every operand is fetched from the smallest listed memory that holds the layer's data; "
-        "low and typical pack 64-bit words, high does not"
+        "memory: low, both sides move every number once; high, both fetch every operand of every operation; typical, the ANN reuses "
+        "as dense accelerators do and the spiking part fetches per event"
     )
+    yield "memory: data lie in the smallest listed SRAM that holds them, more than 1 MB in several banks of 1 MB (high: in DRAM)"
     if precision.startswith("int"):
         yield "integer accumulation: low and typical 8-bit additions, the usual convention; high 32-bit additions"
     if precision.startswith("int") and precision != "int8":
@@ -426,46 +427,72 @@ def update_energy(profile: HardwareProfile, precision: str, layer: LayerWorkload
     return energy + products * product, _paths(add_key, mult_key)
 
 
-def memory_energy(profile: HardwareProfile, precision: str, layer: LayerWorkload, samples: int) -> tuple[float, Range, tuple[str, ...]]:
-    """Return memory accesses of a layer per inference, their joules, and the numbers used.
+def memory_energy(
+    profile: HardwareProfile, precision: str, layer: LayerWorkload, samples: int, timesteps: int
+) -> tuple[float, Range, tuple[str, ...]]:
+    """Return memory accesses of a layer per inference in its usual dataflow, their joules, and the numbers used.
 
-    One access per operand, no reuse (after Lemaire et al. 2022)::
+    Perfect reuse moves everything once; no reuse fetches every operand of every operation (after Lemaire et al. 2022)::
 
-        ANN layer        weight and input read per MAC; output written per element
-        spiking layer    weight read, accumulator read and written per synop; every state variable read and written per update;
-                         every spike written and read once, 32 bits
+                        perfect reuse                         no reuse
+        ANN layer       weights, inputs, outputs once         weight and input per MAC; outputs once
+        spiking layer   weights once, all steps of a neuron   weight, accumulator read and written per synop; state variables
+                        together; spikes in and out           read and written per update; each spike 32 bits, written and
+                        as one bit per neuron and step        read once
 
-    Each kind of data lies in the smallest memory of the profile that holds it all, beyond 1 MB in DRAM. An access of n bits costs
-    n/64 of a 64-bit access (low and typical: packed words), or a whole one (high).
+    low: perfect reuse on either side. high: no reuse on either side. typical: each side's usual dataflow, reuse in a dense ANN
+    accelerator, fetches per event in a spiking one.
+
+    An access of n bits costs n/64 of a 64-bit one. Each kind of data lies in the smallest SRAM of the profile that holds it all;
+    more than 1 MB lies in several banks of 1 MB (high: in DRAM).
     """
     weight_bits, activation_bits, state_bits = _bits(precision)
-    weights = layer.parameters * weight_bits
     if layer.kind == "ann":
         macs = layer.dense_macs / samples
-        traffic = [
-            (macs, weight_bits, weights),
-            (macs, activation_bits, max(layer.inputs, 1) * activation_bits),
-            (float(layer.neurons), activation_bits, layer.neurons * activation_bits),
-        ]
+        weights = (weight_bits, layer.parameters * weight_bits)
+        inputs = (activation_bits, layer.inputs * activation_bits)
+        outputs = (float(layer.neurons), activation_bits, layer.neurons * activation_bits)
+        reused = [(min(macs, layer.parameters), *weights), (min(macs, layer.inputs), *inputs), outputs]
+        fetched = [(macs, *weights), (macs, *inputs), outputs]
+        usual = reused
     else:
         synops = (layer.effective_acs + (layer.effective_macs or 0)) / samples
         updates = (layer.updates or 0) / samples
-        state = layer.neurons * state_bits * max(layer.state_variables, 1)
-        traffic = [
-            (synops, weight_bits, weights),
+        weights = (weight_bits, layer.parameters * weight_bits)
+        reused = [
+            (min(synops, layer.parameters), *weights),
+            (float(layer.inputs * timesteps), 1, layer.inputs * timesteps),
+            (float(layer.neurons * timesteps), 1, layer.neurons * timesteps),
+        ]
+        fetched = [
+            (synops, *weights),
             (2 * synops, state_bits, layer.neurons * state_bits),
-            (2 * updates * layer.state_variables, state_bits, state),
+            (2 * updates * layer.state_variables, state_bits, layer.neurons * state_bits * layer.state_variables),
             (2 * layer.spikes / samples, MESSAGE_BITS, layer.neurons),
         ]
+        usual = fetched
+    low, used = _traffic(profile, reused)
+    high, more = _traffic(profile, fetched)
+    typical, _ = _traffic(profile, usual)
+    energy = Range(low.low, typical.typical, high.high)
+    return sum(accesses for accesses, _, _ in usual), energy, tuple(dict.fromkeys(used + more))
+
+
+def _traffic(profile: HardwareProfile, traffic: Iterable[tuple[float, int, int]]) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of (accesses, bits of one, bits of all data of that kind), and the numbers used."""
     used: dict[str, None] = {}
     energy = Range(0.0, 0.0, 0.0)
     for accesses, bits, held in traffic:
-        key = next((name for name, size in SRAM_BITS if held <= size), "dram")
+        if not accesses:
+            continue
+        key = next((name for name, size in SRAM_BITS if held <= size), SRAM_BITS[-1][0])
         used[key] = None
         word = _event(profile, key)
-        packed = word * (bits / WORD_BITS)
-        energy = energy + accesses * Range(packed.low, packed.typical, word.high)
-    return sum(accesses for accesses, _, _ in traffic), energy, _paths(*used)
+        if held > SRAM_BITS[-1][1]:
+            used["dram"] = None
+            word = Range(word.low, word.typical, _event(profile, "dram").high)
+        energy = energy + accesses * bits / WORD_BITS * word
+    return energy, _paths(*used)
 
 
 def _paths(*keys: str) -> tuple[str, ...]:

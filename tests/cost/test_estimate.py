@@ -127,27 +127,39 @@ def test_cmos_terms_of_a_spiking_layer():
     assert terms["synop"].typical == pytest.approx(1000 * 0.03 * P)
     assert terms["neuron update"].typical == pytest.approx(40 * (2 * 0.1 + 3.1) * P)
     assert terms["neuron update"].low == pytest.approx(40 * (2 * 0.1 + 0.1) * P)
-    word = 10 * P  # everything fits 8 KB
-    packed = 1000 * 8 / 64 + 2000 * 32 / 64 + 2 * 40 * 32 / 64 + 2 * 20 * 32 / 64
-    assert terms["memory"].typical == pytest.approx(packed * word)
-    assert terms["memory"].high == pytest.approx((1000 + 2000 + 80 + 40) * word)
+    word = 10 * P / 64  # everything fits 8 KB
+    reused = 100 * 8 + 10 * 4 + 10 * 4
+    fetched = 1000 * 8 + 2000 * 32 + 2 * 40 * 32 + 2 * 20 * 32
+    assert terms["memory"].low == pytest.approx(reused * word)
+    assert terms["memory"].typical == terms["memory"].high == pytest.approx(fetched * word)
+
+
+def test_perfect_reuse_never_reads_a_weight_that_no_spike_meets():
+    quiet = replace(WORK, layers=(replace(SNN, effective_acs=6, spikes=1),))
+    low = estimate(quiet, load_profile("cmos45"), "int8").by_term()["memory"].low
+    assert low == pytest.approx((3 * 8 + 10 * 4 + 10 * 4) * 10 * P / 64)
 
 
 def test_cmos_terms_of_an_ann_layer():
     terms = estimate(ANN, load_profile("cmos45"), "fp32").by_term()
     assert terms["mac"].typical == pytest.approx(100 * 4.6 * P)
     assert terms["activation"].typical == pytest.approx(10 * 2 * 0.9 * P)
-    assert terms["memory"].typical == pytest.approx((100 + 100 + 10) * 0.5 * 10 * P)
+    assert terms["memory"].typical == terms["memory"].low == pytest.approx((100 + 10 + 10) * 0.5 * 10 * P)
+    assert terms["memory"].high == pytest.approx((100 + 100 + 10) * 0.5 * 10 * P)
     integer = estimate(ANN, load_profile("cmos45"), "int8").by_term()
     assert integer["activation"].typical == pytest.approx(10 * (2 * 0.1 + 3.1) * P)
 
 
-@pytest.mark.parametrize("parameters, word", [(8192, 10), (8193, 20), (32768, 20), (32769, 100), (2**20, 100), (2**20 + 1, 1950)])
-def test_data_lies_in_the_smallest_memory_that_holds_it(parameters, word):
+@pytest.mark.parametrize(
+    "parameters, typical, high",
+    [(8192, 10, 10), (8193, 20, 20), (32768, 20, 20), (32769, 100, 100), (2**20, 100, 100), (2**20 + 1, 100, 2600)],
+)
+def test_data_lie_in_the_smallest_memory_that_holds_them(parameters, typical, high):
     layer = replace(ANN.layers[0], parameters=parameters)
-    small = estimate(ANN, load_profile("cmos45"), "int8").by_term()["memory"].typical
-    energy = estimate(replace(ANN, layers=(layer,)), load_profile("cmos45"), "int8").by_term()["memory"].typical
-    assert energy - small == pytest.approx(100 / 8 * (word - 10) * P, abs=1e-18)
+    small = estimate(ANN, load_profile("cmos45"), "int8").by_term()["memory"]
+    memory = estimate(replace(ANN, layers=(layer,)), load_profile("cmos45"), "int8").by_term()["memory"]
+    assert memory.typical - small.typical == pytest.approx(100 / 8 * (typical - 10) * P, abs=1e-18)
+    assert memory.high - small.high == pytest.approx(100 / 8 * (high - 10) * P, abs=1e-18)
 
 
 def test_a_gpu_does_dense_macs_at_its_nominal_best():

@@ -156,7 +156,7 @@ def test_any_part_may_be_missing(part):
 def test_json_holds_the_same_data(tmp_path):
     data = json.loads(write_json(REPORT, tmp_path / "report.json").read_text())
     assert data["schema"] == SCHEMA == "ashneuro.report/1"
-    assert data["verdict"] == REPORT.verdict and data["winner"] == "ann"
+    assert data["verdict"] == REPORT.verdict and data["winner"] == REPORT.comparison.winner
     assert data["workload"]["basis"] == "counted"
     assert [layer["name"] for layer in data["workload"]["layers"]] == [layer.name for layer in REPORT.workload.layers]
     loihi1, loihi2 = data["estimates"]
