@@ -180,6 +180,11 @@ def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers:
     return Workload(runs, 1, tuple(layers))
 
 
+def host_workload(host_layers: Iterable[Mapping[str, Any]]) -> Workload:
+    """Return the work of a network that deploys nothing, for one inference; ``host_layers`` as in `count`."""
+    return Workload(1, 1, tuple(_host_layer(row, 1) for row in host_layers))
+
+
 def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> LayerWorkload:
     own = record.layers[layer.name]
     steps = record.timesteps * record.samples
