@@ -297,7 +297,7 @@ def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips:
     for name, static in profile.static.items():
         if not static.citable:
             continue
-        power = static.range if static.boundary == "board" and chips == 1 else (chips or 1) * static.range
+        power = (chips or 1) * static.range
         if name in profile.overhead:
             power = power + profile.overhead[name].range
         energy = power * time

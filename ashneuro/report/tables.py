@@ -278,7 +278,11 @@ def retrieval_rows(evaluations: Iterable[Mapping[str, Any]]) -> Iterator[dict[st
             elsewhere = row["spikes_from"] not in ("torch", "none")
             name = f"{row['name']}, spikes from {row['spikes_from']}" if elsewhere else row["name"]
             rows.append({"name": name, **{way: row[way] for way in WAYS}, **pool})
-        chances[tuple(pool.values())] = {"name": "chance", **{way: item["chance"][way] for way in WAYS}, **pool}
+        chances[tuple(pool.values())] = {
+            "name": f"chance among {number(item['images'])} images",
+            **{way: item["chance"][way] for way in WAYS},
+            **pool,
+        }
     for key, rows in pools.items():
         yield from rows
         yield chances[key]
@@ -291,7 +295,7 @@ def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> Table:
         ways = [row[way] for way in WAYS]
         cells = [row["name"], *(" / ".join(_hundred(way.get(metric)) for way in ways) for metric in METRICS)]
         cells.append(" / ".join(number(way.get("median_rank")) for way in ways))
-        basis = "computed" if row["name"] == "chance" else "measured"
+        basis = "computed" if row["name"].startswith("chance") else "measured"
         body.append((*cells, f"{basis}, {row['split']}: {number(row['images'])} images, {number(row['texts'])} texts"))
     columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", "basis")
     return Table("Retrieval, image → text / text → image", columns, tuple(body))

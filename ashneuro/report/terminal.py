@@ -186,6 +186,12 @@ def _beside(numbers: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
+def heading(text: str) -> None:
+    """Print the title of a step."""
+    line(text, "bold cyan")
+    line("─" * len(text), "cyan")
+
+
 def wrote(*paths: Path | str) -> None:
     """Say which files were written."""
     for path in paths:
@@ -237,11 +243,10 @@ def comparison(result: Comparison) -> None:
     show(tables.thresholds(result))
 
 
-def evaluation(values: Mapping[str, Any]) -> None:
-    """Print one evaluation (its JSON): retrieval, the learned fusion ratio, firing rates."""
-    retrieval([values])
-    for fact, text in tables.evaluation_facts([values]).items():
-        line(f"{fact}: {text}")
+def facts(evaluations: Sequence[Mapping[str, Any]]) -> None:
+    """Print single results of evaluations: the learned fusion ratio, the firing rates."""
+    for name, text in tables.evaluation_facts(evaluations).items():
+        line(f"{name}: {text}")
 
 
 def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> None:

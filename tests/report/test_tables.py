@@ -97,11 +97,11 @@ def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
         "no abstract encoder",
         "quantised-ReLU twin",
         "hybrid, spikes from loihi",
-        "chance",
+        "chance among 160 images",
         "hybrid, spikes from Lava",
-        "chance",
+        "chance among 64 images",
     ]
-    assert cell(table, "chance", "R@1") == "0.6 / 0.3"
+    assert cell(table, "chance among 64 images", "R@1") == "0.6 / 0.3"
 
 
 def test_the_learned_ratio_is_named_per_network():
