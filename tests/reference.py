@@ -7,12 +7,25 @@ Nothing here imports ashneuro.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import nir
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Inputs = ArrayLike | Mapping[str, ArrayLike]
+
+
+def integrate(v: Array, x: Any, *, tau: Any, dt: float, r: Any = 1.0, v_leak: Any = 0.0) -> Array:
+    """Return a leaky potential one step later."""
+    return v + dt / np.asarray(tau) * (np.asarray(v_leak) - v + np.asarray(r) * x)
+
+
+def fire(v: Array, v_threshold: Any, v_reset: Any) -> tuple[NDArray[np.bool_], Array]:
+    """Return spikes, and v after they reset it."""
+    z = v > np.asarray(v_threshold)
+    return z, np.where(z, v_reset, v)
 
 
 def lif(
@@ -30,9 +43,8 @@ def lif(
     v = np.broadcast_to(np.asarray(v_leak, np.float64), x.shape[1:])
     spikes, potentials = np.zeros_like(x), np.zeros_like(x)
     for t, current in enumerate(x):
-        v = v + dt / np.asarray(tau) * (np.asarray(v_leak) - v + np.asarray(r) * current)
-        spikes[t] = v > np.asarray(v_threshold)
-        v = potentials[t] = np.where(spikes[t] == 1, v_reset, v)
+        spikes[t], v = fire(integrate(v, current, tau=tau, dt=dt, r=r, v_leak=v_leak), v_threshold, v_reset)
+        potentials[t] = v
     return spikes, potentials
 
 
@@ -59,9 +71,8 @@ def if_(x: ArrayLike, *, v_threshold: ArrayLike = 1.0, r: ArrayLike = 1.0, v_res
     v = np.zeros(x.shape[1:])
     spikes, potentials = np.zeros_like(x), np.zeros_like(x)
     for t, current in enumerate(x):
-        v = v + np.asarray(r) * current
-        spikes[t] = v > np.asarray(v_threshold)
-        v = potentials[t] = np.where(spikes[t] == 1, v_reset, v)
+        spikes[t], v = fire(v + np.asarray(r) * current, v_threshold, v_reset)
+        potentials[t] = v
     return spikes, potentials
 
 
@@ -71,70 +82,141 @@ def li(x: ArrayLike, *, tau: ArrayLike, dt: float, r: ArrayLike = 1.0, v_leak: A
     v = np.broadcast_to(np.asarray(v_leak, np.float64), x.shape[1:])
     potentials = np.zeros_like(x)
     for t, current in enumerate(x):
-        v = potentials[t] = v + dt / np.asarray(tau) * (np.asarray(v_leak) - v + np.asarray(r) * current)
+        v = potentials[t] = integrate(v, current, tau=tau, dt=dt, r=r, v_leak=v_leak)
     return potentials
 
 
-def conv2d(x: Array, node: nir.Conv2d) -> Array:
-    """Return cross-correlation plus bias of x (..., C_in, H, W), by one product per kernel position."""
-    weight = np.asarray(node.weight, np.float64)
-    c_out, per_group, kh, kw = weight.shape
-    (ph, pw), (sh, sw), (dh, dw) = (np.broadcast_to(value, 2).tolist() for value in (node.padding, node.stride, node.dilation))
-    x = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(ph, ph), (pw, pw)])
-    height, width = (x.shape[-2] - dh * (kh - 1) - 1) // sh + 1, (x.shape[-1] - dw * (kw - 1) - 1) // sw + 1
-    y = np.zeros((*x.shape[:-3], c_out, height, width))
-    out_per_group = c_out // int(node.groups)
-    for o in range(c_out):
-        first = (o // out_per_group) * per_group
-        for i, k, j in np.ndindex(per_group, kh, kw):
-            window = x[..., first + i, k * dh : k * dh + sh * height : sh, j * dw : j * dw + sw * width : sw]
-            y[..., o, :, :] += weight[o, i, k, j] * window[..., :height, :width]
-    return y + np.asarray(node.bias, np.float64).reshape(-1, 1, 1)
+def convolve(x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
+    """Return the cross-correlation of x (B, C_in, *spatial) with weight (C_out, C_in / groups, *kernel), product by product.
+
+    Padding is one number per axis, "valid", or "same": then the output is as large as the input, and what does not divide
+    by two is padded behind, as in torch.
+    """
+    kernel = weight.shape[2:]
+    axes = range(len(kernel))
+    steps, gaps = (np.broadcast_to(value, len(kernel)).tolist() for value in (stride, dilation))
+    if isinstance(padding, str):
+        missing = [gaps[a] * (kernel[a] - 1) * (padding == "same") for a in axes]
+        pads = [(n // 2, n - n // 2) for n in missing]
+    else:
+        pads = [(int(n), int(n)) for n in np.broadcast_to(padding, len(kernel))]
+    x = np.pad(x, [(0, 0), (0, 0), *pads])
+    sizes = [(x.shape[2 + a] - gaps[a] * (kernel[a] - 1) - 1) // steps[a] + 1 for a in axes]
+    y = np.zeros((len(x), len(weight), *sizes))
+    for o in range(len(weight)):
+        first = o // (len(weight) // groups) * weight.shape[1]
+        for i, *tap in np.ndindex(weight.shape[1], *kernel):
+            window = tuple(slice(tap[a] * gaps[a], tap[a] * gaps[a] + steps[a] * sizes[a], steps[a]) for a in axes)
+            y[:, o] += weight[(o, i, *tap)] * x[(slice(None), first + i, *window)][(slice(None), *(slice(n) for n in sizes))]
+    return y
 
 
-def run_graph(graph: nir.NIRGraph, x: ArrayLike, *, dt: float) -> Mapping[str, Array]:
-    """Return the output (T, B, ...) of every node of a feed-forward `graph`, whose one input gets x (T, B, *shape)."""
-    outputs: dict[str, Array] = {}
-    waiting = dict(graph.nodes)
-    while waiting:
-        ready = [name for name in waiting if all(source in outputs for source, target in graph.edges if target == name)]
-        assert ready, f"the graph is recurrent, or a source is missing: {sorted(waiting)}"
-        for name in ready:
-            sources = [outputs[source] for source, target in graph.edges if target == name]
-            outputs[name] = _run_node(waiting.pop(name), np.asarray(x, np.float64) if not sources else sum(sources), dt)
-    return outputs
+def run_graph(
+    graph: nir.NIRGraph, x: Inputs, *, dt: float, if_convention: Literal["per-step", "per-second"] = "per-step"
+) -> Mapping[str, Array]:
+    """Return the output (T, B, ...) of every node of `graph`, step by step; `x` is (T, B, *shape), or arrays by Input.
+
+    A node of a nested graph is called "graph.node". A neuron that feeds itself hears what it sent in the step before, or k
+    steps before through a Delay of k ≥ 1. A Delay gives 0 until its input arrives.
+    """
+    nodes, edges = _flat(graph)
+    names = [name for name, node in nodes.items() if isinstance(node, nir.Input) and not any(b == name for _, b in edges)]
+    given = {name: np.asarray(values, np.float64) for name, values in (x if isinstance(x, Mapping) else {names[0]: x}).items()}
+    steps, batch = next(iter(given.values())).shape[:2]
+    sent: dict[tuple[str, int], Array] = {}
+    state: dict[str, Any] = {}
+
+    def output(name: str, t: int, asking: tuple[str, ...]) -> Array:
+        """Return what `name` gives at step t to the neurons that are `asking` for the sake of one another."""
+        node = nodes[name]
+        if name in given:
+            return given[name][t]
+        if isinstance(node, nir.Delay):
+            late = np.rint(np.asarray(node.delay, np.float64) / dt).astype(int)
+            result = np.zeros((batch, *late.shape))
+            for k in np.unique(late[late <= t]):
+                result = np.where(late == k, total(name, t - k, () if k else asking), result)
+            return result
+        if not isinstance(node, NEURONS):
+            return _linear(node, total(name, t, asking))
+        if name in asking:
+            return sent[name, t - 1] if t else np.zeros((batch, *_population(node)))
+        if (name, t) not in sent:
+            arriving = total(name, t, (*asking, name))
+            state[name], sent[name, t] = _step(node, state.get(name), arriving, dt, if_convention)
+        return sent[name, t]
+
+    def total(name: str, t: int, asking: tuple[str, ...]) -> Array:
+        return sum((output(a, t, asking) for a, b in edges if b == name), np.zeros(()))
+
+    rows = [{name: output(name, t, ()) for name in nodes} for t in range(steps)]
+    return {name: np.stack([row[name] for row in rows]) for name in nodes}
 
 
-def _run_node(node: nir.NIRNode, x: Array, dt: float) -> Array:
+NEURONS = (nir.LIF, nir.CubaLIF, nir.IF, nir.LI, nir.CubaLI, nir.I, nir.Threshold)
+
+
+def _flat(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
+    """Return nodes and edges of `graph` with nested graphs opened: their one Input and one Output stay as nodes."""
+    nodes: dict[str, nir.NIRNode] = {}
+    edges: list[tuple[str, str]] = []
+    entry, leave = {}, {}
+    for name, node in graph.nodes.items():
+        entry[name] = leave[name] = name
+        if not isinstance(node, nir.NIRGraph):
+            nodes[name] = node
+            continue
+        inner, inside = _flat(node)
+        nodes |= {f"{name}.{key}": value for key, value in inner.items()}
+        edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inside]
+        entry[name], leave[name] = (
+            f"{name}.{next(key for key, value in node.nodes.items() if isinstance(value, kind))}" for kind in (nir.Input, nir.Output)
+        )
+    return nodes, edges + [(leave[a], entry[b]) for a, b in graph.edges]
+
+
+def _population(node: nir.NIRNode) -> tuple[int, ...]:
+    return np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r)
+
+
+def _step(node: nir.NIRNode, state: Any, x: Array, dt: float, if_convention: str) -> tuple[Any, Array]:
+    """Return (state, output) of a neuron after one step; no state yet: it rests."""
+    p = {name: np.asarray(value, np.float64) for name, value in vars(node).items() if isinstance(value, np.ndarray)}
+    rest = p.get("v_leak", 0.0)
+    current, v = (0.0, np.zeros_like(x) + rest) if state is None else state
+    match node:
+        case nir.Threshold():
+            return None, (x > p["threshold"]).astype(float)
+        case nir.CubaLIF() | nir.CubaLI():
+            current = integrate(current, x, tau=p["tau_syn"], dt=dt, r=p["w_in"])
+            v = integrate(v, current, tau=p["tau_mem"], dt=dt, r=p["r"], v_leak=rest)
+        case nir.LIF() | nir.LI():
+            v = integrate(v, x, tau=p["tau"], dt=dt, r=p["r"], v_leak=rest)
+        case nir.IF() | nir.I():
+            v = v + p["r"] * x * (dt if if_convention == "per-second" else 1.0)
+    if isinstance(node, nir.LI | nir.CubaLI | nir.I):
+        return (current, v), v
+    z, v = fire(v, p["v_threshold"], p["v_reset"])
+    return (current, v), z.astype(float)
+
+
+def _linear(node: nir.NIRNode, x: Array) -> Array:
     match node:
         case nir.Input() | nir.Output():
             return x
         case nir.Flatten():
-            return x.reshape(*x.shape[:2], -1)
+            start, end = (int(axis) % (x.ndim - 1) + 1 for axis in (node.start_dim, node.end_dim))
+            return x.reshape(*x.shape[:start], -1, *x.shape[end + 1 :])
         case nir.Scale():
-            return x * node.scale
-        case nir.Linear():
-            return x @ np.asarray(node.weight, np.float64).T
-        case nir.Affine():
-            return x @ np.asarray(node.weight, np.float64).T + node.bias
-        case nir.Conv2d():
-            return conv2d(x, node)
-        case nir.LIF():
-            return lif(x, tau=node.tau, dt=dt, v_threshold=node.v_threshold, r=node.r, v_leak=node.v_leak, v_reset=node.v_reset)[0]
-        case nir.CubaLIF():
-            return cuba_lif(
-                x,
-                tau_mem=node.tau_mem,
-                tau_syn=node.tau_syn,
-                dt=dt,
-                v_threshold=node.v_threshold,
-                r=node.r,
-                w_in=node.w_in,
-                v_leak=node.v_leak,
-                v_reset=node.v_reset,
-            )[0]
-        case nir.IF():
-            return if_(x, v_threshold=node.v_threshold, r=node.r, v_reset=node.v_reset)[0]
-        case nir.LI():
-            return li(x, tau=node.tau, dt=dt, r=node.r, v_leak=node.v_leak)
+            return x * np.asarray(node.scale, np.float64)
+        case nir.Linear() | nir.Affine():
+            y = np.einsum("...oi,b...i->b...o", np.asarray(node.weight, np.float64), x)
+            return y + np.asarray(getattr(node, "bias", 0.0), np.float64)
+        case nir.Conv1d() | nir.Conv2d():
+            y = convolve(x, np.asarray(node.weight, np.float64), node.stride, node.padding, node.dilation, int(node.groups))
+            return y + np.asarray(node.bias, np.float64).reshape(-1, *[1] * (y.ndim - 2))
+        case nir.SumPool2d() | nir.AvgPool2d():
+            kernel = np.broadcast_to(node.kernel_size, 2)
+            ones = np.ones((x.shape[1], 1, *kernel)) / (1 if isinstance(node, nir.SumPool2d) else kernel.prod())
+            return convolve(x, ones, node.stride, node.padding, 1, x.shape[1])
     raise NotImplementedError(type(node).__name__)

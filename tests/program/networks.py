@@ -1,113 +1,13 @@
-"""Random NIR graphs, and two executors in plain numpy float64: of a NIR graph by definition, of a Program by its docstring.
-
-The graph executor walks the graph node by node and step by step and shares nothing with the compiler: convolutions and
-pooling are torch's, in float64, and every neuron is spelt out.
-"""
+"""Random NIR graphs, and an executor of programs in plain numpy, written from the docstring of `Program`."""
 
 from itertools import pairwise
 
 import nir
 import numpy as np
-import torch
 
 from ashneuro.program.synapse import matrix
 from ashneuro.program.wiring import wire
 from ashneuro.spiking.contract import Contract
-
-NEURONS = (nir.LIF, nir.CubaLIF, nir.IF, nir.LI, nir.CubaLI, nir.I, nir.Threshold)
-
-
-def run_graph(graph, contract, inputs):
-    """Return {name: (T, B, *shape)} of every neuron and Output of a flat graph; ``inputs`` (T, B, *shape) by Input name."""
-    steps, batch = next(iter(inputs.values())).shape[:2]
-    sources = {name: [a for a, b in graph.edges if b == name] for name in graph.nodes}
-    fired, state, busy = {}, {}, set()
-
-    def value(name, t):
-        node = graph.nodes[name]
-        if t < 0:
-            return 0.0
-        if isinstance(node, nir.Input):
-            return inputs[name][t]
-        if isinstance(node, nir.Delay):
-            late = np.rint(node.delay / contract.dt_s).astype(int)
-            return sum(np.where(late == k, total(name, t - k), 0.0) for k in np.unique(late))
-        if not isinstance(node, NEURONS):
-            return linear(node, total(name, t))
-        if name in busy:  # it hears itself: the step before
-            return fired.get((name, t - 1), 0.0)
-        if (name, t) not in fired:
-            busy.add(name)
-            x = np.broadcast_to(total(name, t), (batch, *neuron_shape(node)))
-            busy.remove(name)
-            fired[name, t] = neuron_step(node, x, state.setdefault(name, {}), contract)
-        return fired[name, t]
-
-    def total(name, t):
-        return sum(value(source, t) for source in sources[name]) if t >= 0 else 0.0
-
-    ends = [name for name, node in graph.nodes.items() if isinstance(node, (*NEURONS, nir.Output))]
-    rows = [{name: value(name, t) for name in ends} for t in range(steps)]
-    return {name: np.stack([row[name] for row in rows]) for name in ends}
-
-
-def in_reference(graph, contract):
-    """Whether tests/reference.py defines ``graph`` too: one input, no loops, no delays, numbers for padding, IF per step."""
-    known = (nir.Input, nir.Output, nir.Flatten, nir.Scale, nir.Linear, nir.Affine, nir.Conv2d, nir.LIF, nir.CubaLIF, nir.IF, nir.LI)
-    plain = all(isinstance(node, known) and not isinstance(getattr(node, "padding", 0), str) for node in graph.nodes.values())
-    order, left = [], list(graph.nodes)
-    while ready := [name for name in left if all(a in order for a, b in graph.edges if b == name)]:
-        order += ready
-        left = [name for name in left if name not in ready]
-    return plain and not left and len(graph.inputs) == 1 and contract.if_convention == "per-step"
-
-
-def neuron_shape(node):
-    return np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r)
-
-
-def neuron_step(node, x, state, contract):
-    dt = contract.dt_s
-    f = {name: np.asarray(value, np.float64) for name, value in vars(node).items() if isinstance(value, np.ndarray)}
-    if isinstance(node, nir.Threshold):
-        return (x > f["threshold"]).astype(float)
-    leak = f.get("v_leak", 0.0)
-    v = state.get("v", leak + np.zeros_like(f["r"]))
-    if isinstance(node, nir.CubaLIF | nir.CubaLI):
-        i = state.get("i", 0.0)
-        state["i"] = x = i + dt / f["tau_syn"] * (-i + f["w_in"] * x)
-        v = v + dt / f["tau_mem"] * (leak - v + f["r"] * x)
-    elif isinstance(node, nir.LIF | nir.LI):
-        v = v + dt / f["tau"] * (leak - v + f["r"] * x)
-    else:
-        v = v + f["r"] * x * (1.0 if contract.if_convention == "per-step" else dt)
-    if isinstance(node, nir.LI | nir.CubaLI | nir.I):
-        state["v"] = v
-        return v
-    z = v > f["v_threshold"]
-    state["v"] = np.where(z, f["v_reset"], v)
-    return z.astype(float)
-
-
-def linear(node, x):
-    if isinstance(node, nir.Output):
-        return x
-    if isinstance(node, nir.Affine | nir.Linear):
-        x = np.zeros((1, node.weight.shape[-1])) + x  # before the first step x is a bare 0
-        y = np.einsum("...oi,b...i->b...o", np.asarray(node.weight, np.float64), x)
-        return y + np.asarray(getattr(node, "bias", 0.0), np.float64)
-    if isinstance(node, nir.Scale):
-        return x * np.asarray(node.scale, np.float64)
-    if isinstance(node, nir.Flatten):
-        return x.reshape(len(x), *np.asarray(node.output_type["output"]).astype(int))
-    x = torch.from_numpy(np.ascontiguousarray(x, np.float64))
-    if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
-        kernel, stride, padding = (tuple(int(n) for n in values) for values in (node.kernel_size, node.stride, node.padding))
-        factor = 1 if isinstance(node, nir.AvgPool2d) else kernel[0] * kernel[1]
-        return torch.nn.functional.avg_pool2d(x, kernel, stride, padding).numpy() * factor
-    weight, bias = (torch.from_numpy(np.asarray(values, np.float64)) for values in (node.weight, node.bias))
-    function = torch.nn.functional.conv1d if isinstance(node, nir.Conv1d) else torch.nn.functional.conv2d
-    return function(x, weight, bias, node.stride, node.padding, node.dilation, node.groups).numpy()
 
 
 def run_program(program, inputs):
