@@ -46,8 +46,8 @@ def show(
     from ashneuro.data.show import contact_sheet
     from ashneuro.data.sources import SOURCES, load_splits
 
-    default = "style" if source == "emoji" else "random"
-    splits = load_splits(DataConfig(source=source, images=images, split=split or default))
+    chosen = split or ("style" if source == "emoji" else "random")
+    splits = load_splits(DataConfig(source=source, images=images, split=chosen))
     terminal.data_counts(describe(splits))
     name = source if source in SOURCES else Path(source).stem
     path = out or Path(f"{name}-{part}.png")

@@ -41,7 +41,8 @@ def evaluate(
     if json:
         terminal.json(evaluation.to_json())
         return
-    terminal.evaluation(evaluation.to_json())
+    terminal.retrieval([evaluation.to_json()])
+    terminal.facts([evaluation.to_json()])
     terminal.wrote(run / result_name(abstract_on, lava_precision, part, samples))
 
 

@@ -72,8 +72,7 @@ def export(
     folder = out or (path / "bundle" if kind == "run" else path.with_suffix(".bundle"))
     more: dict[str, Any] = {}
     if kind == "run":
-        origin_file = dumps({"run": path.name, "weights_sha256": fingerprint(path)})
-        more = {"extra": {ORIGIN: origin_file}, "accuracy": partial(run_accuracy, path)}
+        more = {"extra": run_origin(path), "accuracy": partial(run_accuracy, path)}
     bundle, certificate, notes = build(graph, read.contract, given, folder, samples=samples, lava=lava, **more)
     if json:
         terminal.json(
@@ -182,6 +181,11 @@ def run_currents(path: Path) -> dict[str, Any]:
     return {"input": np.broadcast_to(currents, (steps, *currents.shape)).copy()}
 
 
+def run_origin(path: Path) -> dict[str, str]:
+    """Return the file that ties a bundle to the weights it was exported from."""
+    return {ORIGIN: dumps({"run": path.name, "weights_sha256": fingerprint(path)})}
+
+
 def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:
     """Return 16 seeded random samples per input: spikes at 20 %, or currents of unit variance."""
     import nir
@@ -189,7 +193,7 @@ def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:
 
     random = np.random.default_rng(0)
     steps = contract.timesteps or RANDOM_STEPS
-    result = {}
+    result: dict[str, Any] = {}
     for name, node in graph.nodes.items():
         if not isinstance(node, nir.Input):
             continue

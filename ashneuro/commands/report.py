@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ashneuro.commands.evaluate import same_weights
+from ashneuro.commands.evaluate import Where, same_weights
 from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle, load_graph, load_inputs
 from ashneuro.errors import AshneuroError, DataError, need
 from ashneuro.report import terminal
@@ -88,7 +88,7 @@ def report_network(path: Path, profiles: Sequence[HardwareProfile], inputs: Path
         if inputs is None:
             raise DataError(f"{path} has no inputs of its own", "costs are counted from a run", "--inputs x.npy, (T, B, *shape)")
         graph, read = load_graph(path, options)
-        given = load_inputs(inputs, graph)
+        given: Mapping[str, Any] = load_inputs(inputs, graph)
         record = simulate(Graph(graph, read.contract), given, on="torch", rasters="all")
         from ashneuro.program.lower import lower
 
@@ -96,7 +96,7 @@ def report_network(path: Path, profiles: Sequence[HardwareProfile], inputs: Path
     else:
         bundle = load_bundle(path)
         given = load_inputs(inputs, bundle.graph) if inputs else bundle.reference.inputs
-        where = "loihi" if bundle.integer_program is not None else "torch"
+        where: Where = "loihi" if bundle.integer_program is not None else "torch"
         record = simulate(bundle, given, on=where, rasters="all")
         program, certificate = bundle.integer_program or bundle.float_program, bundle.certificate
     basic = Report(
