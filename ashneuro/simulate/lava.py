@@ -273,7 +273,6 @@ def _describe(program: Program, timesteps: int, copies: int) -> tuple[Header, Ar
                 "kind": "direct",
                 "delay": 0,
                 "weight_exp": connection.weight_exp,
-                "graded": source is not None and source["graded"],
             }
             if connection.synapse is not None:
                 item["delay"] = connection.delay
@@ -317,7 +316,6 @@ def _source(program: Program, connection: Connection) -> Header | None:
         "port": port.name,
         "late": late,
         "size": int(np.prod(port.shape)),
-        "graded": port.coding != "spikes",
     }
 
 
@@ -332,9 +330,7 @@ def _weights(weights: csr_matrix, copies: int, key: str, number: type, arrays: A
     arrays[f"{key}.data"] = weights.data.astype(number)
     arrays[f"{key}.indices"] = weights.indices.astype(np.int32)
     arrays[f"{key}.indptr"] = weights.indptr.astype(np.int32)
-    # Told to expect 0 or 1, Lava's Sparse gathers columns of its matrix in every step; a product with them is the same sum,
-    # 2–4 times as fast.
-    return {"kind": "sparse", "graded": True}
+    return {"kind": "sparse"}
 
 
 def _stream(program: Program, source: Header, sent: dict[str, NDArray[Any]], copies: int) -> NDArray[Any]:

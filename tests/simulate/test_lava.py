@@ -1,5 +1,6 @@
 """Real Lava, in its own interpreter, against the reference that knows neither matrices nor lags."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -106,8 +107,20 @@ def child_of(worker):
     return max(pid for pid in group_of(worker) if "worker.py" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
-def segments():
-    return set(os.listdir("/dev/shm"))
+def segments_of(worker):
+    """Names of the shared-memory segments that the worker's processes have mapped."""
+    mapped = set()
+    for pid in group_of(worker):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            mapped |= {line.split("/dev/shm/")[1].split()[0] for line in lines if "/dev/shm/" in line}
+    return mapped
+
+
+def expect_nothing_left(worker, held):
+    assert held
+    assert not group_of(worker)
+    assert not held & set(os.listdir("/dev/shm"))
 
 
 def wait_until(holds, seconds=15.0):
@@ -118,30 +131,26 @@ def wait_until(holds, seconds=15.0):
 
 
 def test_nothing_is_left_after_success():
-    before = segments()
     random, program = nets.dense_net(2, "integer")
+    held = set()
     with Lava() as lava:
-        lava.run(program, random.inputs(program.inputs[0], 4, 5))
         worker = lava._process.pid
-        assert group_of(worker)
-    assert not group_of(worker)
-    assert segments() <= before
+        lava.run(program, random.inputs(program.inputs[0], 4, 5), progress=lambda done, total: held.update(segments_of(worker)))
+    expect_nothing_left(worker, held)
 
 
 def test_nothing_is_left_when_it_is_interrupted_while_lava_runs():
-    before = segments()
     random, program = nets.dense_net(2, "integer")
+    lava, held = Lava(), set()
 
     def interrupt(done, total):
         assert len(group_of(lava._process.pid)) > 8
-        assert segments() > before
+        held.update(segments_of(lava._process.pid))
         raise KeyboardInterrupt
 
-    lava = Lava()
     with pytest.raises(KeyboardInterrupt), lava:
         lava.run(program, random.inputs(program.inputs[0], 16, 20), progress=interrupt)
-    assert not group_of(lava._process.pid)
-    assert segments() <= before
+    expect_nothing_left(lava._process.pid, held)
 
 
 def test_a_failure_inside_lava_is_told_and_the_worker_goes_on(lava):
@@ -156,18 +165,17 @@ def test_a_failure_inside_lava_is_told_and_the_worker_goes_on(lava):
 
 @pytest.mark.parametrize(("whom", "message"), [("worker", "exit status -9"), ("child", r"ProcessEnded\n.*exit status -9")])
 def test_a_killed_process_is_an_error_and_nothing_is_left(whom, message):
-    before = segments()
     random, program = nets.dense_net(2, "integer")
-    lava = Lava()
+    lava, held = Lava(), set()
 
     def kill(done, total):
         worker = lava._process.pid
+        held.update(segments_of(worker))
         os.kill(worker if whom == "worker" else child_of(worker), signal.SIGKILL)
 
     with pytest.raises(LavaError, match=message), lava:
         lava.run(program, random.inputs(program.inputs[0], 16, 200), progress=kill)
-    assert not group_of(lava._process.pid)
-    assert segments() <= before
+    expect_nothing_left(lava._process.pid, held)
 
 
 def test_an_exception_inside_a_running_process_is_told(monkeypatch):
@@ -204,17 +212,16 @@ with Lava() as lava:
 
 @pytest.mark.parametrize("then", ["time.sleep(60)", "pass"], ids=["while it waits", "while it runs"])
 def test_nothing_survives_a_host_killed_with_sigkill(then):
-    before = segments()
     script = HOST.format(tests=str(Path(__file__).parent), then=then)
     host = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     worker = int(host.stdout.readline())
     assert len(group_of(worker)) > 8
-    assert segments() > before
+    held = segments_of(worker)
     host.kill()
     host.wait()
     host.stdout.close()
     wait_until(lambda: not group_of(worker))
-    wait_until(lambda: segments() <= before)
+    expect_nothing_left(worker, held)
 
 
 NOISY = """
