@@ -174,24 +174,6 @@ def _contender(who: Contender) -> dict[str, Any]:
     }
 
 
-def examples_of(evaluation: Mapping[str, Any], pictures: Mapping[str, bytes]) -> tuple[Example, ...]:
-    """Return the retrieval examples of an evaluation's JSON, with the pictures (PNG) of their keys."""
-    found = []
-    for item in evaluation["examples"]:
-        by_text = item["kind"] == "text"
-        hits = tuple(Hit(hit["text"], hit["correct"], hit["score"], pictures[hit["key"]] if by_text else None) for hit in item["hits"])
-        found.append(Example(item["text"], hits, None if by_text else pictures[item["key"]]))
-    return tuple(found)
-
-
-def picture_keys(evaluation: Mapping[str, Any]) -> set[str]:
-    """Return the keys whose pictures `examples_of` needs."""
-    shown = evaluation["examples"]
-    return {hit["key"] for item in shown if item["kind"] == "text" for hit in item["hits"]} | {
-        item["key"] for item in shown if item["kind"] == "image"
-    }
-
-
 def write_json(report: Report, path: Path) -> Path:
     """Write ``report.json`` and return its path."""
     path.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

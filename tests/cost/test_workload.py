@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count
+from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count, host_workload
 from ashneuro.errors import AshneuroError
 from ashneuro.program.program import Connection, InputPort, Layer, Program
 from ashneuro.program.synapse import conv_shape, sparse
@@ -155,6 +155,13 @@ def test_host_layers_are_per_inference_and_come_first():
     assert work.part("host").total("dense_macs") == 3 * (62208 + 3456)
     with pytest.raises(AshneuroError, match="dense_macs, name, outputs, parameters"):
         count(program, record, [{"name": "conv", "macs": 3}])
+
+
+def test_a_network_that_deploys_nothing_is_its_host_part():
+    program = networks.tiny_program()
+    alone, twin = host_workload(networks.HOST), ann_twin(program, host_layers=networks.HOST)
+    assert alone.layers == (*twin.part("host").layers, *twin.part("text").layers)
+    assert not alone.part("deployed").layers
 
 
 def test_shards_count_as_much_as_the_whole():

@@ -11,7 +11,7 @@ from ashneuro.cost.compare import compare
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import ann_twin, count
-from ashneuro.report.summary import Report, examples_of
+from ashneuro.report.summary import Example, Hit, Report
 from ashneuro.simulate.certificate import Certificate, Comparison, LayerComparison
 from tests.cost import networks
 
@@ -34,7 +34,6 @@ def metrics(first):
 
 def evaluation(rows, spikes_from="torch", images=160, ratio=True):
     """The JSON of an evaluation: rows are name, R@1 image → text, R@1 text → image."""
-    hits = [{"key": f"set/{i}", "text": f"apple {i}", "score": 0.9 - 0.1 * i, "correct": i == 1} for i in range(5)]
     return {
         "schema": "ashneuro.evaluation/1",
         "kind": "spiking",
@@ -49,11 +48,7 @@ def evaluation(rows, spikes_from="torch", images=160, ratio=True):
         "chance": {"image_to_text": metrics(0.0062), "text_to_image": metrics(0.0031)},
         "ratio": {"mean": 0.83, "min": 0.31, "max": 1.42, "channels": [0.31, 0.76, 1.42]} if ratio else {},
         "firing_rate": {"lif1": 0.268, "lif4": 0.55} if spikes_from == "torch" else {},
-        "examples": [
-            {"kind": "text", "key": "set/1", "text": "blue <b>car</b>", "hits": hits},
-            {"kind": "image", "key": "set/2", "text": "grinning face", "hits": hits},
-            {"kind": "text", "key": "set/3", "text": "a red apple", "hits": hits[::-1]},
-        ],
+        "examples": [],
     }
 
 
@@ -105,6 +100,10 @@ def whole_report(**changes):
         "certificate": certificate([layer.name for layer in program.layers]).to_json(),
         "profiles": list(profiles.values()),
         "raster": {layer.name: record.layers[layer.name].raster[:, 0] for layer in program.layers},
-        "examples": examples_of(evaluations[0], {f"set/{i}": picture(i) for i in range(9)}),
+        "examples": [
+            Example("blue <b>car</b>", tuple(Hit(f"car {i}", i == 1, 0.9 - 0.1 * i, picture(i)) for i in range(5))),
+            Example("grinning face", tuple(Hit(f"face {i}", i == 0, 0.9 - 0.1 * i) for i in range(5)), picture(9)),
+            Example("a picture that is gone", (Hit("absent", False, 0.3),)),
+        ],
     }
     return Report(**{**fields, **changes})

@@ -35,7 +35,7 @@ def test_plain_tables_are_aligned_and_never_cut(capsys):
         lambda: terminal.costs(REPORT.estimates),
         lambda: terminal.comparison(REPORT.comparison),
         lambda: terminal.retrieval(REPORT.evaluations),
-        lambda: terminal.evaluation(REPORT.evaluations[0]),
+        lambda: terminal.facts(REPORT.evaluations),
         lambda: terminal.certificate(REPORT.certificate),
         lambda: terminal.profile_list(REPORT.profiles),
         lambda: terminal.profile_show(REPORT.profiles[0]),
