@@ -6,7 +6,7 @@ Nothing here imports ashneuro.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import nir
@@ -17,9 +17,9 @@ Array = NDArray[np.float64]
 Inputs = ArrayLike | Mapping[str, ArrayLike]
 
 
-def integrate(v: Array, x: Any, *, tau: Any, dt: float, r: Any = 1.0, v_leak: Any = 0.0) -> Array:
-    """Return a leaky potential one step later."""
-    return v + dt / np.asarray(tau) * (np.asarray(v_leak) - v + np.asarray(r) * x)
+def integrate(v: Array, x: Any, *, decay: Any, r: Any = 1.0, v_leak: Any = 0.0) -> Array:
+    """Return a leaky potential one step later: it goes `decay` of its way to v_leak + r·x."""
+    return v + decay * (np.asarray(v_leak) - v + np.asarray(r) * x)
 
 
 def fire(v: Array, v_threshold: Any, v_reset: Any) -> tuple[NDArray[np.bool_], Array]:
@@ -43,7 +43,7 @@ def lif(
     v = np.broadcast_to(np.asarray(v_leak, np.float64), x.shape[1:])
     spikes, potentials = np.zeros_like(x), np.zeros_like(x)
     for t, current in enumerate(x):
-        spikes[t], v = fire(integrate(v, current, tau=tau, dt=dt, r=r, v_leak=v_leak), v_threshold, v_reset)
+        spikes[t], v = fire(integrate(v, current, decay=dt / np.asarray(tau), r=r, v_leak=v_leak), v_threshold, v_reset)
         potentials[t] = v
     return spikes, potentials
 
@@ -82,7 +82,7 @@ def li(x: ArrayLike, *, tau: ArrayLike, dt: float, r: ArrayLike = 1.0, v_leak: A
     v = np.broadcast_to(np.asarray(v_leak, np.float64), x.shape[1:])
     potentials = np.zeros_like(x)
     for t, current in enumerate(x):
-        v = potentials[t] = integrate(v, current, tau=tau, dt=dt, r=r, v_leak=v_leak)
+        v = potentials[t] = integrate(v, current, decay=dt / np.asarray(tau), r=r, v_leak=v_leak)
     return potentials
 
 
@@ -112,9 +112,18 @@ def convolve(x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, 
 
 
 def run_graph(
-    graph: nir.NIRGraph, x: Inputs, *, dt: float, if_convention: Literal["per-step", "per-second"] = "per-step"
+    graph: nir.NIRGraph,
+    x: Inputs,
+    *,
+    dt: float,
+    if_convention: Literal["per-step", "per-second"] = "per-step",
+    integration: Literal["euler", "exponential"] = "euler",
+    start: Literal["v_leak", "v_reset"] = "v_leak",
 ) -> Mapping[str, Array]:
     """Return the output (T, B, ...) of every node of `graph`, step by step; `x` is (T, B, *shape), or arrays by Input.
+
+    The other arguments are what NIR leaves open: IF adds r·x or dt·r·x; a leaky state goes dt/τ or 1 − e^(−dt/τ) of its way
+    in a step; v starts at v_leak (0 for IF) or at v_reset.
 
     A node of a nested graph is called "graph.node". A neuron that feeds itself hears what it sent in the step before, or k
     steps before through a Delay of k ≥ 1. A Delay gives 0 until its input arrives.
@@ -124,6 +133,7 @@ def run_graph(
     given = {name: np.asarray(values, np.float64) for name, values in (x if isinstance(x, Mapping) else {names[0]: x}).items()}
     steps, batch = next(iter(given.values())).shape[:2]
     sent: dict[tuple[str, int], Array] = {}
+    decay = (lambda tau: dt / tau) if integration == "euler" else (lambda tau: 1 - np.exp(-dt / tau))
     state: dict[str, Any] = {}
 
     def output(name: str, t: int, asking: tuple[str, ...]) -> Array:
@@ -143,7 +153,7 @@ def run_graph(
             return sent[name, t - 1] if t else np.zeros((batch, *_population(node)))
         if (name, t) not in sent:
             arriving = total(name, t, (*asking, name))
-            state[name], sent[name, t] = _step(node, state.get(name), arriving, dt, if_convention)
+            state[name], sent[name, t] = _step(node, state.get(name), arriving, dt, if_convention, decay, start)
         return sent[name, t]
 
     def total(name: str, t: int, asking: tuple[str, ...]) -> Array:
@@ -179,19 +189,22 @@ def _population(node: nir.NIRNode) -> tuple[int, ...]:
     return np.shape(node.threshold if isinstance(node, nir.Threshold) else node.r)
 
 
-def _step(node: nir.NIRNode, state: Any, x: Array, dt: float, if_convention: str) -> tuple[Any, Array]:
-    """Return (state, output) of a neuron after one step; no state yet: it rests."""
+def _step(
+    node: nir.NIRNode, state: Any, x: Array, dt: float, if_convention: str, decay: Callable[[Array], Array], start: str
+) -> tuple[Any, Array]:
+    """Return (state, output) of a neuron after one step; no state yet: it starts."""
     p = {name: np.asarray(value, np.float64) for name, value in vars(node).items() if isinstance(value, np.ndarray)}
     rest = p.get("v_leak", 0.0)
-    current, v = (0.0, np.zeros_like(x) + rest) if state is None else state
+    first = p.get("v_reset", rest) if start == "v_reset" else rest
+    current, v = (0.0, np.zeros_like(x) + first) if state is None else state
     match node:
         case nir.Threshold():
             return None, (x > p["threshold"]).astype(float)
         case nir.CubaLIF() | nir.CubaLI():
-            current = integrate(current, x, tau=p["tau_syn"], dt=dt, r=p["w_in"])
-            v = integrate(v, current, tau=p["tau_mem"], dt=dt, r=p["r"], v_leak=rest)
+            current = integrate(current, x, decay=decay(p["tau_syn"]), r=p["w_in"])
+            v = integrate(v, current, decay=decay(p["tau_mem"]), r=p["r"], v_leak=rest)
         case nir.LIF() | nir.LI():
-            v = integrate(v, x, tau=p["tau"], dt=dt, r=p["r"], v_leak=rest)
+            v = integrate(v, x, decay=decay(p["tau"]), r=p["r"], v_leak=rest)
         case nir.IF() | nir.I():
             v = v + p["r"] * x * (dt if if_convention == "per-second" else 1.0)
     if isinstance(node, nir.LI | nir.CubaLI | nir.I):

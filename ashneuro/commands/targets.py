@@ -28,7 +28,13 @@ class ContractOptions:
 
     dt: Annotated[float | None, Parameter(help="Duration of one step, seconds.")] = None
     timesteps: Annotated[int | None, Parameter(help="Steps per sample.")] = None
-    reset: Annotated[Literal["value"] | None, Parameter(help="What a spike does to v: 'value' sets it to v_reset.")] = None
+    reset: Annotated[Literal["value", "subtract"] | None, Parameter(help="What a spike does to v: 'value' sets it to v_reset.")] = None
+    reset_delay: Annotated[int | None, Parameter(help="Steps between a spike and its reset.")] = None
+    start: Annotated[Literal["v_leak", "v_reset"] | None, Parameter(help="Where v is when a sample starts.")] = None
+    integration: Annotated[
+        Literal["euler", "exponential"] | None,
+        Parameter(help="Whether a step decays by dt/τ (Norse, snnTorch, SpikingJelly) or by 1 − e^(−dt/τ) (sinabs)."),
+    ] = None
     if_convention: Annotated[
         Literal["per-step", "per-second"] | None,
         Parameter(help="Whether IF adds R·x once a step (Norse, sinabs, snnTorch) or dt·R·x (SpikingJelly)."),
@@ -37,13 +43,7 @@ class ContractOptions:
 
     def overrides(self) -> dict[str, object]:
         """Return the fields under the contract's own names."""
-        return {
-            "dt_s": self.dt,
-            "timesteps": self.timesteps,
-            "reset": self.reset,
-            "if_convention": self.if_convention,
-            "input_coding": self.input_coding,
-        }
+        return {"dt_s": self.dt} | {name: value for name, value in vars(self).items() if name != "dt"}
 
 
 def kind_of(path: Path) -> Kind:

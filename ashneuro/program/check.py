@@ -22,15 +22,16 @@ RULES: Mapping[str, Mapping[str, Any]] = {"graph": GRAPH_RULES, "float program":
 
 TARGETS = ("nir", "lava")
 
-# What a file may leave open: the sentence, the option that says it, and the primitives whose spikes depend on it.
+LEAKY = (nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI)
+
+# What a file may leave open: the sentence, the option that says it, and the primitives whose spikes depend on it. (Where v
+# starts matters only where v_reset ≠ v_leak, and there the rule `start_value` asks for it.)
 ASSUMPTIONS: Mapping[str, tuple[str, str, tuple[type, ...]]] = {
-    "dt_s": (
-        "A file should say how long a step is.",
-        "--dt SECONDS",
-        (nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI, nir.Delay),
-    ),
+    "dt_s": ("A file should say how long a step is.", "--dt SECONDS", (*LEAKY, nir.Delay)),
     "reset": ("A file should say what a spike does to v.", "--reset value", (nir.LIF, nir.CubaLIF, nir.IF)),
-    "reset_delay": ("A file should say when a reset takes effect.", "", (nir.LIF, nir.CubaLIF, nir.IF)),
+    "reset_delay": ("A file should say when a reset takes effect.", "--reset-delay 0", (nir.LIF, nir.CubaLIF, nir.IF)),
+    "start": ("A file should say where v starts.", "--start v_leak", ()),
+    "integration": ("A file should say how a step follows from the equation.", "--integration euler", LEAKY),
     "if_convention": ("A file should say whether IF integrates per step or per second.", "--if-convention per-step", (nir.IF, nir.I)),
     "input_coding": ("A file should say whether its inputs are spikes or analog values.", "--input-coding spikes", (nir.Input,)),
 }

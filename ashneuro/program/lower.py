@@ -1,11 +1,12 @@
 """NIR to `Program`: neurons become layers, everything linear between them becomes one synapse per path.
 
-With x_t what the synapses bring, b the bias, and per neuron the gain ``g = dt/τ_mem · R · (w_in · dt/τ_syn)`` (the last
-factor only with a synaptic current; ``g = R`` for IF), a layer is::
+With x_t what the synapses bring, b the bias, and per neuron the gain ``g = dv · R · (w_in · du)`` (the last factor only
+with a synaptic current; ``g = R`` for IF), where ``du, dv`` are ``dt/τ_syn, dt/τ_mem`` (`Contract.decay`), a layer is::
 
-    u = u·(1 − du) + x;   v = v·(1 − dv) + u + b;   spike: v > (v_threshold − v_leak)/g
+    u = u·(1 − du) + x;   v = v·(1 − dv) + u + b;   spike: v > (v_threshold − v_reset)/g
 
-the graph's neuron with v measured from where it rests (v_leak = v_reset), in units of g. So weights remain the user's own
+the graph's neuron with v measured from where it starts and resets (v_reset), in units of g; where it rests elsewhere
+(v_leak), b has the pull to there. So weights remain the user's own
 numbers, a convolution remains one where its neurons differ, an analog input enters the first neurons without a
 multiplication, and sums of weights are rounded as they are in the graph, not after a product with g. Read-outs give v
 itself; for them g is in the weights.
@@ -84,29 +85,30 @@ class _Cell:
 
 
 def _neuron_cell(wiring: Wiring, name: str, total: Sum, contract: Contract) -> _Cell:
-    node, shape, dt = wiring.nodes[name], wiring.in_shapes[name], contract.dt_s
+    node, shape = wiring.nodes[name], wiring.in_shapes[name]
     assert shape is not None
     one, zero = np.ones(shape), np.zeros(shape)
     if isinstance(node, nir.Threshold):
         du, dv, gain = one, one, one
     elif isinstance(node, nir.IF | nir.I):
-        du, dv, gain = one, zero, numbers(node, "r") * (1.0 if contract.if_convention == "per-step" else dt)
+        du, dv, gain = one, zero, numbers(node, "r") * (1.0 if contract.if_convention == "per-step" else contract.dt_s)
     elif isinstance(node, nir.CubaLIF | nir.CubaLI):
-        du, dv = dt / numbers(node, "tau_syn"), dt / numbers(node, "tau_mem")
+        du, dv = contract.decay(numbers(node, "tau_syn")), contract.decay(numbers(node, "tau_mem"))
         gain = dv * numbers(node, "r") * (numbers(node, "w_in") * du)
     else:
-        du, dv = one, dt / numbers(node, "tau")
+        du, dv = one, contract.decay(numbers(node, "tau"))
         gain = dv * numbers(node, "r")
     spiking = not isinstance(node, READ_OUT)
     threshold = numbers(node, "threshold" if isinstance(node, nir.Threshold) else "v_threshold") if spiking else np.full(shape, np.inf)
-    origin = numbers(node, "v_leak") if hasattr(node, "v_leak") else zero
+    rest = numbers(node, "v_leak") if hasattr(node, "v_leak") else zero
+    origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
     in_units_of_gain = spiking and bool((gain > 0).all())
     unit = gain if in_units_of_gain else one
     constant = zero if total.constant is None else total.constant.reshape(shape)
     terms = total.terms
-    bias = zero
+    bias = dv * (rest - origin) / unit
     if (du == 1).all():
-        bias = constant * (gain / unit)
+        bias = bias + constant * (gain / unit)
     elif constant.any():
         line = Synapse("dense", (1,), shape, constant.reshape(-1, 1))
         terms = (*terms, Term(ALWAYS_ON, line, nir=total.nir))

@@ -158,28 +158,39 @@ def finite_numbers(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
 
 
 def time_constants(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
-    """Every time constant is at least one time step: an explicit step longer than τ oscillates."""
+    """Every time constant is longer than 0, and with Euler steps at least one step: a step longer than τ oscillates."""
+    euler = contract.integration == "euler"
     for name in wiring.named("neuron"):
         node = wiring.nodes[name]
         for parameter in ("tau", "tau_mem", "tau_syn"):
             if hasattr(node, parameter):
                 tau = numbers(node, parameter)
-                if tau.size and not (tau >= contract.dt_s * (1 - 1e-6)).all():
+                if tau.size and not ((tau > 0) & ((tau >= contract.dt_s * (1 - 1e-6)) | (not euler))).all():
                     unit = f"smallest {parameter} = {np.min(tau):.4g} s, dt = {contract.dt_s:.4g} s"
-                    yield Trouble(name, unit, "--dt SECONDS, no longer than the smallest time constant")
+                    remedy = "--dt SECONDS, no longer than the smallest time constant" if np.min(tau) > 0 else "mend the time constants"
+                    yield Trouble(name, unit, remedy)
+
+
+def resets_at_once(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
+    """A spike sets v to v_reset in its own step, as in Lava: no reset by subtraction, and none that comes later."""
+    said = "reset by subtraction" if contract.reset == "subtract" else ""
+    said = said or (f"the reset comes {contract.reset_delay} step(s) late" if contract.reset_delay else "")
+    for name in wiring.named("neuron") if said else []:
+        if hasattr(wiring.nodes[name], "v_reset"):
+            yield Trouble(name, said, "train with a reset to a value in the step of the spike (see docs/nir.md), or --reset value")
 
 
 def start_value(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
-    """A neuron resets to where it rests and where every sample starts: v_reset = v_leak (0 for IF), as Lava's neuron does."""
+    """A neuron starts every sample where its spikes reset it to, as Lava's does: where it rests, or anywhere with --start v_reset."""
     for name in wiring.named("neuron"):
         node = wiring.nodes[name]
-        if not hasattr(node, "v_reset"):
+        if contract.start == "v_reset" or not hasattr(node, "v_reset"):
             continue
         reset = numbers(node, "v_reset")
         leak = numbers(node, "v_leak") if hasattr(node, "v_leak") else np.zeros_like(reset)
         if reset.shape == leak.shape and not (reset == leak).all():
             actual = f"v_reset = {_range(reset)}, " + (f"v_leak = {_range(leak)}" if hasattr(node, "v_leak") else "it rests at 0")
-            yield Trouble(name, actual, "train with v_reset = v_leak")
+            yield Trouble(name, actual, "--start v_reset, if samples may start there, or train with v_reset = v_leak")
 
 
 def loops_through_neurons(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
@@ -252,6 +263,7 @@ GRAPH_RULES: Mapping[str, Rule] = {
     "numbers_fit": numbers_fit,
     "finite_numbers": finite_numbers,
     "time_constants": time_constants,
+    "resets_at_once": resets_at_once,
     "start_value": start_value,
     "loops_through_neurons": loops_through_neurons,
     "whole_delays": whole_delays,

@@ -1,7 +1,8 @@
 """Runs a NIR graph as it stands, in float64: the reference that every lowered program is compared with.
 
 Node by node over all steps at once; loops step by step. No lowering: nothing merges, no gain moves, each neuron is
-computed by its own equation. With step dt, input x_t, and v_0 = v_leak, I_0 = 0 at the start of every sample::
+computed by its own equation. With step dt, input x_t, and v_0 = v_leak, I_0 = 0 at the start of every sample (v_0 = v_reset
+where the contract says so; 1 − e^(−dt/τ) instead of dt/τ where it integrates exponentially)::
 
     I_t = I_{t−1} + dt/τ_syn · (−I_{t−1} + w_in·x_t)         CubaLIF, CubaLI; elsewhere I_t = x_t
     v_t = v_{t−1} + dt/τ_mem · (v_leak − v_{t−1} + R·I_t)    LIF, CubaLIF, LI, CubaLI
@@ -227,7 +228,7 @@ class _Simulation:
         return lambda x: linear(x.reshape(-1, *in_shape)).reshape(*x.shape[:2], *out_shape) + offset
 
     def _neuron_node(self, name: str) -> _Neuron:
-        node, dt, xp = self._wiring.nodes[name], self._contract.dt_s, self._library.xp
+        node, xp = self._wiring.nodes[name], self._library.xp
         shape = _known(self._wiring.in_shapes[name])
 
         def parameter(field: str, otherwise: float = 0.0) -> Any:
@@ -243,27 +244,30 @@ class _Simulation:
 
             return _Neuron(lambda x: (), fire, spiking)
 
+        def decay(field: str) -> Any:
+            return self._library.put(np.broadcast_to(self._contract.decay(numbers(node, field)), shape).copy())
+
         filtered = isinstance(node, nir.CubaLIF | nir.CubaLI)
         leaking = not isinstance(node, nir.IF | nir.I)
-        r, leak = parameter("r"), parameter("v_leak")
+        r, leak, w_in = parameter("r"), parameter("v_leak"), parameter("w_in", 1.0)
         threshold, reset = parameter("v_threshold", np.inf), parameter("v_reset")
-        w_in = parameter("w_in", 1.0)
-        tau_syn = parameter("tau_syn", 1.0)
-        tau_mem = parameter("tau_mem" if filtered else "tau", 1.0)
-        gain = 1.0 if leaking or self._contract.if_convention == "per-step" else dt
+        du = decay("tau_syn") if filtered else 1.0
+        dv = decay("tau_mem" if filtered else "tau") if leaking else 0.0
+        rest = reset if spiking and self._contract.start == "v_reset" else leak
+        gain = 1.0 if leaking or self._contract.if_convention == "per-step" else self._contract.dt_s
 
         def step(state: tuple[Any, ...], x: Any) -> Any:
             current, v = state
             awake = ((current != 0) | (v != leak) | (x != 0)).sum()
             if filtered:
-                x = current = current + dt / tau_syn * (w_in * x - current)
-            v = v + dt / tau_mem * (leak - v + r * x) if leaking else v + gain * (r * x)
+                x = current = current + du * (w_in * x - current)
+            v = v + dv * (leak - v + r * x) if leaking else v + gain * (r * x)
             if not spiking:
                 return (current, v), v, awake
             z = v > threshold
             return (current, xp.where(z, reset, v)), self._library.cast(z, "float64"), awake
 
-        return _Neuron(lambda x: (xp.zeros_like(x), xp.zeros_like(x) + leak), step, spiking)
+        return _Neuron(lambda x: (xp.zeros_like(x), xp.zeros_like(x) + rest), step, spiking)
 
     def _shapes(self) -> tuple[dict[str, Shape | None], dict[str, Shape | None]]:
         return self._wiring.in_shapes, self._wiring.out_shapes

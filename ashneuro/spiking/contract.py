@@ -11,12 +11,26 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from ashneuro.errors import GraphError
 
 PREFIX = "ashneuro."
 
-InputCoding = Literal["constant-current", "current", "spikes"]
+Reset = Literal["value", "subtract"]
+Start = Literal["v_leak", "v_reset"]
+Integration = Literal["euler", "exponential"]
 IFConvention = Literal["per-step", "per-second"]
+InputCoding = Literal["constant-current", "current", "spikes"]
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "reset": ("value", "subtract"),
+    "start": ("v_leak", "v_reset"),
+    "integration": ("euler", "exponential"),
+    "if_convention": ("per-step", "per-second"),
+    "input_coding": ("constant-current", "current", "spikes"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,8 +40,13 @@ class Contract:
     Args:
         dt_s: duration of one step, seconds.
         timesteps: steps per sample; ``None`` when the length of the input decides.
-        reset: ``"value"``: v becomes v_reset in the step of the spike.
-        reset_delay: steps between a spike and its reset; 0 is the only one that Lava can run.
+        reset: ``"value"``: a spike sets v to v_reset. ``"subtract"``: it takes v_threshold away; no neuron here does that,
+            and every simulator refuses it.
+        reset_delay: steps between a spike and its reset; 0 is the only one that is computed.
+        start: where v is when a sample starts: ``"v_leak"`` (0 for IF), or ``"v_reset"``. It matters where the two differ.
+        integration: how a step of a leaky neuron follows from its equation. ``"euler"``: v moves by dt/τ of its way to where
+            it tends (Norse, snnTorch, SpikingJelly). ``"exponential"``: by 1 − e^(−dt/τ), exact for a constant input
+            (sinabs).
         if_convention: ``"per-step"``: v += R·x once a step (Norse, sinabs, snnTorch). ``"per-second"``: v += dt·R·x
             (SpikingJelly, which writes R = 1/dt).
         input_coding: ``"constant-current"``: one analog value per neuron, repeated in every step; ``"current"``: analog,
@@ -36,18 +55,15 @@ class Contract:
 
     dt_s: float = 1e-3
     timesteps: int | None = None
-    reset: Literal["value"] = "value"
+    reset: Reset = "value"
     reset_delay: int = 0
+    start: Start = "v_leak"
+    integration: Integration = "euler"
     if_convention: IFConvention = "per-step"
     input_coding: InputCoding = "current"
 
     def __post_init__(self) -> None:
-        allowed = {
-            "reset": ("value",),
-            "if_convention": ("per-step", "per-second"),
-            "input_coding": ("constant-current", "current", "spikes"),
-        }
-        for name, values in allowed.items():
+        for name, values in CHOICES.items():
             if getattr(self, name) not in values:
                 raise GraphError(
                     f"{name} = {getattr(self, name)!r}", f"it must be one of {', '.join(values)}", f"--{name.replace('_', '-')}"
@@ -56,12 +72,13 @@ class Contract:
             raise GraphError(f"dt = {self.dt_s} s", "a time step must be longer than 0 s", "--dt SECONDS")
         if self.timesteps is not None and self.timesteps < 1:
             raise GraphError(f"timesteps = {self.timesteps}", "a sample lasts at least one step", "--timesteps N")
-        if self.reset_delay != 0:
-            raise GraphError(
-                f"reset_delay = {self.reset_delay}",
-                "the neuron here resets in the step of its spike; a delayed reset is another neuron",
-                "train the network with reset_delay = 0",
-            )
+        if self.reset_delay < 0:
+            raise GraphError(f"reset_delay = {self.reset_delay}", "a reset cannot come before its spike", "--reset-delay STEPS")
+
+    def decay(self, tau: ArrayLike) -> NDArray[np.float64]:
+        """Return which part of its way to rest a state with time constant ``tau`` (seconds) goes in one step."""
+        steps = self.dt_s / np.asarray(tau, np.float64)
+        return steps if self.integration == "euler" else -np.expm1(-steps)
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the entries that an export writes into a graph's metadata (unset fields are left out)."""

@@ -67,7 +67,15 @@ def test_every_error_has_node_type_sentence_value_and_remedy(rng):
     graph = net.chain((6,), net.affine(6, 4, rng), net.lif((4,), rng, v_reset=np.ones(4)), type_check=False)
     (error,) = [finding for finding in check(graph, Contract()) if not finding.ok]
     assert (error.node, error.nir_type, error.rule) == ("n1", "LIF", "start_value")
-    assert "v_reset = v_leak" in error.sentence and "v_reset = 1" in error.actual and error.remedy
+    assert "where its spikes reset it to" in error.sentence and "v_reset = 1" in error.actual and "--start" in error.remedy
+
+
+@pytest.mark.parametrize("contract, actual", [({"reset": "subtract"}, "subtraction"), ({"reset_delay": 1}, "1 step(s) late")])
+def test_another_reset_is_a_finding_on_every_neuron_that_resets(rng, contract, actual):
+    findings = check(sound(rng), Contract(**contract), "nir")
+    errors = [finding for finding in findings if not finding.ok]
+    assert [(finding.node, finding.rule) for finding in errors] == [("n0", "resets_at_once"), ("n2", "resets_at_once")]
+    assert all(actual in finding.actual and finding.remedy for finding in errors)
 
 
 def test_assumptions_of_the_contract_are_notes_where_they_matter(rng):

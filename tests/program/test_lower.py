@@ -13,7 +13,7 @@ from tests.program import networks as net
 
 def assert_same_spikes(graph, inputs, contract=net.CONTRACT, minimum=0.02):
     program = lower(graph, contract)
-    expected = reference.run_graph(graph, inputs, dt=contract.dt_s, if_convention=contract.if_convention)
+    expected = net.define(graph, contract, inputs)
     got = net.run_program(program, inputs)
     neurons = [name for name, node in graph.nodes.items() if isinstance(node, reference.NEURONS)]
     assert set(neurons) <= set(got)
@@ -50,6 +50,34 @@ def test_spikes_that_enter_neurons_come_through_a_synapse():
     graph = net.chain((10,), net.lif((10,), rng))
     program = assert_same_spikes(graph, {"input": net.spikes(rng, 40, 3, (10,))}, Contract(input_coding="spikes"))
     assert program.inputs[0].coding == "spikes" and program.layers[0].connections[0].synapse.kind == "scale"
+
+
+@pytest.mark.parametrize("make", [net.lif, net.cuba])
+def test_steps_that_are_exact_for_a_constant_input(make):
+    """Time constants may be shorter than a step then."""
+    rng = np.random.default_rng(3)
+    names = ("tau",) if make is net.lif else ("tau_syn", "tau_mem")
+    fast = {name: rng.uniform(3e-4, 2e-3, 12) for name in names}
+    graph = net.chain((6,), net.affine(6, 12, rng), make((12,), rng, **fast))
+    x = {"input": net.spikes(rng, 40, 3, (6,))}
+    program = assert_same_spikes(graph, x, Contract(integration="exponential"))
+    np.testing.assert_allclose(program.layers[0].neuron.dv, 1 - np.exp(-1e-3 / fast[names[-1]]))
+    with pytest.raises(GraphError, match="at least one step"):
+        lower(graph, Contract())
+
+
+def test_samples_that_start_where_a_spike_resets_to():
+    """v_reset and v_leak may differ then: the way to rest is a bias, which no synapse filters."""
+    rng = np.random.default_rng(4)
+    apart = {"v_leak": rng.uniform(-0.2, 0.2, 12), "v_reset": rng.uniform(-0.3, 0.0, 12)}
+    contract = Contract(start="v_reset")
+    for make in (net.lif, net.cuba):
+        graph = net.chain((6,), net.affine(6, 12, rng), make((12,), rng, **apart))
+        assert_same_spikes(graph, {"input": net.spikes(rng, 60, 3, (6,))}, contract)
+        with pytest.raises(GraphError, match="--start v_reset"):
+            lower(graph, Contract())
+    graph = net.chain((6,), net.affine(6, 12, rng), nir.IF(np.ones(12), np.full(12, 1.5), apart["v_reset"]))
+    assert_same_spikes(graph, {"input": net.spikes(rng, 60, 3, (6,))}, contract)
 
 
 def test_names_that_would_collide_are_refused():

@@ -121,3 +121,20 @@ def test_says_everything_that_is_wrong():
     nodes = {**graphs.ends((2,), (2,)), "if": neuron((3,)), "w": nir.Linear(np.full((2, 2), np.nan))}
     with pytest.raises(GraphError, match=r"cannot be simulated\nwhy: (?s:.*)(if \(IF\)|w \(Linear\))"):
         run_graph(graphs.graph(nodes, "input w if output"), CONTRACT, np.zeros((2, 1, 2)))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("field", [{"integration": "exponential"}, {"start": "v_reset"}])
+def test_computes_as_the_contract_says(backend, field):
+    graph, x = graphs.dense(4), draw((6,), timesteps=20)
+    graph.nodes["cuba"].v_reset = np.full(7, -0.3)
+    record = run_graph(graph, Contract(dt_s=graphs.DT, **field), x, rasters=["lif1", "cuba", "if"], backend=backend)
+    wanted, other = (reference.run_graph(graph, x, dt=graphs.DT, **how) for how in (field, {}))
+    for name in ("lif1", "cuba", "if", "li"):
+        np.testing.assert_allclose(record.layers[name].raster, wanted[name], rtol=0, atol=1e-12)
+    assert (wanted["cuba"] != other["cuba"]).any()
+
+
+def test_a_reset_that_is_not_computed_is_refused():
+    with pytest.raises(GraphError, match="reset by subtraction"):
+        run_graph(graphs.dense(0), Contract(reset="subtract"), draw((6,)))

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from ashneuro.errors import GraphError
+from ashneuro.spiking.contract import CHOICES, Contract, read_contract
+
+
+def test_a_contract_survives_its_metadata():
+    written = Contract(2e-4, 7, "subtract", 1, "v_reset", "exponential", "per-second", "spikes")
+    assert read_contract(written.to_metadata()).contract == written
+    assert read_contract({key: np.asarray(value) for key, value in written.to_metadata().items()}).contract == written
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices_are_checked(name):
+    for value in CHOICES[name]:
+        assert getattr(Contract(**{name: value}), name) == value
+    with pytest.raises(GraphError, match=f"--{name.replace('_', '-')}"):
+        Contract(**{name: "otherwise"})
+
+
+@pytest.mark.parametrize("field", [{"dt_s": 0.0}, {"dt_s": float("nan")}, {"timesteps": 0}, {"reset_delay": -1}])
+def test_numbers_are_checked(field):
+    with pytest.raises(GraphError, match=next(iter(field)).removesuffix("_s")):
+        Contract(**field)
+
+
+def test_decay():
+    tau = np.array([1e-3, 2e-3, 1e3])
+    np.testing.assert_array_equal(Contract().decay(tau), 1e-3 / tau)
+    np.testing.assert_allclose(Contract(integration="exponential").decay(tau), [1 - np.exp(-1), 1 - np.exp(-0.5), 1e-6], rtol=1e-6)
