@@ -1,0 +1,5 @@
+"""``python -m ashneuro``."""
+
+from ashneuro.cli import main
+
+main()

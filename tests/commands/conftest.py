@@ -1,0 +1,71 @@
+"""A command line inside the test's process, and a NIR file that ashneuro did not write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+
+from ashneuro import cli
+
+
+@dataclass(frozen=True)
+class Said:
+    """Exit code, standard output and standard error of one command."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def ashneuro(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line with these words."""
+
+    def run(*words: object) -> Said:
+        monkeypatch.setattr("sys.argv", ["ashneuro", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return Said(int(stop.value.code or 0), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A NIR file of a convolution, a dense layer and LIF neurons, written with nir alone."""
+    random = np.random.default_rng(0)
+
+    def lif(*shape: int) -> nir.LIF:
+        ones = np.ones(shape)
+        return nir.LIF(tau=4e-3 * ones, r=2 * ones, v_leak=0 * ones, v_threshold=ones, v_reset=0 * ones)
+
+    nodes = {
+        "input": nir.Input(np.array([2, 8, 8])),
+        "conv": nir.Conv2d((8, 8), random.normal(0, 0.5, (4, 2, 3, 3)), 2, 1, 1, 1, random.normal(0, 0.1, 4)),
+        "lif1": lif(4, 4, 4),
+        "flat": nir.Flatten({"input": np.array([4, 4, 4])}, 0, -1),
+        "fc": nir.Affine(random.normal(0, 0.3, (10, 64)), random.normal(0, 0.1, 10)),
+        "lif2": lif(10),
+        "output": nir.Output(np.array([10])),
+    }
+    names = list(nodes)
+    path = tmp_path_factory.mktemp("foreign") / "foreign.nir"
+    nir.write(path, nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False))))
+    return path
+
+
+@pytest.fixture(scope="session")
+def spikes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Input spikes for it: (16, 6, 2, 8, 8)."""
+    path = tmp_path_factory.mktemp("spikes") / "x.npy"
+    np.save(path, (np.random.default_rng(1).random((16, 6, 2, 8, 8)) < 0.3).astype(np.uint8))
+    return path

@@ -1,0 +1,113 @@
+"""check, simulate, export, verify and report on a NIR file that somebody else wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.commands.conftest import Command
+
+SPIKES = ("--input-coding", "spikes")
+
+
+def test_check_lists_assumptions_and_lets_a_sound_graph_pass(ashneuro: Command, foreign: Path) -> None:
+    said = ashneuro("check", foreign, "--json")
+    findings = json.loads(said.out)
+    assert said.code == 0
+    assert {finding["level"] for finding in findings} == {"note", "ok"}
+    assert any("dt_s" in finding["actual"] and finding["remedy"] for finding in findings)
+    told = json.loads(ashneuro("check", foreign, "--json", "--dt", "1e-3", "--reset", "value", *SPIKES).out)
+    assert not any("dt_s" in finding["actual"] for finding in told)
+
+
+def test_check_exits_with_1_when_something_forbids_it(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+    import nir
+
+    graph = nir.read(foreign)
+    graph.nodes["lif2"].v_reset = np.full(10, -0.5)
+    nir.write(tmp_path / "reset.nir", graph)
+    said = ashneuro("check", tmp_path / "reset.nir", "--json")
+    errors = [finding for finding in json.loads(said.out) if not finding["ok"]]
+    assert said.code == 1
+    assert [finding["node"] for finding in errors] == ["lif2"]
+    assert errors[0]["remedy"]
+
+
+@pytest.mark.parametrize("on", ["torch", "loihi"])
+def test_arrays_in_arrays_out(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path, on: str) -> None:
+    save = tmp_path / "spikes.npz"
+    said = ashneuro("simulate", foreign, "--on", on, "--inputs", spikes, "--save", save, "--json", *SPIKES)
+    assert said.code == 0
+    told = json.loads(said.out)
+    with np.load(save) as arrays:
+        assert {name: (arrays[name].shape, arrays[name].dtype.name) for name in arrays} == {
+            "lif1": ((16, 6, 4, 4, 4), "uint8"),
+            "lif2": ((16, 6, 10), "uint8"),
+        }
+        for name in arrays:
+            assert told["layers"][name]["spikes"] == int(arrays[name].sum()) > 0
+
+
+@pytest.mark.lava
+def test_lava_spikes_what_torch_and_the_emulator_say(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
+    saved = {}
+    for on, precision in (("torch", "float"), ("lava", "float"), ("loihi", "fixed"), ("lava", "fixed")):
+        save = tmp_path / f"{on}-{precision}.npz"
+        words = ("--on", on, "--precision", precision, "--inputs", spikes, "--save", save, *SPIKES)
+        assert ashneuro("simulate", foreign, *words).code == 0
+        with np.load(save) as arrays:
+            saved[on, precision] = {name: arrays[name] for name in arrays}
+    for name in ("lif1", "lif2"):
+        np.testing.assert_array_equal(saved["torch", "float"][name], saved["lava", "float"][name])
+        np.testing.assert_array_equal(saved["loihi", "fixed"][name], saved["lava", "fixed"][name])
+
+
+def test_a_bundle_carries_its_proof_and_is_refused_when_touched(
+    ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "net.bundle"
+    said = ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", "--json", *SPIKES)
+    certificate = json.loads(said.out)["certificate"]
+    assert said.code == 0
+    # Without Lava nothing failed, but nothing may claim to have passed either.
+    assert (certificate["passed"], certificate["failed"]) == (False, False)
+    again = ashneuro("verify", bundle, "--no-lava", "--json")
+    assert again.code == 0
+    assert {item["status"] for item in json.loads(again.out)["comparisons"] if "Lava" not in item["right"] and item["required"]} == {"equal"}
+    with (bundle / "program.npz").open("r+b") as file:
+        file.seek(200)
+        file.write(b"\xff\xff")
+    touched = ashneuro("verify", bundle, "--no-lava")
+    assert touched.code == 2
+    assert "program.npz" in touched.err
+
+
+def test_report_counts_and_prices_it(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
+    said = ashneuro("report", foreign, "--inputs", spikes, "--out", tmp_path, "--json", *SPIKES)
+    report = json.loads(said.out)
+    assert said.code == 0
+    assert report["schema"] == "ashneuro.report/1"
+    # Both layers synapse: fan-out of the input's convolution and of the dense layer, nothing else.
+    synops = sum(layer["effective_acs"] for layer in report["workload"]["layers"])
+    assert synops == brute_force_synops(foreign, np.load(spikes))
+    assert "evaluations" in report["missing"]
+    assert "http" not in (tmp_path / "report.html").read_text().split("<main")[0].split("<link")[-1]
+
+
+def brute_force_synops(path: Path, x: np.ndarray) -> int:
+    """Count, spike by spike, the weights that each meets."""
+    import nir
+    import torch
+
+    from ashneuro.simulate.run import Graph, simulate
+    from ashneuro.spiking.contract import Contract
+
+    graph = nir.read(path)
+    conv = torch.from_numpy(graph.nodes["conv"].weight)
+    reach = torch.nn.functional.conv_transpose2d(torch.ones(1, 4, 4, 4, dtype=conv.dtype), (conv != 0).to(conv), None, 2, 1, 1)[0].numpy()
+    record = simulate(Graph(graph, Contract(input_coding="spikes")), x, on="torch")
+    hidden = record.layers["lif1"].counts.sum() * 10
+    return int((x.sum((0, 1)) * reach).sum() + hidden)

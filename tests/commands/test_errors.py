@@ -1,0 +1,52 @@
+"""A user's mistake gets three parts and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands.conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("check", "nowhere.nir"), "nowhere.nir"),
+        (("check", "README.md"), "README.md"),
+        (("simulate", "README.md", "--inputs", "x.npy"), "README.md"),
+        (("verify", "tests"), "tests"),
+        (("report", "tests"), "tests"),
+        (("evaluate", "README.md"), "README.md"),
+        (("export", "."), "neither a run nor a bundle"),
+        (("profiles", "show", "loihi9"), "loihi9"),
+        (("train", "nowhere.toml"), "nowhere.toml"),
+        (("train", "tiny", "--set", "train.epohcs=3"), "train.epochs"),
+        (("train", "tiny", "--set", "train.epochs=many"), "train.epochs"),
+        (("train", "tiny", "--set", "epochs"), "section.key=value"),
+        (("train", "tiny", "--resume", "--out", "nowhere"), "--resume"),
+        (("data", "show", "nowhere.json"), "nowhere.json"),
+    ],
+)
+def test_a_mistake_is_named_and_mended(ashneuro: Command, words: tuple[str, ...], named: str) -> None:
+    said = ashneuro(*words)
+    assert said.code == 2
+    assert named in said.err
+    assert "why:" in said.err and "do:" in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("words", [("chekc",), ("check",), ("simulate", "x.nir", "--on", "loihi3"), ("export", "x", "--targe", "lava")])
+def test_a_mistyped_command_says_what_is_there(ashneuro: Command, words: tuple[str, ...]) -> None:
+    said = ashneuro(*words)
+    assert said.code == 2
+    assert "Traceback" not in said.err
+    assert "Error" in said.err
+
+
+def test_nothing_is_lost_when_training_would_overwrite_a_run(ashneuro: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"precious")
+    said = ashneuro("train", "tiny", "--out", tmp_path)
+    assert said.code == 2
+    assert (tmp_path / "model.safetensors").read_bytes() == b"precious"

@@ -1,0 +1,42 @@
+"""The command line as a whole: its verbs, its speed, what it must not import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ashneuro import cli
+
+VERBS = ["train", "evaluate", "check", "export", "simulate", "verify", "report", "profiles", "data", "doctor", "demo"]
+
+
+def test_the_verbs_are_these() -> None:
+    """A new ability is an option or a sub-command; a new verb is a decision."""
+    assert [verb for _, verb, _ in cli.VERBS] == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_says_how_it_is_used(verb: str) -> None:
+    said = subprocess.run([sys.executable, "-m", "ashneuro", verb, "--help"], capture_output=True, text=True, check=True)
+    assert f"ashneuro {verb}" in said.stdout
+
+
+def test_help_is_quick() -> None:
+    """Half a second is the promise; the best of five keeps a busy machine from breaking it."""
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ashneuro", "--help"], capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize("words", [["--help"], ["profiles"], ["profiles", "show", "loihi1"]])
+def test_what_needs_no_torch_imports_none(words: list[str]) -> None:
+    code = f"import sys; sys.argv = ['ashneuro', *{words!r}]\nfrom ashneuro.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules and 'norse' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
