@@ -9,11 +9,17 @@ A resistance or an input gain is a factor of the weights in front and has no par
 
 from __future__ import annotations
 
+import warnings
+
 import torch
-from norse.torch.functional.iaf import IAFFeedForwardState, IAFParameters, iaf_feed_forward_step
-from norse.torch.functional.leaky_integrator_box import LIBoxParameters, LIBoxState, li_box_feed_forward_step
-from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters, lif_box_feed_forward_step
 from torch import Tensor, nn
+
+with warnings.catch_warnings():
+    # Norse 1.1.0 scripts functions that are not used here, and torch 2.14 calls that deprecated.
+    warnings.simplefilter("ignore", FutureWarning)
+    from norse.torch.functional.iaf import IAFFeedForwardState, IAFParameters, iaf_feed_forward_step
+    from norse.torch.functional.leaky_integrator_box import LIBoxParameters, LIBoxState, li_box_feed_forward_step
+    from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters, lif_box_feed_forward_step
 
 Parameter = float | Tensor
 """One number for a whole population, or a tensor that broadcasts to its shape (...)."""
