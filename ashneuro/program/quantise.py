@@ -266,8 +266,11 @@ def _connection(connection: Connection, factor: float) -> tuple[Connection, floa
 def _round(exact: NDArray[np.float64]) -> NDArray[np.int32]:
     """Return the nearest weights that the hardware keeps: even ones where signs are mixed, inside their range up to rounding."""
     low, high = exact.min(initial=0), exact.max(initial=0)
-    step = 2 if low < 0 < high else 1
-    return (np.rint(exact / step) * step).astype(np.int32)
+    rounded = np.rint(exact / 2) * 2 if low < 0 < high else np.rint(exact)
+    if low < 0 < high and not rounded.min() < 0 < rounded.max():
+        # One sign is too small to be kept: the other one has every number up to 255, and −256 no longer.
+        rounded = np.clip(np.rint(exact), *((0, LARGEST_WEIGHT) if high > -low else (-LARGEST_WEIGHT, 0)))
+    return rounded.astype(np.int32)
 
 
 def _neuron(neuron: Neuron, scale: float) -> Neuron:

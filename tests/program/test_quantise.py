@@ -121,6 +121,15 @@ def test_weights_of_one_sign_use_all_eight_bits():
         assert np.abs(weight).max() == 255 and (weight & 1).any() and weight.dtype == np.int32
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_weights_whose_other_sign_rounds_to_nothing_are_weights_of_one_sign(sign):
+    graph = net.chain((3,), nir.Linear(sign * np.array([[1.0, 0.55, -1e-4]])), nir.LIF(*np.array([[5e-3], [1.0], [0.0], [0.1], [0.0]])))
+    result = quantise(lower(graph, Contract(input_coding="spikes")), input_peak={})
+    weight = result.program.layers[0].connections[0].synapse.weight
+    assert weight[0, 0] == sign * (254 if sign > 0 else 255) and weight[0, 2] == 0
+    assert abs(weight[0, 1] / weight[0, 0] - 0.55) < 4e-3
+
+
 def test_decays_follow_the_hardwares_convention():
     rng = np.random.default_rng(5)
     node = net.cuba((4,), rng, tau_syn=np.full(4, 5e-3), tau_mem=np.full(4, 8e-3))
