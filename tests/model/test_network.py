@@ -1,0 +1,107 @@
+"""The assembled network against its equations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ashneuro.model.abstract import QuantisedReLU, bits_of
+from ashneuro.model.network import AshNet
+from tests.model.tiny import SIZE, WORDS, images, model
+
+KINDS = ["spiking", "none", "relu", "quantised-relu"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_unit_embeddings_and_learns_everywhere(kind: str) -> None:
+    net = model(kind).train()
+    encoded = net.encode(images(6))
+    texts = net.embed_texts(torch.randint(1, 20, (6, WORDS)))
+    torch.testing.assert_close(encoded.embedding.norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(6))
+    ((encoded.embedding @ texts.T) ** 2).sum().backward()
+    without = {name for name, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()}
+    assert without <= {"log_scale", "stua.weight", "stua.bias", "view.weight", "view.bias"}
+
+
+def test_fusion_is_c_plus_r_times_a() -> None:
+    net = model()
+    x = images(4)
+    concrete = net.concrete(x)
+    spikes = net.abstract(net.currents(x))["semantic.lif"]
+    weighted = sum(omega * step for omega, step in zip(net.omega, spikes, strict=True))
+    a = (weighted @ net.readout.weight.T)[:, :, None, None].expand_as(concrete)
+    for zero, v in {None: concrete + net.ratio * a, "abstract": concrete, "concrete": net.ratio * a}.items():
+        expected = F.normalize(net.project(v.mean((2, 3))), dim=-1)
+        torch.testing.assert_close(net.embed_images(x, zero=zero), expected)
+    assert concrete.shape == (4, 6, 5, 5)
+
+
+def test_spikes_from_elsewhere_take_the_place_of_torch() -> None:
+    net = model()
+    x = images(4)
+    encoded = net.encode(x)
+    spikes = encoded.layers["semantic.lif"].detach().numpy().astype(np.uint8)
+    assert 0 < spikes.mean() < 1
+    torch.testing.assert_close(net.embed_images(x, spikes=spikes), encoded.embedding)
+    assert not torch.allclose(net.embed_images(x, spikes=1 - spikes), encoded.embedding)
+
+
+def test_populations_are_named_in_order_and_spike() -> None:
+    net = model()
+    layers = net.encode(images(4)).layers
+    assert list(layers) == ["entry.lif"] + [f"block{b}.lif{i}" for b in (1, 2) for i in (1, 2, 3)] + ["semantic.lif"]
+    assert layers["entry.lif"].shape == (3, 4, *net.in_shape) == (3, 4, 4, 5, 5)
+    assert layers["semantic.lif"].shape == (3, 4, 9)
+    for spikes in layers.values():
+        assert spikes.unique().tolist() == [0.0, 1.0]
+
+
+def test_controls_have_the_topology_of_the_hybrid() -> None:
+    def shapes(net: AshNet) -> dict[str, torch.Size]:
+        return {name: value.shape for name, value in net.named_parameters() if not name.endswith(".step") and name != "omega"}
+
+    assert shapes(model("relu")) == shapes(model("quantised-relu")) == shapes(model("spiking"))
+    assert model("none").abstract is None
+    with pytest.raises(ValueError, match="no input current"):
+        model("none").currents(images(1))
+
+
+@pytest.mark.parametrize("timesteps, bits", [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
+def test_bits_hold_every_spike_count(timesteps: int, bits: int) -> None:
+    assert bits_of(timesteps) == bits
+
+
+def test_quantised_relu_has_its_levels_and_passes_gradients_inside_the_clip() -> None:
+    layer = QuantisedReLU(3, step=0.5)
+    x = torch.linspace(-2, 6, 801, requires_grad=True)
+    y = layer(x)
+    assert y.unique().tolist() == [0.5 * level for level in range(8)]
+    torch.testing.assert_close(layer(torch.tensor([-3.0, 0.2, 1.6, 1.8, 9.0])), torch.tensor([0.0, 0.0, 1.5, 2.0, 3.5]))
+    y.sum().backward()
+    assert x.grad[(x > 0.01) & (x < 3.49)].eq(1).all()
+    assert x.grad[(x < -0.01) | (x > 3.51)].eq(0).all()
+    clipped, inside = (x.detach() > 3.5).sum(), (x.detach() > 0) & (x.detach() < 3.5)
+    expected = 7 * clipped + ((x.detach() / 0.5).round() - x.detach() / 0.5)[inside].sum()
+    torch.testing.assert_close(layer.step.grad, expected, atol=8, rtol=0.01)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_padding_says_nothing(layers: int) -> None:
+    net = model(layers=layers)
+    short, padded = torch.tensor([[3, 4, 5]]), torch.tensor([[3, 4, 5, 0, 0]])
+    torch.testing.assert_close(net.embed_texts(short), net.embed_texts(padded))
+    assert net.embed_texts(torch.zeros(2, 3, dtype=torch.long)).isfinite().all()
+
+
+def test_a_bag_has_no_order_and_a_transformer_has() -> None:
+    forward, back = torch.tensor([[3, 4, 5]]), torch.tensor([[5, 4, 3]])
+    torch.testing.assert_close(model(layers=0).embed_texts(forward), model(layers=0).embed_texts(back))
+    assert not torch.allclose(model(layers=1).embed_texts(forward), model(layers=1).embed_texts(back), atol=1e-4)
+
+
+def test_grid_follows_the_image_size() -> None:
+    assert images(1).shape[-1] == SIZE == 9  # odd on purpose: 9 → 5 → 3 → 2
+    assert model().abstract.dense.linear.in_features == 7 * 2 * 2

@@ -1,0 +1,35 @@
+"""A model small enough for a test, with weights and statistics that are not those of a fresh one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ashneuro.config import AbstractConfig, ConcreteConfig, ModelConfig, TextConfig
+from ashneuro.model.network import AshNet
+
+CONFIG = ModelConfig(
+    concrete=ConcreteConfig(channels=(5,), width=6),
+    abstract=AbstractConfig(channels=(4, 6, 7), units=9, timesteps=3, v_threshold=0.4),
+    text=TextConfig(width=8, layers=1, heads=2, dropout=0.1),
+    embedding=10,
+)
+VOCABULARY, SIZE, WORDS = 20, 9, 6
+
+
+def model(kind: str = "spiking", layers: int = 1) -> AshNet:
+    """Return a model in eval mode whose norms have seen data and whose other parameters were moved."""
+    torch.manual_seed(5)
+    config = replace(CONFIG, abstract=replace(CONFIG.abstract, kind=kind), text=replace(CONFIG.text, layers=layers))
+    net = AshNet(config, VOCABULARY, SIZE, WORDS)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        for seed in range(40):
+            net.train().encode(images(16, seed))
+    return net.eval()
+
+
+def images(count: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
