@@ -1,0 +1,123 @@
+"""Batches depend on seed and epoch alone; augmentation moves and recolours, and never mirrors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ashneuro.config import DataConfig, TrainConfig
+from ashneuro.data.batches import Batches, augment, load_images, normalise, texts_of
+from ashneuro.data.pairs import Pair
+from ashneuro.data.tokens import Vocabulary, build_vocabulary
+from ashneuro.errors import DataError
+
+DATA = DataConfig(image_size=8, captions="separate", max_words=3)
+TRAIN = TrainConfig(batch_size=4, word_dropout=0.0)
+
+
+def pairs(count: int = 10) -> list[Pair]:
+    def image(index: int) -> np.ndarray:
+        return np.random.default_rng(index).integers(0, 256, (8, 8, 3), np.uint8)
+
+    return [Pair(f"p{i}", (f"thing{i} one", f"thing{i} two three four"), f"c{i // 2}", lambda i=i: image(i)) for i in range(count)]
+
+
+def vocabulary() -> Vocabulary:
+    return build_vocabulary(text for pair in pairs() for text in pair.captions)
+
+
+def epoch(number: int, data: DataConfig = DATA, train: TrainConfig = TRAIN, views: bool = True) -> list:
+    return list(Batches(pairs(), vocabulary(), data, train, views=views).epoch(number))
+
+
+def test_an_epoch_is_made_again_from_its_number() -> None:
+    one, again = epoch(3), epoch(3)
+    for first, second in zip(one, again, strict=True):
+        assert first.keys == second.keys
+        for name in ("images", "views", "tokens", "concepts"):
+            assert torch.equal(getattr(first, name), getattr(second, name))
+    assert [batch.keys for batch in epoch(4)] != [batch.keys for batch in one]
+    assert [batch.keys for batch in epoch(3, train=replace(TRAIN, seed=1))] != [batch.keys for batch in one]
+
+
+def test_batches_are_whole_and_carry_each_pair_once() -> None:
+    batches = epoch(0, views=False)
+    keys = [key for batch in batches for key in batch.keys]
+    assert len(batches) == 2 and len(keys) == len(set(keys)) == 8
+    for batch in batches:
+        assert batch.views is None
+        assert batch.images.shape == (4, 3, 8, 8) and batch.images.dtype == torch.float32
+        same = [[a == b for b in batch.concepts.tolist()] for a in batch.concepts.tolist()]
+        numbers = [int(key[1:]) // 2 for key in batch.keys]
+        assert same == [[a == b for b in numbers] for a in numbers]
+
+
+def test_a_view_is_another_look_at_the_same_image() -> None:
+    (batch, _) = epoch(0, train=replace(TRAIN, augment=0.2))
+    assert not torch.equal(batch.images, batch.views)
+    distance = torch.cdist(batch.images.flatten(1), batch.views.flatten(1))
+    assert distance.argmin(1).tolist() == [0, 1, 2, 3]
+
+
+def test_without_augmentation_images_are_the_pixels() -> None:
+    (batch, _) = epoch(0, train=replace(TRAIN, augment=0.0))
+    by_key = dict(zip([pair.key for pair in pairs()], normalise(load_images(pairs(), 8)), strict=True))
+    assert torch.equal(batch.images, torch.stack([by_key[key] for key in batch.keys]))
+    assert normalise(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-2.0, 2.0]
+
+
+def test_texts_are_one_caption_or_all_of_them() -> None:
+    words = vocabulary()
+    captions = {pair.key: pair.captions for pair in pairs()}
+    seen = set()
+    for number in range(6):
+        for batch in epoch(number):
+            for key, row in zip(batch.keys, batch.tokens, strict=True):
+                text = " ".join(words.words[index] for index in row.tolist() if index)
+                choices = [" ".join(caption.split()[:3]) for caption in captions[key]]
+                assert text in choices
+                seen.add(choices.index(text))
+    assert seen == {0, 1}
+    assert texts_of(pairs()[0], "joined") == ("thing0 one, thing0 two three four",)
+    assert texts_of(pairs()[0], "separate") == pairs()[0].captions
+
+
+def test_word_dropout_leaves_out_but_never_all() -> None:
+    (batch, _) = epoch(0, replace(DATA, captions="joined", max_words=9), replace(TRAIN, word_dropout=0.9))
+    lengths = (batch.tokens > 0).sum(1)
+    assert lengths.min() >= 1 and lengths.max() < 6
+
+
+def test_images_of_any_size_are_resized() -> None:
+    wide = Pair("wide", ("w",), "w", lambda: np.full((20, 30, 3), (255, 128, 0), np.uint8))
+    assert load_images([wide], 8).unique(dim=-1).squeeze().unique(dim=-1).flatten().tolist() == [255, 128, 0]
+
+
+def test_too_few_pairs_for_a_batch_is_said() -> None:
+    with pytest.raises(DataError, match="10 training pairs") as error:
+        Batches(pairs(), vocabulary(), DATA, replace(TRAIN, batch_size=11), views=False)
+    assert "batch_size=10" in error.value.do
+
+
+def test_augmentation_never_mirrors_and_keeps_a_white_page_even() -> None:
+    corner = torch.full((64, 3, 16, 16), 2.0)
+    corner[:, :, 2:6, 2:6] = -2.0  # a dark square in the upper left quarter
+    moved = augment(corner, 1.0, torch.Generator().manual_seed(0)).mean(1)
+    dark = torch.stack([moved[:, :8, :8], moved[:, :8, 8:], moved[:, 8:, :8], moved[:, 8:, 8:]], 1).mean((2, 3))
+    assert (dark.argmin(1) == 0).all()
+    white = augment(torch.full((8, 3, 16, 16), 1.0), 1.0, torch.Generator().manual_seed(0))
+    assert white.flatten(2).std(-1).max() < 1e-5
+
+
+def test_colours_turn_about_grey() -> None:
+    grey = torch.linspace(-1, 1, 16).expand(8, 3, 16, 16).contiguous()
+    out = augment(grey, 1.0, torch.Generator().manual_seed(2))
+    torch.testing.assert_close(out[:, 0], out[:, 1])
+    torch.testing.assert_close(out[:, 0], out[:, 2])
+    red = torch.tensor([1.5, -1.5, -1.5])[None, :, None, None].expand(64, 3, 4, 4)
+    seen = augment(red, 1.0, torch.Generator().manual_seed(2)).mean((2, 3))
+    assert (seen.argmax(1) == 0).all()  # ±20° of hue do not make red green
+    assert seen.std(0).min() > 0.1

@@ -1,0 +1,53 @@
+"""Words, indices, and the vocabulary's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ashneuro.data.tokens import PADDING, UNKNOWN, Vocabulary, build_vocabulary, split_words
+from ashneuro.errors import DataError
+
+TEXTS = ["Dog face", "dog, pet: man’s best friend", "the dog's 2 bones"]
+
+
+def test_words_are_lower_case_without_punctuation() -> None:
+    assert split_words("Dog, pet: MAN’s best-friend (2)!") == ["dog", "pet", "man’s", "best", "friend", "2"]
+    assert split_words("Übergröße, 犬") == ["übergröße", "犬"]
+    assert split_words(" ,;- ") == []
+
+
+def test_frequent_words_come_first_and_ties_are_alphabetical() -> None:
+    vocabulary = build_vocabulary(TEXTS)
+    assert vocabulary.words[2:5] == ("dog", "2", "best")
+    assert len(vocabulary) == len(set(vocabulary.words)) == 2 + 10
+    assert build_vocabulary(reversed(TEXTS)) == vocabulary
+
+
+def test_texts_become_padded_indices() -> None:
+    vocabulary = build_vocabulary(TEXTS)
+    tokens = vocabulary.encode(["dog face", "unheard", "", "dog face pet bones"], max_words=3)
+    assert tokens.shape == (4, 3)
+    words = [[vocabulary.words[index] for index in row if index not in (PADDING, UNKNOWN)] for row in tokens]
+    assert words == [["dog", "face"], [], [], ["dog", "face", "pet"]]
+    assert tokens[1].tolist() == [UNKNOWN, PADDING, PADDING]
+    assert tokens[2].tolist() == [PADDING] * 3
+    assert vocabulary.encode([""], max_words=3).shape == (1, 1)
+    assert vocabulary.unknown("A dog, unheard") == ["a", "unheard"]
+
+
+def test_the_file_gives_the_same_vocabulary(tmp_path: Path) -> None:
+    vocabulary = build_vocabulary([*TEXTS, "犬"])
+    vocabulary.save(tmp_path / "vocabulary.json")
+    assert Vocabulary.load(tmp_path / "vocabulary.json") == vocabulary
+
+
+@pytest.mark.parametrize("content", [None, "{", '["dog"]', '{"dog": 2}', '["<padding>", "<unknown>", 3]'])
+def test_a_damaged_file_is_named(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "vocabulary.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match="vocabulary") as error:
+        Vocabulary.load(path)
+    assert error.value.why and error.value.do
