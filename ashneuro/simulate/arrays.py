@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +62,10 @@ class Arrays(ABC):
     @abstractmethod
     def sparse(self, weights: csr_matrix) -> Linear:
         """Return the product of rows (M, N_in) with a sparse matrix (N_out, N_in)."""
+
+    @abstractmethod
+    def single_threaded(self) -> AbstractContextManager[int]:
+        """Keep the library from using threads of its own; give the number of threads that it may be called from at once."""
 
     def linear(self, synapse: Synapse, kind: FloatType) -> Linear:
         """Return ``synapse`` as a function of arrays of ``kind``."""
@@ -133,6 +138,10 @@ class NumpyArrays(Arrays):
         """Return scipy's product."""
         return lambda x: np.ascontiguousarray((weights @ x.T).T)
 
+    def single_threaded(self) -> AbstractContextManager[int]:
+        """Give 1: the steps are Python's and numpy's own, which one thread runs as quickly as several."""
+        return nullcontext(1)
+
 
 class TorchArrays(Arrays):
     """torch on a CPU or a CUDA device."""
@@ -179,6 +188,19 @@ class TorchArrays(Arrays):
         places = self.put(np.stack([parts.row, parts.col]))
         tensor = self.xp.sparse_coo_tensor(places, self.put(parts.data), parts.shape, check_invariants=False, is_coalesced=True)
         return lambda x: (tensor @ x.T).T
+
+    @contextmanager
+    def single_threaded(self) -> Iterator[int]:
+        """Give the number of threads that torch had, or 1 for a GPU, which has its own."""
+        before = self.xp.get_num_threads()
+        if self._device.type != "cpu":
+            yield 1
+            return
+        self.xp.set_num_threads(1)
+        try:
+            yield before
+        finally:
+            self.xp.set_num_threads(before)
 
 
 def arrays(backend: Backend, device: str = "cpu") -> Arrays:

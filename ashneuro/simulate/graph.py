@@ -30,6 +30,7 @@ from ashneuro.program.program import InputPort, Shape
 from ashneuro.program.rules import graph_findings
 from ashneuro.program.wiring import READ_OUT, Wiring, delay_steps, numbers, wire
 from ashneuro.simulate.arrays import Arrays, Backend, arrays
+from ashneuro.simulate.chunks import run_chunks
 from ashneuro.simulate.inputs import Inputs, Progress, check_inputs
 from ashneuro.simulate.record import Activity, SpikeRecord
 from ashneuro.spiking.contract import Contract
@@ -64,16 +65,7 @@ def run_graph(
     checked = check_inputs(ports, contract.timesteps, inputs)
     library = arrays(backend, device)
     simulation = _Simulation(wiring, contract, library)
-    timesteps, samples = next(iter(checked.values())).shape[:2]
-    chunk = max(1, min(library.batch, library.patches // (timesteps * simulation.widest)))
-    record = None
-    for first in range(0, samples, chunk):
-        done = simulation.run({name: values[:, first : first + chunk] for name, values in checked.items()}, rasters)
-        record = done if record is None else record + done
-        if progress:
-            progress(record.samples, samples)
-    assert record is not None
-    return record
+    return run_chunks(lambda chunk: simulation.run(chunk, rasters), checked, library=library, widest=simulation.widest, progress=progress)
 
 
 def graph_ports(wiring: Wiring, contract: Contract) -> list[InputPort]:

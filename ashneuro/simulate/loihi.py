@@ -21,6 +21,7 @@ from ashneuro.program.program import Connection, InputPort, Layer, Program, Syna
 from ashneuro.program.rules import sentence
 from ashneuro.program.synapse import matrix
 from ashneuro.simulate.arrays import Arrays, Backend, FloatType, Linear, arrays
+from ashneuro.simulate.chunks import run_chunks
 from ashneuro.simulate.inputs import Inputs, Progress, check_inputs, encode
 from ashneuro.simulate.neurons import Population, population, read_out
 from ashneuro.simulate.record import Activity, SpikeRecord
@@ -61,17 +62,7 @@ def run_program(
     checked = check_inputs(program.inputs, program.timesteps, inputs)
     library = arrays(backend, device)
     machine = _Machine(program, library, float_type)
-    timesteps, samples = next(iter(checked.values())).shape[:2]
-    chunk = max(1, min(library.batch, library.patches // (timesteps * machine.widest)))
-    record = None
-    for first in range(0, samples, chunk):
-        part = {name: values[:, first : first + chunk] for name, values in checked.items()}
-        done = machine.run(part, rasters, traces)
-        record = done if record is None else record + done
-        if progress:
-            progress(record.samples, samples)
-    assert record is not None
-    return record
+    return run_chunks(lambda chunk: machine.run(chunk, rasters, traces), checked, library=library, widest=machine.widest, progress=progress)
 
 
 class _Machine:
