@@ -24,6 +24,7 @@ from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
 from processes import ReadOut, Sink, Source
 from scipy.sparse import csr_matrix, identity
+from scipy.sparse.csgraph import connected_components
 
 # Above 0, Lava's synapses multiply what they receive. With 0 they test it for 0 instead and gather the columns of their
 # matrix in every step: for spikes the same sums, 2–4 times slower; for analog values other sums.
@@ -51,6 +52,12 @@ class Network:
         for index, item in enumerate(description["connections"]):
             self._connect(item, f"connection.{index}", arrays, ports[item["source"]], layers[item["layer"]].a_in)
         self._any = next(iter(layers.values()))
+        for name in _islands(description):
+            # Lava runs what is connected with the process that is told to run, and nothing else: a weight of 0 connects.
+            nothing = csr_matrix(([0], ([0], [0])), shape=(*layers[name].a_in.shape, *self._any.s_out.shape), dtype=self._weight_type)
+            synapse = Sparse(weights=nothing, num_message_bits=MESSAGE_BITS, weight_exp=0)
+            self._any.s_out.connect(synapse.s_in)
+            synapse.a_out.connect(layers[name].a_in)
         self._steps = 0
 
     def step(self, steps: int, inputs: dict) -> dict:
@@ -117,6 +124,17 @@ class Network:
     @property
     def _weight_type(self) -> type:
         return np.int32 if self.fixed else np.float64
+
+
+def _islands(description: dict) -> list:
+    """Return a layer of every part of the network that no connection joins with the first layer."""
+    layers = [item["name"] for item in description["layers"]]
+    index = {name: i for i, name in enumerate(layers + [item["name"] for item in description["sources"]])}
+    joins = np.zeros((len(index), len(index)), bool)
+    for item in description["connections"]:
+        joins[index[item["source"]], index[item["layer"]]] = True
+    _, part = connected_components(joins, directed=False)
+    return [name for i, name in enumerate(layers) if part[i] not in part[:i] and i > 0]
 
 
 def _shared(rows: int, size: int, dtype: type) -> np.ndarray:

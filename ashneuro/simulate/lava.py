@@ -3,7 +3,8 @@
 Samples stream back to back through one running network. Every Lava synapse delivers one step late, so a layer at depth d
 sees step t of sample b in machine step b·T + t + d; Lava's ``LIFReset`` clears each layer there (interval T, offset
 d + 1, because Lava counts from 1), and what a layer sent is read d steps later. Around recurrent loops and real axonal
-delays the last spikes of a sample would arrive in the next one: there samples run side by side, as copies of the network.
+delays the last spikes of a sample would arrive in the next one: there samples run side by side, as copies of the network,
+and what would spike on its own before the sample has reached it is held down until then.
 """
 
 from __future__ import annotations
@@ -129,9 +130,11 @@ class Lava:
     ) -> SpikeRecord:
         copies = samples if _side_by_side(program) else 1
         description, arrays = _describe(program, timesteps, copies)
-        self._ask({"request": "build", "network": description}, arrays)
         # One row per machine step; samples one after another, or side by side.
         streams = {source["name"]: _stream(program, source, sent, copies) for source in description["sources"]}
+        if _side_by_side(program):
+            streams |= _hold(program, description, copies)
+        self._ask({"request": "build", "network": description}, arrays)
         taps = [_Tap(layer, program.precision, samples, timesteps, copies, layer.name in rasters) for layer in program.layers]
         total = timesteps * (samples // copies) + program.depth
         for start in range(0, total, ROWS):
@@ -303,6 +306,40 @@ def _describe(program: Program, timesteps: int, copies: int) -> tuple[Header, Ar
         "layers": layers,
         "connections": connections,
     }, arrays
+
+
+def _hold(program: Program, description: Header, copies: int) -> dict[str, NDArray[Any]]:
+    """Add to ``description`` a source for each layer that spikes on its own, and return what they play: it keeps them silent
+    until the first step of the sample reaches them.
+
+    A bias, or a threshold below the start, makes neurons spike without input. Spikes sent too early arrive too early, but
+    over a recurrent loop or an axonal delay they arrive when the sample has begun.
+    """
+    integer = program.precision == "integer"
+    unit = 64 if integer else 1  # units of state in one of input
+    streams: dict[str, NDArray[Any]] = {}
+    for layer in program.layers:
+        neuron = layer.neuron
+        bias, threshold, du = (
+            np.broadcast_to(value, layer.shape).ravel().astype(float) for value in (neuron.bias, neuron.v_threshold, neuron.du)
+        )
+        keep = 1 - (du + 1) / 4096 if integer else 1 - du
+        # With u at −needed, v stays below the threshold and below the start.
+        needed = np.maximum(0, bias * 2.0**neuron.bias_exp - np.minimum(unit * threshold, 0))
+        if not neuron.spiking or not layer.depth or not needed.any():
+            continue
+        rows, u = [], np.zeros(layer.size)
+        for _ in range(layer.depth):
+            u = np.trunc(u * keep) if integer else u * keep
+            a = -np.maximum(0, needed + u) / unit
+            a = np.floor(a) if integer else a
+            u += a * unit
+            rows.append(np.tile(a, copies))
+        name = f"hold {layer.name}"
+        streams[name] = np.array(rows, np.int32 if integer else np.float64)
+        description["sources"].append({"name": name, "size": layer.size * copies})
+        description["connections"].append({"source": name, "layer": layer.name, "kind": "direct", "delay": 0, "weight_exp": 0})
+    return streams
 
 
 def _source(program: Program, connection: Connection) -> Header | None:

@@ -1,0 +1,240 @@
+"""Random NIR graphs of everything that is supported: the structure by choices, the numbers by a seed.
+
+What chooses may be hypothesis, which then shrinks the structure of a graph that fails, or a seeded generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.program.synapse import conv_shape
+from ashneuro.program.wiring import window
+from ashneuro.spiking.contract import Contract
+
+Choose = Callable[[Sequence[Any]], Any]
+Shape = tuple[int, ...]
+
+SHAPES = [(5,), (9,), (2, 8), (4, 6), (2, 6, 6), (1, 7, 5)]
+SYNAPSES = {
+    1: ["affine", "linear", "scale affine", "linear scale", "affine linear"],
+    2: ["conv1d", "conv1d", "scale conv1d", "flatten affine"],
+    3: ["conv2d", "conv2d", "conv2d scale", "sumpool", "avgpool conv2d", "conv2d sumpool", "flatten affine"],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A graph, how it is to be read, and what it is fed: (T, B, *shape) by Input."""
+
+    graph: nir.NIRGraph
+    contract: Contract
+    inputs: dict[str, NDArray[Any]]
+
+
+def seeded(seed: int) -> Choose:
+    rng = np.random.default_rng(seed)
+    return lambda options: options[int(rng.integers(len(options)))]
+
+
+def draw(choose: Choose, *, integers: bool) -> Drawn:
+    """Return a graph; with ``integers``, one that fits them: neurons alike within a layer, thresholds above the start."""
+    return _Draw(choose, integers).graph()
+
+
+class _Draw:
+    def __init__(self, choose: Choose, integers: bool) -> None:
+        self.choose, self.integers = choose, integers
+        self.rng = np.random.default_rng(choose(range(1000)))
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.contract = Contract(
+            dt_s=choose([1e-3, 1e-4]),
+            timesteps=choose([8, 12]),
+            start=choose(["v_leak", "v_leak", "v_reset"]),
+            integration=choose(["euler", "euler", "exponential"]),
+            if_convention=choose(["per-step", "per-second"]),
+            input_coding=choose(["spikes", "current"]),
+        )
+
+    def graph(self) -> Drawn:
+        choose, shape = self.choose, self.choose(SHAPES)
+        self.nodes["input"] = nir.Input(np.array(shape))
+        tap, first = "input", shape
+        taps = [(tap, shape)]
+        for number in range(choose([1, 2, 3, 4])):
+            direct = choose([False, False, True])
+            before, shape = (tap, shape) if direct else self.synapse(tap, shape, f"{number}")
+            sources = [before, *self.skips(taps[:-1], shape, f"{number}")]
+            analog = "input" in sources and self.contract.input_coding != "spikes"
+            tap = self.block(shape, f"{number}", alike=analog and self.integers)
+            self.edges += [(source, tap) for source in dict.fromkeys(sources)]
+            taps.append((tap, shape))
+        self.long_loop(taps)
+        self.end(tap, shape, taps)
+        size = (self.contract.timesteps, 3, *first)
+        spikes = (self.rng.random(size) < 0.4).astype(float)
+        x = spikes if self.contract.input_coding == "spikes" else self.rng.standard_normal(size) * 2
+        return Drawn(nir.NIRGraph(self.nodes, self.edges, type_check=False), self.contract, {"input": x})
+
+    def add(self, name: str, node: nir.NIRNode, source: str) -> str:
+        self.nodes[name] = node
+        self.edges.append((source, name))
+        return name
+
+    # What lies between neurons ------------------------------------------------------------------------------------------
+
+    def synapse(self, source: str, shape: Shape, tag: str, end: Shape | None = None) -> tuple[str, Shape]:
+        """Add linear nodes behind ``source`` and return the last one and the shape that it gives (``end``, where it matters)."""
+        if self.choose([False, False, False, True]):
+            source = self.add(f"delay{tag}", self.delay(shape, 0), source)
+        kinds = self.choose(SYNAPSES[len(shape)]) if end is None else "affine" if len(shape) == 1 else "flatten affine"
+        for kind in kinds.split():
+            node, shape = self.linear(kind, shape, end)
+            source = self.add(f"{kind}{tag}", node, source)
+        return source, shape
+
+    def linear(self, kind: str, shape: Shape, end: Shape | None = None) -> tuple[nir.NIRNode, Shape]:
+        rng, choose = self.rng, self.choose
+        if kind in ("affine", "linear"):
+            out = end[0] if end else choose([4, 5, 9])
+            weight = self.weights((out, shape[0]))
+            return nir.Affine(weight, rng.normal(0, 0.2, out)) if kind == "affine" else nir.Linear(weight), (out,)
+        if kind == "scale":
+            return nir.Scale(rng.uniform(0.5, 1.5, shape)), shape
+        if kind == "flatten":
+            return nir.Flatten({"input": np.array(shape)}, 0, -1), (int(np.prod(shape)),)
+        if kind.endswith("pool"):
+            size, steps, pad = (
+                np.array(pair) for pair in choose([((2, 2), (2, 2), (0, 0)), ((2, 3), (1, 2), (0, 1)), ((1, 2), (2, 1), (0, 0))])
+            )
+            node = (nir.SumPool2d if kind == "sumpool" else nir.AvgPool2d)(size, steps, pad)
+            after = self.slide(node, shape, shape[0])
+            return (node, after) if after else (nir.SumPool2d(np.ones(2, int), np.ones(2, int), np.zeros(2, int)), shape)
+        return self.convolution(shape)
+
+    def convolution(self, shape: Shape) -> tuple[nir.NIRNode, Shape]:
+        choose, axes = self.choose, len(shape) - 1
+        groups = choose([g for g in (1, 1, 2, 4) if shape[0] % g == 0])
+        out = groups * choose([1, 2]) if choose([True, False]) else shape[0]
+        padding = choose([0, 1, (1,) * axes, "same", "valid"])
+        stride = 1 if padding == "same" else choose([1, 1, 2])
+        for kernel, gap in ((choose([1, 2, 3]), choose([1, 1, 2])), (1, 1)):
+            weight = self.weights((out, shape[0] // groups, *(kernel,) * (axes - 1), choose([1, kernel])))
+            make = nir.Conv1d if axes == 1 else nir.Conv2d
+            spatial = shape[1] if axes == 1 else shape[1:]
+            node = make(spatial, weight, stride, padding, gap, groups, self.rng.normal(0, 0.2, out))
+            after = self.slide(node, shape, out)
+            if after:
+                break
+        return node, after
+
+    def slide(self, node: nir.NIRNode, shape: Shape, channels: int) -> Shape | None:
+        slides = window(node)
+        after = conv_shape(shape, slides.kernel, channels, slides.stride, slides.padding, slides.dilation)
+        return after if min(after) > 0 else None
+
+    def weights(self, shape: Shape) -> NDArray[np.float64]:
+        return np.asarray(self.rng.normal(0.3, 1.0, shape) * 4 / np.sqrt(np.prod(shape[1:])))
+
+    def delay(self, shape: Shape, least: int) -> nir.Delay:
+        steps = self.choose([np.full(shape, least + 1), self.rng.integers(least, least + 3, shape)])
+        return nir.Delay((steps * self.contract.dt_s).astype(self.choose([np.float32, np.float64])))
+
+    def skips(self, taps: list[tuple[str, Shape]], shape: Shape, tag: str) -> list[str]:
+        """Return nodes that bring to a layer of ``shape`` what comes from layers before the last one."""
+        found = []
+        for name, size in taps:
+            way = self.choose(["no", "no", "edge", "scale", "affine"])
+            if way == "edge" and size == shape:
+                found.append(name)
+            elif way == "scale" and size == shape:
+                found.append(self.add(f"skip{tag}{name}", nir.Scale(self.rng.normal(0, 1, shape)), name))
+            elif way == "affine" and len(shape) == 1:
+                found.append(self.synapse(name, size, f"skip{tag}{name}", shape)[0])
+        return found
+
+    # Neurons ------------------------------------------------------------------------------------------------------------
+
+    def block(self, shape: Shape, tag: str, alike: bool) -> str:
+        """Add a population, perhaps one that feeds itself, perhaps in a graph of its own, and return its name."""
+        neuron = self.neuron(shape, alike)
+        back = self.choose(["no", "no", "no", "scale", "weights"])
+        loop: list[nir.NIRNode] = []
+        if back == "weights" and len(shape) == 1:
+            loop = [nir.Affine(self.weights((shape[0], shape[0])) / 3, self.rng.normal(0, 0.1, shape))]
+        elif back == "weights" and len(shape) == 3:
+            weight = self.weights((shape[0], shape[0], 3, 3)) / 3
+            loop = [nir.Conv2d(shape[1:], weight, 1, 1, 1, 1, np.zeros(shape[0]))]
+        elif back != "no":
+            loop = [nir.Scale(self.rng.normal(0, 0.7, shape))]
+        if loop and self.choose([False, False, True]):
+            loop.insert(0, self.delay(shape, 0))
+        names = [f"neuron{tag}", *(f"back{tag}{i}" for i in range(len(loop)))]
+        made = dict(zip(names, [neuron, *loop], strict=True))
+        edges = [(names[i], names[(i + 1) % len(names)]) for i in range(len(names))] if loop else []
+        if not self.choose([False, False, True]):
+            self.nodes |= made
+            self.edges += edges
+            return names[0]
+        ends = {"in": nir.Input(np.array(shape)), "out": nir.Output(np.array(shape))}
+        self.nodes[f"nest{tag}"] = nir.NIRGraph(ends | made, [("in", names[0]), (names[0], "out"), *edges], type_check=False)
+        return f"nest{tag}"
+
+    def neuron(self, shape: Shape, alike: bool) -> nir.NIRNode:
+        kind = self.choose(["LIF", "LIF", "CubaLIF", "IF"] + ([] if self.integers else ["Threshold"]))
+        if kind == "Threshold":
+            return nir.Threshold(self.rng.uniform(-0.5, 0.5, shape))
+        rates = self.rates(kind, shape)
+        low = self.choose([0.0, 0.0, -0.3])
+        rest = np.zeros(shape) if kind == "IF" else np.full(shape, low)
+        reset = rest.copy() if self.contract.start == "v_leak" else np.full(shape, self.choose([low, -0.2]))
+        spread = np.full(shape, self.rng.uniform(0.1, 0.5)) if alike else self.rng.uniform(0.1, 0.5, shape)
+        threshold = np.maximum(rest, reset) + spread * (3 if kind == "IF" else 1)
+        leak = {} if kind == "IF" else {"v_leak": rest}
+        return getattr(nir, kind)(**rates, **leak, v_reset=reset, v_threshold=threshold)
+
+    def rates(self, kind: str, shape: Shape) -> dict[str, NDArray[np.float64]]:
+        """Return time constants of 2 to 10 steps and gains; negative ones too, where integers do not matter."""
+
+        def one(low: float, high: float, each: bool = False) -> NDArray[np.float64]:
+            return self.rng.uniform(low, high, shape) if each or not self.integers else np.full(shape, self.rng.uniform(low, high))
+
+        dt = self.contract.dt_s
+        if kind in ("IF", "I"):
+            rates = {"r": one(0.5, 1.5) / (1.0 if self.contract.if_convention == "per-step" else dt)}
+        elif kind in ("LIF", "LI"):
+            rates = {"tau": dt * one(2, 10), "r": one(0.5, 2)}
+        else:
+            rates = {"tau_syn": dt * one(2, 6), "tau_mem": dt * one(2, 10), "r": one(0.5, 2), "w_in": one(1, 3)}
+        if not self.integers and self.choose([False, False, False, True]):
+            rates["r"] *= self.rng.choice([1, 1, -1], shape)
+        return rates
+
+    def long_loop(self, taps: list[tuple[str, Shape]]) -> None:
+        """Perhaps lead the last population's spikes back to the first one, later by a step per layer at least."""
+        (_, _), (first, shape), *_, (last, size) = [*taps, taps[-1]]
+        if first == last or len(shape) > 1 or len(size) > 1 or not self.choose([False, False, True]):
+            return
+        layers = len(taps) - 1
+        back = self.add("late", self.delay(size, layers), last)
+        back = self.add("return", nir.Linear(self.weights((shape[0], size[0])) / 2), back)
+        self.edges.append((back, first))
+
+    def end(self, tap: str, shape: Shape, taps: list[tuple[str, Shape]]) -> None:
+        """Add the Outputs: spikes, a read-out, or bare weights; perhaps one more in the middle."""
+        kind = self.choose(["spikes", "LI", "CubaLI", "I"] + ([] if self.integers else ["weights"]))
+        if kind != "spikes":
+            tap, shape = self.synapse(tap, shape, "end")
+            if kind != "weights":
+                rest = {} if kind == "I" else {"v_leak": self.rng.normal(0, 0.3, shape)}
+                tap = self.add("reading", getattr(nir, kind)(**self.rates(kind, shape), **rest), tap)
+        self.add("output", nir.Output(np.array(shape)), tap)
+        middle, size = self.choose(taps[1:])
+        if middle != tap and self.choose([False, True]):
+            self.add("output2", nir.Output(np.array(size)), middle)
