@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.targets import ContractOptions, load_graph, load_inputs
+from ashneuro.commands.targets import ContractOptions, input_names, kind_of, load_graph, load_inputs
 from ashneuro.report import terminal
+
+if TYPE_CHECKING:
+    from ashneuro.program.finding import Finding
 
 
 def check(
@@ -24,20 +27,39 @@ def check(
     """Will this run or NIR graph run on the target, and if not, why? Every finding at once; exit code 1 when one forbids it.
 
     Args:
-        path: a run, a bundle, or a .nir file.
+        path: a run, a bundle, a .nir file, or a lava-dl .net file.
         target: what it is to run on.
     """
-    import numpy as np
-
     from ashneuro.program.check import check as findings_of
 
-    graph, read = load_graph(path, contract or ContractOptions())
-    peaks = {name: float(np.abs(x).max()) for name, x in load_inputs(inputs, graph).items()} if inputs else None
-    findings = findings_of(graph, read, target, input_peak=peaks)
+    kind = kind_of(path)
+    if kind == "netx":
+        findings = netx(path)
+    else:
+        graph, read = load_graph(path, contract or ContractOptions())
+        findings = findings_of(graph, read, target, input_peak=peaks(inputs, input_names(graph)) if inputs else None)
     if json:
         terminal.json([asdict(finding) | {"ok": finding.ok} for finding in findings])
     else:
         terminal.findings(findings)
         if all(finding.ok for finding in findings):
-            terminal.next_steps(f"ashneuro export {path} --target {target}")
+            terminal.next_steps(
+                f"ashneuro simulate {path} --on loihi --inputs x.npy" if kind == "netx" else f"ashneuro export {path} --target {target}"
+            )
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def peaks(inputs: Path, names: list[str]) -> dict[str, float]:
+    """Return the largest magnitude of each input in a file."""
+    import numpy as np
+
+    return {name: float(np.abs(x).max()) for name, x in load_inputs(inputs, names).items()}
+
+
+def netx(path: Path) -> list[Finding]:
+    """Return what there is to say about a lava-dl network, which is in integers already."""
+    from ashneuro.program.limits import check_program
+    from ashneuro.program.netx import netx_findings, read_netx
+
+    findings = netx_findings(path)
+    return findings + (check_program(read_netx(path)) if all(finding.ok for finding in findings) else [])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ashneuro.commands.evaluate import ORIGIN, fingerprint, open_run
-from ashneuro.commands.targets import ContractOptions, kind_of, load_graph, load_inputs
-from ashneuro.errors import need
+from ashneuro.commands.targets import ContractOptions, input_names, kind_of, load_graph, load_inputs
+from ashneuro.errors import GraphError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -55,8 +55,11 @@ def export(
     from ashneuro.program.finding import require
 
     kind = kind_of(path)
+    if kind == "netx":
+        why = "a bundle is built around a NIR graph, and netx integers have none"
+        raise GraphError(f"{path} cannot be exported", why, f"ashneuro simulate {path} --on lava --inputs x.npy runs it as it is")
     graph, read = load_graph(path, contract or ContractOptions())
-    given = load_inputs(inputs, graph) if inputs else None
+    given = load_inputs(inputs, input_names(graph)) if inputs else None
     if target == "nir":
         require(check(graph, read, "nir"), f"{path} cannot be exported")
         file = out or (path / "network.nir" if kind == "run" else path.with_suffix(".exported.nir"))

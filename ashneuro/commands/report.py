@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ashneuro.commands.evaluate import Where, same_weights
-from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle, load_graph, load_inputs
-from ashneuro.errors import AshneuroError, DataError, need
+from ashneuro.commands.evaluate import same_weights
+from ashneuro.commands.simulate import with_inputs
+from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle
+from ashneuro.errors import AshneuroError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def report(
     """What does it cost, against an ANN that does the same job?
 
     Args:
-        path: a run that was exported, a bundle, or a .nir file.
+        path: a run that was exported, a bundle, a .nir file, or a lava-dl .net file.
     """
     from ashneuro.cost.profile import load_profile
     from ashneuro.report.html import write_html
@@ -81,24 +82,20 @@ def show(result: Report) -> None:
 
 def report_network(path: Path, profiles: Sequence[HardwareProfile], inputs: Path | None, options: ContractOptions) -> Report:
     """Return the report of a bundle or of a NIR file: what it spikes and costs; there is no host part and no task."""
+    from ashneuro.program.lower import lower
+    from ashneuro.program.program import Program
     from ashneuro.report.summary import Report
     from ashneuro.simulate.run import Graph, simulate
 
-    if kind_of(path) == "nir":
-        if inputs is None:
-            raise DataError(f"{path} has no inputs of its own", "costs are counted from a run", "--inputs x.npy, (T, B, *shape)")
-        graph, read = load_graph(path, options)
-        given: Mapping[str, Any] = load_inputs(inputs, graph)
-        record = simulate(Graph(graph, read.contract), given, on="torch", rasters="all")
-        from ashneuro.program.lower import lower
-
-        program, certificate = lower(graph, read.contract), None
+    target, given = with_inputs(path, inputs, options)
+    certificate = None
+    if isinstance(target, Graph):
+        program = lower(target.graph, target.contract)
+    elif isinstance(target, Program):
+        program = target
     else:
-        bundle = load_bundle(path)
-        given = load_inputs(inputs, bundle.graph) if inputs else bundle.reference.inputs
-        where: Where = "loihi" if bundle.integer_program is not None else "torch"
-        record = simulate(bundle, given, on=where, rasters="all")
-        program, certificate = bundle.integer_program or bundle.float_program, bundle.certificate
+        program, certificate = target.integer_program or target.float_program, target.certificate
+    record = simulate(target, given, on="torch" if program.precision == "float" else "loihi", rasters="all")
     basic = Report(
         title=path.stem,
         about={

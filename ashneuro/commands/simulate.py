@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle, load_graph, load_inputs
+from ashneuro.commands.targets import ContractOptions, input_names, kind_of, load_bundle, load_graph, load_inputs
+from ashneuro.errors import DataError
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
+    from ashneuro.program.bundle import Bundle
+    from ashneuro.program.program import Program
     from ashneuro.simulate.record import SpikeRecord
+    from ashneuro.simulate.run import Graph
 
 
 def simulate(
@@ -31,22 +36,12 @@ def simulate(
     """What does it spike: float, bit-exact integer, or Lava itself.
 
     Args:
-        path: a bundle, a run that was exported, or a .nir file.
+        path: a bundle, a run that was exported, a .nir file, or a lava-dl .net file.
     """
-    from ashneuro.errors import DataError
-    from ashneuro.program.bundle import Bundle
-    from ashneuro.simulate.run import Graph, save_record
+    from ashneuro.simulate.run import save_record
     from ashneuro.simulate.run import simulate as run
 
-    target: Bundle | Graph
-    if kind_of(path) == "nir":
-        if inputs is None:
-            raise DataError(f"{path} has no inputs of its own", "a NIR file is a network without samples", "--inputs x.npy, (T, B, *shape)")
-        graph, read = load_graph(path, contract or ContractOptions())
-        target = Graph(graph, read.contract)
-    else:
-        target = load_bundle(path)
-    given = load_inputs(inputs, target.graph) if inputs else target.reference.inputs  # type: ignore[union-attr]
+    target, given = with_inputs(path, inputs, contract or ContractOptions())
     with terminal.counting(f"simulating on {on}") as tick:
         record = run(target, given, on=on, precision=precision, rasters="all" if save else (), device=device, progress=tick)
     if save:
@@ -57,6 +52,28 @@ def simulate(
         terminal.spikes(record)
         if save:
             terminal.wrote(save)
+
+
+def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tuple[Bundle | Program | Graph, Mapping[str, Any]]:
+    """Return what there is to simulate at ``path``, and its inputs: from a file, or the bundle's own reference.
+
+    Raises:
+        DataError: a NIR or netx file was given without inputs, or they cannot be read.
+    """
+    from ashneuro.program.netx import read_netx
+    from ashneuro.simulate.run import Graph
+
+    kind = kind_of(path)
+    if kind in ("nir", "netx") and inputs is None:
+        raise DataError(f"{path} has no inputs of its own", "the file is a network without samples", "--inputs x.npy, (T, B, *shape)")
+    if kind == "nir":
+        graph, read = load_graph(path, options)
+        return Graph(graph, read.contract), load_inputs(inputs, input_names(graph)) if inputs else {}
+    if kind == "netx":
+        program = read_netx(path)
+        return program, load_inputs(inputs, [port.name for port in program.inputs if not port.constant]) if inputs else {}
+    bundle = load_bundle(path)
+    return bundle, load_inputs(inputs, input_names(bundle.graph)) if inputs else bundle.reference.inputs
 
 
 def summary(record: SpikeRecord) -> dict[str, object]:

@@ -1,7 +1,8 @@
-"""What a user may name on the command line: a run folder, a bundle, or a NIR file of anyone's."""
+"""What a user may name on the command line: a run folder, a bundle, a NIR file of anyone's, or a lava-dl netx file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ashneuro.program.bundle import Bundle
 
-Kind = Literal["run", "bundle", "nir"]
+Kind = Literal["run", "bundle", "nir", "netx"]
 
 
 @Parameter(name="*")
@@ -50,14 +51,15 @@ def kind_of(path: Path) -> Kind:
     """Return what ``path`` is.
 
     Raises:
-        AshneuroError: it does not exist, or is none of the three.
+        AshneuroError: it does not exist, or is none of them.
     """
     from ashneuro.program.bundle import is_bundle
+    from ashneuro.program.netx import is_netx
 
     if not path.exists():
         raise AshneuroError(f"{path} does not exist", "a run folder, a bundle or a .nir file is expected", "check the path")
     if path.is_file():
-        return "nir"
+        return "netx" if is_netx(path) else "nir"
     if is_bundle(path):
         return "bundle"
     if (path / "config.json").exists():
@@ -96,21 +98,26 @@ def load_bundle(path: Path) -> Bundle:
         if not (path / "bundle").exists():
             raise AshneuroError(f"{path} has no bundle yet", "its spiking part was not exported", f"ashneuro export {path} --target lava")
         path = path / "bundle"
-    elif kind == "nir":
-        raise AshneuroError(f"{path} is not a bundle", "a NIR file carries no program and no reference spikes", f"ashneuro export {path}")
+    elif kind != "bundle":
+        raise AshneuroError(f"{path} is not a bundle", "it carries no program and no reference spikes", f"ashneuro export {path}")
     return read_bundle(path)
 
 
-def load_inputs(path: Path, graph: nir.NIRGraph) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays (T, B, *shape) in a .npy (for a graph with one input) or a .npz, by the name of the Input they are for.
+def input_names(graph: nir.NIRGraph) -> list[str]:
+    """Return the names of a graph's inputs."""
+    import nir
+
+    return [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
+
+
+def load_inputs(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays (T, B, *shape) in a .npy (for a network with one input) or a .npz, by the name of the input they are for.
 
     Raises:
-        DataError: the file cannot be read, or does not say which array is for which Input.
+        DataError: the file cannot be read, or does not say which array is for which input.
     """
-    import nir
     import numpy as np
 
-    names = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
     try:
         loaded = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

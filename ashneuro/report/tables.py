@@ -14,6 +14,7 @@ import numpy as np
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 
 if TYPE_CHECKING:
+    from ashneuro.simulate.silicon import SiliconReport
     from ashneuro.cost.compare import Comparison, Group
     from ashneuro.cost.estimate import CostEstimate, Measurement
     from ashneuro.cost.workload import LayerWorkload, Workload
@@ -383,6 +384,23 @@ def _certified_accuracy(content: Mapping[str, Any]) -> Iterator[Table]:
         yield Table(
             "The task with each computation's spikes", ("spikes from", *(f">{metric}" for metric in metrics)), rows, basis="measured"
         )
+
+
+def silicon(report: SiliconReport) -> Table:
+    """Return what replaying recordings found, one row per recording."""
+    rows = []
+    for replay in report.replays:
+        masked = sum(layer.v_masked for layer in replay.layers)
+        rows.append((replay.name, replay.origin, replay.fed, number(replay.compared), number(masked), number(replay.mismatches)))
+    left_out = dict.fromkeys([*(item for replay in report.replays for item in replay.not_compared), *report.not_compared])
+    return Table(
+        "Replay of recordings",
+        ("recording", "made by", "fed with", ">neuron-steps", ">v masked", ">values that differ"),
+        tuple(rows),
+        basis=f"measured; {report.source}, {report.licence}",
+        note="In the step of a spike the chip's v reads 128 and the arithmetic's 0; there v is masked.\n"
+        f"Not compared: {'; '.join(left_out)}.",
+    )
 
 
 def profile_list(profiles: Iterable[HardwareProfile]) -> Table:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ashneuro.data.describe import Description
     from ashneuro.program.finding import Finding
     from ashneuro.simulate.record import SpikeRecord
+    from ashneuro.simulate.silicon import SiliconReport
 
 PLAIN_WIDTH = 120
 
@@ -258,6 +259,11 @@ def certificate(content: Mapping[str, Any]) -> None:
     """Print what export proved."""
     for what in tables.certificate(content):
         show(what)
+
+
+def silicon(report: SiliconReport) -> None:
+    """Print what replaying recorded silicon found."""
+    show(tables.silicon(report))
 
 
 def profile_list(profiles: Iterable[HardwareProfile]) -> None:
