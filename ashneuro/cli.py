@@ -42,7 +42,7 @@ for group, verb, sentence in VERBS:
 def main() -> None:
     """Run one verb; exit 0 when it is done, 1 when it found that something does not hold, 2 or 3 on errors."""
     try:
-        status = app(exit_on_error=False, print_error=True, result_action="return_value")
+        status = app(sys.argv[1:], exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
         sys.exit(2)
     except AshneuroError as error:

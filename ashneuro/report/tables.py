@@ -14,13 +14,12 @@ import numpy as np
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 
 if TYPE_CHECKING:
-    from ashneuro.simulate.silicon import SiliconReport
     from ashneuro.cost.compare import Comparison, Group
     from ashneuro.cost.estimate import CostEstimate, Measurement
     from ashneuro.cost.workload import LayerWorkload, Workload
     from ashneuro.program.finding import Finding
     from ashneuro.simulate.record import SpikeRecord
-from ashneuro.simulate.record import SpikeRecord
+    from ashneuro.simulate.silicon import SiliconReport
 
 NOTHING = "–"
 METRICS = ("R@1", "R@5", "R@10")
