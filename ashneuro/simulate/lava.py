@@ -324,8 +324,8 @@ def _hold(program: Program, description: Header, copies: int) -> dict[str, NDArr
             np.broadcast_to(value, layer.shape).ravel().astype(float) for value in (neuron.bias, neuron.v_threshold, neuron.du)
         )
         keep = 1 - (du + 1) / 4096 if integer else 1 - du
-        # With u at −needed, v stays below the threshold and below the start.
-        needed = np.maximum(0, bias * 2.0**neuron.bias_exp - np.minimum(unit * threshold, 0))
+        # With u at −needed, v stays below the threshold and below the start; 1 % more than it takes, against rounding.
+        needed = 1.01 * np.maximum(0, bias * 2.0**neuron.bias_exp - np.minimum(unit * threshold, 0))
         if not neuron.spiking or not layer.depth or not needed.any():
             continue
         rows, u = [], np.zeros(layer.size)
