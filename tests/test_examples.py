@@ -1,0 +1,44 @@
+"""The examples are what they say they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ashneuro.config import load_config, presets
+from tests.commands.conftest import ashneuro, foreign, spikes  # noqa: F401 - fixtures
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_config_is_valid(path: Path) -> None:
+    load_config(path)
+
+
+def test_the_demo_trains_what_the_example_says() -> None:
+    assert load_config("tiny") == load_config(EXAMPLES / "tiny.toml")
+    assert presets()["tiny"].samefile(EXAMPLES / "tiny.toml")
+
+
+def run(script: str, *words: object) -> str:
+    command = [sys.executable, str(EXAMPLES / script), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_any_nir_graph_needs_no_torch() -> None:
+    """Run it in an interpreter that cannot import torch."""
+    code = "import sys, runpy; sys.modules['torch'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+    command = [sys.executable, "-c", code, str(EXAMPLES / "any_nir_graph.py")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "float64: " in said and "nJ per sample" in said
+
+
+def test_compare_costs_reads_a_bundle(ashneuro, foreign: Path, spikes: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    bundle = tmp_path / "net.bundle"
+    words = ("--inputs", spikes, "--out", bundle, "--no-lava", "--input-coding", "spikes")
+    assert ashneuro("export", foreign, *words).code == 0
+    assert "break-even on cmos45" in run("compare_costs.py", bundle)
