@@ -323,8 +323,9 @@ def _conv_misfit(node: nir.Conv1d | nir.Conv2d, in_shape: Shape | None) -> str:
         return f"stride {slide.stride}, dilation {slide.dilation}, padding {slide.padding}"
     if str(node.padding) == "same" and max(slide.stride) > 1:
         return f"padding 'same' with stride {slide.stride}"
-    if np.size(node.bias) not in (0, 1, shape[0]):
-        return f"{np.size(node.bias)} biases for {shape[0]} output channels"
+    biases = np.asarray(node.bias).size
+    if biases not in (0, 1, shape[0]):
+        return f"{biases} biases for {shape[0]} output channels"
     if in_shape is not None and in_shape[0] != shape[1] * groups:
         return f"it takes {shape[1] * groups} channels ({groups} groups of {shape[1]}), its input has {in_shape[0]}"
     return ""

@@ -1,0 +1,371 @@
+"""Graphs that other frameworks export: read back, they spike as the framework itself does, where NIR and the contract can say how.
+
+Where they cannot, the difference is shown, so that docs/nir.md, which lists them, stays true.
+"""
+
+import warnings
+
+import nir
+import numpy as np
+import pytest
+import torch
+
+from ashneuro.errors import GraphError
+from ashneuro.program.check import check
+from ashneuro.program.lower import lower
+from ashneuro.program.reading import read_graph
+from ashneuro.simulate.graph import run_graph
+from ashneuro.simulate.loihi import run_program
+from ashneuro.spiking.contract import Contract
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+EXTRA = "pip install 'ashneuro[frameworks]'"
+STEPS, BATCH = 30, 3
+
+
+def framework(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(name, reason=f"{name} is not installed: {EXTRA}")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def full(shape, value):
+    return torch.full(shape if isinstance(shape, tuple) else (shape,), float(value))
+
+
+def inputs(*shape, rate=0.5):
+    return (torch.rand(STEPS, BATCH, *shape) < rate).float()
+
+
+def strong(net, gain=2.0):
+    """Draw weights, excitatory in the mean, so that all layers spike."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            module.weight.data = gain * (torch.rand(module.weight.shape) - 0.4) / fan_in**0.5
+            module.bias.data = 0.1 * torch.rand(module.bias.shape)
+    return net
+
+
+def ours(graph, x, tmp_path, **contract):
+    """Return what the only Output gives: from a file, as the graph stands and lowered, which must agree."""
+    path = tmp_path / "network.nir"
+    nir.write(path, graph)
+    read, said = read_graph(path, timesteps=STEPS, **contract)
+    program = lower(read, said.contract)
+    (name,) = program.outputs
+    record = run_graph(read, said.contract, x.numpy(), rasters=[name])
+    again = run_program(program, x.numpy(), rasters=[name])
+    np.testing.assert_allclose(again.layers[name].raster, record.layers[name].raster, rtol=0, atol=1e-10)
+    assert record.layers[name].raster is not None
+    return record.layers[name].raster
+
+
+def same(got, theirs):
+    wanted = theirs.detach().numpy()
+    assert 0.02 < (wanted != 0).mean() < 0.95, f"{(wanted != 0).mean():.1%} of the spikes say little"
+    np.testing.assert_array_equal(got, wanted)
+
+
+def different(got, theirs):
+    return bool((got != theirs.detach().numpy()).any())
+
+
+def stepped(step, x):
+    return torch.stack([step(frame) for frame in x])
+
+
+# Norse 1.1: `to_nir` takes shapes from one sample without a batch, and divides dt by τ⁻¹ where 1 belongs -----------------------
+
+
+def norse_boxes(norse, *shapes, v_reset=0.0):
+    parameters = norse.LIFBoxParameters
+    return [norse.LIFBoxCell(p=parameters(full(s, 200), full(s, 0), full(s, 0.3), full(s, v_reset))) for s in shapes]
+
+
+def norse_run(net, x):
+    state, out = None, []
+    for frame in x:
+        y, state = net(frame, state)
+        out.append(y)
+    return torch.stack(out)
+
+
+def norse_dense(norse, **kwargs):
+    first, second = norse_boxes(norse, (8,), (4,), **kwargs)
+    return strong(norse.SequentialState(torch.nn.Linear(6, 8), first, torch.nn.Linear(8, 4), second), gain=4)
+
+
+def test_norse_dense(tmp_path):
+    norse = framework("norse.torch")
+    net, x = norse_dense(norse), inputs(6)
+    same(ours(norse.to_nir(net, torch.zeros(6), dt=1.0), x, tmp_path, dt_s=1e-3), norse_run(net, x))
+
+
+def test_norse_writes_time_constants_times_dt(tmp_path):
+    """The file's τ is a thousand times too short, so its dt is as well."""
+    norse = framework("norse.torch")
+    net, x = norse_dense(norse), inputs(6)
+    graph = norse.to_nir(net, torch.zeros(6))
+    np.testing.assert_allclose(graph.nodes["1"].tau, 5e-6)
+    same(ours(graph, x, tmp_path, dt_s=1e-6), norse_run(net, x))
+    with pytest.raises(GraphError, match=r"smallest tau = 5e-06 s, dt = 0\.001 s"):
+        lower(graph, Contract())
+
+
+def test_norse_convolution(tmp_path):
+    """Its Conv2d lacks input_shape, without which nir.write fails; `infer_types` adds it."""
+    norse = framework("norse.torch")
+    first, second = norse_boxes(norse, (3, 4, 4), (2, 2, 2))
+    net = strong(norse.SequentialState(torch.nn.Conv2d(2, 3, 3), first, torch.nn.Conv2d(3, 2, 2, stride=2), second), gain=4)
+    x = inputs(2, 6, 6)
+    graph = norse.to_nir(net, torch.zeros(2, 6, 6), dt=1.0)
+    with pytest.raises(TypeError):
+        nir.write(tmp_path / "without.nir", graph)
+    assert lower(graph, Contract()).layers[0].shape == (3, 4, 4)
+    graph.infer_types()
+    same(ours(graph, x, tmp_path, dt_s=1e-3), norse_run(net, x))
+
+
+def test_norse_lif_with_a_current_has_lost_its_gain(tmp_path):
+    """LIFCell adds its input to the current; CubaLIF multiplies it with dt/τ_syn, and Norse leaves w_in at 1."""
+    norse = framework("norse.torch")
+    cell = norse.LIFCell(p=norse.LIFParameters(full(8, 250), full(8, 200), full(8, 0), full(8, 0.6), full(8, 0)))
+    net, x = strong(norse.SequentialState(torch.nn.Linear(6, 8), cell)), inputs(6)
+    graph, theirs = norse.to_nir(net, torch.zeros(6), dt=1.0), norse_run(net, x)
+    assert different(ours(graph, x, tmp_path, dt_s=1e-3), theirs)
+    graph.nodes["1"].w_in = graph.nodes["1"].tau_syn.numpy() / 1e-3
+    same(ours(graph, x, tmp_path, dt_s=1e-3), theirs)
+
+
+def test_norse_integrators(tmp_path):
+    norse = framework("norse.torch")
+    spiking = norse.IAFCell(p=norse.IAFParameters(v_th=full(8, 1.2), v_reset=full(8, 0)))
+    reading = norse.LIBoxCell(p=norse.LIBoxParameters(tau_mem_inv=full(4, 150), v_leak=full(4, 0)))
+    net, x = strong(norse.SequentialState(torch.nn.Linear(6, 8), spiking, torch.nn.Linear(8, 4), reading)), inputs(6)
+    got = ours(norse.to_nir(net, torch.zeros(6), dt=1.0), x, tmp_path, dt_s=1e-3)
+    np.testing.assert_allclose(got, norse_run(net, x).detach().numpy(), rtol=0, atol=1e-6)
+
+
+def test_norse_leaves_v_reset_out():
+    norse = framework("norse.torch")
+    graph = norse.to_nir(norse_dense(norse, v_reset=-0.2), torch.zeros(6), dt=1.0)
+    assert not np.any(graph.nodes["1"].v_reset)
+
+
+# snnTorch 1.0: dt is 1e-4 in every file; parameters must have one value per neuron, or the export fails ----------------------
+
+
+def leaky(snn, shape, **kwargs):
+    settings = {"beta": full(shape, 0.8), "threshold": full(shape, 0.7), "init_hidden": True, "reset_mechanism": "zero"}
+    return snn.Leaky(**settings | kwargs)
+
+
+def snntorch_export(net, shape):
+    return framework("snntorch.export_nir").export_to_nir(net, torch.zeros(1, *shape), ignore_dims=[0])
+
+
+@pytest.mark.parametrize("delayed", [True, False])
+def test_snntorch_dense(tmp_path, delayed):
+    """A Leaky neuron that resets to zero forgets before it decays: one step late is as good as at once."""
+    snn = framework("snntorch")
+    layers = [leaky(snn, 8, reset_delay=delayed), leaky(snn, 4, reset_delay=delayed)]
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), layers[0], torch.nn.Linear(8, 4), layers[1])), inputs(6)
+    graph = snntorch_export(net, (6,))
+    same(ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x))
+
+
+def test_snntorch_convolution(tmp_path):
+    snn = framework("snntorch")
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 3, 3, padding=1),
+        leaky(snn, (3, 6, 6)),
+        torch.nn.AvgPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(27, 4),
+        leaky(snn, 4),
+    )
+    x = inputs(2, 6, 6)
+    graph = snntorch_export(strong(net), (2, 6, 6))
+    same(ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x))
+
+
+def synaptic(snn, **kwargs):
+    shape = {"alpha": full(8, 0.6), "beta": full(8, 0.8), "threshold": full(8, 1.5)}
+    neuron = snn.Synaptic(**shape, init_hidden=True, reset_mechanism="zero", **kwargs)
+    return strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron))
+
+
+def test_snntorch_synaptic(tmp_path):
+    net, x = synaptic(framework("snntorch"), reset_delay=False), inputs(6)
+    same(ours(snntorch_export(net, (6,)), x, tmp_path, dt_s=1e-4), stepped(net, x))
+
+
+def test_snntorch_synaptic_that_resets_late_loses_the_input_of_that_step(tmp_path):
+    net, x = synaptic(framework("snntorch")), inputs(6)
+    graph = snntorch_export(net, (6,))
+    assert different(ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x))
+    (finding,) = [f for f in check(graph, Contract(dt_s=1e-4, reset_delay=1), "nir") if not f.ok]
+    assert (finding.node, finding.rule, finding.actual) == ("1", "resets_at_once", "the reset comes 1 step(s) late")
+
+
+@pytest.mark.parametrize("delayed", [True, False])
+def test_snntorch_resets_by_subtraction_unless_told_otherwise(tmp_path, delayed):
+    """The file says v_reset = 0 all the same; whoever knows better says so, and gets a finding."""
+    snn = framework("snntorch")
+    net = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), leaky(snn, 8, reset_mechanism="subtract", reset_delay=delayed)))
+    x, graph = inputs(6), snntorch_export(net, (6,))
+    assert different(ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x))
+    (finding,) = [f for f in check(graph, Contract(dt_s=1e-4, reset="subtract"), "nir") if not f.ok]
+    assert (finding.node, finding.rule, finding.actual) == ("1", "resets_at_once", "reset by subtraction")
+
+
+@pytest.mark.parametrize("delayed", [True, False])
+def test_snntorch_recurrence(tmp_path, delayed):
+    """Reset late, an RLeaky neuron loses the input of that step, as Synaptic does and Leaky does not."""
+    snn = framework("snntorch")
+    settings = {"init_hidden": True, "reset_mechanism": "zero", "reset_delay": delayed}
+    neuron = snn.RLeaky(beta=0.8, threshold=0.7, linear_features=8, **settings)
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron)), inputs(6)
+    graph = snntorch_export(net, (6,))
+    assert set(graph.nodes) >= {"1.lif", "1.w_rec"}
+    got, theirs = ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x)
+    if delayed:
+        assert different(got, theirs)
+    else:
+        same(got, theirs)
+
+
+# sinabs 2.0: samples and steps are one axis; τ is in steps --------------------------------------------------------------------
+
+
+def single(activation):
+    return {"spike_fn": activation.SingleSpike, "reset_fn": activation.MembraneReset()}
+
+
+def sinabs_run(net, x):
+    flat = x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+    return net(flat).reshape(BATCH, STEPS, -1).swapaxes(0, 1)
+
+
+def test_sinabs_dense(tmp_path):
+    layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
+    first, second = (layers.IAFSqueeze(batch_size=BATCH, spike_threshold=torch.tensor(t), **single(activation)) for t in (1.3, 0.9))
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), first, torch.nn.Linear(8, 4), second)), inputs(6)
+    theirs = sinabs_run(net, x)
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
+    same(ours(graph, x, tmp_path), theirs)
+
+
+def test_sinabs_convolution(tmp_path):
+    layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
+    first, second = (layers.IAFSqueeze(batch_size=BATCH, **single(activation)) for _ in range(2))
+    dense = torch.nn.Linear(12, 4)
+    net = strong(torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), first, layers.SumPool2d(2), torch.nn.Flatten(), dense, second), gain=1)
+    x = inputs(2, 6, 6)
+    theirs = sinabs_run(net, x)
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 2, 6, 6))
+    graph.infer_types()
+    same(ours(graph, x, tmp_path), theirs)
+
+
+def test_sinabs_spikes_several_times_a_step_and_subtracts_unless_told_otherwise(tmp_path):
+    layers = framework("sinabs.layers")
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), layers.IAFSqueeze(batch_size=BATCH)), gain=4), inputs(6)
+    theirs = sinabs_run(net, x)
+    assert theirs.max() > 1
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
+    assert different(ours(graph, x, tmp_path), theirs)
+
+
+def test_sinabs_leaks_exponentially(tmp_path):
+    layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
+    neuron = layers.LIFSqueeze(tau_mem=full(8, 4), spike_threshold=full(8, 0.4), batch_size=BATCH, **single(activation))
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron)), inputs(6)
+    theirs = sinabs_run(net, x)
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
+    same(ours(graph, x, tmp_path, dt_s=1.0, integration="exponential"), theirs)
+    assert different(ours(graph, x, tmp_path, dt_s=1.0, integration="euler"), theirs)
+
+
+@pytest.mark.parametrize("lost", [{"norm_input": False}, {"tau_syn": 3.0}, {"min_v_mem": -0.05}])
+def test_sinabs_leaves_out_what_changes_spikes(tmp_path, lost):
+    layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
+    neuron = layers.LIFSqueeze(tau_mem=full(8, 4), spike_threshold=full(8, 0.4), batch_size=BATCH, **single(activation), **lost)
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron), gain=4), inputs(6)
+    theirs = sinabs_run(net, x)
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
+    assert different(ours(graph, x, tmp_path, dt_s=1.0, integration="exponential"), theirs)
+
+
+# SpikingJelly 2.0: R = 1/dt in IF; samples start at v_reset --------------------------------------------------------------------
+
+
+def jelly_export(net, shape, dt=1e-3):
+    return framework("spikingjelly.activation_based.nir_exchange").export_to_nir(net, torch.zeros(BATCH, *shape), dt=dt)
+
+
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("v_reset", [0.0, -0.2])
+def test_spikingjelly_dense(tmp_path, decay_input, v_reset):
+    neuron = framework("spikingjelly.activation_based.neuron")
+    first = neuron.LIFNode(tau=3.0, decay_input=decay_input, v_threshold=0.4, v_reset=v_reset)
+    second = neuron.IFNode(v_threshold=0.8, v_reset=v_reset)
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), first, torch.nn.Linear(8, 4), second)), inputs(6)
+    graph = jelly_export(net, (6,))
+    got = ours(graph, x, tmp_path, dt_s=1e-3, if_convention="per-second", start="v_reset")
+    same(got, stepped(net, x))
+
+
+def test_spikingjelly_convolution(tmp_path):
+    neuron, layer = framework("spikingjelly.activation_based.neuron"), framework("spikingjelly.activation_based.layer")
+    net = torch.nn.Sequential(
+        layer.Conv2d(2, 3, 3, stride=2, padding=1),
+        neuron.LIFNode(tau=2.0, v_threshold=0.3),
+        layer.AvgPool2d(2, stride=1),
+        layer.Flatten(),
+        layer.Linear(12, 4),
+        neuron.IFNode(v_threshold=0.7),
+    )
+    x = inputs(2, 6, 6)
+    graph = jelly_export(strong(net), (2, 6, 6))
+    same(ours(graph, x, tmp_path, dt_s=1e-3, if_convention="per-second"), stepped(net, x))
+
+
+@pytest.mark.parametrize("v_reset", [0.0, -0.2])
+def test_spikingjelly_current(tmp_path, v_reset):
+    """It rests at 0 and starts at v_reset."""
+    neuron = framework("spikingjelly.activation_based.neuron")
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron.CUBALIFNode(0.5, 0.75, v_threshold=2.0, v_reset=v_reset))), inputs(6)
+    graph = jelly_export(net, (6,))
+    same(ours(graph, x, tmp_path, dt_s=1e-3, start="v_reset"), stepped(net, x))
+
+
+# What no file says ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_neuron_at_its_threshold():
+    """sinabs and SpikingJelly fire at the threshold; Norse, snnTorch, Lava and NIR's own equation above it."""
+    one, step = torch.ones(1, 1), torch.ones(1, 1, 1)
+    fired = {
+        "norse": lambda: framework("norse.torch").IAFCell(p=framework("norse.torch").IAFParameters(v_th=full(1, 1)))(one)[0],
+        "snntorch": lambda: framework("snntorch").Leaky(beta=full(1, 0.5), threshold=full(1, 1), init_hidden=True)(one),
+        "sinabs": lambda: framework("sinabs.layers").IAF(spike_fn=framework("sinabs.activation").SingleSpike)(step)[0],
+        "spikingjelly": lambda: framework("spikingjelly.activation_based.neuron").IFNode()(one),
+    }
+    assert {name: bool(spike().item()) for name, spike in fired.items()} == {
+        "norse": False,
+        "snntorch": False,
+        "sinabs": True,
+        "spikingjelly": True,
+    }
+    integrator = nir.IF(np.ones(1), np.ones(1), np.zeros(1))
+    nodes = {"input": nir.Input(np.array([1])), "if": integrator, "output": nir.Output(np.array([1]))}
+    record = run_graph(nir.NIRGraph(nodes, [("input", "if"), ("if", "output")]), Contract(), np.ones((1, 1, 1)))
+    assert record.layers["if"].events == 0
