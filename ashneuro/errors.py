@@ -79,7 +79,7 @@ def need(module: str, *, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependency(
-            f"{purpose} needs the package {module.partition('.')[0]!r}",
+            f"{purpose} needs the package {(error.name or module).partition('.')[0]!r}",
             f"it cannot be imported here ({error})",
             f"pip install 'ashneuro[{extra}]'",
         ) from error

@@ -121,7 +121,7 @@ class Comparison:
 
     Args:
         verdict: one sentence: who wins, by how much, at which boundary, on which basis.
-        winner: ``"hybrid"``, ``"ann"`` or ``"undecided"``.
+        winner: ``"hybrid"`` (or the SNN, where there is no host part), ``"ann"`` or ``"undecided"``.
         groups: like with like first.
         break_even: per platform and twin.
         firing_rate: this model's spikes per neuron and step.
@@ -184,18 +184,23 @@ def _contender(name: str, workload: Workload, host: tuple[HardwareProfile, str],
     return Contender(name, parts[0], parts[1])
 
 
+def _ours(workload: Workload) -> str:
+    """Return what to call the spiking side: without a host part it is no hybrid."""
+    return "hybrid" if workload.part("host").layers else "SNN"
+
+
 def _one_node(hybrid: Workload, twin: Workload, node: HardwareProfile, low_bit: str | None, control: Workload | None) -> Group:
     def row(name: str, workload: Workload, host: str, deployed: str) -> Contender:
         return _contender(name, workload, (node, host), (node, deployed))
 
     skipping = _zero_skipping(twin)
     rows = [
-        row("hybrid, int8", hybrid, "int8", "int8"),
+        row(f"{_ours(hybrid)}, int8", hybrid, "int8", "int8"),
         row("ANN twin, int8", twin, "int8", "int8"),
         *([row(f"ANN twin, {low_bit[3:]}-bit", twin, "int8", low_bit)] if low_bit else []),
         *([row("ANN twin, int8, zero-skipping", skipping, "int8", "int8")] if skipping else []),
         *([row("no abstract encoder, int8", control, "int8", "int8")] if control else []),
-        row("hybrid, fp32", hybrid, "fp32", "fp32"),
+        row(f"{_ours(hybrid)}, fp32", hybrid, "fp32", "fp32"),
         row("ANN twin, fp32", twin, "fp32", "fp32"),
     ]
     note = (
@@ -314,9 +319,12 @@ def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str
     ratios = {case: getattr(mine, case) / getattr(theirs, case) for case in known}
     factors = sorted(max(ratio, 1 / ratio) for ratio in ratios.values())
     name = rival.name.removeprefix("ANN twin, ")
+    us = _ours(hybrid)
+    shared = ""
+    if hybrid.part("host").layers:
+        shared = f", of which the host part, the same on both sides, takes {energy_text(ours.host_j).partition(' (')[0]}"
     sides = (
-        f"the hybrid takes {energy_text(mine)} per inference, its {name} ANN twin {energy_text(theirs)}, "
-        f"of which the host part, the same on both sides, takes {energy_text(ours.host_j).partition(' (')[0]}; "
+        f"the {us} takes {energy_text(mine)} per inference, its {name} ANN twin {energy_text(theirs)}{shared}; "
         f"estimated from counted events on {node.name} ({group.boundary})"
     )
     silent = [layer.name for layer in hybrid.layers if layer.kind == "snn" and layer.firing_rate == 0]
@@ -325,9 +333,9 @@ def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str
     if all(ratio > 1 for ratio in ratios.values()):
         return "ann", f"The ANN wins by {factors[0]:.2g}–{factors[-1]:.2g} times: {sides}."
     if all(ratio < 1 for ratio in ratios.values()):
-        return "hybrid", f"The hybrid wins by {factors[0]:.2g}–{factors[-1]:.2g} times: {sides}."
+        return "hybrid", f"The {us} wins by {factors[0]:.2g}–{factors[-1]:.2g} times: {sides}."
     reuse = {"low": "with perfect reuse", "typical": "as usual", "high": "without reuse"}
-    cases = ", ".join(f"{reuse[case]} the {'ANN' if ratio > 1 else 'hybrid'}" for case, ratio in ratios.items())
+    cases = ", ".join(f"{reuse[case]} the {'ANN' if ratio > 1 else us}" for case, ratio in ratios.items())
     return "undecided", f"Undecided, because it depends on how data are reused: {cases} wins; {sides}."
 
 

@@ -105,7 +105,7 @@ def _tiles(report: Report) -> Iterator[Tile]:
         ours, rivals = group.contenders[0], [who for who in group.contenders if who.name.startswith("ANN") and "fp32" not in who.name]
         unit = tables.common_unit([ours.total_j])
         against = ", ".join(f"{who.name.removeprefix('ANN twin, ')} {tables.joules(who.total_j, unit)[0]}" for who in rivals)
-        beside = f"hybrid at one node; ANN twins: {against} {unit[1]}; estimated"
+        beside = f"{ours.name.partition(',')[0]} at one node; ANN twins: {against} {unit[1]}; estimated"
         yield Tile("Energy per inference", f"{tables.joules(ours.total_j, unit)[0]} {unit[1]}", beside)
     if report.workload:
         deployed = report.workload.part("deployed")
