@@ -298,10 +298,13 @@ def test_sinabs_leaks_exponentially(tmp_path):
 def test_sinabs_leaves_out_what_changes_spikes(tmp_path, lost):
     layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
     neuron = layers.LIFSqueeze(tau_mem=full(8, 4), spike_threshold=full(8, 0.4), batch_size=BATCH, **single(activation), **lost)
-    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron), gain=4), inputs(6)
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron), gain=4 if "min_v_mem" in lost else 0.7), inputs(6)
     theirs = sinabs_run(net, x)
     graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
     assert different(ours(graph, x, tmp_path, dt_s=1.0, integration="exponential"), theirs)
+    if "norm_input" in lost:
+        graph.nodes["1"].r = np.full(8, 1 / (1 - np.exp(-1 / 4)))
+        same(ours(graph, x, tmp_path, dt_s=1.0, integration="exponential"), theirs)
 
 
 # SpikingJelly 2.0: R = 1/dt in IF; samples start at v_reset --------------------------------------------------------------------
@@ -347,7 +350,35 @@ def test_spikingjelly_current(tmp_path, v_reset):
     same(ours(graph, x, tmp_path, dt_s=1e-3, start="v_reset"), stepped(net, x))
 
 
+@pytest.mark.parametrize("what", ["reset by subtraction", "groups"])
+def test_spikingjelly_refuses_to_write_what_its_files_cannot_say(what):
+    neuron, layer = framework("spikingjelly.activation_based.neuron"), framework("spikingjelly.activation_based.layer")
+    net = neuron.IFNode(v_reset=None) if what != "groups" else layer.Conv2d(2, 2, 3, groups=2)
+    with pytest.raises(NotImplementedError):
+        jelly_export(torch.nn.Sequential(net), (2, 6, 6))
+
+
 # What no file says ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["norse", "snntorch", "sinabs"])
+def test_one_number_for_a_population_never_reaches_a_file(tmp_path, name):
+    """nir 1.0.8 refuses it, sooner or later, and so does `lower`: it does not say how many neurons there are."""
+    dense = torch.nn.Linear(6, 8)
+    if name == "norse":
+        norse = framework("norse.torch")
+        graph = norse.to_nir(norse.SequentialState(dense, norse.LIFBoxCell()), torch.zeros(6))
+    elif name == "snntorch":
+        with pytest.raises(ValueError, match="type mismatch"):
+            snntorch_export(torch.nn.Sequential(dense, framework("snntorch").Leaky(beta=0.9, init_hidden=True)), (6,))
+        return
+    else:
+        neuron = framework("sinabs.layers").LIFSqueeze(tau_mem=20.0, batch_size=BATCH)
+        graph = framework("sinabs.nir").to_nir(torch.nn.Sequential(dense, neuron), torch.zeros(BATCH, 6))
+    with pytest.raises(TypeError):
+        nir.write(tmp_path / "scalar.nir", graph)
+    with pytest.raises(GraphError, match="tau is a scalar"):
+        lower(graph, Contract(dt_s=1e-6))
 
 
 def test_a_neuron_at_its_threshold():

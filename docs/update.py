@@ -1,0 +1,72 @@
+"""Writes the generated tables of docs/nir.md again: `python docs/update.py`. A test checks that they are up to date.
+
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else on the page is written by hand.
+"""
+
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+
+from ashneuro.program.check import RULES, rule_table
+from ashneuro.program.support import support_table
+from ashneuro.spiking.contract import PREFIX, Contract
+
+PAGE = Path(__file__).with_name("nir.md")
+
+
+def updated(page: str) -> str:
+    """Return ``page`` with its tables as the code has them now."""
+    tables = {
+        "primitives": primitives(),
+        "contract": contract(),
+        **{f"rules, {where}": rules(where) for where in RULES},
+    }
+
+    def replace(found: re.Match[str]) -> str:
+        return f"<!-- generated: {found[1]} -->\n{tables[found[1]]}\n<!-- end -->"
+
+    return re.sub(r"<!-- generated: (.+?) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL)
+
+
+def primitives() -> str:
+    """Return what can be done with each NIR primitive."""
+    rows = support_table()
+    return _table(
+        ("NIR primitive", "read", "float", "Loihi's integers", "Lava"),
+        ((f"`{row.primitive}`", *(text or "yes" for text in (row.read, row.float_program, row.integer_program, row.lava))) for row in rows),
+    )
+
+
+def contract() -> str:
+    """Return the fields of the contract, as its docstring describes them."""
+    text = inspect.getdoc(Contract) or ""
+    entries = re.findall(r"^    (\w+): (.+?)(?=^    \w+:|\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    meanings = {name: " ".join(words.replace("``", "`").split()) for name, words in entries}
+    default = Contract()
+    return _table(
+        ("field", "in the metadata", "default", "meaning"),
+        (
+            (f"`--{_option(field.name)}`", f"`{PREFIX}{field.name}`", f"`{getattr(default, field.name)}`", meanings[field.name])
+            for field in fields(Contract)
+        ),
+    )
+
+
+def rules(where: str) -> str:
+    """Return the rules that apply to ``where``."""
+    return _table(("rule", "what it says"), ((f"`{name}`", text) for place, name, text in rule_table() if place == where))
+
+
+def _option(field: str) -> str:
+    return {"dt_s": "dt"}.get(field, field.replace("_", "-"))
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf8")), encoding="utf8")

@@ -1,0 +1,12 @@
+import runpy
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_tables_of_the_nir_page_are_as_the_code_has_them():
+    script, page = runpy.run_path(str(DOCS / "update.py")), (DOCS / "nir.md").read_text(encoding="utf8")
+    assert script["updated"](page) == page, "run: python docs/update.py"
+    assert script["updated"](page.replace("| `Affine` | yes |", "| `Affine` | no |")) == page
+    for name in ("primitives", "contract", "rules, graph", "rules, float program", "rules, integer program"):
+        assert f"<!-- generated: {name} -->" in page
