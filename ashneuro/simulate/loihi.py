@@ -127,15 +127,19 @@ class _Machine:
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
         """Return what arrives at ``layer`` from outside its block, (T, B, *shape)."""
-        total = self._library.zeros((timesteps, samples, *layer.shape), self._kind)
+        shape = (timesteps, samples, *layer.shape)
+        total = None
         for index, connection in enumerate(layer.connections):
-            if connection.source in inside:
+            late = self.program.lag(layer, connection)
+            if connection.source in inside or late >= timesteps:
                 continue
-            values, late = sent[connection.source], self.program.lag(layer, connection)
-            if late < timesteps:
-                arriving = self._apply(layer, index, connection, values[: timesteps - late])
-                total[late:] += arriving.reshape(total[late:].shape)
-        return total
+            arriving = self._apply(layer, index, connection, sent[connection.source][: timesteps - late])
+            if total is None and not late and connection.synapse is not None:
+                total = arriving.reshape(shape)
+                continue
+            total = self._library.zeros(shape, self._kind) if total is None else total
+            total[late:] += arriving.reshape(total[late:].shape)
+        return self._library.zeros(shape, self._kind) if total is None else total
 
     def _apply(self, layer: Layer, index: int, connection: Connection, values: Any) -> Any:
         """Return ``values`` (T, B, …) after the connection's synapse."""
@@ -159,37 +163,32 @@ class _Machine:
     ) -> dict[str, int]:
         """Compute the block step by step into ``sent`` and ``states``; return the active neuron-steps by layer."""
         zeros_like = self._library.xp.zeros_like
-        state = {layer.name: (zeros_like(currents[layer.name][0]),) * 2 for layer in block}
+        state = {name: (zeros_like(a[0]), zeros_like(a[0])) for name, a in currents.items()}
+        if not inside:
+            ((name, arriving),) = currents.items()
+            steps = self._populations[name].run(*state[name], arriving, states.get(name))
+            sent[name] = steps.sent
+            return {name: steps.active}
         active = dict.fromkeys(state, 0)
         for layer in block:
-            spiking = layer.neuron.spiking
             shape = tuple(currents[layer.name].shape)
-            sent[layer.name] = self._library.zeros(shape, "bool" if spiking else self._kind)
-        timesteps = len(next(iter(currents.values())))
-        for t in range(timesteps):
+            sent[layer.name] = self._library.zeros(shape, "uint8" if layer.neuron.spiking else self._kind)
+        for t in range(len(next(iter(currents.values())))):
             for layer in block:
-                name, neurons = layer.name, self._populations[layer.name]
-                current = currents[name][t]
+                name, now = layer.name, currents[layer.name][t : t + 1]
                 for index, connection in enumerate(layer.connections):
                     late = self.program.lag(layer, connection)
                     if connection.source in inside and late <= t:
                         values = sent[connection.source][t - late : t - late + 1]
-                        current = current + self._apply(layer, index, connection, values).reshape(current.shape)
-                u, v = state[name]
-                active[name] += self._active(neurons, u, v, current)
-                u, v, sent[name][t] = neurons.step(u, v, current)
-                state[name] = u, v
-                if name in states:
-                    states[name].append((u, v))
+                        now += self._apply(layer, index, connection, values).reshape(now.shape)
+                steps = self._populations[name].run(*state[name], now, states.get(name))
+                state[name], sent[name][t] = (steps.u, steps.v), steps.sent[0]
+                active[name] += steps.active
         return active
 
     def _traced(self, activity: Activity, states: list[tuple[Any, Any]]) -> Activity:
         u, v = (np.stack([self._library.get(state) for state in trace]) for trace in zip(*states, strict=True))
         return replace(activity, u=u, v=v)
-
-    def _active(self, neurons: Population[Any], u: Any, v: Any, a: Any) -> int:
-        """Return how many neurons have a state or an input other than zero; a bias is an input."""
-        return int(((u != 0) | (v != 0) | (a != 0) | (neurons.bias != 0)).sum())
 
     def _activity(self, layer: Layer, sent: Any, active: int, keep: bool) -> Activity:
         if not layer.neuron.spiking:

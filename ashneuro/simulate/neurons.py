@@ -1,7 +1,8 @@
-"""The arithmetic of one step, written once for numpy and torch: `xp` is either module.
+"""The arithmetic of neurons, written once for numpy and torch: `xp` is either module.
 
-Which equations, and in which units, is said in `ashneuro.program.program`. Each population answers `step` with the new
-state and what it sends; state and input are arrays (B, *shape).
+Which equations, and in which units, is said in `ashneuro.program.program`. A population takes its state before the first
+step and what arrives in all steps, and gives what it sends and its state after the last one: one call computes any
+number of steps, so that a kernel that fuses them needs to replace nothing but `Population.run`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,22 @@ ALIGN = 6  # thresholds and input are shifted left by it: 64 units of state are 
 
 
 @dataclass(frozen=True, eq=False)
+class Steps(Generic[Array]):
+    """What a population did in some steps.
+
+    Args:
+        sent: (T, B, *shape): spikes as 0 and 1 (uint8), or v of a read-out.
+        u, v: (B, *shape): the state after the last step.
+        active: neuron-steps with a state or an input other than zero; a bias is an input.
+    """
+
+    sent: Array
+    u: Array
+    v: Array
+    active: int
+
+
+@dataclass(frozen=True, eq=False)
 class Population(ABC, Generic[Array]):
     """Neurons of one layer, their parameters as arrays of the module ``xp``."""
 
@@ -31,8 +48,14 @@ class Population(ABC, Generic[Array]):
     bias: Array
 
     @abstractmethod
-    def step(self, u: Array, v: Array, a: Array) -> tuple[Array, Array, Array]:
-        """Return (u, v, what is sent) after one step with input ``a``: spikes as booleans, or v of a read-out."""
+    def run(self, u: Array, v: Array, currents: Array, states: list[tuple[Array, Array]] | None = None) -> Steps[Array]:
+        """Return what happens in the steps of ``currents`` (T, B, *shape).
+
+        Args:
+            u, v: (B, *shape), the state before the first step; overwritten.
+            currents: what arrives at the neurons in each step; overwritten.
+            states: is given (u, v) after each step.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,44 +66,87 @@ class FloatPopulation(Population[Array]):
     keep_v: Array
     v_threshold: Array
 
-    def step(self, u: Any, v: Any, a: Any) -> Any:
-        """Return (u, v, sent): ``u·(1 − du) + a``, ``v·(1 − dv) + u + bias``."""
-        u = u * self.keep_u + a
-        v = v * self.keep_v + u + self.bias
-        if not self.spiking:
-            return u, v, v
-        spikes = v > self.v_threshold
-        return u, self.xp.where(spikes, 0.0, v), spikes
+    def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
+        """Step by step ``u·(1 − du) + a``, ``v·(1 − dv) + u + bias``."""
+        awake = (currents != 0) | (self.bias != 0)
+        sent = self.xp.zeros_like(currents, dtype=self.xp.uint8) if self.spiking else currents
+        for t, a in enumerate(currents):
+            awake[t] |= (u != 0) | (v != 0)
+            u = u * self.keep_u + a
+            v = v * self.keep_v + u + self.bias
+            if self.spiking:
+                spikes = v > self.v_threshold
+                v = self.xp.where(spikes, 0.0, v)
+            sent[t] = spikes if self.spiking else v
+            if states is not None:
+                states.append((u, v))
+        return Steps(sent, u, v, int(self.xp.count_nonzero(awake)))
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerPopulation(Population[Array]):
-    """Lava's ``fixed_pt`` neuron: int32 throughout. ``bias`` is already shifted, ``v_threshold`` aligned."""
+    """Lava's ``fixed_pt`` neuron. State is int32; ``bias`` is already shifted, ``v_threshold`` aligned.
+
+    In place throughout, and each comparison into an array of the type that it compares: both libraries are several
+    times slower at anything else.
+    """
 
     keep_u: int
     keep_v: int
     v_threshold: int
 
-    def step(self, u: Any, v: Any, a: Any) -> Any:
-        """Return (u, v, sent); u wraps once at 24 bits, v saturates."""
-        u = self._decay(u, self.keep_u) + (a << ALIGN)
-        # Lava's wrap, asymmetric as it is: 2^23 itself stays, −2^23 becomes 2^23.
-        u = self.xp.where(u > STATE, u - 2 * STATE, self.xp.where(u <= -STATE, u + 2 * STATE, u))
-        v = self.xp.clip(self._decay(v, self.keep_v) + u + self.bias, 1 - STATE, STATE - 1)
-        if not self.spiking:
-            return u, v, v
-        spikes = v > self.v_threshold
-        return u, self.xp.where(spikes, self.xp.zeros_like(v), v), spikes
+    def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
+        """First u in all steps, then v; u wraps at 24 bits, v saturates."""
+        xp = self.xp
+        exact, scratch = xp.zeros_like(v, dtype=xp.float64), xp.zeros_like(v)
+        flow = currents << ALIGN  # becomes u after each step
+        if not self.keep_u:
+            _wrap(flow)
+        # Neurons are awake where the bits of input, bias, u or v are not all 0.
+        awake = currents
+        awake |= self.bias
+        biased = bool(xp.any(self.bias != 0))
+        sent = xp.zeros_like(currents, dtype=xp.uint8 if self.spiking else xp.int32)
+        for t, u_next in enumerate(flow):
+            awake[t] |= u
+            awake[t] |= v
+            if self.keep_u:
+                _decay(u, self.keep_u, exact)
+                u_next += u
+                _wrap(u_next)
+            u = u_next
+            _decay(v, self.keep_v, exact)
+            v += u
+            if biased:
+                v += self.bias
+            xp.clip(v, 1 - STATE, STATE - 1, out=v)
+            if self.spiking:
+                silent = xp.less_equal(v, self.v_threshold, out=scratch)
+                v *= silent
+                sent[t] = silent
+            else:
+                sent[t] = v
+            if states is not None:
+                states.append((u + 0, v + 0))  # copies: both go on changing
+        if self.spiking:
+            sent ^= 1
+        return Steps(sent, u, v, int(xp.count_nonzero(awake)))
 
-    def _decay(self, x: Any, keep: int) -> Any:
-        """Return x·keep / 4096 rounded toward zero; |x| = h·4096 + l, so that no product leaves 32 bits."""
-        if keep == UNITY:
-            return x
-        if keep == 0:
-            return self.xp.zeros_like(x)
-        size = self.xp.abs(x)
-        kept = (size >> 12) * keep + (((size & (UNITY - 1)) * keep) >> 12)
-        return self.xp.where(x < 0, -kept, kept)
+
+def _decay(x: Any, keep: int, exact: Any) -> None:
+    """Make ``x`` x·keep / 4096, rounded toward zero; ``exact`` is float64, which holds the 35 bits of the product."""
+    if keep == UNITY:
+        return
+    exact[...] = x
+    exact *= keep / UNITY
+    x[...] = exact  # into int32: drops the fraction
+
+
+def _wrap(u: Any) -> None:
+    """Wrap at 24 bits as Lava does, asymmetric: 2^23 itself stays, −2^23 becomes 2^23."""
+    u += STATE - 1
+    u &= 2 * STATE - 1
+    u -= STATE - 1
 
 
 def population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Population[Any]:

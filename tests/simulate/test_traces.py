@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,26 @@ def test_traces_obey_the_neuron(backend):
     np.testing.assert_array_equal(v, np.where(fired, 0, risen))
     arrived = u - toward_zero(np.concatenate([np.zeros_like(u[:1]), u[:-1]]) * (4095 - int(neuron.du)))
     assert arrived.any() and not (arrived % 64).any()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("net", ["dense", "recurrent"])
+def test_active_are_neurons_with_a_state_or_an_input(net, backend):
+    random, program = nets.NETS[net](4, "integer")
+    silent = [
+        replace(layer, neuron=replace(layer.neuron, bias=layer.neuron.bias * (np.arange(layer.size) == 0))) for layer in program.layers
+    ]
+    program = replace(program, layers=tuple(silent))
+    x = random.inputs(program.inputs[0], 9, 5)
+    x[:, :, 1:] *= random.rng.random((9, 5, program.inputs[0].shape[0] - 1)) < 0.1
+    for layer in program.layers:
+        activity = run_program(program, x, traces=[layer.name], backend=backend).layers[layer.name]
+        u, v = (values.astype(np.int64) for values in (activity.u, activity.v))
+        u_before, v_before = (np.concatenate([np.zeros_like(values[:1]), values[:-1]]) for values in (u, v))
+        arrived = u - toward_zero(u_before * (4095 - int(layer.neuron.du)))
+        active = (u_before != 0) | (v_before != 0) | (arrived != 0) | (layer.neuron.bias != 0)
+        assert activity.active_updates == active.sum()
+        assert layer.name != "a" or 0 < active.mean() < 1
 
 
 def test_traces_are_kept_for_the_layers_named_and_joined_over_samples(monkeypatch):
