@@ -25,6 +25,7 @@ VERBS = (
     (COST, "profiles", "Which chips are known, and where does each number come from?"),
     (SETUP, "data", "List, show, fetch and build data sets."),
     (SETUP, "doctor", "What is installed here, and what mends what is missing?"),
+    (SETUP, "bench", "How fast is it here? Ratios within one run."),
     (SETUP, "demo", "The whole job on real data, in minutes."),
 )
 

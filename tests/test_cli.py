@@ -10,7 +10,7 @@ import pytest
 
 from ashneuro import cli
 
-VERBS = ["train", "evaluate", "check", "export", "simulate", "verify", "report", "profiles", "data", "doctor", "demo"]
+VERBS = ["train", "evaluate", "check", "export", "simulate", "verify", "report", "profiles", "data", "doctor", "bench", "demo"]
 
 
 def test_the_verbs_are_these() -> None:

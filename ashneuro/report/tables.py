@@ -402,6 +402,46 @@ def silicon(report: SiliconReport) -> Table:
     )
 
 
+def bench_emulator(content: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Return the speeds of the emulator and of Lava (schema ``ashneuro.bench/1``), a table for each network."""
+    machine = content["machine"]
+    load = " before, ".join(f"{value:.1f}" for value in machine["load"]) + " after" if machine["load"] else "not known"
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; load average {load}.\n{versions}."
+    tables = []
+    for network in content["networks"]:
+        rows, notes = [], []
+        for speed in network["speeds"]:
+            threads = NOTHING if speed["threads"] is None else str(speed["threads"])
+            if speed["reason"]:
+                rows.append((speed["name"], threads, "not run", *[NOTHING] * 5))
+                notes.append(f"{speed['name']}: not run, because {speed['reason']}.")
+                continue
+            differ = number(speed["mismatches"]) if speed["mismatches"] else "none"
+            rows.append(
+                (speed["name"], threads, *_spread(speed["per_second"]), *_spread(speed["ratio"], "×"), number(speed["samples"]), differ)
+            )
+            if start := speed["start_s"]:
+                middle, ends = _spread(start, " s")
+                notes.append(f"{speed['name']}: {middle} ({ends}) to start each time, not in its samples/s.")
+        mismatches = sum(speed["mismatches"] for speed in network["speeds"])
+        equal = "all equal" if not mismatches else f"{number(mismatches)} differ: the speeds of what differs mean nothing"
+        notes.append(f"{number(network['compared'])} values compared, {equal}; firing rate {percent(network['firing_rate'])}.")
+        columns = ("computation", ">threads", ">samples/s", ">min – max", ">of Lava", ">min – max", ">samples", ">mismatches")
+        title = f"Emulator, {network['title']}, {network['timesteps']} steps"
+        basis = f"measured, {content['rounds']} rounds in turn, medians"
+        tables.append(Table(title, columns, tuple(rows), basis, "\n".join([*notes, where])))
+    return tuple(tables)
+
+
+def _spread(spread: Mapping[str, float] | None, unit: str = "") -> tuple[str, str]:
+    """Return the median, and the range over all rounds."""
+    if spread is None:
+        return NOTHING, NOTHING
+    middle, low, high = (number(round(spread[key]) if spread[key] >= 100 else spread[key]) for key in ("median", "low", "high"))
+    return middle + unit, f"{low} – {high}"
+
+
 def profile_list(profiles: Iterable[HardwareProfile]) -> Table:
     """Return the profiles that are known."""
     rows = []

@@ -266,6 +266,12 @@ def silicon(report: SiliconReport) -> None:
     show(tables.silicon(report))
 
 
+def bench_emulator(content: Mapping[str, Any]) -> None:
+    """Print how fast the emulator and Lava are here."""
+    for what in tables.bench_emulator(content):
+        show(what)
+
+
 def profile_list(profiles: Iterable[HardwareProfile]) -> None:
     """Print the profiles that are known."""
     show(tables.profile_list(profiles))

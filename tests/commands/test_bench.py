@@ -1,0 +1,33 @@
+"""``ashneuro bench``: a table to read, a file to keep."""
+
+import json
+
+from tests.commands.conftest import Command
+
+
+def test_bench_emulator(ashneuro: Command, tmp_path):
+    out = tmp_path / "emulator.json"
+    said = ashneuro("bench", "emulator", "--samples", 4, "--rounds", 1, "--threads", 1, "--no-lava", "--json", out)
+    assert said.code == 0, said.err
+    assert "256-512-256" in said.out and "not run, because it was not asked for" in said.out
+    assert json.loads(out.read_text())["networks"][0]["speeds"][1]["per_second"]["median"] > 0
+
+
+def test_bench_emulator_on_a_network_of_ones_own(ashneuro: Command, foreign, spikes, tmp_path):
+    bundle = tmp_path / "bundle"
+    exported = ashneuro("export", foreign, "--inputs", spikes, "--input-coding", "spikes", "--out", bundle, "--no-lava", "--timesteps", 16)
+    assert exported.code == 0, exported.err
+    said = ashneuro("bench", "emulator", "--bundle", bundle, "--samples", 9, "--rounds", 1, "--threads", 1, "--no-lava")
+    assert said.code == 0, said.err
+    assert f"{bundle}, 16 steps" in said.out
+
+
+def test_a_file_that_cannot_be_written(ashneuro: Command, tmp_path):
+    nowhere = tmp_path / "none" / "x.json"
+    said = ashneuro("bench", "emulator", "--samples", 2, "--rounds", 1, "--threads", 1, "--no-lava", "--json", nowhere)
+    assert said.code == 2 and "--json FILE" in said.err
+
+
+def test_no_samples(ashneuro: Command):
+    said = ashneuro("bench", "emulator", "--samples", 0, "--no-lava")
+    assert said.code == 2 and "at least one" in said.err
