@@ -194,7 +194,7 @@ class _Machine:
         if not layer.neuron.spiking:
             values = read_out(layer, self._library.get(sent), self.program.precision)
             return Activity(np.zeros(layer.shape, np.int64), active, values, binary=False)
-        counts = self._library.get(sent.sum((0, 1)))
+        counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
         raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
         return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
 

@@ -38,7 +38,7 @@ class Activity:
     def of_inputs(cls, sent: NDArray[Any]) -> Activity:
         """Return the activity of an input port that was sent ``sent`` (T, B, *shape)."""
         events = sent != 0
-        return cls(counts=events.sum(axis=(0, 1), dtype=np.int64), binary=bool((sent[events] == 1).all()))
+        return cls(counts=events.sum(axis=(0, 1), dtype=np.int64), binary=np.array_equal(events, sent))
 
     @property
     def neurons(self) -> int:
