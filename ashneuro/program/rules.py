@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ashneuro.program.finding import Finding
 from ashneuro.program.program import Shape
-from ashneuro.program.wiring import PARAMETERS, READ_OUT, Wiring, delay_steps, nir_type, numbers, walk, window
+from ashneuro.program.wiring import COUNTS, PARAMETERS, READ_OUT, Wiring, delay_steps, nir_type, numbers, unreadable, walk, window
 from ashneuro.spiking.contract import Contract
 
 
@@ -46,7 +46,16 @@ def known_primitive(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     for name in wiring.named("unknown"):
         node = wiring.nodes[name]
         what = "the exporter left it empty: it has no NIR form for this module" if node is None else f"it is a {nir_type(node)}"
-        yield Trouble(name, what, "replace the module by layers that have a NIR primitive, and export again")
+        if not unreadable(node):
+            yield Trouble(name, what, "replace the module by layers that have a NIR primitive, and export again")
+
+
+def readable_parameters(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
+    """Parameters are numeric, and whole where they count something: strides, kernels, groups, dimensions, shapes."""
+    for name in wiring.named("unknown"):
+        actual = unreadable(wiring.nodes[name])
+        if actual:
+            yield Trouble(name, actual, "export the graph again")
 
 
 def edge_ends(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
@@ -76,19 +85,25 @@ def ends(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
 
 
 def fed(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
-    """Something feeds every node except an Input."""
+    """Something feeds every node except an Input, and no Output feeds anything."""
     fed_nodes = {b for _, b in wiring.edges} | {b for _, b in wiring.dangling}
     for name in wiring.nodes:
         if wiring.roles[name] != "input" and name not in fed_nodes:
             yield Trouble(name, "no edge leads to it", "add the edge that feeds it, or remove the node")
+    for a, b in wiring.edges:
+        if wiring.roles[b] == "input":
+            yield Trouble(f"{a} → {b}", f"{b} is an Input", "lead the edge to the node behind the Input")
+        if wiring.roles[a] == "output":
+            yield Trouble(f"{a} → {b}", f"{a} is an Output", "start the edge at the node in front of the Output")
 
 
 def used(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
-    """What a node computes reaches a neuron or an Output; otherwise it is left out."""
+    """What a node computes reaches a neuron or an Output; otherwise it is left out. An Input must be used."""
     useful = set(walk(wiring, wiring.named("output", "neuron"), "sources"))
     for name in wiring.nodes:
         if name not in useful and wiring.roles[name] != "unknown":
-            yield Trouble(name, "nothing follows it", "connect it, or remove it from the graph", "note")
+            level = "error" if wiring.roles[name] == "input" else "note"
+            yield Trouble(name, "nothing follows it", "connect it, or remove it from the graph", level)
 
 
 def input_is_computed(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
@@ -136,7 +151,7 @@ def known_shapes(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
 def numbers_fit(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """The parameters of a node fit each other: weights, bias, groups, kernel, stride, padding, and one shape for all of a neuron's."""
     for name, node in wiring.nodes.items():
-        if type(node) in PARAMETERS or isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+        if wiring.roles[name] != "unknown" and (type(node) in PARAMETERS or type(node) in COUNTS):
             actual = _misfit(node, wiring.in_shapes[name], wiring.out_shapes[name])
             if actual:
                 yield Trouble(name, actual, "mend the parameters and export again")
@@ -145,14 +160,8 @@ def numbers_fit(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
 def finite_numbers(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """Every parameter is a finite number."""
     for name, node in wiring.nodes.items():
-        for parameter in PARAMETERS.get(type(node), ()):
-            values = getattr(node, parameter)
-            try:
-                bad = np.asarray(values, np.float64)
-            except (TypeError, ValueError):
-                yield Trouble(name, f"{parameter} is not numeric", "export the graph again")
-                continue
-            count = int((~np.isfinite(bad)).sum())
+        for parameter in PARAMETERS.get(type(node), ()) if wiring.roles[name] != "unknown" else ():
+            count = int((~np.isfinite(numbers(node, parameter))).sum())
             if count:
                 yield Trouble(name, f"{parameter} has {count} values that are NaN or infinite", "train again, or mend the values")
 
@@ -195,54 +204,41 @@ def start_value(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
 
 def loops_through_neurons(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """A loop passes through a neuron, and a loop through several neurons says with a Delay which of its edges is late."""
-    names = list(wiring.nodes)
-    index = {name: i for i, name in enumerate(names)}
+    neurons = set(wiring.named("neuron"))
+    for members in _loops([(a, b) for a, b in wiring.edges if not {a, b} & neurons]):
+        yield Trouble(members[0], f"{', '.join(members)} feed each other", "put a neuron into the loop")
     late = {name for name in wiring.named("delay") if (numbers(wiring.nodes[name], "delay") >= contract.dt_s * 0.9999).all()}
-    edges = [(index[a], index[b]) for a, b in wiring.edges if a not in late]
-    if not edges:
-        return
-    rows, columns = zip(*edges, strict=True)
-    joins = csr_matrix((np.ones(len(edges)), (rows, columns)), shape=(len(names), len(names)))
-    _, group = connected_components(joins, directed=True, connection="strong")
-    for number, size in enumerate(np.bincount(group)):
-        members = [names[i] for i in np.flatnonzero(group == number)]
-        neurons = [name for name in members if wiring.roles[name] == "neuron"]
-        looped = size > 1 or any(a == b == members[0] for a, b in wiring.edges)
-        if looped and not neurons:
-            yield Trouble(members[0], f"{', '.join(members)} feed each other", "put a neuron or a Delay into the loop")
-        elif len(neurons) > 1:
-            yield Trouble(
-                neurons[0], f"{', '.join(neurons)} feed each other", "put a nir.Delay of one step or more on the edge that leads back"
-            )
-        elif looped:
-            between = {name for name in members if name not in neurons}
-            inner = [(a, b) for a, b in wiring.edges if a in between and b in between and a not in late]
-            if _has_cycle(between, inner):
-                yield Trouble(members[0], f"{', '.join(sorted(between))} feed each other", "put a neuron or a Delay into the loop")
+    for members in _loops([(a, b) for a, b in wiring.edges if a not in late]):
+        several = [name for name in members if name in neurons]
+        if len(several) > 1:
+            remedy = "put a nir.Delay of one step or more on the edge that leads back"
+            yield Trouble(several[0], f"{', '.join(several)} feed each other", remedy)
 
 
 def whole_delays(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
-    """A delay is a whole number of steps, and not negative."""
+    """A delay is a whole number of steps, neither negative nor more than 2^31."""
     for name in wiring.named("delay"):
         steps = delay_steps(wiring.nodes[name], contract.dt_s)
-        if not np.isfinite(steps).all() or not ((steps >= 0) & (steps == np.rint(steps))).all():
-            worst = steps[~((steps >= 0) & (steps == np.rint(steps)))]
-            yield Trouble(name, f"{worst.flat[0]:.4g} steps of {contract.dt_s:.4g} s", "--dt SECONDS, or a delay that is a multiple of dt")
+        fits = (steps >= 0) & (steps < 2**31) & (steps == np.rint(steps))
+        if not fits.all():
+            actual = f"{steps[~fits].flat[0]:.4g} steps of {contract.dt_s:.4g} s"
+            yield Trouble(name, actual, "--dt SECONDS, or a delay that is a multiple of dt")
 
 
 def undelayed_bias(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """No bias passes a Delay: it would start late, and a neuron's bias cannot."""
     for name in wiring.named("delay"):
-        before = [source for source in _linear_before(wiring, name) if np.any(getattr(wiring.nodes[source], "bias", 0))]
+        before = [source for source in _linear_before(wiring, name) if hasattr(wiring.nodes[source], "bias")]
+        before = [source for source in before if wiring.roles[source] == "linear" and numbers(wiring.nodes[source], "bias").any()]
         if before and np.any(numbers(wiring.nodes[name], "delay")):
             yield Trouble(name, f"the bias of {', '.join(before)} passes it", "put the Delay in front of the layer with the bias")
 
 
 def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
-    """A read-out (LI, CubaLI, I) leads to an Output: its membrane potential is not sent to other neurons."""
+    """A read-out (LI, CubaLI, I) is all that reaches its Output: its membrane potential goes nowhere else, and into no sum."""
     for name in wiring.named("neuron"):
         if isinstance(wiring.nodes[name], READ_OUT):
-            after = [target for target in _after(wiring, name) if wiring.roles[target] != "output"]
+            after = [target for target in _after(wiring, name) if wiring.roles[target] != "output" or wiring.only_neuron(target) != name]
             if after:
                 yield Trouble(name, f"it feeds {', '.join(after)}", "let the host compute what follows the read-out, or use LIF")
 
@@ -250,6 +246,7 @@ def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
 GRAPH_RULES: Mapping[str, Rule] = {
     "free_names": free_names,
     "known_primitive": known_primitive,
+    "readable_parameters": readable_parameters,
     "edge_ends": edge_ends,
     "single_edges": single_edges,
     "subgraph_ends": subgraph_ends,
@@ -299,8 +296,13 @@ def _misfit(node: Any, in_shape: Shape | None, out_shape: Shape | None) -> str:
         if isinstance(node, nir.Conv1d | nir.Conv2d):
             return _conv_misfit(node, in_shape)
         if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
-            window(node)
+            slide = window(node)
+            if min(slide.kernel + slide.stride) < 1 or min(sum(slide.padding, ())) < 0:
+                return f"kernel {slide.kernel}, stride {slide.stride}, padding {slide.padding}"
             return f"its input has shape {_text(in_shape)}, not (C, H, W)" if in_shape is not None and len(in_shape) != 3 else ""
+        if isinstance(node, nir.Flatten):
+            dims = f"dimensions {node.start_dim} to {node.end_dim} of shape {_text(in_shape)}"
+            return dims if in_shape is not None and out_shape is None else ""
         if isinstance(node, nir.Affine) and out_shape is not None:
             np.broadcast_to(np.asarray(node.bias), out_shape)
             return ""
@@ -323,9 +325,8 @@ def _conv_misfit(node: nir.Conv1d | nir.Conv2d, in_shape: Shape | None) -> str:
         return f"stride {slide.stride}, dilation {slide.dilation}, padding {slide.padding}"
     if str(node.padding) == "same" and max(slide.stride) > 1:
         return f"padding 'same' with stride {slide.stride}"
-    biases = np.asarray(node.bias).size
-    if biases not in (0, 1, shape[0]):
-        return f"{biases} biases for {shape[0]} output channels"
+    if np.shape(node.bias) not in ((), (1,), (shape[0],)):
+        return f"biases of shape {_text(np.shape(node.bias))} for {shape[0]} output channels"
     if in_shape is not None and in_shape[0] != shape[1] * groups:
         return f"it takes {shape[1] * groups} channels ({groups} groups of {shape[1]}), its input has {in_shape[0]}"
     return ""
@@ -346,26 +347,32 @@ def _linear_before(wiring: Wiring, name: str) -> list[str]:
 def _after(wiring: Wiring, name: str) -> list[str]:
     """Return what ``name`` feeds, seen through the ends of nested graphs and reshaping."""
     found: dict[str, None] = {}
-    queue, seen = wiring.targets(name), {name}
+    queue, seen = wiring.targets(name), set[str]()
     while queue:
         target = queue.pop()
         if target in seen:
             continue
         seen.add(target)
-        if wiring.roles[target] == "pass" or isinstance(wiring.nodes[target], nir.Flatten):
+        if wiring.only_passes(target):
             queue.extend(wiring.targets(target))
         else:
             found[target] = None
     return list(found)
 
 
-def _has_cycle(names: set[str], edges: list[tuple[str, str]]) -> bool:
-    left = set(names)
-    while True:
-        free = left - {b for a, b in edges if a in left}
-        if not free:
-            return bool(left)
-        left -= free
+def _loops(edges: list[tuple[str, str]]) -> Iterator[list[str]]:
+    """Yield the nodes of every knot of loops."""
+    names = list(dict.fromkeys(name for edge in edges for name in edge))
+    if not names:
+        return
+    index = {name: i for i, name in enumerate(names)}
+    joins = csr_matrix((np.ones(len(edges)), ([index[a] for a, _ in edges], [index[b] for _, b in edges])), shape=(len(names),) * 2)
+    _, knot = connected_components(joins, directed=True, connection="strong")
+    alone = {a for a, b in edges if a == b}
+    for number, size in enumerate(np.bincount(knot)):
+        members = [names[i] for i in np.flatnonzero(knot == number)]
+        if size > 1 or members[0] in alone:
+            yield members
 
 
 def _text(shape: tuple[int, ...] | None) -> str:

@@ -7,7 +7,7 @@ instead. Nothing in this module refuses a graph: `ashneuro.program.rules` says w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,6 +47,16 @@ PARAMETERS: dict[type, tuple[str, ...]] = {
     nir.Threshold: ("threshold",),
 }
 
+# What counts something: whole numbers; a padding may also be a word, and where there is no input_shape it follows from the edges.
+COUNTS: dict[type, tuple[str, ...]] = {
+    nir.Conv1d: ("stride", "padding", "dilation", "groups", "input_shape"),
+    nir.Conv2d: ("stride", "padding", "dilation", "groups", "input_shape"),
+    nir.SumPool2d: ("kernel_size", "stride", "padding"),
+    nir.AvgPool2d: ("kernel_size", "stride", "padding"),
+    nir.Flatten: ("start_dim", "end_dim"),
+}
+SINGLE = ("groups", "start_dim", "end_dim")
+
 
 @dataclass(frozen=True, eq=False)
 class Window:
@@ -69,7 +79,8 @@ class Wiring:
         doubled: edges that occur more than once.
         broken_subgraphs: nested graphs without exactly one Input and one Output.
         taken: names that two nodes share once nested graphs are open, or that the lowering needs for itself.
-        roles: what each node does in the lowering; ``"pass"``: Input or Output of a nested graph.
+        roles: what each node does in the lowering; ``"pass"``: Input or Output of a nested graph; ``"unknown"``: no primitive,
+            or one that is `unreadable`.
         in_shapes, out_shapes: shape of what a node takes and gives; ``None`` where the graph does not say.
     """
 
@@ -94,6 +105,20 @@ class Wiring:
     def named(self, *roles: Role) -> list[str]:
         """Return the nodes of these roles, in the graph's order."""
         return [name for name, role in self.roles.items() if role in roles]
+
+    def only_passes(self, name: str) -> bool:
+        """Whether ``name`` gives the values that it takes, reshaped at most: a Flatten, or an end of a nested graph."""
+        return self.roles[name] == "pass" or isinstance(self.nodes[name], nir.Flatten)
+
+    def only_neuron(self, output: str) -> str | None:
+        """Return the neuron that an Output gives, reshaped at most; ``None`` where it gives something else, or a sum."""
+        name, seen = output, set[str]()
+        while len(sources := self.sources(name)) == 1 and name not in seen:
+            seen.add(name)
+            (name,) = sources
+            if not self.only_passes(name):
+                return name if self.roles[name] == "neuron" else None
+        return None
 
 
 def wire(graph: nir.NIRGraph) -> Wiring:
@@ -120,6 +145,36 @@ def nir_type(node: Any) -> str:
 def numbers(node: Any, name: str) -> NDArray[np.float64]:
     """Return one parameter of ``node`` as float64."""
     return np.asarray(getattr(node, name), np.float64)
+
+
+def unreadable(node: Any) -> str:
+    """Return which parameter of a NIR node is not of the kind that it has to be; "" when all of them are."""
+    for name in PARAMETERS.get(type(node), ()):
+        if _array(getattr(node, name)).dtype.kind not in "fiub":
+            return f"{name} is not numeric"
+    for name in COUNTS.get(type(node), ()):
+        value = getattr(node, name)
+        text = value.decode("utf8", "replace") if isinstance(value, bytes) else value
+        free = (name == "padding" and isinstance(text, str) and text in ("same", "valid")) or (name == "input_shape" and value is None)
+        if not free and (not _whole(value) or (name in SINGLE and _array(value).ndim)):
+            return f"{name} is {value!r}"
+    if isinstance(node, nir.Input | nir.Output | nir.Flatten):
+        shape = node.input_type.get("input") if isinstance(node.input_type, Mapping) else node.input_type
+        if shape is not None and not (_whole(shape) and (_array(shape) > 0).all()):
+            return f"its shape is {shape!r}"
+    return ""
+
+
+def _whole(value: Any) -> bool:
+    values = _array(value)
+    return values.dtype.kind in "iuf" and bool(((np.abs(values) < 2**31) & (values == np.rint(values))).all())
+
+
+def _array(value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):  # ragged lists, tensors that need a gradient
+        return np.asarray(None)
 
 
 def window(node: Any) -> Window:
@@ -177,7 +232,8 @@ def _open(
             if full in nodes:
                 taken.append(full)
             nodes[full] = node
-            roles[full] = "pass" if prefix and isinstance(node, nir.Input | nir.Output) else _role(node)
+            role = _role(node)
+            roles[full] = "pass" if prefix and role in ("input", "output") else role
             continue
         _open(node, f"{full}.", nodes, roles, edges, dangling, broken, taken)
         if len(node.inputs) == 1 and len(node.outputs) == 1:
@@ -194,6 +250,8 @@ def _open(
 
 
 def _role(node: Any) -> Role:
+    if unreadable(node):
+        return "unknown"
     kinds: tuple[tuple[tuple[type, ...], Role], ...] = (
         ((nir.Input,), "input"),
         ((nir.Output,), "output"),
@@ -207,7 +265,7 @@ def _role(node: Any) -> Role:
 def _shapes(
     nodes: dict[str, Any], roles: dict[str, Role], edges: Sequence[tuple[str, str]]
 ) -> tuple[dict[str, Shape | None], dict[str, Shape | None]]:
-    in_shapes = {name: _own_in_shape(node) for name, node in nodes.items()}
+    in_shapes = {name: None if roles[name] == "unknown" else _own_in_shape(node) for name, node in nodes.items()}
     out_shapes = {name: _out_shape(node, in_shapes[name]) for name, node in nodes.items()}
     changed = True
     while changed:  # at most once per node: every round fills in at least one shape
@@ -227,7 +285,7 @@ def _takes_any_shape(node: Any) -> bool:
 def _own_in_shape(node: Any) -> Shape | None:
     """Return the input shape that a node's own parameters fix."""
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):
-        return _shape(node.input_type.get("input"))
+        return _shape(node.input_type.get("input") if isinstance(node.input_type, Mapping) else node.input_type)
     if isinstance(node, nir.Affine | nir.Linear):
         shape = np.shape(node.weight)
         return (*shape[:-2], shape[-1]) if len(shape) >= 2 else None
@@ -257,8 +315,9 @@ def _out_shape(node: Any, in_shape: Shape | None) -> Shape | None:
             return None
         return shape if all(size > 0 for size in shape) else None
     if isinstance(node, nir.Flatten):
-        start, end = (int(dim) % len(in_shape) for dim in (node.start_dim, node.end_dim))
-        return (*in_shape[:start], math.prod(in_shape[start : end + 1]), *in_shape[end + 1 :]) if start <= end else None
+        start, end = (int(dim) + len(in_shape) * (int(dim) < 0) for dim in (node.start_dim, node.end_dim))
+        fits = 0 <= start <= end < len(in_shape)
+        return (*in_shape[:start], math.prod(in_shape[start : end + 1]), *in_shape[end + 1 :]) if fits else None
     return in_shape
 
 

@@ -76,7 +76,7 @@ def graph_ports(wiring: Wiring, contract: Contract) -> list[InputPort]:
 
 def graph_layers(wiring: Wiring) -> tuple[list[str], list[str]]:
     """Return the names that a record of the graph has layers for, and those of them that are its outputs."""
-    ends = {name: _only_neuron(wiring, name) for name in wiring.named("output")}
+    ends = {name: wiring.only_neuron(name) for name in wiring.named("output")}
     read_outs = [name for name, neuron in ends.items() if neuron is None]
     return wiring.named("neuron") + read_outs, list(dict.fromkeys(neuron or name for name, neuron in ends.items()))
 
@@ -102,7 +102,7 @@ class _Simulation:
             name: np.broadcast_to(delay_steps(wiring.nodes[name], contract.dt_s), _known(wiring.in_shapes[name])).astype(int)
             for name in wiring.named("delay")
         }
-        self._read_outs = [name for name in wiring.named("output") if _only_neuron(wiring, name) is None]
+        self._read_outs = [name for name in wiring.named("output") if wiring.only_neuron(name) is None]
         self.widest = max(self._width(name) for name in wiring.nodes)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], rasters: Collection[str]) -> SpikeRecord:
@@ -271,20 +271,6 @@ class _Simulation:
         if isinstance(node, nir.Conv1d | nir.Conv2d):
             return max(size, int(np.prod(node.weight.shape[1:]) * node.groups * np.prod(out_shape[1:])))
         return size
-
-
-def _only_neuron(wiring: Wiring, output: str) -> str | None:
-    """Return the neuron that an Output gives, reshaped at most; ``None`` where it gives something else."""
-    name = output
-    while True:
-        sources = wiring.sources(name)
-        if len(sources) != 1:
-            return None
-        (name,) = sources
-        if wiring.roles[name] == "neuron":
-            return name
-        if wiring.roles[name] != "pass" and not isinstance(wiring.nodes[name], nir.Flatten):
-            return None
 
 
 def _in_order(names: Sequence[str], edges: Collection[tuple[str, str]]) -> list[list[str]]:
