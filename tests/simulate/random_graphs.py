@@ -238,3 +238,60 @@ class _Draw:
         middle, size = self.choose(taps[1:])
         if middle != tap and self.choose([False, True]):
             self.add("output2", nir.Output(np.array(size)), middle)
+
+
+# Damage ---------------------------------------------------------------------------------------------------------------------
+
+JUNK: list[Callable[[NDArray[Any]], Any]] = [
+    lambda a: np.full(a.shape, np.nan),
+    lambda a: np.full(a.shape, np.inf),
+    lambda a: np.full(a.shape, 1e300),
+    lambda a: a * 1e-300,
+    lambda a: a * 0,
+    lambda a: -a,
+    lambda a: a.astype(np.int32),
+    lambda a: a.astype(complex),
+    lambda a: a.astype(object),
+    lambda a: np.ones((*a.shape, 1)),
+    lambda a: np.ones(3),
+    lambda a: np.zeros(0),
+    lambda a: np.float64(1.0),
+    lambda a: "zero",
+    lambda a: None,
+    lambda a: -1,
+    lambda a: 10**6,
+    lambda a: (1, 2, 3, 4),
+    lambda a: [[1, 2], [3]],
+]
+TYPES: list[Any] = [None, {}, {"input": None}, {"input": "a"}, *({"input": np.array([n])} for n in (0, -2, 2.5, 3))]
+
+
+def damage(choose: Choose, graph: nir.NIRGraph) -> str:
+    """Change one thing in ``graph``, which may then make no sense any more, and return what."""
+    names, edges = list(graph.nodes), list(graph.edges)
+    kind = choose(["node", "edge in", "edge out", "nothing", "parameter", "parameter", "parameter", "parameter"])
+    name = choose(names) if names else ""
+    if kind == "edge in" or not names:
+        graph.edges.append((name, choose([*names, "ghost"])))
+    elif kind == "edge out" and edges:
+        graph.edges.remove(choose(edges))
+    elif kind == "node":
+        del graph.nodes[name]
+    elif kind == "nothing":
+        graph.nodes[name] = choose([None, "x", np.ones(3)])
+    elif isinstance(graph.nodes[name], nir.NIRGraph):
+        return f"in {name}: {damage(choose, graph.nodes[name])}"
+    elif (
+        fields := [field for field in vars(graph.nodes[name] or ()) if field != "metadata"]
+        if hasattr(graph.nodes[name], "metadata")
+        else []
+    ):
+        field = choose(sorted(fields))
+        old = getattr(graph.nodes[name], field)
+        try:
+            numbers = np.asarray(old, np.float64)
+        except (TypeError, ValueError):
+            numbers = np.ones(2)
+        setattr(graph.nodes[name], field, choose(TYPES) if field.endswith("_type") else choose(JUNK)(numbers))
+        return f"{field} of {name}"
+    return f"{kind} {name}"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ashneuro.errors import GraphError
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.program.quantise import quantise
@@ -25,7 +26,7 @@ from ashneuro.simulate.neurons import read_out
 from ashneuro.spiking.contract import Contract
 from tests.program.networks import define
 from tests.simulate import machine_reference
-from tests.simulate.random_graphs import draw, seeded
+from tests.simulate.random_graphs import damage, draw, seeded
 
 BACKENDS = ("numpy", "torch")
 EXAMPLES = settings(max_examples=40, derandomize=True, deadline=None, database=None)
@@ -80,6 +81,36 @@ def test_integers_agree_with_the_definition(case):
     program = quantise(lower(case.graph, case.contract), input_peak=peak(case)).program
     for backend in BACKENDS:
         expect_exact(case, program, run_program(program, case.inputs, rasters=names(program), backend=backend))
+
+
+@settings(EXAMPLES, max_examples=250)
+@given(st.data(), st.booleans())
+def test_a_damaged_graph_is_refused_with_findings_or_runs(data, integers):
+    """`check` says everything and crashes at nothing, and what it lets pass is computed alike from the graph and its program."""
+
+    def choose(options):
+        return data.draw(st.sampled_from(options))
+
+    case = draw(choose, integers=integers)
+    what = [damage(choose, case.graph) for _ in range(choose([1, 2]))]
+    findings = check(case.graph, case.contract, "lava" if integers else "nir")
+    errors = [finding for finding in findings if not finding.ok]
+    assert all(finding.node and finding.sentence and finding.remedy for finding in errors), what
+    if errors:
+        with pytest.raises(GraphError):
+            quantise(lower(case.graph, case.contract), input_peak=peak(case))
+        return
+    program = lower(case.graph, case.contract)
+    shapes = {
+        name: tuple(int(n) for n in node.input_type["input"]) for name, node in case.graph.nodes.items() if isinstance(node, nir.Input)
+    }
+    x = {name: np.random.default_rng(0).integers(0, 2, (case.contract.timesteps, 2, *shape)) for name, shape in shapes.items()}
+    here = run_graph(case.graph, case.contract, x, rasters=names(program), backend="numpy")
+    there = run_program(program, x, rasters=names(program), backend="numpy")
+    for name in names(program):
+        np.testing.assert_allclose(there.layers[name].raster, here.layers[name].raster, rtol=1e-9, atol=1e-8, err_msg=f"{what} {name}")
+    if integers:
+        quantise(program, input_peak=dict.fromkeys(x, 1.0))
 
 
 def test_the_graphs_have_every_primitive_and_spike():
