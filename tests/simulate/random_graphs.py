@@ -23,8 +23,8 @@ Shape = tuple[int, ...]
 SHAPES = [(5,), (9,), (2, 8), (4, 6), (2, 6, 6), (1, 7, 5)]
 SYNAPSES = {
     1: ["affine", "linear", "scale affine", "linear scale", "affine linear"],
-    2: ["conv1d", "conv1d", "scale conv1d", "flatten affine"],
-    3: ["conv2d", "conv2d", "conv2d scale", "sumpool", "avgpool conv2d", "conv2d sumpool", "flatten affine"],
+    2: ["conv1d", "conv1d conv1d", "scale conv1d", "flatten affine"],
+    3: ["conv2d", "conv2d conv2d", "conv2d scale", "sumpool", "avgpool conv2d", "conv2d sumpool", "flatten affine"],
 }
 
 
@@ -94,9 +94,9 @@ class _Draw:
         if self.choose([False, False, False, True]):
             source = self.add(f"delay{tag}", self.delay(shape, 0), source)
         kinds = self.choose(SYNAPSES[len(shape)]) if end is None else "affine" if len(shape) == 1 else "flatten affine"
-        for kind in kinds.split():
+        for number, kind in enumerate(kinds.split()):
             node, shape = self.linear(kind, shape, end)
-            source = self.add(f"{kind}{tag}", node, source)
+            source = self.add(f"{kind}{tag}.{number}", node, source)
         return source, shape
 
     def linear(self, kind: str, shape: Shape, end: Shape | None = None) -> tuple[nir.NIRNode, Shape]:
