@@ -121,6 +121,7 @@ class TrainConfig:
         device: ``"auto"`` takes the GPU where there is one.
         augment: strength of random shift, scale, rotation and colour; 0 leaves the images alone. Images are never mirrored.
         word_dropout: probability that a word of a training caption is left out.
+        label_smoothing: share of the image–text target that is spread over the whole batch.
         contrast: weight of L_CL, the contrast of two views at the spiking encoder's input.
         beta: tilt of its negatives toward hard ones; 0 is plain InfoNCE.
         stua: weight of L_STUA, from the spikes to the fixed text features.
@@ -137,7 +138,8 @@ class TrainConfig:
     warmup: Annotated[float, Ge(0), Le(1)] = 0.1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     augment: Annotated[float, Ge(0)] = 1.0
-    word_dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
+    word_dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.3
     contrast: Annotated[float, Ge(0)] = 0.1
     beta: Annotated[float, Ge(0)] = 1.0
     stua: Annotated[float, Ge(0)] = 0.2

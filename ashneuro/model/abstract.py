@@ -50,6 +50,11 @@ NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
 }
 
 
+# Batch norms in front of LIF neurons start with currents of this standard deviation, in thresholds: about one neuron in six
+# then fires in a step, whatever the threshold is.
+START = 2.0
+
+
 class Synapse(nn.Module):
     """A convolution or a dense layer with the batch norm that folds into it, applied once to all T·B arrays."""
 
@@ -128,6 +133,10 @@ class AbstractEncoder(nn.Module):
         side = halved(grid, len(rest))
         self.dense = Synapse(nn.Linear(rest[-1] * side * side, config.units, bias=False))
         self.semantic = neuron()
+        if config.kind == "spiking":
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                    nn.init.constant_(module.weight, START * config.v_threshold)
 
     def current(self, concrete: Tensor) -> Tensor:
         """Return the first current x (B, *in_shape) of C (B, D, H, W)."""

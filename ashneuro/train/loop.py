@@ -125,7 +125,7 @@ def losses(model: AshNet, batch: Batch, config: TrainConfig) -> tuple[dict[str, 
     encoded = model.encode(batch.images)
     texts = model.embed_texts(batch.tokens)
     scale = model.log_scale.exp().clamp(max=MAX_SCALE)
-    terms = {"itc": objectives.itc(encoded.embedding, texts, batch.concepts, scale)}
+    terms = {"itc": objectives.itc(encoded.embedding, texts, batch.concepts, scale, config.label_smoothing)}
     if model.abstract is None or encoded.current is None:
         return terms, {}
     if batch.views is not None:

@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def itc(images: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | float) -> Tensor:
+def itc(images: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | float, smoothing: float = 0.0) -> Tensor:
     """Return the image–text contrast (scalar) of images (B, E) and texts (B, E), in both directions.
 
     ::
 
-        L_ITC = −1/(2B) Σ_i [ log e^{s·u_i·t_i} / Σ_{j ∈ N(i)} e^{s·u_i·t_j}  +  log e^{s·u_i·t_i} / Σ_{j ∈ N(i)} e^{s·u_j·t_i} ]
+        p_ij  = e^{s·u_i·t_j} / Σ_{k ∈ N(i)} e^{s·u_i·t_k}        q_ij likewise from text to image
+        L_ITC = −1/(2B) Σ_i [ (1 − ε) (log p_ii + log q_ii)  +  ε/|N(i)| Σ_{j ∈ N(i)} (log p_ij + log q_ij) ]
 
-    N(i): pair i itself, and all pairs of other concepts.
+    N(i): pair i itself, and all pairs of other concepts. ε (``smoothing``) keeps small data from being learned by heart.
     """
     logits = (scale * images @ texts.T).masked_fill(_same_concept(concepts), -math.inf)
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return (_smoothed(logits, smoothing) + _smoothed(logits.T, smoothing)) / 2
 
 
 def contrast(first: Tensor, second: Tensor, concepts: Tensor, scale: float, beta: float) -> Tensor:
@@ -71,6 +71,14 @@ def firing_rate_penalty(layers: Iterable[Tensor], target: float) -> Tensor:
     """
     excess = [F.relu(spikes.mean() / target - 1) ** 2 for spikes in layers]
     return torch.stack(excess).mean()
+
+
+def _smoothed(logits: Tensor, smoothing: float) -> Tensor:
+    """Return the cross-entropy of rows whose target is the diagonal, smoothed over the finite entries."""
+    log_share = logits.log_softmax(1)
+    finite = log_share.isfinite()
+    even = log_share.masked_fill(~finite, 0.0).sum(1) / finite.sum(1)
+    return -((1 - smoothing) * log_share.diagonal() + smoothing * even).mean()
 
 
 def _same_concept(concepts: Tensor) -> Tensor:

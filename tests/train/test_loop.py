@@ -1,0 +1,193 @@
+"""Training: the same again from the same seed, also after an interruption; gradients go where they should."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ashneuro.config import RunConfig
+from ashneuro.data.batches import Batches
+from ashneuro.data.tokens import build_vocabulary
+from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.train import checkpoint, loop
+from ashneuro.train.checkpoint import build_model, read_metrics
+from ashneuro.train.loop import Progress, backward, learning_rate, losses, train
+from tests.train import tiny
+
+
+def files(path: Path) -> dict[str, object]:
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(path)]
+    return {"rows": rows, "weights": (path / "model.safetensors").read_bytes(), "words": (path / "vocabulary.json").read_bytes()}
+
+
+def step(config: RunConfig) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """Return a fresh model and the objectives of one batch."""
+    torch.manual_seed(0)
+    pairs = tiny.load_splits(config.data).train
+    vocabulary = build_vocabulary(text for pair in pairs for text in pair.captions)
+    model = build_model(config, vocabulary).train()
+    (batch, *_) = Batches(pairs, vocabulary, config.data, config.train, views=config.train.contrast > 0).epoch(0)
+    return model, losses(model, batch, config.train)[0]
+
+
+def test_one_seed_gives_one_run_and_another_seed_another(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        state = torch.get_rng_state()
+        train(tiny.config(seed=seed), tmp_path / name)
+        assert torch.equal(state, torch.get_rng_state()), "the caller's random numbers are its own"
+    assert torch.get_num_threads() == threads
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert files(tmp_path / "a")["weights"] != files(tmp_path / "c")["weights"]
+
+
+@pytest.mark.parametrize("epoch, batch", [(1, 1), (2, 1), (3, 2)])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, epoch: int, batch: int) -> None:
+    def stop(now: Progress) -> None:
+        if (now.epoch, now.batch, now.row) == (epoch, batch, None):
+            raise KeyboardInterrupt
+
+    train(tiny.config(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny.config(), tmp_path / "parts", on_progress=stop)
+    seen: list[Progress] = []
+    train(tiny.config(), tmp_path / "parts", resume=True, on_progress=seen.append)
+    assert seen[0].epoch == epoch
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    train(tiny.config(), tmp_path / "run")
+    before = files(tmp_path / "run")
+    seen: list[Progress] = []
+    train(tiny.config(), tmp_path / "run", resume=True, on_progress=seen.append)
+    assert not seen and files(tmp_path / "run") == before
+
+
+def test_it_learns_and_says_how_it_goes(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run = train(tiny.config(epochs=30), tmp_path / "run", on_progress=seen.append)
+    rows = read_metrics(tmp_path / "run")
+    assert rows[-1]["final"] and rows[-1]["epochs"] == 30 and len(rows) == 31
+    assert rows[29]["loss_itc"] < 0.5 * rows[0]["loss_itc"]
+    assert max(row["validation_R@1_image_to_text"] for row in rows[:30]) > 3 / 12  # chance is 1/12
+    terms = [name for name in rows[0] if name.startswith("loss_")]
+    assert terms == ["loss_itc", "loss_contrast", "loss_stua", "loss_firing"]
+    assert rows[0]["loss"] == pytest.approx(sum(rows[0][name] for name in terms))
+    assert set(run.model.encode(torch.zeros(1, 3, 8, 8)).layers) == {
+        name.removeprefix("firing_rate.") for name in rows[0] if name.startswith("firing_rate.")
+    }
+    assert len(seen) == 30 * 3 and seen[-1].row == rows[29]
+    assert [(now.epoch, now.batch, now.batches) for now in seen[:3]] == [(1, 1, 2), (1, 2, 2), (1, 2, 2)]
+    assert not run.model.training
+
+
+@pytest.mark.parametrize("kind", ["none", "relu", "quantised-relu"])
+def test_controls_train_with_the_same_loop(tmp_path: Path, kind: str) -> None:
+    train(tiny.of_kind(kind, epochs=1), tmp_path / "run")
+    row = read_metrics(tmp_path / "run")[0]
+    assert "firing_rate" not in row
+    assert ("loss_stua" in row) == ("loss_contrast" in row) == (kind != "none")
+
+
+def test_a_low_target_lowers_the_rate(tmp_path: Path) -> None:
+    rates = []
+    for name, weight in (("free", 0.0), ("held", 5.0)):
+        train(tiny.config(epochs=12, firing_rate=0.03, firing_rate_weight=weight), tmp_path / name)
+        rates.append(read_metrics(tmp_path / name)[11]["firing_rate"])
+    assert rates[1] < 0.8 * rates[0]
+
+
+def test_stua_stops_at_c_and_at_the_text() -> None:
+    model, terms = step(tiny.config(contrast=0.0))
+    backward(model, {"itc": 0 * terms["itc"], "stua": terms["stua"]}, tiny.CONFIG.train)
+    reached = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert {name.split(".")[0] for name in reached} == {"abstract", "omega", "readout", "stua"}
+    assert "abstract.w_in.weight" in reached
+    model, terms = step(tiny.config(contrast=0.0))
+    backward(model, {"itc": 0 * terms["itc"], "stua": terms["stua"]}, replace(tiny.CONFIG.train, stua_stops_at_concrete=False))
+    reached = {name.split(".")[0] for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert reached == {"concrete", "abstract", "omega", "readout", "stua"}
+
+
+def test_stopping_stua_leaves_all_other_gradients_as_they_are() -> None:
+    model, terms = step(tiny.config())
+    backward(model, terms, tiny.CONFIG.train)
+    both = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    model, terms = step(tiny.config())
+    backward(model, {name: term for name, term in terms.items() if name != "stua"}, tiny.CONFIG.train)
+    for name, weight in model.named_parameters():
+        if name.startswith(("concrete", "text", "project", "log_scale", "view", "ratio")):
+            torch.testing.assert_close(both[name], weight.grad, msg=name)
+    assert not torch.allclose(both["readout.weight"], model.readout.weight.grad)
+
+
+def test_contrast_reads_the_input_current_alone() -> None:
+    model, terms = step(tiny.config())
+    terms["contrast"].backward()
+    reached = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert {name.split(".")[0] for name in reached} == {"concrete", "abstract", "view"}
+    assert {name for name in reached if name.startswith("abstract")} == {
+        "abstract.w_in.weight",
+        "abstract.norm.weight",
+        "abstract.norm.bias",
+    }
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    rates = [learning_rate(step, 100, replace(tiny.CONFIG.train, learning_rate=1.0, warmup=0.2)) for step in range(101)]
+    assert rates[0] > 0 and max(rates) == rates[20] == 1.0
+    assert rates[:21] == sorted(rates[:21]) and rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[60] == pytest.approx(0.5) and rates[100] == pytest.approx(0.0)
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    train(tiny.config(epochs=1), tmp_path / "run")
+    before = files(tmp_path / "run")
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(tiny.config(epochs=1), tmp_path / "run")
+    with pytest.raises(ConfigError, match="cannot resume") as error:
+        train(tiny.config(epochs=2, seed=9), tmp_path / "run", resume=True)
+    assert "train.epochs was 1, now 2" in error.value.why and "train.seed was 0, now 9" in error.value.why
+    assert files(tmp_path / "run") == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        train(tiny.config(epochs=1), tmp_path / "mine")
+    assert (tmp_path / "mine" / "README.md").read_text() == "mine"
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
+    train(tiny.config(epochs=1), tmp_path / "run")
+    (tmp_path / "run" / checkpoint.TRAINER).write_bytes(b"PK\x03\x04 half")
+    with pytest.raises(DataError, match="cannot resume") as error:
+        train(tiny.config(epochs=1), tmp_path / "run", resume=True)
+    assert error.value.why and error.value.do
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU; the error is for those that have none")
+def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(AshneuroError, match="cuda"):
+        train(tiny.config(device="cuda"), tmp_path / "run")
+
+
+def test_ctrl_c_waits_for_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = loop.save_run
+
+    def press(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        save(*arguments)
+
+    assert threading.current_thread() is threading.main_thread()
+    monkeypatch.setattr(loop, "save_run", press)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny.config(), tmp_path / "run")
+    assert len(read_metrics(tmp_path / "run")) == 1
+    assert checkpoint.load_run(tmp_path / "run").config == tiny.config()
+    assert not list((tmp_path / "run").glob(".*"))
