@@ -1,6 +1,6 @@
 """Any NIR graph: check it, simulate it in float and in Loihi's integers, count what it costs. No training, no torch needed.
 
-    python examples/any_nir_graph.py
+python examples/any_nir_graph.py
 """
 
 import nir
@@ -40,4 +40,5 @@ print(f"float64: {exact.layers['hidden'].events} spikes; Loihi's integers: {inte
 
 cost = estimate(count(program, integer), load_profile("loihi1"))
 if cost.dynamic_j:
-    print(f"on loihi1, estimated: {cost.dynamic_j.low * 1e9:.0f}–{cost.dynamic_j.high * 1e9:.0f} nJ per sample; left out: {cost.excludes[0]} …")
+    low, high = cost.dynamic_j.low * 1e9, cost.dynamic_j.high * 1e9
+    print(f"on loihi1, estimated: {low:.0f}–{high:.0f} nJ per sample; left out: {cost.excludes[0]} …")

@@ -1,6 +1,6 @@
 """What an exported network costs: counts from a run, joules as ranges, and the rate at which an ANN would break even.
 
-    python examples/compare_costs.py runs/demo/hybrid/bundle
+python examples/compare_costs.py runs/demo/hybrid/bundle
 """
 
 import sys

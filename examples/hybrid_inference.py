@@ -1,6 +1,6 @@
 """Hybrid inference in a few lines: the ANN branch in torch, the spikes from the emulator or from Lava.
 
-    python examples/hybrid_inference.py runs/demo/hybrid "red heart" loihi
+python examples/hybrid_inference.py runs/demo/hybrid "red heart" loihi
 """
 
 import sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import nir
@@ -59,7 +60,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     names = list(nodes)
     path = tmp_path_factory.mktemp("foreign") / "foreign.nir"
-    nir.write(path, nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False))))
+    nir.write(path, nir.NIRGraph(nodes, list(pairwise(names))))
     return path
 
 
