@@ -67,7 +67,10 @@ def fetch(name: Literal["tuxpaint"]) -> None:
     with terminal.status(f"fetching {name}") as say:
         folder = fetch_source(name, say)
     terminal.wrote(folder)
-    terminal.next_steps(f"ashneuro data show {name}", f"ashneuro train --set data.source={name} --set data.split=random")
+    terminal.next_steps(
+        f"ashneuro data show {name}",
+        f"ashneuro train tiny --out runs/{name} --set data.source={name} --set data.split=random --set data.styles=[]",
+    )
 
 
 @data.command

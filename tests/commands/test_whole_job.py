@@ -1,0 +1,96 @@
+"""From pictures to report, small: train, evaluate, export, run the spikes elsewhere, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.commands.conftest import Command
+
+SMALL = (
+    "data.split=file",
+    "data.styles=[]",
+    "data.image_size=16",
+    "model.concrete.channels=[8]",
+    "model.concrete.width=8",
+    "model.abstract.channels=[8,8]",
+    "model.abstract.units=16",
+    "model.embedding=16",
+    "train.epochs=2",
+    "train.batch_size=8",
+    "train.device=cpu",
+)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A jsonl of 36 real pictures out of the embedded pack, with their captions."""
+    from PIL import Image
+
+    from ashneuro.config import DataConfig
+    from ashneuro.data.sources import load_splits
+
+    folder = tmp_path_factory.mktemp("pairs")
+    lines = []
+    for index, pair in enumerate(load_splits(DataConfig()).test[:36]):
+        Image.fromarray(pair.load()).save(folder / f"{index}.png")
+        part = ("train", "train", "validation", "test")[index % 4]
+        lines.append(json.dumps({"image": f"{index}.png", "caption": list(pair.captions), "split": part}))
+    path = folder / "pairs.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def settings(pairs: Path, *more: str) -> list[str]:
+    return [word for item in (f"data.source={pairs}", *SMALL, *more) for word in ("--set", item)]
+
+
+@pytest.mark.lava
+def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    hybrid, control = tmp_path / "hybrid", tmp_path / "control"
+    assert ashneuro("train", "tiny", "--out", hybrid, *settings(pairs)).code == 0
+    assert ashneuro("train", "tiny", "--out", control, *settings(pairs, "model.abstract.kind=none")).code == 0
+
+    rows = json.loads(ashneuro("evaluate", hybrid, "--json").out)["rows"]
+    assert [row["name"] for row in rows] == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed"]
+    assert ashneuro("evaluate", control).code == 0
+
+    exported = json.loads(ashneuro("export", hybrid, "--samples", 4, "--json").out)
+    assert exported["certificate"]["passed"]
+    assert set(exported["certificate"]["accuracy"]) == {"float32", "integer"}
+    assert ashneuro("verify", hybrid).code == 0
+
+    elsewhere = {}
+    for words in (("loihi",), ("lava", "--lava-precision", "fixed"), ("lava", "--lava-precision", "float")):
+        said = ashneuro("evaluate", hybrid, "--abstract-on", *words, "--json")
+        assert said.code == 0, said.err
+        elsewhere[words[-1]] = json.loads(said.out)["rows"]
+    counts = {name: np.load(hybrid / f"evaluation-{name}.npz") for name in ("loihi", "lava-fixed")}
+    for key in counts["loihi"].files:
+        if key != "record":
+            np.testing.assert_array_equal(counts["loihi"][key], counts["lava-fixed"][key])
+    assert [row["image_to_text"] for row in elsewhere["loihi"]] == [row["image_to_text"] for row in elsewhere["fixed"]]
+
+    report = json.loads(ashneuro("report", hybrid, "--baseline", control, "--json").out)
+    assert set(report["missing"]) == set()
+    assert report["winner"] in {"hybrid", "ann", "undecided"}
+    assert any(layer["place"] == "host" for layer in report["workload"]["layers"])
+    assert (hybrid / "report.html").stat().st_size > 50_000
+
+    # Training on makes the bundle stale: it must not be passed off as the run's.
+    resumed = ashneuro("train", hybrid / "config.json", "--out", tmp_path / "more", "--set", "train.seed=1")
+    assert resumed.code == 0
+    (hybrid / "model.safetensors").write_bytes((tmp_path / "more" / "model.safetensors").read_bytes())
+    stale = ashneuro("evaluate", hybrid, "--abstract-on", "loihi")
+    assert stale.code == 2 and "stale" in stale.err
+
+
+def test_an_ann_control_has_nothing_to_deploy(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "relu"
+    assert ashneuro("train", "tiny", "--out", run, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code == 0
+    said = ashneuro("export", run)
+    assert said.code == 2 and "spiking" in said.err
+    assert ashneuro("evaluate", run, "--abstract-on", "loihi").code == 2
