@@ -18,19 +18,21 @@ from ashneuro.program.finding import Finding
 from ashneuro.program.program import Connection, Layer, Program
 from ashneuro.program.rules import Trouble, sentence
 from ashneuro.program.synapse import signed_sums
+from ashneuro.spiking.integers import (
+    BIAS_MANTISSA,
+    DECAY_ONE,
+    LARGEST_BIAS_EXP,
+    LARGEST_STATE,
+    LARGEST_WEIGHT,
+    MIXED_WEIGHTS,
+    STATE_SHIFT,
+    WEIGHT_EXP,
+)
 
-DECAY_ONE = 4096  # a decay of 1 in integers
 LARGEST_DECAY = 4095
 LARGEST_THRESHOLD = (1 << 17) - 1
-LARGEST_STATE = (1 << 23) - 1
 LARGEST_MESSAGE = (1 << 15) - 1
-BIAS_MANTISSA = (-(1 << 12), (1 << 12) - 1)
-LARGEST_BIAS_EXP = 7
-WEIGHT_EXP = (-8, 7)
-MIXED_WEIGHTS = (-256, 254)
-LARGEST_WEIGHT = 255
 LARGEST_DELAY = 62
-STATE_SHIFT = 6  # a and v_threshold are shifted left by it
 
 ProgramRule = Callable[[Program], Iterator[Trouble]]
 

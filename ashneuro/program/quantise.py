@@ -19,26 +19,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.program.finding import Finding, require
-from ashneuro.program.limits import (
+from ashneuro.program.limits import LARGEST_MESSAGE, LARGEST_THRESHOLD, check_program, growth
+from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.program.synapse import scale_outputs, signed_sums
+from ashneuro.spiking.integers import (
     BIAS_MANTISSA,
     DECAY_ONE,
     LARGEST_BIAS_EXP,
-    LARGEST_MESSAGE,
     LARGEST_STATE,
-    LARGEST_THRESHOLD,
-    LARGEST_WEIGHT,
-    MIXED_WEIGHTS,
     STATE_SHIFT,
     WEIGHT_EXP,
-    check_program,
-    growth,
+    full_range,
+    round_bias,
+    round_weights,
+    weight_exponent,
 )
-from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
-from ashneuro.program.synapse import scale_outputs, signed_sums
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
 
@@ -178,7 +176,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
         if connection.synapse is None:
             reach += input_peak[connection.source]
             continue
-        full = _full_range(connection.synapse) * graded.get(connection.source, 1.0)
+        full = full_range(*_span(connection.synapse)) * graded.get(connection.source, 1.0)
         if math.isfinite(full):
             useful.append(full)
             coarse = min(coarse, full * 2.0 ** WEIGHT_EXP[1])
@@ -206,12 +204,9 @@ def _finite(value: float) -> float:
     return value if math.isfinite(value) else 256.0
 
 
-def _full_range(synapse: Synapse) -> float:
-    """Return the factor at which the weights fill 8 bits; inf when all are 0."""
-    low, high = float(synapse.weight.min(initial=0)), float(synapse.weight.max(initial=0))
-    if low < 0 < high:
-        return min(MIXED_WEIGHTS[1] / high, MIXED_WEIGHTS[0] / low)
-    return LARGEST_WEIGHT / max(-low, high) if low or high else math.inf
+def _span(synapse: Synapse) -> tuple[float, float]:
+    """Return the smallest and the largest weight, 0 between them."""
+    return float(synapse.weight.min(initial=0)), float(synapse.weight.max(initial=0))
 
 
 def _ports(program: Program, input_peak: Mapping[str, float], units: Mapping[str, float]) -> tuple[InputPort, ...]:
@@ -251,26 +246,15 @@ def _layer(layer: Layer, scale: float, sources: Mapping[str, float], steps: Mapp
 def _connection(connection: Connection, factor: float) -> tuple[Connection, float, float]:
     """Return the integer connection whose weights are ``factor`` times the float ones, its error, and the bits it uses."""
     synapse = connection.synapse
-    full = math.inf if synapse is None else _full_range(synapse)
-    if synapse is None or not math.isfinite(full):
+    if synapse is None or not synapse.weight.any():
         empty = synapse and replace(synapse, weight=np.zeros(synapse.weight.shape, np.int32))
         return replace(connection, synapse=empty), 0.0, 8.0
-    exponent = max(math.ceil(math.log2(factor / full) - 1e-9), WEIGHT_EXP[0])
+    exponent = weight_exponent(*_span(synapse), factor)
     exact = synapse.weight * (factor * 2.0**-exponent)
-    weight = _round(exact)
+    weight = round_weights(exact).astype(np.int32)
     error = float(np.sqrt(np.mean((weight - exact) ** 2) / np.mean(exact**2)))
     bits = math.log2(np.abs(weight).max(initial=0) + 1)
     return replace(connection, synapse=replace(synapse, weight=weight), weight_exp=exponent), error, bits
-
-
-def _round(exact: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return the nearest weights that the hardware keeps: even ones where signs are mixed, inside their range up to rounding."""
-    low, high = exact.min(initial=0), exact.max(initial=0)
-    rounded = np.rint(exact / 2) * 2 if low < 0 < high else np.rint(exact)
-    if low < 0 < high and not rounded.min() < 0 < rounded.max():
-        # One sign is too small to be kept: the other one has every number up to 255, and −256 no longer.
-        rounded = np.clip(np.rint(exact), *((0, LARGEST_WEIGHT) if high > -low else (-LARGEST_WEIGHT, 0)))
-    return rounded.astype(np.int32)
 
 
 def _neuron(neuron: Neuron, scale: float) -> Neuron:
@@ -278,13 +262,13 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
     threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
     # Without any decay v is a whole number of units: it exceeds a fractional threshold where it exceeds its whole part.
     exact = dv == 0 and du == DECAY_ONE
-    mantissa, exponent = _bias(neuron.bias * (scale * (1 << STATE_SHIFT)))
+    mantissa, exponent = round_bias(np.asarray(neuron.bias * (scale * (1 << STATE_SHIFT))))
     return replace(
         neuron,
         du=np.asarray(du - 1, np.int32),
         dv=np.asarray(dv, np.int32),
         v_threshold=np.asarray(math.floor(threshold) if exact else round(threshold), np.int32),
-        bias=mantissa,
+        bias=mantissa.astype(np.int32),
         bias_exp=exponent,
     )
 
@@ -292,15 +276,6 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
 def _du(neuron: Neuron) -> int:
     """Return the decay of the current in 1/4096; the hardware stores one less."""
     return max(int(np.rint(float(np.max(neuron.du)) * DECAY_ONE)), 1)
-
-
-def _bias(exact: NDArray[np.float64]) -> tuple[NDArray[np.int32], int]:
-    """Return (mantissa, exponent) with the smallest exponent at which the mantissa fits."""
-    for exponent in range(LARGEST_BIAS_EXP + 1):
-        mantissa = np.rint(exact / 2.0**exponent)
-        if BIAS_MANTISSA[0] <= mantissa.min() and mantissa.max() <= BIAS_MANTISSA[1]:
-            break
-    return mantissa.astype(np.int32), exponent
 
 
 def _relative(value: float, exact: float) -> float:
