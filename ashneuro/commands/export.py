@@ -125,6 +125,7 @@ def build(
     from ashneuro.program.lower import lower
     from ashneuro.simulate.calibrate import calibrate
     from ashneuro.simulate.certificate import certify, reference
+    from ashneuro.simulate.standalone import SCRIPT, lava_script
 
     program = lower(graph, contract)
     with terminal.counting("choosing integer scales") as tick:
@@ -143,10 +144,10 @@ def build(
         contract,
         program,
         quantisation.program,
-        reference(graph, contract, few),
+        reference(graph, contract, few, quantisation.program),
         certificate.to_json(),
         costs=quantisation.costs,
-        extra=extra,
+        extra={SCRIPT: lava_script(program), **(extra or {})},
     )
     return bundle, certificate, quantisation.findings
 

@@ -1,4 +1,4 @@
-"""The four Lava Processes that Lava 0.10.0 does not have: a source and a sink of whole arrays, and two LIFReset variants.
+"""The Lava Processes that Lava 0.10.0 does not have: a source and a sink of whole arrays, and two LIFReset variants.
 
 Everything else in a network is Lava's own: ``LIFReset``, ``Dense``, ``Sparse``. Arrays live in anonymous shared memory
 that the forked processes inherit, so that no value goes through ``Var.get`` or ``Var.set`` (15 µs per element), and
@@ -90,14 +90,45 @@ class SinkModelFixed(_SinkModel):
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
 
 
-class ReadOut(LIFReset):
+class Traced(LIFReset):
+    """A `LIFReset` whose u and v can be watched: those of ``neurons``, after every step, go to row
+    ``(time_step - 1) % rows`` of ``trace`` (rows, 2, neurons).
+    """
+
+    def __init__(self, trace: np.ndarray, neurons: np.ndarray, **parameters) -> None:
+        super().__init__(**parameters)
+        self.proc_params["trace"], self.proc_params["neurons"] = trace, neurons
+
+
+class ReadOut(Traced):
     """A `LIFReset` that never spikes: ``s_out`` carries v."""
 
 
-class ReadOutModelFloat(PyLifResetModelFloat):
-    """Lava's float dynamics, v sent as it is."""
+class _TracedModel:
+    """Lava's own dynamics, and a copy of the state after them."""
 
-    implements_process = ReadOut  # protocol, resources and tag are inherited; `implements` cannot replace a Process
+    def run_spk(self) -> None:
+        super().run_spk()
+        neurons = self.proc_params["neurons"]
+        if neurons.size:
+            trace = self.proc_params["trace"]
+            trace[(self.time_step - 1) % len(trace)] = self.u[neurons], self.v[neurons]
+
+
+class TracedModelFloat(_TracedModel, PyLifResetModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Traced  # protocol, resources and tag are inherited; `implements` cannot replace a Process
+
+
+class TracedModelFixed(_TracedModel, PyLifResetModelBitAcc):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = Traced
+
+
+class _ReadOutModel(_TracedModel):
+    """Lava's own dynamics, v sent as it is."""
 
     def spiking_activation(self):
         """Return v, which `run_spk` then sends."""
@@ -107,14 +138,13 @@ class ReadOutModelFloat(PyLifResetModelFloat):
         """Keep v: nothing spiked."""
 
 
-class ReadOutModelFixed(PyLifResetModelBitAcc):
-    """Lava's bit-accurate dynamics, v sent as it is."""
+class ReadOutModelFloat(_ReadOutModel, PyLifResetModelFloat):
+    """Lava's float dynamics."""
 
     implements_process = ReadOut
 
-    def spiking_activation(self):
-        """Return v, which `run_spk` then sends."""
-        return self.v
 
-    def reset_voltage(self, spike_vector) -> None:
-        """Keep v: nothing spiked."""
+class ReadOutModelFixed(_ReadOutModel, PyLifResetModelBitAcc):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = ReadOut

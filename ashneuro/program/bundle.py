@@ -2,7 +2,8 @@
 
 network.nir        the graph, with its contract in the metadata
 program.json/.npz  the float program and, where there is one, the integer program (`ashneuro.program.serialise`)
-reference.npz      ``inputs/NAME`` and ``spikes/NAME``: samples, and what each spiking node answered in float64
+reference.npz      ``inputs/NAME`` and ``spikes/NAME``: samples, and what each spiking node answered in float64; ``integer/NAME``:
+                   what the integer program answered, where there is one
 certificate.json   what was compared with what, and how it came out; absent until it was compared
 manifest.json      schema, SHA-256 and size of every other file, versions, contract, what quantising cost
 """
@@ -48,10 +49,12 @@ class Reference:
     Args:
         inputs: (T, B, \\*shape) by input name, as the graph takes them.
         spikes: (T, B, \\*shape) by layer name: uint8 spikes, or float64 membrane potentials of read-outs.
+        integer: the same of the integer program.
     """
 
     inputs: Mapping[str, NDArray[Any]]
     spikes: Mapping[str, NDArray[Any]]
+    integer: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +124,7 @@ def write_bundle(
         save_programs(fresh, programs)
         arrays = {f"inputs/{name}": np.asarray(array) for name, array in reference.inputs.items()}
         arrays |= {f"spikes/{name}": np.asarray(array) for name, array in reference.spikes.items()}
+        arrays |= {f"integer/{name}": np.asarray(array) for name, array in reference.integer.items()}
         np.savez_compressed(fresh / REFERENCE, allow_pickle=False, **arrays)  # type: ignore[arg-type]
         if certificate is not None:
             _write_json(fresh / CERTIFICATE, certificate)
@@ -165,7 +169,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         certificate = json.loads((folder / CERTIFICATE).read_text(encoding="utf-8")) if CERTIFICATE in manifest["files"] else None
         parts = {
             part: {key.removeprefix(f"{part}/"): array for key, array in arrays.items() if key.startswith(f"{part}/")}
-            for part in ("inputs", "spikes")
+            for part in ("inputs", "spikes", "integer")
         }
         costs = tuple(LayerCost(**cost) for cost in manifest["costs"])
         contract = Contract(**manifest["contract"])
@@ -178,7 +182,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             "export the network again",
         )
     hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    reference = Reference(parts["inputs"], parts["spikes"])
+    reference = Reference(parts["inputs"], parts["spikes"], parts["integer"])
     return Bundle(
         folder, graph, contract, programs["float"], programs.get("integer"), reference, certificate, costs, manifest["versions"], hashes
     )

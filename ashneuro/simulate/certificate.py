@@ -246,12 +246,13 @@ def verify(bundle: Bundle, *, lava: bool = True, progress: Progress | None = Non
     return certify(bundle.graph, bundle.contract, programs, reference.inputs, recorded=reference.spikes, lava=lava, progress=progress)
 
 
-def reference(graph: nir.NIRGraph, contract: Contract, inputs: Inputs) -> Reference:
-    """Return ``inputs`` by name and what every neuron of ``graph`` answers, for a bundle."""
+def reference(graph: nir.NIRGraph, contract: Contract, inputs: Inputs, integer: Program | None = None) -> Reference:
+    """Return ``inputs`` by name, and what every neuron of ``graph`` and every layer of its integer program answers, for a bundle."""
     wiring = wire(graph)
     given = check_inputs(graph_ports(wiring, contract), contract.timesteps, inputs)
     record = run_graph(graph, contract, given, rasters=list(wiring.nodes))
-    return Reference(given, {name: np.asarray(activity.raster) for name, activity in record.layers.items()})
+    records = [record] + ([run_program(integer, given, rasters=[layer.name for layer in integer.layers])] if integer else [])
+    return Reference(given, *({name: _raster(activity) for name, activity in record.layers.items()} for record in records))
 
 
 def compare(left: SpikeRecord, right: SpikeRecord) -> tuple[LayerComparison, ...]:

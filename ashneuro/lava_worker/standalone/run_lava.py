@@ -1,0 +1,441 @@
+"""Runs the network of this bundle in Lava. Needs this folder, Python 3.10, lava-nc 0.10 and numpy < 2; nothing else.
+
+    python3.10 run_lava.py                              # the samples of reference.npz: spikes per layer
+    python3.10 run_lava.py --verify                     # … in float and in fixed point, compared with the recorded spikes
+    python3.10 run_lava.py --inputs x.npy --save s.npz  # samples of your own, (T, B, *shape); what every layer sends
+    python3.10 run_lava.py --probe LAYER:NEURON         # u and v of a neuron after every step (as often as you like)
+    python3.10 run_lava.py --on loihi2                  # needs Intel's closed extension of Lava; nobody has tested it yet
+
+Samples stream back to back through one running network. Every synapse of Lava delivers one step late, so a layer at depth d
+sees step t of sample b in machine step b·T + t + d. LIFReset clears it there (interval T, offset d + 1, because Lava counts
+steps from 1), and what it sends is read d steps later. Where spikes of one sample would reach into the next one (loops, and
+delays that belong to the network), each sample gets a network of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import warnings
+from pathlib import Path
+
+import numpy as np
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2HwCfg, Loihi2SimCfg
+from lava.proc.dense.process import Dense
+from lava.proc.lif.process import LIFReset
+from lava.proc.sparse.process import Sparse
+from lava.utils.loihi import is_installed
+from scipy.sparse import block_diag, csr_matrix, identity
+
+# <imports>
+# </imports>
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = {"float": "float", "fixed": "integer"}  # names in program.json
+TAGS = {"float": "floating_pt", "fixed": "fixed_pt"}  # of Lava's models
+# Above 0, Lava's synapses multiply what they receive. With 0 they test it for 0: slower, and wrong for analog values.
+MESSAGE_BITS = 24
+DENSE_ABOVE = 0.3  # share of non-zero weights from which Lava's Dense is faster than its Sparse
+TOLERANCE = 1e-9  # float read-outs: sums in another order differ in their last bits
+
+
+# ---- the network ---------------------------------------------------------------------------------------------------
+
+
+# <network>
+def build(net: Network) -> None:
+    """Add every layer and every synapse; `ashneuro export` writes this function."""
+    raise SystemExit("this is the pattern of a script, not a bundle's: run the one that `ashneuro export` wrote")
+
+
+# </network>
+
+
+class Network:
+    """Lava Processes for the layers and synapses of program.json.
+
+    Args:
+        program: one program of program.json.
+        numbers: the arrays of program.npz.
+        precision: ``"float"`` or ``"fixed"``.
+        interval: steps per sample.
+        streams: what each source plays, one row per machine step, by (input, steps that it is late).
+        total: machine steps of the run.
+        probes: neurons to watch, by layer.
+        chip: build it for Loihi 2.
+    """
+
+    def __init__(self, program: dict, numbers, precision: str, interval: int, streams: dict, total: int, probes: dict, chip: bool) -> None:
+        self.program, self.numbers, self.fixed, self.interval, self.chip = program, numbers, precision == "fixed", interval, chip
+        self.number = np.int32 if self.fixed else np.float64
+        self.config = Loihi2HwCfg() if chip else Loihi2SimCfg(select_tag=TAGS[precision])
+        self.streams, self.total, self.probes = streams, total, probes
+        self.layers: dict = {}
+        self.ports: dict = {}
+        self.sent: dict = {}
+        self.traces: dict = {}
+        self.parts: list[set] = []  # names that synapses join, part by part
+
+    def neurons(self, index: int, name: str, depth: int) -> None:
+        """Add the neurons of layer ``index``, and a sink for what they send."""
+        entry = self.program["layers"][index]
+        size, neuron = int(np.prod(entry["shape"], dtype=int)), entry["neuron"]
+        value = {}
+        for key in ("du", "dv", "v_threshold", "bias"):
+            array = np.asarray(self.numbers[neuron[key]])
+            array = np.broadcast_to(array, entry["shape"]).ravel() if array.size > 1 else array.ravel()
+            value[key] = array.astype(self.number)
+        parameters = {
+            "shape": (size,),
+            "du": one(value["du"]),
+            "dv": one(value["dv"]),
+            "vth": one(value["v_threshold"]),
+            "bias_mant": value["bias"],
+            "bias_exp": neuron["bias_exp"] if self.fixed else 0,
+            "reset_interval": self.interval,
+            "reset_offset": (depth + 1) % self.interval,
+            "name": name,
+        }
+        chosen = np.array(self.probes.get(name, []), int)
+        self.traces[name] = shared((self.total, 2, len(chosen)), self.number)
+        if neuron["spiking"] and not len(chosen):
+            layer = LIFReset(**parameters)
+        else:
+            layer = (Traced if neuron["spiking"] else ReadOut)(self.traces[name], chosen, **parameters)
+        self.sent[name] = shared((self.total, size), np.uint8 if neuron["spiking"] else self.number)
+        self.out_of_chip(layer.s_out, size).connect(Sink(self.sent[name], f"sink {name}").a_in)
+        self.layers[name] = self.ports[name] = layer
+        self.parts.append({name})
+
+    def synapse(self, index: int, number: int, source: str, target: str) -> None:
+        """Add connection ``number`` of layer ``index``: from a layer or an input to the layer ``target``."""
+        connection = self.program["layers"][index]["connections"][number]
+        entry, delay, a_in = connection["synapse"], connection["delay"], self.layers[target].a_in
+        out = self.layers[source].s_out if source in self.layers else self.source((source, 0 if entry else delay))
+        self.join(source, target)
+        if entry is None:  # analog values enter the neurons as they are
+            out.connect(a_in)
+            return
+        for _ in range(delay):  # one step later, unchanged: so that paths of unequal depth arrive together
+            relay = Sparse(weights=identity(out.shape[0], self.number, format="csr"), num_message_bits=MESSAGE_BITS, weight_exp=0)
+            out.connect(relay.s_in)
+            out = relay.a_out
+        weights = matrix(entry, self.numbers).astype(self.number)
+        exponent = connection["weight_exp"]
+        if weights.nnz > DENSE_ABOVE * weights.shape[0] * weights.shape[1]:
+            synapse = Dense(weights=weights.toarray(), num_message_bits=MESSAGE_BITS, weight_exp=exponent)
+        else:
+            synapse = Sparse(weights=weights, num_message_bits=MESSAGE_BITS, weight_exp=exponent)
+        out.connect(synapse.s_in)
+        synapse.a_out.connect(a_in)
+
+    def hold(self, name: str) -> None:
+        """Keep a layer that spikes on its own silent until the first sample reaches it."""
+        if ("hold " + name, 0) in self.streams:
+            self.source(("hold " + name, 0)).connect(self.layers[name].a_in)
+
+    def source(self, key: tuple):
+        """Return the port that plays a stream."""
+        if key not in self.ports:
+            values = shared(self.streams[key].shape, self.number)
+            values[:] = self.streams[key]
+            self.ports[key] = Source(values, "source {} +{}".format(*key))
+        return self.into_chip(self.ports[key].s_out, values_per_step=self.streams[key].shape[1])
+
+    def join(self, source: str, target: str) -> None:
+        """Note that two names are connected."""
+        both = [part for part in self.parts if source in part or target in part]
+        self.parts = [part for part in self.parts if part not in both] + [set().union({source, target}, *both)]
+
+    def run(self) -> None:
+        """Run all steps; then `sent` and `traces` hold what happened."""
+        first = next(iter(self.layers.values()))
+        # Lava runs what is connected with the process that is told to run, and nothing else: a weight of 0 connects.
+        for part in self.parts:
+            name = next(name for name in self.layers if name in part)
+            if first.name not in part:
+                shape = (*self.layers[name].a_in.shape, *first.s_out.shape)
+                nothing = Sparse(weights=csr_matrix(shape, dtype=self.number), num_message_bits=MESSAGE_BITS, weight_exp=0)
+                first.s_out.connect(nothing.s_in)
+                nothing.a_out.connect(self.layers[name].a_in)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lava warns of its own sources while it compiles
+            first.run(condition=RunSteps(num_steps=self.total), run_cfg=self.config)
+        first.stop()
+
+    # On a chip, what comes from Python and goes back to it passes an adapter of the closed extension. Untested.
+
+    def into_chip(self, port, values_per_step: int):
+        """Return ``port`` as the chip sees it."""
+        if not self.chip:
+            return port
+        from lava.proc import embedded_io
+
+        adapter = embedded_io.spike.PyToNxAdapter(shape=(values_per_step,), num_message_bits=MESSAGE_BITS)
+        port.connect(adapter.inp)
+        return adapter.out
+
+    def out_of_chip(self, port, size: int):
+        """Return ``port`` as Python sees it."""
+        if not self.chip:
+            return port
+        from lava.proc import embedded_io
+
+        adapter = embedded_io.spike.NxToPyAdapter(shape=(size,), num_message_bits=MESSAGE_BITS)
+        port.connect(adapter.inp)
+        return adapter.out
+
+
+# ---- processes that Lava does not have -----------------------------------------------------------------------------
+
+
+# <processes>
+Source = Sink = Traced = ReadOut = None
+# </processes>
+
+
+# ---- samples in, spikes out ----------------------------------------------------------------------------------------
+
+
+def simulate(program: dict, numbers, precision: str, inputs: dict, probes: dict, chip: bool = False) -> tuple[dict, dict]:
+    """Return what every layer sent, (T, B, *shape), and u and v of the probes, (T, B, 2, neurons), by layer."""
+    sent = {port["name"]: encode(port, inputs, program["precision"]) for port in program["inputs"]}
+    samples = next(iter(sent.values())).shape[1]
+    groups = [slice(index, index + 1) for index in range(samples)] if lagged(program) else [slice(None)]
+    runs = [stream(program, numbers, precision, {name: x[:, group] for name, x in sent.items()}, probes, chip) for group in groups]
+    return tuple({name: np.concatenate([run[kind][name] for run in runs], axis=1) for name in runs[0][kind]} for kind in (0, 1))
+
+
+def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chip: bool) -> tuple[dict, dict]:
+    """Run samples one after another through one network; arrays as in `simulate`."""
+    interval, samples = next(iter(sent.values())).shape[:2]
+    depths = {layer["name"]: layer["depth"] for layer in program["layers"]}
+    total = interval * samples + max(depths.values())
+    streams = {}
+    for name, values in sent.items():
+        rows = values.swapaxes(0, 1).reshape(interval * samples, -1)
+        delays = [c["delay"] for layer in program["layers"] for c in layer["connections"] if c["source"] == name and not c["synapse"]]
+        for late in {0, *delays}:
+            streams[name, late] = np.zeros((total, rows.shape[1]), rows.dtype)
+            streams[name, late][late : late + len(rows)] = rows[: total - late]
+    for layer in program["layers"]:
+        held = hold(layer, numbers, precision == "fixed") if lagged(program) else None
+        if held is not None:
+            streams["hold " + layer["name"], 0] = np.concatenate([held, np.zeros((total - len(held), held.shape[1]), held.dtype)])
+    net = Network(program, numbers, precision, interval, streams, total, probes, chip)
+    build(net)
+    net.run()
+
+    def samples_of(rows: np.ndarray, layer: dict, shape: tuple) -> np.ndarray:
+        first = layer["depth"]
+        return rows[first : first + interval * samples].reshape(samples, interval, *shape).swapaxes(0, 1)
+
+    answers, traces = {}, {}
+    for layer in program["layers"]:
+        name = layer["name"]
+        answers[name] = samples_of(net.sent[name], layer, tuple(layer["shape"]))
+        if not layer["neuron"]["spiking"]:
+            answers[name] = read_out(layer, numbers, answers[name], precision == "fixed")
+        traces[name] = samples_of(net.traces[name], layer, net.traces[name].shape[1:])
+    return answers, traces
+
+
+def encode(port: dict, inputs: dict, precision: str) -> np.ndarray:
+    """Return what the host sends: float64, or round(scale · x) within ±limit as int32."""
+    if port["constant"]:
+        some = next(iter(inputs.values()))
+        values = np.ones((*some.shape[:2], *port["shape"]))
+    else:
+        values = np.asarray(inputs[port["name"]])
+    if precision == "float":
+        return values.astype(np.float64)
+    if port["coding"] == "spikes":
+        return values.astype(np.int32)
+    return np.clip(np.rint(values.astype(np.float64) * port["scale"]), -port["limit"], port["limit"]).astype(np.int32)
+
+
+def read_out(layer: dict, numbers, v: np.ndarray, fixed: bool) -> np.ndarray:
+    """Return the membrane potential in the network's own units; in fixed point v counts 64ths of a scaled unit."""
+    v = v.astype(np.float64) / (layer["scale"] * 64) if fixed else v
+    return v * numbers[layer["neuron"]["v_unit"]] + numbers[layer["neuron"]["v_origin"]]
+
+
+def lagged(program: dict) -> bool:
+    """Whether spikes of a sample can arrive when the next one has begun: loops, and delays of the network itself."""
+    depths = {layer["name"]: layer["depth"] for layer in program["layers"]}
+    pairs = [(layer, connection) for layer in program["layers"] for connection in layer["connections"]]
+    return any(depths.get(c["source"], 0) + (c["synapse"] is not None) + c["delay"] != layer["depth"] for layer, c in pairs)
+
+
+def hold(layer: dict, numbers, fixed: bool):
+    """Return the currents, one row per step before the sample arrives, that keep a layer silent which spikes on its own."""
+    neuron, shape, unit = layer["neuron"], layer["shape"], 64 if fixed else 1
+    bias, threshold, du = (np.broadcast_to(numbers[neuron[key]], shape).ravel().astype(float) for key in ("bias", "v_threshold", "du"))
+    keep = 1 - (du + 1) / 4096 if fixed else 1 - du
+    needed = 1.01 * np.maximum(0, bias * 2.0 ** neuron["bias_exp"] - np.minimum(unit * threshold, 0))
+    if not neuron["spiking"] or not layer["depth"] or not needed.any():
+        return None
+    rows, u = [], np.zeros(len(bias))
+    for _ in range(layer["depth"]):
+        u = np.trunc(u * keep) if fixed else u * keep
+        a = -np.maximum(0, needed + u) / unit
+        a = np.floor(a) if fixed else a
+        u += a * unit
+        rows.append(a)
+    return np.array(rows, np.int32 if fixed else np.float64)
+
+
+def matrix(entry: dict, numbers) -> csr_matrix:
+    """Return the weights of a synapse as a matrix (outputs, inputs), both in row-by-row order."""
+    weight = np.asarray(numbers[entry["weight"]])
+    inputs, outputs = (int(np.prod(entry[key], dtype=int)) for key in ("in_shape", "out_shape"))
+    if entry["kind"] == "sparse":
+        result = csr_matrix((weight, numbers[entry["indices"]], numbers[entry["indptr"]]), shape=(outputs, inputs))
+    elif entry["kind"] == "scale":
+        lines = np.arange(inputs + 1)
+        result = csr_matrix((np.broadcast_to(weight, entry["in_shape"]).ravel(), lines[:-1], lines), shape=(inputs, inputs))
+    elif entry["kind"] == "dense":
+        copies = inputs // weight.shape[1]  # a dense layer on the last axis
+        result = block_diag([csr_matrix(weight)] * copies, format="csr", dtype=weight.dtype)
+    else:
+        result = convolution(entry, weight, inputs, outputs)
+    result = csr_matrix(result, copy=True)
+    result.sum_duplicates()
+    result.eliminate_zeros()
+    return result
+
+
+def convolution(entry: dict, weight: np.ndarray, inputs: int, outputs: int) -> csr_matrix:
+    """Return a convolution as a matrix: one weight per output, kernel tap and input pixel; padding left out."""
+    kernel, spatial, out = weight.shape[2:], entry["in_shape"][1:], entry["out_shape"][1:]
+    axes = len(kernel)
+    valid, pixel = np.ones((*out, *kernel), bool), np.zeros((*out, *kernel), int)
+    for axis in range(axes):
+        start = np.arange(out[axis]) * entry["stride"][axis] - entry["padding"][axis][0]
+        line = start[:, None] + np.arange(kernel[axis]) * entry["dilation"][axis]
+        shape = [1] * (2 * axes)
+        shape[axis], shape[axes + axis] = line.shape
+        line = line.reshape(shape)
+        valid &= (line >= 0) & (line < spatial[axis])
+        pixel = pixel * spatial[axis] + line
+    position, tap = np.nonzero(valid.reshape(int(np.prod(out)), -1))
+    pixel = pixel.reshape(int(np.prod(out)), -1)[position, tap]
+    channels_out, channels_in = weight.shape[:2]
+    group = np.arange(channels_out) // (channels_out // entry["groups"])
+    channel = group[:, None] * channels_in + np.arange(channels_in)  # which input channel each kernel reads
+    shape = (channels_out, channels_in, len(tap))
+    rows = np.broadcast_to((np.arange(channels_out)[:, None] * int(np.prod(out)) + position)[:, None, :], shape)
+    columns = channel[:, :, None] * int(np.prod(spatial)) + pixel
+    values = weight.reshape(channels_out, channels_in, -1)[:, :, tap]
+    return csr_matrix((values.ravel(), (rows.ravel(), columns.ravel())), shape=(outputs, inputs))
+
+
+def shared(shape: tuple, dtype) -> np.ndarray:
+    """Return zeros in memory that Lava's processes, which are forked, share with this one."""
+    count = int(np.prod(shape))
+    return np.frombuffer(mmap.mmap(-1, max(1, count) * np.dtype(dtype).itemsize), dtype)[:count].reshape(shape)
+
+
+def one(value: np.ndarray):
+    """Return a scalar where all neurons have the same value: what Lava's fixed-point model takes."""
+    return value.item() if value.size == 1 else value
+
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Run, and print or compare; the exit code is 1 when something differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--verify", action="store_true", help="compare float and fixed with the recorded spikes")
+    parser.add_argument("--precision", choices=TAGS, default="fixed", help="Lava's arithmetic")
+    parser.add_argument("--inputs", type=Path, help="(T, B, *shape) as .npy, or a .npz with one array per input")
+    parser.add_argument("--save", type=Path, help="write what every layer sends, and the probes, to this .npz")
+    parser.add_argument("--probe", action="append", default=[], metavar="LAYER:NEURON", help="watch u and v of a neuron")
+    parser.add_argument("--on", choices=("simulation", "loihi2"), default="simulation")
+    options = parser.parse_args()
+    programs = json.loads((HERE / "program.json").read_text())["programs"]
+    if options.on == "loihi2" and not is_installed():
+        parser.exit(3, "Loihi 2 cannot be reached: Intel's closed extension of Lava (lava-loihi) is not installed here\n")
+    if options.on == "loihi2" and options.verify:
+        parser.exit(2, "--verify compares Lava's simulations; leave out --on loihi2\n")
+    numbers, recorded = np.load(HERE / "program.npz"), np.load(HERE / "reference.npz")
+    inputs = {name.partition("/")[2]: recorded[name] for name in recorded.files if name.startswith("inputs/")}
+    if options.verify:
+        found = [verify(programs, numbers, recorded, inputs, precision) for precision in TAGS]
+        return int(not all(found))
+    if PROGRAMS[options.precision] not in programs:
+        parser.exit(2, f"this bundle has no {PROGRAMS[options.precision]} program: --precision float\n")
+    program = programs[PROGRAMS[options.precision]]
+    if options.inputs:
+        inputs = load(parser, options.inputs, program)
+    sent, traces = simulate(program, numbers, options.precision, inputs, probes_of(parser, program, options.probe), options.on == "loihi2")
+    for name, values in sent.items():
+        rate = f"{int(values.sum()):>10,} spikes, {values.mean():.4f} per neuron and step" if values.dtype == np.uint8 else "read-out"
+        print(f"{name:24} {int(np.prod(values.shape[2:])):>8,} neurons  {rate}")
+    for text in options.probe:
+        name, neuron = text.rsplit(":", 1)
+        column = sorted({int(other.rsplit(":", 1)[1]) for other in options.probe if other.rsplit(":", 1)[0] == name}).index(int(neuron))
+        for step, (u, v) in enumerate(traces[name][:, 0, :, column].tolist()):
+            print(f"{text} sample 0 step {step}: u = {u}, v = {v}")
+    if options.save:
+        watched = {f"trace/{name}": values for name, values in traces.items() if values.size}
+        np.savez_compressed(options.save, **{f"sent/{name}": values for name, values in sent.items()}, **watched)
+    return 0
+
+
+def verify(programs: dict, numbers, recorded, inputs: dict, precision: str) -> bool:
+    """Print, layer by layer, how many values differ from the recorded ones; return whether none does."""
+    key = {"float": "spikes/", "fixed": "integer/"}[precision]
+    wanted = {name[len(key) :]: recorded[name] for name in recorded.files if name.startswith(key)}
+    if PROGRAMS[precision] not in programs or not wanted:
+        print(f"{precision}: not compared, this bundle has no {PROGRAMS[precision]} program with recorded spikes")
+        return True
+    program = programs[PROGRAMS[precision]]
+    sent, _ = simulate(program, numbers, precision, inputs, {})
+    wrong = 0
+    for layer in program["layers"]:
+        ours, theirs = sent[layer["name"]], wanted[layer["name"]]
+        exact = layer["neuron"]["spiking"]
+        differ = ours != theirs if exact else np.abs(ours - theirs) > TOLERANCE * np.maximum(1, np.abs(theirs))
+        wrong += int(differ.sum())
+        spikes = f"{int(theirs.sum()):,} spikes" if exact else "read-out"
+        print(f"{precision:6} {layer['name']:24} {differ.size:>12,} values  {spikes:>16}  {int(differ.sum())} differ")
+    print(f"{precision}: {'equal' if not wrong else f'{wrong} values differ'}")
+    return not wrong
+
+
+def load(parser: argparse.ArgumentParser, path: Path, program: dict) -> dict:
+    """Return the arrays of a file by the name of the input they are for."""
+    ports = {port["name"]: port for port in program["inputs"] if not port["constant"]}
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        parser.exit(2, f"cannot read {path}: {error}\n")
+    arrays = {next(iter(ports)): loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    if set(arrays) != set(ports):
+        parser.exit(2, f"{path} holds {', '.join(arrays)}; this network's inputs are {', '.join(ports)}\n")
+    for name, port in ports.items():
+        if list(arrays[name].shape[2:]) != port["shape"] or program["timesteps"] not in (None, len(arrays[name])):
+            expected = (program["timesteps"] or "T", "B", *port["shape"])
+            parser.exit(2, f"{name} has shape {arrays[name].shape}, not ({', '.join(map(str, expected))})\n")
+    return arrays
+
+
+def probes_of(parser: argparse.ArgumentParser, program: dict, texts: list) -> dict:
+    """Return the neurons to watch, sorted, by layer."""
+    sizes = {layer["name"]: int(np.prod(layer["shape"], dtype=int)) for layer in program["layers"]}
+    chosen: dict = {}
+    for text in texts:
+        name, _, neuron = text.rpartition(":")
+        if name not in sizes or not neuron.isdigit() or int(neuron) >= sizes[name]:
+            layers = ", ".join(f"{layer}:0…{size - 1}" for layer, size in sizes.items())
+            parser.exit(2, f"--probe {text}: this network has {layers}\n")
+        chosen.setdefault(name, set()).add(int(neuron))
+    return {name: sorted(neurons) for name, neurons in chosen.items()}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

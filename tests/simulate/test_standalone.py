@@ -1,0 +1,106 @@
+"""The script in a bundle, run as its reader runs it: alone with its folder, by Lava's own interpreter."""
+
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from ashneuro.program.bundle import Reference
+from ashneuro.program.lower import lower
+from ashneuro.program.quantise import quantise
+from ashneuro.program.serialise import save_programs
+from ashneuro.simulate.lava_env import find_interpreter
+from ashneuro.simulate.loihi import run_program
+from ashneuro.simulate.standalone import SCRIPT, lava_script
+from tests.simulate import nets
+from tests.simulate.random_graphs import draw, seeded
+from tests.simulate.test_random_graphs import in_one, names, peak
+
+pytestmark = pytest.mark.lava
+
+
+def streams(program):
+    return all(program.lag(layer, connection) == 0 for layer, connection in program.connections())
+
+
+def drawn(wanted, count, timesteps=8):
+    """Random graphs that stream, or that do not, as one network of parts that nothing joins: (float, integer, inputs)."""
+    floats, integers, inputs = [], [], {}
+    for seed in range(200):
+        case = draw(seeded(seed), integers=True)
+        program = lower(case.graph, case.contract)
+        if streams(program) == wanted and case.contract.timesteps == timesteps and len(floats) < count:
+            inputs |= {f"{len(floats)}.{name}": x[:, :2] for name, x in case.inputs.items()}
+            floats.append(program)
+            integers.append(quantise(program, input_peak=peak(case)).program)
+    assert len(floats) == count
+    return in_one(floats), in_one(integers), inputs
+
+
+def write(folder, program, integer, inputs):
+    """The files of a bundle that the script reads, and the script."""
+    folder.mkdir()
+    save_programs(folder, {"float": program, "integer": integer})
+    spikes = {
+        part: {name: run_program(p, inputs, rasters=names(p)).layers[name].raster for name in names(p)}
+        for part, p in (("spikes", program), ("integer", integer))
+    }
+    reference = Reference(inputs, spikes["spikes"], spikes["integer"])
+    arrays = {f"inputs/{name}": x for name, x in reference.inputs.items()}
+    arrays |= {f"{part}/{name}": x for part in spikes for name, x in spikes[part].items()}
+    np.savez_compressed(folder / "reference.npz", **arrays)
+    (folder / SCRIPT).write_text(lava_script(program))
+    return spikes
+
+
+def start(folder, *words):
+    """Run the script with a clean environment, from a folder that has nothing of ours."""
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [str(find_interpreter()), str(folder / SCRIPT), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent, env=clean)
+
+
+@pytest.mark.parametrize(("wanted", "count"), [(True, 4), (False, 2)], ids=["streams", "loops and delays"])
+def test_verifies_random_graphs(tmp_path, wanted, count):
+    program, integer, inputs = drawn(wanted, count)
+    write(tmp_path / "made", program, integer, inputs)
+    shutil.copytree(tmp_path / "made", tmp_path / "copy" / "bundle")
+    shutil.rmtree(tmp_path / "made")
+    said = start(tmp_path / "copy" / "bundle", "--verify")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout.count(" 0 differ\n") == 2 * len(program.layers)
+    assert "float: equal" in said.stdout and "fixed: equal" in said.stdout
+
+
+def test_probes_saves_and_finds_what_differs(tmp_path):
+    random, program = nets.conv_net(3, "integer")
+    x = random.inputs(program.inputs[0], 6, 2)
+    spikes = write(tmp_path / "bundle", program, program, {"input": x})
+    np.save(tmp_path / "x.npy", x)
+    words = ("--inputs", tmp_path / "x.npy", "--probe", "d:7", "--probe", "d:3", "--save", tmp_path / "out.npz")
+    said = start(tmp_path / "bundle", *words)
+    assert said.returncode == 0, said.stderr
+    activity = run_program(program, x, traces=["d"]).layers["d"]
+    wanted = np.stack([activity.u.reshape(6, 2, -1)[..., [3, 7]], activity.v.reshape(6, 2, -1)[..., [3, 7]]], axis=2)
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_array_equal(found["trace/d"], wanted)
+        for name, values in spikes["integer"].items():
+            np.testing.assert_array_equal(found[f"sent/{name}"], values)
+    assert f"d:7 sample 0 step 5: u = {wanted[5, 0, 0, 1]}, v = {wanted[5, 0, 1, 1]}\n" in said.stdout
+    with np.load(tmp_path / "bundle" / "reference.npz") as archive:
+        recorded = dict(archive)
+    recorded["integer/c"][2, 1, 0, 0, 0] ^= 1
+    np.savez_compressed(tmp_path / "bundle" / "reference.npz", **recorded)
+    said = start(tmp_path / "bundle", "--verify")
+    assert said.returncode == 1 and "fixed: 1 values differ" in said.stdout
+
+
+def test_says_what_is_wrong(tmp_path):
+    random, program = nets.dense_net(3, "integer")
+    write(tmp_path / "bundle", program, program, {"input": random.inputs(program.inputs[0], 3, 1)})
+    said = start(tmp_path / "bundle", "--probe", "c:6")
+    assert said.returncode == 2 and "a:0…6, b:0…8, c:0…5, out:0…3" in said.stderr
+    said = start(tmp_path / "bundle", "--on", "loihi2")
+    assert said.returncode == 3 and "closed extension" in said.stderr
