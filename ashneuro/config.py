@@ -57,7 +57,7 @@ class QuestionConfig:
     """Where the questions of one task come from.
 
     Args:
-        format: ``"vqa2"``, ``"snli-ve"``, ``"nlvr2"`` or ``"easy-vqa"``; empty: derived from the labels and captions of the image–text pairs.
+        format: ``"vqa2"``, ``"snli-ve"``, ``"nlvr2"`` or ``"easy-vqa"``; empty: derived from the pairs' labels and captions.
         train, validation, test: files or folders, for a format. A folder that holds several parts is given once, as ``train``.
         images: folder of the pictures; empty: the folder of the file.
         answers: VQA: the answer vocabulary keeps this many of the most frequent training answers.
@@ -110,7 +110,7 @@ class AbstractConfig:
     Args:
         kind: ``"spiking"``; or a control with the same topology: ``"relu"``; ``"quantised-relu"`` with ⌈log2(timesteps + 1)⌉ bits;
             ``"none"``: no abstract encoder, A = 0.
-        block: what a block does after its convolution of stride 2: ``"conv"``: two 3×3 convolutions. ``"mlp"``: two 1×1 convolutions, an MLP
+        block: what a block does after its convolution of stride 2: ``"conv"``: two 3×3 convolutions. ``"mlp"``: two 1×1 ones, an MLP
             per place. ``"mixing"``: a depthwise convolution that reaches every place from every other, then a 1×1 one.
         neuron: ``"lif"``, or ``"cubalif"``: the synaptic current is a leaky integrator too.
         learn_decay: the time constants are learned, one per population; ``tau_mem_s`` and ``tau_syn_s`` are where they start.
@@ -151,8 +151,8 @@ class TextConfig:
         heads: attention heads.
         dropout: probability of dropping a feature while training.
         tower: ``"transformers"`` or ``"open_clip"``: a pretrained text encoder takes the place of the layers; empty: trained from scratch.
-        weights: of the tower: a local folder that ``save_pretrained`` wrote, or a name on the hub; for open_clip a model's name, and after a
-            colon the tag or file of its weights (``"ViT-B-32:laion2b_s34b_b79k"``).
+        weights: of the tower: a local folder that ``save_pretrained`` wrote, or a name on the hub; for open_clip a model's name, and after
+            a colon the tag or file of its weights (``"ViT-B-32:laion2b_s34b_b79k"``).
         tune: whether the tower learns; a frozen one is run in eval mode.
     """
 
@@ -212,8 +212,8 @@ class TrainConfig:
         beta: tilt of its negatives toward hard ones; 0 is plain InfoNCE.
         synthetic: so many further negatives per image, mixed from its hardest ones; 0: none.
         stua: weight of L_STUA, from the spikes to the fixed text features.
-        stua_reading: what L_STUA is: ``"uni"``: contrast from spikes to text alone. ``"symmetric"``: both ways. ``"reconstruction"``: text features
-            go through the spiking encoder and are reconstructed. ``"bag-of-words"``: the text's words are told from the spikes.
+        stua_reading: what L_STUA is: ``"uni"``: contrast from spikes to text alone. ``"symmetric"``: both ways. ``"reconstruction"``: text
+            features go through the spiking encoder and are reconstructed. ``"bag-of-words"``: the text's words are told from the spikes.
         stua_stops_at_concrete: L_STUA trains the abstract encoder only, so that its effect can be told apart.
         firing_rate: target of every spiking layer, spikes per neuron and step; only a higher rate is penalised.
         firing_rate_weight: weight of the penalty.

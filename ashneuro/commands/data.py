@@ -1,4 +1,4 @@
-"""``ashneuro data``: list, show, fetch and build data sets."""
+"""``ashneuro data``: list, show, check, fetch and build data sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from ashneuro.config import DataConfig
 from ashneuro.report import terminal
 
-data = App(name="data", help="List, show, fetch and build data sets.")
+data = App(name="data", help="List, show, check, fetch and build data sets.")
 
 
 @data.command(name="list")
@@ -20,6 +20,44 @@ def list_() -> None:
 
     terminal.table("data sets", ("name", "what it is"), [(name, source.about) for name, source in SOURCES.items()])
     terminal.line("any COCO captions JSON, .jsonl or .csv with an image folder works too: see examples/own_pairs.toml")
+
+
+@data.command
+def formats() -> None:
+    """Which file formats are read."""
+    from ashneuro.data.check import about
+    from ashneuro.data.formats import FORMATS
+
+    terminal.table("formats", ("name", "what it is"), [(name, about(name)) for name in FORMATS])
+
+
+@data.command
+def check(
+    path: Path,
+    *,
+    format: Annotated[str, Parameter(help="One of `ashneuro data formats`. Default: by the suffix.")] = "",
+    images: Annotated[Path | None, Parameter(help="Folder of the pictures. Default: the folder of the file.")] = None,
+    json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
+) -> int:
+    """Count a data set's parts, and name every problem: of its files, its texts, and every picture, decoded to its end.
+
+    Exit code 1 when there is a problem.
+
+    Args:
+        path: file or folder; shards also as 'shard-{000000..000009}.tar'.
+    """
+    from dataclasses import asdict
+
+    from ashneuro.data.check import check as check_data
+    from ashneuro.data.formats import guess_format
+
+    with terminal.counting("pictures") as tick:
+        found = check_data(path, format or guess_format(path), images, tick)
+    if json:
+        terminal.json(asdict(found))
+    else:
+        terminal.data_check(found)
+    return 1 if found.problems else 0
 
 
 @data.command

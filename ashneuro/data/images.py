@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +23,31 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, damaged, or not an image.
     """
+    return _decode(path, str(path))
+
+
+def decode_image(read: Callable[[], bytes], name: str) -> NDArray[np.uint8]:
+    """Return the picture that ``read`` gives the bytes of (a member of an archive, say), as `read_image` does.
+
+    Raises:
+        DataError: the bytes cannot be read, are damaged, or no image; ``name`` is what the message calls it.
+    """
+    try:
+        data = read()
+    except OSError as error:
+        raise DataError(f"cannot read the image {name}", reason(error), "restore the archive that it is in") from error
+    return _decode(io.BytesIO(data), name)
+
+
+def _decode(source: Path | IO[bytes], name: str) -> NDArray[np.uint8]:
     image = need("PIL.Image", extra="train", purpose="reading images")
     try:
-        with image.open(path) as file:
+        with image.open(source) as file:
             return np.asarray(flatten(file))
     except DAMAGE as error:
-        raise DataError(f"cannot read the image {path}", reason(error), "replace the file, or remove its line from the captions") from error
+        raise DataError(f"cannot read the image {name}", reason(error), "replace the file, or remove its line from the captions") from error
     except image.DecompressionBombError as error:
-        raise DataError(f"will not read the image {path}", str(error), "make it smaller: it is resized for training anyway") from error
+        raise DataError(f"will not read the image {name}", str(error), "make it smaller: it is resized for training anyway") from error
 
 
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError)  # what Pillow's decoders raise on damaged files

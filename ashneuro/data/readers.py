@@ -27,7 +27,10 @@ SHOWN = 20
 
 @dataclass
 class Record:
-    """One image of a caption file; ``where`` says in which line or entry it stands."""
+    """One image of a caption file; ``where`` says in which line or entry it stands.
+
+    ``read`` gives the image's bytes where it is not a file of its own (a member of an archive, a cell of a table).
+    """
 
     where: str
     image: str
@@ -36,6 +39,7 @@ class Record:
     concept: str = ""
     style: str = ""
     labels: dict[str, Any] = field(default_factory=dict)
+    read: Callable[[], bytes] | None = None
 
 
 def read_records(path: Path) -> tuple[list[Record], list[str]]:
@@ -86,57 +90,23 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def read_coco(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of a COCO captions file.
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
 
-    Needed are an image's ``id`` and ``file_name`` and an annotation's ``image_id`` and ``caption``.
+    Raises:
+        DataError: it cannot be read, or is not JSON; names the line.
     """
     try:
-        content = json.loads(read_text(path))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         hint = "; one object a line belongs into a .jsonl" if error.msg == "Extra data" else ""
         raise DataError(f"{path} is not JSON", f"{error}{hint}", "correct the line that the message names") from error
     except RecursionError as error:
         raise DataError(f"{path} is not a caption file", "its JSON is nested too deeply", "check the path") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in ("images", "annotations")):
-        raise DataError(
-            f"{path} is not a COCO captions file", "it needs the lists 'images' and 'annotations'", "see cocodataset.org/#format-data"
-        )
-    problems: list[str] = []
-    records: dict[int | str, Record] = {}
-    for index, entry in enumerate(content["images"]):
-        where = f"images[{index}]"
-        name, number = _get(entry, "file_name"), _get(entry, "id")
-        if not isinstance(name, str) or not name or not _is_id(number):
-            problems.append(f"{where}: needs a file_name and an id")
-        elif number in records:
-            problems.append(f"{where} ({name}): id {number!r} is already that of {records[number].image}")
-        else:
-            records[number] = _record(where, name, [], entry, problems)
-    seen: set[int | str] = set()
-    lost = {_get(entry, "id") for entry in content["images"] if _is_id(_get(entry, "id"))} - records.keys()
-    for index, entry in enumerate(content["annotations"]):
-        where = f"annotations[{index}]"
-        number, caption, own = _get(entry, "image_id"), _get(entry, "caption"), _get(entry, "id")
-        if _is_id(own) and own in seen:
-            problems.append(f"{where}: id {own!r} is used twice")
-        elif _is_id(own):
-            seen.add(own)
-        if not isinstance(caption, str) or not caption.strip():
-            problems.append(f"{where}: needs a caption")
-        elif not _is_id(number) or number not in records:
-            if not (_is_id(number) and number in lost):  # else its image is reported already
-                problems.append(f"{where}: there is no image with the id {number!r}")
-        else:
-            records[number].captions.append(caption.strip())
-    problems += [f"{record.where} ({record.image}): has no caption" for record in records.values() if not record.captions]
-    return _merge(list(records.values()), problems), problems
 
 
-def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of a file with one JSON object a line; empty lines are skipped."""
-    problems: list[str] = []
-    records = []
+def json_lines(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of a file with one JSON object a line, each with its place; empty lines are skipped, others are problems."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
         if not line.strip():
             continue
@@ -146,34 +116,84 @@ def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
         except (json.JSONDecodeError, RecursionError) as error:
             problems.append(f"{where}: not JSON ({error})")
             continue
-        image, caption = _get(entry, "image"), _get(entry, "caption")
-        captions = [caption] if isinstance(caption, str) else caption
-        if not isinstance(entry, dict):
+        if isinstance(entry, dict):
+            yield where, entry
+        else:
             problems.append(f"{where}: not an object")
-        elif not isinstance(image, str) or not image.strip():
+
+
+def read_coco(path: Path) -> tuple[list[Record], list[str]]:
+    """Return the records of a COCO captions file.
+
+    Needed are an image's ``id`` and ``file_name`` and an annotation's ``image_id`` and ``caption``.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in ("images", "annotations")):
+        raise DataError(
+            f"{path} is not a COCO captions file", "it needs the lists 'images' and 'annotations'", "see cocodataset.org/#format-data"
+        )
+    problems: list[str] = []
+    records: dict[int | str, Record] = {}
+    for index, entry in enumerate(content["images"]):
+        where = f"images[{index}]"
+        name, number = value_of(entry, "file_name"), value_of(entry, "id")
+        if not isinstance(name, str) or not name or not is_id(number):
+            problems.append(f"{where}: needs a file_name and an id")
+        elif number in records:
+            problems.append(f"{where} ({name}): id {number!r} is already that of {records[number].image}")
+        else:
+            records[number] = make_record(where, name, [], entry, problems)
+    seen: set[int | str] = set()
+    lost = {value_of(entry, "id") for entry in content["images"] if is_id(value_of(entry, "id"))} - records.keys()
+    for index, entry in enumerate(content["annotations"]):
+        where = f"annotations[{index}]"
+        number, caption, own = value_of(entry, "image_id"), value_of(entry, "caption"), value_of(entry, "id")
+        if is_id(own) and own in seen:
+            problems.append(f"{where}: id {own!r} is used twice")
+        elif is_id(own):
+            seen.add(own)
+        if not isinstance(caption, str) or not caption.strip():
+            problems.append(f"{where}: needs a caption")
+        elif not is_id(number) or number not in records:
+            if not (is_id(number) and number in lost):  # else its image is reported already
+                problems.append(f"{where}: there is no image with the id {number!r}")
+        else:
+            records[number].captions.append(caption.strip())
+    problems += [f"{record.where} ({record.image}): has no caption" for record in records.values() if not record.captions]
+    return merge(list(records.values()), problems), problems
+
+
+def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
+    """Return the records of a file with one JSON object a line; empty lines are skipped."""
+    problems: list[str] = []
+    records = []
+    for where, entry in json_lines(path, problems):
+        image, caption = entry.get("image"), entry.get("caption")
+        captions = [caption] if isinstance(caption, str) else caption
+        if not isinstance(image, str) or not image.strip():
             problems.append(f"{where}: needs an image (a path)")
         elif not isinstance(captions, list) or not captions or not all(isinstance(text, str) and text.strip() for text in captions):
             problems.append(f"{where} ({image}): needs a caption (a text, or a list of texts)")
         else:
-            records.append(_record(where, image.strip(), [text.strip() for text in captions], entry, problems))
-    return _merge(records, problems), problems
+            records.append(make_record(where, image.strip(), [text.strip() for text in captions], entry, problems))
+    return merge(records, problems), problems
 
 
 def read_csv(path: Path) -> tuple[list[Record], list[str]]:
     """Return the records of a table with the columns ``image`` and ``caption``, parted by comma, semicolon, tab or bar."""
     text = read_text(path)
     header = next(iter(text.splitlines()), "")
-    delimiter = next((mark for mark in ",;\t|" if {"image", "caption"} <= set(_columns(header, mark))), "")
+    delimiter = next((mark for mark in ",;\t|" if {"image", "caption"} <= set(columns_of(header, mark))), "")
     if not delimiter:
         raise DataError(f"{path} needs the columns image and caption", f"its first line is {header.strip()[:200]!r}", "add a header line")
-    columns = _columns(header, delimiter)
+    columns = columns_of(header, delimiter)
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise DataError(f"{path} has columns of the same name", ", ".join(map(repr, twice)), "give several captions in several rows")
     problems: list[str] = []
     records = []
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     next(rows)
-    for where, row in _rows(rows, problems):
+    for where, row in csv_rows(rows, problems):
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(columns):
@@ -183,8 +203,8 @@ def read_csv(path: Path) -> tuple[list[Record], list[str]]:
         if missing := [name for name in ("image", "caption") if name not in entry]:
             problems.append(f"{where}: needs {' and '.join(missing)}")
         else:
-            records.append(_record(where, entry["image"], [entry["caption"]], entry, problems))
-    return _merge(records, problems), problems
+            records.append(make_record(where, entry["image"], [entry["caption"]], entry, problems))
+    return merge(records, problems), problems
 
 
 READERS: dict[str, Callable[[Path], tuple[list[Record], list[str]]]] = {
@@ -195,19 +215,22 @@ READERS: dict[str, Callable[[Path], tuple[list[Record], list[str]]]] = {
 }
 
 
-def _get(entry: Any, name: str) -> Any:
+def value_of(entry: Any, name: str) -> Any:
+    """Return ``entry[name]``, or ``None`` where there is no such thing."""
     return entry.get(name) if isinstance(entry, dict) else None
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Whether ``value`` can name an entry: a number or a text."""
     return isinstance(value, int | str) and not isinstance(value, bool)
 
 
-def _columns(header: str, delimiter: str) -> list[str]:
+def columns_of(header: str, delimiter: str) -> list[str]:
+    """Return the column names in the first line of a table."""
     return [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
 
 
-def _rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[str, list[str]]]:
+def csv_rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Yield each row of a ``csv.reader`` with its line; a row that cannot be read is a problem, and the next one is tried."""
     while True:
         line = getattr(rows, "line_num", 0) + 1
@@ -221,7 +244,8 @@ def _rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[str,
         yield f"line {line}", row
 
 
-def _record(where: str, image: str, captions: list[str], entry: dict[str, Any], problems: list[str]) -> Record:
+def make_record(where: str, image: str, captions: list[str], entry: dict[str, Any], problems: list[str]) -> Record:
+    """Return a record with the split, concept, style and labels of ``entry``; what cannot be used there is a problem."""
     texts = {}
     for name in ("split", "concept", "style"):
         value = entry.get(name)
@@ -237,10 +261,10 @@ def _record(where: str, image: str, captions: list[str], entry: dict[str, Any], 
     if labels is not None and not isinstance(labels, dict):
         problems.append(f"{where} ({image}): labels is not an object")
         labels = None
-    return Record(where, image, captions, **texts, labels=labels or {})
+    return Record(where, image, captions, texts["split"], texts["concept"], texts["style"], labels or {})
 
 
-def _merge(records: list[Record], problems: list[str]) -> list[Record]:
+def merge(records: list[Record], problems: list[str]) -> list[Record]:
     """Return one record per image with all its captions; rows of one image must agree on everything else."""
     merged: dict[str, Record] = {}
     for record in records:

@@ -12,9 +12,10 @@ from pathlib import Path
 from ashneuro.config import DataConfig
 from ashneuro.data.emoji import load_emoji
 from ashneuro.data.fetch import TUXPAINT, fetched
-from ashneuro.data.images import header_problem, read_image
+from ashneuro.data.formats import CAPTIONS, read_captions
+from ashneuro.data.images import decode_image, header_problem, read_image
 from ashneuro.data.pairs import Pair, Splits
-from ashneuro.data.readers import READERS, Record, read_records, report
+from ashneuro.data.readers import READERS, Record, report
 from ashneuro.data.splits import split_by_caption
 from ashneuro.errors import ConfigError, DataError
 
@@ -41,11 +42,12 @@ def load_splits(config: DataConfig) -> Splits:
     if source := SOURCES.get(config.source):
         return source.load(config)
     path = Path(config.source).expanduser()
-    if path.is_file():
+    if config.format or path.is_file():
         return load_file(config, path)
     if path.suffix.lower() in READERS or path.exists():
         why = "it is a folder" if path.is_dir() else "there is no such file"
-        raise ConfigError(f"data.source = {config.source!r}", why, f"give the path of a caption file ({', '.join(READERS)})")
+        do = f"give the path of a caption file ({', '.join(READERS)}), or set data.format to one of {', '.join(CAPTIONS)}"
+        raise ConfigError(f"data.source = {config.source!r}", why, do)
     near = difflib.get_close_matches(config.source, SOURCES, n=1)
     raise ConfigError(
         f"data.source = {config.source!r}",
@@ -55,15 +57,15 @@ def load_splits(config: DataConfig) -> Splits:
 
 
 def load_file(config: DataConfig, path: Path) -> Splits:
-    """Return the pairs of a caption file; the images lie in ``config.images``, or else beside the file."""
-    folder = Path(config.images).expanduser() if config.images else path.parent
+    """Return the pairs of a caption file or folder; the images lie in ``config.images``, or else beside the file or in the folder."""
+    folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise ConfigError(
             f"data.images = {config.images!r}", "there is no such folder", "give the folder that the captions' paths start from"
         )
-    records, problems = read_records(path)
+    records, problems = read_captions(path, config.format)
     for record in records:
-        if problem := header_problem(folder / record.image):
+        if record.read is None and (problem := header_problem(folder / record.image)):
             problems.append(f"{record.where} ({record.image}): {problem}")
     report(path, problems)
     if not records:
@@ -112,7 +114,7 @@ def _pairs(records: list[Record], folder: Path) -> list[Pair]:
             key=record.image,
             captions=tuple(record.captions),
             concept=record.concept or same[tuple(sorted(record.captions))][0],
-            load=partial(read_image, folder / record.image),
+            load=partial(decode_image, record.read, record.image) if record.read else partial(read_image, folder / record.image),
             labels=record.labels,
             style=record.style,
         )

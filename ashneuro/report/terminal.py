@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.estimate import CostEstimate
     from ashneuro.cost.profile import HardwareProfile
     from ashneuro.cost.workload import Workload
+    from ashneuro.data.check import Checked
     from ashneuro.data.describe import Description
     from ashneuro.program.finding import Finding
     from ashneuro.simulate.record import SpikeRecord
@@ -312,3 +313,15 @@ def data_counts(description: Description) -> None:
         ">captions also in train",
     )
     table(f"data set {description.name}", columns, rows, "\n".join(description.notes))
+
+
+def data_check(found: Checked) -> None:
+    """Print the parts of a data set that was checked, then every problem."""
+    rows = [
+        (name, number(part.images), number(part.readable), number(part.texts), ", ".join(f"{kind} {n:,}" for kind, n in part.kinds.items()))
+        for name, part in found.parts.items()
+    ]
+    table(f"{found.path}, {found.format}", ("part", ">images", ">readable", ">texts", "of which"), rows)
+    for problem in found.problems:
+        line(problem, "yellow")
+    line(f"{len(found.problems):,} problem(s)" if found.problems else "no problem found", "" if found.problems else "green")

@@ -1,0 +1,155 @@
+"""Everything that is wrong with a data set, at once: its files, its captions or questions, and every picture, decoded to its end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ashneuro.data.formats import CAPTIONS, FORMATS, QUESTIONS, read_captions, read_questions
+from ashneuro.data.images import decode_image, reason
+from ashneuro.data.pairs import Question
+from ashneuro.data.question_files import picture_path
+from ashneuro.data.readers import Record
+from ashneuro.errors import ConfigError, DataError
+
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PartCheck:
+    """Counts of one part: ``images`` named, ``readable`` of them decoded, ``texts``, and ``kinds`` of texts (answers, labels) by name."""
+
+    images: int
+    readable: int
+    texts: int
+    kinds: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` found.
+
+    Args:
+        parts: per part of the data (``"-"`` where the file does not say), in the order train, validation, test.
+        problems: one line each.
+    """
+
+    path: str
+    format: str
+    parts: Mapping[str, PartCheck]
+    problems: tuple[str, ...]
+
+
+def check(path: Path, format: str, images: Path | None = None, tick: Tick | None = None) -> Checked:
+    """Return counts, parts and every problem of a data set.
+
+    Args:
+        path: file or folder in one of `FORMATS`.
+        images: folder of the pictures; by default the folder of the file. Formats that hold their pictures need none.
+        tick: called with the number of pictures read, and of all.
+
+    Raises:
+        ConfigError: there is no such format, or no such image folder.
+        DataError: the file cannot be read at all.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"--format {format}", f"there are {', '.join(FORMATS)}", "choose one of these")
+    folder = images or (path if path.is_dir() else path.parent)
+    if not folder.is_dir():
+        raise ConfigError(f"--images {folder}", "there is no such folder", "give the folder that the pictures' names start from")
+    pictures: dict[str, tuple[str, Callable[[], bytes]]] = {}  # by name: first place, and its bytes
+    parts: dict[str, set[str]] = defaultdict(set)
+    if format in CAPTIONS:
+        records, problems = read_captions(path, format)
+        for record in records:
+            pictures.setdefault(record.image, (record.where, record.read or (folder / record.image).read_bytes))
+            parts[record.split or "-"].add(record.image)
+        kinds, texts = _of_captions(records), Counter[str]()
+        for record in records:
+            texts[record.split or "-"] += len(record.captions)
+        problems += _odd_texts((record.where, text) for record in records for text in record.captions)
+    else:
+        _, questions, problems = read_questions(path, format)
+        for question in questions:
+            for name in question.images:
+                pictures.setdefault(name, (question.where, picture_path(folder, name).read_bytes))
+            parts[question.split or "-"] |= set(question.images)
+        kinds, texts = _of_questions(questions), Counter(question.split or "-" for question in questions)
+        problems += _odd_texts((question.where, question.text) for question in questions)
+    problems = list(problems)
+    digests = _decode(pictures, problems, tick or (lambda done, total: None))
+    problems += _leaks(parts, digests)
+    order = [*(name for name in ("train", "validation", "test") if name in parts), *(["-"] if "-" in parts else [])]
+    counts = {
+        name: PartCheck(len(parts[name]), sum(picture in digests for picture in parts[name]), texts[name], kinds.get(name, {}))
+        for name in order
+    }
+    return Checked(str(path), format, counts, tuple(problems))
+
+
+def about(format: str) -> str:
+    """Return what a format is, in a few words."""
+    return CAPTIONS[format].about if format in CAPTIONS else QUESTIONS[format]
+
+
+def _of_captions(records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        kinds[record.split or "-"][f"images with {len(record.captions)} caption(s)"] += 1
+    return {part: dict(sorted(counts.items())) for part, counts in kinds.items()}
+
+
+def _of_questions(questions: Sequence[Question]) -> dict[str, dict[str, int]]:
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for question in questions:
+        label = question.kind or (question.answers[0] if len(question.answers) == 1 else "")
+        kinds[question.split or "-"][label or ("answered" if question.answers else "without answers")] += 1
+    return {part: dict(counts.most_common(8)) for part, counts in kinds.items()}
+
+
+def _odd_texts(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """Return texts whose letters were lost or read in another encoding than they were written in."""
+    problems = []
+    for where, text in texts:
+        if "\ufffd" in text:
+            problems.append(f"{where}: {text[:60]!r} has letters that were lost (U+FFFD)")
+            continue
+        try:
+            mended = text.encode("windows-1252").decode("utf-8")
+        except (UnicodeEncodeError, UnicodeDecodeError):
+            continue
+        if mended != text:
+            problems.append(f"{where}: {text[:60]!r} is UTF-8 that was read as Windows-1252: {mended[:60]!r} perhaps")
+    return problems
+
+
+def _decode(pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: list[str], tick: Tick) -> dict[str, bytes]:
+    """Return a digest of every picture that decodes to its end; the others are problems."""
+    digests = {}
+    for number, (name, (where, read)) in enumerate(pictures.items(), start=1):
+        try:
+            data = read()
+            decode_image(lambda data=data: data, name)  # type: ignore[misc]
+            digests[name] = hashlib.sha256(data).digest()
+        except OSError as error:
+            problems.append(f"{where} ({name}): {reason(error)}")
+        except DataError as error:
+            problems.append(f"{where} ({name}): {error.why}")
+        tick(number, len(pictures))
+    return digests
+
+
+def _leaks(parts: Mapping[str, set[str]], digests: Mapping[str, bytes]) -> list[str]:
+    """Return pictures of validation or test that are also training pictures: by name, or byte for byte."""
+    train = {digests[name]: name for name in sorted(parts.get("train", ())) if name in digests}
+    problems = []
+    for part in ("validation", "test"):
+        for name in sorted(parts.get(part, ())):
+            if name in parts.get("train", ()):
+                problems.append(f"{name}: is in the {part} part and in the training part")
+            elif name in digests and (twin := train.get(digests[name])):
+                problems.append(f"{name}: a {part} picture that is byte for byte the training picture {twin}")
+    return problems

@@ -1,0 +1,155 @@
+"""Pictures in shards and tables, written by the libraries that made these formats."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as arrow
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from ashneuro.config import DataConfig
+from ashneuro.data.archives import read_huggingface, read_webdataset
+from ashneuro.data.images import decode_image
+from ashneuro.data.sources import load_splits
+from ashneuro.errors import DataError
+
+
+def pixels(number: int) -> np.ndarray:
+    return np.full((4, 6, 3), 10 * number, np.uint8)
+
+
+def png(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(number)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def shard(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def sample(number: int) -> list[tuple[str, bytes]]:
+    """A sample as img2dataset writes it, captions in .txt or in .json in turn."""
+    key = f"{number:08d}"
+    text = json.dumps({"caption": f"picture {number}", "url": "http://x"}).encode()
+    return [(f"{key}.png", png(number)), (f"{key}.txt", f"picture {number}\n".encode()) if number % 2 else (f"{key}.json", text)]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_shards_are_read_in_place(tmp_path: Path, suffix: str) -> None:
+    for number in range(3):
+        shard(tmp_path / f"train-{number:06d}{suffix}", [*sample(2 * number), *sample(2 * number + 1)])
+    for path in (tmp_path, tmp_path / ("train-{000000..000002}" + suffix)):
+        records, problems = read_webdataset(path)
+        assert problems == []
+        assert [record.captions for record in records] == [[f"picture {number}"] for number in range(6)]
+        assert {record.split for record in records} == {"train"}
+        for number, record in enumerate(records):
+            assert record.read is not None
+            np.testing.assert_array_equal(decode_image(record.read, record.image), pixels(number))
+    one, _ = read_webdataset(tmp_path / f"train-000001{suffix}")
+    assert [record.image for record in one] == ["00000002.png", "00000003.png"]
+
+
+def test_every_problem_of_shards_is_found(tmp_path: Path) -> None:
+    members = [
+        *sample(1),
+        ("a.txt", b"no picture"),
+        ("b.png", png(1)),
+        ("c.png", png(1)),
+        ("c.json", b"{"),
+        ("d.png", png(2)),
+        ("d.txt", b"\xff"),
+    ]
+    members += [("nokey", b""), ("e.png", png(2)), ("e.png", png(2)), ("e.txt", b"twice"), *sample(1)]
+    shard(tmp_path / "0.tar", members)
+    shard(tmp_path / "1.tar", sample(1))
+    damaged = shard(tmp_path / "2.tar", [*sample(4), *sample(5)])
+    damaged.write_bytes(damaged.read_bytes()[:2700])
+    records, problems = read_webdataset(tmp_path)
+    assert [record.image for record in records] == ["00000001.png", "e.png", "00000004.png"]
+    starts = [problem.partition(":")[0] for problem in problems]
+    assert starts == [
+        "0.tar a",
+        "0.tar b",
+        "0.tar c",
+        "0.tar nokey",
+        "0.tar d",
+        "0.tar e.png",
+        "0.tar 00000001",
+        "0.tar 00000001",
+        "1.tar 00000001",
+        "2.tar",
+    ]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="no shards"):
+        read_webdataset(tmp_path / "none")
+
+
+def test_a_missing_shard_is_a_problem(tmp_path: Path) -> None:
+    shard(tmp_path / "s-0.tar", sample(1))
+    records, problems = read_webdataset(tmp_path / "s-{0..1}.tar")
+    assert len(records) == 1 and len(problems) == 1 and problems[0].startswith("s-1.tar")
+
+
+def saved(folder: Path, texts: Any = "caption") -> Path:
+    datasets.disable_progress_bars()
+
+    def part(numbers: range) -> Any:
+        rows = {"image": [Image.fromarray(pixels(number)) for number in numbers], texts: [f"picture {number}" for number in numbers]}
+        return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+
+    datasets.DatasetDict({"train": part(range(4)), "validation": part(range(4, 5)), "test": part(range(5, 7))}).save_to_disk(folder)
+    return folder
+
+
+def test_a_saved_dataset_keeps_its_parts_and_pictures(tmp_path: Path) -> None:
+    records, problems = read_huggingface(saved(tmp_path / "set"))
+    assert problems == []
+    by_text = {record.captions[0]: record for record in records}
+    assert [by_text[f"picture {number}"].split for number in range(7)] == ["train"] * 4 + ["validation"] + ["test"] * 2
+    for number in range(7):
+        read = by_text[f"picture {number}"].read
+        assert read is not None
+        np.testing.assert_array_equal(decode_image(read, "x"), pixels(number))
+    splits = load_splits(DataConfig(source=str(tmp_path / "set"), format="huggingface", split="file"))
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (4, 1, 2)
+    np.testing.assert_array_equal(splits.test[1].load(), pixels(6))
+
+
+def test_parquet_files_lists_of_captions_and_paths(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "beside.png").write_bytes(png(3))
+    cells = [{"bytes": png(1), "path": None}, {"bytes": None, "path": "beside.png"}, {"bytes": None, "path": None}]
+    table = arrow.table({"image": cells, "sentences": [["a", "b"], ["c"], [""]], "split": ["train", "val", "test"]})
+    parquet.write_table(table, folder / "all-00000-of-00001.parquet")
+    records, problems = read_huggingface(tmp_path)
+    assert [record.captions for record in records] == [["a", "b"], ["c"]]
+    assert [record.split for record in records] == ["train", "validation"]
+    np.testing.assert_array_equal(decode_image(records[1].read, "x"), pixels(3))  # type: ignore[arg-type]
+    assert problems == ["data/all-00000-of-00001.parquet row 2: needs a sentences (a text, or a list of texts)"]
+
+
+def test_a_folder_without_tables_or_columns_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a Hugging Face data set"):
+        read_huggingface(tmp_path)
+    parquet.write_table(arrow.table({"pic": [1], "text": ["a"]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="its columns are pic, text"):
+        read_huggingface(tmp_path)
+    (tmp_path / "half.parquet").write_bytes(b"PAR1 half")
+    with pytest.raises(DataError, match=r"cannot read .*half\.parquet"):
+        read_huggingface(tmp_path / "half.parquet")
