@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from json import dumps
@@ -19,11 +19,14 @@ from ashneuro.report import terminal
 if TYPE_CHECKING:
     import nir
 
+    from ashneuro.data.pairs import Pair
+    from ashneuro.model.network import AshNet
     from ashneuro.program.bundle import Bundle
     from ashneuro.program.finding import Finding
     from ashneuro.program.program import Program
     from ashneuro.simulate.certificate import Certificate
     from ashneuro.spiking.contract import Contract
+    from ashneuro.spiking.integers import Integers
 
 RANDOM_STEPS = 16
 RANDOM_RATE = 0.2
@@ -75,7 +78,7 @@ def export(
     folder = out or (path / "bundle" if kind == "run" else path.with_suffix(".bundle"))
     more: dict[str, Any] = {}
     if kind == "run":
-        more = {"extra": run_origin(path), "accuracy": partial(run_accuracy, path)}
+        more = {"extra": run_origin(path), "accuracy": partial(run_accuracy, path), "integers": learnt_integers(path)}
     bundle, certificate, notes = build(graph, read.contract, given, folder, samples=samples, lava=lava, **more)
     if json:
         terminal.json(
@@ -87,7 +90,7 @@ def export(
             }
         )
         return 0
-    terminal.line(f"calibrated and compared on {origin}")
+    terminal.line(f"{'integer units as learnt, compared on' if more.get('integers') else 'calibrated and compared on'} {origin}")
     terminal.findings(notes)
     terminal.certificate(certificate.to_json())
     terminal.wrote(bundle.folder)
@@ -107,6 +110,7 @@ def build(
     samples: int,
     lava: bool,
     accuracy: Accuracy = lambda program: {},
+    integers: Integers | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> tuple[Bundle, Certificate, tuple[Finding, ...]]:
     """Lower, quantise, prove and write; return the bundle, its certificate, and what quantising had to say.
@@ -114,6 +118,7 @@ def build(
     Args:
         inputs: (T, B, *shape) by input name: all of them choose the integer scales, the first ``samples`` are the reference.
         accuracy: task metrics of the integer program and of the network that it stands for, by name.
+        integers: the units that the network learnt with, which are then not chosen again.
         extra: further files of the bundle.
 
     Raises:
@@ -123,13 +128,18 @@ def build(
     from ashneuro.errors import BundleError
     from ashneuro.program.bundle import write_bundle
     from ashneuro.program.lower import lower
+    from ashneuro.program.quantise import quantise
     from ashneuro.simulate.calibrate import calibrate
     from ashneuro.simulate.certificate import certify, reference
     from ashneuro.simulate.standalone import SCRIPT, lava_script
 
     program = lower(graph, contract)
-    with terminal.counting("choosing integer scales") as tick:
-        quantisation = calibrate(program, inputs, progress=tick).quantisation
+    if integers is not None:
+        peak = {port.name: integers.input_peak for port in program.inputs}
+        quantisation = quantise(program, input_peak=peak, scales=integers.scales)
+    else:
+        with terminal.counting("choosing integer scales") as tick:
+            quantisation = calibrate(program, inputs, progress=tick).quantisation
     few = {name: x[:, :samples] for name, x in inputs.items()}
     with terminal.counting("proving") as tick:
         certificate = certify(graph, contract, {"float": program, "integer": quantisation.program}, few, lava=lava, progress=tick)
@@ -153,7 +163,7 @@ def build(
 
 
 def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
-    """Return R@1 of a run on its test part, with the spikes of the model (float32) and of its integer program."""
+    """Return R@1 of a run on its test part, with the spikes of the model (float32, or learnt integers) and of its integer program."""
     from ashneuro.simulate.loihi import run_program
 
     run, pairs, split = open_run(path, "test", None)
@@ -164,7 +174,8 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
         return run_program(integer, currents, rasters=[output]).layers[output].raster
 
     result = {}
-    for name, spikes in (("float32", None), ("integer", encoder)):
+    learnt = "float32" if learnt_integers(path) is None else "learnt integers"
+    for name, spikes in ((learnt, None), ("integer", encoder)):
         evaluation = scoring.evaluate(run.model, run.vocabulary, pairs, run.config.data, split=split, encoder=spikes, spikes_from=name)
         row = evaluation.rows[0]
         result[name] = {"image to text R@1": row.image_to_text["R@1"], "text to image R@1": row.text_to_image["R@1"], "images": len(pairs)}
@@ -173,16 +184,30 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
 
 def run_currents(path: Path) -> dict[str, Any]:
     """Return the first currents (T, B, *shape) of a run's validation images, or of training images where there are none."""
+    run, pairs, _ = open_run(path, "validation", None)
+    pairs = (pairs or open_run(path, "train", None)[1])[:CALIBRATION_IMAGES]
+    return first_currents(run.model, pairs, run.config.data.image_size)
+
+
+def first_currents(model: AshNet, pairs: Sequence[Pair], image_size: int) -> dict[str, Any]:
+    """Return the currents (T, B, *shape) that the host sends for the images of ``pairs``, by input name."""
     import numpy as np
 
     batches = need("ashneuro.data.batches", extra="train", purpose="reading a run")
     torch = need("torch", extra="train", purpose="reading a run")
-    run, pairs, _ = open_run(path, "validation", None)
-    pairs = (pairs or open_run(path, "train", None)[1])[:CALIBRATION_IMAGES]
+    images = batches.normalise(batches.load_images(pairs, image_size)).to(model.log_scale.device)
+    training = model.training
     with torch.no_grad():
-        currents = run.model.currents(batches.normalise(batches.load_images(pairs, run.config.data.image_size))).numpy()
-    steps = run.config.model.abstract.timesteps
+        currents = model.eval().currents(images).cpu().numpy()
+    model.train(training)
+    steps = model.config.abstract.timesteps
     return {"input": np.broadcast_to(currents, (steps, *currents.shape)).copy()}
+
+
+def learnt_integers(path: Path) -> Integers | None:
+    """Return the integer units that the run at ``path`` learnt with; ``None`` where it learnt in floating point."""
+    encoder = open_run(path, "train", None)[0].model.abstract
+    return None if encoder is None else encoder.integers
 
 
 def run_origin(path: Path) -> dict[str, str]:

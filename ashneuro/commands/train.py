@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from ashneuro.config import RunConfig, load_config
-from ashneuro.errors import ConfigError, need
+from ashneuro.errors import ConfigError, GraphError, need
 from ashneuro.report import terminal
+from ashneuro.spiking.integers import IntegerLayer, Integers
+
+if TYPE_CHECKING:
+    from ashneuro.model.network import AshNet
+    from ashneuro.program.program import Program
 
 
 def train(
@@ -17,6 +24,12 @@ def train(
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Run folder. Default: runs/NAME of the config.")] = None,
+    quantise_aware: Annotated[
+        bool,
+        Parameter(
+            help="Fine-tune the run CONFIG through Loihi's integer arithmetic: a quarter of its epochs, a tenth of its rate.", negative=()
+        ),
+    ] = False,
     resume: Annotated[bool, Parameter(help="Go on with an interrupted run; settings come from the run.", negative=())] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Short for --set train.device=…")] = None,
     set_: Annotated[
@@ -33,21 +46,74 @@ def train(
         if out is None or not (out / "config.json").exists():
             raise ConfigError("--resume without a run", "resuming needs the folder of the run", "ashneuro train --resume --out runs/NAME")
         settings = load_config(out / "config.json", overrides)
+    elif quantise_aware:
+        settings = fine_tuning(config, overrides)
     else:
         settings = load_config(config, overrides)
-    folder = out or Path("runs") / config.stem
+    folder = out or (config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem)
     learn(settings, folder, resume=resume)
     terminal.wrote(folder)
     terminal.next_steps(f"ashneuro evaluate {folder}", f"ashneuro export {folder} --target lava")
 
 
+def fine_tuning(run: Path, overrides: list[str]) -> RunConfig:
+    """Return the settings that fine-tune ``run`` through integers; ``overrides`` win over the run's and over the defaults here."""
+    if not (run / "config.json").exists():
+        raise ConfigError(f"--quantise-aware {run}", "it fine-tunes a trained run", "ashneuro train runs/NAME --quantise-aware")
+    before = load_config(run / "config.json").train
+    defaults = [f"train.epochs={max(1, before.epochs // 4)}", f"train.learning_rate={before.learning_rate / 10}"]
+    set_here = [f"train.start={json.dumps(str(run))}", "train.quantise_aware=true"]
+    return load_config(run / "config.json", [*defaults, *overrides, *set_here])
+
+
 def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
     """Train ``config`` into ``folder``, with a progress bar."""
     loop = need("ashneuro.train.loop", extra="train", purpose="training")
+    choose = choose_integers(config) if config.train.quantise_aware else None
     with terminal.epochs(f"training {folder.name}") as show:
         loop.train(
             config,
             folder,
             resume=resume,
+            choose_integers=choose,
             on_progress=lambda now: show(now.epoch, now.epochs, now.batch, now.batches, now.loss, now.row),
         )
+
+
+def choose_integers(config: RunConfig) -> Callable[[AshNet, Integers | None], Integers]:
+    """Return what gives a model its integer units: calibrated on training images at first, then kept while they hold its weights."""
+    from ashneuro.commands.export import CALIBRATION_IMAGES, first_currents
+    from ashneuro.data.sources import load_splits
+    from ashneuro.model.deploy import deployed_graph
+    from ashneuro.program.lower import lower
+    from ashneuro.program.quantise import default_scales, quantise
+    from ashneuro.simulate.calibrate import calibrate
+    from ashneuro.spiking.contract import read_contract
+
+    pairs = load_splits(config.data).train
+
+    def choose(model: AshNet, before: Integers | None) -> Integers:
+        graph = deployed_graph(model)
+        program = lower(graph, read_contract(graph.metadata).contract)
+        if before is None:
+            currents = first_currents(model, pairs[:: len(pairs) // CALIBRATION_IMAGES + 1], config.data.image_size)
+            calibration = calibrate(program, currents)
+            return _integers(calibration.program, calibration.input_peak)
+        peak = {port.name: before.input_peak for port in program.inputs}
+        try:
+            chosen = quantise(program, input_peak=peak, scales=before.scales).program
+        except GraphError:
+            # Weights have grown until a sum of them could overflow: a coarser unit holds them.
+            largest = default_scales(program, input_peak=peak)
+            chosen = quantise(
+                program, input_peak=peak, scales={name: min(old, largest[name]) for name, old in before.scales.items()}
+            ).program
+        return _integers(chosen, peak)
+
+    return choose
+
+
+def _integers(program: Program, peak: Mapping[str, float]) -> Integers:
+    (port,) = program.inputs
+    layers = {layer.name: IntegerLayer(layer.scale, int(layer.neuron.v_threshold), int(layer.neuron.dv)) for layer in program.layers}
+    return Integers(layers, peak[port.name], port.limit)

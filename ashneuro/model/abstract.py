@@ -7,14 +7,18 @@ skips that add a scaled copy. Every control has the same layers; only what happe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ashneuro.config import AbstractConfig
 from ashneuro.model.concrete import halved
+from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.lif import LIF
+from ashneuro.spiking.straight_through import arriving, integer_bias, integer_weights, sent_current
 
 
 class QuantisedReLU(nn.Module):
@@ -56,7 +60,12 @@ START = 2.0
 
 
 class Synapse(nn.Module):
-    """A convolution or a dense layer with the batch norm that folds into it, applied once to all T·B arrays."""
+    """A convolution or a dense layer with the batch norm that folds into it, applied once to all T·B arrays.
+
+    With ``scale`` set, weights and bias are what Loihi keeps of them, and currents are integer units of a: ``scale`` per float unit.
+    """
+
+    scale: float | None = None
 
     linear: nn.Conv2d | nn.Linear
     norm: nn.BatchNorm1d | nn.BatchNorm2d
@@ -68,7 +77,37 @@ class Synapse(nn.Module):
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return currents (T, B, ...) of spikes (T, B, ...)."""
-        return self.norm(self.linear(spikes.flatten(0, 1))).unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return]
+        arrays = spikes.flatten(0, 1)
+        currents = self.norm(self.linear(arrays)) if self.scale is None else self._integers(arrays, self.scale)
+        return currents.unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return]
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias (float64) with the batch norm folded in, as eval mode applies it, and rounded where ``scale`` is set.
+
+        With γ, β, μ, σ² of a channel: ``W ← γ/√(σ² + ε) · W`` and ``b = β − γ/√(σ² + ε) · μ``.
+        """
+        weight, bias = self._fold()
+        if self.scale is None:
+            return weight, bias
+        integer, exponent = integer_weights(weight, self.scale)
+        return integer * (2.0**exponent / self.scale), integer_bias(bias, self.scale) / self.scale
+
+    def _fold(self) -> tuple[Tensor, Tensor]:
+        norm, weight = self.norm, self.linear.weight.double()
+        assert norm.running_mean is not None and norm.running_var is not None
+        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        return weight * gain.reshape(-1, *[1] * (weight.ndim - 1)), norm.bias.double() - gain * norm.running_mean.double()
+
+    def _integers(self, arrays: Tensor, scale: float) -> Tensor:
+        weight, bias = self._fold()
+        integer, exponent = integer_weights(weight, scale)
+        linear = self.linear
+        if isinstance(linear, nn.Conv2d):
+            sums = F.conv2d(arrays, integer.to(arrays.dtype), None, linear.stride, linear.padding, linear.dilation, linear.groups)  # type: ignore[arg-type]
+        else:
+            sums = F.linear(arrays, integer.to(arrays.dtype))
+        offset = integer_bias(bias, scale).to(arrays.dtype)
+        return arriving(sums, exponent) + offset.reshape(-1, *[1] * (sums.ndim - 2))
 
 
 class Block(nn.Module):
@@ -97,7 +136,20 @@ class Block(nn.Module):
         """Return the spikes of all three populations, each (T, B, C, H, W)."""
         first = self.lif1(self.conv1(spikes))
         second = self.lif2(self.conv2(first))
-        return first, second, self.lif3(self.conv3(second) + self.gain * first)
+        return first, second, self.lif3(self.conv3(second) + self._skip(first))
+
+    def deployed_gain(self) -> Tensor:
+        """Return the gain (C, 1, 1), float64, rounded where the block computes integers."""
+        if self.conv3.scale is None:
+            return self.gain.double()
+        gain, exponent = integer_weights(self.gain, self.conv3.scale)
+        return gain * (2.0**exponent / self.conv3.scale)
+
+    def _skip(self, spikes: Tensor) -> Tensor:
+        if self.conv3.scale is None:
+            return self.gain * spikes
+        gain, exponent = integer_weights(self.gain, self.conv3.scale)
+        return arriving(gain.to(spikes.dtype) * spikes, exponent)
 
 
 class AbstractEncoder(nn.Module):
@@ -116,6 +168,8 @@ class AbstractEncoder(nn.Module):
         width: D, channels of C.
         grid: H = W of C.
     """
+
+    integers: Integers | None = None
 
     def __init__(self, config: AbstractConfig, width: int, grid: int) -> None:
         super().__init__()
@@ -138,6 +192,38 @@ class AbstractEncoder(nn.Module):
                 if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                     nn.init.constant_(module.weight, START * config.v_threshold)
 
+    def populations(self) -> Iterator[tuple[str, nn.Module, Synapse | None]]:
+        """Yield name in the deployed graph, neurons, and the synapse in front of them, of every population."""
+        yield "entry.lif", self.entry, None
+        for number, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, Block)
+            yield f"block{number}.lif1", block.lif1, block.conv1
+            yield f"block{number}.lif2", block.lif2, block.conv2
+            yield f"block{number}.lif3", block.lif3, block.conv3
+        yield "semantic.lif", self.semantic, self.dense
+
+    def use_integers(self, integers: Integers | None) -> None:
+        """Compute Loihi's integers from now on, with straight-through gradients; ``None``: floating point again.
+
+        Batch norms then apply what they know, in training too: in a deployment they are part of the weights.
+        """
+        self.integers = integers
+        for name, neuron, synapse in self.populations():
+            layer = None if integers is None else integers.layers[name]
+            assert isinstance(neuron, LIF)
+            neuron.integers = layer
+            if synapse is not None:
+                synapse.scale = None if layer is None else layer.scale
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; batch norms stay in eval mode while integers are computed."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.train(mode and self.integers is None)
+        return self
+
     def current(self, concrete: Tensor) -> Tensor:
         """Return the first current x (B, *in_shape) of C (B, D, H, W)."""
         return self.norm(self.w_in(concrete))  # type: ignore[no-any-return]
@@ -147,6 +233,8 @@ class AbstractEncoder(nn.Module):
 
         The last entry, ``semantic.lif``, is S (T, B, K).
         """
+        if self.integers is not None:
+            current = sent_current(current, self.integers.layers["entry.lif"].scale, self.integers.input_limit)
         layers = {"entry.lif": self.entry(current.expand(self.timesteps, *current.shape))}
         spikes = layers["entry.lif"]
         for number, block in enumerate(self.blocks, start=1):

@@ -21,9 +21,9 @@ from ashneuro.spiking.lif import LIF
 def deployed_graph(model: AshNet) -> nir.NIRGraph:
     """Return the spiking encoder as a NIR graph, from the first current to the last spike, without batch axis.
 
-    Batch norms are folded, as `model.eval()` applies them: with γ, β, μ, σ² of a channel, ``W ← γ/√(σ² + ε) · W`` and
-    ``b = β − γ/√(σ² + ε) · μ``. Folding is done in float64; weights have the model's own precision, time constants
-    (seconds) and potentials float64. The metadata holds the contract: dt, timesteps, constant-current input.
+    Batch norms are folded (`Synapse.folded`) in float64; weights have the model's own precision, time constants (seconds)
+    and potentials float64. Of a model that computes integers the weights are what these integers stand for, in float64.
+    The metadata holds the contract: dt, timesteps, constant-current input.
 
     Raises:
         GraphError: the model has no spiking encoder.
@@ -56,7 +56,7 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
         add(f"{name}.conv2", _conv(block.conv2, shape), f"{name}.lif1")
         add(f"{name}.lif2", _lif(block.lif2, shape), f"{name}.conv2")
         add(f"{name}.conv3", _conv(block.conv3, shape), f"{name}.lif2")
-        add(f"{name}.skip", nir.Scale(_array(block.gain.detach().expand(shape))), f"{name}.lif1")
+        add(f"{name}.skip", nir.Scale(_array(block.deployed_gain().expand(shape))), f"{name}.lif1")
         add(f"{name}.lif3", _lif(block.lif3, shape), f"{name}.conv3", f"{name}.skip")
         last = f"{name}.lif3"
     weight, bias = _folded(model.abstract.dense)
@@ -109,13 +109,10 @@ def host_layers(model: AshNet) -> list[dict[str, Any]]:
 
 
 def _folded(synapse: Synapse) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return weight and bias of a synapse after its batch norm."""
-    norm, weight = synapse.norm, synapse.linear.weight
-    assert norm.running_mean is not None and norm.running_var is not None
-    gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    bias = norm.bias.double() - gain * norm.running_mean.double()
-    scaled = weight.double() * gain.reshape(-1, *[1] * (weight.ndim - 1))
-    return _array(scaled.to(weight.dtype)), _array(bias.to(weight.dtype))
+    """Return weight and bias of a synapse after its batch norm, in the model's precision; rounded ones as they are."""
+    weight, bias = synapse.folded()
+    kept = synapse.linear.weight.dtype if synapse.scale is None else torch.float64
+    return _array(weight.to(kept)), _array(bias.to(kept))
 
 
 def _conv(synapse: nn.Module, shape: tuple[int, ...]) -> nir.Conv2d:

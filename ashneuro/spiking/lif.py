@@ -14,6 +14,9 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from ashneuro.spiking.integers import IntegerLayer
+from ashneuro.spiking.straight_through import integer_multi_step
+
 with warnings.catch_warnings():
     # Norse 1.1.0 scripts functions that are not used here, and torch 2.14 calls that deprecated.
     warnings.simplefilter("ignore", FutureWarning)
@@ -51,7 +54,10 @@ class LIF(nn.Module):
     """Leaky integrate-and-fire: `norse.torch.LIFBoxCell` over the first axis; the equation is at `multi_step`.
 
     Buffers: ``tau`` and ``dt`` (s), ``v_threshold``, ``v_leak``, ``v_reset``. Lava's LIF can run it when v_reset = v_leak.
+    With ``integers`` set, currents and potentials are those of Loihi's arithmetic (`integer_multi_step`).
     """
+
+    integers: IntegerLayer | None = None
 
     tau: Tensor
     v_threshold: Tensor
@@ -67,6 +73,8 @@ class LIF(nn.Module):
 
     def forward(self, currents: Tensor) -> Tensor:
         """Return spikes (T, B, ...) of currents (T, B, ...)."""
+        if self.integers is not None:
+            return integer_multi_step(currents, self.integers)
         neuron = LIFBoxParameters(tau_mem_inv=1 / self.tau, v_leak=self.v_leak, v_th=self.v_threshold, v_reset=self.v_reset)
         return multi_step(currents, neuron, self.dt)
 

@@ -17,10 +17,12 @@ from ashneuro.config import RunConfig, dump_config, load_config
 from ashneuro.data.tokens import Vocabulary
 from ashneuro.errors import DataError
 from ashneuro.model.network import AshNet
+from ashneuro.spiking.integers import Integers
 
-CONFIG, WEIGHTS, VOCABULARY, CARD, METRICS, TRAINER = (
+CONFIG, WEIGHTS, INTEGERS, VOCABULARY, CARD, METRICS, TRAINER = (
     "config.json",
     "model.safetensors",
+    "integers.json",
     "vocabulary.json",
     "README.md",
     "metrics.jsonl",
@@ -50,6 +52,8 @@ def save_run(path: Path, config: RunConfig, vocabulary: Vocabulary, model: AshNe
     replace_file(path / VOCABULARY, vocabulary.save)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     replace_file(path / WEIGHTS, lambda file: file.write_bytes(save(weights, {"format": "pt"})))
+    if model.abstract is not None and (integers := model.abstract.integers) is not None:
+        replace_file(path / INTEGERS, lambda file: file.write_text(integers.dumps()))
     replace_file(path / METRICS, lambda file: file.write_text("".join(json.dumps(row) + "\n" for row in rows)))
     replace_file(path / CARD, lambda file: file.write_text(_card(path.name, config, model, rows), encoding="utf-8"))
 
@@ -70,7 +74,16 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise DataError(f"cannot read {path / WEIGHTS}", str(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER") from error
+    if model.abstract is not None and (path / INTEGERS).exists():
+        model.abstract.use_integers(_read_integers(path))
     return Run(path, config, vocabulary, model.to(device).eval())
+
+
+def _read_integers(path: Path) -> Integers:
+    try:
+        return Integers.loads((path / INTEGERS).read_text())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"cannot read {path / INTEGERS}", repr(error), f"ashneuro train --resume --out {path}") from error
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

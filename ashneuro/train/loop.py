@@ -23,11 +23,12 @@ from ashneuro.config import RunConfig, TrainConfig, load_config
 from ashneuro.data.batches import Batches, texts_of
 from ashneuro.data.pairs import Batch
 from ashneuro.data.sources import load_splits
-from ashneuro.data.tokens import build_vocabulary
+from ashneuro.data.tokens import Vocabulary, build_vocabulary
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.model.network import AshNet
+from ashneuro.spiking.integers import Integers
 from ashneuro.train import objectives
-from ashneuro.train.checkpoint import CONFIG, TRAINER, Run, build_model, replace_file, save_run
+from ashneuro.train.checkpoint import CONFIG, TRAINER, Run, build_model, load_run, replace_file, save_run
 from ashneuro.train.evaluate import Pool, recalls
 
 # Inverse temperature of L_CL: 1/0.1, the customary value for two views.
@@ -52,8 +53,17 @@ class Progress:
     row: Mapping[str, Any] | None = None
 
 
+# Chooses the integer units of a model's spiking encoder; None or the units that it has learnt with so far come in.
+ChooseIntegers = Callable[[AshNet, Integers | None], Integers]
+
+
 def train(
-    config: RunConfig, out: str | Path, *, resume: bool = False, on_progress: Callable[[Progress], None] = lambda progress: None
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    choose_integers: ChooseIntegers | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Run:
     """Return the trained run, written to the folder ``out``.
 
@@ -61,13 +71,18 @@ def train(
     ``resume``; the result is then the same, bit for bit on a CPU, as without the interruption. Ctrl-C waits for files that
     are being written.
 
+    Args:
+        choose_integers: with ``train.quantise_aware``: called before the first epoch and after each.
+
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is not set; or a resumed run has other settings; or there is no GPU
-            and ``train.device`` asks for one.
+            and ``train.device`` asks for one; or ``train.start`` is a run of another model.
         DataError: the data, or the checkpoint to resume from, cannot be read.
     """
     out = Path(out)
     device = pick_device(config.train.device)
+    if config.train.quantise_aware and not (config.train.start and choose_integers):
+        raise ConfigError("train.quantise_aware", "it fine-tunes a trained run", "ashneuro train RUN --quantise-aware")
     state = _open(out, config, resume)
     splits = load_splits(config.data)
     vocabulary = build_vocabulary(text for pair in splits.train for text in texts_of(pair, config.data.captions))
@@ -84,10 +99,17 @@ def train(
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
             rows = json.loads(state["rows"])
+            if model.abstract is not None and state["integers"]:
+                model.abstract.use_integers(Integers.loads(state["integers"]))
+        elif config.train.start:
+            _start_from(config, model, vocabulary)
+        if state is None:
+            _choose(model, config.train, choose_integers)
         for epoch in range(len(rows), config.train.epochs):
             # Dropout draws from torch's own generator; seeding it per epoch makes a resumed epoch the same.
             torch.manual_seed(config.train.seed * 1_000_003 + epoch)
             row = _run_epoch(model, optimiser, batches, config, epoch, on_progress)
+            _choose(model, config.train, choose_integers)
             if validation:
                 row |= _validate(model, validation)
             rows.append(row)
@@ -190,6 +212,24 @@ def _run_epoch(
     return row | {"learning_rate": rate, "seconds": round(time.perf_counter() - started, 2)}
 
 
+def _start_from(config: RunConfig, model: AshNet, vocabulary: Vocabulary) -> None:
+    """Give ``model`` the weights of the run that ``train.start`` names."""
+    start = load_run(config.train.start)
+    if start.config.model != config.model or start.vocabulary != vocabulary:
+        other = "model" if start.config.model != config.model else "words"
+        raise ConfigError(
+            f"cannot start from {start.path}", f"its {other} differ from those of this run", "keep [model] and [data] as they are there"
+        )
+    model.load_state_dict(start.model.state_dict())
+
+
+def _choose(model: AshNet, config: TrainConfig, choose: ChooseIntegers | None) -> None:
+    if config.quantise_aware and choose is not None and model.abstract is not None:
+        before = model.abstract.integers
+        model.abstract.use_integers(None)
+        model.abstract.use_integers(choose(model, before))
+
+
 def _validate(model: AshNet, pool: Pool) -> dict[str, float]:
     image_to_text, text_to_image = recalls(model, pool)
     return {"validation_R@1_image_to_text": image_to_text["R@1"], "validation_R@1_text_to_image": text_to_image["R@1"]}
@@ -213,7 +253,13 @@ def _to(batch: Batch, device: torch.device) -> Batch:
 
 
 def _state(model: AshNet, optimiser: torch.optim.Optimizer, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "rows": json.dumps(rows)}
+    integers = model.abstract and model.abstract.integers
+    return {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "rows": json.dumps(rows),
+        "integers": integers.dumps() if integers else "",
+    }
 
 
 def _open(out: Path, config: RunConfig, resume: bool) -> dict[str, Any] | None:

@@ -70,3 +70,41 @@ def spikes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("spikes") / "x.npy"
     np.save(path, (np.random.default_rng(1).random((16, 6, 2, 8, 8)) < 0.3).astype(np.uint8))
     return path
+
+
+SMALL = (
+    "data.split=file",
+    "data.styles=[]",
+    "data.image_size=16",
+    "model.concrete.channels=[8]",
+    "model.concrete.width=8",
+    "model.abstract.channels=[8,8]",
+    "model.abstract.units=16",
+    "model.embedding=16",
+    "train.epochs=2",
+    "train.batch_size=8",
+    "train.device=cpu",
+)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A jsonl of 36 real pictures out of the embedded pack, with their captions."""
+    from PIL import Image
+
+    from ashneuro.config import DataConfig
+    from ashneuro.data.sources import load_splits
+
+    folder = tmp_path_factory.mktemp("pairs")
+    lines = []
+    for index, pair in enumerate(load_splits(DataConfig()).test[:36]):
+        Image.fromarray(pair.load()).save(folder / f"{index}.png")
+        part = ("train", "train", "validation", "test")[index % 4]
+        lines.append(json.dumps({"image": f"{index}.png", "caption": list(pair.captions), "split": part}))
+    path = folder / "pairs.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def settings(pairs: Path, *more: str) -> list[str]:
+    return [word for item in (f"data.source={pairs}", *SMALL, *more) for word in ("--set", item)]

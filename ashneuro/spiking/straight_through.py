@@ -1,0 +1,103 @@
+"""Loihi's integers in a forward pass, floating point behind them: each rounding passes its gradient straight through.
+
+What goes from layer to layer is what the hardware would send; a test holds it against the emulator, spike for spike. With
+``q`` a rounding: the value of q(x), the gradient of x (Bengio et al. 2013, arXiv 1308.3432).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ashneuro.spiking.integers import DECAY_ONE, LARGEST_STATE, STATE_SHIFT, IntegerLayer, round_bias, round_weights, weight_exponent
+
+
+def integer_weights(weight: Tensor, scale: float) -> tuple[Tensor, int]:
+    """Return (W_int, weight_exp): ``W_int · 2^weight_exp ≈ scale · W``, as float64 numbers that hold integers."""
+    low, high = min(0.0, float(weight.detach().min())), max(0.0, float(weight.detach().max()))
+    if not low < high:
+        return weight.double() * scale, 0
+    exponent = weight_exponent(low, high, scale)
+    exact = weight.double() * (scale * 2.0**-exponent)
+    return _straight(exact, round_weights(exact.detach())), exponent
+
+
+def integer_bias(bias: Tensor, scale: float) -> Tensor:
+    """Return the bias that the hardware adds, in units of a: whole 64ths, ``mantissa · 2^exponent / 64 ≈ scale · bias``."""
+    exact = bias.double() * (scale * (1 << STATE_SHIFT))
+    mantissa, exponent = round_bias(exact.detach())
+    return _straight(exact, mantissa * 2.0**exponent) / (1 << STATE_SHIFT)
+
+
+def arriving(sums: Tensor, exponent: int) -> Tensor:
+    """Return what arrives through one connection: ``sums`` of W_int shifted by ``exponent``, to the right rounding down."""
+    # The sums are whole numbers below 2^24; a convolution that transforms its inputs (Winograd) may miss them by a little.
+    whole = _straight(sums, sums.detach().round())
+    shifted = whole * 2.0**exponent
+    return shifted if exponent >= 0 else _straight(shifted, shifted.detach().floor())
+
+
+def sent_current(current: Tensor, scale: float, limit: int) -> Tensor:
+    """Return the input current as the host sends it: ``round(scale · x)``, saturated at ±``limit``, where no gradient passes."""
+    exact = (current.double() * scale).clamp(-limit, limit)
+    return _straight(exact, exact.detach().round()).to(current.dtype)
+
+
+def integer_multi_step(currents: Tensor, layer: IntegerLayer) -> Tensor:
+    """Return the spikes (T, B, ...) that integer `currents` (T, B, ...) cause in LIF neurons that start at v = 0.
+
+    ::
+
+        v'_t = clip(rz(v_{t-1} · (4096 − dv) / 4096) + 64 · a_t, ±(2^23 − 1))      rz: toward zero
+        z_t  = 1 if v'_t > 64 · v_threshold else 0
+        v_t  = 0 where z_t = 1, else v'_t
+
+    `currents` are a_t with the bias, in whole 64ths. Backward: as `ashneuro.spiking.lif.multi_step` of the float network.
+    """
+    keep = (DECAY_ONE - layer.dv) / DECAY_ONE
+    # The float network's v, where the surrogate is evaluated: a step adds dt/τ of the current.
+    unit = layer.dv / DECAY_ONE / (layer.scale * (1 << STATE_SHIFT))
+    v = torch.zeros_like(currents[0], dtype=torch.float64)  # holds the 35 bits of v · (4096 − dv)
+    spikes = []
+    for a in currents.unbind(0):
+        decayed = v * keep
+        v = _straight(decayed, decayed.detach().trunc()) + a.double() * (1 << STATE_SHIFT)
+        v = v.clamp(-LARGEST_STATE, LARGEST_STATE)
+        z = _Spike.apply((v - (layer.v_threshold << STATE_SHIFT)) * unit)
+        v = v * (1 - z)
+        spikes.append(z.to(currents.dtype))
+    return torch.stack(spikes)
+
+
+class _Spike(torch.autograd.Function):
+    """1 where x > 0; backward Norse's ``super`` surrogate 1/(|x| + 1)²."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        result: Tensor = gradient / (x.abs() + 1).square()
+        return result
+
+
+class _Straight(torch.autograd.Function):
+    """``rounded`` forward; backward as if it were ``exact``."""
+
+    @staticmethod
+    def forward(ctx: Any, exact: Tensor, rounded: Tensor) -> Tensor:
+        return rounded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient, None
+
+
+def _straight(exact: Tensor, rounded: Tensor) -> Tensor:
+    result: Tensor = _Straight.apply(exact, rounded)
+    return result

@@ -1,0 +1,147 @@
+"""Fine-tuning through integers: what training computes is what the exported integers compute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ashneuro.commands.train import choose_integers
+from ashneuro.config import RunConfig
+from ashneuro.model.deploy import deployed_graph
+from ashneuro.model.network import AshNet
+from ashneuro.program.lower import lower
+from ashneuro.program.program import Program
+from ashneuro.program.quantise import quantise
+from ashneuro.simulate.loihi import run_program
+from ashneuro.spiking.contract import read_contract
+from tests.commands.conftest import Command, settings
+from tests.model.tiny import images, model
+from tests.train import tiny
+
+
+def exported(net: AshNet) -> Program:
+    """Return the integer program that an export of ``net`` writes."""
+    integers = net.abstract.integers
+    graph = deployed_graph(net)
+    program = lower(graph, read_contract(graph.metadata).contract)
+    return quantise(program, input_peak={"input": integers.input_peak}, scales=integers.scales).program
+
+
+def same_spikes(net: AshNet, seed: int) -> dict[str, float]:
+    """Assert that training's forward pass and the emulator agree everywhere; return the firing rates."""
+    x = images(40, seed)
+    with torch.no_grad():
+        layers = net.encode(x).layers
+        currents = net.currents(x).numpy()
+    record = run_program(exported(net), np.broadcast_to(currents, (3, *currents.shape)).copy(), rasters=list(layers))
+    for name, spikes in layers.items():
+        np.testing.assert_array_equal(record.layers[name].raster, spikes.numpy(), err_msg=name)
+    return {name: float(spikes.mean()) for name, spikes in layers.items()}
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch):
+    """What gives the small model its units; its images are small squares."""
+    monkeypatch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
+    monkeypatch.setattr("ashneuro.commands.export.first_currents", currents_of)
+    return choose_integers(RunConfig())
+
+
+def currents_of(net: AshNet, shown: object, image_size: int) -> dict[str, np.ndarray]:
+    with torch.no_grad():
+        currents = net.currents(images(24, 3)).numpy()
+    return {"input": np.broadcast_to(currents, (3, *currents.shape)).copy()}
+
+
+def test_the_forward_pass_is_the_emulator(choose) -> None:
+    net = model()
+    floats = net.encode(images(40, 9)).layers
+    net.abstract.use_integers(choose(net, None))
+    rates = same_spikes(net, 9)
+    assert all(0.01 < rate < 0.9 for rate in rates.values()), rates
+    integers = net.encode(images(40, 9)).layers
+    assert any(not torch.equal(floats[name], integers[name]) for name in floats), "rounding changes something, or nothing was tested"
+
+
+def test_it_still_is_after_learning_and_after_weights_that_no_longer_fit(choose) -> None:
+    net = model()
+    net.abstract.use_integers(choose(net, None))
+    net.train()
+    assert not any(module.training for module in net.abstract.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    optimiser = torch.optim.SGD(net.abstract.parameters(), lr=0.3)
+    for seed in range(3):
+        net.encode(images(16, seed)).layers["semantic.lif"].mean().mul(-1).backward()
+        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.abstract.parameters())
+        assert net.abstract.dense.linear.weight.grad.abs().max() > 0 and net.abstract.w_in.weight.grad.abs().max() > 0
+        optimiser.step()
+        optimiser.zero_grad()
+    before = net.abstract.integers
+    net.abstract.use_integers(None)
+    net.abstract.use_integers(choose(net.eval(), before))
+    same_spikes(net, 11)
+    with torch.no_grad():
+        net.abstract.dense.linear.weight *= 100  # sums of these would pass 24 bits at the old unit
+    before = net.abstract.integers
+    net.abstract.use_integers(None)
+    net.abstract.use_integers(choose(net, before))
+    assert net.abstract.integers.scales["semantic.lif"] < before.scales["semantic.lif"]
+    same_spikes(net, 12)
+
+
+def test_floats_come_back(choose) -> None:
+    net = model()
+    before = net.encode(images(4)).layers["semantic.lif"]
+    net.abstract.use_integers(choose(net, None))
+    net.abstract.use_integers(None)
+    assert torch.equal(net.encode(images(4)).layers["semantic.lif"], before)
+    assert all(module.training for module in net.train().abstract.modules())
+
+
+def test_a_run_is_fine_tuned_evaluated_and_exported(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "hybrid"
+    assert ashneuro("train", "tiny", "--out", run, *settings(pairs)).code == 0
+    said = ashneuro("train", run, "--quantise-aware", "--set", "train.epochs=2")
+    assert said.code == 0, said.err
+    tuned = tmp_path / "hybrid-integers"
+    before, after = (json.loads((path / "config.json").read_text())["train"] for path in (run, tuned))
+    assert after["learning_rate"] == pytest.approx(before["learning_rate"] / 10) and after["epochs"] == 2
+    assert (tuned / "model.safetensors").read_bytes() != (run / "model.safetensors").read_bytes()
+
+    exported = json.loads(ashneuro("export", tuned, "--samples", 4, "--no-lava", "--json").out)
+    accuracy = exported["certificate"]["accuracy"]
+    assert accuracy["learnt integers"] == accuracy["integer"]
+    torch_rows, emulator_rows = (
+        json.loads(ashneuro("evaluate", tuned, "--abstract-on", where, "--json").out)["rows"] for where in ("torch", "loihi")
+    )
+    assert [row["image_to_text"] for row in torch_rows] == [row["image_to_text"] for row in emulator_rows]
+
+
+def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ashneuro.train import loop
+
+    monkeypatch.setattr(loop, "load_splits", tiny.load_splits)
+    monkeypatch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
+    loop.train(tiny.config(), tmp_path / "start")
+    config = tiny.config(start=str(tmp_path / "start"), quantise_aware=True, learning_rate=1e-2)
+
+    def stop(now: loop.Progress) -> None:
+        if (now.epoch, now.batch, now.row) == (2, 1, None):
+            raise KeyboardInterrupt
+
+    loop.train(config, tmp_path / "whole", choose_integers=choose_integers(config))
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(config, tmp_path / "parts", choose_integers=choose_integers(config), on_progress=stop)
+    loop.train(config, tmp_path / "parts", resume=True, choose_integers=choose_integers(config))
+    for name in ("model.safetensors", "integers.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+@pytest.mark.parametrize("words", [("tiny",), ("nowhere",)])
+def test_only_a_run_can_be_fine_tuned(ashneuro: Command, words: tuple[str, ...], tmp_path: Path) -> None:
+    said = ashneuro("train", *words, "--quantise-aware", "--out", tmp_path / "out")
+    assert said.code != 0 and "fine-tunes a trained run" in said.err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,97 @@
+"""Rounding in the forward pass: values the hardware holds, gradients of the float network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ashneuro.spiking.integers import IntegerLayer, Integers
+from ashneuro.spiking.straight_through import arriving, integer_bias, integer_multi_step, integer_weights, sent_current
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("scale", [0.3, 60.0, 4000.0])
+def test_mixed_weights_become_even_numbers_of_8_bits(scale: float) -> None:
+    weight = random(40, 30)
+    integer, exponent = integer_weights(weight, scale)
+    assert torch.equal(integer, (integer / 2).round() * 2)
+    assert -256 <= integer.min() < -120 and 120 < integer.max() <= 254
+    assert (integer * 2.0**exponent - weight * scale).abs().max() <= 2.0**exponent
+
+
+def test_weights_of_one_sign_keep_odd_numbers() -> None:
+    integer, exponent = integer_weights(random(40, 30).abs(), 60.0)
+    assert (integer % 2 == 1).any() and integer.min() >= 0 and integer.max() <= 255
+    assert exponent == 0
+
+
+def test_no_weights_stay_no_weights() -> None:
+    integer, exponent = integer_weights(torch.zeros(3, 3), 60.0)
+    assert not integer.any() and exponent == 0
+
+
+def test_roundings_pass_gradients_as_if_they_were_not_there() -> None:
+    weight, bias, current = random(4, 3).requires_grad_(), random(4, seed=1).requires_grad_(), (3 * random(5, seed=2)).requires_grad_()
+    integer, exponent = integer_weights(weight, 50.0)
+    (integer * 2.0**exponent).sum().backward()
+    assert torch.allclose(weight.grad, torch.full_like(weight, 50.0))
+    integer_bias(bias, 50.0).sum().backward()
+    assert torch.allclose(bias.grad, torch.full_like(bias, 50.0))
+    sent = sent_current(current, 10.0, 25)
+    sent.sum().backward()
+    assert torch.equal(sent, (current.detach() * 10).round().clip(-25, 25))
+    assert torch.equal(current.grad, torch.where(current.detach().abs() * 10 < 25, 10.0, 0.0).double())
+
+
+def test_a_shift_to_the_right_rounds_down() -> None:
+    sums = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0, 4.0])
+    assert arriving(sums, -1).tolist() == [-2, -1, 0, 0, 1, 2]
+    assert arriving(sums, 2).tolist() == [-12, -4, 0, 4, 12, 16]
+
+
+def test_the_neuron_is_the_hardware_neuron() -> None:
+    layer = IntegerLayer(scale=31.0, v_threshold=90, dv=1234)
+    currents = (random(9, 5, 7) * 90).round() + torch.randint(0, 64, (9, 5, 7), generator=torch.Generator().manual_seed(1)) / 64
+    v, expected = np.zeros((5, 7), np.int64), []
+    for a in (currents * 64).long().numpy():
+        product = v * (4096 - 1234)
+        v = np.sign(product) * (np.abs(product) >> 12) + a
+        expected.append(v > 90 * 64)
+        v = np.where(expected[-1], 0, v)
+    assert np.array_equal(integer_multi_step(currents, layer).numpy(), np.stack(expected))
+    assert 0.05 < np.mean(expected) < 0.6
+
+
+def test_the_neuron_saturates() -> None:
+    layer = IntegerLayer(scale=1.0, v_threshold=(1 << 17) - 1, dv=1)
+    down = torch.full((3, 1), -130_000.0, dtype=torch.float64)
+    up = torch.full((1, 1), 131_000.0, dtype=torch.float64)
+    # Unclipped, v would be three times as low, and one step up would not reach the threshold even from 0.
+    assert integer_multi_step(torch.cat([down, up, up, up]), layer).flatten().tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_the_gradient_is_that_of_the_float_network_at_the_same_potentials() -> None:
+    from ashneuro.spiking.lif import LIF
+
+    scale, dv = 1000.0, 2048
+    lif = LIF(tau=2e-3, v_threshold=1.0, dt=1e-3)
+    layer = IntegerLayer(scale=scale, v_threshold=2000, dv=dv)  # 1.0 · τ/dt · scale
+    currents = (random(6, 4, 3) * 2.0 * scale).round() / scale
+    gradients = []
+    for run in (lambda x: lif(x), lambda x: integer_multi_step(x * scale, layer)):
+        x = currents.clone().requires_grad_()
+        spikes = run(x)
+        (spikes * random(6, 4, 3, seed=4)).sum().backward()
+        gradients.append((spikes.detach(), x.grad))
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    assert torch.allclose(gradients[0][1], gradients[1][1], atol=1e-4)
+
+
+def test_units_are_read_as_written() -> None:
+    integers = Integers({"a.lif": IntegerLayer(1.5, 7, 2048), "b.lif": IntegerLayer(2.5, 8, 1)}, 3.25, 9)
+    assert Integers.loads(integers.dumps()) == integers
+    assert integers.scales == {"a.lif": 1.5, "b.lif": 2.5}
