@@ -10,6 +10,7 @@ import io
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,39 @@ if TYPE_CHECKING:
 
     from ashneuro.cost.compare import Group
     from ashneuro.cost.estimate import CostEstimate
+    from ashneuro.cost.profile import Range
     from ashneuro.cost.workload import Workload
 
 # Drawn in these colours, shown in the page's CSS variables.
 INK, MUTED, LINE = "#101418", "#6b7280", "#d9dde3"
 SPIKE, ANN, HOST, SERIES = "#1d7a8c", "#c9772b", "#9aa5b1", "#7b5ea7"
 VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", SPIKE: "--spike", ANN: "--ann", HOST: "--host", SERIES: "--series"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network in a plot of energy against quality.
+
+    Args:
+        label: what was varied, e.g. ``"T = 4"``; stands beside the point.
+        series: points of one series share a colour, e.g. ``"hybrid"``, ``"3-bit ReLU twin"``.
+        energy_j: joules per inference; from low to high where it is a range.
+        metric: what is to be large, e.g. recall as a fraction; the mean over seeds.
+        metric_low, metric_high: the smallest and the largest over seeds; ``None``: one seed.
+    """
+
+    label: str
+    series: str
+    energy_j: Range
+    metric: float
+    metric_low: float | None = None
+    metric_high: float | None = None
+
+    @property
+    def energy_centre_j(self) -> float:
+        """The typical energy; the middle of the range where none is typical."""
+        return (self.energy_j.low + self.energy_j.high) / 2 if self.energy_j.typical is None else self.energy_j.typical
+
 
 COLUMNS = 560  # of a raster: about one per pixel
 WIDTH = 9.2  # inches; at 72 units each about the width of the text
@@ -220,6 +248,59 @@ def total_ranges(costs: Sequence[CostEstimate], alt: str) -> str:
         axis.set_xlabel(f"{unit[1]} per inference, logarithmic; mark: typical, where known")
 
     return _svg("totals", draw, (WIDTH, 0.7 + 0.3 * len(rows)), alt)
+
+
+def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
+    """Return the indices of points that no other beats: none needs at most as much energy for at least the metric, and is better in one."""
+    return tuple(
+        index
+        for index, mine in enumerate(points)
+        if not any(
+            other.energy_centre_j <= mine.energy_centre_j
+            and other.metric >= mine.metric
+            and (other.energy_centre_j < mine.energy_centre_j or other.metric > mine.metric)
+            for other in points
+        )
+    )
+
+
+def pareto(points: Sequence[Point], metric: str, alt: str, name: str = "pareto") -> str:
+    """Return energy (logarithmic, to the right) against a metric (upwards), and the line of points that no other beats.
+
+    Args:
+        points: at least one; ranges of energy and of the metric over seeds are drawn as thin lines.
+        metric: name of the vertical axis, with its unit.
+        alt: the text alternative.
+        name: unique on the page.
+    """
+    factor, unit = common_unit([point.energy_j for point in points])
+    front = sorted(pareto_front(points), key=lambda index: points[index].energy_centre_j)
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        best = [(factor * points[index].energy_centre_j, points[index].metric) for index in front]
+        axis.step(*zip(*best, strict=True), where="post", color=HOST, linewidth=1.1, zorder=1)
+        series = list(dict.fromkeys(point.series for point in points))
+        colours = dict(zip(series, itertools.cycle((SPIKE, ANN, SERIES, INK, MUTED)), strict=False))
+        for index, point in enumerate(points):
+            x, colour = factor * point.energy_centre_j, colours[point.series]
+            axis.plot(
+                [factor * point.energy_j.low, factor * point.energy_j.high], [point.metric] * 2, color=colour, linewidth=0.9, zorder=2
+            )
+            if point.metric_low is not None and point.metric_high is not None:
+                axis.plot([x, x], [point.metric_low, point.metric_high], color=colour, linewidth=0.9, zorder=2)
+            axis.plot(x, point.metric, "o" if index in front else "x", color=colour, markersize=6.5 if index in front else 5, zorder=3)
+            _beside(axis, x, point.metric, point.label)
+        _legend(axis, [(one, colours[one]) for one in series])
+        axis.set_xscale("log")
+        axis.minorticks_off()
+        axis.xaxis.set_major_formatter(lambda value, _: number(value))
+        axis.set_xlabel(
+            f"{unit} per inference, logarithmic; thin lines: low to high, and over seeds; dots: beaten by none, crosses: beaten"
+        )
+        axis.set_ylabel(metric)
+
+    return _svg(name, draw, (WIDTH, 4.2), alt)
 
 
 def recalls(rows: Sequence[tuple[str, float | None, float | None]], alt: str) -> str:
