@@ -131,7 +131,7 @@ class Encoder:
 
         with terminal.counting(f"spikes from {self.where}") as tick:
             record = simulate(self.bundle, currents, on=self.where, precision=self.precision, rasters="outputs", progress=tick)
-        (output,) = self.bundle.float_program.outputs
+        (output,) = self.bundle.a_program.outputs
         spikes = record.layers[output].raster
         bare = replace(record, layers={name: replace(activity, raster=None) for name, activity in record.layers.items()})
         self.record = bare if self.record is None else self.record + bare

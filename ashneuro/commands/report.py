@@ -94,7 +94,7 @@ def report_network(path: Path, profiles: Sequence[HardwareProfile], inputs: Path
     elif isinstance(target, Program):
         program = target
     else:
-        program, certificate = target.integer_program or target.float_program, target.certificate
+        program, certificate = target.a_program, target.certificate
     record = simulate(target, given, on="torch" if program.precision == "float" else "loihi", rasters="all")
     basic = Report(
         title=path.stem,

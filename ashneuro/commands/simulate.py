@@ -73,7 +73,7 @@ def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tu
         program = read_netx(path)
         return program, load_inputs(inputs, [port.name for port in program.inputs if not port.constant]) if inputs else {}
     bundle = load_bundle(path)
-    return bundle, load_inputs(inputs, input_names(bundle.graph)) if inputs else bundle.reference.inputs
+    return bundle, load_inputs(inputs, list(bundle.reference.inputs)) if inputs else bundle.reference.inputs
 
 
 def summary(record: SpikeRecord) -> dict[str, object]:

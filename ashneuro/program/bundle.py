@@ -1,9 +1,9 @@
 """A bundle: a folder with everything that runs a deployed network somewhere else and proves that it computes the same.
 
-network.nir        the graph, with its contract in the metadata
-program.json/.npz  the float program and, where there is one, the integer program (`ashneuro.program.serialise`)
-reference.npz      ``inputs/NAME`` and ``spikes/NAME``: samples, and what each spiking node answered in float64; ``integer/NAME``:
-                   what the integer program answered, where there is one
+network.nir        the graph, with its contract in the metadata; or network.net, the lava-dl file that the integer program was read from
+program.json/.npz  the float program and the integer program, where there are such (`ashneuro.program.serialise`)
+reference.npz      ``inputs/NAME``: samples; ``spikes/NAME``: what each spiking node of the graph answered in float64;
+                   ``integer/NAME``: what the integer program answered
 certificate.json   what was compared with what, and how it came out; absent until it was compared
 manifest.json      schema, SHA-256 and size of every other file, versions, contract, what quantising cost
 """
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 import ashneuro
 from ashneuro.errors import BundleError, GraphError
-from ashneuro.program.program import Program
+from ashneuro.program.program import Precision, Program
 from ashneuro.program.quantise import LayerCost
 from ashneuro.program.reading import read_graph
 from ashneuro.program.serialise import NUMBERS, STRUCTURE, load_programs, save_programs
@@ -38,8 +38,8 @@ from ashneuro.program.wiring import Wiring, wire
 from ashneuro.spiking.contract import Contract
 
 SCHEMA = "ashneuro-bundle/1"
-NETWORK, REFERENCE, CERTIFICATE, MANIFEST = "network.nir", "reference.npz", "certificate.json", "manifest.json"
-OWN_FILES = (NETWORK, STRUCTURE, NUMBERS, REFERENCE, CERTIFICATE, MANIFEST)
+NETWORK, NETX, REFERENCE, CERTIFICATE, MANIFEST = "network.nir", "network.net", "reference.npz", "certificate.json", "manifest.json"
+OWN_FILES = (NETWORK, NETX, STRUCTURE, NUMBERS, REFERENCE, CERTIFICATE, MANIFEST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +59,17 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What `read_bundle` finds in a folder whose files are all as they were written."""
+    """What `read_bundle` finds in a folder whose files are all as they were written.
+
+    Args:
+        graph, contract, float_program: ``None`` in a bundle of a lava-dl network, which was integers from the start.
+        integer_program: ``None`` where a network was written without one.
+    """
 
     folder: Path
-    graph: nir.NIRGraph
-    contract: Contract
-    float_program: Program
+    graph: nir.NIRGraph | None
+    contract: Contract | None
+    float_program: Program | None
     integer_program: Program | None
     reference: Reference
     certificate: Mapping[str, Any] | None
@@ -76,21 +81,28 @@ class Bundle:
         """Return the program of ``precision`` (``"float"`` or ``"integer"``).
 
         Raises:
-            BundleError: the bundle has no integer program.
+            BundleError: the bundle has none.
         """
         program = self.float_program if precision == "float" else self.integer_program
+        if program is None and self.graph is None:
+            raise BundleError(f"{self.folder} has no {precision} program", "a lava-dl network is integers alone", "--on loihi, or --on lava")
         if program is None:
             raise BundleError(
                 f"{self.folder} has no {precision} program", "it was exported for another target", "ashneuro export --target lava"
             )
         return program
 
+    @property
+    def a_program(self) -> Program:
+        """The integer program, or the float one where there is no other."""
+        return self.program("float" if self.integer_program is None else "integer")
+
 
 def write_bundle(
     folder: str | Path,
-    graph: nir.NIRGraph,
-    contract: Contract,
-    float_program: Program,
+    network: nir.NIRGraph | Path,
+    contract: Contract | None,
+    float_program: Program | None,
     integer_program: Program | None,
     reference: Reference,
     certificate: Mapping[str, Any] | None = None,
@@ -102,7 +114,8 @@ def write_bundle(
 
     Args:
         folder: where it goes; missing parents are made.
-        graph: written as ``network.nir``, with ``contract`` in its metadata.
+        network: written as ``network.nir``, with ``contract`` in its metadata; or a lava-dl file, copied as ``network.net``, which
+            has neither contract nor float program.
         certificate: any JSON values.
         costs: what quantising cost, per layer.
         extra: further text files, by name, e.g. a script that runs the program without ashneuro.
@@ -119,9 +132,13 @@ def write_bundle(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh.mkdir()
-        write_graph(fresh / NETWORK, graph, contract)
-        programs = {"float": float_program} | ({"integer": integer_program} if integer_program is not None else {})
-        save_programs(fresh, programs)
+        if isinstance(network, Path):
+            shutil.copyfile(network, fresh / NETX)
+        else:
+            assert contract is not None
+            write_graph(fresh / NETWORK, network, contract)
+        programs: dict[Precision, Program | None] = {"float": float_program, "integer": integer_program}
+        save_programs(fresh, {name: program for name, program in programs.items() if program is not None})
         arrays = {f"inputs/{name}": np.asarray(array) for name, array in reference.inputs.items()}
         arrays |= {f"spikes/{name}": np.asarray(array) for name, array in reference.spikes.items()}
         arrays |= {f"integer/{name}": np.asarray(array) for name, array in reference.integer.items()}
@@ -138,7 +155,7 @@ def write_bundle(
                 "python": platform.python_version(),
                 **{package: version(package) for package in ("nir", "numpy", "scipy", "h5py")},
             },
-            "contract": asdict(contract),
+            "contract": {} if contract is None else asdict(contract),
             "costs": [asdict(cost) for cost in costs],
         }
         _write_json(fresh / MANIFEST, manifest)
@@ -160,10 +177,11 @@ def read_bundle(folder: str | Path) -> Bundle:
     manifest = _manifest(folder)
     _verify(folder, manifest)
     programs = load_programs(folder)
-    if "float" not in programs:
-        raise BundleError(f"{folder} has no float program", "every bundle has one", "export the network again")
+    from_graph = NETWORK in manifest["files"]
+    if (needed := "float" if from_graph else "integer") not in programs:
+        raise BundleError(f"{folder} has no {needed} program", "every bundle of this kind has one", "export the network again")
     try:
-        graph, read = read_graph(folder / NETWORK)
+        graph, read = read_graph(folder / NETWORK) if from_graph else (None, None)
         with np.load(folder / REFERENCE, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         certificate = json.loads((folder / CERTIFICATE).read_text(encoding="utf-8")) if CERTIFICATE in manifest["files"] else None
@@ -172,10 +190,10 @@ def read_bundle(folder: str | Path) -> Bundle:
             for part in ("inputs", "spikes", "integer")
         }
         costs = tuple(LayerCost(**cost) for cost in manifest["costs"])
-        contract = Contract(**manifest["contract"])
+        contract = Contract(**manifest["contract"]) if from_graph else None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, GraphError) as error:
         raise BundleError(f"{folder} is damaged", " ".join(str(error).split()), "export the network again") from error
-    if read.contract != contract or read.assumed:
+    if read is not None and (read.contract != contract or read.assumed):
         raise BundleError(
             f"{folder}: {NETWORK} and {MANIFEST} say different things of time and reset",
             f"{read.contract} and {contract}",
@@ -184,7 +202,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
     reference = Reference(parts["inputs"], parts["spikes"], parts["integer"])
     return Bundle(
-        folder, graph, contract, programs["float"], programs.get("integer"), reference, certificate, costs, manifest["versions"], hashes
+        folder, graph, contract, programs.get("float"), programs.get("integer"), reference, certificate, costs, manifest["versions"], hashes
     )
 
 
@@ -223,7 +241,8 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
             troubles.append(f"{name} was changed after export")
     known = {*manifest["files"], MANIFEST}
     troubles += [f"{name} does not belong to it" for name in OWN_FILES if name not in known and (folder / name).exists()]
-    troubles += [f"{name} is missing" for name in (NETWORK, STRUCTURE, NUMBERS, REFERENCE) if name not in known]
+    troubles += [f"{name} is missing" for name in (STRUCTURE, NUMBERS, REFERENCE) if name not in known]
+    troubles += [f"{NETWORK} is missing"] if not known & {NETWORK, NETX} else []
     if troubles:
         raise BundleError(f"{folder} is damaged or stale", "; ".join(troubles), "export the network again, or copy the whole folder again")
 

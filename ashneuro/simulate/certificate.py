@@ -35,6 +35,14 @@ Status = Literal["equal", "different", "not run"]
 RECORDED = "reference.npz"
 GRAPH, FLOAT, FLOAT32, INTEGER = "graph, float64", "float program", "float program, float32", "integer program"
 LAVA_FLOAT, LAVA_FIXED = "Lava, floating_pt", "Lava, fixed_pt"
+# Which computations are compared, and whether the certificate needs them to be equal.
+PAIRS = (
+    (GRAPH, FLOAT, True),
+    (GRAPH, LAVA_FLOAT, True),
+    (INTEGER, LAVA_FIXED, True),
+    (FLOAT, FLOAT32, False),
+    (GRAPH, INTEGER, False),
+)
 
 
 @dataclass(frozen=True)
@@ -169,8 +177,8 @@ class Certificate:
 
 
 def certify(
-    graph: nir.NIRGraph,
-    contract: Contract,
+    graph: nir.NIRGraph | None,
+    contract: Contract | None,
     programs: Mapping[Precision, Program],
     inputs: Inputs,
     *,
@@ -181,10 +189,11 @@ def certify(
     """Return what the computations of ``inputs`` have in common.
 
     Args:
-        graph, contract: the exported network.
-        programs: what it was lowered to; ``"integer"`` may be missing.
+        graph, contract: the exported network; ``None`` for one that was integers from the start.
+        programs: what it was lowered to; ``"integer"`` may be missing, and ``"float"`` where there is no graph.
         inputs: (T, B, *shape): every one of these samples is run in every computation.
-        recorded: what the graph answered earlier, by layer, (T, B, *shape): it has to answer the same again.
+        recorded: what the graph (without one: the integer program) answered earlier, by layer, (T, B, *shape): it has to answer
+            the same again.
         lava: run Lava too. Where it cannot be started, its comparisons are "not run", with the reason.
         progress: called with (computations done, computations in all).
 
@@ -192,19 +201,20 @@ def certify(
         DataError: the inputs do not fit.
         LavaError: Lava started, and failed.
     """
-    names = [layer.name for layer in programs["float"].layers]
+    names = [layer.name for layer in next(iter(programs.values())).layers]
     records: dict[str, SpikeRecord] = {}
     reasons: dict[str, str] = {}
-    total = 6
+    total = 6 if graph is not None else 2
 
     def done(name: str, record: SpikeRecord) -> None:
         records[name] = record
         if progress:
             progress(len(records), total)
 
-    done(GRAPH, run_graph(graph, contract, inputs, rasters=names))
-    done(FLOAT, run_program(programs["float"], inputs, rasters=names))
-    done(FLOAT32, run_program(programs["float"], inputs, rasters=names, float_type="float32"))
+    if graph is not None and contract is not None:
+        done(GRAPH, run_graph(graph, contract, inputs, rasters=names))
+        done(FLOAT, run_program(programs["float"], inputs, rasters=names))
+        done(FLOAT32, run_program(programs["float"], inputs, rasters=names, float_type="float32"))
     if "integer" in programs:
         done(INTEGER, run_program(programs["integer"], inputs, rasters=names))
     else:
@@ -220,30 +230,25 @@ def certify(
         else:
             with worker:
                 versions |= {f"lava worker: {name}": version for name, version in worker.versions.items()}
-                done(LAVA_FLOAT, worker.run(programs["float"], inputs, rasters=names))
+                if "float" in programs:
+                    done(LAVA_FLOAT, worker.run(programs["float"], inputs, rasters=names))
                 if "integer" in programs:
                     done(LAVA_FIXED, worker.run(programs["integer"], inputs, rasters=names))
-    pairs = (
-        (GRAPH, FLOAT, True),
-        (GRAPH, LAVA_FLOAT, True),
-        (INTEGER, LAVA_FIXED, True),
-        (FLOAT, FLOAT32, False),
-        (GRAPH, INTEGER, False),
-    )
-    comparisons = tuple(_compare(left, right, required, records, reasons) for left, right, required in pairs)
-    record = records[GRAPH]
+    chosen = [pair for pair in PAIRS if graph is not None or pair[:2] == (INTEGER, LAVA_FIXED)]
+    comparisons = tuple(_compare(left, right, required, records, reasons) for left, right, required in chosen)
+    source = INTEGER if graph is None else GRAPH
     if recorded is not None:
-        comparisons = (_compare_recorded(recorded, record), *comparisons)
-    return Certificate(record.samples, record.timesteps, comparisons, versions)
+        comparisons = (_compare_recorded(recorded, source, records[source]), *comparisons)
+    return Certificate(records[source].samples, records[source].timesteps, comparisons, versions)
 
 
 def verify(bundle: Bundle, *, lava: bool = True, progress: Progress | None = None) -> Certificate:
     """Return the certificate of ``bundle`` computed again, from nothing but what is in it."""
-    programs: dict[Precision, Program] = {"float": bundle.float_program}
-    if bundle.integer_program is not None:
-        programs["integer"] = bundle.integer_program
+    both: dict[Precision, Program | None] = {"float": bundle.float_program, "integer": bundle.integer_program}
+    programs = {precision: program for precision, program in both.items() if program is not None}
     reference = bundle.reference
-    return certify(bundle.graph, bundle.contract, programs, reference.inputs, recorded=reference.spikes, lava=lava, progress=progress)
+    recorded = reference.integer if bundle.graph is None else reference.spikes
+    return certify(bundle.graph, bundle.contract, programs, reference.inputs, recorded=recorded, lava=lava, progress=progress)
 
 
 def reference(graph: nir.NIRGraph, contract: Contract, inputs: Inputs, integer: Program | None = None) -> Reference:
@@ -269,15 +274,15 @@ def _compare(left: str, right: str, required: bool, records: Mapping[str, SpikeR
     return Comparison(left, right, required, () if reason else compare(records[left], records[right]), reason)
 
 
-def _compare_recorded(recorded: Mapping[str, NDArray[Any]], record: SpikeRecord) -> Comparison:
+def _compare_recorded(recorded: Mapping[str, NDArray[Any]], source: str, record: SpikeRecord) -> Comparison:
     fits = {name: name in recorded and recorded[name].shape == _raster(activity).shape for name, activity in record.layers.items()}
     missing = [name for name, fit in fits.items() if not fit]
     if missing:
-        return Comparison(RECORDED, GRAPH, True, reason=f"it has no answers of {', '.join(missing)} for these samples")
+        return Comparison(RECORDED, source, True, reason=f"it has no answers of {', '.join(missing)} for these samples")
     layers = [
         _compare_layer(name, replace(activity, raster=recorded[name]), activity, exact=False) for name, activity in record.layers.items()
     ]
-    return Comparison(RECORDED, GRAPH, True, tuple(layers))
+    return Comparison(RECORDED, source, True, tuple(layers))
 
 
 def _compare_layer(name: str, left: Activity, right: Activity, exact: bool) -> LayerComparison:

@@ -67,7 +67,7 @@ def simulate(
         LavaError: Lava is not there, or failed.
     """
     precision = _precision(on, precision)
-    if on == "torch" and isinstance(target, Bundle | Graph):
+    if on == "torch" and isinstance(target, Bundle | Graph) and target.graph is not None and target.contract is not None:
         kept = _kept(rasters, *graph_layers(wire(target.graph)))
         return run_graph(target.graph, target.contract, inputs, rasters=kept, backend=backend, device=device, progress=progress)
     program = _program(target, inputs, precision)
