@@ -1,0 +1,152 @@
+"""Questions derived from image–text pairs: no answer is guessed, each follows from a label or a caption by a rule.
+
+They are derived from annotations and are not VQA v2, SNLI-VE or NLVR2. Questions about a picture stay in the picture's part, so the
+parts are as disjoint as those of the pairs. Everything is drawn from salted hashes: the same pairs give the same questions.
+
+vqa
+    *category* and *subcategory*: the labels ``group`` and ``subgroup``. *yes/no*: "is this about KEYWORD?"; for each keyword of a
+    picture, one "no" for the same keyword on a picture whose whole group never carries it. So the question alone says nothing.
+entailment
+    *entailment*: the picture's own name. *contradiction*: the name of another picture of the part that shares no word with any of this
+    picture's captions; half of the time a sibling of the same subgroup, where there is one. Two labels: whether something
+    neither follows nor contradicts cannot be told from names.
+nlvr2
+    Two pictures and a sentence about groups, each sentence once on pictures where it holds and once where it does not: "both pictures
+    show A", "exactly one picture shows A", "at least one picture shows A", "the left picture shows A and the right one B".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from ashneuro.data.pairs import Pair, Question, Questions, Splits
+from ashneuro.data.splits import by_hash
+from ashneuro.data.tokens import split_words
+from ashneuro.errors import DataError
+
+Item = TypeVar("Item")
+
+NOTE = "Questions are derived from labels and captions: this is not VQA v2, SNLI-VE or NLVR2."
+
+
+def derive_questions(task: str, splits: Splits, per_picture: int) -> Questions:
+    """Return questions of ``task`` about the pictures of ``splits``, at most ``per_picture`` a picture (sentences a picture, for NLVR2).
+
+    Raises:
+        DataError: the pairs carry no labels ``group`` and ``subgroup``, which VQA and NLVR2 need.
+    """
+    make = {"vqa": _vqa, "entailment": _entailment, "nlvr2": _nlvr2}[task]
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    if task != "entailment" and not any("group" in pair.labels for pair in splits.train):
+        raise DataError(
+            f"no {task} questions can be derived from {splits.name}",
+            "they follow from the labels 'group' and 'subgroup', and its pairs have none",
+            f"set tasks.{task}.format and the files of a task's own data, or use data.source = 'emoji'",
+        )
+    made = {name: tuple(make(pairs, name, per_picture)) for name, pairs in parts.items()}
+    pictures = {pair.key: pair.load for pairs in parts.values() for pair in pairs}
+    name = f"{splits.name}; derived {task} questions"
+    return Questions(task, made["train"], made["validation"], made["test"], pictures, name, (*splits.notes, NOTE))
+
+
+def keywords(pair: Pair) -> tuple[str, ...]:
+    """Return what the captions after the first list, in their order: ``"cheerful, cheery, face"``."""
+    return tuple(dict.fromkeys(word.strip().lower() for text in pair.captions[1:] for word in text.split(",") if word.strip()))
+
+
+def _vqa(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Question]:
+    by_group: dict[str, list[Pair]] = defaultdict(list)
+    carried: dict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        by_group[_label(pair, "group")].append(pair)
+        carried[_label(pair, "group")].update(keywords(pair), split_words(pair.captions[0]))
+    never = {
+        word: [group for group in sorted(by_group) if group and word not in carried[group]]
+        for word in sorted(set().union(*carried.values()))
+    }
+    asked: set[tuple[str, str]] = set()
+    for pair in pairs:
+        if not _label(pair, "group"):
+            continue
+        yield Question(f"{pair.key}?category", (pair.key,), "what category is this?", (_label(pair, "group"),), "category", split=part)
+        if _label(pair, "subgroup"):
+            text = "what subcategory is this?"
+            yield Question(f"{pair.key}?subcategory", (pair.key,), text, (_label(pair, "subgroup"),), "subcategory", split=part)
+        for word in by_hash(keywords(pair), f"vqa/{pair.key}")[: max(1, per_picture // 2)]:
+            others = [group for group in never[word] if group != _label(pair, "group")]
+            if not others:
+                continue
+            group = _pick(others, f"{pair.key}/{word}/group")
+            other = _pick(by_group[group], f"{pair.key}/{word}/picture")
+            if (word, other.key) in asked:
+                continue
+            asked.add((word, other.key))
+            text = f"is this about {word}?"
+            yield Question(f"{pair.key}?{word}", (pair.key,), text, ("yes",), "yes/no", split=part)
+            yield Question(f"{other.key}?{word} of {pair.key}", (other.key,), text, ("no",), "yes/no", split=part)
+
+
+def _entailment(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Question]:
+    siblings: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        siblings[_label(pair, "subgroup")].append(pair)
+    words = {pair.key: {word for caption in pair.captions for word in split_words(caption)} for pair in pairs}
+    for pair in pairs:
+        for turn in range(max(1, per_picture // 2)):
+            near = siblings[_label(pair, "subgroup")] if _label(pair, "subgroup") and turn % 2 == 0 else pairs
+            other = _foreign(pair, near, words, str(turn)) or _foreign(pair, pairs, words, f"{turn}/far")
+            if other is None:
+                continue
+            own = pair.captions[turn % len(pair.captions)] if not _label(pair, "group") else pair.captions[0]
+            yield Question(f"{pair.key}+{turn}", (pair.key,), f"this is {own}", ("entailment",), split=part)
+            yield Question(f"{pair.key}-{turn}", (pair.key,), f"this is {other.captions[0]}", ("contradiction",), split=part)
+
+
+def _foreign(pair: Pair, pool: Sequence[Pair], words: Mapping[str, set[str]], salt: str) -> Pair | None:
+    """Return a pair of ``pool`` whose name shares no word with ``pair``, the first of up to 20 that a hash points to."""
+    for attempt in range(20):
+        other = _pick(pool, f"{pair.key}/{salt}/{attempt}")
+        if other.concept != pair.concept and not words[pair.key] & set(split_words(other.captions[0])):
+            return other
+    return None
+
+
+def _nlvr2(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Question]:
+    by_group: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        if _label(pair, "group"):
+            by_group[_label(pair, "group")].append(pair)
+    groups = sorted(by_group)
+    if len(groups) < 2:
+        return
+    for number in range(len(pairs) * per_picture // 4):
+        salt = f"{part}/{number}"
+        first = _pick(groups, f"{salt}/first")
+        second, third = (_pick([group for group in groups if group != first], f"{salt}/{name}") for name in ("second", "third"))
+        kind, text, true, false = [
+            ("both", f"both pictures show {first}", (first, first), (first, second)),
+            ("exactly one", f"exactly one picture shows {first}", (first, second), (first, first)),
+            ("at least one", f"at least one picture shows {first}", (first, second), (second, third)),
+            ("left and right", f"the left picture shows {first} and the right one {second}", (first, second), (second, first)),
+        ][number % 4]
+        for truth, wanted in (("true", true), ("false", false)):
+            # Which side the pair's first group is on says nothing, where the sentence does not ask for sides.
+            turned = kind != "left and right" and _hash(f"{salt}/{truth}/side") % 2
+            chosen = tuple(_pick(by_group[group], f"{salt}/{truth}/{place}").key for place, group in enumerate(wanted))
+            pictures = chosen[::-1] if turned else chosen
+            yield Question(f"{part}-{number}-{truth}", pictures, text, (truth,), kind, f"{part}-{number}", part)
+
+
+def _label(pair: Pair, name: str) -> str:
+    return str(pair.labels.get(name, ""))
+
+
+def _pick(items: Sequence[Item], salt: str) -> Item:
+    return items[_hash(salt) % len(items)]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

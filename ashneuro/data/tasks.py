@@ -1,0 +1,82 @@
+"""The questions of a task: from the benchmark's own files, or derived from the image–text pairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.config import DataConfig, QuestionConfig, TasksConfig
+from ashneuro.data.answers import normalise_answer
+from ashneuro.data.derive import derive_questions
+from ashneuro.data.formats import read_questions
+from ashneuro.data.images import header_problem, read_image
+from ashneuro.data.pairs import Pair, Question, Questions
+from ashneuro.data.question_files import picture_path
+from ashneuro.data.readers import report
+from ashneuro.data.sources import load_splits
+from ashneuro.errors import ConfigError, DataError
+
+
+def load_questions(task: str, tasks: TasksConfig, data: DataConfig) -> Questions:
+    """Return the questions of ``task``, in three parts.
+
+    Raises:
+        ConfigError: the settings name a format of another task, or no file.
+        DataError: files or pictures cannot be read; every problem is named in one error.
+    """
+    config: QuestionConfig = getattr(tasks, task)
+    if config.format:
+        return _from_files(task, config)
+    return derive_questions(task, load_splits(data), config.per_picture)
+
+
+def answer_vocabulary(questions: Sequence[Question], size: int) -> tuple[str, ...]:
+    """Return the ``size`` most frequent answers, normalised as the metric does, most frequent first, ties in alphabetical order."""
+    counts = Counter(normalise_answer(answer) for question in questions for answer in question.answers)
+    return tuple(sorted(counts, key=lambda answer: (-counts[answer], answer))[:size])
+
+
+def pictures_of(questions: Questions, part: Sequence[Question]) -> list[Pair]:
+    """Return the pictures that ``part`` asks about, each once, as pairs without captions."""
+    names = dict.fromkeys(name for question in part for name in question.images)
+    return [Pair(name, (), name, questions.pictures[name]) for name in names]
+
+
+def _from_files(task: str, config: QuestionConfig) -> Questions:
+    given = {part: getattr(config, part) for part in ("train", "validation", "test") if getattr(config, part)}
+    if not given:
+        raise ConfigError(
+            f"tasks.{task}: format {config.format!r} without files", "train, validation and test name the files", f"set tasks.{task}.train"
+        )
+    parts: dict[str, list[Question]] = {"train": [], "validation": [], "test": []}
+    pictures: dict[str, Callable[[], NDArray[np.uint8]]] = {}
+    problems: list[str] = []
+    for part, name in given.items():
+        path = Path(name).expanduser()
+        of, questions, found = read_questions(path, config.format)
+        if of != task:
+            raise ConfigError(f"tasks.{task}.format = {config.format!r}", f"its questions are of the task {of!r}", f"[tasks.{of}]")
+        problems += found
+        folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
+        if not folder.is_dir():
+            raise ConfigError(f"tasks.{task}.images = {config.images!r}", "there is no such folder", "give the folder of the pictures")
+        files = {picture: picture_path(folder, picture) for question in questions for picture in question.images}
+        problems += [f"{picture}: {why}" for picture, file in files.items() if (why := header_problem(file))]
+        pictures |= {picture: partial(read_image, file) for picture, file in files.items()}
+        # A part that has a file of its own is that whole file; one path alone may be a folder with all parts.
+        for question in questions:
+            parts[question.split or part if len(given) == 1 else part].append(question)
+    report(f"tasks.{task}", problems)
+    for part in ("train", "test"):
+        if not parts[part]:
+            where = ", ".join(given.values())
+            raise DataError(f"tasks.{task}: no question for {part}", f"none was found in {where}", f"set tasks.{task}.{part}")
+    notes = () if config.format != "easy-vqa" else ("The pictures of easy-vqa are drawn by a program: coloured shapes.",)
+    made = {name: tuple(replace(question, split=name) for question in questions) for name, questions in parts.items()}
+    return Questions(task, made["train"], made["validation"], made["test"], pictures, config.format, notes)
