@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.targets import ContractOptions, input_names, kind_of, load_graph, load_inputs
+from ashneuro.commands.targets import ContractOptions, input_names, load_graph, load_inputs, network_of
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -32,20 +32,18 @@ def check(
     """
     from ashneuro.program.check import check as findings_of
 
-    kind = kind_of(path)
+    (kind, network), options = network_of(path), contract or ContractOptions()
     if kind == "netx":
-        findings = netx(path)
+        findings = netx(network)
     else:
-        graph, read = load_graph(path, contract or ContractOptions())
+        graph, read = load_graph(path, options)
         findings = findings_of(graph, read, target, input_peak=peaks(inputs, input_names(graph)) if inputs else None)
     if json:
         terminal.json([asdict(finding) | {"ok": finding.ok} for finding in findings])
     else:
         terminal.findings(findings)
         if all(finding.ok for finding in findings):
-            terminal.next_steps(
-                f"ashneuro simulate {path} --on loihi --inputs x.npy" if kind == "netx" else f"ashneuro export {path} --target {target}"
-            )
+            terminal.next_steps(f"ashneuro export {path} --target {target}{options.words()}")
     return 0 if all(finding.ok for finding in findings) else 1
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from ashneuro.commands.evaluate import measure
-from ashneuro.commands.export import build, run_accuracy, run_currents, run_origin
+from ashneuro.commands.export import export_graph
 from ashneuro.commands.report import report_run
 from ashneuro.commands.train import learn
 from ashneuro.config import RunConfig, load_config
@@ -96,20 +95,10 @@ def train_or_resume(config: RunConfig, folder: Path) -> None:
 
 def export_run(run: Path) -> dict[str, Any]:
     """Export a run with as many reference samples as run on Lava later; return the certificate."""
-    from ashneuro.commands.targets import ContractOptions, load_graph
+    from ashneuro.commands.targets import ContractOptions
 
-    graph, read = load_graph(run, ContractOptions())
-    _, certificate, _ = build(
-        graph,
-        read.contract,
-        run_currents(run),
-        run / "bundle",
-        samples=LAVA_SAMPLES,
-        lava=True,
-        accuracy=partial(run_accuracy, run),
-        extra=run_origin(run),
-    )
-    return certificate.to_json()
+    exported = export_graph(run, "run", None, ContractOptions(), run / "bundle", samples=LAVA_SAMPLES, lava=True)
+    return exported.certificate.to_json()
 
 
 def on_lava(run: Path) -> tuple[list[dict[str, Any]], str]:

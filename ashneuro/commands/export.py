@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ashneuro.commands.evaluate import ORIGIN, fingerprint, open_run
-from ashneuro.commands.targets import ContractOptions, input_names, kind_of, load_graph, load_inputs
-from ashneuro.errors import GraphError, need
+from ashneuro.commands.targets import ContractOptions, Kind, input_names, load_graph, load_inputs, network_of
+from ashneuro.errors import BundleError, GraphError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from ashneuro.model.network import AshNet
     from ashneuro.program.bundle import Bundle
     from ashneuro.program.finding import Finding
-    from ashneuro.program.program import Program
+    from ashneuro.program.program import InputPort, Program
     from ashneuro.simulate.certificate import Certificate
     from ashneuro.spiking.contract import Contract
     from ashneuro.spiking.integers import Integers
 
+RANDOM_SAMPLES = 16
 RANDOM_STEPS = 16
 RANDOM_RATE = 0.2
 CALIBRATION_IMAGES = 128
@@ -40,7 +41,7 @@ def export(
     /,
     *,
     target: Literal["lava", "nir"] = "lava",
-    out: Annotated[Path | None, Parameter(help="Where it goes. Default: RUN/bundle, or NAME.bundle beside NAME.nir.")] = None,
+    out: Annotated[Path | None, Parameter(help="Where it goes. Default: RUN/bundle, or NAME.bundle beside the file.")] = None,
     inputs: Annotated[Path | None, Parameter(help="Inputs (T, B, *shape), .npy or .npz, to calibrate on and to prove with.")] = None,
     samples: Annotated[int, Parameter(help="How many samples the proof runs.")] = 16,
     lava: Annotated[bool, Parameter(help="Run Lava for the proof.")] = True,
@@ -50,48 +51,34 @@ def export(
     """Write the deployable bundle and prove that it computes the same. Exit code 1 when the proof fails.
 
     Args:
-        path: a run, or a .nir file.
-        target: ``lava``: a bundle with float and integer programs, reference spikes and certificate; ``nir``: the graph alone.
+        path: a run, a .nir file, or a lava-dl .net file.
+        target: ``lava``: a bundle with programs, reference spikes, certificate and a Lava script; ``nir``: the graph alone.
     """
-    from ashneuro.program.bundle import write_graph
-    from ashneuro.program.check import check
-    from ashneuro.program.finding import require
-
-    kind = kind_of(path)
-    if kind == "netx":
-        why = "a bundle is built around a NIR graph, and netx integers have none"
-        raise GraphError(f"{path} cannot be exported", why, f"ashneuro simulate {path} --on lava --inputs x.npy runs it as it is")
-    graph, read = load_graph(path, contract or ContractOptions())
-    given = load_inputs(inputs, input_names(graph)) if inputs else None
+    kind, network = network_of(path)
     if target == "nir":
-        require(check(graph, read, "nir"), f"{path} cannot be exported")
-        file = out or (path / "network.nir" if kind == "run" else path.with_suffix(".exported.nir"))
-        write_graph(file, graph, read.contract)
-        terminal.wrote(file)
-        terminal.next_steps(f"ashneuro simulate {file} --on torch --inputs x.npy")
-        return 0
-    origin = "the given inputs"
-    if given is None and kind == "run":
-        given, origin = run_currents(path), "currents of held-out validation images"
-    elif given is None:
-        given, origin = random_inputs(graph, read.contract), "random inputs: give --inputs for samples like those that will come"
+        return graph_alone(path, kind, out, contract or ContractOptions())
     folder = out or (path / "bundle" if kind == "run" else path.with_suffix(".bundle"))
-    more: dict[str, Any] = {}
-    if kind == "run":
-        more = {"extra": run_origin(path), "accuracy": partial(run_accuracy, path), "integers": learnt_integers(path)}
-    bundle, certificate, notes = build(graph, read.contract, given, folder, samples=samples, lava=lava, **more)
+    exported = (
+        export_netx(network, inputs, folder, samples=samples, lava=lava)
+        if kind == "netx"
+        else export_graph(path, kind, inputs, contract or ContractOptions(), folder, samples=samples, lava=lava)
+    )
+    bundle, certificate = exported.bundle, exported.certificate
     if json:
         terminal.json(
             {
                 "bundle": bundle.folder,
-                "calibrated_on": origin,
-                "notes": [asdict(note) for note in notes],
+                "inputs": exported.origin,
+                "notes": [asdict(note) for note in exported.notes],
+                "costs": [asdict(cost) for cost in bundle.costs],
                 "certificate": certificate.to_json(),
             }
         )
         return 0
-    terminal.line(f"{'integer units as learnt, compared on' if more.get('integers') else 'calibrated and compared on'} {origin}")
-    terminal.findings(notes)
+    terminal.line(exported.origin)
+    terminal.findings(exported.notes)
+    if bundle.costs:
+        terminal.quantisation(bundle.costs)
     terminal.certificate(certificate.to_json())
     terminal.wrote(bundle.folder)
     subject = path if kind == "run" else bundle.folder
@@ -99,6 +86,52 @@ def export(
         f"ashneuro verify {bundle.folder}", f"ashneuro simulate {bundle.folder} --on lava", f"ashneuro report {subject} --profile loihi1"
     )
     return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A bundle, what was proved of it, what there is to note, and what it was calibrated on."""
+
+    bundle: Bundle
+    certificate: Certificate
+    notes: tuple[Finding, ...]
+    origin: str = ""
+
+
+def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptions) -> int:
+    """Write the NIR graph of a run, a bundle or a file, with its contract in its metadata."""
+    from ashneuro.program.bundle import write_graph
+    from ashneuro.program.check import check
+    from ashneuro.program.finding import require
+
+    if kind == "netx":
+        raise GraphError(f"{path} has no NIR graph", "NIR holds floats, netx integers alone", f"ashneuro export {path} --target lava")
+    graph, read = load_graph(path, options)
+    require(check(graph, read, "nir"), f"{path} cannot be exported")
+    file = out or (path / "network.nir" if kind == "run" else path.with_suffix(".exported.nir"))
+    write_graph(file, graph, read.contract)
+    terminal.wrote(file)
+    terminal.next_steps(f"ashneuro simulate {file} --on torch --inputs x.npy")
+    return 0
+
+
+def export_graph(
+    path: Path, kind: Kind, inputs: Path | None, options: ContractOptions, folder: Path, *, samples: int, lava: bool
+) -> Exported:
+    """Return the bundle of a run, a bundle or a NIR file."""
+    graph, read = load_graph(path, options)
+    more: dict[str, Any] = {}
+    if kind == "run":
+        more = {"extra": run_origin(path), "accuracy": partial(run_accuracy, path), "integers": learnt_integers(path)}
+    if inputs:
+        given, origin = load_inputs(inputs, input_names(graph)), "the given inputs"
+    elif kind == "run":
+        given, origin = run_currents(path), "currents of held-out validation images"
+    else:
+        given, origin = random_inputs(graph, read.contract), "random inputs: give --inputs for samples like those that will come"
+    exported = build(graph, read.contract, given, folder, samples=samples, lava=lava, **more)
+    how = "integer units as learnt, compared on" if more.get("integers") else "calibrated and compared on"
+    return replace(exported, origin=f"{how} {origin}")
 
 
 def build(
@@ -112,8 +145,8 @@ def build(
     accuracy: Accuracy = lambda program: {},
     integers: Integers | None = None,
     extra: Mapping[str, str] | None = None,
-) -> tuple[Bundle, Certificate, tuple[Finding, ...]]:
-    """Lower, quantise, prove and write; return the bundle, its certificate, and what quantising had to say.
+) -> Exported:
+    """Lower, quantise, prove and write.
 
     Args:
         inputs: (T, B, *shape) by input name: all of them choose the integer scales, the first ``samples`` are the reference.
@@ -125,7 +158,6 @@ def build(
         GraphError: the graph cannot be deployed; every reason at once.
         BundleError: the proof failed; nothing is written.
     """
-    from ashneuro.errors import BundleError
     from ashneuro.program.bundle import write_bundle
     from ashneuro.program.lower import lower
     from ashneuro.program.quantise import quantise
@@ -143,10 +175,7 @@ def build(
     few = {name: x[:, :samples] for name, x in inputs.items()}
     with terminal.counting("proving") as tick:
         certificate = certify(graph, contract, {"float": program, "integer": quantisation.program}, few, lava=lava, progress=tick)
-    if certificate.failed:
-        broken = [c for c in certificate.comparisons if c.required and c.status == "different"]
-        why = "; ".join(f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values" for c in broken)
-        raise BundleError(f"{folder} was not written: the proof failed", why, "ashneuro check names what the target cannot compute")
+    require_proof(certificate, folder)
     certificate = replace(certificate, accuracy=accuracy(quantisation.program))
     bundle = write_bundle(
         folder,
@@ -159,7 +188,53 @@ def build(
         costs=quantisation.costs,
         extra={SCRIPT: lava_script(program), **(extra or {})},
     )
-    return bundle, certificate, quantisation.findings
+    return Exported(bundle, certificate, quantisation.findings)
+
+
+def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, lava: bool) -> Exported:
+    """Return the bundle of a lava-dl network, which is in integers already: the emulator's answers are its reference.
+
+    Raises:
+        GraphError: the file holds what a program cannot express.
+        BundleError: the proof failed; nothing is written.
+    """
+    from ashneuro.program.bundle import Reference, write_bundle
+    from ashneuro.program.limits import check_program
+    from ashneuro.program.netx import netx_findings, read_netx
+    from ashneuro.simulate.certificate import certify
+    from ashneuro.simulate.run import simulate
+    from ashneuro.simulate.standalone import SCRIPT, lava_script
+
+    program = read_netx(path)
+    given, origin = random_samples(program.inputs, program.timesteps or RANDOM_STEPS), "random inputs"
+    if inputs:
+        given, origin = load_inputs(inputs, [port.name for port in program.inputs]), "the given inputs"
+    few = {name: x[:, :samples] for name, x in given.items()}
+    with terminal.counting("proving") as tick:
+        certificate = certify(None, None, {"integer": program}, few, lava=lava, progress=tick)
+    require_proof(certificate, folder)
+    record = simulate(program, few, on="loihi", rasters="all")
+    answers = {name: activity.raster for name, activity in record.layers.items()}
+    bundle = write_bundle(
+        folder,
+        path,
+        None,
+        None,
+        program,
+        Reference(few, {}, answers),  # type: ignore[arg-type]
+        certificate.to_json(),
+        extra={SCRIPT: lava_script(program)},
+    )
+    notes = (*netx_findings(path), *check_program(program))
+    return Exported(bundle, certificate, notes, f"the file's own integers, compared on {origin}")
+
+
+def require_proof(certificate: Certificate, folder: Path) -> None:
+    """Raise `BundleError` when a computation that must be equal is not."""
+    if certificate.failed:
+        broken = [c for c in certificate.comparisons if c.required and c.status == "different"]
+        why = "; ".join(f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values" for c in broken)
+        raise BundleError(f"{folder} was not written: the proof failed", why, "ashneuro check names what the target cannot compute")
 
 
 def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
@@ -216,21 +291,35 @@ def run_origin(path: Path) -> dict[str, str]:
 
 
 def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:
-    """Return 16 seeded random samples per input: spikes at 20 %, or currents of unit variance."""
+    """Return seeded random samples for every input: spikes, or currents of unit variance."""
     import nir
+
+    from ashneuro.program.program import InputPort
+
+    coding: Literal["spikes", "current"] = "spikes" if contract.input_coding == "spikes" else "current"
+    ports = [
+        InputPort(name, tuple(int(size) for size in node.input_type["input"]), coding)
+        for name, node in graph.nodes.items()
+        if isinstance(node, nir.Input)
+    ]
+    return random_samples(ports, contract.timesteps or RANDOM_STEPS, constant=contract.input_coding == "constant-current")
+
+
+def random_samples(ports: Sequence[InputPort], timesteps: int, *, constant: bool = False) -> dict[str, Any]:
+    """Return 16 seeded random samples per port: spikes at 20 %, or analog values of unit variance, at most what integers can send.
+
+    Args:
+        constant: analog values are the same in every step.
+    """
     import numpy as np
 
     random = np.random.default_rng(0)
-    steps = contract.timesteps or RANDOM_STEPS
     result: dict[str, Any] = {}
-    for name, node in graph.nodes.items():
-        if not isinstance(node, nir.Input):
+    for port in ports:
+        shape = (timesteps, RANDOM_SAMPLES, *port.shape)
+        if port.coding == "spikes":
+            result[port.name] = (random.random(shape) < RANDOM_RATE).astype(np.uint8)
             continue
-        shape = (steps, 16, *(int(size) for size in node.input_type["input"]))
-        if contract.input_coding == "spikes":
-            result[name] = (random.random(shape) < RANDOM_RATE).astype(np.uint8)
-        elif contract.input_coding == "constant-current":
-            result[name] = np.broadcast_to(random.normal(size=shape[1:]), shape).copy()
-        else:
-            result[name] = random.normal(size=shape)
+        values = np.broadcast_to(random.normal(size=shape[1:]), shape).copy() if constant else random.normal(size=shape)
+        result[port.name] = values * (port.limit / port.scale / 4) if port.limit else values
     return result

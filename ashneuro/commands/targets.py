@@ -46,6 +46,10 @@ class ContractOptions:
         """Return the fields under the contract's own names."""
         return {"dt_s": self.dt} | {name: value for name, value in vars(self).items() if name != "dt"}
 
+    def words(self) -> str:
+        """Return the options that were given, as they are written on the command line."""
+        return "".join(f" --{name.replace('_', '-')} {value}" for name, value in vars(self).items() if value is not None)
+
 
 def kind_of(path: Path) -> Kind:
     """Return what ``path`` is.
@@ -69,6 +73,14 @@ def kind_of(path: Path) -> Kind:
         "a run has config.json and model.safetensors; a bundle has manifest.json",
         "name a folder that `ashneuro train` or `ashneuro export` wrote, or a .nir file",
     )
+
+
+def network_of(path: Path) -> tuple[Kind, Path]:
+    """Return what ``path`` is, and the same of the lava-dl file that a bundle carries instead of a graph."""
+    from ashneuro.program.bundle import NETX
+
+    kind = kind_of(path)
+    return ("netx", path / NETX) if kind == "bundle" and (path / NETX).exists() else (kind, path)
 
 
 def load_graph(path: Path, options: ContractOptions) -> tuple[nir.NIRGraph, ReadContract]:

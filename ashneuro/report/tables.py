@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.estimate import CostEstimate, Measurement
     from ashneuro.cost.workload import LayerWorkload, Workload
     from ashneuro.program.finding import Finding
+    from ashneuro.program.quantise import LayerCost
     from ashneuro.simulate.record import SpikeRecord
     from ashneuro.simulate.silicon import SiliconReport
 
@@ -331,6 +332,31 @@ def measurements(items: Iterable[Measurement]) -> Table:
         )
     columns = ("device", ">energy per inference", ">low – high", ">time", ">batch", "precision", ">idle, subtracted", "method")
     return Table("Energy that was measured", columns, tuple(rows), basis="measured")
+
+
+def quantisation(costs: Iterable[LayerCost]) -> Table:
+    """Return what integers changed in every layer; what that did to the spikes, the certificate says."""
+    rows = [
+        (
+            cost.layer,
+            number(cost.scale),
+            f"{cost.weight_bits:.1f}",
+            percent(cost.weights),
+            percent(cost.threshold),
+            percent(cost.bias),
+            percent(max(cost.du, cost.dv)),
+            percent(cost.input_step) if cost.input_step else NOTHING,
+        )
+        for cost in costs
+    ]
+    columns = ("layer", ">units of 1", ">weight bits", ">weights", ">threshold", ">bias", ">decays", ">input step")
+    return Table(
+        "What integers changed",
+        columns,
+        tuple(rows),
+        basis="counted",
+        note="Errors: weights root mean square, biases as a part of the threshold, an analog input's half step as a part of its peak.",
+    )
 
 
 def certificate(content: Mapping[str, Any]) -> tuple[Table, ...]:

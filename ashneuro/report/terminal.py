@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ashneuro.data.check import Checked
     from ashneuro.data.describe import Description
     from ashneuro.program.finding import Finding
+    from ashneuro.program.quantise import LayerCost
     from ashneuro.simulate.record import SpikeRecord
     from ashneuro.simulate.silicon import SiliconReport
 
@@ -254,6 +255,11 @@ def facts(evaluations: Sequence[Mapping[str, Any]]) -> None:
 def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> None:
     """Print the retrieval metrics of evaluations (their JSON) in one table."""
     show(tables.retrieval(evaluations))
+
+
+def quantisation(costs: Iterable[LayerCost]) -> None:
+    """Print what integers changed in every layer."""
+    show(tables.quantisation(costs))
 
 
 def certificate(content: Mapping[str, Any]) -> None:

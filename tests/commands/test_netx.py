@@ -1,0 +1,78 @@
+"""lava-dl networks through the verbs: check, export, verify, simulate, report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ashneuro.program.bundle import read_bundle
+from ashneuro.simulate.lava_env import find_interpreter
+from tests.commands.conftest import Command
+from tests.program.test_netx import every_layer, write
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return write(tmp_path / "every.net", every_layer(np.random.default_rng(4)), Ts=1.0, tSample=9)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    values = np.random.default_rng(1).random((1, 3, 2, 7, 6)).repeat(9, axis=0)
+    np.save(tmp_path / "x.npy", values)
+    return tmp_path / "x.npy"
+
+
+def test_a_network_becomes_a_bundle_that_proves_itself(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
+    said = ashneuro("export", network, "--inputs", images, "--samples", 3, "--no-lava", "--json")
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    bundle = read_bundle(tmp_path / "every.bundle")
+    assert bundle.graph is None and bundle.float_program is None and bundle.contract is None
+    assert (bundle.folder / "network.net").read_bytes() == network.read_bytes()
+    assert [(pair["left"], pair["right"]) for pair in told["certificate"]["comparisons"]] == [("integer program", "Lava, fixed_pt")]
+
+    again = json.loads(ashneuro("verify", bundle.folder, "--no-lava", "--json").out)
+    recorded = again["comparisons"][0]
+    assert (recorded["left"], recorded["status"], recorded["required"]) == ("reference.npz", "equal", True)
+    assert sum(layer["spikes"] for layer in recorded["layers"]) > 20
+
+    for subject in (network, bundle.folder):
+        counted = json.loads(ashneuro("simulate", subject, "--on", "loihi", "--inputs", images, "--json").out)
+        assert {name: layer["spikes"] for name, layer in counted["layers"].items() if layer["spikes"] is not None} == {
+            layer["layer"]: layer["spikes"] for layer in recorded["layers"] if layer["largest"] is None
+        }
+    assert ashneuro("check", bundle.folder).code == 0
+    assert json.loads(ashneuro("report", bundle.folder, "--profile", "loihi1", "--json").out)["workload"]["layers"]
+
+
+def test_what_integers_alone_cannot_give_is_said(ashneuro: Command, network: Path, tmp_path: Path) -> None:
+    assert ashneuro("export", network, "--no-lava").code == 0
+    for words in (("simulate", tmp_path / "every.bundle", "--on", "torch"), ("export", network, "--target", "nir")):
+        said = ashneuro(*words)
+        assert said.code != 0 and "integers alone" in said.err, words
+
+
+def test_a_damaged_bundle_is_refused(ashneuro: Command, network: Path, tmp_path: Path) -> None:
+    assert ashneuro("export", network, "--no-lava").code == 0
+    (tmp_path / "every.bundle" / "network.net").unlink()
+    said = ashneuro("verify", tmp_path / "every.bundle", "--no-lava")
+    assert said.code != 0 and "network.net is missing" in said.err
+
+
+@pytest.mark.lava
+def test_lava_computes_the_same_and_so_does_its_script(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
+    said = ashneuro("export", network, "--inputs", images, "--samples", 3, "--json")
+    assert said.code == 0, said.err
+    certificate = json.loads(said.out)["certificate"]
+    assert certificate["passed"] and certificate["comparisons"][0]["compared"] > 1000
+    shutil.copytree(tmp_path / "every.bundle", tmp_path / "elsewhere" / "net")
+    script = [find_interpreter(), tmp_path / "elsewhere" / "net" / "run_lava.py", "--verify"]
+    ran = subprocess.run(script, cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "fixed: equal" in ran.stdout, ran.stdout
