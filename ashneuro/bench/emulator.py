@@ -24,7 +24,8 @@ from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.simulate.arrays import Backend
 from ashneuro.simulate.inputs import Progress
-from ashneuro.simulate.lava import ROWS, Lava
+from ashneuro.simulate.lava import Lava
+from ashneuro.simulate.lava_network import ROWS
 from ashneuro.simulate.loihi import run_program
 from ashneuro.simulate.record import SpikeRecord
 
@@ -284,7 +285,11 @@ def _stream(network: Network, worker: Lava, samples: int) -> tuple[SpikeRecord, 
     answers: list[float] = []
     start = time.perf_counter()
     record = worker.run(
-        program, inputs, rasters=[layer.name for layer in program.layers], progress=lambda done, total: answers.append(time.perf_counter())
+        program,
+        inputs,
+        rasters=[layer.name for layer in program.layers],
+        stock=None,
+        progress=lambda done, total: answers.append(time.perf_counter()),
     )
     step_s = (answers[-1] - answers[0]) / (steps - ROWS)
     start_s = max(0.0, answers[0] - start - ROWS * step_s)

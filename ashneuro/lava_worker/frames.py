@@ -8,40 +8,44 @@ pickled, so either side may run any version of Python and numpy, and a damaged f
 from __future__ import annotations
 
 import json
-import os
+import math
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 DTYPES = ("uint8", "int32", "int64", "float64")
 _LENGTH = struct.Struct("<I")
 _LARGEST_HEADER = 1 << 24
+_LARGEST_FRAME = 1 << 33  # bytes of all arrays: whoever sends more has lost count
 
 Header = dict[str, Any]
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 # Reads into the buffer, at least one byte and at most all of it, and returns how many; 0 at the end of the stream.
 ReadInto = Callable[[memoryview], int]
+# Writes at least one byte of the buffer and returns how many.
+WriteFrom = Callable[[memoryview], int]
 
 
 class FrameError(Exception):
     """The bytes on the pipe are not a frame."""
 
 
-def write_frame(fd: int, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Write one frame to the file descriptor ``fd``; returns when all of it is written."""
+def write_frame(write_from: WriteFrom, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write one frame; returns when all of it is written."""
     packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     for name, array in packed.items():
         if array.dtype.name not in DTYPES:
             raise FrameError(f"array {name!r} is {array.dtype}; a frame carries {', '.join(DTYPES)}")
     described = [{"name": name, "dtype": array.dtype.name, "shape": list(array.shape)} for name, array in packed.items()]
     text = json.dumps({**header, "arrays": described}).encode()
-    _write(fd, memoryview(_LENGTH.pack(len(text)) + text))
+    _require_size(len(text), sum(array.nbytes for array in packed.values()))
+    _write(write_from, memoryview(_LENGTH.pack(len(text)) + text))
     for array in packed.values():
         if array.size:
-            _write(fd, memoryview(array.astype(array.dtype.newbyteorder("<"), copy=False)).cast("B"))
+            _write(write_from, memoryview(array.astype(array.dtype.newbyteorder("<"), copy=False)).cast("B"))
 
 
 def read_frame(read_into: ReadInto) -> tuple[Header, Arrays]:
@@ -52,27 +56,35 @@ def read_frame(read_into: ReadInto) -> tuple[Header, Arrays]:
         FrameError: the bytes are not a frame.
     """
     (length,) = _LENGTH.unpack(_read(read_into, _LENGTH.size))
-    if length > _LARGEST_HEADER:
-        raise FrameError(f"a header of {length} bytes: the stream is out of step")
+    _require_size(length, 0)
     try:
         header = json.loads(_read(read_into, length))
-        described = header.pop("arrays")
-    except (ValueError, KeyError, AttributeError) as error:
+        described = [(str(item["name"]), str(item["dtype"]), [int(size) for size in item["shape"]]) for item in header.pop("arrays")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FrameError(f"not a frame header: {error}") from error
+    for name, dtype, shape in described:
+        if dtype not in DTYPES or min(shape, default=0) < 0:
+            raise FrameError(f"array {name!r} is {dtype} {shape}; a frame carries {', '.join(DTYPES)}")
+    _require_size(length, sum(math.prod(shape) * np.dtype(dtype).itemsize for _, dtype, shape in described))
     arrays: Arrays = {}
-    for item in described:
-        if item["dtype"] not in DTYPES:
-            raise FrameError(f"array {item['name']!r} is {item['dtype']}; a frame carries {', '.join(DTYPES)}")
-        array = np.empty(item["shape"], np.dtype(item["dtype"]).newbyteorder("<"))
+    for name, dtype, shape in described:
+        array = np.empty(shape, np.dtype(dtype).newbyteorder("<"))
         if array.size:
             _fill(read_into, memoryview(array).cast("B"))
-        arrays[item["name"]] = array.astype(item["dtype"], copy=False)
+        arrays[name] = array.astype(dtype, copy=False)
     return header, arrays
 
 
-def _write(fd: int, data: memoryview) -> None:
+def _require_size(header: int, arrays: int) -> None:
+    if header > _LARGEST_HEADER:
+        raise FrameError(f"a header of {header} bytes: the stream is out of step")
+    if arrays > _LARGEST_FRAME:
+        raise FrameError(f"arrays of {arrays} bytes in one frame, at most {_LARGEST_FRAME}")
+
+
+def _write(write_from: WriteFrom, data: memoryview) -> None:
     while data:
-        data = data[os.write(fd, data) :]
+        data = data[write_from(data) :]
 
 
 def _read(read_into: ReadInto, length: int) -> bytes:

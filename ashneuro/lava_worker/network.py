@@ -3,32 +3,40 @@
 The description is in Lava's own terms, so that nothing is decided here::
 
     {"precision": "fixed_pt" | "floating_pt", "interval": steps per sample, "rows": steps per call, at most
+     "width": samples side by side that one batched synapse serves; 1: only Lava's own synapses
      "sources": [{"name", "size"}],
-     "layers": [{"name", "size", "offset", "bias_exp", "spiking"}],
-     "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse", "delay", "weight_exp"}]}
+     "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to watch]}],
+     "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse", "delay", "weight_exp", "largest"}]}
 
     layer i:       "layer.i.du", "layer.i.dv", "layer.i.v_threshold", "layer.i.bias"
     connection i:  "connection.i.weight" (out, in), or "connection.i.data", ".indices", ".indptr" of a CSR matrix
+
+A layer or a source of n neurons has the size n · width: sample by sample within a neuron.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import warnings
 
 import numpy as np
+from batched import BatchedDense, BatchedSparse
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.dense.process import Dense
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
-from processes import ReadOut, Sink, Source
+from processes import ReadOut, Sink, Source, Traced
 from scipy.sparse import csr_matrix, identity
 from scipy.sparse.csgraph import connected_components
 
 # Above 0, Lava's synapses multiply what they receive. With 0 they test it for 0 instead and gather the columns of their
 # matrix in every step: for spikes the same sums, 2–4 times slower; for analog values other sums.
 MESSAGE_BITS = 24
+# Messages that a channel can hold. Lava gives each 64, in shared memory; a step never has more than one on its way.
+CHANNEL = 2
+SHARED_MEMORY = "/dev/shm"
 
 
 class Network:
@@ -36,21 +44,22 @@ class Network:
 
     def __init__(self, description: dict, arrays: dict) -> None:
         self.fixed = description["precision"] == "fixed_pt"
-        self.rows = description["rows"]
-        self._config = Loihi2SimCfg(select_tag=description["precision"])
+        self.rows, self._width = description["rows"], description["width"]
         number = np.int32 if self.fixed else np.float64
         self._sources = {item["name"]: _shared(self.rows, item["size"], number) for item in description["sources"]}
         self._sinks = {
             item["name"]: _shared(self.rows, item["size"], np.uint8 if item["spiking"] else number) for item in description["layers"]
         }
+        self._traces = {item["name"]: _shared(self.rows, 2 * len(item["trace"]), number) for item in description["layers"]}
         ports = {name: Source(values, f"source {name}").s_out for name, values in self._sources.items()}
         layers = {}
         for index, item in enumerate(description["layers"]):
             layer = layers[item["name"]] = self._layer(item, index, arrays, description["interval"])
             layer.s_out.connect(Sink(self._sinks[item["name"]], f"sink {item['name']}").a_in)
             ports[item["name"]] = layer.s_out
+        channels = sum(2 * port.shape[0] for port in ports.values())
         for index, item in enumerate(description["connections"]):
-            self._connect(item, f"connection.{index}", arrays, ports[item["source"]], layers[item["layer"]].a_in)
+            channels += self._connect(item, f"connection.{index}", arrays, ports[item["source"]], layers[item["layer"]].a_in)
         self._any = next(iter(layers.values()))
         for name in _islands(description):
             # Lava runs what is connected with the process that is told to run, and nothing else: a weight of 0 connects.
@@ -58,25 +67,32 @@ class Network:
             synapse = Sparse(weights=nothing, num_message_bits=MESSAGE_BITS, weight_exp=0)
             self._any.s_out.connect(synapse.s_in)
             synapse.a_out.connect(layers[name].a_in)
-        self._steps = 0
-
-    def step(self, steps: int, inputs: dict) -> dict:
-        """Run ``steps`` (``rows``, or fewer in the last call) and return, per layer, what it sent: (steps, size)."""
-        if self._steps % self.rows or not 0 < steps <= self.rows:
-            raise ValueError(f"{steps} steps after {self._steps}: every call but the last runs {self.rows}")
-        for name, values in inputs.items():
-            self._sources[name][:steps] = values
+        self.steps = 0
+        _require_shared_memory(channels * np.dtype(number).itemsize * CHANNEL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lava warns of its own sources while it compiles
-            self._any.run(condition=RunSteps(num_steps=steps), run_cfg=self._config)
-        self._steps += steps
-        return {name: values[:steps] for name, values in self._sinks.items()}
+            config = Loihi2SimCfg(select_tag=description["precision"])
+            self._any.create_runtime(run_cfg=config, compile_config={"pypy_channel_size": CHANNEL})
+
+    def step(self, steps: int, inputs: dict) -> dict:
+        """Run ``steps`` (``rows`` at most) and return, per layer, what it sent (steps, size), and as "trace NAME" what was watched."""
+        if not 0 < steps <= self.rows:
+            raise ValueError(f"{steps} steps in one call, at most {self.rows}")
+        rows = (self.steps + np.arange(steps)) % self.rows
+        for name, values in self._sources.items():
+            values[rows] = inputs.get(name, 0)
+        self._any.run(condition=RunSteps(num_steps=steps))
+        self.steps += steps
+        sent = {name: values[rows] for name, values in self._sinks.items()}
+        return sent | {f"trace {name}": values[rows] for name, values in self._traces.items() if values.size}
+
+    def processes(self) -> int:
+        """Return how many operating-system processes of Lava run."""
+        return sum(actor.exitcode is None for actor in self._actors())
 
     def ended(self) -> dict | None:
         """Return the failure of a process that has ended, as an error frame says it; ``None`` while all of them run."""
-        runtime = self._any.runtime
-        actors = runtime._messaging_infrastructure.actors if runtime is not None and runtime._messaging_infrastructure else []
-        for actor in actors:
+        for actor in self._actors():
             if actor.exitcode is not None:
                 if actor.exception:
                     error, trace = actor.exception
@@ -84,42 +100,58 @@ class Network:
                 return {"type": "ProcessEnded", "message": f"a process of Lava ended with exit status {actor.exitcode}", "traceback": ""}
         return None
 
+    def _actors(self) -> list:
+        runtime = self._any.runtime
+        return runtime._messaging_infrastructure.actors if runtime is not None and runtime._messaging_infrastructure else []
+
     def stop(self) -> None:
         """End every process of the network."""
         self._any.stop()
 
     def _layer(self, item: dict, index: int, arrays: dict, interval: int) -> LIFReset:
         value = {name: arrays[f"layer.{index}.{name}"] for name in ("du", "dv", "v_threshold", "bias")}
-        return (LIFReset if item["spiking"] else ReadOut)(
-            shape=(item["size"],),
-            du=_one(value["du"]),
-            dv=_one(value["dv"]),
-            vth=_one(value["v_threshold"]),
-            bias_mant=value["bias"],
-            bias_exp=item["bias_exp"],
-            reset_interval=interval,
+        parameters = {
+            "shape": (item["size"],),
+            "du": _one(value["du"]),
+            "dv": _one(value["dv"]),
+            "vth": _one(value["v_threshold"]),
+            "bias_mant": value["bias"],
+            "bias_exp": item["bias_exp"],
+            "reset_interval": interval,
             # The first step's number is 1: a layer at depth d sees the first step of a sample in step d + 1.
-            reset_offset=item["offset"] % interval,
-            name=item["name"],
-        )
+            "reset_offset": item["offset"] % interval,
+            "name": item["name"],
+        }
+        if item["spiking"] and not item["trace"]:
+            return LIFReset(**parameters)
+        trace = self._traces[item["name"]].reshape(self.rows, 2, -1)
+        return (Traced if item["spiking"] else ReadOut)(trace, np.array(item["trace"], int), **parameters)
 
-    def _connect(self, item: dict, key: str, arrays: dict, out, a_in) -> None:
+    def _connect(self, item: dict, key: str, arrays: dict, out, a_in) -> int:
+        """Connect, and return how many values the channels on the way carry in a step."""
         if item["kind"] == "direct":
             out.connect(a_in)
-            return
+            return 0
+        values = a_in.shape[0] + 2 * item["delay"] * out.shape[0]
         for _ in range(item["delay"]):
             # One step later, unchanged: Lava's DelaySparse would build its delayed matrix again in every step.
             relay = Sparse(weights=identity(out.shape[0], self._weight_type, format="csr"), num_message_bits=MESSAGE_BITS, weight_exp=0)
             out.connect(relay.s_in)
             out = relay.a_out
+        parameters = {"num_message_bits": MESSAGE_BITS, "weight_exp": item["weight_exp"]}
         if item["kind"] == "dense":
-            synapse = Dense(weights=arrays[f"{key}.weight"], num_message_bits=MESSAGE_BITS, weight_exp=item["weight_exp"])
+            own, batched, weights = Dense, BatchedDense, arrays[f"{key}.weight"]
         else:
             parts = tuple(arrays[f"{key}.{part}"] for part in ("data", "indices", "indptr"))
-            weights = csr_matrix(parts, shape=(a_in.shape[0], out.shape[0]))
-            synapse = Sparse(weights=weights, num_message_bits=MESSAGE_BITS, weight_exp=item["weight_exp"])
+            shape = (a_in.shape[0] // self._width, out.shape[0] // self._width)
+            own, batched, weights = Sparse, BatchedSparse, csr_matrix(parts, shape=shape)
+        if self._width > 1:
+            synapse = batched(weights=weights, width=self._width, largest=item["largest"], **parameters)
+        else:
+            synapse = own(weights=weights, **parameters)
         out.connect(synapse.s_in)
         synapse.a_out.connect(a_in)
+        return values
 
     @property
     def _weight_type(self) -> type:
@@ -137,9 +169,18 @@ def _islands(description: dict) -> list:
     return [name for i, name in enumerate(layers) if part[i] not in part[:i] and i > 0]
 
 
+def _require_shared_memory(needed: int) -> None:
+    """Raise where Lava's channels would not fit: without this it dies of a bus error in the middle of a step."""
+    if os.path.isdir(SHARED_MEMORY):
+        found = os.statvfs(SHARED_MEMORY)
+        free = found.f_bavail * found.f_frsize
+        if needed > free:
+            raise MemoryError(f"Lava's channels need {needed / 1e6:.0f} MB in {SHARED_MEMORY}, which has {free / 1e6:.0f} MB left")
+
+
 def _shared(rows: int, size: int, dtype: type) -> np.ndarray:
     """Return zeros in anonymous memory that forked processes share; it has no name, so it cannot outlive them."""
-    values = np.frombuffer(mmap.mmap(-1, max(1, rows * size * np.dtype(dtype).itemsize)), dtype)
+    values = np.frombuffer(mmap.mmap(-1, max(1, rows * size) * np.dtype(dtype).itemsize), dtype)
     return values[: rows * size].reshape(rows, size)
 
 

@@ -1,8 +1,9 @@
 """The Lava worker: reads frames from its standard input, runs Lava, answers on its standard output.
 
-Every request gets one reply. Requests: ``build`` (see `network`), ``step`` (arrays: what the sources send), ``drop``,
-``close``. The first frame is sent unasked: protocol, versions, or why Lava could not be imported. A failure is answered
-with ``{"error": {"type", "message", "traceback"}}``.
+Every request gets one reply. Requests: ``build`` (see `network`), ``step`` (arrays: what the sources send; those that are
+left out send 0), ``drop``, ``ping``, ``close``. A ``ping`` is answered at once, whatever Lava is doing. The first frame is
+sent unasked: protocol, versions, and what the machine has, or why Lava could not be imported. A failure is answered with
+``{"error": {"type", "message", "traceback"}}``. Replies to ``build`` and ``step`` say how many seconds Lava took.
 
 Rules that keep the machine clean: the worker leads its own process group; standard output belongs to the frames alone,
 so whatever Lava prints goes to standard error; forked processes do not hold the pipes; and when standard input ends
@@ -12,17 +13,20 @@ run, Lava waits for it for ever: the worker says what happened, and ends the gro
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import queue
+import resource
 import signal
 import sys
 import threading
 import time
 import traceback
 from importlib import metadata
+from pathlib import Path
 
-from frames import VERSION, read_frame, write_frame
+from frames import VERSION, FrameError, read_frame, write_frame
 
 
 def main() -> None:
@@ -34,78 +38,125 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     os.register_at_fork(after_in_child=lambda: (os.close(commands), os.close(replies)))
-    requests: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(commands, requests), daemon=True).start()
-    _serve(requests, replies)
+    # A channel of Lava takes several file descriptors; the usual limit of 1,024 is a few dozen layers.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = most if 0 <= most < 65536 else 65536
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
+    state = _State(replies)
+    threading.Thread(target=_listen, args=(commands, state), daemon=True).start()
+    _serve(state)
 
 
-def _listen(commands: int, requests: queue.SimpleQueue) -> None:
+class _State:
+    """What the threads of the worker share: requests that wait, what the main one is doing, and the pipe for replies."""
+
+    def __init__(self, replies: int) -> None:
+        self.requests: queue.SimpleQueue = queue.SimpleQueue()
+        self.network = None
+        self.busy = ""  # the request that is being served
+        self.since = time.monotonic()
+        self._replies, self._lock = replies, threading.Lock()
+
+    def reply(self, header: dict, arrays: dict | None = None) -> None:
+        with self._lock:
+            write_frame(lambda data: os.write(self._replies, data), header, arrays or {})
+
+    def doing(self, what: str) -> None:
+        self.busy, self.since = what, time.monotonic()
+
+
+def _listen(commands: int, state: _State) -> None:
     """Hand over requests; end the group when the host is gone, whatever Lava is doing then."""
     try:
         while True:
             frame = read_frame(lambda buffer: os.readv(commands, [buffer]))
-            requests.put(frame)
-            if frame[0]["request"] == "close":
+            if frame[0].get("request") == "ping":
+                steps, processes = (state.network.steps, state.network.processes()) if state.network else (0, 0)
+                seconds = time.monotonic() - state.since
+                state.reply({"pong": {"busy": state.busy, "seconds": seconds, "steps": steps, "processes": processes}})
+                continue
+            state.requests.put(frame)
+            if frame[0].get("request") == "close":
                 return
     except BaseException as error:
-        if not isinstance(error, EOFError):
+        if isinstance(error, FrameError):
+            state.reply(_failure(error))
+        elif not isinstance(error, EOFError):
             traceback.print_exc()
         # SIGTERM, not SIGKILL: Python's resource tracker ignores it and removes the shared-memory segments at the end.
         os.killpg(0, signal.SIGTERM)
 
 
-class _Running:
-    """Which network is in the middle of a step, if any; written by the main thread, read by the watching one."""
-
-    network = None
-
-
-def _watch(running: _Running, replies: int) -> None:
+def _watch(state: _State) -> None:
     """End the group when a process of Lava ended in the middle of a step."""
     while True:
         time.sleep(0.2)
-        network = running.network
+        network = state.network if state.busy == "step" else None
         why = network.ended() if network is not None else None
-        if why is not None and running.network is network:
-            write_frame(replies, {"error": why}, {})
+        if why is not None and state.busy == "step":
+            state.reply({"error": why})
             os.killpg(0, signal.SIGTERM)
 
 
-def _serve(requests: queue.SimpleQueue, replies: int) -> None:
-    network, running = None, _Running()
+def _serve(state: _State) -> None:
     try:
         from network import Network
 
-        versions = {name: metadata.version(name) for name in ("lava-nc", "numpy", "scipy")}
-        write_frame(replies, {"protocol": VERSION, "versions": {"python": platform.python_version(), **versions}}, {})
+        state.reply({"protocol": VERSION, "sources": fingerprint(), "versions": _versions(), "machine": _machine()})
     except BaseException as error:
-        write_frame(replies, _failure(error), {})
+        state.reply(_failure(error))
         return
-    threading.Thread(target=_watch, args=(running, replies), daemon=True).start()
+    threading.Thread(target=_watch, args=(state,), daemon=True).start()
     while True:
-        header, arrays = requests.get()
-        reply, results = {}, {}
+        header, arrays = state.requests.get()
+        request = header.get("request")
+        reply, results, start = {}, {}, time.monotonic()
         try:
-            if header["request"] == "build":
-                if network is not None:
-                    network.stop()
-                network = Network(header["network"], arrays)
-            elif header["request"] == "step":
-                running.network = network
-                results = network.step(header["steps"], arrays)
-                running.network = None
-            elif header["request"] in {"drop", "close"}:
-                if network is not None:
-                    network.stop()
-                network = None
+            if request == "build":
+                _drop(state)
+                state.doing("build")
+                state.network = Network(header["network"], arrays)
+            elif request == "step":
+                if state.network is None:
+                    raise ValueError("there is no network to step")
+                state.doing("step")
+                results = state.network.step(header["steps"], arrays)
+            elif request in {"drop", "close"}:
+                _drop(state)
             else:
-                raise ValueError(f"unknown request {header['request']!r}")
+                raise ValueError(f"unknown request {request!r}")
+            reply = {"seconds": time.monotonic() - start}
         except Exception as error:
-            running.network = None
             reply, results = _failure(error), {}
-        write_frame(replies, reply, results)
-        if header["request"] == "close":
+        state.doing("")
+        state.reply(reply, results)
+        if request == "close":
             return
+
+
+def _drop(state: _State) -> None:
+    network, state.network = state.network, None
+    if network is not None:
+        network.stop()
+
+
+def fingerprint() -> str:
+    """Return a hash of the worker's own sources: host and worker are copies of one version, or they do not talk."""
+    here = Path(__file__).parent
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))).hexdigest()
+
+
+def _versions() -> dict:
+    packages = {name: metadata.version(name) for name in ("lava-nc", "numpy", "scipy")}
+    return {"python": platform.python_version(), **packages}
+
+
+def _machine() -> dict:
+    from network import SHARED_MEMORY
+
+    shared = os.statvfs(SHARED_MEMORY) if os.path.isdir(SHARED_MEMORY) else None
+    free = shared.f_bavail * shared.f_frsize if shared else None
+    return {"host": platform.node(), "cpus": os.cpu_count(), "shared_memory": free}
 
 
 def _failure(error: BaseException) -> dict:

@@ -1,410 +1,506 @@
-"""Runs programs in Lava itself: the host's side of the worker in `ashneuro.lava_worker`.
+"""Runs programs in Lava itself: one worker process or several, samples in chunks, in order, however many workers there are.
 
-Samples stream back to back through one running network. Every Lava synapse delivers one step late, so a layer at depth d
-sees step t of sample b in machine step b·T + t + d; Lava's ``LIFReset`` clears each layer there (interval T, offset
-d + 1, because Lava counts from 1), and what a layer sent is read d steps later. Around recurrent loops and real axonal
-delays the last spikes of a sample would arrive in the next one: there samples run side by side, as copies of the network,
-and what would spike on its own before the sample has reached it is held down until then.
+What Lava is told is said in `ashneuro.simulate.lava_network`, a worker process in `ashneuro.simulate.lava_link`. Lava takes as
+long for a step of one sample as for a step of a hundred side by side, so beyond a few samples the synapses are batched
+(`ashneuro.lava_worker.batched`); some samples of every such run go through Lava's own processes first, and both must answer alike.
 """
 
 from __future__ import annotations
 
-import os
-import selectors
-import signal
-import subprocess
-import tempfile
+import queue
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from operator import add
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, identity, kron
 
-from ashneuro.errors import LavaError
-from ashneuro.lava_worker.frames import VERSION, Arrays, FrameError, Header, read_frame, write_frame
-from ashneuro.program.program import Connection, Layer, Precision, Program
-from ashneuro.program.synapse import matrix
+from ashneuro.errors import ConfigError, LavaError
+from ashneuro.program.program import Program
 from ashneuro.simulate.inputs import Inputs, Progress, check_inputs, encode
-from ashneuro.simulate.lava_env import SETUP, WORKER, find_interpreter
-from ashneuro.simulate.neurons import read_out
+from ashneuro.simulate.lava_chunks import FinishedChunks
+from ashneuro.simulate.lava_link import Health, Worker, WorkerLost, worker_command
+from ashneuro.simulate.lava_network import Network, Tap, best_width, copies_at_most, is_lagged
 from ashneuro.simulate.record import Activity, SpikeRecord
 
-ROWS = 32  # machine steps per request: long enough to hide its cost (1–3 ms), short enough for progress and timeouts
-DENSE_ABOVE = 0.3  # share of non-zero weights from which Lava's Dense is the faster process
-COPIES_WEIGHTS = 4_000_000  # weights of one network of side-by-side copies, at most
-TERMINATE_S, KILL_S = 5.0, 10.0
+STOCK = 8  # samples that Lava's own processes run, to prove the batched ones
+CHUNK_BYTES = 1 << 28  # of encoded inputs
+CHUNK_STEPS = 64  # machine steps of a chunk; more where its last, idle ones would count
+IDLE = 16  # at least so many times as many steps as idle ones
+ATTEMPTS = 2  # workers that a chunk is given to, when the first one is lost
+READ_OUT_TOLERANCE = 1e-9  # float read-outs: sums in another order differ in their last bits
+
+Samples = Mapping[str, NDArray[Any]]
+Result = TypeVar("Result")
+
+
+@dataclass
+class Seconds:
+    """Where the time went; with several workers theirs add up, and are more than the time that passed.
+
+    Args:
+        host: preparing inputs, and taking answers apart.
+        transfer: between host and workers.
+        lava: Lava itself, starts included.
+        start: of these, starting workers and building networks.
+        passed: on the clock.
+    """
+
+    host: float = 0.0
+    transfer: float = 0.0
+    lava: float = 0.0
+    start: float = 0.0
+    passed: float = 0.0
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(*(ours + theirs for ours, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Some neurons of a layer, step by step: ``u``, ``v`` and ``sent`` (T, B, neurons), u and v in the arithmetic's own units."""
+
+    neurons: tuple[int, ...]
+    u: NDArray[Any]
+    v: NDArray[Any]
+    sent: NDArray[Any]
 
 
 class Lava:
-    """A Lava worker process; a context manager. Programs run in it one after another.
+    """One Lava worker process or several; a context manager. Programs run in it one after another.
 
     Args:
-        command: what starts the worker; the interpreter of `find_interpreter` by default. A command such as
-            ``["ssh", "host", "python3.10", "/path/to/lava_worker/worker.py"]`` runs it on another machine.
-        timeout_s: the longest that one reply may take: building a network, or `ROWS` steps of it.
+        workers: how many processes share the samples. Each of them starts as many processes as the network has parts.
+        command: what starts a worker, as a shell would split it, e.g. ``"ssh host python3.10 lava_worker/worker.py"``; the
+            interpreter of `find_interpreter` by default.
+        timeout_s: the longest that one reply may take: building a network, or some dozen steps of it.
+
+    Attributes:
+        versions: of Python, lava-nc, numpy and scipy there.
+        seconds: where the time of all runs went.
 
     Raises:
-        LavaError: no interpreter was found, Lava cannot be imported there, or the worker speaks another protocol.
+        LavaError: no interpreter was found, Lava cannot be imported there, or the worker is of another version.
     """
 
-    def __init__(self, command: Sequence[str] | None = None, timeout_s: float = 300.0) -> None:
-        self._command = list(command) if command else [str(find_interpreter()), "-B", str(WORKER / "worker.py")]
-        self._timeout_s = timeout_s
+    def __init__(self, workers: int = 1, command: str | None = None, timeout_s: float = 300.0) -> None:
+        if workers < 1:
+            raise ConfigError(f"--workers {workers}", "at least one worker runs Lava", "--workers 1")
+        self.seconds = Seconds()
         self.versions: dict[str, str] = {}
+        self._size, self._command, self._timeout_s = workers, worker_command(command), timeout_s
+        self._idle: list[_Slot] = [_Slot() for _ in range(workers)]
+        self._slots = tuple(self._idle)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        # One thread per Lava process: there is a process per layer already.
-        clean |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._said: IO[bytes] = tempfile.TemporaryFile()
-        try:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._said,
-                bufsize=0,
-                start_new_session=True,
-                env=clean,
-            )
-        except OSError as error:
-            self._said.close()
-            raise LavaError("the Lava worker cannot be started", f"{' '.join(self._command)}: {error.strerror}", SETUP) from error
-        try:
-            hello, _ = self._receive()
-        except BaseException:
-            self._end()
-            raise
-        if hello["protocol"] != VERSION:
-            self._end()
-            raise LavaError("the Lava worker is another version", f"it speaks protocol {hello['protocol']}, not {VERSION}", "update it")
-        self.versions = hello["versions"]
+        slot = self._slots[0]
+        slot.worker = Worker(self._command, self._timeout_s)
+        self.versions, self._shared_memory = slot.worker.versions, slot.worker.machine["shared_memory"]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None and self._process.poll() is None:
-                self._ask({"request": "close"})
-                self._process.wait(TERMINATE_S)
-        except (LavaError, subprocess.TimeoutExpired):
-            pass  # it is ended below
-        finally:
-            self._end()
+        for slot in self._slots:
+            if kind is not None:
+                slot.kill()
+        for slot in self._slots:
+            slot.end(gently=kind is None)
 
-    def run(self, program: Program, inputs: Inputs, *, rasters: Collection[str] = (), progress: Progress | None = None) -> SpikeRecord:
+    def health(self) -> list[Health]:
+        """Return what every worker that was started is doing.
+
+        Raises:
+            WorkerLost: one of them does not answer.
+        """
+        return [slot.worker.health() for slot in self._slots if slot.worker is not None]
+
+    def run(
+        self,
+        program: Program,
+        inputs: Inputs,
+        *,
+        rasters: Collection[str] = (),
+        stock: int | None = STOCK,
+        resume: Path | None = None,
+        progress: Progress | None = None,
+    ) -> SpikeRecord:
         """Return what every layer of ``program`` sends, computed by Lava: ``floating_pt`` or ``fixed_pt``, as the program says.
 
         Args:
             program: a float or an integer program.
             inputs: (T, B, *shape), see `check_inputs`.
             rasters: names of the layers whose spikes, step by step, the record keeps.
+            stock: samples that run through Lava's own processes; the rest runs batched, and the batch must answer them alike.
+                ``None``: all of them.
+            resume: a folder for finished chunks: a run of the same samples that was ended before goes on from there.
             progress: called with (samples done, samples in all).
 
         Raises:
             DataError: the inputs do not fit.
-            LavaError: Lava failed, or took longer than the timeout.
+            LavaError: Lava failed, took longer than the timeout, or batched synapses answered otherwise than Lava's own.
         """
+        _check_stock(stock)
         checked = check_inputs(program.inputs, program.timesteps, inputs)
-        sent = {port.name: encode(port, checked[port.name], program.precision) for port in program.inputs}
-        timesteps, samples = next(iter(sent.values())).shape[:2]
-        record = None
-        for first, last in _passes(program, samples):
-            part = {name: values[:, first:last] for name, values in sent.items()}
-            tell = progress and _shifted(progress, first, samples)
-            done = self._run_pass(program, part, timesteps, last - first, rasters, tell)
-            record = done if record is None else record + done
-        assert record is not None
-        return record
+        samples = next(iter(checked.values())).shape[1]
+        size = self._chunk(program, checked, stock)
+        chunks = ({name: values[:, first : first + size] for name, values in checked.items()} for first in range(0, samples, size))
+        resume = resume if samples > size else None
+        records = self._stream(program, chunks, rasters, stock, resume, progress and _of(progress, samples))
+        return reduce(add, records)
 
-    def _run_pass(
+    def stream(
         self,
         program: Program,
-        sent: dict[str, NDArray[Any]],
-        timesteps: int,
-        samples: int,
+        chunks: Iterable[Inputs],
+        *,
+        rasters: Collection[str] = (),
+        stock: int | None = STOCK,
+        resume: Path | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Iterator[SpikeRecord]:
+        """Yield the record of each of ``chunks``, in their order; while Lava runs one, the next one is drawn.
+
+        Args:
+            chunks: (T, b, *shape) each; few of them are in memory at a time.
+            progress: called with the samples done.
+
+        The rest is as in `run`.
+        """
+        _check_stock(stock)
+        fed = (check_inputs(program.inputs, program.timesteps, chunk) for chunk in chunks)
+        yield from self._stream(program, fed, rasters, stock, resume, progress)
+
+    def trace(self, program: Program, inputs: Inputs, neurons: Mapping[str, Sequence[int]]) -> dict[str, Trace]:
+        """Return u, v and what was sent of some neurons, by layer, from Lava's own processes.
+
+        Args:
+            neurons: flat indices, by layer.
+
+        Raises:
+            DataError, LavaError: as `run`.
+        """
+        checked = check_inputs(program.inputs, program.timesteps, inputs)
+        timesteps, samples = next(iter(checked.values())).shape[:2]
+        sent = {port.name: encode(port, checked[port.name], program.precision) for port in program.inputs}
+        parts: dict[str, list[Trace]] = {name: [] for name in neurons}
+        size = 1 if is_lagged(program) else samples
+        for first in range(0, samples, size):
+            part = {name: values[:, first : first + size] for name, values in sent.items()}
+            work = partial(_trace, network=Network(program, timesteps, traces=neurons), sent=part, neurons=neurons)
+            for name, trace in self._with_worker(work).items():
+                parts[name].append(trace)
+        return {
+            name: Trace(tuple(neurons[name]), *(np.concatenate([getattr(part, what) for part in found], 1) for what in ("u", "v", "sent")))
+            for name, found in parts.items()
+        }
+
+    def _stream(
+        self,
+        program: Program,
+        chunks: Iterator[dict[str, NDArray[Any]]],
         rasters: Collection[str],
-        progress: Progress | None,
-    ) -> SpikeRecord:
-        copies = samples if _side_by_side(program) else 1
-        description, arrays = _describe(program, timesteps, copies)
-        # One row per machine step; samples one after another, or side by side.
-        streams = {source["name"]: _stream(program, source, sent, copies) for source in description["sources"]}
-        if _side_by_side(program):
-            streams |= _hold(program, description, copies)
-        self._ask({"request": "build", "network": description}, arrays)
-        taps = [_Tap(layer, program.precision, samples, timesteps, copies, layer.name in rasters) for layer in program.layers]
-        total = timesteps * (samples // copies) + program.depth
-        for start in range(0, total, ROWS):
-            steps = min(ROWS, total - start)
-            rows = {name: _rows(stream, start, steps) for name, stream in streams.items()}
-            _, results = self._ask({"request": "step", "steps": steps}, rows)
-            for tap in taps:
-                tap.take(start, results[tap.layer.name])
-            if progress:
-                progress(min(samples, (start + steps) * copies // timesteps), samples)
-        self._ask({"request": "drop"})
-        return SpikeRecord(
+        stock: int | None,
+        resume: Path | None,
+        progress: Callable[[int], object] | None,
+    ) -> Iterator[SpikeRecord]:
+        """Yield the records of chunks in order. The caller's thread draws chunks and reports progress; one thread per worker waits."""
+        begun = time.monotonic()
+        events: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        stop = threading.Event()
+        waiting: dict[int, SpikeRecord] = {}
+        under_way: dict[int, int] = {}
+        drawn = yielded = finished = 0
+        exhausted = False
+        job: _Job | None = None
+        pool = ThreadPoolExecutor(self._size, thread_name_prefix="lava")
+        try:
+            while True:
+                # One chunk more than there are workers, so that none of them waits for the host.
+                while not exhausted and drawn - yielded - len(waiting) <= self._size and drawn - yielded <= 2 * self._size:
+                    start = time.monotonic()
+                    chunk = next(chunks, None)
+                    self._count(host=time.monotonic() - start)
+                    if chunk is None:
+                        exhausted = True
+                        break
+                    if job is None:
+                        job = self._job(program, chunk, rasters, stock, resume)
+                    pool.submit(self._chunk_in_thread, job, drawn, chunk, events, stop)
+                    drawn += 1
+                while yielded in waiting:
+                    record = waiting.pop(yielded)
+                    yielded += 1
+                    yield record
+                if yielded == drawn:
+                    if exhausted:
+                        break
+                    continue
+                if exhausted or drawn - yielded - len(waiting) > self._size or drawn - yielded > 2 * self._size:
+                    number, what = events.get()
+                    if isinstance(what, BaseException):
+                        raise what
+                    if isinstance(what, SpikeRecord):
+                        waiting[number] = what
+                        under_way.pop(number, None)
+                        finished += what.samples
+                    else:
+                        under_way[number] = what
+                    if progress:
+                        progress(finished + sum(under_way.values()))
+            if job is not None and job.finished is not None:
+                job.finished.clear()
+        except BaseException:
+            stop.set()
+            for slot in self._slots:
+                slot.kill()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            if stop.is_set():
+                for slot in self._slots:
+                    slot.end(gently=False)
+            self._count(passed=time.monotonic() - begun)
+
+    def _job(self, program: Program, chunk: Samples, rasters: Collection[str], stock: int | None, resume: Path | None) -> _Job:
+        timesteps, samples = next(iter(chunk.values())).shape[:2]
+        batched = stock is not None and samples > stock
+        width = best_width(program, samples, self._shared()) if batched else 1
+        network = Network(program, timesteps, width, batched=width > 1)
+        finished = FinishedChunks(resume, network.fingerprint, rasters) if resume else None
+        return _Job(network, frozenset(rasters), stock or 0, finished)
+
+    def _chunk(self, program: Program, inputs: Samples, stock: int | None) -> int:
+        """Return how many samples a chunk has."""
+        timesteps, samples = next(iter(inputs.values())).shape[:2]
+        share = -(-samples // self._size)
+        batched = stock is not None and samples > stock
+        width = best_width(program, share, self._shared()) if batched else 1
+        if is_lagged(program):
+            return width if batched else min(share, copies_at_most(program))
+        bytes_ = sum(8 * timesteps * int(np.prod(port.shape)) for port in program.inputs)
+        idle = -(-program.depth // timesteps)  # rounds that a chunk waits at its end
+        rounds = max(CHUNK_STEPS // timesteps, 1) + IDLE * idle
+        return int(max(1, min(width * -(-share // width), width * rounds, max(width, CHUNK_BYTES // bytes_ // width * width))))
+
+    def _shared(self) -> int | None:
+        """Return the bytes of shared memory that one worker's channels may take."""
+        return None if self._shared_memory is None else int(self._shared_memory) // (2 * self._size)
+
+    def _chunk_in_thread(self, job: _Job, number: int, chunk: Samples, events: queue.SimpleQueue[Any], stop: threading.Event) -> None:
+        """Put what comes of a chunk into ``events``: samples done so far, then its record, or what went wrong."""
+        try:
+            if stop.is_set():
+                return
+            record = job.finished.find(chunk) if job.finished is not None else None
+            if record is None:
+                record = self._with_worker(lambda slot: self._compute(slot, job, number, chunk, lambda done: events.put((number, done))))
+                if job.finished is not None:
+                    job.finished.keep(chunk, record)
+            events.put((number, record))
+        except BaseException as error:
+            events.put((number, error))
+
+    def _with_worker(self, work: Callable[[_Slot], Result]) -> Result:
+        """Do ``work`` with a worker of its own; when it is lost, once more with a new one."""
+        with self._lock:
+            slot = self._idle.pop()
+        try:
+            for attempt in range(ATTEMPTS):
+                try:
+                    start = time.monotonic()
+                    if slot.open(self._command, self._timeout_s):
+                        self._count(start=time.monotonic() - start, lava=time.monotonic() - start)
+                    return work(slot)
+                except BaseException as error:
+                    # What Lava refused it would refuse again; and a network that failed half-way is no ground to build on.
+                    lost = isinstance(error, WorkerLost) and not slot.killed
+                    slot.end(gently=False)
+                    if not lost or attempt + 1 == ATTEMPTS:
+                        raise
+            raise AssertionError("every attempt returns or raises")
+        finally:
+            with self._lock:
+                self._idle.append(slot)
+
+    def _compute(self, slot: _Slot, job: _Job, number: int, chunk: Samples, tell: Callable[[int], object]) -> SpikeRecord:
+        network = job.network
+        program = network.program
+        sent = {port.name: encode(port, chunk[port.name], program.precision) for port in program.inputs}
+        timesteps, samples = next(iter(sent.values())).shape[:2]
+        if timesteps != network.timesteps:
+            network = Network(program, timesteps, network.width, network.batched)
+        begun, before = time.monotonic(), replace(slot.seconds)
+        proof: list[int] = []
+        expected: dict[str, NDArray[Any]] = {}
+        if network.batched and number == 0 and job.stock:
+            proof = [index * samples // job.stock for index in range(min(job.stock, samples))]
+            own = Network(program, timesteps, len(proof) if is_lagged(program) else 1)
+            taps = _run(slot, own, {name: values[:, proof] for name, values in sent.items()}, set(), range(len(proof)), lambda done: None)
+            expected = {tap.layer.name: tap.proof() for tap in taps}
+        elif not network.batched and is_lagged(program):
+            network = Network(program, timesteps, samples)
+        taps = _run(slot, network, sent, job.rasters, proof, tell)
+        for tap in taps:
+            if proof:
+                _require_alike(tap, expected[tap.layer.name], network.width)
+        record = SpikeRecord(
             "lava",
             program.precision,
             timesteps,
             samples,
             {tap.layer.name: tap.activity() for tap in taps},
             {port.name: Activity.of_inputs(sent[port.name]) for port in program.inputs},
+            len(proof) if network.batched else samples,
+        )
+        used = slot.seconds
+        lava, transfer = used.lava - before.lava, used.transfer - before.transfer
+        self._count(
+            lava=lava, transfer=transfer, start=used.start - before.start, host=max(0.0, time.monotonic() - begun - lava - transfer)
+        )
+        return record
+
+    def _count(self, **seconds: float) -> None:
+        with self._lock:
+            self.seconds = self.seconds + Seconds(**seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What all chunks of a run have in common."""
+
+    network: Network
+    rasters: frozenset[str]
+    stock: int
+    finished: FinishedChunks | None
+
+
+class _Slot:
+    """The place of one worker, which may be replaced: the worker, and which network it runs."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self.killed = False
+        self.seconds = Seconds()
+        self._network: Network | None = None
+        self._steps = 0
+
+    def open(self, command: list[str], timeout_s: float) -> bool:
+        """Have a worker; return whether it had to be started."""
+        if self.worker is not None:
+            return False
+        if self.killed:
+            raise WorkerLost("the run was ended", "its workers are gone", "start it again")
+        worker = Worker(command, timeout_s)
+        if self.killed:
+            worker.end()
+            return self.open(command, timeout_s)
+        self.worker = worker
+        return True
+
+    def kill(self) -> None:
+        """End the worker from another thread; no other takes its place until `end`."""
+        self.killed = True
+        if (worker := self.worker) is not None:
+            worker.kill()
+
+    def end(self, gently: bool) -> None:
+        """Have no worker, and nothing of it left."""
+        worker, self.worker, self._network = self.worker, None, None
+        if worker is not None:
+            (worker.close if gently else worker.end)()
+        self.killed = False
+
+    def build(self, network: Network) -> None:
+        """Have ``network`` running, at the start of a sample."""
+        if self._network is network and not is_lagged(network.program):
+            idle = network.idle(self._steps)  # go on, without input, to where a sample may begin
+            for start in range(0, idle, network.rows):
+                self.step(min(network.rows, idle - start), {})
+            return
+        self._network, self._steps = None, 0
+        self.seconds.start += self.ask({"request": "build", "network": network.description}, network.arrays)[0]["seconds"]
+        self._network = network
+
+    def step(self, steps: int, sent: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return what the layers send in some machine steps, (steps, size) each."""
+        self._steps += steps
+        return self.ask({"request": "step", "steps": steps}, sent)[1]
+
+    def ask(self, header: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return the worker's reply, and count how long Lava and the way there took."""
+        assert self.worker is not None
+        start = time.monotonic()
+        reply, results = self.worker.ask(header, dict(arrays))
+        self.seconds.lava += reply["seconds"]
+        self.seconds.transfer += max(0.0, time.monotonic() - start - reply["seconds"])
+        return reply, results
+
+
+def _run(
+    slot: _Slot, network: Network, sent: Samples, rasters: Collection[str], proof: Sequence[int], tell: Callable[[int], object]
+) -> list[Tap]:
+    """Run samples through ``network``, in rounds, and return what its layers sent."""
+    samples = next(iter(sent.values())).shape[1]
+    slot.build(network)
+    taps = [Tap(network, layer, samples, layer.name in rasters, proof) for layer in network.program.layers]
+    total = network.steps(samples)
+    for start in range(0, total, network.rows):
+        steps = min(network.rows, total - start)
+        results = slot.step(steps, network.feed(sent, start, steps))
+        for tap in taps:
+            tap.take(start, results[tap.layer.name])
+        tell(min(samples, (start + steps) * network.width // network.timesteps))
+    return taps
+
+
+def _trace(slot: _Slot, network: Network, sent: Samples, neurons: Mapping[str, Sequence[int]]) -> dict[str, Trace]:
+    """Return the traces of all samples of ``sent``, which stream through ``network``, or are one."""
+    timesteps, samples = next(iter(sent.values())).shape[:2]
+    slot.build(network)
+    total = network.steps(samples)
+    states: dict[str, list[NDArray[Any]]] = {name: [] for name in neurons}
+    spikes: dict[str, list[NDArray[Any]]] = {name: [] for name in neurons}
+    for start in range(0, total, network.rows):
+        steps = min(network.rows, total - start)
+        results = slot.step(steps, network.feed(sent, start, steps))
+        for name, chosen in neurons.items():
+            states[name].append(results[f"trace {name}"].reshape(steps, 2, -1))
+            spikes[name].append(results[name][:, list(chosen)])
+    found = {}
+    for name, chosen in neurons.items():
+        first = network.program.layer(name).depth
+        rows = slice(first, first + timesteps * samples)
+        state = np.concatenate(states[name])[rows].reshape(samples, timesteps, 2, -1).transpose(2, 1, 0, 3)
+        sent_ = np.concatenate(spikes[name])[rows].reshape(samples, timesteps, -1).swapaxes(0, 1)
+        found[name] = Trace(tuple(chosen), state[0], state[1], sent_)
+    return found
+
+
+def _require_alike(tap: Tap, expected: NDArray[Any], width: int) -> None:
+    """Raise where batched synapses answered otherwise than Lava's own."""
+    found, layer = tap.proof(), tap.layer
+    differ = found != expected
+    if not layer.neuron.spiking:
+        differ = np.abs(found - expected) > READ_OUT_TOLERANCE * np.maximum(1.0, np.abs(expected))
+    if differ.any():
+        raise LavaError(
+            f"layer {layer.name!r} answers otherwise with {width} samples side by side",
+            f"{int(differ.sum())} of {differ.size} values differ from what Lava's own processes sent for the same samples",
+            "--stock all runs every sample through Lava's own processes",
         )
 
-    def _ask(self, header: Header, arrays: Arrays | None = None) -> tuple[Header, Arrays]:
-        assert self._process.stdin is not None
-        try:
-            write_frame(self._process.stdin.fileno(), header, arrays or {})
-        except BrokenPipeError:
-            raise self._died() from None
-        return self._receive()
 
-    def _receive(self) -> tuple[Header, Arrays]:
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + self._timeout_s
-        try:
-            header, arrays = read_frame(_reader(self._process.stdout.fileno(), deadline))
-        except EOFError:
-            raise self._died() from None
-        except TimeoutError:
-            raise LavaError(
-                "Lava does not answer",
-                f"no reply within {self._timeout_s:g} s{self._last_words()}",
-                "run a smaller network",
-            ) from None
-        except FrameError as error:
-            raise LavaError("the Lava worker's reply cannot be read", f"{error}{self._last_words()}", SETUP) from error
-        if failure := header.get("error"):
-            lines = [line for line in failure["traceback"].strip().splitlines() if line.strip().startswith("File")]
-            where = f" ({lines[-1].strip()})" if lines else ""
-            raise LavaError(f"Lava failed: {failure['type']}", f"{failure['message']}{where}{self._last_words()}", "ashneuro doctor")
-        return header, arrays
-
-    def _died(self) -> LavaError:
-        status = self._process.wait()
-        return LavaError("the Lava worker ended", f"exit status {status}{self._last_words()}", "ashneuro doctor")
-
-    def _last_words(self) -> str:
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()[-12:]
-        return "; it printed:\n" + "\n".join(lines) if lines else ""
-
-    def _end(self) -> None:
-        """Leave nothing of the worker's process group behind."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        # SIGTERM first: Python's resource tracker ignores it, and removes the shared-memory segments once all others ended.
-        for number, patience_s in ((signal.SIGTERM, KILL_S), (signal.SIGKILL, TERMINATE_S)):
-            if not _signal_group(self._process.pid, number):
-                break
-            deadline = time.monotonic() + patience_s
-            while time.monotonic() < deadline and _signal_group(self._process.pid, 0):
-                self._process.poll()
-                time.sleep(0.01)
-        self._process.wait()
-        self._said.close()
+def _check_stock(stock: int | None) -> None:
+    if stock is not None and stock < 1:
+        raise ConfigError(f"--stock {stock}", "batched synapses are proved on at least one sample", f"--stock {STOCK}, or --stock all")
 
 
-class _Tap:
-    """Collects what one layer sent, machine step by machine step, as counts and, when asked for, as a raster."""
-
-    def __init__(self, layer: Layer, precision: Precision, samples: int, timesteps: int, copies: int, keep: bool) -> None:
-        self.layer, self._precision, self._copies = layer, precision, copies
-        self._shape = (samples // copies, timesteps, copies, layer.size)
-        self._counts = np.zeros(layer.size, np.int64)
-        self._kept = np.empty((samples // copies * timesteps, copies * layer.size), np.uint8 if layer.neuron.spiking else np.float64)
-        self._keep = keep or not layer.neuron.spiking
-        if not self._keep:
-            self._kept = self._kept[:0]
-
-    def take(self, start: int, sent: NDArray[Any]) -> None:
-        """Add the rows that the layer sent from machine step ``start`` on."""
-        first = start - self.layer.depth
-        total = self._shape[0] * self._shape[1]
-        rows = sent[max(0, -first) : max(0, total - first)]
-        if self.layer.neuron.spiking:
-            self._counts += rows.reshape(-1, self._copies, self.layer.size).sum(axis=(0, 1), dtype=np.int64)
-        if self._keep:
-            self._kept[max(0, first) : max(0, first) + len(rows)] = rows
-
-    def activity(self) -> Activity:
-        """Return all of it; a raster is (T, B, *shape)."""
-        raster = None
-        if self._keep:
-            sequence, timesteps, copies, _ = self._shape
-            raster = self._kept.reshape(self._shape).transpose(1, 0, 2, 3).reshape(timesteps, sequence * copies, *self.layer.shape)
-            if not self.layer.neuron.spiking:
-                raster = read_out(self.layer, raster, self._precision)
-        return Activity(self._counts.reshape(self.layer.shape), None, raster, binary=self.layer.neuron.spiking)
-
-
-def _side_by_side(program: Program) -> bool:
-    return any(program.lag(layer, connection) for layer, connection in program.connections())
-
-
-def _passes(program: Program, samples: int) -> Iterator[tuple[int, int]]:
-    """Yield (first, last) sample of every network that is built."""
-    if not _side_by_side(program):
-        yield 0, samples
-        return
-    weights = sum(connection.synapse.weight.size for _, connection in program.connections() if connection.synapse)
-    most = max(1, COPIES_WEIGHTS // max(1, weights))
-    for first in range(0, samples, most):
-        yield first, min(samples, first + most)
-
-
-def _describe(program: Program, timesteps: int, copies: int) -> tuple[Header, Arrays]:
-    """Return ``program`` in the worker's terms (see `ashneuro.lava_worker.network`)."""
-    fixed = program.precision == "integer"
-    number = np.int32 if fixed else np.float64
-    arrays: Arrays = {}
-    sources: dict[str, Header] = {}
-    connections: list[Header] = []
-    for layer in program.layers:
-        for connection in layer.connections:
-            source = _source(program, connection)
-            if source is not None:
-                sources[source["name"]] = {**source, "size": source["size"] * copies}
-            item = {
-                "source": source["name"] if source else connection.source,
-                "layer": layer.name,
-                "kind": "direct",
-                "delay": 0,
-                "weight_exp": connection.weight_exp,
-            }
-            if connection.synapse is not None:
-                item["delay"] = connection.delay
-                item |= _weights(matrix(connection.synapse), copies, f"connection.{len(connections)}", number, arrays)
-            connections.append(item)
-    layers = []
-    for index, layer in enumerate(program.layers):
-        neuron = layer.neuron
-        for name in ("du", "dv", "v_threshold", "bias"):
-            value = np.asarray(getattr(neuron, name))
-            if value.size > 1:
-                value = np.tile(np.broadcast_to(value, layer.shape).ravel(), copies)
-            arrays[f"layer.{index}.{name}"] = value.ravel().astype(number)
-        layers.append(
-            {
-                "name": layer.name,
-                "size": layer.size * copies,
-                "offset": layer.depth + 1,
-                "bias_exp": neuron.bias_exp if fixed else 0,
-                "spiking": neuron.spiking,
-            }
-        )
-    return {
-        "precision": "fixed_pt" if fixed else "floating_pt",
-        "interval": timesteps,
-        "rows": ROWS,
-        "sources": list(sources.values()),
-        "layers": layers,
-        "connections": connections,
-    }, arrays
-
-
-def _hold(program: Program, description: Header, copies: int) -> dict[str, NDArray[Any]]:
-    """Add to ``description`` a source for each layer that spikes on its own, and return what they play: it keeps them silent
-    until the first step of the sample reaches them.
-
-    A bias, or a threshold below the start, makes neurons spike without input. Spikes sent too early arrive too early, but
-    over a recurrent loop or an axonal delay they arrive when the sample has begun.
-    """
-    integer = program.precision == "integer"
-    unit = 64 if integer else 1  # units of state in one of input
-    streams: dict[str, NDArray[Any]] = {}
-    for layer in program.layers:
-        neuron = layer.neuron
-        bias, threshold, du = (
-            np.broadcast_to(value, layer.shape).ravel().astype(float) for value in (neuron.bias, neuron.v_threshold, neuron.du)
-        )
-        keep = 1 - (du + 1) / 4096 if integer else 1 - du
-        # With u at −needed, v stays below the threshold and below the start; 1 % more than it takes, against rounding.
-        needed = 1.01 * np.maximum(0, bias * 2.0**neuron.bias_exp - np.minimum(unit * threshold, 0))
-        if not neuron.spiking or not layer.depth or not needed.any():
-            continue
-        rows, u = [], np.zeros(layer.size)
-        for _ in range(layer.depth):
-            u = np.trunc(u * keep) if integer else u * keep
-            a = -np.maximum(0, needed + u) / unit
-            a = np.floor(a) if integer else a
-            u += a * unit
-            rows.append(np.tile(a, copies))
-        name = f"hold {layer.name}"
-        streams[name] = np.array(rows, np.int32 if integer else np.float64)
-        description["sources"].append({"name": name, "size": layer.size * copies})
-        description["connections"].append({"source": name, "layer": layer.name, "kind": "direct", "delay": 0, "weight_exp": 0})
-    return streams
-
-
-def _source(program: Program, connection: Connection) -> Header | None:
-    """Return the Lava source that plays an input port, later by the delay of a connection that has no synapse to delay it."""
-    port = next((port for port in program.inputs if port.name == connection.source), None)
-    if port is None:
-        return None
-    late = connection.delay if connection.synapse is None else 0
-    return {
-        "name": f"{port.name} +{late}" if late else port.name,
-        "port": port.name,
-        "late": late,
-        "size": int(np.prod(port.shape)),
-    }
-
-
-def _weights(weights: csr_matrix, copies: int, key: str, number: type, arrays: Arrays) -> Header:
-    """Put the weights of a connection into ``arrays`` and return which Lava process holds them."""
-    rows, columns = weights.shape
-    if copies == 1 and weights.nnz > DENSE_ABOVE * rows * columns:
-        arrays[f"{key}.weight"] = weights.toarray().astype(number)
-        return {"kind": "dense"}
-    if copies > 1:
-        weights = kron(identity(copies, dtype=weights.dtype, format="csr"), weights, format="csr")
-    arrays[f"{key}.data"] = weights.data.astype(number)
-    arrays[f"{key}.indices"] = weights.indices.astype(np.int32)
-    arrays[f"{key}.indptr"] = weights.indptr.astype(np.int32)
-    return {"kind": "sparse"}
-
-
-def _stream(program: Program, source: Header, sent: dict[str, NDArray[Any]], copies: int) -> NDArray[Any]:
-    """Return what a source plays, one row per machine step: samples one after another, ``copies`` of them side by side."""
-    values = sent[source["port"]]
-    timesteps, samples = values.shape[:2]
-    sequence = values.reshape(timesteps, samples // copies, -1).swapaxes(0, 1).reshape(timesteps * (samples // copies), -1)
-    return np.concatenate([np.zeros((source["late"], sequence.shape[1]), sequence.dtype), sequence])
-
-
-def _rows(stream: NDArray[Any], start: int, steps: int) -> NDArray[Any]:
-    """Return ``steps`` rows from ``start`` on, zeros after the end."""
-    rows = stream[start : start + steps]
-    return np.concatenate([rows, np.zeros((steps - len(rows), stream.shape[1]), stream.dtype)])
-
-
-def _shifted(progress: Progress, first: int, samples: int) -> Progress:
-    return lambda done, _: progress(first + done, samples)
-
-
-def _reader(fd: int, deadline: float) -> Callable[[memoryview], int]:
-    """Return a function that reads from ``fd`` into a buffer, and raises TimeoutError at the deadline."""
-
-    def read_into(buffer: memoryview) -> int:
-        with selectors.DefaultSelector() as ready:
-            ready.register(fd, selectors.EVENT_READ)
-            if not ready.select(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
-        return os.readv(fd, [buffer])
-
-    return read_into
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Send a signal to a process group; False when nobody is left in it."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    return True
+def _of(progress: Progress, samples: int) -> Callable[[int], object]:
+    return lambda done: progress(done, samples)

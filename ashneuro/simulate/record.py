@@ -71,6 +71,8 @@ class SpikeRecord:
         precision: ``"float"`` or ``"integer"``.
         layers: activity of every population, by layer name, in program order.
         inputs: activity of every input port, by name.
+        stock_samples: Lava: how many samples ran through Lava's own processes alone. The others ran through batched synapses,
+            which had answered these samples alike.
     """
 
     source: Where
@@ -79,6 +81,7 @@ class SpikeRecord:
     samples: int
     layers: Mapping[str, Activity]
     inputs: Mapping[str, Activity] = field(default_factory=dict)
+    stock_samples: int | None = None
 
     def firing_rate(self, layer: str) -> float:
         """Return spikes per neuron and step."""
@@ -96,6 +99,7 @@ class SpikeRecord:
             self.samples + other.samples,
             {name: activity + other.layers[name] for name, activity in self.layers.items()},
             {name: activity + other.inputs[name] for name, activity in self.inputs.items()},
+            None if self.stock_samples is None or other.stock_samples is None else self.stock_samples + other.stock_samples,
         )
 
 

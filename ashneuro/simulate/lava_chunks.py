@@ -1,0 +1,106 @@
+"""Chunks of samples that Lava has finished, on disk: a run that was ended goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import LavaError
+from ashneuro.simulate.record import Activity, SpikeRecord
+
+HEADER = "record"
+
+
+class FinishedChunks:
+    """Records by what they are records of: the network, the rasters that are kept, and the samples. Nothing else finds them.
+
+    Args:
+        folder: where they lie; made when the first one is kept.
+        network: a fingerprint of what computes.
+        rasters: the layers whose rasters the records have.
+    """
+
+    def __init__(self, folder: Path, network: str, rasters: Collection[str]) -> None:
+        name = hashlib.sha256(json.dumps([network, sorted(rasters)]).encode()).hexdigest()
+        self._folder = folder / name[:32]
+
+    def find(self, samples: Mapping[str, NDArray[Any]]) -> SpikeRecord | None:
+        """Return the record of ``samples``, ``None`` when there is none that can be read."""
+        try:
+            return _load(self._path(samples))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def keep(self, samples: Mapping[str, NDArray[Any]], record: SpikeRecord) -> None:
+        """Write the record of ``samples``.
+
+        Raises:
+            LavaError: it cannot be written.
+        """
+        path = self._path(samples)
+        fresh = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _save(record, fresh)
+            fresh.replace(path)
+        except OSError as error:
+            raise LavaError(f"cannot write {path}", error.strerror or str(error), "make room, or name another ASHNEURO_HOME") from error
+
+    def clear(self) -> None:
+        """Remove them: the run is complete."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, samples: Mapping[str, NDArray[Any]]) -> Path:
+        digest = hashlib.sha256()
+        for name, values in sorted(samples.items()):
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).data)
+        return self._folder / f"{digest.hexdigest()[:32]}.npz"
+
+
+def _save(record: SpikeRecord, path: Path) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    header: dict[str, Any] = {
+        "source": record.source,
+        "precision": record.precision,
+        "timesteps": record.timesteps,
+        "samples": record.samples,
+        "stock_samples": record.stock_samples,
+    }
+    for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
+        header[part] = {name: {"binary": activity.binary, "raster": activity.raster is not None} for name, activity in activities.items()}
+        for number, activity in enumerate(activities.values()):
+            arrays[f"{part}/{number}"] = activity.counts
+            if activity.raster is not None:
+                arrays[f"{part}/{number}/raster"] = activity.raster
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{HEADER: np.array(json.dumps(header))}, **arrays)  # type: ignore[arg-type]
+
+
+def _load(path: Path) -> SpikeRecord:
+    with np.load(path, allow_pickle=False) as archive:
+        header = json.loads(str(archive[HEADER]))
+        layers, inputs = (
+            {
+                name: Activity(
+                    archive[f"{part}/{number}"],
+                    None,
+                    archive[f"{part}/{number}/raster"] if facts["raster"] else None,
+                    binary=facts["binary"],
+                )
+                for number, (name, facts) in enumerate(header[part].items())
+            }
+            for part in ("layers", "inputs")
+        )
+    return SpikeRecord(
+        header["source"], header["precision"], header["timesteps"], header["samples"], layers, inputs, header["stock_samples"]
+    )
