@@ -47,13 +47,14 @@ def uniform_decay(program: Program) -> Iterator[Trouble]:
                 yield Trouble(layer.name, f"{what} from {np.min(values):.6g} to {np.max(values):.6g}", remedy)
 
 
-def slow_enough(program: Program) -> Iterator[Trouble]:
-    """The membrane keeps something from step to step: dv is at most 4095/4096, so τ_mem = dt cannot be expressed."""
+def full_decay(program: Program) -> Iterator[Trouble]:
+    """v decays by at most 4095/4096 in a step: where τ_mem = dt, 1/4096 of it stays; a τ_mem below dt cannot be expressed."""
     for layer in program.layers:
-        if np.max(layer.neuron.dv) * DECAY_ONE > LARGEST_DECAY + 0.5:
-            bare = not layer.neuron.spiking and np.min(layer.neuron.dv) == 1
-            remedy = "let the host compute what follows the last neuron" if bare else "train with τ_mem > dt, e.g. 2·dt"
-            yield Trouble(layer.name, f"dv = {np.max(layer.neuron.dv) * DECAY_ONE:.6g}, at most {LARGEST_DECAY}", remedy)
+        decay = float(np.max(layer.neuron.dv)) * DECAY_ONE
+        if decay > DECAY_ONE + 0.5:
+            yield Trouble(layer.name, f"dv = {decay:.6g}, at most {LARGEST_DECAY}", "train with τ_mem of at least dt")
+        elif decay > LARGEST_DECAY + 0.5:
+            yield Trouble(layer.name, f"dv = {decay:.6g} becomes {LARGEST_DECAY}", "nothing to do: less than rounding weights does", "note")
 
 
 def fast_enough(program: Program) -> Iterator[Trouble]:
@@ -193,7 +194,7 @@ def wide_accumulation(program: Program) -> Iterator[Trouble]:
 
 FLOAT_RULES: Mapping[str, ProgramRule] = {
     "uniform_decay": uniform_decay,
-    "slow_enough": slow_enough,
+    "full_decay": full_decay,
     "fast_enough": fast_enough,
     "positive_threshold": positive_threshold,
     "uniform_threshold": uniform_threshold,

@@ -22,7 +22,7 @@ import numpy as np
 
 from ashneuro.errors import GraphError
 from ashneuro.program.finding import Finding, require
-from ashneuro.program.limits import LARGEST_MESSAGE, LARGEST_THRESHOLD, check_program, growth
+from ashneuro.program.limits import LARGEST_DECAY, LARGEST_MESSAGE, LARGEST_THRESHOLD, check_program, growth
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import scale_outputs, signed_sums
 from ashneuro.spiking.integers import (
@@ -258,7 +258,7 @@ def _connection(connection: Connection, factor: float) -> tuple[Connection, floa
 
 
 def _neuron(neuron: Neuron, scale: float) -> Neuron:
-    du, dv = _du(neuron), int(np.rint(float(np.max(neuron.dv)) * DECAY_ONE))
+    du, dv = _du(neuron), min(int(np.rint(float(np.max(neuron.dv)) * DECAY_ONE)), LARGEST_DECAY)
     threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
     # Without any decay v is a whole number of units: it exceeds a fractional threshold where it exceeds its whole part.
     exact = dv == 0 and du == DECAY_ONE

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from ashneuro.errors import BundleError
-from ashneuro.program.bundle import CERTIFICATE, MANIFEST, NETWORK, NETX, OWN_FILES, REFERENCE, Reference, is_bundle, read_bundle, write_bundle
+from ashneuro.program.bundle import (
+    CERTIFICATE,
+    MANIFEST,
+    NETWORK,
+    NETX,
+    OWN_FILES,
+    REFERENCE,
+    Reference,
+    is_bundle,
+    read_bundle,
+    write_bundle,
+)
 from ashneuro.program.lower import lower
 from ashneuro.program.quantise import quantise
 from ashneuro.program.reading import read_graph

@@ -204,8 +204,7 @@ def test_support_table_covers_nir_and_matches_the_code(rng):
     rows = {row.primitive: row for row in support_table()}
     assert set(rows) == set(nir.ir.__dict__["__all_ir"]) == set(PRIMITIVES)
     assert all(row.read == row.float_program == "" for row in rows.values())
-    assert {name for name, row in rows.items() if row.integer_program} == {"Threshold"}
-    assert rows["LIF"].lava == "" and rows["Threshold"].lava.startswith("floating point only: The membrane keeps")
+    assert all(row.integer_program == row.lava == "" for row in rows.values())
 
 
 def test_findings_agree_with_what_lowering_and_quantising_do(rng):

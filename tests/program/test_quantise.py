@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashneuro.errors import GraphError
+from ashneuro.program.check import check
 from ashneuro.program.limits import accumulation, check_program, largest_current
 from ashneuro.program.lower import lower
 from ashneuro.program.quantise import default_scales, quantise
@@ -226,8 +227,35 @@ def test_always_on_line_and_bias_keep_their_share():
         assert max(rates.values()) < 0.03
 
 
+@pytest.mark.parametrize("end", [nir.Threshold(np.full(5, 0.3)), nir.LIF(*(np.full(5, x) for x in (1e-3, 1.0, 0.0, 0.3, 0.0))), None])
+def test_neurons_that_keep_nothing_keep_a_4096th(end):
+    rng = np.random.default_rng(15)
+    nodes = [net.affine(8, 12, rng), net.lif((12,), rng, **net.population(rng, net.lif, 12)), net.affine(12, 5, rng)]
+    graph = net.chain((8,), *nodes, *([end] if end else []))
+    contract = Contract(input_coding="spikes")
+    inputs = {"input": net.spikes(rng, 64, 16, (8,))}
+    quantised = quantise(lower(graph, contract), input_peak={})
+    last = quantised.program.layers[-1]
+    assert last.neuron.dv == 4095
+    assert [finding.node for finding in check(graph, contract) if finding.rule == "full_decay" and finding.level == "note"] == [last.name]
+    assert quantised.costs[-1].dv == pytest.approx(1 / 4096)
+    a, b = (net.run_program(program, inputs)[last.name] for program in (lower(graph, contract), quantised.program))
+    if end:
+        assert 0.05 < a.mean() < 0.95 and (a != b).mean() < 0.03
+    else:
+        np.testing.assert_allclose(b / (64 * quantised.program.layers[-1].scale), a, atol=0.03 * np.abs(a).max())
+
+
+def test_more_than_a_full_decay_is_refused():
+    rng = np.random.default_rng(16)
+    program = lower(net.chain((4,), net.affine(4, 4, rng), net.lif((4,), rng)), Contract(input_coding="spikes"))
+    layer = program.layers[0]
+    wild = replace(program, layers=(replace(layer, neuron=replace(layer.neuron, dv=np.full(4, 1.2))),))
+    with pytest.raises(GraphError, match="4095"):
+        quantise(wild, input_peak={})
+
+
 REFUSED = {
-    "decay of one": ({"tau": np.full(4, 1e-3)}, "4095"),
     "unequal decays": ({"tau": np.array([1e-2, 2e-2, 3e-2, 4e-2])}, "decay alike"),
     "no decay left": ({"tau": np.full(4, 100.0)}, "rounded away"),
     "threshold at rest": ({"v_threshold": np.zeros(4)}, "above the resting potential"),

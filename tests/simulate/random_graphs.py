@@ -187,9 +187,10 @@ class _Draw:
         return f"nest{tag}"
 
     def neuron(self, shape: Shape, alike: bool) -> nir.NIRNode:
-        kind = self.choose(["LIF", "LIF", "CubaLIF", "IF"] + ([] if self.integers else ["Threshold"]))
+        kind = self.choose(["LIF", "LIF", "CubaLIF", "IF", "Threshold"])
         if kind == "Threshold":
-            return nir.Threshold(self.rng.uniform(-0.5, 0.5, shape))
+            low = 0.05 if self.integers else -0.5
+            return nir.Threshold(np.full(shape, self.rng.uniform(low, 0.5)) if alike else self.rng.uniform(low, 0.5, shape))
         rates = self.rates(kind, shape)
         low = self.choose([0.0, 0.0, -0.3])
         rest = np.zeros(shape) if kind == "IF" else np.full(shape, low)
@@ -200,7 +201,7 @@ class _Draw:
         return getattr(nir, kind)(**rates, **leak, v_reset=reset, v_threshold=threshold)
 
     def rates(self, kind: str, shape: Shape) -> dict[str, NDArray[np.float64]]:
-        """Return time constants of 2 to 10 steps and gains; negative ones too, where integers do not matter."""
+        """Return time constants of 1 to 10 steps and gains; negative ones too, where integers do not matter."""
 
         def one(low: float, high: float, each: bool = False) -> NDArray[np.float64]:
             return self.rng.uniform(low, high, shape) if each or not self.integers else np.full(shape, self.rng.uniform(low, high))
@@ -209,7 +210,7 @@ class _Draw:
         if kind in ("IF", "I"):
             rates = {"r": one(0.5, 1.5) / (1.0 if self.contract.if_convention == "per-step" else dt)}
         elif kind in ("LIF", "LI"):
-            rates = {"tau": dt * one(2, 10), "r": one(0.5, 2)}
+            rates = {"tau": dt * self.choose([np.ones(shape), one(2, 10), one(2, 10)]), "r": one(0.5, 2)}
         else:
             rates = {"tau_syn": dt * one(2, 6), "tau_mem": dt * one(2, 10), "r": one(0.5, 2), "w_in": one(1, 3)}
         if not self.integers and self.choose([False, False, False, True]):
@@ -228,7 +229,7 @@ class _Draw:
 
     def end(self, tap: str, shape: Shape, taps: list[tuple[str, Shape]]) -> None:
         """Add the Outputs: spikes, a read-out, or bare weights; perhaps one more in the middle."""
-        kind = self.choose(["spikes", "LI", "CubaLI", "I"] + ([] if self.integers else ["weights"]))
+        kind = self.choose(["spikes", "LI", "CubaLI", "I", "weights"])
         if kind != "spikes":
             tap, shape = self.synapse(tap, shape, "end")
             if kind != "weights":
