@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ashneuro.config import AbstractConfig
+from ashneuro.errors import ConfigError
 from ashneuro.model.concrete import halved
 from ashneuro.spiking.integers import Integers
-from ashneuro.spiking.lif import LIF
+from ashneuro.spiking.lif import LIF, CubaLIF
 from ashneuro.spiking.straight_through import arriving, integer_bias, integer_weights, sent_current
 
 
@@ -47,8 +50,16 @@ def bits_of(timesteps: int) -> int:
     return math.ceil(math.log2(timesteps + 1))
 
 
+def spiking_neuron(config: AbstractConfig) -> LIF | CubaLIF:
+    """Return one population of the neurons that the settings ask for; a learned time constant is one number per population."""
+    if config.neuron == "cubalif":
+        learn = ("tau_mem", "tau_syn") if config.learn_decay else ()
+        return CubaLIF(config.tau_mem_s, config.tau_syn_s, config.v_threshold, dt=config.dt_s, learn=learn)
+    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, learn=("tau",) if config.learn_decay else ())
+
+
 NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
-    "spiking": lambda config: LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s),
+    "spiking": spiking_neuron,
     "relu": lambda config: nn.ReLU(),
     "quantised-relu": lambda config: QuantisedReLU(bits_of(config.timesteps)),
 }
@@ -110,25 +121,54 @@ class Synapse(nn.Module):
         return arriving(sums, exponent) + offset.reshape(-1, *[1] * (sums.ndim - 2))
 
 
+def _reached(synapse: Synapse, shape: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Return how many neurons each one in front of a convolution reaches, and the shape behind it."""
+    conv = synapse.linear
+    assert isinstance(conv, nn.Conv2d)
+    inputs = torch.ones(1, *shape, requires_grad=True)
+    outputs = F.conv2d(inputs, torch.ones(conv.weight.shape), None, conv.stride, conv.padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
+    (reached,) = torch.autograd.grad(outputs.sum(), inputs)
+    return reached[0], tuple(outputs.shape[1:])
+
+
+def inner_convolutions(kind: str, channels: int, side: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Return the second and third convolution of a block, over ``side`` × ``side`` places.
+
+    ``mixing`` is spike-driven token mixing: the depthwise kernel is so large that every place is reached from every other,
+    with a weight for their distance, and the 1×1 convolution mixes channels. Mixing with weights that depend on the spikes
+    themselves (attention, with softmax or without) multiplies two signals; no NIR primitive does that, and neither does Lava.
+    """
+    if kind == "conv":
+        return nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    if kind == "mlp":
+        return nn.Conv2d(channels, channels, 1, bias=False), nn.Conv2d(channels, channels, 1, bias=False)
+    mixing = nn.Conv2d(channels, channels, 2 * side - 1, padding=side - 1, groups=channels, bias=False)
+    return mixing, nn.Conv2d(channels, channels, 1, bias=False)
+
+
 class Block(nn.Module):
     """Spikes at half the resolution, with one residual join.
 
     ::
 
-        s1 = LIF(conv1(s))                       stride 2
-        s2 = LIF(conv2(s1))
+        s1 = LIF(conv1(s))                       3×3, stride 2
+        s2 = LIF(conv2(s1))                      `inner_convolutions`
         s3 = LIF(conv3(s2) + gain ⊙ s1)          gain: learned, one number per channel
 
     The two ways from s1 to s3 differ by one synapse with delay: a deployment has to balance them.
+
+    Args:
+        side: H = W of s1, s2 and s3.
     """
 
-    def __init__(self, before: int, channels: int, neuron: Callable[[], nn.Module]) -> None:
+    def __init__(self, before: int, channels: int, neuron: Callable[[], nn.Module], kind: str, side: int) -> None:
         super().__init__()
         self.conv1 = Synapse(nn.Conv2d(before, channels, 3, stride=2, padding=1, bias=False))
         self.lif1 = neuron()
-        self.conv2 = Synapse(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        conv2, conv3 = inner_convolutions(kind, channels, side)
+        self.conv2 = Synapse(conv2)
         self.lif2 = neuron()
-        self.conv3 = Synapse(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        self.conv3 = Synapse(conv3)
         self.gain = nn.Parameter(torch.full((channels, 1, 1), 0.5))
         self.lif3 = neuron()
 
@@ -170,6 +210,7 @@ class AbstractEncoder(nn.Module):
     """
 
     integers: Integers | None = None
+    checkpointing: bool = False
 
     def __init__(self, config: AbstractConfig, width: int, grid: int) -> None:
         super().__init__()
@@ -183,7 +224,10 @@ class AbstractEncoder(nn.Module):
         self.w_in = nn.Conv2d(width, first, 1, bias=False)
         self.norm = nn.BatchNorm2d(first)
         self.entry = neuron()
-        self.blocks = nn.ModuleList(Block(before, channels, neuron) for before, channels in zip(config.channels, rest, strict=False))
+        self.blocks = nn.ModuleList(
+            Block(before, channels, neuron, config.block, halved(grid, number))
+            for number, (before, channels) in enumerate(zip(config.channels, rest, strict=False), start=1)
+        )
         side = halved(grid, len(rest))
         self.dense = Synapse(nn.Linear(rest[-1] * side * side, config.units, bias=False))
         self.semantic = neuron()
@@ -202,6 +246,26 @@ class AbstractEncoder(nn.Module):
             yield f"block{number}.lif3", block.lif3, block.conv3
         yield "semantic.lif", self.semantic, self.dense
 
+    def fan_out(self) -> dict[str, Tensor]:
+        """Return how many synapses a spike of each neuron meets, per population: a map of its shape, without the batch.
+
+        Products with padding are no synapses. What the semantic units send goes to the host and meets none.
+        """
+        maps: dict[str, Tensor] = {}
+        shape: tuple[int, ...] = self.in_shape
+        before = "entry.lif"
+        for number, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, Block)
+            name = f"block{number}"
+            maps[before], shape = _reached(block.conv1, shape)
+            maps[f"{name}.lif1"], _ = _reached(block.conv2, shape)
+            maps[f"{name}.lif1"] = maps[f"{name}.lif1"] + 1  # the skip
+            maps[f"{name}.lif2"], _ = _reached(block.conv3, shape)
+            before = f"{name}.lif3"
+        maps[before] = torch.full(shape, float(self.dense.linear.weight.shape[0]))
+        maps["semantic.lif"] = torch.zeros(self.dense.linear.weight.shape[0])
+        return maps
+
     def use_integers(self, integers: Integers | None) -> None:
         """Compute Loihi's integers from now on, with straight-through gradients; ``None``: floating point again.
 
@@ -210,7 +274,12 @@ class AbstractEncoder(nn.Module):
         self.integers = integers
         for name, neuron, synapse in self.populations():
             layer = None if integers is None else integers.layers[name]
-            assert isinstance(neuron, LIF)
+            if not isinstance(neuron, LIF):
+                raise ConfigError(
+                    "train.quantise_aware",
+                    f"{name} is a {type(neuron).__name__}; integers are learned through plain LIF neurons",
+                    "model.abstract.neuron = 'lif' and learn_decay = false",
+                )
             neuron.integers = layer
             if synapse is not None:
                 synapse.scale = None if layer is None else layer.scale
@@ -238,7 +307,28 @@ class AbstractEncoder(nn.Module):
         layers = {"entry.lif": self.entry(current.expand(self.timesteps, *current.shape))}
         spikes = layers["entry.lif"]
         for number, block in enumerate(self.blocks, start=1):
-            first, second, spikes = block(spikes)
+            first, second, spikes = self._computed_again(block, spikes) if self.checkpointing and self.training else block(spikes)
             layers |= {f"block{number}.lif1": first, f"block{number}.lif2": second, f"block{number}.lif3": spikes}
         layers["semantic.lif"] = self.semantic(self.dense(spikes.flatten(2)))
         return layers
+
+    def _computed_again(self, block: nn.Module, spikes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run a block whose activations are computed again in the backward pass instead of being kept."""
+        norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+        @contextmanager
+        def without_statistics() -> Iterator[None]:
+            # The second pass is of the same batch, which the running statistics have seen.
+            before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+            for norm in norms:
+                norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+            try:
+                yield
+            finally:
+                for norm, (momentum, seen) in zip(norms, before, strict=True):
+                    norm.momentum, norm.num_batches_tracked = momentum, seen
+
+        result: tuple[Tensor, Tensor, Tensor] = checkpoint(
+            block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), without_statistics())
+        )
+        return result

@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ashneuro.errors import GraphError
 from ashneuro.model.abstract import Block, Synapse
 from ashneuro.model.network import AshNet
+from ashneuro.model.pretrained import Backbone
 from ashneuro.spiking.contract import Contract
-from ashneuro.spiking.lif import LIF
+from ashneuro.spiking.lif import LIF, CubaLIF
 
 
 def deployed_graph(model: AshNet) -> nir.NIRGraph:
@@ -74,17 +76,32 @@ def host_layers(model: AshNet) -> list[dict[str, Any]]:
     One row per layer: ``name``, ``part``, ``dense_macs``, ``parameters``, ``inputs`` and ``outputs`` (numbers of elements).
     Convolutions are counted without the products that fall on padding. Batch norms fold and count nothing; layer norm,
     ReLU and the mean over places are left out as well: they have no products with weights. The read-out's weighted sum
-    over time and the fusion ``r ⊙ A`` do, and are counted. The text row is one text of the greatest length, attention
-    included; text features of a fixed collection are computed once and not per image.
+    over time and the fusion ``r ⊙ A`` do, and are counted. Of a pretrained backbone or tower the products are those that torch
+    does, padding included. The multimodal transformer is no part of retrieval and is left out. The text row is one text of
+    the greatest length, attention included; text features of a fixed collection are computed once and not per image.
     """
     rows = []
 
     def row(name: str, part: str, macs: int, parameters: int, inputs: int, outputs: int) -> None:
         rows.append({"name": name, "part": part, "dense_macs": macs, "parameters": parameters, "inputs": inputs, "outputs": outputs})
 
-    encoder, side, before = model.concrete, model.image_size, 3
-    convolutions = [layer for layer in encoder.trunk if isinstance(layer, nn.Conv2d)] + [encoder.project]
-    names = [f"concrete.conv{number}" for number in range(1, len(convolutions))] + ["concrete.project"]
+    encoder = model.concrete
+    if isinstance(encoder.trunk, Backbone):
+        side, before = encoder.grid, encoder.features
+        row(
+            "concrete.backbone",
+            "image",
+            _products(encoder.trunk, model.image_size),
+            _count(encoder.trunk),
+            3 * model.image_size**2,
+            before * side**2,
+        )
+        convolutions, names = [encoder.project], ["concrete.project"]
+    else:
+        side, before = model.image_size, 3
+        assert isinstance(encoder.trunk, nn.Sequential)
+        convolutions = [layer for layer in encoder.trunk if isinstance(layer, nn.Conv2d)] + [encoder.project]
+        names = [f"concrete.conv{number}" for number in range(1, len(convolutions))] + ["concrete.project"]
     if model.abstract is not None:
         convolutions.append(model.abstract.w_in)
         names.append("w_in")
@@ -99,11 +116,16 @@ def host_layers(model: AshNet) -> list[dict[str, Any]]:
         row("readout.omega", "image", steps * units, steps, steps * units, units)
         row("readout", "image", units * width, units * width, units, width)
         row("fusion", "image", width, width, width, width)
+        if model.codebook is not None:
+            row("codebook", "image", model.codebook.entries.numel(), model.codebook.entries.numel(), units, units)
     row("project", "image", model.project.weight.numel(), _count(model.project), model.project.in_features, model.project.out_features)
     words, text = model.max_words, model.text
-    width = model.config.text.width
-    # Per transformer layer: four projections, two products of attention, and a feed-forward part of twice the width.
-    macs = len(text.layers) * (4 * words * width**2 + 2 * words**2 * width + 4 * words * width**2) + words * width
+    if text.tower is not None:
+        macs = _tower_products(text.tower, words) + words * text.width
+    else:
+        width = model.config.text.width
+        # Per transformer layer: four projections, two products of attention, and a feed-forward part of twice the width.
+        macs = len(text.layers) * (4 * words * width**2 + 2 * words**2 * width + 4 * words * width**2) + words * width
     row("text", "text", macs + text.project.weight.numel(), _count(text), words, model.config.embedding)
     return rows
 
@@ -119,7 +141,7 @@ def _conv(synapse: nn.Module, shape: tuple[int, ...]) -> nir.Conv2d:
     assert isinstance(synapse, Synapse) and isinstance(synapse.linear, nn.Conv2d)
     conv = synapse.linear
     weight, bias = _folded(synapse)
-    return nir.Conv2d(
+    node = nir.Conv2d(
         input_shape=shape[1:],
         weight=weight,
         stride=conv.stride,
@@ -128,21 +150,25 @@ def _conv(synapse: nn.Module, shape: tuple[int, ...]) -> nir.Conv2d:
         groups=conv.groups,
         bias=bias,
     )
+    # nir takes the second axis of the weight for the input channels, of which there are ``groups`` times as many.
+    node.input_type = {"input": np.array(shape)}
+    return node
 
 
-def _lif(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF:
-    assert isinstance(neuron, LIF)
-
+def _lif(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF:
     def fill(value: Tensor) -> NDArray[np.floating]:
         return np.broadcast_to(_array(value), shape).copy()
 
-    return nir.LIF(
-        tau=fill(neuron.tau),
-        r=np.ones(shape),
-        v_leak=fill(neuron.v_leak),
-        v_threshold=fill(neuron.v_threshold),
-        v_reset=fill(neuron.v_reset),
-    )
+    assert isinstance(neuron, LIF | CubaLIF)
+    given = {
+        "r": np.ones(shape),
+        "v_leak": fill(neuron.v_leak),
+        "v_threshold": fill(neuron.v_threshold),
+        "v_reset": fill(neuron.v_reset),
+    }
+    if isinstance(neuron, LIF):
+        return nir.LIF(tau=fill(neuron.tau), **given)
+    return nir.CubaLIF(tau_mem=fill(neuron.tau_mem), tau_syn=fill(neuron.tau_syn), w_in=np.ones(shape), **given)
 
 
 def _array(tensor: Tensor) -> NDArray[np.floating]:
@@ -158,3 +184,17 @@ def _conv_macs(conv: nn.Conv2d, side: int) -> tuple[int, int]:
 
 def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _products(module: nn.Module, image_size: int) -> int:
+    """Return the products that torch does for one image."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.zeros(1, 3, image_size, image_size, device=next(module.parameters()).device))
+    return int(counter.get_total_flops()) // 2
+
+
+def _tower_products(tower: nn.Module, words: int) -> int:
+    """Return the products that torch does for one text of ``words`` words."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        tower(torch.ones(1, words, dtype=torch.long, device=next(tower.parameters()).device))
+    return int(counter.get_total_flops()) // 2

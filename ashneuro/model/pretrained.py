@@ -1,0 +1,146 @@
+"""Parts that were trained elsewhere: timm backbones, and text towers of transformers and open_clip.
+
+Weights come from a local file or folder, or from the hub where that is asked for by name; nothing is downloaded otherwise. A
+frozen part keeps its weights and stays in eval mode.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ashneuro.config import ConcreteConfig, TextConfig
+from ashneuro.errors import ConfigError, DataError, need
+
+
+class Backbone(nn.Module):
+    """One feature map (B, F, H, W) of a timm model. Images come as `ashneuro.data.batches.normalise` leaves them.
+
+    Args:
+        load: read ``config.weights``; otherwise weights are random (a checkpoint will fill them).
+
+    Raises:
+        ConfigError: timm has no such model, or no such feature map.
+        DataError: the weights cannot be read, or are another model's.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ConcreteConfig, image_size: int, load: bool) -> None:
+        super().__init__()
+        timm = need("timm", extra="pretrained", purpose="model.concrete.backbone")
+        self.tune = config.tune
+        given: dict[str, Any] = {}
+        if load and config.weights == "pretrained":
+            given = {"pretrained": True}
+        elif load and config.weights:
+            path = Path(config.weights).expanduser()
+            if not path.is_file():
+                raise DataError(
+                    f"model.concrete.weights = {config.weights!r}", "there is no such file", "give a checkpoint, or 'pretrained'"
+                )
+            given = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+        try:
+            self.model = timm.create_model(config.backbone, features_only=True, **given)
+            self.stage = range(len(self.model.feature_info.channels()))[config.stage]
+            with torch.no_grad():
+                found = self.model.eval()(torch.zeros(1, 3, image_size, image_size))[self.stage]
+        except IndexError as error:
+            maps = len(self.model.feature_info.channels())
+            raise ConfigError(
+                f"model.concrete.stage = {config.stage}", f"{config.backbone} has {maps} feature maps", f"give 0 to {maps - 1}"
+            ) from error
+        except Exception as error:  # timm raises whatever a wrong name, size or file leads to
+            what = f"model.concrete.backbone = {config.backbone!r}"
+            near = ", ".join(timm.list_models(f"*{config.backbone[:6]}*")[:5])
+            do = f"see timm.list_models(); near are {near}" if near else "see timm.list_models()"
+            raise (DataError if given else ConfigError)(what, str(error).splitlines()[0], do) from error
+        self.channels = int(found.shape[1])
+        self.side = int(found.shape[2])
+        settings = self.model.pretrained_cfg if hasattr(self.model, "pretrained_cfg") else {}
+        mean = (settings or {}).get("mean") or (0.485, 0.456, 0.406)
+        std = (settings or {}).get("std") or (0.229, 0.224, 0.225)
+        self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
+        self.requires_grad_(config.tune)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; a frozen backbone stays in eval mode."""
+        return super().train(mode and self.tune)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the feature map of images (B, 3, S, S)."""
+        # Undo `normalise` (0…255 to −2…2), and do what the backbone was trained with.
+        pixels = ((images * 63.75 + 127.5) / 255 - self.mean) / self.std
+        features: Tensor = self.model(pixels)[self.stage]
+        return features
+
+
+class TextTower(nn.Module):
+    """Word features (B, M, E_t) of word indices (B, M), by a text model that was trained elsewhere.
+
+    Indices are those of its own tokenizer plus one, so that 0 is padding for every tower.
+
+    Raises:
+        DataError: the folder or the model cannot be read.
+        ConfigError: ``weights`` is empty.
+    """
+
+    def __init__(self, config: TextConfig, load: bool) -> None:
+        super().__init__()
+        self.tune, self.kind = config.tune, config.tower
+        if not config.weights:
+            raise ConfigError(f"model.text.tower = {config.tower!r}", "which weights?", "set model.text.weights to a folder or a hub name")
+        try:
+            model, self.width = TOWERS[config.tower](config.weights, load)
+            self.model: Any = model
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"model.text.weights = {config.weights!r}", why, "give a folder that save_pretrained wrote, or a hub name"
+            ) from error
+        self.requires_grad_(config.tune)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; a frozen tower stays in eval mode."""
+        return super().train(mode and self.tune)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the features."""
+        ids, words = (tokens - 1).clamp(min=0), tokens > 0
+        if self.kind == "transformers":
+            features: Tensor = self.model(input_ids=ids, attention_mask=words.long()).last_hidden_state
+            return features
+        model = self.model
+        x = model.token_embedding(ids) + model.positional_embedding[: ids.shape[1]]
+        mask = model.attn_mask[: ids.shape[1], : ids.shape[1]] if model.attn_mask is not None else None
+        read: Tensor = model.ln_final(model.transformer(x, attn_mask=mask))
+        return read
+
+
+def _transformers(weights: str, load: bool) -> tuple[nn.Module, int]:
+    transformers: Any = need("transformers", extra="pretrained", purpose="model.text.tower")
+    name = str(Path(weights).expanduser()) if Path(weights).expanduser().exists() else weights
+    if load:
+        model = transformers.AutoModel.from_pretrained(name)
+    else:
+        model = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(name))
+    # A two-tower model (CLIP) brings its picture tower; only the words are read here.
+    model = getattr(model, "text_model", model)
+    return model, int(model.config.hidden_size)
+
+
+def _open_clip(weights: str, load: bool) -> tuple[nn.Module, int]:
+    open_clip: Any = need("open_clip", extra="pretrained", purpose="model.text.tower")
+    name, _, tag = weights.partition(":")
+    whole = open_clip.create_model(name, pretrained=(tag or None) if load else None, force_custom_text=True)
+    return whole.text, int(whole.text.ln_final.normalized_shape[0])
+
+
+TOWERS = {"transformers": _transformers, "open_clip": _open_clip}

@@ -1,0 +1,159 @@
+"""The abstract encoder's variants: what they compute, that they deploy spike for spike, and how many synapses a spike meets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ashneuro.cost.workload import count
+from ashneuro.errors import ConfigError
+from ashneuro.model.abstract import AbstractEncoder, Block
+from ashneuro.model.codebook import Codebook
+from ashneuro.model.deploy import deployed_graph
+from ashneuro.model.network import AshNet
+from ashneuro.program.check import check
+from ashneuro.program.lower import lower
+from ashneuro.simulate.run import simulate
+from ashneuro.spiking.contract import read_contract
+from tests import reference
+from tests.model import tiny
+
+
+def variant(**settings: Any) -> AshNet:
+    """Return the tiny model with another abstract encoder, in float64, its norms and parameters moved from where they start."""
+    torch.manual_seed(2)
+    config = replace(tiny.CONFIG, abstract=replace(tiny.CONFIG.abstract, **settings))
+    net = AshNet(config, tiny.VOCABULARY, tiny.SIZE, tiny.WORDS)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        for seed in range(40):
+            net.train().encode(tiny.images(16, seed))
+    return net.eval().double()
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mlp": {"block": "mlp"},
+    "mixing": {"block": "mixing"},
+    "cubalif": {"neuron": "cubalif", "tau_syn_s": 1.5e-3},
+    "learned decay": {"learn_decay": True},
+    "learned cubalif, mixing": {"neuron": "cubalif", "learn_decay": True, "block": "mixing"},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_deploys_and_spikes_as_the_module_does(name: str) -> None:
+    net = variant(**VARIANTS[name])
+    x = tiny.images(12).double()
+    with torch.no_grad():
+        currents = net.currents(x).numpy()
+        layers = net.encode(x).layers
+    graph = deployed_graph(net)
+    steps = np.broadcast_to(currents, (3, *currents.shape))
+    outputs = reference.run_graph(graph, steps, dt=1e-3)
+    for layer, spikes in layers.items():
+        assert 0 < spikes.mean() < 0.95, layer
+        np.testing.assert_array_equal(outputs[layer], spikes.numpy(), err_msg=layer)
+    contract = read_contract(graph.metadata).contract
+    program = lower(graph, contract)
+    record = simulate(program, steps, on="torch", rasters="outputs")
+    (output,) = program.outputs
+    np.testing.assert_array_equal(record.layers[output].raster, layers["semantic.lif"].numpy())
+    assert [finding for finding in check(graph, read_contract(graph.metadata), "lava") if not finding.ok] == []
+
+
+def test_mixing_reaches_every_place_from_every_other() -> None:
+    encoder = AbstractEncoder(replace(tiny.CONFIG.abstract, block="mixing"), width=6, grid=8)
+    block = encoder.blocks[0]
+    assert isinstance(block, Block)
+    places = torch.zeros(16, 6, 4, 4)
+    for place in range(16):
+        places[place, 2, place // 4, place % 4] = 1.0
+    sent = block.conv2.linear(places)[:, 2].flatten(1)
+    assert (sent != 0).all(), "one spike at any place moves all 16"
+    assert (block.conv2.linear(places)[:, 3] == 0).all(), "and stays in its channel"
+    assert sent[0, 15] == sent.new_tensor(block.conv2.linear.weight[2, 0, 3 - 3, 3 - 3].item())
+
+
+def test_learned_time_constants_get_gradients_and_stay_above_a_step() -> None:
+    net = variant(**VARIANTS["learned cubalif, mixing"]).train()
+    net.embed_images(tiny.images(8).double()).sum().backward()
+    learned = [name for name, weight in net.named_parameters() if "tau" in name and weight.grad is not None and weight.grad.abs() > 0]
+    assert len(learned) == 2 * 8  # τ_mem and τ_syn of 2 · 3 + 2 populations
+    for name, neuron, _ in net.abstract.populations():  # type: ignore[union-attr]
+        assert neuron.tau_mem.item() > 1e-3 and neuron.tau_syn.item() > 1e-3, name
+
+
+@pytest.mark.parametrize("block", ["conv", "mlp", "mixing"])
+def test_fan_out_is_what_the_cost_room_counts(block: str) -> None:
+    """Spikes times fan-out, summed, are the effective synaptic operations of the lowered program."""
+    net = variant(block=block)
+    x = tiny.images(5).double()
+    with torch.no_grad():
+        currents = net.currents(x).numpy()
+        layers = net.encode(x).layers
+    maps = net.abstract.fan_out()  # type: ignore[union-attr]
+    assert {name: tuple(spikes.shape[2:]) for name, spikes in layers.items()} == {name: tuple(value.shape) for name, value in maps.items()}
+    ours = sum(float((spikes * maps[name]).sum()) for name, spikes in layers.items())
+    graph = deployed_graph(net)
+    program = lower(graph, read_contract(graph.metadata).contract)
+    record = simulate(program, np.broadcast_to(currents, (3, *currents.shape)), on="torch", rasters="all")
+    workload = count(program, record)
+    theirs = sum(layer.effective_acs or 0 for layer in workload.layers)
+    assert ours == theirs
+
+
+def test_computing_again_changes_neither_gradients_nor_statistics() -> None:
+    found = []
+    for again in (False, True):
+        net = variant().train()
+        net.abstract.checkpointing = again  # type: ignore[union-attr]
+        net.embed_images(tiny.images(8).double()).pow(3).sum().backward()
+        gradients = {name: weight.grad for name, weight in net.named_parameters() if weight.grad is not None}
+        found.append((gradients, {name: value.clone() for name, value in net.named_buffers()}))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
+def test_a_codebook_gives_the_nearest_entries_and_passes_the_gradient() -> None:
+    torch.manual_seed(0)
+    book = Codebook(units=6, entries=5, groups=2).eval()
+    z = torch.randn(7, 6, requires_grad=True)
+    quantised, codes = book(z)
+    for sample in range(7):
+        for group in range(2):
+            part = z[sample, 3 * group : 3 * group + 3]
+            distances = [((part - entry) ** 2).sum().item() for entry in book.entries[group]]
+            best = distances.index(min(distances))
+            assert codes.numbers[sample, group] == best
+            torch.testing.assert_close(quantised[sample, 3 * group : 3 * group + 3], book.entries[group, best])
+    quantised.sum().backward()
+    torch.testing.assert_close(z.grad, torch.ones_like(z))
+    torch.testing.assert_close(codes.entries, quantised.detach())
+
+
+def test_the_first_batch_starts_the_codebook() -> None:
+    torch.manual_seed(0)
+    book = Codebook(units=4, entries=3, groups=1)
+    z = torch.randn(5, 4) + 10
+    _, codes = book(z)
+    assert bool(book.started) and set(codes.numbers.flatten().tolist()) == {0, 1, 2}
+    torch.testing.assert_close(book.entries[0], z[:3], atol=0.01, rtol=0)
+    before = book.entries.clone()
+    book(z + 1)
+    assert torch.equal(book.entries, before)
+
+
+def test_a_codebook_stands_between_the_units_and_the_read_out() -> None:
+    net = variant(codebook=4, codebook_groups=3)
+    encoded = net.encode(tiny.images(3).double())
+    assert encoded.codes is not None
+    torch.testing.assert_close(encoded.codes.z, torch.einsum("t,tbk->bk", net.omega, encoded.layers["semantic.lif"]))
+    torch.testing.assert_close(encoded.abstract[:, :, 0, 0], net.readout(encoded.codes.entries))
+    with pytest.raises(ConfigError, match="do not divide"):
+        variant(codebook=4, codebook_groups=2)
+    assert variant(kind="none", codebook=4).codebook is None
