@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -40,10 +40,17 @@ EVENTS: dict[str, str] = {
     "synop": "a spike served by one synapse",
     "neuron_update_active": "one update of a neuron with a state or an input other than zero",
     "neuron_update_inactive": "one update of a neuron at rest",
+    "synop_dense": "the same in a synapse stored as a full matrix",
+    "synop_sparse": "the same in a synapse stored as a list",
+    "synop_conv": "the same in a convolution whose weights are shared",
+    "spike_out": "making one spike in the neuron's circuit",
+    "axon_out": "sending one spike message from its core",
     "spike_local": "a spike message between cores of one tile",
     "hop_ew": "a spike message over one tile, east or west",
     "hop_ns": "a spike message over one tile, north or south",
     "learning_update": "one learning update of a synapse",
+    "mac": "one multiply–accumulate of a whole measured workload",
+    "io_byte": "one byte between host and chip",
     "add_int8": "an 8-bit integer addition",
     "add_int16": "a 16-bit integer addition",
     "add_int32": "a 32-bit integer addition",
@@ -66,7 +73,50 @@ CHECKS = {
     "R": "recalled; not seen in any source",
 }
 
-TABLES = {"energy": "energy", "time": "time", "static": "power", "overhead": "power", "power": "power", "peak": "rate", "limits": "count"}
+TIMES = (
+    "step",
+    "barrier",
+    "synop",
+    "neuron_update_active",
+    "neuron_update_inactive",
+    "spike_out",
+    "axon_out",
+    "axon_in",
+    "hop_ew",
+    "hop_ns",
+)
+
+LIMITS = {
+    "cores_per_chip": "cores",
+    "neurons_per_core": "neurons of one core",
+    "neurons_per_chip": "neurons, where cores are not told apart",
+    "synapses_per_chip": "synapses, where cores are not told apart",
+    "synapse_memory_per_chip": "bits of synaptic memory, where cores are not told apart",
+    "synapse_words_per_core": "64-bit words of synaptic memory of one core",
+    "synapse_bits": "bits of a stored synapse that is not shared",
+    "axon_bits": "bits that every input axon's list of synapses takes besides",
+    "shared_weight_bits": "bits of a weight in a convolution's kernel, held once per core",
+    "in_axons_per_core": "input axons of one core",
+    "out_axons_per_core": "output axons of one core",
+    "shared_in_axons": "present where a convolution's inputs share an axon",
+    "cores_per_tile": "cores that share a router",
+    "tiles_wide": "columns of the mesh of tiles",
+    "chips_per_board": "chips of one board",
+    "weight_bits": "bits of a weight",
+}
+
+TABLES = {
+    "energy": "energy",
+    "workload": "energy",
+    "time": "time",
+    "static": "power",
+    "overhead": "power",
+    "power": "power",
+    "peak": "rate",
+    "limits": "count",
+}
+
+KEYS: dict[str, Collection[str]] = {"energy": EVENTS, "time": TIMES, "limits": LIMITS}
 
 Boundary = Literal["op", "core", "chip", "board", "system"]
 Basis = Literal["simulated", "measured", "model", "specification"]
@@ -137,6 +187,8 @@ class Quantity:
         status: printed in the source, derived from printed numbers, or an estimate of whoever wrote the profile.
         check: how far the profile's writer got with the source; one of `CHECKS`.
         source, locator: key of a `Source`, and the table, page or file in it.
+        includes: other terms of an estimate that are in the number already, e.g. ``"neuron update"``, ``"static"``; they are not
+            added again.
         bounds_from: why low and high differ from the source's own, when they come from elsewhere.
         bounds_sources: keys of those sources.
         conditions: voltage, temperature, workload.
@@ -155,6 +207,7 @@ class Quantity:
     low: float | None = None
     high: float | None = None
     excludes: str = ""
+    includes: tuple[str, ...] = ()
     bounds_from: str = ""
     bounds_sources: tuple[str, ...] = ()
     conditions: str = ""
@@ -173,8 +226,13 @@ class Quantity:
 
     @property
     def citable(self) -> bool:
-        """Whether it may stand in a headline: somebody saw it in a source, and it is not the writer's own estimate."""
+        """Whether an estimate uses it unasked: somebody saw it in a source, and it is not the writer's own estimate."""
         return self.check != "R" and self.status != "estimate"
+
+    @property
+    def headline(self) -> bool:
+        """Whether a headline may rest on it: the source was opened by whoever wrote the profile, and it is no estimate."""
+        return self.check == "V" and self.status != "estimate"
 
 
 @dataclass(frozen=True)
@@ -185,15 +243,16 @@ class HardwareProfile:
         schema: version of the file format, 1.
         name, title: short name, and what it is.
         kind: ``"neuromorphic"``: costs per synop and neuron update; ``"asic"``: costs per arithmetic operation and
-            memory access; ``"gpu"``: peak rate and power only.
+            memory access; ``"gpu"``, ``"cpu"``: energy per MAC of a measured workload, or peak rate and power.
         boundary: what the estimates made with this profile include.
         excludes: what they leave out, one phrase each.
         energy: joules per event, keys of `EVENTS`; all from one set of numbers.
-        time: ``step``: seconds per time step.
+        workload: joules of whole workloads that were measured; for reading, never for estimates.
+        time: ``step``: seconds per time step; seconds per event and of the barrier, from which a placed network's step is estimated.
         static: watts drawn whatever the network does, by boundary.
         overhead: watts added while a network runs; adds to the static power of the same name.
         power, peak: GPU: ``tdp``, and operations per second by precision (a MAC is two).
-        limits: capacities, e.g. ``neurons_per_chip``.
+        limits: capacities, keys of `LIMITS`.
         sources: by key.
         node_nm, voltage_v: process node and supply, where known.
         reads: one paragraph: how to read what this profile gives.
@@ -202,11 +261,12 @@ class HardwareProfile:
     schema: Literal[1]
     name: str
     title: str
-    kind: Literal["neuromorphic", "asic", "gpu"]
+    kind: Literal["neuromorphic", "asic", "gpu", "cpu"]
     boundary: str
     excludes: tuple[str, ...]
     sources: dict[str, Source]
     energy: dict[str, Quantity] = field(default_factory=dict)
+    workload: dict[str, Quantity] = field(default_factory=dict)
     time: dict[str, Quantity] = field(default_factory=dict)
     static: dict[str, Quantity] = field(default_factory=dict)
     overhead: dict[str, Quantity] = field(default_factory=dict)
@@ -308,20 +368,26 @@ def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         entries = values.get(table)
         for key, entry in entries.items() if isinstance(entries, Mapping) else ():
             path = f"{table}.{key}"
-            if table == "energy" and key not in EVENTS:
-                near = difflib.get_close_matches(key, EVENTS, n=1)
-                yield path, f"no such event; known are {', '.join(EVENTS)}" + (f" (did you mean {near[0]}?)" if near else "")
+            keys = KEYS.get(table)
+            if keys is not None and key not in keys:
+                near = difflib.get_close_matches(key, keys, n=1)
+                what = "event" if table == "energy" else f"{table} number"
+                yield path, f"no such {what}; known are {', '.join(keys)}" + (f" (did you mean {near[0]}?)" if near else "")
             if not isinstance(entry, Mapping):
                 continue
             yield from _number_faults(path, entry, dimension, sources)
             source = entry.get("source")
             if table == "energy" and isinstance(source, str) and source in sources:
-                origin = sources[source]
-                group = origin.get("set") if isinstance(origin, Mapping) else ""
-                sets.setdefault(group if isinstance(group, str) and group else source, []).append(path)
+                sets.setdefault(_set_of(source, sources), []).append(path)
     if len(sets) > 1:
         listed = "; ".join(f"{group}: {', '.join(paths)}" for group, paths in sets.items())
         yield "energy", f"numbers of {len(sets)} sets are mixed ({listed}); one profile holds one set"
+
+
+def _set_of(source: str, sources: Mapping[str, Any]) -> str:
+    origin = sources[source]
+    group = origin.get("set") if isinstance(origin, Mapping) else ""
+    return group if isinstance(group, str) and group else source
 
 
 def _number_faults(path: str, entry: Mapping[str, Any], dimension: str, sources: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -46,7 +46,7 @@ def broken(**changes):
     return values
 
 
-@pytest.mark.parametrize("name", ["loihi1", "loihi2", "cmos45", "h100"])
+@pytest.mark.parametrize("name", list(list_profiles()))
 def test_every_profile_that_comes_with_it_is_valid_and_sourced(name):
     profile = load_profile(name)
     assert profile.name == name
@@ -113,13 +113,28 @@ def test_units_become_si_once():
         ({"energy__synop__bounds_sources": ["b"]}, "energy.synop.bounds_from: bounds of another source"),
         ({"exclude": []}, "exclude: unknown key"),
         ({"schema": 2}, "schema: Input should be 1"),
-        ({"kind": "chip"}, "kind: Input should be 'neuromorphic', 'asic' or 'gpu'"),
+        ({"kind": "chip"}, "kind: Input should be 'neuromorphic', 'asic', 'gpu' or 'cpu'"),
+        ({"time": {"stpe": {**NUMBER, "unit": "ns"}}}, "time.stpe: no such time number.*did you mean step"),
+        ({"limits": {"neurons": {**NUMBER, "unit": "1"}}}, "limits.neurons: no such limits number"),
     ],
 )
 def test_refused(changes, fault):
     parse_profile(PROFILE)
     with pytest.raises(ProfileError, match=fault):
         parse_profile(broken(**changes))
+
+
+def test_only_opened_sources_carry_a_headline():
+    number = Quantity(**{**NUMBER, "check": "V"})
+    assert number.headline
+    for change in ({"check": "Q"}, {"check": "S"}, {"check": "R"}, {"status": "estimate"}):
+        assert not Quantity(**{**NUMBER, "check": "V", **change}).headline
+
+
+def test_what_prices_a_verdict_was_opened():
+    energies = load_profile("cmos45").energy
+    assert all(quantity.headline for key, quantity in energies.items() if key != "add_int16")
+    assert not any(quantity.headline for quantity in load_profile("cmos7").energy.values())
 
 
 def test_numbers_of_one_set_may_come_from_two_sources():
