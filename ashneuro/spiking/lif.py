@@ -1,35 +1,32 @@
-"""The one neuron, for a whole sample at once: currents (T, B, ...) come in, spikes (T, B, ...) go out.
+"""Spiking layers, for a whole sample at once: currents (T, B, ...) come in, spikes (T, B, ...) go out.
 
-Norse's step functions do the arithmetic. Norse's own modules keep their parameters outside ``state_dict`` and leave
-them behind in ``.to()``; here they are registered buffers, held in float64 so that a time constant of 2 ms stays 2 ms in
-an export. As 0-dimensional tensors they take the precision of the currents that they meet.
-
-A resistance or an input gain is a factor of the weights in front and has no parameter of its own.
+The arithmetic is `ashneuro.spiking.kernels.multi_step`. Norse's own modules keep their parameters outside ``state_dict`` and
+leave them behind in ``.to()``; here they are registered buffers, held in float64 so that a time constant of 2 ms stays
+2 ms in an export. A resistance or an input gain is a factor of the weights in front and has no parameter of its own.
 """
 
 from __future__ import annotations
 
-import warnings
+import difflib
+from collections.abc import Collection
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from ashneuro.errors import ConfigError
 from ashneuro.spiking.integers import IntegerLayer
+from ashneuro.spiking.kernels import Neurons, Options, multi_step
+from ashneuro.spiking.steps import State
 from ashneuro.spiking.straight_through import integer_multi_step
-
-with warnings.catch_warnings():
-    # Norse 1.1.0 scripts functions that are not used here, and torch 2.14 calls that deprecated.
-    warnings.simplefilter("ignore", FutureWarning)
-    from norse.torch.functional.iaf import IAFFeedForwardState, IAFParameters, iaf_feed_forward_step
-    from norse.torch.functional.leaky_integrator_box import LIBoxParameters, LIBoxState, li_box_feed_forward_step
-    from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters, lif_box_feed_forward_step
 
 Parameter = float | Tensor
 """One number for a whole population, or a tensor that broadcasts to its shape (...)."""
 
 
-def multi_step(currents: Tensor, neuron: LIFBoxParameters, dt: Tensor) -> Tensor:
-    """Return the spikes (T, B, ...) that `currents` (T, B, ...) cause in neurons that start at v = v_leak.
+class LIF(nn.Module):
+    """Leaky integrate-and-fire: `norse.torch.LIFBoxCell` over the first axis.
 
     ::
 
@@ -37,24 +34,13 @@ def multi_step(currents: Tensor, neuron: LIFBoxParameters, dt: Tensor) -> Tensor
         z_t  = 1 if v'_t > v_threshold else 0
         v_t  = v_reset where z_t = 1, else v'_t
 
-    Backward: Norse's ``super`` surrogate, 1/(|v' − v_threshold| + 1)², through the reset as well.
-
-    Every spiking layer passes here, so this is the function that a fused kernel replaces. The steps are unbound once:
-    indexing ``currents[t]`` would make the backward pass write a zero tensor of full size per step.
-    """
-    state = LIFBoxFeedForwardState(v=neuron.v_leak)
-    spikes = []
-    for current in currents.unbind(0):
-        z, state = lif_box_feed_forward_step(current, state, neuron, dt)
-        spikes.append(z)
-    return torch.stack(spikes)
-
-
-class LIF(nn.Module):
-    """Leaky integrate-and-fire: `norse.torch.LIFBoxCell` over the first axis; the equation is at `multi_step`.
-
     Buffers: ``tau`` and ``dt`` (s), ``v_threshold``, ``v_leak``, ``v_reset``. Lava's LIF can run it when v_reset = v_leak.
     With ``integers`` set, currents and potentials are those of Loihi's arithmetic (`integer_multi_step`).
+
+    Args:
+        learn: names of buffers that are trained instead: ``"tau"`` (stays above dt), ``"v_threshold"`` (stays above 0), ``"v_leak"``,
+            ``"v_reset"``. A tensor that broadcasts gives a value to each channel or neuron.
+        options: surrogate, slope, detached, saves, kernels: see `ashneuro.spiking.kernels.Neurons`.
     """
 
     integers: IntegerLayer | None = None
@@ -66,42 +52,59 @@ class LIF(nn.Module):
     dt: Tensor
 
     def __init__(
-        self, tau: Parameter, v_threshold: Parameter = 1.0, v_leak: Parameter = 0.0, v_reset: Parameter = 0.0, *, dt: float
+        self,
+        tau: Parameter,
+        v_threshold: Parameter = 1.0,
+        v_leak: Parameter = 0.0,
+        v_reset: Parameter = 0.0,
+        *,
+        dt: float,
+        learn: Collection[str] = (),
+        **options: Unpack[Options],
     ) -> None:
         super().__init__()
         _register(self, tau=tau, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
+        _learn(self, learn)
+        self.options = options
 
     def forward(self, currents: Tensor) -> Tensor:
         """Return spikes (T, B, ...) of currents (T, B, ...)."""
         if self.integers is not None:
             return integer_multi_step(currents, self.integers)
-        neuron = LIFBoxParameters(tau_mem_inv=1 / self.tau, v_leak=self.v_leak, v_th=self.v_threshold, v_reset=self.v_reset)
-        return multi_step(currents, neuron, self.dt)
+        return self.steps(currents)[0]
+
+    def steps(self, currents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return spikes (T, B, ...), and the state from which the sample goes on."""
+        decay = self.dt * (1 / self.tau)
+        neurons = Neurons("lif", decay, threshold=self.v_threshold, leak=self.v_leak, reset=self.v_reset, **self.options)
+        return multi_step(currents, neurons, state)
 
 
 class LI(nn.Module):
     """Leaky integrator, without spikes: ``v_t = v_{t-1} + dt/τ · (v_leak − v_{t-1} + x_t)``, v_0 = v_leak.
 
-    Buffers: ``tau`` and ``dt`` (s), ``v_leak``.
+    Buffers: ``tau`` and ``dt`` (s), ``v_leak``; arguments as `LIF`.
     """
 
     tau: Tensor
     v_leak: Tensor
     dt: Tensor
 
-    def __init__(self, tau: Parameter, v_leak: Parameter = 0.0, *, dt: float) -> None:
+    def __init__(
+        self, tau: Parameter, v_leak: Parameter = 0.0, *, dt: float, learn: Collection[str] = (), **options: Unpack[Options]
+    ) -> None:
         super().__init__()
         _register(self, tau=tau, v_leak=v_leak, dt=dt)
+        _learn(self, learn)
+        self.options = options
 
     def forward(self, currents: Tensor) -> Tensor:
         """Return potentials (T, B, ...) of currents (T, B, ...)."""
-        leak = LIBoxParameters(tau_mem_inv=1 / self.tau, v_leak=self.v_leak)
-        state = LIBoxState(v=self.v_leak)
-        potentials = []
-        for current in currents.unbind(0):
-            v, state = li_box_feed_forward_step(current, state, leak, self.dt)
-            potentials.append(v)
-        return torch.stack(potentials)
+        return self.steps(currents)[0]
+
+    def steps(self, currents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return potentials (T, B, ...), and the state from which the sample goes on."""
+        return multi_step(currents, Neurons("li", self.dt * (1 / self.tau), leak=self.v_leak, **self.options), state)
 
 
 class CubaLIF(nn.Module):
@@ -110,7 +113,16 @@ class CubaLIF(nn.Module):
     ::
 
         I_t = I_{t-1} + dt/τ_syn · (x_t − I_{t-1})
+
+    Buffers: those of `LIF`, but ``tau_mem`` and ``tau_syn`` for ``tau``; arguments as there.
     """
+
+    tau_mem: Tensor
+    tau_syn: Tensor
+    v_threshold: Tensor
+    v_leak: Tensor
+    v_reset: Tensor
+    dt: Tensor
 
     def __init__(
         self,
@@ -121,40 +133,100 @@ class CubaLIF(nn.Module):
         v_reset: Parameter = 0.0,
         *,
         dt: float,
+        learn: Collection[str] = (),
+        **options: Unpack[Options],
     ) -> None:
         super().__init__()
-        self.synapse = LI(tau_syn, dt=dt)
-        self.membrane = LIF(tau_mem, v_threshold, v_leak, v_reset, dt=dt)
+        _register(self, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
+        _learn(self, learn)
+        self.options = options
 
     def forward(self, currents: Tensor) -> Tensor:
         """Return spikes (T, B, ...) of inputs (T, B, ...)."""
-        return self.membrane(self.synapse(currents))  # type: ignore[no-any-return]
+        return self.steps(currents)[0]
+
+    def steps(self, currents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return spikes (T, B, ...), and the state from which the sample goes on."""
+        decays = self.dt * (1 / self.tau_mem), self.dt * (1 / self.tau_syn)
+        neurons = Neurons("cuba-lif", *decays, self.v_threshold, self.v_leak, self.v_reset, **self.options)
+        return multi_step(currents, neurons, state)
 
 
 class IF(nn.Module):
     """Integrate-and-fire without leak: ``v'_t = v_{t-1} + x_t`` once per step (the ``per-step`` convention), v_0 = 0.
 
-    Buffers: ``v_threshold``, ``v_reset``.
+    Buffers: ``v_threshold``, ``v_reset``; arguments as `LIF`.
     """
 
     v_threshold: Tensor
     v_reset: Tensor
 
-    def __init__(self, v_threshold: Parameter = 1.0, v_reset: Parameter = 0.0) -> None:
+    def __init__(
+        self, v_threshold: Parameter = 1.0, v_reset: Parameter = 0.0, *, learn: Collection[str] = (), **options: Unpack[Options]
+    ) -> None:
         super().__init__()
         _register(self, v_threshold=v_threshold, v_reset=v_reset)
+        _learn(self, learn)
+        self.options = options
 
     def forward(self, currents: Tensor) -> Tensor:
         """Return spikes (T, B, ...) of currents (T, B, ...)."""
-        neuron = IAFParameters(v_th=self.v_threshold, v_reset=self.v_reset)
-        state = IAFFeedForwardState(v=torch.zeros_like(self.v_threshold))
-        spikes = []
-        for current in currents.unbind(0):
-            z, state = iaf_feed_forward_step(current, state, neuron)
-            spikes.append(z)
-        return torch.stack(spikes)
+        return self.steps(currents)[0]
+
+    def steps(self, currents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return spikes (T, B, ...), and the state from which the sample goes on."""
+        return multi_step(currents, Neurons("if", threshold=self.v_threshold, reset=self.v_reset, **self.options), state)
 
 
 def _register(module: nn.Module, **values: Parameter) -> None:
     for name, value in values.items():
         module.register_buffer(name, torch.as_tensor(value, dtype=torch.float64).clone())
+
+
+def _learn(module: nn.Module, names: Collection[str]) -> None:
+    """Turn buffers into parameters, in a form that keeps them where they mean something."""
+    known = [name for name, _ in module.named_buffers() if name != "dt"]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"learn one of {', '.join(known)}"
+            raise ConfigError(f"learn = {name!r}", f"{type(module).__name__} has the parameters {', '.join(known)}", remedy)
+        value = module.get_buffer(name)
+        time = name.startswith("tau")
+        least = float(module.get_buffer("dt")) if time else 0.0 if name == "v_threshold" else -torch.inf
+        if not bool((value > least).all()):
+            raise ConfigError(f"{name} = {value.tolist()}", f"a learned {name} starts above {least}", f"give a larger {name}")
+        delattr(module, name)
+        module.register_parameter(name, nn.Parameter(value))
+        if time:
+            parametrize.register_parametrization(module, name, _LongerThan(least))
+        elif name == "v_threshold":
+            parametrize.register_parametrization(module, name, _Positive())
+
+
+class _LongerThan(nn.Module):
+    """A time constant as ``dt · (1 + e^w)``: longer than a step, whatever an optimiser does to w."""
+
+    def __init__(self, dt: float) -> None:
+        super().__init__()
+        self.dt = dt
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Return the time constant."""
+        return self.dt * (1 + w.exp())
+
+    def right_inverse(self, tau: Tensor) -> Tensor:
+        """Return w."""
+        return (tau / self.dt - 1).log()
+
+
+class _Positive(nn.Module):
+    """A threshold as ``e^w``."""
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Return the threshold."""
+        return w.exp()
+
+    def right_inverse(self, threshold: Tensor) -> Tensor:
+        """Return w."""
+        return threshold.log()

@@ -1,0 +1,91 @@
+"""Which way neurons are computed: asked for by a layer or by ``$ASHNEURO_KERNELS``, or the fastest that works."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Literal, get_args
+
+import torch
+
+from ashneuro.errors import ConfigError
+from ashneuro.spiking import compiled
+from ashneuro.spiking.native import NativeError
+
+Kernels = Literal["auto", "triton", "native", "torch", "norse"]
+VARIABLE = "ASHNEURO_KERNELS"
+MODULES = {"triton": "triton_kernels", "native": "compiled", "torch": "loop"}
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _asked() -> str:
+    return os.environ.get(VARIABLE, "auto")
+
+
+def choose(kernels: Kernels, device: torch.device) -> str:
+    """Return the way that ``kernels`` means on ``device``.
+
+    Raises:
+        ConfigError: it is unknown, or cannot be had there.
+    """
+    asked: str = kernels if kernels != "auto" else _asked()
+    if asked == "torch" or asked == "norse":
+        return asked
+    chosen: str = _chosen(asked, device.type)
+    return chosen
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _chosen(asked: str, device: str) -> str:
+    if asked not in get_args(Kernels):
+        raise ConfigError(
+            f"{VARIABLE}={asked}" if asked == _asked() else f"kernels = {asked!r}",
+            f"it must be one of {', '.join(get_args(Kernels))}",
+            f"{VARIABLE}=auto",
+        )
+    reasons = {"triton": _no_triton(device), "native": _no_native(device)}
+    if asked == "auto":
+        return next((way for way, reason in reasons.items() if not reason), "torch")
+    if reasons[asked]:
+        raise ConfigError(f"{asked} kernels", reasons[asked], f"{VARIABLE}=auto takes the fastest that work here")
+    return asked
+
+
+def _no_triton(device: str) -> str:
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"they run on CUDA, not on {device}"
+    return ""
+
+
+def _no_native(device: str) -> str:
+    if device != "cpu":
+        return f"they run on the CPU, not on {device}"
+    try:
+        compiled.library("lif", torch.float32, torch.float32)
+    except NativeError as error:
+        return str(error)
+    return ""
+
+
+def describe_kernels(device: torch.device | str = "cpu") -> str:
+    """Return in one line which kernels spiking layers use on ``device``, and why not faster ones."""
+    device = torch.device(device)
+    try:
+        way = choose("auto", device)
+    except ConfigError as error:
+        return str(error).replace("\n", "; ")
+    forced = f", because {VARIABLE}={_asked()}" if _asked() != "auto" else ""
+    if way == "native":
+        return f"native, compiled for this CPU{forced}"
+    if way == "torch" and not forced:
+        return f"torch ({_no_native(device.type) or _no_triton(device.type)})"
+    return way + forced
+
+
+def backend(way: str) -> ModuleType:
+    """Return the module with ``forward`` and ``backward`` of a way."""
+    return import_module(f"ashneuro.spiking.{MODULES[way]}")

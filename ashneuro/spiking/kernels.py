@@ -1,0 +1,346 @@
+"""The one neuron over many steps at once, forward and backward in closed form, by the fastest way that a machine has.
+
+With margin ``m_t = v'_t − v_threshold``, decays k = dt/τ, and everything per neuron::
+
+    I_t  = I_{t-1} + k_syn · (x_t − I_{t-1})                 CubaLIF; elsewhere I_t = x_t
+    v'_t = v_{t-1} + k · ((I_t + v_leak) − v_{t-1})          LIF, CubaLIF, LI
+    v'_t = v_{t-1} + x_t                                     IF
+    z_t  = 1 if m_t > 0 else 0;   v_t = v_reset where z_t = 1, else v'_t       LI: v_t = v'_t, and v is what it gives
+
+Backward, with G the gradient that arrives at z (at v, for LI), σ' the surrogate, d = 0 where the reset is detached, else 1::
+
+    ∂z_t = G_t + d · ∂v_t · (v_reset − v'_t)
+    ∂v'_t = ∂z_t · σ'(m_t) + ∂v_t · (1 − z_t)
+    ∂I_t = k · ∂v'_t + (1 − k_syn) · ∂I_{t+1};   ∂x_t = k_syn · ∂I_t;   ∂v_{t-1} = (1 − k) · ∂v'_t
+
+so the margins are all that has to be kept. Their sign is the spike, and rounding them to bf16 does not change it.
+
+Ways: ``triton`` on CUDA; ``native``, compiled for the CPU where there is a compiler; ``torch``, in-place operations, anywhere;
+``norse``, Norse's step functions under autograd, which is what the others are tested against. ``auto`` takes the first that
+works. ``$ASHNEURO_KERNELS`` decides where the caller leaves it open.
+
+Under `torch.compile` each pass is one operator (``ashneuro::neurons``, ``ashneuro::neurons_backward``), so the graph of a
+network around it does not break.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ashneuro.errors import ConfigError
+from ashneuro.spiking import compiled
+from ashneuro.spiking.choice import Kernels, backend, choose
+from ashneuro.spiking.layout import Layout, computed_type, fit_parameter, lay, layout_of, outside, state_block, steps_block
+from ashneuro.spiking.norse_steps import norse_multi_step
+from ashneuro.spiking.steps import LEARNABLE, Block, Kind, State
+from ashneuro.spiking.surrogate import surrogate
+
+
+class Options(TypedDict, total=False):
+    """How neurons are trained and computed, as keyword arguments of a layer; see `Neurons`."""
+
+    surrogate: str
+    slope: float | None
+    detached: bool
+    saves: Literal["full", "bf16"]
+    kernels: Kernels
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """Neurons of one kind; every parameter is a number, or a tensor that broadcasts to the population's shape (...).
+
+    Args:
+        kind: ``"lif"``, ``"cuba-lif"``, ``"if"`` or ``"li"``; the module's equations.
+        decay: k = dt/τ_mem; not for ``"if"``.
+        synapse: k_syn = dt/τ_syn; for ``"cuba-lif"``.
+        threshold, leak, reset: potentials.
+        surrogate: a name in `ashneuro.spiking.surrogate.SURROGATES`; ``slope``: its α, by default that of the table.
+        detached: let no gradient pass through the reset.
+        saves: ``"full"`` keeps margins in the type that is computed with, ``"bf16"`` in half of float32's memory.
+        kernels: which way, see the module.
+    """
+
+    kind: Kind
+    decay: Tensor | float = 1.0
+    synapse: Tensor | float = 1.0
+    threshold: Tensor | float = 1.0
+    leak: Tensor | float = 0.0
+    reset: Tensor | float = 0.0
+    surrogate: str = "super"
+    slope: float | None = None
+    detached: bool = False
+    saves: Literal["full", "bf16"] = "full"
+    kernels: Kernels = "auto"
+
+
+def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None) -> tuple[Tensor, State]:
+    """Return spikes (T, B, ...), or potentials of ``"li"``, that ``currents`` (T, B, ...) cause, and the state after the last step.
+
+    Computed in float32, in float64 where the currents are float64; the output has the type of the currents. A state that is
+    handed on to the next call continues the sample, gradients included. Without one, v starts at v_leak and I at 0.
+
+    Raises:
+        ConfigError: the kernels that were asked for cannot be had here, the surrogate is unknown, or there is no step.
+    """
+    if currents.shape[0] == 0:
+        raise ConfigError(
+            f"currents of shape {tuple(currents.shape)}", "a sample lasts at least one step", "give currents (T, B, ...), T ≥ 1"
+        )
+    way = choose(neurons.kernels, currents.device)
+    if way == "norse":
+        return norse_multi_step(currents, neurons, state)
+    shape = surrogate(neurons.surrogate)
+    slope = shape.slope if neurons.slope is None else neurons.slope
+    parameters = [
+        torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+        for value in (neurons.decay, neurons.synapse, neurons.threshold, neurons.leak, neurons.reset)
+    ]
+    v: Tensor | None
+    i: Tensor | None
+    v, i = (None, None) if state is None else state
+    if neurons.kind == "cuba-lif" and parameters[1].requires_grad and torch.is_grad_enabled():
+        # The gradient of a learned τ_syn needs the synaptic currents: here they are an output of their own.
+        wide = currents.to(computed_type(currents.dtype))
+        filtered, last = multi_step(wide, _part(neurons, "li", neurons.synapse), None if i is None else State(i))
+        spikes, after = multi_step(filtered, _part(neurons, "lif", neurons.decay), None if v is None else State(v))
+        return spikes.to(currents.dtype), State(after.v, last.v)
+    if v is None and parameters[3].requires_grad:
+        v = parameters[3].to(currents.device, computed_type(currents.dtype)).expand(currents.shape[1:])
+    save = ""
+    if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (currents, v, i, *parameters)):
+        save = neurons.saves if currents.dtype != torch.float64 else "full"
+    steps: Any = torch.ops.ashneuro.neurons if torch.compiler.is_compiling() else _MultiStep.apply if save else _forward
+    output, v, i, _ = steps(currents, v, i, *parameters, neurons.kind, neurons.surrogate, slope, neurons.detached, save, way)
+    return output, State(v, i if neurons.kind == "cuba-lif" else None)
+
+
+def _part(neurons: Neurons, kind: Kind, decay: Tensor | float) -> Neurons:
+    if kind == "li":
+        return Neurons("li", decay, saves=neurons.saves, kernels=neurons.kernels)
+    rest = {name: getattr(neurons, name) for name in ("threshold", "leak", "reset", "surrogate", "slope", "detached", "saves", "kernels")}
+    return Neurons(kind, decay, **rest)
+
+
+def _block(
+    parameters: Sequence[Tensor], shape: Sequence[int], layout: Layout, dtype: torch.dtype, device: torch.device, **rest: Any
+) -> Block:
+    decay, synapse, threshold, leak, reset = (fit_parameter(values, shape, layout, computed_type(dtype), device) for values in parameters)
+    return Block(decay=decay, synapse=synapse, threshold=threshold, leak=leak, reset=reset, **rest)
+
+
+def _forward(
+    x: Tensor,
+    v: Tensor | None,
+    i: Tensor | None,
+    decay: Tensor,
+    synapse: Tensor,
+    threshold: Tensor,
+    leak: Tensor,
+    reset: Tensor,
+    kind: str,
+    surrogate_name: str,
+    slope: float,
+    detached: bool,
+    save: str,
+    way: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dtype, parameters = x.dtype, (decay, synapse, threshold, leak, reset)
+    shape, layout, kept = _plan(x, parameters, kind, save)
+    if x.numel() == 0:
+        return _empty(x, parameters, kind, save)
+    if way == "native" and x.dtype not in compiled.TYPES:
+        x = x.float()
+    block = _block(parameters, shape, layout, dtype, x.device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
+    states = [None if state is None else state_block(state.expand(tuple(shape)), layout, computed_type(dtype)) for state in (v, i)]
+    done = backend(way).forward(steps_block(x, layout), *states, block, kept)
+    output = outside(done.output, x.shape, layout).to(dtype)
+    nothing = x.new_empty(0)
+    return (
+        output,
+        outside(done.v, shape, layout),
+        nothing if done.i is None else outside(done.i, shape, layout),
+        # An operator's outputs may not be one another: a leaky integrator keeps its own output, which autograd saves.
+        nothing.clone() if done.saved is None or kind == "li" else done.saved,
+    )
+
+
+def _plan(x: Tensor, parameters: Sequence[Tensor], kind: str, save: str) -> tuple[Sequence[int], Layout, torch.dtype | None]:
+    shape = x.shape[1:]
+    layout = layout_of(shape, x.stride()[1:], any(values.ndim for values in parameters))
+    return shape, layout, None if not save else torch.bfloat16 if save == "bf16" else computed_type(x.dtype)
+
+
+def _fake_forward(
+    x: Tensor,
+    v: Tensor | None,
+    i: Tensor | None,
+    decay: Tensor,
+    synapse: Tensor,
+    threshold: Tensor,
+    leak: Tensor,
+    reset: Tensor,
+    kind: str,
+    surrogate_name: str,
+    slope: float,
+    detached: bool,
+    save: str,
+    way: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _empty(x, (decay, synapse, threshold, leak, reset), kind, save)
+
+
+def _empty(x: Tensor, parameters: Sequence[Tensor], kind: str, save: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    shape, layout, kept = _plan(x, parameters, kind, save)
+    size, computed = layout.rows * layout.width, computed_type(x.dtype)
+    return (
+        torch.empty_strided(x.shape, (size, *layout.strides), dtype=x.dtype, device=x.device),
+        torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device),
+        torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device) if kind == "cuba-lif" else x.new_empty(0),
+        x.new_empty((x.shape[0], layout.rows, layout.width), dtype=kept) if kept is not None and kind != "li" else x.new_empty(0),
+    )
+
+
+def _backward(
+    g: Tensor | None,
+    g_v: Tensor | None,
+    g_i: Tensor | None,
+    saved: Tensor | None,
+    v: Tensor | None,
+    decay: Tensor,
+    synapse: Tensor,
+    threshold: Tensor,
+    leak: Tensor,
+    reset: Tensor,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    like: Tensor,
+    learned: str,
+    kind: str,
+    surrogate_name: str,
+    slope: float,
+    detached: bool,
+    way: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dtype, parameters = like.dtype, (decay, synapse, threshold, leak, reset)
+    if math.prod(shape) == 0:
+        given = _empty_gradients(shape, strides, like, learned, kind)
+        return tuple(values.zero_() for values in given)  # type: ignore[return-value]
+    layout = layout_of(shape[1:], strides, any(values.ndim for values in parameters))
+    computed, device = computed_type(dtype), decay.device if like.device.type == "cpu" else like.device
+    block = _block(parameters, shape[1:], layout, dtype, device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
+    narrow = dtype if way != "native" or dtype in compiled.TYPES else computed
+    size = layout.rows * layout.width
+    arriving = None if g is None else steps_block(lay(g.to(narrow), (size, *layout.strides)), layout)
+    states = [None if state is None else state_block(state, layout, computed) for state in (g_v, g_i)]
+    first = None if v is None else state_block(v.expand(tuple(shape[1:])), layout, computed)
+    kept = None if saved is None else steps_block(lay(saved, (size, *layout.strides)), layout) if kind == "li" else saved
+    done = backend(way).backward((shape[0], layout.rows, layout.width), arriving, *states, kept, first, block, narrow, learned.split())
+    nothing = like.new_empty(0)
+    return (
+        outside(done.input, shape, layout).to(dtype),
+        outside(done.v, shape[1:], layout),
+        nothing if done.i is None else outside(done.i, shape[1:], layout),
+        *(outside(done.learned[name], shape[1:], layout) if name in done.learned else nothing.clone() for name in LEARNABLE),
+    )  # type: ignore[return-value]
+
+
+def _fake_backward(
+    g: Tensor | None,
+    g_v: Tensor | None,
+    g_i: Tensor | None,
+    saved: Tensor | None,
+    v: Tensor | None,
+    decay: Tensor,
+    synapse: Tensor,
+    threshold: Tensor,
+    leak: Tensor,
+    reset: Tensor,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    like: Tensor,
+    learned: str,
+    kind: str,
+    surrogate_name: str,
+    slope: float,
+    detached: bool,
+    way: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _empty_gradients(shape, strides, like, learned, kind)
+
+
+def _empty_gradients(
+    shape: Sequence[int], strides: Sequence[int], like: Tensor, learned: str, kind: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    inside, size = tuple(shape[1:]), math.prod(shape[1:])
+
+    def state(wanted: bool) -> Tensor:
+        if not wanted:
+            return like.new_empty(0)
+        return torch.empty_strided(inside, tuple(strides), dtype=computed_type(like.dtype), device=like.device)
+
+    g_input = torch.empty_strided(tuple(shape), (size, *strides), dtype=like.dtype, device=like.device)
+    return (g_input, state(True), state(kind == "cuba-lif"), *(state(name in learned.split()) for name in LEARNABLE))  # type: ignore[return-value]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, v, i, *parameters = inputs[:8]
+    kind, surrogate_name, slope, detached, _, way = inputs[8:]
+    wants = dict(zip(("decay", "synapse", *LEARNABLE[1:]), ctx.needs_input_grad[3:8], strict=True))
+    if kind in ("if", "li"):
+        wants = {name: wanted and name in (("threshold", "reset") if kind == "if" else ("decay", "leak")) for name, wanted in wants.items()}
+    learned = [name for name in LEARNABLE if wants[name]]
+    saved = output[3] if kind != "li" else output[0] if "decay" in learned else None
+    ctx.set_materialize_grads(False)
+    # An empty tensor of the input's type and device stands for the input itself, which need not be kept.
+    ctx.save_for_backward(saved, v if "decay" in learned else None, x.new_empty(0), *parameters)
+    ctx.shape, ctx.strides = x.shape, output[1].stride()
+    ctx.first_shapes = None if v is None else v.shape, None if i is None else i.shape
+    ctx.learned, ctx.rest = " ".join(learned), (kind, surrogate_name, slope, detached, way)
+
+
+def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    saved, v, like, *parameters = ctx.saved_tensors
+    if ctx.rest[0] != "cuba-lif":
+        g_i = None
+    backward: Any = torch.ops.ashneuro.neurons_backward if torch.compiler.is_compiling() else _backward
+    g_input, first_v, first_i, *learned = backward(g, g_v, g_i, saved, v, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *ctx.rest)
+    by_name = dict(zip(LEARNABLE, learned, strict=True))
+    sums = [
+        by_name[name].sum_to_size(values.shape).to(values) if name in ctx.learned.split() else None
+        for name, values in zip(("decay", "synapse", *LEARNABLE[1:]), parameters, strict=True)
+    ]
+    v_shape, i_shape = ctx.first_shapes
+    states = (None if v_shape is None else first_v.sum_to_size(v_shape), None if i_shape is None else first_i.sum_to_size(i_shape))
+    return (g_input, *states, *sums, None, None, None, None, None, None)
+
+
+class _MultiStep(torch.autograd.Function):
+    """Both passes outside of torch.compile: the operators' way through the dispatcher costs more than a small layer."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        """Return what `_forward` does. (torch takes longer to bind the arguments of a separate ``setup_context`` than this takes.)"""
+        output = _forward(*inputs)
+        _keep(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return `_gradients`."""
+        g, g_v, g_i, rest = gradients
+        return _gradients(ctx, g, g_v, g_i, rest)
+
+
+_neurons = torch.library.custom_op("ashneuro::neurons", _forward, mutates_args=())
+_neurons.register_fake(_fake_forward)
+_neurons.register_autograd(_gradients, setup_context=_keep)
+torch.library.custom_op("ashneuro::neurons_backward", _backward, mutates_args=()).register_fake(_fake_backward)

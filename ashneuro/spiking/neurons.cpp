@@ -1,0 +1,260 @@
+// Neurons over many steps in one pass: every element of input is read once, every element of output written once.
+//
+// A job is a block of memory [steps][rows][width]; parameters are one number, or one per element of a row. State lives in
+// tiles of LANES neurons that stay in L1 while time runs. The operations and their order are those of Norse's
+// step functions; without contraction to fused multiply-adds (-ffp-contract=off) results agree with them to the last bit.
+// Equations: ashneuro/spiking/kernels.py.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+
+namespace {
+
+// A tile's state has to stay in L1; with fewer lanes than this, every step touches pages too briefly for the prefetcher.
+constexpr int LANES = 1024;
+
+enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3 };
+enum Surrogate { SUPER = 0, ATAN = 1, SIGMOID = 2, TRIANGLE = 3 };
+
+struct Brain16 {
+    uint16_t bits;
+};
+
+template <class C> inline C read(C value) { return value; }
+template <class C> inline C read(Brain16 value) {
+    uint32_t bits = uint32_t(value.bits) << 16;
+    float wide;
+    memcpy(&wide, &bits, 4);
+    return wide;
+}
+
+template <class C> inline void write(C& place, C value) { place = value; }
+inline void write(Brain16& place, float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    // To the nearest, ties to even; NaN keeps its high bits.
+    place.bits = uint16_t(value != value ? (bits >> 16) | 64 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+}  // namespace
+
+extern "C" struct Job {
+    int64_t steps, rows, width;
+    int64_t input_step;  // elements from one step of the input to the next; 0: the same input in every step
+    int32_t surrogate, detached, per_neuron;
+    double slope;
+    const void *input;
+    void *output, *saved;
+    const void *v_first, *i_first;
+    void *v_last, *i_last;
+    const void *decay, *synapse_decay, *threshold, *leak, *reset;
+    const void *g_output, *g_v_last, *g_i_last;
+    void *g_input, *g_v_first, *g_i_first, *g_decay, *g_threshold, *g_leak, *g_reset;
+};
+
+namespace {
+
+// A parameter in a tile: one number, or one per lane.
+template <class C, bool PER_NEURON> struct Parameter {
+    C one = 0;
+    const C* each = nullptr;
+    Parameter(const void* values, int64_t first) {
+        if (!values) return;
+        each = static_cast<const C*>(values) + (PER_NEURON ? first : 0);
+        one = each[0];
+    }
+    inline C operator[](int lane) const { return PER_NEURON ? each[lane] : one; }
+};
+
+struct Tile {
+    int64_t first, place;  // in the row, in the step
+    int lanes;
+};
+
+inline Tile tile(const Job& job, int64_t index) {
+    int64_t per_row = (job.width + LANES - 1) / LANES, row = index / per_row, first = index % per_row * LANES;
+    int64_t left = job.width - first;
+    return {first, row * job.width + first, int(left < LANES ? left : LANES)};
+}
+
+// X: storage of input and output; C: what is computed with; M: storage of what the backward pass needs.
+template <class X, class C, class M, Kind K, bool PER_NEURON> void forward(const Job& job, int64_t begin, int64_t end) {
+    constexpr bool SPIKING = K != LI;
+    const int64_t size = job.rows * job.width;
+    for (int64_t index = begin; index < end; index++) {
+        const Tile at = tile(job, index);
+        const Parameter<C, PER_NEURON> decay(job.decay, at.first), filter(job.synapse_decay, at.first),
+            threshold(job.threshold, at.first), leak(job.leak, at.first), reset(job.reset, at.first);
+        C v[LANES], i[LANES];
+        for (int n = 0; n < at.lanes; n++) {
+            v[n] = job.v_first ? static_cast<const C*>(job.v_first)[at.place + n] : leak[n];
+            i[n] = job.i_first ? static_cast<const C*>(job.i_first)[at.place + n] : C(0);
+        }
+        for (int64_t t = 0; t < job.steps; t++) {
+            const X* __restrict__ x = static_cast<const X*>(job.input) + t * job.input_step + at.place;
+            X* __restrict__ out = static_cast<X*>(job.output) + t * size + at.place;
+            M* __restrict__ saved = job.saved ? static_cast<M*>(job.saved) + t * size + at.place : nullptr;
+            auto step = [&](int n) __attribute__((always_inline)) {
+                C in = read<C>(x[n]), h;
+                if (K == CUBA_LIF) in = i[n] = i[n] + filter[n] * (in - i[n]);
+                if (K == IF) h = v[n] + in;
+                else if (K == LI) h = v[n] + decay[n] * ((leak[n] - v[n]) + in);
+                else h = v[n] + decay[n] * ((in + leak[n]) - v[n]);
+                if (SPIKING) {
+                    C margin = h - threshold[n];
+                    write(out[n], margin > 0 ? C(1) : C(0));
+                    v[n] = margin > 0 ? reset[n] : h;
+                    return margin;
+                }
+                write(out[n], h);
+                return v[n] = h;
+            };
+            if (SPIKING && saved) {
+#pragma omp simd
+                for (int n = 0; n < at.lanes; n++) write(saved[n], step(n));
+            } else {
+#pragma omp simd
+                for (int n = 0; n < at.lanes; n++) step(n);
+            }
+        }
+        for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.v_last)[at.place + n] = v[n];
+        if (K == CUBA_LIF)
+            for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.i_last)[at.place + n] = i[n];
+    }
+}
+
+template <class C> void derivative(int kind, C slope, const C* __restrict__ margin, C* __restrict__ slopes, int lanes) {
+    switch (kind) {
+    case SUPER:
+#pragma omp simd
+        for (int n = 0; n < lanes; n++) {
+            C far = std::fabs(margin[n]) * slope + 1;
+            slopes[n] = 1 / (far * far);
+        }
+        break;
+    case ATAN:
+#pragma omp simd
+        for (int n = 0; n < lanes; n++) {
+            C far = C(1.5707963267948966) * slope * margin[n];
+            slopes[n] = slope / 2 / (1 + far * far);
+        }
+        break;
+    case SIGMOID:
+        for (int n = 0; n < lanes; n++) {
+            // Even in m, and exp of a negative number cannot overflow.
+            C e = std::exp(-slope * std::fabs(margin[n]));
+            slopes[n] = slope * e / ((1 + e) * (1 + e));
+        }
+        break;
+    default:
+#pragma omp simd
+        for (int n = 0; n < lanes; n++) {
+            C near = 1 - std::fabs(margin[n]);
+            slopes[n] = near > 0 ? slope * near : C(0);
+        }
+    }
+}
+
+template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(const Job& job, int64_t begin, int64_t end) {
+    constexpr bool SPIKING = K != LI;
+    const int64_t size = job.rows * job.width;
+    const C through = job.detached ? 0 : 1;
+    const bool learned = job.g_decay || job.g_threshold || job.g_leak || job.g_reset;
+    for (int64_t index = begin; index < end; index++) {
+        const Tile at = tile(job, index);
+        const Parameter<C, PER_NEURON> decay(job.decay, at.first), filter(job.synapse_decay, at.first),
+            threshold(job.threshold, at.first), leak(job.leak, at.first), reset(job.reset, at.first);
+        C gv[LANES], gi[LANES], margin[LANES], slopes[LANES];
+        C g_decay[LANES], g_threshold[LANES], g_leak[LANES], g_reset[LANES];
+        if (learned)
+            for (C* sum : {g_decay, g_threshold, g_leak, g_reset}) memset(sum, 0, sizeof(C) * LANES);
+        for (int n = 0; n < at.lanes; n++) {
+            gv[n] = job.g_v_last ? static_cast<const C*>(job.g_v_last)[at.place + n] : C(0);
+            gi[n] = job.g_i_last ? static_cast<const C*>(job.g_i_last)[at.place + n] : C(0);
+        }
+        for (int64_t t = job.steps - 1; t >= 0; t--) {
+            const X* __restrict__ g = job.g_output ? static_cast<const X*>(job.g_output) + t * size + at.place : nullptr;
+            X* __restrict__ gx = static_cast<X*>(job.g_input) + t * size + at.place;
+            const M* saved = job.saved ? static_cast<const M*>(job.saved) + t * size + at.place : nullptr;
+            if (SPIKING) {
+                for (int n = 0; n < at.lanes; n++) margin[n] = read<C>(saved[n]);
+                derivative<C>(job.surrogate, C(job.slope), margin, slopes, at.lanes);
+            }
+            if (learned) {
+                for (int n = 0; n < at.lanes; n++) {
+                    C gn = g ? read<C>(g[n]) : C(0);
+                    C h = SPIKING ? margin[n] + threshold[n] : saved ? read<C>(saved[n]) : C(0);
+                    C gz = SPIKING ? gn + through * gv[n] * (reset[n] - h) : C(0);
+                    C gh = SPIKING ? gz * slopes[n] + (margin[n] > 0 ? C(0) : gv[n]) : gn + gv[n];
+                    if (job.g_decay) {
+                        C before = job.v_first ? static_cast<const C*>(job.v_first)[at.place + n] : leak[n];
+                        if (t) {
+                            C last = read<C>(saved[n - size]);
+                            before = !SPIKING ? last : last > 0 ? reset[n] : last + threshold[n];
+                        }
+                        g_decay[n] += gh * (h - before) / decay[n];
+                    }
+                    if (SPIKING) {
+                        g_threshold[n] -= gz * slopes[n];
+                        g_reset[n] += margin[n] > 0 ? gv[n] : C(0);
+                    }
+                    g_leak[n] += K == IF ? C(0) : decay[n] * gh;
+                }
+            }
+            auto step = [&](int n, C gn) __attribute__((always_inline)) {
+                C gh;
+                if (SPIKING) {
+                    C gz = gn + through * gv[n] * (reset[n] - (margin[n] + threshold[n]));
+                    gh = gz * slopes[n] + (margin[n] > 0 ? C(0) : gv[n]);
+                } else {
+                    gh = gn + gv[n];
+                }
+                C charge = K == IF ? gh : decay[n] * gh;
+                gv[n] = K == IF ? gh : gh - charge;
+                if (K == CUBA_LIF) {
+                    C current = charge + gi[n];
+                    charge = filter[n] * current;
+                    gi[n] = current - charge;
+                }
+                write(gx[n], charge);
+            };
+            if (g) {
+#pragma omp simd
+                for (int n = 0; n < at.lanes; n++) step(n, read<C>(g[n]));
+            } else {
+#pragma omp simd
+                for (int n = 0; n < at.lanes; n++) step(n, C(0));
+            }
+        }
+        for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.g_v_first)[at.place + n] = gv[n];
+        auto give = [&](void* to, const C* values) {
+            if (to)
+                for (int n = 0; n < at.lanes; n++) static_cast<C*>(to)[at.place + n] = values[n];
+        };
+        give(job.g_i_first, gi);
+        give(job.g_decay, g_decay);
+        give(job.g_threshold, g_threshold);
+        give(job.g_leak, g_leak);
+        give(job.g_reset, g_reset);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int lanes() { return LANES; }
+
+// Tiles begin … end of a job, for the types and the kind of neuron that this file was compiled for.
+void forward(const Job* job, int64_t begin, int64_t end) {
+    if (job->per_neuron) forward<INPUT, COMPUTED, SAVED, KIND, true>(*job, begin, end);
+    else forward<INPUT, COMPUTED, SAVED, KIND, false>(*job, begin, end);
+}
+
+void backward(const Job* job, int64_t begin, int64_t end) {
+    if (job->per_neuron) backward<INPUT, COMPUTED, SAVED, KIND, true>(*job, begin, end);
+    else backward<INPUT, COMPUTED, SAVED, KIND, false>(*job, begin, end);
+}
+}

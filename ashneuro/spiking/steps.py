@@ -1,0 +1,62 @@
+"""What a way of computing neurons is given, and what it gives back: blocks of memory, and parameters that fit them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+Kind = Literal["lif", "cuba-lif", "if", "li"]
+LEARNABLE = ("decay", "threshold", "leak", "reset")
+
+
+class State(NamedTuple):
+    """A population between two steps: potential v and (CubaLIF) synaptic current i, each (B, ...)."""
+
+    v: Tensor
+    i: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Parameters of a block of neurons [rows, width], each a tensor () or (width,) of the type that is computed with.
+
+    Args:
+        kind: which equation.
+        decay: k; not read for ``"if"``.
+        synapse: k_syn; read for ``"cuba-lif"``.
+        threshold, leak, reset: potentials; threshold and reset are not read for ``"li"``.
+        surrogate: a name; ``slope`` is its α.
+        detached: no gradient through the reset.
+    """
+
+    kind: Kind
+    decay: Tensor
+    synapse: Tensor
+    threshold: Tensor
+    leak: Tensor
+    reset: Tensor
+    surrogate: str = "super"
+    slope: float = 1.0
+    detached: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """``output`` [T, rows, width], the last state ``v`` and (CubaLIF) ``i`` [rows, width], and what was ``saved``, [T, rows, width]."""
+
+    output: Tensor
+    v: Tensor
+    i: Tensor | None
+    saved: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Backward:
+    """Gradients at the input [T, rows, width], at the first state, and at learned parameters, per neuron [rows, width], by name."""
+
+    input: Tensor
+    v: Tensor
+    i: Tensor | None
+    learned: dict[str, Tensor]
