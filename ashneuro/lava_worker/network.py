@@ -28,7 +28,7 @@ from lava.proc.dense.process import Dense
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
 from processes import ReadOut, Sink, Source, Traced
-from scipy.sparse import csr_matrix, identity
+from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
 # Above 0, Lava's synapses multiply what they receive. With 0 they test it for 0 instead and gather the columns of their
@@ -57,9 +57,16 @@ class Network:
             layer = layers[item["name"]] = self._layer(item, index, arrays, description["interval"])
             layer.s_out.connect(Sink(self._sinks[item["name"]], f"sink {item['name']}").a_in)
             ports[item["name"]] = layer.s_out
-        channels = sum(2 * port.shape[0] for port in ports.values())
-        for index, item in enumerate(description["connections"]):
-            channels += self._connect(item, f"connection.{index}", arrays, ports[item["source"]], layers[item["layer"]].a_in)
+        connections = [_Connection(item, f"connection.{index}", arrays) for index, item in enumerate(description["connections"])]
+        self._values = sum(2 * port.shape[0] for port in ports.values())
+        # What a connection listens to: ports that together send one array, and how many steps of a population are in it.
+        lines = {name: ([port], 0) for name, port in ports.items()}
+        for connection in connections:
+            if connection.line not in lines:
+                longest = max(other.delay for other in connections if other.source == connection.source)
+                lines[connection.line] = self._delay_line(ports[connection.source], longest), longest
+        for group in _groups(connections):
+            self._connect(group, *lines[group[0].line], layers[group[0].layer].a_in)
         self._any = next(iter(layers.values()))
         for name in _islands(description):
             # Lava runs what is connected with the process that is told to run, and nothing else: a weight of 0 connects.
@@ -68,7 +75,7 @@ class Network:
             self._any.s_out.connect(synapse.s_in)
             synapse.a_out.connect(layers[name].a_in)
         self.steps = 0
-        _require_shared_memory(channels * np.dtype(number).itemsize * CHANNEL)
+        _require_shared_memory(self._values * np.dtype(number).itemsize * CHANNEL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lava warns of its own sources while it compiles
             config = Loihi2SimCfg(select_tag=description["precision"])
@@ -127,35 +134,98 @@ class Network:
         trace = self._traces[item["name"]].reshape(self.rows, 2, -1)
         return (Traced if item["spiking"] else ReadOut)(trace, np.array(item["trace"], int), **parameters)
 
-    def _connect(self, item: dict, key: str, arrays: dict, out, a_in) -> int:
-        """Connect, and return how many values the channels on the way carry in a step."""
-        if item["kind"] == "direct":
-            out.connect(a_in)
-            return 0
-        values = a_in.shape[0] + 2 * item["delay"] * out.shape[0]
-        for _ in range(item["delay"]):
-            # One step later, unchanged: Lava's DelaySparse would build its delayed matrix again in every step.
-            relay = Sparse(weights=identity(out.shape[0], self._weight_type, format="csr"), num_message_bits=MESSAGE_BITS, weight_exp=0)
-            out.connect(relay.s_in)
-            out = relay.a_out
-        parameters = {"num_message_bits": MESSAGE_BITS, "weight_exp": item["weight_exp"]}
-        if item["kind"] == "dense":
-            own, batched, weights = Dense, BatchedDense, arrays[f"{key}.weight"]
+    def _delay_line(self, out, longest: int) -> list:
+        """Return ports that together send what ``out`` sent 1, 2, … ``longest`` steps ago, one after the other in one array.
+
+        A shift register of Lava's own synapses: the first puts an array at the front, the second hears both and moves every
+        array on by one. (Lava's DelayDense and DelaySparse would build their delayed matrix again in every step.)
+        """
+        size = out.shape[0]
+        self._values += 3 * longest * size
+        front = eye(longest * size, size, dtype=self._weight_type, format="csr")
+        first = Sparse(weights=front, num_message_bits=MESSAGE_BITS, weight_exp=0)
+        out.connect(first.s_in)
+        if longest == 1:
+            return [first.a_out]
+        on = eye(longest * size, longest * size, -size, dtype=self._weight_type, format="csr")
+        shift = Sparse(weights=on, num_message_bits=MESSAGE_BITS, weight_exp=0)
+        for port in (first.a_out, shift.a_out):
+            port.connect(shift.s_in)
+        return [first.a_out, shift.a_out]
+
+    def _connect(self, group: list, outs: list, longest: int, a_in) -> None:
+        """Connect what ``outs`` send with ``a_in`` by one synapse for the whole ``group``."""
+        first = group[0]
+        if first.kind == "direct":
+            outs[0].connect(a_in)
+            return
+        self._values += a_in.shape[0]
+        shape = (a_in.shape[0] // self._width, outs[0].shape[0] // self._width)
+        parameters = {"num_message_bits": MESSAGE_BITS, "weight_exp": first.weight_exp}
+        if longest:
+            size = shape[1] // longest
+            own, batched, weights = Sparse, BatchedSparse, sum(connection.at(size, longest) for connection in group)
+        elif first.kind == "dense":
+            own, batched, weights = Dense, BatchedDense, first.dense
         else:
-            parts = tuple(arrays[f"{key}.{part}"] for part in ("data", "indices", "indptr"))
-            shape = (a_in.shape[0] // self._width, out.shape[0] // self._width)
-            own, batched, weights = Sparse, BatchedSparse, csr_matrix(parts, shape=shape)
+            own, batched, weights = Sparse, BatchedSparse, first.sparse(shape)
         if self._width > 1:
-            synapse = batched(weights=weights, width=self._width, largest=item["largest"], **parameters)
+            synapse = batched(weights=weights, width=self._width, largest=max(item.largest for item in group), **parameters)
         else:
             synapse = own(weights=weights, **parameters)
-        out.connect(synapse.s_in)
+        for out in outs:
+            out.connect(synapse.s_in)
         synapse.a_out.connect(a_in)
-        return values
 
     @property
     def _weight_type(self) -> type:
         return np.int32 if self.fixed else np.float64
+
+
+class _Connection:
+    """One connection of the description, with its weights."""
+
+    def __init__(self, item: dict, key: str, arrays: dict) -> None:
+        self.source, self.layer, self.kind = item["source"], item["layer"], item["kind"]
+        self.delay = 0 if self.kind == "direct" else item["delay"]
+        self.weight_exp, self.largest = item["weight_exp"], item["largest"]
+        self.dense = arrays.get(f"{key}.weight")
+        self._parts = tuple(arrays.get(f"{key}.{part}") for part in ("data", "indices", "indptr"))
+
+    @property
+    def line(self) -> str:
+        """Name of what it listens to."""
+        return f"late {self.source}" if self.delay else self.source
+
+    def sparse(self, shape: tuple) -> csr_matrix:
+        """Return the weights, (out, in)."""
+        return csr_matrix(self.dense) if self.kind == "dense" else csr_matrix(self._parts, shape=shape)
+
+    def at(self, size: int, longest: int) -> csr_matrix:
+        """Return the weights as they listen to a delay line of ``longest`` arrays of ``size``."""
+        outputs = len(self.dense) if self.kind == "dense" else len(self._parts[2]) - 1
+        weights = self.sparse((outputs, size))
+        return csr_matrix((weights.data, weights.indices + (self.delay - 1) * size, weights.indptr), shape=(outputs, longest * size))
+
+    def signs(self) -> tuple:
+        """Return whether there are negative and positive weights, which decides what Lava keeps of them."""
+        values = self.dense if self.kind == "dense" else self._parts[0]
+        return bool((values < 0).any()), bool((values > 0).any())
+
+
+def _groups(connections: list) -> list:
+    """Return the connections, those together that one synapse can be: of one delay line, for one layer, in one exponent.
+
+    Below 0 an exponent rounds the sum of a synapse, so there each keeps its own; so does a delay that occurs twice.
+    """
+    groups: dict = {}
+    for number, connection in enumerate(connections):
+        key: tuple = (number,)
+        if connection.delay and connection.weight_exp >= 0:
+            alike = (connection.source, connection.layer, connection.weight_exp, connection.signs())
+            key = next((*alike, n) for n in range(number + 1) if connection.delay not in {c.delay for c in groups.get((*alike, n), [])})
+        groups.setdefault(key, []).append(connection)
+    return list(groups.values())
 
 
 def _islands(description: dict) -> list:
