@@ -27,7 +27,7 @@ from lava.proc.dense.process import Dense
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
 from lava.utils.loihi import is_installed
-from scipy.sparse import block_diag, csr_matrix, identity
+from scipy.sparse import block_diag, csr_matrix, eye
 
 # <imports>
 # </imports>
@@ -74,6 +74,7 @@ class Network:
         self.streams, self.total, self.probes = streams, total, probes
         self.layers: dict = {}
         self.ports: dict = {}
+        self.lines: dict = {}
         self.sent: dict = {}
         self.traces: dict = {}
         self.parts: list[set] = []  # names that synapses join, part by part
@@ -118,18 +119,41 @@ class Network:
         if entry is None:  # analog values enter the neurons as they are
             out.connect(a_in)
             return
-        for _ in range(delay):  # one step later, unchanged: so that paths of unequal depth arrive together
-            relay = Sparse(weights=identity(out.shape[0], self.number, format="csr"), num_message_bits=MESSAGE_BITS, weight_exp=0)
-            out.connect(relay.s_in)
-            out = relay.a_out
-        weights = matrix(entry, self.numbers).astype(self.number)
+        weights, outs = matrix(entry, self.numbers).astype(self.number), [out]
+        if delay:
+            size, longest = weights.shape[1], self.longest(source)
+            weights = csr_matrix(
+                (weights.data, weights.indices + (delay - 1) * size, weights.indptr), shape=(weights.shape[0], longest * size)
+            )
+            outs = self.line(source, out, longest)
         exponent = connection["weight_exp"]
         if weights.nnz > DENSE_ABOVE * weights.shape[0] * weights.shape[1]:
             synapse = Dense(weights=weights.toarray(), num_message_bits=MESSAGE_BITS, weight_exp=exponent)
         else:
             synapse = Sparse(weights=weights, num_message_bits=MESSAGE_BITS, weight_exp=exponent)
-        out.connect(synapse.s_in)
+        for port in outs:
+            port.connect(synapse.s_in)
         synapse.a_out.connect(a_in)
+
+    def longest(self, source: str) -> int:
+        """Return the most steps by which a synapse hears ``source`` late."""
+        return max(c["delay"] for layer in self.program["layers"] for c in layer["connections"] if c["source"] == source and c["synapse"])
+
+    def line(self, source: str, out, longest: int) -> list:
+        """Return ports that together send what ``source`` sent 1, 2, … ``longest`` steps ago, one after the other in one array.
+
+        A shift register: the first synapse puts an array at the front, the second hears both and moves every array on by one.
+        """
+        if source not in self.lines:
+            size = out.shape[0]
+            first = Sparse(weights=eye(longest * size, size, dtype=self.number, format="csr"), num_message_bits=MESSAGE_BITS, weight_exp=0)
+            on = eye(longest * size, longest * size, -size, dtype=self.number, format="csr")
+            shift = Sparse(weights=on, num_message_bits=MESSAGE_BITS, weight_exp=0)
+            out.connect(first.s_in)
+            self.lines[source] = [first.a_out, shift.a_out][: min(longest, 2)]
+            for port in self.lines[source][: 2 * (longest > 1)]:
+                port.connect(shift.s_in)
+        return self.lines[source]
 
     def hold(self, name: str) -> None:
         """Keep a layer that spikes on its own silent until the first sample reaches it."""
