@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ashneuro"
 # Left to right: a room imports only from rooms on its left, and from config and errors.
-ROOMS = ["data", "spiking", "model", "train", "program", "simulate", "cost", "report", "bench", "commands", "cli"]
+ROOMS = ["data", "spiking", "model", "train", "program", "simulate", "cost", "report", "hybrid", "bench", "commands", "cli"]
 SHARED = {"config", "errors"}
 ANY_GRAPH = {"program", "simulate", "cost", "report"}  # know nothing of the model or its training
 TORCH_FREE = ["program", "cost", "report", "config", "errors", "cli"]

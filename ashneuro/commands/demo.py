@@ -42,14 +42,14 @@ def demo(
         for name, kind in CONTROLS.items():
             train_or_resume(load_config("tiny", [*settings, f"model.abstract.kind={kind}"]), out / name)
     with step("Evaluate retrieval on pictures of a style that training never saw"):
-        results = [measure(folder)[0].to_json() for folder in (hybrid, *(out / name for name in CONTROLS))]
+        results = [measure(folder).evaluation.to_json() for folder in (hybrid, *(out / name for name in CONTROLS))]
         terminal.retrieval(results)
         terminal.facts(results)
     with step("Export the spiking encoder: lower, quantise, and prove it equal on Lava"):
         certificate = export_run(hybrid)
         terminal.certificate(certificate)
     with step("Run hybrid: the ANN branch in torch, the spiking encoder elsewhere"):
-        rows = [measure(hybrid, "loihi")[0].to_json(), measure(hybrid, samples=LAVA_SAMPLES)[0].to_json()]
+        rows = [measure(hybrid, "loihi").evaluation.to_json(), measure(hybrid, samples=LAVA_SAMPLES).evaluation.to_json()]
         lava_rows, reason = on_lava(hybrid)
         lava_missing = bool(reason)
         terminal.retrieval([*rows, *lava_rows])
@@ -110,7 +110,7 @@ def on_lava(run: Path) -> tuple[list[dict[str, Any]], str]:
         find_interpreter()
     except LavaError as error:
         return [], f"{error.what}; {error.do}"
-    return [measure(run, "lava", precision, samples=LAVA_SAMPLES)[0].to_json() for precision in ("float", "fixed")], ""
+    return [measure(run, "lava", precision, samples=LAVA_SAMPLES).evaluation.to_json() for precision in ("float", "fixed")], ""
 
 
 def write_report(run: Path, controls: list[Path]) -> list[Path]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.targets import Kind, kind_of, load_bundle
+from ashneuro.commands.lava_options import LavaOptions
+from ashneuro.commands.targets import Kind, kind_of
 from ashneuro.errors import AshneuroError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
+    from ashneuro.simulate.lava import Seconds
     from ashneuro.simulate.record import SpikeRecord
     from ashneuro.train.checkpoint import Run
     from ashneuro.train.evaluate import Evaluation
@@ -30,6 +33,7 @@ def evaluate(
     part: Annotated[Part, Parameter(help="Which part of the data.")] = "test",
     samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
     device: Annotated[str, Parameter(help="Where the ANN branch runs: cpu, cuda.")] = "cpu",
+    lava: LavaOptions | None = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
 ) -> None:
     """How good is a run at retrieval? Spikes from torch, the emulator or Lava.
@@ -37,13 +41,34 @@ def evaluate(
     Args:
         run: a folder that `ashneuro train` wrote.
     """
-    evaluation, _ = measure(run, abstract_on, lava_precision, part=part, samples=samples, device=device)
+    measured = measure(run, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
+    evaluation = measured.evaluation
     if json:
-        terminal.json(evaluation.to_json())
+        terminal.json(evaluation.to_json() | ({"seconds": vars(measured.seconds)} if measured.seconds else {}))
         return
     terminal.retrieval([evaluation.to_json()])
     terminal.facts([evaluation.to_json()])
+    if measured.seconds and measured.record:
+        terminal.line(spent(measured.seconds, measured.record))
     terminal.wrote(run / result_name(abstract_on, lava_precision, part, samples))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation, what the simulator counted, where one was used, and where Lava's time went."""
+
+    evaluation: Evaluation
+    record: SpikeRecord | None = None
+    seconds: Seconds | None = None
+
+
+def spent(seconds: Seconds, record: SpikeRecord) -> str:
+    """Return one sentence on where Lava's time went."""
+    parts = (
+        f"host {seconds.host:.1f} s, transfer {seconds.transfer:.1f} s, Lava {seconds.lava:.1f} s (of it starting {seconds.start:.1f} s)"
+    )
+    stock = f"{record.stock_samples} of {record.samples} samples ran through Lava's own synapses alone"
+    return f"spikes from Lava in {seconds.passed:.1f} s: {parts}; {stock}"
 
 
 def measure(
@@ -54,25 +79,32 @@ def measure(
     part: Part = "test",
     samples: int | None = None,
     device: str = "cpu",
-) -> tuple[Evaluation, SpikeRecord | None]:
+    lava: LavaOptions | None = None,
+) -> Measured:
     """Evaluate a run and write the result into it; return it with the counts of the simulator, where one was used."""
+    from ashneuro.config import cache_dir
     from ashneuro.simulate.counts import save_counts
 
     run, pairs, split = open_run(path, part, samples, device)
-    scoring = need("ashneuro.train.evaluate", extra="train", purpose="evaluating a run")
-    name = "torch" if where == "torch" else "integer emulator" if where == "loihi" else f"Lava, {precision}"
-    if where == "torch":
-        evaluation = scoring.evaluate(run.model, run.vocabulary, pairs, run.config.data, split=split)
-        record = None
-    else:
-        encoder = Encoder(path, run, where, precision)
-        evaluation = scoring.evaluate(run.model, run.vocabulary, pairs, run.config.data, split=split, encoder=encoder, spikes_from=name)
-        record = encoder.record
+    hybrid = need("ashneuro.hybrid", extra="train", purpose="evaluating a run")
+    options = lava or LavaOptions()
+    with terminal.counting(f"spikes from {where}") as tick:
+        session = hybrid.HybridSession(
+            run,
+            where,
+            precision=precision,
+            worker=options.opened,
+            stock=options.stock_samples(),
+            resume=cache_dir() / "finished-chunks",
+            progress=lambda done: tick(done, len(pairs)),
+        )
+        with session:
+            evaluation = session.evaluate(pairs, split)
     file = path / result_name(where, precision, part, samples)
     evaluation.save(file)
-    if record is not None:
-        save_counts(record, file.with_suffix(".npz"))
-    return evaluation, record
+    if session.record is not None:
+        save_counts(session.record, file.with_suffix(".npz"))
+    return Measured(evaluation, session.record, session.seconds)
 
 
 def result_name(where: Where, precision: str, part: Part, samples: int | None) -> str:
@@ -104,53 +136,3 @@ def require_kind(path: Path, wanted: Kind) -> None:
     kind = kind_of(path)
     if kind != wanted:
         raise AshneuroError(f"{path} is a {kind}", f"a {wanted} is needed here", "name a folder that `ashneuro train` wrote")
-
-
-class Encoder:
-    """The spiking encoder of a run somewhere else: currents in, spikes out; counts what it saw.
-
-    Raises:
-        AshneuroError: the run has no bundle, or one of other weights.
-    """
-
-    def __init__(self, path: Path, run: Run, where: Where, precision: Literal["fixed", "float"]) -> None:
-        if run.config.model.abstract.kind != "spiking":
-            kind = run.config.model.abstract.kind
-            raise AshneuroError(f"--abstract-on {where}", f"{path} has nothing to deploy: its abstract encoder is {kind!r}", "leave it out")
-        self.bundle = load_bundle(path)
-        if same_weights(self.bundle.folder, path) is False:
-            raise AshneuroError(f"{self.bundle.folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}")
-        self.where, self.precision = where, precision if where == "lava" else None
-        self.record: SpikeRecord | None = None
-
-    def __call__(self, currents: Any) -> Any:
-        """Return the spikes (T, B, K) of currents (T, B, *shape)."""
-        from dataclasses import replace
-
-        from ashneuro.simulate.run import simulate
-
-        with terminal.counting(f"spikes from {self.where}") as tick:
-            record = simulate(self.bundle, currents, on=self.where, precision=self.precision, rasters="outputs", progress=tick)
-        (output,) = self.bundle.a_program.outputs
-        spikes = record.layers[output].raster
-        bare = replace(record, layers={name: replace(activity, raster=None) for name, activity in record.layers.items()})
-        self.record = bare if self.record is None else self.record + bare
-        return spikes
-
-
-ORIGIN = "origin.json"
-
-
-def fingerprint(run: Path) -> str:
-    """Return the SHA-256 of a run's weights."""
-    import hashlib
-
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
-
-
-def same_weights(bundle: Path, run: Path) -> bool | None:
-    """Whether ``bundle`` was exported from the weights that ``run`` has now; ``None`` when it does not say."""
-    import json
-
-    file = bundle / ORIGIN
-    return bool(json.loads(file.read_text())["weights_sha256"] == fingerprint(run)) if file.exists() else None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.evaluate import ORIGIN, fingerprint, open_run
+from ashneuro.commands.evaluate import open_run
 from ashneuro.commands.targets import ContractOptions, Kind, input_names, load_graph, load_inputs, network_of
 from ashneuro.errors import BundleError, GraphError, need
 from ashneuro.report import terminal
@@ -119,6 +118,8 @@ def export_graph(
     path: Path, kind: Kind, inputs: Path | None, options: ContractOptions, folder: Path, *, samples: int, lava: bool
 ) -> Exported:
     """Return the bundle of a run, a bundle or a NIR file."""
+    from ashneuro.program.origin import run_origin
+
     graph, read = load_graph(path, options)
     more: dict[str, Any] = {}
     if kind == "run":
@@ -244,9 +245,9 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
     run, pairs, split = open_run(path, "test", None)
     scoring = need("ashneuro.train.evaluate", extra="train", purpose="evaluating a run")
 
-    def encoder(currents: Any) -> Any:
+    def encoder(parts: Iterable[Any]) -> Iterator[Any]:
         (output,) = integer.outputs
-        return run_program(integer, currents, rasters=[output]).layers[output].raster
+        return (run_program(integer, currents, rasters=[output]).layers[output].raster for currents in parts)
 
     result = {}
     learnt = "float32" if learnt_integers(path) is None else "learnt integers"
@@ -283,11 +284,6 @@ def learnt_integers(path: Path) -> Integers | None:
     """Return the integer units that the run at ``path`` learnt with; ``None`` where it learnt in floating point."""
     encoder = open_run(path, "train", None)[0].model.abstract
     return None if encoder is None else encoder.integers
-
-
-def run_origin(path: Path) -> dict[str, str]:
-    """Return the file that ties a bundle to the weights it was exported from."""
-    return {ORIGIN: dumps({"run": path.name, "weights_sha256": fingerprint(path)})}
 
 
 def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:

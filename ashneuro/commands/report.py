@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ashneuro.commands.evaluate import same_weights
 from ashneuro.commands.simulate import with_inputs
 from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle
 from ashneuro.errors import AshneuroError, need
@@ -112,6 +111,7 @@ def report_network(path: Path, profiles: Sequence[HardwareProfile], inputs: Path
 def report_run(path: Path, profiles: Sequence[HardwareProfile], baselines: Sequence[Path]) -> Report:
     """Return the report of a run: the task, what it spikes and costs with its host part, and its controls."""
     from ashneuro.config import dump_config
+    from ashneuro.program.origin import same_weights
     from ashneuro.report.summary import Report, read_metrics
     from ashneuro.simulate.counts import load_counts
     from ashneuro.simulate.run import simulate

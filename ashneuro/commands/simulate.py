@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import ContractOptions, input_names, kind_of, load_bundle, load_graph, load_inputs
-from ashneuro.errors import DataError
+from ashneuro.config import cache_dir
+from ashneuro.errors import DataError, LavaError
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -29,7 +32,13 @@ def simulate(
         Path | None, Parameter(help="(T, B, *shape) as .npy, or a .npz with one array per input. Default: the bundle's reference.")
     ] = None,
     save: Annotated[Path | None, Parameter(help="Write every node's spikes (T, B, *shape) to this .npz.")] = None,
+    trace: Annotated[
+        tuple[str, ...], Parameter(help="LAYER:NEURON, flat index: its u and v in the emulator and in Lava, as a picture.", negative=())
+    ] = (),
+    trace_sample: Annotated[int, Parameter(help="Which sample is traced, from 0.")] = 0,
+    figure: Annotated[Path, Parameter(help="Where the picture goes: .svg, .png or .pdf.")] = Path("traces.svg"),
     device: Annotated[str, Parameter(help="Where torch and the emulator run: cpu, cuda.")] = "cpu",
+    lava: LavaOptions | None = None,
     contract: ContractOptions | None = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
 ) -> None:
@@ -42,8 +51,23 @@ def simulate(
     from ashneuro.simulate.run import simulate as run
 
     target, given = with_inputs(path, inputs, contract or ContractOptions())
+    options = lava or LavaOptions()
+    if trace:
+        draw_traces(target, given, precision or ("float" if on == "torch" else "fixed"), trace, trace_sample, figure, options, json)
+        return
     with terminal.counting(f"simulating on {on}") as tick:
-        record = run(target, given, on=on, precision=precision, rasters="all" if save else (), device=device, progress=tick)
+        record = run(
+            target,
+            given,
+            on=on,
+            precision=precision,
+            rasters="all" if save else (),
+            device=device,
+            worker=options.opened,
+            stock=options.stock_samples(),
+            resume=cache_dir() / "finished-chunks",
+            progress=tick,
+        )
     if save:
         save_record(record, save)
     if json:
@@ -52,6 +76,45 @@ def simulate(
         terminal.spikes(record)
         if save:
             terminal.wrote(save)
+
+
+def draw_traces(
+    target: Bundle | Program | Graph,
+    inputs: Mapping[str, Any],
+    precision: Literal["float", "fixed"],
+    texts: Sequence[str],
+    sample: int,
+    file: Path,
+    options: LavaOptions,
+    json: bool,
+) -> None:
+    """Draw u and v of neurons from the emulator and, where it is installed, from Lava; say where they differ."""
+    from ashneuro.report.traces import save_traces
+    from ashneuro.simulate.run import program_of
+    from ashneuro.simulate.traces import parse_neurons, trace_neurons
+
+    program = program_of(target, inputs, precision)
+    neurons, missing = parse_neurons(program, texts), ""
+    try:
+        worker = options.opened()
+    except LavaError as error:
+        worker, missing = None, f"{error.what}: {error.do}"
+    with terminal.status("tracing"), worker or nullcontext() as lava:
+        traces = trace_neurons(program, inputs, neurons, sample=sample, lava=lava)
+    save_traces(traces, file)
+    if json:
+        states = {f"{one.layer}:{one.neuron}": {name: vars(found) for name, found in one.states.items()} for one in traces}
+        terminal.json({"precision": precision, "sample": sample, "traces": states, "lava": missing or "run", "figure": file})
+        return
+    rows = [
+        (f"{one.layer}:{one.neuron}", int(found.spikes.sum()), " and ".join(one.states), one.differing if len(one.states) > 1 else "–")
+        for one in traces
+        for found in [next(iter(one.states.values()))]
+    ]
+    terminal.table(f"traces of sample {sample}, {precision}", ("neuron", ">spikes", "computed by", ">steps that differ"), rows)
+    if missing:
+        terminal.line(f"Lava was not run: {missing}")
+    terminal.wrote(file)
 
 
 def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tuple[Bundle | Program | Graph, Mapping[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import load_bundle
 from ashneuro.errors import AshneuroError
 from ashneuro.report import terminal
@@ -18,6 +19,7 @@ def verify(
     *,
     silicon: Annotated[bool, Parameter(help="Replay what was recorded from a Loihi chip instead.", negative=())] = False,
     lava: Annotated[bool, Parameter(help="Run Lava too.")] = True,
+    options: LavaOptions | None = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
 ) -> int:
     """Prove a bundle again, from the bundle alone; or the emulator, against recorded silicon. Exit code 1 when something differs.
@@ -38,7 +40,7 @@ def verify(
 
     bundle = load_bundle(path)
     with terminal.counting("proving") as tick:
-        proof = certificate.verify(bundle, lava=lava, progress=tick)
+        proof = certificate.verify(bundle, lava=lava, worker=(options or LavaOptions()).opened, progress=tick)
     if json:
         terminal.json(proof.to_json())
     else:

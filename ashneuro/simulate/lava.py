@@ -8,12 +8,14 @@ long for a step of one sample as for a step of a hundred side by side, so beyond
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from itertools import chain
 from operator import add
 from pathlib import Path
 from types import TracebackType
@@ -26,14 +28,14 @@ from ashneuro.errors import ConfigError, LavaError
 from ashneuro.program.program import Program
 from ashneuro.simulate.inputs import Inputs, Progress, check_inputs, encode
 from ashneuro.simulate.lava_chunks import FinishedChunks
-from ashneuro.simulate.lava_link import Health, Worker, WorkerLost, worker_command
+from ashneuro.simulate.lava_link import Health, Worker, WorkerLost, worker_command, worker_fingerprint
 from ashneuro.simulate.lava_network import Network, Tap, best_width, copies_at_most, is_lagged
 from ashneuro.simulate.record import Activity, SpikeRecord
 
 STOCK = 8  # samples that Lava's own processes run, to prove the batched ones
 CHUNK_BYTES = 1 << 28  # of encoded inputs
 CHUNK_STEPS = 64  # machine steps of a chunk; more where its last, idle ones would count
-IDLE = 16  # at least so many times as many steps as idle ones
+IDLE = 6  # at least so many times as many steps as idle ones
 ATTEMPTS = 2  # workers that a chunk is given to, when the first one is lost
 READ_OUT_TOLERANCE = 1e-9  # float read-outs: sums in another order differ in their last bits
 
@@ -148,34 +150,39 @@ class Lava:
         """
         _check_stock(stock)
         checked = check_inputs(program.inputs, program.timesteps, inputs)
-        samples = next(iter(checked.values())).shape[1]
-        size = self._chunk(program, checked, stock)
+        timesteps, samples = next(iter(checked.values())).shape[:2]
+        batched = stock is not None and samples > stock
+        size = self._chunk_size(program, timesteps, batched=batched, share=-(-samples // self._size))
         chunks = ({name: values[:, first : first + size] for name, values in checked.items()} for first in range(0, samples, size))
         resume = resume if samples > size else None
-        records = self._stream(program, chunks, rasters, stock, resume, progress and _of(progress, samples))
+        records = self._stream(program, chunks, rasters, stock if batched else None, resume, progress and _of(progress, samples))
         return reduce(add, records)
 
     def stream(
         self,
         program: Program,
-        chunks: Iterable[Inputs],
+        parts: Iterable[Inputs],
         *,
         rasters: Collection[str] = (),
         stock: int | None = STOCK,
         resume: Path | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Iterator[SpikeRecord]:
-        """Yield the record of each of ``chunks``, in their order; while Lava runs one, the next one is drawn.
+        """Yield records of all samples, in their order; while Lava runs some, the next ones are drawn.
 
         Args:
-            chunks: (T, b, *shape) each; few of them are in memory at a time.
+            parts: (T, b, *shape) each, of any size; few of them are in memory at a time. A record may be of several parts, or
+                of a piece of one.
             progress: called with the samples done.
 
         The rest is as in `run`.
         """
         _check_stock(stock)
-        fed = (check_inputs(program.inputs, program.timesteps, chunk) for chunk in chunks)
-        yield from self._stream(program, fed, rasters, stock, resume, progress)
+        checked = (check_inputs(program.inputs, program.timesteps, part) for part in parts)
+        first = next(checked, None)
+        if first is not None:
+            size = self._chunk_size(program, len(next(iter(first.values()))), batched=stock is not None)
+            yield from self._stream(program, _regrouped(chain([first], checked), size), rasters, stock, resume, progress)
 
     def trace(self, program: Program, inputs: Inputs, neurons: Mapping[str, Sequence[int]]) -> dict[str, Trace]:
         """Return u, v and what was sent of some neurons, by layer, from Lava's own processes.
@@ -270,24 +277,23 @@ class Lava:
 
     def _job(self, program: Program, chunk: Samples, rasters: Collection[str], stock: int | None, resume: Path | None) -> _Job:
         timesteps, samples = next(iter(chunk.values())).shape[:2]
-        batched = stock is not None and samples > stock
-        width = best_width(program, samples, self._shared()) if batched else 1
+        width = 1 if stock is None else best_width(program, samples, self._shared())
         network = Network(program, timesteps, width, batched=width > 1)
-        finished = FinishedChunks(resume, network.fingerprint, rasters) if resume else None
+        made_by = f"{network.fingerprint} {worker_fingerprint()} {self.versions}"
+        finished = FinishedChunks(resume, made_by, rasters) if resume else None
         return _Job(network, frozenset(rasters), stock or 0, finished)
 
-    def _chunk(self, program: Program, inputs: Samples, stock: int | None) -> int:
-        """Return how many samples a chunk has."""
-        timesteps, samples = next(iter(inputs.values())).shape[:2]
-        share = -(-samples // self._size)
-        batched = stock is not None and samples > stock
-        width = best_width(program, share, self._shared()) if batched else 1
+    def _chunk_size(self, program: Program, timesteps: int, *, batched: bool, share: int | None = None) -> int:
+        """Return how many samples a chunk should have; ``share``: what one worker gets of them, where that is known."""
+        most = share or sys.maxsize
+        width = best_width(program, most, self._shared()) if batched else 1
         if is_lagged(program):
-            return width if batched else min(share, copies_at_most(program))
-        bytes_ = sum(8 * timesteps * int(np.prod(port.shape)) for port in program.inputs)
+            return width if batched else min(most, copies_at_most(program))
+        sample_bytes = sum(8 * timesteps * int(np.prod(port.shape)) for port in program.inputs)
         idle = -(-program.depth // timesteps)  # rounds that a chunk waits at its end
-        rounds = max(CHUNK_STEPS // timesteps, 1) + IDLE * idle
-        return int(max(1, min(width * -(-share // width), width * rounds, max(width, CHUNK_BYTES // bytes_ // width * width))))
+        rounds = max(CHUNK_STEPS // timesteps, IDLE * idle, 1)
+        rounds = min(rounds, max(1, CHUNK_BYTES // (sample_bytes * width)), -(-most // width))
+        return rounds * width
 
     def _shared(self) -> int | None:
         """Return the bytes of shared memory that one worker's channels may take."""
@@ -495,6 +501,24 @@ def _require_alike(tap: Tap, expected: NDArray[Any], width: int) -> None:
             f"{int(differ.sum())} of {differ.size} values differ from what Lava's own processes sent for the same samples",
             "--stock all runs every sample through Lava's own processes",
         )
+
+
+def _regrouped(parts: Iterator[dict[str, NDArray[Any]]], size: int) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the samples of ``parts`` in chunks of ``size``; the last one may be smaller."""
+    held: list[dict[str, NDArray[Any]]] = []
+    count = 0
+    for part in parts:
+        held.append(part)
+        count += next(iter(part.values())).shape[1]
+        if count < size:
+            continue
+        joined = {name: np.concatenate([piece[name] for piece in held], axis=1) if held[1:] else part[name] for name in part}
+        for first in range(0, count - size + 1, size):
+            yield {name: values[:, first : first + size] for name, values in joined.items()}
+        held = [{name: values[:, count - count % size :] for name, values in joined.items()}] if count % size else []
+        count %= size
+    if held:
+        yield {name: np.concatenate([piece[name] for piece in held], axis=1) for name in held[0]}
 
 
 def _check_stock(stock: int | None) -> None:

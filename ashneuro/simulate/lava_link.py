@@ -164,7 +164,7 @@ class Worker:
         self._said.close()
 
     def _shake_hands(self, hello: Header) -> None:
-        if hello.get("protocol") != VERSION or hello.get("sources") != _fingerprint():
+        if hello.get("protocol") != VERSION or hello.get("sources") != worker_fingerprint():
             raise LavaError(
                 "the Lava worker is of another version",
                 f"its sources differ from {WORKER}",
@@ -242,7 +242,8 @@ def _open_log() -> tuple[Path, IO[bytes]]:
         raise LavaError(f"cannot write to {folder}", error.strerror or str(error), "ASHNEURO_HOME=FOLDER names another place") from error
 
 
-def _fingerprint() -> str:
+def worker_fingerprint() -> str:
+    """Return a hash of the worker's sources here; a worker elsewhere has to have the same."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(WORKER.glob("*.py")))).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from ashneuro.simulate.arrays import Backend
 from ashneuro.simulate.calibrate import calibrate
 from ashneuro.simulate.graph import graph_layers, run_graph
 from ashneuro.simulate.inputs import Inputs, Progress
-from ashneuro.simulate.lava import Lava
+from ashneuro.simulate.lava import STOCK, Lava
 from ashneuro.simulate.loihi import run_program
 from ashneuro.simulate.record import SpikeRecord, Where
 from ashneuro.spiking.contract import Contract
@@ -46,6 +46,9 @@ def simulate(
     rasters: Keep = (),
     device: str = "cpu",
     backend: Backend = "auto",
+    worker: Callable[[], Lava] = Lava,
+    stock: int | None = STOCK,
+    resume: Path | None = None,
     progress: Progress | None = None,
 ) -> SpikeRecord:
     """Return what ``target`` spikes.
@@ -58,6 +61,8 @@ def simulate(
         precision: ``"float"`` or ``"fixed"``; by default what ``on`` computes, and for Lava fixed.
         rasters: layers whose spikes the record keeps step by step: names, the ``"outputs"``, or ``"all"``.
         device, backend: where torch and the emulator run, see `ashneuro.simulate.arrays.arrays`.
+        worker: makes the Lava that runs; `ashneuro.simulate.lava.Lava` says with which settings.
+        stock, resume: of Lava, see `ashneuro.simulate.lava.Lava.run`.
         progress: called with (samples done, samples in all).
 
     Raises:
@@ -70,11 +75,11 @@ def simulate(
     if on == "torch" and isinstance(target, Bundle | Graph) and target.graph is not None and target.contract is not None:
         kept = _kept(rasters, *graph_layers(wire(target.graph)))
         return run_graph(target.graph, target.contract, inputs, rasters=kept, backend=backend, device=device, progress=progress)
-    program = _program(target, inputs, precision)
+    program = program_of(target, inputs, precision)
     kept = _kept(rasters, [layer.name for layer in program.layers], program.outputs)
     if on == "lava":
-        with Lava() as lava:
-            return lava.run(program, inputs, rasters=kept, progress=progress)
+        with worker() as lava:
+            return lava.run(program, inputs, rasters=kept, stock=stock, resume=resume, progress=progress)
     return run_program(program, inputs, rasters=kept, backend=backend, device=device, progress=progress)
 
 
@@ -110,7 +115,13 @@ def _precision(on: Where, precision: Fidelity | None) -> Fidelity:
     return precision
 
 
-def _program(target: Bundle | Program | Graph, inputs: Inputs, precision: Fidelity) -> Program:
+def program_of(target: Bundle | Program | Graph, inputs: Inputs, precision: Fidelity) -> Program:
+    """Return the program that ``target`` is in this precision; a graph is lowered, and for integers calibrated on ``inputs``.
+
+    Raises:
+        ConfigError: a program of the other precision was given.
+        GraphError: the graph cannot be lowered, or expressed in integers.
+    """
     wanted: Literal["float", "integer"] = "float" if precision == "float" else "integer"
     if isinstance(target, Bundle):
         return target.program(wanted)

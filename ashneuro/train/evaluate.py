@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,11 @@ SCHEMA = "ashneuro.evaluation/1"
 CUTS = (1, 5, 10)
 BATCH = 256
 
-SpikeEncoder = Callable[[NDArray[np.float32]], NDArray[np.generic]]
-"""Currents (T, B, *in_shape) → spikes S (T, B, K): an emulator or Lava in the place of torch."""
+SpikeEncoder = Callable[[Iterator[NDArray[np.float32]]], Iterable[NDArray[np.generic]]]
+"""Currents (T, b, *in_shape), part by part → spikes S (T, b, K), part by part: an emulator or Lava in the place of torch.
+
+Parts are computed as they are drawn: while Lava runs one, the host can prepare the next.
+"""
 
 Metrics = Mapping[str, float]
 """``R@1``, ``R@5``, ``R@10`` (fractions) and ``median_rank`` (from 1)."""
@@ -143,7 +146,7 @@ def evaluate(
 
     Args:
         split: name of the split, for the record.
-        encoder: makes the spikes, from all currents at once, instead of torch.
+        encoder: makes the spikes instead of torch.
         spikes_from: the encoder's name, for the record.
 
     Raises:
@@ -226,14 +229,18 @@ def chance(relevant: NDArray[np.bool_]) -> dict[str, float]:
     return {**{f"R@{cut}": float(found[min(cut, items) - 1]) for cut in CUTS}, "median_rank": float(1 + np.argmax(found >= 0.5 - 1e-12))}
 
 
-@torch.no_grad()
-def input_currents(model: AshNet, images: Tensor) -> NDArray[np.float32]:
-    """Return the first currents (T, B, *in_shape) of uint8 images (B, 3, S, S): the same in every step (a read-only view)."""
+def input_currents(model: AshNet, images: Tensor, size: int = BATCH) -> Iterator[NDArray[np.float32]]:
+    """Yield the first currents (T, b, *in_shape) of uint8 images (B, 3, S, S), ``size`` at a time.
+
+    They are the same in every step (read-only views).
+    """
     model.eval()
     assert model.abstract is not None
     device = model.log_scale.device
-    currents = torch.cat([model.currents(normalise(part).to(device)).float().cpu() for part in torch.split(images, BATCH)]).numpy()
-    return np.broadcast_to(currents, (model.abstract.timesteps, *currents.shape))
+    for part in torch.split(images, size):
+        with torch.no_grad():
+            currents = model.currents(normalise(part).to(device)).float().cpu().numpy()
+        yield np.broadcast_to(currents, (model.abstract.timesteps, *currents.shape))
 
 
 @torch.no_grad()
@@ -265,9 +272,9 @@ def _embed_texts(model: AshNet, tokens: Tensor) -> NDArray[np.float32]:
 
 
 def _encode_elsewhere(model: AshNet, images: Tensor, encoder: SpikeEncoder) -> NDArray[np.generic]:
-    currents = input_currents(model, images)
-    spikes = encoder(currents)
-    expected = (*currents.shape[:2], model.config.abstract.units)
+    assert model.abstract is not None
+    spikes = np.concatenate(list(encoder(input_currents(model, images))), axis=1)
+    expected = (model.abstract.timesteps, len(images), model.config.abstract.units)
     if spikes.shape != expected:
         raise ValueError(f"the encoder returned spikes of shape {spikes.shape}, not (T, B, K) = {expected}")
     return spikes

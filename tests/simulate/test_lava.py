@@ -121,21 +121,24 @@ def test_results_and_their_order_do_not_depend_on_the_number_of_workers(small_ch
     assert told[-1] == (15, 15) and [done for done, _ in told] == sorted(done for done, _ in told)
 
 
-def test_a_stream_of_chunks_comes_back_in_order_and_is_drawn_while_lava_runs(lava, small_chunks):
-    program, x = many(samples=20)
-    drawn, seen = [], []
+@pytest.mark.parametrize("size", [3, 4, 11])
+def test_a_stream_of_parts_comes_back_in_order_and_is_drawn_while_lava_runs(lava, small_chunks, size):
+    program, x = many(samples=25)
+    drawn, seen, done = [], [], 0
 
-    def chunks():
-        for first in range(0, 20, 4):
-            drawn.append(first)
-            yield x[:, first : first + 4]
+    def parts():
+        for first in range(0, 25, size):
+            drawn.append(min(25, first + size))
+            yield x[:, first : first + size]
 
-    for number, record in enumerate(lava.stream(program, chunks(), rasters=[layer.name for layer in program.layers], stock=2)):
-        expect_equal(program, record, x[:, 4 * number : 4 * number + 4])
-        seen.append(len(drawn))
-    assert 2 <= seen[0] <= 3, "one chunk more than there are workers"
-    assert len(seen) == 5
-    assert lava.seconds.lava > 0 and lava.seconds.transfer > 0 and lava.seconds.host > 0
+    for record in lava.stream(program, parts(), rasters=[layer.name for layer in program.layers], stock=2):
+        expect_equal(program, record, x[:, done : done + record.samples])
+        done += record.samples
+        seen.append(drawn[-1] - done)
+    assert done == 25 and not list(lava.stream(program, iter(())))
+    assert seen[0] >= 4, "a chunk is ready when its predecessor is done"
+    assert max(seen) <= 3 * 4 + size, "and only few are in memory"
+    assert 0 < lava.seconds.lava and 0 < lava.seconds.transfer and 0 < lava.seconds.host
 
 
 def test_a_batch_that_answers_otherwise_is_found(lava, monkeypatch):

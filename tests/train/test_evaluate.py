@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,10 +84,11 @@ def test_the_hybrid_is_measured_whole_and_without_each_branch(run: Run) -> None:
 def test_an_encoder_elsewhere_sees_the_currents_and_gives_the_spikes(run: Run) -> None:
     seen = []
 
-    def same(currents: np.ndarray) -> np.ndarray:
-        seen.append(currents)
-        with torch.no_grad():
-            return run.model.abstract(torch.tensor(currents[0]))["semantic.lif"].numpy().astype(np.uint8)
+    def same(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for currents in parts:
+            seen.append(currents)
+            with torch.no_grad():
+                yield run.model.abstract(torch.tensor(currents[0]))["semantic.lif"].numpy().astype(np.uint8)
 
     here, there = measure(run), measure(run, encoder=same, spikes_from="the emulator")
     (currents,) = seen
@@ -95,10 +97,10 @@ def test_an_encoder_elsewhere_sees_the_currents_and_gives_the_spikes(run: Run) -
     assert [replace(row, spikes_from="torch") for row in there.rows] == list(here.rows)
     assert {row.spikes_from for row in there.rows} == {"the emulator"}
     assert there.firing_rate == pytest.approx({"semantic.lif": here.firing_rate["semantic.lif"]})
-    silent = measure(run, encoder=lambda x: np.zeros((3, 12, 12), np.uint8))
+    silent = measure(run, encoder=lambda x: [np.zeros((3, 5, 12), np.uint8), np.zeros((3, 7, 12), np.uint8)])
     assert silent.rows[0].image_to_text == here.rows[1].image_to_text  # no spikes: A = 0
     with pytest.raises(ValueError, match="shape"):
-        measure(run, encoder=lambda x: np.zeros((3, 11, 12), np.uint8))
+        measure(run, encoder=lambda x: [np.zeros((3, 11, 12), np.uint8)])
 
 
 def test_separate_captions_are_texts_of_their_own(run: Run) -> None:
@@ -156,4 +158,6 @@ def test_input_currents_are_the_models(run: Run) -> None:
     images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
     with torch.no_grad():
         expected = run.model.currents((images.float() - 127.5) / 63.75).numpy()
-    np.testing.assert_allclose(input_currents(run.model, images)[2], expected, atol=1e-6)
+    parts = list(input_currents(run.model, images, size=3))
+    assert [part.shape[:2] for part in parts] == [(3, 3), (3, 2)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1)[2], expected, atol=1e-6)

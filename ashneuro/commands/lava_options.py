@@ -1,0 +1,41 @@
+"""How Lava is run, as options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from ashneuro.simulate.lava import Lava
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LavaOptions:
+    """How Lava is run; see docs/lava.md."""
+
+    workers: Annotated[int, Parameter(help="Lava workers that share the samples.")] = 1
+    lava_command: Annotated[
+        str | None, Parameter(help="What starts a worker, e.g. 'ssh host python3.10 lava_worker/worker.py'. Default: here.")
+    ] = None
+    lava_timeout: Annotated[float, Parameter(help="Seconds that one reply of a worker may take.")] = 300.0
+    stock: Annotated[
+        int | Literal["all"] | None,
+        Parameter(help="Samples that run through Lava's own synapses; the rest is batched, and proved on these."),
+    ] = None
+
+    @property
+    def opened(self) -> Callable[[], Lava]:
+        """What makes the Lava that runs."""
+        from ashneuro.simulate.lava import Lava
+
+        return lambda: Lava(self.workers, self.lava_command, self.lava_timeout)
+
+    def stock_samples(self) -> int | None:
+        """Return how many samples run through Lava's own synapses, ``None`` for all."""
+        from ashneuro.simulate.lava import STOCK
+
+        return STOCK if self.stock is None else None if self.stock == "all" else self.stock

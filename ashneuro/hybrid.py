@@ -1,0 +1,183 @@
+"""Hybrid inference: a run's ANN branch in torch, here or on a GPU, and the spikes from torch, the emulator or Lava.
+
+This is where a trained model and a simulator meet; every other room knows one of the two. ::
+
+    with HybridSession("runs/demo/hybrid", spikes_from="lava") as session:
+        images = session.embed_images(pixels)           # (N, E), the spikes computed in Lava
+        texts = session.embed_texts(["a red heart"])    # (M, E)
+        scores = texts @ images.T
+
+While Lava runs some images, the host prepares the next ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ashneuro.data.batches import normalise
+from ashneuro.data.pairs import Pair
+from ashneuro.errors import AshneuroError, ConfigError
+from ashneuro.program.bundle import Bundle, read_bundle
+from ashneuro.program.origin import same_weights
+from ashneuro.simulate.lava import STOCK, Lava, Seconds
+from ashneuro.simulate.loihi import run_program
+from ashneuro.simulate.record import SpikeRecord, Where
+from ashneuro.simulate.run import Fidelity
+from ashneuro.train.checkpoint import Run, load_run
+from ashneuro.train.evaluate import BATCH, Evaluation, SpikeEncoder, evaluate, input_currents
+
+NAMES = {"torch": "torch", "loihi": "integer emulator", "lava": "Lava"}
+
+
+class HybridSession:
+    """A trained run, its spiking encoder computed where it is wanted; a context manager.
+
+    Args:
+        run: a folder that `ashneuro train` wrote, or a run that is loaded; for spikes from elsewhere it must have been exported.
+        spikes_from: ``"torch"``: the model itself; ``"loihi"``: the bit-exact integers; ``"lava"``: Lava.
+        precision: Lava's arithmetic, ``"fixed"`` or ``"float"``.
+        device: where the ANN branch runs, e.g. ``"cuda"``.
+        worker: makes the Lava that runs: how many workers, where, with which patience.
+        stock, resume: see `ashneuro.simulate.lava.Lava.run`.
+        progress: called with the images whose spikes are done.
+
+    Attributes:
+        run: the loaded run.
+        record: what the simulator counted so far; ``None`` for torch.
+
+    Raises:
+        AshneuroError: the run cannot be loaded, has nothing to deploy, no bundle, or one of other weights.
+    """
+
+    def __init__(
+        self,
+        run: str | Path | Run,
+        spikes_from: Where = "torch",
+        *,
+        precision: Fidelity = "fixed",
+        device: str = "cpu",
+        worker: Callable[[], Lava] = Lava,
+        stock: int | None = STOCK,
+        resume: Path | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        if spikes_from not in NAMES:
+            raise ConfigError(f"spikes from {spikes_from!r}", f"they come from {', '.join(NAMES)}", 'HybridSession(run, "lava")')
+        self.run = run if isinstance(run, Run) else load_run(run, device)
+        self.spikes_from, self._precision = spikes_from, precision
+        self.record: SpikeRecord | None = None
+        self._bundle = None if spikes_from == "torch" else _bundle_of(self.run, spikes_from)
+        self._worker, self._stock, self._resume, self._progress = worker, stock, resume, progress
+        self._lava: Lava | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self.spikes_from == "lava":
+            self._lava = self._open.enter_context(self._worker())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    @property
+    def name(self) -> str:
+        """Where the spikes come from, in words."""
+        return f"Lava, {self._precision}" if self.spikes_from == "lava" else NAMES[self.spikes_from]
+
+    @property
+    def seconds(self) -> Seconds | None:
+        """Where the time went, for Lava."""
+        return self._lava.seconds if self._lava is not None else None
+
+    def encode(self, currents: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.generic]]:
+        """Yield spikes S (T, b, K) for currents (T, b, *in_shape), part by part, in order.
+
+        Raises:
+            LavaError: Lava failed, or the session is not open.
+        """
+        if self._bundle is None:
+            raise ConfigError("spikes from torch", "the model computes them itself", "embed_images, or another spikes_from")
+        for record in self._records(self._bundle, currents):
+            (spikes,) = (record.layers[name].raster for name in self._outputs(self._bundle))
+            assert spikes is not None
+            bare = replace(record, layers={name: replace(activity, raster=None) for name, activity in record.layers.items()})
+            self.record = bare if self.record is None else self.record + bare
+            yield spikes
+
+    @torch.no_grad()
+    def embed_images(self, images: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
+        """Return unit vectors (N, E) of uint8 images (N, 3, S, S)."""
+        pixels = torch.as_tensor(images)
+        model = self.run.model
+        device = model.log_scale.device
+        spikes = None
+        if self._bundle is not None:
+            spikes = np.concatenate(list(self.encode(input_currents(model, pixels))), axis=1)
+        model.eval()
+        parts = []
+        for start in range(0, len(pixels), BATCH):
+            part = None if spikes is None else spikes[:, start : start + BATCH]
+            parts.append(model.embed_images(normalise(pixels[start : start + BATCH]).to(device), spikes=part).cpu())
+        return np.asarray(torch.cat(parts).numpy())
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit vectors (M, E) of texts."""
+        model = self.run.model
+        model.eval()
+        tokens = torch.from_numpy(self.run.vocabulary.encode(list(texts), self.run.config.data.max_words))
+        return np.asarray(model.embed_texts(tokens.to(model.log_scale.device)).cpu().numpy())
+
+    def evaluate(self, pairs: Sequence[Pair], split: str = "these pairs") -> Evaluation:
+        """Return retrieval among ``pairs``, with either branch zeroed as well."""
+        return evaluate(
+            self.run.model, self.run.vocabulary, pairs, self.run.config.data, split=split, encoder=self.encoder, spikes_from=self.name
+        )
+
+    @property
+    def encoder(self) -> SpikeEncoder | None:
+        """What `ashneuro.train.evaluate` takes in the place of torch; ``None`` for torch."""
+        return self.encode if self._bundle is not None else None
+
+    def _records(self, bundle: Bundle, currents: Iterable[NDArray[Any]]) -> Iterator[SpikeRecord]:
+        program = bundle.program("float" if self.spikes_from == "lava" and self._precision == "float" else "integer")
+        outputs = self._outputs(bundle)
+        if self.spikes_from == "loihi":
+            done = 0
+            for part in currents:
+                record = run_program(program, part, rasters=outputs)
+                done += record.samples
+                if self._progress:
+                    self._progress(done)
+                yield record
+            return
+        if self._lava is None:
+            raise ConfigError("this session has no Lava yet", "Lava runs while the session is open", "with HybridSession(...) as session:")
+        yield from self._lava.stream(program, currents, rasters=outputs, stock=self._stock, resume=self._resume, progress=self._progress)
+
+    def _outputs(self, bundle: Bundle) -> tuple[str, ...]:
+        return bundle.program("integer").outputs
+
+
+def _bundle_of(run: Run, spikes_from: str) -> Bundle:
+    kind, folder = run.config.model.abstract.kind, run.path / "bundle"
+    if kind != "spiking":
+        raise AshneuroError(
+            f"spikes from {spikes_from}", f"{run.path} has nothing to deploy: its abstract encoder is {kind!r}", "use torch"
+        )
+    if not folder.exists():
+        raise AshneuroError(
+            f"{run.path} has no bundle yet", "its spiking part was not exported", f"ashneuro export {run.path} --target lava"
+        )
+    if same_weights(folder, run.path) is False:
+        raise AshneuroError(f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {run.path}")
+    return read_bundle(folder)
