@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
+from ashneuro.cost.deployment import Deployment
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
@@ -76,8 +77,11 @@ class CostEstimate:
         boundary: what is in the numbers; ``excludes``: what is not.
         terms: every term of every layer.
         totals: the dynamic energy with static power × time, one per boundary that the profile knows.
-        time_s: seconds per inference; ``None`` where unknown.
-        chips: how many chips the network takes at least.
+        time_s: seconds per inference while samples follow one another, T steps each; ``None`` where unknown.
+        latency_s: seconds from a sample's first input to its last output: T steps and one more per layer in a row.
+        chips: how many chips the network takes: by its placement, or at least.
+        cores: how many cores its placement takes.
+        headline: every number that was used is from a source that the profile's writer opened.
         notes: rules and flags that a reader must know.
     """
 
@@ -89,7 +93,10 @@ class CostEstimate:
     terms: tuple[Term, ...]
     totals: tuple[Total, ...] = ()
     time_s: Range | None = None
+    latency_s: Range | None = None
     chips: int | None = None
+    cores: int | None = None
+    headline: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -112,6 +119,14 @@ class CostEstimate:
         if any(term.needed for term in self.missing) or not any(term.energy_j for term in self.terms):
             return None
         return total(term.energy_j for term in self.terms)
+
+    @property
+    def throughput_per_s(self) -> Range | None:
+        """Inferences per second while samples follow one another."""
+        if self.time_s is None:
+            return None
+        typical = None if self.time_s.typical is None else 1 / self.time_s.typical
+        return Range(1 / self.time_s.high, typical, 1 / self.time_s.low)
 
     @property
     def because(self) -> str:
@@ -178,15 +193,18 @@ def estimate(
     *,
     with_estimates: bool = False,
     step_time_s: float | None = None,
+    deployment: Deployment | None = None,
 ) -> CostEstimate:
     """Return what one inference of ``workload`` costs on ``profile``.
 
-    neuromorphic: ``E = Σ_layers synops·e_synop + updates_active·e_active + updates_inactive·e_inactive + messages·e_local``.
-        Hops and host I/O are named and left out while their counts or prices are unknown; where active and inactive
-        updates could not be told apart, low takes all as inactive and high all as active.
+    neuromorphic: ``E = Σ_layers synops·e_synop + updates_active·e_active + updates_inactive·e_inactive + spikes·e_spike_out +
+        messages·e_axon_out + messages within a tile·e_local + hops·e_hop``, then static power and running overhead × time.
+        What the profile has no price for is named and left out; what is part of another price (`Quantity.includes`) is not added
+        again; where active and inactive updates could not be told apart, low takes all as inactive and high all as active.
     asic: arithmetic, neuron updates or activation functions, and memory, each as its own term; rules in
         `mac_energy`, `ac_energy`, `update_energy`, `memory_energy`.
-    gpu: ``E = 2 · dense MACs · TDP / peak``: the best case of the data sheet. Spiking layers do their dense MACs every step.
+    gpu, cpu: ``E = dense MACs · e_mac`` of a measured workload, or ``2 · dense MACs · TDP / peak``: the best case of the data
+        sheet. Spiking layers do their dense MACs every step.
 
     Args:
         workload: counts; host layers cannot be priced on a neuromorphic profile.
@@ -195,84 +213,176 @@ def estimate(
             chips have only their own.
         with_estimates: also use numbers that are nobody's but the profile writer's estimate.
         step_time_s: seconds per time step, where it is known better than by the profile.
+        deployment: where the network lies and what its spikes cause on the mesh (`deploy`); without it hops are unknown, and
+            the time of a step is the profile's own range.
 
     Raises:
         ProfileError: the profile cannot price this workload at this precision.
     """
     if profile.kind == "neuromorphic":
-        return _neuromorphic(workload, profile, with_estimates, step_time_s)
+        return _neuromorphic(workload, profile, with_estimates, step_time_s, deployment)
     if precision == NATIVE:
         raise ProfileError(f"{profile.name}: no precision was given", "its energies are per arithmetic precision", "say fp32, fp16 or int8")
-    priced = _asic_terms(workload, profile, precision) if profile.kind == "asic" else _gpu_terms(workload, profile, precision)
-    notes = [] if profile.kind == "gpu" else list(_asic_notes(precision))
-    return CostEstimate(profile.name, profile.title, precision, profile.boundary, profile.excludes, tuple(priced), notes=tuple(notes))
+    priced = tuple(_asic_terms(workload, profile, precision) if profile.kind == "asic" else _processor_terms(workload, profile, precision))
+    notes = list(_asic_notes(precision)) if profile.kind == "asic" else []
+    headline = _headline(profile, dict.fromkeys(path for term in priced for path in term.quantities))
+    return CostEstimate(
+        profile.name, profile.title, precision, profile.boundary, profile.excludes, priced, headline=headline, notes=tuple(notes)
+    )
 
 
-def _neuromorphic(workload: Workload, profile: HardwareProfile, with_estimates: bool, step_time_s: float | None) -> CostEstimate:
+def _neuromorphic(
+    workload: Workload, profile: HardwareProfile, with_estimates: bool, step_time_s: float | None, deployment: Deployment | None
+) -> CostEstimate:
     if any(layer.place == "host" or layer.kind == "ann" for layer in workload.layers):
         raise ProfileError(
             f"{profile.name}: ANN layers cannot be priced here",
             "a neuromorphic profile prices synops and neuron updates of spiking layers",
             "estimate workload.part('deployed') here and workload.part('host') on a GPU or CMOS profile",
         )
-    terms = [term for layer in workload.layers for term in _event_terms(layer, workload.samples, profile, with_estimates)]
-    chips = _chips(workload, profile)
-    time = _time(workload, profile, step_time_s)
+    pricing = _Pricing(profile, with_estimates)
+    terms = [term for layer in workload.layers for term in _event_terms(layer, workload.samples, pricing, deployment)]
+    chips = deployment.placement.chips if deployment else _chips(workload, profile)
+    step, how = _step_time(profile, step_time_s, deployment)
+    time = workload.timesteps * step if step else None
+    latency = (workload.timesteps + deployment.depth) * step if step and deployment else None
     bare = CostEstimate(profile.name, profile.title, NATIVE, profile.boundary, profile.excludes, tuple(terms))
-    totals = tuple(_totals(profile, bare.dynamic_j, time, chips)) if time else ()
+    whole = "static" in pricing.included
+    totals = tuple(_totals(profile, bare.dynamic_j, time, chips)) if time and not whole else ()
     notes = list(_bound_notes(profile, bare))
+    if whole:
+        notes.append(f"{profile.name}: static power is in the price of an event; nothing is added for time")
     if totals and bare.dynamic_j:
         notes.append(
             "static power and energies per event come from different sources and voltages; a total adds them at the boundary it names"
         )
-    if time is None:
-        notes.append("time per step is unknown, so static power × time is too")
-    return CostEstimate(
-        bare.profile, bare.title, NATIVE, bare.boundary, bare.excludes, bare.terms, totals, time, chips, tuple(dict.fromkeys(notes))
+    notes.append(how)
+    paths = dict.fromkeys(path for term in terms for path in term.quantities)
+    return replace(
+        bare,
+        totals=totals,
+        time_s=time,
+        latency_s=latency,
+        chips=chips,
+        cores=deployment.placement.cores if deployment else None,
+        headline=_headline(profile, paths),
+        notes=tuple(dict.fromkeys(note for note in notes if note)),
     )
 
 
-def _event_terms(layer: LayerWorkload, samples: int, profile: HardwareProfile, with_estimates: bool) -> Iterator[Term]:
-    def price(name: str, key: str, events: float, needed: bool = True) -> Term:
-        quantity = profile.energy.get(key)
-        if quantity is not None and (quantity.citable or with_estimates):
-            return Term(layer.name, name, events, events * quantity.range, "", needed, f"{name}s × energy.{key}", (f"energy.{key}",))
-        if quantity is None:
-            because = f"no energy per {name} has been published for {profile.title}"
-        elif quantity.status == "estimate":
-            because = f"no energy per {name} has been published for {profile.title}; the profile's own estimate is used only when asked for"
-        else:
-            because = f"the source of energy.{key} was not seen ({CHECKS[quantity.check]})"
-        return Term(layer.name, name, events, None, because, needed)
+def _headline(profile: HardwareProfile, paths: Iterable[str]) -> bool:
+    """Whether every number at ``paths`` is from an opened source, and there is one."""
+    found = [quantity for path in paths if (quantity := profile.quantity(path)) is not None]
+    return bool(found) and all(quantity.headline for quantity in found)
 
+
+@dataclass(frozen=True)
+class _Pricing:
+    """A profile's prices, and what each holds besides its own event."""
+
+    profile: HardwareProfile
+    with_estimates: bool
+
+    def usable(self, key: str) -> Quantity | None:
+        quantity = self.profile.energy.get(key)
+        return quantity if quantity is not None and (quantity.citable or self.with_estimates) else None
+
+    @property
+    def included(self) -> dict[str, str]:
+        """Terms that are in the price of another event: name to that event."""
+        found = ((key, self.usable(key)) for key in self.profile.energy)
+        return {name: key for key, quantity in found if quantity is not None for name in quantity.includes}
+
+    def term(self, layer: str, name: str, key: str, events: float, needed: bool = True, family: str = "") -> Term:
+        """Return ``events`` at the price of ``key``; zero where another price has it, unknown where nobody has it."""
+        holder = self.included.get(family or name)
+        if holder is not None:
+            return Term(layer, name, events, Range(0.0, 0.0, 0.0), "", needed, f"in energy.{holder}", (f"energy.{holder}",))
+        quantity = self.usable(key)
+        if quantity is not None:
+            return Term(layer, name, events, events * quantity.range, "", needed, f"{name}s × energy.{key}", (f"energy.{key}",))
+        return Term(layer, name, events, None, self.because(name, key), needed)
+
+    def because(self, name: str, key: str) -> str:
+        """Say why there is no price of ``key``."""
+        quantity = self.profile.energy.get(key)
+        if quantity is None:
+            return f"no energy per {name} has been published for {self.profile.title}"
+        if quantity.status == "estimate":
+            return (
+                f"no energy per {name} has been published for {self.profile.title}; the profile's own estimate is used only when asked for"
+            )
+        return f"the source of energy.{key} was not seen ({CHECKS[quantity.check]})"
+
+
+def _event_terms(layer: LayerWorkload, samples: int, pricing: _Pricing, deployment: Deployment | None) -> Iterator[Term]:
     if layer.kind == "input":
-        because = "no energy per byte between host and chip is known"
-        yield Term(layer.name, "host I/O, bytes", layer.bytes_in / samples, None, because, needed=False)
+        yield _transfer(layer.name, layer.bytes_in / samples, pricing)
         return
-    yield price("synop", "synop", layer.effective_acs / samples)
+    yield from _synop_terms(layer, samples, pricing)
     if layer.effective_macs:
         because = "the profile has no energy for a synapse that multiplies a graded value"
         yield Term(layer.name, "graded synop", layer.effective_macs / samples, None, because)
-    active, inactive = price("neuron update", "neuron_update_active", 1), price("neuron update", "neuron_update_inactive", 1)
+    yield _update_term(layer, samples, pricing)
+    if "spike_out" in pricing.profile.energy:
+        yield pricing.term(layer.name, "spike", "spike_out", layer.spikes / samples)
+    yield from _mesh_terms(layer, samples, pricing, deployment)
+    yield _transfer(layer.name, layer.bytes_out / samples, pricing)
+
+
+def _transfer(layer: str, count: float, pricing: _Pricing) -> Term:
+    if "io_byte" in pricing.profile.energy:
+        return pricing.term(layer, "host I/O, byte", "io_byte", count, needed=False)
+    return Term(layer, "host I/O, bytes", count, None, "no energy per byte between host and chip is known", needed=False)
+
+
+def _synop_terms(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Iterator[Term]:
+    """Yield synops, by the kind of synapse where the profile tells them apart; a scaled copy is stored as a list."""
+    if any(f"synop_{kind}" in pricing.profile.energy for kind in ("dense", "sparse", "conv")):
+        for kind, events in (layer.acs_by_kind or {"sparse": layer.effective_acs}).items():
+            yield pricing.term(layer.name, "synop", f"synop_{'sparse' if kind == 'scale' else kind}", events / samples)
+    else:
+        yield pricing.term(layer.name, "synop", "synop", layer.effective_acs / samples)
+
+
+def _update_term(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Term:
+    active, inactive = (pricing.term(layer.name, "neuron update", f"neuron_update_{state}", 1) for state in ("active", "inactive"))
     updates = (layer.updates or 0) / samples
     if active.energy_j is None or inactive.energy_j is None:
-        missing = active if active.energy_j is None else inactive
-        yield Term(layer.name, "neuron update", updates, None, missing.because)
-    elif layer.updates_active is None:
+        return replace(active if active.energy_j is None else inactive, events=updates)
+    both = tuple(dict.fromkeys(active.quantities + inactive.quantities))
+    if "neuron update" in pricing.included:
+        return replace(active, events=updates)
+    if layer.updates_active is None:
         spread = Range(updates * inactive.energy_j.low, None, updates * active.energy_j.high)
         formula = "neuron updates × (inactive … active): which were which was not seen"
-        yield Term(layer.name, "neuron update", updates, spread, "", True, formula, active.quantities + inactive.quantities)
-    else:
-        busy = layer.updates_active / samples
-        energy = busy * active.energy_j + (updates - busy) * inactive.energy_j
-        formula = "active updates × energy.neuron_update_active + inactive updates × energy.neuron_update_inactive"
-        yield Term(layer.name, "neuron update", updates, energy, "", True, formula, active.quantities + inactive.quantities)
-    yield price("spike", "spike_local", layer.messages / samples, needed=False)
-    because = "the network has not been placed on cores, so the number of hops is unknown"
-    yield Term(layer.name, "hop", layer.messages / samples, None, because, needed=False)
-    yield Term(
-        layer.name, "host I/O, bytes", layer.bytes_out / samples, None, "no energy per byte between host and chip is known", needed=False
-    )
+        return Term(layer.name, "neuron update", updates, spread, "", True, formula, both)
+    busy = layer.updates_active / samples
+    energy = busy * active.energy_j + (updates - busy) * inactive.energy_j
+    formula = "active updates × energy.neuron_update_active + inactive updates × energy.neuron_update_inactive"
+    return Term(layer.name, "neuron update", updates, energy, "", True, formula, both)
+
+
+def _mesh_terms(layer: LayerWorkload, samples: int, pricing: _Pricing, deployment: Deployment | None) -> Iterator[Term]:
+    """Yield messages and hops: by the placement, or, without one, one message per layer that a spike goes to."""
+    known = pricing.profile.energy
+    traffic = deployment.traffic.get(layer.name) if deployment else None
+    messages = (traffic.messages if traffic else layer.messages) / samples
+    if "axon_out" in known:
+        yield pricing.term(layer.name, "message", "axon_out", messages, family="axon")
+    if "spike_local" in known:
+        yield pricing.term(
+            layer.name, "message within a tile", "spike_local", (traffic.local if traffic else layer.messages) / samples, False
+        )
+    if traffic is None:
+        because = "the network has not been placed on cores, so the number of hops is unknown"
+        yield Term(layer.name, "hop", layer.messages / samples, None, because, needed=False)
+        return
+    yield pricing.term(layer.name, "hop, east–west", "hop_ew", traffic.east_west / samples, False, family="hop")
+    yield pricing.term(layer.name, "hop, north–south", "hop_ns", traffic.north_south / samples, False, family="hop")
+    if traffic.crossings:
+        because = "no energy per message between chips is known"
+        yield Term(layer.name, "message between chips", traffic.crossings / samples, None, because, needed=False)
 
 
 def _chips(workload: Workload, profile: HardwareProfile) -> int | None:
@@ -286,11 +396,24 @@ def _chips(workload: Workload, profile: HardwareProfile) -> int | None:
     return max(1, math.ceil(max(needs))) if needs else None
 
 
-def _time(workload: Workload, profile: HardwareProfile, step_time_s: float | None) -> Range | None:
+def _step_time(profile: HardwareProfile, step_time_s: float | None, deployment: Deployment | None) -> tuple[Range | None, str]:
+    """Return seconds per time step, and the note that says how it was found."""
     if step_time_s is not None:
-        return workload.timesteps * Range(step_time_s, step_time_s, step_time_s)
+        return Range(step_time_s, step_time_s, step_time_s), ""
     step = profile.time.get("step")
-    return workload.timesteps * step.range if step else None
+    computed = deployment.step_time(profile) if deployment else None
+    if computed is not None:
+        note = (
+            f"{profile.name}: a step lasts as long as its busiest core needs, one event after the other, and then the barrier; "
+            "contention on the mesh and what the host adds are not in it"
+        )
+        if step is not None:
+            high = max(step.range.high, computed.high)
+            return Range(min(step.range.low, computed.low), computed.typical, high), note + "; bounds: the profile's own measured steps"
+        return computed, note
+    if step is None:
+        return None, "time per step is unknown, so static power × time is too"
+    return step.range, ""
 
 
 def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips: int | None) -> Iterator[Total]:
@@ -312,8 +435,14 @@ def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:
             yield f"{profile.name} {path}: {quantity.bounds_from}"
 
 
-def _gpu_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:
+def _processor_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:
     key = "int8" if re.fullmatch(r"int[1-8]", precision) else precision
+    measured = profile.energy.get("mac")
+    if measured is not None and measured.citable:
+        for layer in workload.layers:
+            macs = layer.dense_macs / workload.samples
+            yield Term(layer.name, "mac", macs, macs * measured.range, "", True, "dense MACs × energy.mac", ("energy.mac",))
+        return
     power, rate = profile.power.get("tdp"), profile.peak.get(key)
     if power is None or rate is None:
         raise ProfileError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,8 @@ Place = Literal["host", "deployed", "text"]
 Kind = Literal["ann", "snn", "input"]
 
 FLOAT_BYTES = 4
+# Of an integer program: weights have 8 bits (mixed signs keep even values of 9), biases a 13-bit mantissa, u and v 24 bits.
+INTEGER_BYTES = {"weight": 1, "bias": 2, "state": 3}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class LayerWorkload:
             the text encoder, also on the host, per text. An inference is one image; texts of a collection are encoded once.
         neurons: neurons, or output elements of an ANN layer, or lines of an input port.
         parameters: weights and biases that are stored, each shared weight once.
+        parameter_bytes: what they take: 4 bytes each in floats; 1 byte a weight and 2 a bias in integers.
+        zero_parameters: how many of them are zero.
         dense_macs: products that a dense ANN layer of this shape does, padding excluded, zero weights included; in a
             spiking layer the same for every step.
         kind: ``"snn"``: spiking neurons; ``"ann"``: one pass of multiply–accumulate and an activation function;
@@ -49,6 +53,8 @@ class LayerWorkload:
         update_multiplies: products per neuron update: one per state variable that decays but does not vanish.
         update_adds: additions and comparisons per neuron update (per output element of an ANN layer).
         state_variables: numbers that a neuron keeps from step to step.
+        state_bytes: what all neurons of the layer keep: 4 bytes a number in floats, 3 (24 bits) in integers.
+        acs_by_kind: `effective_acs` by how the synapse is stored: ``"dense"``, ``"conv"``, ``"sparse"``, ``"scale"``.
         spikes: spikes that the layer sent, or non-zero values of a port.
         messages: the same, once per layer that each goes to.
         messages_out: spikes that leave for the host.
@@ -66,6 +72,10 @@ class LayerWorkload:
     inputs: int = 0
     effective_macs: int | None = None
     effective_acs: int = 0
+    acs_by_kind: Mapping[str, int] = field(default_factory=dict)
+    parameter_bytes: int = 0
+    zero_parameters: int = 0
+    state_bytes: int = 0
     updates: int | None = None
     updates_active: int | None = None
     updates_inactive: int | None = None
@@ -145,6 +155,86 @@ def count(program: Program, record: SpikeRecord, host_layers: Iterable[Mapping[s
     return Workload(runs, record.timesteps, tuple(layers))
 
 
+@dataclass(frozen=True, eq=False)
+class StepWorkload:
+    """Events of one layer in every step, summed over samples; each array has shape (T,).
+
+    Args:
+        name: of the layer.
+        spikes: spikes that it sent.
+        effective_acs, effective_macs: as in `LayerWorkload`, in the step in which the source's values were sent.
+    """
+
+    name: str
+    spikes: NDArray[np.int64]
+    effective_acs: NDArray[np.int64]
+    effective_macs: NDArray[np.int64]
+
+
+def count_steps(program: Program, record: SpikeRecord, inputs: Mapping[str, NDArray[Any]]) -> tuple[StepWorkload, ...]:
+    """Return the events of every layer, step by step; summed over the steps they are those of `count`.
+
+    Args:
+        record: with the rasters of every spiking layer.
+        inputs: (T, B, *shape) per port, as it was sent.
+
+    Raises:
+        AshneuroError: the record is not of this program, counted nothing, or kept no raster of a layer.
+    """
+    _check_record(program, record)
+    bare = [name for name, own in record.layers.items() if own.raster is None]
+    lacking = [port.name for port in program.inputs if port.name not in inputs]
+    if bare or lacking:
+        raise AshneuroError(
+            "the work of this run cannot be counted step by step",
+            "; ".join([*(f"{name} has no raster" for name in bare), *(f"input {name} was not given" for name in lacking)]),
+            "simulate with rasters='all', and give the inputs",
+        )
+    sent = {name: np.asarray(inputs[name]) for name in record.inputs} | {name: own.raster for name, own in record.layers.items()}
+    seen = {**record.inputs, **record.layers}
+    rows = []
+    for layer in program.layers:
+        sums = {True: np.zeros(record.timesteps, np.int64), False: np.zeros(record.timesteps, np.int64)}
+        for connection in layer.connections:
+            if connection.synapse is None:
+                continue
+            values = sent[connection.source]
+            assert values is not None
+            events = (values != 0).reshape(*values.shape[:2], -1).sum(axis=1, dtype=np.int64)
+            sums[seen[connection.source].binary] += events @ fan_out(connection.synapse).ravel()
+        own = record.layers[layer.name].raster
+        assert own is not None
+        spikes = (own != 0).reshape(record.timesteps, -1).sum(axis=1, dtype=np.int64) * layer.neuron.spiking
+        rows.append(StepWorkload(layer.name, spikes, sums[True], sums[False]))
+    return tuple(rows)
+
+
+def neurobench(workload: Workload) -> dict[str, Any]:
+    """Return a workload under NeuroBench's names: what its harness gives for a network that it counts, per sample.
+
+    ``SynapticOperations`` (effective MACs, effective ACs, dense products, padding excluded), ``ActivationSparsity`` (share of neuron-steps
+    without a spike), ``ConnectionSparsity`` (share of parameters that are zero), ``Footprint`` (bytes of parameters and states),
+    ``ParameterCount``. Layers whose activations were not observed count all their dense MACs as effective.
+
+    Source: NeuroBench, Yik et al. 2025; where this differs from the package is listed in docs/cost.md.
+    """
+    layers = [layer for layer in workload.layers if layer.place != "text"]
+    macs = sum(layer.dense_macs if layer.effective_macs is None else layer.effective_macs for layer in layers)
+    parameters = sum(layer.parameters for layer in layers)
+    rate = workload.firing_rate
+    return {
+        "SynapticOperations": {
+            "Effective_MACs": macs / workload.samples,
+            "Effective_ACs": sum(layer.effective_acs for layer in layers) / workload.samples,
+            "Dense": sum(layer.dense_macs for layer in layers) / workload.samples,
+        },
+        "ActivationSparsity": None if rate is None else 1 - rate,
+        "ConnectionSparsity": sum(layer.zero_parameters for layer in layers) / parameters if parameters else None,
+        "Footprint": sum(layer.parameter_bytes + layer.state_bytes for layer in layers),
+        "ParameterCount": parameters,
+    }
+
+
 def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers: Iterable[Mapping[str, Any]] = ()) -> Workload:
     """Return the work of the ANN of the same topology: one pass, every weight used once per place that it applies to.
 
@@ -171,6 +261,8 @@ def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers:
                 kind="ann",
                 neurons=layer.size,
                 parameters=_parameters(layer),
+                parameter_bytes=_parameter_bytes(layer, program.precision),
+                zero_parameters=_zeros(layer),
                 inputs=sum(synapse.in_size for synapse in synapses),
                 dense_macs=runs * sum(dense_macs(synapse) for synapse in synapses),
                 effective_macs=effective,
@@ -188,10 +280,11 @@ def host_workload(host_layers: Iterable[Mapping[str, Any]]) -> Workload:
 def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> LayerWorkload:
     own = record.layers[layer.name]
     steps = record.timesteps * record.samples
-    acs = macs = 0
+    kinds: dict[str, int] = {}
+    macs = 0
     for synapse, source in _observed(program, layer, record):
         if source.binary:
-            acs += _meetings(synapse, source)
+            kinds[synapse.kind] = kinds.get(synapse.kind, 0) + _meetings(synapse, source)
         else:
             macs += _meetings(synapse, source)
     synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
@@ -210,7 +303,11 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         inputs=sum(synapse.in_size for synapse in synapses),
         dense_macs=steps * sum(dense_macs(synapse) for synapse in synapses),
         effective_macs=macs,
-        effective_acs=acs,
+        effective_acs=sum(kinds.values()),
+        acs_by_kind=kinds,
+        parameter_bytes=_parameter_bytes(layer, program.precision),
+        zero_parameters=_zeros(layer),
+        state_bytes=layer.size * (u_kept + v_kept) * (INTEGER_BYTES["state"] if program.precision == "integer" else FLOAT_BYTES),
         updates=updates,
         updates_active=own.active_updates,
         updates_inactive=None if own.active_updates is None else updates - own.active_updates,
@@ -255,6 +352,7 @@ def _host_layer(row: Mapping[str, Any], samples: int) -> LayerWorkload:
         kind="ann",
         neurons=int(row["outputs"]),
         parameters=int(row["parameters"]),
+        parameter_bytes=int(row["parameters"]) * FLOAT_BYTES,
         inputs=int(row.get("inputs", 0)),
         dense_macs=int(row["dense_macs"]) * samples,
         update_adds=1,
@@ -297,6 +395,19 @@ def _meetings(synapse: Synapse, source: Activity) -> int:
 def _parameters(layer: Layer) -> int:
     weights = sum(connection.synapse.weight.size for connection in layer.connections if connection.synapse is not None)
     return weights + (layer.neuron.bias.size if _has_bias(layer.neuron) else 0)
+
+
+def _parameter_bytes(layer: Layer, precision: str) -> int:
+    if precision != "integer":
+        return _parameters(layer) * FLOAT_BYTES
+    biases = layer.neuron.bias.size if _has_bias(layer.neuron) else 0
+    return (_parameters(layer) - biases) * INTEGER_BYTES["weight"] + biases * INTEGER_BYTES["bias"]
+
+
+def _zeros(layer: Layer) -> int:
+    weights = (connection.synapse.weight for connection in layer.connections if connection.synapse is not None)
+    biases = int(np.sum(layer.neuron.bias == 0)) if _has_bias(layer.neuron) else 0
+    return sum(int(np.sum(weight == 0)) for weight in weights) + biases
 
 
 def _has_bias(neuron: Neuron) -> bool:

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from ashneuro.cost.deployment import deploy
 from ashneuro.cost.estimate import Measurement, ac_energy, estimate, mac_energy
 from ashneuro.cost.profile import Range, load_profile
 from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count
@@ -40,7 +41,7 @@ def test_loihi_is_counts_times_the_table():
     assert terms["synop"].high == pytest.approx(1000 * 35.5 * P)
     assert terms["neuron update"].typical == pytest.approx((25 * 81 + 15 * 52) * P)
     assert terms["neuron update"].low == pytest.approx((25 * 72.8 + 15 * 52) * P)
-    assert terms["spike"].typical == pytest.approx(30 * 1.7 * P)
+    assert terms["message within a tile"].typical == pytest.approx(30 * 1.7 * P)
     assert terms["hop"] is None
     assert cost.dynamic_j.typical == pytest.approx((23600 + 25 * 81 + 15 * 52 + 51) * P)
     assert {term.name for term in cost.missing} == {"hop"}
@@ -205,3 +206,91 @@ def test_a_measurement_never_adds_to_an_estimate():
     for sum_ in (lambda: energy + measured, lambda: measured + energy, lambda: energy + measured.energy_j):
         with pytest.raises(TypeError):
             sum_()
+
+
+FITTED = replace(SNN, acs_by_kind={"conv": 1500, "scale": 300, "dense": 200})
+
+
+def test_the_fitted_set_prices_synops_by_kind_and_spikes_where_they_are_made():
+    terms = estimate(replace(WORK, layers=(FITTED,)), load_profile("loihi1-sanafe")).by_term()
+    assert terms["synop"].typical == pytest.approx((750 * 24.0 + 150 * 33.6 + 100 * 35.5) * P)
+    assert terms["neuron update"].typical == pytest.approx((25 * 72.8 + 15 * 51.2) * P)
+    assert terms["spike"].typical == pytest.approx(20 * 69.3 * P)
+    assert terms["message"].typical == pytest.approx(30 * 111 * P)
+    assert "message within a tile" not in terms
+
+
+def test_the_two_sets_of_loihi_share_no_price():
+    davies, fitted = load_profile("loihi1"), load_profile("loihi1-sanafe")
+    for profile in (davies, fitted):
+        sources = {quantity.source for quantity in profile.energy.values()}
+        assert len(sources) == 1
+    assert {q.source for q in davies.energy.values()} != {q.source for q in fitted.energy.values()}
+
+
+def test_what_is_in_a_price_is_not_added_again():
+    cost = estimate(WORK, load_profile("truenorth"))
+    assert cost.dynamic_j.typical == pytest.approx(1000 * 26 * P)
+    assert cost.by_term()["neuron update"] == Range(0, 0, 0)
+    assert not cost.totals and any("static power is in the price" in note for note in cost.notes)
+
+
+def test_a_headline_needs_opened_sources_for_every_number():
+    assert not estimate(WORK, load_profile("loihi1")).headline
+    assert estimate(WORK, load_profile("loihi1-sanafe")).headline
+    assert estimate(ANN, load_profile("cmos45"), "int8").headline
+    assert not estimate(ANN, load_profile("h100"), "int8").headline
+
+
+def test_processors_of_a_measured_workload_are_priced_per_mac():
+    cost = estimate(ANN, load_profile("cpu"), "fp32").dynamic_j
+    assert (cost.low, cost.typical, cost.high) == (pytest.approx(100 * 2.01e-9), None, pytest.approx(100 * 36.5e-9))
+
+
+def test_recalled_prices_of_7_nm_leave_it_unpriced():
+    with pytest.raises(ProfileError, match="unknown there"):
+        estimate(ANN, load_profile("cmos7"), "int8")
+
+
+def placed(name="loihi1", samples=3):
+    program = networks.tiny_program(channels=16, size=16)
+    record = networks.run(program, networks.images(program, samples))
+    profile = load_profile(name)
+    return program, record, profile, deploy(program, record, profile)
+
+
+def test_hops_of_a_placed_network_are_priced_and_its_step_is_timed():
+    program, record, profile, deployment = placed()
+    work = count(program, record)
+    bare, whole = estimate(work, profile), estimate(work, profile, deployment=deployment)
+    hops = sum(one.east_west for one in deployment.traffic.values())
+    assert hops > 0
+    assert whole.by_term()["hop, east–west"].typical == pytest.approx(hops / 3 * 3.0 * P)
+    assert "hop" in {term.name for term in bare.missing} and not {"hop", "hop, east–west"} & {term.name for term in whole.missing}
+    assert whole.cores == deployment.placement.cores > 1 and whole.chips == 1
+    assert whole.time_s.typical and whole.time_s.low < whole.time_s.typical < bare.time_s.high
+    assert whole.latency_s.typical / whole.time_s.typical == pytest.approx((4 + program.depth) / 4)
+    assert whole.throughput_per_s.typical == pytest.approx(1 / whole.time_s.typical)
+
+
+def test_the_step_of_a_single_core_is_its_events_one_after_the_other():
+    program = networks.tiny_program(channels=2, size=4)
+    program = replace(program, layers=program.layers[:2], outputs=("lif2",))
+    record = networks.run(program, networks.images(program, 2))
+    profile = load_profile("loihi1")
+    load = deploy(program, record, profile).loads["lif2"]
+    own, row = record.layers["lif2"], count(program, record).layers[-1]
+    assert load.neurons == own.neurons and load.synops == pytest.approx(row.effective_acs / 8)
+    busy = own.active_updates / (own.neurons * 8)
+    second = load.synops * 3.5 + own.neurons * (busy * 8.4 + (1 - busy) * 5.3)
+    first = record.layers["lif1"]
+    share = first.active_updates / (first.neurons * 8)
+    alone = first.neurons * (share * 8.4 + (1 - share) * 5.3)
+    time = deploy(program, record, profile).step_time(profile)
+    assert time.typical == pytest.approx((max(first_second := (alone, second)) + (113 + 465) / 2) * 1e-9), first_second
+
+
+def test_a_chip_whose_core_is_unknown_places_nothing():
+    program, record, *_ = placed()
+    with pytest.raises(ProfileError, match=r"lacks limits\.synapse_words_per_core"):
+        deploy(program, record, load_profile("odin"))
