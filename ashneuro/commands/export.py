@@ -200,6 +200,7 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
         BundleError: the proof failed; nothing is written.
     """
     from ashneuro.program.bundle import Reference, write_bundle
+    from ashneuro.program.finding import require
     from ashneuro.program.limits import check_program
     from ashneuro.program.netx import netx_findings, read_netx
     from ashneuro.simulate.certificate import certify
@@ -207,6 +208,8 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
     from ashneuro.simulate.standalone import SCRIPT, lava_script
 
     program = read_netx(path)
+    notes = (*netx_findings(path), *check_program(program))
+    require(notes, f"{path} cannot be exported")
     given, origin = random_samples(program.inputs, program.timesteps or RANDOM_STEPS), "random inputs"
     if inputs:
         given, origin = load_inputs(inputs, [port.name for port in program.inputs]), "the given inputs"
@@ -226,7 +229,6 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
         certificate.to_json(),
         extra={SCRIPT: lava_script(program)},
     )
-    notes = (*netx_findings(path), *check_program(program))
     return Exported(bundle, certificate, notes, f"the file's own integers, compared on {origin}")
 
 

@@ -85,7 +85,8 @@ class Bundle:
         """
         program = self.float_program if precision == "float" else self.integer_program
         if program is None and self.graph is None:
-            raise BundleError(f"{self.folder} has no {precision} program", "a lava-dl network is integers alone", "--on loihi, or --on lava")
+            why = "a lava-dl network is integers alone"
+            raise BundleError(f"{self.folder} has no {precision} program", why, "--on loihi, or --on lava")
         if program is None:
             raise BundleError(
                 f"{self.folder} has no {precision} program", "it was exported for another target", "ashneuro export --target lava"

@@ -99,11 +99,13 @@ def short_delays(program: Program) -> Iterator[Trouble]:
 
 def samples_apart(program: Program) -> Iterator[Trouble]:
     """Samples stream through one network back to back; with recurrence or delays the last spikes of one reach the next."""
-    for layer, connection in program.connections():
-        lag = program.lag(layer, connection)
-        if lag > 0:
-            actual = f"{connection.source} is heard {lag} step(s) later"
-            yield Trouble(layer.name, actual, "nothing to do: samples run side by side instead, which needs copies of the network", "note")
+    for layer in program.layers:
+        for source in dict.fromkeys(connection.source for connection in layer.connections):
+            lags = [program.lag(layer, connection) for connection in layer.connections if connection.source == source]
+            if late := sorted({lag for lag in lags if lag > 0}):
+                steps = f"{late[0]}" if len(late) == 1 else f"{late[0]} to {late[-1]}"
+                remedy = "nothing to do: samples run side by side instead, which needs copies of the network"
+                yield Trouble(layer.name, f"{source} is heard {steps} step(s) later", remedy, "note")
 
 
 def weights_in_range(program: Program) -> Iterator[Trouble]:

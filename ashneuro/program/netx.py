@@ -76,7 +76,7 @@ def _program(network: Network, notes: tuple[str, ...]) -> Program:
     layers: list[Layer] = []
     source, shape, depth = INPUT, first.in_shape if first.kind != "input" else first.out_shape, 0
     assert shape is not None
-    port = InputPort(INPUT, shape, "spikes")
+    port = InputPort(INPUT, shape, "spikes", limit=1)
     through: tuple[str, ...] = ()
     for node in network.nodes:
         if node.kind == "flatten":

@@ -13,7 +13,7 @@ import pytest
 from ashneuro.program.bundle import read_bundle
 from ashneuro.simulate.lava_env import find_interpreter
 from tests.commands.conftest import Command
-from tests.program.test_netx import every_layer, write
+from tests.program.test_netx import dense_net, every_layer, write
 
 
 @pytest.fixture
@@ -49,6 +49,15 @@ def test_a_network_becomes_a_bundle_that_proves_itself(ashneuro: Command, networ
         }
     assert ashneuro("check", bundle.folder).code == 0
     assert json.loads(ashneuro("report", bundle.folder, "--profile", "loihi1", "--json").out)["workload"]["layers"]
+
+
+def test_a_network_that_takes_spikes_is_sound(ashneuro: Command, tmp_path: Path) -> None:
+    late = dense_net(2.0 * np.random.default_rng(2).integers(-40, 41, (6, 5)), delay=np.float32([0, 3, 7, 1, 0, 5]))
+    path = write(tmp_path / "late.net", late)
+    said = ashneuro("check", path, "--json")
+    assert said.code == 0, said.out
+    (apart,) = [finding for finding in json.loads(said.out) if finding["rule"] == "samples_apart"]
+    assert apart["actual"] == "input is heard 1 to 7 step(s) later"
 
 
 def test_what_integers_alone_cannot_give_is_said(ashneuro: Command, network: Path, tmp_path: Path) -> None:
