@@ -1,22 +1,67 @@
-"""Pairs as tensors: images held in memory, shuffled and augmented batches, texts.
+"""Pairs as tensors: images held in memory or mapped from disk, shuffled and augmented batches, texts.
 
-The batches of an epoch depend on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one would have seen.
+The batches of an epoch depend on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one would have seen, and so
+that several processes can each keep a part of the same batch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from threading import Event, Thread
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ashneuro.config import DataConfig, TrainConfig
+from ashneuro.config import DataConfig, TrainConfig, cache_dir
 from ashneuro.data.pairs import Batch, Pair
-from ashneuro.data.tokens import Vocabulary, pad
+from ashneuro.data.tokens import Words, pad
 from ashneuro.errors import DataError, need
+
+Changes = tuple[Tensor, ...]
+"""How each image of a batch is moved and recoloured: grids to sample (B, 2, 3), colour matrices (B, 3, 3), brightness (B, 1, 1, 1)."""
+
+
+class Images(Protocol):
+    """Images by number, as the model reads them."""
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Return the images of ``rows`` (B,), (B, channels, H, W) float32."""
+
+
+class Pixels:
+    """Images held as uint8 (N, 3, S, S), in memory or mapped from disk."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Return normalised images."""
+        return normalise(self.images[rows])
+
+
+class Features:
+    """What a frozen backbone made of the images: (N, F, H, W), float16 on disk."""
+
+    def __init__(self, features: NDArray[np.float16]) -> None:
+        self.features = features
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Return the features, as float32."""
+        return torch.from_numpy(self.features[rows.numpy()].astype(np.float32))
+
+
+def tensors(pairs: Sequence[Pair], data: DataConfig) -> Pixels:
+    """Return the pairs' images at ``data.image_size``, kept where ``data.store`` says."""
+    return Pixels(load_images(pairs, data.image_size) if data.store == "memory" else map_images(pairs, data.image_size))
 
 
 def load_images(pairs: Sequence[Pair], size: int) -> Tensor:
@@ -25,14 +70,66 @@ def load_images(pairs: Sequence[Pair], size: int) -> Tensor:
     Raises:
         DataError: an image cannot be read.
     """
-    pillow = need("PIL.Image", extra="train", purpose="resizing images")
     images = torch.empty(len(pairs), 3, size, size, dtype=torch.uint8)
-    for row, pair in zip(images, pairs, strict=True):
+    for row, pixels in zip(images, _resized(pairs, size), strict=True):
+        row.copy_(torch.from_numpy(pixels).movedim(-1, 0))
+    return images
+
+
+def map_images(pairs: Sequence[Pair], size: int) -> Tensor:
+    """Return the same tensor, mapped from a file in the cache folder; made the first time, which reads every image.
+
+    The file's name follows from the keys, the size and a few of the images, so that other data make another file.
+
+    Raises:
+        DataError: an image cannot be read, or the file cannot be written.
+    """
+    shape = (len(pairs), 3, size, size)
+    path = cache_dir() / "images" / f"{data_name(pairs, str(size))}.u8"
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            mapped = np.memmap(temporary, np.uint8, "w+", shape=shape)
+            try:
+                for row, pixels in zip(mapped, _resized(pairs, size), strict=True):
+                    row[:] = np.moveaxis(pixels, -1, 0)
+                mapped.flush()
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"cannot keep images in {path.parent}", error.strerror or str(error), "set $ASHNEURO_HOME to a folder with room"
+            ) from error
+    # Copy on write: torch wants memory that it could write to.
+    return torch.from_numpy(np.memmap(path, np.uint8, "c", shape=shape))
+
+
+def data_name(pairs: Sequence[Pair], salt: str) -> str:
+    """Return a name for the images of ``pairs``: a hash of their keys, of ``salt``, and of the pixels of a few."""
+    digest = hashlib.sha256(salt.encode())
+    for pair in pairs:
+        digest.update(pair.key.encode() + b"\0")
+    for pair in pairs[:: max(1, len(pairs) // 8)]:
+        digest.update(pair.load().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _resized(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images in order, (size, size, 3); decoded by as many threads as there are cores, a few ahead."""
+    pillow = need("PIL.Image", extra="train", purpose="resizing images")
+
+    def read(pair: Pair) -> NDArray[np.uint8]:
         pixels = pair.load()
         if pixels.shape[:2] != (size, size):
             pixels = np.array(pillow.fromarray(pixels).resize((size, size), pillow.Resampling.LANCZOS))
-        row.copy_(torch.from_numpy(pixels).movedim(-1, 0))
-    return images
+        return pixels
+
+    block = 256
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(pairs), block):
+            yield from pool.map(read, pairs[start : start + block])
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -51,44 +148,63 @@ class Batches:
     Args:
         pairs: what to learn from; their images are read once, here.
         views: also give a second augmented view of every image.
+        images: read instead of the pairs' own, in their order.
+        part: this process's rank and the number of processes: each gives its part of every batch.
 
     Raises:
         DataError: there are fewer pairs than a batch holds, or an image cannot be read.
     """
 
-    def __init__(self, pairs: Sequence[Pair], vocabulary: Vocabulary, data: DataConfig, train: TrainConfig, *, views: bool) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        vocabulary: Words,
+        data: DataConfig,
+        train: TrainConfig,
+        *,
+        views: bool,
+        images: Images | None = None,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         if len(pairs) < train.batch_size:
             raise DataError(
                 f"{len(pairs)} training pairs are fewer than one batch",
                 f"train.batch_size is {train.batch_size}, and an epoch is made of whole batches",
                 f"--set train.batch_size={max(2, len(pairs))}, or use more data",
             )
-        self._train, self._views, self._max_words = train, views, data.max_words
+        self._train, self._views, self._max_words, self._part = train, views, data.max_words, part
         self._keys = [pair.key for pair in pairs]
         numbers = {concept: number for number, concept in enumerate(dict.fromkeys(pair.concept for pair in pairs))}
         self._concepts = torch.tensor([numbers[pair.concept] for pair in pairs])
         self._texts = [[vocabulary.indices(text) for text in texts_of(pair, data.captions)] for pair in pairs]
-        self._images = load_images(pairs, data.image_size)
+        self._images = images or tensors(pairs, data)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch; pairs that do not fill a batch wait for another epoch's shuffle."""
         return len(self._keys) // self._train.batch_size
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch, counted from 0."""
-        random = torch.Generator().manual_seed(self._train.seed * 1_000_003 + epoch)
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, counted from 0, from batch ``start`` on."""
+        random = epoch_generator(self._train.seed, epoch)
         order = torch.randperm(len(self._keys), generator=random)
-        for rows in order[: len(self) * self._train.batch_size].reshape(len(self), -1):
-            images = normalise(self._images[rows])
+        for number, rows in enumerate(order[: len(self) * self._train.batch_size].reshape(len(self), -1)):
+            # What is random is drawn for the whole batch, whether or not all of it is used here.
+            changes = draw_changes(len(rows), self._train.augment, random)
+            others = draw_changes(len(rows), self._train.augment, random) if self._views else ()
+            words = self._words(rows.tolist(), random)
+            if number < start:
+                continue
+            own = local_rows(len(rows), self._part)
+            images = self._images.read(rows[own])
             yield Batch(
-                images=augment(images, self._train.augment, random),
-                views=augment(images, self._train.augment, random) if self._views else None,
-                tokens=self._tokens(rows.tolist(), random),
-                concepts=self._concepts[rows],
-                keys=tuple(self._keys[row] for row in rows.tolist()),
+                images=augment(images, [change[own] for change in changes]),
+                views=augment(images, [change[own] for change in others]) if self._views else None,
+                tokens=torch.from_numpy(pad(words[own])),
+                concepts=self._concepts[rows[own]],
+                keys=tuple(self._keys[row] for row in rows[own].tolist()),
             )
 
-    def _tokens(self, rows: Sequence[int], random: torch.Generator) -> Tensor:
+    def _words(self, rows: Sequence[int], random: torch.Generator) -> list[list[int]]:
         """Draw one text per pair, and leave out words."""
         chosen = []
         for row in rows:
@@ -96,28 +212,84 @@ class Batches:
             words = texts[int(torch.randint(len(texts), (), generator=random))]
             kept = (torch.rand(len(words), generator=random) >= self._train.word_dropout).tolist()
             chosen.append([word for word, keep in zip(words, kept, strict=True) if keep][: self._max_words] or words[:1])
-        return torch.from_numpy(pad(chosen))
+        return chosen
 
 
-def augment(images: Tensor, strength: float, random: torch.Generator) -> Tensor:
-    """Return normalised images (B, 3, H, W), each moved and recoloured a little; never mirrored, for arrows, hands and letters.
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """Return the random numbers of one epoch."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+def local_rows(count: int, part: tuple[int, int]) -> slice:
+    """Return which of ``count`` rows are this process's: ``part`` is its rank and the number of processes."""
+    rank, size = part
+    return slice(rank * count // size, (rank + 1) * count // size)
+
+
+Item = TypeVar("Item")
+
+
+def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
+    """Yield ``items``, made by a thread that stays up to ``depth`` ahead; what it raises is raised here."""
+    made: Queue[tuple[Item | None, BaseException | None]] = Queue(depth)
+    stopped = Event()
+
+    def make() -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                made.put((item, None))
+                if stopped.is_set():
+                    return
+        except BaseException as problem:
+            error = problem
+        made.put((None, error))
+
+    thread = Thread(target=make, name="batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stopped.set()
+        while thread.is_alive():  # it may wait for room
+            if not made.empty():
+                made.get()
+            thread.join(0.01)
+
+
+def draw_changes(count: int, strength: float, random: torch.Generator) -> Changes:
+    """Return how ``count`` images are moved and recoloured; empty at ``strength`` 0.
 
     At ``strength`` 1, uniformly: rotation ±15°, scale ±15 %, shift ±10 % of the side; then colours around grey: contrast ±30 %,
-    saturation ±60 %, hue ±20°, brightness ±0.3. Edges are continued outward.
+    saturation ±60 %, hue ±20°, brightness ±0.3. Never mirrored, for arrows, hands and letters.
     """
     if strength == 0:
-        return images
+        return ()
 
     def uniform(limit: float, *shape: int) -> Tensor:
-        return (2 * torch.rand(len(images), *shape, generator=random) - 1) * limit * strength
+        return (2 * torch.rand(count, *shape, generator=random) - 1) * limit * strength
 
     angle, scale = uniform(math.radians(15)), 1 + uniform(0.15)
     rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(-1, 2, 2) * scale[:, None, None]
     theta = torch.cat([rotation, uniform(0.2, 2, 1)], 2)  # the grid spans −1…1, so a shift of 0.2 is 10 %
-    moved = F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), padding_mode="border", align_corners=False)
     contrast, saturation, hue = 1 + uniform(0.3), 1 + uniform(0.6), uniform(math.radians(20))
     mixing = torch.einsum("b,bij->bij", contrast, _colour_matrix(saturation, hue))
-    return torch.einsum("bij,bjhw->bihw", mixing, moved) + uniform(0.3, 1, 1, 1)
+    return theta, mixing, uniform(0.3, 1, 1, 1)
+
+
+def augment(images: Tensor, changes: Sequence[Tensor]) -> Tensor:
+    """Return normalised images (B, 3, H, W), moved and recoloured as `draw_changes` says; edges are continued outward."""
+    if not changes:
+        return images
+    theta, mixing, brightness = changes
+    moved = F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), padding_mode="border", align_corners=False)
+    return torch.einsum("bij,bjhw->bihw", mixing, moved) + brightness
 
 
 def _colour_matrix(saturation: Tensor, hue: Tensor) -> Tensor:

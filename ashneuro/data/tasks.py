@@ -16,15 +16,18 @@ from ashneuro.data.answers import normalise_answer
 from ashneuro.data.derive import derive_questions
 from ashneuro.data.formats import read_questions
 from ashneuro.data.images import header_problem, read_image
-from ashneuro.data.pairs import Pair, Question, Questions
+from ashneuro.data.pairs import Pair, Question, Questions, Splits
 from ashneuro.data.question_files import picture_path
 from ashneuro.data.readers import report
 from ashneuro.data.sources import load_splits
 from ashneuro.errors import ConfigError, DataError
 
 
-def load_questions(task: str, tasks: TasksConfig, data: DataConfig) -> Questions:
+def load_questions(task: str, tasks: TasksConfig, data: DataConfig, splits: Splits | None = None) -> Questions:
     """Return the questions of ``task``, in three parts.
+
+    Args:
+        splits: the pairs that ``data`` names, where they have been read already.
 
     Raises:
         ConfigError: the settings name a format of another task, or no file.
@@ -33,7 +36,7 @@ def load_questions(task: str, tasks: TasksConfig, data: DataConfig) -> Questions
     config: QuestionConfig = getattr(tasks, task)
     if config.format:
         return _from_files(task, config)
-    return derive_questions(task, load_splits(data), config.per_picture)
+    return derive_questions(task, splits or load_splits(data), config.per_picture)
 
 
 def answer_vocabulary(questions: Sequence[Question], size: int) -> tuple[str, ...]:

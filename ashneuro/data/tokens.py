@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.errors import DataError
+from ashneuro.errors import DataError, need
 
 PADDING, UNKNOWN = 0, 1
 _SPECIAL = ("<padding>", "<unknown>")
@@ -22,6 +23,29 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 def split_words(text: str) -> list[str]:
     """Return the words of ``text`` in lower case; an apostrophe stays inside a word, all other punctuation parts words."""
     return _WORD.findall(text.lower())
+
+
+class Words(Protocol):
+    """How texts become indices: 0 is padding. `Vocabulary`, or `PretrainedWords` for a text tower from elsewhere."""
+
+    @property
+    def mask(self) -> int:
+        """Index of what masked words become."""
+
+    def __len__(self) -> int:
+        """Return the number of indices."""
+
+    def indices(self, text: str) -> list[int]:
+        """Return one index per word or piece of ``text``."""
+
+    def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
+        """Return indices (B, M), cut after ``max_words`` and padded to the longest, M ≥ 1."""
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the words of ``text`` that have no index of their own."""
+
+    def save(self, path: Path) -> None:
+        """Write what `load_words` reads."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +64,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    @property
+    def mask(self) -> int:
+        """Index of what masked words become: the unknown word."""
+        return UNKNOWN
 
     def indices(self, text: str) -> list[int]:
         """Return one index per word of ``text``."""
@@ -87,3 +116,78 @@ def pad(rows: list[list[int]]) -> NDArray[np.int64]:
     for row, values in zip(tokens, rows, strict=True):
         row[: len(values)] = values
     return tokens
+
+
+class PretrainedWords:
+    """The tokenizer of a text tower from elsewhere; indices are its own plus one, so that 0 is padding for every tower.
+
+    Args:
+        tower: ``"transformers"`` or ``"open_clip"``.
+        weights: as `ashneuro.config.TextConfig.weights`.
+
+    Raises:
+        DataError: the tokenizer cannot be read.
+    """
+
+    def __init__(self, tower: str, weights: str) -> None:
+        self.tower, self.weights = tower, weights
+        try:
+            if tower == "open_clip":
+                clip: Any = need("open_clip", extra="pretrained", purpose="model.text.tower")
+                self._tokenizer = clip.get_tokenizer(weights.partition(":")[0])
+            else:
+                hub: Any = need("transformers", extra="pretrained", purpose="model.text.tower")
+                self._tokenizer = hub.AutoTokenizer.from_pretrained(weights)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(f"no tokenizer in {weights!r}", why, "give a folder that has the tower's tokenizer") from error
+
+    def __len__(self) -> int:
+        return 1 + (self._tokenizer.vocab_size if self.tower == "open_clip" else len(self._tokenizer))
+
+    @property
+    def mask(self) -> int:
+        """Index of the tokenizer's mask, or of its unknown or first piece where it has none."""
+        own = [getattr(self._tokenizer, name, None) for name in ("mask_token_id", "unk_token_id")]
+        return 1 + next((number for number in own if number is not None), 0)
+
+    def indices(self, text: str) -> list[int]:
+        """Return one index per piece of ``text``, with the marks of start and end that the tower expects."""
+        if self.tower == "open_clip":
+            marks = [self._tokenizer.sot_token_id, *self._tokenizer.encode(text), self._tokenizer.eot_token_id]
+            return [number + 1 for number in marks]
+        return [number + 1 for number in self._tokenizer(text)["input_ids"]]
+
+    def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
+        """Return indices (B, M), cut after ``max_words`` pieces; the mark of the end is kept."""
+        rows = [self.indices(text) for text in texts]
+        return pad([row if len(row) <= max_words else [*row[: max_words - 1], row[-1]] for row in rows])
+
+    def unknown(self, text: str) -> list[str]:
+        """Return nothing: a word that it does not know is cut into pieces that it does."""
+        return []
+
+    def save(self, path: Path) -> None:
+        """Write which tokenizer it is, and beside ``path`` a copy of it where it has files."""
+        if self.tower == "transformers":
+            self._tokenizer.save_pretrained(path.parent / TOWER)
+        path.write_text(json.dumps({"tower": self.tower, "weights": self.weights}), encoding="utf-8")
+
+
+TOWER = "tower"
+
+
+def load_words(path: Path) -> Words:
+    """Return what `Words.save` wrote to ``path``.
+
+    Raises:
+        DataError: the file cannot be read or is no such file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        return Vocabulary.load(path)
+    copy = path.parent / TOWER
+    return PretrainedWords(content["tower"], str(copy) if copy.is_dir() else content["weights"])

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
-from ashneuro.config import RunConfig, dump_config, load_config
-from ashneuro.data.tokens import Vocabulary
+from ashneuro.config import RunConfig, dump_config, load_config, stages, trained_tasks
+from ashneuro.data.tokens import TOWER, PretrainedWords, Words, build_vocabulary, load_words
 from ashneuro.errors import DataError
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
@@ -28,6 +29,10 @@ CONFIG, WEIGHTS, INTEGERS, VOCABULARY, CARD, METRICS, TRAINER = (
     "metrics.jsonl",
     "trainer.pt",
 )
+LABELS = "labels.json"
+
+Labels = Mapping[str, tuple[str, ...]]
+"""Per task with a head, its answers or labels in the order of the head's scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,24 +41,45 @@ class Run:
 
     path: Path
     config: RunConfig
-    vocabulary: Vocabulary
+    vocabulary: Words
     model: AshNet
+    labels: Labels = field(default_factory=dict)
 
 
-def build_model(config: RunConfig, vocabulary: Vocabulary) -> AshNet:
-    """Return the model of ``config`` with fresh weights."""
-    return AshNet(config.model, len(vocabulary), config.data.image_size, config.data.max_words)
+def build_words(config: RunConfig, texts: Iterable[str]) -> Words:
+    """Return the words of the training ``texts``, or the tokenizer of the pretrained tower that the settings name."""
+    if config.model.text.tower:
+        return PretrainedWords(config.model.text.tower, config.model.text.weights)
+    return build_vocabulary(texts)
 
 
-def save_run(path: Path, config: RunConfig, vocabulary: Vocabulary, model: AshNet, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write everything that using the run takes, each file replaced at once."""
+def build_model(config: RunConfig, vocabulary: Words, labels: Labels | None = None, *, load: bool = True) -> AshNet:
+    """Return the model of ``config`` with fresh weights; ``load``: pretrained parts bring theirs."""
+    counts = {task: len(known) for task, known in (labels or {}).items()}
+    return AshNet(config.model, len(vocabulary), config.data.image_size, config.data.max_words, counts, load)
+
+
+def save_run(
+    path: Path,
+    config: RunConfig,
+    vocabulary: Words,
+    model: AshNet,
+    rows: Sequence[Mapping[str, Any]],
+    labels: Labels | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write everything that using the run takes, each file replaced at once; ``weights`` where the model has only its shard of them."""
     path.mkdir(parents=True, exist_ok=True)
     replace_file(path / CONFIG, lambda file: file.write_text(json.dumps(dump_config(config), indent=1) + "\n"))
     replace_file(path / VOCABULARY, vocabulary.save)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    replace_file(path / WEIGHTS, lambda file: file.write_bytes(save(weights, {"format": "pt"})))
+    whole = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
+    replace_file(path / WEIGHTS, lambda file: file.write_bytes(save(whole, {"format": "pt"})))
     if model.abstract is not None and (integers := model.abstract.integers) is not None:
         replace_file(path / INTEGERS, lambda file: file.write_text(integers.dumps()))
+    if labels:
+        replace_file(path / LABELS, lambda file: file.write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8"))
+    if model.text.tower is not None and model.text.tower.kind == "transformers":
+        model.text.tower.model.config.save_pretrained(path / TOWER)
     replace_file(path / METRICS, lambda file: file.write_text("".join(json.dumps(row) + "\n" for row in rows)))
     replace_file(path / CARD, lambda file: file.write_text(_card(path.name, config, model, rows), encoding="utf-8"))
 
@@ -68,15 +94,28 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     path = Path(path)
     if not (path / CONFIG).exists():
         raise DataError(f"{path} is not a run", f"it has no {CONFIG}", f"ashneuro train examples/tiny.toml --out {path}")
-    config, vocabulary = load_config(path / CONFIG), Vocabulary.load(path / VOCABULARY)
-    model = build_model(config, vocabulary)
+    config, vocabulary, labels = load_config(path / CONFIG), load_words(path / VOCABULARY), _read_labels(path / LABELS)
+    there = config
+    if (path / TOWER).is_dir():  # what the tower looks like is kept with the run; its weights are among the run's
+        text = replace(config.model.text, weights=str(path / TOWER))
+        there = replace(config, model=replace(config.model, text=text))
+    model = build_model(there, vocabulary, labels, load=False)
     try:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise DataError(f"cannot read {path / WEIGHTS}", str(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER") from error
     if model.abstract is not None and (path / INTEGERS).exists():
         model.abstract.use_integers(_read_integers(path))
-    return Run(path, config, vocabulary, model.to(device).eval())
+    return Run(path, config, vocabulary, model.to(device).eval(), labels)
+
+
+def _read_labels(path: Path) -> Labels:
+    if not path.exists():
+        return {}
+    try:
+        return {str(task): tuple(map(str, known)) for task, known in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"cannot read {path}", str(error), f"ashneuro train --resume --out {path.parent}") from error
 
 
 def _read_integers(path: Path) -> Integers:
@@ -117,15 +156,16 @@ def _card(name: str, config: RunConfig, model: AshNet, rows: Sequence[Mapping[st
     lines = [
         f"# {name}",
         "",
-        "A hybrid vision–language model for image–text retrieval, trained with ashneuro. It is one explicit reading of the abstract",
-        "of ASH-Nets (Artificial-Spiking Hierarchical Networks), not a reproduction of that paper's models or results.",
+        f"A hybrid vision–language model for {', '.join(('image–text retrieval', *trained_tasks(config)))}, trained with ashneuro.",
+        "It is one explicit reading of the abstract of ASH-Nets (Artificial-Spiking Hierarchical Networks), not a reproduction of that",
+        "paper's models or results.",
         "",
         "| | |",
         "|---|---|",
         f"| data | {data.source}, {data.split} split, {data.image_size} px{', styles ' + ', '.join(data.styles) if data.styles else ''} |",
         f"| abstract encoder | {abstract.kind}{spiking} |",
         *(f"| parameters, {part} | {count:,} |" for part, count in parts.items()),
-        f"| epochs | {last.get('epoch', 0)} of {config.train.epochs}, seed {config.train.seed} |",
+        f"| epochs | {last.get('epoch', 0)} of {sum(settings.epochs for _, settings in stages(config))}, seed {config.train.seed} |",
         *(f"| {key.replace('_', ' ')} | {value:.1%} |" for key, value in last.items() if key.startswith("validation_R@1")),
         "",
         "Validation numbers are for choices while training; results come from `ashneuro evaluate`. The model has learned from this data",

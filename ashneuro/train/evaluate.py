@@ -17,7 +17,7 @@ from torch import Tensor
 from ashneuro.config import DataConfig
 from ashneuro.data.batches import load_images, normalise, texts_of
 from ashneuro.data.pairs import Pair
-from ashneuro.data.tokens import Vocabulary
+from ashneuro.data.tokens import Words
 from ashneuro.errors import DataError
 from ashneuro.model.network import AshNet, Branch
 from ashneuro.train.checkpoint import replace_file
@@ -130,7 +130,7 @@ class Evaluation:
 
 def evaluate(
     model: AshNet,
-    vocabulary: Vocabulary,
+    vocabulary: Words,
     pairs: Sequence[Pair],
     data: DataConfig,
     *,
@@ -156,7 +156,7 @@ def evaluate(
     if not pairs:
         raise DataError(f"the split {split!r} is empty", "there is nothing to evaluate", "choose another split")
     pool = Pool(pairs, vocabulary, data)
-    spikes = None if encoder is None or model.abstract is None else _encode_elsewhere(model, pool.images, encoder)
+    spikes = None if encoder is None or model.abstract is None else encode_elsewhere(model, pool.images, encoder)
     zeros: dict[str, Branch | None] = {"": None}
     if model.abstract is not None:
         zeros |= {", A zeroed": "abstract", ", C zeroed": "concrete"}
@@ -195,7 +195,7 @@ class Pool:
         relevant: (N, M) bool: image and text are of one concept.
     """
 
-    def __init__(self, pairs: Sequence[Pair], vocabulary: Vocabulary, data: DataConfig) -> None:
+    def __init__(self, pairs: Sequence[Pair], vocabulary: Words, data: DataConfig) -> None:
         self.pairs = pairs
         owned = [(text, index) for index, pair in enumerate(pairs) for text in texts_of(pair, data.captions)]
         self.texts = [text for text, _ in owned]
@@ -271,7 +271,12 @@ def _embed_texts(model: AshNet, tokens: Tensor) -> NDArray[np.float32]:
     return torch.cat([model.embed_texts(part.to(device)).cpu() for part in torch.split(tokens, BATCH)]).numpy()
 
 
-def _encode_elsewhere(model: AshNet, images: Tensor, encoder: SpikeEncoder) -> NDArray[np.generic]:
+def encode_elsewhere(model: AshNet, images: Tensor, encoder: SpikeEncoder) -> NDArray[np.generic]:
+    """Return the spikes (T, B, K) that ``encoder`` makes of uint8 images (B, 3, S, S).
+
+    Raises:
+        ValueError: they do not have that shape.
+    """
     assert model.abstract is not None
     spikes = np.concatenate(list(encoder(input_currents(model, images))), axis=1)
     expected = (model.abstract.timesteps, len(images), model.config.abstract.units)

@@ -1,39 +1,38 @@
-"""Training: batches, objectives, one optimiser, a checkpoint after every epoch."""
+"""Training: stages of a schedule, batches, one optimiser a stage, a checkpoint after every epoch."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-import signal
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ashneuro.config import RunConfig, TrainConfig, load_config
-from ashneuro.data.batches import Batches, texts_of
-from ashneuro.data.pairs import Batch
+from ashneuro.config import RunConfig, StageConfig, TrainConfig, stages, trained_tasks
+from ashneuro.data.batches import Batches, Images, ahead, texts_of
+from ashneuro.data.pairs import Batch, Pair, Questions, Splits
+from ashneuro.data.question_batches import QuestionBatch, QuestionBatches, labels_of
 from ashneuro.data.sources import load_splits
-from ashneuro.data.tokens import Vocabulary, build_vocabulary
-from ashneuro.errors import ConfigError, DataError
+from ashneuro.data.tasks import load_questions, pictures_of
+from ashneuro.data.tokens import Words
+from ashneuro.errors import ConfigError
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
-from ashneuro.train import objectives
-from ashneuro.train.checkpoint import CONFIG, TRAINER, Run, build_model, load_run, replace_file, save_run
+from ashneuro.train.checkpoint import TRAINER, Labels, Run, build_model, build_words, load_run, replace_file, save_run
 from ashneuro.train.evaluate import Pool, recalls
+from ashneuro.train.features import frozen_features
+from ashneuro.train.folder import open_folder, uninterrupted
+from ashneuro.train.learner import Learner, shared_loss, stopped_gradients
+from ashneuro.train.processes import Processes, join, shared_norms
+from ashneuro.train.task_evaluation import TaskPool, accuracy
 
-# Inverse temperature of L_CL: 1/0.1, the customary value for two views.
-VIEW_SCALE = 10.0
-MAX_SCALE = 100.0
 MAX_GRADIENT_NORM = 1.0
 
 
@@ -53,6 +52,8 @@ class Progress:
     row: Mapping[str, Any] | None = None
 
 
+OnProgress = Callable[[Progress], None]
+
 # Chooses the integer units of a model's spiking encoder; None or the units that it has learnt with so far come in.
 ChooseIntegers = Callable[[AshNet, Integers | None], Integers]
 
@@ -63,64 +64,273 @@ def train(
     *,
     resume: bool = False,
     choose_integers: ChooseIntegers | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> Run:
     """Return the trained run, written to the folder ``out``.
 
-    After every epoch the folder holds a whole checkpoint, so training can be stopped at any time and taken up again with
-    ``resume``; the result is then the same, bit for bit on a CPU, as without the interruption. Ctrl-C waits for files that
-    are being written.
+    After every epoch (and every ``train.save_every`` batches) the folder holds a whole checkpoint, so training can be stopped or
+    killed at any time and taken up again with ``resume``; the result is then the same, bit for bit on a CPU, as without the
+    interruption. Ctrl-C waits for files that are being written. Under torchrun each process calls this alike.
 
     Args:
         choose_integers: with ``train.quantise_aware``: called before the first epoch and after each.
 
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is not set; or a resumed run has other settings; or there is no GPU
-            and ``train.device`` asks for one; or ``train.start`` is a run of another model.
+            and ``train.device`` asks for one; or ``train.start`` is a run of another model; or settings contradict each other.
         DataError: the data, or the checkpoint to resume from, cannot be read.
     """
     out = Path(out)
-    device = pick_device(config.train.device)
     if config.train.quantise_aware and not (config.train.start and choose_integers):
         raise ConfigError("train.quantise_aware", "it fine-tunes a trained run", "ashneuro train RUN --quantise-aware")
-    state = _open(out, config, resume)
-    splits = load_splits(config.data)
-    vocabulary = build_vocabulary(text for pair in splits.train for text in texts_of(pair, config.data.captions))
-    spiking = config.model.abstract.kind != "none"
-    batches = Batches(splits.train, vocabulary, config.data, config.train, views=spiking and config.train.contrast > 0)
-    validation = Pool(splits.validation, vocabulary, config.data) if splits.validation else None
+    processes = join(config.train, pick_device(config.train.device))
+    if processes.rank == 0:
+        state = open_folder(out, config, resume)
+    processes.wait()  # the first process makes the folder and clears it of halves
+    if processes.rank:
+        state = open_folder(out, config, resume=True)
+    material = Material(config, processes)
+    device = processes.device
+    rows: list[dict[str, Any]] = json.loads(state["rows"]) if state else []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.train.seed)
-        model = build_model(config, vocabulary)
-        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = _optimiser(model, config.train)
-        rows: list[dict[str, Any]] = []
+        model = build_model(config, material.words, material.labels)
+        learner = Learner(model, config.train, material.words.mask)
+        learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        learner.fan_out = {name: reached.to(device) for name, reached in learner.fan_out.items()}
+        if model.abstract is not None:
+            model.abstract.checkpointing = config.train.checkpointing
+        if state is None and config.train.start:
+            _start_from(config, model, material.words)
         if state is not None:
-            model.load_state_dict(state["model"])
-            optimiser.load_state_dict(state["optimiser"])
-            rows = json.loads(state["rows"])
+            learner.load_state_dict(state["model"])
             if model.abstract is not None and state["integers"]:
                 model.abstract.use_integers(Integers.loads(state["integers"]))
-        elif config.train.start:
-            _start_from(config, model, vocabulary)
-        if state is None:
+        else:
             _choose(model, config.train, choose_integers)
-        for epoch in range(len(rows), config.train.epochs):
-            # Dropout draws from torch's own generator; seeding it per epoch makes a resumed epoch the same.
-            torch.manual_seed(config.train.seed * 1_000_003 + epoch)
-            row = _run_epoch(model, optimiser, batches, config, epoch, on_progress)
-            _choose(model, config.train, choose_integers)
-            if validation:
-                row |= _validate(model, validation)
-            rows.append(row)
-            with _uninterrupted():
-                replace_file(out / TRAINER, lambda file: torch.save(_state(model, optimiser, rows), file))
-                save_run(out, config, vocabulary, model, rows)
-            on_progress(Progress(epoch + 1, config.train.epochs, len(batches), len(batches), row["loss"], row))
+        if config.train.compile:
+            model.concrete.compile()
+            model.text.compile()
+        before, weights = 0, None
+        for number, (stage, settings) in enumerate(stages(config)):
+            past = len(rows) - before
+            if past < settings.epochs:
+                with Stage(number, stage, settings, config, learner, processes, material) as running:
+                    if state is not None:
+                        running.restore(state)
+                    for epoch in range(past, settings.epochs):
+                        row = running.epoch(epoch, rows, out, on_progress)
+                        _choose(model, config.train, choose_integers)
+                        with processes.whole(running.wrapped):
+                            row |= material.validate(model, stage)
+                        rows.append(row)
+                        weights = _save(out, config, material, learner, running, rows)
+                        on_progress(Progress(row["epoch"], material.epochs, row["batches"], row["batches"], row["loss"], row))
+                        del row["batches"]
+                state = None
+            before += settings.epochs
     final = {"final": True, "epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 1)}
-    with _uninterrupted():
-        save_run(out, config, vocabulary, model, [*rows, final])
-    return Run(out, config, vocabulary, model.eval())
+    if processes.rank == 0:
+        with uninterrupted():
+            save_run(out, config, material.words, model, [*rows, final], material.labels, weights)
+    processes.wait()
+    return Run(out, config, material.words, model.eval(), material.labels) if processes.size == 1 else load_run(out, device)
+
+
+class Material:
+    """What a run learns from: pairs, words, questions and labels of its tasks, read once for all stages."""
+
+    def __init__(self, config: RunConfig, processes: Processes) -> None:
+        self.config, self.processes = config, processes
+        self.splits: Splits = load_splits(config.data)
+        tasks = trained_tasks(config)
+        self.questions: dict[str, Questions] = {task: load_questions(task, config.tasks, config.data, self.splits) for task in tasks}
+        self.labels: Labels = {task: labels_of(asked, getattr(config.tasks, task).answers) for task, asked in self.questions.items()}
+        texts = [text for pair in self.splits.train for text in texts_of(pair, config.data.captions)]
+        texts += [question.text for asked in self.questions.values() for question in asked.train]
+        self.words: Words = build_words(config, texts)
+        self.epochs = sum(settings.epochs for _, settings in stages(config))
+        self._pools: dict[str, Pool | TaskPool | None] = {}
+
+    def batches(self, stage: StageConfig, settings: TrainConfig, model: AshNet) -> Batches | QuestionBatches:
+        """Return the batches of a stage."""
+        part = (self.processes.rank, self.processes.size)
+        data = self.config.data
+        if stage.task == "retrieval":
+            views = self.config.model.abstract.kind != "none" and settings.contrast > 0
+            images = self._features(self.splits.train, settings, model)
+            return Batches(self.splits.train, self.words, data, settings, views=views, images=images, part=part)
+        asked = self.questions[stage.task]
+        images = self._features(pictures_of(asked, asked.train), settings, model) if settings.cache_features else None
+        return QuestionBatches(asked, self.labels[stage.task], self.words, data, settings, images, part=part)
+
+    def validate(self, model: AshNet, stage: StageConfig) -> dict[str, float]:
+        """Return the metrics of a stage's task on the validation part; nothing where there is none."""
+        if stage.task not in self._pools:
+            self._pools[stage.task] = self._pool(stage.task)
+        pool = self._pools[stage.task]
+        if isinstance(pool, TaskPool):
+            return {f"validation_{stage.task}_accuracy": accuracy(model, pool)}
+        if pool is None:
+            return {}
+        image_to_text, text_to_image = recalls(model, pool)
+        return {"validation_R@1_image_to_text": image_to_text["R@1"], "validation_R@1_text_to_image": text_to_image["R@1"]}
+
+    def _pool(self, task: str) -> Pool | TaskPool | None:
+        if task == "retrieval":
+            return Pool(self.splits.validation, self.words, self.config.data) if self.splits.validation else None
+        asked = self.questions[task]
+        if not any(question.answers for question in asked.validation):
+            return None
+        return TaskPool(asked, asked.validation, self.labels[task], self.words, self.config.data)
+
+    def _features(self, pictures: Sequence[Pair], settings: TrainConfig, model: AshNet) -> Images | None:
+        if not settings.cache_features:
+            return None
+        concrete = self.config.model.concrete
+        if not concrete.backbone or concrete.tune or settings.augment:
+            why = "the pictures are augmented" if settings.augment else "no frozen backbone makes them"
+            raise ConfigError(
+                "train.cache_features",
+                f"features would differ from step to step: {why}",
+                "set model.concrete.tune = false, train.augment = 0",
+            )
+        return frozen_features(model, pictures, self.config, self.processes)
+
+
+class Stage:
+    """One stage while it runs: its batches, its optimiser, the wrapped learner."""
+
+    def __init__(
+        self,
+        number: int,
+        stage: StageConfig,
+        settings: TrainConfig,
+        config: RunConfig,
+        learner: Learner,
+        processes: Processes,
+        material: Material,
+    ) -> None:
+        self.number, self.stage, self.settings, self.config = number, stage, settings, config
+        self.learner, self.processes, self.material = learner, processes, material
+        self.batches = material.batches(stage, settings, learner.model)
+        self._done: tuple[int, dict[str, Tensor]] = (0, {})
+
+    def __enter__(self) -> Stage:
+        self._stack = ExitStack()
+        self._stack.enter_context(shared_norms(self.learner, self.processes))
+        self._stack.enter_context(_learning(self.learner, self.stage.parts))
+        self.wrapped = self.processes.wrap(self.learner)
+        self.optimiser = _optimiser(self.learner, self.settings)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned, unless that was in another stage; the weights are loaded already."""
+        if state["stage"] != self.number:
+            return
+        self.processes.restore(self.wrapped, self.optimiser, state)
+        self._done = state["batch"], state["sums"]
+        self._random = state["random"]
+
+    def state(self, rows: list[dict[str, Any]], batch: int = 0, sums: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+        """Return everything that going on takes; ``batch`` batches of an epoch are done, with these sums."""
+        model = self.learner.model
+        integers = model.abstract and model.abstract.integers
+        random = [
+            torch.get_rng_state(),
+            *([torch.cuda.get_rng_state(self.processes.device)] if self.processes.device.type == "cuda" else []),
+        ]
+        return {
+            **self.processes.state(self.wrapped, self.learner, self.optimiser),
+            "stage": self.number,
+            "rows": json.dumps(rows),
+            "batch": batch,
+            "sums": {name: value.cpu() for name, value in (sums or {}).items()},
+            "random": random,
+            "integers": integers.dumps() if integers else "",
+        }
+
+    def epoch(self, epoch: int, rows: list[dict[str, Any]], out: Path, on_progress: OnProgress) -> dict[str, Any]:
+        """Train one epoch of the stage, counted from 0; return its row: means of every loss term and firing rate, rate and time."""
+        settings, device = self.settings, self.processes.device
+        # Dropout draws from torch's own generator; seeding it per epoch makes a resumed epoch the same. Processes drop differently.
+        past = len(rows)
+        seed = settings.seed * 1_000_003 + past
+        torch.manual_seed(seed + 7_777_777 * self.processes.rank)
+        drawn = torch.Generator().manual_seed(seed)  # masked words and negatives
+        start, kept = self._done
+        self._done = (0, {})
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device)) | {
+            name: value.to(device) for name, value in kept.items()
+        }
+        if start:
+            torch.set_rng_state(self._random[0])
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(self._random[1], device)
+        self.learner.train()
+        batches: Iterator[Batch | QuestionBatch] = self.batches.epoch(past, start)
+        source: Iterator[Batch | QuestionBatch] = ahead(batches) if device.type == "cuda" else batches
+        steps = settings.epochs * math.ceil(len(self.batches) / settings.accumulate)
+        started = time.perf_counter()
+        waited, rate, total = 0.0, 0.0, torch.zeros(())
+        for number in range(start, len(self.batches)):
+            asked = time.perf_counter()
+            batch = _to(next(source), device)
+            waited += time.perf_counter() - asked
+            step = epoch * math.ceil(len(self.batches) / settings.accumulate) + number // settings.accumulate
+            rate = learning_rate(step, steps, settings)
+            drawn.manual_seed(seed * 31 + number)
+            terms, firing = self._step(batch, number, rate, drawn)
+            total = sum(term.detach() for term in terms.values())  # type: ignore[assignment]
+            for name, value in {"loss": total, **{f"loss_{name}": term.detach() for name, term in terms.items()}, **firing}.items():
+                sums[name] += value
+            on_progress(Progress(past + 1, self.material.epochs, number + 1, len(self.batches), float(total)))
+            if settings.save_every and (number + 1) % settings.save_every == 0 and number + 1 < len(self.batches):
+                _save(out, self.config, self.material, self.learner, self, rows, number + 1, sums)
+        seconds = time.perf_counter() - started
+        means = {name: value.item() / len(self.batches) for name, value in sums.items()}
+        row: dict[str, Any] = {"epoch": past + 1, **({"stage": self.stage.name} if self.config.schedule else {})}
+        row |= {name: value for name, value in means.items() if name.startswith("loss")}
+        if rates := {name: value for name, value in means.items() if not name.startswith("loss")}:
+            row |= {"firing_rate": sum(rates.values()) / len(rates), **{f"firing_rate.{name}": value for name, value in rates.items()}}
+        pairs = (len(self.batches) - start) * settings.batch_size
+        return row | {
+            "learning_rate": rate,
+            "seconds": round(seconds, 2),
+            "pairs_per_s": round(pairs / max(seconds, 1e-9), 1),
+            "waited_share": round(waited / max(seconds, 1e-9), 4),
+            "batches": len(self.batches),
+        }
+
+    def _step(
+        self, batch: Batch | QuestionBatch, number: int, rate: float, random: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Add the gradients of one batch, and move the weights where that completes a step."""
+        settings = self.settings
+        last = (number + 1) % settings.accumulate == 0 or number + 1 == len(self.batches)
+        if number % settings.accumulate == 0:
+            self.optimiser.zero_grad()
+        device = self.processes.device.type
+        cast = torch.autocast(device, torch.bfloat16) if settings.precision == "bf16" else nullcontext()
+        with nullcontext() if last else self.processes.quietly(self.wrapped):
+            with cast:
+                terms, firing = self.wrapped(batch, settings, random)
+            stopped = stopped_gradients(self.learner.model, terms, settings)
+            torch.autograd.backward(shared_loss(terms, settings) / settings.accumulate)
+        gradients = [gradient for _, gradient in stopped]
+        self.processes.share(gradients)
+        for (parameter, _), gradient in zip(stopped, gradients, strict=True):
+            gradient = gradient / settings.accumulate
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        if last:
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            self.processes.clip(self.wrapped, MAX_GRADIENT_NORM)
+            self.optimiser.step()
+        return terms, firing
 
 
 def pick_device(name: str) -> torch.device:
@@ -142,77 +352,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise))) / 2
 
 
-def losses(model: AshNet, batch: Batch, config: TrainConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the weighted objectives by name (scalars), and the mean firing rate of every spiking layer by its name (scalars)."""
-    encoded = model.encode(batch.images)
-    texts = model.embed_texts(batch.tokens)
-    scale = model.log_scale.exp().clamp(max=MAX_SCALE)
-    terms = {"itc": objectives.itc(encoded.embedding, texts, batch.concepts, scale, config.label_smoothing)}
-    if model.abstract is None or encoded.current is None:
-        return terms, {}
-    if batch.views is not None:
-        first, second = (F.normalize(model.view(x.mean((2, 3))), dim=-1) for x in (encoded.current, model.currents(batch.views)))
-        terms["contrast"] = config.contrast * objectives.contrast(first, second, batch.concepts, VIEW_SCALE, config.beta)
-    if config.stua:
-        abstract = F.normalize(model.stua(encoded.abstract.flatten(1)), dim=-1)
-        terms["stua"] = config.stua * objectives.stua(abstract, texts, batch.concepts, scale.detach())
-    if model.config.abstract.kind != "spiking":
-        return terms, {}
-    if config.firing_rate_weight:
-        penalty = objectives.firing_rate_penalty(encoded.layers.values(), config.firing_rate)
-        terms["firing"] = config.firing_rate_weight * penalty
-    return terms, {name: spikes.detach().mean() for name, spikes in encoded.layers.items()}
-
-
-def backward(model: AshNet, terms: Mapping[str, Tensor], config: TrainConfig) -> None:
-    """Add the gradients of all objectives to the parameters.
-
-    By default L_STUA reaches only what lies behind C; the other objectives go everywhere. Both share the forward pass.
-    """
-    others = sum(term for name, term in terms.items() if name != "stua")
-    if "stua" in terms and config.stua_stops_at_concrete:
-        torch.autograd.backward(terms["stua"], inputs=model.abstract_parameters(), retain_graph=True)
-    elif "stua" in terms:
-        others = others + terms["stua"]
-    assert isinstance(others, Tensor)
-    torch.autograd.backward(others)
-
-
-def _run_epoch(
-    model: AshNet,
-    optimiser: torch.optim.Optimizer,
-    batches: Batches,
-    config: RunConfig,
-    epoch: int,
-    on_progress: Callable[[Progress], None],
-) -> dict[str, Any]:
-    """Return the epoch's row: means of every loss term and firing rate, the learning rate and the time."""
-    model.train()
-    device = model.log_scale.device
-    started, steps = time.perf_counter(), config.train.epochs * len(batches)
-    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
-    rate = 0.0
-    for number, batch in enumerate(batches.epoch(epoch)):
-        rate = learning_rate(epoch * len(batches) + number, steps, config.train)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        terms, firing = losses(model, _to(batch, device), config.train)
-        optimiser.zero_grad()
-        backward(model, terms, config.train)
-        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-        optimiser.step()
-        total = sum(term.detach() for term in terms.values())
-        for name, value in {"loss": total, **{f"loss_{name}": term.detach() for name, term in terms.items()}, **firing}.items():
-            sums[name] += value
-        on_progress(Progress(epoch + 1, config.train.epochs, number + 1, len(batches), float(total)))
-    means = {name: value.item() / len(batches) for name, value in sums.items()}
-    row: dict[str, Any] = {"epoch": epoch + 1, **{name: value for name, value in means.items() if name.startswith("loss")}}
-    if rates := {name: value for name, value in means.items() if not name.startswith("loss")}:
-        row |= {"firing_rate": sum(rates.values()) / len(rates), **{f"firing_rate.{name}": value for name, value in rates.items()}}
-    return row | {"learning_rate": rate, "seconds": round(time.perf_counter() - started, 2)}
-
-
-def _start_from(config: RunConfig, model: AshNet, vocabulary: Vocabulary) -> None:
+def _start_from(config: RunConfig, model: AshNet, vocabulary: Words) -> None:
     """Give ``model`` the weights of the run that ``train.start`` names."""
     start = load_run(config.train.start)
     if start.config.model != config.model or start.vocabulary != vocabulary:
@@ -230,86 +370,70 @@ def _choose(model: AshNet, config: TrainConfig, choose: ChooseIntegers | None) -
         model.abstract.use_integers(choose(model, before))
 
 
-def _validate(model: AshNet, pool: Pool) -> dict[str, float]:
-    image_to_text, text_to_image = recalls(model, pool)
-    return {"validation_R@1_image_to_text": image_to_text["R@1"], "validation_R@1_text_to_image": text_to_image["R@1"]}
-
-
-def _optimiser(model: AshNet, config: TrainConfig) -> torch.optim.AdamW:
-    """Return AdamW with decay on matrices and kernels alone; vectors (biases, norms, gains, ratios, word weights) are left alone."""
-    parameters = list(model.parameters())
-    matrices = [parameter for parameter in parameters if parameter.numel() > max((1, *parameter.shape))]
-    vectors = [parameter for parameter in parameters if parameter.numel() <= max((1, *parameter.shape))]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    views = None if batch.views is None else batch.views.to(device, non_blocking=True)
-    images, tokens, concepts = (part.to(device, non_blocking=True) for part in (batch.images, batch.tokens, batch.concepts))
-    return Batch(images, views, tokens, concepts, batch.keys)
-
-
-def _state(model: AshNet, optimiser: torch.optim.Optimizer, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    integers = model.abstract and model.abstract.integers
-    return {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "rows": json.dumps(rows),
-        "integers": integers.dumps() if integers else "",
-    }
-
-
-def _open(out: Path, config: RunConfig, resume: bool) -> dict[str, Any] | None:
-    """Make the folder, and return the state to resume from, if there is one."""
-    if not resume and (out / CONFIG).exists():
-        raise ConfigError(
-            f"{out} already holds a run", "a run is never overwritten", f"--resume, or another folder with --out, or delete {out}"
-        )
-    if not (out / CONFIG).exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is not empty", "a run gets a folder of its own", "name another folder with --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {out}", error.strerror or str(error), "name another folder with --out") from error
-    if not (out / CONFIG).exists():
-        return None
-    before = load_config(out / CONFIG)
-    if different := list(_differences(dataclasses.asdict(before), dataclasses.asdict(config))):
-        raise ConfigError(f"cannot resume {out}", f"its settings were others: {'; '.join(different)}", f"resume with {out / CONFIG}")
-    try:
-        state: dict[str, Any] = torch.load(out / TRAINER, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises whatever a damaged file leads to
-        raise DataError(f"cannot resume from {out / TRAINER}", str(error).splitlines()[0], "train again in another folder") from error
-    return state
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in now.items():
-        if isinstance(value, dict):
-            yield from _differences(before[name], value, f"{prefix}{name}.")
-        elif value != before[name] and prefix + name != "train.device":
-            yield f"{prefix}{name} was {before[name]!r}, now {value!r}"
-
-
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C until the block is done."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
-        yield
-        return
-    pressed = False
-
-    def remember(signal_number: int, frame: object) -> None:
-        nonlocal pressed
-        pressed = True
-
-    before = signal.signal(signal.SIGINT, remember)
+def _learning(learner: Learner, parts: Sequence[str]) -> Iterator[None]:
+    """Let only the named parts of a model learn while the block runs; without names, all that may."""
+    model = learner.model
+    chosen = {id(parameter) for part in parts for parameter in model.part(part)}
+    if "abstract" in parts and model.abstract is not None:  # with the maps of its own objectives
+        chosen |= {id(parameter) for parameter in model.view.parameters()}
+        chosen |= {id(parameter) for name, parameter in learner.named_parameters() if not name.startswith("model.")}
+    held = [parameter for parameter in learner.parameters() if parts and parameter.requires_grad and id(parameter) not in chosen]
+    for parameter in held:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+        for parameter in held:
+            parameter.requires_grad_(True)
+
+
+def _optimiser(learner: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW with decay on matrices and kernels alone; vectors (biases, norms, gains, ratios, word weights) are left alone."""
+    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in parameters if parameter.numel() > max((1, *parameter.shape))]
+    vectors = [parameter for parameter in parameters if parameter.numel() <= max((1, *parameter.shape))]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
+
+
+def _to(batch: Batch | QuestionBatch, device: torch.device) -> Batch | QuestionBatch:
+    if device.type == "cpu":
+        return batch
+    names = ("images", "tokens", "targets") if isinstance(batch, QuestionBatch) else ("images", "views", "tokens", "concepts")
+    moved = {name: part.to(device, non_blocking=True) for name in names if (part := getattr(batch, name)) is not None}
+    return replace(batch, **moved)  # type: ignore[no-any-return]
+
+
+def _save(
+    out: Path,
+    config: RunConfig,
+    material: Material,
+    learner: Learner,
+    stage: Stage,
+    rows: list[dict[str, Any]],
+    batch: int = 0,
+    sums: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Write the state for resuming, and what using the run takes; the first process does. Return the model's weights."""
+    written = [{name: value for name, value in row.items() if name != "batches"} for row in rows]
+    state = stage.state(written, batch, sums)
+    weights = {name.removeprefix("model."): value for name, value in state["model"].items() if name.startswith("model.")}
+    if stage.processes.rank == 0:
+        with uninterrupted():
+            replace_file(out / TRAINER, lambda file: torch.save(state, file))
+            save_run(out, config, material.words, learner.model, written, material.labels, weights)
+            if config.train.tensorboard and not batch:
+                _log(out, written)
+    stage.processes.wait()
+    return weights
+
+
+def _log(out: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the last row as TensorBoard events."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(out / "tensorboard")) as writer:
+        for name, value in rows[-1].items():
+            if isinstance(value, int | float):
+                writer.add_scalar(name.replace(".", "/", 1), value, rows[-1]["epoch"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ashneuro.config import DataConfig, TrainConfig
-from ashneuro.data.batches import Batches, augment, load_images, normalise, texts_of
+from ashneuro.data.batches import Batches, augment, draw_changes, load_images, normalise, texts_of
 from ashneuro.data.pairs import Pair
 from ashneuro.data.tokens import Vocabulary, build_vocabulary
 from ashneuro.errors import DataError
@@ -27,6 +27,10 @@ def pairs(count: int = 10) -> list[Pair]:
 
 def vocabulary() -> Vocabulary:
     return build_vocabulary(text for pair in pairs() for text in pair.captions)
+
+
+def changed(images: torch.Tensor, seed: int) -> torch.Tensor:
+    return augment(images, draw_changes(len(images), 1.0, torch.Generator().manual_seed(seed)))
 
 
 def epoch(number: int, data: DataConfig = DATA, train: TrainConfig = TRAIN, views: bool = True) -> list:
@@ -105,19 +109,19 @@ def test_too_few_pairs_for_a_batch_is_said() -> None:
 def test_augmentation_never_mirrors_and_keeps_a_white_page_even() -> None:
     corner = torch.full((64, 3, 16, 16), 2.0)
     corner[:, :, 2:6, 2:6] = -2.0  # a dark square in the upper left quarter
-    moved = augment(corner, 1.0, torch.Generator().manual_seed(0)).mean(1)
+    moved = changed(corner, 0).mean(1)
     dark = torch.stack([moved[:, :8, :8], moved[:, :8, 8:], moved[:, 8:, :8], moved[:, 8:, 8:]], 1).mean((2, 3))
     assert (dark.argmin(1) == 0).all()
-    white = augment(torch.full((8, 3, 16, 16), 1.0), 1.0, torch.Generator().manual_seed(0))
+    white = changed(torch.full((8, 3, 16, 16), 1.0), 0)
     assert white.flatten(2).std(-1).max() < 1e-5
 
 
 def test_colours_turn_about_grey() -> None:
     grey = torch.linspace(-1, 1, 16).expand(8, 3, 16, 16).contiguous()
-    out = augment(grey, 1.0, torch.Generator().manual_seed(2))
+    out = changed(grey, 2)
     torch.testing.assert_close(out[:, 0], out[:, 1])
     torch.testing.assert_close(out[:, 0], out[:, 2])
     red = torch.tensor([1.5, -1.5, -1.5])[None, :, None, None].expand(64, 3, 4, 4)
-    seen = augment(red, 1.0, torch.Generator().manual_seed(2)).mean((2, 3))
+    seen = changed(red, 2).mean((2, 3))
     assert (seen.argmax(1) == 0).all()  # ±20° of hue do not make red green
     assert seen.std(0).min() > 0.1

@@ -11,29 +11,40 @@ from pathlib import Path
 import pytest
 import torch
 
-from ashneuro.config import RunConfig
+from ashneuro.config import RunConfig, TrainConfig
 from ashneuro.data.batches import Batches
 from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.model.network import AshNet
 from ashneuro.train import checkpoint, loop
 from ashneuro.train.checkpoint import build_model, read_metrics
-from ashneuro.train.loop import Progress, backward, learning_rate, losses, train
+from ashneuro.train.learner import Learner, shared_loss, stopped_gradients
+from ashneuro.train.loop import Progress, learning_rate, train
 from tests.train import tiny
 
 
 def files(path: Path) -> dict[str, object]:
-    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(path)]
+    timed = {"seconds", "pairs_per_s", "waited_share"}
+    rows = [{key: value for key, value in row.items() if key not in timed} for row in read_metrics(path)]
     return {"rows": rows, "weights": (path / "model.safetensors").read_bytes(), "words": (path / "vocabulary.json").read_bytes()}
 
 
-def step(config: RunConfig) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+def step(config: RunConfig) -> tuple[AshNet, dict[str, torch.Tensor]]:
     """Return a fresh model and the objectives of one batch."""
     torch.manual_seed(0)
     pairs = tiny.load_splits(config.data).train
     vocabulary = build_vocabulary(text for pair in pairs for text in pair.captions)
     model = build_model(config, vocabulary).train()
     (batch, *_) = Batches(pairs, vocabulary, config.data, config.train, views=config.train.contrast > 0).epoch(0)
-    return model, losses(model, batch, config.train)[0]
+    return model, Learner(model, config.train, 1)(batch, config.train, torch.Generator().manual_seed(0))[0]
+
+
+def backward(model: AshNet, terms: dict[str, torch.Tensor], config: TrainConfig) -> None:
+    """Add the gradients of all objectives to the parameters, as a step does."""
+    stopped = stopped_gradients(model, terms, config)
+    shared_loss(terms, config).backward()
+    for parameter, gradient in stopped:
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def test_one_seed_gives_one_run_and_another_seed_another(tmp_path: Path) -> None:

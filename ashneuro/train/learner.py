@@ -1,0 +1,153 @@
+"""What one step of training computes: the objectives of a batch, of the image–text pairs or of a task's questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ashneuro.config import TrainConfig
+from ashneuro.data.pairs import Batch
+from ashneuro.data.question_batches import QuestionBatch
+from ashneuro.errors import ConfigError
+from ashneuro.model.network import AshNet, Encoded
+from ashneuro.train import objectives
+from ashneuro.train.processes import everyones
+
+# Inverse temperature of L_CL: 1/0.1, the customary value for two views.
+VIEW_SCALE = 10.0
+MAX_SCALE = 100.0
+MASKED_SHARE = 0.15
+
+Terms = dict[str, Tensor]
+"""Weighted objectives by name, scalars."""
+
+
+class Learner(nn.Module):
+    """A model, and what only training needs: the maps of L_STUA's rival readings.
+
+    Args:
+        mask: index of the word that masked words become.
+
+    Raises:
+        ConfigError: an objective asks for a part that the model does not have.
+    """
+
+    def __init__(self, model: AshNet, config: TrainConfig, mask: int) -> None:
+        super().__init__()
+        if (config.itm or config.mlm) and not model.config.multimodal.layers:
+            raise ConfigError(
+                "train.itm and train.mlm need the multimodal transformer", "model.multimodal.layers is 0", "--set model.multimodal.layers=2"
+            )
+        self.model, self.config, self.mask = model, config, mask
+        self.words = len(model.text.weights.weight)
+        if model.abstract is not None and config.stua_reading == "reconstruction":
+            self.from_text = nn.Linear(model.config.embedding, model.in_shape[0])
+        if model.abstract is not None and config.stua_reading == "bag-of-words":
+            self.to_words = nn.Linear(model.config.concrete.width, self.words)
+        self.fan_out = model.abstract.fan_out() if model.abstract is not None and config.synops else {}
+
+    def forward(self, batch: Batch | QuestionBatch, config: TrainConfig, random: torch.Generator) -> tuple[Terms, Terms]:
+        """Return the weighted objectives, and the mean firing rate of every spiking layer, by name (scalars)."""
+        if isinstance(batch, QuestionBatch):
+            return self._answer(batch, config)
+        return self._match(batch, config, random)
+
+    def _match(self, batch: Batch, config: TrainConfig, random: torch.Generator) -> tuple[Terms, Terms]:
+        model = self.model
+        encoded = model.encode(batch.images)
+        words = model.text.features(batch.tokens)
+        own_texts = model.text.pool(words, batch.tokens).float()
+        # Contrasts see the batches of all processes.
+        images, texts, concepts = everyones(encoded.embedding.float()), everyones(own_texts), everyones(batch.concepts)
+        scale = model.log_scale.exp().clamp(max=MAX_SCALE)
+        terms: Terms = {}
+        if config.itc:
+            terms["itc"] = config.itc * objectives.itc(images, texts, concepts, scale, config.label_smoothing)
+        if config.itm:
+            similarity = scale * encoded.embedding.float() @ own_texts.T
+            terms["itm"] = config.itm * self._matching(encoded, batch, similarity, random)
+        if config.mlm:
+            hidden, targets = objectives.mask_words(batch.tokens, MASKED_SHARE, self.mask, self.words, random)
+            scores = model.mlm(model.read(model.places(encoded), hidden)[:, 1:])
+            terms["mlm"] = config.mlm * objectives.mlm(scores.float(), targets)
+        if model.abstract is None or encoded.current is None:
+            return terms, {}
+        if batch.views is not None and config.contrast:
+            views = (F.normalize(model.view(x.mean((2, 3))).float(), dim=-1) for x in (encoded.current, model.currents(batch.views)))
+            first, second = (everyones(view) for view in views)
+            loss = objectives.contrast(first, second, concepts, VIEW_SCALE, config.beta, config.synthetic)
+            terms["contrast"] = config.contrast * loss
+        if config.stua:
+            terms["stua"] = config.stua * self._stua(encoded, own_texts, texts, batch.tokens, concepts, scale.detach())
+        return self._sparse(encoded, terms, config)
+
+    def _answer(self, batch: QuestionBatch, config: TrainConfig) -> tuple[Terms, Terms]:
+        model = self.model
+        pictures = batch.images.shape[1]
+        encoded = model.encode(batch.images.flatten(0, 1))
+        places = model.places(encoded)
+        scores = model.answer(batch.task, places.reshape(-1, pictures, *places.shape[1:]), batch.tokens).float()
+        loss = objectives.answer_loss(scores, batch.targets) if batch.task == "vqa" else objectives.label_loss(scores, batch.targets)
+        return self._sparse(encoded, {batch.task: loss}, config)
+
+    def _matching(self, encoded: Encoded, batch: Batch, similarity: Tensor, random: torch.Generator) -> Tensor:
+        """L_ITM of the pairs, of each picture with a hard text, and of each text with a hard picture."""
+        model = self.model
+        places = model.places(encoded)
+        other_text = objectives.hard_negatives(similarity, batch.concepts, random)
+        other_image = objectives.hard_negatives(similarity.T, batch.concepts, random)
+        left, right = other_text >= 0, other_image >= 0
+        seen = torch.cat([places, places[left], places[other_image[right]]])
+        tokens = torch.cat([batch.tokens, batch.tokens[other_text[left]], batch.tokens[right]])
+        matched = torch.zeros(len(seen), dtype=torch.long, device=seen.device)
+        matched[: len(places)] = 1
+        return objectives.itm(model.itm(model.read(seen, tokens)[:, 0]).float(), matched)
+
+    def _stua(self, encoded: Encoded, own_texts: Tensor, texts: Tensor, tokens: Tensor, concepts: Tensor, scale: Tensor) -> Tensor:
+        model, reading = self.model, self.config.stua_reading
+        if reading == "bag-of-words":
+            return objectives.stua_words(self.to_words(encoded.abstract.flatten(1)).float(), tokens)
+        if reading == "reconstruction":
+            assert model.abstract is not None and encoded.current is not None
+            current = self.from_text(own_texts.detach())[..., None, None].expand_as(encoded.current)
+            abstract, _ = model.read_out(model.abstract(current)["semantic.lif"])
+            rebuilt = F.normalize(model.stua(abstract.flatten(1)).float(), dim=-1)
+            return objectives.stua_reconstruction(rebuilt, own_texts)
+        aligned = everyones(F.normalize(model.stua(encoded.abstract.flatten(1)).float(), dim=-1))
+        read = objectives.stua if reading == "uni" else objectives.stua_symmetric
+        return read(aligned, texts, concepts, scale)
+
+    def _sparse(self, encoded: Encoded, terms: Terms, config: TrainConfig) -> tuple[Terms, Terms]:
+        """Add what keeps the spiking encoder cheap and its codebook near."""
+        if encoded.codes is not None and config.codebook:
+            terms["codebook"] = config.codebook * objectives.codebook_loss(encoded.codes.z.float(), encoded.codes.entries.float())
+        if self.model.config.abstract.kind != "spiking":
+            return terms, {}
+        rates = {name: spikes.mean(dtype=torch.float32) for name, spikes in encoded.layers.items()}
+        if config.firing_rate_weight:
+            everywhere = [everyones(rate[None]).mean() for rate in rates.values()]
+            terms["firing"] = config.firing_rate_weight * objectives.firing_rate_penalty(everywhere, config.firing_rate)
+        if config.synops:
+            terms["synops"] = config.synops_weight * objectives.synops_penalty(encoded.layers, self.fan_out, config.synops)
+        return terms, {name: rate.detach() for name, rate in rates.items()}
+
+
+def stopped_gradients(model: AshNet, terms: Mapping[str, Tensor], config: TrainConfig) -> list[tuple[nn.Parameter, Tensor]]:
+    """Return the gradients that L_STUA gives to what lies behind C, where it stops there; the other objectives go everywhere.
+
+    Both share the forward pass: a detached C would need a second one. Must be called before the others' backward pass.
+    """
+    if "stua" not in terms or not config.stua_stops_at_concrete:
+        return []
+    parameters = [parameter for parameter in model.abstract_parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(terms["stua"], parameters, retain_graph=True, allow_unused=True)
+    return [(parameter, gradient) for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+
+
+def shared_loss(terms: Mapping[str, Tensor], config: TrainConfig) -> Tensor:
+    """Return the sum of the objectives whose gradient goes everywhere."""
+    everywhere = [term for name, term in terms.items() if name != "stua" or not config.stua_stops_at_concrete]
+    return torch.stack(everywhere).sum()
