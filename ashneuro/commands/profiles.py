@@ -1,16 +1,21 @@
-"""``ashneuro profiles``: which chips are known, and where each number comes from."""
+"""``ashneuro profiles``: which chips are known, where each number comes from, and how wrong the model is on measured chips."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ashneuro.cost.profile import list_profiles, load_profile
+from ashneuro.cost.profile import list_profiles, load_profile, new_profile
+from ashneuro.errors import ProfileError
+from ashneuro.report import explain as explaining
 from ashneuro.report import terminal
 
 profiles = App(name="profiles", help="Which chips are known, and where does each number come from?")
+
+AsJson = Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())]
 
 
 @profiles.default
@@ -18,11 +23,11 @@ profiles = App(name="profiles", help="Which chips are known, and where does each
 def list_() -> None:
     """The profiles that come with ashneuro."""
     terminal.profile_list([load_profile(name) for name in list_profiles()])
-    terminal.next_steps("ashneuro profiles show loihi1")
+    terminal.next_steps("ashneuro profiles show loihi1", "ashneuro profiles validate")
 
 
 @profiles.command
-def show(name: str, *, json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False) -> None:
+def show(name: str, *, json: AsJson = False) -> None:
     """Every number of one profile, with its range, boundary, basis and source.
 
     Args:
@@ -33,3 +38,62 @@ def show(name: str, *, json: Annotated[bool, Parameter(help="Print JSON instead 
         terminal.json(asdict(profile))
     else:
         terminal.profile_show(profile)
+
+
+@profiles.command
+def explain(name: str, number: str | None = None, /) -> None:
+    """What a profile can price, what it cannot, and why; or all about one of its numbers.
+
+    Args:
+        name: a profile's name, or the path of a .toml.
+        number: its path in the profile, e.g. energy.synop.
+    """
+    profile = load_profile(name)
+    for text in explaining.number(profile, number) if number else explaining.profile(profile):
+        terminal.line(text)
+
+
+@profiles.command
+def new(name: str, /, *, kind: Literal["neuromorphic", "asic", "gpu", "cpu"] = "neuromorphic", out: Path | None = None) -> None:
+    """Write an empty profile to fill in: valid, without a single number.
+
+    Args:
+        name: name of the chip; lower case, digits and hyphens.
+        kind: what its prices are per.
+        out: the file. Default: NAME.toml.
+    """
+    path = out or Path(f"{name}.toml")
+    if path.exists():
+        raise ProfileError(f"{path} exists", "a profile is not overwritten", "choose another --out")
+    text = new_profile(name, kind)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ProfileError(f"cannot write {path}", error.strerror or str(error), "--out PATH in a folder that exists") from error
+    terminal.wrote(path)
+    terminal.next_steps(f"ashneuro profiles show {path}", f"ashneuro report RUN --profile {path}")
+
+
+@profiles.command
+def validate(*names: str, json: AsJson = False) -> None:
+    """How wrong is the model on chips that were measured? Predicted beside measured, misses included.
+
+    Args:
+        names: only predictions of these profiles. Default: all.
+    """
+    from ashneuro.cost.validate import validate as run
+    from ashneuro.report import validation as tables
+
+    known = list_profiles()
+    for name in names:
+        if name not in known:
+            raise ProfileError(f"there is no hardware profile {name!r}", f"known are {', '.join(known)}", "ashneuro profiles list")
+    result = run(names or None)
+    if json:
+        energies = [{**asdict(row), "ratio": row.ratio, "verdict": row.verdict} for row in result.energies]
+        partitions, skipped = ([asdict(row) for row in rows] for rows in (result.partitions, result.skipped))
+        terminal.json({"schema": "ashneuro.validation/1", "energies": energies, "partitions": partitions, "skipped": skipped})
+        return
+    for table in (tables.energies(result), tables.partition_totals(result), tables.partitions(result), tables.skipped(result)):
+        if table.rows:
+            terminal.show(table)

@@ -7,6 +7,7 @@ An unknown number is absent, never 0. Start at `load_profile`.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -416,3 +417,38 @@ def _number_faults(path: str, entry: Mapping[str, Any], dimension: str, sources:
             yield f"{path}.source", f"{source!r} is not in [sources]"
     if bounds and not entry.get("bounds_from"):
         yield f"{path}.bounds_from", "bounds of another source need the sentence that says so"
+
+
+def new_profile(name: str, kind: str) -> str:
+    """Return the TOML text of an empty profile: valid, without a number, and with the keys of its kind as comments.
+
+    Raises:
+        ProfileError: the name is not made of lower-case letters, digits and hyphens.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise ProfileError(f"{name!r} cannot name a profile", "names are lower-case letters, digits and hyphens", "choose another name")
+    tables = {
+        "neuromorphic": {
+            "energy": ("synop", "neuron_update_active", "neuron_update_inactive", "spike_out", "axon_out", "hop_ew", "hop_ns", "io_byte"),
+            "time": TIMES,
+            "limits": tuple(LIMITS),
+        },
+        "asic": {"energy": tuple(key for key in EVENTS if key.startswith(("add_", "mult_", "sram_", "dram")))},
+        "gpu": {"energy": ("mac",), "power": ("tdp",), "peak": ("fp32", "fp16", "int8")},
+        "cpu": {"energy": ("mac",), "power": ("tdp",), "peak": ("fp32", "int8")},
+    }[kind]
+    units = {"energy": "pJ", "time": "ns", "limits": "1", "power": "W", "peak": "Top/s"}
+    blocks = [
+        f'# [{table}.{key}]{"   # " + EVENTS[key] if table == "energy" else ""}\n# value = \n# unit = "{units[table]}"\n# covers = ""\n'
+        '# boundary = "op"   # op, core, chip, board or system\n# basis = "measured"   # simulated, measured, model or specification\n'
+        '# status = "published"   # published, derived or estimate\n# check = "V"   # V opened, Q quoted, S seen elsewhere, R recalled\n'
+        '# source = "paper"\n# locator = ""   # table, page or file\n'
+        for table, keys in tables.items()
+        for key in keys
+    ]
+    head = (
+        f'schema = 1\nname = "{name}"\ntitle = "{name}"\nkind = "{kind}"\nboundary = "what is in the numbers"\n'
+        'excludes = ["what is not"]\nreads = """\nHow to read what this profile gives."""\n\n'
+        "# An unknown number stays a comment: it is never 0. low and high are given where the source has them.\n\n"
+    )
+    return head + "\n".join(blocks) + '\n[sources.paper]\ntitle = "authors, title, venue, year"\nlink = "https://doi.org/"\n'

@@ -1,0 +1,139 @@
+"""The model beside measured chips: every number recomputed here from the published constants, and the misses stay visible."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ashneuro.cost.cores import core_limits
+from ashneuro.cost.profile import load_profile
+from ashneuro.cost.validate import load_case, load_cases, measured_folder, outline_program, outline_workloads, validate
+from ashneuro.errors import ProfileError
+from ashneuro.program.place import place
+
+RESULT = validate()
+ENERGIES = {(row.case.partition(",")[0], row.quantity, row.profile): row for row in RESULT.energies}
+SPOTTING = ("Keyword spotting", "above idle after a run", "loihi1")
+
+
+def row(case, quantity, profile="loihi1"):
+    return next(r for r in RESULT.energies if r.case.startswith(case) and r.quantity == quantity and r.profile == profile)
+
+
+def davies(rate, synapses, neurons, steps, active):
+    """Return joules by the published table: synops, updates all active or all inactive, one local message per spike."""
+    update = 81e-12 if active else 52e-12
+    return steps * (rate * synapses * 23.6e-12 + neurons * update + rate * neurons * 1.7e-12)
+
+
+def test_keyword_spotting_is_the_table_times_the_bracketed_activity():
+    found = row("Keyword spotting, 390", "above idle after a run").predicted_j
+    synapses = 390 * 256 + 256 * 256 + 256 * 29
+    low = davies(0.02, synapses, 541, 10, active=False)
+    assert found.low == pytest.approx(low, rel=0.01)
+    high = davies(0.20, synapses, 541, 10, active=True) + 0.2 * 10 * synapses * (35.5 - 23.6) * 1e-12
+    assert found.high == pytest.approx(high, rel=0.01)
+
+
+def test_the_slope_lies_inside_and_the_absolute_value_outside():
+    assert row("Keyword spotting, one more", "slope: energy of one more branch").verdict == "inside"
+    assert row("Keyword spotting, 390", "above idle after a run").verdict == "too low"
+    assert row("Keyword spotting, 390", "above idle after boot").verdict == "too low"
+
+
+def test_the_overhead_is_shown_on_another_experiment_than_the_one_it_was_fitted_on():
+    bare, whole = (
+        row("Keyword spotting, 390", name) for name in ("above idle after a run", "above idle after a run, with the running overhead")
+    )
+    overhead = load_profile("loihi1").overhead["board_after_run"]
+    assert whole.predicted_j.low - bare.predicted_j.low == pytest.approx(9.8e-3 * 0.003378)
+    fitted_on = overhead.locator
+    assert "branches" in fitted_on
+    shown_on = {r.case for r in RESULT.energies if any(term.startswith("overhead") for term in r.terms)}
+    assert shown_on and not any("branch" in case for case in shown_on)
+
+
+def test_no_case_predicts_what_its_own_profile_was_derived_from():
+    """A static power taken from a workload's own measurement would predict itself."""
+    used = {
+        (case.title.partition(",")[0], term, load_profile(name).quantity(term).source)
+        for case in load_cases()
+        for item in case.measured
+        for name in item.profiles
+        for term in item.predict
+        if term != "events"
+    }
+    assert used == {
+        ("PilotNet-LIF", "static.board", "nesbit2026"),
+        ("SHD", "static.chip", "pilotnet_snn"),
+        ("MatMul-free language model", "static.board_16_chips", "vpx2026"),
+        ("Keyword spotting", "overhead.board_after_run", "blouw2019"),
+    }
+
+
+def test_partitions_agree_in_all_but_the_published_misses():
+    cores = {r.case: (r.cores, r.printed_cores) for r in RESULT.partitions if r.layer == "all"}
+    assert cores["PilotNet-LIF"] == (74, 74)
+    assert cores["PilotNet-SDNN"] == (61, 61)
+    assert cores["MNIST, 784-128-64-10"] == (5, 5)
+    assert cores["YOLO-KP"] == (574, 574)
+    assert cores["Oxford, 200-256-200"] == (4, 5)
+    assert cores["NTIDIGITS, 64-256-256-242 with axonal delays"] == (3, 6)
+    layers = [r for r in RESULT.partitions if r.layer != "all" and r.case.startswith(("PilotNet", "MNIST", "YOLO"))]
+    assert all(r.cores == r.printed_cores for r in layers)
+
+
+def test_the_partition_depends_on_the_limits():
+    case = load_case(measured_folder() / "pilotnet_snn.toml")
+    limits = core_limits(load_profile("loihi2"))
+    assert place(outline_program(case.network), replace(limits, neurons=8192)).cores < 74
+    assert place(outline_program(case.network), replace(limits, synapse_words=24000)).cores < 74
+
+
+def test_outlines_have_the_printed_shapes_and_products():
+    case = load_case(measured_folder() / "pilotnet_snn.toml")
+    program = outline_program(case.network)
+    assert [layer.shape for layer in program.layers][1:6] == [(24, 32, 99), (36, 15, 49), (48, 7, 24), (64, 4, 22), (64, 2, 20)]
+    assert sum(layer.size for layer in program.layers) == 118_909 + 39_600
+    assert program.inputs[0].coding == "current"
+    low, high = outline_workloads(case)
+    assert low.total("effective_acs") < high.total("effective_acs")
+    assert low.total("updates") == high.total("updates") == 16 * 158_509
+
+
+def test_what_was_left_out_has_a_reason():
+    assert len(RESULT.skipped) >= 6
+    assert all(item.reason for item in RESULT.skipped)
+    assert any("negative" in item.reason for item in RESULT.skipped)
+
+
+def test_one_profile_alone():
+    assert {r.profile for r in validate(["loihi1-sanafe"]).energies} == {"loihi1-sanafe"}
+    assert not validate(["loihi1"]).partitions or {r.chip for r in validate(["loihi1"]).partitions} == {"loihi1"}
+
+
+@pytest.mark.parametrize(
+    "spoil, fault",
+    [
+        (lambda t: t.replace('unit = "µJ"', 'unit = "mW"'), "'mW' is not a unit of energy"),
+        (lambda t: t.replace("cores = [2, 2, 2]", "cores = [2, 2]"), "partition.cores has 2 entries, the network 3 layers"),
+        (lambda t: t.replace("synops = 10514933", "synop = 10514933"), "activity.synop"),
+        (lambda t: t.replace('check = "V"', 'check = "X"'), "check: Input should be"),
+        (lambda t: t[: t.index("[activity]")] + t[t.index("[[measured]]") :], "no activity is given"),
+        (lambda t: t + "=", "cannot read"),
+    ],
+)
+def test_a_faulty_case_is_refused(tmp_path, spoil, fault):
+    text = (measured_folder() / "ntidigits.toml").read_text(encoding="utf-8")
+    path = tmp_path / "case.toml"
+    path.write_text(text, encoding="utf-8")
+    assert load_case(path).title.startswith("NTIDIGITS")
+    path.write_text(spoil(text), encoding="utf-8")
+    with pytest.raises(ProfileError, match=fault):
+        load_case(path)
+
+
+def test_ratios_are_predicted_over_measured():
+    one = RESULT.energies[0]
+    assert one.ratio == (one.predicted_j.low / one.measured_j.high, one.predicted_j.high / one.measured_j.low)
+    assert np.isfinite(one.ratio).all()
