@@ -38,6 +38,7 @@ class Arrays(ABC):
     xp: Any
     batch: int  # samples that are computed together, at most
     patches: int  # numbers that an intermediate array may have, at most
+    on_cpu: bool  # its memory is that of numpy's arrays
 
     @abstractmethod
     def put(self, values: NDArray[Any]) -> Any:
@@ -46,6 +47,10 @@ class Arrays(ABC):
     @abstractmethod
     def get(self, values: Any) -> NDArray[Any]:
         """Return an array of this library as numpy's."""
+
+    @abstractmethod
+    def wrap(self, values: NDArray[Any]) -> Any:
+        """Return ``values`` as an array of this library: the same memory where it can be."""
 
     @abstractmethod
     def cast(self, values: Any, kind: str) -> Any:
@@ -112,7 +117,7 @@ class NumpyArrays(Arrays):
     """numpy and scipy; needs nothing else."""
 
     xp = np
-    batch, patches = 32, 1 << 24
+    batch, patches, on_cpu = 32, 1 << 24, True
 
     def put(self, values: NDArray[Any]) -> Any:
         """Return ``values``, contiguous."""
@@ -121,6 +126,10 @@ class NumpyArrays(Arrays):
     def get(self, values: Any) -> NDArray[Any]:
         """Return ``values``."""
         return np.asarray(values)
+
+    def wrap(self, values: NDArray[Any]) -> Any:
+        """Return ``values``."""
+        return values
 
     def cast(self, values: Any, kind: str) -> Any:
         """Return ``values`` as ``kind``."""
@@ -155,6 +164,7 @@ class TorchArrays(Arrays):
         except RuntimeError as error:
             raise ConfigError(f"device {device!r}", "torch knows no such device", "--device cpu, or --device cuda") from error
         cuda = self._device.type == "cuda"
+        self.on_cpu = self._device.type == "cpu"
         if cuda and not torch.cuda.is_available():
             raise ConfigError("device cuda", "torch finds no CUDA device here", "--device cpu")
         self.xp = torch
@@ -168,6 +178,11 @@ class TorchArrays(Arrays):
     def get(self, values: torch.Tensor) -> NDArray[Any]:
         """Return a numpy array on the host."""
         return np.asarray(values.cpu().numpy())
+
+    def wrap(self, values: NDArray[Any]) -> torch.Tensor:
+        """Return a tensor in the same memory, or on the device."""
+        tensor: torch.Tensor = self.xp.from_numpy(values).to(self._device)
+        return tensor
 
     def cast(self, values: torch.Tensor, kind: str) -> torch.Tensor:
         """Return ``values`` as ``kind``."""

@@ -31,15 +31,14 @@ def run_chunks(
     timesteps, samples = next(iter(inputs.values())).shape[:2]
     size = max(1, min(library.batch, library.patches // (timesteps * widest)))
     chunks = [{name: values[:, first : first + size] for name, values in inputs.items()} for first in range(0, samples, size)]
-    record = None
+    records: list[SpikeRecord] = []
     with library.single_threaded() as cores, ThreadPoolExecutor(min(cores, len(chunks))) as pool:
         try:
             for done in pool.map(run, chunks):
-                record = done if record is None else record + done
+                records.append(done)
                 if progress:
-                    progress(record.samples, samples)
+                    progress(sum(record.samples for record in records), samples)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    assert record is not None
-    return record
+    return SpikeRecord.joined(records)

@@ -20,10 +20,11 @@ from ashneuro.program.limits import INTEGER_RULES
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
 from ashneuro.program.rules import sentence
 from ashneuro.program.synapse import matrix
+from ashneuro.simulate import native
 from ashneuro.simulate.arrays import Arrays, Backend, FloatType, Linear, arrays
 from ashneuro.simulate.chunks import run_chunks
 from ashneuro.simulate.inputs import Inputs, Progress, check_inputs, encode
-from ashneuro.simulate.neurons import Population, population, read_out
+from ashneuro.simulate.neurons import IntegerPopulation, Population, population, read_out
 from ashneuro.simulate.record import Activity, SpikeRecord
 from ashneuro.simulate.schedule import blocks, is_recurrent
 
@@ -75,6 +76,8 @@ class _Machine:
             _check_numbers(program)
         self._kind = "int32" if self._integer else float_type
         self._blocks = blocks(program)
+        self._native = self._integer and library.on_cpu and native.wanted()
+        self._spread: dict[tuple[str, int], native.Spread] = {}
         self._populations: dict[str, Population[Any]] = {}
         self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
         self.widest = max(layer.size for layer in program.layers)
@@ -89,6 +92,13 @@ class _Machine:
                     kind = "float32" if most < EXACT_FLOAT32 else "float64"
                     worst += most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
                 if connection.synapse is not None:
+                    spread = (
+                        native.Spread.of(connection, program.lag(layer, connection))
+                        if self._native and _spikes(program, connection)
+                        else None
+                    )
+                    if spread is not None:
+                        self._spread[layer.name, index] = spread
                     self._linear[layer.name, index] = library.linear(connection.synapse, kind), kind
                     self.widest = max(self.widest, _width(connection.synapse))
             if worst >= LARGEST_INPUT:
@@ -101,12 +111,16 @@ class _Machine:
     def run(self, inputs: Mapping[str, NDArray[Any]], rasters: Collection[str], traces: Collection[str]) -> SpikeRecord:
         """Return the record of one chunk of samples."""
         program = self.program
-        encoded = {port.name: encode(port, inputs[port.name], program.precision) for port in program.inputs}
-        sent = {name: self._put(values) for name, values in encoded.items()}
+        encoded = {port.name: self._encode(port, inputs[port.name]) for port in program.inputs}
+        sent = {name: self._put(values, values.dtype == np.uint8) for name, values in encoded.items()}
         timesteps, samples = next(iter(encoded.values())).shape[:2]
         layers: dict[str, Activity] = {}
         for block in self._blocks:
             inside = {layer.name for layer in block} if is_recurrent(block) else set()
+            if self._native and not inside:
+                (layer,) = block
+                layers[layer.name] = self._run_native(layer, sent, timesteps, samples, layer.name in rasters, layer.name in traces)
+                continue
             currents = {layer.name: self._current(layer, sent, inside, timesteps, samples) for layer in block}
             states: dict[str, list[tuple[Any, Any]]] = {layer.name: [] for layer in block if layer.name in traces}
             active = self._step_through(block, currents, sent, inside, states)
@@ -119,19 +133,52 @@ class _Machine:
             timesteps,
             samples,
             layers,
-            {name: Activity.of_inputs(values) for name, values in encoded.items()},
+            {name: self._entered(values) for name, values in encoded.items()},
         )
 
-    def _put(self, values: NDArray[Any]) -> Any:
-        return self._library.put(values.astype(self._kind))
+    def _encode(self, port: InputPort, values: NDArray[Any]) -> NDArray[Any]:
+        if self._integer and port.coding == "spikes":
+            return values.astype(np.uint8, copy=False)  # checked to be 0 and 1
+        return encode(port, values, self.program.precision)
+
+    def _put(self, values: NDArray[Any], bits: bool = False) -> Any:
+        return self._library.put(values if bits else values.astype(self._kind))
+
+    def _entered(self, values: NDArray[Any]) -> Activity:
+        if self._native and values.dtype == np.uint8:
+            return Activity(native.count(np.ascontiguousarray(values).reshape(*values.shape[:2], -1)).reshape(values.shape[2:]))
+        return Activity.of_inputs(values)
+
+    def _run_native(self, layer: Layer, sent: dict[str, Any], timesteps: int, samples: int, keep: bool, traced: bool) -> Activity:
+        """Compute a layer that does not feed back into ``sent``; return its activity."""
+        population = self._populations[layer.name]
+        assert isinstance(population, IntegerPopulation)
+        bias = self._library.get(population.bias).reshape(-1)
+        arriving = []
+        for index, connection in enumerate(layer.connections):
+            if (spread := self._spread.get((layer.name, index))) is not None:
+                arriving.append((spread, self._library.get(sent[connection.source]).reshape(timesteps, samples, -1)))
+        others = len(arriving) < len(layer.connections)
+        currents = self._library.get(self._current(layer, sent, set(), timesteps, samples)) if others else None
+        shape = (timesteps, samples, layer.size)
+        ran = native.run_layer(
+            population, bias if bias.any() else None, shape, None if currents is None else currents.reshape(shape), arriving, traced
+        )
+        values = ran.sent.reshape(timesteps, samples, *layer.shape)
+        sent[layer.name] = self._library.wrap(values)
+        u, v = (None if trace is None else trace.reshape(values.shape) for trace in (ran.u, ran.v))
+        if not layer.neuron.spiking:
+            read = read_out(layer, values, self.program.precision)
+            return Activity(np.zeros(layer.shape, np.int64), ran.active, read, binary=False, u=u, v=v)
+        return Activity(native.count(ran.sent).reshape(layer.shape), ran.active, values if keep else None, u=u, v=v)
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
-        """Return what arrives at ``layer`` from outside its block, (T, B, *shape)."""
+        """Return what arrives at ``layer`` from outside its block, (T, B, *shape), but for what compiled synapses bring."""
         shape = (timesteps, samples, *layer.shape)
         total = None
         for index, connection in enumerate(layer.connections):
             late = self.program.lag(layer, connection)
-            if connection.source in inside or late >= timesteps:
+            if connection.source in inside or late >= timesteps or (not inside and (layer.name, index) in self._spread):
                 continue
             arriving = self._apply(layer, index, connection, sent[connection.source][: timesteps - late])
             if total is None and not late and connection.synapse is not None:
@@ -197,6 +244,12 @@ class _Machine:
         counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
         raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
         return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
+
+
+def _spikes(program: Program, connection: Connection) -> bool:
+    """Whether all that ``connection`` carries is 0 or 1."""
+    port = next((port for port in program.inputs if port.name == connection.source), None)
+    return program.layer(connection.source).neuron.spiking if port is None else port.coding == "spikes"
 
 
 def _largest_sum(connection: Connection, ports: Mapping[str, InputPort]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -50,16 +50,21 @@ class Activity:
         """Spikes (or non-zero inputs), summed over the population."""
         return int(self.counts.sum())
 
-    def __add__(self, other: Activity) -> Activity:
-        both = self.active_updates is not None and other.active_updates is not None
-        return Activity(
-            counts=self.counts + other.counts,
-            active_updates=self.active_updates + other.active_updates if both else None,  # type: ignore[operator]
-            raster=_joined(self.raster, other.raster),
-            binary=self.binary and other.binary,
-            u=_joined(self.u, other.u),
-            v=_joined(self.v, other.v),
+    @classmethod
+    def joined(cls, parts: Sequence[Activity]) -> Activity:
+        """Return the activity of all samples of ``parts``, one after the other."""
+        active = [part.active_updates for part in parts]
+        return cls(
+            counts=np.sum([part.counts for part in parts], axis=0, dtype=np.int64),
+            active_updates=None if None in active else sum(active),  # type: ignore[arg-type]
+            raster=_joined([part.raster for part in parts]),
+            binary=all(part.binary for part in parts),
+            u=_joined([part.u for part in parts]),
+            v=_joined([part.v for part in parts]),
         )
+
+    def __add__(self, other: Activity) -> Activity:
+        return Activity.joined([self, other])
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,21 +93,36 @@ class SpikeRecord:
         activity = self.layers[layer]
         return activity.events / (activity.neurons * self.timesteps * self.samples)
 
-    def __add__(self, other: SpikeRecord) -> SpikeRecord:
-        same = (self.source, self.precision, self.timesteps) == (other.source, other.precision, other.timesteps)
-        if not same or self.layers.keys() != other.layers.keys():
-            raise ValueError("spike records of different programs, simulators or lengths do not add up")
-        return SpikeRecord(
-            self.source,
-            self.precision,
-            self.timesteps,
-            self.samples + other.samples,
-            {name: activity + other.layers[name] for name, activity in self.layers.items()},
-            {name: activity + other.inputs[name] for name, activity in self.inputs.items()},
-            None if self.stock_samples is None or other.stock_samples is None else self.stock_samples + other.stock_samples,
+    @classmethod
+    def joined(cls, parts: Sequence[SpikeRecord]) -> SpikeRecord:
+        """Return the record of all samples of ``parts``, one after the other.
+
+        Raises:
+            ValueError: they are of different programs, simulators or lengths.
+        """
+        first = parts[0]
+        for part in parts:
+            same = (first.source, first.precision, first.timesteps) == (part.source, part.precision, part.timesteps)
+            if not same or first.layers.keys() != part.layers.keys():
+                raise ValueError("spike records of different programs, simulators or lengths do not add up")
+        stock = [part.stock_samples for part in parts]
+        return cls(
+            first.source,
+            first.precision,
+            first.timesteps,
+            sum(part.samples for part in parts),
+            {name: Activity.joined([part.layers[name] for part in parts]) for name in first.layers},
+            {name: Activity.joined([part.inputs[name] for part in parts]) for name in first.inputs},
+            None if None in stock else sum(stock),  # type: ignore[arg-type]
         )
 
+    def __add__(self, other: SpikeRecord) -> SpikeRecord:
+        return SpikeRecord.joined([self, other])
 
-def _joined(ours: NDArray[np.generic] | None, theirs: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
-    """Return the samples of both, one after the other."""
-    return None if ours is None or theirs is None else np.concatenate([ours, theirs], axis=1)
+
+def _joined(parts: Sequence[NDArray[np.generic] | None]) -> NDArray[np.generic] | None:
+    """Return the samples of all, one after the other; ``None`` where one has none."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return known[0] if len(known) == 1 else np.concatenate(known, axis=1)

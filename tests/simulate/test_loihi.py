@@ -12,6 +12,12 @@ BACKENDS = ["numpy", "torch"]
 PRECISIONS = ["float", "integer"]
 
 
+@pytest.fixture(autouse=True, params=["auto", "torch"])
+def kernels(request, monkeypatch):
+    """Compiled where there is a compiler, and as everywhere else."""
+    monkeypatch.setenv("ASHNEURO_KERNELS", request.param)
+
+
 def expect_equal(program, record, x):
     """Every layer, step and neuron is what the reference computes; it must have had something to compute."""
     wanted = machine_reference.run(program, check_inputs(program.inputs, None, {"input": x}))

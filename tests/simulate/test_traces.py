@@ -8,6 +8,12 @@ from ashneuro.simulate.loihi import run_program
 from tests.simulate import nets
 
 
+@pytest.fixture(autouse=True, params=["auto", "torch"])
+def kernels(request, monkeypatch):
+    """Compiled where there is a compiler, and as everywhere else."""
+    monkeypatch.setenv("ASHNEURO_KERNELS", request.param)
+
+
 def toward_zero(product):
     return np.sign(product) * (np.abs(product) // 4096)
 
