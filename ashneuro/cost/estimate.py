@@ -162,6 +162,9 @@ class Measurement:
         low_j, high_j: spread over windows.
         batch, precision: how the device was run.
         idle_w: idle power that was subtracted, watts; ``None`` when nothing was.
+        network: what ran.
+        total_j: with the idle power, joules per inference; ``None`` where it was not kept.
+        taken: the day, ``YYYY-MM-DD``.
     """
 
     device: str
@@ -174,11 +177,28 @@ class Measurement:
     batch: int
     precision: str
     idle_w: float | None = None
+    network: str = ""
+    total_j: float | None = None
+    taken: str = ""
 
     @property
     def basis(self) -> str:
         """How the numbers came about, for the line beside them."""
         return f"measured ({self.device}; {self.method})"
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """What could not be measured, and why: never a number."""
+
+    network: str
+    device: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """Return what a reader is told."""
+        return f"{self.network} on {self.device}: not measured, because {self.reason}"
 
 
 def total(energies: Iterable[Range | None]) -> Range:

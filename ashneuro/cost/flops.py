@@ -1,0 +1,75 @@
+"""What torch's own flop counter makes of a computation, and what it leaves out. torch is imported when a count is made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ashneuro.errors import AshneuroError, need
+
+
+@dataclass(frozen=True)
+class FlopCount:
+    """Products of one computation, as torch counts them: padding and zero weights included, all inputs taken as other than zero.
+
+    Args:
+        macs: half of torch's flops.
+        by_module: MACs of each module that was called, by its path.
+        uncounted: operations that ran and that torch's counter has no formula for, with their calls: element-wise arithmetic,
+            normalisation, softmax, pooling, look-ups, comparisons.
+    """
+
+    macs: int
+    by_module: Mapping[str, int]
+    uncounted: Mapping[str, int]
+
+    def sentence(self) -> str:
+        """Return the count with what is not in it."""
+        listed = ", ".join(f"{name} × {calls}" for name, calls in sorted(self.uncounted.items(), key=lambda item: -item[1]))
+        return f"{self.macs:,} MACs, products with padding included; not counted: {listed or 'nothing'}"
+
+
+def count_flops(run: Callable[[], object]) -> FlopCount:
+    """Return what ``run()`` computes, without gradients.
+
+    Raises:
+        AshneuroError: the counter saw no product: a silent 0 would read as a free network.
+        MissingDependency: torch is not installed.
+    """
+    torch = need("torch", extra="train", purpose="counting the host's operations")
+    counter = need("torch.utils.flop_counter", extra="train", purpose="counting the host's operations")
+    python_dispatch = need("torch.utils._python_dispatch", extra="train", purpose="counting the host's operations")
+    known = counter.flop_registry
+    seen: Counter[str] = Counter()
+
+    class Uncounted(python_dispatch.TorchDispatchMode):  # type: ignore[misc, name-defined]
+        """Note every operation that computes and has no formula."""
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            returns = function._schema.returns
+            view = any(value.alias_info is not None and not value.alias_info.is_write for value in returns)
+            if not view and function._overloadpacket not in known:
+                seen[function._schema.name.partition("::")[2]] += 1
+            return function(*args, **(kwargs or {}))
+
+    # torch has no formula for the fused attention of inference; its parts, computed one by one, have one.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        # The inner mode sees what the flop counter has decomposed already.
+        with torch.no_grad(), counter.FlopCounterMode(display=False) as flops, Uncounted():
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    counts = flops.get_flop_counts()
+    macs = int(flops.get_total_flops()) // 2
+    if macs == 0:
+        raise AshneuroError(
+            "torch's flop counter saw no product",
+            f"operations that ran: {', '.join(seen) or 'none'}; none of them has a formula",
+            "count what calls a linear layer, a convolution or a matrix product",
+        )
+    modules = {name: int(sum(ops.values())) // 2 for name, ops in counts.items() if name != "Global"}
+    return FlopCount(macs, modules, dict(seen))

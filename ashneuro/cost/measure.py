@@ -1,0 +1,246 @@
+"""Joules and seconds of a computation on this machine, from the counters of a GPU (NVML) or a processor (RAPL).
+
+A measurement is made of windows of at least 10 s; the power of the idle machine, taken before with everything loaded, is
+subtracted. Where no counter can be read the result says why: there is no substitute. Start at `measure`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ashneuro.cost.estimate import Measurement, NotMeasured
+from ashneuro.errors import ConfigError, DataError
+
+SCHEMA = "ashneuro.measurement/1"
+SHORTEST_S = 10.0
+POWERCAP = Path("/sys/class/powercap")
+BATCHES = (1, 4, 16, 64, 256, 1024)
+
+
+class Counter(Protocol):
+    """A counter of energy that only ever rises."""
+
+    device: str
+    boundary: str
+    method: str
+
+    def joules(self) -> float:
+        """Return the joules since some moment."""
+        ...
+
+
+class Unreadable(Exception):
+    """A counter is not there, or may not be read; the message says why."""
+
+
+@dataclass(eq=False)
+class Nvml:
+    """An NVIDIA GPU's own energy counter, millijoules since the driver was loaded.
+
+    Source: nvmlDeviceGetTotalEnergyConsumption, Volta and later.
+    """
+
+    index: int = 0
+    boundary: str = "the GPU's board"
+    method: str = "NVML, total energy counter"
+
+    def __post_init__(self) -> None:
+        try:
+            self._nvml: Any = importlib.import_module("pynvml")
+        except ImportError as error:
+            raise Unreadable("the package nvidia-ml-py is not installed (pip install 'ashneuro[measure]')") from error
+        try:
+            self._nvml.nvmlInit()
+            self._handle = self._nvml.nvmlDeviceGetHandleByIndex(self.index)
+            name = self._nvml.nvmlDeviceGetName(self._handle)
+            self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+        except Exception as error:  # every error class of NVML is made at run time
+            raise Unreadable(f"NVML says: {error}") from error
+        self.device = name.decode() if isinstance(name, bytes) else str(name)
+
+    def joules(self) -> float:
+        """Return the counter."""
+        return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
+
+
+@dataclass(eq=False)
+class Rapl:
+    """The energy counters of a processor's packages, as Linux gives them; a counter that overflows is followed.
+
+    Source: Documentation/power/powercap/powercap.rst of the Linux kernel.
+    """
+
+    root: Path = POWERCAP
+    boundary: str = "the processor's packages, without memory"
+    method: str = "RAPL, powercap"
+    device: str = ""
+
+    def __post_init__(self) -> None:
+        zones = sorted(zone for zone in self.root.glob("*-rapl:*") if zone.name.count(":") == 1)
+        packages = [zone for zone in zones if self._text(zone / "name").startswith("package")]
+        if not packages:
+            raise Unreadable(f"{self.root} has no package counter (not Linux, a virtual machine, or a processor without RAPL)")
+        self._files = [zone / "energy_uj" for zone in packages]
+        self._spans = [int(self._text(zone / "max_energy_range_uj") or 2**32) for zone in packages]
+        try:
+            self._last = [int(file.read_text()) for file in self._files]
+        except (OSError, ValueError) as error:
+            raise Unreadable(f"{self._files[0]} cannot be read ({error}); as root: chmod a+r {self.root}/*/energy_uj") from error
+        self._sum = 0
+        self.device = self.device or f"{len(packages)} processor package(s)"
+
+    def joules(self) -> float:
+        """Return the joules since this object was made."""
+        now = [int(file.read_text()) for file in self._files]
+        for index, (new, old, span) in enumerate(zip(now, self._last, self._spans, strict=True)):
+            self._sum += new - old if new >= old else new - old + span
+            self._last[index] = new
+        return self._sum / 1e6
+
+    @staticmethod
+    def _text(path: Path) -> str:
+        try:
+            return path.read_text().strip()
+        except OSError:
+            return ""
+
+
+def counter_for(device: str) -> Counter:
+    """Return the counter of ``"cuda"``, ``"cuda:1"`` or ``"cpu"``.
+
+    Raises:
+        Unreadable: it is not there or cannot be read; the message says why.
+    """
+    kind, _, index = device.partition(":")
+    return Nvml(int(index or 0)) if kind == "cuda" else Rapl()
+
+
+def measure(
+    run: Callable[[], object],
+    counter: Counter,
+    *,
+    network: str,
+    batch: int,
+    precision: str,
+    window_s: float = SHORTEST_S,
+    windows: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Measurement:
+    """Return energy and time of one inference.
+
+    ``E = (J_window − P_idle · t_window) / (runs · batch)`` in each window; the median of the windows is the value, the least and the
+    largest are its bounds. ``run`` is called once before to warm up.
+
+    Args:
+        run: computes ``batch`` inferences and returns when they are done (a GPU synchronised).
+        counter: what is read.
+        network, precision: what runs, for the reader.
+        window_s: seconds of a window, and of the idle window; at least 10.
+        windows: how many; at least 3.
+        clock, sleep: for tests.
+
+    Raises:
+        ConfigError: windows that are too short or too few.
+    """
+    if window_s < SHORTEST_S or windows < 3:
+        raise ConfigError(f"{windows} window(s) of {window_s:g} s", "energy counters need 3 windows of 10 s or more", "measure longer")
+    run()
+    before, start = counter.joules(), clock()
+    sleep(window_s)
+    idle_w = (counter.joules() - before) / (clock() - start)
+    found = []
+    for _ in range(windows):
+        before, start, runs = counter.joules(), clock(), 0
+        while clock() - start < window_s:
+            run()
+            runs += 1
+        lasted, spent = clock() - start, counter.joules() - before
+        found.append(((spent - idle_w * lasted) / (runs * batch), lasted / (runs * batch), spent / (runs * batch)))
+    energies, times, wholes = (sorted(values) for values in zip(*found, strict=True))
+    middle = windows // 2
+    method = f"{counter.method}; {windows} windows of {window_s:g} s, idle subtracted"
+    return Measurement(
+        device=counter.device,
+        boundary=counter.boundary,
+        method=method,
+        energy_j=energies[middle],
+        seconds=times[middle],
+        low_j=energies[0],
+        high_j=energies[-1],
+        batch=batch,
+        precision=precision,
+        idle_w=idle_w,
+        network=network,
+        total_j=wholes[middle],
+        taken=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+    )
+
+
+def best_batch(
+    make: Callable[[int], Callable[[], object]],
+    batches: Iterable[int] = BATCHES,
+    *,
+    probe_s: float = 0.5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> int:
+    """Return the batch with the most inferences per second, by short probes; a batch that does not fit the memory ends the search.
+
+    Args:
+        make: returns what computes a batch of that size.
+    """
+    rates: dict[int, float] = {}
+    for batch in batches:
+        try:
+            run = make(batch)
+            run()
+            start, runs = clock(), 0
+            while clock() - start < probe_s:
+                run()
+                runs += 1
+        except (MemoryError, RuntimeError):  # torch.OutOfMemoryError is a RuntimeError
+            if not rates:
+                raise
+            break
+        rates[batch] = runs * batch / (clock() - start)
+    return max(rates, key=lambda size: rates[size])
+
+
+def save_measurements(items: Sequence[Measurement | NotMeasured], path: Path) -> Path:
+    """Write measurements, and what could not be measured, and return the path; they may be read on another machine."""
+    content = {
+        "schema": SCHEMA,
+        "measured": [asdict(item) for item in items if isinstance(item, Measurement)],
+        "not_measured": [asdict(item) for item in items if isinstance(item, NotMeasured)],
+    }
+    try:
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}", error.strerror or str(error), "name a file in a folder that exists") from error
+    return path
+
+
+def load_measurements(path: Path) -> tuple[Measurement | NotMeasured, ...]:
+    """Return what `save_measurements` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, or of another kind.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema {content['schema']!r}, not {SCHEMA!r}")
+        measured = [Measurement(**item) for item in content["measured"]]
+        missing = [NotMeasured(**item) for item in content["not_measured"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"cannot read measurements from {path}", str(error), "ashneuro report RUN --measure, on the machine with the GPU"
+        ) from error
+    return (*measured, *missing)
