@@ -16,14 +16,16 @@ SETUP = Group("Set-up and data", sort_key=4)
 
 VERBS = (
     (LEARN, "train", "Learn from image–text pairs on this GPU or CPU."),
-    (LEARN, "evaluate", "How good is a run at retrieval? Spikes from torch, the emulator or Lava."),
+    (LEARN, "evaluate", "How good is a run: retrieval, VQA, entailment, NLVR2? Spikes from torch, the emulator or Lava."),
+    (LEARN, "sweep", "Vary factors and seeds: ablations, accuracy–energy trade-offs."),
+    (LEARN, "search", "Show me that it works on my pictures: the best matches of a text."),
     (DEPLOY, "check", "Will this run or NIR graph run on the target, and if not, why? Every finding at once."),
     (DEPLOY, "export", "Write the deployable bundle and prove that it computes the same."),
     (DEPLOY, "simulate", "What does it spike: float, bit-exact integer, or Lava itself."),
     (DEPLOY, "verify", "Prove a bundle again, from the bundle alone."),
     (COST, "report", "What does it cost, against an ANN that does the same job?"),
     (COST, "profiles", "Which chips are known, and where does each number come from?"),
-    (SETUP, "data", "List, show, fetch and build data sets."),
+    (SETUP, "data", "List, show, check, fetch and build data sets."),
     (SETUP, "doctor", "What is installed here, and what mends what is missing?"),
     (SETUP, "bench", "How fast is it here? Ratios within one run."),
     (SETUP, "demo", "The whole job on real data, in minutes."),

@@ -367,6 +367,54 @@ def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig
         raise ConfigError(f"{name}: {len(lines)} setting(s) cannot be used", "; ".join(lines), "correct them") from error
 
 
+@dataclass(frozen=True)
+class SweepConfig:
+    """Runs that differ in some settings: every variant with every seed.
+
+    Args:
+        base: a preset or a TOML of settings.
+        set: changes to all runs, ``"section.key=value"`` each.
+        seeds: of training; the spread over them is what a difference has to exceed.
+        factors: per factor its levels, per level its changes: ``{"T": {"T = 1": ["model.abstract.timesteps=1"]}}``.
+        design: ``"one-at-a-time"``: the base, and the base with each single level. ``"cross"``: every combination of one level per factor.
+        task: what the table's accuracy is of; for retrieval the mean of R@1 both ways.
+        part: on which part of the data it is measured.
+        energy_images: so many images are simulated to count events.
+        profile: hardware profile that prices them, of kind ``"asic"``.
+    """
+
+    base: str = "tiny"
+    set: tuple[str, ...] = ()
+    seeds: Annotated[tuple[int, ...], Len(1)] = (0, 1, 2)
+    factors: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    design: Literal["one-at-a-time", "cross"] = "one-at-a-time"
+    task: Task = "retrieval"
+    part: Literal["validation", "test"] = "test"
+    energy_images: PositiveInt = 64
+    profile: str = "cmos45"
+
+
+def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepConfig:
+    """Return the sweep in a TOML; ``overrides`` (``section.key=value``) are changes to all its runs, after its own.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, a value is of the wrong kind, or it varies nothing.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    values = _read(path)
+    if unknown := sorted(set(values) - {item.name for item in fields(SweepConfig)}):
+        raise ConfigError(f"{path}: {len(unknown)} unknown setting(s)", "; ".join(unknown), "see examples/ablation.toml")
+    try:
+        sweep = TypeAdapter(SweepConfig).validate_python(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}" for item in error.errors()]
+        raise ConfigError(f"{path}: {len(lines)} setting(s) cannot be used", "; ".join(lines), "see examples/ablation.toml") from error
+    if not any(sweep.factors.values()):
+        raise ConfigError(f"{path} varies nothing", "it has no [factors] with levels", "see examples/ablation.toml")
+    return replace(sweep, set=(*sweep.set, *overrides))
+
+
 def dump_config(config: RunConfig) -> dict[str, Any]:
     """Return the settings as plain values for ``config.json``."""
     return asdict(config)

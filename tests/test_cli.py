@@ -10,7 +10,22 @@ import pytest
 
 from ashneuro import cli
 
-VERBS = ["train", "evaluate", "check", "export", "simulate", "verify", "report", "profiles", "data", "doctor", "bench", "demo"]
+VERBS = [
+    "train",
+    "evaluate",
+    "sweep",
+    "search",
+    "check",
+    "export",
+    "simulate",
+    "verify",
+    "report",
+    "profiles",
+    "data",
+    "doctor",
+    "bench",
+    "demo",
+]
 
 
 def test_the_verbs_are_these() -> None:

@@ -8,15 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.config import load_config, presets
+from ashneuro.config import load_config, load_sweep, presets
+from ashneuro.train.sweep import cells
 from tests.commands.conftest import ashneuro, foreign, spikes  # noqa: F401 - fixtures
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+SWEEPS = {"ablation"}
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_config_is_valid(path: Path) -> None:
-    load_config(path)
+    if path.stem in SWEEPS:
+        assert cells(load_sweep(path))
+    else:
+        load_config(path)
 
 
 def test_the_demo_trains_what_the_example_says() -> None:

@@ -1,4 +1,4 @@
-"""``ashneuro evaluate``: held-out retrieval, the spikes from torch, the emulator or Lava."""
+"""``ashneuro evaluate``: held-out retrieval and tasks, the spikes from torch, the emulator or Lava."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from cyclopts import Parameter
 
 from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import Kind, kind_of
+from ashneuro.commands.tasks import evaluate_task, result_file
+from ashneuro.config import Task
 from ashneuro.errors import AshneuroError, need
 from ashneuro.report import terminal
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ashneuro.simulate.record import SpikeRecord
     from ashneuro.train.checkpoint import Run
     from ashneuro.train.evaluate import Evaluation
+    from ashneuro.train.task_evaluation import TaskEvaluation
 
 Part = Literal["train", "validation", "test"]
 Where = Literal["torch", "loihi", "lava"]
@@ -28,6 +31,7 @@ def evaluate(
     run: Path,
     /,
     *,
+    task: Annotated[Task, Parameter(help="What it is asked to do; another task than retrieval must have been trained.")] = "retrieval",
     abstract_on: Annotated[Where, Parameter(help="What computes the spikes: the model in torch, the integer emulator, or Lava.")] = "torch",
     lava_precision: Annotated[Literal["fixed", "float"], Parameter(help="Lava's arithmetic.")] = "fixed",
     part: Annotated[Part, Parameter(help="Which part of the data.")] = "test",
@@ -36,11 +40,19 @@ def evaluate(
     lava: LavaOptions | None = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
 ) -> None:
-    """How good is a run at retrieval? Spikes from torch, the emulator or Lava.
+    """How good is a run: retrieval, VQA, visual entailment, NLVR2? Spikes from torch, the emulator or Lava.
 
     Args:
         run: a folder that `ashneuro train` wrote.
     """
+    if task != "retrieval":
+        answers = answer(run, task, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
+        if json:
+            terminal.json(answers.to_json())
+            return
+        terminal.task(answers.to_json())
+        terminal.wrote(result_file(run, task, result_name(abstract_on, lava_precision, part, samples)))
+        return
     measured = measure(run, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
     evaluation = measured.evaluation
     if json:
@@ -69,6 +81,28 @@ def spent(seconds: Seconds, record: SpikeRecord) -> str:
     )
     stock = f"{record.stock_samples} of {record.samples} samples ran through Lava's own synapses alone"
     return f"spikes from Lava in {seconds.passed:.1f} s: {parts}; {stock}"
+
+
+def answer(
+    path: Path,
+    task: Task,
+    where: Where,
+    precision: Literal["fixed", "float"],
+    *,
+    part: Part,
+    samples: int | None,
+    device: str,
+    lava: LavaOptions | None,
+) -> TaskEvaluation:
+    """Evaluate a run at a task other than retrieval and write the result into it."""
+    require_kind(path, "run")
+    run = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run").load_run(path, device)
+    hybrid = need("ashneuro.hybrid", extra="train", purpose="evaluating a run")
+    options = lava or LavaOptions()
+    with hybrid.HybridSession(run, where, precision=precision, worker=options.opened, stock=options.stock_samples()) as session:
+        evaluation = evaluate_task(session, task, part, samples)
+    evaluation.save(result_file(path, task, result_name(where, precision, part, samples)))
+    return evaluation
 
 
 def measure(

@@ -30,17 +30,25 @@ def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
         raise ConfigError(
             "nothing to show", f"{n} of {len(pairs)} pairs were asked for", "ask for at least one pair of a part that has some"
         )
+    by_key = {pair.key: pair for pair in pairs}
+    return page([by_key[key] for key in by_hash(by_key, str(seed))[:n]])
+
+
+def page(chosen: Sequence[Pair]) -> Image:
+    """Return a page with ``chosen``, at least one, in their order.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
     image: Any = need("PIL.Image", extra="train", purpose="a contact sheet")
     draw_on: Any = need("PIL.ImageDraw", extra="train", purpose="a contact sheet")
     bold, plain = _font("DejaVuSans-Bold.ttf"), _font("DejaVuSans.ttf")
-    by_key = {pair.key: pair for pair in pairs}
-    chosen = [by_key[key] for key in by_hash(by_key, str(seed))[:n]]
     columns = min(COLUMNS, len(chosen))
     rows = [chosen[start : start + columns] for start in range(0, len(chosen), columns)]
     texts = [[_lines(pair, bold, plain) for pair in row] for row in rows]
     heights = [PICTURE + GAP // 2 + LEADING * max(map(len, row)) + GAP for row in texts]
-    page = image.new("RGB", (GAP + columns * (PICTURE + GAP), GAP + sum(heights)), "white")
-    draw = draw_on.Draw(page)
+    sheet = image.new("RGB", (GAP + columns * (PICTURE + GAP), GAP + sum(heights)), "white")
+    draw = draw_on.Draw(sheet)
     top = GAP
     for row, lines, height in zip(rows, texts, heights, strict=True):
         for column, (pair, text) in enumerate(zip(row, lines, strict=True)):
@@ -49,12 +57,12 @@ def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
             scale = PICTURE / max(picture.size)
             width, tall = (max(1, round(side * scale)) for side in picture.size)
             picture = picture.resize((width, tall), image.Resampling.LANCZOS)
-            page.paste(picture, (left + (PICTURE - width) // 2, top + (PICTURE - tall) // 2))
+            sheet.paste(picture, (left + (PICTURE - width) // 2, top + (PICTURE - tall) // 2))
             for number, (line, font, colour) in enumerate(text):
                 draw.text((left, top + PICTURE + GAP // 2 + number * LEADING), line, font=font, fill=colour)
         top += height
-    sheet: Image = page
-    return sheet
+    drawn: Image = sheet
+    return drawn
 
 
 def _font(name: str) -> Any:

@@ -1,0 +1,65 @@
+"""``ashneuro search``: the pictures that a text describes best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ashneuro.errors import DataError, need
+from ashneuro.report import terminal
+
+
+def search(
+    run: Path,
+    query: str,
+    /,
+    *,
+    images: Annotated[Path | None, Parameter(help="Folder of pictures. Default: the run's own test pictures.")] = None,
+    n: Annotated[int, Parameter(help="How many of the best.")] = 6,
+    abstract_on: Annotated[
+        Literal["torch", "loihi", "lava"], Parameter(help="What computes the spikes: torch, the integer emulator, or Lava.")
+    ] = "torch",
+    device: Annotated[str, Parameter(help="Where the ANN branch runs: cpu, cuda.")] = "cpu",
+    out: Annotated[Path, Parameter(help="Where the best are drawn.")] = Path("search.png"),
+    json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
+) -> None:
+    """Show me that it works on my pictures: print and draw those that match a text best.
+
+    Args:
+        run: a folder that `ashneuro train` wrote.
+        query: the text, e.g. "a red flower".
+    """
+    from ashneuro.commands.evaluate import open_run
+    from ashneuro.data.folder import folder_pictures
+    from ashneuro.data.show import page
+
+    batches = need("ashneuro.data.batches", extra="train", purpose="searching")
+    hybrid = need("ashneuro.hybrid", extra="train", purpose="searching")
+    opened, own, _ = open_run(run, "test", None, device)
+    pairs, problems = (list(own), []) if images is None else folder_pictures(images)
+    known = [word for word in query.split() if not opened.vocabulary.unknown(word)]
+    if not known:
+        raise DataError(
+            f"nothing is known of {query!r}", "none of its words was in the captions that the run learned from", "use other words"
+        )
+    with hybrid.HybridSession(opened, abstract_on) as session:
+        size = opened.config.data.image_size
+        scores = (session.embed_texts([query]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
+    best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
+    rows = [{"picture": pairs[index].key, "caption": pairs[index].captions[0], "cosine": float(scores[index])} for index in best]
+    page([replace(pairs[index], captions=(f"{scores[index]:.3f}", *pairs[index].captions[:1])) for index in best]).save(out)
+    if json:
+        unknown = opened.vocabulary.unknown(query)
+        terminal.json({"query": query, "unknown_words": unknown, "pictures": len(pairs), "unreadable": problems, "best": rows})
+        return
+    title = f"{query!r} among {len(pairs):,} pictures"
+    table = [(number, row["picture"], row["caption"], f"{row['cosine']:.3f}") for number, row in enumerate(rows, start=1)]
+    terminal.table(title, (">rank", "picture", "caption", ">cosine"), table)
+    if unknown := opened.vocabulary.unknown(query):
+        terminal.line(f"not in the captions that it learned from, so of no effect: {', '.join(unknown)}", "yellow")
+    for problem in problems:
+        terminal.line(f"left out, {problem}", "yellow")
+    terminal.wrote(out)

@@ -1,0 +1,272 @@
+"""``ashneuro sweep``: vary factors and seeds; one table and one figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json as json_
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ashneuro.config import SweepConfig, load_sweep
+from ashneuro.errors import need
+from ashneuro.report import terminal
+
+if TYPE_CHECKING:
+    from ashneuro.cost.profile import HardwareProfile, Range
+    from ashneuro.train.checkpoint import Run
+    from ashneuro.train.sweep import Cell, Summary
+
+# Both sides on one node: 8-bit weights and activations, the quantised-ReLU control with the bits that it was trained with.
+PRECISION = "int8"
+
+
+def sweep(
+    config: Path,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Folder of the sweep. Default: runs/NAME of the config.")] = None,
+    set_: Annotated[
+        list[str] | None, Parameter(name="--set", help="Change one setting of all runs: --set train.epochs=3. Repeatable.", negative=())
+    ] = None,
+    limit: Annotated[int | None, Parameter(help="Stop after this many runs; the next call goes on.")] = None,
+    json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
+) -> None:
+    """Vary factors and seeds: ablations, accuracy–energy trade-offs. Goes on where it was interrupted.
+
+    Args:
+        config: a TOML of factors and seeds, see examples/ablation.toml.
+    """
+    from ashneuro.cost.profile import load_profile
+
+    planned = load_sweep(config, set_ or ())
+    profile = load_profile(planned.profile)
+    plan = need("ashneuro.train.sweep", extra="train", purpose="a sweep")
+    cells = plan.cells(planned)
+    folder = out or Path("runs") / config.stem
+    rows: list[dict[str, Any]] = []
+    trained = 0
+    for number, cell in enumerate(cells, start=1):
+        if limit is not None and trained == limit and not _finished(folder, cell):
+            continue
+        row, is_new = _one(cell, folder / "cells" / cell.folder, planned, profile, f"{number} of {len(cells)}")
+        trained += is_new
+        rows.append(row)
+        files = _write(folder, planned, rows, plan.summarise(rows))
+    if not rows:
+        return
+    summaries = plan.summarise(rows)
+    if json:
+        terminal.json({"runs": rows, "summaries": [asdict(summary) for summary in summaries]})
+        return
+    terminal.table(_title(planned, rows), _COLUMNS, [_cells(summary) for summary in summaries], _note(planned, len(cells) - len(rows)))
+    terminal.wrote(*files)
+
+
+def _finished(folder: Path, cell: Cell) -> bool:
+    return (folder / "cells" / cell.folder / "row.json").exists()
+
+
+def _one(cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfile, place: str) -> tuple[dict[str, Any], bool]:
+    """Return the row of one run, and whether it had to be trained or measured first."""
+    from ashneuro.commands.train import learn
+    from ashneuro.config import dump_config, load_config
+    from ashneuro.errors import ConfigError
+
+    kept = folder / "row.json"
+    if kept.exists():
+        if dump_config(load_config(folder / "config.json")) != dump_config(cell.config):
+            raise ConfigError(
+                f"{folder} was made with other settings", "the sweep has changed since", "another folder with --out, or delete it"
+            )
+        row: dict[str, Any] = json_.loads(kept.read_text(encoding="utf-8"))
+        return row, False
+    terminal.heading(f"{cell.variant}, seed {cell.seed} ({place})")
+    learn(cell.config, folder, resume=(folder / "config.json").exists())
+    checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="a sweep")
+    run = checkpoint.load_run(folder)
+    row = {"variant": cell.variant, "levels": dict(cell.levels), "seed": cell.seed, "folder": str(folder)}
+    row |= _accuracies(run, planned) | _costs(run, planned, profile)
+    checkpoint.replace_file(kept, lambda file: file.write_text(json_.dumps(row, indent=1), encoding="utf-8"))
+    return row, True
+
+
+def _accuracies(run: Run, planned: SweepConfig) -> dict[str, Any]:
+    """Return the metric as it is, with A and with C zeroed, and the firing rate."""
+    from ashneuro.commands.evaluate import open_run
+    from ashneuro.commands.tasks import evaluate_task
+    from ashneuro.hybrid import HybridSession
+
+    with HybridSession(run) as session:
+        if planned.task == "retrieval":
+            _, pairs, split = open_run(run.path, planned.part, None)
+            retrieval = session.evaluate(pairs, split)
+            found = {row.name: (row.image_to_text["R@1"] + row.text_to_image["R@1"]) / 2 for row in retrieval.rows}
+            rates: Mapping[str, float] = retrieval.firing_rate
+            more = {
+                "R@1_image_to_text": retrieval.rows[0].image_to_text["R@1"],
+                "R@1_text_to_image": retrieval.rows[0].text_to_image["R@1"],
+            }
+        else:
+            answers = evaluate_task(session, planned.task, planned.part, None)
+            found = {row.name: row.accuracy for row in answers.rows}
+            rates, more = answers.firing_rate, {}
+    zeroed = {suffix: next((value for name, value in found.items() if name.endswith(f"{suffix} zeroed")), None) for suffix in "AC"}
+    return {
+        "accuracy": next(iter(found.values())),
+        "accuracy_a_zeroed": zeroed["A"],
+        "accuracy_c_zeroed": zeroed["C"],
+        "firing_rate": sum(rates.values()) / len(rates) if rates else None,
+        **more,
+    }
+
+
+def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str, Any]:
+    """Return events per image, counted on some of the part's images, and their price, host included."""
+    import numpy as np
+
+    from ashneuro.commands.evaluate import open_run
+    from ashneuro.cost.workload import ann_twin, count, host_workload
+    from ashneuro.model.deploy import deployed_graph, host_layers
+    from ashneuro.program.lower import lower
+    from ashneuro.simulate.run import simulate
+    from ashneuro.spiking.contract import read_contract
+
+    host = host_layers(run.model)
+    kind = run.config.model.abstract.kind
+    synops = None
+    precision = PRECISION
+    if kind == "none":
+        workload = host_workload(host)
+    else:
+        graph = deployed_graph(run.model if kind == "spiking" else _same_topology(run))
+        program = lower(graph, read_contract(graph.metadata).contract)
+        if kind == "spiking":
+            from ashneuro.data.batches import load_images
+            from ashneuro.train.evaluate import input_currents
+
+            _, pairs, _ = open_run(run.path, planned.part, None)
+            some = pairs[:: max(1, len(pairs) // planned.energy_images)][: planned.energy_images]
+            currents = np.concatenate(list(input_currents(run.model, load_images(some, run.config.data.image_size))), axis=1)
+            workload = count(program, simulate(program, currents, on="torch"), host)
+            synops = sum(layer.effective_acs for layer in workload.layers) / workload.samples
+        else:
+            workload = ann_twin(program, host_layers=host)
+            if kind == "quantised-relu":
+                from ashneuro.model.abstract import bits_of
+
+                precision = f"int{bits_of(run.config.model.abstract.timesteps)}"
+    energy = _energy(workload, profile, precision)
+    return {
+        "synops": synops,
+        "host_macs": sum(layer.dense_macs for layer in workload.part("host").layers) / workload.samples,
+        "energy_j": energy.typical,
+        "energy_low_j": energy.low,
+        "energy_high_j": energy.high,
+    }
+
+
+def _energy(workload: Any, profile: HardwareProfile, precision: str) -> Range:
+    from ashneuro.cost.estimate import estimate, total
+
+    parts = [(workload.part("host"), PRECISION), (workload.part("deployed"), precision)]
+    return total(estimate(part, profile, used).dynamic_j for part, used in parts if part.layers)
+
+
+def _same_topology(run: Run) -> Any:
+    """Return a spiking model of the run's topology: an ANN control is priced by its layers, whatever its weights."""
+    from ashneuro.train.checkpoint import build_model
+
+    model = run.config.model
+    spiking = replace(run.config, model=replace(model, abstract=replace(model.abstract, kind="spiking")))
+    return build_model(spiking, run.vocabulary, run.labels, load=False).eval()
+
+
+_COLUMNS = (
+    "variant",
+    ">seeds",
+    ">accuracy, %",
+    ">A zeroed, %",
+    ">C zeroed, %",
+    ">firing rate, %",
+    ">synops per image",
+    ">host MACs per image",
+    ">energy, µJ (low–high)",
+)
+
+
+def _cells(summary: Summary) -> tuple[str, ...]:
+    def spread(name: str, factor: float, digits: int) -> str:
+        if name not in summary.mean:
+            return "–"
+        deviation = summary.deviation[name]
+        text = f"{factor * summary.mean[name]:,.{digits}f}"
+        return text if deviation is None else f"{text} ± {factor * deviation:,.{digits}f}"
+
+    energy = spread("energy_j", 1e6, 2)
+    if "energy_low_j" in summary.mean:
+        energy += f" ({1e6 * summary.mean['energy_low_j']:,.2f}–{1e6 * summary.mean['energy_high_j']:,.2f})"
+    percents = [spread(name, 100, 1) for name in ("accuracy", "accuracy_a_zeroed", "accuracy_c_zeroed", "firing_rate")]
+    return (summary.variant, str(summary.seeds), *percents, spread("synops", 1, 0), spread("host_macs", 1, 0), energy)
+
+
+def _title(planned: SweepConfig, rows: Sequence[Mapping[str, Any]]) -> str:
+    what = "mean of R@1 image → text and text → image" if planned.task == "retrieval" else planned.task
+    return f"{len(rows)} runs of {planned.base}; accuracy: {what}, {planned.part} part"
+
+
+def _note(planned: SweepConfig, missing: int) -> str:
+    text = "mean ± standard deviation over seeds. Accuracy and firing rate are measured, synops and MACs counted, "
+    text += f"energy estimated ({planned.profile}, int8 on host and chip; the host is in the sum; the low-bit control at its own bits)."
+    return text + (f" {missing} runs are still to come." if missing else "")
+
+
+def _write(folder: Path, planned: SweepConfig, rows: Sequence[Mapping[str, Any]], summaries: Sequence[Summary]) -> list[Path]:
+    """Write all runs as JSON and CSV, the table as Markdown, and the figure."""
+    from ashneuro.train.checkpoint import replace_file
+
+    table = [_COLUMNS, *map(_cells, summaries)]
+    lines = ["| " + " | ".join(cell.removeprefix(">") for cell in row) + " |" for row in table]
+    lines.insert(1, "|" + "|".join("---:" if name.startswith(">") else "---" for name in _COLUMNS) + "|")
+    text = f"{_title(planned, rows)}\n\n" + "\n".join(lines) + f"\n\n{_note(planned, 0)}\n"
+    columns = list(dict.fromkeys(key for row in rows for key in row if key != "levels"))
+    flat = io.StringIO()
+    writer = csv.DictWriter(flat, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    content = json_.dumps({"sweep": asdict(planned), "runs": list(rows), "summaries": [asdict(one) for one in summaries]}, indent=1)
+    files = {"sweep.json": content, "sweep.csv": flat.getvalue(), "sweep.md": text}
+    if drawn := _figure(summaries, planned):
+        files["sweep.svg"] = drawn
+    for name, written in files.items():
+        replace_file(folder / name, lambda file, written=written: file.write_text(written, encoding="utf-8"))  # type: ignore[misc]
+    return [folder / name for name in files]
+
+
+def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
+    """Return energy against accuracy as an SVG that stands alone; empty when nothing has a price."""
+    from ashneuro.cost.profile import Range
+    from ashneuro.report.figures import VARIABLES, Point, pareto
+
+    points = [
+        Point(
+            summary.variant,
+            next(iter(summary.levels), "base"),
+            Range(summary.mean["energy_low_j"], summary.mean.get("energy_j"), summary.mean["energy_high_j"]),
+            100 * summary.mean["accuracy"],
+            100 * summary.least["accuracy"] if summary.seeds > 1 else None,
+            100 * summary.most["accuracy"] if summary.seeds > 1 else None,
+        )
+        for summary in summaries
+        if "energy_low_j" in summary.mean
+    ]
+    if not points:
+        return ""
+    drawn = pareto(points, "accuracy, %", f"estimated energy ({planned.profile}) against accuracy of {len(points)} variants")
+    for colour, variable in VARIABLES.items():
+        drawn = drawn.replace(f"var({variable})", colour)
+    return drawn.replace("font-family: inherit", "font-family: sans-serif")

@@ -1,0 +1,55 @@
+"""What ``ashneuro evaluate --task`` does for tasks other than retrieval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ashneuro.config import Task
+from ashneuro.errors import AshneuroError, need
+
+if TYPE_CHECKING:
+    from ashneuro.hybrid import HybridSession
+    from ashneuro.train.task_evaluation import TaskEvaluation
+
+Part = Literal["train", "validation", "test"]
+
+
+def evaluate_task(session: HybridSession, task: Task, part: Part, samples: int | None) -> TaskEvaluation:
+    """Return how well the session's run answers the questions of ``part``; ``samples`` of them, evenly spaced.
+
+    Raises:
+        AshneuroError: the run was never trained on the task, or has fewer questions.
+    """
+    from ashneuro.data.tasks import load_questions
+
+    run = session.run
+    if task not in run.labels:
+        known = ", ".join(run.labels) or "retrieval alone"
+        raise AshneuroError(
+            f"--task {task}", f"{run.path} was trained on {known}", f"train with a stage of the schedule whose task is {task!r}"
+        )
+    questions = load_questions(task, run.config.tasks, run.config.data)
+    asked = [question for question in getattr(questions, part) if question.answers]
+    if samples is not None:
+        if not 0 < samples <= len(asked):
+            raise AshneuroError(f"--samples {samples}", f"the {part} part has {len(asked)} answered questions", f"give 1 to {len(asked)}")
+        asked = [asked[index * len(asked) // samples] for index in range(samples)]
+    scoring = need("ashneuro.train.task_evaluation", extra="train", purpose="evaluating a run")
+    result: TaskEvaluation = scoring.evaluate_task(
+        run.model,
+        run.vocabulary,
+        questions,
+        asked,
+        run.labels[task],
+        run.config.data,
+        split=f"{questions.name}, {part}",
+        encoder=session.encoder,
+        spikes_from=session.name,
+    )
+    return result
+
+
+def result_file(run: Path, task: Task, evaluation_name: str) -> Path:
+    """Return where the result of a task goes: beside the retrieval result of the same options, under the task's name."""
+    return run / evaluation_name.replace("evaluation", task, 1)

@@ -1,0 +1,33 @@
+"""The pictures of a folder, without captions."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from ashneuro.data.images import header_problem, read_image
+from ashneuro.data.pairs import Pair
+from ashneuro.errors import DataError
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def folder_pictures(folder: Path) -> tuple[list[Pair], list[str]]:
+    """Return the pictures in ``folder`` and its folders, in the order of their names, and what cannot be read, one line each.
+
+    Raises:
+        DataError: there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no pictures in {folder}", "there is no such folder", "give a folder with pictures")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not files:
+        raise DataError(f"no pictures in {folder}", f"no file there ends in {', '.join(sorted(SUFFIXES))}", "give another folder")
+    pictures, problems = [], []
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        if why := header_problem(file):
+            problems.append(f"{name}: {why}")
+        else:
+            pictures.append(Pair(name, (name,), name, partial(read_image, file)))
+    return pictures, problems

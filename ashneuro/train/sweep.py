@@ -1,0 +1,112 @@
+"""Which runs a sweep is made of, and what they say together."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ashneuro.config import RunConfig, SweepConfig, load_config
+from ashneuro.errors import ConfigError
+
+BASE = "base"
+
+MEASURES = (
+    "accuracy",
+    "accuracy_a_zeroed",
+    "accuracy_c_zeroed",
+    "firing_rate",
+    "synops",
+    "host_macs",
+    "energy_j",
+    "energy_low_j",
+    "energy_high_j",
+)
+"""What is measured of every run, and averaged over seeds."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: ``variant`` with ``seed``; ``levels`` per factor, empty for the base."""
+
+    variant: str
+    levels: Mapping[str, str]
+    seed: int
+    config: RunConfig
+
+    @property
+    def folder(self) -> str:
+        """A name for its folder."""
+        return f"{re.sub(r'[^a-z0-9]+', '-', self.variant.lower()).strip('-')}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One variant over its seeds: ``mean`` and ``deviation`` (of the sample; ``None`` for one seed) per measure that was taken."""
+
+    variant: str
+    levels: Mapping[str, str]
+    seeds: int
+    mean: Mapping[str, float]
+    deviation: Mapping[str, float | None]
+    least: Mapping[str, float]
+    most: Mapping[str, float]
+
+
+def cells(sweep: SweepConfig) -> tuple[Cell, ...]:
+    """Return all runs of a sweep: seed by seed, so that after each round every variant has as many.
+
+    Raises:
+        ConfigError: settings cannot be used, or two variants have one name.
+    """
+    chosen = _variants(sweep)
+    names = [Cell(name, {}, 0, RunConfig()).folder for name, _, _ in chosen]
+    if len(names) != len(set(names)):
+        raise ConfigError(
+            "two variants of the sweep have one name", ", ".join(sorted({n for n in names if names.count(n) > 1})), "rename a level"
+        )
+    return tuple(
+        Cell(name, levels, seed, load_config(sweep.base, [*sweep.set, *changes, f"train.seed={seed}"]))
+        for seed in sweep.seeds
+        for name, levels, changes in chosen
+    )
+
+
+def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
+    if sweep.design == "one-at-a-time":
+        single = [(level, {factor: level}, changes) for factor, levels in sweep.factors.items() for level, changes in levels.items()]
+        return [(BASE, {}, ()), *single]
+    found = []
+    for combination in itertools.product(*(levels.items() for levels in sweep.factors.values() if levels)):
+        levels = dict(zip(sweep.factors, (name for name, _ in combination), strict=False))
+        found.append((", ".join(levels.values()), levels, tuple(change for _, changes in combination for change in changes)))
+    return found
+
+
+def summarise(rows: Iterable[Mapping[str, Any]]) -> tuple[Summary, ...]:
+    """Return one summary per variant, in the order in which they first occur.
+
+    Args:
+        rows: of single runs: ``variant``, ``levels``, ``seed`` and the `MEASURES`, ``None`` where there is no such thing.
+    """
+    by_variant: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_variant.setdefault(row["variant"], []).append(row)
+    return tuple(_summary(variant, found) for variant, found in by_variant.items())
+
+
+def _summary(variant: str, rows: Sequence[Mapping[str, Any]]) -> Summary:
+    taken = {name: [float(row[name]) for row in rows if row.get(name) is not None] for name in MEASURES}
+    known = {name: values for name, values in taken.items() if values}
+    return Summary(
+        variant,
+        rows[0]["levels"],
+        len(rows),
+        {name: statistics.fmean(values) for name, values in known.items()},
+        {name: statistics.stdev(values) if len(values) > 1 else None for name, values in known.items()},
+        {name: min(values) for name, values in known.items()},
+        {name: max(values) for name, values in known.items()},
+    )
