@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count, host_workload
+from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count, count_steps, host_workload, neurobench
 from ashneuro.errors import AshneuroError
 from ashneuro.program.program import Connection, InputPort, Layer, Program
 from ashneuro.program.synapse import conv_shape, sparse
@@ -227,3 +227,64 @@ def test_rates_over_the_whole_network():
     work = Workload(2, 4, (row(10, 8, 30, 800), row(30, 8, 50, 800)))
     assert work.firing_rate == 16 / (40 * 8)
     assert work.spikes_per_synapse == (80 / 2) / (1600 / 8)
+
+
+@pytest.mark.parametrize("coding", ["current", "graded", "spikes"])
+def test_step_by_step_counts_add_up_to_the_whole_and_are_those_of_a_loop(coding):
+    program = networks.tiny_program(coding=coding, channels=2, size=5)
+    x = networks.images(program, samples=2)
+    x = (x > 0.5).astype(float) if coding == "spikes" else x
+    record = networks.run(program, x)
+    steps = {row.name: row for row in count_steps(program, record, {"input": x})}
+    for whole in count(program, record).layers[1:]:
+        row = steps[whole.name]
+        assert int(row.effective_acs.sum()) == whole.effective_acs
+        assert int(row.effective_macs.sum()) == whole.effective_macs
+        assert int(row.spikes.sum()) == whole.spikes
+    for t in range(record.timesteps):
+        one = {name: replace(own, raster=own.raster[t : t + 1]) for name, own in record.layers.items()}
+        expected = brute(program, replace(record, layers=one), x[t : t + 1])
+        assert {name: int(steps[name].effective_acs[t]) for name in expected} == {name: acs for name, (_, _, acs) in expected.items()}
+
+
+def test_step_by_step_needs_rasters_and_inputs():
+    program = networks.tiny_program()
+    x = networks.images(program)
+    record = networks.run(program, x)
+    bare = replace(record, layers={**record.layers, "lif2": replace(record.layers["lif2"], raster=None)})
+    with pytest.raises(AshneuroError, match="lif2 has no raster; input input was not given"):
+        count_steps(program, bare, {})
+
+
+def test_bytes_of_parameters_and_states():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    floats = {row.name: row for row in count(program, record).layers}
+    whole = {row.name: row for row in count(replace(program, precision="integer"), record).layers}
+    lif4 = program.layer("lif4")
+    weights = lif4.connections[0].synapse.weight.size
+    assert floats["lif4"].parameter_bytes == 4 * (weights + 1)  # one bias for all
+    assert whole["lif4"].parameter_bytes == weights + 2
+    assert (floats["lif4"].state_bytes, whole["lif4"].state_bytes) == (4 * 10, 3 * 10 * 2)  # du = 1 vanishes in floats alone
+    assert floats["lif1"].parameter_bytes == 0
+
+
+def test_acs_are_told_apart_by_kind():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    for row in count(program, record).layers[1:]:
+        assert sum(row.acs_by_kind.values()) == row.effective_acs
+    kinds = {row.name: set(row.acs_by_kind) for row in count(program, record).layers[1:]}
+    assert kinds == {"lif1": set(), "lif2": {"conv"}, "lif3": {"conv", "scale"}, "lif4": {"dense"}}
+
+
+def test_neurobenchs_names_hold_the_whole_hybrid_per_sample():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    work = count(program, record, networks.HOST)
+    found = neurobench(work)
+    assert found["SynapticOperations"]["Effective_MACs"] == 62208 + 3456  # the host's; the text is encoded once
+    assert found["SynapticOperations"]["Effective_ACs"] == work.per_inference("effective_acs")
+    assert found["ActivationSparsity"] == 1 - work.firing_rate
+    assert 0.1 < found["ConnectionSparsity"] < 0.4
+    assert found["ParameterCount"] == sum(row.parameters for row in work.layers if row.place != "text")
