@@ -9,6 +9,7 @@ import nir
 
 from ashneuro.errors import GraphError
 from ashneuro.program.finding import Finding
+from ashneuro.program.lava_limits import LAVA_RULES
 from ashneuro.program.limits import FLOAT_RULES, INTEGER_RULES, check_program
 from ashneuro.program.lower import lower_wiring
 from ashneuro.program.program import Program
@@ -18,7 +19,12 @@ from ashneuro.program.wiring import Wiring, nir_type, wire
 from ashneuro.spiking.contract import Contract, ReadContract
 
 # Where a rule applies: in every graph, in what a float program needs for integers, in an integer program.
-RULES: Mapping[str, Mapping[str, Any]] = {"graph": GRAPH_RULES, "float program": FLOAT_RULES, "integer program": INTEGER_RULES}
+RULES: Mapping[str, Mapping[str, Any]] = {
+    "graph": GRAPH_RULES,
+    "float program": FLOAT_RULES,
+    "integer program": INTEGER_RULES,
+    "Lava": LAVA_RULES,
+}
 
 TARGETS = ("nir", "lava")
 
@@ -68,10 +74,17 @@ def check(
             return [*findings, Finding("graph", "NIRGraph", "loop_delay", error.why, "error", remedy=error.do)]
         if target == "lava":
             findings += _integer_findings(program, types, input_peak or {})
+            findings += machine_findings(program)
         broken = {finding.node for finding in findings if not finding.ok}
         findings += [finding for finding in _forms(wiring, program) if finding.node not in broken]
     order = {"error": 0, "note": 1, "ok": 2}
     return sorted(findings, key=lambda finding: order[finding.level])
+
+
+def machine_findings(program: Program) -> list[Finding]:
+    """Return what this machine lacks for Lava itself to run ``program``: notes, because Lava may run elsewhere."""
+    troubles = [(name, rule, trouble) for name, rule in LAVA_RULES.items() for trouble in rule(program)]
+    return [Finding(t.node, "NIRGraph", name, sentence(rule), t.level, t.actual, t.remedy) for name, rule, t in troubles]
 
 
 def rule_table() -> list[tuple[str, str, str]]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity, kron
 
 from ashneuro.lava_worker.frames import Arrays, Header
+from ashneuro.program.lava_limits import channel_bytes
 from ashneuro.program.program import Connection, Layer, Program
 from ashneuro.program.synapse import matrix
 from ashneuro.simulate.neurons import read_out
@@ -36,7 +37,6 @@ DENSE_ABOVE = 0.3  # share of non-zero weights from which Lava's Dense is the fa
 WIDTH = 256  # samples side by side in batched synapses, at most: beyond it a step costs in proportion
 MESSAGE = 1 << 19  # values in one message: beyond it wider messages cost in proportion
 COPIES_WEIGHTS = 4_000_000  # weights of one network of side-by-side copies, at most
-CHANNEL = 2  # messages that a channel of Lava holds (`ashneuro.lava_worker.network.CHANNEL`)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,16 +135,6 @@ def best_width(program: Program, samples: int, shared_memory: int | None) -> int
     if shared_memory is not None:
         width = min(width, shared_memory // channel_bytes(program))
     return max(1, width)
-
-
-def channel_bytes(program: Program) -> int:
-    """Return how much shared memory Lava's channels need per sample side by side."""
-    sizes = {layer.name: layer.size for layer in program.layers} | {port.name: int(np.prod(port.shape)) for port in program.inputs}
-    values = 2 * sum(sizes.values())
-    for layer, connection in program.connections():
-        if connection.synapse is not None:
-            values += layer.size + 2 * connection.delay * sizes[connection.source]
-    return values * CHANNEL * (4 if program.precision == "integer" else 8)
 
 
 def copies_at_most(program: Program) -> int:
