@@ -5,7 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
+import resource
+import shutil
 import sys
+import textwrap
+import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,15 +20,13 @@ from cyclopts import Parameter
 
 from ashneuro import __version__
 from ashneuro.config import cache_dir
+from ashneuro.errors import AshneuroError
 from ashneuro.report import terminal
 from ashneuro.simulate import lava_env
 
-EXTRAS = {
-    "": ("numpy", "scipy", "nir", "h5py", "pydantic", "matplotlib"),
-    "train": ("torch", "norse", "torchvision", "safetensors", "pillow"),
-    "lava": ("uv",),
-    "data": ("resvg-py",),
-}
+WIDTH = 110
+NEEDED = ("base", "train", "lava")  # what is missing of the others is said, and is no fault
+NOT_SHOWN = ("all", "dev", "frameworks", "counters")  # for whoever develops ashneuro
 
 
 @dataclass(frozen=True)
@@ -31,90 +35,191 @@ class Check:
 
     name: str
     found: str
-    ok: bool
+    ok: bool = True
     mend: str = ""
 
 
 def doctor(
     *,
     setup: Annotated[Literal["lava"] | None, Parameter(help="Make the Python 3.10 environment that Lava needs.")] = None,
-    json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
+    lava_command: Annotated[str | None, Parameter(help="Look at the Lava that this command reaches, e.g. on another host.")] = None,
+    json: Annotated[bool, Parameter(help="Print JSON instead of text.", negative=())] = False,
 ) -> int:
-    """What is installed here, and what mends what is missing? The block can be pasted into a bug report."""
+    """What is installed here, and what mends what is missing? The block can be pasted into a bug report as it is."""
     if setup == "lava":
         with terminal.status("making the Lava environment (Python 3.10)") as say:
             environment = lava_env.set_up(say)
         terminal.line(f"Lava environment ready: {environment}")
         return 0
-    checks = examine()
+    checks = examine(lava_command)
     if json:
         terminal.json([asdict(check) for check in checks])
-    else:
-        terminal.table(
-            f"ashneuro {__version__}",
-            ("what", "found", "to mend"),
-            [(check.name, check.found, check.mend) for check in checks],
-        )
+        return 0
+    names = max(len(check.name) for check in checks)
+    for check in checks:
+        indent = " " * (names + 2)
+        first = f"{check.name:<{names}}  "
+        for line in textwrap.wrap(check.found, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False):
+            terminal.line(line)
+    to_mend = [check for check in checks if check.mend]
+    terminal.line()
+    terminal.line("to mend:" if to_mend else "nothing is missing")
+    for check in to_mend:
+        terminal.line(f"  {check.mend}   # {check.name}")
     return 0
 
 
-def examine() -> list[Check]:
-    """Return everything that an answer to "why does it not run here?" starts from."""
+def examine(lava_command: str | None = None) -> list[Check]:
+    """Return everything that an answer to "why does it not run here?" starts from; never raises."""
     return [
-        Check("ashneuro", __version__, True),
-        Check("python", f"{platform.python_version()} ({sys.executable})", True),
-        Check("system", f"{platform.platform()}, {os.cpu_count()} CPUs", True),
-        *(_package(name, extra) for extra, names in EXTRAS.items() for name in names),
+        Check("ashneuro", __version__),
+        Check("python", f"{platform.python_version()} ({sys.executable})"),
+        Check("system", f"{platform.platform()}; {_cpus()} CPUs; {_memory()}"),
+        Check("limits", _limits()),
+        *_packages(),
+        *_lava(lava_command),
         _gpu(),
-        _nvml(),
-        _rapl(),
-        _lava(),
+        *_kernels(),
+        *_energy(),
         _profiles(),
-        Check("cache", f"{cache_dir()}", True),
+        _caches(),
     ]
 
 
-def _package(name: str, extra: str) -> Check:
+def _packages() -> Iterator[Check]:
+    """What ashneuro says of itself that it needs, by the extra that brings it."""
     try:
-        return Check(name, importlib.metadata.version(name), True)
+        required = importlib.metadata.requires("ashneuro") or []
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, "not installed", False, f"pip install 'ashneuro[{extra}]'" if extra else "pip install ashneuro")
+        yield Check("packages", "ashneuro runs from a folder and is not installed", False, "pip install -e .")
+        return
+    extras: dict[str, list[str]] = {}
+    for line in required:
+        name, marker = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        assert name, "a requirement begins with a name"
+        extras.setdefault(marker[1] if marker else "base", []).append(name[0])
+    for extra, names in extras.items():
+        if extra in NOT_SHOWN:
+            continue
+        versions = {name: _version(name) for name in names}
+        found = ", ".join(f"{name} {version or '–'}" for name, version in versions.items())
+        missing = not all(versions.values())
+        mend = ("pip install ashneuro" if extra == "base" else f"pip install 'ashneuro[{extra}]'") if missing else ""
+        yield Check(f"packages, {extra}", found, not missing or extra not in NEEDED, mend)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _cpus() -> str:
+    usable, there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), os.cpu_count()
+    return f"{there}" if usable == there else f"{usable} of {there}"
+
+
+def _memory() -> str:
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        total, free = (int(lines[name].split()[0]) / 1e6 for name in ("MemTotal", "MemAvailable"))
+    except (OSError, KeyError, ValueError):
+        return "memory unknown"
+    return f"{total:.1f} GB memory, {free:.1f} GB free"
+
+
+def _limits() -> str:
+    """What Lava runs into first (see `ashneuro.program.lava_limits`)."""
+    shown = {}
+    for name, kind in (("open files", resource.RLIMIT_NOFILE), ("processes", resource.RLIMIT_NPROC)):
+        hard = resource.getrlimit(kind)[1]
+        shown[name] = "any number of" if hard == resource.RLIM_INFINITY else f"{hard:,}"
+    folder = Path("/dev/shm")
+    shared = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB free in {folder}" if folder.is_dir() else "no /dev/shm"
+    return ", ".join(f"{value} {name}" for name, value in shown.items()) + f"; {shared}"
+
+
+def _lava(command: str | None) -> Iterator[Check]:
+    state = lava_env.describe()
+    yield Check("lava", state.text, state.ok, "" if state.ok else lava_env.SETUP)
+    if command:
+        from ashneuro.simulate.lava_link import Worker, worker_command
+
+        try:
+            worker = Worker(worker_command(command), timeout_s=60.0)
+        except AshneuroError as error:
+            yield Check("lava elsewhere", f"{error.what}: {error.why}", False, error.do)
+            return
+        worker.close()
+        versions = ", ".join(f"{name} {version}" for name, version in worker.versions.items())
+        yield Check("lava elsewhere", f"{worker.machine['host']}: {versions}; {worker.machine['cpus']} CPUs")
 
 
 def _gpu() -> Check:
+    driver = Path("/proc/driver/nvidia/version")
+    driven = f"; driver: {' '.join(driver.read_text().split()[:8])}" if driver.exists() else ""
     try:
         import torch
     except ImportError:
-        return Check("gpu", "unknown: torch is not installed", False, "pip install 'ashneuro[train]'")
+        return Check("gpu", f"unknown: torch is not installed{driven}", False)
     if not torch.cuda.is_available():
-        return Check("gpu", "none that torch can use; everything runs on the CPU", True)
+        built = torch.version.cuda or "no CUDA"
+        return Check("gpu", f"none that torch can use (built for {built}); everything runs on the CPU{driven}")
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-    return Check("gpu", f"{names} (CUDA {torch.version.cuda})", True)
+    return Check("gpu", f"{names}; CUDA {torch.version.cuda}{driven}")
 
 
-def _nvml() -> Check:
-    present = Path("/proc/driver/nvidia/version").exists()
-    return Check("nvml", "driver present" if present else "no NVIDIA driver: GPU energy cannot be measured here", True)
+def _kernels() -> Iterator[Check]:
+    """Which kernels the spiking layers would use, by device."""
+    try:
+        import torch
+
+        from ashneuro.spiking.choice import describe_kernels
+    except ImportError:
+        return
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        yield Check(f"kernels, {device}", describe_kernels(device))
 
 
-def _rapl() -> Check:
-    counters = sorted(Path("/sys/class/powercap").glob("intel-rapl:*/energy_uj"))
-    if not counters:
-        return Check("rapl", "no counter: CPU energy cannot be measured here", True)
-    if not all(os.access(counter, os.R_OK) for counter in counters):
-        return Check(
-            "rapl", f"{len(counters)} counters, not readable by this user", False, f"sudo chmod a+r {counters[0].parent}/energy_uj"
-        )
-    return Check("rapl", f"{len(counters)} counters readable", True)
+def _energy() -> Iterator[Check]:
+    from ashneuro.cost.measure import Nvml, Rapl, Unreadable
 
-
-def _lava() -> Check:
-    state = lava_env.describe()
-    return Check("lava", state.text, state.ok, "" if state.ok else "ashneuro doctor --setup lava")
+    counters: tuple[tuple[str, Callable[[], Nvml | Rapl]], ...] = (("gpu energy", Nvml), ("cpu energy", Rapl))
+    for name, counter in counters:
+        try:
+            found = counter()
+        except Unreadable as error:
+            text = str(error)
+            mend = text.partition("as root: ")[2].rstrip(")")
+            yield Check(name, f"not measured here: {text}", mend=f"sudo {mend}" if mend else "")
+        else:
+            yield Check(name, f"{found.device}, {found.method}")
 
 
 def _profiles() -> Check:
     from ashneuro.cost.profile import list_profiles
 
-    names = list_profiles()
-    return Check("profiles", ", ".join(names), bool(names))
+    broken = []
+    for name, path in list_profiles().items():
+        try:
+            tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            broken.append(f"{name} cannot be read: {error}")
+    names = ", ".join(list_profiles()) or "none"
+    return Check("profiles", "; ".join([names, *broken]), not broken, "pip install --force-reinstall ashneuro" if broken else "")
+
+
+def _caches() -> Check:
+    folder = cache_dir()
+    if not folder.exists():
+        return Check("cache", f"{folder}, nothing in it yet")
+    sizes = {entry.name: _size(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    held = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in sizes.items())
+    writable = os.access(folder, os.W_OK)
+    mend = "" if writable else f"chmod u+w {folder}, or set ASHNEURO_HOME"
+    return Check("cache", f"{folder}: {held or 'empty'}{'' if writable else '; not writable'}", writable, mend)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

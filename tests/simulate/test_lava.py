@@ -138,7 +138,7 @@ def test_a_stream_of_parts_comes_back_in_order_and_is_drawn_while_lava_runs(lava
     assert done == 25 and not list(lava.stream(program, iter(())))
     assert seen[0] >= 4, "a chunk is ready when its predecessor is done"
     assert max(seen) <= 3 * 4 + size, "and only few are in memory"
-    assert 0 < lava.seconds.lava and 0 < lava.seconds.transfer and 0 < lava.seconds.host
+    assert lava.seconds.lava > 0 and lava.seconds.transfer > 0 and lava.seconds.host > 0
 
 
 def test_a_batch_that_answers_otherwise_is_found(lava, monkeypatch):

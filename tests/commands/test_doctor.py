@@ -1,0 +1,51 @@
+"""``ashneuro doctor``: a block for a bug report, and a command for everything that is missing."""
+
+import json
+import sys
+
+import pytest
+
+from ashneuro.commands import doctor
+from tests.commands.conftest import Command
+
+
+def checks(ashneuro: Command) -> dict[str, dict[str, object]]:
+    said = ashneuro("doctor", "--json")
+    assert said.code == 0
+    return {check["name"]: check for check in json.loads(said.out)}
+
+
+def test_says_what_a_bug_report_needs(ashneuro: Command) -> None:
+    found = checks(ashneuro)
+    wanted = ("ashneuro", "python", "system", "limits", "lava", "gpu", "kernels, cpu", "gpu energy", "cpu energy", "profiles", "cache")
+    assert set(wanted) <= set(found)
+    assert f"({sys.executable})" in found["python"]["found"]  # type: ignore[operator]
+    assert "torch 2." in found["packages, train"]["found"] and "loihi2" in found["profiles"]["found"]  # type: ignore[operator]
+    block = ashneuro("doctor").out
+    assert all(len(line) <= 140 for line in block.splitlines() if not line.startswith("  "))
+    assert block.splitlines()[0].startswith("ashneuro ")
+
+
+def test_names_the_command_for_what_is_missing(ashneuro: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "norse" else real(name))
+    monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", "/no/such/python")
+    found = checks(ashneuro)
+    assert "norse –" in found["packages, train"]["found"] and not found["packages, train"]["ok"]  # type: ignore[operator]
+    assert found["lava"]["mend"] == "ashneuro doctor --setup lava" and not found["lava"]["ok"]
+    block = ashneuro("doctor").out
+    assert "  pip install 'ashneuro[train]'   # packages, train\n" in block
+    assert "  ashneuro doctor --setup lava   # lava\n" in block
+
+
+def test_says_why_a_lava_elsewhere_cannot_be_reached(ashneuro: Command) -> None:
+    said = ashneuro("doctor", "--lava-command", "/no/such/ssh host python3.10 worker.py")
+    assert said.code == 0 and "/no/such/ssh host python3.10 worker.py: No such file" in " ".join(said.out.split())
+
+
+@pytest.mark.lava
+def test_looks_at_a_lava_elsewhere() -> None:
+    from ashneuro.simulate.lava_env import WORKER, find_interpreter
+
+    (check,) = [c for c in doctor._lava(f"{find_interpreter()} {WORKER}/worker.py") if c.name == "lava elsewhere"]
+    assert check.ok and "lava-nc 0.10.0" in check.found and "CPUs" in check.found
