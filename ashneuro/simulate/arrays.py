@@ -22,6 +22,7 @@ from scipy.sparse import csr_matrix
 from ashneuro.errors import ConfigError, need
 from ashneuro.program.program import Shape, Synapse
 from ashneuro.program.synapse import matrix
+from ashneuro.simulate.neurons import Kernel
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,10 @@ class Arrays(ABC):
     @abstractmethod
     def single_threaded(self) -> AbstractContextManager[int]:
         """Keep the library from using threads of its own; give the number of threads that it may be called from at once."""
+
+    def integer_kernel(self) -> Kernel | None:
+        """Return what computes all steps of integer neurons in one go on this library's device, if anything does."""
+        return None
 
     def linear(self, synapse: Synapse, kind: FloatType) -> Linear:
         """Return ``synapse`` as a function of arrays of ``kind``."""
@@ -203,6 +208,17 @@ class TorchArrays(Arrays):
         places = self.put(np.stack([parts.row, parts.col]))
         tensor = self.xp.sparse_coo_tensor(places, self.put(parts.data), parts.shape, check_invariants=False, is_coalesced=True)
         return lambda x: (tensor @ x.T).T
+
+    def integer_kernel(self) -> Kernel | None:
+        """Return the Triton kernel, on a GPU; `ashneuro.spiking.choice` says how to choose."""
+        from ashneuro.spiking.choice import choose
+
+        asked = choose("auto", self._device)
+        if asked != "triton":
+            return None
+        from ashneuro.simulate import triton_loihi
+
+        return triton_loihi.run
 
     @contextmanager
     def single_threaded(self) -> Iterator[int]:

@@ -77,13 +77,14 @@ class _Machine:
         self._kind = "int32" if self._integer else float_type
         self._blocks = blocks(program)
         self._native = self._integer and library.on_cpu and native.wanted()
+        kernel = library.integer_kernel() if self._integer else None
         self._spread: dict[tuple[str, int], native.Spread] = {}
         self._populations: dict[str, Population[Any]] = {}
         self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
         self.widest = max(layer.size for layer in program.layers)
         ports = {port.name: port for port in program.inputs}
         for layer in program.layers:
-            self._populations[layer.name] = population(layer, program.precision, library.xp, self._put)
+            self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
             worst = 0
             for index, connection in enumerate(layer.connections):
                 kind = float_type

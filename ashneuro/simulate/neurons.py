@@ -8,6 +8,7 @@ number of steps, so that a kernel that fuses them needs to replace nothing but `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from ashneuro.program.program import Layer, Precision
 
 Array = TypeVar("Array")
+# Takes (population, u, v, currents, states) as `Population.run` does; gives the fields of `Steps`.
+Kernel = Callable[..., tuple[Any, Any, Any, int]]
 
 UNITY = 4096  # decays are 12-bit fractions
 STATE = 1 << 23  # u and v are 24-bit signed numbers
@@ -94,9 +97,12 @@ class IntegerPopulation(Population[Array]):
     keep_u: int
     keep_v: int
     v_threshold: int
+    kernel: Kernel | None = None  # computes all steps instead
 
     def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
         """First u in all steps, then v; u wraps at 24 bits, v saturates."""
+        if self.kernel is not None:
+            return Steps(*self.kernel(self, u, v, currents, states))
         xp = self.xp
         exact, scratch = xp.zeros_like(v, dtype=xp.float64), xp.zeros_like(v)
         flow = currents << ALIGN  # becomes u after each step
@@ -149,8 +155,8 @@ def _wrap(u: Any) -> None:
     u -= STATE - 1
 
 
-def population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Population[Any]:
-    """Return the neurons of ``layer``; ``put`` makes an array of ``xp`` from one of numpy."""
+def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Kernel | None = None) -> Population[Any]:
+    """Return the neurons of ``layer``; ``put`` makes an array of ``xp`` from one of numpy. ``kernel`` computes integer ones."""
     neuron = layer.neuron
     if precision == "float":
         keep_u, keep_v, bias = (np.broadcast_to(np.float64(value), layer.shape) for value in (1 - neuron.du, 1 - neuron.dv, neuron.bias))
@@ -158,7 +164,7 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Populat
         return FloatPopulation(xp, neuron.spiking, put(bias), put(keep_u), put(keep_v), put(threshold))
     bias = np.broadcast_to(np.int32(neuron.bias) << neuron.bias_exp, layer.shape).astype(np.int32)
     du, dv = one(neuron.du), one(neuron.dv)
-    return IntegerPopulation(xp, neuron.spiking, put(bias), UNITY - (du + 1), UNITY - dv, one(neuron.v_threshold) << ALIGN)
+    return IntegerPopulation(xp, neuron.spiking, put(bias), UNITY - (du + 1), UNITY - dv, one(neuron.v_threshold) << ALIGN, kernel)
 
 
 def one(value: NDArray[np.generic]) -> int:
