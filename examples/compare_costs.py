@@ -17,7 +17,7 @@ workload = count(program, simulate(bundle, bundle.reference.inputs, on="loihi"))
 for layer in workload.layers:
     print(f"{layer.name:14} {layer.effective_acs / workload.samples:12,.0f} synops of {layer.dense_macs / workload.samples:12,.0f} dense")
 # The deployed part alone: a bundle knows nothing of its host. `ashneuro report RUN` adds the host to both sides.
-answer = compare(workload, ann_twin(program), node=load_profile("cmos45"), chip=load_profile("loihi1"))
+answer = compare(workload, ann_twin(program), node=load_profile("cmos45"), chips=[load_profile("loihi1")])
 print(answer.verdict)
 for even in answer.break_even:
     print(f"break-even on {even.spiking} against {even.ann}: {even.sentence()}; this network: {100 * (workload.firing_rate or 0):.1f} %")

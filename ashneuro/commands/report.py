@@ -4,36 +4,50 @@ from __future__ import annotations
 
 import io
 import json as json_
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ashneuro.commands.simulate import with_inputs
-from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle
+from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle, load_graph
 from ashneuro.errors import AshneuroError, need
-from ashneuro.report import terminal
+from ashneuro.report import tables, terminal
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ashneuro.cost.estimate import Measurement, NotMeasured
     from ashneuro.cost.profile import HardwareProfile
-    from ashneuro.program.program import Program
+    from ashneuro.cost.workload import StepWorkload, Workload
+    from ashneuro.program.bundle import Bundle
+    from ashneuro.program.program import InputPort, Program
     from ashneuro.report.summary import Example, Hit, Report
     from ashneuro.simulate.record import SpikeRecord
+    from ashneuro.simulate.run import Graph
 
 DEFAULT_PROFILES = ("loihi1", "cmos45", "h100")
+MEASURED = "measurement.json"
+DEFAULT_STEPS = 16
 
 
 def report(
     path: Path,
     /,
-    *,
+    *runs: Path,
     profile: Annotated[
         list[str] | None, Parameter(help="Hardware profiles, by name or .toml; repeatable. Default: loihi1, cmos45, h100.", negative=())
     ] = None,
-    baseline: Annotated[list[Path] | None, Parameter(help="Runs of controls to show beside this one; repeatable.", negative=())] = None,
-    inputs: Annotated[Path | None, Parameter(help="For a .nir file: inputs (T, B, *shape) as .npy or .npz.")] = None,
+    baseline: Annotated[list[Path] | None, Parameter(help="The same as naming further runs; repeatable.", negative=())] = None,
+    inputs: Annotated[Path | None, Parameter(help="For a .nir or .net file: (T, B, *shape) as .npy or .npz. Default: noise.")] = None,
+    noise: Annotated[int, Parameter(help="Samples of noise, where a file has no inputs.")] = 8,
+    rate: Annotated[float, Parameter(help="Share of input lines that spike in a step of noise.")] = 0.1,
+    measure: Annotated[bool, Parameter(help="Read this machine's energy counters while the ANNs run; minutes.", negative=())] = False,
+    device: Annotated[str, Parameter(help="What is measured: cpu, cuda, cuda:1.")] = "cpu",
+    measurements: Annotated[list[Path] | None, Parameter(help="Measurement files, from another machine; repeatable.", negative=())] = None,
     out: Annotated[Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")] = None,
     contract: ContractOptions | None = None,
     json: Annotated[bool, Parameter(help="Print the report as JSON instead of tables.", negative=())] = False,
@@ -42,7 +56,9 @@ def report(
 
     Args:
         path: a run that was exported, a bundle, a .nir file, or a lava-dl .net file.
+        runs: runs to show beside it: controls, other hybrids.
     """
+    from ashneuro.cost.measure import load_measurements, save_measurements
     from ashneuro.cost.profile import load_profile
     from ashneuro.report.html import write_html
     from ashneuro.report.summary import write_json
@@ -51,10 +67,22 @@ def report(
     if not any(item.kind == "asic" for item in profiles):
         profiles.append(load_profile("cmos45"))  # both sides are priced alike on one node; without it there is no verdict
     kind = kind_of(path)
+    others = [*runs, *(baseline or [])]
+    known = [item for file in measurements or [] for item in load_measurements(file)]
     if kind == "run":
-        result = report_run(path, profiles, baseline or [])
+        if measure:
+            with terminal.status("reading energy counters"):
+                taken = take_measurements([path, *others], device)
+            terminal.wrote(save_measurements(taken, path / MEASURED))
+        result = report_run(path, profiles, others, known)
+    elif measure or others:
+        raise AshneuroError(
+            f"{path} is a {kind}",
+            "other runs, and measurements of ANNs, belong to a run: a network alone has no host and no task",
+            "name a run",
+        )
     else:
-        result = report_network(path, profiles, inputs, contract or ContractOptions())
+        result = report_network(path, profiles, inputs, contract or ContractOptions(), Noise(noise, rate), known)
     folder = out or (path if kind == "run" else path.with_name(f"{path.stem}-report"))
     folder.mkdir(parents=True, exist_ok=True)
     files = [write_json(result, folder / "report.json"), write_html(result, folder / "report.html")]
@@ -63,30 +91,76 @@ def report(
         return
     show(result)
     terminal.wrote(*files)
-    terminal.next_steps(f"ashneuro profiles show {profiles[0].name}")
+    terminal.next_steps(f"ashneuro profiles explain {profiles[0].name}", "ashneuro profiles validate")
 
 
 def show(result: Report) -> None:
     """Print the answer first, then the tables behind it."""
     if result.comparison:
         terminal.comparison(result.comparison)
+        terminal.show(tables.conventions(result.comparison))
     if result.evaluations:
         terminal.retrieval(result.evaluations)
     if result.workload:
         terminal.activity(result.workload)
     terminal.costs(result.estimates)
+    for placed in result.placements:
+        terminal.show(tables.placement(placed))
+    if result.measurements:
+        terminal.show(tables.measurements(result.measurements))
     for part, why in result.missing.items():
         terminal.line(f"{part}: not run, {why}")
 
 
-def report_network(path: Path, profiles: Sequence[HardwareProfile], inputs: Path | None, options: ContractOptions) -> Report:
-    """Return the report of a bundle or of a NIR file: what it spikes and costs; there is no host part and no task."""
+@dataclass(frozen=True)
+class Noise:
+    """Inputs for a network that came without any."""
+
+    samples: int = 8
+    rate: float = 0.1
+    seed: int = 0
+
+    def inputs(self, ports: Sequence[InputPort], timesteps: int) -> dict[str, NDArray[np.generic]]:
+        """Return (T, B, *shape) per port: spikes with this rate; values of a half-normal distribution, held for all steps."""
+        import numpy as np
+
+        if self.samples < 1 or not 0 < self.rate <= 1:
+            raise AshneuroError(
+                f"--noise {self.samples} --rate {self.rate}", "noise has 1 sample or more and a rate above 0, at most 1", "correct them"
+            )
+        random = np.random.default_rng(self.seed)
+        found: dict[str, NDArray[np.generic]] = {}
+        for port in ports:
+            shape = (timesteps, self.samples, *port.shape)
+            if port.coding == "spikes":
+                found[port.name] = (random.random(shape) < self.rate).astype(np.uint8)
+            else:
+                found[port.name] = np.broadcast_to(np.abs(random.normal(size=shape[1:])), shape).copy()
+        return found
+
+
+def report_network(
+    path: Path,
+    profiles: Sequence[HardwareProfile],
+    inputs: Path | None,
+    options: ContractOptions,
+    noise: Noise | None = None,
+    measured: Sequence[Measurement | NotMeasured] = (),
+) -> Report:
+    """Return the report of a bundle or of anyone's network: what it spikes and costs; there is no host part and no task."""
     from ashneuro.program.lower import lower
     from ashneuro.program.program import Program
     from ashneuro.report.summary import Report
     from ashneuro.simulate.run import Graph, simulate
 
-    target, given = with_inputs(path, inputs, options)
+    fed = str(inputs) if inputs else "the bundle's reference"
+    target: Bundle | Program | Graph
+    given: Mapping[str, Any]
+    if inputs is None and noise and kind_of(path) in ("nir", "netx"):
+        target, given = with_noise(path, options, noise)
+        fed = f"noise, {noise.samples} samples: the counts are those of noise, not of a task"
+    else:
+        target, given = with_inputs(path, inputs, options)
     certificate = None
     if isinstance(target, Graph):
         program = lower(target.graph, target.contract)
@@ -99,40 +173,73 @@ def report_network(path: Path, profiles: Sequence[HardwareProfile], inputs: Path
         title=path.stem,
         about={
             "network": str(path),
+            "inputs": fed,
             "spikes": f"{record.source}, {record.precision}, {record.samples} samples of {record.timesteps} steps",
         },
         certificate=certificate,
         raster=one_raster(record),
+        steps=by_step(program, record, given),
+        measurements=measured,
         not_run={"training": "this network was not trained here", "evaluations": "a network without its task has no metric"},
     )
-    return priced(basic, program, record, profiles, [], None)
+    return priced(basic, program, record, profiles, [], {}, {})
 
 
-def report_run(path: Path, profiles: Sequence[HardwareProfile], baselines: Sequence[Path]) -> Report:
-    """Return the report of a run: the task, what it spikes and costs with its host part, and its controls."""
+def with_noise(path: Path, options: ContractOptions, noise: Noise) -> tuple[Program | Graph, Mapping[str, NDArray[np.generic]]]:
+    """Return a NIR or netx network and noise for its inputs."""
+    from ashneuro.program.lower import lower
+    from ashneuro.program.netx import read_netx
+    from ashneuro.simulate.run import Graph
+
+    target: Program | Graph
+    if kind_of(path) == "netx":
+        target = program = read_netx(path)
+    else:
+        graph, read = load_graph(path, options)
+        target, program = Graph(graph, read.contract), lower(graph, read.contract)
+    ports = [port for port in program.inputs if not port.constant]
+    return target, noise.inputs(ports, program.timesteps or DEFAULT_STEPS)
+
+
+def by_step(program: Program, record: SpikeRecord, inputs: Mapping[str, Any]) -> tuple[StepWorkload, ...]:
+    """Return the events of every step; none where a layer's spikes were not kept."""
+    import numpy as np
+
+    from ashneuro.cost.workload import count_steps
+
+    if any(own.raster is None for own in record.layers.values()) or not set(record.inputs) <= set(inputs):
+        return ()
+    return count_steps(program, record, {name: np.asarray(values) for name, values in inputs.items()})
+
+
+def report_run(
+    path: Path, profiles: Sequence[HardwareProfile], others: Sequence[Path], measured: Sequence[Measurement | NotMeasured] = ()
+) -> Report:
+    """Return the report of a run: the task, what it spikes and costs with its host part, and the runs beside it."""
     from ashneuro.config import dump_config
-    from ashneuro.program.origin import same_weights
+    from ashneuro.cost.measure import load_measurements
     from ashneuro.report.summary import Report, read_metrics
-    from ashneuro.simulate.counts import load_counts
     from ashneuro.simulate.run import simulate
 
     checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run")
     deploy = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
     run = checkpoint.load_run(path)
-    bundle = load_bundle(path)
-    if same_weights(bundle.folder, path) is False:
-        raise AshneuroError(f"{bundle.folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}")
-    counted = path / "evaluation-loihi.npz"
+    bundle = exported(path)
     program = bundle.program("integer")
     rasters = simulate(bundle, bundle.reference.inputs, on="loihi", rasters="all")
-    record = load_counts(counted) if counted.exists() else rasters
-    control = None
+    record = counted(path) or rasters
     evaluations = list(saved_evaluations(path))
-    for other in baselines:
-        evaluations += saved_evaluations(other)
+    beside: dict[str, Workload] = {}
+    metrics = {"hybrid": metric_of(evaluations)}
+    for other in others:
+        theirs = saved_evaluations(other)
+        evaluations += theirs
         settings = checkpoint.load_run(other)
-        if settings.config.model.abstract.kind == "none":
-            control = deploy.host_layers(settings.model)
+        name, work = beside_run(other, settings, deploy)
+        metrics[name] = metric_of(theirs)
+        if work is not None:
+            beside[name] = work
+    saved = [item for file in (path / MEASURED,) if file.exists() for item in load_measurements(file)]
     basic = Report(
         title=path.name,
         about={
@@ -143,11 +250,111 @@ def report_run(path: Path, profiles: Sequence[HardwareProfile], baselines: Seque
         config=dump_config(run.config),
         training=[row for row in read_metrics(path / "metrics.jsonl") if "epoch" in row],
         evaluations=evaluations,
+        facts={"host, by torch's flop counter": host_flops(run.model)},
         certificate=bundle.certificate,
         raster=one_raster(rasters),
+        steps=by_step(program, rasters, bundle.reference.inputs),
+        measurements=[*saved, *measured],
         examples=pictures(run.config.data, evaluations[0]) if evaluations else (),
     )
-    return priced(basic, program, record, profiles, deploy.host_layers(run.model), control)
+    return priced(basic, program, record, profiles, deploy.host_layers(run.model), beside, metrics)
+
+
+def exported(path: Path) -> Bundle:
+    """Return the bundle of a run, refused when the run was trained on since."""
+    from ashneuro.program.origin import same_weights
+
+    bundle = load_bundle(path)
+    if same_weights(bundle.folder, path) is False:
+        raise AshneuroError(f"{bundle.folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}")
+    return bundle
+
+
+def counted(path: Path) -> SpikeRecord | None:
+    """Return the counts of the emulator over the whole test part, where a run was evaluated so."""
+    from ashneuro.simulate.counts import load_counts
+
+    file = path / "evaluation-loihi.npz"
+    return load_counts(file) if file.exists() else None
+
+
+def beside_run(path: Path, run: Any, deploy: Any) -> tuple[str, Workload | None]:
+    """Return what a run beside the first is called, and its work; ``None`` where it is the twin that is compared with anyway."""
+    from ashneuro.cost.workload import count, host_workload
+    from ashneuro.simulate.run import simulate
+
+    kind = run.config.model.abstract.kind
+    if kind == "none":
+        return "no abstract encoder", host_workload(deploy.host_layers(run.model))
+    if kind != "spiking":
+        return kind, None
+    bundle = exported(path)
+    record = counted(path) or simulate(bundle, bundle.reference.inputs, on="loihi")
+    return path.name, count(bundle.program("integer"), record, deploy.host_layers(run.model))
+
+
+def metric_of(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first evaluation's R@1 in words; empty where there is none."""
+    if not evaluations or not evaluations[0].get("rows"):
+        return ""
+    row = evaluations[0]["rows"][0]
+    ways = [row[way].get("R@1") for way in tables.WAYS if way in row]
+    return f"R@1 {' / '.join(f'{100 * value:.1f}' for value in ways if value is not None)} %" if ways else ""
+
+
+def host_flops(model: Any) -> str:
+    """Return what torch's flop counter makes of one picture on the host, the spikes given, and what it leaves out."""
+    from ashneuro.cost.flops import count_flops
+
+    torch = need("torch", extra="train", purpose="counting the host's operations")
+    model.eval()
+    return count_flops(ann_branch(model, torch.zeros(1, 3, model.image_size, model.image_size))).sentence()
+
+
+def ann_branch(model: Any, images: Any) -> Callable[[], Any]:
+    """Return what computes a model's host part on ``images``: all of it, with spikes from elsewhere in place of spiking neurons."""
+    spiking = model.abstract is not None and model.config.abstract.kind == "spiking"
+    spikes = images.new_zeros(model.abstract.timesteps, len(images), model.config.abstract.units) if spiking else None
+    return lambda: model.embed_images(images, spikes=spikes)
+
+
+def take_measurements(paths: Sequence[Path], device: str) -> list[Measurement | NotMeasured]:
+    """Return energy and time of the first run's ANN branch and of each other run, at batch 1 and at the fastest batch."""
+    from ashneuro.cost.estimate import NotMeasured
+    from ashneuro.cost.measure import Unreadable, best_batch, counter_for, measure
+
+    checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="measuring a run")
+    torch = need("torch", extra="train", purpose="measuring a run")
+    found: list[Measurement | NotMeasured] = []
+    for path in paths:
+        kind = json_.loads((path / "config.json").read_text(encoding="utf-8"))["model"]["abstract"]["kind"]
+        name = f"{path.name}, {'ANN branch' if kind == 'spiking' else 'whole network'}"
+        try:
+            if device.startswith("cuda") and not torch.cuda.is_available():
+                raise Unreadable("torch sees no CUDA device")
+            counter = counter_for(device)
+        except Unreadable as error:
+            found.append(NotMeasured(name, device, str(error)))
+            continue
+        model = checkpoint.load_run(path, device).model.eval()
+        for precision in ("fp32", "fp16") if device.startswith("cuda") else ("fp32",):
+
+            def make(batch: int, model: Any = model, precision: str = precision) -> Callable[[], None]:
+                images = torch.rand(batch, 3, model.image_size, model.image_size, device=device)
+                branch = ann_branch(model, images)
+
+                def run() -> None:
+                    with torch.inference_mode(), torch.autocast(device.partition(":")[0], torch.float16, enabled=precision == "fp16"):
+                        branch()
+                    if device.startswith("cuda"):
+                        torch.cuda.synchronize()
+
+                return run
+
+            for batch in dict.fromkeys((1, best_batch(make))):
+                found.append(measure(make(batch), counter, network=name, batch=batch, precision=precision))
+        found.append(NotMeasured(f"{name}, int8", device, "torch runs these convolutions in floating point alone"))
+    return found
 
 
 def priced(
@@ -156,26 +363,42 @@ def priced(
     record: SpikeRecord,
     profiles: Sequence[HardwareProfile],
     host: Sequence[Mapping[str, Any]],
-    control: Sequence[Mapping[str, Any]] | None,
+    others: Mapping[str, Workload],
+    metrics: Mapping[str, str],
 ) -> Report:
-    """Return ``basic`` with its counts, their prices, and the comparison with ANN twins."""
+    """Return ``basic`` with its counts, their prices, where the network lies, and the comparison with ANN twins."""
     from ashneuro.cost.compare import compare
+    from ashneuro.cost.cores import can_place
+    from ashneuro.cost.deployment import deploy
     from ashneuro.cost.estimate import estimate
-    from ashneuro.cost.workload import ann_twin, count, host_workload
+    from ashneuro.cost.workload import ann_twin, count
+    from ashneuro.errors import GraphError
 
     workload = count(program, record, host)
-    by_kind = {kind: next((item for item in profiles if item.kind == kind), None) for kind in ("asic", "neuromorphic", "gpu")}
+    chips = [item for item in profiles if item.kind == "neuromorphic"]
+    deployments, facts = {}, dict(basic.facts)
+    for chip in chips:
+        if not can_place(chip):
+            continue
+        try:
+            deployments[chip.name] = deploy(program, record, chip)
+        except GraphError as error:
+            facts[f"does not fit {chip.name}"] = error.why
     comparison = compare(
         workload,
         ann_twin(program, host_layers=host),
-        node=by_kind["asic"],  # type: ignore[arg-type]
-        chip=by_kind["neuromorphic"],
-        gpu=by_kind["gpu"],
-        control=host_workload(control) if control else None,
+        node=next(item for item in profiles if item.kind == "asic"),
+        chips=chips,
+        machines=[item for item in profiles if item.kind in ("gpu", "cpu")],
+        others=others,
+        deployments=deployments,
+        metrics=metrics,
     )
-    chips = [item for item in profiles if item.kind == "neuromorphic"]
-    estimates = [estimate(workload.part("deployed"), item) for item in chips]
-    return replace(basic, workload=workload, estimates=estimates, comparison=comparison, profiles=list(profiles))
+    estimates = [estimate(workload.part("deployed"), item, deployment=deployments.get(item.name)) for item in chips]
+    placements = [one.placement for one in deployments.values()]
+    return replace(
+        basic, workload=workload, estimates=estimates, comparison=comparison, placements=placements, profiles=list(profiles), facts=facts
+    )
 
 
 def saved_evaluations(path: Path) -> list[dict[str, Any]]:

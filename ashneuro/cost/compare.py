@@ -7,9 +7,10 @@ Start at `compare`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ashneuro.cost.deployment import Deployment
 from ashneuro.cost.estimate import NATIVE, CostEstimate, estimate, total
 from ashneuro.cost.profile import HardwareProfile, Range
 from ashneuro.cost.workload import Workload
@@ -25,11 +26,13 @@ class Contender:
     Args:
         name: e.g. ``"hybrid, int8"``.
         host, deployed: the two parts, each with its own estimate; no ``host`` when the host does nothing.
+        metric: the task metric of this network, in words; empty where none was measured.
     """
 
     name: str
     host: CostEstimate | None
     deployed: CostEstimate | None
+    metric: str = ""
 
     @property
     def host_j(self) -> Range | None:
@@ -74,6 +77,38 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Convention:
+    """The same two networks under one convention of counting.
+
+    Args:
+        name: what is counted.
+        ours, theirs: which network on what.
+        ours_j, theirs_j: joules per inference; ``None`` where it is not estimable.
+        comparable: one node, one boundary.
+        note: why not, or what is missing.
+    """
+
+    name: str
+    ours: str
+    ours_j: Range | None
+    theirs: str
+    theirs_j: Range | None
+    comparable: bool
+    note: str = ""
+
+    @property
+    def ratio(self) -> tuple[float, float] | None:
+        """Ours / theirs, smallest and largest: case by case on one node, of any with any elsewhere; ``None`` where a side is unknown."""
+        mine, other = self.ours_j, self.theirs_j
+        if mine is None or other is None or not other.low:
+            return None
+        if not self.comparable:
+            return mine.low / other.high, mine.high / other.low
+        cases = [getattr(mine, case) / getattr(other, case) for case in CASES if getattr(mine, case) is not None and getattr(other, case)]
+        return min(cases), max(cases)
+
+
+@dataclass(frozen=True)
 class BreakEven:
     """The mean firing rate at which the spiking part costs as much as the ANN in its place.
 
@@ -98,7 +133,7 @@ class BreakEven:
         """Return the typical rate in words."""
         rate = self.rates[1]
         if rate is None:
-            return self.because or "no typical value"
+            return self.because.partition(";")[0] or "no typical value"
         if rate <= 0:
             return "no rate"
         return "every rate" if rate >= 1 else f"{100 * rate:.2g} %"
@@ -122,6 +157,7 @@ class Comparison:
     Args:
         verdict: one sentence: who wins, by how much, at which boundary, on which basis.
         winner: ``"hybrid"`` (or the SNN, where there is no host part), ``"ann"`` or ``"undecided"``.
+        conventions: the same comparison counted in three ways: arithmetic alone, events of the chip, total with host and static power.
         groups: like with like first.
         break_even: per platform and twin.
         firing_rate: this model's spikes per neuron and step.
@@ -136,6 +172,7 @@ class Comparison:
     firing_rate: float | None
     thresholds: tuple[Threshold, ...]
     notes: tuple[str, ...] = ()
+    conventions: tuple[Convention, ...] = ()
 
 
 def compare(
@@ -143,9 +180,11 @@ def compare(
     twin: Workload,
     *,
     node: HardwareProfile,
-    chip: HardwareProfile | None = None,
-    gpu: HardwareProfile | None = None,
-    control: Workload | None = None,
+    chips: Sequence[HardwareProfile] = (),
+    machines: Sequence[HardwareProfile] = (),
+    others: Mapping[str, Workload] | None = None,
+    deployments: Mapping[str, Deployment] | None = None,
+    metrics: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Return ``hybrid`` against its ANN twins: fp32, int8 and ⌈log2(T+1)⌉ bits.
 
@@ -153,35 +192,64 @@ def compare(
         hybrid: host part and deployed part, counted.
         twin: the ANN of the same topology with the same host part (`ashneuro.cost.workload.ann_twin`).
         node: profile of kind ``"asic"`` on which both sides are priced alike; it decides.
-        chip: neuromorphic profile for the deployed part, shown apart.
-        gpu: GPU profile for host and twins, shown apart.
-        control: the network without a deployed part.
+        chips: neuromorphic profiles for the deployed part, each shown apart.
+        machines: GPU and CPU profiles for host and twins, shown apart; the first is the host of the chips.
+        others: further networks by name: the one without an abstract encoder, other runs.
+        deployments: where the network lies, by name of the chip's profile.
+        metrics: the task metric in words: of ``"hybrid"``, ``"relu"`` (the full-precision twin), ``"quantised-relu"`` (the low-bit twin)
+            and of each name in ``others``.
 
     Raises:
         ProfileError: a profile is of the wrong kind, or lacks a number that both sides need.
     """
-    bits = math.ceil(math.log2(hybrid.timesteps + 1))
-    low_bit = f"int{bits}" if bits < 8 else None
-    groups = [_one_node(hybrid, twin, node, low_bit, control)]
-    even = list(_node_break_even(hybrid, twin, node, low_bit))
-    if chip is not None:
-        groups.append(_two_machines(hybrid, twin, chip, gpu, control))
-        even += _chip_break_even(hybrid, twin, chip, node, gpu)
-    elif gpu is not None:
-        groups.append(_two_machines(hybrid, twin, None, gpu, control))
+    sides = _Sides(hybrid, twin, dict(others or {}), dict(deployments or {}), dict(metrics or {}))
+    groups = [_one_node(sides, node)]
+    even = list(_node_break_even(hybrid, twin, node, sides.low_bit))
+    alone: list[HardwareProfile | None] = [None] if machines else []
+    for chip in chips or alone:
+        groups.append(_two_machines(sides, chip, machines))
+        if chip is not None:
+            even += _chip_break_even(sides, chip, node, machines)
     winner, verdict = _verdict(groups[0], hybrid, node)
     notes = dict.fromkeys(
         note for group in groups for who in group.contenders for part in (who.host, who.deployed) if part for note in part.notes
     )
-    return Comparison(verdict, winner, tuple(groups), tuple(even), hybrid.firing_rate, tuple(_thresholds(hybrid)), tuple(notes))
+    conventions = tuple(_conventions(sides, groups[0], chips, machines))
+    thresholds = tuple(_thresholds(hybrid))
+    return Comparison(verdict, winner, tuple(groups), tuple(even), hybrid.firing_rate, thresholds, tuple(notes), conventions)
 
 
-def _contender(name: str, workload: Workload, host: tuple[HardwareProfile, str], deployed: tuple[HardwareProfile, str]) -> Contender:
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """What is compared with what."""
+
+    hybrid: Workload
+    twin: Workload
+    others: Mapping[str, Workload]
+    deployments: Mapping[str, Deployment]
+    metrics: Mapping[str, str]
+
+    @property
+    def low_bit(self) -> str | None:
+        bits = math.ceil(math.log2(self.hybrid.timesteps + 1))
+        return f"int{bits}" if bits < 8 else None
+
+    def on_chip(self, chip: HardwareProfile) -> CostEstimate:
+        """Return the deployed part on a neuromorphic chip, placed where it could be."""
+        return estimate(self.hybrid.part("deployed"), chip, deployment=self.deployments.get(chip.name))
+
+    def metric(self, key: str) -> str:
+        return self.metrics.get(key, "")
+
+
+def _contender(
+    name: str, workload: Workload, host: tuple[HardwareProfile, str], deployed: tuple[HardwareProfile, str], metric: str = ""
+) -> Contender:
     parts = []
     for place, (profile, precision) in (("host", host), ("deployed", deployed)):
         part = workload.part("host" if place == "host" else "deployed")
         parts.append(estimate(part, profile, precision) if part.layers else None)
-    return Contender(name, parts[0], parts[1])
+    return Contender(name, parts[0], parts[1], metric)
 
 
 def _ours(workload: Workload) -> str:
@@ -189,19 +257,20 @@ def _ours(workload: Workload) -> str:
     return "hybrid" if workload.part("host").layers else "SNN"
 
 
-def _one_node(hybrid: Workload, twin: Workload, node: HardwareProfile, low_bit: str | None, control: Workload | None) -> Group:
-    def row(name: str, workload: Workload, host: str, deployed: str) -> Contender:
-        return _contender(name, workload, (node, host), (node, deployed))
+def _one_node(sides: _Sides, node: HardwareProfile) -> Group:
+    def row(name: str, workload: Workload, host: str, deployed: str, metric: str) -> Contender:
+        return _contender(name, workload, (node, host), (node, deployed), sides.metric(metric))
 
+    hybrid, twin, low_bit = sides.hybrid, sides.twin, sides.low_bit
     skipping = _zero_skipping(twin)
     rows = [
-        row(f"{_ours(hybrid)}, int8", hybrid, "int8", "int8"),
-        row("ANN twin, int8", twin, "int8", "int8"),
-        *([row(f"ANN twin, {low_bit[3:]}-bit", twin, "int8", low_bit)] if low_bit else []),
-        *([row("ANN twin, int8, zero-skipping", skipping, "int8", "int8")] if skipping else []),
-        *([row("no abstract encoder, int8", control, "int8", "int8")] if control else []),
-        row(f"{_ours(hybrid)}, fp32", hybrid, "fp32", "fp32"),
-        row("ANN twin, fp32", twin, "fp32", "fp32"),
+        row(f"{_ours(hybrid)}, int8", hybrid, "int8", "int8", "hybrid"),
+        row("ANN twin, int8", twin, "int8", "int8", "relu"),
+        *([row(f"ANN twin, {low_bit[3:]}-bit", twin, "int8", low_bit, "quantised-relu")] if low_bit else []),
+        *([row("ANN twin, int8, zero-skipping", skipping, "int8", "int8", "relu")] if skipping else []),
+        *(row(f"{name}, int8", work, "int8", "int8", name) for name, work in sides.others.items()),
+        row(f"{_ours(hybrid)}, fp32", hybrid, "fp32", "fp32", "hybrid"),
+        row("ANN twin, fp32", twin, "fp32", "fp32", "relu"),
     ]
     note = (
         "Both sides follow the same rules, so cases are compared one by one: low with low (perfect reuse of data), typical with typical "
@@ -210,25 +279,85 @@ def _one_node(hybrid: Workload, twin: Workload, node: HardwareProfile, low_bit: 
     return Group(f"Everything on {node.title}", node.boundary, True, tuple(rows), note)
 
 
-def _two_machines(
-    hybrid: Workload, twin: Workload, chip: HardwareProfile | None, gpu: HardwareProfile | None, control: Workload | None
-) -> Group:
+def _two_machines(sides: _Sides, chip: HardwareProfile | None, machines: Sequence[HardwareProfile]) -> Group:
     rows = []
+    hybrid, twin = sides.hybrid, sides.twin
+    on_chip = sides.on_chip(chip) if chip is not None else None
     for precision in ("int8", "fp32"):
         if chip is not None:
+            gpu = machines[0] if machines else None
             host = estimate(hybrid.part("host"), gpu, precision) if gpu and hybrid.part("host").layers else None
             name = f"hybrid: host on {gpu.name} ({precision}), deployed on {chip.name}" if host and gpu else f"deployed part on {chip.name}"
-            rows.append(Contender(name, host, estimate(hybrid.part("deployed"), chip)))
-        if gpu is not None:
-            rows.append(_contender(f"ANN twin on {gpu.name}, {precision}", twin, (gpu, precision), (gpu, precision)))
-            if control is not None:
-                rows.append(_contender(f"no abstract encoder on {gpu.name}, {precision}", control, (gpu, precision), (gpu, precision)))
-        if gpu is None:
+            rows.append(Contender(name, host, on_chip, sides.metric("hybrid")))
+        for machine in machines:
+            if precision == "int8" and "int8" not in machine.peak:
+                continue
+            on = (machine, precision)
+            rows.append(_contender(f"ANN twin on {machine.name}, {precision}", twin, on, on, sides.metric("relu")))
+            for name, work in sides.others.items():
+                if not any(layer.kind == "snn" for layer in work.layers):
+                    rows.append(_contender(f"{name} on {machine.name}, {precision}", work, on, on, sides.metric(name)))
+        if not machines:
             break
-    names = " and ".join(profile.title for profile in (chip, gpu) if profile)
-    boundary = "; ".join(f"{profile.name}: {profile.boundary}" for profile in (chip, gpu) if profile)
+    profiles = [*([chip] if chip else []), *machines]
+    names = " and ".join(profile.title for profile in profiles)
+    boundary = "; ".join(f"{profile.name}: {profile.boundary}" for profile in profiles)
     note = "Estimates at different boundaries: a sum over two machines is an orientation, and no winner is named here."
     return Group(names, boundary, False, tuple(rows), note)
+
+
+def _conventions(
+    sides: _Sides, group: Group, chips: Sequence[HardwareProfile], machines: Sequence[HardwareProfile]
+) -> Iterator[Convention]:
+    """Yield the comparison under three conventions; per chip where several were chosen."""
+    rows = {who.name: who for who in group.contenders}
+    us = _ours(sides.hybrid)
+    for precision in ("fp32", "int8"):
+        mine, other = rows[f"{us}, {precision}"], rows[f"ANN twin, {precision}"]
+        note = "the convention of most publications: no memory, no routing, no static power"
+        if precision == "fp32":
+            note = "4.6 pJ a MAC, 0.9 pJ a synop: " + note
+        yield Convention(f"(i) arithmetic only, {precision}", mine.name, mine.arithmetic_j, other.name, other.arithmetic_j, True, note)
+    mine, other = rows[f"{us}, int8"], rows["ANN twin, int8"]
+    yield Convention(
+        "(ii) events with memory, one node", mine.name, mine.total_j, other.name, other.total_j, True, "what the verdict rests on"
+    )
+    gpu = machines[0] if machines else None
+    for chip in chips:
+        cost = sides.on_chip(chip)
+        rival = other.deployed
+        yield Convention(
+            f"(ii) chip dynamic, {chip.name}",
+            f"deployed part on {chip.name}",
+            cost.dynamic_j,
+            f"ANN in its place on {rival.profile}, int8" if rival else "–",
+            rival.dynamic_j if rival else None,
+            False,
+            cost.because or "another node and boundary",
+        )
+        yield _whole(sides, chip, cost, gpu)
+
+
+def _whole(sides: _Sides, chip: HardwareProfile, cost: CostEstimate, gpu: HardwareProfile | None) -> Convention:
+    """Return the total with host and static power of one chip, beside the ANN on the machine that hosts it."""
+    name = f"(iii) total with host and static, {chip.name}"
+    static = next((total_ for total_ in cost.totals if total_.total_j is not None), None)
+    host = sides.hybrid.part("host")
+    if static is None or static.total_j is None:
+        return Convention(name, f"deployed part on {chip.name}", None, "–", None, False, cost.because or "time or static power is unknown")
+    precision = "int8" if gpu is not None and "int8" in gpu.peak else "fp32"
+    energy, ours, note = static.total_j, f"deployed part on {chip.name}, static power of {static.name.replace('_', ' ')}", ""
+    if host.layers and gpu is None:
+        note = "no profile for the host was chosen, so its part is missing"
+    elif host.layers and gpu is not None:
+        part = estimate(host, gpu, precision).dynamic_j
+        energy, ours = (energy + part if part else energy), f"{ours}; host on {gpu.name}, {precision}"
+    if gpu is None:
+        return Convention(name, ours, energy, "–", None, False, note or "no profile for the ANN's machine was chosen")
+    on = (gpu, precision)
+    rival = _contender("", sides.twin, on, on)
+    nominal = "the machine's static power is not in its side: nominal, at peak rate" if gpu.power else "above the machine's idle power"
+    return Convention(name, ours, energy, f"ANN twin on {gpu.name}, {precision}", rival.total_j, False, nominal)
 
 
 def scaled(workload: Workload, factor: float) -> Workload:
@@ -237,6 +366,7 @@ def scaled(workload: Workload, factor: float) -> Workload:
         replace(
             layer,
             effective_acs=round(layer.effective_acs * factor),
+            acs_by_kind={kind: round(events * factor) for kind, events in layer.acs_by_kind.items()},
             effective_macs=None if layer.effective_macs is None else round(layer.effective_macs * factor),
             spikes=round(layer.spikes * factor),
             messages=round(layer.messages * factor),
@@ -301,11 +431,12 @@ def _node_break_even(hybrid: Workload, twin: Workload, node: HardwareProfile, lo
 
 
 def _chip_break_even(
-    hybrid: Workload, twin: Workload, chip: HardwareProfile, node: HardwareProfile, gpu: HardwareProfile | None
+    sides: _Sides, chip: HardwareProfile, node: HardwareProfile, machines: Sequence[HardwareProfile]
 ) -> Iterator[BreakEven]:
-    for profile in (node, gpu):
-        if profile is not None:
-            yield _break_even(hybrid.part("deployed"), chip, NATIVE, estimate(twin.part("deployed"), profile, "int8"), False)
+    """Yield where the chip's events cost what the ANN costs elsewhere; hops are left out, for they would have to be routed again."""
+    for profile in (node, *machines):
+        precision = "int8" if profile.kind == "asic" or "int8" in profile.peak else "fp32"
+        yield _break_even(sides.hybrid.part("deployed"), chip, NATIVE, estimate(sides.twin.part("deployed"), profile, precision), False)
 
 
 def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str, str]:
@@ -327,6 +458,11 @@ def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str
         f"the {us} takes {energy_text(mine)} per inference, its {name} ANN twin {energy_text(theirs)}{shared}; "
         f"estimated from counted events on {node.name} ({group.boundary})"
     )
+    metric = ", ".join(f"{who.name.partition(',')[0]} {who.metric}" for who in (ours, rival) if who.metric)
+    if metric:
+        sides += f"; task metric: {metric}"
+    if not all(part.headline for who in (ours, rival) for part in (who.host, who.deployed) if part):
+        return "undecided", f"Undecided, because sources of {node.name}'s numbers were not opened: {sides}."
     silent = [layer.name for layer in hybrid.layers if layer.kind == "snn" and layer.firing_rate == 0]
     if silent:
         return "undecided", f"Undecided, because {', '.join(silent)} never spiked and did no work that an ANN would have to do: {sides}."

@@ -320,7 +320,7 @@ class _Pricing:
             return Term(layer, name, events, Range(0.0, 0.0, 0.0), "", needed, f"in energy.{holder}", (f"energy.{holder}",))
         quantity = self.usable(key)
         if quantity is not None:
-            return Term(layer, name, events, events * quantity.range, "", needed, f"{name}s × energy.{key}", (f"energy.{key}",))
+            return Term(layer, name, events, events * quantity.range, "", needed, f"events × energy.{key}", (f"energy.{key}",))
         return Term(layer, name, events, None, self.because(name, key), needed)
 
     def because(self, name: str, key: str) -> str:

@@ -67,6 +67,8 @@ def render(report: Report) -> str:
             }
             for index, group in enumerate(report.comparison.groups if report.comparison else ())
         ],
+        "conventions": tables.conventions(report.comparison) if report.comparison else None,
+        "placements": [tables.placement(placed) for placed in report.placements],
         "break_even": tables.break_even(report.comparison) if report.comparison else None,
         "thresholds": tables.thresholds(report.comparison) if report.comparison else None,
         "estimates": [tables.terms(cost) for cost in report.estimates],
@@ -121,9 +123,14 @@ def _tiles(report: Report) -> Iterator[Tile]:
         beside = f"of {number(compared)} values that must be equal; measured"
         yield Tile("Mismatches", number(wrong), f"{beside}; {skipped} comparison(s) not run" if skipped else beside)
     for cost in report.estimates:
+        if cost.dynamic_j and not cost.headline:
+            continue  # a tile is a headline, and sources of these prices were not opened: the table below has them
         text = energy_text(cost.dynamic_j).partition(" (")[0] if cost.dynamic_j else "not estimable"
         beside = f"events of the deployed part; {cost.basis}" if cost.dynamic_j else cost.because.partition(";")[0]
         yield Tile(f"Deployed on {cost.profile}", text, beside)
+    for placed in report.placements:
+        beside = f"of {placed.limits.chip}: {placed.chips} chip(s); computed from published limits"
+        yield Tile("Cores", number(placed.cores), beside)
 
 
 def _figures(report: Report) -> dict[str, str]:

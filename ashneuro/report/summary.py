@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ashneuro import __version__
 from ashneuro.cost.compare import Comparison, Contender
-from ashneuro.cost.estimate import CostEstimate, Measurement
+from ashneuro.cost.estimate import CostEstimate, Measurement, NotMeasured
 from ashneuro.cost.profile import HardwareProfile
-from ashneuro.cost.workload import Workload
+from ashneuro.cost.workload import StepWorkload, Workload, neurobench
 from ashneuro.errors import AshneuroError
+from ashneuro.program.place import Placement
 from ashneuro.report.terminal import plain
 
 SCHEMA = "ashneuro.report/1"
@@ -30,6 +31,8 @@ PARTS = {
     "workload": "nothing was simulated, so nothing was counted",
     "estimates": "no hardware profile was chosen",
     "comparison": "there is no ANN twin to compare with",
+    "placements": "no chip was chosen whose cores are known, or the network does not fit one",
+    "measurements": "no counter was read and no measurement was given; --measure reads this machine's",
     "certificate": "the spiking part was not exported",
     "raster": "no spikes were kept",
     "examples": "no retrieval examples were drawn",
@@ -75,7 +78,9 @@ class Report:
         workload: counts of the hybrid.
         estimates: the deployed part on neuromorphic profiles.
         comparison: hybrid against ANN twins.
-        measurements: what an instrument read.
+        placements: the deployed part on the cores of chips.
+        steps: events of every layer in every step, over the samples of the raster.
+        measurements: what an instrument read, and what could not be measured.
         certificate: what export proved.
         profiles: the profiles that estimates used.
         raster: spikes of one sample per layer, (T, neurons…).
@@ -92,7 +97,9 @@ class Report:
     workload: Workload | None = None
     estimates: Sequence[CostEstimate] = ()
     comparison: Comparison | None = None
-    measurements: Sequence[Measurement] = ()
+    placements: Sequence[Placement] = ()
+    steps: Sequence[StepWorkload] = ()
+    measurements: Sequence[Measurement | NotMeasured] = ()
     certificate: Mapping[str, Any] | None = None
     profiles: Sequence[HardwareProfile] = ()
     raster: Mapping[str, NDArray[np.generic]] | None = None
@@ -116,7 +123,8 @@ class Report:
         comparison = None
         if self.comparison is not None:
             groups = [{**asdict(group), "contenders": [_contender(who) for who in group.contenders]} for group in self.comparison.groups]
-            comparison = {**asdict(self.comparison), "groups": groups}
+            lines = [{**asdict(line), "ratio": line.ratio} for line in self.comparison.conventions]
+            comparison = {**asdict(self.comparison), "groups": groups, "conventions": lines}
         examples = [
             {
                 "query": example.query,
@@ -141,7 +149,11 @@ class Report:
             "workload": workload,
             "estimates": [_estimate(cost) for cost in self.estimates],
             "comparison": comparison,
-            "measurements": [{**asdict(item), "basis": item.basis} for item in self.measurements],
+            "placements": [{**asdict(item), "cores": item.cores, "chips": item.chips, "boards": item.boards} for item in self.placements],
+            "steps": [asdict(item) for item in self.steps],
+            "neurobench": neurobench(self.workload) if self.workload else None,
+            "measurements": [{**asdict(item), "basis": item.basis} for item in self.measurements if isinstance(item, Measurement)],
+            "not_measured": [asdict(item) for item in self.measurements if isinstance(item, NotMeasured)],
             "certificate": self.certificate,
             "examples": examples,
             "profiles": {profile.name: asdict(profile) for profile in self.profiles},
@@ -166,6 +178,7 @@ def _estimate(cost: CostEstimate) -> dict[str, Any]:
 def _contender(who: Contender) -> dict[str, Any]:
     return {
         "name": who.name,
+        "metric": who.metric,
         "host_j": who.host_j and asdict(who.host_j),
         "deployed_j": who.deployed_j and asdict(who.deployed_j),
         "total_j": who.total_j and asdict(who.total_j),

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ashneuro.cost.estimate import Measurement, NotMeasured
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 
 if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison, Group
-    from ashneuro.cost.estimate import CostEstimate, Measurement
+    from ashneuro.cost.estimate import CostEstimate
     from ashneuro.cost.workload import LayerWorkload, Workload
     from ashneuro.program.finding import Finding
+    from ashneuro.program.place import Placement
     from ashneuro.program.quantise import LayerCost
     from ashneuro.simulate.record import SpikeRecord
     from ashneuro.simulate.silicon import SiliconReport
@@ -198,7 +200,15 @@ def terms(cost: CostEstimate) -> Table:
         what = "events + static" if whole.total_j else "static alone"
         rows.append((f"{what}: {whole.name.replace('_', ' ')}", "", *joules(energy, unit), f"power × time. {whole.boundary}"))
     time = cost.time_s
-    lasts = f" An inference lasts {number(1e6 * time.low)} – {number(1e6 * time.high)} µs." if time else ""
+    lasts = f" An inference lasts {_microseconds(time)} while samples follow one another" if time else ""
+    if time:
+        rate = cost.throughput_per_s
+        lasts += f", {number(round(rate.low))} – {number(round(rate.high))} a second" if rate else ""
+        lasts += f"; from first input to last output {_microseconds(cost.latency_s)}." if cost.latency_s else "."
+    if cost.cores is not None:
+        lasts += f" Placed on {number(cost.cores)} cores of {cost.chips} chip(s)."
+    if cost.dynamic_j and not cost.headline:
+        lasts += " No headline rests on it: sources of its prices were not opened."
     return Table(
         f"Energy on {cost.title}",
         ("term", ">events", f">{unit[1]}", ">low – high", "how"),
@@ -206,6 +216,12 @@ def terms(cost: CostEstimate) -> Table:
         basis=cost.basis,
         note=f"Boundary: {cost.boundary}. Left out: {'; '.join(cost.excludes)}.{lasts}",
     )
+
+
+def _microseconds(time: Range) -> str:
+    low, high = number(float(f"{1e6 * time.low:.3g}")), number(float(f"{1e6 * time.high:.3g}"))
+    typical = "" if time.typical is None else f"{number(float(f'{1e6 * time.typical:.3g}'))} µs, "
+    return f"{typical}{low} – {high} µs"
 
 
 def layer_energy(cost: CostEstimate) -> Table:
@@ -219,23 +235,76 @@ def layer_energy(cost: CostEstimate) -> Table:
 def contenders(group: Group) -> Table:
     """Return the networks of one comparison side by side, per inference."""
     unit = common_unit([who.total_j for who in group.contenders])
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for who in group.contenders:
         arithmetic = joules(who.arithmetic_j, unit)[0] if who.arithmetic_j else NOTHING
         parts = (joules(who.host_j, unit)[0], joules(who.deployed_j, unit)[0])
-        rows.append((who.name, *parts, *joules(who.total_j, unit), arithmetic))
+        rows.append((who.name, *parts, *joules(who.total_j, unit), arithmetic, who.metric or NOTHING))
     label = unit[1]
-    columns = (
+    columns: tuple[str, ...] = (
         "network",
         f">host, {label}",
         f">deployed or its twin, {label}",
         f">sum, {label}",
         ">low – high",
         f">arithmetic only, {label}",
+        "task metric",
     )
+    if not any(who.metric for who in group.contenders):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     profiles = dict.fromkeys(part.profile for who in group.contenders for part in (who.host, who.deployed) if part)
     return Table(
         group.title, columns, tuple(rows), basis=f"estimated ({', '.join(profiles)})", note=f"{group.note} Boundary: {group.boundary}."
+    )
+
+
+def conventions(comparison: Comparison) -> Table:
+    """Return the comparison counted in three ways."""
+    rows = []
+    for line in comparison.conventions:
+        ratio = NOTHING if line.ratio is None else " – ".join(dict.fromkeys(f"{number(float(f'{value:.2g}'))} ×" for value in line.ratio))
+        where = "one node" if line.comparable else "different boundaries"
+        rows.append(
+            (line.name, f"{line.ours}: {_energy(line.ours_j)}", f"{line.theirs}: {_energy(line.theirs_j)}", ratio, where, line.note)
+        )
+    columns = ("what is counted", "spiking side", "ANN side", ">spiking / ANN", "comparable", "note")
+    note = "Which side looks better depends on what is counted; only lines on one node may name a winner."
+    return Table("Three conventions", columns, tuple(rows), basis="estimated from counted events", note=note)
+
+
+def _energy(energy: Range | None) -> str:
+    if energy is None:
+        return "not estimable"
+    unit = common_unit([energy])
+    typical, spread = joules(energy, unit)
+    return (
+        f"{typical} {unit[1]}" if spread == NOTHING else f"{spread} {unit[1]}" if typical == NOTHING else f"{typical} {unit[1]} ({spread})"
+    )
+
+
+def placement(placed: Placement) -> Table:
+    """Return the cores of every layer on one chip, and what limits it."""
+    limits = placed.limits
+    rows = []
+    for layer in placed.layers:
+        block = " × ".join(map(str, layer.block))
+        full = {
+            "neurons": layer.neurons / limits.neurons,
+            "synapse words": layer.synapse_words / limits.synapse_words,
+            "input axons": layer.in_axons / limits.in_axons if limits.in_axons else None,
+            "output axons": layer.out_axons / limits.out_axons if limits.out_axons else None,
+        }
+        cells = (percent(value) for value in full.values())
+        rows.append((layer.layer, " × ".join(map(str, layer.shape)), number(layer.cores), block, *cells, layer.limited_by or NOTHING))
+    cores = f"{number(placed.cores)} cores of {number(limits.cores_per_chip)} a chip"
+    boards = "" if placed.boards is None else f", {placed.boards} board(s)"
+    return Table(
+        f"Placement on {limits.chip}",
+        ("layer", "shape", ">cores", "neurons of a core", ">neurons", ">synapse words", ">input axons", ">output axons", "limited by"),
+        tuple(rows),
+        basis="computed",
+        note=f"{cores}: {placed.chips} chip(s){boards}, {placed.tiles} tile(s). Per cent of what a core holds. "
+        "The chip's own compiler may place otherwise; docs/placement.md compares these rules with printed partitions.",
     )
 
 
@@ -320,18 +389,33 @@ def _hundred(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f}"
 
 
-def measurements(items: Iterable[Measurement]) -> Table:
-    """Return what instruments read; never beside estimates in one table."""
-    rows = []
+def measurements(items: Iterable[Measurement | NotMeasured]) -> Table:
+    """Return what instruments read, and what they could not; never beside estimates in one table."""
+    rows, missing = [], []
     for item in items:
+        if isinstance(item, NotMeasured):
+            missing.append(f"{item.sentence}.")
+            continue
         unit = common_unit([Range(item.low_j, item.energy_j, item.high_j)])
         energy, spread = joules(Range(item.low_j, item.energy_j, item.high_j), unit)
-        idle = NOTHING if item.idle_w is None else f"{item.idle_w:g} W"
-        rows.append(
-            (item.device, f"{energy} {unit[1]}", spread, f"{1e3 * item.seconds:.3g} ms", str(item.batch), item.precision, idle, item.method)
-        )
-    columns = ("device", ">energy per inference", ">low – high", ">time", ">batch", "precision", ">idle, subtracted", "method")
-    return Table("Energy that was measured", columns, tuple(rows), basis="measured")
+        idle = NOTHING if item.idle_w is None else f"{item.idle_w:.3g} W"
+        whole = NOTHING if item.total_j is None else f"{number(item.total_j * unit[0])} {unit[1]}"
+        time = f"{1e3 * item.seconds:.3g} ms"
+        about = (str(item.batch), item.precision, idle, f"{item.method}; {item.boundary}" + (f"; {item.taken}" if item.taken else ""))
+        rows.append((item.network or NOTHING, item.device, f"{energy} {unit[1]}", spread, whole, time, *about))
+    columns = (
+        "network",
+        "device",
+        ">energy per inference",
+        ">low – high",
+        ">with idle",
+        ">time",
+        ">batch",
+        "precision",
+        ">idle, subtracted",
+        "method",
+    )
+    return Table("Energy that was measured", columns, tuple(rows), basis="measured", note="\n".join(missing))
 
 
 def quantisation(costs: Iterable[LayerCost]) -> Table:

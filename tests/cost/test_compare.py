@@ -19,7 +19,7 @@ def hybrid(samples=4, **options):
 
 def test_both_sides_carry_the_same_host_part():
     work, twin, _ = hybrid()
-    for group in compare(work, twin, node=CMOS, chip=LOIHI, gpu=H100).groups:
+    for group in compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100]).groups:
         for precision in ("int8", "fp32"):
             hosts = {who.host_j for who in group.contenders if precision in who.name and who.host}
             assert len(hosts) == 1 and hosts.pop().typical > 0
@@ -27,7 +27,7 @@ def test_both_sides_carry_the_same_host_part():
 
 def test_one_node_compares_like_with_like_and_two_machines_do_not():
     work, twin, _ = hybrid()
-    result = compare(work, twin, node=CMOS, chip=LOIHI, gpu=H100)
+    result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100])
     first, second = result.groups
     assert first.comparable and {part.profile for who in first.contenders for part in (who.host, who.deployed)} == {"cmos45"}
     assert not second.comparable and "different boundaries" in second.note
@@ -80,7 +80,7 @@ def test_a_network_that_does_not_spike_wins_nothing():
 def test_at_the_break_even_rate_both_cost_the_same():
     work, twin, _ = hybrid()
     part, checked = work.part("deployed"), 0
-    for even in compare(work, twin, node=CMOS, chip=LOIHI).break_even:
+    for even in compare(work, twin, node=CMOS, chips=[LOIHI]).break_even:
         spiking, precision = even.spiking.split(", ")
         profile = {"cmos45": CMOS, "loihi1": LOIHI}[spiking]
         ann = estimate(twin.part("deployed"), CMOS, even.ann.split(", ")[1]).dynamic_j
@@ -98,7 +98,7 @@ def test_at_the_break_even_rate_both_cost_the_same():
 
 def test_break_even_says_why_there_is_none():
     work, twin, _ = hybrid()
-    even = compare(work, twin, node=CMOS, chip=load_profile("loihi2")).break_even[-1]
+    even = compare(work, twin, node=CMOS, chips=[load_profile("loihi2")]).break_even[-1]
     assert even.rates == (None, None, None)
     assert "published" in even.sentence()
     dead = compare(scaled(work, 0), twin, node=CMOS).break_even[0]
@@ -126,7 +126,10 @@ def test_a_zero_skipping_twin_joins_when_its_activations_were_seen():
 
 def test_the_control_without_a_spiking_part_joins():
     work, twin, _ = hybrid()
-    rows = {who.name: who for who in compare(work, twin, node=CMOS, gpu=H100, control=work.part("host")).groups[0].contenders}
+    rows = {
+        who.name: who
+        for who in compare(work, twin, node=CMOS, machines=[H100], others={"no abstract encoder": work.part("host")}).groups[0].contenders
+    }
     alone = rows["no abstract encoder, int8"]
     assert alone.deployed is None and alone.total_j == alone.host_j == rows["hybrid, int8"].host_j
 
@@ -143,3 +146,69 @@ def test_the_control_without_a_spiking_part_joins():
 )
 def test_joules_in_words(energy, text):
     assert energy_text(energy) == text
+
+
+def test_three_conventions_say_what_they_count():
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program, 4))
+    work, twin = count(program, record, networks.HOST), ann_twin(program, host_layers=networks.HOST)
+    result = compare(work, twin, node=CMOS, chips=[LOIHI, load_profile("loihi2")], machines=[H100])
+    lines = {line.name: line for line in result.conventions}
+    assert [name[:5].rstrip() for name in lines] == ["(i) a", "(i) a", "(ii)", "(ii)", "(iii)", "(ii)", "(iii)"]
+    rows = {who.name: who for who in result.groups[0].contenders}
+    arithmetic = lines["(i) arithmetic only, fp32"]
+    assert arithmetic.ours_j == rows["hybrid, fp32"].arithmetic_j and arithmetic.comparable
+    macs = twin.per_inference("dense_macs") - 5000  # the text is encoded once for a collection
+    assert 4.6e-12 * macs <= arithmetic.theirs_j.typical <= 1.05 * 4.6e-12 * macs
+    node = lines["(ii) events with memory, one node"]
+    low, high = node.ratio
+    assert low == min(getattr(node.ours_j, case) / getattr(node.theirs_j, case) for case in ("low", "typical", "high")) <= high
+    whole = lines["(iii) total with host and static, loihi1"]
+    assert not whole.comparable and whole.ours_j.low > lines["(ii) chip dynamic, loihi1"].ours_j.low
+    unknown = lines["(ii) chip dynamic, loihi2"]
+    assert unknown.ours_j is None and unknown.ratio is None and "published" in unknown.note
+
+
+def test_every_chip_and_machine_has_its_place():
+    work, twin, _ = hybrid()
+    cpu = load_profile("cpu")
+    result = compare(work, twin, node=CMOS, chips=[LOIHI, load_profile("loihi1-sanafe")], machines=[H100, cpu])
+    assert len(result.groups) == 3
+    names = [who.name for group in result.groups[1:] for who in group.contenders]
+    assert "ANN twin on cpu, fp32" in names and "ANN twin on cpu, int8" not in names  # its price was measured in fp32
+    assert sum("deployed on loihi1-sanafe" in name for name in names) == 2
+    assert {(even.spiking, even.ann) for even in result.break_even if not even.comparable} >= {
+        ("loihi1, native", "cmos45, int8"),
+        ("loihi1-sanafe, native", "cpu, fp32"),
+    }
+
+
+def test_metrics_stand_beside_energy_and_in_the_verdict():
+    work, twin, _ = hybrid()
+    metrics = {"hybrid": "31.5 %", "quantised-relu": "36.3 %", "no abstract encoder": "13.6 %"}
+    result = compare(work, twin, node=CMOS, others={"no abstract encoder": work.part("host")}, metrics=metrics)
+    rows = {who.name: who.metric for who in result.groups[0].contenders}
+    assert rows == {
+        "hybrid, int8": "31.5 %",
+        "ANN twin, int8": "",
+        "ANN twin, 3-bit": "36.3 %",
+        "no abstract encoder, int8": "13.6 %",
+        "hybrid, fp32": "31.5 %",
+        "ANN twin, fp32": "",
+    }
+    assert "task metric: hybrid 31.5 %" in result.verdict
+
+
+def test_no_verdict_rests_on_sources_that_nobody_opened():
+    work, twin, _ = hybrid()
+    quoted = replace(CMOS, energy={key: replace(quantity, check="S") for key, quantity in CMOS.energy.items()})
+    result = compare(work, twin, node=quoted)
+    assert result.winner == "undecided" and "were not opened" in result.verdict
+
+
+def test_another_hybrid_joins_by_its_name():
+    work, twin, _ = hybrid()
+    other, _, _ = hybrid(seed=3)
+    result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100], others={"runs/b": other})
+    assert "runs/b, int8" in [who.name for who in result.groups[0].contenders]
+    assert not any("runs/b" in who.name for who in result.groups[1].contenders)  # it spikes: a GPU is not its place

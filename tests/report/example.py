@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ashneuro.cost.compare import compare
-from ashneuro.cost.estimate import estimate
+from ashneuro.cost.deployment import deploy
+from ashneuro.cost.estimate import Measurement, NotMeasured, estimate
 from ashneuro.cost.profile import load_profile
-from ashneuro.cost.workload import ann_twin, count
+from ashneuro.cost.workload import ann_twin, count, count_steps
 from ashneuro.report.summary import Example, Hit, Report
 from ashneuro.simulate.certificate import Certificate, Comparison, LayerComparison
 from tests.cost import networks
@@ -77,7 +78,8 @@ def training():
 
 def whole_report(**changes):
     program = networks.tiny_program(channels=16, size=8)
-    record = networks.run(program, networks.images(program, 6, scale=0.9))
+    inputs = networks.images(program, 6, scale=0.9)
+    record = networks.run(program, inputs)
     hybrid, twin = count(program, record, networks.HOST), ann_twin(program, host_layers=networks.HOST)
     profiles = {name: load_profile(name) for name in ("cmos45", "loihi1", "loihi2", "h100")}
     evaluations = [
@@ -96,7 +98,13 @@ def whole_report(**changes):
         "facts": {"seed": "0"},
         "workload": hybrid,
         "estimates": [estimate(hybrid.part("deployed"), profiles[name]) for name in ("loihi1", "loihi2")],
-        "comparison": compare(hybrid, twin, node=profiles["cmos45"], chip=profiles["loihi1"], gpu=profiles["h100"]),
+        "placements": [deploy(program, record, profiles[name]).placement for name in ("loihi1", "loihi2")],
+        "steps": count_steps(program, record, {"input": inputs}),
+        "measurements": [
+            Measurement("NVIDIA Test", "board", "NVML", 1.5e-3, 2e-3, 1.4e-3, 1.6e-3, 64, "fp16", 80.0, "ANN twin", 3e-3, "2026-01-01"),
+            NotMeasured("ANN twin", "cpu", "there is no counter"),
+        ],
+        "comparison": compare(hybrid, twin, node=profiles["cmos45"], chips=[profiles["loihi1"]], machines=[profiles["h100"]]),
         "certificate": certificate([layer.name for layer in program.layers]).to_json(),
         "profiles": list(profiles.values()),
         "raster": {layer.name: record.layers[layer.name].raster[:, 0] for layer in program.layers},

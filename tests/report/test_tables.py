@@ -25,6 +25,9 @@ def every_table():
     yield from (tables.layer_energy(cost) for cost in REPORT.estimates)
     yield from (tables.contenders(group) for group in REPORT.comparison.groups)
     yield tables.break_even(REPORT.comparison)
+    yield tables.conventions(REPORT.comparison)
+    yield from (tables.placement(placed) for placed in REPORT.placements)
+    yield tables.measurements(REPORT.measurements)
     yield tables.thresholds(REPORT.comparison)
     yield tables.retrieval(REPORT.evaluations)
     yield from tables.certificate(REPORT.certificate)
@@ -159,7 +162,23 @@ def test_measurements_stand_apart():
     item = Measurement("H100", "board", "NVML", 1.5e-3, 2e-3, 1.4e-3, 1.6e-3, 64, "fp16", 80.0)
     table = tables.measurements([item])
     assert table.basis == "measured"
-    assert cell(table, "H100", "energy") == "1.5 mJ"
+    assert cell(table, "–", "energy") == "1.5 mJ" and cell(table, "–", "device") == "H100"
+
+
+def test_what_could_not_be_measured_says_why():
+    table = tables.measurements(REPORT.measurements)
+    assert cell(table, "ANN twin", "with idle") == "3 mJ"
+    assert table.note == "ANN twin on cpu: not measured, because there is no counter."
+
+
+def test_conventions_and_placements_are_tables_too():
+    lines = {row[0]: row for row in tables.conventions(REPORT.comparison).rows}
+    assert "×" in lines["(i) arithmetic only, fp32"][3] and lines["(i) arithmetic only, fp32"][4] == "one node"
+    assert lines["(ii) chip dynamic, loihi1"][4] == "different boundaries"
+    placed = REPORT.placements[1]
+    table = tables.placement(placed)
+    assert [int(row[2].replace(",", "")) for row in table.rows] == [layer.cores for layer in placed.layers]
+    assert f"{placed.cores} cores of 128 a chip" in table.note
 
 
 @pytest.mark.parametrize("value, text", [(None, "–"), (0, "0"), (3.0, "3"), (1234567, "1,234,567"), (0.12345, "0.123"), (1234.6, "1,235")])
