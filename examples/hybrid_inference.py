@@ -1,33 +1,26 @@
-"""Hybrid inference in a few lines: the ANN branch in torch, the spikes from the emulator or from Lava.
+"""Hybrid inference in a few lines: the ANN branch in torch, the spikes from torch, the emulator or Lava.
 
-python examples/hybrid_inference.py runs/demo/hybrid "red heart" loihi
+python examples/hybrid_inference.py runs/demo/hybrid "red heart" lava
 """
 
 import sys
 
-import torch
-
-from ashneuro.data.batches import load_images, normalise
+from ashneuro.data.batches import load_images
 from ashneuro.data.sources import load_splits
-from ashneuro.program.bundle import read_bundle
-from ashneuro.simulate.run import simulate
-from ashneuro.train.checkpoint import load_run
+from ashneuro.hybrid import HybridSession
 
 folder, query, where = (*sys.argv[1:], *["runs/demo/hybrid", "red heart", "loihi"][len(sys.argv) - 1 :])
-run, bundle = load_run(folder), read_bundle(f"{folder}/bundle")
-pairs = load_splits(run.config.data).test[:64]
 
-with torch.no_grad():
-    images = normalise(load_images(pairs, run.config.data.image_size))
-    # The host sends one analog current per first neuron, the same in every step ...
-    currents = run.model.currents(images).expand(run.config.model.abstract.timesteps, -1, -1, -1, -1).numpy()
-    # ... the deployed part answers with spikes (T, B, K) ...
-    record = simulate(bundle, currents, on=where, rasters="outputs")
-    spikes = record.layers[bundle.float_program.outputs[0]].raster
-    # ... and the host reads them out, fuses and compares.
-    tokens = torch.from_numpy(run.vocabulary.encode([query], run.config.data.max_words))
-    scores = run.model.embed_images(images, spikes=spikes) @ run.model.embed_texts(tokens)[0]
+with HybridSession(folder, spikes_from=where) as session:
+    config = session.run.config.data
+    pairs = load_splits(config).test[:64]
+    # The host sends one current per first neuron; the deployed part answers with spikes, which the host reads out and fuses.
+    images = session.embed_images(load_images(pairs, config.image_size))
+    scores = images @ session.embed_texts([query])[0]
 
-print(f"{query!r}, spikes from {where}:")
-for index in scores.topk(5).indices.tolist():
+print(f"{query!r}, spikes from {session.name}:")
+for index in scores.argsort()[::-1][:5]:
     print(f"  {scores[index]:.2f}  {pairs[index].key}: {pairs[index].captions[0]}")
+if session.seconds:
+    spent = session.seconds
+    print(f"Lava: {spent.passed:.1f} s, of it host {spent.host:.1f}, transfer {spent.transfer:.1f}, Lava {spent.lava:.1f}")

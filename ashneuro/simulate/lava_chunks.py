@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from ashneuro.errors import LavaError
 from ashneuro.simulate.record import Activity, SpikeRecord
 
 HEADER = "record"
+KEPT_S = 14 * 24 * 3600  # for how long the chunks of a run wait that nobody takes up again
 
 
 class FinishedChunks:
@@ -49,6 +51,8 @@ class FinishedChunks:
         path = self._path(samples)
         fresh = path.with_suffix(f".{os.getpid()}.tmp")
         try:
+            if not self._folder.exists():
+                _forget(self._folder.parent)
             self._folder.mkdir(parents=True, exist_ok=True)
             _save(record, fresh)
             fresh.replace(path)
@@ -65,6 +69,13 @@ class FinishedChunks:
             digest.update(f"{name} {values.dtype} {values.shape}".encode())
             digest.update(np.ascontiguousarray(values).data)
         return self._folder / f"{digest.hexdigest()[:32]}.npz"
+
+
+def _forget(folder: Path) -> None:
+    """Remove the chunks of runs that were given up long ago."""
+    for other in folder.glob("*"):
+        if other.is_dir() and time.time() - other.stat().st_mtime > KEPT_S:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _save(record: SpikeRecord, path: Path) -> None:

@@ -1,0 +1,51 @@
+"""How Lava is run, from the command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ashneuro.commands.lava_options import LavaOptions
+from ashneuro.simulate.lava import STOCK
+from ashneuro.simulate.lava_env import WORKER, find_interpreter
+from tests.commands.conftest import Command
+
+
+@pytest.fixture
+def bundle(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> Path:
+    words = ("--inputs", spikes, "--out", tmp_path / "net.bundle", "--no-lava", "--input-coding", "spikes")
+    assert ashneuro("export", foreign, *words).code == 0
+    return tmp_path / "net.bundle"
+
+
+def test_stock_is_a_number_or_all() -> None:
+    assert [LavaOptions(stock=given).stock_samples() for given in (None, 3, "all")] == [STOCK, 3, None]
+
+
+@pytest.mark.lava
+def test_workers_a_command_and_traces(ashneuro: Command, bundle: Path, spikes: Path, tmp_path: Path) -> None:
+    here = json.loads(ashneuro("simulate", bundle, "--on", "loihi", "--inputs", spikes, "--json").out)["layers"]
+    command = shlex.join(["nice", str(find_interpreter()), "-B", str(WORKER / "worker.py")])
+    words = ("--workers", 2, "--lava-command", command, "--stock", 2, "--lava-timeout", 60)
+    said = ashneuro("simulate", bundle, "--on", "lava", "--inputs", spikes, *words, "--save", tmp_path / "s.npz", "--json")
+    assert said.code == 0, said.err
+    there = json.loads(said.out)["layers"]
+    assert {name: layer["spikes"] for name, layer in there.items()} == {name: layer["spikes"] for name, layer in here.items()}
+    with np.load(tmp_path / "s.npz") as saved:
+        assert saved["lif1"].shape == (16, 6, 4, 4, 4)
+    said = ashneuro("simulate", bundle, "--on", "lava", "--trace", "lif1:33", "--trace", "lif2:3", "--figure", tmp_path / "t.svg")
+    assert said.code == 0, said.err
+    rows = [line.split() for line in said.out.splitlines() if "emulator and Lava" in line]
+    assert [(row[0], row[-1]) for row in rows] == [("lif1:33", "0"), ("lif2:3", "0")]
+    assert (tmp_path / "t.svg").stat().st_size > 10_000
+    assert ashneuro("simulate", bundle, "--trace", "lif9:3").code == 2
+
+
+def test_traces_without_lava(ashneuro: Command, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", "/no/such/python")
+    said = ashneuro("simulate", bundle, "--on", "loihi", "--trace", "lif1:33", "--figure", tmp_path / "t.svg")
+    assert said.code == 0 and "Lava was not run" in said.out and (tmp_path / "t.svg").exists()

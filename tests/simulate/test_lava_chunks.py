@@ -1,0 +1,70 @@
+import os
+import time
+
+import numpy as np
+import pytest
+
+from ashneuro.simulate.lava_chunks import KEPT_S, FinishedChunks
+from ashneuro.simulate.record import Activity, SpikeRecord
+
+
+def record(seed=0, stock=3):
+    rng = np.random.default_rng(seed)
+    raster = (rng.random((4, 5, 2, 3)) < 0.5).astype(np.uint8)
+    layers = {
+        "file": Activity(raster.sum((0, 1), dtype=np.int64), None, raster),
+        "a/b": Activity(np.zeros((2,), np.int64), None, rng.normal(size=(4, 5, 2)), binary=False),
+        "counted": Activity(np.arange(6, dtype=np.int64)),
+    }
+    return SpikeRecord("lava", "integer", 4, 5, layers, {"input": Activity(np.array([7, 8]), binary=False)}, stock)
+
+
+def expect_same(found, wanted):
+    assert (found.source, found.precision, found.timesteps, found.samples, found.stock_samples) == ("lava", "integer", 4, 5, 3)
+    for part in ("layers", "inputs"):
+        assert list(getattr(found, part)) == list(getattr(wanted, part))
+        for name, activity in getattr(wanted, part).items():
+            other = getattr(found, part)[name]
+            np.testing.assert_array_equal(other.counts, activity.counts)
+            assert other.binary == activity.binary and (other.raster is None) == (activity.raster is None)
+            if activity.raster is not None:
+                np.testing.assert_array_equal(other.raster, activity.raster)
+                assert other.raster.dtype == activity.raster.dtype
+
+
+SAMPLES = {"input": np.arange(12.0).reshape(2, 3, 2)}
+
+
+def test_a_record_comes_back_for_the_same_samples_network_and_rasters(tmp_path):
+    chunks = FinishedChunks(tmp_path, "network", ["b", "a"])
+    assert chunks.find(SAMPLES) is None
+    chunks.keep(SAMPLES, record())
+    expect_same(FinishedChunks(tmp_path, "network", ["a", "b"]).find(SAMPLES), record())
+    for other in (
+        SAMPLES | {"input": SAMPLES["input"] + 1},
+        SAMPLES | {"input": SAMPLES["input"].astype(np.float32)},
+        {"x": SAMPLES["input"]},
+    ):
+        assert chunks.find(other) is None
+    for network, rasters in (("another", ["a", "b"]), ("network", ["a"])):
+        assert FinishedChunks(tmp_path, network, rasters).find(SAMPLES) is None
+    chunks.clear()
+    assert chunks.find(SAMPLES) is None and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK nothing", None])
+def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
+    chunks = FinishedChunks(tmp_path, "network", [])
+    chunks.keep(SAMPLES, record())
+    (file,) = tmp_path.glob("*/*.npz")
+    file.write_bytes(file.read_bytes()[:-40] if damage is None else damage)
+    assert chunks.find(SAMPLES) is None
+
+
+def test_what_was_given_up_long_ago_is_removed(tmp_path):
+    FinishedChunks(tmp_path, "old", []).keep(SAMPLES, record())
+    (old,) = tmp_path.iterdir()
+    os.utime(old, (time.time(), time.time() - KEPT_S - 60))
+    FinishedChunks(tmp_path, "new", []).keep(SAMPLES, record())
+    (left,) = tmp_path.iterdir()
+    assert left != old

@@ -1,0 +1,89 @@
+"""One session, three places that spikes may come from."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ashneuro.commands.export import build
+from ashneuro.data.batches import load_images
+from ashneuro.errors import AshneuroError, ConfigError
+from ashneuro.hybrid import HybridSession
+from ashneuro.model.deploy import deployed_graph
+from ashneuro.program.origin import run_origin
+from ashneuro.spiking.contract import read_contract
+from ashneuro.train.evaluate import input_currents
+from ashneuro.train.loop import train
+from tests.train import tiny
+
+TEST = tiny.load_splits(tiny.CONFIG.data).test
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run with its bundle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ashneuro.train.loop.load_splits", tiny.load_splits)
+        trained = train(tiny.config(epochs=15), tmp_path_factory.mktemp("hybrid") / "squares")
+    graph = deployed_graph(trained.model)
+    inputs = {"input": np.concatenate(list(input_currents(trained.model, pixels())), axis=1)}
+    contract = read_contract(graph.metadata).contract
+    build(graph, contract, inputs, trained.path / "bundle", samples=4, lava=False, extra=run_origin(trained.path))
+    return trained.path
+
+
+def pixels() -> torch.Tensor:
+    return load_images(TEST, 8)
+
+
+def test_torch_needs_no_bundle(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("bundle"))
+    with HybridSession(tmp_path / "bare") as session:
+        assert session.name == "torch" and session.encoder is None and session.seconds is None
+        embedded = session.embed_images(pixels())
+        with torch.no_grad():
+            expected = session.run.model.embed_images((pixels().float() - 127.5) / 63.75).numpy()
+        np.testing.assert_allclose(embedded, expected, atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(session.embed_texts(["red square", "top"]), axis=1), 1, atol=1e-6)
+    with pytest.raises(AshneuroError, match=r"no bundle yet\n.*\ndo:  ashneuro export"):
+        HybridSession(tmp_path / "bare", "loihi")
+
+
+@pytest.mark.lava
+def test_lava_and_the_emulator_embed_alike(run: Path) -> None:
+    told: list[int] = []
+    with (
+        HybridSession(run, "loihi") as here,
+        HybridSession(run, "lava", stock=3, progress=told.append) as there,
+        HybridSession(run, "lava", precision="float") as floating,
+        HybridSession(run) as torch_alone,
+    ):
+        np.testing.assert_array_equal(here.embed_images(pixels()), there.embed_images(pixels()))
+        assert here.record is not None and there.record is not None and there.seconds is not None
+        for name, activity in here.record.layers.items():
+            np.testing.assert_array_equal(activity.counts, there.record.layers[name].counts)
+        assert there.record.stock_samples == 3 and there.record.samples == 12 and told[-1] == 12
+        assert there.seconds.lava > there.seconds.start > 0
+        np.testing.assert_allclose(floating.embed_images(pixels()), torch_alone.embed_images(pixels()), atol=1e-5)
+        rows = there.evaluate(TEST, "squares").rows
+        assert [row.spikes_from for row in rows] == ["Lava, fixed"] * 3
+        assert [replace(row, spikes_from="Lava, fixed") for row in here.evaluate(TEST, "squares").rows] == list(rows)
+
+
+def test_what_cannot_be(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="they come from torch, loihi, lava"):
+        HybridSession(run, "gpu")  # type: ignore[arg-type]
+    session = HybridSession(run, "lava")
+    with pytest.raises(ConfigError, match="Lava runs while the session is open"):
+        session.embed_images(pixels())
+    shutil.copytree(run, tmp_path / "stale")
+    weights = bytearray((run / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "stale" / "model.safetensors").write_bytes(bytes(weights))
+    with pytest.raises(AshneuroError, match="is stale"):
+        HybridSession(tmp_path / "stale", "loihi")
