@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +21,24 @@ if TYPE_CHECKING:
     from ashneuro.program.program import Program
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Assume:
+    """What a dry run takes for given.
+
+    Args:
+        pairs: --dry-run: training pairs, and questions of a task, in an epoch.
+        words: --dry-run: size of the vocabulary.
+        gpus: --dry-run: how many processes share a batch.
+        tflops: --dry-run: what one GPU sustains, in 10¹² floating-point operations a second. Data sheets say several times more.
+    """
+
+    pairs: int = 6000
+    words: int = 10_000
+    gpus: int = 1
+    tflops: float = 50.0
+
+
 def train(
     config: Path = Path("tiny"),
     /,
@@ -32,6 +52,8 @@ def train(
     ] = False,
     resume: Annotated[bool, Parameter(help="Go on with an interrupted run; settings come from the run.", negative=())] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Short for --set train.device=…")] = None,
+    dry_run: Annotated[bool, Parameter(help="Train nothing; say what memory and time it would take.", negative=())] = False,
+    assume: Assume | None = None,
     set_: Annotated[
         list[str] | None, Parameter(name="--set", help="Change one setting: --set train.epochs=3. Repeatable.", negative=())
     ] = None,
@@ -39,7 +61,8 @@ def train(
     """Learn from image–text pairs on this GPU or CPU.
 
     Args:
-        config: settings: a TOML, a run's config.json, or a preset's name; ``tiny`` is the small ASH-Net on the embedded emoji.
+        config: settings: a TOML, a run's config.json, or a preset's name: ``tiny`` (the demo's, a CPU), ``small`` (one GPU, all tasks),
+            ``base`` (COCO, several GPUs).
     """
     overrides = list(set_ or []) + ([f"train.device={device}"] if device else [])
     if resume:
@@ -50,10 +73,14 @@ def train(
         settings = fine_tuning(config, overrides)
     else:
         settings = load_config(config, overrides)
+    if dry_run:
+        show_estimate(settings, assume or Assume())
+        return
     folder = out or (config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem)
     learn(settings, folder, resume=resume)
-    terminal.wrote(folder)
-    terminal.next_steps(f"ashneuro evaluate {folder}", f"ashneuro export {folder} --target lava")
+    if _first_process():
+        terminal.wrote(folder)
+        terminal.next_steps(f"ashneuro evaluate {folder}", f"ashneuro export {folder} --target lava")
 
 
 def fine_tuning(run: Path, overrides: list[str]) -> RunConfig:
@@ -62,7 +89,7 @@ def fine_tuning(run: Path, overrides: list[str]) -> RunConfig:
         raise ConfigError(f"--quantise-aware {run}", "it fine-tunes a trained run", "ashneuro train runs/NAME --quantise-aware")
     before = load_config(run / "config.json").train
     defaults = [f"train.epochs={max(1, before.epochs // 4)}", f"train.learning_rate={before.learning_rate / 10}"]
-    set_here = [f"train.start={json.dumps(str(run))}", "train.quantise_aware=true"]
+    set_here = [f"train.start={json.dumps(str(run))}", "train.quantise_aware=true", "schedule=[]"]
     return load_config(run / "config.json", [*defaults, *overrides, *set_here])
 
 
@@ -70,6 +97,9 @@ def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
     """Train ``config`` into ``folder``, with a progress bar."""
     loop = need("ashneuro.train.loop", extra="train", purpose="training")
     choose = choose_integers(config) if config.train.quantise_aware else None
+    if not _first_process():  # under torchrun one process speaks for all
+        loop.train(config, folder, resume=resume, choose_integers=choose)
+        return
     with terminal.epochs(f"training {folder.name}") as show:
         loop.train(
             config,
@@ -78,6 +108,17 @@ def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
             choose_integers=choose,
             on_progress=lambda now: show(now.epoch, now.epochs, now.batch, now.batches, now.loss, now.row),
         )
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def show_estimate(config: RunConfig, assume: Assume) -> None:
+    """Print what a run would take."""
+    estimate = need("ashneuro.train.dry_run", extra="train", purpose="training")
+    found = estimate.dry_run(config, pairs=assume.pairs, words=assume.words, processes=assume.gpus)
+    terminal.dry_run(found, assume.tflops)
 
 
 def choose_integers(config: RunConfig) -> Callable[[AshNet, Integers | None], Integers]:

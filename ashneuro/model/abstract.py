@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Self
+from contextlib import nullcontext
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -192,6 +192,26 @@ class Block(nn.Module):
         return arriving(gain.to(spikes.dtype) * spikes, exponent)
 
 
+class _WithoutStatistics:
+    """A context, for any number of uses, in which batch norms inside ``block`` leave their running statistics alone.
+
+    A second pass is of the same batch, which they have seen.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self._norms = [module for module in block.modules() if hasattr(module, "num_batches_tracked")]
+        self._before: list[tuple[Any, Any]] = []
+
+    def __enter__(self) -> None:
+        self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()  # type: ignore[operator]
+
+    def __exit__(self, *error: object) -> None:
+        for norm, (momentum, seen) in zip(self._norms, self._before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, seen
+
+
 class AbstractEncoder(nn.Module):
     """Discrete latents S (T, B, K) of the continuous ones: input current on the host, everything after it deployed.
 
@@ -314,21 +334,7 @@ class AbstractEncoder(nn.Module):
 
     def _computed_again(self, block: nn.Module, spikes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run a block whose activations are computed again in the backward pass instead of being kept."""
-        norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-
-        @contextmanager
-        def without_statistics() -> Iterator[None]:
-            # The second pass is of the same batch, which the running statistics have seen.
-            before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-            for norm in norms:
-                norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
-            try:
-                yield
-            finally:
-                for norm, (momentum, seen) in zip(norms, before, strict=True):
-                    norm.momentum, norm.num_batches_tracked = momentum, seen
-
         result: tuple[Tensor, Tensor, Tensor] = checkpoint(
-            block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), without_statistics())
+            block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), _WithoutStatistics(block))
         )
         return result

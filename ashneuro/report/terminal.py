@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ashneuro.program.quantise import LayerCost
     from ashneuro.simulate.record import SpikeRecord
     from ashneuro.simulate.silicon import SiliconReport
+    from ashneuro.train.dry_run import DryRun
 
 PLAIN_WIDTH = 120
 
@@ -346,3 +347,45 @@ def task(evaluation: Mapping[str, Any]) -> None:
     note = f"measured, {evaluation['split']}: {number(evaluation['questions'])} questions about {number(evaluation['pictures'])} pictures; "
     note += f"{percent(evaluation['answerable'])} of them can be answered with the answers that the head knows"
     table(f"{evaluation['task']}", columns, rows, note)
+
+
+def dry_run(found: DryRun, tflops: float) -> None:
+    """Print what a training run would take."""
+    rows = [
+        (
+            stage.name,
+            stage.task,
+            number(stage.pairs),
+            number(stage.batch),
+            f"{stage.fixed_bytes / 2**30:.2f}",
+            f"{stage.activation_bytes / 2**20:.1f}",
+            f"{stage.memory_bytes / 2**30:.1f}",
+            f"{stage.flops / 1e9:.2f}",
+        )
+        for stage in found.stages
+    ]
+    columns = (
+        "stage",
+        "task",
+        ">pairs in all",
+        ">batch per process",
+        ">weights and optimiser, GiB",
+        ">activations per pair, MiB",
+        ">memory per process, GiB",
+        ">GFLOP per pair",
+    )
+    note = "Activations are what the backward pass keeps, measured on batches of 2 and 4; workspace, fragmentation and images come on top. "
+    note += "FLOP: products of a forward and a backward pass; neurons and norms are not counted."
+    table("What it would take, estimated from a few steps", columns, rows, note)
+    line("parameters: " + ", ".join(f"{name} {count:,}" for name, count in found.parameters.items()) + f"; {found.learning:,} learn")
+    line(f"at the pace of {found.device} with small batches: {_hours(found.seconds_here)} on {found.processes} of them")
+    line(
+        f"at {tflops:g} TFLOP/s sustained on each of {found.processes}: {_hours(found.seconds_at(tflops * 1e12))}, data and neurons not counted"
+    )
+
+
+def _hours(seconds: float) -> str:
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -145,7 +145,9 @@ class Material:
         self.splits: Splits = load_splits(config.data)
         tasks = trained_tasks(config)
         self.questions: dict[str, Questions] = {task: load_questions(task, config.tasks, config.data, self.splits) for task in tasks}
-        self.labels: Labels = {task: labels_of(asked, getattr(config.tasks, task).answers) for task, asked in self.questions.items()}
+        own = {task: labels_of(asked, getattr(config.tasks, task).answers) for task, asked in self.questions.items()}
+        # A run that goes on from another keeps the heads that it has.
+        self.labels: Labels = {**(load_run(config.train.start).labels if config.train.start else {}), **own}
         texts = [text for pair in self.splits.train for text in texts_of(pair, config.data.captions)]
         texts += [question.text for asked in self.questions.values() for question in asked.train]
         self.words: Words = build_words(config, texts)
@@ -219,7 +221,7 @@ class Stage:
     def __enter__(self) -> Stage:
         self._stack = ExitStack()
         self._stack.enter_context(shared_norms(self.learner, self.processes))
-        self._stack.enter_context(_learning(self.learner, self.stage.parts))
+        self._stack.enter_context(learning(self.learner, self.stage.parts))
         self.wrapped = self.processes.wrap(self.learner)
         self.optimiser = _optimiser(self.learner, self.settings)
         return self
@@ -371,7 +373,7 @@ def _choose(model: AshNet, config: TrainConfig, choose: ChooseIntegers | None) -
 
 
 @contextmanager
-def _learning(learner: Learner, parts: Sequence[str]) -> Iterator[None]:
+def learning(learner: Learner, parts: Sequence[str]) -> Iterator[None]:
     """Let only the named parts of a model learn while the block runs; without names, all that may."""
     model = learner.model
     chosen = {id(parameter) for part in parts for parameter in model.part(part)}
