@@ -199,13 +199,13 @@ class _WithoutStatistics:
     """
 
     def __init__(self, block: nn.Module) -> None:
-        self._norms = [module for module in block.modules() if hasattr(module, "num_batches_tracked")]
+        self._norms: list[Any] = [module for module in block.modules() if hasattr(module, "num_batches_tracked")]
         self._before: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> None:
         self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
         for norm in self._norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()  # type: ignore[operator]
+            norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
 
     def __exit__(self, *error: object) -> None:
         for norm, (momentum, seen) in zip(self._norms, self._before, strict=True):

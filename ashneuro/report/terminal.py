@@ -379,9 +379,8 @@ def dry_run(found: DryRun, tflops: float) -> None:
     table("What it would take, estimated from a few steps", columns, rows, note)
     line("parameters: " + ", ".join(f"{name} {count:,}" for name, count in found.parameters.items()) + f"; {found.learning:,} learn")
     line(f"at the pace of {found.device} with small batches: {_hours(found.seconds_here)} on {found.processes} of them")
-    line(
-        f"at {tflops:g} TFLOP/s sustained on each of {found.processes}: {_hours(found.seconds_at(tflops * 1e12))}, data and neurons not counted"
-    )
+    there = _hours(found.seconds_at(tflops * 1e12))
+    line(f"at {tflops:g} TFLOP/s sustained on each of {found.processes}: {there}, data and neurons not counted")
 
 
 def _hours(seconds: float) -> str:

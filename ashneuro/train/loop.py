@@ -224,6 +224,7 @@ class Stage:
         self._stack.enter_context(learning(self.learner, self.stage.parts))
         self.wrapped = self.processes.wrap(self.learner)
         self.optimiser = _optimiser(self.learner, self.settings)
+        self.learner.zero_grad()  # what another stage left behind would count in the norm that gradients are clipped to
         return self
 
     def __exit__(self, *error: object) -> None:

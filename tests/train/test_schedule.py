@@ -1,0 +1,228 @@
+"""Stages in turn: what each trains, the tasks' heads, resuming between and inside stages, and a process that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ashneuro.config import StageConfig, stages
+from ashneuro.errors import ConfigError
+from ashneuro.train import loop
+from ashneuro.train.checkpoint import load_run, read_metrics
+from ashneuro.train.dry_run import dry_run
+from ashneuro.train.loop import Progress, train
+from ashneuro.train.task_evaluation import evaluate_task
+from tests.train import tasks_tiny, tiny
+from tests.train.test_loop import files
+
+
+@pytest.fixture(autouse=True)
+def questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "load_questions", tasks_tiny.load_questions)
+
+
+THREE = (
+    StageConfig("pretrain", 2, itm=0.5, mlm=0.5),
+    StageConfig("stua", 1, parts=("abstract",), stua=1.0, learning_rate=5e-3),
+    StageConfig("finetune", 1, task="vqa"),
+)
+
+
+def test_a_stage_takes_what_it_does_not_say_from_train() -> None:
+    settings = [settings for _, settings in stages(tasks_tiny.config(*THREE, contrast=0.3))]
+    assert [one.epochs for one in settings] == [2, 1, 1]
+    assert [one.stua for one in settings] == [0.2, 1.0, 0.2] and {one.contrast for one in settings} == {0.3}
+    assert settings[1].learning_rate == 5e-3 and settings[0].learning_rate == 1e-2
+    assert [stage.name for stage, _ in stages(tiny.config())] == ["train"]
+
+
+def test_each_stage_has_its_objectives_and_its_metric(tmp_path: Path) -> None:
+    run = train(tasks_tiny.config(*THREE), tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
+    assert [row.get("stage") for row in rows] == ["pretrain", "pretrain", "stua", "finetune", None]
+    assert {"loss_itc", "loss_itm", "loss_mlm", "loss_contrast", "loss_stua"} <= rows[0].keys()
+    assert "loss_itm" not in rows[2] and "loss_stua" in rows[2]
+    assert [name for name in rows[3] if name.startswith("loss_")] == ["loss_vqa", "loss_firing"]
+    assert "validation_vqa_accuracy" in rows[3] and "validation_R@1_image_to_text" in rows[0]
+    assert set(run.labels["vqa"]) == {*tiny.COLOURS, *tiny.PLACES}
+    assert rows[0]["pairs_per_s"] > 0 and 0 <= rows[0]["waited_share"] <= 1
+    again = load_run(tmp_path / "run")
+    assert again.labels == run.labels
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+
+
+def test_a_stage_moves_its_parts_alone(tmp_path: Path) -> None:
+    first = train(tasks_tiny.config(THREE[0]), tmp_path / "first").model.state_dict()
+    second = train(tasks_tiny.config(*THREE[:2]), tmp_path / "second").model.state_dict()
+    moved = {
+        name.split(".")[0]
+        for name in first
+        if not name.endswith(("num_batches_tracked", "running_mean", "running_var")) and not torch.equal(first[name], second[name])
+    }
+    assert {"abstract", "readout", "omega"} <= moved <= {"abstract", "readout", "omega", "stua", "view"}
+
+
+@pytest.mark.parametrize("reading", ["symmetric", "reconstruction", "bag-of-words"])
+def test_the_rival_readings_of_stua_train_what_they_should(tmp_path: Path, reading: str) -> None:
+    run = train(tiny.config(epochs=1, stua_reading=reading, synthetic=2, synops=1.0), tmp_path / "run")
+    row = read_metrics(tmp_path / "run")[0]
+    assert row["loss_stua"] > 0 and row["loss_synops"] > 0
+    assert not any("from_text" in name or "to_words" in name for name in run.model.state_dict()), "they are no part of the model"
+
+
+def test_a_codebook_learns_beside_everything_else(tmp_path: Path) -> None:
+    settings = tiny.config(epochs=2)
+    settings = replace(settings, model=replace(settings.model, abstract=replace(settings.model.abstract, codebook=4, codebook_groups=3)))
+    train(settings, tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[0]["loss_codebook"] > 0
+
+
+@pytest.mark.parametrize("task, metric", [("vqa", "VQA accuracy"), ("entailment", "accuracy"), ("nlvr2", "accuracy")])
+def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path, task: str, metric: str) -> None:
+    settings = tasks_tiny.config(StageConfig("finetune", 40, task=task), learning_rate=1e-2, augment=0.0)
+    run = train(settings, tmp_path / "run")
+    questions = tasks_tiny.load_questions(task, settings.tasks, settings.data)
+    found = evaluate_task(run.model, run.vocabulary, questions, questions.test, run.labels[task], settings.data, split="squares")
+    names = [row.name for row in found.rows]
+    assert names == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed", "hybrid, text alone", "most frequent answer"]
+    assert found.measure == metric and found.answerable == 1.0
+    blind = max(found.rows[3].accuracy, found.rows[4].accuracy)
+    assert found.rows[0].accuracy > blind + 0.1, found.rows
+    # By brute force, one question at a time.
+    scores = []
+    for question in questions.test:
+        images = torch.stack([torch.from_numpy(questions.pictures[name]()).movedim(-1, 0) for name in question.images])
+        with torch.no_grad():
+            encoded = run.model.encode((images.float() - 127.5) / 63.75)
+            tokens = torch.from_numpy(run.vocabulary.encode([question.text], settings.data.max_words))
+            said = run.labels[task][int(run.model.answer(task, run.model.places(encoded)[None], tokens).argmax())]
+        scores.append(float(said in question.answers))
+    assert found.rows[0].accuracy == pytest.approx(sum(scores) / len(scores))
+    if task == "nlvr2":
+        groups: dict[str, list[float]] = {}
+        for question, score in zip(questions.test, scores, strict=True):
+            groups.setdefault(question.group, []).append(score)
+        assert found.rows[0].consistency == pytest.approx(sum(min(group) for group in groups.values()) / len(groups))
+    else:
+        assert found.rows[0].consistency is None
+    assert set(found.rows[0].by_kind) == ({"colour", "place"} if task == "vqa" else set())
+    assert json.loads(json.dumps(found.to_json()))["schema"] == "ashneuro.task-evaluation/1"
+
+
+@pytest.mark.parametrize("epoch, batch", [(2, 1), (3, 1), (4, 2)])
+def test_a_schedule_is_resumed_in_any_stage(tmp_path: Path, epoch: int, batch: int) -> None:
+    def stop(now: Progress) -> None:
+        if (now.epoch, now.batch, now.row) == (epoch, batch, None):
+            raise KeyboardInterrupt
+
+    settings = tasks_tiny.config(*THREE)
+    train(settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "parts", on_progress=stop)
+    train(settings, tmp_path / "parts", resume=True)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_a_run_is_resumed_inside_an_epoch(tmp_path: Path) -> None:
+    settings = tiny.config(epochs=2, batch_size=3, save_every=1)
+    seen: list[tuple[int, int]] = []
+
+    def stop(now: Progress) -> None:
+        if (now.epoch, now.batch) == (2, 3):
+            raise KeyboardInterrupt
+
+    train(settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "parts", on_progress=stop)
+    train(settings, tmp_path / "parts", resume=True, on_progress=lambda now: seen.append((now.epoch, now.batch)))
+    assert seen[0] == (2, 3), "two batches of the second epoch were not done again"
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ashneuro.train import loop
+from tests.train import tiny
+
+loop.load_splits = tiny.load_splits
+count = int(sys.argv[2])
+
+def kill(now):
+    global count
+    count -= 1
+    if count == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop.train(tiny.config(save_every=1, batch_size=4), Path(sys.argv[1]), resume=Path(sys.argv[1]).exists(), on_progress=kill)
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    """SIGKILL, twice, at batches where nothing is prepared for it."""
+    for count in (2, 5):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path / "run"), str(count)], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert done.returncode == -signal.SIGKILL
+    settings = tiny.config(save_every=1, batch_size=4)
+    train(settings, tmp_path / "run", resume=True)
+    train(settings, tmp_path / "whole")
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+
+
+def test_gradients_of_several_batches_are_one_step(tmp_path: Path) -> None:
+    """Without contrasts a task's loss is a mean over questions, so two half batches make the step of the whole one."""
+    found = {}
+    for name, size, accumulate in (("whole", 12, 1), ("halves", 6, 2)):
+        stage = StageConfig("finetune", 1, task="vqa", batch_size=size, firing_rate_weight=0.0)
+        settings = tasks_tiny.config(stage, accumulate=accumulate, augment=0.0)
+        settings = replace(settings, model=replace(settings.model, abstract=replace(settings.model.abstract, kind="none")))
+        settings = replace(settings, model=replace(settings.model, text=replace(settings.model.text, dropout=0.0)))
+        run = train(settings, tmp_path / name)
+        found[name] = {key: value for key, value in run.model.state_dict().items() if key.startswith("heads")}
+    # Batch norms see half as many pictures at a time, so the steps agree nearly, not to the last bit.
+    torch.testing.assert_close(found["whole"], found["halves"], atol=2e-2, rtol=0.2)
+
+
+def test_bf16_and_tensorboard(tmp_path: Path) -> None:
+    train(tiny.config(epochs=1, precision="bf16", tensorboard=True), tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[0]["loss_itc"] > 0
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    assert load_run(tmp_path / "run").model.project.weight.dtype == torch.float32
+
+
+def test_contradictions_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="multimodal transformer"):
+        train(tiny.config(itm=1.0), tmp_path / "a")
+    with pytest.raises(ConfigError, match="cache_features"):
+        train(tiny.config(cache_features=True), tmp_path / "b")
+    no_layers = replace(tiny.config(), schedule=(StageConfig("finetune", 1, task="vqa"),))
+    with pytest.raises(ConfigError, match="without a multimodal transformer"):
+        train(no_layers, tmp_path / "c")
+
+
+def test_a_dry_run_counts_what_torch_would_hold() -> None:
+    settings = tasks_tiny.config(*THREE)
+    found = dry_run(settings, pairs=60, words=50, processes=2)
+    assert [stage.name for stage in found.stages] == ["pretrain", "stua", "finetune"]
+    assert found.stages[0].pairs == 2 * 60 and found.stages[0].batch == 3
+    assert found.learning == sum(found.parameters.values()) + tiny.CONFIG.model.concrete.width + tiny.CONFIG.model.abstract.timesteps + 1
+    for stage in found.stages:
+        assert stage.activation_bytes > 0 and stage.flops > 0
+        assert stage.memory_bytes == stage.fixed_bytes + stage.batch * stage.activation_bytes
+    assert found.stages[1].fixed_bytes < found.stages[0].fixed_bytes, "what does not learn has no moments"
+    assert found.seconds_at(1e9) == pytest.approx(sum(stage.flops * stage.pairs for stage in found.stages) / 2e9)
+    assert (
+        dry_run(replace(settings, train=replace(settings.train, checkpointing=True)), pairs=60, words=50).stages[0].activation_bytes
+        < found.stages[0].activation_bytes
+    )
