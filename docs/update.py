@@ -1,4 +1,4 @@
-"""Writes the generated tables of docs/nir.md again: `python docs/update.py`. A test checks that they are up to date.
+"""Writes the generated tables of docs/nir.md and docs/lava.md again: `python docs/update.py`. A test checks that they are up to date.
 
 A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else on the page is written by hand.
 """
@@ -13,7 +13,7 @@ from ashneuro.program.check import RULES, rule_table
 from ashneuro.program.support import support_table
 from ashneuro.spiking.contract import PREFIX, Contract
 
-PAGE = Path(__file__).with_name("nir.md")
+PAGES = tuple(Path(__file__).with_name(name) for name in ("nir.md", "lava.md"))
 
 
 def updated(page: str) -> str:
@@ -69,4 +69,5 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(updated(PAGE.read_text(encoding="utf8")), encoding="utf8")
+    for page in PAGES:
+        page.write_text(updated(page.read_text(encoding="utf8")), encoding="utf8")

@@ -10,3 +10,9 @@ def test_the_tables_of_the_nir_page_are_as_the_code_has_them():
     assert script["updated"](page.replace("| `Affine` | yes |", "| `Affine` | no |")) == page
     for name in ("primitives", "contract", "rules, graph", "rules, float program", "rules, integer program"):
         assert f"<!-- generated: {name} -->" in page
+
+
+def test_the_tables_of_the_lava_page_are_as_the_code_has_them():
+    script, page = runpy.run_path(str(DOCS / "update.py")), (DOCS / "lava.md").read_text(encoding="utf8")
+    assert script["updated"](page) == page, "run: python docs/update.py"
+    assert "| `lava_shared_memory` |" in page
