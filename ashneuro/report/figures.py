@@ -59,6 +59,7 @@ class Point:
 
 
 COLUMNS = 560  # of a raster: about one per pixel
+ORDERS = 100  # a wider span of energies is drawn on a logarithmic axis
 WIDTH = 9.2  # inches; at 72 units each about the width of the text
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -188,6 +189,9 @@ def firing_rates(workload: Workload, break_even: float | None, alt: str) -> str:
 
 def energy_bars(group: Group, name: str, alt: str) -> str:
     """Return the contenders of one comparison: host part and deployed part, and the range of their sum; ``name`` is unique on the page."""
+    known = [who.total_j for who in group.contenders if who.total_j and who.total_j.low > 0]
+    if known and max(energy.high for energy in known) > ORDERS * min(energy.low for energy in known) and not group.comparable:
+        return _energy_dots(group, name, alt)
     unit = common_unit([who.total_j for who in group.contenders])
 
     def draw(figure: Figure) -> None:
@@ -215,6 +219,46 @@ def energy_bars(group: Group, name: str, alt: str) -> str:
         axis.set_xlabel(f"{unit[1]} per inference; line: low to high")
 
     return _svg(name, draw, (WIDTH, 0.95 + 0.33 * len(group.contenders)), alt)
+
+
+def _energy_dots(group: Group, name: str, alt: str) -> str:
+    """Return the same on a logarithmic axis, where bars would hide most contenders: a dot at the typical value, a line for the range."""
+    unit = (1e6, "µJ")
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        for index, who in enumerate(group.contenders):
+            total = who.total_j
+            if total is None or total.low <= 0:
+                axis.text(0.008, index, "not estimable", transform=axis.get_yaxis_transform(), va="center", color=MUTED, fontsize=8.5)
+                continue
+            colour = ANN if who.name.startswith(("ANN", "no ")) else SPIKE
+            low, high = total.low * unit[0], total.high * unit[0]
+            axis.plot([low, high], [index, index], color=colour, linewidth=2.2)
+            if total.typical is not None:
+                axis.plot(total.typical * unit[0], index, "o", color=colour, markersize=6)
+            text = (
+                number(_digits(total.typical * unit[0]))
+                if total.typical is not None
+                else f"{number(_digits(low))} – {number(_digits(high))}"
+            )
+            _beside(axis, high, index, f"{text} {unit[1]}")
+        _legend(axis, (("with the spiking part", SPIKE), ("ANN", ANN)))
+        axis.set_xscale("log")
+        left, right = axis.get_xlim()
+        axis.set_xlim(left, right * (right / left) ** 0.2)
+        axis.set_yticks(range(len(group.contenders)), [who.name for who in group.contenders])
+        axis.set_ylim(len(group.contenders) - 0.4, -0.6)
+        axis.grid(axis="y", visible=False)
+        axis.minorticks_off()
+        axis.xaxis.set_major_formatter(lambda value, _: number(value))
+        axis.set_xlabel(f"{unit[1]} per inference, logarithmic; dot: typical, line: low to high")
+
+    return _svg(name, draw, (WIDTH, 0.95 + 0.33 * len(group.contenders)), alt)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def total_ranges(costs: Sequence[CostEstimate], alt: str) -> str:

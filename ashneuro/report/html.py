@@ -128,9 +128,11 @@ def _tiles(report: Report) -> Iterator[Tile]:
         text = energy_text(cost.dynamic_j).partition(" (")[0] if cost.dynamic_j else "not estimable"
         beside = f"events of the deployed part; {cost.basis}" if cost.dynamic_j else cost.because.partition(";")[0]
         yield Tile(f"Deployed on {cost.profile}", text, beside)
-    for placed in report.placements:
-        beside = f"of {placed.limits.chip}: {placed.chips} chip(s); computed from published limits"
-        yield Tile("Cores", number(placed.cores), beside)
+    if report.placements:
+        first, *rest = report.placements
+        others = "".join(f"; {number(placed.cores)} of {placed.limits.chip}" for placed in rest)
+        beside = f"of {first.limits.chip}, {first.chips} chip(s){others}; computed from published limits"
+        yield Tile("Cores", number(first.cores), beside)
 
 
 def _figures(report: Report) -> dict[str, str]:

@@ -316,15 +316,23 @@ def break_even(comparison: Comparison) -> Table:
         ends = list(dict.fromkeys(_rate(rate) for rate in (known[:1] + known[-1:])))
         spread = " – ".join(ends) if len(ends) > 1 else NOTHING
         where = "one node" if even.comparable else "different boundaries"
-        rows.append((even.spiking, even.ann, even.sentence(), spread, percent(comparison.firing_rate), where))
+        at = "not estimable" if even.because else even.sentence()
+        rows.append((even.spiking, even.ann, at, spread, percent(comparison.firing_rate), where))
     return Table(
         "Break-even firing rate of the deployed part",
         ("spiking part on", "ANN in its place on", ">breaks even at", ">over the cases", ">this network", "comparable"),
         tuple(rows),
         basis="estimated from counted events",
-        note="Rates are spikes per neuron and step. Spikes, and all that they cause, scale with the rate; neuron updates do not."
+        note=f"{_reasons(comparison)}Rates are spikes per neuron and step. Spikes, and all that they cause, scale with the rate; "
+        "neuron updates do not."
         " “none”: the updates alone cost more than the ANN.",
     )
+
+
+def _reasons(comparison: Comparison) -> str:
+    """Return why some rates are not known, once each, and a line break."""
+    found = dict.fromkeys(f"{even.spiking}: {even.because.partition(';')[0]}." for even in comparison.break_even if even.because)
+    return "".join(f"{text}\n" for text in found)
 
 
 def _rate(rate: float) -> str:
