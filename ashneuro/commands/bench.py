@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json as _json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from ashneuro.commands.targets import load_bundle
-from ashneuro.errors import DataError
+from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.report import terminal
 
+if TYPE_CHECKING:
+    import torch
+
+    from ashneuro.bench.timing import Job
+
 bench = App(name="bench", help="How fast is it here? Ratios within one run.")
+bench.command("ashneuro.commands.bench_lava:lava", name="lava")
 
 
 @bench.command
@@ -39,10 +46,115 @@ def emulator(
         result = bench_emulator(networks, rounds=rounds, threads=threads, lava=lava, lava_samples=lava_samples, progress=tick)
     content = result.to_json()
     terminal.bench_emulator(content)
-    if json:
-        try:
-            json.write_text(_json.dumps(terminal.plain(content), indent=2, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise DataError(f"cannot write {json}", error.strerror or str(error), "--json FILE in a folder that exists") from error
-        terminal.wrote(json)
+    _keep(content, json)
     return 0 if result.passed else 1
+
+
+Rounds = Annotated[int, Parameter(help="How often every way has its turn.")]
+Threads = Annotated[int | None, Parameter(help="Threads of torch. Default: as many as it takes.")]
+Device = Annotated[str, Parameter(help="auto (the GPU where there is one), cpu or cuda.")]
+Clock = Annotated[Literal["wall", "cpu"], Parameter(help="cpu: processor time, which other processes have no part in.")]
+Json = Annotated[Path | None, Parameter(help="Write all figures to this file.")]
+Plot = Annotated[Path | None, Parameter(help="Draw them as an SVG.")]
+
+
+@bench.command
+def lif(
+    *,
+    timesteps: Annotated[tuple[int, ...], Parameter(help="Steps, one job for each.")] = (16, 32),
+    rounds: Rounds = 7,
+    threads: Threads = None,
+    device: Device = "auto",
+    clock: Clock = "wall",
+    json: Json = None,
+    plot: Plot = None,
+) -> int:
+    """A dense layer of 768 LIF neurons, batch 64, forward and backward: against its matrix product alone, and other libraries."""
+    from ashneuro.bench.layers import lif_jobs
+
+    if min(timesteps, default=0) < 1:
+        raise ConfigError(f"timesteps = {timesteps}", "a sample lasts at least one step", "--timesteps 16")
+    where = pick_device(device)
+    return _run("lif", lif_jobs(where, timesteps=timesteps), where, rounds, threads, clock, json, plot)
+
+
+@bench.command
+def conv(
+    *,
+    rounds: Rounds = 7,
+    threads: Threads = None,
+    device: Device = "auto",
+    clock: Clock = "wall",
+    json: Json = None,
+    plot: Plot = None,
+) -> int:
+    """A small convolutional network with LIF neurons, 16 steps, batch 16, forward and backward: against its synapses alone."""
+    from ashneuro.bench.layers import conv_jobs
+
+    where = pick_device(device)
+    return _run("conv", conv_jobs(where), where, rounds, threads, clock, json, plot)
+
+
+@bench.command
+def model(
+    config: Annotated[str, Parameter(help="A settings file, or the name of one that comes with ashneuro.")] = "tiny",
+    *,
+    set: Annotated[tuple[str, ...], Parameter(help="section.key=value")] = (),
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    device: Device = "auto",
+    clock: Clock = "wall",
+    json: Json = None,
+    plot: Plot = None,
+) -> int:
+    """One step of training a whole network on made-up pairs, forward and backward, with every kind of kernels."""
+    from ashneuro.bench.model import model_jobs
+    from ashneuro.config import load_config
+
+    where = pick_device(device)
+    return _run("model", model_jobs(where, load_config(config, set)), where, rounds, threads, clock, json, plot)
+
+
+def _run(
+    name: str,
+    jobs: Sequence[Job],
+    device: torch.device,
+    rounds: int,
+    threads: int | None,
+    clock: Literal["wall", "cpu"],
+    json: Path | None,
+    plot: Path | None,
+) -> int:
+    from ashneuro.bench.timing import time_jobs
+    from ashneuro.report.bench import job_plot, job_tables
+
+    with terminal.counting("timing") as tick:
+        result = time_jobs(name, jobs, device=device, rounds=rounds, threads=threads, clock=clock, progress=tick)
+    content = result.to_json()
+    for table in job_tables(content):
+        terminal.show(table)
+    _keep(content, json)
+    if plot:
+        _write(plot, job_plot(terminal.plain(content)), "--plot")
+    return 0
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device that ``--device`` names."""
+    need("torch", extra="train", purpose="timing layers")
+    from ashneuro.train import loop
+
+    return loop.pick_device(name)
+
+
+def _keep(content: Mapping[str, Any], path: Path | None) -> None:
+    if path:
+        _write(path, _json.dumps(terminal.plain(content), indent=2, ensure_ascii=False) + "\n", "--json")
+
+
+def _write(path: Path, text: str, option: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise DataError(f"cannot write {path}", error.strerror or str(error), f"{option} FILE in a folder that exists") from error
+    terminal.wrote(path)

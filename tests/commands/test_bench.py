@@ -31,3 +31,17 @@ def test_a_file_that_cannot_be_written(ashneuro: Command, tmp_path):
 def test_no_samples(ashneuro: Command):
     said = ashneuro("bench", "emulator", "--samples", 0, "--no-lava")
     assert said.code == 2 and "at least one" in said.err
+
+
+def test_bench_of_layers_and_of_a_model(ashneuro: Command, tmp_path):
+    out, plot = tmp_path / "lif.json", tmp_path / "lif.svg"
+    said = ashneuro("bench", "lif", "--timesteps", 2, "--rounds", 1, "--threads", 1, "--device", "cpu", "--json", out, "--plot", plot)
+    assert said.code == 0, said.err
+    assert "Linear 768 and LIF, T = 2" in said.out and "Norse, stepwise" in said.out
+    assert json.loads(out.read_text())["benchmark"] == "lif" and plot.read_text().startswith("<svg")
+    small = ["--set", "train.batch_size=2", "--set", "model.abstract.units=8"]
+    said = ashneuro("bench", "model", *small, "--rounds", 1, "--threads", 1, "--device", "cpu", "--clock", "cpu")
+    assert said.code == 0, said.err
+    assert "One training step, batch 2, T = 4" in said.out and "processor time" in said.out
+    said = ashneuro("bench", "lif", "--timesteps", 0)
+    assert said.code == 2 and "at least one step" in said.err

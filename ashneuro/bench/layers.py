@@ -1,0 +1,133 @@
+"""What neurons cost beside the matrix products in front of them: one dense layer, one small convolutional network.
+
+A synapse is applied once to all T·B arrays; "stepwise" applies it in every step, as Norse's sequences and most tutorials do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ashneuro.bench.peers import PEERS, Neuron, available, missing, norse_cell, norse_stepwise, ours
+from ashneuro.bench.timing import Job, Way
+from ashneuro.spiking.choice import Kernels
+
+OURS: tuple[Kernels, ...] = ("triton", "native", "torch")
+SEED = 7
+RATE = 0.2  # spikes per line and step at the input
+
+
+def lif_jobs(device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), batch: int = 64, width: int = 768) -> list[Job]:
+    """Return, for every number of steps, a dense layer with LIF neurons, and the neurons alone."""
+    jobs = []
+    for steps in timesteps:
+        torch.manual_seed(SEED)
+        linear = nn.Linear(width, width).to(device)
+        spikes = (torch.rand(steps, batch, width, device=device) < RATE).float()
+        back = torch.randn_like(spikes)
+        currents = torch.randn_like(spikes).requires_grad_()
+        size = f"T = {steps}, batch {batch}"
+
+        def layer(neuron: Neuron, linear: nn.Module = linear, spikes: Tensor = spikes, back: Tensor = back) -> Callable[[], None]:
+            def run() -> None:
+                linear.zero_grad()
+                x = spikes.requires_grad_()  # a layer in the middle of a network gives its input a gradient as well
+                torch.autograd.backward(neuron(linear(x.flatten(0, 1)).unflatten(0, x.shape[:2])), back)
+                x.grad = None
+
+            return run
+
+        def stepwise(linear: nn.Module = linear, spikes: Tensor = spikes, back: Tensor = back) -> Callable[[], None]:
+            step = norse_stepwise(linear, device)
+
+            def run() -> None:
+                linear.zero_grad()
+                x = spikes.requires_grad_()
+                torch.autograd.backward(step(x), back)
+                x.grad = None
+
+            return run
+
+        def alone(neuron: Neuron, currents: Tensor = currents, back: Tensor = back) -> Callable[[], None]:
+            def run() -> None:
+                torch.autograd.backward(neuron(currents), back)
+                currents.grad = None
+
+            return run
+
+        ways = [Way("Linear only", layer(lambda x: x)), Way("Linear, GELU", layer(nn.functional.gelu)), *_neurons(device, layer)]
+        ways.append(Way("Norse, stepwise", stepwise()))
+        jobs.append(Job(f"Linear {width} and LIF, {size}", "Linear only", tuple(ways)))
+        mine = _neurons(device, alone)
+        fastest = next(way for way in mine if not way.reason)
+        jobs.append(Job(f"LIF alone, {width} neurons, {size}", fastest.name, tuple(mine)))
+    return jobs
+
+
+def conv_jobs(device: torch.device, *, timesteps: int = 16, batch: int = 16, side: int = 32) -> list[Job]:
+    """Return a network of two convolutions and a dense layer, LIF neurons after each, and its synapses alone."""
+    torch.manual_seed(SEED)
+    conv1, conv2 = nn.Conv2d(2, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
+    dense = nn.Linear(64 * (side // 4) ** 2, 10)
+    network = nn.ModuleList([conv1, conv2, dense]).to(device)
+    x = (torch.rand(timesteps, batch, 2, side, side, device=device) < RATE).float()
+    back = torch.randn(timesteps, batch, 10, device=device)
+
+    def run(*neurons: Neuron) -> Callable[[], None]:
+        first, second, third = neurons
+
+        def whole() -> None:
+            network.zero_grad()
+            s = first(conv1(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+            s = second(conv2(nn.functional.avg_pool2d(s.flatten(0, 1), 2)).unflatten(0, x.shape[:2]))
+            s = third(dense(nn.functional.avg_pool2d(s.flatten(0, 1), 2).flatten(1)).unflatten(0, x.shape[:2]))
+            torch.autograd.backward(s, back)
+
+        return whole
+
+    def stepwise() -> None:
+        network.zero_grad()
+        states: list[Any] = [None] * 3
+        cells, outputs = [norse_cell().to(device) for _ in range(3)], []
+        for t in range(timesteps):
+            s, states[0] = cells[0](conv1(x[t]), states[0])
+            s, states[1] = cells[1](conv2(nn.functional.avg_pool2d(s, 2)), states[1])
+            s, states[2] = cells[2](dense(nn.functional.avg_pool2d(s, 2).flatten(1)), states[2])
+            outputs.append(s)
+        torch.autograd.backward(torch.stack(outputs), back)
+
+    ways = [
+        Way("synapses only", run(*[lambda x: x] * 3)),
+        Way("ReLU", run(*[nn.functional.relu] * 3)),
+        *_neurons(device, lambda neuron: run(neuron, neuron, neuron)),
+        Way("Norse, stepwise", stepwise),
+    ]
+    title = f"Conv 32, conv 64, dense 10, LIF after each, {side}×{side}, T = {timesteps}, batch {batch}"
+    return [Job(title, "synapses only", tuple(ways))]
+
+
+def _nothing() -> None:
+    """Stands for what cannot be run."""
+
+
+def _neurons(device: torch.device, job: Callable[[Neuron], Callable[[], None]]) -> list[Way]:
+    """Return the job with neurons of every library; a neuron may be used more than once, for it keeps nothing between runs."""
+    ways = []
+    for kernels in OURS:
+        reason = available(kernels, device)
+        if reason and kernels == "triton" and device.type == "cpu":
+            continue
+        ways.append(Way(f"ashneuro, {kernels}", job(ours(kernels, device)) if not reason else _nothing, reason))
+        if not reason and kernels != "torch":
+            ways.append(Way(f"ashneuro, {kernels}, bf16 kept", job(ours(kernels, device, bf16=True))))
+    for name, (package, make) in PEERS.items():
+        reason = missing(package)
+        if reason:
+            ways.append(Way(name, reason=reason))
+            continue
+        with torch.device(device):
+            ways.append(Way(name, job(make())))
+    return ways

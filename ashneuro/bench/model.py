@@ -1,0 +1,73 @@
+"""One step of training, forward and backward, of a whole network on made-up pairs, its neurons computed in each way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ashneuro.bench.peers import available
+from ashneuro.bench.timing import Job, Way
+from ashneuro.config import RunConfig
+from ashneuro.data.pairs import Batch
+from ashneuro.model.network import AshNet
+from ashneuro.spiking.choice import Kernels
+from ashneuro.spiking.lif import LIF, CubaLIF
+from ashneuro.train.learner import Learner, shared_loss, stopped_gradients
+
+WORDS = 2000
+SEED = 7
+WAYS: tuple[Kernels, ...] = ("triton", "native", "torch", "norse")
+
+
+def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = None) -> list[Job]:
+    """Return a step of training ``config``, and the same with ReLUs, which run once, in the place of neurons.
+
+    The optimiser is left out: it is the same for all.
+    """
+    count = batch or config.train.batch_size
+    size = config.data.image_size
+    random = torch.Generator().manual_seed(SEED)
+
+    def images() -> torch.Tensor:
+        drawn = torch.randn(count, 3, size, size, generator=random)
+        return drawn.to(device, memory_format=torch.channels_last)
+
+    tokens = torch.randint(2, WORDS, (count, config.data.max_words), generator=random).to(device)
+    pairs = Batch(images(), images(), tokens, torch.arange(count, device=device), tuple(map(str, range(count))))
+
+    def step(model: AshNet) -> Callable[[], None]:
+        model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        learner = Learner(model, config.train, mask=1)
+
+        def run() -> None:
+            learner.zero_grad()
+            terms, _ = learner(pairs, config.train, torch.Generator().manual_seed(SEED))
+            extra = stopped_gradients(model, terms, config.train)
+            torch.autograd.backward(shared_loss(terms, config.train))
+            for parameter, gradient in extra:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+        return run
+
+    ways = []
+    for kernels in WAYS:
+        reason = available(kernels, device)
+        if reason and kernels == "triton" and device.type == "cpu":
+            continue
+        ways.append(Way(f"LIF, {kernels}", reason=reason) if reason else Way(f"LIF, {kernels}", step(_network(config, kernels))))
+    controls = replace(config, model=replace(config.model, abstract=replace(config.model.abstract, kind="relu")))
+    ways.append(Way("ReLU, once", step(_network(controls, "auto"))))
+    steps = config.model.abstract.timesteps
+    baseline = next(way.name for way in ways if not way.reason)
+    return [Job(f"One training step, batch {count}, T = {steps}", baseline, tuple(ways))]
+
+
+def _network(config: RunConfig, kernels: Kernels) -> AshNet:
+    torch.manual_seed(SEED)
+    model = AshNet(config.model, WORDS, config.data.image_size, config.data.max_words)
+    for layer in model.modules():
+        if isinstance(layer, LIF | CubaLIF):
+            layer.options = {**layer.options, "kernels": kernels}
+    return model

@@ -1,0 +1,126 @@
+"""The benchmarks of layers time what they say: in turn, against a baseline of the same round, with every library that is there."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ashneuro.bench import layers, peers
+from ashneuro.bench.layers import conv_jobs, lif_jobs
+from ashneuro.bench.measure import Spread
+from ashneuro.bench.model import model_jobs
+from ashneuro.bench.timing import Job, Way, kept_bytes, time_jobs
+from ashneuro.config import RunConfig, load_config
+from ashneuro.errors import ConfigError
+from ashneuro.report.bench import job_plot, job_tables
+from ashneuro.report.tables import NOTHING
+
+CPU = torch.device("cpu")
+
+
+def test_ratios_are_of_one_round_and_turns_alternate() -> None:
+    order = []
+
+    def way(name: str, seconds: float) -> Way:
+        return Way(name, lambda: (order.append(name), time.sleep(seconds)))
+
+    ways = (way("long", 0.06), way("short", 0.03), Way("none", reason="it is not there"))
+    told = []
+    result = time_jobs("lif", [Job("two", "short", ways)], device=CPU, rounds=3, progress=lambda done, total: told.append((done, total)))
+    (job,) = result.jobs
+    assert 1.5 < job.ratio("long") < 2.5 and job.ways[1].ratio == Spread(1.0, 1.0, 1.0)
+    assert order == ["long", "short", "long", "short"] + ["long", "short"] * 3  # what is kept, how often, and three rounds
+    assert told == [(n, 6) for n in range(1, 7)]
+    assert job.ways[2].reason == "it is not there" and job.ways[2].seconds is None
+    with pytest.raises(ValueError, match="none was not run"):
+        job.ratio("none")
+
+
+def test_short_runs_are_repeated_and_processor_time_leaves_waiting_out() -> None:
+    calls = []
+    time_jobs("lif", [Job("one", "quick", (Way("quick", lambda: calls.append(1)),))], device=CPU, rounds=1)
+    assert len(calls) == 2 + 50
+    waiting = Job("one", "sleep", (Way("sleep", lambda: time.sleep(0.05)),))
+    (job,) = time_jobs("lif", [waiting], device=CPU, rounds=1, clock="cpu").jobs
+    assert job.ways[0].seconds.median < 0.02
+    with pytest.raises(ConfigError, match="processor's time"):
+        time_jobs("lif", [waiting], device=torch.device("cuda"), rounds=1, clock="cpu")
+
+
+def test_what_autograd_keeps_is_counted_once_and_without_parameters() -> None:
+    linear, x = torch.nn.Linear(10, 10), torch.randn(8, 10)
+
+    def run() -> None:
+        y = linear(x * 1)  # keeps its input, 320 bytes, and the weight, which is a parameter
+        (y * y).sum().backward()  # keeps y twice
+
+    assert kept_bytes(run) == 320 + 320
+
+
+@pytest.mark.parametrize("setting", [{"rounds": 0}, {"threads": 0}])
+def test_refuses_nothing_to_do(setting) -> None:
+    with pytest.raises(ConfigError, match="at least one"):
+        time_jobs("lif", [], **({"device": CPU, "rounds": 1} | setting))
+
+
+def test_threads_are_given_back() -> None:
+    before = torch.get_num_threads()
+    assert time_jobs("lif", [], device=CPU, rounds=1, threads=before + 1).threads == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_every_neuron_spikes_and_passes_gradients_back() -> None:
+    for name, (package, make) in peers.PEERS.items():
+        if peers.missing(package):
+            pytest.skip(f"{peers.missing(package)}")
+        x = torch.randn(6, 4, 30).requires_grad_()
+        spikes = make()(x)
+        assert spikes.shape == x.shape and 0.02 < spikes.mean() < 0.6 and spikes.max() == 1, name
+        spikes.sum().backward()
+        assert x.grad.abs().max() > 0, name
+    ours, norse = (
+        make(torch.randn(6, 4, 30, generator=torch.Generator().manual_seed(1))) for make in (peers.ours("torch", CPU), peers.norse_lift())
+    )
+    assert torch.equal(ours, norse)  # the same work
+
+
+def test_a_library_that_is_missing_is_said(monkeypatch) -> None:
+    monkeypatch.setattr(layers, "PEERS", {"Nobody": ("no_such_package", lambda: None)})
+    job = lif_jobs(CPU, timesteps=(2,), batch=2, width=8)[0]
+    row = next(way for way in job.ways if way.name == "Nobody")
+    assert "no_such_package is not installed" in row.reason
+
+
+def test_jobs_of_layers_run_and_are_shown(tmp_path: Path) -> None:
+    jobs = [*lif_jobs(CPU, timesteps=(3,), batch=2, width=16), *conv_jobs(CPU, timesteps=2, batch=1, side=8)]
+    content = json.loads(json.dumps(time_jobs("lif", jobs, device=CPU, rounds=1, threads=1).to_json()))
+    assert content["schema"] == "ashneuro.bench/1" and content["threads"] == 1 and content["kernels"]
+    assert [job["title"].split(",")[0] for job in content["jobs"]] == ["Linear 16 and LIF", "LIF alone", "Conv 32"]
+    for job in content["jobs"]:
+        names = [way["name"] for way in job["ways"]]
+        assert job["baseline"] in names and "ashneuro, torch" in names and "Norse, Lift(LIFBoxCell)" in names
+        kept = {way["name"]: way["kept_bytes"] for way in job["ways"] if not way["reason"]}
+        assert kept["ashneuro, torch"] < kept["Norse, steps unbound"]
+    for table in job_tables(content):
+        assert all(len(row) == len(table.columns) for row in table.rows)
+        assert content["machine"]["cpu"] in table.note
+    drawn = job_plot(content)
+    assert drawn.startswith("<svg") and "Conv 32" in drawn and drawn == job_plot(content)
+    content["jobs"][0]["ways"][-1] = {"name": "gone", "reason": "it is not there", "peak_bytes": None}
+    table = job_tables(content)[0]
+    assert table.rows[-1][:2] == ("gone", "not run") and table.rows[-1][-1] == NOTHING and "because it is not there" in table.note
+
+
+def test_a_training_step_is_the_same_in_every_way() -> None:
+    config = load_config("tiny", ["model.abstract.channels=[4, 6]", "model.abstract.units=8", "train.batch_size=4", "data.image_size=16"])
+    assert isinstance(config, RunConfig)
+    (job,) = model_jobs(CPU, config)
+    (timed,) = time_jobs("model", [job], device=CPU, rounds=1, threads=1).jobs
+    names = [way.name for way in timed.ways if not way.reason]
+    assert names[-3:] == ["LIF, torch", "LIF, norse", "ReLU, once"]
+    kept = {way.name: way.kept_bytes for way in timed.ways}
+    assert kept["ReLU, once"] < kept["LIF, torch"] < kept["LIF, norse"]
