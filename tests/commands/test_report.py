@@ -70,8 +70,8 @@ def test_a_netx_network_gets_the_same_report(ashneuro: Command, net: Path, tmp_p
     noise = json.loads(said.out)
     assert noise["estimates"][0]["dynamic_j"]["typical"] > 0
     assert [layer["layer"] for layer in noise["placements"][0]["layers"]] == ["dense1", "dense2"]
-    x = np.zeros((8, 2, 1, 1, 20), np.uint8)
-    x[..., :3] = 1
+    x = np.zeros((8, 2, 20, 1, 1), np.uint8)
+    x[:, :, :3] = 1
     np.save(tmp_path / "x.npy", x)
     given = ashneuro("report", net, "--inputs", tmp_path / "x.npy", "--out", tmp_path, "--json")
     assert given.code == 0, given.err
