@@ -192,7 +192,7 @@ def certify(
     programs: Mapping[Precision, Program],
     inputs: Inputs,
     *,
-    recorded: Mapping[str, NDArray[Any]] | None = None,
+    recorded: Reference | None = None,
     lava: bool = True,
     worker: Callable[[], Lava] = Lava,
     progress: Progress | None = None,
@@ -203,8 +203,7 @@ def certify(
         graph, contract: the exported network; ``None`` for one that was integers from the start.
         programs: what it was lowered to; ``"integer"`` may be missing, and ``"float"`` where there is no graph.
         inputs: (T, B, *shape): every one of these samples is run in every computation.
-        recorded: what the graph (without one: the integer program) answered earlier, by layer, (T, B, *shape): it has to answer
-            the same again.
+        recorded: what the graph and the integer program answered earlier: they have to answer the same again.
         lava: run Lava too. Where it cannot be started, its comparisons are "not run", with the reason.
         worker: makes the Lava that runs.
         progress: called with (computations done, computations in all).
@@ -250,7 +249,9 @@ def certify(
     comparisons = tuple(_compare(left, right, required, records, reasons) for left, right, required in chosen)
     source = INTEGER if graph is None else GRAPH
     if recorded is not None:
-        comparisons = (_compare_recorded(recorded, source, records[source]), *comparisons)
+        answers = ((GRAPH, recorded.spikes), (INTEGER, recorded.integer))
+        again = (_compare_recorded(spikes, name, records[name]) for name, spikes in answers if spikes and name in records)
+        comparisons = (*again, *comparisons)
     return Certificate(records[source].samples, records[source].timesteps, comparisons, versions)
 
 
@@ -259,9 +260,8 @@ def verify(bundle: Bundle, *, lava: bool = True, worker: Callable[[], Lava] = La
     both: dict[Precision, Program | None] = {"float": bundle.float_program, "integer": bundle.integer_program}
     programs = {precision: program for precision, program in both.items() if program is not None}
     reference = bundle.reference
-    recorded = reference.integer if bundle.graph is None else reference.spikes
     return certify(
-        bundle.graph, bundle.contract, programs, reference.inputs, recorded=recorded, lava=lava, worker=worker, progress=progress
+        bundle.graph, bundle.contract, programs, reference.inputs, recorded=reference, lava=lava, worker=worker, progress=progress
     )
 
 

@@ -75,7 +75,7 @@ def test_a_bundle_carries_its_proof_and_is_refused_when_touched(ashneuro: Comman
     again = ashneuro("verify", bundle, "--no-lava", "--json")
     assert again.code == 0
     required = [item for item in json.loads(again.out)["comparisons"] if item["required"] and "Lava" not in item["right"]]
-    assert len(required) == 2 and {item["status"] for item in required} == {"equal"}
+    assert len(required) == 3 and {item["status"] for item in required} == {"equal"}
     with (bundle / "program.npz").open("r+b") as file:
         file.seek(200)
         file.write(b"\xff\xff")

@@ -18,6 +18,7 @@ from ashneuro.simulate.certificate import (
     LAVA_FLOAT,
     RECORDED,
     Certificate,
+    Comparison,
     certify,
     reference,
     verify,
@@ -131,6 +132,25 @@ def test_a_changed_reference_is_found(bundle):
     del spikes["lif2"]
     found = verify(replace(bundle, reference=Reference(bundle.reference.inputs, spikes)), lava=False)
     assert found.comparison(RECORDED, GRAPH).reason == "it has no answers of lif2 for these samples"
+
+
+def test_a_changed_integer_answer_is_found(bundle):
+    inputs, spikes = bundle.reference.inputs, bundle.reference.spikes
+    answers = reference(bundle.graph, bundle.contract, inputs, bundle.integer_program).integer
+    found = verify(replace(bundle, reference=Reference(inputs, spikes, answers)), lava=False)
+    assert found.comparison(RECORDED, INTEGER).status == "equal" and not found.failed
+    answers["lif2"][3, 1].flat[4] ^= 1
+    found = verify(replace(bundle, reference=Reference(inputs, spikes, answers)), lava=False)
+    assert found.comparison(RECORDED, INTEGER).mismatches == 1 and found.failed
+
+
+def test_says_which_samples_ran_through_lavas_own_processes():
+    few = Comparison(INTEGER, LAVA_FIXED, True, stock_samples=32)
+    found = Certificate(100, 4, (few, replace(few, left=GRAPH, stock_samples=100)))
+    (said,) = [line for line in found.not_compared if "batched" in line]
+    assert said.startswith("Lava, fixed_pt: 68 of 100 samples through Lava's own synapses") and "the other 32 alike" in said
+    again = Certificate.from_json(json.loads(json.dumps(found.to_json())))
+    assert [pair.stock_samples for pair in again.comparisons] == [32, 100]
 
 
 @pytest.mark.lava
