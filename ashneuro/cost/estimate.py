@@ -58,6 +58,7 @@ class Total:
         power_w: static power and running overhead of all chips.
         energy_j: static part alone, per inference.
         total_j: with the dynamic part; ``None`` where that is not estimable.
+        overhead_j: of the static part, what running adds besides every event: the barrier of each step, x86 cores, clocks.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Total:
     power_w: Range
     energy_j: Range
     total_j: Range | None
+    overhead_j: Range | None = None
 
 
 @dataclass(frozen=True)
@@ -440,11 +442,11 @@ def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips:
     for name, static in profile.static.items():
         if not static.citable:
             continue
-        power = (chips or 1) * static.range
-        if name in profile.overhead:
-            power = power + profile.overhead[name].range
+        power, overhead = (chips or 1) * static.range, profile.overhead.get(name)
+        extra = overhead.range * time if overhead is not None else None
+        power = power + overhead.range if overhead is not None else power
         energy = power * time
-        yield Total(name, f"{static.boundary}: {static.covers}", power, energy, dynamic + energy if dynamic else None)
+        yield Total(name, f"{static.boundary}: {static.covers}", power, energy, dynamic + energy if dynamic else None, extra)
 
 
 def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:

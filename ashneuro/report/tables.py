@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ashneuro.cost.estimate import Measurement, NotMeasured
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 
 if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison, Group
-    from ashneuro.cost.estimate import CostEstimate
+    from ashneuro.cost.estimate import CostEstimate, Measurement, NotMeasured
     from ashneuro.cost.workload import LayerWorkload, Workload
     from ashneuro.program.finding import Finding
     from ashneuro.program.place import Placement
@@ -198,7 +197,17 @@ def terms(cost: CostEstimate) -> Table:
     rows.append(("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above"))
     for whole, energy in totals:
         what = "events + static" if whole.total_j else "static alone"
-        rows.append((f"{what}: {whole.name.replace('_', ' ')}", "", *joules(energy, unit), f"power × time. {whole.boundary}"))
+        how = f"power × time. {whole.boundary}"
+        if whole.overhead_j is not None:
+            rows.append(
+                (
+                    f"running overhead: {whole.name.replace('_', ' ')}",
+                    "",
+                    *joules(whole.overhead_j, unit),
+                    "power × time; in the line below",
+                )
+            )
+        rows.append((f"{what}: {whole.name.replace('_', ' ')}", "", *joules(energy, unit), how))
     time = cost.time_s
     lasts = f" An inference lasts {_microseconds(time)} while samples follow one another" if time else ""
     if time:
@@ -399,6 +408,8 @@ def _hundred(value: float | None) -> str:
 
 def measurements(items: Iterable[Measurement | NotMeasured]) -> Table:
     """Return what instruments read, and what they could not; never beside estimates in one table."""
+    from ashneuro.cost.estimate import NotMeasured  # not at the top: `profiles` prints tables without loading the estimator
+
     rows, missing = [], []
     for item in items:
         if isinstance(item, NotMeasured):

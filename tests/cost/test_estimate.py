@@ -60,7 +60,9 @@ def test_static_power_counts_for_as_long_as_the_inference_takes():
     assert totals["chip"].energy_j.typical == pytest.approx(0.1044 * 4e-5)
     assert totals["chip"].total_j.typical == pytest.approx(0.1044 * 4e-5 + cost.dynamic_j.typical)
     assert totals["board_after_run"].power_w.typical == pytest.approx(0.0963 + 0.0098)
+    assert totals["board_after_run"].overhead_j.typical == pytest.approx(0.0098 * 4e-5)
     assert totals["board_after_boot"].power_w.typical == pytest.approx(0.0295)
+    assert totals["board_after_boot"].overhead_j is None
     unknown = estimate(WORK, load_profile("loihi1"))
     assert unknown.time_s == Range(pytest.approx(4 * 5.8e-6), None, pytest.approx(4 * 875e-6))
 
