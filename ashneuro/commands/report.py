@@ -108,6 +108,8 @@ def show(result: Report) -> None:
         terminal.show(tables.placement(placed))
     if result.measurements:
         terminal.show(tables.measurements(result.measurements))
+    for label, text in result.facts.items():
+        terminal.line(f"{label}: {text}")
     for part, why in result.missing.items():
         terminal.line(f"{part}: not run, {why}")
 

@@ -467,12 +467,17 @@ def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str
     if silent:
         return "undecided", f"Undecided, because {', '.join(silent)} never spiked and did no work that an ANN would have to do: {sides}."
     if all(ratio > 1 for ratio in ratios.values()):
-        return "ann", f"The ANN wins by {factors[0]:.2g}–{factors[-1]:.2g} times: {sides}."
+        return "ann", f"The ANN wins by {_times(factors)} times: {sides}."
     if all(ratio < 1 for ratio in ratios.values()):
-        return "hybrid", f"The {us} wins by {factors[0]:.2g}–{factors[-1]:.2g} times: {sides}."
+        return "hybrid", f"The {us} wins by {_times(factors)} times: {sides}."
     reuse = {"low": "with perfect reuse", "typical": "as usual", "high": "without reuse"}
     cases = ", ".join(f"{reuse[case]} the {'ANN' if ratio > 1 else us}" for case, ratio in ratios.items())
     return "undecided", f"Undecided, because it depends on how data are reused: {cases} wins; {sides}."
+
+
+def _times(factors: Sequence[float]) -> str:
+    """Return the smallest and the largest of sorted factors, two digits each."""
+    return "–".join(dict.fromkeys(f"{float(f'{factor:.2g}'):,.10g}" for factor in (factors[0], factors[-1])))
 
 
 def _thresholds(hybrid: Workload) -> Iterator[Threshold]:

@@ -19,11 +19,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.program.program import Layer, Program, Shape, Synapse
 from ashneuro.program.route import out_axons
-from ashneuro.program.synapse import matrix
+from ashneuro.program.synapse import fan_out
 
 ROUNDS = 12
 
@@ -268,29 +269,48 @@ def _needs(layer: Layer, limits: CoreLimits) -> str:
     return " and ".join(parts)
 
 
-def _synapses(layer: Layer) -> list[Synapse]:
-    return [connection.synapse for connection in layer.connections if connection.synapse is not None]
+def _shared(layer: Layer) -> list[Synapse]:
+    """Return the synapses whose weights a core holds once, or one per neuron: convolutions and scaled copies."""
+    synapses = (connection.synapse for connection in layer.connections)
+    return [synapse for synapse in synapses if synapse is not None and synapse.kind in ("conv", "scale")]
+
+
+def _lists(layer: Layer) -> Iterator[NDArray[np.int64]]:
+    """Yield, per source of dense and sparse synapses, how many of the layer's neurons each of its axons lists.
+
+    Several connections from one source, as delays make them, share its axons.
+    """
+    lengths: dict[str, NDArray[np.int64]] = {}
+    for connection in layer.connections:
+        synapse = connection.synapse
+        if synapse is None or synapse.kind in ("conv", "scale"):
+            continue
+        # A dense synapse stores its zeros too.
+        listed = fan_out(synapse) if synapse.kind == "sparse" else np.full(synapse.in_shape, layer.size // _copies(synapse))
+        lengths[connection.source] = lengths.get(connection.source, 0) + listed.ravel()
+    return iter(lengths.values())
+
+
+def _copies(synapse: Synapse) -> int:
+    """Return how often a dense weight is applied side by side."""
+    return synapse.in_size // int(synapse.weight.shape[1])
 
 
 def _words(layer: Layer, limits: CoreLimits, block: Shape) -> int:
     """Return the 64-bit words of synapses in a core with ``block`` neurons."""
-    return sum(_synapse_words(synapse, layer.shape, limits, block) for synapse in _synapses(layer))
-
-
-def _synapse_words(synapse: Synapse, shape: Shape, limits: CoreLimits, block: Shape) -> int:
-    if synapse.kind == "conv":
-        weights = block[0] * math.prod(synapse.weight.shape[1:])
-        return math.ceil(weights * limits.shared_weight_bits / 64)
-    if synapse.kind == "scale":
-        if synapse.weight.size == 1 or _per_channel(synapse):
-            return math.ceil(block[0] * limits.shared_weight_bits / 64)
-        return math.prod(block) * math.ceil((limits.synapse_bits + limits.axon_bits) / 64)
-    neurons = min(math.prod(block), math.prod(shape))
-    if synapse.kind == "dense":
-        return synapse.in_size * math.ceil((neurons * limits.synapse_bits + limits.axon_bits) / 64)
-    lines = np.diff(matrix(synapse).tocsc().indptr)
-    lines = lines[lines > 0] * (neurons / math.prod(shape))
-    return int(np.ceil((lines * limits.synapse_bits + limits.axon_bits) / 64).sum())
+    words = 0
+    for synapse in _shared(layer):
+        if synapse.kind == "conv":
+            words += math.ceil(block[0] * math.prod(synapse.weight.shape[1:]) * limits.shared_weight_bits / 64)
+        elif synapse.weight.size == 1 or _per_channel(synapse):
+            words += math.ceil(block[0] * limits.shared_weight_bits / 64)
+        else:
+            words += math.prod(block) * math.ceil((limits.synapse_bits + limits.axon_bits) / 64)
+    share = min(1.0, math.prod(block) / layer.size)
+    for lengths in _lists(layer):
+        used = np.ceil(lengths[lengths > 0] * share)
+        words += int(np.ceil((used * limits.synapse_bits + limits.axon_bits) / 64).sum())
+    return words
 
 
 def _per_channel(synapse: Synapse) -> bool:
@@ -300,17 +320,9 @@ def _per_channel(synapse: Synapse) -> bool:
 
 def _axons(layer: Layer, limits: CoreLimits, block: Shape) -> int:
     """Return the input axons of a core: the sources that reach it, or one where a convolution's inputs share it."""
-    total = 0
-    for synapse in _synapses(layer):
-        if synapse.kind in ("conv", "scale"):
-            if limits.shared_in_axons:
-                total += 1
-            elif synapse.kind == "scale":
-                total += math.prod(block)
-            else:
-                total += _window(synapse, block)
-        else:
-            total += synapse.in_size
+    total = sum(int((lengths > 0).sum()) for lengths in _lists(layer))
+    for synapse in _shared(layer):
+        total += 1 if limits.shared_in_axons else math.prod(block) if synapse.kind == "scale" else _window(synapse, block)
     return total
 
 

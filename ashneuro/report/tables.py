@@ -212,7 +212,7 @@ def terms(cost: CostEstimate) -> Table:
     lasts = f" An inference lasts {_microseconds(time)} while samples follow one another" if time else ""
     if time:
         rate = cost.throughput_per_s
-        lasts += f", {number(round(rate.low))} – {number(round(rate.high))} a second" if rate else ""
+        lasts += f", {number(_three(rate.low))} – {number(_three(rate.high))} a second" if rate else ""
         lasts += f"; from first input to last output {_microseconds(cost.latency_s)}." if cost.latency_s else "."
     if cost.cores is not None:
         lasts += f" Placed on {number(cost.cores)} cores of {cost.chips} chip(s)."
@@ -228,9 +228,13 @@ def terms(cost: CostEstimate) -> Table:
 
 
 def _microseconds(time: Range) -> str:
-    low, high = number(float(f"{1e6 * time.low:.3g}")), number(float(f"{1e6 * time.high:.3g}"))
-    typical = "" if time.typical is None else f"{number(float(f'{1e6 * time.typical:.3g}'))} µs, "
-    return f"{typical}{low} – {high} µs"
+    typical = "" if time.typical is None else f"{number(_three(1e6 * time.typical))} µs, "
+    return f"{typical}{number(_three(1e6 * time.low))} – {number(_three(1e6 * time.high))} µs"
+
+
+def _three(value: float) -> float:
+    """Return a number with three digits."""
+    return float(f"{value:.3g}")
 
 
 def layer_energy(cost: CostEstimate) -> Table:

@@ -148,6 +148,15 @@ def test_joules_in_words(energy, text):
     assert energy_text(energy) == text
 
 
+def test_large_factors_are_written_out():
+    work, twin, _ = hybrid()
+    tiny = replace(twin, layers=tuple(replace(row, dense_macs=max(1, row.dense_macs // 5000), parameters=1) for row in twin.layers))
+    part = replace(work, layers=tuple(row for row in work.layers if row.place == "deployed"))
+    bare = replace(tiny, layers=tuple(row for row in tiny.layers if row.place == "deployed"))
+    verdict = compare(part, bare, node=CMOS).verdict
+    assert verdict.startswith("The ANN wins by ") and "e+" not in verdict
+
+
 def test_three_conventions_say_what_they_count():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program, 4))

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.profile import load_profile
@@ -70,6 +72,35 @@ def test_words_of_a_list_of_synapses():
     program = Program("float", 1e-3, 4, (InputPort("input", (40,), "spikes"),), (layer,), ("fc",))
     expected = sum(math.ceil((count * 8 + 10) / 64) for count in (weights != 0).sum(axis=0) if count)
     assert place(program, SMALL).layers[0].synapse_words == expected
+
+
+def test_connections_that_differ_in_delay_share_their_axons():
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(30, 40)) * (rng.random((30, 40)) > 0.5)
+    late = rng.random((30, 40)) > 0.5
+    parts = [sparse(np.where(late, weights, 0), (40,), (30,)), sparse(np.where(late, 0, weights), (40,), (30,))]
+    connections = tuple(Connection("input", part, delay) for delay, part in enumerate(parts))
+    whole = (Connection("input", sparse(weights, (40,), (30,))),)
+    programs = [
+        Program("float", 1e-3, 4, (InputPort("input", (40,), "spikes"),), (Layer("fc", (30,), networks.neuron(), ways, 1),), ("fc",))
+        for ways in (connections, whole)
+    ]
+    first, second = (place(program, SMALL).layers[0] for program in programs)
+    assert first == second and first.in_axons == 40
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_any_network_lies_within_the_limits_and_halving_them_needs_no_fewer_cores(seed):
+    rng = np.random.default_rng(seed)
+    program = networks.tiny_program(seed=seed, channels=int(rng.integers(2, 12)), size=int(rng.integers(3, 11)))
+    chip = limits(neurons=int(rng.integers(8, 200)), synapse_words=int(rng.integers(1300, 5000)), in_axons=None)
+    placement, tighter = place(program, chip), place(program, replace(chip, neurons=chip.neurons // 2))
+    for placed in placement.layers:
+        assert placed.neurons <= chip.neurons and placed.synapse_words <= chip.synapse_words
+        assert placed.cores * placed.neurons >= math.prod(placed.shape)
+        assert sum(math.prod(part.stop - part.start for part in block) for block in placed.blocks()) == math.prod(placed.shape)
+    assert tighter.cores >= placement.cores
 
 
 def test_what_limits_a_layer_is_named():
