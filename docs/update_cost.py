@@ -34,6 +34,7 @@ def tables() -> dict[str, str]:
         "profiles": _text(("profile", "chip", "kind", "numbers", "checks", "boundary"), chips),
         "events": _text(("event", "what it is"), ((f"`{name}`", text) for name, text in EVENTS.items())),
         "energies": _markdown(validation.energies(result)),
+        "steps": _markdown(validation.steps(result)),
         "cores": _markdown(validation.partition_totals(result)),
         "partitions": _markdown(validation.partitions(result)),
         "skipped": _markdown(validation.skipped(result)),

@@ -91,9 +91,18 @@ def validate(*names: str, json: AsJson = False) -> None:
     result = run(names or None)
     if json:
         energies = [{**asdict(row), "ratio": row.ratio, "verdict": row.verdict} for row in result.energies]
+        steps = [{**asdict(row), "ratio": row.ratio} for row in result.steps]
         partitions, skipped = ([asdict(row) for row in rows] for rows in (result.partitions, result.skipped))
-        terminal.json({"schema": "ashneuro.validation/1", "energies": energies, "partitions": partitions, "skipped": skipped})
+        terminal.json(
+            {"schema": "ashneuro.validation/1", "energies": energies, "steps": steps, "partitions": partitions, "skipped": skipped}
+        )
         return
-    for table in (tables.energies(result), tables.partition_totals(result), tables.partitions(result), tables.skipped(result)):
+    for table in (
+        tables.energies(result),
+        tables.steps(result),
+        tables.partition_totals(result),
+        tables.partitions(result),
+        tables.skipped(result),
+    ):
         if table.rows:
             terminal.show(table)

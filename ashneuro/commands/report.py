@@ -180,6 +180,10 @@ def report_network(
         },
         certificate=certificate,
         raster=one_raster(record),
+        facts={
+            "the ANN twin": "one pass over one sample; where an input changes from step to step, an ANN that does the same job "
+            "would see every step"
+        },
         steps=by_step(program, record, given),
         measurements=measured,
         not_run={"training": "this network was not trained here", "evaluations": "a network without its task has no metric"},

@@ -70,12 +70,16 @@ class Partition:
 
 @dataclass(frozen=True)
 class ActivityOutline:
-    """Events of one inference, counted; or a firing rate (spikes per neuron and step) of every layer and of the input."""
+    """Events of one inference, counted; or a firing rate (spikes per neuron and step) of every layer and of the input.
+
+    A pair is the least and the most that is compatible with what is known.
+    """
 
     basis: str
     firing_rate: tuple[float, float] | None = None
     synops: float | tuple[float, float] | None = None
     synops_by_kind: Mapping[str, int] = field(default_factory=dict)
+    synops_by_layer: tuple[int, ...] = ()
     updates: int = 0
     updates_active: int | tuple[int, int] = 0
     spikes: int | tuple[int, int] = 0
@@ -114,6 +118,23 @@ class MeasuredEnergy:
 
 
 @dataclass(frozen=True)
+class MeasuredStep:
+    """The measured time of one step, and whose times per event are to predict it."""
+
+    value: float
+    unit: str
+    profiles: tuple[str, ...]
+    note: str = ""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+
+    @property
+    def seconds(self) -> float:
+        """What was measured."""
+        return self.value * UNITS[self.unit][1]
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A measured workload that the model cannot be tried on, and why."""
 
@@ -137,6 +158,7 @@ class Case:
     partition: Partition | None = None
     activity: ActivityOutline | None = None
     measured: tuple[MeasuredEnergy, ...] = ()
+    step: MeasuredStep | None = None
     skipped: tuple[Skipped, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
@@ -179,6 +201,22 @@ class EnergyRow:
 
 
 @dataclass(frozen=True)
+class StepRow:
+    """The time of one step, predicted beside measured, seconds."""
+
+    case: str
+    profile: str
+    predicted_s: Range
+    measured_s: float
+    note: str
+
+    @property
+    def ratio(self) -> tuple[float, float]:
+        """Predicted / measured, lowest and highest."""
+        return self.predicted_s.low / self.measured_s, self.predicted_s.high / self.measured_s
+
+
+@dataclass(frozen=True)
 class PartitionRow:
     """One layer's partition, predicted beside printed; ``layer`` is ``"all"`` in the last row of a case."""
 
@@ -199,6 +237,7 @@ class Validation:
     """Everything that could be compared, and everything that could not, with the reason."""
 
     energies: tuple[EnergyRow, ...]
+    steps: tuple[StepRow, ...]
     partitions: tuple[PartitionRow, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
@@ -233,6 +272,11 @@ def load_case(path: Path) -> Case:
     units = [item.unit for item in case.measured if UNITS.get(item.unit, ("",))[0] != "energy"]
     rows = len(case.network.layers) if case.network else 0
     bad = [*(f"{unit!r} is not a unit of energy" for unit in units)]
+    if case.step is not None:
+        if UNITS.get(case.step.unit, ("",))[0] != "time":
+            bad.append(f"{case.step.unit!r} is not a unit of time")
+        if case.activity is None or (case.activity.firing_rate is None and len(case.activity.synops_by_layer) != rows):
+            bad.append("the time of a step needs a firing rate, or synops_by_layer for every layer")
     for name in ("cores", "neurons", "words"):
         given = getattr(case.partition, name) if case.partition else ()
         if given and len(given) != rows:
@@ -256,7 +300,8 @@ def validate(profiles: Sequence[str] | None = None, folder: Path | None = None) 
     partitions = tuple(row for case in cases for row in _partition_rows(case) if profiles is None or case.chip in profiles)
     skipped = tuple(replace(item, name=f"{case.title}: {item.name}") for case in cases for item in case.skipped)
     notes = tuple(f"{case.title}: {case.note}" for case in cases if case.note)
-    return Validation(energies, partitions, skipped, notes)
+    steps = tuple(row for case in cases for row in _step_rows(case, profiles))
+    return Validation(energies, steps, partitions, skipped, notes)
 
 
 def _energy_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[EnergyRow]:
@@ -286,6 +331,35 @@ def _term(case: Case, item: MeasuredEnergy, profile: HardwareProfile, term: str)
     if quantity is None or item.seconds is None:
         raise ProfileError(f"{case.title}, {item.name}", f"{profile.name} has no {term}, or the case no seconds", "correct the case")
     return item.chips * item.seconds * quantity.range
+
+
+def _step_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[StepRow]:
+    """Yield the time of a step: the busiest core's synops and updates one after the other, and the barrier."""
+    if case.step is None or case.network is None:
+        return
+    for name in case.step.profiles:
+        if profiles is not None and name not in profiles:
+            continue
+        profile = load_profile(name)
+        placement = place(outline_program(case.network), core_limits(profile))
+        times = {key: quantity.range for key, quantity in profile.time.items()}
+        low = max(_core_seconds(case, index, 0, layer.block_share, times) for index, layer in enumerate(placement.layers))
+        high = max(_core_seconds(case, index, 1, layer.block_share, times) for index, layer in enumerate(placement.layers))
+        predicted = Range(low + times["barrier"].low, None, high + times["barrier"].high)
+        yield StepRow(case.title, name, predicted, case.step.seconds, case.step.note)
+
+
+def _core_seconds(case: Case, index: int, end: int, share: float, times: Mapping[str, Range]) -> float:
+    """Return how long the fullest core of a layer is busy in a step, at the low (0) or the high (1) end."""
+    assert case.network is not None and case.activity is not None
+    _, synapse = list(_synapses(case.network))[index]
+    neurons = math.prod(case.network.input) if synapse is None else synapse.out_size
+    if case.activity.firing_rate is not None:
+        synops = case.activity.firing_rate[end] * (dense_macs(synapse) if synapse else 0)
+    else:
+        synops = case.activity.synops_by_layer[index] / case.steps
+    update, synop = times["neuron_update_active"].high if end else times["neuron_update_inactive"].low, times["synop"]
+    return share * (synops * (synop.high if end else synop.low) + neurons * update)
 
 
 def _lacks(item: MeasuredEnergy, profile: HardwareProfile) -> str:

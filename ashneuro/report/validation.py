@@ -51,6 +51,20 @@ def _spread(energy: Range, row: EnergyRow) -> str:
     return f"{low} {unit}" if low == high else f"{low} – {high} {unit}"
 
 
+def steps(validation: Validation) -> Table:
+    """Return the predicted and measured time of a step."""
+    rows = []
+    for row in validation.steps:
+        ends = dict.fromkeys(number(_rounded(1e6 * value)) for value in (row.predicted_s.low, row.predicted_s.high))
+        ratio = " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio))
+        rows.append((row.case, row.profile, f"{' – '.join(ends)} µs", f"{number(1e6 * row.measured_s)} µs", ratio, row.note))
+    columns = ("workload", "times of", ">predicted", ">measured", ">ratio", "note")
+    note = (
+        "Predicted: synops and updates of the busiest core, one after the other, and the barrier; without contention and without the host."
+    )
+    return Table("Time of a step: predicted beside measured", columns, tuple(rows), basis="estimated beside measured", note=note)
+
+
 def partition_totals(validation: Validation) -> Table:
     """Return the cores of whole networks, predicted beside printed."""
     rows = tuple(

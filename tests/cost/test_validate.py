@@ -101,6 +101,16 @@ def test_outlines_have_the_printed_shapes_and_products():
     assert low.total("updates") == high.total("updates") == 16 * 158_509
 
 
+def test_the_time_of_a_step_is_the_busiest_cores_events_and_the_barrier():
+    found = next(r for r in RESULT.steps if r.case.startswith("NTIDIGITS") and r.profile == "loihi1")
+    synops = 6057337 / 3000  # the last layer, all of it on one core
+    assert found.predicted_s.low == pytest.approx((synops * 3.5 + 242 * 5.3 + 113) * 1e-9)
+    assert found.predicted_s.high == pytest.approx((synops * 3.5 + 242 * 8.4 + 465) * 1e-9)
+    assert found.ratio == pytest.approx((found.predicted_s.low / 17.625e-6, found.predicted_s.high / 17.625e-6))
+    waiting = next(r for r in RESULT.steps if r.case.startswith("Keyword") and r.profile == "loihi1")
+    assert waiting.ratio[1] < 0.3
+
+
 def test_what_was_left_out_has_a_reason():
     assert len(RESULT.skipped) >= 6
     assert all(item.reason for item in RESULT.skipped)
@@ -120,6 +130,8 @@ def test_one_profile_alone():
         (lambda t: t.replace("synops = 10514933", "synop = 10514933"), "activity.synop"),
         (lambda t: t.replace('check = "V"', 'check = "X"'), "check: Input should be"),
         (lambda t: t[: t.index("[activity]")] + t[t.index("[[measured]]") :], "no activity is given"),
+        (lambda t: t.replace('value = 17.625\nunit = "µs"', 'value = 17.625\nunit = "µJ"'), "'µJ' is not a unit of time"),
+        (lambda t: t.replace("synops_by_layer = [291941, 4165651, 6057337]\n", ""), "synops_by_layer for every layer"),
         (lambda t: t + "=", "cannot read"),
     ],
 )

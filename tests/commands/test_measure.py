@@ -1,0 +1,84 @@
+"""`ashneuro report RUN --measure`: which networks run, at which batch, and what happens without a counter. No real counter is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from ashneuro.commands import report
+from ashneuro.cost import measure
+from ashneuro.cost.estimate import Measurement, NotMeasured
+
+
+class Model(nn.Module):
+    """What a trained network shows to the measurement: pictures in, spikes given or not."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.image_size, self.config = 8, SimpleNamespace(abstract=SimpleNamespace(kind=kind, units=5))
+        self.abstract = None if kind == "none" else SimpleNamespace(timesteps=4)
+        self.linear, self.seen = nn.Linear(3 * 64, 7), []
+
+    def embed_images(self, images: torch.Tensor, *, spikes: torch.Tensor | None = None) -> torch.Tensor:
+        self.seen.append((len(images), None if spikes is None else tuple(spikes.shape)))
+        return self.linear(images.flatten(1))
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Model]:
+    models = {tmp_path / name: Model(kind) for name, kind in (("hybrid", "spiking"), ("control", "none"))}
+    for path, model in models.items():
+        path.mkdir()
+        (path / "config.json").write_text(json.dumps({"model": {"abstract": {"kind": model.config.abstract.kind}}}))
+    monkeypatch.setattr("ashneuro.train.checkpoint.load_run", lambda path, device="cpu": SimpleNamespace(model=models[path]))
+    return models
+
+
+def test_without_a_counter_nothing_is_measured_and_nothing_is_loaded(runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(device: str) -> None:
+        raise measure.Unreadable("there is no counter here")
+
+    monkeypatch.setattr(measure, "counter_for", none)
+    found = report.take_measurements(list(runs), "cpu")
+    assert [item.sentence for item in found if isinstance(item, NotMeasured)] == [
+        "hybrid, ANN branch on cpu: not measured, because there is no counter here",
+        "control, whole network on cpu: not measured, because there is no counter here",
+    ]
+    assert not any(model.seen for model in runs.values())
+
+
+def test_each_network_runs_at_batch_1_and_at_the_fastest(runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(run, counter, *, network, batch, precision):  # type: ignore[no-untyped-def]
+        run()
+        return Measurement("machine", "all", "counter", 1.0, 1.0, 1.0, 1.0, batch, precision, network=network)
+
+    monkeypatch.setattr(measure, "counter_for", lambda device: object())
+    monkeypatch.setattr(measure, "measure", read)
+    monkeypatch.setattr(measure, "best_batch", lambda make: make(16)() or 16)
+    found = report.take_measurements(list(runs), "cpu")
+    rows = [(item.network, item.batch, item.precision) for item in found if isinstance(item, Measurement)]
+    names = ("hybrid, ANN branch", "control, whole network")
+    assert rows == [(name, batch, "fp32") for name in names for batch in (1, 16)]
+    hybrid, control = runs.values()
+    # The hybrid's host part: spikes come from elsewhere, in its own number of steps and units.
+    assert hybrid.seen == [(16, (4, 16, 5)), (1, (4, 1, 5)), (16, (4, 16, 5))]
+    assert control.seen == [(16, None), (1, None), (16, None)]
+    assert [item.network for item in found if isinstance(item, NotMeasured)] == [f"{name}, int8" for name in names]
+
+
+def test_no_gpu_is_said_and_never_replaced(runs: dict[Path, Model]) -> None:
+    if torch.cuda.is_available():
+        return
+    found = report.take_measurements(list(runs), "cuda")
+    assert all(isinstance(item, NotMeasured) and item.reason == "torch sees no CUDA device" for item in found)
+
+
+def test_the_hosts_products_are_counted_with_what_is_left_out() -> None:
+    text = report.host_flops(Model("spiking"))
+    assert text.startswith(f"{3 * 64 * 7:,} MACs")
+    assert "not counted: " in text
