@@ -92,7 +92,8 @@ def train(
     material = Material(config, processes)
     device = processes.device
     rows: list[dict[str, Any]] = json.loads(state["rows"]) if state else []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         torch.manual_seed(config.train.seed)
         model = build_model(config, material.words, material.labels)
         learner = Learner(model, config.train, material.words.mask)
@@ -111,6 +112,7 @@ def train(
         if config.train.compile:
             model.concrete.compile()
             model.text.compile()
+        stack.enter_context(shared_norms(learner, processes))
         before, weights = 0, None
         for number, (stage, settings) in enumerate(stages(config)):
             past = len(rows) - before
@@ -220,7 +222,6 @@ class Stage:
 
     def __enter__(self) -> Stage:
         self._stack = ExitStack()
-        self._stack.enter_context(shared_norms(self.learner, self.processes))
         self._stack.enter_context(learning(self.learner, self.stage.parts))
         self.wrapped = self.processes.wrap(self.learner)
         self.optimiser = _optimiser(self.learner, self.settings)
@@ -292,8 +293,9 @@ class Stage:
                 sums[name] += value
             on_progress(Progress(past + 1, self.material.epochs, number + 1, len(self.batches), float(total)))
             if settings.save_every and (number + 1) % settings.save_every == 0 and number + 1 < len(self.batches):
-                _save(out, self.config, self.material, self.learner, self, rows, number + 1, sums)
+                _save(out, self.config, self.material, self.learner, self, rows, number + 1, self._everywhere(sums))
         seconds = time.perf_counter() - started
+        sums = self._everywhere(sums)
         means = {name: value.item() / len(self.batches) for name, value in sums.items()}
         row: dict[str, Any] = {"epoch": past + 1, **({"stage": self.stage.name} if self.config.schedule else {})}
         row |= {name: value for name, value in means.items() if name.startswith("loss")}
@@ -307,6 +309,14 @@ class Stage:
             "waited_share": round(waited / max(seconds, 1e-9), 4),
             "batches": len(self.batches),
         }
+
+    def _everywhere(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean of the processes' sums; what was computed from gathered embeddings is the same on all of them."""
+        if self.processes.size == 1 or not sums:
+            return sums
+        values = torch.stack([value.float() for value in sums.values()])
+        self.processes.share([values])
+        return dict(zip(sums, values, strict=True))
 
     def _step(
         self, batch: Batch | QuestionBatch, number: int, rate: float, random: torch.Generator

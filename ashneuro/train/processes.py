@@ -118,12 +118,8 @@ class Together(Processes):
                 "a sharded model has no gradients of single parameters, which L_STUA needs in order to stop at C",
                 "set train.strategy = 'ddp', or train.stua_stops_at_concrete = false",
             )
-        strategy = (
-            strategies.FSDPStrategy(state_dict_type="full", use_orig_params=True)
-            if self.sharded
-            # A stage trains some parts and leaves others alone.
-            else strategies.DDPStrategy(find_unused_parameters=True)
-        )
+        # A stage trains some parts and leaves others alone.
+        strategy = strategies.DDPStrategy(find_unused_parameters=True)
         local, nodes = (int(os.environ.get(name, default)) for name, default in (("LOCAL_WORLD_SIZE", "1"), ("GROUP_WORLD_SIZE", "1")))
         kind = "cuda" if device.type == "cuda" else "cpu"
         self.fabric: Any = fabric.Fabric(accelerator=kind, devices=local, num_nodes=nodes, strategy=strategy)
@@ -131,14 +127,21 @@ class Together(Processes):
         self.rank, self.size, self.device = self.fabric.global_rank, self.fabric.world_size, self.fabric.device
 
     def wrap(self, module: nn.Module) -> Callable[..., Any]:
-        """Return the module inside DDP or FSDP."""
+        """Return the module inside Fabric's DDP, or itself with its weights sharded (FSDP2, from here on, in all stages)."""
+        if self.sharded:
+            from torch.distributed.fsdp import FSDPModule, fully_shard
+
+            if not isinstance(module, FSDPModule):
+                for parameter in module.parameters():
+                    parameter.data = parameter.data.contiguous()  # shards are cut along the first axis
+                fully_shard(module, ignored_params=set(_scalars(module)))
+            return module
         wrapped: Callable[..., Any] = self.fabric.strategy.setup_module(module)
         return wrapped
 
     def quietly(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
         """Return the wrapper's own context."""
-        context: AbstractContextManager[None] = wrapped.no_sync()  # type: ignore[attr-defined]
-        return context
+        return _unshared(wrapped) if self.sharded else wrapped.no_sync()  # type: ignore[attr-defined,no-any-return]
 
     def share(self, gradients: Iterable[Tensor]) -> None:
         """Replace gradients by their mean over the processes."""
@@ -150,7 +153,8 @@ class Together(Processes):
         """Clip by the norm over all shards."""
         assert isinstance(wrapped, nn.Module)
         if self.sharded:
-            wrapped.clip_grad_norm_(limit)  # type: ignore[operator]
+            self.share(scalar.grad for scalar in _scalars(wrapped) if scalar.grad is not None)
+            _clip_shards([weight.grad for weight in wrapped.parameters() if weight.grad is not None], limit)
         else:
             nn.utils.clip_grad_norm_(wrapped.parameters(), limit)
 
@@ -158,32 +162,24 @@ class Together(Processes):
         """Return both state dicts, gathered from all shards."""
         if not self.sharded:
             return {"model": module.state_dict(), "optimiser": optimiser.state_dict()}
-        with _full_states(wrapped):
-            from torch.distributed.fsdp import FullyShardedDataParallel as Sharded
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
-            assert isinstance(wrapped, nn.Module)
-            return {"model": wrapped.state_dict(), "optimiser": Sharded.optim_state_dict(wrapped, optimiser)}
+        model, moments = get_state_dict(module, optimiser, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        return {"model": model, "optimiser": moments}
 
     def restore(self, wrapped: Callable[..., Any], optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         """Load the optimiser's state dict, or this process's part of it."""
         if not self.sharded:
             optimiser.load_state_dict(state["optimiser"])
             return
-        with _full_states(wrapped):
-            from torch.distributed.fsdp import FullyShardedDataParallel as Sharded
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
-            assert isinstance(wrapped, nn.Module)
-            optimiser.load_state_dict(Sharded.optim_state_dict_to_load(wrapped, optimiser, state["optimiser"]))
+        assert isinstance(wrapped, nn.Module)
+        set_optimizer_state_dict(wrapped, optimiser, state["optimiser"], options=StateDictOptions(full_state_dict=True))
 
     def whole(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
         """Gather the shards."""
-        if not self.sharded:
-            return nullcontext()
-        from torch.distributed.fsdp import FullyShardedDataParallel as Sharded
-
-        assert isinstance(wrapped, nn.Module)
-        context: AbstractContextManager[None] = Sharded.summon_full_params(wrapped, writeback=False)
-        return context
+        return _gathered(wrapped) if self.sharded else nullcontext()
 
     def wait(self) -> None:
         """Meet the others."""
@@ -293,15 +289,33 @@ def shared_norms(module: nn.Module, processes: Processes) -> Iterator[None]:
             setattr(parent, name, child)
 
 
-def _full_states(wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
-    from torch.distributed.fsdp import FullOptimStateDictConfig, FullStateDictConfig, StateDictType
-    from torch.distributed.fsdp import FullyShardedDataParallel as Sharded
+def _scalars(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that FSDP does not shard: single numbers."""
+    return [parameter for parameter in module.parameters() if parameter.ndim == 0]
 
-    assert isinstance(wrapped, nn.Module)
-    context: AbstractContextManager[None] = Sharded.state_dict_type(
-        wrapped,
-        StateDictType.FULL_STATE_DICT,
-        FullStateDictConfig(offload_to_cpu=True),
-        FullOptimStateDictConfig(offload_to_cpu=True),  # type: ignore[arg-type]
-    )
-    return context
+
+def _clip_shards(gradients: list[Any], limit: float) -> None:
+    """Scale gradients, some of them sharded, so that the norm of all together is at most ``limit``."""
+    norms = [gradient.norm() for gradient in gradients]
+    whole = torch.stack([norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]).norm()
+    factor = (limit / (whole + 1e-6)).clamp(max=1.0)  # as torch's own clipping
+    for gradient in gradients:
+        gradient.mul_(float(factor))
+
+
+@contextmanager
+def _gathered(wrapped: Any) -> Iterator[None]:
+    wrapped.unshard()
+    try:
+        yield
+    finally:
+        wrapped.reshard()
+
+
+@contextmanager
+def _unshared(wrapped: Any) -> Iterator[None]:
+    wrapped.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        wrapped.set_requires_gradient_sync(True)

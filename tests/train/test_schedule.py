@@ -168,12 +168,11 @@ loop.train(tiny.config(save_every=1, batch_size=4), Path(sys.argv[1]), resume=Pa
 
 
 def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    """SIGKILL, twice, at batches where nothing is prepared for it."""
-    for count in (2, 5):
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(tmp_path / "run"), str(count)], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        assert done.returncode == -signal.SIGKILL
+    """SIGKILL at a batch where nothing is prepared for it."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "run"), "4"], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == -signal.SIGKILL
     settings = tiny.config(save_every=1, batch_size=4)
     train(settings, tmp_path / "run", resume=True)
     train(settings, tmp_path / "whole")
