@@ -227,10 +227,14 @@ class Lava:
         exhausted = False
         job: _Job | None = None
         pool = ThreadPoolExecutor(self._size, thread_name_prefix="lava")
+
+        def room() -> bool:
+            """Whether to draw a chunk: one more than there are workers, so that none waits for the host; few wait for their turn."""
+            return drawn - yielded - len(waiting) <= self._size and drawn - yielded <= 2 * self._size
+
         try:
-            while True:
-                # One chunk more than there are workers, so that none of them waits for the host.
-                while not exhausted and drawn - yielded - len(waiting) <= self._size and drawn - yielded <= 2 * self._size:
+            while not exhausted or yielded < drawn:
+                while not exhausted and room():
                     start = time.monotonic()
                     chunk = next(chunks, None)
                     self._count(host=time.monotonic() - start)
@@ -245,11 +249,7 @@ class Lava:
                     record = waiting.pop(yielded)
                     yielded += 1
                     yield record
-                if yielded == drawn:
-                    if exhausted:
-                        break
-                    continue
-                if exhausted or drawn - yielded - len(waiting) > self._size or drawn - yielded > 2 * self._size:
+                if yielded < drawn and (exhausted or not room()):
                     number, what = events.get()
                     if isinstance(what, BaseException):
                         raise what

@@ -102,5 +102,10 @@ def test_says_what_is_wrong(tmp_path):
     write(tmp_path / "bundle", program, program, {"input": random.inputs(program.inputs[0], 3, 1)})
     said = start(tmp_path / "bundle", "--probe", "c:6")
     assert said.returncode == 2 and "a:0…6, b:0…8, c:0…5, out:0…3" in said.stderr
+
+
+def test_says_what_loihi2_needs(tmp_path):
+    random, program = nets.dense_net(3, "integer")
+    write(tmp_path / "bundle", program, program, {"input": random.inputs(program.inputs[0], 3, 1)})
     said = start(tmp_path / "bundle", "--on", "loihi2")
     assert said.returncode == 3 and "closed extension" in said.stderr
