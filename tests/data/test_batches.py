@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ashneuro.config import DataConfig, TrainConfig
-from ashneuro.data.batches import Batches, augment, draw_changes, load_images, normalise, texts_of
+from ashneuro.data.batches import Batches, ahead, augment, draw_changes, load_images, map_images, normalise, texts_of
 from ashneuro.data.pairs import Pair
 from ashneuro.data.tokens import Vocabulary, build_vocabulary
 from ashneuro.errors import DataError
@@ -125,3 +128,54 @@ def test_colours_turn_about_grey() -> None:
     seen = changed(red, 2).mean((2, 3))
     assert (seen.argmax(1) == 0).all()  # ±20° of hue do not make red green
     assert seen.std(0).min() > 0.1
+
+
+def test_processes_share_out_the_batch_of_one() -> None:
+    whole = epoch(2)
+    parts = [list(Batches(pairs(), vocabulary(), DATA, TRAIN, views=True, part=(rank, 2)).epoch(2)) for rank in (0, 1)]
+    for number, batch in enumerate(whole):
+        ours = [part[number] for part in parts]
+        assert sum((one.keys for one in ours), ()) == batch.keys
+        for name in ("images", "views", "concepts"):
+            assert torch.equal(torch.cat([getattr(one, name) for one in ours]), getattr(batch, name)), name
+
+
+def test_an_epoch_can_be_entered_in_its_middle() -> None:
+    (_, second) = epoch(1)
+    (again,) = Batches(pairs(), vocabulary(), DATA, TRAIN, views=True).epoch(1, start=1)
+    assert again.keys == second.keys and torch.equal(again.images, second.images) and torch.equal(again.tokens, second.tokens)
+
+
+def test_images_on_disk_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
+    mapped = map_images(pairs(), 8)
+    assert torch.equal(mapped, load_images(pairs(), 8))
+    (file,) = (tmp_path / "images").iterdir()
+    stamp = file.stat().st_mtime_ns
+    assert torch.equal(map_images(pairs(), 8), mapped) and file.stat().st_mtime_ns == stamp
+    other = [*pairs()[:9], replace(pairs()[9], load=pairs()[0].load)]
+    assert torch.equal(map_images(other, 8), load_images(other, 8)), "other pixels make another file"
+    for one, another in zip(epoch(0), epoch(0, data=replace(DATA, store="disk")), strict=True):
+        assert torch.equal(one.images, another.images)
+
+
+def test_a_thread_stays_ahead_and_hands_on_errors() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(6):
+            made.append(number)
+            yield number
+            if number == 4:
+                raise ValueError("broken")
+
+    seen = []
+    with pytest.raises(ValueError, match="broken"):
+        for item in ahead(items()):
+            seen.append(item)
+    assert seen == [0, 1, 2, 3, 4] == made
+    assert list(ahead(iter(()))) == []
+    left = ahead(iter(range(100)))
+    assert next(left) == 0
+    left.close()
+    assert not any(thread.name == "batches" for thread in threading.enumerate())
