@@ -15,6 +15,7 @@ from ashneuro.bench.measure import SCHEMA, Machine, Spread, load, machine
 from ashneuro.errors import ConfigError
 from ashneuro.simulate.inputs import Progress
 from ashneuro.spiking.choice import describe_kernels
+from ashneuro.spiking.memory import keep_freed_memory
 
 # A run shorter than this is repeated within its turn, so that what is timed is not the clock.
 LEAST_S = 0.02
@@ -120,6 +121,7 @@ def time_jobs(
     for name, value in (("rounds", rounds), ("threads", threads)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} = {value}", "a benchmark takes at least one", f"--{name} 1")
+    keep_freed_memory()  # as training does
     before, done = load(), 0
     total = rounds * sum(not way.reason for job in jobs for way in job.ways)
 

@@ -96,6 +96,7 @@ def fine_tuning(run: Path, overrides: list[str]) -> RunConfig:
 def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
     """Train ``config`` into ``folder``, with a progress bar."""
     loop = need("ashneuro.train.loop", extra="train", purpose="training")
+    need("ashneuro.spiking.memory", extra="train", purpose="training").keep_freed_memory()
     choose = choose_integers(config) if config.train.quantise_aware else None
     if not _first_process():  # under torchrun one process speaks for all
         loop.train(config, folder, resume=resume, choose_integers=choose)
