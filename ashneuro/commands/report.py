@@ -107,7 +107,11 @@ def show(result: Report) -> None:
     for placed in result.placements:
         terminal.show(tables.placement(placed))
     if result.measurements:
-        terminal.show(tables.measurements(result.measurements))
+        read = tables.measurements(result.measurements)
+        if read.rows:
+            terminal.show(read)
+        else:
+            terminal.line(read.note)
     for label, text in result.facts.items():
         terminal.line(f"{label}: {text}")
     for part, why in result.missing.items():

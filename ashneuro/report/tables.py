@@ -192,8 +192,8 @@ def terms(cost: CostEstimate) -> Table:
     for name in sorted(sums, key=lambda name: sums[name] is None):
         events = sum(term.events for term in cost.terms if term.name == name)
         because = next((term.because for term in cost.terms if term.name == name and term.because), "")
-        formula = next((term.formula for term in cost.terms if term.name == name and term.formula), "")
-        rows.append((name, number(events), *joules(sums[name], unit), because or formula))
+        formula = "; ".join(dict.fromkeys(term.formula for term in cost.terms if term.name == name and term.formula and term.events))
+        rows.append((name, number(events), *joules(sums[name], unit), because or formula or NOTHING))
     rows.append(("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above"))
     for whole, energy in totals:
         what = "events + static" if whole.total_j else "static alone"
