@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph = deployed_graph(trained.model)
     inputs = {"input": np.concatenate(list(input_currents(trained.model, pixels())), axis=1)}
     contract = read_contract(graph.metadata).contract
-    build(graph, contract, inputs, trained.path / "bundle", samples=4, lava=False, extra=run_origin(trained.path))
+    build(graph, contract, inputs, trained.path / "bundle", samples=4, lava=None, extra=run_origin(trained.path))
     return trained.path
 
 

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from ashneuro.commands.evaluate import measure
 from ashneuro.commands.export import export_graph
+from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.report import report_run
 from ashneuro.commands.train import learn
 from ashneuro.config import RunConfig, load_config
@@ -97,7 +98,7 @@ def export_run(run: Path) -> dict[str, Any]:
     """Export a run with as many reference samples as run on Lava later; return the certificate."""
     from ashneuro.commands.targets import ContractOptions
 
-    exported = export_graph(run, "run", None, ContractOptions(), run / "bundle", samples=LAVA_SAMPLES, lava=True)
+    exported = export_graph(run, "run", None, ContractOptions(), run / "bundle", samples=LAVA_SAMPLES, lava=LavaOptions())
     return exported.certificate.to_json()
 
 

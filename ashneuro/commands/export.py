@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ashneuro.commands.evaluate import open_run
+from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import ContractOptions, Kind, input_names, load_graph, load_inputs, network_of
 from ashneuro.errors import BundleError, GraphError, need
 from ashneuro.report import terminal
@@ -44,6 +45,7 @@ def export(
     inputs: Annotated[Path | None, Parameter(help="Inputs (T, B, *shape), .npy or .npz, to calibrate on and to prove with.")] = None,
     samples: Annotated[int, Parameter(help="How many samples the proof runs.")] = 16,
     lava: Annotated[bool, Parameter(help="Run Lava for the proof.")] = True,
+    options: LavaOptions | None = None,
     contract: ContractOptions | None = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
 ) -> int:
@@ -57,10 +59,11 @@ def export(
     if target == "nir":
         return graph_alone(path, kind, out, contract or ContractOptions())
     folder = out or (path / "bundle" if kind == "run" else path.with_suffix(".bundle"))
+    how = (options or LavaOptions()) if lava else None
     exported = (
-        export_netx(network, inputs, folder, samples=samples, lava=lava)
+        export_netx(network, inputs, folder, samples=samples, lava=how)
         if kind == "netx"
-        else export_graph(path, kind, inputs, contract or ContractOptions(), folder, samples=samples, lava=lava)
+        else export_graph(path, kind, inputs, contract or ContractOptions(), folder, samples=samples, lava=how)
     )
     bundle, certificate = exported.bundle, exported.certificate
     if json:
@@ -115,7 +118,7 @@ def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptio
 
 
 def export_graph(
-    path: Path, kind: Kind, inputs: Path | None, options: ContractOptions, folder: Path, *, samples: int, lava: bool
+    path: Path, kind: Kind, inputs: Path | None, options: ContractOptions, folder: Path, *, samples: int, lava: LavaOptions | None
 ) -> Exported:
     """Return the bundle of a run, a bundle or a NIR file."""
     from ashneuro.program.origin import run_origin
@@ -142,7 +145,7 @@ def build(
     folder: Path,
     *,
     samples: int,
-    lava: bool,
+    lava: LavaOptions | None,
     accuracy: Accuracy = lambda program: {},
     integers: Integers | None = None,
     extra: Mapping[str, str] | None = None,
@@ -154,6 +157,7 @@ def build(
         accuracy: task metrics of the integer program and of the network that it stands for, by name.
         integers: the units that the network learnt with, which are then not chosen again.
         extra: further files of the bundle.
+        lava: how Lava runs for the proof; ``None``: it does not.
 
     Raises:
         GraphError: the graph cannot be deployed; every reason at once.
@@ -175,7 +179,7 @@ def build(
             quantisation = calibrate(program, inputs, progress=tick).quantisation
     few = {name: x[:, :samples] for name, x in inputs.items()}
     with terminal.counting("proving") as tick:
-        certificate = certify(graph, contract, {"float": program, "integer": quantisation.program}, few, lava=lava, progress=tick)
+        certificate = certify(graph, contract, {"float": program, "integer": quantisation.program}, few, **proof_of(lava), progress=tick)
     require_proof(certificate, folder)
     certificate = replace(certificate, accuracy=accuracy(quantisation.program))
     bundle = write_bundle(
@@ -192,7 +196,7 @@ def build(
     return Exported(bundle, certificate, quantisation.findings)
 
 
-def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, lava: bool) -> Exported:
+def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, lava: LavaOptions | None) -> Exported:
     """Return the bundle of a lava-dl network, which is in integers already: the emulator's answers are its reference.
 
     Raises:
@@ -215,7 +219,7 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
         given, origin = load_inputs(inputs, [port.name for port in program.inputs]), "the given inputs"
     few = {name: x[:, :samples] for name, x in given.items()}
     with terminal.counting("proving") as tick:
-        certificate = certify(None, None, {"integer": program}, few, lava=lava, progress=tick)
+        certificate = certify(None, None, {"integer": program}, few, **proof_of(lava), progress=tick)
     require_proof(certificate, folder)
     record = simulate(program, few, on="loihi", rasters="all")
     answers = {name: activity.raster for name, activity in record.layers.items()}
@@ -230,6 +234,13 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
         extra={SCRIPT: lava_script(program)},
     )
     return Exported(bundle, certificate, notes, f"the file's own integers, compared on {origin}")
+
+
+def proof_of(lava: LavaOptions | None) -> dict[str, Any]:
+    """Return what `certify` is told of Lava."""
+    from ashneuro.simulate.certificate import STOCK
+
+    return {"lava": False} if lava is None else {"worker": lava.opened, "stock": lava.stock_samples(STOCK)}
 
 
 def require_proof(certificate: Certificate, folder: Path) -> None:

@@ -34,8 +34,10 @@ class LavaOptions:
 
         return lambda: Lava(self.workers, self.lava_command, self.lava_timeout)
 
-    def stock_samples(self) -> int | None:
-        """Return how many samples run through Lava's own synapses, ``None`` for all."""
+    def stock_samples(self, default: int | None = None) -> int | None:
+        """Return how many samples run through Lava's own synapses, ``None`` for all; ``default`` where nothing was asked for."""
         from ashneuro.simulate.lava import STOCK
 
-        return STOCK if self.stock is None else None if self.stock == "all" else self.stock
+        if self.stock is None:
+            return default or STOCK
+        return None if self.stock == "all" else self.stock

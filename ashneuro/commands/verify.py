@@ -40,7 +40,9 @@ def verify(
 
     bundle = load_bundle(path)
     with terminal.counting("proving") as tick:
-        proof = certificate.verify(bundle, lava=lava, worker=(options or LavaOptions()).opened, progress=tick)
+        how = options or LavaOptions()
+        stock = how.stock_samples(certificate.STOCK)
+        proof = certificate.verify(bundle, lava=lava, worker=how.opened, stock=stock, progress=tick)
     if json:
         terminal.json(proof.to_json())
     else:

@@ -195,6 +195,7 @@ def certify(
     recorded: Reference | None = None,
     lava: bool = True,
     worker: Callable[[], Lava] = Lava,
+    stock: int | None = STOCK,
     progress: Progress | None = None,
 ) -> Certificate:
     """Return what the computations of ``inputs`` have in common.
@@ -206,6 +207,7 @@ def certify(
         recorded: what the graph and the integer program answered earlier: they have to answer the same again.
         lava: run Lava too. Where it cannot be started, its comparisons are "not run", with the reason.
         worker: makes the Lava that runs.
+        stock: how many samples run through Lava's own processes, ``None`` for all; see `ashneuro.simulate.lava.Lava.run`.
         progress: called with (computations done, computations in all).
 
     Raises:
@@ -242,9 +244,9 @@ def certify(
             with running:
                 versions |= {f"lava worker: {name}": version for name, version in running.versions.items()}
                 if "float" in programs:
-                    done(LAVA_FLOAT, running.run(programs["float"], inputs, rasters=names, stock=STOCK))
+                    done(LAVA_FLOAT, running.run(programs["float"], inputs, rasters=names, stock=stock))
                 if "integer" in programs:
-                    done(LAVA_FIXED, running.run(programs["integer"], inputs, rasters=names, stock=STOCK))
+                    done(LAVA_FIXED, running.run(programs["integer"], inputs, rasters=names, stock=stock))
     chosen = [pair for pair in PAIRS if graph is not None or pair[:2] == (INTEGER, LAVA_FIXED)]
     comparisons = tuple(_compare(left, right, required, records, reasons) for left, right, required in chosen)
     source = INTEGER if graph is None else GRAPH
@@ -255,13 +257,20 @@ def certify(
     return Certificate(records[source].samples, records[source].timesteps, comparisons, versions)
 
 
-def verify(bundle: Bundle, *, lava: bool = True, worker: Callable[[], Lava] = Lava, progress: Progress | None = None) -> Certificate:
-    """Return the certificate of ``bundle`` computed again, from nothing but what is in it."""
+def verify(
+    bundle: Bundle,
+    *,
+    lava: bool = True,
+    worker: Callable[[], Lava] = Lava,
+    stock: int | None = STOCK,
+    progress: Progress | None = None,
+) -> Certificate:
+    """Return the certificate of ``bundle`` computed again, from nothing but what is in it; arguments as `certify`."""
     both: dict[Precision, Program | None] = {"float": bundle.float_program, "integer": bundle.integer_program}
     programs = {precision: program for precision, program in both.items() if program is not None}
-    reference = bundle.reference
+    given, recorded = bundle.reference.inputs, bundle.reference
     return certify(
-        bundle.graph, bundle.contract, programs, reference.inputs, recorded=reference, lava=lava, worker=worker, progress=progress
+        bundle.graph, bundle.contract, programs, given, recorded=recorded, lava=lava, worker=worker, stock=stock, progress=progress
     )
 
 

@@ -24,6 +24,7 @@ def bundle(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> Pa
 
 def test_stock_is_a_number_or_all() -> None:
     assert [LavaOptions(stock=given).stock_samples() for given in (None, 3, "all")] == [STOCK, 3, None]
+    assert [LavaOptions(stock=given).stock_samples(32) for given in (None, 3, "all")] == [32, 3, None]
 
 
 @pytest.mark.lava

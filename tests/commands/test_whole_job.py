@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,11 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(counts["loihi"][key], counts["lava-fixed"][key])
     assert [row["image_to_text"] for row in elsewhere["loihi"]] == [row["image_to_text"] for row in elsewhere["fixed"]]
 
-    report = json.loads(ashneuro("report", hybrid, "--baseline", control, "--json").out)
+    example = [sys.executable, str(Path(__file__).parents[2] / "examples" / "hybrid_inference.py"), str(hybrid), "a face", "lava"]
+    said_by = subprocess.run(example, capture_output=True, text=True, check=True).stdout
+    assert "'a face', spikes from Lava, fixed:" in said_by and "Lava: " in said_by
+
+    report = json.loads(ashneuro("report", hybrid, control, "--json").out)
     assert set(report["missing"]) == {"measurements"}  # nobody asked for them
     assert report["winner"] in {"hybrid", "ann", "undecided"}
     assert any(layer["place"] == "host" for layer in report["workload"]["layers"])
