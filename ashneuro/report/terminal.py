@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ashneuro.program.quantise import LayerCost
     from ashneuro.simulate.record import SpikeRecord
     from ashneuro.simulate.silicon import SiliconReport
-    from ashneuro.train.dry_run import DryRun
 
 PLAIN_WIDTH = 120
 
@@ -349,7 +348,7 @@ def task(evaluation: Mapping[str, Any]) -> None:
     table(f"{evaluation['task']}", columns, rows, note)
 
 
-def dry_run(found: DryRun, tflops: float) -> None:
+def dry_run(found: Any, tflops: float) -> None:
     """Print what a training run would take."""
     rows = [
         (
