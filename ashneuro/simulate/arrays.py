@@ -122,7 +122,7 @@ class NumpyArrays(Arrays):
     """numpy and scipy; needs nothing else."""
 
     xp = np
-    batch, patches, on_cpu = 32, 1 << 24, True
+    batch, patches, on_cpu = 64, 1 << 24, True
 
     def put(self, values: NDArray[Any]) -> Any:
         """Return ``values``, contiguous."""
@@ -173,7 +173,7 @@ class TorchArrays(Arrays):
         if cuda and not torch.cuda.is_available():
             raise ConfigError("device cuda", "torch finds no CUDA device here", "--device cpu")
         self.xp = torch
-        self.batch, self.patches = (512, 1 << 28) if cuda else (32, 1 << 24)
+        self.batch, self.patches = (512, 1 << 28) if cuda else (64, 1 << 24)
 
     def put(self, values: NDArray[Any]) -> torch.Tensor:
         """Return a tensor on the device."""

@@ -71,6 +71,7 @@ def _check(port: InputPort, timesteps: int | None, given: ArrayLike) -> NDArray[
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         step, sample = np.argwhere(~np.isfinite(array))[0][:2]
         raise DataError(f"{name} is not finite", f"first at step {step} of sample {sample}", "find where the NaN or infinity comes from")
-    if port.coding == "spikes" and (others := (array != 0) & (array != 1)).any():
+    bits = array.dtype.kind in "bu" and array.max() <= 1  # most inputs: one look at each byte
+    if port.coding == "spikes" and not bits and (others := (array != 0) & (array != 1)).any():
         raise DataError(f"{name} holds {array[others].flat[0]}", "this input takes spikes: 0 or 1", "encode it as spikes")
     return array

@@ -155,4 +155,5 @@ def count(spikes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _at(values: NDArray[Any] | None) -> int | None:
-    return None if values is None else values.ctypes.data
+    # `values.ctypes.data` is the same, ten times slower.
+    return None if values is None else values.__array_interface__["data"][0]
