@@ -1,0 +1,113 @@
+"""The learning verbs, small: a run with a task, search among pictures, a sweep that is interrupted, data check, a dry run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.commands.conftest import SMALL, Command, settings
+
+TASK = 'schedule=[{name="pretrain",epochs=1},{name="finetune",epochs=1,task="entailment"}]'
+MULTIMODAL = ("model.multimodal.layers=1", "model.multimodal.width=16", "model.multimodal.heads=2")
+
+
+@pytest.fixture(scope="module")
+def run(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hybrid that learned retrieval and entailment from 36 pictures."""
+    from ashneuro.config import load_config
+    from ashneuro.train.loop import train
+
+    folder = tmp_path_factory.mktemp("learning") / "run"
+    train(load_config("tiny", [f"data.source={pairs}", *SMALL, *MULTIMODAL, TASK]), folder)
+    return folder
+
+
+def test_a_task_is_evaluated_beside_retrieval(ashneuro: Command, run: Path) -> None:
+    # The test part is nine faces, whose names share words: none can contradict another.
+    assert "no answered questions" in ashneuro("evaluate", run, "--task", "entailment").err
+    said = ashneuro("evaluate", run, "--task", "entailment", "--part", "train", "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert found["rows"][0]["name"] == "hybrid" and found["task"] == "entailment"
+    assert json.loads((run / "entailment-train.json").read_text())["rows"] == found["rows"]
+    assert "text alone" in ashneuro("evaluate", run, "--task", "entailment", "--part", "train", "--samples", 4).out
+    other = ashneuro("evaluate", run, "--task", "vqa")
+    assert other.code == 2 and "trained on entailment" in other.err
+    assert json.loads(ashneuro("evaluate", run, "--json").out)["rows"][0]["name"] == "hybrid"
+
+
+def test_search_prints_and_draws_the_best(ashneuro: Command, run: Path, pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for number in range(4):
+        (tmp_path / "mine" / f"{number}.png").write_bytes((pairs.parent / f"{number}.png").read_bytes())
+    (tmp_path / "mine" / "broken.jpg").write_text("no picture")
+    drawn = tmp_path / "best.png"
+    words = ("search", run, "a face zxzx", "--images", tmp_path / "mine", "--n", 3, "--out", drawn)
+    said = ashneuro(*words, "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert len(found["best"]) == 3 and found["pictures"] == 4
+    scores = [hit["cosine"] for hit in found["best"]]
+    assert scores == sorted(scores, reverse=True) and {hit["picture"] for hit in found["best"]} < {f"{n}.png" for n in range(4)}
+    assert "zxzx" in found["unknown_words"] and "broken.jpg" in found["unreadable"][0]
+    assert Image.open(drawn).size[0] > 300
+    said = ashneuro("search", run, "face", "--out", drawn)
+    assert said.code == 0 and "cosine" in said.out
+    nothing = ashneuro("search", run, "zxzx", "--out", drawn)
+    assert nothing.code == 2 and "none of its words" in nothing.err
+    assert ashneuro("search", run, "face", "--images", tmp_path / "none").code == 2
+
+
+def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    changes = json.dumps([f"data.source={pairs}", *SMALL, "train.epochs=1"])
+    levels = '"no encoder" = ["model.abstract.kind=none"]\n"low-bit" = ["model.abstract.kind=quantised-relu"]\n'
+    config = tmp_path / "sweep.toml"
+    config.write_text(f"seeds = [0, 1]\nenergy_images = 4\nset = {changes}\n[factors.kind]\n{levels}")
+    out = tmp_path / "sweep"
+    assert ashneuro("sweep", config, "--out", out, "--limit", 2).code == 0
+    assert len(json.loads((out / "sweep.json").read_text())["runs"]) == 2
+    before = (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns
+    said = ashneuro("sweep", config, "--out", out, "--json")
+    assert said.code == 0, said.err
+    content = json.loads(said.out[said.out.index("{\n") :])
+    assert [(row["variant"], row["seed"]) for row in content["runs"]] == [
+        (variant, seed) for seed in (0, 1) for variant in ("base", "no encoder", "low-bit")
+    ]
+    assert (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns == before, "what was done is not done again"
+    base, none, low = content["summaries"]
+    assert base["seeds"] == none["seeds"] == 2
+    assert {"accuracy_a_zeroed", "accuracy_c_zeroed", "synops", "firing_rate"} <= base["mean"].keys()
+    assert not {"accuracy_a_zeroed", "synops"} & none["mean"].keys() and "synops" not in low["mean"]
+    assert none["mean"]["energy_j"] < low["mean"]["energy_j"], "what is left out costs nothing"
+    assert base["mean"]["host_macs"] > none["mean"]["host_macs"]
+    rows = json.loads((out / "sweep.json").read_text())["runs"]
+    exact = [row["accuracy"] for row in rows if row["variant"] == "base"]
+    assert base["mean"]["accuracy"] == pytest.approx(sum(exact) / 2)
+    table = (out / "sweep.md").read_text()
+    assert table.count("| base ") == 1 and "±" in table and "host MACs" in table
+    figure = (out / "sweep.svg").read_text()
+    assert figure.startswith("<svg") and "var(--" not in figure and "no encoder" in figure
+    assert (out / "sweep.csv").read_text().count("\n") == 7
+    changed = ashneuro("sweep", config, "--out", out, "--set", "train.epochs=2")
+    assert changed.code == 2 and "other settings" in changed.err
+
+
+def test_data_check_finds_what_is_wrong(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    said = ashneuro("data", "check", pairs)
+    assert said.code == 0 and "no problem found" in said.out
+    broken = tmp_path / "pairs.jsonl"
+    broken.write_text(pairs.read_text() + '\n{"image": "none.png", "caption": "gone", "split": "test"}')
+    said = ashneuro("data", "check", broken, "--images", pairs.parent, "--format", "jsonl", "--json")
+    assert said.code == 1
+    assert json.loads(said.out)["problems"] == ["line 37 (none.png): there is no such file"]
+    assert "webdataset" in ashneuro("data", "formats").out
+
+
+def test_a_dry_run_trains_nothing(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    said = ashneuro("train", "tiny", "--out", tmp_path / "run", *settings(pairs), "--dry-run", "--pairs", 100, "--gpus", 2, "--tflops", 10)
+    assert said.code == 0, said.err
+    assert "memory per process" in said.out and "10 TFLOP/s sustained on each of 2" in said.out
+    assert not (tmp_path / "run").exists()
