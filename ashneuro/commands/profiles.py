@@ -79,14 +79,14 @@ def validate(*names: str, json: AsJson = False) -> None:
     """How wrong is the model on chips that were measured? Predicted beside measured, misses included.
 
     Args:
-        names: only predictions of these profiles. Default: all.
+        names: only predictions of these profiles, by name, or a .toml of yours. Default: all that come with ashneuro.
     """
     from ashneuro.cost.validate import validate as run
     from ashneuro.report import validation as tables
 
     known = list_profiles()
     for name in names:
-        if name not in known:
+        if name not in known and not name.endswith(".toml"):
             raise ProfileError(f"there is no hardware profile {name!r}", f"known are {', '.join(known)}", "ashneuro profiles list")
     result = run(names or None)
     if json:

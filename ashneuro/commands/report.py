@@ -189,6 +189,7 @@ def report_network(
             "would see every step"
         },
         steps=by_step(program, record, given),
+        step_samples=record.samples,
         measurements=measured,
         not_run={"training": "this network was not trained here", "evaluations": "a network without its task has no metric"},
     )
@@ -264,6 +265,7 @@ def report_run(
         certificate=bundle.certificate,
         raster=one_raster(rasters),
         steps=by_step(program, rasters, bundle.reference.inputs),
+        step_samples=rasters.samples,
         measurements=[*saved, *measured],
         examples=pictures(run.config.data, evaluations[0]) if evaluations else (),
     )

@@ -279,6 +279,9 @@ def _neuromorphic(
             "static power and energies per event come from different sources and voltages; a total adds them at the boundary it names"
         )
     notes.append(how)
+    assumed = [key for key in ("cores_per_tile", "tiles_wide") if key in profile.limits and not profile.limits[key].citable]
+    if deployment is not None and assumed:
+        notes.append(f"{profile.name}: hops are counted on an assumed mesh; none was found in print")
     paths = dict.fromkeys(path for term in terms for path in term.quantities)
     return replace(
         bare,

@@ -72,6 +72,8 @@ def render(report: Report) -> str:
         "break_even": tables.break_even(report.comparison) if report.comparison else None,
         "thresholds": tables.thresholds(report.comparison) if report.comparison else None,
         "estimates": [tables.terms(cost) for cost in report.estimates],
+        "by_layer": [tables.layer_energy(cost) for cost in report.estimates if cost.dynamic_j],
+        "by_step": tables.synops_by_step(report.steps, report.step_samples) if report.steps else None,
         "measurements": tables.measurements(report.measurements) if report.measurements else None,
         "rules": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
         "excludes": {cost.profile: cost.excludes for cost in costs},

@@ -79,7 +79,7 @@ class Report:
         estimates: the deployed part on neuromorphic profiles.
         comparison: hybrid against ANN twins.
         placements: the deployed part on the cores of chips.
-        steps: events of every layer in every step, over the samples of the raster.
+        steps: events of every layer in every step, summed over ``step_samples`` samples.
         measurements: what an instrument read, and what could not be measured.
         certificate: what export proved.
         profiles: the profiles that estimates used.
@@ -99,6 +99,7 @@ class Report:
     comparison: Comparison | None = None
     placements: Sequence[Placement] = ()
     steps: Sequence[StepWorkload] = ()
+    step_samples: int = 1
     measurements: Sequence[Measurement | NotMeasured] = ()
     certificate: Mapping[str, Any] | None = None
     profiles: Sequence[HardwareProfile] = ()
@@ -151,6 +152,7 @@ class Report:
             "comparison": comparison,
             "placements": [{**asdict(item), "cores": item.cores, "chips": item.chips, "boards": item.boards} for item in self.placements],
             "steps": [asdict(item) for item in self.steps],
+            "step_samples": self.step_samples,
             "neurobench": neurobench(self.workload) if self.workload else None,
             "measurements": [{**asdict(item), "basis": item.basis} for item in self.measurements if isinstance(item, Measurement)],
             "not_measured": [asdict(item) for item in self.measurements if isinstance(item, NotMeasured)],

@@ -16,7 +16,7 @@ from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison, Group
     from ashneuro.cost.estimate import CostEstimate, Measurement, NotMeasured
-    from ashneuro.cost.workload import LayerWorkload, Workload
+    from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload
     from ashneuro.program.finding import Finding
     from ashneuro.program.place import Placement
     from ashneuro.program.quantise import LayerCost
@@ -243,6 +243,19 @@ def layer_energy(cost: CostEstimate) -> Table:
     unit = common_unit(sums.values())
     rows = tuple((name, *joules(energy, unit)) for name, energy in sums.items())
     return Table(f"Energy by layer on {cost.title}", ("layer", f">{unit[1]}", ">low – high"), rows, basis=cost.basis)
+
+
+STEPS_SHOWN = 16
+
+
+def synops_by_step(steps: Sequence[StepWorkload], samples: int) -> Table:
+    """Return the synops of every layer in the first steps of a sample, as a mean over samples."""
+    shown = min(STEPS_SHOWN, max(len(row.effective_acs) for row in steps))
+    rows = tuple((row.name, *(number(_three(float(value) / samples)) for value in row.effective_acs[:shown])) for row in steps)
+    total = max(len(row.effective_acs) for row in steps)
+    note = f"The first {shown} of {number(total)} steps; report.json has them all." if total > shown else ""
+    columns = ("layer", *(f">{step + 1}" for step in range(shown)))
+    return Table("Synops by step", columns, rows, basis=f"counted over {samples} samples", note=note)
 
 
 def contenders(group: Group) -> Table:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ashneuro.cost.cores import core_limits
-from ashneuro.cost.profile import load_profile
+from ashneuro.cost.profile import list_profiles, load_profile
 from ashneuro.cost.validate import load_case, load_cases, measured_folder, outline_program, outline_workloads, validate
 from ashneuro.errors import ProfileError
 from ashneuro.program.place import place
@@ -120,6 +120,16 @@ def test_what_was_left_out_has_a_reason():
 def test_one_profile_alone():
     assert {r.profile for r in validate(["loihi1-sanafe"]).energies} == {"loihi1-sanafe"}
     assert not validate(["loihi1"]).partitions or {r.chip for r in validate(["loihi1"]).partitions} == {"loihi1"}
+
+
+def test_a_profile_of_ones_own_is_tried_on_all_events(tmp_path):
+    own = tmp_path / "dear.toml"
+    text = list_profiles()["loihi1"].read_text(encoding="utf-8").replace('name = "loihi1"', 'name = "dear"')
+    own.write_text(text.replace("value = 23.6\nlow = 23.6\nhigh = 35.5", "value = 236\nlow = 236\nhigh = 355"), encoding="utf-8")
+    rows = {r.case: r for r in validate([str(own)]).energies}
+    assert {r.profile for r in rows.values()} == {"dear"} and len(rows) == 4
+    for case, found in rows.items():
+        assert found.predicted_j.high > 3 * row(case, found.quantity).predicted_j.high
 
 
 @pytest.mark.parametrize(

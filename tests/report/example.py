@@ -100,6 +100,7 @@ def whole_report(**changes):
         "estimates": [estimate(hybrid.part("deployed"), profiles[name]) for name in ("loihi1", "loihi2")],
         "placements": [deploy(program, record, profiles[name]).placement for name in ("loihi1", "loihi2")],
         "steps": count_steps(program, record, {"input": inputs}),
+        "step_samples": record.samples,
         "measurements": [
             Measurement("NVIDIA Test", "board", "NVML", 1.5e-3, 2e-3, 1.4e-3, 1.6e-3, 64, "fp16", 80.0, "ANN twin", 3e-3, "2026-01-01"),
             NotMeasured("ANN twin", "cpu", "there is no counter"),

@@ -1,5 +1,7 @@
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ashneuro.cost.estimate import Measurement, estimate
@@ -26,6 +28,7 @@ def every_table():
     yield from (tables.contenders(group) for group in REPORT.comparison.groups)
     yield tables.break_even(REPORT.comparison)
     yield tables.conventions(REPORT.comparison)
+    yield tables.synops_by_step(REPORT.steps, REPORT.step_samples)
     yield from (tables.placement(placed) for placed in REPORT.placements)
     yield tables.measurements(REPORT.measurements)
     yield tables.thresholds(REPORT.comparison)
@@ -169,6 +172,16 @@ def test_what_could_not_be_measured_says_why():
     table = tables.measurements(REPORT.measurements)
     assert cell(table, "ANN twin", "with idle") == "3 mJ"
     assert table.note == "ANN twin on cpu: not measured, because there is no counter."
+
+
+def test_synops_by_step_add_up_to_those_per_inference():
+    table = tables.synops_by_step(REPORT.steps, REPORT.step_samples)
+    whole = {layer.name: layer.effective_acs / REPORT.workload.samples for layer in REPORT.workload.layers}
+    for row in table.rows:
+        assert sum(float(cell.replace(",", "")) for cell in row[1:]) == pytest.approx(whole[row[0]], rel=0.02)
+    long = [replace(step, effective_acs=np.arange(40)) for step in REPORT.steps]
+    table = tables.synops_by_step(long, 1)
+    assert len(table.columns) == 17 and "first 16 of 40" in table.note
 
 
 def test_conventions_and_placements_are_tables_too():
