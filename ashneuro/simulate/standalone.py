@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from ashneuro.program.program import Connection, Layer, Program
+from ashneuro.simulate.lava_network import is_lagged
 
 SCRIPT = "run_lava.py"
 _WORKER = Path(__file__).parent.parent / "lava_worker"
@@ -45,8 +46,9 @@ def _build(program: Program) -> str:
         for number, connection in enumerate(layer.connections):
             lines.append(f"    # {_sentence(layer, connection)}")
             lines.append(f"    net.synapse({index}, {number}, source={_quoted(connection.source)}, target={_quoted(layer.name)})")
-    lines.append("")
-    lines += [f"    net.hold({_quoted(layer.name)})" for layer in program.layers if layer.depth]
+    if is_lagged(program):
+        lines += ["", "    # Spikes that come before the sample does would still be on their way when it begins: none are sent."]
+        lines += [f"    net.hold({_quoted(layer.name)})" for layer in program.layers if layer.depth]
     return "\n".join(lines).rstrip() + "\n"
 
 
