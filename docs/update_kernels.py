@@ -1,0 +1,49 @@
+"""Writes the figures of docs/kernels.md again from docs/bench/*.json: `python docs/update_kernels.py`. A test checks the page.
+
+`ashneuro bench NAME --json docs/bench/NAME.json` makes a file of them.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ashneuro.report.bench import job_plot, job_tables
+from ashneuro.report.tables import Table, bench_emulator
+
+DOCS = Path(__file__).parent
+PAGE = DOCS / "kernels.md"
+NAMES = ("lif", "conv", "model")
+
+
+def content(name: str) -> dict:
+    """Return what a benchmark wrote."""
+    return json.loads((DOCS / "bench" / f"{name}.json").read_text(encoding="utf8"))
+
+
+def updated(page: str) -> str:
+    """Return ``page`` with the figures as the files have them."""
+    parts = []
+    for name in NAMES:
+        parts += [f"![{name}: bars of the medians, whiskers from the fastest to the slowest round](bench/{name}.svg)"]
+        parts += as_markdown(job_tables(content(name)))
+    parts += as_markdown(bench_emulator(content("emulator")))
+    text = "\n\n".join(parts)
+    return re.sub(r"<!-- figures -->.*?<!-- end -->", lambda _: f"<!-- figures -->\n{text}\n<!-- end -->", page, flags=re.DOTALL)
+
+
+def as_markdown(tables: Iterable[Table]) -> list[str]:
+    """Return each table under its title, and the note that they share below the last."""
+    parts, note = [], ""
+    for table in tables:
+        rule = ["---:" if column.startswith(">") else "---" for column in table.columns]
+        lines = ["| " + " | ".join(cells) + " |" for cells in (table.headings, rule, *table.rows)]
+        parts += [f"**{table.title}** [{table.basis}]", "\n".join(lines)]
+        note = " ".join(table.note.splitlines())
+    return [*parts, note]
+
+
+if __name__ == "__main__":
+    for name in NAMES:
+        (DOCS / "bench" / f"{name}.svg").write_text(job_plot(content(name)), encoding="utf8")
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf8")), encoding="utf8")
