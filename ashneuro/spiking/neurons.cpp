@@ -189,7 +189,8 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
                 if (g) fetch(g - size, at.lanes);
                 if (saved) fetch(saved - size, at.lanes);
             }
-            if (SPIKING) {
+            const bool inlined = SPIKING && job.surrogate == SUPER && !learned && g;
+            if (SPIKING && !inlined) {
                 for (int n = 0; n < at.lanes; n++) margin[n] = read<C>(saved[n]);
                 derivative<C>(job.surrogate, C(job.slope), margin, slopes, at.lanes);
             }
@@ -214,11 +215,11 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
                     g_leak[n] += K == IF ? C(0) : decay[n] * gh;
                 }
             }
-            auto step = [&](int n, C gn) __attribute__((always_inline)) {
+            auto step = [&](int n, C gn, C m, C slope) __attribute__((always_inline)) {
                 C gh;
                 if (SPIKING) {
-                    C gz = gn + through * gv[n] * (reset[n] - (margin[n] + threshold[n]));
-                    gh = gz * slopes[n] + (margin[n] > 0 ? C(0) : gv[n]);
+                    C gz = gn + through * gv[n] * (reset[n] - (m + threshold[n]));
+                    gh = gz * slope + (m > 0 ? C(0) : gv[n]);
                 } else {
                     gh = gn + gv[n];
                 }
@@ -231,12 +232,19 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
                 }
                 write(gx[n], charge);
             };
-            if (g) {
+            if (inlined) {  // the usual case, in one pass
+                const C slope = C(job.slope);
 #pragma omp simd
-                for (int n = 0; n < at.lanes; n++) step(n, read<C>(g[n]));
+                for (int n = 0; n < at.lanes; n++) {
+                    const C m = read<C>(saved[n]), far = std::fabs(m) * slope + 1;
+                    step(n, read<C>(g[n]), m, 1 / (far * far));
+                }
+            } else if (g) {
+#pragma omp simd
+                for (int n = 0; n < at.lanes; n++) step(n, read<C>(g[n]), margin[n], slopes[n]);
             } else {
 #pragma omp simd
-                for (int n = 0; n < at.lanes; n++) step(n, C(0));
+                for (int n = 0; n < at.lanes; n++) step(n, C(0), margin[n], slopes[n]);
             }
         }
         for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.g_v_first)[at.place + n] = gv[n];
