@@ -102,7 +102,12 @@ HANGS = r"does not answer\nwhy: no reply within 4 s, while the worker lives: Lav
 
 @pytest.mark.parametrize(
     ("fault", "times", "message"),
-    [("worker killed", 1, ""), ("process of Lava killed", 2, r"ProcessEnded\n.*exit status -9"), ("Lava hangs", 2, HANGS)],
+    [
+        ("worker killed", 1, ""),
+        pytest.param("process of Lava killed", 2, r"ProcessEnded\n.*exit status -9", marks=pytest.mark.slow),
+        ("Lava hangs", 2, HANGS),
+    ],
+    ids=["worker killed", "process of Lava killed", "Lava hangs"],
 )
 def test_a_lost_worker_is_replaced_once_then_it_is_an_error(fault, times, message, monkeypatch):
     monkeypatch.setattr("ashneuro.simulate.lava.CHUNK_STEPS", 4096)  # one chunk, of many requests
