@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mixing": {"block": "mixing"},
     "cubalif": {"neuron": "cubalif", "tau_syn_s": 1.5e-3},
     "learned decay": {"learn_decay": True},
-    "learned cubalif, mixing": {"neuron": "cubalif", "learn_decay": True, "block": "mixing"},
+    "learned cubalif, mixing": {"neuron": "cubalif", "learn_decay": True, "block": "mixing", "tau_syn_s": 1.2e-3, "tau_mem_s": 1.2e-3},
 }
 
 
