@@ -23,11 +23,13 @@ def alone(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @needs_triton
 def test_interpreted_they_equal_norse_and_the_library() -> None:
-    done = alone("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/spiking", "tests/simulate", "-m", "triton", TRITON_INTERPRET="1")
+    files = ["tests/spiking/test_kernels.py", "tests/simulate/test_triton_loihi.py"]
+    others = "not compiling and not gradcheck and not threads"  # about torch, and slow when interpreted
+    done = alone("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-m", "triton", "-k", others, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "skipped" not in done.stdout.splitlines()[-1], done.stdout[-1000:]
     passed = int(done.stdout.splitlines()[-1].split()[0])
-    assert passed >= 40, done.stdout[-1000:]
+    assert passed >= 100, done.stdout[-1000:]
 
 
 @needs_triton
