@@ -7,8 +7,8 @@ vqa
     *category* and *subcategory*: the labels ``group`` and ``subgroup``. *yes/no*: "is this about KEYWORD?"; for each keyword of a
     picture, one "no" for the same keyword on a picture whose whole group never carries it. So the question alone says nothing.
 entailment
-    *entailment*: the picture's own name. *contradiction*: the name of another picture of the part that shares no word with any of this
-    picture's captions; half of the time a sibling of the same subgroup, where there is one. Two labels: whether something
+    Two pictures of the part, neither name sharing a word with the other's captions, half of the time of one subgroup. *entailment*: each
+    with its own name. *contradiction*: each with the other's. So the name alone says nothing. Two labels: whether something
     neither follows nor contradicts cannot be told from names.
 nlvr2
     Two pictures and a sentence about groups, each sentence once on pictures where it holds and once where it does not: "both pictures
@@ -95,21 +95,25 @@ def _entailment(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[
         siblings[_label(pair, "subgroup")].append(pair)
     words = {pair.key: {word for caption in pair.captions for word in split_words(caption)} for pair in pairs}
     for pair in pairs:
-        for turn in range(max(1, per_picture // 2)):
-            near = siblings[_label(pair, "subgroup")] if _label(pair, "subgroup") and turn % 2 == 0 else pairs
-            other = _foreign(pair, near, words, str(turn)) or _foreign(pair, pairs, words, f"{turn}/far")
+        for turn in range(max(1, per_picture // 4)):
+            salt = f"{pair.key}/{turn}"
+            near = _label(pair, "subgroup") and _hash(f"{salt}/near") % 2
+            pool = siblings[_label(pair, "subgroup")] if near else pairs
+            other = _foreign(pair, pool, words, salt) or _foreign(pair, pairs, words, f"{salt}/far")
             if other is None:
                 continue
-            own = pair.captions[turn % len(pair.captions)] if not _label(pair, "group") else pair.captions[0]
-            yield Question(f"{pair.key}+{turn}", (pair.key,), f"this is {own}", ("entailment",), split=part)
-            yield Question(f"{pair.key}-{turn}", (pair.key,), f"this is {other.captions[0]}", ("contradiction",), split=part)
+            # Both names on both pictures: each name is true as often as it is false, and alone says nothing.
+            for place, (seen, said) in enumerate(((pair, pair), (other, other), (pair, other), (other, pair))):
+                answer = "entailment" if seen is said else "contradiction"
+                yield Question(f"{pair.key}/{turn}/{place}", (seen.key,), f"this is {said.captions[0]}", (answer,), split=part)
 
 
 def _foreign(pair: Pair, pool: Sequence[Pair], words: Mapping[str, set[str]], salt: str) -> Pair | None:
-    """Return a pair of ``pool`` whose name shares no word with ``pair``, the first of up to 20 that a hash points to."""
+    """Return the first of up to 20 pairs of ``pool`` that a hash points to where neither name shares a word with the other's captions."""
     for attempt in range(20):
-        other = _pick(pool, f"{pair.key}/{salt}/{attempt}")
-        if other.concept != pair.concept and not words[pair.key] & set(split_words(other.captions[0])):
+        other = _pick(pool, f"{salt}/{attempt}")
+        apart = not words[pair.key] & set(split_words(other.captions[0])) and not words[other.key] & set(split_words(pair.captions[0]))
+        if other.concept != pair.concept and apart:
             return other
     return None
 

@@ -75,7 +75,10 @@ def test_entailment_is_the_name_and_contradictions_share_no_word() -> None:
             assert text == pair.captions[0]
         else:
             assert not set(split_words(text)) & {word for caption in pair.captions for word in split_words(caption)}
-    assert len(set(Counter(question.answers for question in questions.test).values())) == 1
+    said: dict[str, Counter[str]] = {}
+    for question in questions.test:
+        said.setdefault(question.text, Counter())[question.answers[0]] += 1
+    assert all(counts["entailment"] == counts["contradiction"] for counts in said.values()), "each name is true as often as false"
 
 
 def test_nlvr2_sentences_hold_exactly_where_they_are_said_to() -> None:
@@ -107,10 +110,7 @@ def test_pairs_without_labels_give_entailment_alone() -> None:
     splits = Splits(part(0), part(10), part(20), "mine")
     assert derive_questions("entailment", splits, 4).train == ()  # every name has the word "thing"
     clear = tuple(replace(pair, captions=(f"name{pair.key}", pair.captions[1])) for pair in splits.train)
-    assert {question.text for question in derive_questions("entailment", replace(splits, train=clear), 4).train} >= {
-        "this is name0",
-        "this is other0",
-    }
+    assert {question.text for question in derive_questions("entailment", replace(splits, train=clear), 4).train} >= {"this is name0"}
     with pytest.raises(DataError, match=r"no vqa questions[\s\S]*tasks\.vqa\.format"):
         derive_questions("vqa", splits, 4)
 
