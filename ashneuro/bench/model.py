@@ -14,7 +14,7 @@ from ashneuro.data.pairs import Batch
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.choice import Kernels
 from ashneuro.spiking.lif import LIF, CubaLIF
-from ashneuro.train.learner import Learner, shared_loss, stopped_gradients
+from ashneuro.train.learner import Learner, whole_loss
 
 WORDS = 2000
 SEED = 7
@@ -44,10 +44,7 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
         def run() -> None:
             learner.zero_grad()
             terms, _ = learner(pairs, config.train, torch.Generator().manual_seed(SEED))
-            extra = stopped_gradients(model, terms, config.train)
-            torch.autograd.backward(shared_loss(terms, config.train))
-            for parameter, gradient in extra:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            torch.autograd.backward(whole_loss(terms))
 
         return run
 

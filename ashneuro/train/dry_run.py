@@ -14,7 +14,7 @@ from ashneuro.config import RunConfig, StageConfig, TrainConfig, stages
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.model.network import AshNet
-from ashneuro.train.learner import Learner, shared_loss, stopped_gradients
+from ashneuro.train.learner import Learner, whole_loss
 from ashneuro.train.loop import learning, pick_device
 
 PROBES = (2, 4)
@@ -149,8 +149,7 @@ def _step(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig)
     cast = torch.autocast(batch.images.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     with cast:
         terms, _ = learner(batch, settings, torch.Generator().manual_seed(0))
-    stopped_gradients(learner.model, terms, settings)
-    torch.autograd.backward(shared_loss(terms, settings))
+    torch.autograd.backward(whole_loss(terms))
 
 
 def _made_up(stage: StageConfig, config: RunConfig, count: int, words: int, learner: Learner) -> Batch | QuestionBatch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,7 +79,8 @@ class Learner(nn.Module):
             loss = objectives.contrast(first, second, concepts, VIEW_SCALE, config.beta, config.synthetic)
             terms["contrast"] = config.contrast * loss
         if config.stua:
-            terms["stua"] = config.stua * self._stua(encoded, own_texts, texts, batch.tokens, concepts, scale.detach())
+            stua = config.stua * self._stua(encoded, own_texts, texts, batch.tokens, concepts, scale.detach(), config)
+            terms["stua"] = stopping_at(encoded.concrete, stua) if config.stua_stops_at_concrete else stua
         return self._sparse(encoded, terms, config)
 
     def _answer(self, batch: QuestionBatch, config: TrainConfig) -> tuple[Terms, Terms]:
@@ -106,19 +105,36 @@ class Learner(nn.Module):
         matched[: len(places)] = 1
         return objectives.itm(model.itm(model.read(seen, tokens)[:, 0]).float(), matched)
 
-    def _stua(self, encoded: Encoded, own_texts: Tensor, texts: Tensor, tokens: Tensor, concepts: Tensor, scale: Tensor) -> Tensor:
+    def _stua(
+        self,
+        encoded: Encoded,
+        own_texts: Tensor,
+        texts: Tensor,
+        tokens: Tensor,
+        concepts: Tensor,
+        scale: Tensor,
+        config: TrainConfig,
+    ) -> Tensor:
         model, reading = self.model, self.config.stua_reading
+
+        def fixed(values: Tensor) -> Tensor:
+            """Leave out what is no part of the spiking encoder, where only that learns."""
+            return values.detach() if config.stua_stops_at_concrete else values
+
+        def mapped(linear: nn.Linear, values: Tensor) -> Tensor:
+            return F.linear(values, fixed(linear.weight), fixed(linear.bias))
+
         if reading == "bag-of-words":
-            return objectives.stua_words(self.to_words(encoded.abstract.flatten(1)).float(), tokens)
+            return objectives.stua_words(mapped(self.to_words, encoded.abstract.flatten(1)).float(), tokens)
         if reading == "reconstruction":
             assert model.abstract is not None and encoded.current is not None
-            current = self.from_text(own_texts.detach())[..., None, None].expand_as(encoded.current)
+            current = mapped(self.from_text, own_texts.detach().to(encoded.current))[..., None, None].expand_as(encoded.current)
             abstract, _ = model.read_out(model.abstract(current)["semantic.lif"])
             rebuilt = F.normalize(model.stua(abstract.flatten(1)).float(), dim=-1)
             return objectives.stua_reconstruction(rebuilt, own_texts)
         aligned = everyones(F.normalize(model.stua(encoded.abstract.flatten(1)).float(), dim=-1))
         read = objectives.stua if reading == "uni" else objectives.stua_symmetric
-        return read(aligned, texts, concepts, scale)
+        return read(aligned, fixed(texts), concepts, scale)
 
     def _sparse(self, encoded: Encoded, terms: Terms, config: TrainConfig) -> tuple[Terms, Terms]:
         """Add what keeps the spiking encoder cheap and its codebook near."""
@@ -135,19 +151,23 @@ class Learner(nn.Module):
         return terms, {name: rate.detach() for name, rate in rates.items()}
 
 
-def stopped_gradients(model: AshNet, terms: Mapping[str, Tensor], config: TrainConfig) -> list[tuple[nn.Parameter, Tensor]]:
-    """Return the gradients that L_STUA gives to what lies behind C, where it stops there; the other objectives go everywhere.
+def stopping_at(inner: Tensor, loss: Tensor) -> Tensor:
+    """Return ``loss`` with the same gradients, but none at ``inner`` and before it.
 
-    Both share the forward pass: a detached C would need a second one. Must be called before the others' backward pass.
+    Both sides of ``inner`` stay in one graph, for the losses that do reach through it: minus ``∂loss/∂inner · inner`` is added, and
+    the same number taken away again. What follows ``inner`` is passed twice backwards, the first time without gradients of its
+    parameters; a detached ``inner`` would need a second forward pass as well.
     """
-    if "stua" not in terms or not config.stua_stops_at_concrete:
-        return []
-    parameters = [parameter for parameter in model.abstract_parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(terms["stua"], parameters, retain_graph=True, allow_unused=True)
-    return [(parameter, gradient) for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+    if not (inner.requires_grad and loss.requires_grad):
+        return loss
+    with torch.autocast(inner.device.type, enabled=False):
+        (gradient,) = torch.autograd.grad(loss, inner, retain_graph=True, allow_unused=True)
+        if gradient is None:
+            return loss
+        known = (inner * gradient).sum().to(loss.dtype)
+    return loss + (known.detach() - known)
 
 
-def shared_loss(terms: Mapping[str, Tensor], config: TrainConfig) -> Tensor:
-    """Return the sum of the objectives whose gradient goes everywhere."""
-    everywhere = [term for name, term in terms.items() if name != "stua" or not config.stua_stops_at_concrete]
-    return torch.stack(everywhere).sum()
+def whole_loss(terms: Terms) -> Tensor:
+    """Return the sum of all objectives."""
+    return torch.stack(list(terms.values())).sum()

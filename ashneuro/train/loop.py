@@ -29,7 +29,7 @@ from ashneuro.train.checkpoint import TRAINER, Labels, Run, build_model, build_w
 from ashneuro.train.evaluate import Pool, recalls
 from ashneuro.train.features import frozen_features
 from ashneuro.train.folder import open_folder, uninterrupted
-from ashneuro.train.learner import Learner, shared_loss, stopped_gradients
+from ashneuro.train.learner import Learner, whole_loss
 from ashneuro.train.processes import Processes, join, shared_norms
 from ashneuro.train.task_evaluation import TaskPool, accuracy
 
@@ -331,13 +331,7 @@ class Stage:
         with nullcontext() if last else self.processes.quietly(self.wrapped):
             with cast:
                 terms, firing = self.wrapped(batch, settings, random)
-            stopped = stopped_gradients(self.learner.model, terms, settings)
-            torch.autograd.backward(shared_loss(terms, settings) / settings.accumulate)
-        gradients = [gradient for _, gradient in stopped]
-        self.processes.share(gradients)
-        for (parameter, _), gradient in zip(stopped, gradients, strict=True):
-            gradient = gradient / settings.accumulate
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            torch.autograd.backward(whole_loss(terms) / settings.accumulate)
         if last:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate

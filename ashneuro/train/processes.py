@@ -115,7 +115,7 @@ class Together(Processes):
         if self.sharded and config.stua and config.stua_stops_at_concrete:
             raise ConfigError(
                 "train.strategy = 'fsdp'",
-                "a sharded model has no gradients of single parameters, which L_STUA needs in order to stop at C",
+                "L_STUA stops at C by a backward pass inside the forward pass, after which a sharded model would lack its weights",
                 "set train.strategy = 'ddp', or train.stua_stops_at_concrete = false",
             )
         # A stage trains some parts and leaves others alone.

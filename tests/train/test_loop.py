@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ashneuro.config import RunConfig, TrainConfig
+from ashneuro.config import RunConfig
 from ashneuro.data.batches import Batches
 from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.model.network import AshNet
 from ashneuro.train import checkpoint, loop
 from ashneuro.train.checkpoint import build_model, read_metrics
-from ashneuro.train.learner import Learner, shared_loss, stopped_gradients
+from ashneuro.train.learner import Learner, whole_loss
 from ashneuro.train.loop import Progress, learning_rate, train
 from tests.train import tiny
 
@@ -29,22 +29,16 @@ def files(path: Path) -> dict[str, object]:
     return {"rows": rows, "weights": (path / "model.safetensors").read_bytes(), "words": (path / "vocabulary.json").read_bytes()}
 
 
-def step(config: RunConfig) -> tuple[AshNet, dict[str, torch.Tensor]]:
+def step(config: RunConfig, dtype: torch.dtype = torch.float32) -> tuple[AshNet, dict[str, torch.Tensor]]:
     """Return a fresh model and the objectives of one batch."""
     torch.manual_seed(0)
     pairs = tiny.load_splits(config.data).train
     vocabulary = build_vocabulary(text for pair in pairs for text in pair.captions)
     model = build_model(config, vocabulary).train()
     (batch, *_) = Batches(pairs, vocabulary, config.data, config.train, views=config.train.contrast > 0).epoch(0)
-    return model, Learner(model, config.train, 1)(batch, config.train, torch.Generator().manual_seed(0))[0]
-
-
-def backward(model: AshNet, terms: dict[str, torch.Tensor], config: TrainConfig) -> None:
-    """Add the gradients of all objectives to the parameters, as a step does."""
-    stopped = stopped_gradients(model, terms, config)
-    shared_loss(terms, config).backward()
-    for parameter, gradient in stopped:
-        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+    views = None if batch.views is None else batch.views.to(dtype)
+    learner = Learner(model, config.train, 1).to(dtype)
+    return model, learner(replace(batch, images=batch.images.to(dtype), views=views), config.train, torch.Generator().manual_seed(0))[0]
 
 
 def test_one_seed_gives_one_run_and_another_seed_another(tmp_path: Path) -> None:
@@ -117,26 +111,33 @@ def test_a_low_target_lowers_the_rate(tmp_path: Path) -> None:
 
 def test_stua_stops_at_c_and_at_the_text() -> None:
     model, terms = step(tiny.config(contrast=0.0))
-    backward(model, {"itc": 0 * terms["itc"], "stua": terms["stua"]}, tiny.CONFIG.train)
+    whole_loss({"itc": 0 * terms["itc"], "stua": terms["stua"]}).backward()
     reached = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
     assert {name.split(".")[0] for name in reached} == {"abstract", "omega", "readout", "stua"}
     assert "abstract.w_in.weight" in reached
-    model, terms = step(tiny.config(contrast=0.0))
-    backward(model, {"itc": 0 * terms["itc"], "stua": terms["stua"]}, replace(tiny.CONFIG.train, stua_stops_at_concrete=False))
+    model, terms = step(tiny.config(contrast=0.0, stua_stops_at_concrete=False))
+    whole_loss({"itc": 0 * terms["itc"], "stua": terms["stua"]}).backward()
     reached = {name.split(".")[0] for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
     assert reached == {"concrete", "abstract", "omega", "readout", "stua"}
 
 
-def test_stopping_stua_leaves_all_other_gradients_as_they_are() -> None:
-    model, terms = step(tiny.config())
-    backward(model, terms, tiny.CONFIG.train)
-    both = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
-    model, terms = step(tiny.config())
-    backward(model, {name: term for name, term in terms.items() if name != "stua"}, tiny.CONFIG.train)
+@pytest.mark.parametrize("reading", ["uni", "symmetric", "reconstruction", "bag-of-words"])
+def test_stopping_stua_leaves_all_other_gradients_as_they_are(reading: str) -> None:
+    """One backward pass of the sum gives what two passes give: all but L_STUA to everything, L_STUA to what lies behind C."""
+    model, terms = step(tiny.config(stua_reading=reading), torch.float64)
+    whole_loss(terms).backward()
+    ours = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    model, terms = step(tiny.config(stua_reading=reading, stua_stops_at_concrete=False), torch.float64)
+    inner = model.abstract_parameters()
+    wanted = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    names = {weight: name for name, weight in model.named_parameters()}
+    for weight, gradient in zip(inner, torch.autograd.grad(terms["stua"], inner, retain_graph=True, allow_unused=True), strict=True):
+        wanted[names[weight]] += 0 if gradient is None else gradient
+    whole_loss({name: term for name, term in terms.items() if name != "stua"}).backward()
     for name, weight in model.named_parameters():
-        if name.startswith(("concrete", "text", "project", "log_scale", "view", "ratio")):
-            torch.testing.assert_close(both[name], weight.grad, msg=name)
-    assert not torch.allclose(both["readout.weight"], model.readout.weight.grad)
+        given = wanted[name] if weight.grad is None else wanted[name] + weight.grad
+        torch.testing.assert_close(ours.get(name, torch.zeros_like(weight)), given, rtol=1e-10, atol=1e-12, msg=name)
+    assert wanted["readout.weight"].any() and ours["concrete.trunk.0.weight"].any()
 
 
 def test_contrast_reads_the_input_current_alone() -> None:
