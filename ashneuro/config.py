@@ -59,6 +59,7 @@ class QuestionConfig:
     Args:
         format: ``"vqa2"``, ``"snli-ve"``, ``"nlvr2"`` or ``"easy-vqa"``; empty: derived from the pairs' labels and captions.
         train, validation, test: files or folders, for a format. A folder that holds several parts is given once, as ``train``.
+            easy-vqa needs none: what `ashneuro data fetch easy-vqa` fetched is taken.
         images: folder of the pictures; empty: the folder of the file.
         answers: VQA: the answer vocabulary keeps this many of the most frequent training answers.
         per_picture: derived questions: at most this many questions a picture (sentences a pair of pictures, for NLVR2).

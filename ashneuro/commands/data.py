@@ -16,9 +16,11 @@ data = App(name="data", help="List, show, check, fetch and build data sets.")
 @data.command(name="list")
 def list_() -> None:
     """Which data sets have a name, and which of them are here."""
+    from ashneuro.data.fetch import EASY_VQA
     from ashneuro.data.sources import SOURCES
 
-    terminal.table("data sets", ("name", "what it is"), [(name, source.about) for name, source in SOURCES.items()])
+    rows = [(name, source.about, source.licence) for name, source in SOURCES.items()]
+    terminal.table("data sets", ("name", "what it is", "licence"), [*rows, ("easy-vqa", EASY_VQA.about, EASY_VQA.licence)])
     terminal.line("any COCO captions JSON, .jsonl or .csv with an image folder works too: see examples/own_pairs.toml")
 
 
@@ -94,17 +96,28 @@ def show(
 
 
 @data.command
-def fetch(name: Literal["tuxpaint"]) -> None:
-    """Fetch a data set that is too large or too restrictively licensed to ship: its package, checked by its hash.
+def fetch(name: Literal["tuxpaint", "easy-vqa"]) -> None:
+    """Fetch a data set that does not ship with ashneuro: its package, checked by its hash.
 
     Args:
         name: ``tuxpaint``: 785 real photographs and drawings with captions (Debian package, GPL-2, 161 MB).
+            ``easy-vqa``: 48,248 questions about 5,000 pictures of shapes drawn by a program (PyPI, MIT, 3 MB).
     """
+    from ashneuro.data.fetch import PACKAGES
     from ashneuro.data.fetch import fetch as fetch_source
 
     with terminal.status(f"fetching {name}") as say:
         folder = fetch_source(name, say)
     terminal.wrote(folder)
+    terminal.line(f"licence: {PACKAGES[name].licence}")
+    if name == "easy-vqa":
+        stage = '\'schedule=[{name="vqa",epochs=8,task="vqa"}]\''
+        terminal.next_steps(
+            f"ashneuro data check {folder} --format easy-vqa",
+            f"ashneuro train tiny --out runs/{name} --set tasks.vqa.format={name} --set model.multimodal.layers=2 --set {stage}",
+            f"ashneuro evaluate runs/{name} --task vqa",
+        )
+        return
     terminal.next_steps(
         f"ashneuro data show {name}",
         f"ashneuro train tiny --out runs/{name} --set data.source={name} --set data.split=random --set data.styles=[]",

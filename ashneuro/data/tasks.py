@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ashneuro.config import DataConfig, QuestionConfig, TasksConfig
 from ashneuro.data.answers import normalise_answer
 from ashneuro.data.derive import derive_questions
+from ashneuro.data.fetch import PACKAGES, fetched
 from ashneuro.data.formats import read_questions
 from ashneuro.data.images import header_problem, read_image
 from ashneuro.data.pairs import Pair, Question, Questions, Splits
@@ -53,6 +54,8 @@ def pictures_of(questions: Questions, part: Sequence[Question]) -> list[Pair]:
 
 def _from_files(task: str, config: QuestionConfig) -> Questions:
     given = {part: getattr(config, part) for part in ("train", "validation", "test") if getattr(config, part)}
+    if not given and config.format in PACKAGES:
+        given = {"train": str(fetched(config.format))}
     if not given:
         raise ConfigError(
             f"tasks.{task}: format {config.format!r} without files", "train, validation and test name the files", f"set tasks.{task}.train"
@@ -80,6 +83,6 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
         if not parts[part]:
             where = ", ".join(given.values())
             raise DataError(f"tasks.{task}: no question for {part}", f"none was found in {where}", f"set tasks.{task}.{part}")
-    notes = () if config.format != "easy-vqa" else ("The pictures of easy-vqa are drawn by a program: coloured shapes.",)
+    notes = PACKAGES[config.format].notes if config.format in PACKAGES else ()
     made = {name: tuple(replace(question, split=name) for question in questions) for name, questions in parts.items()}
     return Questions(task, made["train"], made["validation"], made["test"], pictures, config.format, notes)

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import shutil
+import subprocess
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ashneuro.config import DataConfig
+from ashneuro.config import DataConfig, QuestionConfig, TasksConfig
 from ashneuro.data import fetch as fetching
-from ashneuro.data.fetch import TUXPAINT, DebianPackage, colourfulness, convert_stamps, deb_files, fetch
+from ashneuro.data.fetch import EASY_VQA, TUXPAINT, Package, colourfulness, convert_stamps, deb_files, fetch
 from ashneuro.data.sources import check_images, load_splits
+from ashneuro.data.tasks import load_questions
 from ashneuro.errors import ConfigError, DataError
 
 
@@ -62,18 +67,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def pinned(content: bytes, url: str) -> DebianPackage:
+def pinned(content: bytes, url: str) -> Package:
     return replace(TUXPAINT, url=url, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> DebianPackage:
+def package(tmp_path: Path) -> Package:
     content = debian_package(stamps())
     (tmp_path / "stamps.deb").write_bytes(content)
     return pinned(content, (tmp_path / "stamps.deb").as_uri())
 
 
-def test_after_fetching_the_data_set_is_there_by_its_name(home: Path, package: DebianPackage) -> None:
+def test_after_fetching_the_data_set_is_there_by_its_name(home: Path, package: Package) -> None:
     steps: list[str] = []
     folder = fetch("tuxpaint", steps.append, package)
     assert folder == home / "data" / "tuxpaint"
@@ -90,19 +95,19 @@ def test_after_fetching_the_data_set_is_there_by_its_name(home: Path, package: D
     ]
 
 
-def test_it_is_fetched_once(home: Path, package: DebianPackage) -> None:
+def test_it_is_fetched_once(home: Path, package: Package) -> None:
     fetch("tuxpaint", None, package)
     gone = replace(package, url="file:///gone.deb")
     assert fetch("tuxpaint", None, gone) == home / "data" / "tuxpaint"
 
 
-def test_another_file_than_the_pinned_one_is_refused(home: Path, package: DebianPackage) -> None:
+def test_another_file_than_the_pinned_one_is_refused(home: Path, package: Package) -> None:
     with pytest.raises(DataError, match=r"SHA-256 [\s\S]*expected 0+[\s\S]*apt-get is not on the PATH"):
         fetch("tuxpaint", None, replace(package, sha256="0" * 64))
     assert list((home / "data").iterdir()) == []
 
 
-def test_stopping_half_way_leaves_nothing(home: Path, package: DebianPackage) -> None:
+def test_stopping_half_way_leaves_nothing(home: Path, package: Package) -> None:
     def stop(step: str) -> None:
         if step.startswith("converting"):
             raise KeyboardInterrupt
@@ -144,14 +149,14 @@ def test_a_broken_line_leaves_nothing(home: Path, broken_line: str, monkeypatch:
     assert list((home / "data").iterdir()) == []
 
 
-def test_apt_is_asked_when_the_address_fails(home: Path, tmp_path: Path, package: DebianPackage) -> None:
+def test_apt_is_asked_when_the_address_fails(home: Path, tmp_path: Path, package: Package) -> None:
     apt = tmp_path / "apt-get"
     apt.write_text(f'#!/bin/sh\n[ "$1 $2" = "download {TUXPAINT.package}={TUXPAINT.version}" ] && /bin/cp {tmp_path}/stamps.deb here.deb\n')
     apt.chmod(0o755)
     assert (fetch("tuxpaint", None, replace(package, url="file:///gone.deb")) / "captions.json").is_file()
 
 
-def test_what_a_killed_fetch_left_is_removed_after_a_day(home: Path, package: DebianPackage) -> None:
+def test_what_a_killed_fetch_left_is_removed_after_a_day(home: Path, package: Package) -> None:
     import os
     import time
 
@@ -163,7 +168,7 @@ def test_what_a_killed_fetch_left_is_removed_after_a_day(home: Path, package: De
     assert not old.exists() and new.exists()
 
 
-def test_a_folder_in_the_way_is_named(home: Path, package: DebianPackage) -> None:
+def test_a_folder_in_the_way_is_named(home: Path, package: Package) -> None:
     (home / "data" / "tuxpaint" / "mine").mkdir(parents=True)
     with pytest.raises(DataError, match=r"cannot keep tuxpaint[\s\S]*remove that folder"):
         fetch("tuxpaint", None, package)
@@ -202,6 +207,80 @@ def test_photographs_have_more_colours_than_drawings() -> None:
     assert colourfulness(photo) > fetching.PHOTO_COLOURS > colourfulness(drawing)
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     assert colourfulness(clear) == 0
+
+
+def wheel(*, test: bool = True) -> bytes:
+    """easy-vqa's wheel in small: 20 training and 5 test pictures, with the code and whatever else it carries."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for part, count in (("train", 20), ("test", 5))[: 2 if test else 1]:
+            rows = [["is there a circle?", "no" if number % 3 else "yes", number] for number in range(count)]
+            archive.writestr(f"easy_vqa/data/{part}/questions.json", json.dumps(rows))
+            for number in range(count):
+                archive.writestr(f"easy_vqa/data/{part}/images/{number}.png", picture(number))
+        archive.writestr("easy_vqa/__init__.py", "raise SystemExit")
+        archive.writestr("easy_vqa/data/train/../../../../images/1.png", b"outside")
+        archive.writestr("easy_vqa-1.0.dist-info/LICENSE", "MIT License")
+    return buffer.getvalue()
+
+
+def of_easy_vqa(content: bytes, path: Path) -> Package:
+    path.write_bytes(content)
+    return replace(EASY_VQA, url=path.as_uri(), size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+ASKED = TasksConfig(vqa=QuestionConfig(format="easy-vqa"))
+
+
+def test_after_fetching_easy_vqa_its_questions_are_there_by_its_name(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"easy-vqa is not on this machine[\s\S]*ashneuro data fetch easy-vqa"):
+        load_questions("vqa", ASKED, DataConfig())
+    folder = fetch("easy-vqa", None, of_easy_vqa(wheel(), tmp_path / "easy.whl"))
+    assert {path.relative_to(folder).parts[0] for path in folder.rglob("*")} == {"train", "test", "LICENSE"}, "no code, nothing outside"
+    assert not (home.parent / "images").exists() and not (home / "images").exists()
+    questions = load_questions("vqa", ASKED, DataConfig())
+    assert (len(questions.train), len(questions.validation), len(questions.test)) == (18, 2, 5)
+    assert questions.name == "easy-vqa" and "drawn by a program" in questions.notes[0]
+    assert questions.pictures["test/images/3.png"]().shape == (40, 40, 3)
+    with pytest.raises(ConfigError, match=r"of the task 'vqa'"):
+        load_questions("nlvr2", TasksConfig(nlvr2=QuestionConfig(format="easy-vqa")), DataConfig())
+    assert fetch("easy-vqa", None, replace(EASY_VQA, url="file:///gone.whl")) == folder, "fetched once"
+
+
+@pytest.mark.parametrize("content, why", [(b"no zip", "not a Python wheel"), (wheel(test=False), "no questions.json for test")])
+def test_what_is_not_easy_vqa_leaves_nothing(home: Path, tmp_path: Path, content: bytes, why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        fetch("easy-vqa", None, of_easy_vqa(content, tmp_path / "easy.whl"))
+    assert list((home / "data").iterdir()) == []
+
+
+def test_pip_is_asked_when_the_address_fails(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, asked = wheel(), []
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        Path(command[command.index("--dest") + 1], "easy_vqa-1.0-py3-none-any.whl").write_bytes(content)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    gone = replace(of_easy_vqa(content, tmp_path / "easy.whl"), url="file:///gone.whl")
+    monkeypatch.setattr(fetching.subprocess, "run", pip)
+    assert (fetch("easy-vqa", None, gone) / "train" / "questions.json").is_file()
+    assert {"easy-vqa==1.0", "--no-deps"} <= set(asked[0])
+    monkeypatch.setattr(fetching.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", "No module named pip"))
+    shutil.rmtree(home / "data" / "easy-vqa")
+    with pytest.raises(DataError, match=r"gone\.whl[\s\S]*pip download: No module named pip"):
+        fetch("easy-vqa", None, gone)
+
+
+@pytest.mark.slow
+def test_the_real_easy_vqa_has_the_published_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Needs the network: 3 MB."""
+    monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
+    fetch("easy-vqa")
+    questions = load_questions("vqa", ASKED, DataConfig())
+    assert len(questions.train) + len(questions.validation) == 38_575 and len(questions.test) == 9_673
+    assert len(questions.pictures) == 5_000
+    assert len({answer for question in questions.train for answer in question.answers}) == 13
 
 
 @pytest.mark.slow
