@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from cyclopts import Parameter
 
 from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import Kind, kind_of
-from ashneuro.commands.tasks import evaluate_task, result_file
+from ashneuro.commands.tasks import answer_questions, open_task, result_file
 from ashneuro.config import Task
 from ashneuro.errors import AshneuroError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
+    from ashneuro.hybrid import HybridSession
     from ashneuro.simulate.lava import Seconds
     from ashneuro.simulate.record import SpikeRecord
     from ashneuro.train.checkpoint import Run
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 Part = Literal["train", "validation", "test"]
 Where = Literal["torch", "loihi", "lava"]
+Result = TypeVar("Result", "Evaluation", "TaskEvaluation")
 
 
 def evaluate(
@@ -45,31 +49,33 @@ def evaluate(
     Args:
         run: a folder that `ashneuro train` wrote.
     """
-    if task != "retrieval":
-        answers = answer(run, task, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
-        if json:
-            terminal.json(answers.to_json())
-            return
-        terminal.task(answers.to_json())
-        terminal.wrote(result_file(run, task, result_name(abstract_on, lava_precision, part, samples)))
-        return
-    measured = measure(run, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
-    evaluation = measured.evaluation
+    measured: Measured[Any]
+    name = result_name(abstract_on, lava_precision, part, samples)
+    if task == "retrieval":
+        file = run / name
+        measured = measure(run, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
+    else:
+        file = result_file(run, task, name)
+        measured = answer(run, task, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
+    found = measured.evaluation.to_json()
     if json:
-        terminal.json(evaluation.to_json() | ({"seconds": vars(measured.seconds)} if measured.seconds else {}))
+        terminal.json(found | ({"seconds": vars(measured.seconds)} if measured.seconds else {}))
         return
-    terminal.retrieval([evaluation.to_json()])
-    terminal.facts([evaluation.to_json()])
+    if task == "retrieval":
+        terminal.retrieval([found])
+        terminal.facts([found])
+    else:
+        terminal.tasks([found])
     if measured.seconds and measured.record:
         terminal.line(spent(measured.seconds, measured.record))
-    terminal.wrote(run / result_name(abstract_on, lava_precision, part, samples))
+    terminal.wrote(file)
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Generic[Result]):
     """An evaluation, what the simulator counted, where one was used, and where Lava's time went."""
 
-    evaluation: Evaluation
+    evaluation: Result
     record: SpikeRecord | None = None
     seconds: Seconds | None = None
 
@@ -93,16 +99,14 @@ def answer(
     samples: int | None,
     device: str,
     lava: LavaOptions | None,
-) -> TaskEvaluation:
-    """Evaluate a run at a task other than retrieval and write the result into it."""
+) -> Measured[TaskEvaluation]:
+    """Evaluate a run at a task other than retrieval and write the result into it; return it with the counts of the simulator."""
     require_kind(path, "run")
     run = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run").load_run(path, device)
-    hybrid = need("ashneuro.hybrid", extra="train", purpose="evaluating a run")
-    options = lava or LavaOptions()
-    with hybrid.HybridSession(run, where, precision=precision, worker=options.opened, stock=options.stock_samples()) as session:
-        evaluation = evaluate_task(session, task, part, samples)
-    evaluation.save(result_file(path, task, result_name(where, precision, part, samples)))
-    return evaluation
+    asked = open_task(run, task, part, samples)
+    file = result_file(path, task, result_name(where, precision, part, samples))
+    with running(run, where, precision, lava, len(asked.pictures)) as session:
+        return finished(answer_questions(session, asked), session, file)
 
 
 def measure(
@@ -114,12 +118,20 @@ def measure(
     samples: int | None = None,
     device: str = "cpu",
     lava: LavaOptions | None = None,
-) -> Measured:
+) -> Measured[Evaluation]:
     """Evaluate a run and write the result into it; return it with the counts of the simulator, where one was used."""
-    from ashneuro.config import cache_dir
-    from ashneuro.simulate.counts import save_counts
-
     run, pairs, split = open_run(path, part, samples, device)
+    with running(run, where, precision, lava, len(pairs)) as session:
+        return finished(session.evaluate(pairs, split), session, path / result_name(where, precision, part, samples))
+
+
+@contextmanager
+def running(
+    run: Run, where: Where, precision: Literal["fixed", "float"], lava: LavaOptions | None, pictures: int
+) -> Iterator[HybridSession]:
+    """Open a session that goes on with what an interrupted one left, and shows how many of the pictures have their spikes."""
+    from ashneuro.config import cache_dir
+
     hybrid = need("ashneuro.hybrid", extra="train", purpose="evaluating a run")
     options = lava or LavaOptions()
     with terminal.counting(f"spikes from {where}") as tick:
@@ -130,11 +142,16 @@ def measure(
             worker=options.opened,
             stock=options.stock_samples(),
             resume=cache_dir() / "finished-chunks",
-            progress=lambda done: tick(done, len(pairs)),
+            progress=lambda done: tick(done, pictures),
         )
         with session:
-            evaluation = session.evaluate(pairs, split)
-    file = path / result_name(where, precision, part, samples)
+            yield session
+
+
+def finished(evaluation: Result, session: HybridSession, file: Path) -> Measured[Result]:
+    """Write an evaluation, and beside it what a simulator counted."""
+    from ashneuro.simulate.counts import save_counts
+
     evaluation.save(file)
     if session.record is not None:
         save_counts(session.record, file.with_suffix(".npz"))

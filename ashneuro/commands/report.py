@@ -7,12 +7,15 @@ import json as json_
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter
 
+from ashneuro.commands.evaluate import answer, result_name
 from ashneuro.commands.simulate import with_inputs
 from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle, load_graph
+from ashneuro.commands.tasks import result_file
+from ashneuro.config import Task
 from ashneuro.errors import AshneuroError, need
 from ashneuro.report import tables, terminal
 
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 DEFAULT_PROFILES = ("loihi1", "cmos45", "h100")
 MEASURED = "measurement.json"
 DEFAULT_STEPS = 16
+QUESTIONS = (
+    "energy and operations are those of embedding one picture; the multimodal transformer, which answers a question about it on the host, "
+    "is in no sum, on either side"
+)
 
 
 def report(
@@ -101,6 +108,7 @@ def show(result: Report) -> None:
         terminal.show(tables.conventions(result.comparison))
     if result.evaluations:
         terminal.retrieval(result.evaluations)
+    terminal.tasks(result.tasks)
     if result.workload:
         terminal.activity(result.workload)
     terminal.costs(result.estimates)
@@ -227,7 +235,7 @@ def report_run(
     path: Path, profiles: Sequence[HardwareProfile], others: Sequence[Path], measured: Sequence[Measurement | NotMeasured] = ()
 ) -> Report:
     """Return the report of a run: the task, what it spikes and costs with its host part, and the runs beside it."""
-    from ashneuro.config import dump_config
+    from ashneuro.config import dump_config, trained_tasks
     from ashneuro.cost.measure import load_measurements
     from ashneuro.report.summary import Report, read_metrics
     from ashneuro.simulate.run import simulate
@@ -240,14 +248,19 @@ def report_run(
     rasters = simulate(bundle, bundle.reference.inputs, on="loihi", rasters="all")
     record = counted(path) or rasters
     evaluations = list(saved_evaluations(path))
+    tasks, not_run = answered(path, trained_tasks(run.config))
     beside: dict[str, Workload] = {}
-    metrics = {"hybrid": metric_of(evaluations)}
+    metrics = {"hybrid": metric_of(evaluations, tasks)}
     for other in others:
-        theirs = saved_evaluations(other)
-        evaluations += theirs
         settings = checkpoint.load_run(other)
         name, work = beside_run(other, settings, deploy)
-        metrics[name] = metric_of(theirs)
+        theirs = renamed(saved_evaluations(other), name)
+        questions, why = answered(other, trained_tasks(settings.config))
+        questions = renamed(questions, name)
+        evaluations += theirs
+        tasks += questions
+        not_run |= why
+        metrics[name] = metric_of(theirs, questions)
         if work is not None:
             beside[name] = work
     saved = [item for file in (path / MEASURED,) if file.exists() for item in load_measurements(file)]
@@ -261,7 +274,9 @@ def report_run(
         config=dump_config(run.config),
         training=[row for row in read_metrics(path / "metrics.jsonl") if "epoch" in row],
         evaluations=evaluations,
-        facts={"host, by torch's flop counter": host_flops(run.model)},
+        tasks=tasks,
+        not_run=not_run,
+        facts={"host, by torch's flop counter": host_flops(run.model), **({"questions": QUESTIONS} if tasks else {})},
         certificate=bundle.certificate,
         raster=one_raster(rasters),
         steps=by_step(program, rasters, bundle.reference.inputs),
@@ -283,11 +298,12 @@ def exported(path: Path) -> Bundle:
 
 
 def counted(path: Path) -> SpikeRecord | None:
-    """Return the counts of the emulator over the whole test part, where a run was evaluated so."""
+    """Return the counts of the emulator over the whole test part, where a run was evaluated so: at retrieval, or else at a task."""
     from ashneuro.simulate.counts import load_counts
 
-    file = path / "evaluation-loihi.npz"
-    return load_counts(file) if file.exists() else None
+    names = ("evaluation", *get_args(Task))
+    file = next((file for name in names if (file := path / f"{name}-loihi.npz").exists()), None)
+    return load_counts(file) if file else None
 
 
 def beside_run(path: Path, run: Any, deploy: Any) -> tuple[str, Workload | None]:
@@ -305,13 +321,51 @@ def beside_run(path: Path, run: Any, deploy: Any) -> tuple[str, Workload | None]
     return path.name, count(bundle.program("integer"), record, deploy.host_layers(run.model))
 
 
-def metric_of(evaluations: Sequence[Mapping[str, Any]]) -> str:
-    """Return the first evaluation's R@1 in words; empty where there is none."""
-    if not evaluations or not evaluations[0].get("rows"):
-        return ""
-    row = evaluations[0]["rows"][0]
-    ways = [row[way].get("R@1") for way in tables.WAYS if way in row]
-    return f"R@1 {' / '.join(f'{100 * value:.1f}' for value in ways if value is not None)} %" if ways else ""
+def metric_of(evaluations: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Return the first evaluation's R@1, and the metric of the first evaluation of each task, in words; empty where there is none."""
+    said = []
+    if evaluations and evaluations[0].get("rows"):
+        row = evaluations[0]["rows"][0]
+        ways = [row[way].get("R@1") for way in tables.WAYS if way in row]
+        said += [f"R@1 {' / '.join(f'{100 * value:.1f}' for value in ways if value is not None)} %"] if ways else []
+    first = {item["task"]: item for item in reversed(tasks)}
+    return ", ".join([*said, *(tables.task_metric(item) for item in reversed(first.values()))])
+
+
+def answered(path: Path, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return every evaluation of the tasks that a run was trained on, and why one could not be made.
+
+    What `ashneuro evaluate --task` left in the folder is taken. Where the whole test part was not answered yet with the spikes from
+    torch, it is now; the validation part where the test part has no answers.
+    """
+    found: list[dict[str, Any]] = []
+    not_run: dict[str, str] = {}
+    for task in tasks:
+        for part in ("test", "validation"):
+            if result_file(path, task, result_name("torch", "fixed", part, None)).exists():
+                break
+            try:
+                with terminal.status(f"{path.name} answers questions of {task}, {part} part"):
+                    answer(path, task, "torch", "fixed", part=part, samples=None, device="cpu", lava=None)
+                break
+            except AshneuroError as error:
+                not_run.setdefault(f"{task} of {path.name}", f"{error.what}: {error.why}")
+        else:
+            continue
+        not_run.pop(f"{task} of {path.name}", None)
+    for task in tasks:
+        found += saved_evaluations(path, task)
+    return found, not_run
+
+
+def renamed(evaluations: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return evaluations of a further hybrid under the name of its run, so that its rows are told from the first one's."""
+    return [
+        {**item, "rows": [{**row, "name": row["name"].replace("hybrid", name, 1)} for row in item["rows"]]}
+        if item["kind"] == "spiking"
+        else dict(item)
+        for item in evaluations
+    ]
 
 
 def host_flops(model: Any) -> str:
@@ -413,9 +467,10 @@ def priced(
     )
 
 
-def saved_evaluations(path: Path) -> list[dict[str, Any]]:
-    """Return every evaluation in a run's folder: the whole test part in torch first, then the others."""
-    files = sorted(path.glob("evaluation*.json"), key=lambda file: (len(file.stem.split("-")), file.stem))
+def saved_evaluations(path: Path, task: Task = "retrieval") -> list[dict[str, Any]]:
+    """Return every evaluation of a task in a run's folder: the whole test part in torch first, then the others."""
+    stem = "evaluation" if task == "retrieval" else task
+    files = sorted([*path.glob(f"{stem}.json"), *path.glob(f"{stem}-*.json")], key=lambda file: (len(file.stem.split("-")), file.stem))
     return [json_.loads(file.read_text(encoding="utf-8")) for file in files]
 
 

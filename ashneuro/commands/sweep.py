@@ -98,7 +98,7 @@ def _one(cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfil
 def _accuracies(run: Run, planned: SweepConfig) -> dict[str, Any]:
     """Return the metric as it is, with A and with C zeroed, and the firing rate."""
     from ashneuro.commands.evaluate import open_run
-    from ashneuro.commands.tasks import evaluate_task
+    from ashneuro.commands.tasks import answer_questions, open_task
     from ashneuro.hybrid import HybridSession
 
     with HybridSession(run) as session:
@@ -112,7 +112,7 @@ def _accuracies(run: Run, planned: SweepConfig) -> dict[str, Any]:
                 "R@1_text_to_image": retrieval.rows[0].text_to_image["R@1"],
             }
         else:
-            answers = evaluate_task(session, planned.task, planned.part, None)
+            answers = answer_questions(session, open_task(run, planned.task, planned.part, None))
             found = {row.name: row.accuracy for row in answers.rows}
             rates, more = answers.firing_rate, {}
     zeroed = {suffix: next((value for name, value in found.items() if name.endswith(f"{suffix} zeroed")), None) for suffix in "AC"}

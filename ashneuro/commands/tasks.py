@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,21 +10,32 @@ from ashneuro.config import Task
 from ashneuro.errors import AshneuroError, need
 
 if TYPE_CHECKING:
+    from ashneuro.data.pairs import Question, Questions
     from ashneuro.hybrid import HybridSession
+    from ashneuro.train.checkpoint import Run
     from ashneuro.train.task_evaluation import TaskEvaluation
 
 Part = Literal["train", "validation", "test"]
 
 
-def evaluate_task(session: HybridSession, task: Task, part: Part, samples: int | None) -> TaskEvaluation:
-    """Return how well the session's run answers the questions of ``part``; ``samples`` of them, evenly spaced.
+@dataclass(frozen=True)
+class Asked:
+    """The questions of a task that are put to a run: those of one ``part`` that have answers, and the pictures they are about."""
+
+    questions: Questions
+    part: Part
+    chosen: tuple[Question, ...]
+    pictures: frozenset[str]
+
+
+def open_task(run: Run, task: Task, part: Part, samples: int | None) -> Asked:
+    """Return the questions of ``part``; ``samples`` of them, evenly spaced.
 
     Raises:
         AshneuroError: the run was never trained on the task, or has fewer questions.
     """
     from ashneuro.data.tasks import load_questions
 
-    run = session.run
     if task not in run.labels:
         known = ", ".join(run.labels) or "retrieval alone"
         raise AshneuroError(
@@ -35,15 +47,21 @@ def evaluate_task(session: HybridSession, task: Task, part: Part, samples: int |
         if not 0 < samples <= len(asked):
             raise AshneuroError(f"--samples {samples}", f"the {part} part has {len(asked)} answered questions", f"give 1 to {len(asked)}")
         asked = [asked[index * len(asked) // samples] for index in range(samples)]
+    return Asked(questions, part, tuple(asked), frozenset(name for question in asked for name in question.images))
+
+
+def answer_questions(session: HybridSession, asked: Asked) -> TaskEvaluation:
+    """Return how well the session's run answers, with the spikes from where the session has them."""
+    run, questions = session.run, asked.questions
     scoring = need("ashneuro.train.task_evaluation", extra="train", purpose="evaluating a run")
     result: TaskEvaluation = scoring.evaluate_task(
         run.model,
         run.vocabulary,
         questions,
-        asked,
-        run.labels[task],
+        asked.chosen,
+        run.labels[questions.task],
         run.config.data,
-        split=f"{questions.name}, {part}",
+        split=f"{questions.name}, {asked.part}",
         encoder=session.encoder,
         spikes_from=session.name,
     )

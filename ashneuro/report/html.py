@@ -55,6 +55,8 @@ def render(report: Report) -> str:
         "about": report.about,
         "config": json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
         "evaluations": tables.retrieval(report.evaluations) if report.evaluations else None,
+        "tasks": tables.tasks(report.tasks),
+        "answers": [tables.answers(item) for item in _first_of_each_task(report) if item["examples"]],
         "examples": [_example(example) for example in report.examples],
         "workload": tables.activity(report.workload) if report.workload else None,
         "host": tables.host(report.workload) if report.workload else None,
@@ -104,6 +106,11 @@ def _tiles(report: Report) -> Iterator[Tile]:
         recalls, luck = (" / ".join(f"{100 * row[way]['R@1']:.1f}" for way in tables.WAYS) for row in (first, chance))
         beside = f"R@1 image → text / text → image; chance {luck} %; measured, {report.evaluations[0]['split']}"
         yield Tile(f"Retrieval, {first['name']}", f"{recalls} %", beside)
+    for item in _first_of_each_task(report):
+        found = {row["name"]: percent(row["accuracy"]) for row in item["rows"]}
+        name, *_ = found
+        zeroed = ", ".join(f"{row.removeprefix(f'{name}, ')} {value}" for row, value in found.items() if row != name)
+        yield Tile(f"{tables.task_metric(item).rpartition(found[name])[0]}{name}", found[name], f"{zeroed}; measured, {item['split']}")
     if report.comparison:
         group = report.comparison.groups[0]
         ours, rivals = group.contenders[0], [who for who in group.contenders if who.name.startswith("ANN") and "fp32" not in who.name]
@@ -135,6 +142,11 @@ def _tiles(report: Report) -> Iterator[Tile]:
         others = "".join(f"; {number(placed.cores)} of {placed.limits.chip}" for placed in rest)
         beside = f"of {first.limits.chip}, {first.chips} chip(s){others}; computed from published limits"
         yield Tile("Cores", number(first.cores), beside)
+
+
+def _first_of_each_task(report: Report) -> list[Mapping[str, Any]]:
+    """Return the first evaluation of each task: this network's own."""
+    return list({item["task"]: item for item in reversed(report.tasks)}.values())[::-1]
 
 
 def _figures(report: Report) -> dict[str, str]:

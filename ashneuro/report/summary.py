@@ -74,6 +74,7 @@ class Report:
         config: the run's settings.
         training: rows of ``metrics.jsonl``.
         evaluations: the JSON of every evaluation (schema ``ashneuro.evaluation/1``); this network's first.
+        tasks: the JSON of every evaluation of a task beside retrieval (schema ``ashneuro.task-evaluation/1``).
         facts: further single results: label to text.
         workload: counts of the hybrid.
         estimates: the deployed part on neuromorphic profiles.
@@ -85,7 +86,7 @@ class Report:
         profiles: the profiles that estimates used.
         raster: spikes of one sample per layer, (T, neurons…).
         examples: retrieval examples with pictures.
-        not_run: part to reason, where the usual reason does not fit.
+        not_run: part to reason, where the usual reason does not fit, or where the part is one that not every report has.
     """
 
     title: str
@@ -93,6 +94,7 @@ class Report:
     config: Mapping[str, Any] | None = None
     training: Sequence[Mapping[str, Any]] = ()
     evaluations: Sequence[Mapping[str, Any]] = ()
+    tasks: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     workload: Workload | None = None
     estimates: Sequence[CostEstimate] = ()
@@ -110,7 +112,8 @@ class Report:
     @property
     def missing(self) -> dict[str, str]:
         """Parts that are absent, and why."""
-        return {part: self.not_run.get(part, why) for part, why in PARTS.items() if not getattr(self, part)}
+        usual = {part: self.not_run.get(part, why) for part, why in PARTS.items() if not getattr(self, part)}
+        return usual | {part: why for part, why in self.not_run.items() if part not in PARTS}
 
     @property
     def verdict(self) -> str:
@@ -146,6 +149,7 @@ class Report:
             "config": self.config,
             "training": self.training,
             "evaluations": self.evaluations,
+            "tasks": self.tasks,
             "facts": self.facts,
             "workload": workload,
             "estimates": [_estimate(cost) for cost in self.estimates],

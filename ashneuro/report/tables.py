@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NOTHING = "–"
 METRICS = ("R@1", "R@5", "R@10")
 WAYS = ("image_to_text", "text_to_image")
+TASKS = {"vqa": "VQA", "entailment": "visual entailment", "nlvr2": "NLVR2"}
+MOST_FREQUENT = "most frequent answer"
 
 
 @dataclass(frozen=True)
@@ -403,6 +405,63 @@ def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> Table:
         body.append((*cells, f"{basis}, {row['split']}: {number(row['images'])} images, {number(row['texts'])} texts"))
     columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", "basis")
     return Table("Retrieval, image → text / text → image", columns, tuple(body))
+
+
+def tasks(evaluations: Iterable[Mapping[str, Any]]) -> tuple[Table, ...]:
+    """Return one table per task and set of questions, from evaluations (schema ``ashneuro.task-evaluation/1``).
+
+    One row per network, with each branch left out, then what the most frequent answer scores. Two networks on the same questions stand
+    in one table; the note says how many questions there are and how many can be answered at all.
+    """
+    pools: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for item in evaluations:
+        pools.setdefault(tuple(item[key] for key in ("task", "split", "questions", "pictures")), []).append(item)
+    return tuple(_task(items) for items in pools.values())
+
+
+def _task(evaluations: Sequence[Mapping[str, Any]]) -> Table:
+    first = evaluations[0]
+    body: dict[tuple[str, ...], None] = {}  # what all share, the most frequent answer, stands there once, at the end
+    last = []
+    every = [row for item in evaluations for row in item["rows"]]
+    kinds = list(dict.fromkeys(kind for row in every for kind in row["by_kind"]))
+    grouped = any(row["consistency"] is not None for row in every)
+    for row in every:
+        name = row["name"] if row["spikes_from"] in ("torch", "none") else f"{row['name']}, spikes from {row['spikes_from']}"
+        values = [row["accuracy"], *([row["consistency"]] if grouped else []), *(row["by_kind"].get(kind) for kind in kinds)]
+        line = (name, *map(_hundred, values))
+        if name == MOST_FREQUENT:
+            last.append(line)
+        else:
+            body[line] = None
+    columns = ("network", f">{first['measure']}, %", *([">consistency, %"] if grouped else []), *(f">{kind}, %" for kind in kinds))
+    heads = list(dict.fromkeys(percent(item["answerable"]) for item in evaluations))
+    note = f"{first['split']}: {number(first['questions'])} questions about {number(first['pictures'])} pictures; "
+    note += f"{' / '.join(heads)} of them can be answered with the answers that the head knows. A zeroed, C zeroed, text alone: "
+    note += "the trained network with its abstract branch, its concrete branch, or both left out."
+    return Table(_title(first), columns, (*body, *dict.fromkeys(last)), "measured", note)
+
+
+def answers(evaluation: Mapping[str, Any]) -> Table:
+    """Return a dozen questions of one evaluation with what was said and what is right."""
+    rows = tuple(
+        (", ".join(item["images"]), item["text"], item["said"], ", ".join(dict.fromkeys(item["answers"])), f"{100 * item['score']:.0f}")
+        for item in evaluation["examples"]
+    )
+    title = f"{_title(evaluation)}: questions, evenly spaced"
+    return Table(title, ("picture", "question", "said", "right", ">score, %"), rows, "measured")
+
+
+def _title(evaluation: Mapping[str, Any]) -> str:
+    name = TASKS[evaluation["task"]]
+    return name[0].upper() + name[1:]
+
+
+def task_metric(evaluation: Mapping[str, Any]) -> str:
+    """Return the field's metric of one evaluation in words."""
+    measure = evaluation["measure"]
+    name = measure if measure != "accuracy" else f"{TASKS[evaluation['task']]} accuracy"
+    return f"{name} {percent(evaluation['rows'][0]['accuracy'])}"
 
 
 def evaluation_facts(evaluations: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -333,19 +333,10 @@ def data_check(found: Checked) -> None:
     line(f"{len(found.problems):,} problem(s)" if found.problems else "no problem found", "" if found.problems else "green")
 
 
-def task(evaluation: Mapping[str, Any]) -> None:
-    """Print how well a task's questions were answered, and with what left out."""
-    kinds = list(dict.fromkeys(kind for row in evaluation["rows"] for kind in row["by_kind"]))
-    grouped = any(row["consistency"] is not None for row in evaluation["rows"])
-    columns = ["network", f">{evaluation['measure']}, %", *([">consistency, %"] if grouped else []), *(f">{kind}, %" for kind in kinds)]
-    rows = []
-    for row in evaluation["rows"]:
-        name = row["name"] if row["spikes_from"] in ("torch", "none") else f"{row['name']}, spikes from {row['spikes_from']}"
-        values = [row["accuracy"], *([row["consistency"]] if grouped else []), *(row["by_kind"].get(kind) for kind in kinds)]
-        rows.append((name, *(NOTHING if value is None else f"{100 * value:.1f}" for value in values)))
-    note = f"measured, {evaluation['split']}: {number(evaluation['questions'])} questions about {number(evaluation['pictures'])} pictures; "
-    note += f"{percent(evaluation['answerable'])} of them can be answered with the answers that the head knows"
-    table(f"{evaluation['task']}", columns, rows, note)
+def tasks(evaluations: Iterable[Mapping[str, Any]]) -> None:
+    """Print how well tasks' questions were answered, and with what left out."""
+    for what in tables.tasks(evaluations):
+        show(what)
 
 
 def dry_run(found: Any, tflops: float) -> None:

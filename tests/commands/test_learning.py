@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,76 @@ def test_a_task_is_evaluated_beside_retrieval(ashneuro: Command, run: Path) -> N
     other = ashneuro("evaluate", run, "--task", "vqa")
     assert other.code == 2 and "trained on entailment" in other.err
     assert json.loads(ashneuro("evaluate", run, "--json").out)["rows"][0]["name"] == "hybrid"
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with a bundle, without what `evaluate` left in it."""
+    from ashneuro.commands.export import export_graph
+    from ashneuro.commands.lava_options import LavaOptions
+    from ashneuro.commands.targets import ContractOptions
+
+    folder = tmp_path_factory.mktemp("exported") / "hybrid"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("entailment*", "evaluation*"))
+    export_graph(folder, "run", None, ContractOptions(), folder / "bundle", samples=2, lava=LavaOptions())
+    return folder
+
+
+def test_a_task_is_answered_with_spikes_from_the_emulator(ashneuro: Command, exported: Path) -> None:
+    words = ("evaluate", exported, "--task", "entailment", "--part", "train", "--samples", 6)
+    here, there = (json.loads(ashneuro(*words, *more, "--json").out) for more in ((), ("--abstract-on", "loihi")))
+    assert [row["spikes_from"] for row in there["rows"]] == ["integer emulator"] * 4 + ["none"]
+    assert [row["name"] for row in there["rows"]] == [row["name"] for row in here["rows"]]
+    assert {row["name"]: row["accuracy"] for row in here["rows"][2:]}.items() <= {r["name"]: r["accuracy"] for r in there["rows"]}.items()
+    assert (exported / "entailment-loihi-train-6.npz").exists(), "what the emulator counted is kept"
+
+
+@pytest.mark.lava
+def test_a_task_is_answered_with_spikes_from_lava(ashneuro: Command, exported: Path) -> None:
+    words = ("evaluate", exported, "--task", "entailment", "--samples", 2)
+    emulator = json.loads(ashneuro(*words, "--abstract-on", "loihi", "--json").out)
+    lava = ashneuro(*words, "--abstract-on", "lava")
+    assert lava.code == 0, lava.err
+    assert "spikes from Lava, fixed" in lava.out and "spikes from Lava in " in lava.out
+    rows = json.loads((exported / "entailment-lava-fixed-2.json").read_text())["rows"]
+    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in emulator["rows"]], "the same integers, the same answers"
+
+
+def test_the_report_answers_the_tasks_that_a_run_was_trained_on(ashneuro: Command, exported: Path, pairs: Path, tmp_path: Path) -> None:
+    from ashneuro.config import load_config
+    from ashneuro.train.loop import train
+
+    other = tmp_path / "control"
+    train(load_config("tiny", [f"data.source={pairs}", *SMALL, *MULTIMODAL, TASK, "model.abstract.kind=none"]), other)
+    said = ashneuro("report", exported, other, "--out", tmp_path)
+    assert said.code == 0, said.err
+    evaluation = json.loads((exported / "entailment.json").read_text())
+    assert evaluation["split"].endswith("test"), "what was missing was evaluated, and kept"
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert evaluation in report["tasks"] and "entailment" not in str(report["missing"])
+    hybrid, control = (json.loads((run / "entailment.json").read_text())["rows"] for run in (exported, other))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in (said.out, page):
+        assert all(text.count(name) >= 1 for name in ("hybrid, A zeroed", "hybrid, C zeroed", "hybrid, text alone", "most frequent answer"))
+        assert f"{100 * hybrid[0]['accuracy']:.1f}" in text and f"{100 * control[0]['accuracy']:.1f}" in text
+    assert f"visual entailment accuracy {100 * control[0]['accuracy']:.1f} %" in said.out, "beside what the control costs"
+    assert "Visual entailment" in page and "multimodal transformer" in page
+    one = exported.parent / "again"
+    shutil.copytree(exported, one)
+    twins = json.loads(ashneuro("report", exported, one, "--out", tmp_path, "--json").out)["tasks"]
+    assert {item["rows"][0]["name"] for item in twins} == {"hybrid", "again"}, "two hybrids are told apart"
+
+
+def test_a_report_says_which_task_could_not_be_answered(ashneuro: Command, exported: Path, tmp_path: Path) -> None:
+    lost = tmp_path / "lost"
+    shutil.copytree(exported, lost, ignore=shutil.ignore_patterns("entailment*"))
+    settings = json.loads((lost / "config.json").read_text())
+    settings["tasks"]["entailment"] |= {"format": "snli-ve", "train": str(tmp_path / "gone.jsonl")}
+    (lost / "config.json").write_text(json.dumps(settings))
+    said = ashneuro("report", lost, "--out", tmp_path)
+    assert said.code == 0, said.err
+    assert "entailment of lost: not run, cannot read" in said.out and "gone.jsonl" in said.out
+    assert "entailment of lost" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_search_prints_and_draws_the_best(ashneuro: Command, run: Path, pairs: Path, tmp_path: Path) -> None:

@@ -204,3 +204,22 @@ def test_curves_leave_out_what_was_not_recorded():
     drawing = figures.training_curves(rows, "step", {"loss": {"loss": "loss"}, "rate": {"rate": "rate"}}, "curves of training")
     assert ">loss<" in drawing.replace("\n", "") or "loss" in drawing
     assert "rate" not in drawing
+
+
+def test_tasks_stand_beside_retrieval():
+    text = "".join(read(PAGE).text)
+    assert (
+        text.index("Retrieval, image")
+        < text.index("Questions about pictures")
+        < text.index("What does it spike?\n", text.index("Questions"))
+    )
+    assert "hybrid, spikes from Lava, fixed" in text and "most frequent answer" in text
+    assert "A zeroed 51.0 %, text alone 41.0 %, most frequent answer 31.0 %; measured, squares, test" in text
+    assert "what &lt;i&gt;colour" in PAGE, "a question is escaped"
+    assert "Questions about pictures" not in html.render(whole_report(tasks=())), "a run without tasks has no such heading"
+
+
+def test_what_only_some_reports_have_is_named_when_it_is_missing():
+    lost = whole_report(not_run={"vqa of control": "its files are gone"})
+    assert lost.missing == {"vqa of control": "its files are gone"}
+    assert "vqa of control (its files are gone)" in html.render(lost)

@@ -207,3 +207,29 @@ def test_common_unit_fits_the_largest_typical_value():
 def test_headings_know_their_alignment():
     table = Table("t", ("name", ">count"), (("a", "1"),))
     assert table.headings == ("name", "count") and table.numeric == (False, True)
+
+
+def test_networks_that_answer_the_same_questions_stand_in_one_table():
+    (table,) = tables.tasks(whole_report().tasks)
+    assert table.title == "VQA" and table.basis == "measured"
+    assert table.headings == ("network", "VQA accuracy, %", "yes/no, %")
+    assert [row[0] for row in table.rows] == [
+        "hybrid",
+        "hybrid, A zeroed",
+        "hybrid, text alone",
+        "no abstract encoder",
+        "hybrid, spikes from Lava, fixed",
+        "most frequent answer",
+    ]
+    assert table.rows[0][1:] == ("61.0", "30.5") and table.rows[-1][1:] == ("31.0", "15.5")
+    assert "40 questions about 20 pictures" in table.note and "95.0 %" in table.note
+
+
+def test_other_questions_are_another_table():
+    first = whole_report().tasks[0]
+    few, other = {**first, "questions": 4}, {**first, "task": "nlvr2", "measure": "accuracy"}
+    other["rows"] = [{**row, "consistency": 0.25} for row in first["rows"]]
+    all_of_them = tables.tasks([first, few, other])
+    assert [table.title for table in all_of_them] == ["VQA", "VQA", "NLVR2"]
+    assert all_of_them[2].rows[0][:3] == ("hybrid", "61.0", "25.0") and "consistency, %" in all_of_them[2].headings
+    assert (tables.task_metric(first), tables.task_metric(other)) == ("VQA accuracy 61.0 %", "NLVR2 accuracy 61.0 %")
