@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ashneuro.config import SweepConfig, load_sweep
-from ashneuro.errors import need
+from ashneuro.errors import ConfigError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -33,66 +33,129 @@ def sweep(
     set_: Annotated[
         list[str] | None, Parameter(name="--set", help="Change one setting of all runs: --set train.epochs=3. Repeatable.", negative=())
     ] = None,
-    limit: Annotated[int | None, Parameter(help="Stop after this many runs; the next call goes on.")] = None,
+    seeds: Annotated[
+        list[int] | None,
+        Parameter(help="Other seeds than the config's: --seeds 3 4. All of them for one table.", negative=(), consume_multiple=True),
+    ] = None,
+    limit: Annotated[int | None, Parameter(help="Stop after this many runs; the next call goes on. 0: only the table.")] = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
 ) -> None:
     """Vary factors and seeds: ablations, accuracy–energy trade-offs. Goes on where it was interrupted.
+
+    Several of these commands may share one folder, on one machine or on a shared disk: each takes the next run that nobody has. Runs
+    made elsewhere count too, once their folders lie in OUT/cells.
 
     Args:
         config: a TOML of factors and seeds, see examples/ablation.toml.
     """
     from ashneuro.cost.profile import load_profile
 
+    if limit is not None and limit < 0:
+        raise ConfigError(f"--limit {limit}", "it is a number of runs to train", "--limit 0 trains none and writes the table")
     planned = load_sweep(config, set_ or ())
+    if seeds:
+        planned = replace(planned, seeds=tuple(dict.fromkeys(seeds)))
     profile = load_profile(planned.profile)
     plan = need("ashneuro.train.sweep", extra="train", purpose="a sweep")
     cells = plan.cells(planned)
     folder = out or Path("runs") / config.stem
-    rows: list[dict[str, Any]] = []
-    trained = 0
-    for number, cell in enumerate(cells, start=1):
-        if limit is not None and trained == limit and not _finished(folder, cell):
-            continue
-        row, is_new = _one(cell, folder / "cells" / cell.folder, planned, profile, f"{number} of {len(cells)}")
-        trained += is_new
-        rows.append(row)
-        files = _write(folder, planned, rows, plan.summarise(rows))
-    if not rows:
+    elsewhere = _work(cells, folder, planned, profile, limit)
+    rows = _rows(cells, folder)
+    if not rows and not json:
+        terminal.line(f"no run is finished in {folder}" + "".join(f"; {name}: {who}" for name, who in elsewhere.items()))
         return
     summaries = plan.summarise(rows)
+    files = _write(folder, planned, rows, len(cells), summaries) if rows else []
     if json:
         terminal.json({"runs": rows, "summaries": [asdict(summary) for summary in summaries]})
         return
     terminal.table(_title(planned, rows), _COLUMNS, [_cells(summary) for summary in summaries], _note(planned, len(cells) - len(rows)))
+    for name, who in elsewhere.items():
+        terminal.line(f"{name} is in the hands of {who}", "yellow")
+    if others := _other_seeds(planned, folder):
+        terminal.line(
+            f"{folder / 'cells'} holds runs of other seeds too: --seeds {' '.join(map(str, (*planned.seeds, *others)))}", "yellow"
+        )
     terminal.wrote(*files)
 
 
-def _finished(folder: Path, cell: Cell) -> bool:
-    return (folder / "cells" / cell.folder / "row.json").exists()
+def _work(cells: Sequence[Cell], folder: Path, planned: SweepConfig, profile: HardwareProfile, limit: int | None) -> dict[str, str]:
+    """Train what nobody has finished or claimed, ``limit`` runs at most; return what others are at, by name.
+
+    It looks again until nothing is left: what another process had claimed may have been given up.
+    """
+    plan = need("ashneuro.train.sweep", extra="train", purpose="a sweep")
+    _rows(cells, folder)  # a folder of another sweep is refused before anything is trained
+    trained = 0
+    while True:
+        before = trained
+        elsewhere: dict[str, str] = {}
+        for number, cell in enumerate(cells, start=1):
+            own = folder / "cells" / cell.folder
+            if (own / "row.json").exists():
+                continue
+            if trained == limit:
+                return elsewhere
+            with plan.claim(own) as holder:
+                if holder:
+                    elsewhere[f"{cell.variant}, seed {cell.seed}"] = holder
+                elif not (own / "row.json").exists():  # it may have been finished just now
+                    _one(cell, own, planned, profile, f"{number} of {len(cells)}")
+                    trained += 1
+                    rows = _rows(cells, folder)
+                    _write(folder, planned, rows, len(cells), plan.summarise(rows))
+        if trained == before:
+            return elsewhere
 
 
-def _one(cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfile, place: str) -> tuple[dict[str, Any], bool]:
-    """Return the row of one run, and whether it had to be trained or measured first."""
-    from ashneuro.commands.train import learn
+def _rows(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of the runs that are finished, in the order of the plan."""
     from ashneuro.config import dump_config, load_config
-    from ashneuro.errors import ConfigError
 
-    kept = folder / "row.json"
-    if kept.exists():
-        if dump_config(load_config(folder / "config.json")) != dump_config(cell.config):
+    found: list[dict[str, Any]] = []
+    for cell in cells:
+        own = folder / "cells" / cell.folder
+        if not (own / "row.json").exists():
+            continue
+        made = dump_config(load_config(own / "config.json"))
+        if differ := _differences(dump_config(cell.config), made):
             raise ConfigError(
-                f"{folder} was made with other settings", "the sweep has changed since", "another folder with --out, or delete it"
+                f"{own} was made with other settings",
+                f"the sweep has changed since: {'; '.join(differ[:5])}" + ("; …" if len(differ) > 5 else ""),
+                "another folder with --out, or delete it",
             )
-        row: dict[str, Any] = json_.loads(kept.read_text(encoding="utf-8"))
-        return row, False
+        found.append(json_.loads((own / "row.json").read_text(encoding="utf-8")) | {"folder": str(own)})
+    return found
+
+
+def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
+    """Return the settings in which two configs differ."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        return [
+            text
+            for key in dict.fromkeys((*ours, *theirs))
+            for text in _differences(ours.get(key), theirs.get(key), f"{name}.{key}".strip("."))
+        ]
+    return [] if ours == theirs else [f"{name} is {theirs!r} there and {ours!r} now"]
+
+
+def _other_seeds(planned: SweepConfig, folder: Path) -> list[int]:
+    """Return the seeds of finished runs in the folder that are not planned."""
+    rows = [json_.loads(file.read_text(encoding="utf-8")) for file in (folder / "cells").glob("*/row.json")]
+    return sorted({row["seed"] for row in rows} - set(planned.seeds))
+
+
+def _one(cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfile, place: str) -> None:
+    """Train and measure one run, and write its row."""
+    from ashneuro.commands.train import learn
+
     terminal.heading(f"{cell.variant}, seed {cell.seed} ({place})")
     learn(cell.config, folder, resume=(folder / "config.json").exists())
     checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="a sweep")
     run = checkpoint.load_run(folder)
-    row = {"variant": cell.variant, "levels": dict(cell.levels), "seed": cell.seed, "folder": str(folder)}
+    row = {"variant": cell.variant, "levels": dict(cell.levels), "seed": cell.seed}
     row |= _accuracies(run, planned) | _costs(run, planned, profile)
-    checkpoint.replace_file(kept, lambda file: file.write_text(json_.dumps(row, indent=1), encoding="utf-8"))
-    return row, True
+    checkpoint.replace_file(folder / "row.json", lambda file: file.write_text(json_.dumps(row, indent=1), encoding="utf-8"))
 
 
 def _accuracies(run: Run, planned: SweepConfig) -> dict[str, Any]:
@@ -225,14 +288,16 @@ def _note(planned: SweepConfig, missing: int) -> str:
     return text + (f" {missing} runs are still to come." if missing else "")
 
 
-def _write(folder: Path, planned: SweepConfig, rows: Sequence[Mapping[str, Any]], summaries: Sequence[Summary]) -> list[Path]:
+def _write(
+    folder: Path, planned: SweepConfig, rows: Sequence[Mapping[str, Any]], planned_runs: int, summaries: Sequence[Summary]
+) -> list[Path]:
     """Write all runs as JSON and CSV, the table as Markdown, and the figure."""
     from ashneuro.train.checkpoint import replace_file
 
     table = [_COLUMNS, *map(_cells, summaries)]
     lines = ["| " + " | ".join(cell.removeprefix(">") for cell in row) + " |" for row in table]
     lines.insert(1, "|" + "|".join("---:" if name.startswith(">") else "---" for name in _COLUMNS) + "|")
-    text = f"{_title(planned, rows)}\n\n" + "\n".join(lines) + f"\n\n{_note(planned, 0)}\n"
+    text = f"{_title(planned, rows)}\n\n" + "\n".join(lines) + f"\n\n{_note(planned, planned_runs - len(rows))}\n"
     columns = list(dict.fromkeys(key for row in rows for key in row if key != "levels"))
     flat = io.StringIO()
     writer = csv.DictWriter(flat, columns, extrasaction="ignore")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import itertools
+import os
 import re
+import socket
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ashneuro.config import RunConfig, SweepConfig, load_config
@@ -73,6 +79,36 @@ def cells(sweep: SweepConfig) -> tuple[Cell, ...]:
         for seed in sweep.seeds
         for name, levels, changes in chosen
     )
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[str]:
+    """Claim a cell's ``folder`` for this process, so that sweeps that share a disk split the work; yield who has it, ``""`` for us.
+
+    The claim is a lock on ``FOLDER.claim``, held by the system for as long as the process lives: one that was killed leaves none. On a
+    disk without locks, and for a process of several that train together, every claim is granted. The file goes when the cell has its row.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        yield ""
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f"{folder.name}.claim")
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                file.seek(0)
+                yield file.read().strip() or "another process"
+                return
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield ""
+        if (folder / "row.json").exists():  # else somebody may be waiting for this very file
+            path.unlink(missing_ok=True)
 
 
 def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ashneuro.train.sweep import claim
 from tests.commands.conftest import SMALL, Command, settings
 
 TASK = 'schedule=[{name="pretrain",epochs=1},{name="finetune",epochs=1,task="entailment"}]'
@@ -135,12 +136,23 @@ def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs
     levels = '"no encoder" = ["model.abstract.kind=none"]\n"low-bit" = ["model.abstract.kind=quantised-relu"]\n'
     config = tmp_path / "sweep.toml"
     config.write_text(f"seeds = [0, 1]\nenergy_images = 4\nset = {changes}\n[factors.kind]\n{levels}")
-    out = tmp_path / "sweep"
-    assert ashneuro("sweep", config, "--out", out, "--limit", 2).code == 0
-    assert len(json.loads((out / "sweep.json").read_text())["runs"]) == 2
+    out, elsewhere = tmp_path / "sweep", tmp_path / "elsewhere"
+    assert "no run is finished" in ashneuro("sweep", config, "--out", out, "--limit", 0).out
+    with claim(out / "cells" / "no-encoder-0"):
+        said = ashneuro("sweep", config, "--out", out, "--seeds", 0)
+        assert said.code == 0 and "no encoder, seed 0 is in the hands of process" in said.out
+    assert [row["variant"] for row in json.loads((out / "sweep.json").read_text())["runs"]] == ["base", "low-bit"], "what is free is done"
+    assert "1 runs are still to come" in (out / "sweep.md").read_text()
     before = (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns
+    assert ashneuro("sweep", config, "--out", elsewhere, "--seeds", 1, "--limit", 2).code == 0
+    shutil.copytree(elsewhere / "cells", out / "cells", dirs_exist_ok=True)
+    said = ashneuro("sweep", config, "--out", out, "--seeds", 0, "--limit", 0)
+    assert "of other seeds too: --seeds 0 1" in said.out
+    there = (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns
     said = ashneuro("sweep", config, "--out", out, "--json")
     assert said.code == 0, said.err
+    assert (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns == there, "what was made elsewhere counts"
+    assert not list((out / "cells").glob("*.claim"))
     content = json.loads(said.out[said.out.index("{\n") :])
     assert [(row["variant"], row["seed"]) for row in content["runs"]] == [
         (variant, seed) for seed in (0, 1) for variant in ("base", "no encoder", "low-bit")
@@ -161,7 +173,8 @@ def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs
     assert figure.startswith("<svg") and "var(--" not in figure and "no encoder" in figure
     assert (out / "sweep.csv").read_text().count("\n") == 7
     changed = ashneuro("sweep", config, "--out", out, "--set", "train.epochs=2")
-    assert changed.code == 2 and "other settings" in changed.err
+    assert changed.code == 2 and "other settings" in changed.err and "train.epochs is 1 there and 2 now" in changed.err
+    assert "trains none" in ashneuro("sweep", config, "--out", out, "--limit", -1).err
 
 
 def test_data_check_finds_what_is_wrong(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:

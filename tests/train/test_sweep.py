@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ashneuro.config import SweepConfig, load_sweep
 from ashneuro.errors import ConfigError
-from ashneuro.train.sweep import cells, summarise
+from ashneuro.train.sweep import cells, claim, summarise
 
 FACTORS = {
     "T": {"T = 1": ("model.abstract.timesteps=1",), "T = 8": ("model.abstract.timesteps=8",)},
@@ -66,3 +70,30 @@ def test_mistakes_in_a_sweep_are_said(tmp_path: Path) -> None:
         cells(SweepConfig(factors={"a": {"x!": ()}, "b": {"x?": ()}}))
     path.write_text('[factors.T]\n"T = 1" = ["model.abstract.timesteps=1"]\n')
     assert load_sweep(path, ["train.epochs=1"]).set == ("train.epochs=1",)
+
+
+def test_a_cell_has_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cells" / "base-0"
+    with claim(folder) as first, claim(folder) as second, claim(folder.with_name("base-1")) as other:
+        assert (first, other) == ("", "") and second.startswith(f"process {os.getpid()} on ")
+    with claim(folder) as third:
+        assert third == ""
+        folder.mkdir()
+        (folder / "row.json").write_text("{}")
+    assert not folder.with_name("base-0.claim").exists(), "what is finished needs no claim"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with claim(folder) as one, claim(folder) as two:
+        assert (one, two) == ("", ""), "processes of torchrun share a cell"
+
+
+def test_a_killed_process_leaves_no_claim(tmp_path: Path) -> None:
+    folder = tmp_path / "cells" / "base-0"
+    code = "import sys, time; from pathlib import Path; from ashneuro.train.sweep import claim\n"
+    code += "with claim(Path(sys.argv[1])):\n    print('mine', flush=True)\n    time.sleep(60)\n"
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "mine\n"
+        with claim(folder) as holder:
+            assert holder.startswith(f"process {process.pid} on ")
+        process.send_signal(signal.SIGKILL)
+    with claim(folder) as holder:
+        assert holder == ""
