@@ -11,6 +11,7 @@ from ashneuro.bench.peers import available
 from ashneuro.bench.timing import Job, Way
 from ashneuro.config import RunConfig
 from ashneuro.data.pairs import Batch
+from ashneuro.model.abstract import Synapse
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.choice import Kernels
 from ashneuro.spiking.lif import LIF, CubaLIF
@@ -67,4 +68,6 @@ def _network(config: RunConfig, kernels: Kernels) -> AshNet:
     for layer in model.modules():
         if isinstance(layer, LIF | CubaLIF):
             layer.options = {**layer.options, "kernels": kernels}
+        elif isinstance(layer, Synapse):
+            layer.kernels = kernels
     return model

@@ -19,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from ashneuro.config import AbstractConfig
 from ashneuro.errors import ConfigError
 from ashneuro.model.concrete import halved
+from ashneuro.spiking.choice import Kernels
+from ashneuro.spiking.events import connect
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.lif import LIF, CubaLIF
 from ashneuro.spiking.straight_through import arriving, integer_bias, integer_weights, sent_current
@@ -73,10 +75,12 @@ START = 2.0
 class Synapse(nn.Module):
     """A convolution or a dense layer with the batch norm that folds into it, applied once to all T·B arrays.
 
-    With ``scale`` set, weights and bias are what Loihi keeps of them, and currents are integer units of a: ``scale`` per float unit.
+    Spikes are few: where ``kernels`` allow, their weights are added up one by one (`ashneuro.spiking.events`). With ``scale`` set,
+    weights and bias are what Loihi keeps of them, and currents are integer units of a: ``scale`` per float unit.
     """
 
     scale: float | None = None
+    kernels: Kernels = "auto"
 
     linear: nn.Conv2d | nn.Linear
     norm: nn.BatchNorm1d | nn.BatchNorm2d
@@ -89,7 +93,7 @@ class Synapse(nn.Module):
     def forward(self, spikes: Tensor) -> Tensor:
         """Return currents (T, B, ...) of spikes (T, B, ...)."""
         arrays = spikes.flatten(0, 1)
-        currents = self.norm(self.linear(arrays)) if self.scale is None else self._integers(arrays, self.scale)
+        currents = self.norm(connect(self.linear, arrays, self.kernels)) if self.scale is None else self._integers(arrays, self.scale)
         return currents.unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return]
 
     def folded(self) -> tuple[Tensor, Tensor]:

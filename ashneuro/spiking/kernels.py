@@ -122,6 +122,24 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None) -
     return output, State(v, i if neurons.kind == "cuba-lif" else None)
 
 
+def firing_rate(spikes: Tensor) -> Tensor:
+    """Return the mean of spikes (scalar, float32), whose gradient is one number for all of them, not an array."""
+    rate: Tensor = _Rate.apply(spikes)
+    return rate
+
+
+class _Rate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor) -> Tensor:
+        ctx.like, ctx.shape = spikes.dtype, spikes.shape
+        return spikes.mean(dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        each: Tensor = gradient / math.prod(ctx.shape)
+        return each.to(ctx.like).expand(ctx.shape)
+
+
 def _part(neurons: Neurons, kind: Kind, decay: Tensor | float) -> Neurons:
     if kind == "li":
         return Neurons("li", decay, saves=neurons.saves, kernels=neurons.kernels)

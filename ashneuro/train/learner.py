@@ -11,6 +11,7 @@ from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.errors import ConfigError
 from ashneuro.model.network import AshNet, Encoded
+from ashneuro.spiking.kernels import firing_rate
 from ashneuro.train import objectives
 from ashneuro.train.processes import everyones
 
@@ -142,7 +143,7 @@ class Learner(nn.Module):
             terms["codebook"] = config.codebook * objectives.codebook_loss(encoded.codes.z.float(), encoded.codes.entries.float())
         if self.model.config.abstract.kind != "spiking":
             return terms, {}
-        rates = {name: spikes.mean(dtype=torch.float32) for name, spikes in encoded.layers.items()}
+        rates = {name: firing_rate(spikes) for name, spikes in encoded.layers.items()}
         if config.firing_rate_weight:
             everywhere = [everyones(rate[None]).mean() for rate in rates.values()]
             terms["firing"] = config.firing_rate_weight * objectives.firing_rate_penalty(everywhere, config.firing_rate)

@@ -1,0 +1,267 @@
+// What spikes bring through a convolution (a dense layer is one of 1 × 1 over 1 × 1 places), by adding the weights of those inputs
+// that spiked: nothing is multiplied, and what did not spike costs a bit.
+//
+// Places are rows of channels (channels-last). Spikes are bits, [image][place][words of 64 channels]. Output channels are computed
+// in chunks of VECTORS vectors, which stay in registers. Sums have a fixed order, whatever the number of threads.
+// Shapes and the choice between this and a dense product: ashneuro/spiking/events.py.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define BYTES 64
+#elif defined(__AVX__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+
+namespace {
+
+constexpr int LANES = BYTES / 4;
+constexpr int MOST_VECTORS = 8;
+typedef float Vector __attribute__((vector_size(BYTES), aligned(4), may_alias));
+
+}  // namespace
+
+extern "C" struct Job {
+    int64_t images, in_rows, in_columns, in_channels, out_rows, out_columns, out_channels;
+    int64_t kernel_rows, kernel_columns, stride_rows, stride_columns, padding_rows, padding_columns, dilation_rows, dilation_columns;
+    int64_t ones, others;  // counted while spikes are packed: those of 1, and those of neither 0 nor 1
+    int64_t together;      // images in a block of `weights`
+    int64_t row;           // floats from one place of the output to the next
+    const float* spikes;   // [image][place][channel]
+    uint64_t *bits, *turned;  // [image][place][word]; [block][channel][word of the block's places]
+    float* packed;  // weights, or their gradients: [chunk][tap][input channel][chunk's channels]
+    float* weight;  // [output channel][tap][input channel]
+    float* output;  // [image][place][channel], or the gradient there
+};
+
+namespace {
+
+struct Shape {
+    int64_t in_places, out_places, taps, words, vectors, chunks, width;
+    explicit Shape(const Job& job) {
+        in_places = job.in_rows * job.in_columns, out_places = job.out_rows * job.out_columns;
+        taps = job.kernel_rows * job.kernel_columns, words = (job.in_channels + 63) / 64;
+        int64_t all = (job.out_channels + LANES - 1) / LANES;
+        chunks = (all + MOST_VECTORS - 1) / MOST_VECTORS;
+        vectors = (all + chunks - 1) / chunks, width = vectors * LANES;
+    }
+};
+
+// Where the input lies that meets each output place at each tap, [tap][output place]; −1 in the padding.
+std::vector<int32_t> sources(const Job& job) {
+    std::vector<int32_t> found;
+    for (int64_t r = 0; r < job.kernel_rows; r++)
+        for (int64_t c = 0; c < job.kernel_columns; c++)
+            for (int64_t y = 0; y < job.out_rows; y++)
+                for (int64_t x = 0; x < job.out_columns; x++) {
+                    int64_t row = y * job.stride_rows + r * job.dilation_rows - job.padding_rows;
+                    int64_t column = x * job.stride_columns + c * job.dilation_columns - job.padding_columns;
+                    bool inside = row >= 0 && row < job.in_rows && column >= 0 && column < job.in_columns;
+                    found.push_back(inside ? int32_t(row * job.in_columns + column) : -1);
+                }
+    return found;
+}
+
+// One word of up to 64 channels as bits; what is neither 0 nor 1 counts in others.
+inline uint64_t word(const float* x, int count, int64_t& others) {
+    uint64_t ones = 0, some = 0;
+    int n = 0;
+#if defined(__AVX512F__)
+    for (; n < count; n += 16) {
+        __mmask16 there = count - n >= 16 ? 0xffff : __mmask16((1u << (count - n)) - 1);
+        __m512 values = _mm512_maskz_loadu_ps(there, x + n);
+        ones |= uint64_t(_mm512_cmp_ps_mask(values, _mm512_set1_ps(1), _CMP_EQ_OQ)) << n;
+        some |= uint64_t(_mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_NEQ_UQ)) << n;
+    }
+#elif defined(__AVX2__)
+    for (; n + 8 <= count; n += 8) {
+        __m256 values = _mm256_loadu_ps(x + n);
+        ones |= uint64_t(uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(values, _mm256_set1_ps(1), _CMP_EQ_OQ)))) << n;
+        some |= uint64_t(uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(values, _mm256_setzero_ps(), _CMP_NEQ_UQ)))) << n;
+    }
+#endif
+    for (; n < count; n++) {
+        ones |= uint64_t(x[n] == 1) << n;
+        some |= uint64_t(x[n] != 0) << n;
+    }
+    others += ones != some;
+    return ones;
+}
+
+// Rows become columns, in place: 64 × 64 bits (Hacker's Delight, 7-3).
+inline void turn(uint64_t* rows) {
+    uint64_t mask = 0x00000000ffffffff;
+    for (int width = 32; width; width >>= 1, mask ^= mask << width)
+        for (int n = 0; n < 64; n = (n + width + 1) & ~width) {
+            uint64_t swapped = ((rows[n] >> width) ^ rows[n + width]) & mask;
+            rows[n] ^= swapped << width;
+            rows[n + width] ^= swapped;
+        }
+}
+
+template <int VECTORS> struct Sums {
+    Vector of[VECTORS];
+    inline void zero() {
+        for (int v = 0; v < VECTORS; v++) of[v] = Vector{};
+    }
+    inline void add(const float* row) {
+        for (int v = 0; v < VECTORS; v++) of[v] += *reinterpret_cast<const Vector*>(row + v * LANES);
+    }
+    inline void store(float* to) const {
+        for (int v = 0; v < VECTORS; v++) *reinterpret_cast<Vector*>(to + v * LANES) = of[v];
+    }
+};
+
+template <int VECTORS> void currents(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
+    constexpr int WIDTH = VECTORS * LANES;
+    const std::vector<int32_t> from = sources(job);
+    for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
+        const float* weights = job.packed + chunk * shape.taps * job.in_channels * WIDTH;
+        const int64_t first = chunk * WIDTH, left = std::min<int64_t>(WIDTH, job.out_channels - first);
+        for (int64_t image = begin; image < end; image++)
+            for (int64_t place = 0; place < shape.out_places; place++) {
+                Sums<VECTORS> sums;
+                sums.zero();
+                for (int64_t tap = 0; tap < shape.taps; tap++) {
+                    int32_t source = from[tap * shape.out_places + place];
+                    if (source < 0) continue;
+                    const uint64_t* spiked = job.bits + (image * shape.in_places + source) * shape.words;
+                    const float* rows = weights + tap * job.in_channels * WIDTH;
+                    for (int64_t n = 0; n < shape.words; n++, rows += 64 * WIDTH)
+                        for (uint64_t bits = spiked[n]; bits; bits &= bits - 1) sums.add(rows + __builtin_ctzll(bits) * WIDTH);
+                }
+                float* to = job.output + (image * shape.out_places + place) * job.row + first;
+                if (left == WIDTH) {
+                    sums.store(to);
+                } else {
+                    float all[WIDTH];
+                    sums.store(all);
+                    memcpy(to, all, sizeof(float) * left);
+                }
+            }
+    }
+}
+
+// Gradients of input channels begin … end: where one spiked, the gradient that arrives at the output is that of the weight.
+template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
+    constexpr int WIDTH = VECTORS * LANES;
+    const int64_t in_block = job.together * shape.in_places, words = (in_block + 63) / 64;
+    // For each tap: which inputs of a block meet an output, and where in the block that is.
+    std::vector<uint64_t> meets(shape.taps * words);
+    std::vector<int32_t> where(shape.taps * words * 64);
+    const std::vector<int32_t> from = sources(job);
+    for (int64_t tap = 0; tap < shape.taps; tap++)
+        for (int64_t image = 0; image < job.together; image++)
+            for (int64_t place = 0; place < shape.out_places; place++) {
+                int32_t source = from[tap * shape.out_places + place];
+                if (source < 0) continue;
+                int64_t at = image * shape.in_places + source;
+                meets[tap * words + at / 64] |= uint64_t(1) << at % 64;
+                where[tap * words * 64 + at] = int32_t(image * shape.out_places + place);
+            }
+    const int64_t blocks = (job.images + job.together - 1) / job.together;
+    for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
+        float* gradients = job.packed + chunk * shape.taps * job.in_channels * WIDTH;
+        for (int64_t block = 0; block < blocks; block++) {
+            const float* arriving = job.output + block * job.together * shape.out_places * job.row + chunk * WIDTH;
+            for (int64_t channel = begin; channel < end; channel++) {
+                const uint64_t* spiked = job.turned + (block * shape.words * 64 + channel) * words;
+                for (int64_t tap = 0; tap < shape.taps; tap++) {
+                    float* gradient = gradients + (tap * job.in_channels + channel) * WIDTH;
+                    const int32_t* at = where.data() + tap * words * 64;
+                    Sums<VECTORS> sums;
+                    sums.zero();
+                    if (block) sums.add(gradient);
+                    for (int64_t n = 0; n < words; n++, at += 64)
+                        for (uint64_t bits = spiked[n] & meets[tap * words + n]; bits; bits &= bits - 1)
+                            sums.add(arriving + at[__builtin_ctzll(bits)] * job.row);
+                    sums.store(gradient);
+                }
+            }
+        }
+    }
+}
+
+template <bool GRADIENTS, int VECTORS = MOST_VECTORS> void choose(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
+    if constexpr (VECTORS > 0) {
+        if (shape.vectors != VECTORS) choose<GRADIENTS, VECTORS - 1>(job, shape, begin, end);
+        else if (GRADIENTS) weights<VECTORS>(job, shape, begin, end);
+        else currents<VECTORS>(job, shape, begin, end);
+    }
+}
+
+// Copies between [output channel][tap][input channel] and [chunk][tap][input channel][chunk's channels]; parts are taps.
+template <bool PACKING> void repack(const Job& job, int64_t begin, int64_t end) {
+    constexpr int64_t TILE = 16;
+    const Shape shape(job);
+    for (int64_t tap = begin; tap < end; tap++)
+        for (int64_t o = 0; o < shape.chunks * shape.width; o += TILE)
+            for (int64_t i = 0; i < job.in_channels; i += TILE)
+                for (int64_t m = o; m < std::min(o + TILE, shape.chunks * shape.width); m++)
+                    for (int64_t n = i; n < std::min(i + TILE, job.in_channels); n++) {
+                        float& inside = job.packed[((m / shape.width * shape.taps + tap) * job.in_channels + n) * shape.width + m % shape.width];
+                        float* outside = job.weight + (m * shape.taps + tap) * job.in_channels + n;
+                        if (PACKING) inside = m < job.out_channels ? *outside : 0;
+                        else if (m < job.out_channels) *outside = inside;
+                    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Output channels, rounded up to whole chunks.
+int64_t rounded(const Job* job) {
+    Shape shape(*job);
+    return shape.chunks * shape.width;
+}
+
+// Input places begin … end as bits.
+void pack(Job* job, int64_t begin, int64_t end) {
+    Shape shape(*job);
+    int64_t ones = 0, others = 0;
+    for (int64_t place = begin; place < end && !others; place++)
+        for (int64_t n = 0; n < shape.words; n++) {
+            int count = int(std::min<int64_t>(64, job->in_channels - 64 * n));
+            uint64_t bits = word(job->spikes + place * job->in_channels + 64 * n, count, others);
+            job->bits[place * shape.words + n] = bits;
+            ones += __builtin_popcountll(bits);
+        }
+    __atomic_fetch_add(&job->ones, ones, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&job->others, others, __ATOMIC_RELAXED);
+}
+
+// Blocks begin … end of bits, turned: a row per channel.
+void turn(Job* job, int64_t begin, int64_t end) {
+    Shape shape(*job);
+    const int64_t in_block = job->together * shape.in_places, words = (in_block + 63) / 64, all = job->images * shape.in_places;
+    for (int64_t block = begin; block < end; block++)
+        for (int64_t n = 0; n < words; n++)
+            for (int64_t group = 0; group < shape.words; group++) {
+                uint64_t square[64];
+                for (int row = 0; row < 64; row++) {
+                    int64_t inside = n * 64 + row, place = block * in_block + inside;
+                    square[row] = inside < in_block && place < all ? job->bits[place * shape.words + group] : 0;
+                }
+                turn(square);
+                for (int row = 0; row < 64; row++) job->turned[(block * shape.words * 64 + group * 64 + row) * words + n] = square[row];
+            }
+}
+
+void pack_weights(Job* job, int64_t begin, int64_t end) { repack<true>(*job, begin, end); }
+void unpack_weights(Job* job, int64_t begin, int64_t end) { repack<false>(*job, begin, end); }
+
+// Images begin … end.
+void currents(Job* job, int64_t begin, int64_t end) { choose<false>(*job, Shape(*job), begin, end); }
+
+// Input channels begin … end.
+void weights(Job* job, int64_t begin, int64_t end) { choose<true>(*job, Shape(*job), begin, end); }
+}
