@@ -158,11 +158,12 @@ def test_an_exception_inside_a_running_process_is_told(monkeypatch):
 
 
 HOST = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from tests.simulate import nets
 from ashneuro.simulate import lava, lava_network
 lava_network.WIDTH, lava.CHUNK_STEPS, lava.IDLE = 2, 4, 1
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 random, program = nets.spike_input_net(5, "integer")
 x = random.inputs(program.inputs[0], 4, 400)
 try:
