@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from cyclopts import App, CycloptsError, Group
@@ -42,6 +43,14 @@ for group, verb, sentence in VERBS:
     app.command(f"ashneuro.commands.{verb}:{verb}", name=verb, group=group, help=sentence)
 
 
+# What the system refuses, wherever a verb reads or writes: no bug of ours.
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "check the path"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may write there, or choose another folder"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, or choose another disk"),
+}
+
+
 def main() -> None:
     """Run one verb; exit 0 when it is done, 1 when it found that something does not hold, 2 or 3 on errors."""
     try:
@@ -59,4 +68,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if (remedy := _REMEDIES.get(error.errno or 0)) is None:
+            raise
+        from ashneuro.report.terminal import print_error
+
+        print_error(AshneuroError(f"cannot use {error.filename or 'the disk'}", error.strerror or str(error), remedy))
+        sys.exit(AshneuroError.exit_code)
     sys.exit(status if isinstance(status, int) else 0)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.errors import DataError, need
+from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.report import terminal
 
 
@@ -36,6 +36,8 @@ def search(
     from ashneuro.data.folder import folder_pictures
     from ashneuro.data.show import page
 
+    if n < 1:
+        raise ConfigError(f"--n {n}", "the best are at least one", "--n 6")
     batches = need("ashneuro.data.batches", extra="train", purpose="searching")
     hybrid = need("ashneuro.hybrid", extra="train", purpose="searching")
     opened, own, _ = open_run(run, "test", None, device)

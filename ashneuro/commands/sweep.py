@@ -56,6 +56,12 @@ def sweep(
     if seeds:
         planned = replace(planned, seeds=tuple(dict.fromkeys(seeds)))
     profile = load_profile(planned.profile)
+    if profile.kind != "asic":
+        raise ConfigError(
+            f"profile = {planned.profile!r}",
+            f"it is of kind {profile.kind!r}; a sweep prices both sides on one node",
+            "one of kind 'asic': cmos45",
+        )
     plan = need("ashneuro.train.sweep", extra="train", purpose="a sweep")
     cells = plan.cells(planned)
     folder = out or Path("runs") / config.stem

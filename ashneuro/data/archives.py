@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from ashneuro.data.readers import PARTS, Record, make_record, merge, value_of
+from ashneuro.data.readers import PARTS, Record, make_record, merge, read_json, value_of
 from ashneuro.errors import DataError, need
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -165,11 +165,15 @@ def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
 def _hf_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    arrow = [
-        state.parent / entry["filename"]
-        for state in sorted(path.rglob("state.json"))
-        for entry in json.loads(state.read_text(encoding="utf-8")).get("_data_files", [])
-    ]
+    arrow = []
+    for state in sorted(path.rglob("state.json")):
+        named = value_of(read_json(state), "_data_files")
+        names = [value_of(entry, "filename") for entry in named] if isinstance(named, list) else [None]
+        if not all(isinstance(name, str) for name in names):
+            raise DataError(
+                f"{state} is not what save_to_disk writes", "it needs a list '_data_files' of objects with a 'filename'", "save it again"
+            )
+        arrow += [state.parent / str(name) for name in names]
     return arrow or sorted(path.rglob("*.parquet"))
 
 

@@ -80,6 +80,8 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
         kinds, texts = _of_questions(questions), Counter(question.split or "-" for question in questions)
         problems += _odd_texts((question.where, question.text) for question in questions)
     problems = list(problems)
+    if not parts and not problems:
+        problems.append(f"{path.name}: holds no picture with a text")
     digests = _decode(pictures, problems, tick or (lambda done, total: None))
     problems += _leaks(parts, digests)
     order = [*(name for name in ("train", "validation", "test") if name in parts), *(["-"] if "-" in parts else [])]
@@ -117,6 +119,9 @@ def _odd_texts(texts: Iterable[tuple[str, str]]) -> list[str]:
         if "\ufffd" in text:
             problems.append(f"{where}: {text[:60]!r} has letters that were lost (U+FFFD)")
             continue
+        if any(ord(letter) < 32 and letter not in "\t\n\r" for letter in text):
+            problems.append(f"{where}: {text[:60]!r} has control characters")
+            continue
         try:
             mended = text.encode("windows-1252").decode("utf-8")
         except (UnicodeEncodeError, UnicodeDecodeError):
@@ -134,8 +139,8 @@ def _decode(pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: l
             data = read()
             decode_image(lambda data=data: data, name)  # type: ignore[misc]
             digests[name] = hashlib.sha256(data).digest()
-        except OSError as error:
-            problems.append(f"{where} ({name}): {reason(error)}")
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            problems.append(f"{where} ({name!r}): {reason(error)}" if "\0" in name else f"{where} ({name}): {reason(error)}")
         except DataError as error:
             problems.append(f"{where} ({name}): {error.why}")
         tick(number, len(pictures))

@@ -91,8 +91,7 @@ def read_snli_ve(path: Path) -> Read:
     seen: dict[str, str] = {}
     for file in _files(path, ".jsonl"):
         part = _part_of(file)
-        for place, entry in json_lines(file, problems):
-            where = f"{file.name} {place}"
+        for where, entry in json_lines(file, problems, file.name):
             pair, text, label = (entry.get(name) for name in ("pairID", "sentence2", "gold_label"))
             image = next((entry[name] for name in _ID_KEYS if is_id(entry.get(name))), None)
             if image is None and isinstance(pair, str) and ".jpg" in pair:
@@ -123,8 +122,7 @@ def read_nlvr2(path: Path) -> Read:
     questions: list[Question] = []
     seen: dict[str, str] = {}
     for file in _files(path, ".json"):
-        for place, entry in json_lines(file, problems):
-            where = f"{file.name} {place}"
+        for where, entry in json_lines(file, problems, file.name):
             name, text, label = str(entry.get("identifier")), entry.get("sentence"), entry.get("label")
             match = _NLVR2.fullmatch(name)
             if match is None:

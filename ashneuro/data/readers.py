@@ -96,8 +96,12 @@ def read_json(path: Path) -> Any:
     Raises:
         DataError: it cannot be read, or is not JSON; names the line.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        content = json.loads(text)
+        if half := _half_letter(text, content):
+            raise DataError(f"{path} holds half of a letter", f"{half} stands without its other half", "write that text again")
+        return content
     except json.JSONDecodeError as error:
         hint = "; one object a line belongs into a .jsonl" if error.msg == "Extra data" else ""
         raise DataError(f"{path} is not JSON", f"{error}{hint}", "correct the line that the message names") from error
@@ -105,21 +109,37 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not a caption file", "its JSON is nested too deeply", "check the path") from error
 
 
-def json_lines(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of a file with one JSON object a line, each with its place; empty lines are skipped, others are problems."""
+def json_lines(path: Path, problems: list[str], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of a file with one JSON object a line, each with its place; empty lines are skipped, others are problems.
+
+    ``name`` goes before the place, where a set has several files.
+    """
     for number, line in enumerate(read_text(path).split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
         if not line.strip():
             continue
-        where = f"line {number}"
+        where = f"{name} line {number}".strip()
         try:
             entry = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             problems.append(f"{where}: not JSON ({error})")
             continue
-        if isinstance(entry, dict):
+        if half := _half_letter(line, entry):
+            problems.append(f"{where}: holds half of a letter ({half} without its other half)")
+        elif isinstance(entry, dict):
             yield where, entry
         else:
             problems.append(f"{where}: not an object")
+
+
+def _half_letter(text: str, content: Any) -> str:
+    """Return a surrogate that stands alone in JSON, as it is escaped there; such a text can be neither printed nor saved."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return ""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(error.object[error.start]):x}"
+    return ""
 
 
 def read_coco(path: Path) -> tuple[list[Record], list[str]]:

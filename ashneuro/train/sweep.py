@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashneuro.config import RunConfig, SweepConfig, load_config
+from ashneuro.config import RunConfig, SweepConfig, load_config, trained_tasks
 from ashneuro.errors import ConfigError
 
 BASE = "base"
@@ -74,11 +74,24 @@ def cells(sweep: SweepConfig) -> tuple[Cell, ...]:
         raise ConfigError(
             "two variants of the sweep have one name", ", ".join(sorted({n for n in names if names.count(n) > 1})), "rename a level"
         )
-    return tuple(
-        Cell(name, levels, seed, load_config(sweep.base, [*sweep.set, *changes, f"train.seed={seed}"]))
+    found = tuple(
+        Cell(name, levels, seed, _config(sweep, name, [*changes, f"train.seed={seed}"]))
         for seed in sweep.seeds
         for name, levels, changes in chosen
     )
+    lacking = [cell.variant for cell in found if sweep.task not in ("retrieval", *trained_tasks(cell.config))]
+    if lacking:
+        stage = f"schedule=[…, {{name = 'finetune', epochs = 5, task = '{sweep.task}'}}]"
+        raise ConfigError(f"task = {sweep.task!r}", f"it is not trained by {', '.join(dict.fromkeys(lacking))}", f'set = ["{stage}"]')
+    return found
+
+
+def _config(sweep: SweepConfig, variant: str, changes: list[str]) -> RunConfig:
+    try:
+        return load_config(sweep.base, [*sweep.set, *changes])
+    except ConfigError as error:
+        why = f"{error.what}: {error.why}"
+        raise ConfigError(f"{variant!r} of the sweep cannot be run", why, "correct base, set or that level of the sweep") from error
 
 
 @contextmanager

@@ -26,6 +26,9 @@ from tests.commands.conftest import Command
         (("train", "tiny", "--set", "epochs"), "section.key=value"),
         (("train", "tiny", "--resume", "--out", "nowhere"), "--resume"),
         (("data", "show", "nowhere.json"), "nowhere.json"),
+        (("data", "show", "emoji", "--n", "1", "--out", "/proc/nowhere/sheet.png"), "/proc/nowhere/sheet.png"),
+        (("data", "check", "pyproject.toml"), "--format NAME"),
+        (("data", "check", "nowhere", "--format", "karpathy", "--images", "docs"), "no such file or folder"),
     ],
 )
 def test_a_mistake_is_named_and_mended(ashneuro: Command, words: tuple[str, ...], named: str) -> None:

@@ -129,6 +129,12 @@ def test_search_prints_and_draws_the_best(ashneuro: Command, run: Path, pairs: P
     nothing = ashneuro("search", run, "zxzx", "--out", drawn)
     assert nothing.code == 2 and "none of its words" in nothing.err
     assert ashneuro("search", run, "face", "--images", tmp_path / "none").code == 2
+    (tmp_path / "empty").mkdir()
+    empty = ashneuro("search", run, "face", "--images", tmp_path / "empty")
+    assert empty.code == 2 and "no pictures in" in empty.err and "do:" in empty.err
+    assert "at least one" in ashneuro("search", run, "face", "--n", 0, "--out", drawn).err
+    unwritable = ashneuro("search", run, "face", "--out", tmp_path / "absent" / "best.png")
+    assert unwritable.code == 2 and "absent/best.png" in unwritable.err and "do:  check the path" in unwritable.err
 
 
 def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
@@ -174,6 +180,8 @@ def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs
     assert (out / "sweep.csv").read_text().count("\n") == 7
     changed = ashneuro("sweep", config, "--out", out, "--set", "train.epochs=2")
     assert changed.code == 2 and "other settings" in changed.err and "train.epochs is 1 there and 2 now" in changed.err
+    config.write_text(f'profile = "h100"\n{config.read_text()}')
+    assert "on one node" in ashneuro("sweep", config, "--out", out).err
     assert "trains none" in ashneuro("sweep", config, "--out", out, "--limit", -1).err
 
 

@@ -153,3 +153,12 @@ def test_a_folder_without_tables_or_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "half.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(DataError, match=r"cannot read .*half\.parquet"):
         read_huggingface(tmp_path / "half.parquet")
+
+
+@pytest.mark.parametrize(
+    "content, why", [("{", "is not JSON"), ("[]", "not what save_to_disk writes"), ('{"_data_files": [{}]}', "filename")]
+)
+def test_a_damaged_state_is_named(tmp_path: Path, content: str, why: str) -> None:
+    (tmp_path / "state.json").write_text(content)
+    with pytest.raises(DataError, match=why):
+        read_huggingface(tmp_path)

@@ -100,3 +100,46 @@ def test_formats_are_those_of_the_field_and_mistakes_are_said(tmp_path: Path) ->
     assert guess_format(Path("a.tsv")) == "csv"
     with pytest.raises(ConfigError, match="which format"):
         guess_format(tmp_path)
+
+
+def test_names_and_texts_that_no_machine_can_use_are_problems(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    path = tmp_path / "odd.jsonl"
+    path.write_text(
+        "\n".join(
+            [
+                json.dumps({"image": "a.png", "caption": "it \x07 rings"}),
+                json.dumps({"image": "a\0.png", "caption": "a name that no file can have"}),
+                json.dumps({"image": "b.png", "caption": "half a letter \ud83d"}),
+                json.dumps({"image": "a.png", "caption": "a whole one \U0001f600"}),
+                json.dumps({"image": f"{'x' * 300}.png", "caption": "too long"}),
+            ]
+        )
+    )
+    problems = check(path, "jsonl").problems
+    assert len(problems) == 4
+    for problem in problems:
+        problem.encode()  # can be printed
+    assert "line 3: holds half of a letter (\\ud83d without its other half)" in problems
+    assert any("control characters" in problem for problem in problems)
+    assert any("line 2 ('a\\x00.png')" in problem for problem in problems)
+    whole = tmp_path / "captions.json"
+    whole.write_text(json.dumps({"images": [], "annotations": [{"image_id": 1, "caption": "\udc00"}]}))
+    with pytest.raises(DataError, match="half of a letter"):
+        check(whole, "coco")
+
+
+@pytest.mark.parametrize(
+    "format, content", [("coco", {"images": [], "annotations": []}), ("vqa2", {"questions": []}), ("easy-vqa", []), ("jsonl", None)]
+)
+def test_a_set_with_nothing_in_it_is_a_problem(tmp_path: Path, format: str, content: object) -> None:
+    path = tmp_path / "questions.json"
+    path.write_text("" if content is None else json.dumps(content))
+    assert check(path, format).problems == ("questions.json: holds no picture with a text",)
+
+
+def test_of_a_folder_the_file_of_a_broken_line_is_named(tmp_path: Path) -> None:
+    for part in ("train", "dev"):
+        (tmp_path / f"snli_ve_{part}.jsonl").write_text("{")
+    problems = check(tmp_path, "snli-ve").problems
+    assert [problem.split(":")[0] for problem in problems] == ["snli_ve_dev.jsonl line 1", "snli_ve_train.jsonl line 1"]

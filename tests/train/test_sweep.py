@@ -66,6 +66,13 @@ def test_mistakes_in_a_sweep_are_said(tmp_path: Path) -> None:
     path.write_text('[factors.T]\n"T = 1" = ["model.abstract.timestep=1"]\n')
     with pytest.raises(ConfigError, match=r"did you mean model\.abstract\.timesteps"):
         cells(load_sweep(path))
+    with pytest.raises(ConfigError, match=r"'T = 1' of the sweep cannot be run"):
+        cells(load_sweep(path))
+    with pytest.raises(ConfigError, match=r"not trained by base, x[\s\S]*task = 'vqa'"):
+        cells(SweepConfig(task="vqa", factors={"a": {"x": ()}}))
+    assert (
+        len(cells(SweepConfig(task="vqa", seeds=(0,), set=('schedule=[{name="v",epochs=1,task="vqa"}]',), factors={"a": {"x": ()}}))) == 2
+    )
     with pytest.raises(ConfigError, match="one name"):
         cells(SweepConfig(factors={"a": {"x!": ()}, "b": {"x?": ()}}))
     path.write_text('[factors.T]\n"T = 1" = ["model.abstract.timesteps=1"]\n')
