@@ -46,14 +46,18 @@ def library(kind: Kind, dtype: torch.dtype, saved: torch.dtype) -> ctypes.CDLL:
     loaded = load(SOURCE, KIND=KINDS[kind], INPUT=TYPES[dtype], COMPUTED=computed, SAVED=TYPES[saved])
     for function in (loaded.forward, loaded.backward):
         function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64], None
+    loaded.tiles.argtypes, loaded.tiles.restype = [ctypes.c_void_p, ctypes.c_bool], ctypes.c_int64
     return loaded
 
 
 def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: torch.dtype | None) -> Forward:
-    """Return what `ashneuro.spiking.loop.forward` returns; x may have any step from one time to the next."""
+    """Return what `ashneuro.spiking.loop.forward` returns; x may have any step from one time to the next.
+
+    Margins are kept only if they are to be rounded: otherwise the backward pass computes them again from x.
+    """
     spiking, shape, computed = block.kind != "li", x.shape[1:], block.leak.dtype
     output = x.new_empty(x.shape)
-    saved = x.new_empty(x.shape, dtype=save) if save and spiking else None
+    saved = x.new_empty(x.shape, dtype=save) if save and spiking and save != computed else None
     v_last = x.new_empty(shape, dtype=computed)
     i_last = x.new_empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
     _run(
@@ -73,8 +77,10 @@ def backward(
     block: Block,
     dtype: torch.dtype,
     learned: Collection[str],
+    x: Tensor | None = None,
+    i_first: Tensor | None = None,
 ) -> Backward:
-    """Return what `ashneuro.spiking.loop.backward` returns."""
+    """Return what `ashneuro.spiking.loop.backward` returns; without ``saved``, x and the first state are those of the forward pass."""
     computed, shape = block.leak.dtype, x_like[1:]
     g_input = torch.empty(x_like, dtype=dtype)
     first_v = torch.empty(shape, dtype=computed)
@@ -85,7 +91,8 @@ def backward(
     if saved is not None and block.kind == "li":
         saved = saved.to(computed)
     _run(
-        "backward", block, x_like, dtype, kept, input_step=0, saved=saved, v_first=v_first, g_output=g, g_v_last=g_v, g_i_last=g_i,
+        "backward", block, x_like, dtype, kept, input_step=0 if x is None else x.stride(0), input=x, saved=saved,
+        v_first=v_first, i_first=i_first, g_output=g, g_v_last=g_v, g_i_last=g_i,
         g_input=g_input, g_v_first=first_v, g_i_first=first_i, **{f"g_{name}": values for name, values in sums.items()},
     )  # fmt: skip
     return Backward(g_input, first_v, first_i, sums)
@@ -106,7 +113,7 @@ def _run(
         steps, rows, width, input_step, SURROGATES[block.surrogate].code, block.detached, per_neuron, block.slope,
         **{key: values.data_ptr() for key, values in {**memory, **parameters}.items() if values is not None},
     )  # fmt: skip
-    tiles = rows * -(-width // loaded.lanes())
+    tiles = loaded.tiles(ctypes.byref(job), name == "backward")
     threads = min(torch.get_num_threads(), 1 + steps * rows * width // NEURON_STEPS_PER_THREAD)
     function = getattr(loaded, name)
     in_slices(lambda begin, end: function(ctypes.byref(job), begin, end), tiles, threads)

@@ -13,7 +13,8 @@ Backward, with G the gradient that arrives at z (at v, for LI), σ' the surrogat
     ∂v'_t = ∂z_t · σ'(m_t) + ∂v_t · (1 − z_t)
     ∂I_t = k · ∂v'_t + (1 − k_syn) · ∂I_{t+1};   ∂x_t = k_syn · ∂I_t;   ∂v_{t-1} = (1 − k) · ∂v'_t
 
-so the margins are all that has to be kept. Their sign is the spike, and rounding them to bf16 does not change it.
+so the margins are all that has to be kept. Their sign is the spike, and rounding them to bf16 does not change it. Where they would
+be kept unrounded, the native kernels keep the input in their place and compute them again: that takes less time than memory does.
 
 Ways: ``triton`` on CUDA; ``native``, compiled for the CPU where there is a compiler; ``torch``, in-place operations, anywhere;
 ``norse``, Norse's step functions under autograd, which is what the others are tested against. ``auto`` takes the first that
@@ -64,7 +65,7 @@ class Neurons:
         threshold, leak, reset: potentials.
         surrogate: a name in `ashneuro.spiking.surrogate.SURROGATES`; ``slope``: its α, by default that of the table.
         detached: let no gradient pass through the reset.
-        saves: ``"full"`` keeps margins in the type that is computed with, ``"bf16"`` in half of float32's memory.
+        saves: ``"full"`` keeps margins in the type that is computed with, or the input; ``"bf16"`` margins in half of float32's memory.
         kernels: which way, see the module.
     """
 
@@ -171,9 +172,9 @@ def _forward(
     way: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dtype, parameters = x.dtype, (decay, synapse, threshold, leak, reset)
-    shape, layout, kept = _plan(x, parameters, kind, save)
+    shape, layout, kept = _plan(x, parameters, save)
     if x.numel() == 0:
-        return _empty(x, parameters, kind, save)
+        return _empty(x, parameters, kind, save, way)
     if way == "native" and x.dtype not in compiled.TYPES:
         x = x.float()
     block = _block(parameters, shape, layout, dtype, x.device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
@@ -190,7 +191,11 @@ def _forward(
     )
 
 
-def _plan(x: Tensor, parameters: Sequence[Tensor], kind: str, save: str) -> tuple[Sequence[int], Layout, torch.dtype | None]:
+def _keeps_input(kind: str, save: str, way: str) -> bool:
+    return way == "native" and kind != "li" and save == "full"
+
+
+def _plan(x: Tensor, parameters: Sequence[Tensor], save: str) -> tuple[Sequence[int], Layout, torch.dtype | None]:
     shape = x.shape[1:]
     layout = layout_of(shape, x.stride()[1:], any(values.ndim for values in parameters))
     return shape, layout, None if not save else torch.bfloat16 if save == "bf16" else computed_type(x.dtype)
@@ -212,17 +217,18 @@ def _fake_forward(
     save: str,
     way: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _empty(x, (decay, synapse, threshold, leak, reset), kind, save)
+    return _empty(x, (decay, synapse, threshold, leak, reset), kind, save, way)
 
 
-def _empty(x: Tensor, parameters: Sequence[Tensor], kind: str, save: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    shape, layout, kept = _plan(x, parameters, kind, save)
+def _empty(x: Tensor, parameters: Sequence[Tensor], kind: str, save: str, way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    shape, layout, kept = _plan(x, parameters, save)
+    margins = kept is not None and kind != "li" and not _keeps_input(kind, save, way)
     size, computed = layout.rows * layout.width, computed_type(x.dtype)
     return (
         torch.empty_strided(x.shape, (size, *layout.strides), dtype=x.dtype, device=x.device),
         torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device),
         torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device) if kind == "cuba-lif" else x.new_empty(0),
-        x.new_empty((x.shape[0], layout.rows, layout.width), dtype=kept) if kept is not None and kind != "li" else x.new_empty(0),
+        x.new_empty((x.shape[0], layout.rows, layout.width), dtype=kept) if margins else x.new_empty(0),
     )
 
 
@@ -231,7 +237,9 @@ def _backward(
     g_v: Tensor | None,
     g_i: Tensor | None,
     saved: Tensor | None,
+    x: Tensor | None,
     v: Tensor | None,
+    i: Tensor | None,
     decay: Tensor,
     synapse: Tensor,
     threshold: Tensor,
@@ -249,8 +257,8 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     dtype, parameters = like.dtype, (decay, synapse, threshold, leak, reset)
     if math.prod(shape) == 0:
-        given = _empty_gradients(shape, strides, like, learned, kind)
-        return tuple(values.zero_() for values in given)  # type: ignore[return-value]
+        nowhere = _empty_gradients(shape, strides, like, learned, kind)
+        return tuple(values.zero_() for values in nowhere)  # type: ignore[return-value]
     layout = layout_of(shape[1:], strides, any(values.ndim for values in parameters))
     computed, device = computed_type(dtype), decay.device if like.device.type == "cpu" else like.device
     block = _block(parameters, shape[1:], layout, dtype, device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
@@ -258,9 +266,11 @@ def _backward(
     size = layout.rows * layout.width
     arriving = None if g is None else steps_block(lay(g.to(narrow), (size, *layout.strides)), layout)
     states = [None if state is None else state_block(state, layout, computed) for state in (g_v, g_i)]
-    first = None if v is None else state_block(v.expand(tuple(shape[1:])), layout, computed)
+    first, first_i = (None if state is None else state_block(state.expand(tuple(shape[1:])), layout, computed) for state in (v, i))
+    given = {} if x is None else {"x": steps_block(x.to(narrow), layout), "i_first": first_i}
     kept = None if saved is None else steps_block(lay(saved, (size, *layout.strides)), layout) if kind == "li" else saved
-    done = backend(way).backward((shape[0], layout.rows, layout.width), arriving, *states, kept, first, block, narrow, learned.split())
+    like_x = (shape[0], layout.rows, layout.width)
+    done = backend(way).backward(like_x, arriving, *states, kept, first, block, narrow, learned.split(), **given)
     nothing = like.new_empty(0)
     return (
         outside(done.input, shape, layout).to(dtype),
@@ -275,7 +285,9 @@ def _fake_backward(
     g_v: Tensor | None,
     g_i: Tensor | None,
     saved: Tensor | None,
+    x: Tensor | None,
     v: Tensor | None,
+    i: Tensor | None,
     decay: Tensor,
     synapse: Tensor,
     threshold: Tensor,
@@ -310,26 +322,30 @@ def _empty_gradients(
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, v, i, *parameters = inputs[:8]
-    kind, surrogate_name, slope, detached, _, way = inputs[8:]
+    kind, surrogate_name, slope, detached, save, way = inputs[8:]
     wants = dict(zip(("decay", "synapse", *LEARNABLE[1:]), ctx.needs_input_grad[3:8], strict=True))
     if kind in ("if", "li"):
         wants = {name: wanted and name in (("threshold", "reset") if kind == "if" else ("decay", "leak")) for name, wanted in wants.items()}
     learned = [name for name in LEARNABLE if wants[name]]
-    saved = output[3] if kind != "li" else output[0] if "decay" in learned else None
+    again = _keeps_input(kind, save, way)
+    saved = None if again else output[3] if kind != "li" else output[0] if "decay" in learned else None
     ctx.set_materialize_grads(False)
-    # An empty tensor of the input's type and device stands for the input itself, which need not be kept.
-    ctx.save_for_backward(saved, v if "decay" in learned else None, x.new_empty(0), *parameters)
+    # An empty tensor of the input's type and device stands for the input itself where that need not be kept.
+    kept = (saved, x if again else None, v if again or "decay" in learned else None, i if again else None, x.new_empty(0))
+    ctx.save_for_backward(*kept, *parameters)
     ctx.shape, ctx.strides = x.shape, output[1].stride()
     ctx.first_shapes = None if v is None else v.shape, None if i is None else i.shape
     ctx.learned, ctx.rest = " ".join(learned), (kind, surrogate_name, slope, detached, way)
 
 
 def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    saved, v, like, *parameters = ctx.saved_tensors
+    saved, x, v, i, like, *parameters = ctx.saved_tensors
     if ctx.rest[0] != "cuba-lif":
         g_i = None
     backward: Any = torch.ops.ashneuro.neurons_backward if torch.compiler.is_compiling() else _backward
-    g_input, first_v, first_i, *learned = backward(g, g_v, g_i, saved, v, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *ctx.rest)
+    g_input, first_v, first_i, *learned = backward(
+        g, g_v, g_i, saved, x, v, i, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *ctx.rest
+    )
     by_name = dict(zip(LEARNABLE, learned, strict=True))
     sums = [
         by_name[name].sum_to_size(values.shape).to(values) if name in ctx.learned.split() else None

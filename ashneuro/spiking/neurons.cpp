@@ -9,11 +9,15 @@
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <type_traits>
+#include <vector>
 
 namespace {
 
 // A tile's state has to stay in L1; with fewer lanes than this, every step touches pages too briefly for the prefetcher.
 constexpr int LANES = 1024;
+// Margins of a tile that are computed again in the backward pass have to stay in L2.
+constexpr int64_t AGAIN = 1 << 15;
 
 enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3 };
 enum Surrogate { SUPER = 0, ATAN = 1, SIGMOID = 2, TRIANGLE = 3 };
@@ -79,56 +83,89 @@ struct Tile {
     int lanes;
 };
 
-inline Tile tile(const Job& job, int64_t index) {
-    int64_t per_row = (job.width + LANES - 1) / LANES, row = index / per_row, first = index % per_row * LANES;
-    int64_t left = job.width - first;
-    return {first, row * job.width + first, int(left < LANES ? left : LANES)};
+// Lanes of a tile: fewer where the margins of all steps are held.
+inline int64_t lanes(const Job& job, bool again) {
+    int64_t most = again ? AGAIN / job.steps / 64 * 64 : LANES;
+    return most < 64 ? 64 : most < LANES ? most : LANES;
 }
 
-// X: storage of input and output; C: what is computed with; M: storage of what the backward pass needs.
-template <class X, class C, class M, Kind K, bool PER_NEURON> void forward(const Job& job, int64_t begin, int64_t end) {
-    constexpr bool SPIKING = K != LI;
-    const int64_t size = job.rows * job.width;
-    for (int64_t index = begin; index < end; index++) {
-        const Tile at = tile(job, index);
-        const Parameter<C, PER_NEURON> decay(job.decay, at.first), filter(job.synapse_decay, at.first),
-            threshold(job.threshold, at.first), leak(job.leak, at.first), reset(job.reset, at.first);
-        C v[LANES], i[LANES];
+inline Tile tile(const Job& job, int64_t index, int64_t lanes) {
+    int64_t per_row = (job.width + lanes - 1) / lanes, row = index / per_row, first = index % per_row * lanes;
+    int64_t left = job.width - first;
+    return {first, row * job.width + first, int(left < lanes ? left : lanes)};
+}
+
+// The neurons of a tile and their state.
+template <class C, Kind K, bool PER_NEURON> struct Population {
+    const Parameter<C, PER_NEURON> decay, filter, threshold, leak, reset;
+    C v[LANES], i[LANES];
+
+    Population(const Job& job, const Tile& at)
+        : decay(job.decay, at.first), filter(job.synapse_decay, at.first), threshold(job.threshold, at.first), leak(job.leak, at.first),
+          reset(job.reset, at.first) {
         for (int n = 0; n < at.lanes; n++) {
             v[n] = job.v_first ? static_cast<const C*>(job.v_first)[at.place + n] : leak[n];
             i[n] = job.i_first ? static_cast<const C*>(job.i_first)[at.place + n] : C(0);
         }
+    }
+
+    // Takes one step with this input; returns v before the reset.
+    inline C charged(C in, int n) {
+        if (K == CUBA_LIF) in = i[n] = i[n] + filter[n] * (in - i[n]);
+        if (K == IF) return v[n] + in;
+        if (K == LI) return v[n] + decay[n] * ((leak[n] - v[n]) + in);
+        return v[n] + decay[n] * ((in + leak[n]) - v[n]);
+    }
+
+    // The same, and the reset; returns the margin.
+    inline C margin(C in, int n) {
+        C h = charged(in, n), margin = h - threshold[n];
+        v[n] = margin > 0 ? reset[n] : h;
+        return margin;
+    }
+};
+
+// X: storage of input and output; C: what is computed with; M: storage of what the backward pass needs.
+template <class X, class C, class M, Kind K, bool PER_NEURON> void forward(const Job& job, int64_t begin, int64_t end) {
+    const int64_t size = job.rows * job.width;
+    for (int64_t index = begin; index < end; index++) {
+        const Tile at = tile(job, index, LANES);
+        Population<C, K, PER_NEURON> neurons(job, at);
         for (int64_t t = 0; t < job.steps; t++) {
             const X* __restrict__ x = static_cast<const X*>(job.input) + t * job.input_step + at.place;
             X* __restrict__ out = static_cast<X*>(job.output) + t * size + at.place;
             M* __restrict__ saved = job.saved ? static_cast<M*>(job.saved) + t * size + at.place : nullptr;
             if (t + 1 < job.steps) fetch(x + job.input_step, at.lanes);
-            auto step = [&](int n) __attribute__((always_inline)) {
-                C in = read<C>(x[n]), h;
-                if (K == CUBA_LIF) in = i[n] = i[n] + filter[n] * (in - i[n]);
-                if (K == IF) h = v[n] + in;
-                else if (K == LI) h = v[n] + decay[n] * ((leak[n] - v[n]) + in);
-                else h = v[n] + decay[n] * ((in + leak[n]) - v[n]);
-                if (SPIKING) {
-                    C margin = h - threshold[n];
-                    write(out[n], margin > 0 ? C(1) : C(0));
-                    v[n] = margin > 0 ? reset[n] : h;
-                    return margin;
-                }
-                write(out[n], h);
-                return v[n] = h;
-            };
-            if (SPIKING && saved) {
+            if (K == LI) {
 #pragma omp simd
-                for (int n = 0; n < at.lanes; n++) write(saved[n], step(n));
+                for (int n = 0; n < at.lanes; n++) write(out[n], neurons.v[n] = neurons.charged(read<C>(x[n]), n));
+            } else if (saved) {
+#pragma omp simd
+                for (int n = 0; n < at.lanes; n++) {
+                    const C margin = neurons.margin(read<C>(x[n]), n);
+                    write(out[n], margin > 0 ? C(1) : C(0));
+                    write(saved[n], margin);
+                }
             } else {
 #pragma omp simd
-                for (int n = 0; n < at.lanes; n++) step(n);
+                for (int n = 0; n < at.lanes; n++) write(out[n], neurons.margin(read<C>(x[n]), n) > 0 ? C(1) : C(0));
             }
         }
-        for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.v_last)[at.place + n] = v[n];
+        for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.v_last)[at.place + n] = neurons.v[n];
         if (K == CUBA_LIF)
-            for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.i_last)[at.place + n] = i[n];
+            for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.i_last)[at.place + n] = neurons.i[n];
+    }
+}
+
+// The margins of all steps once more, [step][lane]: cheaper than to write them and to read them back.
+template <class X, class C, Kind K, bool PER_NEURON> void again(const Job& job, const Tile& at, C* margins, int64_t lanes) {
+    Population<C, K, PER_NEURON> neurons(job, at);
+    for (int64_t t = 0; t < job.steps; t++) {
+        const X* __restrict__ x = static_cast<const X*>(job.input) + t * job.input_step + at.place;
+        C* __restrict__ margin = margins + t * lanes;
+        if (t + 1 < job.steps) fetch(x + job.input_step, at.lanes);
+#pragma omp simd
+        for (int n = 0; n < at.lanes; n++) margin[n] = neurons.margin(read<C>(x[n]), n);
     }
 }
 
@@ -169,8 +206,15 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
     const int64_t size = job.rows * job.width;
     const C through = job.detached ? 0 : 1;
     const bool learned = job.g_decay || job.g_threshold || job.g_leak || job.g_reset;
+    const bool anew = std::is_same<M, C>::value && SPIKING && job.input;
+    const int64_t lanes = ::lanes(job, anew), between = anew ? lanes : size;
+    std::vector<C> margins(anew ? job.steps * lanes : 0);
     for (int64_t index = begin; index < end; index++) {
-        const Tile at = tile(job, index);
+        const Tile at = tile(job, index, lanes);
+        if constexpr (std::is_same<M, C>::value && SPIKING)
+            if (anew) again<X, C, K, PER_NEURON>(job, at, margins.data(), lanes);
+        const void* kept = margins.data();
+        if (!anew) kept = job.saved ? static_cast<const M*>(job.saved) + at.place : nullptr;
         const Parameter<C, PER_NEURON> decay(job.decay, at.first), filter(job.synapse_decay, at.first),
             threshold(job.threshold, at.first), leak(job.leak, at.first), reset(job.reset, at.first);
         C gv[LANES], gi[LANES], margin[LANES], slopes[LANES];
@@ -184,10 +228,10 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
         for (int64_t t = job.steps - 1; t >= 0; t--) {
             const X* __restrict__ g = job.g_output ? static_cast<const X*>(job.g_output) + t * size + at.place : nullptr;
             X* __restrict__ gx = static_cast<X*>(job.g_input) + t * size + at.place;
-            const M* saved = job.saved ? static_cast<const M*>(job.saved) + t * size + at.place : nullptr;
+            const M* saved = kept ? static_cast<const M*>(kept) + t * between : nullptr;
             if (t) {
                 if (g) fetch(g - size, at.lanes);
-                if (saved) fetch(saved - size, at.lanes);
+                if (saved && !anew) fetch(saved - size, at.lanes);
             }
             const bool inlined = SPIKING && job.surrogate == SUPER && !learned && g;
             if (SPIKING && !inlined) {
@@ -203,7 +247,7 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
                     if (job.g_decay) {
                         C before = job.v_first ? static_cast<const C*>(job.v_first)[at.place + n] : leak[n];
                         if (t) {
-                            C last = read<C>(saved[n - size]);
+                            C last = read<C>(saved[n - between]);
                             before = !SPIKING ? last : last > 0 ? reset[n] : last + threshold[n];
                         }
                         g_decay[n] += gh * (h - before) / decay[n];
@@ -264,7 +308,11 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
 
 extern "C" {
 
-int lanes() { return LANES; }
+// Tiles of a job, forward or backward.
+int64_t tiles(const Job* job, bool backward) {
+    int64_t most = lanes(*job, backward && KIND != LI && job->input);
+    return job->rows * ((job->width + most - 1) / most);
+}
 
 // Tiles begin … end of a job, for the types and the kind of neuron that this file was compiled for.
 void forward(const Job* job, int64_t begin, int64_t end) {
