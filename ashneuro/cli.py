@@ -33,6 +33,7 @@ VERBS = (
 )
 
 app = App(
+    suppress_keyboard_interrupt=False,  # `main` says that what was finished is kept
     name="ashneuro",
     help="Hybrid ANN–SNN vision–language models: train on GPU, run the spiking part on Lava, know what it costs.",
     version=__version__,

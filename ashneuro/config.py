@@ -344,12 +344,18 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(str(path), presets(), n=1)
+        why = "there is no such file, and no preset of that name" + (f" (did you mean {near[0]}?)" if near else "")
+        raise ConfigError(f"cannot read {path}", why, "name a .toml, or a preset: tiny, small, base") from error
     except OSError as error:
-        raise ConfigError(f"cannot read {path}", error.strerror or str(error), "ashneuro train examples/tiny.toml") from error
+        raise ConfigError(f"cannot read {path}", error.strerror or str(error), "name a .toml, or a preset: tiny, small, base") from error
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", str(error), "mend the line that the message names") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"cannot read {path}", f"it holds a {type(values).__name__}, not settings", "ashneuro train examples/tiny.toml")
+        raise ConfigError(
+            f"cannot read {path}", f"it holds a {type(values).__name__}, not settings", "name a .toml, or a preset: tiny, small, base"
+        )
     return values
 
 

@@ -115,13 +115,13 @@ def _work(cells: Sequence[Cell], folder: Path, planned: SweepConfig, profile: Ha
 
 
 def _rows(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of the runs that are finished, in the order of the plan."""
+    """Return the rows of the runs that are finished, in the order of the plan; also those that are not must have its settings."""
     from ashneuro.config import dump_config, load_config
 
     found: list[dict[str, Any]] = []
     for cell in cells:
         own = folder / "cells" / cell.folder
-        if not (own / "row.json").exists():
+        if not (own / "config.json").exists():
             continue
         made = dump_config(load_config(own / "config.json"))
         if differ := _differences(dump_config(cell.config), made):
@@ -130,7 +130,8 @@ def _rows(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
                 f"the sweep has changed since: {'; '.join(differ[:5])}" + ("; …" if len(differ) > 5 else ""),
                 "another folder with --out, or delete it",
             )
-        found.append(json_.loads((own / "row.json").read_text(encoding="utf-8")) | {"folder": str(own)})
+        if (own / "row.json").exists():
+            found.append(json_.loads((own / "row.json").read_text(encoding="utf-8")) | {"folder": str(own)})
     return found
 
 

@@ -117,6 +117,9 @@ def _first_process() -> bool:
 
 def show_estimate(config: RunConfig, assume: Assume) -> None:
     """Print what a run would take."""
+    for name, value in vars(assume).items():
+        if value <= 0:
+            raise ConfigError(f"--{name} {value:g}", "it is a number above 0", f"--{name} {getattr(Assume(), name):g}")
     estimate = need("ashneuro.train.dry_run", extra="train", purpose="training")
     found = estimate.dry_run(config, pairs=assume.pairs, words=assume.words, processes=assume.gpus)
     terminal.dry_run(found, assume.tflops)

@@ -21,6 +21,10 @@ from tests.commands.conftest import Command
         (("export", "."), "neither a run nor a bundle"),
         (("profiles", "show", "loihi9"), "loihi9"),
         (("train", "nowhere.toml"), "nowhere.toml"),
+        (("train", "tinny"), "did you mean tiny?"),
+        (("train", "tiny", "--dry-run", "--pairs", "0"), "--pairs 0"),
+        (("train", "tiny", "--dry-run", "--tflops", "-1"), "above 0"),
+        (("sweep", "examples"), "examples"),
         (("train", "tiny", "--set", "train.epohcs=3"), "train.epochs"),
         (("train", "tiny", "--set", "train.epochs=many"), "train.epochs"),
         (("train", "tiny", "--set", "epochs"), "section.key=value"),
@@ -53,3 +57,12 @@ def test_nothing_is_lost_when_training_would_overwrite_a_run(ashneuro: Command, 
     said = ashneuro("train", "tiny", "--out", tmp_path)
     assert said.code == 2
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
+
+
+def test_an_interruption_says_that_nothing_is_lost(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ashneuro.commands.train.learn", interrupted)
+    said = ashneuro("train", "tiny", "--out", tmp_path)
+    assert said.code == 130 and "interrupted; what was finished is kept" in said.err

@@ -150,6 +150,11 @@ def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs
     assert [row["variant"] for row in json.loads((out / "sweep.json").read_text())["runs"]] == ["base", "low-bit"], "what is free is done"
     assert "1 runs are still to come" in (out / "sweep.md").read_text()
     before = (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns
+    shutil.copytree(out / "cells" / "base-0", out / "cells" / "no-encoder-0")  # as one looks that was begun with other settings
+    (out / "cells" / "no-encoder-0" / "row.json").unlink()
+    begun = ashneuro("sweep", config, "--out", out, "--seeds", 0)
+    assert begun.code == 2 and "no-encoder-0 was made with other settings" in begun.err and "abstract.kind is 'spiking' there" in begun.err
+    shutil.rmtree(out / "cells" / "no-encoder-0")
     assert ashneuro("sweep", config, "--out", elsewhere, "--seeds", 1, "--limit", 2).code == 0
     shutil.copytree(elsewhere / "cells", out / "cells", dirs_exist_ok=True)
     said = ashneuro("sweep", config, "--out", out, "--seeds", 0, "--limit", 0)
