@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from ashneuro.commands.evaluate import open_run
 from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import ContractOptions, Kind, input_names, load_graph, load_inputs, network_of
+from ashneuro.commands.tasks import pictures_for
 from ashneuro.errors import BundleError, GraphError, need
 from ashneuro.report import terminal
 
@@ -252,10 +253,15 @@ def require_proof(certificate: Certificate, folder: Path) -> None:
 
 
 def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
-    """Return R@1 of a run on its test part, with the spikes of the model (float32, or learnt integers) and of its integer program."""
+    """Return R@1 of a run on its test part, with the spikes of the model (float32, or learnt integers) and of its integer program.
+
+    Nothing for a run that learned tasks alone.
+    """
     from ashneuro.simulate.loihi import run_program
 
     run, pairs, split = open_run(path, "test", None)
+    if run.config.schedule and all(stage.task != "retrieval" for stage in run.config.schedule):
+        return {}  # it never learned to retrieve; `evaluate --task` says how it answers from either spikes
     scoring = need("ashneuro.train.evaluate", extra="train", purpose="evaluating a run")
 
     def encoder(parts: Iterable[Any]) -> Iterator[Any]:
@@ -273,9 +279,9 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
 
 def run_currents(path: Path) -> dict[str, Any]:
     """Return the first currents (T, B, *shape) of a run's validation images, or of training images where there are none."""
-    run, pairs, _ = open_run(path, "validation", None)
-    pairs = (pairs or open_run(path, "train", None)[1])[:CALIBRATION_IMAGES]
-    return first_currents(run.model, pairs, run.config.data.image_size)
+    run = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run").load_run(path)
+    pictures = (pictures_for(run, "validation") or pictures_for(run, "train"))[:CALIBRATION_IMAGES]
+    return first_currents(run.model, pictures, run.config.data.image_size)
 
 
 def first_currents(model: AshNet, pairs: Sequence[Pair], image_size: int) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str
     """Return events per image, counted on some of the part's images, and their price, host included."""
     import numpy as np
 
-    from ashneuro.commands.evaluate import open_run
+    from ashneuro.commands.tasks import pictures_for
     from ashneuro.cost.workload import ann_twin, count, host_workload
     from ashneuro.model.deploy import deployed_graph, host_layers
     from ashneuro.program.lower import lower
@@ -219,7 +219,7 @@ def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str
             from ashneuro.data.batches import load_images
             from ashneuro.train.evaluate import input_currents
 
-            _, pairs, _ = open_run(run.path, planned.part, None)
+            pairs = pictures_for(run, planned.part)
             some = pairs[:: max(1, len(pairs) // planned.energy_images)][: planned.energy_images]
             currents = np.concatenate(list(input_currents(run.model, load_images(some, run.config.data.image_size))), axis=1)
             workload = count(program, simulate(program, currents, on="torch"), host)

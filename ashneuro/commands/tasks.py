@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ashneuro.config import Task
+from ashneuro.config import Task, trained_tasks
 from ashneuro.errors import AshneuroError, need
 
 if TYPE_CHECKING:
-    from ashneuro.data.pairs import Question, Questions
+    from ashneuro.data.pairs import Pair, Question, Questions
     from ashneuro.hybrid import HybridSession
     from ashneuro.train.checkpoint import Run
     from ashneuro.train.task_evaluation import TaskEvaluation
@@ -66,6 +67,22 @@ def answer_questions(session: HybridSession, asked: Asked) -> TaskEvaluation:
         spikes_from=session.name,
     )
     return result
+
+
+def pictures_for(run: Run, part: Part) -> list[Pair]:
+    """Return pictures of ``part`` like those that the run is for: of its pairs, of the tasks that bring pictures of their own, in turn.
+
+    A run that never learned from pairs is for its tasks' pictures alone.
+    """
+    from ashneuro.data.sources import load_splits
+    from ashneuro.data.tasks import load_questions, pictures_of
+
+    own = [task for task in trained_tasks(run.config) if getattr(run.config.tasks, task).format]
+    asked = [load_questions(task, run.config.tasks, run.config.data) for task in own]
+    sets = [pictures_of(questions, getattr(questions, part)) for questions in asked]
+    if not own or any(stage.task not in own for stage in run.config.schedule):
+        sets.insert(0, list(getattr(load_splits(run.config.data), part)))
+    return [picture for row in zip_longest(*sets) for picture in row if picture is not None]
 
 
 def result_file(run: Path, task: Task, evaluation_name: str) -> Path:

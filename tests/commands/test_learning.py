@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,32 @@ def test_a_report_says_which_task_could_not_be_answered(ashneuro: Command, expor
     assert said.code == 0, said.err
     assert "entailment of lost: not run, cannot read" in said.out and "gone.jsonl" in said.out
     assert "entailment of lost" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_scales_are_chosen_on_pictures_that_the_run_is_for(run: Path, pairs: Path, tmp_path: Path) -> None:
+    from ashneuro.commands.export import run_accuracy, run_currents
+    from ashneuro.commands.tasks import pictures_for
+    from ashneuro.config import load_config
+    from ashneuro.train.checkpoint import load_run
+    from ashneuro.train.loop import train
+
+    for part, count in (("train", 20), ("test", 4)):
+        (tmp_path / part / "images").mkdir(parents=True)
+        for number in range(count):
+            shutil.copy(pairs.parent / "0.png", tmp_path / part / "images" / f"{number}.png")
+        rows = [["is it a face?", "yes" if number % 2 else "no", number] for number in range(count)]
+        (tmp_path / part / "questions.json").write_text(json.dumps(rows))
+    settings = [f"data.source={pairs}", *SMALL, *MULTIMODAL, "tasks.vqa.format=easy-vqa", f"tasks.vqa.train={tmp_path}"]
+    stages = ('{name="v",epochs=1,task="vqa"}', '{name="p",epochs=1}')
+    both, alone = (load_config("tiny", [*settings, f"schedule=[{','.join(chosen)}]"]) for chosen in (stages, stages[:1]))
+    own = ["train/images/0.png", "train/images/10.png"]
+    trained = train(alone, tmp_path / "run")
+    assert [picture.key for picture in pictures_for(trained, "validation")] == own
+    assert run_currents(tmp_path / "run")["input"].shape[1] == 2
+    assert run_accuracy(tmp_path / "run", None) == {}, "R@1 of what never learned to retrieve says nothing"
+    mixed = [picture.key for picture in pictures_for(replace(trained, config=both), "validation")]
+    assert mixed[1:4:2] == own and mixed[0].endswith(".png") and "/" not in mixed[0] and len(mixed) == 2 + 9
+    assert len(pictures_for(load_run(run), "validation")) == 9, "derived questions are about the pairs' own pictures"
 
 
 def test_search_prints_and_draws_the_best(ashneuro: Command, run: Path, pairs: Path, tmp_path: Path) -> None:
