@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ashneuro.bench.peers import PEERS, Neuron, available, missing, norse_cell, norse_stepwise, ours
 from ashneuro.bench.timing import Job, Way
 from ashneuro.spiking.choice import Kernels
+from ashneuro.spiking.events import connect
 
 OURS: tuple[Kernels, ...] = ("triton", "native", "torch")
 SEED = 7
@@ -31,11 +32,18 @@ def lif_jobs(device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), bat
         currents = torch.randn_like(spikes).requires_grad_()
         size = f"T = {steps}, batch {batch}"
 
-        def layer(neuron: Neuron, linear: nn.Module = linear, spikes: Tensor = spikes, back: Tensor = back) -> Callable[[], None]:
+        def layer(
+            neuron: Neuron,
+            synapse: Callable[[nn.Linear, Tensor], Tensor] = nn.Linear.__call__,
+            linear: nn.Linear = linear,
+            spikes: Tensor = spikes,
+            back: Tensor = back,
+        ) -> Callable[[], None]:
             def run() -> None:
                 linear.zero_grad()
                 x = spikes.requires_grad_()  # a layer in the middle of a network gives its input a gradient as well
-                torch.autograd.backward(neuron(linear(x.flatten(0, 1)).unflatten(0, x.shape[:2])), back)
+                currents = synapse(linear, x.flatten(0, 1)).reshape(x.shape)
+                torch.autograd.backward(neuron(currents), back)
                 x.grad = None
 
             return run
@@ -59,6 +67,8 @@ def lif_jobs(device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), bat
             return run
 
         ways = [Way("Linear only", layer(lambda x: x)), Way("Linear, GELU", layer(nn.functional.gelu)), *_neurons(device, layer)]
+        if not available("native", device):
+            ways.append(Way(f"ashneuro, native, {RATE:.0%} spikes added up", layer(ours("native", device), connect)))
         ways.append(Way("Norse, stepwise", stepwise()))
         jobs.append(Job(f"Linear {width} and LIF, {size}", "Linear only", tuple(ways)))
         mine = _neurons(device, alone)

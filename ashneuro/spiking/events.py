@@ -26,8 +26,10 @@ from ashneuro.spiking.choice import Kernels, choose
 from ashneuro.spiking.native import NativeError, in_slices, load
 
 SOURCE = Path(__file__).with_name("synapses.cpp")
-# Above this share of ones a dense product is faster, forward and backward together (measured on AVX-512 and on AVX2).
+# Above this share of ones a dense product is as fast, forward and backward together (measured with AVX-512).
 DENSEST = 0.4
+# With fewer channels that arrive, a place has too few events for what finding them takes.
+LEAST_CHANNELS = 32
 # Dense products of fewer multiplications than this take less time than deciding.
 LEAST_PRODUCTS = 1 << 20
 # Bytes of gradients that are read again for every input channel, and should stay in a second-level cache.
@@ -148,7 +150,9 @@ def _connection(linear: nn.Conv2d | nn.Linear, arrays: Tensor) -> _Connection | 
         connection = _Connection(tuple(arrays.shape), weight.shape[0], *how)
     else:
         return None
-    if len(connection.shape) != 4 or arrays.shape[0] * math.prod(connection.places) * weight.numel() < LEAST_PRODUCTS:
+    if len(connection.shape) != 4 or connection.shape[1] < LEAST_CHANNELS:
+        return None
+    if arrays.shape[0] * math.prod(connection.places) * weight.numel() < LEAST_PRODUCTS:
         return None
     return connection
 

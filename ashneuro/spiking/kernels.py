@@ -175,19 +175,25 @@ def _forward(
     shape, layout, kept = _plan(x, parameters, save)
     if x.numel() == 0:
         return _empty(x, parameters, kind, save, way)
-    if way == "native" and x.dtype not in compiled.TYPES:
-        x = x.float()
     block = _block(parameters, shape, layout, dtype, x.device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
-    states = [None if state is None else state_block(state.expand(tuple(shape)), layout, computed_type(dtype)) for state in (v, i)]
+    output, *rest = _steps(x, v, i, block, layout, kept, way)
+    return output, *(x.new_empty(0) if part is None else part for part in rest)  # type: ignore[return-value]
+
+
+def _steps(
+    x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, layout: Layout, kept: torch.dtype | None, way: str
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    dtype, shape, computed = x.dtype, x.shape[1:], block.leak.dtype
+    if way == "native" and dtype not in compiled.TYPES:
+        x = x.float()
+    states = [None if state is None else state_block(state.expand(tuple(shape)), layout, computed) for state in (v, i)]
     done = backend(way).forward(steps_block(x, layout), *states, block, kept)
-    output = outside(done.output, x.shape, layout).to(dtype)
-    nothing = x.new_empty(0)
     return (
-        output,
+        outside(done.output, x.shape, layout).to(dtype),
         outside(done.v, shape, layout),
-        nothing if done.i is None else outside(done.i, shape, layout),
+        None if done.i is None else outside(done.i, shape, layout),
         # An operator's outputs may not be one another: a leaky integrator keeps its own output, which autograd saves.
-        nothing.clone() if done.saved is None or kind == "li" else done.saved,
+        None if block.kind == "li" else done.saved,
     )
 
 
@@ -260,24 +266,44 @@ def _backward(
         nowhere = _empty_gradients(shape, strides, like, learned, kind)
         return tuple(values.zero_() for values in nowhere)  # type: ignore[return-value]
     layout = layout_of(shape[1:], strides, any(values.ndim for values in parameters))
-    computed, device = computed_type(dtype), decay.device if like.device.type == "cpu" else like.device
+    device = decay.device if like.device.type == "cpu" else like.device
     block = _block(parameters, shape[1:], layout, dtype, device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
+    given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, shape, dtype, learned, way)
+    return tuple(like.new_empty(0) if part is None else part for part in given)  # type: ignore[return-value]
+
+
+def _steps_back(
+    g: Tensor | None,
+    g_v: Tensor | None,
+    g_i: Tensor | None,
+    saved: Tensor | None,
+    x: Tensor | None,
+    v: Tensor | None,
+    i: Tensor | None,
+    block: Block,
+    layout: Layout,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    learned: str,
+    way: str,
+) -> tuple[Tensor | None, ...]:
+    """Return gradients at the input, the first v and the first i, and of what is `LEARNABLE`."""
+    computed, inside = block.leak.dtype, tuple(shape[1:])
     narrow = dtype if way != "native" or dtype in compiled.TYPES else computed
     size = layout.rows * layout.width
     arriving = None if g is None else steps_block(lay(g.to(narrow), (size, *layout.strides)), layout)
     states = [None if state is None else state_block(state, layout, computed) for state in (g_v, g_i)]
-    first, first_i = (None if state is None else state_block(state.expand(tuple(shape[1:])), layout, computed) for state in (v, i))
-    given = {} if x is None else {"x": steps_block(x.to(narrow), layout), "i_first": first_i}
-    kept = None if saved is None else steps_block(lay(saved, (size, *layout.strides)), layout) if kind == "li" else saved
+    first, first_i = (None if state is None else state_block(state.expand(inside), layout, computed) for state in (v, i))
+    again = {} if x is None else {"x": steps_block(x.to(narrow), layout), "i_first": first_i}
+    kept = None if saved is None else steps_block(lay(saved, (size, *layout.strides)), layout) if block.kind == "li" else saved
     like_x = (shape[0], layout.rows, layout.width)
-    done = backend(way).backward(like_x, arriving, *states, kept, first, block, narrow, learned.split(), **given)
-    nothing = like.new_empty(0)
+    done = backend(way).backward(like_x, arriving, *states, kept, first, block, narrow, learned.split(), **again)
     return (
         outside(done.input, shape, layout).to(dtype),
-        outside(done.v, shape[1:], layout),
-        nothing if done.i is None else outside(done.i, shape[1:], layout),
-        *(outside(done.learned[name], shape[1:], layout) if name in done.learned else nothing.clone() for name in LEARNABLE),
-    )  # type: ignore[return-value]
+        outside(done.v, inside, layout),
+        None if done.i is None else outside(done.i, inside, layout),
+        *(outside(done.learned[name], inside, layout) if name in done.learned else None for name in LEARNABLE),
+    )
 
 
 def _fake_backward(
@@ -320,7 +346,7 @@ def _empty_gradients(
     return (g_input, state(True), state(kind == "cuba-lif"), *(state(name in learned.split()) for name in LEARNABLE))  # type: ignore[return-value]
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     x, v, i, *parameters = inputs[:8]
     kind, surrogate_name, slope, detached, save, way = inputs[8:]
     wants = dict(zip(("decay", "synapse", *LEARNABLE[1:]), ctx.needs_input_grad[3:8], strict=True))
@@ -335,17 +361,21 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.save_for_backward(*kept, *parameters)
     ctx.shape, ctx.strides = x.shape, output[1].stride()
     ctx.first_shapes = None if v is None else v.shape, None if i is None else i.shape
-    ctx.learned, ctx.rest = " ".join(learned), (kind, surrogate_name, slope, detached, way)
+    ctx.learned, ctx.rest, ctx.fitted = " ".join(learned), (kind, surrogate_name, slope, detached, way), None
 
 
 def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     saved, x, v, i, like, *parameters = ctx.saved_tensors
     if ctx.rest[0] != "cuba-lif":
         g_i = None
-    backward: Any = torch.ops.ashneuro.neurons_backward if torch.compiler.is_compiling() else _backward
-    g_input, first_v, first_i, *learned = backward(
-        g, g_v, g_i, saved, x, v, i, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *ctx.rest
-    )
+    given: Sequence[Any]
+    if ctx.fitted is not None:
+        block, layout = ctx.fitted
+        given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, ctx.shape, like.dtype, ctx.learned, ctx.rest[-1])
+    else:
+        backward: Any = torch.ops.ashneuro.neurons_backward if torch.compiler.is_compiling() else _backward
+        given = backward(g, g_v, g_i, saved, x, v, i, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *ctx.rest)
+    g_input, first_v, first_i, *learned = given
     by_name = dict(zip(LEARNABLE, learned, strict=True))
     sums = [
         by_name[name].sum_to_size(values.shape).to(values) if name in ctx.learned.split() else None
@@ -360,11 +390,21 @@ class _MultiStep(torch.autograd.Function):
     """Both passes outside of torch.compile: the operators' way through the dispatcher costs more than a small layer."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor | None, ...]:
         """Return what `_forward` does. (torch takes longer to bind the arguments of a separate ``setup_context`` than this takes.)"""
-        output = _forward(*inputs)
-        _keep(ctx, inputs, output)
-        return output
+        x, v, i, *parameters = inputs[:8]
+        if x.numel() == 0:
+            output = _forward(*inputs)
+            _keep(ctx, inputs, output)
+            return output
+        kind, surrogate_name, slope, detached, save, way = inputs[8:]
+        shape, layout, kept = _plan(x, parameters, save)
+        rest = {"kind": kind, "surrogate": surrogate_name, "slope": slope, "detached": detached}
+        block = _block(parameters, shape, layout, x.dtype, x.device, **rest)
+        steps = _steps(x, v, i, block, layout, kept, way)
+        _keep(ctx, inputs, steps)
+        ctx.fitted = block, layout  # need not be made again
+        return steps
 
     @staticmethod
     @once_differentiable

@@ -37,7 +37,8 @@ def layout_of(shape: Sequence[int], strides: Sequence[int], per_neuron: bool) ->
 
 def fits(values: Tensor, strides: Sequence[int]) -> bool:
     """Whether ``values`` lies in memory as ``strides`` say."""
-    return all(a == b or n == 1 for a, b, n in zip(values.stride(), strides, values.shape, strict=True))
+    own = values.stride()
+    return own == strides or all(a == b or n == 1 for a, b, n in zip(own, strides, values.shape, strict=True))
 
 
 def lay(values: Tensor, strides: tuple[int, ...]) -> Tensor:
@@ -55,6 +56,8 @@ def state_block(values: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
 def steps_block(values: Tensor, layout: Layout) -> Tensor:
     """Return inputs (T, B, ...) as a block; steps may lie anywhere, all at one place as well."""
     size = layout.rows * layout.width
+    if values.stride() == (size, *layout.strides):
+        return values.as_strided((len(values), layout.rows, layout.width), (size, layout.width, 1))
     # One step needs no distance to the next, and steps that have to be moved are moved next to each other.
     keeps = values.shape[0] > 1 and fits(values[0], layout.strides)
     laid = lay(values, (values.stride(0) if keeps else size, *layout.strides))

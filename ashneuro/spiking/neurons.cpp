@@ -11,6 +11,9 @@
 #include <initializer_list>
 #include <type_traits>
 #include <vector>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -18,6 +21,8 @@ namespace {
 constexpr int LANES = 1024;
 // Margins of a tile that are computed again in the backward pass have to stay in L2.
 constexpr int64_t AGAIN = 1 << 15;
+// Bytes of an array that a core's own caches do not hold.
+constexpr size_t LARGE = 1 << 20;
 
 enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3 };
 enum Surrogate { SUPER = 0, ATAN = 1, SIGMOID = 2, TRIANGLE = 3 };
@@ -78,6 +83,27 @@ template <class X> inline void fetch(const X* place, int lanes) {
     for (int n = 0; n < lanes; n += LINE) __builtin_prefetch(place + n, 0, 2);
 }
 
+// Puts lanes of a step where they belong. Arrays that no cache of a core holds are written past the caches: a store into them would
+// first fetch what it overwrites.
+template <class X> inline void put(X* to, const X* from, int lanes, bool past) {
+    const size_t bytes = lanes * sizeof(X);
+#ifdef __AVX512F__
+    if (past && reinterpret_cast<uintptr_t>(to) % 64 == 0 && bytes % 64 == 0) {
+        for (int n = 0; n < lanes; n += 64 / sizeof(X))
+            _mm512_stream_si512(reinterpret_cast<__m512i*>(to + n), _mm512_load_si512(reinterpret_cast<const __m512i*>(from + n)));
+        return;
+    }
+#endif
+    memcpy(to, from, bytes);
+}
+
+// What was written past the caches is there for other threads.
+inline void settle() {
+#ifdef __AVX512F__
+    _mm_sfence();
+#endif
+}
+
 struct Tile {
     int64_t first, place;  // in the row, in the step
     int lanes;
@@ -128,12 +154,13 @@ template <class C, Kind K, bool PER_NEURON> struct Population {
 // X: storage of input and output; C: what is computed with; M: storage of what the backward pass needs.
 template <class X, class C, class M, Kind K, bool PER_NEURON> void forward(const Job& job, int64_t begin, int64_t end) {
     const int64_t size = job.rows * job.width;
+    const bool past = job.steps * size * sizeof(X) >= LARGE;
     for (int64_t index = begin; index < end; index++) {
         const Tile at = tile(job, index, LANES);
         Population<C, K, PER_NEURON> neurons(job, at);
         for (int64_t t = 0; t < job.steps; t++) {
             const X* __restrict__ x = static_cast<const X*>(job.input) + t * job.input_step + at.place;
-            X* __restrict__ out = static_cast<X*>(job.output) + t * size + at.place;
+            alignas(64) X out[LANES];
             M* __restrict__ saved = job.saved ? static_cast<M*>(job.saved) + t * size + at.place : nullptr;
             if (t + 1 < job.steps) fetch(x + job.input_step, at.lanes);
             if (K == LI) {
@@ -150,11 +177,13 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void forward(const
 #pragma omp simd
                 for (int n = 0; n < at.lanes; n++) write(out[n], neurons.margin(read<C>(x[n]), n) > 0 ? C(1) : C(0));
             }
+            put(static_cast<X*>(job.output) + t * size + at.place, out, at.lanes, past);
         }
         for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.v_last)[at.place + n] = neurons.v[n];
         if (K == CUBA_LIF)
             for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.i_last)[at.place + n] = neurons.i[n];
     }
+    settle();
 }
 
 // The margins of all steps once more, [step][lane]: cheaper than to write them and to read them back.
@@ -204,6 +233,7 @@ template <class C> void derivative(int kind, C slope, const C* __restrict__ marg
 template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(const Job& job, int64_t begin, int64_t end) {
     constexpr bool SPIKING = K != LI;
     const int64_t size = job.rows * job.width;
+    const bool past = job.steps * size * sizeof(X) >= LARGE;
     const C through = job.detached ? 0 : 1;
     const bool learned = job.g_decay || job.g_threshold || job.g_leak || job.g_reset;
     const bool anew = std::is_same<M, C>::value && SPIKING && job.input;
@@ -227,7 +257,7 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
         }
         for (int64_t t = job.steps - 1; t >= 0; t--) {
             const X* __restrict__ g = job.g_output ? static_cast<const X*>(job.g_output) + t * size + at.place : nullptr;
-            X* __restrict__ gx = static_cast<X*>(job.g_input) + t * size + at.place;
+            alignas(64) X gx[LANES];
             const M* saved = kept ? static_cast<const M*>(kept) + t * between : nullptr;
             if (t) {
                 if (g) fetch(g - size, at.lanes);
@@ -290,6 +320,7 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
 #pragma omp simd
                 for (int n = 0; n < at.lanes; n++) step(n, C(0), margin[n], slopes[n]);
             }
+            put(static_cast<X*>(job.g_input) + t * size + at.place, gx, at.lanes, past);
         }
         for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.g_v_first)[at.place + n] = gv[n];
         auto give = [&](void* to, const C* values) {
@@ -302,6 +333,7 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
         give(job.g_leak, g_leak);
         give(job.g_reset, g_reset);
     }
+    settle();
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ def small_ones_too(monkeypatch) -> None:
         pytest.skip(f"{error}; install one, for example: apt install g++")
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(events, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(events, "LEAST_CHANNELS", 0)
     monkeypatch.setattr(events, "DENSEST", 1.0)
 
 
@@ -129,8 +130,10 @@ def test_many_spikes_and_small_layers_are_dense_products(monkeypatch, calls: lis
     assert calls == []
     connect(linear, few)
     assert calls == ["_currents"]
-    monkeypatch.setattr(events, "LEAST_PRODUCTS", 50 * 64 * 32 + 1)
-    connect(linear, few)
+    for name, most in (("LEAST_PRODUCTS", 50 * 64 * 32), ("LEAST_CHANNELS", 64)):
+        with monkeypatch.context() as context:
+            context.setattr(events, name, most + 1)
+            connect(linear, few)
     assert calls == ["_currents"]
 
 
