@@ -368,7 +368,7 @@ def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | Non
     saved, x, v, i, like, *parameters = ctx.saved_tensors
     if ctx.rest[0] != "cuba-lif":
         g_i = None
-    given: Sequence[Any]
+    given: Any
     if ctx.fitted is not None:
         block, layout = ctx.fitted
         given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, ctx.shape, like.dtype, ctx.learned, ctx.rest[-1])
