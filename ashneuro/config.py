@@ -124,6 +124,8 @@ class AbstractConfig:
         dt_s: duration of one step.
         tau_mem_s: membrane time constant.
         tau_syn_s: synaptic time constant of ``"cubalif"``.
+        surrogate: derivative of a spike in the backward pass, by name; ``slope``: its α, 0: its own (`ashneuro.spiking.surrogate`).
+        detach_reset: no gradient passes through the reset.
         v_threshold: firing threshold; the resting and the reset potential are 0.
     """
 
@@ -138,6 +140,9 @@ class AbstractConfig:
     neuron: Literal["lif", "cubalif"] = "lif"
     tau_syn_s: Positive = 2e-3
     learn_decay: bool = False
+    surrogate: Literal["super", "atan", "sigmoid", "triangle"] = "super"
+    slope: Annotated[float, Ge(0)] = 0.0
+    detach_reset: bool = False
     codebook: Annotated[int, Ge(0)] = 0
     codebook_groups: PositiveInt = 8
 

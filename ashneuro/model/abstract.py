@@ -22,6 +22,7 @@ from ashneuro.model.concrete import halved
 from ashneuro.spiking.choice import Kernels
 from ashneuro.spiking.events import connect
 from ashneuro.spiking.integers import Integers
+from ashneuro.spiking.kernels import Options
 from ashneuro.spiking.lif import LIF, CubaLIF
 from ashneuro.spiking.straight_through import arriving, integer_bias, integer_weights, sent_current
 
@@ -54,10 +55,12 @@ def bits_of(timesteps: int) -> int:
 
 def spiking_neuron(config: AbstractConfig) -> LIF | CubaLIF:
     """Return one population of the neurons that the settings ask for; a learned time constant is one number per population."""
+    options = Options(surrogate=config.surrogate, slope=config.slope or None, detached=config.detach_reset)
     if config.neuron == "cubalif":
         learn = ("tau_mem", "tau_syn") if config.learn_decay else ()
-        return CubaLIF(config.tau_mem_s, config.tau_syn_s, config.v_threshold, dt=config.dt_s, learn=learn)
-    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, learn=("tau",) if config.learn_decay else ())
+        return CubaLIF(config.tau_mem_s, config.tau_syn_s, config.v_threshold, dt=config.dt_s, learn=learn, **options)
+    learn = ("tau",) if config.learn_decay else ()
+    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, learn=learn, **options)
 
 
 NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {

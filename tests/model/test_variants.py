@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
+from ashneuro.config import AbstractConfig
 from ashneuro.cost.workload import count
 from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import AbstractEncoder, Block
@@ -19,6 +20,7 @@ from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.simulate.run import simulate
 from ashneuro.spiking.contract import read_contract
+from ashneuro.spiking.surrogate import SURROGATES
 from tests import reference
 from tests.model import tiny
 
@@ -86,6 +88,23 @@ def test_learned_time_constants_get_gradients_and_stay_above_a_step() -> None:
     assert len(learned) == 2 * 8  # τ_mem and τ_syn of 2 · 3 + 2 populations
     for name, neuron, _ in net.abstract.populations():  # type: ignore[union-attr]
         assert neuron.tau_mem.item() > 1e-3 and neuron.tau_syn.item() > 1e-3, name
+
+
+@pytest.mark.parametrize("neuron", ["lif", "cubalif"])
+def test_surrogate_and_reset_change_gradients_and_nothing_else(neuron: str) -> None:
+    spikes, gradients = [], set()
+    names = get_args(get_type_hints(AbstractConfig)["surrogate"])
+    assert set(names) == set(SURROGATES)
+    settings: list[dict[str, Any]] = [{"surrogate": name} for name in names]
+    for setting in [*settings, {"slope": 3.0}, {"detach_reset": True}]:
+        net = variant(neuron=neuron, **setting)
+        images = tiny.images(8).double()
+        net.embed_images(images).sum().backward()
+        assert isinstance(net.abstract, AbstractEncoder)
+        gradients.add(net.abstract.w_in.weight.grad.abs().sum().item())  # type: ignore[union-attr]
+        spikes.append(net.encode(images).layers["semantic.lif"])
+    assert all(torch.equal(spikes[0], other) for other in spikes)
+    assert len(gradients) == len(settings) + 2
 
 
 @pytest.mark.parametrize("block", ["conv", "mlp", "mixing"])
