@@ -57,10 +57,10 @@ def spiking_neuron(config: AbstractConfig) -> LIF | CubaLIF:
     """Return one population of the neurons that the settings ask for; a learned time constant is one number per population."""
     options = Options(surrogate=config.surrogate, slope=config.slope or None, detached=config.detach_reset)
     if config.neuron == "cubalif":
-        learn = ("tau_mem", "tau_syn") if config.learn_decay else ()
-        return CubaLIF(config.tau_mem_s, config.tau_syn_s, config.v_threshold, dt=config.dt_s, learn=learn, **options)
-    learn = ("tau",) if config.learn_decay else ()
-    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, learn=learn, **options)
+        both = ("tau_mem", "tau_syn") if config.learn_decay else ()
+        return CubaLIF(config.tau_mem_s, config.tau_syn_s, config.v_threshold, dt=config.dt_s, learn=both, **options)
+    one = ("tau",) if config.learn_decay else ()
+    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, learn=one, **options)
 
 
 NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
