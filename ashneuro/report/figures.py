@@ -21,6 +21,8 @@ from ashneuro.report.tables import common_unit, number, percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
     from ashneuro.cost.compare import Group
     from ashneuro.cost.estimate import CostEstimate
@@ -311,6 +313,8 @@ def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
 def pareto(points: Sequence[Point], metric: str, alt: str, name: str = "pareto") -> str:
     """Return energy (logarithmic, to the right) against a metric (upwards), and the line of points that no other beats.
 
+    Points of the line are named first; a name that would cover another is left out.
+
     Args:
         points: at least one; ranges of energy and of the metric over seeds are drawn as thin lines.
         metric: name of the vertical axis, with its unit.
@@ -325,7 +329,7 @@ def pareto(points: Sequence[Point], metric: str, alt: str, name: str = "pareto")
         best = [(factor * points[index].energy_centre_j, points[index].metric) for index in front]
         axis.step(*zip(*best, strict=True), where="post", color=HOST, linewidth=1.1, zorder=1)
         series = list(dict.fromkeys(point.series for point in points))
-        colours = dict(zip(series, itertools.cycle((SPIKE, ANN, SERIES, INK, MUTED)), strict=False))
+        colours = dict(zip(series, itertools.cycle((SPIKE, ANN, SERIES, INK, MUTED, HOST)), strict=False))
         for index, point in enumerate(points):
             x, colour = factor * point.energy_centre_j, colours[point.series]
             axis.plot(
@@ -334,7 +338,6 @@ def pareto(points: Sequence[Point], metric: str, alt: str, name: str = "pareto")
             if point.metric_low is not None and point.metric_high is not None:
                 axis.plot([x, x], [point.metric_low, point.metric_high], color=colour, linewidth=0.9, zorder=2)
             axis.plot(x, point.metric, "o" if index in front else "x", color=colour, markersize=6.5 if index in front else 5, zorder=3)
-            _beside(axis, x, point.metric, point.label)
         _legend(axis, [(one, colours[one]) for one in series])
         axis.set_xscale("log")
         axis.minorticks_off()
@@ -343,6 +346,15 @@ def pareto(points: Sequence[Point], metric: str, alt: str, name: str = "pareto")
             f"{unit} per inference, logarithmic; thin lines: low to high, and over seeds; dots: beaten by none, crosses: beaten"
         )
         axis.set_ylabel(metric)
+        figure.draw_without_rendering()  # where names fall is known once the axes have their place
+        named: list[Bbox] = []
+        for index in [*front, *(other for other in range(len(points)) if other not in front)]:
+            label = _beside(axis, factor * points[index].energy_centre_j, points[index].metric, points[index].label)
+            place = label.get_window_extent()
+            if any(place.overlaps(other) for other in named):
+                label.remove()
+            else:
+                named.append(place)
 
     return _svg(name, draw, (WIDTH, 4.2), alt)
 
@@ -373,8 +385,8 @@ def recalls(rows: Sequence[tuple[str, float | None, float | None]], alt: str) ->
     return _svg("recall", draw, (WIDTH, 0.95 + 0.3 * len(rows)), alt)
 
 
-def _beside(axis: Axes, x: float, y: float, text: str) -> None:
-    axis.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.5)
+def _beside(axis: Axes, x: float, y: float, text: str) -> Annotation:
+    return axis.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.5)
 
 
 def _legend(axis: Axes, entries: Sequence[tuple[str, str]]) -> None:

@@ -41,3 +41,10 @@ def test_the_drawing_names_every_point_series_unit_and_metric():
     assert all(word in text for word in ("T = 2", "T = 8", "3-bit", "twin", "hybrid", "µJ per inference", "R@1, fraction"))
     assert drawing.startswith("<svg") and 'aria-label="Energy against R@1."' in drawing
     assert "#1d7a8c" not in drawing
+
+
+def test_a_name_that_would_cover_another_is_left_out_and_the_front_is_named_first():
+    beaten = [point(f"beaten {number}", 2.01e-6, 0.2999 - 1e-4 * number) for number in range(3)]
+    text = re.sub(r"<[^>]+>", "", pareto([*beaten, *POINTS], "R@1, fraction", "Energy against R@1."))
+    assert "T = 4" in text and "T = 8" in text
+    assert "beaten" not in text.replace("beaten by none", "").replace("crosses: beaten", "")
