@@ -349,7 +349,7 @@ def pareto(points: Sequence[Point], metric: str, alt: str, name: str = "pareto")
         figure.draw_without_rendering()  # where names fall is known once the axes have their place
         named: list[Bbox] = []
         for index in [*front, *(other for other in range(len(points)) if other not in front)]:
-            label = _beside(axis, factor * points[index].energy_centre_j, points[index].metric, points[index].label)
+            label = _beside(axis, factor * points[index].energy_centre_j, points[index].metric, points[index].label, above=6)
             place = label.get_window_extent()
             if any(place.overlaps(other) for other in named):
                 label.remove()
@@ -385,8 +385,8 @@ def recalls(rows: Sequence[tuple[str, float | None, float | None]], alt: str) ->
     return _svg("recall", draw, (WIDTH, 0.95 + 0.3 * len(rows)), alt)
 
 
-def _beside(axis: Axes, x: float, y: float, text: str) -> Annotation:
-    return axis.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", color=MUTED, fontsize=8.5)
+def _beside(axis: Axes, x: float, y: float, text: str, above: float = 0) -> Annotation:
+    return axis.annotate(text, (x, y), xytext=(6, above), textcoords="offset points", va="center", color=MUTED, fontsize=8.5)
 
 
 def _legend(axis: Axes, entries: Sequence[tuple[str, str]]) -> None:
