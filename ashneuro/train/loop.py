@@ -22,7 +22,7 @@ from ashneuro.data.question_batches import QuestionBatch, QuestionBatches, label
 from ashneuro.data.sources import load_splits
 from ashneuro.data.tasks import load_questions, pictures_of
 from ashneuro.data.tokens import Words
-from ashneuro.errors import ConfigError
+from ashneuro.errors import AshneuroError, ConfigError
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.train.checkpoint import TRAINER, Labels, Run, build_model, build_words, load_run, replace_file, save_run
@@ -84,11 +84,17 @@ def train(
     if config.train.quantise_aware and not (config.train.start and choose_integers):
         raise ConfigError("train.quantise_aware", "it fine-tunes a trained run", "ashneuro train RUN --quantise-aware")
     processes = join(config.train, pick_device(config.train.device))
-    if processes.rank == 0:
-        state = open_folder(out, config, resume)
-    processes.wait()  # the first process makes the folder and clears it of halves
-    if processes.rank:
+    if processes.rank == 0:  # makes the folder and clears it of halves
+        try:
+            state = open_folder(out, config, resume)
+        except AshneuroError:
+            processes.follow(False)
+            raise
+        processes.follow(True)
+    elif processes.follow(True):
         state = open_folder(out, config, resume=True)
+    else:
+        raise SystemExit(2)  # the first process says why
     material = Material(config, processes)
     device = processes.device
     rows: list[dict[str, Any]] = json.loads(state["rows"]) if state else []

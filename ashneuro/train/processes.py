@@ -64,6 +64,10 @@ class Processes(ABC):
     def wait(self) -> None:
         """Return when every process is here."""
 
+    @abstractmethod
+    def follow(self, goes_on: bool) -> bool:
+        """Return what the first process says, when every process is here."""
+
 
 @final
 class Alone(Processes):
@@ -102,6 +106,10 @@ class Alone(Processes):
 
     def wait(self) -> None:
         """Return at once."""
+
+    def follow(self, goes_on: bool) -> bool:
+        """Return ``goes_on``."""
+        return goes_on
 
 
 @final
@@ -184,6 +192,10 @@ class Together(Processes):
     def wait(self) -> None:
         """Meet the others."""
         self.fabric.barrier()
+
+    def follow(self, goes_on: bool) -> bool:
+        """Hear the first process."""
+        return bool(self.fabric.broadcast(goes_on))
 
 
 def join(config: TrainConfig, device: torch.device) -> Processes:

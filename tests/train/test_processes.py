@@ -22,12 +22,11 @@ from tests.train.two_processes import settings
 HERE = Path(__file__).parent.parent.parent
 
 
-def together(kind: str, out: Path) -> None:
+def together(kind: str, out: Path) -> subprocess.CompletedProcess[str]:
     """Run two processes as torchrun does."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.train.two_processes"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*command, kind, str(out)], cwd=HERE, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    return subprocess.run([*command, kind, str(out)], cwd=HERE, env=environment, capture_output=True, text=True, check=False)
 
 
 def curve(path: Path) -> list[dict[str, float]]:
@@ -42,7 +41,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, alone: None) -> None:
     """Pairs with every objective, then questions; the batches of both are shared out."""
-    together("ddp", tmp_path / "two")
+    done = together("ddp", tmp_path / "two")
+    assert done.returncode == 0, done.stderr[-3000:]
     loop.train(settings("ddp"), tmp_path / "one")
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(one) == len(two) == 3 and "loss_stua" in one[0] and "loss_entailment" in one[2]
@@ -53,9 +53,18 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, alone: None) -
         torch.testing.assert_close(weights[1][name], value, rtol=0.05, atol=0.02, msg=name)
 
 
+def test_where_the_first_process_refuses_the_second_ends_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    done = together("ddp", tmp_path)
+    assert done.returncode != 0
+    assert "[rank0]" in done.stderr and "ConfigError" in done.stderr  # `ashneuro train` prints it in three parts
+    assert "[rank1]" not in done.stderr, done.stderr[-3000:]
+
+
 @pytest.mark.slow
 def test_a_sharded_model_gives_it_too(tmp_path: Path) -> None:
-    together("fsdp", tmp_path / "two")
+    done = together("fsdp", tmp_path / "two")
+    assert done.returncode == 0, done.stderr[-3000:]
     plain = settings("fsdp")
     loop.train(replace(plain, train=replace(plain.train, strategy="ddp")), tmp_path / "one")
     for ours, theirs in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
