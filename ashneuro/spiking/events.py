@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ashneuro.spiking.choice import Kernels, choose
 from ashneuro.spiking.native import NativeError, in_slices, load
@@ -41,8 +42,8 @@ ADDITIONS_PER_THREAD = 1 << 18
 def connect(linear: nn.Conv2d | nn.Linear, arrays: Tensor, kernels: Kernels = "auto") -> Tensor:
     """Return ``linear(arrays)``, arrays (N, C, H, W) or (N, C), event by event where ``kernels`` are native and it pays.
 
-    Results are those of torch but for the order of sums, which does not depend on the number of threads. Under `torch.compile` and
-    autocast it is a dense product.
+    Results are those of torch but for the order of sums, which does not depend on the number of threads. Under `torch.compile`,
+    under autocast and where operations are counted it is a dense product.
     """
     connection = _connection(linear, arrays)
     packed = None if connection is None or choose(kernels, arrays.device) != "native" else _pack(connection, arrays)
@@ -139,6 +140,8 @@ def _connection(linear: nn.Conv2d | nn.Linear, arrays: Tensor) -> _Connection | 
     """Return how the layer connects; ``None`` where only torch can compute it, or quickly enough."""
     weight = linear.weight
     if torch.compiler.is_compiling() or arrays.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return None
+    if is_in_torch_dispatch_mode():  # who counts operations counts those of the layer, not of a way to compute it
         return None
     if not (arrays.dtype == weight.dtype == torch.float32 and arrays.numel() and weight.numel()):
         return None

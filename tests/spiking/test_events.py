@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ashneuro.spiking import events
 from ashneuro.spiking.choice import VARIABLE
@@ -156,6 +157,12 @@ def test_what_only_torch_computes(monkeypatch, calls: list[str]) -> None:
     assert calls == []
     connect(linear, x)
     assert calls == ["_currents"]
+
+
+def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> None:
+    with FlopCounterMode(display=False) as counter:
+        connect(layer(20, 30), spikes(6, 20)).sum().backward()
+    assert counter.get_total_flops() == 2 * 2 * 6 * 20 * 30 and calls == []  # forward, and the gradient of the weight
 
 
 def test_gradients_only_where_they_are_wanted(calls: list[str]) -> None:
