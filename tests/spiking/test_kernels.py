@@ -306,6 +306,15 @@ def test_the_same_twice_with_any_number_of_threads(way: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
+@pytest.mark.parametrize("shape", [(16, 8, 4000), (700, 2, 70)])
+def test_more_than_caches_hold_and_more_steps_than_a_tile_does(shape: tuple[int, ...], way: str) -> None:
+    if way == "triton":
+        shape = shape[0] // 8, *shape[1:]  # interpreted, step by step
+    x = inputs(*shape, dtype=torch.float32)
+    for ours, theirs in zip(gradients(x, neurons("cuba-lif", way)), gradients(x, neurons("cuba-lif", "torch")), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 def test_two_passes_over_one_graph(way: str) -> None:
     x = inputs(5, 2, 6).requires_grad_()
     spikes = multi_step(x, neurons("lif", way))[0]
