@@ -117,25 +117,17 @@ class Learner(nn.Module):
         config: TrainConfig,
     ) -> Tensor:
         model, reading = self.model, self.config.stua_reading
-
-        def fixed(values: Tensor) -> Tensor:
-            """Leave out what is no part of the spiking encoder, where only that learns."""
-            return values.detach() if config.stua_stops_at_concrete else values
-
-        def mapped(linear: nn.Linear, values: Tensor) -> Tensor:
-            return F.linear(values, fixed(linear.weight), fixed(linear.bias))
-
         if reading == "bag-of-words":
-            return objectives.stua_words(mapped(self.to_words, encoded.abstract.flatten(1)).float(), tokens)
+            return objectives.stua_words(self.to_words(encoded.abstract.flatten(1)).float(), tokens)
         if reading == "reconstruction":
             assert model.abstract is not None and encoded.current is not None
-            current = mapped(self.from_text, own_texts.detach().to(encoded.current))[..., None, None].expand_as(encoded.current)
+            current = self.from_text(own_texts.detach().to(encoded.current))[..., None, None].expand_as(encoded.current)
             abstract, _ = model.read_out(model.abstract(current)["semantic.lif"])
             rebuilt = F.normalize(model.stua(abstract.flatten(1)).float(), dim=-1)
             return objectives.stua_reconstruction(rebuilt, own_texts)
         aligned = everyones(F.normalize(model.stua(encoded.abstract.flatten(1)).float(), dim=-1))
         read = objectives.stua if reading == "uni" else objectives.stua_symmetric
-        return read(aligned, fixed(texts), concepts, scale)
+        return read(aligned, texts.detach() if config.stua_stops_at_concrete else texts, concepts, scale)
 
     def _sparse(self, encoded: Encoded, terms: Terms, config: TrainConfig) -> tuple[Terms, Terms]:
         """Add what keeps the spiking encoder cheap and its codebook near."""

@@ -140,6 +140,25 @@ def test_stopping_stua_leaves_all_other_gradients_as_they_are(reading: str) -> N
     assert wanted["readout.weight"].any() and ours["concrete.trunk.0.weight"].any()
 
 
+@pytest.mark.parametrize(("reading", "name"), [("reconstruction", "from_text"), ("bag-of-words", "to_words")])
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_maps_of_a_reading_learn_with_it(reading: str, name: str, stops: bool) -> None:
+    """And are neither fixed noise nor moved by anything else."""
+    settings = tiny.config(stua_reading=reading, stua_stops_at_concrete=stops)
+    torch.manual_seed(0)
+    pairs = tiny.load_splits(settings.data).train
+    vocabulary = build_vocabulary(text for pair in pairs for text in pair.captions)
+    learner = Learner(build_model(settings, vocabulary).train(), settings.train, 1)
+    (batch, *_) = Batches(pairs, vocabulary, settings.data, settings.train, views=True).epoch(0)
+    terms, _ = learner(batch, settings.train, torch.Generator().manual_seed(0))
+    terms.pop("stua").backward(retain_graph=True)
+    gradient = getattr(learner, name).weight.grad
+    assert gradient is not None and gradient.any()
+    before = gradient.clone()
+    whole_loss(terms).backward()
+    assert torch.equal(getattr(learner, name).weight.grad, before)
+
+
 def test_contrast_reads_the_input_current_alone() -> None:
     model, terms = step(tiny.config())
     terms["contrast"].backward()
