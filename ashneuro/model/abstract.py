@@ -199,10 +199,10 @@ class Block(nn.Module):
         return arriving(gain.to(spikes.dtype) * spikes, exponent)
 
 
-class _WithoutStatistics:
+class WithoutStatistics:
     """A context, for any number of uses, in which batch norms inside ``block`` leave their running statistics alone.
 
-    A second pass is of the same batch, which they have seen.
+    For a second pass of the same batch, which they have seen, or for a pass of what is no picture.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -342,6 +342,6 @@ class AbstractEncoder(nn.Module):
     def _computed_again(self, block: nn.Module, spikes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run a block whose activations are computed again in the backward pass instead of being kept."""
         result: tuple[Tensor, Tensor, Tensor] = checkpoint(
-            block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), _WithoutStatistics(block))
+            block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), WithoutStatistics(block))
         )
         return result

@@ -10,6 +10,7 @@ from ashneuro.config import TrainConfig
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.errors import ConfigError
+from ashneuro.model.abstract import WithoutStatistics
 from ashneuro.model.network import AshNet, Encoded
 from ashneuro.spiking.kernels import firing_rate
 from ashneuro.train import objectives
@@ -122,7 +123,8 @@ class Learner(nn.Module):
         if reading == "reconstruction":
             assert model.abstract is not None and encoded.current is not None
             current = self.from_text(own_texts.detach().to(encoded.current))[..., None, None].expand_as(encoded.current)
-            abstract, _ = model.read_out(model.abstract(current)["semantic.lif"])
+            with WithoutStatistics(model.abstract):
+                abstract, _ = model.read_out(model.abstract(current)["semantic.lif"])
             rebuilt = F.normalize(model.stua(abstract.flatten(1)).float(), dim=-1)
             return objectives.stua_reconstruction(rebuilt, own_texts)
         aligned = everyones(F.normalize(model.stua(encoded.abstract.flatten(1)).float(), dim=-1))

@@ -159,6 +159,14 @@ def test_the_maps_of_a_reading_learn_with_it(reading: str, name: str, stops: boo
     assert torch.equal(getattr(learner, name).weight.grad, before)
 
 
+def test_texts_that_pass_the_spiking_encoder_leave_no_trace_in_its_batch_norms() -> None:
+    """What is known of pictures' currents stays true of pictures, which is what evaluation and export apply."""
+    with_texts, without = (dict(step(tiny.config(stua_reading="reconstruction", stua=weight))[0].named_buffers()) for weight in (1.0, 0.0))
+    assert any("running_mean" in name for name in without)
+    for name, value in without.items():
+        torch.testing.assert_close(with_texts[name], value, msg=name)
+
+
 def test_contrast_reads_the_input_current_alone() -> None:
     model, terms = step(tiny.config())
     terms["contrast"].backward()
