@@ -15,7 +15,7 @@ from tests.commands.conftest import ashneuro, foreign, spikes  # noqa: F401 - fi
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-SWEEPS = {"ablation"}
+SWEEPS = {"ablation", "front"}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
