@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
@@ -149,9 +149,11 @@ def running(
 
 
 def finished(evaluation: Result, session: HybridSession, file: Path) -> Measured[Result]:
-    """Write an evaluation, and beside it what a simulator counted."""
+    """Write an evaluation into its run, with whose weights it was made, and beside it what a simulator counted."""
+    from ashneuro.program.origin import weights_sha256
     from ashneuro.simulate.counts import save_counts
 
+    evaluation = replace(evaluation, weights_sha256=weights_sha256(file.parent))
     evaluation.save(file)
     if session.record is not None:
         save_counts(session.record, file.with_suffix(".npz"))

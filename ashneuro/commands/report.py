@@ -247,7 +247,7 @@ def report_run(
     program = bundle.program("integer")
     rasters = simulate(bundle, bundle.reference.inputs, on="loihi", rasters="all")
     record = counted(path) or rasters
-    evaluations = list(saved_evaluations(path))
+    evaluations = saved_evaluations(path)
     tasks, not_run = answered(path, trained_tasks(run.config))
     beside: dict[str, Workload] = {}
     metrics = {"hybrid": metric_of(evaluations, tasks)}
@@ -302,7 +302,8 @@ def counted(path: Path) -> SpikeRecord | None:
     from ashneuro.simulate.counts import load_counts
 
     names = ("evaluation", *get_args(Task))
-    file = next((file for name in names if (file := path / f"{name}-loihi.npz").exists()), None)
+    true = still_true(path)
+    file = next((file for name in names if (file := path / f"{name}-loihi.npz").exists() and true(file.with_suffix(".json"))), None)
     return load_counts(file) if file else None
 
 
@@ -340,9 +341,11 @@ def answered(path: Path, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], d
     """
     found: list[dict[str, Any]] = []
     not_run: dict[str, str] = {}
+    true = still_true(path)
     for task in tasks:
         for part in ("test", "validation"):
-            if result_file(path, task, result_name("torch", "fixed", part, None)).exists():
+            file = result_file(path, task, result_name("torch", "fixed", part, None))
+            if file.exists() and true(file):
                 break
             try:
                 with terminal.status(f"{path.name} answers questions of {task}, {part} part"):
@@ -353,6 +356,8 @@ def answered(path: Path, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], d
         else:
             continue
         not_run.pop(f"{task} of {path.name}", None)
+    if old := [file.name for task in ("retrieval", *tasks) for file in result_files(path, task) if not true(file)]:
+        not_run[f"earlier results of {path.name}"] = f"{', '.join(old)}: the run was trained on since; `ashneuro evaluate` makes them anew"
     for task in tasks:
         found += saved_evaluations(path, task)
     return found, not_run
@@ -468,10 +473,23 @@ def priced(
 
 
 def saved_evaluations(path: Path, task: Task = "retrieval") -> list[dict[str, Any]]:
-    """Return every evaluation of a task in a run's folder: the whole test part in torch first, then the others."""
+    """Return every evaluation of a task with the weights that a run has now: the whole test part in torch first, then the others."""
+    true = still_true(path)
+    return [json_.loads(file.read_text(encoding="utf-8")) for file in result_files(path, task) if true(file)]
+
+
+def result_files(path: Path, task: Task) -> list[Path]:
+    """Return the files of a task's evaluations in a run's folder, in the order of `saved_evaluations`."""
     stem = "evaluation" if task == "retrieval" else task
-    files = sorted([*path.glob(f"{stem}.json"), *path.glob(f"{stem}-*.json")], key=lambda file: (len(file.stem.split("-")), file.stem))
-    return [json_.loads(file.read_text(encoding="utf-8")) for file in files]
+    return sorted([*path.glob(f"{stem}.json"), *path.glob(f"{stem}-*.json")], key=lambda file: (len(file.stem.split("-")), file.stem))
+
+
+def still_true(path: Path) -> Callable[[Path], bool]:
+    """Return what says whether an evaluation is of the weights that a run has now; one that does not say is believed."""
+    from ashneuro.program.origin import weights_sha256
+
+    now = weights_sha256(path)
+    return lambda file: json_.loads(file.read_text(encoding="utf-8")).get("weights_sha256", "") in ("", now)
 
 
 def one_raster(record: SpikeRecord) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class Evaluation:
         ratio: r in ``V = C + r ⊙ A``: mean, min, max, channels. Empty without an abstract encoder.
         firing_rate: spikes per neuron and step of each spiking layer that was observed, by name.
         examples: a dozen queries, evenly spaced over the pool.
+        weights_sha256: of the run that was evaluated; empty: not said.
     """
 
     kind: str
@@ -102,6 +103,7 @@ class Evaluation:
     ratio: Mapping[str, Any]
     firing_rate: Mapping[str, float]
     examples: tuple[Example, ...]
+    weights_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, under the schema ``ashneuro.evaluation/1``."""

@@ -69,6 +69,7 @@ class TaskEvaluation:
         answerable: share of the questions that have an answer which the head knows: no score can exceed it.
         firing_rate: spikes per neuron and step of each spiking layer that was observed, by name.
         examples: a dozen questions, evenly spaced.
+        weights_sha256: of the run that was evaluated; empty: not said.
     """
 
     task: str
@@ -81,6 +82,7 @@ class TaskEvaluation:
     answerable: float
     firing_rate: Mapping[str, float]
     examples: tuple[Answered, ...]
+    weights_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, under the schema ``ashneuro.task-evaluation/1``."""

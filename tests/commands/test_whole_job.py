@@ -55,6 +55,12 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     (hybrid / "model.safetensors").write_bytes((tmp_path / "more" / "model.safetensors").read_bytes())
     stale = ashneuro("evaluate", hybrid, "--abstract-on", "loihi")
     assert stale.code == 2 and "stale" in stale.err
+    assert ashneuro("export", hybrid, "--samples", 2).code == 0
+    later = json.loads(ashneuro("report", hybrid, control, "--json").out)
+    names = [row["name"] for evaluation in later["evaluations"] for row in evaluation["rows"]]
+    assert names == ["no abstract encoder"], "nor are what the earlier weights were worth, and spiked"
+    assert "evaluation-loihi.json" in later["missing"]["earlier results of hybrid"]
+    assert later["workload"] != report["workload"]
 
 
 def test_an_ann_control_has_nothing_to_deploy(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
