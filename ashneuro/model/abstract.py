@@ -331,7 +331,8 @@ class AbstractEncoder(nn.Module):
         """
         if self.integers is not None:
             current = sent_current(current, self.integers.layers["entry.lif"].scale, self.integers.input_limit)
-        layers = {"entry.lif": self.entry(current.expand(self.timesteps, *current.shape))}
+        held = {"hold": self.timesteps} if self.timesteps > 1 else {}
+        layers = {"entry.lif": self.entry(current[None], **held)}
         spikes = layers["entry.lif"]
         for number, block in enumerate(self.blocks, start=1):
             first, second, spikes = self._computed_again(block, spikes) if self.checkpointing and self.training else block(spikes)

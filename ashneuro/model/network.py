@@ -29,6 +29,7 @@ from ashneuro.model.abstract import AbstractEncoder
 from ashneuro.model.codebook import Codebook, Codes
 from ashneuro.model.concrete import ConcreteEncoder
 from ashneuro.model.multimodal import AnswerHead, MultimodalEncoder
+from ashneuro.model.places import mean_over_places
 from ashneuro.model.text import TextEncoder
 
 Branch = Literal["abstract", "concrete", "both"]
@@ -166,7 +167,7 @@ class AshNet(nn.Module):
     def fuse(self, concrete: Tensor, abstract: Tensor, zero: Branch | None = None) -> Tensor:
         """Return unit vectors (B, E) of ``mean_n V``, ``V = C + r ⊙ A``, of C (B, D, H, W) and A (B, D, 1, 1); ``zero`` as in `encode`."""
         # A is the same at every place, so mean_n(C + r ⊙ A) = mean_n C + r ⊙ A.
-        fused = torch.zeros_like(concrete[:, :, 0, 0]) if zero in ("concrete", "both") else concrete.mean((2, 3))
+        fused = torch.zeros_like(concrete[:, :, 0, 0]) if zero in ("concrete", "both") else mean_over_places(concrete)
         if self.abstract is not None and zero not in ("abstract", "both"):
             fused = fused + (self.ratio * abstract).flatten(1)
         return F.normalize(self.project(fused), dim=-1)

@@ -28,7 +28,7 @@ _POINTERS = (
 
 class _Job(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("steps", "rows", "width", "input_step")),
+        *((name, ctypes.c_int64) for name in ("steps", "rows", "width", "input_step", "held")),
         *((name, ctypes.c_int32) for name in ("surrogate", "detached", "per_neuron")),
         ("slope", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in _POINTERS),
@@ -77,12 +77,13 @@ def backward(
     block: Block,
     dtype: torch.dtype,
     learned: Collection[str],
+    held: bool = False,
     x: Tensor | None = None,
     i_first: Tensor | None = None,
 ) -> Backward:
     """Return what `ashneuro.spiking.loop.backward` returns; without ``saved``, x and the first state are those of the forward pass."""
     computed, shape = block.leak.dtype, x_like[1:]
-    g_input = torch.empty(x_like, dtype=dtype)
+    g_input = torch.empty((1, *shape) if held else x_like, dtype=dtype)
     first_v = torch.empty(shape, dtype=computed)
     first_i = torch.empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
     sums = {name: torch.empty(shape, dtype=computed) for name in learned}
@@ -91,7 +92,7 @@ def backward(
     if saved is not None and block.kind == "li":
         saved = saved.to(computed)
     _run(
-        "backward", block, x_like, dtype, kept, input_step=0 if x is None else x.stride(0), input=x, saved=saved,
+        "backward", block, x_like, dtype, kept, input_step=0 if x is None else x.stride(0), held=held, input=x, saved=saved,
         v_first=v_first, i_first=i_first, g_output=g, g_v_last=g_v, g_i_last=g_i,
         g_input=g_input, g_v_first=first_v, g_i_first=first_i, **{f"g_{name}": values for name, values in sums.items()},
     )  # fmt: skip
@@ -99,7 +100,14 @@ def backward(
 
 
 def _run(
-    name: str, block: Block, shape: tuple[int, ...], dtype: torch.dtype, kept: torch.dtype, input_step: int, **memory: Tensor | None
+    name: str,
+    block: Block,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    kept: torch.dtype,
+    input_step: int,
+    held: bool = False,
+    **memory: Tensor | None,
 ) -> None:
     steps, rows, width = shape
     loaded = library(block.kind, dtype, kept)
@@ -110,7 +118,7 @@ def _run(
     if per_neuron:
         parameters = {key: values.expand(width).contiguous() for key, values in parameters.items()}
     job = _Job(
-        steps, rows, width, input_step, SURROGATES[block.surrogate].code, block.detached, per_neuron, block.slope,
+        steps, rows, width, input_step, held, SURROGATES[block.surrogate].code, block.detached, per_neuron, block.slope,
         **{key: values.data_ptr() for key, values in {**memory, **parameters}.items() if values is not None},
     )  # fmt: skip
     tiles = loaded.tiles(ctypes.byref(job), name == "backward")

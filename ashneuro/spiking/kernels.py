@@ -82,22 +82,29 @@ class Neurons:
     kernels: Kernels = "auto"
 
 
-def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None) -> tuple[Tensor, State]:
+def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
     """Return spikes (T, B, ...), or potentials of ``"li"``, that ``currents`` (T, B, ...) cause, and the state after the last step.
 
     Computed in float32, in float64 where the currents are float64; the output has the type of the currents. A state that is
     handed on to the next call continues the sample, gradients included. Without one, v starts at v_leak and I at 0.
 
+    Args:
+        hold: T > 1 where the currents are (1, B, ...) and stay for T steps. The gradient there is the sum over steps, and is summed
+            before it reaches memory.
+
     Raises:
         ConfigError: the kernels that were asked for cannot be had here, the surrogate is unknown, or there is no step.
+        ValueError: more than one step of currents is to be held.
     """
     if currents.shape[0] == 0:
         raise ConfigError(
             f"currents of shape {tuple(currents.shape)}", "a sample lasts at least one step", "give currents (T, B, ...), T ≥ 1"
         )
+    if hold < 1 or hold > 1 and len(currents) > 1:
+        raise ValueError(f"hold = {hold} steps is for currents (1, B, ...), not for {tuple(currents.shape)}")
     way = choose(neurons.kernels, currents.device)
     if way == "norse":
-        return norse_multi_step(currents, neurons, state)
+        return norse_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), neurons, state)
     shape = surrogate(neurons.surrogate)
     slope = shape.slope if neurons.slope is None else neurons.slope
     parameters = [
@@ -110,7 +117,7 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None) -
     if neurons.kind == "cuba-lif" and parameters[1].requires_grad and torch.is_grad_enabled():
         # The gradient of a learned τ_syn needs the synaptic currents: here they are an output of their own.
         wide = currents.to(computed_type(currents.dtype))
-        filtered, last = multi_step(wide, _part(neurons, "li", neurons.synapse), None if i is None else State(i))
+        filtered, last = multi_step(wide, _part(neurons, "li", neurons.synapse), None if i is None else State(i), hold=hold)
         spikes, after = multi_step(filtered, _part(neurons, "lif", neurons.decay), None if v is None else State(v))
         return spikes.to(currents.dtype), State(after.v, last.v)
     if v is None and parameters[3].requires_grad:
@@ -119,7 +126,7 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None) -
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (currents, v, i, *parameters)):
         save = neurons.saves if currents.dtype != torch.float64 else "full"
     steps: Any = torch.ops.ashneuro.neurons if torch.compiler.is_compiling() else _MultiStep.apply if save else _forward
-    output, v, i, _ = steps(currents, v, i, *parameters, neurons.kind, neurons.surrogate, slope, neurons.detached, save, way)
+    output, v, i, _ = steps(currents, v, i, *parameters, neurons.kind, neurons.surrogate, slope, neurons.detached, save, way, hold)
     return output, State(v, i if neurons.kind == "cuba-lif" else None)
 
 
@@ -170,8 +177,9 @@ def _forward(
     detached: bool,
     save: str,
     way: str,
+    hold: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dtype, parameters = x.dtype, (decay, synapse, threshold, leak, reset)
+    dtype, parameters, x = x.dtype, (decay, synapse, threshold, leak, reset), _held(x, hold)
     shape, layout, kept = _plan(x, parameters, save)
     if x.numel() == 0:
         return _empty(x, parameters, kind, save, way)
@@ -195,6 +203,11 @@ def _steps(
         # An operator's outputs may not be one another: a leaky integrator keeps its own output, which autograd saves.
         None if block.kind == "li" else done.saved,
     )
+
+
+def _held(x: Tensor, hold: int) -> Tensor:
+    """Return inputs of every step, those of a step that is held all at one place."""
+    return x.expand(hold, *x.shape[1:]) if hold > 1 else x
 
 
 def _keeps_input(kind: str, save: str, way: str) -> bool:
@@ -222,8 +235,9 @@ def _fake_forward(
     detached: bool,
     save: str,
     way: str,
+    hold: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _empty(x, (decay, synapse, threshold, leak, reset), kind, save, way)
+    return _empty(_held(x, hold), (decay, synapse, threshold, leak, reset), kind, save, way)
 
 
 def _empty(x: Tensor, parameters: Sequence[Tensor], kind: str, save: str, way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -260,15 +274,16 @@ def _backward(
     slope: float,
     detached: bool,
     way: str,
+    held: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     dtype, parameters = like.dtype, (decay, synapse, threshold, leak, reset)
     if math.prod(shape) == 0:
-        nowhere = _empty_gradients(shape, strides, like, learned, kind)
+        nowhere = _empty_gradients(shape, strides, like, learned, kind, held)
         return tuple(values.zero_() for values in nowhere)  # type: ignore[return-value]
     layout = layout_of(shape[1:], strides, any(values.ndim for values in parameters))
     device = decay.device if like.device.type == "cpu" else like.device
     block = _block(parameters, shape[1:], layout, dtype, device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
-    given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, shape, dtype, learned, way)
+    given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, shape, dtype, learned, way, held)
     return tuple(like.new_empty(0) if part is None else part for part in given)  # type: ignore[return-value]
 
 
@@ -286,20 +301,21 @@ def _steps_back(
     dtype: torch.dtype,
     learned: str,
     way: str,
+    held: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Return gradients at the input, the first v and the first i, and of what is `LEARNABLE`."""
+    """Return gradients at the input (its sum over steps where it was held), the first v and the first i, and of what is `LEARNABLE`."""
     computed, inside = block.leak.dtype, tuple(shape[1:])
     narrow = dtype if way != "native" or dtype in compiled.TYPES else computed
     size = layout.rows * layout.width
     arriving = None if g is None else steps_block(lay(g.to(narrow), (size, *layout.strides)), layout)
     states = [None if state is None else state_block(state, layout, computed) for state in (g_v, g_i)]
     first, first_i = (None if state is None else state_block(state.expand(inside), layout, computed) for state in (v, i))
-    again = {} if x is None else {"x": steps_block(x.to(narrow), layout), "i_first": first_i}
+    again = {} if x is None else {"x": steps_block(_held(x.to(narrow), shape[0] if held else 1), layout), "i_first": first_i}
     kept = None if saved is None else steps_block(lay(saved, (size, *layout.strides)), layout) if block.kind == "li" else saved
     like_x = (shape[0], layout.rows, layout.width)
-    done = backend(way).backward(like_x, arriving, *states, kept, first, block, narrow, learned.split(), **again)
+    done = backend(way).backward(like_x, arriving, *states, kept, first, block, narrow, learned.split(), held, **again)
     return (
-        outside(done.input, shape, layout).to(dtype),
+        outside(done.input, (1 if held else shape[0], *inside), layout).to(dtype),
         outside(done.v, inside, layout),
         None if done.i is None else outside(done.i, inside, layout),
         *(outside(done.learned[name], inside, layout) if name in done.learned else None for name in LEARNABLE),
@@ -328,12 +344,13 @@ def _fake_backward(
     slope: float,
     detached: bool,
     way: str,
+    held: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _empty_gradients(shape, strides, like, learned, kind)
+    return _empty_gradients(shape, strides, like, learned, kind, held)
 
 
 def _empty_gradients(
-    shape: Sequence[int], strides: Sequence[int], like: Tensor, learned: str, kind: str
+    shape: Sequence[int], strides: Sequence[int], like: Tensor, learned: str, kind: str, held: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     inside, size = tuple(shape[1:]), math.prod(shape[1:])
 
@@ -342,13 +359,13 @@ def _empty_gradients(
             return like.new_empty(0)
         return torch.empty_strided(inside, tuple(strides), dtype=computed_type(like.dtype), device=like.device)
 
-    g_input = torch.empty_strided(tuple(shape), (size, *strides), dtype=like.dtype, device=like.device)
+    g_input = torch.empty_strided((1 if held else shape[0], *inside), (size, *strides), dtype=like.dtype, device=like.device)
     return (g_input, state(True), state(kind == "cuba-lif"), *(state(name in learned.split()) for name in LEARNABLE))  # type: ignore[return-value]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     x, v, i, *parameters = inputs[:8]
-    kind, surrogate_name, slope, detached, save, way = inputs[8:]
+    kind, surrogate_name, slope, detached, save, way, hold = inputs[8:]
     wants = dict(zip(("decay", "synapse", *LEARNABLE[1:]), ctx.needs_input_grad[3:8], strict=True))
     if kind in ("if", "li"):
         wants = {name: wanted and name in (("threshold", "reset") if kind == "if" else ("decay", "leak")) for name, wanted in wants.items()}
@@ -359,9 +376,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     # An empty tensor of the input's type and device stands for the input itself where that need not be kept.
     kept = (saved, x if again else None, v if again or "decay" in learned else None, i if again else None, x.new_empty(0))
     ctx.save_for_backward(*kept, *parameters)
-    ctx.shape, ctx.strides = x.shape, output[1].stride()
+    ctx.shape, ctx.strides = output[0].shape, output[1].stride()
     ctx.first_shapes = None if v is None else v.shape, None if i is None else i.shape
-    ctx.learned, ctx.rest, ctx.fitted = " ".join(learned), (kind, surrogate_name, slope, detached, way), None
+    ctx.learned, ctx.rest, ctx.fitted = " ".join(learned), (kind, surrogate_name, slope, detached, way, hold > 1), None
 
 
 def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -371,7 +388,7 @@ def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | Non
     given: Any
     if ctx.fitted is not None:
         block, layout = ctx.fitted
-        given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, ctx.shape, like.dtype, ctx.learned, ctx.rest[-1])
+        given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, ctx.shape, like.dtype, ctx.learned, *ctx.rest[-2:])
     else:
         backward: Any = torch.ops.ashneuro.neurons_backward if torch.compiler.is_compiling() else _backward
         given = backward(g, g_v, g_i, saved, x, v, i, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *ctx.rest)
@@ -383,7 +400,7 @@ def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | Non
     ]
     v_shape, i_shape = ctx.first_shapes
     states = (None if v_shape is None else first_v.sum_to_size(v_shape), None if i_shape is None else first_i.sum_to_size(i_shape))
-    return (g_input, *states, *sums, None, None, None, None, None, None)
+    return (g_input, *states, *sums, *[None] * 7)
 
 
 class _MultiStep(torch.autograd.Function):
@@ -397,7 +414,8 @@ class _MultiStep(torch.autograd.Function):
             output = _forward(*inputs)
             _keep(ctx, inputs, output)
             return output
-        kind, surrogate_name, slope, detached, save, way = inputs[8:]
+        kind, surrogate_name, slope, detached, save, way, hold = inputs[8:]
+        x = _held(x, hold)
         shape, layout, kept = _plan(x, parameters, save)
         rest = {"kind": kind, "surrogate": surrogate_name, "slope": slope, "detached": detached}
         block = _block(parameters, shape, layout, x.dtype, x.device, **rest)

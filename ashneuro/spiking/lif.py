@@ -67,17 +67,17 @@ class LIF(nn.Module):
         _learn(self, learn)
         self.options = options
 
-    def forward(self, currents: Tensor) -> Tensor:
-        """Return spikes (T, B, ...) of currents (T, B, ...)."""
+    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
+        """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
         if self.integers is not None:
-            return integer_multi_step(currents, self.integers)
-        return self.steps(currents)[0]
+            return integer_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), self.integers)
+        return self.steps(currents, hold=hold)[0]
 
-    def steps(self, currents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
         """Return spikes (T, B, ...), and the state from which the sample goes on."""
         decay = self.dt * (1 / self.tau)
         neurons = Neurons("lif", decay, threshold=self.v_threshold, leak=self.v_leak, reset=self.v_reset, **self.options)
-        return multi_step(currents, neurons, state)
+        return multi_step(currents, neurons, state, hold=hold)
 
 
 class LI(nn.Module):
@@ -98,13 +98,13 @@ class LI(nn.Module):
         _learn(self, learn)
         self.options = options
 
-    def forward(self, currents: Tensor) -> Tensor:
-        """Return potentials (T, B, ...) of currents (T, B, ...)."""
-        return self.steps(currents)[0]
+    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
+        """Return potentials (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
+        return self.steps(currents, hold=hold)[0]
 
-    def steps(self, currents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
         """Return potentials (T, B, ...), and the state from which the sample goes on."""
-        return multi_step(currents, Neurons("li", self.dt * (1 / self.tau), leak=self.v_leak, **self.options), state)
+        return multi_step(currents, Neurons("li", self.dt * (1 / self.tau), leak=self.v_leak, **self.options), state, hold=hold)
 
 
 class CubaLIF(nn.Module):
@@ -141,15 +141,15 @@ class CubaLIF(nn.Module):
         _learn(self, learn)
         self.options = options
 
-    def forward(self, currents: Tensor) -> Tensor:
-        """Return spikes (T, B, ...) of inputs (T, B, ...)."""
-        return self.steps(currents)[0]
+    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
+        """Return spikes (T, B, ...) of inputs (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
+        return self.steps(currents, hold=hold)[0]
 
-    def steps(self, currents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
         """Return spikes (T, B, ...), and the state from which the sample goes on."""
         decays = self.dt * (1 / self.tau_mem), self.dt * (1 / self.tau_syn)
         neurons = Neurons("cuba-lif", *decays, self.v_threshold, self.v_leak, self.v_reset, **self.options)
-        return multi_step(currents, neurons, state)
+        return multi_step(currents, neurons, state, hold=hold)
 
 
 class IF(nn.Module):
@@ -169,13 +169,13 @@ class IF(nn.Module):
         _learn(self, learn)
         self.options = options
 
-    def forward(self, currents: Tensor) -> Tensor:
-        """Return spikes (T, B, ...) of currents (T, B, ...)."""
-        return self.steps(currents)[0]
+    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
+        """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
+        return self.steps(currents, hold=hold)[0]
 
-    def steps(self, currents: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
         """Return spikes (T, B, ...), and the state from which the sample goes on."""
-        return multi_step(currents, Neurons("if", threshold=self.v_threshold, reset=self.v_reset, **self.options), state)
+        return multi_step(currents, Neurons("if", threshold=self.v_threshold, reset=self.v_reset, **self.options), state, hold=hold)
 
 
 def _register(module: nn.Module, **values: Parameter) -> None:

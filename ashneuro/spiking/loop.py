@@ -54,6 +54,7 @@ def backward(
     block: Block,
     dtype: torch.dtype,
     learned: Collection[str],
+    held: bool = False,
 ) -> Backward:
     """Return gradients, of those that arrive at the output (g) and at the last state.
 
@@ -62,6 +63,7 @@ def backward(
         saved: what `forward` kept.
         v_first: the state it started from, if not v_leak; read for the gradient of ``decay`` alone.
         learned: names of the parameters whose gradients are wanted.
+        held: every step had the same input: its gradient [1, rows, width] is wanted, the sum over steps.
     """
     spiking, computed, device = block.kind != "li", block.leak.dtype, block.leak.device
     steps, *shape = x_like
@@ -70,7 +72,7 @@ def backward(
         return torch.zeros(shape, dtype=computed, device=device) if values is None else values.to(computed, copy=True)
 
     dv, di = start(g_v), start(g_i) if block.kind == "cuba-lif" else None
-    g_input = torch.empty(x_like, dtype=dtype, device=device)
+    g_input = torch.zeros((1, *shape), dtype=computed, device=device) if held else torch.empty(x_like, dtype=dtype, device=device)
     sums = {name: torch.zeros(shape, dtype=computed, device=device) for name in learned}
     nothing = torch.zeros((), dtype=computed, device=device)
     derivative = SURROGATES[block.surrogate].derivative
@@ -104,8 +106,11 @@ def backward(
             di += charge
             charge = di * block.synapse
             di -= charge
-        g_input[t] = charge
-    return Backward(g_input, dv, di, sums)
+        if held:
+            g_input[0] += charge
+        else:
+            g_input[t] = charge
+    return Backward(g_input.to(dtype), dv, di, sums)
 
 
 def _before(t: int, saved: Tensor, v_first: Tensor | None, block: Block, spiking: bool) -> Tensor:

@@ -52,6 +52,7 @@ inline void write(Brain16& place, float value) {
 extern "C" struct Job {
     int64_t steps, rows, width;
     int64_t input_step;  // elements from one step of the input to the next; 0: the same input in every step
+    int64_t held;        // whether g_input is one step: the sum over all of them
     int32_t surrogate, detached, per_neuron;
     double slope;
     const void *input;
@@ -95,6 +96,18 @@ template <class X> inline void put(X* to, const X* from, int lanes, bool past) {
     }
 #endif
     memcpy(to, from, bytes);
+}
+
+// The same for what was computed in another type than it is stored in.
+template <class X, class C> inline void give(X* to, const C* from, int lanes, bool past) {
+    if constexpr (std::is_same<X, C>::value) {
+        put(to, from, lanes, past);
+    } else {
+        alignas(64) X stored[LANES];
+#pragma omp simd
+        for (int n = 0; n < lanes; n++) write(stored[n], from[n]);
+        put(to, stored, lanes, past);
+    }
 }
 
 // What was written past the caches is there for other threads.
@@ -249,6 +262,7 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
             threshold(job.threshold, at.first), leak(job.leak, at.first), reset(job.reset, at.first);
         C gv[LANES], gi[LANES], margin[LANES], slopes[LANES];
         C g_decay[LANES], g_threshold[LANES], g_leak[LANES], g_reset[LANES];
+        alignas(64) C g_held[LANES];
         if (learned)
             for (C* sum : {g_decay, g_threshold, g_leak, g_reset}) memset(sum, 0, sizeof(C) * LANES);
         for (int n = 0; n < at.lanes; n++) {
@@ -257,7 +271,7 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
         }
         for (int64_t t = job.steps - 1; t >= 0; t--) {
             const X* __restrict__ g = job.g_output ? static_cast<const X*>(job.g_output) + t * size + at.place : nullptr;
-            alignas(64) X gx[LANES];
+            alignas(64) C gx[LANES];
             const M* saved = kept ? static_cast<const M*>(kept) + t * between : nullptr;
             if (t) {
                 if (g) fetch(g - size, at.lanes);
@@ -304,7 +318,7 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
                     charge = filter[n] * current;
                     gi[n] = current - charge;
                 }
-                write(gx[n], charge);
+                gx[n] = charge;
             };
             if (inlined) {  // the usual case, in one pass
                 const C slope = C(job.slope);
@@ -320,18 +334,24 @@ template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(cons
 #pragma omp simd
                 for (int n = 0; n < at.lanes; n++) step(n, C(0), margin[n], slopes[n]);
             }
-            put(static_cast<X*>(job.g_input) + t * size + at.place, gx, at.lanes, past);
+            if (!job.held) {
+                give(static_cast<X*>(job.g_input) + t * size + at.place, gx, at.lanes, past);
+                continue;
+            }
+#pragma omp simd
+            for (int n = 0; n < at.lanes; n++) g_held[n] = t + 1 < job.steps ? g_held[n] + gx[n] : gx[n];
         }
+        if (job.held) give(static_cast<X*>(job.g_input) + at.place, g_held, at.lanes, past);
         for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.g_v_first)[at.place + n] = gv[n];
-        auto give = [&](void* to, const C* values) {
+        auto leave = [&](void* to, const C* values) {
             if (to)
                 for (int n = 0; n < at.lanes; n++) static_cast<C*>(to)[at.place + n] = values[n];
         };
-        give(job.g_i_first, gi);
-        give(job.g_decay, g_decay);
-        give(job.g_threshold, g_threshold);
-        give(job.g_leak, g_leak);
-        give(job.g_reset, g_reset);
+        leave(job.g_i_first, gi);
+        leave(job.g_decay, g_decay);
+        leave(job.g_threshold, g_threshold);
+        leave(job.g_leak, g_leak);
+        leave(job.g_reset, g_reset);
     }
     settle();
 }

@@ -54,7 +54,7 @@ class Forward:
 
 @dataclass(frozen=True, eq=False)
 class Backward:
-    """Gradients at the input [T, rows, width], at the first state, and at learned parameters, per neuron [rows, width], by name."""
+    """Gradients at the input [T, rows, width] ([1, rows, width] where it was held), at the first state, and at learned parameters, per neuron [rows, width], by name."""
 
     input: Tensor
     v: Tensor

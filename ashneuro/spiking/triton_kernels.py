@@ -108,7 +108,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
     g_input, g_v_first, g_i_first, g_decay, g_threshold, g_leak, g_reset,
     steps, size, width,
     KIND: tl.constexpr, SURROGATE: tl.constexpr, DETACHED: tl.constexpr, G: tl.constexpr, G_V: tl.constexpr, G_I: tl.constexpr,
-    FIRST_V: tl.constexpr, DECAY: tl.constexpr, THRESHOLD: tl.constexpr, LEAK: tl.constexpr, RESET: tl.constexpr,
+    FIRST_V: tl.constexpr, HELD: tl.constexpr, DECAY: tl.constexpr, THRESHOLD: tl.constexpr, LEAK: tl.constexpr, RESET: tl.constexpr,
     PER_NEURON: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of LANES neurons, from the last step to the first."""
@@ -127,11 +127,13 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         ks = _parameter(synapse, lanes, mask, width, PER_NEURON)
         if G_I:
             di = tl.load(g_i + lanes, mask=mask, other=0.0)
-    s_decay, s_threshold, s_leak, s_reset = zero, zero, zero, zero
+    s_decay, s_threshold, s_leak, s_reset, s_input = zero, zero, zero, zero, zero
     end = (steps - 1).to(tl.int64) * size
     g += end + lanes
     saved += end + lanes
-    g_input += end + lanes
+    g_input += lanes
+    if not HELD:
+        g_input += end
     for back in range(steps):
         arriving = zero
         if G:
@@ -172,10 +174,15 @@ def backward_kernel(  # type: ignore[no-untyped-def]
             di = di + charge
             charge = ks * di
             di = di - charge
-        tl.store(g_input, charge.to(g_input.dtype.element_ty), mask=mask)
+        if HELD:
+            s_input += charge
+        else:
+            tl.store(g_input, charge.to(g_input.dtype.element_ty), mask=mask)
+            g_input -= size
         g -= size
         saved -= size
-        g_input -= size
+    if HELD:
+        tl.store(g_input, s_input.to(g_input.dtype.element_ty), mask=mask)
     tl.store(g_v_first + lanes, dv, mask=mask)
     if KIND == 1:
         tl.store(g_i_first + lanes, di, mask=mask)
@@ -219,11 +226,12 @@ def backward(
     block: Block,
     dtype: torch.dtype,
     learned: Collection[str],
+    held: bool = False,
 ) -> Backward:
     """Return what `ashneuro.spiking.loop.backward` returns."""
     computed, device, (steps, *shape) = block.leak.dtype, block.leak.device, x_like
     size = shape[0] * shape[1]
-    g_input = torch.empty(x_like, dtype=dtype, device=device)
+    g_input = torch.empty((1, *shape) if held else x_like, dtype=dtype, device=device)
     first_v = torch.empty(shape, dtype=computed, device=device)
     first_i = torch.empty(shape, dtype=computed, device=device) if block.kind == "cuba-lif" else None
     sums = {name: torch.empty(shape, dtype=computed, device=device) for name in learned}
@@ -235,7 +243,7 @@ def backward(
         backward_kernel[(triton.cdiv(size, lanes_of(dtype)),)](
             *arriving, *parameters, slope, g_input, first_v, *leaving, steps, size, shape[1],
             KIND=KINDS[block.kind], SURROGATE=SURROGATES[block.surrogate].code, DETACHED=block.detached,
-            G=g is not None, G_V=g_v is not None, G_I=g_i is not None, FIRST_V=v_first is not None,
+            G=g is not None, G_V=g_v is not None, G_I=g_i is not None, FIRST_V=v_first is not None, HELD=held,
             DECAY="decay" in sums, THRESHOLD="threshold" in sums, LEAK="leak" in sums, RESET="reset" in sums,
             PER_NEURON=per_neuron, LANES=lanes_of(dtype), num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip

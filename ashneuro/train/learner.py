@@ -12,6 +12,7 @@ from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import WithoutStatistics
 from ashneuro.model.network import AshNet, Encoded
+from ashneuro.model.places import mean_over_places
 from ashneuro.spiking.kernels import firing_rate
 from ashneuro.train import objectives
 from ashneuro.train.processes import everyones
@@ -76,7 +77,7 @@ class Learner(nn.Module):
         if model.abstract is None or encoded.current is None:
             return terms, {}
         if batch.views is not None and config.contrast:
-            views = (F.normalize(model.view(x.mean((2, 3))).float(), dim=-1) for x in (encoded.current, model.currents(batch.views)))
+            views = (F.normalize(model.view(mean_over_places(x)).float(), dim=-1) for x in (encoded.current, model.currents(batch.views)))
             first, second = (everyones(view) for view in views)
             loss = objectives.contrast(first, second, concepts, VIEW_SCALE, config.beta, config.synthetic)
             terms["contrast"] = config.contrast * loss

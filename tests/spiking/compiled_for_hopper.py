@@ -19,7 +19,7 @@ from ashneuro.spiking.triton_kernels import WARPS, backward_kernel, forward_kern
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 FLAGS = {"KIND": 0, "PER_NEURON": False}
 FORWARD = {"SAVE": True, "FIRST_V": False, "FIRST_I": False} | FLAGS
-BACKWARD = {"SURROGATE": 0, "DETACHED": False, "G": True, "G_V": False, "G_I": False, "FIRST_V": False} | FLAGS
+BACKWARD = {"SURROGATE": 0, "DETACHED": False, "G": True, "G_V": False, "G_I": False, "FIRST_V": False, "HELD": False} | FLAGS
 BACKWARD |= {"DECAY": False, "THRESHOLD": False, "LEAK": False, "RESET": False}
 
 SCALARS = ("steps", "size", "width", "x_step", "keep_u", "keep_v", "v_threshold")
@@ -68,6 +68,7 @@ if __name__ == "__main__":
                 "inference fp32": facts(forward_kernel, FORWARD | {"SAVE": False}, "fp32"),
                 "backward fp32": facts(backward_kernel, BACKWARD, "fp32"),
                 "backward bf16": facts(backward_kernel, BACKWARD, "bf16"),
+                "backward, held, fp32": facts(backward_kernel, BACKWARD | {"HELD": True}, "fp32"),
                 "integer": facts(integer_kernel, INTEGER, "i32"),
                 "cuba forward fp32": facts(forward_kernel, FORWARD | {"KIND": 1}, "fp32"),
                 "cuba backward fp32": facts(backward_kernel, BACKWARD | {"KIND": 1}, "fp32"),

@@ -28,16 +28,16 @@ TRITON = pytest.param("triton", marks=[pytest.mark.triton] if INTERPRETED else [
 WAYS = ["torch", "native", TRITON]
 
 
-def multi_step(x: Tensor, given: Neurons, state: State | None = None) -> tuple[Tensor, State]:
+def multi_step(x: Tensor, given: Neurons, state: State | None = None, hold: int = 1) -> tuple[Tensor, State]:
     """`kernels.multi_step` where the kernels run, with everything else on the CPU."""
     if given.kernels != "triton" or INTERPRETED:
-        return kernels.multi_step(x, given, state)
+        return kernels.multi_step(x, given, state, hold=hold)
 
     def there(value):
         return value.cuda() if isinstance(value, Tensor) else value
 
     values = {field.name: there(getattr(given, field.name)) for field in fields(given)}
-    output, last = kernels.multi_step(there(x), Neurons(**values), None if state is None else State(*map(there, state)))
+    output, last = kernels.multi_step(there(x), Neurons(**values), None if state is None else State(*map(there, state)), hold=hold)
     return output.cpu(), State(*(None if value is None else value.cpu() for value in last))
 
 
@@ -60,10 +60,10 @@ def neurons(kind: str, kernels: str, **changed) -> Neurons:
     return Neurons(kind, kernels=kernels, **values)
 
 
-def gradients(x: Tensor, given: Neurons, state: State | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def gradients(x: Tensor, given: Neurons, state: State | None = None, hold: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, last v, and the gradient at x of a sum that weighs every output and the last state differently."""
     x = x.detach().requires_grad_()
-    output, last = multi_step(x, given, state)
+    output, last = multi_step(x, given, state, hold)
     weights = torch.linspace(-1, 1, output.numel(), dtype=torch.float64).reshape(output.shape).to(output)
     ((output * weights).sum() + last.v.square().sum()).backward()
     return output.detach(), last.v.detach(), x.grad
@@ -241,6 +241,25 @@ def test_one_current_for_all_steps_need_not_be_copied(way: str) -> None:
     torch.testing.assert_close(current.grad, copies.grad.sum(0))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("dtype", "saves"), [(torch.float64, "full"), (torch.float32, "full"), (torch.float32, "bf16"), (torch.bfloat16, "full")]
+)
+def test_a_current_that_is_held_gets_the_sum_of_its_gradients(kind: str, dtype: torch.dtype, saves: str, way: str) -> None:
+    channels_last = inputs(1, 3, 2, 4, 5).to(dtype).permute(0, 1, 4, 2, 3)
+    given = neurons(kind, way, threshold=torch.linspace(0.2, 0.6, 5).reshape(5, 1, 1), saves=saves)
+    spikes, v, gradient = gradients(channels_last, given, hold=7)
+    wanted = gradients(channels_last.expand(7, 3, 5, 2, 4).clone(), given)
+    assert torch.equal(spikes, wanted[0]) and torch.equal(v, wanted[1]) and gradient.shape == channels_last.shape
+    close = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
+    torch.testing.assert_close(gradient[0], wanted[2].double().sum(0).to(dtype), rtol=close, atol=close)
+
+
+def test_only_one_step_can_be_held(way: str) -> None:
+    with pytest.raises(ValueError, match=r"\(1, B, ...\)"):
+        kernels.multi_step(inputs(2, 3, 4), neurons("lif", way), hold=5)
+
+
 @pytest.mark.parametrize("shape", [(4, 0, 5), (4, 2, 0), (0, 2, 5)])
 @pytest.mark.parametrize("kind", ["lif", "cuba-lif"])
 def test_nothing_in_nothing_out(shape: tuple[int, ...], kind: str, way: str) -> None:
@@ -371,8 +390,9 @@ def test_the_operators_keep_torchs_rules() -> None:
     number = [torch.tensor(value, dtype=torch.float64) for value in (0.3, 0.6, 0.4, 0.1, -0.2)]
     x = inputs(3, 2, 4, dtype=torch.float32).requires_grad_()
     for kind in ("lif", "cuba-lif"):
-        arguments = (x, None, None, *number, kind, "super", 1.0, False, "full", "torch")
-        torch.library.opcheck(torch.ops.ashneuro.neurons.default, arguments, raise_exception=True)
+        for given, hold in ((x, 1), (x[:1], 4)):
+            arguments = (given, None, None, *number, kind, "super", 1.0, False, "full", "torch", hold)
+            torch.library.opcheck(torch.ops.ashneuro.neurons.default, arguments, raise_exception=True)
 
 
 def test_layers_pass_their_options_on() -> None:

@@ -45,6 +45,7 @@ def test_compiled_for_hopper_they_touch_memory_once(tmp_path: Path) -> None:
         "inference fp32": (1, 1),
         "backward fp32": backward,
         "backward bf16": backward,
+        "backward, held, fp32": (2, 0),
         "integer": (1, 1),
         "cuba forward fp32": forward,
         "cuba backward fp32": backward,
