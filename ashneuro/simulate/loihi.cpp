@@ -3,16 +3,21 @@
 // A product with spikes is a sum of the weights of the lines that spiked: what is not sent costs nothing. Sums are exact: 16
 // bits hold a block of weights, and blocks add up in 32 bits. Decays need no more than 32 bits either, because
 // |x|·keep >> 12 = (|x| >> 12)·keep + ((|x| & 4095)·keep >> 12). Equations: ashneuro/program/program.py.
+//
+// Synapses are convolutions between places, which are rows of channels (channels-last); a dense layer has one place and one tap.
+// The spikes of a place are found once; those that its taps meet are listed for each place of the output, and their weights added.
 
 #include <cstdint>
 #include <cstring>
 
 extern "C" {
 
-struct Dense {
-    const uint8_t* spikes;   // [steps][samples][inputs], 0 or 1
-    const int16_t* weights;  // [tiles of neurons][inputs][TILE], zero behind the last neuron
-    int64_t inputs;
+struct Synapse {
+    const uint8_t* spikes;   // [steps][samples][places][groups][channels], 0 or 1
+    const int16_t* weights;  // [groups][chunks of outputs][taps][channels][width], zero behind a group's last output
+    const int32_t* sources;  // [places of the output][taps]: which place of the input is met there; −1 in the padding
+    int64_t places, groups, channels, out_places, taps, outputs;  // channels and outputs are those of one group
+    int32_t width;     // outputs in a chunk: LANES, or a few times as many
     int32_t lag;       // steps by which they arrive late
     int32_t exponent;  // the sum is shifted left by it, or right
     int32_t block;     // so many weights add up to less than 2^15
@@ -21,80 +26,134 @@ struct Dense {
 struct Layer {
     int64_t steps, samples, neurons;
     int32_t connections, spiking, keep_u, keep_v, threshold;
-    const Dense* dense;
+    const Synapse* synapses;
     const int32_t* currents;  // [steps][samples][neurons], what else arrives; or null
     const int32_t* bias;      // [neurons]; or null
     int32_t *u, *v;           // [samples][neurons]; before, and then after all steps
     void* sent;               // [steps][samples][neurons]: bytes where spiking, else v
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
     int64_t active;              // added to
-    int32_t* arriving;           // [steps][neurons up to a whole tile]: work space, and the next two
-    int32_t* lines;              // [steps · the most inputs]
-    int32_t* first;              // [steps + 1]
+    int32_t* arriving;           // [steps · neurons + WIDEST]: work space, and the next three
+    int32_t* lines;              // [steps · the most inputs + COPIED]
+    int32_t* first;              // [steps · the most places and groups + 1]
+    int32_t* gathered;           // [ROWS · the most taps and channels + COPIED]
 };
 }
 
 namespace {
 
 constexpr int32_t STATE = 1 << 23;
-constexpr int TILE = 64;  // of so many neurons the weights from 256 lines fit into L1, and the sums into two registers
+constexpr int LANES = 32, WIDEST = 96;  // as many sums as stay in registers
+constexpr int ROWS = 64;                // places that share a chunk's weights, one after the other, while these are in a cache
+constexpr int COPIED = 16;              // lines at once
 
 typedef int16_t Vector __attribute__((vector_size(64), aligned(2), may_alias));
-constexpr int VECTORS = TILE * 2 / 64;
+typedef int32_t Lines __attribute__((vector_size(64), aligned(4), may_alias));
 
-// The lines that spiked in each step, from lines[first[t]] to lines[first[t + 1]].
-void find_spikes(const Layer& layer, const Dense& dense, int64_t sample) {
-    int32_t n = 0;
-    for (int64_t t = 0; t < layer.steps; t++) {
-        layer.first[t] = n;
-        if (t < dense.lag) continue;
-        const uint8_t* spikes = dense.spikes + ((t - dense.lag) * layer.samples + sample) * dense.inputs;
-        int64_t line = 0;
-        for (; line + 8 <= dense.inputs; line += 8) {
-            uint64_t eight;
-            memcpy(&eight, spikes + line, 8);
-            if (!eight) continue;
-            for (int k = 0; k < 8; k++) {
-                layer.lines[n] = int32_t(line + k);
-                n += spikes[line + k];
+// Rows of weights that meet a spike.
+struct Events {
+    const int32_t* lines;
+    int32_t count;
+};
+
+// The channels that spiked in each step, place and group: lines[first[n]] to lines[first[n + 1]].
+void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample) {
+    const int64_t rows = synapse.places * synapse.groups, channels = synapse.channels;
+    int32_t n = 0, *first = layer.first;
+    for (int64_t row = 0; row < synapse.lag * rows; row++) *first++ = 0;
+    for (int64_t t = synapse.lag; t < layer.steps; t++) {
+        const uint8_t* spikes = synapse.spikes + ((t - synapse.lag) * layer.samples + sample) * rows * channels;
+        for (int64_t row = 0; row < rows; row++, spikes += channels) {
+            *first++ = n;
+            int64_t line = 0;
+            for (; line + 8 <= channels; line += 8) {
+                uint64_t eight;
+                memcpy(&eight, spikes + line, 8);
+                if (!eight) continue;
+                for (int k = 0; k < 8; k++) {
+                    layer.lines[n] = int32_t(line + k);
+                    n += spikes[line + k];
+                }
+            }
+            for (; line < channels; line++) {
+                layer.lines[n] = int32_t(line);
+                n += spikes[line];
             }
         }
-        for (; line < dense.inputs; line++) {
-            layer.lines[n] = int32_t(line);
-            n += spikes[line];
-        }
     }
-    layer.first[layer.steps] = n;
+    *first = n;
 }
 
-inline void add_lines(const int16_t* weights, const int32_t* line, int32_t n, int16_t* into) {
-    Vector sums[VECTORS] = {};
+// What meets `count` places of the output; `begin` is the first, and they are counted over all steps.
+void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t begin, int64_t count, Events* events) {
+    int32_t* to = layer.gathered;
+    for (int64_t row = begin; row < begin + count; row++, events++) {
+        const int64_t t = row / synapse.out_places;
+        const int32_t* sources = synapse.sources + row % synapse.out_places * synapse.taps;
+        *events = {to, 0};
+        for (int64_t tap = 0; tap < synapse.taps; tap++) {
+            if (sources[tap] < 0) continue;
+            const int32_t* edges = layer.first + (t * synapse.places + sources[tap]) * synapse.groups + group;
+            const int32_t *from = layer.lines + edges[0], n = edges[1] - edges[0];
+            if (synapse.taps == 1) {  // listed as it is
+                *events = {from, n};
+                continue;
+            }
+            const int32_t weights = int32_t(tap * synapse.channels);
+            for (int32_t k = 0; k < n; k += COPIED)
+                *reinterpret_cast<Lines*>(to + k) = *reinterpret_cast<const Lines*>(from + k) + weights;
+            to += n, events->count += n;
+        }
+    }
+}
+
+template <int WIDTH> inline void add_lines(const int16_t* weights, const int32_t* line, int32_t n, int16_t* into) {
+    Vector sums[WIDTH / LANES] = {};
     for (int32_t k = 0; k < n; k++) {
-        const Vector* row = reinterpret_cast<const Vector*>(weights + int64_t(line[k]) * TILE);
-        for (int j = 0; j < VECTORS; j++) sums[j] += row[j];
+        const Vector* row = reinterpret_cast<const Vector*>(weights + int64_t(line[k]) * WIDTH);
+        for (int j = 0; j < WIDTH / LANES; j++) sums[j] += row[j];
     }
     memcpy(into, sums, sizeof sums);
 }
 
-// Adds what arrives at one tile of neurons in one step.
-void add_weights(const Dense& dense, const int16_t* weights, const int32_t* line, int32_t n, int32_t* __restrict__ arriving) {
+// Adds what arrives at one chunk of a place in one step. Behind a place's last channel that is 0, for whoever lies there.
+template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16_t* weights, Events events, int32_t* __restrict__ arriving) {
     // An exponent is for the whole sum.
-    const int32_t left = 1 << (dense.exponent > 0 ? dense.exponent : 0), right = dense.exponent < 0 ? -dense.exponent : 0;
-    int16_t sums[TILE];
-    if (n <= dense.block) {
-        add_lines(weights, line, n, sums);
-        if (dense.exponent == 0)
-            for (int j = 0; j < TILE; j++) arriving[j] += sums[j];
+    const int32_t left = 1 << (synapse.exponent > 0 ? synapse.exponent : 0), right = synapse.exponent < 0 ? -synapse.exponent : 0;
+    const int32_t n = events.count;
+    int16_t sums[WIDTH];
+    if (n <= synapse.block) {
+        add_lines<WIDTH>(weights, events.lines, n, sums);
+        if (synapse.exponent == 0)
+            for (int j = 0; j < WIDTH; j++) arriving[j] += sums[j];
         else
-            for (int j = 0; j < TILE; j++) arriving[j] += (sums[j] * left) >> right;
+            for (int j = 0; j < WIDTH; j++) arriving[j] += (sums[j] * left) >> right;
         return;
     }
-    int32_t whole[TILE] = {};
-    for (int32_t begin = 0; begin < n; begin += dense.block) {
-        add_lines(weights, line + begin, begin + dense.block < n ? dense.block : n - begin, sums);
-        for (int j = 0; j < TILE; j++) whole[j] += sums[j];
+    int32_t whole[WIDTH] = {};
+    for (int32_t begin = 0; begin < n; begin += synapse.block) {
+        add_lines<WIDTH>(weights, events.lines + begin, n - begin < synapse.block ? n - begin : synapse.block, sums);
+        for (int j = 0; j < WIDTH; j++) whole[j] += sums[j];
     }
-    for (int j = 0; j < TILE; j++) arriving[j] += (whole[j] * left) >> right;
+    for (int j = 0; j < WIDTH; j++) arriving[j] += (whole[j] * left) >> right;
+}
+
+// Adds what a synapse brings to one sample in all steps.
+template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, int64_t sample) {
+    find_spikes(layer, synapse, sample);
+    const int64_t rows = layer.steps * synapse.out_places, all = synapse.groups * synapse.outputs;
+    for (int64_t begin = synapse.lag * synapse.out_places; begin < rows; begin += ROWS) {
+        const int64_t count = rows - begin < ROWS ? rows - begin : ROWS;
+        const int16_t* weights = synapse.weights;
+        for (int64_t group = 0; group < synapse.groups; group++) {
+            Events events[ROWS];
+            gather(layer, synapse, group, begin, count, events);
+            for (int64_t output = 0; output < synapse.outputs; output += WIDTH, weights += synapse.taps * synapse.channels * WIDTH)
+                for (int64_t n = 0; n < count; n++)
+                    if (events[n].count)
+                        add_weights<WIDTH>(synapse, weights, events[n], layer.arriving + (begin + n) * all + group * synapse.outputs + output);
+        }
+    }
 }
 
 inline int32_t decayed(int32_t x, int32_t keep) {
@@ -141,28 +200,18 @@ void run(Layer* given) {
                                            : (layer.keep_u ? step<true, false, true> : step<false, false, true>))
                              : (layer.bias ? (layer.keep_u ? step<true, true, false> : step<false, true, false>)
                                            : (layer.keep_u ? step<true, false, false> : step<false, false, false>));
-    const int64_t tiles = (n + TILE - 1) / TILE, padded = tiles * TILE;
     for (int64_t sample = 0; sample < layer.samples; sample++) {
-        if (layer.connections) {
-            memset(layer.arriving, 0, sizeof(int32_t) * layer.steps * padded);
-            for (int c = 0; c < layer.connections; c++) {
-                const Dense& dense = layer.dense[c];
-                find_spikes(layer, dense, sample);
-                for (int64_t tile = 0; tile < tiles; tile++) {
-                    const int16_t* weights = dense.weights + tile * dense.inputs * TILE;
-                    for (int64_t t = 0; t < layer.steps; t++) {
-                        const int32_t begin = layer.first[t], spikes = layer.first[t + 1] - begin;
-                        if (spikes) add_weights(dense, weights, layer.lines + begin, spikes, layer.arriving + t * padded + tile * TILE);
-                    }
-                }
-            }
+        if (layer.connections) memset(layer.arriving, 0, sizeof(int32_t) * layer.steps * n);
+        for (int c = 0; c < layer.connections; c++) {
+            const Synapse& synapse = layer.synapses[c];
+            (synapse.width == LANES ? connect<LANES> : synapse.width == 2 * LANES ? connect<2 * LANES> : connect<3 * LANES>)(layer, synapse, sample);
         }
         int32_t *u = layer.u + sample * n, *v = layer.v + sample * n;
         for (int64_t t = 0; t < layer.steps; t++) {
             const int64_t place = t * step_size + sample * n;
-            const int32_t* a = layer.connections ? layer.arriving + t * padded : layer.currents + place;
+            const int32_t* a = layer.connections ? layer.arriving + t * n : layer.currents + place;
             if (layer.connections && layer.currents)
-                for (int64_t j = 0; j < n; j++) layer.arriving[t * padded + j] += layer.currents[place + j];
+                for (int64_t j = 0; j < n; j++) layer.arriving[t * n + j] += layer.currents[place + j];
             void* to = static_cast<char*>(layer.sent) + place * (layer.spiking ? 1 : 4);
             layer.active += one(layer, a, u, v, to);
             if (layer.trace_u) memcpy(layer.trace_u + place, u, sizeof(int32_t) * n);
@@ -170,8 +219,6 @@ void run(Layer* given) {
         }
     }
 }
-
-int tile() { return TILE; }
 
 // counts[neurons] += the sum over rows of spikes[rows][neurons].
 void count(const uint8_t* spikes, int64_t rows, int64_t neurons, int64_t* counts) {

@@ -78,7 +78,7 @@ class _Machine:
         self._blocks = blocks(program)
         self._native = self._integer and library.on_cpu and native.wanted()
         kernel = library.integer_kernel() if self._integer else None
-        self._spread: dict[tuple[str, int], native.Spread] = {}
+        self._arriving: dict[str, native.Arriving] = {}
         self._populations: dict[str, Population[Any]] = {}
         self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
         self.widest = max(layer.size for layer in program.layers)
@@ -93,15 +93,11 @@ class _Machine:
                     kind = "float32" if most < EXACT_FLOAT32 else "float64"
                     worst += most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
                 if connection.synapse is not None:
-                    spread = (
-                        native.Spread.of(connection, program.lag(layer, connection))
-                        if self._native and _spikes(program, connection)
-                        else None
-                    )
-                    if spread is not None:
-                        self._spread[layer.name, index] = spread
                     self._linear[layer.name, index] = library.linear(connection.synapse, kind), kind
                     self.widest = max(self.widest, _width(connection.synapse))
+            if self._native:
+                lags = {n: program.lag(layer, c) for n, c in enumerate(layer.connections) if c.synapse and _spikes(program, c)}
+                self._arriving[layer.name] = native.Arriving.of(layer, lags)
             if worst >= LARGEST_INPUT:
                 raise GraphError(
                     f"layer {layer.name!r} can receive {worst} in one step",
@@ -152,26 +148,18 @@ class _Machine:
 
     def _run_native(self, layer: Layer, sent: dict[str, Any], timesteps: int, samples: int, keep: bool, traced: bool) -> Activity:
         """Compute a layer that does not feed back into ``sent``; return its activity."""
-        population = self._populations[layer.name]
+        population, arriving = self._populations[layer.name], self._arriving[layer.name]
         assert isinstance(population, IntegerPopulation)
-        bias = self._library.get(population.bias).reshape(-1)
-        arriving = []
-        for index, connection in enumerate(layer.connections):
-            if (spread := self._spread.get((layer.name, index))) is not None:
-                arriving.append((spread, self._library.get(sent[connection.source]).reshape(timesteps, samples, -1)))
-        others = len(arriving) < len(layer.connections)
+        given = [(spread, self._library.get(sent[layer.connections[index].source])) for index, spread in arriving.spreads.items()]
+        others = len(given) < len(layer.connections)
         currents = self._library.get(self._current(layer, sent, set(), timesteps, samples)) if others else None
-        shape = (timesteps, samples, layer.size)
-        ran = native.run_layer(
-            population, bias if bias.any() else None, shape, None if currents is None else currents.reshape(shape), arriving, traced
-        )
-        values = ran.sent.reshape(timesteps, samples, *layer.shape)
-        sent[layer.name] = self._library.wrap(values)
-        u, v = (None if trace is None else trace.reshape(values.shape) for trace in (ran.u, ran.v))
+        bias, shape = self._library.get(population.bias), (timesteps, samples, *layer.shape)
+        ran = native.run_layer(population, bias, shape, currents, given, arriving.turned, traced)
+        sent[layer.name] = self._library.wrap(ran.sent)
         if not layer.neuron.spiking:
-            read = read_out(layer, values, self.program.precision)
-            return Activity(np.zeros(layer.shape, np.int64), ran.active, read, binary=False, u=u, v=v)
-        return Activity(native.count(ran.sent).reshape(layer.shape), ran.active, values if keep else None, u=u, v=v)
+            read = read_out(layer, ran.sent, self.program.precision)
+            return Activity(ran.counts, ran.active, read, binary=False, u=ran.u, v=ran.v)
+        return Activity(ran.counts, ran.active, ran.sent if keep else None, u=ran.u, v=ran.v)
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
         """Return what arrives at ``layer`` from outside its block, (T, B, *shape), but for what compiled synapses bring."""
@@ -179,7 +167,11 @@ class _Machine:
         total = None
         for index, connection in enumerate(layer.connections):
             late = self.program.lag(layer, connection)
-            if connection.source in inside or late >= timesteps or (not inside and (layer.name, index) in self._spread):
+            if (
+                connection.source in inside
+                or late >= timesteps
+                or (not inside and self._native and index in self._arriving[layer.name].spreads)
+            ):
                 continue
             arriving = self._apply(layer, index, connection, sent[connection.source][: timesteps - late])
             if total is None and not late and connection.synapse is not None:

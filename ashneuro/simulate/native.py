@@ -1,10 +1,14 @@
-"""Integer programs compiled for the CPU (``loihi.cpp``): whole layers of Loihi's neurons with the dense synapses before them."""
+"""Integer programs compiled for the CPU (``loihi.cpp``): whole layers of Loihi's neurons with the synapses before them.
+
+Behind a convolution, channels are the innermost axis in memory; outside, axes are those of the program.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,20 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import ConfigError
-from ashneuro.program.program import Connection
+from ashneuro.program.program import Connection, Layer, Shape, Synapse
+from ashneuro.program.synapse import conv_pairs
 from ashneuro.simulate.neurons import IntegerPopulation
 from ashneuro.spiking.native import NativeError, load
 
 SOURCE = Path(__file__).with_name("loihi.cpp")
 VARIABLE = "ASHNEURO_KERNELS"
 LARGEST_WEIGHT = 256
+Turned = tuple[int, int]
+# As in loihi.cpp.
+WIDTHS = (32, 64, 96)
+ROWS, COPIED = 64, 16
+# A chunk is at least 32 outputs wide, whether or not a group has as many.
+LEAST_OUTPUTS = 8
 
 
-class _Dense(ctypes.Structure):
+class _Synapse(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("spikes", "weights")),
-        ("inputs", ctypes.c_int64),
-        *((name, ctypes.c_int32) for name in ("lag", "exponent", "block")),
+        *((name, ctypes.c_void_p) for name in ("spikes", "weights", "sources")),
+        *((name, ctypes.c_int64) for name in ("places", "groups", "channels", "out_places", "taps", "outputs")),
+        *((name, ctypes.c_int32) for name in ("width", "lag", "exponent", "block")),
     )
 
 
@@ -35,9 +46,9 @@ class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "samples", "neurons")),
         *((name, ctypes.c_int32) for name in ("connections", "spiking", "keep_u", "keep_v", "threshold")),
-        *((name, ctypes.c_void_p) for name in ("dense", "currents", "bias", "u", "v", "sent", "trace_u", "trace_v")),
+        *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "u", "v", "sent", "trace_u", "trace_v")),
         ("active", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("arriving", "lines", "first")),
+        *((name, ctypes.c_void_p) for name in ("arriving", "lines", "first", "gathered")),
     )
 
 
@@ -69,81 +80,174 @@ def wanted() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """A dense synapse from spikes: weights (tiles of neurons, inputs, neurons of a tile), int16; ``lag`` in steps.
+    """A dense synapse or a convolution from spikes, which adds up the weights of those lines that spiked.
 
-    ``block``: as many weights as add up to less than 2^15.
+    Args:
+        weights: (groups, chunks of outputs, taps, channels, outputs of a chunk), int16; channels and outputs are a group's.
+        sources: (places of the output, taps): the place of the input that each tap meets there, or −1: padding.
+        places: of the input; a dense layer has one, and one tap.
+        outputs: of a group.
+        turned: (channels, places) of an input that must have its channels innermost.
+        lag: in steps.
+        block: as many weights as add up to less than 2^15.
     """
 
     weights: NDArray[np.int16]
+    sources: NDArray[np.int32]
+    places: int
+    outputs: int
+    turned: Turned | None
     exponent: int
     lag: int
     block: int
 
     @classmethod
-    def of(cls, connection: Connection, lag: int) -> Spread | None:
-        """Return it, or ``None`` where ``connection`` is something else."""
+    def of(cls, connection: Connection, lag: int, turned: Turned | None) -> Spread | None:
+        """Return it, or ``None`` where the connection is something else; ``turned`` is how its layer lies."""
         synapse = connection.synapse
-        if synapse is None or synapse.kind != "dense" or synapse.weight.shape != (synapse.out_size, synapse.in_size):
+        if synapse is None or np.abs(synapse.weight).max(initial=0) > LARGEST_WEIGHT:
             return None
-        largest = int(np.abs(synapse.weight).max(initial=0))
-        if largest > LARGEST_WEIGHT:
+        weight, groups, inside = synapse.weight, synapse.groups, None
+        if synapse.kind == "conv" and _outside(synapse) == turned:
+            inside = synapse.in_shape[0], synapse.in_size // synapse.in_shape[0]
+            sources = np.full((turned[1], math.prod(weight.shape[2:])), -1, np.int32)
+            position, tap, pixel = conv_pairs(synapse)
+            sources[position, tap] = pixel
+        elif synapse.kind == "dense" and (turned is None or weight.shape == (math.prod(turned), synapse.in_size)):
+            sources = np.arange(synapse.in_size // weight.shape[1], dtype=np.int32).reshape(-1, 1)
+            weight = weight if turned is None else weight.reshape(*turned, -1).swapaxes(0, 1).reshape(weight.shape)
+        else:
             return None
-        tile = _library().tile()
-        padded = np.zeros((-(-synapse.out_size // tile) * tile, synapse.in_size), np.int16)
-        padded[: synapse.out_size] = synapse.weight
-        tiles = np.ascontiguousarray(padded.reshape(-1, tile, synapse.in_size).swapaxes(1, 2))
-        return cls(tiles, connection.weight_exp, lag, np.iinfo(np.int16).max // max(1, largest))
+        outputs, channels, taps = len(weight) // groups, weight.shape[1], sources.shape[1]
+        width = min(WIDTHS, key=lambda width: (-outputs % width, -width))
+        padded = np.zeros((groups, -(-outputs // width) * width, channels, taps), np.int16)
+        padded[:, :outputs] = weight.reshape(groups, outputs, channels, taps)
+        packed = np.ascontiguousarray(padded.reshape(groups, -1, width, channels, taps).transpose(0, 1, 4, 3, 2))
+        if synapse.kind == "dense" and turned is not None:
+            sources = np.zeros((1, 1), np.int32)
+        places = synapse.in_size // (groups * channels)
+        return cls(packed, sources, places, outputs, inside, connection.weight_exp, lag, _block(weight))
+
+
+@dataclass(frozen=True, eq=False)
+class Arriving:
+    """What brings spikes to a layer: compiled synapses by the number of their connection.
+
+    Args:
+        turned: (channels, places) of a layer behind a convolution, whose channels are innermost in memory.
+    """
+
+    spreads: Mapping[int, Spread]
+    turned: Turned | None
+
+    @classmethod
+    def of(cls, layer: Layer, lags: Mapping[int, int]) -> Arriving:
+        """Return it for the connections of ``layer`` that carry spikes, given by their number and their lag."""
+        connections = {index: layer.connections[index] for index in lags}
+        turned = next((_outside(one.synapse) for one in connections.values() if one.synapse and _wide(one.synapse)), None)
+        found = {index: Spread.of(connection, lags[index], turned) for index, connection in connections.items()}
+        return cls({index: spread for index, spread in found.items() if spread is not None}, turned)
+
+
+def _wide(synapse: Synapse) -> bool:
+    """Whether it is a convolution whose groups are large enough for what a chunk costs."""
+    return synapse.kind == "conv" and (synapse.groups == 1 or len(synapse.weight) // synapse.groups >= LEAST_OUTPUTS)
+
+
+def _outside(synapse: Synapse) -> Turned:
+    return synapse.out_shape[0], math.prod(synapse.out_shape[1:])
+
+
+def _block(weight: NDArray[np.integer]) -> int:
+    """Return how many of the weights (outputs, ...) of one output add up to less than 2^15, whichever these are."""
+    rows, limit = weight.reshape(len(weight), -1).astype(np.int64), np.iinfo(np.int16).max
+    reach = max(int(part.sum(axis=1).max(initial=0)) for part in (rows.clip(min=0), -rows.clip(max=0)))
+    return np.iinfo(np.int32).max if reach <= limit else limit // int(np.abs(rows).max())
 
 
 @dataclass(frozen=True, eq=False)
 class Ran:
-    """What a layer did: ``sent`` (T, B, neurons), spikes as uint8 or v; active neuron-steps; u and v (T, B, neurons) if traced."""
+    """What a layer did.
+
+    Args:
+        sent: (T, B, *shape): spikes as uint8, or v.
+        active: neuron-steps.
+        counts: spikes of each neuron; of a read-out 0.
+        u, v: (T, B, *shape), if traced.
+    """
 
     sent: NDArray[Any]
     active: int
+    counts: NDArray[np.int64]
     u: NDArray[np.int32] | None
     v: NDArray[np.int32] | None
 
 
 def run_layer(
     population: IntegerPopulation[Any],
-    bias: NDArray[np.int32] | None,
-    shape: tuple[int, int, int],
+    bias: NDArray[np.int32],
+    shape: Shape,
     currents: NDArray[np.int32] | None,
     arriving: Sequence[tuple[Spread, NDArray[np.uint8]]],
+    turned: Turned | None,
     traced: bool,
 ) -> Ran:
-    """Return what a layer of neurons (T, B, neurons) that starts at rest does.
+    """Return what a layer of neurons that starts at rest does; arrays are views of memory with channels innermost if ``turned``.
 
     Args:
-        bias: (neurons,), already shifted; ``None``: zero everywhere.
-        currents: what arrives otherwise, (T, B, neurons).
-        arriving: dense synapses, each with the spikes (T, B, inputs) of its source.
+        bias: (*shape of the layer), already shifted.
+        shape: (T, B, *shape of the layer).
+        currents: what arrives otherwise, of that shape.
+        arriving: synapses, each with the spikes (T, B, ...) of its source.
+        turned: see `Arriving`.
     """
-    steps, samples, neurons = shape
-    sent = np.empty(shape, np.uint8 if population.spiking else np.int32)
+    steps, samples, neurons = shape[0], shape[1], math.prod(shape[2:])
+    inside = (neurons,) if turned is None else turned[::-1]
+    sent = np.empty((steps, samples, *inside), np.uint8 if population.spiking else np.int32)
     u, v = np.zeros((samples, neurons), np.int32), np.zeros((samples, neurons), np.int32)
-    traces = [np.empty(shape, np.int32) if traced else None for _ in range(2)]
-    spikes = [np.ascontiguousarray(values) for _, values in arriving]
-    dense = (_Dense * max(1, len(arriving)))(
-        *(
-            _Dense(_at(values), _at(spread.weights), spread.weights.shape[1], spread.lag, spread.exponent, spread.block)
-            for (spread, _), values in zip(arriving, spikes, strict=True)
-        )
-    )
+    traces = [np.empty(sent.shape, np.int32) if traced else None for _ in range(2)]
+    spikes = [_rows(values, spread.turned, 2) for spread, values in arriving]
     if currents is None and not arriving:
         currents = np.zeros(shape, np.int32)
-    currents = None if currents is None else np.ascontiguousarray(currents)
-    tiles = -(-neurons // _library().tile())
-    # One line more than there can be: the kernel writes a line before it knows whether it spiked.
-    most = steps * max((x.shape[-1] for x in spikes), default=0) + 1
-    work = [np.empty(size, np.int32) for size in (steps * tiles * _library().tile(), most, steps + 1)]
+    currents = None if currents is None else _rows(currents, turned, 2)
+    bias = _rows(bias, turned)
+    synapses = (_Synapse * max(1, len(arriving)))(
+        *(
+            _Synapse(
+                *map(_at, (values, spread.weights, spread.sources)),
+                spread.places, len(spread.weights), spread.weights.shape[3], *spread.sources.shape, spread.outputs,
+                spread.weights.shape[4], spread.lag, spread.exponent, spread.block,
+            )
+            for (spread, _), values in zip(arriving, spikes, strict=True)
+        )
+    )  # fmt: skip
+    work = [np.empty(size, np.int32) for size in (
+        steps * neurons + WIDTHS[-1],
+        # The kernel writes a line before it knows whether it spiked, and copies whole vectors of them.
+        steps * max((values[0, 0].size for values in spikes), default=0) + COPIED,
+        steps * max((one.places * one.groups for one in synapses), default=0) + 1,
+        ROWS * max((one.taps * one.channels for one in synapses), default=0) + COPIED,
+    )]  # fmt: skip
     layer = _Layer(
         steps, samples, neurons, len(arriving), population.spiking, population.keep_u, population.keep_v, population.v_threshold,
-        ctypes.addressof(dense), *(_at(values) for values in (currents, bias, u, v, sent, *traces)), 0, *map(_at, work),
+        ctypes.addressof(synapses), _at(currents), _at(bias) if bias.any() else None, *map(_at, (u, v, sent, *traces)), 0,
+        *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
-    return Ran(sent, layer.active, *traces)
+    counts = count(sent.reshape(steps, samples, neurons)) if population.spiking else np.zeros(neurons, np.int64)
+    outside = [_outer(values, turned).reshape(shape) for values in (sent, *(trace for trace in traces if trace is not None))]
+    counts = _outer(counts.reshape(inside), turned).reshape(shape[2:])
+    return Ran(outside[0], layer.active, counts, *(outside[1:] or (None, None)))
+
+
+def _rows(values: NDArray[Any], turned: Turned | None, leading: int = 0) -> NDArray[Any]:
+    """Return ``values`` (*leading axes, ...), contiguous, with channels innermost where they are ``turned``."""
+    flat = values.reshape(*values.shape[:leading], *(turned or (-1,)))
+    return np.ascontiguousarray(flat if turned is None else flat.swapaxes(-1, -2))
+
+
+def _outer(values: NDArray[Any], turned: Turned | None) -> NDArray[Any]:
+    return values if turned is None else values.swapaxes(-1, -2)
 
 
 def count(spikes: NDArray[np.uint8]) -> NDArray[np.int64]:
