@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from ashneuro.bench.norse_network import lift, step_by_step
 from ashneuro.bench.peers import available
 from ashneuro.bench.timing import Job, Way
 from ashneuro.config import RunConfig
@@ -23,7 +24,7 @@ WAYS: tuple[Kernels, ...] = ("triton", "native", "torch", "norse")
 
 
 def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = None) -> list[Job]:
-    """Return a step of training ``config``, and the same with ReLUs, which run once, in the place of neurons.
+    """Return a step of training ``config``: its neurons in each way, the encoder in Norse, and ReLUs, which run once, in their place.
 
     The optimiser is left out: it is the same for all.
     """
@@ -54,9 +55,16 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
         reason = available(kernels, device)
         if reason and kernels == "triton" and device.type == "cpu":
             continue
-        ways.append(Way(f"LIF, {kernels}", reason=reason) if reason else Way(f"LIF, {kernels}", step(_network(config, kernels))))
+        # Only neurons that are one operator can be told from the rest in a profile.
+        run = None if reason else step(_network(config, kernels))
+        ways.append(Way(f"LIF, {kernels}", run, split=kernels in ("triton", "native")) if run else Way(f"LIF, {kernels}", reason=reason))
+    for name, rewrite in (("Norse, Lift(LIFBoxCell)", lift), ("Norse, stepwise", step_by_step)):
+        model = _network(config, "norse")
+        if model.abstract is not None and config.model.abstract.neuron == "lif":
+            rewrite(model.abstract)
+            ways.append(Way(name, step(model)))
     controls = replace(config, model=replace(config.model, abstract=replace(config.model.abstract, kind="relu")))
-    ways.append(Way("ReLU, once", step(_network(controls, "auto"))))
+    ways.append(Way("ReLU, once", step(_network(controls, "auto")), split=True))
     steps = config.model.abstract.timesteps
     baseline = next(way.name for way in ways if not way.reason)
     return [Job(f"One training step, batch {count}, T = {steps}", baseline, tuple(ways))]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from ashneuro.bench.measure import SCHEMA, Machine, Spread, load, machine
+from ashneuro.bench.split import split
 from ashneuro.errors import ConfigError
 from ashneuro.simulate.inputs import Progress
 from ashneuro.spiking.choice import describe_kernels
@@ -25,11 +26,15 @@ PACKAGES = ("ashneuro", "torch", "norse", "snntorch", "spikingjelly", "sinabs", 
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One way: ``run`` does forward and backward once. It is not called where ``reason`` says why it cannot be."""
+    """One way: ``run`` does forward and backward once. It is not called where ``reason`` says why it cannot be.
+
+    With ``split``, it is also said where its time goes.
+    """
 
     name: str
     run: Callable[[], object] = lambda: None
     reason: str = ""
+    split: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,7 @@ class Timed:
         kept_bytes: that autograd keeps between forward and backward, parameters left out.
         peak_bytes: allocated at most, on a GPU.
         reason: why it was not run.
+        parts: seconds of a run, profiled, by what they are spent on (`ashneuro.bench.split`), where that was asked for.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Timed:
     kept_bytes: int = 0
     peak_bytes: int | None = None
     reason: str = ""
+    parts: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,7 @@ def _time(job: Job, device: torch.device, rounds: int, clock: Clock, tick: Calla
             Spread.of(ours / theirs for ours, theirs in zip(seconds[way], baseline, strict=True)),
             kept[way],
             peaks[way],
+            parts=split(way.run, device) if way.split else None,
         )
         for way in job.ways
     )

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from ashneuro.bench.timing import Job
 
 bench = App(name="bench", help="How fast is it here? Ratios within one run.")
-bench.command("ashneuro.commands.bench_lava:lava", name="lava")
+bench.command(
+    "ashneuro.commands.bench_lava:lava",
+    name="lava",
+    help="What a sample costs in Lava: a network built for each, streamed, and side by side. Exit code 1 when their spikes differ.",
+)
 
 
 @bench.command
@@ -62,6 +66,8 @@ Plot = Annotated[Path | None, Parameter(help="Draw them as an SVG.")]
 def lif(
     *,
     timesteps: Annotated[tuple[int, ...], Parameter(help="Steps, one job for each.")] = (16, 32),
+    batch: Annotated[int, Parameter(help="Samples.")] = 64,
+    width: Annotated[int, Parameter(help="Neurons of the layer, and lines that arrive at it.")] = 768,
     rounds: Rounds = 7,
     threads: Threads = None,
     device: Device = "auto",
@@ -69,13 +75,16 @@ def lif(
     json: Json = None,
     plot: Plot = None,
 ) -> int:
-    """A dense layer of 768 LIF neurons, batch 64, forward and backward: against its matrix product alone, and other libraries."""
+    """A dense layer of LIF neurons, forward and backward: against its matrix product alone, other libraries, and copying memory."""
     from ashneuro.bench.layers import lif_jobs
 
     if min(timesteps, default=0) < 1:
         raise ConfigError(f"timesteps = {timesteps}", "a sample lasts at least one step", "--timesteps 16")
+    for name, value in (("batch", batch), ("width", width)):
+        if value < 1:
+            raise ConfigError(f"{name} = {value}", "a layer has at least one", f"--{name} 64")
     where = pick_device(device)
-    return _run("lif", lif_jobs(where, timesteps=timesteps), where, rounds, threads, clock, json, plot)
+    return _run("lif", lif_jobs(where, timesteps=timesteps, batch=batch, width=width), where, rounds, threads, clock, json, plot)
 
 
 @bench.command

@@ -28,4 +28,5 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         each = gradient / (ctx.shape[2] * ctx.shape[3])
-        return each[..., None, None].expand(ctx.shape).contiguous(memory_format=ctx.format)
+        spread: Tensor = each[..., None, None].expand(ctx.shape)
+        return spread.contiguous(memory_format=ctx.format)

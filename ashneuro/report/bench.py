@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.report.figures import ANN, HOST, INK, SPIKE, STYLE
@@ -45,7 +45,22 @@ def job_tables(content: Mapping[str, Any]) -> tuple[Table, ...]:
             )
         columns = ("way", ">ms", f">of {job['baseline']}", ">min – max", ">kept, MB", *[">peak, MB"] * peaks)
         tables.append(Table(job["title"], columns, tuple(rows), basis, "\n".join([*notes, where])))
+        # Files of earlier versions have no parts.
+        split = [way for way in job["ways"] if way.get("parts")]
+        if split:
+            tables.append(_parts(split, where))
     return tuple(tables)
+
+
+def _parts(ways: Sequence[Mapping[str, Any]], where: str) -> Table:
+    names = list(ways[0]["parts"])
+    rows = []
+    for way in ways:
+        whole = sum(way["parts"].values())
+        rows.append((way["name"], *(f"{1e3 * way['parts'][name]:.1f} ({way['parts'][name] / whole:.0%})" for name in names)))
+    return Table(
+        "Where it goes, ms", ("way", *(f">{name}" for name in names)), tuple(rows), "measured with a profiler, which adds to it", where
+    )
 
 
 def job_plot(content: Mapping[str, Any]) -> str:

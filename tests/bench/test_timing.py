@@ -13,11 +13,15 @@ from ashneuro.bench import layers, peers
 from ashneuro.bench.layers import conv_jobs, lif_jobs
 from ashneuro.bench.measure import Spread
 from ashneuro.bench.model import model_jobs
+from ashneuro.bench.norse_network import lift, step_by_step
+from ashneuro.bench.split import part_of, split
 from ashneuro.bench.timing import Job, Way, kept_bytes, time_jobs
-from ashneuro.config import RunConfig, load_config
+from ashneuro.config import AbstractConfig, RunConfig, load_config
 from ashneuro.errors import ConfigError
+from ashneuro.model.abstract import AbstractEncoder
 from ashneuro.report.bench import job_plot, job_tables
 from ashneuro.report.tables import NOTHING
+from ashneuro.spiking.lif import LIF
 
 CPU = torch.device("cpu")
 
@@ -105,6 +109,7 @@ def test_jobs_of_layers_run_and_are_shown(tmp_path: Path) -> None:
         assert job["baseline"] in names and "ashneuro, torch" in names and "Norse, Lift(LIFBoxCell)" in names
         kept = {way["name"]: way["kept_bytes"] for way in job["ways"] if not way["reason"]}
         assert kept["ashneuro, torch"] < kept["Norse, steps unbound"]
+    assert content["jobs"][1]["ways"][-1]["name"] == "copies: 5 arrays read or written"
     for table in job_tables(content):
         assert all(len(row) == len(table.columns) for row in table.rows)
         assert content["machine"]["cpu"] in table.note
@@ -121,6 +126,51 @@ def test_a_training_step_is_the_same_in_every_way() -> None:
     (job,) = model_jobs(CPU, config)
     (timed,) = time_jobs("model", [job], device=CPU, rounds=1, threads=1).jobs
     names = [way.name for way in timed.ways if not way.reason]
-    assert names[-3:] == ["LIF, torch", "LIF, norse", "ReLU, once"]
+    assert names[-5:] == ["LIF, torch", "LIF, norse", "Norse, Lift(LIFBoxCell)", "Norse, stepwise", "ReLU, once"]
     kept = {way.name: way.kept_bytes for way in timed.ways}
     assert kept["ReLU, once"] < kept["LIF, torch"] < kept["LIF, norse"]
+    assert next(way for way in timed.ways if way.name == "ReLU, once").parts["neurons"] == 0
+
+
+@pytest.mark.parametrize("rewrite", [lift, step_by_step])
+def test_the_encoder_in_norse_is_the_same_encoder(rewrite) -> None:
+    torch.manual_seed(2)
+    encoder = AbstractEncoder(AbstractConfig(channels=(8, 12), units=7, timesteps=3), width=5, grid=8)
+    current = 3 * torch.randn(16, 8, 8, 8)
+    with torch.no_grad():
+        for _ in range(30):  # batch norms have seen currents: every layer spikes
+            encoder(current)
+        wanted = encoder.eval()(current)
+        rewrite(encoder)
+        for (name, ours), (other, norse) in zip(wanted.items(), encoder(current).items(), strict=True):
+            assert name == other and torch.equal(ours, norse) and 0 < ours.mean() < 0.6
+
+
+def test_where_a_runs_time_goes() -> None:
+    linear, norm, lif = torch.nn.Linear(500, 500), torch.nn.BatchNorm1d(500), LIF(2e-3, dt=1e-3)
+    x = torch.randn(400, 500)
+
+    def run() -> None:
+        lif(norm(linear(x)).unflatten(0, (4, 100))).sum().backward()
+
+    parts = split(run, CPU)
+    assert set(parts) == {"products", "neurons", "norms", "rest"} and all(seconds > 0 for seconds in parts.values())
+    assert parts["products"] > 2 * parts["norms"]
+    start = time.perf_counter()
+    for _ in range(10):
+        run()
+    assert 0.2 < 10 * sum(parts.values()) / (time.perf_counter() - start) < 5
+
+
+@pytest.mark.parametrize(
+    ("operator", "part"),
+    [
+        ("aten::addmm", "products"),
+        ("_WeightsBackward", "products"),
+        ("_MultiStepBackward", "neurons"),
+        ("aten::native_batch_norm_backward", "norms"),
+        ("aten::mul", "rest"),
+    ],
+)
+def test_operators_have_a_part(operator: str, part: str) -> None:
+    assert part_of(operator) == part

@@ -1,0 +1,78 @@
+"""The spiking encoder as it would be written with Norse alone, with the same weights and the same neurons."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ashneuro.model.abstract import AbstractEncoder, Block, Synapse
+from ashneuro.spiking.lif import LIF
+
+
+def cell_of(neurons: LIF) -> nn.Module:
+    """Return Norse's cell with the parameters of ``neurons``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        from norse.torch import LIFBoxCell
+        from norse.torch.functional.lif_box import LIFBoxParameters
+    values = (float(value) for value in (1 / neurons.tau, neurons.v_leak, neurons.v_threshold, neurons.v_reset))
+    return LIFBoxCell(LIFBoxParameters(*map(torch.tensor, values)), dt=float(neurons.dt))  # type: ignore[no-any-return]
+
+
+class Lifted(nn.Module):
+    """A population in Norse's `Lift`: behind synapses that are applied once to all steps, it reads ``x[t]`` step by step."""
+
+    def __init__(self, neurons: LIF) -> None:
+        super().__init__()
+        from norse.torch import Lift
+
+        self.lifted = Lift(cell_of(neurons))
+
+    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
+        """Return spikes (T, B, ...) of currents (T, B, ...)."""
+        return self.lifted(currents.expand(max(hold, len(currents)), *currents.shape[1:]))[0]  # type: ignore[no-any-return]
+
+
+def lift(encoder: AbstractEncoder) -> None:
+    """Put every population of ``encoder`` into Norse's `Lift`."""
+    for parent in list(encoder.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LIF):
+                setattr(parent, name, Lifted(child))
+
+
+def step_by_step(encoder: AbstractEncoder) -> None:
+    """Let ``encoder`` take one step after the other, each through all layers, as Norse's `SequentialState` does.
+
+    Batch norms then see one step at a time.
+    """
+    cells = {name: cell_of(neurons) for name, neurons, _ in encoder.populations() if isinstance(neurons, LIF)}
+
+    def forward(current: Tensor) -> dict[str, Tensor]:
+        states: dict[str, Any] = {}
+        sent: defaultdict[str, list[Tensor]] = defaultdict(list)
+
+        def fire(name: str, x: Tensor) -> Tensor:
+            spikes, states[name] = cells[name](x, states.get(name))
+            sent[name].append(spikes)
+            return spikes  # type: ignore[no-any-return]
+
+        for _ in range(encoder.timesteps):
+            spikes = fire("entry.lif", current)
+            for number, block in enumerate(encoder.blocks, start=1):
+                assert isinstance(block, Block)
+                first = fire(f"block{number}.lif1", _currents(block.conv1, spikes))
+                second = fire(f"block{number}.lif2", _currents(block.conv2, first))
+                spikes = fire(f"block{number}.lif3", _currents(block.conv3, second) + block.gain * first)
+            fire("semantic.lif", _currents(encoder.dense, spikes.flatten(1)))
+        return {name: torch.stack(spikes) for name, spikes in sent.items()}
+
+    encoder.forward = forward  # type: ignore[method-assign]
+
+
+def _currents(synapse: Synapse, spikes: Tensor) -> Tensor:
+    return synapse.norm(synapse.linear(spikes))  # type: ignore[no-any-return]

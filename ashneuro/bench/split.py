@@ -1,0 +1,61 @@
+"""Where the time of a run goes: products of synapses, neurons, norms, and the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+RUNS = 5
+WAITING = "no kernel runs"
+# What an operator is named in a profile begins with one of these.
+PARTS: dict[str, tuple[str, ...]] = {
+    "products": (
+        *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product", "aten::mkldnn_convolution"),
+        *("aten::cudnn_convolution", "aten::convolution_backward", "aten::_conv_depthwise2d", "aten::_slow_conv2d"),
+        *("_Currents", "_Weights"),  # events, see `ashneuro.spiking.events`
+    ),
+    "neurons": ("_MultiStep", "ashneuro::neurons"),
+    "norms": ("aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::_batch_norm", "aten::batch_norm", "aten::native_layer_norm"),
+}
+
+
+def split(run: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Return the seconds of one run by `PARTS` and ``"rest"``, medians of several; on a GPU also when `WAITING`.
+
+    What a processor spends on an operator, or a GPU on the kernels that it launches, counts without the operators that it calls.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own log goes to the terminal
+    for _ in range(2):
+        run()
+    runs = [_once(run, device) for _ in range(RUNS)]
+    return {part: sorted(one[part] for one in runs)[RUNS // 2] for part in runs[0]}
+
+
+def _once(run: Callable[[], object], device: torch.device) -> dict[str, float]:
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]) as made:
+        run()
+        if cuda:
+            torch.cuda.synchronize(device)
+    found = dict.fromkeys((*PARTS, "rest"), 0.0)
+    # Kernels have rows of their own beside those of the operators that launched them.
+    for operator in (row for row in made.key_averages() if row.device_type.name == "CPU"):
+        found[part_of(operator.key)] += 1e-6 * (operator.self_device_time_total if cuda else operator.self_cpu_time_total)
+    if cuda:
+        found[WAITING] = max(0.0, _elapsed(made) - sum(found.values()))
+    return found
+
+
+def part_of(operator: str) -> str:
+    """Return which part an operator belongs to."""
+    return next((part for part, names in PARTS.items() if operator.startswith(names)), "rest")
+
+
+def _elapsed(made: Any) -> float:
+    """Return from when the first operator began to when the last kernel ended, in seconds."""
+    events = [event.time_range for event in made.events()]
+    return 1e-6 * float(max(event.end for event in events) - min(event.start for event in events))
