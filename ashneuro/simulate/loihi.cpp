@@ -33,9 +33,10 @@ struct Layer {
     void* sent;               // [steps][samples][neurons]: bytes where spiking, else v
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
     int64_t active;              // added to
-    int32_t* arriving;           // [steps · neurons + WIDEST]: work space, and the next three
-    int32_t* lines;              // [steps · the most inputs + COPIED]
-    int32_t* first;              // [steps · the most places and groups + 1]
+    int64_t piece;               // so many steps at once, for which there is work space
+    int32_t* arriving;           // [piece · neurons + WIDEST]
+    int32_t* lines;              // [piece · the most inputs + COPIED]
+    int32_t* first;              // [piece · the most places and groups + 1]
     int32_t* gathered;           // [ROWS · the most taps and channels + COPIED]
 };
 }
@@ -50,30 +51,40 @@ constexpr int COPIED = 16;              // lines at once
 typedef int16_t Vector __attribute__((vector_size(64), aligned(2), may_alias));
 typedef int32_t Lines __attribute__((vector_size(64), aligned(4), may_alias));
 
+typedef int32_t Eight __attribute__((vector_size(32), aligned(4), may_alias));
+
+// Where the ones are in each of the bytes.
+const struct Positions {
+    Eight of[256] = {};
+    Positions() {
+        for (int byte = 0; byte < 256; byte++)
+            for (int bit = 0, n = 0; bit < 8; bit++)
+                if (byte >> bit & 1) of[byte][n++] = bit;
+    }
+} POSITIONS;
+
 // Rows of weights that meet a spike.
 struct Events {
     const int32_t* lines;
     int32_t count;
 };
 
-// The channels that spiked in each step, place and group: lines[first[n]] to lines[first[n + 1]].
-void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample) {
+// The channels that spiked before each step, place and group: lines[first[n]] to lines[first[n + 1]].
+void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample, int64_t begin, int64_t end) {
     const int64_t rows = synapse.places * synapse.groups, channels = synapse.channels;
     int32_t n = 0, *first = layer.first;
-    for (int64_t row = 0; row < synapse.lag * rows; row++) *first++ = 0;
-    for (int64_t t = synapse.lag; t < layer.steps; t++) {
-        const uint8_t* spikes = synapse.spikes + ((t - synapse.lag) * layer.samples + sample) * rows * channels;
+    for (int64_t t = begin - synapse.lag; t < end - synapse.lag; t++) {
+        const uint8_t* spikes = synapse.spikes + (t < 0 ? 0 : (t * layer.samples + sample) * rows * channels);
         for (int64_t row = 0; row < rows; row++, spikes += channels) {
             *first++ = n;
+            if (t < 0) continue;
             int64_t line = 0;
             for (; line + 8 <= channels; line += 8) {
                 uint64_t eight;
                 memcpy(&eight, spikes + line, 8);
-                if (!eight) continue;
-                for (int k = 0; k < 8; k++) {
-                    layer.lines[n] = int32_t(line + k);
-                    n += spikes[line + k];
-                }
+                const int ones = int((eight * 0x0102040810204080) >> 56);  // a bit of each byte
+                *reinterpret_cast<Eight*>(layer.lines + n) = POSITIONS.of[ones] + int32_t(line);
+                n += __builtin_popcount(ones);
             }
             for (; line < channels; line++) {
                 layer.lines[n] = int32_t(line);
@@ -84,7 +95,7 @@ void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample) {
     *first = n;
 }
 
-// What meets `count` places of the output; `begin` is the first, and they are counted over all steps.
+// What meets `count` places of the output; `begin` is the first, and they are counted over the steps of the piece.
 void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t begin, int64_t count, Events* events) {
     int32_t* to = layer.gathered;
     for (int64_t row = begin; row < begin + count; row++, events++) {
@@ -138,11 +149,10 @@ template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16
     for (int j = 0; j < WIDTH; j++) arriving[j] += (whole[j] * left) >> right;
 }
 
-// Adds what a synapse brings to one sample in all steps.
-template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, int64_t sample) {
-    find_spikes(layer, synapse, sample);
-    const int64_t rows = layer.steps * synapse.out_places, all = synapse.groups * synapse.outputs;
-    for (int64_t begin = synapse.lag * synapse.out_places; begin < rows; begin += ROWS) {
+// Adds what a synapse brings to one sample in a piece of the steps.
+template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, int64_t steps) {
+    const int64_t rows = steps * synapse.out_places, all = synapse.groups * synapse.outputs;
+    for (int64_t begin = 0; begin < rows; begin += ROWS) {
         const int64_t count = rows - begin < ROWS ? rows - begin : ROWS;
         const int16_t* weights = synapse.weights;
         for (int64_t group = 0; group < synapse.groups; group++) {
@@ -201,21 +211,26 @@ void run(Layer* given) {
                              : (layer.bias ? (layer.keep_u ? step<true, true, false> : step<false, true, false>)
                                            : (layer.keep_u ? step<true, false, false> : step<false, false, false>));
     for (int64_t sample = 0; sample < layer.samples; sample++) {
-        if (layer.connections) memset(layer.arriving, 0, sizeof(int32_t) * layer.steps * n);
-        for (int c = 0; c < layer.connections; c++) {
-            const Synapse& synapse = layer.synapses[c];
-            (synapse.width == LANES ? connect<LANES> : synapse.width == 2 * LANES ? connect<2 * LANES> : connect<3 * LANES>)(layer, synapse, sample);
-        }
         int32_t *u = layer.u + sample * n, *v = layer.v + sample * n;
-        for (int64_t t = 0; t < layer.steps; t++) {
-            const int64_t place = t * step_size + sample * n;
-            const int32_t* a = layer.connections ? layer.arriving + t * n : layer.currents + place;
-            if (layer.connections && layer.currents)
-                for (int64_t j = 0; j < n; j++) layer.arriving[t * n + j] += layer.currents[place + j];
-            void* to = static_cast<char*>(layer.sent) + place * (layer.spiking ? 1 : 4);
-            layer.active += one(layer, a, u, v, to);
-            if (layer.trace_u) memcpy(layer.trace_u + place, u, sizeof(int32_t) * n);
-            if (layer.trace_v) memcpy(layer.trace_v + place, v, sizeof(int32_t) * n);
+        for (int64_t begin = 0; begin < layer.steps; begin += layer.piece) {
+            const int64_t end = begin + layer.piece < layer.steps ? begin + layer.piece : layer.steps;
+            if (layer.connections) memset(layer.arriving, 0, sizeof(int32_t) * (end - begin) * n);
+            for (int c = 0; c < layer.connections; c++) {
+                const Synapse& synapse = layer.synapses[c];
+                find_spikes(layer, synapse, sample, begin, end);
+                auto add = synapse.width == LANES ? connect<LANES> : synapse.width == 2 * LANES ? connect<2 * LANES> : connect<WIDEST>;
+                add(layer, synapse, end - begin);
+            }
+            for (int64_t t = begin; t < end; t++) {
+                const int64_t place = t * step_size + sample * n;
+                int32_t* arriving = layer.arriving + (t - begin) * n;
+                if (layer.connections && layer.currents)
+                    for (int64_t j = 0; j < n; j++) arriving[j] += layer.currents[place + j];
+                void* to = static_cast<char*>(layer.sent) + place * (layer.spiking ? 1 : 4);
+                layer.active += one(layer, layer.connections ? arriving : layer.currents + place, u, v, to);
+                if (layer.trace_u) memcpy(layer.trace_u + place, u, sizeof(int32_t) * n);
+                if (layer.trace_v) memcpy(layer.trace_v + place, v, sizeof(int32_t) * n);
+            }
         }
     }
 }

@@ -76,15 +76,19 @@ class _Machine:
             _check_numbers(program)
         self._kind = "int32" if self._integer else float_type
         self._blocks = blocks(program)
-        self._native = self._integer and library.on_cpu and native.wanted()
+        compiled = self._integer and library.on_cpu and native.wanted()
+        loops = {layer.name for block in self._blocks if is_recurrent(block) for layer in block}
         kernel = library.integer_kernel() if self._integer else None
-        self._arriving: dict[str, native.Arriving] = {}
+        self._arriving: dict[str, native.Arriving] = {}  # of layers that are compiled
         self._populations: dict[str, Population[Any]] = {}
         self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
         self.widest = max(layer.size for layer in program.layers)
         ports = {port.name: port for port in program.inputs}
         for layer in program.layers:
             self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
+            if compiled and layer.name not in loops:
+                lags = {n: program.lag(layer, c) for n, c in enumerate(layer.connections) if c.synapse and _spikes(program, c)}
+                self._arriving[layer.name] = native.Arriving.of(layer, lags)
             worst = 0
             for index, connection in enumerate(layer.connections):
                 kind = float_type
@@ -92,12 +96,9 @@ class _Machine:
                     most = _largest_sum(connection, ports)
                     kind = "float32" if most < EXACT_FLOAT32 else "float64"
                     worst += most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
-                if connection.synapse is not None:
+                if connection.synapse is not None and index not in self._brought(layer):
                     self._linear[layer.name, index] = library.linear(connection.synapse, kind), kind
                     self.widest = max(self.widest, _width(connection.synapse))
-            if self._native:
-                lags = {n: program.lag(layer, c) for n, c in enumerate(layer.connections) if c.synapse and _spikes(program, c)}
-                self._arriving[layer.name] = native.Arriving.of(layer, lags)
             if worst >= LARGEST_INPUT:
                 raise GraphError(
                     f"layer {layer.name!r} can receive {worst} in one step",
@@ -109,12 +110,12 @@ class _Machine:
         """Return the record of one chunk of samples."""
         program = self.program
         encoded = {port.name: self._encode(port, inputs[port.name]) for port in program.inputs}
-        sent = {name: self._put(values, values.dtype == np.uint8) for name, values in encoded.items()}
+        sent = {name: self._enter(values) for name, values in encoded.items()}
         timesteps, samples = next(iter(encoded.values())).shape[:2]
         layers: dict[str, Activity] = {}
         for block in self._blocks:
             inside = {layer.name for layer in block} if is_recurrent(block) else set()
-            if self._native and not inside:
+            if block[0].name in self._arriving:
                 (layer,) = block
                 layers[layer.name] = self._run_native(layer, sent, timesteps, samples, layer.name in rasters, layer.name in traces)
                 continue
@@ -133,16 +134,24 @@ class _Machine:
             {name: self._entered(values) for name, values in encoded.items()},
         )
 
+    def _brought(self, layer: Layer) -> Collection[int]:
+        """Return the numbers of the connections whose spikes are added up by compiled code."""
+        return self._arriving[layer.name].spreads if layer.name in self._arriving else ()
+
     def _encode(self, port: InputPort, values: NDArray[Any]) -> NDArray[Any]:
         if self._integer and port.coding == "spikes":
             return values.astype(np.uint8, copy=False)  # checked to be 0 and 1
-        return encode(port, values, self.program.precision)
+        return encode(port, values, self.program.precision).astype(self._kind, copy=False)
 
-    def _put(self, values: NDArray[Any], bits: bool = False) -> Any:
-        return self._library.put(values if bits else values.astype(self._kind))
+    def _enter(self, values: NDArray[Any]) -> Any:
+        # Bits may be the caller's own array, in any layout; other values are ours.
+        return self._library.put(values) if values.dtype == np.uint8 else self._library.wrap(values)
+
+    def _put(self, values: NDArray[Any]) -> Any:
+        return self._library.put(values.astype(self._kind))
 
     def _entered(self, values: NDArray[Any]) -> Activity:
-        if self._native and values.dtype == np.uint8:
+        if self._arriving and values.dtype == np.uint8:
             return Activity(native.count(np.ascontiguousarray(values).reshape(*values.shape[:2], -1)).reshape(values.shape[2:]))
         return Activity.of_inputs(values)
 
@@ -151,9 +160,13 @@ class _Machine:
         population, arriving = self._populations[layer.name], self._arriving[layer.name]
         assert isinstance(population, IntegerPopulation)
         given = [(spread, self._library.get(sent[layer.connections[index].source])) for index, spread in arriving.spreads.items()]
-        others = len(given) < len(layer.connections)
-        currents = self._library.get(self._current(layer, sent, set(), timesteps, samples)) if others else None
         bias, shape = self._library.get(population.bias), (timesteps, samples, *layer.shape)
+        others = [one for index, one in enumerate(layer.connections) if index not in arriving.spreads]
+        currents = None
+        if len(others) == 1 and others[0].synapse is None and not self.program.lag(layer, others[0]):
+            currents = self._library.get(sent[others[0].source]).astype(np.int32, copy=False).reshape(shape)
+        elif others:
+            currents = self._library.get(self._current(layer, sent, set(), timesteps, samples))
         ran = native.run_layer(population, bias, shape, currents, given, arriving.turned, traced)
         sent[layer.name] = self._library.wrap(ran.sent)
         if not layer.neuron.spiking:
@@ -167,11 +180,7 @@ class _Machine:
         total = None
         for index, connection in enumerate(layer.connections):
             late = self.program.lag(layer, connection)
-            if (
-                connection.source in inside
-                or late >= timesteps
-                or (not inside and self._native and index in self._arriving[layer.name].spreads)
-            ):
+            if connection.source in inside or late >= timesteps or index in self._brought(layer):
                 continue
             arriving = self._apply(layer, index, connection, sent[connection.source][: timesteps - late])
             if total is None and not late and connection.synapse is not None:

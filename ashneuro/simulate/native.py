@@ -30,8 +30,8 @@ Turned = tuple[int, int]
 # As in loihi.cpp.
 WIDTHS = (32, 64, 96)
 ROWS, COPIED = 64, 16
-# A chunk is at least 32 outputs wide, whether or not a group has as many.
-LEAST_OUTPUTS = 8
+# Neuron-steps whose input stays in a second-level cache until the neurons take it.
+PIECE = 1 << 15
 
 
 class _Synapse(ctypes.Structure):
@@ -47,7 +47,7 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("steps", "samples", "neurons")),
         *((name, ctypes.c_int32) for name in ("connections", "spiking", "keep_u", "keep_v", "threshold")),
         *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "u", "v", "sent", "trace_u", "trace_v")),
-        ("active", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("active", "piece")),
         *((name, ctypes.c_void_p) for name in ("arriving", "lines", "first", "gathered")),
     )
 
@@ -144,14 +144,10 @@ class Arriving:
     def of(cls, layer: Layer, lags: Mapping[int, int]) -> Arriving:
         """Return it for the connections of ``layer`` that carry spikes, given by their number and their lag."""
         connections = {index: layer.connections[index] for index in lags}
-        turned = next((_outside(one.synapse) for one in connections.values() if one.synapse and _wide(one.synapse)), None)
+        convolutions = (one.synapse for one in connections.values() if one.synapse and one.synapse.kind == "conv")
+        turned = next(map(_outside, convolutions), None)
         found = {index: Spread.of(connection, lags[index], turned) for index, connection in connections.items()}
         return cls({index: spread for index, spread in found.items() if spread is not None}, turned)
-
-
-def _wide(synapse: Synapse) -> bool:
-    """Whether it is a convolution whose groups are large enough for what a chunk costs."""
-    return synapse.kind == "conv" and (synapse.groups == 1 or len(synapse.weight) // synapse.groups >= LEAST_OUTPUTS)
 
 
 def _outside(synapse: Synapse) -> Turned:
@@ -160,8 +156,9 @@ def _outside(synapse: Synapse) -> Turned:
 
 def _block(weight: NDArray[np.integer]) -> int:
     """Return how many of the weights (outputs, ...) of one output add up to less than 2^15, whichever these are."""
-    rows, limit = weight.reshape(len(weight), -1).astype(np.int64), np.iinfo(np.int16).max
-    reach = max(int(part.sum(axis=1).max(initial=0)) for part in (rows.clip(min=0), -rows.clip(max=0)))
+    rows, limit = weight.reshape(len(weight), -1), np.iinfo(np.int16).max
+    above = np.maximum(rows, 0).sum(axis=1, dtype=np.int64)
+    reach = int(max(above.max(), (above - rows.sum(axis=1, dtype=np.int64)).max()))
     return np.iinfo(np.int32).max if reach <= limit else limit // int(np.abs(rows).max())
 
 
@@ -221,16 +218,18 @@ def run_layer(
             for (spread, _), values in zip(arriving, spikes, strict=True)
         )
     )  # fmt: skip
-    work = [np.empty(size, np.int32) for size in (
-        steps * neurons + WIDTHS[-1],
-        # The kernel writes a line before it knows whether it spiked, and copies whole vectors of them.
-        steps * max((values[0, 0].size for values in spikes), default=0) + COPIED,
-        steps * max((one.places * one.groups for one in synapses), default=0) + 1,
+    piece = max(1, min(steps, PIECE // neurons))
+    sizes = (
+        piece * neurons + WIDTHS[-1],
+        # The kernel writes eight lines before it knows which of them spiked, and copies whole vectors of them.
+        piece * max((values[0, 0].size for values in spikes), default=0) + COPIED,
+        piece * max((one.places * one.groups for one in synapses), default=0) + 1,
         ROWS * max((one.taps * one.channels for one in synapses), default=0) + COPIED,
-    )]  # fmt: skip
+    )
+    work = [np.empty(size, np.int32) for size in sizes]
     layer = _Layer(
         steps, samples, neurons, len(arriving), population.spiking, population.keep_u, population.keep_v, population.v_threshold,
-        ctypes.addressof(synapses), _at(currents), _at(bias) if bias.any() else None, *map(_at, (u, v, sent, *traces)), 0,
+        ctypes.addressof(synapses), _at(currents), _at(bias) if bias.any() else None, *map(_at, (u, v, sent, *traces)), 0, piece,
         *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
