@@ -1,5 +1,6 @@
 // What spikes bring through a convolution (a dense layer is one of 1 × 1 over 1 × 1 places), by adding the weights of those inputs
-// that spiked: nothing is multiplied, and what did not spike costs a bit.
+// that spiked: nothing is multiplied, and what did not spike costs a bit. And the dense product behind a stride: the gradient at the
+// spikes, without the products with padding.
 //
 // Places are rows of channels (channels-last). Spikes are bits, [image][place][words of 64 channels]. Output channels are computed
 // in chunks of VECTORS vectors, which stay in registers. Sums have a fixed order, whatever the number of threads.
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <vector>
 #ifdef __AVX2__
 #include <immintrin.h>
@@ -25,7 +27,18 @@ namespace {
 
 constexpr int LANES = BYTES / 4;
 constexpr int MOST_VECTORS = 8;
+constexpr int MOST_VECTORS_BACK = 4;  // of input channels; with so many and SUMS, 32 registers hold all that is computed at once
+constexpr int SUMS = 24;
 typedef float Vector __attribute__((vector_size(BYTES), aligned(4), may_alias));
+
+// a · b + c in one instruction, which the compiler is not to make of other sums.
+#if defined(__AVX512F__)
+constexpr bool FUSED = true;
+inline Vector fused(float a, Vector b, Vector c) { return Vector(_mm512_fmadd_ps(_mm512_set1_ps(a), __m512(b), __m512(c))); }
+#else
+constexpr bool FUSED = false;
+inline Vector fused(float a, Vector b, Vector c) { return a * b + c; }
+#endif
 
 }  // namespace
 
@@ -33,9 +46,9 @@ extern "C" struct Job {
     int64_t images, in_rows, in_columns, in_channels, out_rows, out_columns, out_channels;
     int64_t kernel_rows, kernel_columns, stride_rows, stride_columns, padding_rows, padding_columns, dilation_rows, dilation_columns;
     int64_t ones, others;  // counted while spikes are packed: those of 1, and those of neither 0 nor 1
-    int64_t together;      // images in a block of `weights`
+    int64_t together;      // images in a block of `weights`, or of `spikes`
     int64_t row;           // floats from one place of the output to the next
-    const float* spikes;   // [image][place][channel]
+    float* spikes;         // [image][place][channel], or the gradient there
     uint64_t *bits, *turned;  // [image][place][word]; [block][channel][word of the block's places]
     float* packed;  // weights, or their gradients: [chunk][tap][input channel][chunk's channels]
     float* weight;  // [output channel][tap][input channel]
@@ -46,14 +59,17 @@ namespace {
 
 struct Shape {
     int64_t in_places, out_places, taps, words, vectors, chunks, width;
-    explicit Shape(const Job& job) {
+    explicit Shape(const Job& job) : Shape(job, job.out_channels, MOST_VECTORS) {}
+    Shape(const Job& job, int64_t channels, int most) {
         in_places = job.in_rows * job.in_columns, out_places = job.out_rows * job.out_columns;
         taps = job.kernel_rows * job.kernel_columns, words = (job.in_channels + 63) / 64;
-        int64_t all = (job.out_channels + LANES - 1) / LANES;
-        chunks = (all + MOST_VECTORS - 1) / MOST_VECTORS;
+        int64_t all = (channels + LANES - 1) / LANES;
+        chunks = (all + most - 1) / most;
         vectors = (all + chunks - 1) / chunks, width = vectors * LANES;
     }
 };
+
+inline Shape backwards(const Job& job) { return Shape(job, job.in_channels, MOST_VECTORS_BACK); }
 
 // Where the input lies that meets each output place at each tap, [tap][output place]; −1 in the padding.
 std::vector<int32_t> sources(const Job& job) {
@@ -108,6 +124,7 @@ inline void turn(uint64_t* rows) {
 }
 
 template <int VECTORS> struct Sums {
+    static constexpr int WIDTH = VECTORS * LANES;
     Vector of[VECTORS];
     inline void zero() {
         for (int v = 0; v < VECTORS; v++) of[v] = Vector{};
@@ -115,8 +132,17 @@ template <int VECTORS> struct Sums {
     inline void add(const float* row) {
         for (int v = 0; v < VECTORS; v++) of[v] += *reinterpret_cast<const Vector*>(row + v * LANES);
     }
+    inline void add(float factor, const float* row) {
+        for (int v = 0; v < VECTORS; v++) of[v] = fused(factor, *reinterpret_cast<const Vector*>(row + v * LANES), of[v]);
+    }
     inline void store(float* to) const {
         for (int v = 0; v < VECTORS; v++) *reinterpret_cast<Vector*>(to + v * LANES) = of[v];
+    }
+    inline void store(float* to, int64_t count) const {
+        if (count >= WIDTH) return store(to);
+        float all[WIDTH];
+        store(all);
+        memcpy(to, all, sizeof(float) * count);
     }
 };
 
@@ -125,7 +151,7 @@ template <int VECTORS> void currents(const Job& job, const Shape& shape, int64_t
     const std::vector<int32_t> from = sources(job);
     for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
         const float* weights = job.packed + chunk * shape.taps * job.in_channels * WIDTH;
-        const int64_t first = chunk * WIDTH, left = std::min<int64_t>(WIDTH, job.out_channels - first);
+        const int64_t first = chunk * WIDTH;
         for (int64_t image = begin; image < end; image++)
             for (int64_t place = 0; place < shape.out_places; place++) {
                 Sums<VECTORS> sums;
@@ -138,14 +164,7 @@ template <int VECTORS> void currents(const Job& job, const Shape& shape, int64_t
                     for (int64_t n = 0; n < shape.words; n++, rows += 64 * WIDTH)
                         for (uint64_t bits = spiked[n]; bits; bits &= bits - 1) sums.add(rows + __builtin_ctzll(bits) * WIDTH);
                 }
-                float* to = job.output + (image * shape.out_places + place) * job.row + first;
-                if (left == WIDTH) {
-                    sums.store(to);
-                } else {
-                    float all[WIDTH];
-                    sums.store(all);
-                    memcpy(to, all, sizeof(float) * left);
-                }
+                sums.store(job.output + (image * shape.out_places + place) * job.row + first, job.out_channels - first);
             }
     }
 }
@@ -190,10 +209,60 @@ template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t 
     }
 }
 
-template <bool GRADIENTS, int VECTORS = MOST_VECTORS> void choose(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
+// The gradient at the spikes of images begin … end, a dense product. Places that the same taps reach are computed together, PLACES of
+// them in registers, so that a weight is read once for all; what would be a product with padding is no tap of theirs.
+template <int VECTORS> void spikes(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
+    constexpr int WIDTH = VECTORS * LANES, PLACES = std::min(8, SUMS / VECTORS);
+    // The output place that each input place meets at each tap, −1 for none; and the input places of every set of taps.
+    std::vector<int32_t> meets(shape.in_places * shape.taps, -1);
+    const std::vector<int32_t> from = sources(job);
+    for (int64_t tap = 0; tap < shape.taps; tap++)
+        for (int64_t place = 0; place < shape.out_places; place++)
+            if (int32_t source = from[tap * shape.out_places + place]; source >= 0) meets[source * shape.taps + tap] = int32_t(place);
+    std::map<std::vector<int64_t>, std::vector<int64_t>> alike;
+    for (int64_t place = 0; place < shape.in_places; place++) {
+        std::vector<int64_t> taps;
+        for (int64_t tap = 0; tap < shape.taps; tap++)
+            if (meets[place * shape.taps + tap] >= 0) taps.push_back(tap);
+        alike[taps].push_back(place);
+    }
+    for (int64_t block = begin; block < end; block += job.together)
+        for (const auto& [taps, places] : alike)
+            for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
+                const float* weights = job.packed + chunk * shape.taps * job.out_channels * WIDTH;
+                const int64_t first = chunk * WIDTH, count = int64_t(places.size());
+                const int64_t all = (std::min(block + job.together, end) - block) * count;
+                for (int64_t tile = 0; tile < all; tile += PLACES) {
+                    int64_t image[PLACES], place[PLACES];
+                    Sums<VECTORS> sums[PLACES];
+                    for (int p = 0; p < PLACES; p++) {
+                        int64_t at = std::min(tile + p, all - 1);  // behind the last one: that again, and not stored
+                        image[p] = block + at / count, place[p] = places[at % count];
+                        sums[p].zero();
+                    }
+                    for (int64_t tap : taps) {
+                        const float *row = weights + tap * job.out_channels * WIDTH, *arriving[PLACES];
+                        for (int p = 0; p < PLACES; p++)
+                            arriving[p] = job.output + (image[p] * shape.out_places + meets[place[p] * shape.taps + tap]) * job.row;
+                        for (int64_t o = 0; o < job.out_channels; o++, row += WIDTH)
+                            for (int p = 0; p < PLACES; p++) sums[p].add(arriving[p][o], row);
+                    }
+                    for (int p = 0; p < PLACES; p++) {
+                        float* to = job.spikes + (image[p] * shape.in_places + place[p]) * job.in_channels + first;
+                        if (tile + p < all) sums[p].store(to, job.in_channels - first);
+                    }
+                }
+            }
+}
+
+enum Pass { CURRENTS, WEIGHTS, SPIKES };
+
+template <Pass PASS, int VECTORS = PASS == SPIKES ? MOST_VECTORS_BACK : MOST_VECTORS>
+void choose(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     if constexpr (VECTORS > 0) {
-        if (shape.vectors != VECTORS) choose<GRADIENTS, VECTORS - 1>(job, shape, begin, end);
-        else if (GRADIENTS) weights<VECTORS>(job, shape, begin, end);
+        if (shape.vectors != VECTORS) choose<PASS, VECTORS - 1>(job, shape, begin, end);
+        else if constexpr (PASS == SPIKES) spikes<VECTORS>(job, shape, begin, end);
+        else if constexpr (PASS == WEIGHTS) weights<VECTORS>(job, shape, begin, end);
         else currents<VECTORS>(job, shape, begin, end);
     }
 }
@@ -223,6 +292,14 @@ int64_t rounded(const Job* job) {
     Shape shape(*job);
     return shape.chunks * shape.width;
 }
+
+// The same of input channels, for `spikes`.
+int64_t rounded_back(const Job* job) {
+    Shape shape = backwards(*job);
+    return shape.chunks * shape.width;
+}
+
+bool fuses() { return FUSED; }
 
 // Input places begin … end as bits.
 void pack(Job* job, int64_t begin, int64_t end) {
@@ -259,9 +336,23 @@ void turn(Job* job, int64_t begin, int64_t end) {
 void pack_weights(Job* job, int64_t begin, int64_t end) { repack<true>(*job, begin, end); }
 void unpack_weights(Job* job, int64_t begin, int64_t end) { repack<false>(*job, begin, end); }
 
+// Weights of taps begin … end for `spikes`: [output channel][tap][input channel] become [chunk][tap][output channel][chunk's channels].
+void pack_weights_back(Job* job, int64_t begin, int64_t end) {
+    const Shape shape = backwards(*job);
+    for (int64_t tap = begin; tap < end; tap++)
+        for (int64_t o = 0; o < job->out_channels; o++)
+            for (int64_t i = 0; i < job->in_channels; i += shape.width)
+                memcpy(job->packed + ((i / shape.width * shape.taps + tap) * job->out_channels + o) * shape.width,
+                       job->weight + (o * shape.taps + tap) * job->in_channels + i,
+                       sizeof(float) * std::min(shape.width, job->in_channels - i));
+}
+
 // Images begin … end.
-void currents(Job* job, int64_t begin, int64_t end) { choose<false>(*job, Shape(*job), begin, end); }
+void currents(Job* job, int64_t begin, int64_t end) { choose<CURRENTS>(*job, Shape(*job), begin, end); }
 
 // Input channels begin … end.
-void weights(Job* job, int64_t begin, int64_t end) { choose<true>(*job, Shape(*job), begin, end); }
+void weights(Job* job, int64_t begin, int64_t end) { choose<WEIGHTS>(*job, Shape(*job), begin, end); }
+
+// Images begin … end.
+void spikes(Job* job, int64_t begin, int64_t end) { choose<SPIKES>(*job, backwards(*job), begin, end); }
 }

@@ -82,6 +82,54 @@ def test_a_convolution(shape: tuple[int, ...], sizes: tuple, how: dict, calls: l
     assert calls == ["_currents", "_weight_gradient"]
 
 
+@pytest.fixture
+def strided(monkeypatch, calls: list[str]) -> list[str]:
+    """What was computed, the gradient at the spikes of every convolution by the product that is made for strides."""
+    monkeypatch.setattr(events, "_strided", lambda connection: True)
+    plain = events._strided_gradient
+    monkeypatch.setattr(events, "_strided_gradient", lambda *args: calls.append("_strided_gradient") or plain(*args))
+    return calls
+
+
+STRIDED = [
+    ((1, 32, 8, 8), (32, 48, 3), {"padding": 1, "stride": 2}),
+    ((3, 33, 7, 9), (33, 17, (2, 5)), {"padding": (1, 2), "stride": (3, 2)}),
+    ((40, 80, 5, 4), (80, 9, (4, 1)), {"padding": (2, 0), "stride": (2, 1)}),
+    ((2, 130, 6, 6), (130, 20, 1), {"stride": 3}),  # most places meet no tap
+    ((7, 16, 9, 9), (16, 33, 3), {"padding": 2, "stride": 2, "dilation": 2}),
+]
+
+
+@pytest.mark.parametrize("size", [0, 1 << 14, 1 << 30])
+@pytest.mark.parametrize("shape, sizes, how", CONVOLUTIONS + STRIDED)
+def test_the_gradient_at_strided_spikes(shape: tuple, sizes: tuple, how: dict, size: int, strided: list[str], monkeypatch) -> None:
+    monkeypatch.setattr(events, "IMAGES_BYTES", size)
+    agrees(layer(*sizes, **how), spikes(*shape))
+    assert strided.count("_strided_gradient") == 1
+
+
+def test_which_gradients_are_strided(monkeypatch) -> None:
+    def chosen(shape=(32, 64, 8, 8), sizes=(64, 32, 3), **how) -> bool:
+        connection = events._connection(layer(*sizes, **{"stride": 2, **how}), torch.empty(shape))
+        assert connection is not None
+        return events._strided(connection)
+
+    fused = bool(events.library().fuses())
+    assert chosen() == chosen(stride=(1, 2), padding=1) == chosen(sizes=(64, 32, 5)) == fused
+    assert not any(
+        (
+            chosen(stride=1),
+            chosen(dilation=2),
+            chosen((31, 64, 8, 8)),
+            chosen(sizes=(64, 31, 3)),
+            chosen(sizes=(64, 32, (1, 6))),
+            chosen((32, 65, 8, 8), (65, 32, 3)),
+        )
+    )
+    monkeypatch.setattr(events.library(), "fuses", lambda: False)
+    assert not chosen()
+
+
 @pytest.mark.parametrize("sizes", [(3, 5), (64, 16), (100, 300), (1536, 512), (1, 1)])
 @pytest.mark.parametrize("rows", [1, 37])
 def test_a_dense_layer(sizes: tuple[int, int], rows: int, calls: list[str]) -> None:
@@ -193,19 +241,20 @@ def test_spikes_are_kept_as_bits() -> None:
     assert sum(kept.values()) == x.numel() // 8 + linear.weight.nbytes
 
 
-def test_the_same_with_any_number_of_threads(monkeypatch) -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_same_with_any_number_of_threads(stride: int, strided: list[str], monkeypatch) -> None:
     monkeypatch.setattr(events, "ADDITIONS_PER_THREAD", 1)
-    linear, x = layer(70, 40, 3, padding=1), spikes(30, 70, 6, 6)
+    linear, x = layer(70, 40, 3, padding=1, stride=stride), spikes(30, 70, 6, 6)
     before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3, 1):
             torch.set_num_threads(threads)
-            currents, _, at_weight = computed(linear, x)
-            results.append((currents, at_weight))
+            results.append(computed(linear, x))
     finally:
         torch.set_num_threads(before)
     for result in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
+    assert strided.count("_strided_gradient") == 4
 
 
 def test_whatever_the_blocks(monkeypatch) -> None:
