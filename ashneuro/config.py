@@ -223,6 +223,19 @@ class TrainConfig:
         stua_stops_at_concrete: L_STUA trains the abstract encoder only, so that its effect can be told apart.
         firing_rate: target of every spiking layer, spikes per neuron and step; only a higher rate is penalised.
         firing_rate_weight: weight of the penalty.
+        synops: budget of the spiking encoder, synops per image; only more is penalised, relative to the budget. 0: none.
+        synops_weight: weight of that penalty.
+        codebook: weight of the codebook loss, where there is a codebook.
+        precision: ``"bf16"``: autocast of everything but the spiking layers' own arithmetic.
+        accumulate: so many batches make one step of the optimiser.
+        strategy: how several GPUs share the work: ``"ddp"`` copies the model, ``"fsdp"`` cuts it up.
+        checkpointing: the blocks of the spiking encoder are computed again in the backward pass instead of being kept.
+        compile: `torch.compile` for the concrete and the text encoder.
+        cache_features: what a frozen backbone makes of the pictures is computed once; needs ``augment = 0``.
+        save_every: a checkpoint after so many batches, beside that of every epoch; 0: none.
+        tensorboard: metrics go to TensorBoard files in the run's folder, too.
+        kernels: what computes the neurons while training; ``"auto"``: ``$ASHNEURO_KERNELS``, or the fastest that works here, as
+            ``ashneuro doctor`` says.
     """
 
     start: str = ""
@@ -259,6 +272,7 @@ class TrainConfig:
     cache_features: bool = False
     save_every: Annotated[int, Ge(0)] = 0
     tensorboard: bool = False
+    kernels: Literal["auto", "triton", "native", "torch", "norse"] = "auto"
 
 
 Task = Literal["retrieval", "vqa", "entailment", "nlvr2"]

@@ -12,10 +12,8 @@ from ashneuro.bench.peers import available
 from ashneuro.bench.timing import Job, Way
 from ashneuro.config import RunConfig
 from ashneuro.data.pairs import Batch
-from ashneuro.model.abstract import Synapse
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.choice import Kernels
-from ashneuro.spiking.lif import LIF, CubaLIF
 from ashneuro.train.learner import Learner, whole_loss
 
 WORDS = 2000
@@ -73,9 +71,6 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
 def _network(config: RunConfig, kernels: Kernels) -> AshNet:
     torch.manual_seed(SEED)
     model = AshNet(config.model, WORDS, config.data.image_size, config.data.max_words)
-    for layer in model.modules():
-        if isinstance(layer, LIF | CubaLIF):
-            layer.options = {**layer.options, "kernels": kernels}
-        elif isinstance(layer, Synapse):
-            layer.kernels = kernels
+    if model.abstract is not None:
+        model.abstract.use_kernels(kernels)
     return model

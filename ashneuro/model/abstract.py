@@ -293,6 +293,14 @@ class AbstractEncoder(nn.Module):
         maps["semantic.lif"] = torch.zeros(self.dense.linear.weight.shape[0])
         return maps
 
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Compute neurons and synapses by ``kernels`` from now on."""
+        for module in self.modules():
+            if isinstance(module, LIF | CubaLIF):
+                module.options = {**module.options, "kernels": kernels}
+            elif isinstance(module, Synapse):
+                module.kernels = kernels
+
     def use_integers(self, integers: Integers | None) -> None:
         """Compute Loihi's integers from now on, with straight-through gradients; ``None``: floating point again.
 

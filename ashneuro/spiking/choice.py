@@ -71,14 +71,15 @@ def _no_native(device: str) -> str:
     return ""
 
 
-def describe_kernels(device: torch.device | str = "cpu") -> str:
-    """Return in one line which kernels spiking layers use on ``device``, and why not faster ones."""
+def describe_kernels(device: torch.device | str = "cpu", kernels: Kernels = "auto") -> str:
+    """Return in one line which kernels spiking layers that ask for ``kernels`` use on ``device``, and why not faster ones."""
     device = torch.device(device)
     try:
-        way = choose("auto", device)
+        way = choose(kernels, device)
     except ConfigError as error:
         return str(error).replace("\n", "; ")
-    forced = f", because {VARIABLE}={_asked()}" if _asked() != "auto" else ""
+    by_variable = f", because {VARIABLE}={_asked()}" if _asked() != "auto" else ""
+    forced = by_variable if kernels == "auto" else ", as asked for"
     if way == "native":
         return f"native, compiled for this CPU{forced}"
     if way == "torch" and not forced:

@@ -100,7 +100,7 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *
         raise ConfigError(
             f"currents of shape {tuple(currents.shape)}", "a sample lasts at least one step", "give currents (T, B, ...), T ≥ 1"
         )
-    if hold < 1 or hold > 1 and len(currents) > 1:
+    if hold < 1 or (hold > 1 and len(currents) > 1):
         raise ValueError(f"hold = {hold} steps is for currents (1, B, ...), not for {tuple(currents.shape)}")
     way = choose(neurons.kernels, currents.device)
     if way == "norse":

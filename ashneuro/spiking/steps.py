@@ -54,7 +54,10 @@ class Forward:
 
 @dataclass(frozen=True, eq=False)
 class Backward:
-    """Gradients at the input [T, rows, width] ([1, rows, width] where it was held), at the first state, and at learned parameters, per neuron [rows, width], by name."""
+    """Gradients at the input [T, rows, width], at the first state, and at learned parameters, per neuron [rows, width], by name.
+
+    At an input that was held it is [1, rows, width], the sum over steps.
+    """
 
     input: Tensor
     v: Tensor

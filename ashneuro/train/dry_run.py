@@ -92,6 +92,7 @@ def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) ->
     model = AshNet(config.model, words, config.data.image_size, config.data.max_words, labels, load=False).to(device)
     if model.abstract is not None:
         model.abstract.checkpointing = config.train.checkpointing
+        model.abstract.use_kernels(config.train.kernels)
     learner = Learner(model, config.train, mask=1).to(device).train()
     learner.fan_out = {name: reached.to(device) for name, reached in learner.fan_out.items()}
     parts = {name: sum(weight.numel() for weight in child.parameters()) for name, child in model.named_children()}

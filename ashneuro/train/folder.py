@@ -17,7 +17,7 @@ from ashneuro.errors import ConfigError, DataError
 from ashneuro.train.checkpoint import CONFIG, TRAINER
 
 # Where a run is trained changes nothing of what it is.
-MAY_DIFFER = {"train.device"}
+MAY_DIFFER = {"train.device", "train.kernels"}
 
 
 def open_folder(out: Path, config: RunConfig, resume: bool) -> dict[str, Any] | None:

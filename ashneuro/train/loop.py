@@ -24,6 +24,7 @@ from ashneuro.data.tasks import load_questions, pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import AshneuroError, ConfigError
 from ashneuro.model.network import AshNet
+from ashneuro.spiking.choice import choose, describe_kernels
 from ashneuro.spiking.integers import Integers
 from ashneuro.train.checkpoint import TRAINER, Labels, Run, build_model, build_words, load_run, replace_file, save_run
 from ashneuro.train.evaluate import Pool, recalls
@@ -83,7 +84,9 @@ def train(
     out = Path(out)
     if config.train.quantise_aware and not (config.train.start and choose_integers):
         raise ConfigError("train.quantise_aware", "it fine-tunes a trained run", "ashneuro train RUN --quantise-aware")
-    processes = join(config.train, pick_device(config.train.device))
+    device = pick_device(config.train.device)
+    choose(config.train.kernels, device)  # says now what cannot be had
+    processes = join(config.train, device)
     if processes.rank == 0:  # makes the folder and clears it of halves
         try:
             state = open_folder(out, config, resume)
@@ -107,6 +110,7 @@ def train(
         learner.fan_out = {name: reached.to(device) for name, reached in learner.fan_out.items()}
         if model.abstract is not None:
             model.abstract.checkpointing = config.train.checkpointing
+            model.abstract.use_kernels(config.train.kernels)
         if state is None and config.train.start:
             _start_from(config, model, material.words)
         if state is not None:
@@ -138,6 +142,8 @@ def train(
                 state = None
             before += settings.epochs
     final = {"final": True, "epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 1)}
+    if config.model.abstract.kind == "spiking":
+        final["kernels"] = describe_kernels(device, config.train.kernels)
     if processes.rank == 0:
         with uninterrupted():
             save_run(out, config, material.words, model, [*rows, final], material.labels, weights)

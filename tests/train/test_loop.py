@@ -16,6 +16,8 @@ from ashneuro.data.batches import Batches
 from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.model.network import AshNet
+from ashneuro.spiking import kernels
+from ashneuro.spiking.choice import choose
 from ashneuro.train import checkpoint, loop
 from ashneuro.train.checkpoint import build_model, read_metrics
 from ashneuro.train.learner import Learner, whole_loss
@@ -91,6 +93,21 @@ def test_it_learns_and_says_how_it_goes(tmp_path: Path) -> None:
     assert len(seen) == 30 * 3 and seen[-1].row == rows[29]
     assert [(now.epoch, now.batch, now.batches) for now in seen[:3]] == [(1, 1, 2), (1, 2, 2), (1, 2, 2)]
     assert not run.model.training
+
+
+def test_kernels_are_a_setting_that_the_metrics_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = set()
+    monkeypatch.setattr(kernels, "choose", lambda wanted, device: (asked.add(wanted), choose(wanted, device))[1])
+    for name in ("torch", "norse"):
+        train(tiny.config(epochs=1, kernels=name), tmp_path / name)
+        assert read_metrics(tmp_path / name)[-1]["kernels"] == f"{name}, as asked for"
+    assert asked == {"torch", "norse"}  # by every layer
+    one, other = (read_metrics(tmp_path / name)[0]["loss"] for name in ("torch", "norse"))
+    assert one == pytest.approx(other, rel=1e-3)
+    train(tiny.config(epochs=1, kernels="torch"), tmp_path / "norse", resume=True)
+    with pytest.raises(ConfigError, match="they run on CUDA, not on cpu"):
+        train(tiny.config(epochs=1, kernels="triton"), tmp_path / "triton")
+    assert not (tmp_path / "triton").exists()
 
 
 @pytest.mark.parametrize("kind", ["none", "relu", "quantised-relu"])
