@@ -42,9 +42,9 @@ def encode(port: InputPort, values: NDArray[Any], precision: Precision) -> NDArr
         return values.astype(np.float64)
     if port.coding == "spikes":
         return values.astype(np.int32)
-    units = np.multiply(values, port.scale, dtype=np.float64)
+    units: NDArray[np.float64] = np.multiply(values, port.scale, dtype=np.float64)
     np.rint(units, out=units)
-    return np.clip(units, -port.limit, port.limit, out=units).astype(np.int32)
+    return units.clip(-port.limit, port.limit, out=units).astype(np.int32)
 
 
 def _by_name(ports: Sequence[InputPort], inputs: Inputs) -> Mapping[str, ArrayLike]:

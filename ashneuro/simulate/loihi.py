@@ -144,8 +144,8 @@ class _Machine:
         return encode(port, values, self.program.precision).astype(self._kind, copy=False)
 
     def _enter(self, values: NDArray[Any]) -> Any:
-        # Bits may be the caller's own array, in any layout; other values are ours.
-        return self._library.put(values) if values.dtype == np.uint8 else self._library.wrap(values)
+        # Bits may be in the caller's own array, laid out anyhow; other values are ours.
+        return self._library.put(np.ascontiguousarray(values)) if values.dtype == np.uint8 else self._library.wrap(values)
 
     def _put(self, values: NDArray[Any]) -> Any:
         return self._library.put(values.astype(self._kind))

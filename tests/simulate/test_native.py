@@ -7,6 +7,7 @@ import pytest
 
 from ashneuro.errors import ConfigError
 from ashneuro.program.program import InputPort, Layer, Neuron, Synapse
+from ashneuro.program.synapse import conv_shape
 from ashneuro.simulate import native
 from ashneuro.simulate.loihi import run_program
 from ashneuro.spiking.native import NativeError
@@ -75,6 +76,160 @@ def test_populations_of_any_size(neurons, backend, monkeypatch):
 def test_every_kind_of_program(net, seed, monkeypatch):
     random, program = nets.NETS[net](seed, "integer")
     both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
+
+
+def convolution(in_shape, outputs, kernel, stride, padding, dilation, groups=1, *, exponent=0, weight=None, seed=0, threshold=900):
+    """Return a program of one convolution from spikes."""
+    random = np.random.default_rng(seed)
+    if weight is None:
+        weight = 2 * random.integers(-128, 128, (outputs, in_shape[0] // groups, *kernel))
+    out_shape = conv_shape(in_shape, kernel, outputs, stride, padding, dilation)
+    synapse = Synapse("conv", in_shape, out_shape, weight.astype(np.int32), stride, padding, dilation, groups)
+    bias = random.integers(-50, 51, out_shape).astype(np.int32)
+    neuron = Neuron(*(np.array(np.int32(value)) for value in (random.choice([4095, 1200]), 300, threshold)), bias)
+    layer = Layer("a", out_shape, neuron, (nets.connect("input", synapse, weight_exp=exponent),), 1)
+    return nets.Random(0, "integer").program(InputPort("input", in_shape, "spikes"), [layer])
+
+
+def is_compiled(program, layer=None):
+    """Whether every connection of the layer is added up by the compiled code."""
+    layer = layer or program.layers[-1]
+    lags = {index: program.lag(layer, connection) for index, connection in enumerate(layer.connections)}
+    return len(native.Arriving.of(layer, lags).spreads) == len(lags)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_convolutions_of_any_shape(seed, monkeypatch):
+    random = np.random.default_rng(seed)
+    axes = 1 if seed % 6 == 5 else 2
+    kernel, dilation = (tuple(map(int, random.integers(1, most, axes))) for most in (5, 4))
+    stride = tuple(map(int, random.integers(1, 4, axes)))
+    padding = tuple((int(before), int(after)) for before, after in random.integers(0, 3, (axes, 2)))
+    spans = [gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)]
+    sides = tuple(int(random.integers(max(1, span - sum(pad)), 12)) for span, pad in zip(spans, padding, strict=True))
+    groups = int(random.choice([1, 1, 2, 3, 7]))
+    channels, outputs = (groups * int(random.integers(1, most)) for most in (70 // groups, 140 // groups))
+    if seed % 10 == 9:
+        channels = outputs = groups = 33  # one channel each
+    program = convolution(
+        (channels, *sides), outputs, kernel, stride, padding, dilation, groups, exponent=int(random.integers(-3, 3)), seed=seed
+    )
+    assert is_compiled(program)
+    timesteps, samples = int(random.choice([1, 2, 9])), int(random.choice([1, 3]))
+    x = (random.random((timesteps, samples, channels, *sides)) < random.choice([0.02, 0.2, 0.6])).astype(np.uint8)
+    x[-1, 0], x[timesteps // 2, -1] = 0, 1
+    both(program, x, monkeypatch, "torch" if seed % 2 else "numpy")
+
+
+@pytest.mark.parametrize("size", [-256, 255, 254])
+@pytest.mark.parametrize("exponent", [0, 3, -6])
+@pytest.mark.parametrize(
+    "channels", [14, 15, 43, 128, 129]
+)  # of 9 taps: around the 127 or 128 weights that 16 bits hold, and 3 times these
+def test_largest_weights_of_convolutions(channels, exponent, size, monkeypatch):
+    weight = np.full((33, channels, 3, 3), size)
+    weight[1::2] = 126 if size == -256 else size - 1 & ~1
+    x = np.ones((3, 2, channels, 4, 3), np.uint8)
+    x[1, 1] = np.random.default_rng(channels).random(x.shape[2:]) < 0.8
+    whole, none = (1, 1), ((1, 1), (1, 1))
+    record = both(convolution(x.shape[2:], 33, (3, 3), whole, none, whole, exponent=exponent, weight=weight), x, monkeypatch)
+    total = 9 * channels * size
+    total = total << exponent if exponent > 0 else total >> -exponent
+    if abs(total) < 1 << 17:  # else u wraps
+        assert record.layers["a"].u[0, 0, 0, 1, 1] == total << 6
+
+
+@pytest.mark.parametrize(
+    ("weights", "block"),
+    [
+        ([255] * 128 + [127], 2**31 - 1),  # 2^15 − 1
+        ([255] * 128 + [128], 128),
+        ([254] * 129 + [-256] * 127, 2**31 - 1),  # each sign by itself
+        ([254] * 129 + [-256] * 128, 127),
+    ],
+)
+def test_sums_are_cut_where_they_may_not_fit(weights, block, monkeypatch):
+    one, weight = (1, 1), np.array([weights, weights[::-1]])[:, :, None, None]
+    program = convolution((len(weights), 1, 2), 2, one, one, ((0, 0), (0, 0)), one, weight=weight)
+    spread = native.Spread.of(program.layers[0].connections[0], 0, (2, 2))
+    assert spread.block == block
+    x = (np.array(weights)[:, None, None] > [[0, -1000]]).astype(np.uint8)  # the positive ones at one place, all at the other
+    record = both(program, x[None, None], monkeypatch)
+    np.testing.assert_array_equal(record.layers["a"].u[0, 0, 0, 0], [sum(w for w in weights if w > 0) << 6, sum(weights) << 6])
+
+
+def test_layers_joined_from_convolutions_and_others(monkeypatch):
+    """Dense and convolved spikes at one layer, layers of other shapes than their synapses, delays, convolutions of unlike shapes."""
+    r = nets.Random(5, "integer")
+    port, line = r.port((6, 5, 7), "spikes"), InputPort("line", (1,), "spikes", constant=True)
+    conv, flat = r.conv((6, 5, 7), 9), r.conv((9, 35), 63)
+    layers = [
+        Layer("a", (9, 35), r.neuron((9, 35), threshold=300), (nets.connect("input", conv), nets.connect("line", r.dense((1,), 315))), 1),
+        Layer("b", (2205,), r.neuron((2205,), threshold=300), (nets.connect("a", flat),), 2),
+        Layer(
+            "c",
+            (9, 5, 7),
+            r.neuron((9, 5, 7), threshold=400),
+            (
+                nets.connect("a", r.conv((9, 5, 7), 9, groups=3), 1),
+                nets.connect("b", r.dense((2205,), 315, size=8)),
+                nets.connect("a", r.conv((9, 35), 9, kernel=1, padding=0), 3),
+                nets.connect("a", r.identity((9, 5, 7)), 2),
+                nets.connect("a", r.conv((315, 1), 315, kernel=1, padding=0, groups=45), 1),
+            ),
+            3,
+        ),
+        Layer(
+            "out", (4,), r.neuron((4,), spiking=False), (nets.connect("c", r.dense((315,), 4)), nets.connect("a", r.dense((315,), 4), 4)), 4
+        ),
+    ]
+    program = r.program(port, layers, line)
+    record = both(program, r.inputs(port, 7, 3), monkeypatch)
+    assert all(0 < record.firing_rate(name) < 1 for name in "abc")
+    assert max(program.lag(layer, connection) for layer, connection in program.connections()) == 2
+    assert [is_compiled(program, layer) for layer in layers] == [True, True, False, True]
+
+
+def test_pieces_of_steps(monkeypatch):
+    program = convolution((5, 9, 9), 20, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    x = (np.random.default_rng(0).random((10, 2, 5, 9, 9)) < 0.3).astype(np.uint8)
+    whole = both(program, x, monkeypatch)
+    monkeypatch.setenv(native.VARIABLE, "native")
+    for piece in (1, 3 * 1620, 1 << 40):
+        monkeypatch.setattr(native, "PIECE", piece)
+        record = run_program(program, x, rasters=["a"], traces=["a"], backend="numpy")
+        for field in ("counts", "raster", "u", "v"):
+            np.testing.assert_array_equal(getattr(record.layers["a"], field), getattr(whole.layers["a"], field))
+
+
+def test_threads_change_nothing():
+    torch = pytest.importorskip("torch")
+    random, program = nets.conv_net(4, "integer")
+    x = random.inputs(program.inputs[0], 5, 300)
+    names, before, records = [layer.name for layer in program.layers], torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            records.append(run_program(program, x, rasters=names, traces=names, backend="torch"))
+    finally:
+        torch.set_num_threads(before)
+    for record in records[1:]:
+        for name in names:
+            for field in ("counts", "raster", "u", "v", "active_updates"):
+                np.testing.assert_array_equal(getattr(record.layers[name], field), getattr(records[0].layers[name], field))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_spikes_in_any_memory(backend, monkeypatch):
+    program = convolution((6, 5, 4), 7, (3, 2), (1, 1), ((1, 1), (0, 0)), (1, 1))
+    x = (np.random.default_rng(2).random((4, 3, 6, 5, 4)) < 0.4).astype(np.uint8)
+    want = both(program, x, monkeypatch, backend)
+    monkeypatch.setenv(native.VARIABLE, "native")
+    turned = np.ascontiguousarray(x.transpose(4, 1, 3, 2, 0)).transpose(4, 1, 3, 2, 0)
+    for same in (turned, np.ascontiguousarray(x[::-1])[::-1], x.astype(bool), x.astype(np.float32)):
+        same.flags.writeable = False
+        record = run_program(program, same, rasters=["a"], backend=backend)
+        np.testing.assert_array_equal(record.layers["a"].raster, want.layers["a"].raster)
 
 
 def test_overflows(monkeypatch):
