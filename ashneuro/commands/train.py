@@ -97,21 +97,22 @@ def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
     """Train ``config`` into ``folder``, with a progress bar."""
     loop = need("ashneuro.train.loop", extra="train", purpose="training")
     need("ashneuro.spiking.memory", extra="train", purpose="training").keep_freed_memory()
-    from ashneuro.spiking.choice import describe_kernels
+    from ashneuro.spiking.choice import choose, describe_kernels
 
-    choose = choose_integers(config) if config.train.quantise_aware else None
+    integers = choose_integers(config) if config.train.quantise_aware else None
     if not _first_process():  # under torchrun one process speaks for all
-        loop.train(config, folder, resume=resume, choose_integers=choose)
+        loop.train(config, folder, resume=resume, choose_integers=integers)
         return
     if config.model.abstract.kind == "spiking":
         device = loop.pick_device(config.train.device)
+        choose(config.train.kernels, device)  # or says why it cannot be
         terminal.line(f"neurons on {device}: {describe_kernels(device, config.train.kernels)}")
     with terminal.epochs(f"training {folder.name}") as show:
         loop.train(
             config,
             folder,
             resume=resume,
-            choose_integers=choose,
+            choose_integers=integers,
             on_progress=lambda now: show(now.epoch, now.epochs, now.batch, now.batches, now.loss, now.row),
         )
 

@@ -49,7 +49,8 @@ def _chosen(asked: str, device: str) -> str:
     if asked == "auto":
         return next((way for way, reason in reasons.items() if not reason), "torch")
     if reasons[asked]:
-        raise ConfigError(f"{asked} kernels", reasons[asked], f"{VARIABLE}=auto takes the fastest that work here")
+        auto = f"{VARIABLE}=auto" if asked == _asked() else "kernels = 'auto'"
+        raise ConfigError(f"{asked} kernels", reasons[asked], f"{auto} takes the fastest that work here")
     return asked
 
 
