@@ -105,3 +105,21 @@ def test_a_bag_has_no_order_and_a_transformer_has() -> None:
 def test_grid_follows_the_image_size() -> None:
     assert images(1).shape[-1] == SIZE == 9  # odd on purpose: 9 → 5 → 3 → 2
     assert model().abstract.dense.linear.in_features == 7 * 2 * 2
+
+
+def test_compiling_the_whole_network_breaks_no_graph() -> None:
+    net = model().train()
+    x, before = images(4), {name: values.clone() for name, values in net.state_dict().items()}
+    wanted = net.encode(x).embedding
+    wanted.square().mul(torch.arange(wanted.numel()).reshape(wanted.shape)).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters() if parameter.grad is not None}
+    net.zero_grad()
+    net.load_state_dict(before)
+    torch._dynamo.reset()
+    result = torch.compile(lambda x: net.encode(x).embedding, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(result, wanted)
+    result.square().mul(torch.arange(wanted.numel()).reshape(wanted.shape)).sum().backward()
+    for name, parameter in net.named_parameters():
+        if name in gradients:
+            torch.testing.assert_close(parameter.grad, gradients[name], msg=lambda text, name=name: f"{name}: {text}")
+    assert gradients["abstract.w_in.weight"].any()
