@@ -7,6 +7,7 @@ that differ would say nothing.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from ashneuro.bench.measure import SCHEMA, Machine, Spread, cores, load, machine
 from ashneuro.errors import ConfigError, LavaError
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.program.synapse import conv_shape
 from ashneuro.simulate.arrays import Backend
 from ashneuro.simulate.inputs import Progress
 from ashneuro.simulate.lava import Lava
@@ -108,21 +110,46 @@ class EmulatorBench:
 def dense_network(samples: int, *, sizes: Sequence[int] = (256, 512, 256), timesteps: int = 32) -> Network:
     """Return dense layers of LIF neurons with random 8-bit weights, and input spikes at a rate of `RATE`."""
     random = np.random.default_rng(SEED)
+    synapses = [Synapse("dense", (lines,), (neurons,), _weights(random, (neurons, lines))) for lines, neurons in pairwise(sizes)]
+    return _network(f"{'-'.join(map(str, sizes))}, dense, LIF", random, synapses, 2, samples, timesteps)
+
+
+def conv_network(samples: int, *, channels: Sequence[int] = (32, 64, 64), side: int = 16, units: int = 128, timesteps: int = 8) -> Network:
+    """Return convolutions of 3 × 3, of which the first halves the side, and a dense layer: LIF neurons, weights and spikes likewise."""
+    random = np.random.default_rng(SEED)
+    synapses: list[Synapse] = []
+    shape: tuple[int, ...] = (channels[0], side, side)
+    for depth, (before, after) in enumerate(pairwise(channels)):
+        stride, padding, one = (1 if depth else 2,) * 2, ((1, 1), (1, 1)), (1, 1)
+        out = conv_shape(shape, (3, 3), after, stride, padding, one)
+        synapses.append(Synapse("conv", shape, out, _weights(random, (after, before, 3, 3)), stride, padding, one))
+        shape = out
+    synapses.append(Synapse("dense", shape, (units,), _weights(random, (units, math.prod(shape)))))
+    sizes = "-".join(map(str, channels))
+    return _network(f"{sizes}, 3×3 on {side}×{side}, dense {units}, LIF", random, synapses, 1, samples, timesteps)
+
+
+def _weights(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    # Weights of both signs are even.
+    weights: NDArray[np.int32] = 2 * np.clip(np.rint(random.normal(0, 32, shape)), -128, 127).astype(np.int32)
+    return weights
+
+
+def _network(
+    title: str, random: np.random.Generator, synapses: Sequence[Synapse], deviations: int, samples: int, timesteps: int
+) -> Network:
+    """Return LIF neurons behind each of ``synapses``, in a row, and input spikes."""
     layers: list[Layer] = []
-    for depth, (lines, neurons) in enumerate(pairwise(sizes), start=1):
-        # Weights of both signs are even.
-        weight = 2 * np.clip(np.rint(random.normal(0, 32, (neurons, lines))), -128, 127).astype(np.int32)
-        # Twice the standard deviation of what arrives in one step: v, which keeps 90 % a step, gets there now and then.
-        threshold = round(2 * 64 * (RATE * lines) ** 0.5)
+    for depth, synapse in enumerate(synapses, start=1):
+        # Once or twice the standard deviation of what arrives in one step: v, which keeps 90 % a step, gets there now and then.
+        threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
         du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (4095, 410, threshold, 0))
-        neuron = Neuron(du, dv, v_threshold, bias)
         source = layers[-1].name if layers else "input"
-        layers.append(
-            Layer(f"lif{depth}", (neurons,), neuron, (Connection(source, Synapse("dense", (lines,), (neurons,), weight)),), depth)
-        )
-    program = Program("integer", 1e-3, timesteps, (InputPort("input", (sizes[0],), "spikes"),), tuple(layers), (layers[-1].name,))
-    spikes = (random.random((timesteps, samples, sizes[0])) < RATE).astype(np.uint8)
-    return Network(f"{'-'.join(map(str, sizes))}, dense, LIF", program, {"input": spikes})
+        layers.append(Layer(f"lif{depth}", synapse.out_shape, Neuron(du, dv, v_threshold, bias), (Connection(source, synapse),), depth))
+    shape = synapses[0].in_shape
+    program = Program("integer", 1e-3, timesteps, (InputPort("input", shape, "spikes"),), tuple(layers), (layers[-1].name,))
+    spikes = (random.random((timesteps, samples, *shape)) < RATE).astype(np.uint8)
+    return Network(title, program, {"input": spikes})
 
 
 def bundle_network(bundle: Bundle, samples: int) -> Network:

@@ -37,13 +37,13 @@ def emulator(
     lava: Annotated[bool, Parameter(help="Run Lava too.")] = True,
     json: Annotated[Path | None, Parameter(help="Write all figures to this file.")] = None,
 ) -> int:
-    """The bit-exact emulator against Lava's own execution of the same integer program: 256-512-256, dense, LIF, 32 steps.
+    """The bit-exact emulator against Lava's own execution of the same integer programs: dense layers, and convolutions.
 
     Exit code 1 when their spikes differ.
     """
-    from ashneuro.bench.emulator import bench_emulator, bundle_network, dense_network
+    from ashneuro.bench.emulator import bench_emulator, bundle_network, conv_network, dense_network
 
-    networks = [dense_network(samples)]
+    networks = [dense_network(samples), conv_network(samples)]
     if bundle:
         networks.append(bundle_network(load_bundle(bundle), samples))
     with terminal.counting("timing") as tick:

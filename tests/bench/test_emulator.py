@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ashneuro.bench import emulator
-from ashneuro.bench.emulator import LAVA, Network, bench_emulator, dense_network
+from ashneuro.bench.emulator import LAVA, Network, bench_emulator, conv_network, dense_network
 from ashneuro.bench.measure import Spread
 from ashneuro.errors import ConfigError
 from ashneuro.report import tables
@@ -30,6 +30,10 @@ def test_the_network_fires_at_rates_worth_timing():
     assert [layer.shape for layer in network.program.layers] == [(512,), (256,)]
     again = dense_network(8)
     np.testing.assert_array_equal(again.inputs["input"], network.inputs["input"])
+    network = conv_network(8)
+    record = run_program(network.program, network.inputs)
+    assert all(0.02 < record.firing_rate(name) < 0.3 for name in ("lif1", "lif2", "lif3"))
+    assert [layer.shape for layer in network.program.layers] == [(64, 8, 8), (64, 8, 8), (128,)]
 
 
 def test_without_lava_the_row_says_why_and_there_is_no_ratio(monkeypatch, tmp_path):
