@@ -195,11 +195,16 @@ def _outside(rows: Tensor) -> Tensor:
 def _currents(weight: Tensor, bits: Tensor, connection: _Connection) -> Tensor:
     outer, output = _rows(weight), connection.currents()
     job = connection.job(bits=bits, weight=outer, output=output)
-    packed = torch.empty(connection.taps * connection.shape[1] * library().rounded(ctypes.byref(job)))
+    packed = _room(connection.taps * connection.shape[1], library().rounded(ctypes.byref(job)), connection.channels)
     job.packed = packed.data_ptr()
     connection.run("pack_weights", job, connection.taps)
     connection.run("currents", job, connection.shape[0])
     return _outside(output)
+
+
+def _room(rows: int, width: int, used: int) -> Tensor:
+    """Return room for rows of weights in chunks; what of them is never written, though it is computed with, is 0."""
+    return torch.empty(rows, width) if width == used else torch.zeros(rows, width)
 
 
 def _weight_gradient(gradient: Tensor, bits: Tensor, connection: _Connection) -> Tensor:
@@ -245,7 +250,7 @@ def _strided_gradient(gradient: Tensor, weight: Tensor, connection: _Connection)
     arriving, outer, given = _rows(gradient), _rows(weight), torch.empty(n, h, w, c)
     job = connection.job(output=arriving, weight=outer, spikes=given)
     job.together = max(1, IMAGES_BYTES * n // (arriving.nbytes + given.nbytes))
-    packed = torch.zeros(connection.taps * connection.channels * library().rounded_back(ctypes.byref(job)))
+    packed = _room(connection.taps * connection.channels, library().rounded_back(ctypes.byref(job)), c)
     job.packed = packed.data_ptr()
     everything = replace(connection, events=given.numel())
     everything.run("pack_weights_back", job, connection.taps)

@@ -29,6 +29,7 @@ constexpr int LANES = BYTES / 4;
 constexpr int MOST_VECTORS = 8;
 constexpr int MOST_VECTORS_BACK = 4;  // of input channels; with so many and SUMS, 32 registers hold all that is computed at once
 constexpr int SUMS = 24;
+constexpr int CACHED = 1 << 14;  // floats of weights, and of sums, that `currents` works on for a while
 typedef float Vector __attribute__((vector_size(BYTES), aligned(4), may_alias));
 
 // a · b + c in one instruction, which the compiler is not to make of other sums.
@@ -83,6 +84,18 @@ std::vector<int32_t> sources(const Job& job) {
                     bool inside = row >= 0 && row < job.in_rows && column >= 0 && column < job.in_columns;
                     found.push_back(inside ? int32_t(row * job.in_columns + column) : -1);
                 }
+    return found;
+}
+
+// The inputs of a block, [image][place], in the order of their bits in `turned`: what a stride separates for every tap stands apart.
+std::vector<int32_t> order(const Job& job) {
+    std::vector<int32_t> found;
+    for (int64_t r = 0; r < job.stride_rows; r++)
+        for (int64_t c = 0; c < job.stride_columns; c++)
+            for (int64_t image = 0; image < job.together; image++)
+                for (int64_t y = r; y < job.in_rows; y += job.stride_rows)
+                    for (int64_t x = c; x < job.in_columns; x += job.stride_columns)
+                        found.push_back(int32_t((image * job.in_rows + y) * job.in_columns + x));
     return found;
 }
 
@@ -146,45 +159,60 @@ template <int VECTORS> struct Sums {
     }
 };
 
+// The weights of one tap's channels, or of some words of them, stay in the cache while a block of images passes, whose sums wait there.
 template <int VECTORS> void currents(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     constexpr int WIDTH = VECTORS * LANES;
     const std::vector<int32_t> from = sources(job);
-    for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
-        const float* weights = job.packed + chunk * shape.taps * job.in_channels * WIDTH;
-        const int64_t first = chunk * WIDTH;
-        for (int64_t image = begin; image < end; image++)
-            for (int64_t place = 0; place < shape.out_places; place++) {
-                Sums<VECTORS> sums;
-                sums.zero();
-                for (int64_t tap = 0; tap < shape.taps; tap++) {
-                    int32_t source = from[tap * shape.out_places + place];
-                    if (source < 0) continue;
-                    const uint64_t* spiked = job.bits + (image * shape.in_places + source) * shape.words;
-                    const float* rows = weights + tap * job.in_channels * WIDTH;
-                    for (int64_t n = 0; n < shape.words; n++, rows += 64 * WIDTH)
-                        for (uint64_t bits = spiked[n]; bits; bits &= bits - 1) sums.add(rows + __builtin_ctzll(bits) * WIDTH);
+    const int64_t together = std::max<int64_t>(1, CACHED / (shape.out_places * WIDTH)), some = std::max(1, CACHED / (64 * WIDTH));
+    std::vector<float> waiting(together * shape.out_places * WIDTH);
+    for (int64_t chunk = 0; chunk < shape.chunks; chunk++)
+        for (int64_t block = begin; block < end; block += together)
+            for (int64_t tap = 0; tap < shape.taps; tap++)
+                for (int64_t word = 0; word < shape.words; word += some) {
+                    const int64_t last = std::min(word + some, shape.words);
+                    const bool starts = !tap && !word, ends = tap + 1 == shape.taps && last == shape.words;
+                    const float* weights = job.packed + ((chunk * shape.taps + tap) * job.in_channels + word * 64) * WIDTH;
+                    float* waits = waiting.data();
+                    for (int64_t image = block; image < std::min(block + together, end); image++)
+                        for (int64_t place = 0; place < shape.out_places; place++, waits += WIDTH) {
+                            const int32_t source = from[tap * shape.out_places + place];
+                            if (source < 0 && !starts && !ends) continue;
+                            Sums<VECTORS> sums;
+                            sums.zero();
+                            if (!starts) sums.add(waits);
+                            if (source >= 0) {
+                                const uint64_t* spiked = job.bits + (image * shape.in_places + source) * shape.words;
+                                const float* rows = weights;
+                                for (int64_t n = word; n < last; n++, rows += 64 * WIDTH)
+                                    for (uint64_t bits = spiked[n]; bits; bits &= bits - 1) sums.add(rows + __builtin_ctzll(bits) * WIDTH);
+                            }
+                            const int64_t first = chunk * WIDTH;
+                            if (!ends) sums.store(waits);
+                            else sums.store(job.output + (image * shape.out_places + place) * job.row + first, job.out_channels - first);
+                        }
                 }
-                sums.store(job.output + (image * shape.out_places + place) * job.row + first, job.out_channels - first);
-            }
-    }
 }
 
 // Gradients of input channels begin … end: where one spiked, the gradient that arrives at the output is that of the weight.
 template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     constexpr int WIDTH = VECTORS * LANES;
-    const int64_t in_block = job.together * shape.in_places, words = (in_block + 63) / 64;
-    // For each tap: which inputs of a block meet an output, and where in the block that is.
+    const std::vector<int32_t> from = sources(job), inputs = order(job);
+    const int64_t words = (int64_t(inputs.size()) + 63) / 64;
+    std::vector<int32_t> bit(inputs.size());
+    for (size_t n = 0; n < inputs.size(); n++) bit[inputs[n]] = int32_t(n);
+    // For each tap: which inputs of a block meet an output, where in the block that is, and the words that have any.
     std::vector<uint64_t> meets(shape.taps * words);
     std::vector<int32_t> where(shape.taps * words * 64);
-    const std::vector<int32_t> from = sources(job);
+    std::vector<int64_t> first(shape.taps, words), last(shape.taps);
     for (int64_t tap = 0; tap < shape.taps; tap++)
         for (int64_t image = 0; image < job.together; image++)
             for (int64_t place = 0; place < shape.out_places; place++) {
                 int32_t source = from[tap * shape.out_places + place];
                 if (source < 0) continue;
-                int64_t at = image * shape.in_places + source;
+                int64_t at = bit[image * shape.in_places + source];
                 meets[tap * words + at / 64] |= uint64_t(1) << at % 64;
                 where[tap * words * 64 + at] = int32_t(image * shape.out_places + place);
+                first[tap] = std::min(first[tap], at / 64), last[tap] = std::max(last[tap], at / 64 + 1);
             }
     const int64_t blocks = (job.images + job.together - 1) / job.together;
     for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
@@ -195,12 +223,14 @@ template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t 
                 const uint64_t* spiked = job.turned + (block * shape.words * 64 + channel) * words;
                 for (int64_t tap = 0; tap < shape.taps; tap++) {
                     float* gradient = gradients + (tap * job.in_channels + channel) * WIDTH;
-                    const int32_t* at = where.data() + tap * words * 64;
+                    const int64_t from = first[tap], to = last[tap];
+                    const uint64_t* met = meets.data() + tap * words;
+                    const int32_t* at = where.data() + (tap * words + from) * 64;
                     Sums<VECTORS> sums;
                     sums.zero();
                     if (block) sums.add(gradient);
-                    for (int64_t n = 0; n < words; n++, at += 64)
-                        for (uint64_t bits = spiked[n] & meets[tap * words + n]; bits; bits &= bits - 1)
+                    for (int64_t n = from; n < to; n++, at += 64)
+                        for (uint64_t bits = spiked[n] & met[n]; bits; bits &= bits - 1)
                             sums.add(arriving + at[__builtin_ctzll(bits)] * job.row);
                     sums.store(gradient);
                 }
@@ -267,20 +297,30 @@ void choose(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     }
 }
 
-// Copies between [output channel][tap][input channel] and [chunk][tap][input channel][chunk's channels]; parts are taps.
+// Copies between [output channel][tap][input channel] and [chunk][tap][input channel][chunk's channels], tile by tile in the order of
+// what is written; parts are taps.
 template <bool PACKING> void repack(const Job& job, int64_t begin, int64_t end) {
     constexpr int64_t TILE = 16;
     const Shape shape(job);
+    const int64_t row = shape.taps * job.in_channels, width = shape.width;
+    auto copy = [=](float* inside, float* outside, int64_t outputs, int64_t inputs) __attribute__((always_inline)) {
+        if (PACKING) {
+            for (int64_t n = 0; n < inputs; n++)
+                for (int64_t m = 0; m < outputs; m++) inside[n * width + m] = outside[m * row + n];
+        } else {
+            for (int64_t m = 0; m < outputs; m++)
+                for (int64_t n = 0; n < inputs; n++) outside[m * row + n] = inside[n * width + m];
+        }
+    };
     for (int64_t tap = begin; tap < end; tap++)
-        for (int64_t o = 0; o < shape.chunks * shape.width; o += TILE)
-            for (int64_t i = 0; i < job.in_channels; i += TILE)
-                for (int64_t m = o; m < std::min(o + TILE, shape.chunks * shape.width); m++)
-                    for (int64_t n = i; n < std::min(i + TILE, job.in_channels); n++) {
-                        float& inside = job.packed[((m / shape.width * shape.taps + tap) * job.in_channels + n) * shape.width + m % shape.width];
-                        float* outside = job.weight + (m * shape.taps + tap) * job.in_channels + n;
-                        if (PACKING) inside = m < job.out_channels ? *outside : 0;
-                        else if (m < job.out_channels) *outside = inside;
-                    }
+        for (int64_t m = 0; m < job.out_channels; m += LANES)
+            for (int64_t n = 0; n < job.in_channels; n += TILE) {
+                float* inside = job.packed + ((m / width * shape.taps + tap) * job.in_channels + n) * width + m % width;
+                float* outside = job.weight + m * row + tap * job.in_channels + n;
+                const int64_t outputs = std::min<int64_t>(LANES, job.out_channels - m), inputs = std::min(TILE, job.in_channels - n);
+                if (outputs == LANES && inputs == TILE) copy(inside, outside, LANES, TILE);  // sizes known when it is compiled
+                else copy(inside, outside, outputs, inputs);
+            }
 }
 
 }  // namespace
@@ -319,14 +359,15 @@ void pack(Job* job, int64_t begin, int64_t end) {
 // Blocks begin … end of bits, turned: a row per channel.
 void turn(Job* job, int64_t begin, int64_t end) {
     Shape shape(*job);
-    const int64_t in_block = job->together * shape.in_places, words = (in_block + 63) / 64, all = job->images * shape.in_places;
+    const std::vector<int32_t> inputs = order(*job);
+    const int64_t in_block = int64_t(inputs.size()), words = (in_block + 63) / 64, all = job->images * shape.in_places;
     for (int64_t block = begin; block < end; block++)
         for (int64_t n = 0; n < words; n++)
             for (int64_t group = 0; group < shape.words; group++) {
                 uint64_t square[64];
                 for (int row = 0; row < 64; row++) {
-                    int64_t inside = n * 64 + row, place = block * in_block + inside;
-                    square[row] = inside < in_block && place < all ? job->bits[place * shape.words + group] : 0;
+                    int64_t bit = n * 64 + row, place = bit < in_block ? block * in_block + inputs[bit] : all;
+                    square[row] = place < all ? job->bits[place * shape.words + group] : 0;
                 }
                 turn(square);
                 for (int row = 0; row < 64; row++) job->turned[(block * shape.words * 64 + group * 64 + row) * words + n] = square[row];

@@ -73,6 +73,8 @@ CONVOLUTIONS = [
     ((33, 3, 5, 5), (3, 16, 5), {"bias": True}),
     ((2, 20, 11, 11), (20, 48, 1), {"bias": True, "stride": 2}),
     ((1, 1, 1, 1), (1, 1, 3), {"padding": 1}),
+    ((23, 200, 6, 6), (200, 130, 3), {"padding": 1}),  # several words of channels, chunks and blocks of images
+    ((30, 40, 7, 9), (40, 20, 3), {"padding": 2, "stride": (2, 3), "dilation": (1, 2)}),
 ]
 
 
@@ -131,7 +133,7 @@ def test_which_gradients_are_strided(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(3, 5), (64, 16), (100, 300), (1536, 512), (1, 1)])
-@pytest.mark.parametrize("rows", [1, 37])
+@pytest.mark.parametrize("rows", [1, 37, 300])
 def test_a_dense_layer(sizes: tuple[int, int], rows: int, calls: list[str]) -> None:
     agrees(layer(*sizes, bias=rows == 1), spikes(rows, sizes[0]))
     assert calls == ["_currents", "_weight_gradient"]
