@@ -300,7 +300,7 @@ void choose(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
 // Copies between [output channel][tap][input channel] and [chunk][tap][input channel][chunk's channels], tile by tile in the order of
 // what is written; parts are taps.
 template <bool PACKING> void repack(const Job& job, int64_t begin, int64_t end) {
-    constexpr int64_t TILE = 16;
+    constexpr int64_t TILE = 32;
     const Shape shape(job);
     const int64_t row = shape.taps * job.in_channels, width = shape.width;
     auto copy = [=](float* inside, float* outside, int64_t outputs, int64_t inputs) __attribute__((always_inline)) {
