@@ -5,7 +5,7 @@ With z_i ∈ {0, 1} that arrive and G_o the gradient that comes back, per place 
     y_o = Σ_{i: z_i = 1} W_oi;    ∂W_oi = Σ_{places: z_i = 1} G_o;    ∂z_i = Σ_o W_oi · G_o
 
 The first two take as many additions as there are events, and no product; only ∂z, of which nothing is 0, stays a dense product:
-behind a stride one of ours, which knows no padding, else torch's. Spikes are kept as bits. What is not spikes, or so many that a
+where strides or padding leave out much one of ours, else torch's. Spikes are kept as bits. What is not spikes, or so many that a
 dense product is faster, is one: see `DENSEST`.
 """
 
@@ -36,11 +36,13 @@ LEAST_CHANNELS = 32
 LEAST_PRODUCTS = 1 << 20
 # Bytes of gradients that are read again for every input channel, and should stay in a second-level cache.
 BLOCK_BYTES = 1 << 16
-# Bytes of images, before and behind a strided convolution, that should stay there while taps differ.
+# Bytes of images, before and behind a convolution, that should stay there while one set of taps after another has its turn.
 IMAGES_BYTES = 1 << 19
-# Of fewer images or channels, or a larger kernel, too few places share their taps, and torch's product is as fast.
-LEAST_STRIDED = 32
-LARGEST_STRIDED = 5
+# Gradients at spikes without padding: of fewer images or channels, or a larger kernel, too few places share their taps, and with more
+# products inside the image than this share of all, too little is saved.
+LEAST_DIRECT = 32
+LARGEST_DIRECT = 5
+MOST_INSIDE = 0.7
 MOST_CHANNELS = 128  # in a chunk, at 512 bits
 ADDITIONS_PER_THREAD = 1 << 18
 
@@ -101,6 +103,16 @@ class _Connection:
         return tuple(
             (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, padding, dilation in settings
         )
+
+    @property
+    def inside(self) -> float:
+        """Share of a dense product's multiplications that are not with padding."""
+        share = 1.0
+        axes = zip(self.shape[2:], self.places, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        for size, places, kernel, stride, padding, dilation in axes:
+            met = sum(0 <= place * stride + tap * dilation - padding < size for place in range(places) for tap in range(kernel))
+            share *= met / (places * kernel)
+        return share
 
     @property
     def taps(self) -> int:
@@ -228,8 +240,8 @@ def _weight_gradient(gradient: Tensor, bits: Tensor, connection: _Connection) ->
 def _spike_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) -> Tensor:
     if connection.flat:
         return gradient @ weight
-    if _strided(connection):
-        return _strided_gradient(gradient, weight, connection)
+    if _direct(connection):
+        return _direct_gradient(gradient, weight, connection)
     # Never touched: only its size and layout count.
     like = torch.empty(connection.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
     how = (list(connection.stride), list(connection.padding), list(connection.dilation), False, [0, 0], 1, [True, False, False])
@@ -237,14 +249,15 @@ def _spike_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) -
     return given
 
 
-def _strided(connection: _Connection) -> bool:
-    """Return whether the gradient at the spikes comes from `_strided_gradient`, which was measured to be no slower there than torch's."""
+def _direct(connection: _Connection) -> bool:
+    """Return whether the gradient at the spikes comes from `_direct_gradient`, which was measured to be no slower there than torch's."""
     n, c, _, _ = connection.shape
-    fits = c % 16 == 0 and min(n, connection.channels) >= LEAST_STRIDED and max(connection.kernel) <= LARGEST_STRIDED
-    return fits and max(connection.stride) > 1 and max(connection.dilation) == 1 and bool(library().fuses())
+    fits = c % 16 == 0 and min(n, connection.channels) >= LEAST_DIRECT and max(connection.kernel) <= LARGEST_DIRECT
+    fits = fits and max(connection.dilation) == 1 and bool(library().fuses())
+    return fits and (max(connection.stride) > 1 or connection.inside <= MOST_INSIDE)
 
 
-def _strided_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) -> Tensor:
+def _direct_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) -> Tensor:
     """Return the gradient at the spikes of any convolution, without the products with padding that torch's computes."""
     n, c, h, w = connection.shape
     arriving, outer, given = _rows(gradient), _rows(weight), torch.empty(n, h, w, c)

@@ -85,15 +85,15 @@ def test_a_convolution(shape: tuple[int, ...], sizes: tuple, how: dict, calls: l
 
 
 @pytest.fixture
-def strided(monkeypatch, calls: list[str]) -> list[str]:
-    """What was computed, the gradient at the spikes of every convolution by the product that is made for strides."""
-    monkeypatch.setattr(events, "_strided", lambda connection: True)
-    plain = events._strided_gradient
-    monkeypatch.setattr(events, "_strided_gradient", lambda *args: calls.append("_strided_gradient") or plain(*args))
+def direct(monkeypatch, calls: list[str]) -> list[str]:
+    """What was computed, the gradient at the spikes of every convolution without padding."""
+    monkeypatch.setattr(events, "_direct", lambda connection: True)
+    plain = events._direct_gradient
+    monkeypatch.setattr(events, "_direct_gradient", lambda *args: calls.append("_direct_gradient") or plain(*args))
     return calls
 
 
-STRIDED = [
+MORE = [
     ((1, 32, 8, 8), (32, 48, 3), {"padding": 1, "stride": 2}),
     ((3, 33, 7, 9), (33, 17, (2, 5)), {"padding": (1, 2), "stride": (3, 2)}),
     ((40, 80, 5, 4), (80, 9, (4, 1)), {"padding": (2, 0), "stride": (2, 1)}),
@@ -103,24 +103,34 @@ STRIDED = [
 
 
 @pytest.mark.parametrize("size", [0, 1 << 14, 1 << 30])
-@pytest.mark.parametrize("shape, sizes, how", CONVOLUTIONS + STRIDED)
-def test_the_gradient_at_strided_spikes(shape: tuple, sizes: tuple, how: dict, size: int, strided: list[str], monkeypatch) -> None:
+@pytest.mark.parametrize("shape, sizes, how", CONVOLUTIONS + MORE)
+def test_the_gradient_at_spikes_without_padding(shape: tuple, sizes: tuple, how: dict, size: int, direct: list[str], monkeypatch) -> None:
     monkeypatch.setattr(events, "IMAGES_BYTES", size)
     agrees(layer(*sizes, **how), spikes(*shape))
-    assert strided.count("_strided_gradient") == 1
+    assert direct.count("_direct_gradient") == 1
 
 
-def test_which_gradients_are_strided(monkeypatch) -> None:
+@pytest.mark.parametrize("shape, sizes, how", CONVOLUTIONS + MORE)
+def test_products_that_are_not_with_padding(shape: tuple, sizes: tuple, how: dict) -> None:
+    linear = layer(*sizes, **{**how, "bias": False})
+    connection = events._connection(linear, torch.zeros(shape))
+    assert connection is not None
+    met = nn.functional.conv2d(torch.ones(1, 1, *shape[2:]), torch.ones(1, 1, *linear.kernel_size), **{**how, "bias": None})
+    assert connection.inside == pytest.approx(met.mean().item() / connection.taps)
+
+
+def test_which_gradients_at_spikes_are_ours(monkeypatch) -> None:
     def chosen(shape=(32, 64, 8, 8), sizes=(64, 32, 3), **how) -> bool:
         connection = events._connection(layer(*sizes, **{"stride": 2, **how}), torch.empty(shape))
         assert connection is not None
-        return events._strided(connection)
+        return events._direct(connection)
 
     fused = bool(events.library().fuses())
-    assert chosen() == chosen(stride=(1, 2), padding=1) == chosen(sizes=(64, 32, 5)) == fused
+    assert chosen() == chosen((32, 64, 4, 4), stride=1, padding=1) == chosen(stride=(1, 2), padding=1) == chosen(sizes=(64, 32, 5)) == fused
     assert not any(
         (
             chosen(stride=1),
+            chosen(stride=1, padding=1),
             chosen(dilation=2),
             chosen((31, 64, 8, 8)),
             chosen(sizes=(64, 31, 3)),
@@ -244,7 +254,7 @@ def test_spikes_are_kept_as_bits() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_same_with_any_number_of_threads(stride: int, strided: list[str], monkeypatch) -> None:
+def test_the_same_with_any_number_of_threads(stride: int, direct: list[str], monkeypatch) -> None:
     monkeypatch.setattr(events, "ADDITIONS_PER_THREAD", 1)
     linear, x = layer(70, 40, 3, padding=1, stride=stride), spikes(30, 70, 6, 6)
     before, results = torch.get_num_threads(), []
@@ -256,7 +266,7 @@ def test_the_same_with_any_number_of_threads(stride: int, strided: list[str], mo
         torch.set_num_threads(before)
     for result in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
-    assert strided.count("_strided_gradient") == 4
+    assert direct.count("_direct_gradient") == 4
 
 
 def test_whatever_the_blocks(monkeypatch) -> None:
