@@ -159,37 +159,38 @@ template <int VECTORS> struct Sums {
     }
 };
 
-// The weights of one tap's channels, or of some words of them, stay in the cache while a block of images passes, whose sums wait there.
+// The weights of one tap's channels, or of some words of them, stay in the cache while a block of places passes, whose sums wait there.
 template <int VECTORS> void currents(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
-    constexpr int WIDTH = VECTORS * LANES;
+    constexpr int WIDTH = VECTORS * LANES, TOGETHER = std::max(1, CACHED / WIDTH), SOME = std::max(1, CACHED / (64 * WIDTH));
     const std::vector<int32_t> from = sources(job);
-    const int64_t together = std::max<int64_t>(1, CACHED / (shape.out_places * WIDTH)), some = std::max(1, CACHED / (64 * WIDTH));
-    std::vector<float> waiting(together * shape.out_places * WIDTH);
+    std::vector<float> waiting(TOGETHER * WIDTH);
+    const int64_t all = end * shape.out_places;
     for (int64_t chunk = 0; chunk < shape.chunks; chunk++)
-        for (int64_t block = begin; block < end; block += together)
+        for (int64_t block = begin * shape.out_places; block < all; block += TOGETHER)
             for (int64_t tap = 0; tap < shape.taps; tap++)
-                for (int64_t word = 0; word < shape.words; word += some) {
-                    const int64_t last = std::min(word + some, shape.words);
+                for (int64_t word = 0; word < shape.words; word += SOME) {
+                    const int64_t last = std::min(word + SOME, shape.words);
                     const bool starts = !tap && !word, ends = tap + 1 == shape.taps && last == shape.words;
                     const float* weights = job.packed + ((chunk * shape.taps + tap) * job.in_channels + word * 64) * WIDTH;
                     float* waits = waiting.data();
-                    for (int64_t image = block; image < std::min(block + together, end); image++)
-                        for (int64_t place = 0; place < shape.out_places; place++, waits += WIDTH) {
-                            const int32_t source = from[tap * shape.out_places + place];
-                            if (source < 0 && !starts && !ends) continue;
-                            Sums<VECTORS> sums;
-                            sums.zero();
-                            if (!starts) sums.add(waits);
-                            if (source >= 0) {
-                                const uint64_t* spiked = job.bits + (image * shape.in_places + source) * shape.words;
-                                const float* rows = weights;
-                                for (int64_t n = word; n < last; n++, rows += 64 * WIDTH)
-                                    for (uint64_t bits = spiked[n]; bits; bits &= bits - 1) sums.add(rows + __builtin_ctzll(bits) * WIDTH);
-                            }
-                            const int64_t first = chunk * WIDTH;
-                            if (!ends) sums.store(waits);
-                            else sums.store(job.output + (image * shape.out_places + place) * job.row + first, job.out_channels - first);
+                    int64_t image = block / shape.out_places, place = block % shape.out_places;
+                    for (int64_t at = block; at < std::min(block + TOGETHER, all); at++, place++, waits += WIDTH) {
+                        if (place == shape.out_places) image++, place = 0;
+                        const int32_t source = from[tap * shape.out_places + place];
+                        if (source < 0 && !starts && !ends) continue;
+                        Sums<VECTORS> sums;
+                        sums.zero();
+                        if (!starts) sums.add(waits);
+                        if (source >= 0) {
+                            const uint64_t* spiked = job.bits + (image * shape.in_places + source) * shape.words;
+                            const float* rows = weights;
+                            for (int64_t n = word; n < last; n++, rows += 64 * WIDTH)
+                                for (uint64_t bits = spiked[n]; bits; bits &= bits - 1) sums.add(rows + __builtin_ctzll(bits) * WIDTH);
                         }
+                        const int64_t first = chunk * WIDTH;
+                        if (!ends) sums.store(waits);
+                        else sums.store(job.output + at * job.row + first, job.out_channels - first);
+                    }
                 }
 }
 
