@@ -123,8 +123,6 @@ class Spread:
         padded = np.zeros((groups, -(-outputs // width) * width, channels, taps), np.int16)
         padded[:, :outputs] = weight.reshape(groups, outputs, channels, taps)
         packed = np.ascontiguousarray(padded.reshape(groups, -1, width, channels, taps).transpose(0, 1, 4, 3, 2))
-        if synapse.kind == "dense" and turned is not None:
-            sources = np.zeros((1, 1), np.int32)
         places = synapse.in_size // (groups * channels)
         return cls(packed, sources, places, outputs, inside, connection.weight_exp, lag, _block(weight))
 
