@@ -2,6 +2,7 @@
 
 Layer after layer, each over all steps and samples at once: a synapse is one matrix product over T·B rows, and only the
 neurons go step by step. Layers that feed back go step by step together. Samples go in chunks that stay in the cache.
+Where integers are compiled (`ashneuro.simulate.native`), dense and convolved spikes are added up in place of the product.
 """
 
 from __future__ import annotations
