@@ -37,7 +37,8 @@ def test_ratios_are_of_one_round_and_turns_alternate() -> None:
     result = time_jobs("lif", [Job("two", "short", ways)], device=CPU, rounds=3, progress=lambda done, total: told.append((done, total)))
     (job,) = result.jobs
     assert 1.5 < job.ratio("long") < 2.5 and job.ways[1].ratio == Spread(1.0, 1.0, 1.0)
-    assert order == ["long", "short", "long", "short"] + ["long", "short"] * 3  # what is kept, how often, and three rounds
+    turn = ["long"] * 3 + ["short"] * 3
+    assert order == ["long", "short"] * 2 + turn * 3  # what is kept, how often, and three rounds
     assert told == [(n, 6) for n in range(1, 7)]
     assert job.ways[2].reason == "it is not there" and job.ways[2].seconds is None
     with pytest.raises(ValueError, match="none was not run"):
