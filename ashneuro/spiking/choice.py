@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -55,11 +56,9 @@ def _chosen(asked: str, device: str) -> str:
 
 
 def _no_triton(device: str) -> str:
-    if find_spec("triton") is None:
-        return "triton is not installed"
     if device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"they run on CUDA, not on {device}"
-    return ""
+    return "" if find_spec("triton") else "triton is not installed"
 
 
 def _no_native(device: str) -> str:
@@ -88,6 +87,7 @@ def describe_kernels(device: torch.device | str = "cpu", kernels: Kernels = "aut
     return way + forced
 
 
+@cache
 def backend(way: str) -> ModuleType:
     """Return the module with ``forward`` and ``backward`` of a way."""
     return import_module(f"ashneuro.spiking.{MODULES[way]}")

@@ -20,8 +20,9 @@ TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "Brain
 # Less work than this is done before a second thread has woken up.
 NEURON_STEPS_PER_THREAD = 1 << 16
 
+_PARAMETERS = ("decay", "synapse_decay", "threshold", "leak", "reset")
 _POINTERS = (
-    *("input", "output", "saved", "v_first", "i_first", "v_last", "i_last", "decay", "synapse_decay", "threshold", "leak", "reset"),
+    *("input", "output", "saved", "v_first", "i_first", "v_last", "i_last", *_PARAMETERS),
     *("g_output", "g_v_last", "g_i_last", "g_input", "g_v_first", "g_i_first", "g_decay", "g_threshold", "g_leak", "g_reset"),
 )
 
@@ -111,15 +112,10 @@ def _run(
 ) -> None:
     steps, rows, width = shape
     loaded = library(block.kind, dtype, kept)
-    parameters = {
-        "decay": block.decay, "synapse_decay": block.synapse, "threshold": block.threshold, "leak": block.leak, "reset": block.reset,
-    }  # fmt: skip
-    per_neuron = any(values.ndim for values in parameters.values())
-    if per_neuron:
-        parameters = {key: values.expand(width).contiguous() for key, values in parameters.items()}
     job = _Job(
-        steps, rows, width, input_step, held, SURROGATES[block.surrogate].code, block.detached, per_neuron, block.slope,
-        **{key: values.data_ptr() for key, values in {**memory, **parameters}.items() if values is not None},
+        steps, rows, width, input_step, held, SURROGATES[block.surrogate].code, block.detached, block.per_neuron, block.slope,
+        **{key: values.data_ptr() for key, values in memory.items() if values is not None},
+        **{key: values.data_ptr() for key, values in zip(_PARAMETERS, block.parameters, strict=True)},
     )  # fmt: skip
     tiles = loaded.tiles(ctypes.byref(job), name == "backward")
     threads = min(torch.get_num_threads(), 1 + steps * rows * width // NEURON_STEPS_PER_THREAD)

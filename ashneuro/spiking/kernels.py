@@ -43,6 +43,9 @@ from ashneuro.spiking.norse_steps import norse_multi_step
 from ashneuro.spiking.steps import LEARNABLE, Block, Kind, State
 from ashneuro.spiking.surrogate import surrogate
 
+# So many sizes of a batch are remembered.
+BLOCKS = 8
+
 
 class Options(TypedDict, total=False):
     """How neurons are trained and computed, as keyword arguments of a layer; see `Neurons`."""
@@ -67,6 +70,8 @@ class Neurons:
         detached: let no gradient pass through the reset.
         saves: ``"full"`` keeps margins in the type that is computed with, or the input; ``"bf16"`` margins in half of float32's memory.
         kernels: which way, see the module.
+        blocks: where to keep what the parameters were fitted to, by where neurons lie, for fitting takes longer than a small population
+            itself. A tensor among the parameters must then not be changed any more. ``None``: it is not kept.
     """
 
     kind: Kind
@@ -80,6 +85,13 @@ class Neurons:
     detached: bool = False
     saves: Literal["full", "bf16"] = "full"
     kernels: Kernels = "auto"
+
+    blocks: dict[object, Block] | None = None
+
+    def parameters(self) -> tuple[Tensor, ...]:
+        """Return decay, synapse, threshold, leak and reset as tensors."""
+        values = (self.decay, self.synapse, self.threshold, self.leak, self.reset)
+        return tuple(value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64) for value in values)
 
 
 def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
@@ -107,10 +119,7 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *
         return norse_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), neurons, state)
     shape = surrogate(neurons.surrogate)
     slope = shape.slope if neurons.slope is None else neurons.slope
-    parameters = [
-        torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
-        for value in (neurons.decay, neurons.synapse, neurons.threshold, neurons.leak, neurons.reset)
-    ]
+    parameters = neurons.parameters()
     v: Tensor | None
     i: Tensor | None
     v, i = (None, None) if state is None else state
@@ -125,8 +134,15 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *
     save = ""
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (currents, v, i, *parameters)):
         save = neurons.saves if currents.dtype != torch.float64 else "full"
-    steps: Any = torch.ops.ashneuro.neurons if torch.compiler.is_compiling() else _MultiStep.apply if save else _forward
-    output, v, i, _ = steps(currents, v, i, *parameters, neurons.kind, neurons.surrogate, slope, neurons.detached, save, way, hold)
+    how = (neurons.kind, neurons.surrogate, slope, neurons.detached, save, way, hold)
+    if torch.compiler.is_compiling() or currents.numel() == 0:
+        operator: Any = torch.ops.ashneuro.neurons
+        output, v, i, _ = operator(currents, v, i, *parameters, *how)
+    elif save:
+        output, v, i, _ = _MultiStep.apply(currents, v, i, *parameters, *how, neurons)
+    else:
+        x = _held(currents, hold)
+        output, v, i, _ = _steps(x, v, i, *_fitted(neurons, parameters, x, slope), None, way)
     return output, State(v, i if neurons.kind == "cuba-lif" else None)
 
 
@@ -160,6 +176,21 @@ def _block(
 ) -> Block:
     decay, synapse, threshold, leak, reset = (fit_parameter(values, shape, layout, computed_type(dtype), device) for values in parameters)
     return Block(decay=decay, synapse=synapse, threshold=threshold, leak=leak, reset=reset, **rest)
+
+
+def _fitted(neurons: Neurons, parameters: Sequence[Tensor], x: Tensor, slope: float) -> tuple[Block, Layout]:
+    """Return the block that ``neurons`` are behind x, and where it lies."""
+    layout = layout_of(x.shape[1:], x.stride()[1:], any(values.ndim for values in parameters))
+    place = (layout, x.shape[2:], x.dtype, x.device)
+    block = None if neurons.blocks is None else neurons.blocks.get(place)
+    if block is None:
+        rest = {"kind": neurons.kind, "surrogate": neurons.surrogate, "slope": slope, "detached": neurons.detached}
+        block = _block(parameters, x.shape[1:], layout, x.dtype, x.device, **rest)
+        if neurons.blocks is not None:
+            if len(neurons.blocks) >= BLOCKS:
+                neurons.blocks.clear()
+            neurons.blocks[place] = block
+    return block, layout
 
 
 def _forward(
@@ -363,7 +394,7 @@ def _empty_gradients(
     return (g_input, state(True), state(kind == "cuba-lif"), *(state(name in learned.split()) for name in LEARNABLE))  # type: ignore[return-value]
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+def _keep(ctx: Any, inputs: Sequence[Any], output: tuple[Any, ...]) -> None:
     x, v, i, *parameters = inputs[:8]
     kind, surrogate_name, slope, detached, save, way, hold = inputs[8:]
     wants = dict(zip(("decay", "synapse", *LEARNABLE[1:]), ctx.needs_input_grad[3:8], strict=True))
@@ -409,18 +440,13 @@ class _MultiStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor | None, ...]:
         """Return what `_forward` does. (torch takes longer to bind the arguments of a separate ``setup_context`` than this takes.)"""
-        x, v, i, *parameters = inputs[:8]
-        if x.numel() == 0:
-            output = _forward(*inputs)
-            _keep(ctx, inputs, output)
-            return output
-        kind, surrogate_name, slope, detached, save, way, hold = inputs[8:]
+        *arguments, neurons = inputs
+        x, v, i, *parameters = arguments[:8]
+        slope, save, way, hold = arguments[10], *arguments[12:]
         x = _held(x, hold)
-        shape, layout, kept = _plan(x, parameters, save)
-        rest = {"kind": kind, "surrogate": surrogate_name, "slope": slope, "detached": detached}
-        block = _block(parameters, shape, layout, x.dtype, x.device, **rest)
-        steps = _steps(x, v, i, block, layout, kept, way)
-        _keep(ctx, inputs, steps)
+        block, layout = _fitted(neurons, parameters, x, slope)
+        steps = _steps(x, v, i, block, layout, torch.bfloat16 if save == "bf16" else computed_type(x.dtype), way)
+        _keep(ctx, arguments, steps)
         ctx.fitted = block, layout  # need not be made again
         return steps
 
@@ -429,7 +455,7 @@ class _MultiStep(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return `_gradients`."""
         g, g_v, g_i, rest = gradients
-        return _gradients(ctx, g, g_v, g_i, rest)
+        return *_gradients(ctx, g, g_v, g_i, rest), None
 
 
 _neurons = torch.library.custom_op("ashneuro::neurons", _forward, mutates_args=())

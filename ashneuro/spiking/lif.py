@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Unpack
 
 import torch
@@ -25,7 +26,51 @@ Parameter = float | Tensor
 """One number for a whole population, or a tensor that broadcasts to its shape (...)."""
 
 
-class LIF(nn.Module):
+class Population(nn.Module):
+    """Neurons of one kind, their parameters as buffers: what `LIF`, `LI`, `CubaLIF` and `IF` share.
+
+    Args:
+        learn: names of buffers that are trained instead: a time constant (stays above dt), ``"v_threshold"`` (stays above 0), ``"v_leak"``,
+            ``"v_reset"``. A tensor that broadcasts gives a value to each channel or neuron.
+        options: surrogate, slope, detached, saves, kernels: see `ashneuro.spiking.kernels.Neurons`.
+        values: the buffers, by name.
+    """
+
+    def __init__(self, learn: Collection[str], options: Options, **values: Parameter) -> None:
+        super().__init__()
+        for name, value in values.items():
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float64).clone())
+        _learn(self, learn)
+        self.options = options
+        self._learned = bool(learn)
+        self._before: tuple[object, list[object], Neurons] | None = None
+
+    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
+        """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
+        return self.steps(currents, hold=hold)[0]
+
+    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
+        """Return spikes (T, B, ...), and the state from which the sample goes on."""
+        return multi_step(currents, self._current(), state, hold=hold)
+
+    def neurons(self) -> Neurons:
+        """Return the neurons that the parameters make."""
+        raise NotImplementedError
+
+    def _current(self) -> Neurons:
+        """Return `neurons`; the same as last time, with what they were fitted to, where they are a few numbers that have not changed."""
+        buffers = [values for values in self._buffers.values() if values is not None]
+        # To compare more than numbers on the CPU takes longer than to fit them.
+        if self._learned or torch.compiler.is_compiling() or any(values.ndim or values.device.type != "cpu" for values in buffers):
+            return self.neurons()
+        numbers: list[object] = [(float(values), values.dtype) for values in buffers]
+        before = self._before
+        if before is None or before[0] is not self.options or before[1] != numbers:
+            before = self._before = self.options, numbers, replace(self.neurons(), blocks={})
+        return before[2]
+
+
+class LIF(Population):
     """Leaky integrate-and-fire: `norse.torch.LIFBoxCell` over the first axis.
 
     ::
@@ -38,9 +83,7 @@ class LIF(nn.Module):
     With ``integers`` set, currents and potentials are those of Loihi's arithmetic (`integer_multi_step`).
 
     Args:
-        learn: names of buffers that are trained instead: ``"tau"`` (stays above dt), ``"v_threshold"`` (stays above 0), ``"v_leak"``,
-            ``"v_reset"``. A tensor that broadcasts gives a value to each channel or neuron.
-        options: surrogate, slope, detached, saves, kernels: see `ashneuro.spiking.kernels.Neurons`.
+        learn, options: see `Population`.
     """
 
     integers: IntegerLayer | None = None
@@ -62,26 +105,22 @@ class LIF(nn.Module):
         learn: Collection[str] = (),
         **options: Unpack[Options],
     ) -> None:
-        super().__init__()
-        _register(self, tau=tau, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
-        _learn(self, learn)
-        self.options = options
+        super().__init__(learn, options, tau=tau, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
 
     def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
         """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
         if self.integers is not None:
             return integer_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), self.integers)
-        return self.steps(currents, hold=hold)[0]
+        return super().forward(currents, hold=hold)
 
-    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
-        """Return spikes (T, B, ...), and the state from which the sample goes on."""
+    def neurons(self) -> Neurons:
+        """Return the neurons that the parameters make."""
         decay = self.dt * (1 / self.tau)
-        neurons = Neurons("lif", decay, threshold=self.v_threshold, leak=self.v_leak, reset=self.v_reset, **self.options)
-        return multi_step(currents, neurons, state, hold=hold)
+        return Neurons("lif", decay, threshold=self.v_threshold, leak=self.v_leak, reset=self.v_reset, **self.options)
 
 
-class LI(nn.Module):
-    """Leaky integrator, without spikes: ``v_t = v_{t-1} + dt/τ · (v_leak − v_{t-1} + x_t)``, v_0 = v_leak.
+class LI(Population):
+    """Leaky integrator, without spikes: ``v_t = v_{t-1} + dt/τ · (v_leak − v_{t-1} + x_t)``, v_0 = v_leak. It gives potentials.
 
     Buffers: ``tau`` and ``dt`` (s), ``v_leak``; arguments as `LIF`.
     """
@@ -93,21 +132,14 @@ class LI(nn.Module):
     def __init__(
         self, tau: Parameter, v_leak: Parameter = 0.0, *, dt: float, learn: Collection[str] = (), **options: Unpack[Options]
     ) -> None:
-        super().__init__()
-        _register(self, tau=tau, v_leak=v_leak, dt=dt)
-        _learn(self, learn)
-        self.options = options
+        super().__init__(learn, options, tau=tau, v_leak=v_leak, dt=dt)
 
-    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
-        """Return potentials (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
-        return self.steps(currents, hold=hold)[0]
-
-    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
-        """Return potentials (T, B, ...), and the state from which the sample goes on."""
-        return multi_step(currents, Neurons("li", self.dt * (1 / self.tau), leak=self.v_leak, **self.options), state, hold=hold)
+    def neurons(self) -> Neurons:
+        """Return the integrators that the parameters make."""
+        return Neurons("li", self.dt * (1 / self.tau), leak=self.v_leak, **self.options)
 
 
-class CubaLIF(nn.Module):
+class CubaLIF(Population):
     """Current-based LIF: the synaptic current is a leaky integrator of the input (`LI`), and drives `LIF` in the same step.
 
     ::
@@ -136,23 +168,15 @@ class CubaLIF(nn.Module):
         learn: Collection[str] = (),
         **options: Unpack[Options],
     ) -> None:
-        super().__init__()
-        _register(self, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
-        _learn(self, learn)
-        self.options = options
+        super().__init__(learn, options, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
 
-    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
-        """Return spikes (T, B, ...) of inputs (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
-        return self.steps(currents, hold=hold)[0]
-
-    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
-        """Return spikes (T, B, ...), and the state from which the sample goes on."""
+    def neurons(self) -> Neurons:
+        """Return the neurons that the parameters make."""
         decays = self.dt * (1 / self.tau_mem), self.dt * (1 / self.tau_syn)
-        neurons = Neurons("cuba-lif", *decays, self.v_threshold, self.v_leak, self.v_reset, **self.options)
-        return multi_step(currents, neurons, state, hold=hold)
+        return Neurons("cuba-lif", *decays, self.v_threshold, self.v_leak, self.v_reset, **self.options)
 
 
-class IF(nn.Module):
+class IF(Population):
     """Integrate-and-fire without leak: ``v'_t = v_{t-1} + x_t`` once per step (the ``per-step`` convention), v_0 = 0.
 
     Buffers: ``v_threshold``, ``v_reset``; arguments as `LIF`.
@@ -164,23 +188,11 @@ class IF(nn.Module):
     def __init__(
         self, v_threshold: Parameter = 1.0, v_reset: Parameter = 0.0, *, learn: Collection[str] = (), **options: Unpack[Options]
     ) -> None:
-        super().__init__()
-        _register(self, v_threshold=v_threshold, v_reset=v_reset)
-        _learn(self, learn)
-        self.options = options
+        super().__init__(learn, options, v_threshold=v_threshold, v_reset=v_reset)
 
-    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
-        """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
-        return self.steps(currents, hold=hold)[0]
-
-    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
-        """Return spikes (T, B, ...), and the state from which the sample goes on."""
-        return multi_step(currents, Neurons("if", threshold=self.v_threshold, reset=self.v_reset, **self.options), state, hold=hold)
-
-
-def _register(module: nn.Module, **values: Parameter) -> None:
-    for name, value in values.items():
-        module.register_buffer(name, torch.as_tensor(value, dtype=torch.float64).clone())
+    def neurons(self) -> Neurons:
+        """Return the neurons that the parameters make."""
+        return Neurons("if", threshold=self.v_threshold, reset=self.v_reset, **self.options)
 
 
 def _learn(module: nn.Module, names: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -40,6 +41,18 @@ class Block:
     surrogate: str = "super"
     slope: float = 1.0
     detached: bool = False
+
+    @cached_property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """decay, synapse, threshold, leak and reset: numbers all of them, or all of them (width,), contiguous."""
+        values = (self.decay, self.synapse, self.threshold, self.leak, self.reset)
+        width = max(value.numel() for value in values)
+        return tuple(value.expand(width).contiguous() for value in values) if any(value.ndim for value in values) else values
+
+    @property
+    def per_neuron(self) -> bool:
+        """Whether they are (width,)."""
+        return self.parameters[0].ndim > 0
 
 
 @dataclass(frozen=True, eq=False)

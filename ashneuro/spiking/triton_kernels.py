@@ -204,13 +204,12 @@ def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: t
     saved = x.new_empty(x.shape, dtype=save) if save and spiking else None
     v_last = x.new_empty(shape, dtype=computed)
     i_last = x.new_empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
-    parameters, per_neuron = _parameters(block, shape[1])
     # Pointers that are not followed have to point somewhere.
     memory = (x, output, *(output if part is None else part for part in (saved, v, i)), v_last, v_last if i_last is None else i_last)
     with _on(x):
         forward_kernel[(triton.cdiv(size, lanes_of(x.dtype)),)](
-            *memory, *parameters, steps, size, shape[1], x.stride(0),
-            KIND=KINDS[block.kind], SAVE=saved is not None, FIRST_V=v is not None, FIRST_I=i is not None, PER_NEURON=per_neuron,
+            *memory, *block.parameters, steps, size, shape[1], x.stride(0),
+            KIND=KINDS[block.kind], SAVE=saved is not None, FIRST_V=v is not None, FIRST_I=i is not None, PER_NEURON=block.per_neuron,
             LANES=lanes_of(x.dtype), num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip
     return Forward(output, v_last, i_last, saved if spiking or not save else output)
@@ -235,17 +234,16 @@ def backward(
     first_v = torch.empty(shape, dtype=computed, device=device)
     first_i = torch.empty(shape, dtype=computed, device=device) if block.kind == "cuba-lif" else None
     sums = {name: torch.empty(shape, dtype=computed, device=device) for name in learned}
-    parameters, per_neuron = _parameters(block, shape[1])
     slope = torch.full((), block.slope, dtype=computed, device=device)
     arriving = [g_input if part is None else part for part in (g, g_v, g_i, saved, v_first)]
     leaving = [first_v if part is None else part for part in (first_i, *(sums.get(name) for name in LEARNABLE))]
     with _on(g_input):
         backward_kernel[(triton.cdiv(size, lanes_of(dtype)),)](
-            *arriving, *parameters, slope, g_input, first_v, *leaving, steps, size, shape[1],
+            *arriving, *block.parameters, slope, g_input, first_v, *leaving, steps, size, shape[1],
             KIND=KINDS[block.kind], SURROGATE=SURROGATES[block.surrogate].code, DETACHED=block.detached,
             G=g is not None, G_V=g_v is not None, G_I=g_i is not None, FIRST_V=v_first is not None, HELD=held,
             DECAY="decay" in sums, THRESHOLD="threshold" in sums, LEAK="leak" in sums, RESET="reset" in sums,
-            PER_NEURON=per_neuron, LANES=lanes_of(dtype), num_warps=WARPS, enable_fp_fusion=False,
+            PER_NEURON=block.per_neuron, LANES=lanes_of(dtype), num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip
     return Backward(g_input, first_v, first_i, sums)
 
@@ -253,13 +251,6 @@ def backward(
 def lanes_of(dtype: torch.dtype) -> int:
     """Return the neurons of a program: as many as its threads read in 128 bits each, 512 of 4 bytes or 1024 of 2."""
     return 32 * WARPS * 16 // max(2, min(4, dtype.itemsize))
-
-
-def _parameters(block: Block, width: int) -> tuple[list[Tensor], bool]:
-    values = [block.decay, block.synapse, block.threshold, block.leak, block.reset]
-    if not any(value.ndim for value in values):
-        return values, False
-    return [value.expand(width).contiguous() for value in values], True
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -86,3 +88,51 @@ def test_the_backward_pass_is_one_node() -> None:
             names.append(type(node).__name__)
             todo += [source for source, _ in node.next_functions]
     assert names == ["_MultiStepBackward", "AccumulateGrad"]
+
+
+@pytest.mark.parametrize(
+    "layer", [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 3e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()], ids=lambda layer: type(layer).__name__
+)
+def test_parameters_are_read_again_once_they_change(layer) -> None:
+    x = 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
+
+    def fresh() -> torch.Tensor:
+        same = deepcopy(layer)
+        same._before = None
+        return same(x)
+
+    before = layer(x)
+    assert torch.equal(layer(x), before)
+    name = "tau" if isinstance(layer, LI) else "v_threshold"
+    layer.get_buffer(name).mul_(1.3)
+    assert torch.equal(layer(x), fresh())
+    layer.get_buffer(name).data.mul_(1.3)  # which autograd takes no notice of
+    assert torch.equal(layer(x), fresh())
+    assert not torch.equal(layer(x), before)
+    layer.load_state_dict({key: value * 1.5 for key, value in layer.state_dict().items()})
+    assert torch.equal(layer(x), fresh())
+    setattr(layer, name, torch.as_tensor(0.7, dtype=torch.float64))
+    assert torch.equal(layer(x), fresh())
+    layer.options = {"kernels": "torch"}
+    layer(x)
+    assert layer._before[2].kernels == "torch"
+    layer.double()
+    assert layer(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("threshold", [0.4, torch.linspace(0.2, 2, 5)], ids=["one", "each"])
+def test_the_batch_may_change(threshold) -> None:
+    layer = LIF(2e-3, threshold, dt=1e-3)
+    x = 2 * torch.randn(6, 12, 5, generator=torch.Generator().manual_seed(4))
+    whole = layer(x)
+    for size in range(1, 12):
+        assert torch.equal(layer(x[:, :size]), whole[:, :size])
+    assert torch.equal(layer(x.double()), whole.double())
+
+
+def test_layers_work_inside_inference_mode() -> None:
+    with torch.inference_mode():
+        layer = LIF(2e-3, 0.5, dt=1e-3)
+        assert layer(torch.ones(4, 2, 3)).any()
+        layer.v_threshold.fill_(9.0)
+        assert not layer(torch.ones(4, 2, 3)).any()
