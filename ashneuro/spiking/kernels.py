@@ -85,7 +85,6 @@ class Neurons:
     detached: bool = False
     saves: Literal["full", "bf16"] = "full"
     kernels: Kernels = "auto"
-
     blocks: dict[object, Block] | None = None
 
     def parameters(self) -> tuple[Tensor, ...]:
@@ -442,7 +441,7 @@ class _MultiStep(torch.autograd.Function):
         """Return what `_forward` does. (torch takes longer to bind the arguments of a separate ``setup_context`` than this takes.)"""
         *arguments, neurons = inputs
         x, v, i, *parameters = arguments[:8]
-        slope, save, way, hold = arguments[10], *arguments[12:]
+        *_, slope, _, save, way, hold = arguments
         x = _held(x, hold)
         block, layout = _fitted(neurons, parameters, x, slope)
         steps = _steps(x, v, i, block, layout, torch.bfloat16 if save == "bf16" else computed_type(x.dtype), way)
