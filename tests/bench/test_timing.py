@@ -133,6 +133,13 @@ def test_a_training_step_is_the_same_in_every_way() -> None:
     assert next(way for way in timed.ways if way.name == "ReLU, once").parts["neurons"] == 0
 
 
+@pytest.mark.parametrize("other", ["kind='relu'", "neuron='cubalif'", "surrogate='atan'"])
+def test_another_encoder_is_not_compared_with_norses(other: str) -> None:
+    config = load_config("tiny", ["model.abstract.channels=[4, 6]", "train.batch_size=4", "data.image_size=16", f"model.abstract.{other}"])
+    (job,) = model_jobs(CPU, config)
+    assert [way.reason for way in job.ways if way.name.startswith("Norse")] == ["it is compared for plain LIF neurons with SuperSpike"] * 2
+
+
 @pytest.mark.parametrize("rewrite", [lift, step_by_step])
 def test_the_encoder_in_norse_is_the_same_encoder(rewrite) -> None:
     torch.manual_seed(2)

@@ -121,10 +121,11 @@ def test_parameters_are_read_again_once_they_change(layer) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.4, torch.linspace(0.2, 2, 5)], ids=["one", "each"])
-def test_the_batch_may_change(threshold) -> None:
+def test_the_batch_and_its_type_may_change(threshold) -> None:
     layer = LIF(2e-3, threshold, dt=1e-3)
     x = 2 * torch.randn(6, 12, 5, generator=torch.Generator().manual_seed(4))
     whole = layer(x)
+    assert torch.equal(layer(x.double()), whole.double())
     for size in range(1, 12):
         assert torch.equal(layer(x[:, :size]), whole[:, :size])
     assert torch.equal(layer(x.double()), whole.double())
