@@ -1,51 +1,59 @@
 // Neurons over many steps in one pass: every element of input is read once, every element of output written once.
 //
-// A job is a block of memory [steps][rows][width]; parameters are one number, or one per element of a row. State lives in
-// tiles of LANES neurons that stay in L1 while time runs. The operations and their order are those of Norse's
+// A job is a block of memory [steps][rows][width]; parameters are one number, or one per element of a row. A group of neurons is
+// a few registers, in which their state stays for some steps. The operations and their order are those of Norse's
 // step functions; without contraction to fused multiply-adds (-ffp-contract=off) results agree with them to the last bit.
 // Equations: ashneuro/spiking/kernels.py.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
 #include <type_traits>
 #include <vector>
-#ifdef __AVX512F__
+#ifdef __AVX512BW__
 #include <immintrin.h>
 #endif
 
 namespace {
 
-// A tile's state has to stay in L1; with fewer lanes than this, every step touches pages too briefly for the prefetcher.
-constexpr int LANES = 1024;
-// Margins of a tile that are computed again in the backward pass have to stay in L2.
-constexpr int64_t AGAIN = 1 << 15;
-// Bytes of an array that a core's own caches do not hold.
-constexpr size_t LARGE = 1 << 20;
-
 enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3 };
 enum Surrogate { SUPER = 0, ATAN = 1, SIGMOID = 2, TRIANGLE = 3 };
+constexpr bool SPIKING = KIND != LI;
 
 struct Brain16 {
     uint16_t bits;
 };
 
-template <class C> inline C read(C value) { return value; }
-template <class C> inline C read(Brain16 value) {
-    uint32_t bits = uint32_t(value.bits) << 16;
-    float wide;
-    memcpy(&wide, &bits, 4);
-    return wide;
-}
+#ifdef __AVX512BW__
+constexpr int BYTES = 64;
+#elif defined(__AVX__)
+constexpr int BYTES = 32;
+#else
+constexpr int BYTES = 16;
+#endif
+// A register of numbers that are computed with, and their bits.
+typedef COMPUTED Lanes __attribute__((vector_size(BYTES)));
+typedef std::conditional<sizeof(COMPUTED) == 4, uint32_t, uint64_t>::type Bit;
+typedef Bit Bits __attribute__((vector_size(BYTES)));
+typedef uint16_t Halves __attribute__((vector_size(BYTES * 2 / sizeof(COMPUTED))));
+constexpr int LANES = BYTES / sizeof(COMPUTED);
 
-template <class C> inline void write(C& place, C value) { place = value; }
-inline void write(Brain16& place, float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    // To the nearest, ties to even; NaN keeps its high bits.
-    place.bits = uint16_t(value != value ? (bits >> 16) | 64 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
+// While one register waits for its last result the others compute.
+constexpr int REGISTERS = 4, GROUP = REGISTERS * LANES;
+// The steps for which a group's state stays in registers. With more of them, as many places in memory are read and written in
+// turn, and those that differ by a power of two push each other out of the caches.
+constexpr int STEPS = 8;
+// Neurons that pass these steps before the next ones come, so that memory is passed in runs that hardware foresees. Their state is in L1.
+constexpr int64_t TILE = 1024;
+// Margins of a tile that are computed again in the backward pass: in L2.
+constexpr int64_t AGAIN = 1 << 15;
+// Bytes after which the next ones are asked for: from one step to the next memory is far away, where hardware does not look.
+constexpr int AHEAD = 512;
+// Bytes of an array of which the next layer would find nothing in the caches.
+constexpr int64_t LARGE = 4 << 20;
+
+#define EACH_REGISTER _Pragma("GCC unroll 4") for (int r = 0; r < REGISTERS; r++)
 
 }  // namespace
 
@@ -66,294 +74,379 @@ extern "C" struct Job {
 
 namespace {
 
-// A parameter in a tile: one number, or one per lane.
-template <class C, bool PER_NEURON> struct Parameter {
-    C one = 0;
-    const C* each = nullptr;
-    Parameter(const void* values, int64_t first) {
-        if (!values) return;
-        each = static_cast<const C*>(values) + (PER_NEURON ? first : 0);
-        one = each[0];
-    }
-    inline C operator[](int lane) const { return PER_NEURON ? each[lane] : one; }
-};
+inline Lanes all(COMPUTED value) { return value - Lanes{}; }
 
-// Asks for one step of a tile ahead of time: from one step to the next memory is far away, where hardware does not look.
-template <class X> inline void fetch(const X* place, int lanes) {
-    constexpr int LINE = 64 / sizeof(X);
-    for (int n = 0; n < lanes; n += LINE) __builtin_prefetch(place + n, 0, 2);
+// Values without their signs.
+inline Lanes magnitude(Lanes values) { return (Lanes)((Bits)values & (~Bit(0) >> 1)); }
+
+#ifdef __AVX512BW__
+// A mask of so many lanes, in pieces of 16 bits.
+template <class Register> inline uint32_t some(int count) { return (uint32_t(1) << count * int(sizeof(Register) / LANES / 2)) - 1; }
+#endif
+
+// The first ``count`` lanes of a register, from memory or to it; those that are read beyond are 0.
+template <class Register> inline Register take(const void* place, int count) {
+    Register values{};
+    if (count == LANES) {
+        memcpy(&values, place, sizeof(Register));
+        return values;
+    }
+#ifdef __AVX512BW__
+    if constexpr (sizeof(Register) == 64) return (Register)_mm512_maskz_loadu_epi16(some<Register>(count), place);
+#endif
+    memcpy(&values, place, count * (sizeof(Register) / LANES));
+    return values;
 }
 
-// Puts lanes of a step where they belong. Arrays that no cache of a core holds are written past the caches: a store into them would
-// first fetch what it overwrites.
-template <class X> inline void put(X* to, const X* from, int lanes, bool past) {
-    const size_t bytes = lanes * sizeof(X);
-#ifdef __AVX512F__
-    if (past && reinterpret_cast<uintptr_t>(to) % 64 == 0 && bytes % 64 == 0) {
-        for (int n = 0; n < lanes; n += 64 / sizeof(X))
-            _mm512_stream_si512(reinterpret_cast<__m512i*>(to + n), _mm512_load_si512(reinterpret_cast<const __m512i*>(from + n)));
+// Where ``past`` says so, past the caches: a store into them would first fetch what it overwrites.
+template <class Register> inline void put(void* place, Register values, int count, bool past) {
+#ifdef __AVX512BW__
+    if constexpr (sizeof(Register) == 64) {
+        if (past) _mm512_stream_si512(static_cast<__m512i*>(place), (__m512i)values);
+        else if (count == LANES) memcpy(place, &values, sizeof(Register));
+        else _mm512_mask_storeu_epi16(place, some<Register>(count), (__m512i)values);
         return;
+    } else if constexpr (sizeof(Register) == 32) {
+        if (past) return _mm256_stream_si256(static_cast<__m256i*>(place), (__m256i)values);
     }
 #endif
-    memcpy(to, from, bytes);
+    memcpy(place, &values, count == LANES ? sizeof(Register) : count * (sizeof(Register) / LANES));
 }
 
-// The same for what was computed in another type than it is stored in.
-template <class X, class C> inline void give(X* to, const C* from, int lanes, bool past) {
-    if constexpr (std::is_same<X, C>::value) {
-        put(to, from, lanes, past);
-    } else {
-        alignas(64) X stored[LANES];
-#pragma omp simd
-        for (int n = 0; n < lanes; n++) write(stored[n], from[n]);
-        put(to, stored, lanes, past);
-    }
+inline Lanes read(const COMPUTED* place, int count) { return take<Lanes>(place, count); }
+inline Lanes read(const Brain16* place, int count) { return (Lanes)(__builtin_convertvector(take<Halves>(place, count), Bits) << 16); }
+
+inline void write(COMPUTED* place, Lanes values, int count, bool past = false) { put(place, values, count, past); }
+inline void write(Brain16* place, Lanes values, int count, bool past = false) {
+    const Bits bits = (Bits)values;
+    // To the nearest, ties to even; NaN keeps its high bits.
+    const Bits rounded = values != values ? (bits >> 16) | 64 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    put<Halves>(place, __builtin_convertvector(rounded, Halves), count, past);
 }
 
-// What was written past the caches is there for other threads.
-inline void settle() {
-#ifdef __AVX512F__
-    _mm_sfence();
-#endif
-}
+inline void fetch(const void* place) { __builtin_prefetch(static_cast<const char*>(place) + AHEAD, 0, 2); }
 
-struct Tile {
-    int64_t first, place;  // in the row, in the step
-    int lanes;
+// An array of the job, or nothing where it has none.
+template <class X> inline X* from(const void* array, int64_t place) { return array ? static_cast<X*>(const_cast<void*>(array)) + place : nullptr; }
+
+// Neurons that are computed together: ``count`` of them, ``first`` in their row, ``place`` in their step, ``lane`` in their tile.
+struct Group {
+    int64_t first, place;
+    int lane, count;
+
+    // Lanes of a register that are neurons.
+    template <bool WHOLE> inline int lanes(int r) const { return WHOLE ? LANES : std::max(0, std::min(LANES, count - r * LANES)); }
 };
 
-// Lanes of a tile: fewer where the margins of all steps are held.
-inline int64_t lanes(const Job& job, bool again) {
-    int64_t most = again ? AGAIN / job.steps / 64 * 64 : LANES;
-    return most < 64 ? 64 : most < LANES ? most : LANES;
-}
+// A parameter of a group: one number, or one per lane.
+template <bool PER_NEURON, bool WHOLE> struct Parameter {
+    Lanes one{};
+    const COMPUTED* each = nullptr;
+    const Group& at;
+    Parameter(const void* values, const Group& at) : each(from<COMPUTED>(values, PER_NEURON ? at.first : 0)), at(at) {
+        if (each) one = all(*each);
+    }
+    inline Lanes operator[](int r) const { return PER_NEURON && each ? read(each + r * LANES, at.lanes<WHOLE>(r)) : one; }
+};
 
-inline Tile tile(const Job& job, int64_t index, int64_t lanes) {
-    int64_t per_row = (job.width + lanes - 1) / lanes, row = index / per_row, first = index % per_row * lanes;
-    int64_t left = job.width - first;
-    return {first, row * job.width + first, int(left < lanes ? left : lanes)};
-}
+template <bool PER_NEURON, bool WHOLE> struct Parameters {
+    const Parameter<PER_NEURON, WHOLE> decay, filter, threshold, leak, reset;
+    Parameters(const Job& job, const Group& at)
+        : decay(job.decay, at), filter(job.synapse_decay, at), threshold(job.threshold, at), leak(job.leak, at), reset(job.reset, at) {}
+};
 
-// The neurons of a tile and their state.
-template <class C, Kind K, bool PER_NEURON> struct Population {
-    const Parameter<C, PER_NEURON> decay, filter, threshold, leak, reset;
-    C v[LANES], i[LANES];
+// A group's state while it is in registers; between blocks of steps it is in ``v`` and ``i`` of its tile.
+template <bool PER_NEURON, bool WHOLE> struct State {
+    const Parameters<PER_NEURON, WHOLE>& of;
+    Lanes v[REGISTERS], i[REGISTERS];
 
-    Population(const Job& job, const Tile& at)
-        : decay(job.decay, at.first), filter(job.synapse_decay, at.first), threshold(job.threshold, at.first), leak(job.leak, at.first),
-          reset(job.reset, at.first) {
-        for (int n = 0; n < at.lanes; n++) {
-            v[n] = job.v_first ? static_cast<const C*>(job.v_first)[at.place + n] : leak[n];
-            i[n] = job.i_first ? static_cast<const C*>(job.i_first)[at.place + n] : C(0);
+    State(const Job& job, const Group& at, const Parameters<PER_NEURON, WHOLE>& of, bool first, const COMPUTED* v_tile, const COMPUTED* i_tile)
+        : of(of) {
+        EACH_REGISTER {
+            const int lanes = at.lanes<WHOLE>(r), n = r * LANES;
+            if (!first) {
+                v[r] = read(v_tile + at.lane + n, LANES);
+                i[r] = KIND == CUBA_LIF ? read(i_tile + at.lane + n, LANES) : Lanes{};
+                continue;
+            }
+            v[r] = job.v_first ? read(from<COMPUTED>(job.v_first, at.place + n), lanes) : of.leak[r];
+            i[r] = job.i_first ? read(from<COMPUTED>(job.i_first, at.place + n), lanes) : Lanes{};
+        }
+    }
+
+    inline void leave(const Group& at, COMPUTED* v_tile, COMPUTED* i_tile) const {
+        EACH_REGISTER {
+            write(v_tile + at.lane + r * LANES, v[r], LANES);
+            if (KIND == CUBA_LIF) write(i_tile + at.lane + r * LANES, i[r], LANES);
         }
     }
 
     // Takes one step with this input; returns v before the reset.
-    inline C charged(C in, int n) {
-        if (K == CUBA_LIF) in = i[n] = i[n] + filter[n] * (in - i[n]);
-        if (K == IF) return v[n] + in;
-        if (K == LI) return v[n] + decay[n] * ((leak[n] - v[n]) + in);
-        return v[n] + decay[n] * ((in + leak[n]) - v[n]);
+    inline Lanes charged(Lanes in, int r) {
+        if (KIND == CUBA_LIF) in = i[r] = i[r] + of.filter[r] * (in - i[r]);
+        if (KIND == IF) return v[r] + in;
+        if (KIND == LI) return v[r] + of.decay[r] * ((of.leak[r] - v[r]) + in);
+        return v[r] + of.decay[r] * ((in + of.leak[r]) - v[r]);
     }
 
     // The same, and the reset; returns the margin.
-    inline C margin(C in, int n) {
-        C h = charged(in, n), margin = h - threshold[n];
-        v[n] = margin > 0 ? reset[n] : h;
+    inline Lanes margin(Lanes in, int r) {
+        const Lanes h = charged(in, r), margin = h - of.threshold[r];
+        v[r] = margin > 0 ? of.reset[r] : h;
         return margin;
     }
 };
 
-// X: storage of input and output; C: what is computed with; M: storage of what the backward pass needs.
-template <class X, class C, class M, Kind K, bool PER_NEURON> void forward(const Job& job, int64_t begin, int64_t end) {
+// Whether a large array is written past the caches: in whole lines.
+inline bool streams(const Job& job, const void* array, const Group& at) {
+    const int64_t size = job.rows * job.width * sizeof(INPUT);
+    return job.steps * size >= LARGE && size % 64 == 0 && reinterpret_cast<uintptr_t>(from<INPUT>(array, at.place)) % 64 == 0;
+}
+
+template <bool PER_NEURON, bool WHOLE>
+inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end, COMPUTED* v_tile, COMPUTED* i_tile) {
     const int64_t size = job.rows * job.width;
-    const bool past = job.steps * size * sizeof(X) >= LARGE;
-    for (int64_t index = begin; index < end; index++) {
-        const Tile at = tile(job, index, LANES);
-        Population<C, K, PER_NEURON> neurons(job, at);
-        for (int64_t t = 0; t < job.steps; t++) {
-            const X* __restrict__ x = static_cast<const X*>(job.input) + t * job.input_step + at.place;
-            alignas(64) X out[LANES];
-            M* __restrict__ saved = job.saved ? static_cast<M*>(job.saved) + t * size + at.place : nullptr;
-            if (t + 1 < job.steps) fetch(x + job.input_step, at.lanes);
-            if (K == LI) {
-#pragma omp simd
-                for (int n = 0; n < at.lanes; n++) write(out[n], neurons.v[n] = neurons.charged(read<C>(x[n]), n));
-            } else if (saved) {
-#pragma omp simd
-                for (int n = 0; n < at.lanes; n++) {
-                    const C margin = neurons.margin(read<C>(x[n]), n);
-                    write(out[n], margin > 0 ? C(1) : C(0));
-                    write(saved[n], margin);
-                }
+    const Parameters<PER_NEURON, WHOLE> of(job, at);
+    State<PER_NEURON, WHOLE> state(job, at, of, begin == 0, v_tile, i_tile);
+    const bool past = WHOLE && streams(job, job.output, at);
+    const INPUT* x = from<INPUT>(job.input, begin * job.input_step + at.place);
+    INPUT* out = from<INPUT>(job.output, begin * size + at.place);
+    SAVED* saved = from<SAVED>(job.saved, begin * size + at.place);
+    Lanes next[REGISTERS];
+    EACH_REGISTER next[r] = read(x + r * LANES, at.lanes<WHOLE>(r));
+    for (int64_t t = begin; t < end; t++) {
+        EACH_REGISTER {
+            const int lanes = at.lanes<WHOLE>(r), n = r * LANES;
+            const Lanes in = next[r];
+            fetch(x + n);
+            // Before this step's output is written: a load waits for a store to the same place of another page.
+            if (t + 1 < end) next[r] = read(x + job.input_step + n, lanes);
+            if (SPIKING) {
+                const Lanes margin = state.margin(in, r);
+                write(out + n, margin > 0 ? all(1) : Lanes{}, lanes, past);
+                if (saved) write(saved + n, margin, lanes);
             } else {
-#pragma omp simd
-                for (int n = 0; n < at.lanes; n++) write(out[n], neurons.margin(read<C>(x[n]), n) > 0 ? C(1) : C(0));
+                state.v[r] = state.charged(in, r);
+                write(out + n, state.v[r], lanes, past);
             }
-            put(static_cast<X*>(job.output) + t * size + at.place, out, at.lanes, past);
         }
-        for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.v_last)[at.place + n] = neurons.v[n];
-        if (K == CUBA_LIF)
-            for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.i_last)[at.place + n] = neurons.i[n];
+        x += job.input_step;
+        out += size;
+        if (saved) saved += size;
     }
-    settle();
-}
-
-// The margins of all steps once more, [step][lane]: cheaper than to write them and to read them back.
-template <class X, class C, Kind K, bool PER_NEURON> void again(const Job& job, const Tile& at, C* margins, int64_t lanes) {
-    Population<C, K, PER_NEURON> neurons(job, at);
-    for (int64_t t = 0; t < job.steps; t++) {
-        const X* __restrict__ x = static_cast<const X*>(job.input) + t * job.input_step + at.place;
-        C* __restrict__ margin = margins + t * lanes;
-        if (t + 1 < job.steps) fetch(x + job.input_step, at.lanes);
-#pragma omp simd
-        for (int n = 0; n < at.lanes; n++) margin[n] = neurons.margin(read<C>(x[n]), n);
+    if (end < job.steps) return state.leave(at, v_tile, i_tile);
+    EACH_REGISTER {
+        const int lanes = at.lanes<WHOLE>(r);
+        const int64_t to = at.place + r * LANES;
+        if (job.v_last) write(from<COMPUTED>(job.v_last, to), state.v[r], lanes);
+        if (job.i_last) write(from<COMPUTED>(job.i_last, to), state.i[r], lanes);
     }
 }
 
-template <class C> void derivative(int kind, C slope, const C* __restrict__ margin, C* __restrict__ slopes, int lanes) {
+inline Lanes derivative(int kind, COMPUTED slope, Lanes margin) {
     switch (kind) {
-    case SUPER:
-#pragma omp simd
-        for (int n = 0; n < lanes; n++) {
-            C far = std::fabs(margin[n]) * slope + 1;
-            slopes[n] = 1 / (far * far);
-        }
-        break;
-    case ATAN:
-#pragma omp simd
-        for (int n = 0; n < lanes; n++) {
-            C far = C(1.5707963267948966) * slope * margin[n];
-            slopes[n] = slope / 2 / (1 + far * far);
-        }
-        break;
-    case SIGMOID:
-        for (int n = 0; n < lanes; n++) {
-            // Even in m, and exp of a negative number cannot overflow.
-            C e = std::exp(-slope * std::fabs(margin[n]));
-            slopes[n] = slope * e / ((1 + e) * (1 + e));
-        }
-        break;
-    default:
-#pragma omp simd
-        for (int n = 0; n < lanes; n++) {
-            C near = 1 - std::fabs(margin[n]);
-            slopes[n] = near > 0 ? slope * near : C(0);
-        }
+    case SUPER: {
+        const Lanes far = magnitude(margin) * slope + 1;
+        return 1 / (far * far);
+    }
+    case ATAN: {
+        const Lanes far = COMPUTED(1.5707963267948966) * slope * margin;
+        return slope / 2 / (1 + far * far);
+    }
+    case SIGMOID: {
+        // Even in m, and exp of a negative number cannot overflow.
+        Lanes e = -slope * magnitude(margin);
+        for (int n = 0; n < LANES; n++) e[n] = std::exp(e[n]);
+        return slope * e / ((1 + e) * (1 + e));
+    }
+    default: {
+        const Lanes near = 1 - magnitude(margin);
+        return near > 0 ? slope * near : Lanes{};
+    }
     }
 }
 
-template <class X, class C, class M, Kind K, bool PER_NEURON> void backward(const Job& job, int64_t begin, int64_t end) {
-    constexpr bool SPIKING = K != LI;
-    const int64_t size = job.rows * job.width;
-    const bool past = job.steps * size * sizeof(X) >= LARGE;
-    const C through = job.detached ? 0 : 1;
-    const bool learned = job.g_decay || job.g_threshold || job.g_leak || job.g_reset;
-    const bool anew = std::is_same<M, C>::value && SPIKING && job.input;
-    const int64_t lanes = ::lanes(job, anew), between = anew ? lanes : size;
-    std::vector<C> margins(anew ? job.steps * lanes : 0);
-    for (int64_t index = begin; index < end; index++) {
-        const Tile at = tile(job, index, lanes);
-        if constexpr (std::is_same<M, C>::value && SPIKING)
-            if (anew) again<X, C, K, PER_NEURON>(job, at, margins.data(), lanes);
-        const void* kept = margins.data();
-        if (!anew) kept = job.saved ? static_cast<const M*>(job.saved) + at.place : nullptr;
-        const Parameter<C, PER_NEURON> decay(job.decay, at.first), filter(job.synapse_decay, at.first),
-            threshold(job.threshold, at.first), leak(job.leak, at.first), reset(job.reset, at.first);
-        C gv[LANES], gi[LANES], margin[LANES], slopes[LANES];
-        C g_decay[LANES], g_threshold[LANES], g_leak[LANES], g_reset[LANES];
-        alignas(64) C g_held[LANES];
-        if (learned)
-            for (C* sum : {g_decay, g_threshold, g_leak, g_reset}) memset(sum, 0, sizeof(C) * LANES);
-        for (int n = 0; n < at.lanes; n++) {
-            gv[n] = job.g_v_last ? static_cast<const C*>(job.g_v_last)[at.place + n] : C(0);
-            gi[n] = job.g_i_last ? static_cast<const C*>(job.g_i_last)[at.place + n] : C(0);
+// What a tile keeps between blocks of steps of the backward pass. ``margins`` [step][lane] are those of all steps.
+struct Kept {
+    alignas(64) COMPUTED v[TILE], i[TILE];
+    alignas(64) COMPUTED gv[TILE], gi[TILE], held[TILE], decay[TILE], threshold[TILE], leak[TILE], reset[TILE];
+    std::vector<COMPUTED> margins;
+    int64_t tile;
+};
+
+// The margins of these steps once more: cheaper than to write them and to read them back.
+template <bool PER_NEURON, bool WHOLE> inline void again(const Job& job, const Group& at, int64_t begin, int64_t end, Kept& kept) {
+    const Parameters<PER_NEURON, WHOLE> of(job, at);
+    State<PER_NEURON, WHOLE> state(job, at, of, begin == 0, kept.v, kept.i);
+    const INPUT* x = from<INPUT>(job.input, begin * job.input_step + at.place);
+    COMPUTED* margin = kept.margins.data() + begin * kept.tile + at.lane;
+    for (int64_t t = begin; t < end; t++) {
+        EACH_REGISTER {
+            fetch(x + r * LANES);
+            write(margin + r * LANES, state.margin(read(x + r * LANES, at.lanes<WHOLE>(r)), r), LANES);
         }
-        for (int64_t t = job.steps - 1; t >= 0; t--) {
-            const X* __restrict__ g = job.g_output ? static_cast<const X*>(job.g_output) + t * size + at.place : nullptr;
-            alignas(64) C gx[LANES];
-            const M* saved = kept ? static_cast<const M*>(kept) + t * between : nullptr;
-            if (t) {
-                if (g) fetch(g - size, at.lanes);
-                if (saved && !anew) fetch(saved - size, at.lanes);
-            }
-            const bool inlined = SPIKING && job.surrogate == SUPER && !learned && g;
-            if (SPIKING && !inlined) {
-                for (int n = 0; n < at.lanes; n++) margin[n] = read<C>(saved[n]);
-                derivative<C>(job.surrogate, C(job.slope), margin, slopes, at.lanes);
-            }
-            if (learned) {
-                for (int n = 0; n < at.lanes; n++) {
-                    C gn = g ? read<C>(g[n]) : C(0);
-                    C h = SPIKING ? margin[n] + threshold[n] : saved ? read<C>(saved[n]) : C(0);
-                    C gz = SPIKING ? gn + through * gv[n] * (reset[n] - h) : C(0);
-                    C gh = SPIKING ? gz * slopes[n] + (margin[n] > 0 ? C(0) : gv[n]) : gn + gv[n];
-                    if (job.g_decay) {
-                        C before = job.v_first ? static_cast<const C*>(job.v_first)[at.place + n] : leak[n];
-                        if (t) {
-                            C last = read<C>(saved[n - between]);
-                            before = !SPIKING ? last : last > 0 ? reset[n] : last + threshold[n];
-                        }
-                        g_decay[n] += gh * (h - before) / decay[n];
-                    }
-                    if (SPIKING) {
-                        g_threshold[n] -= gz * slopes[n];
-                        g_reset[n] += margin[n] > 0 ? gv[n] : C(0);
-                    }
-                    g_leak[n] += K == IF ? C(0) : decay[n] * gh;
-                }
-            }
-            auto step = [&](int n, C gn, C m, C slope) __attribute__((always_inline)) {
-                C gh;
-                if (SPIKING) {
-                    C gz = gn + through * gv[n] * (reset[n] - (m + threshold[n]));
-                    gh = gz * slope + (m > 0 ? C(0) : gv[n]);
-                } else {
-                    gh = gn + gv[n];
-                }
-                C charge = K == IF ? gh : decay[n] * gh;
-                gv[n] = K == IF ? gh : gh - charge;
-                if (K == CUBA_LIF) {
-                    C current = charge + gi[n];
-                    charge = filter[n] * current;
-                    gi[n] = current - charge;
-                }
-                gx[n] = charge;
-            };
-            if (inlined) {  // the usual case, in one pass
-                const C slope = C(job.slope);
-#pragma omp simd
-                for (int n = 0; n < at.lanes; n++) {
-                    const C m = read<C>(saved[n]), far = std::fabs(m) * slope + 1;
-                    step(n, read<C>(g[n]), m, 1 / (far * far));
-                }
-            } else if (g) {
-#pragma omp simd
-                for (int n = 0; n < at.lanes; n++) step(n, read<C>(g[n]), margin[n], slopes[n]);
-            } else {
-#pragma omp simd
-                for (int n = 0; n < at.lanes; n++) step(n, C(0), margin[n], slopes[n]);
-            }
-            if (!job.held) {
-                give(static_cast<X*>(job.g_input) + t * size + at.place, gx, at.lanes, past);
-                continue;
-            }
-#pragma omp simd
-            for (int n = 0; n < at.lanes; n++) g_held[n] = t + 1 < job.steps ? g_held[n] + gx[n] : gx[n];
-        }
-        if (job.held) give(static_cast<X*>(job.g_input) + at.place, g_held, at.lanes, past);
-        for (int n = 0; n < at.lanes; n++) static_cast<C*>(job.g_v_first)[at.place + n] = gv[n];
-        auto leave = [&](void* to, const C* values) {
-            if (to)
-                for (int n = 0; n < at.lanes; n++) static_cast<C*>(to)[at.place + n] = values[n];
-        };
-        leave(job.g_i_first, gi);
-        leave(job.g_decay, g_decay);
-        leave(job.g_threshold, g_threshold);
-        leave(job.g_leak, g_leak);
-        leave(job.g_reset, g_reset);
+        x += job.input_step;
+        margin += kept.tile;
     }
-    settle();
+    state.leave(at, kept.v, kept.i);
+}
+
+// PLAIN: the usual case, a whole group with SuperSpike and nothing learned.
+template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, const Group& at, int64_t begin, int64_t end, Kept& kept) {
+    const int64_t size = job.rows * job.width;
+    const Parameters<PER_NEURON, PLAIN> of(job, at);
+    const bool past = PLAIN && !job.held && streams(job, job.g_input, at);
+    const bool learned = !PLAIN && (job.g_decay || job.g_threshold || job.g_leak || job.g_reset);
+    const COMPUTED through = job.detached ? 0 : 1, slope = COMPUTED(job.slope);
+    const int surrogate = PLAIN ? SUPER : job.surrogate;
+    const COMPUTED* const margins = kept.margins.empty() ? nullptr : kept.margins.data() + at.lane;
+    const SAVED* const saved = from<SAVED>(job.saved, at.place);
+    // The margins of a step; of a leaky integrator, what it gave.
+    auto known = [&](int64_t t, int r) __attribute__((always_inline)) -> Lanes {
+        if (margins) return read(margins + t * kept.tile + r * LANES, LANES);
+        return saved ? read(saved + t * size + r * LANES, at.lanes<PLAIN>(r)) : Lanes{};
+    };
+    Lanes gv[REGISTERS], gi[REGISTERS], held[REGISTERS];
+    Lanes g_decay[REGISTERS], g_threshold[REGISTERS], g_leak[REGISTERS], g_reset[REGISTERS];
+    EACH_REGISTER {
+        gv[r] = gi[r] = held[r] = g_decay[r] = g_threshold[r] = g_leak[r] = g_reset[r] = Lanes{};
+        const int n = at.lane + r * LANES, lanes = at.lanes<PLAIN>(r);
+        if (end == job.steps) {
+            if (job.g_v_last) gv[r] = read(from<COMPUTED>(job.g_v_last, at.place + r * LANES), lanes);
+            if (job.g_i_last) gi[r] = read(from<COMPUTED>(job.g_i_last, at.place + r * LANES), lanes);
+            continue;
+        }
+        gv[r] = read(kept.gv + n, LANES);
+        if (KIND == CUBA_LIF) gi[r] = read(kept.gi + n, LANES);
+        if (job.held) held[r] = read(kept.held + n, LANES);
+        if (!learned) continue;
+        g_decay[r] = read(kept.decay + n, LANES);
+        g_threshold[r] = read(kept.threshold + n, LANES);
+        g_leak[r] = read(kept.leak + n, LANES);
+        g_reset[r] = read(kept.reset + n, LANES);
+    }
+    for (int64_t t = end - 1; t >= begin; t--) {
+        const INPUT* g = from<INPUT>(job.g_output, t * size + at.place);
+        INPUT* gx = job.held ? nullptr : from<INPUT>(job.g_input, t * size + at.place);
+        EACH_REGISTER {
+            const int lanes = at.lanes<PLAIN>(r);
+            if (g) fetch(g + r * LANES);
+            if (saved) fetch(saved + t * size + r * LANES);
+            const Lanes gn = g ? read(g + r * LANES, lanes) : Lanes{};
+            Lanes gh = gn + gv[r];
+            if (SPIKING) {
+                const Lanes m = known(t, r), h = m + of.threshold[r];
+                const Lanes gz = gn + through * gv[r] * (of.reset[r] - h);
+                const Lanes charged = gz * derivative(surrogate, slope, m);
+                gh = charged + (m > 0 ? Lanes{} : gv[r]);
+                if (learned) {
+                    g_threshold[r] -= charged;
+                    g_reset[r] += m > 0 ? gv[r] : Lanes{};
+                }
+            }
+            if (learned && KIND != IF) {
+                Lanes h = known(t, r), before;
+                if (t) {
+                    const Lanes last = known(t - 1, r);
+                    before = !SPIKING ? last : last > 0 ? of.reset[r] : last + of.threshold[r];
+                } else {
+                    before = job.v_first ? read(from<COMPUTED>(job.v_first, at.place + r * LANES), lanes) : of.leak[r];
+                }
+                if (SPIKING) h += of.threshold[r];
+                g_decay[r] += gh * (h - before) / of.decay[r];
+                g_leak[r] += of.decay[r] * gh;
+            }
+            Lanes charge = KIND == IF ? gh : of.decay[r] * gh;
+            gv[r] = KIND == IF ? gh : gh - charge;
+            if (KIND == CUBA_LIF) {
+                const Lanes current = charge + gi[r];
+                charge = of.filter[r] * current;
+                gi[r] = current - charge;
+            }
+            if (gx) write(gx + r * LANES, charge, lanes, past);
+            else held[r] = t + 1 < job.steps ? held[r] + charge : charge;
+        }
+    }
+    EACH_REGISTER {
+        const int n = at.lane + r * LANES, lanes = at.lanes<PLAIN>(r);
+        if (begin) {
+            write(kept.gv + n, gv[r], LANES);
+            if (KIND == CUBA_LIF) write(kept.gi + n, gi[r], LANES);
+            if (job.held) write(kept.held + n, held[r], LANES);
+            if (!learned) continue;
+            write(kept.decay + n, g_decay[r], LANES);
+            write(kept.threshold + n, g_threshold[r], LANES);
+            write(kept.leak + n, g_leak[r], LANES);
+            write(kept.reset + n, g_reset[r], LANES);
+            continue;
+        }
+        const int64_t to = at.place + r * LANES;
+        auto leave = [&](void* array, Lanes values) {
+            if (array) write(from<COMPUTED>(array, to), values, lanes);
+        };
+        if (job.held) write(from<INPUT>(job.g_input, to), held[r], lanes);
+        leave(job.g_v_first, gv[r]);
+        leave(job.g_i_first, gi[r]);
+        leave(job.g_decay, g_decay[r]);
+        leave(job.g_threshold, g_threshold[r]);
+        leave(job.g_leak, g_leak[r]);
+        leave(job.g_reset, g_reset[r]);
+    }
+}
+
+// Neurons of a tile: fewer where the margins of all steps are held.
+inline int64_t tile(const Job& job, bool anew) {
+    return anew ? std::max<int64_t>(GROUP, std::min(TILE, AGAIN / job.steps / GROUP * GROUP)) : TILE;
+}
+
+// Whether the backward pass computes margins again.
+inline bool anew(const Job& job) { return SPIKING && job.input; }
+
+// Calls ``run(each_group)`` for tiles begin … end; ``each_group(run)`` calls ``run(group, whole)`` for all groups of the tile.
+template <class Run> inline void each_tile(const Job& job, int64_t tile, int64_t begin, int64_t end, Run run) {
+    const int64_t per_row = (job.width + tile - 1) / tile;
+    for (int64_t index = begin; index < end; index++) {
+        const int64_t row = index / per_row, first = index % per_row * tile, count = std::min(tile, job.width - first);
+        run([&](auto run_group) {
+            for (int64_t lane = 0; lane < count; lane += GROUP) {
+                const Group at{first + lane, row * job.width + first + lane, int(lane), int(std::min<int64_t>(GROUP, count - lane))};
+                if (at.count == GROUP) run_group(at, std::true_type{});
+                else run_group(at, std::false_type{});
+            }
+        });
+    }
+#ifdef __AVX512BW__
+    _mm_sfence();  // what was written past the caches is there for other threads
+#endif
+}
+
+template <bool PER_NEURON> void forward(const Job& job, int64_t begin, int64_t end) {
+    alignas(64) COMPUTED v[TILE], i[TILE];
+    each_tile(job, TILE, begin, end, [&](auto each_group) {
+        for (int64_t t = 0; t < job.steps; t += STEPS)
+            each_group([&](const Group& at, auto whole) {
+                forward<PER_NEURON, decltype(whole)::value>(job, at, t, std::min(t + STEPS, job.steps), v, i);
+            });
+    });
+}
+
+template <bool PER_NEURON> void backward(const Job& job, int64_t begin, int64_t end) {
+    const bool plain = job.surrogate == SUPER && !(job.g_decay || job.g_threshold || job.g_leak || job.g_reset);
+    Kept kept;
+    kept.tile = tile(job, anew(job));
+    if (anew(job)) kept.margins.resize(job.steps * kept.tile);
+    each_tile(job, kept.tile, begin, end, [&](auto each_group) {
+        for (int64_t t = 0; anew(job) && t < job.steps; t += STEPS)
+            each_group([&](const Group& at, auto whole) {
+                again<PER_NEURON, decltype(whole)::value>(job, at, t, std::min(t + STEPS, job.steps), kept);
+            });
+        for (int64_t t = job.steps; t > 0; t -= STEPS)
+            each_group([&](const Group& at, auto whole) {
+                const int64_t first = std::max<int64_t>(0, t - STEPS);
+                if (decltype(whole)::value && plain) backward<PER_NEURON, true>(job, at, first, t, kept);
+                else backward<PER_NEURON, false>(job, at, first, t, kept);
+            });
+    });
 }
 
 }  // namespace
@@ -362,18 +455,18 @@ extern "C" {
 
 // Tiles of a job, forward or backward.
 int64_t tiles(const Job* job, bool backward) {
-    int64_t most = lanes(*job, backward && KIND != LI && job->input);
+    const int64_t most = tile(*job, backward && anew(*job));
     return job->rows * ((job->width + most - 1) / most);
 }
 
 // Tiles begin … end of a job, for the types and the kind of neuron that this file was compiled for.
 void forward(const Job* job, int64_t begin, int64_t end) {
-    if (job->per_neuron) forward<INPUT, COMPUTED, SAVED, KIND, true>(*job, begin, end);
-    else forward<INPUT, COMPUTED, SAVED, KIND, false>(*job, begin, end);
+    if (job->per_neuron) forward<true>(*job, begin, end);
+    else forward<false>(*job, begin, end);
 }
 
 void backward(const Job* job, int64_t begin, int64_t end) {
-    if (job->per_neuron) backward<INPUT, COMPUTED, SAVED, KIND, true>(*job, begin, end);
-    else backward<INPUT, COMPUTED, SAVED, KIND, false>(*job, begin, end);
+    if (job->per_neuron) backward<true>(*job, begin, end);
+    else backward<false>(*job, begin, end);
 }
 }
