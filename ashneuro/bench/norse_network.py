@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ashneuro.model.abstract import AbstractEncoder, Block, Synapse
+from ashneuro.model.places import DenseOverPlaces
 from ashneuro.spiking.lif import LIF
 
 
@@ -37,8 +38,21 @@ class Lifted(nn.Module):
         return self.lifted(currents.expand(max(hold, len(currents)), *currents.shape[1:]))[0]  # type: ignore[no-any-return]
 
 
+class Flattened(nn.Linear):
+    """torch's own dense layer behind a flattening."""
+
+    def __init__(self, dense: DenseOverPlaces) -> None:
+        super().__init__(dense.weight[0].numel(), len(dense.weight), bias=False)
+        self.weight = nn.Parameter(dense.weight.detach().flatten(1).clone())
+
+    def forward(self, input: Tensor, kernels: object = None) -> Tensor:
+        """Return sums (B, K) of arrays (B, C, H, W)."""
+        return super().forward(input.flatten(1))
+
+
 def lift(encoder: AbstractEncoder) -> None:
     """Put every population of ``encoder`` into Norse's `Lift`."""
+    _with_layers_of_torch(encoder)
     for parent in list(encoder.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LIF):
@@ -50,9 +64,10 @@ def step_by_step(encoder: AbstractEncoder) -> None:
 
     Batch norms then see one step at a time.
     """
+    _with_layers_of_torch(encoder)
     cells = {name: cell_of(neurons) for name, neurons, _ in encoder.populations() if isinstance(neurons, LIF)}
 
-    def forward(current: Tensor) -> dict[str, Tensor]:
+    def counted(current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         states: dict[str, Any] = {}
         sent: defaultdict[str, list[Tensor]] = defaultdict(list)
 
@@ -68,10 +83,15 @@ def step_by_step(encoder: AbstractEncoder) -> None:
                 first = fire(f"block{number}.lif1", _currents(block.conv1, spikes))
                 second = fire(f"block{number}.lif2", _currents(block.conv2, first))
                 spikes = fire(f"block{number}.lif3", _currents(block.conv3, second) + block.gain * first)
-            fire("semantic.lif", _currents(encoder.dense, spikes.flatten(1)))
-        return {name: torch.stack(spikes) for name, spikes in sent.items()}
+            fire("semantic.lif", _currents(encoder.dense, spikes))
+        return {name: torch.stack(spikes) for name, spikes in sent.items()}, {}
 
-    encoder.forward = forward  # type: ignore[method-assign]
+    encoder.counted = counted  # type: ignore[method-assign]
+
+
+def _with_layers_of_torch(encoder: AbstractEncoder) -> None:
+    assert isinstance(encoder.dense.linear, DenseOverPlaces)
+    encoder.dense.linear = Flattened(encoder.dense.linear)  # type: ignore[assignment]
 
 
 def _currents(synapse: Synapse, spikes: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from ashneuro.config import AbstractConfig
 from ashneuro.errors import ConfigError
 from ashneuro.model.concrete import halved
+from ashneuro.model.places import DenseOverPlaces
 from ashneuro.spiking.choice import Kernels
 from ashneuro.spiking.events import connect
 from ashneuro.spiking.integers import Integers
@@ -70,6 +71,17 @@ NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
 }
 
 
+Counted = tuple[Tensor, Tensor | None]
+"""Spikes, and their mean (scalar) where it costs nothing."""
+
+
+def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> Counted:
+    """Return what ``neurons``, or what stands for them, send of ``currents``, which are held for so many steps."""
+    if isinstance(neurons, LIF | CubaLIF):
+        return neurons.counted(currents, hold=hold)
+    return neurons(currents, hold=hold) if hold > 1 else neurons(currents), None
+
+
 # Batch norms in front of LIF neurons start with currents of this standard deviation, in thresholds: about one neuron in six
 # then fires in a step, whatever the threshold is.
 START = 2.0
@@ -85,19 +97,24 @@ class Synapse(nn.Module):
     scale: float | None = None
     kernels: Kernels = "auto"
 
-    linear: nn.Conv2d | nn.Linear
+    linear: nn.Conv2d | DenseOverPlaces
     norm: nn.BatchNorm1d | nn.BatchNorm2d
 
-    def __init__(self, linear: nn.Conv2d | nn.Linear) -> None:
+    def __init__(self, linear: nn.Conv2d | DenseOverPlaces) -> None:
         super().__init__()
         self.linear = linear
-        self.norm = nn.BatchNorm2d(linear.out_channels) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(linear.out_features)
+        channels = linear.weight.shape[0]
+        self.norm = nn.BatchNorm2d(channels) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(channels)
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Return currents (T, B, ...) of spikes (T, B, ...)."""
-        arrays = spikes.flatten(0, 1)
-        currents = self.norm(connect(self.linear, arrays, self.kernels)) if self.scale is None else self._integers(arrays, self.scale)
-        return currents.unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return]
+        """Return currents (T, B, K, H', W') of spikes (T, B, C, H, W), or (T, B, K) of a dense layer."""
+        arrays, linear = spikes.flatten(0, 1), self.linear
+        if self.scale is not None:
+            currents = self._integers(arrays, self.scale)
+        else:
+            kernels = self.kernels
+            currents = self.norm(connect(linear, arrays, kernels) if isinstance(linear, nn.Conv2d) else linear(arrays, kernels=kernels))
+        return currents.unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return,no-untyped-call]
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias (float64) with the batch norm folded in, as eval mode applies it, and rounded where ``scale`` is set.
@@ -123,7 +140,7 @@ class Synapse(nn.Module):
         if isinstance(linear, nn.Conv2d):
             sums = F.conv2d(arrays, integer.to(arrays.dtype), None, linear.stride, linear.padding, linear.dilation, linear.groups)  # type: ignore[arg-type]
         else:
-            sums = F.linear(arrays, integer.to(arrays.dtype))
+            sums = linear(arrays, integer.to(arrays.dtype), kernels="torch")
         offset = integer_bias(bias, scale).to(arrays.dtype)
         return arriving(sums, exponent) + offset.reshape(-1, *[1] * (sums.ndim - 2))
 
@@ -179,11 +196,11 @@ class Block(nn.Module):
         self.gain = nn.Parameter(torch.full((channels, 1, 1), 0.5))
         self.lif3 = neuron()
 
-    def forward(self, spikes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, spikes: Tensor) -> tuple[Counted, Counted, Counted]:
         """Return the spikes of all three populations, each (T, B, C, H, W)."""
-        first = self.lif1(self.conv1(spikes))
-        second = self.lif2(self.conv2(first))
-        return first, second, self.lif3(self.conv3(second) + self._skip(first))
+        first = fire(self.lif1, self.conv1(spikes))
+        second = fire(self.lif2, self.conv2(first[0]))
+        return first, second, fire(self.lif3, self.conv3(second[0]) + self._skip(first[0]))
 
     def deployed_gain(self) -> Tensor:
         """Return the gain (C, 1, 1), float64, rounded where the block computes integers."""
@@ -256,7 +273,7 @@ class AbstractEncoder(nn.Module):
             for number, (before, channels) in enumerate(zip(config.channels, rest, strict=False), start=1)
         )
         side = halved(grid, len(rest))
-        self.dense = Synapse(nn.Linear(rest[-1] * side * side, config.units, bias=False))
+        self.dense = Synapse(DenseOverPlaces(rest[-1], side, config.units))
         self.semantic = neuron()
         if config.kind == "spiking":
             for module in self.modules():
@@ -337,20 +354,25 @@ class AbstractEncoder(nn.Module):
 
         The last entry, ``semantic.lif``, is S (T, B, K).
         """
+        return self.counted(current)[0]
+
+    def counted(self, current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the same, and the mean firing rate (scalar) of those populations where it costs nothing."""
         if self.integers is not None:
             current = sent_current(current, self.integers.layers["entry.lif"].scale, self.integers.input_limit)
-        held = {"hold": self.timesteps} if self.timesteps > 1 else {}
-        layers = {"entry.lif": self.entry(current[None], **held)}
-        spikes = layers["entry.lif"]
+        sent = {"entry.lif": fire(self.entry, current[None], self.timesteps)}
+        spikes, _ = sent["entry.lif"]
         for number, block in enumerate(self.blocks, start=1):
-            first, second, spikes = self._computed_again(block, spikes) if self.checkpointing and self.training else block(spikes)
-            layers |= {f"block{number}.lif1": first, f"block{number}.lif2": second, f"block{number}.lif3": spikes}
-        layers["semantic.lif"] = self.semantic(self.dense(spikes.flatten(2)))
-        return layers
+            populations = self._computed_again(block, spikes) if self.checkpointing and self.training else block(spikes)
+            sent |= {f"block{number}.lif{index}": population for index, population in enumerate(populations, start=1)}
+            spikes, _ = populations[-1]
+        sent["semantic.lif"] = fire(self.semantic, self.dense(spikes))
+        rates = {name: rate for name, (_, rate) in sent.items() if rate is not None}
+        return {name: spikes for name, (spikes, _) in sent.items()}, rates
 
-    def _computed_again(self, block: nn.Module, spikes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _computed_again(self, block: nn.Module, spikes: Tensor) -> tuple[Counted, Counted, Counted]:
         """Run a block whose activations are computed again in the backward pass instead of being kept."""
-        result: tuple[Tensor, Tensor, Tensor] = checkpoint(
+        result: tuple[Counted, Counted, Counted] = checkpoint(
             block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), WithoutStatistics(block))
         )
         return result

@@ -63,7 +63,7 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
         last = f"{name}.lif3"
     weight, bias = _folded(model.abstract.dense)
     add("semantic.flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1), last)
-    add("semantic.dense", nir.Affine(weight, bias), "semantic.flatten")
+    add("semantic.dense", nir.Affine(weight.reshape(len(weight), -1), bias), "semantic.flatten")
     add("semantic.lif", _lif(model.abstract.semantic, bias.shape), "semantic.dense")
     add("output", nir.Output({"output": np.array(bias.shape)}), "semantic.lif")
     contract = Contract(dt_s=config.dt_s, timesteps=config.timesteps, input_coding="constant-current")

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -44,6 +44,7 @@ class Encoded:
         concrete: C (B, D, H, W).
         current: x (B, *in_shape), the first current; ``None`` without an abstract encoder.
         layers: what every deployed population sends, (T, B, ...), by name; the last is S. Empty when spikes came from elsewhere.
+        rates: mean firing rates (scalars) of those layers where kernels gave them by the way.
         abstract: A (B, D, 1, 1), the same at every place; 0 without an abstract encoder.
         embedding: (B, E), unit length.
         codes: what the codebook chose; ``None`` where there is none.
@@ -55,6 +56,7 @@ class Encoded:
     abstract: Tensor
     embedding: Tensor
     codes: Codes | None = None
+    rates: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class AshNet(nn.Module):
@@ -124,17 +126,19 @@ class AshNet(nn.Module):
             spikes: S (T, B, K) from elsewhere (an emulator, Lava), used instead of running the spiking encoder.
             zero: leave this branch out of the fusion: A = 0 or C = 0 in ``V = C + r ⊙ A``.
         """
-        concrete, current, layers, codes = self.concrete(images), None, {}, None
+        concrete, current, codes = self.concrete(images), None, None
+        layers: dict[str, Tensor] = {}
+        rates: dict[str, Tensor] = {}
         abstract = concrete.new_zeros(*concrete.shape[:2], 1, 1)
         if self.abstract is not None:
             current = self.abstract.current(concrete)
             if spikes is None:
-                layers = self.abstract(current)
+                layers, rates = self.abstract.counted(current)
                 semantic = layers["semantic.lif"]
             else:
                 semantic = torch.as_tensor(spikes).to(concrete)
             abstract, codes = self.read_out(semantic)
-        return Encoded(concrete, current, layers, abstract, self.fuse(concrete, abstract, zero), codes)
+        return Encoded(concrete, current, layers, abstract, self.fuse(concrete, abstract, zero), codes, rates)
 
     def read_out(self, spikes: Tensor) -> tuple[Tensor, Codes | None]:
         """Return ``A = W_o Σ_t ω_t s_t`` (B, D, 1, 1) of spikes (T, B, K); the sum is quantised first where there is a codebook."""

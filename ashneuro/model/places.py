@@ -1,11 +1,15 @@
-"""The mean over places of channels-last arrays."""
+"""What is read from all places of channels-last arrays at once, without laying them out anew: their mean, and a dense layer."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ashneuro.spiking.choice import Kernels
+from ashneuro.spiking.events import connect_all
 
 
 def mean_over_places(x: Tensor) -> Tensor:
@@ -16,6 +20,32 @@ def mean_over_places(x: Tensor) -> Tensor:
     """
     mean: Tensor = _Mean.apply(x)
     return mean
+
+
+class DenseOverPlaces(nn.Module):
+    """A dense layer of all channels at all places: weights (K, C, H, W), no bias.
+
+    Where weights lie in memory as the arrays do, both are read as they are. `nn.Linear` behind a flattening would have spikes, and
+    twice their gradients, copied to channels-first. Weights start as those of `nn.Linear` do.
+    """
+
+    def __init__(self, channels: int, side: int, units: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(units, channels, side, side))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def forward(self, arrays: Tensor, weight: Tensor | None = None, kernels: Kernels = "auto") -> Tensor:
+        """Return sums (B, K) of arrays (B, C, H, W), with other weights of the same shape where they are given."""
+        return connect_all(_rows(self.weight if weight is None else weight), _rows(arrays), kernels)
+
+    def extra_repr(self) -> str:
+        """Say what it connects."""
+        units, *places = self.weight.shape
+        return f"{' × '.join(map(str, places))} → {units}"
+
+
+def _rows(arrays: Tensor) -> Tensor:
+    return arrays.permute(0, 2, 3, 1).flatten(1)
 
 
 class _Mean(torch.autograd.Function):

@@ -33,6 +33,8 @@ class _Job(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("surrogate", "detached", "per_neuron")),
         ("slope", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in _POINTERS),
+        ("g_each", ctypes.c_double),
+        ("ones", ctypes.c_int64),
     ]
 
 
@@ -51,21 +53,21 @@ def library(kind: Kind, dtype: torch.dtype, saved: torch.dtype) -> ctypes.CDLL:
     return loaded
 
 
-def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: torch.dtype | None) -> Forward:
-    """Return what `ashneuro.spiking.loop.forward` returns; x may have any step from one time to the next.
+def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: torch.dtype | None, last: bool = True) -> Forward:
+    """Return what `ashneuro.spiking.loop.forward` returns, without the last state unless ``last``; x may have any step between times.
 
     Margins are kept only if they are to be rounded: otherwise the backward pass computes them again from x.
     """
     spiking, shape, computed = block.kind != "li", x.shape[1:], block.leak.dtype
     output = x.new_empty(x.shape)
     saved = x.new_empty(x.shape, dtype=save) if save and spiking and save != computed else None
-    v_last = x.new_empty(shape, dtype=computed)
-    i_last = x.new_empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
-    _run(
+    v_last = x.new_empty(shape, dtype=computed) if last else None
+    i_last = x.new_empty(shape, dtype=computed) if last and block.kind == "cuba-lif" else None
+    job = _run(
         "forward", block, x.shape, x.dtype, save or computed, input_step=x.stride(0),
         input=x, output=output, saved=saved, v_first=v, i_first=i, v_last=v_last, i_last=i_last,
     )  # fmt: skip
-    return Forward(output, v_last, i_last, saved if spiking or not save else output)
+    return Forward(output, v_last, i_last, saved if spiking or not save else output, job.ones)
 
 
 def backward(
@@ -81,19 +83,26 @@ def backward(
     held: bool = False,
     x: Tensor | None = None,
     i_first: Tensor | None = None,
+    g_each: float = 0.0,
+    first: bool = True,
 ) -> Backward:
-    """Return what `ashneuro.spiking.loop.backward` returns; without ``saved``, x and the first state are those of the forward pass."""
+    """Return what `ashneuro.spiking.loop.backward` returns; without ``saved``, x and the first state are those of the forward pass.
+
+    Args:
+        g_each: arrives at every spike, beside g.
+        first: whether gradients at the first state are wanted.
+    """
     computed, shape = block.leak.dtype, x_like[1:]
     g_input = torch.empty((1, *shape) if held else x_like, dtype=dtype)
-    first_v = torch.empty(shape, dtype=computed)
-    first_i = torch.empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
+    first_v = torch.empty(shape, dtype=computed) if first else None
+    first_i = torch.empty(shape, dtype=computed) if first and block.kind == "cuba-lif" else None
     sums = {name: torch.empty(shape, dtype=computed) for name in learned}
     # What `library` calls SAVED is, for a leaky integrator, its output.
     kept = computed if saved is None or block.kind == "li" else saved.dtype
     if saved is not None and block.kind == "li":
         saved = saved.to(computed)
     _run(
-        "backward", block, x_like, dtype, kept, input_step=0 if x is None else x.stride(0), held=held, input=x, saved=saved,
+        "backward", block, x_like, dtype, kept, input_step=0 if x is None else x.stride(0), held=held, g_each=g_each, input=x, saved=saved,
         v_first=v_first, i_first=i_first, g_output=g, g_v_last=g_v, g_i_last=g_i,
         g_input=g_input, g_v_first=first_v, g_i_first=first_i, **{f"g_{name}": values for name, values in sums.items()},
     )  # fmt: skip
@@ -108,12 +117,14 @@ def _run(
     kept: torch.dtype,
     input_step: int,
     held: bool = False,
+    g_each: float = 0.0,
     **memory: Tensor | None,
-) -> None:
+) -> _Job:
     steps, rows, width = shape
     loaded = library(block.kind, dtype, kept)
     job = _Job(
         steps, rows, width, input_step, held, SURROGATES[block.surrogate].code, block.detached, block.per_neuron, block.slope,
+        g_each=g_each,
         **{key: values.data_ptr() for key, values in memory.items() if values is not None},
         **{key: values.data_ptr() for key, values in zip(_PARAMETERS, block.parameters, strict=True)},
     )  # fmt: skip
@@ -121,3 +132,4 @@ def _run(
     threads = min(torch.get_num_threads(), 1 + steps * rows * width // NEURON_STEPS_PER_THREAD)
     function = getattr(loaded, name)
     in_slices(lambda begin, end: function(ctypes.byref(job), begin, end), tiles, threads)
+    return job

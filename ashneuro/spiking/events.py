@@ -53,18 +53,29 @@ def connect(linear: nn.Conv2d | nn.Linear, arrays: Tensor, kernels: Kernels = "a
     Results are those of torch but for the order of sums, which does not depend on the number of threads. Under `torch.compile`,
     under autocast and where operations are counted it is a dense product.
     """
-    connection = _connection(linear, arrays)
+    currents = _by_events(linear.weight, arrays, _connection(linear, arrays), kernels)
+    if currents is None:
+        return linear(arrays)  # type: ignore[no-any-return]
+    return currents if linear.bias is None else currents + linear.bias.reshape(-1, *[1] * (currents.ndim - 2))
+
+
+def connect_all(weight: Tensor, arrays: Tensor, kernels: Kernels = "auto") -> Tensor:
+    """Return ``arrays @ weight.T``, arrays (N, C) and weights (K, C), computed like `connect`."""
+    currents = _by_events(weight, arrays, _worthwhile(_dense(weight, arrays), weight, arrays), kernels)
+    return F.linear(arrays, weight) if currents is None else currents
+
+
+def _by_events(weight: Tensor, arrays: Tensor, connection: _Connection | None, kernels: Kernels) -> Tensor | None:
+    """Return currents without the bias; ``None`` where a dense product is to give them."""
     packed = None if connection is None or choose(kernels, arrays.device) != "native" else _pack(connection, arrays)
     if packed is None:
-        return linear(arrays)  # type: ignore[no-any-return]
+        return None
     connection, bits = packed
-    weight = linear.weight
-    if torch.is_grad_enabled() and (arrays.requires_grad or weight.requires_grad):
-        learning = _Weights.apply(weight, bits, connection) if weight.requires_grad else None
-        currents: Tensor = _Currents.apply(arrays, learning, weight.detach(), bits, connection)
-    else:
-        currents = _currents(weight, bits, connection)
-    return currents if linear.bias is None else currents + linear.bias.reshape(-1, *[1] * (currents.ndim - 2))
+    if not (torch.is_grad_enabled() and (arrays.requires_grad or weight.requires_grad)):
+        return _currents(weight, bits, connection)
+    learning = _Weights.apply(weight, bits, connection) if weight.requires_grad else None
+    currents: Tensor = _Currents.apply(arrays, learning, weight.detach(), bits, connection)
+    return currents
 
 
 class _Job(ctypes.Structure):
@@ -158,20 +169,27 @@ def library() -> ctypes.CDLL:
 
 def _connection(linear: nn.Conv2d | nn.Linear, arrays: Tensor) -> _Connection | None:
     """Return how the layer connects; ``None`` where only torch can compute it, or quickly enough."""
-    weight = linear.weight
+    if isinstance(linear, nn.Linear):
+        connection = _dense(linear.weight, arrays)
+    elif linear.groups == 1 and linear.padding_mode == "zeros" and not isinstance(linear.padding, str):
+        how = linear.kernel_size, linear.stride, linear.padding, linear.dilation
+        connection = _Connection(tuple(arrays.shape), linear.weight.shape[0], *how)
+    else:
+        return None
+    return _worthwhile(connection, linear.weight, arrays)
+
+
+def _dense(weight: Tensor, arrays: Tensor) -> _Connection:
+    one, none = (1, 1), (0, 0)
+    return _Connection((*arrays.shape, 1, 1), weight.shape[0], one, one, none, one, flat=True)
+
+
+def _worthwhile(connection: _Connection, weight: Tensor, arrays: Tensor) -> _Connection | None:
     if torch.compiler.is_compiling() or arrays.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return None
     if is_in_torch_dispatch_mode():  # who counts operations counts those of the layer, not of a way to compute it
         return None
     if not (arrays.dtype == weight.dtype == torch.float32 and arrays.numel() and weight.numel()):
-        return None
-    if isinstance(linear, nn.Linear):
-        one, none = (1, 1), (0, 0)
-        connection = _Connection((*arrays.shape, 1, 1), weight.shape[0], one, one, none, one, flat=True)
-    elif linear.groups == 1 and linear.padding_mode == "zeros" and not isinstance(linear.padding, str):
-        how = linear.kernel_size, linear.stride, linear.padding, linear.dilation
-        connection = _Connection(tuple(arrays.shape), weight.shape[0], *how)
-    else:
         return None
     if len(connection.shape) != 4 or connection.shape[1] < LEAST_CHANNELS:
         return None

@@ -107,6 +107,25 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *
         ConfigError: the kernels that were asked for cannot be had here, the surrogate is unknown, or there is no step.
         ValueError: more than one step of currents is to be held.
     """
+    spikes, after, _ = _all_steps(currents, neurons, state, hold, last=True)
+    assert after is not None
+    return spikes, after
+
+
+def whole_sample(currents: Tensor, neurons: Neurons, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
+    """Return spikes (T, B, ...) as `multi_step` does, of a sample that does not go on, and their mean where it costs nothing.
+
+    The native kernels write no state then, count spikes where they send them, and add the gradient of the mean (scalar, float32) where
+    they read that of the spikes. Elsewhere there is `firing_rate`.
+    """
+    spikes, _, rate = _all_steps(currents, neurons, None, hold, last=False)
+    return spikes, rate
+
+
+def _all_steps(
+    currents: Tensor, neurons: Neurons, state: State | None, hold: int, *, last: bool
+) -> tuple[Tensor, State | None, Tensor | None]:
+    """Return spikes, the state if ``last``, and the mean of the spikes where it costs nothing."""
     if currents.shape[0] == 0:
         raise ConfigError(
             f"currents of shape {tuple(currents.shape)}", "a sample lasts at least one step", "give currents (T, B, ...), T ≥ 1"
@@ -115,7 +134,7 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *
         raise ValueError(f"hold = {hold} steps is for currents (1, B, ...), not for {tuple(currents.shape)}")
     way = choose(neurons.kernels, currents.device)
     if way == "norse":
-        return norse_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), neurons, state)
+        return *norse_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), neurons, state), None
     shape = surrogate(neurons.surrogate)
     slope = shape.slope if neurons.slope is None else neurons.slope
     parameters = neurons.parameters()
@@ -125,30 +144,36 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *
     if neurons.kind == "cuba-lif" and parameters[1].requires_grad and torch.is_grad_enabled():
         # The gradient of a learned τ_syn needs the synaptic currents: here they are an output of their own.
         wide = currents.to(computed_type(currents.dtype))
-        filtered, last = multi_step(wide, _part(neurons, "li", neurons.synapse), None if i is None else State(i), hold=hold)
+        filtered, first = multi_step(wide, _part(neurons, "li", neurons.synapse), None if i is None else State(i), hold=hold)
         spikes, after = multi_step(filtered, _part(neurons, "lif", neurons.decay), None if v is None else State(v))
-        return spikes.to(currents.dtype), State(after.v, last.v)
+        return spikes.to(currents.dtype), State(after.v, first.v), None
     if v is None and parameters[3].requires_grad:
         v = parameters[3].to(currents.device, computed_type(currents.dtype)).expand(currents.shape[1:])
     save = ""
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (currents, v, i, *parameters)):
         save = neurons.saves if currents.dtype != torch.float64 else "full"
     how = (neurons.kind, neurons.surrogate, slope, neurons.detached, save, way, hold)
+    rate: Tensor | None = None
     if torch.compiler.is_compiling() or currents.numel() == 0:
         operator: Any = torch.ops.ashneuro.neurons
         output, v, i, _ = operator(currents, v, i, *parameters, *how)
     elif save:
-        output, v, i, _ = _MultiStep.apply(currents, v, i, *parameters, *how, neurons)
+        output, v, i, _, rate = _MultiStep.apply(currents, v, i, *parameters, *how, neurons, last)
     else:
         x = _held(currents, hold)
-        output, v, i, _ = _steps(x, v, i, *_fitted(neurons, parameters, x, slope), None, way)
-    return output, State(v, i if neurons.kind == "cuba-lif" else None)
+        output, v, i, _, ones = _steps(x, v, i, *_fitted(neurons, parameters, x, slope), None, way, last)
+        rate = _mean(ones, output)
+    return output, None if v is None or not last else State(v, i if neurons.kind == "cuba-lif" else None), rate
 
 
 def firing_rate(spikes: Tensor) -> Tensor:
     """Return the mean of spikes (scalar, float32), whose gradient is one number for all of them, not an array."""
     rate: Tensor = _Rate.apply(spikes)
     return rate
+
+
+def _mean(ones: int | None, spikes: Tensor) -> Tensor | None:
+    return None if ones is None else torch.tensor(ones / spikes.numel(), dtype=torch.float32)
 
 
 class _Rate(torch.autograd.Function):
@@ -214,24 +239,26 @@ def _forward(
     if x.numel() == 0:
         return _empty(x, parameters, kind, save, way)
     block = _block(parameters, shape, layout, dtype, x.device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
-    output, *rest = _steps(x, v, i, block, layout, kept, way)
+    output, *rest, _ = _steps(x, v, i, block, layout, kept, way)
     return output, *(x.new_empty(0) if part is None else part for part in rest)  # type: ignore[return-value]
 
 
 def _steps(
-    x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, layout: Layout, kept: torch.dtype | None, way: str
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, layout: Layout, kept: torch.dtype | None, way: str, last: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, int | None]:
     dtype, shape, computed = x.dtype, x.shape[1:], block.leak.dtype
     if way == "native" and dtype not in compiled.TYPES:
         x = x.float()
     states = [None if state is None else state_block(state.expand(tuple(shape)), layout, computed) for state in (v, i)]
-    done = backend(way).forward(steps_block(x, layout), *states, block, kept)
+    left_out = {} if last or way != "native" else {"last": False}
+    done = backend(way).forward(steps_block(x, layout), *states, block, kept, **left_out)
     return (
         outside(done.output, x.shape, layout).to(dtype),
-        outside(done.v, shape, layout),
+        None if done.v is None else outside(done.v, shape, layout),
         None if done.i is None else outside(done.i, shape, layout),
         # An operator's outputs may not be one another: a leaky integrator keeps its own output, which autograd saves.
         None if block.kind == "li" else done.saved,
+        None if block.kind == "li" else done.ones,
     )
 
 
@@ -332,22 +359,28 @@ def _steps_back(
     learned: str,
     way: str,
     held: bool,
+    g_each: float = 0.0,
+    wanted: bool = True,
 ) -> tuple[Tensor | None, ...]:
-    """Return gradients at the input (its sum over steps where it was held), the first v and the first i, and of what is `LEARNABLE`."""
+    """Return gradients at the input (its sum over steps where it was held), the first v and the first i, and of what is `LEARNABLE`.
+
+    ``g_each``, for native kernels, arrives at every spike; these leave out gradients at the first state that are not ``wanted``.
+    """
     computed, inside = block.leak.dtype, tuple(shape[1:])
     narrow = dtype if way != "native" or dtype in compiled.TYPES else computed
     size = layout.rows * layout.width
     arriving = None if g is None else steps_block(lay(g.to(narrow), (size, *layout.strides)), layout)
     states = [None if state is None else state_block(state, layout, computed) for state in (g_v, g_i)]
     first, first_i = (None if state is None else state_block(state.expand(inside), layout, computed) for state in (v, i))
-    again = {} if x is None else {"x": steps_block(_held(x.to(narrow), shape[0] if held else 1), layout), "i_first": first_i}
+    more: dict[str, Any] = {} if way != "native" else {"g_each": g_each, "first": wanted}
+    if x is not None:
+        more |= {"x": steps_block(_held(x.to(narrow), shape[0] if held else 1), layout), "i_first": first_i}
     kept = None if saved is None else steps_block(lay(saved, (size, *layout.strides)), layout) if block.kind == "li" else saved
     like_x = (shape[0], layout.rows, layout.width)
-    done = backend(way).backward(like_x, arriving, *states, kept, first, block, narrow, learned.split(), held, **again)
+    done = backend(way).backward(like_x, arriving, *states, kept, first, block, narrow, learned.split(), held, **more)
     return (
         outside(done.input, (1 if held else shape[0], *inside), layout).to(dtype),
-        outside(done.v, inside, layout),
-        None if done.i is None else outside(done.i, inside, layout),
+        *(None if state is None else outside(state, inside, layout) for state in (done.v, done.i)),
         *(outside(done.learned[name], inside, layout) if name in done.learned else None for name in LEARNABLE),
     )
 
@@ -393,7 +426,7 @@ def _empty_gradients(
     return (g_input, state(True), state(kind == "cuba-lif"), *(state(name in learned.split()) for name in LEARNABLE))  # type: ignore[return-value]
 
 
-def _keep(ctx: Any, inputs: Sequence[Any], output: tuple[Any, ...]) -> None:
+def _keep(ctx: Any, inputs: Sequence[Any], output: Sequence[Any]) -> None:
     x, v, i, *parameters = inputs[:8]
     kind, surrogate_name, slope, detached, save, way, hold = inputs[8:]
     wants = dict(zip(("decay", "synapse", *LEARNABLE[1:]), ctx.needs_input_grad[3:8], strict=True))
@@ -406,19 +439,26 @@ def _keep(ctx: Any, inputs: Sequence[Any], output: tuple[Any, ...]) -> None:
     # An empty tensor of the input's type and device stands for the input itself where that need not be kept.
     kept = (saved, x if again else None, v if again or "decay" in learned else None, i if again else None, x.new_empty(0))
     ctx.save_for_backward(*kept, *parameters)
-    ctx.shape, ctx.strides = output[0].shape, output[1].stride()
+    ctx.shape, ctx.strides = output[0].shape, None if output[1] is None else output[1].stride()
     ctx.first_shapes = None if v is None else v.shape, None if i is None else i.shape
     ctx.learned, ctx.rest, ctx.fitted = " ".join(learned), (kind, surrogate_name, slope, detached, way, hold > 1), None
 
 
-def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _gradients(
+    ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | None, _: Tensor | None, g_rate: Tensor | None = None
+) -> tuple[Tensor | None, ...]:
     saved, x, v, i, like, *parameters = ctx.saved_tensors
     if ctx.rest[0] != "cuba-lif":
         g_i = None
     given: Any
+    v_shape, i_shape = ctx.first_shapes
     if ctx.fitted is not None:
         block, layout = ctx.fitted
-        given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, ctx.shape, like.dtype, ctx.learned, *ctx.rest[-2:])
+        each = 0.0 if g_rate is None else float(g_rate) / math.prod(ctx.shape)
+        wanted = v_shape is not None or i_shape is not None
+        *_, way, held = ctx.rest
+        how = (block, layout, ctx.shape, like.dtype, ctx.learned, way, held)
+        given = _steps_back(g, g_v, g_i, saved, x, v, i, *how, each, wanted)
     else:
         backward: Any = torch.ops.ashneuro.neurons_backward if torch.compiler.is_compiling() else _backward
         given = backward(g, g_v, g_i, saved, x, v, i, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *ctx.rest)
@@ -428,7 +468,6 @@ def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | Non
         by_name[name].sum_to_size(values.shape).to(values) if name in ctx.learned.split() else None
         for name, values in zip(("decay", "synapse", *LEARNABLE[1:]), parameters, strict=True)
     ]
-    v_shape, i_shape = ctx.first_shapes
     states = (None if v_shape is None else first_v.sum_to_size(v_shape), None if i_shape is None else first_i.sum_to_size(i_shape))
     return (g_input, *states, *sums, *[None] * 7)
 
@@ -438,23 +477,25 @@ class _MultiStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor | None, ...]:
-        """Return what `_forward` does. (torch takes longer to bind the arguments of a separate ``setup_context`` than this takes.)"""
-        *arguments, neurons = inputs
+        """Return what `_forward` does, and the mean of the spikes. (torch takes longer to bind the arguments of a separate
+        ``setup_context`` than this takes.)
+        """
+        *arguments, neurons, last = inputs
         x, v, i, *parameters = arguments[:8]
         *_, slope, _, save, way, hold = arguments
         x = _held(x, hold)
         block, layout = _fitted(neurons, parameters, x, slope)
-        steps = _steps(x, v, i, block, layout, torch.bfloat16 if save == "bf16" else computed_type(x.dtype), way)
-        _keep(ctx, arguments, steps)
+        kept = torch.bfloat16 if save == "bf16" else computed_type(x.dtype)
+        output, *rest, ones = _steps(x, v, i, block, layout, kept, way, last)
+        _keep(ctx, arguments, (output, *rest))
         ctx.fitted = block, layout  # need not be made again
-        return steps
+        return output, *rest, _mean(ones, output)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return `_gradients`."""
-        g, g_v, g_i, rest = gradients
-        return *_gradients(ctx, g, g_v, g_i, rest), None
+        return *_gradients(ctx, *gradients), None, None
 
 
 _neurons = torch.library.custom_op("ashneuro::neurons", _forward, mutates_args=())

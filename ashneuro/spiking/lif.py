@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from ashneuro.errors import ConfigError
 from ashneuro.spiking.integers import IntegerLayer
-from ashneuro.spiking.kernels import Neurons, Options, multi_step
+from ashneuro.spiking.kernels import Neurons, Options, multi_step, whole_sample
 from ashneuro.spiking.steps import State
 from ashneuro.spiking.straight_through import integer_multi_step
 
@@ -47,7 +47,11 @@ class Population(nn.Module):
 
     def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
         """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
-        return self.steps(currents, hold=hold)[0]
+        return self.counted(currents, hold=hold)[0]
+
+    def counted(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Return spikes as `forward` does, and their mean where it costs nothing: see `whole_sample`."""
+        return whole_sample(currents, self._current(), hold=hold)
 
     def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
         """Return spikes (T, B, ...), and the state from which the sample goes on."""
@@ -107,11 +111,11 @@ class LIF(Population):
     ) -> None:
         super().__init__(learn, options, tau=tau, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
 
-    def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
-        """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
-        if self.integers is not None:
-            return integer_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), self.integers)
-        return super().forward(currents, hold=hold)
+    def counted(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Return spikes as `forward` does, and their mean where it costs nothing: see `whole_sample`."""
+        if self.integers is None:
+            return super().counted(currents, hold=hold)
+        return integer_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), self.integers), None
 
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""

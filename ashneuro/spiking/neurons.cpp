@@ -70,6 +70,8 @@ extern "C" struct Job {
     const void *decay, *synapse_decay, *threshold, *leak, *reset;
     const void *g_output, *g_v_last, *g_i_last;
     void *g_input, *g_v_first, *g_i_first, *g_decay, *g_threshold, *g_leak, *g_reset;
+    double g_each;  // arrives at every spike, beside g_output
+    int64_t ones;   // spikes that were sent
 };
 
 namespace {
@@ -203,8 +205,9 @@ inline bool streams(const Job& job, const void* array, const Group& at) {
     return job.steps * size >= LARGE && size % 64 == 0 && reinterpret_cast<uintptr_t>(from<INPUT>(array, at.place)) % 64 == 0;
 }
 
+// Adds the spikes of every lane to ``ones``.
 template <bool PER_NEURON, bool WHOLE>
-inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end, COMPUTED* v_tile, COMPUTED* i_tile) {
+inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end, COMPUTED* v_tile, COMPUTED* i_tile, Lanes& ones) {
     const int64_t size = job.rows * job.width;
     const Parameters<PER_NEURON, WHOLE> of(job, at);
     State<PER_NEURON, WHOLE> state(job, at, of, begin == 0, v_tile, i_tile);
@@ -212,8 +215,11 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
     const INPUT* x = from<INPUT>(job.input, begin * job.input_step + at.place);
     INPUT* out = from<INPUT>(job.output, begin * size + at.place);
     SAVED* saved = from<SAVED>(job.saved, begin * size + at.place);
-    Lanes next[REGISTERS];
-    EACH_REGISTER next[r] = read(x + r * LANES, at.lanes<WHOLE>(r));
+    Lanes next[REGISTERS], sent[REGISTERS];
+    EACH_REGISTER {
+        next[r] = read(x + r * LANES, at.lanes<WHOLE>(r));
+        sent[r] = Lanes{};
+    }
     for (int64_t t = begin; t < end; t++) {
         EACH_REGISTER {
             const int lanes = at.lanes<WHOLE>(r), n = r * LANES;
@@ -222,8 +228,9 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
             // Before this step's output is written: a load waits for a store to the same place of another page.
             if (t + 1 < end) next[r] = read(x + job.input_step + n, lanes);
             if (SPIKING) {
-                const Lanes margin = state.margin(in, r);
-                write(out + n, margin > 0 ? all(1) : Lanes{}, lanes, past);
+                const Lanes margin = state.margin(in, r), spikes = margin > 0 ? all(1) : Lanes{};
+                sent[r] += spikes;
+                write(out + n, spikes, lanes, past);
                 if (saved) write(saved + n, margin, lanes);
             } else {
                 state.v[r] = state.charged(in, r);
@@ -233,6 +240,11 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
         x += job.input_step;
         out += size;
         if (saved) saved += size;
+    }
+    EACH_REGISTER {
+        if (WHOLE) ones += sent[r];
+        else
+            for (int n = 0; n < at.lanes<WHOLE>(r); n++) ones[n] += sent[r][n];
     }
     if (end < job.steps) return state.leave(at, v_tile, i_tile);
     EACH_REGISTER {
@@ -297,7 +309,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
     const Parameters<PER_NEURON, PLAIN> of(job, at);
     const bool past = PLAIN && !job.held && streams(job, job.g_input, at);
     const bool learned = !PLAIN && (job.g_decay || job.g_threshold || job.g_leak || job.g_reset);
-    const COMPUTED through = job.detached ? 0 : 1, slope = COMPUTED(job.slope);
+    const COMPUTED through = job.detached ? 0 : 1, slope = COMPUTED(job.slope), g_each = COMPUTED(job.g_each);
     const int surrogate = PLAIN ? SUPER : job.surrogate;
     const COMPUTED* const margins = kept.margins.empty() ? nullptr : kept.margins.data() + at.lane;
     const SAVED* const saved = from<SAVED>(job.saved, at.place);
@@ -332,7 +344,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
             const int lanes = at.lanes<PLAIN>(r);
             if (g) fetch(g + r * LANES);
             if (saved) fetch(saved + t * size + r * LANES);
-            const Lanes gn = g ? read(g + r * LANES, lanes) : Lanes{};
+            const Lanes gn = g ? read(g + r * LANES, lanes) + g_each : all(g_each);
             Lanes gh = gn + gv[r];
             if (SPIKING) {
                 const Lanes m = known(t, r), h = m + of.threshold[r];
@@ -420,14 +432,18 @@ template <class Run> inline void each_tile(const Job& job, int64_t tile, int64_t
 #endif
 }
 
-template <bool PER_NEURON> void forward(const Job& job, int64_t begin, int64_t end) {
+template <bool PER_NEURON> void forward(Job& job, int64_t begin, int64_t end) {
     alignas(64) COMPUTED v[TILE], i[TILE];
+    int64_t sent = 0;
     each_tile(job, TILE, begin, end, [&](auto each_group) {
+        Lanes ones{};
         for (int64_t t = 0; t < job.steps; t += STEPS)
             each_group([&](const Group& at, auto whole) {
-                forward<PER_NEURON, decltype(whole)::value>(job, at, t, std::min(t + STEPS, job.steps), v, i);
+                forward<PER_NEURON, decltype(whole)::value>(job, at, t, std::min(t + STEPS, job.steps), v, i, ones);
             });
+        for (int n = 0; n < LANES; n++) sent += int64_t(ones[n]);
     });
+    __atomic_fetch_add(&job.ones, sent, __ATOMIC_RELAXED);
 }
 
 template <bool PER_NEURON> void backward(const Job& job, int64_t begin, int64_t end) {
@@ -460,7 +476,7 @@ int64_t tiles(const Job* job, bool backward) {
 }
 
 // Tiles begin … end of a job, for the types and the kind of neuron that this file was compiled for.
-void forward(const Job* job, int64_t begin, int64_t end) {
+void forward(Job* job, int64_t begin, int64_t end) {
     if (job->per_neuron) forward<true>(*job, begin, end);
     else forward<false>(*job, begin, end);
 }

@@ -57,22 +57,26 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """``output`` [T, rows, width], the last state ``v`` and (CubaLIF) ``i`` [rows, width], and what was ``saved``, [T, rows, width]."""
+    """``output`` [T, rows, width], the last state ``v`` and (CubaLIF) ``i`` [rows, width], and what was ``saved``, [T, rows, width].
+
+    ``v`` may be left out where nobody asked for it; ``ones`` is the number of spikes, of those who count them on the way.
+    """
 
     output: Tensor
-    v: Tensor
+    v: Tensor | None
     i: Tensor | None
     saved: Tensor | None
+    ones: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Backward:
     """Gradients at the input [T, rows, width], at the first state, and at learned parameters, per neuron [rows, width], by name.
 
-    At an input that was held it is [1, rows, width], the sum over steps.
+    At an input that was held it is [1, rows, width], the sum over steps; ``v`` may be left out where nobody asked for it.
     """
 
     input: Tensor
-    v: Tensor
+    v: Tensor | None
     i: Tensor | None
     learned: dict[str, Tensor]

@@ -138,7 +138,7 @@ class Learner(nn.Module):
             terms["codebook"] = config.codebook * objectives.codebook_loss(encoded.codes.z.float(), encoded.codes.entries.float())
         if self.model.config.abstract.kind != "spiking":
             return terms, {}
-        rates = {name: firing_rate(spikes) for name, spikes in encoded.layers.items()}
+        rates = {name: encoded.rates[name] if name in encoded.rates else firing_rate(spikes) for name, spikes in encoded.layers.items()}
         if config.firing_rate_weight:
             everywhere = [everyones(rate[None]).mean() for rate in rates.values()]
             terms["firing"] = config.firing_rate_weight * objectives.firing_rate_penalty(everywhere, config.firing_rate)
