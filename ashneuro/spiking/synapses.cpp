@@ -215,11 +215,18 @@ template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t 
                 where[tap * words * 64 + at] = int32_t(image * shape.out_places + place);
                 first[tap] = std::min(first[tap], at / 64), last[tap] = std::max(last[tap], at / 64 + 1);
             }
-    const int64_t blocks = (job.images + job.together - 1) / job.together;
+    const int64_t blocks = (job.images + job.together - 1) / job.together, places = job.together * shape.out_places;
+    // A block of one chunk, without gaps: rows far apart by a power of two would push each other out of the cache.
+    std::vector<float> rows(job.row > WIDTH ? places * WIDTH : 0);
     for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
         float* gradients = job.packed + chunk * shape.taps * job.in_channels * WIDTH;
         for (int64_t block = 0; block < blocks; block++) {
-            const float* arriving = job.output + block * job.together * shape.out_places * job.row + chunk * WIDTH;
+            const float* arriving = job.output + block * places * job.row + chunk * WIDTH;
+            if (!rows.empty()) {
+                const int64_t there = std::min(places, job.images * shape.out_places - block * places);
+                for (int64_t place = 0; place < there; place++) memcpy(rows.data() + place * WIDTH, arriving + place * job.row, sizeof(float) * WIDTH);
+                arriving = rows.data();
+            }
             for (int64_t channel = begin; channel < end; channel++) {
                 const uint64_t* spiked = job.turned + (block * shape.words * 64 + channel) * words;
                 for (int64_t tap = 0; tap < shape.taps; tap++) {
@@ -232,7 +239,7 @@ template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t 
                     if (block) sums.add(gradient);
                     for (int64_t n = from; n < to; n++, at += 64)
                         for (uint64_t bits = spiked[n] & met[n]; bits; bits &= bits - 1)
-                            sums.add(arriving + at[__builtin_ctzll(bits)] * job.row);
+                            sums.add(arriving + at[__builtin_ctzll(bits)] * WIDTH);
                     sums.store(gradient);
                 }
             }

@@ -26,6 +26,16 @@ def test_every_kind_gives_unit_embeddings_and_learns_everywhere(kind: str) -> No
     assert without <= {"log_scale", "stua.weight", "stua.bias", "view.weight", "view.bias"}
 
 
+def test_firing_rates_are_means_of_the_layers() -> None:
+    net = model()
+    layers, rates = net.abstract.counted(net.currents(images(4)))
+    for name, rate in rates.items():
+        torch.testing.assert_close(rate, layers[name].mean())
+    encoded = net.encode(images(4))
+    assert encoded.rates.keys() == rates.keys() <= encoded.layers.keys()
+    assert not model("relu").encode(images(4)).rates
+
+
 def test_fusion_is_c_plus_r_times_a() -> None:
     net = model()
     x = images(4)
