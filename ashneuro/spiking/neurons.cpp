@@ -48,8 +48,9 @@ constexpr int STEPS = 8;
 constexpr int64_t TILE = 1024;
 // Margins of a tile that are computed again in the backward pass: in L2.
 constexpr int64_t AGAIN = 1 << 15;
-// Bytes after which the next ones are asked for: from one step to the next memory is far away, where hardware does not look.
-constexpr int AHEAD = 512;
+// Bytes after which the next ones are asked for, forward and backward: from one step to the next memory is far away, where hardware
+// does not look.
+constexpr int AHEAD = 1024, AHEAD_BACK = 2048;
 // Bytes of an array of which the next layer would find nothing in the caches.
 constexpr int64_t LARGE = 4 << 20;
 
@@ -126,7 +127,7 @@ inline void write(Brain16* place, Lanes values, int count, bool past = false) {
     put<Halves>(place, __builtin_convertvector(rounded, Halves), count, past);
 }
 
-inline void fetch(const void* place) { __builtin_prefetch(static_cast<const char*>(place) + AHEAD, 0, 2); }
+inline void fetch(const void* place, int ahead) { __builtin_prefetch(static_cast<const char*>(place) + ahead, 0, 2); }
 
 // An array of the job, or nothing where it has none.
 template <class X> inline X* from(const void* array, int64_t place) { return array ? static_cast<X*>(const_cast<void*>(array)) + place : nullptr; }
@@ -224,7 +225,7 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
         EACH_REGISTER {
             const int lanes = at.lanes<WHOLE>(r), n = r * LANES;
             const Lanes in = next[r];
-            fetch(x + n);
+            fetch(x + n, AHEAD);
             // Before this step's output is written: a load waits for a store to the same place of another page.
             if (t + 1 < end) next[r] = read(x + job.input_step + n, lanes);
             if (SPIKING) {
@@ -294,7 +295,7 @@ template <bool PER_NEURON, bool WHOLE> inline void again(const Job& job, const G
     COMPUTED* margin = kept.margins.data() + begin * kept.tile + at.lane;
     for (int64_t t = begin; t < end; t++) {
         EACH_REGISTER {
-            fetch(x + r * LANES);
+            fetch(x + r * LANES, AHEAD_BACK);
             write(margin + r * LANES, state.margin(read(x + r * LANES, at.lanes<WHOLE>(r)), r), LANES);
         }
         x += job.input_step;
@@ -342,8 +343,8 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
         INPUT* gx = job.held ? nullptr : from<INPUT>(job.g_input, t * size + at.place);
         EACH_REGISTER {
             const int lanes = at.lanes<PLAIN>(r);
-            if (g) fetch(g + r * LANES);
-            if (saved) fetch(saved + t * size + r * LANES);
+            if (g) fetch(g + r * LANES, AHEAD_BACK);
+            if (saved) fetch(saved + t * size + r * LANES, AHEAD_BACK);
             const Lanes gn = g ? read(g + r * LANES, lanes) + g_each : all(g_each);
             Lanes gh = gn + gv[r];
             if (SPIKING) {

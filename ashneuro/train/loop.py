@@ -22,7 +22,7 @@ from ashneuro.data.question_batches import QuestionBatch, QuestionBatches, label
 from ashneuro.data.sources import load_splits
 from ashneuro.data.tasks import load_questions, pictures_of
 from ashneuro.data.tokens import Words
-from ashneuro.errors import AshneuroError, ConfigError
+from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.choice import choose, describe_kernels
 from ashneuro.spiking.integers import Integers
@@ -114,7 +114,11 @@ def train(
         if state is None and config.train.start:
             _start_from(config, model, material.words)
         if state is not None:
-            learner.load_state_dict(state["model"])
+            try:
+                learner.load_state_dict(state["model"])
+            except RuntimeError as error:  # of another version, whose layers have other shapes
+                why = " ".join(str(error).split("\n\t", 1)[-1].split())
+                raise DataError(f"cannot resume from {out / TRAINER}", why, "train again in another folder") from error
             if model.abstract is not None and state["integers"]:
                 model.abstract.use_integers(Integers.loads(state["integers"]))
         else:

@@ -227,6 +227,17 @@ def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
     assert error.value.why and error.value.do
 
 
+def test_a_checkpoint_of_other_layers_is_said(tmp_path: Path) -> None:
+    train(tiny.config(epochs=1), tmp_path / "run")
+    file = tmp_path / "run" / checkpoint.TRAINER
+    state = torch.load(file, weights_only=True)
+    name = "model.abstract.dense.linear.weight"
+    torch.save(state | {"model": state["model"] | {name: state["model"][name].flatten(1)}}, file)
+    with pytest.raises(DataError, match="cannot resume") as error:
+        train(tiny.config(epochs=1), tmp_path / "run", resume=True)
+    assert "abstract.dense" in error.value.why and "\n" not in error.value.why and error.value.do
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU; the error is for those that have none")
 def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(AshneuroError, match="cuda"):
