@@ -1,4 +1,4 @@
-"""The spiking encoder as it would be written with Norse alone, with the same weights and the same neurons."""
+"""The spiking encoder as it would be written with torch and Norse alone, with the same weights and the same neurons."""
 
 from __future__ import annotations
 

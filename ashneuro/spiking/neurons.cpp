@@ -51,7 +51,7 @@ constexpr int64_t AGAIN = 1 << 15;
 // Bytes after which the next ones are asked for, forward and backward: from one step to the next memory is far away, where hardware
 // does not look.
 constexpr int AHEAD = 1024, AHEAD_BACK = 2048;
-// Bytes of an array of which the next layer would find nothing in the caches.
+// Bytes of an array from which on it is written past the caches: measured; below, who reads it next finds it there.
 constexpr int64_t LARGE = 4 << 20;
 
 #define EACH_REGISTER _Pragma("GCC unroll 4") for (int r = 0; r < REGISTERS; r++)

@@ -88,7 +88,7 @@ def test_a_codebook_learns_beside_everything_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task, metric", [("vqa", "VQA accuracy"), ("entailment", "accuracy"), ("nlvr2", "accuracy")])
 def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path, task: str, metric: str) -> None:
-    settings = tasks_tiny.config(StageConfig("finetune", 40, task=task), learning_rate=1e-2, augment=0.0)
+    settings = tasks_tiny.config(StageConfig("finetune", 60, task=task), learning_rate=1e-2, augment=0.0)
     run = train(settings, tmp_path / "run")
     questions = tasks_tiny.load_questions(task, settings.tasks, settings.data)
     found = evaluate_task(run.model, run.vocabulary, questions, questions.test, run.labels[task], settings.data, split="squares")
