@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,10 +104,15 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     try:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(f"cannot read {path / WEIGHTS}", str(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER") from error
+        raise DataError(f"cannot read {path / WEIGHTS}", in_short(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER") from error
     if model.abstract is not None and (path / INTEGERS).exists():
         model.abstract.use_integers(_read_integers(path))
     return Run(path, config, vocabulary, model.to(device).eval(), labels)
+
+
+def in_short(error: Exception) -> str:
+    """Return the beginning of what torch says of weights that do not fit: it names every one of them."""
+    return textwrap.shorten(str(error), 240, placeholder=" …")
 
 
 def _read_labels(path: Path) -> Labels:

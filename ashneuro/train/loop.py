@@ -26,7 +26,7 @@ from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.choice import choose, describe_kernels
 from ashneuro.spiking.integers import Integers
-from ashneuro.train.checkpoint import TRAINER, Labels, Run, build_model, build_words, load_run, replace_file, save_run
+from ashneuro.train.checkpoint import TRAINER, Labels, Run, build_model, build_words, in_short, load_run, replace_file, save_run
 from ashneuro.train.evaluate import Pool, recalls
 from ashneuro.train.features import frozen_features
 from ashneuro.train.folder import open_folder, uninterrupted
@@ -117,8 +117,7 @@ def train(
             try:
                 learner.load_state_dict(state["model"])
             except RuntimeError as error:  # of another version, whose layers have other shapes
-                why = " ".join(str(error).split("\n\t", 1)[-1].split())
-                raise DataError(f"cannot resume from {out / TRAINER}", why, "train again in another folder") from error
+                raise DataError(f"cannot resume from {out / TRAINER}", in_short(error), "train again in another folder") from error
             if model.abstract is not None and state["integers"]:
                 model.abstract.use_integers(Integers.loads(state["integers"]))
         else:
