@@ -56,10 +56,9 @@ def lower_wiring(wiring: Wiring, contract: Contract) -> Program:
     cells = [_neuron_cell(wiring, name, incoming(wiring, sums, name), contract) for name in wiring.named("neuron")]
     outputs = []
     for name in wiring.named("output"):
-        total = incoming(wiring, sums, name)
-        neuron = _sole_neuron(wiring, total)
+        neuron = wiring.only_neuron(name)
         if neuron is None:
-            cells.append(_read_out_cell(wiring, name, total))
+            cells.append(_read_out_cell(wiring, name, incoming(wiring, sums, name)))
         outputs.append(neuron or name)
     ports = _ports(wiring, cells, contract)
     direct = {port.name for port in ports if port.coding == "current"}
@@ -131,14 +130,6 @@ def _read_out_cell(wiring: Wiring, name: str, total: Sum) -> _Cell:
     bias = np.zeros(shape) if total.constant is None else total.constant.reshape(shape)
     neuron = Neuron(np.ones(()), np.ones(()), np.full((), np.inf), _compact(bias), spiking=False)
     return _Cell(name, shape, neuron, None, total.terms, (name, *total.nir))
-
-
-def _sole_neuron(wiring: Wiring, total: Sum) -> str | None:
-    """Return the neuron whose output, unchanged, is all that ``total`` consists of."""
-    if len(total.terms) != 1 or total.constant is not None:
-        return None
-    term = total.terms[0]
-    return term.source if term.synapse is None and term.lag == 0 and wiring.roles[term.source] == "neuron" else None
 
 
 def _ports(wiring: Wiring, cells: Sequence[_Cell], contract: Contract) -> tuple[InputPort, ...]:

@@ -1,6 +1,8 @@
 import json
 from dataclasses import replace
+from itertools import pairwise
 
+import nir
 import numpy as np
 import pytest
 
@@ -48,6 +50,18 @@ def bundle(export, tmp_path_factory):
 def without_lava(export):
     graph, programs, x = export
     return certify(graph, CONTRACT, programs, x, lava=False)
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_delay_in_front_of_an_output_is_compared(steps):
+    neuron = nir.LIF(*(np.full(3, value) for value in (4e-3, 2.0, 0.0, 0.5, 0.0)))
+    nodes = {"input": nir.Input(np.array([3])), "lif": neuron, "late": nir.Delay(np.full(3, steps * graphs.DT)), "output": nir.Output(None)}
+    graph = nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False)
+    x = np.random.default_rng(2).normal(0.4, 0.8, (6, 4, 3))
+    proof = certify(graph, CONTRACT, {"float": lower(graph, CONTRACT)}, x, lava=False)
+    layers = {layer.layer: layer for layer in proof.comparison(GRAPH, FLOAT).layers}
+    assert set(layers) == {"lif", "output"} and layers["output"].compared == 6 * 4 * 3
+    assert proof.comparison(GRAPH, FLOAT).status == "equal"
 
 
 def test_without_lava_it_neither_passes_nor_fails(without_lava):
