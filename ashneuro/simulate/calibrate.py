@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.errors import DataError, GraphError
+from ashneuro.errors import GraphError
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import Quantisation, default_scales, quantise
-from ashneuro.simulate.inputs import Inputs, Progress, check_inputs
+from ashneuro.simulate.inputs import Inputs, Progress, check_inputs, input_peaks
 from ashneuro.simulate.loihi import run_program
 
 FACTORS = (1.0, 0.85, 0.7, 0.55)  # of the largest unit that fits
@@ -65,10 +65,7 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
         GraphError: the network has no form in integers, or does not fit them.
     """
     checked = check_inputs(program.inputs, program.timesteps, inputs)
-    peak = {port.name: float(np.abs(checked[port.name]).max()) for port in program.inputs if port.coding != "spikes"}
-    for name, value in peak.items():
-        if not value:
-            raise DataError(f"input {name!r} is 0 everywhere", "its range says how fine integers can be", "calibrate on real samples")
+    peak = input_peaks(program.inputs, checked)
     fed = {port.name: checked[port.name] for port in program.inputs if not port.constant}
     few = _samples(program, fed)
     wanted = _rasters(program, few)

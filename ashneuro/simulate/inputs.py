@@ -36,6 +36,20 @@ def check_inputs(ports: Sequence[InputPort], timesteps: int | None, inputs: Inpu
     return {port.name: np.ones((*size, *port.shape), np.uint8) if port.constant else checked[port.name] for port in ports}
 
 
+def input_peaks(ports: Sequence[InputPort], checked: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Return the largest magnitude of each analog input of arrays that `check_inputs` returned.
+
+    Raises:
+        DataError: an analog input is zero everywhere.
+    """
+    # Not abs(): an int8 of -128 would stay -128.
+    peaks = {port.name: max(-float(checked[port.name].min()), float(checked[port.name].max())) for port in ports if port.coding != "spikes"}
+    for name, peak in peaks.items():
+        if not peak:
+            raise DataError(f"input {name!r} is 0 everywhere", "its range says how fine integers can be", "calibrate on real samples")
+    return peaks
+
+
 def encode(port: InputPort, values: NDArray[Any], precision: Precision) -> NDArray[Any]:
     """Return what the host sends into ``port``: float64, or for integer programs int32: round(scale·x), saturated at ±limit."""
     if precision == "float":

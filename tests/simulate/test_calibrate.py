@@ -68,6 +68,12 @@ def test_looks_at_fewer_samples_when_there_are_too_many(program, inputs, monkeyp
     assert found.input_peak == {"input": np.abs(inputs).max()}
 
 
+def test_the_smallest_int8_is_the_largest_magnitude(program, inputs):
+    small = np.clip(inputs * 4, -8, 8).astype(np.int8)
+    small[0] = -128
+    assert calibrate(program, small).input_peak == {"input": 128.0}
+
+
 def test_is_deterministic(program, inputs, calibrated):
     assert calibrate(program, inputs).scales == calibrated.scales
 
