@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,12 +134,12 @@ def load_inputs(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.generi
 
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        arrays = {names[0]: loaded} if isinstance(loaded, np.ndarray) and len(names) == 1 else loaded
+        if isinstance(arrays, np.ndarray) or set(arrays) != set(names):
+            has = "one array" if isinstance(arrays, np.ndarray) else f"arrays {', '.join(arrays)}"
+            raise DataError(
+                f"{path} holds {has}", f"the network's inputs are {', '.join(names)}", "numpy.savez(path, NAME=x, …), one per input"
+            )
+        return {name: arrays[name] for name in names}  # a .npz is read only now, member by member
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"cannot read {path}", str(error), "write it with numpy.save(path, x), x of shape (T, B, *shape)") from error
-    arrays = {names[0]: loaded} if isinstance(loaded, np.ndarray) and len(names) == 1 else loaded
-    if isinstance(arrays, np.ndarray) or set(arrays) != set(names):
-        has = "one array" if isinstance(arrays, np.ndarray) else f"arrays {', '.join(arrays)}"
-        raise DataError(
-            f"{path} holds {has}", f"the network's inputs are {', '.join(names)}", "numpy.savez(path, NAME=x, …), one per input"
-        )
-    return {name: arrays[name] for name in names}

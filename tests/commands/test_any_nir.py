@@ -36,6 +36,20 @@ def test_check_exits_with_1_when_something_forbids_it(ashneuro: Command, foreign
     assert errors[0]["remedy"]
 
 
+@pytest.mark.parametrize("damage", ["cut", "bits", "pickle"])
+def test_damaged_inputs_are_named(ashneuro: Command, foreign: Path, tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "x.npz"
+    np.savez_compressed(file, input=np.random.default_rng(0).random((16, 6, 2, 8, 8)))
+    if damage == "pickle":
+        np.savez(file, allow_pickle=True, input=np.array([{}], object))
+    else:
+        data = bytearray(file.read_bytes())
+        data[200:260] = bytes(byte ^ 0xFF for byte in data[200:260])
+        file.write_bytes(data if damage == "bits" else data[: len(data) // 2])
+    said = ashneuro("simulate", foreign, "--inputs", file)
+    assert said.code == 2 and f"cannot read {file}" in said.err
+
+
 @pytest.mark.parametrize("on", ["torch", "loihi"])
 def test_arrays_in_arrays_out(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path, on: str) -> None:
     save = tmp_path / "spikes.npz"
