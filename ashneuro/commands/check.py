@@ -12,7 +12,10 @@ from ashneuro.commands.targets import ContractOptions, input_names, load_graph, 
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
+    import nir
+
     from ashneuro.program.finding import Finding
+    from ashneuro.spiking.contract import Contract
 
 
 def check(
@@ -37,7 +40,8 @@ def check(
         findings = netx(network)
     else:
         graph, read = load_graph(path, options)
-        findings = findings_of(graph, read, target, input_peak=peaks(inputs, input_names(graph)) if inputs else None)
+        peak = peaks(inputs, graph, read.contract) if inputs and target == "lava" else None
+        findings = findings_of(graph, read, target, input_peak=peak)
     if json:
         terminal.json([asdict(finding) | {"ok": finding.ok} for finding in findings])
     else:
@@ -47,11 +51,22 @@ def check(
     return 0 if all(finding.ok for finding in findings) else 1
 
 
-def peaks(inputs: Path, names: list[str]) -> dict[str, float]:
-    """Return the largest magnitude of each input in a file."""
-    import numpy as np
+def peaks(inputs: Path, graph: nir.NIRGraph, contract: Contract) -> dict[str, float]:
+    """Return the largest magnitude of each analog input in a file; nothing where the graph does not say what an Input takes.
 
-    return {name: float(np.abs(x).max()) for name, x in load_inputs(inputs, names).items()}
+    Raises:
+        DataError: the file cannot be read, or an export could not use what it holds.
+    """
+    from ashneuro.program.wiring import wire
+    from ashneuro.simulate.graph import graph_ports
+    from ashneuro.simulate.inputs import check_inputs, input_peaks
+
+    names, wiring = input_names(graph), wire(graph)
+    given = load_inputs(inputs, names)
+    if wiring.named("input") != names or any(wiring.in_shapes[name] is None for name in names):
+        return {}
+    ports = graph_ports(wiring, contract)
+    return input_peaks(ports, check_inputs(ports, contract.timesteps, given))
 
 
 def netx(path: Path) -> list[Finding]:

@@ -36,6 +36,25 @@ def test_check_exits_with_1_when_something_forbids_it(ashneuro: Command, foreign
     assert errors[0]["remedy"]
 
 
+WRONG_INPUTS = {
+    "shape": (np.ones((16, 6, 2, 8, 9)), "(T, B, 2, 8, 8)"),
+    "steps": (np.ones((15, 6, 2, 8, 8)), "a sample of this network lasts 16"),
+    "text": (np.array(["a"]), "real numbers"),
+    "nan": (np.full((16, 6, 2, 8, 8), np.nan), "not finite"),
+    "empty": (np.ones((16, 0, 2, 8, 8)), "at least 1"),
+    "zero": (np.zeros((16, 6, 2, 8, 8)), "0 everywhere"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_INPUTS)
+def test_check_refuses_the_inputs_that_export_refuses(ashneuro: Command, foreign: Path, tmp_path: Path, kind: str) -> None:
+    values, named = WRONG_INPUTS[kind]
+    np.save(tmp_path / "x.npy", values)
+    for words in (("check",), ("export", "--no-lava", "--out", tmp_path / "b")):
+        said = ashneuro(words[0], foreign, *words[1:], "--inputs", tmp_path / "x.npy", "--timesteps", "16")
+        assert said.code == 2 and named in said.err
+
+
 @pytest.mark.parametrize("damage", ["cut", "bits", "pickle"])
 def test_damaged_inputs_are_named(ashneuro: Command, foreign: Path, tmp_path: Path, damage: str) -> None:
     file = tmp_path / "x.npz"
