@@ -5,6 +5,7 @@
     ├── DataError          images, captions or a data pack cannot be read
     ├── GraphError         a NIR graph cannot be read, lowered or deployed
     ├── BundleError        a bundle is damaged, stale, or does not verify
+    │   └── ProofError     what must compute the same does not
     ├── ProfileError       a hardware profile is not valid
     ├── LavaError          the Lava process could not start, or failed while it ran
     └── MissingDependency  an optional package is not installed
@@ -51,6 +52,12 @@ class GraphError(AshneuroError):
 
 class BundleError(AshneuroError):
     """A bundle is damaged, stale, or does not verify."""
+
+
+class ProofError(BundleError):
+    """What must compute the same does not: found, not asked for wrongly."""
+
+    exit_code = 1
 
 
 class ProfileError(AshneuroError):

@@ -14,7 +14,7 @@ from ashneuro.commands.evaluate import open_run
 from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import ContractOptions, Kind, input_names, load_graph, load_inputs, network_of
 from ashneuro.commands.tasks import pictures_for
-from ashneuro.errors import BundleError, GraphError, need
+from ashneuro.errors import GraphError, ProofError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ashneuro.program.bundle import Bundle
     from ashneuro.program.finding import Finding
     from ashneuro.program.program import InputPort, Program
-    from ashneuro.simulate.certificate import Certificate
+    from ashneuro.simulate.certificate import Certificate, Comparison
     from ashneuro.spiking.contract import Contract
     from ashneuro.spiking.integers import Integers
 
@@ -162,7 +162,7 @@ def build(
 
     Raises:
         GraphError: the graph cannot be deployed; every reason at once.
-        BundleError: the proof failed; nothing is written.
+        ProofError: the proof failed; nothing is written.
     """
     from ashneuro.program.bundle import write_bundle
     from ashneuro.program.lower import lower
@@ -202,7 +202,7 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
 
     Raises:
         GraphError: the file holds what a program cannot express.
-        BundleError: the proof failed; nothing is written.
+        ProofError: the proof failed; nothing is written.
     """
     from ashneuro.program.bundle import Reference, write_bundle
     from ashneuro.program.finding import require
@@ -245,11 +245,19 @@ def proof_of(lava: LavaOptions | None) -> dict[str, Any]:
 
 
 def require_proof(certificate: Certificate, folder: Path) -> None:
-    """Raise `BundleError` when a computation that must be equal is not."""
+    """Raise `ProofError` when a computation that must be equal is not."""
     if certificate.failed:
         broken = [c for c in certificate.comparisons if c.required and c.status == "different"]
-        why = "; ".join(f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values" for c in broken)
-        raise BundleError(f"{folder} was not written: the proof failed", why, "ashneuro check names what the target cannot compute")
+        why = "; ".join(f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values, first in {_first(c)}" for c in broken)
+        remedy = "where v comes to lie on v_threshold, rounding decides: make v_threshold a little lower or higher"
+        raise ProofError(f"{folder} was not written: the proof failed", why, remedy)
+
+
+def _first(comparison: Comparison) -> str:
+    """Return where a comparison that is not equal differs first."""
+    layer = next(layer for layer in comparison.layers if layer.first is not None)
+    sample, step, neuron = layer.first or (0, 0, 0)
+    return f"{layer.layer}, sample {sample}, step {step}, neuron {neuron}"
 
 
 def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:

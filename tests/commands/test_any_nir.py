@@ -117,6 +117,20 @@ def test_a_bundle_carries_its_proof_and_is_refused_when_touched(ashneuro: Comman
     assert "program.npz" in touched.err
 
 
+def test_a_proof_that_fails_writes_nothing_and_exits_with_1(ashneuro: Command, tmp_path: Path) -> None:
+    import nir
+
+    # -5, then 5: in exact numbers v reaches its threshold of 0.2, and rounding in the graph's units lifts it above.
+    neuron = nir.LIF(*(np.full(1, value) for value in (5e-3, 1.0, 0.0, 0.2, 0.0)))
+    nodes = {"input": nir.Input(np.array([1])), "lif": neuron, "output": nir.Output(np.array([1]))}
+    nir.write(tmp_path / "tie.nir", nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")]))
+    np.save(tmp_path / "x.npy", np.array([-5.0, 5.0]).reshape(2, 1, 1))
+    said = ashneuro("export", tmp_path / "tie.nir", "--inputs", tmp_path / "x.npy", "--no-lava")
+    assert said.code == 1
+    assert "1 of 2 values, first in lif, sample 0, step 1, neuron 0" in said.err
+    assert not (tmp_path / "tie.bundle").exists()
+
+
 def test_report_counts_and_prices_it(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
     said = ashneuro("report", foreign, "--inputs", spikes, "--out", tmp_path, "--json", *SPIKES)
     report = json.loads(said.out)
