@@ -58,7 +58,7 @@ def export(
     """
     kind, network = network_of(path)
     if target == "nir":
-        return graph_alone(path, kind, out, contract or ContractOptions())
+        return graph_alone(path, kind, out, contract or ContractOptions(), json)
     folder = out or (path / "bundle" if kind == "run" else path.with_suffix(".bundle"))
     how = (options or LavaOptions()) if lava else None
     exported = (
@@ -101,7 +101,7 @@ class Exported:
     origin: str = ""
 
 
-def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptions) -> int:
+def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptions, json: bool) -> int:
     """Write the NIR graph of a run, a bundle or a file, with its contract in its metadata."""
     from ashneuro.program.bundle import write_graph
     from ashneuro.program.check import check
@@ -113,6 +113,9 @@ def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptio
     require(check(graph, read, "nir"), f"{path} cannot be exported")
     file = out or (path / "network.nir" if kind == "run" else path.with_suffix(".exported.nir"))
     write_graph(file, graph, read.contract)
+    if json:
+        terminal.json({"graph": file, "contract": asdict(read.contract)})
+        return 0
     terminal.wrote(file)
     terminal.next_steps(f"ashneuro simulate {file} --on torch --inputs x.npy")
     return 0

@@ -117,6 +117,15 @@ def test_a_bundle_carries_its_proof_and_is_refused_when_touched(ashneuro: Comman
     assert "program.npz" in touched.err
 
 
+def test_a_graph_alone_is_written_with_its_contract(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+    said = ashneuro("export", foreign, "--target", "nir", "--dt", "2e-3", "--out", tmp_path / "g.nir", "--json")
+    told = json.loads(said.out)
+    assert said.code == 0
+    assert told["graph"] == str(tmp_path / "g.nir") and told["contract"]["dt_s"] == 2e-3
+    again = json.loads(ashneuro("check", tmp_path / "g.nir", "--json").out)
+    assert not any(finding["rule"] == "assumed_contract" for finding in again)
+
+
 def test_a_proof_that_fails_writes_nothing_and_exits_with_1(ashneuro: Command, tmp_path: Path) -> None:
     import nir
 
