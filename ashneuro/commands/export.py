@@ -124,10 +124,18 @@ def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptio
 def export_graph(
     path: Path, kind: Kind, inputs: Path | None, options: ContractOptions, folder: Path, *, samples: int, lava: LavaOptions | None
 ) -> Exported:
-    """Return the bundle of a run, a bundle or a NIR file."""
+    """Return the bundle of a run, a bundle or a NIR file.
+
+    Raises:
+        GraphError, BundleError: as `build`.
+    """
+    from ashneuro.program.finding import require
     from ashneuro.program.origin import run_origin
+    from ashneuro.program.rules import graph_findings
+    from ashneuro.program.wiring import wire
 
     graph, read = load_graph(path, options)
+    require(graph_findings(wire(graph), read.contract), f"{path} cannot be exported")
     more: dict[str, Any] = {}
     if kind == "run":
         more = {"extra": run_origin(path), "accuracy": partial(run_accuracy, path), "integers": learnt_integers(path)}
@@ -317,17 +325,11 @@ def learnt_integers(path: Path) -> Integers | None:
 
 
 def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:
-    """Return seeded random samples for every input: spikes, or currents of unit variance."""
-    import nir
+    """Return seeded random samples for every input of a sound graph: spikes, or currents of unit variance."""
+    from ashneuro.program.wiring import wire
+    from ashneuro.simulate.graph import graph_ports
 
-    from ashneuro.program.program import InputPort
-
-    coding: Literal["spikes", "current"] = "spikes" if contract.input_coding == "spikes" else "current"
-    ports = [
-        InputPort(name, tuple(int(size) for size in node.input_type["input"]), coding)
-        for name, node in graph.nodes.items()
-        if isinstance(node, nir.Input)
-    ]
+    ports = graph_ports(wire(graph), contract)
     return random_samples(ports, contract.timesteps or RANDOM_STEPS, constant=contract.input_coding == "constant-current")
 
 

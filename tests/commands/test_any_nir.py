@@ -117,6 +117,22 @@ def test_a_bundle_carries_its_proof_and_is_refused_when_touched(ashneuro: Comman
     assert "program.npz" in touched.err
 
 
+@pytest.mark.parametrize(("shape", "code"), [(4, 0), ([-4], 2), ([2**40], 2), ([], 2)])
+def test_an_input_of_any_shape_is_exported_or_refused(ashneuro: Command, tmp_path: Path, shape: object, code: int) -> None:
+    import h5py
+    import nir
+
+    neuron = nir.LIF(*(np.full(4, value) for value in (5e-3, 1.0, 0.0, 0.2, 0.0)))
+    nodes = {"input": nir.Input(np.array([4])), "lif": neuron, "output": nir.Output(np.array([4]))}
+    nir.write(tmp_path / "g.nir", nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")]))
+    with h5py.File(tmp_path / "g.nir", "r+") as file:
+        del file["node/nodes/input/shape"]
+        file["node/nodes/input/shape"] = shape
+    said = ashneuro("export", tmp_path / "g.nir", "--no-lava")
+    assert said.code == code
+    assert code == 0 or "input" in said.err
+
+
 def test_a_graph_alone_is_written_with_its_contract(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
     said = ashneuro("export", foreign, "--target", "nir", "--dt", "2e-3", "--out", tmp_path / "g.nir", "--json")
     told = json.loads(said.out)
