@@ -14,7 +14,7 @@ from ashneuro.commands.evaluate import open_run
 from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import ContractOptions, Kind, input_names, load_graph, load_inputs, network_of
 from ashneuro.commands.tasks import pictures_for
-from ashneuro.errors import GraphError, ProofError, need
+from ashneuro.errors import ConfigError, GraphError, ProofError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -56,10 +56,15 @@ def export(
         path: a run, a .nir file, or a lava-dl .net file.
         target: ``lava``: a bundle with programs, reference spikes, certificate and a Lava script; ``nir``: the graph alone.
     """
+    from ashneuro.program.bundle import require_free
+
     kind, network = network_of(path)
     if target == "nir":
         return graph_alone(path, kind, out, contract or ContractOptions(), json)
     folder = out or (path / "bundle" if kind == "run" else path.with_suffix(".bundle"))
+    if samples < 1:
+        raise ConfigError(f"--samples {samples}", "the proof runs at least one sample", "--samples 16")
+    require_free(folder)  # said before the work, not after it
     how = (options or LavaOptions()) if lava else None
     exported = (
         export_netx(network, inputs, folder, samples=samples, lava=how)

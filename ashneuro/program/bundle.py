@@ -125,7 +125,7 @@ def write_bundle(
         BundleError: ``folder`` holds something that is not a bundle, or cannot be written.
     """
     folder = Path(folder)
-    _require_free(folder)
+    require_free(folder)
     clash = set(extra or {}) & set(OWN_FILES)
     if clash or any(Path(name).name != name for name in extra or {}):
         raise BundleError(f"extra files {', '.join(extra or {})}", "a file of a bundle has that name, or it is a path", "rename them")
@@ -248,7 +248,8 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
         raise BundleError(f"{folder} is damaged or stale", "; ".join(troubles), "export the network again, or copy the whole folder again")
 
 
-def _require_free(folder: Path) -> None:
+def require_free(folder: Path) -> None:
+    """Raise a `BundleError` where ``folder`` holds something that a bundle must not replace."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BundleError(f"{folder} exists and is not a folder", "a bundle is a folder", "choose another place with --out")
     if folder.exists() and any(folder.iterdir()) and not is_bundle(folder):

@@ -133,6 +133,18 @@ def test_an_input_of_any_shape_is_exported_or_refused(ashneuro: Command, tmp_pat
     assert code == 0 or "input" in said.err
 
 
+@pytest.mark.parametrize(("words", "named"), [(("--samples", "-1"), "--samples -1"), (("--out", "."), "is not a bundle")])
+def test_export_refuses_before_it_works(
+    ashneuro: Command, foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "precious.txt").write_text("kept")
+    monkeypatch.setattr("ashneuro.commands.export.build", lambda *_, **__: pytest.fail("it worked first"))
+    said = ashneuro("export", foreign, "--no-lava", *words)
+    assert said.code == 2 and named in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
 def test_a_graph_alone_is_written_with_its_contract(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
     said = ashneuro("export", foreign, "--target", "nir", "--dt", "2e-3", "--out", tmp_path / "g.nir", "--json")
     told = json.loads(said.out)
