@@ -101,7 +101,11 @@ def _build_graph(entry: Mapping[str, Any], name: str, troubles: list[str]) -> ni
     if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
         troubles.append(f"{name or 'graph'}: its edges have shape {pairs.shape}, not (number, 2)")
         return None
-    metadata = {key: _plain(value) for key, value in entry.get("metadata", {}).items()}
+    said = entry.get("metadata", {})
+    if not isinstance(said, Mapping):
+        troubles.append(f"{name or 'graph'}: its metadata are not a group")
+        return None
+    metadata = {key: _plain(value) for key, value in said.items()}
     # NIR's own check would add nodes, takes kernels to be square, and names no node when it fails.
     return nir.NIRGraph(made, [(_text(a), _text(b)) for a, b in pairs.reshape(-1, 2)], metadata, type_check=False)
 

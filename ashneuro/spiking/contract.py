@@ -7,7 +7,8 @@ file therefore spike differently. A `Contract` says it; exports carry it in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -64,12 +65,12 @@ class Contract:
 
     def __post_init__(self) -> None:
         for name, values in CHOICES.items():
-            if getattr(self, name) not in values:
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in values:
                 raise GraphError(
                     f"{name} = {getattr(self, name)!r}", f"it must be one of {', '.join(values)}", f"--{name.replace('_', '-')}"
                 )
-        if not self.dt_s > 0:
-            raise GraphError(f"dt = {self.dt_s} s", "a time step must be longer than 0 s", "--dt SECONDS")
+        if not 0 < self.dt_s < math.inf:
+            raise GraphError(f"dt = {self.dt_s} s", "a time step must be longer than 0 s, and finite", "--dt SECONDS")
         if self.timesteps is not None and self.timesteps < 1:
             raise GraphError(f"timesteps = {self.timesteps}", "a sample lasts at least one step", "--timesteps N")
         if self.reset_delay < 0:
@@ -108,16 +109,23 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
             values[field.name] = _plain(metadata[PREFIX + field.name])
         elif field.name != "timesteps":
             assumed.append(field.name)
-    casts = {"dt_s": float, "timesteps": int, "reset_delay": int}
+    casts: Mapping[str, Callable[[Any], float]] = {"dt_s": float, "timesteps": _whole, "reset_delay": _whole}
     for name, cast in casts.items():
         if name in values:
             try:
                 values[name] = cast(values[name])
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise GraphError(
-                    f"metadata {PREFIX}{name} = {values[name]!r}", f"it is not a number ({error})", "export the graph again"
+                    f"metadata {PREFIX}{name} = {values[name]!r}", f"it is not such a number ({error})", "export the graph again"
                 ) from error
     return ReadContract(Contract(**values), tuple(assumed))
+
+
+def _whole(value: Any) -> int:
+    whole = int(value)
+    if isinstance(value, float) and whole != value:
+        raise ValueError("a number of steps is whole")
+    return whole
 
 
 def _plain(value: Any) -> Any:

@@ -108,8 +108,13 @@ def edit(path, action):
 
 
 def replace(group, key, value):
-    del group[key]
+    if key in group:
+        del group[key]
     group[key] = value
+
+
+def say(node, field, value):
+    node.require_group("metadata")[f"ashneuro.{field}"] = value
 
 
 BROKEN = {
@@ -124,6 +129,11 @@ BROKEN = {
     "infinite weight": (lambda nodes, _: replace(nodes["n2"], "weight", np.full((4, 9), np.inf)), ["n2 (Affine)", "36 values"]),
     "text for numbers": (lambda nodes, _: replace(nodes["n2"], "bias", "zero"), ["n2 (Affine)", "numeric"]),
     "bias of another size": (lambda nodes, _: replace(nodes["n2"], "bias", np.ones(3)), ["n2 (Affine)", "fit each other"]),
+    "metadata that are a number": (lambda _, node: replace(node, "metadata", 3.0), ["graph", "metadata are not a group"]),
+    "steps without end": (lambda _, node: say(node, "timesteps", np.inf), ["ashneuro.timesteps = inf", "infinity"]),
+    "part of a step": (lambda _, node: say(node, "timesteps", 8.7), ["ashneuro.timesteps = 8.7", "whole"]),
+    "two resets": (lambda _, node: say(node, "reset", [b"value", b"value"]), ["reset =", "one of value, subtract"]),
+    "endless step": (lambda _, node: say(node, "dt_s", np.inf), ["dt = inf s", "finite"]),
     "two errors": (
         lambda nodes, _: (replace(nodes["n2"], "bias", np.full(4, np.nan)), replace(nodes["n1"], "v_reset", np.ones(9))),
         ["n2 (Affine)", "n1 (LIF)", "v_reset = 1"],
@@ -137,7 +147,8 @@ def test_a_broken_graph_is_refused_with_node_rule_and_remedy(tmp_path, rng, case
     action, words = BROKEN[case]
     edit(path, action)
     refused(path, *words)
-    if case not in ("missing field", "unknown field", "unknown primitive", "no type", "shapes of one neuron", "edges of three"):
+    unread = ("missing field", "unknown field", "unknown primitive", "no type", "shapes of one neuron", "edges of three")
+    if case not in (*unread, "metadata that are a number"):
         load_graph(path)  # check can still look at it
 
 
