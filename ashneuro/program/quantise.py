@@ -252,7 +252,8 @@ def _connection(connection: Connection, factor: float) -> tuple[Connection, floa
     exponent = weight_exponent(*_span(synapse), factor)
     exact = synapse.weight * (factor * 2.0**-exponent)
     weight = round_weights(exact).astype(np.int32)
-    error = float(np.sqrt(np.mean((weight - exact) ** 2) / np.mean(exact**2)))
+    power = np.mean(exact**2)  # 0 where weights are so small beside the threshold that their squares vanish
+    error = float(np.sqrt(np.mean((weight - exact) ** 2) / power)) if power else 1.0
     bits = math.log2(np.abs(weight).max(initial=0) + 1)
     return replace(connection, synapse=replace(synapse, weight=weight), weight_exp=exponent), error, bits
 

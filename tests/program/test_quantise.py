@@ -131,6 +131,12 @@ def test_weights_whose_other_sign_rounds_to_nothing_are_weights_of_one_sign(sign
     assert abs(weight[0, 1] / weight[0, 0] - 0.55) < 4e-3
 
 
+def test_weights_that_are_nothing_beside_the_threshold_are_lost_whole():
+    graph = net.chain((1,), nir.Linear(np.array([[1e-190]])), nir.LIF(*np.array([[5e-3], [1.0], [0.0], [0.1], [0.0]])))
+    result = quantise(lower(graph, Contract(input_coding="spikes")), input_peak={})
+    assert result.costs[0].weights == 1.0 and not result.program.layers[0].connections[0].synapse.weight.any()
+
+
 def test_decays_follow_the_hardwares_convention():
     rng = np.random.default_rng(5)
     node = net.cuba((4,), rng, tau_syn=np.full(4, 5e-3), tau_mem=np.full(4, 8e-3))
