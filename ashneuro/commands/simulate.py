@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import ContractOptions, input_names, kind_of, load_bundle, load_graph, load_inputs
 from ashneuro.config import cache_dir
-from ashneuro.errors import DataError, LavaError
+from ashneuro.errors import ConfigError, DataError, LavaError
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def simulate(
     from ashneuro.simulate.run import save_record
     from ashneuro.simulate.run import simulate as run
 
+    if trace and save:
+        raise ConfigError("--trace with --save", "a trace keeps single neurons, and --save writes every spike", "run simulate once for each")
     target, given = with_inputs(path, inputs, contract or ContractOptions())
     options = lava or LavaOptions()
     if trace:

@@ -168,6 +168,12 @@ def test_a_proof_that_fails_writes_nothing_and_exits_with_1(ashneuro: Command, t
     assert not (tmp_path / "tie.bundle").exists()
 
 
+def test_simulate_refuses_what_it_would_not_do(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
+    save = tmp_path / "s.npz"
+    both = ashneuro("simulate", foreign, "--inputs", spikes, *SPIKES, "--trace", "lif1:0", "--save", save)
+    assert both.code == 2 and "--trace with --save" in both.err and not save.exists()
+
+
 def test_report_counts_and_prices_it(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
     said = ashneuro("report", foreign, "--inputs", spikes, "--out", tmp_path, "--json", *SPIKES)
     report = json.loads(said.out)
