@@ -14,6 +14,7 @@ from ashneuro.commands.targets import ContractOptions, input_names, kind_of, loa
 from ashneuro.config import cache_dir
 from ashneuro.errors import ConfigError, DataError, LavaError
 from ashneuro.report import terminal
+from ashneuro.spiking.contract import read_contract
 
 if TYPE_CHECKING:
     from ashneuro.program.bundle import Bundle
@@ -51,7 +52,9 @@ def simulate(
     from ashneuro.simulate.run import simulate as run
 
     if trace and save:
-        raise ConfigError("--trace with --save", "a trace keeps single neurons, and --save writes every spike", "run simulate once for each")
+        raise ConfigError(
+            "--trace with --save", "a trace keeps single neurons, and --save writes every spike", "run simulate once for each"
+        )
     target, given = with_inputs(path, inputs, contract or ContractOptions())
     options = lava or LavaOptions()
     if trace:
@@ -124,7 +127,9 @@ def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tu
 
     Raises:
         DataError: a NIR or netx file was given without inputs, or they cannot be read.
+        ConfigError: the options say something else than a bundle's contract.
     """
+    from ashneuro.program.bundle import NETWORK
     from ashneuro.program.netx import read_netx
     from ashneuro.simulate.run import Graph
 
@@ -138,6 +143,11 @@ def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tu
         program = read_netx(path)
         return program, load_inputs(inputs, [port.name for port in program.inputs if not port.constant]) if inputs else {}
     bundle = load_bundle(path)
+    said = bundle.contract
+    if said is not None and read_contract(said.to_metadata(), **options.overrides()).contract != said:
+        why = "its programs were lowered, and its samples recorded, with the contract that it carries"
+        remedy = f"ashneuro simulate {bundle.folder / NETWORK} --inputs x.npy{options.words()}, or export it with them"
+        raise ConfigError(f"{path} with{options.words()}", why, remedy)
     return bundle, load_inputs(inputs, list(bundle.reference.inputs)) if inputs else bundle.reference.inputs
 
 

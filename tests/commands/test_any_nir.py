@@ -172,6 +172,11 @@ def test_simulate_refuses_what_it_would_not_do(ashneuro: Command, foreign: Path,
     save = tmp_path / "s.npz"
     both = ashneuro("simulate", foreign, "--inputs", spikes, *SPIKES, "--trace", "lif1:0", "--save", save)
     assert both.code == 2 and "--trace with --save" in both.err and not save.exists()
+    bundle = tmp_path / "net.bundle"
+    assert ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", *SPIKES).code == 0
+    assert ashneuro("simulate", bundle, "--dt", "1e-3", *SPIKES).code == 0
+    other = ashneuro("simulate", bundle, "--dt", "2e-3")
+    assert other.code == 2 and f"{bundle} with --dt 0.002" in other.err and "network.nir" in other.err
 
 
 def test_report_counts_and_prices_it(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
