@@ -170,8 +170,11 @@ class TorchArrays(Arrays):
             raise ConfigError(f"device {device!r}", "torch knows no such device", "--device cpu, or --device cuda") from error
         cuda = self._device.type == "cuda"
         self.on_cpu = self._device.type == "cpu"
-        if cuda and not torch.cuda.is_available():
-            raise ConfigError("device cuda", "torch finds no CUDA device here", "--device cpu")
+        if not cuda and not self.on_cpu:
+            raise ConfigError(f"device {device!r}", "float64 and integers are computed on cpu and cuda", "--device cpu, or --device cuda")
+        if cuda and (self._device.index or 0) >= torch.cuda.device_count():
+            found = torch.cuda.device_count() or "no"
+            raise ConfigError(f"device {device}", f"torch finds {found} CUDA device(s) here", "--device cpu, or --device cuda:0")
         self.xp = torch
         self.batch, self.patches = (512, 1 << 28) if cuda else (64, 1 << 24)
 

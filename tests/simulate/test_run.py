@@ -83,6 +83,13 @@ def test_refuses_a_program_of_the_other_precision(bundle, x):
         simulate(bundle.integer_program, x, on="torch")
 
 
+@pytest.mark.parametrize("device", ["mps", "xpu", "meta", "cuda:99", "abacus"])
+def test_refuses_a_device_that_cannot_compute_it(graph, x, device):
+    with pytest.raises(ConfigError, match=f"device '?{device}") as caught:
+        simulate(graph, x, on="torch", device=device)
+    assert "--device cpu" in caught.value.do
+
+
 def test_saves_spikes_under_the_nodes_names(tmp_path):
     random, program = nets.dense_net(1, "float")
     record = simulate(program, random.inputs(program.inputs[0], 4, 3), on="torch", rasters=["a", "b"])
