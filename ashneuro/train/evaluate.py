@@ -217,7 +217,7 @@ def recalls(model: AshNet, pool: Pool) -> tuple[Metrics, Metrics]:
 def metrics(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> dict[str, float]:
     """Return R@1, R@5, R@10 and the median rank of the best relevant item; ``scores`` and ``relevant`` are (queries, items)."""
     best = np.where(relevant, scores, -np.inf).max(1, keepdims=True)
-    ranks = 1 + (~relevant & (scores >= best)).sum(1)
+    ranks = 1 + (~relevant & ~(scores < best)).sum(1)  # what is not a number gains nothing either
     return {**{f"R@{cut}": float((ranks <= cut).mean()) for cut in CUTS}, "median_rank": float(np.median(ranks))}
 
 

@@ -50,6 +50,15 @@ def test_ties_gain_nothing() -> None:
     assert metrics(np.zeros((20, 20)), relevant) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0, "median_rank": 20.0}
 
 
+def test_embeddings_that_are_no_numbers_gain_nothing() -> None:
+    """A network that has diverged finds nothing; it does not find everything."""
+    scores = np.eye(20)
+    scores[3] = np.nan
+    relevant = np.eye(20, dtype=bool)
+    assert metrics(np.full((20, 20), np.nan), relevant) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0, "median_rank": 20.0}
+    assert metrics(scores, relevant)["R@1"] == pytest.approx(19 / 20)
+
+
 def test_chance_is_the_mean_over_all_orders() -> None:
     relevant = np.array([[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0]], bool)
     orders = list(itertools.permutations(range(6)))
