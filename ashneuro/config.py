@@ -232,7 +232,8 @@ class TrainConfig:
         checkpointing: the blocks of the spiking encoder are computed again in the backward pass instead of being kept.
         compile: `torch.compile` for the concrete and the text encoder.
         cache_features: what a frozen backbone makes of the pictures is computed once; needs ``augment = 0``.
-        save_every: a checkpoint after so many batches, beside that of every epoch; 0: none.
+        save_every: a checkpoint after so many batches (with ``accumulate``, once their step is complete), beside that of every epoch;
+            0: none.
         tensorboard: metrics go to TensorBoard files in the run's folder, too.
         kernels: what computes the neurons while training; ``"auto"``: ``$ASHNEURO_KERNELS``, or the fastest that works here, as
             ``ashneuro doctor`` says.

@@ -294,7 +294,7 @@ class Stage:
         source: Iterator[Batch | QuestionBatch] = ahead(batches) if device.type == "cuda" else batches
         steps = settings.epochs * math.ceil(len(self.batches) / settings.accumulate)
         started = time.perf_counter()
-        waited, rate, total = 0.0, 0.0, torch.zeros(())
+        waited, rate, total, due = 0.0, 0.0, torch.zeros(()), False
         for number in range(start, len(self.batches)):
             asked = time.perf_counter()
             batch = _to(next(source), device)
@@ -307,8 +307,11 @@ class Stage:
             for name, value in {"loss": total, **{f"loss_{name}": term.detach() for name, term in terms.items()}, **firing}.items():
                 sums[name] += value
             on_progress(Progress(past + 1, self.material.epochs, number + 1, len(self.batches), float(total)))
-            if settings.save_every and (number + 1) % settings.save_every == 0 and number + 1 < len(self.batches):
+            due |= settings.save_every > 0 and (number + 1) % settings.save_every == 0
+            # Between steps alone: a checkpoint does not hold the gradients that a step has gathered so far.
+            if due and self._completes_step(number) and number + 1 < len(self.batches):
                 _save(out, self.config, self.material, self.learner, self, rows, number + 1, self._everywhere(sums))
+                due = False
         seconds = time.perf_counter() - started
         sums = self._everywhere(sums)
         means = {name: value.item() / len(self.batches) for name, value in sums.items()}
@@ -333,12 +336,16 @@ class Stage:
         self.processes.share([values])
         return dict(zip(sums, values, strict=True))
 
+    def _completes_step(self, number: int) -> bool:
+        """Whether the weights move after batch ``number``, counted from 0."""
+        return (number + 1) % self.settings.accumulate == 0 or number + 1 == len(self.batches)
+
     def _step(
         self, batch: Batch | QuestionBatch, number: int, rate: float, random: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Add the gradients of one batch, and move the weights where that completes a step."""
         settings = self.settings
-        last = (number + 1) % settings.accumulate == 0 or number + 1 == len(self.batches)
+        last = self._completes_step(number)
         if number % settings.accumulate == 0:
             self.optimiser.zero_grad()
         device = self.processes.device.type

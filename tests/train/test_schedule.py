@@ -148,6 +148,23 @@ def test_a_run_is_resumed_inside_an_epoch(tmp_path: Path) -> None:
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("every, stopped, goes_on", [(1, 3, 3), (1, 4, 3), (3, 6, 5)])
+def test_a_run_that_gathers_gradients_is_resumed_at_a_whole_step(tmp_path: Path, every: int, stopped: int, goes_on: int) -> None:
+    settings = tiny.config(epochs=1, batch_size=2, save_every=every, accumulate=2)
+    seen: list[int] = []
+
+    def stop(now: Progress) -> None:
+        if now.batch == stopped:
+            raise KeyboardInterrupt
+
+    train(settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "parts", on_progress=stop)
+    train(settings, tmp_path / "parts", resume=True, on_progress=lambda now: seen.append(now.batch))
+    assert seen[0] == goes_on
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
