@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -9,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,7 @@ def train(
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is not set; or a resumed run has other settings; or there is no GPU
             and ``train.device`` asks for one; or ``train.start`` is a run of another model; or settings contradict each other.
-        DataError: the data, or the checkpoint to resume from, cannot be read.
+        DataError: the data, or the checkpoint to resume from, cannot be read; or a resumed run learned from other data.
     """
     out = Path(out)
     if config.train.quantise_aware and not (config.train.start and choose_integers):
@@ -99,6 +101,10 @@ def train(
     else:
         raise SystemExit(2)  # the first process says why
     material = Material(config, processes)
+    if state is not None and state.get("data", material.digest) != material.digest:
+        raise DataError(
+            f"cannot resume {out}", "its training data were others: texts or questions have changed", "restore them, or name another --out"
+        )
     device = processes.device
     rows: list[dict[str, Any]] = json.loads(state["rows"]) if state else []
     with ExitStack() as stack:
@@ -170,6 +176,13 @@ class Material:
         self.words: Words = build_words(config, texts)
         self.epochs = sum(settings.epochs for _, settings in stages(config))
         self._pools: dict[str, Pool | TaskPool | None] = {}
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of what the run learns from, in its order, pictures by name: words and labels have their numbers from it."""
+        pairs = [(pair.key, pair.captions, pair.concept) for pair in self.splits.train]
+        asked = [(each.images, each.text, each.answers) for task in self.questions.values() for each in task.train]
+        return hashlib.sha256(json.dumps([pairs, asked, self.labels]).encode()).hexdigest()
 
     def batches(self, stage: StageConfig, settings: TrainConfig, model: AshNet) -> Batches | QuestionBatches:
         """Return the batches of a stage."""
@@ -265,6 +278,7 @@ class Stage:
         return {
             **self.processes.state(self.wrapped, self.learner, self.optimiser),
             "stage": self.number,
+            "data": self.material.digest,
             "rows": json.dumps(rows),
             "batch": batch,
             "sums": {name: value.cpu() for name, value in (sums or {}).items()},

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from ashneuro.config import RunConfig
+from ashneuro.config import DataConfig, RunConfig
 from ashneuro.data.batches import Batches
+from ashneuro.data.pairs import Splits
 from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.model.network import AshNet
@@ -75,6 +77,30 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     seen: list[Progress] = []
     train(tiny.config(), tmp_path / "run", resume=True, on_progress=seen.append)
     assert not seen and files(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool) -> None:
+    """As many words in another order would fit the weights, and mean something else."""
+
+    def stop(now: Progress) -> None:
+        if now.epoch == 2 and not finished:
+            raise KeyboardInterrupt
+
+    def renamed(config: DataConfig) -> Splits:
+        splits = tiny.load_splits(config)
+        return replace(splits, train=tuple(replace(pair, captions=(pair.captions[0].replace("red", "zebra"),)) for pair in splits.train))
+
+    with nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+        train(tiny.config(), tmp_path / "run", on_progress=stop)
+    before = files(tmp_path / "run"), (tmp_path / "run" / checkpoint.VOCABULARY).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "load_splits", renamed)
+        with pytest.raises(DataError, match="cannot resume") as error:
+            train(tiny.config(), tmp_path / "run", resume=True)
+    assert "training data were others" in error.value.why and error.value.do
+    assert (files(tmp_path / "run"), (tmp_path / "run" / checkpoint.VOCABULARY).read_bytes()) == before
+    train(tiny.config(), tmp_path / "run", resume=True)
 
 
 def test_it_learns_and_says_how_it_goes(tmp_path: Path) -> None:
