@@ -61,7 +61,7 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
             f"tasks.{task}: format {config.format!r} without files", "train, validation and test name the files", f"set tasks.{task}.train"
         )
     parts: dict[str, list[Question]] = {"train": [], "validation": [], "test": []}
-    pictures: dict[str, Callable[[], NDArray[np.uint8]]] = {}
+    files: dict[str, Path] = {}
     problems: list[str] = []
     for part, name in given.items():
         path = Path(name).expanduser()
@@ -72,12 +72,15 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
         folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
         if not folder.is_dir():
             raise ConfigError(f"tasks.{task}.images = {config.images!r}", "there is no such folder", "give the folder of the pictures")
-        files = {picture: picture_path(folder, picture) for question in questions for picture in question.images}
-        problems += [f"{picture}: {why}" for picture, file in files.items() if (why := header_problem(file))]
-        pictures |= {picture: partial(read_image, file) for picture, file in files.items()}
+        paths = {picture: picture_path(folder, picture) for question in questions for picture in question.images}
+        problems += [f"{picture}: {why}" for picture, file in paths.items() if (why := header_problem(file))]
+        # Two parts may each have a picture of one name, in folders of their own.
+        names = {picture: picture if files.get(picture, file) == file else f"{part}/{picture}" for picture, file in paths.items()}
+        files |= {names[picture]: file for picture, file in paths.items()}
         # A part that has a file of its own is that whole file; one path alone may be a folder with all parts.
         for question in questions:
-            parts[question.split or part if len(given) == 1 else part].append(question)
+            images = tuple(names[picture] for picture in question.images)
+            parts[question.split or part if len(given) == 1 else part].append(replace(question, images=images))
     report(f"tasks.{task}", problems)
     for part in ("train", "test"):
         if not parts[part]:
@@ -85,4 +88,5 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
             raise DataError(f"tasks.{task}: no question for {part}", f"none was found in {where}", f"set tasks.{task}.{part}")
     notes = PACKAGES[config.format].notes if config.format in PACKAGES else ()
     made = {name: tuple(replace(question, split=name) for question in questions) for name, questions in parts.items()}
+    pictures: dict[str, Callable[[], NDArray[np.uint8]]] = {name: partial(read_image, file) for name, file in files.items()}
     return Questions(task, made["train"], made["validation"], made["test"], pictures, config.format, notes)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ashneuro.config import DataConfig, QuestionConfig, TasksConfig
 from ashneuro.data.derive import derive_questions, keywords
@@ -141,6 +142,23 @@ def test_files_of_a_task_make_three_parts(tmp_path: Path) -> None:
     nlvr(folder, "all.json", {"train": 2, "dev": 1, "test1": 1})
     questions = load_questions("nlvr2", TasksConfig(nlvr2=QuestionConfig(format="nlvr2", train=str(folder))), DATA)
     assert [len(part) for part in (questions.train, questions.validation, questions.test)] == [2, 1, 1]
+
+
+def test_parts_in_folders_of_their_own_keep_their_pictures(tmp_path: Path) -> None:
+    """Each part counts its pictures from 0, so the same names are other pictures."""
+    colours = {"train": (200, 0, 0), "validation": (0, 200, 0), "test": (0, 0, 200)}
+    for part, colour in colours.items():
+        folder = tmp_path / part
+        (folder / "images").mkdir(parents=True)
+        Image.new("RGB", (4, 4), colour).save(folder / "images" / "0.png")
+        (folder / "questions.json").write_text(json.dumps([["which colour?", part, 0]]))
+    config = QuestionConfig("easy-vqa", **{part: str(tmp_path / part) for part in colours})
+    questions = load_questions("vqa", TasksConfig(vqa=config), DATA, Splits((), (), (), "none"))
+    for part, colour in colours.items():
+        (question,) = getattr(questions, part)
+        assert question.answers == (part,)
+        assert tuple(questions.pictures[question.images[0]]()[0, 0]) == colour
+    assert len(questions.pictures) == 3
 
 
 def test_mistakes_in_files_of_a_task_are_said(tmp_path: Path) -> None:
