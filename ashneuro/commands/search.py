@@ -35,6 +35,7 @@ def search(
     from ashneuro.commands.evaluate import open_run
     from ashneuro.data.folder import folder_pictures
     from ashneuro.data.show import page
+    from ashneuro.data.tokens import split_words
 
     if n < 1:
         raise ConfigError(f"--n {n}", "the best are at least one", "--n 6")
@@ -42,25 +43,26 @@ def search(
     hybrid = need("ashneuro.hybrid", extra="train", purpose="searching")
     opened, own, _ = open_run(run, "test", None, device)
     pairs, problems = (list(own), []) if images is None else folder_pictures(images)
-    known = [word for word in query.split() if not opened.vocabulary.unknown(word)]
-    if not known:
+    unknown = opened.vocabulary.unknown(query)
+    # An unknown word would pull the text towards one that was never learned.
+    known = " ".join(word for word in split_words(query) if word not in unknown) if unknown else query.strip()
+    if not known or not opened.vocabulary.indices(known):
         raise DataError(
             f"nothing is known of {query!r}", "none of its words was in the captions that the run learned from", "use other words"
         )
     with hybrid.HybridSession(opened, abstract_on) as session:
         size = opened.config.data.image_size
-        scores = (session.embed_texts([query]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
+        scores = (session.embed_texts([known]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
     best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
     rows = [{"picture": pairs[index].key, "caption": pairs[index].captions[0], "cosine": float(scores[index])} for index in best]
     page([replace(pairs[index], captions=(f"{scores[index]:.3f}", *pairs[index].captions[:1])) for index in best]).save(out)
     if json:
-        unknown = opened.vocabulary.unknown(query)
         terminal.json({"query": query, "unknown_words": unknown, "pictures": len(pairs), "unreadable": problems, "best": rows})
         return
     title = f"{query!r} among {len(pairs):,} pictures"
     table = [(number, row["picture"], row["caption"], f"{row['cosine']:.3f}") for number, row in enumerate(rows, start=1)]
     terminal.table(title, (">rank", "picture", "caption", ">cosine"), table)
-    if unknown := opened.vocabulary.unknown(query):
+    if unknown:
         terminal.line(f"not in the captions that it learned from, so of no effect: {', '.join(unknown)}", "yellow")
     for problem in problems:
         terminal.line(f"left out, {problem}", "yellow")

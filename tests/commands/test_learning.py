@@ -151,8 +151,12 @@ def test_search_prints_and_draws_the_best(ashneuro: Command, run: Path, pairs: P
     assert scores == sorted(scores, reverse=True) and {hit["picture"] for hit in found["best"]} < {f"{n}.png" for n in range(4)}
     assert "zxzx" in found["unknown_words"] and "broken.jpg" in found["unreadable"][0]
     assert Image.open(drawn).size[0] > 300
+    alone = ashneuro("search", run, "A, face", "--images", tmp_path / "mine", "--n", 3, "--out", drawn, "--json")
+    assert [hit["cosine"] for hit in json.loads(alone.out)["best"]] == scores, "an unknown word is of no effect"
+    assert ashneuro("search", run, "zxzx-face", "--out", drawn).code == 0
     said = ashneuro("search", run, "face", "--out", drawn)
     assert said.code == 0 and "cosine" in said.out
+    assert "none of its words" in ashneuro("search", run, "!!!", "--out", drawn).err
     nothing = ashneuro("search", run, "zxzx", "--out", drawn)
     assert nothing.code == 2 and "none of its words" in nothing.err
     assert ashneuro("search", run, "face", "--images", tmp_path / "none").code == 2
