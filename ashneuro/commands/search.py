@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.report import terminal
+
+if TYPE_CHECKING:
+    from ashneuro.data.pairs import Pair
 
 
 def search(
@@ -32,7 +36,7 @@ def search(
         run: a folder that `ashneuro train` wrote.
         query: the text, e.g. "a red flower".
     """
-    from ashneuro.commands.evaluate import open_run
+    from ashneuro.commands.evaluate import open_run, require_kind
     from ashneuro.data.folder import folder_pictures
     from ashneuro.data.show import page
     from ashneuro.data.tokens import split_words
@@ -41,8 +45,14 @@ def search(
         raise ConfigError(f"--n {n}", "the best are at least one", "--n 6")
     batches = need("ashneuro.data.batches", extra="train", purpose="searching")
     hybrid = need("ashneuro.hybrid", extra="train", purpose="searching")
-    opened, own, _ = open_run(run, "test", None, device)
-    pairs, problems = (list(own), []) if images is None else folder_pictures(images)
+    pairs: Sequence[Pair]
+    problems: list[str] = []
+    if images is None:
+        opened, pairs, _ = open_run(run, "test", None, device)
+    else:  # what it learned from need not be here
+        require_kind(run, "run")
+        opened = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run").load_run(run, device)
+        pairs, problems = folder_pictures(images)
     unknown = opened.vocabulary.unknown(query)
     # An unknown word would pull the text towards one that was never learned.
     known = " ".join(word for word in split_words(query) if word not in unknown) if unknown else query.strip()

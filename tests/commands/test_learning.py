@@ -154,6 +154,13 @@ def test_search_prints_and_draws_the_best(ashneuro: Command, run: Path, pairs: P
     alone = ashneuro("search", run, "A, face", "--images", tmp_path / "mine", "--n", 3, "--out", drawn, "--json")
     assert [hit["cosine"] for hit in json.loads(alone.out)["best"]] == scores, "an unknown word is of no effect"
     assert ashneuro("search", run, "zxzx-face", "--out", drawn).code == 0
+    kept = tmp_path / "away" / "run"
+    shutil.copytree(run, kept)
+    held = json.loads((kept / "config.json").read_text())
+    held["data"]["source"] = str(tmp_path / "gone.csv")
+    (kept / "config.json").write_text(json.dumps(held))
+    away = ashneuro("search", kept, "face", "--images", tmp_path / "mine", "--out", drawn)
+    assert away.code == 0, "one's own pictures are searched without the data that the run learned from"
     said = ashneuro("search", run, "face", "--out", drawn)
     assert said.code == 0 and "cosine" in said.out
     assert "none of its words" in ashneuro("search", run, "!!!", "--out", drawn).err
