@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ashneuro.data.batches import normalise
 from ashneuro.data.pairs import Pair
-from ashneuro.errors import AshneuroError, ConfigError
+from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.program.bundle import Bundle, read_bundle
 from ashneuro.program.origin import same_weights
 from ashneuro.simulate.lava import STOCK, Lava, Seconds
@@ -115,9 +115,22 @@ class HybridSession:
 
     @torch.no_grad()
     def embed_images(self, images: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
-        """Return unit vectors (N, E) of uint8 images (N, 3, S, S)."""
+        """Return unit vectors (N, E) of uint8 images (N, 3, S, S).
+
+        Raises:
+            DataError: the images are of another type or shape.
+        """
         pixels = torch.as_tensor(images)
         model = self.run.model
+        size = model.image_size
+        if pixels.dtype != torch.uint8 or pixels.shape[1:] != (3, size, size):
+            raise DataError(
+                f"images of {str(pixels.dtype).removeprefix('torch.')}, {tuple(pixels.shape)}",
+                f"the run reads numbers from 0 to 255: uint8, (N, 3, {size}, {size})",
+                f"ashneuro.data.batches.load_images(pairs, {size})",
+            )
+        if not len(pixels):
+            return np.zeros((0, model.config.embedding), np.float32)
         device = model.log_scale.device
         spikes = None
         if self._bundle is not None:

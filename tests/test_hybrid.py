@@ -12,7 +12,7 @@ import torch
 
 from ashneuro.commands.export import build
 from ashneuro.data.batches import load_images
-from ashneuro.errors import AshneuroError, ConfigError
+from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.hybrid import HybridSession
 from ashneuro.model.deploy import deployed_graph
 from ashneuro.program.origin import run_origin
@@ -52,6 +52,18 @@ def test_torch_needs_no_bundle(run: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(np.linalg.norm(session.embed_texts(["red square", "top"]), axis=1), 1, atol=1e-6)
     with pytest.raises(AshneuroError, match=r"no bundle yet\n.*\ndo:  ashneuro export"):
         HybridSession(tmp_path / "bare", "loihi")
+
+
+def test_images_of_another_kind_are_said_and_left_as_they_are(run: Path) -> None:
+    given = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
+    before = given.copy()
+    with HybridSession(run) as session:
+        assert session.embed_images(np.zeros((0, 3, 8, 8), np.uint8)).shape == (0, 8)
+        for wrong in (given, np.zeros((2, 3, 7, 7), np.uint8), np.zeros((2, 8, 8, 3), np.uint8), np.zeros((3, 8, 8), np.uint8)):
+            with pytest.raises(DataError, match="images of") as error:
+                session.embed_images(wrong)
+            assert "uint8, (N, 3, 8, 8)" in error.value.why and error.value.do
+    np.testing.assert_array_equal(given, before)
 
 
 @pytest.mark.lava
