@@ -48,7 +48,7 @@ for group, verb, sentence in VERBS:
 _REMEDIES = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "check the path"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may write there, or choose another folder"),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, or choose another disk"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or choose another disk"),
 }
 
 

@@ -150,6 +150,21 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write what resuming takes.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
+    try:
+        with file.open("wb") as opened:  # a file that torch opens itself hides what the system objected to
+            torch.save(state, opened)
+    except RuntimeError as error:  # torch closes its archive after what went wrong, and fails at that too
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
+
+
 def _card(name: str, config: RunConfig, model: AshNet, rows: Sequence[Mapping[str, Any]]) -> str:
     data, abstract = config.data, config.model.abstract
     last = {key: value for row in rows for key, value in row.items()}

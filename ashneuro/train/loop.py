@@ -28,7 +28,18 @@ from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.choice import choose, describe_kernels
 from ashneuro.spiking.integers import Integers
-from ashneuro.train.checkpoint import TRAINER, Labels, Run, build_model, build_words, in_short, load_run, replace_file, save_run
+from ashneuro.train.checkpoint import (
+    TRAINER,
+    Labels,
+    Run,
+    build_model,
+    build_words,
+    in_short,
+    load_run,
+    replace_file,
+    save_run,
+    write_state,
+)
 from ashneuro.train.evaluate import Pool, recalls
 from ashneuro.train.features import frozen_features
 from ashneuro.train.folder import open_folder, uninterrupted
@@ -464,7 +475,7 @@ def _save(
     weights = {name.removeprefix("model."): value for name, value in state["model"].items() if name.startswith("model.")}
     if stage.processes.rank == 0:
         with uninterrupted():
-            replace_file(out / TRAINER, lambda file: torch.save(state, file))
+            replace_file(out / TRAINER, lambda file: write_state(file, state))
             save_run(out, config, material.words, learner.model, written, material.labels, weights)
             if config.train.tensorboard and not batch:
                 _log(out, written)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ashneuro.errors import ConfigError, DataError
-from ashneuro.train.checkpoint import load_run, read_metrics, replace_file
+from ashneuro.train.checkpoint import load_run, read_metrics, replace_file, write_state
 from ashneuro.train.loop import train
 from tests.train import tiny
 
@@ -40,6 +40,13 @@ def test_a_run_is_read_back_whole(folder: Path, tmp_path: Path) -> None:
     for name, value in trained.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], value), name
     assert run.model.state_dict()["abstract.entry.tau"].dtype == torch.float64
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_full_disk_is_the_systems_error() -> None:
+    """So the command line says it in three parts; a RuntimeError of torch would be a traceback."""
+    with pytest.raises(OSError, match="No space left"):
+        write_state(Path("/dev/full"), {"weights": torch.zeros(100_000)})
 
 
 def test_the_folder_holds_what_a_reader_expects(folder: Path) -> None:
