@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ashneuro.config import MultimodalConfig
+from ashneuro.model.text import check_heads
 
 
 class MultimodalEncoder(nn.Module):
@@ -25,6 +26,7 @@ class MultimodalEncoder(nn.Module):
 
     def __init__(self, config: MultimodalConfig, words: int, width: int, places: int) -> None:
         super().__init__()
+        check_heads("model.multimodal", config.width, config.heads)
         self.text = nn.Linear(words, config.width)
         self.visual = nn.Linear(width, config.width)
         self.places = nn.Parameter(torch.randn(places, config.width) * 0.02)

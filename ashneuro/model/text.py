@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ashneuro.config import TextConfig
+from ashneuro.errors import ConfigError
 from ashneuro.model.pretrained import TextTower
+
+
+def check_heads(section: str, width: int, heads: int) -> None:
+    """Raise `ConfigError` unless ``width`` channels can be shared out among ``heads``."""
+    if width % heads:
+        raise ConfigError(
+            f"{section}.heads = {heads}", f"{width} channels do not divide among them", f"choose a divisor of {section}.width"
+        )
 
 
 class TextEncoder(nn.Module):
@@ -25,6 +34,9 @@ class TextEncoder(nn.Module):
     Args:
         load: read the pretrained weights that the settings name.
 
+    Raises:
+        ConfigError: the width does not divide among the heads.
+
     Attributes:
         width: channels of h.
     """
@@ -40,6 +52,8 @@ class TextEncoder(nn.Module):
         self.weights = nn.Embedding(vocabulary_size, 1, padding_idx=0)
         nn.init.ones_(self.weights.weight[1:])
         layers = config.layers if self.tower is None else 0
+        if layers:
+            check_heads("model.text", width, config.heads)
         self.positions = nn.Parameter(torch.zeros(max_words, width)) if layers else None
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(width, config.heads, 2 * width, config.dropout, activation="gelu", batch_first=True, norm_first=True)

@@ -15,7 +15,7 @@ from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.model.network import AshNet
 from ashneuro.train.learner import Learner, whole_loss
-from ashneuro.train.loop import learning, pick_device
+from ashneuro.train.loop import check_stages, learning, pick_device
 
 PROBES = (2, 4)
 LABELS = {"vqa": 3129, "entailment": 3, "nlvr2": 2}
@@ -94,6 +94,7 @@ def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) ->
         model.abstract.checkpointing = config.train.checkpointing
         model.abstract.use_kernels(config.train.kernels)
     learner = Learner(model, config.train, mask=1).to(device).train()
+    check_stages(config, learner)
     learner.fan_out = {name: reached.to(device) for name, reached in learner.fan_out.items()}
     parts = {name: sum(weight.numel() for weight in child.parameters()) for name, child in model.named_children()}
     learns = sum(weight.numel() for weight in learner.parameters() if weight.requires_grad)

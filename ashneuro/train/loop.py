@@ -123,6 +123,7 @@ def train(
         torch.manual_seed(config.train.seed)
         model = build_model(config, material.words, material.labels)
         learner = Learner(model, config.train, material.words.mask)
+        check_stages(config, learner)
         learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         learner.fan_out = {name: reached.to(device) for name, reached in learner.fan_out.items()}
         if model.abstract is not None:
@@ -378,7 +379,11 @@ class Stage:
         with nullcontext() if last else self.processes.quietly(self.wrapped):
             with cast:
                 terms, firing = self.wrapped(batch, settings, random)
-            torch.autograd.backward(whole_loss(terms) / settings.accumulate)
+            loss = whole_loss(terms)
+            if not loss.requires_grad:
+                why = f"none of its objectives ({', '.join(terms)}) reaches {', '.join(self.stage.parts)}"
+                raise ConfigError(f"stage {self.stage.name!r} has nothing to learn", why, "name other parts, or other weights")
+            torch.autograd.backward(loss / settings.accumulate)
         if last:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
@@ -440,6 +445,37 @@ def learning(learner: Learner, parts: Sequence[str]) -> Iterator[None]:
     finally:
         for parameter in held:
             parameter.requires_grad_(True)
+
+
+def check_stages(config: RunConfig, learner: Learner) -> None:
+    """Say that a stage cannot be trained before any is.
+
+    Raises:
+        ConfigError: it has no objective, or one that asks for a part that the model does not have, or no part that learns.
+    """
+    for stage, settings in stages(config):
+        name = f"stage {stage.name!r}" if config.schedule else "[train]"
+        if stage.task == "retrieval":
+            if (settings.itm or settings.mlm) and not config.model.multimodal.layers:
+                why = "itm and mlm need the multimodal transformer, and model.multimodal.layers is 0"
+                raise ConfigError(f"{name} cannot be trained", why, "--set model.multimodal.layers=2")
+            if not _has_objective(settings, config):
+                raise ConfigError(f"{name} has nothing to learn", "all weights of its objectives are 0", "set itc = 1")
+        with learning(learner, stage.parts):
+            if not any(parameter.requires_grad for parameter in learner.parameters()):
+                why = f"the model has nothing that learns in {', '.join(stage.parts) or 'any part'}"
+                raise ConfigError(f"{name} has nothing to learn", why, "name other parts, or none for all")
+
+
+def _has_objective(settings: TrainConfig, config: RunConfig) -> bool:
+    """Whether anything of a stage on pairs is weighed."""
+    abstract = config.model.abstract
+    weights = [settings.itc, settings.itm, settings.mlm]
+    if abstract.kind != "none":
+        weights += [settings.contrast, settings.stua, settings.codebook * abstract.codebook]
+    if abstract.kind == "spiking":
+        weights += [settings.firing_rate_weight, settings.synops * settings.synops_weight]
+    return any(weights)
 
 
 def _optimiser(learner: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -221,6 +221,35 @@ def test_contradictions_are_said(tmp_path: Path) -> None:
     no_layers = replace(tiny.config(), schedule=(StageConfig("finetune", 1, task="vqa"),))
     with pytest.raises(ConfigError, match="without a multimodal transformer"):
         train(no_layers, tmp_path / "c")
+    text = replace(tiny.CONFIG.model, text=replace(tiny.CONFIG.model.text, heads=3))
+    with pytest.raises(ConfigError, match=r"model\.text\.heads = 3"):
+        train(replace(tiny.config(), model=text), tmp_path / "d")
+    wide = replace(tiny.CONFIG.model, multimodal=replace(tasks_tiny.WIDE, heads=3))
+    with pytest.raises(ConfigError, match=r"model\.multimodal\.heads = 3"):
+        train(replace(tiny.config(), model=wide), tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    "last, why",
+    [
+        (StageConfig("last", 1, mlm=0.5), "multimodal transformer"),
+        (StageConfig("last", 1, itc=0.0, contrast=0.0, stua=0.0, firing_rate_weight=0.0), "weights of its objectives are 0"),
+        (StageConfig("last", 1, parts=("heads",)), "nothing that learns in heads"),
+    ],
+)
+def test_a_stage_that_cannot_be_trained_is_said_before_any_is(tmp_path: Path, last: StageConfig, why: str) -> None:
+    settings = replace(tiny.config(), schedule=(StageConfig("first", 1), last))
+    for attempt in (lambda: train(settings, tmp_path / "run"), lambda: dry_run(settings, pairs=60, words=50)):
+        with pytest.raises(ConfigError, match="'last'") as error:
+            attempt()
+        assert why in error.value.why and error.value.do
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_stage_whose_objectives_do_not_reach_its_parts_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to learn") as error:
+        train(tasks_tiny.config(StageConfig("words", 1, parts=("multimodal",))), tmp_path / "run")
+    assert "itc" in error.value.why and "reaches multimodal" in error.value.why
 
 
 def test_a_dry_run_counts_what_torch_would_hold() -> None:
