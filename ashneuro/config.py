@@ -206,7 +206,7 @@ class TrainConfig:
     Args:
         start: folder of a run whose weights are the start; empty: fresh ones.
         quantise_aware: the spiking encoder computes Loihi's integers while it learns, with straight-through gradients; needs ``start``.
-        seed: of the initial weights, the order of the pairs, the augmentation and dropout.
+        seed: of the initial weights, the order of the pairs, the augmentation and dropout; at most 32 bits.
         device: ``"auto"`` takes the GPU where there is one.
         augment: strength of random shift, scale, rotation and colour; 0 leaves the images alone. Images are never mirrored.
         word_dropout: probability that a word of a training caption is left out.
@@ -241,7 +241,7 @@ class TrainConfig:
 
     start: str = ""
     quantise_aware: bool = False
-    seed: int = 0
+    seed: Annotated[int, Gt(-(2**32)), Lt(2**32)] = 0
     epochs: PositiveInt = 8
     batch_size: Annotated[int, Ge(2)] = 128
     learning_rate: Positive = 2e-3

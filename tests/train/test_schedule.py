@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ashneuro.config import StageConfig, stages
+from ashneuro.config import StageConfig, load_config, stages
 from ashneuro.errors import ConfigError
 from ashneuro.train import loop
 from ashneuro.train.checkpoint import load_run, read_metrics
@@ -227,6 +227,16 @@ def test_contradictions_are_said(tmp_path: Path) -> None:
     wide = replace(tiny.CONFIG.model, multimodal=replace(tasks_tiny.WIDE, heads=3))
     with pytest.raises(ConfigError, match=r"model\.multimodal\.heads = 3"):
         train(replace(tiny.config(), model=wide), tmp_path / "e")
+
+
+def test_a_seed_has_at_most_32_bits(tmp_path: Path) -> None:
+    """The seeds of epochs and batches are products with it, which torch has to hold."""
+    with pytest.raises(ConfigError, match="cannot be used") as error:
+        load_config("tiny", ["train.seed=20261123120000"])
+    assert "less than 4294967296" in error.value.why
+    for seed in (2**32 - 1, 1 - 2**32):
+        assert load_config("tiny", [f"train.seed={seed}"]).train.seed == seed
+        train(tiny.config(seed=seed, epochs=1), tmp_path / str(seed))
 
 
 @pytest.mark.parametrize(
