@@ -99,7 +99,7 @@ def train(
         raise ConfigError("train.quantise_aware", "it fine-tunes a trained run", "ashneuro train RUN --quantise-aware")
     device = pick_device(config.train.device)
     choose(config.train.kernels, device)  # says now what cannot be had
-    processes = join(config.train, device)
+    processes = join(config.train, device, [settings for _, settings in stages(config)])
     if processes.rank == 0:  # makes the folder and clears it of halves
         try:
             state = open_folder(out, config, resume)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
@@ -120,12 +120,6 @@ class Together(Processes):
         fabric = need("lightning_fabric", extra="train", purpose="training in several processes")
         strategies = need("lightning_fabric.strategies", extra="train", purpose="training in several processes")
         self.sharded = config.strategy == "fsdp"
-        if self.sharded and config.stua and config.stua_stops_at_concrete:
-            raise ConfigError(
-                "train.strategy = 'fsdp'",
-                "L_STUA stops at C by a backward pass inside the forward pass, after which a sharded model would lack its weights",
-                "set train.strategy = 'ddp', or train.stua_stops_at_concrete = false",
-            )
         # A stage trains some parts and leaves others alone.
         strategy = strategies.DDPStrategy(find_unused_parameters=True)
         local, nodes = (int(os.environ.get(name, default)) for name, default in (("LOCAL_WORLD_SIZE", "1"), ("GROUP_WORLD_SIZE", "1")))
@@ -198,19 +192,29 @@ class Together(Processes):
         return bool(self.fabric.broadcast(goes_on))
 
 
-def join(config: TrainConfig, device: torch.device) -> Processes:
+def join(config: TrainConfig, device: torch.device, schedule: Sequence[TrainConfig] = ()) -> Processes:
     """Return how this process takes part; torchrun says in the environment how many there are.
 
+    Args:
+        schedule: the settings of the stages, where they differ.
+
     Raises:
-        ConfigError: the batch does not divide among the processes, or the strategy cannot be had with these settings.
+        ConfigError: a batch does not divide among the processes, or the strategy cannot be had with these settings.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Alone(device)
-    if config.batch_size % size:
-        raise ConfigError(
-            f"train.batch_size = {config.batch_size}", f"it does not divide among {size} processes", f"make it a multiple of {size}"
-        )
+    for settings in schedule or (config,):
+        if settings.batch_size % size:
+            raise ConfigError(
+                f"train.batch_size = {settings.batch_size}", f"it does not divide among {size} processes", f"make it a multiple of {size}"
+            )
+        if settings.strategy == "fsdp" and settings.stua and settings.stua_stops_at_concrete:
+            raise ConfigError(
+                "train.strategy = 'fsdp'",
+                "L_STUA stops at C by a backward pass inside the forward pass, after which a sharded model would lack its weights",
+                "set train.strategy = 'ddp', or train.stua_stops_at_concrete = false",
+            )
     return Together(config, device)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from ashneuro.config import StageConfig, stages
 from ashneuro.errors import ConfigError
 from ashneuro.train import loop
 from ashneuro.train.checkpoint import load_run, read_metrics
@@ -105,3 +106,6 @@ def test_a_batch_must_divide_and_fsdp_cannot_stop_at_c(monkeypatch: pytest.Monke
         join(tiny.config(batch_size=6).train, torch.device("cpu"))
     with pytest.raises(ConfigError, match="fsdp"):
         join(tiny.config(batch_size=8, strategy="fsdp").train, torch.device("cpu"))
+    of_a_stage = [settings for _, settings in stages(tasks_tiny.config(StageConfig("stua", 1, batch_size=6), batch_size=8))]
+    with pytest.raises(ConfigError, match="batch_size = 6"):
+        join(tiny.config(batch_size=8).train, torch.device("cpu"), of_a_stage)
