@@ -176,3 +176,13 @@ def test_a_codebook_stands_between_the_units_and_the_read_out() -> None:
     with pytest.raises(ConfigError, match="do not divide"):
         variant(codebook=4, codebook_groups=2)
     assert variant(kind="none", codebook=4).codebook is None
+
+
+def test_all_processes_start_with_one_codebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would start it with samples of its own part of the batch, and keep the difference for ever."""
+    first = torch.randn(2, 4, 3)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.broadcast", lambda entries, source: entries.copy_(first))
+    book = Codebook(6, 4, 2).train()
+    book(torch.randn(8, 6))
+    torch.testing.assert_close(book.entries.detach(), first)
