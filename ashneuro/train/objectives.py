@@ -78,7 +78,8 @@ def hard_negatives(similarity: Tensor, concepts: Tensor, random: torch.Generator
     Where every other pair is of the same concept there is no negative: −1.
     """
     excluded = concepts[:, None] == concepts[None, :]
-    shares = similarity.detach().float().masked_fill(excluded, -math.inf).softmax(1)
+    # A network that has diverged has a loss that says so, and draws as well as any.
+    shares = similarity.detach().float().nan_to_num().masked_fill(excluded, -math.inf).softmax(1)
     possible = ~excluded.all(1)
     shares = torch.where(possible[:, None], shares, torch.full_like(shares, 1 / len(shares)))
     drawn = torch.multinomial(shares.cpu(), 1, generator=random).flatten().to(similarity.device)

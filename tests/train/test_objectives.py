@@ -152,6 +152,8 @@ def test_hard_negatives_are_drawn_by_similarity_from_other_concepts() -> None:
         torch.testing.assert_close(counts[i, n] / 4000, shares / shares.sum(), atol=0.03, rtol=0)
         assert counts[i].sum() == counts[i, n].sum()
     assert hard_negatives(similarity, torch.zeros(B, dtype=torch.long), random).tolist() == [-1] * B
+    drawn = hard_negatives(torch.full((B, B), math.nan), CONCEPTS, random).tolist()
+    assert all(j in negatives(i) for i, j in enumerate(drawn)), "numbers that are none do not end the run"
 
 
 def cross_entropy(scores: torch.Tensor, label: int) -> float:
