@@ -414,12 +414,14 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 def _start_from(config: RunConfig, model: AshNet, vocabulary: Words) -> None:
     """Give ``model`` the weights of the run that ``train.start`` names."""
     start = load_run(config.train.start)
+    what, do = f"cannot start from {start.path}", "keep [model] and [data] as they are there"
     if start.config.model != config.model or start.vocabulary != vocabulary:
         other = "model" if start.config.model != config.model else "words"
-        raise ConfigError(
-            f"cannot start from {start.path}", f"its {other} differ from those of this run", "keep [model] and [data] as they are there"
-        )
-    model.load_state_dict(start.model.state_dict())
+        raise ConfigError(what, f"its {other} differ from those of this run", do)
+    try:
+        model.load_state_dict(start.model.state_dict())
+    except RuntimeError as error:  # pictures or texts of another size, or a head more
+        raise ConfigError(what, in_short(error), do) from error
 
 
 def _choose(model: AshNet, config: TrainConfig, choose: ChooseIntegers | None) -> None:

@@ -103,6 +103,16 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, monkeypatch: pytes
     train(tiny.config(), tmp_path / "run", resume=True)
 
 
+def test_a_start_of_another_size_is_said(tmp_path: Path) -> None:
+    train(tiny.config(epochs=1), tmp_path / "start")
+    settings = tiny.config(epochs=1, start=str(tmp_path / "start"))
+    train(settings, tmp_path / "same")
+    for name, value in (("image_size", 16), ("max_words", 4)):
+        with pytest.raises(ConfigError, match="cannot start from") as error:
+            train(replace(settings, data=replace(settings.data, **{name: value})), tmp_path / name)
+        assert "size mismatch" in error.value.why and "[data]" in error.value.do
+
+
 def test_it_learns_and_says_how_it_goes(tmp_path: Path) -> None:
     seen: list[Progress] = []
     run = train(tiny.config(epochs=30), tmp_path / "run", on_progress=seen.append)
