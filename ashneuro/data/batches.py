@@ -72,7 +72,7 @@ def load_images(pairs: Sequence[Pair], size: int) -> Tensor:
     """
     images = torch.empty(len(pairs), 3, size, size, dtype=torch.uint8)
     for row, pixels in zip(images, _resized(pairs, size), strict=True):
-        row.copy_(torch.from_numpy(pixels).movedim(-1, 0))
+        row.numpy()[:] = np.moveaxis(pixels, -1, 0)
     return images
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,17 @@ def vocabulary() -> Vocabulary:
 
 def changed(images: torch.Tensor, seed: int) -> torch.Tensor:
     return augment(images, draw_changes(len(images), 1.0, torch.Generator().manual_seed(seed)))
+
+
+def test_pictures_that_have_the_size_are_read_without_a_warning() -> None:
+    """Pillow's are read-only, which torch warns of."""
+    (pair, *_) = pairs(1)
+    pixels = pair.load()
+    pixels.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = load_images([replace(pair, load=lambda: pixels)], 8)
+    assert np.array_equal(images[0].permute(1, 2, 0), pixels)
 
 
 def epoch(number: int, data: DataConfig = DATA, train: TrainConfig = TRAIN, views: bool = True) -> list:
