@@ -50,7 +50,7 @@ def _decode(source: Path | IO[bytes], name: str) -> NDArray[np.uint8]:
         raise DataError(f"will not read the image {name}", str(error), "make it smaller: it is resized for training anyway") from error
 
 
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError)  # what Pillow's decoders raise on damaged files
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError)  # what Pillow's decoders raise on damaged files
 
 
 def header_problem(path: Path) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_other_modes_give_three_channels(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (3, 2)).save(name)
     pixels = read_image(name)
     assert (pixels.shape, pixels.dtype) == ((2, 3, 3), np.uint8)
+
+
+def test_a_tiff_whose_places_are_fractions_is_damaged(tmp_path: Path) -> None:
+    """One byte wrong, in the type of StripOffsets: Pillow's decoder raises a TypeError."""
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.tif")
+    data = (tmp_path / "a.tif").read_bytes()
+    entry = data.index(struct.pack("<HH", 273, 4))
+    (tmp_path / "a.tif").write_bytes(data[: entry + 2] + struct.pack("<H", 5) + data[entry + 4 :])
+    with pytest.raises(DataError, match=r"a\.tif"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
