@@ -105,6 +105,8 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         hint = "; one object a line belongs into a .jsonl" if error.msg == "Extra data" else ""
         raise DataError(f"{path} is not JSON", f"{error}{hint}", "correct the line that the message names") from error
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read", str(error), "correct the number that is too long") from error
     except RecursionError as error:
         raise DataError(f"{path} is not a caption file", "its JSON is nested too deeply", "check the path") from error
 
@@ -120,7 +122,7 @@ def json_lines(path: Path, problems: list[str], name: str = "") -> Iterator[tupl
         where = f"{name} line {number}".strip()
         try:
             entry = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
             problems.append(f"{where}: not JSON ({error})")
             continue
         if half := _half_letter(line, entry):

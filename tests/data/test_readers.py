@@ -204,3 +204,13 @@ def test_a_report_counts_all_and_shows_the_first() -> None:
     report("x.csv", [])
     with pytest.raises(DataError, match=r"x\.csv: 25 problem\(s\)[\s\S]*number 19\n  … and 5 more"):
         report("x.csv", [f"number {index}" for index in range(25)])
+
+
+def test_a_number_without_end_is_a_problem(tmp_path: Path) -> None:
+    number = "9" * 5000
+    (tmp_path / "a.jsonl").write_text(f'{{"image": "a.png", "caption": "a", "n": {number}}}\n{{"image": "b.png", "caption": "b"}}\n')
+    records, problems = read_records(tmp_path / "a.jsonl")
+    assert [record.image for record in records] == ["b.png"] and len(problems) == 1 and "line 1: not JSON" in problems[0]
+    (tmp_path / "a.json").write_text(f'{{"images": [{{"id": {number}}}], "annotations": []}}')
+    with pytest.raises(DataError, match=r"a\.json cannot be read"):
+        read_records(tmp_path / "a.json")
