@@ -129,8 +129,9 @@ def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, 
         single = [(level, {factor: level}, changes) for factor, levels in sweep.factors.items() for level, changes in levels.items()]
         return [(BASE, {}, ()), *single]
     found = []
-    for combination in itertools.product(*(levels.items() for levels in sweep.factors.values() if levels)):
-        levels = dict(zip(sweep.factors, (name for name, _ in combination), strict=False))
+    factors = {name: levels for name, levels in sweep.factors.items() if levels}
+    for combination in itertools.product(*(levels.items() for levels in factors.values())):
+        levels = dict(zip(factors, (name for name, _ in combination), strict=True))
         found.append((", ".join(levels.values()), levels, tuple(change for _, changes in combination for change in changes)))
     return found
 

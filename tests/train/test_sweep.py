@@ -39,6 +39,8 @@ def test_a_cross_is_every_combination() -> None:
     assert [cell.variant for cell in found] == ["T = 1, with", "T = 1, without", "T = 8, with", "T = 8, without"]
     assert [(cell.config.model.abstract.timesteps, cell.config.train.stua) for cell in found] == [(1, 0.5), (1, 0.0), (8, 0.5), (8, 0.0)]
     assert found[1].levels == {"T": "T = 1", "L_STUA": "without"}
+    some = cells(SweepConfig(design="cross", seeds=(0,), factors={"nothing yet": {}, **FACTORS}))
+    assert [cell.levels for cell in some] == [cell.levels for cell in found], "a factor without levels takes none of another's"
 
 
 def test_summaries_are_means_and_sample_deviations() -> None:
