@@ -79,6 +79,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": LINE,
     "grid.linewidth": 0.6,
     "text.color": INK,
+    "text.parse_math": False,  # names come from files: a $ is a dollar
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.major.size": 0,

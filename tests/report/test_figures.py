@@ -2,10 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from ashneuro.cost.profile import Range
-from ashneuro.report.figures import Point, pareto, pareto_front
+from ashneuro.report.figures import Point, pareto, pareto_front, spike_raster
 
 
 def point(label, energy, metric, series="hybrid", **more):
@@ -48,3 +49,8 @@ def test_a_name_that_would_cover_another_is_left_out_and_the_front_is_named_firs
     text = re.sub(r"<[^>]+>", "", pareto([*beaten, *POINTS], "R@1, fraction", "Energy against R@1."))
     assert "T = 4" in text and "T = 8" in text
     assert "beaten" not in text.replace("beaten by none", "").replace("crosses: beaten", "")
+
+
+def test_a_dollar_in_a_name_is_a_dollar():
+    drawing = spike_raster({r"a$\foo$": np.eye(4), "$_{$": np.eye(4)}, "Spikes.")
+    assert r"a$\foo$" in drawing and "$_{$" in drawing
