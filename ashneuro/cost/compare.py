@@ -318,14 +318,14 @@ def _conventions(
         if precision == "fp32":
             note = "4.6 pJ a MAC, 0.9 pJ a synop: " + note
         yield Convention(f"(i) arithmetic only, {precision}", mine.name, mine.arithmetic_j, other.name, other.arithmetic_j, True, note)
-    mine, other = rows[f"{us}, int8"], rows["ANN twin, int8"]
+    mine, best = rows[f"{us}, int8"], _rival(group)
     yield Convention(
-        "(ii) events with memory, one node", mine.name, mine.total_j, other.name, other.total_j, True, "what the verdict rests on"
+        "(ii) events with memory, one node", mine.name, mine.total_j, best.name, best.total_j, True, "what the verdict rests on"
     )
     gpu = machines[0] if machines else None
     for chip in chips:
         cost = sides.on_chip(chip)
-        rival = other.deployed
+        rival = rows["ANN twin, int8"].deployed
         yield Convention(
             f"(ii) chip dynamic, {chip.name}",
             f"deployed part on {chip.name}",
@@ -439,10 +439,14 @@ def _chip_break_even(
         yield _break_even(sides.hybrid.part("deployed"), chip, NATIVE, estimate(sides.twin.part("deployed"), profile, precision), False)
 
 
-def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str, str]:
-    ours = group.contenders[0]
+def _rival(group: Group) -> Contender:
+    """Return the cheapest of the integer ANN twins."""
     rivals = [who for who in group.contenders if who.name.startswith("ANN twin") and "fp32" not in who.name]
-    rival = min(rivals, key=lambda who: getattr(who.total_j, "typical", None) or math.inf)
+    return min(rivals, key=lambda who: getattr(who.total_j, "typical", None) or math.inf)
+
+
+def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str, str]:
+    ours, rival = group.contenders[0], _rival(group)
     mine, theirs = ours.total_j, rival.total_j
     if mine is None or theirs is None or not hybrid.samples:
         return "undecided", f"Undecided: {node.name} cannot price both sides."

@@ -170,6 +170,7 @@ def test_three_conventions_say_what_they_count():
     macs = twin.per_inference("dense_macs") - 5000  # the text is encoded once for a collection
     assert 4.6e-12 * macs <= arithmetic.theirs_j.typical <= 1.05 * 4.6e-12 * macs
     node = lines["(ii) events with memory, one node"]
+    assert node.note == "what the verdict rests on" and node.theirs == "ANN twin, 3-bit" and "its 3-bit ANN twin" in result.verdict
     low, high = node.ratio
     assert low == min(getattr(node.ours_j, case) / getattr(node.theirs_j, case) for case in ("low", "typical", "high")) <= high
     whole = lines["(iii) total with host and static, loihi1"]
