@@ -283,9 +283,10 @@ def _two_machines(sides: _Sides, chip: HardwareProfile | None, machines: Sequenc
     rows = []
     hybrid, twin = sides.hybrid, sides.twin
     on_chip = sides.on_chip(chip) if chip is not None else None
+    gpu = machines[0] if machines else None
     for precision in ("int8", "fp32"):
-        if chip is not None:
-            gpu = machines[0] if machines else None
+        # A price per MAC of a measured workload is one of floats.
+        if chip is not None and (gpu is None or precision == "fp32" or precision in gpu.peak):
             host = estimate(hybrid.part("host"), gpu, precision) if gpu and hybrid.part("host").layers else None
             name = f"hybrid: host on {gpu.name} ({precision}), deployed on {chip.name}" if host and gpu else f"deployed part on {chip.name}"
             rows.append(Contender(name, host, on_chip, sides.metric("hybrid")))

@@ -187,6 +187,8 @@ def test_every_chip_and_machine_has_its_place():
     names = [who.name for group in result.groups[1:] for who in group.contenders]
     assert "ANN twin on cpu, fp32" in names and "ANN twin on cpu, int8" not in names  # its price was measured in fp32
     assert sum("deployed on loihi1-sanafe" in name for name in names) == 2
+    hosted = [who.name for who in compare(work, twin, node=CMOS, chips=[LOIHI], machines=[cpu]).groups[1].contenders]
+    assert hosted == ["hybrid: host on cpu (fp32), deployed on loihi1", "ANN twin on cpu, fp32"]
     assert {(even.spiking, even.ann) for even in result.break_even if not even.comparable} >= {
         ("loihi1, native", "cmos45, int8"),
         ("loihi1-sanafe, native", "cpu, fp32"),
