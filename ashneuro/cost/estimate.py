@@ -594,8 +594,9 @@ def memory_energy(
                         together; spikes in and out           read and written per update; each spike 32 bits, written and
                         as one bit per neuron and step        read once
 
-    low: perfect reuse on either side. high: no reuse on either side. typical: each side's usual dataflow, reuse in a dense ANN
-    accelerator, fetches per event in a spiking one.
+    low: perfect reuse on either side, or no reuse where that is less: where hardly anything spikes, a bit per neuron and step is more
+    than the events. high: no reuse on either side. typical: each side's usual dataflow, reuse in a dense ANN accelerator, fetches per
+    event in a spiking one.
 
     An access of n bits costs n/64 of a 64-bit one. Each kind of data lies in the smallest SRAM of the profile that holds it all;
     more than 1 MB lies in several banks of 1 MB (high: in DRAM).
@@ -628,7 +629,7 @@ def memory_energy(
     low, used = _traffic(profile, reused)
     high, more = _traffic(profile, fetched)
     typical, _ = _traffic(profile, usual)
-    energy = Range(low.low, typical.typical, high.high)
+    energy = Range(min(low.low, high.low), typical.typical, high.high)
     return sum(accesses for accesses, _, _ in usual), energy, tuple(dict.fromkeys(used + more))
 
 

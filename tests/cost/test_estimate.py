@@ -143,6 +143,13 @@ def test_perfect_reuse_never_reads_a_weight_that_no_spike_meets():
     assert low == pytest.approx((3 * 8 + 10 * 4 + 10 * 4) * 10 * P / 64)
 
 
+@pytest.mark.parametrize("acs, spikes", [(0, 0), (6, 1), (60, 4), (2000, 40)])
+def test_low_is_never_above_high_however_little_spikes(acs, spikes):
+    wide = replace(WORK, layers=(replace(SNN, inputs=100_000, effective_acs=acs, spikes=spikes),))
+    memory = estimate(wide, load_profile("cmos45"), "int8").by_term()["memory"]
+    assert memory.low <= memory.typical <= memory.high
+
+
 def test_cmos_terms_of_an_ann_layer():
     terms = estimate(ANN, load_profile("cmos45"), "fp32").by_term()
     assert terms["mac"].typical == pytest.approx(100 * 4.6 * P)
