@@ -421,11 +421,17 @@ def _chips(workload: Workload, profile: HardwareProfile) -> int | None:
     return max(1, math.ceil(max(needs))) if needs else None
 
 
+def _citable(profile: HardwareProfile, path: str) -> Quantity | None:
+    """Return a number that estimates may use unasked, or ``None``."""
+    quantity = profile.quantity(path)
+    return quantity if quantity is not None and quantity.citable else None
+
+
 def _step_time(profile: HardwareProfile, step_time_s: float | None, deployment: Deployment | None) -> tuple[Range | None, str]:
     """Return seconds per time step, and the note that says how it was found."""
     if step_time_s is not None:
         return Range(step_time_s, step_time_s, step_time_s), ""
-    step = profile.time.get("step")
+    step = _citable(profile, "time.step")
     computed = deployment.step_time(profile) if deployment else None
     if computed is not None:
         note = (
@@ -445,7 +451,7 @@ def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips:
     for name, static in profile.static.items():
         if not static.citable:
             continue
-        power, overhead = (chips or 1) * static.range, profile.overhead.get(name)
+        power, overhead = (chips or 1) * static.range, _citable(profile, f"overhead.{name}")
         extra = overhead.range * time if overhead is not None else None
         power = power + overhead.range if overhead is not None else power
         energy = power * time
@@ -468,11 +474,13 @@ def _processor_terms(workload: Workload, profile: HardwareProfile, precision: st
             macs = layer.dense_macs / workload.samples
             yield Term(layer.name, "mac", macs, macs * measured.range, "", True, "dense MACs × energy.mac", ("energy.mac",))
         return
-    power, rate = profile.power.get("tdp"), profile.peak.get(key)
+    power, rate = _citable(profile, "power.tdp"), _citable(profile, f"peak.{key}")
     if power is None or rate is None:
+        rates = ", ".join(name for name, known in profile.peak.items() if known.citable) or "nothing"
         raise ProfileError(
             f"{profile.name}: cannot price {precision}",
-            f"the profile has peak rates for {', '.join(profile.peak) or 'nothing'} and {'a' if power else 'no'} thermal design power",
+            f"the profile has peak rates for {rates} and {'a' if power else 'no'} thermal design power; what was recalled, and its "
+            "writer's estimates, are not used",
             "choose a precision that it has",
         )
     joules = power.range.high / rate.range.low

@@ -93,6 +93,20 @@ def test_a_recalled_number_is_not_used():
     assert "not seen in any source" in cost.because
 
 
+def test_recalled_times_overheads_and_powers_are_not_used_either():
+    loihi, gpu = load_profile("loihi1"), load_profile("h100")
+    recalled = replace(
+        loihi,
+        time={"step": replace(loihi.time["step"], check="R")},
+        overhead={name: replace(value, status="estimate") for name, value in loihi.overhead.items()},
+    )
+    assert estimate(WORK, recalled).time_s is None
+    assert all(whole.overhead_j is None for whole in estimate(WORK, recalled, step_time_s=1e-5).totals)
+    for changes in ({"power": {"tdp": replace(gpu.power["tdp"], check="R")}}, {"peak": {"fp32": replace(gpu.peak["fp32"], check="R")}}):
+        with pytest.raises(ProfileError, match="recalled"):
+            estimate(ANN, replace(gpu, **changes), "fp32")
+
+
 def test_graded_synapses_and_ann_layers_have_no_price_on_loihi():
     graded = replace(WORK, layers=(replace(SNN, effective_macs=10),))
     assert "multiplies a graded value" in estimate(graded, load_profile("loihi1")).because
