@@ -544,7 +544,9 @@ def _bits(precision: str) -> tuple[int, int, int]:
 def _event(profile: HardwareProfile, key: str) -> Range:
     quantity: Quantity | None = profile.energy.get(key)
     if quantity is None or not quantity.citable:
-        raise ProfileError(f"{profile.name} cannot price this", f"energy.{key} is unknown there", "choose another precision or profile")
+        kept_out = "the profile writer's estimate" if quantity and quantity.status == "estimate" else CHECKS["R"]
+        why = f"energy.{key} is unknown there" if quantity is None else f"energy.{key} is there, but not used unasked ({kept_out})"
+        raise ProfileError(f"{profile.name} cannot price this", why, "choose another precision or profile")
     return quantity.range
 
 
