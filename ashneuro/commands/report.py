@@ -16,7 +16,7 @@ from ashneuro.commands.simulate import with_inputs
 from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle, load_graph
 from ashneuro.commands.tasks import result_file
 from ashneuro.config import Task
-from ashneuro.errors import AshneuroError, need
+from ashneuro.errors import AshneuroError, ProfileError, need
 from ashneuro.report import tables, terminal
 
 if TYPE_CHECKING:
@@ -66,12 +66,15 @@ def report(
         runs: runs to show beside it: controls, other hybrids.
     """
     from ashneuro.cost.measure import load_measurements, save_measurements
-    from ashneuro.cost.profile import load_profile
+    from ashneuro.cost.profile import load_profile, load_profiles
     from ashneuro.report.html import write_html
     from ashneuro.report.summary import write_json
 
-    profiles = [load_profile(name) for name in profile or DEFAULT_PROFILES]
-    if not any(item.kind == "asic" for item in profiles):
+    profiles = load_profiles(profile or DEFAULT_PROFILES)
+    nodes = [item.name for item in profiles if item.kind == "asic"]
+    if len(nodes) > 1:
+        raise ProfileError(f"{' and '.join(nodes)} are both nodes", "one node decides, with both sides on it", "name one of them")
+    if not nodes:
         profiles.append(load_profile("cmos45"))  # both sides are priced alike on one node; without it there is no verdict
     kind = kind_of(path)
     others = [*runs, *(baseline or [])]

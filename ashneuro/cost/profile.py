@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -327,6 +327,24 @@ def load_profile(name: str | Path) -> HardwareProfile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"cannot read {path}", f"it is not TOML: {error}", "mend the line that the message names") from error
     return parse_profile(values, name=str(path))
+
+
+def load_profiles(names: Iterable[str | Path]) -> list[HardwareProfile]:
+    """Return several profiles, each once.
+
+    Raises:
+        ProfileError: as in `load_profile`; or two that differ have one name, under which their numbers would be mixed up.
+    """
+    found: dict[str, HardwareProfile] = {}
+    for name in names:
+        profile = load_profile(name)
+        if found.setdefault(profile.name, profile) != profile:
+            raise ProfileError(
+                f"two profiles are called {profile.name!r}",
+                f"{name} is the second; results are kept by a profile's name",
+                f"change `name` in one of the files, e.g. name = \"my-{profile.name}\"",
+            )
+    return list(found.values())
 
 
 def parse_profile(values: Mapping[str, Any], name: str = "profile") -> HardwareProfile:

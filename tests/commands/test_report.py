@@ -104,6 +104,7 @@ def test_measurements_from_another_machine_are_shown(ashneuro: Command, foreign:
         (("--noise", "0"), "1 sample or more"),
         (("--measurements", "absent.json"), "cannot read measurements"),
         (("--profile", "lohi1"), "did you mean loihi1"),
+        (("--profile", "cmos45", "--profile", "cmos7"), "one node decides"),
     ],
 )
 def test_what_cannot_be_reported_is_refused(ashneuro: Command, foreign: Path, tmp_path: Path, words: tuple[str, ...], why: str) -> None:

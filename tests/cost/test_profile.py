@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.cost.profile import TABLES, UNITS, Quantity, Range, list_profiles, load_profile, parse_profile, profile_folder
+from ashneuro.cost.profile import TABLES, UNITS, Quantity, Range, list_profiles, load_profile, load_profiles, parse_profile, profile_folder
 from ashneuro.errors import ProfileError
 
 NUMBER = {
@@ -162,6 +162,16 @@ def test_by_path_and_by_name(tmp_path):
     path.write_text("schema = ")
     with pytest.raises(ProfileError, match="not TOML"):
         load_profile(path)
+
+
+def test_two_profiles_of_one_name_are_refused_and_one_named_twice_is_one(tmp_path):
+    text = list_profiles()["loihi1"].read_text(encoding="utf-8")
+    same, other = tmp_path / "same.toml", tmp_path / "other.toml"
+    same.write_text(text, encoding="utf-8")
+    other.write_text(text.replace("23.6", "2.36"), encoding="utf-8")
+    assert [profile.name for profile in load_profiles(["loihi1", "cmos45", "loihi1", same])] == ["loihi1", "cmos45"]
+    with pytest.raises(ProfileError, match="two profiles are called 'loihi1'"):
+        load_profiles(["loihi1", other])
 
 
 def test_found_inside_an_installed_package(tmp_path):
