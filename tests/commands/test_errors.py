@@ -43,6 +43,14 @@ def test_a_mistake_is_named_and_mended(ashneuro: Command, words: tuple[str, ...]
     assert "Traceback" not in said.err
 
 
+def test_a_file_where_a_folder_is_to_be_is_named(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine", encoding="utf-8")
+    said = ashneuro("report", foreign, "--out", file, "--dt", "1e-3", "--input-coding", "spikes")
+    assert said.code == 2 and str(file) in said.err and "choose another name" in said.err
+    assert file.read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize("words", [("chekc",), ("check",), ("simulate", "x.nir", "--on", "loihi3"), ("export", "x", "--targe", "lava")])
 def test_a_mistyped_command_says_what_is_there(ashneuro: Command, words: tuple[str, ...]) -> None:
     said = ashneuro(*words)
