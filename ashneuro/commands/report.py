@@ -395,8 +395,9 @@ def ann_branch(model: Any, images: Any) -> Callable[[], Any]:
 def take_measurements(paths: Sequence[Path], device: str) -> list[Measurement | NotMeasured]:
     """Return energy and time of the first run's ANN branch and of each other run, at batch 1 and at the fastest batch."""
     from ashneuro.cost.estimate import NotMeasured
-    from ashneuro.cost.measure import Unreadable, best_batch, counter_for, measure
+    from ashneuro.cost.measure import Unreadable, best_batch, counter_for, measure, parse_device
 
+    parse_device(device)
     checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="measuring a run")
     torch = need("torch", extra="train", purpose="measuring a run")
     found: list[Measurement | NotMeasured] = []
@@ -404,9 +405,7 @@ def take_measurements(paths: Sequence[Path], device: str) -> list[Measurement | 
         kind = json_.loads((path / "config.json").read_text(encoding="utf-8"))["model"]["abstract"]["kind"]
         name = f"{path.name}, {'ANN branch' if kind == 'spiking' else 'whole network'}"
         try:
-            if device.startswith("cuda") and not torch.cuda.is_available():
-                raise Unreadable("torch sees no CUDA device")
-            counter = counter_for(device)
+            counter = counter_for(device, gpu_uuid(torch.cuda, device))
         except Unreadable as error:
             found.append(NotMeasured(name, device, str(error)))
             continue
@@ -429,6 +428,23 @@ def take_measurements(paths: Sequence[Path], device: str) -> list[Measurement | 
                 found.append(measure(make(batch), counter, network=name, batch=batch, precision=precision))
         found.append(NotMeasured(f"{name}, int8", device, "torch runs these convolutions in floating point alone"))
     return found
+
+
+def gpu_uuid(cuda: Any, device: str) -> str:
+    """Return which GPU of the machine torch means by ``device``; empty for a processor.
+
+    Raises:
+        Unreadable: torch does not see it.
+    """
+    from ashneuro.cost.measure import Unreadable, parse_device
+
+    kind, index = parse_device(device)
+    if kind != "cuda":
+        return ""
+    count = cuda.device_count() if cuda.is_available() else 0
+    if index >= count:
+        raise Unreadable(f"torch sees {count} CUDA devices, numbered from 0" if count else "torch sees no CUDA device")
+    return str(cuda.get_device_properties(index).uuid)
 
 
 def priced(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -44,10 +45,15 @@ class Unreadable(Exception):
 class Nvml:
     """An NVIDIA GPU's own energy counter, millijoules since the driver was loaded.
 
+    Args:
+        index: as NVML counts: every GPU of the machine, in the order of the bus.
+        uuid: of the GPU that computes; with it the index is not asked, for CUDA counts in another order, and only visible GPUs.
+
     Source: nvmlDeviceGetTotalEnergyConsumption, Volta and later.
     """
 
     index: int = 0
+    uuid: str = ""
     boundary: str = "the GPU's board"
     method: str = "NVML, total energy counter"
 
@@ -58,7 +64,10 @@ class Nvml:
             raise Unreadable("the package nvidia-ml-py is not installed (pip install 'ashneuro[measure]')") from error
         try:
             self._nvml.nvmlInit()
-            self._handle = self._nvml.nvmlDeviceGetHandleByIndex(self.index)
+            if self.uuid:
+                self._handle = self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{self.uuid}")
+            else:
+                self._handle = self._nvml.nvmlDeviceGetHandleByIndex(self.index)
             name = self._nvml.nvmlDeviceGetName(self._handle)
             self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
         except Exception as error:  # every error class of NVML is made at run time
@@ -112,14 +121,27 @@ class Rapl:
             return ""
 
 
-def counter_for(device: str) -> Counter:
-    """Return the counter of ``"cuda"``, ``"cuda:1"`` or ``"cpu"``.
+def parse_device(device: str) -> tuple[str, int]:
+    """Return kind and index of ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    found = re.fullmatch(r"cpu|(cuda)(?::(\d+))?", device)
+    if found is None:
+        raise ConfigError(f"--device {device}", "it is neither cpu nor cuda nor cuda:NUMBER", "--device cpu, or --device cuda:0")
+    return found[1] or "cpu", int(found[2] or 0)
+
+
+def counter_for(device: str, uuid: str = "") -> Counter:
+    """Return the counter of ``"cuda"``, ``"cuda:1"`` or ``"cpu"``; of the GPU with this ``uuid`` where it is given.
 
     Raises:
         Unreadable: it is not there or cannot be read; the message says why.
+        ConfigError: there is no such kind of device.
     """
-    kind, _, index = device.partition(":")
-    return Nvml(int(index or 0)) if kind == "cuda" else Rapl()
+    kind, index = parse_device(device)
+    return Nvml(index, uuid) if kind == "cuda" else Rapl()
 
 
 def measure(

@@ -40,7 +40,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Model]:
 
 
 def test_without_a_counter_nothing_is_measured_and_nothing_is_loaded(runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(device: str) -> None:
+    def none(device: str, uuid: str) -> None:
         raise measure.Unreadable("there is no counter here")
 
     monkeypatch.setattr(measure, "counter_for", none)
@@ -57,7 +57,7 @@ def test_each_network_runs_at_batch_1_and_at_the_fastest(runs: dict[Path, Model]
         run()
         return Measurement("machine", "all", "counter", 1.0, 1.0, 1.0, 1.0, batch, precision, network=network)
 
-    monkeypatch.setattr(measure, "counter_for", lambda device: object())
+    monkeypatch.setattr(measure, "counter_for", lambda device, uuid: object())
     monkeypatch.setattr(measure, "measure", read)
     monkeypatch.setattr(measure, "best_batch", lambda make: make(16)() or 16)
     found = report.take_measurements(list(runs), "cpu")
@@ -76,6 +76,15 @@ def test_no_gpu_is_said_and_never_replaced(runs: dict[Path, Model]) -> None:
         return
     found = report.take_measurements(list(runs), "cuda")
     assert all(isinstance(item, NotMeasured) and item.reason == "torch sees no CUDA device" for item in found)
+
+
+def test_the_gpu_that_torch_means_is_the_one_that_is_read() -> None:
+    cuda = SimpleNamespace(
+        is_available=lambda: True, device_count=lambda: 2, get_device_properties=lambda index: SimpleNamespace(uuid=f"id-{index}")
+    )
+    assert report.gpu_uuid(cuda, "cuda") == "id-0" and report.gpu_uuid(cuda, "cuda:1") == "id-1" and report.gpu_uuid(cuda, "cpu") == ""
+    with pytest.raises(measure.Unreadable, match="torch sees 2 CUDA devices"):
+        report.gpu_uuid(cuda, "cuda:2")
 
 
 def test_the_hosts_products_are_counted_with_what_is_left_out() -> None:

@@ -138,8 +138,11 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index):
         return index
 
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return uuid
+
     def nvmlDeviceGetName(self, handle):
-        return b"NVIDIA Test"
+        return f"NVIDIA Test {handle}".encode()
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):
         return self.millijoules
@@ -149,10 +152,18 @@ def test_a_gpu_is_read_in_joules(monkeypatch):
     fake = FakeNvml()
     monkeypatch.setitem(__import__("sys").modules, "pynvml", fake)
     counter = counter_for("cuda")
-    assert isinstance(counter, Nvml) and counter.device == "NVIDIA Test" and counter.joules() == 5.0
+    assert isinstance(counter, Nvml) and counter.device == "NVIDIA Test 0" and counter.joules() == 5.0
+    # CUDA's first GPU need not be NVML's: the one that computes is read.
+    assert counter_for("cuda:0", "7a0d").device == "NVIDIA Test GPU-7a0d"
     monkeypatch.setitem(__import__("sys").modules, "pynvml", FakeNvml(works=False))
     with pytest.raises(Unreadable, match="Driver Not Loaded"):
         counter_for("cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "cpu:1", "mps", "cuda:-1"])
+def test_an_unknown_device_is_refused_and_never_read_as_a_processor(device):
+    with pytest.raises(ConfigError, match="neither cpu nor cuda"):
+        counter_for(device)
 
 
 def test_the_file_carries_measurements_to_another_machine(tmp_path):
