@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
+from typing import Any, ClassVar
 
 from ashneuro.cost.deployment import Deployment
-from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
+from ashneuro.cost.profile import CHECKS, CLOSED, HardwareProfile, Quantity, Range
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
 
@@ -183,6 +184,8 @@ class Measurement:
     total_j: float | None = None
     taken: str = ""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+
     @property
     def basis(self) -> str:
         """How the numbers came about, for the line beside them."""
@@ -196,6 +199,8 @@ class NotMeasured:
     network: str
     device: str
     reason: str
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
 
     @property
     def sentence(self) -> str:

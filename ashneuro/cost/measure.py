@@ -255,14 +255,19 @@ def load_measurements(path: Path) -> tuple[Measurement | NotMeasured, ...]:
     Raises:
         DataError: the file is missing, damaged, or of another kind.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']!r}, not {SCHEMA!r}")
-        measured = [Measurement(**item) for item in content["measured"]]
-        missing = [NotMeasured(**item) for item in content["not_measured"]]
+        measured = TypeAdapter(list[Measurement]).validate_python(content["measured"])
+        missing = TypeAdapter(list[NotMeasured]).validate_python(content["not_measured"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        why = str(error)
+        if isinstance(error, ValidationError):
+            why = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise DataError(
-            f"cannot read measurements from {path}", str(error), "ashneuro report RUN --measure, on the machine with the GPU"
+            f"cannot read measurements from {path}", why, "ashneuro report RUN --measure, on the machine with the GPU"
         ) from error
     return (*measured, *missing)

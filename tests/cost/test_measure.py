@@ -181,6 +181,13 @@ def test_the_file_carries_measurements_to_another_machine(tmp_path):
     path.write_text(json.dumps({"schema": "ashneuro.measurement/1", "measured": [{"device": "x"}], "not_measured": []}))
     with pytest.raises(DataError):
         load_measurements(path)
+    for key, spoilt in (("energy_j", "much"), ("seconds", None), ("low_j", float("nan")), ("batch", "x")):
+        save_measurements(items, path)
+        content = json.loads(path.read_text())
+        content["measured"][0][key] = spoilt
+        path.write_text(json.dumps(content))
+        with pytest.raises(DataError, match=key):
+            load_measurements(path)
     with pytest.raises(DataError, match="cannot read"):
         load_measurements(tmp_path / "absent.json")
     assert replace(items[0], batch=1) != items[0]
