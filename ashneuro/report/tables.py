@@ -78,7 +78,7 @@ SCALES = ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ"), (1e12, "pJ"))
 
 def common_unit(energies: Iterable[Range | None]) -> tuple[float, str]:
     """Return the factor and unit in which the largest typical energy (the largest low one, where none is typical) is 1 or more."""
-    largest = max((energy.typical or energy.low for energy in energies if energy), default=0.0)
+    largest = max((abs(energy.typical or energy.low) for energy in energies if energy), default=0.0)
     return next(((factor, unit) for factor, unit in SCALES if largest * factor >= 1), SCALES[-1])
 
 

@@ -202,6 +202,8 @@ def test_numbers(value, text):
 def test_common_unit_fits_the_largest_typical_value():
     assert tables.common_unit([Range(1e-9, 2e-9, 5e-3), Range(1e-7, 3e-6, 1)]) == (1e6, "µJ")
     assert tables.common_unit([None]) == (1e12, "pJ")
+    # A meter's reading minus idle power may fall below 0.
+    assert tables.common_unit([Range(-3e-3, -2e-3, 1e-4)]) == (1e3, "mJ")
 
 
 def test_headings_know_their_alignment():
