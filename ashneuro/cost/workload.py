@@ -41,6 +41,7 @@ class LayerWorkload:
         zero_parameters: how many of them are zero.
         dense_macs: products that a dense ANN layer of this shape does, padding excluded, zero weights included; in a
             spiking layer the same for every step.
+        dense_acs: of the dense MACs of a spiking layer, those at synapses whose source sends spikes.
         kind: ``"snn"``: spiking neurons; ``"ann"``: one pass of multiply–accumulate and an activation function;
             ``"input"``: a port where the host's values enter.
         inputs: elements that its synapses read, ``0`` where nobody said.
@@ -70,6 +71,7 @@ class LayerWorkload:
     dense_macs: int
     kind: Kind = "ann"
     inputs: int = 0
+    dense_acs: int = 0
     effective_macs: int | None = None
     effective_acs: int = 0
     acs_by_kind: Mapping[str, int] = field(default_factory=dict)
@@ -119,12 +121,13 @@ class Workload:
 
     @property
     def spikes_per_synapse(self) -> float | None:
-        """Synops per synapse and inference: Σ effective ACs / Σ connections of the spiking layers.
+        """Synops per synapse and inference: Σ effective ACs / Σ connections of the spiking layers; ``None`` where no spike has a synapse.
 
-        A connection is a pair of neurons that a weight joins; a convolution's shared weight counts once per pair.
+        A connection is a pair of neurons that a weight joins; a convolution's shared weight counts once per pair. Synapses of values other
+        than spikes have no synops and are none of these connections.
         """
         spiking = [layer for layer in self.layers if layer.kind == "snn"]
-        connections = sum(layer.dense_macs for layer in spiking) / (self.samples * self.timesteps)
+        connections = sum(layer.dense_acs for layer in spiking) / (self.samples * self.timesteps)
         return sum(layer.effective_acs for layer in spiking) / self.samples / connections if connections else None
 
 
@@ -281,9 +284,10 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     own = record.layers[layer.name]
     steps = record.timesteps * record.samples
     kinds: dict[str, int] = {}
-    macs = 0
+    macs = dense_acs = 0
     for synapse, source in _observed(program, layer, record):
         if source.binary:
+            dense_acs += steps * dense_macs(synapse)
             kinds[synapse.kind] = kinds.get(synapse.kind, 0) + _meetings(synapse, source)
         else:
             macs += _meetings(synapse, source)
@@ -302,6 +306,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         parameters=_parameters(layer),
         inputs=sum(synapse.in_size for synapse in synapses),
         dense_macs=steps * sum(dense_macs(synapse) for synapse in synapses),
+        dense_acs=dense_acs,
         effective_macs=macs,
         effective_acs=sum(kinds.values()),
         acs_by_kind=kinds,

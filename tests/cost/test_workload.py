@@ -221,12 +221,24 @@ def test_a_zero_skipping_twin_does_the_products_of_non_zero_activations():
 def test_rates_over_the_whole_network():
     def row(neurons, spikes, acs, dense):
         return LayerWorkload(
-            "x", "deployed", neurons, 0, dense, "snn", updates=neurons * 8, spikes=spikes, effective_acs=acs, firing_rate=0
+            "x", "deployed", neurons, 0, dense, "snn", dense_acs=dense, updates=neurons * 8, spikes=spikes, effective_acs=acs, firing_rate=0
         )
 
     work = Workload(2, 4, (row(10, 8, 30, 800), row(30, 8, 50, 800)))
     assert work.firing_rate == 16 / (40 * 8)
     assert work.spikes_per_synapse == (80 / 2) / (1600 / 8)
+
+
+def test_synapses_that_no_spike_reaches_do_not_thin_out_the_spikes_per_synapse():
+    program = networks.tiny_program(coding="graded", channels=2, size=5)
+    record = networks.run(program, networks.images(program))
+    work = count(program, record)
+    first, *rest = [row for row in work.layers if row.kind == "snn"]
+    assert first.effective_macs > 0 and first.dense_acs == 0 and all(row.dense_acs == row.dense_macs for row in rest)
+    connections = sum(row.dense_macs for row in rest) / (record.samples * record.timesteps)
+    assert work.spikes_per_synapse == pytest.approx(work.per_inference("effective_acs") / connections)
+    alone = Workload(work.samples, work.timesteps, (first,))
+    assert alone.spikes_per_synapse is None
 
 
 @pytest.mark.parametrize("coding", ["current", "graded", "spikes"])
