@@ -113,12 +113,12 @@ class BreakEven:
     """The mean firing rate at which the spiking part costs as much as the ANN in its place.
 
     The counted spikes, and all that each of them causes, are scaled by one factor until both sides cost the same; neuron
-    updates stay as they are.
+    updates, and products with graded values, stay as they are.
 
     Args:
         spiking, ann: what is compared, with precision and profile.
         comparable: whether both are at one node and boundary.
-        rates: spikes per neuron and step for the low, typical and high case; 0: at no rate, the updates alone cost more; 1: at
+        rates: spikes per neuron and step for the low, typical and high case; 0: at no rate, what does not scale costs more; 1: at
             every rate. ``None`` where a case has no number.
         because: why there is none at all.
     """
@@ -362,13 +362,15 @@ def _whole(sides: _Sides, chip: HardwareProfile, cost: CostEstimate, gpu: Hardwa
 
 
 def scaled(workload: Workload, factor: float) -> Workload:
-    """Return the same network if every neuron had spiked ``factor`` times as often: every update is still paid."""
+    """Return the same network if every neuron had spiked ``factor`` times as often.
+
+    Every update is still paid, and so is every product with a graded value, which no spike causes.
+    """
     spiking = (
         replace(
             layer,
             effective_acs=round(layer.effective_acs * factor),
             acs_by_kind={kind: round(events * factor) for kind, events in layer.acs_by_kind.items()},
-            effective_macs=None if layer.effective_macs is None else round(layer.effective_macs * factor),
             spikes=round(layer.spikes * factor),
             messages=round(layer.messages * factor),
             firing_rate=None if layer.firing_rate is None else layer.firing_rate * factor,

@@ -352,8 +352,8 @@ def break_even(comparison: Comparison) -> Table:
         tuple(rows),
         basis="estimated from counted events",
         note=f"{_reasons(comparison)}Rates are spikes per neuron and step. Spikes, and all that they cause, scale with the rate; "
-        "neuron updates do not."
-        " “none”: the updates alone cost more than the ANN.",
+        "neuron updates, and products with graded values, do not."
+        " “none”: these alone cost more than the ANN.",
     )
 
 

@@ -96,6 +96,15 @@ def test_at_the_break_even_rate_both_cost_the_same():
     assert checked >= 3
 
 
+def test_products_with_graded_inputs_do_not_scale_with_the_firing_rate():
+    work, _, _ = hybrid(coding="graded")
+    assert work.total("effective_macs") > 0
+    for factor in (0, 0.5, 3):
+        more = scaled(work, factor)
+        assert more.total("effective_macs") == work.total("effective_macs")
+        assert more.total("effective_acs") == pytest.approx(factor * work.total("effective_acs"), abs=3)
+
+
 def test_break_even_says_why_there_is_none():
     work, twin, _ = hybrid()
     even = compare(work, twin, node=CMOS, chips=[load_profile("loihi2")]).break_even[-1]
