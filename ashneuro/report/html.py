@@ -87,9 +87,13 @@ def render(report: Report) -> str:
 
 
 def _references(report: Report, costs: Sequence[CostEstimate]) -> dict[str, Source]:
-    """Return the sources of the profiles that were used, by key."""
+    """Return the sources of the profiles that were used, by key; with the profile's name where another one has that key for another source."""
     used = {cost.profile for cost in costs}
-    return {key: source for profile in report.profiles if profile.name in used for key, source in profile.sources.items()}
+    every = [(profile.name, key, source) for profile in report.profiles if profile.name in used for key, source in profile.sources.items()]
+    meanings: dict[str, set[Source]] = {}
+    for _, key, source in every:
+        meanings.setdefault(key, set()).add(source)
+    return {key if len(meanings[key]) == 1 else f"{key} ({name})": source for name, key, source in every}
 
 
 def _costs(report: Report) -> Iterator[CostEstimate]:

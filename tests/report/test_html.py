@@ -1,11 +1,13 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from ashneuro.cost.profile import Source
 from ashneuro.errors import AshneuroError
 from ashneuro.report import figures, html
 from ashneuro.report.summary import PARTS, SCHEMA, Report, read_metrics, write_json
@@ -128,6 +130,16 @@ def test_every_source_that_was_used_is_listed():
     for profile in REPORT.profiles:
         for source in profile.sources.values():
             assert source.title in text
+
+
+def test_two_profiles_may_call_their_sources_by_one_key():
+    def same_key(profile):
+        numbers = {table: {key: replace(q, source="paper") for key, q in getattr(profile, table).items()} for table in ("energy", "peak")}
+        return replace(profile, **numbers, sources={"paper": Source(f"About {profile.name}", "https://doi.org/")})
+
+    text = "".join(read(html.render(replace(REPORT, profiles=[same_key(profile) for profile in REPORT.profiles]))).text)
+    for profile in REPORT.profiles:
+        assert f"About {profile.name}" in text and f"paper ({profile.name})" in text
 
 
 def test_wording():
