@@ -15,6 +15,9 @@ from ashneuro.program.route import Traffic, received, traffic
 from ashneuro.program.synapse import fan_out
 from ashneuro.simulate.record import SpikeRecord
 
+# What the time of a step is made of, keys of a profile's [time].
+STEP_TIMES = ("synop", "neuron_update_active", "neuron_update_inactive", "spike_out", "axon_out", "axon_in", "barrier")
+
 
 @dataclass(frozen=True, eq=False)
 class CoreLoad:

@@ -13,7 +13,7 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar
 
-from ashneuro.cost.deployment import Deployment
+from ashneuro.cost.deployment import STEP_TIMES, Deployment
 from ashneuro.cost.profile import CHECKS, CLOSED, HardwareProfile, Quantity, Range
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
@@ -84,6 +84,7 @@ class CostEstimate:
         latency_s: seconds from a sample's first input to its last output: T steps and one more per layer in a row.
         chips: how many chips the network takes: by its placement, or at least.
         cores: how many cores its placement takes.
+        time_from: paths of the profile's numbers that the seconds come from.
         headline: every number that was used is from a source that the profile's writer opened.
         notes: rules and flags that a reader must know.
     """
@@ -99,6 +100,7 @@ class CostEstimate:
     latency_s: Range | None = None
     chips: int | None = None
     cores: int | None = None
+    time_from: tuple[str, ...] = ()
     headline: bool = True
     notes: tuple[str, ...] = ()
 
@@ -270,7 +272,7 @@ def _neuromorphic(
     pricing = _Pricing(profile, with_estimates)
     terms = [term for layer in workload.layers for term in _event_terms(layer, workload.samples, pricing, deployment)]
     chips = deployment.placement.chips if deployment else _chips(workload, profile)
-    step, how = _step_time(profile, step_time_s, deployment)
+    step, how, time_from = _step_time(profile, step_time_s, deployment)
     time = workload.timesteps * step if step else None
     latency = (workload.timesteps + deployment.depth) * step if step and deployment else None
     bare = CostEstimate(profile.name, profile.title, NATIVE, profile.boundary, profile.excludes, tuple(terms))
@@ -295,6 +297,7 @@ def _neuromorphic(
         latency_s=latency,
         chips=chips,
         cores=deployment.placement.cores if deployment else None,
+        time_from=time_from,
         headline=_headline(profile, paths),
         notes=tuple(dict.fromkeys(note for note in notes if note)),
     )
@@ -432,24 +435,29 @@ def _citable(profile: HardwareProfile, path: str) -> Quantity | None:
     return quantity if quantity is not None and quantity.citable else None
 
 
-def _step_time(profile: HardwareProfile, step_time_s: float | None, deployment: Deployment | None) -> tuple[Range | None, str]:
-    """Return seconds per time step, and the note that says how it was found."""
+def _step_time(
+    profile: HardwareProfile, step_time_s: float | None, deployment: Deployment | None
+) -> tuple[Range | None, str, tuple[str, ...]]:
+    """Return seconds per time step, the note that says how it was found, and the numbers used."""
     if step_time_s is not None:
-        return Range(step_time_s, step_time_s, step_time_s), ""
+        return Range(step_time_s, step_time_s, step_time_s), "", ()
     step = _citable(profile, "time.step")
+    measured = ("time.step",) if step is not None else ()
     computed = deployment.step_time(profile) if deployment else None
     if computed is not None:
         note = (
             f"{profile.name}: a step lasts as long as its busiest core needs, one event after the other, and then the barrier; "
             "contention on the mesh and what the host adds are not in it"
         )
+        used = tuple(path for key in STEP_TIMES if _citable(profile, path := f"time.{key}") is not None)
         if step is not None:
             high = max(step.range.high, computed.high)
-            return Range(min(step.range.low, computed.low), computed.typical, high), note + "; bounds: the profile's own measured steps"
-        return computed, note
+            bounds = Range(min(step.range.low, computed.low), computed.typical, high)
+            return bounds, note + "; bounds: the profile's own measured steps", used + measured
+        return computed, note, used
     if step is None:
-        return None, "time per step is unknown, so static power × time is too"
-    return step.range, ""
+        return None, "time per step is unknown, so static power × time is too", ()
+    return step.range, "", measured
 
 
 def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips: int | None) -> Iterator[Total]:

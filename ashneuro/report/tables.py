@@ -689,9 +689,9 @@ def numbers_used(costs: Iterable[CostEstimate], profiles: Iterable[HardwareProfi
     used: dict[tuple[str, str], None] = {}
     for cost in costs:
         paths = [path for term in cost.terms for path in term.quantities]
-        profile = known[cost.profile]
+        paths += cost.time_from
         for whole in cost.totals:
-            paths += [f"static.{whole.name}", *([f"overhead.{whole.name}"] if whole.name in profile.overhead else []), "time.step"]
+            paths += [f"static.{whole.name}", *([f"overhead.{whole.name}"] if whole.overhead_j else [])]
         used |= dict.fromkeys((cost.profile, path) for path in paths)
     rows = []
     for name, path in used:

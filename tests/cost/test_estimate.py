@@ -7,6 +7,7 @@ from ashneuro.cost.estimate import Measurement, ac_energy, estimate, mac_energy
 from ashneuro.cost.profile import Range, load_profile
 from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count
 from ashneuro.errors import ProfileError
+from ashneuro.report.tables import numbers_used
 from tests.cost import networks
 
 SNN = LayerWorkload(
@@ -294,6 +295,10 @@ def test_hops_of_a_placed_network_are_priced_and_its_step_is_timed():
     assert whole.time_s.typical and whole.time_s.low < whole.time_s.typical < bare.time_s.high
     assert whole.latency_s.typical / whole.time_s.typical == pytest.approx((4 + program.depth) / 4)
     assert whole.throughput_per_s.typical == pytest.approx(1 / whole.time_s.typical)
+    events = {f"time.{key}" for key in ("synop", "neuron_update_active", "neuron_update_inactive", "barrier")}
+    assert bare.time_from == ("time.step",) and set(whole.time_from) == events | {"time.step"}
+    listed = {row[1] for row in numbers_used([whole], [profile]).rows}
+    assert set(whole.time_from) <= listed
 
 
 def test_the_step_of_a_single_core_is_its_events_one_after_the_other():
