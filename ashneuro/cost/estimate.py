@@ -409,7 +409,8 @@ def _mesh_terms(layer: LayerWorkload, samples: int, pricing: _Pricing, deploymen
         )
     if traffic is None:
         because = "the network has not been placed on cores, so the number of hops is unknown"
-        yield Term(layer.name, "hop", layer.messages / samples, None, because, needed=False)
+        unknown = Term(layer.name, "hop", layer.messages / samples, None, because, needed=False)
+        yield pricing.term(layer.name, "hop", "hop_ew", unknown.events, False) if "hop" in pricing.included else unknown
         return
     yield pricing.term(layer.name, "hop, east–west", "hop_ew", traffic.east_west / samples, False, family="hop")
     yield pricing.term(layer.name, "hop, north–south", "hop_ns", traffic.north_south / samples, False, family="hop")
