@@ -33,6 +33,7 @@ def test_keyword_spotting_is_the_table_times_the_bracketed_activity():
     assert found.low == pytest.approx(low, rel=0.01)
     high = davies(0.20, synapses, 541, 10, active=True) + 0.2 * 10 * synapses * (35.5 - 23.6) * 1e-12
     assert found.high == pytest.approx(high, rel=0.01)
+    assert f"{1e6 * found.low:.1f}–{1e6 * found.high:.1f} µJ" in load_profile("loihi1").reads
 
 
 def test_the_slope_lies_inside_and_the_absolute_value_outside():
