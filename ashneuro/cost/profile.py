@@ -342,7 +342,7 @@ def load_profiles(names: Iterable[str | Path]) -> list[HardwareProfile]:
             raise ProfileError(
                 f"two profiles are called {profile.name!r}",
                 f"{name} is the second; results are kept by a profile's name",
-                f"change `name` in one of the files, e.g. name = \"my-{profile.name}\"",
+                f'change `name` in one of the files, e.g. name = "my-{profile.name}"',
             )
     return list(found.values())
 

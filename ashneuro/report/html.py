@@ -87,7 +87,7 @@ def render(report: Report) -> str:
 
 
 def _references(report: Report, costs: Sequence[CostEstimate]) -> dict[str, Source]:
-    """Return the sources of the profiles that were used, by key; with the profile's name where another one has that key for another source."""
+    """Return the sources of the profiles that were used, by key; with the profile's name where another calls another source so."""
     used = {cost.profile for cost in costs}
     every = [(profile.name, key, source) for profile in report.profiles if profile.name in used for key, source in profile.sources.items()]
     meanings: dict[str, set[Source]] = {}
