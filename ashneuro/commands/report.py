@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json as json_
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -257,6 +257,8 @@ def report_run(
     for other in others:
         settings = checkpoint.load_run(other)
         name, work = beside_run(other, settings, deploy)
+        if work is not None:
+            name = untaken(name, other, {*metrics, "relu", "quantised-relu"})  # the twins' metrics are kept by their kinds
         theirs = renamed(saved_evaluations(other), name)
         questions, why = answered(other, trained_tasks(settings.config))
         questions = renamed(questions, name)
@@ -323,6 +325,13 @@ def beside_run(path: Path, run: Any, deploy: Any) -> tuple[str, Workload | None]
     bundle = exported(path)
     record = counted(path) or simulate(bundle, bundle.reference.inputs, on="loihi")
     return path.name, count(bundle.program("integer"), record, deploy.host_layers(run.model))
+
+
+def untaken(name: str, path: Path, taken: Collection[str]) -> str:
+    """Return ``name``, or with as many of the run's folders before it as tell it from networks that have that name already."""
+    places = path.resolve().parts
+    longer = (f"{'/'.join(places[start:-1])}/{name}" for start in range(len(places) - 2, -1, -1))
+    return next((each for each in (name, *longer) if each not in taken), f"{name}, {len(taken) + 1}")
 
 
 def metric_of(evaluations: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]] = ()) -> str:
