@@ -91,7 +91,7 @@ def train(
 
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is not set; or a resumed run has other settings; or there is no GPU
-            and ``train.device`` asks for one; or ``train.start`` is a run of another model; or settings contradict each other.
+            and ``train.device`` asks for one; or ``train.start`` is a run of another model; or settings contradict each other; or the loss is no number any more.
         DataError: the data, or the checkpoint to resume from, cannot be read; or a resumed run learned from other data.
     """
     out = Path(out)
@@ -332,7 +332,12 @@ class Stage:
             total = sum(term.detach() for term in terms.values())  # type: ignore[assignment]
             for name, value in {"loss": total, **{f"loss_{name}": term.detach() for name, term in terms.items()}, **firing}.items():
                 sums[name] += value
-            on_progress(Progress(past + 1, self.material.epochs, number + 1, len(self.batches), float(total)))
+            loss = float(total)
+            if not math.isfinite(loss):
+                what = f"training has diverged: the loss of batch {number + 1} in epoch {past + 1} is {loss}"
+                left = f"; {out} holds the run up to its last checkpoint" if (out / TRAINER).exists() else ""
+                raise ConfigError(what, f"the learning rate was {rate:.3g}{left}", "a lower train.learning_rate, and another --out")
+            on_progress(Progress(past + 1, self.material.epochs, number + 1, len(self.batches), loss))
             due |= settings.save_every > 0 and (number + 1) % settings.save_every == 0
             # Between steps alone: a checkpoint does not hold the gradients that a step has gathered so far.
             if due and self._completes_step(number) and number + 1 < len(self.batches):

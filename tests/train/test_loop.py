@@ -146,6 +146,19 @@ def test_kernels_are_a_setting_that_the_metrics_name(tmp_path: Path, monkeypatch
     assert not (tmp_path / "triton").exists()
 
 
+def test_a_run_that_diverges_stops_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="batch 2 in epoch 1 is nan") as said:
+        train(tiny.config(learning_rate=1e30), tmp_path / "at once")
+    assert "lower train.learning_rate" in said.value.do and "checkpoint" not in said.value.why
+    rates = iter([*[1e-3] * 2, *[1e30] * 2])
+    monkeypatch.setattr(loop, "learning_rate", lambda *_: next(rates))
+    with pytest.raises(ConfigError, match="has diverged") as said:
+        train(tiny.config(), tmp_path / "later")
+    assert "up to its last checkpoint" in said.value.why
+    weights = checkpoint.load_run(tmp_path / "later").model.state_dict().values()
+    assert all(weight.isfinite().all() for weight in weights)
+
+
 @pytest.mark.parametrize("kind", ["none", "relu", "quantised-relu"])
 def test_controls_train_with_the_same_loop(tmp_path: Path, kind: str) -> None:
     train(tiny.of_kind(kind, epochs=1), tmp_path / "run")
