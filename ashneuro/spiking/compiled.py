@@ -36,6 +36,8 @@ class _Job(ctypes.Structure):
         ("g_each", ctypes.c_double),
         ("ones", ctypes.c_int64),
     ]
+    # A thread may still be at work where Ctrl-C has taken its caller away: whoever holds the job holds what it points to.
+    memory: object = None
 
 
 @cache
@@ -128,6 +130,7 @@ def _run(
         **{key: values.data_ptr() for key, values in memory.items() if values is not None},
         **{key: values.data_ptr() for key, values in zip(_PARAMETERS, block.parameters, strict=True)},
     )  # fmt: skip
+    job.memory = memory, block
     tiles = loaded.tiles(ctypes.byref(job), name == "backward")
     threads = min(torch.get_num_threads(), 1 + steps * rows * width // NEURON_STEPS_PER_THREAD)
     function = getattr(loaded, name)

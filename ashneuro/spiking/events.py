@@ -85,6 +85,14 @@ class _Job(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("ones", "others", "together", "row")),
         *((name, ctypes.c_void_p) for name in ("spikes", "bits", "turned", "packed", "weight", "output")),
     ]
+    # A thread may still be at work where Ctrl-C has taken its caller away: whoever holds the job holds what it points to.
+    memory: tuple[Tensor, ...] = ()
+
+    def point(self, **memory: Tensor) -> None:
+        """Point to these."""
+        for name, values in memory.items():
+            setattr(self, name, values.data_ptr())
+        self.memory += tuple(memory.values())
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,7 @@ class _Connection:
         """Return what the compiled functions take."""
         n, c, h, w = self.shape
         job = _Job(n, h, w, c, *self.places, self.channels, *self.kernel, *self.stride, *self.padding, *self.dilation, row=self.channels)
-        for name, values in memory.items():
-            setattr(job, name, values.data_ptr())
+        job.point(**memory)
         return job
 
     def run(self, name: str, job: _Job, parts: int) -> None:
@@ -226,7 +233,7 @@ def _currents(weight: Tensor, bits: Tensor, connection: _Connection) -> Tensor:
     outer, output = _rows(weight), connection.currents()
     job = connection.job(bits=bits, weight=outer, output=output)
     packed = _room(connection.taps * connection.shape[1], library().rounded(ctypes.byref(job)), connection.channels)
-    job.packed = packed.data_ptr()
+    job.point(packed=packed)
     connection.run("pack_weights", job, connection.taps)
     connection.run("currents", job, connection.shape[0])
     return _outside(output)
@@ -282,7 +289,7 @@ def _direct_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) 
     job = connection.job(output=arriving, weight=outer, spikes=given)
     job.together = max(1, IMAGES_BYTES * n // (arriving.nbytes + given.nbytes))
     packed = _room(connection.taps * connection.channels, library().rounded_back(ctypes.byref(job)), c)
-    job.packed = packed.data_ptr()
+    job.point(packed=packed)
     everything = replace(connection, events=given.numel())
     everything.run("pack_weights_back", job, connection.taps)
     everything.run("spikes", job, n)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
-from ashneuro.spiking import native
+from ashneuro.spiking import compiled, events, native
+from ashneuro.spiking.kernels import Neurons, multi_step
 from ashneuro.spiking.native import NativeError, in_slices, load
 
 needs_compiler = pytest.mark.skipif(
@@ -131,3 +136,30 @@ def test_a_slice_that_fails_is_heard_of() -> None:
 
     with pytest.raises(ValueError):
         in_slices(fail, 4, 2)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("module", "where", "allocate"), [(compiled, Tensor, "new_empty"), (events, torch, "empty")])
+def test_memory_outlives_an_interrupted_caller_as_long_as_a_slice_does(module, where, allocate, monkeypatch) -> None:
+    slices, made, plain = [], [], getattr(where, allocate)
+
+    def recorded(*arguments, **named) -> Tensor:
+        array = plain(*arguments, **named)
+        made.append(weakref.ref(array))
+        return array
+
+    def interrupted(run, count: int, threads: int) -> None:
+        slices.append(run)  # as a thread holds it that has not finished
+        raise KeyboardInterrupt
+
+    linear, x = nn.Linear(64, 512), torch.eye(64).repeat(64, 1)
+    with monkeypatch.context() as context:
+        context.setattr(where, allocate, recorded)
+        context.setattr(module, "in_slices", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            events.connect(linear, x, "native") if module is events else multi_step(x[None], Neurons("lif", kernels="native"))
+    gc.collect()
+    assert made and all(array() is not None for array in made)
+    slices.clear()
+    gc.collect()
+    assert all(array() is None for array in made)
