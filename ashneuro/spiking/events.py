@@ -200,6 +200,9 @@ def _worthwhile(connection: _Connection, weight: Tensor, arrays: Tensor) -> _Con
         return None
     if len(connection.shape) != 4 or connection.shape[1] < LEAST_CHANNELS:
         return None
+    taps = () if connection.flat else connection.kernel
+    if weight.shape[1:] != (connection.shape[1], *taps) or min(connection.places) < 1:  # torch says what does not fit
+        return None
     if arrays.shape[0] * math.prod(connection.places) * weight.numel() < LEAST_PRODUCTS:
         return None
     return connection

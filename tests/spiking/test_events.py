@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ashneuro.spiking import events
 from ashneuro.spiking.choice import VARIABLE
-from ashneuro.spiking.events import connect
+from ashneuro.spiking.events import connect, connect_all
 from ashneuro.spiking.native import NativeError
 
 
@@ -217,6 +217,18 @@ def test_what_only_torch_computes(monkeypatch, calls: list[str]) -> None:
     assert calls == []
     connect(linear, x)
     assert calls == ["_currents"]
+
+
+@pytest.mark.parametrize("channels", [32, 33, 63, 65, 128])
+def test_what_does_not_fit_is_an_error_not_memory_of_others(channels: int, calls: list[str]) -> None:
+    for linear, x in ((layer(64, 30), spikes(40, channels)), (layer(64, 30, 3), spikes(4, channels, 6, 6))):
+        with pytest.raises(RuntimeError, match=str(channels)):
+            connect(linear, x)
+    with pytest.raises(RuntimeError, match=str(channels)):
+        connect_all(layer(64, 30).weight, spikes(40, channels))
+    with pytest.raises(RuntimeError, match="Kernel size"):
+        connect(layer(channels, 30, 5), spikes(40, channels, 3, 3))
+    assert calls == []
 
 
 def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> None:
