@@ -51,9 +51,10 @@ def connect(linear: nn.Conv2d | nn.Linear, arrays: Tensor, kernels: Kernels = "a
     """Return ``linear(arrays)``, arrays (N, C, H, W) or (N, C), event by event where ``kernels`` are native and it pays.
 
     Results are those of torch but for the order of sums, which does not depend on the number of threads. Under `torch.compile`,
-    under autocast and where operations are counted it is a dense product.
+    under autocast and where operations are counted it is a dense product, and so it is where calling the layer does more than its
+    class: hooks (a pruned layer's make its weight) and a ``forward`` of a subclass.
     """
-    currents = _by_events(linear.weight, arrays, _connection(linear, arrays), kernels)
+    currents = _by_events(linear.weight, arrays, _connection(linear, arrays), kernels) if _plain(linear) else None
     if currents is None:
         return linear(arrays)  # type: ignore[no-any-return]
     return currents if linear.bias is None else currents + linear.bias.reshape(-1, *[1] * (currents.ndim - 2))
@@ -172,6 +173,13 @@ def library() -> ctypes.CDLL:
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int64
     loaded.fuses.argtypes, loaded.fuses.restype = [], ctypes.c_bool
     return loaded
+
+
+def _plain(linear: nn.Conv2d | nn.Linear) -> bool:
+    """Return whether to call the layer is to call its class of torch and nothing else."""
+    plain = nn.Linear.forward if isinstance(linear, nn.Linear) else nn.Conv2d.forward
+    hooks = linear._forward_pre_hooks, linear._forward_hooks, linear._backward_pre_hooks, linear._backward_hooks
+    return getattr(linear.forward, "__func__", None) is plain and not any(hooks)
 
 
 def _connection(linear: nn.Conv2d | nn.Linear, arrays: Tensor) -> _Connection | None:

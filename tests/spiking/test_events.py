@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
 from ashneuro.spiking import events
@@ -229,6 +230,43 @@ def test_what_does_not_fit_is_an_error_not_memory_of_others(channels: int, calls
     with pytest.raises(RuntimeError, match="Kernel size"):
         connect(layer(channels, 30, 5), spikes(40, channels, 3, 3))
     assert calls == []
+
+
+@pytest.mark.parametrize("sizes", [(20, 30), (20, 30, 3)])
+def test_a_pruned_layer_learns_as_torchs_does(sizes: tuple[int, ...], calls: list[str]) -> None:
+    x = spikes(6, 20, 4, 4) if len(sizes) == 3 else spikes(6, 20)
+    results = []
+    for dense in (False, True):
+        linear = layer(*sizes)
+        prune.l1_unstructured(linear, "weight", 0.5)
+        for _ in range(2):
+            (linear(x) if dense else connect(linear, x)).square().sum().backward()
+            with torch.no_grad():
+                linear.weight_orig -= 0.01 * linear.weight_orig.grad
+        results.append(connect(linear, x).detach())
+    assert torch.equal(*results) and calls == []
+
+
+def test_hooks_are_called_and_what_a_subclass_does_is_done(calls: list[str]) -> None:
+    class Doubled(nn.Linear):
+        def forward(self, arrays: Tensor) -> Tensor:
+            return 2 * super().forward(arrays)
+
+    linear, x, seen = layer(20, 30), spikes(6, 20).requires_grad_(), []
+    for register in (
+        linear.register_forward_pre_hook,
+        linear.register_forward_hook,
+        linear.register_full_backward_pre_hook,
+        linear.register_full_backward_hook,
+    ):
+        handle = register(lambda *arguments: seen.append(arguments[0]))
+        connect(linear, x).sum().backward()
+        handle.remove()
+    assert len(seen) == 4 and calls == []
+    doubled = Doubled(20, 30)
+    assert torch.equal(connect(doubled, x), doubled(x)) and calls == []
+    connect(linear, x)
+    assert calls == ["_currents"]
 
 
 def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> None:
