@@ -69,8 +69,8 @@ class Population(nn.Module):
             return self.neurons()
         numbers: list[object] = [(float(values), values.dtype) for values in buffers]
         before = self._before
-        if before is None or before[0] is not self.options or before[1] != numbers:
-            before = self._before = self.options, numbers, replace(self.neurons(), blocks={})
+        if before is None or before[0] != self.options or before[1] != numbers:
+            before = self._before = {**self.options}, numbers, replace(self.neurons(), blocks={})
         return before[2]
 
 

@@ -120,6 +120,21 @@ def test_parameters_are_read_again_once_they_change(layer) -> None:
     assert layer(x.double()).dtype == torch.float64
 
 
+@pytest.mark.parametrize("learn", [(), ("tau",)])
+def test_an_option_that_changes_in_place_counts(learn) -> None:
+    x = 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
+
+    def gradient(layer: LIF) -> torch.Tensor:
+        leaf = x.clone().requires_grad_()
+        layer(leaf).sum().backward()
+        return leaf.grad
+
+    layer = LIF(2e-3, dt=1e-3, learn=learn, slope=1.0)
+    gradient(layer)
+    layer.options["slope"] = 5.0
+    assert torch.equal(gradient(layer), gradient(LIF(2e-3, dt=1e-3, learn=learn, slope=5.0)))
+
+
 @pytest.mark.parametrize("threshold", [0.4, torch.linspace(0.2, 2, 5)], ids=["one", "each"])
 def test_the_batch_and_its_type_may_change(threshold) -> None:
     layer = LIF(2e-3, threshold, dt=1e-3)
