@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ashneuro.errors import ConfigError
+from ashneuro.spiking.layout import computed_type
 from ashneuro.spiking.steps import State
 
 with warnings.catch_warnings():
@@ -38,21 +39,20 @@ def norse_multi_step(currents: Tensor, neurons: Neurons, state: State | None) ->
             f"Norse's steps have the surrogates {', '.join(METHODS)}, and always a gradient through the reset",
             "kernels = 'auto'",
         )
-    decay, synapse, threshold, leak, reset = (
-        torch.as_tensor(value, device=currents.device) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        for value in (neurons.decay, neurons.synapse, neurons.threshold, neurons.leak, neurons.reset)
-    )
+    computed = computed_type(currents.dtype)
+    decay, synapse, threshold, leak, reset = (values.to(currents.device, computed) for values in neurons.parameters())
     slope = 0.3 if neurons.slope is None else neurons.slope
     v, i = (None, None) if state is None else state
-    v = leak.to(currents).expand(currents.shape[1:]) if v is None else v
-    i = torch.zeros_like(currents[0]) if i is None and neurons.kind == "cuba-lif" else i
+    v = leak.expand(currents.shape[1:]) if v is None else v.to(computed)
+    if neurons.kind == "cuba-lif":
+        i = torch.zeros_like(currents[0], dtype=computed) if i is None else i.to(computed)
     # Norse multiplies dt by 1/τ; here their product is one number.
-    filtering = LIBoxParameters(tau_mem_inv=synapse, v_leak=torch.zeros((), dtype=torch.float64))
+    filtering = LIBoxParameters(tau_mem_inv=synapse, v_leak=torch.zeros_like(leak))
     leaking = LIBoxParameters(tau_mem_inv=decay, v_leak=leak)
     firing = LIFBoxParameters(decay, leak, threshold, reset, method=METHODS[neurons.surrogate], alpha=slope)
     integrating = IAFParameters(threshold, reset, method=METHODS[neurons.surrogate], alpha=slope)
     outputs = []
-    for current in currents.unbind(0):
+    for current in currents.to(computed).unbind(0):
         if i is not None:
             i, _ = li_box_feed_forward_step(current, LIBoxState(i), filtering, 1.0)
             current = i
@@ -64,4 +64,4 @@ def norse_multi_step(currents: Tensor, neurons: Neurons, state: State | None) ->
             output, after = lif_box_feed_forward_step(current, LIFBoxFeedForwardState(v), firing, 1.0)
         v = after.v
         outputs.append(output)
-    return torch.stack(outputs), State(v, i)
+    return torch.stack(outputs).to(currents.dtype), State(v, i)

@@ -118,6 +118,16 @@ def test_the_ways_agree_bit_for_bit_forward(way: str) -> None:
         assert torch.equal(one[0], other[0]) and torch.equal(one[1].v, other[1].v)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_norses_steps_give_the_same_types_whatever_the_parameters_are(kind: str, dtype: torch.dtype) -> None:
+    x, each = inputs(12, 4, 33).to(dtype), torch.linspace(0.3, 0.6, 33, dtype=torch.float64)
+    ours, theirs = (multi_step(x, neurons(kind, way, threshold=each, decay=each)) for way in ("torch", "norse"))
+    assert theirs[0].dtype == dtype and torch.equal(ours[0], theirs[0])
+    for one, other in zip(ours[1], theirs[1], strict=True):
+        assert one is other is None or (one.dtype == other.dtype and torch.equal(one, other))
+
+
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
