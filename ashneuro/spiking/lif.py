@@ -70,7 +70,8 @@ class Population(nn.Module):
         numbers: list[object] = [(float(values), values.dtype) for values in buffers]
         before = self._before
         if before is None or before[0] != self.options or before[1] != numbers:
-            before = self._before = {**self.options}, numbers, replace(self.neurons(), blocks={})
+            with torch.inference_mode(False):  # what is made in that mode could not be trained with later
+                before = self._before = {**self.options}, numbers, replace(self.neurons(), blocks={})
         return before[2]
 
 

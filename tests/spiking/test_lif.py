@@ -11,7 +11,9 @@ from norse.torch import LIFBoxCell
 from norse.torch.functional.lif_box import LIFBoxParameters
 from torch import nn
 
+from ashneuro.spiking import compiled
 from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
+from ashneuro.spiking.native import NativeError
 from tests import reference
 
 SHAPE = (9, 3, 5, 4)
@@ -118,6 +120,32 @@ def test_parameters_are_read_again_once_they_change(layer) -> None:
     assert layer._before[2].kernels == "torch"
     layer.double()
     assert layer(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("way", ["native", "torch"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda way: LIF(2e-3, dt=1e-3, kernels=way),
+        lambda way: CubaLIF(2e-3, 3e-3, dt=1e-3, kernels=way),
+        lambda way: LI(2e-3, dt=1e-3, kernels=way),
+        lambda way: IF(kernels=way),
+    ],
+    ids=["LIF", "CubaLIF", "LI", "IF"],
+)
+def test_a_layer_that_was_first_used_in_inference_mode_can_be_trained(make, way: str) -> None:
+    if way == "native":
+        try:
+            compiled.library("lif", torch.float32, torch.float32)
+        except NativeError as error:
+            pytest.skip(f"{error}; install one, for example: apt install g++")
+    layer, x = make(way), 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        before = layer(x)
+    leaf = x.clone().requires_grad_()
+    spikes = layer(leaf)
+    spikes.sum().backward()
+    assert torch.equal(spikes, before) and leaf.grad.any()
 
 
 @pytest.mark.parametrize("learn", [(), ("tau",)])
