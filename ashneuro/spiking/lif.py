@@ -64,8 +64,9 @@ class Population(nn.Module):
     def _current(self) -> Neurons:
         """Return `neurons`; the same as last time, with what they were fitted to, where they are a few numbers that have not changed."""
         buffers = [values for values in self._buffers.values() if values is not None]
-        # To compare more than numbers on the CPU takes longer than to fit them.
-        if self._learned or torch.compiler.is_compiling() or any(values.ndim or values.device.type != "cpu" for values in buffers):
+        # To compare more than numbers on the CPU takes longer than to fit them; and a gradient is of this call.
+        anew = any(values.ndim or values.device.type != "cpu" or values.requires_grad for values in buffers)
+        if anew or self._learned or torch.compiler.is_compiling():
             return self.neurons()
         numbers: list[object] = [(float(values), values.dtype) for values in buffers]
         before = self._before

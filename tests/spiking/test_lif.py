@@ -148,6 +148,16 @@ def test_a_layer_that_was_first_used_in_inference_mode_can_be_trained(make, way:
     assert torch.equal(spikes, before) and leaf.grad.any()
 
 
+def test_a_buffer_that_wants_a_gradient_gets_it_every_time() -> None:
+    layer, x = LIF(2e-3, dt=1e-3), 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
+    layer(x)
+    tau = torch.tensor(2e-3, dtype=torch.float64, requires_grad=True)
+    first, second = (torch.autograd.grad(torch.func.functional_call(layer, {"tau": tau}, x).sum(), tau)[0] for _ in range(2))
+    layer.tau.requires_grad_()
+    layer(x).sum().backward()
+    assert first.any() and torch.equal(first, second) and torch.equal(layer.tau.grad, first)
+
+
 @pytest.mark.parametrize("learn", [(), ("tau",)])
 def test_an_option_that_changes_in_place_counts(learn) -> None:
     x = 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
