@@ -487,6 +487,8 @@ class _MultiStep(torch.autograd.Function):
         block, layout = _fitted(neurons, parameters, x, slope)
         kept = torch.bfloat16 if save == "bf16" else computed_type(x.dtype)
         output, *rest, ones = _steps(x, v, i, block, layout, kept, way, last)
+        # The same memory as no view: autograd lets nobody change views that a function returns in place (``spikes += skip``).
+        output = output.new_empty(0).set_(output.untyped_storage(), output.storage_offset(), output.shape, output.stride())
         _keep(ctx, arguments, (output, *rest))
         ctx.fitted = block, layout  # need not be made again
         return output, *rest, _mean(ones, output)

@@ -389,6 +389,23 @@ def test_two_passes_over_one_graph(way: str) -> None:
         slope.sum().backward()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_what_neurons_send_may_be_changed_in_place(kind: str, dtype: torch.dtype, way: str) -> None:
+    x, y = (inputs(5, 2, 6).to(dtype).requires_grad_() for _ in range(2))
+    sent = multi_step(x, neurons(kind, way))[0]
+    sent += x  # a skip connection
+    added = multi_step(y, neurons(kind, way))[0] + y
+    sent.square().sum().backward()
+    added.square().sum().backward()
+    assert torch.equal(sent, added) and torch.equal(x.grad, y.grad)
+    decay = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    learned = multi_step(x, neurons("li", way, decay=decay))[0]
+    learned += 1
+    with pytest.raises(RuntimeError, match="inplace"):  # its backward pass needs what it gave
+        learned.sum().backward()
+
+
 def test_under_autocast(way: str) -> None:
     layer = nn.Linear(12, 20)
     x = inputs(6, 4, 12, dtype=torch.float32)
