@@ -91,7 +91,8 @@ def train(
 
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is not set; or a resumed run has other settings; or there is no GPU
-            and ``train.device`` asks for one; or ``train.start`` is a run of another model; or settings contradict each other; or the loss is no number any more.
+            and ``train.device`` asks for one; or ``train.start`` is a run of another model; or settings contradict each other; or
+            the loss is no number any more.
         DataError: the data, or the checkpoint to resume from, cannot be read; or a resumed run learned from other data.
     """
     out = Path(out)
