@@ -37,6 +37,7 @@ def check(
 
     (kind, network), options = network_of(path), contract or ContractOptions()
     if kind == "netx":
+        options.require_none(path)
         findings = netx(network)
     else:
         graph, read = load_graph(path, options)

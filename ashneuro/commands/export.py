@@ -65,12 +65,12 @@ def export(
     if samples < 1:
         raise ConfigError(f"--samples {samples}", "the proof runs at least one sample", "--samples 16")
     require_free(folder)  # said before the work, not after it
-    how = (options or LavaOptions()) if lava else None
-    exported = (
-        export_netx(network, inputs, folder, samples=samples, lava=how)
-        if kind == "netx"
-        else export_graph(path, kind, inputs, contract or ContractOptions(), folder, samples=samples, lava=how)
-    )
+    how, contract = (options or LavaOptions()) if lava else None, contract or ContractOptions()
+    if kind == "netx":
+        contract.require_none(path)
+        exported = export_netx(network, inputs, folder, samples=samples, lava=how)
+    else:
+        exported = export_graph(path, kind, inputs, contract, folder, samples=samples, lava=how)
     bundle, certificate = exported.bundle, exported.certificate
     if json:
         terminal.json(

@@ -16,7 +16,7 @@ from ashneuro.commands.simulate import with_inputs
 from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle, load_graph
 from ashneuro.commands.tasks import result_file
 from ashneuro.config import Task
-from ashneuro.errors import AshneuroError, ProfileError, need
+from ashneuro.errors import AshneuroError, ConfigError, ProfileError, need
 from ashneuro.report import tables, terminal
 
 if TYPE_CHECKING:
@@ -259,6 +259,8 @@ def report_run(
         name, work = beside_run(other, settings, deploy)
         if work is not None:
             name = untaken(name, other, {*metrics, "relu", "quantised-relu"})  # the twins' metrics are kept by their kinds
+        elif name in metrics:
+            raise ConfigError(f"{other} is the second {name} twin", "one twin's metric stands beside its energy", "name one of them")
         theirs = renamed(saved_evaluations(other), name)
         questions, why = answered(other, trained_tasks(settings.config))
         questions = renamed(questions, name)

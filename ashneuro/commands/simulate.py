@@ -127,7 +127,7 @@ def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tu
 
     Raises:
         DataError: a NIR or netx file was given without inputs, or they cannot be read.
-        ConfigError: the options say something else than a bundle's contract.
+        ConfigError: the options say something else than a bundle's contract, or anything of a netx file.
     """
     from ashneuro.program.bundle import NETWORK
     from ashneuro.program.netx import read_netx
@@ -140,11 +140,14 @@ def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tu
         graph, read = load_graph(path, options)
         return Graph(graph, read.contract), load_inputs(inputs, input_names(graph)) if inputs else {}
     if kind == "netx":
+        options.require_none(path)
         program = read_netx(path)
         return program, load_inputs(inputs, [port.name for port in program.inputs if not port.constant]) if inputs else {}
     bundle = load_bundle(path)
     said = bundle.contract
-    if said is not None and read_contract(said.to_metadata(), **options.overrides()).contract != said:
+    if said is None:  # the bundle of a netx file
+        options.require_none(path)
+    elif read_contract(said.to_metadata(), **options.overrides()).contract != said:
         why = "its programs were lowered, and its samples recorded, with the contract that it carries"
         remedy = f"ashneuro simulate {bundle.folder / NETWORK} --inputs x.npy{options.words()}, or export it with them"
         raise ConfigError(f"{path} with{options.words()}", why, remedy)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.errors import AshneuroError, DataError, need
+from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.spiking.contract import ReadContract, read_contract
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class ContractOptions:
     def words(self) -> str:
         """Return the options that were given, as they are written on the command line."""
         return "".join(f" --{name.replace('_', '-')} {value}" for name, value in vars(self).items() if value is not None)
+
+    def require_none(self, path: Path) -> None:
+        """Raise `ConfigError` where an option is given for a file that leaves nothing open."""
+        if words := self.words():
+            raise ConfigError(f"{path} with{words}", "a lava-dl file says itself how its neurons step, reset and are fed", "leave it out")
 
 
 def kind_of(path: Path) -> Kind:

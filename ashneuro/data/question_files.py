@@ -53,7 +53,7 @@ def read_vqa2(path: Path) -> Read:
             if answers is None:
                 problems.append(f"{where}: question {number} has no annotation")
                 continue
-            name = f"COCO_{subtype}_{int(image):012d}.jpg" if str(image).isdigit() else str(image)
+            name = f"COCO_{subtype}_{int(image):012d}.jpg" if str(image).isdecimal() else str(image)
             questions.append(Question(str(number), (name,), text.strip(), answers, kind, split=part, where=where))
         problems += [f"{file.name}: question {number} is annotated but not asked" for number in annotations or {}]
     return questions, problems
@@ -171,7 +171,7 @@ def read_easy_vqa(path: Path) -> Read:
                 problems.append(f"{where}: not [question, answer, image number]")
                 continue
             text, answer, number = entry
-            held_out = part == "train" and str(number).isdigit() and int(number) % 10 == 0
+            held_out = part == "train" and str(number).isdecimal() and int(number) % 10 == 0
             kind = "yes/no" if answer in ("yes", "no") else "other"
             questions.append(
                 Question(

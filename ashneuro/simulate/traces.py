@@ -71,7 +71,7 @@ def parse_neurons(program: Program, texts: Sequence[str]) -> dict[str, list[int]
     chosen: dict[str, list[int]] = {}
     for text in texts:
         name, _, neuron = text.rpartition(":")
-        if name not in sizes or not neuron.isdigit() or int(neuron) >= sizes[name]:
+        if name not in sizes or not neuron.isdecimal() or int(neuron) >= sizes[name]:
             layers = ", ".join(f"{layer}:0…{size - 1}" for layer, size in sizes.items())
             raise DataError(f"--trace {text}", f"the neurons of this network are {layers}", f"--trace {next(iter(sizes))}:0")
         if int(neuron) not in chosen.setdefault(name, []):

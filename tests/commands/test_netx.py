@@ -67,6 +67,19 @@ def test_what_integers_alone_cannot_give_is_said(ashneuro: Command, network: Pat
         assert said.code != 0 and "integers alone" in said.err, words
 
 
+def test_options_for_what_the_file_says_itself_are_refused(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
+    assert ashneuro("export", network, "--no-lava").code == 0
+    fed = ("--inputs", images, "--on", "loihi")
+    for words in (
+        ("check", network),
+        ("export", network, "--no-lava"),
+        ("simulate", network, *fed),
+        ("simulate", tmp_path / "every.bundle"),
+    ):
+        said = ashneuro(*words, "--dt", 5e-3)
+        assert said.code == 2 and "--dt 0.005" in said.err, words
+
+
 def test_a_damaged_bundle_is_refused(ashneuro: Command, network: Path, tmp_path: Path) -> None:
     assert ashneuro("export", network, "--no-lava").code == 0
     (tmp_path / "every.bundle" / "network.net").unlink()

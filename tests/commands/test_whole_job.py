@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     assert report["winner"] in {"hybrid", "ann", "undecided"}
     assert any(layer["place"] == "host" for layer in report["workload"]["layers"])
     assert (hybrid / "report.html").stat().st_size > 50_000
+
+    twin = tmp_path / "twin"
+    assert ashneuro("train", "tiny", "--out", twin, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code == 0
+    second = shutil.copytree(twin, tmp_path / "second")
+    twice = ashneuro("report", hybrid, twin, second)
+    assert twice.code == 2 and f"{second} is the second relu twin" in twice.err
 
     # Training on makes the bundle stale: it must not be passed off as the run's.
     resumed = ashneuro("train", hybrid / "config.json", "--out", tmp_path / "more", "--set", "train.seed=1")

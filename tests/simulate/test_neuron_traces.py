@@ -63,7 +63,7 @@ def test_counts_the_steps_that_differ_but_not_v_where_it_spikes():
     assert trace_neurons(program, x, neurons, lava=Recorded(firing))[0].differing == 0
 
 
-@pytest.mark.parametrize("text", ["a", "a:", "a:7", "z:0", "a:-1", ":1"])
+@pytest.mark.parametrize("text", ["a", "a:", "a:7", "z:0", "a:-1", "a:²", ":1"])
 def test_names_the_neurons_that_there_are(text):
     program, _ = net()
     with pytest.raises(DataError, match=r"a:0…6, b:0…8, c:0…5, out:0…3"):

@@ -454,7 +454,7 @@ def probes_of(parser: argparse.ArgumentParser, program: dict, texts: list) -> di
     chosen: dict = {}
     for text in texts:
         name, _, neuron = text.rpartition(":")
-        if name not in sizes or not neuron.isdigit() or int(neuron) >= sizes[name]:
+        if name not in sizes or not neuron.isdecimal() or int(neuron) >= sizes[name]:
             layers = ", ".join(f"{layer}:0…{size - 1}" for layer, size in sizes.items())
             parser.exit(2, f"--probe {text}: this network has {layers}\n")
         chosen.setdefault(name, set()).add(int(neuron))
