@@ -56,7 +56,7 @@ def emulator(
 
 Rounds = Annotated[int, Parameter(help="How often every way has its turn.")]
 Threads = Annotated[int | None, Parameter(help="Threads of torch. Default: as many as it takes.")]
-Device = Annotated[str, Parameter(help="auto (the GPU where there is one), cpu or cuda.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto: the GPU where there is one.")]
 Clock = Annotated[Literal["wall", "cpu"], Parameter(help="cpu: processor time, which other processes have no part in.")]
 Json = Annotated[Path | None, Parameter(help="Write all figures to this file.")]
 Plot = Annotated[Path | None, Parameter(help="Draw them as an SVG.")]
@@ -76,14 +76,14 @@ def lif(
     plot: Plot = None,
 ) -> int:
     """A dense layer of LIF neurons, forward and backward: against its matrix product alone, other libraries, and copying memory."""
-    from ashneuro.bench.layers import lif_jobs
-
     if min(timesteps, default=0) < 1:
         raise ConfigError(f"timesteps = {timesteps}", "a sample lasts at least one step", "--timesteps 16")
     for name, value in (("batch", batch), ("width", width)):
         if value < 1:
             raise ConfigError(f"{name} = {value}", "a layer has at least one", f"--{name} 64")
     where = pick_device(device)
+    from ashneuro.bench.layers import lif_jobs
+
     return _run("lif", lif_jobs(where, timesteps=timesteps, batch=batch, width=width), where, rounds, threads, clock, json, plot)
 
 
@@ -98,9 +98,9 @@ def conv(
     plot: Plot = None,
 ) -> int:
     """A small convolutional network with LIF neurons, 16 steps, batch 16, forward and backward: against its synapses alone."""
+    where = pick_device(device)
     from ashneuro.bench.layers import conv_jobs
 
-    where = pick_device(device)
     return _run("conv", conv_jobs(where), where, rounds, threads, clock, json, plot)
 
 
@@ -117,10 +117,10 @@ def model(
     plot: Plot = None,
 ) -> int:
     """One step of training a whole network on made-up pairs, forward and backward, with every kind of kernels."""
+    where = pick_device(device)
     from ashneuro.bench.model import model_jobs
     from ashneuro.config import load_config
 
-    where = pick_device(device)
     return _run("model", model_jobs(where, load_config(config, set)), where, rounds, threads, clock, json, plot)
 
 
@@ -149,11 +149,9 @@ def _run(
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device that ``--device`` names."""
-    need("torch", extra="train", purpose="timing layers")
-    from ashneuro.train import loop
-
-    return loop.pick_device(name)
+    """Return the device that ``--device`` names; what is imported after this may rely on torch."""
+    found: torch.device = need("ashneuro.train.loop", extra="train", purpose="timing layers").pick_device(name)
+    return found
 
 
 def _keep(content: Mapping[str, Any], path: Path | None) -> None:

@@ -1,6 +1,8 @@
 """``ashneuro bench``: a table to read, a file to keep."""
 
 import json
+import subprocess
+import sys
 
 from tests.commands.conftest import Command
 
@@ -45,3 +47,16 @@ def test_bench_of_layers_and_of_a_model(ashneuro: Command, tmp_path):
     assert "One training step, batch 2, T = 4" in said.out and "processor time" in said.out
     said = ashneuro("bench", "lif", "--timesteps", 0)
     assert said.code == 2 and "at least one step" in said.err
+
+
+def test_without_torch_says_what_to_install():
+    code = "import sys; sys.modules['torch'] = None; from ashneuro.cli import main; main()"
+    for verb in ("lif", "conv", "model"):
+        said = subprocess.run([sys.executable, "-c", code, "bench", verb], capture_output=True, text=True, check=False)
+        assert said.returncode == 3, said.stderr
+        assert "pip install 'ashneuro[train]'" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_a_device_that_cannot_be_meant_is_not_taken_for_the_cpu(ashneuro: Command):
+    said = ashneuro("bench", "conv", "--device", "cuda:1")
+    assert said.code == 2 and "cuda" in said.err
