@@ -59,6 +59,13 @@ def test_a_mistyped_command_says_what_is_there(ashneuro: Command, words: tuple[s
     assert "Error" in said.err
 
 
+def test_a_file_where_a_folder_is_to_be_made_stays(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("precious")
+    said = ashneuro("report", foreign, "--out", tmp_path / "taken")
+    assert said.code == 2 and f"cannot use {tmp_path / 'taken'}" in said.err
+    assert (tmp_path / "taken").read_text() == "precious"
+
+
 def test_nothing_is_lost_when_training_would_overwrite_a_run(ashneuro: Command, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"precious")
