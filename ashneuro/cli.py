@@ -46,7 +46,7 @@ for group, verb, sentence in VERBS:
 
 # What the system refuses, wherever a verb reads or writes: no bug of ours.
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "check the path"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "check the path"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may write there, or choose another folder"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or choose another disk"),
     errno.EEXIST: "something of that name is there already: choose another name",

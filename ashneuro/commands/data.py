@@ -83,7 +83,7 @@ def show(
         seed: which pictures are drawn.
     """
     from ashneuro.data.describe import describe
-    from ashneuro.data.show import contact_sheet
+    from ashneuro.data.show import contact_sheet, save_page
     from ashneuro.data.sources import SOURCES, load_splits
 
     chosen = split or ("style" if source == "emoji" else "random")
@@ -91,7 +91,7 @@ def show(
     terminal.data_counts(describe(splits))
     name = source if source in SOURCES else Path(source).stem
     path = out or Path(f"{name}-{part}.png")
-    contact_sheet(getattr(splits, part), n=n, seed=seed).save(path)
+    save_page(contact_sheet(getattr(splits, part), n=n, seed=seed), path)
     terminal.wrote(path)
 
 

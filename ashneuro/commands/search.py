@@ -38,7 +38,7 @@ def search(
     """
     from ashneuro.commands.evaluate import open_run, require_kind
     from ashneuro.data.folder import folder_pictures
-    from ashneuro.data.show import page
+    from ashneuro.data.show import page, save_page
     from ashneuro.data.tokens import split_words
 
     if n < 1:
@@ -65,7 +65,7 @@ def search(
         scores = (session.embed_texts([known]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
     best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
     rows = [{"picture": pairs[index].key, "caption": pairs[index].captions[0], "cosine": float(scores[index])} for index in best]
-    page([replace(pairs[index], captions=(f"{scores[index]:.3f}", *pairs[index].captions[:1])) for index in best]).save(out)
+    save_page(page([replace(pairs[index], captions=(f"{scores[index]:.3f}", *pairs[index].captions[:1])) for index in best]), out)
     if json:
         terminal.json({"query": query, "unknown_words": unknown, "pictures": len(pairs), "unreadable": problems, "best": rows})
         return

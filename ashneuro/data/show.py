@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.data.pairs import Pair
 from ashneuro.data.splits import by_hash
-from ashneuro.errors import ConfigError, need
+from ashneuro.errors import ConfigError, DataError, need
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +32,19 @@ def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
         )
     by_key = {pair.key: pair for pair in pairs}
     return page([by_key[key] for key in by_hash(by_key, str(seed))[:n]])
+
+
+def save_page(picture: Image, path: Path) -> None:
+    """Write a page to ``path``.
+
+    Raises:
+        DataError: its ending names no picture.
+        OSError: the file cannot be written.
+    """
+    try:
+        picture.save(path)
+    except ValueError as error:
+        raise DataError(f"cannot write {path}", str(error), "--out NAME.png") from error
 
 
 def page(chosen: Sequence[Pair]) -> Image:

@@ -31,6 +31,8 @@ def save_traces(traces: Sequence[NeuronTrace], path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
+    if not path.suffix:  # matplotlib would write another file, with an ending of its choice
+        raise DataError(f"cannot write {path}", "its ending says which kind of picture it is", f"--figure {path}.svg")
     with matplotlib.rc_context({**STYLE, "figure.facecolor": "white", "savefig.transparent": False}):
         figure = Figure(figsize=(9.2, 2.1 * len(traces) + 0.5), layout="constrained")
         axes = figure.subplots(len(traces), 2, squeeze=False, sharex=True)

@@ -31,6 +31,8 @@ from tests.commands.conftest import Command
         (("train", "tiny", "--resume", "--out", "nowhere"), "--resume"),
         (("data", "show", "nowhere.json"), "nowhere.json"),
         (("data", "show", "emoji", "--n", "1", "--out", "/proc/nowhere/sheet.png"), "/proc/nowhere/sheet.png"),
+        (("data", "show", "emoji", "--n", "1", "--out", "sheet"), "cannot write sheet"),
+        (("data", "show", "emoji", "--n", "1", "--out", "sheet.xyz"), "cannot write sheet.xyz"),
         (("data", "check", "pyproject.toml"), "--format NAME"),
         (("data", "check", "nowhere", "--format", "karpathy", "--images", "docs"), "no such file or folder"),
     ],

@@ -88,3 +88,5 @@ def test_draws_both_simulators_and_leaves_out_v_where_it_spikes(tmp_path):
         save_traces(traces, tmp_path / "nowhere" / "traces.svg")
     with pytest.raises(DataError, match="cannot write"):
         save_traces(traces, tmp_path / "traces.docx")
+    with pytest.raises(DataError, match="which kind of picture"):
+        save_traces(traces, tmp_path / "traces")
