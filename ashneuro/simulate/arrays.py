@@ -164,17 +164,13 @@ class TorchArrays(Arrays):
         torch = need("torch", extra="train", purpose="simulating with torch")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self._device = torch.device(device)
-        except RuntimeError as error:
-            raise ConfigError(f"device {device!r}", "torch knows no such device", "--device cpu, or --device cuda") from error
+        from ashneuro.spiking.choice import find_device
+
+        self._device = find_device(device)
         cuda = self._device.type == "cuda"
         self.on_cpu = self._device.type == "cpu"
         if not cuda and not self.on_cpu:
             raise ConfigError(f"device {device!r}", "float64 and integers are computed on cpu and cuda", "--device cpu, or --device cuda")
-        if cuda and (self._device.index or 0) >= torch.cuda.device_count():
-            found = torch.cuda.device_count() or "no"
-            raise ConfigError(f"device {device}", f"torch finds {found} CUDA device(s) here", "--device cpu, or --device cuda:0")
         self.xp = torch
         self.batch, self.patches = (512, 1 << 28) if cuda else (64, 1 << 24)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -53,6 +54,26 @@ def _chosen(asked: str, device: str) -> str:
         auto = f"{VARIABLE}=auto" if asked == _asked() else "kernels = 'auto'"
         raise ConfigError(f"{asked} kernels", reasons[asked], f"{auto} takes the fastest that work here")
     return asked
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """Return the device called ``name``, on which torch can compute.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    remedy = "--device cpu, or --device cuda"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {str(name)!r}", "torch knows no such device", remedy) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name}", "torch finds no CUDA device here", "--device cpu")
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device {name}", f"torch says: {textwrap.shorten(str(error), 120, placeholder=' …')}", remedy) from error
+    return device
 
 
 def _no_triton(device: str) -> str:

@@ -19,6 +19,7 @@ from ashneuro.config import RunConfig, dump_config, load_config, stages, trained
 from ashneuro.data.tokens import TOWER, PretrainedWords, Words, build_vocabulary, load_words
 from ashneuro.errors import DataError
 from ashneuro.model.network import AshNet
+from ashneuro.spiking.choice import find_device
 from ashneuro.spiking.integers import Integers
 
 CONFIG, WEIGHTS, INTEGERS, VOCABULARY, CARD, METRICS, TRAINER = (
@@ -90,9 +91,9 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
 
     Raises:
         DataError: a file is missing or damaged, or the weights do not fit the settings.
-        ConfigError: ``config.json`` is not valid.
+        ConfigError: ``config.json`` is not valid, or there is no such device.
     """
-    path = Path(path)
+    path, device = Path(path), find_device(device)
     if not (path / CONFIG).exists():
         raise DataError(f"{path} is not a run", f"it has no {CONFIG}", f"ashneuro train examples/tiny.toml --out {path}")
     config, vocabulary, labels = load_config(path / CONFIG), load_words(path / VOCABULARY), _read_labels(path / LABELS)
