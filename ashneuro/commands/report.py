@@ -83,7 +83,9 @@ def report(
         if measure:
             with terminal.status("reading energy counters"):
                 taken = take_measurements([path, *others], device)
-            terminal.wrote(save_measurements(taken, path / MEASURED))
+            saved = save_measurements(taken, path / MEASURED)
+            if not json:
+                terminal.wrote(saved)
         result = report_run(path, profiles, others, known)
     elif measure or others:
         raise AshneuroError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json as json_
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +67,8 @@ def sweep(
     plan = need("ashneuro.train.sweep", extra="train", purpose="a sweep")
     cells = plan.cells(planned)
     folder = out or Path("runs") / config.stem
-    elsewhere = _work(cells, folder, planned, profile, limit)
+    with redirect_stdout(sys.stderr) if json else nullcontext():  # what training says is no part of the JSON
+        elsewhere = _work(cells, folder, planned, profile, limit)
     rows = _rows(cells, folder)
     if not rows and not json:
         terminal.line(f"no run is finished in {folder}" + "".join(f"; {name}: {who}" for name, who in elsewhere.items()))

@@ -205,3 +205,9 @@ def brute_force_synops(path: Path, x: np.ndarray) -> int:
     record = simulate(Graph(graph, Contract(input_coding="spikes")), x, on="torch")
     hidden = record.layers["lif1"].counts.sum() * 10
     return int((x.sum((0, 1)) * reach).sum() + hidden)
+
+
+def test_the_graph_alone_is_told_as_json(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+    said = ashneuro("export", foreign, "--target", "nir", "--out", tmp_path / "alone.nir", "--dt", 2e-3, "--json")
+    told = json.loads(said.out)
+    assert told["graph"] == str(tmp_path / "alone.nir") and told["contract"]["dt_s"] == 2e-3

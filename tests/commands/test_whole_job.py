@@ -76,3 +76,12 @@ def test_an_ann_control_has_nothing_to_deploy(ashneuro: Command, pairs: Path, tm
     said = ashneuro("export", run)
     assert said.code == 2 and "spiking" in said.err
     assert ashneuro("evaluate", run, "--abstract-on", "loihi").code == 2
+
+
+def test_a_report_as_json_is_alone_though_counters_were_read(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert ashneuro("train", "tiny", "--out", run, *settings(pairs, "train.epochs=1")).code == 0
+    assert ashneuro("export", run, "--no-lava", "--samples", 2).code == 0
+    said = ashneuro("report", run, "--measure", "--device", "cuda:99", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["schema"] == "ashneuro.report/1" and (run / "measurement.json").exists()
