@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import sys
 
 from cyclopts import App, CycloptsError, Group
@@ -53,8 +55,19 @@ _REMEDIES = {
 }
 
 
+def _open_streams() -> None:
+    """Let everything be printed: a stream that is closed takes nothing, a character that its encoding lacks becomes ``?``."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Run one verb; exit 0 when it is done, 1 when it found that something does not hold, 2 or 3 on errors."""
+    _open_streams()
     try:
         status = app(sys.argv[1:], exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:

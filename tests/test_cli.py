@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -55,3 +57,18 @@ def test_what_needs_no_torch_imports_none(words: list[str]) -> None:
     code = f"import sys; sys.argv = ['ashneuro', *{words!r}]\nfrom ashneuro.cli import main\ntry: main()\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules and 'norse' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["profiles", "show", "loihi1"], ["profiles", "show", "loihi1", "--json"]])
+def test_prints_whatever_the_terminal_can_show(words: list[str]) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "ashneuro", *words], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True
+    )
+    if "--json" in words:
+        told = json.loads(said.stdout.decode("ascii"))
+        assert "–" in json.dumps(told, ensure_ascii=False), "characters are kept"
+
+
+def test_a_closed_output_is_no_error() -> None:
+    said = subprocess.run(["sh", "-c", f"exec {sys.executable} -m ashneuro profiles show loihi1 >&-"], capture_output=True, check=True)
+    assert not said.stderr

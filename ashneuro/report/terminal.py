@@ -52,7 +52,7 @@ def line(text: str = "", style: str = "") -> None:
 
 def json(value: Any) -> None:
     """Print ``value`` as JSON and nothing else; numbers that JSON does not have become ``null``."""
-    print(_json.dumps(plain(value), indent=2, ensure_ascii=False))
+    print(_json.dumps(plain(value), indent=2, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf")))
 
 
 def plain(value: Any) -> Any:
