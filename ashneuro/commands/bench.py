@@ -161,7 +161,7 @@ def _keep(content: Mapping[str, Any], path: Path | None) -> None:
 
 def _write(path: Path, text: str, option: str) -> None:
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write {path}", error.strerror or str(error), f"{option} FILE in a folder that exists") from error
     terminal.wrote(path)

@@ -39,7 +39,7 @@ def lava(
     terminal.table(f"{result.title}, {result.timesteps} steps, {result.rounds} rounds", columns, rows, f"{where}; {same}.")
     if json:
         try:
-            json.write_text(_json.dumps(terminal.plain(result.to_json()), indent=2, ensure_ascii=False) + "\n")
+            json.write_text(_json.dumps(terminal.plain(result.to_json()), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise DataError(f"cannot write {json}", error.strerror or str(error), "--json FILE in a folder that exists") from error
         terminal.wrote(json)

@@ -1,6 +1,7 @@
 """``ashneuro bench``: a table to read, a file to keep."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -60,3 +61,11 @@ def test_without_torch_says_what_to_install():
 def test_a_device_that_cannot_be_meant_is_not_taken_for_the_cpu(ashneuro: Command):
     said = ashneuro("bench", "conv", "--device", "cuda:1")
     assert said.code == 2 and "cuda" in said.err
+
+
+def test_figures_are_kept_whatever_the_locale(tmp_path):
+    out = tmp_path / "emulator.json"
+    words = ["bench", "emulator", "--samples", "2", "--rounds", "1", "--threads", "1", "--no-lava", "--json", str(out)]
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-m", "ashneuro", *words], capture_output=True, env=plain, check=True)
+    assert "3×3" in out.read_text(encoding="utf-8")
