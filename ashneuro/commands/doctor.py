@@ -142,7 +142,9 @@ def _limits() -> str:
 
 def _lava(command: str | None) -> Iterator[Check]:
     state = lava_env.describe()
-    yield Check("lava", state.text, state.ok, "" if state.ok else lava_env.SETUP)
+    named = lava_env.PYTHON_VARIABLE
+    mend = f"unset {named}; {lava_env.SETUP}" if os.environ.get(named) else lava_env.SETUP  # set, it hides what is set up
+    yield Check("lava", state.text, state.ok, "" if state.ok else mend)
     if command:
         from ashneuro.simulate.lava_link import Worker, worker_command
 
@@ -178,8 +180,20 @@ def _kernels() -> Iterator[Check]:
         from ashneuro.spiking.choice import describe_kernels
     except ImportError:
         return
-    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        yield Check(f"kernels, {device}", describe_kernels(device))
+    yield Check("kernels, cpu", describe_kernels("cpu"), mend=_no_compiler())
+    if torch.cuda.is_available():
+        yield Check("kernels, cuda", describe_kernels("cuda"))
+
+
+def _no_compiler() -> str:
+    """Return what brings the C++ compiler that is missing."""
+    from ashneuro.spiking.native import NativeError, compiler
+
+    try:
+        compiler()
+    except NativeError:
+        return "unset CXX" if os.environ.get("CXX") else "apt-get install g++, or another C++ compiler"
+    return ""
 
 
 def _energy() -> Iterator[Check]:
@@ -212,8 +226,13 @@ def _profiles() -> Check:
 
 def _caches() -> Check:
     folder = cache_dir()
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        return Check("cache", f"{folder} cannot be a folder: {there} is a file", False, "export ASHNEURO_HOME=FOLDER")
     if not folder.exists():
-        return Check("cache", f"{folder}, nothing in it yet")
+        writable = os.access(there, os.W_OK)
+        found = "nothing in it yet" if writable else f"which cannot be made: {there} is not writable"
+        return Check("cache", f"{folder}, {found}", writable, "" if writable else "export ASHNEURO_HOME=FOLDER")
     sizes = {entry.name: _size(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()}
     held = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in sizes.items())
     writable = os.access(folder, os.W_OK)

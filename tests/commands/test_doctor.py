@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,10 +33,25 @@ def test_names_the_command_for_what_is_missing(ashneuro: Command, monkeypatch: p
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", "/no/such/python")
     found = checks(ashneuro)
     assert "norse –" in found["packages, train"]["found"] and not found["packages, train"]["ok"]  # type: ignore[operator]
-    assert found["lava"]["mend"] == "ashneuro doctor --setup lava" and not found["lava"]["ok"]
+    assert found["lava"]["mend"] == "unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava" and not found["lava"]["ok"]
     block = ashneuro("doctor").out
     assert "  pip install 'ashneuro[train]'   # packages, train\n" in block
-    assert "  ashneuro doctor --setup lava   # lava\n" in block
+    assert "  unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava   # lava\n" in block
+
+
+def test_a_cache_that_cannot_be_is_said(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("ASHNEURO_HOME", str(home))
+        cache = checks(ashneuro)["cache"]
+        assert not cache["ok"] and f"{tmp_path / 'file'} is a file" in str(cache["found"]) and "ASHNEURO_HOME" in str(cache["mend"])
+    monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path / "new"))
+    assert checks(ashneuro)["cache"]["ok"]
+
+
+def test_a_missing_compiler_is_among_what_is_to_mend(ashneuro: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "  unset CXX   # kernels, cpu\n" in ashneuro("doctor").out
 
 
 def test_says_why_a_lava_elsewhere_cannot_be_reached(ashneuro: Command) -> None:
