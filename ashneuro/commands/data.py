@@ -16,11 +16,12 @@ data = App(name="data", help="List, show, check, fetch and build data sets.")
 @data.command(name="list")
 def list_() -> None:
     """Which data sets have a name, and which of them are here."""
-    from ashneuro.data.fetch import EASY_VQA
+    from ashneuro.data.fetch import EASY_VQA, is_here
     from ashneuro.data.sources import SOURCES
 
-    rows = [(name, source.about, source.licence) for name, source in SOURCES.items()]
-    terminal.table("data sets", ("name", "what it is", "licence"), [*rows, ("easy-vqa", EASY_VQA.about, EASY_VQA.licence)])
+    known = {name: (source.about, source.licence) for name, source in SOURCES.items()} | {"easy-vqa": (EASY_VQA.about, EASY_VQA.licence)}
+    rows = [(name, "yes" if is_here(name) else f"ashneuro data fetch {name}", *about) for name, about in known.items()]
+    terminal.table("data sets", ("name", "here", "what it is", "licence"), rows)
     terminal.line("any COCO captions JSON, .jsonl or .csv with an image folder works too: see examples/own_pairs.toml")
 
 

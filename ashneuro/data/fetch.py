@@ -61,6 +61,11 @@ PHOTO_COLOURS = 8.0
 _EASY_VQA = re.compile(r"easy_vqa/data/((?:train|test)/(?:questions\.json|images/\d+\.png))|easy_vqa-[^/]+\.dist-info/(LICENSE)")
 
 
+def is_here(name: str) -> bool:
+    """Whether a data set that has a name is on this machine: it is embedded, or was fetched."""
+    return name not in PACKAGES or (_folder(name) / PACKAGES[name].proof).is_file()
+
+
 def fetched(name: str) -> Path:
     """Return the folder of a data set that has been fetched before.
 
@@ -68,7 +73,7 @@ def fetched(name: str) -> Path:
         DataError: it has not been.
     """
     folder = _folder(name)
-    if not (folder / PACKAGES[name].proof).is_file():
+    if not is_here(name):
         raise DataError(f"{name} is not on this machine", f"there is no {folder}", f"ashneuro data fetch {name}")
     return folder
 
