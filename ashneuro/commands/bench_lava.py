@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ashneuro.commands.lava_options import LavaOptions
+from ashneuro.commands.lava_options import LavaWorkers
 from ashneuro.commands.targets import load_bundle
 from ashneuro.errors import DataError
 from ashneuro.report import terminal
@@ -19,7 +19,7 @@ def lava(
     bundle: Annotated[Path | None, Parameter(help="A bundle, or a run that was exported: its network, on its own samples.")] = None,
     samples: Annotated[int, Parameter(help="Samples side by side.")] = 256,
     rounds: Annotated[int, Parameter(help="How often each way runs, in turn.")] = 3,
-    options: LavaOptions | None = None,
+    options: LavaWorkers | None = None,
     json: Annotated[Path | None, Parameter(help="Write all figures to this file.")] = None,
 ) -> int:
     """What a sample costs in Lava: a network built for each, streamed, and side by side. Exit code 1 when their spikes differ."""
@@ -28,7 +28,7 @@ def lava(
 
     network = bundle_network(load_bundle(bundle), samples) if bundle else dense_network(samples)
     with terminal.counting("timing") as tick:
-        result = bench_lava(network, rounds=rounds, lava=(options or LavaOptions()).opened, progress=tick)
+        result = bench_lava(network, rounds=rounds, lava=(options or LavaWorkers()).opened, progress=tick)
     rows = []
     for way in result.ways:
         gain = f"{way.gain.median:.3g} ({way.gain.low:.3g}–{way.gain.high:.3g})"

@@ -14,18 +14,14 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class LavaOptions:
-    """How Lava is run; see docs/lava.md."""
+class LavaWorkers:
+    """Where Lava runs; see docs/lava.md."""
 
     workers: Annotated[int, Parameter(help="Lava workers that share the samples.")] = 1
     lava_command: Annotated[
         str | None, Parameter(help="What starts a worker, e.g. 'ssh host python3.10 lava_worker/worker.py'. Default: here.")
     ] = None
     lava_timeout: Annotated[float, Parameter(help="Seconds that one reply of a worker may take.")] = 300.0
-    stock: Annotated[
-        int | Literal["all"] | None,
-        Parameter(help="Samples that run through Lava's own synapses; the rest is batched, and proved on these."),
-    ] = None
 
     @property
     def opened(self) -> Callable[[], Lava]:
@@ -33,6 +29,17 @@ class LavaOptions:
         from ashneuro.simulate.lava import Lava
 
         return lambda: Lava(self.workers, self.lava_command, self.lava_timeout)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LavaOptions(LavaWorkers):
+    """How Lava is run; see docs/lava.md."""
+
+    stock: Annotated[
+        int | Literal["all"] | None,
+        Parameter(help="Samples that run through Lava's own synapses; the rest is batched, and proved on these."),
+    ] = None
 
     def stock_samples(self, default: int | None = None) -> int | None:
         """Return how many samples run through Lava's own synapses, ``None`` for all; ``default`` where nothing was asked for."""

@@ -50,3 +50,9 @@ def test_traces_without_lava(ashneuro: Command, bundle: Path, tmp_path: Path, mo
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", "/no/such/python")
     said = ashneuro("simulate", bundle, "--on", "loihi", "--trace", "lif1:33", "--figure", tmp_path / "t.svg")
     assert said.code == 0 and "Lava was not run" in said.out and (tmp_path / "t.svg").exists()
+
+
+def test_the_benchmark_of_lava_takes_no_option_that_it_would_ignore(ashneuro: Command) -> None:
+    said = ashneuro("bench", "lava", "--stock", "all")
+    assert said.code == 2 and "--stock" in said.err
+    assert ashneuro("bench", "lava", "--workers", 2, "--samples", 4).code == 2
