@@ -429,6 +429,8 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepConfig:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    if str(path) in presets() and not path.exists():
+        raise ConfigError(f"{path} is a preset, not a sweep", "it has settings of one run, and no [factors]", "see examples/ablation.toml")
     values = _read(path)
     if unknown := sorted(set(values) - {item.name for item in fields(SweepConfig)}):
         raise ConfigError(f"{path}: {len(unknown)} unknown setting(s)", "; ".join(unknown), "see examples/ablation.toml")

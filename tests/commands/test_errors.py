@@ -25,6 +25,7 @@ from tests.commands.conftest import Command
         (("train", "tiny", "--dry-run", "--pairs", "0"), "--pairs 0"),
         (("train", "tiny", "--dry-run", "--tflops", "-1"), "above 0"),
         (("sweep", "examples"), "examples"),
+        (("sweep", "tiny"), "tiny is a preset, not a sweep"),
         (("train", "tiny", "--set", "train.epohcs=3"), "train.epochs"),
         (("train", "tiny", "--set", "train.epochs=many"), "train.epochs"),
         (("train", "tiny", "--set", "epochs"), "section.key=value"),
