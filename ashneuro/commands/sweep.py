@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ashneuro.config import SweepConfig, load_sweep
-from ashneuro.errors import ConfigError, need
+from ashneuro.errors import AshneuroError, ConfigError, need
 from ashneuro.report import terminal
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def sweep(
     ] = None,
     limit: Annotated[int | None, Parameter(help="Stop after this many runs; the next call goes on. 0: only the table.")] = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
-) -> None:
+) -> int:
     """Vary factors and seeds: ablations, accuracy–energy trade-offs. Goes on where it was interrupted.
 
     Several of these commands may share one folder, on one machine or on a shared disk: each takes the next run that nobody has. Runs
-    made elsewhere count too, once their folders lie in OUT/cells.
+    made elsewhere count too, once their folders lie in OUT/cells. A run that fails is named at the end, and stops no other.
 
     Args:
         config: a TOML of factors and seeds, see examples/ablation.toml.
@@ -68,16 +68,21 @@ def sweep(
     cells = plan.cells(planned)
     folder = out or Path("runs") / config.stem
     with redirect_stdout(sys.stderr) if json else nullcontext():  # what training says is no part of the JSON
-        elsewhere = _work(cells, folder, planned, profile, limit)
+        elsewhere, failed = _work(cells, folder, planned, profile, limit)
     rows = _rows(cells, folder)
-    if not rows and not json:
-        terminal.line(f"no run is finished in {folder}" + "".join(f"; {name}: {who}" for name, who in elsewhere.items()))
-        return
+    code = max((error.exit_code for error in failed.values()), default=0)
     summaries = plan.summarise(rows)
     files = _write(folder, planned, rows, len(cells), summaries) if rows else []
+    for error in {str(error): error for error in failed.values()}.values():
+        alike = [name for name, other in failed.items() if str(other) == str(error)]
+        terminal.print_error(AshneuroError(f"{'; '.join(alike)}: {error.what}", error.why, error.do))
     if json:
-        terminal.json({"runs": rows, "summaries": [asdict(summary) for summary in summaries]})
-        return
+        failures = {name: str(error) for name, error in failed.items()}
+        terminal.json({"runs": rows, "summaries": [asdict(summary) for summary in summaries], "failed": failures})
+        return code
+    if not rows:
+        terminal.line(f"no run is finished in {folder}" + "".join(f"; {name}: {who}" for name, who in elsewhere.items()))
+        return code
     terminal.table(_title(planned, rows), _COLUMNS, [_cells(summary) for summary in summaries], _note(planned, len(cells) - len(rows)))
     for name, who in elsewhere.items():
         terminal.line(f"{name} is in the hands of {who}", "yellow")
@@ -86,35 +91,43 @@ def sweep(
             f"{folder / 'cells'} holds runs of other seeds too: --seeds {' '.join(map(str, (*planned.seeds, *others)))}", "yellow"
         )
     terminal.wrote(*files)
+    return code
 
 
-def _work(cells: Sequence[Cell], folder: Path, planned: SweepConfig, profile: HardwareProfile, limit: int | None) -> dict[str, str]:
-    """Train what nobody has finished or claimed, ``limit`` runs at most; return what others are at, by name.
+def _work(
+    cells: Sequence[Cell], folder: Path, planned: SweepConfig, profile: HardwareProfile, limit: int | None
+) -> tuple[dict[str, str], dict[str, AshneuroError]]:
+    """Train what nobody has finished or claimed, ``limit`` runs at most; return what others are at, and what failed, by name.
 
     It looks again until nothing is left: what another process had claimed may have been given up.
     """
     plan = need("ashneuro.train.sweep", extra="train", purpose="a sweep")
     _rows(cells, folder)  # a folder of another sweep is refused before anything is trained
     trained = 0
+    failed: dict[str, AshneuroError] = {}
     while True:
         before = trained
         elsewhere: dict[str, str] = {}
         for number, cell in enumerate(cells, start=1):
-            own = folder / "cells" / cell.folder
-            if (own / "row.json").exists():
+            own, name = folder / "cells" / cell.folder, f"{cell.variant}, seed {cell.seed}"
+            if name in failed or (own / "row.json").exists():
                 continue
             if trained == limit:
-                return elsewhere
+                return elsewhere, failed
             with plan.claim(own) as holder:
                 if holder:
-                    elsewhere[f"{cell.variant}, seed {cell.seed}"] = holder
+                    elsewhere[name] = holder
                 elif not (own / "row.json").exists():  # it may have been finished just now
-                    _one(cell, own, planned, profile, f"{number} of {len(cells)}")
                     trained += 1
+                    try:
+                        _one(cell, own, planned, profile, f"{number} of {len(cells)}")
+                    except AshneuroError as error:
+                        failed[name] = error
+                        continue
                     rows = _rows(cells, folder)
                     _write(folder, planned, rows, len(cells), plan.summarise(rows))
         if trained == before:
-            return elsewhere
+            return elsewhere, failed
 
 
 def _rows(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:

@@ -228,6 +228,19 @@ def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs
     assert "trains none" in ashneuro("sweep", config, "--out", out, "--limit", -1).err
 
 
+def test_a_run_that_fails_stops_no_other(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    changes = json.dumps([f"data.source={pairs}", *SMALL, "train.epochs=1", "model.abstract.kind=none"])
+    levels = '"wild" = ["train.learning_rate=1e30"]\n"slow" = ["train.learning_rate=1e-4"]\n'
+    config = tmp_path / "sweep.toml"
+    config.write_text(f"seeds = [0]\nset = {changes}\n[factors.rate]\n{levels}")
+    for words in ((), ("--json",)):
+        said = ashneuro("sweep", config, "--out", tmp_path / "sweep", *words)
+        assert said.code == 2 and "wild, seed 0: training has diverged" in said.err
+    content = json.loads(said.out)
+    assert [row["variant"] for row in content["runs"]] == ["base", "slow"] and list(content["failed"]) == ["wild, seed 0"]
+    assert "1 runs are still to come" in (tmp_path / "sweep" / "sweep.md").read_text()
+
+
 def test_data_check_finds_what_is_wrong(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     said = ashneuro("data", "check", pairs)
     assert said.code == 0 and "no problem found" in said.out
