@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
 
@@ -65,10 +66,18 @@ def _open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
+def _let_speak(words: Sequence[str]) -> None:
+    """Let the verb that is asked for say all about itself; in the list of verbs it has its one sentence."""
+    for verb in (name for _, name, _ in VERBS if name in words):
+        if (function := app[verb].default_command) is not None and function.__name__ == verb:
+            app[verb].help = None
+
+
 def main() -> None:
     """Run one verb; exit 0 when it is done, 1 when it found that something does not hold, 2 or 3 on errors."""
     _open_streams()
     try:
+        _let_speak(sys.argv[1:2])
         status = app(sys.argv[1:], exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
         sys.exit(2)

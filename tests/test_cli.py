@@ -41,6 +41,18 @@ def test_every_verb_says_how_it_is_used(verb: str) -> None:
     assert f"ashneuro {verb}" in said.stdout
 
 
+@pytest.mark.parametrize(
+    "verb, promise", [("check", "exit code 1 when one forbids it"), ("verify", "68 MB, once"), ("sweep", "share one folder")]
+)
+def test_a_verbs_own_page_says_all_about_it(verb: str, promise: str) -> None:
+    page, verbs = (
+        " ".join(subprocess.run([sys.executable, "-m", "ashneuro", *words], capture_output=True, text=True, check=True).stdout.split())
+        for words in ([verb, "--help"], ["--help"])
+    )
+    assert promise in page and "``" not in page
+    assert promise not in verbs
+
+
 def test_help_is_quick() -> None:
     """Half a second is the promise; the best of five keeps a busy machine from breaking it."""
 

@@ -54,7 +54,7 @@ def export(
 
     Args:
         path: a run, a .nir file, or a lava-dl .net file.
-        target: ``lava``: a bundle with programs, reference spikes, certificate and a Lava script; ``nir``: the graph alone.
+        target: lava: a bundle with programs, reference spikes, certificate and a Lava script; nir: the graph alone.
     """
     from ashneuro.program.bundle import require_free
 

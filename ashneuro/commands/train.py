@@ -61,8 +61,8 @@ def train(
     """Learn from image–text pairs on this GPU or CPU.
 
     Args:
-        config: settings: a TOML, a run's config.json, or a preset's name: ``tiny`` (the demo's, a CPU), ``small`` (one GPU, all tasks),
-            ``base`` (COCO, several GPUs).
+        config: settings: a TOML, a run's config.json, or a preset's name: tiny (the demo's, a CPU), small (one GPU, all tasks),
+            base (COCO, several GPUs).
     """
     overrides = list(set_ or []) + ([f"train.device={device}"] if device else [])
     if resume:
