@@ -14,12 +14,16 @@ data = App(name="data", help="List, show, check, fetch and build data sets.")
 
 
 @data.command(name="list")
-def list_() -> None:
+def list_(*, json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False) -> None:
     """Which data sets have a name, and which of them are here."""
     from ashneuro.data.fetch import EASY_VQA, is_here
     from ashneuro.data.sources import SOURCES
 
     known = {name: (source.about, source.licence) for name, source in SOURCES.items()} | {"easy-vqa": (EASY_VQA.about, EASY_VQA.licence)}
+    if json:
+        keys = ("name", "here", "about", "licence")
+        terminal.json([dict(zip(keys, (name, is_here(name), *about), strict=True)) for name, about in known.items()])
+        return
     rows = [(name, "yes" if is_here(name) else f"ashneuro data fetch {name}", *about) for name, about in known.items()]
     terminal.table("data sets", ("name", "here", "what it is", "licence"), rows)
     terminal.line("any COCO captions JSON, .jsonl or .csv with an image folder works too: see examples/own_pairs.toml")
@@ -77,7 +81,7 @@ def show(
     """Count a data set, and draw a contact sheet of it with captions.
 
     Args:
-        source: a name from ``ashneuro data list``, or the path of a COCO captions JSON, a .jsonl or a .csv.
+        source: a name from `ashneuro data list`, or the path of a COCO captions JSON, a .jsonl or a .csv.
         images: folder of the image files, for a path.
         split: how it is split into train, validation and test.
         part: which part is drawn.
@@ -101,8 +105,8 @@ def fetch(name: Literal["tuxpaint", "easy-vqa"]) -> None:
     """Fetch a data set that does not ship with ashneuro: its package, checked by its hash.
 
     Args:
-        name: ``tuxpaint``: 785 real photographs and drawings with captions (Debian package, GPL-2, 161 MB).
-            ``easy-vqa``: 48,248 questions about 5,000 pictures of shapes drawn by a program (PyPI, MIT, 3 MB).
+        name: tuxpaint: 785 real photographs and drawings with captions (Debian package, GPL-2, 161 MB).
+            easy-vqa: 48,248 questions about 5,000 pictures of shapes drawn by a program (PyPI, MIT, 3 MB).
     """
     from ashneuro.data.fetch import PACKAGES
     from ashneuro.data.fetch import fetch as fetch_source

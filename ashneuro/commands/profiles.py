@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,9 +21,17 @@ AsJson = Annotated[bool, Parameter(help="Print JSON instead of a table.", negati
 
 @profiles.default
 @profiles.command(name="list")
-def list_() -> None:
+def list_(*, json: AsJson = False) -> None:
     """The profiles that come with ashneuro."""
-    terminal.profile_list([load_profile(name) for name in list_profiles()])
+    known = [load_profile(name) for name in list_profiles()]
+    if json:
+        found = []
+        for profile in known:
+            checks = Counter(quantity.check for _, quantity in profile.quantities())
+            found.append({key: getattr(profile, key) for key in ("name", "title", "kind", "boundary")} | {"checks": dict(checks)})
+        terminal.json(found)
+        return
+    terminal.profile_list(known)
     terminal.next_steps("ashneuro profiles show loihi1", "ashneuro profiles validate")
 
 

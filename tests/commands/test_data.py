@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,5 @@ def test_the_list_says_what_is_here(ashneuro: Command, monkeypatch: pytest.Monke
     rows = {line.split()[0]: line for line in ashneuro("data", "list").out.splitlines() if line.strip()}
     assert rows["emoji"].split()[1] == rows["tuxpaint"].split()[1] == "yes"
     assert "ashneuro data fetch easy-vqa" in rows["easy-vqa"]
+    listed = {item["name"]: item["here"] for item in json.loads(ashneuro("data", "list", "--json").out)}
+    assert listed == {"emoji": True, "tuxpaint": True, "easy-vqa": False}
