@@ -76,9 +76,19 @@ class Network:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that decides what this network answers."""
-        digest = hashlib.sha256(json.dumps(self.description, sort_keys=True).encode())
-        for name, array in sorted(self.arrays.items()):
+        """A hash of everything that decides what this network answers: Lava's part, and the host's units before and after it."""
+        program = self.program
+        host = {
+            "inputs": [(port.name, port.shape, port.coding, port.scale, port.limit, port.constant) for port in program.inputs],
+            "layers": [(layer.shape, layer.scale) for layer in program.layers],
+        }
+        digest = hashlib.sha256(json.dumps([self.description, host], sort_keys=True).encode())
+        units = {
+            f"host.{index}.{name}": np.asarray(getattr(layer.neuron, name), np.float64)
+            for index, layer in enumerate(program.layers)
+            for name in ("v_unit", "v_origin")
+        }
+        for name, array in sorted({**self.arrays, **units}.items()):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

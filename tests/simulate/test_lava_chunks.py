@@ -1,11 +1,14 @@
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ashneuro.simulate.lava_chunks import KEPT_S, FinishedChunks
+from ashneuro.simulate.lava_network import Network
 from ashneuro.simulate.record import Activity, SpikeRecord
+from tests.simulate import nets
 
 
 def record(seed=0, stock=3):
@@ -68,3 +71,28 @@ def test_what_was_given_up_long_ago_is_removed(tmp_path):
     FinishedChunks(tmp_path, "new", []).keep(SAMPLES, record())
     (left,) = tmp_path.iterdir()
     assert left != old
+
+
+def layer_with(layer, **units):
+    return replace(layer, neuron=replace(layer.neuron, **units))
+
+
+def test_a_network_in_other_units_is_another_one():
+    _, program = nets.NETS["dense"](4, "integer")
+    *hidden, out = program.layers
+    (port,) = program.inputs
+    assert not out.neuron.spiking
+    others = [
+        replace(program, inputs=(replace(port, scale=2 * port.scale),)),
+        *(
+            replace(program, layers=(*hidden, layer))
+            for layer in (
+                replace(out, scale=2 * out.scale),
+                layer_with(out, v_unit=np.array(2.0)),
+                layer_with(out, v_origin=np.array(0.5)),
+            )
+        ),
+    ]
+    found = [Network(other, 5).fingerprint for other in (program, *others)]
+    assert len(set(found)) == len(found)
+    assert Network(replace(program), 5).fingerprint == found[0]
