@@ -9,6 +9,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class FinishedChunks:
     def __init__(self, folder: Path, network: str, rasters: Collection[str]) -> None:
         name = hashlib.sha256(json.dumps([network, sorted(rasters)]).encode()).hexdigest()
         self._folder = folder / name[:32]
+        self._own: set[Path] = set()
 
     def find(self, samples: Mapping[str, NDArray[Any]]) -> SpikeRecord | None:
         """Return the record of ``samples``, ``None`` when there is none that can be read."""
@@ -53,22 +55,33 @@ class FinishedChunks:
         try:
             if not self._folder.exists():
                 _forget(self._folder.parent)
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _save(record, fresh)
+            try:
+                self._write(record, fresh)
+            except FileNotFoundError:  # another run of this network has just removed its last one, and the folder
+                self._write(record, fresh)
             fresh.replace(path)
         except OSError as error:
             raise LavaError(f"cannot write {path}", error.strerror or str(error), "make room, or name another ASHNEURO_HOME") from error
 
     def clear(self) -> None:
-        """Remove them: the run is complete."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove those of this run: it is complete. Another run of the same network, with other samples, may go on."""
+        with suppress(OSError):
+            for path in self._own:
+                path.unlink(missing_ok=True)
+            self._folder.rmdir()
+
+    def _write(self, record: SpikeRecord, path: Path) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _save(record, path)
 
     def _path(self, samples: Mapping[str, NDArray[Any]]) -> Path:
         digest = hashlib.sha256()
         for name, values in sorted(samples.items()):
             digest.update(f"{name} {values.dtype} {values.shape}".encode())
             digest.update(np.ascontiguousarray(values).data)
-        return self._folder / f"{digest.hexdigest()[:32]}.npz"
+        path = self._folder / f"{digest.hexdigest()[:32]}.npz"
+        self._own.add(path)
+        return path
 
 
 def _forget(folder: Path) -> None:

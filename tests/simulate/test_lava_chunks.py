@@ -1,10 +1,12 @@
 import os
+import shutil
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ashneuro.simulate import lava_chunks
 from ashneuro.simulate.lava_chunks import KEPT_S, FinishedChunks
 from ashneuro.simulate.lava_network import Network
 from ashneuro.simulate.record import Activity, SpikeRecord
@@ -53,6 +55,27 @@ def test_a_record_comes_back_for_the_same_samples_network_and_rasters(tmp_path):
         assert FinishedChunks(tmp_path, network, rasters).find(SAMPLES) is None
     chunks.clear()
     assert chunks.find(SAMPLES) is None and not list(tmp_path.iterdir())
+
+
+def test_two_runs_of_one_network_leave_each_other_alone(tmp_path, monkeypatch):
+    others = {"input": SAMPLES["input"] + 1}
+    one, two = (FinishedChunks(tmp_path, "network", []) for _ in range(2))
+    one.keep(SAMPLES, record())
+    two.keep(others, record())
+    one.clear()
+    assert two.find(others) is not None and two.find(SAMPLES) is None
+    save = lava_chunks._save
+
+    def removed_meanwhile(*words):
+        monkeypatch.setattr(lava_chunks, "_save", save)
+        shutil.rmtree(next(tmp_path.iterdir()))
+        save(*words)
+
+    monkeypatch.setattr(lava_chunks, "_save", removed_meanwhile)
+    two.keep(others, record())
+    assert two.find(others) is not None
+    two.clear()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK nothing", None])
