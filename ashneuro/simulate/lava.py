@@ -89,12 +89,15 @@ class Lava:
         seconds: where the time of all runs went.
 
     Raises:
+        ConfigError: there are no workers or no time, or the command cannot be split.
         LavaError: no interpreter was found, Lava cannot be imported there, or the worker is of another version.
     """
 
     def __init__(self, workers: int = 1, command: str | None = None, timeout_s: float = 300.0) -> None:
         if workers < 1:
             raise ConfigError(f"--workers {workers}", "at least one worker runs Lava", "--workers 1")
+        if not timeout_s > 0:
+            raise ConfigError(f"--lava-timeout {timeout_s:g}", "a reply takes some time", "--lava-timeout 300")
         self.seconds = Seconds()
         self.versions: dict[str, str] = {}
         self._size, self._command, self._timeout_s = workers, worker_command(command), timeout_s

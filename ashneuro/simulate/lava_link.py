@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from ashneuro.config import cache_dir
-from ashneuro.errors import LavaError
+from ashneuro.errors import ConfigError, LavaError
 from ashneuro.lava_worker.frames import VERSION, Arrays, FrameError, Header, read_frame, write_frame
 from ashneuro.simulate.lava_env import SETUP, WORKER, find_interpreter
 
 TERMINATE_S, KILL_S = 5.0, 10.0
 PING_S = 2.0
+WAIT_S = 3600.0  # for one wait of the operating system, which knows no infinite or very long one
 LOGS = 40  # files that are kept
 LAST_WORDS = 12  # lines of a worker's log in an error
 
@@ -51,15 +52,14 @@ def worker_command(text: str | None) -> list[str]:
     """Return what starts the worker: ``text`` as a shell would split it, or by default the interpreter of `find_interpreter`.
 
     Raises:
-        LavaError: no interpreter was found, or ``text`` cannot be split.
+        ConfigError: ``text`` cannot be split.
+        LavaError: no interpreter was found.
     """
-    if not text:
-        return [str(find_interpreter()), "-B", str(WORKER / "worker.py")]
     try:
-        words = shlex.split(text)
+        words = shlex.split(text or "")
     except ValueError as error:
-        raise LavaError(f"--lava-command {text!r}", str(error), "close the quotes") from error
-    return words
+        raise ConfigError(f"--lava-command {text!r}", str(error), "close the quotes") from error
+    return words or [str(find_interpreter()), "-B", str(WORKER / "worker.py")]
 
 
 class Worker:
@@ -270,8 +270,9 @@ def _writer(fd: int, deadline: float) -> Callable[[memoryview], int]:
 def _wait(fd: int, event: int, deadline: float) -> None:
     with selectors.DefaultSelector() as ready:
         ready.register(fd, event)
-        if not ready.select(max(0.0, deadline - time.monotonic())):
-            raise TimeoutError
+        while not ready.select(min(max(0.0, deadline - time.monotonic()), WAIT_S)):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
 
 
 def _signal_group(group: int, number: int) -> bool:

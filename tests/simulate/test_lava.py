@@ -1,5 +1,7 @@
 """Real Lava, in its own interpreter, against the reference that knows neither matrices nor lags."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -196,10 +198,27 @@ def test_traces_are_those_of_the_emulator(lava, net, precision):
         assert np.ptp(trace.v) > 0
 
 
-@pytest.mark.parametrize(("settings", "message"), [({"workers": 0}, "--workers 0"), ({"command": "ssh 'host"}, "No closing quotation")])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": 0}, "--workers 0"),
+        ({"command": "ssh 'host"}, "No closing quotation"),
+        ({"timeout_s": math.nan}, "--lava-timeout nan"),
+        ({"timeout_s": 0.0}, "--lava-timeout 0"),
+        ({"timeout_s": -5.0}, "--lava-timeout -5"),
+    ],
+)
 def test_settings_that_cannot_be(settings, message):
-    with pytest.raises((ConfigError, LavaError), match=message):
+    with pytest.raises(ConfigError, match=message):
         Lava(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"timeout_s": math.inf}, {"timeout_s": 3e6}, {"command": "  "}])
+def test_no_limit_of_time_and_no_command(settings):
+    random, program = nets.dense_net(1, "integer")
+    x = random.inputs(program.inputs[0], 4, 2)
+    with Lava(**settings) as lava:
+        expect_equal(program, run(lava, program, x), x)
 
 
 def test_inputs_that_do_not_fit_are_refused_before_lava_sees_them(lava):
