@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,46 @@ def test_says_what_is_wrong(tmp_path):
     write(tmp_path / "bundle", program, program, {"input": random.inputs(program.inputs[0], 3, 1)})
     said = start(tmp_path / "bundle", "--probe", "c:6")
     assert said.returncode == 2 and "a:0…6, b:0…8, c:0…5, out:0…3" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x: x.astype(float) * 0.5, "takes spikes"),
+        (lambda x: np.where(x, np.nan, 1.0), "NaN or infinity"),
+        (lambda x: x.astype(str), "real numbers"),
+        (lambda x: x[:, :0], "has shape (4, 0, "),
+        (lambda x: x[0], "has shape (2, "),
+        (lambda x: x.astype(object), "cannot read"),
+        (None, "cannot read"),
+    ],
+)
+def test_refuses_inputs_that_it_would_misread(tmp_path, change, says):
+    _, program = nets.dense_net(3, "integer")
+    (port,) = program.inputs
+    program = replace(program, inputs=(replace(port, coding="spikes", scale=1.0, limit=1),))
+    spikes = np.ones((4, 2, *port.shape), np.uint8)
+    write(tmp_path / "bundle", program, program, {port.name: spikes})
+    np.savez(tmp_path / "x.npz", **{port.name: spikes if change is None else change(spikes)})
+    if change is None:
+        (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:100])
+    said = start(tmp_path / "bundle", "--inputs", tmp_path / "x.npz")
+    assert said.returncode == 2 and says in said.stderr and "Traceback" not in said.stderr
+
+
+def test_refuses_inputs_of_unequal_length_and_options_that_it_would_not_heed(tmp_path):
+    program, integer, inputs = drawn(STREAMS)
+    write(tmp_path / "bundle", program, integer, inputs)
+    fed = {port.name for port in integer.inputs if not port.constant}
+    unequal = {name: inputs[name][:, : 1 + (number > 0)] for number, name in enumerate(sorted(fed))}
+    np.savez(tmp_path / "x.npz", **unequal)
+    for words, says in (
+        (("--inputs", tmp_path / "x.npz"), "steps and samples (T, B) differ"),
+        (("--verify", "--inputs", tmp_path / "x.npz"), "leave out --inputs"),
+        (("--save", tmp_path / "nowhere" / "s.npz"), "there is no folder"),
+    ):
+        said = start(tmp_path / "bundle", *words)
+        assert said.returncode == 2 and says in said.stderr, said.stderr
 
 
 def test_says_what_loihi2_needs(tmp_path):

@@ -18,6 +18,8 @@ import argparse
 import json
 import mmap
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -385,13 +387,18 @@ def main() -> int:
         parser.exit(3, "Loihi 2 cannot be reached: Intel's closed extension of Lava (lava-loihi) is not installed here\n")
     if options.on == "loihi2" and options.verify:
         parser.exit(2, "--verify compares Lava's simulations; leave out --on loihi2\n")
+    if options.verify and (options.inputs or options.save or options.probe):
+        parser.exit(2, "--verify compares the bundle's own samples, and does nothing else: leave out --inputs, --save and --probe\n")
+    if options.save and not options.save.absolute().parent.is_dir():
+        parser.exit(2, f"--save {options.save}: there is no folder {options.save.parent}\n")
     numbers, recorded = np.load(HERE / "program.npz"), np.load(HERE / "reference.npz")
     inputs = {name.partition("/")[2]: recorded[name] for name in recorded.files if name.startswith("inputs/")}
     if options.verify:
         found = [verify(programs, numbers, recorded, inputs, precision) for precision in TAGS]
         return int(not all(found))
     if PROGRAMS[options.precision] not in programs:
-        parser.exit(2, f"this bundle has no {PROGRAMS[options.precision]} program: --precision float\n")
+        other = {"fixed": "float", "float": "fixed"}[options.precision]
+        parser.exit(2, f"this bundle has no {PROGRAMS[options.precision]} program: --precision {other}\n")
     program = programs[PROGRAMS[options.precision]]
     if options.inputs:
         inputs = load(parser, options.inputs, program)
@@ -436,16 +443,33 @@ def load(parser: argparse.ArgumentParser, path: Path, program: dict) -> dict:
     ports = {port["name"]: port for port in program["inputs"] if not port["constant"]}
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        arrays = {next(iter(ports)): loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         parser.exit(2, f"cannot read {path}: {error}\n")
-    arrays = {next(iter(ports)): loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     if set(arrays) != set(ports):
         parser.exit(2, f"{path} holds {', '.join(arrays)}; this network's inputs are {', '.join(ports)}\n")
     for name, port in ports.items():
-        if list(arrays[name].shape[2:]) != port["shape"] or program["timesteps"] not in (None, len(arrays[name])):
-            expected = (program["timesteps"] or "T", "B", *port["shape"])
-            parser.exit(2, f"{name} has shape {arrays[name].shape}, not ({', '.join(map(str, expected))})\n")
+        problem = problem_of(arrays[name], port, program["timesteps"])
+        if problem:
+            parser.exit(2, f"{name} {problem}\n")
+    sizes = {name: values.shape[:2] for name, values in arrays.items()}
+    if len(set(sizes.values())) > 1:
+        parser.exit(2, f"steps and samples (T, B) differ: {', '.join(f'{name} {size}' for name, size in sizes.items())}\n")
     return arrays
+
+
+def problem_of(values: np.ndarray, port: dict, timesteps) -> str:
+    """Return why ``values`` cannot enter ``port``, or nothing."""
+    if values.dtype.kind not in "fiub":
+        return f"is {values.dtype}; this network takes real numbers"
+    shape = values.shape
+    if len(shape) < 2 or list(shape[2:]) != port["shape"] or 0 in shape or timesteps not in (None, shape[0]):
+        return f"has shape {shape}, not ({', '.join(map(str, (timesteps or 'T', 'B', *port['shape'])))})"
+    if not np.isfinite(values).all():
+        return "holds NaN or infinity"
+    if port["coding"] == "spikes" and not np.isin(values, (0, 1)).all():
+        return "holds something else than 0 and 1, and this input takes spikes"
+    return ""
 
 
 def probes_of(parser: argparse.ArgumentParser, program: dict, texts: list) -> dict:
