@@ -141,7 +141,16 @@ class Certificate:
             for c in self.comparisons
             if c.stock_samples is not None and c.stock_samples < self.samples
         ]
+        if silent := self._silent():
+            skipped.append(f"what spikes of {', '.join(silent)} would do: on these samples not one neuron there spiked")
         return (*skipped, "membrane potentials and currents: only what a layer sends was compared", "silicon: nothing here ran on a chip")
+
+    def _silent(self) -> list[str]:
+        """Return the layers that could have spiked and never did: of what is behind them, zeros were compared."""
+        spikes: dict[str, int] = {}
+        for layer in (layer for comparison in self.comparisons for layer in comparison.layers if layer.largest is None):
+            spikes[layer.layer] = spikes.get(layer.layer, 0) + layer.spikes
+        return [name for name, count in spikes.items() if not count]
 
     def comparison(self, left: str, right: str) -> Comparison:
         """Return one pair of computations."""

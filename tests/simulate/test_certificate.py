@@ -80,6 +80,15 @@ def test_counts_what_it_compared(without_lava, export):
     assert all(layer.spikes > 0 for layer in comparison.layers)
 
 
+def test_says_which_layers_never_spiked(without_lava, export):
+    """Behind them zeros were compared: any weights would have passed."""
+    graph, programs, x = export
+    assert not any("spiked" in sentence for sentence in without_lava.not_compared)
+    silent = certify(graph, CONTRACT, programs, x * 1e-3, lava=False)
+    quiet = [layer.layer for layer in silent.comparison(GRAPH, FLOAT).layers if layer.largest is None and not layer.spikes]
+    assert quiet and any(sentence.startswith(f"what spikes of {', '.join(quiet)} would do") for sentence in silent.not_compared)
+
+
 def test_integers_differ_from_floats_and_that_is_reported_not_required(without_lava):
     comparison = without_lava.comparison(GRAPH, INTEGER)
     assert comparison.status == "different" and not comparison.required
