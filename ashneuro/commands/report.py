@@ -248,7 +248,7 @@ def report_run(
     checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run")
     deploy = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
     run = checkpoint.load_run(path)
-    bundle = exported(path)
+    bundle = load_bundle(path)
     program = bundle.program("integer")
     rasters = simulate(bundle, bundle.reference.inputs, on="loihi", rasters="all")
     record = counted(path) or rasters
@@ -296,16 +296,6 @@ def report_run(
     return priced(basic, program, record, profiles, deploy.host_layers(run.model), beside, metrics)
 
 
-def exported(path: Path) -> Bundle:
-    """Return the bundle of a run, refused when the run was trained on since."""
-    from ashneuro.program.origin import same_weights
-
-    bundle = load_bundle(path)
-    if same_weights(bundle.folder, path) is False:
-        raise AshneuroError(f"{bundle.folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}")
-    return bundle
-
-
 def counted(path: Path) -> SpikeRecord | None:
     """Return the counts of the emulator over the whole test part, where a run was evaluated so: at retrieval, or else at a task."""
     from ashneuro.simulate.counts import load_counts
@@ -326,7 +316,7 @@ def beside_run(path: Path, run: Any, deploy: Any) -> tuple[str, Workload | None]
         return "no abstract encoder", host_workload(deploy.host_layers(run.model))
     if kind != "spiking":
         return kind, None
-    bundle = exported(path)
+    bundle = load_bundle(path)
     record = counted(path) or simulate(bundle, bundle.reference.inputs, on="loihi")
     return path.name, count(bundle.program("integer"), record, deploy.host_layers(run.model))
 

@@ -108,15 +108,19 @@ def load_bundle(path: Path) -> Bundle:
     """Return the bundle at ``path``, or of the run at ``path``.
 
     Raises:
-        AshneuroError: there is none yet.
+        AshneuroError: there is none yet, or the run was trained on since.
     """
     from ashneuro.program.bundle import read_bundle
+    from ashneuro.program.origin import same_weights
 
     kind = kind_of(path)
     if kind == "run":
-        if not (path / "bundle").exists():
+        folder = path / "bundle"
+        if not folder.exists():
             raise AshneuroError(f"{path} has no bundle yet", "its spiking part was not exported", f"ashneuro export {path} --target lava")
-        path = path / "bundle"
+        if same_weights(folder, path) is False:
+            raise AshneuroError(f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}")
+        path = folder
     elif kind != "bundle":
         raise AshneuroError(f"{path} is not a bundle", "it carries no program and no reference spikes", f"ashneuro export {path}")
     return read_bundle(path)

@@ -60,8 +60,10 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     resumed = ashneuro("train", hybrid / "config.json", "--out", tmp_path / "more", "--set", "train.seed=1")
     assert resumed.code == 0
     (hybrid / "model.safetensors").write_bytes((tmp_path / "more" / "model.safetensors").read_bytes())
-    stale = ashneuro("evaluate", hybrid, "--abstract-on", "loihi")
-    assert stale.code == 2 and "stale" in stale.err
+    for words in (("evaluate", hybrid, "--abstract-on", "loihi"), ("verify", hybrid), ("simulate", hybrid), ("report", hybrid)):
+        stale = ashneuro(*words)
+        assert stale.code == 2 and "stale" in stale.err, words
+    assert ashneuro("verify", hybrid / "bundle", "--no-lava").code == 0, "the bundle itself is sound"
     assert ashneuro("export", hybrid, "--samples", 2).code == 0
     later = json.loads(ashneuro("report", hybrid, control, "--json").out)
     names = [row["name"] for evaluation in later["evaluations"] for row in evaluation["rows"]]
