@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from ashneuro.data.pairs import Pair, Question, Questions, Splits
 from ashneuro.data.splits import by_hash
-from ashneuro.data.tokens import split_words
+from ashneuro.data.tokens import one_way, split_words
 from ashneuro.errors import DataError
 
 Item = TypeVar("Item")
@@ -54,7 +54,7 @@ def derive_questions(task: str, splits: Splits, per_picture: int) -> Questions:
 
 def keywords(pair: Pair) -> tuple[str, ...]:
     """Return what the captions after the first list, in their order: ``"cheerful, cheery, face"``."""
-    return tuple(dict.fromkeys(word.strip().lower() for text in pair.captions[1:] for word in text.split(",") if word.strip()))
+    return tuple(dict.fromkeys(one_way(word.strip().lower()) for text in pair.captions[1:] for word in text.split(",") if word.strip()))
 
 
 def _vqa(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Question]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +19,28 @@ from ashneuro.errors import DataError, need
 
 PADDING, UNKNOWN = 0, 1
 _SPECIAL = ("<padding>", "<unknown>")
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_VARIATIONS = range(0xFE00, 0xFE10)  # say how a symbol is drawn, and belong to no word
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of ``text`` in lower case; an apostrophe stays inside a word, all other punctuation parts words."""
-    return _WORD.findall(text.lower())
+    """Return the words of ``text`` in lower case; an apostrophe stays inside a word, all other punctuation parts words.
+
+    However a text was typed, its words are the same: accents are composed with their letters (NFC), ``'`` becomes ``’``. Marks that
+    compose with no letter, as the vowel signs of Hindi, stay in their word.
+    """
+    return _word().findall(one_way(text.lower()))
+
+
+def one_way(text: str) -> str:
+    """Return ``text`` with composed accents and typographic apostrophes, whichever way it was typed."""
+    return unicodedata.normalize("NFC", text).replace("'", "’")
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    marks = (chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc") and code not in _VARIATIONS)
+    part = rf"\w[\w{''.join(marks)}]*"
+    return re.compile(rf"{part}(?:’{part})*")
 
 
 class Words(Protocol):
@@ -60,7 +78,10 @@ class Vocabulary:
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", {word: index for index, word in enumerate(self.words)})
+        index: dict[str, int] = {}
+        for number, word in enumerate(self.words):  # of an older run: words as they were typed, the more frequent way first
+            index.setdefault(one_way(word), number)
+        object.__setattr__(self, "_index", index)
 
     def __len__(self) -> int:
         return len(self.words)

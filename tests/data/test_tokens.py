@@ -18,6 +18,19 @@ def test_words_are_lower_case_without_punctuation() -> None:
     assert split_words(" ,;- ") == []
 
 
+def test_a_word_is_the_same_however_it_was_typed() -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    assert split_words(apart) == split_words(composed) == [composed]
+    assert split_words("the woman's 'hat'") == split_words("the woman’s ‘hat’") == ["the", "woman’s", "hat"]
+    assert split_words("हिन्दी, ❤️ 1️⃣") == ["हिन्दी", "1"]
+    assert build_vocabulary(["woman’s hat"]).unknown("Woman's hat") == []
+
+
+def test_a_vocabulary_with_words_as_they_were_typed_still_knows_them() -> None:
+    before = Vocabulary(("<padding>", "<unknown>", "don't", "don’t", "cafe\u0301"))
+    assert before.indices("don't don’t caf\u00e9") == [2, 2, 4]
+
+
 def test_frequent_words_come_first_and_ties_are_alphabetical() -> None:
     vocabulary = build_vocabulary(TEXTS)
     assert vocabulary.words[2:5] == ("dog", "2", "best")
