@@ -56,7 +56,8 @@ class QuestionBatches:
         *,
         part: tuple[int, int] = (0, 1),
     ) -> None:
-        known = [question for question in questions.train if is_known(questions.task, question, labels)]
+        labelled = frozenset(labels)
+        known = [question for question in questions.train if is_known(questions.task, question, labelled)]
         if len(known) < train.batch_size:
             raise DataError(
                 f"{len(known)} training questions of {questions.task} are fewer than one batch",
@@ -108,10 +109,10 @@ def labels_of(questions: Questions, size: int) -> tuple[str, ...]:
     return tuple(label for label in ENTAILMENT if label in there)
 
 
-def is_known(task: str, question: Question, labels: Sequence[str]) -> bool:
-    """Whether the head could be right about ``question``."""
+def is_known(task: str, question: Question, labels: frozenset[str]) -> bool:
+    """Whether a head with these ``labels`` could be right about ``question``."""
     answers = (normalise_answer(answer) for answer in question.answers) if task == "vqa" else question.answers
-    return not set(labels).isdisjoint(answers)
+    return not labels.isdisjoint(answers)
 
 
 def targets(task: str, questions: Sequence[Question], labels: Sequence[str]) -> Tensor:

@@ -16,6 +16,7 @@ from ashneuro.config import DataConfig
 from ashneuro.data.answers import normalise_answer, soft_score
 from ashneuro.data.batches import normalise, tensors
 from ashneuro.data.pairs import Question, Questions
+from ashneuro.data.question_batches import is_known
 from ashneuro.data.tasks import pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import DataError
@@ -145,7 +146,8 @@ def evaluate_task(
     source = spikes_from if spiking else "none"
     rows = [_row(NAMES[model.config.abstract.kind] + suffix, source, pool, answers) for suffix, answers in zip(zeros, said, strict=True)]
     rows.append(_row("most frequent answer", "none", pool, _most_frequent(questions, pool)))
-    known = {question.key for question in pool.questions if max(_score(pool.task, label, question) for label in pool.labels) > 0}
+    labelled = frozenset(pool.labels)
+    known = sum(is_known(pool.task, question, labelled) for question in pool.questions)
     chosen = [(2 * number + 1) * len(pool.questions) // (2 * examples) for number in range(min(examples, len(pool.questions)))]
     return TaskEvaluation(
         task=pool.task,
@@ -155,7 +157,7 @@ def evaluate_task(
         pictures=len(pool.images),
         measure=MEASURES[pool.task],
         rows=tuple(rows),
-        answerable=len(known) / len(pool.questions),
+        answerable=known / len(pool.questions),
         firing_rate=firing if spiking else {},
         examples=tuple(
             Answered(question.images, question.text, said[0][index], question.answers, _score(pool.task, said[0][index], question))

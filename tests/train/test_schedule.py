@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from ashneuro.config import StageConfig, load_config, stages
+from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import ConfigError
-from ashneuro.train import loop
-from ashneuro.train.checkpoint import load_run, read_metrics
+from ashneuro.train import loop, task_evaluation
+from ashneuro.train.checkpoint import build_model, load_run, read_metrics
 from ashneuro.train.dry_run import dry_run
 from ashneuro.train.loop import Progress, train
 from ashneuro.train.task_evaluation import evaluate_task
@@ -116,6 +117,20 @@ def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path
         assert found.rows[0].consistency is None
     assert set(found.rows[0].by_kind) == ({"colour", "place"} if task == "vqa" else set())
     assert json.loads(json.dumps(found.to_json()))["schema"] == "ashneuro.task-evaluation/1"
+
+
+def test_what_can_be_answered_is_counted_without_a_score_for_every_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VQA v2 has 214,354 questions in validation, and heads of 3,129 answers."""
+    scored: list[str] = []
+    settings = tasks_tiny.config(StageConfig("finetune", 1, task="vqa"))
+    questions = tasks_tiny.load_questions("vqa", settings.tasks, settings.data)
+    labels = ("red", *(f"answer {number}" for number in range(500)))
+    words = build_vocabulary([question.text for question in questions.train])
+    model = build_model(settings, words, {"vqa": labels})
+    monkeypatch.setattr(task_evaluation, "soft_score", lambda said, given: bool(scored.append(said)))
+    found = evaluate_task(model, words, questions, questions.test, labels, settings.data, split="squares", examples=2)
+    assert found.answerable == sum("red" in question.answers for question in questions.test) / len(questions.test) > 0
+    assert len(scored) == 5 * len(questions.test) + 2
 
 
 @pytest.mark.parametrize("epoch, batch", [(2, 1), (3, 1), (4, 2)])
