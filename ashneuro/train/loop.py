@@ -25,6 +25,7 @@ from ashneuro.data.sources import load_splits
 from ashneuro.data.tasks import load_questions, pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.model.codebook import Codebook
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.choice import choose, describe_kernels
 from ashneuro.spiking.integers import Integers
@@ -44,7 +45,7 @@ from ashneuro.train.evaluate import Pool, recalls
 from ashneuro.train.features import frozen_features
 from ashneuro.train.folder import open_folder, uninterrupted
 from ashneuro.train.learner import Learner, whole_loss
-from ashneuro.train.processes import Processes, join, shared_norms
+from ashneuro.train.processes import Processes, SharedNorm, join, shared_norms
 from ashneuro.train.task_evaluation import TaskPool, accuracy
 
 MAX_GRADIENT_NORM = 1.0
@@ -317,6 +318,7 @@ class Stage:
             if device.type == "cuda":
                 torch.cuda.set_rng_state(self._random[1], device)
         self.learner.train()
+        keep_statistics(self.learner)
         batches: Iterator[Batch | QuestionBatch] = self.batches.epoch(past, start)
         source: Iterator[Batch | QuestionBatch] = ahead(batches) if device.type == "cuda" else batches
         steps = settings.epochs * math.ceil(len(self.batches) / settings.accumulate)
@@ -453,6 +455,17 @@ def learning(learner: Learner, parts: Sequence[str]) -> Iterator[None]:
     finally:
         for parameter in held:
             parameter.requires_grad_(True)
+
+
+def keep_statistics(learner: nn.Module) -> None:
+    """Let what does not learn stay as it is while the rest does: batch norms apply what they know, a codebook waits for its start.
+
+    Else a stage that trains the heads would change what retrieval, of which it trains nothing, sees.
+    """
+    for module in learner.modules():
+        own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+        if own and not any(own) and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | SharedNorm | Codebook):
+            module.eval()
 
 
 def check_stages(config: RunConfig, learner: Learner) -> None:
