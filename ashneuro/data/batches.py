@@ -172,7 +172,8 @@ class Batches:
                 f"train.batch_size is {train.batch_size}, and an epoch is made of whole batches",
                 f"--set train.batch_size={max(2, len(pairs))}, or use more data",
             )
-        self._train, self._views, self._max_words, self._part = train, views, data.max_words, part
+        self._train, self._views, self._part = train, views, part
+        self._vocabulary, self._max_words = vocabulary, data.max_words
         self._keys = [pair.key for pair in pairs]
         numbers = {concept: number for number, concept in enumerate(dict.fromkeys(pair.concept for pair in pairs))}
         self._concepts = torch.tensor([numbers[pair.concept] for pair in pairs])
@@ -205,13 +206,14 @@ class Batches:
             )
 
     def _words(self, rows: Sequence[int], random: torch.Generator) -> list[list[int]]:
-        """Draw one text per pair, and leave out words."""
-        chosen = []
+        """Draw one text per pair, and leave out words; the marks of its start and end stay."""
+        chosen, marks = [], self._vocabulary.marks
         for row in rows:
             texts = self._texts[row]
             words = texts[int(torch.randint(len(texts), (), generator=random))]
             kept = (torch.rand(len(words), generator=random) >= self._train.word_dropout).tolist()
-            chosen.append([word for word, keep in zip(words, kept, strict=True) if keep][: self._max_words] or words[:1])
+            left = [word for word, keep in zip(words, kept, strict=True) if keep or word in marks]
+            chosen.append(self._vocabulary.cut(left, self._max_words) or words[:1])
         return chosen
 
 

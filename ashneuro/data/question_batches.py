@@ -69,7 +69,7 @@ class QuestionBatches:
         self._images = images or tensors(pictures, data)
         rows = {picture.key: row for row, picture in enumerate(pictures)}
         self._rows = torch.tensor([[rows[name] for name in question.images] for question in known])
-        self._texts = [vocabulary.indices(question.text)[: data.max_words] or [1] for question in known]
+        self._texts = [vocabulary.cut(vocabulary.indices(question.text), data.max_words) for question in known]
         self._targets = targets(questions.task, known, labels)
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +59,13 @@ class Words(Protocol):
     def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
         """Return indices (B, M), cut after ``max_words`` and padded to the longest, M ≥ 1."""
 
+    @property
+    def marks(self) -> frozenset[int]:
+        """Indices that belong to every text and are no words of it: marks of its start and end."""
+
+    def cut(self, indices: list[int], max_words: int) -> list[int]:
+        """Return a text's indices without what is beyond ``max_words``."""
+
     def unknown(self, text: str) -> list[str]:
         """Return the words of ``text`` that have no index of their own."""
 
@@ -97,7 +104,16 @@ class Vocabulary:
 
     def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
         """Return word indices (B, M) of B ``texts``, cut after ``max_words`` and padded to the longest, M ≥ 1."""
-        return pad([self.indices(text)[:max_words] for text in texts])
+        return pad([self.cut(self.indices(text), max_words) for text in texts])
+
+    @property
+    def marks(self) -> frozenset[int]:
+        """None: a text is its words."""
+        return frozenset()
+
+    def cut(self, indices: list[int], max_words: int) -> list[int]:
+        """Return the first ``max_words`` of ``indices``."""
+        return indices[:max_words]
 
     def unknown(self, text: str) -> list[str]:
         """Return the words of ``text`` that are not in the vocabulary."""
@@ -181,8 +197,18 @@ class PretrainedWords:
 
     def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
         """Return indices (B, M), cut after ``max_words`` pieces; the mark of the end is kept."""
-        rows = [self.indices(text) for text in texts]
-        return pad([row if len(row) <= max_words else [*row[: max_words - 1], row[-1]] for row in rows])
+        return pad([self.cut(self.indices(text), max_words) for text in texts])
+
+    @cached_property
+    def marks(self) -> frozenset[int]:
+        """The marks of start and end that the tower expects."""
+        names = ("sot_token_id", "eot_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+        own = [getattr(self._tokenizer, name, None) for name in names]
+        return frozenset(1 + number for number in own if number is not None)
+
+    def cut(self, indices: list[int], max_words: int) -> list[int]:
+        """Return the first ``max_words`` of ``indices``, the last one for their end."""
+        return indices if len(indices) <= max_words else [*indices[: max_words - 1], indices[-1]]
 
     def unknown(self, text: str) -> list[str]:
         """Return nothing: a word that it does not know is cut into pieces that it does."""

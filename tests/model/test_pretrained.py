@@ -13,7 +13,10 @@ import torch
 import transformers
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from ashneuro.config import ConcreteConfig, TextConfig
+from ashneuro.config import ConcreteConfig, DataConfig, TextConfig, TrainConfig
+from ashneuro.data.batches import Batches
+from ashneuro.data.pairs import Pair, Question, Questions
+from ashneuro.data.question_batches import QuestionBatches
 from ashneuro.data.tokens import PretrainedWords, load_words
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.model.deploy import host_layers
@@ -114,6 +117,21 @@ def test_a_tower_of_transformers_reads_as_it_does_there(bert: Path) -> None:
         expected = model(input_ids=(tokens - 1).clamp(min=0), attention_mask=(tokens > 0).long()).last_hidden_state
         torch.testing.assert_close(tower(tokens)[tokens > 0], expected[tokens > 0])
     assert not any(parameter.requires_grad for parameter in tower.parameters()) and not tower.model.training
+
+
+def test_texts_to_learn_from_keep_the_marks_of_a_tower(bert: Path) -> None:
+    words = PretrainedWords("transformers", str(bert))
+    pairs = [Pair(str(number), ("a red flower dog a red dog",), str(number), lambda: np.zeros((4, 4, 3), np.uint8)) for number in range(8)]
+    settings = TrainConfig(batch_size=8, word_dropout=0.5)
+    for epoch in range(4):
+        (batch,) = Batches(pairs, words, DataConfig(image_size=4, max_words=5), settings, views=False).epoch(epoch)
+        for row in batch.tokens.tolist():
+            text = [index for index in row if index]
+            assert (text[0], text[-1]) == (3, 4) and len(text) <= 5 and not {3, 4} & set(text[1:-1])
+    asked = tuple(Question(pair.key, (pair.key,), "a red flower dog a red", ("yes",)) for pair in pairs)
+    questions = Questions("vqa", asked, (), (), {pair.key: pair.load for pair in pairs}, "")
+    (asked_batch,) = QuestionBatches(questions, ("yes",), words, DataConfig(image_size=4, max_words=5), settings).epoch(0)
+    np.testing.assert_array_equal(asked_batch.tokens, words.encode([question.text for question in asked], 5))
 
 
 def test_a_model_with_a_tower_says_the_same_for_padded_texts(bert: Path) -> None:
