@@ -179,6 +179,15 @@ class PretrainedWords:
             why = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(f"no tokenizer in {weights!r}", why, "give a folder that has the tower's tokenizer") from error
 
+    def __eq__(self, other: object) -> bool:
+        """Whether texts get the same indices; a run has a copy of the tokenizer, in another folder."""
+        return isinstance(other, PretrainedWords) and self.tower == other.tower and self._pieces() == other._pieces()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _pieces(self) -> object:
+        return self.weights.partition(":")[0] if self.tower == "open_clip" else self._tokenizer.get_vocab()
+
     def __len__(self) -> int:
         return 1 + (self._tokenizer.vocab_size if self.tower == "open_clip" else len(self._tokenizer))
 

@@ -148,6 +148,7 @@ def test_words_of_a_tower_are_kept_with_the_run(bert: Path, tmp_path: Path) -> N
     words.save(tmp_path / "vocabulary.json")
     again = load_words(tmp_path / "vocabulary.json")
     np.testing.assert_array_equal(again.encode(["a red dog"], 8), words.encode(["a red dog"], 8))
+    assert again == words and again.weights != words.weights and words != PretrainedWords("open_clip", "RN50")
     with pytest.raises(DataError, match="no tokenizer"):
         PretrainedWords("transformers", str(tmp_path / "none"))
     with pytest.raises(DataError, match=r"model\.text\.weights"):
