@@ -143,7 +143,8 @@ class Learner(nn.Module):
             everywhere = [everyones(rate[None]).mean() for rate in rates.values()]
             terms["firing"] = config.firing_rate_weight * objectives.firing_rate_penalty(everywhere, config.firing_rate)
         if config.synops:
-            terms["synops"] = config.synops_weight * objectives.synops_penalty(encoded.layers, self.fan_out, config.synops)
+            count = everyones(objectives.synops(encoded.layers, self.fan_out)[None]).mean()
+            terms["synops"] = config.synops_weight * objectives.synops_penalty(count, config.synops)
         return terms, {name: rate.detach() for name, rate in rates.items()}
 
 

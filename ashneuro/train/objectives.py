@@ -214,20 +214,25 @@ def firing_rate_penalty(layers: Iterable[Tensor], target: float) -> Tensor:
     return torch.stack(excess).mean()
 
 
-def synops_penalty(layers: Mapping[str, Tensor], fan_out: Mapping[str, Tensor], target: float) -> Tensor:
-    """Return how far the synaptic operations of a sample lie above ``target`` (scalar).
+def synops_penalty(count: Tensor, target: float) -> Tensor:
+    """Return how far N, the synaptic operations of a sample (scalar, `synops`), lies above ``target`` (scalar).
 
     ::
 
-        L_synops = max(0, N / target − 1)²        N = 1/B Σ_l Σ_{t, b, n} s_l[t, b, n] · fan_out_l[n]
-
-    layers: spikes s_l (T, B, ...) by population; fan_out: (...) by the same names.
+        L_synops = max(0, N / target − 1)²
     """
-    return F.relu(synops(layers, fan_out) / target - 1) ** 2
+    return F.relu(count / target - 1) ** 2
 
 
 def synops(layers: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tensor:
-    """Return N, the mean number of synaptic operations of a sample (scalar, differentiable); arguments as `synops_penalty`."""
+    """Return N, the mean number of synaptic operations of a sample (scalar, differentiable).
+
+    ::
+
+        N = 1/B Σ_l Σ_{t, b, n} s_l[t, b, n] · fan_out_l[n]
+
+    layers: spikes s_l (T, B, ...) by population; fan_out: (...) by the same names.
+    """
     counts = [
         torch.einsum("tbn,n->", spikes.flatten(2), fan_out[name].flatten().to(spikes)) / spikes.shape[1] for name, spikes in layers.items()
     ]

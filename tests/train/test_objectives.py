@@ -23,6 +23,7 @@ from ashneuro.train.objectives import (
     stua_reconstruction,
     stua_symmetric,
     stua_words,
+    synops,
     synops_penalty,
     synthetic_negatives,
 )
@@ -231,5 +232,5 @@ def test_only_synops_above_the_target_are_penalised() -> None:
             total += sum(float(layers["a"][t, sample, n] * fan_out["a"][n]) for n in range(4))
             total += sum(float(layers["b"][t, sample, r, c] * fan_out["b"][r, c]) for r in range(2) for c in range(2))
     mean = total / 3
-    assert float(synops_penalty(layers, fan_out, mean / 3)) == pytest.approx(4.0)
-    assert float(synops_penalty(layers, fan_out, 2 * mean)) == 0.0
+    assert float(synops_penalty(synops(layers, fan_out), mean / 3)) == pytest.approx(4.0)
+    assert float(synops_penalty(synops(layers, fan_out), 2 * mean)) == 0.0
