@@ -279,7 +279,8 @@ class Stage:
             return
         self.processes.restore(self.wrapped, self.optimiser, state)
         self._done = state["batch"], state["sums"]
-        self._random = state["random"]
+        # A checkpoint of another number of processes, or of an older version, has none for this one.
+        self._random = [each if isinstance(each, Tensor) else each[min(self.processes.rank, len(each) - 1)] for each in state["random"]]
 
     def state(self, rows: list[dict[str, Any]], batch: int = 0, sums: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
         """Return everything that going on takes; ``batch`` batches of an epoch are done, with these sums."""
@@ -296,7 +297,7 @@ class Stage:
             "rows": json.dumps(rows),
             "batch": batch,
             "sums": {name: value.cpu() for name, value in (sums or {}).items()},
-            "random": random,
+            "random": [self.processes.of_each(own) for own in random],
             "integers": integers.dumps() if integers else "",
         }
 

@@ -65,6 +65,10 @@ class Processes(ABC):
         """Return when every process is here."""
 
     @abstractmethod
+    def of_each(self, part: Tensor) -> list[Tensor]:
+        """Return what each process has, in the order of ranks, in the processor's memory; of one shape and type on all."""
+
+    @abstractmethod
     def follow(self, goes_on: bool) -> bool:
         """Return what the first process says, when every process is here."""
 
@@ -106,6 +110,10 @@ class Alone(Processes):
 
     def wait(self) -> None:
         """Return at once."""
+
+    def of_each(self, part: Tensor) -> list[Tensor]:
+        """Return what there is."""
+        return [part]
 
     def follow(self, goes_on: bool) -> bool:
         """Return ``goes_on``."""
@@ -186,6 +194,13 @@ class Together(Processes):
     def wait(self) -> None:
         """Meet the others."""
         self.fabric.barrier()
+
+    def of_each(self, part: Tensor) -> list[Tensor]:
+        """Gather it."""
+        own = part.to(self.device)
+        parts = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(parts, own)
+        return [each.cpu() for each in parts]
 
     def follow(self, goes_on: bool) -> bool:
         """Hear the first process."""

@@ -31,7 +31,7 @@ def together(kind: str, out: Path) -> subprocess.CompletedProcess[str]:
 
 
 def curve(path: Path) -> list[dict[str, float]]:
-    names = ("loss", "loss_itc", "loss_contrast", "loss_stua", "loss_firing", "loss_entailment", "learning_rate")
+    names = ("loss", "loss_itc", "loss_contrast", "loss_stua", "loss_firing", "loss_synops", "loss_entailment", "learning_rate")
     return [{name: row[name] for name in names if name in row} for row in read_metrics(path) if "epoch" in row]
 
 
@@ -47,11 +47,20 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, alone: None) -
     loop.train(settings("ddp"), tmp_path / "one")
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(one) == len(two) == 3 and "loss_stua" in one[0] and "loss_entailment" in one[2]
+    assert one[0]["loss_synops"] > 0
     for ours, theirs in zip(one, two, strict=True):
         assert ours == pytest.approx(theirs, rel=2e-3)
     weights = [load_run(tmp_path / name).model.state_dict() for name in ("one", "two")]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=0.05, atol=0.02, msg=name)
+
+
+def test_each_process_goes_on_with_its_own_random_numbers(tmp_path: Path) -> None:
+    done = together("resumed", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole, parts = (load_run(tmp_path / name).model.state_dict() for name in ("whole", "parts"))
+    for name, value in whole.items():
+        assert torch.equal(parts[name], value), name
 
 
 def test_where_the_first_process_refuses_the_second_ends_in_silence(tmp_path: Path) -> None:
