@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from ashneuro.data.readers import PARTS, Record, make_record, merge, read_json, value_of
+from ashneuro.data.readers import PARTS, Record, half_letter, make_record, merge, read_json, value_of
 from ashneuro.errors import DataError, need
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -66,6 +66,10 @@ def _samples(shard: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, 
             for member in tar:
                 if not member.isfile():
                     continue
+                if not _is_utf8(member.name):
+                    shown = member.name.encode("ascii", "backslashreplace").decode()
+                    problems.append(f"{shard.name} {shown}: its name is not UTF-8")
+                    continue
                 folder, _, name = member.name.rpartition("/")
                 base, dot, extension = name.partition(".")
                 if not dot or not base:
@@ -95,6 +99,14 @@ def _samples(shard: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, 
         yield key, members
 
 
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # tarfile has put surrogates for bytes that it could not read
+        return False
+    return True
+
+
 def _read_at(path: Path, offset: int, size: int) -> bytes:
     with path.open("rb") as file:
         file.seek(offset)
@@ -112,8 +124,12 @@ def _caption(where: str, members: dict[str, Callable[[], bytes]], problems: list
     try:
         text: Any = members[kind]().decode("utf-8-sig")
         if kind == "json":
-            text = value_of(json.loads(text), "caption")
-    except (OSError, ValueError) as error:
+            content = json.loads(text)
+            if half := half_letter(text, content):
+                problems.append(f"{where}: its .json holds half of a letter ({half} without its other half)")
+                return None
+            text = value_of(content, "caption")
+    except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{where}: its .{kind} cannot be read ({error})")
         return None
     if not isinstance(text, str) or not text.strip():

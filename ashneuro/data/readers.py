@@ -99,7 +99,7 @@ def read_json(path: Path) -> Any:
     text = read_text(path)
     try:
         content = json.loads(text)
-        if half := _half_letter(text, content):
+        if half := half_letter(text, content):
             raise DataError(f"{path} holds half of a letter", f"{half} stands without its other half", "write that text again")
         return content
     except json.JSONDecodeError as error:
@@ -125,7 +125,7 @@ def json_lines(path: Path, problems: list[str], name: str = "") -> Iterator[tupl
         except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
             problems.append(f"{where}: not JSON ({error})")
             continue
-        if half := _half_letter(line, entry):
+        if half := half_letter(line, entry):
             problems.append(f"{where}: holds half of a letter ({half} without its other half)")
         elif isinstance(entry, dict):
             yield where, entry
@@ -133,7 +133,7 @@ def json_lines(path: Path, problems: list[str], name: str = "") -> Iterator[tupl
             problems.append(f"{where}: not an object")
 
 
-def _half_letter(text: str, content: Any) -> str:
+def half_letter(text: str, content: Any) -> str:
     """Return a surrogate that stands alone in JSON, as it is escaped there; such a text can be neither printed nor saved."""
     if "\\ud" not in text and "\\uD" not in text:
         return ""

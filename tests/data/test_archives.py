@@ -48,6 +48,20 @@ def sample(number: int) -> list[tuple[str, bytes]]:
     return [(f"{key}.png", png(number)), (f"{key}.txt", f"picture {number}\n".encode()) if number % 2 else (f"{key}.json", text)]
 
 
+@pytest.mark.parametrize(
+    "members, problem",
+    [
+        ([("caf\udce9.png", png(1)), ("caf\udce9.txt", b"a")], "its name is not UTF-8"),
+        ([("a.png", png(1)), ("a.json", b"[" * 100_000)], "its .json cannot be read"),
+        ([("a.png", png(1)), ("a.json", b'{"caption": "\\ud83d"}')], "half of a letter"),
+    ],
+)
+def test_what_no_run_could_learn_from_is_a_problem(tmp_path: Path, members: list[tuple[str, bytes]], problem: str) -> None:
+    records, problems = read_webdataset(shard(tmp_path / "a.tar", members))
+    assert not records and problem in problems[0]
+    problems[0].encode()
+
+
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
 def test_shards_are_read_in_place(tmp_path: Path, suffix: str) -> None:
     for number in range(3):
