@@ -26,7 +26,7 @@ def read_vqa2(path: Path) -> Read:
     """Return the questions of VQA v2: a questions JSON with its annotations JSON beside it, or a folder of such pairs.
 
     Questions without annotations (the test part) have no answers. The picture of image 42 in ``train2014`` is
-    ``COCO_train2014_000000000042.jpg``.
+    ``COCO_train2014_000000000042.jpg``; those of ``test-dev2015`` are pictures of ``test2015``.
     """
     files = [(file, read_json(file)) for file in ([path] if path.is_file() else sorted(path.glob("*.json")))]
     asked = [(file, content) for file, content in files if isinstance(value_of(content, "questions"), list)]
@@ -53,7 +53,7 @@ def read_vqa2(path: Path) -> Read:
             if answers is None:
                 problems.append(f"{where}: question {number} has no annotation")
                 continue
-            name = f"COCO_{subtype}_{int(image):012d}.jpg" if str(image).isdecimal() else str(image)
+            name = f"COCO_{subtype.replace('-dev', '')}_{int(image):012d}.jpg" if str(image).isdecimal() else str(image)
             questions.append(Question(str(number), (name,), text.strip(), answers, kind, split=part, where=where))
         problems += [f"{file.name}: question {number} is annotated but not asked" for number in annotations or {}]
     return questions, problems

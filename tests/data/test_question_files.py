@@ -58,6 +58,7 @@ def test_vqa_joins_questions_and_annotations(tmp_path: Path) -> None:
 
 def test_vqa_test_questions_have_no_answers(tmp_path: Path) -> None:
     questions, problems = read_vqa2(vqa(tmp_path, "test-dev2015", [ask(1)], None))
+    assert questions[0].images == ("COCO_test2015_000000458752.jpg",), "test-dev asks about pictures of the test part"
     assert problems == [] and questions[0].answers == () and questions[0].split == "test"
 
 
