@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -168,32 +168,48 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
 
 def _card(name: str, config: RunConfig, model: AshNet, rows: Sequence[Mapping[str, Any]]) -> str:
     data, abstract = config.data, config.model.abstract
-    last = {key: value for row in rows for key, value in row.items()}
+    epochs = [row for row in rows if "epoch" in row]
     parts = {
         part: sum(weight.numel() for weight in getattr(model, part).parameters())
-        for part in ("concrete", "abstract", "text")
-        if getattr(model, part)
+        for part in ("concrete", "abstract", "text", "multimodal")
+        if getattr(model, part, None) is not None
     }
+    learned = dict.fromkeys("image–text retrieval" if stage.task == "retrieval" else stage.task for stage, _ in stages(config))
+    asked = {task: getattr(config.tasks, task).format or "derived from the pairs" for task in trained_tasks(config)}
+    concrete, text = config.model.concrete, config.model.text
+    given = text.weights if text.tower == "transformers" or ":" in text.weights else ""  # a name alone is a model of open_clip's, untrained
+    elsewhere = [weights for weights in (config.train.start, concrete.backbone and concrete.weights, text.tower and given) if weights]
+    alone = "this data and what it began with" if elsewhere else "this data alone"
     spiking = f", {abstract.timesteps} steps of {abstract.dt_s * 1e3:g} ms" if abstract.kind == "spiking" else ""
     lines = [
         f"# {name}",
         "",
-        f"A hybrid vision–language model for {', '.join(('image–text retrieval', *trained_tasks(config)))}, trained with ashneuro.",
+        f"A hybrid vision–language model for {', '.join(learned)}, trained with ashneuro.",
         "It is one explicit reading of the abstract of ASH-Nets (Artificial-Spiking Hierarchical Networks), not a reproduction of that",
         "paper's models or results.",
         "",
         "| | |",
         "|---|---|",
         f"| data | {data.source}, {data.split} split, {data.image_size} px{', styles ' + ', '.join(data.styles) if data.styles else ''} |",
+        *(f"| questions, {task} | {source} |" for task, source in asked.items()),
+        *([f"| began with the weights of | {', '.join(elsewhere)} |"] if elsewhere else []),
         f"| abstract encoder | {abstract.kind}{spiking} |",
         *(f"| parameters, {part} | {count:,} |" for part, count in parts.items()),
-        f"| epochs | {last.get('epoch', 0)} of {sum(settings.epochs for _, settings in stages(config))}, seed {config.train.seed} |",
-        *(f"| {key.replace('_', ' ')} | {value:.1%} |" for key, value in last.items() if key.startswith("validation_R@1")),
+        f"| epochs | {len(epochs)} of {sum(settings.epochs for _, settings in stages(config))}, seed {config.train.seed} |",
+        *_measured(epochs),
         "",
-        "Validation numbers are for choices while training; results come from `ashneuro evaluate`. The model has learned from this data",
-        "alone: expect nothing of it on other pictures.",
+        "Validation numbers are for choices while training; results come from `ashneuro evaluate`. The model has learned from",
+        f"{alone}: expect nothing of it on other pictures.",
         "",
         f"`{CONFIG}` holds every setting, `{WEIGHTS}` the weights, `{VOCABULARY}` the words, `{METRICS}` one row per epoch.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _measured(epochs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each validation number, the newest; one of an earlier stage says so, for the weights have moved since."""
+    newest = {name: row for row in epochs for name in row if name.startswith("validation_")}
+    for name, row in newest.items():
+        since = "" if row is epochs[-1] else f", after epoch {row['epoch']}; not measured since"
+        yield f"| {name.replace('_', ' ')} | {row[name]:.1%}{since} |"

@@ -53,12 +53,26 @@ def test_each_stage_has_its_objectives_and_its_metric(tmp_path: Path) -> None:
     assert "loss_itm" not in rows[2] and "loss_stua" in rows[2]
     assert [name for name in rows[3] if name.startswith("loss_")] == ["loss_vqa", "loss_firing"]
     assert "validation_vqa_accuracy" in rows[3] and "validation_R@1_image_to_text" in rows[0]
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    recall, answered = rows[2]["validation_R@1_image_to_text"], rows[3]["validation_vqa_accuracy"]
+    assert f"| validation R@1 image to text | {recall:.1%}, after epoch 3; not measured since |" in card
+    assert f"| validation vqa accuracy | {answered:.1%} |" in card and "| epochs | 4 of 4" in card
+    assert "for image–text retrieval, vqa," in card and "| questions, vqa | derived" in card and "from\nthis data alone" in card
     assert set(run.labels["vqa"]) == {*tiny.COLOURS, *tiny.PLACES}
     assert rows[0]["pairs_per_s"] > 0 and 0 <= rows[0]["waited_share"] <= 1
     again = load_run(tmp_path / "run")
     assert again.labels == run.labels
     for name, value in run.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value), name
+
+
+def test_the_card_of_a_run_that_learned_a_task_alone_speaks_of_that(tmp_path: Path) -> None:
+    train(tasks_tiny.config(THREE[0]), tmp_path / "start")
+    train(tasks_tiny.config(StageConfig("pairs", 1), start=str(tmp_path / "start")), tmp_path / "more")
+    card = (tmp_path / "more" / "README.md").read_text(encoding="utf-8")
+    assert f"| began with the weights of | {tmp_path / 'start'} |" in card and "what it began with" in card
+    train(tasks_tiny.config(THREE[2]), tmp_path / "vqa")
+    assert "model for vqa, trained" in (tmp_path / "vqa" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_stage_moves_its_parts_alone(tmp_path: Path) -> None:
