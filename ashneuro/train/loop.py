@@ -144,7 +144,8 @@ def train(
             _choose(model, config.train, choose_integers)
         if config.train.compile:
             model.concrete.compile()
-            model.text.compile()
+            # Not the module: what calls it in training calls its parts.
+            model.text.features = torch.compile(model.text.features)  # type: ignore[method-assign]
         stack.enter_context(shared_norms(learner, processes))
         before, weights = 0, None
         for number, (stage, settings) in enumerate(stages(config)):

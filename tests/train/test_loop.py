@@ -7,6 +7,7 @@ import signal
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,24 @@ def test_kernels_are_a_setting_that_the_metrics_name(tmp_path: Path, monkeypatch
     with pytest.raises(ConfigError, match="they run on CUDA, not on cpu"):
         train(tiny.config(epochs=1, kernels="triton"), tmp_path / "triton")
     assert not (tmp_path / "triton").exists()
+
+
+def test_both_encoders_are_compiled_for_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(f"{torch.is_grad_enabled()} {graph.code}")
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=backend))
+    torch._dynamo.reset()
+    run = train(tiny.config(epochs=1, compile=True), tmp_path / "run")
+    learned = "".join(graph for graph in graphs if graph.startswith("True"))
+    assert "conv2d" in learned and "embedding" in learned
+    plain = train(tiny.config(epochs=1), tmp_path / "plain")
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(run.model.state_dict()[name], value, msg=name)
 
 
 def test_a_run_that_diverges_stops_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
