@@ -9,7 +9,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 from ashneuro.errors import ConfigError
+
+SWEEPS = ("ablation", "front")
+"""Of the examples, those that vary settings; the others are settings of one run."""
 
 PositiveInt = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
@@ -346,7 +349,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         ConfigError: the file cannot be read, a key is unknown, or a value is of the wrong kind; all of them at once.
     """
     path = presets().get(str(path), Path(path))
-    values = _read(path)
+    values = _read(path, presets(), "preset")
     for override in overrides:
         _override(values, override)
     return parse_config(values, name=str(path))
@@ -354,28 +357,36 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
 
 def presets() -> dict[str, Path]:
     """Return the settings that come with ashneuro, by name: from the installed package, or from the checkout's examples."""
+    return {name: path for name, path in _examples().items() if name not in SWEEPS}
+
+
+def sweeps() -> dict[str, Path]:
+    """Return the sweeps that come with ashneuro, by name."""
+    return {name: path for name, path in _examples().items() if name in SWEEPS}
+
+
+def _examples() -> dict[str, Path]:
     package = Path(__file__).resolve().parent
     inside = package / "examples"
     folder = inside if inside.is_dir() else package.parent / "examples"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, names: Collection[str], what: str) -> dict[str, Any]:
+    remedy = f"name a .toml, or a {what}: {', '.join(names)}"
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError as error:
-        near = difflib.get_close_matches(str(path), presets(), n=1)
-        why = "there is no such file, and no preset of that name" + (f" (did you mean {near[0]}?)" if near else "")
-        raise ConfigError(f"cannot read {path}", why, "name a .toml, or a preset: tiny, small, base") from error
+        near = difflib.get_close_matches(str(path), names, n=1)
+        why = f"there is no such file, and no {what} of that name" + (f" (did you mean {near[0]}?)" if near else "")
+        raise ConfigError(f"cannot read {path}", why, remedy) from error
     except OSError as error:
-        raise ConfigError(f"cannot read {path}", error.strerror or str(error), "name a .toml, or a preset: tiny, small, base") from error
+        raise ConfigError(f"cannot read {path}", error.strerror or str(error), remedy) from error
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", str(error), "mend the line that the message names") from error
     if not isinstance(values, dict):
-        raise ConfigError(
-            f"cannot read {path}", f"it holds a {type(values).__name__}, not settings", "name a .toml, or a preset: tiny, small, base"
-        )
+        raise ConfigError(f"cannot read {path}", f"it holds a {type(values).__name__}, not settings", remedy)
     return values
 
 
@@ -424,23 +435,27 @@ class SweepConfig:
 def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepConfig:
     """Return the sweep in a TOML; ``overrides`` (``section.key=value``) are changes to all its runs, after its own.
 
+    Args:
+        path: a file, or the name of one of `sweeps`.
+
     Raises:
         ConfigError: the file cannot be read, a key is unknown, a value is of the wrong kind, or it varies nothing.
     """
     from pydantic import TypeAdapter, ValidationError
 
+    see = f"see {sweeps()['ablation']}"
     if str(path) in presets() and not path.exists():
-        raise ConfigError(f"{path} is a preset, not a sweep", "it has settings of one run, and no [factors]", "see examples/ablation.toml")
-    values = _read(path)
+        raise ConfigError(f"{path} is a preset, not a sweep", "it has settings of one run, and no [factors]", see)
+    values = _read(path if path.exists() else sweeps().get(str(path), path), SWEEPS, "sweep")
     if unknown := sorted(set(values) - {item.name for item in fields(SweepConfig)}):
-        raise ConfigError(f"{path}: {len(unknown)} unknown setting(s)", "; ".join(unknown), "see examples/ablation.toml")
+        raise ConfigError(f"{path}: {len(unknown)} unknown setting(s)", "; ".join(unknown), see)
     try:
         sweep = TypeAdapter(SweepConfig).validate_python(values)
     except ValidationError as error:
         lines = [f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}" for item in error.errors()]
-        raise ConfigError(f"{path}: {len(lines)} setting(s) cannot be used", "; ".join(lines), "see examples/ablation.toml") from error
+        raise ConfigError(f"{path}: {len(lines)} setting(s) cannot be used", "; ".join(lines), see) from error
     if not any(sweep.factors.values()):
-        raise ConfigError(f"{path} varies nothing", "it has no [factors] with levels", "see examples/ablation.toml")
+        raise ConfigError(f"{path} varies nothing", "it has no [factors] with levels", see)
     return replace(sweep, set=(*sweep.set, *overrides))
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from ashneuro.config import load_config, load_sweep, presets
+from ashneuro.config import SWEEPS, load_config, load_sweep, presets, sweeps
+from ashneuro.errors import ConfigError
 from ashneuro.train.sweep import cells
 from tests.commands.conftest import ashneuro, foreign, spikes  # noqa: F401 - fixtures
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-SWEEPS = {"ablation", "front"}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
@@ -29,6 +28,25 @@ def test_every_config_is_valid(path: Path) -> None:
 def test_the_demo_trains_what_the_example_says() -> None:
     assert load_config("tiny") == load_config(EXAMPLES / "tiny.toml")
     assert presets()["tiny"].samefile(EXAMPLES / "tiny.toml")
+
+
+def test_every_config_goes_by_its_name_and_is_installed() -> None:
+    configs = {path.stem for path in EXAMPLES.glob("*.toml")}
+    assert configs == presets().keys() | sweeps().keys()
+    packed = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert {f"examples/{name}.toml": f"ashneuro/examples/{name}.toml" for name in configs}.items() <= packed["force-include"].items()
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_goes_by_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_sweep(Path(name)) == load_sweep(EXAMPLES / f"{name}.toml")
+    with pytest.raises(ConfigError, match="did you mean front") as caught:
+        load_sweep(Path("frond"))
+    assert "ablation, front" in caught.value.do
+    with pytest.raises(ConfigError, match="is a preset") as caught:
+        load_sweep(Path("tiny"))
+    assert Path(caught.value.do.removeprefix("see ")).is_file()
 
 
 def run(script: str, *words: object) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ashneuro.config import DataConfig
+from ashneuro.config import DataConfig, presets
 from ashneuro.report import terminal
 
 data = App(name="data", help="List, show, check, fetch and build data sets.")
@@ -26,7 +26,7 @@ def list_(*, json: Annotated[bool, Parameter(help="Print JSON instead of a table
         return
     rows = [(name, "yes" if is_here(name) else f"ashneuro data fetch {name}", *about) for name, about in known.items()]
     terminal.table("data sets", ("name", "here", "what it is", "licence"), rows)
-    terminal.line("any COCO captions JSON, .jsonl or .csv with an image folder works too: see examples/own_pairs.toml")
+    terminal.line(f"any COCO captions JSON, .jsonl or .csv with an image folder works too: see {presets()['own_pairs']}")
 
 
 @data.command

@@ -48,7 +48,7 @@ def sweep(
     made elsewhere count too, once their folders lie in OUT/cells. A run that fails is named at the end, and stops no other.
 
     Args:
-        config: a TOML of factors and seeds, see examples/ablation.toml.
+        config: a TOML of factors and seeds, or the name of one that comes with ashneuro: ablation, front.
     """
     from ashneuro.cost.profile import load_profile
 

@@ -95,7 +95,7 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     """
     path, device = Path(path), find_device(device)
     if not (path / CONFIG).exists():
-        raise DataError(f"{path} is not a run", f"it has no {CONFIG}", f"ashneuro train examples/tiny.toml --out {path}")
+        raise DataError(f"{path} is not a run", f"it has no {CONFIG}", f"ashneuro train tiny --out {path}")
     config, vocabulary, labels = load_config(path / CONFIG), load_words(path / VOCABULARY), _read_labels(path / LABELS)
     there = config
     if (path / TOWER).is_dir():  # what the tower looks like is kept with the run; its weights are among the run's
