@@ -92,6 +92,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except SystemExit as leaving:  # rich, which prints help, leaves with 1 when nobody reads
+        sys.exit(0 if isinstance(leaving.__context__, BrokenPipeError) else leaving.code)
     except OSError as error:
         if (remedy := _REMEDIES.get(error.errno or 0)) is None:
             raise

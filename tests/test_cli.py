@@ -81,6 +81,13 @@ def test_prints_whatever_the_terminal_can_show(words: list[str]) -> None:
         assert "–" in json.dumps(told, ensure_ascii=False), "characters are kept"
 
 
+@pytest.mark.parametrize("words", ["--help", "train --help", "profiles show loihi1"])
+def test_an_output_that_nobody_reads_is_no_error(words: str) -> None:
+    command = f"({sys.executable} -m ashneuro {words}; echo $? >&2) | true"
+    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert said.stderr == "0\n"
+
+
 def test_a_closed_output_is_no_error() -> None:
     said = subprocess.run(["sh", "-c", f"exec {sys.executable} -m ashneuro profiles show loihi1 >&-"], capture_output=True, check=True)
     assert not said.stderr
