@@ -82,3 +82,8 @@ def test_starts_without_torch(start: str) -> None:
     names = ["ashneuro." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES if room(path) == start]
     code = f"import sys, importlib\nfor name in {names!r}: importlib.import_module(name)\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_type_checkers_are_told_that_there_are_types() -> None:
+    """Without the marker of PEP 561 mypy takes everything of an installed ashneuro for ``Any``."""
+    assert (PACKAGE / "py.typed").is_file()
