@@ -10,11 +10,13 @@ from cyclopts import App, Parameter
 from ashneuro.config import DataConfig, presets
 from ashneuro.report import terminal
 
+AsJson = Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())]
+
 data = App(name="data", help="List, show, check, fetch and build data sets.")
 
 
 @data.command(name="list")
-def list_(*, json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False) -> None:
+def list_(*, json: AsJson = False) -> None:
     """Which data sets have a name, and which of them are here."""
     from ashneuro.data.fetch import EASY_VQA, is_here
     from ashneuro.data.sources import SOURCES
@@ -30,11 +32,14 @@ def list_(*, json: Annotated[bool, Parameter(help="Print JSON instead of a table
 
 
 @data.command
-def formats() -> None:
+def formats(*, json: AsJson = False) -> None:
     """Which file formats are read."""
     from ashneuro.data.check import about
     from ashneuro.data.formats import FORMATS
 
+    if json:
+        terminal.json([{"name": name, "about": about(name)} for name in FORMATS])
+        return
     terminal.table("formats", ("name", "what it is"), [(name, about(name)) for name in FORMATS])
 
 
@@ -77,6 +82,7 @@ def show(
     n: Annotated[int, Parameter(help="How many pictures.")] = 24,
     seed: int = 0,
     out: Annotated[Path | None, Parameter(help="Where the sheet goes; default: SOURCE-PART.png here.")] = None,
+    json: AsJson = False,
 ) -> None:
     """Count a data set, and draw a contact sheet of it with captions.
 
@@ -87,17 +93,24 @@ def show(
         part: which part is drawn.
         seed: which pictures are drawn.
     """
+    from dataclasses import asdict
+
     from ashneuro.data.describe import describe
     from ashneuro.data.show import contact_sheet, save_page
     from ashneuro.data.sources import SOURCES, load_splits
 
     chosen = split or ("style" if source == "emoji" else "random")
     splits = load_splits(DataConfig(source=source, images=images, split=chosen))
-    terminal.data_counts(describe(splits))
+    counts = describe(splits)
+    if not json:
+        terminal.data_counts(counts)
     name = source if source in SOURCES else Path(source).stem
     path = out or Path(f"{name}-{part}.png")
     save_page(contact_sheet(getattr(splits, part), n=n, seed=seed), path)
-    terminal.wrote(path)
+    if json:
+        terminal.json({**asdict(counts), "sheet": path})
+    else:
+        terminal.wrote(path)
 
 
 @data.command

@@ -50,7 +50,9 @@ def show(name: str, *, json: AsJson = False) -> None:
 
 
 @profiles.command
-def explain(name: str, number: str | None = None, /) -> None:
+def explain(
+    name: str, number: str | None = None, /, *, json: Annotated[bool, Parameter(help="Print JSON instead of lines.", negative=())] = False
+) -> None:
     """What a profile can price, what it cannot, and why; or all about one of its numbers.
 
     Args:
@@ -58,7 +60,11 @@ def explain(name: str, number: str | None = None, /) -> None:
         number: its path in the profile, e.g. energy.synop.
     """
     profile = load_profile(name)
-    for text in explaining.number(profile, number) if number else explaining.profile(profile):
+    lines = explaining.number(profile, number) if number else explaining.profile(profile)
+    if json:
+        terminal.json({"profile": profile.name, "number": number, "says": list(lines)})
+        return
+    for text in lines:
         terminal.line(text)
 
 

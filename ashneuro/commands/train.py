@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import json as json_
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -57,6 +57,7 @@ def train(
     set_: Annotated[
         list[str] | None, Parameter(name="--set", help="Change one setting: --set train.epochs=3. Repeatable.", negative=())
     ] = None,
+    json: Annotated[bool, Parameter(help="--dry-run: print JSON instead of a table.", negative=())] = False,
 ) -> None:
     """Learn from image–text pairs on this GPU or CPU.
 
@@ -74,8 +75,10 @@ def train(
     else:
         settings = load_config(config, overrides)
     if dry_run:
-        show_estimate(settings, assume or Assume())
+        show_estimate(settings, assume or Assume(), json)
         return
+    if json:
+        raise ConfigError("--json without --dry-run", "training prints how far it is", "read metrics.jsonl in the run's folder")
     folder = out or (config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem)
     learn(settings, folder, resume=resume)
     if _first_process():
@@ -89,7 +92,7 @@ def fine_tuning(run: Path, overrides: list[str]) -> RunConfig:
         raise ConfigError(f"--quantise-aware {run}", "it fine-tunes a trained run", "ashneuro train runs/NAME --quantise-aware")
     before = load_config(run / "config.json").train
     defaults = [f"train.epochs={max(1, before.epochs // 4)}", f"train.learning_rate={before.learning_rate / 10}"]
-    set_here = [f"train.start={json.dumps(str(run))}", "train.quantise_aware=true", "schedule=[]"]
+    set_here = [f"train.start={json_.dumps(str(run))}", "train.quantise_aware=true", "schedule=[]"]
     return load_config(run / "config.json", [*defaults, *overrides, *set_here])
 
 
@@ -121,13 +124,18 @@ def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def show_estimate(config: RunConfig, assume: Assume) -> None:
+def show_estimate(config: RunConfig, assume: Assume, json: bool) -> None:
     """Print what a run would take."""
     for name, value in vars(assume).items():
         if value <= 0:
             raise ConfigError(f"--{name} {value:g}", "it is a number above 0", f"--{name} {getattr(Assume(), name):g}")
     estimate = need("ashneuro.train.dry_run", extra="train", purpose="training")
     found = estimate.dry_run(config, pairs=assume.pairs, words=assume.words, processes=assume.gpus)
+    if json:
+        seconds = {"seconds_here": found.seconds_here, "seconds_at_tflops": found.seconds_at(assume.tflops * 1e12)}
+        stages = [{**asdict(stage), "memory_bytes": stage.memory_bytes} for stage in found.stages]
+        terminal.json({**asdict(found), "stages": stages, "tflops": assume.tflops, **seconds})
+        return
     terminal.dry_run(found, assume.tflops)
 
 

@@ -250,10 +250,19 @@ def test_data_check_finds_what_is_wrong(ashneuro: Command, pairs: Path, tmp_path
     assert said.code == 1
     assert json.loads(said.out)["problems"] == ["line 37 (none.png): there is no such file"]
     assert "webdataset" in ashneuro("data", "formats").out
+    listed = [item["name"] for item in json.loads(ashneuro("data", "formats", "--json").out)]
+    assert listed[:2] == ["coco", "karpathy"] and "easy-vqa" in listed
+    sheet = tmp_path / "sheet.png"
+    shown = json.loads(ashneuro("data", "show", pairs, "--split", "file", "--n", 2, "--out", sheet, "--json").out)
+    assert sum(shown["parts"]["train"]["images"].values()) > 0 and Path(shown["sheet"]) == sheet and sheet.is_file()
 
 
 def test_a_dry_run_trains_nothing(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     said = ashneuro("train", "tiny", "--out", tmp_path / "run", *settings(pairs), "--dry-run", "--pairs", 100, "--gpus", 2, "--tflops", 10)
     assert said.code == 0, said.err
     assert "memory per process" in said.out and "10 TFLOP/s sustained on each of 2" in said.out
+    told = json.loads(ashneuro("train", "tiny", *settings(pairs), "--dry-run", "--pairs", 100, "--json").out)
+    (stage,) = told["stages"]
+    assert stage["memory_bytes"] > stage["fixed_bytes"] > 0 and told["seconds_at_tflops"] > 0 and told["tflops"] == 50
+    assert "--dry-run" in ashneuro("train", "tiny", "--json").err
     assert not (tmp_path / "run").exists()
