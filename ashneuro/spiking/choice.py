@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import textwrap
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ashneuro.errors import ConfigError
 from ashneuro.spiking import compiled
@@ -54,6 +59,53 @@ def _chosen(asked: str, device: str) -> str:
         auto = f"{VARIABLE}=auto" if asked == _asked() else "kernels = 'auto'"
         raise ConfigError(f"{asked} kernels", reasons[asked], f"{auto} takes the fastest that work here")
     return asked
+
+
+def stands_in(tensor: Tensor | None = None) -> bool:
+    """Whether a tensor may stand for others here, or for none: under `torch.compile`, `torch.func`, a `FakeTensorMode` or a counting mode.
+
+    It has then no memory that kernels could read, and nothing that is made of it is to be kept.
+    """
+    active = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or is_in_torch_dispatch_mode()
+    return active or isinstance(tensor, FakeTensor)
+
+
+def refuse_tangents(*tensors: Tensor | None) -> None:
+    """Raise where forward-mode derivatives arrive: nothing of them would come out of a kernel.
+
+    Raises:
+        ConfigError: a tensor has a tangent.
+    """
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    known: Callable[[Tensor], Any] = forward_ad.unpack_dual
+    if any(tensor is not None and known(tensor).tangent is not None for tensor in tensors):
+        raise ConfigError(
+            "a forward-mode derivative (jvp) of spiking layers", "their gradients are computed backwards only", "use autograd, or vjp"
+        )
+
+
+def once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ``backward``, of an autograd function, give numbers and no graph; where a graph is asked for it raises.
+
+    With `torch.autograd.function.once_differentiable` what a second derivative loses here is lost without a word, unless the gradient
+    that arrives has a graph itself.
+
+    Raises:
+        ConfigError: ``create_graph`` is set.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise ConfigError(
+                "a second derivative (create_graph=True) of spiking layers",
+                "their kernels compute the first one, and no graph of it",
+                f"kernels = 'norse', or {VARIABLE}=norse: slow, and any derivative",
+            )
+        return backward(ctx, *gradients)
+
+    return checked
 
 
 def find_device(name: str | torch.device) -> torch.device:

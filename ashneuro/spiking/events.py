@@ -21,10 +21,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch.autograd import forward_ad
 
-from ashneuro.spiking.choice import Kernels, choose
+from ashneuro.spiking.choice import Kernels, choose, once, stands_in
 from ashneuro.spiking.native import NativeError, in_slices, load
 
 SOURCE = Path(__file__).with_name("synapses.cpp")
@@ -200,9 +199,8 @@ def _dense(weight: Tensor, arrays: Tensor) -> _Connection:
 
 
 def _worthwhile(connection: _Connection, weight: Tensor, arrays: Tensor) -> _Connection | None:
-    if torch.compiler.is_compiling() or arrays.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return None
-    if is_in_torch_dispatch_mode():  # who counts operations counts those of the layer, not of a way to compute it
+    # Who counts operations counts those of the layer, not of a way to compute it; and only torch knows forward-mode derivatives.
+    if stands_in(arrays) or forward_ad._current_level >= 0 or arrays.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return None
     if not (arrays.dtype == weight.dtype == torch.float32 and arrays.numel() and weight.numel()):
         return None
@@ -321,7 +319,7 @@ class _Weights(torch.autograd.Function):
         return weight.new_zeros(()).expand(connection.shape[0], connection.channels, *places)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (bits,) = ctx.saved_tensors
         return _weight_gradient(gradient, bits, ctx.connection), None, None
@@ -337,7 +335,7 @@ class _Currents(torch.autograd.Function):
         return _currents(weight, bits, connection)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
         (weight,) = ctx.saved_tensors
         given = _spike_gradient(gradient, weight, ctx.connection) if ctx.needs_input_grad[0] else None

@@ -20,8 +20,8 @@ Ways: ``triton`` on CUDA; ``native``, compiled for the CPU where there is a comp
 ``norse``, Norse's step functions under autograd, which is what the others are tested against. ``auto`` takes the first that
 works. ``$ASHNEURO_KERNELS`` decides where the caller leaves it open.
 
-Under `torch.compile` each pass is one operator (``ashneuro::neurons``, ``ashneuro::neurons_backward``), so the graph of a
-network around it does not break.
+Under `torch.compile`, and wherever else tensors stand for others (`stands_in`), each pass is one operator (``ashneuro::neurons``,
+``ashneuro::neurons_backward``), so the graph of a network around it does not break.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ashneuro.errors import ConfigError
 from ashneuro.spiking import compiled
-from ashneuro.spiking.choice import Kernels, backend, choose
+from ashneuro.spiking.choice import Kernels, backend, choose, once, refuse_tangents, stands_in
 from ashneuro.spiking.layout import Layout, computed_type, fit_parameter, lay, layout_of, outside, state_block, steps_block
 from ashneuro.spiking.norse_steps import norse_multi_step
 from ashneuro.spiking.steps import LEARNABLE, Block, Kind, State
@@ -104,7 +103,8 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *
             before it reaches memory.
 
     Raises:
-        ConfigError: the kernels that were asked for cannot be had here, the surrogate is unknown, or there is no step.
+        ConfigError: the kernels that were asked for cannot be had here, the surrogate is unknown, there is no step, or the derivative is
+            one that only ``norse`` computes.
         ValueError: more than one step of currents is to be held.
     """
     spikes, after, _ = _all_steps(currents, neurons, state, hold, last=True)
@@ -141,6 +141,7 @@ def _all_steps(
     v: Tensor | None
     i: Tensor | None
     v, i = (None, None) if state is None else state
+    refuse_tangents(currents, v, i, *parameters)
     if neurons.kind == "cuba-lif" and parameters[1].requires_grad and torch.is_grad_enabled():
         # The gradient of a learned τ_syn needs the synaptic currents: here they are an output of their own.
         wide = currents.to(computed_type(currents.dtype))
@@ -152,9 +153,11 @@ def _all_steps(
     save = ""
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (currents, v, i, *parameters)):
         save = neurons.saves if currents.dtype != torch.float64 else "full"
+        if torch._C._are_functorch_transforms_active():
+            raise ConfigError("gradients of spiking layers by torch.func", "kernels give them to torch.autograd alone", "kernels = 'norse'")
     how = (neurons.kind, neurons.surrogate, slope, neurons.detached, save, way, hold)
     rate: Tensor | None = None
-    if torch.compiler.is_compiling() or currents.numel() == 0:
+    if stands_in(currents) or currents.numel() == 0:
         operator: Any = torch.ops.ashneuro.neurons
         output, v, i, _ = operator(currents, v, i, *parameters, *how)
     elif save:
@@ -460,7 +463,7 @@ def _gradients(
         how = (block, layout, ctx.shape, like.dtype, ctx.learned, way, held)
         given = _steps_back(g, g_v, g_i, saved, x, v, i, *how, each, wanted)
     else:
-        backward: Any = torch.ops.ashneuro.neurons_backward if torch.compiler.is_compiling() else _backward
+        backward: Any = torch.ops.ashneuro.neurons_backward
         given = backward(g, g_v, g_i, saved, x, v, i, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *ctx.rest)
     g_input, first_v, first_i, *learned = given
     by_name = dict(zip(LEARNABLE, learned, strict=True))
@@ -494,7 +497,7 @@ class _MultiStep(torch.autograd.Function):
         return output, *rest, _mean(ones, output)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return `_gradients`."""
         return *_gradients(ctx, *gradients), None, None

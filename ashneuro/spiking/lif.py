@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ashneuro.errors import ConfigError
+from ashneuro.spiking.choice import stands_in
 from ashneuro.spiking.integers import IntegerLayer
 from ashneuro.spiking.kernels import Neurons, Options, multi_step, whole_sample
 from ashneuro.spiking.steps import State
@@ -66,7 +67,7 @@ class Population(nn.Module):
         buffers = [values for values in self._buffers.values() if values is not None]
         # To compare more than numbers on the CPU takes longer than to fit them; and a gradient is of this call.
         anew = any(values.ndim or values.device.type != "cpu" or values.requires_grad for values in buffers)
-        if anew or self._learned or torch.compiler.is_compiling():
+        if anew or self._learned or stands_in():
             return self.neurons()
         numbers: list[object] = [(float(values), values.dtype) for values in buffers]
         before = self._before

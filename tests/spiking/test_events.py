@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
+from ashneuro.errors import ConfigError
 from ashneuro.spiking import events
 from ashneuro.spiking.choice import VARIABLE
 from ashneuro.spiking.events import connect, connect_all
@@ -273,6 +275,19 @@ def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> Non
     with FlopCounterMode(display=False) as counter:
         connect(layer(20, 30), spikes(6, 20)).sum().backward()
     assert counter.get_total_flops() == 2 * 2 * 6 * 20 * 30 and calls == []  # forward, and the gradient of the weight
+
+
+def test_other_derivatives_are_torchs_or_refused(calls: list[str]) -> None:
+    linear, x = layer(20, 30), spikes(6, 20)
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(connect(linear, forward_ad.make_dual(x, x))).tangent
+    assert torch.equal(tangent, x @ linear.weight.T)
+    per_sample = torch.func.vmap(torch.func.grad(lambda x: connect(linear, x[None]).sum()))(x)
+    assert torch.allclose(per_sample, linear.weight.sum(0).expand(6, 20)) and calls == []
+    leaf = x.clone().requires_grad_()
+    currents = connect(linear, leaf)
+    with pytest.raises(ConfigError, match="create_graph"):
+        torch.autograd.grad(currents.sum(), leaf, create_graph=True)
 
 
 def test_gradients_only_where_they_are_wanted(calls: list[str]) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
+from contextlib import nullcontext
 from dataclasses import fields
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
 from ashneuro.errors import ConfigError
 from ashneuro.spiking import compiled, kernels
@@ -383,10 +388,57 @@ def test_two_passes_over_one_graph(way: str) -> None:
     (first,) = torch.autograd.grad(spikes.sum(), x, retain_graph=True)
     (second,) = torch.autograd.grad(spikes.sum(), x)
     assert torch.equal(first, second) and first.any()
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        again = multi_step(x, neurons("lif", way))[0]
-        (slope,) = torch.autograd.grad(again.sum(), x, create_graph=True)
-        slope.sum().backward()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_derivative_is_refused_and_not_0(kind: str, way: str) -> None:
+    x = inputs(5, 2, 6).requires_grad_()
+    spikes = multi_step(x, neurons(kind, way))[0]
+    with pytest.raises(ConfigError, match="create_graph"):
+        torch.autograd.grad(spikes.sum(), x, create_graph=True)
+    with pytest.raises(ConfigError, match="create_graph"):
+        torch.autograd.functional.jvp(lambda x: multi_step(x, neurons(kind, way))[0], x, x)
+    if kind != "li":
+        (gradient,) = torch.autograd.grad(multi_step(x, neurons(kind, "norse"))[0].sum(), x, create_graph=True)
+        assert torch.autograd.grad(gradient.sum(), x)[0].any()
+
+
+@pytest.mark.parametrize("learn", [(), ("tau",)])
+def test_a_forward_mode_derivative_is_refused_and_not_lost(learn: tuple[str, ...], way: str) -> None:
+    if way == "triton" and not INTERPRETED:
+        pytest.skip("the same on CUDA")
+    layer, x = LIF(2e-3, 0.4, dt=1e-3, learn=learn, kernels=way), inputs(5, 2, 6)
+    with forward_ad.dual_level(), pytest.raises(ConfigError, match="forward-mode"):
+        layer(forward_ad.make_dual(x, x))
+    with pytest.raises(ConfigError, match="forward-mode"):
+        torch.func.jvp(layer, (x,), (x,))
+    with pytest.raises(ConfigError, match=r"torch\.func"):
+        torch.func.grad(lambda x: layer(x).sum())(x)
+    assert layer(x).any()
+
+
+def test_samples_may_be_mapped(way: str) -> None:
+    if way == "triton" and not INTERPRETED:
+        pytest.skip("the same on CUDA")
+    layer, x = LIF(2e-3, 0.4, dt=1e-3, kernels=way), inputs(5, 2, 3, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the operator is called for one after the other
+        mapped = torch.func.vmap(layer, in_dims=2, out_dims=2)(x)
+    assert torch.equal(mapped, layer(x))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_without_memory(kind: str, inside: bool, way: str) -> None:
+    x, fake = inputs(5, 2, 6, dtype=torch.float32), FakeTensorMode(allow_non_fake_inputs=True)
+    layer = {"lif": LIF, "li": LI, "if": IF, "cuba-lif": partial(CubaLIF, 2e-3)}[kind]
+    made = layer(kernels=way) if kind == "if" else layer(2e-3, dt=1e-3, kernels=way)
+    empty = fake.from_tensor(x).requires_grad_()
+    with fake if inside else nullcontext():
+        output, state = made.steps(empty)
+        output.sum().backward()
+    assert empty.grad.shape == x.shape and state.v.shape == x.shape[1:]
+    assert output.shape == made(x).shape  # nothing of it is kept
 
 
 @pytest.mark.parametrize("kind", KINDS)
