@@ -118,7 +118,15 @@ class LIF(Population):
         """Return spikes as `forward` does, and their mean where it costs nothing: see `whole_sample`."""
         if self.integers is None:
             return super().counted(currents, hold=hold)
-        return integer_multi_step(currents.expand(max(hold, len(currents)), *currents.shape[1:]), self.integers), None
+        return self.steps(currents, hold=hold)[0], None
+
+    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
+        """Return spikes (T, B, ...), and the state from which the sample goes on; v of integers is an integer."""
+        if self.integers is None:
+            return super().steps(currents, state, hold=hold)
+        held = currents.expand(max(hold, len(currents)), *currents.shape[1:])
+        spikes, v = integer_multi_step(held, self.integers, None if state is None else state.v)
+        return spikes, State(v)
 
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""

@@ -45,8 +45,8 @@ def sent_current(current: Tensor, scale: float, limit: int) -> Tensor:
     return _straight(exact, exact.detach().round()).to(current.dtype)
 
 
-def integer_multi_step(currents: Tensor, layer: IntegerLayer) -> Tensor:
-    """Return the spikes (T, B, ...) that integer `currents` (T, B, ...) cause in LIF neurons that start at v = 0.
+def integer_multi_step(currents: Tensor, layer: IntegerLayer, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the spikes (T, B, ...) that integer `currents` (T, B, ...) cause in LIF neurons that start at v = 0, and their last v.
 
     ::
 
@@ -54,12 +54,13 @@ def integer_multi_step(currents: Tensor, layer: IntegerLayer) -> Tensor:
         z_t  = 1 if v'_t > 64 · v_threshold else 0
         v_t  = 0 where z_t = 1, else v'_t
 
-    `currents` are a_t with the bias, in whole 64ths. Backward: as `ashneuro.spiking.lif.multi_step` of the float network.
+    `currents` are a_t with the bias, in whole 64ths; v (B, ...) is float64 and goes on where it is given.
+    Backward: as `ashneuro.spiking.lif.multi_step` of the float network.
     """
     keep = (DECAY_ONE - layer.dv) / DECAY_ONE
     # The float network's v, where the surrogate is evaluated: a step adds dt/τ of the current.
     unit = layer.dv / DECAY_ONE / (layer.scale * (1 << STATE_SHIFT))
-    v = torch.zeros_like(currents[0], dtype=torch.float64)  # holds the 35 bits of v · (4096 − dv)
+    v = torch.zeros_like(currents[0], dtype=torch.float64) if v is None else v.double()  # holds the 35 bits of v · (4096 − dv)
     spikes = []
     for a in currents.unbind(0):
         decayed = v * keep
@@ -68,7 +69,7 @@ def integer_multi_step(currents: Tensor, layer: IntegerLayer) -> Tensor:
         z = _Spike.apply((v - (layer.v_threshold << STATE_SHIFT)) * unit)
         v = v * (1 - z)
         spikes.append(z.to(currents.dtype))
-    return torch.stack(spikes)
+    return torch.stack(spikes), v
 
 
 class _Spike(torch.autograd.Function):

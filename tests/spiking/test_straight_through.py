@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ashneuro.spiking.integers import IntegerLayer, Integers
+from ashneuro.spiking.lif import LIF
 from ashneuro.spiking.straight_through import arriving, integer_bias, integer_multi_step, integer_weights, sent_current
 
 
@@ -62,7 +63,7 @@ def test_the_neuron_is_the_hardware_neuron() -> None:
         v = np.sign(product) * (np.abs(product) >> 12) + a
         expected.append(v > 90 * 64)
         v = np.where(expected[-1], 0, v)
-    assert np.array_equal(integer_multi_step(currents, layer).numpy(), np.stack(expected))
+    assert np.array_equal(integer_multi_step(currents, layer)[0].numpy(), np.stack(expected))
     assert 0.05 < np.mean(expected) < 0.6
 
 
@@ -71,18 +72,17 @@ def test_the_neuron_saturates() -> None:
     down = torch.full((3, 1), -130_000.0, dtype=torch.float64)
     up = torch.full((1, 1), 131_000.0, dtype=torch.float64)
     # Unclipped, v would be three times as low, and one step up would not reach the threshold even from 0.
-    assert integer_multi_step(torch.cat([down, up, up, up]), layer).flatten().tolist() == [0, 0, 0, 0, 0, 1]
+    assert integer_multi_step(torch.cat([down, up, up, up]), layer)[0].flatten().tolist() == [0, 0, 0, 0, 0, 1]
 
 
 def test_the_gradient_is_that_of_the_float_network_at_the_same_potentials() -> None:
-    from ashneuro.spiking.lif import LIF
 
     scale, dv = 1000.0, 2048
     lif = LIF(tau=2e-3, v_threshold=1.0, dt=1e-3)
     layer = IntegerLayer(scale=scale, v_threshold=2000, dv=dv)  # 1.0 · τ/dt · scale
     currents = (random(6, 4, 3) * 2.0 * scale).round() / scale
     gradients = []
-    for run in (lambda x: lif(x), lambda x: integer_multi_step(x * scale, layer)):
+    for run in (lambda x: lif(x), lambda x: integer_multi_step(x * scale, layer)[0]):
         x = currents.clone().requires_grad_()
         spikes = run(x)
         (spikes * random(6, 4, 3, seed=4)).sum().backward()
@@ -95,3 +95,18 @@ def test_units_are_read_as_written() -> None:
     integers = Integers({"a.lif": IntegerLayer(1.5, 7, 2048), "b.lif": IntegerLayer(2.5, 8, 1)}, 3.25, 9)
     assert Integers.loads(integers.dumps()) == integers
     assert integers.scales == {"a.lif": 1.5, "b.lif": 2.5}
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+def test_a_layer_of_integers_goes_on_where_its_state_says(cut: int) -> None:
+    lif = LIF(2e-3, 0.4, dt=1e-3)
+    lif.integers = IntegerLayer(scale=31.0, v_threshold=90, dv=1234)
+    currents = (random(9, 5, 7) * 90).round().requires_grad_()
+    whole, last = lif.steps(currents)
+    (expected,) = torch.autograd.grad(whole.sum(), currents)
+    first, state = lif.steps(currents[:cut])
+    rest, after = lif.steps(currents[cut:], state)
+    (given,) = torch.autograd.grad(first.sum() + rest.sum(), currents)
+    assert torch.equal(torch.cat([first, rest]), whole) and torch.equal(after.v, last.v) and whole.any()
+    assert torch.equal(lif(currents), whole) and torch.allclose(given, expected)
+    assert torch.equal(lif.steps(currents[:1], hold=3)[0], lif(currents[:1].expand(3, 5, 7)))
