@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -193,10 +194,12 @@ def _seconds(run: Callable[[], object], repeats: int, device: torch.device, cloc
 def kept_bytes(run: Callable[[], object]) -> int:
     """Return the bytes of the tensors that ``run`` saves for its backward pass, each memory counted once, parameters left out."""
     kept: dict[int, int] = {}
+    # What is kept of a parameter may be another tensor in its memory: transposed, or detached.
+    parameters = {one.untyped_storage().data_ptr() for one in gc.get_objects() if type(one) is torch.nn.Parameter}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

@@ -21,6 +21,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import AbstractEncoder
 from ashneuro.report.bench import job_plot, job_tables
 from ashneuro.report.tables import NOTHING
+from ashneuro.spiking.events import connect
 from ashneuro.spiking.lif import LIF
 
 CPU = torch.device("cpu")
@@ -64,6 +65,14 @@ def test_what_autograd_keeps_is_counted_once_and_without_parameters() -> None:
         (y * y).sum().backward()  # keeps y twice
 
     assert kept_bytes(run) == 320 + 320
+
+
+def test_parameters_that_are_kept_transposed_or_detached_are_parameters_too() -> None:
+    linear, x = torch.nn.Linear(10, 10), torch.randn(8, 10, requires_grad=True)
+    assert kept_bytes(lambda: linear(x).sum()) == 320  # and the weight, transposed, for the gradient of x
+    spikes = (torch.rand(64, 256) < 0.2).float().requires_grad_()
+    layer = torch.nn.Linear(256, 256)
+    assert kept_bytes(lambda: connect(layer, spikes).sum()) in (64 * 256 // 8, 64 * 256 * 4)
 
 
 @pytest.mark.parametrize("setting", [{"rounds": 0}, {"threads": 0}])
