@@ -186,13 +186,19 @@ def _kernels() -> Iterator[Check]:
 
 
 def _no_compiler() -> str:
-    """Return what brings the C++ compiler that is missing."""
+    """Return what brings the C++ compiler that is missing, or that is named and compiles nothing."""
+    from ashneuro.spiking.events import library
     from ashneuro.spiking.native import NativeError, compiler
 
     try:
         compiler()
     except NativeError:
         return "unset CXX" if os.environ.get("CXX") else "apt-get install g++, or another C++ compiler"
+    if os.environ.get("CXX") and not _caches().mend:
+        try:
+            library()
+        except NativeError:
+            return "unset CXX"
     return ""
 
 

@@ -49,8 +49,12 @@ def test_a_cache_that_cannot_be_is_said(ashneuro: Command, monkeypatch: pytest.M
     assert checks(ashneuro)["cache"]["ok"]
 
 
-def test_a_missing_compiler_is_among_what_is_to_mend(ashneuro: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_a_compiler_that_is_missing_or_fails_is_among_what_is_to_mend(
+    compiler: str, ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", compiler)
     assert "  unset CXX   # kernels, cpu\n" in ashneuro("doctor").out
 
 
