@@ -182,9 +182,13 @@ def place(program: Program, limits: CoreLimits) -> Placement:
         full = [one for one in result.layers if limits.out_axons is not None and one.out_axons > limits.out_axons]
         if not full:
             return result
+        sizes = {one.layer: math.prod(one.shape) for one in full}
+        if any(one.cores == sizes[one.layer] for one in full):
+            break  # each neuron has a core of its own already
         for one in full:
             assert limits.out_axons is not None
-            least[one.layer] = math.ceil(one.cores * one.out_axons / limits.out_axons)
+            asked = math.ceil(one.cores * one.out_axons / limits.out_axons)
+            least[one.layer] = min(sizes[one.layer], max(asked, one.cores + 1))
     crowded = ", ".join(f"{one.layer} {one.out_axons:,}" for one in full)
     raise GraphError(
         f"the network does not fit {limits.chip}",
@@ -222,7 +226,8 @@ def _divided(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
     )
     divisor = max(least, math.ceil(demand), 1)
     while True:
-        block = (math.ceil(size / divisor),)
+        # Rounding a part up can leave fewer parts than were asked for.
+        block = (min(math.ceil(size / divisor), size // least),)
         if _fits(limits, block[0], _words(layer, limits, block), _axons(layer, limits, block)):
             return block
         if block == (1,):

@@ -114,6 +114,25 @@ def test_what_limits_a_layer_is_named():
     assert all(one.out_axons <= 60 for one in crowded.layers)
 
 
+def test_output_axons_cut_a_layer_as_finely_as_they_need():
+    # 188 cores are fed: 22 neurons send on 4,136 axons of 4,096, 21 on 3,948; dividing 4,096 neurons by 189 rounds up to 22 again.
+    placed = place(dense_program(20, 4096, 3000), LOIHI1)
+    assert placed.layer("fc1").cores == 188
+    assert (placed.layer("fc0").neurons, placed.layer("fc0").out_axons) == (21, 3948)
+
+
+def test_output_axons_that_no_cut_makes_few_enough_are_named():
+    rng = np.random.default_rng(0)
+    synapse = networks.conv(rng, (3, 8, 8), 4)
+    layers = tuple(
+        Layer(name, shape, networks.neuron(), (Connection(source, way),), depth)
+        for name, shape, source, way, depth in (("a", (3, 8, 8), "input", None, 0), ("b", synapse.out_shape, "a", synapse, 1))
+    )
+    program = Program("float", 1e-3, 4, (InputPort("input", (3, 8, 8), "current"),), layers, ("b",))
+    with pytest.raises(GraphError, match="output axons per core, at most 3, stay too many"):
+        place(program, limits(neurons=8, in_axons=None, out_axons=3))
+
+
 def test_what_fits_no_core_is_said_for_all_layers_at_once():
     with pytest.raises(GraphError) as caught:
         place(dense_program(500, 4, 4), limits(in_axons=400))
