@@ -311,9 +311,9 @@ def _words(layer: Layer, limits: CoreLimits, block: Shape) -> int:
             words += math.ceil(block[0] * limits.shared_weight_bits / 64)
         else:
             words += math.prod(block) * math.ceil((limits.synapse_bits + limits.axon_bits) / 64)
-    share = min(1.0, math.prod(block) / layer.size)
+    held = min(math.prod(block), layer.size)
     for lengths in _lists(layer):
-        used = np.ceil(lengths[lengths > 0] * share)
+        used = -(-lengths[lengths > 0] * held // layer.size)  # rounded up in whole numbers: as floats, 25 · (7 / 25) is above 7
         words += int(np.ceil((used * limits.synapse_bits + limits.axon_bits) / 64).sum())
     return words
 

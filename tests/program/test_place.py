@@ -74,6 +74,12 @@ def test_words_of_a_list_of_synapses():
     assert place(program, SMALL).layers[0].synapse_words == expected
 
 
+def test_words_of_a_dense_layer_are_exact_at_every_size():
+    # 25 neurons on four cores, 7 each: as floats 25 · (7 / 25) is above 7.
+    placed = place(dense_program(20, 25), limits(neurons=7, synapse_bits=64, axon_bits=0)).layers[0]
+    assert (placed.neurons, placed.synapse_words) == (7, 20 * 7)
+
+
 def test_connections_that_differ_in_delay_share_their_axons():
     rng = np.random.default_rng(1)
     weights = rng.normal(size=(30, 40)) * (rng.random((30, 40)) > 0.5)
