@@ -7,7 +7,7 @@ is counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ashneuro.program.program import Layer, Program, Synapse
-from ashneuro.program.synapse import matrix
+from ashneuro.program.synapse import matrix, sparse
 
 if TYPE_CHECKING:
     from ashneuro.program.place import LayerPlacement, Placement
@@ -92,9 +92,19 @@ def _sent(
         if not synapses:
             continue
         target = placement.layer(layer.name)
-        # Several synapses between two layers: a spike is sent to a core once, and the synapse with the widest reach decides.
-        ways = [_between(synapse, layer, source, target, counts.reshape(source.shape)) for synapse in synapses]
+        # Several synapses between two layers: a spike is sent to a core once, and the synapse with the widest reach decides; lists of
+        # synapses, as delays make them of one matrix, are one list again, for each may hold other neurons.
+        ways = [_between(synapse, layer, source, target, counts.reshape(source.shape)) for synapse in _merged(synapses)]
         yield target, np.maximum.reduce(ways)
+
+
+def _merged(synapses: Sequence[Synapse | None]) -> Iterator[Synapse | None]:
+    """Yield the synapses between two layers, those that are lists as one."""
+    lists = [synapse for synapse in synapses if synapse is not None and synapse.kind == "sparse"]
+    yield from (synapse for synapse in synapses if synapse is None or synapse.kind != "sparse")
+    if lists:
+        first, *rest = lists
+        yield first if not rest else sparse(sum(map(_pattern, rest), _pattern(first)), first.in_shape, first.out_shape)
 
 
 def _between(
@@ -140,10 +150,14 @@ def _reach(synapse: Synapse | None, target: LayerPlacement, axis: int) -> NDArra
 
 
 def _by_matrix(synapse: Synapse, source: LayerPlacement, target: LayerPlacement, counts: NDArray[Any]) -> NDArray[np.int64]:
-    weights = matrix(synapse)
-    weights = csr_matrix((np.ones(weights.nnz, np.int64), weights.indices, weights.indptr), shape=weights.shape)
-    met = (_membership(target) @ weights).toarray() > 0  # (cores of the target, inputs)
+    met = (_membership(target) @ _pattern(synapse)).toarray() > 0  # (cores of the target, inputs)
     return np.asarray(_membership(source).multiply(counts.ravel()) @ met.T.astype(np.int64), np.int64)
+
+
+def _pattern(synapse: Synapse) -> csr_matrix:
+    """Return (outputs, inputs): 1 where a weight joins them."""
+    weights = matrix(synapse)
+    return csr_matrix((np.ones(weights.nnz, np.int64), weights.indices, weights.indptr), shape=weights.shape)
 
 
 def _membership(placed: LayerPlacement) -> csr_matrix:

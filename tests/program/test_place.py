@@ -212,6 +212,24 @@ def test_messages_and_hops_are_those_of_a_loop_over_every_spike(number):
     assert out_axons(program, placement) == {"a": max(outbox.values()), "b": 0}
 
 
+@pytest.mark.parametrize("by", ["source", "synapse"])
+def test_connections_that_differ_in_delay_send_what_they_send_as_one(by):
+    rng = np.random.default_rng(3)
+    weights = rng.normal(size=(30, 40)) * (rng.random((30, 40)) > 0.8)
+    delays = rng.integers(0, 4, (1, 40) if by == "source" else (30, 40))
+    late = tuple(Connection("a", sparse(np.where(delays == d, weights, 0), (40,), (30,)), d) for d in range(4))
+    first = Layer("a", (40,), networks.neuron(), (Connection("input", None),), 0)
+    port = InputPort("input", (40,), "current")
+    both = [
+        Program("float", 1e-3, 4, (port,), (first, Layer("b", (30,), networks.neuron(), ways, 1)), ("b",))
+        for ways in (late, (Connection("a", sparse(weights, (40,), (30,))),))
+    ]
+    counts = {"a": rng.integers(0, 5, 40), "b": np.zeros(30, int)}
+    parts, whole = ([f(p, place(p, limits(neurons=8)), counts) for f in (traffic, received)] for p in both)
+    assert parts == whole
+    assert out_axons(both[0], place(both[0], limits(neurons=8))) == out_axons(both[1], place(both[1], limits(neurons=8)))
+
+
 def test_a_skip_beside_a_convolution_sends_no_second_message():
     program = networks.tiny_program(channels=16, size=12)
     placement = place(program, limits(neurons=128, synapse_words=10**6, in_axons=None))
