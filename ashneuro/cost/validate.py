@@ -298,7 +298,9 @@ def validate(profiles: Sequence[str] | None = None, folder: Path | None = None) 
     cases = load_cases(folder)
     energies = tuple(row for case in cases for row in _energy_rows(case, profiles))
     partitions = tuple(row for case in cases for row in _partition_rows(case) if profiles is None or case.chip in profiles)
+    own = [load_profile(name) for name in profiles or () if name.endswith(".toml")]
     skipped = tuple(replace(item, name=f"{case.title}: {item.name}") for case in cases for item in case.skipped)
+    skipped += tuple(item for case in cases for profile in own for item in _unpriced(case, profile))
     notes = tuple(f"{case.title}: {case.note}" for case in cases if case.note)
     steps = tuple(row for case in cases for row in _step_rows(case, profiles))
     return Validation(energies, steps, partitions, skipped, notes)
@@ -311,6 +313,8 @@ def _energy_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[EnergyR
             if name not in item.profiles and not (name.endswith(".toml") and item.predict == ("events",)):
                 continue
             profile = load_profile(name)
+            if name.endswith(".toml") and _why_unpriced(case, profile):
+                continue
             parts = [_term(case, item, profile, term) for term in item.predict]
             predicted = parts[0]
             for part in parts[1:]:
@@ -322,6 +326,20 @@ def _energy_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[EnergyR
             yield EnergyRow(
                 case.title, item.name, item.boundary, item.grade, profile.name, item.predict, predicted, item.range_j, lacks, notes
             )
+
+
+def _unpriced(case: Case, profile: HardwareProfile) -> Iterator[Skipped]:
+    """Yield the measurements of events that a profile of the user's own cannot be tried on."""
+    why = _why_unpriced(case, profile)
+    names = [item.name for item in case.measured if item.predict == ("events",)]
+    yield from (Skipped(f"{case.title}: {name}", f"{profile.name}: {why}") for name in names if why)
+
+
+def _why_unpriced(case: Case, profile: HardwareProfile) -> str:
+    """Return why a profile cannot price the events of a case; empty where it can."""
+    if profile.kind != "neuromorphic":
+        return f"the case has synops and neuron updates of a spiking chip, and a profile of kind {profile.kind} prices none"
+    return "" if case.activity is None else estimate(outline_workloads(case)[1], profile).because
 
 
 def _term(case: Case, item: MeasuredEnergy, profile: HardwareProfile, term: str) -> Range:

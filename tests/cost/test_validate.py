@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ashneuro.cost.cores import core_limits
-from ashneuro.cost.profile import list_profiles, load_profile
+from ashneuro.cost.profile import list_profiles, load_profile, new_profile
 from ashneuro.cost.validate import load_case, load_cases, measured_folder, outline_program, outline_workloads, validate
 from ashneuro.errors import ProfileError
 from ashneuro.program.place import place
@@ -131,6 +131,18 @@ def test_a_profile_of_ones_own_is_tried_on_all_events(tmp_path):
     assert {r.profile for r in rows.values()} == {"dear"} and len(rows) == 4
     for case, found in rows.items():
         assert found.predicted_j.high > 3 * row(case, found.quantity).predicted_j.high
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [(new_profile("mine", "neuromorphic"), "no energy per synop"), (list_profiles()["cmos45"].read_text(encoding="utf-8"), "of kind asic")],
+)
+def test_what_a_profile_of_ones_own_cannot_price_is_said_and_stops_nothing(tmp_path, text, why):
+    own = tmp_path / "mine.toml"
+    own.write_text(text, encoding="utf-8")
+    result = validate([str(own)])
+    assert not result.energies
+    assert sum(why in item.reason for item in result.skipped) == 5 and validate([str(own), "loihi1"]).energies
 
 
 @pytest.mark.parametrize(
