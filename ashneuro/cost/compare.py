@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ashneuro.cost.deployment import Deployment
-from ashneuro.cost.estimate import NATIVE, CostEstimate, estimate, total
+from ashneuro.cost.estimate import NATIVE, CostEstimate, estimate, precisions, total, unpriced, why_unpriced
 from ashneuro.cost.profile import HardwareProfile, Range
 from ashneuro.cost.workload import Workload
 
@@ -248,8 +248,32 @@ def _contender(
     parts = []
     for place, (profile, precision) in (("host", host), ("deployed", deployed)):
         part = workload.part("host" if place == "host" else "deployed")
-        parts.append(estimate(part, profile, precision) if part.layers else None)
+        parts.append(_priced(part, profile, precision) if part.layers else None)
     return Contender(name, parts[0], parts[1], metric)
+
+
+def _priced(part: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
+    """Return the estimate; one that says why there is none where a machine's profile has no price at all."""
+    known = profile.kind == "asic" or precision in precisions(profile)
+    return estimate(part, profile, precision) if known else unpriced(part, profile, precision)
+
+
+def _on_machine(machine: HardwareProfile, family: str) -> str | None:
+    """Return the precision of a family, ``"int"`` or ``"fp"``, in which a machine is shown; ``None``: it has no price of that family."""
+    known = [key for key in precisions(machine) if key.startswith(family)]
+    return known[0] if known else "fp32" if family == "fp" and not precisions(machine) else None
+
+
+def _usual(profile: HardwareProfile) -> str:
+    """Return the precision in which a node or a machine stands beside a chip: INT8 where it can be priced."""
+    return "int8" if profile.kind == "asic" else _on_machine(profile, "int") or _on_machine(profile, "fp") or "fp32"
+
+
+def _gaps(machines: Sequence[HardwareProfile]) -> Iterator[str]:
+    """Yield what the profiles of machines have no price for, where others do."""
+    for machine in machines:
+        if "fp32" not in precisions(machine):
+            yield f" {why_unpriced(machine, 'fp32')}."
 
 
 def _ours(workload: Workload) -> str:
@@ -284,14 +308,15 @@ def _two_machines(sides: _Sides, chip: HardwareProfile | None, machines: Sequenc
     hybrid, twin = sides.hybrid, sides.twin
     on_chip = sides.on_chip(chip) if chip is not None else None
     gpu = machines[0] if machines else None
-    for precision in ("int8", "fp32"):
-        # A price per MAC of a measured workload is one of floats.
-        if chip is not None and (gpu is None or precision == "fp32" or precision in gpu.peak):
-            host = estimate(hybrid.part("host"), gpu, precision) if gpu and hybrid.part("host").layers else None
+    for family in ("int", "fp"):
+        precision = _on_machine(gpu, family) if gpu is not None else "int8"
+        if chip is not None and precision is not None:
+            host = _priced(hybrid.part("host"), gpu, precision) if gpu and hybrid.part("host").layers else None
             name = f"hybrid: host on {gpu.name} ({precision}), deployed on {chip.name}" if host and gpu else f"deployed part on {chip.name}"
             rows.append(Contender(name, host, on_chip, sides.metric("hybrid")))
         for machine in machines:
-            if precision == "int8" and "int8" not in machine.peak:
+            precision = _on_machine(machine, family)
+            if precision is None:
                 continue
             on = (machine, precision)
             rows.append(_contender(f"ANN twin on {machine.name}, {precision}", twin, on, on, sides.metric("relu")))
@@ -304,6 +329,7 @@ def _two_machines(sides: _Sides, chip: HardwareProfile | None, machines: Sequenc
     names = " and ".join(profile.title for profile in profiles)
     boundary = "; ".join(f"{profile.name}: {profile.boundary}" for profile in profiles)
     note = "Estimates at different boundaries: a sum over two machines is an orientation, and no winner is named here."
+    note += "".join(_gaps(machines))
     return Group(names, boundary, False, tuple(rows), note)
 
 
@@ -346,17 +372,21 @@ def _whole(sides: _Sides, chip: HardwareProfile, cost: CostEstimate, gpu: Hardwa
     host = sides.hybrid.part("host")
     if static is None or static.total_j is None:
         return Convention(name, f"deployed part on {chip.name}", None, "–", None, False, cost.because or "time or static power is unknown")
-    precision = "int8" if gpu is not None and "int8" in gpu.peak else "fp32"
+    precision = _usual(gpu) if gpu is not None else "fp32"
     energy, ours, note = static.total_j, f"deployed part on {chip.name}, static power of {static.name.replace('_', ' ')}", ""
     if host.layers and gpu is None:
         note = "no profile for the host was chosen, so its part is missing"
     elif host.layers and gpu is not None:
-        part = estimate(host, gpu, precision).dynamic_j
-        energy, ours = (energy + part if part else energy), f"{ours}; host on {gpu.name}, {precision}"
+        part = _priced(host, gpu, precision)
+        if part.dynamic_j is None:
+            return Convention(name, f"{ours}; host on {gpu.name}", None, "–", None, False, part.because)
+        energy, ours = energy + part.dynamic_j, f"{ours}; host on {gpu.name}, {precision}"
     if gpu is None:
         return Convention(name, ours, energy, "–", None, False, note or "no profile for the ANN's machine was chosen")
     on = (gpu, precision)
     rival = _contender("", sides.twin, on, on)
+    if rival.total_j is None and rival.deployed is not None:
+        return Convention(name, ours, energy, f"ANN twin on {gpu.name}", None, False, rival.deployed.because)
     nominal = "the machine's static power is not in its side: nominal, at peak rate" if gpu.power else "above the machine's idle power"
     return Convention(name, ours, energy, f"ANN twin on {gpu.name}, {precision}", rival.total_j, False, nominal)
 
@@ -438,8 +468,8 @@ def _chip_break_even(
 ) -> Iterator[BreakEven]:
     """Yield where the chip's events cost what the ANN costs elsewhere; hops are left out, for they would have to be routed again."""
     for profile in (node, *machines):
-        precision = "int8" if profile.kind == "asic" or "int8" in profile.peak else "fp32"
-        yield _break_even(sides.hybrid.part("deployed"), chip, NATIVE, estimate(sides.twin.part("deployed"), profile, precision), False)
+        ann = _priced(sides.twin.part("deployed"), profile, _usual(profile))
+        yield _break_even(sides.hybrid.part("deployed"), chip, NATIVE, ann, False)
 
 
 def _rival(group: Group) -> Contender:

@@ -480,6 +480,37 @@ def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:
             yield f"{profile.name} {path}: {quantity.bounds_from}"
 
 
+def precisions(profile: HardwareProfile) -> tuple[str, ...]:
+    """Return the precisions at which a GPU or CPU can be priced; a price per MAC of a measured workload is one of floats."""
+    measured = profile.energy.get("mac")
+    if measured is not None and measured.citable:
+        return ("fp32",)
+    if _citable(profile, "power.tdp") is None:
+        return ()
+    return tuple(key for key in ("int8", "fp32", "fp16") if _citable(profile, f"peak.{key}") is not None)
+
+
+def unpriced(workload: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
+    """Return what stands in the place of an estimate that a GPU's or CPU's profile has no price for."""
+    because = why_unpriced(profile, precision)
+    terms = tuple(Term(layer.name, "mac", layer.dense_macs / workload.samples, None, because) for layer in workload.layers)
+    return CostEstimate(profile.name, profile.title, precision, profile.boundary, profile.excludes, terms, headline=False)
+
+
+def why_unpriced(profile: HardwareProfile, precision: str) -> str:
+    """Say why a GPU's or CPU's profile cannot price a precision."""
+    return f"{profile.name} cannot price {precision}: {_what_rates(profile)}"
+
+
+def _what_rates(profile: HardwareProfile) -> str:
+    rates = ", ".join(name for name, known in profile.peak.items() if known.citable) or "nothing"
+    power = "no" if _citable(profile, "power.tdp") is None else "a"
+    return (
+        f"the profile has peak rates for {rates} and {power} thermal design power; what was recalled, and its "
+        "writer's estimates, are not used"
+    )
+
+
 def _processor_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:
     key = "int8" if re.fullmatch(r"int[1-8]", precision) else precision
     measured = profile.energy.get("mac")
@@ -490,12 +521,10 @@ def _processor_terms(workload: Workload, profile: HardwareProfile, precision: st
         return
     power, rate = _citable(profile, "power.tdp"), _citable(profile, f"peak.{key}")
     if power is None or rate is None:
-        rates = ", ".join(name for name, known in profile.peak.items() if known.citable) or "nothing"
         raise ProfileError(
             f"{profile.name}: cannot price {precision}",
-            f"the profile has peak rates for {rates} and {'a' if power else 'no'} thermal design power; what was recalled, and its "
-            "writer's estimates, are not used",
-            "choose a precision that it has",
+            _what_rates(profile),
+            f"choose a precision that it has, or add power.tdp and peak.{key} to the profile",
         )
     joules = power.range.high / rate.range.low
     for layer in workload.layers:

@@ -204,6 +204,21 @@ def test_every_chip_and_machine_has_its_place():
     }
 
 
+@pytest.mark.parametrize(("kept", "shown"), [(("int8",), "int8"), (("fp16",), "fp16"), ((), None)])
+def test_a_machine_is_shown_in_what_its_profile_prices_and_says_what_it_does_not(kept, shown):
+    work, twin, _ = hybrid()
+    machine = replace(H100, peak={key: H100.peak[key] for key in kept})
+    result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[machine])
+    group = result.groups[1]
+    ours, theirs = group.contenders
+    assert theirs.name == f"ANN twin on h100, {shown or 'fp32'}"
+    assert (theirs.total_j is not None) == (ours.host_j is not None) == bool(shown)
+    assert "h100 cannot price fp32: the profile has peak rates for" in group.note
+    last = result.conventions[-1]
+    assert last.name.startswith("(iii)") and (last.theirs_j is not None) == bool(shown)
+    assert shown or ("cannot price fp32" in last.note and "cannot price fp32" in result.break_even[-1].because)
+
+
 def test_metrics_stand_beside_energy_and_in_the_verdict():
     work, twin, _ = hybrid()
     metrics = {"hybrid": "31.5 %", "quantised-relu": "36.3 %", "no abstract encoder": "13.6 %"}
