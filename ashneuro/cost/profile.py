@@ -398,6 +398,9 @@ def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             source = entry.get("source")
             if table == "energy" and isinstance(source, str) and source in sources:
                 sets.setdefault(_set_of(source, sources), []).append(path)
+    static, overhead = (table if isinstance(table, Mapping) else {} for table in (values.get("static"), values.get("overhead")))
+    for key in (key for key in overhead if key not in static):
+        yield f"overhead.{key}", f"it adds to static.{key}, which is not there; without it no total has it"
     if len(sets) > 1:
         listed = "; ".join(f"{group}: {', '.join(paths)}" for group, paths in sets.items())
         yield "energy", f"numbers of {len(sets)} sets are mixed ({listed}); one profile holds one set"

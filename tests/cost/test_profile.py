@@ -115,6 +115,7 @@ def test_units_become_si_once():
         ({"schema": 2}, "schema: Input should be 1"),
         ({"kind": "chip"}, "kind: Input should be 'neuromorphic', 'asic', 'gpu' or 'cpu'"),
         ({"time": {"stpe": {**NUMBER, "unit": "ns"}}}, "time.stpe: no such time number.*did you mean step"),
+        ({"overhead": {"board": {**NUMBER, "unit": "mW"}}}, "overhead.board: it adds to static.board, which is not there"),
         ({"limits": {"neurons": {**NUMBER, "unit": "1"}}}, "limits.neurons: no such limits number"),
     ],
 )
