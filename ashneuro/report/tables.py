@@ -133,7 +133,7 @@ def activity(workload: Workload) -> Table:
             number(part.per_inference("effective_acs")),
             number(part.per_inference("dense_macs")),
             number(part.per_inference("updates")),
-            number(part.per_inference("messages")),
+            number(sum(layer.messages for layer in part.layers if layer.kind == "snn") / samples),
         )
     )
     ports = [layer for layer in deployed if layer.kind == "input"]
@@ -144,8 +144,8 @@ def activity(workload: Workload) -> Table:
         ("layer", ">neurons", ">spikes", ">firing rate", ">synops", ">dense MACs", ">neuron updates", ">messages"),
         tuple(rows),
         basis=f"counted over {workload.samples} samples of {workload.timesteps} steps",
-        note=f"From the host: {crossing or 'nothing'}; to the host: {number(out)} bytes. An input port's spikes are its non-zero values."
-        " Updates are paid in every step; in brackets those with a state or an input.",
+        note=f"From the host: {crossing or 'nothing'}; to the host: {number(out)} bytes. An input port's spikes are its non-zero values,"
+        " and not in the last line. Updates are paid in every step; in brackets those with a state or an input.",
     )
 
 

@@ -62,6 +62,9 @@ def test_activity_shows_the_counts_per_inference():
     assert cell(table, "lif2", "firing rate") == f"{100 * row.firing_rate:.1f} %"
     assert cell(table, "all", "synops") == f"{sum(r.effective_acs for r in work.layers) / work.samples:,.0f}"
     assert cell(table, "input", "synops") == tables.NOTHING
+    for heading, field in (("spikes", "spikes"), ("messages", "messages")):
+        neurons = sum(getattr(layer, field) for layer in work.layers if layer.kind == "snn")
+        assert cell(table, "all", heading) == tables.number(neurons / work.samples), "values of a port are no neuron's"
 
 
 def test_a_run_by_its_spikes():
