@@ -645,7 +645,8 @@ def memory_energy(
         ANN layer       weights, inputs, outputs once         weight and input per MAC; outputs once
         spiking layer   weights once, all steps of a neuron   weight, accumulator read and written per synop; state variables
                         together; spikes in and out           read and written per update; each spike 32 bits, written and
-                        as one bit per neuron and step        read once
+                        as one bit per neuron and step,       read once; each graded input read once, in the bits of an
+                        graded inputs in an activation's      activation, as the ANN reads its input
 
     low: perfect reuse on either side, or no reuse where that is less: where hardly anything spikes, a bit per neuron and step is more
     than the events. high: no reuse on either side. typical: each side's usual dataflow, reuse in a dense ANN accelerator, fetches per
@@ -667,9 +668,11 @@ def memory_energy(
         synops = (layer.effective_acs + (layer.effective_macs or 0)) / samples
         updates = (layer.updates or 0) / samples
         weights = (weight_bits, layer.parameters * weight_bits)
+        spiking, graded = layer.inputs - layer.graded_inputs, layer.graded_inputs * timesteps
         reused = [
             (min(synops, layer.parameters), *weights),
-            (float(layer.inputs * timesteps), 1, layer.inputs * timesteps),
+            (float(spiking * timesteps), 1, spiking * timesteps),
+            (float(graded), activation_bits, graded * activation_bits),
             (float(layer.neurons * timesteps), 1, layer.neurons * timesteps),
         ]
         fetched = [
@@ -677,6 +680,7 @@ def memory_energy(
             (2 * synops, state_bits, layer.neurons * state_bits),
             (2 * updates * layer.state_variables, state_bits, layer.neurons * state_bits * layer.state_variables),
             (2 * layer.spikes / samples, MESSAGE_BITS, layer.neurons),
+            (layer.graded_events / samples, activation_bits, layer.graded_inputs * activation_bits),
         ]
         usual = fetched
     low, used = _traffic(profile, reused)

@@ -45,6 +45,8 @@ class LayerWorkload:
         kind: ``"snn"``: spiking neurons; ``"ann"``: one pass of multiply–accumulate and an activation function;
             ``"input"``: a port where the host's values enter.
         inputs: elements that its synapses read, ``0`` where nobody said.
+        graded_inputs: of these, of a spiking layer, those that send values other than 0 and 1.
+        graded_events: non-zero values that these sent.
         effective_macs: of the dense MACs, products of a non-zero activation that is not 0/1 with a non-zero weight;
             ``None`` where activations were not observed.
         effective_acs: synaptic operations (synops): one per spike and non-zero weight that it meets, padding excluded.
@@ -71,6 +73,8 @@ class LayerWorkload:
     dense_macs: int
     kind: Kind = "ann"
     inputs: int = 0
+    graded_inputs: int = 0
+    graded_events: int = 0
     dense_acs: int = 0
     effective_macs: int | None = None
     effective_acs: int = 0
@@ -284,13 +288,15 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     own = record.layers[layer.name]
     steps = record.timesteps * record.samples
     kinds: dict[str, int] = {}
-    macs = dense_acs = 0
+    macs = dense_acs = graded_inputs = graded_events = 0
     for synapse, source in _observed(program, layer, record):
         if source.binary:
             dense_acs += steps * dense_macs(synapse)
             kinds[synapse.kind] = kinds.get(synapse.kind, 0) + _meetings(synapse, source)
         else:
             macs += _meetings(synapse, source)
+            graded_inputs += synapse.in_size
+            graded_events += source.events
     synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
     updates = layer.size * steps
     spiking = layer.neuron.spiking
@@ -305,6 +311,8 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         neurons=layer.size,
         parameters=_parameters(layer),
         inputs=sum(synapse.in_size for synapse in synapses),
+        graded_inputs=graded_inputs,
+        graded_events=graded_events,
         dense_macs=steps * sum(dense_macs(synapse) for synapse in synapses),
         dense_acs=dense_acs,
         effective_macs=macs,

@@ -152,6 +152,18 @@ def test_cmos_terms_of_a_spiking_layer():
     assert terms["memory"].typical == terms["memory"].high == pytest.approx(fetched * word)
 
 
+def test_graded_inputs_are_read_in_the_bits_of_an_activation():
+    spiking = next(layer for layer in WORK.layers if layer.kind == "snn")
+    graded = replace(spiking, inputs=10, graded_inputs=10, graded_events=30)
+    few, more = (
+        estimate(replace(WORK, layers=(layer,)), load_profile("cmos45"), "int8").by_term()["memory"]
+        for layer in (replace(graded, graded_inputs=0, graded_events=0), graded)
+    )
+    word = load_profile("cmos45").energy["sram_8kb"].range
+    assert more.low - few.low == pytest.approx(10 * WORK.timesteps * 7 / 64 * word.low)
+    assert more.typical - few.typical == pytest.approx(30 / WORK.samples * 8 / 64 * word.typical)
+
+
 def test_perfect_reuse_never_reads_a_weight_that_no_spike_meets():
     quiet = replace(WORK, layers=(replace(SNN, effective_acs=6, spikes=1),))
     low = estimate(quiet, load_profile("cmos45"), "int8").by_term()["memory"].low

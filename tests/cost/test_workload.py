@@ -235,6 +235,8 @@ def test_synapses_that_no_spike_reaches_do_not_thin_out_the_spikes_per_synapse()
     work = count(program, record)
     first, *rest = [row for row in work.layers if row.kind == "snn"]
     assert first.effective_macs > 0 and first.dense_acs == 0 and all(row.dense_acs == row.dense_macs for row in rest)
+    assert first.graded_inputs == first.inputs > 0 and first.graded_events > 0
+    assert all(row.graded_inputs == row.graded_events == 0 for row in rest)
     connections = sum(row.dense_macs for row in rest) / (record.samples * record.timesteps)
     assert work.spikes_per_synapse == pytest.approx(work.per_inference("effective_acs") / connections)
     alone = Workload(work.samples, work.timesteps, (first,))
