@@ -113,7 +113,7 @@ class BreakEven:
     """The mean firing rate at which the spiking part costs as much as the ANN in its place.
 
     The counted spikes, and all that each of them causes, are scaled by one factor until both sides cost the same; neuron
-    updates, and products with graded values, stay as they are.
+    updates, and what the inputs cause, stay as they are.
 
     Args:
         spiking, ann: what is compared, with precision and profile.
@@ -394,13 +394,17 @@ def _whole(sides: _Sides, chip: HardwareProfile, cost: CostEstimate, gpu: Hardwa
 def scaled(workload: Workload, factor: float) -> Workload:
     """Return the same network if every neuron had spiked ``factor`` times as often.
 
-    Every update is still paid, and so is every product with a graded value, which no spike causes.
+    Every update is still paid, and so is what the inputs cause: products with graded values, and synops of an input port's spikes.
     """
+
+    def at(events: int, fixed: int) -> int:
+        return fixed + round((events - fixed) * factor)
+
     spiking = (
         replace(
             layer,
-            effective_acs=round(layer.effective_acs * factor),
-            acs_by_kind={kind: round(events * factor) for kind, events in layer.acs_by_kind.items()},
+            effective_acs=at(layer.effective_acs, sum(layer.acs_from_ports.values())),
+            acs_by_kind={kind: at(events, layer.acs_from_ports.get(kind, 0)) for kind, events in layer.acs_by_kind.items()},
             spikes=round(layer.spikes * factor),
             messages=round(layer.messages * factor),
             firing_rate=None if layer.firing_rate is None else layer.firing_rate * factor,

@@ -58,6 +58,7 @@ class LayerWorkload:
         state_variables: numbers that a neuron keeps from step to step.
         state_bytes: what all neurons of the layer keep: 4 bytes a number in floats, 3 (24 bits) in integers.
         acs_by_kind: `effective_acs` by how the synapse is stored: ``"dense"``, ``"conv"``, ``"sparse"``, ``"scale"``.
+        acs_from_ports: of `acs_by_kind`, those that spikes of input ports cause.
         spikes: spikes that the layer sent, or non-zero values of a port.
         messages: the same, once per layer that each goes to.
         messages_out: spikes that leave for the host.
@@ -79,6 +80,7 @@ class LayerWorkload:
     effective_macs: int | None = None
     effective_acs: int = 0
     acs_by_kind: Mapping[str, int] = field(default_factory=dict)
+    acs_from_ports: Mapping[str, int] = field(default_factory=dict)
     parameter_bytes: int = 0
     zero_parameters: int = 0
     state_bytes: int = 0
@@ -288,11 +290,15 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     own = record.layers[layer.name]
     steps = record.timesteps * record.samples
     kinds: dict[str, int] = {}
+    ports: dict[str, int] = {}
     macs = dense_acs = graded_inputs = graded_events = 0
     for synapse, source in _observed(program, layer, record):
         if source.binary:
             dense_acs += steps * dense_macs(synapse)
-            kinds[synapse.kind] = kinds.get(synapse.kind, 0) + _meetings(synapse, source)
+            met = _meetings(synapse, source)
+            kinds[synapse.kind] = kinds.get(synapse.kind, 0) + met
+            if any(source is sent for sent in record.inputs.values()):
+                ports[synapse.kind] = ports.get(synapse.kind, 0) + met
         else:
             macs += _meetings(synapse, source)
             graded_inputs += synapse.in_size
@@ -318,6 +324,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         effective_macs=macs,
         effective_acs=sum(kinds.values()),
         acs_by_kind=kinds,
+        acs_from_ports=ports,
         parameter_bytes=_parameter_bytes(layer, program.precision),
         zero_parameters=_zeros(layer),
         state_bytes=layer.size * (u_kept + v_kept) * (INTEGER_BYTES["state"] if program.precision == "integer" else FLOAT_BYTES),

@@ -351,8 +351,8 @@ def break_even(comparison: Comparison) -> Table:
         ("spiking part on", "ANN in its place on", ">breaks even at", ">over the cases", ">this network", "comparable"),
         tuple(rows),
         basis="estimated from counted events",
-        note=f"{_reasons(comparison)}Rates are spikes per neuron and step. Spikes, and all that they cause, scale with the rate; "
-        "neuron updates, and products with graded values, do not."
+        note=f"{_reasons(comparison)}Rates are spikes per neuron and step. Neurons' spikes, and all that they cause, scale with the "
+        "rate; neuron updates, and what the inputs cause, do not."
         " “none”: these alone cost more than the ANN.",
     )
 

@@ -105,6 +105,15 @@ def test_products_with_graded_inputs_do_not_scale_with_the_firing_rate():
         assert more.total("effective_acs") == pytest.approx(factor * work.total("effective_acs"), abs=3)
 
 
+def test_synops_of_input_spikes_do_not_scale_with_the_firing_rate():
+    program = networks.tiny_program(coding="spikes")
+    work = count(program, networks.run(program, (networks.images(program) > 0.5).astype(float)))
+    fed = next(layer for layer in work.layers if layer.acs_from_ports)
+    still, double = (next(row for row in scaled(work, factor).layers if row.name == fed.name) for factor in (0, 2))
+    assert still.effective_acs == sum(still.acs_by_kind.values()) == sum(fed.acs_from_ports.values()) > 0
+    assert double.effective_acs == 2 * fed.effective_acs - still.effective_acs
+
+
 def test_break_even_says_why_there_is_none():
     work, twin, _ = hybrid()
     even = compare(work, twin, node=CMOS, chips=[load_profile("loihi2")]).break_even[-1]
