@@ -187,8 +187,8 @@ def _kernels() -> Iterator[Check]:
 
 def _no_compiler() -> str:
     """Return what brings the C++ compiler that is missing, or that is named and compiles nothing."""
-    from ashneuro.spiking.events import library
-    from ashneuro.spiking.native import NativeError, compiler
+    from ashneuro.spiking.events import SOURCE
+    from ashneuro.spiking.native import NativeError, compiler, load
 
     try:
         compiler()
@@ -196,7 +196,7 @@ def _no_compiler() -> str:
         return "unset CXX" if os.environ.get("CXX") else "apt-get install g++, or another C++ compiler"
     if os.environ.get("CXX") and not _caches().mend:
         try:
-            library()
+            load(SOURCE)
         except NativeError:
             return "unset CXX"
     return ""

@@ -277,6 +277,7 @@ def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> Non
     assert counter.get_total_flops() == 2 * 2 * 6 * 20 * 30 and calls == []  # forward, and the gradient of the weight
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # torch, as it loads its forward-mode derivatives
 def test_other_derivatives_are_torchs_or_refused(calls: list[str]) -> None:
     linear, x = layer(20, 30), spikes(6, 20)
     with forward_ad.dual_level():
