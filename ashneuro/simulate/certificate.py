@@ -325,8 +325,9 @@ def _compare_layer(name: str, left: Activity, right: Activity, exact: bool) -> L
         differ, largest = a != b, None
     else:
         gap = np.abs(np.asarray(a, np.float64) - b)
-        differ = gap > (0.0 if exact else READ_OUT_TOLERANCE * np.maximum(1.0, np.abs(a)))
-        largest = float(gap.max(initial=0.0))
+        # What is not a number is equal to nothing.
+        differ = ~(gap <= (0.0 if exact else READ_OUT_TOLERANCE * np.maximum(1.0, np.abs(a))))
+        largest = float(np.nan_to_num(gap, nan=np.finfo(np.float64).max).max(initial=0.0))
     # Samples first: (B, T, neurons).
     places = np.argwhere(differ.swapaxes(0, 1))
     first = (int(places[0][0]), int(places[0][1]), int(places[0][2])) if len(places) else None

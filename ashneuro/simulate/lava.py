@@ -497,7 +497,7 @@ def _require_alike(tap: Tap, expected: NDArray[Any], width: int) -> None:
     found, layer = tap.proof(), tap.layer
     differ = found != expected
     if not layer.neuron.spiking:
-        differ = np.abs(found - expected) > READ_OUT_TOLERANCE * np.maximum(1.0, np.abs(expected))
+        differ = ~(np.abs(found - expected) <= READ_OUT_TOLERANCE * np.maximum(1.0, np.abs(expected)))
     if differ.any():
         raise LavaError(
             f"layer {layer.name!r} answers otherwise with {width} samples side by side",

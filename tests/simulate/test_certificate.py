@@ -108,6 +108,16 @@ def test_finds_the_first_difference(export):
     assert first.mismatches >= 2
 
 
+def test_what_is_not_a_number_is_equal_to_nothing(export):
+    record = module.run_graph(export[0], CONTRACT, export[2], rasters=["lif0"])
+    values = np.zeros((6, 6, 3))
+    values[2, 4, 1] = np.nan
+    for left, right in ((values, np.zeros_like(values)), (np.zeros_like(values), values), (values, values)):
+        sides = (replace(record.layers["lif0"], raster=side, binary=False) for side in (left, right))
+        (found,) = module.compare(*(replace(record, layers={"out": side}) for side in sides))
+        assert (found.mismatches, found.first) == (1, (4, 2, 1)) and np.isfinite(found.largest)
+
+
 def test_a_wrong_program_fails(export):
     graph, programs, x = export
     layer = programs["float"].layers[1]
