@@ -81,7 +81,7 @@ def refuse_tangents(*tensors: Tensor | None) -> None:
     known: Callable[[Tensor], Any] = forward_ad.unpack_dual
     if any(tensor is not None and known(tensor).tangent is not None for tensor in tensors):
         raise ConfigError(
-            "a forward-mode derivative (jvp) of spiking layers", "their gradients are computed backwards only", "use autograd, or vjp"
+            "a forward-mode derivative (jvp) of spiking layers", "their gradients are computed backwards only", "torch.autograd.grad"
         )
 
 
@@ -101,7 +101,7 @@ def once(backward: Callable[..., Any]) -> Callable[..., Any]:
             raise ConfigError(
                 "a second derivative (create_graph=True) of spiking layers",
                 "their kernels compute the first one, and no graph of it",
-                f"kernels = 'norse', or {VARIABLE}=norse: slow, and any derivative",
+                f"kernels = 'norse', or {VARIABLE}=norse: slow, and under autograd",
             )
         return backward(ctx, *gradients)
 
