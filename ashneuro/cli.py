@@ -82,7 +82,7 @@ def main() -> None:
     except CycloptsError:
         sys.exit(2)
     except AshneuroError as error:
-        from ashneuro.report.terminal import print_error
+        from ashneuro.reporting.terminal import print_error
 
         print_error(error)
         sys.exit(error.exit_code)
@@ -97,7 +97,7 @@ def main() -> None:
     except OSError as error:
         if (remedy := _REMEDIES.get(error.errno or 0)) is None:
             raise
-        from ashneuro.report.terminal import print_error
+        from ashneuro.reporting.terminal import print_error
 
         print_error(AshneuroError(f"cannot use {error.filename or 'the disk'}", error.strerror or str(error), remedy))
         sys.exit(AshneuroError.exit_code)

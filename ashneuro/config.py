@@ -127,7 +127,7 @@ class AbstractConfig:
         dt_s: duration of one step.
         tau_mem_s: membrane time constant.
         tau_syn_s: synaptic time constant of ``"cubalif"``.
-        surrogate: derivative of a spike in the backward pass, by name; ``slope``: its α, 0: its own (`ashneuro.spiking.surrogate`).
+        surrogate: derivative of a spike in the backward pass, by name; ``slope``: its α, 0: its own (`ashneuro.spiking.kernels.surrogate`).
         detach_reset: no gradient passes through the reset.
         v_threshold: firing threshold; the resting and the reset potential are 0.
     """

@@ -27,13 +27,13 @@ from ashneuro.data.batches import normalise
 from ashneuro.data.pairs import Pair
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.program.bundle import Bundle, read_bundle
-from ashneuro.program.origin import same_weights
-from ashneuro.simulate.lava import STOCK, Lava, Seconds
-from ashneuro.simulate.loihi import run_program
-from ashneuro.simulate.record import SpikeRecord, Where
-from ashneuro.simulate.run import Fidelity
-from ashneuro.train.checkpoint import Run, load_run
-from ashneuro.train.evaluate import BATCH, Evaluation, SpikeEncoder, evaluate, input_currents
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.lava.session import STOCK, Lava, Seconds
+from ashneuro.simulation.record import SpikeRecord, Where
+from ashneuro.simulation.run import Fidelity
+from ashneuro.training.checkpoint import Run, load_run
+from ashneuro.training.evaluate import BATCH, Evaluation, SpikeEncoder, evaluate, input_currents
+from ashneuro.training.origin import same_weights
 
 NAMES = {"torch": "torch", "loihi": "integer emulator", "lava": "Lava"}
 
@@ -47,7 +47,7 @@ class HybridSession:
         precision: Lava's arithmetic, ``"fixed"`` or ``"float"``.
         device: where the ANN branch runs, e.g. ``"cuda"``.
         worker: makes the Lava that runs: how many workers, where, with which patience.
-        stock, resume: see `ashneuro.simulate.lava.Lava.run`.
+        stock, resume: see `ashneuro.simulation.lava.session.Lava.run`.
         progress: called with the images whose spikes are done.
 
     Attributes:
@@ -158,7 +158,7 @@ class HybridSession:
 
     @property
     def encoder(self) -> SpikeEncoder | None:
-        """What `ashneuro.train.evaluate` takes in the place of torch; ``None`` for torch."""
+        """What `ashneuro.training.evaluate` takes in the place of torch; ``None`` for torch."""
         return self.encode if self._bundle is not None else None
 
     def _records(self, bundle: Bundle, currents: Iterable[NDArray[Any]]) -> Iterator[SpikeRecord]:

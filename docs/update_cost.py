@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ashneuro.cost.profile import CHECKS, EVENTS, list_profiles, load_profile
 from ashneuro.cost.validate import validate
-from ashneuro.report import validation
-from ashneuro.report.tables import Table
+from ashneuro.reporting import validation
+from ashneuro.reporting.tables import Table
 
 PAGES = [Path(__file__).with_name(name) for name in ("cost.md", "placement.md", "validation.md")]
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ashneuro.report.bench import job_plot, job_tables
-from ashneuro.report.tables import Table, bench_emulator
+from ashneuro.reporting.bench import job_plot, job_tables
+from ashneuro.reporting.tables import Table, bench_emulator
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "kernels.md"

@@ -11,8 +11,8 @@ from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import count
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
-from ashneuro.simulate.calibrate import calibrate
-from ashneuro.simulate.run import Graph, simulate
+from ashneuro.simulation.calibrate import calibrate
+from ashneuro.simulation.run import Graph, simulate
 from ashneuro.spiking.contract import Contract
 
 random = np.random.default_rng(0)

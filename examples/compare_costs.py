@@ -10,7 +10,7 @@ from ashneuro.cost.deployment import deploy
 from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import ann_twin, count
 from ashneuro.program.bundle import read_bundle
-from ashneuro.simulate.run import simulate
+from ashneuro.simulation.run import simulate
 
 bundle = read_bundle(sys.argv[1] if len(sys.argv) > 1 else "runs/demo/hybrid/bundle")
 program = bundle.program("integer")

@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _no_lava() -> str:
     from ashneuro.errors import LavaError
-    from ashneuro.simulate.lava_env import find_interpreter
+    from ashneuro.simulation.lava.environment import find_interpreter
 
     if os.environ.get("ASHNEURO_REQUIRE_LAVA"):
         return ""

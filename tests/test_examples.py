@@ -11,7 +11,7 @@ import pytest
 
 from ashneuro.config import SWEEPS, load_config, load_sweep, presets, sweeps
 from ashneuro.errors import ConfigError
-from ashneuro.train.sweep import cells
+from ashneuro.training.sweep import cells
 from tests.commands.conftest import ashneuro, foreign, spikes  # noqa: F401 - fixtures
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

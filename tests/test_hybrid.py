@@ -15,11 +15,11 @@ from ashneuro.data.batches import load_images
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.hybrid import HybridSession
 from ashneuro.model.deploy import deployed_graph
-from ashneuro.program.origin import run_origin
 from ashneuro.spiking.contract import read_contract
-from ashneuro.train.evaluate import input_currents
-from ashneuro.train.loop import train
-from tests.train import tiny
+from ashneuro.training.evaluate import input_currents
+from ashneuro.training.loop import train
+from ashneuro.training.origin import run_origin
+from tests.training import tiny
 
 TEST = tiny.load_splits(tiny.CONFIG.data).test
 
@@ -28,7 +28,7 @@ TEST = tiny.load_splits(tiny.CONFIG.data).test
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run with its bundle."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ashneuro.train.loop.load_splits", tiny.load_splits)
+        patch.setattr("ashneuro.training.loop.load_splits", tiny.load_splits)
         trained = train(tiny.config(epochs=15), tmp_path_factory.mktemp("hybrid") / "squares")
     graph = deployed_graph(trained.model)
     inputs = {"input": np.concatenate(list(input_currents(trained.model, pixels())), axis=1)}

@@ -24,12 +24,12 @@ from ashneuro.errors import ConfigError, LavaError
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape
-from ashneuro.simulate.arrays import Backend
-from ashneuro.simulate.inputs import Progress
-from ashneuro.simulate.lava import Lava
-from ashneuro.simulate.lava_network import ROWS
-from ashneuro.simulate.loihi import run_program
-from ashneuro.simulate.record import SpikeRecord
+from ashneuro.simulation.emulator.arrays import Backend
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.inputs import Progress
+from ashneuro.simulation.lava.network import ROWS
+from ashneuro.simulation.lava.session import Lava
+from ashneuro.simulation.record import SpikeRecord
 
 LAVA = "Lava, fixed_pt, streamed"
 SEED = 7

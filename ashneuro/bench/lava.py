@@ -16,9 +16,9 @@ import numpy as np
 from ashneuro.bench.emulator import Network
 from ashneuro.bench.measure import SCHEMA, Machine, Spread, load, machine
 from ashneuro.errors import ConfigError
-from ashneuro.simulate.inputs import Progress
-from ashneuro.simulate.lava import STOCK, Lava
-from ashneuro.simulate.record import SpikeRecord
+from ashneuro.simulation.inputs import Progress
+from ashneuro.simulation.lava.session import STOCK, Lava
+from ashneuro.simulation.record import SpikeRecord
 
 NAIVE, STREAMED, BATCHED = "a network per sample", "streamed", f"side by side, {STOCK} of them proved"
 

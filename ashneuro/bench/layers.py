@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ashneuro.bench.peers import PEERS, Neuron, available, missing, norse_cell, norse_stepwise, ours
 from ashneuro.bench.timing import Job, Way
-from ashneuro.spiking.choice import Kernels
-from ashneuro.spiking.events import connect
+from ashneuro.spiking.kernels.dispatch import Kernels
+from ashneuro.spiking.kernels.sparse_synapses import connect
 
 OURS: tuple[Kernels, ...] = ("triton", "native", "torch")
 SEED = 7

@@ -13,8 +13,8 @@ from ashneuro.bench.timing import Job, Way
 from ashneuro.config import RunConfig
 from ashneuro.data.pairs import Batch
 from ashneuro.model.network import AshNet
-from ashneuro.spiking.choice import Kernels
-from ashneuro.train.learner import Learner, whole_loss
+from ashneuro.spiking.kernels.dispatch import Kernels
+from ashneuro.training.learner import Learner, whole_loss
 
 WORDS = 2000
 SEED = 7

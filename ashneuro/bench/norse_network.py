@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ashneuro.model.abstract import AbstractEncoder, Block, Synapse
-from ashneuro.model.places import DenseOverPlaces
+from ashneuro.model.spatial import DenseOverPlaces
 from ashneuro.spiking.lif import LIF
 
 

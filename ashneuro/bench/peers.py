@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ashneuro.errors import ConfigError
-from ashneuro.spiking.choice import Kernels, choose
+from ashneuro.spiking.kernels.dispatch import Kernels, choose
 from ashneuro.spiking.lif import LIF
 
 THRESHOLD = 0.3

@@ -16,7 +16,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "products": (
         *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product", "aten::mkldnn_convolution"),
         *("aten::cudnn_convolution", "aten::convolution_backward", "aten::_conv_depthwise2d", "aten::_slow_conv2d"),
-        *("_Currents", "_Weights"),  # events, see `ashneuro.spiking.events`
+        *("_Currents", "_Weights"),  # events, see `ashneuro.spiking.kernels.sparse_synapses`
     ),
     "neurons": ("_MultiStep", "ashneuro::neurons"),
     "norms": ("aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::_batch_norm", "aten::batch_norm", "aten::native_layer_norm"),

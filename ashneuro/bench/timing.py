@@ -15,8 +15,8 @@ import torch
 from ashneuro.bench.measure import SCHEMA, Machine, Spread, load, machine
 from ashneuro.bench.split import split
 from ashneuro.errors import ConfigError
-from ashneuro.simulate.inputs import Progress
-from ashneuro.spiking.choice import describe_kernels
+from ashneuro.simulation.inputs import Progress
+from ashneuro.spiking.kernels.dispatch import describe_kernels
 from ashneuro.spiking.memory import keep_freed_memory
 
 # A run is repeated within its turn until this has passed, so that what is timed is not the clock; and some times in any case, of which

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from ashneuro.commands.targets import load_bundle
 from ashneuro.errors import ConfigError, DataError, need
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ def _run(
     plot: Path | None,
 ) -> int:
     from ashneuro.bench.timing import time_jobs
-    from ashneuro.report.bench import job_plot, job_tables
+    from ashneuro.reporting.bench import job_plot, job_tables
 
     with terminal.counting("timing") as tick:
         result = time_jobs(name, jobs, device=device, rounds=rounds, threads=threads, clock=clock, progress=tick)
@@ -150,7 +150,7 @@ def _run(
 
 def pick_device(name: str) -> torch.device:
     """Return the device that ``--device`` names; what is imported after this may rely on torch."""
-    found: torch.device = need("ashneuro.train.loop", extra="train", purpose="timing layers").pick_device(name)
+    found: torch.device = need("ashneuro.training.loop", extra="train", purpose="timing layers").pick_device(name)
     return found
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from ashneuro.commands.lava_options import LavaWorkers
 from ashneuro.commands.targets import load_bundle
 from ashneuro.errors import DataError
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 
 def lava(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ashneuro.commands.targets import ContractOptions, input_names, load_graph, load_inputs, network_of
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
     import nir
 
-    from ashneuro.program.finding import Finding
+    from ashneuro.program.rules.finding import Finding
     from ashneuro.spiking.contract import Contract
 
 
@@ -59,8 +59,8 @@ def peaks(inputs: Path, graph: nir.NIRGraph, contract: Contract) -> dict[str, fl
         DataError: the file cannot be read, or an export could not use what it holds.
     """
     from ashneuro.program.wiring import wire
-    from ashneuro.simulate.graph import graph_ports
-    from ashneuro.simulate.inputs import check_inputs, input_peaks
+    from ashneuro.simulation.emulator.run_graph import graph_ports
+    from ashneuro.simulation.inputs import check_inputs, input_peaks
 
     names, wiring = input_names(graph), wire(graph)
     given = load_inputs(inputs, names)
@@ -72,8 +72,8 @@ def peaks(inputs: Path, graph: nir.NIRGraph, contract: Contract) -> dict[str, fl
 
 def netx(path: Path) -> list[Finding]:
     """Return what there is to say about a lava-dl network, which is in integers already."""
-    from ashneuro.program.limits import check_program
-    from ashneuro.program.netx import netx_findings, read_netx
+    from ashneuro.program.netx.read import netx_findings, read_netx
+    from ashneuro.program.rules.loihi import check_program
 
     findings = netx_findings(path)
     return findings + (check_program(read_netx(path)) if all(finding.ok for finding in findings) else [])

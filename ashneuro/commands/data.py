@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from ashneuro.config import DataConfig, presets
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 AsJson = Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())]
 

@@ -16,7 +16,7 @@ from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.report import report_run
 from ashneuro.commands.train import learn
 from ashneuro.config import RunConfig, load_config
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 # The hybrid and its controls: same data, same budget, another abstract encoder.
 CONTROLS = {"no-abstract": "none", "quantised-relu": "quantised-relu"}
@@ -105,7 +105,7 @@ def export_run(run: Path) -> dict[str, Any]:
 def on_lava(run: Path) -> tuple[list[dict[str, Any]], str]:
     """Return retrieval from Lava's spikes, float and fixed, or why there is none."""
     from ashneuro.errors import LavaError
-    from ashneuro.simulate.lava_env import find_interpreter
+    from ashneuro.simulation.lava.environment import find_interpreter
 
     try:
         find_interpreter()
@@ -117,8 +117,8 @@ def on_lava(run: Path) -> tuple[list[dict[str, Any]], str]:
 def write_report(run: Path, controls: list[Path]) -> list[Path]:
     """Write the report of ``run`` beside its controls, and print its answer."""
     from ashneuro.cost.profile import load_profile
-    from ashneuro.report.html import write_html
-    from ashneuro.report.summary import write_json
+    from ashneuro.reporting.html import write_html
+    from ashneuro.reporting.summary import write_json
 
     result = report_run(run, [load_profile(name) for name in PROFILES], controls)
     if result.workload:

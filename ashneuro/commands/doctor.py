@@ -21,8 +21,8 @@ from cyclopts import Parameter
 from ashneuro import __version__
 from ashneuro.config import cache_dir
 from ashneuro.errors import AshneuroError
-from ashneuro.report import terminal
-from ashneuro.simulate import lava_env
+from ashneuro.reporting import terminal
+from ashneuro.simulation.lava import environment
 
 WIDTH = 110
 NEEDED = ("base", "train", "lava")  # what is missing of the others is said, and is no fault
@@ -48,8 +48,8 @@ def doctor(
     """What is installed here, and what mends what is missing? The block can be pasted into a bug report as it is."""
     if setup == "lava":
         with terminal.status("making the Lava environment (Python 3.10)") as say:
-            environment = lava_env.set_up(say)
-        terminal.line(f"Lava environment ready: {environment}")
+            python = environment.set_up(say)
+        terminal.line(f"Lava environment ready: {python}")
         return 0
     checks = examine(lava_command)
     if json:
@@ -130,7 +130,7 @@ def _memory() -> str:
 
 
 def _limits() -> str:
-    """What Lava runs into first (see `ashneuro.program.lava_limits`)."""
+    """What Lava runs into first (see `ashneuro.program.rules.lava`)."""
     shown = {}
     for name, kind in (("open files", resource.RLIMIT_NOFILE), ("processes", resource.RLIMIT_NPROC)):
         hard = resource.getrlimit(kind)[1]
@@ -141,12 +141,12 @@ def _limits() -> str:
 
 
 def _lava(command: str | None) -> Iterator[Check]:
-    state = lava_env.describe()
-    named = lava_env.PYTHON_VARIABLE
-    mend = f"unset {named}; {lava_env.SETUP}" if os.environ.get(named) else lava_env.SETUP  # set, it hides what is set up
+    state = environment.describe()
+    named = environment.PYTHON_VARIABLE
+    mend = f"unset {named}; {environment.SETUP}" if os.environ.get(named) else environment.SETUP  # set, it hides what is set up
     yield Check("lava", state.text, state.ok, "" if state.ok else mend)
     if command:
-        from ashneuro.simulate.lava_link import Worker, worker_command
+        from ashneuro.simulation.lava.worker import Worker, worker_command
 
         try:
             worker = Worker(worker_command(command), timeout_s=60.0)
@@ -177,7 +177,7 @@ def _kernels() -> Iterator[Check]:
     try:
         import torch
 
-        from ashneuro.spiking.choice import describe_kernels
+        from ashneuro.spiking.kernels.dispatch import describe_kernels
     except ImportError:
         return
     yield Check("kernels, cpu", describe_kernels("cpu"), mend=_no_compiler())
@@ -187,8 +187,8 @@ def _kernels() -> Iterator[Check]:
 
 def _no_compiler() -> str:
     """Return what brings the C++ compiler that is missing, or that is named and compiles nothing."""
-    from ashneuro.spiking.events import SOURCE
-    from ashneuro.spiking.native import NativeError, compiler, load
+    from ashneuro.spiking.kernels.cpp import NativeError, compiler, load
+    from ashneuro.spiking.kernels.sparse_synapses import SOURCE
 
     try:
         compiler()

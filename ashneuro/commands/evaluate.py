@@ -15,16 +15,16 @@ from ashneuro.commands.targets import Kind, kind_of
 from ashneuro.commands.tasks import answer_questions, open_task, result_file
 from ashneuro.config import Task
 from ashneuro.errors import AshneuroError, need
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
     from ashneuro.hybrid import HybridSession
-    from ashneuro.simulate.lava import Seconds
-    from ashneuro.simulate.record import SpikeRecord
-    from ashneuro.train.checkpoint import Run
-    from ashneuro.train.evaluate import Evaluation
-    from ashneuro.train.task_evaluation import TaskEvaluation
+    from ashneuro.simulation.lava.session import Seconds
+    from ashneuro.simulation.record import SpikeRecord
+    from ashneuro.training.checkpoint import Run
+    from ashneuro.training.evaluate import Evaluation
+    from ashneuro.training.task_evaluation import TaskEvaluation
 
 Part = Literal["train", "validation", "test"]
 Where = Literal["torch", "loihi", "lava"]
@@ -102,7 +102,7 @@ def answer(
 ) -> Measured[TaskEvaluation]:
     """Evaluate a run at a task other than retrieval and write the result into it; return it with the counts of the simulator."""
     require_kind(path, "run")
-    run = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run").load_run(path, device)
+    run = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run").load_run(path, device)
     asked = open_task(run, task, part, samples)
     file = result_file(path, task, result_name(where, precision, part, samples))
     with running(run, where, precision, lava, len(asked.pictures)) as session:
@@ -150,8 +150,8 @@ def running(
 
 def finished(evaluation: Result, session: HybridSession, file: Path) -> Measured[Result]:
     """Write an evaluation into its run, with whose weights it was made, and beside it what a simulator counted."""
-    from ashneuro.program.origin import weights_sha256
-    from ashneuro.simulate.counts import save_counts
+    from ashneuro.simulation.counts import save_counts
+    from ashneuro.training.origin import weights_sha256
 
     evaluation = replace(evaluation, weights_sha256=weights_sha256(file.parent))
     evaluation.save(file)
@@ -174,7 +174,7 @@ def open_run(path: Path, part: Part, samples: int | None, device: str = "cpu") -
     from ashneuro.data.sources import load_splits
 
     require_kind(path, "run")
-    run = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run").load_run(path, device)
+    run = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run").load_run(path, device)
     splits = load_splits(run.config.data)
     pairs: tuple[Pair, ...] = getattr(splits, part)
     if samples is not None:

@@ -15,7 +15,7 @@ from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import ContractOptions, Kind, input_names, load_graph, load_inputs, network_of
 from ashneuro.commands.tasks import pictures_for
 from ashneuro.errors import ConfigError, GraphError, ProofError, need
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
     import nir
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
     from ashneuro.model.network import AshNet
     from ashneuro.program.bundle import Bundle
-    from ashneuro.program.finding import Finding
     from ashneuro.program.program import InputPort, Program
-    from ashneuro.simulate.certificate import Certificate, Comparison
+    from ashneuro.program.rules.finding import Finding
+    from ashneuro.simulation.proof.certificate import Certificate, Comparison
     from ashneuro.spiking.contract import Contract
     from ashneuro.spiking.integers import Integers
 
@@ -110,7 +110,7 @@ def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptio
     """Write the NIR graph of a run, a bundle or a file, with its contract in its metadata."""
     from ashneuro.program.bundle import write_graph
     from ashneuro.program.check import check
-    from ashneuro.program.finding import require
+    from ashneuro.program.rules.finding import require
 
     if kind == "netx":
         raise GraphError(f"{path} has no NIR graph", "NIR holds floats, netx integers alone", f"ashneuro export {path} --target lava")
@@ -134,10 +134,10 @@ def export_graph(
     Raises:
         GraphError, BundleError: as `build`.
     """
-    from ashneuro.program.finding import require
-    from ashneuro.program.origin import run_origin
-    from ashneuro.program.rules import graph_findings
+    from ashneuro.program.rules.finding import require
+    from ashneuro.program.rules.graph import graph_findings
     from ashneuro.program.wiring import wire
+    from ashneuro.training.origin import run_origin
 
     graph, read = load_graph(path, options)
     require(graph_findings(wire(graph), read.contract), f"{path} cannot be exported")
@@ -183,9 +183,9 @@ def build(
     from ashneuro.program.bundle import write_bundle
     from ashneuro.program.lower import lower
     from ashneuro.program.quantise import quantise
-    from ashneuro.simulate.calibrate import calibrate
-    from ashneuro.simulate.certificate import certify, reference
-    from ashneuro.simulate.standalone import SCRIPT, lava_script
+    from ashneuro.simulation.calibrate import calibrate
+    from ashneuro.simulation.lava.script import SCRIPT, lava_script
+    from ashneuro.simulation.proof.certificate import certify, reference
 
     program = lower(graph, contract)
     if integers is not None:
@@ -221,12 +221,12 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
         ProofError: the proof failed; nothing is written.
     """
     from ashneuro.program.bundle import Reference, write_bundle
-    from ashneuro.program.finding import require
-    from ashneuro.program.limits import check_program
-    from ashneuro.program.netx import netx_findings, read_netx
-    from ashneuro.simulate.certificate import certify
-    from ashneuro.simulate.run import simulate
-    from ashneuro.simulate.standalone import SCRIPT, lava_script
+    from ashneuro.program.netx.read import netx_findings, read_netx
+    from ashneuro.program.rules.finding import require
+    from ashneuro.program.rules.loihi import check_program
+    from ashneuro.simulation.lava.script import SCRIPT, lava_script
+    from ashneuro.simulation.proof.certificate import certify
+    from ashneuro.simulation.run import simulate
 
     program = read_netx(path)
     notes = (*netx_findings(path), *check_program(program))
@@ -255,7 +255,7 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
 
 def proof_of(lava: LavaOptions | None) -> dict[str, Any]:
     """Return what `certify` is told of Lava."""
-    from ashneuro.simulate.certificate import STOCK
+    from ashneuro.simulation.proof.certificate import STOCK
 
     return {"lava": False} if lava is None else {"worker": lava.opened, "stock": lava.stock_samples(STOCK)}
 
@@ -281,12 +281,12 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
 
     Nothing for a run that learned tasks alone.
     """
-    from ashneuro.simulate.loihi import run_program
+    from ashneuro.simulation.emulator.run_program import run_program
 
     run, pairs, split = open_run(path, "test", None)
     if run.config.schedule and all(stage.task != "retrieval" for stage in run.config.schedule):
         return {}  # it never learned to retrieve; `evaluate --task` says how it answers from either spikes
-    scoring = need("ashneuro.train.evaluate", extra="train", purpose="evaluating a run")
+    scoring = need("ashneuro.training.evaluate", extra="train", purpose="evaluating a run")
 
     def encoder(parts: Iterable[Any]) -> Iterator[Any]:
         (output,) = integer.outputs
@@ -303,7 +303,7 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
 
 def run_currents(path: Path) -> dict[str, Any]:
     """Return the first currents (T, B, *shape) of a run's validation images, or of training images where there are none."""
-    run = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run").load_run(path)
+    run = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run").load_run(path)
     pictures = (pictures_for(run, "validation") or pictures_for(run, "train"))[:CALIBRATION_IMAGES]
     return first_currents(run.model, pictures, run.config.data.image_size)
 
@@ -332,7 +332,7 @@ def learnt_integers(path: Path) -> Integers | None:
 def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:
     """Return seeded random samples for every input of a sound graph: spikes, or currents of unit variance."""
     from ashneuro.program.wiring import wire
-    from ashneuro.simulate.graph import graph_ports
+    from ashneuro.simulation.emulator.run_graph import graph_ports
 
     ports = graph_ports(wire(graph), contract)
     return random_samples(ports, contract.timesteps or RANDOM_STEPS, constant=contract.input_coding == "constant-current")

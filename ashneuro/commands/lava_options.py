@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from ashneuro.simulate.lava import Lava
+    from ashneuro.simulation.lava.session import Lava
 
 
 @Parameter(name="*")
@@ -26,7 +26,7 @@ class LavaWorkers:
     @property
     def opened(self) -> Callable[[], Lava]:
         """What makes the Lava that runs."""
-        from ashneuro.simulate.lava import Lava
+        from ashneuro.simulation.lava.session import Lava
 
         return lambda: Lava(self.workers, self.lava_command, self.lava_timeout)
 
@@ -43,7 +43,7 @@ class LavaOptions(LavaWorkers):
 
     def stock_samples(self, default: int | None = None) -> int | None:
         """Return how many samples run through Lava's own synapses, ``None`` for all; ``default`` where nothing was asked for."""
-        from ashneuro.simulate.lava import STOCK
+        from ashneuro.simulation.lava.session import STOCK
 
         if self.stock is None:
             return default or STOCK

@@ -11,8 +11,8 @@ from cyclopts import App, Parameter
 
 from ashneuro.cost.profile import list_profiles, load_profile, new_profile
 from ashneuro.errors import ProfileError
-from ashneuro.report import explain as explaining
-from ashneuro.report import terminal
+from ashneuro.reporting import explain as explaining
+from ashneuro.reporting import terminal
 
 profiles = App(name="profiles", help="Which chips are known, and where does each number come from?")
 
@@ -97,7 +97,7 @@ def validate(*names: str, json: AsJson = False) -> None:
         names: only predictions of these profiles, by name, or a .toml of yours. Default: all that come with ashneuro.
     """
     from ashneuro.cost.validate import validate as run
-    from ashneuro.report import validation as tables
+    from ashneuro.reporting import validation as tables
 
     known = list_profiles()
     for name in names:

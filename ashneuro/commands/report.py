@@ -17,7 +17,7 @@ from ashneuro.commands.targets import ContractOptions, kind_of, load_bundle, loa
 from ashneuro.commands.tasks import result_file
 from ashneuro.config import Task
 from ashneuro.errors import AshneuroError, ConfigError, ProfileError, need
-from ashneuro.report import tables, terminal
+from ashneuro.reporting import tables, terminal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ashneuro.cost.workload import StepWorkload, Workload
     from ashneuro.program.bundle import Bundle
     from ashneuro.program.program import InputPort, Program
-    from ashneuro.report.summary import Example, Hit, Report
-    from ashneuro.simulate.record import SpikeRecord
-    from ashneuro.simulate.run import Graph
+    from ashneuro.reporting.summary import Example, Hit, Report
+    from ashneuro.simulation.record import SpikeRecord
+    from ashneuro.simulation.run import Graph
 
 DEFAULT_PROFILES = ("loihi1", "cmos45", "h100")
 MEASURED = "measurement.json"
@@ -67,8 +67,8 @@ def report(
     """
     from ashneuro.cost.measure import load_measurements, save_measurements
     from ashneuro.cost.profile import load_profile, load_profiles
-    from ashneuro.report.html import write_html
-    from ashneuro.report.summary import write_json
+    from ashneuro.reporting.html import write_html
+    from ashneuro.reporting.summary import write_json
 
     profiles = load_profiles(profile or DEFAULT_PROFILES)
     nodes = [item.name for item in profiles if item.kind == "asic"]
@@ -169,8 +169,8 @@ def report_network(
     """Return the report of a bundle or of anyone's network: what it spikes and costs; there is no host part and no task."""
     from ashneuro.program.lower import lower
     from ashneuro.program.program import Program
-    from ashneuro.report.summary import Report
-    from ashneuro.simulate.run import Graph, simulate
+    from ashneuro.reporting.summary import Report
+    from ashneuro.simulation.run import Graph, simulate
 
     fed = str(inputs) if inputs else "the bundle's reference"
     target: Bundle | Program | Graph
@@ -212,8 +212,8 @@ def report_network(
 def with_noise(path: Path, options: ContractOptions, noise: Noise) -> tuple[Program | Graph, Mapping[str, NDArray[np.generic]]]:
     """Return a NIR or netx network and noise for its inputs."""
     from ashneuro.program.lower import lower
-    from ashneuro.program.netx import read_netx
-    from ashneuro.simulate.run import Graph
+    from ashneuro.program.netx.read import read_netx
+    from ashneuro.simulation.run import Graph
 
     target: Program | Graph
     if kind_of(path) == "netx":
@@ -242,10 +242,10 @@ def report_run(
     """Return the report of a run: the task, what it spikes and costs with its host part, and the runs beside it."""
     from ashneuro.config import dump_config, trained_tasks
     from ashneuro.cost.measure import load_measurements
-    from ashneuro.report.summary import Report, read_metrics
-    from ashneuro.simulate.run import simulate
+    from ashneuro.reporting.summary import Report, read_metrics
+    from ashneuro.simulation.run import simulate
 
-    checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run")
+    checkpoint = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run")
     deploy = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
     run = checkpoint.load_run(path)
     bundle = load_bundle(path)
@@ -298,7 +298,7 @@ def report_run(
 
 def counted(path: Path) -> SpikeRecord | None:
     """Return the counts of the emulator over the whole test part, where a run was evaluated so: at retrieval, or else at a task."""
-    from ashneuro.simulate.counts import load_counts
+    from ashneuro.simulation.counts import load_counts
 
     names = ("evaluation", *get_args(Task))
     true = still_true(path)
@@ -309,7 +309,7 @@ def counted(path: Path) -> SpikeRecord | None:
 def beside_run(path: Path, run: Any, deploy: Any) -> tuple[str, Workload | None]:
     """Return what a run beside the first is called, and its work; ``None`` where it is the twin that is compared with anyway."""
     from ashneuro.cost.workload import count, host_workload
-    from ashneuro.simulate.run import simulate
+    from ashneuro.simulation.run import simulate
 
     kind = run.config.model.abstract.kind
     if kind == "none":
@@ -401,7 +401,7 @@ def take_measurements(paths: Sequence[Path], device: str) -> list[Measurement | 
     from ashneuro.cost.measure import Unreadable, best_batch, counter_for, measure, parse_device
 
     parse_device(device)
-    checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="measuring a run")
+    checkpoint = need("ashneuro.training.checkpoint", extra="train", purpose="measuring a run")
     torch = need("torch", extra="train", purpose="measuring a run")
     found: list[Measurement | NotMeasured] = []
     for path in paths:
@@ -508,7 +508,7 @@ def result_files(path: Path, task: Task) -> list[Path]:
 
 def still_true(path: Path) -> Callable[[Path], bool]:
     """Return what says whether an evaluation is of the weights that a run has now; one that does not say is believed."""
-    from ashneuro.program.origin import weights_sha256
+    from ashneuro.training.origin import weights_sha256
 
     now = weights_sha256(path)
     return lambda file: json_.loads(file.read_text(encoding="utf-8")).get("weights_sha256", "") in ("", now)
@@ -528,7 +528,7 @@ def pictures(data: Any, evaluation: Mapping[str, Any]) -> tuple[Example, ...]:
     from PIL import Image
 
     from ashneuro.data.sources import load_splits
-    from ashneuro.report.summary import Example, Hit
+    from ashneuro.reporting.summary import Example, Hit
 
     splits = load_splits(data)
     pairs = {pair.key: pair for pair in (*splits.train, *splits.validation, *splits.test)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ashneuro.errors import ConfigError, DataError, need
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
@@ -51,7 +51,7 @@ def search(
         opened, pairs, _ = open_run(run, "test", None, device)
     else:  # what it learned from need not be here
         require_kind(run, "run")
-        opened = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run").load_run(run, device)
+        opened = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run").load_run(run, device)
         pairs, problems = folder_pictures(images)
     unknown = opened.vocabulary.unknown(query)
     # An unknown word would pull the text towards one that was never learned.

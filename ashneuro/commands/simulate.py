@@ -13,14 +13,14 @@ from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import ContractOptions, input_names, kind_of, load_bundle, load_graph, load_inputs
 from ashneuro.config import cache_dir
 from ashneuro.errors import ConfigError, DataError, LavaError
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 from ashneuro.spiking.contract import read_contract
 
 if TYPE_CHECKING:
     from ashneuro.program.bundle import Bundle
     from ashneuro.program.program import Program
-    from ashneuro.simulate.record import SpikeRecord
-    from ashneuro.simulate.run import Graph
+    from ashneuro.simulation.record import SpikeRecord
+    from ashneuro.simulation.run import Graph
 
 
 def simulate(
@@ -48,8 +48,8 @@ def simulate(
     Args:
         path: a bundle, a run that was exported, a .nir file, or a lava-dl .net file.
     """
-    from ashneuro.simulate.run import save_record
-    from ashneuro.simulate.run import simulate as run
+    from ashneuro.simulation.run import save_record
+    from ashneuro.simulation.run import simulate as run
 
     if trace and save:
         raise ConfigError(
@@ -94,9 +94,9 @@ def draw_traces(
     json: bool,
 ) -> None:
     """Draw u and v of neurons from the emulator and, where it is installed, from Lava; say where they differ."""
-    from ashneuro.report.traces import save_traces
-    from ashneuro.simulate.run import program_of
-    from ashneuro.simulate.traces import parse_neurons, trace_neurons
+    from ashneuro.reporting.traces import save_traces
+    from ashneuro.simulation.run import program_of
+    from ashneuro.simulation.traces import parse_neurons, trace_neurons
 
     program = program_of(target, inputs, precision)
     neurons, missing = parse_neurons(program, texts), ""
@@ -130,8 +130,8 @@ def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tu
         ConfigError: the options say something else than a bundle's contract, or anything of a netx file.
     """
     from ashneuro.program.bundle import NETWORK
-    from ashneuro.program.netx import read_netx
-    from ashneuro.simulate.run import Graph
+    from ashneuro.program.netx.read import read_netx
+    from ashneuro.simulation.run import Graph
 
     kind = kind_of(path)
     if kind in ("nir", "netx") and inputs is None:

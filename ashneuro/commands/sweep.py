@@ -16,12 +16,12 @@ from cyclopts import Parameter
 
 from ashneuro.config import SweepConfig, load_sweep
 from ashneuro.errors import AshneuroError, ConfigError, need
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
     from ashneuro.cost.profile import HardwareProfile, Range
-    from ashneuro.train.checkpoint import Run
-    from ashneuro.train.sweep import Cell, Summary
+    from ashneuro.training.checkpoint import Run
+    from ashneuro.training.sweep import Cell, Summary
 
 # Both sides on one node: 8-bit weights and activations, the quantised-ReLU control with the bits that it was trained with.
 PRECISION = "int8"
@@ -64,7 +64,7 @@ def sweep(
             f"it is of kind {profile.kind!r}; a sweep prices both sides on one node",
             "one of kind 'asic': cmos45",
         )
-    plan = need("ashneuro.train.sweep", extra="train", purpose="a sweep")
+    plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     cells = plan.cells(planned)
     folder = out or Path("runs") / config.stem
     with redirect_stdout(sys.stderr) if json else nullcontext():  # what training says is no part of the JSON
@@ -101,7 +101,7 @@ def _work(
 
     It looks again until nothing is left: what another process had claimed may have been given up.
     """
-    plan = need("ashneuro.train.sweep", extra="train", purpose="a sweep")
+    plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     _rows(cells, folder)  # a folder of another sweep is refused before anything is trained
     trained = 0
     failed: dict[str, AshneuroError] = {}
@@ -174,7 +174,7 @@ def _one(cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfil
 
     terminal.heading(f"{cell.variant}, seed {cell.seed} ({place})")
     learn(cell.config, folder, resume=(folder / "config.json").exists())
-    checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="a sweep")
+    checkpoint = need("ashneuro.training.checkpoint", extra="train", purpose="a sweep")
     run = checkpoint.load_run(folder)
     row = {"variant": cell.variant, "levels": dict(cell.levels), "seed": cell.seed}
     row |= _accuracies(run, planned) | _costs(run, planned, profile)
@@ -219,7 +219,7 @@ def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str
     from ashneuro.cost.workload import ann_twin, count, host_workload
     from ashneuro.model.deploy import deployed_graph, host_layers
     from ashneuro.program.lower import lower
-    from ashneuro.simulate.run import simulate
+    from ashneuro.simulation.run import simulate
     from ashneuro.spiking.contract import read_contract
 
     host = host_layers(run.model)
@@ -233,7 +233,7 @@ def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str
         program = lower(graph, read_contract(graph.metadata).contract)
         if kind == "spiking":
             from ashneuro.data.batches import load_images
-            from ashneuro.train.evaluate import input_currents
+            from ashneuro.training.evaluate import input_currents
 
             pairs = pictures_for(run, planned.part)
             some = pairs[:: max(1, len(pairs) // planned.energy_images)][: planned.energy_images]
@@ -265,7 +265,7 @@ def _energy(workload: Any, profile: HardwareProfile, precision: str) -> Range:
 
 def _same_topology(run: Run) -> Any:
     """Return a spiking model of the run's topology: an ANN control is priced by its layers, whatever its weights."""
-    from ashneuro.train.checkpoint import build_model
+    from ashneuro.training.checkpoint import build_model
 
     model = run.config.model
     spiking = replace(run.config, model=replace(model, abstract=replace(model.abstract, kind="spiking")))
@@ -315,7 +315,7 @@ def _write(
     folder: Path, planned: SweepConfig, rows: Sequence[Mapping[str, Any]], planned_runs: int, summaries: Sequence[Summary]
 ) -> list[Path]:
     """Write all runs as JSON and CSV, the table as Markdown, and the figure."""
-    from ashneuro.train.checkpoint import replace_file
+    from ashneuro.training.checkpoint import replace_file
 
     table = [_COLUMNS, *map(_cells, summaries)]
     lines = ["| " + " | ".join(cell.removeprefix(">") for cell in row) + " |" for row in table]
@@ -338,7 +338,7 @@ def _write(
 def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
     """Return energy against accuracy as an SVG that stands alone; empty when nothing has a price."""
     from ashneuro.cost.profile import Range
-    from ashneuro.report.figures import VARIABLES, Point, pareto
+    from ashneuro.reporting.figures import VARIABLES, Point, pareto
 
     points = [
         Point(

@@ -65,7 +65,7 @@ def kind_of(path: Path) -> Kind:
         AshneuroError: it does not exist, or is none of them.
     """
     from ashneuro.program.bundle import is_bundle
-    from ashneuro.program.netx import is_netx
+    from ashneuro.program.netx.read import is_netx
 
     if not path.exists():
         raise AshneuroError(f"{path} does not exist", "a run folder, a bundle or a .nir file is expected", "check the path")
@@ -97,7 +97,7 @@ def load_graph(path: Path, options: ContractOptions) -> tuple[nir.NIRGraph, Read
     kind = kind_of(path)
     if kind == "run":
         deploy = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
-        checkpoint = need("ashneuro.train.checkpoint", extra="train", purpose="reading a run")
+        checkpoint = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run")
         graph = deploy.deployed_graph(checkpoint.load_run(path).model)
     else:
         graph = read_file(path / "network.nir" if kind == "bundle" else path)
@@ -111,7 +111,7 @@ def load_bundle(path: Path) -> Bundle:
         AshneuroError: there is none yet, or the run was trained on since.
     """
     from ashneuro.program.bundle import read_bundle
-    from ashneuro.program.origin import same_weights
+    from ashneuro.training.origin import same_weights
 
     kind = kind_of(path)
     if kind == "run":

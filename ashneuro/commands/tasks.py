@@ -13,8 +13,8 @@ from ashneuro.errors import AshneuroError, need
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair, Question, Questions
     from ashneuro.hybrid import HybridSession
-    from ashneuro.train.checkpoint import Run
-    from ashneuro.train.task_evaluation import TaskEvaluation
+    from ashneuro.training.checkpoint import Run
+    from ashneuro.training.task_evaluation import TaskEvaluation
 
 Part = Literal["train", "validation", "test"]
 
@@ -54,7 +54,7 @@ def open_task(run: Run, task: Task, part: Part, samples: int | None) -> Asked:
 def answer_questions(session: HybridSession, asked: Asked) -> TaskEvaluation:
     """Return how well the session's run answers, with the spikes from where the session has them."""
     run, questions = session.run, asked.questions
-    scoring = need("ashneuro.train.task_evaluation", extra="train", purpose="evaluating a run")
+    scoring = need("ashneuro.training.task_evaluation", extra="train", purpose="evaluating a run")
     result: TaskEvaluation = scoring.evaluate_task(
         run.model,
         run.vocabulary,

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from ashneuro.config import RunConfig, load_config
 from ashneuro.errors import ConfigError, GraphError, need
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 from ashneuro.spiking.integers import IntegerLayer, Integers
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def fine_tuning(run: Path, overrides: list[str]) -> RunConfig:
 
 def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
     """Train ``config`` into ``folder``, with a progress bar."""
-    loop = need("ashneuro.train.loop", extra="train", purpose="training")
+    loop = need("ashneuro.training.loop", extra="train", purpose="training")
     need("ashneuro.spiking.memory", extra="train", purpose="training").keep_freed_memory()
-    from ashneuro.spiking.choice import choose, describe_kernels
+    from ashneuro.spiking.kernels.dispatch import choose, describe_kernels
 
     integers = choose_integers(config) if config.train.quantise_aware else None
     if not _first_process():  # under torchrun one process speaks for all
@@ -129,7 +129,7 @@ def show_estimate(config: RunConfig, assume: Assume, json: bool) -> None:
     for name, value in vars(assume).items():
         if value <= 0:
             raise ConfigError(f"--{name} {value:g}", "it is a number above 0", f"--{name} {getattr(Assume(), name):g}")
-    estimate = need("ashneuro.train.dry_run", extra="train", purpose="training")
+    estimate = need("ashneuro.training.dry_run", extra="train", purpose="training")
     found = estimate.dry_run(config, pairs=assume.pairs, words=assume.words, processes=assume.gpus)
     if json:
         seconds = {"seconds_here": found.seconds_here, "seconds_at_tflops": found.seconds_at(assume.tflops * 1e12)}
@@ -146,7 +146,7 @@ def choose_integers(config: RunConfig) -> Callable[[AshNet, Integers | None], In
     from ashneuro.model.deploy import deployed_graph
     from ashneuro.program.lower import lower
     from ashneuro.program.quantise import default_scales, quantise
-    from ashneuro.simulate.calibrate import calibrate
+    from ashneuro.simulation.calibrate import calibrate
     from ashneuro.spiking.contract import read_contract
 
     pairs = load_splits(config.data).train

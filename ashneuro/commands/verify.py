@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.targets import load_bundle
 from ashneuro.errors import AshneuroError
-from ashneuro.report import terminal
+from ashneuro.reporting import terminal
 
 
 def verify(
@@ -29,7 +29,7 @@ def verify(
     Args:
         path: a bundle, or a run that was exported.
     """
-    from ashneuro.simulate import certificate
+    from ashneuro.simulation.proof import certificate
 
     if silicon:
         return replay(json)
@@ -53,7 +53,7 @@ def verify(
 
 def replay(json: bool) -> int:
     """Replay the recordings and print where the emulator differs."""
-    from ashneuro.simulate.silicon import verify_silicon
+    from ashneuro.simulation.proof.silicon import verify_silicon
 
     with terminal.status("replaying recorded silicon") as say:
         report = verify_silicon(say=say)

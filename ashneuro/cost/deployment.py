@@ -9,11 +9,11 @@ import numpy as np
 
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.profile import HardwareProfile, Range
-from ashneuro.program.place import Placement, place
+from ashneuro.program.placement.place import Placement, place
+from ashneuro.program.placement.route import Traffic, received, traffic
 from ashneuro.program.program import Program
-from ashneuro.program.route import Traffic, received, traffic
 from ashneuro.program.synapse import fan_out
-from ashneuro.simulate.record import SpikeRecord
+from ashneuro.simulation.record import SpikeRecord
 
 # What the time of a step is made of, keys of a profile's [time].
 STEP_TIMES = ("synop", "neuron_update_active", "neuron_update_inactive", "spike_out", "axon_out", "axon_in", "barrier")

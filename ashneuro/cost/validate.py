@@ -20,7 +20,7 @@ from ashneuro.cost.estimate import estimate
 from ashneuro.cost.profile import CLOSED, UNITS, Check, HardwareProfile, Range, load_profile, profile_folder
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
-from ashneuro.program.place import place
+from ashneuro.program.placement.place import place
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape, dense_macs
 

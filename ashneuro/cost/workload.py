@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ashneuro.errors import AshneuroError
 from ashneuro.program.program import InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import dense_macs, fan_out
-from ashneuro.simulate.record import Activity, SpikeRecord
+from ashneuro.simulation.record import Activity, SpikeRecord
 
 Place = Literal["host", "deployed", "text"]
 Kind = Literal["ann", "snn", "input"]

@@ -19,11 +19,11 @@ from torch.utils.checkpoint import checkpoint
 from ashneuro.config import AbstractConfig
 from ashneuro.errors import ConfigError
 from ashneuro.model.concrete import halved
-from ashneuro.model.places import DenseOverPlaces
-from ashneuro.spiking.choice import Kernels
-from ashneuro.spiking.events import connect
+from ashneuro.model.spatial import DenseOverPlaces
 from ashneuro.spiking.integers import Integers
-from ashneuro.spiking.kernels import Options
+from ashneuro.spiking.kernels.dispatch import Kernels
+from ashneuro.spiking.kernels.multi_step import Options
+from ashneuro.spiking.kernels.sparse_synapses import connect
 from ashneuro.spiking.lif import LIF, CubaLIF
 from ashneuro.spiking.straight_through import arriving, integer_bias, integer_weights, sent_current
 
@@ -90,8 +90,8 @@ START = 2.0
 class Synapse(nn.Module):
     """A convolution or a dense layer with the batch norm that folds into it, applied once to all T·B arrays.
 
-    Spikes are few: where ``kernels`` allow, their weights are added up one by one (`ashneuro.spiking.events`). With ``scale`` set,
-    weights and bias are what Loihi keeps of them, and currents are integer units of a: ``scale`` per float unit.
+    Spikes are few: where ``kernels`` allow, their weights are added up one by one
+    (`ashneuro.spiking.kernels.sparse_synapses`). With ``scale`` set, weights and bias are what Loihi keeps of them, and currents are integer units of a: ``scale`` per float unit.
     """
 
     scale: float | None = None

@@ -25,7 +25,7 @@ class Codebook(nn.Module):
 
         k_g = argmin_k |z_g − e_gk|²        forward: e_{k_g}; backward: straight through to z
 
-    The entries learn by `ashneuro.train.objectives.codebook_loss`. The first batch that is trained on starts them: entries are
+    The entries learn by `ashneuro.training.objectives.codebook_loss`. The first batch that is trained on starts them: entries are
     samples of it, so that none is out of reach.
 
     Args:

@@ -29,7 +29,7 @@ from ashneuro.model.abstract import AbstractEncoder
 from ashneuro.model.codebook import Codebook, Codes
 from ashneuro.model.concrete import ConcreteEncoder
 from ashneuro.model.multimodal import AnswerHead, MultimodalEncoder
-from ashneuro.model.places import mean_over_places
+from ashneuro.model.spatial import mean_over_places
 from ashneuro.model.text import TextEncoder
 
 Branch = Literal["abstract", "concrete", "both"]

@@ -8,13 +8,13 @@ from typing import Any
 import nir
 
 from ashneuro.errors import GraphError
-from ashneuro.program.finding import Finding
-from ashneuro.program.lava_limits import LAVA_RULES
-from ashneuro.program.limits import FLOAT_RULES, INTEGER_RULES, check_program
 from ashneuro.program.lower import lower_wiring
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import attempt
-from ashneuro.program.rules import GRAPH_RULES, graph_findings, sentence
+from ashneuro.program.rules.finding import Finding
+from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings, sentence
+from ashneuro.program.rules.lava import LAVA_RULES
+from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_program
 from ashneuro.program.wiring import Wiring, nir_type, wire
 from ashneuro.spiking.contract import Contract, ReadContract
 

@@ -25,10 +25,10 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.program.finding import Finding, require
-from ashneuro.program.paths import Sum, Term, incoming, linear_sums
+from ashneuro.program.linear_sums import Sum, Term, incoming, linear_sums
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Shape, Synapse
-from ashneuro.program.rules import graph_findings
+from ashneuro.program.rules.finding import Finding, require
+from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.synapse import scale_outputs
 from ashneuro.program.wiring import ALWAYS_ON, READ_OUT, Wiring, numbers, wire
 from ashneuro.spiking.contract import Contract

@@ -8,7 +8,7 @@ A layer has one unit: ``scale`` integer units of a per float unit. Everything in
 
 A spike has unit 1; an analog value has the scale of its input port. Connections that meet in a layer, as in a residual
 join, share its unit and differ in their weight exponents, so each uses at least half of the 8-bit range. The scale is the
-largest at which the best resolved connection fills its 8 bits, unless that breaks a limit of `ashneuro.program.limits`:
+largest at which the best resolved connection fills its 8 bits, unless that breaks a limit of `ashneuro.program.rules.loihi`:
 then the largest that keeps them all, for every possible input. What cannot be represented is an error, never a clip.
 """
 
@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ashneuro.errors import GraphError
-from ashneuro.program.finding import Finding, require
-from ashneuro.program.limits import LARGEST_DECAY, LARGEST_MESSAGE, LARGEST_THRESHOLD, check_program, growth
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.program.rules.finding import Finding, require
+from ashneuro.program.rules.loihi import LARGEST_DECAY, LARGEST_MESSAGE, LARGEST_THRESHOLD, check_program, growth
 from ashneuro.program.synapse import scale_outputs, signed_sums
 from ashneuro.spiking.integers import (
     BIAS_MANTISSA,

@@ -12,8 +12,8 @@ import nir.serialization
 import numpy as np
 
 from ashneuro.errors import GraphError
-from ashneuro.program.finding import require
-from ashneuro.program.rules import graph_findings
+from ashneuro.program.rules.finding import require
+from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.wiring import PRIMITIVES, wire
 from ashneuro.spiking.contract import ReadContract, read_contract
 

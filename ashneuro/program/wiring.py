@@ -1,7 +1,7 @@
 """A NIR graph laid flat: every node by its full name, its neighbours, its shapes, and its role in the lowering.
 
 NIR's own type check takes square kernels and one group for granted; the shapes here follow each primitive's definition
-instead. Nothing in this module refuses a graph: `ashneuro.program.rules` says what is wrong with one.
+instead. Nothing in this module refuses a graph: `ashneuro.program.rules.graph` says what is wrong with one.
 """
 
 from __future__ import annotations

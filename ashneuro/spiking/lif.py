@@ -1,6 +1,6 @@
 """Spiking layers, for a whole sample at once: currents (T, B, ...) come in, spikes (T, B, ...) go out.
 
-The arithmetic is `ashneuro.spiking.kernels.multi_step`. Norse's own modules keep their parameters outside ``state_dict`` and
+The arithmetic is `ashneuro.spiking.kernels.multi_step.multi_step`. Norse's own modules keep their parameters outside ``state_dict`` and
 leave them behind in ``.to()``; here they are registered buffers, held in float64 so that a time constant of 2 ms stays
 2 ms in an export. A resistance or an input gain is a factor of the weights in front and has no parameter of its own.
 """
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ashneuro.errors import ConfigError
-from ashneuro.spiking.choice import stands_in
 from ashneuro.spiking.integers import IntegerLayer
-from ashneuro.spiking.kernels import Neurons, Options, multi_step, whole_sample
-from ashneuro.spiking.steps import State
+from ashneuro.spiking.kernels.dispatch import stands_in
+from ashneuro.spiking.kernels.interface import State
+from ashneuro.spiking.kernels.multi_step import Neurons, Options, multi_step, whole_sample
 from ashneuro.spiking.straight_through import integer_multi_step
 
 Parameter = float | Tensor
@@ -33,7 +33,7 @@ class Population(nn.Module):
     Args:
         learn: names of buffers that are trained instead: a time constant (stays above dt), ``"v_threshold"`` (stays above 0), ``"v_leak"``,
             ``"v_reset"``. A tensor that broadcasts gives a value to each channel or neuron.
-        options: surrogate, slope, detached, saves, kernels: see `ashneuro.spiking.kernels.Neurons`.
+        options: surrogate, slope, detached, saves, kernels: see `ashneuro.spiking.kernels.multi_step.Neurons`.
         values: the buffers, by name.
     """
 

@@ -8,9 +8,9 @@ from typing import NamedTuple, Unpack
 import torch
 from torch import Tensor, nn
 
-from ashneuro.spiking.kernels import Options
+from ashneuro.spiking.kernels.interface import State
+from ashneuro.spiking.kernels.multi_step import Options
 from ashneuro.spiking.lif import LIF, Parameter
-from ashneuro.spiking.steps import State
 
 
 class Echo(NamedTuple):

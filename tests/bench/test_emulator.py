@@ -10,9 +10,9 @@ from ashneuro.bench import emulator
 from ashneuro.bench.emulator import LAVA, Network, bench_emulator, conv_network, dense_network
 from ashneuro.bench.measure import Spread
 from ashneuro.errors import ConfigError
-from ashneuro.report import tables
-from ashneuro.simulate.loihi import run_program
-from tests.simulate import nets
+from ashneuro.reporting import tables
+from ashneuro.simulation.emulator.run_program import run_program
+from tests.simulation import nets
 
 
 def small(samples=6, timesteps=8):

@@ -19,9 +19,9 @@ from ashneuro.bench.timing import Job, Way, kept_bytes, time_jobs
 from ashneuro.config import AbstractConfig, RunConfig, load_config
 from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import AbstractEncoder
-from ashneuro.report.bench import job_plot, job_tables
-from ashneuro.report.tables import NOTHING
-from ashneuro.spiking.events import connect
+from ashneuro.reporting.bench import job_plot, job_tables
+from ashneuro.reporting.tables import NOTHING
+from ashneuro.spiking.kernels.sparse_synapses import connect
 from ashneuro.spiking.lif import LIF
 
 CPU = torch.device("cpu")

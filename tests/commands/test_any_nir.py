@@ -196,7 +196,7 @@ def brute_force_synops(path: Path, x: np.ndarray) -> int:
     import nir
     import torch
 
-    from ashneuro.simulate.run import Graph, simulate
+    from ashneuro.simulation.run import Graph, simulate
     from ashneuro.spiking.contract import Contract
 
     graph = nir.read(path)

@@ -65,7 +65,7 @@ def test_says_why_a_lava_elsewhere_cannot_be_reached(ashneuro: Command) -> None:
 
 @pytest.mark.lava
 def test_looks_at_a_lava_elsewhere() -> None:
-    from ashneuro.simulate.lava_env import WORKER, find_interpreter
+    from ashneuro.simulation.lava.environment import WORKER, find_interpreter
 
     (check,) = [c for c in doctor._lava(f"{find_interpreter()} {WORKER}/worker.py") if c.name == "lava elsewhere"]
     assert check.ok and "lava-nc 0.10.0" in check.found and "CPUs" in check.found

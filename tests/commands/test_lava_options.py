@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ashneuro.commands.lava_options import LavaOptions
-from ashneuro.simulate.lava import STOCK
-from ashneuro.simulate.lava_env import WORKER, find_interpreter
+from ashneuro.simulation.lava.environment import WORKER, find_interpreter
+from ashneuro.simulation.lava.session import STOCK
 from tests.commands.conftest import Command
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ashneuro.train.sweep import claim
+from ashneuro.training.sweep import claim
 from tests.commands.conftest import SMALL, Command, settings
 
 TASK = 'schedule=[{name="pretrain",epochs=1},{name="finetune",epochs=1,task="entailment"}]'
@@ -21,7 +21,7 @@ MULTIMODAL = ("model.multimodal.layers=1", "model.multimodal.width=16", "model.m
 def run(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hybrid that learned retrieval and entailment from 36 pictures."""
     from ashneuro.config import load_config
-    from ashneuro.train.loop import train
+    from ashneuro.training.loop import train
 
     folder = tmp_path_factory.mktemp("learning") / "run"
     train(load_config("tiny", [f"data.source={pairs}", *SMALL, *MULTIMODAL, TASK]), folder)
@@ -75,7 +75,7 @@ def test_a_task_is_answered_with_spikes_from_lava(ashneuro: Command, exported: P
 
 def test_the_report_answers_the_tasks_that_a_run_was_trained_on(ashneuro: Command, exported: Path, pairs: Path, tmp_path: Path) -> None:
     from ashneuro.config import load_config
-    from ashneuro.train.loop import train
+    from ashneuro.training.loop import train
 
     other = tmp_path / "control"
     train(load_config("tiny", [f"data.source={pairs}", *SMALL, *MULTIMODAL, TASK, "model.abstract.kind=none"]), other)
@@ -114,8 +114,8 @@ def test_scales_are_chosen_on_pictures_that_the_run_is_for(run: Path, pairs: Pat
     from ashneuro.commands.export import run_accuracy, run_currents
     from ashneuro.commands.tasks import pictures_for
     from ashneuro.config import load_config
-    from ashneuro.train.checkpoint import load_run
-    from ashneuro.train.loop import train
+    from ashneuro.training.checkpoint import load_run
+    from ashneuro.training.loop import train
 
     for part, count in (("train", 20), ("test", 4)):
         (tmp_path / part / "images").mkdir(parents=True)

@@ -35,7 +35,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Model]:
     for path, model in models.items():
         path.mkdir()
         (path / "config.json").write_text(json.dumps({"model": {"abstract": {"kind": model.config.abstract.kind}}}))
-    monkeypatch.setattr("ashneuro.train.checkpoint.load_run", lambda path, device="cpu": SimpleNamespace(model=models[path]))
+    monkeypatch.setattr("ashneuro.training.checkpoint.load_run", lambda path, device="cpu": SimpleNamespace(model=models[path]))
     return models
 
 

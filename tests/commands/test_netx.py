@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ashneuro.program.bundle import read_bundle
-from ashneuro.simulate.lava_env import find_interpreter
+from ashneuro.simulation.lava.environment import find_interpreter
 from tests.commands.conftest import Command
-from tests.program.test_netx import dense_net, every_layer, write
+from tests.program.netx.test_read import dense_net, every_layer, write
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from ashneuro.model.network import AshNet
 from ashneuro.program.lower import lower
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise
-from ashneuro.simulate.loihi import run_program
+from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import read_contract
 from tests.commands.conftest import Command, settings
 from tests.model.tiny import images, model
-from tests.train import tiny
+from tests.training import tiny
 
 
 def exported(net: AshNet) -> Program:
@@ -121,7 +121,7 @@ def test_a_run_is_fine_tuned_evaluated_and_exported(ashneuro: Command, pairs: Pa
 
 
 def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ashneuro.train import loop
+    from ashneuro.training import loop
 
     monkeypatch.setattr(loop, "load_splits", tiny.load_splits)
     monkeypatch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)

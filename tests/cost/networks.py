@@ -9,7 +9,7 @@ import numpy as np
 
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape, matrix
-from ashneuro.simulate.record import Activity, SpikeRecord
+from ashneuro.simulation.record import Activity, SpikeRecord
 
 
 def neuron(threshold=1.0, du=1.0, dv=0.5, bias=0.0, spiking=True):

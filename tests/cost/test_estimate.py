@@ -7,7 +7,7 @@ from ashneuro.cost.estimate import Measurement, ac_energy, estimate, mac_energy
 from ashneuro.cost.profile import Range, load_profile
 from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count
 from ashneuro.errors import ProfileError
-from ashneuro.report.tables import numbers_used
+from ashneuro.reporting.tables import numbers_used
 from tests.cost import networks
 
 SNN = LayerWorkload(

@@ -11,7 +11,7 @@ from torch import nn
 from ashneuro.cost.workload import count, neurobench
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
 from ashneuro.program.synapse import conv_shape
-from ashneuro.simulate.record import Activity, SpikeRecord
+from ashneuro.simulation.record import Activity, SpikeRecord
 from tests.cost import networks
 
 

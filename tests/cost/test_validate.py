@@ -9,7 +9,7 @@ from ashneuro.cost.cores import core_limits
 from ashneuro.cost.profile import list_profiles, load_profile, new_profile
 from ashneuro.cost.validate import load_case, load_cases, measured_folder, outline_program, outline_workloads, validate
 from ashneuro.errors import ProfileError
-from ashneuro.program.place import place
+from ashneuro.program.placement.place import place
 
 RESULT = validate()
 ENERGIES = {(row.case.partition(",")[0], row.quantity, row.profile): row for row in RESULT.energies}

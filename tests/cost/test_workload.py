@@ -9,7 +9,7 @@ from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count, cou
 from ashneuro.errors import AshneuroError
 from ashneuro.program.program import Connection, InputPort, Layer, Program
 from ashneuro.program.synapse import conv_shape, sparse
-from ashneuro.simulate.record import Activity, SpikeRecord
+from ashneuro.simulation.record import Activity, SpikeRecord
 from tests.cost import networks
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ashneuro.model.abstract import QuantisedReLU, bits_of
 from ashneuro.model.network import AshNet
-from ashneuro.spiking.choice import choose
+from ashneuro.spiking.kernels.dispatch import choose
 from tests.model.tiny import SIZE, WORDS, images, model
 
 KINDS = ["spiking", "none", "relu", "quantised-relu"]

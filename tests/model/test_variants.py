@@ -18,9 +18,9 @@ from ashneuro.model.deploy import deployed_graph
 from ashneuro.model.network import AshNet
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
-from ashneuro.simulate.run import simulate
+from ashneuro.simulation.run import simulate
 from ashneuro.spiking.contract import read_contract
-from ashneuro.spiking.surrogate import SURROGATES
+from ashneuro.spiking.kernels.surrogate import SURROGATES
 from tests import reference
 from tests.model import tiny
 

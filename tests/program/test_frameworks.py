@@ -14,8 +14,8 @@ from ashneuro.errors import GraphError
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.program.reading import read_graph
-from ashneuro.simulate.graph import run_graph
-from ashneuro.simulate.loihi import run_program
+from ashneuro.simulation.emulator.run_graph import run_graph
+from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import Contract
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from ashneuro.errors import GraphError
 from ashneuro.program.check import check
-from ashneuro.program.limits import accumulation, check_program, largest_current
 from ashneuro.program.lower import lower
 from ashneuro.program.quantise import default_scales, quantise
+from ashneuro.program.rules.loihi import accumulation, check_program, largest_current
 from ashneuro.program.synapse import matrix
 from ashneuro.spiking.contract import Contract
 from tests.program import networks as net

@@ -11,9 +11,9 @@ from norse.torch import LIFBoxCell
 from norse.torch.functional.lif_box import LIFBoxParameters
 from torch import nn
 
-from ashneuro.spiking import compiled
+from ashneuro.spiking.kernels import backend_native
+from ashneuro.spiking.kernels.cpp import NativeError
 from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
-from ashneuro.spiking.native import NativeError
 from tests import reference
 
 SHAPE = (9, 3, 5, 4)
@@ -136,7 +136,7 @@ def test_parameters_are_read_again_once_they_change(layer) -> None:
 def test_a_layer_that_was_first_used_in_inference_mode_can_be_trained(make, way: str) -> None:
     if way == "native":
         try:
-            compiled.library("lif", torch.float32, torch.float32)
+            backend_native.library("lif", torch.float32, torch.float32)
         except NativeError as error:
             pytest.skip(f"{error}; install one, for example: apt install g++")
     layer, x = make(way), 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))

@@ -1,0 +1,256 @@
+"""A netx file as it is written: layers, their numeric fields, and the shapes that follow from them.
+
+Nothing in this module refuses a network that can be opened: `ashneuro.program.netx.rules` says what is wrong with one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import GraphError
+from ashneuro.program.program import Shape
+from ashneuro.program.synapse import conv_shape
+
+Numbers = NDArray[np.float64]
+
+LARGEST_THRESHOLD = (1 << 17) - 1
+
+NEEDED = {
+    "input": ("shape",),
+    "flatten": (),
+    "conv": ("weight", "stride", "padding", "dilation", "groups"),
+    "pool": ("weight", "stride", "padding", "dilation"),
+    "dense": ("weight",),
+    "dense_rec": ("weight", "weight_rec"),
+    "average": ("shape",),
+}
+SPATIAL, CONNECTED = ("conv", "pool"), ("conv", "pool", "dense", "dense_rec")
+EXPORT = "export the network from lava-dl again"
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a convolution slides, as in `Synapse`."""
+
+    stride: Shape
+    padding: tuple[tuple[int, int], ...]
+    dilation: Shape
+    groups: int
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One layer of a netx file.
+
+    Args:
+        index: its number in the file.
+        kind: its type.
+        numbers: its numeric fields.
+        neuron: its neurons' numeric fields, and ``type``; ``None`` when it has no neurons.
+        in_shape: what the layer before gives; ``None`` when that is not known.
+        last: no layer with weights follows.
+    """
+
+    index: int
+    kind: str
+    numbers: Mapping[str, Numbers]
+    neuron: Mapping[str, Any] | None
+    in_shape: Shape | None
+    last: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the layer in the program: its type and its number in the file."""
+        return f"{self.kind}{self.index}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is there that its type needs."""
+        return self.kind in NEEDED and all(field in self.numbers for field in NEEDED[self.kind])
+
+    @cached_property
+    def weight(self) -> Numbers | None:
+        """The weights in their full shape, or ``None`` when they have no such shape."""
+        if self.kind not in CONNECTED or not self.complete:
+            return None
+        weight = self.numbers["weight"]
+        if self.kind in SPATIAL:
+            if weight.ndim not in (4, 5) or weight.shape[4:] not in ((), (1,)):
+                return None
+            weight = weight.reshape(weight.shape[:4])
+            if self.kind == "pool":
+                return None if self.in_shape is None else np.repeat(weight[:1, :1], self.in_shape[0], axis=0)
+            return weight
+        if weight.ndim == 1 and self.said_shape is not None:
+            rows = math.prod(self.said_shape)
+            return weight.reshape(rows, -1) if weight.size % rows == 0 else None
+        return weight if weight.ndim == 2 else None
+
+    @cached_property
+    def window(self) -> Window | None:
+        """How a complete convolution or pooling slides; ``None`` when its numbers make no sense."""
+        groups = self.numbers["groups"] if self.kind == "conv" else np.asarray((self.in_shape or (1,))[:1], np.float64)
+        fields = [self.numbers[field] for field in ("stride", "padding", "dilation")]
+        if not all(whole(values) and values.min() >= least for values, least in zip([*fields, groups], (1, 0, 1, 1), strict=True)):
+            return None
+        stride, padding, dilation = (_pair(values) for values in fields)
+        return Window(stride, ((padding[0], padding[0]), (padding[1], padding[1])), dilation, int(groups.flat[0]))
+
+    @cached_property
+    def out_shape(self) -> Shape | None:
+        """What the layer gives, from its weights; ``None`` when it cannot be worked out."""
+        if self.kind == "input":
+            return self.said_shape
+        if self.kind == "flatten":
+            return None if self.in_shape is None else (math.prod(self.in_shape),)
+        if self.weight is None:
+            return None
+        if self.kind not in SPATIAL:
+            return (len(self.weight),)
+        if self.in_shape is None or len(self.in_shape) != 3 or self.window is None:
+            return None
+        window = self.window
+        return conv_shape(self.in_shape, self.weight.shape[2:], len(self.weight), window.stride, window.padding, window.dilation)
+
+    @property
+    def said_shape(self) -> Shape | None:
+        """The shape that the file gives; ``None`` without one, or when it is not a shape."""
+        sizes = self.numbers.get("shape")
+        if sizes is None or not whole(sizes) or sizes.min() < 1:
+            return None
+        return tuple(int(size) for size in sizes.ravel())
+
+    @property
+    def read_out(self) -> bool:
+        """Whether its membrane potential is the result, not its spikes."""
+        if self.neuron is None:
+            return self.kind in CONNECTED
+        threshold = self.neuron.get("vThMant")
+        return self.last and threshold is not None and bool((threshold >= LARGEST_THRESHOLD).all())
+
+    def parts(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield (delay, weights) of the synapses with that delay; weights elsewhere are 0."""
+        assert self.weight is not None
+        weight = self.weight.astype(np.int64)
+        delay = self.delays()
+        if delay is None:
+            yield 0, weight
+            return
+        for steps in np.unique(delay[weight != 0]) if weight.any() else (0,):
+            yield int(steps), np.where(delay == steps, weight, 0)
+
+    def delays(self) -> NDArray[np.int64] | None:
+        """Return one delay per synapse; ``None`` without delays, or when they do not fit the weights."""
+        delay = self.numbers.get("delay")
+        if delay is None or self.weight is None or not whole(delay):
+            return None
+        out, into = self.weight.shape[:2]
+        delay = delay.astype(np.int64)
+        if delay.size == 1:
+            delay = delay.reshape(1, 1)
+        elif delay.shape == (out,):  # as lava-dl reads it, also where there are as many inputs
+            delay = delay.reshape(-1, 1)
+        elif delay.shape not in ((into,), (out, into)):
+            return None
+        return np.broadcast_to(delay, (out, into))
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A netx file: its layers; seconds per step; steps per sample (``None`` when it does not say)."""
+
+    nodes: tuple[Node, ...]
+    dt_s: float
+    timesteps: int | None
+
+    def of(self, *kinds: str) -> Iterator[Node]:
+        """Yield the complete layers of these types."""
+        return (node for node in self.nodes if node.kind in kinds and node.complete)
+
+
+def open_netx(path: Path) -> Network:
+    """Return what a netx file holds.
+
+    Raises:
+        GraphError: it is no HDF5 file, or has no numbered layers.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            group = file.get("layer")
+            if not isinstance(group, h5py.Group) or not len(group):
+                raise GraphError(f"{path} is not a netx network", "it has no group `layer` with layers in it", EXPORT)
+            if set(group) != {str(index) for index in range(len(group))}:
+                raise GraphError(f"{path} cannot be read", f"its layers are not numbered 0 to {len(group) - 1}", EXPORT)
+            entries = [_entry(group[str(index)]) for index in range(len(group))]
+            simulation = _numbers(file["simulation"]) if isinstance(file.get("simulation"), h5py.Group) else {}
+    except (OSError, RuntimeError) as error:
+        raise GraphError(f"cannot read {path}", f"it is not an HDF5 file that can be read ({error})", "check the path") from error
+    last = max((index for index, (kind, _, _) in enumerate(entries) if kind in CONNECTED), default=-1)
+    nodes: list[Node] = []
+    shape: Shape | None = None
+    for index, (kind, numbers, neuron) in enumerate(entries):
+        first_weight = numbers.get("weight")
+        if index == 0 and kind in ("dense", "dense_rec") and first_weight is not None and first_weight.ndim == 2:
+            shape = (first_weight.shape[1],)  # a network may begin without an input layer
+        node = Node(index, kind, numbers, neuron, shape, index >= last)
+        nodes.append(node)
+        shape = node.out_shape
+    step_ms, samples = (float(simulation[name].flat[0]) if name in simulation else 0.0 for name in ("Ts", "tSample"))
+    return Network(
+        tuple(nodes),
+        step_ms * 1e-3 if math.isfinite(step_ms) and step_ms > 0 else 1e-3,
+        int(samples) if math.isfinite(samples) and samples >= 1 else None,
+    )
+
+
+def _entry(group: Any) -> tuple[str, dict[str, Numbers], dict[str, Any] | None]:
+    """Return the type, the numeric fields and the neuron of one layer."""
+    if not isinstance(group, h5py.Group):
+        return "", {}, None
+    neuron = group.get("neuron")
+    if isinstance(neuron, h5py.Group):
+        return _string(group, "type"), _numbers(group), {**_numbers(neuron), "type": _string(neuron, "type")}
+    return _string(group, "type"), _numbers(group), None
+
+
+def _numbers(group: Any) -> dict[str, Numbers]:
+    """Return the numeric datasets of a group, non-empty, and those of complex weights as ``weight/imag``."""
+    found = {}
+    for name in [*group, "weight/imag"]:
+        item = group.get(name)
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and item.size:
+            found[name] = np.asarray(item[()], np.float64)
+    return found
+
+
+def _string(group: Any, name: str) -> str:
+    item = group.get(name)
+    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "SO" or item.size != 1:
+        return ""
+    value = np.asarray(item[()]).flat[0]
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def whole(values: Numbers) -> bool:
+    """Whether all values are whole numbers that 32 bits hold."""
+    return bool(whole_each(values).all())
+
+
+def whole_each(values: Numbers) -> NDArray[np.bool_]:
+    """Return which values are whole numbers that 32 bits hold."""
+    mask: NDArray[np.bool_] = (values == np.rint(values)) & (np.abs(values) < 1 << 31)
+    return mask
+
+
+def _pair(values: Numbers) -> tuple[int, int]:
+    flat = values.astype(np.int64).ravel()
+    return int(flat[0]), int(flat[-1])

@@ -1,0 +1,342 @@
+"""On how many cores a network lies, what limits it, and how far its messages travel. Start at `place`.
+
+A layer is cut into equal blocks along its axes, one block a core. Nobody outside its makers has a chip's compiler, so the
+rules are those that printed partitions of Loihi 2 obey (`docs/placement.md` shows where they fail):
+
+- A layer with axes (C, W) or (C, H, W) is cut into blocks whose W is a power of two, and whose H is the layer's, halved and
+  rounded up any number of times; of all blocks that fit a core, those with the fewest cores, of these the most square.
+  C is halved only while nothing fits. The last block of a row may be smaller; its core is taken all the same.
+- A flat layer (N) is divided by the factor by which its largest demand exceeds the core; the divisor doubles until all fits.
+- Layers do not share a core. Cores are numbered in the order of the layers, tiles and chips are filled in that order, and
+  the tiles of a chip are walked through row by row, there and back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import GraphError
+from ashneuro.program.placement.route import out_axons
+from ashneuro.program.program import Layer, Program, Shape, Synapse
+from ashneuro.program.synapse import fan_out
+
+ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class CoreLimits:
+    """What a core holds, and how cores make a chip.
+
+    Args:
+        chip: name, for messages.
+        neurons: neurons of one core.
+        synapse_words: 64-bit words of synaptic memory of one core.
+        synapse_bits: bits of a stored synapse that is not shared.
+        axon_bits: bits that every input axon's list of synapses takes besides.
+        shared_weight_bits: bits of a weight of a convolution's kernel, which a core holds once.
+        in_axons: input axons of one core; ``None``: not known.
+        out_axons: output axons of one core, one per neuron and core that it reaches; ``None``: not known.
+        shared_in_axons: a convolution's inputs share one axon, instead of one each.
+        cores_per_tile, tiles_wide, cores_per_chip: the mesh.
+        chips_per_board: ``None``: not known.
+    """
+
+    chip: str
+    neurons: int
+    synapse_words: int
+    synapse_bits: float
+    axon_bits: float
+    shared_weight_bits: float
+    in_axons: int | None
+    out_axons: int | None
+    shared_in_axons: bool
+    cores_per_tile: int
+    tiles_wide: int
+    cores_per_chip: int
+    chips_per_board: int | None = None
+
+
+@dataclass(frozen=True)
+class LayerPlacement:
+    """Where one layer lies.
+
+    Args:
+        layer: its name.
+        shape: of the layer; ``block``: of the neurons of one core (W may be a power of two beyond the layer's edge).
+        first_core: number of its first core; the others follow.
+        neurons: neurons allocated in each core.
+        synapse_words: 64-bit words of synapses in each core.
+        in_axons, out_axons: axons of each core; the fullest core's output axons.
+        demands: how many cores each limit alone would ask for, by limit.
+    """
+
+    layer: str
+    shape: Shape
+    block: Shape
+    first_core: int
+    neurons: int
+    synapse_words: int
+    in_axons: int
+    out_axons: int = 0
+    demands: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> Shape:
+        """Number of blocks along each axis."""
+        return tuple(math.ceil(size / part) for size, part in zip(self.shape, self.block, strict=True))
+
+    @property
+    def cores(self) -> int:
+        """Number of cores."""
+        return math.prod(self.grid)
+
+    @property
+    def block_share(self) -> float:
+        """Share of the layer's neurons that the fullest core holds."""
+        return math.prod(min(part, size) / size for part, size in zip(self.block, self.shape, strict=True))
+
+    @property
+    def limited_by(self) -> str:
+        """The limit that asks for the most cores; empty where one core holds the layer."""
+        return max(self.demands, key=lambda name: self.demands[name]) if self.cores > 1 else ""
+
+    def blocks(self) -> Iterator[tuple[slice, ...]]:
+        """Yield the neurons of each core, in the cores' order."""
+        for place in np.ndindex(*self.grid):
+            yield tuple(slice(i * part, min((i + 1) * part, size)) for i, part, size in zip(place, self.block, self.shape, strict=True))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A network on cores.
+
+    Args:
+        limits: of the chip.
+        layers: in the program's order.
+    """
+
+    limits: CoreLimits
+    layers: tuple[LayerPlacement, ...]
+
+    @property
+    def cores(self) -> int:
+        """Number of cores."""
+        return sum(layer.cores for layer in self.layers)
+
+    @property
+    def chips(self) -> int:
+        """Number of chips, each filled before the next."""
+        return math.ceil(self.cores / self.limits.cores_per_chip)
+
+    @property
+    def boards(self) -> int | None:
+        """Number of boards; ``None`` where the chips of one are not known."""
+        return None if self.limits.chips_per_board is None else math.ceil(self.chips / self.limits.chips_per_board)
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles in use."""
+        return math.ceil(self.cores / self.limits.cores_per_tile)
+
+    def layer(self, name: str) -> LayerPlacement:
+        """Return where the layer called ``name`` lies."""
+        return next(layer for layer in self.layers if layer.layer == name)
+
+    def position(self, core: int) -> tuple[int, int, int]:
+        """Return (chip, column, row of the tile) of a core."""
+        chip, rest = divmod(core, self.limits.cores_per_chip)
+        row, column = divmod(rest // self.limits.cores_per_tile, self.limits.tiles_wide)
+        return chip, column if row % 2 == 0 else self.limits.tiles_wide - 1 - column, row
+
+
+def place(program: Program, limits: CoreLimits) -> Placement:
+    """Return ``program`` on cores.
+
+    Raises:
+        GraphError: a single neuron of a layer needs more than a core has; all such layers at once.
+    """
+    least = dict.fromkeys((layer.name for layer in program.layers), 1)
+    for _ in range(ROUNDS):
+        first, placed, misfits = 0, [], []
+        for layer in program.layers:
+            found = _partition(layer, limits, least[layer.name])
+            if found is None:
+                misfits.append(f"{layer.name}: {_needs(layer, limits)}")
+                continue
+            placed.append(_placed(layer, limits, found, first))
+            first += placed[-1].cores
+        if misfits:
+            raise GraphError(
+                f"the network does not fit {limits.chip}",
+                "; ".join(misfits),
+                "make those layers narrower, split them, or choose another target",
+            )
+        axons = out_axons(program, Placement(limits, tuple(placed)))
+        result = Placement(limits, tuple(_with_axons(one, axons[one.layer], limits) for one in placed))
+        full = [one for one in result.layers if limits.out_axons is not None and one.out_axons > limits.out_axons]
+        if not full:
+            return result
+        sizes = {one.layer: math.prod(one.shape) for one in full}
+        if any(one.cores == sizes[one.layer] for one in full):
+            break  # each neuron has a core of its own already
+        for one in full:
+            assert limits.out_axons is not None
+            asked = math.ceil(one.cores * one.out_axons / limits.out_axons)
+            least[one.layer] = min(sizes[one.layer], max(asked, one.cores + 1))
+    crowded = ", ".join(f"{one.layer} {one.out_axons:,}" for one in full)
+    raise GraphError(
+        f"the network does not fit {limits.chip}",
+        f"output axons per core, at most {limits.out_axons:,}, stay too many however the layers are cut: {crowded}",
+        "make the layers that they feed smaller, or choose another target",
+    )
+
+
+def _partition(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
+    """Return the block of one core, at least ``least`` cores in all; ``None`` where not even one neuron fits."""
+    if len(layer.shape) == 1:
+        return _divided(layer, limits, least)
+    channels, *heights, width = layer.shape
+    widths = [1 << power for power in range((width - 1).bit_length() + 1)]
+    for part in _halves(channels):
+        best: tuple[int, float, Shape] | None = None
+        for inner in itertools.product(*(_halves(size) for size in heights), widths):
+            block = (part, *inner)
+            cores = math.prod(math.ceil(size / side) for size, side in zip(layer.shape, block, strict=True))
+            if cores < least or not _fits(limits, math.prod(block), _words(layer, limits, block), _axons(layer, limits, block)):
+                continue
+            candidate = (cores, abs(math.log(inner[-1] / inner[0])), block)
+            best = candidate if best is None or candidate < best else best
+        if best is not None:
+            return best[2]
+    return None
+
+
+def _divided(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
+    size = layer.shape[0]
+    demand = max(
+        size / limits.neurons,
+        _words(layer, limits, layer.shape) / limits.synapse_words,
+        (_axons(layer, limits, layer.shape) / limits.in_axons) if limits.in_axons else 0.0,
+    )
+    divisor = max(least, math.ceil(demand), 1)
+    while True:
+        # Rounding a part up can leave fewer parts than were asked for.
+        block = (min(math.ceil(size / divisor), size // least),)
+        if _fits(limits, block[0], _words(layer, limits, block), _axons(layer, limits, block)):
+            return block
+        if block == (1,):
+            return None
+        divisor *= 2
+
+
+def _halves(size: int) -> list[int]:
+    found = [size]
+    while found[-1] > 1:
+        found.append(math.ceil(found[-1] / 2))
+    return found
+
+
+def _fits(limits: CoreLimits, neurons: int, words: int, axons: int) -> bool:
+    return neurons <= limits.neurons and words <= limits.synapse_words and (limits.in_axons is None or axons <= limits.in_axons)
+
+
+def _placed(layer: Layer, limits: CoreLimits, block: Shape, first: int) -> LayerPlacement:
+    words, axons, whole = _words(layer, limits, block), _axons(layer, limits, block), layer.shape
+    demands = {
+        "neurons": math.ceil(math.prod(whole) / limits.neurons),
+        "synapse words": math.ceil(_words(layer, limits, whole) / limits.synapse_words),
+    }
+    if limits.in_axons:
+        demands["input axons"] = math.ceil(_axons(layer, limits, whole) / limits.in_axons)
+    return LayerPlacement(layer.name, whole, block, first, math.prod(block), words, axons, demands=demands)
+
+
+def _with_axons(placed: LayerPlacement, fullest: int, limits: CoreLimits) -> LayerPlacement:
+    demands = dict(placed.demands)
+    if limits.out_axons:
+        demands["output axons"] = math.ceil(placed.cores * fullest / limits.out_axons)
+    fields = {**vars(placed), "out_axons": fullest, "demands": demands}
+    return LayerPlacement(**fields)
+
+
+def _needs(layer: Layer, limits: CoreLimits) -> str:
+    block = (1,) * len(layer.shape)
+    words, axons = _words(layer, limits, block), _axons(layer, limits, block)
+    parts = [f"one neuron takes {words:,} of {limits.synapse_words:,} synapse words"]
+    if limits.in_axons is not None:
+        parts.append(f"{axons:,} of {limits.in_axons:,} input axons")
+    return " and ".join(parts)
+
+
+def _shared(layer: Layer) -> list[Synapse]:
+    """Return the synapses whose weights a core holds once, or one per neuron: convolutions and scaled copies."""
+    synapses = (connection.synapse for connection in layer.connections)
+    return [synapse for synapse in synapses if synapse is not None and synapse.kind in ("conv", "scale")]
+
+
+def _lists(layer: Layer) -> Iterator[NDArray[np.int64]]:
+    """Yield, per source of dense and sparse synapses, how many of the layer's neurons each of its axons lists.
+
+    Several connections from one source, as delays make them, share its axons.
+    """
+    lengths: dict[str, NDArray[np.int64]] = {}
+    for connection in layer.connections:
+        synapse = connection.synapse
+        if synapse is None or synapse.kind in ("conv", "scale"):
+            continue
+        # A dense synapse stores its zeros too.
+        listed = fan_out(synapse) if synapse.kind == "sparse" else np.full(synapse.in_shape, layer.size // _copies(synapse))
+        lengths[connection.source] = lengths.get(connection.source, 0) + listed.ravel()
+    return iter(lengths.values())
+
+
+def _copies(synapse: Synapse) -> int:
+    """Return how often a dense weight is applied side by side."""
+    return synapse.in_size // int(synapse.weight.shape[1])
+
+
+def _words(layer: Layer, limits: CoreLimits, block: Shape) -> int:
+    """Return the 64-bit words of synapses in a core with ``block`` neurons."""
+    words = 0
+    for synapse in _shared(layer):
+        if synapse.kind == "conv":
+            words += math.ceil(block[0] * math.prod(synapse.weight.shape[1:]) * limits.shared_weight_bits / 64)
+        elif synapse.weight.size == 1 or _per_channel(synapse):
+            words += math.ceil(block[0] * limits.shared_weight_bits / 64)
+        else:
+            words += math.prod(block) * math.ceil((limits.synapse_bits + limits.axon_bits) / 64)
+    held = min(math.prod(block), layer.size)
+    for lengths in _lists(layer):
+        used = -(-lengths[lengths > 0] * held // layer.size)  # rounded up in whole numbers: as floats, 25 · (7 / 25) is above 7
+        words += int(np.ceil((used * limits.synapse_bits + limits.axon_bits) / 64).sum())
+    return words
+
+
+def _per_channel(synapse: Synapse) -> bool:
+    weight = np.broadcast_to(synapse.weight, synapse.in_shape).reshape(synapse.in_shape[0], -1)
+    return len(synapse.in_shape) > 1 and bool((weight == weight[:, :1]).all())
+
+
+def _axons(layer: Layer, limits: CoreLimits, block: Shape) -> int:
+    """Return the input axons of a core: the sources that reach it, or one where a convolution's inputs share it."""
+    total = sum(int((lengths > 0).sum()) for lengths in _lists(layer))
+    for synapse in _shared(layer):
+        total += 1 if limits.shared_in_axons else math.prod(block) if synapse.kind == "scale" else _window(synapse, block)
+    return total
+
+
+def _window(synapse: Synapse, block: Shape) -> int:
+    """Return how many inputs of a convolution a block of its outputs reads."""
+    out_channels, group_in, *kernel = synapse.weight.shape
+    groups = min(synapse.groups, math.ceil(block[0] / (out_channels // synapse.groups)))
+    spatial = (
+        min(size, (part - 1) * step + gap * (taps - 1) + 1)
+        for size, part, step, gap, taps in zip(synapse.in_shape[1:], block[1:], synapse.stride, synapse.dilation, kernel, strict=True)
+    )
+    return int(groups * group_in * math.prod(spatial))

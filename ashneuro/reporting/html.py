@@ -1,0 +1,208 @@
+"""One self-contained page: the answer first, then what it rests on. Opens from a file, without a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ashneuro import __version__
+from ashneuro.cost.compare import Group, energy_text
+from ashneuro.cost.estimate import CostEstimate
+from ashneuro.cost.profile import Source
+from ashneuro.reporting import figures, tables
+from ashneuro.reporting.summary import SCHEMA, Report
+from ashneuro.reporting.tables import number, percent
+from ashneuro.reporting.terminal import plain
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the answer."""
+
+    label: str
+    value: str
+    beside: str
+
+
+def write_html(report: Report, path: Path) -> Path:
+    """Write the page and return its path."""
+    path.write_text(render(report), encoding="utf-8")
+    return path
+
+
+def render(report: Report) -> str:
+    """Return the page."""
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    headline, _, detail = report.verdict.partition(": ")
+    drawn = {name: Markup(svg) if svg else None for name, svg in _figures(report).items()}
+    costs = list(_costs(report))
+    context = {
+        "title": report.title,
+        "version": __version__,
+        "schema": SCHEMA,
+        "headline": headline,
+        "detail": detail,
+        "tiles": list(_tiles(report)),
+        "missing": report.missing,
+        "facts": {**tables.evaluation_facts(report.evaluations), **report.facts},
+        "about": report.about,
+        "config": json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
+        "evaluations": tables.retrieval(report.evaluations) if report.evaluations else None,
+        "tasks": tables.tasks(report.tasks),
+        "answers": [tables.answers(item) for item in _first_of_each_task(report) if item["examples"]],
+        "examples": [_example(example) for example in report.examples],
+        "workload": tables.activity(report.workload) if report.workload else None,
+        "host": tables.host(report.workload) if report.workload else None,
+        "certificate": tables.certificate(report.certificate) if report.certificate else None,
+        "groups": [
+            {
+                "title": group.title,
+                "table": replace(tables.contenders(group), title="The same in numbers"),
+                "figure": Markup(_group_figure(group, f"energy{index}")),
+            }
+            for index, group in enumerate(report.comparison.groups if report.comparison else ())
+        ],
+        "conventions": tables.conventions(report.comparison) if report.comparison else None,
+        "placements": [tables.placement(placed) for placed in report.placements],
+        "break_even": tables.break_even(report.comparison) if report.comparison else None,
+        "thresholds": tables.thresholds(report.comparison) if report.comparison else None,
+        "estimates": [tables.terms(cost) for cost in report.estimates],
+        "by_layer": [tables.layer_energy(cost) for cost in report.estimates if cost.dynamic_j],
+        "by_step": tables.synops_by_step(report.steps, report.step_samples) if report.steps else None,
+        "measurements": tables.measurements(report.measurements) if report.measurements else None,
+        "rules": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
+        "excludes": {cost.profile: cost.excludes for cost in costs},
+        "sources": tables.numbers_used(costs, report.profiles) if costs else None,
+        "references": _references(report, costs),
+        **drawn,
+    }
+    return environment.get_template("page.html.j2").render(context)
+
+
+def _references(report: Report, costs: Sequence[CostEstimate]) -> dict[str, Source]:
+    """Return the sources of the profiles that were used, by key; with the profile's name where another calls another source so."""
+    used = {cost.profile for cost in costs}
+    every = [(profile.name, key, source) for profile in report.profiles if profile.name in used for key, source in profile.sources.items()]
+    meanings: dict[str, set[Source]] = {}
+    for _, key, source in every:
+        meanings.setdefault(key, set()).add(source)
+    return {key if len(meanings[key]) == 1 else f"{key} ({name})": source for name, key, source in every}
+
+
+def _costs(report: Report) -> Iterator[CostEstimate]:
+    yield from report.estimates
+    for group in report.comparison.groups if report.comparison else ():
+        for who in group.contenders:
+            yield from (part for part in (who.host, who.deployed) if part)
+
+
+def _tiles(report: Report) -> Iterator[Tile]:
+    """Yield the numbers that answer the questions; a part that was not run yields none."""
+    if report.evaluations:
+        first, chance = report.evaluations[0]["rows"][0], report.evaluations[0]["chance"]
+        recalls, luck = (" / ".join(f"{100 * row[way]['R@1']:.1f}" for way in tables.WAYS) for row in (first, chance))
+        beside = f"R@1 image → text / text → image; chance {luck} %; measured, {report.evaluations[0]['split']}"
+        yield Tile(f"Retrieval, {first['name']}", f"{recalls} %", beside)
+    for item in _first_of_each_task(report):
+        found = {row["name"]: percent(row["accuracy"]) for row in item["rows"]}
+        name, *_ = found
+        zeroed = ", ".join(f"{row.removeprefix(f'{name}, ')} {value}" for row, value in found.items() if row != name)
+        yield Tile(f"{tables.task_metric(item).rpartition(found[name])[0]}{name}", found[name], f"{zeroed}; measured, {item['split']}")
+    if report.comparison:
+        group = report.comparison.groups[0]
+        ours, rivals = group.contenders[0], [who for who in group.contenders if who.name.startswith("ANN") and "fp32" not in who.name]
+        unit = tables.common_unit([ours.total_j])
+        against = ", ".join(f"{who.name.removeprefix('ANN twin, ')} {tables.joules(who.total_j, unit)[0]}" for who in rivals)
+        beside = f"{ours.name.partition(',')[0]} at one node; ANN twins: {against} {unit[1]}; estimated"
+        yield Tile("Energy per inference", f"{tables.joules(ours.total_j, unit)[0]} {unit[1]}", beside)
+    if report.workload:
+        deployed = report.workload.part("deployed")
+        if report.workload.firing_rate is not None:
+            even = report.comparison.break_even[0].sentence() if report.comparison and report.comparison.break_even else "not compared"
+            yield Tile("Firing rate", percent(report.workload.firing_rate), f"of neuron-steps, counted; break-even with int8: {even}")
+        beside = f"per inference, counted; dense would be {number(deployed.per_inference('dense_macs'))}"
+        yield Tile("Synops", number(deployed.per_inference("effective_acs")), beside)
+    if report.certificate:
+        required = [pair for pair in report.certificate["comparisons"] if pair["required"]]
+        compared, wrong = (sum(pair[key] for pair in required) for key in ("compared", "mismatches"))
+        skipped = sum(pair["status"] == "not run" for pair in required)
+        beside = f"of {number(compared)} values that must be equal; measured"
+        yield Tile("Mismatches", number(wrong), f"{beside}; {skipped} comparison(s) not run" if skipped else beside)
+    for cost in report.estimates:
+        if cost.dynamic_j and not cost.headline:
+            continue  # a tile is a headline, and sources of these prices were not opened: the table below has them
+        text = energy_text(cost.dynamic_j).partition(" (")[0] if cost.dynamic_j else "not estimable"
+        beside = f"events of the deployed part; {cost.basis}" if cost.dynamic_j else cost.because.partition(";")[0]
+        yield Tile(f"Deployed on {cost.profile}", text, beside)
+    if report.placements:
+        first, *rest = report.placements
+        others = "".join(f"; {number(placed.cores)} of {placed.limits.chip}" for placed in rest)
+        beside = f"of {first.limits.chip}, {first.chips} chip(s){others}; computed from published limits"
+        yield Tile("Cores", number(first.cores), beside)
+
+
+def _first_of_each_task(report: Report) -> list[Mapping[str, Any]]:
+    """Return the first evaluation of each task: this network's own."""
+    return list({item["task"]: item for item in reversed(report.tasks)}.values())[::-1]
+
+
+def _figures(report: Report) -> dict[str, str]:
+    drawn = dict.fromkeys(("recall", "raster", "rates", "totals", "curves"), "")
+    rows = [(row["name"], *(row[way].get("R@1") for way in tables.WAYS)) for row in tables.retrieval_rows(report.evaluations)]
+    if rows:
+        said = "; ".join(f"{name}: {percent(forward)} and {percent(backward)}" for name, forward, backward in rows)
+        drawn["recall"] = figures.recalls(rows, f"R@1 image to text and text to image. {said}.")
+    if report.raster:
+        drawn["raster"] = figures.spike_raster(
+            report.raster, f"Spikes of one sample in {', '.join(report.raster)}: steps downwards, neurons across."
+        )
+    if report.workload and report.workload.firing_rate is not None:
+        even = report.comparison.break_even[0].rates[1] if report.comparison and report.comparison.break_even else None
+        said = ", ".join(f"{layer.name} {percent(layer.firing_rate)}" for layer in report.workload.layers if layer.firing_rate is not None)
+        drawn["rates"] = figures.firing_rates(report.workload, even, f"Firing rate by layer: {said}.")
+    if any(cost.totals or cost.dynamic_j for cost in report.estimates):
+        said = "; ".join(f"{cost.profile}: {energy_text(cost.dynamic_j)}" for cost in report.estimates)
+        drawn["totals"] = figures.total_ranges(
+            report.estimates, f"Energy of events, and with static power, per inference. Events alone: {said}."
+        )
+    if report.training:
+        drawn["curves"] = _curves(report.training)
+    return drawn
+
+
+def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the curves of ``metrics.jsonl``: losses, validation recalls, firing rates (layers without a label)."""
+    keys = dict.fromkeys(key for row in rows if "epoch" in row for key in row)
+    panels = {
+        "loss": {key: key.removeprefix("loss_") if key != "loss" else "sum" for key in keys if key.startswith("loss")},
+        "R@1 on validation": {
+            key: key.removeprefix("validation_R@1_").replace("_to_", " → ") for key in keys if key.startswith("validation_R@1")
+        },
+        "firing rate, mean and layers": {key: "" if "." in key else "mean" for key in keys if key.startswith("firing_rate")},
+    }
+    ends = []
+    for key, label in panels["loss"].items():
+        values = [row[key] for row in rows if key in row]
+        ends.append(f"loss {label} from {number(values[0])} to {number(values[-1])}")
+    return figures.training_curves(rows, "epoch", panels, f"Curves over training. {'; '.join(ends)}.") if any(panels.values()) else ""
+
+
+def _group_figure(group: Group, name: str) -> str:
+    said = "; ".join(f"{who.name}: {energy_text(who.total_j)}" for who in group.contenders)
+    return figures.energy_bars(group, name, f"Energy per inference. {said}.")
+
+
+def _example(example: Any) -> dict[str, Any]:
+    hits = [{"text": hit.text, "correct": hit.correct, "picture": _picture(hit.png)} for hit in example.hits]
+    return {"query": example.query, "picture": _picture(example.png), "hits": hits}
+
+
+def _picture(png: bytes | None) -> str | None:
+    return None if png is None else "data:image/png;base64," + base64.b64encode(png).decode()

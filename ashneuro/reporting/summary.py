@@ -1,0 +1,219 @@
+"""Everything that a report says, gathered from plain results, and its JSON form ``ashneuro.report/1``.
+
+A part that was not run is absent, with the reason; nothing is filled in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro import __version__
+from ashneuro.cost.compare import Comparison, Contender
+from ashneuro.cost.estimate import CostEstimate, Measurement, NotMeasured
+from ashneuro.cost.profile import HardwareProfile
+from ashneuro.cost.workload import StepWorkload, Workload, neurobench
+from ashneuro.errors import AshneuroError
+from ashneuro.program.placement.place import Placement
+from ashneuro.reporting.terminal import plain
+
+SCHEMA = "ashneuro.report/1"
+
+PARTS = {
+    "training": "the network was not trained here",
+    "evaluations": "no evaluation was run",
+    "workload": "nothing was simulated, so nothing was counted",
+    "estimates": "no hardware profile was chosen",
+    "comparison": "there is no ANN twin to compare with",
+    "placements": "no chip was chosen whose cores are known, or the network does not fit one",
+    "measurements": "no counter was read and no measurement was given; --measure reads this machine's",
+    "certificate": "the spiking part was not exported",
+    "raster": "no spikes were kept",
+    "examples": "no retrieval examples were drawn",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """One thing that was retrieved: a picture or a text, and whether it is right."""
+
+    text: str
+    correct: bool
+    score: float
+    png: bytes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One query and what it retrieved, best first.
+
+    Args:
+        query: the text, or the picture's own caption.
+        png: the picture, when the query is one.
+        hits: what came back.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    png: bytes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What one report holds. Every field but ``title`` may be absent.
+
+    Args:
+        title: name of the run or file.
+        about: what is reported: paths and their fingerprints.
+        config: the run's settings.
+        training: rows of ``metrics.jsonl``.
+        evaluations: the JSON of every evaluation (schema ``ashneuro.evaluation/1``); this network's first.
+        tasks: the JSON of every evaluation of a task beside retrieval (schema ``ashneuro.task-evaluation/1``).
+        facts: further single results: label to text.
+        workload: counts of the hybrid.
+        estimates: the deployed part on neuromorphic profiles.
+        comparison: hybrid against ANN twins.
+        placements: the deployed part on the cores of chips.
+        steps: events of every layer in every step, summed over ``step_samples`` samples.
+        measurements: what an instrument read, and what could not be measured.
+        certificate: what export proved.
+        profiles: the profiles that estimates used.
+        raster: spikes of one sample per layer, (T, neurons…).
+        examples: retrieval examples with pictures.
+        not_run: part to reason, where the usual reason does not fit, or where the part is one that not every report has.
+    """
+
+    title: str
+    about: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    training: Sequence[Mapping[str, Any]] = ()
+    evaluations: Sequence[Mapping[str, Any]] = ()
+    tasks: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    workload: Workload | None = None
+    estimates: Sequence[CostEstimate] = ()
+    comparison: Comparison | None = None
+    placements: Sequence[Placement] = ()
+    steps: Sequence[StepWorkload] = ()
+    step_samples: int = 1
+    measurements: Sequence[Measurement | NotMeasured] = ()
+    certificate: Mapping[str, Any] | None = None
+    profiles: Sequence[HardwareProfile] = ()
+    raster: Mapping[str, NDArray[np.generic]] | None = None
+    examples: Sequence[Example] = ()
+    not_run: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Parts that are absent, and why."""
+        usual = {part: self.not_run.get(part, why) for part, why in PARTS.items() if not getattr(self, part)}
+        return usual | {part: why for part, why in self.not_run.items() if part not in PARTS}
+
+    @property
+    def verdict(self) -> str:
+        """The sentence at the top."""
+        if self.comparison is not None:
+            return self.comparison.verdict
+        return f"No comparison: {self.missing['comparison']}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values; pictures and rasters are left to the page."""
+        comparison = None
+        if self.comparison is not None:
+            groups = [{**asdict(group), "contenders": [_contender(who) for who in group.contenders]} for group in self.comparison.groups]
+            lines = [{**asdict(line), "ratio": line.ratio} for line in self.comparison.conventions]
+            comparison = {**asdict(self.comparison), "groups": groups, "conventions": lines}
+        examples = [
+            {
+                "query": example.query,
+                "kind": "image" if example.png else "text",
+                "hits": [{"text": hit.text, "correct": hit.correct, "score": hit.score} for hit in example.hits],
+            }
+            for example in self.examples
+        ]
+        workload = self.workload and {**asdict(self.workload), "basis": "counted", "firing_rate": self.workload.firing_rate}
+        result = {
+            "schema": SCHEMA,
+            "ashneuro": __version__,
+            "title": self.title,
+            "about": self.about,
+            "verdict": self.verdict,
+            "winner": self.comparison.winner if self.comparison else None,
+            "missing": self.missing,
+            "config": self.config,
+            "training": self.training,
+            "evaluations": self.evaluations,
+            "tasks": self.tasks,
+            "facts": self.facts,
+            "workload": workload,
+            "estimates": [_estimate(cost) for cost in self.estimates],
+            "comparison": comparison,
+            "placements": [{**asdict(item), "cores": item.cores, "chips": item.chips, "boards": item.boards} for item in self.placements],
+            "steps": [asdict(item) for item in self.steps],
+            "step_samples": self.step_samples,
+            "neurobench": neurobench(self.workload) if self.workload else None,
+            "measurements": [{**asdict(item), "basis": item.basis} for item in self.measurements if isinstance(item, Measurement)],
+            "not_measured": [asdict(item) for item in self.measurements if isinstance(item, NotMeasured)],
+            "certificate": self.certificate,
+            "examples": examples,
+            "profiles": {profile.name: asdict(profile) for profile in self.profiles},
+        }
+        return {key: plain(value) for key, value in result.items()}
+
+
+def _estimate(cost: CostEstimate) -> dict[str, Any]:
+    def energy(value: Any) -> Any:
+        return asdict(value) if value else None
+
+    return {
+        **asdict(cost),
+        "basis": cost.basis,
+        "dynamic_j": energy(cost.dynamic_j),
+        "because": cost.because,
+        "by_term_j": {name: energy(value) for name, value in cost.by_term().items()},
+        "by_layer_j": {name: energy(value) for name, value in cost.by_layer().items()},
+    }
+
+
+def _contender(who: Contender) -> dict[str, Any]:
+    return {
+        "name": who.name,
+        "metric": who.metric,
+        "host_j": who.host_j and asdict(who.host_j),
+        "deployed_j": who.deployed_j and asdict(who.deployed_j),
+        "total_j": who.total_j and asdict(who.total_j),
+        "arithmetic_j": who.arithmetic_j and asdict(who.arithmetic_j),
+        "basis": [part.basis for part in (who.host, who.deployed) if part],
+    }
+
+
+def write_json(report: Report, path: Path) -> Path:
+    """Write ``report.json`` and return its path."""
+    path.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read_metrics(path: Path) -> tuple[dict[str, Any], ...]:
+    """Return the rows of a ``metrics.jsonl``; ``()`` where there is none.
+
+    Raises:
+        AshneuroError: a line is not JSON (the last, unfinished line of an interrupted run is left out).
+    """
+    if not path.exists():
+        return ()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = []
+    for index, text in enumerate(lines):
+        try:
+            rows.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            if index == len(lines) - 1:
+                break
+            raise AshneuroError(f"{path}, line {index + 1}, cannot be read", str(error), "remove the line or train again") from error
+    return tuple(rows)

@@ -1,0 +1,380 @@
+"""What the verbs print: rich tables at a terminal, plain aligned text anywhere else."""
+
+from __future__ import annotations
+
+import json as _json
+import math
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ashneuro.errors import AshneuroError
+from ashneuro.reporting import tables
+from ashneuro.reporting.tables import NOTHING, Table, number, percent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ashneuro.cost.compare import Comparison
+    from ashneuro.cost.estimate import CostEstimate
+    from ashneuro.cost.profile import HardwareProfile
+    from ashneuro.cost.workload import Workload
+    from ashneuro.data.check import Checked
+    from ashneuro.data.describe import Description
+    from ashneuro.program.quantise import LayerCost
+    from ashneuro.program.rules.finding import Finding
+    from ashneuro.simulation.proof.silicon import SiliconReport
+    from ashneuro.simulation.record import SpikeRecord
+
+PLAIN_WIDTH = 120
+
+
+@cache
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def line(text: str = "", style: str = "") -> None:
+    """Print one line."""
+    if sys.stdout.isatty():
+        from rich.text import Text
+
+        _console().print(Text(text, style))
+    else:
+        print(text)
+
+
+def json(value: Any) -> None:
+    """Print ``value`` as JSON and nothing else; numbers that JSON does not have become ``null``."""
+    print(_json.dumps(plain(value), indent=2, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf")))
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as what JSON knows: arrays as lists, paths as text, NaN and infinity as ``None``."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], note: str = "") -> None:
+    """Print rows under a title; a column whose heading starts with ``>`` holds numbers."""
+    show(Table(title, tuple(columns), tuple(tuple(str(cell) for cell in row) for row in rows), note=note))
+
+
+def show(what: Table) -> None:
+    """Print one table."""
+    if sys.stdout.isatty():
+        _show_rich(what)
+    else:
+        print("\n".join(_plain_lines(what)))
+
+
+def _show_rich(what: Table) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=Text(what.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    if what.basis:
+        drawn.title = Text.assemble((what.title, "bold"), (f"  {what.basis}", "dim"))
+    for heading, numeric in zip(what.headings, what.numeric, strict=True):
+        drawn.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
+    styles = {"error": "red", "note": "yellow", "not run": "yellow", "different": "red", "equal": "green"}
+    for row in what.rows:
+        drawn.add_row(*(Text(cell, styles.get(cell, "")) for cell in row))
+    console = _console()
+    console.print(drawn, soft_wrap=False)
+    for paragraph in what.note.splitlines():
+        console.print(Text(paragraph, "dim"), soft_wrap=False)
+
+
+def _plain_lines(what: Table) -> Iterator[str]:
+    yield what.title + (f"  [{what.basis}]" if what.basis else "")
+    lines = [what.headings, *what.rows]
+    widths = [max(len(row[index]) for row in lines) for index in range(len(what.columns))]
+    for row in lines:
+        cells = (
+            cell.rjust(width) if numeric else cell.ljust(width) for cell, width, numeric in zip(row, widths, what.numeric, strict=True)
+        )
+        yield ("  " + "  ".join(cells)).rstrip()
+    for paragraph in what.note.splitlines():
+        yield from textwrap.wrap(paragraph, PLAIN_WIDTH, initial_indent="  ", subsequent_indent="  ")
+    yield ""
+
+
+def print_error(error: AshneuroError) -> None:
+    """Print the three parts of an error to standard error."""
+    if not sys.stderr.isatty():
+        print(f"error: {error}", file=sys.stderr)
+        return
+    from rich.text import Text
+
+    console = _console(stderr=True)
+    console.print(Text.assemble(("error  ", "bold red"), (error.what, "bold")))
+    for label, part in (("why", error.why), ("do", error.do)):
+        if part:
+            console.print(Text.assemble((f"{label:<7}", "dim"), part.replace("\n", "\n       ")))
+
+
+@contextmanager
+def status(what: str) -> Iterator[Callable[[str], None]]:
+    """Show that something is under way; call what it gives with a sentence about the present step."""
+    if sys.stderr.isatty():
+        with _console(stderr=True).status(what) as spinner:
+            yield lambda text: spinner.update(f"{what}: {text}")
+    else:
+        print(f"{what} …", file=sys.stderr)
+        yield lambda text: print(f"  {text}", file=sys.stderr)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar; call what it gives with (done, in all). Away from a terminal nothing is printed."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[str, Any] | None], None]]:
+    """Show training; call what it gives with (epoch, epochs, batch, batches, loss, the epoch's metrics or ``None``).
+
+    Each finished epoch leaves one line; at a terminal a bar with the remaining time runs below.
+    """
+
+    def finished(epoch: int, total: int, row: Mapping[str, Any]) -> str:
+        shown = {key: value for key, value in row.items() if isinstance(value, float) and "." not in key and key != "learning_rate"}
+        return f"epoch {epoch}/{total}  {_beside(shown)}"
+
+    if not sys.stderr.isatty():
+
+        def say(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
+            if row:
+                print(finished(epoch, total, row), file=sys.stderr)
+
+        yield say
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, loss=math.nan)
+
+        def update(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
+            bar.update(task, completed=(epoch - 1) * batches + batch, total=total * batches, loss=loss)
+            if row:
+                bar.console.print(finished(epoch, total, row), highlight=False)
+
+        yield update
+
+
+def _beside(numbers: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+
+
+def heading(text: str) -> None:
+    """Print the title of a step."""
+    line(text, "bold cyan")
+    line("─" * len(text), "cyan")
+
+
+def wrote(*paths: Path | str) -> None:
+    """Say which files were written."""
+    for path in paths:
+        line(f"wrote {path}")
+
+
+def next_steps(*commands: str) -> None:
+    """Name commands to try next."""
+    line("next:")
+    for command in commands:
+        line(f"  {command}")
+
+
+def findings(items: Sequence[Finding]) -> None:
+    """Print what `check` found."""
+    what = tables.findings(items)
+    if what.rows:
+        show(what)
+    else:
+        line(f"nothing stands in the way: {what.note}")
+
+
+def spikes(record: SpikeRecord) -> None:
+    """Print what a simulation counted, per layer."""
+    show(tables.spikes(record))
+
+
+def activity(workload: Workload) -> None:
+    """Print spikes, rates, synops and updates per layer, and the host's MACs."""
+    show(tables.activity(workload))
+    host = tables.host(workload)
+    if host:
+        show(host)
+
+
+def costs(estimates: Iterable[CostEstimate]) -> None:
+    """Print estimates, one table each."""
+    for cost in estimates:
+        show(tables.terms(cost))
+
+
+def comparison(result: Comparison) -> None:
+    """Print the verdict, then the contenders, the break-even rates and the published conditions."""
+    line(result.verdict, "bold")
+    line()
+    for group in result.groups:
+        show(tables.contenders(group))
+    show(tables.break_even(result))
+    show(tables.thresholds(result))
+
+
+def facts(evaluations: Sequence[Mapping[str, Any]]) -> None:
+    """Print single results of evaluations: the learned fusion ratio, the firing rates."""
+    for name, text in tables.evaluation_facts(evaluations).items():
+        line(f"{name}: {text}")
+
+
+def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> None:
+    """Print the retrieval metrics of evaluations (their JSON) in one table."""
+    show(tables.retrieval(evaluations))
+
+
+def quantisation(costs: Iterable[LayerCost]) -> None:
+    """Print what integers changed in every layer."""
+    show(tables.quantisation(costs))
+
+
+def certificate(content: Mapping[str, Any]) -> None:
+    """Print what export proved."""
+    for what in tables.certificate(content):
+        show(what)
+
+
+def silicon(report: SiliconReport) -> None:
+    """Print what replaying recorded silicon found."""
+    show(tables.silicon(report))
+
+
+def bench_emulator(content: Mapping[str, Any]) -> None:
+    """Print how fast the emulator and Lava are here."""
+    for what in tables.bench_emulator(content):
+        show(what)
+
+
+def profile_list(profiles: Iterable[HardwareProfile]) -> None:
+    """Print the profiles that are known."""
+    show(tables.profile_list(profiles))
+
+
+def profile_show(profile: HardwareProfile) -> None:
+    """Print every number of a profile with its source."""
+    show(tables.profile_numbers(profile))
+
+
+def data_counts(description: Description) -> None:
+    """Print what is in a data set, per part."""
+    rows = []
+    for name, part in description.parts.items():
+        styles = ", ".join(f"{style} {count:,}" for style, count in part.images.items() if style) or NOTHING
+        rows.append(
+            (
+                name,
+                number(sum(part.images.values())),
+                styles,
+                number(part.concepts),
+                number(part.captions),
+                number(part.distinct_captions),
+                number(part.words),
+                number(part.words_per_caption),
+                percent(part.captions_in_train / part.distinct_captions) if part.distinct_captions else NOTHING,
+            )
+        )
+    columns = (
+        "part",
+        ">images",
+        "styles",
+        ">concepts",
+        ">captions",
+        ">distinct",
+        ">words",
+        ">words per caption",
+        ">captions also in train",
+    )
+    table(f"data set {description.name}", columns, rows, "\n".join(description.notes))
+
+
+def data_check(found: Checked) -> None:
+    """Print the parts of a data set that was checked, then every problem."""
+    rows = [
+        (name, number(part.images), number(part.readable), number(part.texts), ", ".join(f"{kind} {n:,}" for kind, n in part.kinds.items()))
+        for name, part in found.parts.items()
+    ]
+    table(f"{found.path}, {found.format}", ("part", ">images", ">readable", ">texts", "of which"), rows)
+    for problem in found.problems:
+        line(problem, "yellow")
+    line(f"{len(found.problems):,} problem(s)" if found.problems else "no problem found", "" if found.problems else "green")
+
+
+def tasks(evaluations: Iterable[Mapping[str, Any]]) -> None:
+    """Print how well tasks' questions were answered, and with what left out."""
+    for what in tables.tasks(evaluations):
+        show(what)
+
+
+def dry_run(found: Any, tflops: float) -> None:
+    """Print what a training run would take."""
+    rows = [
+        (
+            stage.name,
+            stage.task,
+            number(stage.pairs),
+            number(stage.batch),
+            f"{stage.fixed_bytes / 2**30:.2f}",
+            f"{stage.activation_bytes / 2**20:.1f}",
+            f"{stage.memory_bytes / 2**30:.1f}",
+            f"{stage.flops / 1e9:.2f}",
+        )
+        for stage in found.stages
+    ]
+    columns = (
+        "stage",
+        "task",
+        ">pairs in all",
+        ">batch per process",
+        ">weights and optimiser, GiB",
+        ">activations per pair, MiB",
+        ">memory per process, GiB",
+        ">GFLOP per pair",
+    )
+    note = "Activations are what the backward pass keeps, measured on batches of 2 and 4; workspace, fragmentation and images come on top. "
+    note += "FLOP: products of a forward and a backward pass; neurons and norms are not counted."
+    table("What it would take, estimated from a few steps", columns, rows, note)
+    line("parameters: " + ", ".join(f"{name} {count:,}" for name, count in found.parameters.items()) + f"; {found.learning:,} learn")
+    line(f"at the pace of {found.device} with small batches: {_hours(found.seconds_here)} on {found.processes} of them")
+    there = _hours(found.seconds_at(tflops * 1e12))
+    line(f"at {tflops:g} TFLOP/s sustained on each of {found.processes}: {there}, data and neurons not counted")
+
+
+def _hours(seconds: float) -> str:
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,105 @@
+"""The model beside measured chips, as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ashneuro.reporting.tables import NOTHING, Table, common_unit, number
+
+if TYPE_CHECKING:
+    from ashneuro.cost.profile import Range
+    from ashneuro.cost.validate import EnergyRow, PartitionRow, Validation
+
+
+def energies(validation: Validation) -> Table:
+    """Return predicted and measured energies, their ratio, and what the model lacks."""
+    rows = [
+        (
+            row.case,
+            f"{row.quantity}; {row.boundary}",
+            row.grade,
+            row.profile,
+            _spread(row.predicted_j, row),
+            _spread(row.measured_j, row),
+            " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio)),
+            row.verdict,
+            row.lacks + (f". {row.note}" if row.note else ""),
+        )
+        for row in validation.energies
+    ]
+    columns = ("workload", "measured quantity; boundary", "grade", "profile", ">predicted", ">measured", ">ratio", "measured value is")
+    inside = sum(row.verdict == "inside" for row in validation.energies)
+    words = {"inside": "inside the range", "too low": "above: predicted too low", "too high": "below: predicted too high"}
+    body = tuple((*row[:7], words[row[7]], row[8]) for row in rows)
+    return Table(
+        "Energy: predicted beside measured, per inference",
+        (*columns, "what the prediction lacks"),
+        body,
+        basis="estimated beside measured",
+        note=f"{inside} of {len(rows)} measured values lie inside the predicted range.\n"
+        + "\n".join(f"{note}." for note in dict.fromkeys(validation.notes)),
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _spread(energy: Range, row: EnergyRow) -> str:
+    factor, unit = common_unit([row.measured_j])
+    low, high = (number(float(f"{value * factor:.3g}")) for value in (energy.low, energy.high))
+    return f"{low} {unit}" if low == high else f"{low} – {high} {unit}"
+
+
+def steps(validation: Validation) -> Table:
+    """Return the predicted and measured time of a step."""
+    rows = []
+    for row in validation.steps:
+        ends = dict.fromkeys(number(_rounded(1e6 * value)) for value in (row.predicted_s.low, row.predicted_s.high))
+        ratio = " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio))
+        rows.append((row.case, row.profile, f"{' – '.join(ends)} µs", f"{number(1e6 * row.measured_s)} µs", ratio, row.note))
+    columns = ("workload", "times of", ">predicted", ">measured", ">ratio", "note")
+    note = (
+        "Predicted: synops and updates of the busiest core, one after the other, and the barrier; without contention and without the host."
+    )
+    return Table("Time of a step: predicted beside measured", columns, tuple(rows), basis="estimated beside measured", note=note)
+
+
+def partition_totals(validation: Validation) -> Table:
+    """Return the cores of whole networks, predicted beside printed."""
+    rows = tuple(
+        (row.case, row.chip, number(row.cores), number(row.printed_cores), "equal" if row.cores == row.printed_cores else "different")
+        for row in validation.partitions
+        if row.layer == "all"
+    )
+    return Table("Cores: predicted beside printed", ("network", "chip", ">predicted", ">printed", "cores"), rows, basis="computed")
+
+
+def partitions(validation: Validation) -> Table:
+    """Return the partition of every layer, predicted beside printed."""
+    rows = tuple(_partition(row) for row in validation.partitions if row.layer != "all")
+    columns = (
+        "network",
+        "layer",
+        ">neurons",
+        ">cores",
+        ">printed",
+        ">neurons a core",
+        ">printed",
+        ">words a core",
+        ">printed",
+        "cores",
+    )
+    return Table("Partition of every layer: predicted beside printed", columns, rows, basis="computed")
+
+
+def _partition(row: PartitionRow) -> tuple[str, ...]:
+    pairs = ((row.cores, row.printed_cores), (row.neurons, row.printed_neurons), (row.words, row.printed_words))
+    cells = [NOTHING if value is None else number(value) for pair in pairs for value in pair]
+    return row.case, row.layer, row.shape, *cells, "equal" if row.cores == row.printed_cores else "different"
+
+
+def skipped(validation: Validation) -> Table:
+    """Return the measured workloads that the model was not tried on, and why."""
+    rows = tuple((item.name, item.reason) for item in validation.skipped)
+    return Table("Measured, and not predicted", ("workload", "why"), rows, basis="–")

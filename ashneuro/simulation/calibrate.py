@@ -1,0 +1,145 @@
+"""Chooses the integer units of a network by what it computes: spikes that differ from the float program's.
+
+`ashneuro.program.quantise` has a rule for every unit that needs no data. Here, layer by layer, a few smaller units are
+tried on samples, and the one whose spikes differ least is kept: layers before it are as already chosen, layers behind it
+play no part. The search is short, deterministic, and never ends worse than the rule it starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import GraphError
+from ashneuro.program.program import Program
+from ashneuro.program.quantise import Quantisation, default_scales, quantise
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, input_peaks
+
+FACTORS = (1.0, 0.85, 0.7, 0.55)  # of the largest unit that fits
+BUDGET = 40_000_000  # neuron-steps that a search simulates, at most; it looks at fewer samples instead
+FEWEST_SAMPLES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """An integer program, and how it was chosen.
+
+    Args:
+        quantisation: the integer program, what each layer lost, and notes.
+        input_peak: largest magnitude of each analog input, over all samples given.
+        scales: integer units of a per float unit, by layer.
+        mismatches: fraction of neuron-steps whose spike differs from the float program, by spiking layer: the layer's own
+            error and all that reaches it.
+        rule_mismatches: the same with the scales that need no data.
+        samples: how many samples were looked at.
+    """
+
+    quantisation: Quantisation
+    input_peak: Mapping[str, float]
+    scales: Mapping[str, float]
+    mismatches: Mapping[str, float]
+    rule_mismatches: Mapping[str, float]
+    samples: int
+
+    @property
+    def program(self) -> Program:
+        """The integer program."""
+        return self.quantisation.program
+
+
+def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = None) -> Calibration:
+    """Return the integer form of a float ``program`` whose spikes on ``inputs`` differ least from its own.
+
+    Args:
+        program: what `ashneuro.program.lower` returns.
+        inputs: (T, B, *shape): samples like those that will come.
+        progress: called with (layers done, layers in all).
+
+    Raises:
+        DataError: the inputs do not fit, or an analog input is zero everywhere.
+        GraphError: the network has no form in integers, or does not fit them.
+    """
+    checked = check_inputs(program.inputs, program.timesteps, inputs)
+    peak = input_peaks(program.inputs, checked)
+    fed = {port.name: checked[port.name] for port in program.inputs if not port.constant}
+    few = _samples(program, fed)
+    wanted = _rasters(program, few)
+    scales = default_scales(program, input_peak=peak)
+    rule = _mismatches(program, few, wanted, peak, scales)
+    names = [layer.name for layer in program.layers]
+    for index, name in enumerate(names):
+        head = _head(program, index + 1)
+        if name in wanted and head is not None:
+            scales = _best(head, name, few, wanted, peak, scales)
+        if progress:
+            progress(index + 1, len(names))
+    mismatches = _mismatches(program, few, wanted, peak, scales)
+    if sum(mismatches.values()) > sum(rule.values()):
+        scales, mismatches = default_scales(program, input_peak=peak), rule
+    quantisation = quantise(program, input_peak=peak, scales=scales)
+    return Calibration(quantisation, peak, scales, mismatches, rule, len(next(iter(few.values()))[0]))
+
+
+def _best(
+    head: Program,
+    name: str,
+    inputs: Mapping[str, NDArray[Any]],
+    wanted: Mapping[str, NDArray[Any]],
+    peak: Mapping[str, float],
+    scales: dict[str, float],
+) -> dict[str, float]:
+    """Return ``scales`` with the best one for the last layer of ``head``; ties go to the finest."""
+    best, least = scales, np.inf
+    for factor in FACTORS:
+        tried = scales | {name: scales[name] * factor}
+        try:
+            wrong = _mismatches(head, inputs, {name: wanted[name]}, peak, tried)[name]
+        except GraphError:
+            continue  # this unit breaks a limit
+        if wrong < least:
+            best, least = tried, wrong
+    return best
+
+
+def _mismatches(
+    program: Program,
+    inputs: Mapping[str, NDArray[Any]],
+    wanted: Mapping[str, NDArray[Any]],
+    peak: Mapping[str, float],
+    scales: Mapping[str, float],
+) -> dict[str, float]:
+    used = {layer.name: scales[layer.name] for layer in program.layers}
+    integer = quantise(program, input_peak=peak, scales=used).program
+    rasters = _rasters(integer, inputs, wanted)
+    return {name: float((rasters[name] != wanted[name]).mean()) for name in wanted}
+
+
+def _rasters(program: Program, inputs: Mapping[str, NDArray[Any]], names: Mapping[str, Any] | None = None) -> dict[str, NDArray[Any]]:
+    kept = [layer.name for layer in program.layers if layer.neuron.spiking and (names is None or layer.name in names)]
+    fed = {port.name: inputs[port.name] for port in program.inputs if not port.constant}
+    record = run_program(program, fed, rasters=kept)
+    return {name: np.asarray(record.layers[name].raster) for name in kept}
+
+
+def _head(program: Program, length: int) -> Program | None:
+    """Return the first layers of ``program``; ``None`` when a loop leads back to them from a later one."""
+    layers = program.layers[:length]
+    sources = {connection.source for layer in layers for connection in layer.connections}
+    ports = tuple(port for port in program.inputs if port.name in sources)
+    if sources - {port.name for port in ports} - {layer.name for layer in layers}:
+        return None
+    return replace(program, layers=layers, inputs=ports, outputs=(layers[-1].name,))
+
+
+def _samples(program: Program, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return as many samples, spread over all, as the budget allows."""
+    timesteps, samples = next(iter(inputs.values())).shape[:2]
+    neurons = sum(layer.size * (len(program.layers) - index) for index, layer in enumerate(program.layers))
+    most = max(FEWEST_SAMPLES, BUDGET // (timesteps * neurons * len(FACTORS)))
+    chosen = np.unique(np.linspace(0, samples - 1, min(samples, most)).astype(int))
+    return {name: values[:, chosen] for name, values in inputs.items()}

@@ -1,0 +1,1 @@
+"""Float64 graphs and bit-exact integer programs, on arrays."""

@@ -1,0 +1,289 @@
+"""Runs programs: integer ones bit for bit as Loihi's neurons (and Lava's ``fixed_pt`` models) do, float ones in float64.
+
+Layer after layer, each over all steps and samples at once: a synapse is one matrix product over T·B rows, and only the
+neurons go step by step. Layers that feed back go step by step together. Samples go in chunks that stay in the cache.
+Where integers are compiled (`ashneuro.simulation.emulator.backend_native`), dense and convolved spikes are added up
+in place of the product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import GraphError
+from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
+from ashneuro.program.rules.finding import Finding, require
+from ashneuro.program.rules.graph import sentence
+from ashneuro.program.rules.loihi import INTEGER_RULES
+from ashneuro.program.synapse import matrix
+from ashneuro.simulation.emulator import backend_native
+from ashneuro.simulation.emulator.arrays import Arrays, Backend, FloatType, Linear, arrays
+from ashneuro.simulation.emulator.chunks import run_chunks
+from ashneuro.simulation.emulator.neurons import IntegerPopulation, Population, population, read_out
+from ashneuro.simulation.emulator.schedule import blocks, is_recurrent
+from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, encode
+from ashneuro.simulation.record import Activity, SpikeRecord
+
+EXACT_FLOAT32 = 1 << 24
+# Rules on an integer program's numbers; what may wrap or saturate is computed as it is, not refused.
+NUMBERS = ("weights_in_range", "weight_exponent", "decay_in_range", "threshold_in_range", "bias_in_range")
+LARGEST_INPUT = 1 << 24  # of a neuron, in one step: beyond it u would wrap more than once
+
+
+def run_program(
+    program: Program,
+    inputs: Inputs,
+    *,
+    rasters: Collection[str] = (),
+    traces: Collection[str] = (),
+    backend: Backend = "auto",
+    device: str = "cpu",
+    float_type: FloatType = "float64",
+    progress: Progress | None = None,
+) -> SpikeRecord:
+    """Return what every layer of ``program`` sends.
+
+    Args:
+        program: integer (source ``"loihi"``) or float (source ``"torch"``, whichever library computes it).
+        inputs: (T, B, *shape) in the network's own units, see `check_inputs`.
+        rasters: names of the layers whose spikes, step by step, the record keeps; a read-out's values are always kept.
+        traces: names of the layers whose u and v, step by step, the record keeps.
+        backend, device: see `ashneuro.simulation.emulator.arrays.arrays`.
+        float_type: float programs: the type of weights and state.
+        progress: called with (samples done, samples in all).
+
+    Raises:
+        DataError: the inputs do not fit.
+        GraphError: the program asks for what the arithmetic cannot do.
+    """
+    checked = check_inputs(program.inputs, program.timesteps, inputs)
+    library = arrays(backend, device)
+    machine = _Machine(program, library, float_type)
+    return run_chunks(lambda chunk: machine.run(chunk, rasters, traces), checked, library=library, widest=machine.widest, progress=progress)
+
+
+class _Machine:
+    """A program, ready to run: weights and parameters as arrays of one library."""
+
+    def __init__(self, program: Program, library: Arrays, float_type: FloatType) -> None:
+        self.program, self._library = program, library
+        self._integer = program.precision == "integer"
+        if self._integer:
+            _check_numbers(program)
+        self._kind = "int32" if self._integer else float_type
+        self._blocks = blocks(program)
+        compiled = self._integer and library.on_cpu and backend_native.wanted()
+        loops = {layer.name for block in self._blocks if is_recurrent(block) for layer in block}
+        kernel = library.integer_kernel() if self._integer else None
+        self._arriving: dict[str, backend_native.Arriving] = {}  # of layers that are compiled
+        self._populations: dict[str, Population[Any]] = {}
+        self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
+        self.widest = max(layer.size for layer in program.layers)
+        ports = {port.name: port for port in program.inputs}
+        for layer in program.layers:
+            self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
+            if compiled and layer.name not in loops:
+                lags = {n: program.lag(layer, c) for n, c in enumerate(layer.connections) if c.synapse and _spikes(program, c)}
+                self._arriving[layer.name] = backend_native.Arriving.of(layer, lags)
+            worst = 0
+            for index, connection in enumerate(layer.connections):
+                kind = float_type
+                if self._integer:
+                    most = _largest_sum(connection, ports)
+                    kind = "float32" if most < EXACT_FLOAT32 else "float64"
+                    worst += most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
+                if connection.synapse is not None and index not in self._brought(layer):
+                    self._linear[layer.name, index] = library.linear(connection.synapse, kind), kind
+                    self.widest = max(self.widest, _width(connection.synapse))
+            if worst >= LARGEST_INPUT:
+                raise GraphError(
+                    f"layer {layer.name!r} can receive {worst} in one step",
+                    f"neurons take less than {LARGEST_INPUT}: their 24-bit current would wrap more than once",
+                    "export with a smaller scale or a smaller weight exponent",
+                )
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], rasters: Collection[str], traces: Collection[str]) -> SpikeRecord:
+        """Return the record of one chunk of samples."""
+        program = self.program
+        encoded = {port.name: self._encode(port, inputs[port.name]) for port in program.inputs}
+        sent = {name: self._enter(values) for name, values in encoded.items()}
+        timesteps, samples = next(iter(encoded.values())).shape[:2]
+        layers: dict[str, Activity] = {}
+        for block in self._blocks:
+            inside = {layer.name for layer in block} if is_recurrent(block) else set()
+            if block[0].name in self._arriving:
+                (layer,) = block
+                layers[layer.name] = self._run_native(layer, sent, timesteps, samples, layer.name in rasters, layer.name in traces)
+                continue
+            currents = {layer.name: self._current(layer, sent, inside, timesteps, samples) for layer in block}
+            states: dict[str, list[tuple[Any, Any]]] = {layer.name: [] for layer in block if layer.name in traces}
+            active = self._step_through(block, currents, sent, inside, states)
+            for layer in block:
+                activity = self._activity(layer, sent[layer.name], active[layer.name], layer.name in rasters)
+                layers[layer.name] = self._traced(activity, states[layer.name]) if layer.name in traces else activity
+        return SpikeRecord(
+            "loihi" if self._integer else "torch",
+            program.precision,
+            timesteps,
+            samples,
+            layers,
+            {name: self._entered(values) for name, values in encoded.items()},
+        )
+
+    def _brought(self, layer: Layer) -> Collection[int]:
+        """Return the numbers of the connections whose spikes are added up by compiled code."""
+        return self._arriving[layer.name].spreads if layer.name in self._arriving else ()
+
+    def _encode(self, port: InputPort, values: NDArray[Any]) -> NDArray[Any]:
+        if self._integer and port.coding == "spikes":
+            return values.astype(np.uint8, copy=False)  # checked to be 0 and 1
+        return encode(port, values, self.program.precision).astype(self._kind, copy=False)
+
+    def _enter(self, values: NDArray[Any]) -> Any:
+        # Bits may be in the caller's own array, laid out anyhow; other values are ours.
+        return self._library.put(np.ascontiguousarray(values)) if values.dtype == np.uint8 else self._library.wrap(values)
+
+    def _put(self, values: NDArray[Any]) -> Any:
+        return self._library.put(values.astype(self._kind))
+
+    def _entered(self, values: NDArray[Any]) -> Activity:
+        if self._arriving and values.dtype == np.uint8:
+            return Activity(backend_native.count(np.ascontiguousarray(values).reshape(*values.shape[:2], -1)).reshape(values.shape[2:]))
+        return Activity.of_inputs(values)
+
+    def _run_native(self, layer: Layer, sent: dict[str, Any], timesteps: int, samples: int, keep: bool, traced: bool) -> Activity:
+        """Compute a layer that does not feed back into ``sent``; return its activity."""
+        population, arriving = self._populations[layer.name], self._arriving[layer.name]
+        assert isinstance(population, IntegerPopulation)
+        given = [(spread, self._library.get(sent[layer.connections[index].source])) for index, spread in arriving.spreads.items()]
+        bias, shape = self._library.get(population.bias), (timesteps, samples, *layer.shape)
+        others = [one for index, one in enumerate(layer.connections) if index not in arriving.spreads]
+        currents = None
+        if len(others) == 1 and others[0].synapse is None and not self.program.lag(layer, others[0]):
+            currents = self._library.get(sent[others[0].source]).astype(np.int32, copy=False).reshape(shape)
+        elif others:
+            currents = self._library.get(self._current(layer, sent, set(), timesteps, samples))
+        ran = backend_native.run_layer(population, bias, shape, currents, given, arriving.turned, traced)
+        sent[layer.name] = self._library.wrap(ran.sent)
+        if not layer.neuron.spiking:
+            read = read_out(layer, ran.sent, self.program.precision)
+            return Activity(ran.counts, ran.active, read, binary=False, u=ran.u, v=ran.v)
+        return Activity(ran.counts, ran.active, ran.sent if keep else None, u=ran.u, v=ran.v)
+
+    def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
+        """Return what arrives at ``layer`` from outside its block, (T, B, *shape), but for what compiled synapses bring."""
+        shape = (timesteps, samples, *layer.shape)
+        total = None
+        for index, connection in enumerate(layer.connections):
+            late = self.program.lag(layer, connection)
+            if connection.source in inside or late >= timesteps or index in self._brought(layer):
+                continue
+            arriving = self._apply(layer, index, connection, sent[connection.source][: timesteps - late])
+            if total is None and not late and connection.synapse is not None:
+                total = arriving.reshape(shape)
+                continue
+            total = self._library.zeros(shape, self._kind) if total is None else total
+            total[late:] += arriving.reshape(total[late:].shape)
+        return self._library.zeros(shape, self._kind) if total is None else total
+
+    def _apply(self, layer: Layer, index: int, connection: Connection, values: Any) -> Any:
+        """Return ``values`` (T, B, …) after the connection's synapse."""
+        if connection.synapse is None:
+            return values
+        linear, kind = self._linear[layer.name, index]
+        flat = self._library.cast(values, kind).reshape(values.shape[0] * values.shape[1], *connection.synapse.in_shape)
+        arriving = self._library.cast(linear(flat), self._kind)
+        if self._integer and connection.weight_exp:
+            exponent = connection.weight_exp
+            arriving = arriving << exponent if exponent > 0 else arriving >> -exponent
+        return arriving
+
+    def _step_through(
+        self,
+        block: list[Layer],
+        currents: dict[str, Any],
+        sent: dict[str, Any],
+        inside: set[str],
+        states: dict[str, list[tuple[Any, Any]]],
+    ) -> dict[str, int]:
+        """Compute the block step by step into ``sent`` and ``states``; return the active neuron-steps by layer."""
+        zeros_like = self._library.xp.zeros_like
+        state = {name: (zeros_like(a[0]), zeros_like(a[0])) for name, a in currents.items()}
+        if not inside:
+            ((name, arriving),) = currents.items()
+            steps = self._populations[name].run(*state[name], arriving, states.get(name))
+            sent[name] = steps.sent
+            return {name: steps.active}
+        active = dict.fromkeys(state, 0)
+        for layer in block:
+            shape = tuple(currents[layer.name].shape)
+            sent[layer.name] = self._library.zeros(shape, "uint8" if layer.neuron.spiking else self._kind)
+        for t in range(len(next(iter(currents.values())))):
+            for layer in block:
+                name, now = layer.name, currents[layer.name][t : t + 1]
+                for index, connection in enumerate(layer.connections):
+                    late = self.program.lag(layer, connection)
+                    if connection.source in inside and late <= t:
+                        values = sent[connection.source][t - late : t - late + 1]
+                        now += self._apply(layer, index, connection, values).reshape(now.shape)
+                steps = self._populations[name].run(*state[name], now, states.get(name))
+                state[name], sent[name][t] = (steps.u, steps.v), steps.sent[0]
+                active[name] += steps.active
+        return active
+
+    def _traced(self, activity: Activity, states: list[tuple[Any, Any]]) -> Activity:
+        u, v = (np.stack([self._library.get(state) for state in trace]) for trace in zip(*states, strict=True))
+        return replace(activity, u=u, v=v)
+
+    def _activity(self, layer: Layer, sent: Any, active: int, keep: bool) -> Activity:
+        if not layer.neuron.spiking:
+            values = read_out(layer, self._library.get(sent), self.program.precision)
+            return Activity(np.zeros(layer.shape, np.int64), active, values, binary=False)
+        counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
+        raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
+        return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
+
+
+def _spikes(program: Program, connection: Connection) -> bool:
+    """Whether all that ``connection`` carries is 0 or 1."""
+    port = next((port for port in program.inputs if port.name == connection.source), None)
+    return program.layer(connection.source).neuron.spiking if port is None else port.coding == "spikes"
+
+
+def _largest_sum(connection: Connection, ports: Mapping[str, InputPort]) -> int:
+    """Return the largest magnitude that can arrive through an integer ``connection`` in one step, before its exponent."""
+    port = ports.get(connection.source)
+    largest = port.limit if port is not None and port.coding != "spikes" else 1
+    return largest if connection.synapse is None else _largest_row(connection.synapse) * largest
+
+
+def _check_numbers(program: Program) -> None:
+    """Raise a `GraphError` when an integer program holds numbers that the hardware does not: it would compute others."""
+    broken = [(rule, trouble) for rule in NUMBERS for trouble in INTEGER_RULES[rule](program)]
+    require(
+        [Finding(t.node, "layer", rule, sentence(INTEGER_RULES[rule]), t.level, t.actual, t.remedy) for rule, t in broken],
+        "this program cannot run in Loihi's arithmetic",
+    )
+
+
+def _largest_row(synapse: Synapse) -> int:
+    """Return the largest sum of absolute weights that one output element has."""
+    size = np.abs(synapse.weight.astype(np.int64))
+    if synapse.kind == "scale":
+        return int(size.max())
+    if synapse.kind == "sparse":
+        return int(np.abs(matrix(synapse).astype(np.int64)).sum(axis=1).max())
+    return int(size.reshape(len(size), -1).sum(axis=1).max())
+
+
+def _width(synapse: Synapse) -> int:
+    """Return the largest intermediate array that applying ``synapse`` once makes."""
+    if synapse.kind == "conv":
+        return max(synapse.in_size, math.prod(synapse.weight.shape[1:]) * synapse.groups * math.prod(synapse.out_shape[1:]))
+    return max(synapse.in_size, synapse.out_size)

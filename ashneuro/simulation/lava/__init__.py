@@ -1,0 +1,1 @@
+"""Lava in its own process: session, worker, network, environment."""

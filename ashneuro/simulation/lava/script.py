@@ -1,0 +1,73 @@
+"""The Lava script that a bundle carries: it runs the network and proves it, with nothing but lava-nc, numpy and the bundle.
+
+The script is `lava_worker/standalone/run_lava.py` with two parts filled in: the Lava Processes that the worker uses, word for
+word, and one function that names the network's own layers and synapses in order.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ashneuro.program.program import Connection, Layer, Program
+from ashneuro.simulation.lava.network import is_lagged
+
+SCRIPT = "run_lava.py"
+_WORKER = Path(__file__).parents[2] / "lava_worker"
+
+
+def lava_script(program: Program) -> str:
+    """Return the text of ``run_lava.py`` for a bundle of ``program``; its float and its integer program have one structure."""
+    text = (_WORKER / "standalone" / SCRIPT).read_text(encoding="utf-8")
+    imports, processes = (_WORKER / "processes.py").read_text(encoding="utf-8").split("class Source(", 1)
+    imports = imports[imports.index("from lava") :].strip() + "\n"
+    text = _fill(text, "imports", imports)
+    text = _fill(text, "processes", f"class Source({processes}")
+    return _fill(text, "network", _build(program))
+
+
+def _fill(text: str, part: str, content: str) -> str:
+    before, rest = text.split(f"# <{part}>\n")
+    return before + content + rest.split(f"# </{part}>\n")[1]
+
+
+def _build(program: Program) -> str:
+    lines = [
+        "def build(net: Network) -> None:",
+        '    """Add every layer and every synapse of this network, in the order in which they compute."""',
+    ]
+    for index, layer in enumerate(program.layers):
+        kind = "spiking neurons" if layer.neuron.spiking else "neurons that give their membrane potential"
+        parts = f"; NIR: {_words(', '.join(layer.nir))}" if layer.nir else ""
+        lines += ["", f"    # {_words(layer.name)}: {_shape(layer.shape)} {kind} at depth {layer.depth}{parts}"]
+        lines.append(f"    net.neurons({index}, {_quoted(layer.name)}, depth={layer.depth})")
+    lines.append("")
+    for index, layer in enumerate(program.layers):
+        for number, connection in enumerate(layer.connections):
+            lines.append(f"    # {_sentence(layer, connection)}")
+            lines.append(f"    net.synapse({index}, {number}, source={_quoted(connection.source)}, target={_quoted(layer.name)})")
+    if is_lagged(program):
+        lines += ["", "    # Spikes that come before the sample does would still be on their way when it begins: none are sent."]
+        lines += [f"    net.hold({_quoted(layer.name)})" for layer in program.layers if layer.depth]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _sentence(layer: Layer, connection: Connection) -> str:
+    synapse = connection.synapse
+    what = "as it is" if synapse is None else f"{synapse.kind} {_shape(synapse.weight.shape) or 'factor'}"
+    late = f", {connection.delay} step(s) later" if connection.delay else ""
+    nir = f" ({', '.join(connection.nir)})" if connection.nir else ""
+    return _words(f"{connection.source} → {layer.name}: {what}{late}{nir}")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(str(size) for size in shape)
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
+
+
+def _words(text: str) -> str:
+    """Return ``text`` on one line: a node may have any name."""
+    return " ".join(text.split())

@@ -1,0 +1,284 @@
+"""One Lava worker process from the host's side: start, handshake, requests with a time limit, health, and an end without remains."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from ashneuro.config import cache_dir
+from ashneuro.errors import ConfigError, LavaError
+from ashneuro.lava_worker.frames import VERSION, Arrays, FrameError, Header, read_frame, write_frame
+from ashneuro.simulation.lava.environment import SETUP, WORKER, find_interpreter
+
+TERMINATE_S, KILL_S = 5.0, 10.0
+PING_S = 2.0
+WAIT_S = 3600.0  # for one wait of the operating system, which knows no infinite or very long one
+LOGS = 40  # files that are kept
+LAST_WORDS = 12  # lines of a worker's log in an error
+
+
+class WorkerLost(LavaError):
+    """The worker ended or does not answer: what it was doing can be done again by another one."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a worker says of itself.
+
+    Args:
+        busy: the request that it is serving, ``""`` for none.
+        seconds: for how long.
+        steps: machine steps that the present network has run.
+        processes: operating-system processes of Lava that live.
+    """
+
+    busy: str
+    seconds: float
+    steps: int
+    processes: int
+
+
+def worker_command(text: str | None) -> list[str]:
+    """Return what starts the worker: ``text`` as a shell would split it, or by default the interpreter of `find_interpreter`.
+
+    Raises:
+        ConfigError: ``text`` cannot be split.
+        LavaError: no interpreter was found.
+    """
+    try:
+        words = shlex.split(text or "")
+    except ValueError as error:
+        raise ConfigError(f"--lava-command {text!r}", str(error), "close the quotes") from error
+    return words or [str(find_interpreter()), "-B", str(WORKER / "worker.py")]
+
+
+class Worker:
+    """A worker process that has said hello.
+
+    Args:
+        command: what starts it. A command such as ``["ssh", "host", "python3.10", "lava_worker/worker.py"]`` runs it elsewhere.
+        timeout_s: the longest that one reply may take.
+
+    Attributes:
+        versions: of Python, lava-nc, numpy and scipy there.
+        machine: host name, CPUs, and free bytes of shared memory there.
+        log: the file that everything goes to that Lava prints.
+
+    Raises:
+        LavaError: it cannot be started, cannot import Lava, or is of another version.
+    """
+
+    def __init__(self, command: Sequence[str], timeout_s: float = 300.0) -> None:
+        self._command, self._timeout_s = list(command), timeout_s
+        self.log, self._said = _open_log()
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        # One thread per Lava process: there is a process per layer already.
+        clean |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                bufsize=0,
+                start_new_session=True,
+                env=clean,
+            )
+        except OSError as error:
+            self._said.close()
+            raise LavaError("the Lava worker cannot be started", f"{shlex.join(self._command)}: {error.strerror}", SETUP) from error
+        try:
+            assert self._process.stdin is not None
+            os.set_blocking(self._process.stdin.fileno(), False)
+            hello, _ = self._receive(self._timeout_s)
+            self._shake_hands(hello)
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id and process group of the worker, or of the command that reaches it."""
+        return self._process.pid
+
+    def ask(self, header: Header, arrays: Arrays | None = None) -> tuple[Header, Arrays]:
+        """Return the reply to a request.
+
+        Raises:
+            WorkerLost: the worker ended, does not answer, or answers what cannot be read.
+            LavaError: Lava failed.
+        """
+        self._send(header, arrays or {})
+        return self._receive(self._timeout_s)
+
+    def health(self) -> Health:
+        """Return what the worker is doing; it answers whatever Lava does.
+
+        Raises:
+            WorkerLost: it does not answer.
+        """
+        self._send({"request": "ping"}, {})
+        return Health(**self._receive(PING_S)[0]["pong"])
+
+    def kill(self) -> None:
+        """End the processes at once; whoever waits for a reply gets `WorkerLost`. From any thread."""
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            _signal_group(self._process.pid, number)
+
+    def close(self) -> None:
+        """Let the worker end by itself, then see to it that it has."""
+        try:
+            if self._process.poll() is None:
+                self.ask({"request": "close"})
+                self._process.wait(TERMINATE_S)
+        except (LavaError, subprocess.TimeoutExpired):
+            pass  # it is ended below
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Leave nothing of the worker's process group behind."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        # SIGTERM first: Python's resource tracker ignores it, and removes the shared-memory segments once all others ended.
+        for number, patience_s in ((signal.SIGTERM, KILL_S), (signal.SIGKILL, TERMINATE_S)):
+            if not _signal_group(self._process.pid, number):
+                break
+            _signal_group(self._process.pid, signal.SIGCONT)  # one that was stopped has to run to end
+            deadline = time.monotonic() + patience_s
+            while time.monotonic() < deadline and _signal_group(self._process.pid, 0):
+                self._process.poll()
+                time.sleep(0.01)
+        self._process.wait()
+        self._said.close()
+
+    def _shake_hands(self, hello: Header) -> None:
+        if hello.get("protocol") != VERSION or hello.get("sources") != worker_fingerprint():
+            raise LavaError(
+                "the Lava worker is of another version",
+                f"its sources differ from {WORKER}",
+                f"copy that folder to where the worker runs, e.g. scp -r {WORKER} HOST:",
+            )
+        self.versions: dict[str, str] = hello["versions"]
+        self.machine: dict[str, Any] = hello["machine"]
+
+    def _send(self, header: Header, arrays: Arrays) -> None:
+        assert self._process.stdin is not None
+        try:
+            write_frame(_writer(self._process.stdin.fileno(), time.monotonic() + self._timeout_s), header, arrays)
+        except BrokenPipeError:
+            raise self._died() from None
+        except TimeoutError:
+            raise self._silent(self._timeout_s) from None
+
+    def _receive(self, patience_s: float) -> tuple[Header, Arrays]:
+        assert self._process.stdout is not None
+        try:
+            header, arrays = read_frame(_reader(self._process.stdout.fileno(), time.monotonic() + patience_s))
+        except EOFError:
+            raise self._died() from None
+        except TimeoutError:
+            raise self._silent(patience_s) from None
+        except FrameError as error:
+            raise WorkerLost("the Lava worker's reply cannot be read", f"{error}{self.last_words()}", SETUP) from error
+        if failure := header.get("error"):
+            lines = [line for line in failure["traceback"].strip().splitlines() if line.strip().startswith("File")]
+            where = f" ({lines[-1].strip()})" if lines else ""
+            kind = WorkerLost if failure["type"] == "ProcessEnded" else LavaError
+            raise kind(f"Lava failed: {failure['type']}", f"{failure['message']}{where}{self.last_words()}", "ashneuro doctor")
+        return header, arrays
+
+    def _died(self) -> WorkerLost:
+        try:
+            status = f"exit status {self._process.wait(TERMINATE_S)}"
+        except subprocess.TimeoutExpired:
+            status = "its pipes are closed"
+        return WorkerLost("the Lava worker ended", f"{status}{self.last_words()}", "ashneuro doctor")
+
+    def _silent(self, patience_s: float) -> WorkerLost:
+        """Return the error of a worker that takes too long, with what it says of itself if it says anything."""
+        why = f"no reply within {patience_s:g} s"
+        if patience_s > PING_S:
+            try:
+                health = self.health()
+                why += f", while the worker lives: Lava is at {health.busy or 'nothing'}, after step {health.steps}"
+                why += f", {health.processes} processes of it"
+            except LavaError:
+                why += ", nor to a ping"
+        return WorkerLost("Lava does not answer", f"{why}{self.last_words()}", "give it longer (--lava-timeout), or run a smaller network")
+
+    def last_words(self) -> str:
+        """Return the end of what Lava printed, and where the rest is; empty when it printed nothing."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_WORDS:]
+        return f"; {self.log} ends with:\n" + "\n".join(lines) if lines else ""
+
+
+def log_folder() -> Path:
+    """Return where the workers' logs are."""
+    return cache_dir() / "logs"
+
+
+def _open_log() -> tuple[Path, IO[bytes]]:
+    """Return a new log; of older ones, those that nobody looks for any more are removed."""
+    folder = log_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in sorted(folder.glob("lava-*.log"))[:-LOGS]:
+            old.unlink(missing_ok=True)
+        name = f"lava-{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}.log"
+        return folder / name, (folder / name).open("wb")
+    except OSError as error:
+        raise LavaError(f"cannot write to {folder}", error.strerror or str(error), "ASHNEURO_HOME=FOLDER names another place") from error
+
+
+def worker_fingerprint() -> str:
+    """Return a hash of the worker's sources here; a worker elsewhere has to have the same."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(WORKER.glob("*.py")))).hexdigest()
+
+
+def _reader(fd: int, deadline: float) -> Callable[[memoryview], int]:
+    """Return a function that reads from ``fd`` into a buffer, and raises TimeoutError at the deadline."""
+
+    def read_into(buffer: memoryview) -> int:
+        _wait(fd, selectors.EVENT_READ, deadline)
+        return os.readv(fd, [buffer])
+
+    return read_into
+
+
+def _writer(fd: int, deadline: float) -> Callable[[memoryview], int]:
+    """Return a function that writes to ``fd``, which does not block, and raises TimeoutError at the deadline."""
+
+    def write_from(data: memoryview) -> int:
+        _wait(fd, selectors.EVENT_WRITE, deadline)
+        return os.write(fd, data)
+
+    return write_from
+
+
+def _wait(fd: int, event: int, deadline: float) -> None:
+    with selectors.DefaultSelector() as ready:
+        ready.register(fd, event)
+        while not ready.select(min(max(0.0, deadline - time.monotonic()), WAIT_S)):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group; False when nobody is left in it."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Certificates, and recordings of real chips."""

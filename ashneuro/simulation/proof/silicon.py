@@ -1,0 +1,390 @@
+"""Replays what was recorded from a Loihi chip, and says where the emulator differs: nowhere, or in which step of which neuron.
+
+The recordings are those of `ashneuro.simulation.proof.recordings`. Those of PilotNet-LIF hold u, v and spikes of every neuron, read
+from a chip (which one is not said; lava-dl's hardware test requires Loihi 2 to reproduce them). How they are read here:
+
+- Layer k (the input is layer 0) is reset in steps k + 17·n, when a sample's first spikes reach it. Its steps between two
+  resets are a sample; so are those from power-on, when all state is zero, to its first reset.
+- u and v are in the chip's own units, 64 to a unit of weight.
+- In the step of a spike the chip's v reads 128, the arithmetic's 0, and the next step goes on from 0 in both: there v is
+  left out of the comparison, and counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.program.netx.read import read_netx
+from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.simulation.emulator.arrays import Backend
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.proof.recordings import (
+    DENSE,
+    LICENCE,
+    NTIDIGITS,
+    PILOTNET,
+    SHA256,
+    TINY,
+    WHEEL,
+    Say,
+    fetch_recordings,
+    load_recording,
+)
+
+Origin = Literal["silicon", "reference output"]
+# What is known of a layer, each (steps, *shape): "u", "v", "s" (spikes).
+Traces = Mapping[str, NDArray[Any]]
+# First step, and the one after the last.
+Window = tuple[int, int]
+
+# The layers of PilotNet-LIF whose u, v and spikes were recorded, by the program's name and by the file's; k = 1, 2, …
+RECORDED_LAYERS = {f"conv{n + 1}": f"conv-{n}" for n in range(5)} | {f"dense{n + 7}": f"fc-{n}" for n in range(3)}
+PERIOD = 17
+UNIT = 64
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """One layer, recorded against emulated.
+
+    Args:
+        layer: its name in the program.
+        neurons: how many there are.
+        steps: how many steps of each are compared.
+        mismatches: neuron-steps that differ, by what was recorded: ``"u"``, ``"v"``, ``"s"`` (spikes).
+        v_masked: neuron-steps with a spike, in which v is not compared.
+        v_at_spikes: the values that the recorded v has there.
+        first: the first difference, in words; empty when there is none.
+    """
+
+    layer: str
+    neurons: int
+    steps: int
+    mismatches: Mapping[str, int]
+    v_masked: int = 0
+    v_at_spikes: tuple[int, ...] = ()
+    first: str = ""
+
+    @property
+    def compared(self) -> int:
+        """Neuron-steps compared, each in everything that was recorded of it."""
+        return self.neurons * self.steps
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One recording, run again.
+
+    Args:
+        name: the network.
+        origin: ``"silicon"``: read from a chip. ``"reference output"``: what lava-dl's tests expect, made by an unknown
+            chip or simulator.
+        fed: what went in.
+        layers: the comparison, layer by layer.
+        not_compared: what was recorded and left out, each with the reason.
+    """
+
+    name: str
+    origin: Origin
+    fed: str
+    layers: tuple[LayerComparison, ...]
+    not_compared: tuple[str, ...] = ()
+
+    @property
+    def compared(self) -> int:
+        """Neuron-steps compared."""
+        return sum(layer.compared for layer in self.layers)
+
+    @property
+    def mismatches(self) -> int:
+        """Values of u, v and s that differ."""
+        return sum(sum(layer.mismatches.values()) for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class SiliconReport:
+    """What the replay of all recordings found.
+
+    Args:
+        source: where the recordings come from.
+        licence: theirs.
+        sha256: of the file that carries them.
+        replays: one per recording and way of feeding it.
+        not_compared: what the same file holds and no program can express, or was not recorded, with the reason.
+    """
+
+    source: str
+    licence: str
+    sha256: str
+    replays: tuple[Replay, ...]
+    not_compared: tuple[str, ...]
+
+    def compared(self, origin: Origin) -> int:
+        """Return the neuron-steps compared with recordings of this origin; one that is fed in two ways counts twice."""
+        return sum(replay.compared for replay in self.replays if replay.origin == origin)
+
+    @property
+    def mismatches(self) -> int:
+        """Values that differ, over all replays."""
+        return sum(replay.mismatches for replay in self.replays)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values, with its totals."""
+        plain = asdict(self)
+        for entry, replay in zip(plain["replays"], self.replays, strict=True):
+            entry |= {"compared": replay.compared, "mismatches": replay.mismatches}
+            for item, layer in zip(entry["layers"], replay.layers, strict=True):
+                item["compared"] = layer.compared
+        plain["compared"] = {origin: self.compared(origin) for origin in ("silicon", "reference output")}
+        plain["mismatches"] = self.mismatches
+        return plain
+
+
+def verify_silicon(*, backend: Backend = "auto", device: str = "cpu", say: Say = lambda text: None) -> SiliconReport:
+    """Return the report of replaying every recording; fetches them the first time. ``say`` is told what is being done.
+
+    Raises:
+        DataError: the recordings cannot be fetched or read.
+    """
+    folder = fetch_recordings(say)
+    emulator = _Emulator(backend, device)
+    replays = []
+    for replay in (_pilotnet_layers, _pilotnet_chain, _pilotnet_end, _ntidigits, _dense_block, _tiny):
+        replays.append(replay(folder, emulator))
+        say(f"replayed {replays[-1].name}")
+    return SiliconReport(
+        f"{WHEEL} (PyPI)",
+        LICENCE,
+        SHA256,
+        tuple(replays),
+        (
+            "pilotnet_sdnn, tinynet_sdnn: sigma-delta neurons with graded spikes, not the neuron of a program",
+            "complex_dense: resonate-and-fire neurons, not the neuron of a program",
+            "mnist.net: it comes without a recording",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Emulator:
+    backend: Backend
+    device: str
+
+    def run(self, program: Program, inputs: NDArray[Any], windows: Mapping[str, Sequence[Window]], steps: int) -> Mapping[str, Traces]:
+        """Return u, v and s of the layers named in ``windows``, and which of ``steps`` are ``"covered"``.
+
+        What a layer computes in sample b of ``inputs`` (T, B, *shape) belongs to the steps of its window b.
+        """
+        record = run_program(program, inputs, rasters=windows, traces=windows, backend=self.backend, device=self.device)
+        lines: dict[str, Traces] = {}
+        for name, spans in windows.items():
+            activity = record.layers[name]
+            found = {"u": activity.u, "v": activity.v, "s": activity.raster}
+            line = {"covered": np.zeros(steps, bool)}
+            for key, values in found.items():
+                assert values is not None  # it was asked for
+                line[key] = np.zeros((steps, *values.shape[2:]), values.dtype)
+                for sample, (first, last) in enumerate(spans):
+                    line[key][first:last] = values[: last - first, sample]
+                    line["covered"][first:last] = True
+            lines[name] = line
+        return lines
+
+
+def _pilotnet_layers(folder: Path, emulator: _Emulator) -> Replay:
+    program = _pilotnet(folder)
+    before = _time_first(folder, f"{PILOTNET}/input")
+    steps = len(before)
+    layers = []
+    for k, name in enumerate(RECORDED_LAYERS, start=1):
+        recorded = _recorded_layer(folder, name)
+        windows = _windows(k, PERIOD, steps)
+        # What reaches a layer in step t left the one before it in step t − 1; nothing did before power-on.
+        arriving = _side_by_side(_later(before, 1), windows)
+        layers.append(_compare(name, emulator.run(_part(program, name, name), arriving, {name: windows}, steps), recorded))
+        before = recorded["s"]
+    return Replay("PilotNet-LIF, layer by layer", "silicon", "each layer with the recorded spikes of the one before", tuple(layers))
+
+
+def _pilotnet_chain(folder: Path, emulator: _Emulator) -> Replay:
+    program = _pilotnet(folder)
+    recorded: dict[str, Traces] = {"input0": {"s": _time_first(folder, f"{PILOTNET}/input")}}
+    recorded |= {name: _recorded_layer(folder, name) for name in RECORDED_LAYERS}
+    steps = len(recorded["input0"]["s"])
+    windows = {name: [window for window in _windows(k, PERIOD, steps) if window[0] >= k] for k, name in enumerate(recorded)}
+    emulated = emulator.run(program, _still(_pilotnet_image(folder, program), PERIOD, len(windows["input0"])), windows, steps)
+    return Replay(
+        "PilotNet-LIF, chained",
+        "silicon",
+        "the image, nothing else",
+        tuple(_compare(name, emulated, recorded[name]) for name in recorded),
+        (
+            "layer k before step k, its first reset: the layers are not yet in step with each other (compared layer by layer)",
+            "u and v of input0: not recorded",
+        ),
+    )
+
+
+def _pilotnet_end(folder: Path, emulator: _Emulator) -> Replay:
+    """Replay the input and the last layer as recorded in two other runs, whose resets come every 16 steps.
+
+    The last layer's run resets layer k in steps k − 1 + 16·n, which shows in that layer's v: it does not leak and yet is 0
+    again in steps 8 and 24. Its first sample would have begun a step before power-on, without a spike in that step.
+    """
+    program, period = _pilotnet(folder), 16
+    spikes = _time_first(folder, f"{PILOTNET}/input-s")
+    windows = _windows(0, period, len(spikes))
+    image = _still(_pilotnet_image(folder, program), period, len(windows))
+    entry = emulator.run(replace(program, layers=program.layers[:1], outputs=("input0",)), image, {"input0": windows}, len(spikes))
+    recorded = {key: _time_first(folder, f"{PILOTNET}/fc-3-{key}") for key in ("u", "v")}
+    steps = len(recorded["v"])
+    samples = np.stack([_later(spikes[:period], 1), spikes[:period]], axis=1)
+    end = emulator.run(_part(program, "conv1", "dense10"), samples, {"dense10": [(8, 24), (24, steps)]}, steps)
+    return Replay(
+        "PilotNet-LIF, first and last layer",
+        "silicon",
+        "the image; the recorded input spikes, through all layers",
+        (_compare("input0", entry, {"s": spikes}), _compare("dense10", end, recorded)),
+        (
+            "dense10 before step 8, its first reset: what reached it then was not recorded in that run",
+            "conv1 to dense9 in that run: not recorded",
+        ),
+    )
+
+
+def _ntidigits(folder: Path, emulator: _Emulator) -> Replay:
+    program = replace(read_netx(folder / NTIDIGITS / "ntidigits.net"), timesteps=None)
+    name = program.outputs[0]
+    spikes, expected = _time_first(folder, f"{NTIDIGITS}/input"), _time_first(folder, f"{NTIDIGITS}/output")
+    # The recorded output lags by one step per layer, and by one in which the input is injected.
+    arriving = _later(spikes, 1 + program.depth).reshape(len(spikes), 1, *program.inputs[0].shape)
+    emulated = emulator.run(program, arriving, {name: [(0, len(spikes))]}, len(spikes))
+    return Replay(
+        "NTIDIGITS, dense layers with axonal delays",
+        "reference output",
+        "the input spikes, through all layers",
+        (_compare(name, emulated, {"s": expected}),),
+        ("dense2, dense3: not recorded", "average5: a job of the host"),
+    )
+
+
+def _dense_block(folder: Path, emulator: _Emulator) -> Replay:
+    spikes, expected = _time_first(folder, f"{DENSE}/in"), _time_first(folder, f"{DENSE}/out")
+    weight = load_recording(folder, f"{DENSE}/weight")
+    out, into = weight.shape
+    # No netx file: lava-dl's test (tests/lava/lib/dl/netx/test_blocks.py, test_dense) says these numbers itself.
+    du, dv, threshold, bias = (np.asarray(value, np.int32) for value in (4095, 415, 6, 0))
+    connection = Connection("input", Synapse("dense", (into,), (out,), weight))
+    layer = Layer("dense", (out,), Neuron(du, dv, threshold, bias), (connection,), 1)
+    program = Program("integer", 1e-3, None, (InputPort("input", (into,), "spikes"),), (layer,), ("dense",))
+    emulated = emulator.run(program, _later(spikes, 1)[:, None], {"dense": [(0, len(spikes))]}, len(spikes))
+    return Replay("dense block", "reference output", "the input spikes", (_compare("dense", emulated, {"s": expected}),))
+
+
+def _tiny(folder: Path, emulator: _Emulator) -> Replay:
+    program = replace(read_netx(folder / "tiny.net"), timesteps=None)
+    files = {"input0": {"s": "input"}, "conv1": {"s": "layer1", "u": "current"}, "conv2": {"s": "output"}}
+    # Written (1, C, H, W, steps).
+    recorded = {
+        name: {key: np.moveaxis(load_recording(folder, f"{TINY}/{file}")[0], -1, 0) for key, file in each.items()}
+        for name, each in files.items()
+    }
+    recorded["conv1"]["u"] = recorded["conv1"]["u"] * UNIT  # written as sums of weights
+    steps = len(recorded["input0"]["s"])
+    image = _image(program, load_recording(folder, f"{TINY}/input_bias").T)
+    emulated = emulator.run(program, _still(image, steps - 1, 1), {name: [(1, steps)] for name in files}, steps)
+    return Replay(
+        "tiny.net",
+        "reference output",
+        "the image, nothing else",
+        tuple(_compare(name, emulated, recorded[name]) for name in files),
+        ("step 0: it lies before the run, everything is 0", "v, and u of input0 and conv2: not recorded"),
+    )
+
+
+def _compare(name: str, emulated: Mapping[str, Traces], recorded: Traces) -> LayerComparison:
+    covered = emulated[name]["covered"]
+    shape = next(iter(recorded.values())).shape
+    spikes = np.zeros(shape, bool)
+    if "s" in recorded and "v" in recorded:
+        spikes = (recorded["s"] != 0) & covered.reshape(-1, *[1] * (len(shape) - 1))
+    mismatches, first = {}, ""
+    for key, values in recorded.items():
+        ours = emulated[name][key]
+        differ = ours != values
+        differ[~covered] = False
+        if key == "v":
+            differ &= ~spikes
+        mismatches[key] = int(differ.sum())
+        if differ.any() and not first:
+            place = tuple(int(i) for i in np.argwhere(differ)[0])
+            first = f"{key} of neuron {place[1:]} in step {place[0]}: {int(ours[place])}, recorded {int(values[place])}"
+    at_spikes = np.unique(recorded["v"][spikes]) if spikes.any() else ()
+    steps, neurons = int(covered.sum()), math.prod(shape[1:])
+    return LayerComparison(name, neurons, steps, mismatches, int(spikes.sum()), tuple(int(value) for value in at_spikes), first)
+
+
+def _pilotnet(folder: Path) -> Program:
+    return replace(read_netx(folder / PILOTNET / "network.net"), timesteps=None)
+
+
+def _pilotnet_image(folder: Path, program: Program) -> NDArray[np.float64]:
+    return _image(program, load_recording(folder, f"{PILOTNET}/image").T)
+
+
+def _image(program: Program, sent: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the image (C, H, W) of which the host made ``sent``: scale·x + bias."""
+    image: NDArray[np.float64] = (sent - int(program.layers[0].neuron.bias)) / program.inputs[0].scale
+    return image
+
+
+def _still(image: NDArray[Any], steps: int, samples: int) -> NDArray[Any]:
+    return np.broadcast_to(image, (steps, samples, *image.shape))
+
+
+def _recorded_layer(folder: Path, name: str) -> Traces:
+    file = f"{PILOTNET}/{RECORDED_LAYERS[name]}"
+    return {"s": _time_first(folder, file), "u": _time_first(folder, f"{file}-u"), "v": _time_first(folder, f"{file}-v")}
+
+
+def _time_first(folder: Path, name: str) -> NDArray[Any]:
+    """Return a recording as (steps, C, H, W) or (steps, neurons); it is written the other way round."""
+    return np.ascontiguousarray(load_recording(folder, name).T)
+
+
+def _part(program: Program, first: str, last: str) -> Program:
+    """Return the layers of a chain from ``first`` to ``last``, fed with spikes in place of the layer before."""
+    names = [layer.name for layer in program.layers]
+    before = program.layers[names.index(first) - 1]
+    layers = program.layers[names.index(first) : names.index(last) + 1]
+    return replace(
+        program,
+        inputs=(InputPort(before.name, before.shape, "spikes"),),
+        layers=tuple(replace(layer, depth=layer.depth - before.depth) for layer in layers),
+        outputs=(last,),
+    )
+
+
+def _windows(first_reset: int, period: int, steps: int) -> list[Window]:
+    """Return the steps between resets, from power-on to the end of the recording."""
+    return [(a, b) for a, b in pairwise([0, *range(first_reset, steps, period), steps]) if a < b]
+
+
+def _side_by_side(values: NDArray[Any], windows: Sequence[Window]) -> NDArray[Any]:
+    """Return (T, B, *shape): the windows of ``values`` as samples, zeros after the shorter ones."""
+    result = np.zeros((max(b - a for a, b in windows), len(windows), *values.shape[1:]), values.dtype)
+    for sample, (a, b) in enumerate(windows):
+        result[: b - a, sample] = values[a:b]
+    return result
+
+
+def _later(values: NDArray[Any], steps: int) -> NDArray[Any]:
+    return np.concatenate([np.zeros_like(values[:steps]), values[:-steps]])

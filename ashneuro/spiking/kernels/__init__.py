@@ -1,0 +1,1 @@
+"""The neuron kernels: one interface, four back ends."""

@@ -1,0 +1,67 @@
+"""The neuron by Norse's own step functions under autograd: slow, and what the kernels are tested against."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ashneuro.errors import ConfigError
+from ashneuro.spiking.kernels.interface import State
+from ashneuro.spiking.kernels.layout import computed_type
+
+with warnings.catch_warnings():
+    # Norse 1.1.0 scripts functions that are not used here, and torch 2.14 calls that deprecated.
+    warnings.simplefilter("ignore", FutureWarning)
+    from norse.torch.functional.iaf import IAFFeedForwardState, IAFParameters, iaf_feed_forward_step
+    from norse.torch.functional.leaky_integrator_box import LIBoxParameters, LIBoxState, li_box_feed_forward_step
+    from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters, lif_box_feed_forward_step
+
+if TYPE_CHECKING:
+    from ashneuro.spiking.kernels.multi_step import Neurons
+
+METHODS = {"super": "super", "triangle": "triangle"}
+
+
+def norse_multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple[Tensor, State]:
+    """Return what `ashneuro.spiking.kernels.multi_step.multi_step` does: output (T, B, ...) and the state after the last step.
+
+    Steps are unbound once: indexing ``currents[t]`` would make the backward pass write a zero tensor of full size per step.
+
+    Raises:
+        ConfigError: Norse has no such surrogate, or the reset is to be detached.
+    """
+    if neurons.detached or neurons.surrogate not in METHODS:
+        raise ConfigError(
+            "kernels = 'norse'",
+            f"Norse's steps have the surrogates {', '.join(METHODS)}, and always a gradient through the reset",
+            "kernels = 'auto'",
+        )
+    computed = computed_type(currents.dtype)
+    decay, synapse, threshold, leak, reset = (values.to(currents.device, computed) for values in neurons.parameters())
+    slope = 0.3 if neurons.slope is None else neurons.slope
+    v, i = (None, None) if state is None else state
+    v = leak.expand(currents.shape[1:]) if v is None else v.to(computed)
+    if neurons.kind == "cuba-lif":
+        i = torch.zeros_like(currents[0], dtype=computed) if i is None else i.to(computed)
+    # Norse multiplies dt by 1/τ; here their product is one number.
+    filtering = LIBoxParameters(tau_mem_inv=synapse, v_leak=torch.zeros_like(leak))
+    leaking = LIBoxParameters(tau_mem_inv=decay, v_leak=leak)
+    firing = LIFBoxParameters(decay, leak, threshold, reset, method=METHODS[neurons.surrogate], alpha=slope)
+    integrating = IAFParameters(threshold, reset, method=METHODS[neurons.surrogate], alpha=slope)
+    outputs = []
+    for current in currents.to(computed).unbind(0):
+        if i is not None:
+            i, _ = li_box_feed_forward_step(current, LIBoxState(i), filtering, 1.0)
+            current = i
+        if neurons.kind == "li":
+            output, after = li_box_feed_forward_step(current, LIBoxState(v), leaking, 1.0)
+        elif neurons.kind == "if":
+            output, after = iaf_feed_forward_step(current, IAFFeedForwardState(v), integrating)
+        else:
+            output, after = lif_box_feed_forward_step(current, LIFBoxFeedForwardState(v), firing, 1.0)
+        v = after.v
+        outputs.append(output)
+    return torch.stack(outputs).to(currents.dtype), State(v, i)

@@ -1,0 +1,215 @@
+"""A run as a folder: settings, weights, words, a model card; and what resuming needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ashneuro.config import RunConfig, dump_config, load_config, stages, trained_tasks
+from ashneuro.data.tokens import TOWER, PretrainedWords, Words, build_vocabulary, load_words
+from ashneuro.errors import DataError
+from ashneuro.model.network import AshNet
+from ashneuro.spiking.integers import Integers
+from ashneuro.spiking.kernels.dispatch import find_device
+
+CONFIG, WEIGHTS, INTEGERS, VOCABULARY, CARD, METRICS, TRAINER = (
+    "config.json",
+    "model.safetensors",
+    "integers.json",
+    "vocabulary.json",
+    "README.md",
+    "metrics.jsonl",
+    "trainer.pt",
+)
+LABELS = "labels.json"
+
+Labels = Mapping[str, tuple[str, ...]]
+"""Per task with a head, its answers or labels in the order of the head's scores."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained model with all that using it takes; the model is in eval mode."""
+
+    path: Path
+    config: RunConfig
+    vocabulary: Words
+    model: AshNet
+    labels: Labels = field(default_factory=dict)
+
+
+def build_words(config: RunConfig, texts: Iterable[str]) -> Words:
+    """Return the words of the training ``texts``, or the tokenizer of the pretrained tower that the settings name."""
+    if config.model.text.tower:
+        return PretrainedWords(config.model.text.tower, config.model.text.weights)
+    return build_vocabulary(texts)
+
+
+def build_model(config: RunConfig, vocabulary: Words, labels: Labels | None = None, *, load: bool = True) -> AshNet:
+    """Return the model of ``config`` with fresh weights; ``load``: pretrained parts bring theirs."""
+    counts = {task: len(known) for task, known in (labels or {}).items()}
+    return AshNet(config.model, len(vocabulary), config.data.image_size, config.data.max_words, counts, load)
+
+
+def save_run(
+    path: Path,
+    config: RunConfig,
+    vocabulary: Words,
+    model: AshNet,
+    rows: Sequence[Mapping[str, Any]],
+    labels: Labels | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write everything that using the run takes, each file replaced at once; ``weights`` where the model has only its shard of them."""
+    path.mkdir(parents=True, exist_ok=True)
+    replace_file(path / CONFIG, lambda file: file.write_text(json.dumps(dump_config(config), indent=1) + "\n"))
+    replace_file(path / VOCABULARY, vocabulary.save)
+    whole = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
+    replace_file(path / WEIGHTS, lambda file: file.write_bytes(save(whole, {"format": "pt"})))
+    if model.abstract is not None and (integers := model.abstract.integers) is not None:
+        replace_file(path / INTEGERS, lambda file: file.write_text(integers.dumps()))
+    if labels:
+        replace_file(path / LABELS, lambda file: file.write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8"))
+    if model.text.tower is not None and model.text.tower.kind == "transformers":
+        model.text.tower.model.config.save_pretrained(path / TOWER)
+    replace_file(path / METRICS, lambda file: file.write_text("".join(json.dumps(row) + "\n" for row in rows)))
+    replace_file(path / CARD, lambda file: file.write_text(_card(path.name, config, model, rows), encoding="utf-8"))
+
+
+def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
+    """Return the run that `ashneuro train` wrote to ``path``.
+
+    Raises:
+        DataError: a file is missing or damaged, or the weights do not fit the settings.
+        ConfigError: ``config.json`` is not valid, or there is no such device.
+    """
+    path, device = Path(path), find_device(device)
+    if not (path / CONFIG).exists():
+        raise DataError(f"{path} is not a run", f"it has no {CONFIG}", f"ashneuro train tiny --out {path}")
+    config, vocabulary, labels = load_config(path / CONFIG), load_words(path / VOCABULARY), _read_labels(path / LABELS)
+    there = config
+    if (path / TOWER).is_dir():  # what the tower looks like is kept with the run; its weights are among the run's
+        text = replace(config.model.text, weights=str(path / TOWER))
+        there = replace(config, model=replace(config.model, text=text))
+    model = build_model(there, vocabulary, labels, load=False)
+    try:
+        model.load_state_dict(load_file(path / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise DataError(f"cannot read {path / WEIGHTS}", in_short(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER") from error
+    if model.abstract is not None and (path / INTEGERS).exists():
+        model.abstract.use_integers(_read_integers(path))
+    return Run(path, config, vocabulary, model.to(device).eval(), labels)
+
+
+def in_short(error: Exception) -> str:
+    """Return the beginning of what torch says of weights that do not fit: it names every one of them."""
+    return textwrap.shorten(str(error), 240, placeholder=" …")
+
+
+def _read_labels(path: Path) -> Labels:
+    if not path.exists():
+        return {}
+    try:
+        return {str(task): tuple(map(str, known)) for task, known in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"cannot read {path}", str(error), f"ashneuro train --resume --out {path.parent}") from error
+
+
+def _read_integers(path: Path) -> Integers:
+    try:
+        return Integers.loads((path / INTEGERS).read_text())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"cannot read {path / INTEGERS}", repr(error), f"ashneuro train --resume --out {path}") from error
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's ``metrics.jsonl``: one per epoch, and a last one with ``"final": true``."""
+    file = Path(path) / METRICS
+    try:
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {file}", str(error), f"ashneuro train --resume --out {path}") from error
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a new file, then put it in the place of ``path``: a reader sees the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write what resuming takes.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
+    try:
+        with file.open("wb") as opened:  # a file that torch opens itself hides what the system objected to
+            torch.save(state, opened)
+    except RuntimeError as error:  # torch closes its archive after what went wrong, and fails at that too
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
+
+
+def _card(name: str, config: RunConfig, model: AshNet, rows: Sequence[Mapping[str, Any]]) -> str:
+    data, abstract = config.data, config.model.abstract
+    epochs = [row for row in rows if "epoch" in row]
+    parts = {
+        part: sum(weight.numel() for weight in getattr(model, part).parameters())
+        for part in ("concrete", "abstract", "text", "multimodal")
+        if getattr(model, part, None) is not None
+    }
+    learned = dict.fromkeys("image–text retrieval" if stage.task == "retrieval" else stage.task for stage, _ in stages(config))
+    asked = {task: getattr(config.tasks, task).format or "derived from the pairs" for task in trained_tasks(config)}
+    concrete, text = config.model.concrete, config.model.text
+    given = text.weights if text.tower == "transformers" or ":" in text.weights else ""  # a name alone is a model of open_clip's, untrained
+    elsewhere = [weights for weights in (config.train.start, concrete.backbone and concrete.weights, text.tower and given) if weights]
+    alone = "this data and what it began with" if elsewhere else "this data alone"
+    spiking = f", {abstract.timesteps} steps of {abstract.dt_s * 1e3:g} ms" if abstract.kind == "spiking" else ""
+    lines = [
+        f"# {name}",
+        "",
+        f"A hybrid vision–language model for {', '.join(learned)}, trained with ashneuro.",
+        "It is one explicit reading of the abstract of ASH-Nets (Artificial-Spiking Hierarchical Networks), not a reproduction of that",
+        "paper's models or results.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| data | {data.source}, {data.split} split, {data.image_size} px{', styles ' + ', '.join(data.styles) if data.styles else ''} |",
+        *(f"| questions, {task} | {source} |" for task, source in asked.items()),
+        *([f"| began with the weights of | {', '.join(elsewhere)} |"] if elsewhere else []),
+        f"| abstract encoder | {abstract.kind}{spiking} |",
+        *(f"| parameters, {part} | {count:,} |" for part, count in parts.items()),
+        f"| epochs | {len(epochs)} of {sum(settings.epochs for _, settings in stages(config))}, seed {config.train.seed} |",
+        *_measured(epochs),
+        "",
+        "Validation numbers are for choices while training; results come from `ashneuro evaluate`. The model has learned from",
+        f"{alone}: expect nothing of it on other pictures.",
+        "",
+        f"`{CONFIG}` holds every setting, `{WEIGHTS}` the weights, `{VOCABULARY}` the words, `{METRICS}` one row per epoch.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _measured(epochs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each validation number, the newest; one of an earlier stage says so, for the weights have moved since."""
+    newest = {name: row for row in epochs for name in row if name.startswith("validation_")}
+    for name, row in newest.items():
+        since = "" if row is epochs[-1] else f", after epoch {row['epoch']}; not measured since"
+        yield f"| {name.replace('_', ' ')} | {row[name]:.1%}{since} |"

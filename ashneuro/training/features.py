@@ -1,0 +1,60 @@
+"""What a frozen backbone makes of a data set, computed once and kept in the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ashneuro.config import RunConfig, cache_dir
+from ashneuro.data.batches import Features, data_name, normalise, tensors
+from ashneuro.data.pairs import Pair
+from ashneuro.errors import DataError
+from ashneuro.model.network import AshNet
+from ashneuro.training.processes import Processes
+
+BATCH = 64
+
+
+def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, processes: Processes) -> Features:
+    """Return the feature maps (N, F, H, W) of ``pictures``, float16, mapped from a file; the first process makes it the first time.
+
+    The file's name follows from the backbone's weights and from the pictures: other weights or data make another file.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    digest = hashlib.sha256(f"{config.model.concrete.backbone}/{config.model.concrete.stage}/{config.data.image_size}".encode())
+    for value in model.concrete.trunk.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    path = cache_dir() / "features" / f"{data_name(pictures, digest.hexdigest())}.npy"
+    if not path.exists() and processes.rank == 0:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            shape = (len(pictures), model.concrete.features, model.concrete.grid, model.concrete.grid)
+            mapped = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+            try:
+                _fill(mapped, model, pictures, config)
+                mapped.flush()
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise DataError(f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room") from error
+    processes.wait()
+    return Features(np.load(path, mmap_mode="r"))
+
+
+@torch.no_grad()
+def _fill(mapped: np.ndarray, model: AshNet, pictures: Sequence[Pair], config: RunConfig) -> None:
+    trunk = model.concrete.trunk.eval()
+    device = model.log_scale.device
+    images = tensors(pictures, config.data).images
+    for start in range(0, len(pictures), BATCH):
+        found = trunk(normalise(images[start : start + BATCH]).to(device))
+        mapped[start : start + BATCH] = found.half().cpu().numpy()

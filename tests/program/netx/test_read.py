@@ -1,0 +1,384 @@
+import h5py
+import nir
+import numpy as np
+import pytest
+
+from ashneuro.errors import GraphError
+from ashneuro.program.netx.read import is_netx, netx_findings, read_netx
+from ashneuro.program.synapse import matrix
+from ashneuro.simulation.emulator.run_program import run_program
+
+CUBA = {"type": "CUBA", "iDecay": 1024, "vDecay": 400, "vThMant": 60, "refDelay": 1, "gradedSpike": False}
+FAST = {**CUBA, "iDecay": 4096, "vDecay": 1024, "vThMant": 25}
+LOIHI = {**FAST, "type": "LOIHI", "wgtExp": 0, "theta": 1600, "tauRho": 0.5, "scaleRho": 1.0}
+
+
+def write(path, layers, **simulation):
+    """Write a file as the blocks' export_hdf5 of lava-dl does."""
+    with h5py.File(path, "w") as file:
+        for index, fields in enumerate(layers):
+            group = file.create_group(f"layer/{index}")
+            for name, value in fields.items():
+                if name == "type":
+                    group.create_dataset("type", (1,), "S10", [value.encode("ascii")])
+                elif name == "neuron":
+                    for key, number in value.items():
+                        group.create_dataset(f"neuron/{key}", data=number)
+                else:
+                    group.create_dataset(name, data=value if isinstance(value, str) else np.asarray(value))
+        for name, value in simulation.items():
+            file[f"simulation/{name}"] = value
+    return path
+
+
+def even(rng, *shape, size=20):
+    return 2.0 * rng.integers(-size, size + 1, shape)
+
+
+def every_layer(rng):
+    """Input 2×7×6, conv (groups, uneven stride, padding, dilation), pool, dense with delays, dense_rec, dense without neurons."""
+    conv = {"stride": [2, 1], "padding": [1, 2], "dilation": [1, 2], "groups": 2, "kernelSize": [3, 2]}
+    pool = {"stride": [2, 2], "padding": [0, 0], "dilation": [1, 1], "kernelSize": [2, 2]}
+    axons = {"delay": rng.integers(0, 6, 9).astype(np.float32)}
+    loop = {"weight_rec": even(rng, 5, 5, size=100), "bias": even(rng, 5, size=6)}
+    return [
+        {"type": "input", "shape": [2, 7, 6], "weight": np.float32(40), "bias": np.float32(6), "neuron": LOIHI},
+        {"type": "conv", "shape": [4, 4, 8], **conv, "weight": even(rng, 4, 1, 3, 2), "bias": even(rng, 4), "neuron": FAST},
+        {"type": "pool", "shape": [4, 2, 4], **pool, "weight": np.full((1, 1, 2, 2), 30.0), "neuron": FAST},
+        {"type": "flatten", "shape": [32, 1, 1]},
+        {"type": "dense", "shape": [9, 1, 1], "weight": even(rng, 9, 32), **axons, "neuron": CUBA},
+        {"type": "dense_rec", "shape": [5], "weight": even(rng, 5, 9, size=60), **loop, "neuron": CUBA},
+        {"type": "dense", "shape": [3], "weight": even(rng, 3, 5)},
+    ]
+
+
+def toward_zero(x, keep):
+    return np.sign(x) * ((np.abs(x) * keep) >> 12)
+
+
+class Neurons:
+    """Lava's fixed_pt LIF with netx's parameters, on an array of any shape."""
+
+    def __init__(self, shape, bias, params):
+        self.u, self.v, self.bias = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.asarray(bias, np.int64)
+        self.du, self.dv, self.vth = params["iDecay"] - 1, params["vDecay"], params["vThMant"]
+
+    def step(self, a, extra_bias=0):
+        self.u = toward_zero(self.u, 4096 - (self.du + 1)) + 64 * a.astype(np.int64)
+        self.v = toward_zero(self.v, 4096 - self.dv) + self.u + 64 * (self.bias + np.asarray(extra_bias).astype(np.int64))
+        spikes = self.v > 64 * self.vth
+        self.v[spikes] = 0
+        return spikes.astype(np.int64)
+
+
+def lava_conv(x, fields, pool=False):
+    """A convolution in Lava's terms: (X, Y, C) arrays, kernels (C_out, X, Y, C_in) that are flipped when applied."""
+    weight = np.asarray(fields["weight"])
+    if pool:
+        weight = np.repeat(weight, x.shape[2], axis=0)
+    weight = weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)
+    (sx, sy), (px, py), (dx, dy) = (tuple(int(n) for n in fields[key][::-1]) for key in ("stride", "padding", "dilation"))
+    padded = np.pad(x, ((px, px), (py, py), (0, 0)))
+    out, kx, ky, per_group = weight.shape
+    width, height = ((n - d * (k - 1) - 1) // s + 1 for n, d, k, s in zip(padded.shape, (dx, dy), (kx, ky), (sx, sy), strict=False))
+    result = np.zeros((width, height, out))
+    groups = x.shape[2] // per_group
+    for o, i, j, a, b in np.ndindex(out, width, height, kx, ky):
+        first = (o // (out // groups)) * per_group
+        pixel = padded[i * sx + a * dx, j * sy + b * dy, first : first + per_group]
+        result[i, j, o] += pixel @ weight[o, kx - 1 - a, ky - 1 - b]
+    return result
+
+
+def as_lava_dl(layers, image, steps):
+    """What `every_layer` sends, in each layer's own step; (steps, …) each."""
+    inp, conv, pool, _, dense, rec, end = layers
+    x = image.transpose(2, 1, 0)  # lava-dl's (X, Y, C)
+    sent = {name: [] for name in ("input0", "conv1", "pool2", "dense4", "dense_rec5", "dense6")}
+    first = Neurons(x.shape, 0, inp["neuron"])
+    second = Neurons((8, 4, 4), conv["bias"], FAST)
+    third = Neurons((4, 2, 4), 0, FAST)
+    fourth, fifth = Neurons(9, 0, CUBA), Neurons(5, rec["bias"], CUBA)
+    potential, loop = np.zeros(3), np.zeros(5)
+    for t in range(steps):
+        a = first.step(np.zeros(x.shape), np.rint(40 * x) + 6)
+        b = second.step(lava_conv(a, conv))
+        c = third.step(lava_conv(b, pool, pool=True))
+        sent["pool2"].append(c.transpose(2, 1, 0))
+        # Row n of the weights hears what came delay[n] steps ago.
+        heard = [sent["pool2"][t - int(d)].ravel() if t >= d else np.zeros(32) for d in dense["delay"]]
+        d = fourth.step(np.array([row @ line for row, line in zip(dense["weight"], heard, strict=True)]))
+        e = fifth.step(rec["weight"] @ d + rec["weight_rec"] @ loop)
+        loop = e
+        potential = potential + end["weight"] @ e
+        sent["input0"].append(a.transpose(2, 1, 0))
+        sent["conv1"].append(b.transpose(2, 1, 0))
+        sent["dense4"].append(d)
+        sent["dense_rec5"].append(e)
+        sent["dense6"].append(potential)
+    return {name: np.array(rows) for name, rows in sent.items()}
+
+
+@pytest.mark.parametrize("seed", [3, 4, 6])
+def test_every_layer_runs_as_in_lava_dl(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    layers = every_layer(rng)
+    program = read_netx(write(tmp_path / "all.net", layers, Ts=1, tSample=40))
+    image = rng.uniform(-0.2, 1, (2, 7, 6))
+    wanted = as_lava_dl(layers, image, 40)
+    record = run_program(program, np.broadcast_to(image, (40, 1, 2, 7, 6)), rasters=list(wanted), backend="numpy")
+    assert list(record.layers) == list(wanted)
+    deaf = as_lava_dl(changed(layers, 5, weight_rec=np.zeros((5, 5))), image, 40)
+    assert (deaf["dense_rec5"] != wanted["dense_rec5"]).sum() > 20  # what a layer tells itself matters
+    for name, want in wanted.items():
+        assert len(np.unique(want)) > 1, f"{name} does nothing"
+        np.testing.assert_array_equal(record.layers[name].raster[:, 0], want, err_msg=name)
+
+
+def test_says_what_the_file_says(tmp_path):
+    program = read_netx(write(tmp_path / "all.net", every_layer(np.random.default_rng(0)), Ts=2, tSample=40))
+    assert (program.precision, program.dt_s, program.timesteps, program.outputs) == ("integer", 0.002, 40, ("dense6",))
+    port = program.inputs[0]
+    assert (port.name, port.shape, port.coding, port.scale, port.limit) == ("input", (2, 7, 6), "current", 40.0, 4089)
+    assert [(layer.name, layer.shape, layer.depth) for layer in program.layers] == [
+        ("input0", (2, 7, 6), 0),
+        ("conv1", (4, 4, 8), 1),
+        ("pool2", (4, 2, 4), 2),
+        ("dense4", (9,), 3),
+        ("dense_rec5", (5,), 4),
+        ("dense6", (3,), 5),
+    ]
+    neuron = program.layer("conv1").neuron
+    assert (int(neuron.du), int(neuron.dv), int(neuron.v_threshold), neuron.bias.shape, neuron.bias_exp) == (4095, 1024, 25, (4, 1, 1), 6)
+    assert program.layer("conv1").connections[0].synapse.weight.dtype == np.int32
+    assert program.layer("dense4").connections[0].nir == ("flatten3", "dense4")
+    assert [connection.source for connection in program.layer("dense_rec5").connections] == ["dense4", "dense_rec5"]
+    assert program.notes == ("dense6: it has no neurons: the result is its membrane potential, not its spikes",)
+
+
+def dense_net(weight, **fields):
+    weight = np.asarray(weight, float)
+    return [
+        {"type": "input", "shape": [1, 1, weight.shape[1]]},
+        {"type": "dense", "shape": [len(weight)], "weight": weight, "neuron": CUBA, **fields},
+    ]
+
+
+def weights(program):
+    """Return (delay, weights as they act) of the last layer's connections."""
+    return [
+        (connection.delay, matrix(connection.synapse).toarray() * 2.0**connection.weight_exp)
+        for connection in program.layers[-1].connections
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weight", "held", "exponent"),
+    [
+        ([[254, -256], [2, 0]], [[254, -256], [2, 0]], 0),
+        ([[255, 3], [0, 1]], [[255, 3], [0, 1]], 0),
+        ([[-255, -3], [0, -1]], [[-255, -3], [0, -1]], 0),
+        ([[127, -128], [1, 0]], [[254, -256], [2, 0]], -1),
+        ([[-256, -2], [0, 0]], [[-128, -1], [0, 0]], 1),
+        ([[1016, -1024], [8, 0]], [[254, -256], [2, 0]], 2),
+        ([[0, 0], [0, 0]], [[0, 0], [0, 0]], 0),
+    ],
+)
+def test_weights_are_held_exactly(tmp_path, weight, held, exponent):
+    program = read_netx(write(tmp_path / "x.net", dense_net(weight)))
+    connection = program.layers[0].connections[0]
+    assert connection.synapse.weight.tolist() == held and connection.weight_exp == exponent
+    np.testing.assert_array_equal(weights(program)[0][1], weight)
+    run_program(program, np.ones((3, 1, 1, 1, 2)), backend="numpy")  # the emulator agrees that the hardware holds them
+
+
+@pytest.mark.parametrize(
+    ("delay", "grid"),
+    [
+        ([0, 3], [[0, 0], [3, 3]]),  # also one per input, but lava-dl takes it as one per neuron
+        (2, [[2, 2], [2, 2]]),
+        ([[0, 1], [62, 0]], [[0, 1], [62, 0]]),
+    ],
+)
+def test_delays_become_connections(tmp_path, delay, grid):
+    weight = np.array([[-256, 254], [6, -8]])
+    program = read_netx(write(tmp_path / "x.net", dense_net(weight, delay=np.asarray(delay, np.float32))))
+    found = weights(program)
+    assert [steps for steps, _ in found] == sorted(set(np.ravel(grid)))
+    for steps, part in found:
+        np.testing.assert_array_equal(part, np.where(np.equal(grid, steps), weight, 0))
+    run_program(program, np.ones((3, 1, 1, 1, 2)), backend="numpy")
+
+
+def test_delays_per_input(tmp_path):
+    weight = np.array([[2, 4, 6], [8, -10, 12]])
+    found = weights(read_netx(write(tmp_path / "x.net", dense_net(weight, delay=[1, 0, 1]))))
+    assert [steps for steps, _ in found] == [0, 1]
+    np.testing.assert_array_equal(found[0][1], [[0, 4, 0], [0, -10, 0]])
+
+
+def test_the_highest_threshold_marks_a_read_out(tmp_path):
+    highest = {**CUBA, "vThMant": (1 << 18) - 1}
+    program = read_netx(write(tmp_path / "x.net", dense_net([[2.0, 4.0]], neuron=highest)))
+    neuron = program.layers[0].neuron
+    assert not neuron.spiking and int(neuron.v_threshold) == 131071 and int(neuron.du) == 1023
+    assert "its vThMant is 262143" in program.notes[0]
+
+
+def test_an_average_is_left_to_the_host(tmp_path):
+    layers = [*dense_net(np.full((4, 2), 2.0)), {"type": "average", "shape": [2, 1, 1]}]
+    program = read_netx(write(tmp_path / "x.net", layers))
+    assert program.outputs == ("dense1",) and program.notes == ("average2: the host averages over 2 groups of neurons",)
+
+
+def test_notes_a_bias_that_a_delay_leaves_out(tmp_path):
+    program = read_netx(write(tmp_path / "x.net", dense_net([[2.0], [4.0]], delay=[0, 1], bias=[0.0, 5.0])))
+    assert "its bias is not delayed" in program.notes[0]
+
+
+def test_a_network_may_begin_with_weights(tmp_path):
+    program = read_netx(write(tmp_path / "x.net", dense_net([[2.0, 4.0, 6.0]])[1:]))
+    assert program.inputs[0].shape == (3,) and program.inputs[0].coding == "spikes" and program.layers[0].depth == 1
+
+
+def changed(layers, index, **fields):
+    """Return ``layers`` with fields of one replaced; ``None`` removes, ``neuron_x`` is x of its neurons."""
+    result = [dict(layer) for layer in layers]
+    for name, value in fields.items():
+        target = result[index]
+        if name.startswith("neuron_"):
+            target = result[index]["neuron"] = dict(result[index]["neuron"])
+            name = name.removeprefix("neuron_")
+        if value is None:
+            del target[name]
+        else:
+            target[name] = value
+    return result
+
+
+BROKEN = {
+    "known_layers": [(2, {"type": "convT"}, "convT2.*its type is 'convT'")],
+    "layer_order": [
+        (4, {"type": "input"}, "input4.*it is layer 4"),
+        (3, {"type": "average"}, "average3.*layers follow it"),
+        (1, {"neuron": None}, "conv1.*it has no neurons"),
+    ],
+    "needed_fields": [
+        (1, {"stride": None, "groups": None}, "conv1.*missing: stride, groups"),
+        (5, {"weight_rec": None}, "dense_rec5.*missing: weight_rec"),
+        (4, {"neuron_vDecay": None}, "dense4.*missing: neuron/vDecay"),
+        (4, {"weight": None, "weight/imag": np.ones(3)}, "dense4.*its weights are complex"),
+    ],
+    "neuron_type": [(4, {"neuron_type": "SDNN"}, "dense4.*its neurons are 'SDNN'")],
+    "binary_spikes": [
+        (4, {"neuron_gradedSpike": True}, "dense4.*neuron/gradedSpike = 1"),
+        (4, {"neuron_messageBits": 16}, "dense4.*neuron/messageBits = 16"),
+    ],
+    "plain_neuron": [
+        (4, {"neuron_refDelay": 2}, "dense4.*neuron/refDelay = 2"),
+        (0, {"neuron_wgtExp": 1}, "input0.*neuron/wgtExp = 1"),
+    ],
+    "one_value": [(4, {"neuron_iDecay": [1024, 1025]}, "dense4.*neuron/iDecay = 1024 … 1025")],
+    "decay_range": [
+        (4, {"neuron_iDecay": 0}, "dense4.*neuron/iDecay = 0"),
+        (4, {"neuron_vDecay": 4096}, "dense4.*neuron/vDecay = 4096"),
+        (4, {"neuron_vDecay": 0.5}, "dense4.*neuron/vDecay = 0.5"),
+    ],
+    "threshold_range": [(4, {"neuron_vThMant": 131072}, "dense4.*neuron/vThMant = 131072")],
+    "analog_input": [(0, {"neuron_iDecay": 2048}, "input0.*neuron/iDecay = 2048")],
+    "whole_numbers": [
+        (4, {"weight": np.full((9, 32), 0.5)}, "dense4.*288 of 288 values of weight are not, such as 0.5"),
+        (1, {"bias": [0.0, np.nan, 2.0, 4.0]}, "conv1.*1 of 4 values of bias are not, such as nan"),
+    ],
+    "weight_bits": [
+        (4, {"weight": np.tile([129.0, -2.0], (9, 16))}, "dense4.*they lie in -2 … 129"),
+        (5, {"weight_rec": np.tile([1.0, -1.0, 256.0, 0.0, 0.0], (5, 1))}, "dense_rec5"),
+        (2, {"weight": np.full((1, 1, 2, 2), 257.0)}, "pool2.*they lie in 257"),
+    ],
+    "bias_bits": [(1, {"bias": [0.0, -4097.0, 2.0, 4.0]}, "conv1.*it is -4097 … 4")],
+    "delays": [
+        (4, {"delay": np.full(9, 63.0)}, "dense4.*they are 63"),
+        (4, {"delay": np.zeros(5)}, "dense4.*5 delays for 9×32 weights"),
+        (1, {"delay": np.zeros(4)}, "conv1.*it is a conv layer"),
+        (5, {"delay": np.zeros(5)}, "dense_rec5.*it is a dense_rec layer"),
+    ],
+    "agreeing_shapes": [
+        (1, {"groups": 1}, "conv1.*it takes 1 channels, 2 come in"),
+        (1, {"shape": [4, 4, 7]}, "conv1.*its shape is 4×4×7, its weights give 4×4×8"),
+        (1, {"stride": [0, 1]}, "conv1.*stride 0×1"),
+        (1, {"padding": [1, -2]}, "conv1.*padding 1×-2"),
+        (1, {"bias": np.zeros(3)}, "conv1.*3 biases for 4 channels"),
+        (1, {"weight": np.zeros((4, 1, 3))}, "conv1.*its weights have shape 4×1×3"),
+        (4, {"weight": np.zeros((9, 31))}, "dense4.*it takes 31 inputs, 32 come in"),
+        (5, {"weight_rec": np.zeros((5, 4))}, "dense_rec5.*weight_rec has 20 values for 5 neurons"),
+        (0, {"shape": [2, 0, 6]}, "input0.*its shape is 2×0×6"),
+        (0, {"bias": [1.0, 2.0]}, "input0.*its bias has 2 values, not 1"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("rule", "index", "fields", "said"), [(rule, *case) for rule, cases in BROKEN.items() for case in cases])
+def test_refuses_what_a_program_cannot_express(tmp_path, rule, index, fields, said):
+    path = write(tmp_path / "x.net", changed(every_layer(np.random.default_rng(0)), index, **fields))
+    with pytest.raises(GraphError, match=said) as refused:
+        read_netx(path)
+    assert str(path) in refused.value.what and refused.value.do
+    assert rule in {finding.rule for finding in netx_findings(path) if finding.level == "error"}
+
+
+def test_says_everything_at_once(tmp_path):
+    layers = changed(every_layer(np.random.default_rng(0)), 1, neuron_refDelay=3)
+    layers = changed(layers, 4, neuron_type="ALIF")
+    layers = changed(layers, 5, bias=np.full(5, 0.5))
+    with pytest.raises(GraphError) as refused:
+        read_netx(write(tmp_path / "x.net", layers))
+    assert all(name in refused.value.why for name in ("conv1", "dense4", "dense_rec5"))
+
+
+def test_refuses_what_is_not_a_network(tmp_path):
+    text = tmp_path / "text.net"
+    text.write_text("layer")
+    with pytest.raises(GraphError, match="not an HDF5 file"):
+        read_netx(text)
+    with pytest.raises(GraphError, match="not an HDF5 file"):
+        read_netx(tmp_path / "absent.net")
+    weight = np.ones((1, 1))
+    graph = tmp_path / "graph.nir"
+    nir.write(graph, nir.NIRGraph.from_list(nir.Linear(weight)))
+    with pytest.raises(GraphError, match="not a netx network"):
+        read_netx(graph)
+    gap = write(tmp_path / "gap.net", dense_net(weight))
+    with h5py.File(gap, "a") as file:
+        file.move("layer/1", "layer/2")
+    with pytest.raises(GraphError, match="not numbered 0 to 1"):
+        read_netx(gap)
+    only_input = write(tmp_path / "input.net", dense_net(weight)[:1])
+    with pytest.raises(GraphError, match="no layer has weights"):
+        read_netx(only_input)
+    assert is_netx(gap) and not is_netx(graph) and not is_netx(text) and not is_netx(tmp_path)
+
+
+ODD = [None, "text", np.nan, -1.0, 0.0, 1e300, np.zeros(0), np.full((2, 2, 2, 2, 2, 2), 3.0)]
+
+
+def test_odd_values_are_refused_or_run_but_never_crash(tmp_path):
+    layers = [*every_layer(np.random.default_rng(0)), {"type": "average", "shape": [3, 1, 1]}]
+    path = write(tmp_path / "x.net", layers, Ts=1, tSample=4)
+    sound = path.read_bytes()
+    fields = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: fields.append(name) if isinstance(item, h5py.Dataset) else None)
+    refused = 0
+    for number, field in enumerate(fields):
+        for value in ODD[number % 4 :: 4]:
+            path.write_bytes(sound)
+            with h5py.File(path, "r+") as file:
+                del file[field]
+                if value is not None:
+                    file[field] = value
+            try:
+                program = read_netx(path)
+                assert program.layers and all(np.isfinite(layer.neuron.bias).all() for layer in program.layers)
+            except GraphError:
+                refused += 1
+    assert refused > len(fields)

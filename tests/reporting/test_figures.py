@@ -1,0 +1,56 @@
+"""Energy against quality: who is beaten by nobody, and that the drawing says so."""
+
+import re
+
+import numpy as np
+import pytest
+
+from ashneuro.cost.profile import Range
+from ashneuro.reporting.figures import Point, pareto, pareto_front, spike_raster
+
+
+def point(label, energy, metric, series="hybrid", **more):
+    return Point(label, series, Range(0.5 * energy, energy, 2 * energy), metric, **more)
+
+
+POINTS = (
+    point("T = 2", 1e-6, 0.20),
+    point("T = 4", 2e-6, 0.30, metric_low=0.28, metric_high=0.33),
+    point("T = 8", 8e-6, 0.30),
+    point("3-bit", 3e-6, 0.36, "twin"),
+)
+
+
+def test_only_points_that_nobody_beats_are_on_the_front():
+    assert pareto_front(POINTS) == (0, 1, 3)
+    assert pareto_front(POINTS[:1]) == (0,)
+    assert pareto_front((POINTS[0], POINTS[0])) == (0, 1)  # equal points do not beat each other
+
+
+@pytest.mark.parametrize("worse", [point("dear", 2e-6, 0.2), point("poor", 1e-6, 0.1)])
+def test_a_point_beaten_in_one_and_equal_in_the_other_is_beaten(worse):
+    assert pareto_front((POINTS[0], worse)) == (0,)
+
+
+def test_energy_without_a_typical_value_stands_in_its_middle():
+    assert Point("a", "s", Range(1.0, None, 3.0), 0.5).energy_centre_j == 2.0
+
+
+def test_the_drawing_names_every_point_series_unit_and_metric():
+    drawing = pareto(POINTS, "R@1, fraction", "Energy against R@1.")
+    text = re.sub(r"<[^>]+>", "", drawing)
+    assert all(word in text for word in ("T = 2", "T = 8", "3-bit", "twin", "hybrid", "µJ per inference", "R@1, fraction"))
+    assert drawing.startswith("<svg") and 'aria-label="Energy against R@1."' in drawing
+    assert "#1d7a8c" not in drawing
+
+
+def test_a_name_that_would_cover_another_is_left_out_and_the_front_is_named_first():
+    beaten = [point(f"beaten {number}", 2.01e-6, 0.2999 - 1e-4 * number) for number in range(3)]
+    text = re.sub(r"<[^>]+>", "", pareto([*beaten, *POINTS], "R@1, fraction", "Energy against R@1."))
+    assert "T = 4" in text and "T = 8" in text
+    assert "beaten" not in text.replace("beaten by none", "").replace("crosses: beaten", "")
+
+
+def test_a_dollar_in_a_name_is_a_dollar():
+    drawing = spike_raster({r"a$\foo$": np.eye(4), "$_{$": np.eye(4)}, "Spikes.")
+    assert r"a$\foo$" in drawing and "$_{$" in drawing

@@ -1,0 +1,110 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ashneuro.errors import ProfileError
+from ashneuro.reporting import terminal
+from ashneuro.reporting.tables import Table
+from tests.reporting.example import whole_report
+
+REPORT = whole_report()
+
+
+def test_plain_tables_are_aligned_and_never_cut(capsys):
+    long = "a sentence that is much longer than eighty characters " * 4
+    terminal.show(Table("Title", ("name", ">count", "text"), (("a", "1", long), ("bbbb", "1,000", "x")), "counted", "note"))
+    out = capsys.readouterr().out
+    assert out.splitlines()[:4] == [
+        "Title  [counted]",
+        "  name  count  text",
+        "  a         1  " + long.strip(),
+        "  bbbb  1,000  x",
+    ]
+    assert "  note" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: terminal.activity(REPORT.workload),
+        lambda: terminal.costs(REPORT.estimates),
+        lambda: terminal.comparison(REPORT.comparison),
+        lambda: terminal.retrieval(REPORT.evaluations),
+        lambda: terminal.facts(REPORT.evaluations),
+        lambda: terminal.certificate(REPORT.certificate),
+        lambda: terminal.profile_list(REPORT.profiles),
+        lambda: terminal.profile_show(REPORT.profiles[0]),
+    ],
+)
+def test_every_result_prints(show, capsys):
+    show()
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+def test_the_verdict_is_the_first_line(capsys):
+    terminal.comparison(REPORT.comparison)
+    assert capsys.readouterr().out.splitlines()[0] == REPORT.comparison.verdict
+
+
+def test_nothing_found_is_one_line(capsys):
+    terminal.findings([])
+    assert capsys.readouterr().out == "nothing stands in the way: 0 error(s), 0 note(s), 0 check(s) passed\n"
+
+
+def test_errors_have_three_parts_on_stderr(capsys):
+    terminal.print_error(ProfileError("what failed", "the rule", "a command"))
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert seen.err == "error: what failed\nwhy: the rule\ndo:  a command\n"
+
+
+def test_json_is_only_json(capsys):
+    terminal.json({"a": np.array([[1, 2]]), "b": np.float32(0.5), "c": float("nan"), "d": (1,), 3: None})
+    assert json.loads(capsys.readouterr().out) == {"a": [[1, 2]], "b": 0.5, "c": None, "d": [1], "3": None}
+
+
+def test_training_away_from_a_terminal_is_a_line_per_epoch(capsys):
+    with terminal.epochs("training tiny") as show:
+        for epoch in (1, 2):
+            show(epoch, 2, 1, 2, 0.7, None)
+            show(epoch, 2, 2, 2, 0.5, {"epoch": epoch, "loss": 0.5, "firing_rate": 0.125, "firing_rate.lif1": 0.2, "learning_rate": 1e-3})
+    assert capsys.readouterr().err.splitlines() == [f"epoch {epoch}/2  loss 0.5  firing_rate 0.125" for epoch in (1, 2)]
+
+
+def test_status_says_its_steps(capsys):
+    with terminal.status("building") as say:
+        say("half way")
+    assert capsys.readouterr().err.splitlines() == ["building …", "  half way"]
+
+
+def test_at_a_terminal_colours_and_no_brackets_are_lost():
+    """Names with [brackets] are rich's markup; they must be shown as they are."""
+    code = (
+        "from ashneuro.reporting import terminal\n"
+        "terminal.table('t', ('node', '>n'), [('conv[0]', 1), ('[bold]x', 2)])\n"
+        "terminal.line('wrote [a]/b')\n"
+    )
+    parent, child = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    environment.pop("NO_COLOR", None)
+    done = subprocess.Popen([sys.executable, "-c", code], stdout=child, env=environment)
+    done.wait(30)
+    os.close(child)
+    out = b""
+    while True:
+        try:
+            block = os.read(parent, 65536)
+        except OSError:
+            break
+        if not block:
+            break
+        out += block
+    os.close(parent)
+    text = out.decode()
+    assert "conv[0]" in text and "[bold]x" in text and "wrote [a]/b" in text
+    assert "\x1b[" in text

@@ -1,0 +1,267 @@
+"""Compiled layers against the array library, where blocks of 16-bit sums, tiles and shifts have their edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ashneuro.errors import ConfigError
+from ashneuro.program.program import InputPort, Layer, Neuron, Synapse
+from ashneuro.program.synapse import conv_shape
+from ashneuro.simulation.emulator import backend_native
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.spiking.kernels.cpp import NativeError
+from tests.simulation import nets
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    monkeypatch.delenv(backend_native.VARIABLE, raising=False)
+    if not backend_native.wanted():
+        pytest.skip("no C++ compiler; install one, for example: apt install g++")
+
+
+def both(program, x, monkeypatch, backend="numpy"):
+    """Return the compiled record and the library's, and that they are equal in everything."""
+    names = [layer.name for layer in program.layers]
+    records = []
+    for kernels in ("native", "torch"):
+        monkeypatch.setenv(backend_native.VARIABLE, kernels)
+        records.append(run_program(program, x, rasters=names, traces=names, backend=backend))
+    ours, theirs = records
+    for part in ("layers", "inputs"):
+        for name, activity in getattr(ours, part).items():
+            other = getattr(theirs, part)[name]
+            for field in ("counts", "raster", "u", "v"):
+                np.testing.assert_array_equal(getattr(activity, field), getattr(other, field), err_msg=f"{name} {field}")
+            assert (activity.active_updates, activity.binary) == (other.active_updates, other.binary), name
+    return ours
+
+
+def one_layer(weight, *, exponent=0, du=4095, bias=0):
+    neuron = Neuron(*(np.array(np.int32(value)) for value in (du, 300, 2000)), np.array(np.int32(bias)))
+    synapse = Synapse("dense", (weight.shape[1],), (weight.shape[0],), weight.astype(np.int32))
+    layer = Layer("a", (weight.shape[0],), neuron, (nets.connect("input", synapse, weight_exp=exponent),), 1)
+    return nets.Random(0, "integer").program(InputPort("input", (weight.shape[1],), "spikes"), [layer])
+
+
+@pytest.mark.parametrize("sign", ["mixed", "excitatory", "inhibitory"])
+@pytest.mark.parametrize("exponent", [0, 3, -4, -8])
+@pytest.mark.parametrize("lines", [1, 7, 127, 128, 129, 600])
+def test_sums_of_any_size_and_shift(lines, exponent, sign, monkeypatch):
+    random = np.random.default_rng(lines)
+    weight = np.full((70, lines), {"mixed": 254, "excitatory": 255, "inhibitory": -255}[sign])
+    weight[1::2] = random.integers(0, 128, weight[1::2].shape) * 2 * (-1 if sign == "inhibitory" else 1)
+    if sign == "mixed":
+        weight[::3] = -256
+    x = (random.random((6, 3, lines)) < 0.5).astype(np.uint8)
+    x[0], x[1] = 1, 0  # every line at once, and none
+    record = both(one_layer(weight, exponent=exponent, du=1500), x, monkeypatch)
+    total = int(weight[0].sum()) << exponent if exponent > 0 else int(weight[0].sum()) >> -exponent
+    if abs(total) < 1 << 17:  # else u wraps
+        assert record.layers["a"].u[0, 0, 0] == total << 6
+
+
+@pytest.mark.parametrize("neurons", [1, 63, 64, 65, 130])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_populations_of_any_size(neurons, backend, monkeypatch):
+    random = np.random.default_rng(neurons)
+    weight = 2 * random.integers(-100, 101, (neurons, 9))
+    record = both(one_layer(weight, bias=40), (random.random((300, 2, 9)) < 0.4).astype(np.uint8), monkeypatch, backend)
+    assert 0 < record.firing_rate("a") < 1
+
+
+@pytest.mark.parametrize("net", nets.NETS)
+@pytest.mark.parametrize("seed", [2, 9, 21])
+def test_every_kind_of_program(net, seed, monkeypatch):
+    random, program = nets.NETS[net](seed, "integer")
+    both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
+
+
+def convolution(in_shape, outputs, kernel, stride, padding, dilation, groups=1, *, exponent=0, weight=None, seed=0, threshold=900):
+    """Return a program of one convolution from spikes."""
+    random = np.random.default_rng(seed)
+    if weight is None:
+        weight = 2 * random.integers(-128, 128, (outputs, in_shape[0] // groups, *kernel))
+    out_shape = conv_shape(in_shape, kernel, outputs, stride, padding, dilation)
+    synapse = Synapse("conv", in_shape, out_shape, weight.astype(np.int32), stride, padding, dilation, groups)
+    bias = random.integers(-50, 51, out_shape).astype(np.int32)
+    neuron = Neuron(*(np.array(np.int32(value)) for value in (random.choice([4095, 1200]), 300, threshold)), bias)
+    layer = Layer("a", out_shape, neuron, (nets.connect("input", synapse, weight_exp=exponent),), 1)
+    return nets.Random(0, "integer").program(InputPort("input", in_shape, "spikes"), [layer])
+
+
+def is_compiled(program, layer=None):
+    """Whether every connection of the layer is added up by the compiled code."""
+    layer = layer or program.layers[-1]
+    lags = {index: program.lag(layer, connection) for index, connection in enumerate(layer.connections)}
+    return len(backend_native.Arriving.of(layer, lags).spreads) == len(lags)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_convolutions_of_any_shape(seed, monkeypatch):
+    random = np.random.default_rng(seed)
+    axes = 1 if seed % 6 == 5 else 2
+    kernel, dilation = (tuple(map(int, random.integers(1, most, axes))) for most in (5, 4))
+    stride = tuple(map(int, random.integers(1, 4, axes)))
+    padding = tuple((int(before), int(after)) for before, after in random.integers(0, 3, (axes, 2)))
+    spans = [gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)]
+    sides = tuple(int(random.integers(max(1, span - sum(pad)), 12)) for span, pad in zip(spans, padding, strict=True))
+    groups = int(random.choice([1, 1, 2, 3, 7]))
+    channels, outputs = (groups * int(random.integers(1, most)) for most in (70 // groups, 140 // groups))
+    if seed % 10 == 9:
+        channels = outputs = groups = 33  # one channel each
+    program = convolution(
+        (channels, *sides), outputs, kernel, stride, padding, dilation, groups, exponent=int(random.integers(-3, 3)), seed=seed
+    )
+    assert is_compiled(program)
+    timesteps, samples = int(random.choice([1, 2, 9])), int(random.choice([1, 3]))
+    x = (random.random((timesteps, samples, channels, *sides)) < random.choice([0.02, 0.2, 0.6])).astype(np.uint8)
+    x[-1, 0], x[timesteps // 2, -1] = 0, 1
+    both(program, x, monkeypatch, "torch" if seed % 2 else "numpy")
+
+
+@pytest.mark.parametrize("size", [-256, 255, 254])
+@pytest.mark.parametrize("exponent", [0, 3, -6])
+@pytest.mark.parametrize(
+    "channels", [14, 15, 43, 128, 129]
+)  # of 9 taps: around the 127 or 128 weights that 16 bits hold, and 3 times these
+def test_largest_weights_of_convolutions(channels, exponent, size, monkeypatch):
+    weight = np.full((33, channels, 3, 3), size)
+    weight[1::2] = 126 if size == -256 else size - 1 & ~1
+    x = np.ones((3, 2, channels, 4, 3), np.uint8)
+    x[1, 1] = np.random.default_rng(channels).random(x.shape[2:]) < 0.8
+    whole, none = (1, 1), ((1, 1), (1, 1))
+    record = both(convolution(x.shape[2:], 33, (3, 3), whole, none, whole, exponent=exponent, weight=weight), x, monkeypatch)
+    total = 9 * channels * size
+    total = total << exponent if exponent > 0 else total >> -exponent
+    if abs(total) < 1 << 17:  # else u wraps
+        assert record.layers["a"].u[0, 0, 0, 1, 1] == total << 6
+
+
+@pytest.mark.parametrize(
+    ("weights", "block"),
+    [
+        ([255] * 128 + [127], 2**31 - 1),  # 2^15 − 1
+        ([255] * 128 + [128], 128),
+        ([254] * 129 + [-256] * 127, 2**31 - 1),  # each sign by itself
+        ([254] * 129 + [-256] * 128, 127),
+    ],
+)
+def test_sums_are_cut_where_they_may_not_fit(weights, block, monkeypatch):
+    one, weight = (1, 1), np.array([weights, weights[::-1]])[:, :, None, None]
+    program = convolution((len(weights), 1, 2), 2, one, one, ((0, 0), (0, 0)), one, weight=weight)
+    spread = backend_native.Spread.of(program.layers[0].connections[0], 0, (2, 2))
+    assert spread.block == block
+    x = (np.array(weights)[:, None, None] > [[0, -1000]]).astype(np.uint8)  # the positive ones at one place, all at the other
+    record = both(program, x[None, None], monkeypatch)
+    np.testing.assert_array_equal(record.layers["a"].u[0, 0, 0, 0], [sum(w for w in weights if w > 0) << 6, sum(weights) << 6])
+
+
+def test_layers_joined_from_convolutions_and_others(monkeypatch):
+    """Dense and convolved spikes at one layer, layers of other shapes than their synapses, delays, convolutions of unlike shapes."""
+    r = nets.Random(5, "integer")
+    port, line = r.port((6, 5, 7), "spikes"), InputPort("line", (1,), "spikes", constant=True)
+    conv, flat = r.conv((6, 5, 7), 9), r.conv((9, 35), 63)
+    layers = [
+        Layer("a", (9, 35), r.neuron((9, 35), threshold=300), (nets.connect("input", conv), nets.connect("line", r.dense((1,), 315))), 1),
+        Layer("b", (2205,), r.neuron((2205,), threshold=300), (nets.connect("a", flat),), 2),
+        Layer(
+            "c",
+            (9, 5, 7),
+            r.neuron((9, 5, 7), threshold=400),
+            (
+                nets.connect("a", r.conv((9, 5, 7), 9, groups=3), 1),
+                nets.connect("b", r.dense((2205,), 315, size=8)),
+                nets.connect("a", r.conv((9, 35), 9, kernel=1, padding=0), 3),
+                nets.connect("a", r.identity((9, 5, 7)), 2),
+                nets.connect("a", r.conv((315, 1), 315, kernel=1, padding=0, groups=45), 1),
+            ),
+            3,
+        ),
+        Layer(
+            "out", (4,), r.neuron((4,), spiking=False), (nets.connect("c", r.dense((315,), 4)), nets.connect("a", r.dense((315,), 4), 4)), 4
+        ),
+    ]
+    program = r.program(port, layers, line)
+    record = both(program, r.inputs(port, 7, 3), monkeypatch)
+    assert all(0 < record.firing_rate(name) < 1 for name in "abc")
+    assert max(program.lag(layer, connection) for layer, connection in program.connections()) == 2
+    assert [is_compiled(program, layer) for layer in layers] == [True, True, False, True]
+
+
+def test_pieces_of_steps(monkeypatch):
+    program = convolution((5, 9, 9), 20, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    x = (np.random.default_rng(0).random((10, 2, 5, 9, 9)) < 0.3).astype(np.uint8)
+    whole = both(program, x, monkeypatch)
+    monkeypatch.setenv(backend_native.VARIABLE, "native")
+    for piece in (1, 3 * 1620, 1 << 40):
+        monkeypatch.setattr(backend_native, "PIECE", piece)
+        record = run_program(program, x, rasters=["a"], traces=["a"], backend="numpy")
+        for field in ("counts", "raster", "u", "v"):
+            np.testing.assert_array_equal(getattr(record.layers["a"], field), getattr(whole.layers["a"], field))
+
+
+def test_threads_change_nothing():
+    torch = pytest.importorskip("torch")
+    random, program = nets.conv_net(4, "integer")
+    x = random.inputs(program.inputs[0], 5, 300)
+    names, before, records = [layer.name for layer in program.layers], torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            records.append(run_program(program, x, rasters=names, traces=names, backend="torch"))
+    finally:
+        torch.set_num_threads(before)
+    for record in records[1:]:
+        for name in names:
+            for field in ("counts", "raster", "u", "v", "active_updates"):
+                np.testing.assert_array_equal(getattr(record.layers[name], field), getattr(records[0].layers[name], field))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_spikes_in_any_memory(backend, monkeypatch):
+    program = convolution((6, 5, 4), 7, (3, 2), (1, 1), ((1, 1), (0, 0)), (1, 1))
+    x = (np.random.default_rng(2).random((4, 3, 6, 5, 4)) < 0.4).astype(np.uint8)
+    want = both(program, x, monkeypatch, backend)
+    monkeypatch.setenv(backend_native.VARIABLE, "native")
+    turned = np.ascontiguousarray(x.transpose(4, 1, 3, 2, 0)).transpose(4, 1, 3, 2, 0)
+    for same in (turned, np.ascontiguousarray(x[::-1])[::-1], x.astype(bool), x.astype(np.float32)):
+        same.flags.writeable = False
+        record = run_program(program, same, rasters=["a"], backend=backend)
+        np.testing.assert_array_equal(record.layers["a"].raster, want.layers["a"].raster)
+
+
+def test_overflows(monkeypatch):
+    random, program = nets.overflow_net(3)
+    both(program, random.inputs(program.inputs[0], 40, 4), monkeypatch)
+
+
+def test_states_at_the_ends_of_their_range(monkeypatch):
+    """Decays of the largest magnitudes, with every decay that differs in a bit."""
+    for dv in (0, 1, 2, 1023, 2048, 4094, 4095):
+        sink = Neuron(*(np.array(np.int32(value)) for value in (dv, dv, 1)), np.array([4095, -4096, 1], np.int32), 7, False)
+        layer = Layer("v", (3,), sink, (nets.connect("input", None),), 0)
+        program = nets.Random(0, "integer").program(InputPort("input", (3,), "current", 1.0, 2**20), [layer])
+        x = np.tile(np.array([[[2**17 - 1, 1 - 2**17, 77]]], float), (9, 2, 1))
+        x[3:] = [[-5, 3, -131_071]]
+        both(program, x, monkeypatch)
+
+
+def test_counts_more_rows_than_a_byte_holds():
+    spikes = (np.random.default_rng(1).random((700, 3, 300)) < 0.9).astype(np.uint8)
+    np.testing.assert_array_equal(backend_native.count(spikes), spikes.sum((0, 1)))
+    assert backend_native.count(np.zeros((0, 2, 5), np.uint8)).tolist() == [0] * 5
+
+
+def test_what_is_not_to_be_had_is_refused_only_where_it_is_asked_for(monkeypatch):
+    def nothing():
+        raise NativeError("no C++ compiler (c++)")
+
+    monkeypatch.setattr(backend_native, "_library", nothing)
+    assert not backend_native.wanted()
+    monkeypatch.setenv(backend_native.VARIABLE, "torch")
+    assert not backend_native.wanted()
+    monkeypatch.setenv(backend_native.VARIABLE, "native")
+    with pytest.raises(ConfigError, match=r"native kernels\nwhy: no C\+\+ compiler"):
+        backend_native.wanted()

@@ -1,0 +1,205 @@
+"""Random graphs of every supported layer: all simulators agree with the definition, and real Lava with both.
+
+Float: tests/reference.py, the graph as it stands, the lowered program, Lava. Integers: plain Python numbers, the emulator,
+Lava. Numpy and torch everywhere.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import nir
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ashneuro.errors import GraphError
+from ashneuro.program.check import check
+from ashneuro.program.lower import lower
+from ashneuro.program.quantise import quantise
+from ashneuro.program.wiring import PRIMITIVES, wire
+from ashneuro.simulation.emulator.neurons import read_out
+from ashneuro.simulation.emulator.run_graph import run_graph
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.inputs import check_inputs
+from ashneuro.simulation.lava.session import Lava
+from ashneuro.spiking.contract import Contract
+from tests.program.networks import define
+from tests.simulation import machine_reference
+from tests.simulation.random_graphs import damage, draw, seeded
+
+BACKENDS = ("numpy", "torch")
+EXAMPLES = settings(max_examples=40, derandomize=True, deadline=None, database=None)
+
+
+@st.composite
+def drawn(pick, integers):
+    return draw(lambda options: pick(st.sampled_from(options)), integers=integers)
+
+
+def names(program):
+    return [layer.name for layer in program.layers]
+
+
+def peak(case):
+    return {"input": float(np.abs(case.inputs["input"]).max())}
+
+
+def expect_defined(case, program, record):
+    """Spikes are those of the definition; membranes agree to rounding."""
+    wanted = define(case.graph, case.contract, case.inputs)
+    for layer in program.layers:
+        got = record.layers[layer.name].raster
+        if layer.neuron.spiking:
+            np.testing.assert_array_equal(got, wanted[layer.name], err_msg=layer.name)
+        else:
+            np.testing.assert_allclose(got, wanted[layer.name], rtol=0, atol=1e-10, err_msg=layer.name)
+
+
+def expect_exact(case, program, record):
+    """Every spike and every membrane is that of the integer program, neuron by neuron in Python numbers."""
+    wanted = machine_reference.run(program, check_inputs(program.inputs, None, case.inputs))
+    for layer in program.layers:
+        exact = wanted[layer.name] if layer.neuron.spiking else read_out(layer, wanted[layer.name], "integer")
+        np.testing.assert_array_equal(record.layers[layer.name].raster, exact, err_msg=layer.name)
+
+
+@EXAMPLES
+@given(drawn(integers=False))
+def test_floats_agree_with_the_definition(case):
+    program = lower(case.graph, case.contract)
+    for backend in BACKENDS:
+        expect_defined(case, program, run_graph(case.graph, case.contract, case.inputs, rasters=names(program), backend=backend))
+        expect_defined(case, program, run_program(program, case.inputs, rasters=names(program), backend=backend))
+
+
+@EXAMPLES
+@given(drawn(integers=True))
+def test_integers_agree_with_the_definition(case):
+    findings = check(case.graph, case.contract, input_peak=peak(case))
+    assert all(finding.ok for finding in findings), [finding for finding in findings if not finding.ok]
+    program = quantise(lower(case.graph, case.contract), input_peak=peak(case)).program
+    for backend in BACKENDS:
+        expect_exact(case, program, run_program(program, case.inputs, rasters=names(program), backend=backend))
+
+
+@settings(EXAMPLES, max_examples=250)
+@given(st.data(), st.booleans())
+def test_a_damaged_graph_is_refused_with_findings_or_runs(data, integers):
+    """`check` says everything and crashes at nothing, and what it lets pass is computed alike from the graph and its program."""
+
+    def choose(options):
+        return data.draw(st.sampled_from(options))
+
+    case = draw(choose, integers=integers)
+    what = [damage(choose, case.graph) for _ in range(choose([1, 2]))]
+    findings = check(case.graph, case.contract, "lava" if integers else "nir")
+    errors = [finding for finding in findings if not finding.ok]
+    assert all(finding.node and finding.sentence and finding.remedy for finding in errors), what
+    if errors:
+        with pytest.raises(GraphError):
+            quantise(lower(case.graph, case.contract), input_peak=peak(case))
+        return
+    program = lower(case.graph, case.contract)
+    shapes = {
+        name: tuple(int(n) for n in node.input_type["input"]) for name, node in case.graph.nodes.items() if isinstance(node, nir.Input)
+    }
+    x = {name: np.random.default_rng(0).integers(0, 2, (case.contract.timesteps, 2, *shape)) for name, shape in shapes.items()}
+    here = run_graph(case.graph, case.contract, x, rasters=names(program), backend="numpy")
+    there = run_program(program, x, rasters=names(program), backend="numpy")
+    for name in names(program):
+        np.testing.assert_allclose(there.layers[name].raster, here.layers[name].raster, rtol=1e-9, atol=1e-8, err_msg=f"{what} {name}")
+    if integers:
+        quantise(program, input_peak=dict.fromkeys(x, 1.0))
+
+
+def test_the_graphs_have_every_primitive_and_spike():
+    kinds, rates = Counter(), []
+    for seed in range(60):
+        case = draw(seeded(seed), integers=False)
+        program = lower(case.graph, case.contract)
+        wiring = wire(case.graph)
+        kinds.update(type(node).__name__ for node in (*case.graph.nodes.values(), *wiring.nodes.values()))
+        wanted = define(case.graph, case.contract, case.inputs)
+        rates += [wanted[layer.name].mean() for layer in program.layers if layer.neuron.spiking]
+        lags = {program.lag(layer, connection) for layer, connection in program.connections()}
+        kinds["streams" if lags == {0} else "recurrent or delayed"] += 1
+        kinds["joins"] += any(connection.delay and program.lag(layer, connection) == 0 for layer, connection in program.connections())
+        kinds["always on"] += any(port.constant for port in program.inputs)
+    assert all(kinds[name] >= 5 for name in (*PRIMITIVES, "streams", "recurrent or delayed", "joins", "always on")), kinds
+    assert np.mean([0.02 < rate < 0.9 for rate in rates]) > 0.9
+
+
+# Real Lava: many graphs side by side are one network, so that Lava starts a few times instead of fifty -----------------------
+
+
+def in_one(programs):
+    """Return programs of the same length as one, whose layers are called "0.name", "1.name", …"""
+    ports, layers = [], []
+    for number, program in enumerate(programs):
+        ports += [replace(port, name=f"{number}.{port.name}") for port in program.inputs]
+        for layer in program.layers:
+            connections = tuple(replace(connection, source=f"{number}.{connection.source}") for connection in layer.connections)
+            layers.append(replace(layer, name=f"{number}.{layer.name}", connections=connections))
+    return replace(programs[0], timesteps=None, inputs=tuple(ports), layers=tuple(layers), outputs=())
+
+
+def run_in_lava(lava, pairs):
+    """Yield (case, program, record) for (case, program) pairs of any lengths."""
+    groups = {}
+    for case, program in pairs:
+        streams = all(program.lag(layer, connection) == 0 for layer, connection in program.connections())
+        groups.setdefault((case.contract.timesteps, streams), []).append((case, program))
+    for members in groups.values():
+        for first in range(0, len(members), 10):
+            part = members[first : first + 10]
+            whole = in_one([program for _, program in part])
+            record = lava.run(whole, {f"{i}.input": case.inputs["input"] for i, (case, _) in enumerate(part)}, rasters=names(whole))
+            for i, (case, program) in enumerate(part):
+                own = {layer.name: record.layers[f"{i}.{layer.name}"] for layer in program.layers}
+                yield case, program, replace(record, layers=own)
+
+
+def compare_with_lava(floats, integers):
+    """Compare graphs by seed, floats with the definition and integers with the integer program; return how many there were."""
+    drawn = [draw(seeded(seed), integers=False) for seed in floats]
+    exact = [(case, lower(case.graph, case.contract)) for case in (draw(seeded(seed), integers=True) for seed in integers)]
+    counts = Counter()
+    with Lava() as lava:
+        for case, program, record in run_in_lava(lava, [(case, lower(case.graph, case.contract)) for case in drawn]):
+            expect_defined(case, program, record)
+            counts["float"] += 1
+        for case, program, record in run_in_lava(lava, [(c, quantise(p, input_peak=peak(c)).program) for c, p in exact]):
+            expect_exact(case, program, record)
+            counts["integer"] += 1
+    return counts
+
+
+@pytest.mark.lava
+def test_lava_agrees():
+    assert compare_with_lava(floats=range(13), integers=range(14)) == {"float": 13, "integer": 14}
+
+
+@pytest.mark.lava
+@pytest.mark.slow
+def test_lava_agrees_on_many():
+    assert compare_with_lava(floats=range(100, 250), integers=range(100, 250)) == {"float": 150, "integer": 150}
+
+
+@pytest.mark.lava
+def test_lava_runs_what_nothing_joins():
+    """Lava leaves out, without a word, what is not connected with the process that is told to run."""
+    lif = nir.LIF(*(np.full(3, value) for value in (5e-3, 1.0, 0.0, 0.1, 0.0)))
+    nodes = {name: nir.Input(np.array([3])) for name in ("a", "b")} | {
+        "lif a": lif,
+        "lif b": lif,
+        "to a": nir.Output(None),
+        "to b": nir.Output(None),
+    }
+    graph = nir.NIRGraph(nodes, [("a", "lif a"), ("b", "lif b"), ("lif a", "to a"), ("lif b", "to b")], type_check=False)
+    x = np.random.default_rng(0).uniform(0, 2, (8, 3, 3))
+    program = lower(graph, Contract())
+    with Lava() as lava:
+        record = lava.run(program, {"a": x, "b": x}, rasters=names(program))
+    assert record.layers["lif a"].events > 0
+    np.testing.assert_array_equal(record.layers["lif a"].raster, record.layers["lif b"].raster)

@@ -1,0 +1,121 @@
+import os
+import shutil
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ashneuro.simulation.lava import resume
+from ashneuro.simulation.lava.network import Network
+from ashneuro.simulation.lava.resume import KEPT_S, FinishedChunks
+from ashneuro.simulation.record import Activity, SpikeRecord
+from tests.simulation import nets
+
+
+def record(seed=0, stock=3):
+    rng = np.random.default_rng(seed)
+    raster = (rng.random((4, 5, 2, 3)) < 0.5).astype(np.uint8)
+    layers = {
+        "file": Activity(raster.sum((0, 1), dtype=np.int64), None, raster),
+        "a/b": Activity(np.zeros((2,), np.int64), None, rng.normal(size=(4, 5, 2)), binary=False),
+        "counted": Activity(np.arange(6, dtype=np.int64)),
+    }
+    return SpikeRecord("lava", "integer", 4, 5, layers, {"input": Activity(np.array([7, 8]), binary=False)}, stock)
+
+
+def expect_same(found, wanted):
+    assert (found.source, found.precision, found.timesteps, found.samples, found.stock_samples) == ("lava", "integer", 4, 5, 3)
+    for part in ("layers", "inputs"):
+        assert list(getattr(found, part)) == list(getattr(wanted, part))
+        for name, activity in getattr(wanted, part).items():
+            other = getattr(found, part)[name]
+            np.testing.assert_array_equal(other.counts, activity.counts)
+            assert other.binary == activity.binary and (other.raster is None) == (activity.raster is None)
+            if activity.raster is not None:
+                np.testing.assert_array_equal(other.raster, activity.raster)
+                assert other.raster.dtype == activity.raster.dtype
+
+
+SAMPLES = {"input": np.arange(12.0).reshape(2, 3, 2)}
+
+
+def test_a_record_comes_back_for_the_same_samples_network_and_rasters(tmp_path):
+    chunks = FinishedChunks(tmp_path, "network", ["b", "a"])
+    assert chunks.find(SAMPLES) is None
+    chunks.keep(SAMPLES, record())
+    expect_same(FinishedChunks(tmp_path, "network", ["a", "b"]).find(SAMPLES), record())
+    for other in (
+        SAMPLES | {"input": SAMPLES["input"] + 1},
+        SAMPLES | {"input": SAMPLES["input"].astype(np.float32)},
+        {"x": SAMPLES["input"]},
+    ):
+        assert chunks.find(other) is None
+    for network, rasters in (("another", ["a", "b"]), ("network", ["a"])):
+        assert FinishedChunks(tmp_path, network, rasters).find(SAMPLES) is None
+    chunks.clear()
+    assert chunks.find(SAMPLES) is None and not list(tmp_path.iterdir())
+
+
+def test_two_runs_of_one_network_leave_each_other_alone(tmp_path, monkeypatch):
+    others = {"input": SAMPLES["input"] + 1}
+    one, two = (FinishedChunks(tmp_path, "network", []) for _ in range(2))
+    one.keep(SAMPLES, record())
+    two.keep(others, record())
+    one.clear()
+    assert two.find(others) is not None and two.find(SAMPLES) is None
+    save = resume._save
+
+    def removed_meanwhile(*words):
+        monkeypatch.setattr(resume, "_save", save)
+        shutil.rmtree(next(tmp_path.iterdir()))
+        save(*words)
+
+    monkeypatch.setattr(resume, "_save", removed_meanwhile)
+    two.keep(others, record())
+    assert two.find(others) is not None
+    two.clear()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK nothing", None])
+def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
+    chunks = FinishedChunks(tmp_path, "network", [])
+    chunks.keep(SAMPLES, record())
+    (file,) = tmp_path.glob("*/*.npz")
+    file.write_bytes(file.read_bytes()[:-40] if damage is None else damage)
+    assert chunks.find(SAMPLES) is None
+
+
+def test_what_was_given_up_long_ago_is_removed(tmp_path):
+    FinishedChunks(tmp_path, "old", []).keep(SAMPLES, record())
+    (old,) = tmp_path.iterdir()
+    os.utime(old, (time.time(), time.time() - KEPT_S - 60))
+    FinishedChunks(tmp_path, "new", []).keep(SAMPLES, record())
+    (left,) = tmp_path.iterdir()
+    assert left != old
+
+
+def layer_with(layer, **units):
+    return replace(layer, neuron=replace(layer.neuron, **units))
+
+
+def test_a_network_in_other_units_is_another_one():
+    _, program = nets.NETS["dense"](4, "integer")
+    *hidden, out = program.layers
+    (port,) = program.inputs
+    assert not out.neuron.spiking
+    others = [
+        replace(program, inputs=(replace(port, scale=2 * port.scale),)),
+        *(
+            replace(program, layers=(*hidden, layer))
+            for layer in (
+                replace(out, scale=2 * out.scale),
+                layer_with(out, v_unit=np.array(2.0)),
+                layer_with(out, v_origin=np.array(0.5)),
+            )
+        ),
+    ]
+    found = [Network(other, 5).fingerprint for other in (program, *others)]
+    assert len(set(found)) == len(found)
+    assert Network(replace(program), 5).fingerprint == found[0]

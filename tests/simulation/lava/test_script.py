@@ -1,0 +1,151 @@
+"""The script in a bundle, run as its reader runs it: alone with its folder, by Lava's own interpreter."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ashneuro.program.bundle import Reference
+from ashneuro.program.lower import lower
+from ashneuro.program.quantise import quantise
+from ashneuro.program.serialise import save_programs
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.lava.environment import find_interpreter
+from ashneuro.simulation.lava.network import is_lagged
+from ashneuro.simulation.lava.script import SCRIPT, lava_script
+from tests.simulation import nets
+from tests.simulation.lava.test_random_graphs import in_one, names, peak
+from tests.simulation.random_graphs import draw, seeded
+
+pytestmark = pytest.mark.lava
+
+
+# Random graphs, by seed: some that stream; a loop whose neurons spike before the sample does (without `hold` it fails), delays.
+STREAMS, LAGGED = (0, 16, 20, 22), (18, 3)
+
+
+def drawn(seeds):
+    """Graphs as one network of parts that nothing joins: (float, integer, inputs)."""
+    floats, integers, inputs = [], [], {}
+    for number, seed in enumerate(seeds):
+        case = draw(seeded(seed), integers=True)
+        floats.append(lower(case.graph, case.contract))
+        integers.append(quantise(floats[-1], input_peak=peak(case)).program)
+        inputs |= {f"{number}.{name}": x[:8, :2] for name, x in case.inputs.items()}
+    return in_one(floats), in_one(integers), inputs
+
+
+def write(folder, program, integer, inputs):
+    """The files of a bundle that the script reads, and the script."""
+    folder.mkdir()
+    save_programs(folder, {"float": program, "integer": integer})
+    spikes = {
+        part: {name: run_program(p, inputs, rasters=names(p)).layers[name].raster for name in names(p)}
+        for part, p in (("spikes", program), ("integer", integer))
+    }
+    reference = Reference(inputs, spikes["spikes"], spikes["integer"])
+    arrays = {f"inputs/{name}": x for name, x in reference.inputs.items()}
+    arrays |= {f"{part}/{name}": x for part in spikes for name, x in spikes[part].items()}
+    np.savez_compressed(folder / "reference.npz", **arrays)
+    (folder / SCRIPT).write_text(lava_script(program))
+    return spikes
+
+
+def start(folder, *words):
+    """Run the script with a clean environment, from a folder that has nothing of ours."""
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [str(find_interpreter()), str(folder / SCRIPT), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent, env=clean)
+
+
+@pytest.mark.parametrize("seeds", [STREAMS, LAGGED], ids=["streams", "loops and delays"])
+def test_verifies_random_graphs(tmp_path, seeds):
+    program, integer, inputs = drawn(seeds)
+    assert is_lagged(program) == (seeds == LAGGED)
+    write(tmp_path / "made", program, integer, inputs)
+    shutil.copytree(tmp_path / "made", tmp_path / "copy" / "bundle")
+    shutil.rmtree(tmp_path / "made")
+    said = start(tmp_path / "copy" / "bundle", "--verify")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout.count(" 0 differ\n") == 2 * len(program.layers)
+    assert "float: equal" in said.stdout and "fixed: equal" in said.stdout
+
+
+def test_probes_saves_and_finds_what_differs(tmp_path):
+    random, program = nets.conv_net(3, "integer")
+    x = random.inputs(program.inputs[0], 6, 2)
+    spikes = write(tmp_path / "bundle", program, program, {"input": x})
+    np.save(tmp_path / "x.npy", x)
+    words = ("--inputs", tmp_path / "x.npy", "--probe", "d:7", "--probe", "d:3", "--save", tmp_path / "out.npz")
+    said = start(tmp_path / "bundle", *words)
+    assert said.returncode == 0, said.stderr
+    activity = run_program(program, x, traces=["d"]).layers["d"]
+    wanted = np.stack([activity.u.reshape(6, 2, -1)[..., [3, 7]], activity.v.reshape(6, 2, -1)[..., [3, 7]]], axis=2)
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_array_equal(found["trace/d"], wanted)
+        for name, values in spikes["integer"].items():
+            np.testing.assert_array_equal(found[f"sent/{name}"], values)
+    assert f"d:7 sample 0 step 5: u = {wanted[5, 0, 0, 1]}, v = {wanted[5, 0, 1, 1]}\n" in said.stdout
+    with np.load(tmp_path / "bundle" / "reference.npz") as archive:
+        recorded = dict(archive)
+    recorded["integer/c"][2, 1, 0, 0, 0] ^= 1
+    np.savez_compressed(tmp_path / "bundle" / "reference.npz", **recorded)
+    said = start(tmp_path / "bundle", "--verify")
+    assert said.returncode == 1 and "fixed: 1 values differ" in said.stdout
+
+
+def test_says_what_is_wrong(tmp_path):
+    random, program = nets.dense_net(3, "integer")
+    write(tmp_path / "bundle", program, program, {"input": random.inputs(program.inputs[0], 3, 1)})
+    said = start(tmp_path / "bundle", "--probe", "c:6")
+    assert said.returncode == 2 and "a:0…6, b:0…8, c:0…5, out:0…3" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x: x.astype(float) * 0.5, "takes spikes"),
+        (lambda x: np.where(x, np.nan, 1.0), "NaN or infinity"),
+        (lambda x: x.astype(str), "real numbers"),
+        (lambda x: x[:, :0], "has shape (4, 0, "),
+        (lambda x: x[0], "has shape (2, "),
+        (lambda x: x.astype(object), "cannot read"),
+        (None, "cannot read"),
+    ],
+)
+def test_refuses_inputs_that_it_would_misread(tmp_path, change, says):
+    _, program = nets.dense_net(3, "integer")
+    (port,) = program.inputs
+    program = replace(program, inputs=(replace(port, coding="spikes", scale=1.0, limit=1),))
+    spikes = np.ones((4, 2, *port.shape), np.uint8)
+    write(tmp_path / "bundle", program, program, {port.name: spikes})
+    np.savez(tmp_path / "x.npz", **{port.name: spikes if change is None else change(spikes)})
+    if change is None:
+        (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:100])
+    said = start(tmp_path / "bundle", "--inputs", tmp_path / "x.npz")
+    assert said.returncode == 2 and says in said.stderr and "Traceback" not in said.stderr
+
+
+def test_refuses_inputs_of_unequal_length_and_options_that_it_would_not_heed(tmp_path):
+    program, integer, inputs = drawn(STREAMS)
+    write(tmp_path / "bundle", program, integer, inputs)
+    fed = {port.name for port in integer.inputs if not port.constant}
+    unequal = {name: inputs[name][:, : 1 + (number > 0)] for number, name in enumerate(sorted(fed))}
+    np.savez(tmp_path / "x.npz", **unequal)
+    for words, says in (
+        (("--inputs", tmp_path / "x.npz"), "steps and samples (T, B) differ"),
+        (("--verify", "--inputs", tmp_path / "x.npz"), "leave out --inputs"),
+        (("--save", tmp_path / "nowhere" / "s.npz"), "there is no folder"),
+    ):
+        said = start(tmp_path / "bundle", *words)
+        assert said.returncode == 2 and says in said.stderr, said.stderr
+
+
+def test_says_what_loihi2_needs(tmp_path):
+    random, program = nets.dense_net(3, "integer")
+    write(tmp_path / "bundle", program, program, {"input": random.inputs(program.inputs[0], 3, 1)})
+    said = start(tmp_path / "bundle", "--on", "loihi2")
+    assert said.returncode == 3 and "closed extension" in said.stderr

@@ -1,0 +1,99 @@
+"""Downloads 68 MB the first time; the recordings then stay in the cache folder."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ashneuro.simulation.proof import silicon
+from ashneuro.simulation.proof.recordings import MEMBERS, fetch_recordings
+
+ALL = {"u": 0, "v": 0, "s": 0}
+SPIKES = {"s": 0}
+
+
+@pytest.fixture(scope="module")
+def report():
+    return silicon.verify_silicon()
+
+
+def replay(report, name):
+    return next(item for item in report.replays if item.name == name)
+
+
+def test_nothing_differs_from_the_recordings(report):
+    assert report.mismatches == 0
+    assert [layer.first for item in report.replays for layer in item.layers if layer.first] == []
+    assert {item.name: (item.origin, item.compared) for item in report.replays} == {
+        "PilotNet-LIF, layer by layer": ("silicon", 2_853_792),
+        "PilotNet-LIF, chained": ("silicon", 3_614_690),
+        "PilotNet-LIF, first and last layer": ("silicon", 950_417),
+        "NTIDIGITS, dense layers with axonal delays": ("reference output", 726_000),
+        "dense block": ("reference output", 512_000),
+        "tiny.net": ("reference output", 25_020),
+    }
+    assert report.compared("silicon") == 7_418_899 and report.compared("reference output") == 1_263_020
+
+
+def test_current_potential_and_spikes_of_the_chip(report):
+    """From each layer's first reset on, fed with the image alone: 2,664,290 neuron-steps in u, v and s."""
+    chained = replay(report, "PilotNet-LIF, chained").layers
+    entry, layers = chained[0], chained[1:]
+    assert entry.mismatches == SPIKES and (entry.neurons, entry.steps) == (39_600, 24)
+    assert [layer.layer for layer in layers] == ["conv1", "conv2", "conv3", "conv4", "conv5", "dense7", "dense8", "dense9"]
+    assert [layer.steps for layer in layers] == [23, 22, 21, 20, 19, 18, 17, 16]
+    assert sum(layer.compared for layer in layers) == 2_664_290
+    assert all(layer.mismatches == ALL for layer in layers)
+    alone = replay(report, "PilotNet-LIF, layer by layer").layers
+    assert {layer.steps for layer in alone} == {24} and all(layer.mismatches == ALL for layer in alone)
+    last = replay(report, "PilotNet-LIF, first and last layer").layers[1]
+    assert (last.layer, last.neurons, last.steps, last.mismatches) == ("dense10", 1, 17, {"u": 0, "v": 0})
+
+
+def test_v_reads_128_in_the_step_of_a_spike(report):
+    alone = replay(report, "PilotNet-LIF, layer by layer").layers
+    assert sum(layer.v_masked for layer in alone) == 275_436
+    assert {layer.v_at_spikes for layer in alone} == {(128,)}
+
+
+def test_says_what_it_is_and_what_it_leaves_out(report):
+    said = json.loads(json.dumps(report.to_json()))
+    assert said["compared"] == {"silicon": 7_418_899, "reference output": 1_263_020} and said["mismatches"] == 0
+    assert said["replays"][0]["layers"][0]["compared"] == 76_032 * 24
+    assert "BSD-3" in said["licence"] and said["sha256"] == silicon.SHA256
+    assert any("first reset" in text for text in said["replays"][1]["not_compared"])
+    assert any("sigma-delta" in text for text in said["not_compared"])
+
+
+def test_the_recordings_come_with_their_licence():
+    folder = fetch_recordings()
+    assert "Copyright (c) 2021, Intel Corporation" in (folder / "LICENSE").read_text()
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(MEMBERS)
+
+
+@pytest.mark.parametrize("what", ["dv", "v_threshold", "bias"])
+def test_a_wrong_number_is_seen(monkeypatch, what):
+    """The same replay with one parameter of conv4 off by one."""
+    original = silicon.read_netx
+
+    def alter(layer):
+        neuron = replace(layer.neuron, **{what: getattr(layer.neuron, what) + np.int32(1)})
+        return replace(layer, neuron=neuron) if layer.name == "conv4" else layer
+
+    def altered(path):
+        program = original(path)
+        return replace(program, layers=tuple(alter(layer) for layer in program.layers))
+
+    monkeypatch.setattr(silicon, "read_netx", altered)
+    emulator = silicon._Emulator("auto", "cpu")
+    layers = {layer.layer: layer for layer in silicon._pilotnet_layers(fetch_recordings(), emulator).layers}
+    assert {name for name, layer in layers.items() if layer.first} == {"conv4"}
+    assert layers["conv4"].mismatches["u"] == 0 and layers["conv4"].mismatches["s"] > 0
+    assert "of neuron (" in layers["conv4"].first and "recorded" in layers["conv4"].first
+
+
+def test_windows_are_the_steps_between_resets():
+    assert silicon._windows(3, 17, 24) == [(0, 3), (3, 20), (20, 24)]
+    assert silicon._windows(0, 16, 24) == [(0, 16), (16, 24)]
+    assert silicon._windows(8, 17, 24) == [(0, 8), (8, 24)]

@@ -1,0 +1,58 @@
+"""The Triton kernels, without a GPU: interpreted, and compiled for one. Each in a process of its own, because the interpreter is
+chosen before triton is first imported. On an NVIDIA machine ``make test-gpu`` runs them for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed; pip install 'ashneuro[dev]' on Linux")
+
+
+def alone(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@needs_triton
+def test_interpreted_they_equal_norse_and_the_library() -> None:
+    files = ["tests/spiking/kernels/test_multi_step.py", "tests/simulation/emulator/test_backend_triton.py"]
+    others = "not compiling and not gradcheck and not threads"  # about torch, and slow when interpreted
+    done = alone("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-m", "triton", "-k", others, TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "skipped" not in done.stdout.splitlines()[-1], done.stdout[-1000:]
+    passed = int(done.stdout.splitlines()[-1].split()[0])
+    assert passed >= 100, done.stdout[-1000:]
+
+
+@needs_triton
+def test_compiled_for_hopper_they_touch_memory_once(tmp_path: Path) -> None:
+    done = alone("-m", "tests.spiking.kernels.compiled_for_hopper", TRITON_CACHE_DIR=str(tmp_path), TRITON_INTERPRET="0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = json.loads(done.stdout)
+    accesses = {name: (facts["ld"], facts["st"]) for name, facts in made.items()}
+    forward, backward = (1, 2), (2, 1)
+    assert accesses == {
+        "forward fp32": forward,
+        "forward bf16": forward,
+        "inference fp32": (1, 1),
+        "backward fp32": backward,
+        "backward bf16": backward,
+        "backward, held, fp32": (2, 0),
+        "integer": (1, 1),
+        "cuba forward fp32": forward,
+        "cuba backward fp32": backward,
+    }
+    for name, facts in made.items():
+        assert facts["stack"] == facts["local"] == 0, name  # nothing spills
+        assert facts["reg"] <= 64, name  # 32 warps fit on a multiprocessor
+        # The integers' spikes are bytes: four to a thread are 32 bits.
+        assert facts["wide"] == facts["ld"] + facts["st"] - (name == "integer"), name
+        assert facts["fused"] == 0, name  # or results would differ from Norse's

@@ -1,0 +1,169 @@
+"""The cache of compiled kernels: used again, never wrong, never shared with strangers, never half written."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ashneuro.spiking.kernels import backend_native, cpp, sparse_synapses
+from ashneuro.spiking.kernels.cpp import NativeError, in_slices, load
+from ashneuro.spiking.kernels.multi_step import Neurons, multi_step
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, cpp.COMPILERS)), reason="no C++ compiler; install one, for example: apt install g++"
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CXX", raising=False)
+    file = tmp_path / "answer.cpp"
+    file.write_text('extern "C" int answer() { return ANSWER; }\n')
+    yield file
+    cpp._load.cache_clear()
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "home" / "kernels").iterdir())
+
+
+@needs_compiler
+def test_compiles_once_and_loads_from_the_cache_ever_after(source, tmp_path, monkeypatch) -> None:
+    assert load(source, ANSWER="42").answer() == 42
+    assert load(source, ANSWER="7").answer() == 7
+    (first, second) = kept(tmp_path)
+    cpp._load.cache_clear()
+    monkeypatch.setattr(cpp, "_compile", lambda *arguments: pytest.fail("compiled again"))
+    assert load(source, ANSWER="42").answer() == 42
+    assert not first.stat().st_mode & 0o077 and not first.parent.stat().st_mode & 0o077
+    assert second.suffix == ".so"
+
+
+@needs_compiler
+def test_a_changed_source_is_another_file(source, tmp_path) -> None:
+    load(source, ANSWER="1")
+    source.write_text('extern "C" int answer() { return 2 * ANSWER; }\n')
+    cpp._load.cache_clear()
+    assert load(source, ANSWER="1").answer() == 2
+    assert len(kept(tmp_path)) == 2
+
+
+@needs_compiler
+def test_what_others_could_have_written_is_compiled_again(source, tmp_path, monkeypatch) -> None:
+    load(source, ANSWER="5")
+    (file,) = kept(tmp_path)
+    cpp._load.cache_clear()
+    file.chmod(0o777)
+    before = file.stat().st_ino
+    assert load(source, ANSWER="5").answer() == 5
+    assert file.stat().st_ino != before and not file.stat().st_mode & 0o022 and len(kept(tmp_path)) == 1
+
+
+@needs_compiler
+def test_what_cannot_be_loaded_is_compiled_again(source, tmp_path) -> None:
+    load(source, ANSWER="6")
+    (file,) = kept(tmp_path)
+    # In a process of its own: this one has the file open under its name.
+    code = (
+        f"from pathlib import Path; from ashneuro.spiking.kernels.cpp import load; print(load(Path({str(source)!r}), ANSWER='6').answer())"
+    )
+    other = file.with_name("cut")
+    other.write_bytes(file.read_bytes()[:100])
+    other.chmod(0o700)
+    os.replace(other, file)
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "6\n"
+    assert file.stat().st_size > 100 and len(kept(tmp_path)) == 1
+
+
+@needs_compiler
+def test_several_at_once_leave_one_whole_file(source, tmp_path) -> None:
+    target = tmp_path / "home" / "kernels" / "answer.so"
+    target.parent.mkdir(parents=True)
+    command = [cpp.compiler(), *cpp.FLAGS, "-DANSWER=3"]
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(cpp._compile, source, command, target) for _ in range(4)]:
+            done.result()
+    assert kept(tmp_path) == [target]
+
+
+@needs_compiler
+def test_what_does_not_compile_is_said_once_and_leaves_nothing(source, tmp_path) -> None:
+    for _ in range(2):
+        with pytest.raises(NativeError, match=r"cannot compile answer.cpp: .*(answer|ANSWER|WRONG)"):
+            load(source, ANSWER="WRONG WRONG")
+    assert kept(tmp_path) == []
+
+
+@needs_compiler
+def test_a_compiler_that_does_not_know_march_native(source, tmp_path, monkeypatch) -> None:
+    fussy = tmp_path / "fussy"
+    fussy.write_text(f'#!/bin/sh\nfor a in "$@"; do [ "$a" = -march=native ] && exit 1; done\nexec {shutil.which("c++")} "$@"\n')
+    fussy.chmod(0o755)
+    monkeypatch.setenv("CXX", str(fussy))
+    assert load(source, ANSWER="9").answer() == 9
+
+
+def test_no_compiler_and_nowhere_to_write(source, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as context:
+        context.setenv("CXX", "no-such-compiler")
+        with pytest.raises(NativeError, match=r"no C\+\+ compiler \(no-such-compiler\)"):
+            load(source, ANSWER="1")
+    (tmp_path / "home").write_text("a file where the folder would be")
+    monkeypatch.setenv("CXX", shutil.which("sh") or "sh")
+    with pytest.raises(NativeError, match=r"cannot compile answer\.cpp into"):
+        load(source, ANSWER="1")
+
+
+@pytest.mark.parametrize(("count", "threads"), [(1, 1), (10, 3), (2, 8), (0, 4)])
+def test_slices_cover_everything_once(count: int, threads: int) -> None:
+    done: list[int] = []
+    in_slices(lambda begin, end: done.extend(range(begin, end)), count, threads)
+    assert sorted(done) == list(range(count))
+
+
+def test_a_slice_that_fails_is_heard_of() -> None:
+    def fail(begin: int, end: int) -> None:
+        raise ValueError(begin)
+
+    with pytest.raises(ValueError):
+        in_slices(fail, 4, 2)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("module", "where", "allocate"), [(backend_native, Tensor, "new_empty"), (sparse_synapses, torch, "empty")])
+def test_memory_outlives_an_interrupted_caller_as_long_as_a_slice_does(module, where, allocate, monkeypatch) -> None:
+    slices, made, plain = [], [], getattr(where, allocate)
+
+    def recorded(*arguments, **named) -> Tensor:
+        array = plain(*arguments, **named)
+        made.append(weakref.ref(array))
+        return array
+
+    def interrupted(run, count: int, threads: int) -> None:
+        slices.append(run)  # as a thread holds it that has not finished
+        raise KeyboardInterrupt
+
+    linear, x = nn.Linear(64, 512), torch.eye(64).repeat(64, 1)
+    with monkeypatch.context() as context:
+        context.setattr(where, allocate, recorded)
+        context.setattr(module, "in_slices", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sparse_synapses.connect(linear, x, "native") if module is sparse_synapses else multi_step(
+                x[None], Neurons("lif", kernels="native")
+            )
+    gc.collect()
+    assert made and all(array() is not None for array in made)
+    slices.clear()
+    gc.collect()
+    assert all(array() is None for array in made)

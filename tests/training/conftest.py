@@ -1,0 +1,13 @@
+"""Train on the squares of `tests.training.tiny`."""
+
+from __future__ import annotations
+
+import pytest
+
+from ashneuro.training import loop
+from tests.training import tiny
+
+
+@pytest.fixture(autouse=True)
+def squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "load_splits", tiny.load_splits)

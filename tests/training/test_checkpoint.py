@@ -1,0 +1,100 @@
+"""A run's folder gives back what was trained, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ashneuro.errors import ConfigError, DataError
+from ashneuro.training.checkpoint import load_run, read_metrics, replace_file, write_state
+from ashneuro.training.loop import train
+from tests.training import tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "squares"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ashneuro.training.loop.load_splits", tiny.load_splits)
+        train(tiny.config(epochs=1), path)
+    return path
+
+
+def copy(folder: Path, to: Path) -> Path:
+    to.mkdir()
+    for file in folder.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    return to
+
+
+def test_a_run_is_read_back_whole(folder: Path, tmp_path: Path) -> None:
+    run = load_run(folder)
+    trained = train(tiny.config(epochs=1), tmp_path / "again")
+    assert run.config == tiny.config(epochs=1) and run.vocabulary == trained.vocabulary
+    assert not run.model.training
+    images = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(run.model.embed_images(images), trained.model.embed_images(images))
+    for name, value in trained.model.state_dict().items():
+        assert torch.equal(run.model.state_dict()[name], value), name
+    assert run.model.state_dict()["abstract.entry.tau"].dtype == torch.float64
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_full_disk_is_the_systems_error() -> None:
+    """So the command line says it in three parts; a RuntimeError of torch would be a traceback."""
+    with pytest.raises(OSError, match="No space left"):
+        write_state(Path("/dev/full"), {"weights": torch.zeros(100_000)})
+
+
+def test_the_folder_holds_what_a_reader_expects(folder: Path) -> None:
+    names = {file.name for file in folder.iterdir()}
+    assert names == {"config.json", "model.safetensors", "vocabulary.json", "README.md", "metrics.jsonl", "trainer.pt"}
+    card = (folder / "README.md").read_text()
+    assert "one explicit reading of the abstract" in card and "not a reproduction" in card
+    assert "1 of 1, seed 0" in card
+
+
+def test_what_is_not_a_run_is_said(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a run"):
+        load_run(tmp_path)
+    damaged = copy(folder, tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
+    with pytest.raises(DataError, match=r"model\.safetensors"):
+        load_run(damaged)
+    other = copy(folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["model"]["embedding"] = 9
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"model\.safetensors") as error:
+        load_run(other)
+    assert "size mismatch" in error.value.why
+    config["model"]["embeding"] = 9
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="unknown"):
+        load_run(other)
+    with pytest.raises(DataError, match=r"metrics\.jsonl"):
+        read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "", "meta", *([] if torch.cuda.is_available() else ["cuda", "cuda:1"])])
+def test_a_device_that_is_not_there_is_said(folder: Path, device: str) -> None:
+    with pytest.raises(ConfigError, match="device"):
+        load_run(folder, device)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(file: Path) -> None:
+        file.write_text("ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_file(path, fail)
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["file"]
+    replace_file(path, lambda file: file.write_text("new"))
+    assert path.read_text() == "new"

@@ -1,0 +1,172 @@
+"""Retrieval by brute force, chance by counting, and spikes from elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ashneuro.errors import DataError
+from ashneuro.training.checkpoint import Run
+from ashneuro.training.evaluate import Evaluation, chance, evaluate, input_currents, metrics
+from ashneuro.training.loop import train
+from tests.training import tiny
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ashneuro.training.loop.load_splits", tiny.load_splits)
+        return train(tiny.config(epochs=15), tmp_path_factory.mktemp("run") / "squares")
+
+
+TEST = tiny.load_splits(tiny.CONFIG.data).test
+
+
+def measure(run: Run, **arguments: object) -> Evaluation:
+    return evaluate(run.model, run.vocabulary, TEST, run.config.data, split="squares, test", **arguments)
+
+
+def test_metrics_are_those_of_a_sorted_list() -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(40, 30))
+    relevant = random.random((40, 30)) < 0.08
+    relevant[:, 7] |= ~relevant.any(1)
+    ranks = [min(np.flatnonzero(relevant[q][np.argsort(-scores[q])])) + 1 for q in range(40)]
+    found = metrics(scores, relevant)
+    for cut in (1, 5, 10):
+        assert found[f"R@{cut}"] == pytest.approx(np.mean([rank <= cut for rank in ranks]))
+    assert found["median_rank"] == np.median(ranks)
+
+
+def test_ties_gain_nothing() -> None:
+    relevant = np.eye(20, dtype=bool)
+    assert metrics(np.zeros((20, 20)), relevant) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0, "median_rank": 20.0}
+
+
+def test_embeddings_that_are_no_numbers_gain_nothing() -> None:
+    """A network that has diverged finds nothing; it does not find everything."""
+    scores = np.eye(20)
+    scores[3] = np.nan
+    relevant = np.eye(20, dtype=bool)
+    assert metrics(np.full((20, 20), np.nan), relevant) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0, "median_rank": 20.0}
+    assert metrics(scores, relevant)["R@1"] == pytest.approx(19 / 20)
+
+
+def test_chance_is_the_mean_over_all_orders() -> None:
+    relevant = np.array([[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0]], bool)
+    orders = list(itertools.permutations(range(6)))
+    ranks = np.array([[1 + min(np.flatnonzero(row[list(order)])) for order in orders] for row in relevant])
+    expected = chance(relevant)
+    assert expected["R@1"] == pytest.approx((ranks <= 1).mean())
+    assert expected["R@5"] == pytest.approx((ranks <= 5).mean())
+    assert expected["R@10"] == 1.0  # only six items
+    assert expected["median_rank"] == np.median(ranks)
+
+
+def test_the_hybrid_is_measured_whole_and_without_each_branch(run: Run) -> None:
+    evaluation = measure(run)
+    assert [row.name for row in evaluation.rows] == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed"]
+    assert (evaluation.images, evaluation.texts, evaluation.concepts) == (12, 12, 12)
+    images = torch.stack([torch.from_numpy(pair.load()).movedim(-1, 0) for pair in TEST])
+    tokens = torch.from_numpy(run.vocabulary.encode([", ".join(pair.captions) for pair in TEST], 5))
+    with torch.no_grad():
+        pixels = (images.float() - 127.5) / 63.75
+        for row, zero in zip(evaluation.rows, (None, "abstract", "concrete"), strict=True):
+            scores = (run.model.embed_images(pixels, zero=zero) @ run.model.embed_texts(tokens).T).numpy()
+            assert row.image_to_text == metrics(scores, np.eye(12, dtype=bool))
+            assert row.text_to_image == metrics(scores.T, np.eye(12, dtype=bool))
+        layers = run.model.encode(pixels).layers
+    assert evaluation.chance["image_to_text"]["R@1"] == pytest.approx(1 / 12)
+    assert evaluation.firing_rate == pytest.approx({name: float(spikes.mean()) for name, spikes in layers.items()})
+    ratio = run.model.ratio.detach().numpy()
+    assert evaluation.ratio["mean"] == pytest.approx(ratio.mean(), rel=1e-5)
+    assert (evaluation.ratio["min"], evaluation.ratio["max"], len(evaluation.ratio["channels"])) == (ratio.min(), ratio.max(), 8)
+
+
+def test_an_encoder_elsewhere_sees_the_currents_and_gives_the_spikes(run: Run) -> None:
+    seen = []
+
+    def same(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for currents in parts:
+            seen.append(currents)
+            with torch.no_grad():
+                yield run.model.abstract(torch.tensor(currents[0]))["semantic.lif"].numpy().astype(np.uint8)
+
+    here, there = measure(run), measure(run, encoder=same, spikes_from="the emulator")
+    (currents,) = seen
+    assert currents.shape == (3, 12, *run.model.in_shape) and currents.dtype == np.float32
+    assert (currents == currents[:1]).all()
+    assert [replace(row, spikes_from="torch") for row in there.rows] == list(here.rows)
+    assert {row.spikes_from for row in there.rows} == {"the emulator"}
+    assert there.firing_rate == pytest.approx({"semantic.lif": here.firing_rate["semantic.lif"]})
+    silent = measure(run, encoder=lambda x: [np.zeros((3, 5, 12), np.uint8), np.zeros((3, 7, 12), np.uint8)])
+    assert silent.rows[0].image_to_text == here.rows[1].image_to_text  # no spikes: A = 0
+    with pytest.raises(ValueError, match="shape"):
+        measure(run, encoder=lambda x: [np.zeros((3, 11, 12), np.uint8)])
+
+
+def test_separate_captions_are_texts_of_their_own(run: Run) -> None:
+    data = replace(run.config.data, captions="separate")
+    evaluation = evaluate(run.model, run.vocabulary, TEST, data, split="squares")
+    assert (evaluation.images, evaluation.texts) == (12, 24)
+    assert evaluation.chance["image_to_text"]["R@1"] == pytest.approx(2 / 24)
+
+
+def test_pictures_of_one_concept_are_all_right(run: Run) -> None:
+    same = [replace(pair, concept="square") for pair in TEST]
+    evaluation = evaluate(run.model, run.vocabulary, same, run.config.data, split="one concept")
+    assert evaluation.concepts == 1
+    assert evaluation.rows[0].image_to_text == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0, "median_rank": 1.0}
+
+
+def test_examples_are_the_best_five(run: Run) -> None:
+    evaluation = measure(run, examples=6)
+    assert [example.kind for example in evaluation.examples] == ["text", "image"] * 3
+    assert len({(example.kind, example.key) for example in evaluation.examples}) == 6
+    keys = {pair.key: pair for pair in TEST}
+    for example in evaluation.examples:
+        assert len(example.hits) == 5
+        assert [hit.score for hit in example.hits] == sorted((hit.score for hit in example.hits), reverse=True)
+        for hit in example.hits:
+            assert hit.correct == (keys[hit.key].concept == keys[example.key].concept)
+
+
+def test_the_json_form_is_read_back(run: Run, tmp_path: Path) -> None:
+    evaluation = measure(run)
+    evaluation.save(tmp_path / "evaluation.json")
+    values = json.loads((tmp_path / "evaluation.json").read_text())
+    assert values["schema"] == "ashneuro.evaluation/1"
+    assert Evaluation.from_json(values) == evaluation
+    with pytest.raises(DataError, match="schema"):
+        Evaluation.from_json({**values, "schema": "ashneuro.evaluation/0"})
+
+
+@pytest.mark.parametrize("kind, name", [("none", "no abstract encoder"), ("relu", "ReLU twin"), ("quantised-relu", "quantised-ReLU twin")])
+def test_controls_are_named_and_do_not_spike(tmp_path: Path, kind: str, name: str) -> None:
+    control = train(tiny.of_kind(kind, epochs=1), tmp_path / "run")
+    evaluation = measure(control)
+    assert evaluation.rows[0].name == name and evaluation.rows[0].spikes_from == "none"
+    assert evaluation.firing_rate == {}
+    assert len(evaluation.rows) == (1 if kind == "none" else 3)
+    assert bool(evaluation.ratio) == (kind != "none")
+
+
+def test_an_empty_split_is_said(run: Run) -> None:
+    with pytest.raises(DataError, match="empty"):
+        evaluate(run.model, run.vocabulary, (), run.config.data, split="squares, validation")
+
+
+def test_input_currents_are_the_models(run: Run) -> None:
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = run.model.currents((images.float() - 127.5) / 63.75).numpy()
+    parts = list(input_currents(run.model, images, size=3))
+    assert [part.shape[:2] for part in parts] == [(3, 3), (3, 2)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1)[2], expected, atol=1e-6)

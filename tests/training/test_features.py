@@ -1,0 +1,63 @@
+"""What a frozen backbone makes of a data set is computed once, and training on it is training on the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ashneuro.config import ConcreteConfig, RunConfig
+from ashneuro.data.batches import normalise, tensors
+from ashneuro.training import features, loop
+from ashneuro.training.checkpoint import build_model, load_run, read_metrics
+from ashneuro.training.features import frozen_features
+from ashneuro.training.processes import Alone
+from tests.training import tiny
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def frozen(**train: object) -> RunConfig:
+    settings = tiny.config(epochs=1, augment=0.0, contrast=0.0, **train)
+    concrete = ConcreteConfig(backbone="test_resnet.r160_in1k", stage=1, width=8, tune=False)
+    data = replace(settings.data, image_size=32)
+    return replace(settings, data=data, model=replace(settings.model, concrete=concrete))
+
+
+def test_features_are_those_of_the_backbone_and_are_read_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    settings = frozen()
+    pairs = tiny.load_splits(settings.data).train
+    model = build_model(settings, loop.build_words(settings, ["red"]))
+    found = frozen_features(model, pairs, settings, Alone(torch.device("cpu")))
+    rows = torch.tensor([3, 0, 7])
+    with torch.no_grad():
+        expected = model.concrete.trunk(normalise(tensors(pairs, settings.data).images[rows]))
+    torch.testing.assert_close(found.read(rows), expected, atol=5e-3, rtol=5e-3)
+    (file,) = (home / "features").iterdir()
+    monkeypatch.setattr(features, "_fill", lambda *arguments: pytest.fail("computed again"))
+    frozen_features(model, pairs, settings, Alone(torch.device("cpu")))
+    with torch.no_grad():
+        next(model.concrete.trunk.parameters()).add_(1)
+    with pytest.raises(pytest.fail.Exception):
+        frozen_features(model, pairs, settings, Alone(torch.device("cpu")))
+    assert np.load(file).dtype == np.float16
+
+
+def test_a_run_on_features_is_the_run_on_pictures(tmp_path: Path) -> None:
+    for name, cached in (("pictures", False), ("features", True)):
+        # Half a bit of a feature turns some spikes, and AdamW's first step is the gradient's sign: so nothing spikes, and hardly moves.
+        settings = frozen(cache_features=cached, learning_rate=1e-6)
+        relu = replace(settings.model.abstract, kind="relu")
+        loop.train(replace(settings, model=replace(settings.model, abstract=relu)), tmp_path / name)
+    rows = [read_metrics(tmp_path / name)[0] for name in ("pictures", "features")]
+    assert rows[1]["loss_itc"] == pytest.approx(rows[0]["loss_itc"], rel=1e-3)
+    run = load_run(tmp_path / "features")
+    assert run.model.concrete.trunk.channels == run.model.concrete.features

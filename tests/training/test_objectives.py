@@ -1,0 +1,236 @@
+"""Every objective against a loop over pairs that spells its equation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ashneuro.training.objectives import (
+    answer_loss,
+    codebook_loss,
+    contrast,
+    firing_rate_penalty,
+    hard_negatives,
+    itc,
+    itm,
+    label_loss,
+    mask_words,
+    mlm,
+    stua,
+    stua_reconstruction,
+    stua_symmetric,
+    stua_words,
+    synops,
+    synops_penalty,
+    synthetic_negatives,
+)
+
+CONCEPTS = torch.tensor([0, 1, 2, 1, 3, 1])
+B, SCALE = len(CONCEPTS), 7.0
+
+
+def unit(seed: int) -> torch.Tensor:
+    return F.normalize(torch.randn(B, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
+
+
+def negatives(i: int) -> list[int]:
+    return [j for j in range(B) if CONCEPTS[j] != CONCEPTS[i]]
+
+
+def one_way(a: torch.Tensor, b: torch.Tensor, smoothing: float = 0.0) -> float:
+    """−1/B Σ_i [(1 − ε) log p_ii + ε/|N(i)| Σ_j log p_ij], p_ij = e^{s·a_i·b_j} / Σ_{k ∈ N(i)} e^{s·a_i·b_k}."""
+    total = 0.0
+    for i in range(B):
+        shares = [math.exp(SCALE * float(a[i] @ b[j])) for j in [i, *negatives(i)]]
+        logs = [math.log(share / sum(shares)) for share in shares]
+        total -= ((1 - smoothing) * logs[0] + smoothing * sum(logs) / len(logs)) / B
+    return total
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_itc_is_its_equation_both_ways(smoothing: float) -> None:
+    u, t = unit(1), unit(2)
+    expected = (one_way(u, t, smoothing) + one_way(t, u, smoothing)) / 2
+    assert float(itc(u, t, CONCEPTS, SCALE, smoothing)) == pytest.approx(expected)
+
+
+def test_smoothing_has_a_finite_gradient_beside_masked_pairs() -> None:
+    u = unit(1).requires_grad_()
+    itc(u, unit(2), CONCEPTS, SCALE, 0.3).backward()
+    assert u.grad.isfinite().all() and u.grad.any()
+
+
+@pytest.mark.parametrize("beta", [0.0, 2.5])
+def test_contrast_is_its_equation(beta: float) -> None:
+    z, other = unit(3), unit(4)
+    expected = 0.0
+    for i in range(B):
+        n = negatives(i)
+        tilt = [math.exp(beta * float(z[i] @ other[j])) for j in n]
+        weights = [len(n) * value / sum(tilt) for value in tilt]
+        positive = math.exp(SCALE * float(z[i] @ other[i]))
+        hard = sum(w * math.exp(SCALE * float(z[i] @ other[j])) for w, j in zip(weights, n, strict=True))
+        expected -= math.log(positive / (positive + hard)) / B
+    assert float(contrast(z, other, CONCEPTS, SCALE, beta)) == pytest.approx(expected)
+
+
+def test_without_tilt_contrast_is_plain_info_nce() -> None:
+    z, other = unit(3), unit(4)
+    assert float(contrast(z, other, CONCEPTS, SCALE, 0.0)) == pytest.approx(one_way(z, other))
+    assert float(contrast(z, other, CONCEPTS, SCALE, 4.0)) > float(contrast(z, other, CONCEPTS, SCALE, 0.0))
+
+
+def test_the_tilt_passes_no_gradient() -> None:
+    def gradient(beta: float, weight_too: bool) -> torch.Tensor:
+        z, other = unit(3).requires_grad_(), unit(4)
+        if weight_too:
+            return torch.autograd.grad(contrast(z, other, CONCEPTS, SCALE, beta), z)[0]
+        similarity = z @ other.T
+        total = torch.zeros(())
+        for i in range(B):
+            n = negatives(i)
+            tilt = (beta * similarity[i, n].detach()).exp()
+            hard = (len(n) * tilt / tilt.sum() * (SCALE * similarity[i, n]).exp()).sum()
+            positive = (SCALE * similarity[i, i]).exp()
+            total = total - (positive / (positive + hard)).log() / B
+        return torch.autograd.grad(total, z)[0]
+
+    torch.testing.assert_close(gradient(3.0, True), gradient(3.0, False))
+
+
+def test_stua_is_its_equation_and_leaves_texts_alone() -> None:
+    a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
+    loss = stua(a, t, CONCEPTS, SCALE)
+    assert float(loss.detach()) == pytest.approx(one_way(a.detach(), t.detach()))
+    loss.backward()
+    assert t.grad is None and a.grad.any()
+
+
+def test_only_firing_above_the_target_is_penalised() -> None:
+    quiet, loud = torch.zeros(2, 3, 10), torch.zeros(2, 3, 10)
+    quiet[0, 0, 0], loud[0] = 1.0, 1.0
+    expected = (0.0 + (0.5 / 0.1 - 1) ** 2) / 2
+    assert float(firing_rate_penalty([quiet, loud], 0.1)) == pytest.approx(expected)
+    assert float(firing_rate_penalty([quiet], 0.1)) == 0.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_synthetic_negatives_lie_between_the_hardest(count: int) -> None:
+    z, other = unit(3), unit(4)
+    expected, found = 0.0, 0
+    for i in range(B):
+        hardest = sorted(negatives(i), key=lambda j: -float(z[i] @ other[j]))
+        mixed = [F.normalize(other[hardest[m]] + other[hardest[m + 1]], dim=0) for m in range(min(count, len(hardest) - 1))]
+        found += len(mixed)
+        positive = math.exp(SCALE * float(z[i] @ other[i]))
+        hard = sum(math.exp(SCALE * float(z[i] @ v)) for v in [*(other[j] for j in negatives(i)), *mixed])
+        expected -= math.log(positive / (positive + hard)) / B
+    assert found >= B * min(count, 2)
+    assert float(contrast(z, other, CONCEPTS, SCALE, 0.0, count)) == pytest.approx(expected)
+
+
+def test_synthetic_negatives_that_do_not_exist_are_not_counted() -> None:
+    z, other = unit(3)[:3], unit(4)[:3]
+    excluded = torch.tensor([[True, False, True], [False, True, False], [True, True, True]])
+    mixed, real = synthetic_negatives(z, other, excluded, 5)
+    assert mixed.shape == (3, 5, 5)
+    assert real.tolist() == [[False] * 5, [True, *[False] * 4], [False] * 5]
+
+
+def test_hard_negatives_are_drawn_by_similarity_from_other_concepts() -> None:
+    similarity = torch.randn(B, B, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
+    random = torch.Generator().manual_seed(1)
+    counts = torch.zeros(B, B)
+    for _ in range(4000):
+        drawn = hard_negatives(similarity, CONCEPTS, random)
+        counts[torch.arange(B), drawn] += 1
+    for i in range(B):
+        n = negatives(i)
+        shares = torch.tensor([math.exp(float(similarity[i, j])) for j in n])
+        torch.testing.assert_close(counts[i, n] / 4000, shares / shares.sum(), atol=0.03, rtol=0)
+        assert counts[i].sum() == counts[i, n].sum()
+    assert hard_negatives(similarity, torch.zeros(B, dtype=torch.long), random).tolist() == [-1] * B
+    drawn = hard_negatives(torch.full((B, B), math.nan), CONCEPTS, random).tolist()
+    assert all(j in negatives(i) for i, j in enumerate(drawn)), "numbers that are none do not end the run"
+
+
+def cross_entropy(scores: torch.Tensor, label: int) -> float:
+    shares = [math.exp(float(score)) for score in scores]
+    return -math.log(shares[label] / sum(shares))
+
+
+def test_itm_mlm_and_labels_are_cross_entropies() -> None:
+    scores, labels = torch.randn(5, 2, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+    expected = sum(cross_entropy(row, int(label)) for row, label in zip(scores, labels, strict=True)) / 5
+    assert float(itm(scores, labels)) == float(label_loss(scores, labels)) == pytest.approx(expected)
+    words, targets = torch.randn(2, 3, 7, dtype=torch.float64), torch.tensor([[4, -1, -1], [-1, 0, 6]])
+    expected = (cross_entropy(words[0, 0], 4) + cross_entropy(words[1, 1], 0) + cross_entropy(words[1, 2], 6)) / 3
+    assert float(mlm(words, targets)) == pytest.approx(expected)
+    assert float(mlm(words, torch.full((2, 3), -1))) == 0.0
+
+
+def test_words_are_masked_in_the_shares_of_the_field() -> None:
+    tokens = torch.randint(2, 50, (2000, 10), generator=torch.Generator().manual_seed(0))
+    tokens[:, 7:] = 0
+    tokens[0] = 0
+    hidden, targets = mask_words(tokens, 0.15, 1, 50, torch.Generator().manual_seed(2))
+    chosen = targets >= 0
+    assert (targets[chosen] == tokens[chosen]).all() and (hidden[~chosen] == tokens[~chosen]).all()
+    assert not chosen[tokens == 0].any() and chosen[1:].any(1).all(), "padding never, and a word of every text that has any"
+    shares = [float((hidden[chosen] == 1).float().mean()), float((hidden[chosen] == tokens[chosen]).float().mean())]
+    assert shares == pytest.approx([0.8, 0.1 + 0.1 / 48], abs=0.03)
+    assert hidden[chosen].max() < 50
+
+
+def test_the_rival_readings_of_stua_are_their_equations() -> None:
+    a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
+    both = stua_symmetric(a, t, CONCEPTS, SCALE)
+    assert float(both.detach()) == pytest.approx((one_way(a.detach(), t.detach()) + one_way(t.detach(), a.detach())) / 2)
+    both.backward()
+    assert t.grad is not None and t.grad.any(), "here the text moves as well"
+    a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
+    rebuilt = stua_reconstruction(a, t)
+    assert float(rebuilt.detach()) == pytest.approx(sum(1 - float(a[i].detach() @ t[i].detach()) for i in range(B)) / B)
+    rebuilt.backward()
+    assert t.grad is None
+    scores, tokens = torch.randn(3, 9, dtype=torch.float64), torch.tensor([[4, 4, 2, 0], [0, 0, 0, 0], [8, 1, 0, 0]])
+    expected = (
+        (cross_entropy(scores[0], 4) + cross_entropy(scores[0], 2)) / 2 + (cross_entropy(scores[2], 8) + cross_entropy(scores[2], 1)) / 2
+    ) / 2
+    assert float(stua_words(scores, tokens)) == pytest.approx(expected)
+
+
+def test_the_codebook_loss_moves_both_sides() -> None:
+    z, e = unit(1).requires_grad_(), unit(2).requires_grad_()
+    loss = codebook_loss(z, e, 0.25)
+    squares = [float((a - b) ** 2) for a, b in zip(z.detach().flatten(), e.detach().flatten(), strict=True)]
+    assert float(loss.detach()) == pytest.approx(1.25 * sum(squares) / len(squares))
+    loss.backward()
+    torch.testing.assert_close(z.grad, -0.25 * e.grad)
+
+
+def test_answers_are_scored_softly() -> None:
+    scores, targets = torch.randn(2, 3, dtype=torch.float64), torch.tensor([[0.3, 1.0, 0.0], [0.0, 0.0, 0.6]], dtype=torch.float64)
+    expected = 0.0
+    for row, wanted in zip(scores, targets, strict=True):
+        for score, y in zip(row, wanted, strict=True):
+            p = 1 / (1 + math.exp(-float(score)))
+            expected -= (float(y) * math.log(p) + (1 - float(y)) * math.log(1 - p)) / 2
+    assert float(answer_loss(scores, targets)) == pytest.approx(expected)
+
+
+def test_only_synops_above_the_target_are_penalised() -> None:
+    random = torch.Generator().manual_seed(0)
+    layers = {"a": (torch.rand(2, 3, 4, generator=random) < 0.5).double(), "b": (torch.rand(2, 3, 2, 2, generator=random) < 0.5).double()}
+    fan_out = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor([[5.0, 6.0], [7.0, 8.0]])}
+    total = 0.0
+    for t in range(2):
+        for sample in range(3):
+            total += sum(float(layers["a"][t, sample, n] * fan_out["a"][n]) for n in range(4))
+            total += sum(float(layers["b"][t, sample, r, c] * fan_out["b"][r, c]) for r in range(2) for c in range(2))
+    mean = total / 3
+    assert float(synops_penalty(synops(layers, fan_out), mean / 3)) == pytest.approx(4.0)
+    assert float(synops_penalty(synops(layers, fan_out), 2 * mean)) == 0.0

@@ -1,0 +1,305 @@
+"""Stages in turn: what each trains, the tasks' heads, resuming between and inside stages, and a process that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ashneuro.config import StageConfig, load_config, stages
+from ashneuro.data.tokens import build_vocabulary
+from ashneuro.errors import ConfigError
+from ashneuro.training import loop, task_evaluation
+from ashneuro.training.checkpoint import build_model, load_run, read_metrics
+from ashneuro.training.dry_run import dry_run
+from ashneuro.training.loop import Progress, train
+from ashneuro.training.task_evaluation import evaluate_task
+from tests.training import tasks_tiny, tiny
+from tests.training.test_loop import files
+
+
+@pytest.fixture(autouse=True)
+def questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "load_questions", tasks_tiny.load_questions)
+
+
+THREE = (
+    StageConfig("pretrain", 2, itm=0.5, mlm=0.5),
+    StageConfig("stua", 1, parts=("abstract",), stua=1.0, learning_rate=5e-3),
+    StageConfig("finetune", 1, task="vqa"),
+)
+
+
+def test_a_stage_takes_what_it_does_not_say_from_train() -> None:
+    settings = [settings for _, settings in stages(tasks_tiny.config(*THREE, contrast=0.3))]
+    assert [one.epochs for one in settings] == [2, 1, 1]
+    assert [one.stua for one in settings] == [0.2, 1.0, 0.2] and {one.contrast for one in settings} == {0.3}
+    assert settings[1].learning_rate == 5e-3 and settings[0].learning_rate == 1e-2
+    assert [stage.name for stage, _ in stages(tiny.config())] == ["train"]
+
+
+def test_each_stage_has_its_objectives_and_its_metric(tmp_path: Path) -> None:
+    run = train(tasks_tiny.config(*THREE), tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
+    assert [row.get("stage") for row in rows] == ["pretrain", "pretrain", "stua", "finetune", None]
+    assert {"loss_itc", "loss_itm", "loss_mlm", "loss_contrast", "loss_stua"} <= rows[0].keys()
+    assert "loss_itm" not in rows[2] and "loss_stua" in rows[2]
+    assert [name for name in rows[3] if name.startswith("loss_")] == ["loss_vqa", "loss_firing"]
+    assert "validation_vqa_accuracy" in rows[3] and "validation_R@1_image_to_text" in rows[0]
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    recall, answered = rows[2]["validation_R@1_image_to_text"], rows[3]["validation_vqa_accuracy"]
+    assert f"| validation R@1 image to text | {recall:.1%}, after epoch 3; not measured since |" in card
+    assert f"| validation vqa accuracy | {answered:.1%} |" in card and "| epochs | 4 of 4" in card
+    assert "for image–text retrieval, vqa," in card and "| questions, vqa | derived" in card and "from\nthis data alone" in card
+    assert set(run.labels["vqa"]) == {*tiny.COLOURS, *tiny.PLACES}
+    assert rows[0]["pairs_per_s"] > 0 and 0 <= rows[0]["waited_share"] <= 1
+    again = load_run(tmp_path / "run")
+    assert again.labels == run.labels
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+
+
+def test_the_card_of_a_run_that_learned_a_task_alone_speaks_of_that(tmp_path: Path) -> None:
+    train(tasks_tiny.config(THREE[0]), tmp_path / "start")
+    train(tasks_tiny.config(StageConfig("pairs", 1), start=str(tmp_path / "start")), tmp_path / "more")
+    card = (tmp_path / "more" / "README.md").read_text(encoding="utf-8")
+    assert f"| began with the weights of | {tmp_path / 'start'} |" in card and "what it began with" in card
+    train(tasks_tiny.config(THREE[2]), tmp_path / "vqa")
+    assert "model for vqa, trained" in (tmp_path / "vqa" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_stage_moves_its_parts_alone(tmp_path: Path) -> None:
+    first = train(tasks_tiny.config(THREE[0]), tmp_path / "first").model.state_dict()
+    second = train(tasks_tiny.config(*THREE[:2]), tmp_path / "second").model.state_dict()
+    moved = {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
+    assert not torch.equal(first["abstract.norm.running_mean"], second["abstract.norm.running_mean"])
+    assert {"abstract", "readout", "omega"} <= moved <= {"abstract", "readout", "omega", "stua", "view"}
+
+
+@pytest.mark.parametrize("reading", ["symmetric", "reconstruction", "bag-of-words"])
+def test_the_rival_readings_of_stua_train_what_they_should(tmp_path: Path, reading: str) -> None:
+    run = train(tiny.config(epochs=1, stua_reading=reading, synthetic=2, synops=1.0), tmp_path / "run")
+    row = read_metrics(tmp_path / "run")[0]
+    assert row["loss_stua"] > 0 and row["loss_synops"] > 0
+    assert not any("from_text" in name or "to_words" in name for name in run.model.state_dict()), "they are no part of the model"
+
+
+def test_a_codebook_learns_beside_everything_else(tmp_path: Path) -> None:
+    settings = tiny.config(epochs=2)
+    settings = replace(settings, model=replace(settings.model, abstract=replace(settings.model.abstract, codebook=4, codebook_groups=3)))
+    train(settings, tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[0]["loss_codebook"] > 0
+
+
+@pytest.mark.parametrize("task, metric", [("vqa", "VQA accuracy"), ("entailment", "accuracy"), ("nlvr2", "accuracy")])
+def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path, task: str, metric: str) -> None:
+    settings = tasks_tiny.config(StageConfig("finetune", 60, task=task), learning_rate=1e-2, augment=0.0)
+    run = train(settings, tmp_path / "run")
+    questions = tasks_tiny.load_questions(task, settings.tasks, settings.data)
+    found = evaluate_task(run.model, run.vocabulary, questions, questions.test, run.labels[task], settings.data, split="squares")
+    names = [row.name for row in found.rows]
+    assert names == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed", "hybrid, text alone", "most frequent answer"]
+    assert found.measure == metric and found.answerable == 1.0
+    blind = max(found.rows[3].accuracy, found.rows[4].accuracy)
+    assert found.rows[0].accuracy > blind + 0.1, found.rows
+    # By brute force, one question at a time.
+    scores = []
+    for question in questions.test:
+        images = torch.stack([torch.from_numpy(questions.pictures[name]()).movedim(-1, 0) for name in question.images])
+        with torch.no_grad():
+            encoded = run.model.encode((images.float() - 127.5) / 63.75)
+            tokens = torch.from_numpy(run.vocabulary.encode([question.text], settings.data.max_words))
+            said = run.labels[task][int(run.model.answer(task, run.model.places(encoded)[None], tokens).argmax())]
+        scores.append(float(said in question.answers))
+    assert found.rows[0].accuracy == pytest.approx(sum(scores) / len(scores))
+    if task == "nlvr2":
+        groups: dict[str, list[float]] = {}
+        for question, score in zip(questions.test, scores, strict=True):
+            groups.setdefault(question.group, []).append(score)
+        assert found.rows[0].consistency == pytest.approx(sum(min(group) for group in groups.values()) / len(groups))
+    else:
+        assert found.rows[0].consistency is None
+    assert set(found.rows[0].by_kind) == ({"colour", "place"} if task == "vqa" else set())
+    assert json.loads(json.dumps(found.to_json()))["schema"] == "ashneuro.task-evaluation/1"
+
+
+def test_what_can_be_answered_is_counted_without_a_score_for_every_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VQA v2 has 214,354 questions in validation, and heads of 3,129 answers."""
+    scored: list[str] = []
+    settings = tasks_tiny.config(StageConfig("finetune", 1, task="vqa"))
+    questions = tasks_tiny.load_questions("vqa", settings.tasks, settings.data)
+    labels = ("red", *(f"answer {number}" for number in range(500)))
+    words = build_vocabulary([question.text for question in questions.train])
+    model = build_model(settings, words, {"vqa": labels})
+    monkeypatch.setattr(task_evaluation, "soft_score", lambda said, given: bool(scored.append(said)))
+    found = evaluate_task(model, words, questions, questions.test, labels, settings.data, split="squares", examples=2)
+    assert found.answerable == sum("red" in question.answers for question in questions.test) / len(questions.test) > 0
+    assert len(scored) == 5 * len(questions.test) + 2
+
+
+@pytest.mark.parametrize("epoch, batch", [(2, 1), (3, 1), (4, 2)])
+def test_a_schedule_is_resumed_in_any_stage(tmp_path: Path, epoch: int, batch: int) -> None:
+    def stop(now: Progress) -> None:
+        if (now.epoch, now.batch, now.row) == (epoch, batch, None):
+            raise KeyboardInterrupt
+
+    settings = tasks_tiny.config(*THREE)
+    train(settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "parts", on_progress=stop)
+    train(settings, tmp_path / "parts", resume=True)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_a_run_is_resumed_inside_an_epoch(tmp_path: Path) -> None:
+    settings = tiny.config(epochs=2, batch_size=3, save_every=1)
+    seen: list[tuple[int, int]] = []
+
+    def stop(now: Progress) -> None:
+        if (now.epoch, now.batch) == (2, 3):
+            raise KeyboardInterrupt
+
+    train(settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "parts", on_progress=stop)
+    train(settings, tmp_path / "parts", resume=True, on_progress=lambda now: seen.append((now.epoch, now.batch)))
+    assert seen[0] == (2, 3), "two batches of the second epoch were not done again"
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("every, stopped, goes_on", [(1, 3, 3), (1, 4, 3), (3, 6, 5)])
+def test_a_run_that_gathers_gradients_is_resumed_at_a_whole_step(tmp_path: Path, every: int, stopped: int, goes_on: int) -> None:
+    settings = tiny.config(epochs=1, batch_size=2, save_every=every, accumulate=2)
+    seen: list[int] = []
+
+    def stop(now: Progress) -> None:
+        if now.batch == stopped:
+            raise KeyboardInterrupt
+
+    train(settings, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "parts", on_progress=stop)
+    train(settings, tmp_path / "parts", resume=True, on_progress=lambda now: seen.append(now.batch))
+    assert seen[0] == goes_on
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ashneuro.training import loop
+from tests.training import tiny
+
+loop.load_splits = tiny.load_splits
+count = int(sys.argv[2])
+
+def kill(now):
+    global count
+    count -= 1
+    if count == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop.train(tiny.config(save_every=1, batch_size=4), Path(sys.argv[1]), resume=Path(sys.argv[1]).exists(), on_progress=kill)
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    """SIGKILL at a batch where nothing is prepared for it. One number of threads throughout: sums of other parts round otherwise."""
+    for folder, batches, ended in (("run", 4, -signal.SIGKILL), ("run", 0, 0), ("whole", 0, 0)):
+        words = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(batches)]
+        assert subprocess.run(words, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == ended
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+
+
+def test_gradients_of_several_batches_are_one_step(tmp_path: Path) -> None:
+    """Without contrasts a task's loss is a mean over questions, so two half batches make the step of the whole one."""
+    found = {}
+    for name, size, accumulate in (("whole", 12, 1), ("halves", 6, 2)):
+        stage = StageConfig("finetune", 1, task="vqa", batch_size=size, firing_rate_weight=0.0)
+        settings = tasks_tiny.config(stage, accumulate=accumulate, augment=0.0)
+        settings = replace(settings, model=replace(settings.model, abstract=replace(settings.model.abstract, kind="none")))
+        settings = replace(settings, model=replace(settings.model, text=replace(settings.model.text, dropout=0.0)))
+        run = train(settings, tmp_path / name)
+        found[name] = {key: value for key, value in run.model.state_dict().items() if key.startswith("heads")}
+    # Batch norms see half as many pictures at a time, so the steps agree nearly, not to the last bit.
+    torch.testing.assert_close(found["whole"], found["halves"], atol=2e-2, rtol=0.2)
+
+
+def test_bf16_and_tensorboard(tmp_path: Path) -> None:
+    train(tiny.config(epochs=1, precision="bf16", tensorboard=True), tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[0]["loss_itc"] > 0
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    assert load_run(tmp_path / "run").model.project.weight.dtype == torch.float32
+
+
+def test_contradictions_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="multimodal transformer"):
+        train(tiny.config(itm=1.0), tmp_path / "a")
+    with pytest.raises(ConfigError, match="cache_features"):
+        train(tiny.config(cache_features=True), tmp_path / "b")
+    no_layers = replace(tiny.config(), schedule=(StageConfig("finetune", 1, task="vqa"),))
+    with pytest.raises(ConfigError, match="without a multimodal transformer"):
+        train(no_layers, tmp_path / "c")
+    text = replace(tiny.CONFIG.model, text=replace(tiny.CONFIG.model.text, heads=3))
+    with pytest.raises(ConfigError, match=r"model\.text\.heads = 3"):
+        train(replace(tiny.config(), model=text), tmp_path / "d")
+    wide = replace(tiny.CONFIG.model, multimodal=replace(tasks_tiny.WIDE, heads=3))
+    with pytest.raises(ConfigError, match=r"model\.multimodal\.heads = 3"):
+        train(replace(tiny.config(), model=wide), tmp_path / "e")
+
+
+def test_a_seed_has_at_most_32_bits(tmp_path: Path) -> None:
+    """The seeds of epochs and batches are products with it, which torch has to hold."""
+    with pytest.raises(ConfigError, match="cannot be used") as error:
+        load_config("tiny", ["train.seed=20261123120000"])
+    assert "less than 4294967296" in error.value.why
+    for seed in (2**32 - 1, 1 - 2**32):
+        assert load_config("tiny", [f"train.seed={seed}"]).train.seed == seed
+        train(tiny.config(seed=seed, epochs=1), tmp_path / str(seed))
+
+
+@pytest.mark.parametrize(
+    "last, why",
+    [
+        (StageConfig("last", 1, mlm=0.5), "multimodal transformer"),
+        (StageConfig("last", 1, itc=0.0, contrast=0.0, stua=0.0, firing_rate_weight=0.0), "weights of its objectives are 0"),
+        (StageConfig("last", 1, parts=("heads",)), "nothing that learns in heads"),
+    ],
+)
+def test_a_stage_that_cannot_be_trained_is_said_before_any_is(tmp_path: Path, last: StageConfig, why: str) -> None:
+    settings = replace(tiny.config(), schedule=(StageConfig("first", 1), last))
+    for attempt in (lambda: train(settings, tmp_path / "run"), lambda: dry_run(settings, pairs=60, words=50)):
+        with pytest.raises(ConfigError, match="'last'") as error:
+            attempt()
+        assert why in error.value.why and error.value.do
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_stage_whose_objectives_do_not_reach_its_parts_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to learn") as error:
+        train(tasks_tiny.config(StageConfig("words", 1, parts=("multimodal",))), tmp_path / "run")
+    assert "itc" in error.value.why and "reaches multimodal" in error.value.why
+
+
+def test_a_dry_run_counts_what_torch_would_hold() -> None:
+    settings = tasks_tiny.config(*THREE)
+    found = dry_run(settings, pairs=60, words=50, processes=2)
+    assert [stage.name for stage in found.stages] == ["pretrain", "stua", "finetune"]
+    assert found.stages[0].pairs == 2 * 60 and found.stages[0].batch == 3
+    assert found.learning == sum(found.parameters.values()) + tiny.CONFIG.model.concrete.width + tiny.CONFIG.model.abstract.timesteps + 1
+    for stage in found.stages:
+        assert stage.activation_bytes > 0 and stage.flops > 0
+        assert stage.memory_bytes == stage.fixed_bytes + stage.batch * stage.activation_bytes
+    assert found.stages[1].fixed_bytes < found.stages[0].fixed_bytes, "what does not learn has no moments"
+    assert found.seconds_at(1e9) == pytest.approx(sum(stage.flops * stage.pairs for stage in found.stages) / 2e9)
+    assert (
+        dry_run(replace(settings, train=replace(settings.train, checkpointing=True)), pairs=60, words=50).stages[0].activation_bytes
+        < found.stages[0].activation_bytes
+    )

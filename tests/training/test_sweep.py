@@ -1,0 +1,108 @@
+"""Which runs a sweep makes, and their means and deviations."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ashneuro.config import SweepConfig, load_sweep
+from ashneuro.errors import ConfigError
+from ashneuro.training.sweep import cells, claim, summarise
+
+FACTORS = {
+    "T": {"T = 1": ("model.abstract.timesteps=1",), "T = 8": ("model.abstract.timesteps=8",)},
+    "L_STUA": {"with": ("train.stua=0.5",), "without": ("train.stua=0",)},
+}
+
+
+def test_one_at_a_time_is_the_base_and_each_level_for_every_seed() -> None:
+    found = cells(SweepConfig(set=("train.epochs=2",), seeds=(4, 5), factors=FACTORS))
+    assert [(cell.variant, cell.seed) for cell in found] == [
+        (variant, seed) for seed in (4, 5) for variant in ("base", "T = 1", "T = 8", "with", "without")
+    ]
+    assert {cell.config.train.epochs for cell in found} == {2}
+    assert [cell.config.train.seed for cell in found] == [cell.seed for cell in found]
+    assert [cell.config.model.abstract.timesteps for cell in found[:5]] == [4, 1, 8, 4, 4]
+    assert [cell.config.train.stua for cell in found[:5]] == [0.1, 0.1, 0.1, 0.5, 0.0]
+    assert found[1].levels == {"T": "T = 1"} and found[0].levels == {}
+    assert len({cell.folder for cell in found}) == 10
+
+
+def test_a_cross_is_every_combination() -> None:
+    found = cells(SweepConfig(design="cross", seeds=(0,), factors=FACTORS))
+    assert [cell.variant for cell in found] == ["T = 1, with", "T = 1, without", "T = 8, with", "T = 8, without"]
+    assert [(cell.config.model.abstract.timesteps, cell.config.train.stua) for cell in found] == [(1, 0.5), (1, 0.0), (8, 0.5), (8, 0.0)]
+    assert found[1].levels == {"T": "T = 1", "L_STUA": "without"}
+    some = cells(SweepConfig(design="cross", seeds=(0,), factors={"nothing yet": {}, **FACTORS}))
+    assert [cell.levels for cell in some] == [cell.levels for cell in found], "a factor without levels takes none of another's"
+
+
+def test_summaries_are_means_and_sample_deviations() -> None:
+    values = [0.3, 0.5, 0.4]
+    rows = [{"variant": "a", "levels": {}, "seed": seed, "accuracy": value, "synops": None} for seed, value in enumerate(values)]
+    one, other = summarise([*rows, {"variant": "b", "levels": {"T": "b"}, "seed": 0, "accuracy": 0.1, "energy_j": 2e-6}])
+    assert (one.variant, one.seeds, one.mean["accuracy"]) == ("a", 3, pytest.approx(0.4))
+    assert one.deviation["accuracy"] == pytest.approx(statistics.stdev(values))
+    assert (one.least["accuracy"], one.most["accuracy"]) == (0.3, 0.5)
+    assert "synops" not in one.mean, "what was not measured has no mean"
+    assert other.deviation["accuracy"] is None and other.mean["energy_j"] == 2e-6
+
+
+def test_mistakes_in_a_sweep_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text("seeds = [0]\nfactor = 1\n")
+    with pytest.raises(ConfigError, match="unknown"):
+        load_sweep(path)
+    path.write_text("seeds = [0]\n")
+    with pytest.raises(ConfigError, match="varies nothing"):
+        load_sweep(path)
+    path.write_text('seeds = []\n[factors.T]\n"T = 1" = ["model.abstract.timesteps=1"]\n')
+    with pytest.raises(ConfigError, match="cannot be used"):
+        load_sweep(path)
+    path.write_text('[factors.T]\n"T = 1" = ["model.abstract.timestep=1"]\n')
+    with pytest.raises(ConfigError, match=r"did you mean model\.abstract\.timesteps"):
+        cells(load_sweep(path))
+    with pytest.raises(ConfigError, match=r"'T = 1' of the sweep cannot be run"):
+        cells(load_sweep(path))
+    with pytest.raises(ConfigError, match=r"not trained by base, x[\s\S]*task = 'vqa'"):
+        cells(SweepConfig(task="vqa", factors={"a": {"x": ()}}))
+    assert (
+        len(cells(SweepConfig(task="vqa", seeds=(0,), set=('schedule=[{name="v",epochs=1,task="vqa"}]',), factors={"a": {"x": ()}}))) == 2
+    )
+    with pytest.raises(ConfigError, match="one name"):
+        cells(SweepConfig(factors={"a": {"x!": ()}, "b": {"x?": ()}}))
+    path.write_text('[factors.T]\n"T = 1" = ["model.abstract.timesteps=1"]\n')
+    assert load_sweep(path, ["train.epochs=1"]).set == ("train.epochs=1",)
+
+
+def test_a_cell_has_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cells" / "base-0"
+    with claim(folder) as first, claim(folder) as second, claim(folder.with_name("base-1")) as other:
+        assert (first, other) == ("", "") and second.startswith(f"process {os.getpid()} on ")
+    with claim(folder) as third:
+        assert third == ""
+        folder.mkdir()
+        (folder / "row.json").write_text("{}")
+    assert not folder.with_name("base-0.claim").exists(), "what is finished needs no claim"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with claim(folder) as one, claim(folder) as two:
+        assert (one, two) == ("", ""), "processes of torchrun share a cell"
+
+
+def test_a_killed_process_leaves_no_claim(tmp_path: Path) -> None:
+    folder = tmp_path / "cells" / "base-0"
+    code = "import sys, time; from pathlib import Path; from ashneuro.training.sweep import claim\n"
+    code += "with claim(Path(sys.argv[1])):\n    print('mine', flush=True)\n    time.sleep(60)\n"
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "mine\n"
+        with claim(folder) as holder:
+            assert holder.startswith(f"process {process.pid} on ")
+        process.send_signal(signal.SIGKILL)
+    with claim(folder) as holder:
+        assert holder == ""

@@ -1,0 +1,43 @@
+"""What each process of `test_processes` runs under torchrun: train the squares, and a task on them, in the folder that it is given."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ashneuro.config import RunConfig, StageConfig
+from ashneuro.training import loop
+from tests.training import tasks_tiny, tiny
+
+
+def settings(kind: str) -> RunConfig:
+    """Return a run without dropout, which each process draws for itself."""
+    if kind == "resumed":
+        return tiny.config(epochs=1, batch_size=4, save_every=1)  # with dropout
+    if kind == "fsdp":
+        found = tiny.config(epochs=2, strategy="fsdp", stua_stops_at_concrete=False)
+    else:
+        found = tasks_tiny.config(StageConfig("pretrain", 2), StageConfig("finetune", 1, task="entailment"), save_every=1, synops=300.0)
+    return replace(found, model=replace(found.model, text=replace(found.model.text, dropout=0.0)))
+
+
+def stop(now: loop.Progress) -> None:
+    if now.batch == 3:
+        raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    loop.load_splits = tiny.load_splits
+    loop.load_questions = tasks_tiny.load_questions
+    kind, out = sys.argv[1], Path(sys.argv[2])
+    if kind == "resumed":
+        with suppress(KeyboardInterrupt):
+            loop.train(settings(kind), out / "parts", on_progress=stop)
+        loop.train(settings(kind), out / "parts", resume=True)
+        out /= "whole"
+    loop.train(settings(kind), out)
