@@ -20,7 +20,11 @@ SETUP = Group("Set-up and data", sort_key=4)
 
 VERBS = (
     (LEARN, "train", "Learn from image–text pairs on this GPU or CPU."),
-    (LEARN, "evaluate", "How good is a run: retrieval, VQA, entailment, NLVR2? Spikes from torch, the emulator or Lava."),
+    (
+        LEARN,
+        "evaluate",
+        "How good is a run: retrieval, VQA, entailment, NLVR2? Spikes from torch, the emulator or Lava.",
+    ),
     (LEARN, "sweep", "Vary factors and seeds: ablations, accuracy–energy trade-offs."),
     (LEARN, "search", "Show me that it works on my pictures: the best matches of a text."),
     (DEPLOY, "check", "Will this run or NIR graph run on the target, and if not, why? Every finding at once."),

@@ -330,7 +330,9 @@ def stages(config: RunConfig) -> tuple[tuple[StageConfig, TrainConfig], ...]:
     found = []
     for stage in config.schedule:
         given = {item.name: getattr(stage, item.name) for item in fields(stage) if item.name in known}
-        found.append((stage, replace(config.train, **{name: value for name, value in given.items() if value is not None})))
+        found.append(
+            (stage, replace(config.train, **{name: value for name, value in given.items() if value is not None}))
+        )
     return tuple(found)
 
 
@@ -401,8 +403,13 @@ def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig
     try:
         return TypeAdapter(strict).validate_python(dict(values))
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}" for item in error.errors()]
-        raise ConfigError(f"{name}: {len(lines)} setting(s) cannot be used", "; ".join(lines), "correct them") from error
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise ConfigError(
+            f"{name}: {len(lines)} setting(s) cannot be used", "; ".join(lines), "correct them"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -452,7 +459,10 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepConfig:
     try:
         sweep = TypeAdapter(SweepConfig).validate_python(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}" for item in error.errors()]
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}"
+            for item in error.errors()
+        ]
         raise ConfigError(f"{path}: {len(lines)} setting(s) cannot be used", "; ".join(lines), see) from error
     if not any(sweep.factors.values()):
         raise ConfigError(f"{path} varies nothing", "it has no [factors] with levels", see)

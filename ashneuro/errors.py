@@ -35,7 +35,9 @@ class AshneuroError(Exception):
         self.what, self.why, self.do = what, why, do
 
     def __str__(self) -> str:
-        return "\n".join(part for part in (self.what, self.why and f"why: {self.why}", self.do and f"do:  {self.do}") if part)
+        return "\n".join(
+            part for part in (self.what, self.why and f"why: {self.why}", self.do and f"do:  {self.do}") if part
+        )
 
 
 class ConfigError(AshneuroError):

@@ -71,7 +71,9 @@ class HybridSession:
         progress: Callable[[int], object] | None = None,
     ) -> None:
         if spikes_from not in NAMES:
-            raise ConfigError(f"spikes from {spikes_from!r}", f"they come from {', '.join(NAMES)}", 'HybridSession(run, "lava")')
+            raise ConfigError(
+                f"spikes from {spikes_from!r}", f"they come from {', '.join(NAMES)}", 'HybridSession(run, "lava")'
+            )
         self.run = run if isinstance(run, Run) else load_run(run, device)
         self.spikes_from, self._precision = spikes_from, precision
         self.record: SpikeRecord | None = None
@@ -85,7 +87,9 @@ class HybridSession:
             self._lava = self._open.enter_context(self._worker())
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._open.__exit__(kind, error, trace)
 
     @property
@@ -105,11 +109,15 @@ class HybridSession:
             LavaError: Lava failed, or the session is not open.
         """
         if self._bundle is None:
-            raise ConfigError("spikes from torch", "the model computes them itself", "embed_images, or another spikes_from")
+            raise ConfigError(
+                "spikes from torch", "the model computes them itself", "embed_images, or another spikes_from"
+            )
         for record in self._records(self._bundle, currents):
             (spikes,) = (record.layers[name].raster for name in self._outputs(self._bundle))
             assert spikes is not None
-            bare = replace(record, layers={name: replace(activity, raster=None) for name, activity in record.layers.items()})
+            bare = replace(
+                record, layers={name: replace(activity, raster=None) for name, activity in record.layers.items()}
+            )
             self.record = bare if self.record is None else self.record + bare
             yield spikes
 
@@ -153,7 +161,13 @@ class HybridSession:
     def evaluate(self, pairs: Sequence[Pair], split: str = "these pairs") -> Evaluation:
         """Return retrieval among ``pairs``, with either branch zeroed as well."""
         return evaluate(
-            self.run.model, self.run.vocabulary, pairs, self.run.config.data, split=split, encoder=self.encoder, spikes_from=self.name
+            self.run.model,
+            self.run.vocabulary,
+            pairs,
+            self.run.config.data,
+            split=split,
+            encoder=self.encoder,
+            spikes_from=self.name,
         )
 
     @property
@@ -174,8 +188,14 @@ class HybridSession:
                 yield record
             return
         if self._lava is None:
-            raise ConfigError("this session has no Lava yet", "Lava runs while the session is open", "with HybridSession(...) as session:")
-        yield from self._lava.stream(program, currents, rasters=outputs, stock=self._stock, resume=self._resume, progress=self._progress)
+            raise ConfigError(
+                "this session has no Lava yet",
+                "Lava runs while the session is open",
+                "with HybridSession(...) as session:",
+            )
+        yield from self._lava.stream(
+            program, currents, rasters=outputs, stock=self._stock, resume=self._resume, progress=self._progress
+        )
 
     def _outputs(self, bundle: Bundle) -> tuple[str, ...]:
         return bundle.program("integer").outputs
@@ -185,12 +205,18 @@ def _bundle_of(run: Run, spikes_from: str) -> Bundle:
     kind, folder = run.config.model.abstract.kind, run.path / "bundle"
     if kind != "spiking":
         raise AshneuroError(
-            f"spikes from {spikes_from}", f"{run.path} has nothing to deploy: its abstract encoder is {kind!r}", "use torch"
+            f"spikes from {spikes_from}",
+            f"{run.path} has nothing to deploy: its abstract encoder is {kind!r}",
+            "use torch",
         )
     if not folder.exists():
         raise AshneuroError(
-            f"{run.path} has no bundle yet", "its spiking part was not exported", f"ashneuro export {run.path} --target lava"
+            f"{run.path} has no bundle yet",
+            "its spiking part was not exported",
+            f"ashneuro export {run.path} --target lava",
         )
     if same_weights(folder, run.path) is False:
-        raise AshneuroError(f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {run.path}")
+        raise AshneuroError(
+            f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {run.path}"
+        )
     return read_bundle(folder)

@@ -35,7 +35,13 @@ def primitives() -> str:
     rows = support_table()
     return _table(
         ("NIR primitive", "read", "float", "Loihi's integers", "Lava"),
-        ((f"`{row.primitive}`", *(text or "yes" for text in (row.read, row.float_program, row.integer_program, row.lava))) for row in rows),
+        (
+            (
+                f"`{row.primitive}`",
+                *(text or "yes" for text in (row.read, row.float_program, row.integer_program, row.lava)),
+            )
+            for row in rows
+        ),
     )
 
 
@@ -48,7 +54,12 @@ def contract() -> str:
     return _table(
         ("field", "in the metadata", "default", "meaning"),
         (
-            (f"`--{_option(field.name)}`", f"`{PREFIX}{field.name}`", f"`{getattr(default, field.name)}`", meanings[field.name])
+            (
+                f"`--{_option(field.name)}`",
+                f"`{PREFIX}{field.name}`",
+                f"`{getattr(default, field.name)}`",
+                meanings[field.name],
+            )
             for field in fields(Contract)
         ),
     )
@@ -56,7 +67,9 @@ def contract() -> str:
 
 def rules(where: str) -> str:
     """Return the rules that apply to ``where``."""
-    return _table(("rule", "what it says"), ((f"`{name}`", text) for place, name, text in rule_table() if place == where))
+    return _table(
+        ("rule", "what it says"), ((f"`{name}`", text) for place, name, text in rule_table() if place == where)
+    )
 
 
 def _option(field: str) -> str:

@@ -25,7 +25,11 @@ def tables() -> dict[str, str]:
             profile.title,
             profile.kind,
             str(len(list(profile.quantities()))),
-            " ".join(f"{level} {count}" for level in CHECKS if (count := sum(q.check == level for _, q in profile.quantities()))),
+            " ".join(
+                f"{level} {count}"
+                for level in CHECKS
+                if (count := sum(q.check == level for _, q in profile.quantities()))
+            ),
             profile.boundary,
         )
         for profile in profiles

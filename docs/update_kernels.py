@@ -29,7 +29,9 @@ def updated(page: str) -> str:
         parts += as_markdown(job_tables(content(name)))
     parts += as_markdown(bench_emulator(content("emulator")))
     text = "\n\n".join(parts)
-    return re.sub(r"<!-- figures -->.*?<!-- end -->", lambda _: f"<!-- figures -->\n{text}\n<!-- end -->", page, flags=re.DOTALL)
+    return re.sub(
+        r"<!-- figures -->.*?<!-- end -->", lambda _: f"<!-- figures -->\n{text}\n<!-- end -->", page, flags=re.DOTALL
+    )
 
 
 def as_markdown(tables: Iterable[Table]) -> list[str]:

@@ -17,15 +17,24 @@ program = bundle.program("integer")
 record = simulate(bundle, bundle.reference.inputs, on="loihi")
 workload = count(program, record)
 for layer in workload.layers:
-    print(f"{layer.name:14} {layer.effective_acs / workload.samples:12,.0f} synops of {layer.dense_macs / workload.samples:12,.0f} dense")
+    print(
+        f"{layer.name:14} {layer.effective_acs / workload.samples:12,.0f} synops of {layer.dense_macs / workload.samples:12,.0f} dense"
+    )
 chip = load_profile("loihi1")
 deployment = deploy(program, record, chip)
 for placed in deployment.placement.layers:
-    print(f"{placed.layer:14} {placed.cores:3} core(s) of {chip.name}" + (f", limited by {placed.limited_by}" if placed.limited_by else ""))
+    print(
+        f"{placed.layer:14} {placed.cores:3} core(s) of {chip.name}"
+        + (f", limited by {placed.limited_by}" if placed.limited_by else "")
+    )
 # The deployed part alone: a bundle knows nothing of its host. `ashneuro report RUN` adds the host to both sides.
-answer = compare(workload, ann_twin(program), node=load_profile("cmos45"), chips=[chip], deployments={chip.name: deployment})
+answer = compare(
+    workload, ann_twin(program), node=load_profile("cmos45"), chips=[chip], deployments={chip.name: deployment}
+)
 print(answer.verdict)
 for line in answer.conventions:
     print(f"{line.name}: {energy_text(line.ours_j)}; ANN: {energy_text(line.theirs_j)}")
 for even in answer.break_even:
-    print(f"break-even on {even.spiking} against {even.ann}: {even.sentence()}; this network: {100 * (workload.firing_rate or 0):.1f} %")
+    print(
+        f"break-even on {even.spiking} against {even.ann}: {even.sentence()}; this network: {100 * (workload.firing_rate or 0):.1f} %"
+    )

@@ -23,4 +23,6 @@ for index in scores.argsort()[::-1][:5]:
     print(f"  {scores[index]:.2f}  {pairs[index].key}: {pairs[index].captions[0]}")
 if session.seconds:
     spent = session.seconds
-    print(f"Lava: {spent.passed:.1f} s, of it host {spent.host:.1f}, transfer {spent.transfer:.1f}, Lava {spent.lava:.1f}")
+    print(
+        f"Lava: {spent.passed:.1f} s, of it host {spent.host:.1f}, transfer {spent.transfer:.1f}, Lava {spent.lava:.1f}"
+    )

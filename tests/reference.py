@@ -65,7 +65,9 @@ def cuba_lif(
     return lif(current, tau=tau_mem, dt=dt, v_threshold=v_threshold, r=r, v_leak=v_leak, v_reset=v_reset)
 
 
-def if_(x: ArrayLike, *, v_threshold: ArrayLike = 1.0, r: ArrayLike = 1.0, v_reset: ArrayLike = 0.0) -> tuple[Array, Array]:
+def if_(
+    x: ArrayLike, *, v_threshold: ArrayLike = 1.0, r: ArrayLike = 1.0, v_reset: ArrayLike = 0.0
+) -> tuple[Array, Array]:
     """Return spikes and potentials after reset, both (T, ...): v grows by r·x once per step."""
     x = np.asarray(x, np.float64)
     v = np.zeros(x.shape[1:])
@@ -107,7 +109,9 @@ def convolve(x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, 
         first = o // (len(weight) // groups) * weight.shape[1]
         for i, *tap in np.ndindex(weight.shape[1], *kernel):
             window = tuple(slice(tap[a] * gaps[a], tap[a] * gaps[a] + steps[a] * sizes[a], steps[a]) for a in axes)
-            y[:, o] += weight[(o, i, *tap)] * x[(slice(None), first + i, *window)][(slice(None), *(slice(n) for n in sizes))]
+            y[:, o] += (
+                weight[(o, i, *tap)] * x[(slice(None), first + i, *window)][(slice(None), *(slice(n) for n in sizes))]
+            )
     return y
 
 
@@ -129,8 +133,13 @@ def run_graph(
     steps before through a Delay of k ≥ 1. A Delay gives 0 until its input arrives.
     """
     nodes, edges = _flat(graph)
-    names = [name for name, node in nodes.items() if isinstance(node, nir.Input) and not any(b == name for _, b in edges)]
-    given = {name: np.asarray(values, np.float64) for name, values in (x if isinstance(x, Mapping) else {names[0]: x}).items()}
+    names = [
+        name for name, node in nodes.items() if isinstance(node, nir.Input) and not any(b == name for _, b in edges)
+    ]
+    given = {
+        name: np.asarray(values, np.float64)
+        for name, values in (x if isinstance(x, Mapping) else {names[0]: x}).items()
+    }
     steps, batch = next(iter(given.values())).shape[:2]
     sent: dict[tuple[str, int], Array] = {}
     decay = (lambda tau: dt / tau) if integration == "euler" else (lambda tau: 1 - np.exp(-dt / tau))
@@ -180,7 +189,8 @@ def _flat(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[tuple[str, 
         nodes |= {f"{name}.{key}": value for key, value in inner.items()}
         edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inside]
         entry[name], leave[name] = (
-            f"{name}.{next(key for key, value in node.nodes.items() if isinstance(value, kind))}" for kind in (nir.Input, nir.Output)
+            f"{name}.{next(key for key, value in node.nodes.items() if isinstance(value, kind))}"
+            for kind in (nir.Input, nir.Output)
         )
     return nodes, edges + [(leave[a], entry[b]) for a, b in graph.edges]
 
@@ -226,7 +236,9 @@ def _linear(node: nir.NIRNode, x: Array) -> Array:
             y = np.einsum("...oi,b...i->b...o", np.asarray(node.weight, np.float64), x)
             return y + np.asarray(getattr(node, "bias", 0.0), np.float64)
         case nir.Conv1d() | nir.Conv2d():
-            y = convolve(x, np.asarray(node.weight, np.float64), node.stride, node.padding, node.dilation, int(node.groups))
+            y = convolve(
+                x, np.asarray(node.weight, np.float64), node.stride, node.padding, node.dilation, int(node.groups)
+            )
             return y + np.asarray(node.bias, np.float64).reshape(-1, *[1] * (y.ndim - 2))
         case nir.SumPool2d() | nir.AvgPool2d():
             kernel = np.broadcast_to(node.kernel_size, 2)

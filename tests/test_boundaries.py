@@ -92,8 +92,14 @@ def test_only_the_front_prints(path: Path) -> None:
 @pytest.mark.parametrize("start", TORCH_FREE)
 def test_starts_without_torch(start: str) -> None:
     """Import every module of the room in a fresh interpreter; torch must not have come along."""
-    names = ["ashneuro." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES if room(path) == start]
-    code = f"import sys, importlib\nfor name in {names!r}: importlib.import_module(name)\nsys.exit('torch' in sys.modules)"
+    names = [
+        "ashneuro." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for path in MODULES
+        if room(path) == start
+    ]
+    code = (
+        f"import sys, importlib\nfor name in {names!r}: importlib.import_module(name)\nsys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -37,16 +37,23 @@ def test_the_verbs_are_these() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_says_how_it_is_used(verb: str) -> None:
-    said = subprocess.run([sys.executable, "-m", "ashneuro", verb, "--help"], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-m", "ashneuro", verb, "--help"], capture_output=True, text=True, check=True
+    )
     assert f"ashneuro {verb}" in said.stdout
 
 
 @pytest.mark.parametrize(
-    "verb, promise", [("check", "exit code 1 when one forbids it"), ("verify", "68 MB, once"), ("sweep", "share one folder")]
+    "verb, promise",
+    [("check", "exit code 1 when one forbids it"), ("verify", "68 MB, once"), ("sweep", "share one folder")],
 )
 def test_a_verbs_own_page_says_all_about_it(verb: str, promise: str) -> None:
     page, verbs = (
-        " ".join(subprocess.run([sys.executable, "-m", "ashneuro", *words], capture_output=True, text=True, check=True).stdout.split())
+        " ".join(
+            subprocess.run(
+                [sys.executable, "-m", "ashneuro", *words], capture_output=True, text=True, check=True
+            ).stdout.split()
+        )
         for words in ([verb, "--help"], ["--help"])
     )
     assert promise in page and "``" not in page
@@ -71,10 +78,15 @@ def test_what_needs_no_torch_imports_none(words: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["profiles", "show", "loihi1"], ["profiles", "show", "loihi1", "--json"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["profiles", "show", "loihi1"], ["profiles", "show", "loihi1", "--json"]]
+)
 def test_prints_whatever_the_terminal_can_show(words: list[str]) -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "ashneuro", *words], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True
+        [sys.executable, "-m", "ashneuro", *words],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=True,
     )
     if "--json" in words:
         told = json.loads(said.stdout.decode("ascii"))
@@ -89,5 +101,7 @@ def test_an_output_that_nobody_reads_is_no_error(words: str) -> None:
 
 
 def test_a_closed_output_is_no_error() -> None:
-    said = subprocess.run(["sh", "-c", f"exec {sys.executable} -m ashneuro profiles show loihi1 >&-"], capture_output=True, check=True)
+    said = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m ashneuro profiles show loihi1 >&-"], capture_output=True, check=True
+    )
     assert not said.stderr

@@ -33,8 +33,12 @@ def test_the_demo_trains_what_the_example_says() -> None:
 def test_every_config_goes_by_its_name_and_is_installed() -> None:
     configs = {path.stem for path in EXAMPLES.glob("*.toml")}
     assert configs == presets().keys() | sweeps().keys()
-    packed = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert {f"examples/{name}.toml": f"ashneuro/examples/{name}.toml" for name in configs}.items() <= packed["force-include"].items()
+    packed = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"][
+        "targets"
+    ]["wheel"]
+    assert {f"examples/{name}.toml": f"ashneuro/examples/{name}.toml" for name in configs}.items() <= packed[
+        "force-include"
+    ].items()
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -59,7 +59,12 @@ def test_images_of_another_kind_are_said_and_left_as_they_are(run: Path) -> None
     before = given.copy()
     with HybridSession(run) as session:
         assert session.embed_images(np.zeros((0, 3, 8, 8), np.uint8)).shape == (0, 8)
-        for wrong in (given, np.zeros((2, 3, 7, 7), np.uint8), np.zeros((2, 8, 8, 3), np.uint8), np.zeros((3, 8, 8), np.uint8)):
+        for wrong in (
+            given,
+            np.zeros((2, 3, 7, 7), np.uint8),
+            np.zeros((2, 8, 8, 3), np.uint8),
+            np.zeros((3, 8, 8), np.uint8),
+        ):
             with pytest.raises(DataError, match="images of") as error:
                 session.embed_images(wrong)
             assert "uint8, (N, 3, 8, 8)" in error.value.why and error.value.do

@@ -28,6 +28,10 @@ def test_pooling_is_torchs(kind):
     x = np.random.default_rng(0).standard_normal((2, 1, 3, 7, 6))
     node = kind(np.array([2, 3]), np.array([2, 1]), np.array([1, 1]))
     shape = np.array(x.shape[2:])
-    graph = nir.NIRGraph({"x": nir.Input(shape), "pool": node, "y": nir.Output(shape)}, [("x", "pool"), ("pool", "y")], type_check=False)
-    wanted = torch.nn.functional.avg_pool2d(torch.from_numpy(x[:, 0]), (2, 3), (2, 1), 1).numpy() * (6 if kind is nir.SumPool2d else 1)
+    graph = nir.NIRGraph(
+        {"x": nir.Input(shape), "pool": node, "y": nir.Output(shape)}, [("x", "pool"), ("pool", "y")], type_check=False
+    )
+    wanted = torch.nn.functional.avg_pool2d(torch.from_numpy(x[:, 0]), (2, 3), (2, 1), 1).numpy() * (
+        6 if kind is nir.SumPool2d else 1
+    )
     np.testing.assert_allclose(reference.run_graph(graph, x, dt=1.0)["pool"][:, 0], wanted, atol=1e-12)

@@ -110,11 +110,15 @@ class EmulatorBench:
 def dense_network(samples: int, *, sizes: Sequence[int] = (256, 512, 256), timesteps: int = 32) -> Network:
     """Return dense layers of LIF neurons with random 8-bit weights, and input spikes at a rate of `RATE`."""
     random = np.random.default_rng(SEED)
-    synapses = [Synapse("dense", (lines,), (neurons,), _weights(random, (neurons, lines))) for lines, neurons in pairwise(sizes)]
+    synapses = [
+        Synapse("dense", (lines,), (neurons,), _weights(random, (neurons, lines))) for lines, neurons in pairwise(sizes)
+    ]
     return _network(f"{'-'.join(map(str, sizes))}, dense, LIF", random, synapses, 2, samples, timesteps)
 
 
-def conv_network(samples: int, *, channels: Sequence[int] = (32, 64, 64), side: int = 16, units: int = 128, timesteps: int = 8) -> Network:
+def conv_network(
+    samples: int, *, channels: Sequence[int] = (32, 64, 64), side: int = 16, units: int = 128, timesteps: int = 8
+) -> Network:
     """Return convolutions of 3 × 3, of which the first halves the side, and a dense layer: LIF neurons, weights and spikes likewise."""
     random = np.random.default_rng(SEED)
     synapses: list[Synapse] = []
@@ -145,9 +149,19 @@ def _network(
         threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
         du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (4095, 410, threshold, 0))
         source = layers[-1].name if layers else "input"
-        layers.append(Layer(f"lif{depth}", synapse.out_shape, Neuron(du, dv, v_threshold, bias), (Connection(source, synapse),), depth))
+        layers.append(
+            Layer(
+                f"lif{depth}",
+                synapse.out_shape,
+                Neuron(du, dv, v_threshold, bias),
+                (Connection(source, synapse),),
+                depth,
+            )
+        )
     shape = synapses[0].in_shape
-    program = Program("integer", 1e-3, timesteps, (InputPort("input", shape, "spikes"),), tuple(layers), (layers[-1].name,))
+    program = Program(
+        "integer", 1e-3, timesteps, (InputPort("input", shape, "spikes"),), tuple(layers), (layers[-1].name,)
+    )
     spikes = (random.random((timesteps, samples, *shape)) < RATE).astype(np.uint8)
     return Network(title, program, {"input": spikes})
 
@@ -158,7 +172,10 @@ def bundle_network(bundle: Bundle, samples: int) -> Network:
     Raises:
         BundleError: the bundle has no integer program.
     """
-    inputs = {name: values.take(np.arange(samples) % values.shape[1], axis=1) for name, values in bundle.reference.inputs.items()}
+    inputs = {
+        name: values.take(np.arange(samples) % values.shape[1], axis=1)
+        for name, values in bundle.reference.inputs.items()
+    }
     return Network(str(bundle.folder), bundle.program("integer"), inputs)
 
 
@@ -197,7 +214,9 @@ def bench_emulator(
                 versions = {f"lava worker: {name}": version for name, version in worker.versions.items()}
             except LavaError as error:
                 reason = f"{error.what} ({error.do})"
-        plans = [(network, _computations(network, worker, reason, threads or cores(), lava_samples)) for network in networks]
+        plans = [
+            (network, _computations(network, worker, reason, threads or cores(), lava_samples)) for network in networks
+        ]
         total, done = rounds * sum(not c.reason for _, computations in plans for c in computations), 0
 
         def tick() -> None:
@@ -207,7 +226,9 @@ def bench_emulator(
                 progress(done, total)
 
         speeds = tuple(_bench(network, computations, rounds, tick) for network, computations in plans)
-    return EmulatorBench(machine(("ashneuro", "numpy", "scipy", "torch"), also=versions, load_before=before), rounds, speeds)
+    return EmulatorBench(
+        machine(("ashneuro", "numpy", "scipy", "torch"), also=versions, load_before=before), rounds, speeds
+    )
 
 
 @dataclass(frozen=True)
@@ -230,8 +251,12 @@ class _Computation:
     reason: str = ""
 
 
-def _computations(network: Network, worker: Lava | None, reason: str, threads: int, lava_samples: int) -> list[_Computation]:
-    def emulated(name: str, backend: Backend, threads: int | None = None, device: str = "cpu", reason: str = "") -> _Computation:
+def _computations(
+    network: Network, worker: Lava | None, reason: str, threads: int, lava_samples: int
+) -> list[_Computation]:
+    def emulated(
+        name: str, backend: Backend, threads: int | None = None, device: str = "cpu", reason: str = ""
+    ) -> _Computation:
         return _Computation(name, threads, lambda: _emulate(network, backend, threads, device), reason)
 
     def streamed() -> tuple[SpikeRecord, _Figures]:
@@ -243,13 +268,17 @@ def _computations(network: Network, worker: Lava | None, reason: str, threads: i
         reason = reason or "recurrence or axonal delays: its samples run side by side, there is no stream to time"
     missing = "" if find_spec("torch") else "torch is not installed (pip install 'ashneuro[train]')"
     computations = [_Computation(LAVA, None, streamed, reason)]
-    computations += [emulated("emulator, torch", "torch", count, reason=missing) for count in dict.fromkeys((1, threads))]
+    computations += [
+        emulated("emulator, torch", "torch", count, reason=missing) for count in dict.fromkeys((1, threads))
+    ]
     if not missing and _has_cuda():
         computations.append(emulated("emulator, torch on the GPU", "torch", device="cuda"))
     return [*computations, emulated("emulator, numpy", "numpy")]
 
 
-def _bench(network: Network, computations: Sequence[_Computation], rounds: int, tick: Callable[[], None]) -> NetworkSpeeds:
+def _bench(
+    network: Network, computations: Sequence[_Computation], rounds: int, tick: Callable[[], None]
+) -> NetworkSpeeds:
     running = [computation for computation in computations if not computation.reason]
     # Every emulator once untimed, so that libraries have started their threads; the last one's spikes are the reference.
     reference = [computation.run()[0] for computation in running if computation.name != LAVA][-1]
@@ -265,7 +294,9 @@ def _bench(network: Network, computations: Sequence[_Computation], rounds: int, 
                 compared += differ.size  # type: ignore[union-attr]
             tick()
     lava = next(figures[computation] for computation in computations if computation.name == LAVA)
-    speeds = tuple(_speed(computation, figures[computation], mismatches[computation], lava) for computation in computations)
+    speeds = tuple(
+        _speed(computation, figures[computation], mismatches[computation], lava) for computation in computations
+    )
     spiking = [name for name, activity in reference.layers.items() if activity.binary]
     places = sum(reference.layers[name].neurons for name in spiking) * reference.timesteps * reference.samples
     rate = sum(reference.layers[name].events for name in spiking) / max(1, places)
@@ -307,7 +338,9 @@ def _stream(network: Network, worker: Lava, samples: int) -> tuple[SpikeRecord, 
     steps = timesteps * samples + program.depth
     if steps <= ROWS:
         raise ConfigError(
-            f"{samples} samples of {timesteps} steps", "Lava is timed after its first request", f"--samples {2 * ROWS // timesteps}"
+            f"{samples} samples of {timesteps} steps",
+            "Lava is timed after its first request",
+            f"--samples {2 * ROWS // timesteps}",
         )
     answers: list[float] = []
     start = time.perf_counter()

@@ -78,7 +78,11 @@ def bench_lava(
     """
     timesteps, samples = next(iter(network.inputs.values())).shape[:2]
     if rounds < 1 or samples <= STOCK:
-        raise ConfigError(f"{samples} samples in {rounds} rounds", f"more than {STOCK} are batched, in at least one round", "--samples 256")
+        raise ConfigError(
+            f"{samples} samples in {rounds} rounds",
+            f"more than {STOCK} are batched, in at least one round",
+            "--samples 256",
+        )
     counts = {NAIVE: min(naive, samples), STREAMED: min(streamed, samples), BATCHED: samples}
     took: dict[str, list[float]] = {name: [] for name in counts}
     mismatches, load_before = 0, load()
@@ -104,13 +108,19 @@ def bench_lava(
                     progress(len([second for seconds in took.values() for second in seconds]), rounds * len(counts))
             if number == 0:
                 streamed_first = run(STREAMED, 0, counts[NAIVE])
-                batched_first = worker.run(network.program, {port: x[:, : counts[STREAMED]] for port, x in network.inputs.items()}, stock=1)
+                batched_first = worker.run(
+                    network.program, {port: x[:, : counts[STREAMED]] for port, x in network.inputs.items()}, stock=1
+                )
                 mismatches = _differ(records[NAIVE], streamed_first) + _differ(records[STREAMED], batched_first)
-    gains = {name: [slow / fast for slow, fast in zip(took[NAIVE], seconds, strict=True)] for name, seconds in took.items()}
+    gains = {
+        name: [slow / fast for slow, fast in zip(took[NAIVE], seconds, strict=True)] for name, seconds in took.items()
+    }
     ways = tuple(LavaWay(name, counts[name], Spread.of(took[name]), Spread.of(gains[name])) for name in counts)
     here = machine(("numpy", "scipy"), also=versions, load_before=load_before)
     return LavaBench(here, network.title, timesteps, rounds, ways, mismatches)
 
 
 def _differ(left: SpikeRecord, right: SpikeRecord) -> int:
-    return sum(int(np.count_nonzero(activity.counts != right.layers[name].counts)) for name, activity in left.layers.items())
+    return sum(
+        int(np.count_nonzero(activity.counts != right.layers[name].counts)) for name, activity in left.layers.items()
+    )

@@ -21,7 +21,9 @@ SEED = 7
 RATE = 0.2  # spikes per line and step at the input
 
 
-def lif_jobs(device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), batch: int = 64, width: int = 768) -> list[Job]:
+def lif_jobs(
+    device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), batch: int = 64, width: int = 768
+) -> list[Job]:
     """Return, for every number of steps, a dense layer with LIF neurons, and the neurons alone."""
     jobs = []
     for steps in timesteps:
@@ -66,7 +68,11 @@ def lif_jobs(device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), bat
 
             return run
 
-        ways = [Way("Linear only", layer(lambda x: x)), Way("Linear, GELU", layer(nn.functional.gelu)), *_neurons(device, layer)]
+        ways = [
+            Way("Linear only", layer(lambda x: x)),
+            Way("Linear, GELU", layer(nn.functional.gelu)),
+            *_neurons(device, layer),
+        ]
         if not available("native", device):
             ways.append(Way(f"ashneuro, native, {RATE:.0%} spikes added up", layer(ours("native", device), connect)))
         ways.append(Way("Norse, stepwise", stepwise()))

@@ -55,11 +55,18 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
             continue
         # Only neurons that are one operator can be told from the rest in a profile.
         run = None if reason else step(_network(config, kernels))
-        ways.append(Way(f"LIF, {kernels}", run, split=kernels in ("triton", "native")) if run else Way(f"LIF, {kernels}", reason=reason))
+        ways.append(
+            Way(f"LIF, {kernels}", run, split=kernels in ("triton", "native"))
+            if run
+            else Way(f"LIF, {kernels}", reason=reason)
+        )
     neuron = config.model.abstract
     # Norse's cell in its own default, which is ours too; no other encoder is the same one in Norse.
     plain = (
-        neuron.kind == "spiking" and neuron.neuron == "lif" and neuron.surrogate == "super" and not (neuron.slope or neuron.detach_reset)
+        neuron.kind == "spiking"
+        and neuron.neuron == "lif"
+        and neuron.surrogate == "super"
+        and not (neuron.slope or neuron.detach_reset)
     )
     for name, rewrite in (("Norse, Lift(LIFBoxCell)", lift), ("Norse, stepwise", step_by_step)):
         model = _network(config, "norse")

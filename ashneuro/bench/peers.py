@@ -115,7 +115,9 @@ def sinabs() -> Neuron:
     from sinabs.activation import MembraneReset, SingleSpike  # type: ignore[import-untyped]
     from sinabs.layers import LIF as SinabsLIF  # type: ignore[import-untyped]
 
-    layer = SinabsLIF(tau_mem=2.0, spike_threshold=torch.tensor(THRESHOLD), spike_fn=SingleSpike, reset_fn=MembraneReset())
+    layer = SinabsLIF(
+        tau_mem=2.0, spike_threshold=torch.tensor(THRESHOLD), spike_fn=SingleSpike, reset_fn=MembraneReset()
+    )
 
     def run(x: Tensor) -> Tensor:
         layer.reset_states()

@@ -14,12 +14,25 @@ WAITING = "no kernel runs"
 # What an operator is named in a profile begins with one of these.
 PARTS: dict[str, tuple[str, ...]] = {
     "products": (
-        *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product", "aten::mkldnn_convolution"),
+        *(
+            "aten::mm",
+            "aten::addmm",
+            "aten::bmm",
+            "aten::baddbmm",
+            "aten::_scaled_dot_product",
+            "aten::mkldnn_convolution",
+        ),
         *("aten::cudnn_convolution", "aten::convolution_backward", "aten::_conv_depthwise2d", "aten::_slow_conv2d"),
         *("_Currents", "_Weights"),  # events, see `ashneuro.spiking.kernels.sparse_synapses`
     ),
     "neurons": ("_MultiStep", "ashneuro::neurons"),
-    "norms": ("aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::_batch_norm", "aten::batch_norm", "aten::native_layer_norm"),
+    "norms": (
+        "aten::native_batch_norm",
+        "aten::cudnn_batch_norm",
+        "aten::_batch_norm",
+        "aten::batch_norm",
+        "aten::native_layer_norm",
+    ),
 }
 
 
@@ -44,7 +57,9 @@ def _once(run: Callable[[], object], device: torch.device) -> dict[str, float]:
     found = dict.fromkeys((*PARTS, "rest"), 0.0)
     # Kernels have rows of their own beside those of the operators that launched them.
     for operator in (row for row in made.key_averages() if row.device_type.name == "CPU"):
-        found[part_of(operator.key)] += 1e-6 * (operator.self_device_time_total if cuda else operator.self_cpu_time_total)
+        found[part_of(operator.key)] += 1e-6 * (
+            operator.self_device_time_total if cuda else operator.self_cpu_time_total
+        )
     if cuda:
         found[WAITING] = max(0.0, _elapsed(made) - sum(found.values()))
     return found

@@ -143,7 +143,16 @@ def time_jobs(
     with torch_threads(threads) as used:
         timed = tuple(_time(job, device, rounds, clock, tick) for job in jobs)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return TimedJobs(benchmark, machine(PACKAGES, also={}, load_before=before), name, used, rounds, clock, describe_kernels(device), timed)
+    return TimedJobs(
+        benchmark,
+        machine(PACKAGES, also={}, load_before=before),
+        name,
+        used,
+        rounds,
+        clock,
+        describe_kernels(device),
+        timed,
+    )
 
 
 def _time(job: Job, device: torch.device, rounds: int, clock: Clock, tick: Callable[[], None]) -> TimedJob:

@@ -29,7 +29,9 @@ bench.command(
 @bench.command
 def emulator(
     *,
-    bundle: Annotated[Path | None, Parameter(help="A bundle, or a run that was exported: its network too, on its own samples.")] = None,
+    bundle: Annotated[
+        Path | None, Parameter(help="A bundle, or a run that was exported: its network too, on its own samples.")
+    ] = None,
     samples: Annotated[int, Parameter(help="Samples that the emulator computes in a round.")] = 256,
     lava_samples: Annotated[int, Parameter(help="The first so many of them run in Lava.")] = 16,
     rounds: Annotated[int, Parameter(help="How often everything runs, in turn.")] = 5,
@@ -47,7 +49,9 @@ def emulator(
     if bundle:
         networks.append(bundle_network(load_bundle(bundle), samples))
     with terminal.counting("timing") as tick:
-        result = bench_emulator(networks, rounds=rounds, threads=threads, lava=lava, lava_samples=lava_samples, progress=tick)
+        result = bench_emulator(
+            networks, rounds=rounds, threads=threads, lava=lava, lava_samples=lava_samples, progress=tick
+        )
     content = result.to_json()
     terminal.bench_emulator(content)
     _keep(content, json)
@@ -84,7 +88,9 @@ def lif(
     where = pick_device(device)
     from ashneuro.bench.layers import lif_jobs
 
-    return _run("lif", lif_jobs(where, timesteps=timesteps, batch=batch, width=width), where, rounds, threads, clock, json, plot)
+    return _run(
+        "lif", lif_jobs(where, timesteps=timesteps, batch=batch, width=width), where, rounds, threads, clock, json, plot
+    )
 
 
 @bench.command
@@ -163,5 +169,7 @@ def _write(path: Path, text: str, option: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot write {path}", error.strerror or str(error), f"{option} FILE in a folder that exists") from error
+        raise DataError(
+            f"cannot write {path}", error.strerror or str(error), f"{option} FILE in a folder that exists"
+        ) from error
     terminal.wrote(path)

@@ -21,14 +21,18 @@ def list_(*, json: AsJson = False) -> None:
     from ashneuro.data.fetch import EASY_VQA, is_here
     from ashneuro.data.sources import SOURCES
 
-    known = {name: (source.about, source.licence) for name, source in SOURCES.items()} | {"easy-vqa": (EASY_VQA.about, EASY_VQA.licence)}
+    known = {name: (source.about, source.licence) for name, source in SOURCES.items()} | {
+        "easy-vqa": (EASY_VQA.about, EASY_VQA.licence)
+    }
     if json:
         keys = ("name", "here", "about", "licence")
         terminal.json([dict(zip(keys, (name, is_here(name), *about), strict=True)) for name, about in known.items()])
         return
     rows = [(name, "yes" if is_here(name) else f"ashneuro data fetch {name}", *about) for name, about in known.items()]
     terminal.table("data sets", ("name", "here", "what it is", "licence"), rows)
-    terminal.line(f"any COCO captions JSON, .jsonl or .csv with an image folder works too: see {presets()['own_pairs']}")
+    terminal.line(
+        f"any COCO captions JSON, .jsonl or .csv with an image folder works too: see {presets()['own_pairs']}"
+    )
 
 
 @data.command

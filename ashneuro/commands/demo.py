@@ -28,7 +28,8 @@ def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder of the runs.")] = Path("runs/demo"),
     set_: Annotated[
-        list[str] | None, Parameter(name="--set", help="Change one setting of all runs: --set train.epochs=3.", negative=())
+        list[str] | None,
+        Parameter(name="--set", help="Change one setting of all runs: --set train.epochs=3.", negative=()),
     ] = None,
 ) -> int:
     """The whole job on real data, in minutes: train, evaluate, export, run on Lava, report. Goes on where it was interrupted."""
@@ -50,7 +51,10 @@ def demo(
         certificate = export_run(hybrid)
         terminal.certificate(certificate)
     with step("Run hybrid: the ANN branch in torch, the spiking encoder elsewhere"):
-        rows = [measure(hybrid, "loihi").evaluation.to_json(), measure(hybrid, samples=LAVA_SAMPLES).evaluation.to_json()]
+        rows = [
+            measure(hybrid, "loihi").evaluation.to_json(),
+            measure(hybrid, samples=LAVA_SAMPLES).evaluation.to_json(),
+        ]
         lava_rows, reason = on_lava(hybrid)
         lava_missing = bool(reason)
         terminal.retrieval([*rows, *lava_rows])
@@ -98,7 +102,9 @@ def export_run(run: Path) -> dict[str, Any]:
     """Export a run with as many reference samples as run on Lava later; return the certificate."""
     from ashneuro.commands.targets import ContractOptions
 
-    exported = export_graph(run, "run", None, ContractOptions(), run / "bundle", samples=LAVA_SAMPLES, lava=LavaOptions())
+    exported = export_graph(
+        run, "run", None, ContractOptions(), run / "bundle", samples=LAVA_SAMPLES, lava=LavaOptions()
+    )
     return exported.certificate.to_json()
 
 
@@ -111,7 +117,9 @@ def on_lava(run: Path) -> tuple[list[dict[str, Any]], str]:
         find_interpreter()
     except LavaError as error:
         return [], f"{error.what}; {error.do}"
-    return [measure(run, "lava", precision, samples=LAVA_SAMPLES).evaluation.to_json() for precision in ("float", "fixed")], ""
+    return [
+        measure(run, "lava", precision, samples=LAVA_SAMPLES).evaluation.to_json() for precision in ("float", "fixed")
+    ], ""
 
 
 def write_report(run: Path, controls: list[Path]) -> list[Path]:

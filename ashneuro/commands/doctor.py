@@ -41,8 +41,12 @@ class Check:
 
 def doctor(
     *,
-    setup: Annotated[Literal["lava"] | None, Parameter(help="Make the Python 3.10 environment that Lava needs.")] = None,
-    lava_command: Annotated[str | None, Parameter(help="Look at the Lava that this command reaches, e.g. on another host.")] = None,
+    setup: Annotated[
+        Literal["lava"] | None, Parameter(help="Make the Python 3.10 environment that Lava needs.")
+    ] = None,
+    lava_command: Annotated[
+        str | None, Parameter(help="Look at the Lava that this command reaches, e.g. on another host.")
+    ] = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of text.", negative=())] = False,
 ) -> int:
     """What is installed here, and what mends what is missing? The block can be pasted into a bug report as it is."""
@@ -59,7 +63,9 @@ def doctor(
     for check in checks:
         indent = " " * (names + 2)
         first = f"{check.name:<{names}}  "
-        for line in textwrap.wrap(check.found, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False):
+        for line in textwrap.wrap(
+            check.found, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+        ):
             terminal.line(line)
     to_mend = [check for check in checks if check.mend]
     terminal.line()
@@ -143,7 +149,9 @@ def _limits() -> str:
 def _lava(command: str | None) -> Iterator[Check]:
     state = environment.describe()
     named = environment.PYTHON_VARIABLE
-    mend = f"unset {named}; {environment.SETUP}" if os.environ.get(named) else environment.SETUP  # set, it hides what is set up
+    mend = (
+        f"unset {named}; {environment.SETUP}" if os.environ.get(named) else environment.SETUP
+    )  # set, it hides what is set up
     yield Check("lava", state.text, state.ok, "" if state.ok else mend)
     if command:
         from ashneuro.simulation.lava.worker import Worker, worker_command
@@ -227,7 +235,9 @@ def _profiles() -> Check:
         except (OSError, tomllib.TOMLDecodeError) as error:
             broken.append(f"{name} cannot be read: {error}")
     names = ", ".join(list_profiles()) or "none"
-    return Check("profiles", "; ".join([names, *broken]), not broken, "pip install --force-reinstall ashneuro" if broken else "")
+    return Check(
+        "profiles", "; ".join([names, *broken]), not broken, "pip install --force-reinstall ashneuro" if broken else ""
+    )
 
 
 def _caches() -> Check:

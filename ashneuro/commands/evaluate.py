@@ -35,8 +35,12 @@ def evaluate(
     run: Path,
     /,
     *,
-    task: Annotated[Task, Parameter(help="What it is asked to do; another task than retrieval must have been trained.")] = "retrieval",
-    abstract_on: Annotated[Where, Parameter(help="What computes the spikes: the model in torch, the integer emulator, or Lava.")] = "torch",
+    task: Annotated[
+        Task, Parameter(help="What it is asked to do; another task than retrieval must have been trained.")
+    ] = "retrieval",
+    abstract_on: Annotated[
+        Where, Parameter(help="What computes the spikes: the model in torch, the integer emulator, or Lava.")
+    ] = "torch",
     lava_precision: Annotated[Literal["fixed", "float"], Parameter(help="Lava's arithmetic.")] = "fixed",
     part: Annotated[Part, Parameter(help="Which part of the data.")] = "test",
     samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
@@ -82,9 +86,7 @@ class Measured(Generic[Result]):
 
 def spent(seconds: Seconds, record: SpikeRecord) -> str:
     """Return one sentence on where Lava's time went."""
-    parts = (
-        f"host {seconds.host:.1f} s, transfer {seconds.transfer:.1f} s, Lava {seconds.lava:.1f} s (of it starting {seconds.start:.1f} s)"
-    )
+    parts = f"host {seconds.host:.1f} s, transfer {seconds.transfer:.1f} s, Lava {seconds.lava:.1f} s (of it starting {seconds.start:.1f} s)"
     stock = f"{record.stock_samples} of {record.samples} samples ran through Lava's own synapses alone"
     return f"spikes from Lava in {seconds.passed:.1f} s: {parts}; {stock}"
 
@@ -179,7 +181,9 @@ def open_run(path: Path, part: Part, samples: int | None, device: str = "cpu") -
     pairs: tuple[Pair, ...] = getattr(splits, part)
     if samples is not None:
         if not 0 < samples <= len(pairs):
-            raise AshneuroError(f"--samples {samples}", f"the {part} part has {len(pairs)} pairs", f"give 1 to {len(pairs)}")
+            raise AshneuroError(
+                f"--samples {samples}", f"the {part} part has {len(pairs)} pairs", f"give 1 to {len(pairs)}"
+            )
         pairs = tuple(pairs[index * len(pairs) // samples] for index in range(samples))
     return run, pairs, f"{splits.name}, {part}"
 
@@ -188,4 +192,6 @@ def require_kind(path: Path, wanted: Kind) -> None:
     """Raise `AshneuroError` unless ``path`` is a run (a bundle, a NIR file)."""
     kind = kind_of(path)
     if kind != wanted:
-        raise AshneuroError(f"{path} is a {kind}", f"a {wanted} is needed here", "name a folder that `ashneuro train` wrote")
+        raise AshneuroError(
+            f"{path} is a {kind}", f"a {wanted} is needed here", "name a folder that `ashneuro train` wrote"
+        )

@@ -42,8 +42,12 @@ def export(
     /,
     *,
     target: Literal["lava", "nir"] = "lava",
-    out: Annotated[Path | None, Parameter(help="Where it goes. Default: RUN/bundle, or NAME.bundle beside the file.")] = None,
-    inputs: Annotated[Path | None, Parameter(help="Inputs (T, B, *shape), .npy or .npz, to calibrate on and to prove with.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Where it goes. Default: RUN/bundle, or NAME.bundle beside the file.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, Parameter(help="Inputs (T, B, *shape), .npy or .npz, to calibrate on and to prove with.")
+    ] = None,
     samples: Annotated[int, Parameter(help="How many samples the proof runs.")] = 16,
     lava: Annotated[bool, Parameter(help="Run Lava for the proof.")] = True,
     options: LavaOptions | None = None,
@@ -91,7 +95,9 @@ def export(
     terminal.wrote(bundle.folder)
     subject = path if kind == "run" else bundle.folder
     terminal.next_steps(
-        f"ashneuro verify {bundle.folder}", f"ashneuro simulate {bundle.folder} --on lava", f"ashneuro report {subject} --profile loihi1"
+        f"ashneuro verify {bundle.folder}",
+        f"ashneuro simulate {bundle.folder} --on lava",
+        f"ashneuro report {subject} --profile loihi1",
     )
     return 0
 
@@ -113,7 +119,9 @@ def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptio
     from ashneuro.program.rules.finding import require
 
     if kind == "netx":
-        raise GraphError(f"{path} has no NIR graph", "NIR holds floats, netx integers alone", f"ashneuro export {path} --target lava")
+        raise GraphError(
+            f"{path} has no NIR graph", "NIR holds floats, netx integers alone", f"ashneuro export {path} --target lava"
+        )
     graph, read = load_graph(path, options)
     require(check(graph, read, "nir"), f"{path} cannot be exported")
     file = out or (path / "network.nir" if kind == "run" else path.with_suffix(".exported.nir"))
@@ -127,7 +135,14 @@ def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptio
 
 
 def export_graph(
-    path: Path, kind: Kind, inputs: Path | None, options: ContractOptions, folder: Path, *, samples: int, lava: LavaOptions | None
+    path: Path,
+    kind: Kind,
+    inputs: Path | None,
+    options: ContractOptions,
+    folder: Path,
+    *,
+    samples: int,
+    lava: LavaOptions | None,
 ) -> Exported:
     """Return the bundle of a run, a bundle or a NIR file.
 
@@ -149,7 +164,10 @@ def export_graph(
     elif kind == "run":
         given, origin = run_currents(path), "currents of held-out validation images"
     else:
-        given, origin = random_inputs(graph, read.contract), "random inputs: give --inputs for samples like those that will come"
+        given, origin = (
+            random_inputs(graph, read.contract),
+            "random inputs: give --inputs for samples like those that will come",
+        )
     exported = build(graph, read.contract, given, folder, samples=samples, lava=lava, **more)
     how = "integer units as learnt, compared on" if more.get("integers") else "calibrated and compared on"
     return replace(exported, origin=f"{how} {origin}")
@@ -196,7 +214,9 @@ def build(
             quantisation = calibrate(program, inputs, progress=tick).quantisation
     few = {name: x[:, :samples] for name, x in inputs.items()}
     with terminal.counting("proving") as tick:
-        certificate = certify(graph, contract, {"float": program, "integer": quantisation.program}, few, **proof_of(lava), progress=tick)
+        certificate = certify(
+            graph, contract, {"float": program, "integer": quantisation.program}, few, **proof_of(lava), progress=tick
+        )
     require_proof(certificate, folder)
     certificate = replace(certificate, accuracy=accuracy(quantisation.program))
     bundle = write_bundle(
@@ -264,7 +284,10 @@ def require_proof(certificate: Certificate, folder: Path) -> None:
     """Raise `ProofError` when a computation that must be equal is not."""
     if certificate.failed:
         broken = [c for c in certificate.comparisons if c.required and c.status == "different"]
-        why = "; ".join(f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values, first in {_first(c)}" for c in broken)
+        why = "; ".join(
+            f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values, first in {_first(c)}"
+            for c in broken
+        )
         remedy = "where v comes to lie on v_threshold, rounding decides: make v_threshold a little lower or higher"
         raise ProofError(f"{folder} was not written: the proof failed", why, remedy)
 
@@ -295,9 +318,15 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
     result = {}
     learnt = "float32" if learnt_integers(path) is None else "learnt integers"
     for name, spikes in ((learnt, None), ("integer", encoder)):
-        evaluation = scoring.evaluate(run.model, run.vocabulary, pairs, run.config.data, split=split, encoder=spikes, spikes_from=name)
+        evaluation = scoring.evaluate(
+            run.model, run.vocabulary, pairs, run.config.data, split=split, encoder=spikes, spikes_from=name
+        )
         row = evaluation.rows[0]
-        result[name] = {"image to text R@1": row.image_to_text["R@1"], "text to image R@1": row.text_to_image["R@1"], "images": len(pairs)}
+        result[name] = {
+            "image to text R@1": row.image_to_text["R@1"],
+            "text to image R@1": row.text_to_image["R@1"],
+            "images": len(pairs),
+        }
     return result
 
 
@@ -335,7 +364,9 @@ def random_inputs(graph: nir.NIRGraph, contract: Contract) -> dict[str, Any]:
     from ashneuro.simulation.emulator.run_graph import graph_ports
 
     ports = graph_ports(wire(graph), contract)
-    return random_samples(ports, contract.timesteps or RANDOM_STEPS, constant=contract.input_coding == "constant-current")
+    return random_samples(
+        ports, contract.timesteps or RANDOM_STEPS, constant=contract.input_coding == "constant-current"
+    )
 
 
 def random_samples(ports: Sequence[InputPort], timesteps: int, *, constant: bool = False) -> dict[str, Any]:

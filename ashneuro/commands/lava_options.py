@@ -19,7 +19,8 @@ class LavaWorkers:
 
     workers: Annotated[int, Parameter(help="Lava workers that share the samples.")] = 1
     lava_command: Annotated[
-        str | None, Parameter(help="What starts a worker, e.g. 'ssh host python3.10 lava_worker/worker.py'. Default: here.")
+        str | None,
+        Parameter(help="What starts a worker, e.g. 'ssh host python3.10 lava_worker/worker.py'. Default: here."),
     ] = None
     lava_timeout: Annotated[float, Parameter(help="Seconds that one reply of a worker may take.")] = 300.0
 

@@ -28,7 +28,9 @@ def list_(*, json: AsJson = False) -> None:
         found = []
         for profile in known:
             checks = Counter(quantity.check for _, quantity in profile.quantities())
-            found.append({key: getattr(profile, key) for key in ("name", "title", "kind", "boundary")} | {"checks": dict(checks)})
+            found.append(
+                {key: getattr(profile, key) for key in ("name", "title", "kind", "boundary")} | {"checks": dict(checks)}
+            )
         terminal.json(found)
         return
     terminal.profile_list(known)
@@ -51,7 +53,11 @@ def show(name: str, *, json: AsJson = False) -> None:
 
 @profiles.command
 def explain(
-    name: str, number: str | None = None, /, *, json: Annotated[bool, Parameter(help="Print JSON instead of lines.", negative=())] = False
+    name: str,
+    number: str | None = None,
+    /,
+    *,
+    json: Annotated[bool, Parameter(help="Print JSON instead of lines.", negative=())] = False,
 ) -> None:
     """What a profile can price, what it cannot, and why; or all about one of its numbers.
 
@@ -69,7 +75,9 @@ def explain(
 
 
 @profiles.command
-def new(name: str, /, *, kind: Literal["neuromorphic", "asic", "gpu", "cpu"] = "neuromorphic", out: Path | None = None) -> None:
+def new(
+    name: str, /, *, kind: Literal["neuromorphic", "asic", "gpu", "cpu"] = "neuromorphic", out: Path | None = None
+) -> None:
     """Write an empty profile to fill in: valid, without a single number.
 
     Args:
@@ -84,7 +92,9 @@ def new(name: str, /, *, kind: Literal["neuromorphic", "asic", "gpu", "cpu"] = "
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ProfileError(f"cannot write {path}", error.strerror or str(error), "--out PATH in a folder that exists") from error
+        raise ProfileError(
+            f"cannot write {path}", error.strerror or str(error), "--out PATH in a folder that exists"
+        ) from error
     terminal.wrote(path)
     terminal.next_steps(f"ashneuro profiles show {path}", f"ashneuro report RUN --profile {path}")
 
@@ -102,14 +112,22 @@ def validate(*names: str, json: AsJson = False) -> None:
     known = list_profiles()
     for name in names:
         if name not in known and not name.endswith(".toml"):
-            raise ProfileError(f"there is no hardware profile {name!r}", f"known are {', '.join(known)}", "ashneuro profiles list")
+            raise ProfileError(
+                f"there is no hardware profile {name!r}", f"known are {', '.join(known)}", "ashneuro profiles list"
+            )
     result = run(names or None)
     if json:
         energies = [{**asdict(row), "ratio": row.ratio, "verdict": row.verdict} for row in result.energies]
         steps = [{**asdict(row), "ratio": row.ratio} for row in result.steps]
         partitions, skipped = ([asdict(row) for row in rows] for rows in (result.partitions, result.skipped))
         terminal.json(
-            {"schema": "ashneuro.validation/1", "energies": energies, "steps": steps, "partitions": partitions, "skipped": skipped}
+            {
+                "schema": "ashneuro.validation/1",
+                "energies": energies,
+                "steps": steps,
+                "partitions": partitions,
+                "skipped": skipped,
+            }
         )
         return
     for table in (

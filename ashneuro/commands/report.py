@@ -46,16 +46,27 @@ def report(
     /,
     *runs: Path,
     profile: Annotated[
-        list[str] | None, Parameter(help="Hardware profiles, by name or .toml; repeatable. Default: loihi1, cmos45, h100.", negative=())
+        list[str] | None,
+        Parameter(help="Hardware profiles, by name or .toml; repeatable. Default: loihi1, cmos45, h100.", negative=()),
     ] = None,
-    baseline: Annotated[list[Path] | None, Parameter(help="The same as naming further runs; repeatable.", negative=())] = None,
-    inputs: Annotated[Path | None, Parameter(help="For a .nir or .net file: (T, B, *shape) as .npy or .npz. Default: noise.")] = None,
+    baseline: Annotated[
+        list[Path] | None, Parameter(help="The same as naming further runs; repeatable.", negative=())
+    ] = None,
+    inputs: Annotated[
+        Path | None, Parameter(help="For a .nir or .net file: (T, B, *shape) as .npy or .npz. Default: noise.")
+    ] = None,
     noise: Annotated[int, Parameter(help="Samples of noise, where a file has no inputs.")] = 8,
     rate: Annotated[float, Parameter(help="Share of input lines that spike in a step of noise.")] = 0.1,
-    measure: Annotated[bool, Parameter(help="Read this machine's energy counters while the ANNs run; minutes.", negative=())] = False,
+    measure: Annotated[
+        bool, Parameter(help="Read this machine's energy counters while the ANNs run; minutes.", negative=())
+    ] = False,
     device: Annotated[str, Parameter(help="What is measured: cpu, cuda, cuda:1.")] = "cpu",
-    measurements: Annotated[list[Path] | None, Parameter(help="Measurement files, from another machine; repeatable.", negative=())] = None,
-    out: Annotated[Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")] = None,
+    measurements: Annotated[
+        list[Path] | None, Parameter(help="Measurement files, from another machine; repeatable.", negative=())
+    ] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")
+    ] = None,
     contract: ContractOptions | None = None,
     json: Annotated[bool, Parameter(help="Print the report as JSON instead of tables.", negative=())] = False,
 ) -> None:
@@ -73,9 +84,13 @@ def report(
     profiles = load_profiles(profile or DEFAULT_PROFILES)
     nodes = [item.name for item in profiles if item.kind == "asic"]
     if len(nodes) > 1:
-        raise ProfileError(f"{' and '.join(nodes)} are both nodes", "one node decides, with both sides on it", "name one of them")
+        raise ProfileError(
+            f"{' and '.join(nodes)} are both nodes", "one node decides, with both sides on it", "name one of them"
+        )
     if not nodes:
-        profiles.append(load_profile("cmos45"))  # both sides are priced alike on one node; without it there is no verdict
+        profiles.append(
+            load_profile("cmos45")
+        )  # both sides are priced alike on one node; without it there is no verdict
     kind = kind_of(path)
     others = [*runs, *(baseline or [])]
     known = [item for file in measurements or [] for item in load_measurements(file)]
@@ -145,7 +160,9 @@ class Noise:
 
         if self.samples < 1 or not 0 < self.rate <= 1:
             raise AshneuroError(
-                f"--noise {self.samples} --rate {self.rate}", "noise has 1 sample or more and a rate above 0, at most 1", "correct them"
+                f"--noise {self.samples} --rate {self.rate}",
+                "noise has 1 sample or more and a rate above 0, at most 1",
+                "correct them",
             )
         random = np.random.default_rng(self.seed)
         found: dict[str, NDArray[np.generic]] = {}
@@ -204,12 +221,17 @@ def report_network(
         steps=by_step(program, record, given),
         step_samples=record.samples,
         measurements=measured,
-        not_run={"training": "this network was not trained here", "evaluations": "a network without its task has no metric"},
+        not_run={
+            "training": "this network was not trained here",
+            "evaluations": "a network without its task has no metric",
+        },
     )
     return priced(basic, program, record, profiles, [], {}, {})
 
 
-def with_noise(path: Path, options: ContractOptions, noise: Noise) -> tuple[Program | Graph, Mapping[str, NDArray[np.generic]]]:
+def with_noise(
+    path: Path, options: ContractOptions, noise: Noise
+) -> tuple[Program | Graph, Mapping[str, NDArray[np.generic]]]:
     """Return a NIR or netx network and noise for its inputs."""
     from ashneuro.program.lower import lower
     from ashneuro.program.netx.read import read_netx
@@ -237,7 +259,10 @@ def by_step(program: Program, record: SpikeRecord, inputs: Mapping[str, Any]) ->
 
 
 def report_run(
-    path: Path, profiles: Sequence[HardwareProfile], others: Sequence[Path], measured: Sequence[Measurement | NotMeasured] = ()
+    path: Path,
+    profiles: Sequence[HardwareProfile],
+    others: Sequence[Path],
+    measured: Sequence[Measurement | NotMeasured] = (),
 ) -> Report:
     """Return the report of a run: the task, what it spikes and costs with its host part, and the runs beside it."""
     from ashneuro.config import dump_config, trained_tasks
@@ -260,9 +285,13 @@ def report_run(
         settings = checkpoint.load_run(other)
         name, work = beside_run(other, settings, deploy)
         if work is not None:
-            name = untaken(name, other, {*metrics, "relu", "quantised-relu"})  # the twins' metrics are kept by their kinds
+            name = untaken(
+                name, other, {*metrics, "relu", "quantised-relu"}
+            )  # the twins' metrics are kept by their kinds
         elif name in metrics:
-            raise ConfigError(f"{other} is the second {name} twin", "one twin's metric stands beside its energy", "name one of them")
+            raise ConfigError(
+                f"{other} is the second {name} twin", "one twin's metric stands beside its energy", "name one of them"
+            )
         theirs = renamed(saved_evaluations(other), name)
         questions, why = answered(other, trained_tasks(settings.config))
         questions = renamed(questions, name)
@@ -302,7 +331,10 @@ def counted(path: Path) -> SpikeRecord | None:
 
     names = ("evaluation", *get_args(Task))
     true = still_true(path)
-    file = next((file for name in names if (file := path / f"{name}-loihi.npz").exists() and true(file.with_suffix(".json"))), None)
+    file = next(
+        (file for name in names if (file := path / f"{name}-loihi.npz").exists() and true(file.with_suffix(".json"))),
+        None,
+    )
     return load_counts(file) if file else None
 
 
@@ -363,7 +395,9 @@ def answered(path: Path, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], d
             continue
         not_run.pop(f"{task} of {path.name}", None)
     if old := [file.name for task in ("retrieval", *tasks) for file in result_files(path, task) if not true(file)]:
-        not_run[f"earlier results of {path.name}"] = f"{', '.join(old)}: the run was trained on since; `ashneuro evaluate` makes them anew"
+        not_run[f"earlier results of {path.name}"] = (
+            f"{', '.join(old)}: the run was trained on since; `ashneuro evaluate` makes them anew"
+        )
     for task in tasks:
         found += saved_evaluations(path, task)
     return found, not_run
@@ -420,7 +454,10 @@ def take_measurements(paths: Sequence[Path], device: str) -> list[Measurement | 
                 branch = ann_branch(model, images)
 
                 def run() -> None:
-                    with torch.inference_mode(), torch.autocast(device.partition(":")[0], torch.float16, enabled=precision == "fp16"):
+                    with (
+                        torch.inference_mode(),
+                        torch.autocast(device.partition(":")[0], torch.float16, enabled=precision == "fp16"),
+                    ):
                         branch()
                     if device.startswith("cuda"):
                         torch.cuda.synchronize()
@@ -490,7 +527,13 @@ def priced(
     estimates = [estimate(workload.part("deployed"), item, deployment=deployments.get(item.name)) for item in chips]
     placements = [one.placement for one in deployments.values()]
     return replace(
-        basic, workload=workload, estimates=estimates, comparison=comparison, placements=placements, profiles=list(profiles), facts=facts
+        basic,
+        workload=workload,
+        estimates=estimates,
+        comparison=comparison,
+        placements=placements,
+        profiles=list(profiles),
+        facts=facts,
     )
 
 
@@ -503,7 +546,10 @@ def saved_evaluations(path: Path, task: Task = "retrieval") -> list[dict[str, An
 def result_files(path: Path, task: Task) -> list[Path]:
     """Return the files of a task's evaluations in a run's folder, in the order of `saved_evaluations`."""
     stem = "evaluation" if task == "retrieval" else task
-    return sorted([*path.glob(f"{stem}.json"), *path.glob(f"{stem}-*.json")], key=lambda file: (len(file.stem.split("-")), file.stem))
+    return sorted(
+        [*path.glob(f"{stem}.json"), *path.glob(f"{stem}-*.json")],
+        key=lambda file: (len(file.stem.split("-")), file.stem),
+    )
 
 
 def still_true(path: Path) -> Callable[[Path], bool]:

@@ -24,7 +24,8 @@ def search(
     images: Annotated[Path | None, Parameter(help="Folder of pictures. Default: the run's own test pictures.")] = None,
     n: Annotated[int, Parameter(help="How many of the best.")] = 6,
     abstract_on: Annotated[
-        Literal["torch", "loihi", "lava"], Parameter(help="What computes the spikes: torch, the integer emulator, or Lava.")
+        Literal["torch", "loihi", "lava"],
+        Parameter(help="What computes the spikes: torch, the integer emulator, or Lava."),
     ] = "torch",
     device: Annotated[str, Parameter(help="Where the ANN branch runs: cpu, cuda.")] = "cpu",
     out: Annotated[Path, Parameter(help="Where the best are drawn.")] = Path("search.png"),
@@ -58,19 +59,31 @@ def search(
     known = " ".join(word for word in split_words(query) if word not in unknown) if unknown else query.strip()
     if not known or not opened.vocabulary.indices(known):
         raise DataError(
-            f"nothing is known of {query!r}", "none of its words was in the captions that the run learned from", "use other words"
+            f"nothing is known of {query!r}",
+            "none of its words was in the captions that the run learned from",
+            "use other words",
         )
     with hybrid.HybridSession(opened, abstract_on) as session:
         size = opened.config.data.image_size
         scores = (session.embed_texts([known]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
     best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
-    rows = [{"picture": pairs[index].key, "caption": pairs[index].captions[0], "cosine": float(scores[index])} for index in best]
-    save_page(page([replace(pairs[index], captions=(f"{scores[index]:.3f}", *pairs[index].captions[:1])) for index in best]), out)
+    rows = [
+        {"picture": pairs[index].key, "caption": pairs[index].captions[0], "cosine": float(scores[index])}
+        for index in best
+    ]
+    save_page(
+        page([replace(pairs[index], captions=(f"{scores[index]:.3f}", *pairs[index].captions[:1])) for index in best]),
+        out,
+    )
     if json:
-        terminal.json({"query": query, "unknown_words": unknown, "pictures": len(pairs), "unreadable": problems, "best": rows})
+        terminal.json(
+            {"query": query, "unknown_words": unknown, "pictures": len(pairs), "unreadable": problems, "best": rows}
+        )
         return
     title = f"{query!r} among {len(pairs):,} pictures"
-    table = [(number, row["picture"], row["caption"], f"{row['cosine']:.3f}") for number, row in enumerate(rows, start=1)]
+    table = [
+        (number, row["picture"], row["caption"], f"{row['cosine']:.3f}") for number, row in enumerate(rows, start=1)
+    ]
     terminal.table(title, (">rank", "picture", "caption", ">cosine"), table)
     if unknown:
         terminal.line(f"not in the captions that it learned from, so of no effect: {', '.join(unknown)}", "yellow")

@@ -27,14 +27,20 @@ def simulate(
     path: Path,
     /,
     *,
-    on: Annotated[Literal["torch", "loihi", "lava"], Parameter(help="float64 reference, bit-exact integers, or Lava itself.")] = "torch",
-    precision: Annotated[Literal["float", "fixed"] | None, Parameter(help="Default: float on torch, fixed on loihi and lava.")] = None,
+    on: Annotated[
+        Literal["torch", "loihi", "lava"], Parameter(help="float64 reference, bit-exact integers, or Lava itself.")
+    ] = "torch",
+    precision: Annotated[
+        Literal["float", "fixed"] | None, Parameter(help="Default: float on torch, fixed on loihi and lava.")
+    ] = None,
     inputs: Annotated[
-        Path | None, Parameter(help="(T, B, *shape) as .npy, or a .npz with one array per input. Default: the bundle's reference.")
+        Path | None,
+        Parameter(help="(T, B, *shape) as .npy, or a .npz with one array per input. Default: the bundle's reference."),
     ] = None,
     save: Annotated[Path | None, Parameter(help="Write every node's spikes (T, B, *shape) to this .npz.")] = None,
     trace: Annotated[
-        tuple[str, ...], Parameter(help="LAYER:NEURON, flat index: its u and v in the emulator and in Lava, as a picture.", negative=())
+        tuple[str, ...],
+        Parameter(help="LAYER:NEURON, flat index: its u and v in the emulator and in Lava, as a picture.", negative=()),
     ] = (),
     trace_sample: Annotated[int, Parameter(help="Which sample is traced, from 0.")] = 0,
     figure: Annotated[Path, Parameter(help="Where the picture goes: .svg, .png or .pdf.")] = Path("traces.svg"),
@@ -53,12 +59,23 @@ def simulate(
 
     if trace and save:
         raise ConfigError(
-            "--trace with --save", "a trace keeps single neurons, and --save writes every spike", "run simulate once for each"
+            "--trace with --save",
+            "a trace keeps single neurons, and --save writes every spike",
+            "run simulate once for each",
         )
     target, given = with_inputs(path, inputs, contract or ContractOptions())
     options = lava or LavaOptions()
     if trace:
-        draw_traces(target, given, precision or ("float" if on == "torch" else "fixed"), trace, trace_sample, figure, options, json)
+        draw_traces(
+            target,
+            given,
+            precision or ("float" if on == "torch" else "fixed"),
+            trace,
+            trace_sample,
+            figure,
+            options,
+            json,
+        )
         return
     with terminal.counting(f"simulating on {on}") as tick:
         record = run(
@@ -108,21 +125,34 @@ def draw_traces(
         traces = trace_neurons(program, inputs, neurons, sample=sample, lava=lava)
     save_traces(traces, file)
     if json:
-        states = {f"{one.layer}:{one.neuron}": {name: vars(found) for name, found in one.states.items()} for one in traces}
-        terminal.json({"precision": precision, "sample": sample, "traces": states, "lava": missing or "run", "figure": file})
+        states = {
+            f"{one.layer}:{one.neuron}": {name: vars(found) for name, found in one.states.items()} for one in traces
+        }
+        terminal.json(
+            {"precision": precision, "sample": sample, "traces": states, "lava": missing or "run", "figure": file}
+        )
         return
     rows = [
-        (f"{one.layer}:{one.neuron}", int(found.spikes.sum()), " and ".join(one.states), one.differing if len(one.states) > 1 else "–")
+        (
+            f"{one.layer}:{one.neuron}",
+            int(found.spikes.sum()),
+            " and ".join(one.states),
+            one.differing if len(one.states) > 1 else "–",
+        )
         for one in traces
         for found in [next(iter(one.states.values()))]
     ]
-    terminal.table(f"traces of sample {sample}, {precision}", ("neuron", ">spikes", "computed by", ">steps that differ"), rows)
+    terminal.table(
+        f"traces of sample {sample}, {precision}", ("neuron", ">spikes", "computed by", ">steps that differ"), rows
+    )
     if missing:
         terminal.line(f"Lava was not run: {missing}")
     terminal.wrote(file)
 
 
-def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tuple[Bundle | Program | Graph, Mapping[str, Any]]:
+def with_inputs(
+    path: Path, inputs: Path | None, options: ContractOptions
+) -> tuple[Bundle | Program | Graph, Mapping[str, Any]]:
     """Return what there is to simulate at ``path``, and its inputs: from a file, or the bundle's own reference.
 
     Raises:
@@ -135,14 +165,20 @@ def with_inputs(path: Path, inputs: Path | None, options: ContractOptions) -> tu
 
     kind = kind_of(path)
     if kind in ("nir", "netx") and inputs is None:
-        raise DataError(f"{path} has no inputs of its own", "the file is a network without samples", "--inputs x.npy, (T, B, *shape)")
+        raise DataError(
+            f"{path} has no inputs of its own",
+            "the file is a network without samples",
+            "--inputs x.npy, (T, B, *shape)",
+        )
     if kind == "nir":
         graph, read = load_graph(path, options)
         return Graph(graph, read.contract), load_inputs(inputs, input_names(graph)) if inputs else {}
     if kind == "netx":
         options.require_none(path)
         program = read_netx(path)
-        return program, load_inputs(inputs, [port.name for port in program.inputs if not port.constant]) if inputs else {}
+        return program, load_inputs(
+            inputs, [port.name for port in program.inputs if not port.constant]
+        ) if inputs else {}
     bundle = load_bundle(path)
     said = bundle.contract
     if said is None:  # the bundle of a netx file
@@ -170,5 +206,7 @@ def summary(record: SpikeRecord) -> dict[str, object]:
             }
             for name, activity in record.layers.items()
         },
-        "inputs": {name: {"lines": activity.neurons, "events": activity.events} for name, activity in record.inputs.items()},
+        "inputs": {
+            name: {"lines": activity.neurons, "events": activity.events} for name, activity in record.inputs.items()
+        },
     }

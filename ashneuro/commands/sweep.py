@@ -33,13 +33,20 @@ def sweep(
     *,
     out: Annotated[Path | None, Parameter(help="Folder of the sweep. Default: runs/NAME of the config.")] = None,
     set_: Annotated[
-        list[str] | None, Parameter(name="--set", help="Change one setting of all runs: --set train.epochs=3. Repeatable.", negative=())
+        list[str] | None,
+        Parameter(name="--set", help="Change one setting of all runs: --set train.epochs=3. Repeatable.", negative=()),
     ] = None,
     seeds: Annotated[
         list[int] | None,
-        Parameter(help="Other seeds than the config's: --seeds 3 4. All of them for one table.", negative=(), consume_multiple=True),
+        Parameter(
+            help="Other seeds than the config's: --seeds 3 4. All of them for one table.",
+            negative=(),
+            consume_multiple=True,
+        ),
     ] = None,
-    limit: Annotated[int | None, Parameter(help="Stop after this many runs; the next call goes on. 0: only the table.")] = None,
+    limit: Annotated[
+        int | None, Parameter(help="Stop after this many runs; the next call goes on. 0: only the table.")
+    ] = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
 ) -> int:
     """Vary factors and seeds: ablations, accuracy–energy trade-offs. Goes on where it was interrupted.
@@ -53,7 +60,9 @@ def sweep(
     from ashneuro.cost.profile import load_profile
 
     if limit is not None and limit < 0:
-        raise ConfigError(f"--limit {limit}", "it is a number of runs to train", "--limit 0 trains none and writes the table")
+        raise ConfigError(
+            f"--limit {limit}", "it is a number of runs to train", "--limit 0 trains none and writes the table"
+        )
     planned = load_sweep(config, set_ or ())
     if seeds:
         planned = replace(planned, seeds=tuple(dict.fromkeys(seeds)))
@@ -81,14 +90,22 @@ def sweep(
         terminal.json({"runs": rows, "summaries": [asdict(summary) for summary in summaries], "failed": failures})
         return code
     if not rows:
-        terminal.line(f"no run is finished in {folder}" + "".join(f"; {name}: {who}" for name, who in elsewhere.items()))
+        terminal.line(
+            f"no run is finished in {folder}" + "".join(f"; {name}: {who}" for name, who in elsewhere.items())
+        )
         return code
-    terminal.table(_title(planned, rows), _COLUMNS, [_cells(summary) for summary in summaries], _note(planned, len(cells) - len(rows)))
+    terminal.table(
+        _title(planned, rows),
+        _COLUMNS,
+        [_cells(summary) for summary in summaries],
+        _note(planned, len(cells) - len(rows)),
+    )
     for name, who in elsewhere.items():
         terminal.line(f"{name} is in the hands of {who}", "yellow")
     if others := _other_seeds(planned, folder):
         terminal.line(
-            f"{folder / 'cells'} holds runs of other seeds too: --seeds {' '.join(map(str, (*planned.seeds, *others)))}", "yellow"
+            f"{folder / 'cells'} holds runs of other seeds too: --seeds {' '.join(map(str, (*planned.seeds, *others)))}",
+            "yellow",
         )
     terminal.wrote(*files)
     return code
@@ -178,7 +195,9 @@ def _one(cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfil
     run = checkpoint.load_run(folder)
     row = {"variant": cell.variant, "levels": dict(cell.levels), "seed": cell.seed}
     row |= _accuracies(run, planned) | _costs(run, planned, profile)
-    checkpoint.replace_file(folder / "row.json", lambda file: file.write_text(json_.dumps(row, indent=1), encoding="utf-8"))
+    checkpoint.replace_file(
+        folder / "row.json", lambda file: file.write_text(json_.dumps(row, indent=1), encoding="utf-8")
+    )
 
 
 def _accuracies(run: Run, planned: SweepConfig) -> dict[str, Any]:
@@ -201,7 +220,10 @@ def _accuracies(run: Run, planned: SweepConfig) -> dict[str, Any]:
             answers = answer_questions(session, open_task(run, planned.task, planned.part, None))
             found = {row.name: row.accuracy for row in answers.rows}
             rates, more = answers.firing_rate, {}
-    zeroed = {suffix: next((value for name, value in found.items() if name.endswith(f"{suffix} zeroed")), None) for suffix in "AC"}
+    zeroed = {
+        suffix: next((value for name, value in found.items() if name.endswith(f"{suffix} zeroed")), None)
+        for suffix in "AC"
+    }
     return {
         "accuracy": next(iter(found.values())),
         "accuracy_a_zeroed": zeroed["A"],
@@ -237,7 +259,9 @@ def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str
 
             pairs = pictures_for(run, planned.part)
             some = pairs[:: max(1, len(pairs) // planned.energy_images)][: planned.energy_images]
-            currents = np.concatenate(list(input_currents(run.model, load_images(some, run.config.data.image_size))), axis=1)
+            currents = np.concatenate(
+                list(input_currents(run.model, load_images(some, run.config.data.image_size))), axis=1
+            )
             workload = count(program, simulate(program, currents, on="torch"), host)
             synops = sum(layer.effective_acs for layer in workload.layers) / workload.samples
         else:
@@ -312,7 +336,11 @@ def _note(planned: SweepConfig, missing: int) -> str:
 
 
 def _write(
-    folder: Path, planned: SweepConfig, rows: Sequence[Mapping[str, Any]], planned_runs: int, summaries: Sequence[Summary]
+    folder: Path,
+    planned: SweepConfig,
+    rows: Sequence[Mapping[str, Any]],
+    planned_runs: int,
+    summaries: Sequence[Summary],
 ) -> list[Path]:
     """Write all runs as JSON and CSV, the table as Markdown, and the figure."""
     from ashneuro.training.checkpoint import replace_file
@@ -326,7 +354,9 @@ def _write(
     writer = csv.DictWriter(flat, columns, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    content = json_.dumps({"sweep": asdict(planned), "runs": list(rows), "summaries": [asdict(one) for one in summaries]}, indent=1)
+    content = json_.dumps(
+        {"sweep": asdict(planned), "runs": list(rows), "summaries": [asdict(one) for one in summaries]}, indent=1
+    )
     files = {"sweep.json": content, "sweep.csv": flat.getvalue(), "sweep.md": text}
     if drawn := _figure(summaries, planned):
         files["sweep.svg"] = drawn
@@ -354,7 +384,9 @@ def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
     ]
     if not points:
         return ""
-    drawn = pareto(points, "accuracy, %", f"estimated energy ({planned.profile}) against accuracy of {len(points)} variants")
+    drawn = pareto(
+        points, "accuracy, %", f"estimated energy ({planned.profile}) against accuracy of {len(points)} variants"
+    )
     for colour, variable in VARIABLES.items():
         drawn = drawn.replace(f"var({variable})", colour)
     return drawn.replace("font-family: inherit", "font-family: sans-serif")

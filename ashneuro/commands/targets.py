@@ -31,7 +31,9 @@ class ContractOptions:
 
     dt: Annotated[float | None, Parameter(help="Duration of one step, seconds.")] = None
     timesteps: Annotated[int | None, Parameter(help="Steps per sample.")] = None
-    reset: Annotated[Literal["value", "subtract"] | None, Parameter(help="What a spike does to v: 'value' sets it to v_reset.")] = None
+    reset: Annotated[
+        Literal["value", "subtract"] | None, Parameter(help="What a spike does to v: 'value' sets it to v_reset.")
+    ] = None
     reset_delay: Annotated[int | None, Parameter(help="Steps between a spike and its reset.")] = None
     start: Annotated[Literal["v_leak", "v_reset"] | None, Parameter(help="Where v is when a sample starts.")] = None
     integration: Annotated[
@@ -42,7 +44,9 @@ class ContractOptions:
         Literal["per-step", "per-second"] | None,
         Parameter(help="Whether IF adds R·x once a step (Norse, sinabs, snnTorch) or dt·R·x (SpikingJelly)."),
     ] = None
-    input_coding: Annotated[Literal["constant-current", "current", "spikes"] | None, Parameter(help="What the inputs are.")] = None
+    input_coding: Annotated[
+        Literal["constant-current", "current", "spikes"] | None, Parameter(help="What the inputs are.")
+    ] = None
 
     def overrides(self) -> dict[str, object]:
         """Return the fields under the contract's own names."""
@@ -50,12 +54,18 @@ class ContractOptions:
 
     def words(self) -> str:
         """Return the options that were given, as they are written on the command line."""
-        return "".join(f" --{name.replace('_', '-')} {value}" for name, value in vars(self).items() if value is not None)
+        return "".join(
+            f" --{name.replace('_', '-')} {value}" for name, value in vars(self).items() if value is not None
+        )
 
     def require_none(self, path: Path) -> None:
         """Raise `ConfigError` where an option is given for a file that leaves nothing open."""
         if words := self.words():
-            raise ConfigError(f"{path} with{words}", "a lava-dl file says itself how its neurons step, reset and are fed", "leave it out")
+            raise ConfigError(
+                f"{path} with{words}",
+                "a lava-dl file says itself how its neurons step, reset and are fed",
+                "leave it out",
+            )
 
 
 def kind_of(path: Path) -> Kind:
@@ -68,7 +78,9 @@ def kind_of(path: Path) -> Kind:
     from ashneuro.program.netx.read import is_netx
 
     if not path.exists():
-        raise AshneuroError(f"{path} does not exist", "a run folder, a bundle or a .nir file is expected", "check the path")
+        raise AshneuroError(
+            f"{path} does not exist", "a run folder, a bundle or a .nir file is expected", "check the path"
+        )
     if path.is_file():
         return "netx" if is_netx(path) else "nir"
     if is_bundle(path):
@@ -117,12 +129,20 @@ def load_bundle(path: Path) -> Bundle:
     if kind == "run":
         folder = path / "bundle"
         if not folder.exists():
-            raise AshneuroError(f"{path} has no bundle yet", "its spiking part was not exported", f"ashneuro export {path} --target lava")
+            raise AshneuroError(
+                f"{path} has no bundle yet",
+                "its spiking part was not exported",
+                f"ashneuro export {path} --target lava",
+            )
         if same_weights(folder, path) is False:
-            raise AshneuroError(f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}")
+            raise AshneuroError(
+                f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}"
+            )
         path = folder
     elif kind != "bundle":
-        raise AshneuroError(f"{path} is not a bundle", "it carries no program and no reference spikes", f"ashneuro export {path}")
+        raise AshneuroError(
+            f"{path} is not a bundle", "it carries no program and no reference spikes", f"ashneuro export {path}"
+        )
     return read_bundle(path)
 
 
@@ -147,8 +167,12 @@ def load_inputs(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.generi
         if isinstance(arrays, np.ndarray) or set(arrays) != set(names):
             has = "one array" if isinstance(arrays, np.ndarray) else f"arrays {', '.join(arrays)}"
             raise DataError(
-                f"{path} holds {has}", f"the network's inputs are {', '.join(names)}", "numpy.savez(path, NAME=x, …), one per input"
+                f"{path} holds {has}",
+                f"the network's inputs are {', '.join(names)}",
+                "numpy.savez(path, NAME=x, …), one per input",
             )
         return {name: arrays[name] for name in names}  # a .npz is read only now, member by member
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"cannot read {path}", str(error), "write it with numpy.save(path, x), x of shape (T, B, *shape)") from error
+        raise DataError(
+            f"cannot read {path}", str(error), "write it with numpy.save(path, x), x of shape (T, B, *shape)"
+        ) from error

@@ -40,13 +40,19 @@ def open_task(run: Run, task: Task, part: Part, samples: int | None) -> Asked:
     if task not in run.labels:
         known = ", ".join(run.labels) or "retrieval alone"
         raise AshneuroError(
-            f"--task {task}", f"{run.path} was trained on {known}", f"train with a stage of the schedule whose task is {task!r}"
+            f"--task {task}",
+            f"{run.path} was trained on {known}",
+            f"train with a stage of the schedule whose task is {task!r}",
         )
     questions = load_questions(task, run.config.tasks, run.config.data)
     asked = [question for question in getattr(questions, part) if question.answers]
     if samples is not None:
         if not 0 < samples <= len(asked):
-            raise AshneuroError(f"--samples {samples}", f"the {part} part has {len(asked)} answered questions", f"give 1 to {len(asked)}")
+            raise AshneuroError(
+                f"--samples {samples}",
+                f"the {part} part has {len(asked)} answered questions",
+                f"give 1 to {len(asked)}",
+            )
         asked = [asked[index * len(asked) // samples] for index in range(samples)]
     return Asked(questions, part, tuple(asked), frozenset(name for question in asked for name in question.images))
 

@@ -47,15 +47,21 @@ def train(
     quantise_aware: Annotated[
         bool,
         Parameter(
-            help="Fine-tune the run CONFIG through Loihi's integer arithmetic: a quarter of its epochs, a tenth of its rate.", negative=()
+            help="Fine-tune the run CONFIG through Loihi's integer arithmetic: a quarter of its epochs, a tenth of its rate.",
+            negative=(),
         ),
     ] = False,
-    resume: Annotated[bool, Parameter(help="Go on with an interrupted run; settings come from the run.", negative=())] = False,
+    resume: Annotated[
+        bool, Parameter(help="Go on with an interrupted run; settings come from the run.", negative=())
+    ] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Short for --set train.device=…")] = None,
-    dry_run: Annotated[bool, Parameter(help="Train nothing; say what memory and time it would take.", negative=())] = False,
+    dry_run: Annotated[
+        bool, Parameter(help="Train nothing; say what memory and time it would take.", negative=())
+    ] = False,
     assume: Assume | None = None,
     set_: Annotated[
-        list[str] | None, Parameter(name="--set", help="Change one setting: --set train.epochs=3. Repeatable.", negative=())
+        list[str] | None,
+        Parameter(name="--set", help="Change one setting: --set train.epochs=3. Repeatable.", negative=()),
     ] = None,
     json: Annotated[bool, Parameter(help="--dry-run: print JSON instead of a table.", negative=())] = False,
 ) -> None:
@@ -68,7 +74,11 @@ def train(
     overrides = list(set_ or []) + ([f"train.device={device}"] if device else [])
     if resume:
         if out is None or not (out / "config.json").exists():
-            raise ConfigError("--resume without a run", "resuming needs the folder of the run", "ashneuro train --resume --out runs/NAME")
+            raise ConfigError(
+                "--resume without a run",
+                "resuming needs the folder of the run",
+                "ashneuro train --resume --out runs/NAME",
+            )
         settings = load_config(out / "config.json", overrides)
     elif quantise_aware:
         settings = fine_tuning(config, overrides)
@@ -78,7 +88,9 @@ def train(
         show_estimate(settings, assume or Assume(), json)
         return
     if json:
-        raise ConfigError("--json without --dry-run", "training prints how far it is", "read metrics.jsonl in the run's folder")
+        raise ConfigError(
+            "--json without --dry-run", "training prints how far it is", "read metrics.jsonl in the run's folder"
+        )
     folder = out or (config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem)
     learn(settings, folder, resume=resume)
     if _first_process():
@@ -89,7 +101,9 @@ def train(
 def fine_tuning(run: Path, overrides: list[str]) -> RunConfig:
     """Return the settings that fine-tune ``run`` through integers; ``overrides`` win over the run's and over the defaults here."""
     if not (run / "config.json").exists():
-        raise ConfigError(f"--quantise-aware {run}", "it fine-tunes a trained run", "ashneuro train runs/NAME --quantise-aware")
+        raise ConfigError(
+            f"--quantise-aware {run}", "it fine-tunes a trained run", "ashneuro train runs/NAME --quantise-aware"
+        )
     before = load_config(run / "config.json").train
     defaults = [f"train.epochs={max(1, before.epochs // 4)}", f"train.learning_rate={before.learning_rate / 10}"]
     set_here = [f"train.start={json_.dumps(str(run))}", "train.quantise_aware=true", "schedule=[]"]
@@ -174,5 +188,8 @@ def choose_integers(config: RunConfig) -> Callable[[AshNet, Integers | None], In
 
 def _integers(program: Program, peak: Mapping[str, float]) -> Integers:
     (port,) = program.inputs
-    layers = {layer.name: IntegerLayer(layer.scale, int(layer.neuron.v_threshold), int(layer.neuron.dv)) for layer in program.layers}
+    layers = {
+        layer.name: IntegerLayer(layer.scale, int(layer.neuron.v_threshold), int(layer.neuron.dv))
+        for layer in program.layers
+    }
     return Integers(layers, peak[port.name], port.limit)

@@ -17,7 +17,9 @@ def verify(
     path: Path | None = None,
     /,
     *,
-    silicon: Annotated[bool, Parameter(help="Replay what was recorded from a Loihi chip instead.", negative=())] = False,
+    silicon: Annotated[
+        bool, Parameter(help="Replay what was recorded from a Loihi chip instead.", negative=())
+    ] = False,
     lava: Annotated[bool, Parameter(help="Run Lava too.")] = True,
     options: LavaOptions | None = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
@@ -35,7 +37,9 @@ def verify(
         return replay(json)
     if path is None:
         raise AshneuroError(
-            "nothing to verify", "neither a bundle nor --silicon was given", "ashneuro verify BUNDLE, or ashneuro verify --silicon"
+            "nothing to verify",
+            "neither a bundle nor --silicon was given",
+            "ashneuro verify BUNDLE, or ashneuro verify --silicon",
         )
 
     bundle = load_bundle(path)

@@ -104,7 +104,11 @@ class Convention:
             return None
         if not self.comparable:
             return mine.low / other.high, mine.high / other.low
-        cases = [getattr(mine, case) / getattr(other, case) for case in CASES if getattr(mine, case) is not None and getattr(other, case)]
+        cases = [
+            getattr(mine, case) / getattr(other, case)
+            for case in CASES
+            if getattr(mine, case) is not None and getattr(other, case)
+        ]
         return min(cases), max(cases)
 
 
@@ -212,11 +216,18 @@ def compare(
             even += _chip_break_even(sides, chip, node, machines)
     winner, verdict = _verdict(groups[0], hybrid, node)
     notes = dict.fromkeys(
-        note for group in groups for who in group.contenders for part in (who.host, who.deployed) if part for note in part.notes
+        note
+        for group in groups
+        for who in group.contenders
+        for part in (who.host, who.deployed)
+        if part
+        for note in part.notes
     )
     conventions = tuple(_conventions(sides, groups[0], chips, machines))
     thresholds = tuple(_thresholds(hybrid))
-    return Comparison(verdict, winner, tuple(groups), tuple(even), hybrid.firing_rate, thresholds, tuple(notes), conventions)
+    return Comparison(
+        verdict, winner, tuple(groups), tuple(even), hybrid.firing_rate, thresholds, tuple(notes), conventions
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +254,11 @@ class _Sides:
 
 
 def _contender(
-    name: str, workload: Workload, host: tuple[HardwareProfile, str], deployed: tuple[HardwareProfile, str], metric: str = ""
+    name: str,
+    workload: Workload,
+    host: tuple[HardwareProfile, str],
+    deployed: tuple[HardwareProfile, str],
+    metric: str = "",
 ) -> Contender:
     parts = []
     for place, (profile, precision) in (("host", host), ("deployed", deployed)):
@@ -312,7 +327,11 @@ def _two_machines(sides: _Sides, chip: HardwareProfile | None, machines: Sequenc
         precision = _on_machine(gpu, family) if gpu is not None else "int8"
         if chip is not None and precision is not None:
             host = _priced(hybrid.part("host"), gpu, precision) if gpu and hybrid.part("host").layers else None
-            name = f"hybrid: host on {gpu.name} ({precision}), deployed on {chip.name}" if host and gpu else f"deployed part on {chip.name}"
+            name = (
+                f"hybrid: host on {gpu.name} ({precision}), deployed on {chip.name}"
+                if host and gpu
+                else f"deployed part on {chip.name}"
+            )
             rows.append(Contender(name, host, on_chip, sides.metric("hybrid")))
         for machine in machines:
             precision = _on_machine(machine, family)
@@ -344,10 +363,24 @@ def _conventions(
         note = "the convention of most publications: no memory, no routing, no static power"
         if precision == "fp32":
             note = "4.6 pJ a MAC, 0.9 pJ a synop: " + note
-        yield Convention(f"(i) arithmetic only, {precision}", mine.name, mine.arithmetic_j, other.name, other.arithmetic_j, True, note)
+        yield Convention(
+            f"(i) arithmetic only, {precision}",
+            mine.name,
+            mine.arithmetic_j,
+            other.name,
+            other.arithmetic_j,
+            True,
+            note,
+        )
     mine, best = rows[f"{us}, int8"], _rival(group)
     yield Convention(
-        "(ii) events with memory, one node", mine.name, mine.total_j, best.name, best.total_j, True, "what the verdict rests on"
+        "(ii) events with memory, one node",
+        mine.name,
+        mine.total_j,
+        best.name,
+        best.total_j,
+        True,
+        "what the verdict rests on",
     )
     gpu = machines[0] if machines else None
     for chip in chips:
@@ -371,9 +404,21 @@ def _whole(sides: _Sides, chip: HardwareProfile, cost: CostEstimate, gpu: Hardwa
     static = next((total_ for total_ in cost.totals if total_.total_j is not None), None)
     host = sides.hybrid.part("host")
     if static is None or static.total_j is None:
-        return Convention(name, f"deployed part on {chip.name}", None, "–", None, False, cost.because or "time or static power is unknown")
+        return Convention(
+            name,
+            f"deployed part on {chip.name}",
+            None,
+            "–",
+            None,
+            False,
+            cost.because or "time or static power is unknown",
+        )
     precision = _usual(gpu) if gpu is not None else "fp32"
-    energy, ours, note = static.total_j, f"deployed part on {chip.name}, static power of {static.name.replace('_', ' ')}", ""
+    energy, ours, note = (
+        static.total_j,
+        f"deployed part on {chip.name}, static power of {static.name.replace('_', ' ')}",
+        "",
+    )
     if host.layers and gpu is None:
         note = "no profile for the host was chosen, so its part is missing"
     elif host.layers and gpu is not None:
@@ -387,7 +432,11 @@ def _whole(sides: _Sides, chip: HardwareProfile, cost: CostEstimate, gpu: Hardwa
     rival = _contender("", sides.twin, on, on)
     if rival.total_j is None and rival.deployed is not None:
         return Convention(name, ours, energy, f"ANN twin on {gpu.name}", None, False, rival.deployed.because)
-    nominal = "the machine's static power is not in its side: nominal, at peak rate" if gpu.power else "above the machine's idle power"
+    nominal = (
+        "the machine's static power is not in its side: nominal, at peak rate"
+        if gpu.power
+        else "above the machine's idle power"
+    )
     return Convention(name, ours, energy, f"ANN twin on {gpu.name}, {precision}", rival.total_j, False, nominal)
 
 
@@ -404,7 +453,9 @@ def scaled(workload: Workload, factor: float) -> Workload:
         replace(
             layer,
             effective_acs=at(layer.effective_acs, sum(layer.acs_from_ports.values())),
-            acs_by_kind={kind: at(events, layer.acs_from_ports.get(kind, 0)) for kind, events in layer.acs_by_kind.items()},
+            acs_by_kind={
+                kind: at(events, layer.acs_from_ports.get(kind, 0)) for kind, events in layer.acs_by_kind.items()
+            },
             spikes=round(layer.spikes * factor),
             messages=round(layer.messages * factor),
             firing_rate=None if layer.firing_rate is None else layer.firing_rate * factor,
@@ -421,13 +472,17 @@ def _zero_skipping(twin: Workload) -> Workload | None:
     if any(layer.effective_macs is None for layer in twin.part("deployed").layers):
         return None
     layers = (
-        replace(row, dense_macs=row.effective_macs) if row.place == "deployed" and row.effective_macs is not None else row
+        replace(row, dense_macs=row.effective_macs)
+        if row.place == "deployed" and row.effective_macs is not None
+        else row
         for row in twin.layers
     )
     return replace(twin, layers=tuple(layers))
 
 
-def _break_even(part: Workload, profile: HardwareProfile, precision: str, ann: CostEstimate, comparable: bool) -> BreakEven:
+def _break_even(
+    part: Workload, profile: HardwareProfile, precision: str, ann: CostEstimate, comparable: bool
+) -> BreakEven:
     now, rate = estimate(part, profile, precision), part.firing_rate
     names = (f"{now.profile}, {now.precision}", f"{ann.profile}, {ann.precision}")
     target = ann.dynamic_j
@@ -462,7 +517,9 @@ def _rate_at(part: Workload, profile: HardwareProfile, precision: str, case: str
     return (low + high) / 2
 
 
-def _node_break_even(hybrid: Workload, twin: Workload, node: HardwareProfile, low_bit: str | None) -> Iterator[BreakEven]:
+def _node_break_even(
+    hybrid: Workload, twin: Workload, node: HardwareProfile, low_bit: str | None
+) -> Iterator[BreakEven]:
     for spiking, ann in (("int8", "int8"), *((("int8", low_bit),) if low_bit else ()), ("fp32", "fp32")):
         yield _break_even(hybrid.part("deployed"), node, spiking, estimate(twin.part("deployed"), node, ann), True)
 
@@ -494,7 +551,9 @@ def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str
     us = _ours(hybrid)
     shared = ""
     if hybrid.part("host").layers:
-        shared = f", of which the host part, the same on both sides, takes {energy_text(ours.host_j).partition(' (')[0]}"
+        shared = (
+            f", of which the host part, the same on both sides, takes {energy_text(ours.host_j).partition(' (')[0]}"
+        )
     sides = (
         f"the {us} takes {energy_text(mine)} per inference, its {name} ANN twin {energy_text(theirs)}{shared}; "
         f"estimated from counted events on {node.name} ({group.boundary})"
@@ -506,7 +565,10 @@ def _verdict(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[str
         return "undecided", f"Undecided, because sources of {node.name}'s numbers were not opened: {sides}."
     silent = [layer.name for layer in hybrid.layers if layer.kind == "snn" and layer.firing_rate == 0]
     if silent:
-        return "undecided", f"Undecided, because {', '.join(silent)} never spiked and did no work that an ANN would have to do: {sides}."
+        return (
+            "undecided",
+            f"Undecided, because {', '.join(silent)} never spiked and did no work that an ANN would have to do: {sides}.",
+        )
     if all(ratio > 1 for ratio in ratios.values()):
         return "ann", f"The ANN wins by {_times(factors)} times: {sides}."
     if all(ratio < 1 for ratio in ratios.values()):
@@ -524,7 +586,9 @@ def _times(factors: Sequence[float]) -> str:
 def _thresholds(hybrid: Workload) -> Iterator[Threshold]:
     density = hybrid.part("deployed").spikes_per_synapse
     if density is not None:
-        reading = "below the whole band" if density < 0.15 else "above the whole band: no ANN considered there is beaten"
+        reading = (
+            "below the whole band" if density < 0.15 else "above the whole band: no ANN considered there is beaten"
+        )
         if 0.15 <= density <= 1.38:
             reading = "inside the band: it depends on how the ANN is implemented"
         yield Threshold(

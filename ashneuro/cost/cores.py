@@ -22,7 +22,11 @@ def core_limits(profile: HardwareProfile) -> CoreLimits:
     """
     if not can_place(profile):
         missing = ", ".join(f"limits.{key}" for key in NEEDED if key not in profile.limits)
-        raise ProfileError(f"{profile.name}: networks cannot be placed on it", f"the profile lacks {missing}", "choose loihi1 or loihi2")
+        raise ProfileError(
+            f"{profile.name}: networks cannot be placed on it",
+            f"the profile lacks {missing}",
+            "choose loihi1 or loihi2",
+        )
 
     def number(key: str) -> float | None:
         quantity = profile.limits.get(key)

@@ -72,10 +72,16 @@ class Deployment:
             for load in self.loads.values()
         ]
         typical = [load.typical for load in longest]
-        middle = None if any(value is None for value in typical) else max(value for value in typical if value is not None)
+        middle = (
+            None if any(value is None for value in typical) else max(value for value in typical if value is not None)
+        )
         busiest = Range(max(load.low for load in longest), middle, max(load.high for load in longest))
         barrier = times["barrier"]
-        used = barrier if barrier.typical is not None else Range(barrier.low, (barrier.low + barrier.high) / 2, barrier.high)
+        used = (
+            barrier
+            if barrier.typical is not None
+            else Range(barrier.low, (barrier.low + barrier.high) / 2, barrier.high)
+        )
         return busiest + used
 
 
@@ -108,7 +114,12 @@ def deploy(program: Program, record: SpikeRecord, profile: HardwareProfile) -> D
         active = None if own.active_updates is None else own.active_updates / (layer.size * steps)
         sends = sent[layer.name].messages / placed.cores
         loads[layer.name] = CoreLoad(
-            layer.size * share, active, synops * share / steps, spikes / steps, incoming[layer.name] / steps, sends / steps
+            layer.size * share,
+            active,
+            synops * share / steps,
+            spikes / steps,
+            incoming[layer.name] / steps,
+            sends / steps,
         )
     return Deployment(placement, sent, loads, program.depth)
 

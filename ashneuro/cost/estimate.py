@@ -146,7 +146,10 @@ class CostEstimate:
     def by_layer(self) -> dict[str, Range | None]:
         """Return joules per inference by layer; ``None`` where a needed term is unknown."""
         names = dict.fromkeys(term.layer for term in self.terms)
-        return {name: self._sum(term for term in self.terms if term.layer == name and (term.needed or term.energy_j)) for name in names}
+        return {
+            name: self._sum(term for term in self.terms if term.layer == name and (term.needed or term.energy_j))
+            for name in names
+        }
 
     @staticmethod
     def _sum(terms: Iterable[Term]) -> Range | None:
@@ -251,17 +254,36 @@ def estimate(
     if profile.kind == "neuromorphic":
         return _neuromorphic(workload, profile, with_estimates, step_time_s, deployment)
     if precision == NATIVE:
-        raise ProfileError(f"{profile.name}: no precision was given", "its energies are per arithmetic precision", "say fp32, fp16 or int8")
-    priced = tuple(_asic_terms(workload, profile, precision) if profile.kind == "asic" else _processor_terms(workload, profile, precision))
+        raise ProfileError(
+            f"{profile.name}: no precision was given",
+            "its energies are per arithmetic precision",
+            "say fp32, fp16 or int8",
+        )
+    priced = tuple(
+        _asic_terms(workload, profile, precision)
+        if profile.kind == "asic"
+        else _processor_terms(workload, profile, precision)
+    )
     notes = list(_asic_notes(precision)) if profile.kind == "asic" else []
     headline = _headline(profile, dict.fromkeys(path for term in priced for path in term.quantities))
     return CostEstimate(
-        profile.name, profile.title, precision, profile.boundary, profile.excludes, priced, headline=headline, notes=tuple(notes)
+        profile.name,
+        profile.title,
+        precision,
+        profile.boundary,
+        profile.excludes,
+        priced,
+        headline=headline,
+        notes=tuple(notes),
     )
 
 
 def _neuromorphic(
-    workload: Workload, profile: HardwareProfile, with_estimates: bool, step_time_s: float | None, deployment: Deployment | None
+    workload: Workload,
+    profile: HardwareProfile,
+    with_estimates: bool,
+    step_time_s: float | None,
+    deployment: Deployment | None,
 ) -> CostEstimate:
     if any(layer.place == "host" or layer.kind == "ann" for layer in workload.layers):
         raise ProfileError(
@@ -286,7 +308,9 @@ def _neuromorphic(
             "static power and energies per event come from different sources and voltages; a total adds them at the boundary it names"
         )
     notes.append(how)
-    assumed = [key for key in ("cores_per_tile", "tiles_wide") if key in profile.limits and not profile.limits[key].citable]
+    assumed = [
+        key for key in ("cores_per_tile", "tiles_wide") if key in profile.limits and not profile.limits[key].citable
+    ]
     if deployment is not None and assumed:
         notes.append(f"{profile.name}: hops are counted on an assumed mesh; none was found in print")
     paths = dict.fromkeys(path for term in terms for path in term.quantities)
@@ -330,10 +354,14 @@ class _Pricing:
         """Return ``events`` at the price of ``key``; zero where another price has it, unknown where nobody has it."""
         holder = self.included.get(family or name)
         if holder is not None:
-            return Term(layer, name, events, Range(0.0, 0.0, 0.0), "", needed, f"in energy.{holder}", (f"energy.{holder}",))
+            return Term(
+                layer, name, events, Range(0.0, 0.0, 0.0), "", needed, f"in energy.{holder}", (f"energy.{holder}",)
+            )
         quantity = self.usable(key)
         if quantity is not None:
-            return Term(layer, name, events, events * quantity.range, "", needed, f"events × energy.{key}", (f"energy.{key}",))
+            return Term(
+                layer, name, events, events * quantity.range, "", needed, f"events × energy.{key}", (f"energy.{key}",)
+            )
         return Term(layer, name, events, None, self.because(name, key), needed)
 
     def because(self, name: str, key: str) -> str:
@@ -342,13 +370,13 @@ class _Pricing:
         if quantity is None:
             return f"no energy per {name} has been published for {self.profile.title}"
         if quantity.status == "estimate":
-            return (
-                f"no energy per {name} has been published for {self.profile.title}; the profile's own estimate is used only when asked for"
-            )
+            return f"no energy per {name} has been published for {self.profile.title}; the profile's own estimate is used only when asked for"
         return f"the source of energy.{key} was not seen ({CHECKS[quantity.check]})"
 
 
-def _event_terms(layer: LayerWorkload, samples: int, pricing: _Pricing, deployment: Deployment | None) -> Iterator[Term]:
+def _event_terms(
+    layer: LayerWorkload, samples: int, pricing: _Pricing, deployment: Deployment | None
+) -> Iterator[Term]:
     if layer.kind == "input":
         yield _transfer(layer.name, layer.bytes_in / samples, pricing)
         return
@@ -366,7 +394,9 @@ def _event_terms(layer: LayerWorkload, samples: int, pricing: _Pricing, deployme
 def _transfer(layer: str, count: float, pricing: _Pricing) -> Term:
     if "io_byte" in pricing.profile.energy:
         return pricing.term(layer, "host I/O, byte", "io_byte", count, needed=False)
-    return Term(layer, "host I/O, bytes", count, None, "no energy per byte between host and chip is known", needed=False)
+    return Term(
+        layer, "host I/O, bytes", count, None, "no energy per byte between host and chip is known", needed=False
+    )
 
 
 def _synop_terms(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Iterator[Term]:
@@ -379,7 +409,9 @@ def _synop_terms(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Itera
 
 
 def _update_term(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Term:
-    active, inactive = (pricing.term(layer.name, "neuron update", f"neuron_update_{state}", 1) for state in ("active", "inactive"))
+    active, inactive = (
+        pricing.term(layer.name, "neuron update", f"neuron_update_{state}", 1) for state in ("active", "inactive")
+    )
     updates = (layer.updates or 0) / samples
     if active.energy_j is None or inactive.energy_j is None:
         return replace(active if active.energy_j is None else inactive, events=updates)
@@ -405,7 +437,11 @@ def _mesh_terms(layer: LayerWorkload, samples: int, pricing: _Pricing, deploymen
         yield pricing.term(layer.name, "message", "axon_out", messages, family="axon")
     if "spike_local" in known:
         yield pricing.term(
-            layer.name, "message within a tile", "spike_local", (traffic.local if traffic else layer.messages) / samples, False
+            layer.name,
+            "message within a tile",
+            "spike_local",
+            (traffic.local if traffic else layer.messages) / samples,
+            False,
         )
     if traffic is None:
         because = "the network has not been placed on cores, so the number of hops is unknown"
@@ -469,7 +505,9 @@ def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips:
         extra = overhead.range * time if overhead is not None else None
         power = power + overhead.range if overhead is not None else power
         energy = power * time
-        yield Total(name, f"{static.boundary}: {static.covers}", power, energy, dynamic + energy if dynamic else None, extra)
+        yield Total(
+            name, f"{static.boundary}: {static.covers}", power, energy, dynamic + energy if dynamic else None, extra
+        )
 
 
 def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:
@@ -493,8 +531,12 @@ def precisions(profile: HardwareProfile) -> tuple[str, ...]:
 def unpriced(workload: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
     """Return what stands in the place of an estimate that a GPU's or CPU's profile has no price for."""
     because = why_unpriced(profile, precision)
-    terms = tuple(Term(layer.name, "mac", layer.dense_macs / workload.samples, None, because) for layer in workload.layers)
-    return CostEstimate(profile.name, profile.title, precision, profile.boundary, profile.excludes, terms, headline=False)
+    terms = tuple(
+        Term(layer.name, "mac", layer.dense_macs / workload.samples, None, because) for layer in workload.layers
+    )
+    return CostEstimate(
+        profile.name, profile.title, precision, profile.boundary, profile.excludes, terms, headline=False
+    )
 
 
 def why_unpriced(profile: HardwareProfile, precision: str) -> str:
@@ -517,7 +559,9 @@ def _processor_terms(workload: Workload, profile: HardwareProfile, precision: st
     if measured is not None and measured.citable:
         for layer in workload.layers:
             macs = layer.dense_macs / workload.samples
-            yield Term(layer.name, "mac", macs, macs * measured.range, "", True, "dense MACs × energy.mac", ("energy.mac",))
+            yield Term(
+                layer.name, "mac", macs, macs * measured.range, "", True, "dense MACs × energy.mac", ("energy.mac",)
+            )
         return
     power, rate = _citable(profile, "power.tdp"), _citable(profile, f"peak.{key}")
     if power is None or rate is None:
@@ -530,7 +574,9 @@ def _processor_terms(workload: Workload, profile: HardwareProfile, precision: st
     for layer in workload.layers:
         macs = layer.dense_macs / workload.samples
         energy = 2 * macs * joules * Range(1.0, 1.0, 1.0)
-        yield Term(layer.name, "mac", macs, energy, "", True, "2 · dense MACs · TDP / peak rate", ("power.tdp", f"peak.{key}"))
+        yield Term(
+            layer.name, "mac", macs, energy, "", True, "2 · dense MACs · TDP / peak rate", ("power.tdp", f"peak.{key}")
+        )
 
 
 def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:
@@ -543,7 +589,11 @@ def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) ->
         if layer.kind == "ann":
             macs, acs, updates = layer.dense_macs * scale, 0.0, float(layer.neurons)
         else:
-            macs, acs, updates = (layer.effective_macs or 0) * scale, layer.effective_acs * scale, (layer.updates or 0) * scale
+            macs, acs, updates = (
+                (layer.effective_macs or 0) * scale,
+                layer.effective_acs * scale,
+                (layer.updates or 0) * scale,
+            )
         if macs:
             energy, used = mac_energy(profile, precision)
             yield Term(layer.name, "mac", macs, macs * energy, "", True, "MACs × (product + addition)", used)
@@ -552,9 +602,20 @@ def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) ->
             yield Term(layer.name, "synop", acs, acs * energy, "", True, "synops × addition", used)
         energy, used = update_energy(profile, precision, layer)
         name = "activation" if layer.kind == "ann" else "neuron update"
-        yield Term(layer.name, name, updates, updates * energy, "", True, f"{name}s × their products and additions", used)
+        yield Term(
+            layer.name, name, updates, updates * energy, "", True, f"{name}s × their products and additions", used
+        )
         accesses, energy, used = memory_energy(profile, precision, layer, workload.samples, workload.timesteps)
-        yield Term(layer.name, "memory", accesses, energy, "", True, "accesses × bits / 64 × energy of the memory that holds them", used)
+        yield Term(
+            layer.name,
+            "memory",
+            accesses,
+            energy,
+            "",
+            True,
+            "accesses × bits / 64 × energy of the memory that holds them",
+            used,
+        )
 
 
 def _asic_notes(precision: str) -> Iterator[str]:
@@ -580,7 +641,9 @@ def _bits(precision: str) -> tuple[int, int, int]:
         return 16, 16, 16
     match = re.fullmatch(r"int([1-8])", precision)
     if match is None:
-        raise ProfileError(f"precision {precision!r} is unknown", "it is fp32, fp16, int8, or intB with B from 1 to 7", "choose one")
+        raise ProfileError(
+            f"precision {precision!r} is unknown", "it is fp32, fp16, int8, or intB with B from 1 to 7", "choose one"
+        )
     return 8, int(match[1]), 32
 
 
@@ -588,7 +651,11 @@ def _event(profile: HardwareProfile, key: str) -> Range:
     quantity: Quantity | None = profile.energy.get(key)
     if quantity is None or not quantity.citable:
         kept_out = "the profile writer's estimate" if quantity and quantity.status == "estimate" else CHECKS["R"]
-        why = f"energy.{key} is unknown there" if quantity is None else f"energy.{key} is there, but not used unasked ({kept_out})"
+        why = (
+            f"energy.{key} is unknown there"
+            if quantity is None
+            else f"energy.{key} is there, but not used unasked ({kept_out})"
+        )
         raise ProfileError(f"{profile.name} cannot price this", why, "choose another precision or profile")
     return quantity.range
 
@@ -623,7 +690,9 @@ def update_energy(profile: HardwareProfile, precision: str, layer: LayerWorkload
     Neuron: a product per decaying state variable (low: a shift, priced as an addition) and its additions; integers at 32 bits.
     ANN: bias and comparison; integers also rescale the accumulator, a 32-bit product (low: a shift).
     """
-    add_key, mult_key = ("add_int32", "mult_int32") if precision.startswith("int") else (f"add_{precision}", f"mult_{precision}")
+    add_key, mult_key = (
+        ("add_int32", "mult_int32") if precision.startswith("int") else (f"add_{precision}", f"mult_{precision}")
+    )
     products = layer.update_multiplies + (layer.kind == "ann" and precision.startswith("int"))
     energy = layer.update_adds * _event(profile, add_key)
     if not products:

@@ -27,7 +27,9 @@ class FlopCount:
 
     def sentence(self) -> str:
         """Return the count with what is not in it."""
-        listed = ", ".join(f"{name} × {calls}" for name, calls in sorted(self.uncounted.items(), key=lambda item: -item[1]))
+        listed = ", ".join(
+            f"{name} × {calls}" for name, calls in sorted(self.uncounted.items(), key=lambda item: -item[1])
+        )
         return f"{self.macs:,} MACs, products with padding included; not counted: {listed or 'nothing'}"
 
 

@@ -95,13 +95,17 @@ class Rapl:
         zones = sorted(zone for zone in self.root.glob("*-rapl:*") if zone.name.count(":") == 1)
         packages = [zone for zone in zones if self._text(zone / "name").startswith("package")]
         if not packages:
-            raise Unreadable(f"{self.root} has no package counter (not Linux, a virtual machine, or a processor without RAPL)")
+            raise Unreadable(
+                f"{self.root} has no package counter (not Linux, a virtual machine, or a processor without RAPL)"
+            )
         self._files = [zone / "energy_uj" for zone in packages]
         self._spans = [int(self._text(zone / "max_energy_range_uj") or 2**32) for zone in packages]
         try:
             self._last = [int(file.read_text()) for file in self._files]
         except (OSError, ValueError) as error:
-            raise Unreadable(f"{self._files[0]} cannot be read ({error}); as root: chmod a+r {self.root}/*/energy_uj") from error
+            raise Unreadable(
+                f"{self._files[0]} cannot be read ({error}); as root: chmod a+r {self.root}/*/energy_uj"
+            ) from error
         self._sum = 0
         self.device = self.device or f"{len(packages)} processor package(s)"
 
@@ -129,7 +133,9 @@ def parse_device(device: str) -> tuple[str, int]:
     """
     found = re.fullmatch(r"cpu|(cuda)(?::(\d+))?", device)
     if found is None:
-        raise ConfigError(f"--device {device}", "it is neither cpu nor cuda nor cuda:NUMBER", "--device cpu, or --device cuda:0")
+        raise ConfigError(
+            f"--device {device}", "it is neither cpu nor cuda nor cuda:NUMBER", "--device cpu, or --device cuda:0"
+        )
     return found[1] or "cpu", int(found[2] or 0)
 
 
@@ -173,7 +179,9 @@ def measure(
         ConfigError: windows that are too short or too few.
     """
     if window_s < SHORTEST_S or windows < 3:
-        raise ConfigError(f"{windows} window(s) of {window_s:g} s", "energy counters need 3 windows of 10 s or more", "measure longer")
+        raise ConfigError(
+            f"{windows} window(s) of {window_s:g} s", "energy counters need 3 windows of 10 s or more", "measure longer"
+        )
     run()
     before, start = counter.joules(), clock()
     sleep(window_s)
@@ -245,7 +253,9 @@ def save_measurements(items: Sequence[Measurement | NotMeasured], path: Path) ->
     try:
         path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot write {path}", error.strerror or str(error), "name a file in a folder that exists") from error
+        raise DataError(
+            f"cannot write {path}", error.strerror or str(error), "name a file in a folder that exists"
+        ) from error
     return path
 
 

@@ -325,7 +325,9 @@ def load_profile(name: str | Path) -> HardwareProfile:
     except OSError as error:
         raise ProfileError(f"cannot read {path}", error.strerror or str(error), "ashneuro profiles list") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"cannot read {path}", f"it is not TOML: {error}", "mend the line that the message names") from error
+        raise ProfileError(
+            f"cannot read {path}", f"it is not TOML: {error}", "mend the line that the message names"
+        ) from error
     return parse_profile(values, name=str(path))
 
 
@@ -374,7 +376,9 @@ def parse_profile(values: Mapping[str, Any], name: str = "profile") -> HardwareP
         faults.setdefault(path, fault)
     if faults or profile is None:
         lines = "".join(f"\n  {path}: {fault}" for path, fault in faults.items())
-        raise ProfileError(f"{name}: {len(faults)} fault(s)", lines, "correct them; hardware_profiles/README.md shows a valid number")
+        raise ProfileError(
+            f"{name}: {len(faults)} fault(s)", lines, "correct them; hardware_profiles/README.md shows a valid number"
+        )
     return profile
 
 
@@ -391,14 +395,19 @@ def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if keys is not None and key not in keys:
                 near = difflib.get_close_matches(key, keys, n=1)
                 what = "event" if table == "energy" else f"{table} number"
-                yield path, f"no such {what}; known are {', '.join(keys)}" + (f" (did you mean {near[0]}?)" if near else "")
+                yield (
+                    path,
+                    f"no such {what}; known are {', '.join(keys)}" + (f" (did you mean {near[0]}?)" if near else ""),
+                )
             if not isinstance(entry, Mapping):
                 continue
             yield from _number_faults(path, entry, dimension, sources)
             source = entry.get("source")
             if table == "energy" and isinstance(source, str) and source in sources:
                 sets.setdefault(_set_of(source, sources), []).append(path)
-    static, overhead = (table if isinstance(table, Mapping) else {} for table in (values.get("static"), values.get("overhead")))
+    static, overhead = (
+        table if isinstance(table, Mapping) else {} for table in (values.get("static"), values.get("overhead"))
+    )
     for key in (key for key in overhead if key not in static):
         yield f"overhead.{key}", f"it adds to static.{key}, which is not there; without it no total has it"
     if len(sets) > 1:
@@ -412,7 +421,9 @@ def _set_of(source: str, sources: Mapping[str, Any]) -> str:
     return group if isinstance(group, str) and group else source
 
 
-def _number_faults(path: str, entry: Mapping[str, Any], dimension: str, sources: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _number_faults(
+    path: str, entry: Mapping[str, Any], dimension: str, sources: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     unit = entry.get("unit")
     if isinstance(unit, str) and (unit not in UNITS or UNITS[unit][0] != dimension):
         allowed = ", ".join(name for name, (kind, _) in UNITS.items() if kind == dimension)
@@ -421,7 +432,11 @@ def _number_faults(path: str, entry: Mapping[str, Any], dimension: str, sources:
         if entry.get(text) == "":
             yield f"{path}.{text}", "it is empty"
     given = {key: entry[key] for key in ("low", "value", "high") if key in entry}
-    numbers = {key: number for key, number in given.items() if isinstance(number, (int, float)) and not isinstance(number, bool)}
+    numbers = {
+        key: number
+        for key, number in given.items()
+        if isinstance(number, (int, float)) and not isinstance(number, bool)
+    }
     for key in given.keys() - numbers.keys():
         yield f"{path}.{key}", f"{given[key]!r} is not a number"
     if not given or ("value" not in given and len(given) < 2):
@@ -430,7 +445,10 @@ def _number_faults(path: str, entry: Mapping[str, Any], dimension: str, sources:
         if not number > 0:
             yield f"{path}.{key}", f"{number} is not above 0; an unknown number is left out, never 0"
     if sorted(numbers.values()) != list(numbers.values()):
-        yield path, "low ≤ value ≤ high does not hold: " + ", ".join(f"{key} {number}" for key, number in numbers.items())
+        yield (
+            path,
+            "low ≤ value ≤ high does not hold: " + ", ".join(f"{key} {number}" for key, number in numbers.items()),
+        )
     bounds = entry.get("bounds_sources")
     cited = [entry.get("source"), *(bounds if isinstance(bounds, (list, tuple)) else ())]
     for source in cited:
@@ -447,10 +465,21 @@ def new_profile(name: str, kind: str) -> str:
         ProfileError: the name is not made of lower-case letters, digits and hyphens.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise ProfileError(f"{name!r} cannot name a profile", "names are lower-case letters, digits and hyphens", "choose another name")
+        raise ProfileError(
+            f"{name!r} cannot name a profile", "names are lower-case letters, digits and hyphens", "choose another name"
+        )
     tables = {
         "neuromorphic": {
-            "energy": ("synop", "neuron_update_active", "neuron_update_inactive", "spike_out", "axon_out", "hop_ew", "hop_ns", "io_byte"),
+            "energy": (
+                "synop",
+                "neuron_update_active",
+                "neuron_update_inactive",
+                "spike_out",
+                "axon_out",
+                "hop_ew",
+                "hop_ns",
+                "io_byte",
+            ),
             "time": TIMES,
             "limits": tuple(LIMITS),
         },
@@ -472,4 +501,8 @@ def new_profile(name: str, kind: str) -> str:
         'excludes = ["what is not"]\nreads = """\nHow to read what this profile gives."""\n\n'
         "# An unknown number stays a comment: it is never 0. low and high are given where the source has them.\n\n"
     )
-    return head + "\n".join(blocks) + '\n[sources.paper]\ntitle = "authors, title, venue, year"\nlink = "https://doi.org/"\n'
+    return (
+        head
+        + "\n".join(blocks)
+        + '\n[sources.paper]\ntitle = "authors, title, venue, year"\nlink = "https://doi.org/"\n'
+    )

@@ -297,7 +297,9 @@ def validate(profiles: Sequence[str] | None = None, folder: Path | None = None) 
     """
     cases = load_cases(folder)
     energies = tuple(row for case in cases for row in _energy_rows(case, profiles))
-    partitions = tuple(row for case in cases for row in _partition_rows(case) if profiles is None or case.chip in profiles)
+    partitions = tuple(
+        row for case in cases for row in _partition_rows(case) if profiles is None or case.chip in profiles
+    )
     own = [load_profile(name) for name in profiles or () if name.endswith(".toml")]
     skipped = tuple(replace(item, name=f"{case.title}: {item.name}") for case in cases for item in case.skipped)
     skipped += tuple(item for case in cases for profile in own for item in _unpriced(case, profile))
@@ -321,10 +323,21 @@ def _energy_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[EnergyR
                 predicted = predicted + part
             lacks = _lacks(item, profile)
             notes = "; ".join(
-                note for note in (item.note, case.activity.basis if case.activity and "events" in item.predict else "") if note
+                note
+                for note in (item.note, case.activity.basis if case.activity and "events" in item.predict else "")
+                if note
             )
             yield EnergyRow(
-                case.title, item.name, item.boundary, item.grade, profile.name, item.predict, predicted, item.range_j, lacks, notes
+                case.title,
+                item.name,
+                item.boundary,
+                item.grade,
+                profile.name,
+                item.predict,
+                predicted,
+                item.range_j,
+                lacks,
+                notes,
             )
 
 
@@ -346,11 +359,17 @@ def _term(case: Case, item: MeasuredEnergy, profile: HardwareProfile, term: str)
     if term == "events":
         low, high = (estimate(work, profile).dynamic_j for work in outline_workloads(case))
         if low is None or high is None:
-            raise ProfileError(f"{profile.name} cannot price the events of {case.title}", "it has no price of some event", "leave it out")
+            raise ProfileError(
+                f"{profile.name} cannot price the events of {case.title}",
+                "it has no price of some event",
+                "leave it out",
+            )
         return Range(low.low, None, high.high)
     quantity = profile.quantity(term)
     if quantity is None or item.seconds is None:
-        raise ProfileError(f"{case.title}, {item.name}", f"{profile.name} has no {term}, or the case no seconds", "correct the case")
+        raise ProfileError(
+            f"{case.title}, {item.name}", f"{profile.name} has no {term}, or the case no seconds", "correct the case"
+        )
     return item.chips * item.seconds * quantity.range
 
 
@@ -364,8 +383,12 @@ def _step_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[StepRow]:
         profile = load_profile(name)
         placement = place(outline_program(case.network), core_limits(profile))
         times = {key: quantity.range for key, quantity in profile.time.items()}
-        low = max(_core_seconds(case, index, 0, layer.block_share, times) for index, layer in enumerate(placement.layers))
-        high = max(_core_seconds(case, index, 1, layer.block_share, times) for index, layer in enumerate(placement.layers))
+        low = max(
+            _core_seconds(case, index, 0, layer.block_share, times) for index, layer in enumerate(placement.layers)
+        )
+        high = max(
+            _core_seconds(case, index, 1, layer.block_share, times) for index, layer in enumerate(placement.layers)
+        )
         predicted = Range(low + times["barrier"].low, None, high + times["barrier"].high)
         yield StepRow(case.title, name, predicted, case.step.seconds, case.step.note)
 
@@ -425,7 +448,9 @@ def _outline(case: Case, end: int) -> Workload:
         synops = round(rate * case.steps * dense_macs(synapse))
         updates = 0 if outline.extra else case.steps * synapse.out_size
         # At the low end no update counts as active, at the high end all do: which were which was not published.
-        rows.append(_row(f"layer {number}", synops, {outline.kind: synops}, updates, updates * end, round(rate * updates)))
+        rows.append(
+            _row(f"layer {number}", synops, {outline.kind: synops}, updates, updates * end, round(rate * updates))
+        )
     return Workload(1, case.steps, tuple(rows))
 
 
@@ -458,10 +483,14 @@ def _synapses(network: NetworkOutline) -> Iterator[tuple[LayerOutline, Synapse |
         if outline.kind == "dense":
             synapse = Synapse("dense", shape, (outline.neurons,), np.ones((outline.neurons, math.prod(shape)), np.int8))
         else:
-            stride, padding = (pair if isinstance(pair, tuple) else (pair, pair) for pair in (outline.stride, outline.padding))
+            stride, padding = (
+                pair if isinstance(pair, tuple) else (pair, pair) for pair in (outline.stride, outline.padding)
+            )
             pads, ones, kernel = tuple((size, size) for size in padding), (1, 1), (outline.kernel, outline.kernel)
             out = conv_shape(shape, kernel, outline.channels, stride, pads, ones)
-            synapse = Synapse("conv", shape, out, np.ones((outline.channels, shape[0], *kernel), np.int8), stride, pads, ones)
+            synapse = Synapse(
+                "conv", shape, out, np.ones((outline.channels, shape[0], *kernel), np.int8), stride, pads, ones
+            )
         yield outline, synapse
         shape = synapse.out_shape
 
@@ -476,7 +505,9 @@ def outline_program(network: NetworkOutline) -> Program:
         shape = synapse.out_shape if synapse else network.input
         layers.append(Layer(f"layer{number}", shape, neuron, (Connection(source, synapse),), number))
     coding: Literal["current", "spikes"] = "current" if network.layers[0].kind == "entry" else "spikes"
-    return Program("integer", 1e-3, None, (InputPort("input", network.input, coding),), tuple(layers), (layers[-1].name,))
+    return Program(
+        "integer", 1e-3, None, (InputPort("input", network.input, coding),), tuple(layers), (layers[-1].name,)
+    )
 
 
 def _partition_rows(case: Case) -> Iterator[PartitionRow]:

@@ -196,10 +196,14 @@ def count_steps(program: Program, record: SpikeRecord, inputs: Mapping[str, NDAr
     if bare or lacking:
         raise AshneuroError(
             "the work of this run cannot be counted step by step",
-            "; ".join([*(f"{name} has no raster" for name in bare), *(f"input {name} was not given" for name in lacking)]),
+            "; ".join(
+                [*(f"{name} has no raster" for name in bare), *(f"input {name} was not given" for name in lacking)]
+            ),
             "simulate with rasters='all', and give the inputs",
         )
-    sent = {name: np.asarray(inputs[name]) for name in record.inputs} | {name: own.raster for name, own in record.layers.items()}
+    sent = {name: np.asarray(inputs[name]) for name in record.inputs} | {
+        name: own.raster for name, own in record.layers.items()
+    }
     seen = {**record.inputs, **record.layers}
     rows = []
     for layer in program.layers:
@@ -244,7 +248,9 @@ def neurobench(workload: Workload) -> dict[str, Any]:
     }
 
 
-def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers: Iterable[Mapping[str, Any]] = ()) -> Workload:
+def ann_twin(
+    program: Program, activity: SpikeRecord | None = None, host_layers: Iterable[Mapping[str, Any]] = ()
+) -> Workload:
     """Return the work of the ANN of the same topology: one pass, every weight used once per place that it applies to.
 
     Args:
@@ -327,7 +333,9 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         acs_from_ports=ports,
         parameter_bytes=_parameter_bytes(layer, program.precision),
         zero_parameters=_zeros(layer),
-        state_bytes=layer.size * (u_kept + v_kept) * (INTEGER_BYTES["state"] if program.precision == "integer" else FLOAT_BYTES),
+        state_bytes=layer.size
+        * (u_kept + v_kept)
+        * (INTEGER_BYTES["state"] if program.precision == "integer" else FLOAT_BYTES),
         updates=updates,
         updates_active=own.active_updates,
         updates_inactive=None if own.active_updates is None else updates - own.active_updates,
@@ -337,7 +345,8 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         spikes=own.events if spiking else 0,
         messages=own.events * targets if spiking else 0,
         messages_out=own.events if spiking and is_output else 0,
-        bytes_out=(record.samples * math.ceil(layer.size * record.timesteps / 8) if spiking else updates * FLOAT_BYTES) * is_output,
+        bytes_out=(record.samples * math.ceil(layer.size * record.timesteps / 8) if spiking else updates * FLOAT_BYTES)
+        * is_output,
         firing_rate=own.events / updates if spiking else None,
     )
 
@@ -384,7 +393,9 @@ def _check_record(program: Program, record: SpikeRecord) -> None:
     problems = []
     if record.samples < 1 or record.timesteps < 1:
         problems.append(f"it holds {record.samples} samples of {record.timesteps} steps")
-    expected = {layer.name: layer.shape for layer in program.layers} | {port.name: port.shape for port in program.inputs}
+    expected = {layer.name: layer.shape for layer in program.layers} | {
+        port.name: port.shape for port in program.inputs
+    }
     seen = {**record.inputs, **record.layers}
     for name, shape in expected.items():
         if name not in seen:
@@ -394,14 +405,21 @@ def _check_record(program: Program, record: SpikeRecord) -> None:
     if not problems and not any(activity.events for activity in seen.values()):
         problems.append("no input value and no spike was seen")
     if problems:
-        raise AshneuroError("the work of this run cannot be counted", "; ".join(problems), "simulate the program again and count that run")
+        raise AshneuroError(
+            "the work of this run cannot be counted",
+            "; ".join(problems),
+            "simulate the program again and count that run",
+        )
 
 
 def _observed(program: Program, layer: Layer, record: SpikeRecord) -> list[tuple[Synapse, Activity]]:
     """Return each synapse of ``layer`` with what its source sent."""
     ports = {port.name for port in program.inputs}
     return [
-        (connection.synapse, record.inputs[connection.source] if connection.source in ports else record.layers[connection.source])
+        (
+            connection.synapse,
+            record.inputs[connection.source] if connection.source in ports else record.layers[connection.source],
+        )
         for connection in layer.connections
         if connection.synapse is not None
     ]

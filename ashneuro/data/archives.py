@@ -48,7 +48,10 @@ def read_webdataset(path: Path) -> tuple[list[Record], list[str]]:
 def _shards(path: Path) -> list[Path]:
     if match := _BRACES.fullmatch(path.name):
         width = len(match[2])
-        return [path.with_name(f"{match[1]}{number:0{width}}{match[4]}") for number in range(int(match[2]), int(match[3]) + 1)]
+        return [
+            path.with_name(f"{match[1]}{number:0{width}}{match[4]}")
+            for number in range(int(match[2]), int(match[3]) + 1)
+        ]
     shards = sorted([*path.glob("*.tar"), *path.glob("*.tar.gz"), *path.glob("*.tgz")]) if path.is_dir() else [path]
     if not shards:
         raise DataError(f"{path} has no shards", "there is no .tar, .tar.gz or .tgz in it", "check the path")
@@ -148,7 +151,9 @@ def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
     tables = [(file, _hf_part(file, path)) for file in _hf_files(path)]
     if not tables:
         raise DataError(
-            f"{path} is not a Hugging Face data set", "it holds neither data-*.arrow with a state.json nor .parquet files", "check the path"
+            f"{path} is not a Hugging Face data set",
+            "it holds neither data-*.arrow with a state.json nor .parquet files",
+            "check the path",
         )
     problems: list[str] = []
     records: list[Record] = []
@@ -168,7 +173,11 @@ def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
         for row, (value, split) in enumerate(zip(texts, splits, strict=True)):
             where = f"{own} row {row}"
             captions = [value] if isinstance(value, str) else value
-            if not isinstance(captions, list) or not captions or not all(isinstance(text, str) and text.strip() for text in captions):
+            if (
+                not isinstance(captions, list)
+                or not captions
+                or not all(isinstance(text, str) and text.strip() for text in captions)
+            ):
                 problems.append(f"{where}: needs a {caption} (a text, or a list of texts)")
                 continue
             read = partial(_cell, file, image, row)
@@ -187,7 +196,9 @@ def _hf_files(path: Path) -> list[Path]:
         names = [value_of(entry, "filename") for entry in named] if isinstance(named, list) else [None]
         if not all(isinstance(name, str) for name in names):
             raise DataError(
-                f"{state} is not what save_to_disk writes", "it needs a list '_data_files' of objects with a 'filename'", "save it again"
+                f"{state} is not what save_to_disk writes",
+                "it needs a list '_data_files' of objects with a 'filename'",
+                "save it again",
             )
         arrow += [state.parent / str(name) for name in names]
     return arrow or sorted(path.rglob("*.parquet"))

@@ -100,7 +100,9 @@ def map_images(pairs: Sequence[Pair], size: int) -> Tensor:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             raise DataError(
-                f"cannot keep images in {path.parent}", error.strerror or str(error), "set $ASHNEURO_HOME to a folder with room"
+                f"cannot keep images in {path.parent}",
+                error.strerror or str(error),
+                "set $ASHNEURO_HOME to a folder with room",
             ) from error
     # Copy on write: torch wants memory that it could write to.
     return torch.from_numpy(np.memmap(path, np.uint8, "c", shape=shape))
@@ -278,7 +280,9 @@ def draw_changes(count: int, strength: float, random: torch.Generator) -> Change
         return (2 * torch.rand(count, *shape, generator=random) - 1) * limit * strength
 
     angle, scale = uniform(math.radians(15)), 1 + uniform(0.15)
-    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(-1, 2, 2) * scale[:, None, None]
+    rotation = (
+        torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(-1, 2, 2) * scale[:, None, None]
+    )
     theta = torch.cat([rotation, uniform(0.2, 2, 1)], 2)  # the grid spans −1…1, so a shift of 0.2 is 10 %
     contrast, saturation, hue = 1 + uniform(0.3), 1 + uniform(0.6), uniform(math.radians(20))
     mixing = torch.einsum("b,bij->bij", contrast, _colour_matrix(saturation, hue))
@@ -290,7 +294,12 @@ def augment(images: Tensor, changes: Sequence[Tensor]) -> Tensor:
     if not changes:
         return images
     theta, mixing, brightness = changes
-    moved = F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), padding_mode="border", align_corners=False)
+    moved = F.grid_sample(
+        images,
+        F.affine_grid(theta, list(images.shape), align_corners=False),
+        padding_mode="border",
+        align_corners=False,
+    )
     return torch.einsum("bij,bjhw->bihw", mixing, moved) + brightness
 
 

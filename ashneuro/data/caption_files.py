@@ -27,7 +27,9 @@ def read_karpathy(path: Path) -> tuple[list[Record], list[str]]:
     images = value_of(content, "images")
     if not isinstance(images, list) or not any(isinstance(value_of(entry, "sentences"), list) for entry in images):
         raise DataError(
-            f"{path} is not a Karpathy split", "it needs a list 'images' whose entries have 'sentences' and a 'split'", "--format coco"
+            f"{path} is not a Karpathy split",
+            "it needs a list 'images' whose entries have 'sentences' and a 'split'",
+            "--format coco",
         )
     problems: list[str] = []
     records = []
@@ -51,7 +53,9 @@ def read_karpathy(path: Path) -> tuple[list[Record], list[str]]:
         for place, sentence in enumerate(entry["sentences"] if isinstance(entry.get("sentences"), list) else []):
             text, own = value_of(sentence, "raw"), value_of(sentence, "sentid")
             if is_id(own) and own in sentences:
-                problems.append(f"{where}.sentences[{place}] ({image}): sentid {own!r} is already that of {sentences[own]}")
+                problems.append(
+                    f"{where}.sentences[{place}] ({image}): sentid {own!r} is already that of {sentences[own]}"
+                )
             elif is_id(own):
                 sentences[own] = f"{where}.sentences[{place}]"
             if isinstance(text, str) and text.strip():

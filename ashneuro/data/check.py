@@ -59,7 +59,9 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
         raise ConfigError(f"--format {format}", f"there are {', '.join(FORMATS)}", "choose one of these")
     folder = images or (path if path.is_dir() else path.parent)
     if not folder.is_dir():
-        raise ConfigError(f"--images {folder}", "there is no such folder", "give the folder that the pictures' names start from")
+        raise ConfigError(
+            f"--images {folder}", "there is no such folder", "give the folder that the pictures' names start from"
+        )
     pictures: dict[str, tuple[str, Callable[[], bytes]]] = {}  # by name: first place, and its bytes
     parts: dict[str, set[str]] = defaultdict(set)
     if format in CAPTIONS:
@@ -86,7 +88,9 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
     problems += _leaks(parts, digests)
     order = [*(name for name in ("train", "validation", "test") if name in parts), *(["-"] if "-" in parts else [])]
     counts = {
-        name: PartCheck(len(parts[name]), sum(picture in digests for picture in parts[name]), texts[name], kinds.get(name, {}))
+        name: PartCheck(
+            len(parts[name]), sum(picture in digests for picture in parts[name]), texts[name], kinds.get(name, {})
+        )
         for name in order
     }
     return Checked(str(path), format, counts, tuple(problems))
@@ -131,7 +135,9 @@ def _odd_texts(texts: Iterable[tuple[str, str]]) -> list[str]:
     return problems
 
 
-def _decode(pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: list[str], tick: Tick) -> dict[str, bytes]:
+def _decode(
+    pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: list[str], tick: Tick
+) -> dict[str, bytes]:
     """Return a digest of every picture that decodes to its end; the others are problems."""
     digests = {}
     for number, (name, (where, read)) in enumerate(pictures.items(), start=1):
@@ -140,7 +146,9 @@ def _decode(pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: l
             decode_image(lambda data=data: data, name)  # type: ignore[misc]
             digests[name] = hashlib.sha256(data).digest()
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            problems.append(f"{where} ({name!r}): {reason(error)}" if "\0" in name else f"{where} ({name}): {reason(error)}")
+            problems.append(
+                f"{where} ({name!r}): {reason(error)}" if "\0" in name else f"{where} ({name}): {reason(error)}"
+            )
         except DataError as error:
             problems.append(f"{where} ({name}): {error.why}")
         tick(number, len(pictures))

@@ -54,7 +54,11 @@ def derive_questions(task: str, splits: Splits, per_picture: int) -> Questions:
 
 def keywords(pair: Pair) -> tuple[str, ...]:
     """Return what the captions after the first list, in their order: ``"cheerful, cheery, face"``."""
-    return tuple(dict.fromkeys(one_way(word.strip().lower()) for text in pair.captions[1:] for word in text.split(",") if word.strip()))
+    return tuple(
+        dict.fromkeys(
+            one_way(word.strip().lower()) for text in pair.captions[1:] for word in text.split(",") if word.strip()
+        )
+    )
 
 
 def _vqa(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Question]:
@@ -71,10 +75,19 @@ def _vqa(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Questio
     for pair in pairs:
         if not _label(pair, "group"):
             continue
-        yield Question(f"{pair.key}?category", (pair.key,), "what category is this?", (_label(pair, "group"),), "category", split=part)
+        yield Question(
+            f"{pair.key}?category",
+            (pair.key,),
+            "what category is this?",
+            (_label(pair, "group"),),
+            "category",
+            split=part,
+        )
         if _label(pair, "subgroup"):
             text = "what subcategory is this?"
-            yield Question(f"{pair.key}?subcategory", (pair.key,), text, (_label(pair, "subgroup"),), "subcategory", split=part)
+            yield Question(
+                f"{pair.key}?subcategory", (pair.key,), text, (_label(pair, "subgroup"),), "subcategory", split=part
+            )
         for word in by_hash(keywords(pair), f"vqa/{pair.key}")[: max(1, per_picture // 2)]:
             others = [group for group in never[word] if group != _label(pair, "group")]
             if not others:
@@ -105,14 +118,18 @@ def _entailment(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[
             # Both names on both pictures: each name is true as often as it is false, and alone says nothing.
             for place, (seen, said) in enumerate(((pair, pair), (other, other), (pair, other), (other, pair))):
                 answer = "entailment" if seen is said else "contradiction"
-                yield Question(f"{pair.key}/{turn}/{place}", (seen.key,), f"this is {said.captions[0]}", (answer,), split=part)
+                yield Question(
+                    f"{pair.key}/{turn}/{place}", (seen.key,), f"this is {said.captions[0]}", (answer,), split=part
+                )
 
 
 def _foreign(pair: Pair, pool: Sequence[Pair], words: Mapping[str, set[str]], salt: str) -> Pair | None:
     """Return the first of up to 20 pairs of ``pool`` that a hash points to where neither name shares a word with the other's captions."""
     for attempt in range(20):
         other = _pick(pool, f"{salt}/{attempt}")
-        apart = not words[pair.key] & set(split_words(other.captions[0])) and not words[other.key] & set(split_words(pair.captions[0]))
+        apart = not words[pair.key] & set(split_words(other.captions[0])) and not words[other.key] & set(
+            split_words(pair.captions[0])
+        )
         if other.concept != pair.concept and apart:
             return other
     return None
@@ -129,12 +146,19 @@ def _nlvr2(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Quest
     for number in range(len(pairs) * per_picture // 4):
         salt = f"{part}/{number}"
         first = _pick(groups, f"{salt}/first")
-        second, third = (_pick([group for group in groups if group != first], f"{salt}/{name}") for name in ("second", "third"))
+        second, third = (
+            _pick([group for group in groups if group != first], f"{salt}/{name}") for name in ("second", "third")
+        )
         kind, text, true, false = [
             ("both", f"both pictures show {first}", (first, first), (first, second)),
             ("exactly one", f"exactly one picture shows {first}", (first, second), (first, first)),
             ("at least one", f"at least one picture shows {first}", (first, second), (second, third)),
-            ("left and right", f"the left picture shows {first} and the right one {second}", (first, second), (second, first)),
+            (
+                "left and right",
+                f"the left picture shows {first} and the right one {second}",
+                (first, second),
+                (second, first),
+            ),
         ][number % 4]
         for truth, wanted in (("true", true), ("false", false)):
             # Which side the pair's first group is on says nothing, where the sentence does not ask for sides.

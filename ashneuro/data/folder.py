@@ -22,7 +22,9 @@ def folder_pictures(folder: Path) -> tuple[list[Pair], list[str]]:
         raise DataError(f"no pictures in {folder}", "there is no such folder", "give a folder with pictures")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
-        raise DataError(f"no pictures in {folder}", f"no file there ends in {', '.join(sorted(SUFFIXES))}", "give another folder")
+        raise DataError(
+            f"no pictures in {folder}", f"no file there ends in {', '.join(sorted(SUFFIXES))}", "give another folder"
+        )
     pictures, problems = [], []
     for file in files:
         name = file.relative_to(folder).as_posix()

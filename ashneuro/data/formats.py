@@ -30,7 +30,9 @@ CAPTIONS: dict[str, CaptionFormat] = {
     "karpathy": CaptionFormat("Karpathy's split of COCO, Flickr30k or Flickr8k", read_karpathy),
     "flickr30k": CaptionFormat("Flickr30k/8k captions: .token, captions.txt or results.csv", read_flickr),
     "webdataset": CaptionFormat("WebDataset shards, .tar or .tar.gz", read_webdataset, own_images=True),
-    "huggingface": CaptionFormat("Hugging Face data set folder: save_to_disk, or parquet", read_huggingface, own_images=True),
+    "huggingface": CaptionFormat(
+        "Hugging Face data set folder: save_to_disk, or parquet", read_huggingface, own_images=True
+    ),
     "jsonl": CaptionFormat("one JSON object a line: image, caption, split?", read_jsonl),
     "csv": CaptionFormat("table with the columns image and caption", read_csv),
 }
@@ -53,7 +55,9 @@ def read_captions(path: Path, format: str = "") -> tuple[list[Record], list[str]
     if not format:
         return read_records(path)
     if format not in CAPTIONS:
-        why = f"it holds {QUESTIONS[format]}, not captions" if format in QUESTIONS else f"there are {', '.join(CAPTIONS)}"
+        why = (
+            f"it holds {QUESTIONS[format]}, not captions" if format in QUESTIONS else f"there are {', '.join(CAPTIONS)}"
+        )
         raise ConfigError(f"data.format = {format!r}", why, "choose another format")
     if not path.exists() and "{" not in path.name:
         raise DataError(f"cannot read {path}", "there is no such file or folder", "check the path")
@@ -68,7 +72,9 @@ def read_questions(path: Path, format: str) -> tuple[str, list[Question], list[s
         DataError: the file cannot be read at all.
     """
     if format not in QUESTION_READERS:
-        raise ConfigError(f"format = {format!r}", f"questions are read as {', '.join(QUESTIONS)}", "choose one of these")
+        raise ConfigError(
+            f"format = {format!r}", f"questions are read as {', '.join(QUESTIONS)}", "choose one of these"
+        )
     if not path.exists():
         raise DataError(f"cannot read {path}", "there is no such file or folder", "check the path")
     task, read = QUESTION_READERS[format]
@@ -81,7 +87,16 @@ def guess_format(path: Path) -> str:
     Raises:
         ConfigError: it suggests none.
     """
-    by_suffix = {".json": "coco", ".jsonl": "jsonl", ".csv": "csv", ".tsv": "csv", ".token": "flickr30k", ".tar": "webdataset"}
+    by_suffix = {
+        ".json": "coco",
+        ".jsonl": "jsonl",
+        ".csv": "csv",
+        ".tsv": "csv",
+        ".token": "flickr30k",
+        ".tar": "webdataset",
+    }
     if (found := by_suffix.get(path.suffix.lower())) is None:
-        raise ConfigError(f"{path}: which format is it?", f"its name does not say; there are {', '.join(FORMATS)}", "--format NAME")
+        raise ConfigError(
+            f"{path}: which format is it?", f"its name does not say; there are {', '.join(FORMATS)}", "--format NAME"
+        )
     return found

@@ -45,12 +45,23 @@ def _decode(source: Path | IO[bytes], name: str) -> NDArray[np.uint8]:
         with image.open(source) as file:
             return np.asarray(flatten(file))
     except DAMAGE as error:
-        raise DataError(f"cannot read the image {name}", reason(error), "replace the file, or remove its line from the captions") from error
+        raise DataError(
+            f"cannot read the image {name}", reason(error), "replace the file, or remove its line from the captions"
+        ) from error
     except image.DecompressionBombError as error:
-        raise DataError(f"will not read the image {name}", str(error), "make it smaller: it is resized for training anyway") from error
+        raise DataError(
+            f"will not read the image {name}", str(error), "make it smaller: it is resized for training anyway"
+        ) from error
 
 
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError)  # what Pillow's decoders raise on damaged files
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+)  # what Pillow's decoders raise on damaged files
 
 
 def header_problem(path: Path) -> str:

@@ -31,7 +31,9 @@ def read_vqa2(path: Path) -> Read:
     files = [(file, read_json(file)) for file in ([path] if path.is_file() else sorted(path.glob("*.json")))]
     asked = [(file, content) for file, content in files if isinstance(value_of(content, "questions"), list)]
     if not asked:
-        raise DataError(f"{path} has no VQA questions", "no JSON there has a list 'questions'", "name v2_OpenEnded_…_questions.json")
+        raise DataError(
+            f"{path} has no VQA questions", "no JSON there has a list 'questions'", "name v2_OpenEnded_…_questions.json"
+        )
     problems: list[str] = []
     questions: list[Question] = []
     ids: dict[Any, str] = {}
@@ -59,11 +61,15 @@ def read_vqa2(path: Path) -> Read:
     return questions, problems
 
 
-def _vqa_annotations(file: Path, subtype: str, problems: list[str]) -> dict[Any, tuple[tuple[str, ...] | None, str]] | None:
+def _vqa_annotations(
+    file: Path, subtype: str, problems: list[str]
+) -> dict[Any, tuple[tuple[str, ...] | None, str]] | None:
     """Return answers and answer type by question id; ``None`` when there is no annotations file."""
     for beside in sorted(file.parent.glob("*annotations*.json")):
         content = read_json(beside)
-        if not isinstance(value_of(content, "annotations"), list) or (subtype and content.get("data_subtype") not in (subtype, None)):
+        if not isinstance(value_of(content, "annotations"), list) or (
+            subtype and content.get("data_subtype") not in (subtype, None)
+        ):
             continue
         found: dict[Any, tuple[tuple[str, ...] | None, str]] = {}
         for index, entry in enumerate(content["annotations"]):
@@ -136,11 +142,21 @@ def read_nlvr2(path: Path) -> Read:
             else:
                 seen[name] = where
                 stem, folder = name.rpartition("-")[0], entry.get("directory")
-                pictures = tuple((f"{folder}/" if folder is not None else "") + f"{stem}-img{side}.png" for side in (0, 1))
+                pictures = tuple(
+                    (f"{folder}/" if folder is not None else "") + f"{stem}-img{side}.png" for side in (0, 1)
+                )
                 group = f"{'-'.join(name.split('-')[:2])} {text.strip()}"
                 answers = () if label is None else (str(label).lower(),)
                 questions.append(
-                    Question(name, pictures, text.strip(), answers, group=group, split=PARTS.get(match["part"], ""), where=where)
+                    Question(
+                        name,
+                        pictures,
+                        text.strip(),
+                        answers,
+                        group=group,
+                        split=PARTS.get(match["part"], ""),
+                        where=where,
+                    )
                 )
     return questions, problems
 
@@ -153,7 +169,11 @@ def read_easy_vqa(path: Path) -> Read:
     """
     files = [path] if path.is_file() else sorted(path.glob("*/questions.json")) or sorted(path.glob("questions.json"))
     if not files:
-        raise DataError(f"{path} has no easy-vqa questions", "there is no questions.json in it or in its folders", "name the data folder")
+        raise DataError(
+            f"{path} has no easy-vqa questions",
+            "there is no questions.json in it or in its folders",
+            "name the data folder",
+        )
     problems: list[str] = []
     questions: list[Question] = []
     for file in files:
@@ -203,7 +223,11 @@ def picture_path(folder: Path, name: str) -> Path:
     """
     places = [folder / name]
     if match := re.fullmatch(r"COCO_(\w+?)_(\d{12}\.jpg)", name):
-        places += [folder / match[1] / name, folder / match[2], *(folder / year / match[2] for year in ("train2017", "val2017"))]
+        places += [
+            folder / match[1] / name,
+            folder / match[2],
+            *(folder / year / match[2] for year in ("train2017", "val2017")),
+        ]
     elif re.search(r"-img[01]\.png$", name):
         bare = name.rpartition("/")[2]
         places += [folder / bare, folder / bare.partition("-")[0] / bare, folder / "images" / "train" / name]

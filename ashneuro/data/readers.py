@@ -53,7 +53,9 @@ def read_records(path: Path) -> tuple[list[Record], list[str]]:
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"cannot read {path}", f"captions are read from {', '.join(READERS)}", "rename or convert the file")
+        raise DataError(
+            f"cannot read {path}", f"captions are read from {', '.join(READERS)}", "rename or convert the file"
+        )
     return reader(path)
 
 
@@ -63,7 +65,9 @@ def report(subject: object, problems: list[str]) -> None:
         shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
         more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise DataError(
-            f"{subject}: {len(problems)} problem(s)", f"\n{shown}{more}", "correct or remove these entries; nothing is left out silently"
+            f"{subject}: {len(problems)} problem(s)",
+            f"\n{shown}{more}",
+            "correct or remove these entries; nothing is left out silently",
         )
 
 
@@ -100,7 +104,9 @@ def read_json(path: Path) -> Any:
     try:
         content = json.loads(text)
         if half := half_letter(text, content):
-            raise DataError(f"{path} holds half of a letter", f"{half} stands without its other half", "write that text again")
+            raise DataError(
+                f"{path} holds half of a letter", f"{half} stands without its other half", "write that text again"
+            )
         return content
     except json.JSONDecodeError as error:
         hint = "; one object a line belongs into a .jsonl" if error.msg == "Extra data" else ""
@@ -150,9 +156,13 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
     Needed are an image's ``id`` and ``file_name`` and an annotation's ``image_id`` and ``caption``.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in ("images", "annotations")):
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), list) for name in ("images", "annotations")
+    ):
         raise DataError(
-            f"{path} is not a COCO captions file", "it needs the lists 'images' and 'annotations'", "see cocodataset.org/#format-data"
+            f"{path} is not a COCO captions file",
+            "it needs the lists 'images' and 'annotations'",
+            "see cocodataset.org/#format-data",
         )
     problems: list[str] = []
     records: dict[int | str, Record] = {}
@@ -181,7 +191,9 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
                 problems.append(f"{where}: there is no image with the id {number!r}")
         else:
             records[number].captions.append(caption.strip())
-    problems += [f"{record.where} ({record.image}): has no caption" for record in records.values() if not record.captions]
+    problems += [
+        f"{record.where} ({record.image}): has no caption" for record in records.values() if not record.captions
+    ]
     return merge(list(records.values()), problems), problems
 
 
@@ -194,7 +206,11 @@ def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
         captions = [caption] if isinstance(caption, str) else caption
         if not isinstance(image, str) or not image.strip():
             problems.append(f"{where}: needs an image (a path)")
-        elif not isinstance(captions, list) or not captions or not all(isinstance(text, str) and text.strip() for text in captions):
+        elif (
+            not isinstance(captions, list)
+            or not captions
+            or not all(isinstance(text, str) and text.strip() for text in captions)
+        ):
             problems.append(f"{where} ({image}): needs a caption (a text, or a list of texts)")
         else:
             records.append(make_record(where, image.strip(), [text.strip() for text in captions], entry, problems))
@@ -207,10 +223,16 @@ def read_csv(path: Path) -> tuple[list[Record], list[str]]:
     header = next(iter(text.splitlines()), "")
     delimiter = next((mark for mark in ",;\t|" if {"image", "caption"} <= set(columns_of(header, mark))), "")
     if not delimiter:
-        raise DataError(f"{path} needs the columns image and caption", f"its first line is {header.strip()[:200]!r}", "add a header line")
+        raise DataError(
+            f"{path} needs the columns image and caption",
+            f"its first line is {header.strip()[:200]!r}",
+            "add a header line",
+        )
     columns = columns_of(header, delimiter)
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise DataError(f"{path} has columns of the same name", ", ".join(map(repr, twice)), "give several captions in several rows")
+        raise DataError(
+            f"{path} has columns of the same name", ", ".join(map(repr, twice)), "give several captions in several rows"
+        )
     problems: list[str] = []
     records = []
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -219,7 +241,9 @@ def read_csv(path: Path) -> tuple[list[Record], list[str]]:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(columns):
-            problems.append(f'{where}: {len(row)} fields, the header has {len(columns)}; quote fields that hold {delimiter!r} ("…")')
+            problems.append(
+                f'{where}: {len(row)} fields, the header has {len(columns)}; quote fields that hold {delimiter!r} ("…")'
+            )
             continue
         entry = {name: cell.strip() for name, cell in zip(columns, row, strict=True) if cell.strip()}
         if missing := [name for name in ("image", "caption") if name not in entry]:

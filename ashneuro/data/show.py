@@ -28,7 +28,9 @@ def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
     """
     if not pairs or n < 1:
         raise ConfigError(
-            "nothing to show", f"{n} of {len(pairs)} pairs were asked for", "ask for at least one pair of a part that has some"
+            "nothing to show",
+            f"{n} of {len(pairs)} pairs were asked for",
+            "ask for at least one pair of a part that has some",
         )
     by_key = {pair.key: pair for pair in pairs}
     return page([by_key[key] for key in by_hash(by_key, str(seed))[:n]])
@@ -102,7 +104,9 @@ def _wrap(text: str, font: Any) -> list[str]:
     lines = [""]
     for word in text.split():
         while font.getlength(word) > PICTURE:
-            cut = next(length for length in range(len(word), 0, -1) if length == 1 or font.getlength(word[:length]) <= PICTURE)
+            cut = next(
+                length for length in range(len(word), 0, -1) if length == 1 or font.getlength(word[:length]) <= PICTURE
+            )
             lines += [word[:cut]]
             word = word[cut:]
         longer = f"{lines[-1]} {word}".strip()

@@ -61,7 +61,9 @@ def load_file(config: DataConfig, path: Path) -> Splits:
     folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise ConfigError(
-            f"data.images = {config.images!r}", "there is no such folder", "give the folder that the captions' paths start from"
+            f"data.images = {config.images!r}",
+            "there is no such folder",
+            "give the folder that the captions' paths start from",
         )
     records, problems = read_captions(path, config.format)
     for record in records:
@@ -74,7 +76,9 @@ def load_file(config: DataConfig, path: Path) -> Splits:
         known = {record.style for record in records}
         if wrong := sorted(set(config.styles) - known):
             there = ", ".join(sorted(known - {""})) or "none"
-            raise ConfigError(f"data.styles: no style {', '.join(map(repr, wrong))}", f"{path} has: {there}", "correct data.styles")
+            raise ConfigError(
+                f"data.styles: no style {', '.join(map(repr, wrong))}", f"{path} has: {there}", "correct data.styles"
+            )
         records = [record for record in records if record.style in config.styles]
     return _split(config, path, records, _pairs(records, folder))
 
@@ -93,12 +97,17 @@ def check_images(pairs: Sequence[Pair]) -> None:
 def _load_tuxpaint(config: DataConfig) -> Splits:
     folder = fetched("tuxpaint")
     splits = load_file(replace(config, images=str(folder)), folder / "captions.json")
-    return replace(splits, name=splits.name.replace("captions.json", "tuxpaint"), notes=(*splits.notes, *TUXPAINT.notes))
+    return replace(
+        splits, name=splits.name.replace("captions.json", "tuxpaint"), notes=(*splits.notes, *TUXPAINT.notes)
+    )
 
 
 SOURCES: dict[str, Source] = {
     "emoji": Source(
-        "emoji in six drawing styles, with names and keywords; embedded", "Apache-2.0, MIT, CC-BY-4.0", ("style", "concept"), load_emoji
+        "emoji in six drawing styles, with names and keywords; embedded",
+        "Apache-2.0, MIT, CC-BY-4.0",
+        ("style", "concept"),
+        load_emoji,
     ),
     "tuxpaint": Source(TUXPAINT.about, TUXPAINT.licence, ("random",), _load_tuxpaint),
 }
@@ -114,7 +123,9 @@ def _pairs(records: list[Record], folder: Path) -> list[Pair]:
             key=record.image,
             captions=tuple(record.captions),
             concept=record.concept or same[tuple(sorted(record.captions))][0],
-            load=partial(decode_image, record.read, record.image) if record.read else partial(read_image, folder / record.image),
+            load=partial(decode_image, record.read, record.image)
+            if record.read
+            else partial(read_image, folder / record.image),
             labels=record.labels,
             style=record.style,
         )
@@ -135,12 +146,20 @@ def _split(config: DataConfig, path: Path, records: list[Record], pairs: list[Pa
     unmarked = [f"{record.where} ({record.image}): has no split" for record in records if not record.split]
     if len(unmarked) == len(records):
         raise ConfigError(
-            "data.split = 'file'", f"{path} has no split column", "add one (train, validation, test), or set data.split = 'random'"
+            "data.split = 'file'",
+            f"{path} has no split column",
+            "add one (train, validation, test), or set data.split = 'random'",
         )
     report(path, unmarked)
     parts: dict[str, list[Pair]] = {"train": [], "validation": [], "test": []}
     for record, pair in zip(records, pairs, strict=True):
         parts[record.split].append(pair)
     if empty := [name for name in ("train", "test") if not parts[name]]:
-        raise DataError(f"{path}: no pair for {' and '.join(empty)}", "no split column says so", "mark some, or set data.split = 'random'")
-    return Splits(tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]), f"{path.name}, its own split")
+        raise DataError(
+            f"{path}: no pair for {' and '.join(empty)}",
+            "no split column says so",
+            "mark some, or set data.split = 'random'",
+        )
+    return Splits(
+        tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]), f"{path.name}, its own split"
+    )

@@ -15,7 +15,9 @@ def by_hash(names: Iterable[str], salt: str) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(f"{salt}/{name}".encode()).digest())
 
 
-def split_by_caption(pairs: Sequence[Pair], salt: str = "random") -> tuple[tuple[Pair, ...], tuple[Pair, ...], tuple[Pair, ...]]:
+def split_by_caption(
+    pairs: Sequence[Pair], salt: str = "random"
+) -> tuple[tuple[Pair, ...], tuple[Pair, ...], tuple[Pair, ...]]:
     """Return train, validation and test: about 80, 10 and 10 % of the pairs, in their order.
 
     Pairs that share a caption (but for case and spaces) or a concept stay together, also through others. Such groups are taken in the
@@ -24,7 +26,9 @@ def split_by_caption(pairs: Sequence[Pair], salt: str = "random") -> tuple[tuple
     Raises:
         DataError: fewer than three groups, which cannot fill three parts.
     """
-    groups = linked([[f"concept {pair.concept}", *(f"caption {plain(caption)}" for caption in pair.captions)] for pair in pairs])
+    groups = linked(
+        [[f"concept {pair.concept}", *(f"caption {plain(caption)}" for caption in pair.captions)] for pair in pairs]
+    )
     if len(groups) < 3:
         raise DataError(
             f"cannot split {len(pairs)} pair(s) at random",
@@ -51,7 +55,8 @@ def split_by_caption(pairs: Sequence[Pair], salt: str = "random") -> tuple[tuple
                 "give a split for each pair and set data.split = 'file'",
             )
     train, validation, test = (
-        tuple(pair for pair, where in zip(pairs, part, strict=True) if where == wanted) for wanted in ("train", "validation", "test")
+        tuple(pair for pair, where in zip(pairs, part, strict=True) if where == wanted)
+        for wanted in ("train", "validation", "test")
     )
     return train, validation, test
 

@@ -58,7 +58,9 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
         given = {"train": str(fetched(config.format))}
     if not given:
         raise ConfigError(
-            f"tasks.{task}: format {config.format!r} without files", "train, validation and test name the files", f"set tasks.{task}.train"
+            f"tasks.{task}: format {config.format!r} without files",
+            "train, validation and test name the files",
+            f"set tasks.{task}.train",
         )
     parts: dict[str, list[Question]] = {"train": [], "validation": [], "test": []}
     files: dict[str, Path] = {}
@@ -67,15 +69,22 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
         path = Path(name).expanduser()
         of, questions, found = read_questions(path, config.format)
         if of != task:
-            raise ConfigError(f"tasks.{task}.format = {config.format!r}", f"its questions are of the task {of!r}", f"[tasks.{of}]")
+            raise ConfigError(
+                f"tasks.{task}.format = {config.format!r}", f"its questions are of the task {of!r}", f"[tasks.{of}]"
+            )
         problems += found
         folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
         if not folder.is_dir():
-            raise ConfigError(f"tasks.{task}.images = {config.images!r}", "there is no such folder", "give the folder of the pictures")
+            raise ConfigError(
+                f"tasks.{task}.images = {config.images!r}", "there is no such folder", "give the folder of the pictures"
+            )
         paths = {picture: picture_path(folder, picture) for question in questions for picture in question.images}
         problems += [f"{picture}: {why}" for picture, file in paths.items() if (why := header_problem(file))]
         # Two parts may each have a picture of one name, in folders of their own.
-        names = {picture: picture if files.get(picture, file) == file else f"{part}/{picture}" for picture, file in paths.items()}
+        names = {
+            picture: picture if files.get(picture, file) == file else f"{part}/{picture}"
+            for picture, file in paths.items()
+        }
         files |= {names[picture]: file for picture, file in paths.items()}
         # A part that has a file of its own is that whole file; one path alone may be a folder with all parts.
         for question in questions:
@@ -85,8 +94,12 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
     for part in ("train", "test"):
         if not parts[part]:
             where = ", ".join(given.values())
-            raise DataError(f"tasks.{task}: no question for {part}", f"none was found in {where}", f"set tasks.{task}.{part}")
+            raise DataError(
+                f"tasks.{task}: no question for {part}", f"none was found in {where}", f"set tasks.{task}.{part}"
+            )
     notes = PACKAGES[config.format].notes if config.format in PACKAGES else ()
     made = {name: tuple(replace(question, split=name) for question in questions) for name, questions in parts.items()}
-    pictures: dict[str, Callable[[], NDArray[np.uint8]]] = {name: partial(read_image, file) for name, file in files.items()}
+    pictures: dict[str, Callable[[], NDArray[np.uint8]]] = {
+        name: partial(read_image, file) for name, file in files.items()
+    }
     return Questions(task, made["train"], made["validation"], made["test"], pictures, config.format, notes)

@@ -38,7 +38,11 @@ def one_way(text: str) -> str:
 
 @cache
 def _word() -> re.Pattern[str]:
-    marks = (chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc") and code not in _VARIATIONS)
+    marks = (
+        chr(code)
+        for code in range(0x300, 0x1F000)
+        if unicodedata.category(chr(code)) in ("Mn", "Mc") and code not in _VARIATIONS
+    )
     part = rf"\w[\w{''.join(marks)}]*"
     return re.compile(rf"{part}(?:’{part})*")
 
@@ -86,7 +90,9 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         index: dict[str, int] = {}
-        for number, word in enumerate(self.words):  # of an older run: words as they were typed, the more frequent way first
+        for number, word in enumerate(
+            self.words
+        ):  # of an older run: words as they were typed, the more frequent way first
             index.setdefault(one_way(word), number)
         object.__setattr__(self, "_index", index)
 
@@ -133,10 +139,18 @@ class Vocabulary:
         try:
             words = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot read the vocabulary {path}", str(error), "train the run again, or restore the file") from error
-        if not isinstance(words, list) or tuple(words[:2]) != _SPECIAL or not all(isinstance(word, str) for word in words):
             raise DataError(
-                f"{path} is not a vocabulary", f"it must be a JSON list of words that starts with {', '.join(_SPECIAL)}", "restore the file"
+                f"cannot read the vocabulary {path}", str(error), "train the run again, or restore the file"
+            ) from error
+        if (
+            not isinstance(words, list)
+            or tuple(words[:2]) != _SPECIAL
+            or not all(isinstance(word, str) for word in words)
+        ):
+            raise DataError(
+                f"{path} is not a vocabulary",
+                f"it must be a JSON list of words that starts with {', '.join(_SPECIAL)}",
+                "restore the file",
             )
         return cls(tuple(words))
 
@@ -177,7 +191,9 @@ class PretrainedWords:
                 self._tokenizer = hub.AutoTokenizer.from_pretrained(weights)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"no tokenizer in {weights!r}", why, "give a folder that has the tower's tokenizer") from error
+            raise DataError(
+                f"no tokenizer in {weights!r}", why, "give a folder that has the tower's tokenizer"
+            ) from error
 
     def __eq__(self, other: object) -> bool:
         """Whether texts get the same indices; a run has a copy of the tokenizer, in another folder."""

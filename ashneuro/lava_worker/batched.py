@@ -82,7 +82,9 @@ class _BatchedModel:
 class BatchedDenseModelFloat(_BatchedModel, PyDenseModelFloat):
     """Lava's float product."""
 
-    implements_process = BatchedDense  # protocol, resources and tag are inherited; `implements` cannot replace a Process
+    implements_process = (
+        BatchedDense  # protocol, resources and tag are inherited; `implements` cannot replace a Process
+    )
 
 
 class BatchedDenseModelFixed(_BatchedModel, PyDenseModelBitAcc):

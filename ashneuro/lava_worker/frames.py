@@ -39,7 +39,9 @@ def write_frame(write_from: WriteFrom, header: Mapping[str, Any], arrays: Mappin
     for name, array in packed.items():
         if array.dtype.name not in DTYPES:
             raise FrameError(f"array {name!r} is {array.dtype}; a frame carries {', '.join(DTYPES)}")
-    described = [{"name": name, "dtype": array.dtype.name, "shape": list(array.shape)} for name, array in packed.items()]
+    described = [
+        {"name": name, "dtype": array.dtype.name, "shape": list(array.shape)} for name, array in packed.items()
+    ]
     text = json.dumps({**header, "arrays": described}).encode()
     _require_size(len(text), sum(array.nbytes for array in packed.values()))
     _write(write_from, memoryview(_LENGTH.pack(len(text)) + text))
@@ -59,7 +61,10 @@ def read_frame(read_into: ReadInto) -> tuple[Header, Arrays]:
     _require_size(length, 0)
     try:
         header = json.loads(_read(read_into, length))
-        described = [(str(item["name"]), str(item["dtype"]), [int(size) for size in item["shape"]]) for item in header.pop("arrays")]
+        described = [
+            (str(item["name"]), str(item["dtype"]), [int(size) for size in item["shape"]])
+            for item in header.pop("arrays")
+        ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FrameError(f"not a frame header: {error}") from error
     for name, dtype, shape in described:

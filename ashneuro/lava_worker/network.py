@@ -48,16 +48,21 @@ class Network:
         number = np.int32 if self.fixed else np.float64
         self._sources = {item["name"]: _shared(self.rows, item["size"], number) for item in description["sources"]}
         self._sinks = {
-            item["name"]: _shared(self.rows, item["size"], np.uint8 if item["spiking"] else number) for item in description["layers"]
+            item["name"]: _shared(self.rows, item["size"], np.uint8 if item["spiking"] else number)
+            for item in description["layers"]
         }
-        self._traces = {item["name"]: _shared(self.rows, 2 * len(item["trace"]), number) for item in description["layers"]}
+        self._traces = {
+            item["name"]: _shared(self.rows, 2 * len(item["trace"]), number) for item in description["layers"]
+        }
         ports = {name: Source(values, f"source {name}").s_out for name, values in self._sources.items()}
         layers = {}
         for index, item in enumerate(description["layers"]):
             layer = layers[item["name"]] = self._layer(item, index, arrays, description["interval"])
             layer.s_out.connect(Sink(self._sinks[item["name"]], f"sink {item['name']}").a_in)
             ports[item["name"]] = layer.s_out
-        connections = [_Connection(item, f"connection.{index}", arrays) for index, item in enumerate(description["connections"])]
+        connections = [
+            _Connection(item, f"connection.{index}", arrays) for index, item in enumerate(description["connections"])
+        ]
         self._values = sum(2 * port.shape[0] for port in ports.values())
         # What a connection listens to: ports that together send one array, and how many steps of a population are in it.
         lines = {name: ([port], 0) for name, port in ports.items()}
@@ -70,7 +75,9 @@ class Network:
         self._any = next(iter(layers.values()))
         for name in _islands(description):
             # Lava runs what is connected with the process that is told to run, and nothing else: a weight of 0 connects.
-            nothing = csr_matrix(([0], ([0], [0])), shape=(*layers[name].a_in.shape, *self._any.s_out.shape), dtype=self._weight_type)
+            nothing = csr_matrix(
+                ([0], ([0], [0])), shape=(*layers[name].a_in.shape, *self._any.s_out.shape), dtype=self._weight_type
+            )
             synapse = Sparse(weights=nothing, num_message_bits=MESSAGE_BITS, weight_exp=0)
             self._any.s_out.connect(synapse.s_in)
             synapse.a_out.connect(layers[name].a_in)
@@ -104,12 +111,20 @@ class Network:
                 if actor.exception:
                     error, trace = actor.exception
                     return {"type": type(error).__name__, "message": str(error), "traceback": trace}
-                return {"type": "ProcessEnded", "message": f"a process of Lava ended with exit status {actor.exitcode}", "traceback": ""}
+                return {
+                    "type": "ProcessEnded",
+                    "message": f"a process of Lava ended with exit status {actor.exitcode}",
+                    "traceback": "",
+                }
         return None
 
     def _actors(self) -> list:
         runtime = self._any.runtime
-        return runtime._messaging_infrastructure.actors if runtime is not None and runtime._messaging_infrastructure else []
+        return (
+            runtime._messaging_infrastructure.actors
+            if runtime is not None and runtime._messaging_infrastructure
+            else []
+        )
 
     def stop(self) -> None:
         """End every process of the network."""
@@ -170,7 +185,9 @@ class Network:
         else:
             own, batched, weights = Sparse, BatchedSparse, first.sparse(shape)
         if self._width > 1:
-            synapse = batched(weights=weights, width=self._width, largest=max(item.largest for item in group), **parameters)
+            synapse = batched(
+                weights=weights, width=self._width, largest=max(item.largest for item in group), **parameters
+            )
         else:
             synapse = own(weights=weights, **parameters)
         for out in outs:
@@ -205,7 +222,9 @@ class _Connection:
         """Return the weights as they listen to a delay line of ``longest`` arrays of ``size``."""
         outputs = len(self.dense) if self.kind == "dense" else len(self._parts[2]) - 1
         weights = self.sparse((outputs, size))
-        return csr_matrix((weights.data, weights.indices + (self.delay - 1) * size, weights.indptr), shape=(outputs, longest * size))
+        return csr_matrix(
+            (weights.data, weights.indices + (self.delay - 1) * size, weights.indptr), shape=(outputs, longest * size)
+        )
 
     def signs(self) -> tuple:
         """Return whether there are negative and positive weights, which decides what Lava keeps of them."""
@@ -223,7 +242,11 @@ def _groups(connections: list) -> list:
         key: tuple = (number,)
         if connection.delay and connection.weight_exp >= 0:
             alike = (connection.source, connection.layer, connection.weight_exp, connection.signs())
-            key = next((*alike, n) for n in range(number + 1) if connection.delay not in {c.delay for c in groups.get((*alike, n), [])})
+            key = next(
+                (*alike, n)
+                for n in range(number + 1)
+                if connection.delay not in {c.delay for c in groups.get((*alike, n), [])}
+            )
         groups.setdefault(key, []).append(connection)
     return list(groups.values())
 
@@ -245,7 +268,9 @@ def _require_shared_memory(needed: int) -> None:
         found = os.statvfs(SHARED_MEMORY)
         free = found.f_bavail * found.f_frsize
         if needed > free:
-            raise MemoryError(f"Lava's channels need {needed / 1e6:.0f} MB in {SHARED_MEMORY}, which has {free / 1e6:.0f} MB left")
+            raise MemoryError(
+                f"Lava's channels need {needed / 1e6:.0f} MB in {SHARED_MEMORY}, which has {free / 1e6:.0f} MB left"
+            )
 
 
 def _shared(rows: int, size: int, dtype: type) -> np.ndarray:

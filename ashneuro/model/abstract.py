@@ -113,7 +113,9 @@ class Synapse(nn.Module):
             currents = self._integers(arrays, self.scale)
         else:
             kernels = self.kernels
-            currents = self.norm(connect(linear, arrays, kernels) if isinstance(linear, nn.Conv2d) else linear(arrays, kernels=kernels))
+            currents = self.norm(
+                connect(linear, arrays, kernels) if isinstance(linear, nn.Conv2d) else linear(arrays, kernels=kernels)
+            )
         return currents.unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return,no-untyped-call]
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -131,14 +133,18 @@ class Synapse(nn.Module):
         norm, weight = self.norm, self.linear.weight.double()
         assert norm.running_mean is not None and norm.running_var is not None
         gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        return weight * gain.reshape(-1, *[1] * (weight.ndim - 1)), norm.bias.double() - gain * norm.running_mean.double()
+        return weight * gain.reshape(
+            -1, *[1] * (weight.ndim - 1)
+        ), norm.bias.double() - gain * norm.running_mean.double()
 
     def _integers(self, arrays: Tensor, scale: float) -> Tensor:
         weight, bias = self._fold()
         integer, exponent = integer_weights(weight, scale)
         linear = self.linear
         if isinstance(linear, nn.Conv2d):
-            sums = F.conv2d(arrays, integer.to(arrays.dtype), None, linear.stride, linear.padding, linear.dilation, linear.groups)  # type: ignore[arg-type]
+            sums = F.conv2d(
+                arrays, integer.to(arrays.dtype), None, linear.stride, linear.padding, linear.dilation, linear.groups
+            )  # type: ignore[arg-type]
         else:
             sums = linear(arrays, integer.to(arrays.dtype), kernels="torch")
         offset = integer_bias(bias, scale).to(arrays.dtype)
@@ -150,7 +156,9 @@ def _reached(synapse: Synapse, shape: tuple[int, ...]) -> tuple[Tensor, tuple[in
     conv = synapse.linear
     assert isinstance(conv, nn.Conv2d)
     inputs = torch.ones(1, *shape, requires_grad=True)
-    outputs = F.conv2d(inputs, torch.ones(conv.weight.shape), None, conv.stride, conv.padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
+    outputs = F.conv2d(
+        inputs, torch.ones(conv.weight.shape), None, conv.stride, conv.padding, conv.dilation, conv.groups
+    )  # type: ignore[arg-type]
     (reached,) = torch.autograd.grad(outputs.sum(), inputs)
     return reached[0], tuple(outputs.shape[1:])
 
@@ -163,7 +171,9 @@ def inner_convolutions(kind: str, channels: int, side: int) -> tuple[nn.Conv2d, 
     themselves (attention, with softmax or without) multiplies two signals; no NIR primitive does that, and neither does Lava.
     """
     if kind == "conv":
-        return nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        return nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.Conv2d(
+            channels, channels, 3, padding=1, bias=False
+        )
     if kind == "mlp":
         return nn.Conv2d(channels, channels, 1, bias=False), nn.Conv2d(channels, channels, 1, bias=False)
     mixing = nn.Conv2d(channels, channels, 2 * side - 1, padding=side - 1, groups=channels, bias=False)

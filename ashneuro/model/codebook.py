@@ -56,6 +56,8 @@ class Codebook(nn.Module):
         rows = torch.arange(size, device=groups.device) % batch
         # A little noise tells apart entries that start at one sample.
         self.entries.copy_(groups[:, rows] + 1e-3 * torch.randn_like(self.entries))
-        if dist.is_available() and dist.is_initialized():  # each process sees another part of the batch; the codebook is one
+        if (
+            dist.is_available() and dist.is_initialized()
+        ):  # each process sees another part of the batch; the codebook is one
             dist.broadcast(self.entries, 0)
         self.started.fill_(True)

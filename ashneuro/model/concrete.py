@@ -32,9 +32,17 @@ class ConcreteEncoder(nn.Module):
             layers: list[nn.Module] = []
             before = 3
             for channels in config.channels:
-                layers += [nn.Conv2d(before, channels, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(before, channels, 3, stride=2, padding=1, bias=False),
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(),
+                ]
                 before = channels
-            self.trunk, self.features, self.grid = nn.Sequential(*layers), before, halved(image_size, len(config.channels))
+            self.trunk, self.features, self.grid = (
+                nn.Sequential(*layers),
+                before,
+                halved(image_size, len(config.channels)),
+            )
         self.project = nn.Conv2d(self.features, config.width, 1)
         self.norm = nn.LayerNorm(config.width)
 

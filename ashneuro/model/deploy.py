@@ -83,7 +83,16 @@ def host_layers(model: AshNet) -> list[dict[str, Any]]:
     rows = []
 
     def row(name: str, part: str, macs: int, parameters: int, inputs: int, outputs: int) -> None:
-        rows.append({"name": name, "part": part, "dense_macs": macs, "parameters": parameters, "inputs": inputs, "outputs": outputs})
+        rows.append(
+            {
+                "name": name,
+                "part": part,
+                "dense_macs": macs,
+                "parameters": parameters,
+                "inputs": inputs,
+                "outputs": outputs,
+            }
+        )
 
     encoder = model.concrete
     if isinstance(encoder.trunk, Backbone):
@@ -108,7 +117,14 @@ def host_layers(model: AshNet) -> list[dict[str, Any]]:
     for name, layer in zip(names, convolutions, strict=True):
         macs, after = _conv_macs(layer, side)
         # A folded batch norm leaves a bias behind.
-        row(name, "image", macs, layer.weight.numel() + layer.out_channels, before * side**2, layer.out_channels * after**2)
+        row(
+            name,
+            "image",
+            macs,
+            layer.weight.numel() + layer.out_channels,
+            before * side**2,
+            layer.out_channels * after**2,
+        )
         side, before = after, layer.out_channels
     if model.abstract is not None:
         units, width = model.readout.in_features, model.readout.out_features
@@ -118,7 +134,14 @@ def host_layers(model: AshNet) -> list[dict[str, Any]]:
         row("fusion", "image", width, width, width, width)
         if model.codebook is not None:
             row("codebook", "image", model.codebook.entries.numel(), model.codebook.entries.numel(), units, units)
-    row("project", "image", model.project.weight.numel(), _count(model.project), model.project.in_features, model.project.out_features)
+    row(
+        "project",
+        "image",
+        model.project.weight.numel(),
+        _count(model.project),
+        model.project.in_features,
+        model.project.out_features,
+    )
     words, text = model.max_words, model.text
     if text.tower is not None:
         macs = _tower_products(text.tower, words) + words * text.width

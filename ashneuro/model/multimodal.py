@@ -33,7 +33,13 @@ class MultimodalEncoder(nn.Module):
         self.summary = nn.Parameter(torch.randn(config.width) * 0.02)
         self.layers = nn.ModuleList(
             nn.TransformerDecoderLayer(
-                config.width, config.heads, 4 * config.width, config.dropout, activation="gelu", batch_first=True, norm_first=True
+                config.width,
+                config.heads,
+                4 * config.width,
+                config.dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
             )
             for _ in range(config.layers)
         )
@@ -55,7 +61,11 @@ class AnswerHead(nn.Module):
     def __init__(self, width: int, pictures: int, labels: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(pictures * width, 2 * width), nn.GELU(), nn.LayerNorm(2 * width), nn.Dropout(dropout), nn.Linear(2 * width, labels)
+            nn.Linear(pictures * width, 2 * width),
+            nn.GELU(),
+            nn.LayerNorm(2 * width),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, labels),
         )
 
     def forward(self, summaries: Tensor) -> Tensor:

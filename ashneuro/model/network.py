@@ -111,7 +111,9 @@ class AshNet(nn.Module):
             )
         elif labels:
             raise ConfigError(
-                f"a head for {', '.join(labels)} without a multimodal transformer", "model.multimodal.layers is 0", "set it to 2, say"
+                f"a head for {', '.join(labels)} without a multimodal transformer",
+                "model.multimodal.layers is 0",
+                "set it to 2, say",
             )
 
     @property
@@ -119,7 +121,9 @@ class AshNet(nn.Module):
         """Shape of the first current of one image; ``()`` without an abstract encoder."""
         return () if self.abstract is None else self.abstract.in_shape
 
-    def encode(self, images: Tensor, *, spikes: NDArray[np.generic] | Tensor | None = None, zero: Branch | None = None) -> Encoded:
+    def encode(
+        self, images: Tensor, *, spikes: NDArray[np.generic] | Tensor | None = None, zero: Branch | None = None
+    ) -> Encoded:
         """Return every latent of ``images`` (B, 3, S, S).
 
         Args:
@@ -153,7 +157,9 @@ class AshNet(nn.Module):
             raise ValueError("a model without an abstract encoder has no input current")
         return self.abstract.current(self.concrete(images))
 
-    def embed_images(self, images: Tensor, *, spikes: NDArray[np.generic] | Tensor | None = None, zero: Branch | None = None) -> Tensor:
+    def embed_images(
+        self, images: Tensor, *, spikes: NDArray[np.generic] | Tensor | None = None, zero: Branch | None = None
+    ) -> Tensor:
         """Return unit vectors (B, E) of images (B, 3, S, S); arguments as `encode`."""
         return self.encode(images, spikes=spikes, zero=zero).embedding
 
@@ -201,7 +207,9 @@ class AshNet(nn.Module):
             return [*self.project.parameters(), self.log_scale, *([self.ratio] if self.abstract is not None else [])]
         if name in ("multimodal", "heads"):
             found = {"multimodal": ("multimodal", "itm", "mlm"), "heads": ("heads",)}[name]
-            return [parameter for part in found if hasattr(self, part) for parameter in getattr(self, part).parameters()]
+            return [
+                parameter for part in found if hasattr(self, part) for parameter in getattr(self, part).parameters()
+            ]
         return list(getattr(self, name).parameters())
 
 

@@ -41,7 +41,9 @@ class Backbone(nn.Module):
             path = Path(config.weights).expanduser()
             if not path.is_file():
                 raise DataError(
-                    f"model.concrete.weights = {config.weights!r}", "there is no such file", "give a checkpoint, or 'pretrained'"
+                    f"model.concrete.weights = {config.weights!r}",
+                    "there is no such file",
+                    "give a checkpoint, or 'pretrained'",
                 )
             given = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
         try:
@@ -52,7 +54,9 @@ class Backbone(nn.Module):
         except IndexError as error:
             maps = len(self.model.feature_info.channels())
             raise ConfigError(
-                f"model.concrete.stage = {config.stage}", f"{config.backbone} has {maps} feature maps", f"give 0 to {maps - 1}"
+                f"model.concrete.stage = {config.stage}",
+                f"{config.backbone} has {maps} feature maps",
+                f"give 0 to {maps - 1}",
             ) from error
         except Exception as error:  # timm raises whatever a wrong name, size or file leads to
             what = f"model.concrete.backbone = {config.backbone!r}"
@@ -95,14 +99,20 @@ class TextTower(nn.Module):
         super().__init__()
         self.tune, self.kind = config.tune, config.tower
         if not config.weights:
-            raise ConfigError(f"model.text.tower = {config.tower!r}", "which weights?", "set model.text.weights to a folder or a hub name")
+            raise ConfigError(
+                f"model.text.tower = {config.tower!r}",
+                "which weights?",
+                "set model.text.weights to a folder or a hub name",
+            )
         try:
             model, self.width = TOWERS[config.tower](config.weights, load)
             self.model: Any = model
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
-                f"model.text.weights = {config.weights!r}", why, "give a folder that save_pretrained wrote, or a hub name"
+                f"model.text.weights = {config.weights!r}",
+                why,
+                "give a folder that save_pretrained wrote, or a hub name",
             ) from error
         self.requires_grad_(config.tune)
         self.train()

@@ -15,7 +15,9 @@ def check_heads(section: str, width: int, heads: int) -> None:
     """Raise `ConfigError` unless ``width`` channels can be shared out among ``heads``."""
     if width % heads:
         raise ConfigError(
-            f"{section}.heads = {heads}", f"{width} channels do not divide among them", f"choose a divisor of {section}.width"
+            f"{section}.heads = {heads}",
+            f"{width} channels do not divide among them",
+            f"choose a divisor of {section}.width",
         )
 
 
@@ -41,7 +43,9 @@ class TextEncoder(nn.Module):
         width: channels of h.
     """
 
-    def __init__(self, config: TextConfig, vocabulary_size: int, max_words: int, embedding: int, load: bool = True) -> None:
+    def __init__(
+        self, config: TextConfig, vocabulary_size: int, max_words: int, embedding: int, load: bool = True
+    ) -> None:
         super().__init__()
         width = config.width
         self.tower = TextTower(config, load) if config.tower else None
@@ -56,7 +60,9 @@ class TextEncoder(nn.Module):
             check_heads("model.text", width, config.heads)
         self.positions = nn.Parameter(torch.zeros(max_words, width)) if layers else None
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, config.heads, 2 * width, config.dropout, activation="gelu", batch_first=True, norm_first=True)
+            nn.TransformerEncoderLayer(
+                width, config.heads, 2 * width, config.dropout, activation="gelu", batch_first=True, norm_first=True
+            )
             for _ in range(layers)
         )
         self.project = nn.Linear(self.width, embedding)

@@ -38,7 +38,13 @@ from ashneuro.program.wiring import Wiring, wire
 from ashneuro.spiking.contract import Contract
 
 SCHEMA = "ashneuro-bundle/1"
-NETWORK, NETX, REFERENCE, CERTIFICATE, MANIFEST = "network.nir", "network.net", "reference.npz", "certificate.json", "manifest.json"
+NETWORK, NETX, REFERENCE, CERTIFICATE, MANIFEST = (
+    "network.nir",
+    "network.net",
+    "reference.npz",
+    "certificate.json",
+    "manifest.json",
+)
 OWN_FILES = (NETWORK, NETX, STRUCTURE, NUMBERS, REFERENCE, CERTIFICATE, MANIFEST)
 
 
@@ -89,7 +95,9 @@ class Bundle:
             raise BundleError(f"{self.folder} has no {precision} program", why, "--on loihi, or --on lava")
         if program is None:
             raise BundleError(
-                f"{self.folder} has no {precision} program", "it was exported for another target", "ashneuro export --target lava"
+                f"{self.folder} has no {precision} program",
+                "it was exported for another target",
+                "ashneuro export --target lava",
             )
         return program
 
@@ -128,7 +136,9 @@ def write_bundle(
     require_free(folder)
     clash = set(extra or {}) & set(OWN_FILES)
     if clash or any(Path(name).name != name for name in extra or {}):
-        raise BundleError(f"extra files {', '.join(extra or {})}", "a file of a bundle has that name, or it is a path", "rename them")
+        raise BundleError(
+            f"extra files {', '.join(extra or {})}", "a file of a bundle has that name, or it is a path", "rename them"
+        )
     fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +160,9 @@ def write_bundle(
             (fresh / name).write_text(text, encoding="utf-8")
         manifest = {
             "schema": SCHEMA,
-            "files": {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(fresh.iterdir())},
+            "files": {
+                path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(fresh.iterdir())
+            },
             "versions": {
                 "ashneuro": ashneuro.__version__,
                 "python": platform.python_version(),
@@ -162,7 +174,9 @@ def write_bundle(
         _write_json(fresh / MANIFEST, manifest)
         _swap(fresh, folder)
     except OSError as error:
-        raise BundleError(f"cannot write {folder}", f"{error.strerror or error}", "choose a folder that you may write to") from error
+        raise BundleError(
+            f"cannot write {folder}", f"{error.strerror or error}", "choose a folder that you may write to"
+        ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return read_bundle(folder)
@@ -180,12 +194,16 @@ def read_bundle(folder: str | Path) -> Bundle:
     programs = load_programs(folder)
     from_graph = NETWORK in manifest["files"]
     if (needed := "float" if from_graph else "integer") not in programs:
-        raise BundleError(f"{folder} has no {needed} program", "every bundle of this kind has one", "export the network again")
+        raise BundleError(
+            f"{folder} has no {needed} program", "every bundle of this kind has one", "export the network again"
+        )
     try:
         graph, read = read_graph(folder / NETWORK) if from_graph else (None, None)
         with np.load(folder / REFERENCE, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-        certificate = json.loads((folder / CERTIFICATE).read_text(encoding="utf-8")) if CERTIFICATE in manifest["files"] else None
+        certificate = (
+            json.loads((folder / CERTIFICATE).read_text(encoding="utf-8")) if CERTIFICATE in manifest["files"] else None
+        )
         parts = {
             part: {key.removeprefix(f"{part}/"): array for key, array in arrays.items() if key.startswith(f"{part}/")}
             for part in ("inputs", "spikes", "integer")
@@ -203,7 +221,16 @@ def read_bundle(folder: str | Path) -> Bundle:
     hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
     reference = Reference(parts["inputs"], parts["spikes"], parts["integer"])
     return Bundle(
-        folder, graph, contract, programs.get("float"), programs.get("integer"), reference, certificate, costs, manifest["versions"], hashes
+        folder,
+        graph,
+        contract,
+        programs.get("float"),
+        programs.get("integer"),
+        reference,
+        certificate,
+        costs,
+        manifest["versions"],
+        hashes,
     )
 
 
@@ -222,9 +249,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder} is not a bundle", found, "name a folder that `ashneuro export` wrote")
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest["schema"] != SCHEMA:
-        raise BundleError(f"{folder} has schema {manifest['schema']!r}", f"this version reads {SCHEMA!r}", "export the network again")
+        raise BundleError(
+            f"{folder} has schema {manifest['schema']!r}", f"this version reads {SCHEMA!r}", "export the network again"
+        )
     complete = all(
-        isinstance(manifest.get(key), kind) for key, kind in {"files": dict, "versions": dict, "contract": dict, "costs": list}.items()
+        isinstance(manifest.get(key), kind)
+        for key, kind in {"files": dict, "versions": dict, "contract": dict, "costs": list}.items()
     )
     if not complete or not all(isinstance(entry, dict) for entry in manifest["files"].values()):
         raise BundleError(f"{folder / MANIFEST} is damaged", "entries are missing", "export the network again")
@@ -241,19 +271,31 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
         elif _sha256(path) != entry.get("sha256"):
             troubles.append(f"{name} was changed after export")
     known = {*manifest["files"], MANIFEST}
-    troubles += [f"{name} does not belong to it" for name in OWN_FILES if name not in known and (folder / name).exists()]
+    troubles += [
+        f"{name} does not belong to it" for name in OWN_FILES if name not in known and (folder / name).exists()
+    ]
     troubles += [f"{name} is missing" for name in (STRUCTURE, NUMBERS, REFERENCE) if name not in known]
     troubles += [f"{NETWORK} is missing"] if not known & {NETWORK, NETX} else []
     if troubles:
-        raise BundleError(f"{folder} is damaged or stale", "; ".join(troubles), "export the network again, or copy the whole folder again")
+        raise BundleError(
+            f"{folder} is damaged or stale",
+            "; ".join(troubles),
+            "export the network again, or copy the whole folder again",
+        )
 
 
 def require_free(folder: Path) -> None:
     """Raise a `BundleError` where ``folder`` holds something that a bundle must not replace."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise BundleError(f"{folder} exists and is not a folder", "a bundle is a folder", "choose another place with --out")
+        raise BundleError(
+            f"{folder} exists and is not a folder", "a bundle is a folder", "choose another place with --out"
+        )
     if folder.exists() and any(folder.iterdir()) and not is_bundle(folder):
-        raise BundleError(f"{folder} holds something that is not a bundle", "it is never overwritten", "choose another place with --out")
+        raise BundleError(
+            f"{folder} holds something that is not a bundle",
+            "it is never overwritten",
+            "choose another place with --out",
+        )
 
 
 def _swap(fresh: Path, folder: Path) -> None:
@@ -273,11 +315,15 @@ def _swap(fresh: Path, folder: Path) -> None:
 def write_graph(path: Path, graph: nir.NIRGraph, contract: Contract) -> None:
     """Write ``graph`` with every shape that NIR leaves open filled in, and the contract in its metadata."""
     written = _complete(graph, wire(graph), "")
-    written.metadata = {key: value for key, value in (graph.metadata or {}).items() if value is not None} | contract.to_metadata()
+    written.metadata = {
+        key: value for key, value in (graph.metadata or {}).items() if value is not None
+    } | contract.to_metadata()
     try:
         nir.write(path, written)
     except (TypeError, ValueError) as error:
-        raise BundleError("this NIR graph cannot be written", str(error), "give every node array parameters and plain metadata") from error
+        raise BundleError(
+            "this NIR graph cannot be written", str(error), "give every node array parameters and plain metadata"
+        ) from error
 
 
 def _complete(graph: nir.NIRGraph, wiring: Wiring, prefix: str) -> nir.NIRGraph:

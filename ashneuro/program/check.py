@@ -38,8 +38,16 @@ ASSUMPTIONS: Mapping[str, tuple[str, str, tuple[type, ...]]] = {
     "reset_delay": ("A file should say when a reset takes effect.", "--reset-delay 0", (nir.LIF, nir.CubaLIF, nir.IF)),
     "start": ("A file should say where v starts.", "--start v_leak", ()),
     "integration": ("A file should say how a step follows from the equation.", "--integration euler", LEAKY),
-    "if_convention": ("A file should say whether IF integrates per step or per second.", "--if-convention per-step", (nir.IF, nir.I)),
-    "input_coding": ("A file should say whether its inputs are spikes or analog values.", "--input-coding spikes", (nir.Input,)),
+    "if_convention": (
+        "A file should say whether IF integrates per step or per second.",
+        "--if-convention per-step",
+        (nir.IF, nir.I),
+    ),
+    "input_coding": (
+        "A file should say whether its inputs are spikes or analog values.",
+        "--input-coding spikes",
+        (nir.Input,),
+    ),
 }
 
 
@@ -84,7 +92,9 @@ def check(
 def machine_findings(program: Program) -> list[Finding]:
     """Return what this machine lacks for Lava itself to run ``program``: notes, because Lava may run elsewhere."""
     troubles = [(name, rule, trouble) for name, rule in LAVA_RULES.items() for trouble in rule(program)]
-    return [Finding(t.node, "NIRGraph", name, sentence(rule), t.level, t.actual, t.remedy) for name, rule, t in troubles]
+    return [
+        Finding(t.node, "NIRGraph", name, sentence(rule), t.level, t.actual, t.remedy) for name, rule, t in troubles
+    ]
 
 
 def rule_table() -> list[tuple[str, str, str]]:
@@ -140,7 +150,11 @@ def _forms(wiring: Wiring, program: Program) -> Iterator[Finding]:
         for name in layer.nir[1:]:
             forms.setdefault(name, f"bias of {layer.name}")
     for port in program.inputs:
-        forms[port.name] = {"current": "analog, into the neurons", "graded": "analog, through synapses", "spikes": "spikes"}[port.coding]
+        forms[port.name] = {
+            "current": "analog, into the neurons",
+            "graded": "analog, through synapses",
+            "spikes": "spikes",
+        }[port.coding]
     for name, node in wiring.nodes.items():
         if name in forms:
             yield Finding(name, nir_type(node), "lowered", "The node has a form on the target.", "ok", forms[name])

@@ -38,7 +38,9 @@ class Sum:
 def linear_sums(wiring: Wiring, dt_s: float) -> dict[str, Sum]:
     """Return the value of every node between neurons (linear nodes, delays, ends of nested graphs) in a graph without findings."""
     between = set(wiring.named("linear", "pass", "delay"))
-    waiting = {name: sum(source in between for source in wiring.sources(name)) for name in wiring.nodes if name in between}
+    waiting = {
+        name: sum(source in between for source in wiring.sources(name)) for name in wiring.nodes if name in between
+    }
     ready = [name for name, sources in waiting.items() if sources == 0]
     sums: dict[str, Sum] = {}
     while ready:
@@ -97,7 +99,10 @@ def _through(wiring: Wiring, name: str, value: Sum, dt_s: float) -> Sum:
     if wiring.roles[name] == "pass" or isinstance(node, nir.Flatten):
         return value
     step = linear_synapse(node, in_shape, out_shape)
-    terms = tuple(replace(term, synapse=compose(term.synapse, step), nir=(*term.nir, name)) for term in _merged(value.terms, in_shape))
+    terms = tuple(
+        replace(term, synapse=compose(term.synapse, step), nir=(*term.nir, name))
+        for term in _merged(value.terms, in_shape)
+    )
     constant, origin = value.constant, value.nir
     if constant is not None:
         constant = matrix(step) @ constant

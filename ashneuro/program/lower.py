@@ -98,7 +98,11 @@ def _neuron_cell(wiring: Wiring, name: str, total: Sum, contract: Contract) -> _
         du, dv = one, contract.decay(numbers(node, "tau"))
         gain = dv * numbers(node, "r")
     spiking = not isinstance(node, READ_OUT)
-    threshold = numbers(node, "threshold" if isinstance(node, nir.Threshold) else "v_threshold") if spiking else np.full(shape, np.inf)
+    threshold = (
+        numbers(node, "threshold" if isinstance(node, nir.Threshold) else "v_threshold")
+        if spiking
+        else np.full(shape, np.inf)
+    )
     rest = numbers(node, "v_leak") if hasattr(node, "v_leak") else zero
     origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
     in_units_of_gain = spiking and bool((gain > 0).all())
@@ -120,7 +124,9 @@ def _neuron_cell(wiring: Wiring, name: str, total: Sum, contract: Contract) -> _
         v_unit=_compact(unit),
         v_origin=_compact(origin),
     )
-    return _Cell(name, shape, neuron, None if in_units_of_gain or (gain == 1).all() else gain, terms, (name, *total.nir))
+    return _Cell(
+        name, shape, neuron, None if in_units_of_gain or (gain == 1).all() else gain, terms, (name, *total.nir)
+    )
 
 
 def _read_out_cell(wiring: Wiring, name: str, total: Sum) -> _Cell:
@@ -141,7 +147,9 @@ def _ports(wiring: Wiring, cells: Sequence[_Cell], contract: Contract) -> tuple[
         if not uses or shape is None:
             continue
         direct = all(term.synapse is None and cell.gain is None for cell, term in uses)
-        ports.append(InputPort(name, shape, "spikes" if contract.input_coding == "spikes" else "current" if direct else "graded"))
+        ports.append(
+            InputPort(name, shape, "spikes" if contract.input_coding == "spikes" else "current" if direct else "graded")
+        )
     if any(term.source == ALWAYS_ON for cell in cells for term in cell.terms):
         ports.append(InputPort(ALWAYS_ON, (1,), "spikes", constant=True))
     return tuple(ports)
@@ -187,7 +195,10 @@ def _timed(layers: Sequence[Layer], lags: Sequence[tuple[int, ...]]) -> list[Lay
             connections=tuple(
                 replace(
                     connection,
-                    delay=depths[layer.name] + lag - depths.get(connection.source, 0) - (connection.synapse is not None),
+                    delay=depths[layer.name]
+                    + lag
+                    - depths.get(connection.source, 0)
+                    - (connection.synapse is not None),
                 )
                 for connection, lag in zip(layer.connections, waits, strict=True)
             ),

@@ -76,7 +76,9 @@ class Quantisation:
     findings: tuple[Finding, ...]
 
 
-def quantise(program: Program, *, input_peak: Mapping[str, float], scales: Mapping[str, float] | None = None) -> Quantisation:
+def quantise(
+    program: Program, *, input_peak: Mapping[str, float], scales: Mapping[str, float] | None = None
+) -> Quantisation:
     """Return the integer form of a float ``program``.
 
     Args:
@@ -101,7 +103,9 @@ def attempt(program: Program, input_peak: Mapping[str, float], scales: Mapping[s
         result = _at_scales(even, input_peak, _units(even, input_peak, chosen))
         # Rounding can lift a sum over its bound by some per cent: take the next smaller scale, unless one was asked for.
         over = {
-            finding.node for finding in result.findings if not finding.ok and finding.rule in ("current_does_not_wrap", "read_out_in_range")
+            finding.node
+            for finding in result.findings
+            if not finding.ok and finding.rule in ("current_does_not_wrap", "read_out_in_range")
         }
         if not over or over & set(scales):
             break
@@ -126,7 +130,11 @@ def default_scales(program: Program, *, input_peak: Mapping[str, float]) -> dict
 
 def _check(program: Program, input_peak: Mapping[str, float]) -> None:
     if program.precision != "float":
-        raise GraphError("this program is already in integers", "only a float program can be quantised", "quantise what `lower` returns")
+        raise GraphError(
+            "this program is already in integers",
+            "only a float program can be quantised",
+            "quantise what `lower` returns",
+        )
     require(check_program(program), "this network has no form in Loihi's integers")
     missing = [port.name for port in program.inputs if port.coding != "spikes" and not input_peak.get(port.name, 0) > 0]
     if missing:
@@ -144,7 +152,12 @@ def _even_threshold(layer: Layer) -> Layer:
         return layer
     common = float(np.exp(np.mean(np.log(threshold))))
     factor = common / threshold
-    neuron = replace(layer.neuron, v_threshold=np.asarray(common), bias=layer.neuron.bias * factor, v_unit=layer.neuron.v_unit / factor)
+    neuron = replace(
+        layer.neuron,
+        v_threshold=np.asarray(common),
+        bias=layer.neuron.bias * factor,
+        v_unit=layer.neuron.v_unit / factor,
+    )
     connections = []
     for connection in layer.connections:
         assert connection.synapse is not None  # rule uniform_threshold
@@ -156,12 +169,19 @@ def _even_threshold(layer: Layer) -> Layer:
 def _units(program: Program, input_peak: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
     """Return the scale of every layer; layers that an input enters directly share the input's scale."""
     graded = {port.name: GRADED_LIMIT / input_peak[port.name] for port in program.inputs if port.coding == "graded"}
-    scales = {layer.name: wanted.get(layer.name) or _best_scale(program, layer, graded, input_peak) for layer in program.layers}
+    scales = {
+        layer.name: wanted.get(layer.name) or _best_scale(program, layer, graded, input_peak)
+        for layer in program.layers
+    }
     changed = True
     while changed:
         changed = False
         for port in program.inputs:
-            fed = [layer.name for layer in program.layers if any(c.source == port.name and c.synapse is None for c in layer.connections)]
+            fed = [
+                layer.name
+                for layer in program.layers
+                if any(c.source == port.name and c.synapse is None for c in layer.connections)
+            ]
             common = min((scales[name] for name in fed), default=0.0)
             changed |= any(scales[name] != common for name in fed)
             scales |= dict.fromkeys(fed, common)
@@ -189,7 +209,10 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
     if neuron.spiking:
         limits.append(LARGEST_THRESHOLD / float(np.max(neuron.v_threshold)))
     else:
-        limits.append(LARGEST_THRESHOLD / ((current + largest_bias) * _finite(growth(float(np.max(neuron.dv)), program.timesteps))))
+        limits.append(
+            LARGEST_THRESHOLD
+            / ((current + largest_bias) * _finite(growth(float(np.max(neuron.dv)), program.timesteps)))
+        )
     if largest_bias:
         limits.append((BIAS_MANTISSA[1] << LARGEST_BIAS_EXP >> STATE_SHIFT) / largest_bias)
     if not useful:
@@ -216,13 +239,17 @@ def _ports(program: Program, input_peak: Mapping[str, float], units: Mapping[str
         if port.coding == "graded":
             scale, limit = GRADED_LIMIT / input_peak[port.name], GRADED_LIMIT
         elif port.coding == "current":
-            scale = next(units[layer.name] for layer, connection in program.connections() if connection.source == port.name)
+            scale = next(
+                units[layer.name] for layer, connection in program.connections() if connection.source == port.name
+            )
             limit = math.ceil(scale * input_peak[port.name])
         ports.append(replace(port, scale=scale, limit=limit))
     return tuple(ports)
 
 
-def _layer(layer: Layer, scale: float, sources: Mapping[str, float], steps: Mapping[str, float]) -> tuple[Layer, LayerCost]:
+def _layer(
+    layer: Layer, scale: float, sources: Mapping[str, float], steps: Mapping[str, float]
+) -> tuple[Layer, LayerCost]:
     pairs = [_connection(connection, scale / sources.get(connection.source, 1.0)) for connection in layer.connections]
     old = layer.neuron
     neuron = _neuron(old, scale)

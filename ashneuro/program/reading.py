@@ -62,11 +62,17 @@ def _entries(path: Path) -> Any:
         raise GraphError(f"cannot read {path}", error.strerror or str(error), "give the path of a .nir file") from error
     if not h5py.is_hdf5(path):
         looks = ", it looks like a zip archive (torch.save?)" if start[:2] == b"PK" else ""
-        raise GraphError(f"{path} is not a NIR file", f"NIR files are HDF5{looks}", "write it with nir.write(path, graph)")
+        raise GraphError(
+            f"{path} is not a NIR file", f"NIR files are HDF5{looks}", "write it with nir.write(path, graph)"
+        )
     try:
         with h5py.File(path, "r") as file:
             if "node" not in file:
-                raise GraphError(f"{path} is not a NIR file", "it is HDF5 but has no group 'node'", "write it with nir.write(path, graph)")
+                raise GraphError(
+                    f"{path} is not a NIR file",
+                    "it is HDF5 but has no group 'node'",
+                    "write it with nir.write(path, graph)",
+                )
             return nir.serialization.hdf2dict(file["node"])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise GraphError(f"{path} is damaged", f"HDF5 says: {error}", "export or copy the file again") from error

@@ -46,7 +46,10 @@ _Arrays = dict[str, NDArray[Any]]
 def save_programs(folder: str | Path, programs: Mapping[str, Program]) -> None:
     """Write ``programs`` (by name, e.g. ``"float"`` and ``"integer"``) into the two files of an existing ``folder``."""
     arrays: _Arrays = {}
-    structure = {"schema": SCHEMA, "programs": {name: _program_entry(name, program, arrays) for name, program in programs.items()}}
+    structure = {
+        "schema": SCHEMA,
+        "programs": {name: _program_entry(name, program, arrays) for name, program in programs.items()},
+    }
     folder = Path(folder)
     (folder / STRUCTURE).write_text(json.dumps(structure, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     np.savez_compressed(folder / NUMBERS, allow_pickle=False, **arrays)  # type: ignore[arg-type]
@@ -63,13 +66,19 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
         structure = json.loads((folder / STRUCTURE).read_text(encoding="utf-8"))
         schema = structure.get("schema") if isinstance(structure, dict) else None
         if schema != SCHEMA:
-            raise BundleError(f"{folder / STRUCTURE} has schema {schema!r}", f"this version reads {SCHEMA!r}", "export the network again")
+            raise BundleError(
+                f"{folder / STRUCTURE} has schema {schema!r}",
+                f"this version reads {SCHEMA!r}",
+                "export the network again",
+            )
         with np.load(folder / NUMBERS, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         return {name: _read_program(entry, arrays) for name, entry in structure["programs"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(
-            f"cannot read the program in {folder}", f"{STRUCTURE} or {NUMBERS} is damaged or missing ({error})", "export the network again"
+            f"cannot read the program in {folder}",
+            f"{STRUCTURE} or {NUMBERS} is damaged or missing ({error})",
+            "export the network again",
         ) from error
 
 
@@ -95,7 +104,9 @@ def _layer_entry(key: str, layer: Layer, arrays: _Arrays) -> dict[str, Any]:
         "scale": layer.scale,
         "nir": list(layer.nir),
         "neuron": neuron,
-        "connections": [_connection_entry(f"{key}/{i}", connection, arrays) for i, connection in enumerate(layer.connections)],
+        "connections": [
+            _connection_entry(f"{key}/{i}", connection, arrays) for i, connection in enumerate(layer.connections)
+        ],
     }
 
 

@@ -69,7 +69,9 @@ def fan_out(synapse: Synapse) -> NDArray[np.int64]:
 
 def signed_sums(synapse: Synapse) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return, per output element (flat), the sum of its negative and the sum of its positive weights."""
-    negative, positive = (_row_sums(replace(synapse, weight=clip(synapse.weight, 0))) for clip in (np.minimum, np.maximum))
+    negative, positive = (
+        _row_sums(replace(synapse, weight=clip(synapse.weight, 0))) for clip in (np.minimum, np.maximum)
+    )
     return negative, positive
 
 
@@ -178,7 +180,11 @@ def _scaled(first: Synapse, second: Synapse) -> Synapse | None:
         if per_channel is not None:
             columns = per_channel[in_channels(second)]
             return _replace(second, second.weight * columns.reshape(*columns.shape, *[1] * (second.weight.ndim - 2)))
-    if first.kind == second.kind == "dense" and first.weight.shape[1] == first.in_size and second.weight.shape[1] == second.in_size:
+    if (
+        first.kind == second.kind == "dense"
+        and first.weight.shape[1] == first.in_size
+        and second.weight.shape[1] == second.in_size
+    ):
         return Synapse("dense", first.in_shape, second.out_shape, second.weight @ first.weight)
     return None
 
@@ -208,12 +214,17 @@ def _convolved(first: Synapse, second: Synapse) -> Synapse | None:
     for axis, taps in enumerate(first.weight.shape[2:]):
         span, size = first.dilation[axis] * (taps - 1), first.in_shape[1 + axis]
         before, after = second.padding[axis]
-        end = first.out_shape[1 + axis] * first.stride[axis] - first.padding[axis][0]  # first pixel of the window past the last
+        end = (
+            first.out_shape[1 + axis] * first.stride[axis] - first.padding[axis][0]
+        )  # first pixel of the window past the last
         if (before and span >= first.stride[axis] + first.padding[axis][0]) or (after and end < size):
             return None
     axes = range(len(first.stride))
     gaps = [second.dilation[a] * first.stride[a] for a in axes]
-    kernel = [gaps[a] * (second.weight.shape[2 + a] - 1) + first.dilation[a] * (first.weight.shape[2 + a] - 1) + 1 for a in axes]
+    kernel = [
+        gaps[a] * (second.weight.shape[2 + a] - 1) + first.dilation[a] * (first.weight.shape[2 + a] - 1) + 1
+        for a in axes
+    ]
     weight = np.zeros((second.out_shape[0], second.weight.shape[1] if first_alone else first.weight.shape[1], *kernel))
     for tap in np.ndindex(*second.weight.shape[2:]):
         starts = [gaps[a] * tap[a] for a in axes]
@@ -227,7 +238,10 @@ def _convolved(first: Synapse, second: Synapse) -> Synapse | None:
             weight[(slice(None), slice(None), *here)] += np.tensordot(outer, first.weight, axes=1)
     stride = tuple(first.stride[a] * second.stride[a] for a in axes)
     padding = tuple(
-        (first.padding[a][0] + second.padding[a][0] * first.stride[a], first.padding[a][1] + second.padding[a][1] * first.stride[a])
+        (
+            first.padding[a][0] + second.padding[a][0] * first.stride[a],
+            first.padding[a][1] + second.padding[a][1] * first.stride[a],
+        )
         for a in axes
     )
     ones = (1,) * len(kernel)

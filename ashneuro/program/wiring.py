@@ -155,7 +155,9 @@ def unreadable(node: Any) -> str:
     for name in COUNTS.get(type(node), ()):
         value = getattr(node, name)
         text = value.decode("utf8", "replace") if isinstance(value, bytes) else value
-        free = (name == "padding" and isinstance(text, str) and text in ("same", "valid")) or (name == "input_shape" and value is None)
+        free = (name == "padding" and isinstance(text, str) and text in ("same", "valid")) or (
+            name == "input_shape" and value is None
+        )
         if not free and (not _whole(value) or (name in SINGLE and _array(value).ndim)):
             return f"{name} is {value!r}"
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):
@@ -271,7 +273,12 @@ def _shapes(
     while changed:  # at most once per node: every round fills in at least one shape
         changed = False
         for a, b in edges:
-            if in_shapes[b] is None and out_shapes[a] is not None and roles[b] != "unknown" and _takes_any_shape(nodes[b]):
+            if (
+                in_shapes[b] is None
+                and out_shapes[a] is not None
+                and roles[b] != "unknown"
+                and _takes_any_shape(nodes[b])
+            ):
                 in_shapes[b] = out_shapes[a]
                 out_shapes[b] = _out_shape(nodes[b], in_shapes[b])
                 changed = True
@@ -279,7 +286,9 @@ def _shapes(
 
 
 def _takes_any_shape(node: Any) -> bool:
-    return isinstance(node, nir.Conv1d | nir.Conv2d | nir.SumPool2d | nir.AvgPool2d | nir.Flatten | nir.Output | nir.Input)
+    return isinstance(
+        node, nir.Conv1d | nir.Conv2d | nir.SumPool2d | nir.AvgPool2d | nir.Flatten | nir.Output | nir.Input
+    )
 
 
 def _own_in_shape(node: Any) -> Shape | None:

@@ -57,9 +57,15 @@ def _parts(ways: Sequence[Mapping[str, Any]], where: str) -> Table:
     rows = []
     for way in ways:
         whole = sum(way["parts"].values())
-        rows.append((way["name"], *(f"{1e3 * way['parts'][name]:.1f} ({way['parts'][name] / whole:.0%})" for name in names)))
+        rows.append(
+            (way["name"], *(f"{1e3 * way['parts'][name]:.1f} ({way['parts'][name] / whole:.0%})" for name in names))
+        )
     return Table(
-        "Where it goes, ms", ("way", *(f">{name}" for name in names)), tuple(rows), "measured with a profiler, which adds to it", where
+        "Where it goes, ms",
+        ("way", *(f">{name}" for name in names)),
+        tuple(rows),
+        "measured with a profiler, which adds to it",
+        where,
     )
 
 
@@ -70,7 +76,9 @@ def job_plot(content: Mapping[str, Any]) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    jobs = [(job["title"], job["baseline"], [way for way in job["ways"] if not way["reason"]]) for job in content["jobs"]]
+    jobs = [
+        (job["title"], job["baseline"], [way for way in job["ways"] if not way["reason"]]) for job in content["jobs"]
+    ]
     heights = [len(ways) + 1.6 for _, _, ways in jobs]
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": content["benchmark"]}):
         figure = Figure(figsize=(8.2, 0.27 * sum(heights) + 0.3), layout="constrained", facecolor="white")
@@ -81,7 +89,9 @@ def job_plot(content: Mapping[str, Any]) -> str:
             ends = [[m - way["ratio"]["low"] for m, way in zip(middle, ways, strict=True)]]
             ends.append([way["ratio"]["high"] - m for m, way in zip(middle, ways, strict=True)])
             names = [way["name"] for way in ways]
-            colours = [HOST if name == baseline else SPIKE if name.startswith(("ashneuro", "LIF")) else ANN for name in names]
+            colours = [
+                HOST if name == baseline else SPIKE if name.startswith(("ashneuro", "LIF")) else ANN for name in names
+            ]
             axes.barh(names, middle, color=colours, xerr=ends, error_kw={"ecolor": INK, "elinewidth": 0.8}, height=0.7)
             axes.axvline(1, color=INK, linewidth=0.8)
             axes.invert_yaxis()
@@ -90,7 +100,14 @@ def job_plot(content: Mapping[str, Any]) -> str:
             axes.set_xlim(0, 1.12 * max(m + e for m, e in zip(middle, ends[1], strict=True)))
             for place, value in enumerate(middle):
                 axes.text(
-                    0.01, place, f"{value:.2f}×", va="center", ha="left", color="white", fontsize=8, transform=axes.get_yaxis_transform()
+                    0.01,
+                    place,
+                    f"{value:.2f}×",
+                    va="center",
+                    ha="left",
+                    color="white",
+                    fontsize=8,
+                    transform=axes.get_yaxis_transform(),
                 )
         return _svg(figure, io.StringIO())
 

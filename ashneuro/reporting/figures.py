@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 # Drawn in these colours, shown in the page's CSS variables.
 INK, MUTED, LINE = "#101418", "#6b7280", "#d9dde3"
 SPIKE, ANN, HOST, SERIES = "#1d7a8c", "#c9772b", "#9aa5b1", "#7b5ea7"
-VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", SPIKE: "--spike", ANN: "--ann", HOST: "--host", SERIES: "--series"}
+VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    LINE: "--line",
+    SPIKE: "--spike",
+    ANN: "--ann",
+    HOST: "--host",
+    SERIES: "--series",
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def training_curves(rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[str, Mapping[str, str]], alt: str) -> str:
+def training_curves(
+    rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[str, Mapping[str, str]], alt: str
+) -> str:
     """Return curves over training.
 
     Args:
@@ -119,7 +129,11 @@ def training_curves(rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[s
             for label, points in sorted(lines, key=lambda item: bool(item[0])):
                 steps, values = zip(*points, strict=True)
                 marker = "o" if len(points) < 3 else None
-                look = {"color": next(colours), "linewidth": 1.6, "label": label} if label else {"color": HOST, "linewidth": 0.8}
+                look = (
+                    {"color": next(colours), "linewidth": 1.6, "label": label}
+                    if label
+                    else {"color": HOST, "linewidth": 0.8}
+                )
                 axis.plot(steps, values, marker=marker, markersize=3, **look)
             axis.set_title(title)
             axis.set_xlabel(x)
@@ -193,7 +207,11 @@ def firing_rates(workload: Workload, break_even: float | None, alt: str) -> str:
 def energy_bars(group: Group, name: str, alt: str) -> str:
     """Return the contenders of one comparison: host part and deployed part, and the range of their sum; ``name`` is unique on the page."""
     known = [who.total_j for who in group.contenders if who.total_j and who.total_j.low > 0]
-    if known and max(energy.high for energy in known) > ORDERS * min(energy.low for energy in known) and not group.comparable:
+    if (
+        known
+        and max(energy.high for energy in known) > ORDERS * min(energy.low for energy in known)
+        and not group.comparable
+    ):
         return _energy_dots(group, name, alt)
     unit = common_unit([who.total_j for who in group.contenders])
 
@@ -212,7 +230,11 @@ def energy_bars(group: Group, name: str, alt: str) -> str:
             low, high = total.low * unit[0], total.high * unit[0]
             if not total.is_point:
                 axis.plot([low, high], [index, index], color=INK, linewidth=1.1, marker="|", markersize=6)
-            text = f"{total.typical * unit[0]:.3g} {unit[1]}" if total.typical is not None else f"{low:.3g}–{high:.3g} {unit[1]}"
+            text = (
+                f"{total.typical * unit[0]:.3g} {unit[1]}"
+                if total.typical is not None
+                else f"{low:.3g}–{high:.3g} {unit[1]}"
+            )
             _beside(axis, high, index, text)
         _legend(axis, (("host part", HOST), ("deployed spiking part", SPIKE), ("ANN in its place", ANN)))
         axis.set_yticks(range(len(group.contenders)), [who.name for who in group.contenders])
@@ -233,7 +255,15 @@ def _energy_dots(group: Group, name: str, alt: str) -> str:
         for index, who in enumerate(group.contenders):
             total = who.total_j
             if total is None or total.low <= 0:
-                axis.text(0.008, index, "not estimable", transform=axis.get_yaxis_transform(), va="center", color=MUTED, fontsize=8.5)
+                axis.text(
+                    0.008,
+                    index,
+                    "not estimable",
+                    transform=axis.get_yaxis_transform(),
+                    va="center",
+                    color=MUTED,
+                    fontsize=8.5,
+                )
                 continue
             colour = ANN if who.name.startswith(("ANN", "no ")) else SPIKE
             low, high = total.low * unit[0], total.high * unit[0]
@@ -334,11 +364,22 @@ def pareto(points: Sequence[Point], metric: str, alt: str, name: str = "pareto")
         for index, point in enumerate(points):
             x, colour = factor * point.energy_centre_j, colours[point.series]
             axis.plot(
-                [factor * point.energy_j.low, factor * point.energy_j.high], [point.metric] * 2, color=colour, linewidth=0.9, zorder=2
+                [factor * point.energy_j.low, factor * point.energy_j.high],
+                [point.metric] * 2,
+                color=colour,
+                linewidth=0.9,
+                zorder=2,
             )
             if point.metric_low is not None and point.metric_high is not None:
                 axis.plot([x, x], [point.metric_low, point.metric_high], color=colour, linewidth=0.9, zorder=2)
-            axis.plot(x, point.metric, "o" if index in front else "x", color=colour, markersize=6.5 if index in front else 5, zorder=3)
+            axis.plot(
+                x,
+                point.metric,
+                "o" if index in front else "x",
+                color=colour,
+                markersize=6.5 if index in front else 5,
+                zorder=3,
+            )
         _legend(axis, [(one, colours[one]) for one in series])
         axis.set_xscale("log")
         axis.minorticks_off()
@@ -350,7 +391,9 @@ def pareto(points: Sequence[Point], metric: str, alt: str, name: str = "pareto")
         figure.draw_without_rendering()  # where names fall is known once the axes have their place
         named: list[Bbox] = []
         for index in [*front, *(other for other in range(len(points)) if other not in front)]:
-            label = _beside(axis, factor * points[index].energy_centre_j, points[index].metric, points[index].label, above=6)
+            label = _beside(
+                axis, factor * points[index].energy_centre_j, points[index].metric, points[index].label, above=6
+            )
             place = label.get_window_extent()
             if any(place.overlaps(other) for other in named):
                 label.remove()
@@ -387,7 +430,9 @@ def recalls(rows: Sequence[tuple[str, float | None, float | None]], alt: str) ->
 
 
 def _beside(axis: Axes, x: float, y: float, text: str, above: float = 0) -> Annotation:
-    return axis.annotate(text, (x, y), xytext=(6, above), textcoords="offset points", va="center", color=MUTED, fontsize=8.5)
+    return axis.annotate(
+        text, (x, y), xytext=(6, above), textcoords="offset points", va="center", color=MUTED, fontsize=8.5
+    )
 
 
 def _legend(axis: Axes, entries: Sequence[tuple[str, str]]) -> None:
@@ -395,7 +440,13 @@ def _legend(axis: Axes, entries: Sequence[tuple[str, str]]) -> None:
 
     handles = [Patch(color=colour, label=label) for label, colour in entries]
     axis.legend(
-        handles=handles, fontsize=8.5, labelcolor=MUTED, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(handles), handlelength=1.0
+        handles=handles,
+        fontsize=8.5,
+        labelcolor=MUTED,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=len(handles),
+        handlelength=1.0,
     )
 
 

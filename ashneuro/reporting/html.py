@@ -39,7 +39,9 @@ def render(report: Report) -> str:
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     headline, _, detail = report.verdict.partition(": ")
     drawn = {name: Markup(svg) if svg else None for name, svg in _figures(report).items()}
     costs = list(_costs(report))
@@ -89,7 +91,12 @@ def render(report: Report) -> str:
 def _references(report: Report, costs: Sequence[CostEstimate]) -> dict[str, Source]:
     """Return the sources of the profiles that were used, by key; with the profile's name where another calls another source so."""
     used = {cost.profile for cost in costs}
-    every = [(profile.name, key, source) for profile in report.profiles if profile.name in used for key, source in profile.sources.items()]
+    every = [
+        (profile.name, key, source)
+        for profile in report.profiles
+        if profile.name in used
+        for key, source in profile.sources.items()
+    ]
     meanings: dict[str, set[Source]] = {}
     for _, key, source in every:
         meanings.setdefault(key, set()).add(source)
@@ -114,19 +121,36 @@ def _tiles(report: Report) -> Iterator[Tile]:
         found = {row["name"]: percent(row["accuracy"]) for row in item["rows"]}
         name, *_ = found
         zeroed = ", ".join(f"{row.removeprefix(f'{name}, ')} {value}" for row, value in found.items() if row != name)
-        yield Tile(f"{tables.task_metric(item).rpartition(found[name])[0]}{name}", found[name], f"{zeroed}; measured, {item['split']}")
+        yield Tile(
+            f"{tables.task_metric(item).rpartition(found[name])[0]}{name}",
+            found[name],
+            f"{zeroed}; measured, {item['split']}",
+        )
     if report.comparison:
         group = report.comparison.groups[0]
-        ours, rivals = group.contenders[0], [who for who in group.contenders if who.name.startswith("ANN") and "fp32" not in who.name]
+        ours, rivals = (
+            group.contenders[0],
+            [who for who in group.contenders if who.name.startswith("ANN") and "fp32" not in who.name],
+        )
         unit = tables.common_unit([ours.total_j])
-        against = ", ".join(f"{who.name.removeprefix('ANN twin, ')} {tables.joules(who.total_j, unit)[0]}" for who in rivals)
+        against = ", ".join(
+            f"{who.name.removeprefix('ANN twin, ')} {tables.joules(who.total_j, unit)[0]}" for who in rivals
+        )
         beside = f"{ours.name.partition(',')[0]} at one node; ANN twins: {against} {unit[1]}; estimated"
         yield Tile("Energy per inference", f"{tables.joules(ours.total_j, unit)[0]} {unit[1]}", beside)
     if report.workload:
         deployed = report.workload.part("deployed")
         if report.workload.firing_rate is not None:
-            even = report.comparison.break_even[0].sentence() if report.comparison and report.comparison.break_even else "not compared"
-            yield Tile("Firing rate", percent(report.workload.firing_rate), f"of neuron-steps, counted; break-even with int8: {even}")
+            even = (
+                report.comparison.break_even[0].sentence()
+                if report.comparison and report.comparison.break_even
+                else "not compared"
+            )
+            yield Tile(
+                "Firing rate",
+                percent(report.workload.firing_rate),
+                f"of neuron-steps, counted; break-even with int8: {even}",
+            )
         beside = f"per inference, counted; dense would be {number(deployed.per_inference('dense_macs'))}"
         yield Tile("Synops", number(deployed.per_inference("effective_acs")), beside)
     if report.certificate:
@@ -155,7 +179,10 @@ def _first_of_each_task(report: Report) -> list[Mapping[str, Any]]:
 
 def _figures(report: Report) -> dict[str, str]:
     drawn = dict.fromkeys(("recall", "raster", "rates", "totals", "curves"), "")
-    rows = [(row["name"], *(row[way].get("R@1") for way in tables.WAYS)) for row in tables.retrieval_rows(report.evaluations)]
+    rows = [
+        (row["name"], *(row[way].get("R@1") for way in tables.WAYS))
+        for row in tables.retrieval_rows(report.evaluations)
+    ]
     if rows:
         said = "; ".join(f"{name}: {percent(forward)} and {percent(backward)}" for name, forward, backward in rows)
         drawn["recall"] = figures.recalls(rows, f"R@1 image to text and text to image. {said}.")
@@ -165,7 +192,11 @@ def _figures(report: Report) -> dict[str, str]:
         )
     if report.workload and report.workload.firing_rate is not None:
         even = report.comparison.break_even[0].rates[1] if report.comparison and report.comparison.break_even else None
-        said = ", ".join(f"{layer.name} {percent(layer.firing_rate)}" for layer in report.workload.layers if layer.firing_rate is not None)
+        said = ", ".join(
+            f"{layer.name} {percent(layer.firing_rate)}"
+            for layer in report.workload.layers
+            if layer.firing_rate is not None
+        )
         drawn["rates"] = figures.firing_rates(report.workload, even, f"Firing rate by layer: {said}.")
     if any(cost.totals or cost.dynamic_j for cost in report.estimates):
         said = "; ".join(f"{cost.profile}: {energy_text(cost.dynamic_j)}" for cost in report.estimates)
@@ -183,15 +214,23 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
     panels = {
         "loss": {key: key.removeprefix("loss_") if key != "loss" else "sum" for key in keys if key.startswith("loss")},
         "R@1 on validation": {
-            key: key.removeprefix("validation_R@1_").replace("_to_", " → ") for key in keys if key.startswith("validation_R@1")
+            key: key.removeprefix("validation_R@1_").replace("_to_", " → ")
+            for key in keys
+            if key.startswith("validation_R@1")
         },
-        "firing rate, mean and layers": {key: "" if "." in key else "mean" for key in keys if key.startswith("firing_rate")},
+        "firing rate, mean and layers": {
+            key: "" if "." in key else "mean" for key in keys if key.startswith("firing_rate")
+        },
     }
     ends = []
     for key, label in panels["loss"].items():
         values = [row[key] for row in rows if key in row]
         ends.append(f"loss {label} from {number(values[0])} to {number(values[-1])}")
-    return figures.training_curves(rows, "epoch", panels, f"Curves over training. {'; '.join(ends)}.") if any(panels.values()) else ""
+    return (
+        figures.training_curves(rows, "epoch", panels, f"Curves over training. {'; '.join(ends)}.")
+        if any(panels.values())
+        else ""
+    )
 
 
 def _group_figure(group: Group, name: str) -> str:

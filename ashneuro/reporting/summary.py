@@ -126,7 +126,10 @@ class Report:
         """Return the report as plain values; pictures and rasters are left to the page."""
         comparison = None
         if self.comparison is not None:
-            groups = [{**asdict(group), "contenders": [_contender(who) for who in group.contenders]} for group in self.comparison.groups]
+            groups = [
+                {**asdict(group), "contenders": [_contender(who) for who in group.contenders]}
+                for group in self.comparison.groups
+            ]
             lines = [{**asdict(line), "ratio": line.ratio} for line in self.comparison.conventions]
             comparison = {**asdict(self.comparison), "groups": groups, "conventions": lines}
         examples = [
@@ -137,7 +140,11 @@ class Report:
             }
             for example in self.examples
         ]
-        workload = self.workload and {**asdict(self.workload), "basis": "counted", "firing_rate": self.workload.firing_rate}
+        workload = self.workload and {
+            **asdict(self.workload),
+            "basis": "counted",
+            "firing_rate": self.workload.firing_rate,
+        }
         result = {
             "schema": SCHEMA,
             "ashneuro": __version__,
@@ -154,11 +161,16 @@ class Report:
             "workload": workload,
             "estimates": [_estimate(cost) for cost in self.estimates],
             "comparison": comparison,
-            "placements": [{**asdict(item), "cores": item.cores, "chips": item.chips, "boards": item.boards} for item in self.placements],
+            "placements": [
+                {**asdict(item), "cores": item.cores, "chips": item.chips, "boards": item.boards}
+                for item in self.placements
+            ],
             "steps": [asdict(item) for item in self.steps],
             "step_samples": self.step_samples,
             "neurobench": neurobench(self.workload) if self.workload else None,
-            "measurements": [{**asdict(item), "basis": item.basis} for item in self.measurements if isinstance(item, Measurement)],
+            "measurements": [
+                {**asdict(item), "basis": item.basis} for item in self.measurements if isinstance(item, Measurement)
+            ],
             "not_measured": [asdict(item) for item in self.measurements if isinstance(item, NotMeasured)],
             "certificate": self.certificate,
             "examples": examples,
@@ -215,5 +227,7 @@ def read_metrics(path: Path) -> tuple[dict[str, Any], ...]:
         except json.JSONDecodeError as error:
             if index == len(lines) - 1:
                 break
-            raise AshneuroError(f"{path}, line {index + 1}, cannot be read", str(error), "remove the line or train again") from error
+            raise AshneuroError(
+                f"{path}, line {index + 1}, cannot be read", str(error), "remove the line or train again"
+            ) from error
     return tuple(rows)

@@ -151,7 +151,10 @@ def activity(workload: Workload) -> Table:
 
 def spikes(record: SpikeRecord) -> Table:
     """Return what a simulation counted, per input and layer."""
-    rows = [(name, "input", number(activity.neurons), number(activity.events), NOTHING) for name, activity in record.inputs.items()]
+    rows = [
+        (name, "input", number(activity.neurons), number(activity.events), NOTHING)
+        for name, activity in record.inputs.items()
+    ]
     for name, activity in record.layers.items():
         sent = (number(activity.events), percent(record.firing_rate(name))) if activity.binary else (NOTHING, NOTHING)
         rows.append((name, "spikes" if activity.binary else "read-out", number(activity.neurons), *sent))
@@ -177,12 +180,21 @@ def host(workload: Workload) -> Table | None:
         return None
 
     def row(name: str, part: Workload) -> tuple[str, ...]:
-        return name, *(number(value) for value in (part.per_inference("dense_macs"), part.total("parameters"), part.total("neurons")))
+        return name, *(
+            number(value)
+            for value in (part.per_inference("dense_macs"), part.total("parameters"), part.total("neurons"))
+        )
 
     rows = [row(layer.name, replace(image, layers=(layer,))) for layer in image.layers] + [row("all, per image", image)]
     rows += [row(f"{layer.name}, per text", replace(text, layers=(layer,))) for layer in text.layers]
-    note = "The text encoder is not in the sums: texts of a collection are encoded once, on either side." if text.layers else ""
-    return Table("The host's part", ("layer", ">MACs", ">parameters", ">outputs"), tuple(rows), "counted from shapes", note)
+    note = (
+        "The text encoder is not in the sums: texts of a collection are encoded once, on either side."
+        if text.layers
+        else ""
+    )
+    return Table(
+        "The host's part", ("layer", ">MACs", ">parameters", ">outputs"), tuple(rows), "counted from shapes", note
+    )
 
 
 def terms(cost: CostEstimate) -> Table:
@@ -194,9 +206,13 @@ def terms(cost: CostEstimate) -> Table:
     for name in sorted(sums, key=lambda name: sums[name] is None):
         events = sum(term.events for term in cost.terms if term.name == name)
         because = next((term.because for term in cost.terms if term.name == name and term.because), "")
-        formula = "; ".join(dict.fromkeys(term.formula for term in cost.terms if term.name == name and term.formula and term.events))
+        formula = "; ".join(
+            dict.fromkeys(term.formula for term in cost.terms if term.name == name and term.formula and term.events)
+        )
         rows.append((name, number(events), *joules(sums[name], unit), because or formula or NOTHING))
-    rows.append(("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above"))
+    rows.append(
+        ("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above")
+    )
     for whole, energy in totals:
         what = "events + static" if whole.total_j else "static alone"
         how = f"power × time. {whole.boundary}"
@@ -253,7 +269,9 @@ STEPS_SHOWN = 16
 def synops_by_step(steps: Sequence[StepWorkload], samples: int) -> Table:
     """Return the synops of every layer in the first steps of a sample, as a mean over samples."""
     shown = min(STEPS_SHOWN, max(len(row.effective_acs) for row in steps))
-    rows = tuple((row.name, *(number(_three(float(value) / samples)) for value in row.effective_acs[:shown])) for row in steps)
+    rows = tuple(
+        (row.name, *(number(_three(float(value) / samples)) for value in row.effective_acs[:shown])) for row in steps
+    )
     total = max(len(row.effective_acs) for row in steps)
     note = f"The first {shown} of {number(total)} steps; report.json has them all." if total > shown else ""
     columns = ("layer", *(f">{step + 1}" for step in range(shown)))
@@ -282,7 +300,11 @@ def contenders(group: Group) -> Table:
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     profiles = dict.fromkeys(part.profile for who in group.contenders for part in (who.host, who.deployed) if part)
     return Table(
-        group.title, columns, tuple(rows), basis=f"estimated ({', '.join(profiles)})", note=f"{group.note} Boundary: {group.boundary}."
+        group.title,
+        columns,
+        tuple(rows),
+        basis=f"estimated ({', '.join(profiles)})",
+        note=f"{group.note} Boundary: {group.boundary}.",
     )
 
 
@@ -290,10 +312,21 @@ def conventions(comparison: Comparison) -> Table:
     """Return the comparison counted in three ways."""
     rows = []
     for line in comparison.conventions:
-        ratio = NOTHING if line.ratio is None else " – ".join(dict.fromkeys(f"{number(float(f'{value:.2g}'))} ×" for value in line.ratio))
+        ratio = (
+            NOTHING
+            if line.ratio is None
+            else " – ".join(dict.fromkeys(f"{number(float(f'{value:.2g}'))} ×" for value in line.ratio))
+        )
         where = "one node" if line.comparable else "different boundaries"
         rows.append(
-            (line.name, f"{line.ours}: {_energy(line.ours_j)}", f"{line.theirs}: {_energy(line.theirs_j)}", ratio, where, line.note)
+            (
+                line.name,
+                f"{line.ours}: {_energy(line.ours_j)}",
+                f"{line.theirs}: {_energy(line.theirs_j)}",
+                ratio,
+                where,
+                line.note,
+            )
         )
     columns = ("what is counted", "spiking side", "ANN side", ">spiking / ANN", "comparable", "note")
     note = "Which side looks better depends on what is counted; only lines on one node may name a winner."
@@ -306,7 +339,11 @@ def _energy(energy: Range | None) -> str:
     unit = common_unit([energy])
     typical, spread = joules(energy, unit)
     return (
-        f"{typical} {unit[1]}" if spread == NOTHING else f"{spread} {unit[1]}" if typical == NOTHING else f"{typical} {unit[1]} ({spread})"
+        f"{typical} {unit[1]}"
+        if spread == NOTHING
+        else f"{spread} {unit[1]}"
+        if typical == NOTHING
+        else f"{typical} {unit[1]} ({spread})"
     )
 
 
@@ -323,12 +360,31 @@ def placement(placed: Placement) -> Table:
             "output axons": layer.out_axons / limits.out_axons if limits.out_axons else None,
         }
         cells = (percent(value) for value in full.values())
-        rows.append((layer.layer, " × ".join(map(str, layer.shape)), number(layer.cores), block, *cells, layer.limited_by or NOTHING))
+        rows.append(
+            (
+                layer.layer,
+                " × ".join(map(str, layer.shape)),
+                number(layer.cores),
+                block,
+                *cells,
+                layer.limited_by or NOTHING,
+            )
+        )
     cores = f"{number(placed.cores)} cores of {number(limits.cores_per_chip)} a chip"
     boards = "" if placed.boards is None else f", {placed.boards} board(s)"
     return Table(
         f"Placement on {limits.chip}",
-        ("layer", "shape", ">cores", "neurons of a core", ">neurons", ">synapse words", ">input axons", ">output axons", "limited by"),
+        (
+            "layer",
+            "shape",
+            ">cores",
+            "neurons of a core",
+            ">neurons",
+            ">synapse words",
+            ">input axons",
+            ">output axons",
+            "limited by",
+        ),
         tuple(rows),
         basis="computed",
         note=f"{cores}: {placed.chips} chip(s){boards}, {placed.tiles} tile(s). Per cent of what a core holds. "
@@ -359,7 +415,9 @@ def break_even(comparison: Comparison) -> Table:
 
 def _reasons(comparison: Comparison) -> str:
     """Return why some rates are not known, once each, and a line break."""
-    found = dict.fromkeys(f"{even.spiking}: {even.because.partition(';')[0]}." for even in comparison.break_even if even.because)
+    found = dict.fromkeys(
+        f"{even.spiking}: {even.because.partition(';')[0]}." for even in comparison.break_even if even.because
+    )
     return "".join(f"{text}\n" for text in found)
 
 
@@ -369,8 +427,13 @@ def _rate(rate: float) -> str:
 
 def thresholds(comparison: Comparison) -> Table:
     """Return the published conditions, and where this network stands."""
-    rows = tuple((item.condition, f"{number(item.value)} {item.unit}", item.reading, item.source) for item in comparison.thresholds)
-    return Table("Against published conditions", ("condition", "this network", "reading", "source"), rows, basis="counted")
+    rows = tuple(
+        (item.condition, f"{number(item.value)} {item.unit}", item.reading, item.source)
+        for item in comparison.thresholds
+    )
+    return Table(
+        "Against published conditions", ("condition", "this network", "reading", "source"), rows, basis="counted"
+    )
 
 
 def retrieval_rows(evaluations: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -427,14 +490,27 @@ def _task(evaluations: Sequence[Mapping[str, Any]]) -> Table:
     kinds = list(dict.fromkeys(kind for row in every for kind in row["by_kind"]))
     grouped = any(row["consistency"] is not None for row in every)
     for row in every:
-        name = row["name"] if row["spikes_from"] in ("torch", "none") else f"{row['name']}, spikes from {row['spikes_from']}"
-        values = [row["accuracy"], *([row["consistency"]] if grouped else []), *(row["by_kind"].get(kind) for kind in kinds)]
+        name = (
+            row["name"]
+            if row["spikes_from"] in ("torch", "none")
+            else f"{row['name']}, spikes from {row['spikes_from']}"
+        )
+        values = [
+            row["accuracy"],
+            *([row["consistency"]] if grouped else []),
+            *(row["by_kind"].get(kind) for kind in kinds),
+        ]
         line = (name, *map(_hundred, values))
         if name == MOST_FREQUENT:
             last.append(line)
         else:
             body[line] = None
-    columns = ("network", f">{first['measure']}, %", *([">consistency, %"] if grouped else []), *(f">{kind}, %" for kind in kinds))
+    columns = (
+        "network",
+        f">{first['measure']}, %",
+        *([">consistency, %"] if grouped else []),
+        *(f">{kind}, %" for kind in kinds),
+    )
     heads = list(dict.fromkeys(percent(item["answerable"]) for item in evaluations))
     note = f"{first['split']}: {number(first['questions'])} questions about {number(first['pictures'])} pictures; "
     note += f"{' / '.join(heads)} of them can be answered with the answers that the head knows. A zeroed, C zeroed, text alone: "
@@ -445,7 +521,13 @@ def _task(evaluations: Sequence[Mapping[str, Any]]) -> Table:
 def answers(evaluation: Mapping[str, Any]) -> Table:
     """Return a dozen questions of one evaluation with what was said and what is right."""
     rows = tuple(
-        (", ".join(item["images"]), item["text"], item["said"], ", ".join(dict.fromkeys(item["answers"])), f"{100 * item['score']:.0f}")
+        (
+            ", ".join(item["images"]),
+            item["text"],
+            item["said"],
+            ", ".join(dict.fromkeys(item["answers"])),
+            f"{100 * item['score']:.0f}",
+        )
         for item in evaluation["examples"]
     )
     title = f"{_title(evaluation)}: questions, evenly spaced"
@@ -484,7 +566,9 @@ def _hundred(value: float | None) -> str:
 
 def measurements(items: Iterable[Measurement | NotMeasured]) -> Table:
     """Return what instruments read, and what they could not; never beside estimates in one table."""
-    from ashneuro.cost.estimate import NotMeasured  # not at the top: `profiles` prints tables without loading the estimator
+    from ashneuro.cost.estimate import (
+        NotMeasured,
+    )  # not at the top: `profiles` prints tables without loading the estimator
 
     rows, missing = [], []
     for item in items:
@@ -496,7 +580,12 @@ def measurements(items: Iterable[Measurement | NotMeasured]) -> Table:
         idle = NOTHING if item.idle_w is None else f"{item.idle_w:.3g} W"
         whole = NOTHING if item.total_j is None else f"{number(item.total_j * unit[0])} {unit[1]}"
         time = f"{1e3 * item.seconds:.3g} ms"
-        about = (str(item.batch), item.precision, idle, f"{item.method}; {item.boundary}" + (f"; {item.taken}" if item.taken else ""))
+        about = (
+            str(item.batch),
+            item.precision,
+            idle,
+            f"{item.method}; {item.boundary}" + (f"; {item.taken}" if item.taken else ""),
+        )
         rows.append((item.network or NOTHING, item.device, f"{energy} {unit[1]}", spread, whole, time, *about))
     columns = (
         "network",
@@ -584,9 +673,14 @@ def _certified_layers(content: Mapping[str, Any]) -> Iterator[Table]:
 def _certified_accuracy(content: Mapping[str, Any]) -> Iterator[Table]:
     if content["accuracy"]:
         metrics = list(dict.fromkeys(name for row in content["accuracy"].values() for name in row))
-        rows = tuple((name, *(number(row.get(metric)) for metric in metrics)) for name, row in content["accuracy"].items())
+        rows = tuple(
+            (name, *(number(row.get(metric)) for metric in metrics)) for name, row in content["accuracy"].items()
+        )
         yield Table(
-            "The task with each computation's spikes", ("spikes from", *(f">{metric}" for metric in metrics)), rows, basis="measured"
+            "The task with each computation's spikes",
+            ("spikes from", *(f">{metric}" for metric in metrics)),
+            rows,
+            basis="measured",
         )
 
 
@@ -595,8 +689,12 @@ def silicon(report: SiliconReport) -> Table:
     rows = []
     for replay in report.replays:
         masked = sum(layer.v_masked for layer in replay.layers)
-        rows.append((replay.name, replay.origin, replay.fed, number(replay.compared), number(masked), number(replay.mismatches)))
-    left_out = dict.fromkeys([*(item for replay in report.replays for item in replay.not_compared), *report.not_compared])
+        rows.append(
+            (replay.name, replay.origin, replay.fed, number(replay.compared), number(masked), number(replay.mismatches))
+        )
+    left_out = dict.fromkeys(
+        [*(item for replay in report.replays for item in replay.not_compared), *report.not_compared]
+    )
     return Table(
         "Replay of recordings",
         ("recording", "made by", "fed with", ">neuron-steps", ">v masked", ">values that differ"),
@@ -624,15 +722,35 @@ def bench_emulator(content: Mapping[str, Any]) -> tuple[Table, ...]:
                 continue
             differ = number(speed["mismatches"]) if speed["mismatches"] else "none"
             rows.append(
-                (speed["name"], threads, *_spread(speed["per_second"]), *_spread(speed["ratio"], "×"), number(speed["samples"]), differ)
+                (
+                    speed["name"],
+                    threads,
+                    *_spread(speed["per_second"]),
+                    *_spread(speed["ratio"], "×"),
+                    number(speed["samples"]),
+                    differ,
+                )
             )
             if start := speed["start_s"]:
                 middle, ends = _spread(start, " s")
                 notes.append(f"{speed['name']}: {middle} ({ends}) to start each time, not in its samples/s.")
         mismatches = sum(speed["mismatches"] for speed in network["speeds"])
-        equal = "all equal" if not mismatches else f"{number(mismatches)} differ: the speeds of what differs mean nothing"
-        notes.append(f"{number(network['compared'])} values compared, {equal}; firing rate {percent(network['firing_rate'])}.")
-        columns = ("computation", ">threads", ">samples/s", ">min – max", ">of Lava", ">min – max", ">samples", ">mismatches")
+        equal = (
+            "all equal" if not mismatches else f"{number(mismatches)} differ: the speeds of what differs mean nothing"
+        )
+        notes.append(
+            f"{number(network['compared'])} values compared, {equal}; firing rate {percent(network['firing_rate'])}."
+        )
+        columns = (
+            "computation",
+            ">threads",
+            ">samples/s",
+            ">min – max",
+            ">of Lava",
+            ">min – max",
+            ">samples",
+            ">mismatches",
+        )
         title = f"Emulator, {network['title']}, {network['timesteps']} steps"
         basis = f"measured, {content['rounds']} rounds in turn, medians"
         tables.append(Table(title, columns, tuple(rows), basis, "\n".join([*notes, where])))
@@ -643,7 +761,9 @@ def _spread(spread: Mapping[str, float] | None, unit: str = "") -> tuple[str, st
     """Return the median, and the range over all rounds."""
     if spread is None:
         return NOTHING, NOTHING
-    middle, low, high = (number(round(spread[key]) if spread[key] >= 100 else spread[key]) for key in ("median", "low", "high"))
+    middle, low, high = (
+        number(round(spread[key]) if spread[key] >= 100 else spread[key]) for key in ("median", "low", "high")
+    )
     return middle + unit, f"{low} – {high}"
 
 
@@ -652,10 +772,16 @@ def profile_list(profiles: Iterable[HardwareProfile]) -> Table:
     rows = []
     for profile in profiles:
         numbers = [quantity for _, quantity in profile.quantities()]
-        checks = " ".join(f"{level}{sum(q.check == level for q in numbers)}" for level in CHECKS if any(q.check == level for q in numbers))
+        checks = " ".join(
+            f"{level}{sum(q.check == level for q in numbers)}"
+            for level in CHECKS
+            if any(q.check == level for q in numbers)
+        )
         rows.append((profile.name, profile.title, profile.kind, str(len(numbers)), checks, profile.boundary))
     note = "Checks: " + "; ".join(f"{level} {meaning}" for level, meaning in CHECKS.items()) + "."
-    return Table("Hardware profiles", ("name", "chip", "kind", ">numbers", "checks", "boundary"), tuple(rows), note=note)
+    return Table(
+        "Hardware profiles", ("name", "chip", "kind", ">numbers", "checks", "boundary"), tuple(rows), note=note
+    )
 
 
 def profile_numbers(profile: HardwareProfile) -> Table:
@@ -665,7 +791,9 @@ def profile_numbers(profile: HardwareProfile) -> Table:
     notes = [profile.reads.replace("\n", " ").strip(), f"Left out: {'; '.join(profile.excludes)}."]
     notes += [f"{path}: {quantity.bounds_from}." for path, quantity in profile.quantities() if quantity.bounds_from]
     notes += [f"{key}: {source.title}. {source.link}" for key, source in profile.sources.items()]
-    return Table(f"{profile.name}: {profile.title}", columns, rows, basis=f"boundary: {profile.boundary}", note="\n".join(notes))
+    return Table(
+        f"{profile.name}: {profile.title}", columns, rows, basis=f"boundary: {profile.boundary}", note="\n".join(notes)
+    )
 
 
 def _quantity(quantity: Quantity) -> tuple[str, ...]:

@@ -86,7 +86,9 @@ def _show_rich(what: Table) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(title=Text(what.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    drawn = RichTable(
+        title=Text(what.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False
+    )
     if what.basis:
         drawn.title = Text.assemble((what.title, "bold"), (f"  {what.basis}", "dim"))
     for heading, numeric in zip(what.headings, what.numeric, strict=True):
@@ -106,7 +108,8 @@ def _plain_lines(what: Table) -> Iterator[str]:
     widths = [max(len(row[index]) for row in lines) for index in range(len(what.columns))]
     for row in lines:
         cells = (
-            cell.rjust(width) if numeric else cell.ljust(width) for cell, width, numeric in zip(row, widths, what.numeric, strict=True)
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, numeric in zip(row, widths, what.numeric, strict=True)
         )
         yield ("  " + "  ".join(cells)).rstrip()
     for paragraph in what.note.splitlines():
@@ -160,7 +163,11 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[s
     """
 
     def finished(epoch: int, total: int, row: Mapping[str, Any]) -> str:
-        shown = {key: value for key, value in row.items() if isinstance(value, float) and "." not in key and key != "learning_rate"}
+        shown = {
+            key: value
+            for key, value in row.items()
+            if isinstance(value, float) and "." not in key and key != "learning_rate"
+        }
         return f"epoch {epoch}/{total}  {_beside(shown)}"
 
     if not sys.stderr.isatty():
@@ -173,11 +180,18 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[s
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+    )
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None, loss=math.nan)
 
-        def update(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
+        def update(
+            epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None
+        ) -> None:
             bar.update(task, completed=(epoch - 1) * batches + batch, total=total * batches, loss=loss)
             if row:
                 bar.console.print(finished(epoch, total, row), highlight=False)
@@ -324,13 +338,22 @@ def data_counts(description: Description) -> None:
 def data_check(found: Checked) -> None:
     """Print the parts of a data set that was checked, then every problem."""
     rows = [
-        (name, number(part.images), number(part.readable), number(part.texts), ", ".join(f"{kind} {n:,}" for kind, n in part.kinds.items()))
+        (
+            name,
+            number(part.images),
+            number(part.readable),
+            number(part.texts),
+            ", ".join(f"{kind} {n:,}" for kind, n in part.kinds.items()),
+        )
         for name, part in found.parts.items()
     ]
     table(f"{found.path}, {found.format}", ("part", ">images", ">readable", ">texts", "of which"), rows)
     for problem in found.problems:
         line(problem, "yellow")
-    line(f"{len(found.problems):,} problem(s)" if found.problems else "no problem found", "" if found.problems else "green")
+    line(
+        f"{len(found.problems):,} problem(s)" if found.problems else "no problem found",
+        "" if found.problems else "green",
+    )
 
 
 def tasks(evaluations: Iterable[Mapping[str, Any]]) -> None:
@@ -367,7 +390,11 @@ def dry_run(found: Any, tflops: float) -> None:
     note = "Activations are what the backward pass keeps, measured on batches of 2 and 4; workspace, fragmentation and images come on top. "
     note += "FLOP: products of a forward and a backward pass; neurons and norms are not counted."
     table("What it would take, estimated from a few steps", columns, rows, note)
-    line("parameters: " + ", ".join(f"{name} {count:,}" for name, count in found.parameters.items()) + f"; {found.learning:,} learn")
+    line(
+        "parameters: "
+        + ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
+        + f"; {found.learning:,} learn"
+    )
     line(f"at the pace of {found.device} with small batches: {_hours(found.seconds_here)} on {found.processes} of them")
     there = _hours(found.seconds_at(tflops * 1e12))
     line(f"at {tflops:g} TFLOP/s sustained on each of {found.processes}: {there}, data and neurons not counted")

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ashneuro.simulation.traces import NeuronTrace
 
 # The emulator as a broad line, Lava as a thin one on it: where they are equal, both are seen.
-LINES: tuple[dict[str, Any], ...] = ({"color": SPIKE, "linewidth": 3.5, "alpha": 0.55}, {"color": ANN, "linewidth": 1.2})
+LINES: tuple[dict[str, Any], ...] = (
+    {"color": SPIKE, "linewidth": 3.5, "alpha": 0.55},
+    {"color": ANN, "linewidth": 1.2},
+)
 
 
 def save_traces(traces: Sequence[NeuronTrace], path: Path) -> None:
@@ -45,7 +48,9 @@ def save_traces(traces: Sequence[NeuronTrace], path: Path) -> None:
         try:
             figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot write {path}", str(error), "--figure traces.svg, in a folder that exists") from error
+            raise DataError(
+                f"cannot write {path}", str(error), "--figure traces.svg, in a folder that exists"
+            ) from error
 
 
 def _draw(left: Axes, right: Axes, trace: NeuronTrace) -> None:

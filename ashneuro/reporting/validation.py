@@ -27,9 +27,22 @@ def energies(validation: Validation) -> Table:
         )
         for row in validation.energies
     ]
-    columns = ("workload", "measured quantity; boundary", "grade", "profile", ">predicted", ">measured", ">ratio", "measured value is")
+    columns = (
+        "workload",
+        "measured quantity; boundary",
+        "grade",
+        "profile",
+        ">predicted",
+        ">measured",
+        ">ratio",
+        "measured value is",
+    )
     inside = sum(row.verdict == "inside" for row in validation.energies)
-    words = {"inside": "inside the range", "too low": "above: predicted too low", "too high": "below: predicted too high"}
+    words = {
+        "inside": "inside the range",
+        "too low": "above: predicted too low",
+        "too high": "below: predicted too high",
+    }
     body = tuple((*row[:7], words[row[7]], row[8]) for row in rows)
     return Table(
         "Energy: predicted beside measured, per inference",
@@ -57,22 +70,35 @@ def steps(validation: Validation) -> Table:
     for row in validation.steps:
         ends = dict.fromkeys(number(_rounded(1e6 * value)) for value in (row.predicted_s.low, row.predicted_s.high))
         ratio = " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio))
-        rows.append((row.case, row.profile, f"{' – '.join(ends)} µs", f"{number(1e6 * row.measured_s)} µs", ratio, row.note))
+        rows.append(
+            (row.case, row.profile, f"{' – '.join(ends)} µs", f"{number(1e6 * row.measured_s)} µs", ratio, row.note)
+        )
     columns = ("workload", "times of", ">predicted", ">measured", ">ratio", "note")
-    note = (
-        "Predicted: synops and updates of the busiest core, one after the other, and the barrier; without contention and without the host."
+    note = "Predicted: synops and updates of the busiest core, one after the other, and the barrier; without contention and without the host."
+    return Table(
+        "Time of a step: predicted beside measured", columns, tuple(rows), basis="estimated beside measured", note=note
     )
-    return Table("Time of a step: predicted beside measured", columns, tuple(rows), basis="estimated beside measured", note=note)
 
 
 def partition_totals(validation: Validation) -> Table:
     """Return the cores of whole networks, predicted beside printed."""
     rows = tuple(
-        (row.case, row.chip, number(row.cores), number(row.printed_cores), "equal" if row.cores == row.printed_cores else "different")
+        (
+            row.case,
+            row.chip,
+            number(row.cores),
+            number(row.printed_cores),
+            "equal" if row.cores == row.printed_cores else "different",
+        )
         for row in validation.partitions
         if row.layer == "all"
     )
-    return Table("Cores: predicted beside printed", ("network", "chip", ">predicted", ">printed", "cores"), rows, basis="computed")
+    return Table(
+        "Cores: predicted beside printed",
+        ("network", "chip", ">predicted", ">printed", "cores"),
+        rows,
+        basis="computed",
+    )
 
 
 def partitions(validation: Validation) -> Table:

@@ -119,7 +119,9 @@ def _mismatches(
     return {name: float((rasters[name] != wanted[name]).mean()) for name in wanted}
 
 
-def _rasters(program: Program, inputs: Mapping[str, NDArray[Any]], names: Mapping[str, Any] | None = None) -> dict[str, NDArray[Any]]:
+def _rasters(
+    program: Program, inputs: Mapping[str, NDArray[Any]], names: Mapping[str, Any] | None = None
+) -> dict[str, NDArray[Any]]:
     kept = [layer.name for layer in program.layers if layer.neuron.spiking and (names is None or layer.name in names)]
     fed = {port.name: inputs[port.name] for port in program.inputs if not port.constant}
     record = run_program(program, fed, rasters=kept)

@@ -27,7 +27,9 @@ def save_counts(record: SpikeRecord, path: str | Path) -> None:
         "samples": record.samples,
     }
     for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
-        header[part] = {name: {"active_updates": a.active_updates, "binary": a.binary} for name, a in activities.items()}
+        header[part] = {
+            name: {"active_updates": a.active_updates, "binary": a.binary} for name, a in activities.items()
+        }
         arrays |= {f"{part}/{name}": activity.counts for name, activity in activities.items()}
     np.savez_compressed(path, allow_pickle=False, **{HEADER: np.array(json.dumps(header))}, **arrays)
 
@@ -50,6 +52,10 @@ def load_counts(path: str | Path) -> SpikeRecord:
                 }
                 for part in ("layers", "inputs")
             )
-            return SpikeRecord(header["source"], header["precision"], header["timesteps"], header["samples"], layers, inputs)
+            return SpikeRecord(
+                header["source"], header["precision"], header["timesteps"], header["samples"], layers, inputs
+            )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read the spike counts in {path}", str(error), "ashneuro evaluate RUN --abstract-on loihi") from error
+        raise DataError(
+            f"cannot read the spike counts in {path}", str(error), "ashneuro evaluate RUN --abstract-on loihi"
+        ) from error

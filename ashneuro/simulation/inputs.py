@@ -31,9 +31,15 @@ def check_inputs(ports: Sequence[InputPort], timesteps: int | None, inputs: Inpu
     lengths = {name: array.shape[:2] for name, array in checked.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} {shape}" for name, shape in lengths.items())
-        raise DataError("the inputs do not belong together", f"steps and samples (T, B) differ: {said}", "give every port the same T and B")
+        raise DataError(
+            "the inputs do not belong together",
+            f"steps and samples (T, B) differ: {said}",
+            "give every port the same T and B",
+        )
     size = next(iter(lengths.values()))
-    return {port.name: np.ones((*size, *port.shape), np.uint8) if port.constant else checked[port.name] for port in ports}
+    return {
+        port.name: np.ones((*size, *port.shape), np.uint8) if port.constant else checked[port.name] for port in ports
+    }
 
 
 def input_peaks(ports: Sequence[InputPort], checked: Mapping[str, NDArray[Any]]) -> dict[str, float]:
@@ -43,10 +49,18 @@ def input_peaks(ports: Sequence[InputPort], checked: Mapping[str, NDArray[Any]])
         DataError: an analog input is zero everywhere.
     """
     # Not abs(): an int8 of -128 would stay -128.
-    peaks = {port.name: max(-float(checked[port.name].min()), float(checked[port.name].max())) for port in ports if port.coding != "spikes"}
+    peaks = {
+        port.name: max(-float(checked[port.name].min()), float(checked[port.name].max()))
+        for port in ports
+        if port.coding != "spikes"
+    }
     for name, peak in peaks.items():
         if not peak:
-            raise DataError(f"input {name!r} is 0 everywhere", "its range says how fine integers can be", "calibrate on real samples")
+            raise DataError(
+                f"input {name!r} is 0 everywhere",
+                "its range says how fine integers can be",
+                "calibrate on real samples",
+            )
     return peaks
 
 
@@ -66,9 +80,17 @@ def _by_name(ports: Sequence[InputPort], inputs: Inputs) -> Mapping[str, ArrayLi
     if not isinstance(inputs, Mapping):
         if len(ports) == 1:
             return {names[0]: inputs}
-        raise DataError("one input array", f"the network has {len(ports)} inputs: {', '.join(names)}", "give an array for each, by name")
+        raise DataError(
+            "one input array",
+            f"the network has {len(ports)} inputs: {', '.join(names)}",
+            "give an array for each, by name",
+        )
     if set(inputs) != set(names):
-        raise DataError(f"inputs {', '.join(inputs)}", f"the network's inputs are {', '.join(names)}", "give exactly one array for each")
+        raise DataError(
+            f"inputs {', '.join(inputs)}",
+            f"the network's inputs are {', '.join(names)}",
+            "give exactly one array for each",
+        )
     return inputs
 
 
@@ -76,18 +98,32 @@ def _check(port: InputPort, timesteps: int | None, given: ArrayLike) -> NDArray[
     array = np.asarray(given)
     name, shape = f"input {port.name!r}", ", ".join(str(size) for size in port.shape)
     if array.dtype.kind not in "fiub":
-        raise DataError(f"{name} is {array.dtype}", "a simulation takes real numbers", "convert it: x.astype('float32')")
+        raise DataError(
+            f"{name} is {array.dtype}", "a simulation takes real numbers", "convert it: x.astype('float32')"
+        )
     if array.ndim != 2 + len(port.shape) or array.shape[2:] != port.shape or 0 in array.shape:
         remedy = "give an array of that shape, time first"
         if array.shape[1:] == port.shape and array.shape[0]:
             remedy = "add the time axis, e.g. numpy.repeat(x[None], T, axis=0)"
-        raise DataError(f"{name} has shape {array.shape}", f"it must be (T, B, {shape}), with T and B at least 1", remedy)
+        raise DataError(
+            f"{name} has shape {array.shape}", f"it must be (T, B, {shape}), with T and B at least 1", remedy
+        )
     if timesteps is not None and array.shape[0] != timesteps:
-        raise DataError(f"{name} has {array.shape[0]} time steps", f"a sample of this network lasts {timesteps}", f"give T = {timesteps}")
+        raise DataError(
+            f"{name} has {array.shape[0]} time steps",
+            f"a sample of this network lasts {timesteps}",
+            f"give T = {timesteps}",
+        )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         step, sample = np.argwhere(~np.isfinite(array))[0][:2]
-        raise DataError(f"{name} is not finite", f"first at step {step} of sample {sample}", "find where the NaN or infinity comes from")
+        raise DataError(
+            f"{name} is not finite",
+            f"first at step {step} of sample {sample}",
+            "find where the NaN or infinity comes from",
+        )
     bits = array.dtype.kind in "bu" and array.max() <= 1  # most inputs: one look at each byte
     if port.coding == "spikes" and not bits and (others := (array != 0) & (array != 1)).any():
-        raise DataError(f"{name} holds {array[others].flat[0]}", "this input takes spikes: 0 or 1", "encode it as spikes")
+        raise DataError(
+            f"{name} holds {array[others].flat[0]}", "this input takes spikes: 0 or 1", "encode it as spikes"
+        )
     return array

@@ -72,9 +72,16 @@ def simulate(
         LavaError: Lava is not there, or failed.
     """
     precision = _precision(on, precision)
-    if on == "torch" and isinstance(target, Bundle | Graph) and target.graph is not None and target.contract is not None:
+    if (
+        on == "torch"
+        and isinstance(target, Bundle | Graph)
+        and target.graph is not None
+        and target.contract is not None
+    ):
         kept = _kept(rasters, *graph_layers(wire(target.graph)))
-        return run_graph(target.graph, target.contract, inputs, rasters=kept, backend=backend, device=device, progress=progress)
+        return run_graph(
+            target.graph, target.contract, inputs, rasters=kept, backend=backend, device=device, progress=progress
+        )
     program = program_of(target, inputs, precision)
     kept = _kept(rasters, [layer.name for layer in program.layers], program.outputs)
     if on == "lava":
@@ -91,14 +98,18 @@ def save_record(record: SpikeRecord, path: str | Path) -> None:
     """
     rasters = {name: activity.raster for name, activity in record.layers.items() if activity.raster is not None}
     if not rasters:
-        raise DataError(f"nothing to write to {path}", "this record counts spikes but keeps none", "simulate with rasters='all'")
+        raise DataError(
+            f"nothing to write to {path}", "this record counts spikes but keeps none", "simulate with rasters='all'"
+        )
     try:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, raster in rasters.items():  # not numpy.savez: a node may have any name, "file" too
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, np.asarray(raster), allow_pickle=False)
     except OSError as error:
-        raise DataError(f"cannot write {path}", error.strerror or str(error), "--save PATH in a folder that exists") from error
+        raise DataError(
+            f"cannot write {path}", error.strerror or str(error), "--save PATH in a folder that exists"
+        ) from error
 
 
 def _precision(on: Where, precision: Fidelity | None) -> Fidelity:
@@ -109,7 +120,11 @@ def _precision(on: Where, precision: Fidelity | None) -> Fidelity:
         return computes[on][0]
     if precision not in computes[on]:
         other = {"fixed": "--on loihi, or --on lava", "float": "--on torch, or --on lava"}
-        reason = {"torch": "torch computes the graph in float64", "loihi": "the emulator computes in Loihi's integers", "lava": ""}
+        reason = {
+            "torch": "torch computes the graph in float64",
+            "loihi": "the emulator computes in Loihi's integers",
+            "lava": "",
+        }
         remedy = other.get(precision, "--precision float, or --precision fixed")
         raise ConfigError(f"--on {on} --precision {precision}", reason[on] or "Lava computes float or fixed", remedy)
     return precision
@@ -145,5 +160,7 @@ def _kept(rasters: Keep, names: Collection[str], outputs: Collection[str]) -> Co
         return outputs
     unknown = [name for name in rasters if name not in names]
     if unknown:
-        raise DataError(f"no layer is called {', '.join(unknown)}", f"the layers are {', '.join(names)}", "name some of them")
+        raise DataError(
+            f"no layer is called {', '.join(unknown)}", f"the layers are {', '.join(names)}", "name some of them"
+        )
     return rasters

@@ -73,7 +73,9 @@ def parse_neurons(program: Program, texts: Sequence[str]) -> dict[str, list[int]
         name, _, neuron = text.rpartition(":")
         if name not in sizes or not neuron.isdecimal() or int(neuron) >= sizes[name]:
             layers = ", ".join(f"{layer}:0…{size - 1}" for layer, size in sizes.items())
-            raise DataError(f"--trace {text}", f"the neurons of this network are {layers}", f"--trace {next(iter(sizes))}:0")
+            raise DataError(
+                f"--trace {text}", f"the neurons of this network are {layers}", f"--trace {next(iter(sizes))}:0"
+            )
         if int(neuron) not in chosen.setdefault(name, []):
             chosen[name].append(int(neuron))
     return chosen
@@ -100,14 +102,24 @@ def trace_neurons(
         layer, activity = program.layer(name), here.layers[name]
         for column, neuron in enumerate(chosen):
             sent = activity.raster if layer.neuron.spiking else None
-            states = {EMULATOR: _states(*(None if x is None else x.reshape(len(x), -1)[:, neuron] for x in (activity.u, activity.v, sent)))}
+            states = {
+                EMULATOR: _states(
+                    *(None if x is None else x.reshape(len(x), -1)[:, neuron] for x in (activity.u, activity.v, sent))
+                )
+            }
             if name in there:
                 trace = there[name]
                 sent = trace.sent if layer.neuron.spiking else None
                 states[LAVA] = _states(*(None if x is None else x[:, 0, column] for x in (trace.u, trace.v, sent)))
-            threshold = np.broadcast_to(layer.neuron.v_threshold, layer.shape).ravel()[neuron] if layer.neuron.spiking else math.inf
+            threshold = (
+                np.broadcast_to(layer.neuron.v_threshold, layer.shape).ravel()[neuron]
+                if layer.neuron.spiking
+                else math.inf
+            )
             unit = 1 << ALIGN if program.precision == "integer" else 1
-            found.append(NeuronTrace(name, neuron, float(threshold) * unit if math.isfinite(threshold) else None, states))
+            found.append(
+                NeuronTrace(name, neuron, float(threshold) * unit if math.isfinite(threshold) else None, states)
+            )
     return tuple(found)
 
 

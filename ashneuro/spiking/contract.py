@@ -67,14 +67,18 @@ class Contract:
         for name, values in CHOICES.items():
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in values:
                 raise GraphError(
-                    f"{name} = {getattr(self, name)!r}", f"it must be one of {', '.join(values)}", f"--{name.replace('_', '-')}"
+                    f"{name} = {getattr(self, name)!r}",
+                    f"it must be one of {', '.join(values)}",
+                    f"--{name.replace('_', '-')}",
                 )
         if not 0 < self.dt_s < math.inf:
             raise GraphError(f"dt = {self.dt_s} s", "a time step must be longer than 0 s, and finite", "--dt SECONDS")
         if self.timesteps is not None and self.timesteps < 1:
             raise GraphError(f"timesteps = {self.timesteps}", "a sample lasts at least one step", "--timesteps N")
         if self.reset_delay < 0:
-            raise GraphError(f"reset_delay = {self.reset_delay}", "a reset cannot come before its spike", "--reset-delay STEPS")
+            raise GraphError(
+                f"reset_delay = {self.reset_delay}", "a reset cannot come before its spike", "--reset-delay STEPS"
+            )
 
     def decay(self, tau: ArrayLike) -> NDArray[np.float64]:
         """Return which part of its way to rest a state with time constant ``tau`` (seconds) goes in one step."""
@@ -116,7 +120,9 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
                 values[name] = cast(values[name])
             except (TypeError, ValueError, OverflowError) as error:
                 raise GraphError(
-                    f"metadata {PREFIX}{name} = {values[name]!r}", f"it is not such a number ({error})", "export the graph again"
+                    f"metadata {PREFIX}{name} = {values[name]!r}",
+                    f"it is not such a number ({error})",
+                    "export the graph again",
                 ) from error
     return ReadContract(Contract(**values), tuple(assumed))
 

@@ -145,7 +145,13 @@ class LI(Population):
     dt: Tensor
 
     def __init__(
-        self, tau: Parameter, v_leak: Parameter = 0.0, *, dt: float, learn: Collection[str] = (), **options: Unpack[Options]
+        self,
+        tau: Parameter,
+        v_leak: Parameter = 0.0,
+        *,
+        dt: float,
+        learn: Collection[str] = (),
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(learn, options, tau=tau, v_leak=v_leak, dt=dt)
 
@@ -183,7 +189,16 @@ class CubaLIF(Population):
         learn: Collection[str] = (),
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(learn, options, tau_mem=tau_mem, tau_syn=tau_syn, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
+        super().__init__(
+            learn,
+            options,
+            tau_mem=tau_mem,
+            tau_syn=tau_syn,
+            v_threshold=v_threshold,
+            v_leak=v_leak,
+            v_reset=v_reset,
+            dt=dt,
+        )
 
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
@@ -201,7 +216,12 @@ class IF(Population):
     v_reset: Tensor
 
     def __init__(
-        self, v_threshold: Parameter = 1.0, v_reset: Parameter = 0.0, *, learn: Collection[str] = (), **options: Unpack[Options]
+        self,
+        v_threshold: Parameter = 1.0,
+        v_reset: Parameter = 0.0,
+        *,
+        learn: Collection[str] = (),
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(learn, options, v_threshold=v_threshold, v_reset=v_reset)
 
@@ -217,12 +237,16 @@ def _learn(module: nn.Module, names: Collection[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"learn one of {', '.join(known)}"
-            raise ConfigError(f"learn = {name!r}", f"{type(module).__name__} has the parameters {', '.join(known)}", remedy)
+            raise ConfigError(
+                f"learn = {name!r}", f"{type(module).__name__} has the parameters {', '.join(known)}", remedy
+            )
         value = module.get_buffer(name)
         time = name.startswith("tau")
         least = float(module.get_buffer("dt")) if time else 0.0 if name == "v_threshold" else -torch.inf
         if not bool((value > least).all()):
-            raise ConfigError(f"{name} = {value.tolist()}", f"a learned {name} starts above {least}", f"give a larger {name}")
+            raise ConfigError(
+                f"{name} = {value.tolist()}", f"a learned {name} starts above {least}", f"give a larger {name}"
+            )
         delattr(module, name)
         module.register_parameter(name, nn.Parameter(value))
         if time:

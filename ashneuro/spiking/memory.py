@@ -28,7 +28,9 @@ def keep_freed_memory() -> bool:
     return adjust is not None and bool(adjust(MMAP_MAX, 0)) and bool(adjust(TRIM_THRESHOLD, -1))
 
 
-def in_pieces(steps: Callable[[Tensor, Any], tuple[Tensor, Any]], inputs: Tensor, state: Any, length: int) -> tuple[Tensor, Any]:
+def in_pieces(
+    steps: Callable[[Tensor, Any], tuple[Tensor, Any]], inputs: Tensor, state: Any, length: int
+) -> tuple[Tensor, Any]:
     """Return outputs (T, B, ...) and last state of ``steps`` over ``inputs`` (T, B, ...), so many steps at a time.
 
     What a piece keeps for its backward pass is dropped and computed again when the pass arrives there: memory for one piece

@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ashneuro.spiking.integers import DECAY_ONE, LARGEST_STATE, STATE_SHIFT, IntegerLayer, round_bias, round_weights, weight_exponent
+from ashneuro.spiking.integers import (
+    DECAY_ONE,
+    LARGEST_STATE,
+    STATE_SHIFT,
+    IntegerLayer,
+    round_bias,
+    round_weights,
+    weight_exponent,
+)
 
 
 def integer_weights(weight: Tensor, scale: float) -> tuple[Tensor, int]:
@@ -60,7 +68,9 @@ def integer_multi_step(currents: Tensor, layer: IntegerLayer, v: Tensor | None =
     keep = (DECAY_ONE - layer.dv) / DECAY_ONE
     # The float network's v, where the surrogate is evaluated: a step adds dt/τ of the current.
     unit = layer.dv / DECAY_ONE / (layer.scale * (1 << STATE_SHIFT))
-    v = torch.zeros_like(currents[0], dtype=torch.float64) if v is None else v.double()  # holds the 35 bits of v · (4096 − dv)
+    v = (
+        torch.zeros_like(currents[0], dtype=torch.float64) if v is None else v.double()
+    )  # holds the 35 bits of v · (4096 − dv)
     spikes = []
     for a in currents.unbind(0):
         decayed = v * keep

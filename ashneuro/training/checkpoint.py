@@ -79,7 +79,10 @@ def save_run(
     if model.abstract is not None and (integers := model.abstract.integers) is not None:
         replace_file(path / INTEGERS, lambda file: file.write_text(integers.dumps()))
     if labels:
-        replace_file(path / LABELS, lambda file: file.write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8"))
+        replace_file(
+            path / LABELS,
+            lambda file: file.write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8"),
+        )
     if model.text.tower is not None and model.text.tower.kind == "transformers":
         model.text.tower.model.config.save_pretrained(path / TOWER)
     replace_file(path / METRICS, lambda file: file.write_text("".join(json.dumps(row) + "\n" for row in rows)))
@@ -105,7 +108,9 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     try:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(f"cannot read {path / WEIGHTS}", in_short(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER") from error
+        raise DataError(
+            f"cannot read {path / WEIGHTS}", in_short(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER"
+        ) from error
     if model.abstract is not None and (path / INTEGERS).exists():
         model.abstract.use_integers(_read_integers(path))
     return Run(path, config, vocabulary, model.to(device).eval(), labels)
@@ -120,7 +125,9 @@ def _read_labels(path: Path) -> Labels:
     if not path.exists():
         return {}
     try:
-        return {str(task): tuple(map(str, known)) for task, known in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {
+            str(task): tuple(map(str, known)) for task, known in json.loads(path.read_text(encoding="utf-8")).items()
+        }
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(f"cannot read {path}", str(error), f"ashneuro train --resume --out {path.parent}") from error
 
@@ -129,7 +136,9 @@ def _read_integers(path: Path) -> Integers:
     try:
         return Integers.loads((path / INTEGERS).read_text())
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"cannot read {path / INTEGERS}", repr(error), f"ashneuro train --resume --out {path}") from error
+        raise DataError(
+            f"cannot read {path / INTEGERS}", repr(error), f"ashneuro train --resume --out {path}"
+        ) from error
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
@@ -174,11 +183,19 @@ def _card(name: str, config: RunConfig, model: AshNet, rows: Sequence[Mapping[st
         for part in ("concrete", "abstract", "text", "multimodal")
         if getattr(model, part, None) is not None
     }
-    learned = dict.fromkeys("image–text retrieval" if stage.task == "retrieval" else stage.task for stage, _ in stages(config))
+    learned = dict.fromkeys(
+        "image–text retrieval" if stage.task == "retrieval" else stage.task for stage, _ in stages(config)
+    )
     asked = {task: getattr(config.tasks, task).format or "derived from the pairs" for task in trained_tasks(config)}
     concrete, text = config.model.concrete, config.model.text
-    given = text.weights if text.tower == "transformers" or ":" in text.weights else ""  # a name alone is a model of open_clip's, untrained
-    elsewhere = [weights for weights in (config.train.start, concrete.backbone and concrete.weights, text.tower and given) if weights]
+    given = (
+        text.weights if text.tower == "transformers" or ":" in text.weights else ""
+    )  # a name alone is a model of open_clip's, untrained
+    elsewhere = [
+        weights
+        for weights in (config.train.start, concrete.backbone and concrete.weights, text.tower and given)
+        if weights
+    ]
     alone = "this data and what it began with" if elsewhere else "this data alone"
     spiking = f", {abstract.timesteps} steps of {abstract.dt_s * 1e3:g} ms" if abstract.kind == "spiking" else ""
     lines = [

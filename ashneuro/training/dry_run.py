@@ -88,7 +88,9 @@ def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) ->
         DataError: a text tower's folder cannot be read.
     """
     device = pick_device(config.train.device)
-    labels: dict[str, int] = {stage.task: LABELS[stage.task] for stage, _ in stages(config) if stage.task != "retrieval"}
+    labels: dict[str, int] = {
+        stage.task: LABELS[stage.task] for stage, _ in stages(config) if stage.task != "retrieval"
+    }
     model = AshNet(config.model, words, config.data.image_size, config.data.max_words, labels, load=False).to(device)
     if model.abstract is not None:
         model.abstract.checkpointing = config.train.checkpointing
@@ -108,14 +110,26 @@ def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) ->
 
 
 def _stage(
-    learner: Learner, stage: StageConfig, settings: TrainConfig, config: RunConfig, pairs: int, words: int, processes: int
+    learner: Learner,
+    stage: StageConfig,
+    settings: TrainConfig,
+    config: RunConfig,
+    pairs: int,
+    words: int,
+    processes: int,
 ) -> StageEstimate:
     with learning(learner, stage.parts):
         return _probe(learner, stage, settings, config, pairs, words, processes)
 
 
 def _probe(
-    learner: Learner, stage: StageConfig, settings: TrainConfig, config: RunConfig, pairs: int, words: int, processes: int
+    learner: Learner,
+    stage: StageConfig,
+    settings: TrainConfig,
+    config: RunConfig,
+    pairs: int,
+    words: int,
+    processes: int,
 ) -> StageEstimate:
     kept: list[int] = []
     seconds = flops = 0.0
@@ -130,7 +144,10 @@ def _probe(
                 saved[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with (
+            FlopCounterMode(display=False) as counter,
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
             _step(learner, batch, settings)
         kept.append(sum(saved.values()))
         flops = counter.get_total_flops() / count
@@ -144,7 +161,9 @@ def _probe(
     fixed = sum(size * (4 if learns else 1) for size, learns in sizes)
     growth = (kept[1] - kept[0]) / (PROBES[1] - PROBES[0])
     passes = pairs // settings.batch_size * settings.batch_size * settings.epochs
-    return StageEstimate(stage.name, stage.task, settings.batch_size // processes, growth, fixed, flops, seconds, passes)
+    return StageEstimate(
+        stage.name, stage.task, settings.batch_size // processes, growth, fixed, flops, seconds, passes
+    )
 
 
 def _step(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig) -> None:
@@ -160,9 +179,17 @@ def _made_up(stage: StageConfig, config: RunConfig, count: int, words: int, lear
     device = learner.model.log_scale.device
     tokens = torch.randint(2, words, (count, length), device=device)
     if stage.task == "retrieval":
-        views = torch.randn(count, 3, size, size, device=device) if config.train.contrast and learner.model.abstract is not None else None
+        views = (
+            torch.randn(count, 3, size, size, device=device)
+            if config.train.contrast and learner.model.abstract is not None
+            else None
+        )
         images = torch.randn(count, 3, size, size, device=device)
         return Batch(images, views, tokens, torch.arange(count, device=device), tuple(map(str, range(count))))
     images = torch.randn(count, 2 if stage.task == "nlvr2" else 1, 3, size, size, device=device)
-    wanted = torch.rand(count, LABELS["vqa"], device=device) if stage.task == "vqa" else torch.zeros(count, dtype=torch.long, device=device)
+    wanted = (
+        torch.rand(count, LABELS["vqa"], device=device)
+        if stage.task == "vqa"
+        else torch.zeros(count, dtype=torch.long, device=device)
+    )
     return QuestionBatch(stage.task, images, tokens, wanted)

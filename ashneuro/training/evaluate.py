@@ -119,15 +119,24 @@ class Evaluation:
         rest = dict(values)
         if (schema := rest.pop("schema", None)) != SCHEMA:
             raise DataError(
-                f"this evaluation has the schema {schema!r}", f"{SCHEMA} is the one that is read here", "run `ashneuro evaluate` again"
+                f"this evaluation has the schema {schema!r}",
+                f"{SCHEMA} is the one that is read here",
+                "run `ashneuro evaluate` again",
             )
         rest["rows"] = tuple(Row(**row) for row in rest["rows"])
-        rest["examples"] = tuple(Example(**{**item, "hits": tuple(Hit(**hit) for hit in item["hits"])}) for item in rest["examples"])
+        rest["examples"] = tuple(
+            Example(**{**item, "hits": tuple(Hit(**hit) for hit in item["hits"])}) for item in rest["examples"]
+        )
         return cls(**rest)
 
     def save(self, path: Path) -> None:
         """Write the JSON form to ``path``."""
-        replace_file(path, lambda file: file.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
+        replace_file(
+            path,
+            lambda file: file.write_text(
+                json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            ),
+        )
 
 
 def evaluate(
@@ -228,7 +237,10 @@ def chance(relevant: NDArray[np.bool_]) -> dict[str, float]:
     position = np.arange(items)
     missed = np.cumprod(np.clip((items - counts[:, None] - position) / (items - position), 0, 1), axis=1)
     found = 1 - (queries[:, None] * missed).sum(0) / queries.sum()
-    return {**{f"R@{cut}": float(found[min(cut, items) - 1]) for cut in CUTS}, "median_rank": float(1 + np.argmax(found >= 0.5 - 1e-12))}
+    return {
+        **{f"R@{cut}": float(found[min(cut, items) - 1]) for cut in CUTS},
+        "median_rank": float(1 + np.argmax(found >= 0.5 - 1e-12)),
+    }
 
 
 def input_currents(model: AshNet, images: Tensor, size: int = BATCH) -> Iterator[NDArray[np.float32]]:
@@ -300,12 +312,28 @@ def _examples(similarity: NDArray[np.floating], pool: Pool, count: int) -> tuple
     for number in range(count):
         by_text = number % 2 == 0
         query = (2 * number + 1) * (len(pool.texts) if by_text else len(pool.pairs)) // (2 * count)
-        scores, right = (similarity[:, query], pool.relevant[:, query]) if by_text else (similarity[query], pool.relevant[query])
+        scores, right = (
+            (similarity[:, query], pool.relevant[:, query]) if by_text else (similarity[query], pool.relevant[query])
+        )
         best = np.argsort(-scores, kind="stable")[:5].tolist()
         owner = pool.pairs[pool.owners[query]] if by_text else pool.pairs[query]
         hits = []
         for index in best:
             pair = pool.pairs[index if by_text else pool.owners[index]]
-            hits.append(Hit(pair.key, pair.captions[0] if by_text else pool.texts[index], float(scores[index]), bool(right[index])))
-        chosen.append(Example("text" if by_text else "image", owner.key, pool.texts[query] if by_text else owner.captions[0], tuple(hits)))
+            hits.append(
+                Hit(
+                    pair.key,
+                    pair.captions[0] if by_text else pool.texts[index],
+                    float(scores[index]),
+                    bool(right[index]),
+                )
+            )
+        chosen.append(
+            Example(
+                "text" if by_text else "image",
+                owner.key,
+                pool.texts[query] if by_text else owner.captions[0],
+                tuple(hits),
+            )
+        )
     return tuple(chosen)

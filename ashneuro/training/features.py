@@ -27,7 +27,9 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
     Raises:
         DataError: the file cannot be written.
     """
-    digest = hashlib.sha256(f"{config.model.concrete.backbone}/{config.model.concrete.stage}/{config.data.image_size}".encode())
+    digest = hashlib.sha256(
+        f"{config.model.concrete.backbone}/{config.model.concrete.stage}/{config.data.image_size}".encode()
+    )
     for value in model.concrete.trunk.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     path = cache_dir() / "features" / f"{data_name(pictures, digest.hexdigest())}.npy"
@@ -45,7 +47,9 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             why = error.strerror or str(error)
-            raise DataError(f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room") from error
+            raise DataError(
+                f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
+            ) from error
     processes.wait()
     return Features(np.load(path, mmap_mode="r"))
 

@@ -29,7 +29,9 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> dict[str, Any] | 
     """
     if not resume and (out / CONFIG).exists():
         raise ConfigError(
-            f"{out} already holds a run", "a run is never overwritten", f"--resume, or another folder with --out, or delete {out}"
+            f"{out} already holds a run",
+            "a run is never overwritten",
+            f"--resume, or another folder with --out, or delete {out}",
         )
     if not (out / CONFIG).exists() and out.exists() and (not out.is_dir() or any(_foreign(out))):
         raise ConfigError(f"{out} is not empty", "a run gets a folder of its own", "name another folder with --out")
@@ -38,16 +40,22 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> dict[str, Any] | 
         for left in out.glob(".*.[0-9]*"):  # half-written by a process that was killed
             left.unlink()
     except OSError as error:
-        raise ConfigError(f"cannot write to {out}", error.strerror or str(error), "name another folder with --out") from error
+        raise ConfigError(
+            f"cannot write to {out}", error.strerror or str(error), "name another folder with --out"
+        ) from error
     if not (out / CONFIG).exists():
         return None
     before = load_config(out / CONFIG)
     if different := list(_differences(dataclasses.asdict(before), dataclasses.asdict(config))):
-        raise ConfigError(f"cannot resume {out}", f"its settings were others: {'; '.join(different)}", f"resume with {out / CONFIG}")
+        raise ConfigError(
+            f"cannot resume {out}", f"its settings were others: {'; '.join(different)}", f"resume with {out / CONFIG}"
+        )
     try:
         state: dict[str, Any] = torch.load(out / TRAINER, weights_only=True, map_location="cpu")
     except Exception as error:  # torch.load raises whatever a damaged file leads to
-        raise DataError(f"cannot resume from {out / TRAINER}", str(error).splitlines()[0], "train again in another folder") from error
+        raise DataError(
+            f"cannot resume from {out / TRAINER}", str(error).splitlines()[0], "train again in another folder"
+        ) from error
     return state
 
 

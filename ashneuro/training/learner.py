@@ -40,7 +40,9 @@ class Learner(nn.Module):
         super().__init__()
         if (config.itm or config.mlm) and not model.config.multimodal.layers:
             raise ConfigError(
-                "train.itm and train.mlm need the multimodal transformer", "model.multimodal.layers is 0", "--set model.multimodal.layers=2"
+                "train.itm and train.mlm need the multimodal transformer",
+                "model.multimodal.layers is 0",
+                "--set model.multimodal.layers=2",
             )
         self.model, self.config, self.mask = model, config, mask
         self.words = len(model.text.weights.weight)
@@ -50,7 +52,9 @@ class Learner(nn.Module):
             self.to_words = nn.Linear(model.config.concrete.width, self.words)
         self.fan_out = model.abstract.fan_out() if model.abstract is not None and config.synops else {}
 
-    def forward(self, batch: Batch | QuestionBatch, config: TrainConfig, random: torch.Generator) -> tuple[Terms, Terms]:
+    def forward(
+        self, batch: Batch | QuestionBatch, config: TrainConfig, random: torch.Generator
+    ) -> tuple[Terms, Terms]:
         """Return the weighted objectives, and the mean firing rate of every spiking layer, by name (scalars)."""
         if isinstance(batch, QuestionBatch):
             return self._answer(batch, config)
@@ -77,7 +81,10 @@ class Learner(nn.Module):
         if model.abstract is None or encoded.current is None:
             return terms, {}
         if batch.views is not None and config.contrast:
-            views = (F.normalize(model.view(mean_over_places(x)).float(), dim=-1) for x in (encoded.current, model.currents(batch.views)))
+            views = (
+                F.normalize(model.view(mean_over_places(x)).float(), dim=-1)
+                for x in (encoded.current, model.currents(batch.views))
+            )
             first, second = (everyones(view) for view in views)
             loss = objectives.contrast(first, second, concepts, VIEW_SCALE, config.beta, config.synthetic)
             terms["contrast"] = config.contrast * loss
@@ -92,7 +99,11 @@ class Learner(nn.Module):
         encoded = model.encode(batch.images.flatten(0, 1))
         places = model.places(encoded)
         scores = model.answer(batch.task, places.reshape(-1, pictures, *places.shape[1:]), batch.tokens).float()
-        loss = objectives.answer_loss(scores, batch.targets) if batch.task == "vqa" else objectives.label_loss(scores, batch.targets)
+        loss = (
+            objectives.answer_loss(scores, batch.targets)
+            if batch.task == "vqa"
+            else objectives.label_loss(scores, batch.targets)
+        )
         return self._sparse(encoded, {batch.task: loss}, config)
 
     def _matching(self, encoded: Encoded, batch: Batch, similarity: Tensor, random: torch.Generator) -> Tensor:
@@ -135,10 +146,15 @@ class Learner(nn.Module):
     def _sparse(self, encoded: Encoded, terms: Terms, config: TrainConfig) -> tuple[Terms, Terms]:
         """Add what keeps the spiking encoder cheap and its codebook near."""
         if encoded.codes is not None and config.codebook:
-            terms["codebook"] = config.codebook * objectives.codebook_loss(encoded.codes.z.float(), encoded.codes.entries.float())
+            terms["codebook"] = config.codebook * objectives.codebook_loss(
+                encoded.codes.z.float(), encoded.codes.entries.float()
+            )
         if self.model.config.abstract.kind != "spiking":
             return terms, {}
-        rates = {name: encoded.rates[name] if name in encoded.rates else firing_rate(spikes) for name, spikes in encoded.layers.items()}
+        rates = {
+            name: encoded.rates[name] if name in encoded.rates else firing_rate(spikes)
+            for name, spikes in encoded.layers.items()
+        }
         if config.firing_rate_weight:
             everywhere = [everyones(rate[None]).mean() for rate in rates.values()]
             terms["firing"] = config.firing_rate_weight * objectives.firing_rate_penalty(everywhere, config.firing_rate)

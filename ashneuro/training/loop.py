@@ -116,7 +116,9 @@ def train(
     material = Material(config, processes)
     if state is not None and state.get("data", material.digest) != material.digest:
         raise DataError(
-            f"cannot resume {out}", "its training data were others: texts or questions have changed", "restore them, or name another --out"
+            f"cannot resume {out}",
+            "its training data were others: texts or questions have changed",
+            "restore them, or name another --out",
         )
     device = processes.device
     rows: list[dict[str, Any]] = json.loads(state["rows"]) if state else []
@@ -137,7 +139,9 @@ def train(
             try:
                 learner.load_state_dict(state["model"])
             except RuntimeError as error:  # of another version, whose layers have other shapes
-                raise DataError(f"cannot resume from {out / TRAINER}", in_short(error), "train again in another folder") from error
+                raise DataError(
+                    f"cannot resume from {out / TRAINER}", in_short(error), "train again in another folder"
+                ) from error
             if model.abstract is not None and state["integers"]:
                 model.abstract.use_integers(Integers.loads(state["integers"]))
         else:
@@ -161,7 +165,9 @@ def train(
                             row |= material.validate(model, stage)
                         rows.append(row)
                         weights = _save(out, config, material, learner, running, rows)
-                        on_progress(Progress(row["epoch"], material.epochs, row["batches"], row["batches"], row["loss"], row))
+                        on_progress(
+                            Progress(row["epoch"], material.epochs, row["batches"], row["batches"], row["loss"], row)
+                        )
                         del row["batches"]
                 state = None
             before += settings.epochs
@@ -172,7 +178,11 @@ def train(
         with uninterrupted():
             save_run(out, config, material.words, model, [*rows, final], material.labels, weights)
     processes.wait()
-    return Run(out, config, material.words, model.eval(), material.labels) if processes.size == 1 else load_run(out, device)
+    return (
+        Run(out, config, material.words, model.eval(), material.labels)
+        if processes.size == 1
+        else load_run(out, device)
+    )
 
 
 class Material:
@@ -182,7 +192,9 @@ class Material:
         self.config, self.processes = config, processes
         self.splits: Splits = load_splits(config.data)
         tasks = trained_tasks(config)
-        self.questions: dict[str, Questions] = {task: load_questions(task, config.tasks, config.data, self.splits) for task in tasks}
+        self.questions: dict[str, Questions] = {
+            task: load_questions(task, config.tasks, config.data, self.splits) for task in tasks
+        }
         own = {task: labels_of(asked, getattr(config.tasks, task).answers) for task, asked in self.questions.items()}
         # A run that goes on from another keeps the heads that it has.
         self.labels: Labels = {**(load_run(config.train.start).labels if config.train.start else {}), **own}
@@ -221,7 +233,10 @@ class Material:
         if pool is None:
             return {}
         image_to_text, text_to_image = recalls(model, pool)
-        return {"validation_R@1_image_to_text": image_to_text["R@1"], "validation_R@1_text_to_image": text_to_image["R@1"]}
+        return {
+            "validation_R@1_image_to_text": image_to_text["R@1"],
+            "validation_R@1_text_to_image": text_to_image["R@1"],
+        }
 
     def _pool(self, task: str) -> Pool | TaskPool | None:
         if task == "retrieval":
@@ -281,9 +296,14 @@ class Stage:
         self.processes.restore(self.wrapped, self.optimiser, state)
         self._done = state["batch"], state["sums"]
         # A checkpoint of another number of processes, or of an older version, has none for this one.
-        self._random = [each if isinstance(each, Tensor) else each[min(self.processes.rank, len(each) - 1)] for each in state["random"]]
+        self._random = [
+            each if isinstance(each, Tensor) else each[min(self.processes.rank, len(each) - 1)]
+            for each in state["random"]
+        ]
 
-    def state(self, rows: list[dict[str, Any]], batch: int = 0, sums: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    def state(
+        self, rows: list[dict[str, Any]], batch: int = 0, sums: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Any]:
         """Return everything that going on takes; ``batch`` batches of an epoch are done, with these sums."""
         model = self.learner.model
         integers = model.abstract and model.abstract.integers
@@ -335,13 +355,19 @@ class Stage:
             drawn.manual_seed(seed * 31 + number)
             terms, firing = self._step(batch, number, rate, drawn)
             total = sum(term.detach() for term in terms.values())  # type: ignore[assignment]
-            for name, value in {"loss": total, **{f"loss_{name}": term.detach() for name, term in terms.items()}, **firing}.items():
+            for name, value in {
+                "loss": total,
+                **{f"loss_{name}": term.detach() for name, term in terms.items()},
+                **firing,
+            }.items():
                 sums[name] += value
             loss = float(total)
             if not math.isfinite(loss):
                 what = f"training has diverged: the loss of batch {number + 1} in epoch {past + 1} is {loss}"
                 left = f"; {out} holds the run up to its last checkpoint" if (out / TRAINER).exists() else ""
-                raise ConfigError(what, f"the learning rate was {rate:.3g}{left}", "a lower train.learning_rate, and another --out")
+                raise ConfigError(
+                    what, f"the learning rate was {rate:.3g}{left}", "a lower train.learning_rate, and another --out"
+                )
             on_progress(Progress(past + 1, self.material.epochs, number + 1, len(self.batches), loss))
             due |= settings.save_every > 0 and (number + 1) % settings.save_every == 0
             # Between steps alone: a checkpoint does not hold the gradients that a step has gathered so far.
@@ -354,7 +380,10 @@ class Stage:
         row: dict[str, Any] = {"epoch": past + 1, **({"stage": self.stage.name} if self.config.schedule else {})}
         row |= {name: value for name, value in means.items() if name.startswith("loss")}
         if rates := {name: value for name, value in means.items() if not name.startswith("loss")}:
-            row |= {"firing_rate": sum(rates.values()) / len(rates), **{f"firing_rate.{name}": value for name, value in rates.items()}}
+            row |= {
+                "firing_rate": sum(rates.values()) / len(rates),
+                **{f"firing_rate.{name}": value for name, value in rates.items()},
+            }
         pairs = (len(self.batches) - start) * settings.batch_size
         return row | {
             "learning_rate": rate,
@@ -392,7 +421,9 @@ class Stage:
             loss = whole_loss(terms)
             if not loss.requires_grad:
                 why = f"none of its objectives ({', '.join(terms)}) reaches {', '.join(self.stage.parts)}"
-                raise ConfigError(f"stage {self.stage.name!r} has nothing to learn", why, "name other parts, or other weights")
+                raise ConfigError(
+                    f"stage {self.stage.name!r} has nothing to learn", why, "name other parts, or other weights"
+                )
             torch.autograd.backward(loss / settings.accumulate)
         if last:
             for group in self.optimiser.param_groups:
@@ -449,7 +480,11 @@ def learning(learner: Learner, parts: Sequence[str]) -> Iterator[None]:
     if "abstract" in parts and model.abstract is not None:  # with the maps of its own objectives
         chosen |= {id(parameter) for parameter in model.view.parameters()}
         chosen |= {id(parameter) for name, parameter in learner.named_parameters() if not name.startswith("model.")}
-    held = [parameter for parameter in learner.parameters() if parts and parameter.requires_grad and id(parameter) not in chosen]
+    held = [
+        parameter
+        for parameter in learner.parameters()
+        if parts and parameter.requires_grad and id(parameter) not in chosen
+    ]
     for parameter in held:
         parameter.requires_grad_(False)
     try:
@@ -513,7 +548,11 @@ def _optimiser(learner: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 def _to(batch: Batch | QuestionBatch, device: torch.device) -> Batch | QuestionBatch:
     if device.type == "cpu":
         return batch
-    names = ("images", "tokens", "targets") if isinstance(batch, QuestionBatch) else ("images", "views", "tokens", "concepts")
+    names = (
+        ("images", "tokens", "targets")
+        if isinstance(batch, QuestionBatch)
+        else ("images", "views", "tokens", "concepts")
+    )
     moved = {name: part.to(device, non_blocking=True) for name in names if (part := getattr(batch, name)) is not None}
     return replace(batch, **moved)  # type: ignore[no-any-return]
 
@@ -531,7 +570,9 @@ def _save(
     """Write the state for resuming, and what using the run takes; the first process does. Return the model's weights."""
     written = [{name: value for name, value in row.items() if name != "batches"} for row in rows]
     state = stage.state(written, batch, sums)
-    weights = {name.removeprefix("model."): value for name, value in state["model"].items() if name.startswith("model.")}
+    weights = {
+        name.removeprefix("model."): value for name, value in state["model"].items() if name.startswith("model.")
+    }
     if stage.processes.rank == 0:
         with uninterrupted():
             replace_file(out / TRAINER, lambda file: write_state(file, state))

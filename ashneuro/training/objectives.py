@@ -234,7 +234,8 @@ def synops(layers: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tenso
     layers: spikes s_l (T, B, ...) by population; fan_out: (...) by the same names.
     """
     counts = [
-        torch.einsum("tbn,n->", spikes.flatten(2), fan_out[name].flatten().to(spikes)) / spikes.shape[1] for name, spikes in layers.items()
+        torch.einsum("tbn,n->", spikes.flatten(2), fan_out[name].flatten().to(spikes)) / spikes.shape[1]
+        for name, spikes in layers.items()
     ]
     return torch.stack(counts).sum()
 

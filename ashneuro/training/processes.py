@@ -130,7 +130,10 @@ class Together(Processes):
         self.sharded = config.strategy == "fsdp"
         # A stage trains some parts and leaves others alone.
         strategy = strategies.DDPStrategy(find_unused_parameters=True)
-        local, nodes = (int(os.environ.get(name, default)) for name, default in (("LOCAL_WORLD_SIZE", "1"), ("GROUP_WORLD_SIZE", "1")))
+        local, nodes = (
+            int(os.environ.get(name, default))
+            for name, default in (("LOCAL_WORLD_SIZE", "1"), ("GROUP_WORLD_SIZE", "1"))
+        )
         kind = "cuda" if device.type == "cuda" else "cpu"
         self.fabric: Any = fabric.Fabric(accelerator=kind, devices=local, num_nodes=nodes, strategy=strategy)
         self.fabric.launch()
@@ -174,7 +177,9 @@ class Together(Processes):
             return {"model": module.state_dict(), "optimiser": optimiser.state_dict()}
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
-        model, moments = get_state_dict(module, optimiser, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        model, moments = get_state_dict(
+            module, optimiser, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+        )
         return {"model": model, "optimiser": moments}
 
     def restore(self, wrapped: Callable[..., Any], optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -222,7 +227,9 @@ def join(config: TrainConfig, device: torch.device, schedule: Sequence[TrainConf
     for settings in schedule or (config,):
         if settings.batch_size % size:
             raise ConfigError(
-                f"train.batch_size = {settings.batch_size}", f"it does not divide among {size} processes", f"make it a multiple of {size}"
+                f"train.batch_size = {settings.batch_size}",
+                f"it does not divide among {size} processes",
+                f"make it a multiple of {size}",
             )
         if settings.strategy == "fsdp" and settings.stua and settings.stua_stops_at_concrete:
             raise ConfigError(
@@ -298,9 +305,9 @@ class SharedNorm(nn.Module):
                 self.running_mean.lerp_(mean.to(self.running_mean), momentum)
                 self.running_var.lerp_((variance * total / (total - 1)).to(self.running_var), momentum)
                 self.num_batches_tracked += 1
-        return (x - mean.reshape(shape)) * (variance.reshape(shape) + self.eps).rsqrt() * self.weight.reshape(shape) + self.bias.reshape(
+        return (x - mean.reshape(shape)) * (variance.reshape(shape) + self.eps).rsqrt() * self.weight.reshape(
             shape
-        )
+        ) + self.bias.reshape(shape)
 
 
 @contextmanager

@@ -72,7 +72,9 @@ def cells(sweep: SweepConfig) -> tuple[Cell, ...]:
     names = [Cell(name, {}, 0, RunConfig()).folder for name, _, _ in chosen]
     if len(names) != len(set(names)):
         raise ConfigError(
-            "two variants of the sweep have one name", ", ".join(sorted({n for n in names if names.count(n) > 1})), "rename a level"
+            "two variants of the sweep have one name",
+            ", ".join(sorted({n for n in names if names.count(n) > 1})),
+            "rename a level",
         )
     found = tuple(
         Cell(name, levels, seed, _config(sweep, name, [*changes, f"train.seed={seed}"]))
@@ -82,7 +84,9 @@ def cells(sweep: SweepConfig) -> tuple[Cell, ...]:
     lacking = [cell.variant for cell in found if sweep.task not in ("retrieval", *trained_tasks(cell.config))]
     if lacking:
         stage = f"schedule=[…, {{name = 'finetune', epochs = 5, task = '{sweep.task}'}}]"
-        raise ConfigError(f"task = {sweep.task!r}", f"it is not trained by {', '.join(dict.fromkeys(lacking))}", f'set = ["{stage}"]')
+        raise ConfigError(
+            f"task = {sweep.task!r}", f"it is not trained by {', '.join(dict.fromkeys(lacking))}", f'set = ["{stage}"]'
+        )
     return found
 
 
@@ -91,7 +95,9 @@ def _config(sweep: SweepConfig, variant: str, changes: list[str]) -> RunConfig:
         return load_config(sweep.base, [*sweep.set, *changes])
     except ConfigError as error:
         why = f"{error.what}: {error.why}"
-        raise ConfigError(f"{variant!r} of the sweep cannot be run", why, "correct base, set or that level of the sweep") from error
+        raise ConfigError(
+            f"{variant!r} of the sweep cannot be run", why, "correct base, set or that level of the sweep"
+        ) from error
 
 
 @contextmanager
@@ -126,13 +132,19 @@ def claim(folder: Path) -> Iterator[str]:
 
 def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
     if sweep.design == "one-at-a-time":
-        single = [(level, {factor: level}, changes) for factor, levels in sweep.factors.items() for level, changes in levels.items()]
+        single = [
+            (level, {factor: level}, changes)
+            for factor, levels in sweep.factors.items()
+            for level, changes in levels.items()
+        ]
         return [(BASE, {}, ()), *single]
     found = []
     factors = {name: levels for name, levels in sweep.factors.items() if levels}
     for combination in itertools.product(*(levels.items() for levels in factors.values())):
         levels = dict(zip(factors, (name for name, _ in combination), strict=True))
-        found.append((", ".join(levels.values()), levels, tuple(change for _, changes in combination for change in changes)))
+        found.append(
+            (", ".join(levels.values()), levels, tuple(change for _, changes in combination for change in changes))
+        )
     return found
 
 

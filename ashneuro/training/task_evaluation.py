@@ -91,7 +91,12 @@ class TaskEvaluation:
 
     def save(self, path: Path) -> None:
         """Write the JSON form to ``path``."""
-        replace_file(path, lambda file: file.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
+        replace_file(
+            path,
+            lambda file: file.write_text(
+                json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            ),
+        )
 
 
 class TaskPool:
@@ -102,7 +107,9 @@ class TaskPool:
         tokens: (Q, M) word indices.
     """
 
-    def __init__(self, questions: Questions, part: Sequence[Question], labels: Sequence[str], words: Words, data: DataConfig) -> None:
+    def __init__(
+        self, questions: Questions, part: Sequence[Question], labels: Sequence[str], words: Words, data: DataConfig
+    ) -> None:
         self.task, self.labels = questions.task, tuple(labels)
         self.questions = tuple(question for question in part if question.answers)
         pictures = pictures_of(questions, self.questions)
@@ -136,7 +143,9 @@ def evaluate_task(
         DataError: no question has an answer, or a picture cannot be read.
     """
     if not any(question.answers for question in part):
-        raise DataError(f"the split {split!r} has no answered questions", "there is nothing to evaluate", "choose another split")
+        raise DataError(
+            f"the split {split!r} has no answered questions", "there is nothing to evaluate", "choose another split"
+        )
     pool = TaskPool(questions, part, labels, words, data)
     zeros: dict[str, Branch | None] = {"": None, ", text alone": "both"}
     if model.abstract is not None:
@@ -144,11 +153,16 @@ def evaluate_task(
     said, firing = answer(model, pool, tuple(zeros.values()), encoder)
     spiking = model.config.abstract.kind == "spiking"
     source = spikes_from if spiking else "none"
-    rows = [_row(NAMES[model.config.abstract.kind] + suffix, source, pool, answers) for suffix, answers in zip(zeros, said, strict=True)]
+    rows = [
+        _row(NAMES[model.config.abstract.kind] + suffix, source, pool, answers)
+        for suffix, answers in zip(zeros, said, strict=True)
+    ]
     rows.append(_row("most frequent answer", "none", pool, _most_frequent(questions, pool)))
     labelled = frozenset(pool.labels)
     known = sum(is_known(pool.task, question, labelled) for question in pool.questions)
-    chosen = [(2 * number + 1) * len(pool.questions) // (2 * examples) for number in range(min(examples, len(pool.questions)))]
+    chosen = [
+        (2 * number + 1) * len(pool.questions) // (2 * examples) for number in range(min(examples, len(pool.questions)))
+    ]
     return TaskEvaluation(
         task=pool.task,
         kind=model.config.abstract.kind,
@@ -160,7 +174,13 @@ def evaluate_task(
         answerable=known / len(pool.questions),
         firing_rate=firing if spiking else {},
         examples=tuple(
-            Answered(question.images, question.text, said[0][index], question.answers, _score(pool.task, said[0][index], question))
+            Answered(
+                question.images,
+                question.text,
+                said[0][index],
+                question.answers,
+                _score(pool.task, said[0][index], question),
+            )
             for index in chosen
             for question in (pool.questions[index],)
         ),
@@ -227,6 +247,11 @@ def _most_frequent(questions: Questions, pool: TaskPool) -> list[str]:
     """Return the answer that training questions of the same type get most often: what a model without eyes can know at least."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for question in questions.train:
-        counts[question.kind].update(normalise_answer(text) if pool.task == "vqa" else text for text in question.answers)
+        counts[question.kind].update(
+            normalise_answer(text) if pool.task == "vqa" else text for text in question.answers
+        )
     whole = sum(counts.values(), Counter())
-    return [max((counts[question.kind] or whole).items(), key=lambda item: (item[1], item[0]))[0] for question in pool.questions]
+    return [
+        max((counts[question.kind] or whole).items(), key=lambda item: (item[1], item[0]))[0]
+        for question in pool.questions
+    ]

@@ -82,7 +82,11 @@ def test_torch_has_its_threads_back_afterwards():
 def test_the_table_and_the_json_carry_machine_and_versions():
     content = json.loads(json.dumps(bench_emulator([small(), small()], rounds=1, threads=1, lava=False).to_json()))
     assert content["schema"] == "ashneuro.bench/1" and content["benchmark"] == "emulator"
-    assert content["machine"]["cpu"] and content["machine"]["cores"] >= 1 and {"numpy", "torch"} <= set(content["machine"]["versions"])
+    assert (
+        content["machine"]["cpu"]
+        and content["machine"]["cores"] >= 1
+        and {"numpy", "torch"} <= set(content["machine"]["versions"])
+    )
     both = tables.bench_emulator(content)
     assert len(both) == 2
     for table in both:

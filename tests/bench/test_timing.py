@@ -35,7 +35,13 @@ def test_ratios_are_of_one_round_and_turns_alternate() -> None:
 
     ways = (way("long", 0.06), way("short", 0.03), Way("none", reason="it is not there"))
     told = []
-    result = time_jobs("lif", [Job("two", "short", ways)], device=CPU, rounds=3, progress=lambda done, total: told.append((done, total)))
+    result = time_jobs(
+        "lif",
+        [Job("two", "short", ways)],
+        device=CPU,
+        rounds=3,
+        progress=lambda done, total: told.append((done, total)),
+    )
     (job,) = result.jobs
     assert 1.5 < job.ratio("long") < 2.5 and job.ways[1].ratio == Spread(1.0, 1.0, 1.0)
     turn = ["long"] * 3 + ["short"] * 3
@@ -97,7 +103,8 @@ def test_every_neuron_spikes_and_passes_gradients_back() -> None:
         spikes.sum().backward()
         assert x.grad.abs().max() > 0, name
     ours, norse = (
-        make(torch.randn(6, 4, 30, generator=torch.Generator().manual_seed(1))) for make in (peers.ours("torch", CPU), peers.norse_lift())
+        make(torch.randn(6, 4, 30, generator=torch.Generator().manual_seed(1)))
+        for make in (peers.ours("torch", CPU), peers.norse_lift())
     )
     assert torch.equal(ours, norse)  # the same work
 
@@ -127,11 +134,17 @@ def test_jobs_of_layers_run_and_are_shown(tmp_path: Path) -> None:
     assert drawn.startswith("<svg") and "Conv 32" in drawn and drawn == job_plot(content)
     content["jobs"][0]["ways"][-1] = {"name": "gone", "reason": "it is not there", "peak_bytes": None}
     table = job_tables(content)[0]
-    assert table.rows[-1][:2] == ("gone", "not run") and table.rows[-1][-1] == NOTHING and "because it is not there" in table.note
+    assert (
+        table.rows[-1][:2] == ("gone", "not run")
+        and table.rows[-1][-1] == NOTHING
+        and "because it is not there" in table.note
+    )
 
 
 def test_a_training_step_is_the_same_in_every_way() -> None:
-    config = load_config("tiny", ["model.abstract.channels=[4, 6]", "model.abstract.units=8", "train.batch_size=4", "data.image_size=16"])
+    config = load_config(
+        "tiny", ["model.abstract.channels=[4, 6]", "model.abstract.units=8", "train.batch_size=4", "data.image_size=16"]
+    )
     assert isinstance(config, RunConfig)
     (job,) = model_jobs(CPU, config)
     (timed,) = time_jobs("model", [job], device=CPU, rounds=1, threads=1).jobs
@@ -144,9 +157,14 @@ def test_a_training_step_is_the_same_in_every_way() -> None:
 
 @pytest.mark.parametrize("other", ["kind='relu'", "neuron='cubalif'", "surrogate='atan'"])
 def test_another_encoder_is_not_compared_with_norses(other: str) -> None:
-    config = load_config("tiny", ["model.abstract.channels=[4, 6]", "train.batch_size=4", "data.image_size=16", f"model.abstract.{other}"])
+    config = load_config(
+        "tiny",
+        ["model.abstract.channels=[4, 6]", "train.batch_size=4", "data.image_size=16", f"model.abstract.{other}"],
+    )
     (job,) = model_jobs(CPU, config)
-    assert [way.reason for way in job.ways if way.name.startswith("Norse")] == ["it is compared for plain LIF neurons with SuperSpike"] * 2
+    assert [way.reason for way in job.ways if way.name.startswith("Norse")] == [
+        "it is compared for plain LIF neurons with SuperSpike"
+    ] * 2
 
 
 @pytest.mark.parametrize("rewrite", [lift, step_by_step])

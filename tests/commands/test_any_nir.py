@@ -47,7 +47,9 @@ WRONG_INPUTS = {
 
 
 @pytest.mark.parametrize("kind", WRONG_INPUTS)
-def test_check_refuses_the_inputs_that_export_refuses(ashneuro: Command, foreign: Path, tmp_path: Path, kind: str) -> None:
+def test_check_refuses_the_inputs_that_export_refuses(
+    ashneuro: Command, foreign: Path, tmp_path: Path, kind: str
+) -> None:
     values, named = WRONG_INPUTS[kind]
     np.save(tmp_path / "x.npy", values)
     for words in (("check",), ("export", "--no-lava", "--out", tmp_path / "b")):
@@ -85,7 +87,9 @@ def test_arrays_in_arrays_out(ashneuro: Command, foreign: Path, spikes: Path, tm
 
 
 @pytest.mark.lava
-def test_lava_spikes_what_torch_and_the_emulator_say(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
+def test_lava_spikes_what_torch_and_the_emulator_say(
+    ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path
+) -> None:
     saved = {}
     for on, precision in (("torch", "float"), ("lava", "float"), ("loihi", "fixed"), ("lava", "fixed")):
         save = tmp_path / f"{on}-{precision}.npz"
@@ -98,7 +102,9 @@ def test_lava_spikes_what_torch_and_the_emulator_say(ashneuro: Command, foreign:
         np.testing.assert_array_equal(saved["loihi", "fixed"][name], saved["lava", "fixed"][name])
 
 
-def test_a_bundle_carries_its_proof_and_is_refused_when_touched(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
+def test_a_bundle_carries_its_proof_and_is_refused_when_touched(
+    ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path
+) -> None:
     bundle = tmp_path / "net.bundle"
     said = ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", "--json", *SPIKES)
     certificate = json.loads(said.out)["certificate"]
@@ -107,7 +113,9 @@ def test_a_bundle_carries_its_proof_and_is_refused_when_touched(ashneuro: Comman
     assert (certificate["passed"], certificate["failed"]) == (False, False)
     again = ashneuro("verify", bundle, "--no-lava", "--json")
     assert again.code == 0
-    required = [item for item in json.loads(again.out)["comparisons"] if item["required"] and "Lava" not in item["right"]]
+    required = [
+        item for item in json.loads(again.out)["comparisons"] if item["required"] and "Lava" not in item["right"]
+    ]
     assert len(required) == 3 and {item["status"] for item in required} == {"equal"}
     with (bundle / "program.npz").open("r+b") as file:
         file.seek(200)
@@ -118,7 +126,9 @@ def test_a_bundle_carries_its_proof_and_is_refused_when_touched(ashneuro: Comman
 
 
 @pytest.mark.parametrize(("shape", "code"), [(4, 0), ([-4], 2), ([2**40], 2), ([], 2)])
-def test_an_input_of_any_shape_is_exported_or_refused(ashneuro: Command, tmp_path: Path, shape: object, code: int) -> None:
+def test_an_input_of_any_shape_is_exported_or_refused(
+    ashneuro: Command, tmp_path: Path, shape: object, code: int
+) -> None:
     import h5py
     import nir
 
@@ -133,9 +143,16 @@ def test_an_input_of_any_shape_is_exported_or_refused(ashneuro: Command, tmp_pat
     assert code == 0 or "input" in said.err
 
 
-@pytest.mark.parametrize(("words", "named"), [(("--samples", "-1"), "--samples -1"), (("--out", "."), "is not a bundle")])
+@pytest.mark.parametrize(
+    ("words", "named"), [(("--samples", "-1"), "--samples -1"), (("--out", "."), "is not a bundle")]
+)
 def test_export_refuses_before_it_works(
-    ashneuro: Command, foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], named: str
+    ashneuro: Command,
+    foreign: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    named: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "precious.txt").write_text("kept")
@@ -201,7 +218,9 @@ def brute_force_synops(path: Path, x: np.ndarray) -> int:
 
     graph = nir.read(path)
     conv = torch.from_numpy(graph.nodes["conv"].weight)
-    reach = torch.nn.functional.conv_transpose2d(torch.ones(1, 4, 4, 4, dtype=conv.dtype), (conv != 0).to(conv), None, 2, 1, 1)[0].numpy()
+    reach = torch.nn.functional.conv_transpose2d(
+        torch.ones(1, 4, 4, 4, dtype=conv.dtype), (conv != 0).to(conv), None, 2, 1, 1
+    )[0].numpy()
     record = simulate(Graph(graph, Contract(input_coding="spikes")), x, on="torch")
     hidden = record.layers["lif1"].counts.sum() * 10
     return int((x.sum((0, 1)) * reach).sum() + hidden)

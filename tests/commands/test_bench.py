@@ -18,7 +18,19 @@ def test_bench_emulator(ashneuro: Command, tmp_path):
 
 def test_bench_emulator_on_a_network_of_ones_own(ashneuro: Command, foreign, spikes, tmp_path):
     bundle = tmp_path / "bundle"
-    exported = ashneuro("export", foreign, "--inputs", spikes, "--input-coding", "spikes", "--out", bundle, "--no-lava", "--timesteps", 16)
+    exported = ashneuro(
+        "export",
+        foreign,
+        "--inputs",
+        spikes,
+        "--input-coding",
+        "spikes",
+        "--out",
+        bundle,
+        "--no-lava",
+        "--timesteps",
+        16,
+    )
     assert exported.code == 0, exported.err
     said = ashneuro("bench", "emulator", "--bundle", bundle, "--samples", 9, "--rounds", 1, "--threads", 1, "--no-lava")
     assert said.code == 0, said.err
@@ -38,7 +50,22 @@ def test_no_samples(ashneuro: Command):
 
 def test_bench_of_layers_and_of_a_model(ashneuro: Command, tmp_path):
     out, plot = tmp_path / "lif.json", tmp_path / "lif.svg"
-    said = ashneuro("bench", "lif", "--timesteps", 2, "--rounds", 1, "--threads", 1, "--device", "cpu", "--json", out, "--plot", plot)
+    said = ashneuro(
+        "bench",
+        "lif",
+        "--timesteps",
+        2,
+        "--rounds",
+        1,
+        "--threads",
+        1,
+        "--device",
+        "cpu",
+        "--json",
+        out,
+        "--plot",
+        plot,
+    )
     assert said.code == 0, said.err
     assert "Linear 768 and LIF, T = 2" in said.out and "Norse, stepwise" in said.out
     assert json.loads(out.read_text())["benchmark"] == "lif" and plot.read_text().startswith("<svg")

@@ -18,7 +18,19 @@ def checks(ashneuro: Command) -> dict[str, dict[str, object]]:
 
 def test_says_what_a_bug_report_needs(ashneuro: Command) -> None:
     found = checks(ashneuro)
-    wanted = ("ashneuro", "python", "system", "limits", "lava", "gpu", "kernels, cpu", "gpu energy", "cpu energy", "profiles", "cache")
+    wanted = (
+        "ashneuro",
+        "python",
+        "system",
+        "limits",
+        "lava",
+        "gpu",
+        "kernels, cpu",
+        "gpu energy",
+        "cpu energy",
+        "profiles",
+        "cache",
+    )
     assert set(wanted) <= set(found)
     assert f"({sys.executable})" in found["python"]["found"]  # type: ignore[operator]
     assert "torch 2." in found["packages, train"]["found"] and "loihi2" in found["profiles"]["found"]  # type: ignore[operator]
@@ -33,7 +45,9 @@ def test_names_the_command_for_what_is_missing(ashneuro: Command, monkeypatch: p
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", "/no/such/python")
     found = checks(ashneuro)
     assert "norse –" in found["packages, train"]["found"] and not found["packages, train"]["ok"]  # type: ignore[operator]
-    assert found["lava"]["mend"] == "unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava" and not found["lava"]["ok"]
+    assert (
+        found["lava"]["mend"] == "unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava" and not found["lava"]["ok"]
+    )
     block = ashneuro("doctor").out
     assert "  pip install 'ashneuro[train]'   # packages, train\n" in block
     assert "  unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava   # lava\n" in block
@@ -44,7 +58,11 @@ def test_a_cache_that_cannot_be_is_said(ashneuro: Command, monkeypatch: pytest.M
     for home in (tmp_path / "file", tmp_path / "file" / "below"):
         monkeypatch.setenv("ASHNEURO_HOME", str(home))
         cache = checks(ashneuro)["cache"]
-        assert not cache["ok"] and f"{tmp_path / 'file'} is a file" in str(cache["found"]) and "ASHNEURO_HOME" in str(cache["mend"])
+        assert (
+            not cache["ok"]
+            and f"{tmp_path / 'file'} is a file" in str(cache["found"])
+            and "ASHNEURO_HOME" in str(cache["mend"])
+        )
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path / "new"))
     assert checks(ashneuro)["cache"]["ok"]
 

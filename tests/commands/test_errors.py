@@ -54,7 +54,9 @@ def test_a_file_where_a_folder_is_to_be_is_named(ashneuro: Command, foreign: Pat
     assert file.read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize("words", [("chekc",), ("check",), ("simulate", "x.nir", "--on", "loihi3"), ("export", "x", "--targe", "lava")])
+@pytest.mark.parametrize(
+    "words", [("chekc",), ("check",), ("simulate", "x.nir", "--on", "loihi3"), ("export", "x", "--targe", "lava")]
+)
 def test_a_mistyped_command_says_what_is_there(ashneuro: Command, words: tuple[str, ...]) -> None:
     said = ashneuro(*words)
     assert said.code == 2
@@ -77,7 +79,9 @@ def test_nothing_is_lost_when_training_would_overwrite_a_run(ashneuro: Command, 
     assert (tmp_path / "model.safetensors").read_bytes() == b"precious"
 
 
-def test_an_interruption_says_that_nothing_is_lost(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_interruption_says_that_nothing_is_lost(
+    ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

@@ -32,13 +32,19 @@ def test_workers_a_command_and_traces(ashneuro: Command, bundle: Path, spikes: P
     here = json.loads(ashneuro("simulate", bundle, "--on", "loihi", "--inputs", spikes, "--json").out)["layers"]
     command = shlex.join(["nice", str(find_interpreter()), "-B", str(WORKER / "worker.py")])
     words = ("--workers", 2, "--lava-command", command, "--stock", 2, "--lava-timeout", 60)
-    said = ashneuro("simulate", bundle, "--on", "lava", "--inputs", spikes, *words, "--save", tmp_path / "s.npz", "--json")
+    said = ashneuro(
+        "simulate", bundle, "--on", "lava", "--inputs", spikes, *words, "--save", tmp_path / "s.npz", "--json"
+    )
     assert said.code == 0, said.err
     there = json.loads(said.out)["layers"]
-    assert {name: layer["spikes"] for name, layer in there.items()} == {name: layer["spikes"] for name, layer in here.items()}
+    assert {name: layer["spikes"] for name, layer in there.items()} == {
+        name: layer["spikes"] for name, layer in here.items()
+    }
     with np.load(tmp_path / "s.npz") as saved:
         assert saved["lif1"].shape == (16, 6, 4, 4, 4)
-    said = ashneuro("simulate", bundle, "--on", "lava", "--trace", "lif1:33", "--trace", "lif2:3", "--figure", tmp_path / "t.svg")
+    said = ashneuro(
+        "simulate", bundle, "--on", "lava", "--trace", "lif1:33", "--trace", "lif2:3", "--figure", tmp_path / "t.svg"
+    )
     assert said.code == 0, said.err
     rows = [line.split() for line in said.out.splitlines() if "emulator and Lava" in line]
     assert [(row[0], row[-1]) for row in rows] == [("lif1:33", "0"), ("lif2:3", "0")]

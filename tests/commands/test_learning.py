@@ -58,7 +58,9 @@ def test_a_task_is_answered_with_spikes_from_the_emulator(ashneuro: Command, exp
     here, there = (json.loads(ashneuro(*words, *more, "--json").out) for more in ((), ("--abstract-on", "loihi")))
     assert [row["spikes_from"] for row in there["rows"]] == ["integer emulator"] * 4 + ["none"]
     assert [row["name"] for row in there["rows"]] == [row["name"] for row in here["rows"]]
-    assert {row["name"]: row["accuracy"] for row in here["rows"][2:]}.items() <= {r["name"]: r["accuracy"] for r in there["rows"]}.items()
+    assert {row["name"]: row["accuracy"] for row in here["rows"][2:]}.items() <= {
+        r["name"]: r["accuracy"] for r in there["rows"]
+    }.items()
     assert (exported / "entailment-loihi-train-6.npz").exists(), "what the emulator counted is kept"
 
 
@@ -70,10 +72,14 @@ def test_a_task_is_answered_with_spikes_from_lava(ashneuro: Command, exported: P
     assert lava.code == 0, lava.err
     assert "spikes from Lava, fixed" in lava.out and "spikes from Lava in " in lava.out
     rows = json.loads((exported / "entailment-lava-fixed-2.json").read_text())["rows"]
-    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in emulator["rows"]], "the same integers, the same answers"
+    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in emulator["rows"]], (
+        "the same integers, the same answers"
+    )
 
 
-def test_the_report_answers_the_tasks_that_a_run_was_trained_on(ashneuro: Command, exported: Path, pairs: Path, tmp_path: Path) -> None:
+def test_the_report_answers_the_tasks_that_a_run_was_trained_on(
+    ashneuro: Command, exported: Path, pairs: Path, tmp_path: Path
+) -> None:
     from ashneuro.config import load_config
     from ashneuro.training.loop import train
 
@@ -88,9 +94,14 @@ def test_the_report_answers_the_tasks_that_a_run_was_trained_on(ashneuro: Comman
     hybrid, control = (json.loads((run / "entailment.json").read_text())["rows"] for run in (exported, other))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for text in (said.out, page):
-        assert all(text.count(name) >= 1 for name in ("hybrid, A zeroed", "hybrid, C zeroed", "hybrid, text alone", "most frequent answer"))
+        assert all(
+            text.count(name) >= 1
+            for name in ("hybrid, A zeroed", "hybrid, C zeroed", "hybrid, text alone", "most frequent answer")
+        )
         assert f"{100 * hybrid[0]['accuracy']:.1f}" in text and f"{100 * control[0]['accuracy']:.1f}" in text
-    assert f"visual entailment accuracy {100 * control[0]['accuracy']:.1f} %" in said.out, "beside what the control costs"
+    assert f"visual entailment accuracy {100 * control[0]['accuracy']:.1f} %" in said.out, (
+        "beside what the control costs"
+    )
     assert "Visual entailment" in page and "multimodal transformer" in page
     one = exported.parent / "again"
     shutil.copytree(exported, one)
@@ -125,7 +136,9 @@ def test_scales_are_chosen_on_pictures_that_the_run_is_for(run: Path, pairs: Pat
         (tmp_path / part / "questions.json").write_text(json.dumps(rows))
     settings = [f"data.source={pairs}", *SMALL, *MULTIMODAL, "tasks.vqa.format=easy-vqa", f"tasks.vqa.train={tmp_path}"]
     stages = ('{name="v",epochs=1,task="vqa"}', '{name="p",epochs=1}')
-    both, alone = (load_config("tiny", [*settings, f"schedule=[{','.join(chosen)}]"]) for chosen in (stages, stages[:1]))
+    both, alone = (
+        load_config("tiny", [*settings, f"schedule=[{','.join(chosen)}]"]) for chosen in (stages, stages[:1])
+    )
     own = ["train/images/0.png", "train/images/10.png"]
     trained = train(alone, tmp_path / "run")
     assert [picture.key for picture in pictures_for(trained, "validation")] == own
@@ -148,7 +161,9 @@ def test_search_prints_and_draws_the_best(ashneuro: Command, run: Path, pairs: P
     found = json.loads(said.out)
     assert len(found["best"]) == 3 and found["pictures"] == 4
     scores = [hit["cosine"] for hit in found["best"]]
-    assert scores == sorted(scores, reverse=True) and {hit["picture"] for hit in found["best"]} < {f"{n}.png" for n in range(4)}
+    assert scores == sorted(scores, reverse=True) and {hit["picture"] for hit in found["best"]} < {
+        f"{n}.png" for n in range(4)
+    }
     assert "zxzx" in found["unknown_words"] and "broken.jpg" in found["unreadable"][0]
     assert Image.open(drawn).size[0] > 300
     alone = ashneuro("search", run, "A, face", "--images", tmp_path / "mine", "--n", 3, "--out", drawn, "--json")
@@ -185,13 +200,21 @@ def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs
     with claim(out / "cells" / "no-encoder-0"):
         said = ashneuro("sweep", config, "--out", out, "--seeds", 0)
         assert said.code == 0 and "no encoder, seed 0 is in the hands of process" in said.out
-    assert [row["variant"] for row in json.loads((out / "sweep.json").read_text())["runs"]] == ["base", "low-bit"], "what is free is done"
+    assert [row["variant"] for row in json.loads((out / "sweep.json").read_text())["runs"]] == ["base", "low-bit"], (
+        "what is free is done"
+    )
     assert "1 runs are still to come" in (out / "sweep.md").read_text()
     before = (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns
-    shutil.copytree(out / "cells" / "base-0", out / "cells" / "no-encoder-0")  # as one looks that was begun with other settings
+    shutil.copytree(
+        out / "cells" / "base-0", out / "cells" / "no-encoder-0"
+    )  # as one looks that was begun with other settings
     (out / "cells" / "no-encoder-0" / "row.json").unlink()
     begun = ashneuro("sweep", config, "--out", out, "--seeds", 0)
-    assert begun.code == 2 and "no-encoder-0 was made with other settings" in begun.err and "abstract.kind is 'spiking' there" in begun.err
+    assert (
+        begun.code == 2
+        and "no-encoder-0 was made with other settings" in begun.err
+        and "abstract.kind is 'spiking' there" in begun.err
+    )
     shutil.rmtree(out / "cells" / "no-encoder-0")
     assert ashneuro("sweep", config, "--out", elsewhere, "--seeds", 1, "--limit", 2).code == 0
     shutil.copytree(elsewhere / "cells", out / "cells", dirs_exist_ok=True)
@@ -200,13 +223,17 @@ def test_a_sweep_goes_on_and_makes_a_table_and_a_figure(ashneuro: Command, pairs
     there = (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns
     said = ashneuro("sweep", config, "--out", out, "--json")
     assert said.code == 0, said.err
-    assert (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns == there, "what was made elsewhere counts"
+    assert (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns == there, (
+        "what was made elsewhere counts"
+    )
     assert not list((out / "cells").glob("*.claim"))
     content = json.loads(said.out)
     assert [(row["variant"], row["seed"]) for row in content["runs"]] == [
         (variant, seed) for seed in (0, 1) for variant in ("base", "no encoder", "low-bit")
     ]
-    assert (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns == before, "what was done is not done again"
+    assert (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns == before, (
+        "what was done is not done again"
+    )
     base, none, low = content["summaries"]
     assert base["seeds"] == none["seeds"] == 2
     assert {"accuracy_a_zeroed", "accuracy_c_zeroed", "synops", "firing_rate"} <= base["mean"].keys()
@@ -237,7 +264,9 @@ def test_a_run_that_fails_stops_no_other(ashneuro: Command, pairs: Path, tmp_pat
         said = ashneuro("sweep", config, "--out", tmp_path / "sweep", *words)
         assert said.code == 2 and "wild, seed 0: training has diverged" in said.err
     content = json.loads(said.out)
-    assert [row["variant"] for row in content["runs"]] == ["base", "slow"] and list(content["failed"]) == ["wild, seed 0"]
+    assert [row["variant"] for row in content["runs"]] == ["base", "slow"] and list(content["failed"]) == [
+        "wild, seed 0"
+    ]
     assert "1 runs are still to come" in (tmp_path / "sweep" / "sweep.md").read_text()
 
 
@@ -258,7 +287,20 @@ def test_data_check_finds_what_is_wrong(ashneuro: Command, pairs: Path, tmp_path
 
 
 def test_a_dry_run_trains_nothing(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
-    said = ashneuro("train", "tiny", "--out", tmp_path / "run", *settings(pairs), "--dry-run", "--pairs", 100, "--gpus", 2, "--tflops", 10)
+    said = ashneuro(
+        "train",
+        "tiny",
+        "--out",
+        tmp_path / "run",
+        *settings(pairs),
+        "--dry-run",
+        "--pairs",
+        100,
+        "--gpus",
+        2,
+        "--tflops",
+        10,
+    )
     assert said.code == 0, said.err
     assert "memory per process" in said.out and "10 TFLOP/s sustained on each of 2" in said.out
     told = json.loads(ashneuro("train", "tiny", *settings(pairs), "--dry-run", "--pairs", 100, "--json").out)

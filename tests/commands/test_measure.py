@@ -35,11 +35,15 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Model]:
     for path, model in models.items():
         path.mkdir()
         (path / "config.json").write_text(json.dumps({"model": {"abstract": {"kind": model.config.abstract.kind}}}))
-    monkeypatch.setattr("ashneuro.training.checkpoint.load_run", lambda path, device="cpu": SimpleNamespace(model=models[path]))
+    monkeypatch.setattr(
+        "ashneuro.training.checkpoint.load_run", lambda path, device="cpu": SimpleNamespace(model=models[path])
+    )
     return models
 
 
-def test_without_a_counter_nothing_is_measured_and_nothing_is_loaded(runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_counter_nothing_is_measured_and_nothing_is_loaded(
+    runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none(device: str, uuid: str) -> None:
         raise measure.Unreadable("there is no counter here")
 
@@ -52,7 +56,9 @@ def test_without_a_counter_nothing_is_measured_and_nothing_is_loaded(runs: dict[
     assert not any(model.seen for model in runs.values())
 
 
-def test_each_network_runs_at_batch_1_and_at_the_fastest(runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_network_runs_at_batch_1_and_at_the_fastest(
+    runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def read(run, counter, *, network, batch, precision):  # type: ignore[no-untyped-def]
         run()
         return Measurement("machine", "all", "counter", 1.0, 1.0, 1.0, 1.0, batch, precision, network=network)
@@ -80,9 +86,15 @@ def test_no_gpu_is_said_and_never_replaced(runs: dict[Path, Model]) -> None:
 
 def test_the_gpu_that_torch_means_is_the_one_that_is_read() -> None:
     cuda = SimpleNamespace(
-        is_available=lambda: True, device_count=lambda: 2, get_device_properties=lambda index: SimpleNamespace(uuid=f"id-{index}")
+        is_available=lambda: True,
+        device_count=lambda: 2,
+        get_device_properties=lambda index: SimpleNamespace(uuid=f"id-{index}"),
     )
-    assert report.gpu_uuid(cuda, "cuda") == "id-0" and report.gpu_uuid(cuda, "cuda:1") == "id-1" and report.gpu_uuid(cuda, "cpu") == ""
+    assert (
+        report.gpu_uuid(cuda, "cuda") == "id-0"
+        and report.gpu_uuid(cuda, "cuda:1") == "id-1"
+        and report.gpu_uuid(cuda, "cpu") == ""
+    )
     with pytest.raises(measure.Unreadable, match="torch sees 2 CUDA devices"):
         report.gpu_uuid(cuda, "cuda:2")
 

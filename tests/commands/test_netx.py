@@ -28,14 +28,18 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "x.npy"
 
 
-def test_a_network_becomes_a_bundle_that_proves_itself(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
+def test_a_network_becomes_a_bundle_that_proves_itself(
+    ashneuro: Command, network: Path, images: Path, tmp_path: Path
+) -> None:
     said = ashneuro("export", network, "--inputs", images, "--samples", 3, "--no-lava", "--json")
     assert said.code == 0, said.err
     told = json.loads(said.out)
     bundle = read_bundle(tmp_path / "every.bundle")
     assert bundle.graph is None and bundle.float_program is None and bundle.contract is None
     assert (bundle.folder / "network.net").read_bytes() == network.read_bytes()
-    assert [(pair["left"], pair["right"]) for pair in told["certificate"]["comparisons"]] == [("integer program", "Lava, fixed_pt")]
+    assert [(pair["left"], pair["right"]) for pair in told["certificate"]["comparisons"]] == [
+        ("integer program", "Lava, fixed_pt")
+    ]
 
     again = json.loads(ashneuro("verify", bundle.folder, "--no-lava", "--json").out)
     recorded = again["comparisons"][0]
@@ -67,7 +71,9 @@ def test_what_integers_alone_cannot_give_is_said(ashneuro: Command, network: Pat
         assert said.code != 0 and "integers alone" in said.err, words
 
 
-def test_options_for_what_the_file_says_itself_are_refused(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
+def test_options_for_what_the_file_says_itself_are_refused(
+    ashneuro: Command, network: Path, images: Path, tmp_path: Path
+) -> None:
     assert ashneuro("export", network, "--no-lava").code == 0
     fed = ("--inputs", images, "--on", "loihi")
     for words in (
@@ -88,7 +94,9 @@ def test_a_damaged_bundle_is_refused(ashneuro: Command, network: Path, tmp_path:
 
 
 @pytest.mark.lava
-def test_lava_computes_the_same_and_so_does_its_script(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
+def test_lava_computes_the_same_and_so_does_its_script(
+    ashneuro: Command, network: Path, images: Path, tmp_path: Path
+) -> None:
     said = ashneuro("export", network, "--inputs", images, "--samples", 3, "--json")
     assert said.code == 0, said.err
     certificate = json.loads(said.out)["certificate"]

@@ -64,7 +64,9 @@ def test_the_forward_pass_is_the_emulator(choose) -> None:
     rates = same_spikes(net, 9)
     assert all(0.01 < rate < 0.9 for rate in rates.values()), rates
     integers = net.encode(images(40, 9)).layers
-    assert any(not torch.equal(floats[name], integers[name]) for name in floats), "rounding changes something, or nothing was tested"
+    assert any(not torch.equal(floats[name], integers[name]) for name in floats), (
+        "rounding changes something, or nothing was tested"
+    )
 
 
 def test_it_still_is_after_learning_and_after_weights_that_no_longer_fit(choose) -> None:
@@ -75,7 +77,9 @@ def test_it_still_is_after_learning_and_after_weights_that_no_longer_fit(choose)
     optimiser = torch.optim.SGD(net.abstract.parameters(), lr=0.3)
     for seed in range(3):
         net.encode(images(16, seed)).layers["semantic.lif"].mean().mul(-1).backward()
-        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.abstract.parameters())
+        assert all(
+            parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.abstract.parameters()
+        )
         assert net.abstract.dense.linear.weight.grad.abs().max() > 0 and net.abstract.w_in.weight.grad.abs().max() > 0
         optimiser.step()
         optimiser.zero_grad()
@@ -115,12 +119,15 @@ def test_a_run_is_fine_tuned_evaluated_and_exported(ashneuro: Command, pairs: Pa
     accuracy = exported["certificate"]["accuracy"]
     assert accuracy["learnt integers"] == accuracy["integer"]
     torch_rows, emulator_rows = (
-        json.loads(ashneuro("evaluate", tuned, "--abstract-on", where, "--json").out)["rows"] for where in ("torch", "loihi")
+        json.loads(ashneuro("evaluate", tuned, "--abstract-on", where, "--json").out)["rows"]
+        for where in ("torch", "loihi")
     )
     assert [row["image_to_text"] for row in torch_rows] == [row["image_to_text"] for row in emulator_rows]
 
 
-def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ashneuro.training import loop
 
     monkeypatch.setattr(loop, "load_splits", tiny.load_splits)

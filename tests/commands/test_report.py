@@ -15,7 +15,18 @@ from ashneuro.cost.measure import save_measurements
 from tests.commands.conftest import Command
 
 SPIKES = ("--input-coding", "spikes")
-CHIPS = ("--profile", "loihi1", "--profile", "loihi1-sanafe", "--profile", "loihi2", "--profile", "cmos45", "--profile", "cpu")
+CHIPS = (
+    "--profile",
+    "loihi1",
+    "--profile",
+    "loihi1-sanafe",
+    "--profile",
+    "loihi2",
+    "--profile",
+    "cmos45",
+    "--profile",
+    "cpu",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +54,12 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_nir_graph_without_inputs_is_fed_with_noise_and_says_so(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
-    said = ashneuro("report", foreign, "--out", tmp_path, "--json", "--noise", 3, "--rate", 0.5, "--timesteps", 5, *SPIKES, *CHIPS)
+def test_a_nir_graph_without_inputs_is_fed_with_noise_and_says_so(
+    ashneuro: Command, foreign: Path, tmp_path: Path
+) -> None:
+    said = ashneuro(
+        "report", foreign, "--out", tmp_path, "--json", "--noise", 3, "--rate", 0.5, "--timesteps", 5, *SPIKES, *CHIPS
+    )
     assert said.code == 0, said.err
     report = json.loads(said.out)
     assert report["about"]["inputs"].startswith("noise, 3 samples")
@@ -61,7 +76,9 @@ def test_a_nir_graph_without_inputs_is_fed_with_noise_and_says_so(ashneuro: Comm
 
 
 def test_noise_is_the_same_every_time(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
-    first, second = (json.loads(ashneuro("report", foreign, "--out", tmp_path, "--json", *SPIKES).out)["workload"] for _ in range(2))
+    first, second = (
+        json.loads(ashneuro("report", foreign, "--out", tmp_path, "--json", *SPIKES).out)["workload"] for _ in range(2)
+    )
     assert first == second
 
 
@@ -82,7 +99,20 @@ def test_a_netx_network_gets_the_same_report(ashneuro: Command, net: Path, tmp_p
 
 def test_measurements_from_another_machine_are_shown(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
     items = [
-        Measurement("NVIDIA Test", "board", "NVML; 3 windows of 10 s", 1e-3, 2e-3, 0.9e-3, 1.1e-3, 64, "fp16", 80.0, "ANN twin", 2e-3),
+        Measurement(
+            "NVIDIA Test",
+            "board",
+            "NVML; 3 windows of 10 s",
+            1e-3,
+            2e-3,
+            0.9e-3,
+            1.1e-3,
+            64,
+            "fp16",
+            80.0,
+            "ANN twin",
+            2e-3,
+        ),
         NotMeasured("ANN twin", "cpu", "there is no counter"),
     ]
     file = save_measurements(items, tmp_path / "gpu.json")
@@ -108,7 +138,9 @@ def test_measurements_from_another_machine_are_shown(ashneuro: Command, foreign:
         (("--profile", "cmos45", "--profile", "cmos7"), "one node decides"),
     ],
 )
-def test_what_cannot_be_reported_is_refused(ashneuro: Command, foreign: Path, tmp_path: Path, words: tuple[str, ...], why: str) -> None:
+def test_what_cannot_be_reported_is_refused(
+    ashneuro: Command, foreign: Path, tmp_path: Path, words: tuple[str, ...], why: str
+) -> None:
     said = ashneuro("report", foreign, *words, "--out", tmp_path, *SPIKES)
     assert said.code == 2 and why in said.err
 
@@ -135,7 +167,12 @@ def test_a_network_that_fits_no_chip_is_still_counted(ashneuro: Command, tmp_pat
 def test_a_run_beside_another_of_the_same_name_gets_a_name_of_its_own() -> None:
     # Results are kept by name: under one, the second run's metric and energy would take the first one's place.
     taken = ["hybrid"]
-    for path, name in (("/a/one/hybrid", "one/hybrid"), ("/a/two/hybrid", "two/hybrid"), ("/b/two/hybrid", "b/two/hybrid"), ("/a/x", "x")):
+    for path, name in (
+        ("/a/one/hybrid", "one/hybrid"),
+        ("/a/two/hybrid", "two/hybrid"),
+        ("/b/two/hybrid", "b/two/hybrid"),
+        ("/a/x", "x"),
+    ):
         taken.append(report.untaken(Path(path).name, Path(path), taken))
         assert taken[-1] == name
     assert len(set(taken)) == len(taken) and report.untaken("hybrid", Path("/a/one/hybrid"), taken) not in taken

@@ -40,7 +40,13 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(counts["loihi"][key], counts["lava-fixed"][key])
     assert [row["image_to_text"] for row in elsewhere["loihi"]] == [row["image_to_text"] for row in elsewhere["fixed"]]
 
-    example = [sys.executable, str(Path(__file__).parents[2] / "examples" / "hybrid_inference.py"), str(hybrid), "a face", "lava"]
+    example = [
+        sys.executable,
+        str(Path(__file__).parents[2] / "examples" / "hybrid_inference.py"),
+        str(hybrid),
+        "a face",
+        "lava",
+    ]
     said_by = subprocess.run(example, capture_output=True, text=True, check=True).stdout
     assert "'a face', spikes from Lava, fixed:" in said_by and "Lava: " in said_by
 
@@ -51,7 +57,10 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     assert (hybrid / "report.html").stat().st_size > 50_000
 
     twin = tmp_path / "twin"
-    assert ashneuro("train", "tiny", "--out", twin, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code == 0
+    assert (
+        ashneuro("train", "tiny", "--out", twin, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code
+        == 0
+    )
     second = shutil.copytree(twin, tmp_path / "second")
     twice = ashneuro("report", hybrid, twin, second)
     assert twice.code == 2 and f"{second} is the second relu twin" in twice.err
@@ -60,7 +69,12 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     resumed = ashneuro("train", hybrid / "config.json", "--out", tmp_path / "more", "--set", "train.seed=1")
     assert resumed.code == 0
     (hybrid / "model.safetensors").write_bytes((tmp_path / "more" / "model.safetensors").read_bytes())
-    for words in (("evaluate", hybrid, "--abstract-on", "loihi"), ("verify", hybrid), ("simulate", hybrid), ("report", hybrid)):
+    for words in (
+        ("evaluate", hybrid, "--abstract-on", "loihi"),
+        ("verify", hybrid),
+        ("simulate", hybrid),
+        ("report", hybrid),
+    ):
         stale = ashneuro(*words)
         assert stale.code == 2 and "stale" in stale.err, words
     assert ashneuro("verify", hybrid / "bundle", "--no-lava").code == 0, "the bundle itself is sound"
@@ -74,7 +88,10 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
 
 def test_an_ann_control_has_nothing_to_deploy(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "relu"
-    assert ashneuro("train", "tiny", "--out", run, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code == 0
+    assert (
+        ashneuro("train", "tiny", "--out", run, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code
+        == 0
+    )
     said = ashneuro("export", run)
     assert said.code == 2 and "spiking" in said.err
     assert ashneuro("evaluate", run, "--abstract-on", "loihi").code == 2

@@ -17,7 +17,9 @@ def neuron(threshold=1.0, du=1.0, dv=0.5, bias=0.0, spiking=True):
 
 
 def conv(rng, in_shape, channels, kernel=3, stride=1, padding=1, dilation=1, groups=1, zeros=0.2):
-    weight = rng.normal(size=(channels, in_shape[0] // groups, kernel, kernel)) * (rng.random((channels, 1, kernel, kernel)) > zeros)
+    weight = rng.normal(size=(channels, in_shape[0] // groups, kernel, kernel)) * (
+        rng.random((channels, 1, kernel, kernel)) > zeros
+    )
     pads, axes = ((padding, padding),) * 2, (stride,) * 2
     out = conv_shape(in_shape, (kernel, kernel), channels, axes, pads, (dilation,) * 2)
     return Synapse("conv", in_shape, out, weight, axes, pads, (dilation,) * 2, groups)
@@ -73,7 +75,12 @@ def run(program, inputs, timesteps=None):
         layers[layer.name] = Activity(raster.sum((0, 1), dtype=np.int64), active, raster)
     binary = bool(np.isin(inputs, (0, 1)).all())
     return SpikeRecord(
-        "torch", "float", steps, samples, layers, {port.name: Activity((inputs != 0).sum((0, 1), dtype=np.int64), None, None, binary)}
+        "torch",
+        "float",
+        steps,
+        samples,
+        layers,
+        {port.name: Activity((inputs != 0).sum((0, 1), dtype=np.int64), None, None, binary)},
     )
 
 
@@ -101,10 +108,14 @@ def products(synapse):
                 )
     else:
         out_channels, group_in, *kernel = synapse.weight.shape
-        for (o, *out), i, tap in itertools.product(np.ndindex(synapse.out_shape), range(group_in), np.ndindex(tuple(kernel))):
+        for (o, *out), i, tap in itertools.product(
+            np.ndindex(synapse.out_shape), range(group_in), np.ndindex(tuple(kernel))
+        ):
             pixel = tuple(
                 p * s - before + k * d
-                for p, s, (before, _), k, d in zip(out, synapse.stride, synapse.padding, tap, synapse.dilation, strict=True)
+                for p, s, (before, _), k, d in zip(
+                    out, synapse.stride, synapse.padding, tap, synapse.dilation, strict=True
+                )
             )
             if all(0 <= p < n for p, n in zip(pixel, synapse.in_shape[1:], strict=True)):
                 channel = o // (out_channels // synapse.groups) * group_in + i

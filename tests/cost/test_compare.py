@@ -29,7 +29,9 @@ def test_one_node_compares_like_with_like_and_two_machines_do_not():
     work, twin, _ = hybrid()
     result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100])
     first, second = result.groups
-    assert first.comparable and {part.profile for who in first.contenders for part in (who.host, who.deployed)} == {"cmos45"}
+    assert first.comparable and {part.profile for who in first.contenders for part in (who.host, who.deployed)} == {
+        "cmos45"
+    }
     assert not second.comparable and "different boundaries" in second.note
     assert {who.deployed.profile for who in second.contenders} == {"loihi1", "h100"}
     assert [who.name for who in first.contenders] == [
@@ -71,7 +73,9 @@ def test_undecided_where_the_cases_disagree():
 
 def test_a_network_that_does_not_spike_wins_nothing():
     work, twin, _ = hybrid()
-    quiet = replace(work, layers=tuple(replace(row, firing_rate=0.0) if row.name == "lif3" else row for row in work.layers))
+    quiet = replace(
+        work, layers=tuple(replace(row, firing_rate=0.0) if row.name == "lif3" else row for row in work.layers)
+    )
     for network in (quiet, scaled(work, 0)):
         result = compare(network, twin, node=CMOS)
         assert result.winner == "undecided" and "lif3" in result.verdict and "never spiked" in result.verdict
@@ -146,7 +150,9 @@ def test_the_control_without_a_spiking_part_joins():
     work, twin, _ = hybrid()
     rows = {
         who.name: who
-        for who in compare(work, twin, node=CMOS, machines=[H100], others={"no abstract encoder": work.part("host")}).groups[0].contenders
+        for who in compare(work, twin, node=CMOS, machines=[H100], others={"no abstract encoder": work.part("host")})
+        .groups[0]
+        .contenders
     }
     alone = rows["no abstract encoder, int8"]
     assert alone.deployed is None and alone.total_j == alone.host_j == rows["hybrid, int8"].host_j
@@ -168,7 +174,9 @@ def test_joules_in_words(energy, text):
 
 def test_large_factors_are_written_out():
     work, twin, _ = hybrid()
-    tiny = replace(twin, layers=tuple(replace(row, dense_macs=max(1, row.dense_macs // 5000), parameters=1) for row in twin.layers))
+    tiny = replace(
+        twin, layers=tuple(replace(row, dense_macs=max(1, row.dense_macs // 5000), parameters=1) for row in twin.layers)
+    )
     part = replace(work, layers=tuple(row for row in work.layers if row.place == "deployed"))
     bare = replace(tiny, layers=tuple(row for row in tiny.layers if row.place == "deployed"))
     verdict = compare(part, bare, node=CMOS).verdict
@@ -188,9 +196,17 @@ def test_three_conventions_say_what_they_count():
     macs = twin.per_inference("dense_macs") - 5000  # the text is encoded once for a collection
     assert 4.6e-12 * macs <= arithmetic.theirs_j.typical <= 1.05 * 4.6e-12 * macs
     node = lines["(ii) events with memory, one node"]
-    assert node.note == "what the verdict rests on" and node.theirs == "ANN twin, 3-bit" and "its 3-bit ANN twin" in result.verdict
+    assert (
+        node.note == "what the verdict rests on"
+        and node.theirs == "ANN twin, 3-bit"
+        and "its 3-bit ANN twin" in result.verdict
+    )
     low, high = node.ratio
-    assert low == min(getattr(node.ours_j, case) / getattr(node.theirs_j, case) for case in ("low", "typical", "high")) <= high
+    assert (
+        low
+        == min(getattr(node.ours_j, case) / getattr(node.theirs_j, case) for case in ("low", "typical", "high"))
+        <= high
+    )
     whole = lines["(iii) total with host and static, loihi1"]
     assert not whole.comparable and whole.ours_j.low > lines["(ii) chip dynamic, loihi1"].ours_j.low
     unknown = lines["(ii) chip dynamic, loihi2"]

@@ -31,7 +31,9 @@ SNN = LayerWorkload(
     firing_rate=0.5,
 )
 WORK = Workload(2, 4, (SNN,))
-ANN = Workload(2, 1, (LayerWorkload("fc", "host", neurons=10, parameters=100, dense_macs=200, inputs=10, update_adds=2),))
+ANN = Workload(
+    2, 1, (LayerWorkload("fc", "host", neurons=10, parameters=100, dense_macs=200, inputs=10, update_adds=2),)
+)
 P = 1e-12
 
 
@@ -103,7 +105,10 @@ def test_recalled_times_overheads_and_powers_are_not_used_either():
     )
     assert estimate(WORK, recalled).time_s is None
     assert all(whole.overhead_j is None for whole in estimate(WORK, recalled, step_time_s=1e-5).totals)
-    for changes in ({"power": {"tdp": replace(gpu.power["tdp"], check="R")}}, {"peak": {"fp32": replace(gpu.peak["fp32"], check="R")}}):
+    for changes in (
+        {"power": {"tdp": replace(gpu.power["tdp"], check="R")}},
+        {"peak": {"fp32": replace(gpu.peak["fp32"], check="R")}},
+    ):
         with pytest.raises(ProfileError, match="recalled"):
             estimate(ANN, replace(gpu, **changes), "fp32")
 
@@ -302,7 +307,9 @@ def test_hops_of_a_placed_network_are_priced_and_its_step_is_timed():
     hops = sum(one.east_west for one in deployment.traffic.values())
     assert hops > 0
     assert whole.by_term()["hop, east–west"].typical == pytest.approx(hops / 3 * 3.0 * P)
-    assert "hop" in {term.name for term in bare.missing} and not {"hop", "hop, east–west"} & {term.name for term in whole.missing}
+    assert "hop" in {term.name for term in bare.missing} and not {"hop", "hop, east–west"} & {
+        term.name for term in whole.missing
+    }
     assert whole.cores == deployment.placement.cores > 1 and whole.chips == 1
     assert whole.time_s.typical and whole.time_s.low < whole.time_s.typical < bare.time_s.high
     assert whole.latency_s.typical / whole.time_s.typical == pytest.approx((4 + program.depth) / 4)

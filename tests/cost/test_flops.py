@@ -10,7 +10,9 @@ from ashneuro.errors import AshneuroError
 
 def test_products_by_module_with_padding_and_what_has_no_formula():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)
+    ).eval()
     x = torch.rand(2, 3, 6, 6)
     found = count_flops(lambda: net(x))
     conv, linear = 2 * 36 * 8 * 27, 2 * 8 * 36 * 10  # torch counts the padding's products too

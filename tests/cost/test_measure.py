@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 
 from ashneuro.cost.estimate import Measurement, NotMeasured
-from ashneuro.cost.measure import Nvml, Rapl, Unreadable, best_batch, counter_for, load_measurements, measure, save_measurements
+from ashneuro.cost.measure import (
+    Nvml,
+    Rapl,
+    Unreadable,
+    best_batch,
+    counter_for,
+    load_measurements,
+    measure,
+    save_measurements,
+)
 from ashneuro.errors import ConfigError, DataError
 
 
@@ -168,7 +177,9 @@ def test_an_unknown_device_is_refused_and_never_read_as_a_processor(device):
 
 def test_the_file_carries_measurements_to_another_machine(tmp_path):
     items = (
-        Measurement("H200", "board", "NVML", 1e-3, 2e-3, 0.9e-3, 1.1e-3, 64, "fp16", 80.0, "ANN twin", 3e-3, "2026-01-01"),
+        Measurement(
+            "H200", "board", "NVML", 1e-3, 2e-3, 0.9e-3, 1.1e-3, 64, "fp16", 80.0, "ANN twin", 3e-3, "2026-01-01"
+        ),
         NotMeasured("ANN twin", "cpu", "there is no counter"),
     )
     path = save_measurements(items, tmp_path / "m.json")

@@ -48,7 +48,9 @@ def ours(synapses, inputs, outputs, coding="spikes", binary=True):
     """Our counts of a chain of synapses; ``inputs`` (T, B, *shape), ``outputs`` the spikes that each layer sent."""
     layers, source = [], "input"
     for number, synapse in enumerate(synapses):
-        layers.append(Layer(f"l{number}", synapse.out_shape, networks.neuron(), (Connection(source, synapse),), number + 1))
+        layers.append(
+            Layer(f"l{number}", synapse.out_shape, networks.neuron(), (Connection(source, synapse),), number + 1)
+        )
         source = f"l{number}"
     shape = synapses[0].in_shape
     program = Program("float", 1e-3, len(inputs), (InputPort("input", shape, coding),), tuple(layers), (source,))
@@ -100,7 +102,9 @@ def test_zero_weights_padding_and_bias_count_nothing_on_either_side():
     x = np.ones((1, 1, 2, 6, 6), np.float32)
     first = np.ones((1, 1, 4, 3, 3))
     dense = ours(synapses, x, (first, np.ones((1, 1, 5))))["SynapticOperations"]
-    assert dense["Effective_ACs"] == dense["Dense"] == 4 * 2 * (8 * 8) + 36 * 5  # along an axis of 6, stride 2, taps meet 2 + 3 + 3 pixels
+    assert (
+        dense["Effective_ACs"] == dense["Dense"] == 4 * 2 * (8 * 8) + 36 * 5
+    )  # along an axis of 6, stride 2, taps meet 2 + 3 + 3 pixels
     with_bias = nn.Conv2d(2, 4, 3, stride=2, padding=1)
     with_bias.weight.data.fill_(1)
     with_bias.bias.data.fill_(1)
@@ -125,7 +129,9 @@ def test_ternary_values_are_acs_there_and_macs_here():
     net, synapses = chain()
     x = spikes((1, 1, 2, 6, 6)) * np.where(spikes((1, 1, 2, 6, 6), seed=3) > 0, 1, -1).astype(np.float32)
     found = theirs(net, torch.tensor(x[0]))
-    mine = ours(synapses, x, (np.zeros((1, 1, 4, 3, 3)), np.zeros((1, 1, 5))), "graded", binary=False)["SynapticOperations"]
+    mine = ours(synapses, x, (np.zeros((1, 1, 4, 3, 3)), np.zeros((1, 1, 5))), "graded", binary=False)[
+        "SynapticOperations"
+    ]
     assert found["Effective_MACs"] == 0 and found["Effective_ACs"] >= mine["Effective_MACs"] > 0
 
 

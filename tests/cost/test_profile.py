@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.cost.profile import TABLES, UNITS, Quantity, Range, list_profiles, load_profile, load_profiles, parse_profile, profile_folder
+from ashneuro.cost.profile import (
+    TABLES,
+    UNITS,
+    Quantity,
+    Range,
+    list_profiles,
+    load_profile,
+    load_profiles,
+    parse_profile,
+    profile_folder,
+)
 from ashneuro.errors import ProfileError
 
 NUMBER = {
@@ -109,13 +119,19 @@ def test_units_become_si_once():
         ({"energy__synop__check": "A"}, "energy.synop.check: Input should be 'V', 'Q', 'S' or 'R'"),
         ({"energy__synop__valeu": 3}, "energy.synop.valeu: unknown key"),
         ({"energy__synap": NUMBER}, "energy.synap: no such event.*did you mean synop"),
-        ({"energy__hop_ew": {**NUMBER, "source": "b"}}, r"numbers of 2 sets are mixed \(a: energy.synop; b: energy.hop_ew\)"),
+        (
+            {"energy__hop_ew": {**NUMBER, "source": "b"}},
+            r"numbers of 2 sets are mixed \(a: energy.synop; b: energy.hop_ew\)",
+        ),
         ({"energy__synop__bounds_sources": ["b"]}, "energy.synop.bounds_from: bounds of another source"),
         ({"exclude": []}, "exclude: unknown key"),
         ({"schema": 2}, "schema: Input should be 1"),
         ({"kind": "chip"}, "kind: Input should be 'neuromorphic', 'asic', 'gpu' or 'cpu'"),
         ({"time": {"stpe": {**NUMBER, "unit": "ns"}}}, "time.stpe: no such time number.*did you mean step"),
-        ({"overhead": {"board": {**NUMBER, "unit": "mW"}}}, "overhead.board: it adds to static.board, which is not there"),
+        (
+            {"overhead": {"board": {**NUMBER, "unit": "mW"}}},
+            "overhead.board: it adds to static.board, which is not there",
+        ),
         ({"limits": {"neurons": {**NUMBER, "unit": "1"}}}, "limits.neurons: no such limits number"),
     ],
 )
@@ -182,7 +198,9 @@ def test_found_inside_an_installed_package(tmp_path):
     (package / "cost").mkdir(parents=True)
     for name in ("__init__.py", "errors.py", "cost/__init__.py", "cost/profile.py"):
         (package / name).write_text((root / "ashneuro" / name).read_text())
-    included = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    included = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+        "force-include"
+    ]
     for source, target in included.items():
         if source == "hardware_profiles":
             (tmp_path / target).mkdir()

@@ -17,7 +17,9 @@ SPOTTING = ("Keyword spotting", "above idle after a run", "loihi1")
 
 
 def row(case, quantity, profile="loihi1"):
-    return next(r for r in RESULT.energies if r.case.startswith(case) and r.quantity == quantity and r.profile == profile)
+    return next(
+        r for r in RESULT.energies if r.case.startswith(case) and r.quantity == quantity and r.profile == profile
+    )
 
 
 def davies(rate, synapses, neurons, steps, active):
@@ -44,7 +46,8 @@ def test_the_slope_lies_inside_and_the_absolute_value_outside():
 
 def test_the_overhead_is_shown_on_another_experiment_than_the_one_it_was_fitted_on():
     bare, whole = (
-        row("Keyword spotting, 390", name) for name in ("above idle after a run", "above idle after a run, with the running overhead")
+        row("Keyword spotting, 390", name)
+        for name in ("above idle after a run", "above idle after a run, with the running overhead")
     )
     overhead = load_profile("loihi1").overhead["board_after_run"]
     assert whole.predicted_j.low - bare.predicted_j.low == pytest.approx(9.8e-3 * 0.003378)
@@ -94,7 +97,13 @@ def test_the_partition_depends_on_the_limits():
 def test_outlines_have_the_printed_shapes_and_products():
     case = load_case(measured_folder() / "pilotnet_snn.toml")
     program = outline_program(case.network)
-    assert [layer.shape for layer in program.layers][1:6] == [(24, 32, 99), (36, 15, 49), (48, 7, 24), (64, 4, 22), (64, 2, 20)]
+    assert [layer.shape for layer in program.layers][1:6] == [
+        (24, 32, 99),
+        (36, 15, 49),
+        (48, 7, 24),
+        (64, 4, 22),
+        (64, 2, 20),
+    ]
     assert sum(layer.size for layer in program.layers) == 118_909 + 39_600
     assert program.inputs[0].coding == "current"
     low, high = outline_workloads(case)
@@ -126,7 +135,9 @@ def test_one_profile_alone():
 def test_a_profile_of_ones_own_is_tried_on_all_events(tmp_path):
     own = tmp_path / "dear.toml"
     text = list_profiles()["loihi1"].read_text(encoding="utf-8").replace('name = "loihi1"', 'name = "dear"')
-    own.write_text(text.replace("value = 23.6\nlow = 23.6\nhigh = 35.5", "value = 236\nlow = 236\nhigh = 355"), encoding="utf-8")
+    own.write_text(
+        text.replace("value = 23.6\nlow = 23.6\nhigh = 35.5", "value = 236\nlow = 236\nhigh = 355"), encoding="utf-8"
+    )
     rows = {r.case: r for r in validate([str(own)]).energies}
     assert {r.profile for r in rows.values()} == {"dear"} and len(rows) == 4
     for case, found in rows.items():
@@ -135,7 +146,10 @@ def test_a_profile_of_ones_own_is_tried_on_all_events(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [(new_profile("mine", "neuromorphic"), "no energy per synop"), (list_profiles()["cmos45"].read_text(encoding="utf-8"), "of kind asic")],
+    [
+        (new_profile("mine", "neuromorphic"), "no energy per synop"),
+        (list_profiles()["cmos45"].read_text(encoding="utf-8"), "of kind asic"),
+    ],
 )
 def test_what_a_profile_of_ones_own_cannot_price_is_said_and_stops_nothing(tmp_path, text, why):
     own = tmp_path / "mine.toml"
@@ -149,11 +163,17 @@ def test_what_a_profile_of_ones_own_cannot_price_is_said_and_stops_nothing(tmp_p
     "spoil, fault",
     [
         (lambda t: t.replace('unit = "µJ"', 'unit = "mW"'), "'mW' is not a unit of energy"),
-        (lambda t: t.replace("cores = [2, 2, 2]", "cores = [2, 2]"), "partition.cores has 2 entries, the network 3 layers"),
+        (
+            lambda t: t.replace("cores = [2, 2, 2]", "cores = [2, 2]"),
+            "partition.cores has 2 entries, the network 3 layers",
+        ),
         (lambda t: t.replace("synops = 10514933", "synop = 10514933"), "activity.synop"),
         (lambda t: t.replace('check = "V"', 'check = "X"'), "check: Input should be"),
         (lambda t: t[: t.index("[activity]")] + t[t.index("[[measured]]") :], "no activity is given"),
-        (lambda t: t.replace('value = 17.625\nunit = "µs"', 'value = 17.625\nunit = "µJ"'), "'µJ' is not a unit of time"),
+        (
+            lambda t: t.replace('value = 17.625\nunit = "µs"', 'value = 17.625\nunit = "µJ"'),
+            "'µJ' is not a unit of time",
+        ),
         (lambda t: t.replace("synops_by_layer = [291941, 4165651, 6057337]\n", ""), "synops_by_layer for every layer"),
         (lambda t: t + "=", "cannot read"),
     ],

@@ -40,7 +40,10 @@ def test_synops_and_macs_are_those_of_a_loop_over_every_product(coding):
     x = (x > 0.5).astype(float) if coding == "spikes" else x
     record = networks.run(program, x)
     expected = brute(program, record, x)
-    counted = {layer.name: (layer.dense_macs, layer.effective_macs, layer.effective_acs) for layer in count(program, record).layers}
+    counted = {
+        layer.name: (layer.dense_macs, layer.effective_macs, layer.effective_acs)
+        for layer in count(program, record).layers
+    }
     assert {name: counted[name] for name in expected} == expected
     assert sum(acs for _, _, acs in expected.values()) > 100
     assert (counted["lif1"][1] > 0) == (coding == "graded")
@@ -75,8 +78,12 @@ def test_synops_of_any_synapse(synapse, seed):
     x[0, 0].flat[0] = 1
     layer = Layer("out", synapse.out_shape, networks.neuron(), (Connection("in", synapse),), 1)
     program = Program("float", 1e-3, steps, (InputPort("in", synapse.in_shape, "spikes"),), (layer,), ("out",))
-    silent = Activity(np.zeros(synapse.out_shape, np.int64), 0, np.zeros((steps, samples, *synapse.out_shape), np.uint8))
-    record = SpikeRecord("torch", "float", steps, samples, {"out": silent}, {"in": Activity(x.sum((0, 1), dtype=np.int64))})
+    silent = Activity(
+        np.zeros(synapse.out_shape, np.int64), 0, np.zeros((steps, samples, *synapse.out_shape), np.uint8)
+    )
+    record = SpikeRecord(
+        "torch", "float", steps, samples, {"out": silent}, {"in": Activity(x.sum((0, 1), dtype=np.int64))}
+    )
     dense, _, acs = brute(program, record, x)["out"]
     row = count(program, record).layers[-1]
     assert (row.dense_macs, row.effective_acs) == (dense, acs)
@@ -129,7 +136,12 @@ def test_messages_go_once_to_every_layer_and_out_to_the_host():
     rows = {row.name: row for row in count(program, record).layers}
     spikes = {name: own.events for name, own in record.layers.items()}
     # lif2 feeds lif3 twice (conv and skip): one message per spike, the layer sorts it out.
-    assert [rows[name].messages for name in ("lif1", "lif2", "lif3", "lif4")] == [spikes["lif1"], spikes["lif2"], spikes["lif3"], 0]
+    assert [rows[name].messages for name in ("lif1", "lif2", "lif3", "lif4")] == [
+        spikes["lif1"],
+        spikes["lif2"],
+        spikes["lif3"],
+        0,
+    ]
     assert rows["lif4"].messages_out == spikes["lif4"] > 0
     assert rows["lif4"].bytes_out == record.samples * 5  # 10 neurons × 4 steps of one bit
     assert rows["lif1"].messages_out == rows["lif1"].bytes_out == 0
@@ -205,9 +217,14 @@ def test_the_twin_does_every_product_once():
     }
     assert {row.name: row.dense_macs for row in twin.part("deployed").layers} == loops
     record = networks.run(program, networks.images(program))
-    assert count(program, record).part("deployed").total("dense_macs") == sum(loops.values()) * record.timesteps * record.samples
+    assert (
+        count(program, record).part("deployed").total("dense_macs")
+        == sum(loops.values()) * record.timesteps * record.samples
+    )
     assert all(row.effective_macs is None for row in twin.layers)
-    assert twin.part("host").per_inference("dense_macs") == count(program, record, networks.HOST).part("host").per_inference("dense_macs")
+    assert twin.part("host").per_inference("dense_macs") == count(program, record, networks.HOST).part(
+        "host"
+    ).per_inference("dense_macs")
 
 
 def test_a_zero_skipping_twin_does_the_products_of_non_zero_activations():
@@ -221,7 +238,17 @@ def test_a_zero_skipping_twin_does_the_products_of_non_zero_activations():
 def test_rates_over_the_whole_network():
     def row(neurons, spikes, acs, dense):
         return LayerWorkload(
-            "x", "deployed", neurons, 0, dense, "snn", dense_acs=dense, updates=neurons * 8, spikes=spikes, effective_acs=acs, firing_rate=0
+            "x",
+            "deployed",
+            neurons,
+            0,
+            dense,
+            "snn",
+            dense_acs=dense,
+            updates=neurons * 8,
+            spikes=spikes,
+            effective_acs=acs,
+            firing_rate=0,
         )
 
     work = Workload(2, 4, (row(10, 8, 30, 800), row(30, 8, 50, 800)))
@@ -258,7 +285,9 @@ def test_step_by_step_counts_add_up_to_the_whole_and_are_those_of_a_loop(coding)
     for t in range(record.timesteps):
         one = {name: replace(own, raster=own.raster[t : t + 1]) for name, own in record.layers.items()}
         expected = brute(program, replace(record, layers=one), x[t : t + 1])
-        assert {name: int(steps[name].effective_acs[t]) for name in expected} == {name: acs for name, (_, _, acs) in expected.items()}
+        assert {name: int(steps[name].effective_acs[t]) for name in expected} == {
+            name: acs for name, (_, _, acs) in expected.items()
+        }
 
 
 def test_step_by_step_needs_rasters_and_inputs():
@@ -279,7 +308,10 @@ def test_bytes_of_parameters_and_states():
     weights = lif4.connections[0].synapse.weight.size
     assert floats["lif4"].parameter_bytes == 4 * (weights + 1)  # one bias for all
     assert whole["lif4"].parameter_bytes == weights + 2
-    assert (floats["lif4"].state_bytes, whole["lif4"].state_bytes) == (4 * 10, 3 * 10 * 2)  # du = 1 vanishes in floats alone
+    assert (floats["lif4"].state_bytes, whole["lif4"].state_bytes) == (
+        4 * 10,
+        3 * 10 * 2,
+    )  # du = 1 vanishes in floats alone
     assert floats["lif1"].parameter_bytes == 0
 
 

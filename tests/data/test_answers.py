@@ -37,7 +37,9 @@ def test_the_score_is_the_mean_over_those_left_out() -> None:
         subsets = [given[:left_out] + given[left_out + 1 :] for left_out in range(10)]
         expected = sum(min(subset.count("yes") / 3, 1) for subset in subsets) / 10
         assert soft_score("Yes", given) == pytest.approx(expected)
-    assert [soft_score("a dog", ["dog"] * n + ["cat"] * (10 - n)) for n in range(5)] == pytest.approx([0, 0.3, 0.6, 0.9, 1.0])
+    assert [soft_score("a dog", ["dog"] * n + ["cat"] * (10 - n)) for n in range(5)] == pytest.approx(
+        [0, 0.3, 0.6, 0.9, 1.0]
+    )
 
 
 def test_one_right_answer_is_right_or_wrong() -> None:

@@ -45,7 +45,10 @@ def sample(number: int) -> list[tuple[str, bytes]]:
     """A sample as img2dataset writes it, captions in .txt or in .json in turn."""
     key = f"{number:08d}"
     text = json.dumps({"caption": f"picture {number}", "url": "http://x"}).encode()
-    return [(f"{key}.png", png(number)), (f"{key}.txt", f"picture {number}\n".encode()) if number % 2 else (f"{key}.json", text)]
+    return [
+        (f"{key}.png", png(number)),
+        (f"{key}.txt", f"picture {number}\n".encode()) if number % 2 else (f"{key}.json", text),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,9 @@ def sample(number: int) -> list[tuple[str, bytes]]:
         ([("a.png", png(1)), ("a.json", b'{"caption": "\\ud83d"}')], "half of a letter"),
     ],
 )
-def test_what_no_run_could_learn_from_is_a_problem(tmp_path: Path, members: list[tuple[str, bytes]], problem: str) -> None:
+def test_what_no_run_could_learn_from_is_a_problem(
+    tmp_path: Path, members: list[tuple[str, bytes]], problem: str
+) -> None:
     records, problems = read_webdataset(shard(tmp_path / "a.tar", members))
     assert not records and problem in problems[0]
     problems[0].encode()
@@ -123,10 +128,15 @@ def saved(folder: Path, texts: Any = "caption") -> Path:
     datasets.disable_progress_bars()
 
     def part(numbers: range) -> Any:
-        rows = {"image": [Image.fromarray(pixels(number)) for number in numbers], texts: [f"picture {number}" for number in numbers]}
+        rows = {
+            "image": [Image.fromarray(pixels(number)) for number in numbers],
+            texts: [f"picture {number}" for number in numbers],
+        }
         return datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
 
-    datasets.DatasetDict({"train": part(range(4)), "validation": part(range(4, 5)), "test": part(range(5, 7))}).save_to_disk(folder)
+    datasets.DatasetDict(
+        {"train": part(range(4)), "validation": part(range(4, 5)), "test": part(range(5, 7))}
+    ).save_to_disk(folder)
     return folder
 
 
@@ -170,7 +180,8 @@ def test_a_folder_without_tables_or_columns_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content, why", [("{", "is not JSON"), ("[]", "not what save_to_disk writes"), ('{"_data_files": [{}]}', "filename")]
+    "content, why",
+    [("{", "is not JSON"), ("[]", "not what save_to_disk writes"), ('{"_data_files": [{}]}', "filename")],
 )
 def test_a_damaged_state_is_named(tmp_path: Path, content: str, why: str) -> None:
     (tmp_path / "state.json").write_text(content)

@@ -26,7 +26,10 @@ def pairs(count: int = 10) -> list[Pair]:
     def image(index: int) -> np.ndarray:
         return np.random.default_rng(index).integers(0, 256, (8, 8, 3), np.uint8)
 
-    return [Pair(f"p{i}", (f"thing{i} one", f"thing{i} two three four"), f"c{i // 2}", lambda i=i: image(i)) for i in range(count)]
+    return [
+        Pair(f"p{i}", (f"thing{i} one", f"thing{i} two three four"), f"c{i // 2}", lambda i=i: image(i))
+        for i in range(count)
+    ]
 
 
 def vocabulary() -> Vocabulary:
@@ -155,7 +158,11 @@ def test_processes_share_out_the_batch_of_one() -> None:
 def test_an_epoch_can_be_entered_in_its_middle() -> None:
     (_, second) = epoch(1)
     (again,) = Batches(pairs(), vocabulary(), DATA, TRAIN, views=True).epoch(1, start=1)
-    assert again.keys == second.keys and torch.equal(again.images, second.images) and torch.equal(again.tokens, second.tokens)
+    assert (
+        again.keys == second.keys
+        and torch.equal(again.images, second.images)
+        and torch.equal(again.tokens, second.tokens)
+    )
 
 
 def test_images_on_disk_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

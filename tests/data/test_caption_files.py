@@ -25,7 +25,14 @@ def image(number: int, split: str = "train", *texts: str, **more: Any) -> dict[s
         for place, text in enumerate(texts or ("a dog",))
     ]
     name = f"COCO_val2014_{number:012d}.jpg"
-    return {"filepath": "val2014", "filename": name, "imgid": number, "cocoid": number, "split": split, "sentences": sentences} | more
+    return {
+        "filepath": "val2014",
+        "filename": name,
+        "imgid": number,
+        "cocoid": number,
+        "split": split,
+        "sentences": sentences,
+    } | more
 
 
 def test_karpathy_keeps_parts_folders_and_all_captions(tmp_path: Path) -> None:
@@ -88,7 +95,10 @@ def test_the_three_forms_of_flickr_say_the_same(tmp_path: Path, name: str, encod
     path.write_bytes(FORMS[name].encode(encoding))
     records, problems = read_flickr(path)
     assert problems == []
-    assert {record.image: record.captions for record in records} == {"1.jpg": ["A dog .", "It runs, fast"], "2.jpg": ["ein Hund läuft"]}
+    assert {record.image: record.captions for record in records} == {
+        "1.jpg": ["A dog .", "It runs, fast"],
+        "2.jpg": ["ein Hund läuft"],
+    }
     assert [record.split for record in records] == ["", ""]
 
 
@@ -98,7 +108,9 @@ def test_every_problem_of_a_flickr_file_is_found(tmp_path: Path) -> None:
     _, problems = read_flickr(path)
     assert [problem.split(" ")[1] for problem in problems] == ["2:", "4", "5:", "3"]
     path = tmp_path / "results.csv"
-    path.write_text("image_name| comment_number| comment\n1.jpg| 0| a | b\n2199200615.jpg| 4   A dog runs across the grass .\n3.jpg| 1| \n")
+    path.write_text(
+        "image_name| comment_number| comment\n1.jpg| 0| a | b\n2199200615.jpg| 4   A dog runs across the grass .\n3.jpg| 1| \n"
+    )
     records, problems = read_flickr(path)  # line 3 is how the public file really reads
     assert [record.captions for record in records] == [["a | b"]]
     assert [problem.partition(":")[0] for problem in problems] == ["line 3", "line 4 (3.jpg)"]

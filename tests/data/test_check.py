@@ -15,14 +15,22 @@ from .pictures import write_picture
 
 
 def lines(path: Path, *rows: tuple[str, str, str]) -> Path:
-    path.write_text("\n".join(json.dumps({"image": image, "caption": text, "split": split}) for image, text, split in rows))
+    path.write_text(
+        "\n".join(json.dumps({"image": image, "caption": text, "split": split}) for image, text, split in rows)
+    )
     return path
 
 
 def test_a_clean_set_is_counted(tmp_path: Path) -> None:
     for number in range(4):
         write_picture(tmp_path / "pictures" / f"{number}.png", number)
-    rows = [("0.png", "a", "train"), ("0.png", "b", "train"), ("1.png", "c", "train"), ("2.png", "d", "val"), ("3.png", "é", "test")]
+    rows = [
+        ("0.png", "a", "train"),
+        ("0.png", "b", "train"),
+        ("1.png", "c", "train"),
+        ("2.png", "d", "val"),
+        ("3.png", "é", "test"),
+    ]
     ticks: list[tuple[int, int]] = []
     found = check(lines(tmp_path / "a.jsonl", *rows), "jsonl", tmp_path / "pictures", lambda *now: ticks.append(now))
     assert found.problems == ()
@@ -75,9 +83,16 @@ def test_questions_are_checked_with_their_pictures(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     path.write_text("\n".join(map(json.dumps, entries)))
     found = check(path, "nlvr2", tmp_path / "images")
-    assert (found.parts["validation"].images, found.parts["validation"].readable, found.parts["validation"].texts) == (2, 1, 2)
+    assert (found.parts["validation"].images, found.parts["validation"].readable, found.parts["validation"].texts) == (
+        2,
+        1,
+        2,
+    )
     assert found.parts["validation"].kinds == {"true": 1, "false": 1}
-    assert [problem.split(":")[0] for problem in found.problems] == ["dev.json line 3", "dev.json line 1 (dev-1-0-img1.png)"]
+    assert [problem.split(":")[0] for problem in found.problems] == [
+        "dev.json line 3",
+        "dev.json line 1 (dev-1-0-img1.png)",
+    ]
 
 
 def test_a_picture_in_two_parts_is_a_problem(tmp_path: Path) -> None:
@@ -90,7 +105,18 @@ def test_a_picture_in_two_parts_is_a_problem(tmp_path: Path) -> None:
 
 def test_formats_are_those_of_the_field_and_mistakes_are_said(tmp_path: Path) -> None:
     assert set(FORMATS) == {*CAPTIONS, *QUESTIONS}
-    assert {"coco", "karpathy", "flickr30k", "vqa2", "snli-ve", "nlvr2", "webdataset", "huggingface", "jsonl", "csv"} <= set(FORMATS)
+    assert {
+        "coco",
+        "karpathy",
+        "flickr30k",
+        "vqa2",
+        "snli-ve",
+        "nlvr2",
+        "webdataset",
+        "huggingface",
+        "jsonl",
+        "csv",
+    } <= set(FORMATS)
     with pytest.raises(ConfigError, match="--format nonsense"):
         check(tmp_path, "nonsense")
     with pytest.raises(ConfigError, match="no such folder"):
@@ -130,7 +156,8 @@ def test_names_and_texts_that_no_machine_can_use_are_problems(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "format, content", [("coco", {"images": [], "annotations": []}), ("vqa2", {"questions": []}), ("easy-vqa", []), ("jsonl", None)]
+    "format, content",
+    [("coco", {"images": [], "annotations": []}), ("vqa2", {"questions": []}), ("easy-vqa", []), ("jsonl", None)],
 )
 def test_a_set_with_nothing_in_it_is_a_problem(tmp_path: Path, format: str, content: object) -> None:
     path = tmp_path / "questions.json"

@@ -13,7 +13,11 @@ def pair(key: str, concept: str, style: str, *captions: str) -> Pair:
 
 def test_counts_are_those_of_a_set_small_enough_to_count_by_hand() -> None:
     splits = Splits(
-        train=(pair("1", "dog", "ink", "a dog", "Dog, pet"), pair("2", "dog", "oil", "a dog"), pair("3", "cat", "oil", "a cat")),
+        train=(
+            pair("1", "dog", "ink", "a dog", "Dog, pet"),
+            pair("2", "dog", "oil", "a dog"),
+            pair("3", "cat", "oil", "a cat"),
+        ),
         validation=(),
         test=(pair("4", "cow", "ink", "a cow", "a dog"),),
         name="animals",

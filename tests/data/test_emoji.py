@@ -53,11 +53,17 @@ def test_all_images_are_there_with_names_and_keywords(style: Splits) -> None:
 
 
 def test_no_flags_and_no_skin_tones(style: Splits) -> None:
-    assert not [pair.concept for pair in everything(style) if "skin tone" in pair.concept or pair.concept.startswith("flag:")]
+    assert not [
+        pair.concept for pair in everything(style) if "skin tone" in pair.concept or pair.concept.startswith("flag:")
+    ]
 
 
 def test_pictures_are_where_they_are_said_to_be(style: Splits) -> None:
-    pixels = {pair.key: pair.load() for pair in everything(style) if pair.concept in ("red heart", "green apple", "blue circle")}
+    pixels = {
+        pair.key: pair.load()
+        for pair in everything(style)
+        if pair.concept in ("red heart", "green apple", "blue circle")
+    }
     assert len(pixels) == 6 + 6 + 5
     for key, picture in pixels.items():
         assert (picture.shape, picture.dtype) == ((64, 64, 3), np.uint8)
@@ -108,7 +114,11 @@ def test_the_concept_split_shares_no_concept_and_no_caption(concept: Splits) -> 
 
 def test_who_does_it_stays_on_one_side(concept: Splits) -> None:
     sides = [{pair.concept for pair in part} for part in (concept.train, concept.validation, concept.test)]
-    for family in ({"man running", "woman running", "person running: facing right"}, {"merman", "mermaid"}, {"boy", "older person"}):
+    for family in (
+        {"man running", "woman running", "person running: facing right"},
+        {"merman", "mermaid"},
+        {"boy", "older person"},
+    ):
         assert sum(bool(side & family) for side in sides) == 1
 
 

@@ -54,7 +54,10 @@ def emoji(code: str, name: str, *keywords: str) -> Emoji:
 
 
 WORDS = ("dog", "cat", "fox", "cow", "pig", "rat", "owl", "bee", "ant", "elk", "man singing", "woman singing")
-ANIMALS = [emoji(f"1f{400 + index}", name, "animal", f"keyword{index // 2 if index > 9 else index}") for index, name in enumerate(WORDS)]
+ANIMALS = [
+    emoji(f"1f{400 + index}", name, "animal", f"keyword{index // 2 if index > 9 else index}")
+    for index, name in enumerate(WORDS)
+]
 
 
 def icon_sets(styles: int = 3) -> dict[str, IconSet]:
@@ -69,14 +72,20 @@ def icon_sets(styles: int = 3) -> dict[str, IconSet]:
 
 
 def read_pack(pack: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    return json.loads(gzip.decompress((pack / "captions.json.gz").read_bytes())), json.loads((pack / "splits.json").read_text())
+    return json.loads(gzip.decompress((pack / "captions.json.gz").read_bytes())), json.loads(
+        (pack / "splits.json").read_text()
+    )
 
 
 def test_icons_come_with_sizes_aliases_and_code_points() -> None:
     icons = {
         "width": 8,
         "height": 8,
-        "icons": {"a": {"body": "<g/>"}, "wide": {"body": "<b/>", "width": 16}, "tall": {"body": "<c/>", "width": 2, "height": 6}},
+        "icons": {
+            "a": {"body": "<g/>"},
+            "wide": {"body": "<b/>", "width": 16},
+            "tall": {"body": "<c/>", "width": 2, "height": 6},
+        },
         "aliases": {"b": {"parent": "a"}, "c": {"parent": "b", "hFlip": True}, "d": {"parent": "c", "hFlip": True}},
     }
     found = read_icons(tarball({"icons.json": icons, "chars.json": {"2764-fe0f": "a"}, "metadata.json": {}}))
@@ -88,14 +97,21 @@ def test_icons_come_with_sizes_aliases_and_code_points() -> None:
 
 
 def test_a_flipped_alias_is_drawn_the_other_way_round() -> None:
-    icons = {"width": 8, "height": 8, "icons": {"a": {"body": '<path d="M0 0h2v8H0z"/>'}}, "aliases": {"b": {"parent": "a", "hFlip": True}}}
+    icons = {
+        "width": 8,
+        "height": 8,
+        "icons": {"a": {"body": '<path d="M0 0h2v8H0z"/>'}},
+        "aliases": {"b": {"parent": "a", "hFlip": True}},
+    }
     found = read_icons(tarball({"icons.json": icons}))
     left, right = render(found.svg["a"]), render(found.svg["b"])
     assert np.array_equal(left, right[:, ::-1]) and not np.array_equal(left, right)
 
 
 def test_drawings_are_64_pixels_on_white_and_not_stretched() -> None:
-    pixels = render('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -4 16 16"><path fill="#f00" d="M0 0h16v8H0z"/></svg>')
+    pixels = render(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -4 16 16"><path fill="#f00" d="M0 0h16v8H0z"/></svg>'
+    )
     assert (pixels.shape, pixels.dtype) == ((64, 64, 3), np.uint8)
     assert (pixels[:16] == 255).all() and (pixels[48:] == 255).all()
     assert (pixels[16:48] == (255, 0, 0)).all()
@@ -117,7 +133,10 @@ def test_emoji_come_in_unicode_order_without_flags_and_parts() -> None:
     }
     messages = {
         "groups": [{"key": key, "message": message, "order": order} for order, (key, message) in keys.items()],
-        "subgroups": [{"key": "heart", "message": "heart", "order": 0}, {"key": "animal-mammal", "message": "animal mammal", "order": 1}],
+        "subgroups": [
+            {"key": "heart", "message": "heart", "order": 0},
+            {"key": "animal-mammal", "message": "animal mammal", "order": 1},
+        ],
     }
     assert read_emoji(tarball({"en/data.json": data, "en/messages.json": messages})) == [
         Emoji("2764", "red heart", (), "smileys & emotion", "heart"),
@@ -134,7 +153,9 @@ def test_joining_prefers_code_points_then_names() -> None:
         emoji("5", "piñata"),
         emoji("6", "no"),
     ]
-    names = {name: name for name in ("by-code", "dog-face", "womans-hat", "keycap-pound", "keycap", "loveletter", "pinata")}
+    names = {
+        name: name for name in ("by-code", "dog-face", "womans-hat", "keycap-pound", "keycap", "loveletter", "pinata")
+    }
     assert join(IconSet(names, {"1": "by-code"}), items) == {
         "1": "by-code",
         "2": "womans-hat",
@@ -194,7 +215,9 @@ def test_splits_hold_out_a_style_and_whole_families() -> None:
     annotations += [{"image_id": 0, "caption": "Animal,  face"}, {"image_id": 1, "caption": "animal, face"}]
     splits = make_splits(images, annotations)
     assert splits["style"]["test_style"] == "fluent"
-    assert len(splits["style"]["validation"]) == 2 and not [key for key in splits["style"]["validation"] if key.startswith("fluent")]
+    assert len(splits["style"]["validation"]) == 2 and not [
+        key for key in splits["style"]["validation"] if key.startswith("fluent")
+    ]
     for part in ("validation", "test"):
         for together in ({"man singing", "woman singing"}, {"dog", "cat"}):
             assert len(together & set(splits["concept"][part])) in (0, 2)

@@ -27,7 +27,11 @@ from ashneuro.errors import ConfigError, DataError
 
 def picture(seed: int, *, photo: bool = True, mode: str = "RGB") -> bytes:
     random = np.random.default_rng(seed)
-    pixels = random.integers(0, 256, (40, 40, 3), dtype=np.uint8) if photo else np.full((40, 40, 3), random.integers(0, 256, 3), np.uint8)
+    pixels = (
+        random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        if photo
+        else np.full((40, 40, 3), random.integers(0, 256, 3), np.uint8)
+    )
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, "PNG")
     return buffer.getvalue()
@@ -46,7 +50,11 @@ def debian_package(files: dict[str, bytes], compression: str = "xz") -> bytes:
     members = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", f"data.tar.{compression}": buffer.getvalue()}
     package = b"!<arch>\n"
     for name, content in members.items():
-        package += f"{name:<16}{0:<12}{0:<6}{0:<6}{0o100644:<8o}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2)
+        package += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{0o100644:<8o}{len(content):<10}`\n".encode()
+            + content
+            + b"\n" * (len(content) % 2)
+        )
     return package
 
 
@@ -151,7 +159,9 @@ def test_a_broken_line_leaves_nothing(home: Path, broken_line: str, monkeypatch:
 
 def test_apt_is_asked_when_the_address_fails(home: Path, tmp_path: Path, package: Package) -> None:
     apt = tmp_path / "apt-get"
-    apt.write_text(f'#!/bin/sh\n[ "$1 $2" = "download {TUXPAINT.package}={TUXPAINT.version}" ] && /bin/cp {tmp_path}/stamps.deb here.deb\n')
+    apt.write_text(
+        f'#!/bin/sh\n[ "$1 $2" = "download {TUXPAINT.package}={TUXPAINT.version}" ] && /bin/cp {tmp_path}/stamps.deb here.deb\n'
+    )
     apt.chmod(0o755)
     assert (fetch("tuxpaint", None, replace(package, url="file:///gone.deb")) / "captions.json").is_file()
 
@@ -187,7 +197,10 @@ def test_a_debian_package_is_read_without_dpkg(compression: str) -> None:
         f"./{fetching.STAMPS}/../../../x.png": b"",
         f"./{fetching.STAMPS}/c.ogg": b"",
     }
-    found = {str(path): data for path, data in deb_files(io.BytesIO(debian_package(files, compression)), fetching.STAMPS, (".png",))}
+    found = {
+        str(path): data
+        for path, data in deb_files(io.BytesIO(debian_package(files, compression)), fetching.STAMPS, (".png",))
+    }
     assert found == {"a/b.png": b"123"}
 
 
@@ -236,7 +249,9 @@ def test_after_fetching_easy_vqa_its_questions_are_there_by_its_name(home: Path,
     with pytest.raises(DataError, match=r"easy-vqa is not on this machine[\s\S]*ashneuro data fetch easy-vqa"):
         load_questions("vqa", ASKED, DataConfig())
     folder = fetch("easy-vqa", None, of_easy_vqa(wheel(), tmp_path / "easy.whl"))
-    assert {path.relative_to(folder).parts[0] for path in folder.rglob("*")} == {"train", "test", "LICENSE"}, "no code, nothing outside"
+    assert {path.relative_to(folder).parts[0] for path in folder.rglob("*")} == {"train", "test", "LICENSE"}, (
+        "no code, nothing outside"
+    )
     assert not (home.parent / "images").exists() and not (home / "images").exists()
     questions = load_questions("vqa", ASKED, DataConfig())
     assert (len(questions.train), len(questions.validation), len(questions.test)) == (18, 2, 5)
@@ -247,7 +262,9 @@ def test_after_fetching_easy_vqa_its_questions_are_there_by_its_name(home: Path,
     assert fetch("easy-vqa", None, replace(EASY_VQA, url="file:///gone.whl")) == folder, "fetched once"
 
 
-@pytest.mark.parametrize("content, why", [(b"no zip", "not a Python wheel"), (wheel(test=False), "no questions.json for test")])
+@pytest.mark.parametrize(
+    "content, why", [(b"no zip", "not a Python wheel"), (wheel(test=False), "no questions.json for test")]
+)
 def test_what_is_not_easy_vqa_leaves_nothing(home: Path, tmp_path: Path, content: bytes, why: str) -> None:
     with pytest.raises(DataError, match=why):
         fetch("easy-vqa", None, of_easy_vqa(content, tmp_path / "easy.whl"))
@@ -266,7 +283,11 @@ def test_pip_is_asked_when_the_address_fails(home: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(fetching.subprocess, "run", pip)
     assert (fetch("easy-vqa", None, gone) / "train" / "questions.json").is_file()
     assert {"easy-vqa==1.0", "--no-deps"} <= set(asked[0])
-    monkeypatch.setattr(fetching.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", "No module named pip"))
+    monkeypatch.setattr(
+        fetching.subprocess,
+        "run",
+        lambda command, **_: subprocess.CompletedProcess(command, 1, "", "No module named pip"),
+    )
     shutil.rmtree(home / "data" / "easy-vqa")
     with pytest.raises(DataError, match=r"gone\.whl[\s\S]*pip download: No module named pip"):
         fetch("easy-vqa", None, gone)

@@ -30,7 +30,9 @@ def ask(number: int, image: int = 458752, text: str = "What is this photo taken 
 
 
 def annotate(number: int, *answers: str) -> dict[str, Any]:
-    given = [{"answer": text, "answer_confidence": "yes", "answer_id": place} for place, text in enumerate(answers, start=1)]
+    given = [
+        {"answer": text, "answer_confidence": "yes", "answer_id": place} for place, text in enumerate(answers, start=1)
+    ]
     return {
         "question_type": "what",
         "multiple_choice_answer": answers[0] if answers else "",
@@ -44,7 +46,10 @@ def annotate(number: int, *answers: str) -> dict[str, Any]:
 def test_vqa_joins_questions_and_annotations(tmp_path: Path) -> None:
     vqa(tmp_path, "val2014", [ask(3, 7)], [annotate(3, *["yes"] * 10)])
     path = vqa(
-        tmp_path, "train2014", [ask(458752000), ask(458752001)], [annotate(458752001, "2", "two"), annotate(458752000, *["net"] * 10)]
+        tmp_path,
+        "train2014",
+        [ask(458752000), ask(458752001)],
+        [annotate(458752001, "2", "two"), annotate(458752000, *["net"] * 10)],
     )
     questions, problems = read_vqa2(path)
     assert problems == []
@@ -133,12 +138,23 @@ def test_every_problem_of_snli_ve_is_found(tmp_path: Path) -> None:
 
 
 def nlvr(name: str, label: Any = "True", **more: Any) -> str:
-    entry = {"identifier": name, "sentence": "Both are dogs.", "left_url": "http://a", "right_url": "http://b", "label": label}
+    entry = {
+        "identifier": name,
+        "sentence": "Both are dogs.",
+        "left_url": "http://a",
+        "right_url": "http://b",
+        "label": label,
+    }
     return json.dumps(entry | {"synset": "dog", "query": "dogs4", "writer": "1", "validation": {"1": "True"}} | more)
 
 
 def test_nlvr2_names_pictures_parts_and_groups(tmp_path: Path) -> None:
-    lines = [nlvr("dev-850-0-0"), nlvr("dev-850-1-0", "False"), nlvr("dev-850-0-1", sentence="One dog."), nlvr("test1-0-0-0", True)]
+    lines = [
+        nlvr("dev-850-0-0"),
+        nlvr("dev-850-1-0", "False"),
+        nlvr("dev-850-0-1", sentence="One dog."),
+        nlvr("test1-0-0-0", True),
+    ]
     path = tmp_path / "dev.json"
     path.write_text("\n".join([*lines, nlvr("train-10171-0-0", "False", directory=63)]))
     questions, problems = read_nlvr2(path)
@@ -152,7 +168,15 @@ def test_nlvr2_names_pictures_parts_and_groups(tmp_path: Path) -> None:
 def test_every_problem_of_nlvr2_is_found(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     path.write_text(
-        "\n".join([nlvr("dev-1-0-0"), nlvr("dev-1-0-0"), nlvr("dev-1"), nlvr("dev-2-0-0", "maybe"), nlvr("dev-3-0-0", sentence="")])
+        "\n".join(
+            [
+                nlvr("dev-1-0-0"),
+                nlvr("dev-1-0-0"),
+                nlvr("dev-1"),
+                nlvr("dev-2-0-0", "maybe"),
+                nlvr("dev-3-0-0", sentence=""),
+            ]
+        )
     )
     questions, problems = read_nlvr2(path)
     assert len(questions) == 1
@@ -180,7 +204,12 @@ def test_easy_vqa_holds_out_every_tenth_training_picture(tmp_path: Path) -> None
 
 
 def test_pictures_are_found_where_the_benchmarks_keep_them(tmp_path: Path) -> None:
-    for name in ("train2014/COCO_train2014_000000000001.jpg", "val2017/000000000002.jpg", "dev/dev-1-0-img0.png", "a.jpg"):
+    for name in (
+        "train2014/COCO_train2014_000000000001.jpg",
+        "val2017/000000000002.jpg",
+        "dev/dev-1-0-img0.png",
+        "a.jpg",
+    ):
         write_picture(tmp_path / name)
     assert picture_path(tmp_path, "COCO_train2014_000000000001.jpg").parent.name == "train2014"
     assert picture_path(tmp_path, "COCO_val2014_000000000002.jpg").parent.name == "val2017"

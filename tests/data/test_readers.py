@@ -24,7 +24,10 @@ def coco(path: Path, images: list[Any], annotations: list[Any]) -> Path:
 
 
 def test_coco_joins_captions_to_images_in_file_order(tmp_path: Path) -> None:
-    images = [{"id": 7, "file_name": "b.jpg"}, {"id": 3, "file_name": "a.jpg", "split": "val", "style": "photo", "labels": {"n": 1}}]
+    images = [
+        {"id": 7, "file_name": "b.jpg"},
+        {"id": 3, "file_name": "a.jpg", "split": "val", "style": "photo", "labels": {"n": 1}},
+    ]
     annotations = [
         {"id": 1, "image_id": 3, "caption": "one "},
         {"id": 2, "image_id": 7, "caption": "two"},
@@ -208,9 +211,13 @@ def test_a_report_counts_all_and_shows_the_first() -> None:
 
 def test_a_number_without_end_is_a_problem(tmp_path: Path) -> None:
     number = "9" * 5000
-    (tmp_path / "a.jsonl").write_text(f'{{"image": "a.png", "caption": "a", "n": {number}}}\n{{"image": "b.png", "caption": "b"}}\n')
+    (tmp_path / "a.jsonl").write_text(
+        f'{{"image": "a.png", "caption": "a", "n": {number}}}\n{{"image": "b.png", "caption": "b"}}\n'
+    )
     records, problems = read_records(tmp_path / "a.jsonl")
-    assert [record.image for record in records] == ["b.png"] and len(problems) == 1 and "line 1: not JSON" in problems[0]
+    assert (
+        [record.image for record in records] == ["b.png"] and len(problems) == 1 and "line 1: not JSON" in problems[0]
+    )
     (tmp_path / "a.json").write_text(f'{{"images": [{{"id": {number}}}], "annotations": []}}')
     with pytest.raises(DataError, match=r"a\.json cannot be read"):
         read_records(tmp_path / "a.json")

@@ -43,7 +43,10 @@ def test_pictures_keep_their_proportions() -> None:
 
 
 def test_no_text_leaves_its_cell() -> None:
-    long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft and more words than there is room for " * 3
+    long = (
+        "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft and more words than there is room for "
+        * 3
+    )
     page = np.asarray(contact_sheet(pairs(2, long, long, style="ink"), 2))
     ink = (page < 200).all(-1)
     assert ink.any()
@@ -52,7 +55,10 @@ def test_no_text_leaves_its_cell() -> None:
 
 
 def test_captions_are_drawn() -> None:
-    short, long = contact_sheet(pairs(1, "a"), 1), contact_sheet(pairs(1, "a", "more to be read under it, in several lines"), 1)
+    short, long = (
+        contact_sheet(pairs(1, "a"), 1),
+        contact_sheet(pairs(1, "a", "more to be read under it, in several lines"), 1),
+    )
     assert long.height > short.height
 
 

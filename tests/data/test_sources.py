@@ -22,7 +22,9 @@ def dataset(folder: Path, count: int = 30, **extra: list[Any]) -> Path:
     lines = []
     for index in range(count):
         write_picture(folder / f"{index:02}.png", index)
-        row = {"image": f"{index:02}.png", "caption": f"picture {index}"} | {name: values[index] for name, values in extra.items()}
+        row = {"image": f"{index:02}.png", "caption": f"picture {index}"} | {
+            name: values[index] for name, values in extra.items()
+        }
         lines.append(json.dumps(row))
     path = folder / "pairs.jsonl"
     path.write_text("\n".join(lines))
@@ -66,7 +68,9 @@ def test_all_formats_give_the_same_pairs(tmp_path: Path, suffix: str) -> None:
         "json": json.dumps(
             {
                 "images": [{"id": index, "file_name": image} for index, (image, _) in enumerate(rows)],
-                "annotations": [{"id": index, "image_id": index, "caption": text} for index, (_, text) in enumerate(rows)],
+                "annotations": [
+                    {"id": index, "image_id": index, "caption": text} for index, (_, text) in enumerate(rows)
+                ],
             }
         ),
         "jsonl": "\n".join(json.dumps({"image": image, "caption": [text]}) for image, text in rows),
@@ -113,7 +117,11 @@ def test_images_with_the_very_same_captions_are_one_concept(tmp_path: Path) -> N
 
 
 def test_concepts_styles_and_labels_are_kept(tmp_path: Path) -> None:
-    extra = {"concept": [f"{index // 2}" for index in range(30)], "style": ["ink", "oil"] * 15, "labels": [{"n": 1}] * 30}
+    extra = {
+        "concept": [f"{index // 2}" for index in range(30)],
+        "style": ["ink", "oil"] * 15,
+        "labels": [{"n": 1}] * 30,
+    }
     splits = load_splits(config(dataset(tmp_path, **extra), styles=("oil",)))
     pairs = splits.train + splits.validation + splits.test
     assert {pair.style for pair in pairs} == {"oil"} and len(pairs) == 15
@@ -136,7 +144,12 @@ def test_every_image_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
         load_splits(config(path))
     text = str(caught.value)
     assert "4 problem(s)" in text
-    for part in ("line 7: not JSON", "line 2 (01.png): there is no such file", "line 4 (03.png): it is not an image", "line 5 (04.png): "):
+    for part in (
+        "line 7: not JSON",
+        "line 2 (01.png): there is no such file",
+        "line 4 (03.png): it is not an image",
+        "line 5 (04.png): ",
+    ):
         assert part in text
 
 

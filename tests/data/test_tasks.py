@@ -79,7 +79,9 @@ def test_entailment_is_the_name_and_contradictions_share_no_word() -> None:
     said: dict[str, Counter[str]] = {}
     for question in questions.test:
         said.setdefault(question.text, Counter())[question.answers[0]] += 1
-    assert all(counts["entailment"] == counts["contradiction"] for counts in said.values()), "each name is true as often as false"
+    assert all(counts["entailment"] == counts["contradiction"] for counts in said.values()), (
+        "each name is true as often as false"
+    )
 
 
 def test_nlvr2_sentences_hold_exactly_where_they_are_said_to() -> None:
@@ -105,13 +107,16 @@ def test_nlvr2_sentences_hold_exactly_where_they_are_said_to() -> None:
 def test_pairs_without_labels_give_entailment_alone() -> None:
     def part(start: int) -> tuple[Pair, ...]:
         return tuple(
-            Pair(f"{n}", (f"word{n} thing", f"other{n}"), f"{n}", lambda: np.zeros((1, 1, 3), np.uint8)) for n in range(start, start + 5)
+            Pair(f"{n}", (f"word{n} thing", f"other{n}"), f"{n}", lambda: np.zeros((1, 1, 3), np.uint8))
+            for n in range(start, start + 5)
         )
 
     splits = Splits(part(0), part(10), part(20), "mine")
     assert derive_questions("entailment", splits, 4).train == ()  # every name has the word "thing"
     clear = tuple(replace(pair, captions=(f"name{pair.key}", pair.captions[1])) for pair in splits.train)
-    assert {question.text for question in derive_questions("entailment", replace(splits, train=clear), 4).train} >= {"this is name0"}
+    assert {question.text for question in derive_questions("entailment", replace(splits, train=clear), 4).train} >= {
+        "this is name0"
+    }
     with pytest.raises(DataError, match=r"no vqa questions[\s\S]*tasks\.vqa\.format"):
         derive_questions("vqa", splits, 4)
 
@@ -122,7 +127,11 @@ def nlvr(folder: Path, name: str, parts: dict[str, int]) -> Path:
         for number in range(count):
             for side in (0, 1):
                 write_picture(folder / f"{part}-{number}-0-img{side}.png", number)
-            entry = {"identifier": f"{part}-{number}-0-0", "sentence": f"Sentence {number}.", "label": ["True", "False"][number % 2]}
+            entry = {
+                "identifier": f"{part}-{number}-0-0",
+                "sentence": f"Sentence {number}.",
+                "label": ["True", "False"][number % 2],
+            }
             lines.append(json.dumps(entry))
     (folder / name).write_text("\n".join(lines))
     return folder / name
@@ -136,7 +145,10 @@ def test_files_of_a_task_make_three_parts(tmp_path: Path) -> None:
     questions = load_questions("nlvr2", TasksConfig(nlvr2=QuestionConfig(format="nlvr2", **files)), DATA)
     assert [len(part) for part in (questions.train, questions.validation, questions.test)] == [3, 3, 3]
     assert questions.pictures["dev-1-0-img0.png"]().shape == (8, 12, 3)
-    assert [pair.key for pair in pictures_of(questions, questions.test[:1])] == ["test1-0-0-img0.png", "test1-0-0-img1.png"]
+    assert [pair.key for pair in pictures_of(questions, questions.test[:1])] == [
+        "test1-0-0-img0.png",
+        "test1-0-0-img1.png",
+    ]
     folder = tmp_path / "all"
     folder.mkdir()
     nlvr(folder, "all.json", {"train": 2, "dev": 1, "test1": 1})
@@ -171,7 +183,9 @@ def test_mistakes_in_files_of_a_task_are_said(tmp_path: Path) -> None:
         load_questions("nlvr2", TasksConfig(nlvr2=QuestionConfig(format="nlvr2", train=str(path))), DATA)
     (tmp_path / "train-0-0-img1.png").unlink()
     with pytest.raises(DataError, match=r"train-0-0-img1\.png: there is no such file"):
-        load_questions("nlvr2", TasksConfig(nlvr2=QuestionConfig(format="nlvr2", train=str(path), test=str(path))), DATA)
+        load_questions(
+            "nlvr2", TasksConfig(nlvr2=QuestionConfig(format="nlvr2", train=str(path), test=str(path))), DATA
+        )
 
 
 def test_the_answer_vocabulary_is_the_most_frequent_in_training() -> None:

@@ -37,7 +37,15 @@ def test_the_graph_is_a_valid_file_with_its_contract(tmp_path: Path) -> None:
     assert set(read.nodes) == set(graph.nodes) and sorted(read.edges) == sorted(graph.edges)
     contract = read_contract(read.metadata).contract
     assert (contract.dt_s, contract.timesteps, contract.input_coding) == (1e-3, 3, "constant-current")
-    assert {type(node).__name__ for node in read.nodes.values()} == {"Input", "LIF", "Conv2d", "Scale", "Flatten", "Affine", "Output"}
+    assert {type(node).__name__ for node in read.nodes.values()} == {
+        "Input",
+        "LIF",
+        "Conv2d",
+        "Scale",
+        "Flatten",
+        "Affine",
+        "Output",
+    }
     np.testing.assert_array_equal(read.nodes["block1.lif2"].tau, np.full((6, 3, 3), 2e-3))
     assert read.nodes["block1.lif2"].tau.dtype == np.float64
     assert read.nodes["block2.conv3"].weight.dtype == np.float32
@@ -55,7 +63,13 @@ def test_controls_are_not_deployed(kind: str) -> None:
 def test_host_layers_are_counted_as_a_loop_counts_them() -> None:
     net = model()
     rows = {row["name"]: row for row in host_layers(net)}
-    taps = sum(0 <= 2 * i + k - 1 < 9 and 0 <= 2 * j + m - 1 < 9 for i in range(5) for j in range(5) for k in range(3) for m in range(3))
+    taps = sum(
+        0 <= 2 * i + k - 1 < 9 and 0 <= 2 * j + m - 1 < 9
+        for i in range(5)
+        for j in range(5)
+        for k in range(3)
+        for m in range(3)
+    )
     assert taps < 25 * 9
     assert rows["concrete.conv1"] == {
         "name": "concrete.conv1",
@@ -67,7 +81,12 @@ def test_host_layers_are_counted_as_a_loop_counts_them() -> None:
     }
     assert rows["concrete.project"]["dense_macs"] == 25 * 5 * 6
     assert (rows["w_in"]["dense_macs"], rows["w_in"]["outputs"]) == (25 * 6 * 4, int(np.prod(net.in_shape)))
-    assert [rows[name]["dense_macs"] for name in ("readout.omega", "readout", "fusion", "project")] == [3 * 9, 9 * 6, 6, 6 * 10]
+    assert [rows[name]["dense_macs"] for name in ("readout.omega", "readout", "fusion", "project")] == [
+        3 * 9,
+        9 * 6,
+        6,
+        6 * 10,
+    ]
     assert [row["name"] for row in rows.values() if row["part"] == "text"] == ["text"]
 
 
@@ -85,4 +104,9 @@ def test_text_products_are_those_that_torch_does(layers: int) -> None:
 
 
 def test_without_an_abstract_encoder_the_host_is_the_concrete_one() -> None:
-    assert [row["name"] for row in host_layers(model("none"))] == ["concrete.conv1", "concrete.project", "project", "text"]
+    assert [row["name"] for row in host_layers(model("none"))] == [
+        "concrete.conv1",
+        "concrete.project",
+        "project",
+        "text",
+    ]

@@ -74,7 +74,11 @@ def test_populations_are_named_in_order_and_spike() -> None:
 
 def test_controls_have_the_topology_of_the_hybrid() -> None:
     def shapes(net: AshNet) -> dict[str, torch.Size]:
-        return {name: value.shape for name, value in net.named_parameters() if not name.endswith(".step") and name != "omega"}
+        return {
+            name: value.shape
+            for name, value in net.named_parameters()
+            if not name.endswith(".step") and name != "omega"
+        }
 
     assert shapes(model("relu")) == shapes(model("quantised-relu")) == shapes(model("spiking"))
     assert model("none").abstract is None

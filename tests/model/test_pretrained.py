@@ -95,12 +95,20 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(4)
     config = transformers.BertConfig(
-        vocab_size=len(WORDS), hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, max_position_embeddings=16
+        vocab_size=len(WORDS),
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
     )
     transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     pieces = BertWordPieceTokenizer(str(folder / "vocab.txt"))
-    marks = {name: f"[{name.partition('_')[0].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")}
+    marks = {
+        name: f"[{name.partition('_')[0].upper()}]"
+        for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    }
     transformers.PreTrainedTokenizerFast(tokenizer_object=pieces._tokenizer, **marks).save_pretrained(folder)
     return folder
 
@@ -121,7 +129,10 @@ def test_a_tower_of_transformers_reads_as_it_does_there(bert: Path) -> None:
 
 def test_texts_to_learn_from_keep_the_marks_of_a_tower(bert: Path) -> None:
     words = PretrainedWords("transformers", str(bert))
-    pairs = [Pair(str(number), ("a red flower dog a red dog",), str(number), lambda: np.zeros((4, 4, 3), np.uint8)) for number in range(8)]
+    pairs = [
+        Pair(str(number), ("a red flower dog a red dog",), str(number), lambda: np.zeros((4, 4, 3), np.uint8))
+        for number in range(8)
+    ]
     settings = TrainConfig(batch_size=8, word_dropout=0.5)
     for epoch in range(4):
         (batch,) = Batches(pairs, words, DataConfig(image_size=4, max_words=5), settings, views=False).epoch(epoch)
@@ -130,7 +141,9 @@ def test_texts_to_learn_from_keep_the_marks_of_a_tower(bert: Path) -> None:
             assert (text[0], text[-1]) == (3, 4) and len(text) <= 5 and not {3, 4} & set(text[1:-1])
     asked = tuple(Question(pair.key, (pair.key,), "a red flower dog a red", ("yes",)) for pair in pairs)
     questions = Questions("vqa", asked, (), (), {pair.key: pair.load for pair in pairs}, "")
-    (asked_batch,) = QuestionBatches(questions, ("yes",), words, DataConfig(image_size=4, max_words=5), settings).epoch(0)
+    (asked_batch,) = QuestionBatches(questions, ("yes",), words, DataConfig(image_size=4, max_words=5), settings).epoch(
+        0
+    )
     np.testing.assert_array_equal(asked_batch.tokens, words.encode([question.text for question in asked], 5))
 
 

@@ -25,7 +25,9 @@ def test_its_gradient_has_a_gradient() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 5, 4, 4), (64, 96, 4, 4)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_dense_layer_over_places_is_torchs_behind_a_flattening(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+def test_a_dense_layer_over_places_is_torchs_behind_a_flattening(
+    shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
     torch.manual_seed(1)
     linear = nn.Linear(shape[1] * 16, 60, bias=False)
     torch.manual_seed(1)

@@ -43,7 +43,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mixing": {"block": "mixing"},
     "cubalif": {"neuron": "cubalif", "tau_syn_s": 1.5e-3},
     "learned decay": {"learn_decay": True},
-    "learned cubalif, mixing": {"neuron": "cubalif", "learn_decay": True, "block": "mixing", "tau_syn_s": 1.2e-3, "tau_mem_s": 1.2e-3},
+    "learned cubalif, mixing": {
+        "neuron": "cubalif",
+        "learn_decay": True,
+        "block": "mixing",
+        "tau_syn_s": 1.2e-3,
+        "tau_mem_s": 1.2e-3,
+    },
 }
 
 
@@ -84,7 +90,11 @@ def test_mixing_reaches_every_place_from_every_other() -> None:
 def test_learned_time_constants_get_gradients_and_stay_above_a_step() -> None:
     net = variant(**VARIANTS["learned cubalif, mixing"]).train()
     net.embed_images(tiny.images(8).double()).sum().backward()
-    learned = [name for name, weight in net.named_parameters() if "tau" in name and weight.grad is not None and weight.grad.abs() > 0]
+    learned = [
+        name
+        for name, weight in net.named_parameters()
+        if "tau" in name and weight.grad is not None and weight.grad.abs() > 0
+    ]
     assert len(learned) == 2 * 8  # τ_mem and τ_syn of 2 · 3 + 2 populations
     for name, neuron, _ in net.abstract.populations():  # type: ignore[union-attr]
         assert neuron.tau_mem.item() > 1e-3 and neuron.tau_syn.item() > 1e-3, name
@@ -116,7 +126,9 @@ def test_fan_out_is_what_the_cost_room_counts(block: str) -> None:
         currents = net.currents(x).numpy()
         layers = net.encode(x).layers
     maps = net.abstract.fan_out()  # type: ignore[union-attr]
-    assert {name: tuple(spikes.shape[2:]) for name, spikes in layers.items()} == {name: tuple(value.shape) for name, value in maps.items()}
+    assert {name: tuple(spikes.shape[2:]) for name, spikes in layers.items()} == {
+        name: tuple(value.shape) for name, value in maps.items()
+    }
     ours = sum(float((spikes * maps[name]).sum()) for name, spikes in layers.items())
     graph = deployed_graph(net)
     program = lower(graph, read_contract(graph.metadata).contract)

@@ -106,11 +106,17 @@ def population(rng, make, shape):
 
 
 def affine(inputs, outputs, rng, gain=4.0):
-    return nir.Affine(rng.standard_normal((outputs, inputs)) * gain / np.sqrt(inputs), rng.standard_normal(outputs) * 0.3)
+    return nir.Affine(
+        rng.standard_normal((outputs, inputs)) * gain / np.sqrt(inputs), rng.standard_normal(outputs) * 0.3
+    )
 
 
 def conv2d(channels_in, channels_out, spatial, rng, kernel=(3, 3), stride=1, padding=1, dilation=1, groups=1):
-    weight = rng.standard_normal((channels_out, channels_in // groups, *kernel)) * 4 / np.sqrt(channels_in * kernel[0] * kernel[1])
+    weight = (
+        rng.standard_normal((channels_out, channels_in // groups, *kernel))
+        * 4
+        / np.sqrt(channels_in * kernel[0] * kernel[1])
+    )
     return nir.Conv2d(spatial, weight, stride, padding, dilation, groups, rng.standard_normal(channels_out) * 0.2)
 
 

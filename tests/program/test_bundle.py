@@ -33,7 +33,9 @@ def parts(seed=0):
     rng = np.random.default_rng(seed)
     conv = net.conv2d(2, 3, None, rng)  # input_shape left open
     flat = nir.Flatten(None, 0, -1)
-    graph = net.chain((2, 4, 4), net.lif((2, 4, 4), rng, uniform=True), conv, net.lif((3, 4, 4), rng, uniform=True), flat)
+    graph = net.chain(
+        (2, 4, 4), net.lif((2, 4, 4), rng, uniform=True), conv, net.lif((3, 4, 4), rng, uniform=True), flat
+    )
     program = lower(graph, CONTRACT)
     x = net.analog(rng, 6, 2, (2, 4, 4))
     quantised = quantise(program, input_peak={"input": 3.0})
@@ -43,7 +45,9 @@ def parts(seed=0):
 
 def write(folder, certificate=None, seed=0, **more):
     graph, program, quantised, reference = parts(seed)
-    return write_bundle(folder, graph, CONTRACT, program, quantised.program, reference, certificate, costs=quantised.costs, **more)
+    return write_bundle(
+        folder, graph, CONTRACT, program, quantised.program, reference, certificate, costs=quantised.costs, **more
+    )
 
 
 def test_a_bundle_comes_back_as_it_was(tmp_path):

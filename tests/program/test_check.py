@@ -20,7 +20,9 @@ def rng():
 
 
 def sound(rng):
-    return net.chain((6,), net.lif((6,), rng, uniform=True), net.affine(6, 4, rng), net.lif((4,), rng, tau=np.full(4, 5e-3)))
+    return net.chain(
+        (6,), net.lif((6,), rng, uniform=True), net.affine(6, 4, rng), net.lif((4,), rng, tau=np.full(4, 5e-3))
+    )
 
 
 def levels(findings):
@@ -67,10 +69,14 @@ def test_every_error_has_node_type_sentence_value_and_remedy(rng):
     graph = net.chain((6,), net.affine(6, 4, rng), net.lif((4,), rng, v_reset=np.ones(4)), type_check=False)
     (error,) = [finding for finding in check(graph, Contract()) if not finding.ok]
     assert (error.node, error.nir_type, error.rule) == ("n1", "LIF", "start_value")
-    assert "where its spikes reset it to" in error.sentence and "v_reset = 1" in error.actual and "--start" in error.remedy
+    assert (
+        "where its spikes reset it to" in error.sentence and "v_reset = 1" in error.actual and "--start" in error.remedy
+    )
 
 
-@pytest.mark.parametrize("contract, actual", [({"reset": "subtract"}, "subtraction"), ({"reset_delay": 1}, "1 step(s) late")])
+@pytest.mark.parametrize(
+    "contract, actual", [({"reset": "subtract"}, "subtraction"), ({"reset_delay": 1}, "1 step(s) late")]
+)
 def test_another_reset_is_a_finding_on_every_neuron_that_resets(rng, contract, actual):
     findings = check(sound(rng), Contract(**contract), "nir")
     errors = [finding for finding in findings if not finding.ok]
@@ -84,7 +90,11 @@ def test_assumptions_of_the_contract_are_notes_where_they_matter(rng):
     assert all(finding.level == "note" for finding in notes)
     text = " ".join(finding.actual for finding in notes)
     assert "dt_s = 0.001 for n0, n2" in text and "if_convention" not in text
-    assert not [finding for finding in check(sound(rng), read_contract(Contract().to_metadata())) if finding.rule == "assumed_contract"]
+    assert not [
+        finding
+        for finding in check(sound(rng), read_contract(Contract().to_metadata()))
+        if finding.rule == "assumed_contract"
+    ]
 
 
 def test_integer_limits_count_for_lava_and_not_for_nir(rng):
@@ -119,7 +129,9 @@ def integer(weight=((2, -4), (6, 8)), exponent=0, delay=0, **neuron):
     bias_exp = values.pop("bias_exp", 0)
     arrays = {name: np.asarray(value) for name, value in values.items()}
     synapse = Synapse("dense", (2,), (2,), np.asarray(weight, np.int32))
-    layer = Layer("a", (2,), Neuron(**arrays, bias_exp=bias_exp), (Connection("in", synapse, delay, exponent),), 1 + delay)
+    layer = Layer(
+        "a", (2,), Neuron(**arrays, bias_exp=bias_exp), (Connection("in", synapse, delay, exponent),), 1 + delay
+    )
     return Program("integer", 1e-3, 4, (InputPort("in", (2,), "spikes", 1.0, 1),), (layer,), ("a",))
 
 
@@ -132,7 +144,9 @@ def test_integer_program_inside_all_limits():
     assert errors(integer(weight=[[-256, 254], [0, 2]])) == []
     assert errors(integer(weight=[[255, 1], [0, 3]])) == []
     assert errors(integer(weight=[[-255, -1], [0, -3]])) == []
-    assert errors(integer(v_threshold=131071, bias=[-4096, 4095], bias_exp=7, du=0, dv=4095, exponent=7, delay=62)) == []
+    assert (
+        errors(integer(v_threshold=131071, bias=[-4096, 4095], bias_exp=7, du=0, dv=4095, exponent=7, delay=62)) == []
+    )
 
 
 @pytest.mark.parametrize(

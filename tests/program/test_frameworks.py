@@ -18,7 +18,10 @@ from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import Contract
 
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 
 EXTRA = "pip install 'ashneuro[frameworks]'"
 STEPS, BATCH = 30, 3
@@ -123,7 +126,9 @@ def test_norse_convolution(tmp_path):
     """Its Conv2d lacks input_shape, without which nir.write fails; `infer_types` adds it."""
     norse = framework("norse.torch")
     first, second = norse_boxes(norse, (3, 4, 4), (2, 2, 2))
-    net = strong(norse.SequentialState(torch.nn.Conv2d(2, 3, 3), first, torch.nn.Conv2d(3, 2, 2, stride=2), second), gain=4)
+    net = strong(
+        norse.SequentialState(torch.nn.Conv2d(2, 3, 3), first, torch.nn.Conv2d(3, 2, 2, stride=2), second), gain=4
+    )
     x = inputs(2, 6, 6)
     graph = norse.to_nir(net, torch.zeros(2, 6, 6), dt=1.0)
     with pytest.raises(TypeError):
@@ -219,7 +224,9 @@ def test_snntorch_synaptic_that_resets_late_loses_the_input_of_that_step(tmp_pat
 def test_snntorch_resets_by_subtraction_unless_told_otherwise(tmp_path, delayed):
     """The file says v_reset = 0 all the same; whoever knows better says so, and gets a finding."""
     snn = framework("snntorch")
-    net = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), leaky(snn, 8, reset_mechanism="subtract", reset_delay=delayed)))
+    net = strong(
+        torch.nn.Sequential(torch.nn.Linear(6, 8), leaky(snn, 8, reset_mechanism="subtract", reset_delay=delayed))
+    )
     x, graph = inputs(6), snntorch_export(net, (6,))
     assert different(ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x))
     (finding,) = [f for f in check(graph, Contract(dt_s=1e-4, reset="subtract"), "nir") if not f.ok]
@@ -256,7 +263,9 @@ def sinabs_run(net, x):
 
 def test_sinabs_dense(tmp_path):
     layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
-    first, second = (layers.IAFSqueeze(batch_size=BATCH, spike_threshold=torch.tensor(t), **single(activation)) for t in (1.3, 0.9))
+    first, second = (
+        layers.IAFSqueeze(batch_size=BATCH, spike_threshold=torch.tensor(t), **single(activation)) for t in (1.3, 0.9)
+    )
     net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), first, torch.nn.Linear(8, 4), second)), inputs(6)
     theirs = sinabs_run(net, x)
     graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
@@ -267,7 +276,10 @@ def test_sinabs_convolution(tmp_path):
     layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
     first, second = (layers.IAFSqueeze(batch_size=BATCH, **single(activation)) for _ in range(2))
     dense = torch.nn.Linear(12, 4)
-    net = strong(torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), first, layers.SumPool2d(2), torch.nn.Flatten(), dense, second), gain=1)
+    net = strong(
+        torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), first, layers.SumPool2d(2), torch.nn.Flatten(), dense, second),
+        gain=1,
+    )
     x = inputs(2, 6, 6)
     theirs = sinabs_run(net, x)
     graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 2, 6, 6))
@@ -297,8 +309,13 @@ def test_sinabs_leaks_exponentially(tmp_path):
 @pytest.mark.parametrize("lost", [{"norm_input": False}, {"tau_syn": 3.0}, {"min_v_mem": -0.05}])
 def test_sinabs_leaves_out_what_changes_spikes(tmp_path, lost):
     layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
-    neuron = layers.LIFSqueeze(tau_mem=full(8, 4), spike_threshold=full(8, 0.4), batch_size=BATCH, **single(activation), **lost)
-    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron), gain=4 if "min_v_mem" in lost else 0.7), inputs(6)
+    neuron = layers.LIFSqueeze(
+        tau_mem=full(8, 4), spike_threshold=full(8, 0.4), batch_size=BATCH, **single(activation), **lost
+    )
+    net, x = (
+        strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron), gain=4 if "min_v_mem" in lost else 0.7),
+        inputs(6),
+    )
     theirs = sinabs_run(net, x)
     graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
     assert different(ours(graph, x, tmp_path, dt_s=1.0, integration="exponential"), theirs)
@@ -345,7 +362,12 @@ def test_spikingjelly_convolution(tmp_path):
 def test_spikingjelly_current(tmp_path, v_reset):
     """It rests at 0 and starts at v_reset."""
     neuron = framework("spikingjelly.activation_based.neuron")
-    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron.CUBALIFNode(0.5, 0.75, v_threshold=2.0, v_reset=v_reset))), inputs(6)
+    net, x = (
+        strong(
+            torch.nn.Sequential(torch.nn.Linear(6, 8), neuron.CUBALIFNode(0.5, 0.75, v_threshold=2.0, v_reset=v_reset))
+        ),
+        inputs(6),
+    )
     graph = jelly_export(net, (6,))
     same(ours(graph, x, tmp_path, dt_s=1e-3, start="v_reset"), stepped(net, x))
 
@@ -385,7 +407,9 @@ def test_a_neuron_at_its_threshold():
     """sinabs and SpikingJelly fire at the threshold; Norse, snnTorch, Lava and NIR's own equation above it."""
     one, step = torch.ones(1, 1), torch.ones(1, 1, 1)
     fired = {
-        "norse": lambda: framework("norse.torch").IAFCell(p=framework("norse.torch").IAFParameters(v_th=full(1, 1)))(one)[0],
+        "norse": lambda: framework("norse.torch").IAFCell(p=framework("norse.torch").IAFParameters(v_th=full(1, 1)))(
+            one
+        )[0],
         "snntorch": lambda: framework("snntorch").Leaky(beta=full(1, 0.5), threshold=full(1, 1), init_hidden=True)(one),
         "sinabs": lambda: framework("sinabs.layers").IAF(spike_fn=framework("sinabs.activation").SingleSpike)(step)[0],
         "spikingjelly": lambda: framework("spikingjelly.activation_based.neuron").IFNode()(one),

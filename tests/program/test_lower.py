@@ -147,7 +147,9 @@ def test_conv2d_flatten_affine(window):
     shape = wire(net.chain((4, 9, 8), conv, type_check=False)).out_shapes["n0"]
     flat = nir.Flatten({"input": np.array(shape)}, 0, -1)
     size = int(np.prod(shape))
-    graph = net.chain((4, 9, 8), conv, net.lif(shape, rng), flat, net.affine(size, 7, rng), net.lif((7,), rng), type_check=False)
+    graph = net.chain(
+        (4, 9, 8), conv, net.lif(shape, rng), flat, net.affine(size, 7, rng), net.lif((7,), rng), type_check=False
+    )
     program = assert_same_spikes(graph, {"input": net.spikes(rng, 20, 2, (4, 9, 8))})
     first = program.layers[0].connections[0].synapse
     assert first.kind == "conv" and first.weight.shape == conv.weight.shape
@@ -167,7 +169,12 @@ def test_pooling_merges_into_the_convolution_after_it(pool, padding):
     rng = np.random.default_rng(5)
     two, pad = np.array([2, 2]), np.array([padding, padding])
     pooled = (8 + 2 * padding) // 2
-    nodes = net.conv2d(2, 4, (8, 8), rng), net.lif((4, 8, 8), rng), pool(two, two, pad), net.conv2d(4, 3, (pooled, pooled), rng)
+    nodes = (
+        net.conv2d(2, 4, (8, 8), rng),
+        net.lif((4, 8, 8), rng),
+        pool(two, two, pad),
+        net.conv2d(4, 3, (pooled, pooled), rng),
+    )
     graph = net.chain((2, 8, 8), *nodes, net.lif((3, pooled, pooled), rng))
     program = assert_same_spikes(graph, {"input": net.spikes(rng, 20, 2, (2, 8, 8))})
     synapse = program.layers[1].connections[0].synapse
@@ -178,8 +185,15 @@ def test_pooling_merges_into_the_convolution_after_it(pool, padding):
 def test_pooling_that_leaves_out_a_border_stays_exact():
     rng = np.random.default_rng(6)
     two = np.array([2, 2])
-    nodes = net.conv2d(2, 4, (7, 7), rng), net.lif((4, 7, 7), rng), nir.SumPool2d(two, two, np.array([0, 0])), net.conv2d(4, 3, (3, 3), rng)
-    program = assert_same_spikes(net.chain((2, 7, 7), *nodes, net.lif((3, 3, 3), rng)), {"input": net.spikes(rng, 20, 2, (2, 7, 7))})
+    nodes = (
+        net.conv2d(2, 4, (7, 7), rng),
+        net.lif((4, 7, 7), rng),
+        nir.SumPool2d(two, two, np.array([0, 0])),
+        net.conv2d(4, 3, (3, 3), rng),
+    )
+    program = assert_same_spikes(
+        net.chain((2, 7, 7), *nodes, net.lif((3, 3, 3), rng)), {"input": net.spikes(rng, 20, 2, (2, 7, 7))}
+    )
     assert program.layers[1].connections[0].synapse.kind == "sparse"
 
 
@@ -191,8 +205,15 @@ def test_linear_nodes_in_a_row_merge_and_biases_pass_through():
         nodes = net.conv2d(2, 3, (6, 6), rng), between, net.conv2d(3, 4, (6, 6), rng), net.lif((4, 6, 6), rng)
         program = assert_same_spikes(net.chain((2, 6, 6), *nodes), {"input": net.spikes(rng, 20, 2, (2, 6, 6))})
         assert len(program.layers[0].connections) == 1
-        assert program.layers[0].connections[0].synapse.kind == "sparse", kind  # padding between the two: no single kernel
-    nodes = net.affine(6, 5, rng), nir.Scale(rng.uniform(0.5, 1.5, 5)), nir.Linear(rng.standard_normal((7, 5))), net.lif((7,), rng)
+        assert program.layers[0].connections[0].synapse.kind == "sparse", (
+            kind
+        )  # padding between the two: no single kernel
+    nodes = (
+        net.affine(6, 5, rng),
+        nir.Scale(rng.uniform(0.5, 1.5, 5)),
+        nir.Linear(rng.standard_normal((7, 5))),
+        net.lif((7,), rng),
+    )
     program = assert_same_spikes(net.chain((6,), *nodes), {"input": net.spikes(rng, 30, 2, (6,))})
     assert program.layers[0].connections[0].synapse.kind == "dense"
     assert program.layers[0].connections[0].nir == ("n0", "n1", "n2")
@@ -212,7 +233,17 @@ def test_residual_joins_of_unequal_depth(make):
         "cd": net.affine(10, 10, rng),
         "d": make((10,), rng),
     }
-    edges = [("input", "in"), ("in", "a"), ("a", "ab"), ("ab", "b"), ("b", "bc"), ("bc", "c"), ("c", "cd"), ("cd", "d"), ("d", "output")]
+    edges = [
+        ("input", "in"),
+        ("in", "a"),
+        ("a", "ab"),
+        ("ab", "b"),
+        ("b", "bc"),
+        ("bc", "c"),
+        ("c", "cd"),
+        ("cd", "d"),
+        ("d", "output"),
+    ]
     skips = [("a", "c"), ("a", "d"), ("in", "d")]
     program = assert_same_spikes(net.graph_of(nodes, edges + skips), {"input": net.spikes(rng, 40, 3, (6,))})
     assert [layer.depth for layer in program.layers] == [1, 2, 3, 4]
@@ -282,7 +313,9 @@ def test_nested_recurrent_graph_is_opened():
         {"input": nir.Input(np.array([9])), "lif": neuron, "w": w, "output": nir.Output(np.array([9]))},
         [("input", "lif"), ("lif", "w"), ("w", "lif"), ("lif", "output")],
     )
-    outer = net.graph_of({"input": (6,), "in": enter, "rnn": inner}, [("input", "in"), ("in", "rnn"), ("rnn", "output")])
+    outer = net.graph_of(
+        {"input": (6,), "in": enter, "rnn": inner}, [("input", "in"), ("in", "rnn"), ("rnn", "output")]
+    )
     flat = net.graph_of(
         {"input": (6,), "in": enter, "rnn.lif": neuron, "rnn.w": w},
         [("input", "in"), ("in", "rnn.lif"), ("rnn.lif", "rnn.w"), ("rnn.w", "rnn.lif"), ("rnn.lif", "output")],
@@ -290,7 +323,9 @@ def test_nested_recurrent_graph_is_opened():
     x = {"input": net.spikes(rng, 40, 3, (6,))}
     program = lower(outer, net.CONTRACT)
     assert program.outputs == ("rnn.lif",)
-    np.testing.assert_array_equal(net.run_program(program, x)["rnn.lif"], reference.run_graph(flat, x, dt=net.CONTRACT.dt_s)["rnn.lif"])
+    np.testing.assert_array_equal(
+        net.run_program(program, x)["rnn.lif"], reference.run_graph(flat, x, dt=net.CONTRACT.dt_s)["rnn.lif"]
+    )
 
 
 @pytest.mark.parametrize("steps", [[0, 0, 0, 0], [2, 2, 2, 2], [0, 1, 3, 1]])
@@ -314,7 +349,16 @@ def test_loop_through_two_layers_with_a_delay():
         "ba": net.affine(5, 5, rng),
     }
     nodes["ba"].bias[:] = 0
-    edges = [("input", "in"), ("in", "a"), ("a", "ab"), ("ab", "b"), ("b", "back"), ("back", "ba"), ("ba", "a"), ("b", "output")]
+    edges = [
+        ("input", "in"),
+        ("in", "a"),
+        ("a", "ab"),
+        ("ab", "b"),
+        ("b", "back"),
+        ("back", "ba"),
+        ("ba", "a"),
+        ("b", "output"),
+    ]
     program = assert_same_spikes(net.graph_of(nodes, edges), {"input": net.spikes(rng, 40, 3, (6,))})
     assert [layer.name for layer in program.layers] == ["a", "b"]
     nodes["back"].delay[:] = 1e-3
@@ -324,12 +368,19 @@ def test_loop_through_two_layers_with_a_delay():
 
 def test_parallel_paths_from_one_source():
     rng = np.random.default_rng(16)
-    nodes = {"input": (6,), "p": net.affine(6, 5, rng), "q": net.affine(6, 5, rng), "w": net.affine(5, 7, rng), "n": net.lif((7,), rng)}
+    nodes = {
+        "input": (6,),
+        "p": net.affine(6, 5, rng),
+        "q": net.affine(6, 5, rng),
+        "w": net.affine(5, 7, rng),
+        "n": net.lif((7,), rng),
+    }
     edges = [("input", "p"), ("input", "q"), ("p", "w"), ("q", "w"), ("w", "n"), ("n", "output")]
     program = assert_same_spikes(net.graph_of(nodes, edges), {"input": net.spikes(rng, 40, 3, (6,))})
     assert len(program.layers[0].connections) == 1
     np.testing.assert_allclose(
-        matrix(program.layers[0].connections[0].synapse).toarray(), nodes["w"].weight @ (nodes["p"].weight + nodes["q"].weight)
+        matrix(program.layers[0].connections[0].synapse).toarray(),
+        nodes["w"].weight @ (nodes["p"].weight + nodes["q"].weight),
     )
 
 

@@ -106,7 +106,9 @@ def test_connections_of_one_layer_share_its_unit_and_use_their_bits():
                 continue
             weight = new.synapse.weight
             np.testing.assert_allclose(
-                weight * 2.0**new.weight_exp / after.scale, old.synapse.weight, atol=2.0 ** (new.weight_exp + 1) / after.scale
+                weight * 2.0**new.weight_exp / after.scale,
+                old.synapse.weight,
+                atol=2.0 ** (new.weight_exp + 1) / after.scale,
             )
             assert np.abs(weight).max() > 126
             mixed = weight.min() < 0 < weight.max()
@@ -124,7 +126,11 @@ def test_weights_of_one_sign_use_all_eight_bits():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_weights_whose_other_sign_rounds_to_nothing_are_weights_of_one_sign(sign):
-    graph = net.chain((3,), nir.Linear(sign * np.array([[1.0, 0.55, -1e-4]])), nir.LIF(*np.array([[5e-3], [1.0], [0.0], [0.1], [0.0]])))
+    graph = net.chain(
+        (3,),
+        nir.Linear(sign * np.array([[1.0, 0.55, -1e-4]])),
+        nir.LIF(*np.array([[5e-3], [1.0], [0.0], [0.1], [0.0]])),
+    )
     result = quantise(lower(graph, Contract(input_coding="spikes")), input_peak={})
     weight = result.program.layers[0].connections[0].synapse.weight
     assert weight[0, 0] == sign * (254 if sign > 0 else 255) and weight[0, 2] == 0
@@ -166,8 +172,15 @@ def test_report_says_what_each_layer_lost():
     assert [cost.layer for cost in result.costs] == [layer.name for layer in result.program.layers]
     first, *others = result.costs
     assert first.weights == 0 and 0 < first.input_step < 1e-3
-    assert all(1e-4 < cost.weights < 0.02 and cost.weight_bits >= 7 and cost.threshold < 0.01 and cost.dv < 1e-3 for cost in others)
-    coarse = quantise(lower(residual(np.random.default_rng(7)), net.CONTRACT), input_peak={"input": 8.0}, scales={"n1": first.scale / 500})
+    assert all(
+        1e-4 < cost.weights < 0.02 and cost.weight_bits >= 7 and cost.threshold < 0.01 and cost.dv < 1e-3
+        for cost in others
+    )
+    coarse = quantise(
+        lower(residual(np.random.default_rng(7)), net.CONTRACT),
+        input_peak={"input": 8.0},
+        scales={"n1": first.scale / 500},
+    )
     assert next(cost for cost in coarse.costs if cost.layer == "n1").scale == first.scale / 500
 
 
@@ -195,7 +208,9 @@ def test_saturating_input_cannot_make_the_current_wrap():
 def test_wide_fan_in_is_scaled_down_until_the_current_cannot_wrap():
     rng = np.random.default_rng(10)
     layer = nir.Linear(rng.uniform(0.5, 1.0, (3, 4096)))
-    program = lower(net.chain((4096,), layer, net.lif((3,), rng, r=np.full(3, 1e-3), uniform=True)), Contract(input_coding="spikes"))
+    program = lower(
+        net.chain((4096,), layer, net.lif((3,), rng, r=np.full(3, 1e-3), uniform=True)), Contract(input_coding="spikes")
+    )
     integer = quantise(program, input_peak={}).program
     connection = integer.layers[0].connections[0]
     assert connection.weight_exp < 0 and connection.synapse.weight.max() > 127
@@ -209,7 +224,11 @@ def test_read_outs_give_the_graphs_membrane():
     taus = np.full(5, 6e-3)
     rest = np.full(5, 0.3)
     graph = net.chain(
-        (8,), net.affine(8, 12, rng), net.lif((12,), rng, uniform=True), net.affine(12, 5, rng), nir.LI(taus, np.ones(5), rest)
+        (8,),
+        net.affine(8, 12, rng),
+        net.lif((12,), rng, uniform=True),
+        net.affine(12, 5, rng),
+        nir.LI(taus, np.ones(5), rest),
     )
     contract = Contract(input_coding="spikes", timesteps=30)
     x = {"input": net.spikes(rng, 30, 4, (8,))}
@@ -233,7 +252,9 @@ def test_always_on_line_and_bias_keep_their_share():
         assert max(rates.values()) < 0.03
 
 
-@pytest.mark.parametrize("end", [nir.Threshold(np.full(5, 0.3)), nir.LIF(*(np.full(5, x) for x in (1e-3, 1.0, 0.0, 0.3, 0.0))), None])
+@pytest.mark.parametrize(
+    "end", [nir.Threshold(np.full(5, 0.3)), nir.LIF(*(np.full(5, x) for x in (1e-3, 1.0, 0.0, 0.3, 0.0))), None]
+)
 def test_neurons_that_keep_nothing_keep_a_4096th(end):
     rng = np.random.default_rng(15)
     nodes = [net.affine(8, 12, rng), net.lif((12,), rng, **net.population(rng, net.lif, 12)), net.affine(12, 5, rng)]
@@ -243,7 +264,9 @@ def test_neurons_that_keep_nothing_keep_a_4096th(end):
     quantised = quantise(lower(graph, contract), input_peak={})
     last = quantised.program.layers[-1]
     assert last.neuron.dv == 4095
-    assert [finding.node for finding in check(graph, contract) if finding.rule == "full_decay" and finding.level == "note"] == [last.name]
+    assert [
+        finding.node for finding in check(graph, contract) if finding.rule == "full_decay" and finding.level == "note"
+    ] == [last.name]
     assert quantised.costs[-1].dv == pytest.approx(1 / 4096)
     a, b = (net.run_program(program, inputs)[last.name] for program in (lower(graph, contract), quantised.program))
     if end:
@@ -305,7 +328,9 @@ def test_every_quantised_program_keeps_every_limit(seed, make, size, width):
     try:
         integer = quantise(program, input_peak={"input": size}).program
     except GraphError as error:
-        assert "threshold is a whole number from 1" in str(error)  # weights so large that the threshold is nothing beside them
+        assert "threshold is a whole number from 1" in str(
+            error
+        )  # weights so large that the threshold is nothing beside them
         return
     assert all(finding.ok for finding in check_program(integer))
     for layer in integer.layers:
@@ -329,11 +354,14 @@ def test_accumulation_is_what_the_worst_input_causes():
     np.testing.assert_array_equal(high, best)
     np.testing.assert_array_equal(low, worst)
     graded = quantise(
-        lower(net.chain((8,), net.affine(8, 3, rng), net.lif((3,), rng, uniform=True)), net.CONTRACT), input_peak={"input": 2.0}
+        lower(net.chain((8,), net.affine(8, 3, rng), net.lif((3,), rng, uniform=True)), net.CONTRACT),
+        input_peak={"input": 2.0},
     )
     low, high = accumulation(graded.program, graded.program.layers[0])
     weights = graded.program.layers[0].connections[0].synapse.weight.astype(int)
     np.testing.assert_array_equal(high, 127 * np.abs(weights).sum(axis=1))
     np.testing.assert_array_equal(low, -high)
-    wide = replace(program, layers=(*program.layers[:2], replace(layer, connections=layer.connections * 3000), program.layers[3]))
+    wide = replace(
+        program, layers=(*program.layers[:2], replace(layer, connections=layer.connections * 3000), program.layers[3])
+    )
     assert "current_does_not_wrap" in {finding.rule for finding in check_program(wide) if not finding.ok}

@@ -56,7 +56,9 @@ def test_contract_travels_in_the_metadata(tmp_path, rng):
 def test_what_a_file_does_not_say_is_assumed_and_can_be_overridden(tmp_path, rng):
     path = write(small(rng), tmp_path)
     _, read = read_graph(path)
-    assert read.contract == Contract() and set(read.assumed) == {field.name for field in fields(Contract)} - {"timesteps"}
+    assert read.contract == Contract() and set(read.assumed) == {field.name for field in fields(Contract)} - {
+        "timesteps"
+    }
     _, read = read_graph(path, dt_s=2e-4, timesteps=3)
     assert (read.contract.dt_s, read.contract.timesteps) == (2e-4, 3) and "dt_s" not in read.assumed
 
@@ -123,19 +125,37 @@ BROKEN = {
     "unknown primitive": (lambda nodes, _: replace(nodes["n1"], "type", "Softmax"), ["n1", "Softmax"]),
     "no type": (lambda nodes, _: nodes["n1"].__delitem__("type"), ["n1", "no type"]),
     "shapes of one neuron": (lambda nodes, _: replace(nodes["n1"], "tau", np.ones(3)), ["n1 (LIF)", "same shape"]),
-    "dangling edge": (lambda _, node: replace(node, "edges", [[b"input", b"n0"], [b"n0", b"ghost"]]), ["n0 → ghost", "no node ghost"]),
+    "dangling edge": (
+        lambda _, node: replace(node, "edges", [[b"input", b"n0"], [b"n0", b"ghost"]]),
+        ["n0 → ghost", "no node ghost"],
+    ),
     "edges of three": (lambda _, node: replace(node, "edges", [[b"a", b"b", b"c"]]), ["edges have shape"]),
-    "shape clash": (lambda nodes, _: replace(nodes["n2"], "weight", np.ones((4, 7))), ["n1 → n2", "gives 9", "takes 7"]),
-    "infinite weight": (lambda nodes, _: replace(nodes["n2"], "weight", np.full((4, 9), np.inf)), ["n2 (Affine)", "36 values"]),
+    "shape clash": (
+        lambda nodes, _: replace(nodes["n2"], "weight", np.ones((4, 7))),
+        ["n1 → n2", "gives 9", "takes 7"],
+    ),
+    "infinite weight": (
+        lambda nodes, _: replace(nodes["n2"], "weight", np.full((4, 9), np.inf)),
+        ["n2 (Affine)", "36 values"],
+    ),
     "text for numbers": (lambda nodes, _: replace(nodes["n2"], "bias", "zero"), ["n2 (Affine)", "numeric"]),
-    "bias of another size": (lambda nodes, _: replace(nodes["n2"], "bias", np.ones(3)), ["n2 (Affine)", "fit each other"]),
-    "metadata that are a number": (lambda _, node: replace(node, "metadata", 3.0), ["graph", "metadata are not a group"]),
+    "bias of another size": (
+        lambda nodes, _: replace(nodes["n2"], "bias", np.ones(3)),
+        ["n2 (Affine)", "fit each other"],
+    ),
+    "metadata that are a number": (
+        lambda _, node: replace(node, "metadata", 3.0),
+        ["graph", "metadata are not a group"],
+    ),
     "steps without end": (lambda _, node: say(node, "timesteps", np.inf), ["ashneuro.timesteps = inf", "infinity"]),
     "part of a step": (lambda _, node: say(node, "timesteps", 8.7), ["ashneuro.timesteps = 8.7", "whole"]),
     "two resets": (lambda _, node: say(node, "reset", [b"value", b"value"]), ["reset =", "one of value, subtract"]),
     "endless step": (lambda _, node: say(node, "dt_s", np.inf), ["dt = inf s", "finite"]),
     "two errors": (
-        lambda nodes, _: (replace(nodes["n2"], "bias", np.full(4, np.nan)), replace(nodes["n1"], "v_reset", np.ones(9))),
+        lambda nodes, _: (
+            replace(nodes["n2"], "bias", np.full(4, np.nan)),
+            replace(nodes["n1"], "v_reset", np.ones(9)),
+        ),
         ["n2 (Affine)", "n1 (LIF)", "v_reset = 1"],
     ),
 }
@@ -147,7 +167,14 @@ def test_a_broken_graph_is_refused_with_node_rule_and_remedy(tmp_path, rng, case
     action, words = BROKEN[case]
     edit(path, action)
     refused(path, *words)
-    unread = ("missing field", "unknown field", "unknown primitive", "no type", "shapes of one neuron", "edges of three")
+    unread = (
+        "missing field",
+        "unknown field",
+        "unknown primitive",
+        "no type",
+        "shapes of one neuron",
+        "edges of three",
+    )
     if case not in (*unread, "metadata that are a number"):
         load_graph(path)  # check can still look at it
 
@@ -174,7 +201,9 @@ def test_loop_without_a_neuron(tmp_path, rng):
 def test_loop_through_two_neurons_needs_a_delay(tmp_path, rng):
     nodes = {"input": (6,), "a": net.lif((6,), rng), "b": net.lif((6,), rng)}
     refused(
-        write(net.graph_of(nodes, [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")]), tmp_path), "a, b feed each other", "Delay"
+        write(net.graph_of(nodes, [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")]), tmp_path),
+        "a, b feed each other",
+        "Delay",
     )
 
 

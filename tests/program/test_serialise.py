@@ -22,7 +22,9 @@ def example(precision="float"):
         v_origin=np.full(4, -1.0).reshape(4, 1),
     )
     conv = Synapse("conv", (3, 8), (4, 6), rng.standard_normal((4, 3, 3)), (1,), ((0, 0),), (1,), 1)
-    csr = Synapse("sparse", (4, 6), (2,), np.ones(3), indices=np.arange(3, dtype=np.int32), indptr=np.array([0, 1, 3], np.int32))
+    csr = Synapse(
+        "sparse", (4, 6), (2,), np.ones(3), indices=np.arange(3, dtype=np.int32), indptr=np.array([0, 1, 3], np.int32)
+    )
     return Program(
         precision,
         1e-3,

@@ -21,7 +21,14 @@ def conv(case, rng, dtype=np.float64):
     weight = rng.integers(-8, 9, (c_out, c_in // groups, *kernel)).astype(dtype)
     in_shape = (c_in, *spatial)
     return Synapse(
-        "conv", in_shape, conv_shape(in_shape, kernel, c_out, stride, padding, dilation), weight, stride, padding, dilation, groups
+        "conv",
+        in_shape,
+        conv_shape(in_shape, kernel, c_out, stride, padding, dilation),
+        weight,
+        stride,
+        padding,
+        dilation,
+        groups,
     )
 
 
@@ -29,7 +36,9 @@ def torch_conv(synapse, x):
     function = torch.nn.functional.conv1d if len(synapse.in_shape) == 2 else torch.nn.functional.conv2d
     weight = torch.from_numpy(synapse.weight)
     padding = [before for before, _ in synapse.padding]
-    return function(torch.from_numpy(x), weight, None, synapse.stride, padding, synapse.dilation, synapse.groups).numpy()
+    return function(
+        torch.from_numpy(x), weight, None, synapse.stride, padding, synapse.dilation, synapse.groups
+    ).numpy()
 
 
 def random_synapses(rng):
@@ -54,7 +63,9 @@ def test_conv_with_unequal_padding_pads_each_side():
     synapse = conv((2, (6,), 2, (4,), (1,), ((1, 2),), (1,), 1), rng)
     assert synapse.out_shape == (2, 6)
     x = rng.integers(-3, 4, (1, 2, 6)).astype(float)
-    expected = torch.nn.functional.conv1d(torch.from_numpy(np.pad(x, ((0, 0), (0, 0), (1, 2)))), torch.from_numpy(synapse.weight))
+    expected = torch.nn.functional.conv1d(
+        torch.from_numpy(np.pad(x, ((0, 0), (0, 0), (1, 2)))), torch.from_numpy(synapse.weight)
+    )
     np.testing.assert_array_equal(matrix(synapse) @ x.ravel(), expected.numpy().ravel())
 
 
@@ -70,7 +81,9 @@ def test_dense_matrix_on_all_axes_and_on_the_last():
 def test_scale_matrix_multiplies_each_element():
     x = np.arange(1.0, 7).reshape(3, 2)
     for weight in (np.array(2.0), np.array([1.0, 0.5]), np.array([[1.0], [2.0], [0.0]])):
-        np.testing.assert_array_equal(matrix(Synapse("scale", (3, 2), (3, 2), weight)) @ x.ravel(), (x * weight).ravel())
+        np.testing.assert_array_equal(
+            matrix(Synapse("scale", (3, 2), (3, 2), weight)) @ x.ravel(), (x * weight).ravel()
+        )
 
 
 def test_matrix_keeps_integers_and_drops_zeros():

@@ -43,7 +43,12 @@ def evaluation(rows, spikes_from="torch", images=160, ratio=True):
         "texts": 2 * images,
         "concepts": images,
         "rows": [
-            {"name": name, "spikes_from": spikes_from, "image_to_text": metrics(forward), "text_to_image": metrics(backward)}
+            {
+                "name": name,
+                "spikes_from": spikes_from,
+                "image_to_text": metrics(forward),
+                "text_to_image": metrics(backward),
+            }
             for name, forward, backward in rows
         ],
         "chance": {"image_to_text": metrics(0.0062), "text_to_image": metrics(0.0031)},
@@ -70,7 +75,9 @@ def answers(rows, spikes_from="torch", kind="spiking"):
         ],
         "answerable": 0.95,
         "firing_rate": {},
-        "examples": [{"images": ["a.png"], "text": "what <i>colour</i>?", "said": "red", "answers": ["red", "red"], "score": 1.0}],
+        "examples": [
+            {"images": ["a.png"], "text": "what <i>colour</i>?", "said": "red", "answers": ["red", "red"], "score": 1.0}
+        ],
     }
 
 
@@ -84,14 +91,25 @@ def certificate(names):
         Comparison("graph, float64", "Lava, floating_pt", True, reason="no Python 3.10 was found"),
         Comparison("graph, float64", "integer program", False, layers(21)),
     )
-    return Certificate(6, 4, pairs, {"python": "3.11.7", "nir": "1.0.8"}, {"float": {"R@1": 0.278}, "integer": {"R@1": 0.272}})
+    return Certificate(
+        6, 4, pairs, {"python": "3.11.7", "nir": "1.0.8"}, {"float": {"R@1": 0.278}, "integer": {"R@1": 0.272}}
+    )
 
 
 def training():
     rows = [
         {"epoch": epoch + 1, "loss": 3 * 0.7**epoch + 0.4, "loss_itc": 2 * 0.7**epoch, "loss_stua": 0.7**epoch}
-        | {"firing_rate": 0.1 + 0.1 * 0.8**epoch, "firing_rate.lif1": 0.2 * 0.9**epoch, "firing_rate.lif2": 0.1, "seconds": 3.0}
-        | {"learning_rate": 1e-3, "validation_R@1_image_to_text": 0.3 - 0.3 * 0.7**epoch, "validation_R@1_text_to_image": 0.2}
+        | {
+            "firing_rate": 0.1 + 0.1 * 0.8**epoch,
+            "firing_rate.lif1": 0.2 * 0.9**epoch,
+            "firing_rate.lif2": 0.1,
+            "seconds": 3.0,
+        }
+        | {
+            "learning_rate": 1e-3,
+            "validation_R@1_image_to_text": 0.3 - 0.3 * 0.7**epoch,
+            "validation_R@1_text_to_image": 0.2,
+        }
         for epoch in range(12)
     ]
     return [*rows, {"final": True, "epochs": 12, "seconds": 36.0}]
@@ -117,7 +135,14 @@ def whole_report(**changes):
         "training": training(),
         "evaluations": evaluations,
         "tasks": [
-            answers([("hybrid", 0.61), ("hybrid, A zeroed", 0.51), ("hybrid, text alone", 0.41), ("most frequent answer", 0.31)]),
+            answers(
+                [
+                    ("hybrid", 0.61),
+                    ("hybrid, A zeroed", 0.51),
+                    ("hybrid, text alone", 0.41),
+                    ("most frequent answer", 0.31),
+                ]
+            ),
             answers([("no abstract encoder", 0.55), ("most frequent answer", 0.31)], "none", "none"),
             answers([("hybrid", 0.62)], "Lava, fixed"),
         ],
@@ -128,10 +153,26 @@ def whole_report(**changes):
         "steps": count_steps(program, record, {"input": inputs}),
         "step_samples": record.samples,
         "measurements": [
-            Measurement("NVIDIA Test", "board", "NVML", 1.5e-3, 2e-3, 1.4e-3, 1.6e-3, 64, "fp16", 80.0, "ANN twin", 3e-3, "2026-01-01"),
+            Measurement(
+                "NVIDIA Test",
+                "board",
+                "NVML",
+                1.5e-3,
+                2e-3,
+                1.4e-3,
+                1.6e-3,
+                64,
+                "fp16",
+                80.0,
+                "ANN twin",
+                3e-3,
+                "2026-01-01",
+            ),
             NotMeasured("ANN twin", "cpu", "there is no counter"),
         ],
-        "comparison": compare(hybrid, twin, node=profiles["cmos45"], chips=[profiles["loihi1"]], machines=[profiles["h100"]]),
+        "comparison": compare(
+            hybrid, twin, node=profiles["cmos45"], chips=[profiles["loihi1"]], machines=[profiles["h100"]]
+        ),
         "certificate": certificate([layer.name for layer in program.layers]).to_json(),
         "profiles": list(profiles.values()),
         "raster": {layer.name: record.layers[layer.name].raster[:, 0] for layer in program.layers},

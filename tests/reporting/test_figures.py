@@ -39,7 +39,9 @@ def test_energy_without_a_typical_value_stands_in_its_middle():
 def test_the_drawing_names_every_point_series_unit_and_metric():
     drawing = pareto(POINTS, "R@1, fraction", "Energy against R@1.")
     text = re.sub(r"<[^>]+>", "", drawing)
-    assert all(word in text for word in ("T = 2", "T = 8", "3-bit", "twin", "hybrid", "µJ per inference", "R@1, fraction"))
+    assert all(
+        word in text for word in ("T = 2", "T = 8", "3-bit", "twin", "hybrid", "µJ per inference", "R@1, fraction")
+    )
     assert drawing.startswith("<svg") and 'aria-label="Energy against R@1."' in drawing
     assert "#1d7a8c" not in drawing
 

@@ -134,7 +134,10 @@ def test_every_source_that_was_used_is_listed():
 
 def test_two_profiles_may_call_their_sources_by_one_key():
     def same_key(profile):
-        numbers = {table: {key: replace(q, source="paper") for key, q in getattr(profile, table).items()} for table in ("energy", "peak")}
+        numbers = {
+            table: {key: replace(q, source="paper") for key, q in getattr(profile, table).items()}
+            for table in ("energy", "peak")
+        }
         return replace(profile, **numbers, sources={"paper": Source(f"About {profile.name}", "https://doi.org/")})
 
     text = "".join(read(html.render(replace(REPORT, profiles=[same_key(profile) for profile in REPORT.profiles]))).text)
@@ -213,7 +216,9 @@ def test_a_raster_of_many_neurons_keeps_its_mean():
 
 def test_curves_leave_out_what_was_not_recorded():
     rows = [{"step": i, "loss": 1.0} for i in range(3)]
-    drawing = figures.training_curves(rows, "step", {"loss": {"loss": "loss"}, "rate": {"rate": "rate"}}, "curves of training")
+    drawing = figures.training_curves(
+        rows, "step", {"loss": {"loss": "loss"}, "rate": {"rate": "rate"}}, "curves of training"
+    )
     assert ">loss<" in drawing.replace("\n", "") or "loss" in drawing
     assert "rate" not in drawing
 
@@ -228,7 +233,9 @@ def test_tasks_stand_beside_retrieval():
     assert "hybrid, spikes from Lava, fixed" in text and "most frequent answer" in text
     assert "A zeroed 51.0 %, text alone 41.0 %, most frequent answer 31.0 %; measured, squares, test" in text
     assert "what &lt;i&gt;colour" in PAGE, "a question is escaped"
-    assert "Questions about pictures" not in html.render(whole_report(tasks=())), "a run without tasks has no such heading"
+    assert "Questions about pictures" not in html.render(whole_report(tasks=())), (
+        "a run without tasks has no such heading"
+    )
 
 
 def test_what_only_some_reports_have_is_named_when_it_is_missing():

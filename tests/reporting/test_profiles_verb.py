@@ -64,6 +64,9 @@ def test_validation_prints_misses_and_reasons(capsys):
     assert "counted by" in text and "the run waited for its input" in text
     verb.validate(json=True)
     content = json.loads(said(capsys))
-    assert content["schema"] == "ashneuro.validation/1" and {row["verdict"] for row in content["energies"]} >= {"inside", "too low"}
+    assert content["schema"] == "ashneuro.validation/1" and {row["verdict"] for row in content["energies"]} >= {
+        "inside",
+        "too low",
+    }
     with pytest.raises(ProfileError, match="there is no hardware profile"):
         verb.validate("lohi")

@@ -49,7 +49,12 @@ def test_every_row_has_a_cell_per_column_and_no_python_shows_through(table):
 
 
 @pytest.mark.parametrize(
-    "table", [tables.activity(REPORT.workload), tables.terms(REPORT.estimates[0]), tables.contenders(REPORT.comparison.groups[0])]
+    "table",
+    [
+        tables.activity(REPORT.workload),
+        tables.terms(REPORT.estimates[0]),
+        tables.contenders(REPORT.comparison.groups[0]),
+    ],
 )
 def test_numbers_carry_their_basis(table):
     assert table.basis.split()[0] in {"counted", "measured", "estimated"}
@@ -98,7 +103,9 @@ def test_contenders_add_up():
 def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
     table = tables.retrieval(REPORT.evaluations)
     assert cell(table, "hybrid", "R@1") == "27.8 / 34.2"
-    assert cell(table, "hybrid, spikes from Lava", "basis") == "measured, emoji, style split, test: 64 images, 128 texts"
+    assert (
+        cell(table, "hybrid, spikes from Lava", "basis") == "measured, emoji, style split, test: 64 images, 128 texts"
+    )
     assert [row[0] for row in table.rows] == [
         "hybrid",
         "hybrid, A zeroed",
@@ -117,7 +124,11 @@ def test_the_learned_ratio_is_named_per_network():
     facts = tables.evaluation_facts(REPORT.evaluations)
     assert facts["learned fusion ratio r, hybrid"] == "mean 0.83, from 0.31 to 1.42 over 3 channels"
     assert facts["firing rates, hybrid"] == "lif1 26.8 %, lif4 55.0 %"
-    assert set(facts) == {"learned fusion ratio r, hybrid", "learned fusion ratio r, quantised-ReLU twin", "firing rates, hybrid"}
+    assert set(facts) == {
+        "learned fusion ratio r, hybrid",
+        "learned fusion ratio r, quantised-ReLU twin",
+        "firing rates, hybrid",
+    }
 
 
 def test_the_text_encoder_is_shown_and_not_in_the_sum():
@@ -197,7 +208,9 @@ def test_conventions_and_placements_are_tables_too():
     assert f"{placed.cores} cores of 128 a chip" in table.note
 
 
-@pytest.mark.parametrize("value, text", [(None, "–"), (0, "0"), (3.0, "3"), (1234567, "1,234,567"), (0.12345, "0.123"), (1234.6, "1,235")])
+@pytest.mark.parametrize(
+    "value, text", [(None, "–"), (0, "0"), (3.0, "3"), (1234567, "1,234,567"), (0.12345, "0.123"), (1234.6, "1,235")]
+)
 def test_numbers(value, text):
     assert tables.number(value) == text
 

@@ -17,7 +17,9 @@ REPORT = whole_report()
 
 def test_plain_tables_are_aligned_and_never_cut(capsys):
     long = "a sentence that is much longer than eighty characters " * 4
-    terminal.show(Table("Title", ("name", ">count", "text"), (("a", "1", long), ("bbbb", "1,000", "x")), "counted", "note"))
+    terminal.show(
+        Table("Title", ("name", ">count", "text"), (("a", "1", long), ("bbbb", "1,000", "x")), "counted", "note")
+    )
     out = capsys.readouterr().out
     assert out.splitlines()[:4] == [
         "Title  [counted]",
@@ -72,7 +74,14 @@ def test_training_away_from_a_terminal_is_a_line_per_epoch(capsys):
     with terminal.epochs("training tiny") as show:
         for epoch in (1, 2):
             show(epoch, 2, 1, 2, 0.7, None)
-            show(epoch, 2, 2, 2, 0.5, {"epoch": epoch, "loss": 0.5, "firing_rate": 0.125, "firing_rate.lif1": 0.2, "learning_rate": 1e-3})
+            show(
+                epoch,
+                2,
+                2,
+                2,
+                0.5,
+                {"epoch": epoch, "loss": 0.5, "firing_rate": 0.125, "firing_rate.lif1": 0.2, "learning_rate": 1e-3},
+            )
     assert capsys.readouterr().err.splitlines() == [f"epoch {epoch}/2  loss 0.5  firing_rate 0.125" for epoch in (1, 2)]
 
 

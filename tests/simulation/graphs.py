@@ -14,13 +14,21 @@ DT = 1e-3
 def lif(rng: np.random.Generator, shape: tuple[int, ...], v_leak: float = 0.0) -> nir.LIF:
     leak = np.full(shape, v_leak)
     threshold = v_leak + rng.uniform(0.2, 0.5, shape)
-    return nir.LIF(tau=rng.uniform(2e-3, 6e-3, shape), r=rng.uniform(0.8, 1.5, shape), v_leak=leak, v_threshold=threshold, v_reset=leak)
+    return nir.LIF(
+        tau=rng.uniform(2e-3, 6e-3, shape),
+        r=rng.uniform(0.8, 1.5, shape),
+        v_leak=leak,
+        v_threshold=threshold,
+        v_reset=leak,
+    )
 
 
 def cuba(rng: np.random.Generator, shape: tuple[int, ...]) -> nir.CubaLIF:
     one = np.ones(shape)
     tau_syn, tau_mem = rng.uniform(1.5e-3, 4e-3, shape), rng.uniform(2e-3, 6e-3, shape)
-    return nir.CubaLIF(tau_syn, tau_mem, r=1.3 * one, v_leak=0 * one, v_threshold=0.3 * one, v_reset=0 * one, w_in=1.2 * one)
+    return nir.CubaLIF(
+        tau_syn, tau_mem, r=1.3 * one, v_leak=0 * one, v_threshold=0.3 * one, v_reset=0 * one, w_in=1.2 * one
+    )
 
 
 def affine(rng: np.random.Generator, out: int, size: int) -> nir.Affine:
@@ -88,7 +96,11 @@ def deployable(seed: int) -> nir.NIRGraph:
 
     graph_ = residual(seed)
     nodes = {**graph_.nodes, "lif4": alike((5,), 0.3)}
-    nodes |= {name: alike(node.tau.shape, rng.uniform(0.2, 0.4)) for name, node in graph_.nodes.items() if isinstance(node, nir.LIF)}
+    nodes |= {
+        name: alike(node.tau.shape, rng.uniform(0.2, 0.4))
+        for name, node in graph_.nodes.items()
+        if isinstance(node, nir.LIF)
+    }
     return graph(nodes, "input lif0 conv1 lif1 conv2 lif2 conv3 lif3 flat fc lif4 output", "lif1 lif3")
 
 

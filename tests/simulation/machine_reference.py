@@ -24,17 +24,25 @@ def run(program: Program, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
     timesteps, samples = next(iter(inputs.values())).shape[:2]
     sent = {layer.name: np.zeros((timesteps, samples, layer.size), object) for layer in program.layers}
     for sample in range(samples):
-        for name, rows in _run_sample(program, {name: values[:, sample] for name, values in inputs.items()}, timesteps).items():
+        for name, rows in _run_sample(
+            program, {name: values[:, sample] for name, values in inputs.items()}, timesteps
+        ).items():
             sent[name][:, sample] = rows
-    return {layer.name: sent[layer.name].reshape(timesteps, samples, *layer.shape).astype(float) for layer in program.layers}
+    return {
+        layer.name: sent[layer.name].reshape(timesteps, samples, *layer.shape).astype(float) for layer in program.layers
+    }
 
 
 def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps: int) -> dict[str, list[list[Number]]]:
     machine_steps = timesteps + max(layer.depth for layer in program.layers)
-    sizes = {port.name: math.prod(port.shape) for port in program.inputs} | {layer.name: layer.size for layer in program.layers}
+    sizes = {port.name: math.prod(port.shape) for port in program.inputs} | {
+        layer.name: layer.size for layer in program.layers
+    }
     weights = {id(c): _weights(c.synapse) for _, c in program.connections() if c.synapse is not None}
     # What leaves each population in each machine step; nothing before its first and after its last.
-    leaves: dict[str, list[list[Number]]] = {name: [[0] * size for _ in range(machine_steps)] for name, size in sizes.items()}
+    leaves: dict[str, list[list[Number]]] = {
+        name: [[0] * size for _ in range(machine_steps)] for name, size in sizes.items()
+    }
     for port in program.inputs:
         for t in range(timesteps):
             leaves[port.name][t] = [_encode(program, port, float(x)) for x in inputs[port.name][t].ravel()]
@@ -57,7 +65,9 @@ def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps:
             if not layer.depth <= step < layer.depth + timesteps:
                 continue
             for i in range(layer.size):
-                u[layer.name][i], v[layer.name][i], out = _neuron(program, layer, i, u[layer.name][i], v[layer.name][i], arriving[i])
+                u[layer.name][i], v[layer.name][i], out = _neuron(
+                    program, layer, i, u[layer.name][i], v[layer.name][i], arriving[i]
+                )
                 leaves[layer.name][step][i] = out
     return {layer.name: leaves[layer.name][layer.depth : layer.depth + timesteps] for layer in program.layers}
 
@@ -65,7 +75,8 @@ def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps:
 def _neuron(program: Program, layer: Layer, i: int, u: Number, v: Number, a: Number) -> tuple[Number, Number, Number]:
     neuron = layer.neuron
     du, dv, threshold, bias = (
-        np.broadcast_to(x, layer.shape).ravel()[i].item() for x in (neuron.du, neuron.dv, neuron.v_threshold, neuron.bias)
+        np.broadcast_to(x, layer.shape).ravel()[i].item()
+        for x in (neuron.du, neuron.dv, neuron.v_threshold, neuron.bias)
     )
     if program.precision == "float":
         u = u * (1 - du) + a
@@ -121,7 +132,11 @@ def _weights(synapse: Synapse) -> list[tuple[int, int, Number]]:
     if synapse.kind == "sparse":
         assert synapse.indptr is not None and synapse.indices is not None
         rows = range(synapse.out_size)
-        return [(o, int(synapse.indices[k]), w[k].item()) for o in rows for k in range(synapse.indptr[o], synapse.indptr[o + 1])]
+        return [
+            (o, int(synapse.indices[k]), w[k].item())
+            for o in rows
+            for k in range(synapse.indptr[o], synapse.indptr[o + 1])
+        ]
     found = []
     out_per_group, in_per_group = w.shape[0] // synapse.groups, w.shape[1]
     spatial_in, spatial_out = synapse.in_shape[1:], synapse.out_shape[1:]
@@ -129,10 +144,14 @@ def _weights(synapse: Synapse) -> list[tuple[int, int, Number]]:
         for c, tap in itertools.product(range(in_per_group), itertools.product(*map(range, w.shape[2:]))):
             where = [
                 p * s - before + k * d
-                for p, s, (before, _), k, d in zip(place, synapse.stride, synapse.padding, tap, synapse.dilation, strict=True)
+                for p, s, (before, _), k, d in zip(
+                    place, synapse.stride, synapse.padding, tap, synapse.dilation, strict=True
+                )
             ]
             if all(0 <= x < n for x, n in zip(where, spatial_in, strict=True)):
                 out = int(np.ravel_multi_index((o, *place), synapse.out_shape))
                 channel = (o // out_per_group) * in_per_group + c
-                found.append((out, int(np.ravel_multi_index((channel, *where), synapse.in_shape)), w[(o, c, *tap)].item()))
+                found.append(
+                    (out, int(np.ravel_multi_index((channel, *where), synapse.in_shape)), w[(o, c, *tap)].item())
+                )
     return found

@@ -41,29 +41,50 @@ class Random:
             size = shape if per_neuron else ()
             du, dv = rng.uniform(0.4, 1.0, size), rng.uniform(0.05, 0.6, size)
             v_threshold = rng.uniform(0.3, 0.6, size) if spiking else np.inf
-            return Neuron(np.asarray(du), np.asarray(dv), np.asarray(v_threshold), rng.normal(0, 0.05, shape), 0, spiking)
+            return Neuron(
+                np.asarray(du), np.asarray(dv), np.asarray(v_threshold), rng.normal(0, 0.05, shape), 0, spiking
+            )
         du = np.int32(rng.choice([4095, 4095, 2000, 500]))
         bias = rng.integers(-300, 300, shape).astype(np.int32)
         limit = np.int32(rng.integers(threshold // 2, threshold * 2)) if spiking else np.int32((1 << 17) - 1)
-        return Neuron(np.array(du), np.array(np.int32(rng.integers(0, 4096))), np.array(limit), bias, int(rng.integers(0, 5)), spiking)
+        return Neuron(
+            np.array(du),
+            np.array(np.int32(rng.integers(0, 4096))),
+            np.array(limit),
+            bias,
+            int(rng.integers(0, 5)),
+            spiking,
+        )
 
     def dense(self, in_shape: Shape, out: int, **kwargs: Any) -> Synapse:
         return Synapse("dense", in_shape, (out,), self.weights((out, int(np.prod(in_shape))), **kwargs))
 
     def conv(
-        self, in_shape: Shape, out: int, *, kernel: int = 3, stride: int = 1, padding: int = 1, dilation: int = 1, groups: int = 1
+        self,
+        in_shape: Shape,
+        out: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
     ) -> Synapse:
         axes = len(in_shape) - 1
         pads = ((padding, padding + 1), (padding, padding))[:axes] if stride > 1 else ((padding, padding),) * axes
         steps, gaps, taps = (stride,) * axes, (dilation,) * axes, (kernel,) * axes
         weight = self.weights((out, in_shape[0] // groups, *taps))
-        return Synapse("conv", in_shape, conv_shape(in_shape, taps, out, steps, pads, gaps), weight, steps, pads, gaps, groups)
+        return Synapse(
+            "conv", in_shape, conv_shape(in_shape, taps, out, steps, pads, gaps), weight, steps, pads, gaps, groups
+        )
 
     def identity(self, shape: Shape, gain: float = 0.4) -> Synapse:
         weight = np.int32(64) if self.integer else np.float64(gain)
         return Synapse("scale", shape, shape, np.array(weight))
 
-    def port(self, shape: Shape, coding: Literal["current", "graded", "spikes"] = "current", **kwargs: Any) -> InputPort:
+    def port(
+        self, shape: Shape, coding: Literal["current", "graded", "spikes"] = "current", **kwargs: Any
+    ) -> InputPort:
         scale = {"current": 120.0, "graded": 20.0, "spikes": 1.0}[coding] if self.integer else 1.0
         return InputPort("input", shape, coding, scale, 32767 if coding == "current" else 127, **kwargs)
 
@@ -88,7 +109,13 @@ def dense_net(seed: int, precision: Precision) -> tuple[Random, Program]:
     layers = [
         Layer("a", (7,), r.neuron((7,)), (connect("input", None),), 0),
         Layer("b", (9,), r.neuron((9,), per_neuron=True), (connect("a", r.dense((7,), 9), weight_exp=shift[0]),), 1),
-        Layer("c", (6,), r.neuron((6,), threshold=300), (connect("b", r.dense((9,), 6, sign="excitatory"), weight_exp=shift[1]),), 2),
+        Layer(
+            "c",
+            (6,),
+            r.neuron((6,), threshold=300),
+            (connect("b", r.dense((9,), 6, sign="excitatory"), weight_exp=shift[1]),),
+            2,
+        ),
         Layer(
             "out",
             (4,),
@@ -190,8 +217,17 @@ def overflow_net(seed: int) -> tuple[Random, Program]:
     """Currents that wrap at 24 bits, potentials that saturate on both sides."""
     r = Random(seed, "integer")
     port = InputPort("input", (6,), "current", 30000.0, 32767)
-    slow = Neuron(np.array(np.int32(30)), np.array(np.int32(10)), np.array(np.int32(100_000)), np.full(6, -4096, np.int32), 7, True)
-    fast = Neuron(np.array(np.int32(200)), np.array(np.int32(0)), np.array(np.int32(131_071)), np.full(8, 4095, np.int32), 7, True)
+    slow = Neuron(
+        np.array(np.int32(30)),
+        np.array(np.int32(10)),
+        np.array(np.int32(100_000)),
+        np.full(6, -4096, np.int32),
+        7,
+        True,
+    )
+    fast = Neuron(
+        np.array(np.int32(200)), np.array(np.int32(0)), np.array(np.int32(131_071)), np.full(8, 4095, np.int32), 7, True
+    )
     layers = [
         Layer("a", (6,), slow, (connect("input", None),), 0),
         Layer("b", (8,), fast, (connect("a", r.dense((6,), 8, size=254), weight_exp=7),), 1),

@@ -111,11 +111,14 @@ class _Draw:
             return nir.Flatten({"input": np.array(shape)}, 0, -1), (int(np.prod(shape)),)
         if kind.endswith("pool"):
             size, steps, pad = (
-                np.array(pair) for pair in choose([((2, 2), (2, 2), (0, 0)), ((2, 3), (1, 2), (0, 1)), ((1, 2), (2, 1), (0, 0))])
+                np.array(pair)
+                for pair in choose([((2, 2), (2, 2), (0, 0)), ((2, 3), (1, 2), (0, 1)), ((1, 2), (2, 1), (0, 0))])
             )
             node = (nir.SumPool2d if kind == "sumpool" else nir.AvgPool2d)(size, steps, pad)
             after = self.slide(node, shape, shape[0])
-            return (node, after) if after else (nir.SumPool2d(np.ones(2, int), np.ones(2, int), np.zeros(2, int)), shape)
+            return (
+                (node, after) if after else (nir.SumPool2d(np.ones(2, int), np.ones(2, int), np.zeros(2, int)), shape)
+            )
         return self.convolution(shape)
 
     def convolution(self, shape: Shape) -> tuple[nir.NIRNode, Shape]:
@@ -183,14 +186,18 @@ class _Draw:
             self.edges += edges
             return names[0]
         ends = {"in": nir.Input(np.array(shape)), "out": nir.Output(np.array(shape))}
-        self.nodes[f"nest{tag}"] = nir.NIRGraph(ends | made, [("in", names[0]), (names[0], "out"), *edges], type_check=False)
+        self.nodes[f"nest{tag}"] = nir.NIRGraph(
+            ends | made, [("in", names[0]), (names[0], "out"), *edges], type_check=False
+        )
         return f"nest{tag}"
 
     def neuron(self, shape: Shape, alike: bool) -> nir.NIRNode:
         kind = self.choose(["LIF", "LIF", "CubaLIF", "IF", "Threshold"])
         if kind == "Threshold":
             low = 0.05 if self.integers else -0.5
-            return nir.Threshold(np.full(shape, self.rng.uniform(low, 0.5)) if alike else self.rng.uniform(low, 0.5, shape))
+            return nir.Threshold(
+                np.full(shape, self.rng.uniform(low, 0.5)) if alike else self.rng.uniform(low, 0.5, shape)
+            )
         rates = self.rates(kind, shape)
         low = self.choose([0.0, 0.0, -0.3])
         rest = np.zeros(shape) if kind == "IF" else np.full(shape, low)
@@ -204,7 +211,11 @@ class _Draw:
         """Return time constants of 1 to 10 steps and gains; negative ones too, where integers do not matter."""
 
         def one(low: float, high: float, each: bool = False) -> NDArray[np.float64]:
-            return self.rng.uniform(low, high, shape) if each or not self.integers else np.full(shape, self.rng.uniform(low, high))
+            return (
+                self.rng.uniform(low, high, shape)
+                if each or not self.integers
+                else np.full(shape, self.rng.uniform(low, high))
+            )
 
         dt = self.contract.dt_s
         if kind in ("IF", "I"):

@@ -31,12 +31,20 @@ def bundle(graph, x, tmp_path_factory):
     program = lower(graph.graph, CONTRACT)
     integer = calibrate(program, x).program
     return write_bundle(
-        tmp_path_factory.mktemp("b") / "bundle", graph.graph, CONTRACT, program, integer, reference(graph.graph, CONTRACT, x)
+        tmp_path_factory.mktemp("b") / "bundle",
+        graph.graph,
+        CONTRACT,
+        program,
+        integer,
+        reference(graph.graph, CONTRACT, x),
     )
 
 
 def test_a_graph_a_bundle_and_a_program_spike_alike(graph, bundle, x):
-    for on, precision, program in (("torch", "float", bundle.float_program), ("loihi", "fixed", bundle.integer_program)):
+    for on, precision, program in (
+        ("torch", "float", bundle.float_program),
+        ("loihi", "fixed", bundle.integer_program),
+    ):
         records = [simulate(target, x, on=on, rasters="all") for target in (graph, bundle, program)]
         for record in records:
             assert (record.source, record.precision) == (on, "float" if precision == "float" else "integer")
@@ -130,5 +138,7 @@ for on in ("torch", "loihi"):
 
 def test_works_without_torch(graph, x):
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True)
-    wanted = [" ".join(str(n) for n in simulate(graph, x, on=on).layers["lif3"].counts.ravel()) for on in ("torch", "loihi")]
+    wanted = [
+        " ".join(str(n) for n in simulate(graph, x, on=on).layers["lif3"].counts.ravel()) for on in ("torch", "loihi")
+    ]
     assert done.stdout.splitlines() == wanted

@@ -42,7 +42,8 @@ def test_traces_obey_the_neuron(backend):
 def test_active_are_neurons_with_a_state_or_an_input(net, backend):
     random, program = nets.NETS[net](4, "integer")
     silent = [
-        replace(layer, neuron=replace(layer.neuron, bias=layer.neuron.bias * (np.arange(layer.size) == 0))) for layer in program.layers
+        replace(layer, neuron=replace(layer.neuron, bias=layer.neuron.bias * (np.arange(layer.size) == 0)))
+        for layer in program.layers
     ]
     program = replace(program, layers=tuple(silent))
     x = random.inputs(program.inputs[0], 9, 5)
@@ -61,7 +62,12 @@ def test_traces_are_kept_for_the_layers_named_and_joined_over_samples(monkeypatc
     random, program = nets.dense_net(1, "float")
     x = random.inputs(program.inputs[0], 4, 5)
     whole = run_program(program, x, traces=["b", "out"], backend="numpy")
-    assert {name: activity.v is not None for name, activity in whole.layers.items()} == {"a": False, "b": True, "c": False, "out": True}
+    assert {name: activity.v is not None for name, activity in whole.layers.items()} == {
+        "a": False,
+        "b": True,
+        "c": False,
+        "out": True,
+    }
     np.testing.assert_array_equal(whole.layers["out"].v, whole.layers["out"].raster)
     monkeypatch.setattr(NumpyArrays, "batch", 2)
     chunked = run_program(program, x, traces=["b"], backend="numpy")

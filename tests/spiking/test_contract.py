@@ -28,4 +28,6 @@ def test_numbers_are_checked(field):
 def test_decay():
     tau = np.array([1e-3, 2e-3, 1e3])
     np.testing.assert_array_equal(Contract().decay(tau), 1e-3 / tau)
-    np.testing.assert_allclose(Contract(integration="exponential").decay(tau), [1 - np.exp(-1), 1 - np.exp(-0.5), 1e-6], rtol=1e-6)
+    np.testing.assert_allclose(
+        Contract(integration="exponential").decay(tau), [1 - np.exp(-1), 1 - np.exp(-0.5), 1e-6], rtol=1e-6
+    )

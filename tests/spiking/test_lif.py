@@ -93,7 +93,9 @@ def test_the_backward_pass_is_one_node() -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 3e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()], ids=lambda layer: type(layer).__name__
+    "layer",
+    [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 3e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()],
+    ids=lambda layer: type(layer).__name__,
 )
 def test_parameters_are_read_again_once_they_change(layer) -> None:
     x = 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
@@ -152,7 +154,9 @@ def test_a_buffer_that_wants_a_gradient_gets_it_every_time() -> None:
     layer, x = LIF(2e-3, dt=1e-3), 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
     layer(x)
     tau = torch.tensor(2e-3, dtype=torch.float64, requires_grad=True)
-    first, second = (torch.autograd.grad(torch.func.functional_call(layer, {"tau": tau}, x).sum(), tau)[0] for _ in range(2))
+    first, second = (
+        torch.autograd.grad(torch.func.functional_call(layer, {"tau": tau}, x).sum(), tau)[0] for _ in range(2)
+    )
     layer.tau.requires_grad_()
     layer(x).sum().backward()
     assert first.any() and torch.equal(first, second) and torch.equal(layer.tau.grad, first)

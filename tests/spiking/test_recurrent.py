@@ -26,7 +26,10 @@ def test_gradients_go_through_the_loop_and_samples_can_be_cut() -> None:
     torch.manual_seed(4)
     layer, plain = (RecurrentLIF(6, 2e-3, 0.5, dt=1e-3, kernels=kernels).double() for kernels in ("torch", "norse"))
     plain.load_state_dict(layer.state_dict())
-    x, weights = torch.randn(9, 3, 6, dtype=torch.float64), torch.linspace(-1, 1, 9 * 18, dtype=torch.float64).reshape(9, 3, 6)
+    x, weights = (
+        torch.randn(9, 3, 6, dtype=torch.float64),
+        torch.linspace(-1, 1, 9 * 18, dtype=torch.float64).reshape(9, 3, 6),
+    )
     gradients = []
     for one in (layer, plain):
         leaf = x.clone().requires_grad_()

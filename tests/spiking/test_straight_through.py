@@ -36,7 +36,11 @@ def test_no_weights_stay_no_weights() -> None:
 
 
 def test_roundings_pass_gradients_as_if_they_were_not_there() -> None:
-    weight, bias, current = random(4, 3).requires_grad_(), random(4, seed=1).requires_grad_(), (3 * random(5, seed=2)).requires_grad_()
+    weight, bias, current = (
+        random(4, 3).requires_grad_(),
+        random(4, seed=1).requires_grad_(),
+        (3 * random(5, seed=2)).requires_grad_(),
+    )
     integer, exponent = integer_weights(weight, 50.0)
     (integer * 2.0**exponent).sum().backward()
     assert torch.allclose(weight.grad, torch.full_like(weight, 50.0))
@@ -56,7 +60,9 @@ def test_a_shift_to_the_right_rounds_down() -> None:
 
 def test_the_neuron_is_the_hardware_neuron() -> None:
     layer = IntegerLayer(scale=31.0, v_threshold=90, dv=1234)
-    currents = (random(9, 5, 7) * 90).round() + torch.randint(0, 64, (9, 5, 7), generator=torch.Generator().manual_seed(1)) / 64
+    currents = (random(9, 5, 7) * 90).round() + torch.randint(
+        0, 64, (9, 5, 7), generator=torch.Generator().manual_seed(1)
+    ) / 64
     v, expected = np.zeros((5, 7), np.int64), []
     for a in (currents * 64).long().numpy():
         product = v * (4096 - 1234)

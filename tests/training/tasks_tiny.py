@@ -19,7 +19,9 @@ def load_questions(task: str, tasks: TasksConfig, data: DataConfig, splits: Spli
         for pair in getattr(splits, part):
             colour, place = pair.key.split("/")[1].split("-")
             if task == "vqa":
-                found.append(Question(f"{pair.key}?", (pair.key,), "which colour?", (colour,) * 10, "colour", split=part))
+                found.append(
+                    Question(f"{pair.key}?", (pair.key,), "which colour?", (colour,) * 10, "colour", split=part)
+                )
                 found.append(Question(f"{pair.key}!", (pair.key,), "which place?", (place,) * 10, "place", split=part))
             elif task == "entailment":
                 found.append(Question(f"{pair.key}+", (pair.key,), f"this is {colour}", ("entailment",), split=part))
@@ -29,7 +31,11 @@ def load_questions(task: str, tasks: TasksConfig, data: DataConfig, splits: Spli
                 for other in getattr(splits, part)[:6]:
                     same = other.key.split("/")[1].startswith(colour)
                     answers, group = (("true",) if same else ("false",)), pair.key
-                    found.append(Question(f"{pair.key}&{other.key}", (pair.key, other.key), "same colour", answers, "", group, part))
+                    found.append(
+                        Question(
+                            f"{pair.key}&{other.key}", (pair.key, other.key), "same colour", answers, "", group, part
+                        )
+                    )
         return tuple(found)
 
     pictures = {pair.key: pair.load for part in (splits.train, splits.validation, splits.test) for pair in part}

@@ -79,7 +79,9 @@ def test_what_is_not_a_run_is_said(folder: Path, tmp_path: Path) -> None:
         read_metrics(tmp_path)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", "", "meta", *([] if torch.cuda.is_available() else ["cuda", "cuda:1"])])
+@pytest.mark.parametrize(
+    "device", ["gpu", "cuda:x", "", "meta", *([] if torch.cuda.is_available() else ["cuda", "cuda:1"])]
+)
 def test_a_device_that_is_not_there_is_said(folder: Path, device: str) -> None:
     with pytest.raises(ConfigError, match="device"):
         load_run(folder, device)

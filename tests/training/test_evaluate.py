@@ -87,7 +87,11 @@ def test_the_hybrid_is_measured_whole_and_without_each_branch(run: Run) -> None:
     assert evaluation.firing_rate == pytest.approx({name: float(spikes.mean()) for name, spikes in layers.items()})
     ratio = run.model.ratio.detach().numpy()
     assert evaluation.ratio["mean"] == pytest.approx(ratio.mean(), rel=1e-5)
-    assert (evaluation.ratio["min"], evaluation.ratio["max"], len(evaluation.ratio["channels"])) == (ratio.min(), ratio.max(), 8)
+    assert (evaluation.ratio["min"], evaluation.ratio["max"], len(evaluation.ratio["channels"])) == (
+        ratio.min(),
+        ratio.max(),
+        8,
+    )
 
 
 def test_an_encoder_elsewhere_sees_the_currents_and_gives_the_spikes(run: Run) -> None:
@@ -148,7 +152,9 @@ def test_the_json_form_is_read_back(run: Run, tmp_path: Path) -> None:
         Evaluation.from_json({**values, "schema": "ashneuro.evaluation/0"})
 
 
-@pytest.mark.parametrize("kind, name", [("none", "no abstract encoder"), ("relu", "ReLU twin"), ("quantised-relu", "quantised-ReLU twin")])
+@pytest.mark.parametrize(
+    "kind, name", [("none", "no abstract encoder"), ("relu", "ReLU twin"), ("quantised-relu", "quantised-ReLU twin")]
+)
 def test_controls_are_named_and_do_not_spike(tmp_path: Path, kind: str, name: str) -> None:
     control = train(tiny.of_kind(kind, epochs=1), tmp_path / "run")
     evaluation = measure(control)

@@ -31,7 +31,11 @@ from tests.training import tiny
 def files(path: Path) -> dict[str, object]:
     timed = {"seconds", "pairs_per_s", "waited_share"}
     rows = [{key: value for key, value in row.items() if key not in timed} for row in read_metrics(path)]
-    return {"rows": rows, "weights": (path / "model.safetensors").read_bytes(), "words": (path / "vocabulary.json").read_bytes()}
+    return {
+        "rows": rows,
+        "weights": (path / "model.safetensors").read_bytes(),
+        "words": (path / "vocabulary.json").read_bytes(),
+    }
 
 
 def step(config: RunConfig, dtype: torch.dtype = torch.float32) -> tuple[AshNet, dict[str, torch.Tensor]]:
@@ -43,7 +47,9 @@ def step(config: RunConfig, dtype: torch.dtype = torch.float32) -> tuple[AshNet,
     (batch, *_) = Batches(pairs, vocabulary, config.data, config.train, views=config.train.contrast > 0).epoch(0)
     views = None if batch.views is None else batch.views.to(dtype)
     learner = Learner(model, config.train, 1).to(dtype)
-    return model, learner(replace(batch, images=batch.images.to(dtype), views=views), config.train, torch.Generator().manual_seed(0))[0]
+    return model, learner(
+        replace(batch, images=batch.images.to(dtype), views=views), config.train, torch.Generator().manual_seed(0)
+    )[0]
 
 
 def test_one_seed_gives_one_run_and_another_seed_another(tmp_path: Path) -> None:
@@ -90,7 +96,10 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, monkeypatch: pytes
 
     def renamed(config: DataConfig) -> Splits:
         splits = tiny.load_splits(config)
-        return replace(splits, train=tuple(replace(pair, captions=(pair.captions[0].replace("red", "zebra"),)) for pair in splits.train))
+        return replace(
+            splits,
+            train=tuple(replace(pair, captions=(pair.captions[0].replace("red", "zebra"),)) for pair in splits.train),
+        )
 
     with nullcontext() if finished else pytest.raises(KeyboardInterrupt):
         train(tiny.config(), tmp_path / "run", on_progress=stop)
@@ -202,7 +211,9 @@ def test_stua_stops_at_c_and_at_the_text() -> None:
     assert "abstract.w_in.weight" in reached
     model, terms = step(tiny.config(contrast=0.0, stua_stops_at_concrete=False))
     whole_loss({"itc": 0 * terms["itc"], "stua": terms["stua"]}).backward()
-    reached = {name.split(".")[0] for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+    reached = {
+        name.split(".")[0] for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()
+    }
     assert reached == {"concrete", "abstract", "omega", "readout", "stua"}
 
 
@@ -216,7 +227,9 @@ def test_stopping_stua_leaves_all_other_gradients_as_they_are(reading: str) -> N
     inner = model.abstract_parameters()
     wanted = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     names = {weight: name for name, weight in model.named_parameters()}
-    for weight, gradient in zip(inner, torch.autograd.grad(terms["stua"], inner, retain_graph=True, allow_unused=True), strict=True):
+    for weight, gradient in zip(
+        inner, torch.autograd.grad(terms["stua"], inner, retain_graph=True, allow_unused=True), strict=True
+    ):
         wanted[names[weight]] += 0 if gradient is None else gradient
     whole_loss({name: term for name, term in terms.items() if name != "stua"}).backward()
     for name, weight in model.named_parameters():
@@ -246,7 +259,9 @@ def test_the_maps_of_a_reading_learn_with_it(reading: str, name: str, stops: boo
 
 def test_texts_that_pass_the_spiking_encoder_leave_no_trace_in_its_batch_norms() -> None:
     """What is known of pictures' currents stays true of pictures, which is what evaluation and export apply."""
-    with_texts, without = (dict(step(tiny.config(stua_reading="reconstruction", stua=weight))[0].named_buffers()) for weight in (1.0, 0.0))
+    with_texts, without = (
+        dict(step(tiny.config(stua_reading="reconstruction", stua=weight))[0].named_buffers()) for weight in (1.0, 0.0)
+    )
     assert any("running_mean" in name for name in without)
     for name, value in without.items():
         torch.testing.assert_close(with_texts[name], value, msg=name)

@@ -123,7 +123,9 @@ def test_synthetic_negatives_lie_between_the_hardest(count: int) -> None:
     expected, found = 0.0, 0
     for i in range(B):
         hardest = sorted(negatives(i), key=lambda j: -float(z[i] @ other[j]))
-        mixed = [F.normalize(other[hardest[m]] + other[hardest[m + 1]], dim=0) for m in range(min(count, len(hardest) - 1))]
+        mixed = [
+            F.normalize(other[hardest[m]] + other[hardest[m + 1]], dim=0) for m in range(min(count, len(hardest) - 1))
+        ]
         found += len(mixed)
         positive = math.exp(SCALE * float(z[i] @ other[i]))
         hard = sum(math.exp(SCALE * float(z[i] @ v)) for v in [*(other[j] for j in negatives(i)), *mixed])
@@ -179,7 +181,9 @@ def test_words_are_masked_in_the_shares_of_the_field() -> None:
     hidden, targets = mask_words(tokens, 0.15, 1, 50, torch.Generator().manual_seed(2))
     chosen = targets >= 0
     assert (targets[chosen] == tokens[chosen]).all() and (hidden[~chosen] == tokens[~chosen]).all()
-    assert not chosen[tokens == 0].any() and chosen[1:].any(1).all(), "padding never, and a word of every text that has any"
+    assert not chosen[tokens == 0].any() and chosen[1:].any(1).all(), (
+        "padding never, and a word of every text that has any"
+    )
     shares = [float((hidden[chosen] == 1).float().mean()), float((hidden[chosen] == tokens[chosen]).float().mean())]
     assert shares == pytest.approx([0.8, 0.1 + 0.1 / 48], abs=0.03)
     assert hidden[chosen].max() < 50
@@ -188,7 +192,9 @@ def test_words_are_masked_in_the_shares_of_the_field() -> None:
 def test_the_rival_readings_of_stua_are_their_equations() -> None:
     a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
     both = stua_symmetric(a, t, CONCEPTS, SCALE)
-    assert float(both.detach()) == pytest.approx((one_way(a.detach(), t.detach()) + one_way(t.detach(), a.detach())) / 2)
+    assert float(both.detach()) == pytest.approx(
+        (one_way(a.detach(), t.detach()) + one_way(t.detach(), a.detach())) / 2
+    )
     both.backward()
     assert t.grad is not None and t.grad.any(), "here the text moves as well"
     a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
@@ -198,7 +204,8 @@ def test_the_rival_readings_of_stua_are_their_equations() -> None:
     assert t.grad is None
     scores, tokens = torch.randn(3, 9, dtype=torch.float64), torch.tensor([[4, 4, 2, 0], [0, 0, 0, 0], [8, 1, 0, 0]])
     expected = (
-        (cross_entropy(scores[0], 4) + cross_entropy(scores[0], 2)) / 2 + (cross_entropy(scores[2], 8) + cross_entropy(scores[2], 1)) / 2
+        (cross_entropy(scores[0], 4) + cross_entropy(scores[0], 2)) / 2
+        + (cross_entropy(scores[2], 8) + cross_entropy(scores[2], 1)) / 2
     ) / 2
     assert float(stua_words(scores, tokens)) == pytest.approx(expected)
 
@@ -213,7 +220,10 @@ def test_the_codebook_loss_moves_both_sides() -> None:
 
 
 def test_answers_are_scored_softly() -> None:
-    scores, targets = torch.randn(2, 3, dtype=torch.float64), torch.tensor([[0.3, 1.0, 0.0], [0.0, 0.0, 0.6]], dtype=torch.float64)
+    scores, targets = (
+        torch.randn(2, 3, dtype=torch.float64),
+        torch.tensor([[0.3, 1.0, 0.0], [0.0, 0.0, 0.6]], dtype=torch.float64),
+    )
     expected = 0.0
     for row, wanted in zip(scores, targets, strict=True):
         for score, y in zip(row, wanted, strict=True):
@@ -224,7 +234,10 @@ def test_answers_are_scored_softly() -> None:
 
 def test_only_synops_above_the_target_are_penalised() -> None:
     random = torch.Generator().manual_seed(0)
-    layers = {"a": (torch.rand(2, 3, 4, generator=random) < 0.5).double(), "b": (torch.rand(2, 3, 2, 2, generator=random) < 0.5).double()}
+    layers = {
+        "a": (torch.rand(2, 3, 4, generator=random) < 0.5).double(),
+        "b": (torch.rand(2, 3, 2, 2, generator=random) < 0.5).double(),
+    }
     fan_out = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor([[5.0, 6.0], [7.0, 8.0]])}
     total = 0.0
     for t in range(2):

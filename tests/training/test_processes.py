@@ -25,13 +25,33 @@ HERE = Path(__file__).parent.parent.parent
 
 def together(kind: str, out: Path) -> subprocess.CompletedProcess[str]:
     """Run two processes as torchrun does."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.training.two_processes"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "tests.training.two_processes",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run([*command, kind, str(out)], cwd=HERE, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*command, kind, str(out)], cwd=HERE, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def curve(path: Path) -> list[dict[str, float]]:
-    names = ("loss", "loss_itc", "loss_contrast", "loss_stua", "loss_firing", "loss_synops", "loss_entailment", "learning_rate")
+    names = (
+        "loss",
+        "loss_itc",
+        "loss_contrast",
+        "loss_stua",
+        "loss_firing",
+        "loss_synops",
+        "loss_entailment",
+        "learning_rate",
+    )
     return [{name: row[name] for name in names if name in row} for row in read_metrics(path) if "epoch" in row]
 
 
@@ -115,6 +135,8 @@ def test_a_batch_must_divide_and_fsdp_cannot_stop_at_c(monkeypatch: pytest.Monke
         join(tiny.config(batch_size=6).train, torch.device("cpu"))
     with pytest.raises(ConfigError, match="fsdp"):
         join(tiny.config(batch_size=8, strategy="fsdp").train, torch.device("cpu"))
-    of_a_stage = [settings for _, settings in stages(tasks_tiny.config(StageConfig("stua", 1, batch_size=6), batch_size=8))]
+    of_a_stage = [
+        settings for _, settings in stages(tasks_tiny.config(StageConfig("stua", 1, batch_size=6), batch_size=8))
+    ]
     with pytest.raises(ConfigError, match="batch_size = 6"):
         join(tiny.config(batch_size=8).train, torch.device("cpu"), of_a_stage)

@@ -57,7 +57,11 @@ def test_each_stage_has_its_objectives_and_its_metric(tmp_path: Path) -> None:
     recall, answered = rows[2]["validation_R@1_image_to_text"], rows[3]["validation_vqa_accuracy"]
     assert f"| validation R@1 image to text | {recall:.1%}, after epoch 3; not measured since |" in card
     assert f"| validation vqa accuracy | {answered:.1%} |" in card and "| epochs | 4 of 4" in card
-    assert "for image–text retrieval, vqa," in card and "| questions, vqa | derived" in card and "from\nthis data alone" in card
+    assert (
+        "for image–text retrieval, vqa," in card
+        and "| questions, vqa | derived" in card
+        and "from\nthis data alone" in card
+    )
     assert set(run.labels["vqa"]) == {*tiny.COLOURS, *tiny.PLACES}
     assert rows[0]["pairs_per_s"] > 0 and 0 <= rows[0]["waited_share"] <= 1
     again = load_run(tmp_path / "run")
@@ -88,12 +92,17 @@ def test_the_rival_readings_of_stua_train_what_they_should(tmp_path: Path, readi
     run = train(tiny.config(epochs=1, stua_reading=reading, synthetic=2, synops=1.0), tmp_path / "run")
     row = read_metrics(tmp_path / "run")[0]
     assert row["loss_stua"] > 0 and row["loss_synops"] > 0
-    assert not any("from_text" in name or "to_words" in name for name in run.model.state_dict()), "they are no part of the model"
+    assert not any("from_text" in name or "to_words" in name for name in run.model.state_dict()), (
+        "they are no part of the model"
+    )
 
 
 def test_a_codebook_learns_beside_everything_else(tmp_path: Path) -> None:
     settings = tiny.config(epochs=2)
-    settings = replace(settings, model=replace(settings.model, abstract=replace(settings.model.abstract, codebook=4, codebook_groups=3)))
+    settings = replace(
+        settings,
+        model=replace(settings.model, abstract=replace(settings.model.abstract, codebook=4, codebook_groups=3)),
+    )
     train(settings, tmp_path / "run")
     assert read_metrics(tmp_path / "run")[0]["loss_codebook"] > 0
 
@@ -103,7 +112,9 @@ def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path
     settings = tasks_tiny.config(StageConfig("finetune", 60, task=task), learning_rate=1e-2, augment=0.0)
     run = train(settings, tmp_path / "run")
     questions = tasks_tiny.load_questions(task, settings.tasks, settings.data)
-    found = evaluate_task(run.model, run.vocabulary, questions, questions.test, run.labels[task], settings.data, split="squares")
+    found = evaluate_task(
+        run.model, run.vocabulary, questions, questions.test, run.labels[task], settings.data, split="squares"
+    )
     names = [row.name for row in found.rows]
     assert names == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed", "hybrid, text alone", "most frequent answer"]
     assert found.measure == metric and found.answerable == 1.0
@@ -175,7 +186,9 @@ def test_a_run_is_resumed_inside_an_epoch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("every, stopped, goes_on", [(1, 3, 3), (1, 4, 3), (3, 6, 5)])
-def test_a_run_that_gathers_gradients_is_resumed_at_a_whole_step(tmp_path: Path, every: int, stopped: int, goes_on: int) -> None:
+def test_a_run_that_gathers_gradients_is_resumed_at_a_whole_step(
+    tmp_path: Path, every: int, stopped: int, goes_on: int
+) -> None:
     settings = tiny.config(epochs=1, batch_size=2, save_every=every, accumulate=2)
     seen: list[int] = []
 
@@ -224,7 +237,9 @@ def test_gradients_of_several_batches_are_one_step(tmp_path: Path) -> None:
     for name, size, accumulate in (("whole", 12, 1), ("halves", 6, 2)):
         stage = StageConfig("finetune", 1, task="vqa", batch_size=size, firing_rate_weight=0.0)
         settings = tasks_tiny.config(stage, accumulate=accumulate, augment=0.0)
-        settings = replace(settings, model=replace(settings.model, abstract=replace(settings.model.abstract, kind="none")))
+        settings = replace(
+            settings, model=replace(settings.model, abstract=replace(settings.model.abstract, kind="none"))
+        )
         settings = replace(settings, model=replace(settings.model, text=replace(settings.model.text, dropout=0.0)))
         run = train(settings, tmp_path / name)
         found[name] = {key: value for key, value in run.model.state_dict().items() if key.startswith("heads")}
@@ -269,7 +284,10 @@ def test_a_seed_has_at_most_32_bits(tmp_path: Path) -> None:
     "last, why",
     [
         (StageConfig("last", 1, mlm=0.5), "multimodal transformer"),
-        (StageConfig("last", 1, itc=0.0, contrast=0.0, stua=0.0, firing_rate_weight=0.0), "weights of its objectives are 0"),
+        (
+            StageConfig("last", 1, itc=0.0, contrast=0.0, stua=0.0, firing_rate_weight=0.0),
+            "weights of its objectives are 0",
+        ),
         (StageConfig("last", 1, parts=("heads",)), "nothing that learns in heads"),
     ],
 )
@@ -293,13 +311,18 @@ def test_a_dry_run_counts_what_torch_would_hold() -> None:
     found = dry_run(settings, pairs=60, words=50, processes=2)
     assert [stage.name for stage in found.stages] == ["pretrain", "stua", "finetune"]
     assert found.stages[0].pairs == 2 * 60 and found.stages[0].batch == 3
-    assert found.learning == sum(found.parameters.values()) + tiny.CONFIG.model.concrete.width + tiny.CONFIG.model.abstract.timesteps + 1
+    assert (
+        found.learning
+        == sum(found.parameters.values()) + tiny.CONFIG.model.concrete.width + tiny.CONFIG.model.abstract.timesteps + 1
+    )
     for stage in found.stages:
         assert stage.activation_bytes > 0 and stage.flops > 0
         assert stage.memory_bytes == stage.fixed_bytes + stage.batch * stage.activation_bytes
     assert found.stages[1].fixed_bytes < found.stages[0].fixed_bytes, "what does not learn has no moments"
     assert found.seconds_at(1e9) == pytest.approx(sum(stage.flops * stage.pairs for stage in found.stages) / 2e9)
     assert (
-        dry_run(replace(settings, train=replace(settings.train, checkpointing=True)), pairs=60, words=50).stages[0].activation_bytes
+        dry_run(replace(settings, train=replace(settings.train, checkpointing=True)), pairs=60, words=50)
+        .stages[0]
+        .activation_bytes
         < found.stages[0].activation_bytes
     )

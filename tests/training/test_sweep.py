@@ -37,16 +37,28 @@ def test_one_at_a_time_is_the_base_and_each_level_for_every_seed() -> None:
 def test_a_cross_is_every_combination() -> None:
     found = cells(SweepConfig(design="cross", seeds=(0,), factors=FACTORS))
     assert [cell.variant for cell in found] == ["T = 1, with", "T = 1, without", "T = 8, with", "T = 8, without"]
-    assert [(cell.config.model.abstract.timesteps, cell.config.train.stua) for cell in found] == [(1, 0.5), (1, 0.0), (8, 0.5), (8, 0.0)]
+    assert [(cell.config.model.abstract.timesteps, cell.config.train.stua) for cell in found] == [
+        (1, 0.5),
+        (1, 0.0),
+        (8, 0.5),
+        (8, 0.0),
+    ]
     assert found[1].levels == {"T": "T = 1", "L_STUA": "without"}
     some = cells(SweepConfig(design="cross", seeds=(0,), factors={"nothing yet": {}, **FACTORS}))
-    assert [cell.levels for cell in some] == [cell.levels for cell in found], "a factor without levels takes none of another's"
+    assert [cell.levels for cell in some] == [cell.levels for cell in found], (
+        "a factor without levels takes none of another's"
+    )
 
 
 def test_summaries_are_means_and_sample_deviations() -> None:
     values = [0.3, 0.5, 0.4]
-    rows = [{"variant": "a", "levels": {}, "seed": seed, "accuracy": value, "synops": None} for seed, value in enumerate(values)]
-    one, other = summarise([*rows, {"variant": "b", "levels": {"T": "b"}, "seed": 0, "accuracy": 0.1, "energy_j": 2e-6}])
+    rows = [
+        {"variant": "a", "levels": {}, "seed": seed, "accuracy": value, "synops": None}
+        for seed, value in enumerate(values)
+    ]
+    one, other = summarise(
+        [*rows, {"variant": "b", "levels": {"T": "b"}, "seed": 0, "accuracy": 0.1, "energy_j": 2e-6}]
+    )
     assert (one.variant, one.seeds, one.mean["accuracy"]) == ("a", 3, pytest.approx(0.4))
     assert one.deviation["accuracy"] == pytest.approx(statistics.stdev(values))
     assert (one.least["accuracy"], one.most["accuracy"]) == (0.3, 0.5)
@@ -73,7 +85,14 @@ def test_mistakes_in_a_sweep_are_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"not trained by base, x[\s\S]*task = 'vqa'"):
         cells(SweepConfig(task="vqa", factors={"a": {"x": ()}}))
     assert (
-        len(cells(SweepConfig(task="vqa", seeds=(0,), set=('schedule=[{name="v",epochs=1,task="vqa"}]',), factors={"a": {"x": ()}}))) == 2
+        len(
+            cells(
+                SweepConfig(
+                    task="vqa", seeds=(0,), set=('schedule=[{name="v",epochs=1,task="vqa"}]',), factors={"a": {"x": ()}}
+                )
+            )
+        )
+        == 2
     )
     with pytest.raises(ConfigError, match="one name"):
         cells(SweepConfig(factors={"a": {"x!": ()}, "b": {"x?": ()}}))

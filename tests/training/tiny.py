@@ -18,7 +18,15 @@ CONFIG = RunConfig(
         embedding=8,
     ),
     train=TrainConfig(
-        epochs=3, batch_size=6, learning_rate=1e-2, device="cpu", augment=0.3, label_smoothing=0.1, contrast=0.1, stua=0.2, firing_rate=0.1
+        epochs=3,
+        batch_size=6,
+        learning_rate=1e-2,
+        device="cpu",
+        augment=0.3,
+        label_smoothing=0.1,
+        contrast=0.1,
+        stua=0.2,
+        firing_rate=0.1,
     ),
 )
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 220), "yellow": (230, 220, 30)}
@@ -35,7 +43,13 @@ def square(colour: tuple[int, int, int], place: tuple[int, int], shade: int) -> 
 def load_splits(config: DataConfig) -> Splits:
     def pairs(style: str, shade: int) -> tuple[Pair, ...]:
         return tuple(
-            Pair(f"{style}/{c}-{p}", (f"{c} square", p), f"{c} {p}", lambda c=c, p=p: square(COLOURS[c], PLACES[p], shade), style=style)
+            Pair(
+                f"{style}/{c}-{p}",
+                (f"{c} square", p),
+                f"{c} {p}",
+                lambda c=c, p=p: square(COLOURS[c], PLACES[p], shade),
+                style=style,
+            )
             for c in COLOURS
             for p in PLACES
         )

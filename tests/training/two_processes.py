@@ -21,7 +21,9 @@ def settings(kind: str) -> RunConfig:
     if kind == "fsdp":
         found = tiny.config(epochs=2, strategy="fsdp", stua_stops_at_concrete=False)
     else:
-        found = tasks_tiny.config(StageConfig("pretrain", 2), StageConfig("finetune", 1, task="entailment"), save_every=1, synops=300.0)
+        found = tasks_tiny.config(
+            StageConfig("pretrain", 2), StageConfig("finetune", 1, task="entailment"), save_every=1, synops=300.0
+        )
     return replace(found, model=replace(found.model, text=replace(found.model.text, dropout=0.0)))
 
 

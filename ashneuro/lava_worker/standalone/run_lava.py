@@ -69,8 +69,16 @@ class Network:
         chip: build it for Loihi 2.
     """
 
-    def __init__(self, program: dict, numbers, precision: str, interval: int, streams: dict, total: int, probes: dict, chip: bool) -> None:
-        self.program, self.numbers, self.fixed, self.interval, self.chip = program, numbers, precision == "fixed", interval, chip
+    def __init__(
+        self, program: dict, numbers, precision: str, interval: int, streams: dict, total: int, probes: dict, chip: bool
+    ) -> None:
+        self.program, self.numbers, self.fixed, self.interval, self.chip = (
+            program,
+            numbers,
+            precision == "fixed",
+            interval,
+            chip,
+        )
         self.number = np.int32 if self.fixed else np.float64
         self.config = Loihi2HwCfg() if chip else Loihi2SimCfg(select_tag=TAGS[precision])
         self.streams, self.total, self.probes = streams, total, probes
@@ -125,7 +133,8 @@ class Network:
         if delay:
             size, longest = weights.shape[1], self.longest(source)
             weights = csr_matrix(
-                (weights.data, weights.indices + (delay - 1) * size, weights.indptr), shape=(weights.shape[0], longest * size)
+                (weights.data, weights.indices + (delay - 1) * size, weights.indptr),
+                shape=(weights.shape[0], longest * size),
             )
             outs = self.line(source, out, longest)
         exponent = connection["weight_exp"]
@@ -139,7 +148,12 @@ class Network:
 
     def longest(self, source: str) -> int:
         """Return the most steps by which a synapse hears ``source`` late."""
-        return max(c["delay"] for layer in self.program["layers"] for c in layer["connections"] if c["source"] == source and c["synapse"])
+        return max(
+            c["delay"]
+            for layer in self.program["layers"]
+            for c in layer["connections"]
+            if c["source"] == source and c["synapse"]
+        )
 
     def line(self, source: str, out, longest: int) -> list:
         """Return ports that together send what ``source`` sent 1, 2, … ``longest`` steps ago, one after the other in one array.
@@ -148,7 +162,11 @@ class Network:
         """
         if source not in self.lines:
             size = out.shape[0]
-            first = Sparse(weights=eye(longest * size, size, dtype=self.number, format="csr"), num_message_bits=MESSAGE_BITS, weight_exp=0)
+            first = Sparse(
+                weights=eye(longest * size, size, dtype=self.number, format="csr"),
+                num_message_bits=MESSAGE_BITS,
+                weight_exp=0,
+            )
             on = eye(longest * size, longest * size, -size, dtype=self.number, format="csr")
             shift = Sparse(weights=on, num_message_bits=MESSAGE_BITS, weight_exp=0)
             out.connect(first.s_in)
@@ -183,7 +201,9 @@ class Network:
             name = next(name for name in self.layers if name in part)
             if first.name not in part:
                 shape = (*self.layers[name].a_in.shape, *first.s_out.shape)
-                nothing = Sparse(weights=csr_matrix(shape, dtype=self.number), num_message_bits=MESSAGE_BITS, weight_exp=0)
+                nothing = Sparse(
+                    weights=csr_matrix(shape, dtype=self.number), num_message_bits=MESSAGE_BITS, weight_exp=0
+                )
                 first.s_out.connect(nothing.s_in)
                 nothing.a_out.connect(self.layers[name].a_in)
         with warnings.catch_warnings():
@@ -225,13 +245,20 @@ Source = Sink = Traced = ReadOut = None
 # ---- samples in, spikes out ----------------------------------------------------------------------------------------
 
 
-def simulate(program: dict, numbers, precision: str, inputs: dict, probes: dict, chip: bool = False) -> tuple[dict, dict]:
+def simulate(
+    program: dict, numbers, precision: str, inputs: dict, probes: dict, chip: bool = False
+) -> tuple[dict, dict]:
     """Return what every layer sent, (T, B, *shape), and u and v of the probes, (T, B, 2, neurons), by layer."""
     sent = {port["name"]: encode(port, inputs, program["precision"]) for port in program["inputs"]}
     samples = next(iter(sent.values())).shape[1]
     groups = [slice(index, index + 1) for index in range(samples)] if lagged(program) else [slice(None)]
-    runs = [stream(program, numbers, precision, {name: x[:, group] for name, x in sent.items()}, probes, chip) for group in groups]
-    return tuple({name: np.concatenate([run[kind][name] for run in runs], axis=1) for name in runs[0][kind]} for kind in (0, 1))
+    runs = [
+        stream(program, numbers, precision, {name: x[:, group] for name, x in sent.items()}, probes, chip)
+        for group in groups
+    ]
+    return tuple(
+        {name: np.concatenate([run[kind][name] for run in runs], axis=1) for name in runs[0][kind]} for kind in (0, 1)
+    )
 
 
 def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chip: bool) -> tuple[dict, dict]:
@@ -242,14 +269,21 @@ def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chi
     streams = {}
     for name, values in sent.items():
         rows = values.swapaxes(0, 1).reshape(interval * samples, -1)
-        delays = [c["delay"] for layer in program["layers"] for c in layer["connections"] if c["source"] == name and not c["synapse"]]
+        delays = [
+            c["delay"]
+            for layer in program["layers"]
+            for c in layer["connections"]
+            if c["source"] == name and not c["synapse"]
+        ]
         for late in {0, *delays}:
             streams[name, late] = np.zeros((total, rows.shape[1]), rows.dtype)
             streams[name, late][late : late + len(rows)] = rows[: total - late]
     for layer in program["layers"]:
         held = hold(layer, numbers, precision == "fixed") if lagged(program) else None
         if held is not None:
-            streams["hold " + layer["name"], 0] = np.concatenate([held, np.zeros((total - len(held), held.shape[1]), held.dtype)])
+            streams["hold " + layer["name"], 0] = np.concatenate(
+                [held, np.zeros((total - len(held), held.shape[1]), held.dtype)]
+            )
     net = Network(program, numbers, precision, interval, streams, total, probes, chip)
     build(net)
     net.run()
@@ -292,13 +326,17 @@ def lagged(program: dict) -> bool:
     """Whether spikes of a sample can arrive when the next one has begun: loops, and delays of the network itself."""
     depths = {layer["name"]: layer["depth"] for layer in program["layers"]}
     pairs = [(layer, connection) for layer in program["layers"] for connection in layer["connections"]]
-    return any(depths.get(c["source"], 0) + (c["synapse"] is not None) + c["delay"] != layer["depth"] for layer, c in pairs)
+    return any(
+        depths.get(c["source"], 0) + (c["synapse"] is not None) + c["delay"] != layer["depth"] for layer, c in pairs
+    )
 
 
 def hold(layer: dict, numbers, fixed: bool):
     """Return the currents, one row per step before the sample arrives, that keep a layer silent which spikes on its own."""
     neuron, shape, unit = layer["neuron"], layer["shape"], 64 if fixed else 1
-    bias, threshold, du = (np.broadcast_to(numbers[neuron[key]], shape).ravel().astype(float) for key in ("bias", "v_threshold", "du"))
+    bias, threshold, du = (
+        np.broadcast_to(numbers[neuron[key]], shape).ravel().astype(float) for key in ("bias", "v_threshold", "du")
+    )
     keep = 1 - (du + 1) / 4096 if fixed else 1 - du
     needed = 1.01 * np.maximum(0, bias * 2.0 ** neuron["bias_exp"] - np.minimum(unit * threshold, 0))
     if not neuron["spiking"] or not layer["depth"] or not needed.any():
@@ -321,7 +359,9 @@ def matrix(entry: dict, numbers) -> csr_matrix:
         result = csr_matrix((weight, numbers[entry["indices"]], numbers[entry["indptr"]]), shape=(outputs, inputs))
     elif entry["kind"] == "scale":
         lines = np.arange(inputs + 1)
-        result = csr_matrix((np.broadcast_to(weight, entry["in_shape"]).ravel(), lines[:-1], lines), shape=(inputs, inputs))
+        result = csr_matrix(
+            (np.broadcast_to(weight, entry["in_shape"]).ravel(), lines[:-1], lines), shape=(inputs, inputs)
+        )
     elif entry["kind"] == "dense":
         copies = inputs // weight.shape[1]  # a dense layer on the last axis
         result = block_diag([csr_matrix(weight)] * copies, format="csr", dtype=weight.dtype)
@@ -379,16 +419,23 @@ def main() -> int:
     parser.add_argument("--precision", choices=TAGS, default="fixed", help="Lava's arithmetic")
     parser.add_argument("--inputs", type=Path, help="(T, B, *shape) as .npy, or a .npz with one array per input")
     parser.add_argument("--save", type=Path, help="write what every layer sends, and the probes, to this .npz")
-    parser.add_argument("--probe", action="append", default=[], metavar="LAYER:NEURON", help="watch u and v of a neuron")
+    parser.add_argument(
+        "--probe", action="append", default=[], metavar="LAYER:NEURON", help="watch u and v of a neuron"
+    )
     parser.add_argument("--on", choices=("simulation", "loihi2"), default="simulation")
     options = parser.parse_args()
     programs = json.loads((HERE / "program.json").read_text())["programs"]
     if options.on == "loihi2" and not is_installed():
-        parser.exit(3, "Loihi 2 cannot be reached: Intel's closed extension of Lava (lava-loihi) is not installed here\n")
+        parser.exit(
+            3, "Loihi 2 cannot be reached: Intel's closed extension of Lava (lava-loihi) is not installed here\n"
+        )
     if options.on == "loihi2" and options.verify:
         parser.exit(2, "--verify compares Lava's simulations; leave out --on loihi2\n")
     if options.verify and (options.inputs or options.save or options.probe):
-        parser.exit(2, "--verify compares the bundle's own samples, and does nothing else: leave out --inputs, --save and --probe\n")
+        parser.exit(
+            2,
+            "--verify compares the bundle's own samples, and does nothing else: leave out --inputs, --save and --probe\n",
+        )
     if options.save and not options.save.absolute().parent.is_dir():
         parser.exit(2, f"--save {options.save}: there is no folder {options.save.parent}\n")
     numbers, recorded = np.load(HERE / "program.npz"), np.load(HERE / "reference.npz")
@@ -402,13 +449,21 @@ def main() -> int:
     program = programs[PROGRAMS[options.precision]]
     if options.inputs:
         inputs = load(parser, options.inputs, program)
-    sent, traces = simulate(program, numbers, options.precision, inputs, probes_of(parser, program, options.probe), options.on == "loihi2")
+    sent, traces = simulate(
+        program, numbers, options.precision, inputs, probes_of(parser, program, options.probe), options.on == "loihi2"
+    )
     for name, values in sent.items():
-        rate = f"{int(values.sum()):>10,} spikes, {values.mean():.4f} per neuron and step" if values.dtype == np.uint8 else "read-out"
+        rate = (
+            f"{int(values.sum()):>10,} spikes, {values.mean():.4f} per neuron and step"
+            if values.dtype == np.uint8
+            else "read-out"
+        )
         print(f"{name:24} {int(np.prod(values.shape[2:])):>8,} neurons  {rate}")
     for text in options.probe:
         name, neuron = text.rsplit(":", 1)
-        column = sorted({int(other.rsplit(":", 1)[1]) for other in options.probe if other.rsplit(":", 1)[0] == name}).index(int(neuron))
+        column = sorted(
+            {int(other.rsplit(":", 1)[1]) for other in options.probe if other.rsplit(":", 1)[0] == name}
+        ).index(int(neuron))
         for step, (u, v) in enumerate(traces[name][:, 0, :, column].tolist()):
             print(f"{text} sample 0 step {step}: u = {u}, v = {v}")
     if options.save:
@@ -454,7 +509,9 @@ def load(parser: argparse.ArgumentParser, path: Path, program: dict) -> dict:
             parser.exit(2, f"{name} {problem}\n")
     sizes = {name: values.shape[:2] for name, values in arrays.items()}
     if len(set(sizes.values())) > 1:
-        parser.exit(2, f"steps and samples (T, B) differ: {', '.join(f'{name} {size}' for name, size in sizes.items())}\n")
+        parser.exit(
+            2, f"steps and samples (T, B) differ: {', '.join(f'{name} {size}' for name, size in sizes.items())}\n"
+        )
     return arrays
 
 

@@ -100,7 +100,10 @@ class Node:
         """How a complete convolution or pooling slides; ``None`` when its numbers make no sense."""
         groups = self.numbers["groups"] if self.kind == "conv" else np.asarray((self.in_shape or (1,))[:1], np.float64)
         fields = [self.numbers[field] for field in ("stride", "padding", "dilation")]
-        if not all(whole(values) and values.min() >= least for values, least in zip([*fields, groups], (1, 0, 1, 1), strict=True)):
+        if not all(
+            whole(values) and values.min() >= least
+            for values, least in zip([*fields, groups], (1, 0, 1, 1), strict=True)
+        ):
             return None
         stride, padding, dilation = (_pair(values) for values in fields)
         return Window(stride, ((padding[0], padding[0]), (padding[1], padding[1])), dilation, int(groups.flat[0]))
@@ -119,7 +122,9 @@ class Node:
         if self.in_shape is None or len(self.in_shape) != 3 or self.window is None:
             return None
         window = self.window
-        return conv_shape(self.in_shape, self.weight.shape[2:], len(self.weight), window.stride, window.padding, window.dilation)
+        return conv_shape(
+            self.in_shape, self.weight.shape[2:], len(self.weight), window.stride, window.padding, window.dilation
+        )
 
     @property
     def said_shape(self) -> Shape | None:
@@ -193,7 +198,9 @@ def open_netx(path: Path) -> Network:
             entries = [_entry(group[str(index)]) for index in range(len(group))]
             simulation = _numbers(file["simulation"]) if isinstance(file.get("simulation"), h5py.Group) else {}
     except (OSError, RuntimeError) as error:
-        raise GraphError(f"cannot read {path}", f"it is not an HDF5 file that can be read ({error})", "check the path") from error
+        raise GraphError(
+            f"cannot read {path}", f"it is not an HDF5 file that can be read ({error})", "check the path"
+        ) from error
     last = max((index for index, (kind, _, _) in enumerate(entries) if kind in CONNECTED), default=-1)
     nodes: list[Node] = []
     shape: Shape | None = None

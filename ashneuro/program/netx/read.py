@@ -59,7 +59,9 @@ def read_netx(path: str | Path) -> Program:
     network = open_netx(Path(path))
     findings = network_findings(network)
     require(findings, f"{path} cannot be run")
-    return _program(network, tuple(f"{finding.node}: {finding.actual}" for finding in findings if finding.level == "note"))
+    return _program(
+        network, tuple(f"{finding.node}: {finding.actual}" for finding in findings if finding.level == "note")
+    )
 
 
 def netx_findings(path: str | Path) -> list[Finding]:

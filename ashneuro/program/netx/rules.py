@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.program.netx.file import CONNECTED, EXPORT, LARGEST_THRESHOLD, NEEDED, SPATIAL, Network, Node, Numbers, whole, whole_each
+from ashneuro.program.netx.file import (
+    CONNECTED,
+    EXPORT,
+    LARGEST_THRESHOLD,
+    NEEDED,
+    SPATIAL,
+    Network,
+    Node,
+    Numbers,
+    whole,
+    whole_each,
+)
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding
 from ashneuro.program.rules.graph import Trouble, sentence
@@ -64,7 +75,9 @@ def neuron_type(network: Network) -> Iterator[Trouble]:
     """Neurons are leaky integrate-and-fire with a current: CUBA, or LOIHI."""
     for node in network.nodes:
         if node.neuron is not None and node.neuron.get("type") not in NEURON_TYPES:
-            yield Trouble(node.name, f"its neurons are {node.neuron.get('type')!r}", "train the layer with CUBA neurons")
+            yield Trouble(
+                node.name, f"its neurons are {node.neuron.get('type')!r}", "train the layer with CUBA neurons"
+            )
 
 
 def binary_spikes(network: Network) -> Iterator[Trouble]:
@@ -72,7 +85,11 @@ def binary_spikes(network: Network) -> Iterator[Trouble]:
     for node, neuron in _neurons(network):
         graded = [field for field in ("gradedSpike", "messageBits") if np.any(neuron.get(field, 0))]
         if graded:
-            yield Trouble(node.name, f"neuron/{graded[0]} = {_range(neuron[graded[0]])}", "train the layer with graded_spike = False")
+            yield Trouble(
+                node.name,
+                f"neuron/{graded[0]} = {_range(neuron[graded[0]])}",
+                "train the layer with graded_spike = False",
+            )
 
 
 def plain_neuron(network: Network) -> Iterator[Trouble]:
@@ -106,7 +123,11 @@ def threshold_range(network: Network) -> Iterator[Trouble]:
     """A threshold has 17 bits: vThMant is 0 to 131071; more only in a last layer, which then is a read-out."""
     for node, neuron in _neurons(network):
         value = neuron.get("vThMant")
-        if value is not None and not node.read_out and not ((value >= 0) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all():
+        if (
+            value is not None
+            and not node.read_out
+            and not ((value >= 0) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all()
+        ):
             yield Trouble(node.name, f"neuron/vThMant = {_range(value)}", "train with a lower threshold")
 
 
@@ -114,7 +135,9 @@ def analog_input(network: Network) -> Iterator[Trouble]:
     """Neurons that analog input enters have no current of their own: iDecay = 4096."""
     for node, neuron in _neurons(network):
         if node.kind == "input" and np.any(neuron.get("iDecay", 4096) != 4096):
-            yield Trouble(node.name, f"neuron/iDecay = {_range(neuron['iDecay'])}", "train the input with current_decay = 1")
+            yield Trouble(
+                node.name, f"neuron/iDecay = {_range(neuron['iDecay'])}", "train the input with current_decay = 1"
+            )
 
 
 def whole_numbers(network: Network) -> Iterator[Trouble]:
@@ -127,7 +150,11 @@ def whole_numbers(network: Network) -> Iterator[Trouble]:
             bad = ~whole_each(values)
             if bad.any():
                 actual = f"{int(bad.sum())} of {values.size} values of {field} are not, such as {values[bad].flat[0]:g}"
-                yield Trouble(node.name, actual, "train with a quantisation hook (pre_hook_fx), so that they are exported as integers")
+                yield Trouble(
+                    node.name,
+                    actual,
+                    "train with a quantisation hook (pre_hook_fx), so that they are exported as integers",
+                )
 
 
 def weight_bits(network: Network) -> Iterator[Trouble]:
@@ -147,7 +174,11 @@ def bias_bits(network: Network) -> Iterator[Trouble]:
     """A bias has 13 bits: -4096 to 4095."""
     for node in network.nodes:
         bias = node.numbers.get("bias")
-        if bias is not None and node.kind in NEEDED and not ((bias >= -LARGEST_BIAS - 1) & (bias <= LARGEST_BIAS)).all():
+        if (
+            bias is not None
+            and node.kind in NEEDED
+            and not ((bias >= -LARGEST_BIAS - 1) & (bias <= LARGEST_BIAS)).all()
+        ):
             yield Trouble(node.name, f"it is {_range(bias)}", "train with a smaller bias")
 
 
@@ -171,7 +202,12 @@ def agreeing_shapes(network: Network) -> Iterator[Trouble]:
         if not node.complete:
             return  # what follows it cannot be known
         trouble = _misfit(node)
-        if not trouble and node.kind in CONNECTED and "shape" in node.numbers and _squeezed(node.said_shape) != _squeezed(node.out_shape):
+        if (
+            not trouble
+            and node.kind in CONNECTED
+            and "shape" in node.numbers
+            and _squeezed(node.said_shape) != _squeezed(node.out_shape)
+        ):
             trouble = f"its shape is {_values(node.numbers['shape'])}, its weights give {_text(node.out_shape)}"
         if trouble:
             yield Trouble(node.name, trouble, EXPORT)
@@ -190,7 +226,9 @@ def host_average(network: Network) -> Iterator[Trouble]:
     """An average at the end is the host's: the network's result is what goes into it."""
     for node in network.of("average"):
         if node.said_shape is not None:
-            yield Trouble(node.name, f"the host averages over {math.prod(node.said_shape)} groups of neurons", "", "note")
+            yield Trouble(
+                node.name, f"the host averages over {math.prod(node.said_shape)} groups of neurons", "", "note"
+            )
 
 
 def undelayed_bias(network: Network) -> Iterator[Trouble]:
@@ -226,7 +264,15 @@ def network_findings(network: Network) -> list[Finding]:
     """Return everything that `NETX_RULES` have to say about a network, in the rules' order."""
     kinds = {node.name: f"netx {node.kind}" for node in network.nodes}
     return [
-        Finding(trouble.node, kinds.get(trouble.node, "netx"), rule, sentence(function), trouble.level, trouble.actual, trouble.remedy)
+        Finding(
+            trouble.node,
+            kinds.get(trouble.node, "netx"),
+            rule,
+            sentence(function),
+            trouble.level,
+            trouble.actual,
+            trouble.remedy,
+        )
         for rule, function in NETX_RULES.items()
         for trouble in function(network)
     ]
@@ -250,7 +296,11 @@ def _misfit(node: Node) -> str:
     if node.kind in ("input", "average"):
         if node.said_shape is None:
             return f"its shape is {_values(node.numbers['shape'])}"
-        several = [field for field in ("weight", "bias") if node.kind == "input" and node.numbers.get(field, np.zeros(1)).size != 1]
+        several = [
+            field
+            for field in ("weight", "bias")
+            if node.kind == "input" and node.numbers.get(field, np.zeros(1)).size != 1
+        ]
         return f"its {several[0]} has {node.numbers[several[0]].size} values, not 1" if several else ""
     weight, shape = node.weight, node.in_shape
     if shape is None:

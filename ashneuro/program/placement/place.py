@@ -109,7 +109,10 @@ class LayerPlacement:
     def blocks(self) -> Iterator[tuple[slice, ...]]:
         """Yield the neurons of each core, in the cores' order."""
         for place in np.ndindex(*self.grid):
-            yield tuple(slice(i * part, min((i + 1) * part, size)) for i, part, size in zip(place, self.block, self.shape, strict=True))
+            yield tuple(
+                slice(i * part, min((i + 1) * part, size))
+                for i, part, size in zip(place, self.block, self.shape, strict=True)
+            )
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,9 @@ def _partition(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
         for inner in itertools.product(*(_halves(size) for size in heights), widths):
             block = (part, *inner)
             cores = math.prod(math.ceil(size / side) for size, side in zip(layer.shape, block, strict=True))
-            if cores < least or not _fits(limits, math.prod(block), _words(layer, limits, block), _axons(layer, limits, block)):
+            if cores < least or not _fits(
+                limits, math.prod(block), _words(layer, limits, block), _axons(layer, limits, block)
+            ):
                 continue
             candidate = (cores, abs(math.log(inner[-1] / inner[0])), block)
             best = candidate if best is None or candidate < best else best
@@ -243,7 +248,11 @@ def _halves(size: int) -> list[int]:
 
 
 def _fits(limits: CoreLimits, neurons: int, words: int, axons: int) -> bool:
-    return neurons <= limits.neurons and words <= limits.synapse_words and (limits.in_axons is None or axons <= limits.in_axons)
+    return (
+        neurons <= limits.neurons
+        and words <= limits.synapse_words
+        and (limits.in_axons is None or axons <= limits.in_axons)
+    )
 
 
 def _placed(layer: Layer, limits: CoreLimits, block: Shape, first: int) -> LayerPlacement:
@@ -291,7 +300,9 @@ def _lists(layer: Layer) -> Iterator[NDArray[np.int64]]:
         if synapse is None or synapse.kind in ("conv", "scale"):
             continue
         # A dense synapse stores its zeros too.
-        listed = fan_out(synapse) if synapse.kind == "sparse" else np.full(synapse.in_shape, layer.size // _copies(synapse))
+        listed = (
+            fan_out(synapse) if synapse.kind == "sparse" else np.full(synapse.in_shape, layer.size // _copies(synapse))
+        )
         lengths[connection.source] = lengths.get(connection.source, 0) + listed.ravel()
     return iter(lengths.values())
 
@@ -313,7 +324,9 @@ def _words(layer: Layer, limits: CoreLimits, block: Shape) -> int:
             words += math.prod(block) * math.ceil((limits.synapse_bits + limits.axon_bits) / 64)
     held = min(math.prod(block), layer.size)
     for lengths in _lists(layer):
-        used = -(-lengths[lengths > 0] * held // layer.size)  # rounded up in whole numbers: as floats, 25 · (7 / 25) is above 7
+        used = -(
+            -lengths[lengths > 0] * held // layer.size
+        )  # rounded up in whole numbers: as floats, 25 · (7 / 25) is above 7
         words += int(np.ceil((used * limits.synapse_bits + limits.axon_bits) / 64).sum())
     return words
 
@@ -327,7 +340,9 @@ def _axons(layer: Layer, limits: CoreLimits, block: Shape) -> int:
     """Return the input axons of a core: the sources that reach it, or one where a convolution's inputs share it."""
     total = sum(int((lengths > 0).sum()) for lengths in _lists(layer))
     for synapse in _shared(layer):
-        total += 1 if limits.shared_in_axons else math.prod(block) if synapse.kind == "scale" else _window(synapse, block)
+        total += (
+            1 if limits.shared_in_axons else math.prod(block) if synapse.kind == "scale" else _window(synapse, block)
+        )
     return total
 
 
@@ -337,6 +352,8 @@ def _window(synapse: Synapse, block: Shape) -> int:
     groups = min(synapse.groups, math.ceil(block[0] / (out_channels // synapse.groups)))
     spatial = (
         min(size, (part - 1) * step + gap * (taps - 1) + 1)
-        for size, part, step, gap, taps in zip(synapse.in_shape[1:], block[1:], synapse.stride, synapse.dilation, kernel, strict=True)
+        for size, part, step, gap, taps in zip(
+            synapse.in_shape[1:], block[1:], synapse.stride, synapse.dilation, kernel, strict=True
+        )
     )
     return int(groups * group_in * math.prod(spatial))

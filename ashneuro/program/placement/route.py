@@ -143,13 +143,19 @@ def _reach(synapse: Synapse | None, target: LayerPlacement, axis: int) -> NDArra
             met[channel, np.unique(outputs[group * per_group : (group + 1) * per_group] // part)] = 1
         return met
     for tap in range(synapse.weight.shape[1 + axis]):
-        place = np.arange(target.shape[axis]) * synapse.stride[axis - 1] - synapse.padding[axis - 1][0] + tap * synapse.dilation[axis - 1]
+        place = (
+            np.arange(target.shape[axis]) * synapse.stride[axis - 1]
+            - synapse.padding[axis - 1][0]
+            + tap * synapse.dilation[axis - 1]
+        )
         inside = (place >= 0) & (place < size)
         met[place[inside], np.flatnonzero(inside) // part] = 1
     return met
 
 
-def _by_matrix(synapse: Synapse, source: LayerPlacement, target: LayerPlacement, counts: NDArray[Any]) -> NDArray[np.int64]:
+def _by_matrix(
+    synapse: Synapse, source: LayerPlacement, target: LayerPlacement, counts: NDArray[Any]
+) -> NDArray[np.int64]:
     met = (_membership(target) @ _pattern(synapse)).toarray() > 0  # (cores of the target, inputs)
     return np.asarray(_membership(source).multiply(counts.ravel()) @ met.T.astype(np.int64), np.int64)
 

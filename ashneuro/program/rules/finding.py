@@ -40,6 +40,8 @@ def require(findings: Iterable[Finding], what: str) -> None:
     """Raise a `GraphError` that lists every finding that is an error; return when there is none."""
     errors = [finding for finding in findings if not finding.ok]
     if errors:
-        reasons = dict.fromkeys(f"{finding.node} ({finding.nir_type}): {finding.sentence} {finding.actual}".rstrip() for finding in errors)
+        reasons = dict.fromkeys(
+            f"{finding.node} ({finding.nir_type}): {finding.sentence} {finding.actual}".rstrip() for finding in errors
+        )
         remedies = dict.fromkeys(finding.remedy for finding in errors if finding.remedy)
         raise GraphError(what, "\n     ".join(reasons), "; ".join(remedies))

@@ -18,7 +18,18 @@ from scipy.sparse.csgraph import connected_components
 
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding
-from ashneuro.program.wiring import COUNTS, PARAMETERS, READ_OUT, Wiring, delay_steps, nir_type, numbers, unreadable, walk, window
+from ashneuro.program.wiring import (
+    COUNTS,
+    PARAMETERS,
+    READ_OUT,
+    Wiring,
+    delay_steps,
+    nir_type,
+    numbers,
+    unreadable,
+    walk,
+    window,
+)
 from ashneuro.spiking.contract import Contract
 
 
@@ -45,7 +56,11 @@ def known_primitive(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """Every node is a primitive of NIR 1.0.8."""
     for name in wiring.named("unknown"):
         node = wiring.nodes[name]
-        what = "the exporter left it empty: it has no NIR form for this module" if node is None else f"it is a {nir_type(node)}"
+        what = (
+            "the exporter left it empty: it has no NIR form for this module"
+            if node is None
+            else f"it is a {nir_type(node)}"
+        )
         if not unreadable(node):
             yield Trouble(name, what, "replace the module by layers that have a NIR primitive, and export again")
 
@@ -62,7 +77,9 @@ def edge_ends(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """Both ends of every edge are nodes of the graph."""
     for a, b in wiring.dangling:
         missing = ", ".join(name for name in (a, b) if name not in wiring.nodes)
-        yield Trouble(f"{a} → {b}", f"there is no node {missing}", "export the graph again, or name an existing node in the edge")
+        yield Trouble(
+            f"{a} → {b}", f"there is no node {missing}", "export the graph again, or name an existing node in the edge"
+        )
 
 
 def single_edges(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
@@ -111,7 +128,11 @@ def input_is_computed(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     for name in wiring.named("output"):
         passed = [a for a in wiring.sources(name) if wiring.roles[a] == "input"]
         if passed and len(wiring.sources(name)) == 1:
-            yield Trouble(name, f"it is fed by {passed[0]} alone", "put a layer between the Input and the Output, or remove the Output")
+            yield Trouble(
+                name,
+                f"it is fed by {passed[0]} alone",
+                "put a layer between the Input and the Output, or remove the Output",
+            )
 
 
 def population_shape(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
@@ -128,7 +149,11 @@ def agreeing_shapes(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
         given, taken = wiring.out_shapes[a], wiring.in_shapes[b]
         if given is not None and taken is not None and given != taken:
             same_size = np.prod(given) == np.prod(taken)
-            remedy = f"put a Flatten between {a} and {b}" if same_size and len(taken) == 1 else f"mend the shape of {a} or {b}"
+            remedy = (
+                f"put a Flatten between {a} and {b}"
+                if same_size and len(taken) == 1
+                else f"mend the shape of {a} or {b}"
+            )
             yield Trouble(f"{a} → {b}", f"{a} gives {_text(given)}, {b} takes {_text(taken)}", remedy)
 
 
@@ -143,9 +168,15 @@ def known_shapes(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
         elif taken is None and isinstance(node, nir.Scale):
             yield Trouble(name, "scale is a scalar", "write one value per element")
         elif taken is not None and wiring.out_shapes[name] is None:
-            yield Trouble(name, f"nothing is left of an input of shape {_text(taken)}", "mend its kernel, stride, padding or dimensions")
+            yield Trouble(
+                name,
+                f"nothing is left of an input of shape {_text(taken)}",
+                "mend its kernel, stride, padding or dimensions",
+            )
         elif taken is None and all(wiring.out_shapes[source] is not None for source in wiring.sources(name)):
-            yield Trouble(name, "its input has no shape", "write input_shape, or feed it from a node whose shape is known")
+            yield Trouble(
+                name, "its input has no shape", "write input_shape, or feed it from a node whose shape is known"
+            )
 
 
 def numbers_fit(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
@@ -163,7 +194,9 @@ def finite_numbers(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
         for parameter in PARAMETERS.get(type(node), ()) if wiring.roles[name] != "unknown" else ():
             count = int((~np.isfinite(numbers(node, parameter))).sum())
             if count:
-                yield Trouble(name, f"{parameter} has {count} values that are NaN or infinite", "train again, or mend the values")
+                yield Trouble(
+                    name, f"{parameter} has {count} values that are NaN or infinite", "train again, or mend the values"
+                )
 
 
 def time_constants(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
@@ -176,7 +209,11 @@ def time_constants(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
                 tau = numbers(node, parameter)
                 if tau.size and not ((tau > 0) & ((tau >= contract.dt_s * (1 - 1e-6)) | (not euler))).all():
                     unit = f"smallest {parameter} = {np.min(tau):.4g} s, dt = {contract.dt_s:.4g} s"
-                    remedy = "--dt SECONDS, no longer than the smallest time constant" if np.min(tau) > 0 else "mend the time constants"
+                    remedy = (
+                        "--dt SECONDS, no longer than the smallest time constant"
+                        if np.min(tau) > 0
+                        else "mend the time constants"
+                    )
                     yield Trouble(name, unit, remedy)
 
 
@@ -186,7 +223,9 @@ def resets_at_once(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     said = said or (f"the reset comes {contract.reset_delay} step(s) late" if contract.reset_delay else "")
     for name in wiring.named("neuron") if said else []:
         if hasattr(wiring.nodes[name], "v_reset"):
-            yield Trouble(name, said, "train with a reset to a value in the step of the spike (see docs/nir.md), or --reset value")
+            yield Trouble(
+                name, said, "train with a reset to a value in the step of the spike (see docs/nir.md), or --reset value"
+            )
 
 
 def start_value(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
@@ -198,7 +237,9 @@ def start_value(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
         reset = numbers(node, "v_reset")
         leak = numbers(node, "v_leak") if hasattr(node, "v_leak") else np.zeros_like(reset)
         if reset.shape == leak.shape and not (reset == leak).all():
-            actual = f"v_reset = {_range(reset)}, " + (f"v_leak = {_range(leak)}" if hasattr(node, "v_leak") else "it rests at 0")
+            actual = f"v_reset = {_range(reset)}, " + (
+                f"v_leak = {_range(leak)}" if hasattr(node, "v_leak") else "it rests at 0"
+            )
             yield Trouble(name, actual, "--start v_reset, if samples may start there, or train with v_reset = v_leak")
 
 
@@ -207,7 +248,9 @@ def loops_through_neurons(wiring: Wiring, contract: Contract) -> Iterator[Troubl
     neurons = set(wiring.named("neuron"))
     for members in _loops([(a, b) for a, b in wiring.edges if not {a, b} & neurons]):
         yield Trouble(members[0], f"{', '.join(members)} feed each other", "put a neuron into the loop")
-    late = {name for name in wiring.named("delay") if (numbers(wiring.nodes[name], "delay") >= contract.dt_s * 0.9999).all()}
+    late = {
+        name for name in wiring.named("delay") if (numbers(wiring.nodes[name], "delay") >= contract.dt_s * 0.9999).all()
+    }
     for members in _loops([(a, b) for a, b in wiring.edges if a not in late]):
         several = [name for name in members if name in neurons]
         if len(several) > 1:
@@ -229,18 +272,30 @@ def undelayed_bias(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """No bias passes a Delay: it would start late, and a neuron's bias cannot."""
     for name in wiring.named("delay"):
         before = [source for source in _linear_before(wiring, name) if hasattr(wiring.nodes[source], "bias")]
-        before = [source for source in before if wiring.roles[source] == "linear" and numbers(wiring.nodes[source], "bias").any()]
+        before = [
+            source
+            for source in before
+            if wiring.roles[source] == "linear" and numbers(wiring.nodes[source], "bias").any()
+        ]
         if before and np.any(numbers(wiring.nodes[name], "delay")):
-            yield Trouble(name, f"the bias of {', '.join(before)} passes it", "put the Delay in front of the layer with the bias")
+            yield Trouble(
+                name, f"the bias of {', '.join(before)} passes it", "put the Delay in front of the layer with the bias"
+            )
 
 
 def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Trouble]:
     """A read-out (LI, CubaLI, I) is all that reaches its Output: its membrane potential goes nowhere else, and into no sum."""
     for name in wiring.named("neuron"):
         if isinstance(wiring.nodes[name], READ_OUT):
-            after = [target for target in _after(wiring, name) if wiring.roles[target] != "output" or wiring.only_neuron(target) != name]
+            after = [
+                target
+                for target in _after(wiring, name)
+                if wiring.roles[target] != "output" or wiring.only_neuron(target) != name
+            ]
             if after:
-                yield Trouble(name, f"it feeds {', '.join(after)}", "let the host compute what follows the read-out, or use LIF")
+                yield Trouble(
+                    name, f"it feeds {', '.join(after)}", "let the host compute what follows the read-out, or use LIF"
+                )
 
 
 GRAPH_RULES: Mapping[str, Rule] = {
@@ -274,7 +329,11 @@ def graph_findings(wiring: Wiring, contract: Contract) -> list[Finding]:
     return [
         Finding(
             trouble.node,
-            nir_type(wiring.nodes[trouble.node]) if trouble.node in wiring.nodes else "edge" if "→" in trouble.node else "NIRGraph",
+            nir_type(wiring.nodes[trouble.node])
+            if trouble.node in wiring.nodes
+            else "edge"
+            if "→" in trouble.node
+            else "NIRGraph",
             rule,
             sentence(function),
             trouble.level,
@@ -299,7 +358,11 @@ def _misfit(node: Any, in_shape: Shape | None, out_shape: Shape | None) -> str:
             slide = window(node)
             if min(slide.kernel + slide.stride) < 1 or min(sum(slide.padding, ())) < 0:
                 return f"kernel {slide.kernel}, stride {slide.stride}, padding {slide.padding}"
-            return f"its input has shape {_text(in_shape)}, not (C, H, W)" if in_shape is not None and len(in_shape) != 3 else ""
+            return (
+                f"its input has shape {_text(in_shape)}, not (C, H, W)"
+                if in_shape is not None and len(in_shape) != 3
+                else ""
+            )
         if isinstance(node, nir.Flatten):
             dims = f"dimensions {node.start_dim} to {node.end_dim} of shape {_text(in_shape)}"
             return dims if in_shape is not None and out_shape is None else ""
@@ -308,7 +371,9 @@ def _misfit(node: Any, in_shape: Shape | None, out_shape: Shape | None) -> str:
             return ""
         shapes = {np.shape(getattr(node, name)) for name in PARAMETERS[type(node)]}
         neuron = type(node) in PARAMETERS and hasattr(node, "v_leak") | hasattr(node, "r")
-        return f"its parameters have shapes {', '.join(map(_text, sorted(shapes)))}" if neuron and len(shapes) > 1 else ""
+        return (
+            f"its parameters have shapes {', '.join(map(_text, sorted(shapes)))}" if neuron and len(shapes) > 1 else ""
+        )
     except (ValueError, TypeError, IndexError) as error:
         return str(error)
 
@@ -366,7 +431,9 @@ def _loops(edges: list[tuple[str, str]]) -> Iterator[list[str]]:
     if not names:
         return
     index = {name: i for i, name in enumerate(names)}
-    joins = csr_matrix((np.ones(len(edges)), ([index[a] for a, _ in edges], [index[b] for _, b in edges])), shape=(len(names),) * 2)
+    joins = csr_matrix(
+        (np.ones(len(edges)), ([index[a] for a, _ in edges], [index[b] for _, b in edges])), shape=(len(names),) * 2
+    )
     _, knot = connected_components(joins, directed=True, connection="strong")
     alone = {a for a, b in edges if a == b}
     for number, size in enumerate(np.bincount(knot)):

@@ -28,14 +28,21 @@ def enough_processes(program: Program) -> Iterator[Trouble]:
     """Lava runs every layer, synapse and sink as a process of its own."""
     needed, most = processes(program), _soft_or_hard(resource.RLIMIT_NPROC)
     if needed > most:
-        yield Trouble("graph", f"{needed} processes, at most {most} here", f"ulimit -u {2 * needed}, or {ELSEWHERE}", "note")
+        yield Trouble(
+            "graph", f"{needed} processes, at most {most} here", f"ulimit -u {2 * needed}, or {ELSEWHERE}", "note"
+        )
 
 
 def enough_descriptors(program: Program) -> Iterator[Trouble]:
     """The process that starts Lava keeps several files open for every channel."""
     needed, most = DESCRIPTORS * channels(program) + RUNTIME_DESCRIPTORS, _soft_or_hard(resource.RLIMIT_NOFILE)
     if needed > most:
-        yield Trouble("graph", f"{needed} open files, at most {most} here", f"raise the hard limit (ulimit -Hn), or {ELSEWHERE}", "note")
+        yield Trouble(
+            "graph",
+            f"{needed} open files, at most {most} here",
+            f"raise the hard limit (ulimit -Hn), or {ELSEWHERE}",
+            "note",
+        )
 
 
 def enough_shared_memory(program: Program) -> Iterator[Trouble]:
@@ -46,14 +53,19 @@ def enough_shared_memory(program: Program) -> Iterator[Trouble]:
     needed, free = channel_bytes(program), found.f_bavail * found.f_frsize
     if needed > free:
         actual = f"{needed / 1e6:.0f} MB for one sample, {free / 1e6:.0f} MB free in {SHARED_MEMORY}"
-        yield Trouble("graph", actual, f"mount -o remount,size=… {SHARED_MEMORY} (Docker: --shm-size), or {ELSEWHERE}", "note")
+        yield Trouble(
+            "graph", actual, f"mount -o remount,size=… {SHARED_MEMORY} (Docker: --shm-size), or {ELSEWHERE}", "note"
+        )
 
 
 def few_layers(program: Program) -> Iterator[Trouble]:
     """A step of Lava takes about half a millisecond per layer, and more with every process that waits for another."""
     if len(program.layers) > MANY_LAYERS:
         yield Trouble(
-            "graph", f"{len(program.layers)} layers, {processes(program)} processes", "--lava-timeout above its default of 300 s", "note"
+            "graph",
+            f"{len(program.layers)} layers, {processes(program)} processes",
+            "--lava-timeout above its default of 300 s",
+            "note",
         )
 
 
@@ -79,7 +91,9 @@ def processes(program: Program) -> int:
 
 def channel_bytes(program: Program) -> int:
     """Return how much shared memory Lava's channels need per sample side by side."""
-    sizes = {layer.name: layer.size for layer in program.layers} | {port.name: math.prod(port.shape) for port in program.inputs}
+    sizes = {layer.name: layer.size for layer in program.layers} | {
+        port.name: math.prod(port.shape) for port in program.inputs
+    }
     values = 2 * sum(sizes.values())
     longest: dict[str, int] = {}
     for layer, connection in program.connections():

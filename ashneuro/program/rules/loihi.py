@@ -54,7 +54,12 @@ def full_decay(program: Program) -> Iterator[Trouble]:
         if decay > DECAY_ONE + 0.5:
             yield Trouble(layer.name, f"dv = {decay:.6g}, at most {LARGEST_DECAY}", "train with τ_mem of at least dt")
         elif decay > LARGEST_DECAY + 0.5:
-            yield Trouble(layer.name, f"dv = {decay:.6g} becomes {LARGEST_DECAY}", "nothing to do: less than rounding weights does", "note")
+            yield Trouble(
+                layer.name,
+                f"dv = {decay:.6g} becomes {LARGEST_DECAY}",
+                "nothing to do: less than rounding weights does",
+                "note",
+            )
 
 
 def fast_enough(program: Program) -> Iterator[Trouble]:
@@ -65,9 +70,15 @@ def fast_enough(program: Program) -> Iterator[Trouble]:
             steps = max(np.rint(decay), 1.0 if name == "du" else 0.0)
             error = abs(steps - decay) / decay if decay else 0.0
             if name == "du" and decay < 0.5:
-                yield Trouble(layer.name, f"{what} = {DECAY_ONE / max(decay, 1e-300):.6g} steps", "train with τ_syn of at most 8192 steps")
+                yield Trouble(
+                    layer.name,
+                    f"{what} = {DECAY_ONE / max(decay, 1e-300):.6g} steps",
+                    "train with τ_syn of at most 8192 steps",
+                )
             elif error > 0.5:
-                yield Trouble(layer.name, f"{what} = {DECAY_ONE / decay:.6g} steps", f"train with a shorter {what}, or IF neurons")
+                yield Trouble(
+                    layer.name, f"{what} = {DECAY_ONE / decay:.6g} steps", f"train with a shorter {what}, or IF neurons"
+                )
             elif error > 0.05:
                 yield Trouble(layer.name, f"{what} becomes {error:.0%} wrong", f"train with a shorter {what}", "note")
 
@@ -77,7 +88,9 @@ def positive_threshold(program: Program) -> Iterator[Trouble]:
     for layer in program.layers:
         threshold = layer.neuron.v_threshold
         if layer.neuron.spiking and np.min(threshold) <= 0:
-            yield Trouble(layer.name, f"v_threshold = {np.min(threshold):.6g} above rest", "train with v_threshold > v_leak")
+            yield Trouble(
+                layer.name, f"v_threshold = {np.min(threshold):.6g} above rest", "train with v_threshold > v_leak"
+            )
 
 
 def uniform_threshold(program: Program) -> Iterator[Trouble]:
@@ -87,14 +100,22 @@ def uniform_threshold(program: Program) -> Iterator[Trouble]:
         threshold = layer.neuron.v_threshold
         if direct and layer.neuron.spiking and np.min(threshold) != np.max(threshold):
             actual = f"from {np.min(threshold):.6g} to {np.max(threshold):.6g}, input {', '.join(direct)}"
-            yield Trouble(layer.name, actual, "give all its neurons one v_threshold, R and τ, or put a layer with weights in front of it")
+            yield Trouble(
+                layer.name,
+                actual,
+                "give all its neurons one v_threshold, R and τ, or put a layer with weights in front of it",
+            )
 
 
 def short_delays(program: Program) -> Iterator[Trouble]:
     """An axon delays by at most 62 steps."""
     for layer, connection in program.connections():
         if connection.delay > LARGEST_DELAY:
-            yield Trouble(layer.name, f"{connection.source} arrives {connection.delay} steps late", "shorten the skip or the Delay")
+            yield Trouble(
+                layer.name,
+                f"{connection.source} arrives {connection.delay} steps late",
+                "shorten the skip or the Delay",
+            )
 
 
 def samples_apart(program: Program) -> Iterator[Trouble]:
@@ -118,7 +139,11 @@ def weights_in_range(program: Program) -> Iterator[Trouble]:
         mixed = low < 0 < high
         if mixed and (low < MIXED_WEIGHTS[0] or high > MIXED_WEIGHTS[1] or bool((weight.astype(np.int64) & 1).any())):
             odd = int((weight.astype(np.int64) & 1).sum())
-            yield Trouble(layer.name, f"from {connection.source}: {low} … {high}, {odd} of {weight.size} odd", "quantise the network again")
+            yield Trouble(
+                layer.name,
+                f"from {connection.source}: {low} … {high}, {odd} of {weight.size} odd",
+                "quantise the network again",
+            )
         elif not mixed and max(-low, high) > LARGEST_WEIGHT:
             yield Trouble(layer.name, f"from {connection.source}: {low} … {high}", "quantise the network again")
 
@@ -127,7 +152,9 @@ def weight_exponent(program: Program) -> Iterator[Trouble]:
     """A weight exponent is in [-8, 7]."""
     for layer, connection in program.connections():
         if not WEIGHT_EXP[0] <= connection.weight_exp <= WEIGHT_EXP[1]:
-            yield Trouble(layer.name, f"from {connection.source}: {connection.weight_exp}", "quantise with another scale")
+            yield Trouble(
+                layer.name, f"from {connection.source}: {connection.weight_exp}", "quantise with another scale"
+            )
 
 
 def decay_in_range(program: Program) -> Iterator[Trouble]:
@@ -135,7 +162,11 @@ def decay_in_range(program: Program) -> Iterator[Trouble]:
     for layer in program.layers:
         for name in ("du", "dv"):
             values = np.asarray(getattr(layer.neuron, name))
-            if values.min() != values.max() or not 0 <= values.min() <= LARGEST_DECAY or values.min() != np.rint(values.min()):
+            if (
+                values.min() != values.max()
+                or not 0 <= values.min() <= LARGEST_DECAY
+                or values.min() != np.rint(values.min())
+            ):
                 yield Trouble(layer.name, f"{name} from {values.min()} to {values.max()}", "quantise the network again")
 
 
@@ -144,7 +175,9 @@ def threshold_in_range(program: Program) -> Iterator[Trouble]:
     for layer in program.layers:
         values = np.asarray(layer.neuron.v_threshold)
         if layer.neuron.spiking and (values.min() != values.max() or not 1 <= values.min() <= LARGEST_THRESHOLD):
-            remedy = "quantise with a smaller scale" if values.max() > LARGEST_THRESHOLD else "quantise with a larger scale"
+            remedy = (
+                "quantise with a smaller scale" if values.max() > LARGEST_THRESHOLD else "quantise with a larger scale"
+            )
             yield Trouble(layer.name, f"{values.min()} … {values.max()}", remedy)
 
 
@@ -154,7 +187,11 @@ def bias_in_range(program: Program) -> Iterator[Trouble]:
         values, exponent = np.asarray(layer.neuron.bias), layer.neuron.bias_exp
         low, high = BIAS_MANTISSA
         if values.min() < low or values.max() > high or not 0 <= exponent <= LARGEST_BIAS_EXP:
-            yield Trouble(layer.name, f"mantissa {values.min()} … {values.max()}, exponent {exponent}", "quantise with a smaller scale")
+            yield Trouble(
+                layer.name,
+                f"mantissa {values.min()} … {values.max()}, exponent {exponent}",
+                "quantise with a smaller scale",
+            )
 
 
 def current_does_not_wrap(program: Program) -> Iterator[Trouble]:
@@ -181,7 +218,9 @@ def input_in_range(program: Program) -> Iterator[Trouble]:
     for port in program.inputs:
         if not port.constant and (port.limit > LARGEST_MESSAGE or port.limit < 1 or not port.scale > 0):
             yield Trouble(
-                port.name, f"scale {port.scale:.6g}, limit {port.limit}, at most {LARGEST_MESSAGE}", "quantise with a smaller scale"
+                port.name,
+                f"scale {port.scale:.6g}, limit {port.limit}, at most {LARGEST_MESSAGE}",
+                "quantise with a smaller scale",
             )
 
 
@@ -191,7 +230,9 @@ def wide_accumulation(program: Program) -> Iterator[Trouble]:
         low, high = accumulation(program, layer)
         largest = max(-int(low.min(initial=0)), int(high.max(initial=0)))
         if largest > LARGEST_MESSAGE:
-            yield Trouble(layer.name, f"|a| can reach {largest} if all sources fire, 16 bits hold {LARGEST_MESSAGE}", "", "note")
+            yield Trouble(
+                layer.name, f"|a| can reach {largest} if all sources fire, 16 bits hold {LARGEST_MESSAGE}", "", "note"
+            )
 
 
 FLOAT_RULES: Mapping[str, ProgramRule] = {
@@ -224,7 +265,15 @@ def check_program(program: Program, types: Mapping[str, str] | None = None) -> l
     rules = FLOAT_RULES if program.precision == "float" else INTEGER_RULES
     kinds = {port.name: "Input" for port in program.inputs} | dict(types or {})
     return [
-        Finding(trouble.node, kinds.get(trouble.node, "layer"), rule, sentence(function), trouble.level, trouble.actual, trouble.remedy)
+        Finding(
+            trouble.node,
+            kinds.get(trouble.node, "layer"),
+            rule,
+            sentence(function),
+            trouble.level,
+            trouble.actual,
+            trouble.remedy,
+        )
         for rule, function in rules.items()
         for trouble in function(program)
     ]
@@ -254,7 +303,9 @@ def largest_current(program: Program, layer: Layer) -> float:
 def largest_potential(program: Program, layer: Layer) -> float:
     """Return the largest |v| that any input can cause when no spike resets it."""
     bias = float(np.abs(np.asarray(layer.neuron.bias, np.int64) << layer.neuron.bias_exp).max())
-    return (largest_current(program, layer) + bias) * growth(float(np.max(layer.neuron.dv)) / DECAY_ONE, program.timesteps)
+    return (largest_current(program, layer) + bias) * growth(
+        float(np.max(layer.neuron.dv)) / DECAY_ONE, program.timesteps
+    )
 
 
 def growth(decay: float, timesteps: int | None) -> float:

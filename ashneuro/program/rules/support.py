@@ -27,7 +27,9 @@ class Support:
     def lava(self) -> str:
         """Return which of Lava's arithmetics run it."""
         return (
-            "" if self.float_program == self.integer_program == "" else self.float_program or f"floating point only: {self.integer_program}"
+            ""
+            if self.float_program == self.integer_program == ""
+            else self.float_program or f"floating point only: {self.integer_program}"
         )
 
 
@@ -59,7 +61,9 @@ def _specimen(name: str) -> nir.NIRGraph:
     def pooled(shape: tuple[int, ...]) -> nir.LIF:
         return nir.LIF(**{key: np.broadcast_to(value[0], shape) for key, value in (spiking | {"tau": slow}).items()})
 
-    inner = nir.NIRGraph({"in": nir.Input(ones.shape), "lif": lif, "out": nir.Output(ones.shape)}, [("in", "lif"), ("lif", "out")])
+    inner = nir.NIRGraph(
+        {"in": nir.Input(ones.shape), "lif": lif, "out": nir.Output(ones.shape)}, [("in", "lif"), ("lif", "out")]
+    )
     specimens: Mapping[str, tuple[tuple[int, ...], list[Any]]] = {
         "Affine": ((4,), [nir.Affine(np.eye(4), ones), lif]),
         "AvgPool2d": (image, [nir.AvgPool2d(two, two, none), pooled((1, 2, 2))]),
@@ -68,7 +72,10 @@ def _specimen(name: str) -> nir.NIRGraph:
         "CubaLI": ((4,), [nir.Linear(np.eye(4)), nir.CubaLI(tau_syn=slow, tau_mem=slow, **neuron)]),
         "CubaLIF": ((4,), [nir.Linear(np.eye(4)), nir.CubaLIF(tau_syn=slow, tau_mem=slow, **spiking)]),
         "Delay": ((4,), [lif, nir.Delay(1e-3 * ones), nir.Linear(np.eye(4)), lif]),
-        "Flatten": (image, [pooled(image), nir.Flatten({"input": np.array(image)}, 0, -1), nir.Linear(np.ones((4, 16))), lif]),
+        "Flatten": (
+            image,
+            [pooled(image), nir.Flatten({"input": np.array(image)}, 0, -1), nir.Linear(np.ones((4, 16))), lif],
+        ),
         "I": ((4,), [nir.Linear(np.eye(4)), nir.I(ones)]),
         "IF": ((4,), [nir.Linear(np.eye(4)), nir.IF(ones, ones, 0 * ones)]),
         "Input": ((4,), [lif]),

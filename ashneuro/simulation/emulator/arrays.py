@@ -94,7 +94,9 @@ class Arrays(ABC):
         groups, kernel, out = synapse.groups, synapse.weight.shape[2:], synapse.out_shape[1:]
         channels, outputs = synapse.in_shape[0] // groups, synapse.out_shape[0] // groups
         sides = [size + sum(pad) for size, pad in zip(synapse.in_shape[1:], synapse.padding, strict=True)]
-        inside = tuple(slice(pad[0], pad[0] + size) for size, pad in zip(synapse.in_shape[1:], synapse.padding, strict=True))
+        inside = tuple(
+            slice(pad[0], pad[0] + size) for size, pad in zip(synapse.in_shape[1:], synapse.padding, strict=True)
+        )
         steps = [math.prod(sides[axis + 1 :]) for axis in range(len(sides))]
         area, positions = math.prod(sides), math.prod(out)
         strides = (
@@ -170,7 +172,11 @@ class TorchArrays(Arrays):
         cuda = self._device.type == "cuda"
         self.on_cpu = self._device.type == "cpu"
         if not cuda and not self.on_cpu:
-            raise ConfigError(f"device {device!r}", "float64 and integers are computed on cpu and cuda", "--device cpu, or --device cuda")
+            raise ConfigError(
+                f"device {device!r}",
+                "float64 and integers are computed on cpu and cuda",
+                "--device cpu, or --device cuda",
+            )
         self.xp = torch
         self.batch, self.patches = (512, 1 << 28) if cuda else (64, 1 << 24)
 
@@ -205,7 +211,9 @@ class TorchArrays(Arrays):
         """Return torch's product."""
         parts = weights.tocoo()
         places = self.put(np.stack([parts.row, parts.col]))
-        tensor = self.xp.sparse_coo_tensor(places, self.put(parts.data), parts.shape, check_invariants=False, is_coalesced=True)
+        tensor = self.xp.sparse_coo_tensor(
+            places, self.put(parts.data), parts.shape, check_invariants=False, is_coalesced=True
+        )
         return lambda x: (tensor @ x.T).T
 
     def integer_kernel(self) -> Kernel | None:

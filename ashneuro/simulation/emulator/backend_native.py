@@ -56,7 +56,10 @@ class _Layer(ctypes.Structure):
 def _library() -> ctypes.CDLL:
     loaded = load(SOURCE)
     loaded.run.argtypes, loaded.run.restype = [ctypes.c_void_p], None
-    loaded.count.argtypes, loaded.count.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p], None
+    loaded.count.argtypes, loaded.count.restype = (
+        [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p],
+        None,
+    )
     return loaded
 
 
@@ -73,7 +76,9 @@ def wanted() -> bool:
         _library()
     except NativeError as error:
         if asked == "native":
-            raise ConfigError("native kernels", str(error), f"{VARIABLE}=auto takes the fastest that work here") from error
+            raise ConfigError(
+                "native kernels", str(error), f"{VARIABLE}=auto takes the fastest that work here"
+            ) from error
         return False
     return True
 
@@ -232,7 +237,9 @@ def run_layer(
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
     counts = count(sent.reshape(steps, samples, neurons)) if population.spiking else np.zeros(neurons, np.int64)
-    outside = [_outer(values, turned).reshape(shape) for values in (sent, *(trace for trace in traces if trace is not None))]
+    outside = [
+        _outer(values, turned).reshape(shape) for values in (sent, *(trace for trace in traces if trace is not None))
+    ]
     counts = _outer(counts.reshape(inside), turned).reshape(shape[2:])
     return Ran(outside[0], layer.active, counts, *(outside[1:] or (None, None)))
 

@@ -73,7 +73,11 @@ def integer_kernel(  # type: ignore[no-untyped-def]
 
 
 def run(
-    population: IntegerPopulation[Any], u: Tensor, v: Tensor, currents: Tensor, states: list[tuple[Tensor, Tensor]] | None
+    population: IntegerPopulation[Any],
+    u: Tensor,
+    v: Tensor,
+    currents: Tensor,
+    states: list[tuple[Tensor, Tensor]] | None,
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return what is sent (T, B, *shape), u and v after the last step, and the active neuron-steps; arguments as `Population.run`."""
     currents, u, v = currents.contiguous(), u.contiguous(), v.contiguous()

@@ -16,7 +16,12 @@ Chunk = Mapping[str, NDArray[Any]]
 
 
 def run_chunks(
-    run: Callable[[Chunk], SpikeRecord], inputs: Chunk, *, library: Arrays, widest: int, progress: Progress | None = None
+    run: Callable[[Chunk], SpikeRecord],
+    inputs: Chunk,
+    *,
+    library: Arrays,
+    widest: int,
+    progress: Progress | None = None,
 ) -> SpikeRecord:
     """Return the record of all samples of ``inputs`` (T, B, *shape), ``run`` a chunk of them at a time.
 
@@ -30,7 +35,9 @@ def run_chunks(
     """
     timesteps, samples = next(iter(inputs.values())).shape[:2]
     size = max(1, min(library.batch, library.patches // (timesteps * widest)))
-    chunks = [{name: values[:, first : first + size] for name, values in inputs.items()} for first in range(0, samples, size)]
+    chunks = [
+        {name: values[:, first : first + size] for name, values in inputs.items()} for first in range(0, samples, size)
+    ]
     records: list[SpikeRecord] = []
     with library.single_threaded() as cores, ThreadPoolExecutor(min(cores, len(chunks))) as pool:
         try:

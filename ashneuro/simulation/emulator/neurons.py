@@ -159,12 +159,16 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
     """Return the neurons of ``layer``; ``put`` makes an array of ``xp`` from one of numpy. ``kernel`` computes integer ones."""
     neuron = layer.neuron
     if precision == "float":
-        keep_u, keep_v, bias = (np.broadcast_to(np.float64(value), layer.shape) for value in (1 - neuron.du, 1 - neuron.dv, neuron.bias))
+        keep_u, keep_v, bias = (
+            np.broadcast_to(np.float64(value), layer.shape) for value in (1 - neuron.du, 1 - neuron.dv, neuron.bias)
+        )
         threshold = np.broadcast_to(np.float64(neuron.v_threshold), layer.shape)
         return FloatPopulation(xp, neuron.spiking, put(bias), put(keep_u), put(keep_v), put(threshold))
     bias = np.broadcast_to(np.int32(neuron.bias) << neuron.bias_exp, layer.shape).astype(np.int32)
     du, dv = one(neuron.du), one(neuron.dv)
-    return IntegerPopulation(xp, neuron.spiking, put(bias), UNITY - (du + 1), UNITY - dv, one(neuron.v_threshold) << ALIGN, kernel)
+    return IntegerPopulation(
+        xp, neuron.spiking, put(bias), UNITY - (du + 1), UNITY - dv, one(neuron.v_threshold) << ALIGN, kernel
+    )
 
 
 def one(value: NDArray[np.generic]) -> int:

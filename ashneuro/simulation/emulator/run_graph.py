@@ -65,7 +65,13 @@ def run_graph(
     checked = check_inputs(ports, contract.timesteps, inputs)
     library = arrays(backend, device)
     simulation = _Simulation(wiring, contract, library)
-    return run_chunks(lambda chunk: simulation.run(chunk, rasters), checked, library=library, widest=simulation.widest, progress=progress)
+    return run_chunks(
+        lambda chunk: simulation.run(chunk, rasters),
+        checked,
+        library=library,
+        widest=simulation.widest,
+        progress=progress,
+    )
 
 
 def graph_ports(wiring: Wiring, contract: Contract) -> list[InputPort]:
@@ -99,7 +105,9 @@ class _Simulation:
         self._linear = {name: self._linear_node(name) for name in wiring.named("linear")}
         self._neurons = {name: self._neuron_node(name) for name in wiring.named("neuron")}
         self._delays = {
-            name: np.broadcast_to(delay_steps(wiring.nodes[name], contract.dt_s), _known(wiring.in_shapes[name])).astype(int)
+            name: np.broadcast_to(
+                delay_steps(wiring.nodes[name], contract.dt_s), _known(wiring.in_shapes[name])
+            ).astype(int)
             for name in wiring.named("delay")
         }
         self._read_outs = [name for name in wiring.named("output") if wiring.only_neuron(name) is None]
@@ -114,7 +122,9 @@ class _Simulation:
             if group[0] in values:
                 continue
             if len(group) == 1 and group[0] not in self._wiring.sources(group[0]):
-                values[group[0]] = self._over_time(group[0], self._arriving(group[0], values, timesteps, samples), active)
+                values[group[0]] = self._over_time(
+                    group[0], self._arriving(group[0], values, timesteps, samples), active
+                )
             else:
                 self._loop(group, values, active, timesteps, samples)
         layers = {name: self._activity(name, values[name], active[name], name in rasters) for name in self._neurons}
@@ -123,7 +133,12 @@ class _Simulation:
             raster = self._library.get(values[name])
             layers[name] = Activity(np.full(raster.shape[2:], zero), None, raster, binary=False)
         return SpikeRecord(
-            "torch", "float", timesteps, samples, layers, {name: Activity.of_inputs(array) for name, array in inputs.items()}
+            "torch",
+            "float",
+            timesteps,
+            samples,
+            layers,
+            {name: Activity.of_inputs(array) for name, array in inputs.items()},
         )
 
     def _arriving(self, name: str, values: Mapping[str, Any], timesteps: int, samples: int) -> Any:
@@ -157,7 +172,9 @@ class _Simulation:
                 late[length:] += x[: len(x) - length] * mask
         return late
 
-    def _loop(self, group: Sequence[str], values: dict[str, Any], active: dict[str, int], timesteps: int, samples: int) -> None:
+    def _loop(
+        self, group: Sequence[str], values: dict[str, Any], active: dict[str, int], timesteps: int, samples: int
+    ) -> None:
         """Compute nodes that feed each other, step by step, into ``values``."""
         library, wiring = self._library, self._wiring
         outside = {name: self._arriving(name, values, timesteps, samples) for name in group}

@@ -65,7 +65,13 @@ def run_program(
     checked = check_inputs(program.inputs, program.timesteps, inputs)
     library = arrays(backend, device)
     machine = _Machine(program, library, float_type)
-    return run_chunks(lambda chunk: machine.run(chunk, rasters, traces), checked, library=library, widest=machine.widest, progress=progress)
+    return run_chunks(
+        lambda chunk: machine.run(chunk, rasters, traces),
+        checked,
+        library=library,
+        widest=machine.widest,
+        progress=progress,
+    )
 
 
 class _Machine:
@@ -89,7 +95,11 @@ class _Machine:
         for layer in program.layers:
             self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
             if compiled and layer.name not in loops:
-                lags = {n: program.lag(layer, c) for n, c in enumerate(layer.connections) if c.synapse and _spikes(program, c)}
+                lags = {
+                    n: program.lag(layer, c)
+                    for n, c in enumerate(layer.connections)
+                    if c.synapse and _spikes(program, c)
+                }
                 self._arriving[layer.name] = backend_native.Arriving.of(layer, lags)
             worst = 0
             for index, connection in enumerate(layer.connections):
@@ -97,7 +107,9 @@ class _Machine:
                 if self._integer:
                     most = _largest_sum(connection, ports)
                     kind = "float32" if most < EXACT_FLOAT32 else "float64"
-                    worst += most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
+                    worst += (
+                        most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
+                    )
                 if connection.synapse is not None and index not in self._brought(layer):
                     self._linear[layer.name, index] = library.linear(connection.synapse, kind), kind
                     self.widest = max(self.widest, _width(connection.synapse))
@@ -119,7 +131,9 @@ class _Machine:
             inside = {layer.name for layer in block} if is_recurrent(block) else set()
             if block[0].name in self._arriving:
                 (layer,) = block
-                layers[layer.name] = self._run_native(layer, sent, timesteps, samples, layer.name in rasters, layer.name in traces)
+                layers[layer.name] = self._run_native(
+                    layer, sent, timesteps, samples, layer.name in rasters, layer.name in traces
+                )
                 continue
             currents = {layer.name: self._current(layer, sent, inside, timesteps, samples) for layer in block}
             states: dict[str, list[tuple[Any, Any]]] = {layer.name: [] for layer in block if layer.name in traces}
@@ -147,21 +161,32 @@ class _Machine:
 
     def _enter(self, values: NDArray[Any]) -> Any:
         # Bits may be in the caller's own array, laid out anyhow; other values are ours.
-        return self._library.put(np.ascontiguousarray(values)) if values.dtype == np.uint8 else self._library.wrap(values)
+        return (
+            self._library.put(np.ascontiguousarray(values)) if values.dtype == np.uint8 else self._library.wrap(values)
+        )
 
     def _put(self, values: NDArray[Any]) -> Any:
         return self._library.put(values.astype(self._kind))
 
     def _entered(self, values: NDArray[Any]) -> Activity:
         if self._arriving and values.dtype == np.uint8:
-            return Activity(backend_native.count(np.ascontiguousarray(values).reshape(*values.shape[:2], -1)).reshape(values.shape[2:]))
+            return Activity(
+                backend_native.count(np.ascontiguousarray(values).reshape(*values.shape[:2], -1)).reshape(
+                    values.shape[2:]
+                )
+            )
         return Activity.of_inputs(values)
 
-    def _run_native(self, layer: Layer, sent: dict[str, Any], timesteps: int, samples: int, keep: bool, traced: bool) -> Activity:
+    def _run_native(
+        self, layer: Layer, sent: dict[str, Any], timesteps: int, samples: int, keep: bool, traced: bool
+    ) -> Activity:
         """Compute a layer that does not feed back into ``sent``; return its activity."""
         population, arriving = self._populations[layer.name], self._arriving[layer.name]
         assert isinstance(population, IntegerPopulation)
-        given = [(spread, self._library.get(sent[layer.connections[index].source])) for index, spread in arriving.spreads.items()]
+        given = [
+            (spread, self._library.get(sent[layer.connections[index].source]))
+            for index, spread in arriving.spreads.items()
+        ]
         bias, shape = self._library.get(population.bias), (timesteps, samples, *layer.shape)
         others = [one for index, one in enumerate(layer.connections) if index not in arriving.spreads]
         currents = None
@@ -267,7 +292,10 @@ def _check_numbers(program: Program) -> None:
     """Raise a `GraphError` when an integer program holds numbers that the hardware does not: it would compute others."""
     broken = [(rule, trouble) for rule in NUMBERS for trouble in INTEGER_RULES[rule](program)]
     require(
-        [Finding(t.node, "layer", rule, sentence(INTEGER_RULES[rule]), t.level, t.actual, t.remedy) for rule, t in broken],
+        [
+            Finding(t.node, "layer", rule, sentence(INTEGER_RULES[rule]), t.level, t.actual, t.remedy)
+            for rule, t in broken
+        ],
         "this program cannot run in Loihi's arithmetic",
     )
 
@@ -285,5 +313,7 @@ def _largest_row(synapse: Synapse) -> int:
 def _width(synapse: Synapse) -> int:
     """Return the largest intermediate array that applying ``synapse`` once makes."""
     if synapse.kind == "conv":
-        return max(synapse.in_size, math.prod(synapse.weight.shape[1:]) * synapse.groups * math.prod(synapse.out_shape[1:]))
+        return max(
+            synapse.in_size, math.prod(synapse.weight.shape[1:]) * synapse.groups * math.prod(synapse.out_shape[1:])
+        )
     return max(synapse.in_size, synapse.out_size)

@@ -61,7 +61,11 @@ def find_interpreter() -> Path:
         return Path(found)
     python = _environment() / "bin" / "python"
     if not _ready(_environment()):
-        raise LavaError("Lava is not installed", f"it needs a Python 3.10 environment of its own, and {_environment()} has none", SETUP)
+        raise LavaError(
+            "Lava is not installed",
+            f"it needs a Python 3.10 environment of its own, and {_environment()} has none",
+            SETUP,
+        )
     return python
 
 
@@ -85,7 +89,10 @@ def set_up(say: Callable[[str], object] = lambda text: None) -> Path:
             _run([uv, "venv", "--quiet", "--clear", *choice, str(folder)], _no_python(python))
             say("installing lava-nc")
             remedy = f"look at what uv says; then again: {SETUP}"
-            _run([uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "-r", str(REQUIREMENTS)], remedy)
+            _run(
+                [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "-r", str(REQUIREMENTS)],
+                remedy,
+            )
             say("importing lava")
             versions = _versions(folder / "bin" / "python")
             (folder / "ready.json").write_text(json.dumps({**versions, "requirements": _fingerprint()}))
@@ -131,7 +138,11 @@ def _find_uv() -> str:
     except (ImportError, FileNotFoundError):
         if uv := shutil.which("uv"):
             return uv
-    raise LavaError("the Lava environment cannot be made", "it is made with uv, which is not installed", "pip install 'ashneuro[lava]'")
+    raise LavaError(
+        "the Lava environment cannot be made",
+        "it is made with uv, which is not installed",
+        "pip install 'ashneuro[lava]'",
+    )
 
 
 def _pythons() -> Iterator[Path]:

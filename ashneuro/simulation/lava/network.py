@@ -79,7 +79,9 @@ class Network:
         """A hash of everything that decides what this network answers: Lava's part, and the host's units before and after it."""
         program = self.program
         host = {
-            "inputs": [(port.name, port.shape, port.coding, port.scale, port.limit, port.constant) for port in program.inputs],
+            "inputs": [
+                (port.name, port.shape, port.coding, port.scale, port.limit, port.constant) for port in program.inputs
+            ],
             "layers": [(layer.shape, layer.scale) for layer in program.layers],
         }
         digest = hashlib.sha256(json.dumps([self.description, host], sort_keys=True).encode())
@@ -98,7 +100,9 @@ class Network:
         """Machine steps per request."""
         if not self.batched:
             return ROWS
-        values = sum(8 * np.prod(port.shape) for port in self.program.inputs) + sum(layer.size for layer in self.program.layers)
+        values = sum(8 * np.prod(port.shape) for port in self.program.inputs) + sum(
+            layer.size for layer in self.program.layers
+        )
         return max(FEWEST_ROWS, min(ROWS, ROWS_BYTES // int(values * self.width)))
 
     def steps(self, samples: int) -> int:
@@ -272,7 +276,8 @@ def _hold(program: Program, description: Header, width: int) -> dict[str, NDArra
     for layer in program.layers:
         neuron = layer.neuron
         bias, threshold, du = (
-            np.broadcast_to(value, layer.shape).ravel().astype(float) for value in (neuron.bias, neuron.v_threshold, neuron.du)
+            np.broadcast_to(value, layer.shape).ravel().astype(float)
+            for value in (neuron.bias, neuron.v_threshold, neuron.du)
         )
         keep = 1 - (du + 1) / 4096 if integer else 1 - du
         # With u at −needed, v stays below the threshold and below the start; 1 % more than it takes, against rounding.

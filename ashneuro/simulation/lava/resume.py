@@ -61,7 +61,9 @@ class FinishedChunks:
                 self._write(record, fresh)
             fresh.replace(path)
         except OSError as error:
-            raise LavaError(f"cannot write {path}", error.strerror or str(error), "make room, or name another ASHNEURO_HOME") from error
+            raise LavaError(
+                f"cannot write {path}", error.strerror or str(error), "make room, or name another ASHNEURO_HOME"
+            ) from error
 
     def clear(self) -> None:
         """Remove those of this run: it is complete. Another run of the same network, with other samples, may go on."""
@@ -101,7 +103,10 @@ def _save(record: SpikeRecord, path: Path) -> None:
         "stock_samples": record.stock_samples,
     }
     for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
-        header[part] = {name: {"binary": activity.binary, "raster": activity.raster is not None} for name, activity in activities.items()}
+        header[part] = {
+            name: {"binary": activity.binary, "raster": activity.raster is not None}
+            for name, activity in activities.items()
+        }
         for number, activity in enumerate(activities.values()):
             arrays[f"{part}/{number}"] = activity.counts
             if activity.raster is not None:
@@ -126,5 +131,11 @@ def _load(path: Path) -> SpikeRecord:
             for part in ("layers", "inputs")
         )
     return SpikeRecord(
-        header["source"], header["precision"], header["timesteps"], header["samples"], layers, inputs, header["stock_samples"]
+        header["source"],
+        header["precision"],
+        header["timesteps"],
+        header["samples"],
+        layers,
+        inputs,
+        header["stock_samples"],
     )

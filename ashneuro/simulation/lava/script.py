@@ -45,9 +45,14 @@ def _build(program: Program) -> str:
     for index, layer in enumerate(program.layers):
         for number, connection in enumerate(layer.connections):
             lines.append(f"    # {_sentence(layer, connection)}")
-            lines.append(f"    net.synapse({index}, {number}, source={_quoted(connection.source)}, target={_quoted(layer.name)})")
+            lines.append(
+                f"    net.synapse({index}, {number}, source={_quoted(connection.source)}, target={_quoted(layer.name)})"
+            )
     if is_lagged(program):
-        lines += ["", "    # Spikes that come before the sample does would still be on their way when it begins: none are sent."]
+        lines += [
+            "",
+            "    # Spikes that come before the sample does would still be on their way when it begins: none are sent.",
+        ]
         lines += [f"    net.hold({_quoted(layer.name)})" for layer in program.layers if layer.depth]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -111,7 +111,9 @@ class Lava:
         self.versions, self._shared_memory = slot.worker.versions, slot.worker.machine["shared_memory"]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for slot in self._slots:
             if kind is not None:
                 slot.kill()
@@ -156,9 +158,14 @@ class Lava:
         timesteps, samples = next(iter(checked.values())).shape[:2]
         batched = stock is not None and samples > stock
         size = self._chunk_size(program, timesteps, batched=batched, share=-(-samples // self._size))
-        chunks = ({name: values[:, first : first + size] for name, values in checked.items()} for first in range(0, samples, size))
+        chunks = (
+            {name: values[:, first : first + size] for name, values in checked.items()}
+            for first in range(0, samples, size)
+        )
         resume = resume if samples > size else None
-        records = self._stream(program, chunks, rasters, stock if batched else None, resume, progress and _of(progress, samples))
+        records = self._stream(
+            program, chunks, rasters, stock if batched else None, resume, progress and _of(progress, samples)
+        )
         return reduce(add, records)
 
     def stream(
@@ -185,7 +192,9 @@ class Lava:
         first = next(checked, None)
         if first is not None:
             size = self._chunk_size(program, len(next(iter(first.values()))), batched=stock is not None)
-            yield from self._stream(program, _regrouped(chain([first], checked), size), rasters, stock, resume, progress)
+            yield from self._stream(
+                program, _regrouped(chain([first], checked), size), rasters, stock, resume, progress
+            )
 
     def trace(self, program: Program, inputs: Inputs, neurons: Mapping[str, Sequence[int]]) -> dict[str, Trace]:
         """Return u, v and what was sent of some neurons, by layer, from Lava's own processes.
@@ -207,7 +216,10 @@ class Lava:
             for name, trace in self._with_worker(work).items():
                 parts[name].append(trace)
         return {
-            name: Trace(tuple(neurons[name]), *(np.concatenate([getattr(part, what) for part in found], 1) for what in ("u", "v", "sent")))
+            name: Trace(
+                tuple(neurons[name]),
+                *(np.concatenate([getattr(part, what) for part in found], 1) for what in ("u", "v", "sent")),
+            )
             for name, found in parts.items()
         }
 
@@ -278,7 +290,9 @@ class Lava:
                     slot.end(gently=False)
             self._count(passed=time.monotonic() - begun)
 
-    def _job(self, program: Program, chunk: Samples, rasters: Collection[str], stock: int | None, resume: Path | None) -> _Job:
+    def _job(
+        self, program: Program, chunk: Samples, rasters: Collection[str], stock: int | None, resume: Path | None
+    ) -> _Job:
         timesteps, samples = next(iter(chunk.values())).shape[:2]
         width = 1 if stock is None else best_width(program, samples, self._shared())
         network = Network(program, timesteps, width, batched=width > 1)
@@ -302,14 +316,18 @@ class Lava:
         """Return the bytes of shared memory that one worker's channels may take."""
         return None if self._shared_memory is None else int(self._shared_memory) // (2 * self._size)
 
-    def _chunk_in_thread(self, job: _Job, number: int, chunk: Samples, events: queue.SimpleQueue[Any], stop: threading.Event) -> None:
+    def _chunk_in_thread(
+        self, job: _Job, number: int, chunk: Samples, events: queue.SimpleQueue[Any], stop: threading.Event
+    ) -> None:
         """Put what comes of a chunk into ``events``: samples done so far, then its record, or what went wrong."""
         try:
             if stop.is_set():
                 return
             record = job.finished.find(chunk) if job.finished is not None else None
             if record is None:
-                record = self._with_worker(lambda slot: self._compute(slot, job, number, chunk, lambda done: events.put((number, done))))
+                record = self._with_worker(
+                    lambda slot: self._compute(slot, job, number, chunk, lambda done: events.put((number, done)))
+                )
                 if job.finished is not None:
                     job.finished.keep(chunk, record)
             events.put((number, record))
@@ -338,7 +356,9 @@ class Lava:
             with self._lock:
                 self._idle.append(slot)
 
-    def _compute(self, slot: _Slot, job: _Job, number: int, chunk: Samples, tell: Callable[[int], object]) -> SpikeRecord:
+    def _compute(
+        self, slot: _Slot, job: _Job, number: int, chunk: Samples, tell: Callable[[int], object]
+    ) -> SpikeRecord:
         network = job.network
         program = network.program
         sent = {port.name: encode(port, chunk[port.name], program.precision) for port in program.inputs}
@@ -351,7 +371,14 @@ class Lava:
         if network.batched and number == 0 and job.stock:
             proof = [index * samples // job.stock for index in range(min(job.stock, samples))]
             own = Network(program, timesteps, len(proof) if is_lagged(program) else 1)
-            taps = _run(slot, own, {name: values[:, proof] for name, values in sent.items()}, set(), range(len(proof)), lambda done: None)
+            taps = _run(
+                slot,
+                own,
+                {name: values[:, proof] for name, values in sent.items()},
+                set(),
+                range(len(proof)),
+                lambda done: None,
+            )
             expected = {tap.layer.name: tap.proof() for tap in taps}
         elif not network.batched and is_lagged(program):
             network = Network(program, timesteps, samples)
@@ -371,7 +398,10 @@ class Lava:
         used = slot.seconds
         lava, transfer = used.lava - before.lava, used.transfer - before.transfer
         self._count(
-            lava=lava, transfer=transfer, start=used.start - before.start, host=max(0.0, time.monotonic() - begun - lava - transfer)
+            lava=lava,
+            transfer=transfer,
+            start=used.start - before.start,
+            host=max(0.0, time.monotonic() - begun - lava - transfer),
         )
         return record
 
@@ -434,7 +464,9 @@ class _Slot:
                 self.step(min(network.rows, idle - start), {})
             return
         self._network, self._steps = None, 0
-        self.seconds.start += self.ask({"request": "build", "network": network.description}, network.arrays)[0]["seconds"]
+        self.seconds.start += self.ask({"request": "build", "network": network.description}, network.arrays)[0][
+            "seconds"
+        ]
         self._network = network
 
     def step(self, steps: int, sent: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -442,7 +474,9 @@ class _Slot:
         self._steps += steps
         return self.ask({"request": "step", "steps": steps}, sent)[1]
 
-    def ask(self, header: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def ask(
+        self, header: dict[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return the worker's reply, and count how long Lava and the way there took."""
         assert self.worker is not None
         start = time.monotonic()
@@ -453,7 +487,12 @@ class _Slot:
 
 
 def _run(
-    slot: _Slot, network: Network, sent: Samples, rasters: Collection[str], proof: Sequence[int], tell: Callable[[int], object]
+    slot: _Slot,
+    network: Network,
+    sent: Samples,
+    rasters: Collection[str],
+    proof: Sequence[int],
+    tell: Callable[[int], object],
 ) -> list[Tap]:
     """Run samples through ``network``, in rounds, and return what its layers sent."""
     samples = next(iter(sent.values())).shape[1]
@@ -515,7 +554,9 @@ def _regrouped(parts: Iterator[dict[str, NDArray[Any]]], size: int) -> Iterator[
         count += next(iter(part.values())).shape[1]
         if count < size:
             continue
-        joined = {name: np.concatenate([piece[name] for piece in held], axis=1) if held[1:] else part[name] for name in part}
+        joined = {
+            name: np.concatenate([piece[name] for piece in held], axis=1) if held[1:] else part[name] for name in part
+        }
         for first in range(0, count - size + 1, size):
             yield {name: values[:, first : first + size] for name, values in joined.items()}
         held = [{name: values[:, count - count % size :] for name, values in joined.items()}] if count % size else []
@@ -526,7 +567,9 @@ def _regrouped(parts: Iterator[dict[str, NDArray[Any]]], size: int) -> Iterator[
 
 def _check_stock(stock: int | None) -> None:
     if stock is not None and stock < 1:
-        raise ConfigError(f"--stock {stock}", "batched synapses are proved on at least one sample", f"--stock {STOCK}, or --stock all")
+        raise ConfigError(
+            f"--stock {stock}", "batched synapses are proved on at least one sample", f"--stock {STOCK}, or --stock all"
+        )
 
 
 def _of(progress: Progress, samples: int) -> Callable[[int], object]:

@@ -96,7 +96,9 @@ class Worker:
             )
         except OSError as error:
             self._said.close()
-            raise LavaError("the Lava worker cannot be started", f"{shlex.join(self._command)}: {error.strerror}", SETUP) from error
+            raise LavaError(
+                "the Lava worker cannot be started", f"{shlex.join(self._command)}: {error.strerror}", SETUP
+            ) from error
         try:
             assert self._process.stdin is not None
             os.set_blocking(self._process.stdin.fileno(), False)
@@ -196,7 +198,9 @@ class Worker:
             lines = [line for line in failure["traceback"].strip().splitlines() if line.strip().startswith("File")]
             where = f" ({lines[-1].strip()})" if lines else ""
             kind = WorkerLost if failure["type"] == "ProcessEnded" else LavaError
-            raise kind(f"Lava failed: {failure['type']}", f"{failure['message']}{where}{self.last_words()}", "ashneuro doctor")
+            raise kind(
+                f"Lava failed: {failure['type']}", f"{failure['message']}{where}{self.last_words()}", "ashneuro doctor"
+            )
         return header, arrays
 
     def _died(self) -> WorkerLost:
@@ -216,7 +220,11 @@ class Worker:
                 why += f", {health.processes} processes of it"
             except LavaError:
                 why += ", nor to a ping"
-        return WorkerLost("Lava does not answer", f"{why}{self.last_words()}", "give it longer (--lava-timeout), or run a smaller network")
+        return WorkerLost(
+            "Lava does not answer",
+            f"{why}{self.last_words()}",
+            "give it longer (--lava-timeout), or run a smaller network",
+        )
 
     def last_words(self) -> str:
         """Return the end of what Lava printed, and where the rest is; empty when it printed nothing."""
@@ -239,7 +247,9 @@ def _open_log() -> tuple[Path, IO[bytes]]:
         name = f"lava-{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}.log"
         return folder / name, (folder / name).open("wb")
     except OSError as error:
-        raise LavaError(f"cannot write to {folder}", error.strerror or str(error), "ASHNEURO_HOME=FOLDER names another place") from error
+        raise LavaError(
+            f"cannot write to {folder}", error.strerror or str(error), "ASHNEURO_HOME=FOLDER names another place"
+        ) from error
 
 
 def worker_fingerprint() -> str:

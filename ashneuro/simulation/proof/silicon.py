@@ -178,7 +178,9 @@ class _Emulator:
     backend: Backend
     device: str
 
-    def run(self, program: Program, inputs: NDArray[Any], windows: Mapping[str, Sequence[Window]], steps: int) -> Mapping[str, Traces]:
+    def run(
+        self, program: Program, inputs: NDArray[Any], windows: Mapping[str, Sequence[Window]], steps: int
+    ) -> Mapping[str, Traces]:
         """Return u, v and s of the layers named in ``windows``, and which of ``steps`` are ``"covered"``.
 
         What a layer computes in sample b of ``inputs`` (T, B, *shape) belongs to the steps of its window b.
@@ -209,9 +211,16 @@ def _pilotnet_layers(folder: Path, emulator: _Emulator) -> Replay:
         windows = _windows(k, PERIOD, steps)
         # What reaches a layer in step t left the one before it in step t − 1; nothing did before power-on.
         arriving = _side_by_side(_later(before, 1), windows)
-        layers.append(_compare(name, emulator.run(_part(program, name, name), arriving, {name: windows}, steps), recorded))
+        layers.append(
+            _compare(name, emulator.run(_part(program, name, name), arriving, {name: windows}, steps), recorded)
+        )
         before = recorded["s"]
-    return Replay("PilotNet-LIF, layer by layer", "silicon", "each layer with the recorded spikes of the one before", tuple(layers))
+    return Replay(
+        "PilotNet-LIF, layer by layer",
+        "silicon",
+        "each layer with the recorded spikes of the one before",
+        tuple(layers),
+    )
 
 
 def _pilotnet_chain(folder: Path, emulator: _Emulator) -> Replay:
@@ -219,8 +228,12 @@ def _pilotnet_chain(folder: Path, emulator: _Emulator) -> Replay:
     recorded: dict[str, Traces] = {"input0": {"s": _time_first(folder, f"{PILOTNET}/input")}}
     recorded |= {name: _recorded_layer(folder, name) for name in RECORDED_LAYERS}
     steps = len(recorded["input0"]["s"])
-    windows = {name: [window for window in _windows(k, PERIOD, steps) if window[0] >= k] for k, name in enumerate(recorded)}
-    emulated = emulator.run(program, _still(_pilotnet_image(folder, program), PERIOD, len(windows["input0"])), windows, steps)
+    windows = {
+        name: [window for window in _windows(k, PERIOD, steps) if window[0] >= k] for k, name in enumerate(recorded)
+    }
+    emulated = emulator.run(
+        program, _still(_pilotnet_image(folder, program), PERIOD, len(windows["input0"])), windows, steps
+    )
     return Replay(
         "PilotNet-LIF, chained",
         "silicon",
@@ -243,7 +256,9 @@ def _pilotnet_end(folder: Path, emulator: _Emulator) -> Replay:
     spikes = _time_first(folder, f"{PILOTNET}/input-s")
     windows = _windows(0, period, len(spikes))
     image = _still(_pilotnet_image(folder, program), period, len(windows))
-    entry = emulator.run(replace(program, layers=program.layers[:1], outputs=("input0",)), image, {"input0": windows}, len(spikes))
+    entry = emulator.run(
+        replace(program, layers=program.layers[:1], outputs=("input0",)), image, {"input0": windows}, len(spikes)
+    )
     recorded = {key: _time_first(folder, f"{PILOTNET}/fc-3-{key}") for key in ("u", "v")}
     steps = len(recorded["v"])
     samples = np.stack([_later(spikes[:period], 1), spikes[:period]], axis=1)
@@ -286,7 +301,9 @@ def _dense_block(folder: Path, emulator: _Emulator) -> Replay:
     layer = Layer("dense", (out,), Neuron(du, dv, threshold, bias), (connection,), 1)
     program = Program("integer", 1e-3, None, (InputPort("input", (into,), "spikes"),), (layer,), ("dense",))
     emulated = emulator.run(program, _later(spikes, 1)[:, None], {"dense": [(0, len(spikes))]}, len(spikes))
-    return Replay("dense block", "reference output", "the input spikes", (_compare("dense", emulated, {"s": expected}),))
+    return Replay(
+        "dense block", "reference output", "the input spikes", (_compare("dense", emulated, {"s": expected}),)
+    )
 
 
 def _tiny(folder: Path, emulator: _Emulator) -> Replay:
@@ -329,7 +346,9 @@ def _compare(name: str, emulated: Mapping[str, Traces], recorded: Traces) -> Lay
             first = f"{key} of neuron {place[1:]} in step {place[0]}: {int(ours[place])}, recorded {int(values[place])}"
     at_spikes = np.unique(recorded["v"][spikes]) if spikes.any() else ()
     steps, neurons = int(covered.sum()), math.prod(shape[1:])
-    return LayerComparison(name, neurons, steps, mismatches, int(spikes.sum()), tuple(int(value) for value in at_spikes), first)
+    return LayerComparison(
+        name, neurons, steps, mismatches, int(spikes.sum()), tuple(int(value) for value in at_spikes), first
+    )
 
 
 def _pilotnet(folder: Path) -> Program:
@@ -352,7 +371,11 @@ def _still(image: NDArray[Any], steps: int, samples: int) -> NDArray[Any]:
 
 def _recorded_layer(folder: Path, name: str) -> Traces:
     file = f"{PILOTNET}/{RECORDED_LAYERS[name]}"
-    return {"s": _time_first(folder, file), "u": _time_first(folder, f"{file}-u"), "v": _time_first(folder, f"{file}-v")}
+    return {
+        "s": _time_first(folder, file),
+        "u": _time_first(folder, f"{file}-u"),
+        "v": _time_first(folder, f"{file}-v"),
+    }
 
 
 def _time_first(folder: Path, name: str) -> NDArray[Any]:

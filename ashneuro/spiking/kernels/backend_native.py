@@ -23,7 +23,18 @@ NEURON_STEPS_PER_THREAD = 1 << 16
 _PARAMETERS = ("decay", "synapse_decay", "threshold", "leak", "reset")
 _POINTERS = (
     *("input", "output", "saved", "v_first", "i_first", "v_last", "i_last", *_PARAMETERS),
-    *("g_output", "g_v_last", "g_i_last", "g_input", "g_v_first", "g_i_first", "g_decay", "g_threshold", "g_leak", "g_reset"),
+    *(
+        "g_output",
+        "g_v_last",
+        "g_i_last",
+        "g_input",
+        "g_v_first",
+        "g_i_first",
+        "g_decay",
+        "g_threshold",
+        "g_leak",
+        "g_reset",
+    ),
 )
 
 
@@ -55,7 +66,9 @@ def library(kind: Kind, dtype: torch.dtype, saved: torch.dtype) -> ctypes.CDLL:
     return loaded
 
 
-def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: torch.dtype | None, last: bool = True) -> Forward:
+def forward(
+    x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: torch.dtype | None, last: bool = True
+) -> Forward:
     """Return the `backend_torch.forward` of a block, without the last state unless ``last``.
 
     x may have any stride between times.

@@ -20,7 +20,10 @@ def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: t
         i = torch.zeros(shape, dtype=computed, device=x.device) if i is None else i.clone()
     output = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     saved = torch.empty(x.shape, dtype=save, device=x.device) if save and spiking else None
-    change, margin = torch.empty(shape, dtype=computed, device=x.device), torch.empty(shape, dtype=computed, device=x.device)
+    change, margin = (
+        torch.empty(shape, dtype=computed, device=x.device),
+        torch.empty(shape, dtype=computed, device=x.device),
+    )
     for t, current in enumerate(x.unbind(0)):
         current = current.to(computed)
         if i is not None:
@@ -72,7 +75,11 @@ def backward(
         return torch.zeros(shape, dtype=computed, device=device) if values is None else values.to(computed, copy=True)
 
     dv, di = start(g_v), start(g_i) if block.kind == "cuba-lif" else None
-    g_input = torch.zeros((1, *shape), dtype=computed, device=device) if held else torch.empty(x_like, dtype=dtype, device=device)
+    g_input = (
+        torch.zeros((1, *shape), dtype=computed, device=device)
+        if held
+        else torch.empty(x_like, dtype=dtype, device=device)
+    )
     sums = {name: torch.zeros(shape, dtype=computed, device=device) for name in learned}
     nothing = torch.zeros((), dtype=computed, device=device)
     derivative = SURROGATES[block.surrogate].derivative

@@ -205,7 +205,13 @@ def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: t
     v_last = x.new_empty(shape, dtype=computed)
     i_last = x.new_empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
     # Pointers that are not followed have to point somewhere.
-    memory = (x, output, *(output if part is None else part for part in (saved, v, i)), v_last, v_last if i_last is None else i_last)
+    memory = (
+        x,
+        output,
+        *(output if part is None else part for part in (saved, v, i)),
+        v_last,
+        v_last if i_last is None else i_last,
+    )
     with _on(x):
         forward_kernel[(triton.cdiv(size, lanes_of(x.dtype)),)](
             *memory, *block.parameters, steps, size, shape[1], x.stride(0),

@@ -69,12 +69,23 @@ def load(source: Path, **definitions: str) -> ctypes.CDLL:
 
 
 @cache
-def _load(source: Path, definitions: tuple[tuple[str, str], ...], program: str, home: Path) -> ctypes.CDLL | NativeError:
+def _load(
+    source: Path, definitions: tuple[tuple[str, str], ...], program: str, home: Path
+) -> ctypes.CDLL | NativeError:
     defined = [f"-D{name}={value}" for name, value in definitions]
     folder = home / "kernels"
     try:
         binary = Path(program).resolve().stat()
-        parts = (source.read_bytes(), defined, FLAGS, program, binary.st_size, binary.st_mtime_ns, platform.platform(), _processor())
+        parts = (
+            source.read_bytes(),
+            defined,
+            FLAGS,
+            program,
+            binary.st_size,
+            binary.st_mtime_ns,
+            platform.platform(),
+            _processor(),
+        )
         target = folder / f"{source.stem}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}.so"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _ours(target):
@@ -104,7 +115,11 @@ def _compile(source: Path, command: list[str], target: Path) -> None:
     try:
         for flags in ([NATIVE], []):  # a compiler may not know this machine by that flag
             done = subprocess.run(
-                [*command, *flags, str(source), "-o", unfinished], capture_output=True, text=True, timeout=SECONDS, check=False
+                [*command, *flags, str(source), "-o", unfinished],
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
             )
             if done.returncode == 0:
                 os.chmod(unfinished, 0o700)
@@ -123,7 +138,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(("flags", "Features", "model name", "CPU part"))))
+    return "\n".join(
+        dict.fromkeys(line for line in lines if line.startswith(("flags", "Features", "model name", "CPU part")))
+    )
 
 
 def in_slices(run: Callable[[int, int], object], count: int, threads: int) -> None:
@@ -132,7 +149,9 @@ def in_slices(run: Callable[[int, int], object], count: int, threads: int) -> No
     edges = [count * part // threads for part in range(threads + 1)]
     waiting: list[Future[object]] = []
     if threads > 1:
-        waiting = [_pool(threads - 1, os.getpid()).submit(run, edges[part], edges[part + 1]) for part in range(1, threads)]
+        waiting = [
+            _pool(threads - 1, os.getpid()).submit(run, edges[part], edges[part + 1]) for part in range(1, threads)
+        ]
     run(edges[0], edges[1])
     for one in waiting:
         one.result()

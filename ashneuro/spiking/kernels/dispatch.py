@@ -81,7 +81,9 @@ def refuse_tangents(*tensors: Tensor | None) -> None:
     known: Callable[[Tensor], Any] = forward_ad.unpack_dual
     if any(tensor is not None and known(tensor).tangent is not None for tensor in tensors):
         raise ConfigError(
-            "a forward-mode derivative (jvp) of spiking layers", "their gradients are computed backwards only", "torch.autograd.grad"
+            "a forward-mode derivative (jvp) of spiking layers",
+            "their gradients are computed backwards only",
+            "torch.autograd.grad",
         )
 
 
@@ -124,7 +126,9 @@ def find_device(name: str | torch.device) -> torch.device:
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"device {name}", f"torch says: {textwrap.shorten(str(error), 120, placeholder=' …')}", remedy) from error
+        raise ConfigError(
+            f"device {name}", f"torch says: {textwrap.shorten(str(error), 120, placeholder=' …')}", remedy
+        ) from error
     return device
 
 

@@ -47,7 +47,11 @@ class Block:
         """decay, synapse, threshold, leak and reset: numbers all of them, or all of them (width,), contiguous."""
         values = (self.decay, self.synapse, self.threshold, self.leak, self.reset)
         width = max(value.numel() for value in values)
-        return tuple(value.expand(width).contiguous() for value in values) if any(value.ndim for value in values) else values
+        return (
+            tuple(value.expand(width).contiguous() for value in values)
+            if any(value.ndim for value in values)
+            else values
+        )
 
     @property
     def per_neuron(self) -> bool:

@@ -67,15 +67,21 @@ def steps_block(values: Tensor, layout: Layout) -> Tensor:
 def outside(values: Tensor, shape: Sequence[int], layout: Layout) -> Tensor:
     """Return a block as what it is outside: (T, B, ...) or (B, ...)."""
     size = layout.rows * layout.width
-    return values.as_strided(tuple(shape), (size, *layout.strides) if len(shape) > len(layout.strides) else layout.strides)
+    return values.as_strided(
+        tuple(shape), (size, *layout.strides) if len(shape) > len(layout.strides) else layout.strides
+    )
 
 
-def fit_parameter(values: Tensor, shape: Sequence[int], layout: Layout, dtype: torch.dtype, device: torch.device) -> Tensor:
+def fit_parameter(
+    values: Tensor, shape: Sequence[int], layout: Layout, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """Return a parameter as a block's: a number stays one, any other gets the value of each neuron in a row."""
     values = values.to(device, dtype)
     if not values.ndim:
         return values
-    inside = torch.empty_strided(tuple(shape[1:]), layout.strides[1:], dtype=dtype, device=device).copy_(values.expand(tuple(shape[1:])))
+    inside = torch.empty_strided(tuple(shape[1:]), layout.strides[1:], dtype=dtype, device=device).copy_(
+        values.expand(tuple(shape[1:]))
+    )
     return inside.as_strided((layout.width,), (1,))
 
 

@@ -39,7 +39,16 @@ from ashneuro.spiking.kernels import backend_native
 from ashneuro.spiking.kernels.backend_norse import norse_multi_step
 from ashneuro.spiking.kernels.dispatch import Kernels, backend, choose, once, refuse_tangents, stands_in
 from ashneuro.spiking.kernels.interface import LEARNABLE, Block, Kind, State
-from ashneuro.spiking.kernels.layout import Layout, computed_type, fit_parameter, lay, layout_of, outside, state_block, steps_block
+from ashneuro.spiking.kernels.layout import (
+    Layout,
+    computed_type,
+    fit_parameter,
+    lay,
+    layout_of,
+    outside,
+    state_block,
+    steps_block,
+)
 from ashneuro.spiking.kernels.surrogate import surrogate
 
 # So many sizes of a batch are remembered.
@@ -89,10 +98,14 @@ class Neurons:
     def parameters(self) -> tuple[Tensor, ...]:
         """Return decay, synapse, threshold, leak and reset as tensors."""
         values = (self.decay, self.synapse, self.threshold, self.leak, self.reset)
-        return tuple(value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64) for value in values)
+        return tuple(
+            value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64) for value in values
+        )
 
 
-def multi_step(currents: Tensor, neurons: Neurons, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
+def multi_step(
+    currents: Tensor, neurons: Neurons, state: State | None = None, *, hold: int = 1
+) -> tuple[Tensor, State]:
     """Return spikes (T, B, ...), or potentials of ``"li"``, that ``currents`` (T, B, ...) cause, and the state after the last step.
 
     Computed in float32, in float64 where the currents are float64; the output has the type of the currents. A state that is
@@ -128,7 +141,9 @@ def _all_steps(
     """Return spikes, the state if ``last``, and the mean of the spikes where it costs nothing."""
     if currents.shape[0] == 0:
         raise ConfigError(
-            f"currents of shape {tuple(currents.shape)}", "a sample lasts at least one step", "give currents (T, B, ...), T ≥ 1"
+            f"currents of shape {tuple(currents.shape)}",
+            "a sample lasts at least one step",
+            "give currents (T, B, ...), T ≥ 1",
         )
     if hold < 1 or (hold > 1 and len(currents) > 1):
         raise ValueError(f"hold = {hold} steps is for currents (1, B, ...), not for {tuple(currents.shape)}")
@@ -145,16 +160,24 @@ def _all_steps(
     if neurons.kind == "cuba-lif" and parameters[1].requires_grad and torch.is_grad_enabled():
         # The gradient of a learned τ_syn needs the synaptic currents: here they are an output of their own.
         wide = currents.to(computed_type(currents.dtype))
-        filtered, first = multi_step(wide, _part(neurons, "li", neurons.synapse), None if i is None else State(i), hold=hold)
+        filtered, first = multi_step(
+            wide, _part(neurons, "li", neurons.synapse), None if i is None else State(i), hold=hold
+        )
         spikes, after = multi_step(filtered, _part(neurons, "lif", neurons.decay), None if v is None else State(v))
         return spikes.to(currents.dtype), State(after.v, first.v), None
     if v is None and parameters[3].requires_grad:
         v = parameters[3].to(currents.device, computed_type(currents.dtype)).expand(currents.shape[1:])
     save = ""
-    if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (currents, v, i, *parameters)):
+    if torch.is_grad_enabled() and any(
+        part is not None and part.requires_grad for part in (currents, v, i, *parameters)
+    ):
         save = neurons.saves if currents.dtype != torch.float64 else "full"
         if torch._C._are_functorch_transforms_active():
-            raise ConfigError("gradients of spiking layers by torch.func", "kernels give them to torch.autograd alone", "kernels = 'norse'")
+            raise ConfigError(
+                "gradients of spiking layers by torch.func",
+                "kernels give them to torch.autograd alone",
+                "kernels = 'norse'",
+            )
     how = (neurons.kind, neurons.surrogate, slope, neurons.detached, save, way, hold)
     rate: Tensor | None = None
     if stands_in(currents) or currents.numel() == 0:
@@ -194,14 +217,24 @@ class _Rate(torch.autograd.Function):
 def _part(neurons: Neurons, kind: Kind, decay: Tensor | float) -> Neurons:
     if kind == "li":
         return Neurons("li", decay, saves=neurons.saves, kernels=neurons.kernels)
-    rest = {name: getattr(neurons, name) for name in ("threshold", "leak", "reset", "surrogate", "slope", "detached", "saves", "kernels")}
+    rest = {
+        name: getattr(neurons, name)
+        for name in ("threshold", "leak", "reset", "surrogate", "slope", "detached", "saves", "kernels")
+    }
     return Neurons(kind, decay, **rest)
 
 
 def _block(
-    parameters: Sequence[Tensor], shape: Sequence[int], layout: Layout, dtype: torch.dtype, device: torch.device, **rest: Any
+    parameters: Sequence[Tensor],
+    shape: Sequence[int],
+    layout: Layout,
+    dtype: torch.dtype,
+    device: torch.device,
+    **rest: Any,
 ) -> Block:
-    decay, synapse, threshold, leak, reset = (fit_parameter(values, shape, layout, computed_type(dtype), device) for values in parameters)
+    decay, synapse, threshold, leak, reset = (
+        fit_parameter(values, shape, layout, computed_type(dtype), device) for values in parameters
+    )
     return Block(decay=decay, synapse=synapse, threshold=threshold, leak=leak, reset=reset, **rest)
 
 
@@ -241,13 +274,22 @@ def _forward(
     shape, layout, kept = _plan(x, parameters, save)
     if x.numel() == 0:
         return _empty(x, parameters, kind, save, way)
-    block = _block(parameters, shape, layout, dtype, x.device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
+    block = _block(
+        parameters, shape, layout, dtype, x.device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached
+    )
     output, *rest, _ = _steps(x, v, i, block, layout, kept, way)
     return output, *(x.new_empty(0) if part is None else part for part in rest)  # type: ignore[return-value]
 
 
 def _steps(
-    x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, layout: Layout, kept: torch.dtype | None, way: str, last: bool = True
+    x: Tensor,
+    v: Tensor | None,
+    i: Tensor | None,
+    block: Block,
+    layout: Layout,
+    kept: torch.dtype | None,
+    way: str,
+    last: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, int | None]:
     dtype, shape, computed = x.dtype, x.shape[1:], block.leak.dtype
     if way == "native" and dtype not in backend_native.TYPES:
@@ -300,14 +342,18 @@ def _fake_forward(
     return _empty(_held(x, hold), (decay, synapse, threshold, leak, reset), kind, save, way)
 
 
-def _empty(x: Tensor, parameters: Sequence[Tensor], kind: str, save: str, way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _empty(
+    x: Tensor, parameters: Sequence[Tensor], kind: str, save: str, way: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     shape, layout, kept = _plan(x, parameters, save)
     margins = kept is not None and kind != "li" and not _keeps_input(kind, save, way)
     size, computed = layout.rows * layout.width, computed_type(x.dtype)
     return (
         torch.empty_strided(x.shape, (size, *layout.strides), dtype=x.dtype, device=x.device),
         torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device),
-        torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device) if kind == "cuba-lif" else x.new_empty(0),
+        torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device)
+        if kind == "cuba-lif"
+        else x.new_empty(0),
         x.new_empty((x.shape[0], layout.rows, layout.width), dtype=kept) if margins else x.new_empty(0),
     )
 
@@ -342,7 +388,17 @@ def _backward(
         return tuple(values.zero_() for values in nowhere)  # type: ignore[return-value]
     layout = layout_of(shape[1:], strides, any(values.ndim for values in parameters))
     device = decay.device if like.device.type == "cpu" else like.device
-    block = _block(parameters, shape[1:], layout, dtype, device, kind=kind, surrogate=surrogate_name, slope=slope, detached=detached)
+    block = _block(
+        parameters,
+        shape[1:],
+        layout,
+        dtype,
+        device,
+        kind=kind,
+        surrogate=surrogate_name,
+        slope=slope,
+        detached=detached,
+    )
     given = _steps_back(g, g_v, g_i, saved, x, v, i, block, layout, shape, dtype, learned, way, held)
     return tuple(like.new_empty(0) if part is None else part for part in given)  # type: ignore[return-value]
 
@@ -374,11 +430,19 @@ def _steps_back(
     size = layout.rows * layout.width
     arriving = None if g is None else steps_block(lay(g.to(narrow), (size, *layout.strides)), layout)
     states = [None if state is None else state_block(state, layout, computed) for state in (g_v, g_i)]
-    first, first_i = (None if state is None else state_block(state.expand(inside), layout, computed) for state in (v, i))
+    first, first_i = (
+        None if state is None else state_block(state.expand(inside), layout, computed) for state in (v, i)
+    )
     more: dict[str, Any] = {} if way != "native" else {"g_each": g_each, "first": wanted}
     if x is not None:
         more |= {"x": steps_block(_held(x.to(narrow), shape[0] if held else 1), layout), "i_first": first_i}
-    kept = None if saved is None else steps_block(lay(saved, (size, *layout.strides)), layout) if block.kind == "li" else saved
+    kept = (
+        None
+        if saved is None
+        else steps_block(lay(saved, (size, *layout.strides)), layout)
+        if block.kind == "li"
+        else saved
+    )
     like_x = (shape[0], layout.rows, layout.width)
     done = backend(way).backward(like_x, arriving, *states, kept, first, block, narrow, learned.split(), held, **more)
     return (
@@ -425,7 +489,9 @@ def _empty_gradients(
             return like.new_empty(0)
         return torch.empty_strided(inside, tuple(strides), dtype=computed_type(like.dtype), device=like.device)
 
-    g_input = torch.empty_strided((1 if held else shape[0], *inside), (size, *strides), dtype=like.dtype, device=like.device)
+    g_input = torch.empty_strided(
+        (1 if held else shape[0], *inside), (size, *strides), dtype=like.dtype, device=like.device
+    )
     return (g_input, state(True), state(kind == "cuba-lif"), *(state(name in learned.split()) for name in LEARNABLE))  # type: ignore[return-value]
 
 
@@ -434,13 +500,22 @@ def _keep(ctx: Any, inputs: Sequence[Any], output: Sequence[Any]) -> None:
     kind, surrogate_name, slope, detached, save, way, hold = inputs[8:]
     wants = dict(zip(("decay", "synapse", *LEARNABLE[1:]), ctx.needs_input_grad[3:8], strict=True))
     if kind in ("if", "li"):
-        wants = {name: wanted and name in (("threshold", "reset") if kind == "if" else ("decay", "leak")) for name, wanted in wants.items()}
+        wants = {
+            name: wanted and name in (("threshold", "reset") if kind == "if" else ("decay", "leak"))
+            for name, wanted in wants.items()
+        }
     learned = [name for name in LEARNABLE if wants[name]]
     again = _keeps_input(kind, save, way)
     saved = None if again else output[3] if kind != "li" else output[0] if "decay" in learned else None
     ctx.set_materialize_grads(False)
     # An empty tensor of the input's type and device stands for the input itself where that need not be kept.
-    kept = (saved, x if again else None, v if again or "decay" in learned else None, i if again else None, x.new_empty(0))
+    kept = (
+        saved,
+        x if again else None,
+        v if again or "decay" in learned else None,
+        i if again else None,
+        x.new_empty(0),
+    )
     ctx.save_for_backward(*kept, *parameters)
     ctx.shape, ctx.strides = output[0].shape, None if output[1] is None else output[1].stride()
     ctx.first_shapes = None if v is None else v.shape, None if i is None else i.shape
@@ -471,7 +546,10 @@ def _gradients(
         by_name[name].sum_to_size(values.shape).to(values) if name in ctx.learned.split() else None
         for name, values in zip(("decay", "synapse", *LEARNABLE[1:]), parameters, strict=True)
     ]
-    states = (None if v_shape is None else first_v.sum_to_size(v_shape), None if i_shape is None else first_i.sum_to_size(i_shape))
+    states = (
+        None if v_shape is None else first_v.sum_to_size(v_shape),
+        None if i_shape is None else first_i.sum_to_size(i_shape),
+    )
     return (g_input, *states, *sums, *[None] * 7)
 
 
@@ -491,7 +569,9 @@ class _MultiStep(torch.autograd.Function):
         kept = torch.bfloat16 if save == "bf16" else computed_type(x.dtype)
         output, *rest, ones = _steps(x, v, i, block, layout, kept, way, last)
         # The same memory as no view: autograd lets nobody change views that a function returns in place (``spikes += skip``).
-        output = output.new_empty(0).set_(output.untyped_storage(), output.storage_offset(), output.shape, output.stride())
+        output = output.new_empty(0).set_(
+            output.untyped_storage(), output.storage_offset(), output.shape, output.stride()
+        )
         _keep(ctx, arguments, (output, *rest))
         ctx.fitted = block, layout  # need not be made again
         return output, *rest, _mean(ones, output)

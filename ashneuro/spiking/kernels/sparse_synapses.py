@@ -80,8 +80,15 @@ def _by_events(weight: Tensor, arrays: Tensor, connection: _Connection | None, k
 
 class _Job(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("images", "in_rows", "in_columns", "in_channels", "out_rows", "out_columns", "out_channels")),
-        *((f"{name}_{axis}", ctypes.c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in ("rows", "columns")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("images", "in_rows", "in_columns", "in_channels", "out_rows", "out_columns", "out_channels")
+        ),
+        *(
+            (f"{name}_{axis}", ctypes.c_int64)
+            for name in ("kernel", "stride", "padding", "dilation")
+            for axis in ("rows", "columns")
+        ),
         *((name, ctypes.c_int64) for name in ("ones", "others", "together", "row")),
         *((name, ctypes.c_void_p) for name in ("spikes", "bits", "turned", "packed", "weight", "output")),
     ]
@@ -120,7 +127,8 @@ class _Connection:
         """Height and width behind it."""
         settings = zip(self.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True)
         return tuple(
-            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, padding, dilation in settings
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, padding, dilation in settings
         )
 
     @property
@@ -129,7 +137,11 @@ class _Connection:
         share = 1.0
         axes = zip(self.shape[2:], self.places, self.kernel, self.stride, self.padding, self.dilation, strict=True)
         for size, places, kernel, stride, padding, dilation in axes:
-            met = sum(0 <= place * stride + tap * dilation - padding < size for place in range(places) for tap in range(kernel))
+            met = sum(
+                0 <= place * stride + tap * dilation - padding < size
+                for place in range(places)
+                for tap in range(kernel)
+            )
             share *= met / (places * kernel)
         return share
 
@@ -145,7 +157,19 @@ class _Connection:
     def job(self, **memory: Tensor) -> _Job:
         """Return what the compiled functions take."""
         n, c, h, w = self.shape
-        job = _Job(n, h, w, c, *self.places, self.channels, *self.kernel, *self.stride, *self.padding, *self.dilation, row=self.channels)
+        job = _Job(
+            n,
+            h,
+            w,
+            c,
+            *self.places,
+            self.channels,
+            *self.kernel,
+            *self.stride,
+            *self.padding,
+            *self.dilation,
+            row=self.channels,
+        )
         job.point(**memory)
         return job
 
@@ -165,7 +189,16 @@ def library() -> ctypes.CDLL:
         NativeError: they cannot be compiled here.
     """
     loaded = load(SOURCE)
-    for name in ("pack", "turn", "pack_weights", "pack_weights_back", "unpack_weights", "currents", "weights", "spikes"):
+    for name in (
+        "pack",
+        "turn",
+        "pack_weights",
+        "pack_weights_back",
+        "unpack_weights",
+        "currents",
+        "weights",
+        "spikes",
+    ):
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64], None
     for function in (loaded.rounded, loaded.rounded_back):
@@ -200,7 +233,12 @@ def _dense(weight: Tensor, arrays: Tensor) -> _Connection:
 
 def _worthwhile(connection: _Connection, weight: Tensor, arrays: Tensor) -> _Connection | None:
     # Who counts operations counts those of the layer, not of a way to compute it; and only torch knows forward-mode derivatives.
-    if stands_in(arrays) or forward_ad._current_level >= 0 or arrays.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if (
+        stands_in(arrays)
+        or forward_ad._current_level >= 0
+        or arrays.device.type != "cpu"
+        or torch.is_autocast_enabled("cpu")
+    ):
         return None
     if not (arrays.dtype == weight.dtype == torch.float32 and arrays.numel() and weight.numel()):
         return None
@@ -278,7 +316,15 @@ def _spike_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) -
         return _direct_gradient(gradient, weight, connection)
     # Never touched: only its size and layout count.
     like = torch.empty(connection.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
-    how = (list(connection.stride), list(connection.padding), list(connection.dilation), False, [0, 0], 1, [True, False, False])
+    how = (
+        list(connection.stride),
+        list(connection.padding),
+        list(connection.dilation),
+        False,
+        [0, 0],
+        1,
+        [True, False, False],
+    )
     given: Tensor = torch.ops.aten.convolution_backward(gradient, like, weight, None, *how)[0]
     return given
 
@@ -329,7 +375,9 @@ class _Currents(torch.autograd.Function):
     """The currents, and backward the gradient at the spikes."""
 
     @staticmethod
-    def forward(ctx: Any, arrays: Tensor, learning: Tensor | None, weight: Tensor, bits: Tensor, connection: _Connection) -> Tensor:
+    def forward(
+        ctx: Any, arrays: Tensor, learning: Tensor | None, weight: Tensor, bits: Tensor, connection: _Connection
+    ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.connection = connection
         return _currents(weight, bits, connection)

@@ -43,7 +43,14 @@ def every_layer(rng):
     loop = {"weight_rec": even(rng, 5, 5, size=100), "bias": even(rng, 5, size=6)}
     return [
         {"type": "input", "shape": [2, 7, 6], "weight": np.float32(40), "bias": np.float32(6), "neuron": LOIHI},
-        {"type": "conv", "shape": [4, 4, 8], **conv, "weight": even(rng, 4, 1, 3, 2), "bias": even(rng, 4), "neuron": FAST},
+        {
+            "type": "conv",
+            "shape": [4, 4, 8],
+            **conv,
+            "weight": even(rng, 4, 1, 3, 2),
+            "bias": even(rng, 4),
+            "neuron": FAST,
+        },
         {"type": "pool", "shape": [4, 2, 4], **pool, "weight": np.full((1, 1, 2, 2), 30.0), "neuron": FAST},
         {"type": "flatten", "shape": [32, 1, 1]},
         {"type": "dense", "shape": [9, 1, 1], "weight": even(rng, 9, 32), **axons, "neuron": CUBA},
@@ -65,7 +72,9 @@ class Neurons:
 
     def step(self, a, extra_bias=0):
         self.u = toward_zero(self.u, 4096 - (self.du + 1)) + 64 * a.astype(np.int64)
-        self.v = toward_zero(self.v, 4096 - self.dv) + self.u + 64 * (self.bias + np.asarray(extra_bias).astype(np.int64))
+        self.v = (
+            toward_zero(self.v, 4096 - self.dv) + self.u + 64 * (self.bias + np.asarray(extra_bias).astype(np.int64))
+        )
         spikes = self.v > 64 * self.vth
         self.v[spikes] = 0
         return spikes.astype(np.int64)
@@ -77,10 +86,14 @@ def lava_conv(x, fields, pool=False):
     if pool:
         weight = np.repeat(weight, x.shape[2], axis=0)
     weight = weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)
-    (sx, sy), (px, py), (dx, dy) = (tuple(int(n) for n in fields[key][::-1]) for key in ("stride", "padding", "dilation"))
+    (sx, sy), (px, py), (dx, dy) = (
+        tuple(int(n) for n in fields[key][::-1]) for key in ("stride", "padding", "dilation")
+    )
     padded = np.pad(x, ((px, px), (py, py), (0, 0)))
     out, kx, ky, per_group = weight.shape
-    width, height = ((n - d * (k - 1) - 1) // s + 1 for n, d, k, s in zip(padded.shape, (dx, dy), (kx, ky), (sx, sy), strict=False))
+    width, height = (
+        (n - d * (k - 1) - 1) // s + 1 for n, d, k, s in zip(padded.shape, (dx, dy), (kx, ky), (sx, sy), strict=False)
+    )
     result = np.zeros((width, height, out))
     groups = x.shape[2] // per_group
     for o, i, j, a, b in np.ndindex(out, width, height, kx, ky):
@@ -149,7 +162,13 @@ def test_says_what_the_file_says(tmp_path):
         ("dense6", (3,), 5),
     ]
     neuron = program.layer("conv1").neuron
-    assert (int(neuron.du), int(neuron.dv), int(neuron.v_threshold), neuron.bias.shape, neuron.bias_exp) == (4095, 1024, 25, (4, 1, 1), 6)
+    assert (int(neuron.du), int(neuron.dv), int(neuron.v_threshold), neuron.bias.shape, neuron.bias_exp) == (
+        4095,
+        1024,
+        25,
+        (4, 1, 1),
+        6,
+    )
     assert program.layer("conv1").connections[0].synapse.weight.dtype == np.int32
     assert program.layer("dense4").connections[0].nir == ("flatten3", "dense4")
     assert [connection.source for connection in program.layer("dense_rec5").connections] == ["dense4", "dense_rec5"]
@@ -317,7 +336,9 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("rule", "index", "fields", "said"), [(rule, *case) for rule, cases in BROKEN.items() for case in cases])
+@pytest.mark.parametrize(
+    ("rule", "index", "fields", "said"), [(rule, *case) for rule, cases in BROKEN.items() for case in cases]
+)
 def test_refuses_what_a_program_cannot_express(tmp_path, rule, index, fields, said):
     path = write(tmp_path / "x.net", changed(every_layer(np.random.default_rng(0)), index, **fields))
     with pytest.raises(GraphError, match=said) as refused:

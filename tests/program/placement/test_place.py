@@ -88,7 +88,14 @@ def test_connections_that_differ_in_delay_share_their_axons():
     connections = tuple(Connection("input", part, delay) for delay, part in enumerate(parts))
     whole = (Connection("input", sparse(weights, (40,), (30,))),)
     programs = [
-        Program("float", 1e-3, 4, (InputPort("input", (40,), "spikes"),), (Layer("fc", (30,), networks.neuron(), ways, 1),), ("fc",))
+        Program(
+            "float",
+            1e-3,
+            4,
+            (InputPort("input", (40,), "spikes"),),
+            (Layer("fc", (30,), networks.neuron(), ways, 1),),
+            ("fc",),
+        )
         for ways in (connections, whole)
     ]
     first, second = (place(program, SMALL).layers[0] for program in programs)
@@ -105,14 +112,18 @@ def test_any_network_lies_within_the_limits_and_halving_them_needs_no_fewer_core
     for placed in placement.layers:
         assert placed.neurons <= chip.neurons and placed.synapse_words <= chip.synapse_words
         assert placed.cores * placed.neurons >= math.prod(placed.shape)
-        assert sum(math.prod(part.stop - part.start for part in block) for block in placed.blocks()) == math.prod(placed.shape)
+        assert sum(math.prod(part.stop - part.start for part in block) for block in placed.blocks()) == math.prod(
+            placed.shape
+        )
     assert tighter.cores >= placement.cores
 
 
 def test_what_limits_a_layer_is_named():
     program = networks.tiny_program(channels=16, size=12)
     assert place(program, limits(neurons=128, synapse_words=10**6, in_axons=None)).layers[0].limited_by == "neurons"
-    assert place(program, limits(neurons=10**6, synapse_words=10**6, in_axons=700)).layers[1].limited_by == "input axons"
+    assert (
+        place(program, limits(neurons=10**6, synapse_words=10**6, in_axons=700)).layers[1].limited_by == "input axons"
+    )
     assert place(program, limits(neurons=10**6, synapse_words=10**6, in_axons=None)).layers[0].limited_by == ""
     assert place(dense_program(20, 60), limits(out_axons=40)).layers[0].limited_by == ""  # it sends to nobody
     crowded = place(dense_program(20, 60, 30), limits(synapse_words=150, out_axons=60))
@@ -132,7 +143,10 @@ def test_output_axons_that_no_cut_makes_few_enough_are_named():
     synapse = networks.conv(rng, (3, 8, 8), 4)
     layers = tuple(
         Layer(name, shape, networks.neuron(), (Connection(source, way),), depth)
-        for name, shape, source, way, depth in (("a", (3, 8, 8), "input", None, 0), ("b", synapse.out_shape, "a", synapse, 1))
+        for name, shape, source, way, depth in (
+            ("a", (3, 8, 8), "input", None, 0),
+            ("b", synapse.out_shape, "a", synapse, 1),
+        )
     )
     program = Program("float", 1e-3, 4, (InputPort("input", (3, 8, 8), "current"),), layers, ("b",))
     with pytest.raises(GraphError, match="output axons per core, at most 3, stay too many"):
@@ -227,12 +241,16 @@ def test_connections_that_differ_in_delay_send_what_they_send_as_one(by):
     counts = {"a": rng.integers(0, 5, 40), "b": np.zeros(30, int)}
     parts, whole = ([f(p, place(p, limits(neurons=8)), counts) for f in (traffic, received)] for p in both)
     assert parts == whole
-    assert out_axons(both[0], place(both[0], limits(neurons=8))) == out_axons(both[1], place(both[1], limits(neurons=8)))
+    assert out_axons(both[0], place(both[0], limits(neurons=8))) == out_axons(
+        both[1], place(both[1], limits(neurons=8))
+    )
 
 
 def test_a_skip_beside_a_convolution_sends_no_second_message():
     program = networks.tiny_program(channels=16, size=12)
     placement = place(program, limits(neurons=128, synapse_words=10**6, in_axons=None))
     counts = {layer.name: np.ones(layer.shape, int) for layer in program.layers}
-    bare = tuple(replace(layer, connections=layer.connections[:1]) if layer.name == "lif3" else layer for layer in program.layers)
+    bare = tuple(
+        replace(layer, connections=layer.connections[:1]) if layer.name == "lif3" else layer for layer in program.layers
+    )
     assert traffic(program, placement, counts) == traffic(replace(program, layers=bare), placement, counts)

@@ -33,7 +33,9 @@ def both(program, x, monkeypatch, backend="numpy"):
         for name, activity in getattr(ours, part).items():
             other = getattr(theirs, part)[name]
             for field in ("counts", "raster", "u", "v"):
-                np.testing.assert_array_equal(getattr(activity, field), getattr(other, field), err_msg=f"{name} {field}")
+                np.testing.assert_array_equal(
+                    getattr(activity, field), getattr(other, field), err_msg=f"{name} {field}"
+                )
             assert (activity.active_updates, activity.binary) == (other.active_updates, other.binary), name
     return ours
 
@@ -78,7 +80,9 @@ def test_every_kind_of_program(net, seed, monkeypatch):
     both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
 
 
-def convolution(in_shape, outputs, kernel, stride, padding, dilation, groups=1, *, exponent=0, weight=None, seed=0, threshold=900):
+def convolution(
+    in_shape, outputs, kernel, stride, padding, dilation, groups=1, *, exponent=0, weight=None, seed=0, threshold=900
+):
     """Return a program of one convolution from spikes."""
     random = np.random.default_rng(seed)
     if weight is None:
@@ -112,7 +116,15 @@ def test_convolutions_of_any_shape(seed, monkeypatch):
     if seed % 10 == 9:
         channels = outputs = groups = 33  # one channel each
     program = convolution(
-        (channels, *sides), outputs, kernel, stride, padding, dilation, groups, exponent=int(random.integers(-3, 3)), seed=seed
+        (channels, *sides),
+        outputs,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+        exponent=int(random.integers(-3, 3)),
+        seed=seed,
     )
     assert is_compiled(program)
     timesteps, samples = int(random.choice([1, 2, 9])), int(random.choice([1, 3]))
@@ -132,7 +144,9 @@ def test_largest_weights_of_convolutions(channels, exponent, size, monkeypatch):
     x = np.ones((3, 2, channels, 4, 3), np.uint8)
     x[1, 1] = np.random.default_rng(channels).random(x.shape[2:]) < 0.8
     whole, none = (1, 1), ((1, 1), (1, 1))
-    record = both(convolution(x.shape[2:], 33, (3, 3), whole, none, whole, exponent=exponent, weight=weight), x, monkeypatch)
+    record = both(
+        convolution(x.shape[2:], 33, (3, 3), whole, none, whole, exponent=exponent, weight=weight), x, monkeypatch
+    )
     total = 9 * channels * size
     total = total << exponent if exponent > 0 else total >> -exponent
     if abs(total) < 1 << 17:  # else u wraps
@@ -153,9 +167,13 @@ def test_sums_are_cut_where_they_may_not_fit(weights, block, monkeypatch):
     program = convolution((len(weights), 1, 2), 2, one, one, ((0, 0), (0, 0)), one, weight=weight)
     spread = backend_native.Spread.of(program.layers[0].connections[0], 0, (2, 2))
     assert spread.block == block
-    x = (np.array(weights)[:, None, None] > [[0, -1000]]).astype(np.uint8)  # the positive ones at one place, all at the other
+    x = (np.array(weights)[:, None, None] > [[0, -1000]]).astype(
+        np.uint8
+    )  # the positive ones at one place, all at the other
     record = both(program, x[None, None], monkeypatch)
-    np.testing.assert_array_equal(record.layers["a"].u[0, 0, 0, 0], [sum(w for w in weights if w > 0) << 6, sum(weights) << 6])
+    np.testing.assert_array_equal(
+        record.layers["a"].u[0, 0, 0, 0], [sum(w for w in weights if w > 0) << 6, sum(weights) << 6]
+    )
 
 
 def test_layers_joined_from_convolutions_and_others(monkeypatch):
@@ -164,7 +182,13 @@ def test_layers_joined_from_convolutions_and_others(monkeypatch):
     port, line = r.port((6, 5, 7), "spikes"), InputPort("line", (1,), "spikes", constant=True)
     conv, flat = r.conv((6, 5, 7), 9), r.conv((9, 35), 63)
     layers = [
-        Layer("a", (9, 35), r.neuron((9, 35), threshold=300), (nets.connect("input", conv), nets.connect("line", r.dense((1,), 315))), 1),
+        Layer(
+            "a",
+            (9, 35),
+            r.neuron((9, 35), threshold=300),
+            (nets.connect("input", conv), nets.connect("line", r.dense((1,), 315))),
+            1,
+        ),
         Layer("b", (2205,), r.neuron((2205,), threshold=300), (nets.connect("a", flat),), 2),
         Layer(
             "c",
@@ -180,7 +204,11 @@ def test_layers_joined_from_convolutions_and_others(monkeypatch):
             3,
         ),
         Layer(
-            "out", (4,), r.neuron((4,), spiking=False), (nets.connect("c", r.dense((315,), 4)), nets.connect("a", r.dense((315,), 4), 4)), 4
+            "out",
+            (4,),
+            r.neuron((4,), spiking=False),
+            (nets.connect("c", r.dense((315,), 4)), nets.connect("a", r.dense((315,), 4), 4)),
+            4,
         ),
     ]
     program = r.program(port, layers, line)
@@ -216,7 +244,9 @@ def test_threads_change_nothing():
     for record in records[1:]:
         for name in names:
             for field in ("counts", "raster", "u", "v", "active_updates"):
-                np.testing.assert_array_equal(getattr(record.layers[name], field), getattr(records[0].layers[name], field))
+                np.testing.assert_array_equal(
+                    getattr(record.layers[name], field), getattr(records[0].layers[name], field)
+                )
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -240,7 +270,9 @@ def test_overflows(monkeypatch):
 def test_states_at_the_ends_of_their_range(monkeypatch):
     """Decays of the largest magnitudes, with every decay that differs in a bit."""
     for dv in (0, 1, 2, 1023, 2048, 4094, 4095):
-        sink = Neuron(*(np.array(np.int32(value)) for value in (dv, dv, 1)), np.array([4095, -4096, 1], np.int32), 7, False)
+        sink = Neuron(
+            *(np.array(np.int32(value)) for value in (dv, dv, 1)), np.array([4095, -4096, 1], np.int32), 7, False
+        )
         layer = Layer("v", (3,), sink, (nets.connect("input", None),), 0)
         program = nets.Random(0, "integer").program(InputPort("input", (3,), "current", 1.0, 2**20), [layer])
         x = np.tile(np.array([[[2**17 - 1, 1 - 2**17, 77]]], float), (9, 2, 1))

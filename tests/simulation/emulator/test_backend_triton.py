@@ -40,7 +40,11 @@ def test_equals_the_library(du, dv, spiking, large):
         results.append((steps.sent, steps.u, steps.v, steps.active, states))
     (sent, u, v, active, states), other = results
     assert all(torch.equal(a, b) for a, b in ((sent, other[0]), (u, other[1]), (v, other[2]))) and active == other[3]
-    assert all(torch.equal(a, b) for ours, theirs in zip(states, other[4], strict=True) for a, b in zip(ours, theirs, strict=True))
+    assert all(
+        torch.equal(a, b)
+        for ours, theirs in zip(states, other[4], strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
     assert len(states) == 8 and 0 < active <= currents.numel()
     if spiking:
         assert sent.dtype == torch.uint8 and 0.02 < sent.float().mean() < 0.98

@@ -56,7 +56,9 @@ def neuron(shape=(2,), threshold=1.0, **kwargs):
 
 
 def one(graph, x, contract=CONTRACT, backend="torch"):
-    record = run_graph(graph, contract, np.asarray(x, float).reshape(-1, 1, 2), rasters=list(graph.nodes), backend=backend)
+    record = run_graph(
+        graph, contract, np.asarray(x, float).reshape(-1, 1, 2), rasters=list(graph.nodes), backend=backend
+    )
     return {name: activity.raster[:, 0].tolist() for name, activity in record.layers.items()}
 
 
@@ -67,7 +69,9 @@ def test_a_neuron_hears_itself_one_step_late(backend):
     x = [[2, 0], [0, 0], [0, 0], [0, 0]]
     looped = one(graphs.graph(nodes, "input if output", "if w if"), x, backend=backend)
     assert looped["if"] == [[1, 0]] * 4
-    assert one(graphs.graph({**nodes, "w": nir.Linear(0.5 * np.eye(2))}, "input if output", "if w if"), x)["if"] == [[1, 0]] + 3 * [[0, 0]]
+    assert one(graphs.graph({**nodes, "w": nir.Linear(0.5 * np.eye(2))}, "input if output", "if w if"), x)["if"] == [
+        [1, 0]
+    ] + 3 * [[0, 0]]
 
 
 def test_what_a_loop_sends_out_is_not_late():
@@ -100,7 +104,9 @@ def test_if_convention():
 
 
 def test_resets_to_a_value_that_cannot_be_deployed():
-    leaky = nir.LIF(tau=np.full(2, 2e-3), r=np.ones(2), v_leak=np.zeros(2), v_threshold=np.ones(2), v_reset=np.full(2, -3.0))
+    leaky = nir.LIF(
+        tau=np.full(2, 2e-3), r=np.ones(2), v_leak=np.zeros(2), v_threshold=np.ones(2), v_reset=np.full(2, -3.0)
+    )
     graph = graphs.graph({**graphs.ends((2,), (2,)), "lif": leaky}, "input lif output")
     x = np.full((8, 1, 2), 4.0)
     record = run_graph(graph, CONTRACT, x, rasters=["lif"])

@@ -105,8 +105,12 @@ def test_active_updates_counts_states_inputs_and_biases(precision):
     random = nets.Random(0, precision)
     kind = np.int32 if precision == "integer" else float
     keep = 1000 if precision == "integer" else 0.3
-    silent = Neuron(*(np.array(x, kind) for x in (4095 if precision == "integer" else 1, keep, 100)), np.array([0, 0, 1], kind))
-    program = random.program(InputPort("input", (3,), "current", 1.0, 100), [Layer("a", (3,), silent, (nets.connect("input", None),), 0)])
+    silent = Neuron(
+        *(np.array(x, kind) for x in (4095 if precision == "integer" else 1, keep, 100)), np.array([0, 0, 1], kind)
+    )
+    program = random.program(
+        InputPort("input", (3,), "current", 1.0, 100), [Layer("a", (3,), silent, (nets.connect("input", None),), 0)]
+    )
     x = np.zeros((5, 1, 3))
     x[2, 0, 0] = 50
     # Neuron 0 is at rest for 2 steps and active from its input on; neuron 1 always rests; neuron 2 has a bias.
@@ -128,7 +132,9 @@ def test_chunks_do_not_change_anything(backend, monkeypatch):
 
     monkeypatch.setattr(arrays.TorchArrays, "__init__", small)
     monkeypatch.setattr(arrays.NumpyArrays, "batch", 3)
-    chunked = run_program(program, x, rasters=["e"], backend=backend, progress=lambda done, total: told.append((done, total)))
+    chunked = run_program(
+        program, x, rasters=["e"], backend=backend, progress=lambda done, total: told.append((done, total))
+    )
     assert told == [(3, 7), (6, 7), (7, 7)]
     np.testing.assert_array_equal(chunked.layers["e"].raster, whole.layers["e"].raster)
     for name in names(program):
@@ -177,7 +183,9 @@ def replace_weights(change):
 @pytest.mark.parametrize("weight", [3, 256, -258])
 def test_refuses_weights_that_the_hardware_does_not_hold(weight):
     program, x = replace_weights(lambda w: w.__setitem__((0, 0), weight))
-    with pytest.raises(GraphError, match=r"Loihi's arithmetic\nwhy: b \(layer\): Weights of both signs are even and in \[-256, 254\]"):
+    with pytest.raises(
+        GraphError, match=r"Loihi's arithmetic\nwhy: b \(layer\): Weights of both signs are even and in \[-256, 254\]"
+    ):
         run_program(program, x)
 
 

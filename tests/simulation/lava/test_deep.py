@@ -28,14 +28,18 @@ def deep(seed=0):
         one = np.ones(shape)
         return nir.LIF(tau=2e-3 * one, r=2 * one, v_leak=0 * one, v_threshold=one, v_reset=0 * one)
 
-    for index, (channels, stride) in enumerate(((16, 1), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (64, 2), (64, 1), (128, 2))):
+    for index, (channels, stride) in enumerate(
+        ((16, 1), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (64, 2), (64, 1), (128, 2))
+    ):
         weight = rng.normal(0, 2.5 / np.sqrt(9 * shape[0]), (channels, shape[0], 3, 3))
         nodes[f"conv{index}"] = nir.Conv2d(shape[1:], weight, stride, 1, 1, 1, rng.normal(0.05, 0.05, channels))
         shape = (channels, *((side - 1) // stride + 1 for side in shape[1:]))
         nodes[f"lif{index}"] = lif(shape)
     nodes["flat"], size = nir.Flatten({"input": np.array(shape)}, 0, -1), int(np.prod(shape))
     for index, outputs in enumerate((256, 128, 10), 9):
-        nodes[f"fc{index}"] = nir.Affine(rng.normal(0, 2.5 / np.sqrt(size), (outputs, size)), rng.normal(0.05, 0.05, outputs))
+        nodes[f"fc{index}"] = nir.Affine(
+            rng.normal(0, 2.5 / np.sqrt(size), (outputs, size)), rng.normal(0.05, 0.05, outputs)
+        )
         nodes[f"lif{index}"], size = lif((outputs,)), outputs
     nodes["output"] = nir.Output(np.array([10]))
     return nir.NIRGraph(nodes, list(pairwise(nodes)))

@@ -15,7 +15,11 @@ pytestmark = pytest.mark.lava
 def test_a_delay_per_axon(tmp_path, samples):
     rng = np.random.default_rng(8)
     # By row: even weights of both signs; all of one sign, which keep odd numbers; large ones, with an exponent.
-    kinds = [2.0 * rng.integers(-90, 91, (20, 12)), rng.integers(0, 200, (20, 12)), 8.0 * rng.integers(-60, 61, (20, 12))]
+    kinds = [
+        2.0 * rng.integers(-90, 91, (20, 12)),
+        rng.integers(0, 200, (20, 12)),
+        8.0 * rng.integers(-60, 61, (20, 12)),
+    ]
     delay = np.concatenate([rng.integers(low, low + 14, 20) for low in (0, 14, 28)]).astype(np.float32)
     weight = np.concatenate(kinds)
     layers = [

@@ -81,7 +81,9 @@ def test_says_what_is_missing_when_there_is_no_python(home, monkeypatch):
     monkeypatch.setattr(environment, "_find_uv", lambda: str(uv))
     monkeypatch.setattr(environment, "_pythons", lambda: iter(()))
     told = []
-    with pytest.raises(LavaError, match=r"cannot be made\nwhy: uv says: error: No interpreter found.*\ndo:  install Python 3.10"):
+    with pytest.raises(
+        LavaError, match=r"cannot be made\nwhy: uv says: error: No interpreter found.*\ndo:  install Python 3.10"
+    ):
         environment.set_up(told.append)
     assert told == ["downloading Python 3.10"]
     assert not environment.describe().ok
@@ -105,5 +107,9 @@ def test_describes_why_lava_cannot_be_imported(home, monkeypatch):
 def test_describes_what_is_there():
     found = environment.describe()
     assert found.ok
-    assert found.versions["lava"] == "0.10.0" and found.versions["python"].startswith("3.10") and found.versions["numpy"].startswith("1.")
+    assert (
+        found.versions["lava"] == "0.10.0"
+        and found.versions["python"].startswith("3.10")
+        and found.versions["numpy"].startswith("1.")
+    )
     assert str(found.interpreter) in found.text

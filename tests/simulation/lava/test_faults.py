@@ -215,7 +215,10 @@ HUGE = b'{"request": "step", "arrays": [{"name": "x", "dtype": "float64", "shape
 
 @pytest.mark.parametrize(
     ("frame", "message"),
-    [(b"\xff\xff\xff\xff", "a header of 4294967295 bytes"), (struct.pack("<I", len(HUGE)) + HUGE, "arrays of 8000000000000 bytes")],
+    [
+        (b"\xff\xff\xff\xff", "a header of 4294967295 bytes"),
+        (struct.pack("<I", len(HUGE)) + HUGE, "arrays of 8000000000000 bytes"),
+    ],
     ids=["damaged", "huge"],
 )
 def test_a_damaged_frame_is_answered_and_ends_the_worker(frame, message):
@@ -253,7 +256,10 @@ def test_an_unknown_request_is_answered_and_the_worker_goes_on():
             r"ended\nwhy: exit status 1; .*\.log ends with:\nno Lava here",
         ),
         (f"{sys.executable} -c 'import time; time.sleep(60)'", "does not answer\n.*no reply within 1 s"),
-        (f"{sys.executable} -c \"import os; os.write(1, b'\\xff' * 8)\"", "reply cannot be read\n.*a header of 4294967295 bytes"),
+        (
+            f"{sys.executable} -c \"import os; os.write(1, b'\\xff' * 8)\"",
+            "reply cannot be read\n.*a header of 4294967295 bytes",
+        ),
     ],
 )
 def test_a_worker_that_does_not_start_is_explained(command, message):
@@ -301,7 +307,11 @@ def remote(folder):
     """Process ids of the workers that run from ``folder``, without the commands that reach them."""
     listed = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
     lines = [line.split() for line in listed.splitlines()]
-    return [int(pid) for pid, *args in lines if args[0] == str(find_interpreter()) and args[-1] == f"{folder}/lava_worker/worker.py"]
+    return [
+        int(pid)
+        for pid, *args in lines
+        if args[0] == str(find_interpreter()) and args[-1] == f"{folder}/lava_worker/worker.py"
+    ]
 
 
 SMALL_MACHINE = """
@@ -320,7 +330,9 @@ def test_too_little_shared_memory_is_said_before_lava_dies_of_it(tmp_path):
     script.write_text(SMALL_MACHINE.format(worker=str(WORKER)))
     random, program = nets.conv_net(2, "integer")
     with (
-        pytest.raises(LavaError, match=r"MemoryError\nwhy: Lava's channels need \d+ MB in /dev/shm, which has 0 MB left"),
+        pytest.raises(
+            LavaError, match=r"MemoryError\nwhy: Lava's channels need \d+ MB in /dev/shm, which has 0 MB left"
+        ),
         Lava(command=f"{find_interpreter()} {script}") as lava,
     ):
         lava.run(program, random.inputs(program.inputs[0], 4, 12))

@@ -69,7 +69,9 @@ def expect_exact(case, program, record):
 def test_floats_agree_with_the_definition(case):
     program = lower(case.graph, case.contract)
     for backend in BACKENDS:
-        expect_defined(case, program, run_graph(case.graph, case.contract, case.inputs, rasters=names(program), backend=backend))
+        expect_defined(
+            case, program, run_graph(case.graph, case.contract, case.inputs, rasters=names(program), backend=backend)
+        )
         expect_defined(case, program, run_program(program, case.inputs, rasters=names(program), backend=backend))
 
 
@@ -102,13 +104,20 @@ def test_a_damaged_graph_is_refused_with_findings_or_runs(data, integers):
         return
     program = lower(case.graph, case.contract)
     shapes = {
-        name: tuple(int(n) for n in node.input_type["input"]) for name, node in case.graph.nodes.items() if isinstance(node, nir.Input)
+        name: tuple(int(n) for n in node.input_type["input"])
+        for name, node in case.graph.nodes.items()
+        if isinstance(node, nir.Input)
     }
-    x = {name: np.random.default_rng(0).integers(0, 2, (case.contract.timesteps, 2, *shape)) for name, shape in shapes.items()}
+    x = {
+        name: np.random.default_rng(0).integers(0, 2, (case.contract.timesteps, 2, *shape))
+        for name, shape in shapes.items()
+    }
     here = run_graph(case.graph, case.contract, x, rasters=names(program), backend="numpy")
     there = run_program(program, x, rasters=names(program), backend="numpy")
     for name in names(program):
-        np.testing.assert_allclose(there.layers[name].raster, here.layers[name].raster, rtol=1e-9, atol=1e-8, err_msg=f"{what} {name}")
+        np.testing.assert_allclose(
+            there.layers[name].raster, here.layers[name].raster, rtol=1e-9, atol=1e-8, err_msg=f"{what} {name}"
+        )
     if integers:
         quantise(program, input_peak=dict.fromkeys(x, 1.0))
 
@@ -124,9 +133,13 @@ def test_the_graphs_have_every_primitive_and_spike():
         rates += [wanted[layer.name].mean() for layer in program.layers if layer.neuron.spiking]
         lags = {program.lag(layer, connection) for layer, connection in program.connections()}
         kinds["streams" if lags == {0} else "recurrent or delayed"] += 1
-        kinds["joins"] += any(connection.delay and program.lag(layer, connection) == 0 for layer, connection in program.connections())
+        kinds["joins"] += any(
+            connection.delay and program.lag(layer, connection) == 0 for layer, connection in program.connections()
+        )
         kinds["always on"] += any(port.constant for port in program.inputs)
-    assert all(kinds[name] >= 5 for name in (*PRIMITIVES, "streams", "recurrent or delayed", "joins", "always on")), kinds
+    assert all(kinds[name] >= 5 for name in (*PRIMITIVES, "streams", "recurrent or delayed", "joins", "always on")), (
+        kinds
+    )
     assert np.mean([0.02 < rate < 0.9 for rate in rates]) > 0.9
 
 
@@ -139,7 +152,9 @@ def in_one(programs):
     for number, program in enumerate(programs):
         ports += [replace(port, name=f"{number}.{port.name}") for port in program.inputs]
         for layer in program.layers:
-            connections = tuple(replace(connection, source=f"{number}.{connection.source}") for connection in layer.connections)
+            connections = tuple(
+                replace(connection, source=f"{number}.{connection.source}") for connection in layer.connections
+            )
             layers.append(replace(layer, name=f"{number}.{layer.name}", connections=connections))
     return replace(programs[0], timesteps=None, inputs=tuple(ports), layers=tuple(layers), outputs=())
 
@@ -154,7 +169,9 @@ def run_in_lava(lava, pairs):
         for first in range(0, len(members), 10):
             part = members[first : first + 10]
             whole = in_one([program for _, program in part])
-            record = lava.run(whole, {f"{i}.input": case.inputs["input"] for i, (case, _) in enumerate(part)}, rasters=names(whole))
+            record = lava.run(
+                whole, {f"{i}.input": case.inputs["input"] for i, (case, _) in enumerate(part)}, rasters=names(whole)
+            )
             for i, (case, program) in enumerate(part):
                 own = {layer.name: record.layers[f"{i}.{layer.name}"] for layer in program.layers}
                 yield case, program, replace(record, layers=own)
@@ -163,13 +180,17 @@ def run_in_lava(lava, pairs):
 def compare_with_lava(floats, integers):
     """Compare graphs by seed, floats with the definition and integers with the integer program; return how many there were."""
     drawn = [draw(seeded(seed), integers=False) for seed in floats]
-    exact = [(case, lower(case.graph, case.contract)) for case in (draw(seeded(seed), integers=True) for seed in integers)]
+    exact = [
+        (case, lower(case.graph, case.contract)) for case in (draw(seeded(seed), integers=True) for seed in integers)
+    ]
     counts = Counter()
     with Lava() as lava:
         for case, program, record in run_in_lava(lava, [(case, lower(case.graph, case.contract)) for case in drawn]):
             expect_defined(case, program, record)
             counts["float"] += 1
-        for case, program, record in run_in_lava(lava, [(c, quantise(p, input_peak=peak(c)).program) for c, p in exact]):
+        for case, program, record in run_in_lava(
+            lava, [(c, quantise(p, input_peak=peak(c)).program) for c, p in exact]
+        ):
             expect_exact(case, program, record)
             counts["integer"] += 1
     return counts
@@ -196,7 +217,9 @@ def test_lava_runs_what_nothing_joins():
         "to a": nir.Output(None),
         "to b": nir.Output(None),
     }
-    graph = nir.NIRGraph(nodes, [("a", "lif a"), ("b", "lif b"), ("lif a", "to a"), ("lif b", "to b")], type_check=False)
+    graph = nir.NIRGraph(
+        nodes, [("a", "lif a"), ("b", "lif b"), ("lif a", "to a"), ("lif b", "to b")], type_check=False
+    )
     x = np.random.default_rng(0).uniform(0, 2, (8, 3, 3))
     program = lower(graph, Contract())
     with Lava() as lava:

@@ -25,7 +25,13 @@ def record(seed=0, stock=3):
 
 
 def expect_same(found, wanted):
-    assert (found.source, found.precision, found.timesteps, found.samples, found.stock_samples) == ("lava", "integer", 4, 5, 3)
+    assert (found.source, found.precision, found.timesteps, found.samples, found.stock_samples) == (
+        "lava",
+        "integer",
+        4,
+        5,
+        3,
+    )
     for part in ("layers", "inputs"):
         assert list(getattr(found, part)) == list(getattr(wanted, part))
         for name, activity in getattr(wanted, part).items():

@@ -31,7 +31,9 @@ def expect_equal(program, record, x):
             np.testing.assert_array_equal(got.raster, wanted[layer.name])
             np.testing.assert_array_equal(got.counts, wanted[layer.name].sum((0, 1)))
         else:
-            np.testing.assert_allclose(got.raster, read_out(layer, wanted[layer.name], program.precision), rtol=0, atol=1e-12)
+            np.testing.assert_allclose(
+                got.raster, read_out(layer, wanted[layer.name], program.precision), rtol=0, atol=1e-12
+            )
     return wanted
 
 
@@ -45,7 +47,9 @@ def test_versions(lava):
 
 
 CASES = [(net, precision, 2) for net in nets.NETS for precision in ("float", "integer")]
-CASES += [(net, "integer", None) for net in ("conv", "recurrent")]  # graphs of all kinds run so in test_random_graphs.py
+CASES += [
+    (net, "integer", None) for net in ("conv", "recurrent")
+]  # graphs of all kinds run so in test_random_graphs.py
 
 
 @pytest.mark.parametrize(("net", "precision", "stock"), CASES)
@@ -155,7 +159,8 @@ def test_a_batch_that_answers_otherwise_is_found(lava, monkeypatch):
     monkeypatch.setattr(network, "_describe", other)
     program, x = many(samples=20)
     with pytest.raises(
-        LavaError, match=r"layer 'b' answers otherwise with 20 samples side by side\nwhy: \d+ of \d+ values.*\n.*--stock all"
+        LavaError,
+        match=r"layer 'b' answers otherwise with 20 samples side by side\nwhy: \d+ of \d+ values.*\n.*--stock all",
     ):
         lava.run(program, x)
     expect_equal(program, run(lava, program, x, stock=None), x)
@@ -192,7 +197,9 @@ def test_traces_are_those_of_the_emulator(lava, net, precision):
     for name, chosen in neurons.items():
         activity, trace = wanted.layers[name], traces[name]
         for got, whole in ((trace.u, activity.u), (trace.v, activity.v)):
-            np.testing.assert_allclose(got, whole.reshape(7, 3, -1)[..., chosen], rtol=0, atol=0 if precision == "integer" else 1e-12)
+            np.testing.assert_allclose(
+                got, whole.reshape(7, 3, -1)[..., chosen], rtol=0, atol=0 if precision == "integer" else 1e-12
+            )
         if program.layer(name).neuron.spiking:
             np.testing.assert_array_equal(trace.sent, activity.raster.reshape(7, 3, -1)[..., chosen])
         assert np.ptp(trace.v) > 0

@@ -55,7 +55,12 @@ def without_lava(export):
 @pytest.mark.parametrize("steps", [0, 1])
 def test_a_delay_in_front_of_an_output_is_compared(steps):
     neuron = nir.LIF(*(np.full(3, value) for value in (4e-3, 2.0, 0.0, 0.5, 0.0)))
-    nodes = {"input": nir.Input(np.array([3])), "lif": neuron, "late": nir.Delay(np.full(3, steps * graphs.DT)), "output": nir.Output(None)}
+    nodes = {
+        "input": nir.Input(np.array([3])),
+        "lif": neuron,
+        "late": nir.Delay(np.full(3, steps * graphs.DT)),
+        "output": nir.Output(None),
+    }
     graph = nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False)
     x = np.random.default_rng(2).normal(0.4, 0.8, (6, 4, 3))
     proof = certify(graph, CONTRACT, {"float": lower(graph, CONTRACT)}, x, lava=False)
@@ -85,8 +90,12 @@ def test_says_which_layers_never_spiked(without_lava, export):
     graph, programs, x = export
     assert not any("spiked" in sentence for sentence in without_lava.not_compared)
     silent = certify(graph, CONTRACT, programs, x * 1e-3, lava=False)
-    quiet = [layer.layer for layer in silent.comparison(GRAPH, FLOAT).layers if layer.largest is None and not layer.spikes]
-    assert quiet and any(sentence.startswith(f"what spikes of {', '.join(quiet)} would do") for sentence in silent.not_compared)
+    quiet = [
+        layer.layer for layer in silent.comparison(GRAPH, FLOAT).layers if layer.largest is None and not layer.spikes
+    ]
+    assert quiet and any(
+        sentence.startswith(f"what spikes of {', '.join(quiet)} would do") for sentence in silent.not_compared
+    )
 
 
 def test_integers_differ_from_floats_and_that_is_reported_not_required(without_lava):
@@ -181,7 +190,10 @@ def test_says_which_samples_ran_through_lavas_own_processes():
     few = Comparison(INTEGER, LAVA_FIXED, True, stock_samples=32)
     found = Certificate(100, 4, (few, replace(few, left=GRAPH, stock_samples=100)))
     (said,) = [line for line in found.not_compared if "batched" in line]
-    assert said.startswith("Lava, fixed_pt: 68 of 100 samples through Lava's own synapses") and "the other 32 alike" in said
+    assert (
+        said.startswith("Lava, fixed_pt: 68 of 100 samples through Lava's own synapses")
+        and "the other 32 alike" in said
+    )
     again = Certificate.from_json(json.loads(json.dumps(found.to_json())))
     assert [pair.stock_samples for pair in again.comparisons] == [32, 100]
 

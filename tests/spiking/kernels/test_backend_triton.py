@@ -13,19 +13,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed; pip install 'ashneuro[dev]' on Linux")
+needs_triton = pytest.mark.skipif(
+    find_spec("triton") is None, reason="triton is not installed; pip install 'ashneuro[dev]' on Linux"
+)
 
 
 def alone(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    return subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @needs_triton
 def test_interpreted_they_equal_norse_and_the_library() -> None:
     files = ["tests/spiking/kernels/test_multi_step.py", "tests/simulation/emulator/test_backend_triton.py"]
     others = "not compiling and not gradcheck and not threads"  # about torch, and slow when interpreted
-    done = alone("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-m", "triton", "-k", others, TRITON_INTERPRET="1")
+    done = alone(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-m", "triton", "-k", others, TRITON_INTERPRET="1"
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "skipped" not in done.stdout.splitlines()[-1], done.stdout[-1000:]
     passed = int(done.stdout.splitlines()[-1].split()[0])
@@ -34,7 +40,9 @@ def test_interpreted_they_equal_norse_and_the_library() -> None:
 
 @needs_triton
 def test_compiled_for_hopper_they_touch_memory_once(tmp_path: Path) -> None:
-    done = alone("-m", "tests.spiking.kernels.compiled_for_hopper", TRITON_CACHE_DIR=str(tmp_path), TRITON_INTERPRET="0")
+    done = alone(
+        "-m", "tests.spiking.kernels.compiled_for_hopper", TRITON_CACHE_DIR=str(tmp_path), TRITON_INTERPRET="0"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     made = json.loads(done.stdout)
     accesses = {name: (facts["ld"], facts["st"]) for name, facts in made.items()}

@@ -75,9 +75,7 @@ def test_what_cannot_be_loaded_is_compiled_again(source, tmp_path) -> None:
     load(source, ANSWER="6")
     (file,) = kept(tmp_path)
     # In a process of its own: this one has the file open under its name.
-    code = (
-        f"from pathlib import Path; from ashneuro.spiking.kernels.cpp import load; print(load(Path({str(source)!r}), ANSWER='6').answer())"
-    )
+    code = f"from pathlib import Path; from ashneuro.spiking.kernels.cpp import load; print(load(Path({str(source)!r}), ANSWER='6').answer())"
     other = file.with_name("cut")
     other.write_bytes(file.read_bytes()[:100])
     other.chmod(0o700)
@@ -108,7 +106,9 @@ def test_what_does_not_compile_is_said_once_and_leaves_nothing(source, tmp_path)
 @needs_compiler
 def test_a_compiler_that_does_not_know_march_native(source, tmp_path, monkeypatch) -> None:
     fussy = tmp_path / "fussy"
-    fussy.write_text(f'#!/bin/sh\nfor a in "$@"; do [ "$a" = -march=native ] && exit 1; done\nexec {shutil.which("c++")} "$@"\n')
+    fussy.write_text(
+        f'#!/bin/sh\nfor a in "$@"; do [ "$a" = -march=native ] && exit 1; done\nexec {shutil.which("c++")} "$@"\n'
+    )
     fussy.chmod(0o755)
     monkeypatch.setenv("CXX", str(fussy))
     assert load(source, ANSWER="9").answer() == 9
@@ -141,7 +141,9 @@ def test_a_slice_that_fails_is_heard_of() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(("module", "where", "allocate"), [(backend_native, Tensor, "new_empty"), (sparse_synapses, torch, "empty")])
+@pytest.mark.parametrize(
+    ("module", "where", "allocate"), [(backend_native, Tensor, "new_empty"), (sparse_synapses, torch, "empty")]
+)
 def test_memory_outlives_an_interrupted_caller_as_long_as_a_slice_does(module, where, allocate, monkeypatch) -> None:
     slices, made, plain = [], [], getattr(where, allocate)
 

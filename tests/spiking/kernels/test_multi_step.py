@@ -43,7 +43,9 @@ def multi_step(x: Tensor, given: Neurons, state: State | None = None, hold: int 
         return value.cuda() if isinstance(value, Tensor) else value
 
     values = {field.name: there(getattr(given, field.name)) for field in fields(given)}
-    output, last = engine.multi_step(there(x), Neurons(**values), None if state is None else State(*map(there, state)), hold=hold)
+    output, last = engine.multi_step(
+        there(x), Neurons(**values), None if state is None else State(*map(there, state)), hold=hold
+    )
     return output.cpu(), State(*(None if value is None else value.cpu() for value in last))
 
 
@@ -76,7 +78,9 @@ def gradients(x: Tensor, given: Neurons, state: State | None = None, hold: int =
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (7, 2, 3, 5, 2), (16, 2, 130), (64, 1, 9), (3, 1, 2100), (19, 2, 1111)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (2, 3, 5), (7, 2, 3, 5, 2), (16, 2, 130), (64, 1, 9), (3, 1, 2100), (19, 2, 1111)]
+)
 def test_equals_norse(kind: str, shape: tuple[int, ...], way: str) -> None:
     x = inputs(*shape)
     ours, theirs = gradients(x, neurons(kind, way)), gradients(x, neurons(kind, "norse"))
@@ -91,7 +95,9 @@ def test_equals_the_definition(kind: str, way: str) -> None:
     common = {"dt": 1e-3, "v_leak": 0.1}
     wanted = {
         "lif": lambda: reference.lif(x, tau=2e-3, v_threshold=0.4, v_reset=-0.2, **common)[0],
-        "cuba-lif": lambda: reference.cuba_lif(x, tau_mem=2e-3, tau_syn=4e-3, v_threshold=0.4, v_reset=-0.2, **common)[0],
+        "cuba-lif": lambda: reference.cuba_lif(x, tau_mem=2e-3, tau_syn=4e-3, v_threshold=0.4, v_reset=-0.2, **common)[
+            0
+        ],
         "if": lambda: reference.if_(x, v_threshold=0.4, v_reset=-0.2)[0],
         "li": lambda: reference.li(x, tau=2e-3, **common),
     }[kind]()
@@ -259,9 +265,12 @@ def test_one_current_for_all_steps_need_not_be_copied(way: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("dtype", "saves"), [(torch.float64, "full"), (torch.float32, "full"), (torch.float32, "bf16"), (torch.bfloat16, "full")]
+    ("dtype", "saves"),
+    [(torch.float64, "full"), (torch.float32, "full"), (torch.float32, "bf16"), (torch.bfloat16, "full")],
 )
-def test_a_current_that_is_held_gets_the_sum_of_its_gradients(kind: str, dtype: torch.dtype, saves: str, way: str) -> None:
+def test_a_current_that_is_held_gets_the_sum_of_its_gradients(
+    kind: str, dtype: torch.dtype, saves: str, way: str
+) -> None:
     channels_last = inputs(1, 3, 2, 4, 5).to(dtype).permute(0, 1, 4, 2, 3)
     given = neurons(kind, way, threshold=torch.linspace(0.2, 0.6, 5).reshape(5, 1, 1), saves=saves)
     spikes, v, gradient = gradients(channels_last, given, hold=11)
@@ -292,7 +301,9 @@ def test_nothing_in_nothing_out(shape: tuple[int, ...], kind: str, way: str) -> 
 def test_gradcheck_where_the_neuron_is_smooth(way: str) -> None:
     x, v, i = (inputs(*shape, seed=seed).requires_grad_() for shape, seed in (((4, 2, 3), 1), ((2, 3), 2), ((2, 3), 4)))
     # Without a spike the last potential is a smooth function of everything; so is it between spikes, with a detached reset.
-    quiet = neurons("cuba-lif", way, threshold=50.0, surrogate="triangle")  # whose derivative ends 1 below the threshold
+    quiet = neurons(
+        "cuba-lif", way, threshold=50.0, surrogate="triangle"
+    )  # whose derivative ends 1 below the threshold
     assert torch.autograd.gradcheck(lambda x, v, i: multi_step(x, quiet, State(v, i))[1], (x, v, i))
     firing = neurons("lif", way, detached=True)
     assert multi_step(x, firing)[0].any()
@@ -334,7 +345,9 @@ def test_the_same_twice_with_any_number_of_threads(way: str) -> None:
     try:
         for threads in (1, 2, 3, 1):
             torch.set_num_threads(threads)
-            results.append((*gradients(x, neurons("lif", way)), multi_step(x, neurons("lif", way, decay=learned))[1].v.detach()))
+            results.append(
+                (*gradients(x, neurons("lif", way)), multi_step(x, neurons("lif", way, decay=learned))[1].v.detach())
+            )
     finally:
         torch.set_num_threads(before)
     for result in results[1:]:
@@ -342,13 +355,18 @@ def test_the_same_twice_with_any_number_of_threads(way: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((16, 8, 9000), torch.float32), ((17, 2, 65536), torch.bfloat16), ((700, 2, 70), torch.float32)]
+    ("shape", "dtype"),
+    [((16, 8, 9000), torch.float32), ((17, 2, 65536), torch.bfloat16), ((700, 2, 70), torch.float32)],
 )
-def test_more_than_caches_hold_and_more_steps_than_a_tile_does(shape: tuple[int, ...], dtype: torch.dtype, way: str) -> None:
+def test_more_than_caches_hold_and_more_steps_than_a_tile_does(
+    shape: tuple[int, ...], dtype: torch.dtype, way: str
+) -> None:
     if way == "triton":
         shape = shape[0] // 8, shape[1], shape[2] // 8  # interpreted, step by step
     x = inputs(*shape, dtype=dtype)
-    for ours, theirs in zip(gradients(x, neurons("cuba-lif", way)), gradients(x, neurons("cuba-lif", "torch")), strict=True):
+    for ours, theirs in zip(
+        gradients(x, neurons("cuba-lif", way)), gradients(x, neurons("cuba-lif", "torch")), strict=True
+    ):
         # Triton's interpreter cuts off what bf16 does not hold; a GPU rounds.
         close = 2**-7 if (way, dtype, INTERPRETED) == ("triton", torch.bfloat16, True) else 1e-6
         torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
@@ -357,7 +375,9 @@ def test_more_than_caches_hold_and_more_steps_than_a_tile_does(shape: tuple[int,
 @pytest.mark.parametrize("kind", ["lif", "cuba-lif", "if"])
 @pytest.mark.parametrize(("shape", "hold"), [((11, 2, 83), 1), ((1, 2, 83), 9), ((4, 3, 2000), 1)])
 @pytest.mark.parametrize("per_neuron", [False, True])
-def test_a_whole_sample_and_its_firing_rate(kind: str, shape: tuple[int, ...], hold: int, per_neuron: bool, way: str) -> None:
+def test_a_whole_sample_and_its_firing_rate(
+    kind: str, shape: tuple[int, ...], hold: int, per_neuron: bool, way: str
+) -> None:
     changed = {"threshold": torch.linspace(0.3, 0.6, shape[-1])} if per_neuron else {}
     given, x = neurons(kind, way, **changed), inputs(*shape, dtype=torch.float32)
     if way == "triton" and not INTERPRETED:
@@ -373,7 +393,10 @@ def test_a_whole_sample_and_its_firing_rate(kind: str, shape: tuple[int, ...], h
     (10 * rate.square() + (spikes * weights).sum()).backward(retain_graph=True)
     (10 * wanted.mean().square() + (wanted * weights).sum()).backward(retain_graph=True)
     torch.testing.assert_close(x.grad, y.grad)
-    for mean, leaf in ((rate, x), (wanted.mean(), y)):  # nothing but the rate is wanted; nothing of it is left from before
+    for mean, leaf in (
+        (rate, x),
+        (wanted.mean(), y),
+    ):  # nothing but the rate is wanted; nothing of it is left from before
         leaf.grad = None
         (1e4 * mean).backward(retain_graph=True)
     torch.testing.assert_close(x.grad, y.grad)
@@ -476,7 +499,11 @@ def test_compiling_the_network_around_it_breaks_no_graph(way: str) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.first, self.second = nn.Linear(6, 9), nn.Linear(9, 4)
-            self.lif = LIF(2e-3, 0.3, dt=1e-3, kernels=way, learn=("tau",)) if way == "torch" else LIF(2e-3, 0.3, dt=1e-3, kernels=way)
+            self.lif = (
+                LIF(2e-3, 0.3, dt=1e-3, kernels=way, learn=("tau",))
+                if way == "torch"
+                else LIF(2e-3, 0.3, dt=1e-3, kernels=way)
+            )
             self.cuba = CubaLIF(2e-3, 3e-3, 0.1, dt=1e-3, kernels=way)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -553,7 +580,9 @@ def test_which_way_is_chosen_forced_and_said(monkeypatch: pytest.MonkeyPatch) ->
     assert choose("auto", cpu) == "torch" and "because ASHNEURO_KERNELS=torch" in describe_kernels()
     assert choose("norse", cpu) == "norse"  # what the layer says wins
     monkeypatch.setenv(VARIABLE, "quick")
-    with pytest.raises(ConfigError, match=r"ASHNEURO_KERNELS=quick\nwhy: it must be one of auto, triton, native, torch, norse"):
+    with pytest.raises(
+        ConfigError, match=r"ASHNEURO_KERNELS=quick\nwhy: it must be one of auto, triton, native, torch, norse"
+    ):
         multi_step(inputs(2, 1, 1), Neurons("lif"))
     assert "quick" in describe_kernels()
     monkeypatch.setenv(VARIABLE, "triton")

@@ -34,7 +34,9 @@ def calls(monkeypatch) -> list[str]:
     done: list[str] = []
     for name in ("_currents", "_weight_gradient"):
         plain = getattr(sparse_synapses, name)
-        monkeypatch.setattr(sparse_synapses, name, lambda *args, name=name, plain=plain: done.append(name) or plain(*args))
+        monkeypatch.setattr(
+            sparse_synapses, name, lambda *args, name=name, plain=plain: done.append(name) or plain(*args)
+        )
     return done
 
 
@@ -92,7 +94,9 @@ def direct(monkeypatch, calls: list[str]) -> list[str]:
     """What was computed, the gradient at the spikes of every convolution without padding."""
     monkeypatch.setattr(sparse_synapses, "_direct", lambda connection: True)
     plain = sparse_synapses._direct_gradient
-    monkeypatch.setattr(sparse_synapses, "_direct_gradient", lambda *args: calls.append("_direct_gradient") or plain(*args))
+    monkeypatch.setattr(
+        sparse_synapses, "_direct_gradient", lambda *args: calls.append("_direct_gradient") or plain(*args)
+    )
     return calls
 
 
@@ -107,7 +111,9 @@ MORE = [
 
 @pytest.mark.parametrize("size", [0, 1 << 14, 1 << 30])
 @pytest.mark.parametrize("shape, sizes, how", CONVOLUTIONS + MORE)
-def test_the_gradient_at_spikes_without_padding(shape: tuple, sizes: tuple, how: dict, size: int, direct: list[str], monkeypatch) -> None:
+def test_the_gradient_at_spikes_without_padding(
+    shape: tuple, sizes: tuple, how: dict, size: int, direct: list[str], monkeypatch
+) -> None:
     monkeypatch.setattr(sparse_synapses, "IMAGES_BYTES", size)
     agrees(layer(*sizes, **how), spikes(*shape))
     assert direct.count("_direct_gradient") == 1
@@ -118,7 +124,9 @@ def test_products_that_are_not_with_padding(shape: tuple, sizes: tuple, how: dic
     linear = layer(*sizes, **{**how, "bias": False})
     connection = sparse_synapses._connection(linear, torch.zeros(shape))
     assert connection is not None
-    met = nn.functional.conv2d(torch.ones(1, 1, *shape[2:]), torch.ones(1, 1, *linear.kernel_size), **{**how, "bias": None})
+    met = nn.functional.conv2d(
+        torch.ones(1, 1, *shape[2:]), torch.ones(1, 1, *linear.kernel_size), **{**how, "bias": None}
+    )
     assert connection.inside == pytest.approx(met.mean().item() / connection.taps)
 
 
@@ -129,7 +137,13 @@ def test_which_gradients_at_spikes_are_ours(monkeypatch) -> None:
         return sparse_synapses._direct(connection)
 
     fused = bool(sparse_synapses.library().fuses())
-    assert chosen() == chosen((32, 64, 4, 4), stride=1, padding=1) == chosen(stride=(1, 2), padding=1) == chosen(sizes=(64, 32, 5)) == fused
+    assert (
+        chosen()
+        == chosen((32, 64, 4, 4), stride=1, padding=1)
+        == chosen(stride=(1, 2), padding=1)
+        == chosen(sizes=(64, 32, 5))
+        == fused
+    )
     assert not any(
         (
             chosen(stride=1),
@@ -277,7 +291,9 @@ def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> Non
     assert counter.get_total_flops() == 2 * 2 * 6 * 20 * 30 and calls == []  # forward, and the gradient of the weight
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # torch, as it loads its forward-mode derivatives
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:FutureWarning"
+)  # torch, as it loads its forward-mode derivatives
 def test_other_derivatives_are_torchs_or_refused(calls: list[str]) -> None:
     linear, x = layer(20, 30), spikes(6, 20)
     with forward_ad.dual_level():
