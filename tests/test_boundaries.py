@@ -22,13 +22,14 @@ ROOMS = [
     "cost",
     "reporting",
     "hybrid",
+    "workflows",
     "bench",
     "commands",
     "cli",
 ]
-SHARED = {"config", "errors"}
+SHARED = {"config", "errors", "exchange", "display"}
 ANY_GRAPH = {"program", "simulation", "cost", "reporting"}  # know nothing of the model or its training
-TORCH_FREE = ["program", "cost", "reporting", "config", "errors", "cli"]
+TORCH_FREE = ["program", "cost", "reporting", "config", "errors", "exchange", "display", "cli"]
 PRINTING = {"cli", "commands", "reporting"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "lava_worker" not in path.parts)
