@@ -23,7 +23,6 @@ from ashneuro.spiking.kernels.cpp import NativeError
 
 Kernels = Literal["auto", "triton", "native", "torch", "norse"]
 VARIABLE = "ASHNEURO_KERNELS"
-MODULES = {"triton": "triton_kernels", "native": "compiled", "torch": "loop"}
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -165,6 +164,6 @@ def describe_kernels(device: torch.device | str = "cpu", kernels: Kernels = "aut
 
 
 @cache
-def backend(way: str) -> ModuleType:
-    """Return the module with ``forward`` and ``backward`` of a way."""
-    return import_module(f"ashneuro.spiking.{MODULES[way]}")
+def backend(name: str) -> ModuleType:
+    """Return the module with ``forward`` and ``backward`` of the back end ``name``: triton, native or torch."""
+    return import_module(f"ashneuro.spiking.kernels.backend_{name}")
