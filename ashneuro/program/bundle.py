@@ -68,12 +68,12 @@ class Bundle:
     """What `read_bundle` finds in a folder whose files are all as they were written.
 
     Args:
-        graph, contract, float_program: ``None`` in a bundle of a lava-dl network, which was integers from the start.
+        wiring, contract, float_program: ``None`` in a bundle of a lava-dl network, which was integers from the start.
         integer_program: ``None`` where a network was written without one.
     """
 
     folder: Path
-    graph: nir.NIRGraph | None
+    wiring: Wiring | None
     contract: Contract | None
     float_program: Program | None
     integer_program: Program | None
@@ -83,6 +83,11 @@ class Bundle:
     versions: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def graph(self) -> nir.NIRGraph | None:
+        """The NIR graph as written, with its nested graphs."""
+        return None if self.wiring is None else self.wiring.graph
+
     def program(self, precision: str) -> Program:
         """Return the program of ``precision`` (``"float"`` or ``"integer"``).
 
@@ -90,7 +95,7 @@ class Bundle:
             BundleError: the bundle has none.
         """
         program = self.float_program if precision == "float" else self.integer_program
-        if program is None and self.graph is None:
+        if program is None and self.wiring is None:
             why = "a lava-dl network is integers alone"
             raise BundleError(f"{self.folder} has no {precision} program", why, "--on loihi, or --on lava")
         if program is None:
@@ -109,7 +114,7 @@ class Bundle:
 
 def write_bundle(
     folder: str | Path,
-    network: nir.NIRGraph | Path,
+    network: nir.NIRGraph | Wiring | Path,
     contract: Contract | None,
     float_program: Program | None,
     integer_program: Program | None,
@@ -198,7 +203,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             f"{folder} has no {needed} program", "every bundle of this kind has one", "export the network again"
         )
     try:
-        graph, read = read_graph(folder / NETWORK) if from_graph else (None, None)
+        wiring, read = read_graph(folder / NETWORK) if from_graph else (None, None)
         with np.load(folder / REFERENCE, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         certificate = (
@@ -222,7 +227,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     reference = Reference(parts["inputs"], parts["spikes"], parts["integer"])
     return Bundle(
         folder,
-        graph,
+        wiring,
         contract,
         programs.get("float"),
         programs.get("integer"),
@@ -312,12 +317,12 @@ def _swap(fresh: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def write_graph(path: Path, graph: nir.NIRGraph, contract: Contract) -> None:
+def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract) -> None:
     """Write ``graph`` with every shape that NIR leaves open filled in, and the contract in its metadata."""
-    written = _complete(graph, wire(graph), "")
-    written.metadata = {
-        key: value for key, value in (graph.metadata or {}).items() if value is not None
-    } | contract.to_metadata()
+    wiring = wire(graph)
+    written = _complete(wiring.graph, wiring, "")
+    said = wiring.graph.metadata or {}
+    written.metadata = {key: value for key, value in said.items() if value is not None} | contract.to_metadata()
     try:
         nir.write(path, written)
     except (TypeError, ValueError) as error:

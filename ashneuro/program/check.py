@@ -52,7 +52,7 @@ ASSUMPTIONS: Mapping[str, tuple[str, str, tuple[type, ...]]] = {
 
 
 def check(
-    graph: nir.NIRGraph,
+    graph: nir.NIRGraph | Wiring,
     contract: Contract | ReadContract,
     target: str = "lava",
     *,
@@ -61,7 +61,7 @@ def check(
     """Return what `RULES` say of running ``graph`` on ``target``: errors, then notes, then what each sound node becomes.
 
     Args:
-        graph: whatever `nir.read` or `ashneuro.program.reading.load_graph` returns; it need not be valid.
+        graph: what `nir.read` or `ashneuro.program.reading.load_graph` returns, or its wiring; it need not be valid.
         contract: how it is to be read; as a `ReadContract`, what was assumed is noted.
         target: ``"lava"``, or ``"nir"`` for a graph that is only to be valid and runnable in float.
         input_peak: largest magnitude of each analog input; 1, with a note, where it is not given.

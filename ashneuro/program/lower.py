@@ -36,7 +36,7 @@ from ashneuro.spiking.contract import Contract
 _Array = NDArray[np.float64]
 
 
-def lower(graph: nir.NIRGraph, contract: Contract) -> Program:
+def lower(graph: nir.NIRGraph | Wiring, contract: Contract) -> Program:
     """Return the float program that computes ``graph``, step by step, as ``contract`` says.
 
     Layers carry the names of their neuron nodes; a linear map that feeds an Output directly becomes a read-out layer with

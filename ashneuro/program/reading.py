@@ -14,24 +14,25 @@ import numpy as np
 from ashneuro.errors import GraphError
 from ashneuro.program.rules.finding import require
 from ashneuro.program.rules.graph import graph_findings
-from ashneuro.program.wiring import PRIMITIVES, wire
+from ashneuro.program.wiring import PRIMITIVES, Wiring, wire
 from ashneuro.spiking.contract import ReadContract, read_contract
 
 REFUSED = "this NIR graph cannot be used"
 
 
-def read_graph(path: str | Path, **overrides: Any) -> tuple[nir.NIRGraph, ReadContract]:
-    """Return the graph in a NIR file, and its contract; ``overrides`` (``dt_s=…``, ``if_convention=…``) win over the file.
+def read_graph(path: str | Path, **overrides: Any) -> tuple[Wiring, ReadContract]:
+    """Return the wired graph in a NIR file, and its contract; ``overrides`` (``dt_s=…``, ``if_convention=…``) win over the file.
 
-    Nested graphs stay nested, as written; `ashneuro.program.wiring.wire` opens them.
+    The graph as written is `Wiring.graph`.
 
     Raises:
         GraphError: it is not a NIR file, a node cannot be built, or the graph breaks rules: all of them at once.
     """
     graph = load_graph(path)
     contract = read_contract(graph.metadata, **overrides)
-    require(graph_findings(wire(graph), contract.contract), f"{path}: {REFUSED}")
-    return graph, contract
+    wiring = wire(graph)
+    require(graph_findings(wiring, contract.contract), f"{path}: {REFUSED}")
+    return wiring, contract
 
 
 def load_graph(path: str | Path) -> nir.NIRGraph:

@@ -70,9 +70,10 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
-    """A flat view of a NIR graph.
+    """A flat view of a NIR graph. It is not updated when the graph changes.
 
     Args:
+        graph: the graph as written, with its nested graphs.
         nodes: every primitive by name; nodes of a nested graph are called ``"graph.node"``.
         edges: the edges whose two ends exist, between those names.
         dangling: the other edges, as written.
@@ -84,6 +85,7 @@ class Wiring:
         in_shapes, out_shapes: shape of what a node takes and gives; ``None`` where the graph does not say.
     """
 
+    graph: nir.NIRGraph
     nodes: dict[str, Any]
     edges: tuple[tuple[str, str], ...]
     dangling: tuple[tuple[str, str], ...]
@@ -121,8 +123,14 @@ class Wiring:
         return None
 
 
-def wire(graph: nir.NIRGraph) -> Wiring:
-    """Return ``graph`` with its nested graphs opened and all shapes worked out as far as they are known."""
+def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
+    """Return ``graph`` with its nested graphs opened and all shapes inferred as far as they follow from it.
+
+    A `Wiring` is returned as it is. Every function that takes a graph takes its wiring as well, so a caller that
+    needs several of them wires once and passes the wiring on.
+    """
+    if isinstance(graph, Wiring):
+        return graph
     nodes: dict[str, Any] = {}
     roles: dict[str, Role] = {}
     edges: list[tuple[str, str]] = []
@@ -134,7 +142,9 @@ def wire(graph: nir.NIRGraph) -> Wiring:
     unique = tuple(dict.fromkeys(edges))
     doubled = tuple(dict.fromkeys(edge for edge in unique if edges.count(edge) > 1)) if len(unique) < len(edges) else ()
     in_shapes, out_shapes = _shapes(nodes, roles, unique)
-    return Wiring(nodes, unique, tuple(dangling), doubled, tuple(broken), tuple(taken), roles, in_shapes, out_shapes)
+    return Wiring(
+        graph, nodes, unique, tuple(dangling), doubled, tuple(broken), tuple(taken), roles, in_shapes, out_shapes
+    )
 
 
 def nir_type(node: Any) -> str:

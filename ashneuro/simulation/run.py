@@ -15,7 +15,7 @@ from ashneuro.errors import ConfigError, DataError
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.lower import lower
 from ashneuro.program.program import Program
-from ashneuro.program.wiring import wire
+from ashneuro.program.wiring import Wiring, wire
 from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.emulator.arrays import Backend
 from ashneuro.simulation.emulator.run_graph import graph_layers, run_graph
@@ -31,9 +31,9 @@ Keep = Collection[str] | Literal["outputs", "all"]
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A NIR graph and what it leaves open."""
+    """A NIR graph, or its wiring, and what it leaves open."""
 
-    graph: nir.NIRGraph
+    graph: nir.NIRGraph | Wiring
     contract: Contract
 
 
@@ -72,16 +72,14 @@ def simulate(
         LavaError: Lava is not there, or failed.
     """
     precision = _precision(on, precision)
-    if (
-        on == "torch"
-        and isinstance(target, Bundle | Graph)
-        and target.graph is not None
-        and target.contract is not None
-    ):
-        kept = _kept(rasters, *graph_layers(wire(target.graph)))
-        return run_graph(
-            target.graph, target.contract, inputs, rasters=kept, backend=backend, device=device, progress=progress
-        )
+    if on == "torch" and isinstance(target, Bundle | Graph):
+        graph = target.graph if isinstance(target, Graph) else target.wiring
+        if graph is not None and target.contract is not None:
+            wiring = wire(graph)
+            kept = _kept(rasters, *graph_layers(wiring))
+            return run_graph(
+                wiring, target.contract, inputs, rasters=kept, backend=backend, device=device, progress=progress
+            )
     program = program_of(target, inputs, precision)
     kept = _kept(rasters, [layer.name for layer in program.layers], program.outputs)
     if on == "lava":

@@ -29,6 +29,7 @@ from ashneuro.program.wiring import (
     unreadable,
     walk,
     window,
+    wire,
 )
 from ashneuro.spiking.contract import Contract
 
@@ -324,8 +325,9 @@ GRAPH_RULES: Mapping[str, Rule] = {
 }
 
 
-def graph_findings(wiring: Wiring, contract: Contract) -> list[Finding]:
+def graph_findings(graph: nir.NIRGraph | Wiring, contract: Contract) -> list[Finding]:
     """Return everything that `GRAPH_RULES` have to say about a graph, in the rules' order."""
+    wiring = wire(graph)
     return [
         Finding(
             trouble.node,

@@ -10,7 +10,7 @@ import nir
 import numpy as np
 
 from ashneuro.program.check import check
-from ashneuro.program.wiring import PRIMITIVES
+from ashneuro.program.wiring import PRIMITIVES, wire
 from ashneuro.spiking.contract import Contract
 
 
@@ -40,9 +40,9 @@ def support_table() -> list[Support]:
         if name not in PRIMITIVES:
             rows.append(Support(name, "it is not read", "it is not read", "it is not read"))
             continue
-        graph = _specimen(name)
+        wiring = wire(_specimen(name))
         stages = [
-            next((finding.sentence for finding in check(graph, Contract(timesteps=4), target) if not finding.ok), "")
+            next((finding.sentence for finding in check(wiring, Contract(timesteps=4), target) if not finding.ok), "")
             for target in ("nir", "lava")
         ]
         rows.append(Support(name, "", *stages))

@@ -40,7 +40,7 @@ DEPLOYMENT = {"start_value", "undelayed_bias", "read_outs_end"}
 
 
 def run_graph(
-    graph: nir.NIRGraph,
+    graph: nir.NIRGraph | Wiring,
     contract: Contract,
     inputs: Inputs,
     *,
@@ -74,14 +74,16 @@ def run_graph(
     )
 
 
-def graph_ports(wiring: Wiring, contract: Contract) -> list[InputPort]:
+def graph_ports(graph: nir.NIRGraph | Wiring, contract: Contract) -> list[InputPort]:
     """Return the graph's inputs as ports."""
+    wiring = wire(graph)
     coding: Literal["spikes", "current"] = "spikes" if contract.input_coding == "spikes" else "current"
     return [InputPort(name, _known(wiring.in_shapes[name]), coding) for name in wiring.named("input")]
 
 
-def graph_layers(wiring: Wiring) -> tuple[list[str], list[str]]:
+def graph_layers(graph: nir.NIRGraph | Wiring) -> tuple[list[str], list[str]]:
     """Return the names that a record of the graph has layers for, and those of them that are its outputs."""
+    wiring = wire(graph)
     ends = {name: wiring.only_neuron(name) for name in wiring.named("output")}
     read_outs = [name for name, neuron in ends.items() if neuron is None]
     return wiring.named("neuron") + read_outs, list(dict.fromkeys(neuron or name for name, neuron in ends.items()))

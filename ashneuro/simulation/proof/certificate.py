@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ashneuro.errors import BundleError, LavaError
 from ashneuro.program.bundle import Bundle, Reference
 from ashneuro.program.program import Precision, Program
-from ashneuro.program.wiring import wire
+from ashneuro.program.wiring import Wiring, wire
 from ashneuro.simulation.emulator.run_graph import graph_ports, run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
@@ -210,7 +210,7 @@ class Certificate:
 
 
 def certify(
-    graph: nir.NIRGraph | None,
+    graph: nir.NIRGraph | Wiring | None,
     contract: Contract | None,
     programs: Mapping[Precision, Program],
     inputs: Inputs,
@@ -298,7 +298,7 @@ def verify(
     programs = {precision: program for precision, program in both.items() if program is not None}
     given, recorded = bundle.reference.inputs, bundle.reference
     return certify(
-        bundle.graph,
+        bundle.wiring,
         bundle.contract,
         programs,
         given,
@@ -310,11 +310,13 @@ def verify(
     )
 
 
-def reference(graph: nir.NIRGraph, contract: Contract, inputs: Inputs, integer: Program | None = None) -> Reference:
+def reference(
+    graph: nir.NIRGraph | Wiring, contract: Contract, inputs: Inputs, integer: Program | None = None
+) -> Reference:
     """Return ``inputs`` by name, and what every neuron of ``graph`` and every layer of its integer program answers, for a bundle."""
     wiring = wire(graph)
     given = check_inputs(graph_ports(wiring, contract), contract.timesteps, inputs)
-    record = run_graph(graph, contract, given, rasters=list(wiring.nodes))
+    record = run_graph(wiring, contract, given, rasters=list(wiring.nodes))
     records = [record] + (
         [run_program(integer, given, rasters=[layer.name for layer in integer.layers])] if integer else []
     )
