@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.estimate import Measurement, NotMeasured
     from ashneuro.cost.profile import HardwareProfile
     from ashneuro.cost.workload import StepWorkload, Workload
+    from ashneuro.exchange import HostLayer
     from ashneuro.program.bundle import Bundle
     from ashneuro.program.program import InputPort, Program
     from ashneuro.reporting.summary import Example, Hit, Report
@@ -492,7 +493,7 @@ def priced(
     program: Program,
     record: SpikeRecord,
     profiles: Sequence[HardwareProfile],
-    host: Sequence[Mapping[str, Any]],
+    host: Sequence[HostLayer],
     others: Mapping[str, Workload],
     metrics: Mapping[str, str],
 ) -> Report:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import AshneuroError
+from ashneuro.exchange import HostLayer
 from ashneuro.program.program import InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import dense_macs, fan_out
 from ashneuro.simulation.record import Activity, SpikeRecord
@@ -137,7 +138,7 @@ class Workload:
         return sum(layer.effective_acs for layer in spiking) / self.samples / connections if connections else None
 
 
-def count(program: Program, record: SpikeRecord, host_layers: Iterable[Mapping[str, Any]] = ()) -> Workload:
+def count(program: Program, record: SpikeRecord, host_layers: Iterable[HostLayer] = ()) -> Workload:
     """Return the work that ``program`` did in the run that ``record`` counted, after the host's own layers.
 
     Synops of a connection are exact::
@@ -150,15 +151,14 @@ def count(program: Program, record: SpikeRecord, host_layers: Iterable[Mapping[s
     Args:
         program: what was run.
         record: what it spiked; must hold every layer and every input port.
-        host_layers: ``{"name", "dense_macs", "parameters", "outputs"}`` per ANN layer on the host, for one inference; also
-            ``"inputs"``, and ``"part"``: ``"image"`` (the default) or ``"text"``.
+        host_layers: ANN layers that stay on the host, counted for one inference.
 
     Raises:
         AshneuroError: the record does not belong to the program, or it counted nothing.
     """
     _check_record(program, record)
     runs = record.samples
-    layers = [_host_layer(row, runs) for row in host_layers]
+    layers = [_host_layer(layer, runs) for layer in host_layers]
     layers += [_port(program, port, record.inputs[port.name]) for port in program.inputs]
     layers += [_spiking_layer(program, layer, record) for layer in program.layers]
     return Workload(runs, record.timesteps, tuple(layers))
@@ -248,9 +248,7 @@ def neurobench(workload: Workload) -> dict[str, Any]:
     }
 
 
-def ann_twin(
-    program: Program, activity: SpikeRecord | None = None, host_layers: Iterable[Mapping[str, Any]] = ()
-) -> Workload:
+def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers: Iterable[HostLayer] = ()) -> Workload:
     """Return the work of the ANN of the same topology: one pass, every weight used once per place that it applies to.
 
     Args:
@@ -262,7 +260,7 @@ def ann_twin(
     if activity is not None:
         _check_record(program, activity)
     runs = activity.samples if activity else 1
-    layers = [_host_layer(row, runs) for row in host_layers]
+    layers = [_host_layer(layer, runs) for layer in host_layers]
     for layer in program.layers:
         synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
         effective = None
@@ -287,9 +285,9 @@ def ann_twin(
     return Workload(runs, 1, tuple(layers))
 
 
-def host_workload(host_layers: Iterable[Mapping[str, Any]]) -> Workload:
+def host_workload(host_layers: Iterable[HostLayer]) -> Workload:
     """Return the work of a network that deploys nothing, for one inference; ``host_layers`` as in `count`."""
-    return Workload(1, 1, tuple(_host_layer(row, 1) for row in host_layers))
+    return Workload(1, 1, tuple(_host_layer(layer, 1) for layer in host_layers))
 
 
 def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> LayerWorkload:
@@ -367,23 +365,16 @@ def _port(program: Program, port: InputPort, sent: Activity) -> LayerWorkload:
     )
 
 
-def _host_layer(row: Mapping[str, Any], samples: int) -> LayerWorkload:
-    needed, known = {"name", "dense_macs", "parameters", "outputs"}, {"inputs", "part"}
-    if not needed <= row.keys() <= needed | known:
-        raise AshneuroError(
-            f"host layer {row.get('name', '?')!r} cannot be counted",
-            f"it has {', '.join(sorted(row))}; a row has {', '.join(sorted(needed))} and may have inputs and part",
-            "give one row per layer, counted for one inference",
-        )
+def _host_layer(layer: HostLayer, samples: int) -> LayerWorkload:
     return LayerWorkload(
-        name=str(row["name"]),
-        place="text" if row.get("part") == "text" else "host",
+        name=layer.name,
+        place="text" if layer.part == "text" else "host",
         kind="ann",
-        neurons=int(row["outputs"]),
-        parameters=int(row["parameters"]),
-        parameter_bytes=int(row["parameters"]) * FLOAT_BYTES,
-        inputs=int(row.get("inputs", 0)),
-        dense_macs=int(row["dense_macs"]) * samples,
+        neurons=layer.outputs,
+        parameters=layer.parameters,
+        parameter_bytes=layer.parameters * FLOAT_BYTES,
+        inputs=layer.inputs,
+        dense_macs=layer.dense_macs * samples,
         update_adds=1,
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import nir
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ashneuro.errors import GraphError
+from ashneuro.exchange import HostLayer
 from ashneuro.model.abstract import Block, Synapse
 from ashneuro.model.network import AshNet
 from ashneuro.model.pretrained import Backbone
@@ -70,87 +69,92 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
     return nir.NIRGraph(nodes, edges, metadata=contract.to_metadata())
 
 
-def host_layers(model: AshNet) -> list[dict[str, Any]]:
-    """Return what the host computes for one image (``part`` = ``"image"``) and for one text (``"text"``).
+def host_layers(model: AshNet) -> tuple[HostLayer, ...]:
+    """Return the layers that the host computes for one image, and the text encoder for one text.
 
-    One row per layer: ``name``, ``part``, ``dense_macs``, ``parameters``, ``inputs`` and ``outputs`` (numbers of elements).
-    Convolutions are counted without the products that fall on padding. Batch norms fold and count nothing; layer norm,
-    ReLU and the mean over places are left out as well: they have no products with weights. The read-out's weighted sum
-    over time and the fusion ``r ⊙ A`` do, and are counted. Of a pretrained backbone or tower the products are those that torch
-    does, padding included. The multimodal transformer is no part of retrieval and is left out. The text row is one text of
-    the greatest length, attention included; text features of a fixed collection are computed once and not per image.
+    Convolutions are counted without products with padding. Not counted, because they multiply by
+    no weights: batch norm (folded), layer norm, ReLU and spatial means. The weighted sum of the
+    read-out over time and the fusion ``r ⊙ A`` multiply, and are counted. A pretrained backbone or
+    tower has the products that torch does, padding included.
+
+    The multimodal transformer takes no part in retrieval and is left out. The text row is one text
+    of the greatest length, attention included; the texts of a fixed collection are encoded once,
+    not once per image.
     """
-    rows = []
-
-    def row(name: str, part: str, macs: int, parameters: int, inputs: int, outputs: int) -> None:
-        rows.append(
-            {
-                "name": name,
-                "part": part,
-                "dense_macs": macs,
-                "parameters": parameters,
-                "inputs": inputs,
-                "outputs": outputs,
-            }
-        )
-
+    layers = []
     encoder = model.concrete
     if isinstance(encoder.trunk, Backbone):
-        side, before = encoder.grid, encoder.features
-        row(
-            "concrete.backbone",
-            "image",
-            _products(encoder.trunk, model.image_size),
-            _count(encoder.trunk),
-            3 * model.image_size**2,
-            before * side**2,
+        side, channels = encoder.grid, encoder.features
+        layers.append(
+            HostLayer(
+                "concrete.backbone",
+                dense_macs=_products(encoder.trunk, model.image_size),
+                parameters=_count(encoder.trunk),
+                inputs=3 * model.image_size**2,
+                outputs=channels * side**2,
+            )
         )
         convolutions, names = [encoder.project], ["concrete.project"]
     else:
-        side, before = model.image_size, 3
+        side, channels = model.image_size, 3
         assert isinstance(encoder.trunk, nn.Sequential)
         convolutions = [layer for layer in encoder.trunk if isinstance(layer, nn.Conv2d)] + [encoder.project]
         names = [f"concrete.conv{number}" for number in range(1, len(convolutions))] + ["concrete.project"]
     if model.abstract is not None:
         convolutions.append(model.abstract.w_in)
         names.append("w_in")
-    for name, layer in zip(names, convolutions, strict=True):
-        macs, after = _conv_macs(layer, side)
-        # A folded batch norm leaves a bias behind.
-        row(
-            name,
-            "image",
-            macs,
-            layer.weight.numel() + layer.out_channels,
-            before * side**2,
-            layer.out_channels * after**2,
+    for name, conv in zip(names, convolutions, strict=True):
+        macs, side_out = _conv_macs(conv, side)
+        layers.append(
+            HostLayer(
+                name,
+                dense_macs=macs,
+                # A folded batch norm leaves a bias behind.
+                parameters=conv.weight.numel() + conv.out_channels,
+                inputs=channels * side**2,
+                outputs=conv.out_channels * side_out**2,
+            )
         )
-        side, before = after, layer.out_channels
+        side, channels = side_out, conv.out_channels
     if model.abstract is not None:
         units, width = model.readout.in_features, model.readout.out_features
         steps = model.abstract.timesteps
-        row("readout.omega", "image", steps * units, steps, steps * units, units)
-        row("readout", "image", units * width, units * width, units, width)
-        row("fusion", "image", width, width, width, width)
+        layers += [
+            HostLayer("readout.omega", dense_macs=steps * units, parameters=steps, inputs=steps * units, outputs=units),
+            HostLayer("readout", dense_macs=units * width, parameters=units * width, inputs=units, outputs=width),
+            HostLayer("fusion", dense_macs=width, parameters=width, inputs=width, outputs=width),
+        ]
         if model.codebook is not None:
-            row("codebook", "image", model.codebook.entries.numel(), model.codebook.entries.numel(), units, units)
-    row(
-        "project",
-        "image",
-        model.project.weight.numel(),
-        _count(model.project),
-        model.project.in_features,
-        model.project.out_features,
+            entries = model.codebook.entries.numel()
+            layers.append(HostLayer("codebook", dense_macs=entries, parameters=entries, inputs=units, outputs=units))
+    layers.append(
+        HostLayer(
+            "project",
+            dense_macs=model.project.weight.numel(),
+            parameters=_count(model.project),
+            inputs=model.project.in_features,
+            outputs=model.project.out_features,
+        )
     )
+    return (*layers, _text_layer(model))
+
+
+def _text_layer(model: AshNet) -> HostLayer:
     words, text = model.max_words, model.text
     if text.tower is not None:
         macs = _tower_products(text.tower, words) + words * text.width
     else:
         width = model.config.text.width
-        # Per transformer layer: four projections, two products of attention, and a feed-forward part of twice the width.
+        # Per transformer layer: four projections, two attention products, and an MLP of twice the width.
         macs = len(text.layers) * (4 * words * width**2 + 2 * words**2 * width + 4 * words * width**2) + words * width
-    row("text", "text", macs + text.project.weight.numel(), _count(text), words, model.config.embedding)
-    return rows
+    return HostLayer(
+        "text",
+        part="text",
+        dense_macs=macs + text.project.weight.numel(),
+        parameters=_count(text),
+        inputs=words,
+        outputs=model.config.embedding,
+    )
 
 
 def _folded(synapse: Synapse) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

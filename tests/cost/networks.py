@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ashneuro.exchange import HostLayer
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape, matrix
 from ashneuro.simulation.record import Activity, SpikeRecord
@@ -123,7 +124,7 @@ def products(synapse):
 
 
 HOST = (
-    {"name": "stem.conv1", "dense_macs": 62208, "parameters": 216, "outputs": 864, "inputs": 3072},
-    {"name": "W_in", "dense_macs": 3456, "parameters": 100, "outputs": 144, "inputs": 864},
-    {"name": "text", "part": "text", "dense_macs": 5000, "parameters": 900, "outputs": 128, "inputs": 24},
+    HostLayer("stem.conv1", dense_macs=62208, parameters=216, outputs=864, inputs=3072),
+    HostLayer("W_in", dense_macs=3456, parameters=100, outputs=144, inputs=864),
+    HostLayer("text", dense_macs=5000, parameters=900, outputs=128, inputs=24, part="text"),
 )

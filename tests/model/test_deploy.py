@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ashneuro.errors import GraphError
+from ashneuro.exchange import HostLayer
 from ashneuro.model.deploy import deployed_graph, host_layers
 from ashneuro.spiking.contract import read_contract
 from tests import reference
@@ -62,7 +63,7 @@ def test_controls_are_not_deployed(kind: str) -> None:
 
 def test_host_layers_are_counted_as_a_loop_counts_them() -> None:
     net = model()
-    rows = {row["name"]: row for row in host_layers(net)}
+    rows = {row.name: row for row in host_layers(net)}
     taps = sum(
         0 <= 2 * i + k - 1 < 9 and 0 <= 2 * j + m - 1 < 9
         for i in range(5)
@@ -71,23 +72,23 @@ def test_host_layers_are_counted_as_a_loop_counts_them() -> None:
         for m in range(3)
     )
     assert taps < 25 * 9
-    assert rows["concrete.conv1"] == {
-        "name": "concrete.conv1",
-        "part": "image",
-        "dense_macs": taps * 3 * 5,
-        "parameters": 5 * 3 * 9 + 5,
-        "inputs": 3 * 81,
-        "outputs": 5 * 25,
-    }
-    assert rows["concrete.project"]["dense_macs"] == 25 * 5 * 6
-    assert (rows["w_in"]["dense_macs"], rows["w_in"]["outputs"]) == (25 * 6 * 4, int(np.prod(net.in_shape)))
-    assert [rows[name]["dense_macs"] for name in ("readout.omega", "readout", "fusion", "project")] == [
+    assert rows["concrete.conv1"] == HostLayer(
+        "concrete.conv1",
+        part="image",
+        dense_macs=taps * 3 * 5,
+        parameters=5 * 3 * 9 + 5,
+        inputs=3 * 81,
+        outputs=5 * 25,
+    )
+    assert rows["concrete.project"].dense_macs == 25 * 5 * 6
+    assert (rows["w_in"].dense_macs, rows["w_in"].outputs) == (25 * 6 * 4, int(np.prod(net.in_shape)))
+    assert [rows[name].dense_macs for name in ("readout.omega", "readout", "fusion", "project")] == [
         3 * 9,
         9 * 6,
         6,
         6 * 10,
     ]
-    assert [row["name"] for row in rows.values() if row["part"] == "text"] == ["text"]
+    assert [row.name for row in rows.values() if row.part == "text"] == ["text"]
 
 
 @pytest.mark.parametrize("layers", [0, 1])
@@ -95,16 +96,16 @@ def test_text_products_are_those_that_torch_does(layers: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     net = model(layers=layers)
-    (row,) = (row for row in host_layers(net) if row["part"] == "text")
+    (row,) = (row for row in host_layers(net) if row.part == "text")
     net.text.train()  # in eval mode the layer is one fused call that the counter cannot look into
     with FlopCounterMode(display=False) as counter:
         net.text(torch.ones(1, net.max_words, dtype=torch.long))
     weighted_sum = net.max_words * net.config.text.width
-    assert row["dense_macs"] == counter.get_total_flops() // 2 + weighted_sum
+    assert row.dense_macs == counter.get_total_flops() // 2 + weighted_sum
 
 
 def test_without_an_abstract_encoder_the_host_is_the_concrete_one() -> None:
-    assert [row["name"] for row in host_layers(model("none"))] == [
+    assert [row.name for row in host_layers(model("none"))] == [
         "concrete.conv1",
         "concrete.project",
         "project",

@@ -68,9 +68,9 @@ def test_a_model_on_a_backbone_takes_its_features_in_the_place_of_images(weights
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(net.embed_images(images), net.embed_images(net.concrete.trunk(images)))
-    rows = {row["name"]: row for row in host_layers(net)}
-    assert rows["concrete.backbone"]["dense_macs"] > 100_000
-    assert rows["concrete.project"]["inputs"] == net.concrete.features * net.concrete.grid**2
+    rows = {row.name: row for row in host_layers(net)}
+    assert rows["concrete.backbone"].dense_macs > 100_000
+    assert rows["concrete.project"].inputs == net.concrete.features * net.concrete.grid**2
 
 
 def test_mistakes_about_a_backbone_are_said(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_model_with_a_tower_says_the_same_for_padded_texts(bert: Path) -> None
     short, padded = torch.tensor([[3, 6, 4]]), torch.tensor([[3, 6, 4, 0, 0]])
     with torch.no_grad():
         torch.testing.assert_close(net.embed_texts(short), net.embed_texts(padded), atol=1e-5, rtol=1e-5)
-    assert {row["part"] for row in host_layers(net)} == {"image", "text"}
+    assert {row.part for row in host_layers(net)} == {"image", "text"}
 
 
 def test_words_of_a_tower_are_kept_with_the_run(bert: Path, tmp_path: Path) -> None:
