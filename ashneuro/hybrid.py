@@ -28,7 +28,8 @@ from ashneuro.data.pairs import Pair
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.program.bundle import Bundle, read_bundle
 from ashneuro.simulation.emulator.run_program import run_program
-from ashneuro.simulation.lava.session import STOCK, Lava, Seconds
+from ashneuro.simulation.lava.session import Lava, Seconds
+from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.simulation.run import Fidelity
 from ashneuro.training.checkpoint import Run, load_run
@@ -66,7 +67,7 @@ class HybridSession:
         precision: Fidelity = "fixed",
         device: str = "cpu",
         worker: Callable[[], Lava] = Lava,
-        stock: int | None = STOCK,
+        stock: int | None = RUN_STOCK,
         resume: Path | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> None:

@@ -17,10 +17,11 @@ from ashneuro.bench.emulator import Network
 from ashneuro.bench.measure import SCHEMA, Machine, Spread, load, machine
 from ashneuro.errors import ConfigError
 from ashneuro.simulation.inputs import Progress
-from ashneuro.simulation.lava.session import STOCK, Lava
+from ashneuro.simulation.lava.session import Lava
+from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord
 
-NAIVE, STREAMED, BATCHED = "a network per sample", "streamed", f"side by side, {STOCK} of them proved"
+NAIVE, STREAMED, BATCHED = "a network per sample", "streamed", f"side by side, {RUN_STOCK} of them proved"
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ def bench_lava(
         LavaError: Lava is not there, or failed.
     """
     timesteps, samples = next(iter(network.inputs.values())).shape[:2]
-    if rounds < 1 or samples <= STOCK:
+    if rounds < 1 or samples <= RUN_STOCK:
         raise ConfigError(
             f"{samples} samples in {rounds} rounds",
-            f"more than {STOCK} are batched, in at least one round",
+            f"more than {RUN_STOCK} are batched, in at least one round",
             "--samples 256",
         )
     counts = {NAIVE: min(naive, samples), STREAMED: min(streamed, samples), BATCHED: samples}
@@ -91,7 +92,7 @@ def bench_lava(
 
         def run(name: str, first: int, last: int) -> SpikeRecord:
             part = {port: values[:, first:last] for port, values in network.inputs.items()}
-            return worker.run(network.program, part, stock=STOCK if name == BATCHED else None)
+            return worker.run(network.program, part, stock=RUN_STOCK if name == BATCHED else None)
 
         for number in range(rounds):
             records: dict[str, SpikeRecord] = {}

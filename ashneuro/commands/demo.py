@@ -16,6 +16,7 @@ from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.commands.report import report_run
 from ashneuro.commands.train import learn
 from ashneuro.config import RunConfig, load_config
+from ashneuro.program.certificate import Certificate
 from ashneuro.reporting import terminal
 
 # The hybrid and its controls: same data, same budget, another abstract encoder.
@@ -72,7 +73,7 @@ def demo(
         "ashneuro data fetch tuxpaint",
         *(["ashneuro doctor --setup lava"] if lava_missing else []),
     )
-    return 1 if certificate["failed"] else 0
+    return 1 if certificate.failed else 0
 
 
 @contextmanager
@@ -98,14 +99,14 @@ def train_or_resume(config: RunConfig, folder: Path) -> None:
     learn(config, folder, resume=(folder / "config.json").exists())
 
 
-def export_run(run: Path) -> dict[str, Any]:
+def export_run(run: Path) -> Certificate:
     """Export a run with as many reference samples as run on Lava later; return the certificate."""
     from ashneuro.commands.targets import ContractOptions
 
     exported = export_graph(
         run, "run", None, ContractOptions(), run / "bundle", samples=LAVA_SAMPLES, lava=LavaOptions()
     )
-    return exported.certificate.to_json()
+    return exported.certificate
 
 
 def on_lava(run: Path) -> tuple[list[dict[str, Any]], str]:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
     from ashneuro.model.network import AshNet
     from ashneuro.program.bundle import Bundle
+    from ashneuro.program.certificate import Certificate, Comparison
     from ashneuro.program.program import InputPort, Program
     from ashneuro.program.rules.finding import Finding
-    from ashneuro.simulation.proof.certificate import Certificate, Comparison
     from ashneuro.spiking.contract import Contract
     from ashneuro.spiking.integers import Integers
 
@@ -91,7 +91,7 @@ def export(
     terminal.findings(exported.notes)
     if bundle.costs:
         terminal.quantisation(bundle.costs)
-    terminal.certificate(certificate.to_json())
+    terminal.certificate(certificate)
     terminal.wrote(bundle.folder)
     subject = path if kind == "run" else bundle.folder
     terminal.next_steps(
@@ -203,7 +203,7 @@ def build(
     from ashneuro.program.quantise import quantise
     from ashneuro.simulation.calibrate import calibrate
     from ashneuro.simulation.lava.script import SCRIPT, lava_script
-    from ashneuro.simulation.proof.certificate import certify, reference
+    from ashneuro.simulation.proof.certify import certify, reference
 
     program = lower(graph, contract)
     if integers is not None:
@@ -226,7 +226,7 @@ def build(
         program,
         quantisation.program,
         reference(graph, contract, few, quantisation.program),
-        certificate.to_json(),
+        certificate,
         costs=quantisation.costs,
         extra={SCRIPT: lava_script(program), **(extra or {})},
     )
@@ -245,7 +245,7 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
     from ashneuro.program.rules.finding import require
     from ashneuro.program.rules.loihi import check_program
     from ashneuro.simulation.lava.script import SCRIPT, lava_script
-    from ashneuro.simulation.proof.certificate import certify
+    from ashneuro.simulation.proof.certify import certify
     from ashneuro.simulation.run import simulate
 
     program = read_netx(path)
@@ -267,7 +267,7 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
         None,
         program,
         Reference(few, {}, answers),  # type: ignore[arg-type]
-        certificate.to_json(),
+        certificate,
         extra={SCRIPT: lava_script(program)},
     )
     return Exported(bundle, certificate, notes, f"the file's own integers, compared on {origin}")
@@ -275,9 +275,9 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
 
 def proof_of(lava: LavaOptions | None) -> dict[str, Any]:
     """Return what `certify` is told of Lava."""
-    from ashneuro.simulation.proof.certificate import STOCK
+    from ashneuro.simulation.lava.stock import PROOF_STOCK
 
-    return {"lava": False} if lava is None else {"worker": lava.opened, "stock": lava.stock_samples(STOCK)}
+    return {"lava": False} if lava is None else {"worker": lava.opened, "stock": lava.stock_samples(PROOF_STOCK)}
 
 
 def require_proof(certificate: Certificate, folder: Path) -> None:
@@ -294,9 +294,9 @@ def require_proof(certificate: Certificate, folder: Path) -> None:
 
 def _first(comparison: Comparison) -> str:
     """Return where a comparison that is not equal differs first."""
-    layer = next(layer for layer in comparison.layers if layer.first is not None)
-    sample, step, neuron = layer.first or (0, 0, 0)
-    return f"{layer.layer}, sample {sample}, step {step}, neuron {neuron}"
+    assert comparison.first is not None
+    layer, (sample, step, neuron) = comparison.first
+    return f"{layer}, sample {sample}, step {step}, neuron {neuron}"
 
 
 def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:

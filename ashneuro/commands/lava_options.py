@@ -44,8 +44,8 @@ class LavaOptions(LavaWorkers):
 
     def stock_samples(self, default: int | None = None) -> int | None:
         """Return how many samples run through Lava's own synapses, ``None`` for all; ``default`` where nothing was asked for."""
-        from ashneuro.simulation.lava.session import STOCK
+        from ashneuro.simulation.lava.stock import RUN_STOCK
 
         if self.stock is None:
-            return default or STOCK
+            return default or RUN_STOCK
         return None if self.stock == "all" else self.stock

@@ -31,7 +31,8 @@ def verify(
     Args:
         path: a bundle, or a run that was exported.
     """
-    from ashneuro.simulation.proof import certificate
+    from ashneuro.simulation.lava.stock import PROOF_STOCK
+    from ashneuro.simulation.proof import certify
 
     if silicon:
         return replay(json)
@@ -45,14 +46,14 @@ def verify(
     bundle = load_bundle(path)
     with terminal.counting("proving") as tick:
         how = options or LavaOptions()
-        stock = how.stock_samples(certificate.STOCK)
-        proof = certificate.verify(bundle, lava=lava, worker=how.opened, stock=stock, progress=tick)
+        stock = how.stock_samples(PROOF_STOCK)
+        certificate = certify.verify(bundle, lava=lava, worker=how.opened, stock=stock, progress=tick)
     if json:
-        terminal.json(proof.to_json())
+        terminal.json(certificate.to_json())
     else:
         terminal.line(f"{bundle.folder}: {len(bundle.files)} files are as they were written")
-        terminal.certificate(proof.to_json())
-    return 1 if proof.failed else 0
+        terminal.certificate(certificate)
+    return 1 if certificate.failed else 0
 
 
 def replay(json: bool) -> int:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 import ashneuro
 from ashneuro.errors import BundleError, GraphError
+from ashneuro.program.certificate import Certificate
 from ashneuro.program.program import Precision, Program
 from ashneuro.program.quantise import LayerCost
 from ashneuro.program.reading import read_graph
@@ -78,7 +79,7 @@ class Bundle:
     float_program: Program | None
     integer_program: Program | None
     reference: Reference
-    certificate: Mapping[str, Any] | None
+    certificate: Certificate | None
     costs: tuple[LayerCost, ...]
     versions: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
@@ -119,7 +120,7 @@ def write_bundle(
     float_program: Program | None,
     integer_program: Program | None,
     reference: Reference,
-    certificate: Mapping[str, Any] | None = None,
+    certificate: Certificate | None = None,
     *,
     costs: Sequence[LayerCost] = (),
     extra: Mapping[str, str] | None = None,
@@ -130,7 +131,7 @@ def write_bundle(
         folder: where it goes; missing parents are made.
         network: written as ``network.nir``, with ``contract`` in its metadata; or a lava-dl file, copied as ``network.net``, which
             has neither contract nor float program.
-        certificate: any JSON values.
+        certificate: what was compared; left out where nothing was.
         costs: what quantising cost, per layer.
         extra: further text files, by name, e.g. a script that runs the program without ashneuro.
 
@@ -160,7 +161,7 @@ def write_bundle(
         arrays |= {f"integer/{name}": np.asarray(array) for name, array in reference.integer.items()}
         np.savez_compressed(fresh / REFERENCE, allow_pickle=False, **arrays)  # type: ignore[arg-type]
         if certificate is not None:
-            _write_json(fresh / CERTIFICATE, certificate)
+            _write_json(fresh / CERTIFICATE, certificate.to_json())
         for name, text in (extra or {}).items():
             (fresh / name).write_text(text, encoding="utf-8")
         manifest = {
@@ -207,7 +208,9 @@ def read_bundle(folder: str | Path) -> Bundle:
         with np.load(folder / REFERENCE, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         certificate = (
-            json.loads((folder / CERTIFICATE).read_text(encoding="utf-8")) if CERTIFICATE in manifest["files"] else None
+            Certificate.from_json(json.loads((folder / CERTIFICATE).read_text(encoding="utf-8")))
+            if CERTIFICATE in manifest["files"]
+            else None
         )
         parts = {
             part: {key.removeprefix(f"{part}/"): array for key, array in arrays.items() if key.startswith(f"{part}/")}

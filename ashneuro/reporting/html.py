@@ -154,9 +154,9 @@ def _tiles(report: Report) -> Iterator[Tile]:
         beside = f"per inference, counted; dense would be {number(deployed.per_inference('dense_macs'))}"
         yield Tile("Synops", number(deployed.per_inference("effective_acs")), beside)
     if report.certificate:
-        required = [pair for pair in report.certificate["comparisons"] if pair["required"]]
-        compared, wrong = (sum(pair[key] for pair in required) for key in ("compared", "mismatches"))
-        skipped = sum(pair["status"] == "not run" for pair in required)
+        required = report.certificate.required
+        compared, wrong = sum(pair.compared for pair in required), sum(pair.mismatches for pair in required)
+        skipped = sum(pair.status == "not run" for pair in required)
         beside = f"of {number(compared)} values that must be equal; measured"
         yield Tile("Mismatches", number(wrong), f"{beside}; {skipped} comparison(s) not run" if skipped else beside)
     for cost in report.estimates:

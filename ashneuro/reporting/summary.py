@@ -20,6 +20,7 @@ from ashneuro.cost.estimate import CostEstimate, Measurement, NotMeasured
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.workload import StepWorkload, Workload, neurobench
 from ashneuro.errors import AshneuroError
+from ashneuro.program.certificate import Certificate
 from ashneuro.program.placement.place import Placement
 from ashneuro.reporting.terminal import plain
 
@@ -103,7 +104,7 @@ class Report:
     steps: Sequence[StepWorkload] = ()
     step_samples: int = 1
     measurements: Sequence[Measurement | NotMeasured] = ()
-    certificate: Mapping[str, Any] | None = None
+    certificate: Certificate | None = None
     profiles: Sequence[HardwareProfile] = ()
     raster: Mapping[str, NDArray[np.generic]] | None = None
     examples: Sequence[Example] = ()
@@ -172,7 +173,7 @@ class Report:
                 {**asdict(item), "basis": item.basis} for item in self.measurements if isinstance(item, Measurement)
             ],
             "not_measured": [asdict(item) for item in self.measurements if isinstance(item, NotMeasured)],
-            "certificate": self.certificate,
+            "certificate": self.certificate and self.certificate.to_json(),
             "examples": examples,
             "profiles": {profile.name: asdict(profile) for profile in self.profiles},
         }

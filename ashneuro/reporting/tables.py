@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison, Group
     from ashneuro.cost.estimate import CostEstimate, Measurement, NotMeasured
     from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload
+    from ashneuro.program.certificate import Certificate
     from ashneuro.program.placement.place import Placement
     from ashneuro.program.quantise import LayerCost
     from ashneuro.program.rules.finding import Finding
@@ -627,55 +628,52 @@ def quantisation(costs: Iterable[LayerCost]) -> Table:
     )
 
 
-def certificate(content: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Return a certificate, as its JSON has it: which computations were compared, and every layer of each."""
-    pairs = content["comparisons"]
+def certificate(content: Certificate) -> tuple[Table, ...]:
+    """Return the comparisons of a certificate, the mismatches of every layer, and the task metrics."""
+    pairs = content.comparisons
     rows = []
     for pair in pairs:
-        ran = pair["status"] != "not run"
-        first = next((layer for layer in pair["layers"] if layer["first"]), None)
-        where = "{}: sample {}, step {}, neuron {}".format(first["layer"], *first["first"]) if first else ""
+        ran = pair.status != "not run"
+        where = "{}: sample {}, step {}, neuron {}".format(pair.first[0], *pair.first[1]) if pair.first else ""
         rows.append(
             (
-                f"{pair['left']} – {pair['right']}",
-                pair["status"],
-                number(pair["compared"]) if ran else NOTHING,
-                number(pair["mismatches"]) if ran else NOTHING,
-                where or pair["reason"],
-                "yes" if pair["required"] else "no",
+                f"{pair.left} – {pair.right}",
+                pair.status,
+                number(pair.compared) if ran else NOTHING,
+                number(pair.mismatches) if ran else NOTHING,
+                where or pair.reason,
+                "yes" if pair.required else "no",
             )
         )
-    state = "passed" if content["passed"] else "failed" if content["failed"] else "incomplete"
-    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    state = "passed" if content.passed else "failed" if content.failed else "incomplete"
+    versions = ", ".join(f"{name} {version}" for name, version in content.versions.items())
     summary = Table(
         f"Certificate: {state}",
         ("computations", "result", ">values compared", ">mismatches", "first mismatch, or why not", "must be equal"),
         tuple(rows),
-        basis=f"measured on {content['samples']} samples of {content['timesteps']} steps",
-        note=f"Not compared: {'; '.join(content['not_compared'])}.\nComputed with {versions}.",
+        basis=f"measured on {content.samples} samples of {content.timesteps} steps",
+        note=f"Not compared: {'; '.join(content.not_compared)}.\nComputed with {versions}.",
     )
     return summary, *_certified_layers(content), *_certified_accuracy(content)
 
 
-def _certified_layers(content: Mapping[str, Any]) -> Iterator[Table]:
-    ran = [pair for pair in content["comparisons"] if pair["layers"]]
+def _certified_layers(content: Certificate) -> Iterator[Table]:
+    ran = [pair for pair in content.comparisons if pair.layers]
     if not ran:
         return
     rows = []
-    for index, layer in enumerate(ran[0]["layers"]):
-        spikes = NOTHING if layer["largest"] is not None else number(layer["spikes"])
-        differ = (number(pair["layers"][index]["mismatches"]) for pair in ran)
-        rows.append((layer["layer"], number(layer["compared"]), spikes, *differ))
-    columns = ("layer", ">values compared", ">spikes", *(f">{pair['left']} – {pair['right']}" for pair in ran))
+    for index, layer in enumerate(ran[0].layers):
+        spikes = NOTHING if layer.largest is not None else number(layer.spikes)
+        differ = (number(pair.layers[index].mismatches) for pair in ran)
+        rows.append((layer.layer, number(layer.compared), spikes, *differ))
+    columns = ("layer", ">values compared", ">spikes", *(f">{pair.left} – {pair.right}" for pair in ran))
     yield Table("Mismatches by layer", columns, tuple(rows), basis="measured")
 
 
-def _certified_accuracy(content: Mapping[str, Any]) -> Iterator[Table]:
-    if content["accuracy"]:
-        metrics = list(dict.fromkeys(name for row in content["accuracy"].values() for name in row))
-        rows = tuple(
-            (name, *(number(row.get(metric)) for metric in metrics)) for name, row in content["accuracy"].items()
-        )
+def _certified_accuracy(content: Certificate) -> Iterator[Table]:
+    if content.accuracy:
+        metrics = list(dict.fromkeys(name for row in content.accuracy.values() for name in row))
+        rows = tuple((name, *(number(row.get(metric)) for metric in metrics)) for name, row in content.accuracy.items())
         yield Table(
             "The task with each computation's spikes",
             ("spikes from", *(f">{metric}" for metric in metrics)),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.workload import Workload
     from ashneuro.data.check import Checked
     from ashneuro.data.describe import Description
+    from ashneuro.program.certificate import Certificate
     from ashneuro.program.quantise import LayerCost
     from ashneuro.program.rules.finding import Finding
     from ashneuro.simulation.proof.silicon import SiliconReport
@@ -276,7 +277,7 @@ def quantisation(costs: Iterable[LayerCost]) -> None:
     show(tables.quantisation(costs))
 
 
-def certificate(content: Mapping[str, Any]) -> None:
+def certificate(content: Certificate) -> None:
     """Print what export proved."""
     for what in tables.certificate(content):
         show(what)

@@ -88,6 +88,12 @@ class SpikeRecord:
     inputs: Mapping[str, Activity] = field(default_factory=dict)
     stock_samples: int | None = None
 
+    @property
+    def rasters(self) -> dict[str, NDArray[Any]]:
+        """Rasters (T, B, *shape) of the layers that keep one, by name."""
+        kept = {name: activity.raster for name, activity in self.layers.items()}
+        return {name: np.asarray(raster) for name, raster in kept.items() if raster is not None}
+
     def firing_rate(self, layer: str) -> float:
         """Return spikes per neuron and step."""
         activity = self.layers[layer]

@@ -21,7 +21,8 @@ from ashneuro.simulation.emulator.arrays import Backend
 from ashneuro.simulation.emulator.run_graph import graph_layers, run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress
-from ashneuro.simulation.lava.session import STOCK, Lava
+from ashneuro.simulation.lava.session import Lava
+from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.spiking.contract import Contract
 
@@ -47,7 +48,7 @@ def simulate(
     device: str = "cpu",
     backend: Backend = "auto",
     worker: Callable[[], Lava] = Lava,
-    stock: int | None = STOCK,
+    stock: int | None = RUN_STOCK,
     resume: Path | None = None,
     progress: Progress | None = None,
 ) -> SpikeRecord:

@@ -11,7 +11,7 @@ import pytest
 
 from ashneuro.commands.lava_options import LavaOptions
 from ashneuro.simulation.lava.environment import WORKER, find_interpreter
-from ashneuro.simulation.lava.session import STOCK
+from ashneuro.simulation.lava.stock import RUN_STOCK
 from tests.commands.conftest import Command
 
 
@@ -23,7 +23,7 @@ def bundle(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> Pa
 
 
 def test_stock_is_a_number_or_all() -> None:
-    assert [LavaOptions(stock=given).stock_samples() for given in (None, 3, "all")] == [STOCK, 3, None]
+    assert [LavaOptions(stock=given).stock_samples() for given in (None, 3, "all")] == [RUN_STOCK, 3, None]
     assert [LavaOptions(stock=given).stock_samples(32) for given in (None, 3, "all")] == [32, 3, None]
 
 

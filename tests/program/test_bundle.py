@@ -1,6 +1,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 
 import nir
 import numpy as np
@@ -19,6 +20,7 @@ from ashneuro.program.bundle import (
     read_bundle,
     write_bundle,
 )
+from ashneuro.program.certificate import Certificate, Comparison, Computation
 from ashneuro.program.lower import lower
 from ashneuro.program.quantise import quantise
 from ashneuro.program.reading import read_graph
@@ -27,6 +29,8 @@ from ashneuro.spiking.contract import Contract
 from tests.program import networks as net
 
 CONTRACT = Contract(dt_s=5e-4, timesteps=6, input_coding="constant-current")
+NOT_RUN = Comparison(Computation.GRAPH, Computation.FLOAT, True, reason="this is a test of files")
+PROVED = Certificate(2, 6, (NOT_RUN,), {"numpy": "2.0"}, {"float32": {"R@1": 0.25}})
 
 
 def parts(seed=0):
@@ -52,9 +56,9 @@ def write(folder, certificate=None, seed=0, **more):
 
 def test_a_bundle_comes_back_as_it_was(tmp_path):
     _, program, quantised, reference = parts()
-    write(tmp_path / "deep" / "bundle", {"mismatches": 0}, extra={"run_on_lava.py": "print()\n"})
+    write(tmp_path / "deep" / "bundle", PROVED, extra={"run_on_lava.py": "print()\n"})
     bundle = read_bundle(tmp_path / "deep" / "bundle")
-    assert bundle.contract == CONTRACT and bundle.certificate == {"mismatches": 0} and bundle.costs == quantised.costs
+    assert bundle.contract == CONTRACT and bundle.certificate == PROVED and bundle.costs == quantised.costs
     np.testing.assert_array_equal(bundle.reference.inputs["input"], reference.inputs["input"])
     assert set(bundle.reference.spikes) == {"n0", "n2"}
     for saved, original in ((bundle.program("float"), program), (bundle.program("integer"), quantised.program)):
@@ -94,7 +98,7 @@ def test_a_bundle_without_integers(tmp_path):
 @pytest.mark.parametrize("file", [name for name in OWN_FILES if name not in (MANIFEST, NETX)])
 @pytest.mark.parametrize("damage", ["changed", "missing"])
 def test_a_damaged_bundle_is_refused_with_the_files_name(tmp_path, file, damage):
-    write(tmp_path / "bundle", {"ok": True})
+    write(tmp_path / "bundle", PROVED)
     path = tmp_path / "bundle" / file
     if damage == "missing":
         path.unlink()
@@ -157,7 +161,7 @@ def test_what_is_not_a_bundle(tmp_path):
 
 def test_an_older_bundle_is_replaced_and_an_empty_folder_filled(tmp_path):
     (tmp_path / "bundle").mkdir()
-    write(tmp_path / "bundle", {"old": True}, extra={"old.txt": "x"})
+    write(tmp_path / "bundle", PROVED, extra={"old.txt": "x"})
     write(tmp_path / "bundle", seed=1)
     assert read_bundle(tmp_path / "bundle").certificate is None
     assert not (tmp_path / "bundle" / "old.txt").exists()
@@ -165,10 +169,10 @@ def test_an_older_bundle_is_replaced_and_an_empty_folder_filled(tmp_path):
 
 
 def test_a_failed_write_leaves_the_older_bundle(tmp_path):
-    write(tmp_path / "bundle", {"old": True})
+    write(tmp_path / "bundle", PROVED)
     with pytest.raises((TypeError, ValueError)):
-        write(tmp_path / "bundle", {"bad": float("nan")})
-    assert read_bundle(tmp_path / "bundle").certificate == {"old": True}
+        write(tmp_path / "bundle", replace(PROVED, accuracy={"float32": {"R@1": float("nan")}}))
+    assert read_bundle(tmp_path / "bundle").certificate == PROVED
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 

@@ -1,13 +1,13 @@
 import nir
 import numpy as np
 import pytest
+from ashneuro.simulation.proof.certify import reference, verify
 
 from ashneuro.program.bundle import Reference, read_bundle, write_bundle
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.program.wiring import Wiring, wire
 from ashneuro.simulation.emulator.run_graph import graph_layers, graph_ports, run_graph
-from ashneuro.simulation.proof.certificate import reference, verify
 from ashneuro.simulation.run import Graph, simulate
 from tests.program import networks as net
 

@@ -12,8 +12,8 @@ from ashneuro.cost.deployment import deploy
 from ashneuro.cost.estimate import Measurement, NotMeasured, estimate
 from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import ann_twin, count, count_steps
+from ashneuro.program.certificate import Certificate, Comparison, Computation, LayerComparison
 from ashneuro.reporting.summary import Example, Hit, Report
-from ashneuro.simulation.proof.certificate import Certificate, Comparison, LayerComparison
 from tests.cost import networks
 
 
@@ -86,10 +86,10 @@ def certificate(names):
         return tuple(LayerComparison(name, 6144, 900, differ, (1, 2, 7) if differ else None) for name in names)
 
     pairs = (
-        Comparison("graph, float64", "float program", True, layers()),
-        Comparison("integer program", "Lava, fixed_pt", True, layers()),
-        Comparison("graph, float64", "Lava, floating_pt", True, reason="no Python 3.10 was found"),
-        Comparison("graph, float64", "integer program", False, layers(21)),
+        Comparison(Computation.GRAPH, Computation.FLOAT, True, layers()),
+        Comparison(Computation.INTEGER, Computation.LAVA_INTEGER, True, layers()),
+        Comparison(Computation.GRAPH, Computation.LAVA_FLOAT, True, reason="no Python 3.10 was found"),
+        Comparison(Computation.GRAPH, Computation.INTEGER, False, layers(21)),
     )
     return Certificate(
         6, 4, pairs, {"python": "3.11.7", "nir": "1.0.8"}, {"float": {"R@1": 0.278}, "integer": {"R@1": 0.272}}
@@ -173,7 +173,7 @@ def whole_report(**changes):
         "comparison": compare(
             hybrid, twin, node=profiles["cmos45"], chips=[profiles["loihi1"]], machines=[profiles["h100"]]
         ),
-        "certificate": certificate([layer.name for layer in program.layers]).to_json(),
+        "certificate": certificate([layer.name for layer in program.layers]),
         "profiles": list(profiles.values()),
         "raster": {layer.name: record.layers[layer.name].raster[:, 0] for layer in program.layers},
         "examples": [

@@ -8,7 +8,7 @@ from ashneuro.errors import ConfigError, DataError
 from ashneuro.program.bundle import write_bundle
 from ashneuro.program.lower import lower
 from ashneuro.simulation.calibrate import calibrate
-from ashneuro.simulation.proof.certificate import reference
+from ashneuro.simulation.proof.certify import reference
 from ashneuro.simulation.run import Graph, save_record, simulate
 from ashneuro.spiking.contract import Contract
 from tests.simulation import graphs, nets

@@ -24,20 +24,19 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.errors import ConfigError, LavaError
+from ashneuro.errors import ConfigError
 from ashneuro.program.program import Program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, encode
 from ashneuro.simulation.lava.network import Network, Tap, best_width, copies_at_most, is_lagged
 from ashneuro.simulation.lava.resume import FinishedChunks
+from ashneuro.simulation.lava.stock import RUN_STOCK, require_equal, require_stock
 from ashneuro.simulation.lava.worker import Health, Worker, WorkerLost, worker_command, worker_fingerprint
 from ashneuro.simulation.record import Activity, SpikeRecord
 
-STOCK = 8  # samples that Lava's own processes run, to prove the batched ones
 CHUNK_BYTES = 1 << 28  # of encoded inputs
 CHUNK_STEPS = 64  # machine steps of a chunk; more where its last, idle ones would count
 IDLE = 6  # at least so many times as many steps as idle ones
 ATTEMPTS = 2  # workers that a chunk is given to, when the first one is lost
-READ_OUT_TOLERANCE = 1e-9  # float read-outs: sums in another order differ in their last bits
 
 Samples = Mapping[str, NDArray[Any]]
 Result = TypeVar("Result")
@@ -134,7 +133,7 @@ class Lava:
         inputs: Inputs,
         *,
         rasters: Collection[str] = (),
-        stock: int | None = STOCK,
+        stock: int | None = RUN_STOCK,
         resume: Path | None = None,
         progress: Progress | None = None,
     ) -> SpikeRecord:
@@ -153,7 +152,7 @@ class Lava:
             DataError: the inputs do not fit.
             LavaError: Lava failed, took longer than the timeout, or batched synapses answered otherwise than Lava's own.
         """
-        _check_stock(stock)
+        require_stock(stock)
         checked = check_inputs(program.inputs, program.timesteps, inputs)
         timesteps, samples = next(iter(checked.values())).shape[:2]
         batched = stock is not None and samples > stock
@@ -174,7 +173,7 @@ class Lava:
         parts: Iterable[Inputs],
         *,
         rasters: Collection[str] = (),
-        stock: int | None = STOCK,
+        stock: int | None = RUN_STOCK,
         resume: Path | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Iterator[SpikeRecord]:
@@ -187,7 +186,7 @@ class Lava:
 
         The rest is as in `run`.
         """
-        _check_stock(stock)
+        require_stock(stock)
         checked = (check_inputs(program.inputs, program.timesteps, part) for part in parts)
         first = next(checked, None)
         if first is not None:
@@ -385,7 +384,7 @@ class Lava:
         taps = _run(slot, network, sent, job.rasters, proof, tell)
         for tap in taps:
             if proof:
-                _require_alike(tap, expected[tap.layer.name], network.width)
+                require_equal(tap.layer, expected[tap.layer.name], tap.proof(), network.width)
         record = SpikeRecord(
             "lava",
             program.precision,
@@ -531,20 +530,6 @@ def _trace(slot: _Slot, network: Network, sent: Samples, neurons: Mapping[str, S
     return found
 
 
-def _require_alike(tap: Tap, expected: NDArray[Any], width: int) -> None:
-    """Raise where batched synapses answered otherwise than Lava's own."""
-    found, layer = tap.proof(), tap.layer
-    differ = found != expected
-    if not layer.neuron.spiking:
-        differ = ~(np.abs(found - expected) <= READ_OUT_TOLERANCE * np.maximum(1.0, np.abs(expected)))
-    if differ.any():
-        raise LavaError(
-            f"layer {layer.name!r} answers otherwise with {width} samples side by side",
-            f"{int(differ.sum())} of {differ.size} values differ from what Lava's own processes sent for the same samples",
-            "--stock all runs every sample through Lava's own processes",
-        )
-
-
 def _regrouped(parts: Iterator[dict[str, NDArray[Any]]], size: int) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the samples of ``parts`` in chunks of ``size``; the last one may be smaller."""
     held: list[dict[str, NDArray[Any]]] = []
@@ -563,13 +548,6 @@ def _regrouped(parts: Iterator[dict[str, NDArray[Any]]], size: int) -> Iterator[
         count %= size
     if held:
         yield {name: np.concatenate([piece[name] for piece in held], axis=1) for name in held[0]}
-
-
-def _check_stock(stock: int | None) -> None:
-    if stock is not None and stock < 1:
-        raise ConfigError(
-            f"--stock {stock}", "batched synapses are proved on at least one sample", f"--stock {STOCK}, or --stock all"
-        )
 
 
 def _of(progress: Progress, samples: int) -> Callable[[int], object]:

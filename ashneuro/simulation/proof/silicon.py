@@ -52,7 +52,7 @@ UNIT = 64
 
 
 @dataclass(frozen=True)
-class LayerComparison:
+class LayerReplay:
     """One layer, recorded against emulated.
 
     Args:
@@ -95,7 +95,7 @@ class Replay:
     name: str
     origin: Origin
     fed: str
-    layers: tuple[LayerComparison, ...]
+    layers: tuple[LayerReplay, ...]
     not_compared: tuple[str, ...] = ()
 
     @property
@@ -327,7 +327,7 @@ def _tiny(folder: Path, emulator: _Emulator) -> Replay:
     )
 
 
-def _compare(name: str, emulated: Mapping[str, Traces], recorded: Traces) -> LayerComparison:
+def _compare(name: str, emulated: Mapping[str, Traces], recorded: Traces) -> LayerReplay:
     covered = emulated[name]["covered"]
     shape = next(iter(recorded.values())).shape
     spikes = np.zeros(shape, bool)
@@ -346,7 +346,7 @@ def _compare(name: str, emulated: Mapping[str, Traces], recorded: Traces) -> Lay
             first = f"{key} of neuron {place[1:]} in step {place[0]}: {int(ours[place])}, recorded {int(values[place])}"
     at_spikes = np.unique(recorded["v"][spikes]) if spikes.any() else ()
     steps, neurons = int(covered.sum()), math.prod(shape[1:])
-    return LayerComparison(
+    return LayerReplay(
         name, neurons, steps, mismatches, int(spikes.sum()), tuple(int(value) for value in at_spikes), first
     )
 

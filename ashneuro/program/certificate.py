@@ -1,0 +1,209 @@
+"""The certificate of a bundle: which computations were compared, spike for spike, with what result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from ashneuro.errors import BundleError
+
+SCHEMA = "ashneuro-certificate/1"
+
+Status = Literal["equal", "different", "not run"]
+
+
+class Computation(StrEnum):
+    """One way to compute the answers of a network; the values are those of ``certificate.json``."""
+
+    GRAPH = "graph, float64"
+    FLOAT = "float program"
+    FLOAT32 = "float program, float32"
+    INTEGER = "integer program"
+    LAVA_FLOAT = "Lava, floating_pt"
+    LAVA_INTEGER = "Lava, fixed_pt"
+    RECORDED = "reference.npz"
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """One layer in two computations.
+
+    Args:
+        layer: name of the layer.
+        compared: number of values compared: neurons · steps · samples.
+        spikes: number of spikes among them, in the first of the two computations.
+        mismatches: number of values that differ.
+        first: (sample, step, neuron) of the first mismatch, ordered by sample, then step.
+        largest: largest absolute difference of a read-out; ``None`` for spikes.
+    """
+
+    layer: str
+    compared: int
+    spikes: int
+    mismatches: int
+    first: tuple[int, int, int] | None = None
+    largest: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two computations of the same samples, layer by layer.
+
+    Args:
+        left, right: the computations.
+        required: they have to be equal for the certificate to pass.
+        layers: empty if a computation was not run.
+        reason: why it was not run.
+        stock_samples: number of samples that Lava's own processes computed; ``None`` if ``right`` is not Lava.
+    """
+
+    left: Computation
+    right: Computation
+    required: bool
+    layers: tuple[LayerComparison, ...] = ()
+    reason: str = ""
+    stock_samples: int | None = None
+
+    @property
+    def status(self) -> Status:
+        """Result over all layers."""
+        if self.reason:
+            return "not run"
+        return "equal" if not self.mismatches else "different"
+
+    @property
+    def mismatches(self) -> int:
+        """Number of values that differ, over all layers."""
+        return sum(layer.mismatches for layer in self.layers)
+
+    @property
+    def compared(self) -> int:
+        """Number of values compared, over all layers."""
+        return sum(layer.compared for layer in self.layers)
+
+    @property
+    def first(self) -> tuple[str, tuple[int, int, int]] | None:
+        """First layer with a mismatch, in program order, and (sample, step, neuron) there."""
+        return next(((layer.layer, layer.first) for layer in self.layers if layer.first is not None), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as plain values, with its totals."""
+        return {
+            **asdict(self),
+            "left": self.left.value,
+            "right": self.right.value,
+            "status": self.status,
+            "mismatches": self.mismatches,
+            "compared": self.compared,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Comparison:
+        """Return the comparison that `to_json` wrote; bundles of early versions have no ``stock_samples``."""
+        layers = tuple(
+            LayerComparison(**{**layer, "first": layer["first"] and tuple(layer["first"])})
+            for layer in values["layers"]
+        )
+        left, right = Computation(values["left"]), Computation(values["right"])
+        return cls(left, right, values["required"], layers, values["reason"], values.get("stock_samples"))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Results of all comparisons of one exported network.
+
+    Args:
+        samples, timesteps: size of the inputs that every computation ran.
+        comparisons: all pairs of computations, including those that were not run.
+        versions: version of each package that took part, by name.
+        accuracy: task metrics by computation, if measured, e.g. ``{"float32": {"R@1": 0.31}}``.
+    """
+
+    samples: int
+    timesteps: int
+    comparisons: tuple[Comparison, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def required(self) -> tuple[Comparison, ...]:
+        """The comparisons that have to be equal."""
+        return tuple(comparison for comparison in self.comparisons if comparison.required)
+
+    @property
+    def passed(self) -> bool:
+        """True if every required comparison was run and is equal."""
+        return all(comparison.status == "equal" for comparison in self.required)
+
+    @property
+    def failed(self) -> bool:
+        """True if a required comparison was run and is different. A certificate may neither pass nor fail."""
+        return any(comparison.status == "different" for comparison in self.required)
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """Everything that this certificate makes no statement about, in sentences."""
+        skipped = [f"{c.left} with {c.right}: {c.reason}" for c in self.comparisons if c.status == "not run"]
+        skipped += [
+            f"{c.right}: {self.samples - c.stock_samples} of {self.samples} samples through Lava's own synapses;"
+            f" they ran through batched ones, which had answered the other {c.stock_samples} alike"
+            for c in self.comparisons
+            if c.stock_samples is not None and c.stock_samples < self.samples
+        ]
+        if silent := self._silent():
+            names = ", ".join(silent)
+            skipped.append(f"what spikes of {names} would do: on these samples not one neuron there spiked")
+        return (
+            *skipped,
+            "membrane potentials and currents: only what a layer sends was compared",
+            "silicon: nothing here ran on a chip",
+        )
+
+    def _silent(self) -> list[str]:
+        # Behind a spiking layer that never spiked, zeros were compared: any weights would have passed.
+        spikes: dict[str, int] = {}
+        for layer in (layer for comparison in self.comparisons for layer in comparison.layers):
+            if layer.largest is None:
+                spikes[layer.layer] = spikes.get(layer.layer, 0) + layer.spikes
+        return [name for name, count in spikes.items() if not count]
+
+    def comparison(self, left: Computation, right: Computation) -> Comparison:
+        """Return the comparison of two computations."""
+        return next(pair for pair in self.comparisons if (pair.left, pair.right) == (left, right))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for ``certificate.json``."""
+        return {
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "failed": self.failed,
+            "samples": self.samples,
+            "timesteps": self.timesteps,
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "versions": dict(self.versions),
+            "accuracy": {name: dict(metrics) for name, metrics in self.accuracy.items()},
+            "not_compared": list(self.not_compared),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Certificate:
+        """Return the certificate that `to_json` wrote.
+
+        Raises:
+            BundleError: it is damaged or of another schema.
+        """
+        try:
+            if values["schema"] != SCHEMA:
+                raise BundleError(
+                    "this certificate is of another version",
+                    f"{values['schema']!r}, not {SCHEMA!r}",
+                    "export the network again",
+                )
+            comparisons = tuple(Comparison.from_json(item) for item in values["comparisons"])
+            return cls(values["samples"], values["timesteps"], comparisons, values["versions"], values["accuracy"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(
+                "certificate.json is damaged", f"{type(error).__name__}: {error}", "export the network again"
+            ) from error

@@ -1,0 +1,54 @@
+"""Comparison of two simulations of the same samples: spikes exactly, read-outs up to rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.program.certificate import LayerComparison
+from ashneuro.simulation.record import Activity, SpikeRecord
+
+READ_OUT_TOLERANCE = 1e-9  # relative to max(1, |expected|): sums in another order differ in their last bits
+
+
+def compare_records(left: SpikeRecord, right: SpikeRecord) -> tuple[LayerComparison, ...]:
+    """Return one comparison per layer of ``left``; both records need rasters of these layers.
+
+    Read-outs may differ by `READ_OUT_TOLERANCE` if both records are float; all other values have to be equal.
+    """
+    exact = "integer" in (left.precision, right.precision)
+    return tuple(compare_layer(name, activity, right.layers[name], exact) for name, activity in left.layers.items())
+
+
+def compare_layer(name: str, left: Activity, right: Activity, exact: bool) -> LayerComparison:
+    """Return the comparison of one layer's rasters; ``exact``: read-outs have to be equal to the last bit."""
+    a, b = (_flat(activity) for activity in (left, right))
+    if left.binary and right.binary:
+        differ, largest = a != b, None
+    else:
+        differ = read_outs_differ(a, b, 0.0 if exact else READ_OUT_TOLERANCE)
+        gap = np.abs(np.asarray(a, np.float64) - b)
+        # JSON has no NaN: the largest finite number stands for it.
+        largest = float(np.nan_to_num(gap, nan=np.finfo(np.float64).max).max(initial=0.0))
+    # Samples first, (B, T, neurons): the first mismatch is the earliest one of the first sample that has any.
+    mismatches = np.argwhere(differ.swapaxes(0, 1))
+    first = (int(mismatches[0][0]), int(mismatches[0][1]), int(mismatches[0][2])) if len(mismatches) else None
+    return LayerComparison(name, int(a.size), int(a.sum()) if left.binary else 0, len(mismatches), first, largest)
+
+
+def read_outs_differ(
+    expected: NDArray[Any], found: NDArray[Any], tolerance: float = READ_OUT_TOLERANCE
+) -> NDArray[np.bool_]:
+    """Return True where |found − expected| > ``tolerance`` · max(1, |expected|), and where either is NaN."""
+    gap = np.abs(np.asarray(expected, np.float64) - found)
+    # Not `gap > …`: that is False for NaN, which would then equal everything.
+    differ: NDArray[np.bool_] = ~(gap <= tolerance * np.maximum(1.0, np.abs(expected)))
+    return differ
+
+
+def _flat(activity: Activity) -> NDArray[Any]:
+    assert activity.raster is not None, "a comparison needs rasters"
+    raster = np.asarray(activity.raster)
+    return raster.reshape(*raster.shape[:2], -1)
