@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ashneuro.cost.estimate import Measurement, NotMeasured
+    from ashneuro.cost.measure import Measurement, NotMeasured
     from ashneuro.cost.profile import HardwareProfile
     from ashneuro.cost.workload import StepWorkload, Workload
     from ashneuro.exchange import HostLayer
@@ -432,8 +432,7 @@ def ann_branch(model: Any, images: Any) -> Callable[[], Any]:
 
 def take_measurements(paths: Sequence[Path], device: str) -> list[Measurement | NotMeasured]:
     """Return energy and time of the first run's ANN branch and of each other run, at batch 1 and at the fastest batch."""
-    from ashneuro.cost.estimate import NotMeasured
-    from ashneuro.cost.measure import Unreadable, best_batch, counter_for, measure, parse_device
+    from ashneuro.cost.measure import NotMeasured, Unreadable, best_batch, counter_for, measure, parse_device
 
     parse_device(device)
     checkpoint = need("ashneuro.training.checkpoint", extra="train", purpose="measuring a run")

@@ -281,7 +281,8 @@ def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str
 
 
 def _energy(workload: Any, profile: HardwareProfile, precision: str) -> Range:
-    from ashneuro.cost.estimate import estimate, total
+    from ashneuro.cost.estimate import estimate
+    from ashneuro.cost.terms import total
 
     parts = [(workload.part("host"), PRECISION), (workload.part("deployed"), precision)]
     return total(estimate(part, profile, used).dynamic_j for part, used in parts if part.layers)

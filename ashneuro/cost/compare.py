@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ashneuro.cost.deployment import Deployment
-from ashneuro.cost.estimate import NATIVE, CostEstimate, estimate, precisions, total, unpriced, why_unpriced
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.processor import precisions, unpriced, why_unpriced
 from ashneuro.cost.profile import HardwareProfile, Range
+from ashneuro.cost.terms import NATIVE, CostEstimate, total
 from ashneuro.cost.workload import Workload
 
 CASES = ("low", "typical", "high")

@@ -14,15 +14,69 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from ashneuro.cost.estimate import Measurement, NotMeasured
+from ashneuro.cost.profile import CLOSED
 from ashneuro.errors import ConfigError, DataError
 
 SCHEMA = "ashneuro.measurement/1"
 SHORTEST_S = 10.0
 POWERCAP = Path("/sys/class/powercap")
 BATCHES = (1, 4, 16, 64, 256, 1024)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Joules and seconds that an instrument read. Never added to an estimate.
+
+    Args:
+        device, boundary: what was measured, and what was inside.
+        method: counter, sampling, length and number of windows, idle subtracted or not.
+        energy_j, seconds: per inference.
+        low_j, high_j: spread over windows.
+        batch, precision: how the device was run.
+        idle_w: idle power that was subtracted, watts; ``None`` when nothing was.
+        network: what ran.
+        total_j: with the idle power, joules per inference; ``None`` where it was not kept.
+        taken: the day, ``YYYY-MM-DD``.
+    """
+
+    device: str
+    boundary: str
+    method: str
+    energy_j: float
+    seconds: float
+    low_j: float
+    high_j: float
+    batch: int
+    precision: str
+    idle_w: float | None = None
+    network: str = ""
+    total_j: float | None = None
+    taken: str = ""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+
+    @property
+    def basis(self) -> str:
+        """How the numbers came about, for the line beside them."""
+        return f"measured ({self.device}; {self.method})"
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """What could not be measured, and why: never a number."""
+
+    network: str
+    device: str
+    reason: str
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+
+    @property
+    def sentence(self) -> str:
+        """Return what a reader is told."""
+        return f"{self.network} on {self.device}: not measured, because {self.reason}"
 
 
 class Counter(Protocol):

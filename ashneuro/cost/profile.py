@@ -290,6 +290,16 @@ class HardwareProfile:
         found: Quantity | None = getattr(self, table).get(key)
         return found
 
+    def citable(self, path: str) -> Quantity | None:
+        """Return a number that estimates may use unasked, or ``None``."""
+        quantity = self.quantity(path)
+        return quantity if quantity is not None and quantity.citable else None
+
+    def headline(self, paths: Iterable[str]) -> bool:
+        """Return True if every number at ``paths`` is from an opened source, and there is one."""
+        found = [quantity for path in paths if (quantity := self.quantity(path)) is not None]
+        return bool(found) and all(quantity.headline for quantity in found)
+
 
 def profile_folder() -> Path:
     """Return the folder of the profiles that come with ashneuro: inside the installed package, or in the checkout."""

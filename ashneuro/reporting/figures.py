@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
     from ashneuro.cost.compare import Group
-    from ashneuro.cost.estimate import CostEstimate
     from ashneuro.cost.profile import Range
+    from ashneuro.cost.terms import CostEstimate
     from ashneuro.cost.workload import Workload
 
 # Drawn in these colours, shown in the page's CSS variables.

@@ -11,8 +11,8 @@ from typing import Any
 
 from ashneuro import __version__
 from ashneuro.cost.compare import Group, energy_text
-from ashneuro.cost.estimate import CostEstimate
 from ashneuro.cost.profile import Source
+from ashneuro.cost.terms import CostEstimate
 from ashneuro.reporting import figures, tables
 from ashneuro.reporting.summary import SCHEMA, Report
 from ashneuro.reporting.tables import number, percent

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ashneuro import __version__
 from ashneuro.cost.compare import Comparison, Contender
-from ashneuro.cost.estimate import CostEstimate, Measurement, NotMeasured
+from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import HardwareProfile
+from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import StepWorkload, Workload, neurobench
 from ashneuro.errors import AshneuroError
 from ashneuro.program.certificate import Certificate

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ashneuro.cost.measure import NotMeasured
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
 
 if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison, Group
-    from ashneuro.cost.estimate import CostEstimate, Measurement, NotMeasured
+    from ashneuro.cost.measure import Measurement
+    from ashneuro.cost.terms import CostEstimate
     from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload
     from ashneuro.program.certificate import Certificate
     from ashneuro.program.placement.place import Placement
@@ -567,10 +569,6 @@ def _hundred(value: float | None) -> str:
 
 def measurements(items: Iterable[Measurement | NotMeasured]) -> Table:
     """Return what instruments read, and what they could not; never beside estimates in one table."""
-    from ashneuro.cost.estimate import (
-        NotMeasured,
-    )  # not at the top: `profiles` prints tables without loading the estimator
-
     rows, missing = [], []
     for item in items:
         if isinstance(item, NotMeasured):

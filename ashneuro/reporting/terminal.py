@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ashneuro.cost.compare import Comparison
-    from ashneuro.cost.estimate import CostEstimate
     from ashneuro.cost.profile import HardwareProfile
+    from ashneuro.cost.terms import CostEstimate
     from ashneuro.cost.workload import Workload
     from ashneuro.data.check import Checked
     from ashneuro.data.describe import Description

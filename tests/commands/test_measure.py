@@ -12,7 +12,7 @@ from torch import nn
 
 from ashneuro.commands import report
 from ashneuro.cost import measure
-from ashneuro.cost.estimate import Measurement, NotMeasured
+from ashneuro.cost.measure import Measurement, NotMeasured
 
 
 class Model(nn.Module):

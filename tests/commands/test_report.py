@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from ashneuro.commands import report
-from ashneuro.cost.estimate import Measurement, NotMeasured
-from ashneuro.cost.measure import save_measurements
+from ashneuro.cost.measure import Measurement, NotMeasured, save_measurements
 from tests.commands.conftest import Command
 
 SPIKES = ("--input-coding", "spikes")

@@ -2,8 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from ashneuro.cost.asic import ac_energy, mac_energy
 from ashneuro.cost.deployment import deploy
-from ashneuro.cost.estimate import Measurement, ac_energy, estimate, mac_energy
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.measure import Measurement
 from ashneuro.cost.profile import Range, load_profile
 from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count
 from ashneuro.errors import ProfileError

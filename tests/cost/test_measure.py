@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from ashneuro.cost.estimate import Measurement, NotMeasured
 from ashneuro.cost.measure import (
+    Measurement,
+    NotMeasured,
     Nvml,
     Rapl,
     Unreadable,

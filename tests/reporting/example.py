@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 
 from ashneuro.cost.compare import compare
 from ashneuro.cost.deployment import deploy
-from ashneuro.cost.estimate import Measurement, NotMeasured, estimate
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import ann_twin, count, count_steps
 from ashneuro.program.certificate import Certificate, Comparison, Computation, LayerComparison

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ashneuro.cost.estimate import Measurement, estimate
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.measure import Measurement
 from ashneuro.cost.profile import Range, load_profile
 from ashneuro.program.rules.finding import Finding
 from ashneuro.reporting import tables

@@ -1,0 +1,222 @@
+"""CMOS at one process node: arithmetic, neuron updates and memory accesses, each as a term of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
+from ashneuro.cost.terms import CostEstimate, Term
+from ashneuro.cost.workload import LayerWorkload, Workload
+from ashneuro.errors import ProfileError
+
+SRAM_BITS = (("sram_8kb", 8 * 1024 * 8), ("sram_32kb", 32 * 1024 * 8), ("sram_1mb", 1024 * 1024 * 8))
+WORD_BITS = 64
+MESSAGE_BITS = 32
+
+
+def estimate_asic(workload: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
+    """Return what one inference costs at the node; rules and errors as in `ashneuro.cost.estimate.estimate`."""
+    terms = _asic_terms(workload, profile, precision)
+    return CostEstimate.from_terms(profile, precision, terms, tuple(_asic_notes(precision)))
+
+
+def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:
+    for layer in workload.layers:
+        if layer.kind == "input":
+            because = "transfers between host and chip are not part of this profile"
+            yield Term(layer.name, "host I/O, bytes", layer.bytes_in / workload.samples, None, because, needed=False)
+            continue
+        scale = 1 / workload.samples
+        if layer.kind == "ann":
+            macs, acs, updates = layer.dense_macs * scale, 0.0, float(layer.neurons)
+        else:
+            macs, acs, updates = (
+                (layer.effective_macs or 0) * scale,
+                layer.effective_acs * scale,
+                (layer.updates or 0) * scale,
+            )
+        if macs:
+            energy, used = mac_energy(profile, precision)
+            yield Term(layer.name, "mac", macs, macs * energy, "", True, "MACs × (product + addition)", used)
+        if acs:
+            energy, used = ac_energy(profile, precision)
+            yield Term(layer.name, "synop", acs, acs * energy, "", True, "synops × addition", used)
+        energy, used = update_energy(profile, precision, layer)
+        name = "activation" if layer.kind == "ann" else "neuron update"
+        yield Term(
+            layer.name, name, updates, updates * energy, "", True, f"{name}s × their products and additions", used
+        )
+        accesses, energy, used = memory_energy(profile, precision, layer, workload.samples, workload.timesteps)
+        yield Term(
+            layer.name,
+            "memory",
+            accesses,
+            energy,
+            "",
+            True,
+            "accesses × bits / 64 × energy of the memory that holds them",
+            used,
+        )
+
+
+def _asic_notes(precision: str) -> Iterator[str]:
+    yield (
+        "memory: low, both sides move every number once; high, both fetch every operand of every operation; typical, the ANN reuses "
+        "as dense accelerators do and the spiking part fetches per event"
+    )
+    yield "memory: data lie in the smallest listed SRAM that holds them, more than 1 MB in several banks of 1 MB (high: in DRAM)"
+    if precision.startswith("int"):
+        yield "integer accumulation: low and typical 8-bit additions, the usual convention; high 32-bit additions"
+    if precision.startswith("int") and precision != "int8":
+        yield (
+            f"{precision}: no product of that width was published; it is the 8-bit product scaled by the operands' bits "
+            "(8 → 32 bits costs 15.5× for 16× the bits in the same table); high: the 8-bit product"
+        )
+
+
+def _bits(precision: str) -> tuple[int, int, int]:
+    """Return bits of a weight, of an activation, and of an accumulator or state variable."""
+    if precision == "fp32":
+        return 32, 32, 32
+    if precision == "fp16":
+        return 16, 16, 16
+    match = re.fullmatch(r"int([1-8])", precision)
+    if match is None:
+        raise ProfileError(
+            f"precision {precision!r} is unknown", "it is fp32, fp16, int8, or intB with B from 1 to 7", "choose one"
+        )
+    return 8, int(match[1]), 32
+
+
+def _event(profile: HardwareProfile, key: str) -> Range:
+    quantity: Quantity | None = profile.energy.get(key)
+    if quantity is None or not quantity.citable:
+        kept_out = "the profile writer's estimate" if quantity and quantity.status == "estimate" else CHECKS["R"]
+        why = (
+            f"energy.{key} is unknown there"
+            if quantity is None
+            else f"energy.{key} is there, but not used unasked ({kept_out})"
+        )
+        raise ProfileError(f"{profile.name} cannot price this", why, "choose another precision or profile")
+    return quantity.range
+
+
+def mac_energy(profile: HardwareProfile, precision: str) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of one multiply–accumulate, and the numbers used.
+
+    float: product + addition. int8: product + 8-bit addition (high: 32-bit addition). B-bit activations and 8-bit weights:
+    the 8-bit product × B/8, an interpolation (high: the whole 8-bit product).
+    """
+    if precision.startswith("fp"):
+        keys = (f"mult_{precision}", f"add_{precision}")
+        return _event(profile, keys[0]) + _event(profile, keys[1]), _paths(*keys)
+    _, bits, _ = _bits(precision)
+    product, narrow, wide = (_event(profile, key) for key in ("mult_int8", "add_int8", "add_int32"))
+    packed = product * (bits / 8) + narrow
+    return Range(packed.low, packed.typical, product.high + wide.high), _paths("mult_int8", "add_int8", "add_int32")
+
+
+def ac_energy(profile: HardwareProfile, precision: str) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of one accumulate, and the numbers used: an addition (integer high: 32 bits wide)."""
+    if precision.startswith("fp"):
+        return _event(profile, f"add_{precision}"), _paths(f"add_{precision}")
+    _bits(precision)
+    narrow, wide = _event(profile, "add_int8"), _event(profile, "add_int32")
+    return Range(narrow.low, narrow.typical, wide.high), _paths("add_int8", "add_int32")
+
+
+def update_energy(profile: HardwareProfile, precision: str, layer: LayerWorkload) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of one neuron update, or of one activation function of an ANN layer, and the numbers used.
+
+    Neuron: a product per decaying state variable (low: a shift, priced as an addition) and its additions; integers at 32 bits.
+    ANN: bias and comparison; integers also rescale the accumulator, a 32-bit product (low: a shift).
+    """
+    add_key, mult_key = (
+        ("add_int32", "mult_int32") if precision.startswith("int") else (f"add_{precision}", f"mult_{precision}")
+    )
+    products = layer.update_multiplies + (layer.kind == "ann" and precision.startswith("int"))
+    energy = layer.update_adds * _event(profile, add_key)
+    if not products:
+        return energy, _paths(add_key)
+    product = _event(profile, mult_key)
+    if precision.startswith("int"):
+        product = Range(_event(profile, add_key).low, product.typical, product.high)
+    return energy + products * product, _paths(add_key, mult_key)
+
+
+def memory_energy(
+    profile: HardwareProfile, precision: str, layer: LayerWorkload, samples: int, timesteps: int
+) -> tuple[float, Range, tuple[str, ...]]:
+    """Return memory accesses of a layer per inference in its usual dataflow, their joules, and the numbers used.
+
+    Perfect reuse moves everything once; no reuse fetches every operand of every operation (after Lemaire et al. 2022)::
+
+                        perfect reuse                         no reuse
+        ANN layer       weights, inputs, outputs once         weight and input per MAC; outputs once
+        spiking layer   weights once, all steps of a neuron   weight, accumulator read and written per synop; state variables
+                        together; spikes in and out           read and written per update; each spike 32 bits, written and
+                        as one bit per neuron and step,       read once; each graded input read once, in the bits of an
+                        graded inputs in an activation's      activation, as the ANN reads its input
+
+    low: perfect reuse on either side, or no reuse where that is less: where hardly anything spikes, a bit per neuron and step is more
+    than the events. high: no reuse on either side. typical: each side's usual dataflow, reuse in a dense ANN accelerator, fetches per
+    event in a spiking one.
+
+    An access of n bits costs n/64 of a 64-bit one. Each kind of data lies in the smallest SRAM of the profile that holds it all;
+    more than 1 MB lies in several banks of 1 MB (high: in DRAM).
+    """
+    weight_bits, activation_bits, state_bits = _bits(precision)
+    if layer.kind == "ann":
+        macs = layer.dense_macs / samples
+        weights = (weight_bits, layer.parameters * weight_bits)
+        inputs = (activation_bits, layer.inputs * activation_bits)
+        outputs = (float(layer.neurons), activation_bits, layer.neurons * activation_bits)
+        reused = [(min(macs, layer.parameters), *weights), (min(macs, layer.inputs), *inputs), outputs]
+        fetched = [(macs, *weights), (macs, *inputs), outputs]
+        usual = reused
+    else:
+        synops = (layer.effective_acs + (layer.effective_macs or 0)) / samples
+        updates = (layer.updates or 0) / samples
+        weights = (weight_bits, layer.parameters * weight_bits)
+        spiking, graded = layer.inputs - layer.graded_inputs, layer.graded_inputs * timesteps
+        reused = [
+            (min(synops, layer.parameters), *weights),
+            (float(spiking * timesteps), 1, spiking * timesteps),
+            (float(graded), activation_bits, graded * activation_bits),
+            (float(layer.neurons * timesteps), 1, layer.neurons * timesteps),
+        ]
+        fetched = [
+            (synops, *weights),
+            (2 * synops, state_bits, layer.neurons * state_bits),
+            (2 * updates * layer.state_variables, state_bits, layer.neurons * state_bits * layer.state_variables),
+            (2 * layer.spikes / samples, MESSAGE_BITS, layer.neurons),
+            (layer.graded_events / samples, activation_bits, layer.graded_inputs * activation_bits),
+        ]
+        usual = fetched
+    low, used = _traffic(profile, reused)
+    high, more = _traffic(profile, fetched)
+    typical, _ = _traffic(profile, usual)
+    energy = Range(min(low.low, high.low), typical.typical, high.high)
+    return sum(accesses for accesses, _, _ in usual), energy, tuple(dict.fromkeys(used + more))
+
+
+def _traffic(profile: HardwareProfile, traffic: Iterable[tuple[float, int, int]]) -> tuple[Range, tuple[str, ...]]:
+    """Return joules of (accesses, bits of one, bits of all data of that kind), and the numbers used."""
+    used: dict[str, None] = {}
+    energy = Range(0.0, 0.0, 0.0)
+    for accesses, bits, held in traffic:
+        if not accesses:
+            continue
+        key = next((name for name, size in SRAM_BITS if held <= size), SRAM_BITS[-1][0])
+        used[key] = None
+        word = _event(profile, key)
+        if held > SRAM_BITS[-1][1]:
+            used["dram"] = None
+            word = Range(word.low, word.typical, _event(profile, "dram").high)
+        energy = energy + accesses * bits / WORD_BITS * word
+    return energy, _paths(*used)
+
+
+def _paths(*keys: str) -> tuple[str, ...]:
+    return tuple(f"energy.{key}" for key in keys)

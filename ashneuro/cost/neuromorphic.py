@@ -1,0 +1,240 @@
+"""Neuromorphic chips: events of spiking layers times the profile's energy per event, and static power times time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ashneuro.cost.deployment import STEP_TIMES, Deployment
+from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
+from ashneuro.cost.terms import NATIVE, CostEstimate, Term, Total
+from ashneuro.cost.workload import LayerWorkload, Workload
+from ashneuro.errors import ProfileError
+
+
+def estimate_neuromorphic(
+    workload: Workload,
+    profile: HardwareProfile,
+    with_estimates: bool,
+    step_time_s: float | None,
+    deployment: Deployment | None,
+) -> CostEstimate:
+    """Return what one inference costs on the chip; rules and errors as in `ashneuro.cost.estimate.estimate`."""
+    if any(layer.place == "host" or layer.kind == "ann" for layer in workload.layers):
+        raise ProfileError(
+            f"{profile.name}: ANN layers cannot be priced here",
+            "a neuromorphic profile prices synops and neuron updates of spiking layers",
+            "estimate workload.part('deployed') here and workload.part('host') on a GPU or CMOS profile",
+        )
+    pricing = _Pricing(profile, with_estimates)
+    terms = [term for layer in workload.layers for term in _event_terms(layer, workload.samples, pricing, deployment)]
+    chips = deployment.placement.chips if deployment else _chips(workload, profile)
+    step, how, time_from = _step_time(profile, step_time_s, deployment)
+    time = workload.timesteps * step if step else None
+    latency = (workload.timesteps + deployment.depth) * step if step and deployment else None
+    bare = CostEstimate.from_terms(profile, NATIVE, terms)
+    whole = "static" in pricing.included
+    totals = tuple(_totals(profile, bare.dynamic_j, time, chips)) if time and not whole else ()
+    notes = list(_bound_notes(profile, bare))
+    if whole:
+        notes.append(f"{profile.name}: static power is in the price of an event; nothing is added for time")
+    if totals and bare.dynamic_j:
+        notes.append(
+            "static power and energies per event come from different sources and voltages; a total adds them at the boundary it names"
+        )
+    notes.append(how)
+    assumed = [
+        key for key in ("cores_per_tile", "tiles_wide") if key in profile.limits and not profile.limits[key].citable
+    ]
+    if deployment is not None and assumed:
+        notes.append(f"{profile.name}: hops are counted on an assumed mesh; none was found in print")
+    return replace(
+        bare,
+        totals=totals,
+        time_s=time,
+        latency_s=latency,
+        chips=chips,
+        cores=deployment.placement.cores if deployment else None,
+        time_from=time_from,
+        notes=tuple(dict.fromkeys(note for note in notes if note)),
+    )
+
+
+@dataclass(frozen=True)
+class _Pricing:
+    """A profile's prices, and what each holds besides its own event."""
+
+    profile: HardwareProfile
+    with_estimates: bool
+
+    def usable(self, key: str) -> Quantity | None:
+        quantity = self.profile.energy.get(key)
+        return quantity if quantity is not None and (quantity.citable or self.with_estimates) else None
+
+    @property
+    def included(self) -> dict[str, str]:
+        """Terms that are in the price of another event: name to that event."""
+        found = ((key, self.usable(key)) for key in self.profile.energy)
+        return {name: key for key, quantity in found if quantity is not None for name in quantity.includes}
+
+    def term(self, layer: str, name: str, key: str, events: float, needed: bool = True, family: str = "") -> Term:
+        """Return ``events`` at the price of ``key``; zero where another price has it, unknown where nobody has it."""
+        holder = self.included.get(family or name)
+        if holder is not None:
+            return Term(
+                layer, name, events, Range(0.0, 0.0, 0.0), "", needed, f"in energy.{holder}", (f"energy.{holder}",)
+            )
+        quantity = self.usable(key)
+        if quantity is not None:
+            return Term(
+                layer, name, events, events * quantity.range, "", needed, f"events × energy.{key}", (f"energy.{key}",)
+            )
+        return Term(layer, name, events, None, self.because(name, key), needed)
+
+    def because(self, name: str, key: str) -> str:
+        """Say why there is no price of ``key``."""
+        quantity = self.profile.energy.get(key)
+        if quantity is None:
+            return f"no energy per {name} has been published for {self.profile.title}"
+        if quantity.status == "estimate":
+            return f"no energy per {name} has been published for {self.profile.title}; the profile's own estimate is used only when asked for"
+        return f"the source of energy.{key} was not seen ({CHECKS[quantity.check]})"
+
+
+def _event_terms(
+    layer: LayerWorkload, samples: int, pricing: _Pricing, deployment: Deployment | None
+) -> Iterator[Term]:
+    if layer.kind == "input":
+        yield _transfer(layer.name, layer.bytes_in / samples, pricing)
+        return
+    yield from _synop_terms(layer, samples, pricing)
+    if layer.effective_macs:
+        because = "the profile has no energy for a synapse that multiplies a graded value"
+        yield Term(layer.name, "graded synop", layer.effective_macs / samples, None, because)
+    yield _update_term(layer, samples, pricing)
+    if "spike_out" in pricing.profile.energy:
+        yield pricing.term(layer.name, "spike", "spike_out", layer.spikes / samples)
+    yield from _mesh_terms(layer, samples, pricing, deployment)
+    yield _transfer(layer.name, layer.bytes_out / samples, pricing)
+
+
+def _transfer(layer: str, count: float, pricing: _Pricing) -> Term:
+    if "io_byte" in pricing.profile.energy:
+        return pricing.term(layer, "host I/O, byte", "io_byte", count, needed=False)
+    return Term(
+        layer, "host I/O, bytes", count, None, "no energy per byte between host and chip is known", needed=False
+    )
+
+
+def _synop_terms(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Iterator[Term]:
+    """Yield synops, by the kind of synapse where the profile tells them apart; a scaled copy is stored as a list."""
+    if any(f"synop_{kind}" in pricing.profile.energy for kind in ("dense", "sparse", "conv")):
+        for kind, events in (layer.acs_by_kind or {"sparse": layer.effective_acs}).items():
+            yield pricing.term(layer.name, "synop", f"synop_{'sparse' if kind == 'scale' else kind}", events / samples)
+    else:
+        yield pricing.term(layer.name, "synop", "synop", layer.effective_acs / samples)
+
+
+def _update_term(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Term:
+    active, inactive = (
+        pricing.term(layer.name, "neuron update", f"neuron_update_{state}", 1) for state in ("active", "inactive")
+    )
+    updates = (layer.updates or 0) / samples
+    if active.energy_j is None or inactive.energy_j is None:
+        return replace(active if active.energy_j is None else inactive, events=updates)
+    both = tuple(dict.fromkeys(active.quantities + inactive.quantities))
+    if "neuron update" in pricing.included:
+        return replace(active, events=updates)
+    if layer.updates_active is None:
+        spread = Range(updates * inactive.energy_j.low, None, updates * active.energy_j.high)
+        formula = "neuron updates × (inactive … active): which were which was not seen"
+        return Term(layer.name, "neuron update", updates, spread, "", True, formula, both)
+    busy = layer.updates_active / samples
+    energy = busy * active.energy_j + (updates - busy) * inactive.energy_j
+    formula = "active updates × energy.neuron_update_active + inactive updates × energy.neuron_update_inactive"
+    return Term(layer.name, "neuron update", updates, energy, "", True, formula, both)
+
+
+def _mesh_terms(layer: LayerWorkload, samples: int, pricing: _Pricing, deployment: Deployment | None) -> Iterator[Term]:
+    """Yield messages and hops: by the placement, or, without one, one message per layer that a spike goes to."""
+    known = pricing.profile.energy
+    traffic = deployment.traffic.get(layer.name) if deployment else None
+    messages = (traffic.messages if traffic else layer.messages) / samples
+    if "axon_out" in known:
+        yield pricing.term(layer.name, "message", "axon_out", messages, family="axon")
+    if "spike_local" in known:
+        yield pricing.term(
+            layer.name,
+            "message within a tile",
+            "spike_local",
+            (traffic.local if traffic else layer.messages) / samples,
+            False,
+        )
+    if traffic is None:
+        because = "the network has not been placed on cores, so the number of hops is unknown"
+        unknown = Term(layer.name, "hop", layer.messages / samples, None, because, needed=False)
+        yield pricing.term(layer.name, "hop", "hop_ew", unknown.events, False) if "hop" in pricing.included else unknown
+        return
+    yield pricing.term(layer.name, "hop, east–west", "hop_ew", traffic.east_west / samples, False, family="hop")
+    yield pricing.term(layer.name, "hop, north–south", "hop_ns", traffic.north_south / samples, False, family="hop")
+    if traffic.crossings:
+        because = "no energy per message between chips is known"
+        yield Term(layer.name, "message between chips", traffic.crossings / samples, None, because, needed=False)
+
+
+def _chips(workload: Workload, profile: HardwareProfile) -> int | None:
+    """Return how many chips the capacities demand at least; a placement may need more."""
+    neurons, bits = profile.limits.get("neurons_per_chip"), profile.limits.get("synapse_memory_per_chip")
+    needs = []
+    if neurons:
+        needs.append(sum(layer.neurons for layer in workload.layers if layer.kind == "snn") / neurons.range.high)
+    if bits:
+        needs.append(8 * workload.total("parameters") / bits.range.high)
+    return max(1, math.ceil(max(needs))) if needs else None
+
+
+def _step_time(
+    profile: HardwareProfile, step_time_s: float | None, deployment: Deployment | None
+) -> tuple[Range | None, str, tuple[str, ...]]:
+    """Return seconds per time step, the note that says how it was found, and the numbers used."""
+    if step_time_s is not None:
+        return Range(step_time_s, step_time_s, step_time_s), "", ()
+    step = profile.citable("time.step")
+    measured = ("time.step",) if step is not None else ()
+    computed = deployment.step_time(profile) if deployment else None
+    if computed is not None:
+        note = (
+            f"{profile.name}: a step lasts as long as its busiest core needs, one event after the other, and then the barrier; "
+            "contention on the mesh and what the host adds are not in it"
+        )
+        used = tuple(path for key in STEP_TIMES if profile.citable(path := f"time.{key}") is not None)
+        if step is not None:
+            high = max(step.range.high, computed.high)
+            bounds = Range(min(step.range.low, computed.low), computed.typical, high)
+            return bounds, note + "; bounds: the profile's own measured steps", used + measured
+        return computed, note, used
+    if step is None:
+        return None, "time per step is unknown, so static power × time is too", ()
+    return step.range, "", measured
+
+
+def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips: int | None) -> Iterator[Total]:
+    for name, static in profile.static.items():
+        if not static.citable:
+            continue
+        power, overhead = (chips or 1) * static.range, profile.citable(f"overhead.{name}")
+        extra = overhead.range * time if overhead is not None else None
+        power = power + overhead.range if overhead is not None else power
+        energy = power * time
+        yield Total(
+            name, f"{static.boundary}: {static.covers}", power, energy, dynamic + energy if dynamic else None, extra
+        )
+
+
+def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:
+    used = dict.fromkeys(path for term in cost.terms for path in term.quantities)
+    for path in (*used, *(("time.step",) if "step" in profile.time else ())):
+        quantity = profile.quantity(path)
+        if quantity is not None and quantity.bounds_from:
+            yield f"{profile.name} {path}: {quantity.bounds_from}"
