@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ashneuro.errors import DataError
+
+METRICS = "metrics.jsonl"
+"""File of a run's folder that holds its `TrainingMetrics`."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +32,157 @@ class HostLayer:
     outputs: int
     inputs: int = 0
     part: Literal["image", "text"] = "image"
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """Metrics of one training epoch, one line of ``metrics.jsonl``.
+
+    Losses and firing rates are means over the batches of the epoch.
+
+    Args:
+        epoch: number of the epoch over all stages, from 1.
+        loss: sum of the weighted objectives.
+        losses: each weighted objective by name, e.g. ``"itc"``.
+        stage: name of the stage; empty in a run without a schedule.
+        firing_rate: mean over the spiking layers; ``None`` without spiking layers.
+        firing_rates: spikes per neuron and timestep, by layer.
+        learning_rate: rate of the last step.
+        seconds: wall time of the epoch without validation.
+        pairs_per_s: training throughput in pairs (questions) per second.
+        waited_share: share of ``seconds`` spent waiting for data.
+        validation: metrics on the validation part by name, e.g. ``"R@1_image_to_text"``,
+            ``"vqa_accuracy"``.
+    """
+
+    epoch: int
+    loss: float
+    losses: Mapping[str, float] = field(default_factory=dict)
+    stage: str = ""
+    firing_rate: float | None = None
+    firing_rates: Mapping[str, float] = field(default_factory=dict)
+    learning_rate: float | None = None
+    seconds: float | None = None
+    pairs_per_s: float | None = None
+    waited_share: float | None = None
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def recall_at_1(self) -> dict[str, float]:
+        """Validation R@1 by direction: ``"image_to_text"``, ``"text_to_image"``."""
+        return _with_prefix(self.validation, "R@1_")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line's keys and values in the order of the file; absent metrics have no key."""
+        values: dict[str, Any] = {
+            "epoch": self.epoch,
+            "stage": self.stage or None,
+            "loss": self.loss,
+            **{f"loss_{name}": value for name, value in self.losses.items()},
+            "firing_rate": self.firing_rate,
+            **{f"firing_rate.{name}": value for name, value in self.firing_rates.items()},
+            "learning_rate": self.learning_rate,
+            "seconds": self.seconds,
+            "pairs_per_s": self.pairs_per_s,
+            "waited_share": self.waited_share,
+            **{f"validation_{name}": value for name, value in self.validation.items()},
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> EpochMetrics:
+        """Return the metrics of a parsed line.
+
+        Raises:
+            KeyError: ``epoch`` or ``loss`` is missing.
+        """
+        single = ("stage", "firing_rate", "learning_rate", "seconds", "pairs_per_s", "waited_share")
+        return cls(
+            epoch=row["epoch"],
+            loss=row["loss"],
+            losses=_with_prefix(row, "loss_"),
+            firing_rates=_with_prefix(row, "firing_rate."),
+            validation=_with_prefix(row, "validation_"),
+            **{key: row[key] for key in single if key in row},
+        )
+
+
+@dataclass(frozen=True)
+class TrainingTotals:
+    """Totals of a finished training run, the last line of ``metrics.jsonl``.
+
+    Args:
+        epochs: number of epochs over all stages.
+        seconds: sum over the epochs.
+        kernels: back end that computed the neurons; empty without spiking layers.
+    """
+
+    epochs: int
+    seconds: float
+    kernels: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line's keys and values in the order of the file."""
+        values = {"final": True, "epochs": self.epochs, "seconds": self.seconds}
+        return values | ({"kernels": self.kernels} if self.kernels else {})
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> TrainingTotals:
+        """Return the totals of a parsed line.
+
+        Raises:
+            KeyError: ``epochs`` or ``seconds`` is missing.
+        """
+        return cls(row["epochs"], row["seconds"], row.get("kernels", ""))
+
+
+@dataclass(frozen=True)
+class TrainingMetrics:
+    """All metrics of a run: content of ``metrics.jsonl``.
+
+    Args:
+        epochs: one entry per finished epoch.
+        totals: ``None`` until training has ended.
+    """
+
+    epochs: tuple[EpochMetrics, ...] = ()
+    totals: TrainingTotals | None = None
+
+    def to_jsonl(self) -> str:
+        """Return the text of the file."""
+        rows = [epoch.to_json() for epoch in self.epochs]
+        if self.totals:
+            rows.append(self.totals.to_json())
+        return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def read_metrics(file: Path) -> TrainingMetrics:
+    """Return the content of a ``metrics.jsonl``; without such a file there are no epochs.
+
+    Raises:
+        DataError: a line cannot be read. An unfinished last line, which an interrupted run may
+            leave, is skipped.
+    """
+    if not file.exists():
+        return TrainingMetrics()
+    epochs: list[EpochMetrics] = []
+    totals = None
+    lines = file.read_text(encoding="utf-8").splitlines()
+    for number, text in enumerate(lines, start=1):
+        try:
+            row = json.loads(text)
+            if "final" in row:
+                totals = TrainingTotals.from_json(row)
+            else:
+                epochs.append(EpochMetrics.from_json(row))
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, json.JSONDecodeError) and number == len(lines):
+                break
+            why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"{file}, line {number}, cannot be read", why, "remove the line or train again") from error
+    return TrainingMetrics(tuple(epochs), totals)
+
+
+def _with_prefix(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the values whose keys start with ``prefix``, by the rest of their keys."""
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}

@@ -268,7 +268,8 @@ def report_run(
     """Return the report of a run: the task, what it spikes and costs with its host part, and the runs beside it."""
     from ashneuro.config import dump_config, trained_tasks
     from ashneuro.cost.measure import load_measurements
-    from ashneuro.reporting.summary import Report, read_metrics
+    from ashneuro.exchange import METRICS, read_metrics
+    from ashneuro.reporting.summary import Report
     from ashneuro.simulation.run import simulate
 
     checkpoint = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run")
@@ -311,7 +312,7 @@ def report_run(
             "weights, SHA-256": str(json_.loads((bundle.folder / "origin.json").read_text())["weights_sha256"])[:16],
         },
         config=dump_config(run.config),
-        training=[row for row in read_metrics(path / "metrics.jsonl") if "epoch" in row],
+        training=read_metrics(path / METRICS).epochs,
         evaluations=evaluations,
         tasks=tasks,
         not_run=not_run,

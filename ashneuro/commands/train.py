@@ -130,7 +130,7 @@ def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
             folder,
             resume=resume,
             choose_integers=integers,
-            on_progress=lambda now: show(now.epoch, now.epochs, now.batch, now.batches, now.loss, now.row),
+            on_progress=lambda now: show(now.epoch, now.epochs, now.batch, now.batches, now.loss, now.metrics),
         )
 
 

@@ -100,25 +100,19 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def training_curves(
-    rows: Sequence[Mapping[str, Any]], x: str, panels: Mapping[str, Mapping[str, str]], alt: str
-) -> str:
+Points = list[tuple[float, float]]
+"""Points (x, y) of a curve."""
+
+
+def training_curves(x: str, panels: Mapping[str, Sequence[tuple[str, Points]]], alt: str) -> str:
     """Return curves over training.
 
     Args:
-        rows: one mapping per line of ``metrics.jsonl``; a row without a key leaves its point out.
-        x: key of the horizontal axis.
-        panels: title to {key: label}; panels without any value are left out, an empty label draws a thin line.
+        x: label of the horizontal axis.
+        panels: (label, points) of every curve, by title of the panel. Panels without curves are
+            left out; an empty label draws a thin line.
     """
-    series = {
-        title: [
-            (label, points)
-            for key, label in keys.items()
-            if (points := [(row[x], row[key]) for row in rows if isinstance(row.get(key), (int, float)) and x in row])
-        ]
-        for title, keys in panels.items()
-    }
-    series = {title: lines for title, lines in series.items() if lines}
+    series = {title: lines for title, lines in panels.items() if lines}
 
     def draw(figure: Figure) -> None:
         from matplotlib.ticker import MaxNLocator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ashneuro import __version__
 from ashneuro.cost.compare import Group, energy_text
 from ashneuro.cost.profile import Source
 from ashneuro.cost.terms import CostEstimate
+from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import figures, tables
 from ashneuro.reporting.summary import SCHEMA, Report
 from ashneuro.reporting.tables import number, percent
@@ -208,29 +209,29 @@ def _figures(report: Report) -> dict[str, str]:
     return drawn
 
 
-def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the curves of ``metrics.jsonl``: losses, validation recalls, firing rates (layers without a label)."""
-    keys = dict.fromkeys(key for row in rows if "epoch" in row for key in row)
+def _curves(epochs: Sequence[EpochMetrics]) -> str:
+    """Return the training curves: losses, validation recalls, firing rates (no label on layers)."""
+
+    def curves(values: Callable[[EpochMetrics], Mapping[str, float]]) -> dict[str, figures.Points]:
+        points: dict[str, figures.Points] = {}
+        for metrics in epochs:
+            for name, value in values(metrics).items():
+                points.setdefault(name, []).append((metrics.epoch, value))
+        return points
+
+    losses = curves(lambda metrics: {"sum": metrics.loss, **metrics.losses})
+    recalls = curves(lambda metrics: metrics.recall_at_1)
+    means = curves(lambda metrics: {} if metrics.firing_rate is None else {"mean": metrics.firing_rate})
+    layers = curves(lambda metrics: metrics.firing_rates)
     panels = {
-        "loss": {key: key.removeprefix("loss_") if key != "loss" else "sum" for key in keys if key.startswith("loss")},
-        "R@1 on validation": {
-            key: key.removeprefix("validation_R@1_").replace("_to_", " → ")
-            for key in keys
-            if key.startswith("validation_R@1")
-        },
-        "firing rate, mean and layers": {
-            key: "" if "." in key else "mean" for key in keys if key.startswith("firing_rate")
-        },
+        "loss": [*losses.items()],
+        "R@1 on validation": [(name.replace("_to_", " → "), points) for name, points in recalls.items()],
+        "firing rate, mean and layers": [*means.items(), *(("", points) for points in layers.values())],
     }
-    ends = []
-    for key, label in panels["loss"].items():
-        values = [row[key] for row in rows if key in row]
-        ends.append(f"loss {label} from {number(values[0])} to {number(values[-1])}")
-    return (
-        figures.training_curves(rows, "epoch", panels, f"Curves over training. {'; '.join(ends)}.")
-        if any(panels.values())
-        else ""
+    ends = "; ".join(
+        f"loss {name} from {number(points[0][1])} to {number(points[-1][1])}" for name, points in losses.items()
     )
+    return figures.training_curves("epoch", panels, f"Curves over training. {ends}.")
 
 
 def _group_figure(group: Group, name: str) -> str:

@@ -20,7 +20,7 @@ from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import StepWorkload, Workload, neurobench
-from ashneuro.errors import AshneuroError
+from ashneuro.exchange import EpochMetrics
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.placement.place import Placement
 from ashneuro.reporting.terminal import plain
@@ -74,7 +74,7 @@ class Report:
         title: name of the run or file.
         about: what is reported: paths and their fingerprints.
         config: the run's settings.
-        training: rows of ``metrics.jsonl``.
+        training: metrics of every epoch.
         evaluations: the JSON of every evaluation (schema ``ashneuro.evaluation/1``); this network's first.
         tasks: the JSON of every evaluation of a task beside retrieval (schema ``ashneuro.task-evaluation/1``).
         facts: further single results: label to text.
@@ -94,7 +94,7 @@ class Report:
     title: str
     about: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
-    training: Sequence[Mapping[str, Any]] = ()
+    training: Sequence[EpochMetrics] = ()
     evaluations: Sequence[Mapping[str, Any]] = ()
     tasks: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class Report:
             "winner": self.comparison.winner if self.comparison else None,
             "missing": self.missing,
             "config": self.config,
-            "training": self.training,
+            "training": [metrics.to_json() for metrics in self.training],
             "evaluations": self.evaluations,
             "tasks": self.tasks,
             "facts": self.facts,
@@ -211,25 +211,3 @@ def write_json(report: Report, path: Path) -> Path:
     """Write ``report.json`` and return its path."""
     path.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
-
-
-def read_metrics(path: Path) -> tuple[dict[str, Any], ...]:
-    """Return the rows of a ``metrics.jsonl``; ``()`` where there is none.
-
-    Raises:
-        AshneuroError: a line is not JSON (the last, unfinished line of an interrupted run is left out).
-    """
-    if not path.exists():
-        return ()
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = []
-    for index, text in enumerate(lines):
-        try:
-            rows.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            if index == len(lines) - 1:
-                break
-            raise AshneuroError(
-                f"{path}, line {index + 1}, cannot be read", str(error), "remove the line or train again"
-            ) from error
-    return tuple(rows)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.workload import Workload
     from ashneuro.data.check import Checked
     from ashneuro.data.describe import Description
+    from ashneuro.exchange import EpochMetrics
     from ashneuro.program.certificate import Certificate
     from ashneuro.program.quantise import LayerCost
     from ashneuro.program.rules.finding import Finding
@@ -157,25 +159,22 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[str, Any] | None], None]]:
+def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, EpochMetrics | None], None]]:
     """Show training; call what it gives with (epoch, epochs, batch, batches, loss, the epoch's metrics or ``None``).
 
     Each finished epoch leaves one line; at a terminal a bar with the remaining time runs below.
     """
 
-    def finished(epoch: int, total: int, row: Mapping[str, Any]) -> str:
-        shown = {
-            key: value
-            for key, value in row.items()
-            if isinstance(value, float) and "." not in key and key != "learning_rate"
-        }
-        return f"epoch {epoch}/{total}  {_beside(shown)}"
+    def finished(epoch: int, total: int, metrics: EpochMetrics) -> str:
+        shown = replace(metrics, firing_rates={}, learning_rate=None).to_json()
+        numbers = {name: value for name, value in shown.items() if isinstance(value, float)}
+        return f"epoch {epoch}/{total}  {_beside(numbers)}"
 
     if not sys.stderr.isatty():
 
-        def say(epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None) -> None:
-            if row:
-                print(finished(epoch, total, row), file=sys.stderr)
+        def say(epoch: int, total: int, batch: int, batches: int, loss: float, metrics: EpochMetrics | None) -> None:
+            if metrics:
+                print(finished(epoch, total, metrics), file=sys.stderr)
 
         yield say
         return
@@ -190,12 +189,10 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, Mapping[s
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None, loss=math.nan)
 
-        def update(
-            epoch: int, total: int, batch: int, batches: int, loss: float, row: Mapping[str, Any] | None
-        ) -> None:
+        def update(epoch: int, total: int, batch: int, batches: int, loss: float, metrics: EpochMetrics | None) -> None:
             bar.update(task, completed=(epoch - 1) * batches + batch, total=total * batches, loss=loss)
-            if row:
-                bar.console.print(finished(epoch, total, row), highlight=False)
+            if metrics:
+                bar.console.print(finished(epoch, total, metrics), highlight=False)
 
         yield update
 

@@ -18,17 +18,17 @@ from torch import Tensor
 from ashneuro.config import RunConfig, dump_config, load_config, stages, trained_tasks
 from ashneuro.data.tokens import TOWER, PretrainedWords, Words, build_vocabulary, load_words
 from ashneuro.errors import DataError
+from ashneuro.exchange import METRICS, EpochMetrics, TrainingMetrics
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import find_device
 
-CONFIG, WEIGHTS, INTEGERS, VOCABULARY, CARD, METRICS, TRAINER = (
+CONFIG, WEIGHTS, INTEGERS, VOCABULARY, CARD, TRAINER = (
     "config.json",
     "model.safetensors",
     "integers.json",
     "vocabulary.json",
     "README.md",
-    "metrics.jsonl",
     "trainer.pt",
 )
 LABELS = "labels.json"
@@ -66,7 +66,7 @@ def save_run(
     config: RunConfig,
     vocabulary: Words,
     model: AshNet,
-    rows: Sequence[Mapping[str, Any]],
+    metrics: TrainingMetrics,
     labels: Labels | None = None,
     weights: Mapping[str, Tensor] | None = None,
 ) -> None:
@@ -85,8 +85,10 @@ def save_run(
         )
     if model.text.tower is not None and model.text.tower.kind == "transformers":
         model.text.tower.model.config.save_pretrained(path / TOWER)
-    replace_file(path / METRICS, lambda file: file.write_text("".join(json.dumps(row) + "\n" for row in rows)))
-    replace_file(path / CARD, lambda file: file.write_text(_card(path.name, config, model, rows), encoding="utf-8"))
+    replace_file(path / METRICS, lambda file: file.write_text(metrics.to_jsonl()))
+    replace_file(
+        path / CARD, lambda file: file.write_text(_card(path.name, config, model, metrics.epochs), encoding="utf-8")
+    )
 
 
 def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
@@ -141,15 +143,6 @@ def _read_integers(path: Path) -> Integers:
         ) from error
 
 
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's ``metrics.jsonl``: one per epoch, and a last one with ``"final": true``."""
-    file = Path(path) / METRICS
-    try:
-        return [json.loads(line) for line in file.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {file}", str(error), f"ashneuro train --resume --out {path}") from error
-
-
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a new file, then put it in the place of ``path``: a reader sees the old one or the new one, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -175,9 +168,8 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
         raise
 
 
-def _card(name: str, config: RunConfig, model: AshNet, rows: Sequence[Mapping[str, Any]]) -> str:
+def _card(name: str, config: RunConfig, model: AshNet, epochs: Sequence[EpochMetrics]) -> str:
     data, abstract = config.data, config.model.abstract
-    epochs = [row for row in rows if "epoch" in row]
     parts = {
         part: sum(weight.numel() for weight in getattr(model, part).parameters())
         for part in ("concrete", "abstract", "text", "multimodal")
@@ -224,9 +216,9 @@ def _card(name: str, config: RunConfig, model: AshNet, rows: Sequence[Mapping[st
     return "\n".join(lines)
 
 
-def _measured(epochs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _measured(epochs: Sequence[EpochMetrics]) -> Iterator[str]:
     """Yield a line for each validation number, the newest; one of an earlier stage says so, for the weights have moved since."""
-    newest = {name: row for row in epochs for name in row if name.startswith("validation_")}
+    newest = {name: row for row in epochs for name in row.validation}
     for name, row in newest.items():
-        since = "" if row is epochs[-1] else f", after epoch {row['epoch']}; not measured since"
-        yield f"| {name.replace('_', ' ')} | {row[name]:.1%}{since} |"
+        since = "" if row is epochs[-1] else f", after epoch {row.epoch}; not measured since"
+        yield f"| validation {name.replace('_', ' ')} | {row.validation[name]:.1%}{since} |"

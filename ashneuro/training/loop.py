@@ -25,6 +25,7 @@ from ashneuro.data.sources import load_splits
 from ashneuro.data.tasks import load_questions, pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
 from ashneuro.model.codebook import Codebook
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
@@ -56,7 +57,7 @@ class Progress:
     """Where training is: after ``batch`` of ``batches`` in ``epoch`` of ``epochs``, both counted from 1.
 
     Args:
-        row: the epoch's row of metrics, once the epoch is finished.
+        metrics: metrics of the epoch, once it is finished.
     """
 
     epoch: int
@@ -64,7 +65,7 @@ class Progress:
     batch: int
     batches: int
     loss: float
-    row: Mapping[str, Any] | None = None
+    metrics: EpochMetrics | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -121,7 +122,7 @@ def train(
             "restore them, or name another --out",
         )
     device = processes.device
-    rows: list[dict[str, Any]] = json.loads(state["rows"]) if state else []
+    epochs = [EpochMetrics.from_json(row) for row in json.loads(state["rows"])] if state else []
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         torch.manual_seed(config.train.seed)
@@ -153,30 +154,28 @@ def train(
         stack.enter_context(shared_norms(learner, processes))
         before, weights = 0, None
         for number, (stage, settings) in enumerate(stages(config)):
-            past = len(rows) - before
+            past = len(epochs) - before
             if past < settings.epochs:
                 with Stage(number, stage, settings, config, learner, processes, material) as running:
                     if state is not None:
                         running.restore(state)
                     for epoch in range(past, settings.epochs):
-                        row = running.epoch(epoch, rows, out, on_progress)
+                        metrics = running.epoch(epoch, epochs, out, on_progress)
                         _choose(model, config.train, choose_integers)
                         with processes.whole(running.wrapped):
-                            row |= material.validate(model, stage)
-                        rows.append(row)
-                        weights = _save(out, config, material, learner, running, rows)
-                        on_progress(
-                            Progress(row["epoch"], material.epochs, row["batches"], row["batches"], row["loss"], row)
-                        )
-                        del row["batches"]
+                            metrics = replace(metrics, validation=material.validate(model, stage))
+                        epochs.append(metrics)
+                        weights = _save(out, config, material, learner, running, epochs)
+                        batches = len(running.batches)
+                        on_progress(Progress(metrics.epoch, material.epochs, batches, batches, metrics.loss, metrics))
                 state = None
             before += settings.epochs
-    final = {"final": True, "epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 1)}
-    if config.model.abstract.kind == "spiking":
-        final["kernels"] = describe_kernels(device, config.train.kernels)
+    kernels = describe_kernels(device, config.train.kernels) if config.model.abstract.kind == "spiking" else ""
+    seconds = round(sum(metrics.seconds or 0.0 for metrics in epochs), 1)
+    finished = TrainingMetrics(tuple(epochs), TrainingTotals(len(epochs), seconds, kernels))
     if processes.rank == 0:
         with uninterrupted():
-            save_run(out, config, material.words, model, [*rows, final], material.labels, weights)
+            save_run(out, config, material.words, model, finished, material.labels, weights)
     processes.wait()
     return (
         Run(out, config, material.words, model.eval(), material.labels)
@@ -229,14 +228,11 @@ class Material:
             self._pools[stage.task] = self._pool(stage.task)
         pool = self._pools[stage.task]
         if isinstance(pool, TaskPool):
-            return {f"validation_{stage.task}_accuracy": accuracy(model, pool)}
+            return {f"{stage.task}_accuracy": accuracy(model, pool)}
         if pool is None:
             return {}
         image_to_text, text_to_image = recalls(model, pool)
-        return {
-            "validation_R@1_image_to_text": image_to_text["R@1"],
-            "validation_R@1_text_to_image": text_to_image["R@1"],
-        }
+        return {"R@1_image_to_text": image_to_text["R@1"], "R@1_text_to_image": text_to_image["R@1"]}
 
     def _pool(self, task: str) -> Pool | TaskPool | None:
         if task == "retrieval":
@@ -302,7 +298,7 @@ class Stage:
         ]
 
     def state(
-        self, rows: list[dict[str, Any]], batch: int = 0, sums: Mapping[str, Tensor] | None = None
+        self, epochs: Sequence[EpochMetrics], batch: int = 0, sums: Mapping[str, Tensor] | None = None
     ) -> dict[str, Any]:
         """Return everything that going on takes; ``batch`` batches of an epoch are done, with these sums."""
         model = self.learner.model
@@ -315,18 +311,18 @@ class Stage:
             **self.processes.state(self.wrapped, self.learner, self.optimiser),
             "stage": self.number,
             "data": self.material.digest,
-            "rows": json.dumps(rows),
+            "rows": json.dumps([metrics.to_json() for metrics in epochs]),
             "batch": batch,
             "sums": {name: value.cpu() for name, value in (sums or {}).items()},
             "random": [self.processes.of_each(own) for own in random],
             "integers": integers.dumps() if integers else "",
         }
 
-    def epoch(self, epoch: int, rows: list[dict[str, Any]], out: Path, on_progress: OnProgress) -> dict[str, Any]:
-        """Train one epoch of the stage, counted from 0; return its row: means of every loss term and firing rate, rate and time."""
+    def epoch(self, epoch: int, epochs: Sequence[EpochMetrics], out: Path, on_progress: OnProgress) -> EpochMetrics:
+        """Train one epoch of the stage, counted from 0, after ``epochs``; return its metrics, without validation."""
         settings, device = self.settings, self.processes.device
         # Dropout draws from torch's own generator; seeding it per epoch makes a resumed epoch the same. Processes drop differently.
-        past = len(rows)
+        past = len(epochs)
         seed = settings.seed * 1_000_003 + past
         torch.manual_seed(seed + 7_777_777 * self.processes.rank)
         drawn = torch.Generator().manual_seed(seed)  # masked words and negatives
@@ -372,26 +368,26 @@ class Stage:
             due |= settings.save_every > 0 and (number + 1) % settings.save_every == 0
             # Between steps alone: a checkpoint does not hold the gradients that a step has gathered so far.
             if due and self._completes_step(number) and number + 1 < len(self.batches):
-                _save(out, self.config, self.material, self.learner, self, rows, number + 1, self._everywhere(sums))
+                _save(out, self.config, self.material, self.learner, self, epochs, number + 1, self._everywhere(sums))
                 due = False
         seconds = time.perf_counter() - started
         sums = self._everywhere(sums)
         means = {name: value.item() / len(self.batches) for name, value in sums.items()}
-        row: dict[str, Any] = {"epoch": past + 1, **({"stage": self.stage.name} if self.config.schedule else {})}
-        row |= {name: value for name, value in means.items() if name.startswith("loss")}
-        if rates := {name: value for name, value in means.items() if not name.startswith("loss")}:
-            row |= {
-                "firing_rate": sum(rates.values()) / len(rates),
-                **{f"firing_rate.{name}": value for name, value in rates.items()},
-            }
+        losses = {name.removeprefix("loss_"): value for name, value in means.items() if name.startswith("loss_")}
+        rates = {name: value for name, value in means.items() if not name.startswith("loss")}
         pairs = (len(self.batches) - start) * settings.batch_size
-        return row | {
-            "learning_rate": rate,
-            "seconds": round(seconds, 2),
-            "pairs_per_s": round(pairs / max(seconds, 1e-9), 1),
-            "waited_share": round(waited / max(seconds, 1e-9), 4),
-            "batches": len(self.batches),
-        }
+        return EpochMetrics(
+            epoch=past + 1,
+            stage=self.stage.name if self.config.schedule else "",
+            loss=means["loss"],
+            losses=losses,
+            firing_rate=sum(rates.values()) / len(rates) if rates else None,
+            firing_rates=rates,
+            learning_rate=rate,
+            seconds=round(seconds, 2),
+            pairs_per_s=round(pairs / max(seconds, 1e-9), 1),
+            waited_share=round(waited / max(seconds, 1e-9), 4),
+        )
 
     def _everywhere(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean of the processes' sums; what was computed from gathered embeddings is the same on all of them."""
@@ -563,31 +559,31 @@ def _save(
     material: Material,
     learner: Learner,
     stage: Stage,
-    rows: list[dict[str, Any]],
+    epochs: Sequence[EpochMetrics],
     batch: int = 0,
     sums: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Write the state for resuming, and what using the run takes; the first process does. Return the model's weights."""
-    written = [{name: value for name, value in row.items() if name != "batches"} for row in rows]
-    state = stage.state(written, batch, sums)
+    state = stage.state(epochs, batch, sums)
     weights = {
         name.removeprefix("model."): value for name, value in state["model"].items() if name.startswith("model.")
     }
     if stage.processes.rank == 0:
         with uninterrupted():
             replace_file(out / TRAINER, lambda file: write_state(file, state))
-            save_run(out, config, material.words, learner.model, written, material.labels, weights)
+            metrics = TrainingMetrics(tuple(epochs))
+            save_run(out, config, material.words, learner.model, metrics, material.labels, weights)
             if config.train.tensorboard and not batch:
-                _log(out, written)
+                _log(out, epochs[-1])
     stage.processes.wait()
     return weights
 
 
-def _log(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the last row as TensorBoard events."""
+def _log(out: Path, metrics: EpochMetrics) -> None:
+    """Write the numbers of an epoch as TensorBoard events."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(out / "tensorboard")) as writer:
-        for name, value in rows[-1].items():
+        for name, value in metrics.to_json().items():
             if isinstance(value, int | float):
-                writer.add_scalar(name.replace(".", "/", 1), value, rows[-1]["epoch"])
+                writer.add_scalar(name.replace(".", "/", 1), value, metrics.epoch)

@@ -136,7 +136,7 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
     config = tiny.config(start=str(tmp_path / "start"), quantise_aware=True, learning_rate=1e-2)
 
     def stop(now: loop.Progress) -> None:
-        if (now.epoch, now.batch, now.row) == (2, 1, None):
+        if (now.epoch, now.batch, now.metrics) == (2, 1, None):
             raise KeyboardInterrupt
 
     loop.train(config, tmp_path / "whole", choose_integers=choose_integers(config))

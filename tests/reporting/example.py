@@ -13,6 +13,7 @@ from ashneuro.cost.estimate import estimate
 from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import ann_twin, count, count_steps
+from ashneuro.exchange import EpochMetrics
 from ashneuro.program.certificate import Certificate, Comparison, Computation, LayerComparison
 from ashneuro.reporting.summary import Example, Hit, Report
 from tests.cost import networks
@@ -98,22 +99,19 @@ def certificate(names):
 
 
 def training():
-    rows = [
-        {"epoch": epoch + 1, "loss": 3 * 0.7**epoch + 0.4, "loss_itc": 2 * 0.7**epoch, "loss_stua": 0.7**epoch}
-        | {
-            "firing_rate": 0.1 + 0.1 * 0.8**epoch,
-            "firing_rate.lif1": 0.2 * 0.9**epoch,
-            "firing_rate.lif2": 0.1,
-            "seconds": 3.0,
-        }
-        | {
-            "learning_rate": 1e-3,
-            "validation_R@1_image_to_text": 0.3 - 0.3 * 0.7**epoch,
-            "validation_R@1_text_to_image": 0.2,
-        }
+    return [
+        EpochMetrics(
+            epoch=epoch + 1,
+            loss=3 * 0.7**epoch + 0.4,
+            losses={"itc": 2 * 0.7**epoch, "stua": 0.7**epoch},
+            firing_rate=0.1 + 0.1 * 0.8**epoch,
+            firing_rates={"lif1": 0.2 * 0.9**epoch, "lif2": 0.1},
+            learning_rate=1e-3,
+            seconds=3.0,
+            validation={"R@1_image_to_text": 0.3 - 0.3 * 0.7**epoch, "R@1_text_to_image": 0.2},
+        )
         for epoch in range(12)
     ]
-    return [*rows, {"final": True, "epochs": 12, "seconds": 36.0}]
 
 
 def whole_report(**changes):

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from ashneuro.cost.profile import Source
-from ashneuro.errors import AshneuroError
 from ashneuro.reporting import figures, html
-from ashneuro.reporting.summary import PARTS, SCHEMA, Report, read_metrics, write_json
+from ashneuro.reporting.summary import PARTS, SCHEMA, Report, write_json
 from tests.reporting.example import whole_report
 
 REPORT = whole_report()
@@ -195,16 +194,6 @@ def test_json_has_no_nan_and_no_pictures(tmp_path):
     assert json.loads(text)["facts"]["r"] is None
 
 
-def test_metrics_are_read_line_by_line(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    assert read_metrics(path) == ()
-    path.write_text('{"epoch": 0, "loss": 2}\n{"epoch": 1, "lo')
-    assert read_metrics(path) == ({"epoch": 0, "loss": 2},)
-    path.write_text('{"epoch": 0\n{"epoch": 1}\n')
-    with pytest.raises(AshneuroError, match="line 1"):
-        read_metrics(path)
-
-
 def test_a_raster_of_many_neurons_keeps_its_mean():
     rng = np.random.default_rng(0)
     spikes = (rng.random((4, 3000)) < 0.3).astype(np.uint8)
@@ -215,10 +204,8 @@ def test_a_raster_of_many_neurons_keeps_its_mean():
 
 
 def test_curves_leave_out_what_was_not_recorded():
-    rows = [{"step": i, "loss": 1.0} for i in range(3)]
-    drawing = figures.training_curves(
-        rows, "step", {"loss": {"loss": "loss"}, "rate": {"rate": "rate"}}, "curves of training"
-    )
+    panels = {"loss": [("loss", [(step, 1.0) for step in range(3)])], "rate": []}
+    drawing = figures.training_curves("step", panels, "curves of training")
     assert ">loss<" in drawing.replace("\n", "") or "loss" in drawing
     assert "rate" not in drawing
 

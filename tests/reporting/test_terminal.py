@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ashneuro.errors import ProfileError
+from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import terminal
 from ashneuro.reporting.tables import Table
 from tests.reporting.example import whole_report
@@ -74,14 +75,8 @@ def test_training_away_from_a_terminal_is_a_line_per_epoch(capsys):
     with terminal.epochs("training tiny") as show:
         for epoch in (1, 2):
             show(epoch, 2, 1, 2, 0.7, None)
-            show(
-                epoch,
-                2,
-                2,
-                2,
-                0.5,
-                {"epoch": epoch, "loss": 0.5, "firing_rate": 0.125, "firing_rate.lif1": 0.2, "learning_rate": 1e-3},
-            )
+            metrics = EpochMetrics(epoch, 0.5, firing_rate=0.125, firing_rates={"lif1": 0.2}, learning_rate=1e-3)
+            show(epoch, 2, 2, 2, 0.5, metrics)
     assert capsys.readouterr().err.splitlines() == [f"epoch {epoch}/2  loss 0.5  firing_rate 0.125" for epoch in (1, 2)]
 
 

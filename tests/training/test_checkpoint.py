@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ashneuro.errors import ConfigError, DataError
-from ashneuro.training.checkpoint import load_run, read_metrics, replace_file, write_state
+from ashneuro.training.checkpoint import load_run, replace_file, write_state
 from ashneuro.training.loop import train
 from tests.training import tiny
 
@@ -75,8 +75,6 @@ def test_what_is_not_a_run_is_said(folder: Path, tmp_path: Path) -> None:
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="unknown"):
         load_run(other)
-    with pytest.raises(DataError, match=r"metrics\.jsonl"):
-        read_metrics(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -18,21 +18,22 @@ from ashneuro.data.batches import Batches
 from ashneuro.data.pairs import Splits
 from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels import multi_step
 from ashneuro.spiking.kernels.dispatch import choose
 from ashneuro.training import checkpoint, loop
-from ashneuro.training.checkpoint import build_model, read_metrics
+from ashneuro.training.checkpoint import build_model
 from ashneuro.training.learner import Learner, whole_loss
 from ashneuro.training.loop import Progress, learning_rate, train
 from tests.training import tiny
 
 
 def files(path: Path) -> dict[str, object]:
-    timed = {"seconds", "pairs_per_s", "waited_share"}
-    rows = [{key: value for key, value in row.items() if key not in timed} for row in read_metrics(path)]
+    metrics = read_metrics(path / METRICS)
     return {
-        "rows": rows,
+        "epochs": [replace(epoch, seconds=None, pairs_per_s=None, waited_share=None) for epoch in metrics.epochs],
+        "totals": metrics.totals and replace(metrics.totals, seconds=0.0),
         "weights": (path / "model.safetensors").read_bytes(),
         "words": (path / "vocabulary.json").read_bytes(),
     }
@@ -66,7 +67,7 @@ def test_one_seed_gives_one_run_and_another_seed_another(tmp_path: Path) -> None
 @pytest.mark.parametrize("epoch, batch", [(1, 1), (2, 1), (3, 2)])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, epoch: int, batch: int) -> None:
     def stop(now: Progress) -> None:
-        if (now.epoch, now.batch, now.row) == (epoch, batch, None):
+        if (now.epoch, now.batch, now.metrics) == (epoch, batch, None):
             raise KeyboardInterrupt
 
     train(tiny.config(), tmp_path / "whole")
@@ -126,17 +127,15 @@ def test_a_start_of_another_size_is_said(tmp_path: Path) -> None:
 def test_it_learns_and_says_how_it_goes(tmp_path: Path) -> None:
     seen: list[Progress] = []
     run = train(tiny.config(epochs=30), tmp_path / "run", on_progress=seen.append)
-    rows = read_metrics(tmp_path / "run")
-    assert rows[-1]["final"] and rows[-1]["epochs"] == 30 and len(rows) == 31
-    assert rows[29]["loss_itc"] < 0.5 * rows[0]["loss_itc"]
-    assert max(row["validation_R@1_image_to_text"] for row in rows[:30]) > 3 / 12  # chance is 1/12
-    terms = [name for name in rows[0] if name.startswith("loss_")]
-    assert terms == ["loss_itc", "loss_contrast", "loss_stua", "loss_firing"]
-    assert rows[0]["loss"] == pytest.approx(sum(rows[0][name] for name in terms))
-    assert set(run.model.encode(torch.zeros(1, 3, 8, 8)).layers) == {
-        name.removeprefix("firing_rate.") for name in rows[0] if name.startswith("firing_rate.")
-    }
-    assert len(seen) == 30 * 3 and seen[-1].row == rows[29]
+    metrics = read_metrics(tmp_path / "run" / METRICS)
+    first, last = metrics.epochs[0], metrics.epochs[-1]
+    assert metrics.totals and metrics.totals.epochs == 30 and len(metrics.epochs) == 30
+    assert last.losses["itc"] < 0.5 * first.losses["itc"]
+    assert max(epoch.recall_at_1["image_to_text"] for epoch in metrics.epochs) > 3 / 12  # chance is 1/12
+    assert list(first.losses) == ["itc", "contrast", "stua", "firing"]
+    assert first.loss == pytest.approx(sum(first.losses.values()))
+    assert set(run.model.encode(torch.zeros(1, 3, 8, 8)).layers) == set(first.firing_rates)
+    assert len(seen) == 30 * 3 and seen[-1].metrics == last
     assert [(now.epoch, now.batch, now.batches) for now in seen[:3]] == [(1, 1, 2), (1, 2, 2), (1, 2, 2)]
     assert not run.model.training
 
@@ -146,9 +145,10 @@ def test_kernels_are_a_setting_that_the_metrics_name(tmp_path: Path, monkeypatch
     monkeypatch.setattr(multi_step, "choose", lambda wanted, device: (asked.add(wanted), choose(wanted, device))[1])
     for name in ("torch", "norse"):
         train(tiny.config(epochs=1, kernels=name), tmp_path / name)
-        assert read_metrics(tmp_path / name)[-1]["kernels"] == f"{name}, as asked for"
+        totals = read_metrics(tmp_path / name / METRICS).totals
+        assert totals and totals.kernels == f"{name}, as asked for"
     assert asked == {"torch", "norse"}  # by every layer
-    one, other = (read_metrics(tmp_path / name)[0]["loss"] for name in ("torch", "norse"))
+    one, other = (read_metrics(tmp_path / name / METRICS).epochs[0].loss for name in ("torch", "norse"))
     assert one == pytest.approx(other, rel=1e-3)
     train(tiny.config(epochs=1, kernels="torch"), tmp_path / "norse", resume=True)
     with pytest.raises(ConfigError, match="they run on CUDA, not on cpu"):
@@ -190,16 +190,16 @@ def test_a_run_that_diverges_stops_and_says_so(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("kind", ["none", "relu", "quantised-relu"])
 def test_controls_train_with_the_same_loop(tmp_path: Path, kind: str) -> None:
     train(tiny.of_kind(kind, epochs=1), tmp_path / "run")
-    row = read_metrics(tmp_path / "run")[0]
-    assert "firing_rate" not in row
-    assert ("loss_stua" in row) == ("loss_contrast" in row) == (kind != "none")
+    (metrics,) = read_metrics(tmp_path / "run" / METRICS).epochs
+    assert metrics.firing_rate is None and not metrics.firing_rates
+    assert ("stua" in metrics.losses) == ("contrast" in metrics.losses) == (kind != "none")
 
 
 def test_a_low_target_lowers_the_rate(tmp_path: Path) -> None:
     rates = []
     for name, weight in (("free", 0.0), ("held", 5.0)):
         train(tiny.config(epochs=12, firing_rate=0.03, firing_rate_weight=weight), tmp_path / name)
-        rates.append(read_metrics(tmp_path / name)[11]["firing_rate"])
+        rates.append(read_metrics(tmp_path / name / METRICS).epochs[11].firing_rate)
     assert rates[1] < 0.8 * rates[0]
 
 
@@ -338,6 +338,7 @@ def test_ctrl_c_waits_for_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loop, "save_run", press)
     with pytest.raises(KeyboardInterrupt):
         train(tiny.config(), tmp_path / "run")
-    assert len(read_metrics(tmp_path / "run")) == 1
+    metrics = read_metrics(tmp_path / "run" / METRICS)
+    assert len(metrics.epochs) == 1 and metrics.totals is None
     assert checkpoint.load_run(tmp_path / "run").config == tiny.config()
     assert not list((tmp_path / "run").glob(".*"))

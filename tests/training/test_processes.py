@@ -14,8 +14,9 @@ from torch import nn
 
 from ashneuro.config import StageConfig, stages
 from ashneuro.errors import ConfigError
+from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.training import loop
-from ashneuro.training.checkpoint import load_run, read_metrics
+from ashneuro.training.checkpoint import load_run
 from ashneuro.training.processes import Alone, SharedNorm, everyones, join, shared_norms
 from tests.training import tasks_tiny, tiny
 from tests.training.two_processes import settings
@@ -42,17 +43,12 @@ def together(kind: str, out: Path) -> subprocess.CompletedProcess[str]:
 
 
 def curve(path: Path) -> list[dict[str, float]]:
-    names = (
-        "loss",
-        "loss_itc",
-        "loss_contrast",
-        "loss_stua",
-        "loss_firing",
-        "loss_synops",
-        "loss_entailment",
-        "learning_rate",
-    )
-    return [{name: row[name] for name in names if name in row} for row in read_metrics(path) if "epoch" in row]
+    names = ("itc", "contrast", "stua", "firing", "synops", "entailment")
+    return [
+        {name: epoch.losses[name] for name in names if name in epoch.losses}
+        | {"loss": epoch.loss, "learning_rate": epoch.learning_rate}
+        for epoch in read_metrics(path / METRICS).epochs
+    ]
 
 
 @pytest.fixture
@@ -66,8 +62,8 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, alone: None) -
     assert done.returncode == 0, done.stderr[-3000:]
     loop.train(settings("ddp"), tmp_path / "one")
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
-    assert len(one) == len(two) == 3 and "loss_stua" in one[0] and "loss_entailment" in one[2]
-    assert one[0]["loss_synops"] > 0
+    assert len(one) == len(two) == 3 and "stua" in one[0] and "entailment" in one[2]
+    assert one[0]["synops"] > 0
     for ours, theirs in zip(one, two, strict=True):
         assert ours == pytest.approx(theirs, rel=2e-3)
     weights = [load_run(tmp_path / name).model.state_dict() for name in ("one", "two")]

@@ -16,8 +16,9 @@ import torch
 from ashneuro.config import StageConfig, load_config, stages
 from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import ConfigError
+from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.training import loop, task_evaluation
-from ashneuro.training.checkpoint import build_model, load_run, read_metrics
+from ashneuro.training.checkpoint import build_model, load_run
 from ashneuro.training.dry_run import dry_run
 from ashneuro.training.loop import Progress, train
 from ashneuro.training.task_evaluation import evaluate_task
@@ -47,14 +48,14 @@ def test_a_stage_takes_what_it_does_not_say_from_train() -> None:
 
 def test_each_stage_has_its_objectives_and_its_metric(tmp_path: Path) -> None:
     run = train(tasks_tiny.config(*THREE), tmp_path / "run")
-    rows = read_metrics(tmp_path / "run")
-    assert [row.get("stage") for row in rows] == ["pretrain", "pretrain", "stua", "finetune", None]
-    assert {"loss_itc", "loss_itm", "loss_mlm", "loss_contrast", "loss_stua"} <= rows[0].keys()
-    assert "loss_itm" not in rows[2] and "loss_stua" in rows[2]
-    assert [name for name in rows[3] if name.startswith("loss_")] == ["loss_vqa", "loss_firing"]
-    assert "validation_vqa_accuracy" in rows[3] and "validation_R@1_image_to_text" in rows[0]
+    epochs = read_metrics(tmp_path / "run" / METRICS).epochs
+    assert [epoch.stage for epoch in epochs] == ["pretrain", "pretrain", "stua", "finetune"]
+    assert {"itc", "itm", "mlm", "contrast", "stua"} <= epochs[0].losses.keys()
+    assert "itm" not in epochs[2].losses and "stua" in epochs[2].losses
+    assert list(epochs[3].losses) == ["vqa", "firing"]
+    assert "vqa_accuracy" in epochs[3].validation and "R@1_image_to_text" in epochs[0].validation
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
-    recall, answered = rows[2]["validation_R@1_image_to_text"], rows[3]["validation_vqa_accuracy"]
+    recall, answered = epochs[2].recall_at_1["image_to_text"], epochs[3].validation["vqa_accuracy"]
     assert f"| validation R@1 image to text | {recall:.1%}, after epoch 3; not measured since |" in card
     assert f"| validation vqa accuracy | {answered:.1%} |" in card and "| epochs | 4 of 4" in card
     assert (
@@ -63,7 +64,7 @@ def test_each_stage_has_its_objectives_and_its_metric(tmp_path: Path) -> None:
         and "from\nthis data alone" in card
     )
     assert set(run.labels["vqa"]) == {*tiny.COLOURS, *tiny.PLACES}
-    assert rows[0]["pairs_per_s"] > 0 and 0 <= rows[0]["waited_share"] <= 1
+    assert epochs[0].pairs_per_s > 0 and 0 <= epochs[0].waited_share <= 1
     again = load_run(tmp_path / "run")
     assert again.labels == run.labels
     for name, value in run.model.state_dict().items():
@@ -90,8 +91,8 @@ def test_a_stage_moves_its_parts_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reading", ["symmetric", "reconstruction", "bag-of-words"])
 def test_the_rival_readings_of_stua_train_what_they_should(tmp_path: Path, reading: str) -> None:
     run = train(tiny.config(epochs=1, stua_reading=reading, synthetic=2, synops=1.0), tmp_path / "run")
-    row = read_metrics(tmp_path / "run")[0]
-    assert row["loss_stua"] > 0 and row["loss_synops"] > 0
+    losses = read_metrics(tmp_path / "run" / METRICS).epochs[0].losses
+    assert losses["stua"] > 0 and losses["synops"] > 0
     assert not any("from_text" in name or "to_words" in name for name in run.model.state_dict()), (
         "they are no part of the model"
     )
@@ -104,7 +105,7 @@ def test_a_codebook_learns_beside_everything_else(tmp_path: Path) -> None:
         model=replace(settings.model, abstract=replace(settings.model.abstract, codebook=4, codebook_groups=3)),
     )
     train(settings, tmp_path / "run")
-    assert read_metrics(tmp_path / "run")[0]["loss_codebook"] > 0
+    assert read_metrics(tmp_path / "run" / METRICS).epochs[0].losses["codebook"] > 0
 
 
 @pytest.mark.parametrize("task, metric", [("vqa", "VQA accuracy"), ("entailment", "accuracy"), ("nlvr2", "accuracy")])
@@ -158,7 +159,7 @@ def test_what_can_be_answered_is_counted_without_a_score_for_every_answer(monkey
 @pytest.mark.parametrize("epoch, batch", [(2, 1), (3, 1), (4, 2)])
 def test_a_schedule_is_resumed_in_any_stage(tmp_path: Path, epoch: int, batch: int) -> None:
     def stop(now: Progress) -> None:
-        if (now.epoch, now.batch, now.row) == (epoch, batch, None):
+        if (now.epoch, now.batch, now.metrics) == (epoch, batch, None):
             raise KeyboardInterrupt
 
     settings = tasks_tiny.config(*THREE)
@@ -249,7 +250,7 @@ def test_gradients_of_several_batches_are_one_step(tmp_path: Path) -> None:
 
 def test_bf16_and_tensorboard(tmp_path: Path) -> None:
     train(tiny.config(epochs=1, precision="bf16", tensorboard=True), tmp_path / "run")
-    assert read_metrics(tmp_path / "run")[0]["loss_itc"] > 0
+    assert read_metrics(tmp_path / "run" / METRICS).epochs[0].losses["itc"] > 0
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
     assert load_run(tmp_path / "run").model.project.weight.dtype == torch.float32
 
