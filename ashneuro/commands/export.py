@@ -203,7 +203,7 @@ def build(
     from ashneuro.program.quantise import quantise
     from ashneuro.simulation.calibrate import calibrate
     from ashneuro.simulation.lava.script import SCRIPT, lava_script
-    from ashneuro.simulation.proof.certify import certify, reference
+    from ashneuro.simulation.proof.certify import certify
 
     program = lower(graph, contract)
     if integers is not None:
@@ -214,18 +214,18 @@ def build(
             quantisation = calibrate(program, inputs, progress=tick).quantisation
     few = {name: x[:, :samples] for name, x in inputs.items()}
     with terminal.counting("proving") as tick:
-        certificate = certify(
+        proof = certify(
             graph, contract, {"float": program, "integer": quantisation.program}, few, **proof_of(lava), progress=tick
         )
-    require_proof(certificate, folder)
-    certificate = replace(certificate, accuracy=accuracy(quantisation.program))
+    require_proof(proof.certificate, folder)
+    certificate = replace(proof.certificate, accuracy=accuracy(quantisation.program))
     bundle = write_bundle(
         folder,
         graph,
         contract,
         program,
         quantisation.program,
-        reference(graph, contract, few, quantisation.program),
+        proof.reference,
         certificate,
         costs=quantisation.costs,
         extra={SCRIPT: lava_script(program), **(extra or {})},
@@ -240,13 +240,12 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
         GraphError: the file holds what a program cannot express.
         ProofError: the proof failed; nothing is written.
     """
-    from ashneuro.program.bundle import Reference, write_bundle
+    from ashneuro.program.bundle import write_bundle
     from ashneuro.program.netx.read import netx_findings, read_netx
     from ashneuro.program.rules.finding import require
     from ashneuro.program.rules.loihi import check_program
     from ashneuro.simulation.lava.script import SCRIPT, lava_script
     from ashneuro.simulation.proof.certify import certify
-    from ashneuro.simulation.run import simulate
 
     program = read_netx(path)
     notes = (*netx_findings(path), *check_program(program))
@@ -256,21 +255,19 @@ def export_netx(path: Path, inputs: Path | None, folder: Path, *, samples: int, 
         given, origin = load_inputs(inputs, [port.name for port in program.inputs]), "the given inputs"
     few = {name: x[:, :samples] for name, x in given.items()}
     with terminal.counting("proving") as tick:
-        certificate = certify(None, None, {"integer": program}, few, **proof_of(lava), progress=tick)
-    require_proof(certificate, folder)
-    record = simulate(program, few, on="loihi", rasters="all")
-    answers = {name: activity.raster for name, activity in record.layers.items()}
+        proof = certify(None, None, {"integer": program}, few, **proof_of(lava), progress=tick)
+    require_proof(proof.certificate, folder)
     bundle = write_bundle(
         folder,
         path,
         None,
         None,
         program,
-        Reference(few, {}, answers),  # type: ignore[arg-type]
-        certificate,
+        proof.reference,
+        proof.certificate,
         extra={SCRIPT: lava_script(program)},
     )
-    return Exported(bundle, certificate, notes, f"the file's own integers, compared on {origin}")
+    return Exported(bundle, proof.certificate, notes, f"the file's own integers, compared on {origin}")
 
 
 def proof_of(lava: LavaOptions | None) -> dict[str, Any]:

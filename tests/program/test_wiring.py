@@ -1,13 +1,13 @@
 import nir
 import numpy as np
 import pytest
-from ashneuro.simulation.proof.certify import reference, verify
 
 from ashneuro.program.bundle import Reference, read_bundle, write_bundle
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.program.wiring import Wiring, wire
 from ashneuro.simulation.emulator.run_graph import graph_layers, graph_ports, run_graph
+from ashneuro.simulation.proof.certify import certify, verify
 from ashneuro.simulation.run import Graph, simulate
 from tests.program import networks as net
 
@@ -45,7 +45,7 @@ def test_one_wiring_serves_check_lower_simulation_and_export(tmp_path, rng, wiri
     ports = graph_ports(wiring, net.CONTRACT)
     run_graph(wiring, net.CONTRACT, {port.name: x for port in ports}, rasters=graph_layers(wiring)[1])
     simulate(Graph(wiring, net.CONTRACT), x, on="torch")
-    answers = reference(wiring, net.CONTRACT, x)
+    answers = certify(wiring, net.CONTRACT, {"float": program}, x, lava=False).reference
     assert len(wirings) == 1 and wirings[0] is graph
     write_bundle(tmp_path / "bundle", wiring, net.CONTRACT, program, None, Reference({"input": x}, answers.spikes))
     # The file that was written is another graph: it is wired where it is read.
@@ -54,7 +54,8 @@ def test_one_wiring_serves_check_lower_simulation_and_export(tmp_path, rng, wiri
 
 def test_bundle_is_wired_once_when_read(tmp_path, rng, wirings):
     graph, x = net.chain((6,), net.affine(6, 4, rng), net.lif((4,), rng)), net.spikes(rng, 20, 2, (6,))
-    answers, program = reference(graph, net.CONTRACT, x), lower(graph, net.CONTRACT)
+    program = lower(graph, net.CONTRACT)
+    answers = certify(graph, net.CONTRACT, {"float": program}, x, lava=False).reference
     write_bundle(tmp_path / "bundle", graph, net.CONTRACT, program, None, answers)
     wirings.clear()
     bundle = read_bundle(tmp_path / "bundle")

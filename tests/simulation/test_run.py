@@ -8,7 +8,7 @@ from ashneuro.errors import ConfigError, DataError
 from ashneuro.program.bundle import write_bundle
 from ashneuro.program.lower import lower
 from ashneuro.simulation.calibrate import calibrate
-from ashneuro.simulation.proof.certify import reference
+from ashneuro.simulation.proof.certify import certify
 from ashneuro.simulation.run import Graph, save_record, simulate
 from ashneuro.spiking.contract import Contract
 from tests.simulation import graphs, nets
@@ -36,7 +36,7 @@ def bundle(graph, x, tmp_path_factory):
         CONTRACT,
         program,
         integer,
-        reference(graph.graph, CONTRACT, x),
+        certify(graph.graph, CONTRACT, {"float": program}, x, lava=False).reference,
     )
 
 

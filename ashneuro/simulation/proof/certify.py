@@ -1,14 +1,14 @@
-"""Proves that a lowered network computes the same, and says what was compared, where it differs, and what was not compared.
+"""Proof that a lowered network computes what its graph computes.
 
-Five computations of the same samples: the graph as it stands (float64), the float program (float64 and float32), the
-integer program, and both programs in Lava. Each comparison is exact, spike for spike.
+The same samples run as the graph (float64), as the float program (float64 and float32), as the
+integer program, and as both programs in Lava. Pairs of these are compared spike for spike.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -21,7 +21,7 @@ from ashneuro.program.certificate import Certificate, Comparison, Computation
 from ashneuro.program.program import Precision, Program
 from ashneuro.program.wiring import Wiring, wire
 from ashneuro.simulation.compare import compare_layer, compare_records
-from ashneuro.simulation.emulator.run_graph import graph_ports, run_graph
+from ashneuro.simulation.emulator.run_graph import graph_layers, graph_ports, run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
 from ashneuro.simulation.lava.session import Lava
@@ -29,7 +29,7 @@ from ashneuro.simulation.lava.stock import PROOF_STOCK
 from ashneuro.simulation.record import SpikeRecord
 from ashneuro.spiking.contract import Contract
 
-# Computations that are compared, and whether the certificate requires them to be equal.
+# Pairs that are compared, and whether the certificate requires them to be equal.
 PAIRS = (
     (Computation.GRAPH, Computation.FLOAT, True),
     (Computation.GRAPH, Computation.LAVA_FLOAT, True),
@@ -37,6 +37,21 @@ PAIRS = (
     (Computation.FLOAT, Computation.FLOAT32, False),
     (Computation.GRAPH, Computation.INTEGER, False),
 )
+
+Run = tuple[Computation, SpikeRecord]
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """Result of `certify`.
+
+    Args:
+        certificate: all comparisons.
+        reference: the samples, and the answers of the graph and of the integer program, for the bundle.
+    """
+
+    certificate: Certificate
+    reference: Reference
 
 
 def certify(
@@ -50,74 +65,55 @@ def certify(
     worker: Callable[[], Lava] = Lava,
     stock: int | None = PROOF_STOCK,
     progress: Progress | None = None,
-) -> Certificate:
-    """Return what the computations of ``inputs`` have in common.
+) -> Proof:
+    """Run ``inputs`` in every computation, each once, and compare them.
 
     Args:
-        graph, contract: the exported network; ``None`` for one that was integers from the start.
-        programs: what it was lowered to; ``"integer"`` may be missing, and ``"float"`` where there is no graph.
-        inputs: (T, B, *shape): every one of these samples is run in every computation.
-        recorded: what the graph and the integer program answered earlier: they have to answer the same again.
-        lava: run Lava too. Where it cannot be started, its comparisons are "not run", with the reason.
-        worker: makes the Lava that runs.
-        stock: how many samples run through Lava's own processes, ``None`` for all; see `ashneuro.simulation.lava.session.Lava.run`.
+        graph, contract: the exported network; ``None`` for a network that has integers only (lava-dl).
+        programs: its programs; ``"integer"`` may be missing, and ``"float"`` if there is no graph.
+        inputs: (T, B, *shape) of the only input, or arrays by input name.
+        recorded: answers of an earlier proof, which have to be the same again.
+        lava: run Lava too. If it is not installed, its comparisons are "not run", with the reason.
+        worker: opens Lava.
+        stock: number of samples for Lava's own processes, ``None`` for all; see `Lava.run`.
         progress: called with (computations done, computations in all).
 
     Raises:
         DataError: the inputs do not fit.
         LavaError: Lava started, and failed.
     """
-    names = [layer.name for layer in next(iter(programs.values())).layers]
+    wiring = None if graph is None else wire(graph)
     records: dict[Computation, SpikeRecord] = {}
+    total = 2 if wiring is None else 6
+
+    def collect(runs: Iterator[Run]) -> None:
+        for computation, record in runs:
+            records[computation] = record
+            if progress:
+                progress(len(records), total)
+
+    given = _named_inputs(wiring, contract, programs, inputs)
+    collect(_run_here(wiring, contract, programs, given))
+    versions = {"python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in ("ashneuro", "numpy", "nir")}
     reasons: dict[Computation, str] = {}
-    total = 6 if graph is not None else 2
-
-    def done(name: Computation, record: SpikeRecord) -> None:
-        records[name] = record
-        if progress:
-            progress(len(records), total)
-
-    if graph is not None and contract is not None:
-        done(Computation.GRAPH, run_graph(graph, contract, inputs, rasters=names))
-        done(Computation.FLOAT, run_program(programs["float"], inputs, rasters=names))
-        done(Computation.FLOAT32, run_program(programs["float"], inputs, rasters=names, float_type="float32"))
-    if "integer" in programs:
-        done(Computation.INTEGER, run_program(programs["integer"], inputs, rasters=names))
+    if "integer" not in programs:
+        missing = (Computation.INTEGER, Computation.LAVA_INTEGER)
+        reasons |= dict.fromkeys(missing, "the network has no integer program")
+    session, why = _open_lava(worker) if lava else (None, "it was not asked for")
+    if session is None:
+        reasons |= dict.fromkeys((Computation.LAVA_FLOAT, Computation.LAVA_INTEGER), why)
     else:
-        reasons[Computation.INTEGER] = reasons[Computation.LAVA_INTEGER] = "the network has no integer program"
-    versions = {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("ashneuro", "numpy", "nir")},
-    }
-    if not lava:
-        reasons |= {Computation.LAVA_FLOAT: "it was not asked for", Computation.LAVA_INTEGER: "it was not asked for"}
-    else:
-        try:
-            running = worker()
-        except LavaError as error:
-            reasons |= {
-                Computation.LAVA_FLOAT: f"{error.what} ({error.do})",
-                Computation.LAVA_INTEGER: f"{error.what} ({error.do})",
-            }
-        else:
-            with running:
-                versions |= {f"lava worker: {name}": version for name, version in running.versions.items()}
-                if "float" in programs:
-                    done(Computation.LAVA_FLOAT, running.run(programs["float"], inputs, rasters=names, stock=stock))
-                if "integer" in programs:
-                    done(Computation.LAVA_INTEGER, running.run(programs["integer"], inputs, rasters=names, stock=stock))
-    chosen = [
-        pair for pair in PAIRS if graph is not None or pair[:2] == (Computation.INTEGER, Computation.LAVA_INTEGER)
-    ]
-    comparisons = tuple(_compare(left, right, required, records, reasons) for left, right, required in chosen)
-    source = Computation.INTEGER if graph is None else Computation.GRAPH
-    if recorded is not None:
-        answers = ((Computation.GRAPH, recorded.spikes), (Computation.INTEGER, recorded.integer))
-        again = (
-            _compare_recorded(spikes, name, records[name]) for name, spikes in answers if spikes and name in records
-        )
-        comparisons = (*again, *comparisons)
-    return Certificate(records[source].samples, records[source].timesteps, comparisons, versions)
+        with session:
+            versions |= {f"lava worker: {name}": version for name, version in session.versions.items()}
+            collect(_run_in_lava(session, programs, given, stock))
+    comparisons = [] if recorded is None else list(_compare_recorded(recorded, records))
+    comparisons += _compare_pairs(records, reasons)
+    first = next(iter(records.values()))
+    certificate = Certificate(first.samples, first.timesteps, tuple(comparisons), versions)
+    answers = {key: record.rasters for key, record in records.items()}
+    reference = Reference(given, answers.get(Computation.GRAPH, {}), answers.get(Computation.INTEGER, {}))
+    return Proof(certificate, reference)
 
 
 def verify(
@@ -128,63 +124,102 @@ def verify(
     stock: int | None = PROOF_STOCK,
     progress: Progress | None = None,
 ) -> Certificate:
-    """Return the certificate of ``bundle`` computed again, from nothing but what is in it; arguments as `certify`."""
+    """Prove ``bundle`` again, on its own samples and against its recorded answers; arguments as `certify`."""
     both: dict[Precision, Program | None] = {"float": bundle.float_program, "integer": bundle.integer_program}
-    programs = {precision: program for precision, program in both.items() if program is not None}
-    given, recorded = bundle.reference.inputs, bundle.reference
-    return certify(
+    proof = certify(
         bundle.wiring,
         bundle.contract,
-        programs,
-        given,
-        recorded=recorded,
+        {precision: program for precision, program in both.items() if program is not None},
+        bundle.reference.inputs,
+        recorded=bundle.reference,
         lava=lava,
         worker=worker,
         stock=stock,
         progress=progress,
     )
+    return proof.certificate
 
 
-def reference(
-    graph: nir.NIRGraph | Wiring, contract: Contract, inputs: Inputs, integer: Program | None = None
-) -> Reference:
-    """Return ``inputs`` by name, and what every neuron of ``graph`` and every layer of its integer program answers, for a bundle."""
-    wiring = wire(graph)
-    given = check_inputs(graph_ports(wiring, contract), contract.timesteps, inputs)
-    record = run_graph(wiring, contract, given, rasters=list(wiring.nodes))
-    records = [record] + (
-        [run_program(integer, given, rasters=[layer.name for layer in integer.layers])] if integer else []
-    )
-    return Reference(given, *(record.rasters for record in records))
+def _named_inputs(
+    wiring: Wiring | None, contract: Contract | None, programs: Mapping[Precision, Program], inputs: Inputs
+) -> dict[str, NDArray[Any]]:
+    """Return the checked inputs by name, without those of constant ports."""
+    if wiring is not None and contract is not None:
+        ports, timesteps = graph_ports(wiring, contract), contract.timesteps
+    else:
+        program = programs["integer"]
+        ports, timesteps = list(program.inputs), program.timesteps
+    checked = check_inputs(ports, timesteps, inputs)
+    return {port.name: checked[port.name] for port in ports if not port.constant}
 
 
-def _compare(
-    left: Computation,
-    right: Computation,
-    required: bool,
-    records: Mapping[Computation, SpikeRecord],
-    reasons: Mapping[Computation, str],
-) -> Comparison:
-    reason = reasons.get(left) or reasons.get(right) or ""
-    if reason:
-        return Comparison(left, right, required, reason=reason)
-    return Comparison(
-        left,
-        right,
-        required,
-        compare_records(records[left], records[right]),
-        stock_samples=records[right].stock_samples,
-    )
+def _run_here(
+    wiring: Wiring | None,
+    contract: Contract | None,
+    programs: Mapping[Precision, Program],
+    given: Mapping[str, NDArray[Any]],
+) -> Iterator[Run]:
+    if wiring is not None and contract is not None:
+        yield Computation.GRAPH, run_graph(wiring, contract, given, rasters=graph_layers(wiring)[0])
+        program = programs["float"]
+        yield Computation.FLOAT, run_program(program, given, rasters=_names(program))
+        yield Computation.FLOAT32, run_program(program, given, rasters=_names(program), float_type="float32")
+    if "integer" in programs:
+        program = programs["integer"]
+        yield Computation.INTEGER, run_program(program, given, rasters=_names(program))
 
 
-def _compare_recorded(answers: Mapping[str, NDArray[Any]], source: Computation, record: SpikeRecord) -> Comparison:
-    rasters = record.rasters
-    missing = [name for name in rasters if name not in answers or answers[name].shape != rasters[name].shape]
-    if missing:
-        reason = f"it has no answers of {', '.join(missing)} for these samples"
-        return Comparison(Computation.RECORDED, source, True, reason=reason)
-    layers = tuple(
-        compare_layer(name, replace(activity, raster=answers[name]), activity, exact=False)
-        for name, activity in record.layers.items()
-    )
-    return Comparison(Computation.RECORDED, source, True, layers)
+def _run_in_lava(
+    session: Lava, programs: Mapping[Precision, Program], given: Mapping[str, NDArray[Any]], stock: int | None
+) -> Iterator[Run]:
+    computations: dict[Precision, Computation] = {
+        "float": Computation.LAVA_FLOAT,
+        "integer": Computation.LAVA_INTEGER,
+    }
+    for precision, computation in computations.items():
+        if precision in programs:
+            program = programs[precision]
+            yield computation, session.run(program, given, rasters=_names(program), stock=stock)
+
+
+def _open_lava(worker: Callable[[], Lava]) -> tuple[Lava | None, str]:
+    """Return Lava, or the reason why it cannot be used."""
+    try:
+        return worker(), ""
+    except LavaError as error:
+        return None, f"{error.what} ({error.do})"
+
+
+def _names(program: Program) -> list[str]:
+    return [layer.name for layer in program.layers]
+
+
+def _compare_pairs(
+    records: Mapping[Computation, SpikeRecord], reasons: Mapping[Computation, str]
+) -> Iterator[Comparison]:
+    for left, right, required in PAIRS:
+        if Computation.GRAPH not in records and left is not Computation.INTEGER:
+            continue  # a network of integers only: one pair is all there is
+        if reason := reasons.get(left) or reasons.get(right):
+            yield Comparison(left, right, required, reason=reason)
+        else:
+            layers = compare_records(records[left], records[right])
+            yield Comparison(left, right, required, layers, stock_samples=records[right].stock_samples)
+
+
+def _compare_recorded(recorded: Reference, records: Mapping[Computation, SpikeRecord]) -> Iterator[Comparison]:
+    for computation, answers in ((Computation.GRAPH, recorded.spikes), (Computation.INTEGER, recorded.integer)):
+        if not answers or computation not in records:
+            continue
+        record = records[computation]
+        rasters = record.rasters
+        missing = [name for name in rasters if name not in answers or answers[name].shape != rasters[name].shape]
+        if missing:
+            reason = f"it has no answers of {', '.join(missing)} for these samples"
+            yield Comparison(Computation.RECORDED, computation, True, reason=reason)
+            continue
+        layers = tuple(
+            compare_layer(name, replace(activity, raster=answers[name]), activity, exact=False)
+            for name, activity in record.layers.items()
+        )
+        yield Comparison(Computation.RECORDED, computation, True, layers)

@@ -10,8 +10,10 @@ from ashneuro.program.certificate import Computation
 from ashneuro.program.lower import lower
 from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.compare import compare_records
+from ashneuro.simulation.emulator.run_graph import run_graph
+from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.proof import certify as module
-from ashneuro.simulation.proof.certify import certify, reference, verify
+from ashneuro.simulation.proof.certify import certify, verify
 from ashneuro.spiking.contract import Contract
 from tests.simulation import graphs
 
@@ -30,13 +32,14 @@ def export():
 def bundle(export, tmp_path_factory):
     graph, programs, x = export
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    return write_bundle(folder, graph, CONTRACT, programs["float"], programs["integer"], reference(graph, CONTRACT, x))
+    answers = certify(graph, CONTRACT, {"float": programs["float"]}, x, lava=False).reference
+    return write_bundle(folder, graph, CONTRACT, programs["float"], programs["integer"], answers)
 
 
 @pytest.fixture(scope="module")
 def without_lava(export):
     graph, programs, x = export
-    return certify(graph, CONTRACT, programs, x, lava=False)
+    return certify(graph, CONTRACT, programs, x, lava=False).certificate
 
 
 @pytest.mark.parametrize("steps", [0, 1])
@@ -50,7 +53,7 @@ def test_a_delay_in_front_of_an_output_is_compared(steps):
     }
     graph = nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False)
     x = np.random.default_rng(2).normal(0.4, 0.8, (6, 4, 3))
-    proof = certify(graph, CONTRACT, {"float": lower(graph, CONTRACT)}, x, lava=False)
+    proof = certify(graph, CONTRACT, {"float": lower(graph, CONTRACT)}, x, lava=False).certificate
     layers = {layer.layer: layer for layer in proof.comparison(Computation.GRAPH, Computation.FLOAT).layers}
     assert set(layers) == {"lif", "output"} and layers["output"].compared == 6 * 4 * 3
     assert proof.comparison(Computation.GRAPH, Computation.FLOAT).status == "equal"
@@ -76,7 +79,7 @@ def test_says_which_layers_never_spiked(without_lava, export):
     """Behind them zeros were compared: any weights would have passed."""
     graph, programs, x = export
     assert not any("spiked" in sentence for sentence in without_lava.not_compared)
-    silent = certify(graph, CONTRACT, programs, x * 1e-3, lava=False)
+    silent = certify(graph, CONTRACT, programs, x * 1e-3, lava=False).certificate
     quiet = [
         layer.layer
         for layer in silent.comparison(Computation.GRAPH, Computation.FLOAT).layers
@@ -99,15 +102,15 @@ def test_finds_the_first_difference(export):
     shifted = np.array(x)
     shifted[4, 2].flat[5] = 50.0 if shifted[4, 2].flat[5] < 1 else -50.0
     shifted[5, 4].flat[3] = 50.0 if shifted[5, 4].flat[3] < 1 else -50.0
-    left = module.run_graph(graph, CONTRACT, x, rasters=["lif0"])
-    right = module.run_graph(graph, CONTRACT, shifted, rasters=["lif0"])
+    left = run_graph(graph, CONTRACT, x, rasters=["lif0"])
+    right = run_graph(graph, CONTRACT, shifted, rasters=["lif0"])
     first = compare_records(*(replace(record, layers={"lif0": record.layers["lif0"]}) for record in (left, right)))[0]
     assert first.first == (2, 4, 5)
     assert first.mismatches >= 2
 
 
 def test_what_is_not_a_number_is_equal_to_nothing(export):
-    record = module.run_graph(export[0], CONTRACT, export[2], rasters=["lif0"])
+    record = run_graph(export[0], CONTRACT, export[2], rasters=["lif0"])
     values = np.zeros((6, 6, 3))
     values[2, 4, 1] = np.nan
     for left, right in ((values, np.zeros_like(values)), (np.zeros_like(values), values), (values, values)):
@@ -121,7 +124,8 @@ def test_a_wrong_program_fails(export):
     layer = programs["float"].layers[1]
     wrong = replace(layer, neuron=replace(layer.neuron, v_threshold=layer.neuron.v_threshold * 1.1))
     layers = (programs["float"].layers[0], wrong, *programs["float"].layers[2:])
-    found = certify(graph, CONTRACT, {"float": replace(programs["float"], layers=layers)}, x, lava=False)
+    program = replace(programs["float"], layers=layers)
+    found = certify(graph, CONTRACT, {"float": program}, x, lava=False).certificate
     assert found.failed and not found.passed
     assert found.comparison(Computation.GRAPH, Computation.FLOAT).layers[1].mismatches > 0
     assert found.comparison(Computation.GRAPH, Computation.FLOAT).layers[0].mismatches == 0
@@ -132,12 +136,51 @@ def test_says_why_lava_was_not_run(export, monkeypatch, tmp_path):
     graph, programs, x = export
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
     monkeypatch.delenv("ASHNEURO_LAVA_PYTHON", raising=False)
-    found = certify(graph, CONTRACT, programs, x)
+    found = certify(graph, CONTRACT, programs, x).certificate
     assert (
         found.comparison(Computation.GRAPH, Computation.LAVA_FLOAT).reason
         == "Lava is not installed (ashneuro doctor --setup lava)"
     )
     assert not found.passed and not found.failed
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_each_computation_runs_once(export, bundle, monkeypatch, recorded):
+    graph, programs, x = export
+    runs = []
+
+    def count(name):
+        original = getattr(module, name)
+
+        def counting(what, *args, **kwargs):
+            runs.append((name, getattr(what, "precision", ""), kwargs.get("float_type", "")))
+            return original(what, *args, **kwargs)
+
+        monkeypatch.setattr(module, name, counting)
+
+    count("run_graph")
+    count("run_program")
+    if recorded:
+        verify(bundle, lava=False)
+    else:
+        certify(graph, CONTRACT, programs, x, lava=False)
+    assert runs == [
+        ("run_graph", "", ""),
+        ("run_program", "float", ""),
+        ("run_program", "float", "float32"),
+        ("run_program", "integer", ""),
+    ]
+
+
+def test_reference_is_what_was_computed(export):
+    graph, programs, x = export
+    found = certify(graph, CONTRACT, programs, x, lava=False).reference
+    names = [layer.name for layer in programs["float"].layers]
+    answers = run_graph(graph, CONTRACT, x, rasters=names), run_program(programs["integer"], x, rasters=names)
+    assert list(found.inputs) == ["input"] and np.array_equal(found.inputs["input"], x)
+    for kept, record in zip((found.spikes, found.integer), answers, strict=True):
+        assert set(kept) == set(names)
+        assert all(np.array_equal(kept[name], record.layers[name].raster) for name in names)
 
 
 def test_verifies_a_bundle_from_the_bundle_alone(bundle):
@@ -160,9 +203,9 @@ def test_a_changed_reference_is_found(bundle):
     )
 
 
-def test_a_changed_integer_answer_is_found(bundle):
+def test_a_changed_integer_answer_is_found(bundle, export):
     inputs, spikes = bundle.reference.inputs, bundle.reference.spikes
-    answers = reference(bundle.graph, bundle.contract, inputs, bundle.integer_program).integer
+    answers = dict(certify(export[0], CONTRACT, export[1], inputs, lava=False).reference.integer)
     found = verify(replace(bundle, reference=Reference(inputs, spikes, answers)), lava=False)
     assert found.comparison(Computation.RECORDED, Computation.INTEGER).status == "equal" and not found.failed
     answers["lif2"][3, 1].flat[4] ^= 1
@@ -194,7 +237,7 @@ def test_an_integer_program_that_lava_computes_differently_fails(export, monkeyp
         return original(self, program, *args, **kwargs)
 
     monkeypatch.setattr(module.Lava, "run", other)
-    found = certify(graph, CONTRACT, programs, x)
+    found = certify(graph, CONTRACT, programs, x).certificate
     assert found.failed
     wrong = [
         layer for layer in found.comparison(Computation.INTEGER, Computation.LAVA_INTEGER).layers if layer.mismatches
