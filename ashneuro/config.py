@@ -24,6 +24,9 @@ SWEEPS = ("ablation", "front")
 PositiveInt = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 
+AbstractKind = Literal["spiking", "none", "relu", "quantised-relu"]
+"""The abstract encoder: the hybrid's, or a control's."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -132,7 +135,7 @@ class AbstractConfig:
         v_threshold: firing threshold; the resting and the reset potential are 0.
     """
 
-    kind: Literal["spiking", "none", "relu", "quantised-relu"] = "spiking"
+    kind: AbstractKind = "spiking"
     channels: Annotated[tuple[PositiveInt, ...], Len(2)] = (64, 96)
     units: PositiveInt = 256
     timesteps: PositiveInt = 4

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ashneuro.data.batches import normalise
 from ashneuro.data.pairs import Pair
 from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.evaluation import Evaluation, SpikeSource
 from ashneuro.program.bundle import Bundle, read_bundle
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.session import Lava, Seconds
@@ -33,10 +34,14 @@ from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.simulation.run import Fidelity
 from ashneuro.training.checkpoint import Run, load_run
-from ashneuro.training.evaluate import BATCH, Evaluation, SpikeEncoder, evaluate, input_currents
+from ashneuro.training.evaluate import BATCH, SpikeEncoder, evaluate, input_currents
 from ashneuro.training.origin import same_weights
 
-NAMES = {"torch": "torch", "loihi": "integer emulator", "lava": "Lava"}
+SOURCES: dict[Where, SpikeSource] = {
+    "torch": SpikeSource.TORCH,
+    "loihi": SpikeSource.EMULATOR,
+    "lava": SpikeSource.LAVA_INTEGER,
+}
 
 
 class HybridSession:
@@ -71,9 +76,9 @@ class HybridSession:
         resume: Path | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        if spikes_from not in NAMES:
+        if spikes_from not in SOURCES:
             raise ConfigError(
-                f"spikes from {spikes_from!r}", f"they come from {', '.join(NAMES)}", 'HybridSession(run, "lava")'
+                f"spikes from {spikes_from!r}", f"they come from {', '.join(SOURCES)}", 'HybridSession(run, "lava")'
             )
         self.run = run if isinstance(run, Run) else load_run(run, device)
         self.spikes_from, self._precision = spikes_from, precision
@@ -94,9 +99,11 @@ class HybridSession:
         self._open.__exit__(kind, error, trace)
 
     @property
-    def name(self) -> str:
-        """Where the spikes come from, in words."""
-        return f"Lava, {self._precision}" if self.spikes_from == "lava" else NAMES[self.spikes_from]
+    def source(self) -> SpikeSource:
+        """The simulator that computes the spikes."""
+        if self.spikes_from == "lava" and self._precision == "float":
+            return SpikeSource.LAVA_FLOAT
+        return SOURCES[self.spikes_from]
 
     @property
     def seconds(self) -> Seconds | None:
@@ -168,7 +175,7 @@ class HybridSession:
             self.run.config.data,
             split=split,
             encoder=self.encoder,
-            spikes_from=self.name,
+            spikes_from=self.source,
         )
 
     @property

@@ -18,7 +18,7 @@ with HybridSession(folder, spikes_from=where) as session:
     images = session.embed_images(load_images(pairs, config.image_size))
     scores = images @ session.embed_texts([query])[0]
 
-print(f"{query!r}, spikes from {session.name}:")
+print(f"{query!r}, spikes from {session.source.value}:")
 for index in scores.argsort()[::-1][:5]:
     print(f"  {scores[index]:.2f}  {pairs[index].key}: {pairs[index].captions[0]}")
 if session.seconds:

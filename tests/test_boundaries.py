@@ -27,9 +27,9 @@ ROOMS = [
     "commands",
     "cli",
 ]
-SHARED = {"config", "errors", "exchange", "display"}
+SHARED = {"config", "errors", "exchange", "display", "evaluation", "files"}
 ANY_GRAPH = {"program", "simulation", "cost", "reporting"}  # know nothing of the model or its training
-TORCH_FREE = ["program", "cost", "reporting", "config", "errors", "exchange", "display", "cli"]
+TORCH_FREE = ["program", "cost", "reporting", *sorted(SHARED), "cli"]
 PRINTING = {"cli", "commands", "reporting"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "lava_worker" not in path.parts)

@@ -13,6 +13,7 @@ import torch
 from ashneuro.commands.export import build
 from ashneuro.data.batches import load_images
 from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.evaluation import SpikeSource
 from ashneuro.hybrid import HybridSession
 from ashneuro.model.deploy import deployed_graph
 from ashneuro.spiking.contract import read_contract
@@ -44,7 +45,7 @@ def pixels() -> torch.Tensor:
 def test_torch_needs_no_bundle(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("bundle"))
     with HybridSession(tmp_path / "bare") as session:
-        assert session.name == "torch" and session.encoder is None and session.seconds is None
+        assert session.source is SpikeSource.TORCH and session.encoder is None and session.seconds is None
         embedded = session.embed_images(pixels())
         with torch.no_grad():
             expected = session.run.model.embed_images((pixels().float() - 127.5) / 63.75).numpy()
@@ -88,8 +89,10 @@ def test_lava_and_the_emulator_embed_alike(run: Path) -> None:
         assert there.seconds.lava > there.seconds.start > 0
         np.testing.assert_allclose(floating.embed_images(pixels()), torch_alone.embed_images(pixels()), atol=1e-5)
         rows = there.evaluate(TEST, "squares").rows
-        assert [row.spikes_from for row in rows] == ["Lava, fixed"] * 3
-        assert [replace(row, spikes_from="Lava, fixed") for row in here.evaluate(TEST, "squares").rows] == list(rows)
+        assert [row.spikes_from for row in rows] == [SpikeSource.LAVA_INTEGER] * 3
+        assert [replace(row, spikes_from=rows[0].spikes_from) for row in here.evaluate(TEST, "squares").rows] == list(
+            rows
+        )
 
 
 def test_what_cannot_be(run: Path, tmp_path: Path) -> None:

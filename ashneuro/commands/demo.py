@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -18,6 +18,9 @@ from ashneuro.commands.train import learn
 from ashneuro.config import RunConfig, load_config
 from ashneuro.program.certificate import Certificate
 from ashneuro.reporting import terminal
+
+if TYPE_CHECKING:
+    from ashneuro.evaluation import Evaluation
 
 # The hybrid and its controls: same data, same budget, another abstract encoder.
 CONTROLS = {"no-abstract": "none", "quantised-relu": "quantised-relu"}
@@ -45,7 +48,7 @@ def demo(
         for name, kind in CONTROLS.items():
             train_or_resume(load_config("tiny", [*settings, f"model.abstract.kind={kind}"]), out / name)
     with step("Evaluate retrieval on pictures of a style that training never saw"):
-        results = [measure(folder).evaluation.to_json() for folder in (hybrid, *(out / name for name in CONTROLS))]
+        results = [measure(folder).evaluation for folder in (hybrid, *(out / name for name in CONTROLS))]
         terminal.retrieval(results)
         terminal.facts(results)
     with step("Export the spiking encoder: lower, quantise, and prove it equal on Lava"):
@@ -53,8 +56,8 @@ def demo(
         terminal.certificate(certificate)
     with step("Run hybrid: the ANN branch in torch, the spiking encoder elsewhere"):
         rows = [
-            measure(hybrid, "loihi").evaluation.to_json(),
-            measure(hybrid, samples=LAVA_SAMPLES).evaluation.to_json(),
+            measure(hybrid, "loihi").evaluation,
+            measure(hybrid, samples=LAVA_SAMPLES).evaluation,
         ]
         lava_rows, reason = on_lava(hybrid)
         lava_missing = bool(reason)
@@ -109,7 +112,7 @@ def export_run(run: Path) -> Certificate:
     return exported.certificate
 
 
-def on_lava(run: Path) -> tuple[list[dict[str, Any]], str]:
+def on_lava(run: Path) -> tuple[list[Evaluation], str]:
     """Return retrieval from Lava's spikes, float and fixed, or why there is none."""
     from ashneuro.errors import LavaError
     from ashneuro.simulation.lava.environment import find_interpreter
@@ -118,9 +121,7 @@ def on_lava(run: Path) -> tuple[list[dict[str, Any]], str]:
         find_interpreter()
     except LavaError as error:
         return [], f"{error.what}; {error.do}"
-    return [
-        measure(run, "lava", precision, samples=LAVA_SAMPLES).evaluation.to_json() for precision in ("float", "fixed")
-    ], ""
+    return [measure(run, "lava", precision, samples=LAVA_SAMPLES).evaluation for precision in ("float", "fixed")], ""
 
 
 def write_report(run: Path, controls: list[Path]) -> list[Path]:

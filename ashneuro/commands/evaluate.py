@@ -15,6 +15,7 @@ from ashneuro.commands.targets import Kind, kind_of
 from ashneuro.commands.tasks import answer_questions, open_task, result_file
 from ashneuro.config import Task
 from ashneuro.errors import AshneuroError, need
+from ashneuro.evaluation import Evaluation, TaskEvaluation
 from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ashneuro.simulation.lava.session import Seconds
     from ashneuro.simulation.record import SpikeRecord
     from ashneuro.training.checkpoint import Run
-    from ashneuro.training.evaluate import Evaluation
-    from ashneuro.training.task_evaluation import TaskEvaluation
 
 Part = Literal["train", "validation", "test"]
 Where = Literal["torch", "loihi", "lava"]
@@ -61,15 +60,15 @@ def evaluate(
     else:
         file = result_file(run, task, name)
         measured = answer(run, task, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
-    found = measured.evaluation.to_json()
     if json:
+        found = measured.evaluation.to_json()
         terminal.json(found | ({"seconds": vars(measured.seconds)} if measured.seconds else {}))
         return
-    if task == "retrieval":
-        terminal.retrieval([found])
-        terminal.facts([found])
+    if isinstance(measured.evaluation, Evaluation):
+        terminal.retrieval([measured.evaluation])
+        terminal.facts([measured.evaluation])
     else:
-        terminal.tasks([found])
+        terminal.tasks([measured.evaluation])
     if measured.seconds and measured.record:
         terminal.line(spent(measured.seconds, measured.record))
     terminal.wrote(file)

@@ -301,6 +301,7 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
 
     Nothing for a run that learned tasks alone.
     """
+    from ashneuro.evaluation import SpikeSource
     from ashneuro.simulation.emulator.run_program import run_program
 
     run, pairs, split = open_run(path, "test", None)
@@ -314,9 +315,9 @@ def run_accuracy(path: Path, integer: Program) -> dict[str, dict[str, float]]:
 
     result = {}
     learnt = "float32" if learnt_integers(path) is None else "learnt integers"
-    for name, spikes in ((learnt, None), ("integer", encoder)):
+    for name, spikes, source in ((learnt, None, SpikeSource.TORCH), ("integer", encoder, SpikeSource.EMULATOR)):
         evaluation = scoring.evaluate(
-            run.model, run.vocabulary, pairs, run.config.data, split=split, encoder=spikes, spikes_from=name
+            run.model, run.vocabulary, pairs, run.config.data, split=split, encoder=spikes, spikes_from=source
         )
         row = evaluation.rows[0]
         result[name] = {

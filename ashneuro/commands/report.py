@@ -7,7 +7,7 @@ import json as json_
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from cyclopts import Parameter
 
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
     from ashneuro.cost.measure import Measurement, NotMeasured
     from ashneuro.cost.profile import HardwareProfile
     from ashneuro.cost.workload import StepWorkload, Workload
+    from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
     from ashneuro.exchange import HostLayer
     from ashneuro.program.bundle import Bundle
     from ashneuro.program.program import InputPort, Program
-    from ashneuro.reporting.summary import Example, Hit, Report
+    from ashneuro.reporting.summary import Report
     from ashneuro.simulation.record import SpikeRecord
     from ashneuro.simulation.run import Graph
 
 DEFAULT_PROFILES = ("loihi1", "cmos45", "h100")
 MEASURED = "measurement.json"
 DEFAULT_STEPS = 16
+AnyEvaluation = TypeVar("AnyEvaluation", "Evaluation", "TaskEvaluation")
 QUESTIONS = (
     "energy and operations are those of embedding one picture; the multimodal transformer, which answers a question about it on the host, "
     "is in no sum, on either side"
@@ -294,9 +296,9 @@ def report_run(
             raise ConfigError(
                 f"{other} is the second {name} twin", "one twin's metric stands beside its energy", "name one of them"
             )
-        theirs = renamed(saved_evaluations(other), name)
+        theirs = labelled(saved_evaluations(other), name)
         questions, why = answered(other, trained_tasks(settings.config))
-        questions = renamed(questions, name)
+        questions = labelled(questions, name)
         evaluations += theirs
         tasks += questions
         not_run |= why
@@ -322,7 +324,8 @@ def report_run(
         steps=by_step(program, rasters, bundle.reference.inputs),
         step_samples=rasters.samples,
         measurements=[*saved, *measured],
-        examples=pictures(run.config.data, evaluations[0]) if evaluations else (),
+        examples=evaluations[0].examples if evaluations else (),
+        pictures=pictures(run.config.data, evaluations[0].examples) if evaluations else {},
     )
     return priced(basic, program, record, profiles, deploy.host_layers(run.model), beside, metrics)
 
@@ -362,24 +365,23 @@ def untaken(name: str, path: Path, taken: Collection[str]) -> str:
     return next((each for each in (name, *longer) if each not in taken), f"{name}, {len(taken) + 1}")
 
 
-def metric_of(evaluations: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]] = ()) -> str:
+def metric_of(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation] = ()) -> str:
     """Return the first evaluation's R@1, and the metric of the first evaluation of each task, in words; empty where there is none."""
     said = []
-    if evaluations and evaluations[0].get("rows"):
-        row = evaluations[0]["rows"][0]
-        ways = [row[way].get("R@1") for way in tables.WAYS if way in row]
-        said += [f"R@1 {' / '.join(f'{100 * value:.1f}' for value in ways if value is not None)} %"] if ways else []
-    first = {item["task"]: item for item in reversed(tasks)}
+    if evaluations:
+        recalls = " / ".join(f"{100 * way['R@1']:.1f}" for way in evaluations[0].rows[0].directions)
+        said.append(f"R@1 {recalls} %")
+    first = {item.task: item for item in reversed(tasks)}
     return ", ".join([*said, *(tables.task_metric(item) for item in reversed(first.values()))])
 
 
-def answered(path: Path, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def answered(path: Path, tasks: Sequence[Task]) -> tuple[list[TaskEvaluation], dict[str, str]]:
     """Return every evaluation of the tasks that a run was trained on, and why one could not be made.
 
     What `ashneuro evaluate --task` left in the folder is taken. Where the whole test part was not answered yet with the spikes from
     torch, it is now; the validation part where the test part has no answers.
     """
-    found: list[dict[str, Any]] = []
+    found: list[TaskEvaluation] = []
     not_run: dict[str, str] = {}
     true = still_true(path)
     for task in tasks:
@@ -401,18 +403,13 @@ def answered(path: Path, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], d
             f"{', '.join(old)}: the run was trained on since; `ashneuro evaluate` makes them anew"
         )
     for task in tasks:
-        found += saved_evaluations(path, task)
+        found += saved_answers(path, task)
     return found, not_run
 
 
-def renamed(evaluations: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Return evaluations of a further hybrid under the name of its run, so that its rows are told from the first one's."""
-    return [
-        {**item, "rows": [{**row, "name": row["name"].replace("hybrid", name, 1)} for row in item["rows"]]}
-        if item["kind"] == "spiking"
-        else dict(item)
-        for item in evaluations
-    ]
+def labelled(evaluations: Sequence[AnyEvaluation], name: str) -> list[AnyEvaluation]:
+    """Return the evaluations of a further run; a hybrid's under its name, to tell it from the first hybrid."""
+    return [replace(item, label=name) if item.kind == "spiking" else item for item in evaluations]
 
 
 def host_flops(model: Any) -> str:
@@ -538,10 +535,20 @@ def priced(
     )
 
 
-def saved_evaluations(path: Path, task: Task = "retrieval") -> list[dict[str, Any]]:
-    """Return every evaluation of a task with the weights that a run has now: the whole test part in torch first, then the others."""
+def saved_evaluations(path: Path) -> list[Evaluation]:
+    """Return every retrieval evaluation of a run's present weights: the whole test part in torch first, then the others."""
+    from ashneuro.evaluation import Evaluation
+
     true = still_true(path)
-    return [json_.loads(file.read_text(encoding="utf-8")) for file in result_files(path, task) if true(file)]
+    return [Evaluation.load(file) for file in result_files(path, "retrieval") if true(file)]
+
+
+def saved_answers(path: Path, task: Task) -> list[TaskEvaluation]:
+    """Return every evaluation of a task with a run's present weights, in the order of `saved_evaluations`."""
+    from ashneuro.evaluation import TaskEvaluation
+
+    true = still_true(path)
+    return [TaskEvaluation.load(file) for file in result_files(path, task) if true(file)]
 
 
 def result_files(path: Path, task: Task) -> list[Path]:
@@ -555,10 +562,11 @@ def result_files(path: Path, task: Task) -> list[Path]:
 
 def still_true(path: Path) -> Callable[[Path], bool]:
     """Return what says whether an evaluation is of the weights that a run has now; one that does not say is believed."""
+    from ashneuro.evaluation import load_evaluation
     from ashneuro.training.origin import weights_sha256
 
     now = weights_sha256(path)
-    return lambda file: json_.loads(file.read_text(encoding="utf-8")).get("weights_sha256", "") in ("", now)
+    return lambda file: load_evaluation(file).weights_sha256 in ("", now)
 
 
 def one_raster(record: SpikeRecord) -> dict[str, Any]:
@@ -570,31 +578,20 @@ def one_raster(record: SpikeRecord) -> dict[str, Any]:
     }
 
 
-def pictures(data: Any, evaluation: Mapping[str, Any]) -> tuple[Example, ...]:
-    """Return an evaluation's retrieval examples with the pictures they speak of."""
+def pictures(data: Any, examples: Sequence[RetrievalExample]) -> dict[str, bytes]:
+    """Return the pictures of retrieval examples as PNG files, by key of the pair; without those that are gone."""
     from PIL import Image
 
     from ashneuro.data.sources import load_splits
-    from ashneuro.reporting.summary import Example, Hit
 
     splits = load_splits(data)
     pairs = {pair.key: pair for pair in (*splits.train, *splits.validation, *splits.test)}
-
-    def png(key: str) -> bytes | None:
-        if key not in pairs:
-            return None
-        buffer = io.BytesIO()
-        Image.fromarray(pairs[key].load()).save(buffer, "PNG", optimize=True)
-        return buffer.getvalue()
-
-    def hit(values: Mapping[str, Any], drawn: bool) -> Hit:
-        return Hit(values["text"], values["correct"], values["score"], png(values["key"]) if drawn else None)
-
-    return tuple(
-        Example(
-            query=item["text"],
-            png=png(item["key"]) if item["kind"] == "image" else None,
-            hits=tuple(hit(values, item["kind"] == "text") for values in item["hits"]),
-        )
-        for item in evaluation["examples"]
-    )
+    keys = [example.key for example in examples if example.kind == "image"]
+    keys += [hit.key for example in examples if example.kind == "text" for hit in example.hits]
+    found = {}
+    for key in dict.fromkeys(keys):
+        if key in pairs:
+            buffer = io.BytesIO()
+            Image.fromarray(pairs[key].load()).save(buffer, "PNG", optimize=True)
+            found[key] = buffer.getvalue()
+    return found

@@ -188,6 +188,7 @@ def _other_seeds(planned: SweepConfig, folder: Path) -> list[int]:
 def _one(cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfile, place: str) -> None:
     """Train and measure one run, and write its row."""
     from ashneuro.commands.train import learn
+    from ashneuro.files import replace_file
 
     terminal.heading(f"{cell.variant}, seed {cell.seed} ({place})")
     learn(cell.config, folder, resume=(folder / "config.json").exists())
@@ -195,22 +196,21 @@ def _one(cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfil
     run = checkpoint.load_run(folder)
     row = {"variant": cell.variant, "levels": dict(cell.levels), "seed": cell.seed}
     row |= _accuracies(run, planned) | _costs(run, planned, profile)
-    checkpoint.replace_file(
-        folder / "row.json", lambda file: file.write_text(json_.dumps(row, indent=1), encoding="utf-8")
-    )
+    replace_file(folder / "row.json", lambda file: file.write_text(json_.dumps(row, indent=1), encoding="utf-8"))
 
 
 def _accuracies(run: Run, planned: SweepConfig) -> dict[str, Any]:
     """Return the metric as it is, with A and with C zeroed, and the firing rate."""
     from ashneuro.commands.evaluate import open_run
     from ashneuro.commands.tasks import answer_questions, open_task
+    from ashneuro.evaluation import Condition
     from ashneuro.hybrid import HybridSession
 
     with HybridSession(run) as session:
         if planned.task == "retrieval":
             _, pairs, split = open_run(run.path, planned.part, None)
             retrieval = session.evaluate(pairs, split)
-            found = {row.name: (row.image_to_text["R@1"] + row.text_to_image["R@1"]) / 2 for row in retrieval.rows}
+            found = {row.condition: sum(way["R@1"] for way in row.directions) / 2 for row in retrieval.rows}
             rates: Mapping[str, float] = retrieval.firing_rate
             more = {
                 "R@1_image_to_text": retrieval.rows[0].image_to_text["R@1"],
@@ -218,16 +218,12 @@ def _accuracies(run: Run, planned: SweepConfig) -> dict[str, Any]:
             }
         else:
             answers = answer_questions(session, open_task(run, planned.task, planned.part, None))
-            found = {row.name: row.accuracy for row in answers.rows}
+            found = {row.condition: row.accuracy for row in answers.rows}
             rates, more = answers.firing_rate, {}
-    zeroed = {
-        suffix: next((value for name, value in found.items() if name.endswith(f"{suffix} zeroed")), None)
-        for suffix in "AC"
-    }
     return {
-        "accuracy": next(iter(found.values())),
-        "accuracy_a_zeroed": zeroed["A"],
-        "accuracy_c_zeroed": zeroed["C"],
+        "accuracy": found[Condition.WHOLE],
+        "accuracy_a_zeroed": found.get(Condition.A_ZEROED),
+        "accuracy_c_zeroed": found.get(Condition.C_ZEROED),
         "firing_rate": sum(rates.values()) / len(rates) if rates else None,
         **more,
     }
@@ -344,7 +340,7 @@ def _write(
     summaries: Sequence[Summary],
 ) -> list[Path]:
     """Write all runs as JSON and CSV, the table as Markdown, and the figure."""
-    from ashneuro.training.checkpoint import replace_file
+    from ashneuro.files import replace_file
 
     table = [_COLUMNS, *map(_cells, summaries)]
     lines = ["| " + " | ".join(cell.removeprefix(">") for cell in row) + " |" for row in table]

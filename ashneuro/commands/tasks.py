@@ -12,9 +12,9 @@ from ashneuro.errors import AshneuroError, need
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair, Question, Questions
+    from ashneuro.evaluation import TaskEvaluation
     from ashneuro.hybrid import HybridSession
     from ashneuro.training.checkpoint import Run
-    from ashneuro.training.task_evaluation import TaskEvaluation
 
 Part = Literal["train", "validation", "test"]
 
@@ -70,7 +70,7 @@ def answer_questions(session: HybridSession, asked: Asked) -> TaskEvaluation:
         run.config.data,
         split=f"{questions.name}, {asked.part}",
         encoder=session.encoder,
-        spikes_from=session.name,
+        spikes_from=session.source,
     )
     return result
 

@@ -13,8 +13,9 @@ from ashneuro import __version__
 from ashneuro.cost.compare import Group, energy_text
 from ashneuro.cost.profile import Source
 from ashneuro.cost.terms import CostEstimate
+from ashneuro.evaluation import RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
-from ashneuro.reporting import figures, tables
+from ashneuro.reporting import figures, tables, words
 from ashneuro.reporting.summary import SCHEMA, Report
 from ashneuro.reporting.tables import number, percent
 from ashneuro.reporting.terminal import plain
@@ -59,8 +60,8 @@ def render(report: Report) -> str:
         "config": json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
         "evaluations": tables.retrieval(report.evaluations) if report.evaluations else None,
         "tasks": tables.tasks(report.tasks),
-        "answers": [tables.answers(item) for item in _first_of_each_task(report) if item["examples"]],
-        "examples": [_example(example) for example in report.examples],
+        "answers": [tables.answers(item) for item in _first_of_each_task(report) if item.examples],
+        "examples": [_example(example, report.pictures) for example in report.examples],
         "workload": tables.activity(report.workload) if report.workload else None,
         "host": tables.host(report.workload) if report.workload else None,
         "certificate": tables.certificate(report.certificate) if report.certificate else None,
@@ -114,18 +115,18 @@ def _costs(report: Report) -> Iterator[CostEstimate]:
 def _tiles(report: Report) -> Iterator[Tile]:
     """Yield the numbers that answer the questions; a part that was not run yields none."""
     if report.evaluations:
-        first, chance = report.evaluations[0]["rows"][0], report.evaluations[0]["chance"]
-        recalls, luck = (" / ".join(f"{100 * row[way]['R@1']:.1f}" for way in tables.WAYS) for row in (first, chance))
-        beside = f"R@1 image → text / text → image; chance {luck} %; measured, {report.evaluations[0]['split']}"
-        yield Tile(f"Retrieval, {first['name']}", f"{recalls} %", beside)
+        own = report.evaluations[0]
+        recalls, luck = (
+            " / ".join(f"{100 * way['R@1']:.1f}" for way in row.directions) for row in (own.rows[0], own.chance)
+        )
+        beside = f"R@1 image → text / text → image; chance {luck} %; measured, {own.split}"
+        yield Tile(f"Retrieval, {words.network(own)}", f"{recalls} %", beside)
     for item in _first_of_each_task(report):
-        found = {row["name"]: percent(row["accuracy"]) for row in item["rows"]}
-        name, *_ = found
-        zeroed = ", ".join(f"{row.removeprefix(f'{name}, ')} {value}" for row, value in found.items() if row != name)
+        others = ", ".join(f"{words.CONDITIONS[row.condition]} {percent(row.accuracy)}" for row in item.rows[1:])
         yield Tile(
-            f"{tables.task_metric(item).rpartition(found[name])[0]}{name}",
-            found[name],
-            f"{zeroed}; measured, {item['split']}",
+            f"{words.METRICS[item.task]} {words.network(item)}",
+            percent(item.rows[0].accuracy),
+            f"{others}; measured, {item.split}",
         )
     if report.comparison:
         group = report.comparison.groups[0]
@@ -173,16 +174,16 @@ def _tiles(report: Report) -> Iterator[Tile]:
         yield Tile("Cores", number(first.cores), beside)
 
 
-def _first_of_each_task(report: Report) -> list[Mapping[str, Any]]:
+def _first_of_each_task(report: Report) -> list[TaskEvaluation]:
     """Return the first evaluation of each task: this network's own."""
-    return list({item["task"]: item for item in reversed(report.tasks)}.values())[::-1]
+    return list({item.task: item for item in reversed(report.tasks)}.values())[::-1]
 
 
 def _figures(report: Report) -> dict[str, str]:
     drawn = dict.fromkeys(("recall", "raster", "rates", "totals", "curves"), "")
     rows = [
-        (row["name"], *(row[way].get("R@1") for way in tables.WAYS))
-        for row in tables.retrieval_rows(report.evaluations)
+        (name, row.image_to_text.get("R@1"), row.text_to_image.get("R@1"))
+        for name, row in tables.retrieval_rows(report.evaluations)
     ]
     if rows:
         said = "; ".join(f"{name}: {percent(forward)} and {percent(backward)}" for name, forward, backward in rows)
@@ -239,9 +240,14 @@ def _group_figure(group: Group, name: str) -> str:
     return figures.energy_bars(group, name, f"Energy per inference. {said}.")
 
 
-def _example(example: Any) -> dict[str, Any]:
-    hits = [{"text": hit.text, "correct": hit.correct, "picture": _picture(hit.png)} for hit in example.hits]
-    return {"query": example.query, "picture": _picture(example.png), "hits": hits}
+def _example(example: RetrievalExample, pictures: Mapping[str, bytes]) -> dict[str, Any]:
+    by_text = example.kind == "text"
+    hits = [
+        {"text": hit.text, "correct": hit.correct, "picture": _picture(pictures.get(hit.key)) if by_text else None}
+        for hit in example.hits
+    ]
+    picture = None if by_text else _picture(pictures.get(example.key))
+    return {"kind": example.kind, "query": example.text, "picture": picture, "hits": hits}
 
 
 def _picture(png: bytes | None) -> str | None:

@@ -20,6 +20,7 @@ from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import StepWorkload, Workload, neurobench
+from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.placement.place import Placement
@@ -42,31 +43,6 @@ PARTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Hit:
-    """One thing that was retrieved: a picture or a text, and whether it is right."""
-
-    text: str
-    correct: bool
-    score: float
-    png: bytes | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """One query and what it retrieved, best first.
-
-    Args:
-        query: the text, or the picture's own caption.
-        png: the picture, when the query is one.
-        hits: what came back.
-    """
-
-    query: str
-    hits: tuple[Hit, ...]
-    png: bytes | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Report:
     """What one report holds. Every field but ``title`` may be absent.
 
@@ -75,8 +51,8 @@ class Report:
         about: what is reported: paths and their fingerprints.
         config: the run's settings.
         training: metrics of every epoch.
-        evaluations: the JSON of every evaluation (schema ``ashneuro.evaluation/1``); this network's first.
-        tasks: the JSON of every evaluation of a task beside retrieval (schema ``ashneuro.task-evaluation/1``).
+        evaluations: retrieval; this network's first.
+        tasks: tasks beside retrieval; this network's first.
         facts: further single results: label to text.
         workload: counts of the hybrid.
         estimates: the deployed part on neuromorphic profiles.
@@ -87,7 +63,8 @@ class Report:
         certificate: what export proved.
         profiles: the profiles that estimates used.
         raster: spikes of one sample per layer, (T, neurons…).
-        examples: retrieval examples with pictures.
+        examples: queries and what they retrieved.
+        pictures: PNG files of the examples, by key of the pair.
         not_run: part to reason, where the usual reason does not fit, or where the part is one that not every report has.
     """
 
@@ -95,8 +72,8 @@ class Report:
     about: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     training: Sequence[EpochMetrics] = ()
-    evaluations: Sequence[Mapping[str, Any]] = ()
-    tasks: Sequence[Mapping[str, Any]] = ()
+    evaluations: Sequence[Evaluation] = ()
+    tasks: Sequence[TaskEvaluation] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     workload: Workload | None = None
     estimates: Sequence[CostEstimate] = ()
@@ -108,7 +85,8 @@ class Report:
     certificate: Certificate | None = None
     profiles: Sequence[HardwareProfile] = ()
     raster: Mapping[str, NDArray[np.generic]] | None = None
-    examples: Sequence[Example] = ()
+    examples: Sequence[RetrievalExample] = ()
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
     not_run: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -136,8 +114,8 @@ class Report:
             comparison = {**asdict(self.comparison), "groups": groups, "conventions": lines}
         examples = [
             {
-                "query": example.query,
-                "kind": "image" if example.png else "text",
+                "query": example.text,
+                "kind": example.kind,
                 "hits": [{"text": hit.text, "correct": hit.correct, "score": hit.score} for hit in example.hits],
             }
             for example in self.examples
@@ -157,8 +135,8 @@ class Report:
             "missing": self.missing,
             "config": self.config,
             "training": [metrics.to_json() for metrics in self.training],
-            "evaluations": self.evaluations,
-            "tasks": self.tasks,
+            "evaluations": [item.to_json() for item in self.evaluations],
+            "tasks": [item.to_json() for item in self.tasks],
             "facts": self.facts,
             "workload": workload,
             "estimates": [_estimate(cost) for cost in self.estimates],

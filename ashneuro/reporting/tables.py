@@ -13,6 +13,8 @@ import numpy as np
 
 from ashneuro.cost.measure import NotMeasured
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
+from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, TaskEvaluation
+from ashneuro.reporting import words
 
 if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison, Group
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
 NOTHING = "–"
 METRICS = ("R@1", "R@5", "R@10")
-WAYS = ("image_to_text", "text_to_image")
-TASKS = {"vqa": "VQA", "entailment": "visual entailment", "nlvr2": "NLVR2"}
-MOST_FREQUENT = "most frequent answer"
 
 
 @dataclass(frozen=True)
@@ -439,128 +438,117 @@ def thresholds(comparison: Comparison) -> Table:
     )
 
 
-def retrieval_rows(evaluations: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of evaluations (schema ``ashneuro.evaluation/1``), and after the last of each pool what chance gives there."""
-    pools: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    chances = {}
+def pools(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:
+    """Return the evaluations grouped by pool: the same split with the same numbers of images and texts."""
+    found: dict[tuple[str, int, int], list[Evaluation]] = {}
     for item in evaluations:
-        pool = {key: item[key] for key in ("split", "images", "texts")}
-        rows = pools.setdefault(tuple(pool.values()), [])
-        for row in item["rows"]:
-            elsewhere = row["spikes_from"] not in ("torch", "none")
-            name = f"{row['name']}, spikes from {row['spikes_from']}" if elsewhere else row["name"]
-            rows.append({"name": name, **{way: row[way] for way in WAYS}, **pool})
-        chances[tuple(pool.values())] = {
-            "name": f"chance among {number(item['images'])} images",
-            **{way: item["chance"][way] for way in WAYS},
-            **pool,
-        }
-    for key, rows in pools.items():
-        yield from rows
-        yield chances[key]
+        found.setdefault((item.split, item.images, item.texts), []).append(item)
+    return list(found.values())
 
 
-def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> Table:
-    """Return retrieval metrics, one row per network: image → text / text → image, and chance."""
+def retrieval_rows(evaluations: Iterable[Evaluation]) -> Iterator[tuple[str, RetrievalRow]]:
+    """Yield the rows of evaluations by shown name, after the last of each pool its chance row."""
+    for pool in pools(evaluations):
+        for item in pool:
+            yield from ((words.row(item, row), row) for row in item.rows)
+        yield f"{words.CONDITIONS[Condition.CHANCE]} among {number(pool[0].images)} images", pool[-1].chance
+
+
+def retrieval(evaluations: Iterable[Evaluation]) -> Table:
+    """Return retrieval metrics image → text / text → image: a row per network, then chance, for each pool."""
     body = []
-    for row in retrieval_rows(evaluations):
-        ways = [row[way] for way in WAYS]
-        cells = [row["name"], *(" / ".join(_hundred(way.get(metric)) for way in ways) for metric in METRICS)]
-        cells.append(" / ".join(number(way.get("median_rank")) for way in ways))
-        basis = "computed" if row["name"].startswith("chance") else "measured"
-        body.append((*cells, f"{basis}, {row['split']}: {number(row['images'])} images, {number(row['texts'])} texts"))
+    for pool in pools(evaluations):
+        where = f"{pool[0].split}: {number(pool[0].images)} images, {number(pool[0].texts)} texts"
+        for name, row in retrieval_rows(pool):
+            recalls = (" / ".join(_hundred(way.get(metric)) for way in row.directions) for metric in METRICS)
+            ranks = " / ".join(number(way.get("median_rank")) for way in row.directions)
+            basis = "computed" if row.condition is Condition.CHANCE else "measured"
+            body.append((name, *recalls, ranks, f"{basis}, {where}"))
     columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", "basis")
     return Table("Retrieval, image → text / text → image", columns, tuple(body))
 
 
-def tasks(evaluations: Iterable[Mapping[str, Any]]) -> tuple[Table, ...]:
-    """Return one table per task and set of questions, from evaluations (schema ``ashneuro.task-evaluation/1``).
+def tasks(evaluations: Iterable[TaskEvaluation]) -> tuple[Table, ...]:
+    """Return a table for each task and set of questions.
 
-    One row per network, with each branch left out, then what the most frequent answer scores. Two networks on the same questions stand
-    in one table; the note says how many questions there are and how many can be answered at all.
+    Networks that answered the same questions share a table, a row for each condition; the baseline of
+    the most frequent answer comes last. The note has the number of questions and the share that can
+    be answered at all.
     """
-    pools: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str, int, int], list[TaskEvaluation]] = {}
     for item in evaluations:
-        pools.setdefault(tuple(item[key] for key in ("task", "split", "questions", "pictures")), []).append(item)
-    return tuple(_task(items) for items in pools.values())
+        found.setdefault((item.task, item.split, item.questions, item.pictures), []).append(item)
+    return tuple(_task(items) for items in found.values())
 
 
-def _task(evaluations: Sequence[Mapping[str, Any]]) -> Table:
+def _task(evaluations: Sequence[TaskEvaluation]) -> Table:
     first = evaluations[0]
-    body: dict[tuple[str, ...], None] = {}  # what all share, the most frequent answer, stands there once, at the end
-    last = []
-    every = [row for item in evaluations for row in item["rows"]]
-    kinds = list(dict.fromkeys(kind for row in every for kind in row["by_kind"]))
-    grouped = any(row["consistency"] is not None for row in every)
-    for row in every:
-        name = (
-            row["name"]
-            if row["spikes_from"] in ("torch", "none")
-            else f"{row['name']}, spikes from {row['spikes_from']}"
-        )
-        values = [
-            row["accuracy"],
-            *([row["consistency"]] if grouped else []),
-            *(row["by_kind"].get(kind) for kind in kinds),
-        ]
-        line = (name, *map(_hundred, values))
-        if name == MOST_FREQUENT:
-            last.append(line)
+    every = [(item, row) for item in evaluations for row in item.rows]
+    kinds = list(dict.fromkeys(kind for _, row in every for kind in row.by_kind))
+    grouped = any(row.consistency is not None for _, row in every)
+    # Equal rows stand once: the baseline is the same for every network.
+    body: dict[tuple[object, ...], tuple[str, ...]] = {}
+    baselines: dict[tuple[str, ...], None] = {}
+    for item, row in every:
+        values = [row.accuracy, *([row.consistency] if grouped else []), *(row.by_kind.get(kind) for kind in kinds)]
+        shown = tuple(map(_hundred, values))
+        line = (words.row(item, row), *shown)
+        if row.condition is Condition.MOST_FREQUENT:
+            baselines[line] = None
         else:
-            body[line] = None
+            body[item.kind, item.label, row.condition, row.spikes_from, shown] = line
     columns = (
         "network",
-        f">{first['measure']}, %",
+        f">{words.MEASURES[first.task]}, %",
         *([">consistency, %"] if grouped else []),
         *(f">{kind}, %" for kind in kinds),
     )
-    heads = list(dict.fromkeys(percent(item["answerable"]) for item in evaluations))
-    note = f"{first['split']}: {number(first['questions'])} questions about {number(first['pictures'])} pictures; "
-    note += f"{' / '.join(heads)} of them can be answered with the answers that the head knows. A zeroed, C zeroed, text alone: "
-    note += "the trained network with its abstract branch, its concrete branch, or both left out."
-    return Table(_title(first), columns, (*body, *dict.fromkeys(last)), "measured", note)
+    heads = list(dict.fromkeys(percent(item.answerable) for item in evaluations))
+    note = f"{first.split}: {number(first.questions)} questions about {number(first.pictures)} pictures; "
+    note += f"{' / '.join(heads)} of them can be answered with the answers that the head knows. A zeroed, C zeroed, "
+    note += "text alone: the trained network with its abstract branch, its concrete branch, or both left out."
+    return Table(_title(first), columns, (*body.values(), *baselines), "measured", note)
 
 
-def answers(evaluation: Mapping[str, Any]) -> Table:
-    """Return a dozen questions of one evaluation with what was said and what is right."""
+def answers(evaluation: TaskEvaluation) -> Table:
+    """Return the example questions of one evaluation with the network's answer and the right ones."""
     rows = tuple(
         (
-            ", ".join(item["images"]),
-            item["text"],
-            item["said"],
-            ", ".join(dict.fromkeys(item["answers"])),
-            f"{100 * item['score']:.0f}",
+            ", ".join(item.images),
+            item.text,
+            item.said,
+            ", ".join(dict.fromkeys(item.answers)),
+            f"{100 * item.score:.0f}",
         )
-        for item in evaluation["examples"]
+        for item in evaluation.examples
     )
     title = f"{_title(evaluation)}: questions, evenly spaced"
     return Table(title, ("picture", "question", "said", "right", ">score, %"), rows, "measured")
 
 
-def _title(evaluation: Mapping[str, Any]) -> str:
-    name = TASKS[evaluation["task"]]
+def _title(evaluation: TaskEvaluation) -> str:
+    name = words.TASKS[evaluation.task]
     return name[0].upper() + name[1:]
 
 
-def task_metric(evaluation: Mapping[str, Any]) -> str:
-    """Return the field's metric of one evaluation in words."""
-    measure = evaluation["measure"]
-    name = measure if measure != "accuracy" else f"{TASKS[evaluation['task']]} accuracy"
-    return f"{name} {percent(evaluation['rows'][0]['accuracy'])}"
+def task_metric(evaluation: TaskEvaluation) -> str:
+    """Return the metric of the whole network, e.g. ``"VQA accuracy 61.0 %"``."""
+    return f"{words.METRICS[evaluation.task]} {percent(evaluation.rows[0].accuracy)}"
 
 
-def evaluation_facts(evaluations: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return single results of evaluations: learned fusion ratio and firing rates of each network that has them."""
-    facts: dict[str, str] = {}
+def evaluation_facts(evaluations: Iterable[Evaluation]) -> dict[str, str]:
+    """Return the learned fusion ratio and the firing rates of each network that has them, by label."""
+    facts: dict[tuple[str, str, str], tuple[str, str]] = {}
     for item in evaluations:
-        if ratio := item["ratio"]:
-            mean, low, high = (number(ratio[key]) for key in ("mean", "min", "max"))
-            text = f"mean {mean}, from {low} to {high} over {len(ratio['channels'])} channels"
-            facts.setdefault(f"learned fusion ratio r, {item['rows'][0]['name']}", text)
-        if rates := item["firing_rate"]:
-            text = ", ".join(f"{name} {percent(rate)}" for name, rate in rates.items())
-            facts.setdefault(f"firing rates, {item['rows'][0]['name']}", text)
-    return facts
+        name = words.network(item)
+        if item.ratio:
+            mean, low, high = map(number, (item.ratio.mean, item.ratio.min, item.ratio.max))
+            text = f"mean {mean}, from {low} to {high} over {len(item.ratio.channels)} channels"
+            facts.setdefault(("ratio", item.kind, item.label), (f"learned fusion ratio r, {name}", text))
+        if item.firing_rate:
+            text = ", ".join(f"{layer} {percent(rate)}" for layer, rate in item.firing_rate.items())
+            facts.setdefault(("rates", item.kind, item.label), (f"firing rates, {name}", text))
+    return dict(facts.values())
 
 
 def _hundred(value: float | None) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.workload import Workload
     from ashneuro.data.check import Checked
     from ashneuro.data.describe import Description
+    from ashneuro.evaluation import Evaluation, TaskEvaluation
     from ashneuro.exchange import EpochMetrics
     from ashneuro.program.certificate import Certificate
     from ashneuro.program.quantise import LayerCost
@@ -258,14 +259,14 @@ def comparison(result: Comparison) -> None:
     show(tables.thresholds(result))
 
 
-def facts(evaluations: Sequence[Mapping[str, Any]]) -> None:
-    """Print single results of evaluations: the learned fusion ratio, the firing rates."""
+def facts(evaluations: Iterable[Evaluation]) -> None:
+    """Print the learned fusion ratio and the firing rates of evaluations."""
     for name, text in tables.evaluation_facts(evaluations).items():
         line(f"{name}: {text}")
 
 
-def retrieval(evaluations: Iterable[Mapping[str, Any]]) -> None:
-    """Print the retrieval metrics of evaluations (their JSON) in one table."""
+def retrieval(evaluations: Iterable[Evaluation]) -> None:
+    """Print the retrieval metrics of evaluations in one table."""
     show(tables.retrieval(evaluations))
 
 
@@ -354,8 +355,8 @@ def data_check(found: Checked) -> None:
     )
 
 
-def tasks(evaluations: Iterable[Mapping[str, Any]]) -> None:
-    """Print how well tasks' questions were answered, and with what left out."""
+def tasks(evaluations: Iterable[TaskEvaluation]) -> None:
+    """Print the accuracy of evaluations at tasks, a table per task and set of questions."""
     for what in tables.tasks(evaluations):
         show(what)
 

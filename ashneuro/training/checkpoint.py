@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ashneuro.config import RunConfig, dump_config, load_config, stages, trained
 from ashneuro.data.tokens import TOWER, PretrainedWords, Words, build_vocabulary, load_words
 from ashneuro.errors import DataError
 from ashneuro.exchange import METRICS, EpochMetrics, TrainingMetrics
+from ashneuro.files import replace_file
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import find_device
@@ -141,16 +141,6 @@ def _read_integers(path: Path) -> Integers:
         raise DataError(
             f"cannot read {path / INTEGERS}", repr(error), f"ashneuro train --resume --out {path}"
         ) from error
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a new file, then put it in the place of ``path``: a reader sees the old one or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_state(file: Path, state: Mapping[str, Any]) -> None:

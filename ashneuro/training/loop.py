@@ -26,6 +26,7 @@ from ashneuro.data.tasks import load_questions, pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
+from ashneuro.files import replace_file
 from ashneuro.model.codebook import Codebook
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
@@ -38,7 +39,6 @@ from ashneuro.training.checkpoint import (
     build_words,
     in_short,
     load_run,
-    replace_file,
     save_run,
     write_state,
 )

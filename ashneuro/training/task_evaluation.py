@@ -1,18 +1,15 @@
-"""How good a run is at a task: the field's metrics, with each branch left out, and beside what says nothing about pictures."""
+"""Accuracy of a model at a task: whole, with each branch zeroed, and beside the most frequent answer."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 
-from ashneuro.config import DataConfig
+from ashneuro.config import DataConfig, Task
 from ashneuro.data.answers import normalise_answer, soft_score
 from ashneuro.data.batches import normalise, tensors
 from ashneuro.data.pairs import Question, Questions
@@ -20,90 +17,19 @@ from ashneuro.data.question_batches import is_known
 from ashneuro.data.tasks import pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import DataError
+from ashneuro.evaluation import AnsweredQuestion, Condition, SpikeSource, TaskEvaluation, TaskRow
 from ashneuro.model.network import AshNet, Branch, Encoded
-from ashneuro.training.checkpoint import replace_file
-from ashneuro.training.evaluate import NAMES, SpikeEncoder, encode_elsewhere
+from ashneuro.training.evaluate import ZEROED, SpikeEncoder, encode_elsewhere
 
-SCHEMA = "ashneuro.task-evaluation/1"
 BATCH = 128
-
-MEASURES = {"vqa": "VQA accuracy", "entailment": "accuracy", "nlvr2": "accuracy"}
-
-
-@dataclass(frozen=True)
-class TaskRow:
-    """What one network says, or one with a branch left out, or none at all.
-
-    Args:
-        accuracy: mean over the questions; for VQA the soft score.
-        by_kind: the same per type of question.
-        consistency: share of groups of which every question is right; ``None`` where there are no groups.
-    """
-
-    name: str
-    spikes_from: str
-    accuracy: float
-    by_kind: Mapping[str, float]
-    consistency: float | None
-
-
-@dataclass(frozen=True)
-class Answered:
-    """One question with what was said."""
-
-    images: tuple[str, ...]
-    text: str
-    said: str
-    answers: tuple[str, ...]
-    score: float
-
-
-@dataclass(frozen=True)
-class TaskEvaluation:
-    """What one model answers on one split.
-
-    Args:
-        kind: ``model.abstract.kind``.
-        measure: what ``accuracy`` is called in the field.
-        rows: the model itself first, then with A, with C and with all of V zeroed (the text alone), then the most frequent answer
-            of the training part to questions of the same type.
-        answerable: share of the questions that have an answer which the head knows: no score can exceed it.
-        firing_rate: spikes per neuron and step of each spiking layer that was observed, by name.
-        examples: a dozen questions, evenly spaced.
-        weights_sha256: of the run that was evaluated; empty: not said.
-    """
-
-    task: str
-    kind: str
-    split: str
-    questions: int
-    pictures: int
-    measure: str
-    rows: tuple[TaskRow, ...]
-    answerable: float
-    firing_rate: Mapping[str, float]
-    examples: tuple[Answered, ...]
-    weights_sha256: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, under the schema ``ashneuro.task-evaluation/1``."""
-        return {"schema": SCHEMA, **asdict(self)}
-
-    def save(self, path: Path) -> None:
-        """Write the JSON form to ``path``."""
-        replace_file(
-            path,
-            lambda file: file.write_text(
-                json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            ),
-        )
 
 
 class TaskPool:
-    """Questions made ready for answering.
+    """Answered questions as tensors.
 
     Attributes:
-        images: (N, 3, S, S) uint8, each picture once; ``rows`` (Q, P) says which ones a question is about.
+        images: (N, 3, S, S) uint8, each picture once.
+        rows: (Q, P) indices of the pictures of each question.
         tokens: (Q, M) word indices.
     """
 
@@ -129,15 +55,17 @@ def evaluate_task(
     *,
     split: str,
     encoder: SpikeEncoder | None = None,
-    spikes_from: str = "torch",
+    spikes_from: SpikeSource = SpikeSource.TORCH,
     examples: int = 12,
 ) -> TaskEvaluation:
-    """Return how well ``model`` answers the questions of ``part``; those without answers are left out.
+    """Return the accuracy of ``model`` on the questions of ``part``; those without answers are left out.
 
     Args:
         labels: answers or labels in the order of the head's scores.
-        split: name of the split, for the record.
-        encoder: makes the spikes instead of torch, ``spikes_from`` is its name.
+        split: name of the split, kept in the result.
+        encoder: computes the spikes instead of torch.
+        spikes_from: the simulator behind ``encoder``, kept in the result.
+        examples: number of example questions.
 
     Raises:
         DataError: no question has an answer, or a picture cannot be read.
@@ -147,34 +75,30 @@ def evaluate_task(
             f"the split {split!r} has no answered questions", "there is nothing to evaluate", "choose another split"
         )
     pool = TaskPool(questions, part, labels, words, data)
-    zeros: dict[str, Branch | None] = {"": None, ", text alone": "both"}
+    conditions = [Condition.WHOLE, Condition.V_ZEROED]
     if model.abstract is not None:
-        zeros = {"": None, ", A zeroed": "abstract", ", C zeroed": "concrete", ", text alone": "both"}
-    said, firing = answer(model, pool, tuple(zeros.values()), encoder)
+        conditions = [Condition.WHOLE, Condition.A_ZEROED, Condition.C_ZEROED, Condition.V_ZEROED]
+    said, firing = answer(model, pool, [ZEROED[condition] for condition in conditions], encoder)
     spiking = model.config.abstract.kind == "spiking"
-    source = spikes_from if spiking else "none"
-    rows = [
-        _row(NAMES[model.config.abstract.kind] + suffix, source, pool, answers)
-        for suffix, answers in zip(zeros, said, strict=True)
-    ]
-    rows.append(_row("most frequent answer", "none", pool, _most_frequent(questions, pool)))
+    source = spikes_from if spiking else SpikeSource.NONE
+    rows = [_row(condition, source, pool, answers) for condition, answers in zip(conditions, said, strict=True)]
+    rows.append(_row(Condition.MOST_FREQUENT, SpikeSource.NONE, pool, _most_frequent(questions, pool)))
     labelled = frozenset(pool.labels)
     known = sum(is_known(pool.task, question, labelled) for question in pool.questions)
     chosen = [
         (2 * number + 1) * len(pool.questions) // (2 * examples) for number in range(min(examples, len(pool.questions)))
     ]
     return TaskEvaluation(
-        task=pool.task,
+        task=cast(Task, pool.task),
         kind=model.config.abstract.kind,
         split=split,
         questions=len(pool.questions),
         pictures=len(pool.images),
-        measure=MEASURES[pool.task],
         rows=tuple(rows),
         answerable=known / len(pool.questions),
         firing_rate=firing if spiking else {},
         examples=tuple(
-            Answered(
+            AnsweredQuestion(
                 question.images,
                 question.text,
                 said[0][index],
@@ -188,16 +112,16 @@ def evaluate_task(
 
 
 def accuracy(model: AshNet, pool: TaskPool) -> float:
-    """Return the mean score of the model's answers."""
-    (said,), _ = answer(model, pool, (None,), None)
-    return _row("", "", pool, said).accuracy
+    """Return the mean score of the whole model's answers."""
+    (said,), _ = answer(model, pool, [None], None)
+    return _row(Condition.WHOLE, SpikeSource.TORCH, pool, said).accuracy
 
 
 @torch.no_grad()
 def answer(
-    model: AshNet, pool: TaskPool, zeros: Sequence[Branch | None], encoder: SpikeEncoder | None
+    model: AshNet, pool: TaskPool, zeroed: Sequence[Branch | None], encoder: SpikeEncoder | None
 ) -> tuple[list[list[str]], dict[str, float]]:
-    """Return the best answer to each question for each way of leaving a branch out, and what the populations fired."""
+    """Return the best answer to each question for each zeroed branch, and firing rates by population."""
     model.eval()
     device = model.log_scale.device
     spikes = None if encoder is None or model.abstract is None else encode_elsewhere(model, pool.images, encoder)
@@ -211,9 +135,9 @@ def answer(
         for name, sent in layers.items():
             firing[name] += float(sent.double().mean()) * len(pixels) / len(pool.images)
         found.append(encoded)
-    places = {zero: torch.cat([model.places(encoded, zero) for encoded in found]) for zero in zeros}
+    places = {zero: torch.cat([model.places(encoded, zero) for encoded in found]) for zero in zeroed}
     said: list[list[str]] = []
-    for zero in zeros:
+    for zero in zeroed:
         best = [
             model.answer(pool.task, places[zero][rows.to(device)], tokens.to(device)).argmax(1).cpu()
             for rows, tokens in zip(torch.split(pool.rows, BATCH), torch.split(pool.tokens, BATCH), strict=True)
@@ -226,7 +150,7 @@ def _score(task: str, said: str, question: Question) -> float:
     return soft_score(said, question.answers) if task == "vqa" else float(said in question.answers)
 
 
-def _row(name: str, spikes_from: str, pool: TaskPool, said: Sequence[str]) -> TaskRow:
+def _row(condition: Condition, spikes_from: SpikeSource, pool: TaskPool, said: Sequence[str]) -> TaskRow:
     scores = [_score(pool.task, answer, question) for answer, question in zip(said, pool.questions, strict=True)]
     kinds: dict[str, list[float]] = defaultdict(list)
     groups: dict[str, list[float]] = defaultdict(list)
@@ -235,7 +159,7 @@ def _row(name: str, spikes_from: str, pool: TaskPool, said: Sequence[str]) -> Ta
         if question.group:
             groups[question.group].append(score)
     return TaskRow(
-        name,
+        condition,
         spikes_from,
         float(np.mean(scores)),
         {kind: float(np.mean(found)) for kind, found in sorted(kinds.items()) if kind},
@@ -244,7 +168,7 @@ def _row(name: str, spikes_from: str, pool: TaskPool, said: Sequence[str]) -> Ta
 
 
 def _most_frequent(questions: Questions, pool: TaskPool) -> list[str]:
-    """Return the answer that training questions of the same type get most often: what a model without eyes can know at least."""
+    """Return the most frequent answer to training questions of the same type: a baseline without pictures."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for question in questions.train:
         counts[question.kind].update(

@@ -70,7 +70,7 @@ def test_a_task_is_answered_with_spikes_from_lava(ashneuro: Command, exported: P
     emulator = json.loads(ashneuro(*words, "--abstract-on", "loihi", "--json").out)
     lava = ashneuro(*words, "--abstract-on", "lava")
     assert lava.code == 0, lava.err
-    assert "spikes from Lava, fixed" in lava.out and "spikes from Lava in " in lava.out
+    assert "spikes from Lava, integer" in lava.out and "spikes from Lava in " in lava.out
     rows = json.loads((exported / "entailment-lava-fixed-2.json").read_text())["rows"]
     assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in emulator["rows"]], (
         "the same integers, the same answers"

@@ -13,9 +13,21 @@ from ashneuro.cost.estimate import estimate
 from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import ann_twin, count, count_steps
+from ashneuro.evaluation import (
+    AnsweredQuestion,
+    Condition,
+    Evaluation,
+    FusionRatio,
+    RetrievalExample,
+    RetrievalHit,
+    RetrievalRow,
+    SpikeSource,
+    TaskEvaluation,
+    TaskRow,
+)
 from ashneuro.exchange import EpochMetrics
 from ashneuro.program.certificate import Certificate, Comparison, Computation, LayerComparison
-from ashneuro.reporting.summary import Example, Hit, Report
+from ashneuro.reporting.summary import Report
 from tests.cost import networks
 
 
@@ -35,52 +47,53 @@ def metrics(first):
     return {"R@1": first, "R@5": min(1.0, 2 * first), "R@10": min(1.0, 2.5 * first), "median_rank": 4.0}
 
 
-def evaluation(rows, spikes_from="torch", images=160, ratio=True):
-    """The JSON of an evaluation: rows are name, R@1 image → text, R@1 text → image."""
-    return {
-        "schema": "ashneuro.evaluation/1",
-        "kind": "spiking",
-        "split": "emoji, style split, test",
-        "images": images,
-        "texts": 2 * images,
-        "concepts": images,
-        "rows": [
-            {
-                "name": name,
-                "spikes_from": spikes_from,
-                "image_to_text": metrics(forward),
-                "text_to_image": metrics(backward),
-            }
-            for name, forward, backward in rows
-        ],
-        "chance": {"image_to_text": metrics(0.0062), "text_to_image": metrics(0.0031)},
-        "ratio": {"mean": 0.83, "min": 0.31, "max": 1.42, "channels": [0.31, 0.76, 1.42]} if ratio else {},
-        "firing_rate": {"lif1": 0.268, "lif4": 0.55} if spikes_from == "torch" else {},
-        "examples": [],
-    }
+def evaluation(rows, kind="spiking", source=SpikeSource.TORCH, images=160, ratio=True):
+    """An evaluation whose rows are (condition, R@1 image → text, R@1 text → image)."""
+    return Evaluation(
+        kind=kind,
+        split="emoji, style split, test",
+        images=images,
+        texts=2 * images,
+        concepts=images,
+        rows=tuple(
+            RetrievalRow(condition, source, metrics(forward), metrics(backward))
+            for condition, forward, backward in rows
+        ),
+        chance=RetrievalRow(Condition.CHANCE, SpikeSource.NONE, metrics(0.0062), metrics(0.0031)),
+        ratio=FusionRatio(0.83, 0.31, 1.42, (0.31, 0.76, 1.42)) if ratio else None,
+        firing_rate={"lif1": 0.268, "lif4": 0.55} if source is SpikeSource.TORCH else {},
+        examples=(),
+    )
 
 
-def answers(rows, spikes_from="torch", kind="spiking"):
-    """The JSON of a task's evaluation: rows are name and accuracy; of yes/no questions it is half."""
-    return {
-        "schema": "ashneuro.task-evaluation/1",
-        "task": "vqa",
-        "kind": kind,
-        "split": "squares, test",
-        "questions": 40,
-        "pictures": 20,
-        "measure": "VQA accuracy",
-        "rows": [
-            {"name": name, "accuracy": value, "by_kind": {"yes/no": value / 2}, "consistency": None}
-            | {"spikes_from": "none" if name == "most frequent answer" else spikes_from}
-            for name, value in rows
-        ],
-        "answerable": 0.95,
-        "firing_rate": {},
-        "examples": [
-            {"images": ["a.png"], "text": "what <i>colour</i>?", "said": "red", "answers": ["red", "red"], "score": 1.0}
-        ],
-    }
+def answers(rows, kind="spiking", source=SpikeSource.TORCH):
+    """The evaluation of a task, rows are (condition, accuracy); of yes/no questions it is half."""
+    return TaskEvaluation(
+        task="vqa",
+        kind=kind,
+        split="squares, test",
+        questions=40,
+        pictures=20,
+        rows=tuple(
+            TaskRow(
+                condition,
+                SpikeSource.NONE if condition is Condition.MOST_FREQUENT else source,
+                value,
+                {"yes/no": value / 2},
+                None,
+            )
+            for condition, value in rows
+        ),
+        answerable=0.95,
+        firing_rate={},
+        examples=(AnsweredQuestion(("a.png",), "what <i>colour</i>?", "red", ("red", "red"), 1.0),),
+    )
+
+
+def example(kind, key, text, hits):
+    """A query whose hits are (text, correct); the text is the key too."""
+    found = (RetrievalHit(text, text, 0.9 - 0.1 * rank, correct) for rank, (text, correct) in enumerate(hits))
+    return RetrievalExample(kind, key, text, tuple(found))
 
 
 def certificate(names):
@@ -120,12 +133,13 @@ def whole_report(**changes):
     record = networks.run(program, inputs)
     hybrid, twin = count(program, record, networks.HOST), ann_twin(program, host_layers=networks.HOST)
     profiles = {name: load_profile(name) for name in ("cmos45", "loihi1", "loihi2", "h100")}
+    whole = Condition.WHOLE
     evaluations = [
-        evaluation([("hybrid", 0.278, 0.342), ("hybrid, A zeroed", 0.121, 0.162), ("hybrid, C zeroed", 0.204, 0.251)]),
-        evaluation([("no abstract encoder", 0.243, 0.287)], "none", ratio=False),
-        evaluation([("quantised-ReLU twin", 0.281, 0.339)], "none"),
-        evaluation([("hybrid", 0.272, 0.336)], "loihi"),
-        evaluation([("hybrid", 0.281, 0.344)], "Lava", images=64),
+        evaluation([(whole, 0.278, 0.342), (Condition.A_ZEROED, 0.121, 0.162), (Condition.C_ZEROED, 0.204, 0.251)]),
+        evaluation([(whole, 0.243, 0.287)], "none", SpikeSource.NONE, ratio=False),
+        evaluation([(whole, 0.281, 0.339)], "quantised-relu", SpikeSource.NONE),
+        evaluation([(whole, 0.272, 0.336)], source=SpikeSource.EMULATOR),
+        evaluation([(whole, 0.281, 0.344)], source=SpikeSource.LAVA_INTEGER, images=64),
     ]
     fields = {
         "title": "a test's tiny network",
@@ -136,14 +150,14 @@ def whole_report(**changes):
         "tasks": [
             answers(
                 [
-                    ("hybrid", 0.61),
-                    ("hybrid, A zeroed", 0.51),
-                    ("hybrid, text alone", 0.41),
-                    ("most frequent answer", 0.31),
+                    (whole, 0.61),
+                    (Condition.A_ZEROED, 0.51),
+                    (Condition.V_ZEROED, 0.41),
+                    (Condition.MOST_FREQUENT, 0.31),
                 ]
             ),
-            answers([("no abstract encoder", 0.55), ("most frequent answer", 0.31)], "none", "none"),
-            answers([("hybrid", 0.62)], "Lava, fixed"),
+            answers([(whole, 0.55), (Condition.MOST_FREQUENT, 0.31)], "none", SpikeSource.NONE),
+            answers([(whole, 0.62)], source=SpikeSource.LAVA_INTEGER),
         ],
         "facts": {"seed": "0"},
         "workload": hybrid,
@@ -176,9 +190,10 @@ def whole_report(**changes):
         "profiles": list(profiles.values()),
         "raster": {layer.name: record.layers[layer.name].raster[:, 0] for layer in program.layers},
         "examples": [
-            Example("blue <b>car</b>", tuple(Hit(f"car {i}", i == 1, 0.9 - 0.1 * i, picture(i)) for i in range(5))),
-            Example("grinning face", tuple(Hit(f"face {i}", i == 0, 0.9 - 0.1 * i) for i in range(5)), picture(9)),
-            Example("a picture that is gone", (Hit("absent", False, 0.3),)),
+            example("text", "blue", "blue <b>car</b>", [(f"car {i}", i == 1) for i in range(5)]),
+            example("image", "grin", "grinning face", [(f"face {i}", i == 0) for i in range(5)]),
+            example("text", "gone", "a picture that is gone", [("absent", False)]),
         ],
+        "pictures": {f"car {i}": picture(i) for i in range(5)} | {"grin": picture(9)},
     }
     return Report(**{**fields, **changes})

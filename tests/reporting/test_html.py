@@ -217,7 +217,7 @@ def test_tasks_stand_beside_retrieval():
         < text.index("Questions about pictures")
         < text.index("What does it spike?\n", text.index("Questions"))
     )
-    assert "hybrid, spikes from Lava, fixed" in text and "most frequent answer" in text
+    assert "hybrid, spikes from Lava, integer" in text and "most frequent answer" in text
     assert "A zeroed 51.0 %, text alone 41.0 %, most frequent answer 31.0 %; measured, squares, test" in text
     assert "what &lt;i&gt;colour" in PAGE, "a question is escaped"
     assert "Questions about pictures" not in html.render(whole_report(tasks=())), (

@@ -105,7 +105,8 @@ def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
     table = tables.retrieval(REPORT.evaluations)
     assert cell(table, "hybrid", "R@1") == "27.8 / 34.2"
     assert (
-        cell(table, "hybrid, spikes from Lava", "basis") == "measured, emoji, style split, test: 64 images, 128 texts"
+        cell(table, "hybrid, spikes from Lava, integer", "basis")
+        == "measured, emoji, style split, test: 64 images, 128 texts"
     )
     assert [row[0] for row in table.rows] == [
         "hybrid",
@@ -113,9 +114,9 @@ def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
         "hybrid, C zeroed",
         "no abstract encoder",
         "quantised-ReLU twin",
-        "hybrid, spikes from loihi",
+        "hybrid, spikes from integer emulator",
         "chance among 160 images",
-        "hybrid, spikes from Lava",
+        "hybrid, spikes from Lava, integer",
         "chance among 64 images",
     ]
     assert cell(table, "chance among 64 images", "R@1") == "0.6 / 0.3"
@@ -237,7 +238,7 @@ def test_networks_that_answer_the_same_questions_stand_in_one_table():
         "hybrid, A zeroed",
         "hybrid, text alone",
         "no abstract encoder",
-        "hybrid, spikes from Lava, fixed",
+        "hybrid, spikes from Lava, integer",
         "most frequent answer",
     ]
     assert table.rows[0][1:] == ("61.0", "30.5") and table.rows[-1][1:] == ("31.0", "15.5")
@@ -246,8 +247,8 @@ def test_networks_that_answer_the_same_questions_stand_in_one_table():
 
 def test_other_questions_are_another_table():
     first = whole_report().tasks[0]
-    few, other = {**first, "questions": 4}, {**first, "task": "nlvr2", "measure": "accuracy"}
-    other["rows"] = [{**row, "consistency": 0.25} for row in first["rows"]]
+    few = replace(first, questions=4)
+    other = replace(first, task="nlvr2", rows=tuple(replace(row, consistency=0.25) for row in first.rows))
     all_of_them = tables.tasks([first, few, other])
     assert [table.title for table in all_of_them] == ["VQA", "VQA", "NLVR2"]
     assert all_of_them[2].rows[0][:3] == ("hybrid", "61.0", "25.0") and "consistency, %" in all_of_them[2].headings

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ashneuro.errors import ConfigError, DataError
-from ashneuro.training.checkpoint import load_run, replace_file, write_state
+from ashneuro.training.checkpoint import load_run, write_state
 from ashneuro.training.loop import train
 from tests.training import tiny
 
@@ -83,18 +83,3 @@ def test_what_is_not_a_run_is_said(folder: Path, tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_said(folder: Path, device: str) -> None:
     with pytest.raises(ConfigError, match="device"):
         load_run(folder, device)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(file: Path) -> None:
-        file.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        replace_file(path, fail)
-    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["file"]
-    replace_file(path, lambda file: file.write_text("new"))
-    assert path.read_text() == "new"

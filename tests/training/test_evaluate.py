@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from ashneuro.errors import DataError
+from ashneuro.evaluation import Condition, Evaluation, SpikeSource
+from ashneuro.reporting import words
 from ashneuro.training.checkpoint import Run
-from ashneuro.training.evaluate import Evaluation, chance, evaluate, input_currents, metrics
+from ashneuro.training.evaluate import chance, evaluate, input_currents, metrics
 from ashneuro.training.loop import train
 from tests.training import tiny
 
@@ -72,7 +74,9 @@ def test_chance_is_the_mean_over_all_orders() -> None:
 
 def test_the_hybrid_is_measured_whole_and_without_each_branch(run: Run) -> None:
     evaluation = measure(run)
-    assert [row.name for row in evaluation.rows] == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed"]
+    assert [row.condition for row in evaluation.rows] == [Condition.WHOLE, Condition.A_ZEROED, Condition.C_ZEROED]
+    names = [row["name"] for row in evaluation.to_json()["rows"]]
+    assert names == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed"]
     assert (evaluation.images, evaluation.texts, evaluation.concepts) == (12, 12, 12)
     images = torch.stack([torch.from_numpy(pair.load()).movedim(-1, 0) for pair in TEST])
     tokens = torch.from_numpy(run.vocabulary.encode([", ".join(pair.captions) for pair in TEST], 5))
@@ -83,15 +87,12 @@ def test_the_hybrid_is_measured_whole_and_without_each_branch(run: Run) -> None:
             assert row.image_to_text == metrics(scores, np.eye(12, dtype=bool))
             assert row.text_to_image == metrics(scores.T, np.eye(12, dtype=bool))
         layers = run.model.encode(pixels).layers
-    assert evaluation.chance["image_to_text"]["R@1"] == pytest.approx(1 / 12)
+    assert evaluation.chance.image_to_text["R@1"] == pytest.approx(1 / 12)
     assert evaluation.firing_rate == pytest.approx({name: float(spikes.mean()) for name, spikes in layers.items()})
     ratio = run.model.ratio.detach().numpy()
-    assert evaluation.ratio["mean"] == pytest.approx(ratio.mean(), rel=1e-5)
-    assert (evaluation.ratio["min"], evaluation.ratio["max"], len(evaluation.ratio["channels"])) == (
-        ratio.min(),
-        ratio.max(),
-        8,
-    )
+    assert evaluation.ratio is not None and evaluation.ratio.mean == pytest.approx(ratio.mean(), rel=1e-5)
+    assert (evaluation.ratio.min, evaluation.ratio.max) == (ratio.min(), ratio.max())
+    assert len(evaluation.ratio.channels) == 8
 
 
 def test_an_encoder_elsewhere_sees_the_currents_and_gives_the_spikes(run: Run) -> None:
@@ -103,12 +104,12 @@ def test_an_encoder_elsewhere_sees_the_currents_and_gives_the_spikes(run: Run) -
             with torch.no_grad():
                 yield run.model.abstract(torch.tensor(currents[0]))["semantic.lif"].numpy().astype(np.uint8)
 
-    here, there = measure(run), measure(run, encoder=same, spikes_from="the emulator")
+    here, there = measure(run), measure(run, encoder=same, spikes_from=SpikeSource.EMULATOR)
     (currents,) = seen
     assert currents.shape == (3, 12, *run.model.in_shape) and currents.dtype == np.float32
     assert (currents == currents[:1]).all()
-    assert [replace(row, spikes_from="torch") for row in there.rows] == list(here.rows)
-    assert {row.spikes_from for row in there.rows} == {"the emulator"}
+    assert [replace(row, spikes_from=SpikeSource.TORCH) for row in there.rows] == list(here.rows)
+    assert {row.spikes_from for row in there.rows} == {SpikeSource.EMULATOR}
     assert there.firing_rate == pytest.approx({"semantic.lif": here.firing_rate["semantic.lif"]})
     silent = measure(run, encoder=lambda x: [np.zeros((3, 5, 12), np.uint8), np.zeros((3, 7, 12), np.uint8)])
     assert silent.rows[0].image_to_text == here.rows[1].image_to_text  # no spikes: A = 0
@@ -120,7 +121,7 @@ def test_separate_captions_are_texts_of_their_own(run: Run) -> None:
     data = replace(run.config.data, captions="separate")
     evaluation = evaluate(run.model, run.vocabulary, TEST, data, split="squares")
     assert (evaluation.images, evaluation.texts) == (12, 24)
-    assert evaluation.chance["image_to_text"]["R@1"] == pytest.approx(2 / 24)
+    assert evaluation.chance.image_to_text["R@1"] == pytest.approx(2 / 24)
 
 
 def test_pictures_of_one_concept_are_all_right(run: Run) -> None:
@@ -147,7 +148,7 @@ def test_the_json_form_is_read_back(run: Run, tmp_path: Path) -> None:
     evaluation.save(tmp_path / "evaluation.json")
     values = json.loads((tmp_path / "evaluation.json").read_text())
     assert values["schema"] == "ashneuro.evaluation/1"
-    assert Evaluation.from_json(values) == evaluation
+    assert Evaluation.from_json(values) == Evaluation.load(tmp_path / "evaluation.json") == evaluation
     with pytest.raises(DataError, match="schema"):
         Evaluation.from_json({**values, "schema": "ashneuro.evaluation/0"})
 
@@ -158,10 +159,12 @@ def test_the_json_form_is_read_back(run: Run, tmp_path: Path) -> None:
 def test_controls_are_named_and_do_not_spike(tmp_path: Path, kind: str, name: str) -> None:
     control = train(tiny.of_kind(kind, epochs=1), tmp_path / "run")
     evaluation = measure(control)
-    assert evaluation.rows[0].name == name and evaluation.rows[0].spikes_from == "none"
+    assert evaluation.rows[0].spikes_from is SpikeSource.NONE
+    first = evaluation.to_json()["rows"][0]
+    assert (first["name"], first["spikes_from"]) == (name, "none") and words.network(evaluation) == name
     assert evaluation.firing_rate == {}
     assert len(evaluation.rows) == (1 if kind == "none" else 3)
-    assert bool(evaluation.ratio) == (kind != "none")
+    assert (evaluation.ratio is not None) == (kind != "none")
 
 
 def test_an_empty_split_is_said(run: Run) -> None:

@@ -1,0 +1,431 @@
+"""Evaluations of one network on one split, retrieval or a task, and the files that hold them.
+
+A network is identified by its ``kind`` (``model.abstract.kind``) and, where several runs of one
+kind stand side by side, by a ``label``; a row by its `Condition` and its `SpikeSource`. The files
+(schemas ``ashneuro.evaluation/1`` and ``ashneuro.task-evaluation/1``) carry one name in their
+place. It is composed and parsed here; what a reader is shown comes from `ashneuro.reporting.words`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ashneuro.config import AbstractKind, Task
+from ashneuro.errors import DataError
+from ashneuro.files import replace_file
+
+RETRIEVAL_SCHEMA = "ashneuro.evaluation/1"
+TASK_SCHEMA = "ashneuro.task-evaluation/1"
+
+Metrics = Mapping[str, float]
+"""``R@1``, ``R@5``, ``R@10`` (fractions) and ``median_rank`` (from 1)."""
+
+
+class Condition(Enum):
+    """The trained network, the network with a branch zeroed at test time, or a baseline.
+
+    The value is the word in files.
+    """
+
+    WHOLE = ""
+    A_ZEROED = "A zeroed"
+    C_ZEROED = "C zeroed"
+    V_ZEROED = "text alone"
+    MOST_FREQUENT = "most frequent answer"
+    CHANCE = "chance"
+
+
+class SpikeSource(Enum):
+    """Simulator that computed the spikes; `NONE` for a network without spikes.
+
+    The value is the word in files.
+    """
+
+    TORCH = "torch"
+    EMULATOR = "integer emulator"
+    LAVA_FLOAT = "Lava, float"
+    LAVA_INTEGER = "Lava, fixed"
+    NONE = "none"
+
+
+# The words of files. Shown words may change, these may not.
+_NETWORKS: dict[AbstractKind, str] = {
+    "spiking": "hybrid",
+    "none": "no abstract encoder",
+    "relu": "ReLU twin",
+    "quantised-relu": "quantised-ReLU twin",
+}
+_MEASURES: dict[Task, str] = {"vqa": "VQA accuracy", "entailment": "accuracy", "nlvr2": "accuracy"}
+
+
+@dataclass(frozen=True)
+class RetrievalRow:
+    """Retrieval metrics in both directions, under one condition."""
+
+    condition: Condition
+    spikes_from: SpikeSource
+    image_to_text: Metrics
+    text_to_image: Metrics
+
+    @property
+    def directions(self) -> tuple[Metrics, Metrics]:
+        """Metrics image → text and text → image."""
+        return self.image_to_text, self.text_to_image
+
+
+@dataclass(frozen=True)
+class FusionRatio:
+    """The learned r in ``V = C + r ⊙ A``: mean, extremes and the value of each channel."""
+
+    mean: float
+    min: float
+    max: float
+    channels: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RetrievalHit:
+    """One retrieved item.
+
+    Args:
+        key: key of the image–text pair.
+        text: the retrieved text, or the first caption of the retrieved image.
+        score: cosine similarity with the query.
+        correct: the item is of the query's concept.
+    """
+
+    key: str
+    text: str
+    score: float
+    correct: bool
+
+
+@dataclass(frozen=True)
+class RetrievalExample:
+    """One query and its five best hits, best first.
+
+    Args:
+        kind: what the query is; hits of an image are texts, and the other way round.
+        key: key of the query's pair.
+        text: the query, or the first caption of the query image.
+    """
+
+    kind: Literal["image", "text"]
+    key: str
+    text: str
+    hits: tuple[RetrievalHit, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Retrieval metrics of one network on one split.
+
+    Args:
+        kind: ``model.abstract.kind``.
+        split: name of the data set and its part.
+        images, texts, concepts: sizes of the pool; every query ranks all of it.
+        rows: the whole network first, then with A zeroed and with C zeroed in the fusion.
+        chance: expectation for a random ranking.
+        ratio: the learned fusion ratio; ``None`` without an abstract encoder.
+        firing_rate: spikes per neuron and step of each observed spiking layer, by name.
+        examples: a dozen queries, evenly spaced over the pool.
+        weights_sha256: hash of the evaluated weights; empty where it is not known.
+        label: name of the run, where it stands beside others of its kind.
+    """
+
+    kind: AbstractKind
+    split: str
+    images: int
+    texts: int
+    concepts: int
+    rows: tuple[RetrievalRow, ...]
+    chance: RetrievalRow
+    ratio: FusionRatio | None
+    firing_rate: Mapping[str, float]
+    examples: tuple[RetrievalExample, ...]
+    weights_sha256: str = ""
+    label: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, under the schema ``ashneuro.evaluation/1``."""
+        return {
+            "schema": RETRIEVAL_SCHEMA,
+            "kind": self.kind,
+            "split": self.split,
+            "images": self.images,
+            "texts": self.texts,
+            "concepts": self.concepts,
+            "rows": [
+                {
+                    "name": _name(self.kind, self.label, row.condition),
+                    "spikes_from": row.spikes_from.value,
+                    "image_to_text": dict(row.image_to_text),
+                    "text_to_image": dict(row.text_to_image),
+                }
+                for row in self.rows
+            ],
+            "chance": {
+                "image_to_text": dict(self.chance.image_to_text),
+                "text_to_image": dict(self.chance.text_to_image),
+            },
+            "ratio": {**asdict(self.ratio), "channels": list(self.ratio.channels)} if self.ratio else {},
+            "firing_rate": dict(self.firing_rate),
+            "examples": [asdict(example) for example in self.examples],
+            "weights_sha256": self.weights_sha256,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
+        """Return the evaluation that `to_json` wrote.
+
+        Raises:
+            DataError: the schema, the kind, or the name of a row is unknown.
+        """
+        _check_schema(values, RETRIEVAL_SCHEMA)
+        kind = _kind(values)
+        label, identities = _identities(kind, values["rows"])
+        ratio = values["ratio"]
+        return cls(
+            kind=kind,
+            split=values["split"],
+            images=values["images"],
+            texts=values["texts"],
+            concepts=values["concepts"],
+            rows=tuple(
+                RetrievalRow(condition, source, row["image_to_text"], row["text_to_image"])
+                for (condition, source), row in zip(identities, values["rows"], strict=True)
+            ),
+            chance=RetrievalRow(Condition.CHANCE, SpikeSource.NONE, **values["chance"]),
+            ratio=FusionRatio(**{**ratio, "channels": tuple(ratio["channels"])}) if ratio else None,
+            firing_rate=values["firing_rate"],
+            examples=tuple(
+                RetrievalExample(**{**item, "hits": tuple(RetrievalHit(**hit) for hit in item["hits"])})
+                for item in values["examples"]
+            ),
+            weights_sha256=values.get("weights_sha256", ""),
+            label=label,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the JSON form to ``path``, whole or not at all."""
+        _save(self.to_json(), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read the file that `save` wrote.
+
+        Raises:
+            DataError: it is no JSON, or not of this schema.
+        """
+        return cls.from_json(_read(path))
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """Answers under one condition, scored.
+
+    Args:
+        accuracy: mean score over the questions; for VQA the soft score.
+        by_kind: mean score by type of question.
+        consistency: share of groups with every question right; ``None`` without groups.
+    """
+
+    condition: Condition
+    spikes_from: SpikeSource
+    accuracy: float
+    by_kind: Mapping[str, float]
+    consistency: float | None
+
+
+@dataclass(frozen=True)
+class AnsweredQuestion:
+    """One question, the network's answer and the right ones.
+
+    Args:
+        images: keys of the pictures.
+        said: the network's answer.
+        answers: answers of the annotators.
+        score: 0 to 1.
+    """
+
+    images: tuple[str, ...]
+    text: str
+    said: str
+    answers: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class TaskEvaluation:
+    """Accuracy of one network at one task, on one split.
+
+    Args:
+        kind: ``model.abstract.kind``.
+        split: name of the data set and its part.
+        questions, pictures: number of answered questions, and of the pictures they are about.
+        rows: the whole network first, then with A, with C and with all of V zeroed (the text alone),
+            then the most frequent answer of training questions of the same type.
+        answerable: share of the questions with an answer that the head knows, an upper bound of
+            the accuracy.
+        firing_rate: spikes per neuron and step of each observed spiking layer, by name.
+        examples: a dozen questions, evenly spaced.
+        weights_sha256: hash of the evaluated weights; empty where it is not known.
+        label: name of the run, where it stands beside others of its kind.
+    """
+
+    task: Task
+    kind: AbstractKind
+    split: str
+    questions: int
+    pictures: int
+    rows: tuple[TaskRow, ...]
+    answerable: float
+    firing_rate: Mapping[str, float]
+    examples: tuple[AnsweredQuestion, ...]
+    weights_sha256: str = ""
+    label: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, under the schema ``ashneuro.task-evaluation/1``."""
+        return {
+            "schema": TASK_SCHEMA,
+            "task": self.task,
+            "kind": self.kind,
+            "split": self.split,
+            "questions": self.questions,
+            "pictures": self.pictures,
+            "measure": _MEASURES[self.task],
+            "rows": [
+                {
+                    "name": _name(self.kind, self.label, row.condition),
+                    "spikes_from": row.spikes_from.value,
+                    "accuracy": row.accuracy,
+                    "by_kind": dict(row.by_kind),
+                    "consistency": row.consistency,
+                }
+                for row in self.rows
+            ],
+            "answerable": self.answerable,
+            "firing_rate": dict(self.firing_rate),
+            "examples": [asdict(example) for example in self.examples],
+            "weights_sha256": self.weights_sha256,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TaskEvaluation:
+        """Return the evaluation that `to_json` wrote.
+
+        Raises:
+            DataError: the schema, the kind, the task, or the name of a row is unknown.
+        """
+        _check_schema(values, TASK_SCHEMA)
+        kind, task = _kind(values), values["task"]
+        if task not in _MEASURES:
+            raise _unreadable("task", task, _MEASURES)
+        label, identities = _identities(kind, values["rows"])
+        return cls(
+            task=task,
+            kind=kind,
+            split=values["split"],
+            questions=values["questions"],
+            pictures=values["pictures"],
+            rows=tuple(
+                TaskRow(condition, source, row["accuracy"], row["by_kind"], row["consistency"])
+                for (condition, source), row in zip(identities, values["rows"], strict=True)
+            ),
+            answerable=values["answerable"],
+            firing_rate=values["firing_rate"],
+            examples=tuple(
+                AnsweredQuestion(**{**item, "images": tuple(item["images"]), "answers": tuple(item["answers"])})
+                for item in values["examples"]
+            ),
+            weights_sha256=values.get("weights_sha256", ""),
+            label=label,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the JSON form to ``path``, whole or not at all."""
+        _save(self.to_json(), path)
+
+    @classmethod
+    def load(cls, path: Path) -> TaskEvaluation:
+        """Read the file that `save` wrote.
+
+        Raises:
+            DataError: it is no JSON, or not of this schema.
+        """
+        return cls.from_json(_read(path))
+
+
+def load_evaluation(path: Path) -> Evaluation | TaskEvaluation:
+    """Read an evaluation file of either schema.
+
+    Raises:
+        DataError: it is no JSON, or of another schema.
+    """
+    values = _read(path)
+    return (TaskEvaluation if values.get("schema") == TASK_SCHEMA else Evaluation).from_json(values)
+
+
+def _name(kind: AbstractKind, label: str, condition: Condition) -> str:
+    """Return the name of a row in files, e.g. ``"hybrid, A zeroed"``."""
+    network = "" if condition is Condition.MOST_FREQUENT else label or _NETWORKS[kind]
+    return ", ".join(part for part in (network, condition.value) if part)
+
+
+def _identities(
+    kind: AbstractKind, rows: Sequence[Mapping[str, Any]]
+) -> tuple[str, list[tuple[Condition, SpikeSource]]]:
+    """Return the label, and the condition and source of spikes of each row."""
+    whole: str = rows[0]["name"] if rows else _NETWORKS[kind]
+    found = []
+    for row in rows:
+        word = row["name"].removeprefix(whole).removeprefix(", ")
+        if word not in {condition.value for condition in Condition}:
+            raise _unreadable("row", row["name"], [_name(kind, "", condition) for condition in Condition])
+        if row["spikes_from"] not in {source.value for source in SpikeSource}:
+            raise _unreadable("source of spikes", row["spikes_from"], [source.value for source in SpikeSource])
+        found.append((Condition(word), SpikeSource(row["spikes_from"])))
+    return "" if whole == _NETWORKS[kind] else whole, found
+
+
+def _kind(values: Mapping[str, Any]) -> AbstractKind:
+    kind: AbstractKind = values["kind"]
+    if kind not in get_args(AbstractKind):
+        raise _unreadable("kind", kind, get_args(AbstractKind))
+    return kind
+
+
+def _check_schema(values: Mapping[str, Any], expected: str) -> None:
+    if (schema := values.get("schema")) != expected:
+        raise DataError(
+            f"this evaluation has the schema {schema!r}",
+            f"{expected} is the one that is read here",
+            "run `ashneuro evaluate` again",
+        )
+
+
+def _unreadable(field: str, value: object, known: Sequence[str] | Mapping[Any, Any]) -> DataError:
+    return DataError(
+        f"this evaluation has the {field} {value!r}",
+        f"known are {', '.join(map(repr, known))}",
+        "run `ashneuro evaluate` again",
+    )
+
+
+def _save(values: Mapping[str, Any], path: Path) -> None:
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"cannot read {path}", str(error), "run `ashneuro evaluate` again") from error
+    return values

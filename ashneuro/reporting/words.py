@@ -1,0 +1,63 @@
+"""Words that a reader is shown for networks, conditions, sources of spikes and tasks.
+
+Identity is an enum or a field everywhere else; nothing is decided by these words.
+"""
+
+from __future__ import annotations
+
+from ashneuro.config import AbstractKind, Task
+from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, SpikeSource, TaskEvaluation, TaskRow
+
+NETWORKS: dict[AbstractKind, str] = {
+    "spiking": "hybrid",
+    "none": "no abstract encoder",
+    "relu": "ReLU twin",
+    "quantised-relu": "quantised-ReLU twin",
+}
+CONDITIONS: dict[Condition, str] = {
+    Condition.WHOLE: "",
+    Condition.A_ZEROED: "A zeroed",
+    Condition.C_ZEROED: "C zeroed",
+    Condition.V_ZEROED: "text alone",
+    Condition.MOST_FREQUENT: "most frequent answer",
+    Condition.CHANCE: "chance",
+}
+SOURCES: dict[SpikeSource, str] = {
+    SpikeSource.TORCH: "torch",
+    SpikeSource.EMULATOR: "integer emulator",
+    SpikeSource.LAVA_FLOAT: "Lava, float",
+    SpikeSource.LAVA_INTEGER: "Lava, integer",
+    SpikeSource.NONE: "none",
+}
+TASKS: dict[Task, str] = {
+    "retrieval": "retrieval",
+    "vqa": "VQA",
+    "entailment": "visual entailment",
+    "nlvr2": "NLVR2",
+}
+MEASURES: dict[Task, str] = {"vqa": "VQA accuracy", "entailment": "accuracy", "nlvr2": "accuracy"}
+"""Heading of a task's metric in a table of that task."""
+METRICS: dict[Task, str] = {
+    "vqa": "VQA accuracy",
+    "entailment": "visual entailment accuracy",
+    "nlvr2": "NLVR2 accuracy",
+}
+"""A task's metric where the task is not named beside it."""
+
+
+def network(evaluation: Evaluation | TaskEvaluation) -> str:
+    """Return the name of the evaluated network: the run's label, or the word for its kind."""
+    return evaluation.label or NETWORKS[evaluation.kind]
+
+
+def row(evaluation: Evaluation | TaskEvaluation, row: RetrievalRow | TaskRow) -> str:
+    """Return the name of one row, e.g. ``"hybrid, A zeroed, spikes from Lava, float"``.
+
+    Spikes from torch are the usual case and are not mentioned.
+    """
+    if row.condition is Condition.MOST_FREQUENT:
+        return CONDITIONS[row.condition]
+    name = ", ".join(part for part in (network(evaluation), CONDITIONS[row.condition]) if part)
+    if row.spikes_from in (SpikeSource.TORCH, SpikeSource.NONE):
+        return name
+    return f"{name}, spikes from {SOURCES[row.spikes_from]}"
