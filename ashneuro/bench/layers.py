@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ashneuro.bench.peers import PEERS, Neuron, available, missing, norse_cell, norse_stepwise, ours
 from ashneuro.bench.timing import Job, Way
-from ashneuro.spiking.kernels.dispatch import Kernels
+from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.spiking.kernels.sparse_synapses import connect
 
 OURS: tuple[Kernels, ...] = ("triton", "native", "torch")

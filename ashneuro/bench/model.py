@@ -13,7 +13,7 @@ from ashneuro.bench.timing import Job, Way
 from ashneuro.config import RunConfig
 from ashneuro.data.pairs import Batch
 from ashneuro.model.network import AshNet
-from ashneuro.spiking.kernels.dispatch import Kernels
+from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.training.learner import Learner, whole_loss
 
 WORDS = 2000

@@ -67,7 +67,7 @@ def step_by_step(encoder: AbstractEncoder) -> None:
     _with_layers_of_torch(encoder)
     cells = {name: cell_of(neurons) for name, neurons, _ in encoder.populations() if isinstance(neurons, LIF)}
 
-    def counted(current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def with_rates(current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         states: dict[str, Any] = {}
         sent: defaultdict[str, list[Tensor]] = defaultdict(list)
 
@@ -86,7 +86,7 @@ def step_by_step(encoder: AbstractEncoder) -> None:
             fire("semantic.lif", _currents(encoder.dense, spikes))
         return {name: torch.stack(spikes) for name, spikes in sent.items()}, {}
 
-    encoder.counted = counted  # type: ignore[method-assign]
+    encoder.with_rates = with_rates  # type: ignore[method-assign]
 
 
 def _with_layers_of_torch(encoder: AbstractEncoder) -> None:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ashneuro.errors import ConfigError
-from ashneuro.spiking.kernels.dispatch import Kernels, choose
+from ashneuro.spiking.kernels.dispatch import choose_backend
+from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.spiking.lif import LIF
 
 THRESHOLD = 0.3
@@ -29,7 +30,7 @@ def ours(kernels: Kernels, device: torch.device, *, bf16: bool = False) -> Neuro
 def available(kernels: Kernels, device: torch.device) -> str:
     """Return why ``kernels`` cannot be had on ``device``; empty if they can."""
     try:
-        choose(kernels, device)
+        choose_backend(kernels, device)
     except ConfigError as error:
         return error.why
     return ""

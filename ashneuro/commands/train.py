@@ -114,7 +114,7 @@ def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
     """Train ``config`` into ``folder``, with a progress bar."""
     loop = need("ashneuro.training.loop", extra="train", purpose="training")
     need("ashneuro.spiking.memory", extra="train", purpose="training").keep_freed_memory()
-    from ashneuro.spiking.kernels.dispatch import choose, describe_kernels
+    from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
 
     integers = choose_integers(config) if config.train.quantise_aware else None
     if not _first_process():  # under torchrun one process speaks for all
@@ -122,7 +122,7 @@ def learn(config: RunConfig, folder: Path, *, resume: bool = False) -> None:
         return
     if config.model.abstract.kind == "spiking":
         device = loop.pick_device(config.train.device)
-        choose(config.train.kernels, device)  # or says why it cannot be
+        choose_backend(config.train.kernels, device)  # or says why it cannot be
         terminal.line(f"neurons on {device}: {describe_kernels(device, config.train.kernels)}")
     with terminal.epochs(f"training {folder.name}") as show:
         loop.train(

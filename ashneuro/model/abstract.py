@@ -21,8 +21,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.model.concrete import halved
 from ashneuro.model.spatial import DenseOverPlaces
 from ashneuro.spiking.integers import Integers
-from ashneuro.spiking.kernels.dispatch import Kernels
-from ashneuro.spiking.kernels.multi_step import Options
+from ashneuro.spiking.kernels.interface import Kernels, Options
 from ashneuro.spiking.kernels.sparse_synapses import connect
 from ashneuro.spiking.lif import LIF, CubaLIF
 from ashneuro.spiking.straight_through import arriving, integer_bias, integer_weights, sent_current
@@ -78,7 +77,7 @@ Counted = tuple[Tensor, Tensor | None]
 def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> Counted:
     """Return what ``neurons``, or what stands for them, send of ``currents``, which are held for so many steps."""
     if isinstance(neurons, LIF | CubaLIF):
-        return neurons.counted(currents, hold=hold)
+        return neurons.with_rate(currents, hold=hold)
     return neurons(currents, hold=hold) if hold > 1 else neurons(currents), None
 
 
@@ -364,9 +363,9 @@ class AbstractEncoder(nn.Module):
 
         The last entry, ``semantic.lif``, is S (T, B, K).
         """
-        return self.counted(current)[0]
+        return self.with_rates(current)[0]
 
-    def counted(self, current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def with_rates(self, current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the same, and the mean firing rate (scalar) of those populations where it costs nothing."""
         if self.integers is not None:
             current = sent_current(current, self.integers.layers["entry.lif"].scale, self.integers.input_limit)

@@ -137,7 +137,7 @@ class AshNet(nn.Module):
         if self.abstract is not None:
             current = self.abstract.current(concrete)
             if spikes is None:
-                layers, rates = self.abstract.counted(current)
+                layers, rates = self.abstract.with_rates(current)
                 semantic = layers["semantic.lif"]
             else:
                 semantic = torch.as_tensor(spikes).to(concrete)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ashneuro.spiking.kernels.dispatch import Kernels
+from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.spiking.kernels.sparse_synapses import connect_all
 
 

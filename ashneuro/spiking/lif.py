@@ -1,8 +1,9 @@
-"""Spiking layers, for a whole sample at once: currents (T, B, ...) come in, spikes (T, B, ...) go out.
+"""Spiking layers over whole samples: currents (T, B, ...) in, spikes (T, B, ...) out.
 
-The arithmetic is `ashneuro.spiking.kernels.multi_step.multi_step`. Norse's own modules keep their parameters outside ``state_dict`` and
-leave them behind in ``.to()``; here they are registered buffers, held in float64 so that a time constant of 2 ms stays
-2 ms in an export. A resistance or an input gain is a factor of the weights in front and has no parameter of its own.
+The arithmetic is `ashneuro.spiking.kernels.multi_step.multi_step`. Norse's own modules keep their
+parameters outside ``state_dict`` and do not move them in ``.to()``; here they are registered
+buffers, held in float64 so that a time constant of 2 ms is 2 ms in an export. There is no
+resistance and no input gain: both are factors of the weights in front.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Unpack
+from typing import Unpack, final
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,9 @@ from torch.nn.utils import parametrize
 
 from ashneuro.errors import ConfigError
 from ashneuro.spiking.integers import IntegerLayer
-from ashneuro.spiking.kernels.dispatch import stands_in
-from ashneuro.spiking.kernels.interface import State
-from ashneuro.spiking.kernels.multi_step import Neurons, Options, multi_step, whole_sample
+from ashneuro.spiking.kernels.interface import Neurons, Options, State
+from ashneuro.spiking.kernels.multi_step import multi_step, whole_sample
+from ashneuro.spiking.kernels.tracing import is_traced
 from ashneuro.spiking.straight_through import integer_multi_step
 
 Parameter = float | Tensor
@@ -28,57 +29,79 @@ Parameter = float | Tensor
 
 
 class Population(nn.Module):
-    """Neurons of one kind, their parameters as buffers: what `LIF`, `LI`, `CubaLIF` and `IF` share.
+    """Neurons of one kind with their parameters as buffers; abstract: a subclass defines `neurons`.
 
     Args:
-        learn: names of buffers that are trained instead: a time constant (stays above dt), ``"v_threshold"`` (stays above 0), ``"v_leak"``,
-            ``"v_reset"``. A tensor that broadcasts gives a value to each channel or neuron.
-        options: surrogate, slope, detached, saves, kernels: see `ashneuro.spiking.kernels.multi_step.Neurons`.
+        learn: names of buffers to train instead: a time constant (stays above dt),
+            ``"v_threshold"`` (stays above 0), ``"v_leak"``, ``"v_reset"``. A tensor that
+            broadcasts gives each channel or neuron its own value.
+        options: surrogate, slope, detached, saves, kernels; see
+            `ashneuro.spiking.kernels.interface.Neurons`.
         values: the buffers, by name.
+
+    Attributes:
+        integers: if set, currents and potentials are those of Loihi's arithmetic
+            (`integer_multi_step`); for `LIF` only.
     """
+
+    integers: IntegerLayer | None = None
 
     def __init__(self, learn: Collection[str], options: Options, **values: Parameter) -> None:
         super().__init__()
         for name, value in values.items():
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float64).clone())
-        _learn(self, learn)
+        _make_trainable(self, learn)
         self.options = options
         self._learned = bool(learn)
-        self._before: tuple[object, list[object], Neurons] | None = None
+        self._cached: tuple[object, list[object], Neurons] | None = None
 
     def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
         """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
-        return self.counted(currents, hold=hold)[0]
+        return self.with_rate(currents, hold=hold)[0]
 
-    def counted(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
-        """Return spikes as `forward` does, and their mean where it costs nothing: see `whole_sample`."""
+    @final
+    def with_rate(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Return spikes as `forward` does, and their mean if it costs nothing, else ``None``; see `whole_sample`."""
+        if self.integers is not None:
+            return self.steps(currents, hold=hold)[0], None
         return whole_sample(currents, self._current(), hold=hold)
 
+    @final
     def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
-        """Return spikes (T, B, ...), and the state from which the sample goes on."""
-        return multi_step(currents, self._current(), state, hold=hold)
+        """Return spikes (T, B, ...), and the state that continues the sample; with ``integers``, v is an integer."""
+        if self.integers is None:
+            return multi_step(currents, self._current(), state, hold=hold)
+        held = currents.expand(max(hold, len(currents)), *currents.shape[1:])
+        spikes, v = integer_multi_step(held, self.integers, None if state is None else state.v)
+        return spikes, State(v)
 
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
         raise NotImplementedError
 
     def _current(self) -> Neurons:
-        """Return `neurons`; the same as last time, with what they were fitted to, where they are a few numbers that have not changed."""
+        """Return `neurons`, from a cache if the parameters are plain numbers that have not changed.
+
+        The cached object also keeps the parameters fitted to each memory layout.
+        """
         buffers = [values for values in self._buffers.values() if values is not None]
-        # To compare more than numbers on the CPU takes longer than to fit them; and a gradient is of this call.
-        anew = any(values.ndim or values.device.type != "cpu" or values.requires_grad for values in buffers)
-        if anew or self._learned or stands_in():
+        # Comparing tensors, or numbers on a GPU, takes longer than fitting them again; and a
+        # parameter that wants a gradient belongs to the graph of this call.
+        uncacheable = any(values.ndim or values.device.type != "cpu" or values.requires_grad for values in buffers)
+        if uncacheable or self._learned or is_traced():
             return self.neurons()
+        # By value, because autograd's version counter misses changes made through ``.data``.
         numbers: list[object] = [(float(values), values.dtype) for values in buffers]
-        before = self._before
-        if before is None or before[0] != self.options or before[1] != numbers:
-            with torch.inference_mode(False):  # what is made in that mode could not be trained with later
-                before = self._before = {**self.options}, numbers, replace(self.neurons(), blocks={})
-        return before[2]
+        cached = self._cached
+        if cached is None or cached[0] != self.options or cached[1] != numbers:
+            with torch.inference_mode(False):  # tensors made in inference mode could not be trained with later
+                cached = self._cached = {**self.options}, numbers, replace(self.neurons(), blocks={})
+        return cached[2]
 
 
+@final
 class LIF(Population):
-    """Leaky integrate-and-fire: `norse.torch.LIFBoxCell` over the first axis.
+    """Leaky integrate-and-fire: `norse.torch.LIFBoxCell` over the time axis.
 
     ::
 
@@ -86,14 +109,12 @@ class LIF(Population):
         z_t  = 1 if v'_t > v_threshold else 0
         v_t  = v_reset where z_t = 1, else v'_t
 
-    Buffers: ``tau`` and ``dt`` (s), ``v_threshold``, ``v_leak``, ``v_reset``. Lava's LIF can run it when v_reset = v_leak.
-    With ``integers`` set, currents and potentials are those of Loihi's arithmetic (`integer_multi_step`).
+    Buffers: ``tau`` and ``dt`` (s), ``v_threshold``, ``v_leak``, ``v_reset``. Lava's LIF runs it if
+    v_reset = v_leak.
 
     Args:
         learn, options: see `Population`.
     """
-
-    integers: IntegerLayer | None = None
 
     tau: Tensor
     v_threshold: Tensor
@@ -114,28 +135,15 @@ class LIF(Population):
     ) -> None:
         super().__init__(learn, options, tau=tau, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
 
-    def counted(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
-        """Return spikes as `forward` does, and their mean where it costs nothing: see `whole_sample`."""
-        if self.integers is None:
-            return super().counted(currents, hold=hold)
-        return self.steps(currents, hold=hold)[0], None
-
-    def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
-        """Return spikes (T, B, ...), and the state from which the sample goes on; v of integers is an integer."""
-        if self.integers is None:
-            return super().steps(currents, state, hold=hold)
-        held = currents.expand(max(hold, len(currents)), *currents.shape[1:])
-        spikes, v = integer_multi_step(held, self.integers, None if state is None else state.v)
-        return spikes, State(v)
-
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
         decay = self.dt * (1 / self.tau)
         return Neurons("lif", decay, threshold=self.v_threshold, leak=self.v_leak, reset=self.v_reset, **self.options)
 
 
+@final
 class LI(Population):
-    """Leaky integrator, without spikes: ``v_t = v_{t-1} + dt/τ · (v_leak − v_{t-1} + x_t)``, v_0 = v_leak. It gives potentials.
+    """Leaky integrator: ``v_t = v_{t-1} + dt/τ · (v_leak − v_{t-1} + x_t)``, v_0 = v_leak. Its output is v.
 
     Buffers: ``tau`` and ``dt`` (s), ``v_leak``; arguments as `LIF`.
     """
@@ -160,14 +168,15 @@ class LI(Population):
         return Neurons("li", self.dt * (1 / self.tau), leak=self.v_leak, **self.options)
 
 
+@final
 class CubaLIF(Population):
-    """Current-based LIF: the synaptic current is a leaky integrator of the input (`LI`), and drives `LIF` in the same step.
+    """Current-based LIF: the input drives a leaky integrator I, and I drives a `LIF` in the same step.
 
     ::
 
         I_t = I_{t-1} + dt/τ_syn · (x_t − I_{t-1})
 
-    Buffers: those of `LIF`, but ``tau_mem`` and ``tau_syn`` for ``tau``; arguments as there.
+    Buffers: those of `LIF`, with ``tau_mem`` and ``tau_syn`` in place of ``tau``; arguments as `LIF`.
     """
 
     tau_mem: Tensor
@@ -206,8 +215,9 @@ class CubaLIF(Population):
         return Neurons("cuba-lif", *decays, self.v_threshold, self.v_leak, self.v_reset, **self.options)
 
 
+@final
 class IF(Population):
-    """Integrate-and-fire without leak: ``v'_t = v_{t-1} + x_t`` once per step (the ``per-step`` convention), v_0 = 0.
+    """Integrate-and-fire without leak: ``v'_t = v_{t-1} + x_t`` (the ``per-step`` convention), v_0 = 0.
 
     Buffers: ``v_threshold``, ``v_reset``; arguments as `LIF`.
     """
@@ -230,8 +240,8 @@ class IF(Population):
         return Neurons("if", threshold=self.v_threshold, reset=self.v_reset, **self.options)
 
 
-def _learn(module: nn.Module, names: Collection[str]) -> None:
-    """Turn buffers into parameters, in a form that keeps them where they mean something."""
+def _make_trainable(module: nn.Module, names: Collection[str]) -> None:
+    """Turn buffers into parameters, parametrised so that they keep their meaning (τ > dt, threshold > 0)."""
     known = [name for name, _ in module.named_buffers() if name != "dt"]
     for name in names:
         if name not in known:
@@ -256,7 +266,7 @@ def _learn(module: nn.Module, names: Collection[str]) -> None:
 
 
 class _LongerThan(nn.Module):
-    """A time constant as ``dt · (1 + e^w)``: longer than a step, whatever an optimiser does to w."""
+    """A time constant as ``dt · (1 + e^w)``: longer than a step, for every w that an optimiser may choose."""
 
     def __init__(self, dt: float) -> None:
         super().__init__()

@@ -8,8 +8,7 @@ from typing import NamedTuple, Unpack
 import torch
 from torch import Tensor, nn
 
-from ashneuro.spiking.kernels.interface import State
-from ashneuro.spiking.kernels.multi_step import Options
+from ashneuro.spiking.kernels.interface import Options, State
 from ashneuro.spiking.lif import LIF, Parameter
 
 

@@ -30,7 +30,7 @@ from ashneuro.files import replace_file
 from ashneuro.model.codebook import Codebook
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
-from ashneuro.spiking.kernels.dispatch import choose, describe_kernels
+from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
 from ashneuro.training.checkpoint import (
     TRAINER,
     Labels,
@@ -101,7 +101,7 @@ def train(
     if config.train.quantise_aware and not (config.train.start and choose_integers):
         raise ConfigError("train.quantise_aware", "it fine-tunes a trained run", "ashneuro train RUN --quantise-aware")
     device = pick_device(config.train.device)
-    choose(config.train.kernels, device)  # says now what cannot be had
+    choose_backend(config.train.kernels, device)  # says now what cannot be had
     processes = join(config.train, device, [settings for _, settings in stages(config)])
     if processes.rank == 0:  # makes the folder and clears it of halves
         try:

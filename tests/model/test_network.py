@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ashneuro.model.abstract import QuantisedReLU, bits_of
 from ashneuro.model.network import AshNet
-from ashneuro.spiking.kernels.dispatch import choose
+from ashneuro.spiking.kernels.dispatch import choose_backend
 from tests.model.tiny import SIZE, WORDS, images, model
 
 KINDS = ["spiking", "none", "relu", "quantised-relu"]
@@ -29,8 +29,8 @@ def test_every_kind_gives_unit_embeddings_and_learns_everywhere(kind: str) -> No
 
 def test_firing_rates_are_means_of_the_layers() -> None:
     net = model()
-    layers, rates = net.abstract.counted(net.currents(images(4)))
-    counting = choose("auto", torch.device("cpu")) == "native"  # the other kernels leave it to who asks
+    layers, rates = net.abstract.with_rates(net.currents(images(4)))
+    counting = choose_backend("auto", torch.device("cpu")) == "native"  # the other kernels leave it to who asks
     assert rates.keys() == (layers.keys() if counting else set())
     for name, rate in rates.items():
         torch.testing.assert_close(rate, layers[name].mean())

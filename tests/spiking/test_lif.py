@@ -102,7 +102,7 @@ def test_parameters_are_read_again_once_they_change(layer) -> None:
 
     def fresh() -> torch.Tensor:
         same = deepcopy(layer)
-        same._before = None
+        same._cached = None
         return same(x)
 
     before = layer(x)
@@ -119,7 +119,7 @@ def test_parameters_are_read_again_once_they_change(layer) -> None:
     assert torch.equal(layer(x), fresh())
     layer.options = {"kernels": "torch"}
     layer(x)
-    assert layer._before[2].kernels == "torch"
+    assert layer._cached[2].kernels == "torch"
     layer.double()
     assert layer(x.double()).dtype == torch.float64
 

@@ -21,7 +21,7 @@ from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels import multi_step
-from ashneuro.spiking.kernels.dispatch import choose
+from ashneuro.spiking.kernels.dispatch import choose_backend
 from ashneuro.training import checkpoint, loop
 from ashneuro.training.checkpoint import build_model
 from ashneuro.training.learner import Learner, whole_loss
@@ -142,7 +142,12 @@ def test_it_learns_and_says_how_it_goes(tmp_path: Path) -> None:
 
 def test_kernels_are_a_setting_that_the_metrics_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = set()
-    monkeypatch.setattr(multi_step, "choose", lambda wanted, device: (asked.add(wanted), choose(wanted, device))[1])
+
+    def choose(kernels, device):
+        asked.add(kernels)
+        return choose_backend(kernels, device)
+
+    monkeypatch.setattr(multi_step, "choose_backend", choose)
     for name in ("torch", "norse"):
         train(tiny.config(epochs=1, kernels=name), tmp_path / name)
         totals = read_metrics(tmp_path / name / METRICS).totals

@@ -218,9 +218,9 @@ class TorchArrays(Arrays):
 
     def integer_kernel(self) -> Kernel | None:
         """Return the Triton kernel, on a GPU; `ashneuro.spiking.kernels.dispatch` says how to choose."""
-        from ashneuro.spiking.kernels.dispatch import choose
+        from ashneuro.spiking.kernels.dispatch import choose_backend
 
-        asked = choose("auto", self._device)
+        asked = choose_backend("auto", self._device)
         if asked != "triton":
             return None
         from ashneuro.simulation.emulator import backend_triton

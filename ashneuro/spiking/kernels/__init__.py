@@ -1,1 +1,1 @@
-"""The neuron kernels: one interface, four back ends."""
+"""Neuron and synapse kernels: one interface, four back ends."""

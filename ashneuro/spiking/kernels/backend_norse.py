@@ -1,15 +1,14 @@
-"""The neuron by Norse's own step functions under autograd: slow, and what the kernels are tested against."""
+"""Neurons by Norse's own step functions under autograd: slow; the reference for the other back ends."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ashneuro.errors import ConfigError
-from ashneuro.spiking.kernels.interface import State
+from ashneuro.spiking.kernels.interface import Neurons, State
 from ashneuro.spiking.kernels.layout import computed_type
 
 with warnings.catch_warnings():
@@ -19,24 +18,19 @@ with warnings.catch_warnings():
     from norse.torch.functional.leaky_integrator_box import LIBoxParameters, LIBoxState, li_box_feed_forward_step
     from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters, lif_box_feed_forward_step
 
-if TYPE_CHECKING:
-    from ashneuro.spiking.kernels.multi_step import Neurons
-
-METHODS = {"super": "super", "triangle": "triangle"}
+SURROGATES = ("super", "triangle")  # names that Norse knows too
 
 
-def norse_multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple[Tensor, State]:
-    """Return what `ashneuro.spiking.kernels.multi_step.multi_step` does: output (T, B, ...) and the state after the last step.
-
-    Steps are unbound once: indexing ``currents[t]`` would make the backward pass write a zero tensor of full size per step.
+def multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple[Tensor, State]:
+    """Return outputs (T, B, ...) and the last state; see `ashneuro.spiking.kernels.multi_step.multi_step`.
 
     Raises:
         ConfigError: Norse has no such surrogate, or the reset is to be detached.
     """
-    if neurons.detached or neurons.surrogate not in METHODS:
+    if neurons.detached or neurons.surrogate not in SURROGATES:
         raise ConfigError(
             "kernels = 'norse'",
-            f"Norse's steps have the surrogates {', '.join(METHODS)}, and always a gradient through the reset",
+            f"Norse's steps have the surrogates {', '.join(SURROGATES)}, and always a gradient through the reset",
             "kernels = 'auto'",
         )
     computed = computed_type(currents.dtype)
@@ -46,12 +40,13 @@ def norse_multi_step(currents: Tensor, neurons: Neurons, state: State | None) ->
     v = leak.expand(currents.shape[1:]) if v is None else v.to(computed)
     if neurons.kind == "cuba-lif":
         i = torch.zeros_like(currents[0], dtype=computed) if i is None else i.to(computed)
-    # Norse multiplies dt by 1/τ; here their product is one number.
+    # Norse multiplies dt by 1/τ; with dt = 1 their product, the decay, can be given as 1/τ.
     filtering = LIBoxParameters(tau_mem_inv=synapse, v_leak=torch.zeros_like(leak))
     leaking = LIBoxParameters(tau_mem_inv=decay, v_leak=leak)
-    firing = LIFBoxParameters(decay, leak, threshold, reset, method=METHODS[neurons.surrogate], alpha=slope)
-    integrating = IAFParameters(threshold, reset, method=METHODS[neurons.surrogate], alpha=slope)
+    firing = LIFBoxParameters(decay, leak, threshold, reset, method=neurons.surrogate, alpha=slope)
+    integrating = IAFParameters(threshold, reset, method=neurons.surrogate, alpha=slope)
     outputs = []
+    # Unbound once: indexing currents[t] makes the backward pass write a full-size zero tensor per step.
     for current in currents.to(computed).unbind(0):
         if i is not None:
             i, _ = li_box_feed_forward_step(current, LIBoxState(i), filtering, 1.0)

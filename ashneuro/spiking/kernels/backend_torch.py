@@ -1,18 +1,17 @@
-"""The neuron in torch's own in-place operations: needs nothing else, runs on any device."""
+"""Neurons in torch's in-place operations: for any device, without a compiler."""
 
 from __future__ import annotations
-
-from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
-from ashneuro.spiking.kernels.interface import Backward, Block, Forward
+from ashneuro.spiking.kernels.interface import BackwardInputs, BackwardResult, Block, ForwardInputs, ForwardResult
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
 
-def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: torch.dtype | None) -> Forward:
-    """Return what the neurons of ``block`` do with inputs x [T, rows, width], started at v and i (v_leak and 0)."""
+def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
+    """Return outputs, last state and margins of a block; the operations and their order are those of Norse's steps."""
+    x, v, i, save, _ = inputs
     spiking, computed = block.kind != "li", block.leak.dtype
     shape = x.shape[1:]
     v = block.leak.expand(shape).clone() if v is None else v.clone()
@@ -20,10 +19,8 @@ def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: t
         i = torch.zeros(shape, dtype=computed, device=x.device) if i is None else i.clone()
     output = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     saved = torch.empty(x.shape, dtype=save, device=x.device) if save and spiking else None
-    change, margin = (
-        torch.empty(shape, dtype=computed, device=x.device),
-        torch.empty(shape, dtype=computed, device=x.device),
-    )
+    change = torch.empty(shape, dtype=computed, device=x.device)
+    margin = torch.empty(shape, dtype=computed, device=x.device)
     for t, current in enumerate(x.unbind(0)):
         current = current.to(computed)
         if i is not None:
@@ -44,43 +41,24 @@ def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: t
         torch.where(fired, block.reset, v, out=v)
         if saved is not None:
             saved[t] = margin
-    return Forward(output, v, i, saved if spiking or not save else output)
+    return ForwardResult(output, v, i, saved if spiking or not save else output)
 
 
-def backward(
-    x_like: tuple[int, int, int],
-    g: Tensor | None,
-    g_v: Tensor | None,
-    g_i: Tensor | None,
-    saved: Tensor | None,
-    v_first: Tensor | None,
-    block: Block,
-    dtype: torch.dtype,
-    learned: Collection[str],
-    held: bool = False,
-) -> Backward:
-    """Return gradients, of those that arrive at the output (g) and at the last state.
-
-    Args:
-        x_like: the shape of the input, ``dtype`` its type.
-        saved: what `forward` kept.
-        v_first: the state it started from, if not v_leak; read for the gradient of ``decay`` alone.
-        learned: names of the parameters whose gradients are wanted.
-        held: every step had the same input: its gradient [1, rows, width] is wanted, the sum over steps.
-    """
+def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
+    """Return the gradients of a block, computed from the last timestep to the first."""
     spiking, computed, device = block.kind != "li", block.leak.dtype, block.leak.device
-    steps, *shape = x_like
+    (steps, *shape), g, saved = inputs.shape, inputs.g, inputs.saved
 
     def start(values: Tensor | None) -> Tensor:
         return torch.zeros(shape, dtype=computed, device=device) if values is None else values.to(computed, copy=True)
 
-    dv, di = start(g_v), start(g_i) if block.kind == "cuba-lif" else None
+    dv, di = start(inputs.g_v), start(inputs.g_i) if block.kind == "cuba-lif" else None
     g_input = (
         torch.zeros((1, *shape), dtype=computed, device=device)
-        if held
-        else torch.empty(x_like, dtype=dtype, device=device)
+        if inputs.held
+        else torch.empty(inputs.shape, dtype=inputs.dtype, device=device)
     )
-    sums = {name: torch.zeros(shape, dtype=computed, device=device) for name in learned}
+    sums = {name: torch.zeros(shape, dtype=computed, device=device) for name in inputs.learned}
     nothing = torch.zeros((), dtype=computed, device=device)
     derivative = SURROGATES[block.surrogate].derivative
     for t in reversed(range(steps)):
@@ -95,33 +73,35 @@ def backward(
                 sums["threshold"] -= through
             if "reset" in sums:
                 sums["reset"] += dv * fired
-            risen = dv.masked_fill_(fired, 0).add_(through)
+            g_charged = dv.masked_fill_(fired, 0).add_(through)
         else:
-            risen = dv.add_(arriving)
+            g_charged = dv.add_(arriving)
         if "decay" in sums:
             assert saved is not None
             now = margin + block.threshold if spiking else saved[t].to(computed)
-            sums["decay"] += risen * (now - _before(t, saved, v_first, block, spiking)) / block.decay
+            before = _potential_before(t, saved, inputs.v_first, block, spiking)
+            # v' − v_{t-1} = k · (drive − v_{t-1}), so the drive need not be kept.
+            sums["decay"] += g_charged * (now - before) / block.decay
         if block.kind == "if":
-            charge, dv = risen, risen
+            charge, dv = g_charged, g_charged
         else:
-            charge = risen * block.decay
+            charge = g_charged * block.decay
             if "leak" in sums:
                 sums["leak"] += charge
-            dv = risen.sub_(charge)
+            dv = g_charged.sub_(charge)
         if di is not None:
             di += charge
             charge = di * block.synapse
             di -= charge
-        if held:
+        if inputs.held:
             g_input[0] += charge
         else:
             g_input[t] = charge
-    return Backward(g_input.to(dtype), dv, di, sums)
+    return BackwardResult(g_input.to(inputs.dtype), dv, di, sums)
 
 
-def _before(t: int, saved: Tensor, v_first: Tensor | None, block: Block, spiking: bool) -> Tensor:
-    """Return v_{t-1}."""
+def _potential_before(t: int, saved: Tensor, v_first: Tensor | None, block: Block, spiking: bool) -> Tensor:
+    """Return v_{t-1}, the potential after the reset of the timestep before."""
     if t == 0:
         return block.leak if v_first is None else v_first
     last = saved[t - 1].to(block.leak.dtype)

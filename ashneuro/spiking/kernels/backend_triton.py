@@ -1,13 +1,13 @@
-"""The neuron as Triton kernels: one program per block of neurons, time inside it, state in registers.
+"""Neurons as Triton kernels: one program per block of neurons, the time loop inside it, state in registers.
 
-Per neuron and step the forward pass reads one number and writes two (one where nothing is kept), the backward pass reads two
-and writes one. Products and sums are not fused (``enable_fp_fusion=False``), so results are those of the other ways.
-With ``TRITON_INTERPRET=1`` set before the first import the kernels run on the CPU, slowly: for tests.
+Per neuron and timestep the forward pass reads one number and writes two (one if no margins are
+saved), the backward pass reads two and writes one. Products and sums are not fused
+(``enable_fp_fusion=False``), so results equal those of the other back ends. With
+``TRITON_INTERPRET=1`` set before the first import, the kernels run slowly on the CPU: for tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,7 +16,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ashneuro.spiking.kernels.interface import LEARNABLE, Backward, Block, Forward, Kind
+from ashneuro.spiking.kernels.interface import (
+    LEARNABLE,
+    BackwardInputs,
+    BackwardResult,
+    Block,
+    ForwardInputs,
+    ForwardResult,
+    Kind,
+)
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
 KINDS: dict[Kind, int] = {"lif": 0, "cuba-lif": 1, "if": 2, "li": 3}
@@ -30,14 +38,15 @@ def _parameter(at, lanes, mask, width, PER_NEURON: tl.constexpr):  # type: ignor
     return tl.load(at)
 
 
-# A number of steps is no reason to compile again, and 1 must not become a constant.
+# Triton would recompile for steps = 1 and for multiples of 16.
 @triton.jit(do_not_specialize=["steps"])  # type: ignore[untyped-decorator]
 def forward_kernel(  # type: ignore[no-untyped-def]
     x, out, saved, v_first, i_first, v_last, i_last, decay, synapse, threshold, leak, reset,
     steps, size, width, x_step,
-    KIND: tl.constexpr, SAVE: tl.constexpr, FIRST_V: tl.constexpr, FIRST_I: tl.constexpr, PER_NEURON: tl.constexpr, LANES: tl.constexpr,
+    KIND: tl.constexpr, SAVE: tl.constexpr, FIRST_V: tl.constexpr, FIRST_I: tl.constexpr,
+    PER_NEURON: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Compute LANES neurons over all steps; names as in `ashneuro.spiking.kernels.backend_torch.forward`."""
+    """Compute LANES neurons over all timesteps; names as in `ashneuro.spiking.kernels.backend_torch.forward`."""
     lanes = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     mask = lanes < size
     lk = _parameter(leak, lanes, mask, width, PER_NEURON)
@@ -72,7 +81,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
             tl.store(out, h.to(out.dtype.element_ty), mask=mask)
         else:
             margin = h - th
-            # A cast of a truth value to bf16 fails in the interpreter.
+            # tl.where instead of a cast: the interpreter cannot cast bool to bf16.
             tl.store(out, tl.where(margin > 0, zero + 1.0, zero).to(out.dtype.element_ty), mask=mask)
             if SAVE:
                 tl.store(saved, margin.to(saved.dtype.element_ty), mask=mask)
@@ -101,17 +110,18 @@ def _derivative(m, slope, SURROGATE: tl.constexpr):  # type: ignore[no-untyped-d
         return slope * tl.maximum(1.0 - size, 0.0)
 
 
-# A number of steps is no reason to compile again, and 1 must not become a constant.
+# Triton would recompile for steps = 1 and for multiples of 16.
 @triton.jit(do_not_specialize=["steps"])  # type: ignore[untyped-decorator]
 def backward_kernel(  # type: ignore[no-untyped-def]
     g, g_v, g_i, saved, v_first, decay, synapse, threshold, leak, reset, slope_at,
     g_input, g_v_first, g_i_first, g_decay, g_threshold, g_leak, g_reset,
     steps, size, width,
-    KIND: tl.constexpr, SURROGATE: tl.constexpr, DETACHED: tl.constexpr, G: tl.constexpr, G_V: tl.constexpr, G_I: tl.constexpr,
-    FIRST_V: tl.constexpr, HELD: tl.constexpr, DECAY: tl.constexpr, THRESHOLD: tl.constexpr, LEAK: tl.constexpr, RESET: tl.constexpr,
+    KIND: tl.constexpr, SURROGATE: tl.constexpr, DETACHED: tl.constexpr,
+    G: tl.constexpr, G_V: tl.constexpr, G_I: tl.constexpr, FIRST_V: tl.constexpr, HELD: tl.constexpr,
+    DECAY: tl.constexpr, THRESHOLD: tl.constexpr, LEAK: tl.constexpr, RESET: tl.constexpr,
     PER_NEURON: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradients of LANES neurons, from the last step to the first."""
+    """Compute the gradients of LANES neurons, from the last timestep to the first."""
     lanes = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     mask = lanes < size
     lk = _parameter(leak, lanes, mask, width, PER_NEURON)
@@ -139,7 +149,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         if G:
             arriving = tl.load(g, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
         if KIND == 3:
-            risen = arriving + dv
+            g_charged = arriving + dv
             if DECAY:
                 h = tl.load(saved, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
         else:
@@ -149,7 +159,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
             if not DETACHED:
                 arriving = arriving + dv * (r - h)
             through = arriving * _derivative(m, slope, SURROGATE)
-            risen = through + tl.where(fired, zero, dv)
+            g_charged = through + tl.where(fired, zero, dv)
             if THRESHOLD:
                 s_threshold -= through
             if RESET:
@@ -161,15 +171,15 @@ def backward_kernel(  # type: ignore[no-untyped-def]
             if back < steps - 1:
                 last = tl.load(saved - size, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
                 before = last if KIND == 3 else tl.where(last > 0, zero + r, last + th)
-            s_decay += risen * (h - before) / k
+            s_decay += g_charged * (h - before) / k
         if KIND == 2:
-            charge = risen
-            dv = risen
+            charge = g_charged
+            dv = g_charged
         else:
-            charge = k * risen
+            charge = k * g_charged
             if LEAK:
                 s_leak += charge
-            dv = risen - charge
+            dv = g_charged - charge
         if KIND == 1:
             di = di + charge
             charge = ks * di
@@ -196,15 +206,16 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         tl.store(g_reset + lanes, s_reset, mask=mask)
 
 
-def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: torch.dtype | None) -> Forward:
-    """Return what `ashneuro.spiking.kernels.backend_torch.forward` returns; x may have any step from one time to the next."""
+def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
+    """Return outputs, last state and margins of a block."""
+    x, v, i, save, _ = inputs
     spiking, shape, computed = block.kind != "li", x.shape[1:], block.leak.dtype
     steps, size = len(x), shape.numel()
     output = x.new_empty(x.shape)
     saved = x.new_empty(x.shape, dtype=save) if save and spiking else None
     v_last = x.new_empty(shape, dtype=computed)
     i_last = x.new_empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
-    # Pointers that are not followed have to point somewhere.
+    # Triton takes no null pointers: arguments that a kernel does not read point to some other array.
     memory = (
         x,
         output,
@@ -215,50 +226,40 @@ def forward(x: Tensor, v: Tensor | None, i: Tensor | None, block: Block, save: t
     with _on(x):
         forward_kernel[(triton.cdiv(size, lanes_of(x.dtype)),)](
             *memory, *block.parameters, steps, size, shape[1], x.stride(0),
-            KIND=KINDS[block.kind], SAVE=saved is not None, FIRST_V=v is not None, FIRST_I=i is not None, PER_NEURON=block.per_neuron,
-            LANES=lanes_of(x.dtype), num_warps=WARPS, enable_fp_fusion=False,
+            KIND=KINDS[block.kind], SAVE=saved is not None, FIRST_V=v is not None, FIRST_I=i is not None,
+            PER_NEURON=block.per_neuron, LANES=lanes_of(x.dtype), num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip
-    return Forward(output, v_last, i_last, saved if spiking or not save else output)
+    return ForwardResult(output, v_last, i_last, saved if spiking or not save else output)
 
 
-def backward(
-    x_like: tuple[int, int, int],
-    g: Tensor | None,
-    g_v: Tensor | None,
-    g_i: Tensor | None,
-    saved: Tensor | None,
-    v_first: Tensor | None,
-    block: Block,
-    dtype: torch.dtype,
-    learned: Collection[str],
-    held: bool = False,
-) -> Backward:
-    """Return what `ashneuro.spiking.kernels.backend_torch.backward` returns."""
-    computed, device, (steps, *shape) = block.leak.dtype, block.leak.device, x_like
+def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
+    """Return the gradients of a block."""
+    computed, device, (steps, *shape) = block.leak.dtype, block.leak.device, inputs.shape
     size = shape[0] * shape[1]
-    g_input = torch.empty((1, *shape) if held else x_like, dtype=dtype, device=device)
+    g_input = torch.empty((1, *shape) if inputs.held else inputs.shape, dtype=inputs.dtype, device=device)
     first_v = torch.empty(shape, dtype=computed, device=device)
     first_i = torch.empty(shape, dtype=computed, device=device) if block.kind == "cuba-lif" else None
-    sums = {name: torch.empty(shape, dtype=computed, device=device) for name in learned}
+    sums = {name: torch.empty(shape, dtype=computed, device=device) for name in inputs.learned}
     slope = torch.full((), block.slope, dtype=computed, device=device)
+    g, g_v, g_i, saved, v_first = inputs.g, inputs.g_v, inputs.g_i, inputs.saved, inputs.v_first
     arriving = [g_input if part is None else part for part in (g, g_v, g_i, saved, v_first)]
     leaving = [first_v if part is None else part for part in (first_i, *(sums.get(name) for name in LEARNABLE))]
     with _on(g_input):
-        backward_kernel[(triton.cdiv(size, lanes_of(dtype)),)](
+        backward_kernel[(triton.cdiv(size, lanes_of(inputs.dtype)),)](
             *arriving, *block.parameters, slope, g_input, first_v, *leaving, steps, size, shape[1],
             KIND=KINDS[block.kind], SURROGATE=SURROGATES[block.surrogate].code, DETACHED=block.detached,
-            G=g is not None, G_V=g_v is not None, G_I=g_i is not None, FIRST_V=v_first is not None, HELD=held,
+            G=g is not None, G_V=g_v is not None, G_I=g_i is not None, FIRST_V=v_first is not None, HELD=inputs.held,
             DECAY="decay" in sums, THRESHOLD="threshold" in sums, LEAK="leak" in sums, RESET="reset" in sums,
-            PER_NEURON=block.per_neuron, LANES=lanes_of(dtype), num_warps=WARPS, enable_fp_fusion=False,
+            PER_NEURON=block.per_neuron, LANES=lanes_of(inputs.dtype), num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip
-    return Backward(g_input, first_v, first_i, sums)
+    return BackwardResult(g_input, first_v, first_i, sums)
 
 
 def lanes_of(dtype: torch.dtype) -> int:
-    """Return the neurons of a program: as many as its threads read in 128 bits each, 512 of 4 bytes or 1024 of 2."""
+    """Return the neurons per program: 128 bits per thread, so 512 neurons of 4 bytes or 1024 of 2."""
     return 32 * WARPS * 16 // max(2, min(4, dtype.itemsize))
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Launch on the GPU that the tensor is on, whichever is current."""
+    """Return a context that makes the tensor's GPU current: Triton launches on the current one."""
     return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else nullcontext()

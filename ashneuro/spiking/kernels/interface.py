@@ -1,35 +1,122 @@
-"""What a way of computing neurons is given, and what it gives back: blocks of memory, and parameters that fit them."""
+"""Types of the neuron kernels: populations, the memory blocks that back ends compute, and the interface of a back end.
+
+A block is a tensor [T, rows, width], or [rows, width] for one step, whose parameters differ at most along the width.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
+import torch
 from torch import Tensor
 
 Kind = Literal["lif", "cuba-lif", "if", "li"]
+Kernels = Literal["auto", "triton", "native", "torch", "norse"]
+Precision = Literal["full", "bf16"]
 LEARNABLE = ("decay", "threshold", "leak", "reset")
 
 
 class State(NamedTuple):
-    """A population between two steps: potential v and (CubaLIF) synaptic current i, each (B, ...)."""
+    """State of a population between two steps: potential v and synaptic current i (CubaLIF), each (B, ...)."""
 
     v: Tensor
     i: Tensor | None = None
 
 
+class Parameters(NamedTuple):
+    """Parameters of a population; each a tensor () or one that broadcasts to the population's shape (...)."""
+
+    decay: Tensor
+    synapse: Tensor
+    threshold: Tensor
+    leak: Tensor
+    reset: Tensor
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of a layer that say how it is trained and computed; see `Neurons`."""
+
+    surrogate: str
+    slope: float | None
+    detached: bool
+    saves: Precision
+    kernels: Kernels
+
+
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Parameters of a block of neurons [rows, width], each a tensor () or (width,) of the type that is computed with.
+class Neurons:
+    """Neurons of one kind. A parameter is a number, or a tensor that broadcasts to the population's shape (...).
 
     Args:
-        kind: which equation.
-        decay: k; not read for ``"if"``.
-        synapse: k_syn; read for ``"cuba-lif"``.
-        threshold, leak, reset: potentials; threshold and reset are not read for ``"li"``.
-        surrogate: a name; ``slope`` is its α.
-        detached: no gradient through the reset.
+        kind: ``"lif"``, ``"cuba-lif"``, ``"if"`` or ``"li"``; equations in
+            `ashneuro.spiking.kernels.multi_step`.
+        decay: k = dt/τ_mem; unused by ``"if"``.
+        synapse: k_syn = dt/τ_syn; used by ``"cuba-lif"`` only.
+        threshold, leak, reset: potentials.
+        surrogate: name in `ashneuro.spiking.kernels.surrogate.SURROGATES`.
+        slope: α of the surrogate; ``None``: the default of the table.
+        detached: stop gradients at the reset.
+        saves: precision of the margins kept for the backward pass. ``"full"``: the computing type
+            (or the input is kept instead); ``"bf16"``: half the memory of float32.
+        kernels: back end; ``"auto"``: the fastest that works.
+        blocks: cache of fitted parameters by memory layout, because fitting takes longer than
+            computing a small population. Tensors among the parameters must then not change.
+            ``None``: no cache.
+    """
+
+    kind: Kind
+    decay: Tensor | float = 1.0
+    synapse: Tensor | float = 1.0
+    threshold: Tensor | float = 1.0
+    leak: Tensor | float = 0.0
+    reset: Tensor | float = 0.0
+    surrogate: str = "super"
+    slope: float | None = None
+    detached: bool = False
+    saves: Precision = "full"
+    kernels: Kernels = "auto"
+    blocks: dict[object, Block] | None = None
+
+    def parameters(self) -> Parameters:
+        """Return the parameters as tensors."""
+        values = (self.decay, self.synapse, self.threshold, self.leak, self.reset)
+        return Parameters(
+            *(value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64) for value in values)
+        )
+
+
+class Settings(NamedTuple):
+    """Settings of one forward and backward pass, in the order of the operators' arguments.
+
+    Args:
+        kind, surrogate, slope, detached: as in `Neurons`.
+        save: precision of what is kept for the backward pass; ``""``: nothing is kept.
+        backend: ``"triton"``, ``"native"`` or ``"torch"``.
+        hold: number of timesteps for which the one step of input is held.
+    """
+
+    kind: Kind
+    surrogate: str
+    slope: float
+    detached: bool
+    save: Literal["", "full", "bf16"]
+    backend: str
+    hold: int
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Parameters of a block of neurons [rows, width], each a tensor () or (width,) of the computing type.
+
+    Args:
+        decay: k; unused by ``"if"``.
+        synapse: k_syn; used by ``"cuba-lif"`` only.
+        threshold, leak, reset: potentials; ``"li"`` uses neither threshold nor reset.
+        surrogate: name; ``slope``: its α.
+        detached: stop gradients at the reset.
     """
 
     kind: Kind
@@ -44,7 +131,7 @@ class Block:
 
     @cached_property
     def parameters(self) -> tuple[Tensor, ...]:
-        """decay, synapse, threshold, leak and reset: numbers all of them, or all of them (width,), contiguous."""
+        """decay, synapse, threshold, leak and reset: either all of them () or all of them (width,), contiguous."""
         values = (self.decay, self.synapse, self.threshold, self.leak, self.reset)
         width = max(value.numel() for value in values)
         return (
@@ -55,15 +142,36 @@ class Block:
 
     @property
     def per_neuron(self) -> bool:
-        """Whether they are (width,)."""
+        """True if the parameters are (width,)."""
         return self.parameters[0].ndim > 0
 
 
-@dataclass(frozen=True, eq=False)
-class Forward:
-    """``output`` [T, rows, width], the last state ``v`` and (CubaLIF) ``i`` [rows, width], and what was ``saved``, [T, rows, width].
+class ForwardInputs(NamedTuple):
+    """Inputs of a back end's forward pass.
 
-    ``v`` may be left out where nobody asked for it; ``ones`` is the number of spikes, of those who count them on the way.
+    Args:
+        x: inputs [T, rows, width]; the stride between timesteps is arbitrary.
+        v, i: first state [rows, width]; ``None``: v_leak and 0.
+        save: type of the margins to keep for the backward pass; ``None``: keep none.
+        last: whether the last state is wanted. A back end may give it all the same.
+    """
+
+    x: Tensor
+    v: Tensor | None
+    i: Tensor | None
+    save: torch.dtype | None
+    last: bool = True
+
+
+class ForwardResult(NamedTuple):
+    """Results of a forward pass.
+
+    Args:
+        output: spikes, or potentials of ``"li"`` [T, rows, width].
+        v, i: last state [rows, width]; ``v`` may be ``None`` if it was not wanted, ``i`` is of
+            ``"cuba-lif"`` only.
+        saved: margins v' − v_threshold, or the output of ``"li"`` [T, rows, width].
+        ones: number of spikes, from back ends that count them in the same pass.
     """
 
     output: Tensor
@@ -73,14 +181,59 @@ class Forward:
     ones: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Backward:
-    """Gradients at the input [T, rows, width], at the first state, and at learned parameters, per neuron [rows, width], by name.
+class BackwardInputs(NamedTuple):
+    """Inputs of a back end's backward pass. Only the native back end is given the last four.
 
-    At an input that was held it is [1, rows, width], the sum over steps; ``v`` may be left out where nobody asked for it.
+    Args:
+        shape: (T, rows, width) of the forward pass's input; ``dtype``: its type.
+        g: gradient at the output [T, rows, width]; ``g_v``, ``g_i``: at the last state
+            [rows, width]. ``None`` stands for 0.
+        saved: `ForwardResult.saved`.
+        v_first: first potential, ``None`` for v_leak; read only for the gradient of ``decay``.
+        learned: names of the parameters whose gradients are wanted.
+        held: every timestep had the same input, so one gradient [1, rows, width], the sum over
+            timesteps, is wanted.
+        x, i_first: input and first synaptic current, from which margins are computed again where
+            none were saved.
+        g_each: gradient added at every spike.
+        first: whether gradients at the first state are wanted.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: torch.dtype
+    g: Tensor | None
+    g_v: Tensor | None
+    g_i: Tensor | None
+    saved: Tensor | None
+    v_first: Tensor | None
+    learned: Collection[str]
+    held: bool = False
+    x: Tensor | None = None
+    i_first: Tensor | None = None
+    g_each: float = 0.0
+    first: bool = True
+
+
+class BackwardResult(NamedTuple):
+    """Gradients of a backward pass.
+
+    Args:
+        input: [T, rows, width]; [1, rows, width] if the input was held.
+        v, i: at the first state [rows, width]; ``None`` if not wanted.
+        learned: per neuron [rows, width], by parameter name.
     """
 
     input: Tensor
     v: Tensor | None
     i: Tensor | None
     learned: dict[str, Tensor]
+
+
+class Backend(Protocol):
+    """A module that computes blocks of neurons: ``backend_triton``, ``backend_native`` or ``backend_torch``."""
+
+    def forward(self, inputs: ForwardInputs, block: Block) -> ForwardResult:
+        """Return outputs, last state and saved margins of all timesteps."""
+
+    def backward(self, inputs: BackwardInputs, block: Block) -> BackwardResult:
+        """Return gradients at inputs, first state and learned parameters."""

@@ -21,7 +21,7 @@ enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3 };
 enum Surrogate { SUPER = 0, ATAN = 1, SIGMOID = 2, TRIANGLE = 3 };
 constexpr bool SPIKING = KIND != LI;
 
-struct Brain16 {
+struct BFloat16 {
     uint16_t bits;
 };
 
@@ -117,10 +117,10 @@ template <class Register> inline void put(void* place, Register values, int coun
 }
 
 inline Lanes read(const COMPUTED* place, int count) { return take<Lanes>(place, count); }
-inline Lanes read(const Brain16* place, int count) { return (Lanes)(__builtin_convertvector(take<Halves>(place, count), Bits) << 16); }
+inline Lanes read(const BFloat16* place, int count) { return (Lanes)(__builtin_convertvector(take<Halves>(place, count), Bits) << 16); }
 
 inline void write(COMPUTED* place, Lanes values, int count, bool past = false) { put(place, values, count, past); }
-inline void write(Brain16* place, Lanes values, int count, bool past = false) {
+inline void write(BFloat16* place, Lanes values, int count, bool past = false) {
     const Bits bits = (Bits)values;
     // To the nearest, ties to even; NaN keeps its high bits.
     const Bits rounded = values != values ? (bits >> 16) | 64 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from ashneuro.spiking.kernels.cpp import NativeError, in_slices, load
-from ashneuro.spiking.kernels.dispatch import Kernels, choose, once, stands_in
+from ashneuro.spiking.kernels.dispatch import choose_backend
+from ashneuro.spiking.kernels.interface import Kernels
+from ashneuro.spiking.kernels.tracing import first_derivative_only, is_traced
 
 SOURCE = Path(__file__).with_name("synapses.cpp")
 # Above this share of ones a dense product is as fast, forward and backward together (measured with AVX-512).
@@ -67,7 +69,9 @@ def connect_all(weight: Tensor, arrays: Tensor, kernels: Kernels = "auto") -> Te
 
 def _by_events(weight: Tensor, arrays: Tensor, connection: _Connection | None, kernels: Kernels) -> Tensor | None:
     """Return currents without the bias; ``None`` where a dense product is to give them."""
-    packed = None if connection is None or choose(kernels, arrays.device) != "native" else _pack(connection, arrays)
+    packed = (
+        None if connection is None or choose_backend(kernels, arrays.device) != "native" else _pack(connection, arrays)
+    )
     if packed is None:
         return None
     connection, bits = packed
@@ -234,7 +238,7 @@ def _dense(weight: Tensor, arrays: Tensor) -> _Connection:
 def _worthwhile(connection: _Connection, weight: Tensor, arrays: Tensor) -> _Connection | None:
     # Who counts operations counts those of the layer, not of a way to compute it; and only torch knows forward-mode derivatives.
     if (
-        stands_in(arrays)
+        is_traced(arrays)
         or forward_ad._current_level >= 0
         or arrays.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
@@ -365,7 +369,7 @@ class _Weights(torch.autograd.Function):
         return weight.new_zeros(()).expand(connection.shape[0], connection.channels, *places)
 
     @staticmethod
-    @once
+    @first_derivative_only
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (bits,) = ctx.saved_tensors
         return _weight_gradient(gradient, bits, ctx.connection), None, None
@@ -383,7 +387,7 @@ class _Currents(torch.autograd.Function):
         return _currents(weight, bits, connection)
 
     @staticmethod
-    @once
+    @first_derivative_only
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
         (weight,) = ctx.saved_tensors
         given = _spike_gradient(gradient, weight, ctx.connection) if ctx.needs_input_grad[0] else None

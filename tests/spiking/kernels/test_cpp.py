@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ashneuro.spiking.kernels import backend_native, cpp, sparse_synapses
 from ashneuro.spiking.kernels.cpp import NativeError, in_slices, load
-from ashneuro.spiking.kernels.multi_step import Neurons, multi_step
+from ashneuro.spiking.kernels.interface import Neurons
+from ashneuro.spiking.kernels.multi_step import multi_step
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, cpp.COMPILERS)), reason="no C++ compiler; install one, for example: apt install g++"

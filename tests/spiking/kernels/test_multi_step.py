@@ -1,4 +1,4 @@
-"""Every way of computing neurons against Norse's step functions under autograd, and against the definition in float64."""
+"""Every backend of computing neurons against Norse's step functions under autograd, and against the definition in float64."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from ashneuro.errors import ConfigError
 from ashneuro.spiking.kernels import backend_native
 from ashneuro.spiking.kernels import multi_step as engine
 from ashneuro.spiking.kernels.cpp import NativeError
-from ashneuro.spiking.kernels.dispatch import VARIABLE, choose, describe_kernels
-from ashneuro.spiking.kernels.interface import State
-from ashneuro.spiking.kernels.multi_step import Neurons
+from ashneuro.spiking.kernels.dispatch import VARIABLE, choose_backend, describe_kernels
+from ashneuro.spiking.kernels.interface import Neurons, State
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
 from tests import reference
@@ -31,7 +30,7 @@ KINDS = ["lif", "cuba-lif", "if", "li"]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # Interpreted in a process of its own by test_triton.py, for real by `make test-gpu`.
 TRITON = pytest.param("triton", marks=[pytest.mark.triton] if INTERPRETED else [pytest.mark.gpu])
-WAYS = ["torch", "native", TRITON]
+BACKENDS = ["torch", "native", TRITON]
 
 
 def multi_step(x: Tensor, given: Neurons, state: State | None = None, hold: int = 1) -> tuple[Tensor, State]:
@@ -49,8 +48,8 @@ def multi_step(x: Tensor, given: Neurons, state: State | None = None, hold: int 
     return output.cpu(), State(*(None if value is None else value.cpu() for value in last))
 
 
-@pytest.fixture(params=WAYS)
-def way(request) -> str:
+@pytest.fixture(params=BACKENDS)
+def backend(request) -> str:
     if request.param == "native":
         try:
             backend_native.library("lif", torch.float32, torch.float32)
@@ -81,16 +80,16 @@ def gradients(x: Tensor, given: Neurons, state: State | None = None, hold: int =
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1), (2, 3, 5), (7, 2, 3, 5, 2), (16, 2, 130), (64, 1, 9), (3, 1, 2100), (19, 2, 1111)]
 )
-def test_equals_norse(kind: str, shape: tuple[int, ...], way: str) -> None:
+def test_equals_norse(kind: str, shape: tuple[int, ...], backend: str) -> None:
     x = inputs(*shape)
-    ours, theirs = gradients(x, neurons(kind, way)), gradients(x, neurons(kind, "norse"))
+    ours, theirs = gradients(x, neurons(kind, backend)), gradients(x, neurons(kind, "norse"))
     assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
     assert kind == "li" or x.numel() < 100 or 0.02 < ours[0].mean() < 0.6
     torch.testing.assert_close(ours[2], theirs[2], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equals_the_definition(kind: str, way: str) -> None:
+def test_equals_the_definition(kind: str, backend: str) -> None:
     x = inputs(40, 3, 11)
     common = {"dt": 1e-3, "v_leak": 0.1}
     wanted = {
@@ -101,19 +100,19 @@ def test_equals_the_definition(kind: str, way: str) -> None:
         "if": lambda: reference.if_(x, v_threshold=0.4, v_reset=-0.2)[0],
         "li": lambda: reference.li(x, tau=2e-3, **common),
     }[kind]()
-    given = neurons(kind, way, decay=0.5, synapse=0.25, leak=0.0 if kind == "if" else 0.1)
+    given = neurons(kind, backend, decay=0.5, synapse=0.25, leak=0.0 if kind == "if" else 0.1)
     np.testing.assert_allclose(multi_step(x, given)[0], wanted, rtol=0, atol=1e-12 if kind == "li" else 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_equals_norse_in_float32_and_computes_halves_in_float32(kind: str, dtype: torch.dtype, way: str) -> None:
+def test_equals_norse_in_float32_and_computes_halves_in_float32(kind: str, dtype: torch.dtype, backend: str) -> None:
     x = inputs(12, 4, 33).to(dtype)
-    spikes, v, gradient = gradients(x, neurons(kind, way))
+    spikes, v, gradient = gradients(x, neurons(kind, backend))
     wanted = gradients(x.float(), neurons(kind, "norse"))
     assert spikes.dtype == gradient.dtype == dtype and v.dtype == torch.float32
     assert torch.equal(v, wanted[1])
-    if (way, kind, dtype, INTERPRETED) == ("triton", "li", torch.bfloat16, True):
+    if (backend, kind, dtype, INTERPRETED) == ("triton", "li", torch.bfloat16, True):
         # Triton's interpreter cuts off what bf16 does not hold; a GPU rounds.
         torch.testing.assert_close(spikes.float(), wanted[0], rtol=2**-7, atol=0)
     else:
@@ -123,10 +122,10 @@ def test_equals_norse_in_float32_and_computes_halves_in_float32(kind: str, dtype
     torch.testing.assert_close(gradient.float(), wanted[2], rtol=close, atol=close * wanted[2].abs().max().item())
 
 
-def test_the_ways_agree_bit_for_bit_forward(way: str) -> None:
+def test_the_ways_agree_bit_for_bit_forward(backend: str) -> None:
     x = inputs(20, 8, 257, dtype=torch.float32)
     for kind in KINDS:
-        one, other = multi_step(x, neurons(kind, way)), multi_step(x, neurons(kind, "norse"))
+        one, other = multi_step(x, neurons(kind, backend)), multi_step(x, neurons(kind, "norse"))
         assert torch.equal(one[0], other[0]) and torch.equal(one[1].v, other[1].v)
 
 
@@ -134,7 +133,7 @@ def test_the_ways_agree_bit_for_bit_forward(way: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_norses_steps_give_the_same_types_whatever_the_parameters_are(kind: str, dtype: torch.dtype) -> None:
     x, each = inputs(12, 4, 33).to(dtype), torch.linspace(0.3, 0.6, 33, dtype=torch.float64)
-    ours, theirs = (multi_step(x, neurons(kind, way, threshold=each, decay=each)) for way in ("torch", "norse"))
+    ours, theirs = (multi_step(x, neurons(kind, backend, threshold=each, decay=each)) for backend in ("torch", "norse"))
     assert theirs[0].dtype == dtype and torch.equal(ours[0], theirs[0])
     for one, other in zip(ours[1], theirs[1], strict=True):
         assert one is other is None or (one.dtype == other.dtype and torch.equal(one, other))
@@ -143,11 +142,11 @@ def test_norses_steps_give_the_same_types_whatever_the_parameters_are(kind: str,
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_surrogates_and_the_detached_reset(name: str, detached: bool, dtype: torch.dtype, way: str) -> None:
+def test_surrogates_and_the_detached_reset(name: str, detached: bool, dtype: torch.dtype, backend: str) -> None:
     """Against autograd through the equations, with the spike's derivative put in by hand."""
     x = inputs(9, 2, 40, dtype=dtype)
     slope = 0.7
-    ours = gradients(x, neurons("lif", way, surrogate=name, slope=slope, detached=detached))[2]
+    ours = gradients(x, neurons("lif", backend, surrogate=name, slope=slope, detached=detached))[2]
 
     class Spike(torch.autograd.Function):
         @staticmethod
@@ -203,11 +202,11 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(), (3, 1), (3, 5)])
-def test_learned_parameters_one_or_many(kind: str, shape: tuple[int, ...], way: str) -> None:
+def test_learned_parameters_one_or_many(kind: str, shape: tuple[int, ...], backend: str) -> None:
     start = {"decay": 0.3, "synapse": 0.6, "threshold": 0.4, "leak": 0.1, "reset": -0.2}
     spread = torch.linspace(0.9, 1.1, int(np.prod(shape)), dtype=torch.float64).reshape(shape)
     x, results = inputs(19, 2, 3, 5), []  # more steps than stay in registers
-    for which in (way, "norse"):
+    for which in (backend, "norse"):
         learned = {name: (start[name] * spread).requires_grad_() for name in PARAMETERS[kind]}
         if kind == "if":
             learned |= {"leak": 0.0}
@@ -220,10 +219,10 @@ def test_learned_parameters_one_or_many(kind: str, shape: tuple[int, ...], way: 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cut", [1, 4, 8])
-def test_a_sample_goes_on_where_its_state_says(kind: str, cut: int, way: str) -> None:
+def test_a_sample_goes_on_where_its_state_says(kind: str, cut: int, backend: str) -> None:
     x = inputs(9, 2, 7)
     whole, cubed = x.clone().requires_grad_(), x.clone().requires_grad_()
-    given = neurons(kind, way)
+    given = neurons(kind, backend)
     output, last = multi_step(whole, given)
     first, state = multi_step(cubed[:cut], given)
     second, end = multi_step(cubed[cut:], given, state)
@@ -236,10 +235,10 @@ def test_a_sample_goes_on_where_its_state_says(kind: str, cut: int, way: str) ->
     torch.testing.assert_close(cubed.grad, whole.grad, rtol=1e-12, atol=1e-14)
 
 
-def test_any_memory_layout_gives_the_same_and_is_kept(way: str) -> None:
+def test_any_memory_layout_gives_the_same_and_is_kept(backend: str) -> None:
     x = inputs(5, 4, 3, 6, 8, dtype=torch.float32)
-    given = neurons("cuba-lif", way, threshold=torch.linspace(0.3, 0.6, 3)[:, None, None])
-    for values in (given, neurons("lif", way)):
+    given = neurons("cuba-lif", backend, threshold=torch.linspace(0.3, 0.6, 3)[:, None, None])
+    for values in (given, neurons("lif", backend)):
         wanted = gradients(x, values)
         channels_last = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (5, 4))
         strided = torch.stack([x, x], -1)[..., 0]
@@ -253,10 +252,13 @@ def test_any_memory_layout_gives_the_same_and_is_kept(way: str) -> None:
         assert output.stride() == channels_last.stride()  # the next convolution need not convert
 
 
-def test_one_current_for_all_steps_need_not_be_copied(way: str) -> None:
+def test_one_current_for_all_steps_need_not_be_copied(backend: str) -> None:
     current = inputs(2, 6, dtype=torch.float32).requires_grad_()
     copies = current.detach().expand(7, 2, 6).clone().requires_grad_()
-    one, many = multi_step(current.expand(7, 2, 6), neurons("lif", way))[0], multi_step(copies, neurons("lif", way))[0]
+    one, many = (
+        multi_step(current.expand(7, 2, 6), neurons("lif", backend))[0],
+        multi_step(copies, neurons("lif", backend))[0],
+    )
     assert torch.equal(one, many)
     one.sum().backward()
     many.sum().backward()
@@ -269,10 +271,10 @@ def test_one_current_for_all_steps_need_not_be_copied(way: str) -> None:
     [(torch.float64, "full"), (torch.float32, "full"), (torch.float32, "bf16"), (torch.bfloat16, "full")],
 )
 def test_a_current_that_is_held_gets_the_sum_of_its_gradients(
-    kind: str, dtype: torch.dtype, saves: str, way: str
+    kind: str, dtype: torch.dtype, saves: str, backend: str
 ) -> None:
     channels_last = inputs(1, 3, 2, 4, 5).to(dtype).permute(0, 1, 4, 2, 3)
-    given = neurons(kind, way, threshold=torch.linspace(0.2, 0.6, 5).reshape(5, 1, 1), saves=saves)
+    given = neurons(kind, backend, threshold=torch.linspace(0.2, 0.6, 5).reshape(5, 1, 1), saves=saves)
     spikes, v, gradient = gradients(channels_last, given, hold=11)
     wanted = gradients(channels_last.expand(11, 3, 5, 2, 4).clone(), given)
     assert torch.equal(spikes, wanted[0]) and torch.equal(v, wanted[1]) and gradient.shape == channels_last.shape
@@ -280,42 +282,42 @@ def test_a_current_that_is_held_gets_the_sum_of_its_gradients(
     torch.testing.assert_close(gradient[0], wanted[2].double().sum(0).to(dtype), rtol=close, atol=close)
 
 
-def test_only_one_step_can_be_held(way: str) -> None:
+def test_only_one_step_can_be_held(backend: str) -> None:
     with pytest.raises(ValueError, match=r"\(1, B, ...\)"):
-        engine.multi_step(inputs(2, 3, 4), neurons("lif", way), hold=5)
+        engine.multi_step(inputs(2, 3, 4), neurons("lif", backend), hold=5)
 
 
 @pytest.mark.parametrize("shape", [(4, 0, 5), (4, 2, 0), (0, 2, 5)])
 @pytest.mark.parametrize("kind", ["lif", "cuba-lif"])
-def test_nothing_in_nothing_out(shape: tuple[int, ...], kind: str, way: str) -> None:
+def test_nothing_in_nothing_out(shape: tuple[int, ...], kind: str, backend: str) -> None:
     if shape[0]:
         x = torch.zeros(shape, requires_grad=True)
-        output, state = multi_step(x, neurons(kind, way))
+        output, state = multi_step(x, neurons(kind, backend))
         output.sum().backward()
         assert output.shape == x.grad.shape == shape and state.v.shape == shape[1:]
     else:
         with pytest.raises(ConfigError, match="at least one step"):
-            multi_step(torch.zeros(shape), neurons(kind, way))
+            multi_step(torch.zeros(shape), neurons(kind, backend))
 
 
-def test_gradcheck_where_the_neuron_is_smooth(way: str) -> None:
+def test_gradcheck_where_the_neuron_is_smooth(backend: str) -> None:
     x, v, i = (inputs(*shape, seed=seed).requires_grad_() for shape, seed in (((4, 2, 3), 1), ((2, 3), 2), ((2, 3), 4)))
     # Without a spike the last potential is a smooth function of everything; so is it between spikes, with a detached reset.
     quiet = neurons(
-        "cuba-lif", way, threshold=50.0, surrogate="triangle"
+        "cuba-lif", backend, threshold=50.0, surrogate="triangle"
     )  # whose derivative ends 1 below the threshold
     assert torch.autograd.gradcheck(lambda x, v, i: multi_step(x, quiet, State(v, i))[1], (x, v, i))
-    firing = neurons("lif", way, detached=True)
+    firing = neurons("lif", backend, detached=True)
     assert multi_step(x, firing)[0].any()
     assert torch.autograd.gradcheck(lambda x, v: multi_step(x, firing, State(v))[1].v, (x, v))
     decay = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, k: multi_step(x, neurons("li", way, decay=k))[0], (x, decay))
+    assert torch.autograd.gradcheck(lambda x, k: multi_step(x, neurons("li", backend, decay=k))[0], (x, decay))
 
 
-def test_bf16_margins_keep_the_spikes_and_halve_the_memory(way: str) -> None:
+def test_bf16_margins_keep_the_spikes_and_halve_the_memory(backend: str) -> None:
     # Potentials that exceed the threshold by less than bf16 can tell apart from it.
     x = torch.tensor([0.4 + 1e-6, 0.4 - 1e-6, 1.0, -1.0], dtype=torch.float32).repeat(6, 1, 8)
-    full, short = (gradients(x, neurons("if", way, leak=0.0, saves=saves)) for saves in ("full", "bf16"))
+    full, short = (gradients(x, neurons("if", backend, leak=0.0, saves=saves)) for saves in ("full", "bf16"))
     assert torch.equal(full[0], short[0]) and full[0][0, 0, :2].tolist() == [1.0, 0.0]
     torch.testing.assert_close(short[2], full[2], rtol=0.05, atol=0.02)
     assert not torch.equal(short[2], full[2])
@@ -325,28 +327,31 @@ def test_bf16_margins_keep_the_spikes_and_halve_the_memory(way: str) -> None:
     def sizes(saves: str) -> int:
         kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-            multi_step(x.clone().requires_grad_(), neurons("if", way, saves=saves))
+            multi_step(x.clone().requires_grad_(), neurons("if", backend, saves=saves))
         return sum(t.numel() * t.element_size() for t in kept if t.numel() > 1)
 
     assert sizes("full") == 4 * x.numel() and sizes("bf16") == 2 * x.numel()
 
 
-def test_nothing_is_kept_where_no_gradient_is_wanted(way: str) -> None:
+def test_nothing_is_kept_where_no_gradient_is_wanted(backend: str) -> None:
     with torch.no_grad():
-        assert multi_step(inputs(3, 2, 4).requires_grad_(), neurons("lif", way))[0].grad_fn is None
-    assert multi_step(inputs(3, 2, 4), neurons("lif", way))[0].grad_fn is None
+        assert multi_step(inputs(3, 2, 4).requires_grad_(), neurons("lif", backend))[0].grad_fn is None
+    assert multi_step(inputs(3, 2, 4), neurons("lif", backend))[0].grad_fn is None
 
 
-def test_the_same_twice_with_any_number_of_threads(way: str) -> None:
+def test_the_same_twice_with_any_number_of_threads(backend: str) -> None:
     # Enough for more than one thread where there are threads.
-    x, results = inputs(*((16, 8, 4000) if way != "triton" else (4, 2, 600)), dtype=torch.float32), []
+    x, results = inputs(*((16, 8, 4000) if backend != "triton" else (4, 2, 600)), dtype=torch.float32), []
     learned = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3, 1):
             torch.set_num_threads(threads)
             results.append(
-                (*gradients(x, neurons("lif", way)), multi_step(x, neurons("lif", way, decay=learned))[1].v.detach())
+                (
+                    *gradients(x, neurons("lif", backend)),
+                    multi_step(x, neurons("lif", backend, decay=learned))[1].v.detach(),
+                )
             )
     finally:
         torch.set_num_threads(before)
@@ -359,16 +364,16 @@ def test_the_same_twice_with_any_number_of_threads(way: str) -> None:
     [((16, 8, 9000), torch.float32), ((17, 2, 65536), torch.bfloat16), ((700, 2, 70), torch.float32)],
 )
 def test_more_than_caches_hold_and_more_steps_than_a_tile_does(
-    shape: tuple[int, ...], dtype: torch.dtype, way: str
+    shape: tuple[int, ...], dtype: torch.dtype, backend: str
 ) -> None:
-    if way == "triton":
+    if backend == "triton":
         shape = shape[0] // 8, shape[1], shape[2] // 8  # interpreted, step by step
     x = inputs(*shape, dtype=dtype)
     for ours, theirs in zip(
-        gradients(x, neurons("cuba-lif", way)), gradients(x, neurons("cuba-lif", "torch")), strict=True
+        gradients(x, neurons("cuba-lif", backend)), gradients(x, neurons("cuba-lif", "torch")), strict=True
     ):
         # Triton's interpreter cuts off what bf16 does not hold; a GPU rounds.
-        close = 2**-7 if (way, dtype, INTERPRETED) == ("triton", torch.bfloat16, True) else 1e-6
+        close = 2**-7 if (backend, dtype, INTERPRETED) == ("triton", torch.bfloat16, True) else 1e-6
         torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
 
 
@@ -376,17 +381,17 @@ def test_more_than_caches_hold_and_more_steps_than_a_tile_does(
 @pytest.mark.parametrize(("shape", "hold"), [((11, 2, 83), 1), ((1, 2, 83), 9), ((4, 3, 2000), 1)])
 @pytest.mark.parametrize("per_neuron", [False, True])
 def test_a_whole_sample_and_its_firing_rate(
-    kind: str, shape: tuple[int, ...], hold: int, per_neuron: bool, way: str
+    kind: str, shape: tuple[int, ...], hold: int, per_neuron: bool, backend: str
 ) -> None:
     changed = {"threshold": torch.linspace(0.3, 0.6, shape[-1])} if per_neuron else {}
-    given, x = neurons(kind, way, **changed), inputs(*shape, dtype=torch.float32)
-    if way == "triton" and not INTERPRETED:
+    given, x = neurons(kind, backend, **changed), inputs(*shape, dtype=torch.float32)
+    if backend == "triton" and not INTERPRETED:
         x = x.cuda()
     x, y = x.clone().requires_grad_(), x.clone().requires_grad_()
     spikes, rate = engine.whole_sample(x, given, hold=hold)
     wanted, _ = engine.multi_step(y, given, hold=hold)
     assert torch.equal(spikes, wanted)
-    assert (rate is not None) == (way == "native")  # the others leave it to `firing_rate`
+    assert (rate is not None) == (backend == "native")  # the others leave it to `firing_rate`
     rate = engine.firing_rate(spikes) if rate is None else rate
     torch.testing.assert_close(rate, wanted.mean())
     weights = torch.linspace(-1, 1, spikes.numel(), device=x.device).reshape(spikes.shape)
@@ -406,32 +411,32 @@ def test_a_whole_sample_and_its_firing_rate(
     assert torch.equal(again, spikes) and (unlearned is None or torch.equal(unlearned, rate))
 
 
-def test_two_passes_over_one_graph(way: str) -> None:
+def test_two_passes_over_one_graph(backend: str) -> None:
     x = inputs(5, 2, 6).requires_grad_()
-    spikes = multi_step(x, neurons("lif", way))[0]
+    spikes = multi_step(x, neurons("lif", backend))[0]
     (first,) = torch.autograd.grad(spikes.sum(), x, retain_graph=True)
     (second,) = torch.autograd.grad(spikes.sum(), x)
     assert torch.equal(first, second) and first.any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_second_derivative_is_refused_and_not_0(kind: str, way: str) -> None:
+def test_a_second_derivative_is_refused_and_not_0(kind: str, backend: str) -> None:
     x = inputs(5, 2, 6).requires_grad_()
-    spikes = multi_step(x, neurons(kind, way))[0]
+    spikes = multi_step(x, neurons(kind, backend))[0]
     with pytest.raises(ConfigError, match="create_graph"):
         torch.autograd.grad(spikes.sum(), x, create_graph=True)
     with pytest.raises(ConfigError, match="create_graph"):
-        torch.autograd.functional.jvp(lambda x: multi_step(x, neurons(kind, way))[0], x, x)
+        torch.autograd.functional.jvp(lambda x: multi_step(x, neurons(kind, backend))[0], x, x)
     if kind != "li":
         (gradient,) = torch.autograd.grad(multi_step(x, neurons(kind, "norse"))[0].sum(), x, create_graph=True)
         assert torch.autograd.grad(gradient.sum(), x)[0].any()
 
 
 @pytest.mark.parametrize("learn", [(), ("tau",)])
-def test_a_forward_mode_derivative_is_refused_and_not_lost(learn: tuple[str, ...], way: str) -> None:
-    if way == "triton" and not INTERPRETED:
+def test_a_forward_mode_derivative_is_refused_and_not_lost(learn: tuple[str, ...], backend: str) -> None:
+    if backend == "triton" and not INTERPRETED:
         pytest.skip("the same on CUDA")
-    layer, x = LIF(2e-3, 0.4, dt=1e-3, learn=learn, kernels=way), inputs(5, 2, 6)
+    layer, x = LIF(2e-3, 0.4, dt=1e-3, learn=learn, kernels=backend), inputs(5, 2, 6)
     with forward_ad.dual_level(), pytest.raises(ConfigError, match="forward-mode"):
         layer(forward_ad.make_dual(x, x))
     with pytest.raises(ConfigError, match="forward-mode"):
@@ -441,10 +446,10 @@ def test_a_forward_mode_derivative_is_refused_and_not_lost(learn: tuple[str, ...
     assert layer(x).any()
 
 
-def test_samples_may_be_mapped(way: str) -> None:
-    if way == "triton" and not INTERPRETED:
+def test_samples_may_be_mapped(backend: str) -> None:
+    if backend == "triton" and not INTERPRETED:
         pytest.skip("the same on CUDA")
-    layer, x = LIF(2e-3, 0.4, dt=1e-3, kernels=way), inputs(5, 2, 3, 6)
+    layer, x = LIF(2e-3, 0.4, dt=1e-3, kernels=backend), inputs(5, 2, 3, 6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the operator is called for one after the other
         mapped = torch.func.vmap(layer, in_dims=2, out_dims=2)(x)
@@ -453,10 +458,10 @@ def test_samples_may_be_mapped(way: str) -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_tensors_without_memory(kind: str, inside: bool, way: str) -> None:
+def test_tensors_without_memory(kind: str, inside: bool, backend: str) -> None:
     x, fake = inputs(5, 2, 6, dtype=torch.float32), FakeTensorMode(allow_non_fake_inputs=True)
     layer = {"lif": LIF, "li": LI, "if": IF, "cuba-lif": partial(CubaLIF, 2e-3)}[kind]
-    made = layer(kernels=way) if kind == "if" else layer(2e-3, dt=1e-3, kernels=way)
+    made = layer(kernels=backend) if kind == "if" else layer(2e-3, dt=1e-3, kernels=backend)
     empty = fake.from_tensor(x).requires_grad_()
     with fake if inside else nullcontext():
         output, state = made.steps(empty)
@@ -467,51 +472,51 @@ def test_tensors_without_memory(kind: str, inside: bool, way: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_what_neurons_send_may_be_changed_in_place(kind: str, dtype: torch.dtype, way: str) -> None:
+def test_what_neurons_send_may_be_changed_in_place(kind: str, dtype: torch.dtype, backend: str) -> None:
     x, y = (inputs(5, 2, 6).to(dtype).requires_grad_() for _ in range(2))
-    sent = multi_step(x, neurons(kind, way))[0]
+    sent = multi_step(x, neurons(kind, backend))[0]
     sent += x  # a skip connection
-    added = multi_step(y, neurons(kind, way))[0] + y
+    added = multi_step(y, neurons(kind, backend))[0] + y
     sent.square().sum().backward()
     added.square().sum().backward()
     assert torch.equal(sent, added) and torch.equal(x.grad, y.grad)
     decay = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    learned = multi_step(x, neurons("li", way, decay=decay))[0]
+    learned = multi_step(x, neurons("li", backend, decay=decay))[0]
     learned += 1
     with pytest.raises(RuntimeError, match="inplace"):  # its backward pass needs what it gave
         learned.sum().backward()
 
 
-def test_under_autocast(way: str) -> None:
+def test_under_autocast(backend: str) -> None:
     layer = nn.Linear(12, 20)
     x = inputs(6, 4, 12, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         currents = layer(x)
-        spikes = multi_step(currents, neurons("lif", way))[0]
+        spikes = multi_step(currents, neurons("lif", backend))[0]
     assert spikes.dtype == currents.dtype == torch.bfloat16
     spikes.sum().backward()
     wanted = multi_step(currents.detach().float(), neurons("lif", "norse"))[0]
     assert torch.equal(spikes.float(), wanted) and layer.weight.grad.abs().max() > 0
 
 
-def test_compiling_the_network_around_it_breaks_no_graph(way: str) -> None:
+def test_compiling_the_network_around_it_breaks_no_graph(backend: str) -> None:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first, self.second = nn.Linear(6, 9), nn.Linear(9, 4)
             self.lif = (
-                LIF(2e-3, 0.3, dt=1e-3, kernels=way, learn=("tau",))
-                if way == "torch"
-                else LIF(2e-3, 0.3, dt=1e-3, kernels=way)
+                LIF(2e-3, 0.3, dt=1e-3, kernels=backend, learn=("tau",))
+                if backend == "torch"
+                else LIF(2e-3, 0.3, dt=1e-3, kernels=backend)
             )
-            self.cuba = CubaLIF(2e-3, 3e-3, 0.1, dt=1e-3, kernels=way)
+            self.cuba = CubaLIF(2e-3, 3e-3, 0.1, dt=1e-3, kernels=backend)
 
         def forward(self, x: Tensor) -> Tensor:
             spikes = self.lif(self.first(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
             return self.cuba(self.second(spikes.flatten(0, 1)).unflatten(0, x.shape[:2])).mean(0)
 
     torch.manual_seed(1)
-    device = "cuda" if way == "triton" and not INTERPRETED else "cpu"
+    device = "cuda" if backend == "triton" and not INTERPRETED else "cpu"
     network, x = Network().to(device), inputs(5, 3, 6, dtype=torch.float32).to(device)
     network(x).sum().backward()
     wanted = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
@@ -575,10 +580,10 @@ def test_which_way_is_chosen_forced_and_said(monkeypatch: pytest.MonkeyPatch) ->
     cpu = torch.device("cpu")
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert choose("auto", cpu) in ("native", "torch") and choose("torch", cpu) == "torch"
+    assert choose_backend("auto", cpu) in ("native", "torch") and choose_backend("torch", cpu) == "torch"
     monkeypatch.setenv(VARIABLE, "torch")
-    assert choose("auto", cpu) == "torch" and "because ASHNEURO_KERNELS=torch" in describe_kernels()
-    assert choose("norse", cpu) == "norse"  # what the layer says wins
+    assert choose_backend("auto", cpu) == "torch" and "because ASHNEURO_KERNELS=torch" in describe_kernels()
+    assert choose_backend("norse", cpu) == "norse"  # what the layer says wins
     monkeypatch.setenv(VARIABLE, "quick")
     with pytest.raises(
         ConfigError, match=r"ASHNEURO_KERNELS=quick\nwhy: it must be one of auto, triton, native, torch, norse"
@@ -597,7 +602,7 @@ def test_without_a_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch, tmp_p
     backend_native.library.cache_clear()
     with monkeypatch.context() as context:
         context.setenv("PATH", str(tmp_path))
-        assert choose("auto", torch.device("cpu")) == "torch"
+        assert choose_backend("auto", torch.device("cpu")) == "torch"
         assert "torch (no C++ compiler" in describe_kernels()
         assert multi_step(inputs(4, 2, 3), neurons("lif", "auto"))[0].any()
         with pytest.raises(ConfigError, match=r"native kernels\n.*no C\+\+ compiler"):
@@ -612,14 +617,14 @@ def test_refuses_what_it_does_not_know() -> None:
             multi_step(inputs(2, 1, 1), Neurons("lif", kernels="norse", **wrong))
 
 
-def test_every_combination_of_what_arrives_backwards(way: str) -> None:
+def test_every_combination_of_what_arrives_backwards(backend: str) -> None:
     """Gradients at the output, at v and at i, each there or not."""
     x = inputs(5, 2, 4)
     for wanted in itertools.product((False, True), repeat=3):
         if not any(wanted):
             continue
         results = []
-        for which in (way, "norse"):
+        for which in (backend, "norse"):
             leaf = x.clone().requires_grad_()
             output, state = multi_step(leaf, neurons("cuba-lif", which))
             parts = [part.square().sum() * (n + 1) for n, part in enumerate((output, state.v, state.i)) if wanted[n]]

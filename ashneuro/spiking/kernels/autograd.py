@@ -1,0 +1,148 @@
+"""Autograd of the neuron kernels: what is kept between the passes, and the autograd function of both."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ashneuro.spiking.kernels.interface import LEARNABLE, ForwardInputs, Neurons, Parameters, Settings
+from ashneuro.spiking.kernels.passes import (
+    Arriving,
+    Saved,
+    Wanted,
+    fitted_block,
+    held,
+    keeps_input,
+    run_backward,
+    run_forward,
+    saved_type,
+)
+from ashneuro.spiking.kernels.tracing import first_derivative_only
+
+# Parameters that a kind has no equation for get no gradient.
+UNUSED = {"if": ("decay", "leak"), "li": ("threshold", "reset")}
+
+
+class Inputs(NamedTuple):
+    """Differentiable inputs: currents x (T, B, ...), and the first state v, i (B, ...)."""
+
+    x: Tensor
+    v: Tensor | None
+    i: Tensor | None
+
+
+class Outputs(NamedTuple):
+    """Outputs of a forward pass; see `ashneuro.spiking.kernels.passes.run_forward`."""
+
+    output: Tensor
+    v: Tensor | None
+    i: Tensor | None
+    margins: Tensor | None
+
+
+def keep(ctx: Any, inputs: Inputs, parameters: Parameters, settings: Settings, outputs: Outputs) -> None:
+    """Store in ``ctx`` what `gradients` needs."""
+    x, v, i = inputs
+    unused = UNUSED.get(settings.kind, ())
+    # Inputs 3 to 7 are the parameters.
+    trained = zip(Parameters._fields, ctx.needs_input_grad[3:8], strict=True)
+    learned = [name for name, wanted in trained if wanted and name in LEARNABLE and name not in unused]
+    again = keeps_input(settings)
+    margins = outputs.margins
+    if again:
+        margins = None
+    elif settings.kind == "li":
+        margins = outputs.output if "decay" in learned else None
+    ctx.set_materialize_grads(False)
+    # An empty tensor of the input's type and device stands for the input where that is not kept.
+    ctx.save_for_backward(
+        margins,
+        x if again else None,
+        v if again or "decay" in learned else None,
+        i if again else None,
+        x.new_empty(0),
+        *parameters,
+    )
+    ctx.shape, ctx.strides = outputs.output.shape, None if outputs.v is None else outputs.v.stride()
+    ctx.first_shapes = None if v is None else v.shape, None if i is None else i.shape
+    ctx.learned, ctx.settings, ctx.fitted = " ".join(learned), settings, None
+
+
+def gradients(ctx: Any, arriving: Arriving, g_rate: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    """Return gradients at x, v and i, and at the five parameters.
+
+    Args:
+        g_rate: gradient at the mean of the spikes.
+    """
+    margins, x, v, i, like, *parameters = ctx.saved_tensors
+    saved, settings = Saved(margins, x, v, i), ctx.settings
+    if settings.kind != "cuba-lif" and arriving.g_i is not None:
+        arriving = arriving._replace(g_i=None)  # of the empty tensor that stands for i
+    given: Any
+    v_shape, i_shape = ctx.first_shapes
+    if ctx.fitted is not None:
+        block, layout = ctx.fitted
+        each = 0.0 if g_rate is None else float(g_rate) / math.prod(ctx.shape)
+        first = v_shape is not None or i_shape is not None
+        wanted = Wanted(ctx.shape, like.dtype, ctx.learned, first, each)
+        given = run_backward(arriving, saved, block, layout, wanted, settings)
+    else:
+        backward: Any = torch.ops.ashneuro.neurons_backward
+        given = backward(*arriving, *saved, *parameters, ctx.shape, ctx.strides, like, ctx.learned, *settings)
+    g_input, first_v, first_i, *learned = given
+    by_name = dict(zip(LEARNABLE, learned, strict=True))
+    names = ctx.learned.split()
+    return (
+        g_input,
+        None if v_shape is None else first_v.sum_to_size(v_shape),
+        None if i_shape is None else first_i.sum_to_size(i_shape),
+        *(
+            by_name[name].sum_to_size(values.shape).to(values) if name in names else None
+            for name, values in zip(Parameters._fields, parameters, strict=True)
+        ),
+    )
+
+
+def mean_rate(ones: int | None, spikes: Tensor) -> Tensor | None:
+    """Return the mean of ``spikes`` (scalar, float32) of which ``ones`` are 1; ``None`` if they were not counted."""
+    return None if ones is None else torch.tensor(ones / spikes.numel(), dtype=torch.float32)
+
+
+class _MultiStep(torch.autograd.Function):
+    """Both passes outside of tracing, where an operator's way through the dispatcher costs more than a small layer."""
+
+    # Without setup_context: torch takes longer to bind its arguments than this method takes.
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor | None, ...]:
+        """Return `Outputs`, and the mean of the spikes."""
+        x, v, i, *values, settings, neurons, last = arguments
+        parameters, x = Parameters(*values), held(x, settings.hold)
+        block, layout = fitted_block(x, parameters, settings, neurons.blocks)
+        save = saved_type(settings.save, x.dtype)
+        call = ForwardInputs(x, v, i, save, last)
+        output, v_last, i_last, margins, ones = run_forward(call, block, layout, settings.backend)
+        # The same memory, but no view: autograd forbids to change a returned view in place (``spikes += skip``).
+        output = output.new_empty(0).set_(
+            output.untyped_storage(), output.storage_offset(), output.shape, output.stride()
+        )
+        keep(ctx, Inputs(arguments[0], v, i), parameters, settings, Outputs(output, v_last, i_last, margins))
+        ctx.fitted = block, layout
+        return output, v_last, i_last, margins, mean_rate(ones, output)
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return `gradients`; settings, neurons and the flag have none."""
+        g, g_v, g_i, _, g_rate = given
+        return *gradients(ctx, Arriving(g, g_v, g_i), g_rate), None, None, None
+
+
+def run_with_gradients(
+    inputs: Inputs, parameters: Parameters, settings: Settings, neurons: Neurons, last: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Return output, last v and i, margins, and the mean of the spikes, under autograd."""
+    result: Any = _MultiStep.apply(*inputs, *parameters, settings, neurons, last)
+    return result  # type: ignore[no-any-return]
