@@ -28,11 +28,11 @@ from ashneuro.data.pairs import Pair
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.evaluation import Evaluation, SpikeSource
 from ashneuro.program.bundle import Bundle, read_bundle
+from ashneuro.program.program import Precision
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.session import Lava, Seconds
 from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
-from ashneuro.simulation.run import Fidelity
 from ashneuro.training.checkpoint import Run, load_run
 from ashneuro.training.evaluate import BATCH, SpikeEncoder, evaluate, input_currents
 from ashneuro.training.origin import same_weights
@@ -50,7 +50,7 @@ class HybridSession:
     Args:
         run: a folder that `ashneuro train` wrote, or a run that is loaded; for spikes from elsewhere it must have been exported.
         spikes_from: ``"torch"``: the model itself; ``"loihi"``: the bit-exact integers; ``"lava"``: Lava.
-        precision: Lava's arithmetic, ``"fixed"`` or ``"float"``.
+        precision: Lava's arithmetic, ``"integer"`` or ``"float"``.
         device: where the ANN branch runs, e.g. ``"cuda"``.
         worker: makes the Lava that runs: how many workers, where, with which patience.
         stock, resume: see `ashneuro.simulation.lava.session.Lava.run`.
@@ -69,7 +69,7 @@ class HybridSession:
         run: str | Path | Run,
         spikes_from: Where = "torch",
         *,
-        precision: Fidelity = "fixed",
+        precision: Precision = "integer",
         device: str = "cpu",
         worker: Callable[[], Lava] = Lava,
         stock: int | None = RUN_STOCK,

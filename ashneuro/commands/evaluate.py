@@ -40,7 +40,7 @@ def evaluate(
     abstract_on: Annotated[
         Where, Parameter(help="What computes the spikes: the model in torch, the integer emulator, or Lava.")
     ] = "torch",
-    lava_precision: Annotated[Literal["fixed", "float"], Parameter(help="Lava's arithmetic.")] = "fixed",
+    lava_precision: Annotated[Literal["integer", "float", "fixed"], Parameter(help="Lava's arithmetic.")] = "integer",
     part: Annotated[Part, Parameter(help="Which part of the data.")] = "test",
     samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
     device: Annotated[str, Parameter(help="Where the ANN branch runs: cpu, cuda.")] = "cpu",
@@ -53,13 +53,14 @@ def evaluate(
         run: a folder that `ashneuro train` wrote.
     """
     measured: Measured[Any]
-    name = result_name(abstract_on, lava_precision, part, samples)
+    precision: Literal["fixed", "float"] = "float" if lava_precision == "float" else "fixed"
+    name = result_name(abstract_on, precision, part, samples)
     if task == "retrieval":
         file = run / name
-        measured = measure(run, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
+        measured = measure(run, abstract_on, precision, part=part, samples=samples, device=device, lava=lava)
     else:
         file = result_file(run, task, name)
-        measured = answer(run, task, abstract_on, lava_precision, part=part, samples=samples, device=device, lava=lava)
+        measured = answer(run, task, abstract_on, precision, part=part, samples=samples, device=device, lava=lava)
     if json:
         found = measured.evaluation.to_json()
         terminal.json(found | ({"seconds": vars(measured.seconds)} if measured.seconds else {}))
@@ -139,7 +140,7 @@ def running(
         session = hybrid.HybridSession(
             run,
             where,
-            precision=precision,
+            precision="float" if precision == "float" else "integer",
             worker=options.opened,
             stock=options.stock_samples(),
             resume=cache_dir() / "finished-chunks",
@@ -151,7 +152,7 @@ def running(
 
 def finished(evaluation: Result, session: HybridSession, file: Path) -> Measured[Result]:
     """Write an evaluation into its run, with whose weights it was made, and beside it what a simulator counted."""
-    from ashneuro.simulation.counts import save_counts
+    from ashneuro.simulation.record import save_counts
     from ashneuro.training.origin import weights_sha256
 
     evaluation = replace(evaluation, weights_sha256=weights_sha256(file.parent))

@@ -332,7 +332,7 @@ def report_run(
 
 def counted(path: Path) -> SpikeRecord | None:
     """Return the counts of the emulator over the whole test part, where a run was evaluated so: at retrieval, or else at a task."""
-    from ashneuro.simulation.counts import load_counts
+    from ashneuro.simulation.record import load_counts
 
     names = ("evaluation", *get_args(Task))
     true = still_true(path)

@@ -18,7 +18,7 @@ from ashneuro.spiking.contract import read_contract
 
 if TYPE_CHECKING:
     from ashneuro.program.bundle import Bundle
-    from ashneuro.program.program import Program
+    from ashneuro.program.program import Precision, Program
     from ashneuro.simulation.record import SpikeRecord
     from ashneuro.simulation.run import Graph
 
@@ -31,7 +31,8 @@ def simulate(
         Literal["torch", "loihi", "lava"], Parameter(help="float64 reference, bit-exact integers, or Lava itself.")
     ] = "torch",
     precision: Annotated[
-        Literal["float", "fixed"] | None, Parameter(help="Default: float on torch, fixed on loihi and lava.")
+        Literal["float", "integer", "fixed"] | None,
+        Parameter(help="Default: float on torch, integer on loihi and lava. fixed: an older word for integer."),
     ] = None,
     inputs: Annotated[
         Path | None,
@@ -65,11 +66,12 @@ def simulate(
         )
     target, given = with_inputs(path, inputs, contract or ContractOptions())
     options = lava or LavaOptions()
+    computed: Precision | None = "integer" if precision == "fixed" else precision
     if trace:
         draw_traces(
             target,
             given,
-            precision or ("float" if on == "torch" else "fixed"),
+            computed or ("float" if on == "torch" else "integer"),
             trace,
             trace_sample,
             figure,
@@ -82,7 +84,7 @@ def simulate(
             target,
             given,
             on=on,
-            precision=precision,
+            precision=computed,
             rasters="all" if save else (),
             device=device,
             worker=options.opened,
@@ -103,7 +105,7 @@ def simulate(
 def draw_traces(
     target: Bundle | Program | Graph,
     inputs: Mapping[str, Any],
-    precision: Literal["float", "fixed"],
+    precision: Precision,
     texts: Sequence[str],
     sample: int,
     file: Path,
@@ -124,13 +126,12 @@ def draw_traces(
     with terminal.status("tracing"), worker or nullcontext() as lava:
         traces = trace_neurons(program, inputs, neurons, sample=sample, lava=lava)
     save_traces(traces, file)
+    word = "float" if precision == "float" else "fixed"
     if json:
         states = {
             f"{one.layer}:{one.neuron}": {name: vars(found) for name, found in one.states.items()} for one in traces
         }
-        terminal.json(
-            {"precision": precision, "sample": sample, "traces": states, "lava": missing or "run", "figure": file}
-        )
+        terminal.json({"precision": word, "sample": sample, "traces": states, "lava": missing or "run", "figure": file})
         return
     rows = [
         (
@@ -143,7 +144,7 @@ def draw_traces(
         for found in [next(iter(one.states.values()))]
     ]
     terminal.table(
-        f"traces of sample {sample}, {precision}", ("neuron", ">spikes", "computed by", ">steps that differ"), rows
+        f"traces of sample {sample}, {word}", ("neuron", ">spikes", "computed by", ">steps that differ"), rows
     )
     if missing:
         terminal.line(f"Lava was not run: {missing}")

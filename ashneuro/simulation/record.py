@@ -1,16 +1,25 @@
-"""What a simulation counts, in a form that adds up."""
+"""Spike counts and rasters of a simulation, in a form that adds up over samples."""
 
 from __future__ import annotations
 
+import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.errors import DataError
+from ashneuro.program.program import Precision
+
 Where = Literal["torch", "loihi", "lava"]
+
+SCHEMA = "ashneuro-counts/1"
+HEADER = "record"
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +27,13 @@ class Activity:
     """Events of one population, summed over samples and steps.
 
     Args:
-        counts: per neuron (shape of the population): spikes; for an input port: non-zero values sent; int64.
-        active_updates: neuron-steps in which the neuron had a state or an input other than zero; ``None`` when the
-            simulator cannot see it (Lava).
-        raster: (T, B, *shape), uint8 spikes or float values, when it was asked for.
+        counts: int64, of the population's shape: spikes per neuron; non-zero values per input line.
+        active_updates: neuron-steps in which the neuron had a state or an input other than zero;
+            ``None`` if the simulator cannot observe it (Lava).
+        raster: (T, B, *shape), uint8 spikes or float values; ``None`` if not asked for.
         binary: every value that the population sent was 0 or 1.
-        u, v: (T, B, *shape), the current and the membrane potential after each step (v after its reset), in the
-            arithmetic's own units, when traces were asked for.
+        u, v: (T, B, *shape), current and membrane potential after each step and its reset, in the
+            units of the arithmetic; ``None`` if not asked for.
     """
 
     counts: NDArray[np.int64]
@@ -42,17 +51,17 @@ class Activity:
 
     @property
     def neurons(self) -> int:
-        """Number of neurons (or input lines)."""
+        """Number of neurons, or of input lines."""
         return math.prod(self.counts.shape)
 
     @property
     def events(self) -> int:
-        """Spikes (or non-zero inputs), summed over the population."""
+        """Number of spikes (or non-zero inputs) of the population."""
         return int(self.counts.sum())
 
     @classmethod
     def joined(cls, parts: Sequence[Activity]) -> Activity:
-        """Return the activity of all samples of ``parts``, one after the other."""
+        """Return the activity over the samples of all ``parts``, in order."""
         active = [part.active_updates for part in parts]
         return cls(
             counts=np.sum([part.counts for part in parts], axis=0, dtype=np.int64),
@@ -69,19 +78,20 @@ class Activity:
 
 @dataclass(frozen=True, eq=False)
 class SpikeRecord:
-    """Spikes of a whole program over ``samples`` samples of ``timesteps`` steps. Shards of one run merge with ``+``.
+    """Activity of a whole program over ``samples`` samples of ``timesteps`` steps; shards add with ``+``.
 
     Args:
-        source: which simulator produced it.
-        precision: ``"float"`` or ``"integer"``.
+        source: simulator that produced it.
+        precision: arithmetic of the program.
+        timesteps, samples: size of the inputs.
         layers: activity of every population, by layer name, in program order.
         inputs: activity of every input port, by name.
-        stock_samples: Lava: how many samples ran through Lava's own processes alone. The others ran through batched synapses,
-            which had answered these samples alike.
+        stock_samples: number of samples that ran through Lava's own processes; the others ran
+            through batched synapses, which were checked on these. ``None`` for other simulators.
     """
 
     source: Where
-    precision: Literal["float", "integer"]
+    precision: Precision
     timesteps: int
     samples: int
     layers: Mapping[str, Activity]
@@ -101,7 +111,7 @@ class SpikeRecord:
 
     @classmethod
     def joined(cls, parts: Sequence[SpikeRecord]) -> SpikeRecord:
-        """Return the record of all samples of ``parts``, one after the other.
+        """Return the record over the samples of all ``parts``, in order.
 
         Raises:
             ValueError: they are of different programs, simulators or lengths.
@@ -126,9 +136,53 @@ class SpikeRecord:
         return SpikeRecord.joined([self, other])
 
 
+def save_counts(record: SpikeRecord, path: str | Path) -> None:
+    """Write the counts of ``record`` to an ``.npz``, without rasters and traces."""
+    arrays: dict[str, Any] = {}
+    header: dict[str, Any] = {
+        "schema": SCHEMA,
+        "source": record.source,
+        "precision": record.precision,
+        "timesteps": record.timesteps,
+        "samples": record.samples,
+    }
+    for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
+        header[part] = {
+            name: {"active_updates": a.active_updates, "binary": a.binary} for name, a in activities.items()
+        }
+        arrays |= {f"{part}/{name}": activity.counts for name, activity in activities.items()}
+    np.savez_compressed(path, allow_pickle=False, **{HEADER: np.array(json.dumps(header))}, **arrays)
+
+
+def load_counts(path: str | Path) -> SpikeRecord:
+    """Return the record that `save_counts` wrote.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive[HEADER]))
+            if header["schema"] != SCHEMA:
+                raise ValueError(f"schema {header['schema']!r}, not {SCHEMA!r}")
+            layers, inputs = (
+                {
+                    name: Activity(archive[f"{part}/{name}"], facts["active_updates"], binary=facts["binary"])
+                    for name, facts in header[part].items()
+                }
+                for part in ("layers", "inputs")
+            )
+            return SpikeRecord(
+                header["source"], header["precision"], header["timesteps"], header["samples"], layers, inputs
+            )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"cannot read the spike counts in {path}", str(error), "ashneuro evaluate RUN --abstract-on loihi"
+        ) from error
+
+
 def _joined(parts: Sequence[NDArray[np.generic] | None]) -> NDArray[np.generic] | None:
-    """Return the samples of all, one after the other; ``None`` where one has none."""
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
-        return None
+        return None  # a raster of some samples only would be mistaken for one of all
     return known[0] if len(known) == 1 else np.concatenate(known, axis=1)

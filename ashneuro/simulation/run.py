@@ -14,7 +14,7 @@ import numpy as np
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.lower import lower
-from ashneuro.program.program import Program
+from ashneuro.program.program import Precision, Program
 from ashneuro.program.wiring import Wiring, wire
 from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.emulator.arrays import Backend
@@ -26,7 +26,6 @@ from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.spiking.contract import Contract
 
-Fidelity = Literal["float", "fixed"]
 Keep = Collection[str] | Literal["outputs", "all"]
 
 
@@ -43,7 +42,7 @@ def simulate(
     inputs: Inputs,
     *,
     on: Where,
-    precision: Fidelity | None = None,
+    precision: Precision | None = None,
     rasters: Keep = (),
     device: str = "cpu",
     backend: Backend = "auto",
@@ -59,7 +58,7 @@ def simulate(
             calibrated on these inputs.
         inputs: (T, B, *shape) of the only input, or arrays by the inputs' names.
         on: ``"torch"``: float64, a graph as it stands; ``"loihi"``: bit-exact integers; ``"lava"``: Lava itself.
-        precision: ``"float"`` or ``"fixed"``; by default what ``on`` computes, and for Lava fixed.
+        precision: ``"float"`` or ``"integer"``; by default what ``on`` computes, and for Lava integers.
         rasters: layers whose spikes the record keeps step by step: names, the ``"outputs"``, or ``"all"``.
         device, backend: where torch and the emulator run, see `ashneuro.simulation.emulator.arrays.arrays`.
         worker: makes the Lava that runs; `ashneuro.simulation.lava.session.Lava` says with which settings.
@@ -111,39 +110,42 @@ def save_record(record: SpikeRecord, path: str | Path) -> None:
         ) from error
 
 
-def _precision(on: Where, precision: Fidelity | None) -> Fidelity:
-    computes: dict[Where, tuple[Fidelity, ...]] = {"torch": ("float",), "loihi": ("fixed",), "lava": ("fixed", "float")}
+def _precision(on: Where, precision: Precision | None) -> Precision:
+    computes: dict[Where, tuple[Precision, ...]] = {
+        "torch": ("float",),
+        "loihi": ("integer",),
+        "lava": ("integer", "float"),
+    }
     if on not in computes:
         raise ConfigError(f"--on {on}", f"simulators are {', '.join(computes)}", "--on loihi")
     if precision is None:
         return computes[on][0]
     if precision not in computes[on]:
-        other = {"fixed": "--on loihi, or --on lava", "float": "--on torch, or --on lava"}
+        other = {"integer": "--on loihi, or --on lava", "float": "--on torch, or --on lava"}
         reason = {
             "torch": "torch computes the graph in float64",
             "loihi": "the emulator computes in Loihi's integers",
             "lava": "",
         }
-        remedy = other.get(precision, "--precision float, or --precision fixed")
-        raise ConfigError(f"--on {on} --precision {precision}", reason[on] or "Lava computes float or fixed", remedy)
+        remedy = other.get(precision, "--precision float, or --precision integer")
+        raise ConfigError(f"--on {on} --precision {precision}", reason[on] or "Lava computes float or integer", remedy)
     return precision
 
 
-def program_of(target: Bundle | Program | Graph, inputs: Inputs, precision: Fidelity) -> Program:
+def program_of(target: Bundle | Program | Graph, inputs: Inputs, precision: Precision) -> Program:
     """Return the program that ``target`` is in this precision; a graph is lowered, and for integers calibrated on ``inputs``.
 
     Raises:
         ConfigError: a program of the other precision was given.
         GraphError: the graph cannot be lowered, or expressed in integers.
     """
-    wanted: Literal["float", "integer"] = "float" if precision == "float" else "integer"
     if isinstance(target, Bundle):
-        return target.program(wanted)
+        return target.program(precision)
     if isinstance(target, Graph):
         program = lower(target.graph, target.contract)
-        return program if wanted == "float" else calibrate(program, inputs).program
-    if target.precision != wanted:
-        remedy = "calibrate it first" if wanted == "integer" else "give the float program"
+        return program if precision == "float" else calibrate(program, inputs).program
+    if target.precision != precision:
+        remedy = "calibrate it first" if precision == "integer" else "give the float program"
         raise ConfigError(f"--precision {precision}", f"this is {_article(target.precision)} program", remedy)
     return target
 

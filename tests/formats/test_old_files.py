@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ashneuro.program.bundle import read_bundle
-from ashneuro.simulation.counts import load_counts
+from ashneuro.simulation.record import load_counts
 from ashneuro.training.checkpoint import load_run
 from ashneuro.training.evaluate import Evaluation
 from tests.commands.conftest import Command

@@ -43,11 +43,11 @@ def bundle(graph, x, tmp_path_factory):
 def test_a_graph_a_bundle_and_a_program_spike_alike(graph, bundle, x):
     for on, precision, program in (
         ("torch", "float", bundle.float_program),
-        ("loihi", "fixed", bundle.integer_program),
+        ("loihi", "integer", bundle.integer_program),
     ):
         records = [simulate(target, x, on=on, rasters="all") for target in (graph, bundle, program)]
         for record in records:
-            assert (record.source, record.precision) == (on, "float" if precision == "float" else "integer")
+            assert (record.source, record.precision) == (on, precision)
             assert record.layers.keys() == records[0].layers.keys()
             for name, activity in record.layers.items():
                 np.testing.assert_array_equal(activity.raster, records[0].layers[name].raster)
@@ -73,9 +73,13 @@ def test_keeps_outputs_when_asked(graph, x):
 @pytest.mark.parametrize(
     ("on", "precision", "message"),
     [
-        ("torch", "fixed", r"--on torch --precision fixed\nwhy: torch computes the graph in float64\ndo:  --on loihi"),
+        (
+            "torch",
+            "integer",
+            r"--on torch --precision integer\nwhy: torch computes the graph in float64\ndo:  --on loihi",
+        ),
         ("loihi", "float", r"--on loihi --precision float\nwhy: .*integers\ndo:  --on torch"),
-        ("lava", "double", r"--precision double\nwhy: Lava computes float or fixed"),
+        ("lava", "double", r"--precision double\nwhy: Lava computes float or integer"),
         ("abacus", None, "simulators are torch, loihi, lava"),
     ],
 )
