@@ -5,9 +5,11 @@ python examples/compare_costs.py runs/demo/hybrid/bundle
 
 import sys
 
-from ashneuro.cost.compare import compare, energy_text
+from ashneuro.cost.compare import compare
 from ashneuro.cost.deployment import deploy
+from ashneuro.cost.estimate import estimate
 from ashneuro.cost.profile import load_profile
+from ashneuro.cost.terms import energy_text
 from ashneuro.cost.workload import ann_twin, count
 from ashneuro.program.bundle import read_bundle
 from ashneuro.simulation.run import simulate
@@ -28,13 +30,12 @@ for placed in deployment.placement.layers:
         + (f", limited by {placed.limited_by}" if placed.limited_by else "")
     )
 # The deployed part alone: a bundle knows nothing of its host. `ashneuro report RUN` adds the host to both sides.
-answer = compare(
-    workload, ann_twin(program), node=load_profile("cmos45"), chips=[chip], deployments={chip.name: deployment}
-)
+on_chip = estimate(workload.part("deployed"), chip, deployment=deployment)
+answer = compare(workload, ann_twin(program), node=load_profile("cmos45"), chips=[chip], estimates={chip.name: on_chip})
 print(answer.verdict)
 for line in answer.conventions:
     print(f"{line.name}: {energy_text(line.ours_j)}; ANN: {energy_text(line.theirs_j)}")
 for even in answer.break_even:
     print(
-        f"break-even on {even.spiking} against {even.ann}: {even.sentence()}; this network: {100 * (workload.firing_rate or 0):.1f} %"
+        f"break-even on {even.spiking.name} against {even.ann.name}: {even.sentence()}; this network: {100 * (workload.firing_rate or 0):.1f} %"
     )

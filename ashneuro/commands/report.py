@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ashneuro.cost.comparison.contenders import Role
+    from ashneuro.cost.comparison.sides import OtherNetwork
     from ashneuro.cost.measure import Measurement, NotMeasured
     from ashneuro.cost.profile import HardwareProfile
     from ashneuro.cost.workload import StepWorkload, Workload
@@ -229,7 +231,7 @@ def report_network(
             "evaluations": "a network without its task has no metric",
         },
     )
-    return priced(basic, program, record, profiles, [], {}, {})
+    return priced(basic, program, record, profiles, (), (), {})
 
 
 def with_noise(
@@ -269,6 +271,8 @@ def report_run(
 ) -> Report:
     """Return the report of a run: the task, what it spikes and costs with its host part, and the runs beside it."""
     from ashneuro.config import dump_config, trained_tasks
+    from ashneuro.cost.comparison.contenders import Role
+    from ashneuro.cost.comparison.sides import OtherNetwork
     from ashneuro.cost.measure import load_measurements
     from ashneuro.exchange import METRICS, read_metrics
     from ashneuro.reporting.summary import Report
@@ -283,16 +287,15 @@ def report_run(
     record = counted(path) or rasters
     evaluations = saved_evaluations(path)
     tasks, not_run = answered(path, trained_tasks(run.config))
-    beside: dict[str, Workload] = {}
-    metrics = {"hybrid": metric_of(evaluations, tasks)}
+    beside: list[OtherNetwork] = []
+    metrics = {Role.HYBRID: metric_of(evaluations, tasks)}
+    taken, twins = {"hybrid"}, {"relu": Role.ANN_TWIN, "quantised-relu": Role.LOW_BIT_TWIN}
     for other in others:
         settings = checkpoint.load_run(other)
         name, work = beside_run(other, settings, deploy)
         if work is not None:
-            name = untaken(
-                name, other, {*metrics, "relu", "quantised-relu"}
-            )  # the twins' metrics are kept by their kinds
-        elif name in metrics:
+            name = untaken(name, other, {*taken, *twins})
+        elif name in taken:
             raise ConfigError(
                 f"{other} is the second {name} twin", "one twin's metric stands beside its energy", "name one of them"
             )
@@ -302,9 +305,12 @@ def report_run(
         evaluations += theirs
         tasks += questions
         not_run |= why
-        metrics[name] = metric_of(theirs, questions)
+        taken.add(name)
+        metric = metric_of(theirs, questions)
         if work is not None:
-            beside[name] = work
+            beside.append(OtherNetwork(name, work, metric))
+        else:
+            metrics[twins[name]] = metric
     saved = [item for file in (path / MEASURED,) if file.exists() for item in load_measurements(file)]
     basic = Report(
         title=path.name,
@@ -491,8 +497,8 @@ def priced(
     record: SpikeRecord,
     profiles: Sequence[HardwareProfile],
     host: Sequence[HostLayer],
-    others: Mapping[str, Workload],
-    metrics: Mapping[str, str],
+    others: Sequence[OtherNetwork],
+    metrics: Mapping[Role, str],
 ) -> Report:
     """Return ``basic`` with its counts, their prices, where the network lies, and the comparison with ANN twins."""
     from ashneuro.cost.compare import compare
@@ -512,6 +518,9 @@ def priced(
             deployments[chip.name] = deploy(program, record, chip)
         except GraphError as error:
             facts[f"does not fit {chip.name}"] = error.why
+    estimates = {
+        item.name: estimate(workload.part("deployed"), item, deployment=deployments.get(item.name)) for item in chips
+    }
     comparison = compare(
         workload,
         ann_twin(program, host_layers=host),
@@ -519,15 +528,14 @@ def priced(
         chips=chips,
         machines=[item for item in profiles if item.kind in ("gpu", "cpu")],
         others=others,
-        deployments=deployments,
+        estimates=estimates,
         metrics=metrics,
     )
-    estimates = [estimate(workload.part("deployed"), item, deployment=deployments.get(item.name)) for item in chips]
     placements = [one.placement for one in deployments.values()]
     return replace(
         basic,
         workload=workload,
-        estimates=estimates,
+        estimates=list(estimates.values()),
         comparison=comparison,
         placements=placements,
         profiles=list(profiles),

@@ -172,3 +172,22 @@ class CostEstimate:
 def total(energies: Iterable[Range | None]) -> Range:
     """Return the sum of the known energies."""
     return reduce(add, (energy for energy in energies if energy is not None), Range(0.0, 0.0, 0.0))
+
+
+def energy_text(energy: Range | None) -> str:
+    """Return joules in words: ``"1.3 µJ (1.1–2.0)"``, bounds alone where no typical value is known, ``"unknown"`` for ``None``."""
+    if energy is None:
+        return "unknown"
+    factor, unit = _unit(energy.high)
+    low, high = (f"{number * factor:.3g}" for number in (energy.low, energy.high))
+    if energy.typical is None:
+        return f"{low}–{high} {unit}"
+    typical = f"{energy.typical * factor:.3g}"
+    return f"{typical} {unit}" if energy.is_point else f"{typical} {unit} ({low}–{high})"
+
+
+def _unit(joules: float) -> tuple[float, str]:
+    for factor, unit in ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ")):
+        if joules * factor >= 1:
+            return factor, unit
+    return 1e12, "pJ"

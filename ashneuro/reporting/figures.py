@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-    from ashneuro.cost.compare import Group
+    from ashneuro.cost.comparison.contenders import Group
     from ashneuro.cost.profile import Range
     from ashneuro.cost.terms import CostEstimate
     from ashneuro.cost.workload import Workload
@@ -218,7 +218,7 @@ def energy_bars(group: Group, name: str, alt: str) -> str:
                 _beside(axis, 0, index, "not estimable")
                 continue
             if host and deployed and host.typical is not None and deployed.typical is not None:
-                colour = ANN if who.name.startswith(("ANN", "no ")) else SPIKE
+                colour = SPIKE if who.spiking else ANN
                 axis.barh(index, host.typical * unit[0], height=0.6, color=HOST)
                 axis.barh(index, deployed.typical * unit[0], height=0.6, left=host.typical * unit[0], color=colour)
             low, high = total.low * unit[0], total.high * unit[0]
@@ -259,7 +259,7 @@ def _energy_dots(group: Group, name: str, alt: str) -> str:
                     fontsize=8.5,
                 )
                 continue
-            colour = ANN if who.name.startswith(("ANN", "no ")) else SPIKE
+            colour = SPIKE if who.spiking else ANN
             low, high = total.low * unit[0], total.high * unit[0]
             axis.plot([low, high], [index, index], color=colour, linewidth=2.2)
             if total.typical is not None:

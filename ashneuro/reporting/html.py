@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ashneuro import __version__
-from ashneuro.cost.compare import Group, energy_text
+from ashneuro.cost.comparison.contenders import Group
 from ashneuro.cost.profile import Source
-from ashneuro.cost.terms import CostEstimate
+from ashneuro.cost.terms import CostEstimate, energy_text
 from ashneuro.evaluation import RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import figures, tables, words
@@ -130,15 +130,10 @@ def _tiles(report: Report) -> Iterator[Tile]:
         )
     if report.comparison:
         group = report.comparison.groups[0]
-        ours, rivals = (
-            group.contenders[0],
-            [who for who in group.contenders if who.name.startswith("ANN") and "fp32" not in who.name],
-        )
+        ours, rivals = group.contenders[0], [who for who in group.contenders if who.is_integer_twin]
         unit = tables.common_unit([ours.total_j])
-        against = ", ".join(
-            f"{who.name.removeprefix('ANN twin, ')} {tables.joules(who.total_j, unit)[0]}" for who in rivals
-        )
-        beside = f"{ours.name.partition(',')[0]} at one node; ANN twins: {against} {unit[1]}; estimated"
+        against = ", ".join(f"{who.variant} {tables.joules(who.total_j, unit)[0]}" for who in rivals)
+        beside = f"{ours.title} at one node; ANN twins: {against} {unit[1]}; estimated"
         yield Tile("Energy per inference", f"{tables.joules(ours.total_j, unit)[0]} {unit[1]}", beside)
     if report.workload:
         deployed = report.workload.part("deployed")

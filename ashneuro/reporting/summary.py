@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro import __version__
-from ashneuro.cost.compare import Comparison, Contender
+from ashneuro.cost.compare import Comparison
+from ashneuro.cost.comparison.contenders import Contender
+from ashneuro.cost.comparison.conventions import Convention
 from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
@@ -106,12 +108,7 @@ class Report:
         """Return the report as plain values; pictures and rasters are left to the page."""
         comparison = None
         if self.comparison is not None:
-            groups = [
-                {**asdict(group), "contenders": [_contender(who) for who in group.contenders]}
-                for group in self.comparison.groups
-            ]
-            lines = [{**asdict(line), "ratio": line.ratio} for line in self.comparison.conventions]
-            comparison = {**asdict(self.comparison), "groups": groups, "conventions": lines}
+            comparison = _comparison(self.comparison)
         examples = [
             {
                 "query": example.text,
@@ -171,6 +168,28 @@ def _estimate(cost: CostEstimate) -> dict[str, Any]:
         "by_term_j": {name: energy(value) for name, value in cost.by_term().items()},
         "by_layer_j": {name: energy(value) for name, value in cost.by_layer().items()},
     }
+
+
+def _comparison(result: Comparison) -> dict[str, Any]:
+    groups = [{**asdict(group), "contenders": [_contender(who) for who in group.contenders]} for group in result.groups]
+    return {
+        "verdict": result.verdict,
+        "winner": result.winner,
+        "groups": groups,
+        "break_even": [
+            {**asdict(even), "spiking": even.spiking.name, "ann": even.ann.name} for even in result.break_even
+        ],
+        "firing_rate": result.firing_rate,
+        "thresholds": [asdict(item) for item in result.thresholds],
+        "notes": result.notes,
+        "conventions": [_convention(line) for line in result.conventions],
+    }
+
+
+def _convention(line: Convention) -> dict[str, Any]:
+    own = asdict(line)
+    del own["counting"], own["of"]
+    return {"name": line.name, **own, "ratio": line.ratio}
 
 
 def _contender(who: Contender) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, TaskEvaluat
 from ashneuro.reporting import words
 
 if TYPE_CHECKING:
-    from ashneuro.cost.compare import Comparison, Group
+    from ashneuro.cost.compare import Comparison
+    from ashneuro.cost.comparison.contenders import Group
     from ashneuro.cost.measure import Measurement
     from ashneuro.cost.terms import CostEstimate
     from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload
@@ -403,7 +404,7 @@ def break_even(comparison: Comparison) -> Table:
         spread = " – ".join(ends) if len(ends) > 1 else NOTHING
         where = "one node" if even.comparable else "different boundaries"
         at = "not estimable" if even.because else even.sentence()
-        rows.append((even.spiking, even.ann, at, spread, percent(comparison.firing_rate), where))
+        rows.append((even.spiking.name, even.ann.name, at, spread, percent(comparison.firing_rate), where))
     return Table(
         "Break-even firing rate of the deployed part",
         ("spiking part on", "ANN in its place on", ">breaks even at", ">over the cases", ">this network", "comparable"),
@@ -418,7 +419,7 @@ def break_even(comparison: Comparison) -> Table:
 def _reasons(comparison: Comparison) -> str:
     """Return why some rates are not known, once each, and a line break."""
     found = dict.fromkeys(
-        f"{even.spiking}: {even.because.partition(';')[0]}." for even in comparison.break_even if even.because
+        f"{even.spiking.name}: {even.because.partition(';')[0]}." for even in comparison.break_even if even.because
     )
     return "".join(f"{text}\n" for text in found)
 

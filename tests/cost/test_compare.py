@@ -1,10 +1,20 @@
+"""The comparison with ANN twins: the same host on both sides, like with like, and no identity in the words."""
+
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from ashneuro.cost.compare import compare, energy_text, scaled
+from ashneuro.cost.compare import compare
+from ashneuro.cost.comparison import contenders, conventions, sides
+from ashneuro.cost.comparison.break_even import Hardware, scaled
+from ashneuro.cost.comparison.contenders import Role
+from ashneuro.cost.comparison.sides import OtherNetwork
+from ashneuro.cost.comparison.verdict import VerdictCase
+from ashneuro.cost.deployment import deploy
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.profile import Range, load_profile
+from ashneuro.cost.terms import energy_text
 from ashneuro.cost.workload import ann_twin, count
 from tests.cost import networks
 
@@ -21,7 +31,7 @@ def test_both_sides_carry_the_same_host_part():
     work, twin, _ = hybrid()
     for group in compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100]).groups:
         for precision in ("int8", "fp32"):
-            hosts = {who.host_j for who in group.contenders if precision in who.name and who.host}
+            hosts = {who.host_j for who in group.contenders if who.host and who.host.precision == precision}
             assert len(hosts) == 1 and hosts.pop().typical > 0
 
 
@@ -46,8 +56,8 @@ def test_one_node_compares_like_with_like_and_two_machines_do_not():
 @pytest.mark.parametrize("timesteps, bits", [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
 def test_the_low_bit_twin_has_as_many_levels_as_the_spike_count(timesteps, bits):
     work, twin, _ = hybrid(timesteps=timesteps)
-    names = [who.name for who in compare(work, twin, node=CMOS).groups[0].contenders]
-    assert f"ANN twin, {bits}-bit" in names
+    low_bit = compare(work, twin, node=CMOS).groups[0].find(Role.LOW_BIT_TWIN, f"int{bits}")
+    assert low_bit.name == f"ANN twin, {bits}-bit"
 
 
 def test_the_snn_may_lose_and_may_win():
@@ -68,7 +78,7 @@ def test_undecided_where_the_cases_disagree():
     theirs = min((who.total_j for who in result.groups[0].contenders[1:3]), key=lambda energy: energy.typical)
     assert mine.low < theirs.low and mine.typical > theirs.typical
     assert result.winner == "undecided" and result.verdict.startswith("Undecided, because it depends on")
-    assert "with perfect reuse the hybrid, as usual the ANN" in result.verdict
+    assert "with perfect reuse the hybrid, in the typical case the ANN" in result.verdict
 
 
 def test_a_network_that_does_not_spike_wins_nothing():
@@ -85,11 +95,11 @@ def test_at_the_break_even_rate_both_cost_the_same():
     work, twin, _ = hybrid()
     part, checked = work.part("deployed"), 0
     for even in compare(work, twin, node=CMOS, chips=[LOIHI]).break_even:
-        spiking, precision = even.spiking.split(", ")
-        profile = {"cmos45": CMOS, "loihi1": LOIHI}[spiking]
-        ann = estimate(twin.part("deployed"), CMOS, even.ann.split(", ")[1]).dynamic_j
+        profile = {"cmos45": CMOS, "loihi1": LOIHI}[even.spiking.profile]
+        ann = estimate(twin.part("deployed"), CMOS, even.ann.precision).dynamic_j
         for case, rate in zip(("low", "typical", "high"), even.rates, strict=True):
-            energy = getattr(estimate(scaled(part, rate / work.firing_rate), profile, precision).dynamic_j, case)
+            more = scaled(part, rate / work.firing_rate)
+            energy = getattr(estimate(more, profile, even.spiking.precision).dynamic_j, case)
             if rate == 0:
                 assert energy >= getattr(ann, case)
             elif rate == 1:
@@ -142,20 +152,17 @@ def test_a_zero_skipping_twin_joins_when_its_activations_were_seen():
     seen = networks.run(program, networks.images(program))
     work, _, _ = hybrid()
     result = compare(work, ann_twin(program, seen, networks.HOST), node=CMOS)
-    rows = {who.name: who for who in result.groups[0].contenders}
-    assert rows["ANN twin, int8, zero-skipping"].total_j.typical < rows["ANN twin, int8"].total_j.typical
+    skipping, dense = (result.groups[0].find(role, "int8") for role in (Role.ZERO_SKIPPING_TWIN, Role.ANN_TWIN))
+    assert skipping.total_j.typical < dense.total_j.typical and skipping.name == "ANN twin, int8, zero-skipping"
 
 
 def test_the_control_without_a_spiking_part_joins():
     work, twin, _ = hybrid()
-    rows = {
-        who.name: who
-        for who in compare(work, twin, node=CMOS, machines=[H100], others={"no abstract encoder": work.part("host")})
-        .groups[0]
-        .contenders
-    }
-    alone = rows["no abstract encoder, int8"]
-    assert alone.deployed is None and alone.total_j == alone.host_j == rows["hybrid, int8"].host_j
+    control = OtherNetwork("no abstract encoder", work.part("host"))
+    group = compare(work, twin, node=CMOS, machines=[H100], others=[control]).groups[0]
+    alone = group.find(Role.OTHER, "int8")
+    assert alone.name == "no abstract encoder, int8" and alone.deployed is None and not alone.spiking
+    assert alone.total_j == alone.host_j == group.find(Role.HYBRID, "int8").host_j
 
 
 @pytest.mark.parametrize(
@@ -190,9 +197,9 @@ def test_three_conventions_say_what_they_count():
     result = compare(work, twin, node=CMOS, chips=[LOIHI, load_profile("loihi2")], machines=[H100])
     lines = {line.name: line for line in result.conventions}
     assert [name[:5].rstrip() for name in lines] == ["(i) a", "(i) a", "(ii)", "(ii)", "(iii)", "(ii)", "(iii)"]
-    rows = {who.name: who for who in result.groups[0].contenders}
     arithmetic = lines["(i) arithmetic only, fp32"]
-    assert arithmetic.ours_j == rows["hybrid, fp32"].arithmetic_j and arithmetic.comparable
+    hybrid_fp32 = result.groups[0].find(Role.HYBRID, "fp32")
+    assert arithmetic.ours_j == hybrid_fp32.arithmetic_j and arithmetic.comparable
     macs = twin.per_inference("dense_macs") - 5000  # the text is encoded once for a collection
     assert 4.6e-12 * macs <= arithmetic.theirs_j.typical <= 1.05 * 4.6e-12 * macs
     node = lines["(ii) events with memory, one node"]
@@ -220,12 +227,12 @@ def test_every_chip_and_machine_has_its_place():
     assert len(result.groups) == 3
     names = [who.name for group in result.groups[1:] for who in group.contenders]
     assert "ANN twin on cpu, fp32" in names and "ANN twin on cpu, int8" not in names  # its price was measured in fp32
-    assert sum("deployed on loihi1-sanafe" in name for name in names) == 2
+    assert sum(who.chip == "loihi1-sanafe" for group in result.groups for who in group.contenders) == 2
     hosted = [who.name for who in compare(work, twin, node=CMOS, chips=[LOIHI], machines=[cpu]).groups[1].contenders]
     assert hosted == ["hybrid: host on cpu (fp32), deployed on loihi1", "ANN twin on cpu, fp32"]
     assert {(even.spiking, even.ann) for even in result.break_even if not even.comparable} >= {
-        ("loihi1, native", "cmos45, int8"),
-        ("loihi1-sanafe, native", "cpu, fp32"),
+        (Hardware("loihi1", "native"), Hardware("cmos45", "int8")),
+        (Hardware("loihi1-sanafe", "native"), Hardware("cpu", "fp32")),
     }
 
 
@@ -246,8 +253,9 @@ def test_a_machine_is_shown_in_what_its_profile_prices_and_says_what_it_does_not
 
 def test_metrics_stand_beside_energy_and_in_the_verdict():
     work, twin, _ = hybrid()
-    metrics = {"hybrid": "31.5 %", "quantised-relu": "36.3 %", "no abstract encoder": "13.6 %"}
-    result = compare(work, twin, node=CMOS, others={"no abstract encoder": work.part("host")}, metrics=metrics)
+    metrics = {Role.HYBRID: "31.5 %", Role.LOW_BIT_TWIN: "36.3 %"}
+    control = OtherNetwork("no abstract encoder", work.part("host"), "13.6 %")
+    result = compare(work, twin, node=CMOS, others=[control], metrics=metrics)
     rows = {who.name: who.metric for who in result.groups[0].contenders}
     assert rows == {
         "hybrid, int8": "31.5 %",
@@ -270,6 +278,80 @@ def test_no_verdict_rests_on_sources_that_nobody_opened():
 def test_another_hybrid_joins_by_its_name():
     work, twin, _ = hybrid()
     other, _, _ = hybrid(seed=3)
-    result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100], others={"runs/b": other})
-    assert "runs/b, int8" in [who.name for who in result.groups[0].contenders]
-    assert not any("runs/b" in who.name for who in result.groups[1].contenders)  # it spikes: a GPU is not its place
+    result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100], others=[OtherNetwork("runs/b", other)])
+    shown = result.groups[0].find(Role.OTHER, "int8")
+    assert shown.name == "runs/b, int8" and shown.spiking
+    # It spikes, and a GPU would run it as a dense network.
+    assert Role.OTHER not in {who.role for who in result.groups[1].contenders}
+
+
+def numbers(result):
+    """All that a comparison decides and counts, without a word."""
+    shown = [
+        (who.role, who.precision, who.host_j, who.deployed_j, who.total_j, who.arithmetic_j)
+        for group in result.groups
+        for who in group.contenders
+    ]
+    lines = [(line.counting, line.of, line.ours_j, line.theirs_j, line.ratio) for line in result.conventions]
+    even = [(each.spiking, each.ann, each.rates) for each in result.break_even]
+    return result.winner, result.case, shown, lines, even, result.firing_rate
+
+
+@pytest.mark.parametrize("factor, products", [(1, 1), (0.05, 1), (0, 1), (1, 100)])
+def test_shown_words_decide_nothing(monkeypatch, factor, products):
+    work, twin, _ = hybrid()
+    work = scaled(work, factor)
+    twin = replace(twin, layers=tuple(replace(row, dense_macs=row.dense_macs * products) for row in twin.layers))
+    others = [OtherNetwork("ANN twin, nobody's", work), OtherNetwork("no abstract encoder", work.part("host"))]
+
+    def run(names):
+        named = [replace(other, name=name) for other, name in zip(others, names, strict=True)]
+        return compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100], others=named)
+
+    before = run(("a", "b"))
+    for number, role in enumerate(contenders.ROLE_WORDS):
+        monkeypatch.setitem(contenders.ROLE_WORDS, role, f"fp32 {number}")
+    for counting in conventions.COUNTING_WORDS:
+        monkeypatch.setitem(conventions.COUNTING_WORDS, counting, "ANN twin, int8 {}")
+    after = run(("ANN twin, int3", "hybrid, int8"))
+    assert "ANN twin" not in after.groups[0].contenders[1].name
+    assert numbers(before) == numbers(after)
+
+
+def test_verdict_cases():
+    work, twin, _ = hybrid()
+    large = replace(twin, layers=tuple(replace(row, dense_macs=row.dense_macs * 100) for row in twin.layers))
+    quoted = replace(CMOS, energy={key: replace(quantity, check="S") for key, quantity in CMOS.energy.items()})
+    found = {
+        compare(work, twin, node=CMOS).case: VerdictCase.ANN_WINS,
+        compare(work, large, node=CMOS).case: VerdictCase.HYBRID_WINS,
+        compare(scaled(work, 0.05), twin, node=CMOS).case: VerdictCase.DEPENDS_ON_REUSE,
+        compare(scaled(work, 0), twin, node=CMOS).case: VerdictCase.SILENT_LAYERS,
+        compare(work, twin, node=quoted).case: VerdictCase.SOURCES_NOT_OPENED,
+    }
+    assert all(case is expected for case, expected in found.items())
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_each_estimate_is_made_once(monkeypatch, given):
+    program = networks.tiny_program()
+    record = networks.run(program, networks.images(program))
+    work, twin = count(program, record, networks.HOST), ann_twin(program, host_layers=networks.HOST)
+    chips = [LOIHI, load_profile("loihi2")]
+    part = work.part("deployed")
+    placed = {chip.name: estimate(part, chip, deployment=deploy(program, record, chip)) for chip in chips}
+    made = Counter()
+
+    def counted(part, profile, precision):
+        made[id(part), profile.name, precision] += 1
+        return estimate(part, profile, precision)
+
+    # The bisection of break_even has its own `estimate`: it asks for other rates.
+    monkeypatch.setattr(sides, "estimate", counted)
+    result = compare(work, twin, node=CMOS, chips=chips, machines=[H100], estimates=placed if given else None)
+    assert set(made.values()) == {1}
+    # On each chip once, without hops, for the break-even rates; nothing more where placed estimates were given.
+    by_profile = Counter(profile for _, profile, _ in made)
+    assert by_profile == {"cmos45": 9, "loihi1": 1, "loihi2": 1, "h100": 6}
+    on_chips = [group.contenders[0].deployed for group in result.groups[1:]]
+    assert [cost is placed[chip.name] for cost, chip in zip(on_chips, chips, strict=True)] == [given, given]

@@ -1,0 +1,149 @@
+"""The networks of one comparison, and their estimates, each made once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ashneuro.cost.comparison.contenders import Role
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.processor import precisions, unpriced
+from ashneuro.cost.profile import HardwareProfile
+from ashneuro.cost.terms import NATIVE, CostEstimate
+from ashneuro.cost.workload import Workload
+
+
+@dataclass(frozen=True, eq=False)
+class OtherNetwork:
+    """A further network in a comparison: another run, or one without an abstract encoder.
+
+    Args:
+        name: shown as it is.
+        workload: host part and deployed part, counted.
+        metric: its task metric, in words.
+    """
+
+    name: str
+    workload: Workload
+    metric: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """A network of a comparison in its two parts."""
+
+    role: Role
+    host: Workload
+    deployed: Workload
+    metric: str = ""
+    network: str = ""
+
+    @classmethod
+    def of(cls, role: Role, workload: Workload, metric: str = "", network: str = "") -> Side:
+        """Return the two parts of a workload."""
+        return cls(role, workload.part("host"), workload.part("deployed"), metric, network)
+
+    @property
+    def spiking(self) -> bool:
+        """Whether there are spiking layers."""
+        return any(layer.kind == "snn" for layer in self.deployed.layers)
+
+
+class Estimates:
+    """Estimates that one comparison needs, each made once.
+
+    Args:
+        on_chips: estimates of the spiking part that exist already, by name of the chip's profile.
+    """
+
+    def __init__(self, on_chips: Mapping[str, CostEstimate]) -> None:
+        self._on_chips = on_chips
+        # By identity: workloads and profiles hold dicts, so they have no hash; both outlive the comparison.
+        self._made: dict[tuple[int, int, str], CostEstimate] = {}
+
+    def of(self, part: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
+        """Return the estimate on a node or machine; an unpriced one, with the reason, where a machine has no price."""
+        if profile.kind != "asic" and precision not in precisions(profile):
+            return unpriced(part, profile, precision)
+        return self.priced(part, profile, precision)
+
+    def priced(self, part: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
+        """Return the estimate.
+
+        Raises:
+            ProfileError: the profile cannot price it.
+        """
+        key = id(part), id(profile), precision
+        if key not in self._made:
+            self._made[key] = estimate(part, profile, precision)
+        return self._made[key]
+
+    def on_chip(self, part: Workload, chip: HardwareProfile) -> CostEstimate:
+        """Return the estimate on a neuromorphic chip, with its placement where the caller gave one."""
+        given = self._on_chips.get(chip.name)
+        return self.unplaced(part, chip) if given is None else given
+
+    def unplaced(self, part: Workload, chip: HardwareProfile) -> CostEstimate:
+        """Return the estimate on a neuromorphic chip without hops: they depend on a placement."""
+        return self.priced(part, chip, NATIVE)
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """The networks of one comparison.
+
+    Args:
+        spiking: the hybrid, or the SNN where the host does nothing.
+        twin: the ANN of the same topology.
+        low_bit: the twin with as many levels as a neuron can spike in T steps; ``None`` from 8 bits on.
+        low_bit_precision: its activations, ``"intB"`` with B = ⌈log2(T + 1)⌉.
+        zero_skipping: the twin on an accelerator that skips zero activations, where these were observed.
+        others: further networks.
+        estimates: made so far.
+    """
+
+    spiking: Side
+    twin: Side
+    low_bit: Side | None
+    low_bit_precision: str
+    zero_skipping: Side | None
+    others: tuple[Side, ...]
+    estimates: Estimates
+
+    @classmethod
+    def of(
+        cls,
+        hybrid: Workload,
+        twin: Workload,
+        others: Iterable[OtherNetwork],
+        metrics: Mapping[Role, str],
+        estimates: Mapping[str, CostEstimate],
+    ) -> Sides:
+        """Return the sides; arguments as of `ashneuro.cost.compare.compare`."""
+        ours = Role.HYBRID if hybrid.part("host").layers else Role.SNN
+        spiking = Side.of(ours, hybrid, metrics.get(Role.HYBRID, ""))
+        full = Side.of(Role.ANN_TWIN, twin, metrics.get(Role.ANN_TWIN, ""))
+        bits = math.ceil(math.log2(hybrid.timesteps + 1))
+        low_bit = replace(full, role=Role.LOW_BIT_TWIN, metric=metrics.get(Role.LOW_BIT_TWIN, ""))
+        further = tuple(Side.of(Role.OTHER, other.workload, other.metric, other.name) for other in others)
+        return cls(
+            spiking,
+            full,
+            low_bit if bits < 8 else None,
+            f"int{bits}",
+            _zero_skipping(full),
+            further,
+            Estimates(estimates),
+        )
+
+
+def _zero_skipping(twin: Side) -> Side | None:
+    """Return the twin on an accelerator that skips zero activations, or ``None`` where activations were not observed."""
+    if any(layer.effective_macs is None for layer in twin.deployed.layers):
+        return None
+    layers = (
+        replace(layer, dense_macs=layer.effective_macs) if layer.effective_macs is not None else layer
+        for layer in twin.deployed.layers
+    )
+    return replace(twin, role=Role.ZERO_SKIPPING_TWIN, deployed=replace(twin.deployed, layers=tuple(layers)))
