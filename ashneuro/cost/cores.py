@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.errors import ProfileError
-from ashneuro.program.placement.place import CoreLimits
+from ashneuro.program.placement.placement import CoreLimits
 
 NEEDED = ("cores_per_chip", "neurons_per_core", "synapse_words_per_core", "synapse_bits", "shared_weight_bits")
 

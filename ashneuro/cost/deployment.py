@@ -9,7 +9,8 @@ import numpy as np
 
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.profile import HardwareProfile, Range
-from ashneuro.program.placement.place import Placement, place
+from ashneuro.program.placement.place import place
+from ashneuro.program.placement.placement import Placement
 from ashneuro.program.placement.route import Traffic, received, traffic
 from ashneuro.program.program import Program
 from ashneuro.program.synapse import fan_out

@@ -25,7 +25,7 @@ from ashneuro.cost.workload import StepWorkload, Workload, neurobench
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
 from ashneuro.program.certificate import Certificate
-from ashneuro.program.placement.place import Placement
+from ashneuro.program.placement.placement import Placement
 from ashneuro.reporting.terminal import plain
 
 SCHEMA = "ashneuro.report/1"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.terms import CostEstimate
     from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload
     from ashneuro.program.certificate import Certificate
-    from ashneuro.program.placement.place import Placement
+    from ashneuro.program.placement.placement import Placement
     from ashneuro.program.quantise import LayerCost
     from ashneuro.program.rules.finding import Finding
     from ashneuro.simulation.proof.silicon import SiliconReport

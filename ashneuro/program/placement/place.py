@@ -1,169 +1,47 @@
-"""On how many cores a network lies, what limits it, and how far its messages travel. Start at `place`.
+"""Place the layers of a program on the cores of a chip. Start at `place`.
 
-A layer is cut into equal blocks along its axes, one block a core. Nobody outside its makers has a chip's compiler, so the
-rules are those that printed partitions of Loihi 2 obey (`docs/placement.md` shows where they fail):
+A layer is cut into equal blocks along its axes, one block per core. No compiler of these chips is
+public, so the rules are those that printed partitions of Loihi 2 obey (`docs/placement.md` shows
+where they fail):
 
-- A layer with axes (C, W) or (C, H, W) is cut into blocks whose W is a power of two, and whose H is the layer's, halved and
-  rounded up any number of times; of all blocks that fit a core, those with the fewest cores, of these the most square.
-  C is halved only while nothing fits. The last block of a row may be smaller; its core is taken all the same.
-- A flat layer (N) is divided by the factor by which its largest demand exceeds the core; the divisor doubles until all fits.
-- Layers do not share a core. Cores are numbered in the order of the layers, tiles and chips are filled in that order, and
-  the tiles of a chip are walked through row by row, there and back.
+- A layer with axes (C, W) or (C, H, W) is cut into blocks whose W is a power of two, and whose H is
+  the layer's, halved and rounded up any number of times; of all blocks that fit a core, those with
+  the fewest cores, of these the most square. C is halved only while nothing fits. The last block of
+  a row may be smaller, but takes a core all the same.
+- A flat layer (N) is divided by the factor by which its largest demand exceeds a core; the divisor
+  doubles until all fits.
+- Layers do not share a core. Cores are numbered in the order of the layers; tiles and chips are
+  filled in that order, and the tiles of a chip are numbered row by row, there and back.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
+from ashneuro.program.placement.placement import CoreLimits, LayerPlacement, Placement
 from ashneuro.program.placement.route import out_axons
 from ashneuro.program.program import Layer, Program, Shape, Synapse
 from ashneuro.program.synapse import fan_out
 
-ROUNDS = 12
-
-
-@dataclass(frozen=True)
-class CoreLimits:
-    """What a core holds, and how cores make a chip.
-
-    Args:
-        chip: name, for messages.
-        neurons: neurons of one core.
-        synapse_words: 64-bit words of synaptic memory of one core.
-        synapse_bits: bits of a stored synapse that is not shared.
-        axon_bits: bits that every input axon's list of synapses takes besides.
-        shared_weight_bits: bits of a weight of a convolution's kernel, which a core holds once.
-        in_axons: input axons of one core; ``None``: not known.
-        out_axons: output axons of one core, one per neuron and core that it reaches; ``None``: not known.
-        shared_in_axons: a convolution's inputs share one axon, instead of one each.
-        cores_per_tile, tiles_wide, cores_per_chip: the mesh.
-        chips_per_board: ``None``: not known.
-    """
-
-    chip: str
-    neurons: int
-    synapse_words: int
-    synapse_bits: float
-    axon_bits: float
-    shared_weight_bits: float
-    in_axons: int | None
-    out_axons: int | None
-    shared_in_axons: bool
-    cores_per_tile: int
-    tiles_wide: int
-    cores_per_chip: int
-    chips_per_board: int | None = None
-
-
-@dataclass(frozen=True)
-class LayerPlacement:
-    """Where one layer lies.
-
-    Args:
-        layer: its name.
-        shape: of the layer; ``block``: of the neurons of one core (W may be a power of two beyond the layer's edge).
-        first_core: number of its first core; the others follow.
-        neurons: neurons allocated in each core.
-        synapse_words: 64-bit words of synapses in each core.
-        in_axons, out_axons: axons of each core; the fullest core's output axons.
-        demands: how many cores each limit alone would ask for, by limit.
-    """
-
-    layer: str
-    shape: Shape
-    block: Shape
-    first_core: int
-    neurons: int
-    synapse_words: int
-    in_axons: int
-    out_axons: int = 0
-    demands: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def grid(self) -> Shape:
-        """Number of blocks along each axis."""
-        return tuple(math.ceil(size / part) for size, part in zip(self.shape, self.block, strict=True))
-
-    @property
-    def cores(self) -> int:
-        """Number of cores."""
-        return math.prod(self.grid)
-
-    @property
-    def block_share(self) -> float:
-        """Share of the layer's neurons that the fullest core holds."""
-        return math.prod(min(part, size) / size for part, size in zip(self.block, self.shape, strict=True))
-
-    @property
-    def limited_by(self) -> str:
-        """The limit that asks for the most cores; empty where one core holds the layer."""
-        return max(self.demands, key=lambda name: self.demands[name]) if self.cores > 1 else ""
-
-    def blocks(self) -> Iterator[tuple[slice, ...]]:
-        """Yield the neurons of each core, in the cores' order."""
-        for place in np.ndindex(*self.grid):
-            yield tuple(
-                slice(i * part, min((i + 1) * part, size))
-                for i, part, size in zip(place, self.block, self.shape, strict=True)
-            )
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A network on cores.
-
-    Args:
-        limits: of the chip.
-        layers: in the program's order.
-    """
-
-    limits: CoreLimits
-    layers: tuple[LayerPlacement, ...]
-
-    @property
-    def cores(self) -> int:
-        """Number of cores."""
-        return sum(layer.cores for layer in self.layers)
-
-    @property
-    def chips(self) -> int:
-        """Number of chips, each filled before the next."""
-        return math.ceil(self.cores / self.limits.cores_per_chip)
-
-    @property
-    def boards(self) -> int | None:
-        """Number of boards; ``None`` where the chips of one are not known."""
-        return None if self.limits.chips_per_board is None else math.ceil(self.chips / self.limits.chips_per_board)
-
-    @property
-    def tiles(self) -> int:
-        """Number of tiles in use."""
-        return math.ceil(self.cores / self.limits.cores_per_tile)
-
-    def layer(self, name: str) -> LayerPlacement:
-        """Return where the layer called ``name`` lies."""
-        return next(layer for layer in self.layers if layer.layer == name)
-
-    def position(self, core: int) -> tuple[int, int, int]:
-        """Return (chip, column, row of the tile) of a core."""
-        chip, rest = divmod(core, self.limits.cores_per_chip)
-        row, column = divmod(rest // self.limits.cores_per_tile, self.limits.tiles_wide)
-        return chip, column if row % 2 == 0 else self.limits.tiles_wide - 1 - column, row
+ROUNDS = 12  # of cutting layers finer until their output axons fit
 
 
 def place(program: Program, limits: CoreLimits) -> Placement:
-    """Return ``program`` on cores.
+    """Return the placement of ``program`` on cores with these ``limits``.
 
     Raises:
-        GraphError: a single neuron of a layer needs more than a core has; all such layers at once.
+        GraphError: a single neuron of a layer needs more than a core has (all such layers at once),
+            or no cut makes the output axons few enough.
     """
+    # Output axons depend on how the layers behind are cut, so they are known only once all layers
+    # are placed.
     least = dict.fromkeys((layer.name for layer in program.layers), 1)
     for _ in range(ROUNDS):
         first, placed, misfits = 0, [], []
@@ -201,7 +79,10 @@ def place(program: Program, limits: CoreLimits) -> Placement:
 
 
 def _partition(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
-    """Return the block of one core, at least ``least`` cores in all; ``None`` where not even one neuron fits."""
+    """Return the block of neurons of one core, with at least ``least`` cores in all.
+
+    ``None`` where not even one neuron fits a core.
+    """
     if len(layer.shape) == 1:
         return _divided(layer, limits, least)
     channels, *heights, width = layer.shape
@@ -270,8 +151,7 @@ def _with_axons(placed: LayerPlacement, fullest: int, limits: CoreLimits) -> Lay
     demands = dict(placed.demands)
     if limits.out_axons:
         demands["output axons"] = math.ceil(placed.cores * fullest / limits.out_axons)
-    fields = {**vars(placed), "out_axons": fullest, "demands": demands}
-    return LayerPlacement(**fields)
+    return replace(placed, out_axons=fullest, demands=demands)
 
 
 def _needs(layer: Layer, limits: CoreLimits) -> str:
@@ -284,36 +164,36 @@ def _needs(layer: Layer, limits: CoreLimits) -> str:
 
 
 def _shared(layer: Layer) -> list[Synapse]:
-    """Return the synapses whose weights a core holds once, or one per neuron: convolutions and scaled copies."""
+    """Return the convolutions and scalings: a core holds their weights once, or one per neuron."""
     synapses = (connection.synapse for connection in layer.connections)
     return [synapse for synapse in synapses if synapse is not None and synapse.kind in ("conv", "scale")]
 
 
 def _lists(layer: Layer) -> Iterator[NDArray[np.int64]]:
-    """Yield, per source of dense and sparse synapses, how many of the layer's neurons each of its axons lists.
+    """Iterate over the sources of dense and sparse synapses: synapses per axon, (source neurons,).
 
-    Several connections from one source, as delays make them, share its axons.
+    Connections from one source that differ in delay share its axons.
     """
     lengths: dict[str, NDArray[np.int64]] = {}
     for connection in layer.connections:
         synapse = connection.synapse
         if synapse is None or synapse.kind in ("conv", "scale"):
             continue
-        # A dense synapse stores its zeros too.
-        listed = (
-            fan_out(synapse) if synapse.kind == "sparse" else np.full(synapse.in_shape, layer.size // _copies(synapse))
-        )
+        if synapse.kind == "sparse":
+            listed = fan_out(synapse)
+        else:  # stored with its zeros
+            listed = np.full(synapse.in_shape, layer.size // _copies(synapse))
         lengths[connection.source] = lengths.get(connection.source, 0) + listed.ravel()
     return iter(lengths.values())
 
 
 def _copies(synapse: Synapse) -> int:
-    """Return how often a dense weight is applied side by side."""
+    """Number of times that a dense weight is applied, along the leading axes of its input."""
     return synapse.in_size // int(synapse.weight.shape[1])
 
 
 def _words(layer: Layer, limits: CoreLimits, block: Shape) -> int:
-    """Return the 64-bit words of synapses in a core with ``block`` neurons."""
+    """Number of 64-bit words of synapses in a core with a ``block`` of neurons."""
     words = 0
     for synapse in _shared(layer):
         if synapse.kind == "conv":
@@ -324,9 +204,8 @@ def _words(layer: Layer, limits: CoreLimits, block: Shape) -> int:
             words += math.prod(block) * math.ceil((limits.synapse_bits + limits.axon_bits) / 64)
     held = min(math.prod(block), layer.size)
     for lengths in _lists(layer):
-        used = -(
-            -lengths[lengths > 0] * held // layer.size
-        )  # rounded up in whole numbers: as floats, 25 · (7 / 25) is above 7
+        # Rounded up in whole numbers: as floats, 25 · (7 / 25) is above 7.
+        used = -(-lengths[lengths > 0] * held // layer.size)
         words += int(np.ceil((used * limits.synapse_bits + limits.axon_bits) / 64).sum())
     return words
 
@@ -337,17 +216,18 @@ def _per_channel(synapse: Synapse) -> bool:
 
 
 def _axons(layer: Layer, limits: CoreLimits, block: Shape) -> int:
-    """Return the input axons of a core: the sources that reach it, or one where a convolution's inputs share it."""
+    """Number of input axons of a core: its sources; inputs of a convolution may share one."""
     total = sum(int((lengths > 0).sum()) for lengths in _lists(layer))
     for synapse in _shared(layer):
-        total += (
-            1 if limits.shared_in_axons else math.prod(block) if synapse.kind == "scale" else _window(synapse, block)
-        )
+        if limits.shared_in_axons:
+            total += 1
+        else:
+            total += math.prod(block) if synapse.kind == "scale" else _receptive_field(synapse, block)
     return total
 
 
-def _window(synapse: Synapse, block: Shape) -> int:
-    """Return how many inputs of a convolution a block of its outputs reads."""
+def _receptive_field(synapse: Synapse, block: Shape) -> int:
+    """Number of inputs of a convolution that a block of its outputs reads."""
     out_channels, group_in, *kernel = synapse.weight.shape
     groups = min(synapse.groups, math.ceil(block[0] / (out_channels // synapse.groups)))
     spatial = (

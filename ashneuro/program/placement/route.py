@@ -1,7 +1,7 @@
-"""Which cores a neuron's spikes go to, and over how many hops: messages are sent once per core that they reach.
+"""Traffic on the mesh: the cores that a neuron's spikes reach, and the hops on the way.
 
-Hops are counted on a mesh with dimension-ordered routes, east–west and north–south apart; between chips only the crossing
-is counted.
+A message is sent once per core that a spike reaches. Hops are counted along dimension-ordered
+routes, east–west and north–south apart; between chips only the crossing is counted.
 """
 
 from __future__ import annotations
@@ -9,27 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from ashneuro.program.placement.placement import LayerPlacement, Placement
 from ashneuro.program.program import Layer, Program, Synapse
 from ashneuro.program.synapse import matrix, sparse
-
-if TYPE_CHECKING:
-    from ashneuro.program.placement.place import LayerPlacement, Placement
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the spikes of one layer cause on the mesh.
+    """Messages of one layer on the mesh.
 
     Args:
         messages: spikes times the cores that each reaches.
-        local: of these, within a tile.
-        east_west, north_south: hops of all messages, on their chip.
+        local: of these, messages within a tile.
+        east_west, north_south: hops of all messages within their chip.
         crossings: messages to another chip.
     """
 
@@ -41,19 +39,19 @@ class Traffic:
 
 
 def traffic(program: Program, placement: Placement, counts: Mapping[str, NDArray[Any]]) -> dict[str, Traffic]:
-    """Return the traffic that each layer causes.
+    """Return the traffic of each layer.
 
     Args:
-        counts: spikes of every neuron, in the layer's shape, by layer.
+        counts: spikes per neuron, in the layer's shape, by layer.
     """
-    places = {core: placement.position(core) for core in range(placement.cores)}
+    tiles = {core: placement.tile(core) for core in range(placement.cores)}
     result = {}
     for source in placement.layers:
         messages = local = east_west = north_south = crossings = 0
         for target, sent in _sent(program, placement, source, np.asarray(counts[source.layer])):
             for row, column in zip(*np.nonzero(sent), strict=True):
                 number = int(sent[row, column])
-                here, there = places[source.first_core + int(row)], places[target.first_core + int(column)]
+                here, there = tiles[source.first_core + int(row)], tiles[target.first_core + int(column)]
                 messages += number
                 if here[0] != there[0]:
                     crossings += number
@@ -66,7 +64,7 @@ def traffic(program: Program, placement: Placement, counts: Mapping[str, NDArray
 
 
 def received(program: Program, placement: Placement, counts: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-    """Return, per layer, the messages that its busiest core receives from other layers; ``counts`` as in `traffic`."""
+    """Return the messages that the busiest core of each layer receives; arguments as `traffic`."""
     sums = {placed.layer: np.zeros(placed.cores, np.int64) for placed in placement.layers}
     for source in placement.layers:
         for target, sent in _sent(program, placement, source, np.asarray(counts[source.layer])):
@@ -75,7 +73,7 @@ def received(program: Program, placement: Placement, counts: Mapping[str, NDArra
 
 
 def out_axons(program: Program, placement: Placement) -> dict[str, int]:
-    """Return, per layer, the output axons of its fullest core: one per neuron and core that it reaches."""
+    """Return the output axons of each layer's fullest core: one per neuron and core reached."""
     result = {}
     for source in placement.layers:
         sums = [sent.sum(axis=1) for _, sent in _sent(program, placement, source, np.ones(source.shape, np.int64))]
@@ -86,20 +84,29 @@ def out_axons(program: Program, placement: Placement) -> dict[str, int]:
 def _sent(
     program: Program, placement: Placement, source: LayerPlacement, counts: NDArray[Any]
 ) -> Iterator[tuple[LayerPlacement, NDArray[np.int64]]]:
-    """Yield each layer that ``source`` feeds, with messages from core to core."""
+    """Iterate over the layers that ``source`` feeds, with the messages between cores.
+
+    Messages: (cores of the source, cores of the layer).
+    """
     for layer in program.layers:
         synapses = [connection.synapse for connection in layer.connections if connection.source == source.layer]
         if not synapses:
             continue
         target = placement.layer(layer.name)
-        # Several synapses between two layers: a spike is sent to a core once, and the synapse with the widest reach decides; lists of
-        # synapses, as delays make them of one matrix, are one list again, for each may hold other neurons.
-        ways = [_between(synapse, layer, source, target, counts.reshape(source.shape)) for synapse in _merged(synapses)]
-        yield target, np.maximum.reduce(ways)
+        # However many synapses join two layers, a spike is sent to a core once.
+        sent = [_between(synapse, layer, source, target, counts.reshape(source.shape)) for synapse in _merged(synapses)]
+        yield target, np.maximum.reduce(sent)
 
 
 def _merged(synapses: Sequence[Synapse | None]) -> Iterator[Synapse | None]:
-    """Yield the synapses between two layers, those that are lists as one."""
+    """Iterate over the synapses between two layers, with all sparse ones merged into one.
+
+    Sparse synapses that differ in delay may reach different cores; a spike goes to the union of
+    them, once each.
+
+    Sparse synapses that differ in delay reach different neurons, so their messages add up; those of
+    other kinds reach the same cores, and the widest reach counts.
+    """
     lists = [synapse for synapse in synapses if synapse is not None and synapse.kind == "sparse"]
     yield from (synapse for synapse in synapses if synapse is None or synapse.kind != "sparse")
     if lists:
@@ -110,6 +117,7 @@ def _merged(synapses: Sequence[Synapse | None]) -> Iterator[Synapse | None]:
 def _between(
     synapse: Synapse | None, layer: Layer, source: LayerPlacement, target: LayerPlacement, counts: NDArray[Any]
 ) -> NDArray[np.int64]:
+    """Return the messages (cores of the source, cores of the target) through one synapse."""
     if synapse is not None and synapse.kind == "dense" and len(target.shape) == 1:
         sums = np.array([int(counts[block].sum()) for block in source.blocks()], np.int64)
         return np.repeat(sums[:, None], target.cores, axis=1)
@@ -119,55 +127,52 @@ def _between(
     rows = []
     for block in source.blocks():
         sums = counts[block].astype(np.int64)
-        for axis, part in zip(axes, block, strict=True):  # one axis after the other leaves (blocks along C, H, W)
+        for axis, part in zip(axes, block, strict=True):  # ends with shape (blocks along C, H, W)
             sums = np.tensordot(sums, axis[part], axes=(0, 0))
         rows.append(sums.ravel())
     return np.array(rows, np.int64)
 
 
 def _reach(synapse: Synapse | None, target: LayerPlacement, axis: int) -> NDArray[np.int64]:
-    """Return (inputs along the axis, blocks along the axis): whether the input meets a neuron of the block."""
+    """Return a 0/1 matrix (inputs, blocks) along one axis: 1 where an input reaches a block."""
     parts, part = target.grid[axis], target.block[axis]
     if synapse is None or synapse.kind == "scale":
         size = target.shape[axis]
-        met = np.zeros((size, parts), np.int64)
-        met[np.arange(size), np.arange(size) // part] = 1
-        return met
+        reached = np.zeros((size, parts), np.int64)
+        reached[np.arange(size), np.arange(size) // part] = 1
+        return reached
     size = synapse.in_shape[axis]
-    met = np.zeros((size, parts), np.int64)
+    reached = np.zeros((size, parts), np.int64)
     if axis == 0:
         per_group = synapse.weight.shape[0] // synapse.groups
         outputs = np.arange(synapse.weight.shape[0])
         for channel in range(size):
             group = channel // synapse.weight.shape[1]
-            met[channel, np.unique(outputs[group * per_group : (group + 1) * per_group] // part)] = 1
-        return met
+            reached[channel, np.unique(outputs[group * per_group : (group + 1) * per_group] // part)] = 1
+        return reached
     for tap in range(synapse.weight.shape[1 + axis]):
-        place = (
-            np.arange(target.shape[axis]) * synapse.stride[axis - 1]
-            - synapse.padding[axis - 1][0]
-            + tap * synapse.dilation[axis - 1]
-        )
-        inside = (place >= 0) & (place < size)
-        met[place[inside], np.flatnonzero(inside) // part] = 1
-    return met
+        first = tap * synapse.dilation[axis - 1] - synapse.padding[axis - 1][0]
+        pixel = np.arange(target.shape[axis]) * synapse.stride[axis - 1] + first
+        inside = (pixel >= 0) & (pixel < size)
+        reached[pixel[inside], np.flatnonzero(inside) // part] = 1
+    return reached
 
 
 def _by_matrix(
     synapse: Synapse, source: LayerPlacement, target: LayerPlacement, counts: NDArray[Any]
 ) -> NDArray[np.int64]:
-    met = (_membership(target) @ _pattern(synapse)).toarray() > 0  # (cores of the target, inputs)
-    return np.asarray(_membership(source).multiply(counts.ravel()) @ met.T.astype(np.int64), np.int64)
+    reached = (_membership(target) @ _pattern(synapse)).toarray() > 0  # (cores of the target, inputs)
+    return np.asarray(_membership(source).multiply(counts.ravel()) @ reached.T.astype(np.int64), np.int64)
 
 
 def _pattern(synapse: Synapse) -> csr_matrix:
-    """Return (outputs, inputs): 1 where a weight joins them."""
+    """Return a 0/1 matrix (outputs, inputs): 1 where a weight joins them."""
     weights = matrix(synapse)
     return csr_matrix((np.ones(weights.nnz, np.int64), weights.indices, weights.indptr), shape=weights.shape)
 
 
 def _membership(placed: LayerPlacement) -> csr_matrix:
-    """Return (cores, neurons): which neuron lies on which core."""
+    """Return a 0/1 matrix (cores, neurons): 1 where a neuron lies on a core."""
     core = np.empty(placed.shape, np.int64)
     for number, block in enumerate(placed.blocks()):
         core[block] = number

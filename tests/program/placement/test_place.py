@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.profile import load_profile
 from ashneuro.errors import GraphError
-from ashneuro.program.placement.place import CoreLimits, Placement, place
+from ashneuro.program.placement.place import place
+from ashneuro.program.placement.placement import CoreLimits, Placement
 from ashneuro.program.placement.route import out_axons, received, traffic
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
 from ashneuro.program.synapse import matrix, sparse
@@ -164,7 +165,7 @@ def test_what_fits_no_core_is_said_for_all_layers_at_once():
 
 def test_cores_fill_tiles_and_chips_row_by_row_there_and_back():
     placement = Placement(SMALL, ())
-    positions = [placement.position(core) for core in range(14)]
+    positions = [placement.tile(core) for core in range(14)]
     assert positions[::2] == [(0, 0, 0), (0, 1, 0), (0, 2, 0), (0, 2, 1), (0, 1, 1), (0, 0, 1), (1, 0, 0)]
     assert positions[0] == positions[1]
 
@@ -204,7 +205,7 @@ def test_messages_and_hops_are_those_of_a_loop_over_every_spike(number):
         spikes = int(counts["a"].ravel()[source])
         here = core["a", source]
         for there in {core["b", row] for row in weights[:, source].indices}:
-            p, q = placement.position(here), placement.position(there)
+            p, q = placement.tile(here), placement.tile(there)
             messages += spikes
             inbox[there] = inbox.get(there, 0) + spikes
             outbox[here] = outbox.get(here, 0) + 1
