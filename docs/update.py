@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ashneuro.program.check import RULES, rule_table
-from ashneuro.program.rules.support import support_table
+from ashneuro.program.support import support_table
 from ashneuro.spiking.contract import PREFIX, Contract
 
 PAGES = tuple(Path(__file__).with_name(name) for name in ("nir.md", "lava.md"))

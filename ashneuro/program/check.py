@@ -11,8 +11,8 @@ from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower_wiring
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import attempt
-from ashneuro.program.rules.finding import Finding
-from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings, sentence
+from ashneuro.program.rules.finding import Finding, apply_rules, sentence
+from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings
 from ashneuro.program.rules.lava import LAVA_RULES
 from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_program
 from ashneuro.program.wiring import Wiring, nir_type, wire
@@ -91,10 +91,7 @@ def check(
 
 def machine_findings(program: Program) -> list[Finding]:
     """Return what this machine lacks for Lava itself to run ``program``: notes, because Lava may run elsewhere."""
-    troubles = [(name, rule, trouble) for name, rule in LAVA_RULES.items() for trouble in rule(program)]
-    return [
-        Finding(t.node, "NIRGraph", name, sentence(rule), t.level, t.actual, t.remedy) for name, rule, t in troubles
-    ]
+    return apply_rules(LAVA_RULES, program, nir_type=lambda name: "NIRGraph")
 
 
 def rule_table() -> list[tuple[str, str, str]]:

@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ashneuro.errors import GraphError
+from ashneuro.program.bounds import leaky_gain
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
-from ashneuro.program.rules.loihi import LARGEST_DECAY, LARGEST_MESSAGE, LARGEST_THRESHOLD, check_program, growth
+from ashneuro.program.rules.loihi import LARGEST_DECAY, LARGEST_MESSAGE, LARGEST_THRESHOLD, check_program
 from ashneuro.program.synapse import scale_outputs, signed_sums
 from ashneuro.spiking.integers import (
     BIAS_MANTISSA,
@@ -203,7 +204,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
         negative, positive = signed_sums(connection.synapse)
         reach += (positive - negative) * (input_peak[connection.source] if connection.source in graded else 1.0)
     largest_a = float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
-    current = largest_a * growth(_du(neuron) / DECAY_ONE, program.timesteps)
+    current = largest_a * leaky_gain(_du(neuron) / DECAY_ONE, program.timesteps)
     largest_bias = float(np.abs(neuron.bias).max())
     limits = [coarse, (LARGEST_STATE >> STATE_SHIFT) / current]
     if neuron.spiking:
@@ -211,13 +212,13 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
     else:
         limits.append(
             LARGEST_THRESHOLD
-            / ((current + largest_bias) * _finite(growth(float(np.max(neuron.dv)), program.timesteps)))
+            / ((current + largest_bias) * _finite(leaky_gain(float(np.max(neuron.dv)), program.timesteps)))
         )
     if largest_bias:
         limits.append((BIAS_MANTISSA[1] << LARGEST_BIAS_EXP >> STATE_SHIFT) / largest_bias)
     if not useful:
         # Only analog currents come in: nothing but the limits says how fine they can be. Leave v room below rest.
-        slack = _finite(growth(float(np.max(neuron.dv)), program.timesteps))
+        slack = _finite(leaky_gain(float(np.max(neuron.dv)), program.timesteps))
         limits += [LARGEST_MESSAGE / largest_a, (LARGEST_STATE >> STATE_SHIFT) / ((current + largest_bias) * slack)]
     return min(max(useful, default=math.inf), *limits)
 

@@ -7,7 +7,7 @@ NeuroBench's *effective* operations: zero weights and padding are not work.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,16 @@ def conv_pairs(synapse: Synapse) -> tuple[NDArray[np.int64], NDArray[np.int64], 
         pixel = pixel * spatial[axis] + line
     position, tap = np.nonzero(valid.reshape(math.prod(out), math.prod(kernel)))
     return position, tap, pixel.reshape(math.prod(out), -1)[position, tap]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a convolution or pooling, one number per spatial axis; padding: (before, after)."""
+
+    kernel: Shape
+    stride: Shape
+    padding: tuple[tuple[int, int], ...]
+    dilation: Shape
 
 
 def conv_shape(

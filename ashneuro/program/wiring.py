@@ -1,7 +1,10 @@
-"""A NIR graph laid flat: every node by its full name, its neighbours, its shapes, and its role in the lowering.
+"""NIR graphs as flat graphs.
 
-NIR's own type check takes square kernels and one group for granted; the shapes here follow each primitive's definition
-instead. Nothing in this module refuses a graph: `ashneuro.program.rules.graph` says what is wrong with one.
+Nested graphs are opened, shapes inferred, and every node has its role in the lowering.
+
+NIR's own type check assumes square kernels and one group; the shapes here follow each primitive's
+definition instead. This module accepts every graph: `ashneuro.program.rules.graph` reports what is
+wrong with one.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.program.program import Shape
-from ashneuro.program.synapse import conv_shape
+from ashneuro.program.synapse import Window, conv_shape
 
-ALWAYS_ON = "always-on"  # the input line that carries biases through synapses
+ALWAYS_ON = "always-on"  # name of the input line that carries biases through synapses
 
 Role = Literal["input", "output", "pass", "linear", "delay", "neuron", "unknown"]
 
@@ -30,7 +33,7 @@ PRIMITIVES: dict[str, type] = {
     kind.__name__: kind for kind in (nir.Input, nir.Output, *LINEAR, nir.Delay, *SPIKING, *READ_OUT, nir.NIRGraph)
 }
 
-# What each primitive is given, by field name; floating-point numbers that must be finite.
+# Parameters of each primitive that are real numbers, and must be finite.
 PARAMETERS: dict[type, tuple[str, ...]] = {
     nir.Affine: ("weight", "bias"),
     nir.Linear: ("weight",),
@@ -47,25 +50,16 @@ PARAMETERS: dict[type, tuple[str, ...]] = {
     nir.Threshold: ("threshold",),
 }
 
-# What counts something: whole numbers; a padding may also be a word, and where there is no input_shape it follows from the edges.
-COUNTS: dict[type, tuple[str, ...]] = {
+# Parameters that are whole numbers. A padding may also be "same" or "valid"; a missing input_shape
+# follows from the edges.
+WHOLE_PARAMETERS: dict[type, tuple[str, ...]] = {
     nir.Conv1d: ("stride", "padding", "dilation", "groups", "input_shape"),
     nir.Conv2d: ("stride", "padding", "dilation", "groups", "input_shape"),
     nir.SumPool2d: ("kernel_size", "stride", "padding"),
     nir.AvgPool2d: ("kernel_size", "stride", "padding"),
     nir.Flatten: ("start_dim", "end_dim"),
 }
-SINGLE = ("groups", "start_dim", "end_dim")
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """How a convolution or pooling slides: one number per spatial axis, padding as (before, after)."""
-
-    kernel: Shape
-    stride: Shape
-    padding: tuple[tuple[int, int], ...]
-    dilation: Shape
+SCALARS = ("groups", "start_dim", "end_dim")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +69,15 @@ class Wiring:
     Args:
         graph: the graph as written, with its nested graphs.
         nodes: every primitive by name; nodes of a nested graph are called ``"graph.node"``.
-        edges: the edges whose two ends exist, between those names.
-        dangling: the other edges, as written.
+        edges: the edges between these nodes, each once.
+        dangling: edges with a missing end, as written.
         doubled: edges that occur more than once.
         broken_subgraphs: nested graphs without exactly one Input and one Output.
-        taken: names that two nodes share once nested graphs are open, or that the lowering needs for itself.
-        roles: what each node does in the lowering; ``"pass"``: Input or Output of a nested graph; ``"unknown"``: no primitive,
-            or one that is `unreadable`.
-        in_shapes, out_shapes: shape of what a node takes and gives; ``None`` where the graph does not say.
+        taken: names that clash: shared by two nodes, or reserved by the lowering.
+        roles: role of each node; ``"pass"``: Input or Output of a nested graph; ``"unknown"``: not
+            a primitive, or `unreadable`.
+        in_shapes, out_shapes: shapes of one sample at one step, without batch; ``None`` where they
+            are not known.
     """
 
     graph: nir.NIRGraph
@@ -108,26 +103,26 @@ class Wiring:
         """Return the nodes of these roles, in the graph's order."""
         return [name for name, role in self.roles.items() if role in roles]
 
-    def only_passes(self, name: str) -> bool:
-        """Whether ``name`` gives the values that it takes, reshaped at most: a Flatten, or an end of a nested graph."""
+    def only_reshapes(self, name: str) -> bool:
+        """Return True for a node that changes no value: a Flatten, or an end of a nested graph."""
         return self.roles[name] == "pass" or isinstance(self.nodes[name], nir.Flatten)
 
     def only_neuron(self, output: str) -> str | None:
-        """Return the neuron that an Output gives, reshaped at most; ``None`` where it gives something else, or a sum."""
+        """Return the neuron whose values an Output gives, perhaps reshaped; else ``None``."""
         name, seen = output, set[str]()
         while len(sources := self.sources(name)) == 1 and name not in seen:
             seen.add(name)
             (name,) = sources
-            if not self.only_passes(name):
+            if not self.only_reshapes(name):
                 return name if self.roles[name] == "neuron" else None
         return None
 
 
 def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
-    """Return ``graph`` with its nested graphs opened and all shapes inferred as far as they follow from it.
+    """Return the flat view of ``graph``, with all shapes that can be inferred.
 
-    A `Wiring` is returned as it is. Every function that takes a graph takes its wiring as well, so a caller that
-    needs several of them wires once and passes the wiring on.
+    A `Wiring` is returned as it is. Every function that takes a graph takes its wiring as well, so
+    a caller that needs several of them wires once and passes the wiring on.
     """
     if isinstance(graph, Wiring):
         return graph
@@ -158,17 +153,17 @@ def numbers(node: Any, name: str) -> NDArray[np.float64]:
 
 
 def unreadable(node: Any) -> str:
-    """Return which parameter of a NIR node is not of the kind that it has to be; "" when all of them are."""
+    """Return why a parameter of a NIR node cannot be read, as text; "" when all of them can."""
     for name in PARAMETERS.get(type(node), ()):
         if _array(getattr(node, name)).dtype.kind not in "fiub":
             return f"{name} is not numeric"
-    for name in COUNTS.get(type(node), ()):
+    for name in WHOLE_PARAMETERS.get(type(node), ()):
         value = getattr(node, name)
         text = value.decode("utf8", "replace") if isinstance(value, bytes) else value
         free = (name == "padding" and isinstance(text, str) and text in ("same", "valid")) or (
             name == "input_shape" and value is None
         )
-        if not free and (not _whole(value) or (name in SINGLE and _array(value).ndim)):
+        if not free and (not _whole(value) or (name in SCALARS and _array(value).ndim)):
             return f"{name} is {value!r}"
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):
         shape = node.input_type.get("input") if isinstance(node.input_type, Mapping) else node.input_type
@@ -190,7 +185,7 @@ def _array(value: Any) -> NDArray[Any]:
 
 
 def window(node: Any) -> Window:
-    """Return how a Conv1d, Conv2d, SumPool2d or AvgPool2d slides over its input.
+    """Return the geometry of a Conv1d, Conv2d, SumPool2d or AvgPool2d.
 
     Raises:
         ValueError: a number is missing, or there are more numbers than spatial axes.
@@ -211,7 +206,10 @@ def window(node: Any) -> Window:
 
 
 def delay_steps(node: nir.Delay, dt_s: float) -> NDArray[np.float64]:
-    """Return the delay of every element in steps: whole numbers, up to rounding of float32, where it can be expressed."""
+    """Return the delay of every element in steps.
+
+    Delays that are whole up to the rounding of float32 are whole.
+    """
     steps = numbers(node, "delay") / dt_s
     whole = np.rint(steps)
     return np.where(np.abs(steps - whole) <= 1e-4 * np.maximum(1.0, whole), whole, steps)
@@ -234,7 +232,10 @@ def _open(
     broken: list[str],
     taken: list[str],
 ) -> None:
-    """Add the nodes and edges of ``graph`` under ``prefix``; a nested graph's edges end at its Input and its Output."""
+    """Add the nodes and edges of ``graph`` under ``prefix``.
+
+    Edges of a nested graph end at its Input and its Output.
+    """
     entry: dict[str, str] = {}
     leave: dict[str, str] = {}
     for name, node in graph.nodes.items():
@@ -280,7 +281,7 @@ def _shapes(
     in_shapes = {name: None if roles[name] == "unknown" else _own_in_shape(node) for name, node in nodes.items()}
     out_shapes = {name: _out_shape(node, in_shapes[name]) for name, node in nodes.items()}
     changed = True
-    while changed:  # at most once per node: every round fills in at least one shape
+    while changed:  # ends after at most one round per node: every round fills in a shape
         changed = False
         for a, b in edges:
             if (
@@ -302,7 +303,7 @@ def _takes_any_shape(node: Any) -> bool:
 
 
 def _own_in_shape(node: Any) -> Shape | None:
-    """Return the input shape that a node's own parameters fix."""
+    """Return the input shape that follows from a node's own parameters."""
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):
         return _shape(node.input_type.get("input") if isinstance(node.input_type, Mapping) else node.input_type)
     if isinstance(node, nir.Affine | nir.Linear):
@@ -345,7 +346,7 @@ def _shape(value: Any) -> Shape | None:
 
 
 def walk(wiring: Wiring, names: Sequence[str], step: Literal["sources", "targets"]) -> Iterator[str]:
-    """Yield ``names`` and everything that can be reached from them against or along the edges."""
+    """Iterate over ``names`` and all nodes reachable from them, against or along the edges."""
     seen = set(names)
     queue = list(names)
     neighbours: dict[str, list[str]] = {}

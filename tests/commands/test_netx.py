@@ -61,7 +61,7 @@ def test_a_network_that_takes_spikes_is_sound(ashneuro: Command, tmp_path: Path)
     said = ashneuro("check", path, "--json")
     assert said.code == 0, said.out
     (apart,) = [finding for finding in json.loads(said.out) if finding["rule"] == "samples_apart"]
-    assert apart["actual"] == "input is heard 1 to 7 step(s) later"
+    assert apart["actual"] == "input arrives 1 to 7 step(s) late"
 
 
 def test_what_integers_alone_cannot_give_is_said(ashneuro: Command, network: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from ashneuro.program.lower import lower
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.quantise import quantise
 from ashneuro.program.rules.loihi import check_program
-from ashneuro.program.rules.support import support_table
+from ashneuro.program.support import support_table
 from ashneuro.program.wiring import PRIMITIVES
 from ashneuro.spiking.contract import Contract, read_contract
 from tests.program import networks as net
@@ -69,9 +69,7 @@ def test_every_error_has_node_type_sentence_value_and_remedy(rng):
     graph = net.chain((6,), net.affine(6, 4, rng), net.lif((4,), rng, v_reset=np.ones(4)), type_check=False)
     (error,) = [finding for finding in check(graph, Contract()) if not finding.ok]
     assert (error.node, error.nir_type, error.rule) == ("n1", "LIF", "start_value")
-    assert (
-        "where its spikes reset it to" in error.sentence and "v_reset = 1" in error.actual and "--start" in error.remedy
-    )
+    assert "starts at v_reset" in error.sentence and "v_reset = 1" in error.actual and "--start" in error.remedy
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_steps_that_are_exact_for_a_constant_input(make):
     x = {"input": net.spikes(rng, 40, 3, (6,))}
     program = assert_same_spikes(graph, x, Contract(integration="exponential"))
     np.testing.assert_allclose(program.layers[0].neuron.dv, 1 - np.exp(-1e-3 / fast[names[-1]]))
-    with pytest.raises(GraphError, match="at least one step"):
+    with pytest.raises(GraphError, match="at least dt"):
         lower(graph, Contract())
 
 

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashneuro.errors import GraphError
+from ashneuro.program.bounds import accumulation, largest_current
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.program.quantise import default_scales, quantise
-from ashneuro.program.rules.loihi import accumulation, check_program, largest_current
+from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.synapse import matrix
 from ashneuro.spiking.contract import Contract
 from tests.program import networks as net
@@ -286,7 +287,7 @@ def test_more_than_a_full_decay_is_refused():
 
 
 REFUSED = {
-    "unequal decays": ({"tau": np.array([1e-2, 2e-2, 3e-2, 4e-2])}, "decay alike"),
+    "unequal decays": ({"tau": np.array([1e-2, 2e-2, 3e-2, 4e-2])}, "share one du"),
     "no decay left": ({"tau": np.full(4, 100.0)}, "rounded away"),
     "threshold at rest": ({"v_threshold": np.zeros(4)}, "above the resting potential"),
 }

@@ -1,1 +1,1 @@
-"""lava-dl's network files."""
+"""lava-dl's network exchange files (netx)."""

@@ -1,6 +1,7 @@
-"""A netx file as it is written: layers, their numeric fields, and the shapes that follow from them.
+"""Netx files as written: layers, their numeric fields, and the shapes that follow from them.
 
-Nothing in this module refuses a network that can be opened: `ashneuro.program.netx.rules` says what is wrong with one.
+This module accepts every network that can be opened: `ashneuro.program.netx.rules` reports what is
+wrong with one.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.program.program import Shape
-from ashneuro.program.synapse import conv_shape
+from ashneuro.program.synapse import Window, conv_shape
 
 Numbers = NDArray[np.float64]
 
 LARGEST_THRESHOLD = (1 << 17) - 1
 
+# Fields that each type of layer needs.
 NEEDED = {
     "input": ("shape",),
     "flatten": (),
@@ -37,26 +39,16 @@ SPATIAL, CONNECTED = ("conv", "pool"), ("conv", "pool", "dense", "dense_rec")
 EXPORT = "export the network from lava-dl again"
 
 
-@dataclass(frozen=True)
-class Window:
-    """How a convolution slides, as in `Synapse`."""
-
-    stride: Shape
-    padding: tuple[tuple[int, int], ...]
-    dilation: Shape
-    groups: int
-
-
 @dataclass(frozen=True, eq=False)
-class Node:
+class NetxLayer:
     """One layer of a netx file.
 
     Args:
         index: its number in the file.
         kind: its type.
         numbers: its numeric fields.
-        neuron: its neurons' numeric fields, and ``type``; ``None`` when it has no neurons.
-        in_shape: what the layer before gives; ``None`` when that is not known.
+        neuron: numeric fields of its neurons, and ``type``; ``None`` without neurons.
+        in_shape: output shape of the layer before; ``None`` where it is not known.
         last: no layer with weights follows.
     """
 
@@ -74,12 +66,12 @@ class Node:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is there that its type needs."""
+        """True if the type is known and no field is missing."""
         return self.kind in NEEDED and all(field in self.numbers for field in NEEDED[self.kind])
 
     @cached_property
     def weight(self) -> Numbers | None:
-        """The weights in their full shape, or ``None`` when they have no such shape."""
+        """Weights (out, in) or (C_out, C_in / groups, kH, kW); ``None`` without that shape."""
         if self.kind not in CONNECTED or not self.complete:
             return None
         weight = self.numbers["weight"]
@@ -87,32 +79,40 @@ class Node:
             if weight.ndim not in (4, 5) or weight.shape[4:] not in ((), (1,)):
                 return None
             weight = weight.reshape(weight.shape[:4])
-            if self.kind == "pool":
+            if self.kind == "pool":  # the file has one kernel for all channels
                 return None if self.in_shape is None else np.repeat(weight[:1, :1], self.in_shape[0], axis=0)
             return weight
-        if weight.ndim == 1 and self.said_shape is not None:
-            rows = math.prod(self.said_shape)
+        if weight.ndim == 1 and self.stated_shape is not None:
+            rows = math.prod(self.stated_shape)
             return weight.reshape(rows, -1) if weight.size % rows == 0 else None
         return weight if weight.ndim == 2 else None
 
+    @property
+    def groups(self) -> int:
+        """Convolution groups; 0 where the field is not a positive whole number."""
+        if self.kind == "pool":
+            return max((self.in_shape or (1,))[0], 0)
+        groups = self.numbers["groups"]
+        return int(groups.flat[0]) if whole(groups) and groups.min() >= 1 else 0
+
     @cached_property
     def window(self) -> Window | None:
-        """How a complete convolution or pooling slides; ``None`` when its numbers make no sense."""
-        groups = self.numbers["groups"] if self.kind == "conv" else np.asarray((self.in_shape or (1,))[:1], np.float64)
+        """Geometry of a convolution or pooling; ``None`` where its numbers are out of range."""
+        if self.weight is None or not self.groups:
+            return None
         fields = [self.numbers[field] for field in ("stride", "padding", "dilation")]
-        if not all(
-            whole(values) and values.min() >= least
-            for values, least in zip([*fields, groups], (1, 0, 1, 1), strict=True)
-        ):
+        least = (1, 0, 1)
+        if not all(whole(values) and values.min() >= low for values, low in zip(fields, least, strict=True)):
             return None
         stride, padding, dilation = (_pair(values) for values in fields)
-        return Window(stride, ((padding[0], padding[0]), (padding[1], padding[1])), dilation, int(groups.flat[0]))
+        pads = ((padding[0], padding[0]), (padding[1], padding[1]))
+        return Window(self.weight.shape[2:], stride, pads, dilation)
 
     @cached_property
     def out_shape(self) -> Shape | None:
-        """What the layer gives, from its weights; ``None`` when it cannot be worked out."""
+        """Output shape as it follows from the weights; ``None`` where it cannot be inferred."""
         if self.kind == "input":
-            return self.said_shape
+            return self.stated_shape
         if self.kind == "flatten":
             return None if self.in_shape is None else (math.prod(self.in_shape),)
         if self.weight is None:
@@ -121,14 +121,12 @@ class Node:
             return (len(self.weight),)
         if self.in_shape is None or len(self.in_shape) != 3 or self.window is None:
             return None
-        window = self.window
-        return conv_shape(
-            self.in_shape, self.weight.shape[2:], len(self.weight), window.stride, window.padding, window.dilation
-        )
+        slide = self.window
+        return conv_shape(self.in_shape, slide.kernel, len(self.weight), slide.stride, slide.padding, slide.dilation)
 
     @property
-    def said_shape(self) -> Shape | None:
-        """The shape that the file gives; ``None`` without one, or when it is not a shape."""
+    def stated_shape(self) -> Shape | None:
+        """Output shape as the file states it; ``None`` without one, or where it is not a shape."""
         sizes = self.numbers.get("shape")
         if sizes is None or not whole(sizes) or sizes.min() < 1:
             return None
@@ -136,14 +134,14 @@ class Node:
 
     @property
     def read_out(self) -> bool:
-        """Whether its membrane potential is the result, not its spikes."""
+        """True if the result is the membrane potential of the layer, not its spikes."""
         if self.neuron is None:
             return self.kind in CONNECTED
         threshold = self.neuron.get("vThMant")
         return self.last and threshold is not None and bool((threshold >= LARGEST_THRESHOLD).all())
 
-    def parts(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield (delay, weights) of the synapses with that delay; weights elsewhere are 0."""
+    def by_delay(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Iterate over (delay, weights of the synapses with that delay, 0 elsewhere)."""
         assert self.weight is not None
         weight = self.weight.astype(np.int64)
         delay = self.delays()
@@ -154,7 +152,10 @@ class Node:
             yield int(steps), np.where(delay == steps, weight, 0)
 
     def delays(self) -> NDArray[np.int64] | None:
-        """Return one delay per synapse; ``None`` without delays, or when they do not fit the weights."""
+        """Return the delay of every synapse, (out, in), in steps.
+
+        ``None`` without delays, or where they do not fit the weights.
+        """
         delay = self.numbers.get("delay")
         if delay is None or self.weight is None or not whole(delay):
             return None
@@ -162,7 +163,8 @@ class Node:
         delay = delay.astype(np.int64)
         if delay.size == 1:
             delay = delay.reshape(1, 1)
-        elif delay.shape == (out,):  # as lava-dl reads it, also where there are as many inputs
+        elif delay.shape == (out,):
+            # In a square layer (N,) could mean inputs or neurons; lava-dl reads it per neuron.
             delay = delay.reshape(-1, 1)
         elif delay.shape not in ((into,), (out, into)):
             return None
@@ -170,20 +172,26 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A netx file: its layers; seconds per step; steps per sample (``None`` when it does not say)."""
+class NetxFile:
+    """A netx file.
 
-    nodes: tuple[Node, ...]
+    Args:
+        layers: in the file's order.
+        dt_s: duration of one step, seconds.
+        timesteps: steps per sample; ``None`` where the file does not say.
+    """
+
+    layers: tuple[NetxLayer, ...]
     dt_s: float
     timesteps: int | None
 
-    def of(self, *kinds: str) -> Iterator[Node]:
-        """Yield the complete layers of these types."""
-        return (node for node in self.nodes if node.kind in kinds and node.complete)
+    def complete(self, *kinds: str) -> Iterator[NetxLayer]:
+        """Iterate over the layers of these types that miss no field."""
+        return (layer for layer in self.layers if layer.kind in kinds and layer.complete)
 
 
-def open_netx(path: Path) -> Network:
-    """Return what a netx file holds.
+def open_netx(path: Path) -> NetxFile:
+    """Return the content of a netx file.
 
     Raises:
         GraphError: it is no HDF5 file, or has no numbered layers.
@@ -198,29 +206,28 @@ def open_netx(path: Path) -> Network:
             entries = [_entry(group[str(index)]) for index in range(len(group))]
             simulation = _numbers(file["simulation"]) if isinstance(file.get("simulation"), h5py.Group) else {}
     except (OSError, RuntimeError) as error:
-        raise GraphError(
-            f"cannot read {path}", f"it is not an HDF5 file that can be read ({error})", "check the path"
-        ) from error
+        why = f"it is not an HDF5 file that can be read ({error})"
+        raise GraphError(f"cannot read {path}", why, "check the path") from error
     last = max((index for index, (kind, _, _) in enumerate(entries) if kind in CONNECTED), default=-1)
-    nodes: list[Node] = []
+    layers: list[NetxLayer] = []
     shape: Shape | None = None
     for index, (kind, numbers, neuron) in enumerate(entries):
         first_weight = numbers.get("weight")
         if index == 0 and kind in ("dense", "dense_rec") and first_weight is not None and first_weight.ndim == 2:
             shape = (first_weight.shape[1],)  # a network may begin without an input layer
-        node = Node(index, kind, numbers, neuron, shape, index >= last)
-        nodes.append(node)
-        shape = node.out_shape
-    step_ms, samples = (float(simulation[name].flat[0]) if name in simulation else 0.0 for name in ("Ts", "tSample"))
-    return Network(
-        tuple(nodes),
+        layer = NetxLayer(index, kind, numbers, neuron, shape, index >= last)
+        layers.append(layer)
+        shape = layer.out_shape
+    step_ms, steps = (float(simulation[name].flat[0]) if name in simulation else 0.0 for name in ("Ts", "tSample"))
+    return NetxFile(
+        tuple(layers),
         step_ms * 1e-3 if math.isfinite(step_ms) and step_ms > 0 else 1e-3,
-        int(samples) if math.isfinite(samples) and samples >= 1 else None,
+        int(steps) if math.isfinite(steps) and steps >= 1 else None,
     )
 
 
 def _entry(group: Any) -> tuple[str, dict[str, Numbers], dict[str, Any] | None]:
-    """Return the type, the numeric fields and the neuron of one layer."""
+    """Return (type, numeric fields, fields of the neurons) of one layer."""
     if not isinstance(group, h5py.Group):
         return "", {}, None
     neuron = group.get("neuron")
@@ -230,7 +237,10 @@ def _entry(group: Any) -> tuple[str, dict[str, Numbers], dict[str, Any] | None]:
 
 
 def _numbers(group: Any) -> dict[str, Numbers]:
-    """Return the numeric datasets of a group, non-empty, and those of complex weights as ``weight/imag``."""
+    """Return the non-empty numeric datasets of a group, by name.
+
+    Complex weights are a group of their own, of which there is ``weight/imag``.
+    """
     found = {}
     for name in [*group, "weight/imag"]:
         item = group.get(name)
@@ -248,12 +258,12 @@ def _string(group: Any, name: str) -> str:
 
 
 def whole(values: Numbers) -> bool:
-    """Whether all values are whole numbers that 32 bits hold."""
+    """Return True if all values are whole numbers of at most 32 bits."""
     return bool(whole_each(values).all())
 
 
 def whole_each(values: Numbers) -> NDArray[np.bool_]:
-    """Return which values are whole numbers that 32 bits hold."""
+    """Return a mask of the values that are whole numbers of at most 32 bits."""
     mask: NDArray[np.bool_] = (values == np.rint(values)) & (np.abs(values) < 1 << 31)
     return mask
 

@@ -1,6 +1,6 @@
-"""What a netx network must be so that a program can express it: each rule is a function whose docstring is the sentence shown.
+"""Rules that a netx network keeps to become a program; their docstrings are shown to users.
 
-As in `ashneuro.program.rules.graph`, all of them run and everything is reported at once.
+As in `ashneuro.program.rules.graph`, all rules run and everything is reported at once.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from ashneuro.program.netx.file import (
     LARGEST_THRESHOLD,
     NEEDED,
     SPATIAL,
-    Network,
-    Node,
+    NetxFile,
+    NetxLayer,
     Numbers,
     whole,
     whole_each,
 )
 from ashneuro.program.program import Shape
-from ashneuro.program.rules.finding import Finding
-from ashneuro.program.rules.graph import Trouble, sentence
+from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
 
 LARGEST_BIAS = 4095
 LARGEST_DELAY = 62
@@ -34,208 +33,201 @@ EXPONENTS: tuple[int, ...] = (0, -1, 1, 2, 3, 4, 5, 6, 7)  # −1: odd weights o
 NEURON_TYPES = ("CUBA", "LOIHI")
 NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant")
 
-Rule = Callable[[Network], Iterator[Trouble]]
+Rule = Callable[[NetxFile], Iterator[Violation]]
 
 
-def known_layers(network: Network) -> Iterator[Trouble]:
+def known_layers(netx: NetxFile) -> Iterator[Violation]:
     """Every layer is an input, flatten, conv, pool, dense, dense_rec or average."""
-    for node in network.nodes:
-        if node.kind not in NEEDED:
-            yield Trouble(node.name, f"its type is {node.kind!r}", "rebuild that part from the layers named")
+    for layer in netx.layers:
+        if layer.kind not in NEEDED:
+            yield Violation(layer.name, f"its type is {layer.kind!r}", "rebuild that part from the layers named")
 
 
-def layer_order(network: Network) -> Iterator[Trouble]:
-    """An input is the first layer, layers with weights follow, and an average or a layer without neurons is the last."""
-    for node in network.nodes:
-        if node.kind == "input" and node.index:
-            yield Trouble(node.name, f"it is layer {node.index}", "split the file, one network each")
-        if node.kind == "average" and node.index != len(network.nodes) - 1:
-            yield Trouble(node.name, "layers follow it", "end the network there, or put a dense layer in its place")
-        if node.kind in CONNECTED and node.neuron is None and not (node.kind == "dense" and node.last):
-            yield Trouble(node.name, "it has no neurons", EXPORT)
-    if not any(node.kind in CONNECTED for node in network.nodes):
-        yield Trouble("network", "no layer has weights", EXPORT)
+def layer_order(netx: NetxFile) -> Iterator[Violation]:
+    """The first layer is an input, layers with weights follow; an average, or a layer without
+    neurons, is the last.
+    """
+    for layer in netx.layers:
+        if layer.kind == "input" and layer.index:
+            yield Violation(layer.name, f"it is layer {layer.index}", "split the file, one network each")
+        if layer.kind == "average" and layer.index != len(netx.layers) - 1:
+            yield Violation(layer.name, "layers follow it", "end the network there, or put a dense layer in its place")
+        if layer.kind in CONNECTED and layer.neuron is None and not (layer.kind == "dense" and layer.last):
+            yield Violation(layer.name, "it has no neurons", EXPORT)
+    if not any(layer.kind in CONNECTED for layer in netx.layers):
+        yield Violation("network", "no layer has weights", EXPORT)
 
 
-def needed_fields(network: Network) -> Iterator[Trouble]:
-    """A layer has the fields that its type needs, as numbers: weights, geometry, decays and threshold."""
-    for node in network.nodes:
-        missing = [field for field in NEEDED.get(node.kind, ()) if field not in node.numbers]
-        if "weight" in missing and "weight/imag" in node.numbers:
-            yield Trouble(node.name, "its weights are complex", "train the layer with CUBA neurons")
+def needed_fields(netx: NetxFile) -> Iterator[Violation]:
+    """A layer has the numeric fields of its type: weights, geometry, decays and threshold."""
+    for layer in netx.layers:
+        missing = [field for field in NEEDED.get(layer.kind, ()) if field not in layer.numbers]
+        if "weight" in missing and "weight/imag" in layer.numbers:
+            yield Violation(layer.name, "its weights are complex", "train the layer with CUBA neurons")
         elif missing:
-            yield Trouble(node.name, f"missing: {', '.join(missing)}", EXPORT)
-        if node.neuron is not None and node.neuron.get("type") in NEURON_TYPES:
-            absent = [f"neuron/{field}" for field in NEURON_NUMBERS if field not in node.neuron]
+            yield Violation(layer.name, f"missing: {', '.join(missing)}", EXPORT)
+        if layer.neuron is not None and layer.neuron.get("type") in NEURON_TYPES:
+            absent = [f"neuron/{field}" for field in NEURON_NUMBERS if field not in layer.neuron]
             if absent:
-                yield Trouble(node.name, f"missing: {', '.join(absent)}", EXPORT)
+                yield Violation(layer.name, f"missing: {', '.join(absent)}", EXPORT)
 
 
-def neuron_type(network: Network) -> Iterator[Trouble]:
-    """Neurons are leaky integrate-and-fire with a current: CUBA, or LOIHI."""
-    for node in network.nodes:
-        if node.neuron is not None and node.neuron.get("type") not in NEURON_TYPES:
-            yield Trouble(
-                node.name, f"its neurons are {node.neuron.get('type')!r}", "train the layer with CUBA neurons"
-            )
+def neuron_type(netx: NetxFile) -> Iterator[Violation]:
+    """Neurons are current-based leaky integrate-and-fire: CUBA or LOIHI."""
+    for layer in netx.layers:
+        if layer.neuron is not None and layer.neuron.get("type") not in NEURON_TYPES:
+            actual = f"its neurons are {layer.neuron.get('type')!r}"
+            yield Violation(layer.name, actual, "train the layer with CUBA neurons")
 
 
-def binary_spikes(network: Network) -> Iterator[Trouble]:
+def binary_spikes(netx: NetxFile) -> Iterator[Violation]:
     """Spikes are 0 or 1."""
-    for node, neuron in _neurons(network):
+    for layer, neuron in _neurons(netx):
         graded = [field for field in ("gradedSpike", "messageBits") if np.any(neuron.get(field, 0))]
         if graded:
-            yield Trouble(
-                node.name,
-                f"neuron/{graded[0]} = {_range(neuron[graded[0]])}",
-                "train the layer with graded_spike = False",
-            )
+            actual = f"neuron/{graded[0]} = {range_text(neuron[graded[0]])}"
+            yield Violation(layer.name, actual, "train the layer with graded_spike = False")
 
 
-def plain_neuron(network: Network) -> Iterator[Trouble]:
+def plain_neuron(netx: NetxFile) -> Iterator[Violation]:
     """A neuron may spike in every step, and its weights have no exponent of their own."""
-    for node, neuron in _neurons(network):
+    for layer, neuron in _neurons(netx):
         for field, most in (("refDelay", 1), ("wgtExp", 0), ("weight_exp", 0)):
             value = neuron.get(field, np.zeros(()))
             if not ((value >= 0) & (value <= most)).all():
                 remedy = "train with a refractory delay of 1" if field == "refDelay" else "multiply the weights instead"
-                yield Trouble(node.name, f"neuron/{field} = {_range(value)}", remedy)
+                yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", remedy)
 
 
-def one_value(network: Network) -> Iterator[Trouble]:
+def one_value(netx: NetxFile) -> Iterator[Violation]:
     """All neurons of a layer share one iDecay, one vDecay and one vThMant."""
-    for node, neuron in _neurons(network):
+    for layer, neuron in _neurons(netx):
         for field in NEURON_NUMBERS:
             if np.unique(neuron.get(field, 0)).size != 1:
-                yield Trouble(node.name, f"neuron/{field} = {_range(neuron[field])}", "train with shared_param = True")
+                actual = f"neuron/{field} = {range_text(neuron[field])}"
+                yield Violation(layer.name, actual, "train with shared_param = True")
 
 
-def decay_range(network: Network) -> Iterator[Trouble]:
+def decay_range(netx: NetxFile) -> Iterator[Violation]:
     """Decays have 12 bits: iDecay is 1 to 4096 (du = iDecay − 1), vDecay 0 to 4095."""
-    for node, neuron in _neurons(network):
+    for layer, neuron in _neurons(netx):
         for field, low, high in (("iDecay", 1, 4096), ("vDecay", 0, 4095)):
             value = neuron.get(field)
             if value is not None and not ((value >= low) & (value <= high) & (value == np.rint(value))).all():
-                yield Trouble(node.name, f"neuron/{field} = {_range(value)}", "train with a decay in that range")
+                yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", "train with a decay in that range")
 
 
-def threshold_range(network: Network) -> Iterator[Trouble]:
-    """A threshold has 17 bits: vThMant is 0 to 131071; more only in a last layer, which then is a read-out."""
-    for node, neuron in _neurons(network):
+def threshold_range(netx: NetxFile) -> Iterator[Violation]:
+    """A threshold has 17 bits: vThMant is 0 to 131071, or more in a read-out at the end."""
+    for layer, neuron in _neurons(netx):
         value = neuron.get("vThMant")
-        if (
-            value is not None
-            and not node.read_out
-            and not ((value >= 0) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all()
-        ):
-            yield Trouble(node.name, f"neuron/vThMant = {_range(value)}", "train with a lower threshold")
+        if value is None or layer.read_out:
+            continue
+        if not ((value >= 0) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all():
+            yield Violation(layer.name, f"neuron/vThMant = {range_text(value)}", "train with a lower threshold")
 
 
-def analog_input(network: Network) -> Iterator[Trouble]:
-    """Neurons that analog input enters have no current of their own: iDecay = 4096."""
-    for node, neuron in _neurons(network):
-        if node.kind == "input" and np.any(neuron.get("iDecay", 4096) != 4096):
-            yield Trouble(
-                node.name, f"neuron/iDecay = {_range(neuron['iDecay'])}", "train the input with current_decay = 1"
-            )
+def analog_input(netx: NetxFile) -> Iterator[Violation]:
+    """Neurons that an analog input enters have no synaptic current: iDecay = 4096."""
+    for layer, neuron in _neurons(netx):
+        if layer.kind == "input" and np.any(neuron.get("iDecay", 4096) != 4096):
+            actual = f"neuron/iDecay = {range_text(neuron['iDecay'])}"
+            yield Violation(layer.name, actual, "train the input with current_decay = 1")
 
 
-def whole_numbers(network: Network) -> Iterator[Trouble]:
+def whole_numbers(netx: NetxFile) -> Iterator[Violation]:
     """Weights, biases and delays are whole numbers."""
-    for node in network.nodes:
+    remedy = "train with a quantisation hook (pre_hook_fx), so that they are exported as integers"
+    for layer in netx.layers:
         for field in ("weight", "weight_rec", "bias", "delay"):
-            values = node.numbers.get(field)
-            if values is None or node.kind not in NEEDED:
+            values = layer.numbers.get(field)
+            if values is None or layer.kind not in NEEDED:
                 continue
             bad = ~whole_each(values)
             if bad.any():
                 actual = f"{int(bad.sum())} of {values.size} values of {field} are not, such as {values[bad].flat[0]:g}"
-                yield Trouble(
-                    node.name,
-                    actual,
-                    "train with a quantisation hook (pre_hook_fx), so that they are exported as integers",
-                )
+                yield Violation(layer.name, actual, remedy)
 
 
-def weight_bits(network: Network) -> Iterator[Trouble]:
-    """Weights have 8 bits and an exponent: even in [-256, 254] where both signs occur, else at most 255 in size, times a power of 2."""
-    for node in network.of(*CONNECTED):
-        if node.weight is None or not whole(node.weight) or (node.kind in SPATIAL and "delay" in node.numbers):
+def weight_bits(netx: NetxFile) -> Iterator[Violation]:
+    """Weights are 8-bit numbers times 2^k: even in [-256, 254] if signs mix, else within ±255."""
+    for layer in netx.complete(*CONNECTED):
+        if layer.weight is None or not whole(layer.weight) or (layer.kind in SPATIAL and "delay" in layer.numbers):
             continue
-        parts = [part for _, part in node.parts()]
-        again = node.numbers.get("weight_rec")
-        if node.kind == "dense_rec" and again is not None and whole(again):
+        parts = [part for _, part in layer.by_delay()]
+        again = layer.numbers.get("weight_rec")
+        if layer.kind == "dense_rec" and again is not None and whole(again):
             parts.append(again.astype(np.int64))
         if any(exponent_of(part) is None for part in parts):
-            yield Trouble(node.name, f"they lie in {_range(node.weight)}", "train with 8-bit weights (quantize_8bit)")
+            actual = f"they lie in {range_text(layer.weight)}"
+            yield Violation(layer.name, actual, "train with 8-bit weights (quantize_8bit)")
 
 
-def bias_bits(network: Network) -> Iterator[Trouble]:
+def bias_bits(netx: NetxFile) -> Iterator[Violation]:
     """A bias has 13 bits: -4096 to 4095."""
-    for node in network.nodes:
-        bias = node.numbers.get("bias")
-        if (
-            bias is not None
-            and node.kind in NEEDED
-            and not ((bias >= -LARGEST_BIAS - 1) & (bias <= LARGEST_BIAS)).all()
-        ):
-            yield Trouble(node.name, f"it is {_range(bias)}", "train with a smaller bias")
-
-
-def delays(network: Network) -> Iterator[Trouble]:
-    """Delays are in a dense layer, 0 to 62 steps: one number, one per neuron, per input, or per synapse."""
-    for node in network.nodes:
-        delay = node.numbers.get("delay")
-        if delay is None or node.kind not in NEEDED:
+    for layer in netx.layers:
+        bias = layer.numbers.get("bias")
+        if bias is None or layer.kind not in NEEDED:
             continue
-        if node.kind != "dense":
-            yield Trouble(node.name, f"it is a {node.kind} layer", "train that layer without delays")
+        if not ((bias >= -LARGEST_BIAS - 1) & (bias <= LARGEST_BIAS)).all():
+            yield Violation(layer.name, f"it is {range_text(bias)}", "train with a smaller bias")
+
+
+def delays(netx: NetxFile) -> Iterator[Violation]:
+    """Delays occur in dense layers: 0 to 62 steps, for all, or per neuron, input or synapse."""
+    for layer in netx.layers:
+        delay = layer.numbers.get("delay")
+        if delay is None or layer.kind not in NEEDED:
+            continue
+        if layer.kind != "dense":
+            yield Violation(layer.name, f"it is a {layer.kind} layer", "train that layer without delays")
         elif not ((delay >= 0) & (delay <= LARGEST_DELAY)).all():
-            yield Trouble(node.name, f"they are {_range(delay)}", "train with max_delay = 62")
-        elif node.weight is not None and whole(delay) and node.delays() is None:
-            yield Trouble(node.name, f"{_text(delay.shape)} delays for {_text(node.weight.shape)} weights", EXPORT)
+            yield Violation(layer.name, f"they are {range_text(delay)}", "train with max_delay = 62")
+        elif layer.weight is not None and whole(delay) and layer.delays() is None:
+            actual = f"{shape_text(delay.shape)} delays for {shape_text(layer.weight.shape)} weights"
+            yield Violation(layer.name, actual, EXPORT)
 
 
-def agreeing_shapes(network: Network) -> Iterator[Trouble]:
-    """A layer takes what the layer before it gives, and gives what its shape says."""
-    for node in network.nodes:
-        if not node.complete:
-            return  # what follows it cannot be known
-        trouble = _misfit(node)
-        if (
-            not trouble
-            and node.kind in CONNECTED
-            and "shape" in node.numbers
-            and _squeezed(node.said_shape) != _squeezed(node.out_shape)
-        ):
-            trouble = f"its shape is {_values(node.numbers['shape'])}, its weights give {_text(node.out_shape)}"
-        if trouble:
-            yield Trouble(node.name, trouble, EXPORT)
+def agreeing_shapes(netx: NetxFile) -> Iterator[Violation]:
+    """A layer takes the output shape of the layer before it, and gives the shape that it states."""
+    for layer in netx.layers:
+        if not layer.complete:
+            return  # the shapes behind it are unknown
+        actual = _misfit(layer)
+        stated = layer.kind in CONNECTED and "shape" in layer.numbers
+        if not actual and stated and _squeezed(layer.stated_shape) != _squeezed(layer.out_shape):
+            actual = f"its shape is {_values(layer.numbers['shape'])}, its weights give {shape_text(layer.out_shape)}"
+        if actual:
+            yield Violation(layer.name, actual, EXPORT)
             return
 
 
-def read_outs(network: Network) -> Iterator[Trouble]:
-    """A last layer without neurons, or with the highest threshold, is read as a membrane potential; without neurons it never leaks."""
-    for node in network.nodes:
-        if node.read_out and node.last:
-            why = "it has no neurons" if node.neuron is None else f"its vThMant is {_range(node.neuron['vThMant'])}"
-            yield Trouble(node.name, f"{why}: the result is its membrane potential, not its spikes", "", "note")
-
-
-def host_average(network: Network) -> Iterator[Trouble]:
-    """An average at the end is the host's: the network's result is what goes into it."""
-    for node in network.of("average"):
-        if node.said_shape is not None:
-            yield Trouble(
-                node.name, f"the host averages over {math.prod(node.said_shape)} groups of neurons", "", "note"
+def read_outs(netx: NetxFile) -> Iterator[Violation]:
+    """A last layer without neurons, or with the highest threshold, is a read-out: without neurons
+    it never leaks.
+    """
+    for layer in netx.layers:
+        if layer.read_out and layer.last:
+            why = (
+                "it has no neurons" if layer.neuron is None else f"its vThMant is {range_text(layer.neuron['vThMant'])}"
             )
+            yield Violation(layer.name, f"{why}: the result is its membrane potential, not its spikes", "", "note")
 
 
-def undelayed_bias(network: Network) -> Iterator[Trouble]:
-    """A delay acts on what comes in, as in lava-dl, and therefore not on a bias."""
-    for node in network.of("dense"):
-        if np.any(node.numbers.get("delay", 0)) and np.any(node.numbers.get("bias", 0)):
-            yield Trouble(node.name, "its bias is not delayed, where a delay of its axons would delay it", "", "note")
+def host_average(netx: NetxFile) -> Iterator[Violation]:
+    """The host computes a final average: the network's result is the input of the average."""
+    for layer in netx.complete("average"):
+        if layer.stated_shape is not None:
+            actual = f"the host averages over {math.prod(layer.stated_shape)} groups of neurons"
+            yield Violation(layer.name, actual, "", "note")
+
+
+def undelayed_bias(netx: NetxFile) -> Iterator[Violation]:
+    """A delay acts on the input of a layer, as in lava-dl, and therefore not on its bias."""
+    for layer in netx.complete("dense"):
+        if np.any(layer.numbers.get("delay", 0)) and np.any(layer.numbers.get("bias", 0)):
+            actual = "its bias is not delayed, where a delay of its axons would delay it"
+            yield Violation(layer.name, actual, "", "note")
 
 
 NETX_RULES: Mapping[str, Rule] = {
@@ -260,26 +252,14 @@ NETX_RULES: Mapping[str, Rule] = {
 }
 
 
-def network_findings(network: Network) -> list[Finding]:
-    """Return everything that `NETX_RULES` have to say about a network, in the rules' order."""
-    kinds = {node.name: f"netx {node.kind}" for node in network.nodes}
-    return [
-        Finding(
-            trouble.node,
-            kinds.get(trouble.node, "netx"),
-            rule,
-            sentence(function),
-            trouble.level,
-            trouble.actual,
-            trouble.remedy,
-        )
-        for rule, function in NETX_RULES.items()
-        for trouble in function(network)
-    ]
+def check_netx(netx: NetxFile) -> list[Finding]:
+    """Return everything that `NETX_RULES` find in a file, in the rules' order."""
+    kinds = {layer.name: f"netx {layer.kind}" for layer in netx.layers}
+    return apply_rules(NETX_RULES, netx, nir_type=lambda name: kinds.get(name, "netx"))
 
 
 def exponent_of(weight: NDArray[np.int64]) -> int | None:
-    """Return the smallest exponent with which the hardware holds ``weight`` exactly, ``None`` when there is none."""
+    """Return the exponent with which the hardware holds ``weight`` exactly; else ``None``."""
     low, high = int(weight.min()), int(weight.max())
     mixed = low < 0 < high
     for exponent in EXPONENTS:
@@ -291,67 +271,55 @@ def exponent_of(weight: NDArray[np.int64]) -> int | None:
     return None
 
 
-def _misfit(node: Node) -> str:
-    """Return in which way the numbers of a complete node do not fit its input or each other; empty when they do."""
-    if node.kind in ("input", "average"):
-        if node.said_shape is None:
-            return f"its shape is {_values(node.numbers['shape'])}"
-        several = [
-            field
-            for field in ("weight", "bias")
-            if node.kind == "input" and node.numbers.get(field, np.zeros(1)).size != 1
-        ]
-        return f"its {several[0]} has {node.numbers[several[0]].size} values, not 1" if several else ""
-    weight, shape = node.weight, node.in_shape
+def _misfit(layer: NetxLayer) -> str:
+    """Return the first inconsistency of a complete layer; "" if there is none."""
+    if layer.kind in ("input", "average"):
+        if layer.stated_shape is None:
+            return f"its shape is {_values(layer.numbers['shape'])}"
+        fields = ("weight", "bias") if layer.kind == "input" else ()
+        sizes = {field: layer.numbers[field].size for field in fields if field in layer.numbers}
+        return next((f"its {field} has {size} values, not 1" for field, size in sizes.items() if size != 1), "")
+    weight, shape = layer.weight, layer.in_shape
     if shape is None:
         return "the shape of its input is not known"
-    if node.kind == "flatten":
+    if layer.kind == "flatten":
         return ""
     if weight is None:
-        return f"its weights have shape {_text(node.numbers['weight'].shape)}"
-    bias = node.numbers.get("bias", np.zeros(1))
+        return f"its weights have shape {shape_text(layer.numbers['weight'].shape)}"
+    bias = layer.numbers.get("bias", np.zeros(1))
     if bias.size not in (1, len(weight)):
-        return f"{bias.size} biases for {len(weight)} {'channels' if node.kind in SPATIAL else 'neurons'}"
-    if node.kind in SPATIAL:
-        return _spatial_misfit(node, weight, shape)
+        return f"{bias.size} biases for {len(weight)} {'channels' if layer.kind in SPATIAL else 'neurons'}"
+    if layer.kind in SPATIAL:
+        return _spatial_misfit(layer, weight, shape)
     if weight.shape[1] != math.prod(shape):
         return f"it takes {weight.shape[1]} inputs, {math.prod(shape)} come in"
-    if node.kind == "dense_rec" and node.numbers["weight_rec"].size != len(weight) ** 2:
-        return f"weight_rec has {node.numbers['weight_rec'].size} values for {len(weight)} neurons"
+    if layer.kind == "dense_rec" and layer.numbers["weight_rec"].size != len(weight) ** 2:
+        return f"weight_rec has {layer.numbers['weight_rec'].size} values for {len(weight)} neurons"
     return ""
 
 
-def _spatial_misfit(node: Node, weight: Numbers, shape: Shape) -> str:
+def _spatial_misfit(layer: NetxLayer, weight: Numbers, shape: Shape) -> str:
     if len(shape) != 3:
-        return f"its input has shape {_text(shape)}, not (C, H, W)"
-    window = node.window
-    if window is None or len(weight) % window.groups:
-        fields = [field for field in ("stride", "padding", "dilation", "groups") if field in node.numbers]
-        return ", ".join(f"{field} {_values(node.numbers[field])}" for field in fields)
-    if weight.shape[1] * window.groups != shape[0]:
-        return f"it takes {weight.shape[1] * window.groups} channels, {shape[0]} come in"
-    return "" if node.out_shape and min(node.out_shape) > 0 else "nothing is left of its input"
+        return f"its input has shape {shape_text(shape)}, not (C, H, W)"
+    window = layer.window
+    if window is None or len(weight) % layer.groups:
+        fields = [field for field in ("stride", "padding", "dilation", "groups") if field in layer.numbers]
+        return ", ".join(f"{field} {_values(layer.numbers[field])}" for field in fields)
+    if weight.shape[1] * layer.groups != shape[0]:
+        return f"it takes {weight.shape[1] * layer.groups} channels, {shape[0]} come in"
+    return "" if layer.out_shape and min(layer.out_shape) > 0 else "nothing is left of its input"
 
 
-def _neurons(network: Network) -> Iterator[tuple[Node, Mapping[str, Any]]]:
-    """Yield every layer with neurons of a known type, and their fields."""
-    for node in network.nodes:
-        if node.neuron is not None and node.neuron.get("type") in NEURON_TYPES:
-            yield node, node.neuron
+def _neurons(netx: NetxFile) -> Iterator[tuple[NetxLayer, Mapping[str, Any]]]:
+    """Iterate over (layer, fields of its neurons) of the layers with neurons of a known type."""
+    for layer in netx.layers:
+        if layer.neuron is not None and layer.neuron.get("type") in NEURON_TYPES:
+            yield layer, layer.neuron
 
 
 def _squeezed(shape: Shape | None) -> Shape | None:
     return None if shape is None else tuple(size for size in shape if size != 1)
 
 
-def _range(values: Any) -> str:
-    low, high = float(np.min(values)), float(np.max(values))
-    return f"{low:g}" if low == high else f"{low:g} … {high:g}"
-
-
 def _values(values: Numbers) -> str:
     return "×".join(f"{value:g}" for value in values.ravel())
-
-
-def _text(shape: Shape | None) -> str:
-    return "×".join(map(str, shape)) if shape else "()"

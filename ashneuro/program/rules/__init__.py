@@ -1,1 +1,1 @@
-"""The rules of `check`, one function each."""
+"""Rules on graphs and programs: functions whose docstrings are shown to users."""

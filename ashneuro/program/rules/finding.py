@@ -1,11 +1,22 @@
-"""One thing that `check` has to say about one node."""
+"""Findings: the results of rules, one per node that breaks one.
+
+A rule is a generator function. Its docstring is the sentence that users see; it yields a
+`Violation` for every node that breaks it. `apply_rules` turns violations into findings, `require`
+turns findings into one error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
 
 from ashneuro.errors import GraphError
+
+Level = Literal["error", "note", "ok"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +27,9 @@ class Finding:
         node: name of the NIR node (or layer) in the user's file.
         nir_type: its NIR primitive, e.g. ``"Conv2d"``.
         rule: the rule's name.
-        sentence: what the rule says; the docstring of the function that checks it.
-        level: ``"ok"``, ``"note"`` (an assumption or a loss that does not stop export), or ``"error"``.
+        sentence: the rule in words.
+        level: ``"error"``, ``"note"`` (an assumption or a loss that does not stop export), or
+            ``"ok"``.
         actual: the value found, with its limit.
         remedy: a command or an edit, when level is not ``"ok"``.
     """
@@ -26,18 +38,50 @@ class Finding:
     nir_type: str
     rule: str
     sentence: str
-    level: str
+    level: Level
     actual: str = ""
     remedy: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether export can go on."""
+        """True if the finding does not stop export."""
         return self.level != "error"
 
 
+@dataclass(frozen=True)
+class Violation:
+    """A node that breaks a rule; the fields are those of `Finding`."""
+
+    node: str
+    actual: str
+    remedy: str
+    level: Level = "error"
+
+
+def apply_rules(
+    rules: Mapping[str, Callable[..., Iterator[Violation]]], *subject: Any, nir_type: Callable[[str], str]
+) -> list[Finding]:
+    """Return everything that ``rules`` find in ``subject``, in the rules' order.
+
+    Args:
+        rules: functions by name.
+        subject: the arguments of every rule.
+        nir_type: gives the type of a node by its name.
+    """
+    return [
+        Finding(found.node, nir_type(found.node), name, sentence(rule), found.level, found.actual, found.remedy)
+        for name, rule in rules.items()
+        for found in rule(*subject)
+    ]
+
+
+def sentence(rule: Callable[..., Any]) -> str:
+    """Return the first paragraph of a rule's docstring as one line."""
+    return " ".join((inspect.getdoc(rule) or "").split("\n\n")[0].split())
+
+
 def require(findings: Iterable[Finding], what: str) -> None:
-    """Raise a `GraphError` that lists every finding that is an error; return when there is none."""
+    """Raise a `GraphError` that lists every error among ``findings``; return when there is none."""
     errors = [finding for finding in findings if not finding.ok]
     if errors:
         reasons = dict.fromkeys(
@@ -45,3 +89,14 @@ def require(findings: Iterable[Finding], what: str) -> None:
         )
         remedies = dict.fromkeys(finding.remedy for finding in errors if finding.remedy)
         raise GraphError(what, "\n     ".join(reasons), "; ".join(remedies))
+
+
+def shape_text(shape: tuple[int, ...] | None) -> str:
+    """Return a shape as in ``3×32×32``; ``()`` without axes."""
+    return "×".join(map(str, shape)) if shape else "()"
+
+
+def range_text(values: Any) -> str:
+    """Return the smallest and the largest of ``values``, or the one value."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:g}" if low == high else f"{low:g} … {high:g}"

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
-from ashneuro.program.rules.finding import Finding, require
-from ashneuro.program.rules.graph import sentence
+from ashneuro.program.rules.finding import apply_rules, require
 from ashneuro.program.rules.loihi import INTEGER_RULES
 from ashneuro.program.synapse import matrix
 from ashneuro.simulation.emulator import backend_native
@@ -290,14 +289,9 @@ def _largest_sum(connection: Connection, ports: Mapping[str, InputPort]) -> int:
 
 def _check_numbers(program: Program) -> None:
     """Raise a `GraphError` when an integer program holds numbers that the hardware does not: it would compute others."""
-    broken = [(rule, trouble) for rule in NUMBERS for trouble in INTEGER_RULES[rule](program)]
-    require(
-        [
-            Finding(t.node, "layer", rule, sentence(INTEGER_RULES[rule]), t.level, t.actual, t.remedy)
-            for rule, t in broken
-        ],
-        "this program cannot run in Loihi's arithmetic",
-    )
+    rules = {name: INTEGER_RULES[name] for name in NUMBERS}
+    broken = apply_rules(rules, program, nir_type=lambda name: "layer")
+    require(broken, "this program cannot run in Loihi's arithmetic")
 
 
 def _largest_row(synapse: Synapse) -> int:

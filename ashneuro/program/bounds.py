@@ -1,0 +1,66 @@
+"""Bounds of an integer program: the largest sums, currents and potentials that any input can cause.
+
+With ``a`` the sum of what arrives in one step, u and v as in `ashneuro.program.program`. Bounds
+hold for every input that the ports admit, whether or not the network can produce it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.program.program import Connection, Layer, Program
+from ashneuro.program.synapse import signed_sums
+from ashneuro.spiking.integers import DECAY_ONE, STATE_SHIFT
+
+
+def accumulation(program: Program, layer: Layer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the smallest and the largest a in one step, each (neurons,)."""
+    low, high = np.zeros(layer.size, np.int64), np.zeros(layer.size, np.int64)
+    for connection in layer.connections:
+        least, most = _sent(program, connection)
+        if connection.synapse is None:
+            low, high = low + least, high + most
+            continue
+        negative, positive = signed_sums(connection.synapse)
+        low = low + _shift(positive * least + negative * most, connection.weight_exp)
+        high = high + _shift(positive * most + negative * least, connection.weight_exp)
+    return low, high
+
+
+def largest_current(program: Program, layer: Layer) -> float:
+    """Return the largest |u|: the largest |a| in every step."""
+    low, high = accumulation(program, layer)
+    largest = max(-int(low.min(initial=0)), int(high.max(initial=0)))
+    return (largest << STATE_SHIFT) * leaky_gain((float(np.max(layer.neuron.du)) + 1) / DECAY_ONE, program.timesteps)
+
+
+def largest_potential(program: Program, layer: Layer) -> float:
+    """Return the largest |v| when no spike resets it."""
+    bias = float(np.abs(np.asarray(layer.neuron.bias, np.int64) << layer.neuron.bias_exp).max())
+    gain = leaky_gain(float(np.max(layer.neuron.dv)) / DECAY_ONE, program.timesteps)
+    return (largest_current(program, layer) + bias) * gain
+
+
+def leaky_gain(decay: float, timesteps: int | None) -> float:
+    """Return Σ (1 − decay)^k over a sample: the gain of a leaky sum for a constant input.
+
+    Without ``timesteps`` the sum has no end: 1/decay, or inf without decay.
+    """
+    if decay <= 0:
+        return math.inf if timesteps is None else float(timesteps)
+    return 1 / decay if timesteps is None else (1 - (1 - decay) ** timesteps) / decay
+
+
+def _sent(program: Program, connection: Connection) -> tuple[int, int]:
+    """Return the smallest and the largest value that a connection's source sends."""
+    port = next((port for port in program.inputs if port.name == connection.source), None)
+    if port is None or port.coding == "spikes":
+        return (1, 1) if port is not None and port.constant else (0, 1)
+    return -port.limit, port.limit
+
+
+def _shift(values: NDArray[np.int64], exponent: int) -> NDArray[np.int64]:
+    return values << exponent if exponent >= 0 else values >> -exponent
