@@ -1,1 +1,1 @@
-"""How fast it is here: speeds of one machine, compared within one run."""
+"""Benchmarks: speeds on this machine, compared within one run."""

@@ -1,16 +1,16 @@
-"""How many samples a second the bit-exact emulator computes, against Lava's own execution of the same integer program.
+"""Samples per second of the bit-exact emulator, and of Lava on the same integer program.
 
-Every round runs every computation once, one after the other, so that whatever else the machine does meets all of them;
-ratios are taken within a round. All of them keep every layer's spikes, and those are compared: figures of computations
-that differ would say nothing.
+Every round runs every engine once, in turn, so that other load on the machine meets all of them;
+ratios are taken within a round. All engines record every layer's spikes, and these are compared:
+a speed means nothing if the spikes differ.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import pairwise
@@ -19,7 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.bench.measure import SCHEMA, Machine, Spread, cores, load, machine
+from ashneuro.bench.measure import (
+    SCHEMA,
+    Machine,
+    Spread,
+    cores,
+    count_runs,
+    load,
+    machine,
+    require_positive,
+    torch_threads,
+)
 from ashneuro.errors import ConfigError, LavaError
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
@@ -33,13 +43,13 @@ from ashneuro.simulation.record import SpikeRecord
 
 LAVA = "Lava, fixed_pt, streamed"
 SEED = 7
-RATE = 0.12  # spikes per input line and step
-REQUESTS = 4  # that Lava answers in one round, at least: the first is start-up, the others are timed
+RATE = 0.12  # spikes per input line and timestep
+REQUESTS = 4  # minimum per round in Lava: the first one is start-up, the others are timed
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A program to run, and samples (T, B, *shape) for each of its ports."""
+class BenchNetwork:
+    """An integer program and its samples (T, B, *shape), by input port."""
 
     title: str
     program: Program
@@ -48,17 +58,17 @@ class Network:
 
 @dataclass(frozen=True)
 class Speed:
-    """One computation of one network.
+    """Speed of one engine on one network.
 
     Args:
-        name: which.
-        threads: that it was given; ``None``: not ours to say.
-        samples: computed in each round.
-        per_second: samples per second; ``None`` when it was not run, or spiked something else.
+        name: of the engine.
+        threads: number of threads that it was given; ``None``: the engine decides itself.
+        samples: number of samples per round.
+        per_second: samples per second; ``None`` if it was not run, or its spikes differ.
         ratio: ``per_second`` over Lava's in the same round.
-        start_s: what comes before the first sample, every time, and is not in ``per_second``.
-        spikes: that it sent, over all layers, in one round.
-        mismatches: values that differ from the first computation's, over all layers and rounds.
+        start_s: start-up time before the first sample of every round, not part of ``per_second``.
+        spikes: number of spikes over all layers, in one round.
+        mismatches: number of values that differ from the reference, over all layers and rounds.
         reason: why it was not run.
     """
 
@@ -75,7 +85,12 @@ class Speed:
 
 @dataclass(frozen=True)
 class NetworkSpeeds:
-    """Every computation of one network; ``compared``: values that were checked to be equal."""
+    """Speeds of all engines on one network.
+
+    Args:
+        firing_rate: spikes per neuron and timestep.
+        compared: number of values that were compared with the reference.
+    """
 
     title: str
     timesteps: int
@@ -85,13 +100,13 @@ class NetworkSpeeds:
 
     @property
     def mismatches(self) -> int:
-        """Values that differ, over all computations."""
+        """Number of values that differ, over all engines."""
         return sum(speed.mismatches for speed in self.speeds)
 
 
 @dataclass(frozen=True)
 class EmulatorBench:
-    """One run of the benchmark."""
+    """Result of the benchmark."""
 
     machine: Machine
     rounds: int
@@ -99,16 +114,16 @@ class EmulatorBench:
 
     @property
     def passed(self) -> bool:
-        """Whether all computations of each network agreed in every value."""
+        """True if all engines agreed in every value of every network."""
         return not any(network.mismatches for network in self.networks)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the result under the schema ``ashneuro.bench/1``."""
         return {"schema": SCHEMA, "benchmark": "emulator", "passed": self.passed, **asdict(self)}
 
 
-def dense_network(samples: int, *, sizes: Sequence[int] = (256, 512, 256), timesteps: int = 32) -> Network:
-    """Return dense layers of LIF neurons with random 8-bit weights, and input spikes at a rate of `RATE`."""
+def dense_network(samples: int, *, sizes: Sequence[int] = (256, 512, 256), timesteps: int = 32) -> BenchNetwork:
+    """Return dense layers of LIF neurons with random 8-bit weights, and input spikes at `RATE`."""
     random = np.random.default_rng(SEED)
     synapses = [
         Synapse("dense", (lines,), (neurons,), _weights(random, (neurons, lines))) for lines, neurons in pairwise(sizes)
@@ -118,8 +133,11 @@ def dense_network(samples: int, *, sizes: Sequence[int] = (256, 512, 256), times
 
 def conv_network(
     samples: int, *, channels: Sequence[int] = (32, 64, 64), side: int = 16, units: int = 128, timesteps: int = 8
-) -> Network:
-    """Return convolutions of 3 × 3, of which the first halves the side, and a dense layer: LIF neurons, weights and spikes likewise."""
+) -> BenchNetwork:
+    """Return 3×3 convolutions and a dense layer of LIF neurons; the first convolution has stride 2.
+
+    Weights and input spikes are drawn as in `dense_network`.
+    """
     random = np.random.default_rng(SEED)
     synapses: list[Synapse] = []
     shape: tuple[int, ...] = (channels[0], side, side)
@@ -134,18 +152,19 @@ def conv_network(
 
 
 def _weights(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int32]:
-    # Weights of both signs are even.
+    # Loihi's mixed-sign weights have 8 bits with a step of 2.
     weights: NDArray[np.int32] = 2 * np.clip(np.rint(random.normal(0, 32, shape)), -128, 127).astype(np.int32)
     return weights
 
 
 def _network(
     title: str, random: np.random.Generator, synapses: Sequence[Synapse], deviations: int, samples: int, timesteps: int
-) -> Network:
-    """Return LIF neurons behind each of ``synapses``, in a row, and input spikes."""
+) -> BenchNetwork:
+    """Return a chain of LIF layers, one behind each of ``synapses``, and input spikes."""
     layers: list[Layer] = []
     for depth, synapse in enumerate(synapses, start=1):
-        # Once or twice the standard deviation of what arrives in one step: v, which keeps 90 % a step, gets there now and then.
+        # One or two standard deviations of the input current of a step. v decays by 10 % per step
+        # and crosses this often enough for rates of a few per cent.
         threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
         du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (4095, 410, threshold, 0))
         source = layers[-1].name if layers else "input"
@@ -163,11 +182,11 @@ def _network(
         "integer", 1e-3, timesteps, (InputPort("input", shape, "spikes"),), tuple(layers), (layers[-1].name,)
     )
     spikes = (random.random((timesteps, samples, *shape)) < RATE).astype(np.uint8)
-    return Network(title, program, {"input": spikes})
+    return BenchNetwork(title, program, {"input": spikes})
 
 
-def bundle_network(bundle: Bundle, samples: int) -> Network:
-    """Return the integer program of ``bundle``, and its reference samples, over and over until there are ``samples``.
+def bundle_network(bundle: Bundle, samples: int) -> BenchNetwork:
+    """Return the integer program of ``bundle``, and its reference samples repeated to ``samples``.
 
     Raises:
         BundleError: the bundle has no integer program.
@@ -176,11 +195,11 @@ def bundle_network(bundle: Bundle, samples: int) -> Network:
         name: values.take(np.arange(samples) % values.shape[1], axis=1)
         for name, values in bundle.reference.inputs.items()
     }
-    return Network(str(bundle.folder), bundle.program("integer"), inputs)
+    return BenchNetwork(str(bundle.folder), bundle.program("integer"), inputs)
 
 
 def bench_emulator(
-    networks: Sequence[Network],
+    networks: Sequence[BenchNetwork],
     *,
     rounds: int = 5,
     threads: int | None = None,
@@ -188,23 +207,21 @@ def bench_emulator(
     lava_samples: int = 16,
     progress: Progress | None = None,
 ) -> EmulatorBench:
-    """Return what each computation of each network reaches here.
+    """Time every engine on every network.
 
     Args:
-        networks: each is run on its own.
-        rounds: how often every computation runs.
-        threads: that torch may use at most; by default one per core. It is timed with one thread as well.
-        lava: run Lava too. Where it cannot be started its row says why.
-        lava_samples: the first so many samples run in Lava, or as many as it takes to time it, or all.
+        networks: timed one after the other.
+        rounds: number of timed runs per engine.
+        threads: maximum for torch; default: one per core. It is timed with one thread as well.
+        lava: run Lava too. If it cannot start, its row gives the reason.
+        lava_samples: number of samples that run in Lava, raised to what timing needs, at most all.
         progress: called with (runs done, runs in all).
 
     Raises:
         ConfigError: ``rounds``, ``threads``, ``lava_samples`` or the number of samples is not positive.
     """
     samples = min(next(iter(network.inputs.values())).shape[1] for network in networks)
-    for name, value in (("rounds", rounds), ("threads", threads), ("lava_samples", lava_samples), ("samples", samples)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} = {value}", "a benchmark takes at least one", f"--{name.replace('_', '-')} 1")
+    require_positive(rounds=rounds, threads=threads, lava_samples=lava_samples, samples=samples)
     before, versions = load(), {}
     with ExitStack() as stack:
         worker, reason = None, "" if lava else "it was not asked for"
@@ -214,26 +231,17 @@ def bench_emulator(
                 versions = {f"lava worker: {name}": version for name, version in worker.versions.items()}
             except LavaError as error:
                 reason = f"{error.what} ({error.do})"
-        plans = [
-            (network, _computations(network, worker, reason, threads or cores(), lava_samples)) for network in networks
-        ]
-        total, done = rounds * sum(not c.reason for _, computations in plans for c in computations), 0
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            if progress:
-                progress(done, total)
-
-        speeds = tuple(_bench(network, computations, rounds, tick) for network, computations in plans)
+        plans = [(network, _engines(network, worker, reason, threads or cores(), lava_samples)) for network in networks]
+        tick = count_runs(progress, rounds * sum(not engine.reason for _, engines in plans for engine in engines))
+        speeds = tuple(_bench(network, engines, rounds, tick) for network, engines in plans)
     return EmulatorBench(
         machine(("ashneuro", "numpy", "scipy", "torch"), also=versions, load_before=before), rounds, speeds
     )
 
 
 @dataclass(frozen=True)
-class _Figures:
-    """Of one timed run."""
+class _Timing:
+    """Figures of one timed run."""
 
     samples: int
     spikes: int
@@ -242,95 +250,91 @@ class _Figures:
 
 
 @dataclass(frozen=True, eq=False)
-class _Computation:
-    """A way to run a network; ``run`` is not called where ``reason`` says why it cannot be."""
+class _Engine:
+    """A way to run a network; ``run`` is not called if there is a ``reason`` why it cannot run."""
 
     name: str
     threads: int | None
-    run: Callable[[], tuple[SpikeRecord, _Figures]]
+    run: Callable[[], tuple[SpikeRecord, _Timing]]
     reason: str = ""
+    is_lava: bool = False
 
 
-def _computations(
-    network: Network, worker: Lava | None, reason: str, threads: int, lava_samples: int
-) -> list[_Computation]:
-    def emulated(
-        name: str, backend: Backend, threads: int | None = None, device: str = "cpu", reason: str = ""
-    ) -> _Computation:
-        return _Computation(name, threads, lambda: _emulate(network, backend, threads, device), reason)
+def _engines(network: BenchNetwork, worker: Lava | None, reason: str, threads: int, lava_samples: int) -> list[_Engine]:
+    def emulated(name: str, backend: Backend, threads: int | None = None, device: str = "cpu") -> _Engine:
+        missing = torch_missing if backend == "torch" else ""
+        return _Engine(name, threads, lambda: _emulate(network, backend, threads, device), missing)
 
-    def streamed() -> tuple[SpikeRecord, _Figures]:
+    def streamed() -> tuple[SpikeRecord, _Timing]:
         assert worker is not None
         return _stream(network, worker, lava_samples)
 
     program = network.program
     if any(program.lag(layer, connection) for layer, connection in program.connections()):
         reason = reason or "recurrence or axonal delays: its samples run side by side, there is no stream to time"
-    missing = "" if find_spec("torch") else "torch is not installed (pip install 'ashneuro[train]')"
-    computations = [_Computation(LAVA, None, streamed, reason)]
-    computations += [
-        emulated("emulator, torch", "torch", count, reason=missing) for count in dict.fromkeys((1, threads))
-    ]
-    if not missing and _has_cuda():
-        computations.append(emulated("emulator, torch on the GPU", "torch", device="cuda"))
-    return [*computations, emulated("emulator, numpy", "numpy")]
+    torch_missing = "" if find_spec("torch") else "torch is not installed (pip install 'ashneuro[train]')"
+    engines = [_Engine(LAVA, None, streamed, reason, is_lava=True)]
+    engines += [emulated("emulator, torch", "torch", count) for count in dict.fromkeys((1, threads))]
+    if not torch_missing and _has_cuda():
+        engines.append(emulated("emulator, torch on the GPU", "torch", device="cuda"))
+    return [*engines, emulated("emulator, numpy", "numpy")]
 
 
-def _bench(
-    network: Network, computations: Sequence[_Computation], rounds: int, tick: Callable[[], None]
-) -> NetworkSpeeds:
-    running = [computation for computation in computations if not computation.reason]
-    # Every emulator once untimed, so that libraries have started their threads; the last one's spikes are the reference.
-    reference = [computation.run()[0] for computation in running if computation.name != LAVA][-1]
-    figures: dict[_Computation, list[_Figures]] = {computation: [] for computation in computations}
-    mismatches, compared = dict.fromkeys(computations, 0), 0
+def _bench(network: BenchNetwork, engines: Sequence[_Engine], rounds: int, tick: Callable[[], None]) -> NetworkSpeeds:
+    running = [engine for engine in engines if not engine.reason]
+    # One untimed run of every emulator starts the libraries' threads. The last one, numpy, is the reference.
+    reference = [engine.run()[0] for engine in running if not engine.is_lava][-1]
+    timings: dict[_Engine, list[_Timing]] = {engine: [] for engine in engines}
+    mismatches, compared = dict.fromkeys(engines, 0), 0
     for _ in range(rounds):
-        for computation in running:
-            record, timed = computation.run()
-            figures[computation].append(timed)
+        for engine in running:
+            record, timing = engine.run()
+            timings[engine].append(timing)
             for name, activity in record.layers.items():
                 differ = activity.raster != reference.layers[name].raster[:, : record.samples]  # type: ignore[index]
-                mismatches[computation] += int(np.count_nonzero(differ))
+                mismatches[engine] += int(np.count_nonzero(differ))
                 compared += differ.size  # type: ignore[union-attr]
             tick()
-    lava = next(figures[computation] for computation in computations if computation.name == LAVA)
-    speeds = tuple(
-        _speed(computation, figures[computation], mismatches[computation], lava) for computation in computations
-    )
+    lava = next(timings[engine] for engine in engines if engine.is_lava)
+    speeds = tuple(_speed(engine, timings[engine], mismatches[engine], lava) for engine in engines)
     spiking = [name for name, activity in reference.layers.items() if activity.binary]
-    places = sum(reference.layers[name].neurons for name in spiking) * reference.timesteps * reference.samples
-    rate = sum(reference.layers[name].events for name in spiking) / max(1, places)
+    neuron_steps = sum(reference.layers[name].neurons for name in spiking) * reference.timesteps * reference.samples
+    rate = sum(reference.layers[name].events for name in spiking) / max(1, neuron_steps)
     return NetworkSpeeds(network.title, reference.timesteps, rate, speeds, compared)
 
 
-def _speed(computation: _Computation, figures: Sequence[_Figures], mismatches: int, lava: Sequence[_Figures]) -> Speed:
-    if computation.reason:
-        return Speed(computation.name, computation.threads, reason=computation.reason)
-    starts = [timed.start_s for timed in figures if timed.start_s is not None]
-    ratios = [ours.per_second / theirs.per_second for ours, theirs in zip(figures, lava, strict=False)]
+def _speed(engine: _Engine, timings: Sequence[_Timing], mismatches: int, lava: Sequence[_Timing]) -> Speed:
+    if engine.reason:
+        return Speed(engine.name, engine.threads, reason=engine.reason)
+    starts = [timing.start_s for timing in timings if timing.start_s is not None]
+    ratios = [ours.per_second / theirs.per_second for ours, theirs in zip(timings, lava, strict=False)]
     return Speed(
-        computation.name,
-        computation.threads,
-        figures[0].samples,
-        None if mismatches else Spread.of(timed.per_second for timed in figures),
+        engine.name,
+        engine.threads,
+        timings[0].samples,
+        None if mismatches else Spread.of(timing.per_second for timing in timings),
         Spread.of(ratios) if ratios and not mismatches else None,
         Spread.of(starts) if starts else None,
-        figures[0].spikes,
+        timings[0].spikes,
         mismatches,
     )
 
 
-def _emulate(network: Network, backend: Backend, threads: int | None, device: str) -> tuple[SpikeRecord, _Figures]:
+def _emulate(network: BenchNetwork, backend: Backend, threads: int | None, device: str) -> tuple[SpikeRecord, _Timing]:
     names = [layer.name for layer in network.program.layers]
-    with _torch_threads(threads):
+    with torch_threads(threads):
         start = time.perf_counter()
         record = run_program(network.program, network.inputs, rasters=names, backend=backend, device=device)
         seconds = time.perf_counter() - start
-    return record, _Figures(record.samples, _spikes(record), record.samples / seconds)
+    return record, _Timing(record.samples, _spikes(record), record.samples / seconds)
 
 
-def _stream(network: Network, worker: Lava, samples: int) -> tuple[SpikeRecord, _Figures]:
-    """Run the first samples in Lava: one network through which they stream, timed from the end of its first request on."""
+def _stream(network: BenchNetwork, worker: Lava, samples: int) -> tuple[SpikeRecord, _Timing]:
+    """Stream the first samples through one network in Lava, timed from the end of its first request.
+
+    The first request covers building and starting; its own share of computing is estimated from the
+    others and the rest reported as start-up time.
+    """
     program = network.program
     timesteps, there = next(iter(network.inputs.values())).shape[:2]
     samples = min(there, max(samples, -(-REQUESTS * ROWS // timesteps)))
@@ -353,27 +357,11 @@ def _stream(network: Network, worker: Lava, samples: int) -> tuple[SpikeRecord, 
     )
     step_s = (answers[-1] - answers[0]) / (steps - ROWS)
     start_s = max(0.0, answers[0] - start - ROWS * step_s)
-    return record, _Figures(samples, _spikes(record), 1 / (step_s * timesteps), start_s)
+    return record, _Timing(samples, _spikes(record), 1 / (step_s * timesteps), start_s)
 
 
 def _spikes(record: SpikeRecord) -> int:
     return sum(activity.events for activity in record.layers.values() if activity.binary)
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads meanwhile; ``None`` leaves it as it is, and unimported."""
-    if threads is None:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _has_cuda() -> bool:

@@ -1,7 +1,8 @@
-"""What a sample costs in Lava: a network built for each sample, samples that stream, samples side by side, all in one run.
+"""Seconds per sample in Lava: a network built for each sample, samples streamed, samples side by side.
 
-Each way starts from a worker that is up and ends with the spikes on the host; what they share (starting Python and importing
-Lava) is left out, what a user waits for (building networks, transfer, the proof of a batch) is not.
+Each schedule starts from a running worker and ends with the spikes on the host. Starting Python and
+importing Lava, which all of them share, is left out; building networks, transfer and the proof of a
+batch, for which a user waits, are not.
 """
 
 from __future__ import annotations
@@ -9,29 +10,37 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
-from ashneuro.bench.emulator import Network
-from ashneuro.bench.measure import SCHEMA, Machine, Spread, load, machine
+from ashneuro.bench.emulator import BenchNetwork
+from ashneuro.bench.measure import SCHEMA, Machine, Spread, count_runs, load, machine
 from ashneuro.errors import ConfigError
 from ashneuro.simulation.inputs import Progress
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord
 
-NAIVE, STREAMED, BATCHED = "a network per sample", "streamed", f"side by side, {RUN_STOCK} of them proved"
+
+class Schedule(Enum):
+    """How samples go through Lava; the value is the name that tables and files show."""
+
+    PER_SAMPLE = "a network per sample"
+    STREAMED = "streamed"
+    BATCHED = f"side by side, {RUN_STOCK} of them proved"
 
 
 @dataclass(frozen=True)
-class LavaWay:
-    """One way to run samples.
+class LavaTiming:
+    """Time of one schedule.
 
     Args:
-        samples: in one round.
-        per_sample_s: seconds on the clock, over those samples.
-        gain: how many times less than a network per sample, in the same round.
+        name: of the schedule.
+        samples: number of samples per round.
+        per_sample_s: seconds of wall-clock time per sample.
+        gain: seconds per sample of a network per sample, over this schedule's, in the same round.
     """
 
     name: str
@@ -42,22 +51,27 @@ class LavaWay:
 
 @dataclass(frozen=True)
 class LavaBench:
-    """One run of the benchmark; ``mismatches``: spike counts of neurons that differ between ways."""
+    """Result of the benchmark.
+
+    Args:
+        ways: one timing per schedule.
+        mismatches: number of neurons whose spike counts differ between schedules.
+    """
 
     machine: Machine
     title: str
     timesteps: int
     rounds: int
-    ways: tuple[LavaWay, ...]
+    ways: tuple[LavaTiming, ...]
     mismatches: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the result under the schema ``ashneuro.bench/1``."""
         return {"schema": SCHEMA, "benchmark": "lava", "passed": not self.mismatches, **asdict(self)}
 
 
 def bench_lava(
-    network: Network,
+    network: BenchNetwork,
     *,
     rounds: int = 3,
     naive: int = 4,
@@ -65,17 +79,18 @@ def bench_lava(
     lava: Callable[[], Lava] = Lava,
     progress: Progress | None = None,
 ) -> LavaBench:
-    """Return what a sample of ``network`` costs each way; the ways take turns within a round.
+    """Time every schedule on ``network``, in turn within a round.
 
     Args:
-        network: its samples are those of the batched way.
-        naive, streamed: how many of them the slower ways run, at most.
-        lava: makes the Lava that runs.
+        network: all of its samples run side by side.
+        naive: maximum number of samples with a network each.
+        streamed: maximum number of samples that are streamed.
+        lava: makes the Lava session.
         progress: called with (runs done, runs in all).
 
     Raises:
-        ConfigError: there are too few samples to be batched.
-        LavaError: Lava is not there, or failed.
+        ConfigError: there are too few samples for a batch.
+        LavaError: Lava is not installed, or failed.
     """
     timesteps, samples = next(iter(network.inputs.values())).shape[:2]
     if rounds < 1 or samples <= RUN_STOCK:
@@ -84,41 +99,49 @@ def bench_lava(
             f"more than {RUN_STOCK} are batched, in at least one round",
             "--samples 256",
         )
-    counts = {NAIVE: min(naive, samples), STREAMED: min(streamed, samples), BATCHED: samples}
-    took: dict[str, list[float]] = {name: [] for name in counts}
+    counts = {
+        Schedule.PER_SAMPLE: min(naive, samples),
+        Schedule.STREAMED: min(streamed, samples),
+        Schedule.BATCHED: samples,
+    }
+    took: dict[Schedule, list[float]] = {schedule: [] for schedule in counts}
+    tick = count_runs(progress, rounds * len(counts))
     mismatches, load_before = 0, load()
     with lava() as worker:
         versions = {f"lava worker: {name}": version for name, version in worker.versions.items()}
 
-        def run(name: str, first: int, last: int) -> SpikeRecord:
+        def run(first: int, last: int, stock: int | None = None) -> SpikeRecord:
             part = {port: values[:, first:last] for port, values in network.inputs.items()}
-            return worker.run(network.program, part, stock=RUN_STOCK if name == BATCHED else None)
+            return worker.run(network.program, part, stock=stock)
 
         for number in range(rounds):
-            records: dict[str, SpikeRecord] = {}
-            for name, count in counts.items():
+            records: dict[Schedule, SpikeRecord] = {}
+            for schedule, count in counts.items():
                 start = time.perf_counter()
-                if name == NAIVE:
-                    for index in range(count):
-                        one = run(name, index, index + 1)
-                        records[name] = one if name not in records else records[name] + one
+                if schedule is Schedule.PER_SAMPLE:
+                    records[schedule] = run(0, 1)
+                    for index in range(1, count):
+                        records[schedule] += run(index, index + 1)
                 else:
-                    records[name] = run(name, 0, count)
-                took[name].append((time.perf_counter() - start) / count)
-                if progress:
-                    progress(len([second for seconds in took.values() for second in seconds]), rounds * len(counts))
+                    records[schedule] = run(0, count, RUN_STOCK if schedule is Schedule.BATCHED else None)
+                took[schedule].append((time.perf_counter() - start) / count)
+                tick()
             if number == 0:
-                streamed_first = run(STREAMED, 0, counts[NAIVE])
-                batched_first = worker.run(
-                    network.program, {port: x[:, : counts[STREAMED]] for port, x in network.inputs.items()}, stock=1
-                )
-                mismatches = _differ(records[NAIVE], streamed_first) + _differ(records[STREAMED], batched_first)
-    gains = {
-        name: [slow / fast for slow, fast in zip(took[NAIVE], seconds, strict=True)] for name, seconds in took.items()
-    }
-    ways = tuple(LavaWay(name, counts[name], Spread.of(took[name]), Spread.of(gains[name])) for name in counts)
+                # The schedules run different numbers of samples: each is compared on those of the smaller one.
+                few, more = counts[Schedule.PER_SAMPLE], counts[Schedule.STREAMED]
+                mismatches = _differ(records[Schedule.PER_SAMPLE], run(0, few))
+                mismatches += _differ(records[Schedule.STREAMED], run(0, more, stock=1))
+    timings = tuple(
+        LavaTiming(
+            schedule.value,
+            count,
+            Spread.of(took[schedule]),
+            Spread.of(slow / fast for slow, fast in zip(took[Schedule.PER_SAMPLE], took[schedule], strict=True)),
+        )
+        for schedule, count in counts.items()
+    )
     here = machine(("numpy", "scipy"), also=versions, load_before=load_before)
-    return LavaBench(here, network.title, timesteps, rounds, ways, mismatches)
+    return LavaBench(here, network.title, timesteps, rounds, timings, mismatches)
 
 
 def _differ(left: SpikeRecord, right: SpikeRecord) -> int:

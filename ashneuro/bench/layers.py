@@ -1,6 +1,7 @@
-"""What neurons cost beside the matrix products in front of them: one dense layer, one small convolutional network.
+"""Neurons against the matrix products in front of them: a dense layer, a small convolutional network.
 
-A synapse is applied once to all T·B arrays; "stepwise" applies it in every step, as Norse's sequences and most tutorials do.
+Synapses are applied once to all T·B arrays. "Stepwise" applies them in every step, as Norse's sequences
+and most tutorials do.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from ashneuro.bench.peers import PEERS, Neuron, available, missing, norse_cell, norse_stepwise, ours
-from ashneuro.bench.timing import Job, Way
+from ashneuro.bench.timing import Job, Variant
 from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.spiking.kernels.sparse_synapses import connect
 
 OURS: tuple[Kernels, ...] = ("triton", "native", "torch")
 SEED = 7
-RATE = 0.2  # spikes per line and step at the input
+RATE = 0.2  # spikes per input line and timestep
 
 
 def lif_jobs(
     device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), batch: int = 64, width: int = 768
 ) -> list[Job]:
-    """Return, for every number of steps, a dense layer with LIF neurons, and the neurons alone."""
+    """Return two jobs per number of timesteps: a dense layer with LIF neurons, and the neurons alone."""
     jobs = []
     for steps in timesteps:
         torch.manual_seed(SEED)
@@ -43,7 +44,7 @@ def lif_jobs(
         ) -> Callable[[], None]:
             def run() -> None:
                 linear.zero_grad()
-                x = spikes.requires_grad_()  # a layer in the middle of a network gives its input a gradient as well
+                x = spikes.requires_grad_()  # a hidden layer also computes the gradient of its input
                 currents = synapse(linear, x.flatten(0, 1)).reshape(x.shape)
                 torch.autograd.backward(neuron(currents), back)
                 x.grad = None
@@ -68,23 +69,21 @@ def lif_jobs(
 
             return run
 
-        ways = [
-            Way("Linear only", layer(lambda x: x)),
-            Way("Linear, GELU", layer(nn.functional.gelu)),
-            *_neurons(device, layer),
-        ]
+        product = Variant("Linear only", layer(lambda x: x))
+        variants = [product, Variant("Linear, GELU", layer(nn.functional.gelu)), *_neurons(device, layer)]
         if not available("native", device):
-            ways.append(Way(f"ashneuro, native, {RATE:.0%} spikes added up", layer(ours("native", device), connect)))
-        ways.append(Way("Norse, stepwise", stepwise()))
-        jobs.append(Job(f"Linear {width} and LIF, {size}", "Linear only", tuple(ways)))
-        mine = _neurons(device, alone)
-        fastest = next(way for way in mine if not way.reason)
-        jobs.append(Job(f"LIF alone, {width} neurons, {size}", fastest.name, (*mine, _copies(back))))
+            added = layer(ours("native", device), connect)
+            variants.append(Variant(f"ashneuro, native, {RATE:.0%} spikes added up", added))
+        variants.append(Variant("Norse, stepwise", stepwise()))
+        jobs.append(Job(f"Linear {width} and LIF, {size}", tuple(variants), product))
+        neurons = _neurons(device, alone)
+        fastest = next(variant for variant in neurons if not variant.reason)
+        jobs.append(Job(f"LIF alone, {width} neurons, {size}", (*neurons, _copies(back)), fastest))
     return jobs
 
 
 def conv_jobs(device: torch.device, *, timesteps: int = 16, batch: int = 16, side: int = 32) -> list[Job]:
-    """Return a network of two convolutions and a dense layer, LIF neurons after each, and its synapses alone."""
+    """Return a network of two convolutions and a dense layer, with LIF neurons and with synapses alone."""
     torch.manual_seed(SEED)
     conv1, conv2 = nn.Conv2d(2, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
     dense = nn.Linear(64 * (side // 4) ** 2, 10)
@@ -115,46 +114,47 @@ def conv_jobs(device: torch.device, *, timesteps: int = 16, batch: int = 16, sid
             outputs.append(s)
         torch.autograd.backward(torch.stack(outputs), back)
 
-    ways = [
-        Way("synapses only", run(*[lambda x: x] * 3)),
-        Way("ReLU", run(*[nn.functional.relu] * 3)),
+    synapses = Variant("synapses only", run(*[lambda x: x] * 3))
+    variants = (
+        synapses,
+        Variant("ReLU", run(*[nn.functional.relu] * 3)),
         *_neurons(device, lambda neuron: run(neuron, neuron, neuron)),
-        Way("Norse, stepwise", stepwise),
-    ]
+        Variant("Norse, stepwise", stepwise),
+    )
     title = f"Conv 32, conv 64, dense 10, LIF after each, {side}×{side}, T = {timesteps}, batch {batch}"
-    return [Job(title, "synapses only", tuple(ways))]
+    return [Job(title, variants, synapses)]
 
 
-def _copies(like: Tensor) -> Way:
-    """Return a way to move the bytes that neurons have to, and do nothing else.
+def _copies(like: Tensor) -> Variant:
+    """Return a variant that only moves the bytes that neurons must move: a bound by memory bandwidth.
 
-    Forward they read x and write spikes, backward they read what arrives and write what leaves. In between, a GPU writes margins and reads
-    them again; a CPU reads x again. That are six arrays, or five.
+    Forward reads x and writes spikes; backward reads the output's gradient and writes the input's. In
+    between, the GPU kernels write margins and read them again, the CPU kernels read x again. Six arrays,
+    or five.
     """
     arrays = 6 if like.device.type == "cuda" else 5
     values, to = (torch.zeros(arrays * like.numel() // 2, dtype=like.dtype, device=like.device) for _ in range(2))
-    return Way(f"copies: {arrays} arrays read or written", lambda: to.copy_(values))
+    return Variant(f"copies: {arrays} arrays read or written", lambda: to.copy_(values))
 
 
-def _nothing() -> None:
-    """Stands for what cannot be run."""
-
-
-def _neurons(device: torch.device, job: Callable[[Neuron], Callable[[], None]]) -> list[Way]:
-    """Return the job with neurons of every library; a neuron may be used more than once, for it keeps nothing between runs."""
-    ways = []
+def _neurons(device: torch.device, job: Callable[[Neuron], Callable[[], None]]) -> list[Variant]:
+    """Return ``job`` with the neurons of every library. Neurons keep no state between runs."""
+    variants = []
     for kernels in OURS:
         reason = available(kernels, device)
         if reason and kernels == "triton" and device.type == "cpu":
             continue
-        ways.append(Way(f"ashneuro, {kernels}", job(ours(kernels, device)) if not reason else _nothing, reason))
-        if not reason and kernels != "torch":
-            ways.append(Way(f"ashneuro, {kernels}, bf16 kept", job(ours(kernels, device, bf16=True))))
+        if reason:
+            variants.append(Variant(f"ashneuro, {kernels}", reason=reason))
+            continue
+        variants.append(Variant(f"ashneuro, {kernels}", job(ours(kernels, device))))
+        if kernels != "torch":
+            variants.append(Variant(f"ashneuro, {kernels}, bf16 kept", job(ours(kernels, device, bf16=True))))
     for name, (package, make) in PEERS.items():
         reason = missing(package)
         if reason:
-            ways.append(Way(name, reason=reason))
+            variants.append(Variant(name, reason=reason))
             continue
         with torch.device(device):
-            ways.append(Way(name, job(make())))
-    return ways
+            variants.append(Variant(name, job(make())))
+    return variants

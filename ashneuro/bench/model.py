@@ -1,4 +1,4 @@
-"""One step of training, forward and backward, of a whole network on made-up pairs, its neurons computed in each way."""
+"""One training step, forward and backward, of a whole network on random pairs, with every kernel back end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from ashneuro.bench.norse_network import lift, step_by_step
 from ashneuro.bench.peers import available
-from ashneuro.bench.timing import Job, Way
+from ashneuro.bench.timing import Job, Variant
 from ashneuro.config import RunConfig
 from ashneuro.data.pairs import Batch
 from ashneuro.model.network import AshNet
@@ -18,13 +18,13 @@ from ashneuro.training.learner import Learner, whole_loss
 
 WORDS = 2000
 SEED = 7
-WAYS: tuple[Kernels, ...] = ("triton", "native", "torch", "norse")
+KERNELS: tuple[Kernels, ...] = ("triton", "native", "torch", "norse")
 
 
 def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = None) -> list[Job]:
-    """Return a step of training ``config``: its neurons in each way, the encoder in Norse, and ReLUs, which run once, in their place.
+    """Return a training step of ``config`` with every kernel back end, in Norse, and with ReLUs.
 
-    The optimiser is left out: it is the same for all.
+    ReLUs take the place of the neurons and run once. The optimiser is left out: it is the same for all.
     """
     count = batch or config.train.batch_size
     size = config.data.image_size
@@ -48,20 +48,20 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
 
         return run
 
-    ways = []
-    for kernels in WAYS:
+    variants = []
+    for kernels in KERNELS:
         reason = available(kernels, device)
         if reason and kernels == "triton" and device.type == "cpu":
             continue
-        # Only neurons that are one operator can be told from the rest in a profile.
-        run = None if reason else step(_network(config, kernels))
-        ways.append(
-            Way(f"LIF, {kernels}", run, split=kernels in ("triton", "native"))
-            if run
-            else Way(f"LIF, {kernels}", reason=reason)
-        )
+        name = f"LIF, {kernels}"
+        if reason:
+            variants.append(Variant(name, reason=reason))
+        else:
+            # In a profile, neurons can be told from the rest only if they are one operator.
+            fused = kernels in ("triton", "native")
+            variants.append(Variant(name, step(_network(config, kernels)), split=fused))
     neuron = config.model.abstract
-    # Norse's cell in its own default, which is ours too; no other encoder is the same one in Norse.
+    # Norse's cell with its defaults, which are ours too. No other neuron has the same equations in Norse.
     plain = (
         neuron.kind == "spiking"
         and neuron.neuron == "lif"
@@ -72,14 +72,14 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
         model = _network(config, "norse")
         if plain and model.abstract is not None:
             rewrite(model.abstract)
-            ways.append(Way(name, step(model)))
+            variants.append(Variant(name, step(model)))
         else:
-            ways.append(Way(name, reason="it is compared for plain LIF neurons with SuperSpike"))
-    controls = replace(config, model=replace(config.model, abstract=replace(config.model.abstract, kind="relu")))
-    ways.append(Way("ReLU, once", step(_network(controls, "auto")), split=True))
+            variants.append(Variant(name, reason="it is compared for plain LIF neurons with SuperSpike"))
+    control = replace(config, model=replace(config.model, abstract=replace(config.model.abstract, kind="relu")))
+    variants.append(Variant("ReLU, once", step(_network(control, "auto")), split=True))
     steps = config.model.abstract.timesteps
-    baseline = next(way.name for way in ways if not way.reason)
-    return [Job(f"One training step, batch {count}, T = {steps}", baseline, tuple(ways))]
+    baseline = next(variant for variant in variants if not variant.reason)
+    return [Job(f"One training step, batch {count}, T = {steps}", tuple(variants), baseline)]
 
 
 def _network(config: RunConfig, kernels: Kernels) -> AshNet:

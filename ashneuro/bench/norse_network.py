@@ -1,14 +1,14 @@
-"""The spiking encoder as it would be written with torch and Norse alone, with the same weights and the same neurons."""
+"""The spiking encoder written with torch and Norse alone, with the same weights and neurons."""
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ashneuro.bench.peers import norse_cell
 from ashneuro.model.abstract import AbstractEncoder, Block, Synapse
 from ashneuro.model.spatial import DenseOverPlaces
 from ashneuro.spiking.lif import LIF
@@ -16,16 +16,12 @@ from ashneuro.spiking.lif import LIF
 
 def cell_of(neurons: LIF) -> nn.Module:
     """Return Norse's cell with the parameters of ``neurons``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        from norse.torch import LIFBoxCell
-        from norse.torch.functional.lif_box import LIFBoxParameters
-    values = (float(value) for value in (1 / neurons.tau, neurons.v_leak, neurons.v_threshold, neurons.v_reset))
-    return LIFBoxCell(LIFBoxParameters(*map(torch.tensor, values)), dt=float(neurons.dt))  # type: ignore[no-any-return]
+    values = (1 / neurons.tau, neurons.v_leak, neurons.v_threshold, neurons.v_reset, neurons.dt)
+    return norse_cell(*map(float, values))
 
 
 class Lifted(nn.Module):
-    """A population in Norse's `Lift`: behind synapses that are applied once to all steps, it reads ``x[t]`` step by step."""
+    """A population in Norse's `Lift`, behind synapses that are applied to all steps at once."""
 
     def __init__(self, neurons: LIF) -> None:
         super().__init__()
@@ -39,7 +35,7 @@ class Lifted(nn.Module):
 
 
 class Flattened(nn.Linear):
-    """torch's own dense layer behind a flattening."""
+    """A flattening and torch's dense layer."""
 
     def __init__(self, dense: DenseOverPlaces) -> None:
         super().__init__(dense.weight[0].numel(), len(dense.weight), bias=False)
@@ -51,8 +47,8 @@ class Flattened(nn.Linear):
 
 
 def lift(encoder: AbstractEncoder) -> None:
-    """Put every population of ``encoder`` into Norse's `Lift`."""
-    _with_layers_of_torch(encoder)
+    """Replace every population of ``encoder`` by Norse's `Lift`, in place."""
+    _use_torch_dense(encoder)
     for parent in list(encoder.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LIF):
@@ -60,11 +56,11 @@ def lift(encoder: AbstractEncoder) -> None:
 
 
 def step_by_step(encoder: AbstractEncoder) -> None:
-    """Let ``encoder`` take one step after the other, each through all layers, as Norse's `SequentialState` does.
+    """Make ``encoder`` run step by step through all layers, as Norse's `SequentialState` does, in place.
 
     Batch norms then see one step at a time.
     """
-    _with_layers_of_torch(encoder)
+    _use_torch_dense(encoder)
     cells = {name: cell_of(neurons) for name, neurons, _ in encoder.populations() if isinstance(neurons, LIF)}
 
     def with_rates(current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -89,7 +85,7 @@ def step_by_step(encoder: AbstractEncoder) -> None:
     encoder.with_rates = with_rates  # type: ignore[method-assign]
 
 
-def _with_layers_of_torch(encoder: AbstractEncoder) -> None:
+def _use_torch_dense(encoder: AbstractEncoder) -> None:
     assert isinstance(encoder.dense.linear, DenseOverPlaces)
     encoder.dense.linear = Flattened(encoder.dense.linear)  # type: ignore[assignment]
 

@@ -1,7 +1,7 @@
-"""LIF neurons of ours and of other libraries, as they are meant to be used: currents (T, B, ...) in, spikes (T, B, ...) out.
+"""LIF neurons of ashneuro and of other libraries: currents (T, B, ...) in, spikes (T, B, ...) out.
 
-Time constant 2 steps, threshold `THRESHOLD`, reset to 0; each with its own surrogate and its own default for the rest, so the
-work is alike and the spikes are not the same.
+Time constant 2 steps, threshold `THRESHOLD`, reset to 0; each with its own surrogate and its own
+defaults otherwise. The work is alike, the spikes are not the same.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.spiking.lif import LIF
 
 THRESHOLD = 0.3
+TAU_S, DT_S = 2e-3, 1e-3
 Neuron = Callable[[Tensor], Tensor]
 
 
 def ours(kernels: Kernels, device: torch.device, *, bf16: bool = False) -> Neuron:
-    """Return `ashneuro.spiking.lif.LIF`; ``bf16``: with margins kept in half the memory."""
-    return LIF(2e-3, THRESHOLD, dt=1e-3, kernels=kernels, saves="bf16" if bf16 else "full").to(device)
+    """Return `ashneuro.spiking.lif.LIF`; ``bf16`` halves the memory that it keeps for the backward pass."""
+    return LIF(TAU_S, THRESHOLD, dt=DT_S, kernels=kernels, saves="bf16" if bf16 else "full").to(device)
 
 
 def available(kernels: Kernels, device: torch.device) -> str:
-    """Return why ``kernels`` cannot be had on ``device``; empty if they can."""
+    """Return the reason why ``kernels`` cannot run on ``device``; empty if they can."""
     try:
         choose_backend(kernels, device)
     except ConfigError as error:
@@ -36,18 +37,21 @@ def available(kernels: Kernels, device: torch.device) -> str:
     return ""
 
 
-def norse_cell() -> nn.Module:
-    """Return Norse's cell."""
+def norse_cell(
+    tau_mem_inv: float = 1 / TAU_S, v_leak: float = 0.0, v_th: float = THRESHOLD, v_reset: float = 0.0, dt: float = DT_S
+) -> nn.Module:
+    """Return Norse's LIFBoxCell."""
     with warnings.catch_warnings():
+        # Norse 1.1.0 scripts functions at import, which torch 2.14 deprecates.
         warnings.simplefilter("ignore", FutureWarning)
         from norse.torch import LIFBoxCell
         from norse.torch.functional.lif_box import LIFBoxParameters
-    p = LIFBoxParameters(*torch.tensor([500.0, 0.0, THRESHOLD, 0.0]))
-    return LIFBoxCell(p, dt=1e-3)  # type: ignore[no-any-return]
+    parameters = LIFBoxParameters(*torch.tensor([tau_mem_inv, v_leak, v_th, v_reset]))
+    return LIFBoxCell(parameters, dt=dt)  # type: ignore[no-any-return]
 
 
 def norse_lift() -> Neuron:
-    """Return Norse's cell in Norse's `Lift`, which reads ``x[t]`` step by step."""
+    """Return Norse's cell in Norse's `Lift`, which indexes ``x[t]`` step by step."""
     from norse.torch import Lift
 
     lifted = Lift(norse_cell())
@@ -55,7 +59,7 @@ def norse_lift() -> Neuron:
 
 
 def norse_unbound() -> Neuron:
-    """Return Norse's cell over steps that are unbound once: its backward pass is faster than `Lift`'s."""
+    """Return Norse's cell over steps unbound once; its backward pass is faster than `Lift`'s."""
     cell = norse_cell()
 
     def run(x: Tensor) -> Tensor:
@@ -69,7 +73,7 @@ def norse_unbound() -> Neuron:
 
 
 def norse_stepwise(synapse: nn.Module, device: torch.device) -> Neuron:
-    """Return a synapse and Norse's cell, both applied step by step, as Norse's sequences do."""
+    """Return a synapse and Norse's cell, both applied step by step, as in Norse's sequences."""
     cell = norse_cell().to(device)
 
     def run(x: Tensor) -> Tensor:
@@ -137,5 +141,5 @@ PEERS: dict[str, tuple[str, Callable[[], Neuron]]] = {
 
 
 def missing(package: str) -> str:
-    """Return why a peer is not run; empty if it is installed."""
+    """Return the reason why a peer is not run; empty if it is installed."""
     return "" if find_spec(package) else f"{package} is not installed (pip install 'ashneuro[frameworks]')"

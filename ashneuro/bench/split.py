@@ -1,4 +1,4 @@
-"""Where the time of a run goes: products of synapses, neurons, norms, and the rest."""
+"""Time of a run by kind of operator: products of synapses, neurons, norms, and the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 RUNS = 5
 WAITING = "no kernel runs"
-# What an operator is named in a profile begins with one of these.
+# Prefixes of operator names in a profile.
 PARTS: dict[str, tuple[str, ...]] = {
     "products": (
         *(
@@ -23,7 +23,7 @@ PARTS: dict[str, tuple[str, ...]] = {
             "aten::mkldnn_convolution",
         ),
         *("aten::cudnn_convolution", "aten::convolution_backward", "aten::_conv_depthwise2d", "aten::_slow_conv2d"),
-        *("_Currents", "_Weights"),  # events, see `ashneuro.spiking.kernels.sparse_synapses`
+        *("_Currents", "_Weights"),  # `ashneuro.spiking.kernels.sparse_synapses`
     ),
     "neurons": ("_MultiStep", "ashneuro::neurons"),
     "norms": (
@@ -37,11 +37,11 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def split(run: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Return the seconds of one run by `PARTS` and ``"rest"``, medians of several; on a GPU also when `WAITING`.
+    """Return seconds per run by `PARTS` and ``"rest"``, medians of `RUNS` runs; on a GPU also `WAITING`.
 
-    What a processor spends on an operator, or a GPU on the kernels that it launches, counts without the operators that it calls.
+    The time of an operator, or of the GPU kernels that it launches, excludes the operators that it calls.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own log goes to the terminal
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler logs to the terminal
     for _ in range(2):
         run()
     runs = [_once(run, device) for _ in range(RUNS)]
@@ -55,7 +55,7 @@ def _once(run: Callable[[], object], device: torch.device) -> dict[str, float]:
         if cuda:
             torch.cuda.synchronize(device)
     found = dict.fromkeys((*PARTS, "rest"), 0.0)
-    # Kernels have rows of their own beside those of the operators that launched them.
+    # Only the operators' rows: GPU kernels have rows of their own, and would count twice.
     for operator in (row for row in made.key_averages() if row.device_type.name == "CPU"):
         found[part_of(operator.key)] += 1e-6 * (
             operator.self_device_time_total if cuda else operator.self_cpu_time_total
@@ -66,11 +66,11 @@ def _once(run: Callable[[], object], device: torch.device) -> dict[str, float]:
 
 
 def part_of(operator: str) -> str:
-    """Return which part an operator belongs to."""
+    """Return the part of `PARTS` that an operator belongs to, or ``"rest"``."""
     return next((part for part, names in PARTS.items() if operator.startswith(names)), "rest")
 
 
 def _elapsed(made: Any) -> float:
-    """Return from when the first operator began to when the last kernel ended, in seconds."""
+    """Return seconds from the start of the first operator to the end of the last kernel."""
     events = [event.time_range for event in made.events()]
     return 1e-6 * float(max(event.end for event in events) - min(event.start for event in events))

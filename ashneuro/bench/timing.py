@@ -1,36 +1,50 @@
-"""Several ways of doing one job, timed in turn: whatever else the machine does meets all of them, and ratios are of one round."""
+"""Variants of one job, timed in turn.
+
+Other load on the machine then meets all of them, and ratios are taken within a round.
+"""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Literal
 
 import torch
 
-from ashneuro.bench.measure import SCHEMA, Machine, Spread, load, machine
+from ashneuro.bench.measure import (
+    SCHEMA,
+    Machine,
+    Spread,
+    count_runs,
+    load,
+    machine,
+    require_positive,
+    torch_threads,
+)
 from ashneuro.bench.split import split
 from ashneuro.errors import ConfigError
 from ashneuro.simulation.inputs import Progress
 from ashneuro.spiking.kernels.dispatch import describe_kernels
 from ashneuro.spiking.memory import keep_freed_memory
 
-# A run is repeated within its turn until this has passed, so that what is timed is not the clock; and some times in any case, of which
-# the median counts, because the first run finds what another way has left in the caches.
-LEAST_S, LEAST_RUNS = 0.02, 3
+# A run is repeated within its turn for at least LEAST_S, which the clock resolves well, and at least
+# LEAST_RUNS times: the median leaves out the first run, which finds another variant's data in the caches.
+LEAST_S, LEAST_RUNS, MOST_RUNS = 0.02, 3, 50
 Clock = Literal["wall", "cpu"]
 PACKAGES = ("ashneuro", "torch", "norse", "snntorch", "spikingjelly", "sinabs", "numpy", "triton")
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """One way: ``run`` does forward and backward once. It is not called where ``reason`` says why it cannot be.
+class Variant:
+    """One implementation of a job.
 
-    With ``split``, it is also said where its time goes.
+    Args:
+        run: one forward and backward pass; not called if there is a ``reason``.
+        reason: why it cannot run.
+        split: profile it too, to split its time by kind of operator.
     """
 
     name: str
@@ -41,24 +55,24 @@ class Way:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is done, and the ways to do it; ratios are times over that of the way called ``baseline``."""
+    """Variants that are compared; ratios are times over those of ``baseline``, one of them."""
 
     title: str
-    baseline: str
-    ways: tuple[Way, ...]
+    variants: tuple[Variant, ...]
+    baseline: Variant
 
 
 @dataclass(frozen=True)
-class Timed:
-    """One way's figures.
+class VariantTiming:
+    """Figures of one variant.
 
     Args:
-        seconds: of one run.
+        seconds: per run.
         ratio: ``seconds`` over the baseline's in the same round.
-        kept_bytes: that autograd keeps between forward and backward, parameters left out.
-        peak_bytes: allocated at most, on a GPU.
+        kept_bytes: that autograd keeps between forward and backward, without parameters.
+        peak_bytes: maximum allocated on a GPU.
         reason: why it was not run.
-        parts: seconds of a run, profiled, by what they are spent on (`ashneuro.bench.split`), where that was asked for.
+        parts: seconds per run by kind of operator (`ashneuro.bench.split`), if it was profiled.
     """
 
     name: str
@@ -71,24 +85,17 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class TimedJob:
-    """The figures of one job."""
+class JobTiming:
+    """Figures of one job; ``baseline`` is the name of a variant."""
 
     title: str
     baseline: str
-    ways: tuple[Timed, ...]
-
-    def ratio(self, name: str) -> float:
-        """Return the median ratio of the way called ``name``."""
-        found = next(way for way in self.ways if way.name == name)
-        if found.ratio is None:
-            raise ValueError(f"{name} was not run: {found.reason}")
-        return found.ratio.median
+    ways: tuple[VariantTiming, ...]
 
 
 @dataclass(frozen=True)
-class TimedJobs:
-    """One run of a benchmark."""
+class TimingBench:
+    """Result of a benchmark."""
 
     benchmark: str
     machine: Machine
@@ -97,10 +104,10 @@ class TimedJobs:
     rounds: int
     clock: Clock
     kernels: str
-    jobs: tuple[TimedJob, ...]
+    jobs: tuple[JobTiming, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the result under the schema ``ashneuro.bench/1``."""
         return {"schema": SCHEMA, **asdict(self)}
 
 
@@ -113,37 +120,30 @@ def time_jobs(
     threads: int | None = None,
     clock: Clock = "wall",
     progress: Progress | None = None,
-) -> TimedJobs:
-    """Return the figures of every way of every job.
+) -> TimingBench:
+    """Time every variant of every job.
 
     Args:
-        rounds: how often every way has its turn, after one that is not timed.
-        threads: that torch may use; by default as many as it has.
-        clock: ``"wall"``, or ``"cpu"``: the processor time of this process, in which others have no part.
+        rounds: number of timed turns per variant, after one that is not timed.
+        threads: of torch; default: as many as it has.
+        clock: ``"wall"``, or ``"cpu"``: processor time of this process, free of other processes' load.
         progress: called with (turns done, turns in all).
 
     Raises:
-        ConfigError: ``rounds`` or ``threads`` is not positive, or processor time is asked for and something else computes.
+        ConfigError: ``rounds`` or ``threads`` is not positive, or ``clock`` is ``"cpu"`` and the
+            device is not.
     """
     if clock == "cpu" and device.type != "cpu":
         raise ConfigError("clock = cpu", f"the processor's time says nothing about {device.type}", "--clock wall")
-    for name, value in (("rounds", rounds), ("threads", threads)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} = {value}", "a benchmark takes at least one", f"--{name} 1")
+    require_positive(rounds=rounds, threads=threads)
     keep_freed_memory()  # as training does
-    before, done = load(), 0
-    total = rounds * sum(not way.reason for job in jobs for way in job.ways)
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
-    with torch_threads(threads) as used:
-        timed = tuple(_time(job, device, rounds, clock, tick) for job in jobs)
+    before = load()
+    tick = count_runs(progress, rounds * sum(not variant.reason for job in jobs for variant in job.variants))
+    with torch_threads(threads):
+        used = torch.get_num_threads()
+        timings = tuple(_time(job, device, rounds, clock, tick) for job in jobs)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return TimedJobs(
+    return TimingBench(
         benchmark,
         machine(PACKAGES, also={}, load_before=before),
         name,
@@ -151,43 +151,45 @@ def time_jobs(
         rounds,
         clock,
         describe_kernels(device),
-        timed,
+        timings,
     )
 
 
-def _time(job: Job, device: torch.device, rounds: int, clock: Clock, tick: Callable[[], None]) -> TimedJob:
-    running = [way for way in job.ways if not way.reason]
-    kept = {way: kept_bytes(way.run) for way in running}
-    peaks, repeats, seconds = {}, {}, {way: [] for way in running}  # type: ignore[var-annotated]
-    for way in running:
+def _time(job: Job, device: torch.device, rounds: int, clock: Clock, tick: Callable[[], None]) -> JobTiming:
+    running = [variant for variant in job.variants if not variant.reason]
+    # Also the untimed first run, which compiles kernels and fills caches.
+    kept = {variant: kept_bytes(variant.run) for variant in running}
+    peaks: dict[Variant, int | None] = {}
+    repeats: dict[Variant, int] = {}
+    seconds: dict[Variant, list[float]] = {variant: [] for variant in running}
+    for variant in running:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        once = _seconds(way.run, 1, device, clock)
-        peaks[way] = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-        repeats[way] = max(LEAST_RUNS, min(50, round(LEAST_S / once)))
+        once = _seconds(variant.run, 1, device, clock)
+        peaks[variant] = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+        repeats[variant] = max(LEAST_RUNS, min(MOST_RUNS, round(LEAST_S / once)))
     for _ in range(rounds):
-        for way in running:
-            seconds[way].append(_seconds(way.run, repeats[way], device, clock))
+        for variant in running:
+            seconds[variant].append(_seconds(variant.run, repeats[variant], device, clock))
             tick()
-    baseline = next(seconds[way] for way in running if way.name == job.baseline)
-    timed = tuple(
-        Timed(way.name, reason=way.reason)
-        if way.reason
-        else Timed(
-            way.name,
-            Spread.of(seconds[way]),
-            Spread.of(ours / theirs for ours, theirs in zip(seconds[way], baseline, strict=True)),
-            kept[way],
-            peaks[way],
-            parts=split(way.run, device) if way.split else None,
+    timings = tuple(
+        VariantTiming(variant.name, reason=variant.reason)
+        if variant.reason
+        else VariantTiming(
+            variant.name,
+            Spread.of(seconds[variant]),
+            Spread.of(ours / theirs for ours, theirs in zip(seconds[variant], seconds[job.baseline], strict=True)),
+            kept[variant],
+            peaks[variant],
+            parts=split(variant.run, device) if variant.split else None,
         )
-        for way in job.ways
+        for variant in job.variants
     )
-    return TimedJob(job.title, job.baseline, timed)
+    return JobTiming(job.title, job.baseline.name, timings)
 
 
 def _seconds(run: Callable[[], object], repeats: int, device: torch.device, clock: Clock) -> float:
-    """Return what one run takes, the median of so many."""
+    """Return the median time of ``repeats`` runs, in seconds."""
     now, times = time.perf_counter if clock == "wall" else time.process_time, []
     for _ in range(repeats):
         if device.type == "cuda":
@@ -201,9 +203,9 @@ def _seconds(run: Callable[[], object], repeats: int, device: torch.device, cloc
 
 
 def kept_bytes(run: Callable[[], object]) -> int:
-    """Return the bytes of the tensors that ``run`` saves for its backward pass, each memory counted once, parameters left out."""
+    """Return the bytes that ``run`` saves for its backward pass: each storage once, no parameters."""
     kept: dict[int, int] = {}
-    # What is kept of a parameter may be another tensor in its memory: transposed, or detached.
+    # A saved parameter may be another tensor in the same storage: transposed, or detached.
     parameters = {one.untyped_storage().data_ptr() for one in gc.get_objects() if type(one) is torch.nn.Parameter}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -215,14 +217,3 @@ def kept_bytes(run: Callable[[], object]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run()
     return sum(kept.values())
-
-
-@contextmanager
-def torch_threads(threads: int | None) -> Iterator[int]:
-    """Let torch use so many threads meanwhile, or as many as before; give the number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)

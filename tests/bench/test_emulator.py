@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, on nets small enough for a test, and does not praise what differs."""
+"""The emulator's benchmark on small networks: speeds, ratios, and no speed where spikes differ."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ashneuro.bench import emulator
-from ashneuro.bench.emulator import LAVA, Network, bench_emulator, conv_network, dense_network
+from ashneuro.bench.emulator import LAVA, BenchNetwork, bench_emulator, conv_network, dense_network
 from ashneuro.bench.measure import Spread
 from ashneuro.errors import ConfigError
 from ashneuro.reporting import tables
@@ -23,7 +23,7 @@ def by_name(result):
     return {(speed.name, speed.threads): speed for speed in result.networks[0].speeds}
 
 
-def test_the_network_fires_at_rates_worth_timing():
+def test_networks_fire_at_realistic_rates():
     network = dense_network(8)
     record = run_program(network.program, network.inputs)
     assert all(0.02 < record.firing_rate(name) < 0.3 for name in ("lif1", "lif2"))
@@ -36,7 +36,7 @@ def test_the_network_fires_at_rates_worth_timing():
     assert [layer.shape for layer in network.program.layers] == [(64, 8, 8), (64, 8, 8), (128,)]
 
 
-def test_without_lava_the_row_says_why_and_there_is_no_ratio(monkeypatch, tmp_path):
+def test_without_lava_there_is_a_reason_and_no_ratio(monkeypatch, tmp_path):
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", str(tmp_path / "nothing"))
     told = []
     result = bench_emulator([small()], rounds=2, threads=2, progress=lambda done, total: told.append((done, total)))
@@ -49,7 +49,7 @@ def test_without_lava_the_row_says_why_and_there_is_no_ratio(monkeypatch, tmp_pa
     assert result.networks[0].compared == 2 * len(ran) * 6 * 8 * (20 + 9)
 
 
-def test_what_spikes_otherwise_fails_and_has_no_speed(monkeypatch):
+def test_different_spikes_fail_and_have_no_speed(monkeypatch):
     honest = run_program
 
     def wrong(program, inputs, *, backend, **kwargs):
@@ -72,14 +72,14 @@ def test_what_spikes_otherwise_fails_and_has_no_speed(monkeypatch):
     assert next(row for row in table.rows if row[0] == "emulator, torch")[2] == tables.NOTHING
 
 
-def test_torch_has_its_threads_back_afterwards():
+def test_number_of_torch_threads_is_restored():
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     bench_emulator([small()], rounds=1, threads=before + 1, lava=False)
     assert torch.get_num_threads() == before
 
 
-def test_the_table_and_the_json_carry_machine_and_versions():
+def test_table_and_json_have_machine_and_versions():
     content = json.loads(json.dumps(bench_emulator([small(), small()], rounds=1, threads=1, lava=False).to_json()))
     assert content["schema"] == "ashneuro.bench/1" and content["benchmark"] == "emulator"
     assert (
@@ -96,12 +96,12 @@ def test_the_table_and_the_json_carry_machine_and_versions():
         assert f"{LAVA}: not run, because it was not asked for" in table.note
 
 
-def test_a_spread_is_median_and_ends():
+def test_spread_is_median_minimum_and_maximum():
     assert Spread.of([3.0, 1.0, 7.0]) == Spread(3.0, 1.0, 7.0)
 
 
 @pytest.mark.parametrize("setting", [{"rounds": 0}, {"threads": 0}, {"lava_samples": -1}])
-def test_refuses_nothing_to_do(setting):
+def test_refuses_settings_below_one(setting):
     with pytest.raises(ConfigError, match="at least one"):
         bench_emulator([small()], lava=False, **setting)
 
@@ -109,7 +109,7 @@ def test_refuses_nothing_to_do(setting):
 @pytest.mark.lava
 def test_lava_streams_the_same_spikes():
     random, program = nets.recurrent_net(1, "integer")
-    recurrent = Network("recurrent", program, {"input": random.inputs(program.inputs[0], 5, 2)})
+    recurrent = BenchNetwork("recurrent", program, {"input": random.inputs(program.inputs[0], 5, 2)})
     result = bench_emulator([small(20), recurrent], rounds=2, threads=1, lava_samples=3)
     lava = by_name(result)[LAVA, None]
     assert result.passed
@@ -122,6 +122,6 @@ def test_lava_streams_the_same_spikes():
 
 
 @pytest.mark.lava
-def test_too_few_samples_to_time_lava():
+def test_refuses_too_few_samples_to_time_lava():
     with pytest.raises(ConfigError, match="after its first request"):
         bench_emulator([small(2)], rounds=1, threads=1)
