@@ -27,7 +27,7 @@ ROOMS = [
     "commands",
     "cli",
 ]
-SHARED = {"config", "errors", "exchange", "display", "evaluation", "files"}
+SHARED = {"config", "errors", "exchange", "display", "evaluation", "files", "loihi"}
 ANY_GRAPH = {"program", "simulation", "cost", "reporting"}  # know nothing of the model or its training
 TORCH_FREE = ["program", "cost", "reporting", *sorted(SHARED), "cli"]
 PRINTING = {"cli", "commands", "reporting"}

@@ -31,6 +31,7 @@ from ashneuro.bench.measure import (
     torch_threads,
 )
 from ashneuro.errors import ConfigError, LavaError
+from ashneuro.loihi import LARGEST_DECAY
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape
@@ -166,7 +167,7 @@ def _network(
         # One or two standard deviations of the input current of a step. v decays by 10 % per step
         # and crosses this often enough for rates of a few per cent.
         threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
-        du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (4095, 410, threshold, 0))
+        du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (LARGEST_DECAY, 410, threshold, 0))
         source = layers[-1].name if layers else "input"
         layers.append(
             Layer(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import AshneuroError
 from ashneuro.exchange import HostLayer
+from ashneuro.loihi import DECAY_ONE
 from ashneuro.program.program import InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import dense_macs, fan_out
 from ashneuro.simulation.record import Activity, SpikeRecord
@@ -447,5 +448,5 @@ def _decay(decay: NDArray[np.generic], precision: str, offset: int) -> tuple[boo
     """Return whether the variable is multiplied in an update, and whether it is kept from step to step at all."""
     fraction = np.asarray(decay, dtype=float)
     if precision == "integer":
-        fraction = (fraction + offset) / 4096
+        fraction = (fraction + offset) / DECAY_ONE
     return bool(np.any((fraction > 0) & (fraction < 1))), bool(np.any(fraction < 1))

@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.loihi import DECAY_ONE, STATE_SHIFT
 from ashneuro.program.program import Connection, Layer, Program
 from ashneuro.program.synapse import signed_sums
-from ashneuro.spiking.integers import DECAY_ONE, STATE_SHIFT
 
 
 def accumulation(program: Program, layer: Layer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

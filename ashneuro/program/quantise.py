@@ -21,23 +21,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ashneuro.errors import GraphError
-from ashneuro.program.bounds import leaky_gain
-from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
-from ashneuro.program.rules.finding import Finding, require
-from ashneuro.program.rules.loihi import LARGEST_DECAY, LARGEST_MESSAGE, LARGEST_THRESHOLD, check_program
-from ashneuro.program.synapse import scale_outputs, signed_sums
-from ashneuro.spiking.integers import (
+from ashneuro.loihi import (
     BIAS_MANTISSA,
     DECAY_ONE,
     LARGEST_BIAS_EXP,
+    LARGEST_DECAY,
+    LARGEST_MESSAGE,
     LARGEST_STATE,
+    LARGEST_THRESHOLD,
     STATE_SHIFT,
+    STATE_UNIT,
     WEIGHT_EXP,
-    full_range,
-    round_bias,
-    round_weights,
-    weight_exponent,
 )
+from ashneuro.program.bounds import leaky_gain
+from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.program.rules.finding import Finding, require
+from ashneuro.program.rules.loihi import check_program
+from ashneuro.program.synapse import scale_outputs, signed_sums
+from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
 
@@ -255,7 +256,7 @@ def _layer(
     old = layer.neuron
     neuron = _neuron(old, scale)
     threshold = float(np.max(old.v_threshold))
-    bias = (np.asarray(neuron.bias, np.float64) * 2.0**neuron.bias_exp) / (scale * (1 << STATE_SHIFT))
+    bias = (np.asarray(neuron.bias, np.float64) * 2.0**neuron.bias_exp) / (scale * STATE_UNIT)
     cost = LayerCost(
         layer=layer.name,
         scale=scale,
@@ -291,7 +292,7 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
     threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
     # Without any decay v is a whole number of units: it exceeds a fractional threshold where it exceeds its whole part.
     exact = dv == 0 and du == DECAY_ONE
-    mantissa, exponent = round_bias(np.asarray(neuron.bias * (scale * (1 << STATE_SHIFT))))
+    mantissa, exponent = round_bias(np.asarray(neuron.bias * (scale * STATE_UNIT)))
     return replace(
         neuron,
         du=np.asarray(du - 1, np.int32),

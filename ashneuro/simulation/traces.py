@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import DataError
+from ashneuro.loihi import STATE_UNIT
 from ashneuro.program.program import Program
-from ashneuro.simulation.emulator.neurons import ALIGN
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, check_inputs
 from ashneuro.simulation.lava.session import Lava
@@ -116,7 +116,7 @@ def trace_neurons(
                 if layer.neuron.spiking
                 else math.inf
             )
-            unit = 1 << ALIGN if program.precision == "integer" else 1
+            unit = STATE_UNIT if program.precision == "integer" else 1
             found.append(
                 NeuronTrace(name, neuron, float(threshold) * unit if math.isfinite(threshold) else None, states)
             )

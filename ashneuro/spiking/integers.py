@@ -14,14 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-DECAY_ONE = 4096  # a decay of 1 in integers
-LARGEST_STATE = (1 << 23) - 1
-BIAS_MANTISSA = (-(1 << 12), (1 << 12) - 1)
-LARGEST_BIAS_EXP = 7
-WEIGHT_EXP = (-8, 7)
-MIXED_WEIGHTS = (-256, 254)
-LARGEST_WEIGHT = 255
-STATE_SHIFT = 6  # a and v_threshold are shifted left by it
+from ashneuro.loihi import BIAS_MANTISSA, LARGEST_BIAS_EXP, LARGEST_WEIGHT, MIXED_WEIGHTS, WEIGHT_EXP
 
 
 @dataclass(frozen=True)

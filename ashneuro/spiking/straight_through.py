@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_SHIFT, STATE_UNIT
 from ashneuro.spiking.integers import (
-    DECAY_ONE,
-    LARGEST_STATE,
-    STATE_SHIFT,
     IntegerLayer,
     round_bias,
     round_weights,
@@ -34,9 +32,9 @@ def integer_weights(weight: Tensor, scale: float) -> tuple[Tensor, int]:
 
 def integer_bias(bias: Tensor, scale: float) -> Tensor:
     """Return the bias that the hardware adds, in units of a: whole 64ths, ``mantissa · 2^exponent / 64 ≈ scale · bias``."""
-    exact = bias.double() * (scale * (1 << STATE_SHIFT))
+    exact = bias.double() * (scale * STATE_UNIT)
     mantissa, exponent = round_bias(exact.detach())
-    return _straight(exact, mantissa * 2.0**exponent) / (1 << STATE_SHIFT)
+    return _straight(exact, mantissa * 2.0**exponent) / STATE_UNIT
 
 
 def arriving(sums: Tensor, exponent: int) -> Tensor:
@@ -67,14 +65,14 @@ def integer_multi_step(currents: Tensor, layer: IntegerLayer, v: Tensor | None =
     """
     keep = (DECAY_ONE - layer.dv) / DECAY_ONE
     # The float network's v, where the surrogate is evaluated: a step adds dt/τ of the current.
-    unit = layer.dv / DECAY_ONE / (layer.scale * (1 << STATE_SHIFT))
+    unit = layer.dv / DECAY_ONE / (layer.scale * STATE_UNIT)
     v = (
         torch.zeros_like(currents[0], dtype=torch.float64) if v is None else v.double()
     )  # holds the 35 bits of v · (4096 − dv)
     spikes = []
     for a in currents.unbind(0):
         decayed = v * keep
-        v = _straight(decayed, decayed.detach().trunc()) + a.double() * (1 << STATE_SHIFT)
+        v = _straight(decayed, decayed.detach().trunc()) + a.double() * STATE_UNIT
         v = v.clamp(-LARGEST_STATE, LARGEST_STATE)
         z = _Spike.apply((v - (layer.v_threshold << STATE_SHIFT)) * unit)
         v = v * (1 - z)

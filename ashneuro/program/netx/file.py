@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
+from ashneuro.loihi import LARGEST_THRESHOLD
 from ashneuro.program.program import Shape
 from ashneuro.program.synapse import Window, conv_shape
 
 Numbers = NDArray[np.float64]
-
-LARGEST_THRESHOLD = (1 << 17) - 1
 
 # Fields that each type of layer needs.
 NEEDED = {

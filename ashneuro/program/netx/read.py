@@ -35,14 +35,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ashneuro.program.netx.file import CONNECTED, LARGEST_THRESHOLD, SPATIAL, NetxFile, NetxLayer, open_netx
-from ashneuro.program.netx.rules import LARGEST_BIAS, NEURON_NUMBERS, check_netx, exponent_of
+from ashneuro.loihi import BIAS_MANTISSA, LARGEST_DECAY, LARGEST_THRESHOLD, STATE_SHIFT, STATE_UNIT
+from ashneuro.program.netx.file import CONNECTED, SPATIAL, NetxFile, NetxLayer, open_netx
+from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.synapse import sparse
 
 INPUT = "input"
-BIAS_EXP = 6
 
 
 def is_netx(path: str | Path) -> bool:
@@ -90,8 +90,8 @@ def _program(netx: NetxFile, notes: tuple[str, ...]) -> Program:
             through = (entry.name,)
         elif entry.kind == "input" and entry.neuron is not None:
             bias = entry.numbers.get("bias", np.zeros(1))
-            scale = float(entry.numbers.get("weight", np.full(1, 64.0)).flat[0])
-            port = InputPort(INPUT, shape, "current", scale, LARGEST_BIAS - int(np.abs(bias).max()))
+            scale = float(entry.numbers.get("weight", np.full(1, float(STATE_UNIT))).flat[0])
+            port = InputPort(INPUT, shape, "current", scale, BIAS_MANTISSA[1] - int(np.abs(bias).max()))
             layers.append(Layer(entry.name, shape, _neuron(entry), (Connection(INPUT, None),), 0, nir=(entry.name,)))
             source = entry.name
         elif entry.kind in CONNECTED:
@@ -132,12 +132,12 @@ def _neuron(entry: NetxLayer) -> Neuron:
         bias = bias.reshape(-1, 1, 1)
     if entry.neuron is None:
         # lava-dl sums all input of such a layer: so does a v that never leaks.
-        du, dv, threshold = 4095, 0, LARGEST_THRESHOLD
+        du, dv, threshold = LARGEST_DECAY, 0, LARGEST_THRESHOLD
     else:
         decay, dv, threshold = (int(min(entry.neuron[field].flat[0], LARGEST_THRESHOLD)) for field in NEURON_NUMBERS)
         du = decay - 1
     one = [np.asarray(value, np.int32) for value in (du, dv, threshold)]
-    return Neuron(one[0], one[1], one[2], bias, BIAS_EXP, spiking=not entry.read_out)
+    return Neuron(one[0], one[1], one[2], bias, STATE_SHIFT, spiking=not entry.read_out)
 
 
 def _fit(weight: NDArray[np.int64]) -> tuple[NDArray[np.int32], int]:

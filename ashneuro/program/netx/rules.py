@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.loihi import (
+    BIAS_MANTISSA,
+    DECAY_ONE,
+    LARGEST_DECAY,
+    LARGEST_DELAY,
+    LARGEST_THRESHOLD,
+    LARGEST_WEIGHT,
+    MIXED_WEIGHTS,
+    WEIGHT_EXP,
+)
 from ashneuro.program.netx.file import (
     CONNECTED,
     EXPORT,
-    LARGEST_THRESHOLD,
     NEEDED,
     SPATIAL,
     NetxFile,
@@ -27,9 +36,7 @@ from ashneuro.program.netx.file import (
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
 
-LARGEST_BIAS = 4095
-LARGEST_DELAY = 62
-EXPONENTS: tuple[int, ...] = (0, -1, 1, 2, 3, 4, 5, 6, 7)  # −1: odd weights of both signs, doubled
+EXPONENTS: tuple[int, ...] = (0, -1, *range(1, WEIGHT_EXP[1] + 1))  # −1: odd weights of both signs, doubled
 NEURON_TYPES = ("CUBA", "LOIHI")
 NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant")
 
@@ -111,7 +118,7 @@ def one_value(netx: NetxFile) -> Iterator[Violation]:
 def decay_range(netx: NetxFile) -> Iterator[Violation]:
     """Decays have 12 bits: iDecay is 1 to 4096 (du = iDecay − 1), vDecay 0 to 4095."""
     for layer, neuron in _neurons(netx):
-        for field, low, high in (("iDecay", 1, 4096), ("vDecay", 0, 4095)):
+        for field, low, high in (("iDecay", 1, DECAY_ONE), ("vDecay", 0, LARGEST_DECAY)):
             value = neuron.get(field)
             if value is not None and not ((value >= low) & (value <= high) & (value == np.rint(value))).all():
                 yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", "train with a decay in that range")
@@ -130,7 +137,7 @@ def threshold_range(netx: NetxFile) -> Iterator[Violation]:
 def analog_input(netx: NetxFile) -> Iterator[Violation]:
     """Neurons that an analog input enters have no synaptic current: iDecay = 4096."""
     for layer, neuron in _neurons(netx):
-        if layer.kind == "input" and np.any(neuron.get("iDecay", 4096) != 4096):
+        if layer.kind == "input" and np.any(neuron.get("iDecay", DECAY_ONE) != DECAY_ONE):
             actual = f"neuron/iDecay = {range_text(neuron['iDecay'])}"
             yield Violation(layer.name, actual, "train the input with current_decay = 1")
 
@@ -169,7 +176,7 @@ def bias_bits(netx: NetxFile) -> Iterator[Violation]:
         bias = layer.numbers.get("bias")
         if bias is None or layer.kind not in NEEDED:
             continue
-        if not ((bias >= -LARGEST_BIAS - 1) & (bias <= LARGEST_BIAS)).all():
+        if not ((bias >= BIAS_MANTISSA[0]) & (bias <= BIAS_MANTISSA[1])).all():
             yield Violation(layer.name, f"it is {range_text(bias)}", "train with a smaller bias")
 
 
@@ -264,9 +271,14 @@ def exponent_of(weight: NDArray[np.int64]) -> int | None:
     mixed = low < 0 < high
     for exponent in EXPONENTS:
         unit: float = 2.0**exponent
-        if mixed and -256 * unit <= low and high <= 254 * unit and not (weight % (2 * unit)).any():
+        if (
+            mixed
+            and MIXED_WEIGHTS[0] * unit <= low
+            and high <= MIXED_WEIGHTS[1] * unit
+            and not (weight % (2 * unit)).any()
+        ):
             return exponent
-        if not mixed and max(-low, high) <= 255 * unit and not (weight % unit).any():
+        if not mixed and max(-low, high) <= LARGEST_WEIGHT * unit and not (weight % unit).any():
             return exponent
     return None
 

@@ -14,24 +14,23 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from ashneuro.program.bounds import accumulation, largest_current, largest_potential
-from ashneuro.program.program import Program
-from ashneuro.program.rules.finding import Finding, Violation, apply_rules
-from ashneuro.spiking.integers import (
+from ashneuro.loihi import (
     BIAS_MANTISSA,
     DECAY_ONE,
     LARGEST_BIAS_EXP,
+    LARGEST_DECAY,
+    LARGEST_DELAY,
+    LARGEST_MESSAGE,
     LARGEST_STATE,
+    LARGEST_THRESHOLD,
     LARGEST_WEIGHT,
     MIXED_WEIGHTS,
     STATE_SHIFT,
     WEIGHT_EXP,
 )
-
-LARGEST_DECAY = 4095
-LARGEST_THRESHOLD = (1 << 17) - 1
-LARGEST_MESSAGE = (1 << 15) - 1
-LARGEST_DELAY = 62
+from ashneuro.program.bounds import accumulation, largest_current, largest_potential
+from ashneuro.program.program import Program
+from ashneuro.program.rules.finding import Finding, Violation, apply_rules
 
 ProgramRule = Callable[[Program], Iterator[Violation]]
 

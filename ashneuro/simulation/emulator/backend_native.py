@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import ConfigError
+from ashneuro.loihi import MIXED_WEIGHTS
 from ashneuro.program.program import Connection, Layer, Shape, Synapse
 from ashneuro.program.synapse import conv_pairs
 from ashneuro.simulation.emulator.neurons import IntegerPopulation
@@ -25,7 +26,6 @@ from ashneuro.spiking.kernels.cpp import NativeError, load
 
 SOURCE = Path(__file__).with_name("loihi.cpp")
 VARIABLE = "ASHNEURO_KERNELS"
-LARGEST_WEIGHT = 256
 Turned = tuple[int, int]
 # As in loihi.cpp.
 WIDTHS = (32, 64, 96)
@@ -110,7 +110,7 @@ class Spread:
     def of(cls, connection: Connection, lag: int, turned: Turned | None) -> Spread | None:
         """Return it, or ``None`` where the connection is something else; ``turned`` is how its layer lies."""
         synapse = connection.synapse
-        if synapse is None or np.abs(synapse.weight).max(initial=0) > LARGEST_WEIGHT:
+        if synapse is None or np.abs(synapse.weight).max(initial=0) > -MIXED_WEIGHTS[0]:
             return None
         weight, groups, inside = synapse.weight, synapse.groups, None
         if synapse.kind == "conv" and _outside(synapse) == turned:

@@ -12,17 +12,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ashneuro.loihi import DECAY_BITS, DECAY_ONE, STATE_RANGE, STATE_UNIT
+
 if TYPE_CHECKING:
     from ashneuro.simulation.emulator.neurons import IntegerPopulation
 
 LANES, WARPS = 512, 4
-STATE = tl.constexpr(1 << 23)
+BITS, ONE = tl.constexpr(DECAY_BITS), tl.constexpr(DECAY_ONE)
+STATE, UNIT = tl.constexpr(STATE_RANGE), tl.constexpr(STATE_UNIT)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _decayed(x, keep):  # type: ignore[no-untyped-def]
     size = tl.abs(x)
-    kept = (size >> 12) * keep + (((size & 4095) * keep) >> 12)
+    kept = (size >> BITS) * keep + (((size & (ONE - 1)) * keep) >> BITS)
     return tl.where(x < 0, -kept, kept)
 
 
@@ -48,7 +51,7 @@ def integer_kernel(  # type: ignore[no-untyped-def]
     for _ in range(steps):
         a = tl.load(currents, mask=mask, other=0)
         awake += tl.where((a | b | u | v) != 0, 1, 0)
-        now = a * 64
+        now = a * UNIT
         if MEMORY:
             now += _decayed(u, keep_u)
         u = ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1)

@@ -15,15 +15,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_RANGE, STATE_SHIFT, STATE_UNIT
 from ashneuro.program.program import Layer, Precision
 
 Array = TypeVar("Array")
 # Takes (population, u, v, currents, states) as `Population.run` does; gives the fields of `Steps`.
 Kernel = Callable[..., tuple[Any, Any, Any, int]]
-
-UNITY = 4096  # decays are 12-bit fractions
-STATE = 1 << 23  # u and v are 24-bit signed numbers
-ALIGN = 6  # thresholds and input are shifted left by it: 64 units of state are one unit of input
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +102,7 @@ class IntegerPopulation(Population[Array]):
             return Steps(*self.kernel(self, u, v, currents, states))
         xp = self.xp
         exact, scratch = xp.zeros_like(v, dtype=xp.float64), xp.zeros_like(v)
-        flow = currents << ALIGN  # becomes u after each step
+        flow = currents << STATE_SHIFT  # becomes u after each step
         if not self.keep_u:
             _wrap(flow)
         # Neurons are awake where the bits of input, bias, u or v are not all 0.
@@ -125,7 +122,7 @@ class IntegerPopulation(Population[Array]):
             v += u
             if biased:
                 v += self.bias
-            xp.clip(v, 1 - STATE, STATE - 1, out=v)
+            xp.clip(v, -LARGEST_STATE, LARGEST_STATE, out=v)
             if self.spiking:
                 silent = xp.less_equal(v, self.v_threshold, out=scratch)
                 v *= silent
@@ -141,18 +138,18 @@ class IntegerPopulation(Population[Array]):
 
 def _decay(x: Any, keep: int, exact: Any) -> None:
     """Make ``x`` x·keep / 4096, rounded toward zero; ``exact`` is float64, which holds the 35 bits of the product."""
-    if keep == UNITY:
+    if keep == DECAY_ONE:
         return
     exact[...] = x
-    exact *= keep / UNITY
+    exact *= keep / DECAY_ONE
     x[...] = exact  # into int32: drops the fraction
 
 
 def _wrap(u: Any) -> None:
     """Wrap at 24 bits as Lava does, asymmetric: 2^23 itself stays, −2^23 becomes 2^23."""
-    u += STATE - 1
-    u &= 2 * STATE - 1
-    u -= STATE - 1
+    u += LARGEST_STATE
+    u &= 2 * STATE_RANGE - 1
+    u -= LARGEST_STATE
 
 
 def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Kernel | None = None) -> Population[Any]:
@@ -167,7 +164,13 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
     bias = np.broadcast_to(np.int32(neuron.bias) << neuron.bias_exp, layer.shape).astype(np.int32)
     du, dv = one(neuron.du), one(neuron.dv)
     return IntegerPopulation(
-        xp, neuron.spiking, put(bias), UNITY - (du + 1), UNITY - dv, one(neuron.v_threshold) << ALIGN, kernel
+        xp,
+        neuron.spiking,
+        put(bias),
+        DECAY_ONE - (du + 1),
+        DECAY_ONE - dv,
+        one(neuron.v_threshold) << STATE_SHIFT,
+        kernel,
     )
 
 
@@ -183,5 +186,5 @@ def read_out(layer: Layer, v: NDArray[Any], precision: Precision) -> NDArray[np.
     """Return the membrane potential in the graph's own units; in an integer program v counts 64ths of a scaled unit."""
     v = np.asarray(v, np.float64)
     neuron = layer.neuron
-    unscaled = v if precision == "float" else v / (layer.scale * (1 << ALIGN))
+    unscaled = v if precision == "float" else v / (layer.scale * STATE_UNIT)
     return unscaled * np.asarray(neuron.v_unit, np.float64) + np.asarray(neuron.v_origin, np.float64)

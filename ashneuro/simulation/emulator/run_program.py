@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
+from ashneuro.loihi import STATE_RANGE
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
 from ashneuro.program.rules.finding import apply_rules, require
 from ashneuro.program.rules.loihi import INTEGER_RULES
@@ -32,7 +33,7 @@ from ashneuro.simulation.record import Activity, SpikeRecord
 EXACT_FLOAT32 = 1 << 24
 # Rules on an integer program's numbers; what may wrap or saturate is computed as it is, not refused.
 NUMBERS = ("weights_in_range", "weight_exponent", "decay_in_range", "threshold_in_range", "bias_in_range")
-LARGEST_INPUT = 1 << 24  # of a neuron, in one step: beyond it u would wrap more than once
+LARGEST_INPUT = 2 * STATE_RANGE  # of a neuron, in one step: beyond it u would wrap more than once
 
 
 def run_program(

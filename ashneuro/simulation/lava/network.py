@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity, kron
 
 from ashneuro.lava_worker.frames import Arrays, Header
+from ashneuro.loihi import DECAY_ONE, STATE_UNIT
 from ashneuro.program.program import Connection, Layer, Program
 from ashneuro.program.rules.lava import channel_bytes
 from ashneuro.program.synapse import matrix
@@ -271,7 +272,7 @@ def _hold(program: Program, description: Header, width: int) -> dict[str, NDArra
     over a recurrent loop or an axonal delay they arrive when the sample has begun.
     """
     integer = program.precision == "integer"
-    unit = 64 if integer else 1  # units of state in one of input
+    unit = STATE_UNIT if integer else 1  # units of state in one of input
     streams: dict[str, NDArray[Any]] = {}
     for layer in program.layers:
         neuron = layer.neuron
@@ -279,7 +280,7 @@ def _hold(program: Program, description: Header, width: int) -> dict[str, NDArra
             np.broadcast_to(value, layer.shape).ravel().astype(float)
             for value in (neuron.bias, neuron.v_threshold, neuron.du)
         )
-        keep = 1 - (du + 1) / 4096 if integer else 1 - du
+        keep = 1 - (du + 1) / DECAY_ONE if integer else 1 - du
         # With u at −needed, v stays below the threshold and below the start; 1 % more than it takes, against rounding.
         needed = 1.01 * np.maximum(0, bias * 2.0**neuron.bias_exp - np.minimum(unit * threshold, 0))
         if not neuron.spiking or not layer.depth or not needed.any():

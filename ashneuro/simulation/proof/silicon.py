@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.loihi import LARGEST_DECAY, STATE_UNIT
 from ashneuro.program.netx.read import read_netx
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.simulation.emulator.arrays import Backend
@@ -48,7 +49,6 @@ Window = tuple[int, int]
 # The layers of PilotNet-LIF whose u, v and spikes were recorded, by the program's name and by the file's; k = 1, 2, …
 RECORDED_LAYERS = {f"conv{n + 1}": f"conv-{n}" for n in range(5)} | {f"dense{n + 7}": f"fc-{n}" for n in range(3)}
 PERIOD = 17
-UNIT = 64
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def _dense_block(folder: Path, emulator: _Emulator) -> Replay:
     weight = load_recording(folder, f"{DENSE}/weight")
     out, into = weight.shape
     # No netx file: lava-dl's test (tests/lava/lib/dl/netx/test_blocks.py, test_dense) says these numbers itself.
-    du, dv, threshold, bias = (np.asarray(value, np.int32) for value in (4095, 415, 6, 0))
+    du, dv, threshold, bias = (np.asarray(value, np.int32) for value in (LARGEST_DECAY, 415, 6, 0))
     connection = Connection("input", Synapse("dense", (into,), (out,), weight))
     layer = Layer("dense", (out,), Neuron(du, dv, threshold, bias), (connection,), 1)
     program = Program("integer", 1e-3, None, (InputPort("input", (into,), "spikes"),), (layer,), ("dense",))
@@ -314,7 +314,7 @@ def _tiny(folder: Path, emulator: _Emulator) -> Replay:
         name: {key: np.moveaxis(load_recording(folder, f"{TINY}/{file}")[0], -1, 0) for key, file in each.items()}
         for name, each in files.items()
     }
-    recorded["conv1"]["u"] = recorded["conv1"]["u"] * UNIT  # written as sums of weights
+    recorded["conv1"]["u"] = recorded["conv1"]["u"] * STATE_UNIT  # written as sums of weights
     steps = len(recorded["input0"]["s"])
     image = _image(program, load_recording(folder, f"{TINY}/input_bias").T)
     emulated = emulator.run(program, _still(image, steps - 1, 1), {name: [(1, steps)] for name in files}, steps)
