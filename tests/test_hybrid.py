@@ -29,7 +29,7 @@ TEST = tiny.load_splits(tiny.CONFIG.data).test
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run with its bundle."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ashneuro.training.loop.load_splits", tiny.load_splits)
+        patch.setattr("ashneuro.training.data.load_splits", tiny.load_splits)
         trained = train(tiny.config(epochs=15), tmp_path_factory.mktemp("hybrid") / "squares")
     graph = deployed_graph(trained.model)
     inputs = {"input": np.concatenate(list(input_currents(trained.model, pixels())), axis=1)}

@@ -111,14 +111,14 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise DataError(
-            f"cannot read {path / WEIGHTS}", in_short(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER"
+            f"cannot read {path / WEIGHTS}", shorten(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER"
         ) from error
     if model.abstract is not None and (path / INTEGERS).exists():
         model.abstract.use_integers(_read_integers(path))
     return Run(path, config, vocabulary, model.to(device).eval(), labels)
 
 
-def in_short(error: Exception) -> str:
+def shorten(error: Exception) -> str:
     """Return the beginning of what torch says of weights that do not fit: it names every one of them."""
     return textwrap.shorten(str(error), 240, placeholder=" …")
 

@@ -15,7 +15,8 @@ from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.model.network import AshNet
 from ashneuro.training.learner import Learner, whole_loss
-from ashneuro.training.loop import check_stages, learning, pick_device
+from ashneuro.training.loop import pick_device
+from ashneuro.training.schedule import check_stages, only_training
 
 PROBES = (2, 4)
 LABELS = {"vqa": 3129, "entailment": 3, "nlvr2": 2}
@@ -97,7 +98,6 @@ def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) ->
         model.abstract.use_kernels(config.train.kernels)
     learner = Learner(model, config.train, mask=1).to(device).train()
     check_stages(config, learner)
-    learner.fan_out = {name: reached.to(device) for name, reached in learner.fan_out.items()}
     parts = {name: sum(weight.numel() for weight in child.parameters()) for name, child in model.named_children()}
     learns = sum(weight.numel() for weight in learner.parameters() if weight.requires_grad)
     return DryRun(
@@ -118,7 +118,7 @@ def _stage(
     words: int,
     processes: int,
 ) -> StageEstimate:
-    with learning(learner, stage.parts):
+    with only_training(learner, stage.parts):
         return _probe(learner, stage, settings, config, pairs, words, processes)
 
 

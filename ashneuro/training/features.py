@@ -50,7 +50,7 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
             raise DataError(
                 f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
             ) from error
-    processes.wait()
+    processes.barrier()
     return Features(np.load(path, mmap_mode="r"))
 
 

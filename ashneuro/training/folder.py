@@ -1,67 +1,167 @@
-"""A run's folder while it is trained: never overwritten, always whole, taken up again where it stopped."""
+"""Folder of a run in training: never overwritten, complete after every checkpoint, resumable."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
+from torch import Tensor
 
 from ashneuro.config import RunConfig, load_config
 from ashneuro.errors import ConfigError, DataError
-from ashneuro.training.checkpoint import CONFIG, TRAINER
+from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
+from ashneuro.files import replace_file
+from ashneuro.training.checkpoint import CONFIG, TRAINER, save_run, write_state
+from ashneuro.training.data import TrainingData
+from ashneuro.training.learner import Learner
+from ashneuro.training.processes import Processes
 
-# Where a run is trained changes nothing of what it is.
+# Settings that may differ when a run is resumed: they say where it is trained, not what it learns.
 MAY_DIFFER = {"train.device", "train.kernels"}
 
 
-def open_folder(out: Path, config: RunConfig, resume: bool) -> dict[str, Any] | None:
-    """Make the folder, and return the state to resume from, if there is one.
+class StageState(TypedDict):
+    """State of a stage between two optimiser steps.
+
+    Keys:
+        model, optimiser: state dicts.
+        stage: index of the stage in the schedule.
+        batch: number of finished batches in an unfinished epoch; 0 between epochs.
+        sums: losses and firing rates summed over these batches, by name.
+        random: states of torch's generators (CPU, then CUDA), each a list over the processes.
+    """
+
+    model: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    stage: int
+    batch: int
+    sums: dict[str, Tensor]
+    random: list[list[Tensor]]
+
+
+class TrainerState(StageState):
+    """Content of ``trainer.pt``, from which training resumes.
+
+    Keys:
+        data: digest of the training data; missing in files of older versions.
+        rows: metrics of the finished epochs as JSON.
+        integers: the spiking encoder's integer units as JSON; empty without them.
+    """
+
+    data: NotRequired[str]
+    rows: str
+    integers: str
+
+
+def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | None:
+    """Create the folder; return the state to resume from, if there is one.
 
     Raises:
-        ConfigError: the folder holds a run and ``resume`` is not set, or holds something else; or its run has other settings.
+        ConfigError: the folder holds a run and ``resume`` is not set; or it holds something else;
+            or its run has other settings.
         DataError: the state cannot be read.
     """
-    if not resume and (out / CONFIG).exists():
+    holds_run = (out / CONFIG).exists()
+    if holds_run and not resume:
         raise ConfigError(
             f"{out} already holds a run",
             "a run is never overwritten",
             f"--resume, or another folder with --out, or delete {out}",
         )
-    if not (out / CONFIG).exists() and out.exists() and (not out.is_dir() or any(_foreign(out))):
+    if not holds_run and out.exists() and (not out.is_dir() or any(_foreign(out))):
         raise ConfigError(f"{out} is not empty", "a run gets a folder of its own", "name another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for left in out.glob(".*.[0-9]*"):  # half-written by a process that was killed
-            left.unlink()
+        for temporary in out.glob(".*.[0-9]*"):  # half-written files of a killed process
+            temporary.unlink()
     except OSError as error:
         raise ConfigError(
             f"cannot write to {out}", error.strerror or str(error), "name another folder with --out"
         ) from error
-    if not (out / CONFIG).exists():
+    if not holds_run:
         return None
     before = load_config(out / CONFIG)
     if different := list(_differences(dataclasses.asdict(before), dataclasses.asdict(config))):
         raise ConfigError(
-            f"cannot resume {out}", f"its settings were others: {'; '.join(different)}", f"resume with {out / CONFIG}"
+            f"cannot resume {out}", f"its settings differ: {'; '.join(different)}", f"resume with {out / CONFIG}"
         )
     try:
-        state: dict[str, Any] = torch.load(out / TRAINER, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises whatever a damaged file leads to
+        return cast(TrainerState, torch.load(out / TRAINER, weights_only=True, map_location="cpu"))
+    except Exception as error:  # torch.load raises errors of many types on a damaged file
         raise DataError(
             f"cannot resume from {out / TRAINER}", str(error).splitlines()[0], "train again in another folder"
         ) from error
-    return state
+
+
+class Checkpoints:
+    """Checkpoints of a run in training. The first process writes; every process must call.
+
+    Attributes:
+        epochs: metrics of the finished epochs of all stages.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        config: RunConfig,
+        data: TrainingData,
+        learner: Learner,
+        processes: Processes,
+        epochs: list[EpochMetrics],
+    ) -> None:
+        self.out, self.config, self.data, self.learner = out, config, data, learner
+        self.processes, self.epochs = processes, epochs
+        self._weights: dict[str, Tensor] | None = None
+
+    @property
+    def exists(self) -> bool:
+        """True after the first checkpoint."""
+        return (self.out / TRAINER).exists()
+
+    def save(self, stage: StageState) -> None:
+        """Write the run and the state to resume from."""
+        integers = self.learner.model.abstract and self.learner.model.abstract.integers
+        state: TrainerState = {
+            **stage,
+            "data": self.data.digest,
+            "rows": json.dumps([metrics.to_json() for metrics in self.epochs]),
+            "integers": integers.dumps() if integers else "",
+        }
+        self._weights = {
+            name.removeprefix("model."): value for name, value in state["model"].items() if name.startswith("model.")
+        }
+        if self.processes.rank == 0:
+            with uninterrupted():
+                replace_file(self.out / TRAINER, lambda file: write_state(file, state))
+                self._save_run(TrainingMetrics(tuple(self.epochs)))
+                if self.config.train.tensorboard and not state["batch"]:
+                    _log(self.out, self.epochs[-1])
+        self.processes.barrier()
+
+    def finish(self, kernels: str) -> None:
+        """Write the finished run; ``kernels`` names the back end that computed its neurons."""
+        seconds = round(sum(metrics.seconds or 0.0 for metrics in self.epochs), 1)
+        if self.processes.rank == 0:
+            with uninterrupted():
+                totals = TrainingTotals(len(self.epochs), seconds, kernels)
+                self._save_run(TrainingMetrics(tuple(self.epochs), totals))
+        self.processes.barrier()
+
+    def _save_run(self, metrics: TrainingMetrics) -> None:
+        # A sharded model has only its part of the weights; the last state has gathered all of them.
+        save_run(self.out, self.config, self.data.words, self.learner.model, metrics, self.data.labels, self._weights)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C until the block is done."""
+    """Delay Ctrl-C until the block has ended."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield
         return
@@ -81,7 +181,10 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _foreign(out: Path) -> Iterator[Path]:
-    """Yield what is in a folder without a run, but for what a process that was killed at its first checkpoint leaves there."""
+    """Yield files that training did not write, in a folder without a complete run.
+
+    A process killed during its first checkpoint leaves the state, or half of it.
+    """
     for path in out.iterdir():
         if not (path.name == TRAINER or path.name.startswith(f".{TRAINER}.")):
             yield path
@@ -93,3 +196,13 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
             yield from _differences(before[name], value, f"{prefix}{name}.")
         elif value != before[name] and prefix + name not in MAY_DIFFER:
             yield f"{prefix}{name} was {before[name]!r}, now {value!r}"
+
+
+def _log(out: Path, metrics: EpochMetrics) -> None:
+    """Write the numbers of an epoch as TensorBoard events."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(out / "tensorboard")) as writer:
+        for name, value in metrics.to_json().items():
+            if isinstance(value, int | float):
+                writer.add_scalar(name.replace(".", "/", 1), value, metrics.epoch)

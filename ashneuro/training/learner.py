@@ -1,4 +1,4 @@
-"""What one step of training computes: the objectives of a batch, of the image–text pairs or of a task's questions."""
+"""Objectives of one training step, for image–text pairs and for the questions of a task."""
 
 from __future__ import annotations
 
@@ -15,25 +15,33 @@ from ashneuro.model.network import AshNet, Encoded
 from ashneuro.model.spatial import mean_over_places
 from ashneuro.spiking.kernels.multi_step import firing_rate
 from ashneuro.training import objectives
-from ashneuro.training.processes import everyones
+from ashneuro.training.processes import all_gather
 
-# Inverse temperature of L_CL: 1/0.1, the customary value for two views.
 VIEW_SCALE = 10.0
+"""Inverse temperature of L_CL: 1/0.1, the customary value for two views."""
+
 MAX_SCALE = 100.0
+"""Upper limit of the learned inverse temperature, as in CLIP."""
+
 MASKED_SHARE = 0.15
+"""Share of the words that L_MLM masks, as in BERT."""
 
 Terms = dict[str, Tensor]
-"""Weighted objectives by name, scalars."""
+"""Scalars by name: weighted objectives, or firing rates."""
 
 
 class Learner(nn.Module):
-    """A model, and what only training needs: the maps of L_STUA's rival readings.
+    """A model with the projections and constants that only training needs.
+
+    Settings that a stage may change are not kept here: `forward` gets them.
 
     Args:
-        mask: index of the word that masked words become.
+        model: the model to train.
+        config: ``[train]``: which objectives there are.
+        mask: index of the mask word.
 
     Raises:
-        ConfigError: an objective asks for a part that the model does not have.
+        ConfigError: an objective needs a part that the model does not have.
     """
 
     def __init__(self, model: AshNet, config: TrainConfig, mask: int) -> None:
@@ -44,56 +52,78 @@ class Learner(nn.Module):
                 "model.multimodal.layers is 0",
                 "--set model.multimodal.layers=2",
             )
-        self.model, self.config, self.mask = model, config, mask
+        self.model, self.mask = model, mask
         self.words = len(model.text.weights.weight)
-        if model.abstract is not None and config.stua_reading == "reconstruction":
+        self._fan_out: dict[str, str] = {}  # name of the buffer, by population
+        if model.abstract is None:
+            return
+        if config.stua_reading == "reconstruction":
             self.from_text = nn.Linear(model.config.embedding, model.in_shape[0])
-        if model.abstract is not None and config.stua_reading == "bag-of-words":
+        if config.stua_reading == "bag-of-words":
             self.to_words = nn.Linear(model.config.concrete.width, self.words)
-        self.fan_out = model.abstract.fan_out() if model.abstract is not None and config.synops else {}
+        if config.synops:
+            for population, synapses in model.abstract.fan_out().items():
+                # A buffer's name must not have dots. Not persistent: it follows from the weights' shapes.
+                self._fan_out[population] = f"fan_out_{population.replace('.', '_')}"
+                self.register_buffer(self._fan_out[population], synapses, persistent=False)
+
+    @property
+    def fan_out(self) -> dict[str, Tensor]:
+        """Number of synapses that a spike of each neuron reaches, by population; empty without ``synops``."""
+        return {population: self.get_buffer(buffer) for population, buffer in self._fan_out.items()}
 
     def forward(
-        self, batch: Batch | QuestionBatch, config: TrainConfig, random: torch.Generator
+        self, batch: Batch | QuestionBatch, settings: TrainConfig, random: torch.Generator
     ) -> tuple[Terms, Terms]:
-        """Return the weighted objectives, and the mean firing rate of every spiking layer, by name (scalars)."""
-        if isinstance(batch, QuestionBatch):
-            return self._answer(batch, config)
-        return self._match(batch, config, random)
+        """Return the weighted objectives, and the mean firing rate of every spiking layer.
 
-    def _match(self, batch: Batch, config: TrainConfig, random: torch.Generator) -> tuple[Terms, Terms]:
+        Args:
+            settings: training settings of the stage.
+            random: draws masked words and negatives.
+        """
+        if isinstance(batch, QuestionBatch):
+            return self._question_objectives(batch, settings)
+        return self._pair_objectives(batch, settings, random)
+
+    def _pair_objectives(self, batch: Batch, settings: TrainConfig, random: torch.Generator) -> tuple[Terms, Terms]:
         model = self.model
         encoded = model.encode(batch.images)
         words = model.text.features(batch.tokens)
         own_texts = model.text.pool(words, batch.tokens).float()
         # Contrasts see the batches of all processes.
-        images, texts, concepts = everyones(encoded.embedding.float()), everyones(own_texts), everyones(batch.concepts)
+        images, texts, concepts = (
+            all_gather(encoded.embedding.float()),
+            all_gather(own_texts),
+            all_gather(batch.concepts),
+        )
         scale = model.log_scale.exp().clamp(max=MAX_SCALE)
         terms: Terms = {}
-        if config.itc:
-            terms["itc"] = config.itc * objectives.itc(images, texts, concepts, scale, config.label_smoothing)
-        if config.itm:
+        if settings.itc:
+            terms["itc"] = settings.itc * objectives.itc(images, texts, concepts, scale, settings.label_smoothing)
+        if settings.itm:
             similarity = scale * encoded.embedding.float() @ own_texts.T
-            terms["itm"] = config.itm * self._matching(encoded, batch, similarity, random)
-        if config.mlm:
+            terms["itm"] = settings.itm * self._itm(encoded, batch, similarity, random)
+        if settings.mlm:
             hidden, targets = objectives.mask_words(batch.tokens, MASKED_SHARE, self.mask, self.words, random)
             scores = model.mlm(model.read(model.places(encoded), hidden)[:, 1:])
-            terms["mlm"] = config.mlm * objectives.mlm(scores.float(), targets)
+            terms["mlm"] = settings.mlm * objectives.mlm(scores.float(), targets)
         if model.abstract is None or encoded.current is None:
             return terms, {}
-        if batch.views is not None and config.contrast:
+        if batch.views is not None and settings.contrast:
             views = (
                 F.normalize(model.view(mean_over_places(x)).float(), dim=-1)
                 for x in (encoded.current, model.currents(batch.views))
             )
-            first, second = (everyones(view) for view in views)
-            loss = objectives.contrast(first, second, concepts, VIEW_SCALE, config.beta, config.synthetic)
-            terms["contrast"] = config.contrast * loss
-        if config.stua:
-            stua = config.stua * self._stua(encoded, own_texts, texts, batch.tokens, concepts, scale.detach(), config)
-            terms["stua"] = stopping_at(encoded.concrete, stua) if config.stua_stops_at_concrete else stua
-        return self._sparse(encoded, terms, config)
+            first, second = (all_gather(view) for view in views)
+            loss = objectives.contrast(first, second, concepts, VIEW_SCALE, settings.beta, settings.synthetic)
+            terms["contrast"] = settings.contrast * loss
+        if settings.stua:
+            loss = self._stua(encoded, own_texts, texts, batch.tokens, concepts, scale.detach(), settings)
+            stua = settings.stua * loss
+            terms["stua"] = stopping_at(encoded.concrete, stua) if settings.stua_stops_at_concrete else stua
+        return self._with_penalties(encoded, terms, settings)
 
-    def _answer(self, batch: QuestionBatch, config: TrainConfig) -> tuple[Terms, Terms]:
+    def _question_objectives(self, batch: QuestionBatch, settings: TrainConfig) -> tuple[Terms, Terms]:
         model = self.model
         pictures = batch.images.shape[1]
         encoded = model.encode(batch.images.flatten(0, 1))
@@ -104,14 +134,15 @@ class Learner(nn.Module):
             if batch.task == "vqa"
             else objectives.label_loss(scores, batch.targets)
         )
-        return self._sparse(encoded, {batch.task: loss}, config)
+        return self._with_penalties(encoded, {batch.task: loss}, settings)
 
-    def _matching(self, encoded: Encoded, batch: Batch, similarity: Tensor, random: torch.Generator) -> Tensor:
-        """L_ITM of the pairs, of each picture with a hard text, and of each text with a hard picture."""
+    def _itm(self, encoded: Encoded, batch: Batch, similarity: Tensor, random: torch.Generator) -> Tensor:
+        """L_ITM of every pair, of each image with a hard text, and of each text with a hard image."""
         model = self.model
         places = model.places(encoded)
         other_text = objectives.hard_negatives(similarity, batch.concepts, random)
         other_image = objectives.hard_negatives(similarity.T, batch.concepts, random)
+        # −1: no negative, because all other pairs of the batch are of the same concept.
         left, right = other_text >= 0, other_image >= 0
         seen = torch.cat([places, places[left], places[other_image[right]]])
         tokens = torch.cat([batch.tokens, batch.tokens[other_text[left]], batch.tokens[right]])
@@ -127,49 +158,57 @@ class Learner(nn.Module):
         tokens: Tensor,
         concepts: Tensor,
         scale: Tensor,
-        config: TrainConfig,
+        settings: TrainConfig,
     ) -> Tensor:
-        model, reading = self.model, self.config.stua_reading
+        """L_STUA as ``stua_reading`` defines it; ``own_texts`` are of this process, ``texts`` of all."""
+        model, reading = self.model, settings.stua_reading
         if reading == "bag-of-words":
             return objectives.stua_words(self.to_words(encoded.abstract.flatten(1)).float(), tokens)
         if reading == "reconstruction":
             assert model.abstract is not None and encoded.current is not None
             current = self.from_text(own_texts.detach().to(encoded.current))[..., None, None].expand_as(encoded.current)
+            # Batch norms keep the statistics of images, which is what evaluation and export apply.
             with WithoutStatistics(model.abstract):
                 abstract, _ = model.read_out(model.abstract(current)["semantic.lif"])
             rebuilt = F.normalize(model.stua(abstract.flatten(1)).float(), dim=-1)
             return objectives.stua_reconstruction(rebuilt, own_texts)
-        aligned = everyones(F.normalize(model.stua(encoded.abstract.flatten(1)).float(), dim=-1))
-        read = objectives.stua if reading == "uni" else objectives.stua_symmetric
-        return read(aligned, texts.detach() if config.stua_stops_at_concrete else texts, concepts, scale)
+        aligned = all_gather(F.normalize(model.stua(encoded.abstract.flatten(1)).float(), dim=-1))
+        align = objectives.stua if reading == "uni" else objectives.stua_symmetric
+        return align(aligned, texts.detach() if settings.stua_stops_at_concrete else texts, concepts, scale)
 
-    def _sparse(self, encoded: Encoded, terms: Terms, config: TrainConfig) -> tuple[Terms, Terms]:
-        """Add what keeps the spiking encoder cheap and its codebook near."""
-        if encoded.codes is not None and config.codebook:
-            terms["codebook"] = config.codebook * objectives.codebook_loss(
+    def _with_penalties(self, encoded: Encoded, terms: Terms, settings: TrainConfig) -> tuple[Terms, Terms]:
+        """Return ``terms`` with the codebook loss and the penalties on spikes, and the firing rates."""
+        if encoded.codes is not None and settings.codebook:
+            terms["codebook"] = settings.codebook * objectives.codebook_loss(
                 encoded.codes.z.float(), encoded.codes.entries.float()
             )
         if self.model.config.abstract.kind != "spiking":
             return terms, {}
+        # Some kernels return the rates with the spikes; else they cost a pass over the spikes.
         rates = {
             name: encoded.rates[name] if name in encoded.rates else firing_rate(spikes)
             for name, spikes in encoded.layers.items()
         }
-        if config.firing_rate_weight:
-            everywhere = [everyones(rate[None]).mean() for rate in rates.values()]
-            terms["firing"] = config.firing_rate_weight * objectives.firing_rate_penalty(everywhere, config.firing_rate)
-        if config.synops:
-            count = everyones(objectives.synops(encoded.layers, self.fan_out)[None]).mean()
-            terms["synops"] = config.synops_weight * objectives.synops_penalty(count, config.synops)
+        # Penalties are not linear, so they apply to means over all processes.
+        if settings.firing_rate_weight:
+            means = [all_gather(rate[None]).mean() for rate in rates.values()]
+            terms["firing"] = settings.firing_rate_weight * objectives.firing_rate_penalty(means, settings.firing_rate)
+        if settings.synops:
+            count = all_gather(objectives.synops(encoded.layers, self.fan_out)[None]).mean()
+            terms["synops"] = settings.synops_weight * objectives.synops_penalty(count, settings.synops)
         return terms, {name: rate.detach() for name, rate in rates.items()}
 
 
 def stopping_at(inner: Tensor, loss: Tensor) -> Tensor:
-    """Return ``loss`` with the same gradients, but none at ``inner`` and before it.
+    """Return ``loss`` with the same gradients, except that none reach ``inner`` or anything before it.
 
-    Both sides of ``inner`` stay in one graph, for the losses that do reach through it: minus ``∂loss/∂inner · inner`` is added, and
-    the same number taken away again. What follows ``inner`` is passed twice backwards, the first time without gradients of its
-    parameters; a detached ``inner`` would need a second forward pass as well.
+    ::
+
+        loss' = loss + sg(g · inner) − g · inner        g = sg(∂loss/∂inner)
+
+    Both sides of ``inner`` stay in one graph for the losses that do reach through it. The part after
+    ``inner`` runs backward twice, the first time without gradients of its parameters; a detached
+    ``inner`` would need a second forward pass as well.
     """
     if not (inner.requires_grad and loss.requires_grad):
         return loss
@@ -177,8 +216,8 @@ def stopping_at(inner: Tensor, loss: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(loss, inner, retain_graph=True, allow_unused=True)
         if gradient is None:
             return loss
-        known = (inner * gradient).sum().to(loss.dtype)
-    return loss + (known.detach() - known)
+        linear = (inner * gradient).sum().to(loss.dtype)
+    return loss + (linear.detach() - linear)
 
 
 def whole_loss(terms: Terms) -> Tensor:

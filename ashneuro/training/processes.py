@@ -1,8 +1,9 @@
-"""One process, or several that train one model together: started by torchrun, joined by Lightning Fabric.
+"""One process, or several that train one model: started by torchrun, joined by Lightning Fabric.
 
-``torchrun --nproc-per-node 8 -m ashneuro train CONFIG`` on each node; torchrun's own options join nodes. Every process draws the same
-batch and keeps its own part of it; embeddings are gathered before they are contrasted, so that the loss is that of the whole
-batch, and batch norms see the whole batch too. The result is that of one process but for the order of sums.
+``torchrun --nproc-per-node 8 -m ashneuro train CONFIG`` on each node; torchrun's own options join
+the nodes. Every process draws the same batch and keeps its own part of it. Embeddings are gathered
+before they are contrasted, so the loss is that of the whole batch, and so are the statistics of
+batch norms. The result equals that of one process up to the order of sums.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from torch import Tensor, nn
 from ashneuro.config import TrainConfig
 from ashneuro.errors import ConfigError, need
 
+State = dict[str, Any]
+"""State dict of a module or an optimiser."""
+
 
 class Processes(ABC):
-    """How this process takes part.
+    """The training processes, seen from one of them.
 
     Attributes:
-        rank: which of ``size`` processes this is, from 0; 0 writes files.
+        rank: number of this process, from 0; process 0 writes files.
+        size: number of processes.
+        device: device of this process.
     """
 
     rank: int
@@ -34,47 +40,49 @@ class Processes(ABC):
 
     @abstractmethod
     def wrap(self, module: nn.Module) -> Callable[..., Any]:
-        """Return what is called in the place of ``module`` while training; gradients are then those of all processes."""
+        """Return a callable to use in place of ``module``; its gradients are means over processes."""
 
     @abstractmethod
-    def quietly(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
-        """Return a context in which gradients are added up without being shared yet."""
+    def without_sync(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
+        """Return a context in which gradients accumulate locally."""
 
     @abstractmethod
-    def share(self, gradients: Iterable[Tensor]) -> None:
-        """Replace gradients that `wrap` does not know of by their mean over the processes."""
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by their means over the processes, in place."""
 
     @abstractmethod
     def clip(self, wrapped: Callable[..., Any], limit: float) -> None:
-        """Scale all gradients down so that their norm is at most ``limit``."""
+        """Scale all gradients so that their joint norm is at most ``limit``."""
 
     @abstractmethod
-    def state(self, wrapped: Callable[..., Any], module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        """Return the whole state of the model and the optimiser, the same on every process."""
+    def state(
+        self, wrapped: Callable[..., Any], module: nn.Module, optimiser: torch.optim.Optimizer
+    ) -> tuple[State, State]:
+        """Return the complete states of the module and of the optimiser, equal on every process."""
 
     @abstractmethod
-    def restore(self, wrapped: Callable[..., Any], optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Give the optimiser what `state` returned; the model's weights were loaded before it was wrapped."""
+    def restore(self, wrapped: Callable[..., Any], optimiser: torch.optim.Optimizer, state: State) -> None:
+        """Load the optimiser's state; the module's weights were loaded before it was wrapped."""
 
     @abstractmethod
-    def whole(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
+    def unsharded(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
         """Return a context in which the module has all its weights, for evaluation."""
 
     @abstractmethod
-    def wait(self) -> None:
-        """Return when every process is here."""
+    def barrier(self) -> None:
+        """Wait for all processes."""
 
     @abstractmethod
-    def of_each(self, part: Tensor) -> list[Tensor]:
-        """Return what each process has, in the order of ranks, in the processor's memory; of one shape and type on all."""
+    def gather(self, part: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes by rank, in CPU memory; equal shapes and dtypes."""
 
     @abstractmethod
-    def follow(self, goes_on: bool) -> bool:
-        """Return what the first process says, when every process is here."""
+    def broadcast(self, value: bool) -> bool:
+        """Return the value of process 0."""
 
 
 @final
-class Alone(Processes):
+class SingleProcess(Processes):
     """One process."""
 
     def __init__(self, device: torch.device) -> None:
@@ -84,51 +92,53 @@ class Alone(Processes):
         """Return the module itself."""
         return module
 
-    def quietly(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
+    def without_sync(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
         """Return a context that changes nothing."""
         return nullcontext()
 
-    def share(self, gradients: Iterable[Tensor]) -> None:
-        """Leave them: they are all there is."""
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Do nothing."""
 
     def clip(self, wrapped: Callable[..., Any], limit: float) -> None:
         """Clip the gradients of the module."""
         assert isinstance(wrapped, nn.Module)
         nn.utils.clip_grad_norm_(wrapped.parameters(), limit)
 
-    def state(self, wrapped: Callable[..., Any], module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    def state(
+        self, wrapped: Callable[..., Any], module: nn.Module, optimiser: torch.optim.Optimizer
+    ) -> tuple[State, State]:
         """Return both state dicts."""
-        return {"model": module.state_dict(), "optimiser": optimiser.state_dict()}
+        return module.state_dict(), optimiser.state_dict()
 
-    def restore(self, wrapped: Callable[..., Any], optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Load the optimiser's state dict."""
-        optimiser.load_state_dict(state["optimiser"])
+    def restore(self, wrapped: Callable[..., Any], optimiser: torch.optim.Optimizer, state: State) -> None:
+        """Load the state dict."""
+        optimiser.load_state_dict(state)
 
-    def whole(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
+    def unsharded(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
         """Return a context that changes nothing."""
         return nullcontext()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return at once."""
 
-    def of_each(self, part: Tensor) -> list[Tensor]:
-        """Return what there is."""
+    def gather(self, part: Tensor) -> list[Tensor]:
+        """Return the tensor alone."""
         return [part]
 
-    def follow(self, goes_on: bool) -> bool:
-        """Return ``goes_on``."""
-        return goes_on
+    def broadcast(self, value: bool) -> bool:
+        """Return ``value``."""
+        return value
 
 
 @final
-class Together(Processes):
+class Distributed(Processes):
     """One of several processes; Fabric joins them and wraps the model (DDP, FSDP)."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         fabric = need("lightning_fabric", extra="train", purpose="training in several processes")
         strategies = need("lightning_fabric.strategies", extra="train", purpose="training in several processes")
         self.sharded = config.strategy == "fsdp"
-        # A stage trains some parts and leaves others alone.
+        # A stage may use only some parts of the model; the others get no gradients.
         strategy = strategies.DDPStrategy(find_unused_parameters=True)
         local, nodes = (
             int(os.environ.get(name, default))
@@ -140,7 +150,10 @@ class Together(Processes):
         self.rank, self.size, self.device = self.fabric.global_rank, self.fabric.world_size, self.fabric.device
 
     def wrap(self, module: nn.Module) -> Callable[..., Any]:
-        """Return the module inside Fabric's DDP, or itself with its weights sharded (FSDP2, from here on, in all stages)."""
+        """Return the module inside Fabric's DDP, or itself with its weights sharded by FSDP2.
+
+        Once sharded, a module stays so through all stages.
+        """
         if self.sharded:
             from torch.distributed.fsdp import FSDPModule, fully_shard
 
@@ -152,78 +165,79 @@ class Together(Processes):
         wrapped: Callable[..., Any] = self.fabric.strategy.setup_module(module)
         return wrapped
 
-    def quietly(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
+    def without_sync(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
         """Return the wrapper's own context."""
-        return _unshared(wrapped) if self.sharded else wrapped.no_sync()  # type: ignore[attr-defined,no-any-return]
+        return _unsynced(wrapped) if self.sharded else wrapped.no_sync()  # type: ignore[attr-defined,no-any-return]
 
-    def share(self, gradients: Iterable[Tensor]) -> None:
-        """Replace gradients by their mean over the processes."""
-        for gradient in gradients:
-            dist.all_reduce(gradient)
-            gradient /= self.size
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by their means over the processes, in place."""
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+            tensor /= self.size
 
     def clip(self, wrapped: Callable[..., Any], limit: float) -> None:
         """Clip by the norm over all shards."""
         assert isinstance(wrapped, nn.Module)
         if self.sharded:
-            self.share(scalar.grad for scalar in _scalars(wrapped) if scalar.grad is not None)
+            # FSDP ignores the scalars, so it does not average their gradients either.
+            self.average(scalar.grad for scalar in _scalars(wrapped) if scalar.grad is not None)
             _clip_shards([weight.grad for weight in wrapped.parameters() if weight.grad is not None], limit)
         else:
             nn.utils.clip_grad_norm_(wrapped.parameters(), limit)
 
-    def state(self, wrapped: Callable[..., Any], module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    def state(
+        self, wrapped: Callable[..., Any], module: nn.Module, optimiser: torch.optim.Optimizer
+    ) -> tuple[State, State]:
         """Return both state dicts, gathered from all shards."""
         if not self.sharded:
-            return {"model": module.state_dict(), "optimiser": optimiser.state_dict()}
+            return module.state_dict(), optimiser.state_dict()
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
-        model, moments = get_state_dict(
-            module, optimiser, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
-        )
-        return {"model": model, "optimiser": moments}
+        return get_state_dict(module, optimiser, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
-    def restore(self, wrapped: Callable[..., Any], optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Load the optimiser's state dict, or this process's part of it."""
+    def restore(self, wrapped: Callable[..., Any], optimiser: torch.optim.Optimizer, state: State) -> None:
+        """Load the state dict, or this process's shard of it."""
         if not self.sharded:
-            optimiser.load_state_dict(state["optimiser"])
+            optimiser.load_state_dict(state)
             return
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
         assert isinstance(wrapped, nn.Module)
-        set_optimizer_state_dict(wrapped, optimiser, state["optimiser"], options=StateDictOptions(full_state_dict=True))
+        set_optimizer_state_dict(wrapped, optimiser, state, options=StateDictOptions(full_state_dict=True))
 
-    def whole(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
-        """Gather the shards."""
+    def unsharded(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
+        """Gather the shards while the context lasts."""
         return _gathered(wrapped) if self.sharded else nullcontext()
 
-    def wait(self) -> None:
-        """Meet the others."""
+    def barrier(self) -> None:
+        """Wait for all processes."""
         self.fabric.barrier()
 
-    def of_each(self, part: Tensor) -> list[Tensor]:
-        """Gather it."""
+    def gather(self, part: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes by rank."""
         own = part.to(self.device)
         parts = [torch.empty_like(own) for _ in range(self.size)]
         dist.all_gather(parts, own)
         return [each.cpu() for each in parts]
 
-    def follow(self, goes_on: bool) -> bool:
-        """Hear the first process."""
-        return bool(self.fabric.broadcast(goes_on))
+    def broadcast(self, value: bool) -> bool:
+        """Return the value of process 0."""
+        return bool(self.fabric.broadcast(value))
 
 
 def join(config: TrainConfig, device: torch.device, schedule: Sequence[TrainConfig] = ()) -> Processes:
-    """Return how this process takes part; torchrun says in the environment how many there are.
+    """Join the processes that torchrun started; it gives their number in the environment.
 
     Args:
-        schedule: the settings of the stages, where they differ.
+        schedule: settings of the stages, where they differ.
 
     Raises:
-        ConfigError: a batch does not divide among the processes, or the strategy cannot be had with these settings.
+        ConfigError: a batch does not divide among the processes, or the settings rule the strategy
+            out.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return Alone(device)
+        return SingleProcess(device)
     for settings in schedule or (config,):
         if settings.batch_size % size:
             raise ConfigError(
@@ -234,14 +248,15 @@ def join(config: TrainConfig, device: torch.device, schedule: Sequence[TrainConf
         if settings.strategy == "fsdp" and settings.stua and settings.stua_stops_at_concrete:
             raise ConfigError(
                 "train.strategy = 'fsdp'",
-                "L_STUA stops at C by a backward pass inside the forward pass, after which a sharded model would lack its weights",
+                "L_STUA stops at C by a backward pass inside the forward pass, "
+                "after which a sharded model would lack its weights",
                 "set train.strategy = 'ddp', or train.stua_stops_at_concrete = false",
             )
-    return Together(config, device)
+    return Distributed(config, device)
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' tensors along the first axis, in the order of ranks; the gradients that come back are added up."""
+    """Concatenate all processes' tensors by rank; backward, sum their gradients."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
@@ -258,11 +273,13 @@ class _Gather(torch.autograd.Function):
         return gradient[dist.get_rank() * size :][:size]
 
 
-def everyones(part: Tensor) -> Tensor:
-    """Return all processes' tensors (B, ...) as one (P·B, ...), in the order of ranks, with gradients; the tensor itself when alone.
+def all_gather(part: Tensor) -> Tensor:
+    """Return the tensors (B, ...) of all P processes as one (P·B, ...) by rank, with gradients.
 
-    Each process computes the whole loss from it. A gradient that comes back is summed over the processes, and the wrapper takes
-    the mean of the parameters' gradients: so the step is that of the whole loss.
+    Every process computes the loss of the whole batch from it. Backward, gradients of the gathered
+    tensor are summed over the processes, and the wrapper averages the parameters' gradients: the
+    factors P and 1/P cancel, so the step is that of the whole loss. In a single process this is
+    ``part`` itself.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return part
@@ -271,9 +288,9 @@ def everyones(part: Tensor) -> Tensor:
 
 @final
 class SharedNorm(nn.Module):
-    """A batch norm whose statistics are those of all processes' batches; it shares parameters and buffers with the one it replaces.
+    """Batch norm over the batches of all processes; torch's own works only on CUDA.
 
-    torch's own does this on CUDA alone.
+    Parameters and buffers are shared with the norm that it replaces.
     """
 
     running_mean: Tensor
@@ -295,8 +312,8 @@ class SharedNorm(nn.Module):
         else:
             axes = [axis for axis in range(x.ndim) if axis != 1]
             count = x.numel() / x.shape[1]
-            # One message: sums, and sums of squares around the first process's mean would need two.
-            sums = everyones(torch.stack([x.sum(axes), x.square().sum(axes)])[None]).sum(0)
+            # Sums and sums of squares take one message; squares around the mean would take two.
+            sums = all_gather(torch.stack([x.sum(axes), x.square().sum(axes)])[None]).sum(0)
             total = count * dist.get_world_size()
             mean = sums[0] / total
             variance = (sums[1] / total - mean.square()).clamp(min=0)
@@ -312,7 +329,7 @@ class SharedNorm(nn.Module):
 
 @contextmanager
 def shared_norms(module: nn.Module, processes: Processes) -> Iterator[None]:
-    """Let the batch norms inside ``module`` see the batches of all processes while the block runs; then they are plain ones again."""
+    """Replace batch norms inside ``module`` by `SharedNorm` while the block runs."""
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     if processes.size > 1:
         for parent in list(module.modules()):
@@ -328,15 +345,15 @@ def shared_norms(module: nn.Module, processes: Processes) -> Iterator[None]:
 
 
 def _scalars(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that FSDP does not shard: single numbers."""
+    """Return the scalar parameters, which FSDP does not shard."""
     return [parameter for parameter in module.parameters() if parameter.ndim == 0]
 
 
 def _clip_shards(gradients: list[Any], limit: float) -> None:
-    """Scale gradients, some of them sharded, so that the norm of all together is at most ``limit``."""
+    """Scale gradients, some of them sharded, so that their joint norm is at most ``limit``."""
     norms = [gradient.norm() for gradient in gradients]
     whole = torch.stack([norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]).norm()
-    factor = (limit / (whole + 1e-6)).clamp(max=1.0)  # as torch's own clipping
+    factor = (limit / (whole + 1e-6)).clamp(max=1.0)  # as in torch's clip_grad_norm_
     for gradient in gradients:
         gradient.mul_(float(factor))
 
@@ -351,7 +368,7 @@ def _gathered(wrapped: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _unshared(wrapped: Any) -> Iterator[None]:
+def _unsynced(wrapped: Any) -> Iterator[None]:
     wrapped.set_requires_gradient_sync(False)
     try:
         yield

@@ -130,7 +130,7 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
 ) -> None:
     from ashneuro.training import loop
 
-    monkeypatch.setattr(loop, "load_splits", tiny.load_splits)
+    monkeypatch.setattr("ashneuro.training.data.load_splits", tiny.load_splits)
     monkeypatch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
     loop.train(tiny.config(), tmp_path / "start")
     config = tiny.config(start=str(tmp_path / "start"), quantise_aware=True, learning_rate=1e-2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ashneuro.training import loop
+from ashneuro.training import data
 from tests.training import tiny
 
 
 @pytest.fixture(autouse=True)
 def squares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "load_splits", tiny.load_splits)
+    monkeypatch.setattr(data, "load_splits", tiny.load_splits)

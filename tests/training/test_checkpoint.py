@@ -18,7 +18,7 @@ from tests.training import tiny
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "squares"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ashneuro.training.loop.load_splits", tiny.load_splits)
+        patch.setattr("ashneuro.training.data.load_splits", tiny.load_splits)
         train(tiny.config(epochs=1), path)
     return path
 

@@ -24,7 +24,7 @@ from tests.training import tiny
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ashneuro.training.loop.load_splits", tiny.load_splits)
+        patch.setattr("ashneuro.training.data.load_splits", tiny.load_splits)
         return train(tiny.config(epochs=15), tmp_path_factory.mktemp("run") / "squares")
 
 

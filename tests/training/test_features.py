@@ -13,9 +13,9 @@ from ashneuro.config import ConcreteConfig, RunConfig
 from ashneuro.data.batches import normalise, tensors
 from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.training import features, loop
-from ashneuro.training.checkpoint import build_model, load_run
+from ashneuro.training.checkpoint import build_model, build_words, load_run
 from ashneuro.training.features import frozen_features
-from ashneuro.training.processes import Alone
+from ashneuro.training.processes import SingleProcess
 from tests.training import tiny
 
 
@@ -36,19 +36,19 @@ def test_features_are_those_of_the_backbone_and_are_read_again(home: Path, monke
     torch.manual_seed(0)
     settings = frozen()
     pairs = tiny.load_splits(settings.data).train
-    model = build_model(settings, loop.build_words(settings, ["red"]))
-    found = frozen_features(model, pairs, settings, Alone(torch.device("cpu")))
+    model = build_model(settings, build_words(settings, ["red"]))
+    found = frozen_features(model, pairs, settings, SingleProcess(torch.device("cpu")))
     rows = torch.tensor([3, 0, 7])
     with torch.no_grad():
         expected = model.concrete.trunk(normalise(tensors(pairs, settings.data).images[rows]))
     torch.testing.assert_close(found.read(rows), expected, atol=5e-3, rtol=5e-3)
     (file,) = (home / "features").iterdir()
     monkeypatch.setattr(features, "_fill", lambda *arguments: pytest.fail("computed again"))
-    frozen_features(model, pairs, settings, Alone(torch.device("cpu")))
+    frozen_features(model, pairs, settings, SingleProcess(torch.device("cpu")))
     with torch.no_grad():
         next(model.concrete.trunk.parameters()).add_(1)
     with pytest.raises(pytest.fail.Exception):
-        frozen_features(model, pairs, settings, Alone(torch.device("cpu")))
+        frozen_features(model, pairs, settings, SingleProcess(torch.device("cpu")))
     assert np.load(file).dtype == np.float16
 
 

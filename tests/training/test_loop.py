@@ -22,10 +22,11 @@ from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels import multi_step
 from ashneuro.spiking.kernels.dispatch import choose_backend
-from ashneuro.training import checkpoint, loop
+from ashneuro.training import checkpoint, data, folder, stage
 from ashneuro.training.checkpoint import build_model
 from ashneuro.training.learner import Learner, whole_loss
-from ashneuro.training.loop import Progress, learning_rate, train
+from ashneuro.training.loop import Progress, train
+from ashneuro.training.schedule import learning_rate
 from tests.training import tiny
 
 
@@ -106,10 +107,10 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path: Path, monkeypatch: pytes
         train(tiny.config(), tmp_path / "run", on_progress=stop)
     before = files(tmp_path / "run"), (tmp_path / "run" / checkpoint.VOCABULARY).read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "load_splits", renamed)
+        patch.setattr(data, "load_splits", renamed)
         with pytest.raises(DataError, match="cannot resume") as error:
             train(tiny.config(), tmp_path / "run", resume=True)
-    assert "training data were others" in error.value.why and error.value.do
+    assert "training data changed" in error.value.why and error.value.do
     assert (files(tmp_path / "run"), (tmp_path / "run" / checkpoint.VOCABULARY).read_bytes()) == before
     train(tiny.config(), tmp_path / "run", resume=True)
 
@@ -184,7 +185,7 @@ def test_a_run_that_diverges_stops_and_says_so(tmp_path: Path, monkeypatch: pyte
         train(tiny.config(learning_rate=1e30), tmp_path / "at once")
     assert "lower train.learning_rate" in said.value.do and "checkpoint" not in said.value.why
     rates = iter([*[1e-3] * 2, *[1e30] * 2])
-    monkeypatch.setattr(loop, "learning_rate", lambda *_: next(rates))
+    monkeypatch.setattr(stage, "learning_rate", lambda *_: next(rates))
     with pytest.raises(ConfigError, match="has diverged") as said:
         train(tiny.config(), tmp_path / "later")
     assert "up to its last checkpoint" in said.value.why
@@ -333,14 +334,14 @@ def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_waits_for_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = loop.save_run
+    save = folder.save_run
 
     def press(*arguments: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         save(*arguments)
 
     assert threading.current_thread() is threading.main_thread()
-    monkeypatch.setattr(loop, "save_run", press)
+    monkeypatch.setattr(folder, "save_run", press)
     with pytest.raises(KeyboardInterrupt):
         train(tiny.config(), tmp_path / "run")
     metrics = read_metrics(tmp_path / "run" / METRICS)

@@ -15,9 +15,9 @@ from torch import nn
 from ashneuro.config import StageConfig, stages
 from ashneuro.errors import ConfigError
 from ashneuro.exchange import METRICS, read_metrics
-from ashneuro.training import loop
+from ashneuro.training import data, loop
 from ashneuro.training.checkpoint import load_run
-from ashneuro.training.processes import Alone, SharedNorm, everyones, join, shared_norms
+from ashneuro.training.processes import SharedNorm, SingleProcess, all_gather, join, shared_norms
 from tests.training import tasks_tiny, tiny
 from tests.training.two_processes import settings
 
@@ -53,7 +53,7 @@ def curve(path: Path) -> list[dict[str, float]]:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "load_questions", tasks_tiny.load_questions)
+    monkeypatch.setattr(data, "load_questions", tasks_tiny.load_questions)
 
 
 def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, alone: None) -> None:
@@ -100,9 +100,9 @@ def test_a_sharded_model_gives_it_too(tmp_path: Path) -> None:
 
 def test_alone_nothing_is_gathered_or_replaced() -> None:
     part = torch.randn(3, 2, requires_grad=True)
-    assert everyones(part) is part
+    assert all_gather(part) is part
     module = nn.Sequential(nn.BatchNorm2d(2))
-    with shared_norms(module, Alone(torch.device("cpu"))):
+    with shared_norms(module, SingleProcess(torch.device("cpu"))):
         assert isinstance(module[0], nn.BatchNorm2d)
 
 
@@ -116,7 +116,7 @@ def test_a_shared_norm_is_the_plain_one_on_the_whole_batch(monkeypatch: pytest.M
     assert set(shared.state_dict()) == set(plain.state_dict())
     whole = torch.randn(8, 3, 4, 4) * 3 + 1
     halves = [torch.stack([half.sum((0, 2, 3)), half.square().sum((0, 2, 3))]) for half in whole.chunk(2)]
-    monkeypatch.setattr("ashneuro.training.processes.everyones", lambda part: torch.stack(halves))
+    monkeypatch.setattr("ashneuro.training.processes.all_gather", lambda part: torch.stack(halves))
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     expected = plain(whole)
     torch.testing.assert_close(shared(whole[:4]), expected[:4], atol=1e-5, rtol=1e-5)

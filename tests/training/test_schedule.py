@@ -18,7 +18,7 @@ from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import ConfigError
 from ashneuro.evaluation import TaskEvaluation
 from ashneuro.exchange import METRICS, read_metrics
-from ashneuro.training import loop, task_evaluation
+from ashneuro.training import data, task_evaluation
 from ashneuro.training.checkpoint import build_model, load_run
 from ashneuro.training.dry_run import dry_run
 from ashneuro.training.loop import Progress, train
@@ -29,7 +29,7 @@ from tests.training.test_loop import files
 
 @pytest.fixture(autouse=True)
 def questions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "load_questions", tasks_tiny.load_questions)
+    monkeypatch.setattr(data, "load_questions", tasks_tiny.load_questions)
 
 
 THREE = (
@@ -211,10 +211,10 @@ def test_a_run_that_gathers_gradients_is_resumed_at_a_whole_step(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ashneuro.training import loop
+from ashneuro.training import data, loop
 from tests.training import tiny
 
-loop.load_splits = tiny.load_splits
+data.load_splits = tiny.load_splits
 count = int(sys.argv[2])
 
 def kill(now):
@@ -292,7 +292,7 @@ def test_a_seed_has_at_most_32_bits(tmp_path: Path) -> None:
             StageConfig("last", 1, itc=0.0, contrast=0.0, stua=0.0, firing_rate_weight=0.0),
             "weights of its objectives are 0",
         ),
-        (StageConfig("last", 1, parts=("heads",)), "nothing that learns in heads"),
+        (StageConfig("last", 1, parts=("heads",)), "no parameter learns in heads"),
     ],
 )
 def test_a_stage_that_cannot_be_trained_is_said_before_any_is(tmp_path: Path, last: StageConfig, why: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ashneuro.config import RunConfig, StageConfig
-from ashneuro.training import loop
+from ashneuro.training import data, loop
 from tests.training import tasks_tiny, tiny
 
 
@@ -34,8 +34,8 @@ def stop(now: loop.Progress) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    loop.load_splits = tiny.load_splits
-    loop.load_questions = tasks_tiny.load_questions
+    data.load_splits = tiny.load_splits
+    data.load_questions = tasks_tiny.load_questions
     kind, out = sys.argv[1], Path(sys.argv[2])
     if kind == "resumed":
         with suppress(KeyboardInterrupt):

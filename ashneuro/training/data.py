@@ -1,0 +1,119 @@
+"""Training data of a run: pairs, vocabulary, questions and labels, read once for all stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+
+from ashneuro.config import RunConfig, StageConfig, TrainConfig, trained_tasks
+from ashneuro.data.batches import Batches, Images, texts_of
+from ashneuro.data.pairs import Pair, Questions, Splits
+from ashneuro.data.question_batches import QuestionBatches, labels_of
+from ashneuro.data.sources import load_splits
+from ashneuro.data.tasks import load_questions, pictures_of
+from ashneuro.data.tokens import Words
+from ashneuro.errors import ConfigError
+from ashneuro.model.network import AshNet
+from ashneuro.training.checkpoint import Labels, build_words, load_run
+from ashneuro.training.evaluate import Pool, recalls
+from ashneuro.training.features import frozen_features
+from ashneuro.training.processes import Processes
+from ashneuro.training.task_evaluation import TaskPool, accuracy
+
+
+class TrainingData:
+    """Pairs, questions, vocabulary and labels of a run.
+
+    Args:
+        config: settings of the run.
+        processes: training processes, which share every batch.
+
+    Raises:
+        DataError: pairs, questions, or the run that ``train.start`` names cannot be read.
+    """
+
+    def __init__(self, config: RunConfig, processes: Processes) -> None:
+        self.config, self.processes = config, processes
+        self.splits: Splits = load_splits(config.data)
+        self.questions: dict[str, Questions] = {
+            task: load_questions(task, config.tasks, config.data, self.splits) for task in trained_tasks(config)
+        }
+        own = {
+            task: labels_of(questions, getattr(config.tasks, task).answers)
+            for task, questions in self.questions.items()
+        }
+        # A run that starts from another keeps that run's heads, trained here or not.
+        inherited = load_run(config.train.start).labels if config.train.start else {}
+        self.labels: Labels = {**inherited, **own}
+        texts = [text for pair in self.splits.train for text in texts_of(pair, config.data.captions)]
+        texts += [question.text for questions in self.questions.values() for question in questions.train]
+        self.words: Words = build_words(config, texts)
+        self._pools: dict[str, Pool | TaskPool | None] = {}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the training texts, labels and image names, in order.
+
+        The indices of words and labels follow from this order, so a checkpoint fits no other.
+        """
+        pairs = [(pair.key, pair.captions, pair.concept) for pair in self.splits.train]
+        questions = [
+            (question.images, question.text, question.answers)
+            for task in self.questions.values()
+            for question in task.train
+        ]
+        return hashlib.sha256(json.dumps([pairs, questions, self.labels]).encode()).hexdigest()
+
+    def batches(self, stage: StageConfig, settings: TrainConfig, model: AshNet) -> Batches | QuestionBatches:
+        """Return the training batches of a stage; this process gets its part of each.
+
+        Raises:
+            ConfigError: ``train.cache_features`` is set and features change from step to step.
+            DataError: there are fewer pairs than a batch holds, or an image cannot be read.
+        """
+        part = (self.processes.rank, self.processes.size)
+        data = self.config.data
+        if stage.task == "retrieval":
+            views = self.config.model.abstract.kind != "none" and settings.contrast > 0
+            images = self._features(self.splits.train, settings, model)
+            return Batches(self.splits.train, self.words, data, settings, views=views, images=images, part=part)
+        questions = self.questions[stage.task]
+        images = None
+        if settings.cache_features:
+            images = self._features(pictures_of(questions, questions.train), settings, model)
+        return QuestionBatches(questions, self.labels[stage.task], self.words, data, settings, images, part=part)
+
+    def validate(self, model: AshNet, task: str) -> dict[str, float]:
+        """Return the validation metrics of ``task`` by name; empty without validation data."""
+        if task not in self._pools:
+            self._pools[task] = self._pool(task)
+        pool = self._pools[task]
+        if pool is None:
+            return {}
+        if isinstance(pool, TaskPool):
+            return {f"{task}_accuracy": accuracy(model, pool)}
+        image_to_text, text_to_image = recalls(model, pool)
+        return {"R@1_image_to_text": image_to_text["R@1"], "R@1_text_to_image": text_to_image["R@1"]}
+
+    def _pool(self, task: str) -> Pool | TaskPool | None:
+        if task == "retrieval":
+            return Pool(self.splits.validation, self.words, self.config.data) if self.splits.validation else None
+        questions = self.questions[task]
+        if not any(question.answers for question in questions.validation):
+            return None
+        return TaskPool(questions, questions.validation, self.labels[task], self.words, self.config.data)
+
+    def _features(self, pictures: Sequence[Pair], settings: TrainConfig, model: AshNet) -> Images | None:
+        if not settings.cache_features:
+            return None
+        concrete = self.config.model.concrete
+        if not concrete.backbone or concrete.tune or settings.augment:
+            why = "images are augmented" if settings.augment else "they do not come from a frozen backbone"
+            raise ConfigError(
+                "train.cache_features",
+                f"features would differ from step to step: {why}",
+                "set model.concrete.tune = false, train.augment = 0",
+            )
+        return frozen_features(model, pictures, self.config, self.processes)
