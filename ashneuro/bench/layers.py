@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ashneuro.bench.peers import PEERS, Neuron, available, missing, norse_cell, norse_stepwise, ours
 from ashneuro.bench.timing import Job, Variant
 from ashneuro.spiking.kernels.interface import Kernels
-from ashneuro.spiking.kernels.sparse_synapses import connect
+from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
 
 OURS: tuple[Kernels, ...] = ("triton", "native", "torch")
 SEED = 7
@@ -72,7 +72,7 @@ def lif_jobs(
         product = Variant("Linear only", layer(lambda x: x))
         variants = [product, Variant("Linear, GELU", layer(nn.functional.gelu)), *_neurons(device, layer)]
         if not available("native", device):
-            added = layer(ours("native", device), connect)
+            added = layer(ours("native", device), synaptic_currents)
             variants.append(Variant(f"ashneuro, native, {RATE:.0%} spikes added up", added))
         variants.append(Variant("Norse, stepwise", stepwise()))
         jobs.append(Job(f"Linear {width} and LIF, {size}", tuple(variants), product))

@@ -22,9 +22,9 @@ from ashneuro.model.concrete import halved
 from ashneuro.model.spatial import DenseOverPlaces
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.interface import Kernels, Options
-from ashneuro.spiking.kernels.sparse_synapses import connect
+from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
 from ashneuro.spiking.lif import LIF, CubaLIF
-from ashneuro.spiking.straight_through import arriving, integer_bias, integer_weights, sent_current
+from ashneuro.spiking.straight_through import integer_bias, integer_current, integer_weights, shifted_sums
 
 
 class QuantisedReLU(nn.Module):
@@ -113,7 +113,9 @@ class Synapse(nn.Module):
         else:
             kernels = self.kernels
             currents = self.norm(
-                connect(linear, arrays, kernels) if isinstance(linear, nn.Conv2d) else linear(arrays, kernels=kernels)
+                synaptic_currents(linear, arrays, kernels)
+                if isinstance(linear, nn.Conv2d)
+                else linear(arrays, kernels=kernels)
             )
         return currents.unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return,no-untyped-call]
 
@@ -147,7 +149,7 @@ class Synapse(nn.Module):
         else:
             sums = linear(arrays, integer.to(arrays.dtype), kernels="torch")
         offset = integer_bias(bias, scale).to(arrays.dtype)
-        return arriving(sums, exponent) + offset.reshape(-1, *[1] * (sums.ndim - 2))
+        return shifted_sums(sums, exponent) + offset.reshape(-1, *[1] * (sums.ndim - 2))
 
 
 def _reached(synapse: Synapse, shape: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
@@ -222,7 +224,7 @@ class Block(nn.Module):
         if self.conv3.scale is None:
             return self.gain * spikes
         gain, exponent = integer_weights(self.gain, self.conv3.scale)
-        return arriving(gain.to(spikes.dtype) * spikes, exponent)
+        return shifted_sums(gain.to(spikes.dtype) * spikes, exponent)
 
 
 class WithoutStatistics:
@@ -368,7 +370,7 @@ class AbstractEncoder(nn.Module):
     def with_rates(self, current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the same, and the mean firing rate (scalar) of those populations where it costs nothing."""
         if self.integers is not None:
-            current = sent_current(current, self.integers.layers["entry.lif"].scale, self.integers.input_limit)
+            current = integer_current(current, self.integers.layers["entry.lif"].scale, self.integers.input_limit)
         sent = {"entry.lif": fire(self.entry, current[None], self.timesteps)}
         spikes, _ = sent["entry.lif"]
         for number, block in enumerate(self.blocks, start=1):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ashneuro.spiking.kernels.interface import Kernels
-from ashneuro.spiking.kernels.sparse_synapses import connect_all
+from ashneuro.spiking.kernels.sparse_synapses import dense_currents
 
 
 def mean_over_places(x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class DenseOverPlaces(nn.Module):
 
     def forward(self, arrays: Tensor, weight: Tensor | None = None, kernels: Kernels = "auto") -> Tensor:
         """Return sums (B, K) of arrays (B, C, H, W), with other weights of the same shape where they are given."""
-        return connect_all(_rows(self.weight if weight is None else weight), _rows(arrays), kernels)
+        return dense_currents(_rows(self.weight if weight is None else weight), _rows(arrays), kernels)
 
     def extra_repr(self) -> str:
         """Say what it connects."""

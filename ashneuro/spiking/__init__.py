@@ -1,1 +1,1 @@
-"""The one neuron: its contract, its Norse step, the spiking layers."""
+"""Spiking layers, their kernels, Loihi's integers, and the contract of a graph's neurons."""

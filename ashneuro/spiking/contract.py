@@ -1,8 +1,9 @@
-"""What a NIR graph leaves open about time and neurons, written down.
+"""Contract of a NIR graph: what NIR leaves open about time and neurons.
 
-NIR describes neurons in continuous time: a file says neither the time step, nor how many steps a sample lasts, nor when
-a reset takes effect, nor whether ``IF`` integrates its input per step or per second. Two simulators that read the same
-file therefore spike differently. A `Contract` says it; exports carry it in the graph's metadata, and readers check it.
+NIR describes neurons in continuous time. A file says neither the timestep, nor the timesteps per
+sample, nor when a reset takes effect, nor whether ``IF`` integrates its input per step or per
+second, so two simulators may spike differently on the same file. Exports write a `Contract` into
+the graph's metadata, and readers check it.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Contract:
-    """The behaviour that a graph's spikes depend on.
+    """Conventions on which a graph's spikes depend.
 
     Args:
-        dt_s: duration of one step, seconds.
-        timesteps: steps per sample; ``None`` when the length of the input decides.
-        reset: ``"value"``: a spike sets v to v_reset. ``"subtract"``: it takes v_threshold away; no neuron here does that,
-            and every simulator refuses it.
-        reset_delay: steps between a spike and its reset; 0 is the only one that is computed.
-        start: where v is when a sample starts: ``"v_leak"`` (0 for IF), or ``"v_reset"``. It matters where the two differ.
-        integration: how a step of a leaky neuron follows from its equation. ``"euler"``: v moves by dt/τ of its way to where
-            it tends (Norse, snnTorch, SpikingJelly). ``"exponential"``: by 1 − e^(−dt/τ), exact for a constant input
-            (sinabs).
-        if_convention: ``"per-step"``: v += R·x once a step (Norse, sinabs, snnTorch). ``"per-second"``: v += dt·R·x
-            (SpikingJelly, which writes R = 1/dt).
-        input_coding: ``"constant-current"``: one analog value per neuron, repeated in every step; ``"current"``: analog,
-            changing with time; ``"spikes"``: 0 or 1.
+        dt_s: duration of a timestep, seconds.
+        timesteps: timesteps per sample; ``None``: the length of the input.
+        reset: ``"value"``: a spike sets v to v_reset. ``"subtract"``: it subtracts v_threshold;
+            every simulator here refuses it.
+        reset_delay: timesteps between a spike and its reset; only 0 is simulated.
+        start: v at the start of a sample: ``"v_leak"`` (0 for IF) or ``"v_reset"``.
+        integration: discretisation of a leaky neuron. ``"euler"``: v moves by dt/τ of the distance
+            to its steady state (Norse, snnTorch, SpikingJelly). ``"exponential"``: by
+            1 − e^(−dt/τ), exact for a constant input (sinabs).
+        if_convention: ``"per-step"``: v += R·x in each timestep (Norse, sinabs, snnTorch).
+            ``"per-second"``: v += dt·R·x (SpikingJelly, which writes R = 1/dt).
+        input_coding: ``"constant-current"``: one analog value per neuron for all timesteps;
+            ``"current"``: analog, changing with time; ``"spikes"``: 0 or 1.
     """
 
     dt_s: float = 1e-3
@@ -81,28 +82,30 @@ class Contract:
             )
 
     def decay(self, tau: ArrayLike) -> NDArray[np.float64]:
-        """Return which part of its way to rest a state with time constant ``tau`` (seconds) goes in one step."""
+        """Return the decay per timestep of a state with time constant ``tau`` (seconds)."""
         steps = self.dt_s / np.asarray(tau, np.float64)
         return steps if self.integration == "euler" else -np.expm1(-steps)
 
     def to_metadata(self) -> dict[str, Any]:
-        """Return the entries that an export writes into a graph's metadata (unset fields are left out)."""
+        """Return the entries of an exported graph's metadata; unset fields are left out."""
         return {PREFIX + name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class ReadContract:
-    """A contract as read from a file: the contract, and the fields that the file did not say."""
+    """Contract of a file, and the names of the fields that the file leaves open."""
 
     contract: Contract
     assumed: tuple[str, ...]
 
 
 def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract:
-    """Return the contract in a graph's ``metadata``; ``overrides`` (not ``None``) win, defaults fill the rest.
+    """Return the contract in a graph's ``metadata``.
+
+    Overrides that are not ``None`` win over the metadata; defaults fill the rest.
 
     Raises:
-        GraphError: a value is not of the kind that the field takes.
+        GraphError: a value has the wrong type.
     """
     values: dict[str, Any] = {}
     assumed = []
@@ -135,7 +138,7 @@ def _whole(value: Any) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Undo what HDF5 does to scalars and strings."""
+    """Return HDF5's array scalars and bytes as Python numbers and strings."""
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     return value.decode() if isinstance(value, bytes) else value

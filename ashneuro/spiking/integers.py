@@ -1,7 +1,7 @@
-"""Loihi's number formats, and how floats become them: for numpy arrays and torch tensors alike.
+"""Loihi's number formats, and the rounding to them, for numpy arrays and torch tensors alike.
 
-The compiler rounds a trained network with these functions, and training rounds with them in its forward pass, so that a
-network that learnt through integers is exported to the integers that it learnt with.
+The compiler and quantisation-aware training use the same functions, so a network is exported to the
+integers that it was trained with.
 
 Sources: Lava 0.10.0 (``proc/lif/models.py``, ``proc/dense``, ``utils/weightutils.py``).
 """
@@ -19,7 +19,7 @@ from ashneuro.loihi import BIAS_MANTISSA, LARGEST_BIAS_EXP, LARGEST_WEIGHT, MIXE
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """What stays as it is in a population of LIF neurons while its weights and biases learn through integers.
+    """Units of a LIF population that stay fixed in quantisation-aware training.
 
     Args:
         scale: integer units of a per float unit of current.
@@ -34,12 +34,12 @@ class IntegerLayer:
 
 @dataclass(frozen=True)
 class Integers:
-    """The units that a network learns with, as an export has to take them.
+    """Units of a network in quantisation-aware training, which its export has to use.
 
     Args:
-        layers: by the name of the neuron's node in the deployed graph.
+        layers: by name of the neurons' node in the deployed graph.
         input_peak: largest magnitude of the input current, in float units; larger ones saturate.
-        input_limit: the same as the host sends it, an integer.
+        input_limit: the same as an integer, as the host sends it.
     """
 
     layers: Mapping[str, IntegerLayer]
@@ -52,42 +52,49 @@ class Integers:
         return {name: layer.scale for name, layer in self.layers.items()}
 
     def dumps(self) -> str:
-        """Return JSON; `loads` reads it."""
+        """Return JSON that `loads` reads."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @classmethod
     def loads(cls, text: str) -> Integers:
-        """Return what `dumps` wrote."""
+        """Return the units from JSON of `dumps`."""
         values = json.loads(text)
         return cls({name: IntegerLayer(**layer) for name, layer in values.pop("layers").items()}, **values)
 
 
 def full_range(low: float, high: float) -> float:
-    """Return the factor at which weights from ``low`` to ``high`` fill 8 bits; inf when all are 0."""
+    """Return the factor at which weights ``low`` … ``high`` fill 8 bits; inf if all are 0."""
     if low < 0 < high:
         return min(MIXED_WEIGHTS[1] / high, MIXED_WEIGHTS[0] / low)
     return LARGEST_WEIGHT / max(-low, high) if low or high else math.inf
 
 
 def weight_exponent(low: float, high: float, factor: float) -> int:
-    """Return the smallest ``weight_exp`` with which ``factor`` times weights from ``low`` to ``high`` fit 8 bits."""
+    """Return the smallest ``weight_exp`` with which ``factor`` · weights fit 8 bits.
+
+    Args:
+        low, high: smallest and largest weight.
+    """
     return max(math.ceil(math.log2(factor / full_range(low, high)) - 1e-9), WEIGHT_EXP[0])
 
 
 def round_weights(exact: Any) -> Any:
-    """Return the nearest weights that the hardware keeps: even ones where signs are mixed, inside their range up to rounding."""
+    """Return the nearest weights of the hardware: even if signs are mixed, any integer otherwise.
+
+    ``exact`` must fit 8 bits, up to rounding.
+    """
     low, high = exact.min(), exact.max()
     if not low < 0 < high:
         return exact.round()
     rounded = (exact / 2).round() * 2
     if not rounded.min() < 0 < rounded.max():
-        # One sign is too small to be kept: the other one has every number up to 255, and −256 no longer.
+        # One sign was rounded to 0: the other has all integers up to 255, but no −256.
         return exact.round().clip(*((0, LARGEST_WEIGHT) if high > -low else (-LARGEST_WEIGHT, 0)))
     return rounded
 
 
 def round_bias(exact: Any) -> tuple[Any, int]:
-    """Return (mantissa, exponent) of a bias in 1/64 units of a, with the smallest exponent at which the mantissa fits."""
+    """Return mantissa and (smallest) exponent of a bias in 1/64 units of a."""
     for exponent in range(LARGEST_BIAS_EXP + 1):
         mantissa = (exact / 2.0**exponent).round()
         if BIAS_MANTISSA[0] <= mantissa.min() and mantissa.max() <= BIAS_MANTISSA[1]:

@@ -56,19 +56,29 @@ class Population(nn.Module):
         self._cached: tuple[object, list[object], Neurons] | None = None
 
     def forward(self, currents: Tensor, *, hold: int = 1) -> Tensor:
-        """Return spikes (T, B, ...) of currents (T, B, ...), or of (1, B, ...) that are held for T = ``hold`` steps."""
+        """Return spikes (T, B, ...) of currents (T, B, ...).
+
+        Args:
+            hold: T, if currents (1, B, ...) last for T steps.
+        """
         return self.with_rate(currents, hold=hold)[0]
 
     @final
     def with_rate(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
-        """Return spikes as `forward` does, and their mean if it costs nothing, else ``None``; see `whole_sample`."""
+        """Return spikes as `forward` does, and their mean if it costs nothing, else ``None``.
+
+        See `ashneuro.spiking.kernels.multi_step.whole_sample`.
+        """
         if self.integers is not None:
             return self.steps(currents, hold=hold)[0], None
         return whole_sample(currents, self._current(), hold=hold)
 
     @final
     def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:
-        """Return spikes (T, B, ...), and the state that continues the sample; with ``integers``, v is an integer."""
+        """Return spikes (T, B, ...), and the state that continues the sample.
+
+        With ``integers`` set, v holds integers.
+        """
         if self.integers is None:
             return multi_step(currents, self._current(), state, hold=hold)
         held = currents.expand(max(hold, len(currents)), *currents.shape[1:])
@@ -94,7 +104,8 @@ class Population(nn.Module):
         numbers: list[object] = [(float(values), values.dtype) for values in buffers]
         cached = self._cached
         if cached is None or cached[0] != self.options or cached[1] != numbers:
-            with torch.inference_mode(False):  # tensors made in inference mode could not be trained with later
+            # Tensors made in inference mode could not take part in training later.
+            with torch.inference_mode(False):
                 cached = self._cached = {**self.options}, numbers, replace(self.neurons(), blocks={})
         return cached[2]
 
@@ -143,7 +154,9 @@ class LIF(Population):
 
 @final
 class LI(Population):
-    """Leaky integrator: ``v_t = v_{t-1} + dt/τ · (v_leak − v_{t-1} + x_t)``, v_0 = v_leak. Its output is v.
+    """Leaky integrator: ``v_t = v_{t-1} + dt/τ · (v_leak − v_{t-1} + x_t)``, v_0 = v_leak.
+
+    The output is v, (T, B, ...).
 
     Buffers: ``tau`` and ``dt`` (s), ``v_leak``; arguments as `LIF`.
     """
@@ -170,13 +183,13 @@ class LI(Population):
 
 @final
 class CubaLIF(Population):
-    """Current-based LIF: the input drives a leaky integrator I, and I drives a `LIF` in the same step.
+    """Current-based LIF: a leaky integrator I of the input drives a `LIF` in the same step.
 
     ::
 
         I_t = I_{t-1} + dt/τ_syn · (x_t − I_{t-1})
 
-    Buffers: those of `LIF`, with ``tau_mem`` and ``tau_syn`` in place of ``tau``; arguments as `LIF`.
+    Buffers: those of `LIF`, with ``tau_mem`` and ``tau_syn`` for ``tau``; arguments as `LIF`.
     """
 
     tau_mem: Tensor
@@ -217,7 +230,7 @@ class CubaLIF(Population):
 
 @final
 class IF(Population):
-    """Integrate-and-fire without leak: ``v'_t = v_{t-1} + x_t`` (the ``per-step`` convention), v_0 = 0.
+    """Integrate-and-fire: ``v'_t = v_{t-1} + x_t`` (the ``per-step`` convention), v_0 = 0.
 
     Buffers: ``v_threshold``, ``v_reset``; arguments as `LIF`.
     """
@@ -241,7 +254,7 @@ class IF(Population):
 
 
 def _make_trainable(module: nn.Module, names: Collection[str]) -> None:
-    """Turn buffers into parameters, parametrised so that they keep their meaning (τ > dt, threshold > 0)."""
+    """Turn buffers into parameters; a parametrisation keeps τ > dt and v_threshold > 0."""
     known = [name for name, _ in module.named_buffers() if name != "dt"]
     for name in names:
         if name not in known:
@@ -266,7 +279,7 @@ def _make_trainable(module: nn.Module, names: Collection[str]) -> None:
 
 
 class _LongerThan(nn.Module):
-    """A time constant as ``dt · (1 + e^w)``: longer than a step, for every w that an optimiser may choose."""
+    """A time constant as ``dt · (1 + e^w)``: longer than a step for every w."""
 
     def __init__(self, dt: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Memory of long trainings: freed blocks that stay with the process, and samples that are computed again in pieces."""
+"""Memory of training: keeping freed blocks in the process, and checkpointing over time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-# Of glibc's malloc.h.
+# Options of mallopt, from glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees; whether that could be arranged.
+    """Make this process keep the memory that it frees; return True if that worked (glibc only).
 
-    The C library gives large blocks back to the system, which clears them page by page when the next step of training
-    asks for them again: with arrays of tens of MB that takes as long as the neurons themselves. A process that trains
-    wants them back at once. Only glibc knows how (Linux).
+    By default the C library returns large blocks to the system, which clears them page by page
+    when the next training step allocates them again. For arrays of tens of MB that takes as long
+    as the neurons themselves.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -28,21 +28,23 @@ def keep_freed_memory() -> bool:
     return adjust is not None and bool(adjust(MMAP_MAX, 0)) and bool(adjust(TRIM_THRESHOLD, -1))
 
 
-def in_pieces(
+def checkpointed_steps(
     steps: Callable[[Tensor, Any], tuple[Tensor, Any]], inputs: Tensor, state: Any, length: int
 ) -> tuple[Tensor, Any]:
-    """Return outputs (T, B, ...) and last state of ``steps`` over ``inputs`` (T, B, ...), so many steps at a time.
+    """Return outputs (T, B, ...) and last state of ``steps`` over inputs (T, B, ...), checkpointed.
 
-    What a piece keeps for its backward pass is dropped and computed again when the pass arrives there: memory for one piece
-    and for a state per piece, at the price of a second forward pass. Outputs and gradients are those of one call. Batch norms
-    in training mode would see pieces instead of whole samples, and see them twice: put none inside.
+    The activations of each chunk of ``length`` timesteps are dropped and computed again in the
+    backward pass: memory for one chunk and for a state per chunk, at the price of a second forward
+    pass. Outputs and gradients are those of one call. Keep batch norms in training mode outside:
+    they would see chunks instead of samples, and each chunk twice.
 
     Args:
-        steps: takes inputs of some steps and the state before them; gives outputs and the state after them. Its state is
-            what `ashneuro.spiking.lif` layers take and give, or any nest of tuples and dicts of tensors.
+        steps: function of the inputs of some timesteps and the state before them, to outputs and
+            the state after them. The state is that of `ashneuro.spiking.lif` layers, or any nest of
+            tuples and dicts of tensors.
     """
     outputs = []
-    for piece in torch.split(inputs, length):
-        output, state = checkpoint(steps, piece, state, use_reentrant=False)
+    for chunk in torch.split(inputs, length):
+        output, state = checkpoint(steps, chunk, state, use_reentrant=False)
         outputs.append(output)
     return torch.cat(outputs), state

@@ -1,4 +1,4 @@
-"""A LIF layer that hears itself one step later."""
+"""LIF layer with recurrent synapses."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ashneuro.spiking.kernels.interface import Options, State
 from ashneuro.spiking.lif import LIF, Parameter
 
 
-class Echo(NamedTuple):
-    """A recurrent population between two steps: its neurons' state, and the spikes (B, N) that are on their way back."""
+class RecurrentState(NamedTuple):
+    """State between two steps: that of the neurons, and their last spikes (B, N)."""
 
     neurons: State
     spikes: Tensor
 
 
 class RecurrentLIF(nn.Module):
-    """`LIF` of N neurons with a dense synapse from every one to every one: ``x_t + W z_{t−1}`` drives them, z_{−1} = 0.
+    """N `LIF` neurons with all-to-all recurrence, driven by ``x_t + W z_{t−1}``, z_{−1} = 0.
 
-    A step needs the spikes of the one before it, so there is one product and one call of the kernel per step.
+    A step needs the spikes of the step before, so each takes one product and one kernel call.
 
     Parameters: ``weight`` (N, N). Other arguments as `LIF`.
     """
@@ -48,8 +48,8 @@ class RecurrentLIF(nn.Module):
         """Return spikes (T, B, N) of currents (T, B, N)."""
         return self.steps(currents)[0]
 
-    def steps(self, currents: Tensor, state: Echo | None = None) -> tuple[Tensor, Echo]:
-        """Return spikes (T, B, N), and the state from which the sample goes on."""
+    def steps(self, currents: Tensor, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
+        """Return spikes (T, B, N), and the state that continues the sample."""
         before = None if state is None else state.neurons
         z = torch.zeros_like(currents[0]) if state is None else state.spikes
         weight, spikes = self.weight.to(currents.dtype), []
@@ -58,4 +58,4 @@ class RecurrentLIF(nn.Module):
             z = sent[0]
             spikes.append(z)
         assert before is not None
-        return torch.stack(spikes), Echo(before, z)
+        return torch.stack(spikes), RecurrentState(before, z)

@@ -1,7 +1,7 @@
-"""Loihi's integers in a forward pass, floating point behind them: each rounding passes its gradient straight through.
+"""Loihi's integer arithmetic in the forward pass, straight-through gradients in the backward pass.
 
-What goes from layer to layer is what the hardware would send; a test holds it against the emulator, spike for spike. With
-``q`` a rounding: the value of q(x), the gradient of x (Bengio et al. 2013, arXiv 1308.3432).
+A rounding q has the value q(x) and the gradient of x (Bengio et al. 2013, arXiv 1308.3432). Layers
+pass on what the hardware would send; a test compares it with the emulator, spike for spike.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ashneuro.spiking.integers import (
 
 
 def integer_weights(weight: Tensor, scale: float) -> tuple[Tensor, int]:
-    """Return (W_int, weight_exp): ``W_int · 2^weight_exp ≈ scale · W``, as float64 numbers that hold integers."""
+    """Return (W_int, weight_exp) with ``W_int · 2^weight_exp ≈ scale · W``; integers in float64."""
     low, high = min(0.0, float(weight.detach().min())), max(0.0, float(weight.detach().max()))
     if not low < high:
         return weight.double() * scale, 0
@@ -31,28 +31,34 @@ def integer_weights(weight: Tensor, scale: float) -> tuple[Tensor, int]:
 
 
 def integer_bias(bias: Tensor, scale: float) -> Tensor:
-    """Return the bias that the hardware adds, in units of a: whole 64ths, ``mantissa · 2^exponent / 64 ≈ scale · bias``."""
+    """Return the bias that the hardware adds: ``mantissa · 2^exponent / 64 ≈ scale · bias``.
+
+    In units of a, whole 64ths.
+    """
     exact = bias.double() * (scale * STATE_UNIT)
     mantissa, exponent = round_bias(exact.detach())
     return _straight(exact, mantissa * 2.0**exponent) / STATE_UNIT
 
 
-def arriving(sums: Tensor, exponent: int) -> Tensor:
-    """Return what arrives through one connection: ``sums`` of W_int shifted by ``exponent``, to the right rounding down."""
-    # The sums are whole numbers below 2^24; a convolution that transforms its inputs (Winograd) may miss them by a little.
+def shifted_sums(sums: Tensor, exponent: int) -> Tensor:
+    """Return a connection's current: sums of W_int shifted by ``exponent``, rounding down."""
+    # Sums are integers below 2^24, but a Winograd convolution is not exact.
     whole = _straight(sums, sums.detach().round())
     shifted = whole * 2.0**exponent
     return shifted if exponent >= 0 else _straight(shifted, shifted.detach().floor())
 
 
-def sent_current(current: Tensor, scale: float, limit: int) -> Tensor:
-    """Return the input current as the host sends it: ``round(scale · x)``, saturated at ±``limit``, where no gradient passes."""
+def integer_current(current: Tensor, scale: float, limit: int) -> Tensor:
+    """Return the input current that the host sends: ``round(scale · x)``, clipped to ±``limit``.
+
+    The gradient is 0 where it is clipped.
+    """
     exact = (current.double() * scale).clamp(-limit, limit)
     return _straight(exact, exact.detach().round()).to(current.dtype)
 
 
 def integer_multi_step(currents: Tensor, layer: IntegerLayer, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the spikes (T, B, ...) that integer `currents` (T, B, ...) cause in LIF neurons that start at v = 0, and their last v.
+    """Return spikes (T, B, ...) of LIF neurons with Loihi's arithmetic, and their last v (B, ...).
 
     ::
 
@@ -60,11 +66,14 @@ def integer_multi_step(currents: Tensor, layer: IntegerLayer, v: Tensor | None =
         z_t  = 1 if v'_t > 64 · v_threshold else 0
         v_t  = 0 where z_t = 1, else v'_t
 
-    `currents` are a_t with the bias, in whole 64ths; v (B, ...) is float64 and goes on where it is given.
-    Backward: as `ashneuro.spiking.lif.multi_step` of the float network.
+    Backward as `ashneuro.spiking.kernels.multi_step.multi_step` of the float network.
+
+    Args:
+        currents: a_t (T, B, ...), bias included, in whole 64ths.
+        v: potential (B, ...) that continues a sample; ``None``: 0. In float64.
     """
     keep = (DECAY_ONE - layer.dv) / DECAY_ONE
-    # The float network's v, where the surrogate is evaluated: a step adds dt/τ of the current.
+    # Float units per unit of v, for the surrogate: a step adds dt/τ of the current.
     unit = layer.dv / DECAY_ONE / (layer.scale * STATE_UNIT)
     v = (
         torch.zeros_like(currents[0], dtype=torch.float64) if v is None else v.double()

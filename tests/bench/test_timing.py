@@ -21,7 +21,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import AbstractEncoder
 from ashneuro.reporting.bench import job_plot, job_tables
 from ashneuro.reporting.tables import NOTHING
-from ashneuro.spiking.kernels.sparse_synapses import connect
+from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
 from ashneuro.spiking.lif import LIF
 
 CPU = torch.device("cpu")
@@ -82,7 +82,7 @@ def test_kept_bytes_leave_out_transposed_and_detached_parameters() -> None:
     assert kept_bytes(lambda: linear(x).sum()) == 320  # and the weight, transposed, for the gradient of x
     spikes = (torch.rand(64, 256) < 0.2).float().requires_grad_()
     layer = torch.nn.Linear(256, 256)
-    assert kept_bytes(lambda: connect(layer, spikes).sum()) in (64 * 256 // 8, 64 * 256 * 4)
+    assert kept_bytes(lambda: synaptic_currents(layer, spikes).sum()) in (64 * 256 // 8, 64 * 256 * 4)
 
 
 @pytest.mark.parametrize("setting", [{"rounds": 0}, {"threads": 0}])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ashneuro.bench.timing import kept_bytes
 from ashneuro.spiking.lif import LIF, CubaLIF
-from ashneuro.spiking.memory import in_pieces
+from ashneuro.spiking.memory import checkpointed_steps
 
 
 class Stack(nn.Module):
@@ -30,7 +30,7 @@ def test_pieces_give_the_whole_and_its_gradients(length: int) -> None:
     stack, x = Stack(), torch.randn(40, 3, 30)
     weights = torch.linspace(-1, 1, 40 * 3 * 20).reshape(40, 3, 20)
     results = []
-    for run in (lambda: stack(x, (None, None)), lambda: in_pieces(stack, x, (None, None), length)):
+    for run in (lambda: stack(x, (None, None)), lambda: checkpointed_steps(stack, x, (None, None), length)):
         stack.zero_grad()
         output, state = run()
         ((output * weights).sum() + state[1].v.sum()).backward()
@@ -44,7 +44,7 @@ def test_pieces_give_the_whole_and_its_gradients(length: int) -> None:
 def test_pieces_keep_less() -> None:
     stack, x = Stack(), torch.randn(128, 4, 30)
     whole = kept_bytes(lambda: stack(x, (None, None))[0].sum())
-    pieces = kept_bytes(lambda: in_pieces(stack, x, (None, None), 16)[0].sum())
+    pieces = kept_bytes(lambda: checkpointed_steps(stack, x, (None, None), 16)[0].sum())
     assert whole > 128 * 4 * (40 + 40 + 20) * 4
     # The input, which each piece is a view of, and a state per piece.
     assert pieces < x.numel() * 4 + 8 * 4 * (40 + 2 * 20) * 4 + 1000 < whole / 2

@@ -8,7 +8,13 @@ import torch
 
 from ashneuro.spiking.integers import IntegerLayer, Integers
 from ashneuro.spiking.lif import LIF
-from ashneuro.spiking.straight_through import arriving, integer_bias, integer_multi_step, integer_weights, sent_current
+from ashneuro.spiking.straight_through import (
+    integer_bias,
+    integer_current,
+    integer_multi_step,
+    integer_weights,
+    shifted_sums,
+)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -46,7 +52,7 @@ def test_roundings_pass_gradients_as_if_they_were_not_there() -> None:
     assert torch.allclose(weight.grad, torch.full_like(weight, 50.0))
     integer_bias(bias, 50.0).sum().backward()
     assert torch.allclose(bias.grad, torch.full_like(bias, 50.0))
-    sent = sent_current(current, 10.0, 25)
+    sent = integer_current(current, 10.0, 25)
     sent.sum().backward()
     assert torch.equal(sent, (current.detach() * 10).round().clip(-25, 25))
     assert torch.equal(current.grad, torch.where(current.detach().abs() * 10 < 25, 10.0, 0.0).double())
@@ -54,8 +60,8 @@ def test_roundings_pass_gradients_as_if_they_were_not_there() -> None:
 
 def test_a_shift_to_the_right_rounds_down() -> None:
     sums = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0, 4.0])
-    assert arriving(sums, -1).tolist() == [-2, -1, 0, 0, 1, 2]
-    assert arriving(sums, 2).tolist() == [-12, -4, 0, 4, 12, 16]
+    assert shifted_sums(sums, -1).tolist() == [-2, -1, 0, 0, 1, 2]
+    assert shifted_sums(sums, 2).tolist() == [-12, -4, 0, 4, 12, 16]
 
 
 def test_the_neuron_is_the_hardware_neuron() -> None:

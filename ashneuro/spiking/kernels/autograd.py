@@ -1,4 +1,4 @@
-"""Autograd of the neuron kernels: what is kept between the passes, and the autograd function of both."""
+"""Autograd of the neuron kernels: tensors kept between the passes, and the autograd function."""
 
 from __future__ import annotations
 
@@ -107,12 +107,19 @@ def gradients(ctx: Any, arriving: Arriving, g_rate: Tensor | None = None) -> tup
 
 
 def mean_rate(ones: int | None, spikes: Tensor) -> Tensor | None:
-    """Return the mean of ``spikes`` (scalar, float32) of which ``ones`` are 1; ``None`` if they were not counted."""
+    """Return the mean of ``spikes`` (scalar, float32); ``None`` if they were not counted.
+
+    Args:
+        ones: number of spikes.
+    """
     return None if ones is None else torch.tensor(ones / spikes.numel(), dtype=torch.float32)
 
 
 class _MultiStep(torch.autograd.Function):
-    """Both passes outside of tracing, where an operator's way through the dispatcher costs more than a small layer."""
+    """Both passes outside of tracing.
+
+    For a small layer, an operator's trip through torch's dispatcher takes longer than the layer.
+    """
 
     # Without setup_context: torch takes longer to bind its arguments than this method takes.
     @staticmethod
@@ -124,7 +131,8 @@ class _MultiStep(torch.autograd.Function):
         save = saved_type(settings.save, x.dtype)
         call = ForwardInputs(x, v, i, save, last)
         output, v_last, i_last, margins, ones = run_forward(call, block, layout, settings.backend)
-        # The same memory, but no view: autograd forbids to change a returned view in place (``spikes += skip``).
+        # The same memory, but no view: autograd forbids changing a returned view in place, as
+        # ``spikes += skip`` does.
         output = output.new_empty(0).set_(
             output.untyped_storage(), output.storage_offset(), output.shape, output.stride()
         )

@@ -1,4 +1,4 @@
-"""Neurons compiled for the CPU (``neurons.cpp``), on torch's memory and with torch's number of threads."""
+"""Neurons compiled for the CPU (``neurons.cpp``), with torch's memory and number of threads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Job(ctypes.Structure):
 
 @cache
 def library(kind: Kind, dtype: torch.dtype, saved: torch.dtype) -> ctypes.CDLL:
-    """Return the compiled kernels of ``kind`` for inputs of ``dtype`` and margins of type ``saved``.
+    """Return the compiled kernels for inputs of type ``dtype`` and margins of type ``saved``.
 
     Raises:
         NativeError: they cannot be compiled here.
@@ -77,13 +77,16 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
 
 
 def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
-    """Return the gradients of a block; without saved margins they are recomputed from ``inputs.x`` and the first state."""
+    """Return the gradients of a block.
+
+    Without saved margins, they are recomputed from ``inputs.x`` and the first state.
+    """
     computed, shape, x, saved = block.leak.dtype, inputs.shape[1:], inputs.x, inputs.saved
     g_input = torch.empty((1, *shape) if inputs.held else inputs.shape, dtype=inputs.dtype)
     first_v = torch.empty(shape, dtype=computed) if inputs.first else None
     first_i = torch.empty(shape, dtype=computed) if inputs.first and block.kind == "cuba-lif" else None
     sums = {name: torch.empty(shape, dtype=computed) for name in inputs.learned}
-    # SAVED of the library: for a leaky integrator it is the type of the output, which is kept as it is.
+    # Template argument SAVED; a leaky integrator saves its output, read here in the computing type.
     kept = computed if saved is None or block.kind == "li" else saved.dtype
     if saved is not None and block.kind == "li":
         saved = saved.to(computed)
@@ -108,7 +111,7 @@ def _run(
     g_each: float = 0.0,
     **memory: Tensor | None,
 ) -> _Job:
-    """Run the library's function ``name`` over all tiles; ``memory``: tensors by the job's field names."""
+    """Run the library's function ``name`` over all tiles; ``memory``: tensors by field name."""
     steps, rows, width = shape
     loaded = library(block.kind, dtype, kept)
     job = _Job(

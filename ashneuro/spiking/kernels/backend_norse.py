@@ -1,4 +1,4 @@
-"""Neurons by Norse's own step functions under autograd: slow; the reference for the other back ends."""
+"""Neurons by Norse's step functions under autograd: slow, the reference of the other back ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SURROGATES = ("super", "triangle")  # names that Norse knows too
 
 
 def multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple[Tensor, State]:
-    """Return outputs (T, B, ...) and the last state; see `ashneuro.spiking.kernels.multi_step.multi_step`.
+    """Return outputs (T, B, ...) and the last state, as `kernels.multi_step.multi_step` does.
 
     Raises:
         ConfigError: Norse has no such surrogate, or the reset is to be detached.
@@ -46,7 +46,7 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple
     firing = LIFBoxParameters(decay, leak, threshold, reset, method=neurons.surrogate, alpha=slope)
     integrating = IAFParameters(threshold, reset, method=neurons.surrogate, alpha=slope)
     outputs = []
-    # Unbound once: indexing currents[t] makes the backward pass write a full-size zero tensor per step.
+    # Unbound once: the backward pass of currents[t] would write a full-size zero tensor per step.
     for current in currents.to(computed).unbind(0):
         if i is not None:
             i, _ = li_box_feed_forward_step(current, LIBoxState(i), filtering, 1.0)

@@ -10,7 +10,10 @@ from ashneuro.spiking.kernels.surrogate import SURROGATES
 
 
 def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
-    """Return outputs, last state and margins of a block; the operations and their order are those of Norse's steps."""
+    """Return outputs, last state and margins of a block.
+
+    Operations and their order are those of Norse's steps, so results agree to the last bit.
+    """
     x, v, i, save, _ = inputs
     spiking, computed = block.kind != "li", block.leak.dtype
     shape = x.shape[1:]

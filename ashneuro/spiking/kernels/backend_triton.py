@@ -1,8 +1,8 @@
-"""Neurons as Triton kernels: one program per block of neurons, the time loop inside it, state in registers.
+"""Neurons as Triton kernels: a program per block of neurons, with the time loop inside.
 
-Per neuron and timestep the forward pass reads one number and writes two (one if no margins are
-saved), the backward pass reads two and writes one. Products and sums are not fused
-(``enable_fp_fusion=False``), so results equal those of the other back ends. With
+State stays in registers. Per neuron and timestep the forward pass reads one number and writes two
+(one if no margins are saved), the backward pass reads two and writes one. Products and sums are not
+fused (``enable_fp_fusion=False``), so results equal those of the other back ends. With
 ``TRITON_INTERPRET=1`` set before the first import, the kernels run slowly on the CPU: for tests.
 """
 
@@ -46,7 +46,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     KIND: tl.constexpr, SAVE: tl.constexpr, FIRST_V: tl.constexpr, FIRST_I: tl.constexpr,
     PER_NEURON: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Compute LANES neurons over all timesteps; names as in `ashneuro.spiking.kernels.backend_torch.forward`."""
+    """Compute LANES neurons over all timesteps; names as in `backend_torch.forward`."""
     lanes = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     mask = lanes < size
     lk = _parameter(leak, lanes, mask, width, PER_NEURON)
@@ -215,7 +215,7 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
     saved = x.new_empty(x.shape, dtype=save) if save and spiking else None
     v_last = x.new_empty(shape, dtype=computed)
     i_last = x.new_empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
-    # Triton takes no null pointers: arguments that a kernel does not read point to some other array.
+    # Triton takes no null pointers: arguments that are not read point to some other array.
     memory = (
         x,
         output,
@@ -256,7 +256,7 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
 
 
 def lanes_of(dtype: torch.dtype) -> int:
-    """Return the neurons per program: 128 bits per thread, so 512 neurons of 4 bytes or 1024 of 2."""
+    """Return the neurons per program: 128 bits per thread, so 512 of 4 bytes or 1024 of 2."""
     return 32 * WARPS * 16 // max(2, min(4, dtype.itemsize))
 
 

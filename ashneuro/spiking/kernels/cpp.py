@@ -1,11 +1,12 @@
-"""Compiled kernels for the CPU: a C++ file of ours, specialised and compiled on first use, kept in the user's cache.
+"""C++ kernels for the CPU, compiled on first use and kept in the user's cache.
 
-No compiler is required: without one, callers take their other way. Nothing here imports torch.
+No compiler is required: without one, callers fall back to another implementation. Nothing here
+imports torch.
 
-A compiled file is named by a hash of all that it depends on (source, definitions, flags, the compiler's file, the
-processor's abilities), so a changed one is never loaded for another, and a cache may be shared by different machines. It
-is written under another name and moved into place whole; only a file that belongs to this user and that nobody else can
-write to is loaded.
+A compiled file is named by a hash of everything it depends on (source, definitions, flags, the
+compiler's file, the processor's features), so it is never loaded for another source, and machines
+may share a cache. It is written under a temporary name and moved into place whole. Only a file that
+belongs to this user and that nobody else can write to is loaded.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from pathlib import Path
 from ashneuro.config import cache_dir
 
 COMPILERS = ("c++", "g++", "clang++")
-# No contraction to fused multiply-adds: results agree with torch's and Norse's to the last bit.
+# -ffp-contract=off: without fused multiply-adds, results agree with Norse's to the last bit.
 FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno")
 NATIVE = "-march=native"
 SECONDS = 300
 
 
 class NativeError(Exception):
-    """Compiled kernels are not to be had; the message says why. Callers catch it and compute without."""
+    """Kernels cannot be compiled or loaded; the message says why. Callers fall back."""
 
 
 def compiler() -> str:
@@ -57,10 +58,11 @@ def _compiler(chosen: str, path: str) -> str | NativeError:
 
 
 def load(source: Path, **definitions: str) -> ctypes.CDLL:
-    """Return ``source`` compiled with ``definitions`` and loaded: from the cache, else compiled now (about a second).
+    """Return the library of ``source`` with macros ``definitions``; compiling takes about a second.
 
     Raises:
-        NativeError: no compiler, it failed, or there is nowhere to keep what it made; the same again when asked again.
+        NativeError: there is no compiler, it failed, or the cache folder cannot be written to. The
+            error is cached too.
     """
     loaded = _load(source, tuple(sorted(definitions.items())), compiler(), cache_dir())
     if isinstance(loaded, NativeError):
@@ -92,7 +94,7 @@ def _load(
             _compile(source, [program, *FLAGS, *defined], target)
         try:
             return ctypes.CDLL(str(target))
-        except OSError:  # damaged
+        except OSError:  # a damaged file
             _compile(source, [program, *FLAGS, *defined], target)
             return ctypes.CDLL(str(target))
     except (OSError, subprocess.SubprocessError) as error:
@@ -113,7 +115,7 @@ def _compile(source: Path, command: list[str], target: Path) -> None:
     handle, unfinished = tempfile.mkstemp(suffix=".so", dir=target.parent)
     os.close(handle)
     try:
-        for flags in ([NATIVE], []):  # a compiler may not know this machine by that flag
+        for flags in ([NATIVE], []):  # not every compiler knows -march=native
             done = subprocess.run(
                 [*command, *flags, str(source), "-o", unfinished],
                 capture_output=True,
@@ -133,7 +135,7 @@ def _compile(source: Path, command: list[str], target: Path) -> None:
 
 @cache
 def _processor() -> str:
-    """Return what tells processors apart that need different code."""
+    """Return the lines that distinguish processors which need different code."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -144,7 +146,10 @@ def _processor() -> str:
 
 
 def in_slices(run: Callable[[int, int], object], count: int, threads: int) -> None:
-    """Call ``run(begin, end)`` for so many slices of 0 … ``count``, each in a thread of its own; it must release the GIL."""
+    """Call ``run(begin, end)`` for ``threads`` slices of 0 … ``count``, each in its own thread.
+
+    ``run`` must release the GIL. An error in a slice is raised here.
+    """
     threads = max(1, min(threads, count))
     edges = [count * part // threads for part in range(threads + 1)]
     waiting: list[Future[object]] = []
@@ -159,5 +164,5 @@ def in_slices(run: Callable[[int, int], object], count: int, threads: int) -> No
 
 @cache
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Return threads that wait for work; of this process, because a forked one inherits none."""
+    """Return a pool of idle threads; one per process, because a fork inherits no threads."""
     return ThreadPoolExecutor(threads, thread_name_prefix="kernels")

@@ -1,4 +1,4 @@
-"""Choice of the back end: a layer's ``kernels``, else ``$ASHNEURO_KERNELS``, else the fastest that works."""
+"""Back end of a layer: its ``kernels``, else ``$ASHNEURO_KERNELS``, else the fastest that works."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ashneuro.spiking.kernels.interface import Backend, Kernels
 VARIABLE = "ASHNEURO_KERNELS"
 
 
-# A constant of a compiled graph: the variable is read while torch.compile traces, not in every call.
+# Read while torch.compile traces, and then a constant of the compiled graph.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _variable() -> str:
     return os.environ.get(VARIABLE, "auto")
 
 
 def choose_backend(kernels: Kernels, device: torch.device) -> str:
-    """Return the back end that ``kernels`` stands for on ``device``: triton, native, torch or norse.
+    """Return the back end of ``kernels`` on ``device``: triton, native, torch or norse.
 
     Raises:
         ConfigError: it is unknown, or does not work there.

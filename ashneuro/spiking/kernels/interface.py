@@ -1,6 +1,7 @@
-"""Types of the neuron kernels: populations, the memory blocks that back ends compute, and the interface of a back end.
+"""Types of the neuron kernels: populations, blocks of memory, and the interface of a back end.
 
-A block is a tensor [T, rows, width], or [rows, width] for one step, whose parameters differ at most along the width.
+A block is a tensor [T, rows, width], or [rows, width] for one step. Parameters differ at most along
+the width.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ LEARNABLE = ("decay", "threshold", "leak", "reset")
 
 
 class State(NamedTuple):
-    """State of a population between two steps: potential v and synaptic current i (CubaLIF), each (B, ...)."""
+    """State between two steps: potential v and (CubaLIF) synaptic current i, each (B, ...)."""
 
     v: Tensor
     i: Tensor | None = None
 
 
 class Parameters(NamedTuple):
-    """Parameters of a population; each a tensor () or one that broadcasts to the population's shape (...)."""
+    """Parameters of a population, tensors that broadcast to its shape (...)."""
 
     decay: Tensor
     synapse: Tensor
@@ -48,7 +49,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """Neurons of one kind. A parameter is a number, or a tensor that broadcasts to the population's shape (...).
+    """Neurons of one kind; parameters are numbers, or tensors that broadcast to the shape (...).
 
     Args:
         kind: ``"lif"``, ``"cuba-lif"``, ``"if"`` or ``"li"``; equations in
@@ -109,7 +110,7 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Parameters of a block of neurons [rows, width], each a tensor () or (width,) of the computing type.
+    """Parameters of a block of neurons [rows, width], each () or (width,), of the computing type.
 
     Args:
         decay: k; unused by ``"if"``.
@@ -131,7 +132,7 @@ class Block:
 
     @cached_property
     def parameters(self) -> tuple[Tensor, ...]:
-        """decay, synapse, threshold, leak and reset: either all of them () or all of them (width,), contiguous."""
+        """decay, synapse, threshold, leak, reset: all (), or all (width,) and contiguous."""
         values = (self.decay, self.synapse, self.threshold, self.leak, self.reset)
         width = max(value.numel() for value in values)
         return (
@@ -230,7 +231,7 @@ class BackwardResult(NamedTuple):
 
 
 class Backend(Protocol):
-    """A module that computes blocks of neurons: ``backend_triton``, ``backend_native`` or ``backend_torch``."""
+    """Interface of the modules ``backend_triton``, ``backend_native`` and ``backend_torch``."""
 
     def forward(self, inputs: ForwardInputs, block: Block) -> ForwardResult:
         """Return outputs, last state and saved margins of all timesteps."""

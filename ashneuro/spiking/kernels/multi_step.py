@@ -7,7 +7,8 @@ With margin ``m_t = v'_t − v_threshold`` and decays k = dt/τ, for every neuro
     v'_t = v_{t-1} + x_t                                     IF
     z_t  = 1 if m_t > 0 else 0;   v_t = v_reset if z_t = 1, else v'_t       LI: output v_t = v'_t
 
-Backward, with G the gradient at z (LI: at v), σ' the surrogate, d = 0 if the reset is detached, else 1::
+Backward, with G the gradient at z (LI: at v), σ' the surrogate, d = 1, or 0 if the
+reset is detached::
 
     ∂z_t = G_t + d · ∂v_t · (v_reset − v'_t)
     ∂v'_t = ∂z_t · σ'(m_t) + ∂v_t · (1 − z_t)
@@ -49,7 +50,7 @@ from ashneuro.spiking.kernels.tracing import is_traced, refuse_forward_mode
 def multi_step(
     currents: Tensor, neurons: Neurons, state: State | None = None, *, hold: int = 1
 ) -> tuple[Tensor, State]:
-    """Return spikes (T, B, ...), or potentials of ``"li"``, of ``currents`` (T, B, ...), and the last state.
+    """Return spikes (T, B, ...), or v of ``"li"``, of currents (T, B, ...), and the last state.
 
     Computed in float32, or in float64 if the currents are; the output has the currents' type. A
     state that is passed to the next call continues the sample, gradients included. Without one, v
@@ -70,11 +71,11 @@ def multi_step(
 
 
 def whole_sample(currents: Tensor, neurons: Neurons, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
-    """Return spikes (T, B, ...) as `multi_step` does, and their mean if it costs nothing, else ``None``.
+    """Return spikes (T, B, ...), and their mean if it costs nothing, else ``None``.
 
-    For samples that do not go on. The native kernels then write no state, count spikes as they
-    write them, and add the gradient of the mean (scalar, float32) as they read that of the
-    spikes. For other back ends there is `firing_rate`.
+    As `multi_step`, for samples that do not go on. The native kernels then write no state, count
+    spikes as they write them, and add the gradient of the mean (scalar, float32) as they read that
+    of the spikes. For other back ends there is `firing_rate`.
     """
     spikes, _, rate = _run(currents, neurons, None, hold, last=False)
     return spikes, rate
@@ -136,7 +137,7 @@ def _run(
 def _with_learned_synapse(currents: Tensor, neurons: Neurons, state: State | None, hold: int) -> tuple[Tensor, State]:
     """Return spikes and last state of CubaLIF, computed as LI and LIF in series.
 
-    The gradient of a learned τ_syn needs the synaptic currents, which the fused kernel does not keep.
+    The gradient of a learned τ_syn needs the synaptic currents, which a fused kernel does not keep.
     """
     v, i = (None, None) if state is None else state
     synapse = Neurons("li", neurons.synapse, saves=neurons.saves, kernels=neurons.kernels)
@@ -148,7 +149,10 @@ def _with_learned_synapse(currents: Tensor, neurons: Neurons, state: State | Non
 
 
 def firing_rate(spikes: Tensor) -> Tensor:
-    """Return the mean of spikes (scalar, float32), whose gradient is one expanded number instead of an array."""
+    """Return the mean of spikes (scalar, float32).
+
+    Its gradient is one number, expanded, instead of an array.
+    """
     rate: Tensor = _Rate.apply(spikes)
     return rate
 

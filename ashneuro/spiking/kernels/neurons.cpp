@@ -1,9 +1,10 @@
-// Neurons over many steps in one pass: every element of input is read once, every element of output written once.
+// Neurons over many timesteps in one pass: each input element is read once, each output element written
+// once.
 //
-// A job is a block of memory [steps][rows][width]; parameters are one number, or one per element of a row. A group of neurons is
-// a few registers, in which their state stays for some steps. The operations and their order are those of Norse's
-// step functions; without contraction to fused multiply-adds (-ffp-contract=off) results agree with them to the last bit.
-// Equations: ashneuro/spiking/kernels/multi_step.py.
+// A job is a block of memory [steps][rows][width]. A parameter is one number, or one per element of a
+// row. The state of a group of neurons stays in a few registers for some timesteps. The operations and
+// their order are those of Norse's step functions; without contraction to fused multiply-adds
+// (-ffp-contract=off) the results agree to the last bit. Equations: ashneuro/spiking/kernels/multi_step.py.
 
 #include <algorithm>
 #include <cmath>
@@ -32,26 +33,28 @@ constexpr int BYTES = 32;
 #else
 constexpr int BYTES = 16;
 #endif
-// A register of numbers that are computed with, and their bits.
+// A register of the computing type, and its bits.
 typedef COMPUTED Lanes __attribute__((vector_size(BYTES)));
 typedef std::conditional<sizeof(COMPUTED) == 4, uint32_t, uint64_t>::type Bit;
 typedef Bit Bits __attribute__((vector_size(BYTES)));
 typedef uint16_t Halves __attribute__((vector_size(BYTES * 2 / sizeof(COMPUTED))));
 constexpr int LANES = BYTES / sizeof(COMPUTED);
 
-// While one register waits for its last result the others compute.
+// Several registers per group hide the latency of dependent operations.
 constexpr int REGISTERS = 4, GROUP = REGISTERS * LANES;
-// The steps for which a group's state stays in registers. With more of them, as many places in memory are read and written in
-// turn, and those that differ by a power of two push each other out of the caches.
+// Timesteps for which a group's state stays in registers. More of them means more memory streams at
+// once, and streams a power of two apart evict each other from the caches.
 constexpr int STEPS = 8;
-// Neurons that pass these steps before the next ones come, so that memory is passed in runs that hardware foresees. Their state is in L1.
+// Neurons that take these timesteps before the next timesteps come, so that memory is read in runs that
+// the hardware prefetches. Their state is in L1.
 constexpr int64_t TILE = 1024;
-// Margins of a tile that are computed again in the backward pass: in L2.
-constexpr int64_t AGAIN = 1 << 15;
-// Bytes after which the next ones are asked for, forward and backward: from one step to the next memory is far away, where hardware
-// does not look.
+// Margins of a tile that the backward pass recomputes: they fit L2.
+constexpr int64_t MAX_MARGINS = 1 << 15;
+// Prefetch distance in bytes, forward and backward: the next timestep is too far away in memory for the
+// hardware prefetcher.
 constexpr int AHEAD = 1024, AHEAD_BACK = 2048;
-// Bytes of an array from which on it is written past the caches: measured; below, who reads it next finds it there.
+// Arrays of more bytes are written past the caches (measured). The reader of a smaller one finds it in
+// the cache.
 constexpr int64_t LARGE = 4 << 20;
 
 #define EACH_REGISTER _Pragma("GCC unroll 4") for (int r = 0; r < REGISTERS; r++)
@@ -61,7 +64,7 @@ constexpr int64_t LARGE = 4 << 20;
 extern "C" struct Job {
     int64_t steps, rows, width;
     int64_t input_step;  // elements from one step of the input to the next; 0: the same input in every step
-    int64_t held;        // whether g_input is one step: the sum over all of them
+    int64_t held;        // 1: g_input is one step, the sum over all steps
     int32_t surrogate, detached, per_neuron;
     double slope;
     const void *input;
@@ -71,23 +74,23 @@ extern "C" struct Job {
     const void *decay, *synapse_decay, *threshold, *leak, *reset;
     const void *g_output, *g_v_last, *g_i_last;
     void *g_input, *g_v_first, *g_i_first, *g_decay, *g_threshold, *g_leak, *g_reset;
-    double g_each;  // arrives at every spike, beside g_output
-    int64_t ones;   // spikes that were sent
+    double g_each;  // gradient at every spike, added to g_output
+    int64_t ones;   // number of spikes, counted by the forward pass
 };
 
 namespace {
 
 inline Lanes all(COMPUTED value) { return value - Lanes{}; }
 
-// Values without their signs.
+// Absolute values.
 inline Lanes magnitude(Lanes values) { return (Lanes)((Bits)values & (~Bit(0) >> 1)); }
 
 #ifdef __AVX512BW__
-// A mask of so many lanes, in pieces of 16 bits.
+// A mask of the first count lanes, in units of 16 bits.
 template <class Register> inline uint32_t some(int count) { return (uint32_t(1) << count * int(sizeof(Register) / LANES / 2)) - 1; }
 #endif
 
-// The first ``count`` lanes of a register, from memory or to it; those that are read beyond are 0.
+// Load the first ``count`` lanes of a register; the others are 0.
 template <class Register> inline Register take(const void* place, int count) {
     Register values{};
     if (count == LANES) {
@@ -101,7 +104,8 @@ template <class Register> inline Register take(const void* place, int count) {
     return values;
 }
 
-// Where ``past`` says so, past the caches: a store into them would first fetch what it overwrites.
+// Store the first ``count`` lanes; with ``past``, past the caches, because a store into them would first
+// fetch the line that it overwrites.
 template <class Register> inline void put(void* place, Register values, int count, bool past) {
 #ifdef __AVX512BW__
     if constexpr (sizeof(Register) == 64) {
@@ -122,22 +126,23 @@ inline Lanes read(const BFloat16* place, int count) { return (Lanes)(__builtin_c
 inline void write(COMPUTED* place, Lanes values, int count, bool past = false) { put(place, values, count, past); }
 inline void write(BFloat16* place, Lanes values, int count, bool past = false) {
     const Bits bits = (Bits)values;
-    // To the nearest, ties to even; NaN keeps its high bits.
+    // Round to nearest, ties to even; NaN stays NaN.
     const Bits rounded = values != values ? (bits >> 16) | 64 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     put<Halves>(place, __builtin_convertvector(rounded, Halves), count, past);
 }
 
 inline void fetch(const void* place, int ahead) { __builtin_prefetch(static_cast<const char*>(place) + ahead, 0, 2); }
 
-// An array of the job, or nothing where it has none.
+// An array of the job from element ``place`` on; null if the job has none.
 template <class X> inline X* from(const void* array, int64_t place) { return array ? static_cast<X*>(const_cast<void*>(array)) + place : nullptr; }
 
-// Neurons that are computed together: ``count`` of them, ``first`` in their row, ``place`` in their step, ``lane`` in their tile.
+// Neurons that are computed together: ``count`` of them, from ``first`` of their row, element ``place`` of
+// their timestep, lane ``lane`` of their tile.
 struct Group {
     int64_t first, place;
     int lane, count;
 
-    // Lanes of a register that are neurons.
+    // Number of lanes of register r that are neurons.
     template <bool WHOLE> inline int lanes(int r) const { return WHOLE ? LANES : std::max(0, std::min(LANES, count - r * LANES)); }
 };
 
@@ -158,7 +163,7 @@ template <bool PER_NEURON, bool WHOLE> struct Parameters {
         : decay(job.decay, at), filter(job.synapse_decay, at), threshold(job.threshold, at), leak(job.leak, at), reset(job.reset, at) {}
 };
 
-// A group's state while it is in registers; between blocks of steps it is in ``v`` and ``i`` of its tile.
+// A group's state in registers; between blocks of timesteps it is in ``v`` and ``i`` of its tile.
 template <bool PER_NEURON, bool WHOLE> struct State {
     const Parameters<PER_NEURON, WHOLE>& of;
     Lanes v[REGISTERS], i[REGISTERS];
@@ -184,7 +189,7 @@ template <bool PER_NEURON, bool WHOLE> struct State {
         }
     }
 
-    // Takes one step with this input; returns v before the reset.
+    // Take one step with this input; return v before the reset.
     inline Lanes charged(Lanes in, int r) {
         if (KIND == CUBA_LIF) in = i[r] = i[r] + of.filter[r] * (in - i[r]);
         if (KIND == IF) return v[r] + in;
@@ -192,7 +197,7 @@ template <bool PER_NEURON, bool WHOLE> struct State {
         return v[r] + of.decay[r] * ((in + of.leak[r]) - v[r]);
     }
 
-    // The same, and the reset; returns the margin.
+    // Take one step, reset included; return the margin.
     inline Lanes margin(Lanes in, int r) {
         const Lanes h = charged(in, r), margin = h - of.threshold[r];
         v[r] = margin > 0 ? of.reset[r] : h;
@@ -200,13 +205,13 @@ template <bool PER_NEURON, bool WHOLE> struct State {
     }
 };
 
-// Whether a large array is written past the caches: in whole lines.
+// True if an array is large enough to be written past the caches, and its cache lines are whole.
 inline bool streams(const Job& job, const void* array, const Group& at) {
     const int64_t size = job.rows * job.width * sizeof(INPUT);
     return job.steps * size >= LARGE && size % 64 == 0 && reinterpret_cast<uintptr_t>(from<INPUT>(array, at.place)) % 64 == 0;
 }
 
-// Adds the spikes of every lane to ``ones``.
+// Forward pass of a group over timesteps begin … end; adds each lane's spikes to ``ones``.
 template <bool PER_NEURON, bool WHOLE>
 inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end, COMPUTED* v_tile, COMPUTED* i_tile, Lanes& ones) {
     const int64_t size = job.rows * job.width;
@@ -226,7 +231,8 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
             const int lanes = at.lanes<WHOLE>(r), n = r * LANES;
             const Lanes in = next[r];
             fetch(x + n, AHEAD);
-            // Before this step's output is written: a load waits for a store to the same place of another page.
+            // Load before this step's store: a load waits for an earlier store to the same offset of another
+            // page (4K aliasing).
             if (t + 1 < end) next[r] = read(x + job.input_step + n, lanes);
             if (SPIKING) {
                 const Lanes margin = state.margin(in, r), spikes = margin > 0 ? all(1) : Lanes{};
@@ -279,7 +285,7 @@ inline Lanes derivative(int kind, COMPUTED slope, Lanes margin) {
     }
 }
 
-// What a tile keeps between blocks of steps of the backward pass. ``margins`` [step][lane] are those of all steps.
+// State of a tile between blocks of timesteps of the backward pass; ``margins`` [step][lane] of all steps.
 struct Kept {
     alignas(64) COMPUTED v[TILE], i[TILE];
     alignas(64) COMPUTED gv[TILE], gi[TILE], held[TILE], decay[TILE], threshold[TILE], leak[TILE], reset[TILE];
@@ -287,8 +293,8 @@ struct Kept {
     int64_t tile;
 };
 
-// The margins of these steps once more: cheaper than to write them and to read them back.
-template <bool PER_NEURON, bool WHOLE> inline void again(const Job& job, const Group& at, int64_t begin, int64_t end, Kept& kept) {
+// Recompute the margins of timesteps begin … end: cheaper than to write them and read them back.
+template <bool PER_NEURON, bool WHOLE> inline void recompute_margins(const Job& job, const Group& at, int64_t begin, int64_t end, Kept& kept) {
     const Parameters<PER_NEURON, WHOLE> of(job, at);
     State<PER_NEURON, WHOLE> state(job, at, of, begin == 0, kept.v, kept.i);
     const INPUT* x = from<INPUT>(job.input, begin * job.input_step + at.place);
@@ -304,7 +310,8 @@ template <bool PER_NEURON, bool WHOLE> inline void again(const Job& job, const G
     state.leave(at, kept.v, kept.i);
 }
 
-// PLAIN: the usual case, a whole group with SuperSpike and nothing learned.
+// Backward pass of a group over timesteps begin … end. PLAIN: the usual case, a whole group with SuperSpike
+// and no learned parameters.
 template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, const Group& at, int64_t begin, int64_t end, Kept& kept) {
     const int64_t size = job.rows * job.width;
     const Parameters<PER_NEURON, PLAIN> of(job, at);
@@ -314,8 +321,8 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
     const int surrogate = PLAIN ? SUPER : job.surrogate;
     const COMPUTED* const margins = kept.margins.empty() ? nullptr : kept.margins.data() + at.lane;
     const SAVED* const saved = from<SAVED>(job.saved, at.place);
-    // The margins of a step; of a leaky integrator, what it gave.
-    auto known = [&](int64_t t, int r) __attribute__((always_inline)) -> Lanes {
+    // The margins of a timestep; of a leaky integrator, its output.
+    auto saved_at = [&](int64_t t, int r) __attribute__((always_inline)) -> Lanes {
         if (margins) return read(margins + t * kept.tile + r * LANES, LANES);
         return saved ? read(saved + t * size + r * LANES, at.lanes<PLAIN>(r)) : Lanes{};
     };
@@ -348,7 +355,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
             const Lanes gn = g ? read(g + r * LANES, lanes) + g_each : all(g_each);
             Lanes gh = gn + gv[r];
             if (SPIKING) {
-                const Lanes m = known(t, r), h = m + of.threshold[r];
+                const Lanes m = saved_at(t, r), h = m + of.threshold[r];
                 const Lanes gz = gn + through * gv[r] * (of.reset[r] - h);
                 const Lanes charged = gz * derivative(surrogate, slope, m);
                 gh = charged + (m > 0 ? Lanes{} : gv[r]);
@@ -358,9 +365,9 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
                 }
             }
             if (learned && KIND != IF) {
-                Lanes h = known(t, r), before;
+                Lanes h = saved_at(t, r), before;
                 if (t) {
-                    const Lanes last = known(t - 1, r);
+                    const Lanes last = saved_at(t - 1, r);
                     before = !SPIKING ? last : last > 0 ? of.reset[r] : last + of.threshold[r];
                 } else {
                     before = job.v_first ? read(from<COMPUTED>(job.v_first, at.place + r * LANES), lanes) : of.leak[r];
@@ -407,15 +414,16 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
     }
 }
 
-// Neurons of a tile: fewer where the margins of all steps are held.
-inline int64_t tile(const Job& job, bool anew) {
-    return anew ? std::max<int64_t>(GROUP, std::min(TILE, AGAIN / job.steps / GROUP * GROUP)) : TILE;
+// Neurons of a tile: fewer if the margins of all timesteps are recomputed at once.
+inline int64_t tile(const Job& job, bool recomputes) {
+    return recomputes ? std::max<int64_t>(GROUP, std::min(TILE, MAX_MARGINS / job.steps / GROUP * GROUP)) : TILE;
 }
 
-// Whether the backward pass computes margins again.
-inline bool anew(const Job& job) { return SPIKING && job.input; }
+// True if the backward pass recomputes margins from the input.
+inline bool recomputes(const Job& job) { return SPIKING && job.input; }
 
-// Calls ``run(each_group)`` for tiles begin … end; ``each_group(run)`` calls ``run(group, whole)`` for all groups of the tile.
+// Call ``run(each_group)`` for tiles begin … end; ``each_group(run)`` calls ``run(group, whole)`` for all groups
+// of the tile.
 template <class Run> inline void each_tile(const Job& job, int64_t tile, int64_t begin, int64_t end, Run run) {
     const int64_t per_row = (job.width + tile - 1) / tile;
     for (int64_t index = begin; index < end; index++) {
@@ -429,7 +437,7 @@ template <class Run> inline void each_tile(const Job& job, int64_t tile, int64_t
         });
     }
 #ifdef __AVX512BW__
-    _mm_sfence();  // what was written past the caches is there for other threads
+    _mm_sfence();  // makes stores past the caches visible to other threads
 #endif
 }
 
@@ -450,12 +458,12 @@ template <bool PER_NEURON> void forward(Job& job, int64_t begin, int64_t end) {
 template <bool PER_NEURON> void backward(const Job& job, int64_t begin, int64_t end) {
     const bool plain = job.surrogate == SUPER && !(job.g_decay || job.g_threshold || job.g_leak || job.g_reset);
     Kept kept;
-    kept.tile = tile(job, anew(job));
-    if (anew(job)) kept.margins.resize(job.steps * kept.tile);
+    kept.tile = tile(job, recomputes(job));
+    if (recomputes(job)) kept.margins.resize(job.steps * kept.tile);
     each_tile(job, kept.tile, begin, end, [&](auto each_group) {
-        for (int64_t t = 0; anew(job) && t < job.steps; t += STEPS)
+        for (int64_t t = 0; recomputes(job) && t < job.steps; t += STEPS)
             each_group([&](const Group& at, auto whole) {
-                again<PER_NEURON, decltype(whole)::value>(job, at, t, std::min(t + STEPS, job.steps), kept);
+                recompute_margins<PER_NEURON, decltype(whole)::value>(job, at, t, std::min(t + STEPS, job.steps), kept);
             });
         for (int64_t t = job.steps; t > 0; t -= STEPS)
             each_group([&](const Group& at, auto whole) {
@@ -470,13 +478,13 @@ template <bool PER_NEURON> void backward(const Job& job, int64_t begin, int64_t 
 
 extern "C" {
 
-// Tiles of a job, forward or backward.
+// Number of tiles of a job, forward or backward.
 int64_t tiles(const Job* job, bool backward) {
-    const int64_t most = tile(*job, backward && anew(*job));
+    const int64_t most = tile(*job, backward && recomputes(*job));
     return job->rows * ((job->width + most - 1) / most);
 }
 
-// Tiles begin … end of a job, for the types and the kind of neuron that this file was compiled for.
+// Tiles begin … end of a job. Types and the kind of neuron are those that this file is compiled for.
 void forward(Job* job, int64_t begin, int64_t end) {
     if (job->per_neuron) forward<true>(*job, begin, end);
     else forward<false>(*job, begin, end);

@@ -1,8 +1,7 @@
-"""Both passes as operators of torch (``ashneuro::neurons`` and ``ashneuro::neurons_backward``), for tracing.
+"""Both passes as torch operators, ``ashneuro::neurons`` and ``ashneuro::neurons_backward``.
 
-`torch.compile` puts each into its graph as one node. An operator takes flat arguments: each
-list of records below is the one description of an operator's schema, and of how the flat
-arguments are cut into records again.
+`torch.compile` puts each into its graph as one node. An operator takes flat arguments. Each list of
+records below describes them once: for the operator's schema, and for cutting them into records.
 """
 
 from __future__ import annotations
@@ -33,7 +32,13 @@ from ashneuro.spiking.kernels.passes import (
 
 
 class Site(NamedTuple):
-    """Shape (T, B, ...) of the output, strides of one step of it, an empty tensor like the input, and learned parameters."""
+    """Sizes of a backward pass.
+
+    Args:
+        shape: (T, B, ...) of the output; ``strides``: of one step of it.
+        like: empty tensor of the input's type and device.
+        learned: names of parameters, separated by spaces.
+    """
 
     shape: Sequence[int]
     strides: Sequence[int]
@@ -55,7 +60,7 @@ TYPES = {
 
 
 def schema(records: Sequence[type], outputs: int) -> str:
-    """Return the schema of an operator whose arguments are the fields of ``records``, and that returns tensors."""
+    """Return the schema of an operator from the fields of ``records`` to so many tensors."""
     hints = [(name, hint) for record in records for name, hint in get_type_hints(record).items()]
     arguments = (f"{'str' if get_origin(hint) is Literal else TYPES[hint]} {name}" for name, hint in hints)
     return f"({', '.join(arguments)}) -> ({', '.join(['Tensor'] * outputs)})"

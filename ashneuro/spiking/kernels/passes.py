@@ -1,4 +1,4 @@
-"""Forward and backward pass of a population over tensors of any memory layout, by a back end that computes blocks."""
+"""Forward and backward pass on tensors of any memory layout, by a back end that takes blocks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Wanted(NamedTuple):
 
 
 def saved_type(save: str, dtype: torch.dtype) -> torch.dtype | None:
-    """Return the type in which margins of inputs of ``dtype`` are saved; ``None`` if they are not."""
+    """Return the type of the saved margins of inputs of ``dtype``; ``None`` if none are saved."""
     return None if not save else torch.bfloat16 if save == "bf16" else computed_type(dtype)
 
 
@@ -99,7 +99,7 @@ def layout_for(x: Tensor, parameters: Parameters) -> Layout:
 def make_block(
     parameters: Parameters, settings: Settings, shape: Sequence[int], layout: Layout, like: Tensor, device: torch.device
 ) -> Block:
-    """Return the parameters fitted to a step of ``shape`` (B, ...), for inputs of the type of ``like``."""
+    """Return the parameters fitted to steps of ``shape`` (B, ...) and to the type of ``like``."""
     computed = computed_type(like.dtype)
     decay, synapse, threshold, leak, reset = (
         fit_parameter(values, shape, layout, computed, device) for values in parameters
@@ -111,7 +111,7 @@ def make_block(
 def fitted_block(
     x: Tensor, parameters: Parameters, settings: Settings, cache: dict[object, Block] | None
 ) -> tuple[Block, Layout]:
-    """Return the block for inputs x (T, B, ...), from ``cache`` where there is one, and its layout."""
+    """Return the block for inputs x (T, B, ...), from ``cache`` if there is one, and its layout."""
     layout = layout_for(x, parameters)
     key = (layout, x.shape[2:], x.dtype, x.device)
     block = None if cache is None else cache.get(key)
@@ -125,9 +125,9 @@ def fitted_block(
 
 
 def run_forward(inputs: ForwardInputs, block: Block, layout: Layout, backend: str) -> ForwardResult:
-    """Return output (T, B, ...), last state (B, ...), saved margins (a block), and number of spikes.
+    """Return output (T, B, ...), last state (B, ...), saved margins (a block) and spike count.
 
-    ``inputs`` are tensors (T, B, ...) and (B, ...) in place of blocks.
+    ``inputs`` are tensors (T, B, ...) and (B, ...), not blocks.
     """
     x, v, i, save, last = inputs
     dtype, shape, computed = x.dtype, x.shape[1:], block.leak.dtype
@@ -149,7 +149,7 @@ def run_forward(inputs: ForwardInputs, block: Block, layout: Layout, backend: st
 def run_backward(
     arriving: Arriving, saved: Saved, block: Block, layout: Layout, wanted: Wanted, settings: Settings
 ) -> tuple[Tensor | None, ...]:
-    """Return gradients at the input, the first v and i, and the `LEARNABLE` parameters (per neuron).
+    """Return gradients at the input, first v, first i, and, per neuron, `LEARNABLE` parameters.
 
     The gradient at an input that was held is the sum over timesteps (1, B, ...).
     """

@@ -1,12 +1,13 @@
-"""Synapses driven by events: a convolution or a dense layer of spikes, computed on the CPU by adding the weights of those that spiked.
+"""Event-driven convolutions and dense layers on the CPU: sums of the weights of active inputs.
 
-With z_i ∈ {0, 1} that arrive and G_o the gradient that comes back, per place and tap::
+With spikes z_i ∈ {0, 1} and the gradient G_o at the currents, per position and kernel tap::
 
-    y_o = Σ_{i: z_i = 1} W_oi;    ∂W_oi = Σ_{places: z_i = 1} G_o;    ∂z_i = Σ_o W_oi · G_o
+    y_o = Σ_{i: z_i = 1} W_oi;    ∂W_oi = Σ_{positions: z_i = 1} G_o;    ∂z_i = Σ_o W_oi · G_o
 
-The first two take as many additions as there are events, and no product; only ∂z, of which nothing is 0, stays a dense product:
-where strides or padding leave out much one of ours, else torch's. Spikes are kept as bits. What is not spikes, or so many that a
-dense product is faster, is one: see `DENSEST`.
+The first two take one addition per event, and no product. The input gradient ∂z stays a dense
+product: it has no zeros to skip. Where stride or padding would waste much of it, it is one of
+`synapses.cpp`, elsewhere torch's. Spikes are kept as bits between the passes. Inputs that are not
+spikes, or that are too dense (`MAX_DENSITY`), go through torch's layer.
 """
 
 from __future__ import annotations
@@ -29,60 +30,65 @@ from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.spiking.kernels.tracing import first_derivative_only, is_traced
 
 SOURCE = Path(__file__).with_name("synapses.cpp")
-# Above this share of ones a dense product is as fast, forward and backward together (measured with AVX-512).
-DENSEST = 0.4
-# With fewer channels that arrive, a place has too few events for what finding them takes.
-LEAST_CHANNELS = 32
-# Dense products of fewer multiplications than this take less time than deciding.
-LEAST_PRODUCTS = 1 << 20
-# Bytes of gradients that are read again for every input channel, and should stay in a second-level cache.
-BLOCK_BYTES = 1 << 16
-# Bytes of images, before and behind a convolution, that should stay there while one set of taps after another has its turn.
-IMAGES_BYTES = 1 << 19
-# Gradients at spikes without padding: of fewer images or channels, or a larger kernel, too few places share their taps, and with more
-# products inside the image than this share of all, too little is saved.
-LEAST_DIRECT = 32
-LARGEST_DIRECT = 5
-MOST_INSIDE = 0.7
-MOST_CHANNELS = 128  # in a chunk, at 512 bits
+# Above this share of ones a dense product is as fast, both passes together (measured with AVX-512).
+MAX_DENSITY = 0.4
+# With fewer input channels a position has too few events to pay for finding them.
+MIN_CHANNELS = 32
+# Dense products with fewer multiply-accumulates take less time than the decision.
+MIN_MACS = 1 << 20
+# Bytes of output gradients that are read again for every input channel: they fit an L2 cache.
+GRADIENT_BLOCK_BYTES = 1 << 16
+# Bytes of images, input and output, that stay in L2 while all sets of taps pass over them.
+IMAGE_BLOCK_BYTES = 1 << 19
+# Limits of the input gradient in synapses.cpp. With fewer images or channels, or a larger kernel,
+# too few positions share a set of taps; with a larger share of products inside the image, skipping
+# the padding saves too little.
+MIN_DIRECT = 32
+MAX_DIRECT_KERNEL = 5
+MAX_INSIDE = 0.7
+MAX_CHUNK_CHANNELS = 128  # output channels per chunk, with 512-bit vectors
 ADDITIONS_PER_THREAD = 1 << 18
 
 
-def connect(linear: nn.Conv2d | nn.Linear, arrays: Tensor, kernels: Kernels = "auto") -> Tensor:
-    """Return ``linear(arrays)``, arrays (N, C, H, W) or (N, C), event by event where ``kernels`` are native and it pays.
+def synaptic_currents(linear: nn.Conv2d | nn.Linear, spikes: Tensor, kernels: Kernels = "auto") -> Tensor:
+    """Return ``linear(spikes)`` of spikes (N, C, H, W) or (N, C).
 
-    Results are those of torch but for the order of sums, which does not depend on the number of threads. Under `torch.compile`,
-    under autocast and where operations are counted it is a dense product, and so it is where calling the layer does more than its
-    class: hooks (a pruned layer's make its weight) and a ``forward`` of a subclass.
+    Computed event by event if the kernels are native and the spikes sparse enough.
+    Results differ from torch's only by the order of sums, which does not depend on the number of
+    threads. It is torch's product under `torch.compile`, under autocast and where operations are
+    counted, and if calling the layer does more than its class does: hooks (the weight of a pruned
+    layer comes from one) and a ``forward`` of a subclass.
     """
-    currents = _by_events(linear.weight, arrays, _connection(linear, arrays), kernels) if _plain(linear) else None
+    currents = _event_driven(linear.weight, spikes, _connection(linear, spikes), kernels) if _plain(linear) else None
     if currents is None:
-        return linear(arrays)  # type: ignore[no-any-return]
+        return linear(spikes)  # type: ignore[no-any-return]
     return currents if linear.bias is None else currents + linear.bias.reshape(-1, *[1] * (currents.ndim - 2))
 
 
-def connect_all(weight: Tensor, arrays: Tensor, kernels: Kernels = "auto") -> Tensor:
-    """Return ``arrays @ weight.T``, arrays (N, C) and weights (K, C), computed like `connect`."""
-    currents = _by_events(weight, arrays, _worthwhile(_dense(weight, arrays), weight, arrays), kernels)
-    return F.linear(arrays, weight) if currents is None else currents
+def dense_currents(weight: Tensor, spikes: Tensor, kernels: Kernels = "auto") -> Tensor:
+    """Return ``spikes @ weight.T`` of spikes (N, C) and weights (K, C); see `synaptic_currents`."""
+    currents = _event_driven(weight, spikes, _if_worthwhile(_dense(weight, spikes), weight, spikes), kernels)
+    return F.linear(spikes, weight) if currents is None else currents
 
 
-def _by_events(weight: Tensor, arrays: Tensor, connection: _Connection | None, kernels: Kernels) -> Tensor | None:
-    """Return currents without the bias; ``None`` where a dense product is to give them."""
+def _event_driven(weight: Tensor, spikes: Tensor, connection: _Connection | None, kernels: Kernels) -> Tensor | None:
+    """Return currents without the bias; ``None`` where torch's layer is to compute them."""
     packed = (
-        None if connection is None or choose_backend(kernels, arrays.device) != "native" else _pack(connection, arrays)
+        None if connection is None or choose_backend(kernels, spikes.device) != "native" else _pack(connection, spikes)
     )
     if packed is None:
         return None
     connection, bits = packed
-    if not (torch.is_grad_enabled() and (arrays.requires_grad or weight.requires_grad)):
+    if not (torch.is_grad_enabled() and (spikes.requires_grad or weight.requires_grad)):
         return _currents(weight, bits, connection)
-    learning = _Weights.apply(weight, bits, connection) if weight.requires_grad else None
-    currents: Tensor = _Currents.apply(arrays, learning, weight.detach(), bits, connection)
+    trained = _Weights.apply(weight, bits, connection) if weight.requires_grad else None
+    currents: Tensor = _Currents.apply(spikes, trained, weight.detach(), bits, connection)
     return currents
 
 
 class _Job(ctypes.Structure):
+    """``Job`` of synapses.cpp, field by field."""
+
     _fields_ = [
         *(
             (name, ctypes.c_int64)
@@ -93,14 +99,15 @@ class _Job(ctypes.Structure):
             for name in ("kernel", "stride", "padding", "dilation")
             for axis in ("rows", "columns")
         ),
-        *((name, ctypes.c_int64) for name in ("ones", "others", "together", "row")),
-        *((name, ctypes.c_void_p) for name in ("spikes", "bits", "turned", "packed", "weight", "output")),
+        *((name, ctypes.c_int64) for name in ("ones", "others", "block", "row")),
+        *((name, ctypes.c_void_p) for name in ("spikes", "bits", "transposed", "packed", "weight", "output")),
     ]
-    # A thread may still be at work where Ctrl-C has taken its caller away: whoever holds the job holds what it points to.
+    # After Ctrl-C a thread may still be running without its caller, so the job itself keeps the
+    # memory alive that it points to.
     memory: tuple[Tensor, ...] = ()
 
     def point(self, **memory: Tensor) -> None:
-        """Point to these."""
+        """Set pointer fields, by name."""
         for name, values in memory.items():
             setattr(self, name, values.data_ptr())
         self.memory += tuple(memory.values())
@@ -108,13 +115,13 @@ class _Job(ctypes.Structure):
 
 @dataclass(frozen=True)
 class _Connection:
-    """A convolution's settings, each (rows, columns), and sizes; a dense layer is a convolution of 1 × 1.
+    """Convolution, its settings each (rows, columns); a dense layer is a 1 × 1 convolution.
 
     Args:
-        shape: (N, C, H, W) of what arrives.
-        channels: that it becomes.
-        flat: whether currents are (N, channels).
-        events: ones among what arrives, once they are counted.
+        shape: (N, C, H, W) of the spikes.
+        channels: output channels.
+        flat: True for a dense layer, whose currents are (N, channels).
+        events: number of ones among the spikes, once they are counted.
     """
 
     shape: tuple[int, ...]
@@ -127,8 +134,8 @@ class _Connection:
     events: int = 0
 
     @property
-    def places(self) -> tuple[int, ...]:
-        """Height and width behind it."""
+    def out_size(self) -> tuple[int, ...]:
+        """Height and width of the output."""
         settings = zip(self.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True)
         return tuple(
             (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
@@ -139,46 +146,35 @@ class _Connection:
     def inside(self) -> float:
         """Share of a dense product's multiplications that are not with padding."""
         share = 1.0
-        axes = zip(self.shape[2:], self.places, self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        for size, places, kernel, stride, padding, dilation in axes:
+        axes = zip(self.shape[2:], self.out_size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        for size, out_size, kernel, stride, padding, dilation in axes:
             met = sum(
-                0 <= place * stride + tap * dilation - padding < size
-                for place in range(places)
+                0 <= position * stride + tap * dilation - padding < size
+                for position in range(out_size)
                 for tap in range(kernel)
             )
-            share *= met / (places * kernel)
+            share *= met / (out_size * kernel)
         return share
 
     @property
     def taps(self) -> int:
-        """Weights from one channel to another."""
+        """Number of weights from one channel to another."""
         return math.prod(self.kernel)
 
-    def currents(self) -> Tensor:
-        """Return room for currents: rows of channels."""
-        return torch.empty(self.shape[0], *([] if self.flat else self.places), self.channels)
+    def empty_currents(self) -> Tensor:
+        """Return uninitialised currents, channels last."""
+        return torch.empty(self.shape[0], *([] if self.flat else self.out_size), self.channels)
 
     def job(self, **memory: Tensor) -> _Job:
-        """Return what the compiled functions take."""
+        """Return the argument of the compiled functions; ``memory``: tensors by field name."""
         n, c, h, w = self.shape
-        job = _Job(
-            n,
-            h,
-            w,
-            c,
-            *self.places,
-            self.channels,
-            *self.kernel,
-            *self.stride,
-            *self.padding,
-            *self.dilation,
-            row=self.channels,
-        )
+        settings = (*self.kernel, *self.stride, *self.padding, *self.dilation)
+        job = _Job(n, h, w, c, *self.out_size, self.channels, *settings, row=self.channels)
         job.point(**memory)
         return job
 
     def run(self, name: str, job: _Job, parts: int) -> None:
-        """Call a compiled function for all of its parts, in as many threads as there is work for."""
+        """Call the compiled function ``name`` for all parts, in as many threads as pay."""
         function = getattr(library(), name)
         additions = self.events * self.channels * self.taps // math.prod(self.stride)
         threads = min(torch.get_num_threads(), 1 + additions // ADDITIONS_PER_THREAD)
@@ -187,7 +183,7 @@ class _Connection:
 
 @cache
 def library() -> ctypes.CDLL:
-    """Return the compiled functions.
+    """Return the compiled functions of synapses.cpp.
 
     Raises:
         NativeError: they cannot be compiled here.
@@ -195,7 +191,7 @@ def library() -> ctypes.CDLL:
     loaded = load(SOURCE)
     for name in (
         "pack",
-        "turn",
+        "transpose",
         "pack_weights",
         "pack_weights_back",
         "unpack_weights",
@@ -205,112 +201,121 @@ def library() -> ctypes.CDLL:
     ):
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64], None
-    for function in (loaded.rounded, loaded.rounded_back):
+    for function in (loaded.padded_out_channels, loaded.padded_in_channels):
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int64
-    loaded.fuses.argtypes, loaded.fuses.restype = [], ctypes.c_bool
+    loaded.has_fma.argtypes, loaded.has_fma.restype = [], ctypes.c_bool
     return loaded
 
 
 def _plain(linear: nn.Conv2d | nn.Linear) -> bool:
-    """Return whether to call the layer is to call its class of torch and nothing else."""
+    """Return True if calling the layer runs torch's own ``forward`` and nothing else."""
     plain = nn.Linear.forward if isinstance(linear, nn.Linear) else nn.Conv2d.forward
     hooks = linear._forward_pre_hooks, linear._forward_hooks, linear._backward_pre_hooks, linear._backward_hooks
     return getattr(linear.forward, "__func__", None) is plain and not any(hooks)
 
 
-def _connection(linear: nn.Conv2d | nn.Linear, arrays: Tensor) -> _Connection | None:
-    """Return how the layer connects; ``None`` where only torch can compute it, or quickly enough."""
+def _connection(linear: nn.Conv2d | nn.Linear, spikes: Tensor) -> _Connection | None:
+    """Return the layer's connection; ``None`` if torch should compute it."""
     if isinstance(linear, nn.Linear):
-        connection = _dense(linear.weight, arrays)
+        connection = _dense(linear.weight, spikes)
     elif linear.groups == 1 and linear.padding_mode == "zeros" and not isinstance(linear.padding, str):
-        how = linear.kernel_size, linear.stride, linear.padding, linear.dilation
-        connection = _Connection(tuple(arrays.shape), linear.weight.shape[0], *how)
+        settings = linear.kernel_size, linear.stride, linear.padding, linear.dilation
+        connection = _Connection(tuple(spikes.shape), linear.weight.shape[0], *settings)
     else:
         return None
-    return _worthwhile(connection, linear.weight, arrays)
+    return _if_worthwhile(connection, linear.weight, spikes)
 
 
-def _dense(weight: Tensor, arrays: Tensor) -> _Connection:
-    one, none = (1, 1), (0, 0)
-    return _Connection((*arrays.shape, 1, 1), weight.shape[0], one, one, none, one, flat=True)
+def _dense(weight: Tensor, spikes: Tensor) -> _Connection:
+    return _Connection(
+        (*spikes.shape, 1, 1), weight.shape[0], kernel=(1, 1), stride=(1, 1), padding=(0, 0), dilation=(1, 1), flat=True
+    )
 
 
-def _worthwhile(connection: _Connection, weight: Tensor, arrays: Tensor) -> _Connection | None:
-    # Who counts operations counts those of the layer, not of a way to compute it; and only torch knows forward-mode derivatives.
+def _if_worthwhile(connection: _Connection, weight: Tensor, spikes: Tensor) -> _Connection | None:
+    """Return the connection; ``None`` if only torch can compute it, or is as fast."""
+    # A FLOP counter should count the layer's operations, not those of one implementation; and only
+    # torch has forward-mode derivatives.
     if (
-        is_traced(arrays)
+        is_traced(spikes)
         or forward_ad._current_level >= 0
-        or arrays.device.type != "cpu"
+        or spikes.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
     ):
         return None
-    if not (arrays.dtype == weight.dtype == torch.float32 and arrays.numel() and weight.numel()):
+    if not (spikes.dtype == weight.dtype == torch.float32 and spikes.numel() and weight.numel()):
         return None
-    if len(connection.shape) != 4 or connection.shape[1] < LEAST_CHANNELS:
+    if len(connection.shape) != 4 or connection.shape[1] < MIN_CHANNELS:
         return None
     taps = () if connection.flat else connection.kernel
-    if weight.shape[1:] != (connection.shape[1], *taps) or min(connection.places) < 1:  # torch says what does not fit
+    if weight.shape[1:] != (connection.shape[1], *taps) or min(connection.out_size) < 1:  # torch raises the error
         return None
-    if arrays.shape[0] * math.prod(connection.places) * weight.numel() < LEAST_PRODUCTS:
+    if spikes.shape[0] * math.prod(connection.out_size) * weight.numel() < MIN_MACS:
         return None
     return connection
 
 
-def _pack(connection: _Connection, arrays: Tensor) -> tuple[_Connection, Tensor] | None:
-    """Return the spikes as bits, and the connection with their number; ``None`` where they are too many, or no spikes."""
+def _pack(connection: _Connection, spikes: Tensor) -> tuple[_Connection, Tensor] | None:
+    """Return the connection with the number of events, and the spikes as bits.
+
+    ``None`` if there are too many ones, or a value is neither 0 nor 1.
+    """
     n, c, h, w = connection.shape
-    bits, rows = torch.empty(n, h * w, -(-c // 64), dtype=torch.int64), _rows(arrays)
+    bits, rows = torch.empty(n, h * w, -(-c // 64), dtype=torch.int64), _channels_last(spikes)
     job = connection.job(spikes=rows, bits=bits)
     try:
         library()
     except NativeError:
         return None
     connection.run("pack", job, n * h * w)
-    if job.others or job.ones > DENSEST * arrays.numel():
+    if job.others or job.ones > MAX_DENSITY * spikes.numel():
         return None
     return replace(connection, events=job.ones), bits
 
 
-def _rows(arrays: Tensor) -> Tensor:
-    """Return arrays as rows of channels, one per place, copied only if they lie otherwise."""
-    return (arrays if arrays.ndim == 2 else arrays.permute(0, 2, 3, 1)).contiguous()
+def _channels_last(values: Tensor) -> Tensor:
+    """Return (N, C, H, W) as contiguous (N, H, W, C), copied only if needed; (N, C) stays."""
+    return (values if values.ndim == 2 else values.permute(0, 2, 3, 1)).contiguous()
 
 
-def _outside(rows: Tensor) -> Tensor:
-    return rows if rows.ndim == 2 else rows.permute(0, 3, 1, 2)
+def _channels_first(values: Tensor) -> Tensor:
+    """Return (N, H, W, C) viewed as (N, C, H, W)."""
+    return values if values.ndim == 2 else values.permute(0, 3, 1, 2)
 
 
 def _currents(weight: Tensor, bits: Tensor, connection: _Connection) -> Tensor:
-    outer, output = _rows(weight), connection.currents()
-    job = connection.job(bits=bits, weight=outer, output=output)
-    packed = _room(connection.taps * connection.shape[1], library().rounded(ctypes.byref(job)), connection.channels)
+    weight_rows, output = _channels_last(weight), connection.empty_currents()
+    job = connection.job(bits=bits, weight=weight_rows, output=output)
+    width = library().padded_out_channels(ctypes.byref(job))
+    packed = _packing_buffer(connection.taps * connection.shape[1], width, connection.channels)
     job.point(packed=packed)
     connection.run("pack_weights", job, connection.taps)
     connection.run("currents", job, connection.shape[0])
-    return _outside(output)
+    return _channels_first(output)
 
 
-def _room(rows: int, width: int, used: int) -> Tensor:
-    """Return room for rows of weights in chunks; what of them is never written, though it is computed with, is 0."""
+def _packing_buffer(rows: int, width: int, used: int) -> Tensor:
+    """Return a buffer for packed weights; its padding is read but never written, so it is 0."""
     return torch.empty(rows, width) if width == used else torch.zeros(rows, width)
 
 
 def _weight_gradient(gradient: Tensor, bits: Tensor, connection: _Connection) -> Tensor:
     n, c, h, w = connection.shape
-    width = library().rounded(ctypes.byref(connection.job()))
-    arriving = _rows(gradient)
-    if width > connection.channels:  # vectors at the end of a row would reach into the next one, and behind the last
+    width = library().padded_out_channels(ctypes.byref(connection.job()))
+    arriving = _channels_last(gradient)
+    if width > connection.channels:  # the last vector of a row would read the next row, and past the end
         arriving = F.pad(arriving, (0, width - connection.channels))
-    together = max(1, min(n, BLOCK_BYTES // (math.prod(connection.places) * min(width, MOST_CHANNELS) * 4)))
-    turned = torch.empty(-(-n // together), -(-c // 64) * 64, -(-together * h * w // 64), dtype=torch.int64)
+    image_bytes = math.prod(connection.out_size) * min(width, MAX_CHUNK_CHANNELS) * 4
+    block = max(1, min(n, GRADIENT_BLOCK_BYTES // image_bytes))
+    transposed = torch.empty(-(-n // block), -(-c // 64) * 64, -(-block * h * w // 64), dtype=torch.int64)
     packed = torch.empty(connection.taps * c * width)
-    outer = torch.empty(connection.channels, *([] if connection.flat else connection.kernel), c)
-    job = connection.job(bits=bits, turned=turned, packed=packed, weight=outer, output=arriving)
-    job.together, job.row = together, width
-    connection.run("turn", job, len(turned))
+    result = torch.empty(connection.channels, *([] if connection.flat else connection.kernel), c)
+    job = connection.job(bits=bits, transposed=transposed, packed=packed, weight=result, output=arriving)
+    job.block, job.row = block, width
+    connection.run("transpose", job, len(transposed))
     connection.run("weights", job, c)
     connection.run("unpack_weights", job, connection.taps)
-    return _outside(outer)
+    return _channels_first(result)
 
 
 def _spike_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) -> Tensor:
@@ -318,55 +323,52 @@ def _spike_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) -
         return gradient @ weight
     if _direct(connection):
         return _direct_gradient(gradient, weight, connection)
-    # Never touched: only its size and layout count.
+    # Uninitialised: torch uses only its shape and memory format.
     like = torch.empty(connection.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
-    how = (
-        list(connection.stride),
-        list(connection.padding),
-        list(connection.dilation),
-        False,
-        [0, 0],
-        1,
-        [True, False, False],
-    )
-    given: Tensor = torch.ops.aten.convolution_backward(gradient, like, weight, None, *how)[0]
-    return given
+    settings = list(connection.stride), list(connection.padding), list(connection.dilation)
+    input_only = [True, False, False]
+    result: Tensor = torch.ops.aten.convolution_backward(
+        gradient, like, weight, None, *settings, False, [0, 0], 1, input_only
+    )[0]
+    return result
 
 
 def _direct(connection: _Connection) -> bool:
-    """Return whether the gradient at the spikes comes from `_direct_gradient`, which was measured to be no slower there than torch's."""
+    """Return True where `_direct_gradient` was measured to be no slower than torch's."""
     n, c, _, _ = connection.shape
-    fits = c % 16 == 0 and min(n, connection.channels) >= LEAST_DIRECT and max(connection.kernel) <= LARGEST_DIRECT
-    fits = fits and max(connection.dilation) == 1 and bool(library().fuses())
-    return fits and (max(connection.stride) > 1 or connection.inside <= MOST_INSIDE)
+    fits = c % 16 == 0 and min(n, connection.channels) >= MIN_DIRECT and max(connection.kernel) <= MAX_DIRECT_KERNEL
+    fits = fits and max(connection.dilation) == 1 and bool(library().has_fma())
+    return fits and (max(connection.stride) > 1 or connection.inside <= MAX_INSIDE)
 
 
 def _direct_gradient(gradient: Tensor, weight: Tensor, connection: _Connection) -> Tensor:
-    """Return the gradient at the spikes of any convolution, without the products with padding that torch's computes."""
+    """Return the input gradient of a convolution, without torch's products in the padding."""
     n, c, h, w = connection.shape
-    arriving, outer, given = _rows(gradient), _rows(weight), torch.empty(n, h, w, c)
-    job = connection.job(output=arriving, weight=outer, spikes=given)
-    job.together = max(1, IMAGES_BYTES * n // (arriving.nbytes + given.nbytes))
-    packed = _room(connection.taps * connection.channels, library().rounded_back(ctypes.byref(job)), c)
+    arriving, weight_rows, result = _channels_last(gradient), _channels_last(weight), torch.empty(n, h, w, c)
+    job = connection.job(output=arriving, weight=weight_rows, spikes=result)
+    job.block = max(1, IMAGE_BLOCK_BYTES * n // (arriving.nbytes + result.nbytes))
+    width = library().padded_in_channels(ctypes.byref(job))
+    packed = _packing_buffer(connection.taps * connection.channels, width, c)
     job.point(packed=packed)
-    everything = replace(connection, events=given.numel())
-    everything.run("pack_weights_back", job, connection.taps)
-    everything.run("spikes", job, n)
-    return _outside(given)
+    # A dense product: for the number of threads every input counts as an event.
+    dense = replace(connection, events=result.numel())
+    dense.run("pack_weights_back", job, connection.taps)
+    dense.run("spikes", job, n)
+    return _channels_first(result)
 
 
 class _Weights(torch.autograd.Function):
-    """Nothing, in the shape of the currents; the gradient that arrives there is what the weights get theirs from.
+    """Zeros in the shape of the currents, whose gradient gives that of the weights.
 
-    A node of its own, so that a pass that asks for no gradients of weights leaves it out.
+    A node of its own, so that a backward pass that wants no weight gradients skips it.
     """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bits: Tensor, connection: _Connection) -> Tensor:
         ctx.save_for_backward(bits)
         ctx.connection = connection
-        places = () if connection.flat else connection.places
-        return weight.new_zeros(()).expand(connection.shape[0], connection.channels, *places)
+        out_size = () if connection.flat else connection.out_size
+        return weight.new_zeros(()).expand(connection.shape[0], connection.channels, *out_size)
 
     @staticmethod
     @first_derivative_only
@@ -376,11 +378,11 @@ class _Weights(torch.autograd.Function):
 
 
 class _Currents(torch.autograd.Function):
-    """The currents, and backward the gradient at the spikes."""
+    """Currents; backward, the gradient at the spikes."""
 
     @staticmethod
     def forward(
-        ctx: Any, arrays: Tensor, learning: Tensor | None, weight: Tensor, bits: Tensor, connection: _Connection
+        ctx: Any, spikes: Tensor, trained: Tensor | None, weight: Tensor, bits: Tensor, connection: _Connection
     ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.connection = connection
@@ -390,5 +392,5 @@ class _Currents(torch.autograd.Function):
     @first_derivative_only
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
         (weight,) = ctx.saved_tensors
-        given = _spike_gradient(gradient, weight, ctx.connection) if ctx.needs_input_grad[0] else None
-        return given, gradient if ctx.needs_input_grad[1] else None, None, None, None
+        at_spikes = _spike_gradient(gradient, weight, ctx.connection) if ctx.needs_input_grad[0] else None
+        return at_spikes, gradient if ctx.needs_input_grad[1] else None, None, None, None

@@ -1,4 +1,4 @@
-"""Surrogate gradients by name: what stands for the derivative of the step ``z = 1 if m > 0`` in a backward pass.
+"""Surrogate gradients by name: stand-ins for the derivative of ``z = 1 if m > 0`` else 0.
 
 m = v' − v_threshold is the margin by which a neuron exceeds its threshold.
 """
@@ -17,12 +17,12 @@ from ashneuro.errors import ConfigError
 
 @dataclass(frozen=True)
 class Surrogate:
-    """One derivative.
+    """Surrogate derivative of a spike.
 
     Args:
         code: its number in compiled kernels.
-        slope: α where the caller gives none.
-        derivative: takes m and α.
+        slope: default of α.
+        derivative: function of m and α.
     """
 
     code: int
@@ -48,7 +48,8 @@ def _triangle(m: Tensor, slope: float) -> Tensor:
 
 
 SURROGATES = {
-    "super": Surrogate(0, 1.0, _super),  # 1/(1 + α|m|)²; Norse's SuperSpike ignores its own α: it is α = 1 here
+    # 1/(1 + α|m|)². Norse's SuperSpike ignores its α; it is this one with α = 1.
+    "super": Surrogate(0, 1.0, _super),
     "atan": Surrogate(1, 2.0, _atan),  # (α/2)/(1 + (π/2·α·m)²), as in SpikingJelly and snnTorch
     "sigmoid": Surrogate(2, 4.0, _sigmoid),  # α·σ(αm)·(1 − σ(αm)), as in SpikingJelly
     "triangle": Surrogate(3, 0.3, _triangle),  # α·max(0, 1 − |m|), as in Norse and in Bellec et al. 2020

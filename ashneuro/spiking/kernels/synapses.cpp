@@ -1,10 +1,11 @@
-// What spikes bring through a convolution (a dense layer is one of 1 × 1 over 1 × 1 places), by adding the weights of those inputs
-// that spiked: nothing is multiplied, and what did not spike costs a bit. And the dense product behind a stride: the gradient at the
-// spikes, without the products with padding.
+// Event-driven convolutions (a dense layer is a 1 × 1 convolution of a 1 × 1 image): currents and weight
+// gradients are sums over the inputs that spiked, without products. And a dense product: the gradient at the
+// spikes of a strided or padded convolution, without the products in the padding.
 //
-// Places are rows of channels (channels-last). Spikes are bits, [image][place][words of 64 channels]. Output channels are computed
-// in chunks of VECTORS vectors, which stay in registers. Sums have a fixed order, whatever the number of threads.
-// Shapes and the choice between this and a dense product: ashneuro/spiking/kernels/sparse_synapses.py.
+// Images are channels-last: a place is a row of channels. Spikes are bits, [image][place][words of 64
+// channels]. Output channels are computed in chunks of VECTORS vectors, which stay in registers. Sums have a
+// fixed order, whatever the number of threads. Shapes, and when a dense product is used instead:
+// ashneuro/spiking/kernels/sparse_synapses.py.
 
 #include <algorithm>
 #include <cstdint>
@@ -27,12 +28,12 @@ namespace {
 
 constexpr int LANES = BYTES / 4;
 constexpr int MOST_VECTORS = 8;
-constexpr int MOST_VECTORS_BACK = 4;  // of input channels; with so many and SUMS, 32 registers hold all that is computed at once
+constexpr int MOST_VECTORS_BACK = 4;  // of input channels; with SUMS, all operands fit 32 registers
 constexpr int SUMS = 24;
-constexpr int CACHED = 1 << 14;  // floats of weights, and of sums, that `currents` works on for a while
+constexpr int CACHED = 1 << 14;  // floats of weights, and of sums, that `currents` keeps in the cache
 typedef float Vector __attribute__((vector_size(BYTES), aligned(4), may_alias));
 
-// a · b + c in one instruction, which the compiler is not to make of other sums.
+// a · b + c in one instruction. By hand, because -ffp-contract=off keeps the compiler from it elsewhere.
 #if defined(__AVX512F__)
 constexpr bool FUSED = true;
 inline Vector fused(float a, Vector b, Vector c) { return Vector(_mm512_fmadd_ps(_mm512_set1_ps(a), __m512(b), __m512(c))); }
@@ -46,11 +47,11 @@ inline Vector fused(float a, Vector b, Vector c) { return a * b + c; }
 extern "C" struct Job {
     int64_t images, in_rows, in_columns, in_channels, out_rows, out_columns, out_channels;
     int64_t kernel_rows, kernel_columns, stride_rows, stride_columns, padding_rows, padding_columns, dilation_rows, dilation_columns;
-    int64_t ones, others;  // counted while spikes are packed: those of 1, and those of neither 0 nor 1
-    int64_t together;      // images in a block of `weights`, or of `spikes`
+    int64_t ones, others;  // counted by `pack`: values 1, and values that are neither 0 nor 1
+    int64_t block;         // images in a block of `weights`, or of `spikes`
     int64_t row;           // floats from one place of the output to the next
     float* spikes;         // [image][place][channel], or the gradient there
-    uint64_t *bits, *turned;  // [image][place][word]; [block][channel][word of the block's places]
+    uint64_t *bits, *transposed;  // [image][place][word]; [block][channel][word of the block's places]
     float* packed;  // weights, or their gradients: [chunk][tap][input channel][chunk's channels]
     float* weight;  // [output channel][tap][input channel]
     float* output;  // [image][place][channel], or the gradient there
@@ -72,7 +73,7 @@ struct Shape {
 
 inline Shape backwards(const Job& job) { return Shape(job, job.in_channels, MOST_VECTORS_BACK); }
 
-// Where the input lies that meets each output place at each tap, [tap][output place]; −1 in the padding.
+// Input place of each output place at each tap, [tap][output place]; −1 in the padding.
 std::vector<int32_t> sources(const Job& job) {
     std::vector<int32_t> found;
     for (int64_t r = 0; r < job.kernel_rows; r++)
@@ -87,19 +88,20 @@ std::vector<int32_t> sources(const Job& job) {
     return found;
 }
 
-// The inputs of a block, [image][place], in the order of their bits in `turned`: what a stride separates for every tap stands apart.
+// Inputs of a block, [image][place], in the order of their bits in `transposed`: by stride phase (row and column
+// modulo the stride), because no tap meets inputs of two phases.
 std::vector<int32_t> order(const Job& job) {
     std::vector<int32_t> found;
     for (int64_t r = 0; r < job.stride_rows; r++)
         for (int64_t c = 0; c < job.stride_columns; c++)
-            for (int64_t image = 0; image < job.together; image++)
+            for (int64_t image = 0; image < job.block; image++)
                 for (int64_t y = r; y < job.in_rows; y += job.stride_rows)
                     for (int64_t x = c; x < job.in_columns; x += job.stride_columns)
                         found.push_back(int32_t((image * job.in_rows + y) * job.in_columns + x));
     return found;
 }
 
-// One word of up to 64 channels as bits; what is neither 0 nor 1 counts in others.
+// Up to 64 channels as the bits of one word; adds 1 to others if a value is neither 0 nor 1.
 inline uint64_t word(const float* x, int count, int64_t& others) {
     uint64_t ones = 0, some = 0;
     int n = 0;
@@ -125,8 +127,8 @@ inline uint64_t word(const float* x, int count, int64_t& others) {
     return ones;
 }
 
-// Rows become columns, in place: 64 × 64 bits (Hacker's Delight, 7-3).
-inline void turn(uint64_t* rows) {
+// Transpose 64 × 64 bits in place (Hacker's Delight, 7-3).
+inline void transpose_bits(uint64_t* rows) {
     uint64_t mask = 0x00000000ffffffff;
     for (int width = 32; width; width >>= 1, mask ^= mask << width)
         for (int n = 0; n < 64; n = (n + width + 1) & ~width) {
@@ -159,7 +161,8 @@ template <int VECTORS> struct Sums {
     }
 };
 
-// The weights of one tap's channels, or of some words of them, stay in the cache while a block of places passes, whose sums wait there.
+// Currents of images begin … end. The weights of one tap, or of some words of its channels, stay in the cache
+// while a block of places passes; the partial sums of that block stay there too.
 template <int VECTORS> void currents(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     constexpr int WIDTH = VECTORS * LANES, TOGETHER = std::max(1, CACHED / WIDTH), SOME = std::max(1, CACHED / (64 * WIDTH));
     const std::vector<int32_t> from = sources(job);
@@ -194,19 +197,20 @@ template <int VECTORS> void currents(const Job& job, const Shape& shape, int64_t
                 }
 }
 
-// Gradients of input channels begin … end: where one spiked, the gradient that arrives at the output is that of the weight.
+// Weight gradients of input channels begin … end: the sum of the output gradients wherever the channel spiked.
 template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     constexpr int WIDTH = VECTORS * LANES;
     const std::vector<int32_t> from = sources(job), inputs = order(job);
     const int64_t words = (int64_t(inputs.size()) + 63) / 64;
     std::vector<int32_t> bit(inputs.size());
     for (size_t n = 0; n < inputs.size(); n++) bit[inputs[n]] = int32_t(n);
-    // For each tap: which inputs of a block meet an output, where in the block that is, and the words that have any.
+    // For each tap: which inputs of a block meet an output, the output's place in the block, and the range of
+    // words that have any.
     std::vector<uint64_t> meets(shape.taps * words);
     std::vector<int32_t> where(shape.taps * words * 64);
     std::vector<int64_t> first(shape.taps, words), last(shape.taps);
     for (int64_t tap = 0; tap < shape.taps; tap++)
-        for (int64_t image = 0; image < job.together; image++)
+        for (int64_t image = 0; image < job.block; image++)
             for (int64_t place = 0; place < shape.out_places; place++) {
                 int32_t source = from[tap * shape.out_places + place];
                 if (source < 0) continue;
@@ -215,8 +219,8 @@ template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t 
                 where[tap * words * 64 + at] = int32_t(image * shape.out_places + place);
                 first[tap] = std::min(first[tap], at / 64), last[tap] = std::max(last[tap], at / 64 + 1);
             }
-    const int64_t blocks = (job.images + job.together - 1) / job.together, places = job.together * shape.out_places;
-    // A block of one chunk, without gaps: rows far apart by a power of two would push each other out of the cache.
+    const int64_t blocks = (job.images + job.block - 1) / job.block, places = job.block * shape.out_places;
+    // A block of one chunk, without gaps: rows a power of two apart would evict each other from the cache.
     std::vector<float> rows(job.row > WIDTH ? places * WIDTH : 0);
     for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
         float* gradients = job.packed + chunk * shape.taps * job.in_channels * WIDTH;
@@ -228,7 +232,7 @@ template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t 
                 arriving = rows.data();
             }
             for (int64_t channel = begin; channel < end; channel++) {
-                const uint64_t* spiked = job.turned + (block * shape.words * 64 + channel) * words;
+                const uint64_t* spiked = job.transposed + (block * shape.words * 64 + channel) * words;
                 for (int64_t tap = 0; tap < shape.taps; tap++) {
                     float* gradient = gradients + (tap * job.in_channels + channel) * WIDTH;
                     const int64_t from = first[tap], to = last[tap];
@@ -247,11 +251,12 @@ template <int VECTORS> void weights(const Job& job, const Shape& shape, int64_t 
     }
 }
 
-// The gradient at the spikes of images begin … end, a dense product. Places that the same taps reach are computed together, PLACES of
-// them in registers, so that a weight is read once for all; what would be a product with padding is no tap of theirs.
+// Gradient at the spikes of images begin … end, a dense product. Input places that the same taps reach are
+// computed together, PLACES of them in registers, so that a weight is read once for all of them. Taps in the
+// padding are not among these taps.
 template <int VECTORS> void spikes(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     constexpr int WIDTH = VECTORS * LANES, PLACES = std::min(8, SUMS / VECTORS);
-    // The output place that each input place meets at each tap, −1 for none; and the input places of every set of taps.
+    // The output place that each input place meets at each tap, −1 for none; and the input places by set of taps.
     std::vector<int32_t> meets(shape.in_places * shape.taps, -1);
     const std::vector<int32_t> from = sources(job);
     for (int64_t tap = 0; tap < shape.taps; tap++)
@@ -264,17 +269,17 @@ template <int VECTORS> void spikes(const Job& job, const Shape& shape, int64_t b
             if (meets[place * shape.taps + tap] >= 0) taps.push_back(tap);
         alike[taps].push_back(place);
     }
-    for (int64_t block = begin; block < end; block += job.together)
+    for (int64_t block = begin; block < end; block += job.block)
         for (const auto& [taps, places] : alike)
             for (int64_t chunk = 0; chunk < shape.chunks; chunk++) {
                 const float* weights = job.packed + chunk * shape.taps * job.out_channels * WIDTH;
                 const int64_t first = chunk * WIDTH, count = int64_t(places.size());
-                const int64_t all = (std::min(block + job.together, end) - block) * count;
+                const int64_t all = (std::min(block + job.block, end) - block) * count;
                 for (int64_t tile = 0; tile < all; tile += PLACES) {
                     int64_t image[PLACES], place[PLACES];
                     Sums<VECTORS> sums[PLACES];
                     for (int p = 0; p < PLACES; p++) {
-                        int64_t at = std::min(tile + p, all - 1);  // behind the last one: that again, and not stored
+                        int64_t at = std::min(tile + p, all - 1);  // past the end: the last one again, not stored
                         image[p] = block + at / count, place[p] = places[at % count];
                         sums[p].zero();
                     }
@@ -305,8 +310,8 @@ void choose(const Job& job, const Shape& shape, int64_t begin, int64_t end) {
     }
 }
 
-// Copies between [output channel][tap][input channel] and [chunk][tap][input channel][chunk's channels], tile by tile in the order of
-// what is written; parts are taps.
+// Copy taps begin … end between [output channel][tap][input channel] and
+// [chunk][tap][input channel][chunk's channels], tile by tile in the order of writing.
 template <bool PACKING> void repack(const Job& job, int64_t begin, int64_t end) {
     constexpr int64_t TILE = 32;
     const Shape shape(job);
@@ -326,7 +331,7 @@ template <bool PACKING> void repack(const Job& job, int64_t begin, int64_t end) 
                 float* inside = job.packed + ((m / width * shape.taps + tap) * job.in_channels + n) * width + m % width;
                 float* outside = job.weight + m * row + tap * job.in_channels + n;
                 const int64_t outputs = std::min<int64_t>(LANES, job.out_channels - m), inputs = std::min(TILE, job.in_channels - n);
-                if (outputs == LANES && inputs == TILE) copy(inside, outside, LANES, TILE);  // sizes known when it is compiled
+                if (outputs == LANES && inputs == TILE) copy(inside, outside, LANES, TILE);  // sizes known at compile time
                 else copy(inside, outside, outputs, inputs);
             }
 }
@@ -335,21 +340,21 @@ template <bool PACKING> void repack(const Job& job, int64_t begin, int64_t end) 
 
 extern "C" {
 
-// Output channels, rounded up to whole chunks.
-int64_t rounded(const Job* job) {
+// Output channels, padded to whole chunks.
+int64_t padded_out_channels(const Job* job) {
     Shape shape(*job);
     return shape.chunks * shape.width;
 }
 
-// The same of input channels, for `spikes`.
-int64_t rounded_back(const Job* job) {
+// Input channels, padded to whole chunks of `spikes`.
+int64_t padded_in_channels(const Job* job) {
     Shape shape = backwards(*job);
     return shape.chunks * shape.width;
 }
 
-bool fuses() { return FUSED; }
+bool has_fma() { return FUSED; }
 
-// Input places begin … end as bits.
+// Pack the spikes of input places begin … end as bits, and count them.
 void pack(Job* job, int64_t begin, int64_t end) {
     Shape shape(*job);
     int64_t ones = 0, others = 0;
@@ -364,8 +369,8 @@ void pack(Job* job, int64_t begin, int64_t end) {
     __atomic_fetch_add(&job->others, others, __ATOMIC_RELAXED);
 }
 
-// Blocks begin … end of bits, turned: a row per channel.
-void turn(Job* job, int64_t begin, int64_t end) {
+// Transpose the bits of blocks begin … end: a row per channel.
+void transpose(Job* job, int64_t begin, int64_t end) {
     Shape shape(*job);
     const std::vector<int32_t> inputs = order(*job);
     const int64_t in_block = int64_t(inputs.size()), words = (in_block + 63) / 64, all = job->images * shape.in_places;
@@ -377,15 +382,16 @@ void turn(Job* job, int64_t begin, int64_t end) {
                     int64_t bit = n * 64 + row, place = bit < in_block ? block * in_block + inputs[bit] : all;
                     square[row] = place < all ? job->bits[place * shape.words + group] : 0;
                 }
-                turn(square);
-                for (int row = 0; row < 64; row++) job->turned[(block * shape.words * 64 + group * 64 + row) * words + n] = square[row];
+                transpose_bits(square);
+                for (int row = 0; row < 64; row++) job->transposed[(block * shape.words * 64 + group * 64 + row) * words + n] = square[row];
             }
 }
 
 void pack_weights(Job* job, int64_t begin, int64_t end) { repack<true>(*job, begin, end); }
 void unpack_weights(Job* job, int64_t begin, int64_t end) { repack<false>(*job, begin, end); }
 
-// Weights of taps begin … end for `spikes`: [output channel][tap][input channel] become [chunk][tap][output channel][chunk's channels].
+// Pack the weights of taps begin … end for `spikes`: from [output channel][tap][input channel] to
+// [chunk][tap][output channel][chunk's channels].
 void pack_weights_back(Job* job, int64_t begin, int64_t end) {
     const Shape shape = backwards(*job);
     for (int64_t tap = begin; tap < end; tap++)

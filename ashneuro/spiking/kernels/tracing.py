@@ -17,9 +17,10 @@ from ashneuro.spiking.kernels.dispatch import VARIABLE
 
 
 def is_traced(tensor: Tensor | None = None) -> bool:
-    """Return True under `torch.compile`, `torch.func`, a `FakeTensorMode` or a counting mode, or for a `FakeTensor`.
+    """Return True if tensors may have no memory here, or ``tensor`` has none.
 
-    A traced tensor has no memory that kernels could read, and nothing made from it may be cached.
+    This is so under `torch.compile`, `torch.func`, a `FakeTensorMode`, and a mode that counts
+    operations. Kernels then have nothing to read, and nothing made from a tensor may be cached.
     """
     active = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or is_in_torch_dispatch_mode()
     return active or isinstance(tensor, FakeTensor)

@@ -162,7 +162,7 @@ def test_memory_outlives_an_interrupted_caller_as_long_as_a_slice_does(module, w
         context.setattr(where, allocate, recorded)
         context.setattr(module, "in_slices", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            sparse_synapses.connect(linear, x, "native") if module is sparse_synapses else multi_step(
+            sparse_synapses.synaptic_currents(linear, x, "native") if module is sparse_synapses else multi_step(
                 x[None], Neurons("lif", kernels="native")
             )
     gc.collect()

@@ -13,7 +13,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.spiking.kernels import sparse_synapses
 from ashneuro.spiking.kernels.cpp import NativeError
 from ashneuro.spiking.kernels.dispatch import VARIABLE
-from ashneuro.spiking.kernels.sparse_synapses import connect, connect_all
+from ashneuro.spiking.kernels.sparse_synapses import dense_currents, synaptic_currents
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +23,9 @@ def small_ones_too(monkeypatch) -> None:
     except NativeError as error:
         pytest.skip(f"{error}; install one, for example: apt install g++")
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(sparse_synapses, "LEAST_PRODUCTS", 0)
-    monkeypatch.setattr(sparse_synapses, "LEAST_CHANNELS", 0)
-    monkeypatch.setattr(sparse_synapses, "DENSEST", 1.0)
+    monkeypatch.setattr(sparse_synapses, "MIN_MACS", 0)
+    monkeypatch.setattr(sparse_synapses, "MIN_CHANNELS", 0)
+    monkeypatch.setattr(sparse_synapses, "MAX_DENSITY", 1.0)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def computed(linear: nn.Module, x: Tensor, dense: bool = False) -> list[Tensor]:
     """Return currents, and gradients at the spikes, the weight and the bias of a sum that weighs every current differently."""
     x = x.detach().requires_grad_()
     linear.zero_grad()
-    currents = linear(x) if dense else connect(linear, x)
+    currents = linear(x) if dense else synaptic_currents(linear, x)
     weights = torch.linspace(-1, 1, currents.numel(), dtype=torch.float64).reshape(currents.shape).to(currents)
     (currents * weights).sum().backward()
     return [currents.detach(), x.grad, *(parameter.grad.clone() for parameter in linear.parameters())]
@@ -114,7 +114,7 @@ MORE = [
 def test_the_gradient_at_spikes_without_padding(
     shape: tuple, sizes: tuple, how: dict, size: int, direct: list[str], monkeypatch
 ) -> None:
-    monkeypatch.setattr(sparse_synapses, "IMAGES_BYTES", size)
+    monkeypatch.setattr(sparse_synapses, "IMAGE_BLOCK_BYTES", size)
     agrees(layer(*sizes, **how), spikes(*shape))
     assert direct.count("_direct_gradient") == 1
 
@@ -136,7 +136,7 @@ def test_which_gradients_at_spikes_are_ours(monkeypatch) -> None:
         assert connection is not None
         return sparse_synapses._direct(connection)
 
-    fused = bool(sparse_synapses.library().fuses())
+    fused = bool(sparse_synapses.library().has_fma())
     assert (
         chosen()
         == chosen((32, 64, 4, 4), stride=1, padding=1)
@@ -155,7 +155,7 @@ def test_which_gradients_at_spikes_are_ours(monkeypatch) -> None:
             chosen((32, 65, 8, 8), (65, 32, 3)),
         )
     )
-    monkeypatch.setattr(sparse_synapses.library(), "fuses", lambda: False)
+    monkeypatch.setattr(sparse_synapses.library(), "has_fma", lambda: False)
     assert not chosen()
 
 
@@ -196,22 +196,22 @@ def test_any_memory_layout_and_channels_last_stays_so() -> None:
 def test_what_is_not_spikes_is_a_dense_product(value: float, place: int, calls: list[str]) -> None:
     linear, x = layer(100, 9), spikes(6, 100)
     x.view(-1)[place] = value
-    torch.testing.assert_close(connect(linear, x), linear(x), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(synaptic_currents(linear, x), linear(x), rtol=0, atol=0, equal_nan=True)
     assert calls == []
 
 
 def test_many_spikes_and_small_layers_are_dense_products(monkeypatch, calls: list[str]) -> None:
     linear = layer(64, 32)
-    monkeypatch.setattr(sparse_synapses, "DENSEST", 0.3)
+    monkeypatch.setattr(sparse_synapses, "MAX_DENSITY", 0.3)
     few, many = spikes(50, 64, rate=0.25), spikes(50, 64, rate=0.35)
-    connect(linear, many)
+    synaptic_currents(linear, many)
     assert calls == []
-    connect(linear, few)
+    synaptic_currents(linear, few)
     assert calls == ["_currents"]
-    for name, most in (("LEAST_PRODUCTS", 50 * 64 * 32), ("LEAST_CHANNELS", 64)):
+    for name, most in (("MIN_MACS", 50 * 64 * 32), ("MIN_CHANNELS", 64)):
         with monkeypatch.context() as context:
             context.setattr(sparse_synapses, name, most + 1)
-            connect(linear, few)
+            synaptic_currents(linear, few)
     assert calls == ["_currents"]
 
 
@@ -219,20 +219,20 @@ def test_what_only_torch_computes(monkeypatch, calls: list[str]) -> None:
     x = spikes(5, 8, 6, 6)
     for how in ({"groups": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "circular"}):
         linear = layer(8, 6, 3, **how)
-        assert torch.equal(connect(linear, x), linear(x))
+        assert torch.equal(synaptic_currents(linear, x), linear(x))
     linear = layer(8, 6, 3)
-    assert torch.equal(connect(linear.double(), x.double()), linear(x.double()))
-    assert torch.equal(connect(linear.float(), x[0]), linear(x[0]))
+    assert torch.equal(synaptic_currents(linear.double(), x.double()), linear(x.double()))
+    assert torch.equal(synaptic_currents(linear.float(), x[0]), linear(x[0]))
     with torch.autocast("cpu", torch.bfloat16):
-        assert connect(linear, x).dtype == torch.bfloat16
-    assert connect(linear, x[:0]).shape == (0, 6, 4, 4)
+        assert synaptic_currents(linear, x).dtype == torch.bfloat16
+    assert synaptic_currents(linear, x[:0]).shape == (0, 6, 4, 4)
     for kernels in ("torch", "norse"):
-        connect(linear, x, kernels)
+        synaptic_currents(linear, x, kernels)
         monkeypatch.setenv(VARIABLE, kernels)
-        connect(linear, x)
+        synaptic_currents(linear, x)
         monkeypatch.delenv(VARIABLE)
     assert calls == []
-    connect(linear, x)
+    synaptic_currents(linear, x)
     assert calls == ["_currents"]
 
 
@@ -240,11 +240,11 @@ def test_what_only_torch_computes(monkeypatch, calls: list[str]) -> None:
 def test_what_does_not_fit_is_an_error_not_memory_of_others(channels: int, calls: list[str]) -> None:
     for linear, x in ((layer(64, 30), spikes(40, channels)), (layer(64, 30, 3), spikes(4, channels, 6, 6))):
         with pytest.raises(RuntimeError, match=str(channels)):
-            connect(linear, x)
+            synaptic_currents(linear, x)
     with pytest.raises(RuntimeError, match=str(channels)):
-        connect_all(layer(64, 30).weight, spikes(40, channels))
+        dense_currents(layer(64, 30).weight, spikes(40, channels))
     with pytest.raises(RuntimeError, match="Kernel size"):
-        connect(layer(channels, 30, 5), spikes(40, channels, 3, 3))
+        synaptic_currents(layer(channels, 30, 5), spikes(40, channels, 3, 3))
     assert calls == []
 
 
@@ -256,10 +256,10 @@ def test_a_pruned_layer_learns_as_torchs_does(sizes: tuple[int, ...], calls: lis
         linear = layer(*sizes)
         prune.l1_unstructured(linear, "weight", 0.5)
         for _ in range(2):
-            (linear(x) if dense else connect(linear, x)).square().sum().backward()
+            (linear(x) if dense else synaptic_currents(linear, x)).square().sum().backward()
             with torch.no_grad():
                 linear.weight_orig -= 0.01 * linear.weight_orig.grad
-        results.append(connect(linear, x).detach())
+        results.append(synaptic_currents(linear, x).detach())
     assert torch.equal(*results) and calls == []
 
 
@@ -276,18 +276,18 @@ def test_hooks_are_called_and_what_a_subclass_does_is_done(calls: list[str]) -> 
         linear.register_full_backward_hook,
     ):
         handle = register(lambda *arguments: seen.append(arguments[0]))
-        connect(linear, x).sum().backward()
+        synaptic_currents(linear, x).sum().backward()
         handle.remove()
     assert len(seen) == 4 and calls == []
     doubled = Doubled(20, 30)
-    assert torch.equal(connect(doubled, x), doubled(x)) and calls == []
-    connect(linear, x)
+    assert torch.equal(synaptic_currents(doubled, x), doubled(x)) and calls == []
+    synaptic_currents(linear, x)
     assert calls == ["_currents"]
 
 
 def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> None:
     with FlopCounterMode(display=False) as counter:
-        connect(layer(20, 30), spikes(6, 20)).sum().backward()
+        synaptic_currents(layer(20, 30), spikes(6, 20)).sum().backward()
     assert counter.get_total_flops() == 2 * 2 * 6 * 20 * 30 and calls == []  # forward, and the gradient of the weight
 
 
@@ -297,12 +297,12 @@ def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> Non
 def test_other_derivatives_are_torchs_or_refused(calls: list[str]) -> None:
     linear, x = layer(20, 30), spikes(6, 20)
     with forward_ad.dual_level():
-        tangent = forward_ad.unpack_dual(connect(linear, forward_ad.make_dual(x, x))).tangent
+        tangent = forward_ad.unpack_dual(synaptic_currents(linear, forward_ad.make_dual(x, x))).tangent
     assert torch.equal(tangent, x @ linear.weight.T)
-    per_sample = torch.func.vmap(torch.func.grad(lambda x: connect(linear, x[None]).sum()))(x)
+    per_sample = torch.func.vmap(torch.func.grad(lambda x: synaptic_currents(linear, x[None]).sum()))(x)
     assert torch.allclose(per_sample, linear.weight.sum(0).expand(6, 20)) and calls == []
     leaf = x.clone().requires_grad_()
-    currents = connect(linear, leaf)
+    currents = synaptic_currents(linear, leaf)
     with pytest.raises(ConfigError, match="create_graph"):
         torch.autograd.grad(currents.sum(), leaf, create_graph=True)
 
@@ -310,28 +310,28 @@ def test_other_derivatives_are_torchs_or_refused(calls: list[str]) -> None:
 def test_gradients_only_where_they_are_wanted(calls: list[str]) -> None:
     linear, x = layer(20, 30), spikes(6, 20)
     with torch.no_grad():
-        assert connect(linear, x).grad_fn is None
-    connect(linear, x).sum().backward()
+        assert synaptic_currents(linear, x).grad_fn is None
+    synaptic_currents(linear, x).sum().backward()
     assert linear.weight.grad.any() and calls == ["_currents"] * 2 + ["_weight_gradient"]
     calls.clear()
     leaf = x.clone().requires_grad_()
     inner = leaf * 1
-    currents = connect(linear, inner)
+    currents = synaptic_currents(linear, inner)
     (first,) = torch.autograd.grad(currents.sum(), inner, retain_graph=True)
     assert calls == ["_currents"], "a pass for the spikes alone computes no gradient of the weights"
     (second,) = torch.autograd.grad(currents.sum(), leaf, retain_graph=True)
     assert torch.equal(first, second)
     linear.requires_grad_(False)
-    connect(linear, leaf).sum().backward()
+    synaptic_currents(linear, leaf).sum().backward()
     assert torch.equal(leaf.grad, first) and "_weight_gradient" not in calls
-    assert connect(linear, x).grad_fn is None
+    assert synaptic_currents(linear, x).grad_fn is None
 
 
 def test_spikes_are_kept_as_bits() -> None:
     linear, x = layer(64, 32, 3, padding=1), spikes(8, 64, 4, 4).requires_grad_()
     kept: dict[int, int] = {}
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.update({t.data_ptr(): t.nbytes}) or t, lambda t: t):
-        connect(linear, x)
+        synaptic_currents(linear, x)
     assert sum(kept.values()) == x.numel() // 8 + linear.weight.nbytes
 
 
@@ -354,12 +354,12 @@ def test_the_same_with_any_number_of_threads(stride: int, direct: list[str], mon
 def test_whatever_the_blocks(monkeypatch) -> None:
     linear, x = layer(10, 20, 3, padding=1, stride=2), spikes(23, 10, 5, 5)
     for size in (0, 1 << 12, 1 << 30):
-        monkeypatch.setattr(sparse_synapses, "BLOCK_BYTES", size)
+        monkeypatch.setattr(sparse_synapses, "GRADIENT_BLOCK_BYTES", size)
         agrees(linear, x)
 
 
 def test_compiling_a_network_around_it_breaks_no_graph() -> None:
     linear, x = layer(20, 30), spikes(6, 20)
     torch._dynamo.reset()
-    whole = torch.compile(lambda x: connect(linear, x) * 2, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(whole(x), 2 * connect(linear, x))
+    whole = torch.compile(lambda x: synaptic_currents(linear, x) * 2, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(whole(x), 2 * synaptic_currents(linear, x))
