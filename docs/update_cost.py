@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ashneuro.cost.profile import CHECKS, EVENTS, list_profiles, load_profile
 from ashneuro.cost.validate import validate
-from ashneuro.reporting import validation
-from ashneuro.reporting.tables import Table
+from ashneuro.reporting.tables import validation
+from ashneuro.reporting.tables.table import Table
 
 PAGES = [Path(__file__).with_name(name) for name in ("cost.md", "placement.md", "validation.md")]
 
@@ -38,7 +38,7 @@ def tables() -> dict[str, str]:
         "profiles": _text(("profile", "chip", "kind", "numbers", "checks", "boundary"), chips),
         "events": _text(("event", "what it is"), ((f"`{name}`", text) for name, text in EVENTS.items())),
         "energies": _markdown(validation.energies(result)),
-        "steps": _markdown(validation.steps(result)),
+        "steps": _markdown(validation.step_times(result)),
         "cores": _markdown(validation.partition_totals(result)),
         "partitions": _markdown(validation.partitions(result)),
         "skipped": _markdown(validation.skipped(result)),

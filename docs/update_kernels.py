@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ashneuro.reporting.bench import job_plot, job_tables
-from ashneuro.reporting.tables import Table, bench_emulator
+from ashneuro.reporting import figures
+from ashneuro.reporting.tables import bench
+from ashneuro.reporting.tables.table import Table
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "kernels.md"
@@ -26,8 +27,8 @@ def updated(page: str) -> str:
     parts = []
     for name in NAMES:
         parts += [f"![{name}: bars of the medians, whiskers from the fastest to the slowest round](bench/{name}.svg)"]
-        parts += as_markdown(job_tables(content(name)))
-    parts += as_markdown(bench_emulator(content("emulator")))
+        parts += as_markdown(bench.jobs(content(name)))
+    parts += as_markdown(bench.emulator(content("emulator")))
     text = "\n\n".join(parts)
     return re.sub(
         r"<!-- figures -->.*?<!-- end -->", lambda _: f"<!-- figures -->\n{text}\n<!-- end -->", page, flags=re.DOTALL
@@ -47,5 +48,6 @@ def as_markdown(tables: Iterable[Table]) -> list[str]:
 
 if __name__ == "__main__":
     for name in NAMES:
-        (DOCS / "bench" / f"{name}.svg").write_text(job_plot(content(name)), encoding="utf8")
+        figure = figures.bench.jobs(content(name))
+        figures.svg.save(figure, DOCS / "bench" / f"{name}.svg", f"times of {name} relative to the baselines")
     PAGE.write_text(updated(PAGE.read_text(encoding="utf8")), encoding="utf8")

@@ -141,16 +141,17 @@ def _run(
     plot: Path | None,
 ) -> int:
     from ashneuro.bench.timing import time_jobs
-    from ashneuro.reporting.bench import job_plot, job_tables
+    from ashneuro.reporting import figures, tables
 
     with terminal.counting("timing") as tick:
         result = time_jobs(name, jobs, device=device, rounds=rounds, threads=threads, clock=clock, progress=tick)
     content = result.to_json()
-    for table in job_tables(content):
+    for table in tables.bench.jobs(content):
         terminal.show(table)
     _keep(content, json)
     if plot:
-        _write(plot, job_plot(terminal.plain(content)), "--plot")
+        figure = figures.bench.jobs(terminal.plain(content))
+        _write(plot, figures.svg.alone(figure, name, f"times of {name} relative to the baselines"), "--plot")
     return 0
 
 

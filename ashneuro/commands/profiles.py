@@ -107,7 +107,7 @@ def validate(*names: str, json: AsJson = False) -> None:
         names: only predictions of these profiles, by name, or a .toml of yours. Default: all that come with ashneuro.
     """
     from ashneuro.cost.validate import validate as run
-    from ashneuro.reporting import validation as tables
+    from ashneuro.reporting.tables import validation as tables
 
     known = list_profiles()
     for name in names:
@@ -132,7 +132,7 @@ def validate(*names: str, json: AsJson = False) -> None:
         return
     for table in (
         tables.energies(result),
-        tables.steps(result),
+        tables.step_times(result),
         tables.partition_totals(result),
         tables.partitions(result),
         tables.skipped(result),

@@ -130,7 +130,7 @@ def show(result: Report) -> None:
     """Print the answer first, then the tables behind it."""
     if result.comparison:
         terminal.comparison(result.comparison)
-        terminal.show(tables.conventions(result.comparison))
+        terminal.show(tables.energy.conventions(result.comparison))
     if result.evaluations:
         terminal.retrieval(result.evaluations)
     terminal.tasks(result.tasks)
@@ -138,9 +138,9 @@ def show(result: Report) -> None:
         terminal.activity(result.workload)
     terminal.costs(result.estimates)
     for placed in result.placements:
-        terminal.show(tables.placement(placed))
+        terminal.show(tables.network.placement(placed))
     if result.measurements:
-        read = tables.measurements(result.measurements)
+        read = tables.energy.measurements(result.measurements)
         if read.rows:
             terminal.show(read)
         else:
@@ -378,7 +378,7 @@ def metric_of(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]
         recalls = " / ".join(f"{100 * way['R@1']:.1f}" for way in evaluations[0].rows[0].directions)
         said.append(f"R@1 {recalls} %")
     first = {item.task: item for item in reversed(tasks)}
-    return ", ".join([*said, *(tables.task_metric(item) for item in reversed(first.values()))])
+    return ", ".join([*said, *(tables.tasks.metric(item) for item in reversed(first.values()))])
 
 
 def answered(path: Path, tasks: Sequence[Task]) -> tuple[list[TaskEvaluation], dict[str, str]]:

@@ -113,7 +113,7 @@ def draw_traces(
     json: bool,
 ) -> None:
     """Draw u and v of neurons from the emulator and, where it is installed, from Lava; say where they differ."""
-    from ashneuro.reporting.traces import save_traces
+    from ashneuro.reporting import figures
     from ashneuro.simulation.run import program_of
     from ashneuro.simulation.traces import parse_neurons, trace_neurons
 
@@ -125,7 +125,7 @@ def draw_traces(
         worker, missing = None, f"{error.what}: {error.do}"
     with terminal.status("tracing"), worker or nullcontext() as lava:
         traces = trace_neurons(program, inputs, neurons, sample=sample, lava=lava)
-    save_traces(traces, file)
+    figures.svg.save(figures.traces.traces(traces), file, f"u and v of {', '.join(texts)}")
     word = "float" if precision == "float" else "fixed"
     if json:
         states = {

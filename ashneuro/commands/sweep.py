@@ -365,7 +365,8 @@ def _write(
 def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
     """Return energy against accuracy as an SVG that stands alone; empty when nothing has a price."""
     from ashneuro.cost.profile import Range
-    from ashneuro.reporting.figures import VARIABLES, Point, pareto
+    from ashneuro.reporting.figures.svg import alone
+    from ashneuro.reporting.figures.sweep import Point, pareto
 
     points = [
         Point(
@@ -381,9 +382,5 @@ def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
     ]
     if not points:
         return ""
-    drawn = pareto(
-        points, "accuracy, %", f"estimated energy ({planned.profile}) against accuracy of {len(points)} variants"
-    )
-    for colour, variable in VARIABLES.items():
-        drawn = drawn.replace(f"var({variable})", colour)
-    return drawn.replace("font-family: inherit", "font-family: sans-serif")
+    text = f"estimated energy ({planned.profile}) against accuracy of {len(points)} variants"
+    return alone(pareto(points, "accuracy, %"), "pareto", text)

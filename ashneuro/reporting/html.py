@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from ashneuro.cost.terms import CostEstimate, energy_text
 from ashneuro.evaluation import RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import figures, tables, words
+from ashneuro.reporting.figures.svg import inline
 from ashneuro.reporting.summary import SCHEMA, Report
-from ashneuro.reporting.tables import number, percent
+from ashneuro.reporting.tables.table import number, percent
 from ashneuro.reporting.terminal import plain
 
 
@@ -55,35 +56,35 @@ def render(report: Report) -> str:
         "detail": detail,
         "tiles": list(_tiles(report)),
         "missing": report.missing,
-        "facts": {**tables.evaluation_facts(report.evaluations), **report.facts},
+        "facts": {**tables.tasks.facts(report.evaluations), **report.facts},
         "about": report.about,
         "config": json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
-        "evaluations": tables.retrieval(report.evaluations) if report.evaluations else None,
-        "tasks": tables.tasks(report.tasks),
-        "answers": [tables.answers(item) for item in _first_of_each_task(report) if item.examples],
+        "evaluations": tables.tasks.retrieval(report.evaluations) if report.evaluations else None,
+        "tasks": tables.tasks.by_task(report.tasks),
+        "answers": [tables.tasks.answers(item) for item in _first_of_each_task(report) if item.examples],
         "examples": [_example(example, report.pictures) for example in report.examples],
-        "workload": tables.activity(report.workload) if report.workload else None,
-        "host": tables.host(report.workload) if report.workload else None,
-        "certificate": tables.certificate(report.certificate) if report.certificate else None,
+        "workload": tables.network.activity(report.workload) if report.workload else None,
+        "host": tables.network.host(report.workload) if report.workload else None,
+        "certificate": tables.proof.certificate(report.certificate) if report.certificate else None,
         "groups": [
             {
                 "title": group.title,
-                "table": replace(tables.contenders(group), title="The same in numbers"),
+                "table": replace(tables.energy.contenders(group), title="The same in numbers"),
                 "figure": Markup(_group_figure(group, f"energy{index}")),
             }
             for index, group in enumerate(report.comparison.groups if report.comparison else ())
         ],
-        "conventions": tables.conventions(report.comparison) if report.comparison else None,
-        "placements": [tables.placement(placed) for placed in report.placements],
-        "break_even": tables.break_even(report.comparison) if report.comparison else None,
-        "thresholds": tables.thresholds(report.comparison) if report.comparison else None,
-        "estimates": [tables.terms(cost) for cost in report.estimates],
-        "by_layer": [tables.layer_energy(cost) for cost in report.estimates if cost.dynamic_j],
-        "by_step": tables.synops_by_step(report.steps, report.step_samples) if report.steps else None,
-        "measurements": tables.measurements(report.measurements) if report.measurements else None,
+        "conventions": tables.energy.conventions(report.comparison) if report.comparison else None,
+        "placements": [tables.network.placement(placed) for placed in report.placements],
+        "break_even": tables.energy.break_even(report.comparison) if report.comparison else None,
+        "thresholds": tables.energy.thresholds(report.comparison) if report.comparison else None,
+        "estimates": [tables.energy.terms(cost) for cost in report.estimates],
+        "by_layer": [tables.energy.by_layer(cost) for cost in report.estimates if cost.dynamic_j],
+        "by_step": tables.network.synops_by_timestep(report.steps, report.step_samples) if report.steps else None,
+        "measurements": tables.energy.measurements(report.measurements) if report.measurements else None,
         "rules": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
         "excludes": {cost.profile: cost.excludes for cost in costs},
-        "sources": tables.numbers_used(costs, report.profiles) if costs else None,
+        "sources": tables.profiles.used(costs, report.profiles) if costs else None,
         "references": _references(report, costs),
         **drawn,
     }
@@ -91,7 +92,10 @@ def render(report: Report) -> str:
 
 
 def _references(report: Report, costs: Sequence[CostEstimate]) -> dict[str, Source]:
-    """Return the sources of the profiles that were used, by key; with the profile's name where another calls another source so."""
+    """Return the sources of the used profiles, by key.
+
+    The key gets the profile's name where another profile uses it for another source.
+    """
     used = {cost.profile for cost in costs}
     every = [
         (profile.name, key, source)
@@ -131,10 +135,10 @@ def _tiles(report: Report) -> Iterator[Tile]:
     if report.comparison:
         group = report.comparison.groups[0]
         ours, rivals = group.contenders[0], [who for who in group.contenders if who.is_integer_twin]
-        unit = tables.common_unit([ours.total_j])
-        against = ", ".join(f"{who.variant} {tables.joules(who.total_j, unit)[0]}" for who in rivals)
+        unit = tables.table.common_unit([ours.total_j])
+        against = ", ".join(f"{who.variant} {tables.table.joules(who.total_j, unit)[0]}" for who in rivals)
         beside = f"{ours.title} at one node; ANN twins: {against} {unit[1]}; estimated"
-        yield Tile("Energy per inference", f"{tables.joules(ours.total_j, unit)[0]} {unit[1]}", beside)
+        yield Tile("Energy per inference", f"{tables.table.joules(ours.total_j, unit)[0]} {unit[1]}", beside)
     if report.workload:
         deployed = report.workload.part("deployed")
         if report.workload.firing_rate is not None:
@@ -175,64 +179,40 @@ def _first_of_each_task(report: Report) -> list[TaskEvaluation]:
 
 
 def _figures(report: Report) -> dict[str, str]:
+    """Return every figure of the page as SVG, by its place; empty where there is nothing to draw."""
     drawn = dict.fromkeys(("recall", "raster", "rates", "totals", "curves"), "")
-    rows = [
-        (name, row.image_to_text.get("R@1"), row.text_to_image.get("R@1"))
-        for name, row in tables.retrieval_rows(report.evaluations)
-    ]
-    if rows:
-        said = "; ".join(f"{name}: {percent(forward)} and {percent(backward)}" for name, forward, backward in rows)
-        drawn["recall"] = figures.recalls(rows, f"R@1 image to text and text to image. {said}.")
+    if rows := list(tables.tasks.retrieval_rows(report.evaluations)):
+        said = "; ".join(f"{name}: {' and '.join(percent(way['R@1']) for way in row.directions)}" for name, row in rows)
+        drawn["recall"] = inline(figures.tasks.recalls(rows), "recall", f"R@1 image to text and text to image. {said}.")
     if report.raster:
-        drawn["raster"] = figures.spike_raster(
-            report.raster, f"Spikes of one sample in {', '.join(report.raster)}: steps downwards, neurons across."
-        )
+        said = f"Spikes of one sample in {', '.join(report.raster)}: steps downwards, neurons across."
+        drawn["raster"] = inline(figures.network.raster(report.raster), "raster", said)
     if report.workload and report.workload.firing_rate is not None:
         even = report.comparison.break_even[0].rates[1] if report.comparison and report.comparison.break_even else None
-        said = ", ".join(
-            f"{layer.name} {percent(layer.firing_rate)}"
-            for layer in report.workload.layers
-            if layer.firing_rate is not None
-        )
-        drawn["rates"] = figures.firing_rates(report.workload, even, f"Firing rate by layer: {said}.")
+        rates = {layer.name: layer.firing_rate for layer in report.workload.layers if layer.firing_rate is not None}
+        said = ", ".join(f"{name} {percent(rate)}" for name, rate in rates.items())
+        figure = figures.network.firing_rates(rates, report.workload.firing_rate, even)
+        drawn["rates"] = inline(figure, "rates", f"Firing rate by layer: {said}.")
     if any(cost.totals or cost.dynamic_j for cost in report.estimates):
         said = "; ".join(f"{cost.profile}: {energy_text(cost.dynamic_j)}" for cost in report.estimates)
-        drawn["totals"] = figures.total_ranges(
-            report.estimates, f"Energy of events, and with static power, per inference. Events alone: {said}."
-        )
+        said = f"Energy of events, and with static power, per inference. Events alone: {said}."
+        drawn["totals"] = inline(figures.energy.totals(report.estimates), "totals", said)
     if report.training:
-        drawn["curves"] = _curves(report.training)
+        drawn["curves"] = inline(figures.training.curves(report.training), "training", _curves_text(report.training))
     return drawn
 
 
-def _curves(epochs: Sequence[EpochMetrics]) -> str:
-    """Return the training curves: losses, validation recalls, firing rates (no label on layers)."""
-
-    def curves(values: Callable[[EpochMetrics], Mapping[str, float]]) -> dict[str, figures.Points]:
-        points: dict[str, figures.Points] = {}
-        for metrics in epochs:
-            for name, value in values(metrics).items():
-                points.setdefault(name, []).append((metrics.epoch, value))
-        return points
-
-    losses = curves(lambda metrics: {"sum": metrics.loss, **metrics.losses})
-    recalls = curves(lambda metrics: metrics.recall_at_1)
-    means = curves(lambda metrics: {} if metrics.firing_rate is None else {"mean": metrics.firing_rate})
-    layers = curves(lambda metrics: metrics.firing_rates)
-    panels = {
-        "loss": [*losses.items()],
-        "R@1 on validation": [(name.replace("_to_", " → "), points) for name, points in recalls.items()],
-        "firing rate, mean and layers": [*means.items(), *(("", points) for points in layers.values())],
-    }
-    ends = "; ".join(
-        f"loss {name} from {number(points[0][1])} to {number(points[-1][1])}" for name, points in losses.items()
+def _curves_text(epochs: Sequence[EpochMetrics]) -> str:
+    said = "; ".join(
+        f"loss {name} from {number(points[0][1])} to {number(points[-1][1])}"
+        for name, points in figures.training.losses(epochs).items()
     )
-    return figures.training_curves("epoch", panels, f"Curves over training. {ends}.")
+    return f"Curves over training. {said}."
 
 
 def _group_figure(group: Group, name: str) -> str:
     said = "; ".join(f"{who.name}: {energy_text(who.total_j)}" for who in group.contenders)
-    return figures.energy_bars(group, name, f"Energy per inference. {said}.")
+    return inline(figures.energy.contenders(group), name, f"Energy per inference. {said}.")
 
 
 def _example(example: RetrievalExample, pictures: Mapping[str, bytes]) -> dict[str, Any]:

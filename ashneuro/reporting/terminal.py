@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import AshneuroError
 from ashneuro.reporting import tables
-from ashneuro.reporting.tables import NOTHING, Table, number, percent
+from ashneuro.reporting.tables.table import NOTHING, Table, number, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -223,7 +223,7 @@ def next_steps(*commands: str) -> None:
 
 def findings(items: Sequence[Finding]) -> None:
     """Print what `check` found."""
-    what = tables.findings(items)
+    what = tables.network.findings(items)
     if what.rows:
         show(what)
     else:
@@ -232,13 +232,13 @@ def findings(items: Sequence[Finding]) -> None:
 
 def spikes(record: SpikeRecord) -> None:
     """Print what a simulation counted, per layer."""
-    show(tables.spikes(record))
+    show(tables.network.spikes(record))
 
 
 def activity(workload: Workload) -> None:
     """Print spikes, rates, synops and updates per layer, and the host's MACs."""
-    show(tables.activity(workload))
-    host = tables.host(workload)
+    show(tables.network.activity(workload))
+    host = tables.network.host(workload)
     if host:
         show(host)
 
@@ -246,7 +246,7 @@ def activity(workload: Workload) -> None:
 def costs(estimates: Iterable[CostEstimate]) -> None:
     """Print estimates, one table each."""
     for cost in estimates:
-        show(tables.terms(cost))
+        show(tables.energy.terms(cost))
 
 
 def comparison(result: Comparison) -> None:
@@ -254,52 +254,52 @@ def comparison(result: Comparison) -> None:
     line(result.verdict, "bold")
     line()
     for group in result.groups:
-        show(tables.contenders(group))
-    show(tables.break_even(result))
-    show(tables.thresholds(result))
+        show(tables.energy.contenders(group))
+    show(tables.energy.break_even(result))
+    show(tables.energy.thresholds(result))
 
 
 def facts(evaluations: Iterable[Evaluation]) -> None:
     """Print the learned fusion ratio and the firing rates of evaluations."""
-    for name, text in tables.evaluation_facts(evaluations).items():
+    for name, text in tables.tasks.facts(evaluations).items():
         line(f"{name}: {text}")
 
 
 def retrieval(evaluations: Iterable[Evaluation]) -> None:
     """Print the retrieval metrics of evaluations in one table."""
-    show(tables.retrieval(evaluations))
+    show(tables.tasks.retrieval(evaluations))
 
 
 def quantisation(costs: Iterable[LayerCost]) -> None:
     """Print what integers changed in every layer."""
-    show(tables.quantisation(costs))
+    show(tables.network.quantisation(costs))
 
 
 def certificate(content: Certificate) -> None:
     """Print what export proved."""
-    for what in tables.certificate(content):
+    for what in tables.proof.certificate(content):
         show(what)
 
 
 def silicon(report: SiliconReport) -> None:
     """Print what replaying recorded silicon found."""
-    show(tables.silicon(report))
+    show(tables.proof.silicon(report))
 
 
 def bench_emulator(content: Mapping[str, Any]) -> None:
     """Print how fast the emulator and Lava are here."""
-    for what in tables.bench_emulator(content):
+    for what in tables.bench.emulator(content):
         show(what)
 
 
 def profile_list(profiles: Iterable[HardwareProfile]) -> None:
     """Print the profiles that are known."""
-    show(tables.profile_list(profiles))
+    show(tables.profiles.overview(profiles))
 
 
 def profile_show(profile: HardwareProfile) -> None:
     """Print every number of a profile with its source."""
-    show(tables.profile_numbers(profile))
+    show(tables.profiles.numbers(profile))
 
 
 def data_counts(description: Description) -> None:
@@ -357,7 +357,7 @@ def data_check(found: Checked) -> None:
 
 def tasks(evaluations: Iterable[TaskEvaluation]) -> None:
     """Print the accuracy of evaluations at tasks, a table per task and set of questions."""
-    for what in tables.tasks(evaluations):
+    for what in tables.tasks.by_task(evaluations):
         show(what)
 
 
@@ -386,7 +386,8 @@ def dry_run(found: Any, tflops: float) -> None:
         ">memory per process, GiB",
         ">GFLOP per pair",
     )
-    note = "Activations are what the backward pass keeps, measured on batches of 2 and 4; workspace, fragmentation and images come on top. "
+    note = "Activations are what the backward pass keeps, measured on batches of 2 and 4; workspace, fragmentation and "
+    note += "images come on top. "
     note += "FLOP: products of a forward and a backward pass; neurons and norms are not counted."
     table("What it would take, estimated from a few steps", columns, rows, note)
     line(

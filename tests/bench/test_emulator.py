@@ -67,9 +67,9 @@ def test_different_spikes_fail_and_have_no_speed(monkeypatch):
     assert not result.passed and not result.to_json()["passed"]
     assert speeds["emulator, torch", 1].mismatches == 2 and speeds["emulator, torch", 1].per_second is None
     assert speeds["emulator, numpy", None].mismatches == 0
-    (table,) = tables.bench_emulator(result.to_json())
+    (table,) = tables.bench.emulator(result.to_json())
     assert "2 differ" in table.note
-    assert next(row for row in table.rows if row[0] == "emulator, torch")[2] == tables.NOTHING
+    assert next(row for row in table.rows if row[0] == "emulator, torch")[2] == tables.table.NOTHING
 
 
 def test_number_of_torch_threads_is_restored():
@@ -87,7 +87,7 @@ def test_table_and_json_have_machine_and_versions():
         and content["machine"]["cores"] >= 1
         and {"numpy", "torch"} <= set(content["machine"]["versions"])
     )
-    both = tables.bench_emulator(content)
+    both = tables.bench.emulator(content)
     assert len(both) == 2
     for table in both:
         assert all(len(row) == len(table.columns) for row in table.rows)

@@ -19,8 +19,8 @@ from ashneuro.bench.timing import Job, Variant, kept_bytes, time_jobs
 from ashneuro.config import AbstractConfig, RunConfig, load_config
 from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import AbstractEncoder
-from ashneuro.reporting.bench import job_plot, job_tables
-from ashneuro.reporting.tables import NOTHING
+from ashneuro.reporting import figures, tables
+from ashneuro.reporting.tables.table import NOTHING
 from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
 from ashneuro.spiking.lif import LIF
 
@@ -131,13 +131,17 @@ def test_layer_jobs_run_and_show_as_tables_and_plot(tmp_path: Path) -> None:
         kept = {way["name"]: way["kept_bytes"] for way in job["ways"] if not way["reason"]}
         assert kept["ashneuro, torch"] < kept["Norse, steps unbound"]
     assert content["jobs"][1]["ways"][-1]["name"] == "copies: 5 arrays read or written"
-    for table in job_tables(content):
+    for table in tables.bench.jobs(content):
         assert all(len(row) == len(table.columns) for row in table.rows)
         assert content["machine"]["cpu"] in table.note
-    drawn = job_plot(content)
-    assert drawn.startswith("<svg") and "Conv 32" in drawn and drawn == job_plot(content)
+    drawn = figures.svg.alone(figures.bench.jobs(content), "lif", "times")
+    assert (
+        drawn.startswith("<svg")
+        and "Conv 32" in drawn
+        and drawn == figures.svg.alone(figures.bench.jobs(content), "lif", "times")
+    )
     content["jobs"][0]["ways"][-1] = {"name": "gone", "reason": "it is not there", "peak_bytes": None}
-    table = job_tables(content)[0]
+    table = tables.bench.jobs(content)[0]
     assert (
         table.rows[-1][:2] == ("gone", "not run")
         and table.rows[-1][-1] == NOTHING

@@ -9,7 +9,7 @@ from ashneuro.cost.measure import Measurement
 from ashneuro.cost.profile import Range, load_profile
 from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count
 from ashneuro.errors import ProfileError
-from ashneuro.reporting.tables import numbers_used
+from ashneuro.reporting.tables.profiles import used
 from tests.cost import networks
 
 SNN = LayerWorkload(
@@ -318,7 +318,7 @@ def test_hops_of_a_placed_network_are_priced_and_its_step_is_timed():
     assert whole.throughput_per_s.typical == pytest.approx(1 / whole.time_s.typical)
     events = {f"time.{key}" for key in ("synop", "neuron_update_active", "neuron_update_inactive", "barrier")}
     assert bare.time_from == ("time.step",) and set(whole.time_from) == events | {"time.step"}
-    listed = {row[1] for row in numbers_used([whole], [profile]).rows}
+    listed = {row[1] for row in used([whole], [profile]).rows}
     assert set(whole.time_from) <= listed
 
 

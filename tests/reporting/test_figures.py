@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from ashneuro.cost.profile import Range
-from ashneuro.reporting.figures import Point, pareto, pareto_front, spike_raster
+from ashneuro.reporting.figures.network import raster
+from ashneuro.reporting.figures.style import INK
+from ashneuro.reporting.figures.svg import alone, inline
+from ashneuro.reporting.figures.sweep import Point, pareto, pareto_front
 
 
 def point(label, energy, metric, series="hybrid", **more):
@@ -37,7 +40,7 @@ def test_energy_without_a_typical_value_stands_in_its_middle():
 
 
 def test_the_drawing_names_every_point_series_unit_and_metric():
-    drawing = pareto(POINTS, "R@1, fraction", "Energy against R@1.")
+    drawing = inline(pareto(POINTS, "R@1, fraction"), "pareto", "Energy against R@1.")
     text = re.sub(r"<[^>]+>", "", drawing)
     assert all(
         word in text for word in ("T = 2", "T = 8", "3-bit", "twin", "hybrid", "µJ per inference", "R@1, fraction")
@@ -48,11 +51,26 @@ def test_the_drawing_names_every_point_series_unit_and_metric():
 
 def test_a_name_that_would_cover_another_is_left_out_and_the_front_is_named_first():
     beaten = [point(f"beaten {number}", 2.01e-6, 0.2999 - 1e-4 * number) for number in range(3)]
-    text = re.sub(r"<[^>]+>", "", pareto([*beaten, *POINTS], "R@1, fraction", "Energy against R@1."))
+    text = re.sub(r"<[^>]+>", "", alone(pareto([*beaten, *POINTS], "R@1, fraction"), "pareto", ""))
     assert "T = 4" in text and "T = 8" in text
     assert "beaten" not in text.replace("beaten by none", "").replace("crosses: beaten", "")
 
 
 def test_a_dollar_in_a_name_is_a_dollar():
-    drawing = spike_raster({r"a$\foo$": np.eye(4), "$_{$": np.eye(4)}, "Spikes.")
+    drawing = alone(raster({r"a$\foo$": np.eye(4), "$_{$": np.eye(4)}), "raster", "Spikes.")
     assert r"a$\foo$" in drawing and "$_{$" in drawing
+
+
+def test_style_holds_outside_of_drawing():
+    """Axes make their ticks when these are first shown, which may be anywhere."""
+    figure = pareto(POINTS, "R@1, fraction")
+    figure.draw_without_rendering()
+    labels = [label for axes in figure.axes for label in axes.get_yticklabels()]
+    assert labels and {label.get_color() for label in labels} == {INK}
+
+
+def test_svg_alone_is_white_and_has_its_own_colours():
+    first, again, shown = (raster({"lif": np.eye(4)}) for _ in range(3))
+    drawing = alone(first, "raster", "Spikes.")
+    assert "var(--" not in drawing and "#ffffff" in drawing and drawing == alone(again, "raster", "Spikes.")
+    assert "#ffffff" not in inline(shown, "raster", "Spikes.")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ashneuro.cost.profile import Source
+from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import figures, html
 from ashneuro.reporting.summary import PARTS, SCHEMA, Report, write_json
 from tests.reporting.example import whole_report
@@ -99,7 +100,7 @@ def test_what_users_wrote_is_escaped():
 
 def test_figures_take_their_colours_from_the_page():
     drawing = "".join(re.findall(r"<svg.*?</svg>", PAGE, flags=re.DOTALL))
-    for colour, variable in figures.VARIABLES.items():
+    for colour, variable in figures.svg.VARIABLES.items():
         assert colour not in drawing
         assert f"{variable}:" in PAGE
     assert "var(--spike)" in drawing and "var(--ink)" in drawing
@@ -197,17 +198,17 @@ def test_json_has_no_nan_and_no_pictures(tmp_path):
 def test_a_raster_of_many_neurons_keeps_its_mean():
     rng = np.random.default_rng(0)
     spikes = (rng.random((4, 3000)) < 0.3).astype(np.uint8)
-    drawing = figures.spike_raster({"lif": spikes}, "spikes")
+    drawing = figures.svg.inline(figures.network.raster({"lif": spikes}), "raster", "spikes")
     assert "3,000 neurons" in drawing and f"{100 * spikes.mean():.1f} %" in drawing
     assert "share a column" in drawing
     assert len(drawing) < 60_000
 
 
 def test_curves_leave_out_what_was_not_recorded():
-    panels = {"loss": [("loss", [(step, 1.0) for step in range(3)])], "rate": []}
-    drawing = figures.training_curves("step", panels, "curves of training")
-    assert ">loss<" in drawing.replace("\n", "") or "loss" in drawing
-    assert "rate" not in drawing
+    epochs = [EpochMetrics(epoch=epoch, loss=1.0) for epoch in range(3)]
+    figure = figures.training.curves(epochs)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss"]
+    assert "rate" not in figures.svg.inline(figure, "training", "curves of training")
 
 
 def test_tasks_stand_beside_retrieval():

@@ -9,7 +9,7 @@ from ashneuro.cost.measure import Measurement
 from ashneuro.cost.profile import Range, load_profile
 from ashneuro.program.rules.finding import Finding
 from ashneuro.reporting import tables
-from ashneuro.reporting.tables import Table
+from ashneuro.reporting.tables.table import Table
 from tests.cost import networks
 from tests.reporting.example import whole_report
 
@@ -22,22 +22,22 @@ def cell(table, row, column):
 
 
 def every_table():
-    yield tables.activity(REPORT.workload)
-    yield tables.host(REPORT.workload)
-    yield from (tables.terms(cost) for cost in REPORT.estimates)
-    yield from (tables.layer_energy(cost) for cost in REPORT.estimates)
-    yield from (tables.contenders(group) for group in REPORT.comparison.groups)
-    yield tables.break_even(REPORT.comparison)
-    yield tables.conventions(REPORT.comparison)
-    yield tables.synops_by_step(REPORT.steps, REPORT.step_samples)
-    yield from (tables.placement(placed) for placed in REPORT.placements)
-    yield tables.measurements(REPORT.measurements)
-    yield tables.thresholds(REPORT.comparison)
-    yield tables.retrieval(REPORT.evaluations)
-    yield from tables.certificate(REPORT.certificate)
-    yield tables.profile_list(REPORT.profiles)
-    yield from (tables.profile_numbers(profile) for profile in REPORT.profiles)
-    yield tables.numbers_used(REPORT.estimates, REPORT.profiles)
+    yield tables.network.activity(REPORT.workload)
+    yield tables.network.host(REPORT.workload)
+    yield from (tables.energy.terms(cost) for cost in REPORT.estimates)
+    yield from (tables.energy.by_layer(cost) for cost in REPORT.estimates)
+    yield from (tables.energy.contenders(group) for group in REPORT.comparison.groups)
+    yield tables.energy.break_even(REPORT.comparison)
+    yield tables.energy.conventions(REPORT.comparison)
+    yield tables.network.synops_by_timestep(REPORT.steps, REPORT.step_samples)
+    yield from (tables.network.placement(placed) for placed in REPORT.placements)
+    yield tables.energy.measurements(REPORT.measurements)
+    yield tables.energy.thresholds(REPORT.comparison)
+    yield tables.tasks.retrieval(REPORT.evaluations)
+    yield from tables.proof.certificate(REPORT.certificate)
+    yield tables.profiles.overview(REPORT.profiles)
+    yield from (tables.profiles.numbers(profile) for profile in REPORT.profiles)
+    yield tables.profiles.used(REPORT.estimates, REPORT.profiles)
 
 
 @pytest.mark.parametrize("table", list(every_table()), ids=lambda table: table.title)
@@ -52,9 +52,9 @@ def test_every_row_has_a_cell_per_column_and_no_python_shows_through(table):
 @pytest.mark.parametrize(
     "table",
     [
-        tables.activity(REPORT.workload),
-        tables.terms(REPORT.estimates[0]),
-        tables.contenders(REPORT.comparison.groups[0]),
+        tables.network.activity(REPORT.workload),
+        tables.energy.terms(REPORT.estimates[0]),
+        tables.energy.contenders(REPORT.comparison.groups[0]),
     ],
 )
 def test_numbers_carry_their_basis(table):
@@ -62,29 +62,31 @@ def test_numbers_carry_their_basis(table):
 
 
 def test_activity_shows_the_counts_per_inference():
-    table, work = tables.activity(REPORT.workload), REPORT.workload
+    table, work = tables.network.activity(REPORT.workload), REPORT.workload
     row = next(layer for layer in work.layers if layer.name == "lif2")
     assert cell(table, "lif2", "synops") == f"{row.effective_acs / work.samples:,.0f}"
     assert cell(table, "lif2", "firing rate") == f"{100 * row.firing_rate:.1f} %"
     assert cell(table, "all", "synops") == f"{sum(r.effective_acs for r in work.layers) / work.samples:,.0f}"
-    assert cell(table, "input", "synops") == tables.NOTHING
+    assert cell(table, "input", "synops") == tables.table.NOTHING
     for heading, field in (("spikes", "spikes"), ("messages", "messages")):
         neurons = sum(getattr(layer, field) for layer in work.layers if layer.kind == "snn")
-        assert cell(table, "all", heading) == tables.number(neurons / work.samples), "values of a port are no neuron's"
+        assert cell(table, "all", heading) == tables.table.number(neurons / work.samples), (
+            "values of a port are no neuron's"
+        )
 
 
 def test_a_run_by_its_spikes():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program))
-    table = tables.spikes(record)
+    table = tables.network.spikes(record)
     assert cell(table, "lif2", "spikes") == f"{record.layers['lif2'].events:,}"
     assert cell(table, "lif2", "firing rate") == f"{100 * record.firing_rate('lif2'):.1f} %"
-    assert cell(table, "input", "firing rate") == tables.NOTHING
+    assert cell(table, "input", "firing rate") == tables.table.NOTHING
     assert table.basis == "counted over 3 samples of 4 steps, torch, float"
 
 
 def test_terms_say_what_is_not_estimable_and_why():
-    known, unknown = (tables.terms(cost) for cost in REPORT.estimates)
+    known, unknown = (tables.energy.terms(cost) for cost in REPORT.estimates)
     assert cell(known, "all events", "µJ") == f"{REPORT.estimates[0].dynamic_j.typical * 1e6:.3g}"
     assert cell(unknown, "all events", "µJ") == "not estimable"
     assert "published" in cell(unknown, "synop", "how")
@@ -95,14 +97,14 @@ def test_terms_say_what_is_not_estimable_and_why():
 
 def test_contenders_add_up():
     group = REPORT.comparison.groups[0]
-    table = tables.contenders(group)
+    table = tables.energy.contenders(group)
     for row in table.rows:
         host, deployed, total = (float(text) for text in row[1:4])
         assert host + deployed == pytest.approx(total, rel=0.02)
 
 
 def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
-    table = tables.retrieval(REPORT.evaluations)
+    table = tables.tasks.retrieval(REPORT.evaluations)
     assert cell(table, "hybrid", "R@1") == "27.8 / 34.2"
     assert (
         cell(table, "hybrid, spikes from Lava, integer", "basis")
@@ -123,7 +125,7 @@ def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
 
 
 def test_the_learned_ratio_is_named_per_network():
-    facts = tables.evaluation_facts(REPORT.evaluations)
+    facts = tables.tasks.facts(REPORT.evaluations)
     assert facts["learned fusion ratio r, hybrid"] == "mean 0.83, from 0.31 to 1.42 over 3 channels"
     assert facts["firing rates, hybrid"] == "lif1 26.8 %, lif4 55.0 %"
     assert set(facts) == {
@@ -134,13 +136,13 @@ def test_the_learned_ratio_is_named_per_network():
 
 
 def test_the_text_encoder_is_shown_and_not_in_the_sum():
-    table = tables.host(REPORT.workload)
+    table = tables.network.host(REPORT.workload)
     assert cell(table, "all, per image", "MACs") == "65,664"
     assert cell(table, "text, per text", "MACs") == "5,000"
 
 
 def test_the_certificate_says_what_differs_and_what_was_not_run():
-    summary, layers, accuracy = tables.certificate(REPORT.certificate)
+    summary, layers, accuracy = tables.proof.certificate(REPORT.certificate)
     assert summary.title == "Certificate: incomplete"
     assert cell(summary, "integer program – Lava, fixed_pt", "mismatches") == "0"
     assert cell(summary, "graph, float64 – Lava, floating_pt", "result") == "not run"
@@ -158,54 +160,54 @@ def test_findings_come_errors_first_and_passed_ones_are_only_counted():
         Finding("b", "LIF", "r2", "Assumed dt.", "note", "dt = 1 ms", "--dt"),
         Finding("c", "LI", "r3", "Must spike.", "error", "LI", "remove"),
     ]
-    table = tables.findings(items)
+    table = tables.network.findings(items)
     assert [row[0] for row in table.rows] == ["c", "b"]
     assert table.note == "1 error(s), 1 note(s), 1 check(s) passed"
 
 
 def test_profile_numbers_name_source_and_locator():
-    table = tables.profile_numbers(load_profile("loihi1"))
+    table = tables.profiles.numbers(load_profile("loihi1"))
     assert cell(table, "energy.synop", "source") == "davies2018: Table 2, p. 96 (printed as a minimum)"
     assert "10.1109/MM.2018.112130359" in table.note
-    assert cell(table, "time.step", "value") == tables.NOTHING
+    assert cell(table, "time.step", "value") == tables.table.NOTHING
 
 
 def test_numbers_used_are_those_of_the_estimates_and_no_others():
     cost = estimate(REPORT.workload.part("deployed"), load_profile("loihi1"))
-    paths = {row[1] for row in tables.numbers_used([cost], REPORT.profiles).rows}
+    paths = {row[1] for row in tables.profiles.used([cost], REPORT.profiles).rows}
     assert {"energy.synop", "static.chip", "time.step", "overhead.board_after_run"} <= paths
     assert not paths & {"energy.hop_ew", "energy.learning_update", "limits.neurons_per_chip"}
 
 
 def test_measurements_stand_apart():
     item = Measurement("H100", "board", "NVML", 1.5e-3, 2e-3, 1.4e-3, 1.6e-3, 64, "fp16", 80.0)
-    table = tables.measurements([item])
+    table = tables.energy.measurements([item])
     assert table.basis == "measured"
     assert cell(table, "–", "energy") == "1.5 mJ" and cell(table, "–", "device") == "H100"
 
 
 def test_what_could_not_be_measured_says_why():
-    table = tables.measurements(REPORT.measurements)
+    table = tables.energy.measurements(REPORT.measurements)
     assert cell(table, "ANN twin", "with idle") == "3 mJ"
     assert table.note == "ANN twin on cpu: not measured, because there is no counter."
 
 
 def test_synops_by_step_add_up_to_those_per_inference():
-    table = tables.synops_by_step(REPORT.steps, REPORT.step_samples)
+    table = tables.network.synops_by_timestep(REPORT.steps, REPORT.step_samples)
     whole = {layer.name: layer.effective_acs / REPORT.workload.samples for layer in REPORT.workload.layers}
     for row in table.rows:
         assert sum(float(cell.replace(",", "")) for cell in row[1:]) == pytest.approx(whole[row[0]], rel=0.02)
     long = [replace(step, effective_acs=np.arange(40)) for step in REPORT.steps]
-    table = tables.synops_by_step(long, 1)
+    table = tables.network.synops_by_timestep(long, 1)
     assert len(table.columns) == 17 and "first 16 of 40" in table.note
 
 
 def test_conventions_and_placements_are_tables_too():
-    lines = {row[0]: row for row in tables.conventions(REPORT.comparison).rows}
+    lines = {row[0]: row for row in tables.energy.conventions(REPORT.comparison).rows}
     assert "×" in lines["(i) arithmetic only, fp32"][3] and lines["(i) arithmetic only, fp32"][4] == "one node"
     assert lines["(ii) chip dynamic, loihi1"][4] == "different boundaries"
     placed = REPORT.placements[1]
-    table = tables.placement(placed)
+    table = tables.network.placement(placed)
     assert [int(row[2].replace(",", "")) for row in table.rows] == [layer.cores for layer in placed.layers]
     assert f"{placed.cores} cores of 128 a chip" in table.note
 
@@ -214,14 +216,14 @@ def test_conventions_and_placements_are_tables_too():
     "value, text", [(None, "–"), (0, "0"), (3.0, "3"), (1234567, "1,234,567"), (0.12345, "0.123"), (1234.6, "1,235")]
 )
 def test_numbers(value, text):
-    assert tables.number(value) == text
+    assert tables.table.number(value) == text
 
 
 def test_common_unit_fits_the_largest_typical_value():
-    assert tables.common_unit([Range(1e-9, 2e-9, 5e-3), Range(1e-7, 3e-6, 1)]) == (1e6, "µJ")
-    assert tables.common_unit([None]) == (1e12, "pJ")
+    assert tables.table.common_unit([Range(1e-9, 2e-9, 5e-3), Range(1e-7, 3e-6, 1)]) == (1e6, "µJ")
+    assert tables.table.common_unit([None]) == (1e12, "pJ")
     # A meter's reading minus idle power may fall below 0.
-    assert tables.common_unit([Range(-3e-3, -2e-3, 1e-4)]) == (1e3, "mJ")
+    assert tables.table.common_unit([Range(-3e-3, -2e-3, 1e-4)]) == (1e3, "mJ")
 
 
 def test_headings_know_their_alignment():
@@ -230,7 +232,7 @@ def test_headings_know_their_alignment():
 
 
 def test_networks_that_answer_the_same_questions_stand_in_one_table():
-    (table,) = tables.tasks(whole_report().tasks)
+    (table,) = tables.tasks.by_task(whole_report().tasks)
     assert table.title == "VQA" and table.basis == "measured"
     assert table.headings == ("network", "VQA accuracy, %", "yes/no, %")
     assert [row[0] for row in table.rows] == [
@@ -249,7 +251,7 @@ def test_other_questions_are_another_table():
     first = whole_report().tasks[0]
     few = replace(first, questions=4)
     other = replace(first, task="nlvr2", rows=tuple(replace(row, consistency=0.25) for row in first.rows))
-    all_of_them = tables.tasks([first, few, other])
+    all_of_them = tables.tasks.by_task([first, few, other])
     assert [table.title for table in all_of_them] == ["VQA", "VQA", "NLVR2"]
     assert all_of_them[2].rows[0][:3] == ("hybrid", "61.0", "25.0") and "consistency, %" in all_of_them[2].headings
-    assert (tables.task_metric(first), tables.task_metric(other)) == ("VQA accuracy 61.0 %", "NLVR2 accuracy 61.0 %")
+    assert (tables.tasks.metric(first), tables.tasks.metric(other)) == ("VQA accuracy 61.0 %", "NLVR2 accuracy 61.0 %")

@@ -10,7 +10,7 @@ import pytest
 from ashneuro.errors import ProfileError
 from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import terminal
-from ashneuro.reporting.tables import Table
+from ashneuro.reporting.tables.table import Table
 from tests.reporting.example import whole_report
 
 REPORT = whole_report()

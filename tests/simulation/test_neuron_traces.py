@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ashneuro.errors import DataError
-from ashneuro.reporting.traces import save_traces
+from ashneuro.reporting.figures.svg import save
+from ashneuro.reporting.figures.traces import traces as draw
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.session import Trace
 from ashneuro.simulation.traces import parse_neurons, trace_neurons
@@ -79,14 +80,15 @@ def test_a_sample_that_there_is_not():
 def test_draws_both_simulators_and_leaves_out_v_where_it_spikes(tmp_path):
     program, x = net()
     traces = trace_neurons(program, x, parse_neurons(program, ["a:2", "out:1"]), lava=Recorded())
-    save_traces(traces, tmp_path / "traces.svg")
+    figure = draw(traces)
+    save(figure, tmp_path / "traces.svg", "traces of two neurons")
     drawn = (tmp_path / "traces.svg").read_text()
     assert all(f">{text}</text>" in drawn for text in ("emulator", "Lava", "a:2, current u", "out:1, current u"))
-    save_traces(traces, tmp_path / "traces.png")
+    save(figure, tmp_path / "traces.png", "")
     assert (tmp_path / "traces.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DataError, match="cannot write"):
-        save_traces(traces, tmp_path / "nowhere" / "traces.svg")
+        save(figure, tmp_path / "nowhere" / "traces.svg", "")
     with pytest.raises(DataError, match="cannot write"):
-        save_traces(traces, tmp_path / "traces.docx")
-    with pytest.raises(DataError, match="which kind of picture"):
-        save_traces(traces, tmp_path / "traces")
+        save(figure, tmp_path / "traces.docx", "")
+    with pytest.raises(DataError, match="its suffix is the format"):
+        save(figure, tmp_path / "traces", "")

@@ -1,18 +1,25 @@
-"""The model beside measured chips, as tables."""
+"""The cost model validated: predictions beside values measured on chips."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ashneuro.reporting.tables import NOTHING, Table, common_unit, number
+from ashneuro.reporting.tables.table import NOTHING, Table, common_unit, number
 
 if TYPE_CHECKING:
     from ashneuro.cost.profile import Range
     from ashneuro.cost.validate import EnergyRow, PartitionRow, Validation
 
 
+VERDICTS: dict[str, str] = {
+    "inside": "inside the range",
+    "too low": "above: predicted too low",
+    "too high": "below: predicted too high",
+}
+
+
 def energies(validation: Validation) -> Table:
-    """Return predicted and measured energies, their ratio, and what the model lacks."""
+    """Return predicted and measured energies, their ratio, and the terms that the prediction lacks."""
     rows = [
         (
             row.case,
@@ -22,7 +29,7 @@ def energies(validation: Validation) -> Table:
             _spread(row.predicted_j, row),
             _spread(row.measured_j, row),
             " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio)),
-            row.verdict,
+            VERDICTS[row.verdict],
             row.lacks + (f". {row.note}" if row.note else ""),
         )
         for row in validation.energies
@@ -36,21 +43,16 @@ def energies(validation: Validation) -> Table:
         ">measured",
         ">ratio",
         "measured value is",
+        "what the prediction lacks",
     )
     inside = sum(row.verdict == "inside" for row in validation.energies)
-    words = {
-        "inside": "inside the range",
-        "too low": "above: predicted too low",
-        "too high": "below: predicted too high",
-    }
-    body = tuple((*row[:7], words[row[7]], row[8]) for row in rows)
+    note = f"{inside} of {len(rows)} measured values lie inside the predicted range.\n"
     return Table(
         "Energy: predicted beside measured, per inference",
-        (*columns, "what the prediction lacks"),
-        body,
+        columns,
+        tuple(rows),
         basis="estimated beside measured",
-        note=f"{inside} of {len(rows)} measured values lie inside the predicted range.\n"
-        + "\n".join(f"{note}." for note in dict.fromkeys(validation.notes)),
+        note=note + "\n".join(f"{note}." for note in dict.fromkeys(validation.notes)),
     )
 
 
@@ -64,8 +66,8 @@ def _spread(energy: Range, row: EnergyRow) -> str:
     return f"{low} {unit}" if low == high else f"{low} – {high} {unit}"
 
 
-def steps(validation: Validation) -> Table:
-    """Return the predicted and measured time of a step."""
+def step_times(validation: Validation) -> Table:
+    """Return the predicted and measured time of a timestep."""
     rows = []
     for row in validation.steps:
         ends = dict.fromkeys(number(_rounded(1e6 * value)) for value in (row.predicted_s.low, row.predicted_s.high))
@@ -74,14 +76,15 @@ def steps(validation: Validation) -> Table:
             (row.case, row.profile, f"{' – '.join(ends)} µs", f"{number(1e6 * row.measured_s)} µs", ratio, row.note)
         )
     columns = ("workload", "times of", ">predicted", ">measured", ">ratio", "note")
-    note = "Predicted: synops and updates of the busiest core, one after the other, and the barrier; without contention and without the host."
+    note = "Predicted: synops and updates of the busiest core, one after the other, and the barrier; "
+    note += "without contention and without the host."
     return Table(
         "Time of a step: predicted beside measured", columns, tuple(rows), basis="estimated beside measured", note=note
     )
 
 
 def partition_totals(validation: Validation) -> Table:
-    """Return the cores of whole networks, predicted beside printed."""
+    """Return the cores of whole networks, predicted beside published."""
     rows = tuple(
         (
             row.case,
@@ -102,7 +105,7 @@ def partition_totals(validation: Validation) -> Table:
 
 
 def partitions(validation: Validation) -> Table:
-    """Return the partition of every layer, predicted beside printed."""
+    """Return the partition of every layer, predicted beside published."""
     rows = tuple(_partition(row) for row in validation.partitions if row.layer != "all")
     columns = (
         "network",
@@ -126,6 +129,6 @@ def _partition(row: PartitionRow) -> tuple[str, ...]:
 
 
 def skipped(validation: Validation) -> Table:
-    """Return the measured workloads that the model was not tried on, and why."""
+    """Return the measured workloads without a prediction, and the reason."""
     rows = tuple((item.name, item.reason) for item in validation.skipped)
     return Table("Measured, and not predicted", ("workload", "why"), rows, basis="–")

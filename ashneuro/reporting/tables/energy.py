@@ -1,0 +1,224 @@
+"""Energy: estimates by term and layer, comparisons with ANNs, and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ashneuro.cost.measure import NotMeasured
+from ashneuro.cost.profile import Range
+from ashneuro.reporting.tables.table import NOTHING, Table, common_unit, joules, number, percent, three_digits
+
+if TYPE_CHECKING:
+    from ashneuro.cost.compare import Comparison
+    from ashneuro.cost.comparison.contenders import Group
+    from ashneuro.cost.measure import Measurement
+    from ashneuro.cost.terms import CostEstimate
+
+
+def terms(cost: CostEstimate) -> Table:
+    """Return one estimate by kind of event, then with static power at every boundary of the profile."""
+    sums = cost.by_term()
+    totals = [(whole, whole.total_j or whole.energy_j) for whole in cost.totals]
+    unit = common_unit([*sums.values(), cost.dynamic_j] if cost.dynamic_j else [energy for _, energy in totals])
+    rows = []
+    for name in sorted(sums, key=lambda name: sums[name] is None):
+        events = sum(term.events for term in cost.terms if term.name == name)
+        because = next((term.because for term in cost.terms if term.name == name and term.because), "")
+        formula = "; ".join(
+            dict.fromkeys(term.formula for term in cost.terms if term.name == name and term.formula and term.events)
+        )
+        rows.append((name, number(events), *joules(sums[name], unit), because or formula or NOTHING))
+    rows.append(
+        ("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above")
+    )
+    for whole, energy in totals:
+        what = "events + static" if whole.total_j else "static alone"
+        how = f"power × time. {whole.boundary}"
+        if whole.overhead_j is not None:
+            rows.append(
+                (
+                    f"running overhead: {whole.name.replace('_', ' ')}",
+                    "",
+                    *joules(whole.overhead_j, unit),
+                    "power × time; in the line below",
+                )
+            )
+        rows.append((f"{what}: {whole.name.replace('_', ' ')}", "", *joules(energy, unit), how))
+    time = cost.time_s
+    lasts = f" An inference lasts {_microseconds(time)} while samples follow one another" if time else ""
+    if time:
+        rate = cost.throughput_per_s
+        lasts += f", {number(three_digits(rate.low))} – {number(three_digits(rate.high))} a second" if rate else ""
+        lasts += f"; from first input to last output {_microseconds(cost.latency_s)}." if cost.latency_s else "."
+    if cost.cores is not None:
+        lasts += f" Placed on {number(cost.cores)} cores of {cost.chips} chip(s)."
+    if cost.dynamic_j and not cost.headline:
+        lasts += " No headline rests on it: sources of its prices were not opened."
+    return Table(
+        f"Energy on {cost.title}",
+        ("term", ">events", f">{unit[1]}", ">low – high", "how"),
+        tuple(rows),
+        basis=cost.basis,
+        note=f"Boundary: {cost.boundary}. Left out: {'; '.join(cost.excludes)}.{lasts}",
+    )
+
+
+def _microseconds(time: Range) -> str:
+    typical = "" if time.typical is None else f"{number(three_digits(1e6 * time.typical))} µs, "
+    return f"{typical}{number(three_digits(1e6 * time.low))} – {number(three_digits(1e6 * time.high))} µs"
+
+
+def by_layer(cost: CostEstimate) -> Table:
+    """Return one estimate by layer."""
+    sums = cost.by_layer()
+    unit = common_unit(sums.values())
+    rows = tuple((name, *joules(energy, unit)) for name, energy in sums.items())
+    return Table(f"Energy by layer on {cost.title}", ("layer", f">{unit[1]}", ">low – high"), rows, basis=cost.basis)
+
+
+def contenders(group: Group) -> Table:
+    """Return the networks of one group of a comparison side by side, per inference."""
+    unit = common_unit([who.total_j for who in group.contenders])
+    rows: list[tuple[str, ...]] = []
+    for who in group.contenders:
+        arithmetic = joules(who.arithmetic_j, unit)[0] if who.arithmetic_j else NOTHING
+        parts = (joules(who.host_j, unit)[0], joules(who.deployed_j, unit)[0])
+        rows.append((who.name, *parts, *joules(who.total_j, unit), arithmetic, who.metric or NOTHING))
+    label = unit[1]
+    columns: tuple[str, ...] = (
+        "network",
+        f">host, {label}",
+        f">deployed or its twin, {label}",
+        f">sum, {label}",
+        ">low – high",
+        f">arithmetic only, {label}",
+        "task metric",
+    )
+    if not any(who.metric for who in group.contenders):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    profiles = dict.fromkeys(part.profile for who in group.contenders for part in (who.host, who.deployed) if part)
+    return Table(
+        group.title,
+        columns,
+        tuple(rows),
+        basis=f"estimated ({', '.join(profiles)})",
+        note=f"{group.note} Boundary: {group.boundary}.",
+    )
+
+
+def conventions(comparison: Comparison) -> Table:
+    """Return the comparison under the three conventions of counting."""
+    rows = []
+    for line in comparison.conventions:
+        ratio = (
+            NOTHING
+            if line.ratio is None
+            else " – ".join(dict.fromkeys(f"{number(float(f'{value:.2g}'))} ×" for value in line.ratio))
+        )
+        where = "one node" if line.comparable else "different boundaries"
+        rows.append(
+            (
+                line.name,
+                f"{line.ours}: {_energy(line.ours_j)}",
+                f"{line.theirs}: {_energy(line.theirs_j)}",
+                ratio,
+                where,
+                line.note,
+            )
+        )
+    columns = ("what is counted", "spiking side", "ANN side", ">spiking / ANN", "comparable", "note")
+    note = "Which side looks better depends on what is counted; only lines on one node may name a winner."
+    return Table("Three conventions", columns, tuple(rows), basis="estimated from counted events", note=note)
+
+
+def _energy(energy: Range | None) -> str:
+    if energy is None:
+        return "not estimable"
+    unit = common_unit([energy])
+    typical, spread = joules(energy, unit)
+    return (
+        f"{typical} {unit[1]}"
+        if spread == NOTHING
+        else f"{spread} {unit[1]}"
+        if typical == NOTHING
+        else f"{typical} {unit[1]} ({spread})"
+    )
+
+
+def break_even(comparison: Comparison) -> Table:
+    """Return the firing rates below which the spiking part takes less energy than the ANN in its place."""
+    rows = []
+    for even in comparison.break_even:
+        known = sorted(rate for rate in even.rates if rate is not None)
+        ends = list(dict.fromkeys(_rate(rate) for rate in (known[:1] + known[-1:])))
+        spread = " – ".join(ends) if len(ends) > 1 else NOTHING
+        where = "one node" if even.comparable else "different boundaries"
+        at = "not estimable" if even.because else even.sentence()
+        rows.append((even.spiking.name, even.ann.name, at, spread, percent(comparison.firing_rate), where))
+    return Table(
+        "Break-even firing rate of the deployed part",
+        ("spiking part on", "ANN in its place on", ">breaks even at", ">over the cases", ">this network", "comparable"),
+        tuple(rows),
+        basis="estimated from counted events",
+        note=f"{_reasons(comparison)}Rates are spikes per neuron and step. Neurons' spikes, and all that they cause, "
+        "scale with the rate; neuron updates, and what the inputs cause, do not."
+        " “none”: these alone cost more than the ANN.",
+    )
+
+
+def _reasons(comparison: Comparison) -> str:
+    """Return the reasons for unknown rates, each once, on lines of their own."""
+    found = dict.fromkeys(
+        f"{even.spiking.name}: {even.because.partition(';')[0]}." for even in comparison.break_even if even.because
+    )
+    return "".join(f"{text}\n" for text in found)
+
+
+def _rate(rate: float) -> str:
+    return "none" if rate <= 0 else "any" if rate >= 1 else percent(rate)
+
+
+def thresholds(comparison: Comparison) -> Table:
+    """Return the published conditions for a spiking network to win, and this network's values."""
+    rows = tuple(
+        (item.condition, f"{number(item.value)} {item.unit}", item.reading, item.source)
+        for item in comparison.thresholds
+    )
+    return Table(
+        "Against published conditions", ("condition", "this network", "reading", "source"), rows, basis="counted"
+    )
+
+
+def measurements(items: Iterable[Measurement | NotMeasured]) -> Table:
+    """Return the energies that instruments measured; reasons for missing ones are in the note."""
+    rows, missing = [], []
+    for item in items:
+        if isinstance(item, NotMeasured):
+            missing.append(f"{item.sentence}.")
+            continue
+        unit = common_unit([Range(item.low_j, item.energy_j, item.high_j)])
+        energy, spread = joules(Range(item.low_j, item.energy_j, item.high_j), unit)
+        idle = NOTHING if item.idle_w is None else f"{item.idle_w:.3g} W"
+        whole = NOTHING if item.total_j is None else f"{number(item.total_j * unit[0])} {unit[1]}"
+        time = f"{1e3 * item.seconds:.3g} ms"
+        about = (
+            str(item.batch),
+            item.precision,
+            idle,
+            f"{item.method}; {item.boundary}" + (f"; {item.taken}" if item.taken else ""),
+        )
+        rows.append((item.network or NOTHING, item.device, f"{energy} {unit[1]}", spread, whole, time, *about))
+    columns = (
+        "network",
+        "device",
+        ">energy per inference",
+        ">low – high",
+        ">with idle",
+        ">time",
+        ">batch",
+        "precision",
+        ">idle, subtracted",
+        "method",
+    )
+    return Table("Energy that was measured", columns, tuple(rows), basis="measured", note="\n".join(missing))

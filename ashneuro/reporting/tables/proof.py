@@ -1,0 +1,87 @@
+"""Proofs: certificates of exported networks, and replays of recorded silicon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ashneuro.reporting.tables.table import NOTHING, Table, number
+
+if TYPE_CHECKING:
+    from ashneuro.program.certificate import Certificate
+    from ashneuro.simulation.proof.silicon import SiliconReport
+
+
+def certificate(content: Certificate) -> tuple[Table, ...]:
+    """Return the comparisons of a certificate, the mismatches of every layer, and the task metrics."""
+    pairs = content.comparisons
+    rows = []
+    for pair in pairs:
+        ran = pair.status != "not run"
+        where = "{}: sample {}, step {}, neuron {}".format(pair.first[0], *pair.first[1]) if pair.first else ""
+        rows.append(
+            (
+                f"{pair.left} – {pair.right}",
+                pair.status,
+                number(pair.compared) if ran else NOTHING,
+                number(pair.mismatches) if ran else NOTHING,
+                where or pair.reason,
+                "yes" if pair.required else "no",
+            )
+        )
+    state = "passed" if content.passed else "failed" if content.failed else "incomplete"
+    versions = ", ".join(f"{name} {version}" for name, version in content.versions.items())
+    summary = Table(
+        f"Certificate: {state}",
+        ("computations", "result", ">values compared", ">mismatches", "first mismatch, or why not", "must be equal"),
+        tuple(rows),
+        basis=f"measured on {content.samples} samples of {content.timesteps} steps",
+        note=f"Not compared: {'; '.join(content.not_compared)}.\nComputed with {versions}.",
+    )
+    return summary, *_certified_layers(content), *_certified_accuracy(content)
+
+
+def _certified_layers(content: Certificate) -> Iterator[Table]:
+    ran = [pair for pair in content.comparisons if pair.layers]
+    if not ran:
+        return
+    rows = []
+    for index, layer in enumerate(ran[0].layers):
+        spikes = NOTHING if layer.largest is not None else number(layer.spikes)
+        differ = (number(pair.layers[index].mismatches) for pair in ran)
+        rows.append((layer.layer, number(layer.compared), spikes, *differ))
+    columns = ("layer", ">values compared", ">spikes", *(f">{pair.left} – {pair.right}" for pair in ran))
+    yield Table("Mismatches by layer", columns, tuple(rows), basis="measured")
+
+
+def _certified_accuracy(content: Certificate) -> Iterator[Table]:
+    if content.accuracy:
+        metrics = list(dict.fromkeys(name for row in content.accuracy.values() for name in row))
+        rows = tuple((name, *(number(row.get(metric)) for metric in metrics)) for name, row in content.accuracy.items())
+        yield Table(
+            "The task with each computation's spikes",
+            ("spikes from", *(f">{metric}" for metric in metrics)),
+            rows,
+            basis="measured",
+        )
+
+
+def silicon(report: SiliconReport) -> Table:
+    """Return the result of replaying recorded silicon, a row per recording."""
+    rows = []
+    for replay in report.replays:
+        masked = sum(layer.v_masked for layer in replay.layers)
+        rows.append(
+            (replay.name, replay.origin, replay.fed, number(replay.compared), number(masked), number(replay.mismatches))
+        )
+    left_out = dict.fromkeys(
+        [*(item for replay in report.replays for item in replay.not_compared), *report.not_compared]
+    )
+    return Table(
+        "Replay of recordings",
+        ("recording", "made by", "fed with", ">neuron-steps", ">v masked", ">values that differ"),
+        tuple(rows),
+        basis=f"measured; {report.source}, {report.licence}",
+        note="In the step of a spike the chip's v reads 128 and the arithmetic's 0; there v is masked.\n"
+        f"Not compared: {'; '.join(left_out)}.",
+    )

@@ -1,0 +1,82 @@
+"""One table of text, and numbers as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ashneuro.cost.profile import Range
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title.
+
+    Args:
+        title: heading of the table.
+        columns: headings; ``>`` in front marks a column of numbers, aligned to the right.
+        rows: one text per column.
+        basis: origin of the numbers: counted, computed, measured (how) or estimated (with which
+            profile).
+        note: paragraphs below the table.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    basis: str = ""
+    note: str = ""
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Headings without the mark of a numeric column."""
+        return tuple(column.removeprefix(">") for column in self.columns)
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """True for each column of numbers."""
+        return tuple(column.startswith(">") for column in self.columns)
+
+
+def number(value: float | None) -> str:
+    """Return a count in full, a fraction with three digits, and ``–`` for ``None``."""
+    if value is None:
+        return NOTHING
+    if float(value).is_integer() or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with one decimal."""
+    return NOTHING if value is None else f"{100 * value:.1f} %"
+
+
+def three_digits(value: float) -> float:
+    """Return ``value`` rounded to three significant digits."""
+    return float(f"{value:.3g}")
+
+
+SCALES = ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ"), (1e12, "pJ"))
+
+
+def common_unit(energies: Iterable[Range | None]) -> tuple[float, str]:
+    """Return the factor from joules and the unit in which the largest energy is 1 or more.
+
+    An energy without a typical value counts by its low bound.
+    """
+    largest = max((abs(energy.typical or energy.low) for energy in energies if energy), default=0.0)
+    return next(((factor, unit) for factor, unit in SCALES if largest * factor >= 1), SCALES[-1])
+
+
+def joules(energy: Range | None, unit: tuple[float, str]) -> tuple[str, str]:
+    """Return the typical value and the range of an energy as text, both in ``unit``."""
+    if energy is None:
+        return "not estimable", NOTHING
+    factor = unit[0]
+    typical = NOTHING if energy.typical is None else number(energy.typical * factor)
+    return typical, NOTHING if energy.is_point else f"{number(energy.low * factor)} – {number(energy.high * factor)}"
