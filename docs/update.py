@@ -1,6 +1,7 @@
-"""Writes the generated tables of docs/nir.md and docs/lava.md again: `python docs/update.py`. A test checks that they are up to date.
+"""Regenerate the tables of docs/nir.md and docs/lava.md: `python docs/update.py`.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else on the page is written by hand.
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else is written by
+hand. A test checks that the tables are up to date.
 """
 
 import inspect
@@ -17,7 +18,7 @@ PAGES = tuple(Path(__file__).with_name(name) for name in ("nir.md", "lava.md"))
 
 
 def updated(page: str) -> str:
-    """Return ``page`` with its tables as the code has them now."""
+    """Return ``page`` with its tables regenerated from the code."""
     tables = {
         "primitives": primitives(),
         "contract": contract(),
@@ -31,7 +32,7 @@ def updated(page: str) -> str:
 
 
 def primitives() -> str:
-    """Return what can be done with each NIR primitive."""
+    """Return the table of NIR primitives and the arithmetics that run them."""
     rows = support_table()
     return _table(
         ("NIR primitive", "read", "float", "Loihi's integers", "Lava"),
@@ -46,7 +47,7 @@ def primitives() -> str:
 
 
 def contract() -> str:
-    """Return the fields of the contract, as its docstring describes them."""
+    """Return the table of the contract's fields, with the meanings from its docstring."""
     text = inspect.getdoc(Contract) or ""
     entries = re.findall(r"^    (\w+): (.+?)(?=^    \w+:|\Z)", text, flags=re.DOTALL | re.MULTILINE)
     meanings = {name: " ".join(words.replace("``", "`").split()) for name, words in entries}
@@ -66,9 +67,9 @@ def contract() -> str:
 
 
 def rules(where: str) -> str:
-    """Return the rules that apply to ``where``."""
+    """Return the table of the rules on ``where``: graphs, programs, or Lava."""
     return _table(
-        ("rule", "what it says"), ((f"`{name}`", text) for place, name, text in rule_table() if place == where)
+        ("rule", "what it says"), ((f"`{name}`", text) for subject, name, text in rule_table() if subject == where)
     )
 
 

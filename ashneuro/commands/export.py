@@ -114,8 +114,8 @@ class Exported:
 
 def graph_alone(path: Path, kind: Kind, out: Path | None, options: ContractOptions, json: bool) -> int:
     """Write the NIR graph of a run, a bundle or a file, with its contract in its metadata."""
-    from ashneuro.program.bundle import write_graph
     from ashneuro.program.check import check
+    from ashneuro.program.nir_file import write_graph
     from ashneuro.program.rules.finding import require
 
     if kind == "netx":

@@ -208,7 +208,7 @@ def report_network(
     elif isinstance(target, Program):
         program = target
     else:
-        program, certificate = target.a_program, target.certificate
+        program, certificate = target.preferred_program, target.certificate
     record = simulate(target, given, on="torch" if program.precision == "float" else "loihi", rasters="all")
     basic = Report(
         title=path.stem,

@@ -104,7 +104,7 @@ def network_of(path: Path) -> tuple[Kind, Path]:
 
 def load_graph(path: Path, options: ContractOptions) -> tuple[nir.NIRGraph, ReadContract]:
     """Return the NIR graph behind a run, a bundle or a file, sound or not, and the contract it is read with."""
-    from ashneuro.program.reading import load_graph as read_file
+    from ashneuro.program.nir_file import load_graph as read_file
 
     kind = kind_of(path)
     if kind == "run":

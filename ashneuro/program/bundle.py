@@ -1,16 +1,17 @@
-"""A bundle: a folder with everything that runs a deployed network somewhere else and proves that it computes the same.
+"""Bundles: deployed networks in a folder, with the proof that they compute the same elsewhere.
 
-network.nir        the graph, with its contract in the metadata; or network.net, the lava-dl file that the integer program was read from
-program.json/.npz  the float program and the integer program, where there are such (`ashneuro.program.serialise`)
-reference.npz      ``inputs/NAME``: samples; ``spikes/NAME``: what each spiking node of the graph answered in float64;
-                   ``integer/NAME``: what the integer program answered
-certificate.json   what was compared with what, and how it came out; absent until it was compared
-manifest.json      schema, SHA-256 and size of every other file, versions, contract, what quantising cost
+network.nir        the graph, with its contract in the metadata; or network.net, the lava-dl file
+                   that the integer program was read from
+program.json/.npz  the float and the integer program (`ashneuro.program.serialise`)
+reference.npz      ``inputs/NAME``: samples; ``spikes/NAME``: answers of the graph's neurons in
+                   float64; ``integer/NAME``: answers of the integer program's layers
+certificate.json   the comparisons that were made; absent before the first
+manifest.json      schema, SHA-256 and size of every other file, versions, contract, and
+                   quantisation errors
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -31,11 +32,11 @@ from numpy.typing import NDArray
 import ashneuro
 from ashneuro.errors import BundleError, GraphError
 from ashneuro.program.certificate import Certificate
+from ashneuro.program.nir_file import read_graph, write_graph
 from ashneuro.program.program import Precision, Program
 from ashneuro.program.quantise import LayerCost
-from ashneuro.program.reading import read_graph
 from ashneuro.program.serialise import NUMBERS, STRUCTURE, load_programs, save_programs
-from ashneuro.program.wiring import Wiring, wire
+from ashneuro.program.wiring import Wiring
 from ashneuro.spiking.contract import Contract
 
 SCHEMA = "ashneuro-bundle/1"
@@ -51,12 +52,13 @@ OWN_FILES = (NETWORK, NETX, STRUCTURE, NUMBERS, REFERENCE, CERTIFICATE, MANIFEST
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Samples and the answers of the float64 reference.
+    """Samples, and the answers of the float64 graph and of the integer program.
 
     Args:
-        inputs: (T, B, \\*shape) by input name, as the graph takes them.
-        spikes: (T, B, \\*shape) by layer name: uint8 spikes, or float64 membrane potentials of read-outs.
-        integer: the same of the integer program.
+        inputs: (T, B, \\*shape) by input name, in the graph's own units.
+        spikes: (T, B, \\*shape) by layer name: uint8 spikes, or float64 membrane potentials of
+            read-outs.
+        integer: the same for the layers of the integer program.
     """
 
     inputs: Mapping[str, NDArray[Any]]
@@ -66,10 +68,11 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What `read_bundle` finds in a folder whose files are all as they were written.
+    """The content of a bundle's folder, with every file as it was written.
 
     Args:
-        wiring, contract, float_program: ``None`` in a bundle of a lava-dl network, which was integers from the start.
+        wiring, contract, float_program: ``None`` in a bundle of a lava-dl network, which was
+            integers from the start.
         integer_program: ``None`` where a network was written without one.
     """
 
@@ -108,8 +111,8 @@ class Bundle:
         return program
 
     @property
-    def a_program(self) -> Program:
-        """The integer program, or the float one where there is no other."""
+    def preferred_program(self) -> Program:
+        """The integer program, or the float program if there is no other."""
         return self.program("float" if self.integer_program is None else "integer")
 
 
@@ -125,14 +128,16 @@ def write_bundle(
     costs: Sequence[LayerCost] = (),
     extra: Mapping[str, str] | None = None,
 ) -> Bundle:
-    """Write a bundle to ``folder`` and return it as read back. An older bundle there is replaced, all at once or not at all.
+    """Write a bundle to ``folder`` and return it as read back.
+
+    A bundle that is there already is replaced, all at once or not at all.
 
     Args:
-        folder: where it goes; missing parents are made.
-        network: written as ``network.nir``, with ``contract`` in its metadata; or a lava-dl file, copied as ``network.net``, which
-            has neither contract nor float program.
-        certificate: what was compared; left out where nothing was.
-        costs: what quantising cost, per layer.
+        folder: created with its parents.
+        network: written as ``network.nir``, with ``contract`` in its metadata; or a lava-dl file,
+            copied as ``network.net``, which has neither contract nor float program.
+        certificate: ``None`` if nothing was compared yet.
+        costs: quantisation errors, per layer.
         extra: further text files, by name, e.g. a script that runs the program without ashneuro.
 
     Raises:
@@ -142,9 +147,8 @@ def write_bundle(
     require_free(folder)
     clash = set(extra or {}) & set(OWN_FILES)
     if clash or any(Path(name).name != name for name in extra or {}):
-        raise BundleError(
-            f"extra files {', '.join(extra or {})}", "a file of a bundle has that name, or it is a path", "rename them"
-        )
+        why = "a file of a bundle has that name, or it is a path"
+        raise BundleError(f"extra files {', '.join(extra or {})}", why, "rename them")
     fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +247,7 @@ def read_bundle(folder: str | Path) -> Bundle:
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Whether ``path`` is a folder that `write_bundle` wrote, whatever happened to its files since."""
+    """Return True for a folder that `write_bundle` wrote, even if files were changed since."""
     try:
         manifest = json.loads((Path(path) / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -270,30 +274,30 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Compare every file with its hash; own files that the manifest does not know are foreign."""
-    troubles = []
+    """Raise if a file differs from its hash, is missing, or is unknown to the manifest."""
+    problems = []
     for name, entry in manifest["files"].items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
-            troubles.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
         elif _sha256(path) != entry.get("sha256"):
-            troubles.append(f"{name} was changed after export")
+            problems.append(f"{name} was changed after export")
     known = {*manifest["files"], MANIFEST}
-    troubles += [
+    problems += [
         f"{name} does not belong to it" for name in OWN_FILES if name not in known and (folder / name).exists()
     ]
-    troubles += [f"{name} is missing" for name in (STRUCTURE, NUMBERS, REFERENCE) if name not in known]
-    troubles += [f"{NETWORK} is missing"] if not known & {NETWORK, NETX} else []
-    if troubles:
+    problems += [f"{name} is missing" for name in (STRUCTURE, NUMBERS, REFERENCE) if name not in known]
+    problems += [f"{NETWORK} is missing"] if not known & {NETWORK, NETX} else []
+    if problems:
         raise BundleError(
             f"{folder} is damaged or stale",
-            "; ".join(troubles),
+            "; ".join(problems),
             "export the network again, or copy the whole folder again",
         )
 
 
 def require_free(folder: Path) -> None:
-    """Raise a `BundleError` where ``folder`` holds something that a bundle must not replace."""
+    """Raise a `BundleError` if ``folder`` holds something that a bundle must not replace."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BundleError(
             f"{folder} exists and is not a folder", "a bundle is a folder", "choose another place with --out"
@@ -307,7 +311,7 @@ def require_free(folder: Path) -> None:
 
 
 def _swap(fresh: Path, folder: Path) -> None:
-    """Put ``fresh`` in the place of ``folder``; what was there goes only when the new one stands."""
+    """Move ``fresh`` to ``folder``; delete the old content once the new one is in place."""
     old = fresh.with_name(fresh.name + ".old")
     if folder.exists():
         os.rename(folder, old)
@@ -318,41 +322,6 @@ def _swap(fresh: Path, folder: Path) -> None:
             os.rename(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract) -> None:
-    """Write ``graph`` with every shape that NIR leaves open filled in, and the contract in its metadata."""
-    wiring = wire(graph)
-    written = _complete(wiring.graph, wiring, "")
-    said = wiring.graph.metadata or {}
-    written.metadata = {key: value for key, value in said.items() if value is not None} | contract.to_metadata()
-    try:
-        nir.write(path, written)
-    except (TypeError, ValueError) as error:
-        raise BundleError(
-            "this NIR graph cannot be written", str(error), "give every node array parameters and plain metadata"
-        ) from error
-
-
-def _complete(graph: nir.NIRGraph, wiring: Wiring, prefix: str) -> nir.NIRGraph:
-    nodes: dict[str, Any] = {}
-    for name, node in graph.nodes.items():
-        full = prefix + name
-        if isinstance(node, nir.NIRGraph):
-            nodes[name] = _complete(node, wiring, f"{full}.")
-            continue
-        shape = wiring.in_shapes[full]
-        nodes[name] = node = copy.copy(node)
-        if shape is not None:
-            if isinstance(node, nir.Conv1d):
-                node.input_shape = shape[1]
-            elif isinstance(node, nir.Conv2d):
-                node.input_shape = shape[1:]
-            elif isinstance(node, nir.Input | nir.Flatten):
-                node.input_type = {"input": np.array(shape)}
-            elif isinstance(node, nir.Output):
-                node.output_type = {"output": np.array(shape)}
-    return nir.NIRGraph(nodes, list(graph.edges), dict(graph.metadata or {}), type_check=False)
 
 
 def _write_json(path: Path, value: Any) -> None:

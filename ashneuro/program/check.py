@@ -1,4 +1,4 @@
-"""Everything there is to say about running a NIR graph on a target, all at once."""
+"""Check a NIR graph against everything that a target demands of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import nir
 from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower_wiring
 from ashneuro.program.program import Program
-from ashneuro.program.quantise import attempt
+from ashneuro.program.quantise import quantise_unchecked
 from ashneuro.program.rules.finding import Finding, apply_rules, sentence
 from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings
 from ashneuro.program.rules.lava import LAVA_RULES
@@ -18,7 +18,8 @@ from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_progr
 from ashneuro.program.wiring import Wiring, nir_type, wire
 from ashneuro.spiking.contract import Contract, ReadContract
 
-# Where a rule applies: in every graph, in what a float program needs for integers, in an integer program.
+# Rules by subject: any graph, a float program that is to become integers, an integer program, and a
+# program that is to run in Lava.
 RULES: Mapping[str, Mapping[str, Any]] = {
     "graph": GRAPH_RULES,
     "float program": FLOAT_RULES,
@@ -30,21 +31,26 @@ TARGETS = ("nir", "lava")
 
 LEAKY = (nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI)
 
-# What a file may leave open: the sentence, the option that says it, and the primitives whose spikes depend on it. (Where v
-# starts matters only where v_reset ≠ v_leak, and there the rule `start_value` asks for it.)
+# Contract fields that a file may leave open: the sentence, the option that sets the field, and the
+# primitives whose spikes depend on it. The start of v matters only if v_reset ≠ v_leak, and then
+# the rule `start_value` demands it.
 ASSUMPTIONS: Mapping[str, tuple[str, str, tuple[type, ...]]] = {
-    "dt_s": ("A file should say how long a step is.", "--dt SECONDS", (*LEAKY, nir.Delay)),
-    "reset": ("A file should say what a spike does to v.", "--reset value", (nir.LIF, nir.CubaLIF, nir.IF)),
-    "reset_delay": ("A file should say when a reset takes effect.", "--reset-delay 0", (nir.LIF, nir.CubaLIF, nir.IF)),
-    "start": ("A file should say where v starts.", "--start v_leak", ()),
-    "integration": ("A file should say how a step follows from the equation.", "--integration euler", LEAKY),
+    "dt_s": ("A file should state the duration of a step.", "--dt SECONDS", (*LEAKY, nir.Delay)),
+    "reset": ("A file should state how a spike resets v.", "--reset value", (nir.LIF, nir.CubaLIF, nir.IF)),
+    "reset_delay": (
+        "A file should state when a reset takes effect.",
+        "--reset-delay 0",
+        (nir.LIF, nir.CubaLIF, nir.IF),
+    ),
+    "start": ("A file should state the start value of v.", "--start v_leak", ()),
+    "integration": ("A file should state how its equations are integrated.", "--integration euler", LEAKY),
     "if_convention": (
-        "A file should say whether IF integrates per step or per second.",
+        "A file should state whether IF integrates per step or per second.",
         "--if-convention per-step",
         (nir.IF, nir.I),
     ),
     "input_coding": (
-        "A file should say whether its inputs are spikes or analog values.",
+        "A file should state whether its inputs are spikes or analog values.",
         "--input-coding spikes",
         (nir.Input,),
     ),
@@ -58,13 +64,16 @@ def check(
     *,
     input_peak: Mapping[str, float] | None = None,
 ) -> list[Finding]:
-    """Return what `RULES` say of running ``graph`` on ``target``: errors, then notes, then what each sound node becomes.
+    """Return the findings on running ``graph`` on ``target``, from all `RULES` at once.
+
+    Errors come first, then notes, then the form that each sound node takes.
 
     Args:
-        graph: what `nir.read` or `ashneuro.program.reading.load_graph` returns, or its wiring; it need not be valid.
-        contract: how it is to be read; as a `ReadContract`, what was assumed is noted.
-        target: ``"lava"``, or ``"nir"`` for a graph that is only to be valid and runnable in float.
-        input_peak: largest magnitude of each analog input; 1, with a note, where it is not given.
+        graph: what `nir.read` or `ashneuro.program.nir_file.load_graph` returns, or its wiring; it
+            need not be valid.
+        contract: time step, reset and coding; the assumptions of a `ReadContract` are noted.
+        target: ``"lava"``, or ``"nir"`` for a graph that is valid and runs in float.
+        input_peak: largest magnitude per analog input; 1, with a note, for inputs without one.
 
     Raises:
         GraphError: the target is not known.
@@ -90,13 +99,16 @@ def check(
 
 
 def machine_findings(program: Program) -> list[Finding]:
-    """Return what this machine lacks for Lava itself to run ``program``: notes, because Lava may run elsewhere."""
+    """Return the limits of this machine that keep ``program`` from running in Lava.
+
+    They are notes, because Lava may run on another machine.
+    """
     return apply_rules(LAVA_RULES, program, nir_type=lambda name: "NIRGraph")
 
 
 def rule_table() -> list[tuple[str, str, str]]:
-    """Return (where it applies, rule, sentence) of every rule, in the order in which they are checked."""
-    return [(where, name, sentence(rule)) for where, rules in RULES.items() for name, rule in rules.items()]
+    """Return (subject, rule, sentence) of every rule, in the order in which they are checked."""
+    return [(subject, name, sentence(rule)) for subject, rules in RULES.items() for name, rule in rules.items()]
 
 
 def _assumed(wiring: Wiring, read: ReadContract) -> Iterator[Finding]:
@@ -116,27 +128,21 @@ def _some(names: list[str]) -> str:
 def _integer_findings(program: Program, types: Mapping[str, str], peaks: Mapping[str, float]) -> list[Finding]:
     findings = check_program(program, types)
     unknown = [port.name for port in program.inputs if port.coding != "spikes" and port.name not in peaks]
-    findings += [
-        Finding(
-            name,
-            "Input",
-            "known_peak",
-            "Integers need the largest magnitude that an analog input takes.",
-            "note",
-            "assumed 1",
-            "give inputs to calibrate on when exporting",
-        )
-        for name in unknown
-    ]
+    text, remedy = (
+        "Integers need the largest magnitude of an analog input.",
+        "give inputs to calibrate on when exporting",
+    )
+    findings += [Finding(name, "Input", "known_peak", text, "note", "assumed 1", remedy) for name in unknown]
     if all(finding.ok for finding in findings) and program.layers:
-        integer = attempt(program, {**dict.fromkeys(unknown, 1.0), **peaks}, {}).program
-        said = {(finding.node, finding.rule) for finding in findings}
-        findings += [finding for finding in check_program(integer, types) if (finding.node, finding.rule) not in said]
+        integer = quantise_unchecked(program, {**dict.fromkeys(unknown, 1.0), **peaks}, {}).program
+        # Some rules hold for both precisions: report each node once.
+        known = {(finding.node, finding.rule) for finding in findings}
+        findings += [finding for finding in check_program(integer, types) if (finding.node, finding.rule) not in known]
     return findings
 
 
 def _forms(wiring: Wiring, program: Program) -> Iterator[Finding]:
-    """Yield what each node has become."""
+    """Iterate over findings that tell the form of each lowered node."""
     forms: dict[str, str] = {}
     for layer in program.layers:
         forms[layer.name] = f"{layer.size} neurons, {layer.depth} synapses from the input"

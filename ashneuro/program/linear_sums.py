@@ -1,4 +1,7 @@
-"""What reaches each node of a NIR graph, as a sum over the neurons and inputs that it comes from."""
+"""Linear sums: the input of every NIR node in terms of the neurons and inputs that reach it.
+
+All linear nodes between two populations become one synapse per path.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,15 @@ from ashneuro.program.wiring import Wiring, delay_steps, numbers, window
 
 
 @dataclass(frozen=True, eq=False)
-class Term:
-    """What one source contributes: ``synapse`` (``None``: the identity) of its values ``lag`` steps ago, through nodes ``nir``."""
+class Contribution:
+    """The values of one source, ``lag`` steps ago, through ``synapse`` (``None``: identity).
+
+    Args:
+        source: name of a neuron or an Input.
+        synapse: product of the linear nodes on the path.
+        lag: sum of the delays on the path, in steps.
+        nir: names of the nodes on the path.
+    """
 
     source: str
     synapse: Synapse | None = None
@@ -27,25 +37,33 @@ class Term:
 
 
 @dataclass(frozen=True, eq=False)
-class Sum:
-    """The value of a node: terms, and a constant (flat; ``None`` for zero) that stems from the biases of nodes ``nir``."""
+class LinearSum:
+    """The value of a node: contributions of sources, and a constant from biases.
 
-    terms: tuple[Term, ...] = ()
+    Args:
+        terms: contributions of the sources.
+        constant: flat; ``None`` for zero.
+        nir: names of the nodes whose biases make the constant.
+    """
+
+    terms: tuple[Contribution, ...] = ()
     constant: NDArray[np.float64] | None = None
     nir: tuple[str, ...] = ()
 
 
-def linear_sums(wiring: Wiring, dt_s: float) -> dict[str, Sum]:
-    """Return the value of every node between neurons (linear nodes, delays, ends of nested graphs) in a graph without findings."""
+def linear_sums(wiring: Wiring, dt_s: float) -> dict[str, LinearSum]:
+    """Return the values of the nodes between neurons: linear nodes, delays, ends of subgraphs."""
+    # In topological order: a node is ready once all its linear sources are done. Sound graphs have
+    # no linear loops.
     between = set(wiring.named("linear", "pass", "delay"))
     waiting = {
         name: sum(source in between for source in wiring.sources(name)) for name in wiring.nodes if name in between
     }
     ready = [name for name, sources in waiting.items() if sources == 0]
-    sums: dict[str, Sum] = {}
+    sums: dict[str, LinearSum] = {}
     while ready:
         name = ready.pop(0)
-        sums[name] = _through(wiring, name, incoming(wiring, sums, name), dt_s)
+        sums[name] = _through(wiring, name, incoming_sum(wiring, sums, name), dt_s)
         for target in wiring.targets(name):
             if target in waiting:
                 waiting[target] -= 1
@@ -54,21 +72,21 @@ def linear_sums(wiring: Wiring, dt_s: float) -> dict[str, Sum]:
     return sums
 
 
-def incoming(wiring: Wiring, sums: dict[str, Sum], name: str) -> Sum:
-    """Return the sum of everything that the edges bring to ``name``."""
-    terms: list[Term] = []
+def incoming_sum(wiring: Wiring, sums: dict[str, LinearSum], name: str) -> LinearSum:
+    """Return the sum over the edges that lead to ``name``."""
+    terms: list[Contribution] = []
     constant = None
     origin: dict[str, None] = {}
     for source in wiring.sources(name):
         if source not in sums:
-            terms.append(Term(source))
+            terms.append(Contribution(source))
             continue
         value = sums[source]
         terms.extend(value.terms)
         if value.constant is not None:
             constant = value.constant if constant is None else constant + value.constant
             origin |= dict.fromkeys(value.nir)
-    return Sum(tuple(terms), constant, tuple(origin))
+    return LinearSum(tuple(terms), constant, tuple(origin))
 
 
 def linear_synapse(node: Any, in_shape: Shape, out_shape: Shape) -> Synapse:
@@ -90,7 +108,7 @@ def linear_synapse(node: Any, in_shape: Shape, out_shape: Shape) -> Synapse:
     return Synapse("conv", in_shape, out_shape, weight, slide.stride, slide.padding, slide.dilation, groups)
 
 
-def _through(wiring: Wiring, name: str, value: Sum, dt_s: float) -> Sum:
+def _through(wiring: Wiring, name: str, value: LinearSum, dt_s: float) -> LinearSum:
     node, in_shape, out_shape = wiring.nodes[name], wiring.in_shapes[name], wiring.out_shapes[name]
     assert in_shape is not None and out_shape is not None
     if isinstance(node, nir.Delay):
@@ -113,16 +131,16 @@ def _through(wiring: Wiring, name: str, value: Sum, dt_s: float) -> Sum:
         spread = np.broadcast_to(bias, out_shape).ravel()
         constant = spread if constant is None else constant + spread
         origin = (*origin, name)
-    return Sum(terms, constant, origin)
+    return LinearSum(terms, constant, origin)
 
 
-def _delayed(term: Term, steps: NDArray[np.float64], name: str) -> list[Term]:
-    """Return ``term`` later by ``steps``: one term for each length of delay, with the elements that have it."""
+def _delayed(term: Contribution, steps: NDArray[np.float64], name: str) -> list[Contribution]:
+    """Return ``term`` delayed by ``steps``, with one term per length of delay."""
     lengths = np.unique(steps)
     if len(lengths) == 1:
         return [replace(term, lag=term.lag + int(lengths[0]), nir=(*term.nir, name))]
     return [
-        Term(
+        Contribution(
             term.source,
             compose(term.synapse, Synapse("scale", steps.shape, steps.shape, (steps == length).astype(float))),
             term.lag + int(length),
@@ -132,9 +150,12 @@ def _delayed(term: Term, steps: NDArray[np.float64], name: str) -> list[Term]:
     ]
 
 
-def _merged(terms: tuple[Term, ...], shape: Shape) -> list[Term]:
-    """Return ``terms`` with those of the same source and lag added up, so that their number cannot explode."""
-    groups: dict[tuple[str, int], list[Term]] = {}
+def _merged(terms: tuple[Contribution, ...], shape: Shape) -> list[Contribution]:
+    """Return ``terms`` with those of equal source and lag added up.
+
+    Otherwise parallel paths would double their number at every node.
+    """
+    groups: dict[tuple[str, int], list[Contribution]] = {}
     for term in terms:
         groups.setdefault((term.source, term.lag), []).append(term)
     identity = Synapse("scale", shape, shape, np.ones(()))
@@ -146,5 +167,5 @@ def _merged(terms: tuple[Term, ...], shape: Shape) -> list[Term]:
         synapses = [term.synapse or identity for term in group]
         total = sum((matrix(synapse) for synapse in synapses[1:]), start=matrix(synapses[0]))
         nodes = tuple(dict.fromkeys(name for term in group for name in term.nir))
-        merged.append(Term(source, sparse(total, synapses[0].in_shape, shape), lag, nodes))
+        merged.append(Contribution(source, sparse(total, synapses[0].in_shape, shape), lag, nodes))
     return merged

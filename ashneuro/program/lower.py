@@ -1,31 +1,33 @@
-"""NIR to `Program`: neurons become layers, everything linear between them becomes one synapse per path.
+"""Lower NIR graphs to float programs: neurons become layers, linear nodes become synapses.
 
-With x_t what the synapses bring, b the bias, and per neuron the gain ``g = dv · R · (w_in · du)`` (the last factor only
-with a synaptic current; ``g = R`` for IF), where ``du, dv`` are ``dt/τ_syn, dt/τ_mem`` (`Contract.decay`), a layer is::
+With x_t the input through synapses, b the bias, ``du, dv`` = ``dt/τ_syn, dt/τ_mem``
+(`Contract.decay`), and per neuron the gain ``g = dv · R · (w_in · du)`` (the last factor only with
+a synaptic current; ``g = R`` for IF), a layer is::
 
     u = u·(1 − du) + x;   v = v·(1 − dv) + u + b;   spike: v > (v_threshold − v_reset)/g
 
-the graph's neuron with v measured from where it starts and resets (v_reset), in units of g; where it rests elsewhere
-(v_leak), b has the pull to there. So weights remain the user's own
-numbers, a convolution remains one where its neurons differ, an analog input enters the first neurons without a
-multiplication, and sums of weights are rounded as they are in the graph, not after a product with g. Read-outs give v
-itself; for them g is in the weights.
+That is the graph's neuron with v measured from where it starts and resets (v_reset), in units of g.
+If it rests elsewhere (v_leak), b pulls it there. So weights remain the user's own numbers, a
+convolution remains one where its neurons differ, an analog input enters the first neurons without a
+multiplication, and sums of weights are rounded as in the graph, not after a product with g.
+Read-outs give v itself; for them g is in the weights.
 
-A bias in front of a neuron with a synaptic current is filtered by it, a neuron's own bias is not: such a bias arrives over
-a line that is always on (`InputPort.constant`). Paths of unequal depth meet through `Connection.delay`. A neuron that
-feeds itself hears its spikes of the step before.
+A bias in front of a neuron with a synaptic current is filtered by it, a neuron's own bias is not:
+such a bias arrives over a line that is always on (`InputPort.constant`). Paths of unequal depth
+meet through `Connection.delay`. A neuron that feeds itself receives its spikes of the step before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.program.linear_sums import Sum, Term, incoming, linear_sums
+from ashneuro.program.linear_sums import Contribution, LinearSum, incoming_sum, linear_sums
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Shape, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.graph import graph_findings
@@ -37,13 +39,13 @@ _Array = NDArray[np.float64]
 
 
 def lower(graph: nir.NIRGraph | Wiring, contract: Contract) -> Program:
-    """Return the float program that computes ``graph``, step by step, as ``contract`` says.
+    """Return the float program that computes ``graph`` step by step under ``contract``.
 
-    Layers carry the names of their neuron nodes; a linear map that feeds an Output directly becomes a read-out layer with
-    the Output's name. Every neuron of the graph is in the program.
+    Every neuron node becomes a layer of the same name. A linear map that feeds an Output directly
+    becomes a read-out with the Output's name.
 
     Raises:
-        GraphError: every rule that the graph breaks.
+        GraphError: the graph breaks rules; all of them at once.
     """
     wiring = wire(graph)
     require(graph_findings(wiring, contract), "this NIR graph cannot be lowered")
@@ -53,58 +55,57 @@ def lower(graph: nir.NIRGraph | Wiring, contract: Contract) -> Program:
 def lower_wiring(wiring: Wiring, contract: Contract) -> Program:
     """Return the float program of a graph that has no findings of level ``"error"``."""
     sums = linear_sums(wiring, contract.dt_s)
-    cells = [_neuron_cell(wiring, name, incoming(wiring, sums, name), contract) for name in wiring.named("neuron")]
+    populations = [
+        _population(wiring, name, incoming_sum(wiring, sums, name), contract) for name in wiring.named("neuron")
+    ]
     outputs = []
     for name in wiring.named("output"):
         neuron = wiring.only_neuron(name)
         if neuron is None:
-            cells.append(_read_out_cell(wiring, name, incoming(wiring, sums, name)))
+            populations.append(_read_out(wiring, name, incoming_sum(wiring, sums, name)))
         outputs.append(neuron or name)
-    ports = _ports(wiring, cells, contract)
+    ports = _ports(wiring, populations, contract)
     direct = {port.name for port in ports if port.coding == "current"}
-    layers = _in_order(_timed([_layer(cell, direct) for cell in cells], [cell.lags for cell in cells]))
+    layers = _in_order(
+        _timed(
+            [_layer(population, direct) for population in populations], [population.lags for population in populations]
+        )
+    )
     return Program("float", contract.dt_s, contract.timesteps, ports, tuple(layers), tuple(dict.fromkeys(outputs)))
 
 
 @dataclass(frozen=True, eq=False)
-class _Cell:
-    """A layer before it has connections: ``gain`` is multiplied into what comes in (``None``: it is the unit of v)."""
+class _Population:
+    """A layer before it has connections.
+
+    ``gain`` is multiplied into the synapses; ``None`` where it is 1, or the unit of v.
+    """
 
     name: str
     shape: Shape
     neuron: Neuron
     gain: _Array | None
-    terms: tuple[Term, ...]
+    terms: tuple[Contribution, ...]
     nir: tuple[str, ...]
 
     @property
     def lags(self) -> tuple[int, ...]:
-        """Sample steps between a source and this layer; the step before, where it feeds itself without an own delay."""
+        """Sample steps between each source and this layer: at least 1 where it feeds itself."""
         return tuple(max(term.lag, 1) if term.source == self.name else term.lag for term in self.terms)
 
 
-def _neuron_cell(wiring: Wiring, name: str, total: Sum, contract: Contract) -> _Cell:
+def _population(wiring: Wiring, name: str, total: LinearSum, contract: Contract) -> _Population:
     node, shape = wiring.nodes[name], wiring.in_shapes[name]
     assert shape is not None
     one, zero = np.ones(shape), np.zeros(shape)
-    if isinstance(node, nir.Threshold):
-        du, dv, gain = one, one, one
-    elif isinstance(node, nir.IF | nir.I):
-        du, dv, gain = one, zero, numbers(node, "r") * (1.0 if contract.if_convention == "per-step" else contract.dt_s)
-    elif isinstance(node, nir.CubaLIF | nir.CubaLI):
-        du, dv = contract.decay(numbers(node, "tau_syn")), contract.decay(numbers(node, "tau_mem"))
-        gain = dv * numbers(node, "r") * (numbers(node, "w_in") * du)
-    else:
-        du, dv = one, contract.decay(numbers(node, "tau"))
-        gain = dv * numbers(node, "r")
+    du, dv, gain = _dynamics(node, one, contract)
     spiking = not isinstance(node, READ_OUT)
-    threshold = (
-        numbers(node, "threshold" if isinstance(node, nir.Threshold) else "v_threshold")
-        if spiking
-        else np.full(shape, np.inf)
-    )
+    threshold = np.full(shape, np.inf)
+    if spiking:
+        threshold = numbers(node, "threshold" if isinstance(node, nir.Threshold) else "v_threshold")
     rest = numbers(node, "v_leak") if hasattr(node, "v_leak") else zero
     origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
+    # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
     in_units_of_gain = spiking and bool((gain > 0).all())
     unit = gain if in_units_of_gain else one
     constant = zero if total.constant is None else total.constant.reshape(shape)
@@ -114,7 +115,7 @@ def _neuron_cell(wiring: Wiring, name: str, total: Sum, contract: Contract) -> _
         bias = bias + constant * (gain / unit)
     elif constant.any():
         line = Synapse("dense", (1,), shape, constant.reshape(-1, 1))
-        terms = (*terms, Term(ALWAYS_ON, line, nir=total.nir))
+        terms = (*terms, Contribution(ALWAYS_ON, line, nir=total.nir))
     neuron = Neuron(
         du=_compact(du),
         dv=_compact(dv),
@@ -124,53 +125,70 @@ def _neuron_cell(wiring: Wiring, name: str, total: Sum, contract: Contract) -> _
         v_unit=_compact(unit),
         v_origin=_compact(origin),
     )
-    return _Cell(
-        name, shape, neuron, None if in_units_of_gain or (gain == 1).all() else gain, terms, (name, *total.nir)
-    )
+    remaining = None if in_units_of_gain or (gain == 1).all() else gain
+    return _Population(name, shape, neuron, remaining, terms, (name, *total.nir))
 
 
-def _read_out_cell(wiring: Wiring, name: str, total: Sum) -> _Cell:
-    """Return the read-out of a linear map that no neuron follows: v is its value in this step."""
+def _dynamics(node: Any, one: _Array, contract: Contract) -> tuple[_Array, _Array, _Array]:
+    """Return (du, dv, gain) of a neuron node."""
+    if isinstance(node, nir.Threshold):
+        return one, one, one
+    if isinstance(node, nir.IF | nir.I):
+        return one, 0 * one, numbers(node, "r") * (1.0 if contract.if_convention == "per-step" else contract.dt_s)
+    if isinstance(node, nir.CubaLIF | nir.CubaLI):
+        du, dv = contract.decay(numbers(node, "tau_syn")), contract.decay(numbers(node, "tau_mem"))
+        return du, dv, dv * numbers(node, "r") * (numbers(node, "w_in") * du)
+    dv = contract.decay(numbers(node, "tau"))
+    return one, dv, dv * numbers(node, "r")
+
+
+def _read_out(wiring: Wiring, name: str, total: LinearSum) -> _Population:
+    """Return the read-out of a linear map at an Output: v is its value in the same step."""
     shape = wiring.in_shapes[name]
     assert shape is not None
     bias = np.zeros(shape) if total.constant is None else total.constant.reshape(shape)
     neuron = Neuron(np.ones(()), np.ones(()), np.full((), np.inf), _compact(bias), spiking=False)
-    return _Cell(name, shape, neuron, None, total.terms, (name, *total.nir))
+    return _Population(name, shape, neuron, None, total.terms, (name, *total.nir))
 
 
-def _ports(wiring: Wiring, cells: Sequence[_Cell], contract: Contract) -> tuple[InputPort, ...]:
-    """Return the inputs that are used; ``"current"`` where all paths of an analog input enter neurons as they are."""
+def _ports(wiring: Wiring, populations: Sequence[_Population], contract: Contract) -> tuple[InputPort, ...]:
+    """Return the ports of the inputs in use.
+
+    An analog input is ``"current"`` if none of its paths has weights, else ``"graded"``.
+    """
     ports = []
     for name in wiring.named("input"):
-        uses = [(cell, term) for cell in cells for term in cell.terms if term.source == name]
+        uses = [(population, term) for population in populations for term in population.terms if term.source == name]
         shape = wiring.in_shapes[name]
         if not uses or shape is None:
             continue
-        direct = all(term.synapse is None and cell.gain is None for cell, term in uses)
+        direct = all(term.synapse is None and population.gain is None for population, term in uses)
         ports.append(
             InputPort(name, shape, "spikes" if contract.input_coding == "spikes" else "current" if direct else "graded")
         )
-    if any(term.source == ALWAYS_ON for cell in cells for term in cell.terms):
+    if any(term.source == ALWAYS_ON for population in populations for term in population.terms):
         ports.append(InputPort(ALWAYS_ON, (1,), "spikes", constant=True))
     return tuple(ports)
 
 
-def _layer(cell: _Cell, direct: set[str]) -> Layer:
+def _layer(population: _Population, direct: set[str]) -> Layer:
     connections = []
-    for term in cell.terms:
+    for term in population.terms:
         synapse = term.synapse
         if synapse is None and term.source not in direct:
-            synapse = Synapse("scale", cell.shape, cell.shape, np.ones(()))
-        if synapse is not None and cell.gain is not None:
-            synapse = scale_outputs(synapse, cell.gain.reshape(synapse.out_shape))
+            synapse = Synapse("scale", population.shape, population.shape, np.ones(()))
+        if synapse is not None and population.gain is not None:
+            synapse = scale_outputs(synapse, population.gain.reshape(synapse.out_shape))
         connections.append(Connection(term.source, synapse, nir=term.nir))
-    return Layer(cell.name, cell.shape, cell.neuron, tuple(connections), 0, nir=cell.nir)
+    return Layer(population.name, population.shape, population.neuron, tuple(connections), 0, nir=population.nir)
 
 
 def _timed(layers: Sequence[Layer], lags: Sequence[tuple[int, ...]]) -> list[Layer]:
-    """Return ``layers`` with depths and delays such that every connection lags by its ``lags`` in sample time.
+    """Return ``layers`` with the depths and delays at which connections lag by ``lags`` steps.
 
-    depth(layer) ≥ depth(source) + 1 (a synapse delivers late) − lag, as small as possible: longest paths.
+    Depths are the smallest with depth(layer) ≥ depth(source) + 1 − lag (a synapse delivers one step
+    late): longest paths, by Bellman–Ford. A depth that still grows after as many rounds as there
+    are layers is in a loop without enough delay.
     """
     depths = {layer.name: 0 for layer in layers}
     late: set[str] = set()
@@ -212,14 +230,17 @@ def _hasty_loop(name: str) -> Finding:
         name,
         "NIRGraph",
         "loop_delay",
-        "The delays around a loop add up to at least one step per layer in it, because every synapse takes one.",
+        "The delays around a loop add up to at least one step per layer, because every synapse takes one.",
         "error",
         remedy="lengthen the Delay in the loop",
     )
 
 
 def _in_order(layers: Sequence[Layer]) -> list[Layer]:
-    """Return ``layers`` with sources first; a loop is entered at a layer whose undelayed sources are all there."""
+    """Return ``layers`` with sources first.
+
+    A loop starts at a layer whose undelayed sources are done.
+    """
     waiting: dict[str, Layer] = {layer.name: layer for layer in layers}
     depths: Mapping[str, int] = {layer.name: layer.depth for layer in layers}
     ordered = []
@@ -241,7 +262,7 @@ def _in_order(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _compact(values: _Array) -> _Array:
-    """Return ``values`` as one number, or one per channel, where that says the same."""
+    """Return ``values`` as a scalar, or one per channel, if they are equal there."""
     if values.size and (values == values.flat[0]).all():
         return np.asarray(values.flat[0])
     if values.ndim > 1:

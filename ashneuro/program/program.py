@@ -1,7 +1,7 @@
-"""What a spiking network is once it is lowered: ordered layers of neurons, and the connections that feed them.
+"""Programs: lowered networks, as ordered layers of neurons and the connections that feed them.
 
-A `Program` is what every simulator runs, what a bundle stores, and what costs are counted on. It has two precisions,
-one structure. With ``a_t`` the sum over a layer's connections:
+Simulators run a `Program`, bundles store it, costs are counted on it. Float and integer programs
+have one structure. With ``a_t`` the sum over a layer's connections:
 
 float (Lava ``floating_pt``; du, dv, v_threshold, bias may differ per neuron)::
 
@@ -9,13 +9,15 @@ float (Lava ``floating_pt``; du, dv, v_threshold, bias may differ per neuron)::
     v = v·(1 − dv) + u + bias
     s = v > v_threshold;  v = 0 where s
 
-integer (Lava ``fixed_pt`` and the silicon; du, dv, v_threshold are one number per layer; rz rounds toward zero)::
+integer (Lava ``fixed_pt`` and the silicon; du, dv, v_threshold are one number per layer; rz rounds
+toward zero)::
 
     u = wrap24(rz(u·(4096 − (du + 1)) / 4096) + (a_t << 6))
     v = clip(rz(v·(4096 − dv) / 4096) + u + (bias << bias_exp), ±(2^23 − 1))
     s = v > v_threshold << 6;  v = 0 where s
 
-State is zero at the start of every sample. Start at `Program`, then `ashneuro.program.lower`.
+State is zero at the start of every sample. `ashneuro.program.lower` makes float programs,
+`ashneuro.program.quantise` integer ones; `ashneuro.loihi` has the bit widths.
 """
 
 from __future__ import annotations
@@ -37,12 +39,17 @@ class Synapse:
     """A linear map ``y = W x`` from ``in_shape`` to ``out_shape``, without bias.
 
     Args:
-        kind: ``"dense"``: weight (out, in) on the flattened arrays, or on the last axis when ``in_shape`` has more;
-            ``"conv"``: weight (C_out, C_in / groups, *kernel), cross-correlation as in torch, 1-D or 2-D;
-            ``"scale"``: weight of shape (), or broadcastable to ``in_shape``: element by element;
-            ``"sparse"``: weight holds the values of a CSR matrix (N_out, N_in) with ``indices`` and ``indptr``.
-        stride, padding, dilation: one number per spatial axis (conv); padding is zeros on (before, after).
-        groups: convolution groups.
+        kind: ``"dense"``: weight (out, in) on the flattened arrays, or on the last axis when
+            ``in_shape`` has more; ``"conv"``: weight (C_out, C_in / groups, *kernel),
+            cross-correlation as in torch, 1-D or 2-D; ``"scale"``: weight of shape () or
+            broadcastable to ``in_shape``, multiplied elementwise; ``"sparse"``: weight holds the
+            values of a CSR matrix (N_out, N_in) with ``indices`` and ``indptr``.
+        in_shape, out_shape: without batch and time.
+        weight: float64, or int32 mantissas in integer programs.
+        stride, padding, dilation: conv: one number per spatial axis; padding with zeros, (before,
+            after).
+        groups: conv: number of groups.
+        indices, indptr: sparse: as in `scipy.sparse.csr_matrix`.
     """
 
     kind: Literal["dense", "conv", "scale", "sparse"]
@@ -58,29 +65,30 @@ class Synapse:
 
     @property
     def in_size(self) -> int:
-        """Number of elements that come in."""
+        """Number of input elements."""
         return math.prod(self.in_shape)
 
     @property
     def out_size(self) -> int:
-        """Number of elements that go out."""
+        """Number of output elements."""
         return math.prod(self.out_shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Connection:
-    """Feeds a layer from ``source`` (a layer's or an input's name).
+    """A connection from ``source`` to the layer that holds it.
 
-    With a synapse, what the source sends at machine step t arrives at machine step t + 1 + ``delay`` (every Lava
-    synapse delivers one step late). Without one, the source's values enter the neurons ``delay`` steps later. Layers
-    lag behind the input by their depth, so the lag in sample time is what `Program.lag` says: 0 but for recurrence
-    and axonal delays. Where shapes differ between source, synapse and target, elements keep their row-by-row order.
+    Through a synapse, values sent at machine step t arrive at machine step t + 1 + ``delay``,
+    because every synapse of Lava delivers one step late. Without a synapse they enter the neurons
+    ``delay`` steps later. A layer lags behind the input by its depth, so the lag in sample time is
+    `Program.lag`: 0 except for recurrence and axonal delays. Where the shapes of source, synapse
+    and target differ, elements keep their row-major order.
 
     Args:
-        source: name of an `InputPort` or of another `Layer`.
-        synapse: the weights; ``None`` only from an input port.
-        delay: extra steps, so that paths of unequal depth arrive together.
-        weight_exp: integer programs: the weighted sum is shifted left by it (right when negative) before it arrives.
+        source: name of an `InputPort` or of a `Layer`.
+        synapse: weights; ``None`` only from an input port.
+        delay: extra steps, which let paths of unequal depth arrive together.
+        weight_exp: integer programs: the weighted sum is shifted left by it (right when negative).
         nir: names of the NIR nodes that became this connection.
     """
 
@@ -93,17 +101,20 @@ class Connection:
 
 @dataclass(frozen=True, eq=False)
 class Neuron:
-    """Parameters of the one neuron (module docstring).
+    """Parameters of the neurons of a layer; the module docstring has the equations.
+
+    Arrays broadcast to the layer's shape.
 
     Args:
-        du, dv: decay per step: a fraction in [0, 1] (float), or 0…4095 (integer; ``du`` is one less than the decay).
-        v_threshold: float units, or the 17-bit mantissa. ``inf`` (float) for a read-out that never spikes.
-        bias: added to v in every step; float units, or the 13-bit mantissa, broadcastable to the layer's shape.
+        du, dv: decay per step: a fraction in [0, 1] (float), or 0 … 4095 (integer; ``du`` is the
+            decay minus 1).
+        v_threshold: float units, or the 17-bit mantissa; ``inf`` for a read-out of a float program.
+        bias: added to v in every step; float units, or the 13-bit mantissa.
         bias_exp: integer programs: the bias is ``bias << bias_exp``.
-        spiking: ``False`` for a read-out (NIR ``LI``, ``I``, or a linear map at an Output): it gives its membrane
-            potential instead of spikes.
-        v_unit, v_origin: the membrane potential in the graph's own units is ``v_unit · v + v_origin``; in an integer
-            program that of ``v / (64 · scale)``.
+        spiking: ``False`` for a read-out (NIR ``LI``, ``CubaLI``, ``I``, or a linear map at an
+            Output), whose output is its membrane potential.
+        v_unit, v_origin: the membrane potential in the graph's own units is ``v_unit · v +
+            v_origin``, with ``v / (64 · scale)`` in place of v in an integer program.
     """
 
     du: NDArray[Any]
@@ -118,15 +129,17 @@ class Neuron:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A population of neurons and everything that feeds it.
+    """A population of neurons and the connections that feed it.
 
     Args:
         name: name of the NIR neuron node, unique in the program.
         shape: shape of the population, without batch and time.
         neuron: parameters.
-        connections: what is summed into ``a_t``.
-        depth: synapses with delay on the way from the input: this layer sees sample step t at machine step t + depth.
-        scale: integer programs: integer units of ``a`` per float unit of current; 1 in a float program.
+        connections: summed into ``a_t``.
+        depth: machine steps behind the input: the layer computes sample step t at machine step t +
+            depth.
+        scale: integer programs: integer units of ``a`` per float unit of current; 1 in a float
+            program.
         nir: names of the NIR nodes that became this layer (neuron, bias, batch norm …).
     """
 
@@ -146,17 +159,17 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class InputPort:
-    """Where samples come in.
+    """An input of a program.
 
     Args:
         name: name of the NIR ``Input`` node.
         shape: shape of one sample at one step.
-        coding: ``"current"``: analog values that enter neurons directly; ``"graded"``: analog values that pass a synapse;
-            ``"spikes"``: 0 or 1.
+        coding: ``"current"``: analog values that enter neurons directly; ``"graded"``: analog
+            values that pass a synapse; ``"spikes"``: 0 or 1.
         scale: integer programs: the host sends ``round(scale · x)``, saturated at ±``limit``.
         limit: integer programs: largest magnitude that is sent.
-        constant: every value is 1 in every step; no data comes from outside. It carries a bias through synapses that
-            filter it (CubaLIF), which a neuron's own bias would bypass.
+        constant: the value is 1 in every step, without data from outside: a line that carries a
+            bias through the synaptic filter of CubaLIF, which a neuron's own bias would bypass.
     """
 
     name: str
@@ -169,15 +182,16 @@ class InputPort:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A lowered network: layers in an order in which every layer comes after its sources (recurrence excepted).
+    """A lowered network: every layer comes after its sources, except in recurrence.
 
     Args:
-        precision: which arithmetic the numbers are meant for.
+        precision: arithmetic that the numbers are meant for.
         dt_s: duration of one step, seconds.
-        timesteps: steps per sample, ``None`` when the input decides.
-        inputs: where samples come in.
-        layers: the populations, in order.
+        timesteps: steps per sample; ``None`` when the input decides.
+        inputs: input ports.
+        layers: populations, in order.
         outputs: names of the layers whose spikes (or read-outs) are the result.
+        notes: remarks on how the network was read, for users.
     """
 
     precision: Precision
@@ -193,15 +207,15 @@ class Program:
         return next(layer for layer in self.layers if layer.name == name)
 
     def connections(self) -> Iterator[tuple[Layer, Connection]]:
-        """Yield every connection with the layer that it feeds."""
+        """Iterate over (layer, connection that feeds it)."""
         return ((layer, connection) for layer in self.layers for connection in layer.connections)
 
     def lag(self, layer: Layer, connection: Connection) -> int:
-        """Return by how many *sample* steps ``connection`` delays what it brings to ``layer``: 0 in a feed-forward net."""
+        """Return the delay of a connection in *sample* steps: 0 in a feed-forward network."""
         source = next((other.depth for other in self.layers if other.name == connection.source), 0)
         return source + (connection.synapse is not None) + connection.delay - layer.depth
 
     @property
     def depth(self) -> int:
-        """Machine steps by which the last layer lags behind the input."""
+        """Machine steps by which the deepest layer lags behind the input."""
         return max((layer.depth for layer in self.layers), default=0)

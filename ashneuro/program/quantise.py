@@ -1,15 +1,19 @@
-"""Float `Program` to integer `Program`: what Loihi's arithmetic computes, with as little change of the network as it allows.
+"""Quantise float programs to Loihi's integers, with the smallest change of the network.
 
-A layer has one unit: ``scale`` integer units of a per float unit. Everything in it is expressed in that unit::
+A layer has one unit: ``scale`` integer units of a per float unit. All its numbers are in it::
 
-    weights   W_int · 2^weight_exp · (unit of the source) = W · scale      rounded, to even numbers where signs are mixed
-    threshold v_threshold_int = v_threshold · scale                        v_int = 64 · scale · v
-    bias      bias_int · 2^bias_exp = bias · scale · 64
+    weights    W_int · 2^weight_exp · (unit of the source) = W · scale
+               rounded, to even numbers where signs are mixed
+    threshold  v_threshold_int = v_threshold · scale;  v_int = 64 · scale · v
+    bias       bias_int · 2^bias_exp = bias · scale · 64
 
-A spike has unit 1; an analog value has the scale of its input port. Connections that meet in a layer, as in a residual
-join, share its unit and differ in their weight exponents, so each uses at least half of the 8-bit range. The scale is the
-largest at which the best resolved connection fills its 8 bits, unless that breaks a limit of `ashneuro.program.rules.loihi`:
-then the largest that keeps them all, for every possible input. What cannot be represented is an error, never a clip.
+A spike has unit 1, an analog value the scale of its input port. Connections that meet in a layer,
+as in a residual join, share its unit and differ in their weight exponents, so that each uses at
+least half of the 8-bit range.
+
+The scale is the largest useful one, at which the best resolved connection fills its 8 bits, or the
+largest that breaks no rule of `ashneuro.program.rules.loihi` for any possible input. What cannot be
+represented is an error, never a clip.
 """
 
 from __future__ import annotations
@@ -41,21 +45,22 @@ from ashneuro.program.synapse import scale_outputs, signed_sums
 from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
+MANY_STEPS = 256.0
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What integers changed in one layer, as fractions of the float value.
+    """Quantisation errors of one layer, relative to the float values.
 
     Args:
         layer: name of the layer.
         scale: integer units of a per float unit.
-        weights: root-mean-square weight error over root-mean-square weight; the worst connection.
-        weight_bits: log2 of the number of levels that the largest weight uses; the worst connection.
+        weights: RMS error of the weights over their RMS; of the worst connection.
+        weight_bits: log2 of the number of levels up to the largest weight; of the worst connection.
         threshold: error of the threshold.
-        bias: largest error of a bias over the threshold.
-        du, dv: error of the decays.
-        input_step: half a step of an analog input over its peak; 0 where none comes in.
+        bias: largest error of a bias, over the threshold.
+        du, dv: errors of the decays.
+        input_step: half a step of an analog input over its peak; 0 without one.
     """
 
     layer: str
@@ -71,7 +76,7 @@ class LayerCost:
 
 @dataclass(frozen=True, eq=False)
 class Quantisation:
-    """An integer program, what each layer lost, and what there is to note about it."""
+    """An integer program, its quantisation errors per layer, and findings."""
 
     program: Program
     costs: tuple[LayerCost, ...]
@@ -86,24 +91,29 @@ def quantise(
     Args:
         program: what `ashneuro.program.lower` returns.
         input_peak: largest magnitude that each analog input takes; larger values saturate.
-        scales: integer units of a per float unit, by layer name, where another than `default_scales` is to be tried.
+        scales: integer units of a per float unit, by layer name; those of `default_scales` for
+            layers without one.
 
     Raises:
         GraphError: integers cannot hold the program, at these scales; every reason at once.
     """
     _check(program, input_peak)
-    result = attempt(program, input_peak, scales or {})
+    result = quantise_unchecked(program, input_peak, scales or {})
     require(result.findings, "this network does not fit Loihi's integers")
     return result
 
 
-def attempt(program: Program, input_peak: Mapping[str, float], scales: Mapping[str, float]) -> Quantisation:
-    """Return the integer form of a float program without findings; its own findings may be errors."""
-    even = replace(program, layers=tuple(_even_threshold(layer) for layer in program.layers))
+def quantise_unchecked(program: Program, input_peak: Mapping[str, float], scales: Mapping[str, float]) -> Quantisation:
+    """Return the integer form of a sound float program, with errors among its findings.
+
+    `quantise` raises them; `ashneuro.program.check` lists them.
+    """
+    even = replace(program, layers=tuple(_with_one_threshold(layer) for layer in program.layers))
     chosen = dict(scales)
     for _ in range(20):
-        result = _at_scales(even, input_peak, _units(even, input_peak, chosen))
-        # Rounding can lift a sum over its bound by some per cent: take the next smaller scale, unless one was asked for.
+        result = _at_scales(even, input_peak, _scales(even, input_peak, chosen))
+        # Rounding can lift a sum over its bound by some per cent. Then take a smaller scale, but
+        # never change one that the caller asked for.
         over = {
             finding.node
             for finding in result.findings
@@ -115,19 +125,21 @@ def attempt(program: Program, input_peak: Mapping[str, float], scales: Mapping[s
     return result
 
 
-def _at_scales(program: Program, input_peak: Mapping[str, float], units: Mapping[str, float]) -> Quantisation:
-    ports = _ports(program, input_peak, units)
+def _at_scales(program: Program, input_peak: Mapping[str, float], scales: Mapping[str, float]) -> Quantisation:
+    ports = _ports(program, input_peak, scales)
     sources = {port.name: port.scale for port in ports}
     steps = {port.name: 0.5 / port.limit for port in ports if port.coding != "spikes"}
-    layers, costs = zip(*(_layer(layer, units[layer.name], sources, steps) for layer in program.layers), strict=True)
+    layers, costs = zip(*(_layer(layer, scales[layer.name], sources, steps) for layer in program.layers), strict=True)
     integer = replace(program, precision="integer", inputs=ports, layers=tuple(layers))
     return Quantisation(integer, tuple(costs), tuple(check_program(integer)))
 
 
 def default_scales(program: Program, *, input_peak: Mapping[str, float]) -> dict[str, float]:
-    """Return the scale that `quantise` gives to each layer: where a search for better ones starts."""
+    """Return the scale per layer that `quantise` takes: the start of a search for better ones."""
     _check(program, input_peak)
-    return _units(replace(program, layers=tuple(_even_threshold(layer) for layer in program.layers)), input_peak, {})
+    return _scales(
+        replace(program, layers=tuple(_with_one_threshold(layer) for layer in program.layers)), input_peak, {}
+    )
 
 
 def _check(program: Program, input_peak: Mapping[str, float]) -> None:
@@ -147,8 +159,11 @@ def _check(program: Program, input_peak: Mapping[str, float]) -> None:
         )
 
 
-def _even_threshold(layer: Layer) -> Layer:
-    """Return ``layer`` with one threshold for all neurons: a spiking neuron's unit of v is free, so it moves into the weights."""
+def _with_one_threshold(layer: Layer) -> Layer:
+    """Return ``layer`` with one threshold for all neurons.
+
+    The unit of v in a spiking neuron is free, so differences move into the weights.
+    """
     threshold = layer.neuron.v_threshold
     if not layer.neuron.spiking or np.min(threshold) == np.max(threshold):
         return layer
@@ -168,8 +183,8 @@ def _even_threshold(layer: Layer) -> Layer:
     return replace(layer, neuron=neuron, connections=tuple(connections))
 
 
-def _units(program: Program, input_peak: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
-    """Return the scale of every layer; layers that an input enters directly share the input's scale."""
+def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
+    """Return the scale of every layer; layers that an input enters directly share one."""
     graded = {port.name: GRADED_LIMIT / input_peak[port.name] for port in program.inputs if port.coding == "graded"}
     scales = {
         layer.name: wanted.get(layer.name) or _best_scale(program, layer, graded, input_peak)
@@ -201,32 +216,27 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
         full = full_range(*_span(connection.synapse)) * graded.get(connection.source, 1.0)
         if math.isfinite(full):
             useful.append(full)
+            # Beyond it, the weights would need a larger exponent than there is.
             coarse = min(coarse, full * 2.0 ** WEIGHT_EXP[1])
         negative, positive = signed_sums(connection.synapse)
         reach += (positive - negative) * (input_peak[connection.source] if connection.source in graded else 1.0)
     largest_a = float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
     current = largest_a * leaky_gain(_du(neuron) / DECAY_ONE, program.timesteps)
     largest_bias = float(np.abs(neuron.bias).max())
+    # Without decay and timesteps nothing bounds v: assume the gain of many steps.
+    gain = leaky_gain(float(np.max(neuron.dv)), program.timesteps)
+    potential = (current + largest_bias) * (gain if math.isfinite(gain) else MANY_STEPS)
     limits = [coarse, (LARGEST_STATE >> STATE_SHIFT) / current]
     if neuron.spiking:
         limits.append(LARGEST_THRESHOLD / float(np.max(neuron.v_threshold)))
     else:
-        limits.append(
-            LARGEST_THRESHOLD
-            / ((current + largest_bias) * _finite(leaky_gain(float(np.max(neuron.dv)), program.timesteps)))
-        )
+        limits.append(LARGEST_THRESHOLD / potential)
     if largest_bias:
         limits.append((BIAS_MANTISSA[1] << LARGEST_BIAS_EXP >> STATE_SHIFT) / largest_bias)
     if not useful:
-        # Only analog currents come in: nothing but the limits says how fine they can be. Leave v room below rest.
-        slack = _finite(leaky_gain(float(np.max(neuron.dv)), program.timesteps))
-        limits += [LARGEST_MESSAGE / largest_a, (LARGEST_STATE >> STATE_SHIFT) / ((current + largest_bias) * slack)]
+        # Without weights nothing else bounds the scale. v may not saturate below rest either.
+        limits += [LARGEST_MESSAGE / largest_a, (LARGEST_STATE >> STATE_SHIFT) / potential]
     return min(max(useful, default=math.inf), *limits)
-
-
-def _finite(value: float) -> float:
-    """Return ``value``, or the growth over many steps where nothing bounds it."""
-    return value if math.isfinite(value) else 256.0
 
 
 def _span(synapse: Synapse) -> tuple[float, float]:
@@ -234,7 +244,7 @@ def _span(synapse: Synapse) -> tuple[float, float]:
     return float(synapse.weight.min(initial=0)), float(synapse.weight.max(initial=0))
 
 
-def _ports(program: Program, input_peak: Mapping[str, float], units: Mapping[str, float]) -> tuple[InputPort, ...]:
+def _ports(program: Program, input_peak: Mapping[str, float], scales: Mapping[str, float]) -> tuple[InputPort, ...]:
     ports = []
     for port in program.inputs:
         scale, limit = 1.0, 1
@@ -242,7 +252,7 @@ def _ports(program: Program, input_peak: Mapping[str, float], units: Mapping[str
             scale, limit = GRADED_LIMIT / input_peak[port.name], GRADED_LIMIT
         elif port.coding == "current":
             scale = next(
-                units[layer.name] for layer, connection in program.connections() if connection.source == port.name
+                scales[layer.name] for layer, connection in program.connections() if connection.source == port.name
             )
             limit = math.ceil(scale * input_peak[port.name])
         ports.append(replace(port, scale=scale, limit=limit))
@@ -273,7 +283,7 @@ def _layer(
 
 
 def _connection(connection: Connection, factor: float) -> tuple[Connection, float, float]:
-    """Return the integer connection whose weights are ``factor`` times the float ones, its error, and the bits it uses."""
+    """Return (integer connection with ``factor`` times the weights, weight error, bits used)."""
     synapse = connection.synapse
     if synapse is None or not synapse.weight.any():
         empty = synapse and replace(synapse, weight=np.zeros(synapse.weight.shape, np.int32))
@@ -281,7 +291,7 @@ def _connection(connection: Connection, factor: float) -> tuple[Connection, floa
     exponent = weight_exponent(*_span(synapse), factor)
     exact = synapse.weight * (factor * 2.0**-exponent)
     weight = round_weights(exact).astype(np.int32)
-    power = np.mean(exact**2)  # 0 where weights are so small beside the threshold that their squares vanish
+    power = np.mean(exact**2)  # 0 where weights are so small that their squares underflow
     error = float(np.sqrt(np.mean((weight - exact) ** 2) / power)) if power else 1.0
     bits = math.log2(np.abs(weight).max(initial=0) + 1)
     return replace(connection, synapse=replace(synapse, weight=weight), weight_exp=exponent), error, bits
@@ -290,7 +300,8 @@ def _connection(connection: Connection, factor: float) -> tuple[Connection, floa
 def _neuron(neuron: Neuron, scale: float) -> Neuron:
     du, dv = _du(neuron), min(int(np.rint(float(np.max(neuron.dv)) * DECAY_ONE)), LARGEST_DECAY)
     threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
-    # Without any decay v is a whole number of units: it exceeds a fractional threshold where it exceeds its whole part.
+    # Without decay v is a whole number: it exceeds a fractional threshold exactly where it exceeds
+    # its whole part.
     exact = dv == 0 and du == DECAY_ONE
     mantissa, exponent = round_bias(np.asarray(neuron.bias * (scale * STATE_UNIT)))
     return replace(
@@ -304,7 +315,7 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
 
 
 def _du(neuron: Neuron) -> int:
-    """Return the decay of the current in 1/4096; the hardware stores one less."""
+    """Return the decay of the current in 1/4096; the hardware stores it minus 1."""
     return max(int(np.rint(float(np.max(neuron.du)) * DECAY_ONE)), 1)
 
 

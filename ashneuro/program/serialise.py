@@ -1,23 +1,26 @@
-"""Programs on disk: ``program.json`` says the structure, ``program.npz`` holds the numbers.
+"""Programs on disk: ``program.json`` has the structure, ``program.npz`` the arrays.
 
 Anything that reads JSON and ``.npy`` can run a program without ashneuro. ``program.json`` is::
 
     {"schema": "ashneuro-program/1",
      "programs": {NAME: {                          # "float", "integer"
         "precision": "float" | "integer",  "dt_s": seconds,  "timesteps": int | null,
-        "inputs":  [{"name", "shape", "coding": "current" | "graded" | "spikes", "scale", "limit", "constant"}],
+        "inputs":  [{"name", "shape", "coding": "current" | "graded" | "spikes",
+                     "scale", "limit", "constant"}],
         "layers":  [{"name", "shape", "depth", "scale", "nir": [...],
-                     "neuron": {"du": KEY, "dv": KEY, "v_threshold": KEY, "bias": KEY, "bias_exp", "spiking",
-                                "v_unit": KEY, "v_origin": KEY},
+                     "neuron": {"du": KEY, "dv": KEY, "v_threshold": KEY, "bias": KEY,
+                                "bias_exp", "spiking", "v_unit": KEY, "v_origin": KEY},
                      "connections": [{"source", "delay", "weight_exp", "nir": [...],
-                                      "synapse": null | {"kind", "in_shape", "out_shape", "stride", "padding",
-                                                         "dilation", "groups", "weight": KEY,
-                                                         "indices": KEY | null, "indptr": KEY | null}}]}],
+                                      "synapse": null | {"kind", "in_shape", "out_shape",
+                                                         "stride", "padding", "dilation",
+                                                         "groups", "weight": KEY,
+                                                         "indices": KEY | null,
+                                                         "indptr": KEY | null}}]}],
         "outputs": [layer names],  "notes": [sentences]}}}
 
-A KEY names an array in ``program.npz``: ``NAME/LAYER/du``, ``NAME/LAYER/CONNECTION/weight`` … with the layer's and the
-connection's position. Neuron arrays broadcast to the layer's shape. What each field means is said in
-`ashneuro.program.program`. The same program gives the same bytes.
+A KEY names an array in ``program.npz``: ``NAME/LAYER/du``, ``NAME/LAYER/CONNECTION/weight`` …, with
+the positions of layer and connection. Neuron arrays broadcast to the layer's shape.
+`ashneuro.program.program` describes the fields. Equal programs give equal bytes.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ _Arrays = dict[str, NDArray[Any]]
 
 
 def save_programs(folder: str | Path, programs: Mapping[str, Program]) -> None:
-    """Write ``programs`` (by name, e.g. ``"float"`` and ``"integer"``) into the two files of an existing ``folder``."""
+    """Write ``programs`` by name (``"float"``, ``"integer"``) into an existing folder."""
     arrays: _Arrays = {}
     structure = {
         "schema": SCHEMA,

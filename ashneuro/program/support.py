@@ -1,4 +1,4 @@
-"""Which NIR primitives are supported, found out by trying."""
+"""Support of NIR primitives, measured by lowering and quantising an example of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ashneuro.spiking.contract import Contract
 
 @dataclass(frozen=True)
 class Support:
-    """What can be done with one NIR primitive: ``""`` where it works, or the sentence why not."""
+    """Support of one NIR primitive: per stage "" if it works, or the sentence why not."""
 
     primitive: str
     read: str
@@ -25,16 +25,14 @@ class Support:
 
     @property
     def lava(self) -> str:
-        """Return which of Lava's arithmetics run it."""
-        return (
-            ""
-            if self.float_program == self.integer_program == ""
-            else self.float_program or f"floating point only: {self.integer_program}"
-        )
+        """ "" if Lava runs it in both arithmetics, or the sentence why not."""
+        if self.float_program or not self.integer_program:
+            return self.float_program
+        return f"floating point only: {self.integer_program}"
 
 
 def support_table() -> list[Support]:
-    """Return a row for every primitive of NIR 1.0.8, found out by lowering and quantising a small graph that has it."""
+    """Return a row for every primitive of NIR 1.0.8."""
     rows = []
     for name in sorted(nir.ir.__dict__["__all_ir"]):
         if name not in PRIMITIVES:
@@ -50,7 +48,7 @@ def support_table() -> list[Support]:
 
 
 def _specimen(name: str) -> nir.NIRGraph:
-    """Return a small graph that has the primitive ``name``."""
+    """Return a small graph that contains the primitive ``name``."""
     ones, image = np.ones(4), (1, 4, 4)
     neuron = {"r": ones, "v_leak": 0 * ones}
     spiking = neuron | {"v_threshold": ones, "v_reset": 0 * ones}

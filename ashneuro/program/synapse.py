@@ -1,7 +1,7 @@
-"""What a synapse is as a matrix, and how many weights it has: exact for every kind.
+"""Synapses as matrices, their products, and their numbers of weights.
 
-Simulators may apply a synapse in any faster way; this module is what they are tested against. Counts follow
-NeuroBench's *effective* operations: zero weights and padding are not work.
+Exact for every kind; simulators may apply a synapse in any faster way and are tested against this
+module. Counts are NeuroBench's *effective* operations: zero weights and padding are no work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from ashneuro.program.program import Shape, Synapse
 
 
 def matrix(synapse: Synapse) -> csr_matrix:
-    """Return ``W`` (N_out, N_in) with ``y.ravel() = W @ x.ravel()``: sorted, without explicit zeros, in the weights' dtype."""
+    """Return ``W`` (N_out, N_in) with ``y.ravel() = W @ x.ravel()``.
+
+    A sorted CSR matrix without explicit zeros, in the dtype of the weights.
+    """
     weight = synapse.weight
     if synapse.kind == "sparse":
         result = csr_matrix((weight, synapse.indices, synapse.indptr), shape=(synapse.out_size, synapse.in_size))
@@ -40,7 +43,7 @@ def matrix(synapse: Synapse) -> csr_matrix:
 
 
 def sparse(weights: csr_matrix, in_shape: Shape, out_shape: Shape) -> Synapse:
-    """Return the synapse of kind ``"sparse"`` that computes ``weights``."""
+    """Return the synapse of kind ``"sparse"`` that multiplies by ``weights``."""
     weights = csr_matrix(weights)
     weights.sum_duplicates()
     weights.eliminate_zeros()
@@ -49,7 +52,7 @@ def sparse(weights: csr_matrix, in_shape: Shape, out_shape: Shape) -> Synapse:
 
 
 def fan_out(synapse: Synapse) -> NDArray[np.int64]:
-    """Return, per input element (shape ``in_shape``), how many non-zero weights it meets: the synops of one event."""
+    """Return the non-zero weights per input element (``in_shape``): the synops of one spike."""
     weight = synapse.weight
     if synapse.kind == "sparse":
         assert synapse.indices is not None
@@ -59,7 +62,8 @@ def fan_out(synapse: Synapse) -> NDArray[np.int64]:
     elif synapse.kind == "dense":
         counts = np.tile((weight != 0).sum(axis=0), synapse.in_size // weight.shape[1])
     else:
-        # Per input channel and kernel tap: non-zero weights; per tap: the positions at which it meets each pixel.
+        # (channels, taps) non-zero weights, times (taps, pixels) output positions at which a tap
+        # meets a pixel.
         channels, taps, (_, tap, pixel) = synapse.in_shape[0], math.prod(weight.shape[2:]), conv_pairs(synapse)
         nonzero = (weight != 0).reshape(synapse.groups, -1, weight.shape[1], taps).sum(axis=1).reshape(channels, taps)
         meets = csr_matrix((np.ones(len(tap), np.int64), (tap, pixel)), shape=(taps, math.prod(synapse.in_shape[1:])))
@@ -68,7 +72,7 @@ def fan_out(synapse: Synapse) -> NDArray[np.int64]:
 
 
 def signed_sums(synapse: Synapse) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return, per output element (flat), the sum of its negative and the sum of its positive weights."""
+    """Return the sums of the negative and of the positive weights, per output element (flat)."""
     negative, positive = (
         _row_sums(replace(synapse, weight=clip(synapse.weight, 0))) for clip in (np.minimum, np.maximum)
     )
@@ -90,9 +94,9 @@ def _row_sums(synapse: Synapse) -> NDArray[Any]:
 
 
 def dense_macs(synapse: Synapse) -> int:
-    """Return how many products one step costs when every input is non-zero: zero weights count, padding does not.
+    """Number of products per step if no input is zero: with zero weights, without padding.
 
-    A ``"sparse"`` synapse has no zero weights to begin with: its stored weights are what is counted.
+    A ``"sparse"`` synapse stores no zeros, so its stored weights count.
     """
     size, shape = int(synapse.weight.size), synapse.weight.shape
     if synapse.kind == "sparse":
@@ -105,9 +109,10 @@ def dense_macs(synapse: Synapse) -> int:
 
 
 def conv_pairs(synapse: Synapse) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return (output position, kernel tap, input pixel) of every product of one channel pair, padding left out.
+    """Return (output position, kernel tap, input pixel) of all products of a pair of channels.
 
-    All three are flat indices into the spatial axes, row by row; sorted by output position, then by tap.
+    All three are flat row-major indices into the spatial axes, without products in the padding;
+    sorted by output position, then by tap.
     """
     kernel, spatial, out = synapse.weight.shape[2:], synapse.in_shape[1:], synapse.out_shape[1:]
     n = len(kernel)
@@ -125,7 +130,7 @@ def conv_pairs(synapse: Synapse) -> tuple[NDArray[np.int64], NDArray[np.int64], 
 
 @dataclass(frozen=True)
 class Window:
-    """Geometry of a convolution or pooling, one number per spatial axis; padding: (before, after)."""
+    """Geometry of a convolution or pooling, per spatial axis; padding is (before, after)."""
 
     kernel: Shape
     stride: Shape
@@ -136,13 +141,13 @@ class Window:
 def conv_shape(
     in_shape: Shape, kernel: Shape, channels: int, stride: Shape, padding: tuple[tuple[int, int], ...], dilation: Shape
 ) -> Shape:
-    """Return the output shape ``(channels, *spatial)`` of a convolution or pooling, rounded down as torch does."""
+    """Return the output shape ``(channels, *spatial)``, rounded down as in torch."""
     axes = zip(in_shape[1:], kernel, stride, padding, dilation, strict=True)
     return (channels, *((size + sum(pad) - gap * (taps - 1) - 1) // step + 1 for size, taps, step, pad, gap in axes))
 
 
 def in_channels(synapse: Synapse) -> NDArray[np.int64]:
-    """Return (C_out, C_in / groups): which input channel each kernel of a convolution reads."""
+    """Return the input channel of every kernel of a convolution: (C_out, C_in / groups)."""
     out_channels, group_in = synapse.weight.shape[:2]
     group: NDArray[np.int64] = np.arange(out_channels) // (out_channels // synapse.groups)
     channels: NDArray[np.int64] = group[:, None] * group_in + np.arange(group_in)
@@ -162,10 +167,11 @@ def _conv_matrix(synapse: Synapse) -> csr_matrix:
 
 
 def compose(first: Synapse | None, second: Synapse) -> Synapse:
-    """Return one synapse that does ``second`` after ``first`` (``None``: the identity), in the narrowest kind that is exact.
+    """Return the synapse that applies ``first`` (``None``: identity), then ``second``.
 
-    A convolution stays one where scaling is per channel, or where convolution after convolution (pooling included) sees no
-    zero padding that the merged kernel would see past.
+    The result has the narrowest kind that is exact. A convolution stays one if it is scaled per
+    channel, or if it follows a convolution (or pooling) without zero padding that the merged kernel
+    would have to respect.
     """
     if first is None:
         return second
@@ -179,7 +185,7 @@ def compose(first: Synapse | None, second: Synapse) -> Synapse:
 
 
 def _scaled(first: Synapse, second: Synapse) -> Synapse | None:
-    """Return the product where one of the two only scales, or both are dense; ``None`` when there is no such form."""
+    """Return the product if one of the two is a scaling, or both are dense; else ``None``."""
     if second.kind == "scale":
         return scale_outputs(first, np.broadcast_to(second.weight, second.in_shape).reshape(first.out_shape))
     if first.kind == "scale":
@@ -214,7 +220,7 @@ def scale_outputs(synapse: Synapse, factors: NDArray[Any]) -> Synapse:
 
 
 def _convolved(first: Synapse, second: Synapse) -> Synapse | None:
-    """Return convolution after convolution as one; ``None`` where groups mix or padding gets in the way."""
+    """Return the product of two convolutions as one; ``None`` if groups or padding prevent it."""
     if first.kind != "conv" or second.kind != "conv" or first.out_shape != second.in_shape:
         return None
     first_alone = first.groups == first.in_shape[0] == first.out_shape[0]  # one kernel per channel, e.g. pooling
@@ -224,9 +230,10 @@ def _convolved(first: Synapse, second: Synapse) -> Synapse | None:
     for axis, taps in enumerate(first.weight.shape[2:]):
         span, size = first.dilation[axis] * (taps - 1), first.in_shape[1 + axis]
         before, after = second.padding[axis]
-        end = (
-            first.out_shape[1 + axis] * first.stride[axis] - first.padding[axis][0]
-        )  # first pixel of the window past the last
+        # First pixel of the window past the last one.
+        end = first.out_shape[1 + axis] * first.stride[axis] - first.padding[axis][0]
+        # The second one's padding is zeros; the merged kernel would see pixels there if a window of
+        # the first one beyond its output still touched its input.
         if (before and span >= first.stride[axis] + first.padding[axis][0]) or (after and end < size):
             return None
     axes = range(len(first.stride))
@@ -262,7 +269,7 @@ def _convolved(first: Synapse, second: Synapse) -> Synapse | None:
 
 
 def _per_channel(factors: NDArray[Any]) -> NDArray[Any] | None:
-    """Return one factor per channel (first axis), or ``None`` when they differ within a channel."""
+    """Return one factor per channel (first axis); ``None`` if they differ within a channel."""
     flat = factors.reshape(factors.shape[0], -1)
     return flat[:, 0] if (flat == flat[:, :1]).all() else None
 

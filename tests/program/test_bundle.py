@@ -22,8 +22,8 @@ from ashneuro.program.bundle import (
 )
 from ashneuro.program.certificate import Certificate, Comparison, Computation
 from ashneuro.program.lower import lower
+from ashneuro.program.nir_file import read_graph
 from ashneuro.program.quantise import quantise
-from ashneuro.program.reading import read_graph
 from ashneuro.program.serialise import NUMBERS, STRUCTURE
 from ashneuro.spiking.contract import Contract
 from tests.program import networks as net

@@ -13,7 +13,7 @@ import torch
 from ashneuro.errors import GraphError
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
-from ashneuro.program.reading import read_graph
+from ashneuro.program.nir_file import read_graph
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import Contract

@@ -8,7 +8,7 @@ import pytest
 
 from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower
-from ashneuro.program.reading import load_graph, read_graph
+from ashneuro.program.nir_file import load_graph, read_graph
 from ashneuro.spiking.contract import Contract
 from tests.program import networks as net
 

@@ -1,0 +1,180 @@
+"""Read and write NIR files.
+
+Reading is strict: whatever is wrong with a file is reported at once, and nothing is half read.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nir
+import nir.serialization
+import numpy as np
+
+from ashneuro.errors import BundleError, GraphError
+from ashneuro.program.rules.finding import require
+from ashneuro.program.rules.graph import graph_findings
+from ashneuro.program.wiring import PRIMITIVES, Wiring, wire
+from ashneuro.spiking.contract import Contract, ReadContract, read_contract
+
+REFUSED = "this NIR graph cannot be used"
+
+
+def read_graph(path: str | Path, **overrides: Any) -> tuple[Wiring, ReadContract]:
+    """Return the wired graph in a NIR file, and its contract.
+
+    The graph as written is `Wiring.graph`. ``overrides`` (``dt_s=…``, ``if_convention=…``) win over
+    the file's contract.
+
+    Raises:
+        GraphError: it is not a NIR file, a node cannot be built, or the graph breaks rules: all of
+            them at once.
+    """
+    graph = load_graph(path)
+    contract = read_contract(graph.metadata, **overrides)
+    wiring = wire(graph)
+    require(graph_findings(wiring, contract.contract), f"{path}: {REFUSED}")
+    return wiring, contract
+
+
+def load_graph(path: str | Path) -> nir.NIRGraph:
+    """Return the graph in a NIR file, whether it is sound or not.
+
+    `ashneuro.program.check` reports what is wrong with it.
+
+    Raises:
+        GraphError: the file cannot be read, or a node cannot be built from what it holds.
+    """
+    path = Path(path)
+    entries = _entries(path)
+    problems: list[str] = []
+    graph = _build(entries, "", problems)
+    if problems or not isinstance(graph, nir.NIRGraph):
+        raise GraphError(
+            f"{path}: {len(problems) or 1} node(s) cannot be read",
+            "\n     ".join(problems) or f"the file holds a {type(graph).__name__}, not a graph",
+            "export the graph again with nir.write 1.0 or later, with every parameter that the primitive has",
+        )
+    return graph
+
+
+def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract) -> None:
+    """Write ``graph`` with all inferred shapes, and with ``contract`` in its metadata."""
+    wiring = wire(graph)
+    written = _complete(wiring.graph, wiring, "")
+    said = wiring.graph.metadata or {}
+    written.metadata = {key: value for key, value in said.items() if value is not None} | contract.to_metadata()
+    try:
+        nir.write(path, written)
+    except (TypeError, ValueError) as error:
+        raise BundleError(
+            "this NIR graph cannot be written", str(error), "give every node array parameters and plain metadata"
+        ) from error
+
+
+def _complete(graph: nir.NIRGraph, wiring: Wiring, prefix: str) -> nir.NIRGraph:
+    """Return a copy of ``graph`` with the input shapes of ``wiring``."""
+    nodes: dict[str, Any] = {}
+    for name, node in graph.nodes.items():
+        full = prefix + name
+        if isinstance(node, nir.NIRGraph):
+            nodes[name] = _complete(node, wiring, f"{full}.")
+            continue
+        shape = wiring.in_shapes[full]
+        nodes[name] = node = copy.copy(node)
+        if shape is not None:
+            if isinstance(node, nir.Conv1d):
+                node.input_shape = shape[1]
+            elif isinstance(node, nir.Conv2d):
+                node.input_shape = shape[1:]
+            elif isinstance(node, nir.Input | nir.Flatten):
+                node.input_type = {"input": np.array(shape)}
+            elif isinstance(node, nir.Output):
+                node.output_type = {"output": np.array(shape)}
+    return nir.NIRGraph(nodes, list(graph.edges), dict(graph.metadata or {}), type_check=False)
+
+
+def _entries(path: Path) -> Any:
+    """Return the content of a file as nested dicts of arrays."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise GraphError(f"cannot read {path}", error.strerror or str(error), "give the path of a .nir file") from error
+    if not h5py.is_hdf5(path):
+        looks = ", it looks like a zip archive (torch.save?)" if start[:2] == b"PK" else ""
+        raise GraphError(
+            f"{path} is not a NIR file", f"NIR files are HDF5{looks}", "write it with nir.write(path, graph)"
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            if "node" not in file:
+                raise GraphError(
+                    f"{path} is not a NIR file",
+                    "it is HDF5 but has no group 'node'",
+                    "write it with nir.write(path, graph)",
+                )
+            return nir.serialization.hdf2dict(file["node"])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise GraphError(f"{path} is damaged", f"HDF5 says: {error}", "export or copy the file again") from error
+
+
+def _build(entry: Any, name: str, problems: list[str]) -> Any:
+    """Return the node that an entry describes; add what prevents it to ``problems``."""
+    label = name or "graph"
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
+        problems.append(f"{label}: it has no type")
+        return None
+    kind = entry["type"]
+    if kind == "NIRGraph":
+        return _build_graph(entry, name, problems)
+    if kind not in PRIMITIVES:
+        problems.append(f"{label}: {kind!r} is not a primitive of NIR {nir.version}")
+        return None
+    try:
+        return nir.dict2NIRNode({key: _plain(value) for key, value in entry.items()})
+    except Exception as error:  # constructors of primitives raise anything on arbitrary values
+        problems.append(f"{label} ({kind}): {_reason(error)}")
+        return None
+
+
+def _build_graph(entry: Mapping[str, Any], name: str, problems: list[str]) -> nir.NIRGraph | None:
+    nodes, edges = entry.get("nodes", {}), entry.get("edges", ())
+    if not isinstance(nodes, Mapping):
+        problems.append(f"{name or 'graph'}: its nodes are not a group")
+        return None
+    made = {key: _build(node, f"{name}.{key}" if name else key, problems) for key, node in nodes.items()}
+    pairs = np.asarray(edges, dtype=object)
+    if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
+        problems.append(f"{name or 'graph'}: its edges have shape {pairs.shape}, not (number, 2)")
+        return None
+    said = entry.get("metadata", {})
+    if not isinstance(said, Mapping):
+        problems.append(f"{name or 'graph'}: its metadata are not a group")
+        return None
+    metadata = {key: _plain(value) for key, value in said.items()}
+    # NIR's own type check adds nodes, assumes square kernels, and names no node when it fails.
+    return nir.NIRGraph(made, [(_text(a), _text(b)) for a, b in pairs.reshape(-1, 2)], metadata, type_check=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return HDF5 scalars as Python values, in nested groups too; arrays as they are."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return value.decode("utf8", "replace")
+    return value
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of a NIR constructor's exception: missing or unknown fields."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split("__init__() ", 1)[-1]
