@@ -1,1 +1,1 @@
-"""Counts first, joules second: workload, hardware profiles, estimates."""
+"""Workload counts, hardware profiles, energy and time estimates, and comparisons with ANNs."""

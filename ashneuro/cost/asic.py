@@ -1,4 +1,8 @@
-"""CMOS at one process node: arithmetic, neuron updates and memory accesses, each as a term of its own."""
+"""CMOS at one process node: arithmetic, neuron updates and memory accesses, each as its own term.
+
+Both sides of a comparison are priced by the same rules: `mac_energy`, `ac_energy`,
+`update_energy` and `memory_energy`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ MESSAGE_BITS = 32
 
 
 def estimate_asic(workload: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
-    """Return what one inference costs at the node; rules and errors as in `ashneuro.cost.estimate.estimate`."""
+    """Return the estimate of one inference at a process node.
+
+    Raises:
+        ProfileError: the precision is unknown, or the profile lacks a price that it needs.
+    """
     terms = _asic_terms(workload, profile, precision)
     return CostEstimate.from_terms(profile, precision, terms, tuple(_asic_notes(precision)))
 
@@ -38,45 +46,40 @@ def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) ->
             )
         if macs:
             energy, used = mac_energy(profile, precision)
-            yield Term(layer.name, "mac", macs, macs * energy, "", True, "MACs × (product + addition)", used)
+            formula = "MACs × (product + addition)"
+            yield Term(layer.name, "mac", macs, macs * energy, formula=formula, quantities=used)
         if acs:
             energy, used = ac_energy(profile, precision)
-            yield Term(layer.name, "synop", acs, acs * energy, "", True, "synops × addition", used)
+            yield Term(layer.name, "synop", acs, acs * energy, formula="synops × addition", quantities=used)
         energy, used = update_energy(profile, precision, layer)
         name = "activation" if layer.kind == "ann" else "neuron update"
-        yield Term(
-            layer.name, name, updates, updates * energy, "", True, f"{name}s × their products and additions", used
-        )
+        formula = f"{name}s × their products and additions"
+        yield Term(layer.name, name, updates, updates * energy, formula=formula, quantities=used)
         accesses, energy, used = memory_energy(profile, precision, layer, workload.samples, workload.timesteps)
-        yield Term(
-            layer.name,
-            "memory",
-            accesses,
-            energy,
-            "",
-            True,
-            "accesses × bits / 64 × energy of the memory that holds them",
-            used,
-        )
+        formula = "accesses × bits / 64 × energy of the memory that holds them"
+        yield Term(layer.name, "memory", accesses, energy, formula=formula, quantities=used)
 
 
 def _asic_notes(precision: str) -> Iterator[str]:
     yield (
-        "memory: low, both sides move every number once; high, both fetch every operand of every operation; typical, the ANN reuses "
-        "as dense accelerators do and the spiking part fetches per event"
+        "memory: low, both sides move every number once; high, both fetch every operand of every operation; "
+        "typical, the ANN reuses as dense accelerators do and the spiking part fetches per event"
     )
-    yield "memory: data lie in the smallest listed SRAM that holds them, more than 1 MB in several banks of 1 MB (high: in DRAM)"
+    yield (
+        "memory: data lie in the smallest listed SRAM that holds them, "
+        "more than 1 MB in several banks of 1 MB (high: in DRAM)"
+    )
     if precision.startswith("int"):
         yield "integer accumulation: low and typical 8-bit additions, the usual convention; high 32-bit additions"
     if precision.startswith("int") and precision != "int8":
         yield (
-            f"{precision}: no product of that width was published; it is the 8-bit product scaled by the operands' bits "
-            "(8 → 32 bits costs 15.5× for 16× the bits in the same table); high: the 8-bit product"
+            f"{precision}: no product of that width was published; it is the 8-bit product scaled by the "
+            "operands' bits (8 → 32 bits costs 15.5× for 16× the bits in the same table); high: the 8-bit product"
         )
 
 
 def _bits(precision: str) -> tuple[int, int, int]:
-    """Return bits of a weight, of an activation, and of an accumulator or state variable."""
+    """Return the bits of a weight, an activation, and an accumulator or state variable."""
     if precision == "fp32":
         return 32, 32, 32
     if precision == "fp16":
@@ -89,82 +92,88 @@ def _bits(precision: str) -> tuple[int, int, int]:
     return 8, int(match[1]), 32
 
 
-def _event(profile: HardwareProfile, key: str) -> Range:
+def _price(profile: HardwareProfile, key: str) -> Range:
     quantity: Quantity | None = profile.energy.get(key)
-    if quantity is None or not quantity.citable:
-        kept_out = "the profile writer's estimate" if quantity and quantity.status == "estimate" else CHECKS["R"]
-        why = (
-            f"energy.{key} is unknown there"
-            if quantity is None
-            else f"energy.{key} is there, but not used unasked ({kept_out})"
-        )
-        raise ProfileError(f"{profile.name} cannot price this", why, "choose another precision or profile")
-    return quantity.range
+    if quantity is not None and quantity.citable:
+        return quantity.range
+    if quantity is None:
+        why = f"energy.{key} is not in the profile"
+    else:
+        kept_out = "an estimate by the profile's author" if quantity.status == "estimate" else CHECKS["R"]
+        why = f"energy.{key} is in the profile, but estimates do not use it ({kept_out})"
+    raise ProfileError(f"{profile.name} cannot price this", why, "choose another precision or profile")
 
 
 def mac_energy(profile: HardwareProfile, precision: str) -> tuple[Range, tuple[str, ...]]:
     """Return joules of one multiply–accumulate, and the numbers used.
 
-    float: product + addition. int8: product + 8-bit addition (high: 32-bit addition). B-bit activations and 8-bit weights:
-    the 8-bit product × B/8, an interpolation (high: the whole 8-bit product).
+    Floating point: product + addition. int8: product + 8-bit addition (high: 32-bit addition).
+    B-bit activations with 8-bit weights: the 8-bit product × B/8, an interpolation (high: the whole
+    8-bit product).
     """
     if precision.startswith("fp"):
         keys = (f"mult_{precision}", f"add_{precision}")
-        return _event(profile, keys[0]) + _event(profile, keys[1]), _paths(*keys)
+        return _price(profile, keys[0]) + _price(profile, keys[1]), _paths(*keys)
     _, bits, _ = _bits(precision)
-    product, narrow, wide = (_event(profile, key) for key in ("mult_int8", "add_int8", "add_int32"))
+    product, narrow, wide = (_price(profile, key) for key in ("mult_int8", "add_int8", "add_int32"))
     packed = product * (bits / 8) + narrow
     return Range(packed.low, packed.typical, product.high + wide.high), _paths("mult_int8", "add_int8", "add_int32")
 
 
 def ac_energy(profile: HardwareProfile, precision: str) -> tuple[Range, tuple[str, ...]]:
-    """Return joules of one accumulate, and the numbers used: an addition (integer high: 32 bits wide)."""
+    """Return joules of one accumulate, and the numbers used.
+
+    It is one addition; integers: 8 bits wide (high: 32 bits).
+    """
     if precision.startswith("fp"):
-        return _event(profile, f"add_{precision}"), _paths(f"add_{precision}")
+        return _price(profile, f"add_{precision}"), _paths(f"add_{precision}")
     _bits(precision)
-    narrow, wide = _event(profile, "add_int8"), _event(profile, "add_int32")
+    narrow, wide = _price(profile, "add_int8"), _price(profile, "add_int32")
     return Range(narrow.low, narrow.typical, wide.high), _paths("add_int8", "add_int32")
 
 
 def update_energy(profile: HardwareProfile, precision: str, layer: LayerWorkload) -> tuple[Range, tuple[str, ...]]:
-    """Return joules of one neuron update, or of one activation function of an ANN layer, and the numbers used.
+    """Return joules of one neuron update or ANN activation, and the numbers used.
 
-    Neuron: a product per decaying state variable (low: a shift, priced as an addition) and its additions; integers at 32 bits.
-    ANN: bias and comparison; integers also rescale the accumulator, a 32-bit product (low: a shift).
+    Neuron: a product per decaying state variable (low: a shift, priced as an addition) and its
+    additions; integers have 32 bits. ANN: bias and comparison; integers also rescale the
+    accumulator, a 32-bit product (low: a shift).
     """
     add_key, mult_key = (
         ("add_int32", "mult_int32") if precision.startswith("int") else (f"add_{precision}", f"mult_{precision}")
     )
     products = layer.update_multiplies + (layer.kind == "ann" and precision.startswith("int"))
-    energy = layer.update_adds * _event(profile, add_key)
+    energy = layer.update_adds * _price(profile, add_key)
     if not products:
         return energy, _paths(add_key)
-    product = _event(profile, mult_key)
+    product = _price(profile, mult_key)
     if precision.startswith("int"):
-        product = Range(_event(profile, add_key).low, product.typical, product.high)
+        product = Range(_price(profile, add_key).low, product.typical, product.high)
     return energy + products * product, _paths(add_key, mult_key)
 
 
 def memory_energy(
     profile: HardwareProfile, precision: str, layer: LayerWorkload, samples: int, timesteps: int
 ) -> tuple[float, Range, tuple[str, ...]]:
-    """Return memory accesses of a layer per inference in its usual dataflow, their joules, and the numbers used.
+    """Return memory accesses of a layer per inference, their joules, and the numbers used.
 
-    Perfect reuse moves everything once; no reuse fetches every operand of every operation (after Lemaire et al. 2022)::
+    Perfect reuse moves every number once; no reuse fetches every operand of every operation (after
+    Lemaire et al. 2022)::
 
-                        perfect reuse                         no reuse
-        ANN layer       weights, inputs, outputs once         weight and input per MAC; outputs once
-        spiking layer   weights once, all steps of a neuron   weight, accumulator read and written per synop; state variables
-                        together; spikes in and out           read and written per update; each spike 32 bits, written and
-                        as one bit per neuron and step,       read once; each graded input read once, in the bits of an
-                        graded inputs in an activation's      activation, as the ANN reads its input
+                  perfect reuse                        no reuse
+        ANN       weights, inputs and outputs once     weight and input per MAC; outputs once
+        spiking   weights once; spikes in and out as   weight, and accumulator read and written, per
+                  one bit per neuron and step;         synop; state variables read and written per
+                  graded inputs in the bits of an      update; each spike 32 bits, written and read
+                  activation; a neuron's steps         once; each graded input read once, in the
+                  together, so no state moves          bits of an activation, as the ANN reads it
 
-    low: perfect reuse on either side, or no reuse where that is less: where hardly anything spikes, a bit per neuron and step is more
-    than the events. high: no reuse on either side. typical: each side's usual dataflow, reuse in a dense ANN accelerator, fetches per
-    event in a spiking one.
+    low: perfect reuse, or no reuse where that is less (few spikes can cost less than a bit per
+    neuron and step). high: no reuse. typical: the dataflow that each side is built for, reuse in a
+    dense ANN accelerator, fetches per event in a spiking one; the accesses are those of this case.
 
-    An access of n bits costs n/64 of a 64-bit one. Each kind of data lies in the smallest SRAM of the profile that holds it all;
-    more than 1 MB lies in several banks of 1 MB (high: in DRAM).
+    An access of n bits costs n/64 of a 64-bit one. Each kind of data lies in the smallest SRAM of
+    the profile that holds it all; more than 1 MB lies in several banks of 1 MB (high: in DRAM).
     """
     weight_bits, activation_bits, state_bits = _bits(precision)
     if layer.kind == "ann":
@@ -174,7 +183,7 @@ def memory_energy(
         outputs = (float(layer.neurons), activation_bits, layer.neurons * activation_bits)
         reused = [(min(macs, layer.parameters), *weights), (min(macs, layer.inputs), *inputs), outputs]
         fetched = [(macs, *weights), (macs, *inputs), outputs]
-        usual = reused
+        typical_case = reused
     else:
         synops = (layer.effective_acs + (layer.effective_macs or 0)) / samples
         updates = (layer.updates or 0) / samples
@@ -193,16 +202,20 @@ def memory_energy(
             (2 * layer.spikes / samples, MESSAGE_BITS, layer.neurons),
             (layer.graded_events / samples, activation_bits, layer.graded_inputs * activation_bits),
         ]
-        usual = fetched
+        typical_case = fetched
     low, used = _traffic(profile, reused)
     high, more = _traffic(profile, fetched)
-    typical, _ = _traffic(profile, usual)
+    typical, _ = _traffic(profile, typical_case)
     energy = Range(min(low.low, high.low), typical.typical, high.high)
-    return sum(accesses for accesses, _, _ in usual), energy, tuple(dict.fromkeys(used + more))
+    return sum(accesses for accesses, _, _ in typical_case), energy, tuple(dict.fromkeys(used + more))
 
 
 def _traffic(profile: HardwareProfile, traffic: Iterable[tuple[float, int, int]]) -> tuple[Range, tuple[str, ...]]:
-    """Return joules of (accesses, bits of one, bits of all data of that kind), and the numbers used."""
+    """Return joules of accesses, and the numbers used.
+
+    Args:
+        traffic: per kind of data: accesses, bits of one access, bits of all data of that kind.
+    """
     used: dict[str, None] = {}
     energy = Range(0.0, 0.0, 0.0)
     for accesses, bits, held in traffic:
@@ -210,10 +223,10 @@ def _traffic(profile: HardwareProfile, traffic: Iterable[tuple[float, int, int]]
             continue
         key = next((name for name, size in SRAM_BITS if held <= size), SRAM_BITS[-1][0])
         used[key] = None
-        word = _event(profile, key)
+        word = _price(profile, key)
         if held > SRAM_BITS[-1][1]:
             used["dram"] = None
-            word = Range(word.low, word.typical, _event(profile, "dram").high)
+            word = Range(word.low, word.typical, _price(profile, "dram").high)
         energy = energy + accesses * bits / WORD_BITS * word
     return energy, _paths(*used)
 

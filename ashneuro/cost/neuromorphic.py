@@ -1,4 +1,13 @@
-"""Neuromorphic chips: events of spiking layers times the profile's energy per event, and static power times time."""
+"""Neuromorphic chips: events times energy per event, and static power times time.
+
+``E = Σ_layers synops·e_synop + updates_active·e_active + updates_inactive·e_inactive
++ spikes·e_spike_out + messages·e_axon_out + messages within a tile·e_local + hops·e_hop``,
+and per boundary ``(static power + running overhead) · T · step``.
+
+A term without a price is named and left out. A term that another price includes
+(`Quantity.includes`) is not added again. Where active and inactive updates were not told apart,
+low takes all of them as inactive and high all as active.
+"""
 
 from __future__ import annotations
 
@@ -16,34 +25,41 @@ from ashneuro.errors import ProfileError
 def estimate_neuromorphic(
     workload: Workload,
     profile: HardwareProfile,
-    with_estimates: bool,
-    step_time_s: float | None,
-    deployment: Deployment | None,
+    *,
+    with_estimates: bool = False,
+    step_time_s: float | None = None,
+    deployment: Deployment | None = None,
 ) -> CostEstimate:
-    """Return what one inference costs on the chip; rules and errors as in `ashneuro.cost.estimate.estimate`."""
+    """Return the estimate of one inference on a chip; arguments as of `estimate`.
+
+    Raises:
+        ProfileError: the workload has ANN layers.
+    """
     if any(layer.place == "host" or layer.kind == "ann" for layer in workload.layers):
         raise ProfileError(
             f"{profile.name}: ANN layers cannot be priced here",
             "a neuromorphic profile prices synops and neuron updates of spiking layers",
             "estimate workload.part('deployed') here and workload.part('host') on a GPU or CMOS profile",
         )
-    pricing = _Pricing(profile, with_estimates)
-    terms = [term for layer in workload.layers for term in _event_terms(layer, workload.samples, pricing, deployment)]
-    chips = deployment.placement.chips if deployment else _chips(workload, profile)
-    step, how, time_from = _step_time(profile, step_time_s, deployment)
+    prices = _Prices(profile, with_estimates)
+    terms = [term for layer in workload.layers for term in _event_terms(layer, workload.samples, prices, deployment)]
+    chips = deployment.placement.chips if deployment else _least_chips(workload, profile)
+    step, step_note, time_from = _step_time(profile, step_time_s, deployment)
     time = workload.timesteps * step if step else None
     latency = (workload.timesteps + deployment.depth) * step if step and deployment else None
     bare = CostEstimate.from_terms(profile, NATIVE, terms)
-    whole = "static" in pricing.included
-    totals = tuple(_totals(profile, bare.dynamic_j, time, chips)) if time and not whole else ()
+    # Prices that were fitted to a whole chip hold its static power already.
+    static_included = "static" in prices.included
+    totals = tuple(_totals(profile, bare.dynamic_j, time, chips)) if time and not static_included else ()
     notes = list(_bound_notes(profile, bare))
-    if whole:
+    if static_included:
         notes.append(f"{profile.name}: static power is in the price of an event; nothing is added for time")
     if totals and bare.dynamic_j:
         notes.append(
-            "static power and energies per event come from different sources and voltages; a total adds them at the boundary it names"
+            "static power and energies per event come from different sources and voltages; "
+            "a total adds them at the boundary it names"
         )
-    notes.append(how)
+    notes.append(step_note)
     assumed = [
         key for key in ("cores_per_tile", "tiles_wide") if key in profile.limits and not profile.limits[key].citable
     ]
@@ -62,8 +78,8 @@ def estimate_neuromorphic(
 
 
 @dataclass(frozen=True)
-class _Pricing:
-    """A profile's prices, and what each holds besides its own event."""
+class _Prices:
+    """The prices of a profile, and the further terms that each of them includes."""
 
     profile: HardwareProfile
     with_estimates: bool
@@ -74,77 +90,79 @@ class _Pricing:
 
     @property
     def included(self) -> dict[str, str]:
-        """Terms that are in the price of another event: name to that event."""
+        """Events whose prices include other terms, by the names of these terms."""
         found = ((key, self.usable(key)) for key in self.profile.energy)
         return {name: key for key, quantity in found if quantity is not None for name in quantity.includes}
 
     def term(self, layer: str, name: str, key: str, events: float, needed: bool = True, family: str = "") -> Term:
-        """Return ``events`` at the price of ``key``; zero where another price has it, unknown where nobody has it."""
+        """Return the term of ``events`` at the price ``key``; zero where another price includes it.
+
+        Args:
+            family: name under which `Quantity.includes` lists the term, if it differs.
+        """
         holder = self.included.get(family or name)
         if holder is not None:
-            return Term(
-                layer, name, events, Range(0.0, 0.0, 0.0), "", needed, f"in energy.{holder}", (f"energy.{holder}",)
-            )
-        quantity = self.usable(key)
-        if quantity is not None:
-            return Term(
-                layer, name, events, events * quantity.range, "", needed, f"events × energy.{key}", (f"energy.{key}",)
-            )
-        return Term(layer, name, events, None, self.because(name, key), needed)
+            energy, formula, path = Range(0.0, 0.0, 0.0), f"in energy.{holder}", f"energy.{holder}"
+        elif (quantity := self.usable(key)) is not None:
+            energy, formula, path = events * quantity.range, f"events × energy.{key}", f"energy.{key}"
+        else:
+            return Term(layer, name, events, None, self.why_missing(name, key), needed)
+        return Term(layer, name, events, energy, needed=needed, formula=formula, quantities=(path,))
 
-    def because(self, name: str, key: str) -> str:
-        """Say why there is no price of ``key``."""
+    def why_missing(self, name: str, key: str) -> str:
+        """Return the reason why ``key`` has no usable price."""
         quantity = self.profile.energy.get(key)
+        unpublished = f"no energy per {name} has been published for {self.profile.title}"
         if quantity is None:
-            return f"no energy per {name} has been published for {self.profile.title}"
+            return unpublished
         if quantity.status == "estimate":
-            return f"no energy per {name} has been published for {self.profile.title}; the profile's own estimate is used only when asked for"
+            return f"{unpublished}; the profile's own estimate is used only when asked for"
         return f"the source of energy.{key} was not seen ({CHECKS[quantity.check]})"
 
 
-def _event_terms(
-    layer: LayerWorkload, samples: int, pricing: _Pricing, deployment: Deployment | None
-) -> Iterator[Term]:
+def _event_terms(layer: LayerWorkload, samples: int, prices: _Prices, deployment: Deployment | None) -> Iterator[Term]:
     if layer.kind == "input":
-        yield _transfer(layer.name, layer.bytes_in / samples, pricing)
+        yield _transfer(layer.name, layer.bytes_in / samples, prices)
         return
-    yield from _synop_terms(layer, samples, pricing)
+    yield from _synop_terms(layer, samples, prices)
     if layer.effective_macs:
         because = "the profile has no energy for a synapse that multiplies a graded value"
         yield Term(layer.name, "graded synop", layer.effective_macs / samples, None, because)
-    yield _update_term(layer, samples, pricing)
-    if "spike_out" in pricing.profile.energy:
-        yield pricing.term(layer.name, "spike", "spike_out", layer.spikes / samples)
-    yield from _mesh_terms(layer, samples, pricing, deployment)
-    yield _transfer(layer.name, layer.bytes_out / samples, pricing)
+    yield _update_term(layer, samples, prices)
+    if "spike_out" in prices.profile.energy:
+        yield prices.term(layer.name, "spike", "spike_out", layer.spikes / samples)
+    yield from _mesh_terms(layer, samples, prices, deployment)
+    yield _transfer(layer.name, layer.bytes_out / samples, prices)
 
 
-def _transfer(layer: str, count: float, pricing: _Pricing) -> Term:
-    if "io_byte" in pricing.profile.energy:
-        return pricing.term(layer, "host I/O, byte", "io_byte", count, needed=False)
+def _transfer(layer: str, count: float, prices: _Prices) -> Term:
+    if "io_byte" in prices.profile.energy:
+        return prices.term(layer, "host I/O, byte", "io_byte", count, needed=False)
     return Term(
         layer, "host I/O, bytes", count, None, "no energy per byte between host and chip is known", needed=False
     )
 
 
-def _synop_terms(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Iterator[Term]:
-    """Yield synops, by the kind of synapse where the profile tells them apart; a scaled copy is stored as a list."""
-    if any(f"synop_{kind}" in pricing.profile.energy for kind in ("dense", "sparse", "conv")):
+def _synop_terms(layer: LayerWorkload, samples: int, prices: _Prices) -> Iterator[Term]:
+    """Yield synops, by kind of synapse where the profile has a price for each kind."""
+    if any(f"synop_{kind}" in prices.profile.energy for kind in ("dense", "sparse", "conv")):
+        # A scaled identity has one synapse per neuron, which a core stores as a list.
         for kind, events in (layer.acs_by_kind or {"sparse": layer.effective_acs}).items():
-            yield pricing.term(layer.name, "synop", f"synop_{'sparse' if kind == 'scale' else kind}", events / samples)
+            yield prices.term(layer.name, "synop", f"synop_{'sparse' if kind == 'scale' else kind}", events / samples)
     else:
-        yield pricing.term(layer.name, "synop", "synop", layer.effective_acs / samples)
+        yield prices.term(layer.name, "synop", "synop", layer.effective_acs / samples)
 
 
-def _update_term(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Term:
+def _update_term(layer: LayerWorkload, samples: int, prices: _Prices) -> Term:
+    # One update of each state: their prices are combined below.
     active, inactive = (
-        pricing.term(layer.name, "neuron update", f"neuron_update_{state}", 1) for state in ("active", "inactive")
+        prices.term(layer.name, "neuron update", f"neuron_update_{state}", 1) for state in ("active", "inactive")
     )
     updates = (layer.updates or 0) / samples
     if active.energy_j is None or inactive.energy_j is None:
         return replace(active if active.energy_j is None else inactive, events=updates)
     both = tuple(dict.fromkeys(active.quantities + inactive.quantities))
-    if "neuron update" in pricing.included:
+    if "neuron update" in prices.included:
         return replace(active, events=updates)
     if layer.updates_active is None:
         spread = Range(updates * inactive.energy_j.low, None, updates * active.energy_j.high)
@@ -156,35 +174,35 @@ def _update_term(layer: LayerWorkload, samples: int, pricing: _Pricing) -> Term:
     return Term(layer.name, "neuron update", updates, energy, "", True, formula, both)
 
 
-def _mesh_terms(layer: LayerWorkload, samples: int, pricing: _Pricing, deployment: Deployment | None) -> Iterator[Term]:
-    """Yield messages and hops: by the placement, or, without one, one message per layer that a spike goes to."""
-    known = pricing.profile.energy
+def _mesh_terms(layer: LayerWorkload, samples: int, prices: _Prices, deployment: Deployment | None) -> Iterator[Term]:
+    """Yield messages and hops; without a placement, one message per spike and target layer."""
+    known = prices.profile.energy
     traffic = deployment.traffic.get(layer.name) if deployment else None
     messages = (traffic.messages if traffic else layer.messages) / samples
     if "axon_out" in known:
-        yield pricing.term(layer.name, "message", "axon_out", messages, family="axon")
+        yield prices.term(layer.name, "message", "axon_out", messages, family="axon")
     if "spike_local" in known:
-        yield pricing.term(
-            layer.name,
-            "message within a tile",
-            "spike_local",
-            (traffic.local if traffic else layer.messages) / samples,
-            False,
-        )
+        local = (traffic.local if traffic else layer.messages) / samples
+        yield prices.term(layer.name, "message within a tile", "spike_local", local, needed=False)
     if traffic is None:
         because = "the network has not been placed on cores, so the number of hops is unknown"
-        unknown = Term(layer.name, "hop", layer.messages / samples, None, because, needed=False)
-        yield pricing.term(layer.name, "hop", "hop_ew", unknown.events, False) if "hop" in pricing.included else unknown
+        hops = layer.messages / samples
+        if "hop" in prices.included:
+            yield prices.term(layer.name, "hop", "hop_ew", hops, needed=False)
+        else:
+            yield Term(layer.name, "hop", hops, None, because, needed=False)
         return
-    yield pricing.term(layer.name, "hop, east–west", "hop_ew", traffic.east_west / samples, False, family="hop")
-    yield pricing.term(layer.name, "hop, north–south", "hop_ns", traffic.north_south / samples, False, family="hop")
+    yield prices.term(layer.name, "hop, east–west", "hop_ew", traffic.east_west / samples, needed=False, family="hop")
+    yield prices.term(
+        layer.name, "hop, north–south", "hop_ns", traffic.north_south / samples, needed=False, family="hop"
+    )
     if traffic.crossings:
         because = "no energy per message between chips is known"
         yield Term(layer.name, "message between chips", traffic.crossings / samples, None, because, needed=False)
 
 
-def _chips(workload: Workload, profile: HardwareProfile) -> int | None:
-    """Return how many chips the capacities demand at least; a placement may need more."""
+def _least_chips(workload: Workload, profile: HardwareProfile) -> int | None:
+    """Return the least number of chips by neurons and memory; a placement may need more."""
     neurons, bits = profile.limits.get("neurons_per_chip"), profile.limits.get("synapse_memory_per_chip")
     needs = []
     if neurons:
@@ -197,7 +215,7 @@ def _chips(workload: Workload, profile: HardwareProfile) -> int | None:
 def _step_time(
     profile: HardwareProfile, step_time_s: float | None, deployment: Deployment | None
 ) -> tuple[Range | None, str, tuple[str, ...]]:
-    """Return seconds per time step, the note that says how it was found, and the numbers used."""
+    """Return seconds per time step, a note on how they were found, and the numbers used."""
     if step_time_s is not None:
         return Range(step_time_s, step_time_s, step_time_s), "", ()
     step = profile.citable("time.step")
@@ -205,14 +223,18 @@ def _step_time(
     computed = deployment.step_time(profile) if deployment else None
     if computed is not None:
         note = (
-            f"{profile.name}: a step lasts as long as its busiest core needs, one event after the other, and then the barrier; "
-            "contention on the mesh and what the host adds are not in it"
+            f"{profile.name}: a step lasts as long as its busiest core needs, one event after the other, "
+            "and then the barrier; contention on the mesh and what the host adds are not in it"
         )
         used = tuple(path for key in STEP_TIMES if profile.citable(path := f"time.{key}") is not None)
         if step is not None:
-            high = max(step.range.high, computed.high)
-            bounds = Range(min(step.range.low, computed.low), computed.typical, high)
-            return bounds, note + "; bounds: the profile's own measured steps", used + measured
+            # Measured steps include what the computation leaves out, so they widen its range.
+            low, high = min(step.range.low, computed.low), max(step.range.high, computed.high)
+            return (
+                Range(low, computed.typical, high),
+                note + "; bounds: the profile's own measured steps",
+                used + measured,
+            )
         return computed, note, used
     if step is None:
         return None, "time per step is unknown, so static power × time is too", ()
@@ -224,11 +246,16 @@ def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips:
         if not static.citable:
             continue
         power, overhead = (chips or 1) * static.range, profile.citable(f"overhead.{name}")
-        extra = overhead.range * time if overhead is not None else None
-        power = power + overhead.range if overhead is not None else power
+        if overhead is not None:
+            power = power + overhead.range
         energy = power * time
         yield Total(
-            name, f"{static.boundary}: {static.covers}", power, energy, dynamic + energy if dynamic else None, extra
+            name,
+            f"{static.boundary}: {static.covers}",
+            power,
+            energy,
+            total_j=dynamic + energy if dynamic else None,
+            overhead_j=overhead.range * time if overhead is not None else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""Joules of one inference, term by term: the parts that every estimator fills in."""
+"""The result of an estimate: joules per layer and kind of event, and their sums."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from operator import add
 from ashneuro.cost.profile import HardwareProfile, Range
 
 NATIVE = "native"
+SCALES = ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ"), (1e12, "pJ"))
 
 
 @dataclass(frozen=True)
 class Term:
-    """One kind of event of one layer, per inference.
+    """One kind of event in one layer, per inference.
 
     Args:
         layer: name of the layer.
-        name: ``"synop"``, ``"mac"``, ``"neuron update"``, ``"spike"``, ``"hop"``, ``"memory"``, ``"activation"``, ``"host I/O, bytes"`` …
-        events: how many, per inference.
-        energy_j: joules per inference; ``None`` where the profile does not say.
-        because: why it is ``None``.
-        needed: whether the dynamic energy means nothing without it.
+        name: kind of event: ``"synop"``, ``"mac"``, ``"neuron update"``, ``"spike"``, ``"hop"``,
+            ``"memory"``, ``"activation"``, ``"host I/O, bytes"`` …
+        events: number of events.
+        energy_j: joules; ``None`` where the profile has no price.
+        because: reason for a missing price.
+        needed: True if the dynamic energy is meaningless without this term.
         formula: the arithmetic, in words.
-        quantities: paths of the profile's numbers that were used.
+        quantities: paths of the profile's numbers in it, e.g. ``"energy.synop"``.
     """
 
     layer: str
@@ -42,12 +44,13 @@ class Total:
     """Dynamic energy plus static power × time, at one boundary.
 
     Args:
-        name: which static power of the profile.
-        boundary: what that power takes in.
+        name: key of the static power in the profile.
+        boundary: hardware that draws that power.
         power_w: static power and running overhead of all chips.
         energy_j: static part alone, per inference.
-        total_j: with the dynamic part; ``None`` where that is not estimable.
-        overhead_j: of the static part, what running adds besides every event: the barrier of each step, x86 cores, clocks.
+        total_j: static and dynamic part; ``None`` where the dynamic part is not estimable.
+        overhead_j: share of the static part that running adds on top of the events: step barriers,
+            x86 cores, clocks.
     """
 
     name: str
@@ -60,21 +63,23 @@ class Total:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What one inference costs on one chip, estimated.
+    """Estimated energy and time of one inference on one chip.
 
     Args:
-        profile, title: which profile.
+        profile, title: name and title of the profile.
         precision: arithmetic that was priced; ``"native"`` where the chip has only its own.
-        boundary: what is in the numbers; ``excludes``: what is not.
-        terms: every term of every layer.
-        totals: the dynamic energy with static power × time, one per boundary that the profile knows.
-        time_s: seconds per inference while samples follow one another, T steps each; ``None`` where unknown.
-        latency_s: seconds from a sample's first input to its last output: T steps and one more per layer in a row.
-        chips: how many chips the network takes: by its placement, or at least.
-        cores: how many cores its placement takes.
-        time_from: paths of the profile's numbers that the seconds come from.
-        headline: every number that was used is from a source that the profile's writer opened.
-        notes: rules and flags that a reader must know.
+        boundary: hardware that the numbers include.
+        excludes: costs that they leave out.
+        terms: one per layer and kind of event.
+        totals: dynamic energy with static power × time, one per boundary in the profile.
+        time_s: seconds per inference while samples stream, T steps each; ``None`` where unknown.
+        latency_s: seconds from a sample's first input to its last output: T steps, and one more per
+            layer in a row.
+        chips: chips of the placement; without one, the least number that holds the network.
+        cores: cores of the placement.
+        time_from: paths of the profile's numbers behind the seconds.
+        headline: True if every number behind the energy comes from a source that was opened.
+        notes: rules and caveats for the reader.
     """
 
     profile: str
@@ -100,7 +105,7 @@ class CostEstimate:
         terms: Iterable[Term],
         notes: tuple[str, ...] = (),
     ) -> CostEstimate:
-        """Return an estimate without static power and time."""
+        """Return an estimate of the dynamic energy alone, without static power and time."""
         terms = tuple(terms)
         paths = dict.fromkeys(path for term in terms for path in term.quantities)
         return cls(
@@ -116,12 +121,12 @@ class CostEstimate:
 
     @property
     def basis(self) -> str:
-        """How the numbers came about, for the line beside them."""
+        """Basis of the numbers, as it is printed beside them."""
         return f"estimated ({self.profile})"
 
     @property
     def missing(self) -> tuple[Term, ...]:
-        """Terms that the profile cannot price, one per kind."""
+        """Terms without a price, one per kind of event."""
         seen: dict[str, Term] = {}
         for term in self.terms:
             if term.energy_j is None and term.events:
@@ -130,14 +135,14 @@ class CostEstimate:
 
     @property
     def dynamic_j(self) -> Range | None:
-        """Energy of all events, joules per inference; ``None`` where a needed term is unknown."""
+        """Joules of all events, per inference; ``None`` where a needed term has no price."""
         if any(term.needed for term in self.missing) or not any(term.energy_j for term in self.terms):
             return None
         return total(term.energy_j for term in self.terms)
 
     @property
     def throughput_per_s(self) -> Range | None:
-        """Inferences per second while samples follow one another."""
+        """Inferences per second while samples stream."""
         if self.time_s is None:
             return None
         typical = None if self.time_s.typical is None else 1 / self.time_s.typical
@@ -145,16 +150,16 @@ class CostEstimate:
 
     @property
     def because(self) -> str:
-        """Why there is no dynamic energy; empty where there is."""
+        """Reason for a missing dynamic energy; empty where there is one."""
         return "; ".join(dict.fromkeys(term.because for term in self.missing if term.needed))
 
     def by_term(self) -> dict[str, Range | None]:
-        """Return joules per inference by kind of event; ``None`` where unknown."""
+        """Return joules per inference by kind of event; ``None`` where a price is missing."""
         names = dict.fromkeys(term.name for term in self.terms)
         return {name: self._sum(term for term in self.terms if term.name == name) for name in names}
 
     def by_layer(self) -> dict[str, Range | None]:
-        """Return joules per inference by layer; ``None`` where a needed term is unknown."""
+        """Return joules per inference by layer; ``None`` where a needed term has no price."""
         names = dict.fromkeys(term.layer for term in self.terms)
         return {
             name: self._sum(term for term in self.terms if term.layer == name and (term.needed or term.energy_j))
@@ -175,10 +180,10 @@ def total(energies: Iterable[Range | None]) -> Range:
 
 
 def energy_text(energy: Range | None) -> str:
-    """Return joules in words: ``"1.3 µJ (1.1–2.0)"``, bounds alone where no typical value is known, ``"unknown"`` for ``None``."""
+    """Return joules as text: ``"1.3 µJ (1.1–2)"``, or ``"1–3 µJ"`` without a typical value."""
     if energy is None:
         return "unknown"
-    factor, unit = _unit(energy.high)
+    factor, unit = energy_scale(energy.high)
     low, high = (f"{number * factor:.3g}" for number in (energy.low, energy.high))
     if energy.typical is None:
         return f"{low}–{high} {unit}"
@@ -186,8 +191,6 @@ def energy_text(energy: Range | None) -> str:
     return f"{typical} {unit}" if energy.is_point else f"{typical} {unit} ({low}–{high})"
 
 
-def _unit(joules: float) -> tuple[float, str]:
-    for factor, unit in ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ")):
-        if joules * factor >= 1:
-            return factor, unit
-    return 1e12, "pJ"
+def energy_scale(joules: float) -> tuple[float, str]:
+    """Return factor and unit that show an energy as 1 or more; pJ for whatever is below 1 nJ."""
+    return next(((factor, unit) for factor, unit in SCALES if joules * factor >= 1), SCALES[-1])

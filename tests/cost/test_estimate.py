@@ -291,7 +291,7 @@ def test_processors_of_a_measured_workload_are_priced_per_mac():
 
 
 def test_recalled_prices_of_7_nm_leave_it_unpriced():
-    with pytest.raises(ProfileError, match=r"mult_int8 is there, but not used unasked \(recalled"):
+    with pytest.raises(ProfileError, match=r"mult_int8 is in the profile, but estimates do not use it \(recalled"):
         estimate(ANN, load_profile("cmos7"), "int8")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ashneuro.cost.profile import Range
+from ashneuro.cost.terms import energy_scale
 
 NOTHING = "–"
 
@@ -61,7 +62,6 @@ def three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-SCALES = ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ"), (1e12, "pJ"))
 
 
 def common_unit(energies: Iterable[Range | None]) -> tuple[float, str]:
@@ -70,7 +70,7 @@ def common_unit(energies: Iterable[Range | None]) -> tuple[float, str]:
     An energy without a typical value counts by its low bound.
     """
     largest = max((abs(energy.typical or energy.low) for energy in energies if energy), default=0.0)
-    return next(((factor, unit) for factor, unit in SCALES if largest * factor >= 1), SCALES[-1])
+    return energy_scale(largest)
 
 
 def joules(energy: Range | None, unit: tuple[float, str]) -> tuple[str, str]:
