@@ -1,7 +1,7 @@
-"""A hybrid against ANNs that do the same job: who needs less energy, at which boundary, and from which firing rate on.
+"""A hybrid against ANNs of the same topology: energy, verdict, break-even. Start at `compare`.
 
-The host part is on both sides. Only numbers of one node and one boundary decide; others are shown apart and say so.
-Start at `compare`.
+The host part is on both sides. Only numbers of one node and one boundary decide; all others are
+shown apart and say so.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from ashneuro.cost.workload import Workload
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole answer.
+    """The result of a comparison.
 
     Args:
-        verdict: one sentence: who wins, by how much, at which boundary, on which basis.
-        winner: who needs less energy on one node.
-        case: why the verdict is what it is.
-        groups: contenders; like with like first.
-        break_even: per platform and twin.
-        firing_rate: this model's spikes per neuron and step.
+        verdict: one sentence: winner, factor, boundary, basis.
+        winner: the side that needs less energy on one node.
+        case: reason for the verdict.
+        groups: contenders; the group on one node, which decides, comes first.
+        break_even: break-even firing rates, per hardware and twin.
+        firing_rate: this network's spikes per neuron and step.
         thresholds: published conditions.
         notes: rules that the numbers follow.
-        conventions: the same comparison counted in three ways: arithmetic alone, events, total with host and static power.
+        conventions: the comparison under each convention of counting.
     """
 
     verdict: str
@@ -59,19 +59,22 @@ def compare(
     estimates: Mapping[str, CostEstimate] | None = None,
     metrics: Mapping[Role, str] | None = None,
 ) -> Comparison:
-    """Return ``hybrid`` against its ANN twins: fp32, int8 and ⌈log2(T+1)⌉ bits.
+    """Compare ``hybrid`` with its ANN twins in fp32, int8 and ⌈log2(T+1)⌉ bits.
 
     Args:
-        hybrid: host part and deployed part, counted.
-        twin: the ANN of the same topology with the same host part (`ashneuro.cost.workload.ann_twin`).
-        node: profile of kind ``"asic"`` on which both sides are priced alike; it decides.
+        hybrid: counts of the host part and the deployed part.
+        twin: the ANN of the same topology with the same host part
+            (`ashneuro.cost.workload.ann_twin`).
+        node: profile of kind ``"asic"``; both sides are priced on it by the same rules, and it
+            decides.
         chips: neuromorphic profiles for the deployed part, each shown apart.
-        machines: GPU and CPU profiles for host and twins, shown apart; the first is the host of the chips.
-        others: further networks: the one without an abstract encoder, other runs.
-        estimates: of the hybrid's deployed part, by name of the chip's profile; with a placement they hold hops and the time of a
-            step. What is not given is estimated without a placement.
-        metrics: the task metric in words, by role: `Role.HYBRID` (with or without a host part), `Role.ANN_TWIN`,
-            `Role.LOW_BIT_TWIN`.
+        machines: GPU and CPU profiles for host and twins, shown apart; the first one hosts the
+            chips.
+        others: further networks, such as other runs or one without an abstract encoder.
+        estimates: estimates of the hybrid's deployed part that were made already, by name of the
+            chip's profile, e.g. with a placement. The others are made here, without one.
+        metrics: task metrics in words: of `Role.HYBRID` (with or without a host part),
+            `Role.ANN_TWIN` and `Role.LOW_BIT_TWIN`.
 
     Raises:
         ProfileError: a profile is of the wrong kind, or lacks a number that both sides need.

@@ -1,4 +1,4 @@
-"""A profile's capacities as what the placement takes."""
+"""Core capacities of hardware profiles, for the placement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NEEDED = ("cores_per_chip", "neurons_per_core", "synapse_words_per_core", "synap
 
 
 def can_place(profile: HardwareProfile) -> bool:
-    """Whether the profile knows enough of a core to place a network on it."""
+    """Return True if the profile knows enough of a core to place a network on it."""
     return all(key in profile.limits for key in NEEDED)
 
 
@@ -18,7 +18,7 @@ def core_limits(profile: HardwareProfile) -> CoreLimits:
     """Return the capacities of one core and the mesh, at their typical values.
 
     Raises:
-        ProfileError: the profile does not know what a core holds.
+        ProfileError: the profile lacks a capacity that a placement needs.
     """
     if not can_place(profile):
         missing = ", ".join(f"limits.{key}" for key in NEEDED if key not in profile.limits)

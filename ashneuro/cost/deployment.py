@@ -1,4 +1,4 @@
-"""A network on a chip's cores: what its spikes cause on the mesh, and how long its busiest core works in a step."""
+"""A network on the cores of a chip: traffic on the mesh, load of the busiest core, step time."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from ashneuro.program.program import Program
 from ashneuro.program.synapse import fan_out
 from ashneuro.simulation.record import SpikeRecord
 
-# What the time of a step is made of, keys of a profile's [time].
+# Keys of a profile's [time] that make up the time of a step.
 STEP_TIMES = ("synop", "neuron_update_active", "neuron_update_inactive", "spike_out", "axon_out", "axon_in", "barrier")
 
 
 @dataclass(frozen=True, eq=False)
 class CoreLoad:
-    """What the busiest core of one layer does in a mean step of a sample.
+    """Load of the busiest core of one layer, per step and sample in the mean.
 
     Args:
-        neurons: neurons on it; ``active``: the share of their updates that were active, ``None`` where that was not seen.
-        synops: spikes served by its synapses.
-        spikes: spikes that its neurons send.
+        neurons: neurons on the core.
+        active: share of their updates that were active; ``None`` where states were not seen.
+        synops: synaptic operations.
+        spikes: spikes of its neurons.
         messages_in, messages_out: messages that it receives and sends.
     """
 
@@ -41,12 +42,12 @@ class CoreLoad:
 
 @dataclass(frozen=True, eq=False)
 class Deployment:
-    """A placed network and what one run of it caused.
+    """A placed network, with traffic and load of one run.
 
     Args:
-        placement: layers on cores.
+        placement: cores of each layer.
         traffic: messages and hops by layer, over all samples and steps of the run.
-        loads: the busiest core's work by layer.
+        loads: load of the busiest core by layer.
         depth: machine steps by which the last layer lags behind the input.
     """
 
@@ -56,9 +57,10 @@ class Deployment:
     depth: int
 
     def step_time(self, profile: HardwareProfile) -> Range | None:
-        """Return seconds of a mean time step; ``None`` where the profile lacks the time of a synop, an update or the barrier.
+        """Return seconds of a mean time step; ``None`` where the profile lacks a needed time.
 
-        ``t = max over cores (neurons·t_update + synops·t_synop + spikes·t_spike_out + messages·t_axon) + t_barrier``
+        ``t = max over cores (neurons·t_update + synops·t_synop + spikes·t_spike_out
+        + messages·t_axon) + t_barrier``. Needed are synop, updates and barrier.
         """
         times = {key: quantity.range for key, quantity in profile.time.items() if quantity.citable}
         if not {"synop", "neuron_update_active", "neuron_update_inactive", "barrier"} <= times.keys():
@@ -72,27 +74,28 @@ class Deployment:
             + load.messages_in * times.get("axon_in", none)
             for load in self.loads.values()
         ]
-        typical = [load.typical for load in longest]
-        middle = (
-            None if any(value is None for value in typical) else max(value for value in typical if value is not None)
-        )
-        busiest = Range(max(load.low for load in longest), middle, max(load.high for load in longest))
+        known = [load.typical for load in longest if load.typical is not None]
+        typical = max(known) if len(known) == len(longest) else None
+        busiest = Range(max(load.low for load in longest), typical, max(load.high for load in longest))
         barrier = times["barrier"]
-        used = (
-            barrier
-            if barrier.typical is not None
-            else Range(barrier.low, (barrier.low + barrier.high) / 2, barrier.high)
-        )
-        return busiest + used
+        if barrier.typical is None:
+            # Published for meshes of 1 to 32 tiles; the mean stands for those in between.
+            barrier = Range(barrier.low, (barrier.low + barrier.high) / 2, barrier.high)
+        return busiest + barrier
 
 
 def deploy(program: Program, record: SpikeRecord, profile: HardwareProfile) -> Deployment:
-    """Return ``program`` on the cores of ``profile``, with the traffic and load of the run that ``record`` counted.
+    """Return ``program`` placed on the cores of ``profile``, with traffic and load of a run.
 
-    Synops of a layer are spread over its cores as its neurons are.
+    A layer's synops are spread over its cores like its neurons.
+
+    Args:
+        program: the network.
+        record: the run; its counts of spikes per neuron.
+        profile: the chip.
 
     Raises:
-        ProfileError: the profile does not know what a core holds.
+        ProfileError: the profile lacks a capacity that a placement needs.
         GraphError: the network does not fit.
     """
     placement = place(program, core_limits(profile))

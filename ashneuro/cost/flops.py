@@ -1,4 +1,7 @@
-"""What torch's own flop counter makes of a computation, and what it leaves out. torch is imported when a count is made."""
+"""Counts by torch's own flop counter, with the operations that it leaves out.
+
+torch is imported when something is counted, not before.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from ashneuro.errors import AshneuroError, need
 
 @dataclass(frozen=True)
 class FlopCount:
-    """Products of one computation, as torch counts them: padding and zero weights included, all inputs taken as other than zero.
+    """Products of one computation as torch counts them: dense, with padding and zero weights.
 
     Args:
         macs: half of torch's flops.
-        by_module: MACs of each module that was called, by its path.
-        uncounted: operations that ran and that torch's counter has no formula for, with their calls: element-wise arithmetic,
-            normalisation, softmax, pooling, look-ups, comparisons.
+        by_module: MACs of each called module, by its path.
+        uncounted: calls of the operations for which torch's counter has no formula: element-wise
+            arithmetic, normalisation, softmax, pooling, look-ups, comparisons.
     """
 
     macs: int
@@ -26,7 +29,7 @@ class FlopCount:
     uncounted: Mapping[str, int]
 
     def sentence(self) -> str:
-        """Return the count with what is not in it."""
+        """Return the count as text, with the operations that it leaves out."""
         listed = ", ".join(
             f"{name} × {calls}" for name, calls in sorted(self.uncounted.items(), key=lambda item: -item[1])
         )
@@ -34,10 +37,10 @@ class FlopCount:
 
 
 def count_flops(run: Callable[[], object]) -> FlopCount:
-    """Return what ``run()`` computes, without gradients.
+    """Return the products that ``run()`` computes, without gradients.
 
     Raises:
-        AshneuroError: the counter saw no product: a silent 0 would read as a free network.
+        AshneuroError: the counter saw no product; a silent 0 would read as a free network.
         MissingDependency: torch is not installed.
     """
     torch = need("torch", extra="train", purpose="counting the host's operations")
@@ -47,7 +50,7 @@ def count_flops(run: Callable[[], object]) -> FlopCount:
     seen: Counter[str] = Counter()
 
     class Uncounted(python_dispatch.TorchDispatchMode):  # type: ignore[misc, name-defined]
-        """Note every operation that computes and has no formula."""
+        """Count the calls of operations that compute and have no formula."""
 
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             returns = function._schema.returns
@@ -56,11 +59,11 @@ def count_flops(run: Callable[[], object]) -> FlopCount:
                 seen[function._schema.name.partition("::")[2]] += 1
             return function(*args, **(kwargs or {}))
 
-    # torch has no formula for the fused attention of inference; its parts, computed one by one, have one.
+    # torch has no formula for the fused attention of inference, but has one for each of its parts.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        # The inner mode sees what the flop counter has decomposed already.
+        # The inner mode sees operations after the flop counter has decomposed them.
         with torch.no_grad(), counter.FlopCounterMode(display=False) as flops, Uncounted():
             run()
     finally:

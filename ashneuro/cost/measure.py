@@ -1,7 +1,8 @@
-"""Joules and seconds of a computation on this machine, from the counters of a GPU (NVML) or a processor (RAPL).
+"""Energy and time of a computation on this machine, from counters of the GPU (NVML) or CPU (RAPL).
 
-A measurement is made of windows of at least 10 s; the power of the idle machine, taken before with everything loaded, is
-subtracted. Where no counter can be read the result says why: there is no substitute. Start at `measure`.
+A measurement takes windows of at least 10 s and subtracts the power of the idle machine, read
+before with everything loaded. Where no counter can be read, the result is `NotMeasured` with the
+reason: there is no substitute. Start at `measure`.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ BATCHES = (1, 4, 16, 64, 256, 1024)
 
 @dataclass(frozen=True)
 class Measurement:
-    """Joules and seconds that an instrument read. Never added to an estimate.
+    """Joules and seconds read from an instrument; never added to an estimate.
 
     Args:
-        device, boundary: what was measured, and what was inside.
-        method: counter, sampling, length and number of windows, idle subtracted or not.
-        energy_j, seconds: per inference.
-        low_j, high_j: spread over windows.
-        batch, precision: how the device was run.
-        idle_w: idle power that was subtracted, watts; ``None`` when nothing was.
-        network: what ran.
-        total_j: with the idle power, joules per inference; ``None`` where it was not kept.
-        taken: the day, ``YYYY-MM-DD``.
+        device: the measured device.
+        boundary: hardware inside the measurement.
+        method: counter, number and length of windows, idle subtracted or not.
+        energy_j, seconds: per inference; medians over the windows.
+        low_j, high_j: least and largest energy over the windows.
+        batch, precision: batch size and arithmetic.
+        idle_w: idle power that was subtracted, in watts; ``None`` if none was.
+        network: name of the network that ran.
+        total_j: joules per inference with the idle power; ``None`` where it was not kept.
+        taken: date, ``YYYY-MM-DD``.
     """
 
     device: str
@@ -59,13 +61,13 @@ class Measurement:
 
     @property
     def basis(self) -> str:
-        """How the numbers came about, for the line beside them."""
+        """Basis of the numbers, as it is printed beside them."""
         return f"measured ({self.device}; {self.method})"
 
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """What could not be measured, and why: never a number."""
+    """A measurement that could not be made, and the reason; never a number."""
 
     network: str
     device: str
@@ -75,33 +77,34 @@ class NotMeasured:
 
     @property
     def sentence(self) -> str:
-        """Return what a reader is told."""
+        """Network, device and reason, as a sentence."""
         return f"{self.network} on {self.device}: not measured, because {self.reason}"
 
 
 class Counter(Protocol):
-    """A counter of energy that only ever rises."""
+    """A monotonic energy counter."""
 
     device: str
     boundary: str
     method: str
 
     def joules(self) -> float:
-        """Return the joules since some moment."""
+        """Return the joules since an arbitrary start."""
         ...
 
 
 class Unreadable(Exception):
-    """A counter is not there, or may not be read; the message says why."""
+    """A counter does not exist or cannot be read; the message says why."""
 
 
 @dataclass(eq=False)
 class Nvml:
-    """An NVIDIA GPU's own energy counter, millijoules since the driver was loaded.
+    """Energy counter of an NVIDIA GPU, millijoules since the driver was loaded.
 
     Args:
-        index: as NVML counts: every GPU of the machine, in the order of the bus.
-        uuid: of the GPU that computes; with it the index is not asked, for CUDA counts in another order, and only visible GPUs.
+        index: index of the GPU by NVML's count: all GPUs of the machine, in bus order.
+        uuid: UUID of the GPU, used instead of the index: CUDA counts in another order, and only
+            visible GPUs.
 
     Source: nvmlDeviceGetTotalEnergyConsumption, Volta and later.
     """
@@ -124,18 +127,18 @@ class Nvml:
                 self._handle = self._nvml.nvmlDeviceGetHandleByIndex(self.index)
             name = self._nvml.nvmlDeviceGetName(self._handle)
             self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        except Exception as error:  # every error class of NVML is made at run time
+        except Exception as error:  # NVML creates its error classes at run time
             raise Unreadable(f"NVML says: {error}") from error
         self.device = name.decode() if isinstance(name, bytes) else str(name)
 
     def joules(self) -> float:
-        """Return the counter."""
+        """Return the joules since the driver was loaded."""
         return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
 
 
 @dataclass(eq=False)
 class Rapl:
-    """The energy counters of a processor's packages, as Linux gives them; a counter that overflows is followed.
+    """Energy counters of a processor's packages, from Linux; overflows are accounted for.
 
     Source: Documentation/power/powercap/powercap.rst of the Linux kernel.
     """
@@ -164,7 +167,7 @@ class Rapl:
         self.device = self.device or f"{len(packages)} processor package(s)"
 
     def joules(self) -> float:
-        """Return the joules since this object was made."""
+        """Return the joules since this object was created."""
         now = [int(file.read_text()) for file in self._files]
         for index, (new, old, span) in enumerate(zip(now, self._last, self._spans, strict=True)):
             self._sum += new - old if new >= old else new - old + span
@@ -183,7 +186,7 @@ def parse_device(device: str) -> tuple[str, int]:
     """Return kind and index of ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the device is none of these.
     """
     found = re.fullmatch(r"cpu|(cuda)(?::(\d+))?", device)
     if found is None:
@@ -194,11 +197,15 @@ def parse_device(device: str) -> tuple[str, int]:
 
 
 def counter_for(device: str, uuid: str = "") -> Counter:
-    """Return the counter of ``"cuda"``, ``"cuda:1"`` or ``"cpu"``; of the GPU with this ``uuid`` where it is given.
+    """Return the counter of ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Args:
+        device: the device, as torch names it.
+        uuid: UUID of the GPU; it decides where given.
 
     Raises:
-        Unreadable: it is not there or cannot be read; the message says why.
-        ConfigError: there is no such kind of device.
+        Unreadable: the counter does not exist or cannot be read.
+        ConfigError: the device is none of these.
     """
     kind, index = parse_device(device)
     return Nvml(index, uuid) if kind == "cuda" else Rapl()
@@ -218,19 +225,20 @@ def measure(
 ) -> Measurement:
     """Return energy and time of one inference.
 
-    ``E = (J_window − P_idle · t_window) / (runs · batch)`` in each window; the median of the windows is the value, the least and the
-    largest are its bounds. ``run`` is called once before to warm up.
+    ``E = (J_window − P_idle · t_window) / (runs · batch)`` per window; the result holds the median
+    over windows, with the least and the largest as bounds. ``run`` is called once to warm up.
 
     Args:
-        run: computes ``batch`` inferences and returns when they are done (a GPU synchronised).
-        counter: what is read.
-        network, precision: what runs, for the reader.
+        run: computes ``batch`` inferences and returns when they are done (GPU synchronised).
+        counter: the energy counter.
+        network, precision: labels of the result.
+        batch: inferences per call of ``run``.
         window_s: seconds of a window, and of the idle window; at least 10.
-        windows: how many; at least 3.
-        clock, sleep: for tests.
+        windows: number of windows; at least 3.
+        clock, sleep: replaced in tests.
 
     Raises:
-        ConfigError: windows that are too short or too few.
+        ConfigError: the windows are too short or too few.
     """
     if window_s < SHORTEST_S or windows < 3:
         raise ConfigError(
@@ -275,10 +283,15 @@ def best_batch(
     probe_s: float = 0.5,
     clock: Callable[[], float] = time.perf_counter,
 ) -> int:
-    """Return the batch with the most inferences per second, by short probes; a batch that does not fit the memory ends the search.
+    """Return the batch size with the most inferences per second, by short probes.
+
+    The first size that does not fit in memory ends the search.
 
     Args:
-        make: returns what computes a batch of that size.
+        make: returns a function that computes one batch of the given size.
+        batches: sizes to try, in ascending order.
+        probe_s: seconds per size.
+        clock: replaced in tests.
     """
     rates: dict[int, float] = {}
     for batch in batches:
@@ -298,7 +311,7 @@ def best_batch(
 
 
 def save_measurements(items: Sequence[Measurement | NotMeasured], path: Path) -> Path:
-    """Write measurements, and what could not be measured, and return the path; they may be read on another machine."""
+    """Write measurements to a JSON file that any machine can report, and return its path."""
     content = {
         "schema": SCHEMA,
         "measured": [asdict(item) for item in items if isinstance(item, Measurement)],
@@ -314,10 +327,10 @@ def save_measurements(items: Sequence[Measurement | NotMeasured], path: Path) ->
 
 
 def load_measurements(path: Path) -> tuple[Measurement | NotMeasured, ...]:
-    """Return what `save_measurements` wrote.
+    """Return the measurements in a file of `save_measurements`.
 
     Raises:
-        DataError: the file is missing, damaged, or of another kind.
+        DataError: the file is missing, damaged, or of another schema.
     """
     from pydantic import TypeAdapter, ValidationError
 

@@ -1,7 +1,7 @@
-"""Hardware profiles: what one event costs on one chip, each number with its unit, boundary, basis and source.
+"""Hardware profiles: energy and time per event on one chip, each number with its unit and source.
 
-A profile is a TOML file in ``hardware_profiles/`` (or anywhere); ``hardware_profiles/README.md`` says how to write one.
-An unknown number is absent, never 0. Start at `load_profile`.
+A profile is a TOML file in ``hardware_profiles/`` or anywhere else; ``hardware_profiles/README.md``
+has the format. An unknown number is absent, never 0. Start at `load_profile`.
 """
 
 from __future__ import annotations
@@ -119,6 +119,19 @@ TABLES = {
 
 KEYS: dict[str, Collection[str]] = {"energy": EVENTS, "time": TIMES, "limits": LIMITS}
 
+BLANK_NUMBER = """\
+# [{path}]{comment}
+# value =\x20
+# unit = "{unit}"
+# covers = ""
+# boundary = "op"   # op, core, chip, board or system
+# basis = "measured"   # simulated, measured, model or specification
+# status = "published"   # published, derived or estimate
+# check = "V"   # V opened, Q quoted, S seen elsewhere, R recalled
+# source = "paper"
+# locator = ""   # table, page or file
+"""
+
 Boundary = Literal["op", "core", "chip", "board", "system"]
 Basis = Literal["simulated", "measured", "model", "specification"]
 Status = Literal["published", "derived", "estimate"]
@@ -129,7 +142,7 @@ CLOSED: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 @dataclass(frozen=True)
 class Range:
-    """A number that is known only between bounds, SI units. ``typical`` is ``None`` where no source gives a centre."""
+    """A number between bounds, in SI units; ``typical`` is ``None`` where no source has one."""
 
     low: float
     typical: float | None
@@ -153,18 +166,19 @@ class Range:
 
     @property
     def is_point(self) -> bool:
-        """Whether no spread is known."""
+        """True if no spread is known."""
         return self.low == self.high
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers come from.
+    """A source of numbers.
 
     Args:
         title: authors, title, venue, year.
         link: DOI or address.
-        set: numbers of one origin that may be combined; default: each source is its own set.
+        set: name of the set of numbers that it belongs to; numbers of one set may be combined. By
+            default each source is its own set.
     """
 
     title: str
@@ -176,22 +190,24 @@ class Source:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number about a chip, as its profile has it.
+    """One number of a profile.
 
     Args:
-        value: the centre; absent where only bounds are known.
-        low, high: bounds; absent where the source gives none.
         unit: one of `UNITS`.
-        covers: what the number includes; ``excludes``: what it leaves out.
-        boundary: what was inside: one circuit operation, the core, the chip's rails, the board, the system with its host.
+        covers: costs that the number includes.
+        boundary: hardware inside it: a circuit operation, the core, the chip's rails, the board,
+            the system with its host.
         basis: simulated before silicon, measured, fitted by a model, or a vendor's specification.
-        status: printed in the source, derived from printed numbers, or an estimate of whoever wrote the profile.
-        check: how far the profile's writer got with the source; one of `CHECKS`.
-        source, locator: key of a `Source`, and the table, page or file in it.
-        includes: other terms of an estimate that are in the number already, e.g. ``"neuron update"``, ``"static"``; they are not
-            added again.
-        bounds_from: why low and high differ from the source's own, when they come from elsewhere.
-        bounds_sources: keys of those sources.
+        status: published, derived from published numbers, or an estimate by the profile's author.
+        check: how the profile's author saw the source; one of `CHECKS`.
+        source, locator: key of a `Source`, and table, page or file in it.
+        value: the centre; ``None`` where only bounds are known.
+        low, high: bounds; ``None`` where the source gives none.
+        excludes: costs that the number leaves out.
+        includes: further terms of an estimate that are in the number, e.g. ``"neuron update"`` or
+            ``"static"``; they are not added again.
+        bounds_from: origin of bounds that are not the source's own.
+        bounds_sources: keys of the sources of these bounds.
         conditions: voltage, temperature, workload.
         note: anything else that a reader must know.
     """
@@ -218,7 +234,7 @@ class Quantity:
 
     @property
     def range(self) -> Range:
-        """Low, typical and high in SI units; a missing bound is the value itself."""
+        """The number in SI units; a missing bound is the value itself."""
         factor = UNITS[self.unit][1]
         known = [number for number in (self.low, self.value, self.high) if number is not None]
         low = self.low if self.low is not None else known[0]
@@ -227,36 +243,39 @@ class Quantity:
 
     @property
     def citable(self) -> bool:
-        """Whether an estimate uses it unasked: somebody saw it in a source, and it is not the writer's own estimate."""
+        """True if estimates use it by default: seen in a source, not the author's own estimate."""
         return self.check != "R" and self.status != "estimate"
 
     @property
     def headline(self) -> bool:
-        """Whether a headline may rest on it: the source was opened by whoever wrote the profile, and it is no estimate."""
+        """True if a headline may rest on it: its source was opened, and it is no estimate."""
         return self.check == "V" and self.status != "estimate"
 
 
 @dataclass(frozen=True)
 class HardwareProfile:
-    """What is known about one chip.
+    """The published numbers of one chip.
 
     Args:
         schema: version of the file format, 1.
-        name, title: short name, and what it is.
-        kind: ``"neuromorphic"``: costs per synop and neuron update; ``"asic"``: costs per arithmetic operation and
-            memory access; ``"gpu"``, ``"cpu"``: energy per MAC of a measured workload, or peak rate and power.
-        boundary: what the estimates made with this profile include.
-        excludes: what they leave out, one phrase each.
+        name, title: short name, and full name.
+        kind: ``"neuromorphic"``: energy per synop and neuron update; ``"asic"``: per arithmetic
+            operation and memory access; ``"gpu"``, ``"cpu"``: per MAC of a measured workload, or
+            from peak rate and power.
+        boundary: hardware that its estimates include.
+        excludes: costs that its estimates leave out, one phrase each.
+        sources: sources by key.
         energy: joules per event, keys of `EVENTS`; all from one set of numbers.
-        workload: joules of whole workloads that were measured; for reading, never for estimates.
-        time: ``step``: seconds per time step; seconds per event and of the barrier, from which a placed network's step is estimated.
+        workload: joules of whole measured workloads; for reading, never for estimates.
+        time: ``step``: seconds per time step; also seconds per event and of the barrier, for the
+            step of a placed network.
         static: watts drawn whatever the network does, by boundary.
-        overhead: watts added while a network runs; adds to the static power of the same name.
-        power, peak: GPU: ``tdp``, and operations per second by precision (a MAC is two).
+        overhead: watts added while a network runs, on top of the static power of the same name.
+        power: ``tdp`` of a GPU or CPU, watts.
+        peak: its operations per second by precision (a MAC is two).
         limits: capacities, keys of `LIMITS`.
-        sources: by key.
-        node_nm, voltage_v: process node and supply, where known.
-        reads: one paragraph: how to read what this profile gives.
+        node_nm, voltage_v: process node and supply voltage, where known.
+        reads: one paragraph on how to read the numbers.
     """
 
     schema: Literal[1]
@@ -281,7 +300,7 @@ class HardwareProfile:
     __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
 
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
-        """Yield every number with its path, e.g. ``energy.synop``."""
+        """Iterate over all numbers with their paths, e.g. ``energy.synop``."""
         return ((f"{table}.{key}", quantity) for table in TABLES for key, quantity in getattr(self, table).items())
 
     def quantity(self, path: str) -> Quantity | None:
@@ -291,33 +310,33 @@ class HardwareProfile:
         return found
 
     def citable(self, path: str) -> Quantity | None:
-        """Return a number that estimates may use unasked, or ``None``."""
+        """Return the number at a path if estimates use it by default, else ``None``."""
         quantity = self.quantity(path)
         return quantity if quantity is not None and quantity.citable else None
 
     def headline(self, paths: Iterable[str]) -> bool:
-        """Return True if every number at ``paths`` is from an opened source, and there is one."""
+        """Return True if there are numbers at ``paths``, all of them from opened sources."""
         found = [quantity for path in paths if (quantity := self.quantity(path)) is not None]
         return bool(found) and all(quantity.headline for quantity in found)
 
 
 def profile_folder() -> Path:
-    """Return the folder of the profiles that come with ashneuro: inside the installed package, or in the checkout."""
+    """Return the folder of the bundled profiles: in the installed package, or in the checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "hardware_profiles"
     return inside if inside.is_dir() else package.parent / "hardware_profiles"
 
 
 def list_profiles() -> dict[str, Path]:
-    """Return the profiles that come with ashneuro: name to file."""
+    """Return the files of the bundled profiles by name."""
     return {path.stem: path for path in sorted(profile_folder().glob("*.toml"))}
 
 
 def load_profile(name: str | Path) -> HardwareProfile:
-    """Return a profile by its name, or from a TOML file's path.
+    """Return a bundled profile by its name, or one from the path of a TOML file.
 
     Raises:
-        ProfileError: there is no such profile, or it is not valid; all faults at once, each with its path.
+        ProfileError: there is no such profile, or it is not valid; all faults at once.
     """
     known = list_profiles()
     path = Path(name)
@@ -342,10 +361,10 @@ def load_profile(name: str | Path) -> HardwareProfile:
 
 
 def load_profiles(names: Iterable[str | Path]) -> list[HardwareProfile]:
-    """Return several profiles, each once.
+    """Return several profiles, without duplicates.
 
     Raises:
-        ProfileError: as in `load_profile`; or two that differ have one name, under which their numbers would be mixed up.
+        ProfileError: as in `load_profile`; or two different profiles share a name.
     """
     found: dict[str, HardwareProfile] = {}
     for name in names:
@@ -362,9 +381,13 @@ def load_profiles(names: Iterable[str | Path]) -> list[HardwareProfile]:
 def parse_profile(values: Mapping[str, Any], name: str = "profile") -> HardwareProfile:
     """Return ``values`` as a profile.
 
+    Args:
+        values: content of a profile's TOML file.
+        name: name of the file, for errors.
+
     Raises:
-        ProfileError: a key is unknown or missing, a number is bare, has no source, no known unit or no sense, or the
-            energies are of different sets; all faults at once, each with its path.
+        ProfileError: a key is unknown or missing, a number lacks source or unit or is out of
+            bounds, or the energies are of different sets; all faults at once, each with its path.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -393,7 +416,7 @@ def parse_profile(values: Mapping[str, Any], name: str = "profile") -> HardwareP
 
 
 def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what the types cannot say: units, sources, bounds, sets."""
+    """Yield the faults that types do not catch, with their paths: units, sources, bounds, sets."""
     sources = values.get("sources")
     sources = sources if isinstance(sources, Mapping) else {}
     sets: dict[str, list[str]] = {}
@@ -469,7 +492,7 @@ def _number_faults(
 
 
 def new_profile(name: str, kind: str) -> str:
-    """Return the TOML text of an empty profile: valid, without a number, and with the keys of its kind as comments.
+    """Return the TOML text of a valid profile without numbers; the keys of its kind are comments.
 
     Raises:
         ProfileError: the name is not made of lower-case letters, digits and hyphens.
@@ -499,10 +522,9 @@ def new_profile(name: str, kind: str) -> str:
     }[kind]
     units = {"energy": "pJ", "time": "ns", "limits": "1", "power": "W", "peak": "Top/s"}
     blocks = [
-        f'# [{table}.{key}]{"   # " + EVENTS[key] if table == "energy" else ""}\n# value = \n# unit = "{units[table]}"\n# covers = ""\n'
-        '# boundary = "op"   # op, core, chip, board or system\n# basis = "measured"   # simulated, measured, model or specification\n'
-        '# status = "published"   # published, derived or estimate\n# check = "V"   # V opened, Q quoted, S seen elsewhere, R recalled\n'
-        '# source = "paper"\n# locator = ""   # table, page or file\n'
+        BLANK_NUMBER.format(
+            path=f"{table}.{key}", comment=f"   # {EVENTS[key]}" if table == "energy" else "", unit=units[table]
+        )
         for table, keys in tables.items()
         for key in keys
     ]

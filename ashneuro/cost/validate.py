@@ -1,167 +1,41 @@
-"""The model against chips that somebody measured: predicted range, measured value, their ratio, and what the model lacks.
+"""Predictions beside measurements: how far the model is off on chips that somebody measured.
 
-Cases are TOML files in ``hardware_profiles/measured/``: a network, its activity, and what was measured or printed. A term that was
-fitted on one experiment is only ever shown on another. Start at `validate`.
+A term that was fitted on one experiment is only shown on another. Start at `validate`.
 """
 
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Literal
 
-import numpy as np
-
+from ashneuro.cost.cases import (
+    Case,
+    MeasuredEnergy,
+    Skipped,
+    load_cases,
+    outline_program,
+    outline_synapses,
+    outline_workloads,
+)
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.estimate import estimate
-from ashneuro.cost.profile import CLOSED, UNITS, Check, HardwareProfile, Range, load_profile, profile_folder
-from ashneuro.cost.workload import LayerWorkload, Workload
+from ashneuro.cost.profile import HardwareProfile, Range, load_profile
 from ashneuro.errors import ProfileError
 from ashneuro.program.placement.place import place
-from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
-from ashneuro.program.synapse import conv_shape, dense_macs
+from ashneuro.program.synapse import dense_macs
 
-Pair = int | tuple[int, int]
-
-
-@dataclass(frozen=True)
-class LayerOutline:
-    """One layer of a measured network: ``"entry"`` neurons that take the input itself, a convolution, or a dense layer.
-
-    Args:
-        extra: its neurons exist already (a branch that ends in a layer of the rest of the network).
-    """
-
-    kind: Literal["entry", "conv", "dense"]
-    channels: int = 0
-    neurons: int = 0
-    kernel: int = 0
-    stride: Pair = 1
-    padding: Pair = 0
-    extra: bool = False
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+TOTAL = "all"
 
 
-@dataclass(frozen=True)
-class NetworkOutline:
-    """Shapes of a measured network; its weights are not known and all count as other than zero."""
+class Prediction(StrEnum):
+    """A predicted range against the measured value."""
 
-    input: tuple[int, ...]
-    layers: tuple[LayerOutline, ...]
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
-
-
-@dataclass(frozen=True)
-class Partition:
-    """What a compiler printed: cores of every layer, and neurons and 64-bit words of each of its cores."""
-
-    cores: tuple[int, ...]
-    neurons: tuple[int, ...] = ()
-    words: tuple[int, ...] = ()
-    note: str = ""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
-
-
-@dataclass(frozen=True)
-class ActivityOutline:
-    """Events of one inference, counted; or a firing rate (spikes per neuron and step) of every layer and of the input.
-
-    A pair is the least and the most that is compatible with what is known.
-    """
-
-    basis: str
-    firing_rate: tuple[float, float] | None = None
-    synops: float | tuple[float, float] | None = None
-    synops_by_kind: Mapping[str, int] = field(default_factory=dict)
-    synops_by_layer: tuple[int, ...] = ()
-    updates: int = 0
-    updates_active: int | tuple[int, int] = 0
-    spikes: int | tuple[int, int] = 0
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
-
-
-@dataclass(frozen=True)
-class MeasuredEnergy:
-    """One measured energy, and which terms of which profiles are to predict it.
-
-    Args:
-        predict: ``"events"``, ``"static.NAME"``, ``"overhead.NAME"``; the last two times ``seconds`` (and ``chips``).
-        grade: A: sizes, activity, energy and boundary are known; B: one of them is bracketed or missing.
-    """
-
-    name: str
-    value: float
-    unit: str
-    boundary: str
-    grade: str
-    predict: tuple[str, ...]
-    profiles: tuple[str, ...]
-    high: float | None = None
-    seconds: float | None = None
-    chips: int = 1
-    note: str = ""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
-
-    @property
-    def range_j(self) -> Range:
-        """What was measured, joules."""
-        factor = UNITS[self.unit][1]
-        return Range(self.value * factor, self.value * factor, (self.high or self.value) * factor)
-
-
-@dataclass(frozen=True)
-class MeasuredStep:
-    """The measured time of one step, and whose times per event are to predict it."""
-
-    value: float
-    unit: str
-    profiles: tuple[str, ...]
-    note: str = ""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
-
-    @property
-    def seconds(self) -> float:
-        """What was measured."""
-        return self.value * UNITS[self.unit][1]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A measured workload that the model cannot be tried on, and why."""
-
-    name: str
-    reason: str
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
-
-
-@dataclass(frozen=True)
-class Case:
-    """One measured workload."""
-
-    title: str
-    chip: str
-    source: str
-    check: Check
-    steps: int
-    note: str = ""
-    network: NetworkOutline | None = None
-    partition: Partition | None = None
-    activity: ActivityOutline | None = None
-    measured: tuple[MeasuredEnergy, ...] = ()
-    step: MeasuredStep | None = None
-    skipped: tuple[Skipped, ...] = ()
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+    INSIDE = "inside"
+    TOO_LOW = "too low"
+    TOO_HIGH = "too high"
 
 
 @dataclass(frozen=True)
@@ -169,12 +43,13 @@ class EnergyRow:
     """One prediction beside one measurement.
 
     Args:
-        case, quantity: what was measured; ``boundary``: where.
-        profile: whose numbers predicted it.
-        terms: what was added up.
+        case, quantity, boundary: the measurement: workload, quantity, hardware inside it.
+        grade: as of `MeasuredEnergy`.
+        profile: name of the predicting profile.
+        terms: terms of the prediction.
         predicted_j, measured_j: joules per inference.
-        ratio: predicted / measured, lowest and highest.
-        lacks: what is in the measurement and not in the prediction.
+        lacks: costs in the measurement that the prediction leaves out.
+        note: anything else that a reader must know.
     """
 
     case: str
@@ -194,15 +69,15 @@ class EnergyRow:
         return self.predicted_j.low / self.measured_j.high, self.predicted_j.high / self.measured_j.low
 
     @property
-    def verdict(self) -> str:
-        """``"inside"`` where the measurement lies in the predicted range, else which side it misses."""
+    def verdict(self) -> Prediction:
+        """``INSIDE`` if the measured value lies in the predicted range, else the direction."""
         low, high = self.ratio
-        return "too low" if high < 1 else "too high" if low > 1 else "inside"
+        return Prediction.TOO_LOW if high < 1 else Prediction.TOO_HIGH if low > 1 else Prediction.INSIDE
 
 
 @dataclass(frozen=True)
 class StepRow:
-    """The time of one step, predicted beside measured, seconds."""
+    """Seconds of one step, predicted and measured."""
 
     case: str
     profile: str
@@ -218,7 +93,7 @@ class StepRow:
 
 @dataclass(frozen=True)
 class PartitionRow:
-    """One layer's partition, predicted beside printed; ``layer`` is ``"all"`` in the last row of a case."""
+    """The partition of one layer, predicted and printed; the last row of a case is its total."""
 
     case: str
     chip: str
@@ -231,10 +106,15 @@ class PartitionRow:
     words: int | None = None
     printed_words: int | None = None
 
+    @property
+    def is_total(self) -> bool:
+        """True for the row of a whole network."""
+        return self.layer == TOTAL
+
 
 @dataclass(frozen=True)
 class Validation:
-    """Everything that could be compared, and everything that could not, with the reason."""
+    """All comparisons with measurements, and the measurements that could not be compared."""
 
     energies: tuple[EnergyRow, ...]
     steps: tuple[StepRow, ...]
@@ -243,57 +123,13 @@ class Validation:
     notes: tuple[str, ...]
 
 
-def measured_folder() -> Path:
-    """Return the folder of the measured workloads."""
-    return profile_folder() / "measured"
-
-
-def load_cases(folder: Path | None = None) -> tuple[Case, ...]:
-    """Return the measured workloads in a folder, by file name.
-
-    Raises:
-        ProfileError: a file cannot be read or is not valid; all faults of it at once.
-    """
-    return tuple(load_case(path) for path in sorted((folder or measured_folder()).glob("*.toml")))
-
-
-def load_case(path: Path) -> Case:
-    """Return the measured workload in a file; errors as in `load_cases`."""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        case = TypeAdapter(Case).validate_python(values)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ProfileError(f"cannot read {path}", str(error), "mend the file") from error
-    except ValidationError as error:
-        faults = "".join(f"\n  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ProfileError(f"{path}: {error.error_count()} fault(s)", faults, "correct them") from error
-    units = [item.unit for item in case.measured if UNITS.get(item.unit, ("",))[0] != "energy"]
-    rows = len(case.network.layers) if case.network else 0
-    bad = [*(f"{unit!r} is not a unit of energy" for unit in units)]
-    if case.step is not None:
-        if UNITS.get(case.step.unit, ("",))[0] != "time":
-            bad.append(f"{case.step.unit!r} is not a unit of time")
-        if case.activity is None or (case.activity.firing_rate is None and len(case.activity.synops_by_layer) != rows):
-            bad.append("the time of a step needs a firing rate, or synops_by_layer for every layer")
-    for name in ("cores", "neurons", "words"):
-        given = getattr(case.partition, name) if case.partition else ()
-        if given and len(given) != rows:
-            bad.append(f"partition.{name} has {len(given)} entries, the network {rows} layers")
-    if any("events" in item.predict for item in case.measured) and case.activity is None:
-        bad.append("events are to be predicted and no activity is given")
-    if bad:
-        raise ProfileError(f"{path} is not valid", "; ".join(bad), "correct it")
-    return case
-
-
 def validate(profiles: Sequence[str] | None = None, folder: Path | None = None) -> Validation:
-    """Return the model beside every measured workload.
+    """Return predictions beside all measured workloads.
 
     Args:
-        profiles: only predictions of these, by name, or files of the user's own; by default all that a case asks for.
-        folder: of the cases.
+        profiles: restricts the predictions to these profiles: names, or the user's own TOML files.
+            By default each case names its profiles.
+        folder: folder of the cases; by default the bundled ones.
     """
     cases = load_cases(folder)
     energies = tuple(row for case in cases for row in _energy_rows(case, profiles))
@@ -311,7 +147,7 @@ def validate(profiles: Sequence[str] | None = None, folder: Path | None = None) 
 def _energy_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[EnergyRow]:
     for item in case.measured:
         for name in item.profiles if profiles is None else profiles:
-            # A profile of the user's own is tried on every case whose events alone are predicted.
+            # A user's own profile is tried on every case that is predicted from events alone.
             if name not in item.profiles and not (name.endswith(".toml") and item.predict == ("events",)):
                 continue
             profile = load_profile(name)
@@ -321,37 +157,37 @@ def _energy_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[EnergyR
             predicted = parts[0]
             for part in parts[1:]:
                 predicted = predicted + part
-            lacks = _lacks(item, profile)
             notes = "; ".join(
                 note
                 for note in (item.note, case.activity.basis if case.activity and "events" in item.predict else "")
                 if note
             )
             yield EnergyRow(
-                case.title,
-                item.name,
-                item.boundary,
-                item.grade,
-                profile.name,
-                item.predict,
-                predicted,
-                item.range_j,
-                lacks,
-                notes,
+                case=case.title,
+                quantity=item.name,
+                boundary=item.boundary,
+                grade=item.grade,
+                profile=profile.name,
+                terms=item.predict,
+                predicted_j=predicted,
+                measured_j=item.range_j,
+                lacks=_lacks(item, profile),
+                note=notes,
             )
 
 
 def _unpriced(case: Case, profile: HardwareProfile) -> Iterator[Skipped]:
-    """Yield the measurements of events that a profile of the user's own cannot be tried on."""
+    """Yield the measurements that a user's own profile cannot predict."""
     why = _why_unpriced(case, profile)
     names = [item.name for item in case.measured if item.predict == ("events",)]
     yield from (Skipped(f"{case.title}: {name}", f"{profile.name}: {why}") for name in names if why)
 
 
 def _why_unpriced(case: Case, profile: HardwareProfile) -> str:
-    """Return why a profile cannot price the events of a case; empty where it can."""
+    """Return the reason why a profile cannot price the events of a case; empty if it can."""
     if profile.kind != "neuromorphic":
-        return f"the case has synops and neuron updates of a spiking chip, and a profile of kind {profile.kind} prices none"
+        events = "the case has synops and neuron updates of a spiking chip"
+        return f"{events}, and a profile of kind {profile.kind} prices none"
     return "" if case.activity is None else estimate(outline_workloads(case)[1], profile).because
 
 
@@ -361,8 +197,8 @@ def _term(case: Case, item: MeasuredEnergy, profile: HardwareProfile, term: str)
         if low is None or high is None:
             raise ProfileError(
                 f"{profile.name} cannot price the events of {case.title}",
-                "it has no price of some event",
-                "leave it out",
+                "an event has no price in the profile",
+                "leave the profile out",
             )
         return Range(low.low, None, high.high)
     quantity = profile.quantity(term)
@@ -374,7 +210,7 @@ def _term(case: Case, item: MeasuredEnergy, profile: HardwareProfile, term: str)
 
 
 def _step_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[StepRow]:
-    """Yield the time of a step: the busiest core's synops and updates one after the other, and the barrier."""
+    """Yield step times: synops and updates of the busiest core in sequence, then the barrier."""
     if case.step is None or case.network is None:
         return
     for name in case.step.profiles:
@@ -383,20 +219,27 @@ def _step_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[StepRow]:
         profile = load_profile(name)
         placement = place(outline_program(case.network), core_limits(profile))
         times = {key: quantity.range for key, quantity in profile.time.items()}
-        low = max(
-            _core_seconds(case, index, 0, layer.block_share, times) for index, layer in enumerate(placement.layers)
-        )
-        high = max(
-            _core_seconds(case, index, 1, layer.block_share, times) for index, layer in enumerate(placement.layers)
+        low, high = (
+            max(
+                _core_seconds(case, index, end, layer.block_share, times)
+                for index, layer in enumerate(placement.layers)
+            )
+            for end in (0, 1)
         )
         predicted = Range(low + times["barrier"].low, None, high + times["barrier"].high)
         yield StepRow(case.title, name, predicted, case.step.seconds, case.step.note)
 
 
 def _core_seconds(case: Case, index: int, end: int, share: float, times: Mapping[str, Range]) -> float:
-    """Return how long the fullest core of a layer is busy in a step, at the low (0) or the high (1) end."""
+    """Return the busy seconds per step of a layer's fullest core, at the low (0) or high (1) end.
+
+    Args:
+        index: index of the layer.
+        share: share of the layer's neurons on that core.
+        times: the profile's times.
+    """
     assert case.network is not None and case.activity is not None
-    _, synapse = list(_synapses(case.network))[index]
+    _, synapse = list(outline_synapses(case.network))[index]
     neurons = math.prod(case.network.input) if synapse is None else synapse.out_size
     if case.activity.firing_rate is not None:
         synops = case.activity.firing_rate[end] * (dense_macs(synapse) if synapse else 0)
@@ -414,100 +257,7 @@ def _lacks(item: MeasuredEnergy, profile: HardwareProfile) -> str:
     lacking += ["the barrier of a step", "spike injection and x86 cores", "hops"]
     if "spike_out" not in profile.energy:
         lacking.append("making a spike")
-    if "boot" in item.name:
-        lacking.append("the idle power that rises once a model has run")
-    return ", ".join(lacking)
-
-
-def outline_workloads(case: Case) -> tuple[Workload, Workload]:
-    """Return the least and the largest work of one inference that is compatible with what is known of a case."""
-    assert case.activity is not None
-    return _outline(case, 0), _outline(case, 1)
-
-
-def _outline(case: Case, end: int) -> Workload:
-    activity = case.activity
-    assert activity is not None
-
-    def at(value: Any) -> Any:
-        return value[end] if isinstance(value, tuple) else value
-
-    if activity.firing_rate is None:
-        synops = round(at(activity.synops) or 0)
-        kinds = {name.removeprefix("synop_"): count for name, count in activity.synops_by_kind.items()}
-        busy = at(activity.updates_active)
-        spikes = at(activity.spikes)
-        kinds = kinds or {"conv": synops}
-        row = _row("all", sum(kinds.values()), kinds, activity.updates, busy, spikes)
-        return Workload(1, case.steps, (row,))
-    rate = activity.firing_rate[end]
-    rows = []
-    assert case.network is not None
-    for number, (outline, synapse) in enumerate(_synapses(case.network)):
-        assert synapse is not None
-        synops = round(rate * case.steps * dense_macs(synapse))
-        updates = 0 if outline.extra else case.steps * synapse.out_size
-        # At the low end no update counts as active, at the high end all do: which were which was not published.
-        rows.append(
-            _row(f"layer {number}", synops, {outline.kind: synops}, updates, updates * end, round(rate * updates))
-        )
-    return Workload(1, case.steps, tuple(rows))
-
-
-def _row(name: str, synops: int, kinds: Mapping[str, int], updates: int, active: int, spikes: int) -> LayerWorkload:
-    return LayerWorkload(
-        name,
-        "deployed",
-        neurons=0,
-        parameters=0,
-        dense_macs=0,
-        kind="snn",
-        effective_acs=synops,
-        acs_by_kind=kinds,
-        updates=updates,
-        updates_active=active,
-        updates_inactive=updates - active,
-        spikes=spikes,
-        messages=spikes,
-        firing_rate=spikes / updates if updates else None,
-    )
-
-
-def _synapses(network: NetworkOutline) -> Iterator[tuple[LayerOutline, Synapse | None]]:
-    """Yield every layer with its synapse, all weights 1; shapes are (C, H, W)."""
-    shape = network.input
-    for outline in network.layers:
-        if outline.kind == "entry":
-            yield outline, None
-            continue
-        if outline.kind == "dense":
-            synapse = Synapse("dense", shape, (outline.neurons,), np.ones((outline.neurons, math.prod(shape)), np.int8))
-        else:
-            stride, padding = (
-                pair if isinstance(pair, tuple) else (pair, pair) for pair in (outline.stride, outline.padding)
-            )
-            pads, ones, kernel = tuple((size, size) for size in padding), (1, 1), (outline.kernel, outline.kernel)
-            out = conv_shape(shape, kernel, outline.channels, stride, pads, ones)
-            synapse = Synapse(
-                "conv", shape, out, np.ones((outline.channels, shape[0], *kernel), np.int8), stride, pads, ones
-            )
-        yield outline, synapse
-        shape = synapse.out_shape
-
-
-def outline_program(network: NetworkOutline) -> Program:
-    """Return a network of these shapes, with weights of 1: enough to place it."""
-    zero = np.zeros((), np.int32)
-    neuron = Neuron(zero, zero, zero + 1, zero)
-    layers: list[Layer] = []
-    for number, (_, synapse) in enumerate(_synapses(network), start=1):
-        source = layers[-1].name if layers else "input"
-        shape = synapse.out_shape if synapse else network.input
-        layers.append(Layer(f"layer{number}", shape, neuron, (Connection(source, synapse),), number))
-    coding: Literal["current", "spikes"] = "current" if network.layers[0].kind == "entry" else "spikes"
-    return Program(
-        "integer", 1e-3, None, (InputPort("input", network.input, coding),), tuple(layers), (layers[-1].name,)
-    )
+    return ", ".join([*lacking, *item.lacks])
 
 
 def _partition_rows(case: Case) -> Iterator[PartitionRow]:
@@ -529,4 +279,4 @@ def _partition_rows(case: Case) -> Iterator[PartitionRow]:
             placed.synapse_words,
             printed.words[index] if printed.words else None,
         )
-    yield PartitionRow(case.title, case.chip, "all", "", placement.cores, sum(printed.cores))
+    yield PartitionRow(case.title, case.chip, TOTAL, "", placement.cores, sum(printed.cores))

@@ -1,7 +1,7 @@
-"""How much work a network does for the samples it saw: counted, before any joule is estimated.
+"""Counts of the work that a network did: synops, MACs, neuron updates, messages. Start at `count`.
 
-Definitions follow NeuroBench where it has one; each is stated at the field that holds it. Every number is a total over
-``samples`` inferences; divide by `Workload.samples` for one inference. Start at `count`.
+Definitions follow NeuroBench where it has one; each is stated at its field of `LayerWorkload`. All
+counts are totals over ``samples`` inferences.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Place = Literal["host", "deployed", "text"]
 Kind = Literal["ann", "snn", "input"]
 
 FLOAT_BYTES = 4
-# Of an integer program: weights have 8 bits (mixed signs keep even values of 9), biases a 13-bit mantissa, u and v 24 bits.
+# Widths on Loihi: 8-bit weights (mixed signs keep the even values of 9 bits), biases with a 13-bit
+# mantissa, and 24-bit u and v.
 INTEGER_BYTES = {"weight": 1, "bias": 2, "state": 3}
 
 
@@ -35,38 +36,43 @@ class LayerWorkload:
 
     Args:
         name: layer name.
-        place: ``"host"`` (GPU or CPU, per image), ``"deployed"`` (the spiking part, or the ANN that stands in for it), or ``"text"``:
-            the text encoder, also on the host, per text. An inference is one image; texts of a collection are encoded once.
-        neurons: neurons, or output elements of an ANN layer, or lines of an input port.
-        parameters: weights and biases that are stored, each shared weight once.
-        parameter_bytes: what they take: 4 bytes each in floats; 1 byte a weight and 2 a bias in integers.
-        zero_parameters: how many of them are zero.
-        dense_macs: products that a dense ANN layer of this shape does, padding excluded, zero weights included; in a
-            spiking layer the same for every step.
-        dense_acs: of the dense MACs of a spiking layer, those at synapses whose source sends spikes.
-        kind: ``"snn"``: spiking neurons; ``"ann"``: one pass of multiply–accumulate and an activation function;
-            ``"input"``: a port where the host's values enter.
-        inputs: elements that its synapses read, ``0`` where nobody said.
-        graded_inputs: of these, of a spiking layer, those that send values other than 0 and 1.
+        place: ``"host"``: GPU or CPU, once per image; ``"deployed"``: the spiking part, or the ANN
+            in its place; ``"text"``: the text encoder, on the host, once per text. An inference is
+            one image; the texts of a collection are encoded once.
+        neurons: neurons, output elements of an ANN layer, or lines of an input port.
+        parameters: stored weights and biases; a shared weight counts once.
+        dense_macs: products of a dense ANN layer of this shape, zero weights included, padding
+            excluded; a spiking layer does them in every step.
+        kind: ``"snn"``: spiking neurons; ``"ann"``: one pass of multiply–accumulates and an
+            activation function; ``"input"``: a port where the host's values enter.
+        inputs: elements that the synapses read; 0 where not given.
+        graded_inputs: of the inputs of a spiking layer, those with values other than 0 and 1.
         graded_events: non-zero values that these sent.
-        effective_macs: of the dense MACs, products of a non-zero activation that is not 0/1 with a non-zero weight;
-            ``None`` where activations were not observed.
-        effective_acs: synaptic operations (synops): one per spike and non-zero weight that it meets, padding excluded.
+        dense_acs: of the dense MACs of a spiking layer, those at synapses whose source spikes.
+        effective_macs: of the dense MACs, products of a non-zero activation that is not 0/1 with a
+            non-zero weight; ``None`` where activations were not observed.
+        effective_acs: synaptic operations (synops): one per spike and non-zero weight that it
+            meets, padding excluded.
+        acs_by_kind: `effective_acs` by storage of the synapse: ``"dense"``, ``"conv"``,
+            ``"sparse"``, ``"scale"``.
+        acs_from_ports: of `acs_by_kind`, those caused by spikes of input ports.
+        parameter_bytes: bytes of the parameters: 4 each in floats; 1 per weight and 2 per bias in
+            integers.
+        zero_parameters: parameters that are zero.
+        state_bytes: bytes of the neurons' states: 4 per variable in floats, 3 in integers.
         updates: neuron-steps; ``None`` for ANN layers and ports.
-        updates_active: of these, with a state or an input other than zero.
-        updates_inactive: all others. Both ``None`` where the simulator could not see states.
-        update_multiplies: products per neuron update: one per state variable that decays but does not vanish.
-        update_adds: additions and comparisons per neuron update (per output element of an ANN layer).
-        state_variables: numbers that a neuron keeps from step to step.
-        state_bytes: what all neurons of the layer keep: 4 bytes a number in floats, 3 (24 bits) in integers.
-        acs_by_kind: `effective_acs` by how the synapse is stored: ``"dense"``, ``"conv"``, ``"sparse"``, ``"scale"``.
-        acs_from_ports: of `acs_by_kind`, those that spikes of input ports cause.
-        spikes: spikes that the layer sent, or non-zero values of a port.
-        messages: the same, once per layer that each goes to.
+        updates_active: of these, the ones with a state or an input other than zero.
+        updates_inactive: the others; both are ``None`` where the simulator did not see states.
+        update_multiplies: products per neuron update, one per state variable that decays gradually.
+        update_adds: additions and comparisons per neuron update, or per output element of an ANN.
+        state_variables: variables that a neuron keeps from step to step.
+        spikes: spikes of the layer, or non-zero values of a port.
+        messages: the same, once per target layer.
         messages_out: spikes that leave for the host.
-        bytes_in: what crosses from host to chip, bytes: every non-zero value of a port, in the width it is sent.
-        bytes_out: what crosses from chip to host, bytes: one bit per neuron and step, or a float per read-out value.
-        firing_rate: spikes per neuron and step, ``None`` where nothing spikes.
+        bytes_in: bytes from host to chip: every non-zero value of a port, in the width it is sent.
+        bytes_out: bytes from chip to host: one bit per neuron and step, or a float per read-out
+            value.
+        firing_rate: spikes per neuron and step; ``None`` for layers that do not spike.
     """
 
     name: str
@@ -102,37 +108,37 @@ class LayerWorkload:
 
 @dataclass(frozen=True)
 class Workload:
-    """Work of a whole network: layers in order, over ``samples`` inferences of ``timesteps`` steps each."""
+    """Work of a network's layers, over ``samples`` inferences of ``timesteps`` steps each."""
 
     samples: int
     timesteps: int
     layers: tuple[LayerWorkload, ...]
 
     def part(self, place: Place) -> Workload:
-        """Return the host part, the deployed part or the text encoder alone."""
+        """Return the layers of one place."""
         return Workload(self.samples, self.timesteps, tuple(layer for layer in self.layers if layer.place == place))
 
     def total(self, field: str) -> int:
-        """Return the sum of a count over the layers, all samples; layers where it is ``None`` count nothing."""
+        """Return a count summed over layers and samples; ``None`` counts as 0."""
         return sum(getattr(layer, field) or 0 for layer in self.layers)
 
     def per_inference(self, field: str) -> float:
-        """Return the sum of a count over the layers, per sample."""
+        """Return a count summed over layers, per sample."""
         return self.total(field) / self.samples
 
     @property
     def firing_rate(self) -> float | None:
-        """Spikes per neuron and step over all spiking layers together; ``None`` when nothing spikes."""
+        """Spikes per neuron and step over all spiking layers; ``None`` where there are none."""
         spiking = [layer for layer in self.layers if layer.kind == "snn" and layer.firing_rate is not None]
         steps = sum(layer.updates or 0 for layer in spiking)
         return sum(layer.spikes for layer in spiking) / steps if steps else None
 
     @property
     def spikes_per_synapse(self) -> float | None:
-        """Synops per synapse and inference: Σ effective ACs / Σ connections of the spiking layers; ``None`` where no spike has a synapse.
+        """Synops per connection and inference; ``None`` where no synapse takes spikes.
 
-        A connection is a pair of neurons that a weight joins; a convolution's shared weight counts once per pair. Synapses of values other
-        than spikes have no synops and are none of these connections.
+        A connection is a pair of neurons joined by a weight; a shared weight of a convolution
+        counts once per pair. Synapses that take graded values have no synops and do not count.
         """
         spiking = [layer for layer in self.layers if layer.kind == "snn"]
         connections = sum(layer.dense_acs for layer in spiking) / (self.samples * self.timesteps)
@@ -140,22 +146,22 @@ class Workload:
 
 
 def count(program: Program, record: SpikeRecord, host_layers: Iterable[HostLayer] = ()) -> Workload:
-    """Return the work that ``program`` did in the run that ``record`` counted, after the host's own layers.
+    """Return the work of the host layers, and of ``program`` in the run that ``record`` holds.
 
     Synops of a connection are exact::
 
         Σ_j  spikes_j · |{i : W_ij ≠ 0}|        spikes_j summed over samples and steps
 
-    with ``W`` the matrix of the synapse, so padding and zero weights cost nothing. Where the source sends values other
-    than 0 and 1 the same sum is ``effective_macs``.
+    with ``W`` the matrix of the synapse, so padding and zero weights cost nothing. If the source
+    sends values other than 0 and 1, the same sum is ``effective_macs``.
 
     Args:
-        program: what was run.
-        record: what it spiked; must hold every layer and every input port.
+        program: the network that was run.
+        record: its spikes, with every layer and every input port.
         host_layers: ANN layers that stay on the host, counted for one inference.
 
     Raises:
-        AshneuroError: the record does not belong to the program, or it counted nothing.
+        AshneuroError: the record does not belong to the program, or counted nothing.
     """
     _check_record(program, record)
     runs = record.samples
@@ -167,12 +173,12 @@ def count(program: Program, record: SpikeRecord, host_layers: Iterable[HostLayer
 
 @dataclass(frozen=True, eq=False)
 class StepWorkload:
-    """Events of one layer in every step, summed over samples; each array has shape (T,).
+    """Events of one layer per step, summed over samples; each array has shape (T,).
 
     Args:
-        name: of the layer.
-        spikes: spikes that it sent.
-        effective_acs, effective_macs: as in `LayerWorkload`, in the step in which the source's values were sent.
+        name: layer name.
+        spikes: spikes of the layer.
+        effective_acs, effective_macs: as in `LayerWorkload`, in the step in which the source sent.
     """
 
     name: str
@@ -182,14 +188,15 @@ class StepWorkload:
 
 
 def count_steps(program: Program, record: SpikeRecord, inputs: Mapping[str, NDArray[Any]]) -> tuple[StepWorkload, ...]:
-    """Return the events of every layer, step by step; summed over the steps they are those of `count`.
+    """Return the events of every layer per step; their sums over steps are the counts of `count`.
 
     Args:
-        record: with the rasters of every spiking layer.
-        inputs: (T, B, *shape) per port, as it was sent.
+        program: the network that was run.
+        record: its spikes, with the raster of every layer.
+        inputs: values sent into each port, (T, B, *shape).
 
     Raises:
-        AshneuroError: the record is not of this program, counted nothing, or kept no raster of a layer.
+        AshneuroError: the record does not fit the program, counted nothing, or lacks a raster.
     """
     _check_record(program, record)
     bare = [name for name, own in record.layers.items() if own.raster is None]
@@ -224,13 +231,14 @@ def count_steps(program: Program, record: SpikeRecord, inputs: Mapping[str, NDAr
 
 
 def neurobench(workload: Workload) -> dict[str, Any]:
-    """Return a workload under NeuroBench's names: what its harness gives for a network that it counts, per sample.
+    """Return the metrics that NeuroBench's harness would give, per sample, under its names.
 
-    ``SynapticOperations`` (effective MACs, effective ACs, dense products, padding excluded), ``ActivationSparsity`` (share of neuron-steps
-    without a spike), ``ConnectionSparsity`` (share of parameters that are zero), ``Footprint`` (bytes of parameters and states),
-    ``ParameterCount``. Layers whose activations were not observed count all their dense MACs as effective.
+    ``SynapticOperations``: effective MACs, effective ACs, dense products, padding excluded.
+    ``ActivationSparsity``: share of neuron-steps without a spike. ``ConnectionSparsity``: share of
+    zero parameters. ``Footprint``: bytes of parameters and states. ``ParameterCount``. Layers whose
+    activations were not observed count all their dense MACs as effective.
 
-    Source: NeuroBench, Yik et al. 2025; where this differs from the package is listed in docs/cost.md.
+    Source: NeuroBench, Yik et al. 2025. docs/cost.md lists the differences from the package.
     """
     layers = [layer for layer in workload.layers if layer.place != "text"]
     macs = sum(layer.dense_macs if layer.effective_macs is None else layer.effective_macs for layer in layers)
@@ -250,13 +258,13 @@ def neurobench(workload: Workload) -> dict[str, Any]:
 
 
 def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers: Iterable[HostLayer] = ()) -> Workload:
-    """Return the work of the ANN of the same topology: one pass, every weight used once per place that it applies to.
+    """Return the work of an ANN of the same topology, for one pass per sample.
 
     Args:
-        program: the spiking network whose topology is taken; neurons become activation functions.
-        activity: non-zero activations of such a twin, run for one step; gives ``effective_macs``, what a zero-skipping
-            accelerator would do. Without it they are ``None``.
-        host_layers: as in `count`; the host part is the same on both sides.
+        program: the spiking network; its neurons become activation functions.
+        activity: non-zero activations of such an ANN, recorded as a run of one step. They give
+            ``effective_macs``, the products of a zero-skipping accelerator; ``None`` without.
+        host_layers: as in `count`; both sides have the same host part.
     """
     if activity is not None:
         _check_record(program, activity)
@@ -267,7 +275,7 @@ def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers:
         effective = None
         if activity is not None:
             pairs = _observed(program, layer, activity)
-            effective = sum(_meetings(synapse, source) for synapse, source in pairs)
+            effective = sum(_events_times_fan_out(synapse, source) for synapse, source in pairs)
         layers.append(
             LayerWorkload(
                 name=layer.name,
@@ -287,7 +295,7 @@ def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers:
 
 
 def host_workload(host_layers: Iterable[HostLayer]) -> Workload:
-    """Return the work of a network that deploys nothing, for one inference; ``host_layers`` as in `count`."""
+    """Return the work of a network that runs on the host alone, for one inference."""
     return Workload(1, 1, tuple(_host_layer(layer, 1) for layer in host_layers))
 
 
@@ -300,12 +308,12 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     for synapse, source in _observed(program, layer, record):
         if source.binary:
             dense_acs += steps * dense_macs(synapse)
-            met = _meetings(synapse, source)
-            kinds[synapse.kind] = kinds.get(synapse.kind, 0) + met
+            acs = _events_times_fan_out(synapse, source)
+            kinds[synapse.kind] = kinds.get(synapse.kind, 0) + acs
             if any(source is sent for sent in record.inputs.values()):
-                ports[synapse.kind] = ports.get(synapse.kind, 0) + met
+                ports[synapse.kind] = ports.get(synapse.kind, 0) + acs
         else:
-            macs += _meetings(synapse, source)
+            macs += _events_times_fan_out(synapse, source)
             graded_inputs += synapse.in_size
             graded_events += source.events
     synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
@@ -381,7 +389,7 @@ def _host_layer(layer: HostLayer, samples: int) -> LayerWorkload:
 
 
 def _check_record(program: Program, record: SpikeRecord) -> None:
-    """Refuse a record that saw nothing: a silent 0 would read as a perfect network."""
+    """Refuse a record that counted nothing: a silent 0 would read as a perfect network."""
     problems = []
     if record.samples < 1 or record.timesteps < 1:
         problems.append(f"it holds {record.samples} samples of {record.timesteps} steps")
@@ -405,7 +413,7 @@ def _check_record(program: Program, record: SpikeRecord) -> None:
 
 
 def _observed(program: Program, layer: Layer, record: SpikeRecord) -> list[tuple[Synapse, Activity]]:
-    """Return each synapse of ``layer`` with what its source sent."""
+    """Return each synapse of ``layer`` with the activity of its source."""
     ports = {port.name for port in program.inputs}
     return [
         (
@@ -417,8 +425,8 @@ def _observed(program: Program, layer: Layer, record: SpikeRecord) -> list[tuple
     ]
 
 
-def _meetings(synapse: Synapse, source: Activity) -> int:
-    """Return Σ_j events_j · fan-out_j, exactly (integers of any size)."""
+def _events_times_fan_out(synapse: Synapse, source: Activity) -> int:
+    """Return Σ_j events_j · fan-out_j, in Python integers, which do not overflow."""
     return int((source.counts.astype(object).ravel() * fan_out(synapse).astype(object).ravel()).sum())
 
 
@@ -445,7 +453,7 @@ def _has_bias(neuron: Neuron) -> bool:
 
 
 def _decay(decay: NDArray[np.generic], precision: str, offset: int) -> tuple[bool, bool]:
-    """Return whether the variable is multiplied in an update, and whether it is kept from step to step at all."""
+    """Return True if an update multiplies the variable, and True if it is kept between steps."""
     fraction = np.asarray(decay, dtype=float)
     if precision == "integer":
         fraction = (fraction + offset) / DECAY_ONE

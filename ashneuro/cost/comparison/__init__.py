@@ -1,1 +1,1 @@
-"""The parts of a comparison: contenders, groups, conventions of counting, break-even rates, the verdict."""
+"""Parts of a comparison: contenders, groups, conventions, break-even rates, verdict."""

@@ -19,14 +19,14 @@ BISECTIONS = 24
 
 @dataclass(frozen=True)
 class Hardware:
-    """A profile and the precision in which it computes, e.g. ``loihi1, native``."""
+    """Name of a profile, and the precision in which it computes."""
 
     profile: str
     precision: str
 
     @property
     def name(self) -> str:
-        """Both in words."""
+        """Both in words, e.g. ``"loihi1, native"``."""
         return f"{self.profile}, {self.precision}"
 
 
@@ -34,15 +34,15 @@ class Hardware:
 class BreakEven:
     """The mean firing rate at which the spiking part costs as much as the ANN in its place.
 
-    The counted spikes, and all that each of them causes, are scaled by one factor until both sides cost the same; neuron
-    updates, and what the inputs cause, stay as they are.
+    The neurons' spikes, and all events that they cause, are scaled by one factor until both sides
+    cost the same. Neuron updates, and the events that inputs cause, stay as counted.
 
     Args:
         spiking, ann: hardware of the two sides.
-        comparable: whether both are at one node and boundary.
-        rates: spikes per neuron and step for the low, typical and high case; 0: at no rate, what does not scale costs more; 1: at
-            every rate. ``None`` where a case has no number.
-        because: why there is none at all.
+        comparable: True if both are at one node and boundary.
+        rates: spikes per neuron and step in the low, typical and high case. 0: at no rate, because
+            events that do not scale cost more than the ANN; 1: at every rate; ``None``: unknown.
+        because: reason why no rate is known.
     """
 
     spiking: Hardware
@@ -62,7 +62,7 @@ class BreakEven:
 
 
 def node_break_even(sides: Sides, node: HardwareProfile) -> Iterator[BreakEven]:
-    """Yield the rates on one node: int8 against the int8 and the low-bit twin, fp32 against fp32."""
+    """Yield the rates on one node: int8 against the int8 and low-bit twins, fp32 against fp32."""
     part, twin, estimates = sides.spiking.deployed, sides.twin.deployed, sides.estimates
     integers = ("int8", sides.low_bit_precision) if sides.low_bit else ("int8",)
     for precision, against in (("int8", integers), ("fp32", ("fp32",))):
@@ -73,9 +73,9 @@ def node_break_even(sides: Sides, node: HardwareProfile) -> Iterator[BreakEven]:
 def chip_break_even(
     sides: Sides, chip: HardwareProfile, node: HardwareProfile, machines: Sequence[HardwareProfile]
 ) -> Iterator[BreakEven]:
-    """Yield the rates at which the chip's events cost what the ANN costs on the node and on each machine.
+    """Yield the rates on a chip against the ANN on the node and on each machine.
 
-    Hops are left out: at another rate they would have to be routed again.
+    Hops are left out: at another rate the spikes would have to be routed again.
     """
     part = sides.spiking.deployed
     anns = [sides.estimates.of(sides.twin.deployed, at, preferred_precision(at)) for at in (node, *machines)]
@@ -83,9 +83,10 @@ def chip_break_even(
 
 
 def scaled(workload: Workload, factor: float) -> Workload:
-    """Return the same network if every neuron had spiked ``factor`` times as often.
+    """Return the workload of a network whose neurons spike ``factor`` times as often.
 
-    Every update is still paid, and so is what the inputs cause: products with graded values, and synops of an input port's spikes.
+    Neuron updates stay, and so do the events that inputs cause: products with graded values, and
+    synops of an input port's spikes.
     """
 
     def at(events: int, fixed: int) -> int:
@@ -112,9 +113,9 @@ def scaled(workload: Workload, factor: float) -> Workload:
 def _break_even(
     part: Workload, now: CostEstimate, profile: HardwareProfile, anns: Iterable[CostEstimate], comparable: bool
 ) -> Iterator[BreakEven]:
-    """Yield the rates of ``part``, which costs ``now`` at the rate that was counted, against each ANN."""
+    """Yield the rates of ``part`` against each ANN; it costs ``now`` at its counted rate."""
 
-    # All cases and all ANNs ask for the same few rates.
+    # The bisections of all cases and ANNs begin at the same rates.
     @cache
     def energy(rate: float) -> Range | None:
         assert part.firing_rate
@@ -137,8 +138,9 @@ def _break_even(
 
 
 def _rate_at(energy: Callable[[float], Range | None], case: str, goal: float) -> float:
-    """Return the rate at which a case of ``energy`` reaches ``goal`` joules, by bisection: it never falls as spikes are added."""
+    """Return the rate at which ``energy`` reaches ``goal`` joules in one case, by bisection."""
 
+    # Bisection is safe: energy never falls as spikes are added.
     def at(rate: float) -> float:
         joules: float = getattr(energy(rate), case)
         return joules

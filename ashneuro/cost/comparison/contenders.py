@@ -13,7 +13,12 @@ ARITHMETIC = ("mac", "synop", "neuron update", "activation")
 
 
 class Role(Enum):
-    """What a network is in a comparison."""
+    """Role of a network in a comparison.
+
+    ``HYBRID`` has a host part and a spiking part, ``SNN`` no host part. The twins are ANNs of the
+    same topology: in the precision of the spiking side, with as many levels as a neuron can spike
+    in T steps, and on an accelerator that skips zero activations. ``OTHER``: any other network.
+    """
 
     HYBRID = auto()
     SNN = auto()
@@ -39,13 +44,13 @@ class Contender:
 
     Args:
         role: what the network is.
-        precision: arithmetic of the deployed part, or of the ANN in its place.
-        host, deployed: estimates of the two parts; no ``host`` when the host does nothing.
-        spiking: whether the network has spiking layers.
-        machine: profile of the GPU or CPU that computes all that is not on a chip; empty at one node.
-        chip: profile of the neuromorphic chip that runs the deployed part, if one does.
-        network: name of a network whose role is `Role.OTHER`.
-        metric: task metric of the network, in words; empty where none was measured.
+        precision: arithmetic of the ANN or the deployed part; on a chip, arithmetic of its host.
+        host, deployed: estimates of the two parts; ``None`` where a part has no layers.
+        spiking: True if the network has spiking layers.
+        machine: profile of the GPU or CPU that runs the layers outside the chip; empty on one node.
+        chip: profile of the chip that runs the deployed part; empty elsewhere.
+        network: name of the network, if its role is `Role.OTHER`.
+        metric: task metric in words; empty where none was measured.
     """
 
     role: Role
@@ -60,12 +65,12 @@ class Contender:
 
     @property
     def title(self) -> str:
-        """The network in words, e.g. ``"hybrid"`` or ``"ANN twin"``."""
+        """Network in words: ``"hybrid"``, ``"ANN twin"``, or its own name."""
         return self.network or ROLE_WORDS[self.role]
 
     @property
     def variant(self) -> str:
-        """The arithmetic in words: ``"int8"``, ``"3-bit"`` or ``"int8, zero-skipping"``."""
+        """Arithmetic in words: ``"int8"``, ``"3-bit"`` or ``"int8, zero-skipping"``."""
         if self.role is Role.LOW_BIT_TWIN:
             return f"{self.precision.removeprefix('int')}-bit"
         return f"{self.precision}, zero-skipping" if self.role is Role.ZERO_SKIPPING_TWIN else self.precision
@@ -81,7 +86,7 @@ class Contender:
 
     @property
     def is_integer_twin(self) -> bool:
-        """True for an ANN twin in integers: the cheapest of them is the rival in the verdict."""
+        """True for an ANN twin in integers; the verdict names the cheapest of these."""
         twin = self.role in (Role.ANN_TWIN, Role.LOW_BIT_TWIN, Role.ZERO_SKIPPING_TWIN)
         return twin and self.precision.startswith("int")
 
@@ -102,7 +107,7 @@ class Contender:
 
     @property
     def arithmetic_j(self) -> Range | None:
-        """Both parts without memory, as most publications count; ``None`` where a profile has no such terms."""
+        """Arithmetic of both parts without memory; ``None`` where a profile cannot separate it."""
         parts = [part for part in (self.host, self.deployed) if part]
         if any("memory" not in part.by_term() for part in parts):
             return None
@@ -115,9 +120,9 @@ class Group:
 
     Args:
         title: hardware that they share.
-        boundary: what is in the numbers.
-        comparable: one node, one boundary: a winner may be named.
-        note: what a reader must know before comparing.
+        boundary: hardware that the numbers include.
+        comparable: True on one node and boundary, where a winner may be named.
+        note: caveats for the reader.
     """
 
     title: str

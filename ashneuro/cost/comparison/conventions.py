@@ -15,7 +15,12 @@ from ashneuro.cost.terms import CostEstimate
 
 
 class Counting(Enum):
-    """What a convention counts."""
+    """Events that a convention counts.
+
+    ``ARITHMETIC``: no memory, as in most publications; ``NODE_EVENTS``: arithmetic and memory on
+    one node; ``CHIP_EVENTS``: dynamic energy of the chip; ``WITH_STATIC``: also host and static
+    power.
+    """
 
     ARITHMETIC = auto()
     NODE_EVENTS = auto()
@@ -36,12 +41,12 @@ class Convention:
     """The same two networks under one convention of counting.
 
     Args:
-        counting: what is counted.
-        of: the precision of the arithmetic, or the profile of the chip; empty for the events of one node.
+        counting: the convention.
+        of: precision of the arithmetic, or profile of the chip; empty for the events of one node.
         ours, theirs: network and hardware of each side, in words.
-        ours_j, theirs_j: joules per inference; ``None`` where they are not estimable.
-        comparable: one node, one boundary.
-        note: why the sides are not comparable, or what is missing.
+        ours_j, theirs_j: joules per inference; ``None`` where not estimable.
+        comparable: True on one node and boundary.
+        note: reason why the sides are not comparable, or a missing part.
     """
 
     counting: Counting
@@ -55,14 +60,14 @@ class Convention:
 
     @property
     def name(self) -> str:
-        """What is counted, in words."""
+        """The convention in words."""
         return COUNTING_WORDS[self.counting].format(self.of)
 
     @property
     def ratio(self) -> tuple[float, float] | None:
         """Ours / theirs, smallest and largest; ``None`` where a side is unknown.
 
-        On one node the cases are divided one by one; elsewhere any case may meet any other.
+        On one node each case is divided by the same case; elsewhere low by high and high by low.
         """
         mine, other = self.ours_j, self.theirs_j
         if mine is None or other is None or not other.low:
@@ -80,13 +85,13 @@ class Convention:
 def conventions(
     sides: Sides, group: Group, chips: Sequence[HardwareProfile], machines: Sequence[HardwareProfile]
 ) -> Iterator[Convention]:
-    """Yield the comparison under each convention, the chip's ones per chip.
+    """Yield the comparison under each convention; those of chips once per chip.
 
     Args:
-        sides: what is compared.
-        group: the contenders at one node.
-        chips: for the spiking part.
-        machines: the first is the host of the chips.
+        sides: the networks.
+        group: the contenders on one node.
+        chips: profiles for the spiking part.
+        machines: profiles for the ANNs; the first one hosts the chips.
     """
     ours = sides.spiking.role
     for precision in ("fp32", "int8"):
@@ -117,7 +122,7 @@ def conventions(
 
 
 def _with_static(sides: Sides, chip: HardwareProfile, cost: CostEstimate, gpu: HardwareProfile | None) -> Convention:
-    """Return the total with host and static power of one chip, beside the ANN on the machine that hosts it."""
+    """Return the total of a chip, its static power and its host, beside the ANN on that host."""
 
     def line(ours: str, ours_j: Range | None, theirs: str, theirs_j: Range | None, note: str) -> Convention:
         return Convention(Counting.WITH_STATIC, chip.name, ours, ours_j, theirs, theirs_j, False, note)

@@ -15,10 +15,10 @@ FAMILIES: tuple[Family, ...] = ("int", "fp")
 
 
 def one_node(sides: Sides, node: HardwareProfile) -> Group:
-    """Return all networks on one CMOS node, where both sides are priced by the same rules."""
+    """Return all networks on one CMOS node; both sides are priced by the same rules."""
 
     def on_node(side: Side, precision: str) -> Contender:
-        # The host computes in 8 bits beside a low-bit ANN too: only the deployed layers have fewer levels.
+        # Beside a low-bit ANN the host stays at 8 bits: only the ANN in place of spikes has fewer.
         host = precision if precision.startswith("fp") else "int8"
         return _contender(sides, side, node, host, precision)
 
@@ -39,7 +39,7 @@ def one_node(sides: Sides, node: HardwareProfile) -> Group:
 
 
 def two_machines(sides: Sides, chip: HardwareProfile | None, machines: Sequence[HardwareProfile]) -> Group:
-    """Return the spiking part on a chip with its host on the first machine, and the ANNs on every machine."""
+    """Return the spiking part on a chip hosted by the first machine, and ANNs on all of them."""
     rows: list[Contender] = []
     for family in FAMILIES:
         if chip is not None:
@@ -61,21 +61,21 @@ def two_machines(sides: Sides, chip: HardwareProfile | None, machines: Sequence[
 
 
 def on_machine(sides: Sides, side: Side, machine: HardwareProfile, precision: str) -> Contender:
-    """Return a network that a GPU or CPU computes as a whole."""
+    """Return a network that runs on a GPU or CPU as a whole."""
     return _contender(sides, side, machine, precision, precision, machine.name)
 
 
 def preferred_precision(profile: HardwareProfile) -> str:
-    """Return the precision in which a node or machine stands beside a chip: integers where it has a price for them."""
+    """Return the precision for a comparison with a chip: integers where they have a price."""
     if profile.kind == "asic":
         return "int8"
     return _shown_precision(profile, "int") or _shown_precision(profile, "fp") or "fp32"
 
 
 def _shown_precision(machine: HardwareProfile, family: Family) -> str | None:
-    """Return the precision of a family in which a machine is shown, or ``None`` where it has no price of that family.
+    """Return the precision of a family that a machine shows; ``None`` if the family has no price.
 
-    A machine without any price is shown once, unpriced, in fp32.
+    A machine without any price is shown once, in fp32, without energies.
     """
     known = [key for key in precisions(machine) if key.startswith(family)]
     return known[0] if known else "fp32" if family == "fp" and not precisions(machine) else None

@@ -19,9 +19,9 @@ class OtherNetwork:
     """A further network in a comparison: another run, or one without an abstract encoder.
 
     Args:
-        name: shown as it is.
-        workload: host part and deployed part, counted.
-        metric: its task metric, in words.
+        name: name of the network, shown as it is.
+        workload: counts of its host part and deployed part.
+        metric: task metric in words.
     """
 
     name: str
@@ -31,7 +31,7 @@ class OtherNetwork:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """A network of a comparison in its two parts."""
+    """A network of a comparison, split into its host part and its deployed part."""
 
     role: Role
     host: Workload
@@ -41,12 +41,12 @@ class Side:
 
     @classmethod
     def of(cls, role: Role, workload: Workload, metric: str = "", network: str = "") -> Side:
-        """Return the two parts of a workload."""
+        """Split a workload into its parts."""
         return cls(role, workload.part("host"), workload.part("deployed"), metric, network)
 
     @property
     def spiking(self) -> bool:
-        """Whether there are spiking layers."""
+        """True if the network has spiking layers."""
         return any(layer.kind == "snn" for layer in self.deployed.layers)
 
 
@@ -54,16 +54,16 @@ class Estimates:
     """Estimates that one comparison needs, each made once.
 
     Args:
-        on_chips: estimates of the spiking part that exist already, by name of the chip's profile.
+        on_chips: estimates of the spiking part that the caller has, by name of the chip's profile.
     """
 
     def __init__(self, on_chips: Mapping[str, CostEstimate]) -> None:
         self._on_chips = on_chips
-        # By identity: workloads and profiles hold dicts, so they have no hash; both outlive the comparison.
+        # Keyed by id(): workloads and profiles hold dicts, so no hash; both outlive this object.
         self._made: dict[tuple[int, int, str], CostEstimate] = {}
 
     def of(self, part: Workload, profile: HardwareProfile, precision: str) -> CostEstimate:
-        """Return the estimate on a node or machine; an unpriced one, with the reason, where a machine has no price."""
+        """Return the estimate on a node or machine; without energies if a machine has no price."""
         if profile.kind != "asic" and precision not in precisions(profile):
             return unpriced(part, profile, precision)
         return self.priced(part, profile, precision)
@@ -72,7 +72,7 @@ class Estimates:
         """Return the estimate.
 
         Raises:
-            ProfileError: the profile cannot price it.
+            ProfileError: the profile cannot price this part at this precision.
         """
         key = id(part), id(profile), precision
         if key not in self._made:
@@ -80,12 +80,12 @@ class Estimates:
         return self._made[key]
 
     def on_chip(self, part: Workload, chip: HardwareProfile) -> CostEstimate:
-        """Return the estimate on a neuromorphic chip, with its placement where the caller gave one."""
+        """Return the estimate on a neuromorphic chip: the caller's, or one without a placement."""
         given = self._on_chips.get(chip.name)
         return self.unplaced(part, chip) if given is None else given
 
     def unplaced(self, part: Workload, chip: HardwareProfile) -> CostEstimate:
-        """Return the estimate on a neuromorphic chip without hops: they depend on a placement."""
+        """Return the estimate on a neuromorphic chip without a placement, hence without hops."""
         return self.priced(part, chip, NATIVE)
 
 
@@ -94,13 +94,14 @@ class Sides:
     """The networks of one comparison.
 
     Args:
-        spiking: the hybrid, or the SNN where the host does nothing.
+        spiking: the hybrid, or the SNN if the host does nothing.
         twin: the ANN of the same topology.
-        low_bit: the twin with as many levels as a neuron can spike in T steps; ``None`` from 8 bits on.
-        low_bit_precision: its activations, ``"intB"`` with B = ⌈log2(T + 1)⌉.
-        zero_skipping: the twin on an accelerator that skips zero activations, where these were observed.
+        low_bit: the twin with as many levels as a neuron can spike; ``None`` from 8 bits on.
+        low_bit_precision: ``"intB"`` with B = ⌈log2(T + 1)⌉.
+        zero_skipping: the twin on an accelerator that skips zero activations; ``None`` where these
+            were not observed.
         others: further networks.
-        estimates: made so far.
+        estimates: estimates made so far.
     """
 
     spiking: Side
@@ -120,7 +121,7 @@ class Sides:
         metrics: Mapping[Role, str],
         estimates: Mapping[str, CostEstimate],
     ) -> Sides:
-        """Return the sides; arguments as of `ashneuro.cost.compare.compare`."""
+        """Return the networks; arguments as of `ashneuro.cost.compare.compare`."""
         ours = Role.HYBRID if hybrid.part("host").layers else Role.SNN
         spiking = Side.of(ours, hybrid, metrics.get(Role.HYBRID, ""))
         full = Side.of(Role.ANN_TWIN, twin, metrics.get(Role.ANN_TWIN, ""))
@@ -139,7 +140,7 @@ class Sides:
 
 
 def _zero_skipping(twin: Side) -> Side | None:
-    """Return the twin on an accelerator that skips zero activations, or ``None`` where activations were not observed."""
+    """Return the zero-skipping twin, or ``None`` where activations were not observed."""
     if any(layer.effective_macs is None for layer in twin.deployed.layers):
         return None
     layers = (

@@ -10,7 +10,14 @@ from ashneuro.cost.workload import Workload
 
 @dataclass(frozen=True)
 class Threshold:
-    """A published condition for a spiking network to win, and where this one stands."""
+    """A published condition for a spiking network to win, and this network's reading.
+
+    Args:
+        condition: the condition.
+        value, unit: this network's value.
+        reading: comparison of the two, in words.
+        source: the publication.
+    """
 
     condition: str
     value: float | None
@@ -20,7 +27,7 @@ class Threshold:
 
 
 def thresholds(hybrid: Workload) -> Iterator[Threshold]:
-    """Yield the conditions that this network can be held against."""
+    """Yield the published conditions for which this network has a value."""
     density = hybrid.part("deployed").spikes_per_synapse
     if density is not None:
         reading = (
@@ -29,7 +36,8 @@ def thresholds(hybrid: Workload) -> Iterator[Threshold]:
         if 0.15 <= density <= 1.38:
             reading = "inside the band: it depends on how the ANN is implemented"
         yield Threshold(
-            "an IF network competes at 0.15–1.38 spikes per synapse and inference, depending on the ANN's implementation",
+            "an IF network competes at 0.15–1.38 spikes per synapse and inference, "
+            "depending on the ANN's implementation",
             density,
             "spikes per synapse and inference",
             reading,
@@ -42,7 +50,8 @@ def thresholds(hybrid: Workload) -> Iterator[Threshold]:
             "" if steps == 5 else f"; stated for T = 5 and a VGG-16, this network has T = {steps}"
         )
         yield Threshold(
-            "a spiking network needs a mean rate below 5.7 % at T = 5 to beat a quantised ANN with data movement counted",
+            "a spiking network needs a mean rate below 5.7 % at T = 5 to beat a quantised ANN "
+            "with data movement counted",
             rate,
             "spikes per neuron and step",
             reading,

@@ -1,4 +1,4 @@
-"""The verdict: who needs less energy at one node, and by how much, or why it is undecided."""
+"""The verdict: the side that needs less energy on one node, by how much, or why it is undecided."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ashneuro.cost.workload import Workload
 
 
 class Winner(StrEnum):
-    """Who needs less energy, as reports store it; an SNN without a host part wins as ``"hybrid"``."""
+    """The side that needs less energy; an SNN without a host part wins as ``HYBRID``."""
 
     HYBRID = "hybrid"
     ANN = "ann"
@@ -21,7 +21,7 @@ class Winner(StrEnum):
 
 
 class VerdictCase(Enum):
-    """Why the verdict is what it is."""
+    """Reason for a verdict."""
 
     HYBRID_WINS = auto()
     ANN_WINS = auto()
@@ -32,7 +32,7 @@ class VerdictCase(Enum):
 
     @property
     def winner(self) -> Winner:
-        """Who wins in this case."""
+        """The winner in this case."""
         return WINNERS.get(self, Winner.UNDECIDED)
 
 
@@ -47,11 +47,12 @@ def rival(group: Group) -> Contender:
 
 
 def decide(group: Group, hybrid: Workload, node: HardwareProfile) -> tuple[VerdictCase, str]:
-    """Return the verdict at one node, and the sentence that says it.
+    """Return the verdict on one node, and its sentence.
 
     Args:
-        group: the contenders at that node, ours first.
-        hybrid: our counts.
+        group: the contenders on the node, ours first.
+        hybrid: our workload.
+        node: profile of the node.
     """
     ours, twin = group.contenders[0], rival(group)
     mine, theirs = ours.total_j, twin.total_j
@@ -83,14 +84,15 @@ def _sides(group: Group, ours: Contender, twin: Contender, node: HardwareProfile
         share = energy_text(ours.host_j).partition(" (")[0]
         shared = f", of which the host part, the same on both sides, takes {share}"
     text = (
-        f"the {ours.title} takes {energy_text(ours.total_j)} per inference, its {twin.variant} "
-        f"{twin.title} {energy_text(twin.total_j)}{shared}; estimated from counted events on {node.name} ({group.boundary})"
+        f"the {ours.title} takes {energy_text(ours.total_j)} per inference, "
+        f"its {twin.variant} {twin.title} {energy_text(twin.total_j)}{shared}; "
+        f"estimated from counted events on {node.name} ({group.boundary})"
     )
     metric = ", ".join(f"{who.title} {who.metric}" for who in (ours, twin) if who.metric)
     return f"{text}; task metric: {metric}" if metric else text
 
 
 def _times(ratios: Iterable[float]) -> str:
-    """Return the smallest and the largest factor between the sides, two digits each."""
+    """Return the smallest and the largest factor between the sides, with two digits each."""
     factors = sorted(max(ratio, 1 / ratio) for ratio in ratios)
     return "–".join(dict.fromkeys(f"{float(f'{factor:.2g}'):,.10g}" for factor in (factors[0], factors[-1])))

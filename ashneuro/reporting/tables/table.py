@@ -62,8 +62,6 @@ def three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-
-
 def common_unit(energies: Iterable[Range | None]) -> tuple[float, str]:
     """Return the factor from joules and the unit in which the largest energy is 1 or more.
 

@@ -94,7 +94,7 @@ def partition_totals(validation: Validation) -> Table:
             "equal" if row.cores == row.printed_cores else "different",
         )
         for row in validation.partitions
-        if row.layer == "all"
+        if row.is_total
     )
     return Table(
         "Cores: predicted beside printed",
@@ -106,7 +106,7 @@ def partition_totals(validation: Validation) -> Table:
 
 def partitions(validation: Validation) -> Table:
     """Return the partition of every layer, predicted beside published."""
-    rows = tuple(_partition(row) for row in validation.partitions if row.layer != "all")
+    rows = tuple(_partition(row) for row in validation.partitions if not row.is_total)
     columns = (
         "network",
         "layer",
