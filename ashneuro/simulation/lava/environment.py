@@ -168,7 +168,9 @@ def _no_python(python: Path | None) -> str:
 
 def _versions(interpreter: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    answer = subprocess.run([interpreter, "-c", _VERSIONS], capture_output=True, text=True, check=False, env=clean)
+    command = [str(interpreter), "-c", _VERSIONS]
+    # `python -c` looks for modules in the current folder first, where a folder named lava would hide the package.
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=clean, cwd=WORKER)
     if answer.returncode:
         reason = (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]
         raise LavaError(f"{interpreter} cannot import lava", reason, f"unset {PYTHON_VARIABLE} and run: {SETUP}")
