@@ -30,7 +30,8 @@ from ashneuro.evaluation import Evaluation, SpikeSource
 from ashneuro.program.bundle import Bundle, read_bundle
 from ashneuro.program.program import Precision
 from ashneuro.simulation.emulator.run_program import run_program
-from ashneuro.simulation.lava.session import Lava, Seconds
+from ashneuro.simulation.lava.pool import Seconds
+from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.training.checkpoint import Run, load_run

@@ -38,7 +38,7 @@ from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator.arrays import Backend
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Progress
-from ashneuro.simulation.lava.network import ROWS
+from ashneuro.simulation.lava.network import REQUEST_STEPS
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.record import SpikeRecord
 
@@ -338,14 +338,14 @@ def _stream(network: BenchNetwork, worker: Lava, samples: int) -> tuple[SpikeRec
     """
     program = network.program
     timesteps, there = next(iter(network.inputs.values())).shape[:2]
-    samples = min(there, max(samples, -(-REQUESTS * ROWS // timesteps)))
+    samples = min(there, max(samples, -(-REQUESTS * REQUEST_STEPS // timesteps)))
     inputs = {name: values[:, :samples] for name, values in network.inputs.items()}
     steps = timesteps * samples + program.depth
-    if steps <= ROWS:
+    if steps <= REQUEST_STEPS:
         raise ConfigError(
             f"{samples} samples of {timesteps} steps",
             "Lava is timed after its first request",
-            f"--samples {2 * ROWS // timesteps}",
+            f"--samples {2 * REQUEST_STEPS // timesteps}",
         )
     answers: list[float] = []
     start = time.perf_counter()
@@ -356,8 +356,8 @@ def _stream(network: BenchNetwork, worker: Lava, samples: int) -> tuple[SpikeRec
         stock=None,
         progress=lambda done, total: answers.append(time.perf_counter()),
     )
-    step_s = (answers[-1] - answers[0]) / (steps - ROWS)
-    start_s = max(0.0, answers[0] - start - ROWS * step_s)
+    step_s = (answers[-1] - answers[0]) / (steps - REQUEST_STEPS)
+    start_s = max(0.0, answers[0] - start - REQUEST_STEPS * step_s)
     return record, _Timing(samples, _spikes(record), 1 / (step_s * timesteps), start_s)
 
 

@@ -21,7 +21,7 @@ from ashneuro.reporting import terminal
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
     from ashneuro.hybrid import HybridSession
-    from ashneuro.simulation.lava.session import Seconds
+    from ashneuro.simulation.lava.pool import Seconds
     from ashneuro.simulation.record import SpikeRecord
     from ashneuro.training.checkpoint import Run
 

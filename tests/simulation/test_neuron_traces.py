@@ -5,7 +5,7 @@ from ashneuro.errors import DataError
 from ashneuro.reporting.figures.svg import save
 from ashneuro.reporting.figures.traces import traces as draw
 from ashneuro.simulation.emulator.run_program import run_program
-from ashneuro.simulation.lava.session import Trace
+from ashneuro.simulation.lava.execute import Trace
 from ashneuro.simulation.traces import parse_neurons, trace_neurons
 from tests.simulation import nets
 

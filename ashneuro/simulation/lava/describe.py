@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity, kron
 
 from ashneuro.lava_worker.frames import Arrays, Header
+from ashneuro.loihi import DECAY_ONE, STATE_UNIT
 from ashneuro.program.program import Connection, Layer, Program
 from ashneuro.program.synapse import matrix
 from ashneuro.simulation.lava.layout import is_lagged
-from ashneuro.spiking.integers import DECAY_ONE, STATE_SHIFT
 
 DENSE_ABOVE = 0.3  # fraction of non-zero weights above which Lava's Dense is faster than its Sparse
 HOLD_MARGIN = 1.01  # on currents that hold neurons below their threshold, against rounding
@@ -93,7 +93,7 @@ def hold_currents(layer: Layer, integer: bool) -> NDArray[Any] | None:
     the sample arrives their spikes would be too early; over a loop or an axonal delay they would
     arrive within the sample. Each step's current moves u so far below zero that v cannot rise.
     """
-    neuron, unit = layer.neuron, 1 << STATE_SHIFT if integer else 1
+    neuron, unit = layer.neuron, STATE_UNIT if integer else 1
     bias, threshold, du = (
         np.broadcast_to(value, layer.shape).ravel().astype(float)
         for value in (neuron.bias, neuron.v_threshold, neuron.du)

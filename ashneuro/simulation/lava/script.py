@@ -7,19 +7,18 @@ word, and one function that names the network's own layers and synapses in order
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from ashneuro.program.program import Connection, Layer, Program
-from ashneuro.simulation.lava.network import is_lagged
+from ashneuro.simulation.lava.environment import WORKER
+from ashneuro.simulation.lava.layout import is_lagged
 
 SCRIPT = "run_lava.py"
-_WORKER = Path(__file__).parents[2] / "lava_worker"
 
 
 def lava_script(program: Program) -> str:
     """Return the text of ``run_lava.py`` for a bundle of ``program``; its float and its integer program have one structure."""
-    text = (_WORKER / "standalone" / SCRIPT).read_text(encoding="utf-8")
-    imports, processes = (_WORKER / "processes.py").read_text(encoding="utf-8").split("class Source(", 1)
+    text = (WORKER / "standalone" / SCRIPT).read_text(encoding="utf-8")
+    imports, processes = (WORKER / "processes.py").read_text(encoding="utf-8").split("class Source(", 1)
     imports = imports[imports.index("from lava") :].strip() + "\n"
     text = _fill(text, "imports", imports)
     text = _fill(text, "processes", f"class Source({processes}")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ashneuro.errors import LavaError
-from ashneuro.simulation.lava import network
+from ashneuro.simulation.lava import layout, network
 from ashneuro.simulation.lava.environment import WORKER, find_interpreter
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.lava.worker import Worker, worker_command
@@ -33,7 +33,7 @@ class Watched(Lava):
 
     def look(self, *_):
         """Note what runs now; return the groups."""
-        now = {slot.worker.pid for slot in self._slots if slot.worker is not None}
+        now = {slot.worker.pid for slot in self._pool.slots if slot.worker is not None}
         self.groups |= now
         self.held |= set().union(*(segments_of(group) for group in now))
         return now
@@ -110,7 +110,7 @@ HANGS = r"does not answer\nwhy: no reply within 4 s, while the worker lives: Lav
     ids=["worker killed", "process of Lava killed", "Lava hangs"],
 )
 def test_a_lost_worker_is_replaced_once_then_it_is_an_error(fault, times, message, monkeypatch):
-    monkeypatch.setattr("ashneuro.simulation.lava.session.CHUNK_STEPS", 4096)  # one chunk, of many requests
+    monkeypatch.setattr(layout, "CHUNK_STEPS", 4096)  # one chunk, of many requests
     random, program = nets.spike_input_net(5, "integer")
     x = random.inputs(program.inputs[0], 16, 40)
     struck = set()
@@ -145,13 +145,14 @@ def test_a_network_that_lava_does_not_build_is_told_and_the_next_one_runs():
 
 def test_an_exception_inside_a_running_process_is_told(monkeypatch):
     """Decays of another shape than the population: found in the first step, by the process itself."""
-    original = network._describe
+    original = network.describe
 
-    def broken(network):
-        description, arrays, held = original(network)
-        return description, {**arrays, "layer.1.du": np.full(3, 0.5)}, held
+    def broken(*args, **options):
+        description = original(*args, **options)
+        description.arrays["layer.1.du"] = np.full(3, 0.5)
+        return description
 
-    monkeypatch.setattr(network, "_describe", broken)
+    monkeypatch.setattr(network, "describe", broken)
     random, program = nets.dense_net(2, "float")
     with pytest.raises(LavaError, match=r"Lava failed: \w+\nwhy: .*could not (be )?broadcast"), Lava() as lava:
         lava.run(program, random.inputs(program.inputs[0], 4, 2))
@@ -161,17 +162,17 @@ HOST = """
 import signal, sys, time
 from pathlib import Path
 from tests.simulation import nets
-from ashneuro.simulation.lava import network, session
-network.WIDTH, session.CHUNK_STEPS, session.IDLE = 2, 4, 1
+from ashneuro.simulation.lava import layout, session
+layout.WIDTH, layout.CHUNK_STEPS, layout.ROUNDS_PER_IDLE = 2, 4, 1
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 random, program = nets.spike_input_net(5, "integer")
 x = random.inputs(program.inputs[0], 4, 400)
 try:
     with session.Lava() as running:
         def progress(done, total):
-            print(running._slots[0].worker.pid, done, flush=True)
+            print(running._pool.slots[0].worker.pid, done, flush=True)
             {then}
-        print(running._slots[0].worker.pid, 0, flush=True)
+        print(running._pool.slots[0].worker.pid, 0, flush=True)
         running.run(program, x, resume=Path(sys.argv[1]), progress=progress)
 except KeyboardInterrupt:
     sys.exit(130)
@@ -296,7 +297,7 @@ def test_a_worker_elsewhere_answers_the_same_and_ends_with_the_connection(tmp_pa
     x = random.inputs(program.inputs[0], 4, 5)
     with Lava(command=command) as lava:
         expect_equal(program, run(lava, program, x, stock=2), x)
-        ours = lava._slots[0].worker.pid
+        ours = lava._pool.slots[0].worker.pid
         theirs = remote(tmp_path)
         assert theirs and ours not in theirs
         os.killpg(ours, signal.SIGKILL)
@@ -360,4 +361,4 @@ def test_whatever_is_printed_stays_off_the_pipe_and_in_the_log(tmp_path):
         random, program = nets.graded_net(2, "integer")
         x = random.inputs(program.inputs[0], 3, 2)
         expect_equal(program, run(lava, program, x), x)
-        assert lava._slots[0].worker.log.read_text().count("from ") == 3
+        assert lava._pool.slots[0].worker.log.read_text().count("from ") == 3

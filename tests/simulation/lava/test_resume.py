@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ashneuro.simulation.lava import resume
-from ashneuro.simulation.lava.network import Network
+from ashneuro.simulation.lava.network import LavaNetwork
 from ashneuro.simulation.lava.resume import KEPT_S, FinishedChunks
 from ashneuro.simulation.record import Activity, SpikeRecord
 from tests.simulation import nets
@@ -122,6 +122,6 @@ def test_a_network_in_other_units_is_another_one():
             )
         ),
     ]
-    found = [Network(other, 5).fingerprint for other in (program, *others)]
+    found = [LavaNetwork(other, 5).fingerprint for other in (program, *others)]
     assert len(set(found)) == len(found)
-    assert Network(replace(program), 5).fingerprint == found[0]
+    assert LavaNetwork(replace(program), 5).fingerprint == found[0]

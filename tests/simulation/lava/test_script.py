@@ -14,7 +14,7 @@ from ashneuro.program.quantise import quantise
 from ashneuro.program.serialise import save_programs
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.environment import find_interpreter
-from ashneuro.simulation.lava.network import is_lagged
+from ashneuro.simulation.lava.layout import is_lagged
 from ashneuro.simulation.lava.script import SCRIPT, lava_script
 from tests.simulation import nets
 from tests.simulation.lava.test_random_graphs import in_one, names, peak

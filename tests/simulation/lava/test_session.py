@@ -9,8 +9,8 @@ from ashneuro.errors import ConfigError, DataError, LavaError
 from ashneuro.simulation.emulator.neurons import read_out
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import check_inputs
-from ashneuro.simulation.lava import network
-from ashneuro.simulation.lava.network import ROWS
+from ashneuro.simulation.lava import layout, network
+from ashneuro.simulation.lava.network import REQUEST_STEPS
 from ashneuro.simulation.lava.session import Lava
 from tests.simulation import machine_reference, nets
 
@@ -62,7 +62,7 @@ def test_many_samples_without_a_mismatch(lava, net, precision, stock):
     assert sum(0 < wanted[layer.name].mean() < 1 for layer in program.layers if layer.neuron.spiking) >= 2
     assert told[-1] == (6, 6)
     if net != "recurrent" and stock is None:  # there samples run side by side
-        assert len(told) > 1, f"more than one request of {ROWS} steps"
+        assert len(told) > 1, f"more than one request of {REQUEST_STEPS} steps"
     assert record.stock_samples == (2 if stock else 6)
 
 
@@ -84,16 +84,14 @@ def test_a_sample_shorter_than_the_network_is_deep(lava, timesteps):
 
 def test_the_reset_is_what_separates_samples(lava, monkeypatch):
     """One step off, and samples leak into each other: the comparison above can fail."""
-    import ashneuro.simulation.lava.network as module
+    original = network.describe
 
-    original = module._describe
+    def late(*args, **options):
+        description = original(*args, **options)
+        description.header["layers"][1]["offset"] += 1
+        return description
 
-    def late(*args):
-        description, arrays, held = original(*args)
-        description["layers"][1]["offset"] += 1
-        return description, arrays, held
-
-    monkeypatch.setattr(module, "_describe", late)
+    monkeypatch.setattr(network, "describe", late)
     random, program = nets.dense_net(29, "float")
     x = random.inputs(program.inputs[0], 8, 6)
     with pytest.raises(AssertionError, match="not equal"):
@@ -109,9 +107,9 @@ def many(seed=5, precision="integer", timesteps=4, samples=20):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Chunks of 4 samples, 2 side by side."""
-    monkeypatch.setattr(network, "WIDTH", 2)
-    monkeypatch.setattr("ashneuro.simulation.lava.session.CHUNK_STEPS", 4)
-    monkeypatch.setattr("ashneuro.simulation.lava.session.IDLE", 1)
+    monkeypatch.setattr(layout, "WIDTH", 2)
+    monkeypatch.setattr(layout, "CHUNK_STEPS", 4)
+    monkeypatch.setattr(layout, "ROUNDS_PER_IDLE", 1)
 
 
 def test_results_and_their_order_do_not_depend_on_the_number_of_workers(small_chunks):
@@ -147,16 +145,17 @@ def test_a_stream_of_parts_comes_back_in_order_and_is_drawn_while_lava_runs(lava
 
 def test_a_batch_that_answers_otherwise_is_found(lava, monkeypatch):
     """One weight of the batched network differs: the proof on a few samples, in the same run, says so."""
-    original = network._describe
+    original = network.describe
 
-    def other(network):
-        description, arrays, held = original(network)
-        if network.batched:
+    def other(*args, batched, **options):
+        description = original(*args, batched=batched, **options)
+        if batched:
+            arrays = description.arrays
             key = next(name for name in arrays if name.startswith("connection.2."))  # into layer b
             arrays[key] = -arrays[key]
-        return description, arrays, held
+        return description
 
-    monkeypatch.setattr(network, "_describe", other)
+    monkeypatch.setattr(network, "describe", other)
     program, x = many(samples=20)
     with pytest.raises(
         LavaError,
