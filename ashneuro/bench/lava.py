@@ -25,7 +25,7 @@ from ashneuro.simulation.record import SpikeRecord
 
 
 class Schedule(Enum):
-    """How samples go through Lava; the value is the name that tables and files show."""
+    """Order of samples in Lava; the value is the name in tables and files."""
 
     PER_SAMPLE = "a network per sample"
     STREAMED = "streamed"

@@ -18,7 +18,7 @@ data = App(name="data", help="List, show, check, fetch and build data sets.")
 @data.command(name="list")
 def list_(*, json: AsJson = False) -> None:
     """Which data sets have a name, and which of them are here."""
-    from ashneuro.data.fetch import EASY_VQA, is_here
+    from ashneuro.data.fetch import EASY_VQA, is_available
     from ashneuro.data.sources import SOURCES
 
     known = {name: (source.about, source.licence) for name, source in SOURCES.items()} | {
@@ -26,9 +26,13 @@ def list_(*, json: AsJson = False) -> None:
     }
     if json:
         keys = ("name", "here", "about", "licence")
-        terminal.json([dict(zip(keys, (name, is_here(name), *about), strict=True)) for name, about in known.items()])
+        terminal.json(
+            [dict(zip(keys, (name, is_available(name), *about), strict=True)) for name, about in known.items()]
+        )
         return
-    rows = [(name, "yes" if is_here(name) else f"ashneuro data fetch {name}", *about) for name, about in known.items()]
+    rows = [
+        (name, "yes" if is_available(name) else f"ashneuro data fetch {name}", *about) for name, about in known.items()
+    ]
     terminal.table("data sets", ("name", "here", "what it is", "licence"), rows)
     terminal.line(
         f"any COCO captions JSON, .jsonl or .csv with an image folder works too: see {presets()['own_pairs']}"

@@ -1,4 +1,7 @@
-"""Pictures inside archives and tables: WebDataset shards and Hugging Face data set folders. Nothing is unpacked, nothing unpickled."""
+"""Pictures inside archives and tables: WebDataset shards and Hugging Face data set folders.
+
+Nothing is unpacked to disk, and nothing is unpickled.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from ashneuro.data.readers import PARTS, Record, half_letter, make_record, merge, read_json, value_of
+from ashneuro.data.readers import PARTS, Record, lone_surrogate, make_record, merge, read_json, value_of
 from ashneuro.errors import DataError, need
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -20,11 +23,12 @@ _CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "sentence", "sentenc
 
 
 def read_webdataset(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of WebDataset shards: one ``.tar``, a folder of them, or ``shard-{000000..000009}.tar``.
+    """Return the records and problems of WebDataset shards.
 
-    Members that share the name up to its first dot are one sample: a picture (``.jpg``, ``.png``, ``.webp``) and its caption in ``.txt``,
-    or in ``.json`` under ``caption``. Of a plain tar only the place of each picture is kept; those of a ``.tar.gz`` stay in
-    memory, as compressed as they are. A part is told from the shard's name.
+    ``path`` is one ``.tar``, a folder of them, or ``shard-{000000..000009}.tar``. Members with the same name
+    up to the first dot are one sample: a picture (``.jpg``, ``.png``, ``.webp``) and its caption in ``.txt``,
+    or in ``.json`` under ``caption``. Of a plain tar only the offset of each picture is kept; the compressed
+    pictures of a ``.tar.gz`` stay in memory. The part follows from the shard's name.
     """
     problems: list[str] = []
     records: list[Record] = []
@@ -59,7 +63,10 @@ def _shards(path: Path) -> list[Path]:
 
 
 def _samples(shard: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Callable[[], bytes]]]]:
-    """Yield each key of a shard with a reader per extension; a key whose members are not adjacent is a problem."""
+    """Iterate over the keys of a shard with a reader per extension.
+
+    WebDataset requires the members of a key to be adjacent; if they are not, it is a problem.
+    """
     compressed = shard.suffix in (".gz", ".tgz")
     key = ""
     members: dict[str, Callable[[], bytes]] = {}
@@ -97,7 +104,7 @@ def _samples(shard: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, 
                     members[extension] = partial(_read_at, shard, member.offset_data, member.size)
     except (OSError, EOFError, tarfile.TarError) as error:
         problems.append(f"{shard.name}: {getattr(error, 'strerror', None) or error}")
-        members = {}  # the last sample may lack its end
+        members = {}  # the last sample may be truncated
     if members:
         yield key, members
 
@@ -105,7 +112,7 @@ def _samples(shard: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, 
 def _is_utf8(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # tarfile has put surrogates for bytes that it could not read
+    except UnicodeEncodeError:  # tarfile decodes invalid bytes to surrogates
         return False
     return True
 
@@ -128,8 +135,8 @@ def _caption(where: str, members: dict[str, Callable[[], bytes]], problems: list
         text: Any = members[kind]().decode("utf-8-sig")
         if kind == "json":
             content = json.loads(text)
-            if half := half_letter(text, content):
-                problems.append(f"{where}: its .json holds half of a letter ({half} without its other half)")
+            if lone := lone_surrogate(text, content):
+                problems.append(f"{where}: its .json holds half of a letter ({lone} without its other half)")
                 return None
             text = value_of(content, "caption")
     except (OSError, ValueError, RecursionError) as error:
@@ -142,11 +149,12 @@ def _caption(where: str, members: dict[str, Callable[[], bytes]], problems: list
 
 
 def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of a Hugging Face data set folder: what ``save_to_disk`` wrote, or a folder of parquet files.
+    """Return the records and problems of a Hugging Face data set folder.
 
-    The picture is a column ``image`` (bytes, or a path inside the folder), the captions are a column of texts or lists of texts,
-    ``caption``, ``text`` or ``sentences`` by name. A part is told from the folder of the split, or from the file's name
-    (``train-00000-of-00002.parquet``). Tables are read by pyarrow; pictures when they are asked for.
+    It holds the files of ``save_to_disk``, or parquet files. Pictures are a column ``image`` (bytes, or a
+    path inside the folder), captions a column of texts or lists of texts named ``caption``, ``text`` or
+    ``sentences``. The part follows from the folder of the split, or from the file's name
+    (``train-00000-of-00002.parquet``). pyarrow reads the tables; pictures are read when they are used.
     """
     tables = [(file, _hf_part(file, path)) for file in _hf_files(path)]
     if not tables:
@@ -164,7 +172,8 @@ def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
         if not image or not caption:
             raise DataError(
                 f"{file} needs a column of pictures and one of captions",
-                f"its columns are {', '.join(table.column_names)}; known are {', '.join(_IMAGE_COLUMNS)} and {', '.join(_CAPTION_COLUMNS)}",
+                f"its columns are {', '.join(table.column_names)}; "
+                f"known are {', '.join(_IMAGE_COLUMNS)} and {', '.join(_CAPTION_COLUMNS)}",
                 "rename_column() does it",
             )
         own = file.relative_to(path).as_posix() if file != path else file.name
@@ -214,7 +223,7 @@ def _hf_part(file: Path, root: Path) -> str:
 
 @cache
 def _table(file: Path) -> Any:
-    """Return the table of a file, arrow mapped into memory; kept, because every picture comes from it."""
+    """Return the table of a file; arrow files are mapped into memory. Cached: every picture is read from it."""
     arrow = need("pyarrow", extra="hub", purpose="reading Hugging Face data sets")
     try:
         if file.suffix == ".parquet":

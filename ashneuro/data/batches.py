@@ -1,7 +1,7 @@
-"""Pairs as tensors: images held in memory or mapped from disk, shuffled and augmented batches, texts.
+"""Pairs as tensors: images in memory or mapped from disk, shuffled and augmented batches, texts.
 
-The batches of an epoch depend on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one would have seen, and so
-that several processes can each keep a part of the same batch.
+The batches of an epoch depend on (seed, epoch) alone. A resumed run therefore sees the batches of an
+uninterrupted one, and several processes can each take a shard of the same batch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ashneuro.data.pairs import Batch, Pair
 from ashneuro.data.tokens import Words, pad
 from ashneuro.errors import DataError, need
 
-Changes = tuple[Tensor, ...]
-"""How each image of a batch is moved and recoloured: grids to sample (B, 2, 3), colour matrices (B, 3, 3), brightness (B, 1, 1, 1)."""
+Augmentation = tuple[Tensor, ...]
+"""Sampling grids (B, 2, 3), colour matrices (B, 3, 3) and brightness (B, 1, 1, 1) of a batch's images."""
 
 
 class Images(Protocol):
-    """Images by number, as the model reads them."""
+    """Images by row number, as the model reads them."""
 
     def read(self, rows: Tensor) -> Tensor:
         """Return the images of ``rows`` (B,), (B, channels, H, W) float32."""
@@ -49,7 +49,7 @@ class Pixels:
 
 
 class Features:
-    """What a frozen backbone made of the images: (N, F, H, W), float16 on disk."""
+    """Features of a frozen backbone, (N, F, H, W), float16 on disk."""
 
     def __init__(self, features: NDArray[np.float16]) -> None:
         self.features = features
@@ -59,8 +59,8 @@ class Features:
         return torch.from_numpy(self.features[rows.numpy()].astype(np.float32))
 
 
-def tensors(pairs: Sequence[Pair], data: DataConfig) -> Pixels:
-    """Return the pairs' images at ``data.image_size``, kept where ``data.store`` says."""
+def load_pixels(pairs: Sequence[Pair], data: DataConfig) -> Pixels:
+    """Return the pairs' images at ``data.image_size``, in memory or on disk as ``data.store`` says."""
     return Pixels(load_images(pairs, data.image_size) if data.store == "memory" else map_images(pairs, data.image_size))
 
 
@@ -77,15 +77,16 @@ def load_images(pairs: Sequence[Pair], size: int) -> Tensor:
 
 
 def map_images(pairs: Sequence[Pair], size: int) -> Tensor:
-    """Return the same tensor, mapped from a file in the cache folder; made the first time, which reads every image.
+    """Return the tensor of `load_images`, mapped from a file in the cache folder.
 
-    The file's name follows from the keys, the size and a few of the images, so that other data make another file.
+    The first call decodes every image and writes the file. Its name is a hash of the keys, the size and
+    the pixels of a few images: other data get another file.
 
     Raises:
         DataError: an image cannot be read, or the file cannot be written.
     """
     shape = (len(pairs), 3, size, size)
-    path = cache_dir() / "images" / f"{data_name(pairs, str(size))}.u8"
+    path = cache_dir() / "images" / f"{cache_name(pairs, str(size))}.u8"
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,12 +105,12 @@ def map_images(pairs: Sequence[Pair], size: int) -> Tensor:
                 error.strerror or str(error),
                 "set $ASHNEURO_HOME to a folder with room",
             ) from error
-    # Copy on write: torch wants memory that it could write to.
+    # Copy on write: torch requires writable memory.
     return torch.from_numpy(np.memmap(path, np.uint8, "c", shape=shape))
 
 
-def data_name(pairs: Sequence[Pair], salt: str) -> str:
-    """Return a name for the images of ``pairs``: a hash of their keys, of ``salt``, and of the pixels of a few."""
+def cache_name(pairs: Sequence[Pair], salt: str) -> str:
+    """Return a hash of the pairs' keys, of ``salt``, and of the pixels of a few, as a file name."""
     digest = hashlib.sha256(salt.encode())
     for pair in pairs:
         digest.update(pair.key.encode() + b"\0")
@@ -119,7 +120,7 @@ def data_name(pairs: Sequence[Pair], salt: str) -> str:
 
 
 def _resized(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the images in order, (size, size, 3); decoded by as many threads as there are cores, a few ahead."""
+    """Iterate over the images, (size, size, 3), in order; decoded by one thread per core, a few ahead."""
     pillow = need("PIL.Image", extra="train", purpose="resizing images")
 
     def read(pair: Pair) -> NDArray[np.uint8]:
@@ -135,12 +136,15 @@ def _resized(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Return uint8 images as float32 with 0…255 mapped to −2…2: mean near 0 and standard deviation near 1 for natural images."""
+    """Return uint8 images as float32, 0…255 mapped to −2…2.
+
+    Natural images then have a mean near 0 and a standard deviation near 1.
+    """
     return images.float().sub_(127.5).div_(63.75)
 
 
 def texts_of(pair: Pair, captions: str) -> tuple[str, ...]:
-    """Return what is matched with the pair's image: its captions, or all of them ``joined`` to one text."""
+    """Return the texts of a pair: its captions, or with ``"joined"`` all of them as one text."""
     return (", ".join(pair.captions),) if captions == "joined" else pair.captions
 
 
@@ -148,10 +152,10 @@ class Batches:
     """Training batches of ``pairs``, epoch by epoch.
 
     Args:
-        pairs: what to learn from; their images are read once, here.
-        views: also give a second augmented view of every image.
-        images: read instead of the pairs' own, in their order.
-        part: this process's rank and the number of processes: each gives its part of every batch.
+        pairs: training pairs; their images are read once, here.
+        views: add a second augmented view of every image.
+        images: used instead of the pairs' own, in the same order.
+        shard: this process's rank and the number of processes; each gives its rows of every batch.
 
     Raises:
         DataError: there are fewer pairs than a batch holds, or an image cannot be read.
@@ -166,49 +170,44 @@ class Batches:
         *,
         views: bool,
         images: Images | None = None,
-        part: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
-        if len(pairs) < train.batch_size:
-            raise DataError(
-                f"{len(pairs)} training pairs are fewer than one batch",
-                f"train.batch_size is {train.batch_size}, and an epoch is made of whole batches",
-                f"--set train.batch_size={max(2, len(pairs))}, or use more data",
-            )
-        self._train, self._views, self._part = train, views, part
+        require_batch(len(pairs), "training pairs", train.batch_size)
+        self._train, self._views, self._shard = train, views, shard
         self._vocabulary, self._max_words = vocabulary, data.max_words
         self._keys = [pair.key for pair in pairs]
         numbers = {concept: number for number, concept in enumerate(dict.fromkeys(pair.concept for pair in pairs))}
         self._concepts = torch.tensor([numbers[pair.concept] for pair in pairs])
         self._texts = [[vocabulary.indices(text) for text in texts_of(pair, data.captions)] for pair in pairs]
-        self._images = images or tensors(pairs, data)
+        self._images = images or load_pixels(pairs, data)
 
     def __len__(self) -> int:
-        """Return the number of batches in an epoch; pairs that do not fill a batch wait for another epoch's shuffle."""
+        """Return the number of whole batches in an epoch; the pairs left over differ between epochs."""
         return len(self._keys) // self._train.batch_size
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch, counted from 0, from batch ``start`` on."""
+        """Iterate over the batches of an epoch, counted from 0, from batch ``start`` on."""
         random = epoch_generator(self._train.seed, epoch)
-        order = torch.randperm(len(self._keys), generator=random)
-        for number, rows in enumerate(order[: len(self) * self._train.batch_size].reshape(len(self), -1)):
-            # What is random is drawn for the whole batch, whether or not all of it is used here.
-            changes = draw_changes(len(rows), self._train.augment, random)
-            others = draw_changes(len(rows), self._train.augment, random) if self._views else ()
+        for number, rows in enumerate(shuffled_rows(len(self._keys), self._train.batch_size, random)):
+            # Random numbers are drawn for the whole batch, and for skipped ones: every process, and a
+            # resumed run, then go through the same sequence.
+            first = draw_augmentation(len(rows), self._train.augment, random)
+            second = draw_augmentation(len(rows), self._train.augment, random) if self._views else ()
             words = self._words(rows.tolist(), random)
             if number < start:
                 continue
-            own = local_rows(len(rows), self._part)
+            own = local_rows(len(rows), self._shard)
             images = self._images.read(rows[own])
             yield Batch(
-                images=augment(images, [change[own] for change in changes]),
-                views=augment(images, [change[own] for change in others]) if self._views else None,
+                images=augment(images, [values[own] for values in first]),
+                views=augment(images, [values[own] for values in second]) if self._views else None,
                 tokens=torch.from_numpy(pad(words[own])),
                 concepts=self._concepts[rows[own]],
                 keys=tuple(self._keys[row] for row in rows[own].tolist()),
             )
 
     def _words(self, rows: Sequence[int], random: torch.Generator) -> list[list[int]]:
-        """Draw one text per pair, and leave out words; the marks of its start and end stay."""
+        """Draw one text per pair and drop words from it; marks of start and end stay."""
         chosen, marks = [], self._vocabulary.marks
         for row in rows:
             texts = self._texts[row]
@@ -219,22 +218,38 @@ class Batches:
         return chosen
 
 
+def require_batch(count: int, what: str, batch_size: int) -> None:
+    """Raise `DataError` if ``count`` items do not fill a batch."""
+    if count < batch_size:
+        raise DataError(
+            f"{count} {what} are fewer than one batch",
+            f"train.batch_size is {batch_size}, and an epoch is made of whole batches",
+            f"--set train.batch_size={max(2, count)}, or use more data",
+        )
+
+
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Return the random numbers of one epoch."""
+    """Return the random generator of an epoch."""
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
-def local_rows(count: int, part: tuple[int, int]) -> slice:
-    """Return which of ``count`` rows are this process's: ``part`` is its rank and the number of processes."""
-    rank, size = part
+def shuffled_rows(count: int, batch_size: int, random: torch.Generator) -> Tensor:
+    """Return the numbers of shuffled rows, (batches, batch_size); rows that fill no batch are left out."""
+    batches = count // batch_size
+    return torch.randperm(count, generator=random)[: batches * batch_size].reshape(batches, batch_size)
+
+
+def local_rows(count: int, shard: tuple[int, int]) -> slice:
+    """Return this process's slice of ``count`` rows; ``shard``: its rank and the number of processes."""
+    rank, size = shard
     return slice(rank * count // size, (rank + 1) * count // size)
 
 
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
-    """Yield ``items``, made by a thread that stays up to ``depth`` ahead; what it raises is raised here."""
+def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
+    """Iterate over ``items``, made by a thread up to ``depth`` ahead; its exceptions are raised here."""
     made: Queue[tuple[Item | None, BaseException | None]] = Queue(depth)
     stopped = Event()
 
@@ -261,17 +276,18 @@ def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
-        while thread.is_alive():  # it may wait for room
+        while thread.is_alive():  # it may be blocked on a full queue
             if not made.empty():
                 made.get()
             thread.join(0.01)
 
 
-def draw_changes(count: int, strength: float, random: torch.Generator) -> Changes:
-    """Return how ``count`` images are moved and recoloured; empty at ``strength`` 0.
+def draw_augmentation(count: int, strength: float, random: torch.Generator) -> Augmentation:
+    """Return a random affine map and colour change for each of ``count`` images; empty at ``strength`` 0.
 
-    At ``strength`` 1, uniformly: rotation ±15°, scale ±15 %, shift ±10 % of the side; then colours around grey: contrast ±30 %,
-    saturation ±60 %, hue ±20°, brightness ±0.3. Never mirrored, for arrows, hands and letters.
+    Uniform, at ``strength`` 1: rotation ±15°, scale ±15 %, shift ±10 % of the side; then, about grey:
+    contrast ±30 %, saturation ±60 %, hue ±20°, brightness ±0.3. Images are never mirrored, because arrows,
+    hands and letters change their meaning.
     """
     if strength == 0:
         return ()
@@ -289,11 +305,14 @@ def draw_changes(count: int, strength: float, random: torch.Generator) -> Change
     return theta, mixing, uniform(0.3, 1, 1, 1)
 
 
-def augment(images: Tensor, changes: Sequence[Tensor]) -> Tensor:
-    """Return normalised images (B, 3, H, W), moved and recoloured as `draw_changes` says; edges are continued outward."""
-    if not changes:
+def augment(images: Tensor, augmentation: Sequence[Tensor]) -> Tensor:
+    """Return normalised images (B, 3, H, W) after the change that `draw_augmentation` drew.
+
+    Pixels from outside the image repeat its edge.
+    """
+    if not augmentation:
         return images
-    theta, mixing, brightness = changes
+    theta, mixing, brightness = augmentation
     moved = F.grid_sample(
         images,
         F.affine_grid(theta, list(images.shape), align_corners=False),
@@ -304,7 +323,7 @@ def augment(images: Tensor, changes: Sequence[Tensor]) -> Tensor:
 
 
 def _colour_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
-    """Return RGB→RGB matrices (B, 3, 3) that rotate colours about the grey axis by ``hue`` and stretch them from it by ``saturation``."""
+    """Return RGB→RGB matrices (B, 3, 3): rotation about the grey axis by ``hue``, distance to it × ``saturation``."""
     grey = torch.full((3, 3), 1 / 3)
     turn = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     cos, sin = (value[:, None, None] for value in (saturation * hue.cos(), saturation * hue.sin()))

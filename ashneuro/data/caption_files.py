@@ -1,4 +1,4 @@
-"""Caption files of the benchmarks: Karpathy's splits of COCO and Flickr, and Flickr30k's own token, table and list files."""
+"""Caption files of the benchmarks: Karpathy's splits of COCO and Flickr, and Flickr's own files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _IMAGE = re.compile(r"\S+?(\.jpe?g|\.png)?", re.IGNORECASE)
 
 
 def read_karpathy(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of a Karpathy split (``dataset_coco.json``, ``dataset_flickr30k.json``).
+    """Return the records and problems of a Karpathy split (``dataset_coco.json``, ``dataset_flickr30k.json``).
 
-    An image is ``filepath/filename`` (Flickr has no ``filepath``), its captions are the sentences' ``raw`` texts, and
-    ``restval`` belongs to the training part.
+    An image is ``filepath/filename`` (Flickr has no ``filepath``), its captions are the sentences' ``raw``
+    texts, and ``restval`` belongs to the training part.
     """
     content = read_json(path)
     images = value_of(content, "images")
@@ -50,18 +50,18 @@ def read_karpathy(path: Path) -> tuple[list[Record], list[str]]:
         if not entry.get("split"):
             problems.append(f"{where} ({image}): needs a split")
         captions = []
-        for place, sentence in enumerate(entry["sentences"] if isinstance(entry.get("sentences"), list) else []):
+        for position, sentence in enumerate(entry["sentences"] if isinstance(entry.get("sentences"), list) else []):
             text, own = value_of(sentence, "raw"), value_of(sentence, "sentid")
             if is_id(own) and own in sentences:
                 problems.append(
-                    f"{where}.sentences[{place}] ({image}): sentid {own!r} is already that of {sentences[own]}"
+                    f"{where}.sentences[{position}] ({image}): sentid {own!r} is already that of {sentences[own]}"
                 )
             elif is_id(own):
-                sentences[own] = f"{where}.sentences[{place}]"
+                sentences[own] = f"{where}.sentences[{position}]"
             if isinstance(text, str) and text.strip():
                 captions.append(text.strip())
             else:
-                problems.append(f"{where}.sentences[{place}] ({image}): needs a raw text")
+                problems.append(f"{where}.sentences[{position}] ({image}): needs a raw text")
         if captions:
             records.append(make_record(where, image, captions, {"split": entry.get("split")}, problems))
         elif not isinstance(entry.get("sentences"), list) or not entry["sentences"]:
@@ -70,12 +70,12 @@ def read_karpathy(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def read_flickr(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of a Flickr30k or Flickr8k caption file, one record per image.
+    """Return the records and problems of a Flickr30k or Flickr8k caption file, one record per image.
 
-    Three forms are told apart by the first line: ``1000092795.jpg#0<TAB>caption`` (``results_20130124.token``,
-    ``Flickr8k.token.txt``), a table ``image,caption`` (``captions.txt``), and ``image_name| comment_number| comment``
-    (``results.csv``). Lists of image names beside the file whose names contain ``train``, ``val``/``dev`` and ``test`` say which
-    part an image is of.
+    The first line tells three formats apart: ``1000092795.jpg#0<TAB>caption`` (``results_20130124.token``,
+    ``Flickr8k.token.txt``), the table ``image,caption`` (``captions.txt``), and
+    ``image_name| comment_number| comment`` (``results.csv``). Parts come from lists of image names beside the
+    file, whose names contain ``train``, ``val``/``dev`` or ``test``.
     """
     lines = [(f"line {number}", line.rstrip("\r")) for number, line in enumerate(read_text(path).split("\n"), start=1)]
     first = next((line for _, line in lines if line.strip()), "")
@@ -89,7 +89,8 @@ def read_flickr(path: Path) -> tuple[list[Record], list[str]]:
     else:
         raise DataError(
             f"{path} is not a Flickr caption file",
-            f"its first line is {first[:120]!r}, not NAME.jpg#0<TAB>caption, nor the header image,caption or image_name| …",
+            f"its first line is {first[:120]!r}, "
+            "not NAME.jpg#0<TAB>caption, nor the header image,caption or image_name| …",
             "--format csv",
         )
     numbers: dict[tuple[str, str], str] = {}
@@ -141,7 +142,7 @@ def _comma_rows(path: Path, problems: list[str]) -> Iterator[tuple[str, str, str
 
 
 def _mark_parts(path: Path, records: list[Record], problems: list[str]) -> None:
-    """Set the records' parts from the lists of names beside the file, if there are any."""
+    """Set the records' parts from lists of image names beside the file, if there are any."""
     by_name = {record.image: record for record in records} | {Path(record.image).stem: record for record in records}
     for file in sorted(path.parent.glob("*.txt")):
         part = next((part for part, words in _LISTS.items() if any(word in file.stem.lower() for word in words)), "")
@@ -149,7 +150,7 @@ def _mark_parts(path: Path, records: list[Record], problems: list[str]) -> None:
             continue
         names = [name for name in read_text(file).split("\n") if name.strip()]
         if not all(_IMAGE.fullmatch(name.strip()) for name in names):
-            continue  # not a list of names
+            continue  # another text file, such as a README
         for number, name in enumerate((name.strip() for name in names), start=1):
             record = by_name.get(name)
             if record is None:

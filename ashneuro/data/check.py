@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data set, at once: its files, its captions or questions, and every picture, decoded to its end."""
+"""Check of a whole data set: files, captions or questions, and every picture, decoded to its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PartCheck:
-    """Counts of one part: ``images`` named, ``readable`` of them decoded, ``texts``, and ``kinds`` of texts (answers, labels) by name."""
+    """Counts of one part.
+
+    Args:
+        images: number of distinct pictures that are named.
+        readable: number of those that decode.
+        texts: number of captions or questions.
+        kinds: number of texts by kind: answer type, label, or captions per image.
+    """
 
     images: int
     readable: int
@@ -29,11 +36,11 @@ class PartCheck:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What `check` found.
+class DataCheck:
+    """Result of `check`.
 
     Args:
-        parts: per part of the data (``"-"`` where the file does not say), in the order train, validation, test.
+        parts: counts by part, in the order train, validation, test; ``"-"`` where the file names none.
         problems: one line each.
     """
 
@@ -43,13 +50,14 @@ class Checked:
     problems: tuple[str, ...]
 
 
-def check(path: Path, format: str, images: Path | None = None, tick: Tick | None = None) -> Checked:
-    """Return counts, parts and every problem of a data set.
+def check(path: Path, format: str, images: Path | None = None, tick: Tick | None = None) -> DataCheck:
+    """Return the counts and all problems of a data set.
 
     Args:
-        path: file or folder in one of `FORMATS`.
-        images: folder of the pictures; by default the folder of the file. Formats that hold their pictures need none.
-        tick: called with the number of pictures read, and of all.
+        path: file or folder.
+        format: one of `FORMATS`.
+        images: folder of the pictures; default: that of the file. Not used by formats with pictures inside.
+        tick: called with (pictures read, pictures in all).
 
     Raises:
         ConfigError: there is no such format, or no such image folder.
@@ -62,7 +70,7 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
         raise ConfigError(
             f"--images {folder}", "there is no such folder", "give the folder that the pictures' names start from"
         )
-    pictures: dict[str, tuple[str, Callable[[], bytes]]] = {}  # by name: first place, and its bytes
+    pictures: dict[str, tuple[str, Callable[[], bytes]]] = {}  # by name: where it is first named, and its bytes
     parts: dict[str, set[str]] = defaultdict(set)
     if format in CAPTIONS:
         records, problems = read_captions(path, format)
@@ -72,7 +80,7 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
         kinds, texts = _of_captions(records), Counter[str]()
         for record in records:
             texts[record.split or "-"] += len(record.captions)
-        problems += _odd_texts((record.where, text) for record in records for text in record.captions)
+        problems += _garbled((record.where, text) for record in records for text in record.captions)
     else:
         _, questions, problems = read_questions(path, format)
         for question in questions:
@@ -80,7 +88,7 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
                 pictures.setdefault(name, (question.where, picture_path(folder, name).read_bytes))
             parts[question.split or "-"] |= set(question.images)
         kinds, texts = _of_questions(questions), Counter(question.split or "-" for question in questions)
-        problems += _odd_texts((question.where, question.text) for question in questions)
+        problems += _garbled((question.where, question.text) for question in questions)
     problems = list(problems)
     if not parts and not problems:
         problems.append(f"{path.name}: holds no picture with a text")
@@ -93,11 +101,11 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
         )
         for name in order
     }
-    return Checked(str(path), format, counts, tuple(problems))
+    return DataCheck(str(path), format, counts, tuple(problems))
 
 
 def about(format: str) -> str:
-    """Return what a format is, in a few words."""
+    """Return the short description of a format."""
     return CAPTIONS[format].about if format in CAPTIONS else QUESTIONS[format]
 
 
@@ -116,8 +124,8 @@ def _of_questions(questions: Sequence[Question]) -> dict[str, dict[str, int]]:
     return {part: dict(counts.most_common(8)) for part, counts in kinds.items()}
 
 
-def _odd_texts(texts: Iterable[tuple[str, str]]) -> list[str]:
-    """Return texts whose letters were lost or read in another encoding than they were written in."""
+def _garbled(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a problem for each text with lost letters, control characters, or the wrong encoding."""
     problems = []
     for where, text in texts:
         if "\ufffd" in text:
@@ -138,14 +146,14 @@ def _odd_texts(texts: Iterable[tuple[str, str]]) -> list[str]:
 def _decode(
     pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: list[str], tick: Tick
 ) -> dict[str, bytes]:
-    """Return a digest of every picture that decodes to its end; the others are problems."""
+    """Return the digest of every picture that decodes to its end; the others are problems."""
     digests = {}
     for number, (name, (where, read)) in enumerate(pictures.items(), start=1):
         try:
             data = read()
             decode_image(lambda data=data: data, name)  # type: ignore[misc]
             digests[name] = hashlib.sha256(data).digest()
-        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             problems.append(
                 f"{where} ({name!r}): {reason(error)}" if "\0" in name else f"{where} ({name}): {reason(error)}"
             )
@@ -156,7 +164,7 @@ def _decode(
 
 
 def _leaks(parts: Mapping[str, set[str]], digests: Mapping[str, bytes]) -> list[str]:
-    """Return pictures of validation or test that are also training pictures: by name, or byte for byte."""
+    """Return a problem for each validation or test picture that is also a training picture, by name or bytes."""
     train = {digests[name]: name for name in sorted(parts.get("train", ())) if name in digests}
     problems = []
     for part in ("validation", "test"):

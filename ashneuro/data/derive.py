@@ -1,18 +1,20 @@
-"""Questions derived from image–text pairs: no answer is guessed, each follows from a label or a caption by a rule.
+"""Questions derived from image–text pairs: every answer follows from a label or a caption by a rule.
 
-They are derived from annotations and are not VQA v2, SNLI-VE or NLVR2. Questions about a picture stay in the picture's part, so the
-parts are as disjoint as those of the pairs. Everything is drawn from salted hashes: the same pairs give the same questions.
+They are not VQA v2, SNLI-VE or NLVR2. A question stays in the part of its pictures, so the parts are as
+disjoint as those of the pairs. Random choices come from salted hashes: the same pairs give the same questions.
 
 vqa
-    *category* and *subcategory*: the labels ``group`` and ``subgroup``. *yes/no*: "is this about KEYWORD?"; for each keyword of a
-    picture, one "no" for the same keyword on a picture whose whole group never carries it. So the question alone says nothing.
+    *category* and *subcategory*: the labels ``group`` and ``subgroup``. *yes/no*: "is this about KEYWORD?".
+    For each keyword of a picture there is one "no" on a picture whose whole group never has that keyword, so
+    that the question alone does not give the answer away.
 entailment
-    Two pictures of the part, neither name sharing a word with the other's captions, half of the time of one subgroup. *entailment*: each
-    with its own name. *contradiction*: each with the other's. So the name alone says nothing. Two labels: whether something
-    neither follows nor contradicts cannot be told from names.
+    Two pictures of one part whose names share no word with each other's captions; half of the time from one
+    subgroup. *entailment*: each with its own name. *contradiction*: each with the other's. The name alone does
+    not give the answer away. There are two labels, because names do not tell what is neutral.
 nlvr2
-    Two pictures and a sentence about groups, each sentence once on pictures where it holds and once where it does not: "both pictures
-    show A", "exactly one picture shows A", "at least one picture shows A", "the left picture shows A and the right one B".
+    Two pictures and a sentence about groups, once on pictures where it is true and once where it is false:
+    "both pictures show A", "exactly one picture shows A", "at least one picture shows A", "the left picture
+    shows A and the right one B".
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from ashneuro.data.pairs import Pair, Question, Questions, Splits
-from ashneuro.data.splits import by_hash
-from ashneuro.data.tokens import one_way, split_words
+from ashneuro.data.splits import hash_order
+from ashneuro.data.tokens import canonical, split_words
 from ashneuro.errors import DataError
 
 Item = TypeVar("Item")
@@ -33,10 +35,14 @@ NOTE = "Questions are derived from labels and captions: this is not VQA v2, SNLI
 
 
 def derive_questions(task: str, splits: Splits, per_picture: int) -> Questions:
-    """Return questions of ``task`` about the pictures of ``splits``, at most ``per_picture`` a picture (sentences a picture, for NLVR2).
+    """Return questions of ``task`` about the pictures of ``splits``.
+
+    Args:
+        task: ``"vqa"``, ``"entailment"`` or ``"nlvr2"``.
+        per_picture: maximum number of questions per picture; for NLVR2, sentences per picture.
 
     Raises:
-        DataError: the pairs carry no labels ``group`` and ``subgroup``, which VQA and NLVR2 need.
+        DataError: the pairs have no labels ``group`` and ``subgroup``, which VQA and NLVR2 need.
     """
     make = {"vqa": _vqa, "entailment": _entailment, "nlvr2": _nlvr2}[task]
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
@@ -53,23 +59,23 @@ def derive_questions(task: str, splits: Splits, per_picture: int) -> Questions:
 
 
 def keywords(pair: Pair) -> tuple[str, ...]:
-    """Return what the captions after the first list, in their order: ``"cheerful, cheery, face"``."""
+    """Return the keywords that the captions after the first list: ``"cheerful, cheery, face"``."""
     return tuple(
         dict.fromkeys(
-            one_way(word.strip().lower()) for text in pair.captions[1:] for word in text.split(",") if word.strip()
+            canonical(word.strip().lower()) for text in pair.captions[1:] for word in text.split(",") if word.strip()
         )
     )
 
 
 def _vqa(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Question]:
     by_group: dict[str, list[Pair]] = defaultdict(list)
-    carried: dict[str, set[str]] = defaultdict(set)
+    words_of: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
         by_group[_label(pair, "group")].append(pair)
-        carried[_label(pair, "group")].update(keywords(pair), split_words(pair.captions[0]))
+        words_of[_label(pair, "group")].update(keywords(pair), split_words(pair.captions[0]))
     never = {
-        word: [group for group in sorted(by_group) if group and word not in carried[group]]
-        for word in sorted(set().union(*carried.values()))
+        word: [group for group in sorted(by_group) if group and word not in words_of[group]]
+        for word in sorted(set().union(*words_of.values()))
     }
     asked: set[tuple[str, str]] = set()
     for pair in pairs:
@@ -88,7 +94,7 @@ def _vqa(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Questio
             yield Question(
                 f"{pair.key}?subcategory", (pair.key,), text, (_label(pair, "subgroup"),), "subcategory", split=part
             )
-        for word in by_hash(keywords(pair), f"vqa/{pair.key}")[: max(1, per_picture // 2)]:
+        for word in hash_order(keywords(pair), f"vqa/{pair.key}")[: max(1, per_picture // 2)]:
             others = [group for group in never[word] if group != _label(pair, "group")]
             if not others:
                 continue
@@ -112,19 +118,22 @@ def _entailment(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[
             salt = f"{pair.key}/{turn}"
             near = _label(pair, "subgroup") and _hash(f"{salt}/near") % 2
             pool = siblings[_label(pair, "subgroup")] if near else pairs
-            other = _foreign(pair, pool, words, salt) or _foreign(pair, pairs, words, f"{salt}/far")
+            other = _unrelated(pair, pool, words, salt) or _unrelated(pair, pairs, words, f"{salt}/far")
             if other is None:
                 continue
-            # Both names on both pictures: each name is true as often as it is false, and alone says nothing.
-            for place, (seen, said) in enumerate(((pair, pair), (other, other), (pair, other), (other, pair))):
+            # Both names on both pictures: each name is true as often as it is false.
+            for number, (seen, said) in enumerate(((pair, pair), (other, other), (pair, other), (other, pair))):
                 answer = "entailment" if seen is said else "contradiction"
                 yield Question(
-                    f"{pair.key}/{turn}/{place}", (seen.key,), f"this is {said.captions[0]}", (answer,), split=part
+                    f"{pair.key}/{turn}/{number}", (seen.key,), f"this is {said.captions[0]}", (answer,), split=part
                 )
 
 
-def _foreign(pair: Pair, pool: Sequence[Pair], words: Mapping[str, set[str]], salt: str) -> Pair | None:
-    """Return the first of up to 20 pairs of ``pool`` that a hash points to where neither name shares a word with the other's captions."""
+def _unrelated(pair: Pair, pool: Sequence[Pair], words: Mapping[str, set[str]], salt: str) -> Pair | None:
+    """Return a pair of ``pool``, chosen by hash, such that no name shares a word with the other's captions.
+
+    Up to 20 candidates are tried; ``None`` if none fits.
+    """
     for attempt in range(20):
         other = _pick(pool, f"{salt}/{attempt}")
         apart = not words[pair.key] & set(split_words(other.captions[0])) and not words[other.key] & set(
@@ -161,10 +170,10 @@ def _nlvr2(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Quest
             ),
         ][number % 4]
         for truth, wanted in (("true", true), ("false", false)):
-            # Which side the pair's first group is on says nothing, where the sentence does not ask for sides.
-            turned = kind != "left and right" and _hash(f"{salt}/{truth}/side") % 2
-            chosen = tuple(_pick(by_group[group], f"{salt}/{truth}/{place}").key for place, group in enumerate(wanted))
-            pictures = chosen[::-1] if turned else chosen
+            # Sides are swapped at random, unless the sentence is about sides.
+            swapped = kind != "left and right" and _hash(f"{salt}/{truth}/side") % 2
+            chosen = tuple(_pick(by_group[group], f"{salt}/{truth}/{side}").key for side, group in enumerate(wanted))
+            pictures = chosen[::-1] if swapped else chosen
             yield Question(f"{part}-{number}-{truth}", pictures, text, (truth,), kind, f"{part}-{number}", part)
 
 

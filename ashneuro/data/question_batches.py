@@ -1,4 +1,4 @@
-"""Questions as tensors: pictures held once, shuffled batches, targets."""
+"""Questions as tensors: each picture held once, shuffled batches, targets."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ from torch import Tensor
 
 from ashneuro.config import DataConfig, TrainConfig
 from ashneuro.data.answers import normalise_answer, soft_score
-from ashneuro.data.batches import Images, augment, draw_changes, epoch_generator, local_rows, tensors
+from ashneuro.data.batches import (
+    Images,
+    augment,
+    draw_augmentation,
+    epoch_generator,
+    load_pixels,
+    local_rows,
+    require_batch,
+    shuffled_rows,
+)
 from ashneuro.data.pairs import Question, Questions
 from ashneuro.data.question_files import ENTAILMENT
 from ashneuro.data.tasks import answer_vocabulary, pictures_of
 from ashneuro.data.tokens import Words, pad
-from ashneuro.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class QuestionBatch:
-    """What a training step on a task reads.
+    """Input of a training step on a task.
 
     Args:
-        task: whose questions these are.
-        images: (B, P, 3, H, W) of P pictures each, as `Batch.images`.
+        task: ``"vqa"``, ``"entailment"`` or ``"nlvr2"``.
+        images: (B, P, 3, H, W), P pictures per question, scaled as `Batch.images`.
         tokens: (B, M) int64 word indices, 0 = padding.
         targets: VQA: soft scores of all answers, (B, L) float32; else labels, (B,) int64.
     """
@@ -39,7 +47,9 @@ class QuestionBatches:
     """Training batches of a task's questions, epoch by epoch.
 
     Args:
-        labels: the answers or labels that the head knows, by index. Questions without any of them are left out.
+        labels: answers or labels of the head, by index. Questions without any of them are left out.
+        images: used instead of the pictures that the questions name, in the order of their first use.
+        shard: this process's rank and the number of processes; each gives its rows of every batch.
 
     Raises:
         DataError: there are fewer questions than a batch holds, or a picture cannot be read.
@@ -54,42 +64,36 @@ class QuestionBatches:
         train: TrainConfig,
         images: Images | None = None,
         *,
-        part: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         labelled = frozenset(labels)
-        known = [question for question in questions.train if is_known(questions.task, question, labelled)]
-        if len(known) < train.batch_size:
-            raise DataError(
-                f"{len(known)} training questions of {questions.task} are fewer than one batch",
-                f"train.batch_size is {train.batch_size}, and an epoch is made of whole batches",
-                f"--set train.batch_size={max(2, len(known))}, or use more data",
-            )
-        self._task, self._train, self._part = questions.task, train, part
+        known = [question for question in questions.train if is_answerable(questions.task, question, labelled)]
+        require_batch(len(known), f"training questions of {questions.task}", train.batch_size)
+        self._task, self._train, self._shard = questions.task, train, shard
         pictures = pictures_of(questions, known)
-        self._images = images or tensors(pictures, data)
+        self._images = images or load_pixels(pictures, data)
         rows = {picture.key: row for row, picture in enumerate(pictures)}
         self._rows = torch.tensor([[rows[name] for name in question.images] for question in known])
         self._texts = [vocabulary.cut(vocabulary.indices(question.text), data.max_words) for question in known]
         self._targets = targets(questions.task, known, labels)
 
     def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
+        """Return the number of whole batches in an epoch."""
         return len(self._texts) // self._train.batch_size
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[QuestionBatch]:
-        """Yield the batches of one epoch, counted from 0, from batch ``start`` on."""
+        """Iterate over the batches of an epoch, counted from 0, from batch ``start`` on."""
         random = epoch_generator(self._train.seed, epoch)
-        order = torch.randperm(len(self._texts), generator=random)
-        for number, rows in enumerate(order[: len(self) * self._train.batch_size].reshape(len(self), -1)):
+        for number, rows in enumerate(shuffled_rows(len(self._texts), self._train.batch_size, random)):
             pictures = self._rows[rows]
-            changes = draw_changes(pictures.numel(), self._train.augment, random)
+            augmentation = draw_augmentation(pictures.numel(), self._train.augment, random)
             if number < start:
                 continue
-            own = local_rows(len(rows), self._part)
+            own = local_rows(len(rows), self._shard)
             chosen = pictures[own].flatten()
             width = pictures.shape[1]
-            part = slice(own.start * width, own.stop * width)
-            images = augment(self._images.read(chosen), [change[part] for change in changes])
+            flat = slice(own.start * width, own.stop * width)
+            images = augment(self._images.read(chosen), [values[flat] for values in augmentation])
             texts = [self._texts[row] for row in rows[own].tolist()]
             yield QuestionBatch(
                 self._task,
@@ -100,7 +104,7 @@ class QuestionBatches:
 
 
 def labels_of(questions: Questions, size: int) -> tuple[str, ...]:
-    """Return the answers or labels of a task, in the order of their indices: of VQA the ``size`` most frequent training answers."""
+    """Return the answers or labels of a task by index; for VQA the ``size`` most frequent training answers."""
     if questions.task == "vqa":
         return answer_vocabulary(questions.train, size)
     if questions.task == "nlvr2":
@@ -109,14 +113,14 @@ def labels_of(questions: Questions, size: int) -> tuple[str, ...]:
     return tuple(label for label in ENTAILMENT if label in there)
 
 
-def is_known(task: str, question: Question, labels: frozenset[str]) -> bool:
-    """Whether a head with these ``labels`` could be right about ``question``."""
+def is_answerable(task: str, question: Question, labels: frozenset[str]) -> bool:
+    """Return True if one of ``labels`` is a right answer to ``question``."""
     answers = (normalise_answer(answer) for answer in question.answers) if task == "vqa" else question.answers
     return not labels.isdisjoint(answers)
 
 
 def targets(task: str, questions: Sequence[Question], labels: Sequence[str]) -> Tensor:
-    """Return what the head shall say: VQA's soft scores (N, L), else labels (N,)."""
+    """Return the targets of the head: VQA's soft scores (N, L) float32, else label indices (N,) int64."""
     index = {label: number for number, label in enumerate(labels)}
     if task != "vqa":
         return torch.tensor([index[question.answers[0]] for question in questions])

@@ -1,7 +1,7 @@
-"""Files of the tasks that ask about pictures: VQA v2, SNLI-VE, NLVR2, easy-vqa.
+"""Question files: VQA v2, SNLI-VE, NLVR2, easy-vqa.
 
-A reader takes a file, or a folder with the files of several parts, and returns the questions and every problem. Pictures are
-named as the field names them; `picture_path` says where in the image folder such a name may lie.
+A reader takes a file, or a folder with the files of several parts, and returns the questions and all problems.
+Pictures have the benchmark's own names; `picture_path` finds them in the image folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NLVR2 = re.compile(r"(?P<part>[a-z]+)\d?-\d+-\d+-\d+")
 
 
 def read_vqa2(path: Path) -> Read:
-    """Return the questions of VQA v2: a questions JSON with its annotations JSON beside it, or a folder of such pairs.
+    """Return the questions of VQA v2: a questions JSON with its annotations JSON beside it, or a folder of them.
 
     Questions without annotations (the test part) have no answers. The picture of image 42 in ``train2014`` is
     ``COCO_train2014_000000000042.jpg``; those of ``test-dev2015`` are pictures of ``test2015``.
@@ -64,7 +64,7 @@ def read_vqa2(path: Path) -> Read:
 def _vqa_annotations(
     file: Path, subtype: str, problems: list[str]
 ) -> dict[Any, tuple[tuple[str, ...] | None, str]] | None:
-    """Return answers and answer type by question id; ``None`` when there is no annotations file."""
+    """Return answers and answer type by question id; ``None`` if there is no annotations file."""
     for beside in sorted(file.parent.glob("*annotations*.json")):
         content = read_json(beside)
         if not isinstance(value_of(content, "annotations"), list) or (
@@ -87,10 +87,10 @@ def _vqa_annotations(
 
 
 def read_snli_ve(path: Path) -> Read:
-    """Return the hypotheses of SNLI-VE: a ``.jsonl``, or a folder of them; a part is told from the file's name.
+    """Return the hypotheses of SNLI-VE: a ``.jsonl``, or a folder of them. The part follows from the file's name.
 
-    The premise is the picture ``Flickr30K_ID.jpg``, the hypothesis is ``sentence2``. Entries whose ``gold_label`` is ``-`` (the
-    annotators did not agree) are left out, as is customary.
+    The premise is the picture ``Flickr30K_ID.jpg``, the hypothesis is ``sentence2``. Entries whose
+    ``gold_label`` is ``-``, on which the annotators did not agree, are left out, as is customary.
     """
     problems: list[str] = []
     questions: list[Question] = []
@@ -121,8 +121,8 @@ def read_snli_ve(path: Path) -> Read:
 def read_nlvr2(path: Path) -> Read:
     """Return the sentences of NLVR2: a ``.json`` with one object a line, or a folder of them.
 
-    ``dev-850-0-1`` is a sentence (set 850, pair 0, sentence 1) about ``dev-850-0-img0.png`` on the left and ``…-img1.png`` on the right.
-    Sentences that are the same text in one set count together for consistency.
+    ``dev-850-0-1`` is a sentence (set 850, pair 0, sentence 1) about ``dev-850-0-img0.png`` on the left and
+    ``…-img1.png`` on the right. Sentences of a set with the same text count together for consistency.
     """
     problems: list[str] = []
     questions: list[Question] = []
@@ -162,10 +162,10 @@ def read_nlvr2(path: Path) -> Read:
 
 
 def read_easy_vqa(path: Path) -> Read:
-    """Return the questions of easy-vqa: its ``data`` folder, with ``train`` and ``test``, or one ``questions.json``.
+    """Return the questions of easy-vqa: its ``data`` folder, with ``train`` and ``test``, or a ``questions.json``.
 
-    A file is ``[[question, answer, image number], …]``; the picture is ``images/NUMBER.png`` beside it. There is no validation part:
-    every tenth training picture, by its number, makes one.
+    A file is ``[[question, answer, image number], …]``; the picture is ``images/NUMBER.png`` beside it. There
+    is no validation part: every tenth training picture, by number, makes one.
     """
     files = [path] if path.is_file() else sorted(path.glob("*/questions.json")) or sorted(path.glob("questions.json"))
     if not files:
@@ -213,25 +213,26 @@ QUESTION_READERS: dict[str, tuple[str, Callable[[Path], Read]]] = {
     "nlvr2": ("nlvr2", read_nlvr2),
     "easy-vqa": ("vqa", read_easy_vqa),
 }
-"""Per format: the task that it is of, and its reader."""
+"""Task and reader by format."""
 
 
 def picture_path(folder: Path, name: str) -> Path:
-    """Return where the picture ``name`` lies in ``folder``; the first of the places where the benchmarks keep it, if it is in none.
+    """Return the path of the picture ``name`` in ``folder``, in one of the layouts of the benchmarks.
 
-    COCO: also in the folder of its part (``train2014/``), and under its 2017 name. NLVR2: also without the ``directory`` in front.
+    COCO: also in the folder of its part (``train2014/``), and under its 2017 name. NLVR2: also without its
+    ``directory``. If it is in none of them, the first path is returned.
     """
-    places = [folder / name]
+    candidates = [folder / name]
     if match := re.fullmatch(r"COCO_(\w+?)_(\d{12}\.jpg)", name):
-        places += [
+        candidates += [
             folder / match[1] / name,
             folder / match[2],
             *(folder / year / match[2] for year in ("train2017", "val2017")),
         ]
     elif re.search(r"-img[01]\.png$", name):
         bare = name.rpartition("/")[2]
-        places += [folder / bare, folder / bare.partition("-")[0] / bare, folder / "images" / "train" / name]
-    return next((place for place in places if place.is_file()), places[0])
+        candidates += [folder / bare, folder / bare.partition("-")[0] / bare, folder / "images" / "train" / name]
+    return next((path for path in candidates if path.is_file()), candidates[0])
 
 
 def _files(path: Path, suffix: str) -> list[Path]:
@@ -242,5 +243,5 @@ def _files(path: Path, suffix: str) -> list[Path]:
 
 
 def _part_of(path: Path) -> str:
-    """Return the part that the words of a file's name say."""
+    """Return the part that a word of the file's name stands for."""
     return next((PARTS[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in PARTS), "")

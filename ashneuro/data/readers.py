@@ -1,4 +1,7 @@
-"""Caption files as records: COCO captions JSON, JSON lines, CSV. Every problem of a file is found before any is reported."""
+"""Caption files as records: COCO captions JSON, JSON lines, CSV.
+
+A reader returns the records and all problems of a file; callers report the problems together.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ashneuro.errors import DataError
 
 PARTS = {
     "train": "train",
-    "restval": "train",  # Karpathy's name for what he trains on besides
+    "restval": "train",  # Karpathy: the rest of COCO's validation images, used for training
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
@@ -27,9 +30,13 @@ SHOWN = 20
 
 @dataclass
 class Record:
-    """One image of a caption file; ``where`` says in which line or entry it stands.
+    """An image of a caption file and its captions.
 
-    ``read`` gives the image's bytes where it is not a file of its own (a member of an archive, a cell of a table).
+    Args:
+        where: line or entry of the file, for messages.
+        image: path of the image, or its name where it is inside the file.
+        split: ``"train"``, ``"validation"``, ``"test"``, or empty.
+        read: reads the image's bytes, if it is a member of an archive or a cell of a table.
     """
 
     where: str
@@ -43,10 +50,11 @@ class Record:
 
 
 def read_records(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the file's records, one per image, and what is wrong with the rest, one line each.
+    """Return the file's records, one per image, and its problems, one line each.
 
-    ``.json``: COCO captions. ``.jsonl``: ``{"image", "caption": str | [str], "split"?}`` a line. ``.csv``/``.tsv``: the same columns,
-    one caption a row. Rows of one image are put together. ``concept`` and ``style`` are read too where they are given.
+    ``.json``: COCO captions. ``.jsonl``: ``{"image", "caption": str | [str], "split"?}`` per line.
+    ``.csv``/``.tsv``: the same columns, one caption per row. Rows of one image are merged. ``concept`` and
+    ``style`` are optional.
 
     Raises:
         DataError: the file cannot be read at all.
@@ -60,7 +68,7 @@ def read_records(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def report(subject: object, problems: list[str]) -> None:
-    """Raise `DataError` naming the problems, unless there are none; of very many, the first ones."""
+    """Raise `DataError` with the first `SHOWN` problems and their number, unless there are none."""
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
         more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
@@ -72,10 +80,10 @@ def report(subject: object, problems: list[str]) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Return the file's text: UTF-8, or UTF-16 where a byte-order mark says so; a mark is taken off.
+    """Return the file's text without byte-order mark: UTF-16 if the mark says so, else UTF-8.
 
     Raises:
-        DataError: the file is missing or in another encoding; names the first line that is.
+        DataError: the file is missing, or in another encoding; names the first line that is.
     """
     try:
         data = path.read_bytes()
@@ -103,9 +111,9 @@ def read_json(path: Path) -> Any:
     text = read_text(path)
     try:
         content = json.loads(text)
-        if half := half_letter(text, content):
+        if lone := lone_surrogate(text, content):
             raise DataError(
-                f"{path} holds half of a letter", f"{half} stands without its other half", "write that text again"
+                f"{path} holds half of a letter", f"{lone} stands without its other half", "write that text again"
             )
         return content
     except json.JSONDecodeError as error:
@@ -118,29 +126,33 @@ def read_json(path: Path) -> Any:
 
 
 def json_lines(path: Path, problems: list[str], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of a file with one JSON object a line, each with its place; empty lines are skipped, others are problems.
+    """Iterate over (line, object) of a file with one JSON object per line.
 
-    ``name`` goes before the place, where a set has several files.
+    Empty lines are skipped; other lines are problems. ``name`` precedes the line number in messages, for data
+    sets of several files.
     """
-    for number, line in enumerate(read_text(path).split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # splitlines would split at U+2028
         if not line.strip():
             continue
         where = f"{name} line {number}".strip()
         try:
             entry = json.loads(line)
-        except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+        except (ValueError, RecursionError) as error:  # ValueError: also numbers of thousands of digits
             problems.append(f"{where}: not JSON ({error})")
             continue
-        if half := half_letter(line, entry):
-            problems.append(f"{where}: holds half of a letter ({half} without its other half)")
+        if lone := lone_surrogate(line, entry):
+            problems.append(f"{where}: holds half of a letter ({lone} without its other half)")
         elif isinstance(entry, dict):
             yield where, entry
         else:
             problems.append(f"{where}: not an object")
 
 
-def half_letter(text: str, content: Any) -> str:
-    """Return a surrogate that stands alone in JSON, as it is escaped there; such a text can be neither printed nor saved."""
+def lone_surrogate(text: str, content: Any) -> str:
+    """Return the first lone surrogate of a JSON ``text``, escaped; empty if there is none.
+
+    A string with half of a surrogate pair can be neither printed nor saved as UTF-8.
+    """
     if "\\ud" not in text and "\\uD" not in text:
         return ""
     try:
@@ -151,9 +163,9 @@ def half_letter(text: str, content: Any) -> str:
 
 
 def read_coco(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of a COCO captions file.
+    """Return the records and problems of a COCO captions file.
 
-    Needed are an image's ``id`` and ``file_name`` and an annotation's ``image_id`` and ``caption``.
+    Images need ``id`` and ``file_name``, annotations ``image_id`` and ``caption``.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not all(
@@ -187,7 +199,7 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
         if not isinstance(caption, str) or not caption.strip():
             problems.append(f"{where}: needs a caption")
         elif not is_id(number) or number not in records:
-            if not (is_id(number) and number in lost):  # else its image is reported already
+            if not (is_id(number) and number in lost):  # or its image is reported already
                 problems.append(f"{where}: there is no image with the id {number!r}")
         else:
             records[number].captions.append(caption.strip())
@@ -198,7 +210,7 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of a file with one JSON object a line; empty lines are skipped."""
+    """Return the records and problems of a file with one JSON object per line; empty lines are skipped."""
     problems: list[str] = []
     records = []
     for where, entry in json_lines(path, problems):
@@ -218,7 +230,10 @@ def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def read_csv(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records of a table with the columns ``image`` and ``caption``, parted by comma, semicolon, tab or bar."""
+    """Return the records and problems of a table with the columns ``image`` and ``caption``.
+
+    The delimiter is a comma, semicolon, tab or bar.
+    """
     text = read_text(path)
     header = next(iter(text.splitlines()), "")
     delimiter = next((mark for mark in ",;\t|" if {"image", "caption"} <= set(columns_of(header, mark))), "")
@@ -262,22 +277,22 @@ READERS: dict[str, Callable[[Path], tuple[list[Record], list[str]]]] = {
 
 
 def value_of(entry: Any, name: str) -> Any:
-    """Return ``entry[name]``, or ``None`` where there is no such thing."""
+    """Return ``entry[name]``, or ``None`` if ``entry`` is not an object that has it."""
     return entry.get(name) if isinstance(entry, dict) else None
 
 
 def is_id(value: Any) -> bool:
-    """Whether ``value`` can name an entry: a number or a text."""
+    """Return True if ``value`` can be an id: an integer or a string."""
     return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def columns_of(header: str, delimiter: str) -> list[str]:
-    """Return the column names in the first line of a table."""
+    """Return the column names of a table's first line, in lower case."""
     return [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
 
 
 def csv_rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each row of a ``csv.reader`` with its line; a row that cannot be read is a problem, and the next one is tried."""
+    """Iterate over (line, row) of a ``csv.reader``; a malformed row is a problem, and the next one is read."""
     while True:
         line = getattr(rows, "line_num", 0) + 1
         try:
@@ -291,7 +306,7 @@ def csv_rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[s
 
 
 def make_record(where: str, image: str, captions: list[str], entry: dict[str, Any], problems: list[str]) -> Record:
-    """Return a record with the split, concept, style and labels of ``entry``; what cannot be used there is a problem."""
+    """Return a record with the split, concept, style and labels of ``entry``; wrong types are problems."""
     texts = {}
     for name in ("split", "concept", "style"):
         value = entry.get(name)
@@ -311,7 +326,7 @@ def make_record(where: str, image: str, captions: list[str], entry: dict[str, An
 
 
 def merge(records: list[Record], problems: list[str]) -> list[Record]:
-    """Return one record per image with all its captions; rows of one image must agree on everything else."""
+    """Return one record per image with all its captions; its rows must agree on everything else."""
     merged: dict[str, Record] = {}
     for record in records:
         first = merged.setdefault(record.image, record)

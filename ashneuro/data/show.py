@@ -1,4 +1,4 @@
-"""A contact sheet: some pictures of a data set with their captions under them."""
+"""Contact sheets: pictures of a data set with their captions."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.data.pairs import Pair
-from ashneuro.data.splits import by_hash
+from ashneuro.data.splits import hash_order
 from ashneuro.errors import ConfigError, DataError, need
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PICTURE, GAP, COLUMNS = 160, 16, 6  # pixels, pixels, pictures a row
-SIZE, LEADING, LINES = 13, 17, 7  # of the text: pixels, pixels, lines at most
+PICTURE, GAP, COLUMNS = 160, 16, 6  # pixels, pixels, pictures per row
+SIZE, LEADING, LINES = 13, 17, 7  # of the text: pixels, pixels, maximum number of lines
 
 
 def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
-    """Return a page with ``n`` pairs drawn at random: the first caption in bold, the others under it, then the style.
+    """Return a page with ``n`` random pairs: the first caption in bold, then the others, then the style.
 
-    Pictures keep their proportions; small ones are enlarged to 160 pixels. The same seed draws the same pairs.
+    Pictures keep their proportions and are scaled to 160 pixels. The same seed draws the same pairs.
 
     Raises:
-        ConfigError: there is nothing to show.
+        ConfigError: there are no pairs, or ``n`` is below 1.
         DataError: an image cannot be read.
     """
     if not pairs or n < 1:
@@ -33,14 +33,14 @@ def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
             "ask for at least one pair of a part that has some",
         )
     by_key = {pair.key: pair for pair in pairs}
-    return page([by_key[key] for key in by_hash(by_key, str(seed))[:n]])
+    return page([by_key[key] for key in hash_order(by_key, str(seed))[:n]])
 
 
 def save_page(picture: Image, path: Path) -> None:
     """Write a page to ``path``.
 
     Raises:
-        DataError: its ending names no picture.
+        DataError: its suffix is not that of a picture format.
         OSError: the file cannot be written.
     """
     try:
@@ -50,7 +50,7 @@ def save_page(picture: Image, path: Path) -> None:
 
 
 def page(chosen: Sequence[Pair]) -> Image:
-    """Return a page with ``chosen``, at least one, in their order.
+    """Return a page with the pairs ``chosen``, at least one, in order.
 
     Raises:
         DataError: an image cannot be read.
@@ -81,7 +81,7 @@ def page(chosen: Sequence[Pair]) -> Image:
 
 
 def _font(name: str) -> Any:
-    # matplotlib ships DejaVu, which has the letters of most languages; Pillow's own font has few.
+    # matplotlib ships DejaVu, which covers most alphabets; Pillow's own font does not.
     matplotlib = need("matplotlib", extra="train", purpose="a contact sheet")
     fonts = need("PIL.ImageFont", extra="train", purpose="a contact sheet")
     return fonts.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), SIZE)
@@ -100,7 +100,7 @@ def _lines(pair: Pair, bold: Any, plain: Any) -> list[tuple[str, Any, str]]:
 
 
 def _wrap(text: str, font: Any) -> list[str]:
-    """Return ``text`` in lines no wider than a picture; a word that is wider itself is cut."""
+    """Return ``text`` in lines no wider than a picture; wider words are cut."""
     lines = [""]
     for word in text.split():
         while font.getlength(word) > PICTURE:

@@ -1,4 +1,4 @@
-"""Which data sets there are, and how a name or a path becomes pairs in three parts."""
+"""Data sets by name or path, loaded as pairs in three parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ashneuro.config import DataConfig
 from ashneuro.data.emoji import load_emoji
-from ashneuro.data.fetch import TUXPAINT, fetched
+from ashneuro.data.fetch import TUXPAINT, fetched_folder
 from ashneuro.data.formats import CAPTIONS, read_captions
 from ashneuro.data.images import decode_image, header_problem, read_image
 from ashneuro.data.pairs import Pair, Splits
@@ -24,7 +24,7 @@ __all__ = ["SOURCES", "Source", "Splits", "check_images", "load_splits"]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that has a name."""
+    """A named data set; ``splits`` are the values of ``data.split`` that it has."""
 
     about: str
     licence: str
@@ -33,11 +33,11 @@ class Source:
 
 
 def load_splits(config: DataConfig) -> Splits:
-    """Return the pairs that ``config.source`` names (a data set, or the path of a caption file), split as ``config.split`` says.
+    """Return the pairs of ``config.source``, a named data set or the path of a caption file.
 
     Raises:
         ConfigError: there is no such data set or file, or it has no such split or style.
-        DataError: captions or images cannot be read; every problem is named in one error.
+        DataError: captions or images cannot be read; names all problems.
     """
     if source := SOURCES.get(config.source):
         return source.load(config)
@@ -46,7 +46,8 @@ def load_splits(config: DataConfig) -> Splits:
         return load_file(config, path)
     if path.suffix.lower() in READERS or path.exists():
         why = "it is a folder" if path.is_dir() else "there is no such file"
-        do = f"give the path of a caption file ({', '.join(READERS)}), or set data.format to one of {', '.join(CAPTIONS)}"
+        file = f"give the path of a caption file ({', '.join(READERS)})"
+        do = f"{file}, or set data.format to one of {', '.join(CAPTIONS)}"
         raise ConfigError(f"data.source = {config.source!r}", why, do)
     near = difflib.get_close_matches(config.source, SOURCES, n=1)
     raise ConfigError(
@@ -57,7 +58,10 @@ def load_splits(config: DataConfig) -> Splits:
 
 
 def load_file(config: DataConfig, path: Path) -> Splits:
-    """Return the pairs of a caption file or folder; the images lie in ``config.images``, or else beside the file or in the folder."""
+    """Return the pairs of a caption file or folder.
+
+    Images are in ``config.images``; default: the folder itself, or the folder of the file.
+    """
     folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise ConfigError(
@@ -84,7 +88,11 @@ def load_file(config: DataConfig, path: Path) -> Splits:
 
 
 def check_images(pairs: Sequence[Pair]) -> None:
-    """Raise one `DataError` that names every image that cannot be decoded to its end; loading looks at headers only."""
+    """Decode every image to its end; loading checks headers only.
+
+    Raises:
+        DataError: images cannot be decoded; names all of them.
+    """
     problems = []
     for pair in pairs:
         try:
@@ -95,7 +103,7 @@ def check_images(pairs: Sequence[Pair]) -> None:
 
 
 def _load_tuxpaint(config: DataConfig) -> Splits:
-    folder = fetched("tuxpaint")
+    folder = fetched_folder("tuxpaint")
     splits = load_file(replace(config, images=str(folder)), folder / "captions.json")
     return replace(
         splits, name=splits.name.replace("captions.json", "tuxpaint"), notes=(*splits.notes, *TUXPAINT.notes)
@@ -114,7 +122,7 @@ SOURCES: dict[str, Source] = {
 
 
 def _pairs(records: list[Record], folder: Path) -> list[Pair]:
-    # Without a concept column, images with the very same captions are one concept: as negatives they would be false ones.
+    # Without a concept column, images with equal captions are one concept: they would be false negatives.
     same: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for record in records:
         same[tuple(sorted(record.captions))].append(record.image)

@@ -1,4 +1,4 @@
-"""Fixed shuffles and splits that are the same on every machine."""
+"""Shuffles and splits that are the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from ashneuro.data.pairs import Pair
 from ashneuro.errors import DataError
 
 
-def by_hash(names: Iterable[str], salt: str) -> list[str]:
-    """Return the names in the order of their salted SHA-256: a shuffle without a generator whose stream could change."""
+def hash_order(names: Iterable[str], salt: str) -> list[str]:
+    """Return the names in the order of their salted SHA-256.
+
+    Unlike a random generator's, this order cannot change between versions of a library.
+    """
     return sorted(names, key=lambda name: hashlib.sha256(f"{salt}/{name}".encode()).digest())
 
 
@@ -20,14 +23,18 @@ def split_by_caption(
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...], tuple[Pair, ...]]:
     """Return train, validation and test: about 80, 10 and 10 % of the pairs, in their order.
 
-    Pairs that share a caption (but for case and spaces) or a concept stay together, also through others. Such groups are taken in the
-    order of their hash and fill the test set, then validation; one that would overfill a part goes on to the next.
+    Pairs that share a concept, or a caption up to case and spaces, are in one part, transitively. Such groups
+    fill the test set and then validation in the order of their hash; a group that would overfill a part goes
+    to the next one.
 
     Raises:
-        DataError: fewer than three groups, which cannot fill three parts.
+        DataError: there are fewer than three groups, or all of them are too large for a part.
     """
-    groups = linked(
-        [[f"concept {pair.concept}", *(f"caption {plain(caption)}" for caption in pair.captions)] for pair in pairs]
+    groups = connected(
+        [
+            [f"concept {pair.concept}", *(f"caption {normalise_caption(caption)}" for caption in pair.captions)]
+            for pair in pairs
+        ]
     )
     if len(groups) < 3:
         raise DataError(
@@ -39,7 +46,7 @@ def split_by_caption(
     names = {min(pairs[index].key for index in group): group for group in groups}
     part = ["train"] * len(pairs)
     filled = {"test": 0, "validation": 0}
-    for name in by_hash(names, salt):
+    for name in hash_order(names, salt):
         size = len(names[name])
         for chosen in filled:
             if filled[chosen] + size <= quota:
@@ -61,8 +68,8 @@ def split_by_caption(
     return train, validation, test
 
 
-def linked(items: Sequence[Iterable[str]]) -> list[list[int]]:
-    """Return the indices of ``items`` in groups: two that have a text in common are in one, also through others (union–find)."""
+def connected(items: Sequence[Iterable[str]]) -> list[list[int]]:
+    """Return the connected components of ``items``, as indices; items with a common text are connected (union–find)."""
     parent = list(range(len(items)))
 
     def root(index: int) -> int:
@@ -81,6 +88,6 @@ def linked(items: Sequence[Iterable[str]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def plain(caption: str) -> str:
-    """Return the caption without differences of case and spaces."""
+def normalise_caption(caption: str) -> str:
+    """Return the caption in folded case, with single spaces."""
     return " ".join(caption.casefold().split())

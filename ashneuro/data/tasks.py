@@ -1,4 +1,4 @@
-"""The questions of a task: from the benchmark's own files, or derived from the image–text pairs."""
+"""Questions of a task: from the benchmark's own files, or derived from the image–text pairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ashneuro.config import DataConfig, QuestionConfig, TasksConfig
 from ashneuro.data.answers import normalise_answer
 from ashneuro.data.derive import derive_questions
-from ashneuro.data.fetch import PACKAGES, fetched
+from ashneuro.data.fetch import PACKAGES, fetched_folder
 from ashneuro.data.formats import read_questions
 from ashneuro.data.images import header_problem, read_image
 from ashneuro.data.pairs import Pair, Question, Questions, Splits
@@ -28,11 +28,11 @@ def load_questions(task: str, tasks: TasksConfig, data: DataConfig, splits: Spli
     """Return the questions of ``task``, in three parts.
 
     Args:
-        splits: the pairs that ``data`` names, where they have been read already.
+        splits: the pairs that ``data`` names, if they were loaded already.
 
     Raises:
         ConfigError: the settings name a format of another task, or no file.
-        DataError: files or pictures cannot be read; every problem is named in one error.
+        DataError: files or pictures cannot be read; names all problems.
     """
     config: QuestionConfig = getattr(tasks, task)
     if config.format:
@@ -41,13 +41,16 @@ def load_questions(task: str, tasks: TasksConfig, data: DataConfig, splits: Spli
 
 
 def answer_vocabulary(questions: Sequence[Question], size: int) -> tuple[str, ...]:
-    """Return the ``size`` most frequent answers, normalised as the metric does, most frequent first, ties in alphabetical order."""
+    """Return the ``size`` most frequent answers, most frequent first, ties in alphabetical order.
+
+    Answers are normalised as in the metric (`ashneuro.data.answers`).
+    """
     counts = Counter(normalise_answer(answer) for question in questions for answer in question.answers)
     return tuple(sorted(counts, key=lambda answer: (-counts[answer], answer))[:size])
 
 
 def pictures_of(questions: Questions, part: Sequence[Question]) -> list[Pair]:
-    """Return the pictures that ``part`` asks about, each once, as pairs without captions."""
+    """Return the pictures of the questions ``part``, each once, as pairs without captions."""
     names = dict.fromkeys(name for question in part for name in question.images)
     return [Pair(name, (), name, questions.pictures[name]) for name in names]
 
@@ -55,7 +58,7 @@ def pictures_of(questions: Questions, part: Sequence[Question]) -> list[Pair]:
 def _from_files(task: str, config: QuestionConfig) -> Questions:
     given = {part: getattr(config, part) for part in ("train", "validation", "test") if getattr(config, part)}
     if not given and config.format in PACKAGES:
-        given = {"train": str(fetched(config.format))}
+        given = {"train": str(fetched_folder(config.format))}
     if not given:
         raise ConfigError(
             f"tasks.{task}: format {config.format!r} without files",
@@ -80,13 +83,13 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
             )
         paths = {picture: picture_path(folder, picture) for question in questions for picture in question.images}
         problems += [f"{picture}: {why}" for picture, file in paths.items() if (why := header_problem(file))]
-        # Two parts may each have a picture of one name, in folders of their own.
+        # Two parts may have different pictures of the same name, in folders of their own.
         names = {
             picture: picture if files.get(picture, file) == file else f"{part}/{picture}"
             for picture, file in paths.items()
         }
         files |= {names[picture]: file for picture, file in paths.items()}
-        # A part that has a file of its own is that whole file; one path alone may be a folder with all parts.
+        # With a file per part, all of a file belongs to its part. A single path may hold all parts.
         for question in questions:
             images = tuple(names[picture] for picture in question.images)
             parts[question.split or part if len(given) == 1 else part].append(replace(question, images=images))

@@ -1,4 +1,4 @@
-"""Texts as word indices, and the vocabulary that a run keeps."""
+"""Texts as word indices: vocabularies, and tokenizers of pretrained text towers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ashneuro.errors import DataError, need
 
 PADDING, UNKNOWN = 0, 1
 _SPECIAL = ("<padding>", "<unknown>")
-_VARIATIONS = range(0xFE00, 0xFE10)  # say how a symbol is drawn, and belong to no word
+_VARIATIONS = range(0xFE00, 0xFE10)  # variation selectors, which belong to no word
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of ``text`` in lower case; an apostrophe stays inside a word, all other punctuation parts words.
+    """Return the words of ``text`` in lower case, in canonical form.
 
-    However a text was typed, its words are the same: accents are composed with their letters (NFC), ``'`` becomes ``’``. Marks that
-    compose with no letter, as the vowel signs of Hindi, stay in their word.
+    Apostrophes stay inside words; all other punctuation separates them. Combining marks that compose with no
+    letter, such as the vowel signs of Hindi, stay in their word.
     """
-    return _word().findall(one_way(text.lower()))
+    return _word().findall(canonical(text.lower()))
 
 
-def one_way(text: str) -> str:
-    """Return ``text`` with composed accents and typographic apostrophes, whichever way it was typed."""
+def canonical(text: str) -> str:
+    """Return ``text`` with composed accents (NFC) and typographic apostrophes, however it was typed."""
     return unicodedata.normalize("NFC", text).replace("'", "’")
 
 
@@ -48,11 +48,11 @@ def _word() -> re.Pattern[str]:
 
 
 class Words(Protocol):
-    """How texts become indices: 0 is padding. `Vocabulary`, or `PretrainedWords` for a text tower from elsewhere."""
+    """Texts to word indices, 0 = padding: a `Vocabulary`, or the tokenizer of a pretrained text tower."""
 
     @property
     def mask(self) -> int:
-        """Index of what masked words become."""
+        """Index that replaces masked words."""
 
     def __len__(self) -> int:
         """Return the number of indices."""
@@ -61,25 +61,25 @@ class Words(Protocol):
         """Return one index per word or piece of ``text``."""
 
     def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
-        """Return indices (B, M), cut after ``max_words`` and padded to the longest, M ≥ 1."""
+        """Return indices (B, M) of B ``texts``, cut to ``max_words`` and padded to the longest, M ≥ 1."""
 
     @property
     def marks(self) -> frozenset[int]:
-        """Indices that belong to every text and are no words of it: marks of its start and end."""
+        """Indices that mark the start and end of every text."""
 
     def cut(self, indices: list[int], max_words: int) -> list[int]:
-        """Return a text's indices without what is beyond ``max_words``."""
+        """Return a text's indices, cut to ``max_words``."""
 
     def unknown(self, text: str) -> list[str]:
         """Return the words of ``text`` that have no index of their own."""
 
     def save(self, path: Path) -> None:
-        """Write what `load_words` reads."""
+        """Write the file that `load_words` reads."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words and their indices: 0 is padding, 1 stands for every word that is not known.
+    """Words by index: 0 is padding, 1 stands for every unknown word.
 
     Args:
         words: in the order of their indices, the two special ones first.
@@ -90,10 +90,9 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         index: dict[str, int] = {}
-        for number, word in enumerate(
-            self.words
-        ):  # of an older run: words as they were typed, the more frequent way first
-            index.setdefault(one_way(word), number)
+        for number, word in enumerate(self.words):
+            # Older runs saved words as typed; the first of equal ones is the more frequent one.
+            index.setdefault(canonical(word), number)
         object.__setattr__(self, "_index", index)
 
     def __len__(self) -> int:
@@ -101,7 +100,7 @@ class Vocabulary:
 
     @property
     def mask(self) -> int:
-        """Index of what masked words become: the unknown word."""
+        """Index that replaces masked words: that of unknown words."""
         return UNKNOWN
 
     def indices(self, text: str) -> list[int]:
@@ -109,12 +108,12 @@ class Vocabulary:
         return [self._index.get(word, UNKNOWN) for word in split_words(text)]
 
     def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
-        """Return word indices (B, M) of B ``texts``, cut after ``max_words`` and padded to the longest, M ≥ 1."""
+        """Return word indices (B, M) of B ``texts``, cut to ``max_words`` and padded to the longest, M ≥ 1."""
         return pad([self.cut(self.indices(text), max_words) for text in texts])
 
     @property
     def marks(self) -> frozenset[int]:
-        """None: a text is its words."""
+        """Empty: texts have no marks."""
         return frozenset()
 
     def cut(self, indices: list[int], max_words: int) -> list[int]:
@@ -162,7 +161,7 @@ def build_vocabulary(texts: Iterable[str]) -> Vocabulary:
 
 
 def pad(rows: list[list[int]]) -> NDArray[np.int64]:
-    """Return ``rows`` as one array (B, M), padded with 0 on the right; M is the longest row's length, at least 1."""
+    """Return ``rows`` as one array (B, M), padded with 0 on the right; M is the longest length, at least 1."""
     tokens = np.full((len(rows), max((1, *map(len, rows)))), PADDING, np.int64)
     for row, values in zip(tokens, rows, strict=True):
         row[: len(values)] = values
@@ -170,7 +169,7 @@ def pad(rows: list[list[int]]) -> NDArray[np.int64]:
 
 
 class PretrainedWords:
-    """The tokenizer of a text tower from elsewhere; indices are its own plus one, so that 0 is padding for every tower.
+    """The tokenizer of a pretrained text tower. Indices are its own plus one: 0 is padding for every tower.
 
     Args:
         tower: ``"transformers"`` or ``"open_clip"``.
@@ -196,7 +195,7 @@ class PretrainedWords:
             ) from error
 
     def __eq__(self, other: object) -> bool:
-        """Whether texts get the same indices; a run has a copy of the tokenizer, in another folder."""
+        """Return True if texts get the same indices. Folders may differ: a run has a copy of the tokenizer."""
         return isinstance(other, PretrainedWords) and self.tower == other.tower and self._pieces() == other._pieces()
 
     __hash__ = None  # type: ignore[assignment]
@@ -209,38 +208,38 @@ class PretrainedWords:
 
     @property
     def mask(self) -> int:
-        """Index of the tokenizer's mask, or of its unknown or first piece where it has none."""
+        """Index of the tokenizer's mask; if it has none, of its unknown piece, or its first."""
         own = [getattr(self._tokenizer, name, None) for name in ("mask_token_id", "unk_token_id")]
         return 1 + next((number for number in own if number is not None), 0)
 
     def indices(self, text: str) -> list[int]:
-        """Return one index per piece of ``text``, with the marks of start and end that the tower expects."""
+        """Return one index per piece of ``text``, with the marks of start and end that the tower needs."""
         if self.tower == "open_clip":
             marks = [self._tokenizer.sot_token_id, *self._tokenizer.encode(text), self._tokenizer.eot_token_id]
             return [number + 1 for number in marks]
         return [number + 1 for number in self._tokenizer(text)["input_ids"]]
 
     def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
-        """Return indices (B, M), cut after ``max_words`` pieces; the mark of the end is kept."""
+        """Return indices (B, M), cut to ``max_words`` pieces; the end mark is kept."""
         return pad([self.cut(self.indices(text), max_words) for text in texts])
 
     @cached_property
     def marks(self) -> frozenset[int]:
-        """The marks of start and end that the tower expects."""
+        """Indices of the marks of start and end that the tower needs."""
         names = ("sot_token_id", "eot_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
         own = [getattr(self._tokenizer, name, None) for name in names]
         return frozenset(1 + number for number in own if number is not None)
 
     def cut(self, indices: list[int], max_words: int) -> list[int]:
-        """Return the first ``max_words`` of ``indices``, the last one for their end."""
+        """Return the first ``max_words`` of ``indices``; the last of them is the end mark."""
         return indices if len(indices) <= max_words else [*indices[: max_words - 1], indices[-1]]
 
     def unknown(self, text: str) -> list[str]:
-        """Return nothing: a word that it does not know is cut into pieces that it does."""
+        """Return no words: the tokenizer cuts unknown words into known pieces."""
         return []
 
     def save(self, path: Path) -> None:
-        """Write which tokenizer it is, and beside ``path`` a copy of it where it has files."""
+        """Write the tokenizer's name to ``path``, and beside it a copy of the tokenizer if it has files."""
         if self.tower == "transformers":
             self._tokenizer.save_pretrained(path.parent / TOWER)
         path.write_text(json.dumps({"tower": self.tower, "weights": self.weights}), encoding="utf-8")
@@ -250,10 +249,10 @@ TOWER = "tower"
 
 
 def load_words(path: Path) -> Words:
-    """Return what `Words.save` wrote to ``path``.
+    """Return the words that `Words.save` wrote to ``path``.
 
     Raises:
-        DataError: the file cannot be read or is no such file.
+        DataError: the file cannot be read, or is not such a file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.profile import HardwareProfile
     from ashneuro.cost.terms import CostEstimate
     from ashneuro.cost.workload import Workload
-    from ashneuro.data.check import Checked
+    from ashneuro.data.check import DataCheck
     from ashneuro.data.describe import Description
     from ashneuro.evaluation import Evaluation, TaskEvaluation
     from ashneuro.exchange import EpochMetrics
@@ -334,7 +334,7 @@ def data_counts(description: Description) -> None:
     table(f"data set {description.name}", columns, rows, "\n".join(description.notes))
 
 
-def data_check(found: Checked) -> None:
+def data_check(found: DataCheck) -> None:
     """Print the parts of a data set that was checked, then every problem."""
     rows = [
         (

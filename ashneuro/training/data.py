@@ -73,17 +73,17 @@ class TrainingData:
             ConfigError: ``train.cache_features`` is set and features change from step to step.
             DataError: there are fewer pairs than a batch holds, or an image cannot be read.
         """
-        part = (self.processes.rank, self.processes.size)
+        shard = (self.processes.rank, self.processes.size)
         data = self.config.data
         if stage.task == "retrieval":
             views = self.config.model.abstract.kind != "none" and settings.contrast > 0
             images = self._features(self.splits.train, settings, model)
-            return Batches(self.splits.train, self.words, data, settings, views=views, images=images, part=part)
+            return Batches(self.splits.train, self.words, data, settings, views=views, images=images, shard=shard)
         questions = self.questions[stage.task]
         images = None
         if settings.cache_features:
             images = self._features(pictures_of(questions, questions.train), settings, model)
-        return QuestionBatches(questions, self.labels[stage.task], self.words, data, settings, images, part=part)
+        return QuestionBatches(questions, self.labels[stage.task], self.words, data, settings, images, shard=shard)
 
     def validate(self, model: AshNet, task: str) -> dict[str, float]:
         """Return the validation metrics of ``task`` by name; empty without validation data."""

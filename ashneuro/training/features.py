@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ashneuro.config import RunConfig, cache_dir
-from ashneuro.data.batches import Features, data_name, normalise, tensors
+from ashneuro.data.batches import Features, cache_name, load_pixels, normalise
 from ashneuro.data.pairs import Pair
 from ashneuro.errors import DataError
 from ashneuro.model.network import AshNet
@@ -32,7 +32,7 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
     )
     for value in model.concrete.trunk.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    path = cache_dir() / "features" / f"{data_name(pictures, digest.hexdigest())}.npy"
+    path = cache_dir() / "features" / f"{cache_name(pictures, digest.hexdigest())}.npy"
     if not path.exists() and processes.rank == 0:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
 def _fill(mapped: np.ndarray, model: AshNet, pictures: Sequence[Pair], config: RunConfig) -> None:
     trunk = model.concrete.trunk.eval()
     device = model.log_scale.device
-    images = tensors(pictures, config.data).images
+    images = load_pixels(pictures, config.data).images
     for start in range(0, len(pictures), BATCH):
         found = trunk(normalise(images[start : start + BATCH]).to(device))
         mapped[start : start + BATCH] = found.half().cpu().numpy()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ashneuro.config import StageConfig, TrainConfig
-from ashneuro.data.batches import Batches, ahead
+from ashneuro.data.batches import Batches, prefetch
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch, QuestionBatches
 from ashneuro.errors import ConfigError
@@ -99,7 +99,7 @@ class StageTraining:
         steps_per_epoch = math.ceil(count / settings.accumulate)
         batches: Iterator[Batch | QuestionBatch] = self.batches.epoch(past, first)
         if device.type == "cuda":
-            batches = ahead(batches)
+            batches = prefetch(batches)
         # Masked words and negatives have a generator of their own, seeded anew for every batch.
         random = torch.Generator()
         terms: Terms = {}

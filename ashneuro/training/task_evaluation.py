@@ -11,9 +11,9 @@ import torch
 
 from ashneuro.config import DataConfig, Task
 from ashneuro.data.answers import normalise_answer, soft_score
-from ashneuro.data.batches import normalise, tensors
+from ashneuro.data.batches import load_pixels, normalise
 from ashneuro.data.pairs import Question, Questions
-from ashneuro.data.question_batches import is_known
+from ashneuro.data.question_batches import is_answerable
 from ashneuro.data.tasks import pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import DataError
@@ -40,7 +40,7 @@ class TaskPool:
         self.questions = tuple(question for question in part if question.answers)
         pictures = pictures_of(questions, self.questions)
         numbers = {picture.key: number for number, picture in enumerate(pictures)}
-        self.images = tensors(pictures, data).images
+        self.images = load_pixels(pictures, data).images
         self.rows = torch.tensor([[numbers[name] for name in question.images] for question in self.questions])
         self.tokens = torch.from_numpy(words.encode([question.text for question in self.questions], data.max_words))
 
@@ -84,7 +84,7 @@ def evaluate_task(
     rows = [_row(condition, source, pool, answers) for condition, answers in zip(conditions, said, strict=True)]
     rows.append(_row(Condition.MOST_FREQUENT, SpikeSource.NONE, pool, _most_frequent(questions, pool)))
     labelled = frozenset(pool.labels)
-    known = sum(is_known(pool.task, question, labelled) for question in pool.questions)
+    known = sum(is_answerable(pool.task, question, labelled) for question in pool.questions)
     chosen = [
         (2 * number + 1) * len(pool.questions) // (2 * examples) for number in range(min(examples, len(pool.questions)))
     ]

@@ -13,9 +13,9 @@ from tests.commands.conftest import Command
 
 def test_the_list_says_what_is_here(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
-    proof = tmp_path / "data" / "tuxpaint" / TUXPAINT.proof
-    proof.parent.mkdir(parents=True)
-    proof.write_text("{}")
+    marker = tmp_path / "data" / "tuxpaint" / TUXPAINT.marker
+    marker.parent.mkdir(parents=True)
+    marker.write_text("{}")
     rows = {line.split()[0]: line for line in ashneuro("data", "list").out.splitlines() if line.strip()}
     assert rows["emoji"].split()[1] == rows["tuxpaint"].split()[1] == "yes"
     assert "ashneuro data fetch easy-vqa" in rows["easy-vqa"]

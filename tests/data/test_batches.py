@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from ashneuro.config import DataConfig, TrainConfig
-from ashneuro.data.batches import Batches, ahead, augment, draw_changes, load_images, map_images, normalise, texts_of
+from ashneuro.data.batches import (
+    Batches,
+    augment,
+    draw_augmentation,
+    load_images,
+    map_images,
+    normalise,
+    prefetch,
+    texts_of,
+)
 from ashneuro.data.pairs import Pair
 from ashneuro.data.tokens import Vocabulary, build_vocabulary
 from ashneuro.errors import DataError
@@ -37,7 +46,7 @@ def vocabulary() -> Vocabulary:
 
 
 def changed(images: torch.Tensor, seed: int) -> torch.Tensor:
-    return augment(images, draw_changes(len(images), 1.0, torch.Generator().manual_seed(seed)))
+    return augment(images, draw_augmentation(len(images), 1.0, torch.Generator().manual_seed(seed)))
 
 
 def test_pictures_that_have_the_size_are_read_without_a_warning() -> None:
@@ -147,7 +156,7 @@ def test_colours_turn_about_grey() -> None:
 
 def test_processes_share_out_the_batch_of_one() -> None:
     whole = epoch(2)
-    parts = [list(Batches(pairs(), vocabulary(), DATA, TRAIN, views=True, part=(rank, 2)).epoch(2)) for rank in (0, 1)]
+    parts = [list(Batches(pairs(), vocabulary(), DATA, TRAIN, views=True, shard=(rank, 2)).epoch(2)) for rank in (0, 1)]
     for number, batch in enumerate(whole):
         ours = [part[number] for part in parts]
         assert sum((one.keys for one in ours), ()) == batch.keys
@@ -190,11 +199,11 @@ def test_a_thread_stays_ahead_and_hands_on_errors() -> None:
 
     seen = []
     with pytest.raises(ValueError, match="broken"):
-        for item in ahead(items()):
+        for item in prefetch(items()):
             seen.append(item)
     assert seen == [0, 1, 2, 3, 4] == made
-    assert list(ahead(iter(()))) == []
-    left = ahead(iter(range(100)))
+    assert list(prefetch(iter(()))) == []
+    left = prefetch(iter(range(100)))
     assert next(left) == 0
     left.close()
     assert not any(thread.name == "batches" for thread in threading.enumerate())

@@ -124,7 +124,7 @@ def test_stopping_half_way_leaves_nothing(home: Path, package: Package) -> None:
         fetch("tuxpaint", stop, package)
     assert list((home / "data").iterdir()) == []
     with pytest.raises(DataError, match="not on this machine"):
-        fetching.fetched("tuxpaint")
+        fetching.fetched_folder("tuxpaint")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashneuro.data.pairs import Pair
-from ashneuro.data.splits import by_hash, linked, plain, split_by_caption
+from ashneuro.data.splits import connected, hash_order, normalise_caption, split_by_caption
 from ashneuro.errors import DataError
 
 
@@ -16,12 +16,12 @@ def pair(key: str, *captions: str, concept: str = "") -> Pair:
 
 def test_the_shuffle_is_the_same_everywhere() -> None:
     # As `printf salt/b | sha256sum` orders them; a change here would move pairs between published splits.
-    assert by_hash("abcdefgh", "salt") == list("bfcdehga")
-    assert by_hash("abcdefgh", "salt") != by_hash("abcdefgh", "other")
+    assert hash_order("abcdefgh", "salt") == list("bfcdehga")
+    assert hash_order("abcdefgh", "salt") != hash_order("abcdefgh", "other")
 
 
 def test_linked_groups_reach_through_others() -> None:
-    groups = linked([["a"], ["b"], ["a", "c"], ["d"], ["c", "b"]])
+    groups = connected([["a"], ["b"], ["a", "c"], ["d"], ["c", "b"]])
     assert sorted(map(sorted, groups)) == [[0, 1, 2, 4], [3]]
 
 
@@ -52,7 +52,7 @@ def test_no_caption_is_on_two_sides(captions: list[list[str]]) -> None:
 
 
 def test_case_and_spaces_do_not_make_another_caption() -> None:
-    assert plain(" A  Red\tflower") == plain("a red flower")
+    assert normalise_caption(" A  Red\tflower") == normalise_caption("a red flower")
     pairs = [pair(f"{index}", "A  Dog" if index % 2 else "a dog") for index in range(40)] + [
         pair(f"x{index}", f"{index}") for index in range(40)
     ]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ashneuro.config import ConcreteConfig, RunConfig
-from ashneuro.data.batches import normalise, tensors
+from ashneuro.data.batches import load_pixels, normalise
 from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.training import features, loop
 from ashneuro.training.checkpoint import build_model, build_words, load_run
@@ -40,7 +40,7 @@ def test_features_are_those_of_the_backbone_and_are_read_again(home: Path, monke
     found = frozen_features(model, pairs, settings, SingleProcess(torch.device("cpu")))
     rows = torch.tensor([3, 0, 7])
     with torch.no_grad():
-        expected = model.concrete.trunk(normalise(tensors(pairs, settings.data).images[rows]))
+        expected = model.concrete.trunk(normalise(load_pixels(pairs, settings.data).images[rows]))
     torch.testing.assert_close(found.read(rows), expected, atol=5e-3, rtol=5e-3)
     (file,) = (home / "features").iterdir()
     monkeypatch.setattr(features, "_fill", lambda *arguments: pytest.fail("computed again"))
