@@ -1,4 +1,4 @@
-"""Random NIR graphs, and an executor of programs in plain numpy, written from the docstring of `Program`."""
+"""Random NIR graphs, and a plain numpy executor of programs, after `Program`'s docstring."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ def define(graph, contract, inputs):
 
 
 def run_program(program, inputs):
-    """Return {layer: (T, B, *shape)} in sample time: connection by connection with `Program.lag`."""
+    """Return {layer: (T, B, *shape)} in sample time, by connections with their `Program.lag`."""
     steps, batch = next(iter(inputs.values())).shape[:2]
     integer = program.precision == "integer"
     sent = {port.name: port_values(port, inputs, steps, batch) for port in program.inputs}
@@ -81,7 +81,7 @@ def integer_step(layer, u, v, a):
     return u, np.where(spikes, 0, v), spikes
 
 
-# Graphs --------------------------------------------------------------------------------------------------------------
+# Graphs
 
 
 def lif(shape, rng, uniform=False, **more):
@@ -129,7 +129,7 @@ def chain(shape, *nodes, type_check=True):
 
 
 def graph_of(nodes, edges, type_check=False):
-    """Return a graph; a tuple for a node is the shape of an Input; an Output takes the shape of what feeds it."""
+    """Return a graph; a tuple in place of a node is the shape of an Input."""
     made = {name: nir.Input(np.array(node)) if isinstance(node, tuple) else node for name, node in nodes.items()}
     wiring = wire(nir.NIRGraph(made | {"output": nir.Output(None)}, edges, type_check=False))
     made["output"] = nir.Output(np.array(wiring.in_shapes["output"]))

@@ -54,7 +54,7 @@ def write(folder, certificate=None, seed=0, **more):
     )
 
 
-def test_a_bundle_comes_back_as_it_was(tmp_path):
+def test_round_trip(tmp_path):
     _, program, quantised, reference = parts()
     write(tmp_path / "deep" / "bundle", PROVED, extra={"run_on_lava.py": "print()\n"})
     bundle = read_bundle(tmp_path / "deep" / "bundle")
@@ -72,7 +72,7 @@ def test_a_bundle_comes_back_as_it_was(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["bundle"]  # nothing temporary is left
 
 
-def test_the_network_is_valid_for_nir_itself_and_carries_the_contract(tmp_path):
+def test_network_file_is_valid_nir_with_contract(tmp_path):
     write(tmp_path / "bundle")
     graph = nir.read(tmp_path / "bundle" / NETWORK)
     assert list(graph.nodes["n1"].input_shape) == [4, 4]
@@ -80,14 +80,14 @@ def test_the_network_is_valid_for_nir_itself_and_carries_the_contract(tmp_path):
     assert contract.contract == CONTRACT and contract.assumed == ()
 
 
-def test_same_network_gives_same_bytes(tmp_path):
+def test_equal_networks_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / name)
     for file in (NETWORK, STRUCTURE, NUMBERS, REFERENCE, MANIFEST):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
-def test_a_bundle_without_integers(tmp_path):
+def test_bundle_without_integer_program(tmp_path):
     graph, program, _, reference = parts()
     bundle = write_bundle(tmp_path / "bundle", graph, CONTRACT, program, None, reference)
     assert bundle.integer_program is None and bundle.certificate is None
@@ -97,7 +97,7 @@ def test_a_bundle_without_integers(tmp_path):
 
 @pytest.mark.parametrize("file", [name for name in OWN_FILES if name not in (MANIFEST, NETX)])
 @pytest.mark.parametrize("damage", ["changed", "missing"])
-def test_a_damaged_bundle_is_refused_with_the_files_name(tmp_path, file, damage):
+def test_damaged_bundle_error_names_the_file(tmp_path, file, damage):
     write(tmp_path / "bundle", PROVED)
     path = tmp_path / "bundle" / file
     if damage == "missing":
@@ -112,7 +112,7 @@ def test_a_damaged_bundle_is_refused_with_the_files_name(tmp_path, file, damage)
     assert is_bundle(tmp_path / "bundle")
 
 
-def test_a_certificate_from_elsewhere_is_refused(tmp_path):
+def test_foreign_certificate_is_refused(tmp_path):
     write(tmp_path / "bundle")
     (tmp_path / "bundle" / CERTIFICATE).write_text('{"mismatches": 0}')
     with pytest.raises(BundleError, match=r"certificate\.json does not belong"):
@@ -135,7 +135,7 @@ def test_a_certificate_from_elsewhere_is_refused(tmp_path):
         lambda manifest: {},
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused(tmp_path, change):
+def test_inconsistent_manifest_is_refused(tmp_path, change):
     write(tmp_path / "bundle")
     path = tmp_path / "bundle" / MANIFEST
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
@@ -144,7 +144,7 @@ def test_a_manifest_that_does_not_fit_is_refused(tmp_path, change):
     assert caught.value.what and caught.value.why and caught.value.do
 
 
-def test_what_is_not_a_bundle(tmp_path):
+def test_other_folders_are_not_bundles(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.tex").write_text("years of work")
@@ -159,7 +159,7 @@ def test_what_is_not_a_bundle(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_an_older_bundle_is_replaced_and_an_empty_folder_filled(tmp_path):
+def test_write_replaces_older_bundle_and_fills_empty_folder(tmp_path):
     (tmp_path / "bundle").mkdir()
     write(tmp_path / "bundle", PROVED, extra={"old.txt": "x"})
     write(tmp_path / "bundle", seed=1)
@@ -168,7 +168,7 @@ def test_an_older_bundle_is_replaced_and_an_empty_folder_filled(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_failed_write_leaves_the_older_bundle(tmp_path):
+def test_failed_write_keeps_older_bundle(tmp_path):
     write(tmp_path / "bundle", PROVED)
     with pytest.raises((TypeError, ValueError)):
         write(tmp_path / "bundle", replace(PROVED, accuracy={"float32": {"R@1": float("nan")}}))
@@ -176,14 +176,14 @@ def test_a_failed_write_leaves_the_older_bundle(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_bundle_has_the_permissions_of_an_ordinary_folder(tmp_path):
+def test_bundle_has_ordinary_permissions(tmp_path):
     write(tmp_path / "bundle")
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == 0o777 & ~mask
 
 
-def test_extra_files_cannot_replace_a_bundles_own(tmp_path):
+def test_extra_files_cannot_replace_own_files(tmp_path):
     for name in (MANIFEST, "../escape.txt"):
         with pytest.raises(BundleError, match="extra files"):
             write(tmp_path / "bundle", extra={name: "x"})

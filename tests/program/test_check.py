@@ -29,7 +29,7 @@ def levels(findings):
     return {(finding.node, finding.rule): finding.level for finding in findings}
 
 
-def test_a_sound_graph_has_no_errors_and_says_what_nodes_become(rng):
+def test_sound_graph_has_no_errors_and_lists_forms(rng):
     findings = check(sound(rng), Contract(), input_peak={"input": 3.0})
     assert all(finding.ok for finding in findings)
     forms = {finding.node: finding.actual for finding in findings if finding.level == "ok"}
@@ -41,7 +41,7 @@ def test_a_sound_graph_has_no_errors_and_says_what_nodes_become(rng):
     }
 
 
-def test_all_findings_of_a_broken_graph_come_at_once(rng):
+def test_all_findings_are_reported_at_once(rng):
     graph = net.graph_of(
         {
             "input": (6,),
@@ -65,7 +65,7 @@ def test_all_findings_of_a_broken_graph_come_at_once(rng):
         assert found[key] == "error", key
 
 
-def test_every_error_has_node_type_sentence_value_and_remedy(rng):
+def test_error_has_node_type_sentence_value_and_remedy(rng):
     graph = net.chain((6,), net.affine(6, 4, rng), net.lif((4,), rng, v_reset=np.ones(4)), type_check=False)
     (error,) = [finding for finding in check(graph, Contract()) if not finding.ok]
     assert (error.node, error.nir_type, error.rule) == ("n1", "LIF", "start_value")
@@ -75,14 +75,14 @@ def test_every_error_has_node_type_sentence_value_and_remedy(rng):
 @pytest.mark.parametrize(
     "contract, actual", [({"reset": "subtract"}, "subtraction"), ({"reset_delay": 1}, "1 step(s) late")]
 )
-def test_another_reset_is_a_finding_on_every_neuron_that_resets(rng, contract, actual):
+def test_unsupported_reset_is_an_error_per_neuron(rng, contract, actual):
     findings = check(sound(rng), Contract(**contract), "nir")
     errors = [finding for finding in findings if not finding.ok]
     assert [(finding.node, finding.rule) for finding in errors] == [("n0", "resets_at_once"), ("n2", "resets_at_once")]
     assert all(actual in finding.actual and finding.remedy for finding in errors)
 
 
-def test_assumptions_of_the_contract_are_notes_where_they_matter(rng):
+def test_relevant_assumptions_are_notes(rng):
     findings = check(sound(rng), read_contract({}))
     notes = [finding for finding in findings if finding.rule == "assumed_contract"]
     assert all(finding.level == "note" for finding in notes)
@@ -95,7 +95,7 @@ def test_assumptions_of_the_contract_are_notes_where_they_matter(rng):
     ]
 
 
-def test_integer_limits_count_for_lava_and_not_for_nir(rng):
+def test_integer_limits_apply_to_lava_only(rng):
     graph = net.chain((6,), net.affine(6, 4, rng), net.lif((4,), rng))  # unequal time constants
     assert all(finding.ok for finding in check(graph, Contract(), "nir"))
     errors = [finding for finding in check(graph, Contract(), "lava") if not finding.ok]
@@ -109,7 +109,7 @@ def test_unknown_peak_is_noted(rng):
     assert ("input", "known_peak") not in levels(check(sound(rng), Contract(), input_peak={"input": 2.0}))
 
 
-def test_recurrence_is_noted_and_samples_do_not_stream(rng):
+def test_recurrence_gives_a_note(rng):
     nodes = {
         "input": (6,),
         "in": net.affine(6, 4, rng),
@@ -137,7 +137,7 @@ def errors(program):
     return [finding.rule for finding in check_program(program) if not finding.ok]
 
 
-def test_integer_program_inside_all_limits():
+def test_integer_program_within_limits_has_no_findings():
     assert errors(integer()) == []
     assert errors(integer(weight=[[-256, 254], [0, 2]])) == []
     assert errors(integer(weight=[[255, 1], [0, 3]])) == []
@@ -172,11 +172,11 @@ def test_integer_program_inside_all_limits():
         ({"delay": 63}, "short_delays"),
     ],
 )
-def test_every_range_that_lava_leaves_unchecked_is_checked(change, rule):
+def test_integer_rule_detects_value_out_of_range(change, rule):
     assert rule in errors(integer(**change))
 
 
-def test_wrapping_current_depends_on_decay_and_steps():
+def test_current_bound_depends_on_decay_and_steps():
     wide = np.full((2, 2), 254)
     base = integer(weight=wide, exponent=5, du=0)
     assert errors(base) == []
@@ -185,7 +185,7 @@ def test_wrapping_current_depends_on_decay_and_steps():
     assert errors(Program(**vars(base) | {"timesteps": None})) == ["current_does_not_wrap"]
 
 
-def test_read_out_must_stay_below_the_largest_threshold():
+def test_read_out_bound_is_the_largest_threshold():
     calm = integer(dv=0)
     neuron = Neuron(**vars(calm.layers[0].neuron) | {"spiking": False})
 
@@ -197,13 +197,13 @@ def test_read_out_must_stay_below_the_largest_threshold():
     assert errors(read_out(100_000)) == errors(read_out(None)) == ["read_out_in_range"]
 
 
-def test_wide_sums_are_noted():
+def test_wide_sums_give_a_note():
     program = integer(weight=np.full((2, 2), 255), exponent=7)
     notes = [finding for finding in check_program(program) if finding.level == "note"]
     assert [finding.rule for finding in notes] == ["wide_accumulation"] and "65280" in notes[0].actual
 
 
-def test_every_rule_has_a_sentence_and_a_unique_name():
+def test_rules_have_sentences_and_unique_names():
     table = rule_table()
     assert len(table) == sum(len(rules) for rules in RULES.values())
     assert all(text.endswith(".") and len(text) > 20 for _, _, text in table)
@@ -212,14 +212,14 @@ def test_every_rule_has_a_sentence_and_a_unique_name():
         assert len(set(names)) == len(names)
 
 
-def test_support_table_covers_nir_and_matches_the_code(rng):
+def test_support_table_covers_nir(rng):
     rows = {row.primitive: row for row in support_table()}
     assert set(rows) == set(nir.ir.__dict__["__all_ir"]) == set(PRIMITIVES)
     assert all(row.read == row.float_program == "" for row in rows.values())
     assert all(row.integer_program == row.lava == "" for row in rows.values())
 
 
-def test_findings_agree_with_what_lowering_and_quantising_do(rng):
+def test_check_agrees_with_lower_and_quantise(rng):
     for graph in (sound(rng), net.chain((6,), net.affine(6, 4, rng), net.lif((4,), rng))):
         fits = all(finding.ok for finding in check(graph, Contract(), input_peak={"input": 2.0}))
         try:

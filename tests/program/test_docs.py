@@ -4,7 +4,7 @@ from pathlib import Path
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_tables_of_the_nir_page_are_as_the_code_has_them():
+def test_tables_of_nir_page_are_up_to_date():
     script, page = runpy.run_path(str(DOCS / "update.py")), (DOCS / "nir.md").read_text(encoding="utf8")
     assert script["updated"](page) == page, "run: python docs/update.py"
     assert script["updated"](page.replace("| `Affine` | yes |", "| `Affine` | no |")) == page
@@ -12,7 +12,7 @@ def test_the_tables_of_the_nir_page_are_as_the_code_has_them():
         assert f"<!-- generated: {name} -->" in page
 
 
-def test_the_tables_of_the_lava_page_are_as_the_code_has_them():
+def test_tables_of_lava_page_are_up_to_date():
     script, page = runpy.run_path(str(DOCS / "update.py")), (DOCS / "lava.md").read_text(encoding="utf8")
     assert script["updated"](page) == page, "run: python docs/update.py"
     assert "| `lava_shared_memory` |" in page

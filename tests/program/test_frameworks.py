@@ -1,4 +1,4 @@
-"""Graphs that other frameworks export: read back, they spike as the framework itself does, where NIR and the contract can say how.
+"""Graphs exported by other frameworks spike as the framework does, as far as NIR can express it.
 
 Where they cannot, the difference is shown, so that docs/nir.md, which lists them, stays true.
 """
@@ -57,7 +57,7 @@ def strong(net, gain=2.0):
 
 
 def ours(graph, x, tmp_path, **contract):
-    """Return what the only Output gives: from a file, as the graph stands and lowered, which must agree."""
+    """Return the only Output of a graph from a file, equal for the graph and its program."""
     path = tmp_path / "network.nir"
     nir.write(path, graph)
     read, said = read_graph(path, timesteps=STEPS, **contract)
@@ -84,7 +84,8 @@ def stepped(step, x):
     return torch.stack([step(frame) for frame in x])
 
 
-# Norse 1.1: `to_nir` takes shapes from one sample without a batch, and divides dt by τ⁻¹ where 1 belongs -----------------------
+# Norse 1.1: `to_nir` takes shapes from one sample without a batch, and divides dt, in place of 1,
+# by τ⁻¹.
 
 
 def norse_boxes(norse, *shapes, v_reset=0.0):
@@ -138,8 +139,8 @@ def test_norse_convolution(tmp_path):
     same(ours(graph, x, tmp_path, dt_s=1e-3), norse_run(net, x))
 
 
-def test_norse_lif_with_a_current_has_lost_its_gain(tmp_path):
-    """LIFCell adds its input to the current; CubaLIF multiplies it with dt/τ_syn, and Norse leaves w_in at 1."""
+def test_norse_lif_with_current_loses_gain(tmp_path):
+    """LIFCell adds its input to the current; CubaLIF scales it by dt/τ_syn, and w_in is 1."""
     norse = framework("norse.torch")
     cell = norse.LIFCell(p=norse.LIFParameters(full(8, 250), full(8, 200), full(8, 0), full(8, 0.6), full(8, 0)))
     net, x = strong(norse.SequentialState(torch.nn.Linear(6, 8), cell)), inputs(6)
@@ -158,13 +159,13 @@ def test_norse_integrators(tmp_path):
     np.testing.assert_allclose(got, norse_run(net, x).detach().numpy(), rtol=0, atol=1e-6)
 
 
-def test_norse_leaves_v_reset_out():
+def test_norse_omits_v_reset():
     norse = framework("norse.torch")
     graph = norse.to_nir(norse_dense(norse, v_reset=-0.2), torch.zeros(6), dt=1.0)
     assert not np.any(graph.nodes["1"].v_reset)
 
 
-# snnTorch 1.0: dt is 1e-4 in every file; parameters must have one value per neuron, or the export fails ----------------------
+# snnTorch 1.0: dt is 1e-4 in every file; export fails without one value per neuron.
 
 
 def leaky(snn, shape, **kwargs):
@@ -178,7 +179,7 @@ def snntorch_export(net, shape):
 
 @pytest.mark.parametrize("delayed", [True, False])
 def test_snntorch_dense(tmp_path, delayed):
-    """A Leaky neuron that resets to zero forgets before it decays: one step late is as good as at once."""
+    """A Leaky neuron resets to zero before it decays: one step late is as good as at once."""
     snn = framework("snntorch")
     layers = [leaky(snn, 8, reset_delay=delayed), leaky(snn, 4, reset_delay=delayed)]
     net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), layers[0], torch.nn.Linear(8, 4), layers[1])), inputs(6)
@@ -212,7 +213,7 @@ def test_snntorch_synaptic(tmp_path):
     same(ours(snntorch_export(net, (6,)), x, tmp_path, dt_s=1e-4), stepped(net, x))
 
 
-def test_snntorch_synaptic_that_resets_late_loses_the_input_of_that_step(tmp_path):
+def test_snntorch_synaptic_late_reset_loses_input(tmp_path):
     net, x = synaptic(framework("snntorch")), inputs(6)
     graph = snntorch_export(net, (6,))
     assert different(ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x))
@@ -221,8 +222,8 @@ def test_snntorch_synaptic_that_resets_late_loses_the_input_of_that_step(tmp_pat
 
 
 @pytest.mark.parametrize("delayed", [True, False])
-def test_snntorch_resets_by_subtraction_unless_told_otherwise(tmp_path, delayed):
-    """The file says v_reset = 0 all the same; whoever knows better says so, and gets a finding."""
+def test_snntorch_default_reset_is_subtraction(tmp_path, delayed):
+    """The file states v_reset = 0 nevertheless; `--reset subtract` corrects it, with a finding."""
     snn = framework("snntorch")
     net = strong(
         torch.nn.Sequential(torch.nn.Linear(6, 8), leaky(snn, 8, reset_mechanism="subtract", reset_delay=delayed))
@@ -235,7 +236,7 @@ def test_snntorch_resets_by_subtraction_unless_told_otherwise(tmp_path, delayed)
 
 @pytest.mark.parametrize("delayed", [True, False])
 def test_snntorch_recurrence(tmp_path, delayed):
-    """Reset late, an RLeaky neuron loses the input of that step, as Synaptic does and Leaky does not."""
+    """A late reset of RLeaky discards the input of that step, as in Synaptic but not in Leaky."""
     snn = framework("snntorch")
     settings = {"init_hidden": True, "reset_mechanism": "zero", "reset_delay": delayed}
     neuron = snn.RLeaky(beta=0.8, threshold=0.7, linear_features=8, **settings)
@@ -249,7 +250,7 @@ def test_snntorch_recurrence(tmp_path, delayed):
         same(got, theirs)
 
 
-# sinabs 2.0: samples and steps are one axis; τ is in steps --------------------------------------------------------------------
+# sinabs 2.0: samples and steps are one axis; τ is in steps.
 
 
 def single(activation):
@@ -287,7 +288,7 @@ def test_sinabs_convolution(tmp_path):
     same(ours(graph, x, tmp_path), theirs)
 
 
-def test_sinabs_spikes_several_times_a_step_and_subtracts_unless_told_otherwise(tmp_path):
+def test_sinabs_defaults_are_multiple_spikes_and_subtraction(tmp_path):
     layers = framework("sinabs.layers")
     net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), layers.IAFSqueeze(batch_size=BATCH)), gain=4), inputs(6)
     theirs = sinabs_run(net, x)
@@ -307,7 +308,7 @@ def test_sinabs_leaks_exponentially(tmp_path):
 
 
 @pytest.mark.parametrize("lost", [{"norm_input": False}, {"tau_syn": 3.0}, {"min_v_mem": -0.05}])
-def test_sinabs_leaves_out_what_changes_spikes(tmp_path, lost):
+def test_sinabs_omits_parameters_that_change_spikes(tmp_path, lost):
     layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
     neuron = layers.LIFSqueeze(
         tau_mem=full(8, 4), spike_threshold=full(8, 0.4), batch_size=BATCH, **single(activation), **lost
@@ -324,7 +325,7 @@ def test_sinabs_leaves_out_what_changes_spikes(tmp_path, lost):
         same(ours(graph, x, tmp_path, dt_s=1.0, integration="exponential"), theirs)
 
 
-# SpikingJelly 2.0: R = 1/dt in IF; samples start at v_reset --------------------------------------------------------------------
+# SpikingJelly 2.0: R = 1/dt in IF; samples start at v_reset.
 
 
 def jelly_export(net, shape, dt=1e-3):
@@ -373,19 +374,19 @@ def test_spikingjelly_current(tmp_path, v_reset):
 
 
 @pytest.mark.parametrize("what", ["reset by subtraction", "groups"])
-def test_spikingjelly_refuses_to_write_what_its_files_cannot_say(what):
+def test_spikingjelly_export_refuses_unsupported_features(what):
     neuron, layer = framework("spikingjelly.activation_based.neuron"), framework("spikingjelly.activation_based.layer")
     net = neuron.IFNode(v_reset=None) if what != "groups" else layer.Conv2d(2, 2, 3, groups=2)
     with pytest.raises(NotImplementedError):
         jelly_export(torch.nn.Sequential(net), (2, 6, 6))
 
 
-# What no file says ------------------------------------------------------------------------------------------------------------
+# Limits of all files.
 
 
 @pytest.mark.parametrize("name", ["norse", "snntorch", "sinabs"])
-def test_one_number_for_a_population_never_reaches_a_file(tmp_path, name):
-    """nir 1.0.8 refuses it, sooner or later, and so does `lower`: it does not say how many neurons there are."""
+def test_scalar_parameters_are_refused_at_export(tmp_path, name):
+    """nir 1.0.8 and `lower` refuse scalars, which do not give the number of neurons."""
     dense = torch.nn.Linear(6, 8)
     if name == "norse":
         norse = framework("norse.torch")
@@ -403,8 +404,8 @@ def test_one_number_for_a_population_never_reaches_a_file(tmp_path, name):
         lower(graph, Contract(dt_s=1e-6))
 
 
-def test_a_neuron_at_its_threshold():
-    """sinabs and SpikingJelly fire at the threshold; Norse, snnTorch, Lava and NIR's own equation above it."""
+def test_neuron_at_its_threshold():
+    """sinabs and SpikingJelly spike at the threshold; Norse, snnTorch, Lava and NIR above it."""
     one, step = torch.ones(1, 1), torch.ones(1, 1, 1)
     fired = {
         "norse": lambda: framework("norse.torch").IAFCell(p=framework("norse.torch").IAFParameters(v_th=full(1, 1)))(

@@ -45,7 +45,7 @@ def test_analog_input_enters_the_first_neurons_directly():
     assert [layer.depth for layer in program.layers] == [0, 1]
 
 
-def test_spikes_that_enter_neurons_come_through_a_synapse():
+def test_direct_spike_input_gets_a_synapse():
     rng = np.random.default_rng(0)
     graph = net.chain((10,), net.lif((10,), rng))
     program = assert_same_spikes(graph, {"input": net.spikes(rng, 40, 3, (10,))}, Contract(input_coding="spikes"))
@@ -53,7 +53,7 @@ def test_spikes_that_enter_neurons_come_through_a_synapse():
 
 
 @pytest.mark.parametrize("make", [net.lif, net.cuba])
-def test_steps_that_are_exact_for_a_constant_input(make):
+def test_exponential_integration(make):
     """Time constants may be shorter than a step then."""
     rng = np.random.default_rng(3)
     names = ("tau",) if make is net.lif else ("tau_syn", "tau_mem")
@@ -66,7 +66,7 @@ def test_steps_that_are_exact_for_a_constant_input(make):
         lower(graph, Contract())
 
 
-def test_samples_that_start_where_a_spike_resets_to():
+def test_start_at_v_reset():
     """v_reset and v_leak may differ then: the way to rest is a bias, which no synapse filters."""
     rng = np.random.default_rng(4)
     apart = {"v_leak": rng.uniform(-0.2, 0.2, 12), "v_reset": rng.uniform(-0.3, 0.0, 12)}
@@ -80,7 +80,7 @@ def test_samples_that_start_where_a_spike_resets_to():
     assert_same_spikes(graph, {"input": net.spikes(rng, 60, 3, (6,))}, contract)
 
 
-def test_names_that_would_collide_are_refused():
+def test_colliding_names_are_refused():
     rng = np.random.default_rng(0)
     inner = net.graph_of({"input": (4,), "lif": net.lif((4,), rng)}, [("input", "lif"), ("lif", "output")])
     nodes = {"input": (4,), "r": inner, "r.lif": net.lif((4,), rng), "always-on": net.lif((4,), rng)}
@@ -90,7 +90,7 @@ def test_names_that_would_collide_are_refused():
     assert "r.lif" in str(caught.value) and "always-on" in str(caught.value)
 
 
-def test_membrane_in_the_graphs_own_units():
+def test_v_unit_and_origin_restore_the_graphs_units():
     rng = np.random.default_rng(0)
     shape = (4,)
     rest = np.full(shape, -0.7)
@@ -101,7 +101,7 @@ def test_membrane_in_the_graphs_own_units():
 
 
 @pytest.mark.parametrize("rest", [0.09, -0.4])
-def test_leak_and_reset_that_are_not_zero(rest):
+def test_nonzero_leak_and_reset(rest):
     rng = np.random.default_rng(1)
     values = {"v_leak": np.full(12, rest), "v_reset": np.full(12, rest)}
     for make in (net.lif, net.cuba):
@@ -110,7 +110,7 @@ def test_leak_and_reset_that_are_not_zero(rest):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_cuba_lif_filters_its_bias_through_a_line_that_is_always_on(seed):
+def test_cuba_lif_bias_arrives_through_always_on_line(seed):
     rng = np.random.default_rng(seed)
     graph = net.chain((6,), net.affine(6, 12, rng), net.cuba((12,), rng), net.affine(12, 8, rng), net.cuba((8,), rng))
     program = assert_same_spikes(graph, {"input": net.spikes(rng, 60, 3, (6,))})
@@ -165,7 +165,7 @@ def test_conv1d():
 
 @pytest.mark.parametrize("pool", [nir.SumPool2d, nir.AvgPool2d])
 @pytest.mark.parametrize("padding", [0, 1])
-def test_pooling_merges_into_the_convolution_after_it(pool, padding):
+def test_pooling_merges_into_next_convolution(pool, padding):
     rng = np.random.default_rng(5)
     two, pad = np.array([2, 2]), np.array([padding, padding])
     pooled = (8 + 2 * padding) // 2
@@ -182,7 +182,7 @@ def test_pooling_merges_into_the_convolution_after_it(pool, padding):
     assert program.layers[1].connections[0].nir == ("n2", "n3")
 
 
-def test_pooling_that_leaves_out_a_border_stays_exact():
+def test_pooling_with_unused_border_is_exact():
     rng = np.random.default_rng(6)
     two = np.array([2, 2])
     nodes = (
@@ -197,7 +197,7 @@ def test_pooling_that_leaves_out_a_border_stays_exact():
     assert program.layers[1].connections[0].synapse.kind == "sparse"
 
 
-def test_linear_nodes_in_a_row_merge_and_biases_pass_through():
+def test_linear_chain_merges_with_biases():
     rng = np.random.default_rng(7)
     scale = nir.Scale(rng.uniform(0.5, 1.5, (3, 6, 6)))
     channel_scale = nir.Scale(np.broadcast_to(rng.uniform(0.5, 1.5, (3, 1, 1)), (3, 6, 6)).copy())
@@ -262,7 +262,7 @@ def test_input_current_that_skips_to_a_deeper_layer():
     assert direct.synapse is None and direct.delay == 1
 
 
-def test_input_that_is_needed_both_directly_and_through_weights():
+def test_input_with_direct_and_weighted_paths():
     rng = np.random.default_rng(10)
     nodes = {"input": (6,), "a": net.lif((6,), rng), "w": net.affine(6, 6, rng), "b": net.lif((6,), rng)}
     edges = [("input", "a"), ("input", "w"), ("w", "b"), ("a", "b"), ("b", "output")]
@@ -272,7 +272,7 @@ def test_input_that_is_needed_both_directly_and_through_weights():
 
 
 @pytest.mark.parametrize("kind", ["LI", "CubaLI", "I", "linear"])
-def test_read_outs_give_the_graphs_own_membrane(kind):
+def test_read_out_membrane(kind):
     rng = np.random.default_rng(11)
     rates = {name: rng.uniform(2e-3, 1e-2, 4) for name in ("tau", "tau_syn", "tau_mem")}
     r, leak = rng.uniform(0.5, 2, 4), rng.uniform(-0.2, 0.2, 4)
@@ -297,7 +297,7 @@ def test_threshold_and_negative_gain():
     assert program.inputs[0].coding == "graded"
 
 
-def test_recurrence_hears_the_step_before():
+def test_recurrence_is_one_step_late():
     rng = np.random.default_rng(13)
     nodes = {"input": (6,), "in": net.affine(6, 9, rng), "r": net.cuba((9,), rng), "w": net.affine(9, 9, rng)}
     graph = net.graph_of(nodes, [("input", "in"), ("in", "r"), ("r", "w"), ("w", "r"), ("r", "output")])
@@ -306,7 +306,7 @@ def test_recurrence_hears_the_step_before():
     assert lags["r"] == 1 and lags["input"] == 0
 
 
-def test_nested_recurrent_graph_is_opened():
+def test_nested_recurrent_graph():
     rng = np.random.default_rng(13)
     neuron, w, enter = net.cuba((9,), rng), net.affine(9, 9, rng), net.affine(6, 9, rng)
     inner = nir.NIRGraph(
@@ -384,7 +384,7 @@ def test_parallel_paths_from_one_source():
     )
 
 
-def test_all_broken_rules_are_in_one_error():
+def test_error_lists_all_broken_rules():
     rng = np.random.default_rng(17)
     bad = net.lif((4,), rng, tau=np.full(4, np.nan), v_reset=np.full(4, -1.0))
     graph = net.graph_of({"input": (6,), "n": bad, "m": None}, [("input", "n"), ("n", "output"), ("n", "ghost")])

@@ -37,7 +37,7 @@ def refused(path, *words, **overrides):
         assert word in str(caught.value), f"{word!r} is not in:\n{caught.value}"
 
 
-def test_a_file_becomes_the_same_program_as_the_graph(tmp_path, rng):
+def test_file_and_graph_give_the_same_program(tmp_path, rng):
     graph = small(rng)
     read, contract = read_graph(write(graph, tmp_path))
     x = {"input": net.spikes(rng, 20, 2, (6,))}
@@ -47,13 +47,13 @@ def test_a_file_becomes_the_same_program_as_the_graph(tmp_path, rng):
         np.testing.assert_array_equal(got[name], raster)
 
 
-def test_contract_travels_in_the_metadata(tmp_path, rng):
+def test_contract_is_read_from_metadata(tmp_path, rng):
     written = Contract(dt_s=5e-4, timesteps=7, if_convention="per-second", input_coding="spikes")
     _, read = read_graph(write(small(rng, **written.to_metadata()), tmp_path))
     assert read.contract == written and read.assumed == ()
 
 
-def test_what_a_file_does_not_say_is_assumed_and_can_be_overridden(tmp_path, rng):
+def test_missing_contract_fields_are_assumed_or_overridden(tmp_path, rng):
     path = write(small(rng), tmp_path)
     _, read = read_graph(path)
     assert read.contract == Contract() and set(read.assumed) == {field.name for field in fields(Contract)} - {
@@ -63,14 +63,14 @@ def test_what_a_file_does_not_say_is_assumed_and_can_be_overridden(tmp_path, rng
     assert (read.contract.dt_s, read.contract.timesteps) == (2e-4, 3) and "dt_s" not in read.assumed
 
 
-def test_kernels_that_are_not_square_and_groups_are_read(tmp_path, rng):
+def test_non_square_kernels_and_groups(tmp_path, rng):
     conv = net.conv2d(4, 6, (9, 8), rng, kernel=(5, 2), padding="same", groups=2)
     path = write(net.chain((4, 9, 8), conv, net.lif((6, 9, 8), rng), type_check=False), tmp_path)
     graph, _ = read_graph(path)
     assert graph.nodes["n0"].padding == "same"
 
 
-def test_missing_file_and_files_of_other_kinds(tmp_path):
+def test_missing_and_foreign_files_are_refused(tmp_path):
     refused(tmp_path / "no.nir", "no.nir", "No such file")
     (tmp_path / "text.nir").write_text("hello")
     refused(tmp_path / "text.nir", "HDF5")
@@ -83,7 +83,7 @@ def test_missing_file_and_files_of_other_kinds(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.02, 0.3, 0.6, 0.9, 0.99])
-def test_a_cut_file_is_an_error_and_not_a_traceback(tmp_path, rng, keep):
+def test_truncated_file_gives_graph_error(tmp_path, rng, keep):
     path = write(small(rng), tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
@@ -91,7 +91,7 @@ def test_a_cut_file_is_an_error_and_not_a_traceback(tmp_path, rng, keep):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_flipped_bytes_never_give_a_traceback(tmp_path, rng, seed):
+def test_corrupted_file_gives_graph_error_or_loads(tmp_path, rng, seed):
     path = write(small(rng), tmp_path)
     content = bytearray(path.read_bytes())
     noise = np.random.default_rng(seed)
@@ -162,7 +162,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_graph_is_refused_with_node_rule_and_remedy(tmp_path, rng, case):
+def test_broken_graph_error_has_node_rule_and_remedy(tmp_path, rng, case):
     path = write(small(rng), tmp_path)
     action, words = BROKEN[case]
     edit(path, action)
@@ -185,7 +185,7 @@ def test_scalar_parameters(tmp_path, rng):
     refused(path, "n1 (LIF)", "tau is a scalar")
 
 
-def test_time_step_longer_than_a_time_constant_names_the_option(tmp_path, rng):
+def test_step_longer_than_time_constant_names_the_option(tmp_path, rng):
     path = write(small(rng), tmp_path)
     refused(path, "n1 (LIF)", "--dt", dt_s=0.1)
     read_graph(path, dt_s=1e-4)
@@ -207,6 +207,6 @@ def test_loop_through_two_neurons_needs_a_delay(tmp_path, rng):
     )
 
 
-def test_node_that_nothing_feeds(tmp_path, rng):
+def test_node_without_input(tmp_path, rng):
     nodes = {"input": (6,), "a": net.lif((6,), rng), "b": net.lif((6,), rng)}
     refused(write(net.graph_of(nodes, [("input", "a"), ("a", "output")]), tmp_path), "b (LIF)", "no edge leads to it")

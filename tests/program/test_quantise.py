@@ -39,7 +39,7 @@ def disagreement(graph, inputs, contract=net.CONTRACT):
 
 
 @pytest.mark.parametrize("make", [net.lif, net.cuba])
-def test_integers_spike_almost_like_floats(make):
+def test_integer_spikes_are_close_to_float(make):
     rng = np.random.default_rng(0)
     graph = residual(rng, make)
     rates, spikes = disagreement(graph, {"input": net.analog(rng, 32, 16, (24,), 4.0)})
@@ -67,7 +67,7 @@ def test_convolution_pooling_and_spike_input():
     assert max(rates.values()) < 0.04, rates
 
 
-def test_a_network_that_is_already_in_integers_is_kept_exactly():
+def test_integer_valued_network_is_kept_exactly():
     rng = np.random.default_rng(2)
 
     def whole(inputs, outputs):
@@ -86,7 +86,7 @@ def test_a_network_that_is_already_in_integers_is_kept_exactly():
     np.testing.assert_array_equal(program.layers[0].connections[0].synapse.weight, graph.nodes["n0"].weight)
 
 
-def test_fractional_threshold_of_an_integrator_is_kept_exactly():
+def test_integrator_with_fractional_threshold_is_exact():
     graph = net.chain((1,), nir.Linear(np.array([[255.0]])), nir.IF(np.ones(1), np.array([509.7]), np.zeros(1)))
     contract = Contract(input_coding="spikes")
     inputs = {"input": np.ones((12, 1, 1))}
@@ -96,7 +96,7 @@ def test_fractional_threshold_of_an_integrator_is_kept_exactly():
     np.testing.assert_array_equal(net.run_program(program, inputs)["n1"], net.run_program(integer, inputs)["n1"])
 
 
-def test_connections_of_one_layer_share_its_unit_and_use_their_bits():
+def test_connections_share_the_unit_of_their_layer():
     rng = np.random.default_rng(3)
     program = lower(residual(rng), net.CONTRACT)
     integer = quantise(program, input_peak={"input": 8.0}).program
@@ -116,7 +116,7 @@ def test_connections_of_one_layer_share_its_unit_and_use_their_bits():
             assert not mixed or not (weight & 1).any()
 
 
-def test_weights_of_one_sign_use_all_eight_bits():
+def test_weights_of_one_sign_use_8_bits():
     rng = np.random.default_rng(4)
     for sign in (1, -1):
         layer = nir.Linear(sign * rng.uniform(0.1, 1, (5, 4)))
@@ -126,7 +126,7 @@ def test_weights_of_one_sign_use_all_eight_bits():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_weights_whose_other_sign_rounds_to_nothing_are_weights_of_one_sign(sign):
+def test_weights_whose_other_sign_rounds_to_zero(sign):
     graph = net.chain(
         (3,),
         nir.Linear(sign * np.array([[1.0, 0.55, -1e-4]])),
@@ -138,13 +138,13 @@ def test_weights_whose_other_sign_rounds_to_nothing_are_weights_of_one_sign(sign
     assert abs(weight[0, 1] / weight[0, 0] - 0.55) < 4e-3
 
 
-def test_weights_that_are_nothing_beside_the_threshold_are_lost_whole():
+def test_negligible_weights_become_zero():
     graph = net.chain((1,), nir.Linear(np.array([[1e-190]])), nir.LIF(*np.array([[5e-3], [1.0], [0.0], [0.1], [0.0]])))
     result = quantise(lower(graph, Contract(input_coding="spikes")), input_peak={})
     assert result.costs[0].weights == 1.0 and not result.program.layers[0].connections[0].synapse.weight.any()
 
 
-def test_decays_follow_the_hardwares_convention():
+def test_decay_conventions():
     rng = np.random.default_rng(5)
     node = net.cuba((4,), rng, tau_syn=np.full(4, 5e-3), tau_mem=np.full(4, 8e-3))
     program = lower(net.chain((4,), net.affine(4, 4, rng), node), Contract(input_coding="spikes"))
@@ -155,7 +155,7 @@ def test_decays_follow_the_hardwares_convention():
     assert quantise(program, input_peak={}).program.layers[0].neuron.du == 4095
 
 
-def test_thresholds_that_differ_move_into_the_weights():
+def test_different_thresholds_move_into_weights():
     rng = np.random.default_rng(6)
     graph = net.chain((8,), net.affine(8, 16, rng), net.lif((16,), rng, tau=np.full(16, 5e-3)))
     program = lower(graph, Contract(input_coding="spikes"))
@@ -167,7 +167,7 @@ def test_thresholds_that_differ_move_into_the_weights():
     np.testing.assert_allclose(integer.neuron.v_threshold * unit, graph.nodes["n1"].v_threshold, rtol=0.02)
 
 
-def test_report_says_what_each_layer_lost():
+def test_quantisation_errors_per_layer():
     rng = np.random.default_rng(7)
     result = quantise(lower(residual(rng), net.CONTRACT), input_peak={"input": 8.0})
     assert [cost.layer for cost in result.costs] == [layer.name for layer in result.program.layers]
@@ -185,7 +185,7 @@ def test_report_says_what_each_layer_lost():
     assert next(cost for cost in coarse.costs if cost.layer == "n1").scale == first.scale / 500
 
 
-def test_scales_can_be_searched_from_the_default():
+def test_scales_override_the_default():
     rng = np.random.default_rng(8)
     program = lower(residual(rng), net.CONTRACT)
     scales = default_scales(program, input_peak={"input": 8.0})
@@ -198,7 +198,7 @@ def test_scales_can_be_searched_from_the_default():
         quantise(program, input_peak={"input": 8.0}, scales={"n2": 1e6})
 
 
-def test_saturating_input_cannot_make_the_current_wrap():
+def test_saturating_input_does_not_wrap_the_current():
     rng = np.random.default_rng(9)
     program = lower(residual(rng, net.cuba), net.CONTRACT)
     integer = quantise(program, input_peak={"input": 3.0}).program
@@ -206,7 +206,7 @@ def test_saturating_input_cannot_make_the_current_wrap():
     net.run_program(integer, {"input": np.full((60, 1, 24), 1e9)})
 
 
-def test_wide_fan_in_is_scaled_down_until_the_current_cannot_wrap():
+def test_wide_fan_in_lowers_the_scale():
     rng = np.random.default_rng(10)
     layer = nir.Linear(rng.uniform(0.5, 1.0, (3, 4096)))
     program = lower(
@@ -220,7 +220,7 @@ def test_wide_fan_in_is_scaled_down_until_the_current_cannot_wrap():
     assert raster["n1"].shape == (5, 1, 3)
 
 
-def test_read_outs_give_the_graphs_membrane():
+def test_read_out_membrane():
     rng = np.random.default_rng(11)
     taus = np.full(5, 6e-3)
     rest = np.full(5, 0.3)
@@ -241,7 +241,7 @@ def test_read_outs_give_the_graphs_membrane():
     np.testing.assert_allclose(a["n3"][:, same], b["n3"][:, same] / (64 * integer.layers[1].scale) + rest, atol=0.02)
 
 
-def test_always_on_line_and_bias_keep_their_share():
+def test_always_on_line_and_bias_are_scaled():
     rng = np.random.default_rng(12)
     for make in (net.lif, net.cuba):
         graph = net.chain((8,), net.affine(8, 12, rng), make((12,), rng, **net.population(rng, make, 12)))
@@ -256,7 +256,7 @@ def test_always_on_line_and_bias_keep_their_share():
 @pytest.mark.parametrize(
     "end", [nir.Threshold(np.full(5, 0.3)), nir.LIF(*(np.full(5, x) for x in (1e-3, 1.0, 0.0, 0.3, 0.0))), None]
 )
-def test_neurons_that_keep_nothing_keep_a_4096th(end):
+def test_full_decay_keeps_a_4096th(end):
     rng = np.random.default_rng(15)
     nodes = [net.affine(8, 12, rng), net.lif((12,), rng, **net.population(rng, net.lif, 12)), net.affine(12, 5, rng)]
     graph = net.chain((8,), *nodes, *([end] if end else []))
@@ -277,7 +277,7 @@ def test_neurons_that_keep_nothing_keep_a_4096th(end):
         assert near.mean() > 0.97  # elsewhere a hidden spike differed
 
 
-def test_more_than_a_full_decay_is_refused():
+def test_more_than_full_decay_is_refused():
     rng = np.random.default_rng(16)
     program = lower(net.chain((4,), net.affine(4, 4, rng), net.lif((4,), rng)), Contract(input_coding="spikes"))
     layer = program.layers[0]
@@ -294,7 +294,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_integers_cannot_hold_is_an_error(case):
+def test_unrepresentable_networks_are_refused(case):
     values, words = REFUSED[case]
     rng = np.random.default_rng(13)
     node = net.lif((4,), rng, **({"tau": np.full(4, 5e-3)} | values))
@@ -304,7 +304,7 @@ def test_what_integers_cannot_hold_is_an_error(case):
     assert caught.value.do
 
 
-def test_direct_input_needs_one_threshold_and_a_peak():
+def test_direct_input_needs_uniform_threshold_and_peak():
     rng = np.random.default_rng(14)
     uneven = lower(net.chain((4,), net.lif((4,), rng, tau=np.full(4, 5e-3))), net.CONTRACT)
     with pytest.raises(GraphError, match="share one threshold"):
@@ -318,7 +318,7 @@ def test_direct_input_needs_one_threshold_and_a_peak():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([net.lif, net.cuba]), st.floats(1e-3, 1e3), st.integers(2, 40))
-def test_every_quantised_program_keeps_every_limit(seed, make, size, width):
+def test_quantised_programs_keep_all_limits(seed, make, size, width):
     rng = np.random.default_rng(seed)
     graph = residual(rng, make, width, depth=2)
     for node in graph.nodes.values():
@@ -340,7 +340,7 @@ def test_every_quantised_program_keeps_every_limit(seed, make, size, width):
     net.run_program(integer, {"input": rng.standard_normal((6, 2, width)) * size})
 
 
-def test_accumulation_is_what_the_worst_input_causes():
+def test_accumulation_is_reached_by_the_worst_input():
     rng = np.random.default_rng(15)
     program = quantise(lower(residual(rng), net.CONTRACT), input_peak={"input": 2.0}).program
     layer = program.layers[2]

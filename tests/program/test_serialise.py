@@ -55,7 +55,7 @@ def assert_same(a, b):
         assert a == b and type(a) is type(b)
 
 
-def test_programs_come_back_as_they_were(tmp_path):
+def test_round_trip(tmp_path):
     programs = {"float": example(), "integer": example("integer")}
     save_programs(tmp_path, programs)
     loaded = load_programs(tmp_path)
@@ -64,7 +64,7 @@ def test_programs_come_back_as_they_were(tmp_path):
         assert_same(program, loaded[name])
 
 
-def test_same_program_gives_same_bytes(tmp_path):
+def test_equal_programs_give_equal_bytes(tmp_path):
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
         save_programs(tmp_path / name, {"float": example()})
@@ -72,7 +72,7 @@ def test_same_program_gives_same_bytes(tmp_path):
         assert (tmp_path / "x" / file).read_bytes() == (tmp_path / "y" / file).read_bytes()
 
 
-def test_files_are_plain_json_and_plain_arrays(tmp_path):
+def test_files_are_plain_json_and_arrays(tmp_path):
     save_programs(tmp_path, {"float": example()})
     structure = json.loads((tmp_path / STRUCTURE).read_text())
     key = structure["programs"]["float"]["layers"][0]["connections"][0]["synapse"]["weight"]
@@ -82,7 +82,7 @@ def test_files_are_plain_json_and_plain_arrays(tmp_path):
 
 @pytest.mark.parametrize("file", [STRUCTURE, NUMBERS])
 @pytest.mark.parametrize("damage", ["missing", "cut", "noise", "empty"])
-def test_damage_is_an_error_in_three_parts(tmp_path, file, damage):
+def test_damaged_files_give_three_part_errors(tmp_path, file, damage):
     save_programs(tmp_path, {"float": example()})
     path = tmp_path / file
     content = path.read_bytes()

@@ -50,7 +50,7 @@ def random_synapses(rng):
 
 
 @pytest.mark.parametrize("case", CONVS)
-def test_conv_matrix_is_torch_conv(case):
+def test_conv_matrix_equals_torch(case):
     rng = np.random.default_rng(0)
     synapse = conv(case, rng)
     x = rng.integers(-3, 4, (5, *synapse.in_shape)).astype(float)
@@ -58,7 +58,7 @@ def test_conv_matrix_is_torch_conv(case):
     np.testing.assert_array_equal(y, torch_conv(synapse, x))
 
 
-def test_conv_with_unequal_padding_pads_each_side():
+def test_conv_with_asymmetric_padding():
     rng = np.random.default_rng(1)
     synapse = conv((2, (6,), 2, (4,), (1,), ((1, 2),), (1,), 1), rng)
     assert synapse.out_shape == (2, 6)
@@ -93,14 +93,14 @@ def test_matrix_keeps_integers_and_drops_zeros():
     assert matrix(sparse(result, (3,), (2,))).toarray().tolist() == [[1, 0, -2], [0, 0, 3]]
 
 
-def test_fan_out_counts_the_non_zero_weights_of_each_input():
+def test_fan_out_counts_non_zero_weights():
     for synapse in random_synapses(np.random.default_rng(3)):
         expected = (matrix(synapse).toarray() != 0).sum(axis=0).reshape(synapse.in_shape)
         np.testing.assert_array_equal(fan_out(synapse), expected)
         assert fan_out(synapse).dtype == np.int64
 
 
-def test_signed_sums_are_those_of_the_rows():
+def test_signed_sums_equal_row_sums():
     for synapse in random_synapses(np.random.default_rng(6)):
         weights = matrix(synapse).toarray()
         negative, positive = signed_sums(synapse)
@@ -151,7 +151,7 @@ def chains(rng):
     yield scale((5,), ()), scale((5,), (5,)), "scale"
 
 
-def test_merged_synapses_compute_the_product_in_the_narrowest_kind():
+def test_compose_gives_the_product_in_the_narrowest_kind():
     for first, second, kind in chains(np.random.default_rng(5)):
         merged = compose(first, second)
         np.testing.assert_array_equal(matrix(merged).toarray(), (matrix(second) @ matrix(first)).toarray())

@@ -36,7 +36,7 @@ def even(rng, *shape, size=20):
 
 
 def every_layer(rng):
-    """Input 2×7×6, conv (groups, uneven stride, padding, dilation), pool, dense with delays, dense_rec, dense without neurons."""
+    """Input 2×7×6, conv (groups, uneven stride), pool, dense (delays), dense_rec, a read-out."""
     conv = {"stride": [2, 1], "padding": [1, 2], "dilation": [1, 2], "groups": 2, "kernelSize": [3, 2]}
     pool = {"stride": [2, 2], "padding": [0, 0], "dilation": [1, 1], "kernelSize": [2, 2]}
     axons = {"delay": rng.integers(0, 6, 9).astype(np.float32)}
@@ -81,7 +81,7 @@ class Neurons:
 
 
 def lava_conv(x, fields, pool=False):
-    """A convolution in Lava's terms: (X, Y, C) arrays, kernels (C_out, X, Y, C_in) that are flipped when applied."""
+    """Lava's convolution: arrays (X, Y, C), kernels (C_out, X, Y, C_in), flipped when applied."""
     weight = np.asarray(fields["weight"])
     if pool:
         weight = np.repeat(weight, x.shape[2], axis=0)
@@ -104,7 +104,7 @@ def lava_conv(x, fields, pool=False):
 
 
 def as_lava_dl(layers, image, steps):
-    """What `every_layer` sends, in each layer's own step; (steps, …) each."""
+    """Return the output of each layer of `every_layer`, (steps, …), in the layer's own step."""
     inp, conv, pool, _, dense, rec, end = layers
     x = image.transpose(2, 1, 0)  # lava-dl's (X, Y, C)
     sent = {name: [] for name in ("input0", "conv1", "pool2", "dense4", "dense_rec5", "dense6")}
@@ -118,7 +118,7 @@ def as_lava_dl(layers, image, steps):
         b = second.step(lava_conv(a, conv))
         c = third.step(lava_conv(b, pool, pool=True))
         sent["pool2"].append(c.transpose(2, 1, 0))
-        # Row n of the weights hears what came delay[n] steps ago.
+        # Row n of the weights takes the input of delay[n] steps ago.
         heard = [sent["pool2"][t - int(d)].ravel() if t >= d else np.zeros(32) for d in dense["delay"]]
         d = fourth.step(np.array([row @ line for row, line in zip(dense["weight"], heard, strict=True)]))
         e = fifth.step(rec["weight"] @ d + rec["weight_rec"] @ loop)
@@ -133,7 +133,7 @@ def as_lava_dl(layers, image, steps):
 
 
 @pytest.mark.parametrize("seed", [3, 4, 6])
-def test_every_layer_runs_as_in_lava_dl(tmp_path, seed):
+def test_all_layers_match_lava_dl(tmp_path, seed):
     rng = np.random.default_rng(seed)
     layers = every_layer(rng)
     program = read_netx(write(tmp_path / "all.net", layers, Ts=1, tSample=40))
@@ -141,14 +141,14 @@ def test_every_layer_runs_as_in_lava_dl(tmp_path, seed):
     wanted = as_lava_dl(layers, image, 40)
     record = run_program(program, np.broadcast_to(image, (40, 1, 2, 7, 6)), rasters=list(wanted), backend="numpy")
     assert list(record.layers) == list(wanted)
-    deaf = as_lava_dl(changed(layers, 5, weight_rec=np.zeros((5, 5))), image, 40)
-    assert (deaf["dense_rec5"] != wanted["dense_rec5"]).sum() > 20  # what a layer tells itself matters
+    without = as_lava_dl(changed(layers, 5, weight_rec=np.zeros((5, 5))), image, 40)
+    assert (without["dense_rec5"] != wanted["dense_rec5"]).sum() > 20  # recurrence matters
     for name, want in wanted.items():
         assert len(np.unique(want)) > 1, f"{name} does nothing"
         np.testing.assert_array_equal(record.layers[name].raster[:, 0], want, err_msg=name)
 
 
-def test_says_what_the_file_says(tmp_path):
+def test_program_has_the_files_parameters(tmp_path):
     program = read_netx(write(tmp_path / "all.net", every_layer(np.random.default_rng(0)), Ts=2, tSample=40))
     assert (program.precision, program.dt_s, program.timesteps, program.outputs) == ("integer", 0.002, 40, ("dense6",))
     port = program.inputs[0]
@@ -203,7 +203,7 @@ def weights(program):
         ([[0, 0], [0, 0]], [[0, 0], [0, 0]], 0),
     ],
 )
-def test_weights_are_held_exactly(tmp_path, weight, held, exponent):
+def test_weights_are_exact(tmp_path, weight, held, exponent):
     program = read_netx(write(tmp_path / "x.net", dense_net(weight)))
     connection = program.layers[0].connections[0]
     assert connection.synapse.weight.tolist() == held and connection.weight_exp == exponent
@@ -236,7 +236,7 @@ def test_delays_per_input(tmp_path):
     np.testing.assert_array_equal(found[0][1], [[0, 4, 0], [0, -10, 0]])
 
 
-def test_the_highest_threshold_marks_a_read_out(tmp_path):
+def test_highest_threshold_is_a_read_out(tmp_path):
     highest = {**CUBA, "vThMant": (1 << 18) - 1}
     program = read_netx(write(tmp_path / "x.net", dense_net([[2.0, 4.0]], neuron=highest)))
     neuron = program.layers[0].neuron
@@ -244,24 +244,24 @@ def test_the_highest_threshold_marks_a_read_out(tmp_path):
     assert "its vThMant is 262143" in program.notes[0]
 
 
-def test_an_average_is_left_to_the_host(tmp_path):
+def test_average_is_computed_by_the_host(tmp_path):
     layers = [*dense_net(np.full((4, 2), 2.0)), {"type": "average", "shape": [2, 1, 1]}]
     program = read_netx(write(tmp_path / "x.net", layers))
     assert program.outputs == ("dense1",) and program.notes == ("average2: the host averages over 2 groups of neurons",)
 
 
-def test_notes_a_bias_that_a_delay_leaves_out(tmp_path):
+def test_undelayed_bias_gives_a_note(tmp_path):
     program = read_netx(write(tmp_path / "x.net", dense_net([[2.0], [4.0]], delay=[0, 1], bias=[0.0, 5.0])))
     assert "its bias is not delayed" in program.notes[0]
 
 
-def test_a_network_may_begin_with_weights(tmp_path):
+def test_network_without_input_layer(tmp_path):
     program = read_netx(write(tmp_path / "x.net", dense_net([[2.0, 4.0, 6.0]])[1:]))
     assert program.inputs[0].shape == (3,) and program.inputs[0].coding == "spikes" and program.layers[0].depth == 1
 
 
 def changed(layers, index, **fields):
-    """Return ``layers`` with fields of one replaced; ``None`` removes, ``neuron_x`` is x of its neurons."""
+    """Return ``layers`` with fields of one replaced (``neuron_x``: of its neurons) or removed."""
     result = [dict(layer) for layer in layers]
     for name, value in fields.items():
         target = result[index]
@@ -339,7 +339,7 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("rule", "index", "fields", "said"), [(rule, *case) for rule, cases in BROKEN.items() for case in cases]
 )
-def test_refuses_what_a_program_cannot_express(tmp_path, rule, index, fields, said):
+def test_inexpressible_files_are_refused(tmp_path, rule, index, fields, said):
     path = write(tmp_path / "x.net", changed(every_layer(np.random.default_rng(0)), index, **fields))
     with pytest.raises(GraphError, match=said) as refused:
         read_netx(path)
@@ -347,7 +347,7 @@ def test_refuses_what_a_program_cannot_express(tmp_path, rule, index, fields, sa
     assert rule in {finding.rule for finding in netx_findings(path) if finding.level == "error"}
 
 
-def test_says_everything_at_once(tmp_path):
+def test_all_findings_are_reported_at_once(tmp_path):
     layers = changed(every_layer(np.random.default_rng(0)), 1, neuron_refDelay=3)
     layers = changed(layers, 4, neuron_type="ALIF")
     layers = changed(layers, 5, bias=np.full(5, 0.5))
@@ -356,7 +356,7 @@ def test_says_everything_at_once(tmp_path):
     assert all(name in refused.value.why for name in ("conv1", "dense4", "dense_rec5"))
 
 
-def test_refuses_what_is_not_a_network(tmp_path):
+def test_foreign_files_are_refused(tmp_path):
     text = tmp_path / "text.net"
     text.write_text("layer")
     with pytest.raises(GraphError, match="not an HDF5 file"):
@@ -382,7 +382,7 @@ def test_refuses_what_is_not_a_network(tmp_path):
 ODD = [None, "text", np.nan, -1.0, 0.0, 1e300, np.zeros(0), np.full((2, 2, 2, 2, 2, 2), 3.0)]
 
 
-def test_odd_values_are_refused_or_run_but_never_crash(tmp_path):
+def test_random_values_are_refused_or_run(tmp_path):
     layers = [*every_layer(np.random.default_rng(0)), {"type": "average", "shape": [3, 1, 1]}]
     path = write(tmp_path / "x.net", layers, Ts=1, tSample=4)
     sound = path.read_bytes()

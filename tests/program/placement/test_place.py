@@ -38,7 +38,7 @@ def dense_program(inputs, *sizes):
     return Program("float", 1e-3, 4, (InputPort("input", (inputs,), "spikes"),), tuple(layers), (source,))
 
 
-def test_every_neuron_lies_on_one_core_and_no_core_holds_too_much():
+def test_neurons_are_partitioned_within_capacities():
     program = networks.tiny_program(channels=16, size=12)
     for chip in (SMALL, LOIHI1, LOIHI2):
         placement = place(program, chip)
@@ -57,13 +57,14 @@ def test_every_neuron_lies_on_one_core_and_no_core_holds_too_much():
         assert placement.cores == first
 
 
-def test_a_flat_layer_is_divided_by_its_demand_and_then_doubled():
-    # 2,560 inputs × ⌈100·16/64⌉ words are 64,000 of 12,000: six parts of 17 neurons would take 12,800 words, so twelve.
+def test_flat_layer_divisor_doubles_until_it_fits():
+    # 2,560 inputs × ⌈100·16/64⌉ words are 64,000 of 12,000: six parts of 17 neurons would take
+    # 12,800 words, so there are twelve.
     placed = place(dense_program(2560, 100), LOIHI2).layers[0]
     assert (placed.cores, placed.neurons, placed.synapse_words, placed.limited_by) == (12, 9, 7680, "synapse words")
 
 
-def test_words_of_a_list_of_synapses():
+def test_words_of_synapse_lists():
     # One axon per input: a header of 10 bits and 8 per weight, rounded up to 64.
     assert place(dense_program(20, 7), limits(neurons=8)).layers[0].synapse_words == 20 * math.ceil((7 * 8 + 10) / 64)
     rng = np.random.default_rng(1)
@@ -75,13 +76,13 @@ def test_words_of_a_list_of_synapses():
     assert place(program, SMALL).layers[0].synapse_words == expected
 
 
-def test_words_of_a_dense_layer_are_exact_at_every_size():
+def test_words_of_dense_layers_are_exact():
     # 25 neurons on four cores, 7 each: as floats 25 · (7 / 25) is above 7.
     placed = place(dense_program(20, 25), limits(neurons=7, synapse_bits=64, axon_bits=0)).layers[0]
     assert (placed.neurons, placed.synapse_words) == (7, 20 * 7)
 
 
-def test_connections_that_differ_in_delay_share_their_axons():
+def test_connections_of_different_delay_share_axons():
     rng = np.random.default_rng(1)
     weights = rng.normal(size=(30, 40)) * (rng.random((30, 40)) > 0.5)
     late = rng.random((30, 40)) > 0.5
@@ -105,7 +106,7 @@ def test_connections_that_differ_in_delay_share_their_axons():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_any_network_lies_within_the_limits_and_halving_them_needs_no_fewer_cores(seed):
+def test_random_networks_keep_limits_and_halving_adds_cores(seed):
     rng = np.random.default_rng(seed)
     program = networks.tiny_program(seed=seed, channels=int(rng.integers(2, 12)), size=int(rng.integers(3, 11)))
     chip = limits(neurons=int(rng.integers(8, 200)), synapse_words=int(rng.integers(1300, 5000)), in_axons=None)
@@ -119,7 +120,7 @@ def test_any_network_lies_within_the_limits_and_halving_them_needs_no_fewer_core
     assert tighter.cores >= placement.cores
 
 
-def test_what_limits_a_layer_is_named():
+def test_limited_by():
     program = networks.tiny_program(channels=16, size=12)
     assert place(program, limits(neurons=128, synapse_words=10**6, in_axons=None)).layers[0].limited_by == "neurons"
     assert (
@@ -132,14 +133,15 @@ def test_what_limits_a_layer_is_named():
     assert all(one.out_axons <= 60 for one in crowded.layers)
 
 
-def test_output_axons_cut_a_layer_as_finely_as_they_need():
-    # 188 cores are fed: 22 neurons send on 4,136 axons of 4,096, 21 on 3,948; dividing 4,096 neurons by 189 rounds up to 22 again.
+def test_output_axons_cut_layers_finer():
+    # 188 cores are fed: 22 neurons need 4,136 output axons of 4,096, 21 need 3,948. Dividing 4,096
+    # neurons by 189 rounds up to 22 again.
     placed = place(dense_program(20, 4096, 3000), LOIHI1)
     assert placed.layer("fc1").cores == 188
     assert (placed.layer("fc0").neurons, placed.layer("fc0").out_axons) == (21, 3948)
 
 
-def test_output_axons_that_no_cut_makes_few_enough_are_named():
+def test_too_many_output_axons_are_named():
     rng = np.random.default_rng(0)
     synapse = networks.conv(rng, (3, 8, 8), 4)
     layers = tuple(
@@ -154,7 +156,7 @@ def test_output_axons_that_no_cut_makes_few_enough_are_named():
         place(program, limits(neurons=8, in_axons=None, out_axons=3))
 
 
-def test_what_fits_no_core_is_said_for_all_layers_at_once():
+def test_layers_that_fit_no_core_are_reported_at_once():
     with pytest.raises(GraphError) as caught:
         place(dense_program(500, 4, 4), limits(in_axons=400))
     assert "fc0: one neuron takes" in caught.value.why and "500 of 400 input axons" in caught.value.why
@@ -163,7 +165,7 @@ def test_what_fits_no_core_is_said_for_all_layers_at_once():
         place(dense_program(10, 60, 60), limits(neurons=4, out_axons=10))
 
 
-def test_cores_fill_tiles_and_chips_row_by_row_there_and_back():
+def test_cores_fill_tiles_in_serpentine_order():
     placement = Placement(SMALL, ())
     positions = [placement.tile(core) for core in range(14)]
     assert positions[::2] == [(0, 0, 0), (0, 1, 0), (0, 2, 0), (0, 2, 1), (0, 1, 1), (0, 0, 1), (1, 0, 0)]
@@ -181,7 +183,7 @@ def synapses(rng):
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_messages_and_hops_are_those_of_a_loop_over_every_spike(number):
+def test_traffic_equals_a_loop_over_spikes(number):
     rng = np.random.default_rng(number)
     synapse = list(synapses(rng))[number]
     zeros = synapse.kind in ("sparse",)
@@ -228,7 +230,7 @@ def test_messages_and_hops_are_those_of_a_loop_over_every_spike(number):
 
 
 @pytest.mark.parametrize("by", ["source", "synapse"])
-def test_connections_that_differ_in_delay_send_what_they_send_as_one(by):
+def test_connections_of_different_delay_share_messages(by):
     rng = np.random.default_rng(3)
     weights = rng.normal(size=(30, 40)) * (rng.random((30, 40)) > 0.8)
     delays = rng.integers(0, 4, (1, 40) if by == "source" else (30, 40))
@@ -247,7 +249,7 @@ def test_connections_that_differ_in_delay_send_what_they_send_as_one(by):
     )
 
 
-def test_a_skip_beside_a_convolution_sends_no_second_message():
+def test_skip_beside_convolution_adds_no_messages():
     program = networks.tiny_program(channels=16, size=12)
     placement = place(program, limits(neurons=128, synapse_words=10**6, in_axons=None))
     counts = {layer.name: np.ones(layer.shape, int) for layer in program.layers}

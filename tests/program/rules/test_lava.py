@@ -19,14 +19,14 @@ def notes(layers=3):
     return {f.rule: f for f in check(graph, CONTRACT, "lava", input_peak={"input": 1.0}) if f.rule.startswith("lava_")}
 
 
-def test_a_machine_with_enough_of_everything_has_nothing_to_say():
+def test_sufficient_machine_has_no_findings():
     assert notes() == {}
 
 
 @pytest.mark.parametrize(
     ("rule", "kind", "limit", "actual"),
     [
-        # 3 layers and 2 synapses: 3 neurons, 3 sinks, 2 synapses, 1 source, 4 of the runtime; 8 channels.
+        # 3 populations, 3 sinks, 2 synapses, 1 source, 4 of the runtime; 8 channels.
         ("lava_processes", resource.RLIMIT_NPROC, 12, "13 processes, at most 12 here"),
         ("lava_open_files", resource.RLIMIT_NOFILE, 104, "105 open files, at most 104 here"),
     ],
