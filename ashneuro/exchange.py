@@ -73,7 +73,7 @@ class EpochMetrics:
         return _with_prefix(self.validation, "R@1_")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the line's keys and values in the order of the file; absent metrics have no key."""
+        """Return the line's values by key, in the order of the file, without absent metrics."""
         values: dict[str, Any] = {
             "epoch": self.epoch,
             "stage": self.stage or None,

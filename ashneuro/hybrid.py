@@ -36,7 +36,7 @@ from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.training.checkpoint import Run, load_run
 from ashneuro.training.evaluate import BATCH, SpikeEncoder, evaluate, input_currents
-from ashneuro.training.origin import same_weights
+from ashneuro.training.provenance import same_weights
 
 SOURCES: dict[Where, SpikeSource] = {
     "torch": SpikeSource.TORCH,

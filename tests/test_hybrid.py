@@ -19,7 +19,7 @@ from ashneuro.model.deploy import deployed_graph
 from ashneuro.spiking.contract import read_contract
 from ashneuro.training.evaluate import input_currents
 from ashneuro.training.loop import train
-from ashneuro.training.origin import run_origin
+from ashneuro.training.provenance import run_origin
 from tests.training import tiny
 
 TEST = tiny.load_splits(tiny.CONFIG.data).test

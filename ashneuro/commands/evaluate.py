@@ -153,7 +153,7 @@ def running(
 def finished(evaluation: Result, session: HybridSession, file: Path) -> Measured[Result]:
     """Write an evaluation into its run, with whose weights it was made, and beside it what a simulator counted."""
     from ashneuro.simulation.record import save_counts
-    from ashneuro.training.origin import weights_sha256
+    from ashneuro.training.provenance import weights_sha256
 
     evaluation = replace(evaluation, weights_sha256=weights_sha256(file.parent))
     evaluation.save(file)

@@ -152,7 +152,7 @@ def export_graph(
     from ashneuro.program.rules.finding import require
     from ashneuro.program.rules.graph import graph_findings
     from ashneuro.program.wiring import wire
-    from ashneuro.training.origin import run_origin
+    from ashneuro.training.provenance import run_origin
 
     graph, read = load_graph(path, options)
     require(graph_findings(wire(graph), read.contract), f"{path} cannot be exported")

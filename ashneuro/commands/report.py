@@ -571,7 +571,7 @@ def result_files(path: Path, task: Task) -> list[Path]:
 def still_true(path: Path) -> Callable[[Path], bool]:
     """Return what says whether an evaluation is of the weights that a run has now; one that does not say is believed."""
     from ashneuro.evaluation import load_evaluation
-    from ashneuro.training.origin import weights_sha256
+    from ashneuro.training.provenance import weights_sha256
 
     now = weights_sha256(path)
     return lambda file: load_evaluation(file).weights_sha256 in ("", now)

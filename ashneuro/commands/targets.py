@@ -123,7 +123,7 @@ def load_bundle(path: Path) -> Bundle:
         AshneuroError: there is none yet, or the run was trained on since.
     """
     from ashneuro.program.bundle import read_bundle
-    from ashneuro.training.origin import same_weights
+    from ashneuro.training.provenance import same_weights
 
     kind = kind_of(path)
     if kind == "run":

@@ -1,1 +1,1 @@
-"""Objectives, loop, checkpoint, evaluation."""
+"""Training: objectives, schedule, checkpoints, evaluation."""

@@ -1,4 +1,4 @@
-"""A run as a folder: settings, weights, words, a model card; and what resuming needs."""
+"""Run folders: settings, weights, vocabulary, metrics, model card, and the trainer's state."""
 
 from __future__ import annotations
 
@@ -22,24 +22,22 @@ from ashneuro.files import replace_file
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import find_device
+from ashneuro.training.provenance import WEIGHTS
 
-CONFIG, WEIGHTS, INTEGERS, VOCABULARY, CARD, TRAINER = (
-    "config.json",
-    "model.safetensors",
-    "integers.json",
-    "vocabulary.json",
-    "README.md",
-    "trainer.pt",
-)
+CONFIG = "config.json"
+INTEGERS = "integers.json"
+VOCABULARY = "vocabulary.json"
 LABELS = "labels.json"
+CARD = "README.md"
+TRAINER = "trainer.pt"
 
 Labels = Mapping[str, tuple[str, ...]]
-"""Per task with a head, its answers or labels in the order of the head's scores."""
+"""Answers or labels in the order of the head's scores, by task."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A trained model with all that using it takes; the model is in eval mode."""
+    """A trained model, in eval mode, with its settings, vocabulary and labels."""
 
     path: Path
     config: RunConfig
@@ -49,14 +47,18 @@ class Run:
 
 
 def build_words(config: RunConfig, texts: Iterable[str]) -> Words:
-    """Return the words of the training ``texts``, or the tokenizer of the pretrained tower that the settings name."""
+    """Return the vocabulary of the training texts, or the tokenizer of a pretrained tower."""
     if config.model.text.tower:
         return PretrainedWords(config.model.text.tower, config.model.text.weights)
     return build_vocabulary(texts)
 
 
 def build_model(config: RunConfig, vocabulary: Words, labels: Labels | None = None, *, load: bool = True) -> AshNet:
-    """Return the model of ``config`` with fresh weights; ``load``: pretrained parts bring theirs."""
+    """Return the model of ``config`` with fresh weights.
+
+    Args:
+        load: load the weights of pretrained parts.
+    """
     counts = {task: len(known) for task, known in (labels or {}).items()}
     return AshNet(config.model, len(vocabulary), config.data.image_size, config.data.max_words, counts, load)
 
@@ -70,7 +72,11 @@ def save_run(
     labels: Labels | None = None,
     weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write everything that using the run takes, each file replaced at once; ``weights`` where the model has only its shard of them."""
+    """Write the files of a run, each replaced at once.
+
+    Args:
+        weights: weights of a model that holds only its shard of them.
+    """
     path.mkdir(parents=True, exist_ok=True)
     replace_file(path / CONFIG, lambda file: file.write_text(json.dumps(dump_config(config), indent=1) + "\n"))
     replace_file(path / VOCABULARY, vocabulary.save)
@@ -96,17 +102,18 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
 
     Raises:
         DataError: a file is missing or damaged, or the weights do not fit the settings.
-        ConfigError: ``config.json`` is not valid, or there is no such device.
+        ConfigError: ``config.json`` is not valid, or the device does not exist.
     """
     path, device = Path(path), find_device(device)
     if not (path / CONFIG).exists():
         raise DataError(f"{path} is not a run", f"it has no {CONFIG}", f"ashneuro train tiny --out {path}")
     config, vocabulary, labels = load_config(path / CONFIG), load_words(path / VOCABULARY), _read_labels(path / LABELS)
-    there = config
-    if (path / TOWER).is_dir():  # what the tower looks like is kept with the run; its weights are among the run's
+    built = config
+    if (path / TOWER).is_dir():
+        # The run keeps the tower's architecture; its weights are among the run's own.
         text = replace(config.model.text, weights=str(path / TOWER))
-        there = replace(config, model=replace(config.model, text=text))
-    model = build_model(there, vocabulary, labels, load=False)
+        built = replace(config, model=replace(config.model, text=text))
+    model = build_model(built, vocabulary, labels, load=False)
     try:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -119,7 +126,7 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
 
 
 def shorten(error: Exception) -> str:
-    """Return the beginning of what torch says of weights that do not fit: it names every one of them."""
+    """Return the beginning of torch's error about weights that do not fit; it lists all of them."""
     return textwrap.shorten(str(error), 240, placeholder=" …")
 
 
@@ -144,15 +151,15 @@ def _read_integers(path: Path) -> Integers:
 
 
 def write_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Write what resuming takes.
+    """Write the trainer's state.
 
     Raises:
-        OSError: the disk is full, say.
+        OSError: the file cannot be written, e.g. because the disk is full.
     """
     try:
-        with file.open("wb") as opened:  # a file that torch opens itself hides what the system objected to
+        with file.open("wb") as opened:  # a file that torch opens itself hides the system's error
             torch.save(state, opened)
-    except RuntimeError as error:  # torch closes its archive after what went wrong, and fails at that too
+    except RuntimeError as error:  # torch fails again when it closes its archive
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
         raise
@@ -165,49 +172,56 @@ def _card(name: str, config: RunConfig, model: AshNet, epochs: Sequence[EpochMet
         for part in ("concrete", "abstract", "text", "multimodal")
         if getattr(model, part, None) is not None
     }
-    learned = dict.fromkeys(
+    tasks = dict.fromkeys(
         "image–text retrieval" if stage.task == "retrieval" else stage.task for stage, _ in stages(config)
     )
-    asked = {task: getattr(config.tasks, task).format or "derived from the pairs" for task in trained_tasks(config)}
+    questions = {task: getattr(config.tasks, task).format or "derived from the pairs" for task in trained_tasks(config)}
     concrete, text = config.model.concrete, config.model.text
-    given = (
-        text.weights if text.tower == "transformers" or ":" in text.weights else ""
-    )  # a name alone is a model of open_clip's, untrained
-    elsewhere = [
+    # For open_clip, a name without ":TAG" is an untrained architecture.
+    tower = text.weights if text.tower == "transformers" or ":" in text.weights else ""
+    pretrained = [
         weights
-        for weights in (config.train.start, concrete.backbone and concrete.weights, text.tower and given)
+        for weights in (config.train.start, concrete.backbone and concrete.weights, text.tower and tower)
         if weights
     ]
-    alone = "this data and what it began with" if elsewhere else "this data alone"
+    sources = "this data and what it began with" if pretrained else "this data alone"
+    styles = f", styles {', '.join(data.styles)}" if data.styles else ""
+    total = sum(settings.epochs for _, settings in stages(config))
     spiking = f", {abstract.timesteps} steps of {abstract.dt_s * 1e3:g} ms" if abstract.kind == "spiking" else ""
     lines = [
         f"# {name}",
         "",
-        f"A hybrid vision–language model for {', '.join(learned)}, trained with ashneuro.",
-        "It is one explicit reading of the abstract of ASH-Nets (Artificial-Spiking Hierarchical Networks), not a reproduction of that",
+        f"A hybrid vision–language model for {', '.join(tasks)}, trained with ashneuro.",
+        "It is one explicit reading of the abstract of ASH-Nets (Artificial-Spiking Hierarchical Networks), "
+        "not a reproduction of that",
         "paper's models or results.",
         "",
         "| | |",
         "|---|---|",
-        f"| data | {data.source}, {data.split} split, {data.image_size} px{', styles ' + ', '.join(data.styles) if data.styles else ''} |",
-        *(f"| questions, {task} | {source} |" for task, source in asked.items()),
-        *([f"| began with the weights of | {', '.join(elsewhere)} |"] if elsewhere else []),
+        f"| data | {data.source}, {data.split} split, {data.image_size} px{styles} |",
+        *(f"| questions, {task} | {source} |" for task, source in questions.items()),
+        *([f"| began with the weights of | {', '.join(pretrained)} |"] if pretrained else []),
         f"| abstract encoder | {abstract.kind}{spiking} |",
         *(f"| parameters, {part} | {count:,} |" for part, count in parts.items()),
-        f"| epochs | {len(epochs)} of {sum(settings.epochs for _, settings in stages(config))}, seed {config.train.seed} |",
-        *_measured(epochs),
+        f"| epochs | {len(epochs)} of {total}, seed {config.train.seed} |",
+        *_validation_rows(epochs),
         "",
-        "Validation numbers are for choices while training; results come from `ashneuro evaluate`. The model has learned from",
-        f"{alone}: expect nothing of it on other pictures.",
+        "Validation numbers are for choices while training; results come from `ashneuro evaluate`. "
+        "The model has learned from",
+        f"{sources}: expect nothing of it on other pictures.",
         "",
-        f"`{CONFIG}` holds every setting, `{WEIGHTS}` the weights, `{VOCABULARY}` the words, `{METRICS}` one row per epoch.",
+        f"`{CONFIG}` holds every setting, `{WEIGHTS}` the weights, `{VOCABULARY}` the words, "
+        f"`{METRICS}` one row per epoch.",
         "",
     ]
     return "\n".join(lines)
 
 
-def _measured(epochs: Sequence[EpochMetrics]) -> Iterator[str]:
-    """Yield a line for each validation number, the newest; one of an earlier stage says so, for the weights have moved since."""
+def _validation_rows(epochs: Sequence[EpochMetrics]) -> Iterator[str]:
+    """Yield a table row with the newest value of each validation metric.
+
+    A value of an earlier stage names its epoch, because the weights have changed since.
+    """
     newest = {name: row for row in epochs for name in row.validation}
     for name, row in newest.items():
         since = "" if row is epochs[-1] else f", after epoch {row.epoch}; not measured since"

@@ -1,10 +1,11 @@
-"""What a training run would take: memory and time, from a few real steps on made-up data, before any data is read."""
+"""Memory and time of a training run, estimated from a few real steps on random data."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,21 +20,26 @@ from ashneuro.training.loop import pick_device
 from ashneuro.training.schedule import check_stages, only_training
 
 PROBES = (2, 4)
+"""Batch sizes of the measured steps; memory per pair is the difference."""
+
 LABELS = {"vqa": 3129, "entailment": 3, "nlvr2": 2}
+"""Usual number of answers or labels, by task."""
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """One stage, for one process.
+    """Memory and time of one stage, for one process.
 
     Args:
-        batch: pairs (questions) that one process computes at a time.
-        activation_bytes: kept for the backward pass, per pair; measured on small batches, the part that grows with the batch.
-        fixed_bytes: weights, their gradients, and AdamW's two moments of what learns.
-        flops: floating-point operations of a training step, per pair: convolutions, matrix products and attention, forward and
-            backward; what is done per element (neurons, norms) is not counted.
-        seconds: per pair, measured on this machine with a small batch.
-        pairs: that pass in the whole stage.
+        name, task: of the stage.
+        batch: pairs (questions) in one process's part of a batch.
+        activation_bytes: memory kept for the backward pass, per pair: growth with the batch size.
+        fixed_bytes: weights; for those that learn also gradients and AdamW's two moments.
+        flops: floating-point operations of a training step, per pair, forward and backward:
+            convolutions, matrix products and attention. Elementwise operations (neurons, norms) are
+            not counted.
+        seconds: time of a training step on this machine, per pair, with a small batch.
+        pairs: pairs processed in the whole stage.
     """
 
     name: str
@@ -47,17 +53,19 @@ class StageEstimate:
 
     @property
     def memory_bytes(self) -> float:
-        """What one process needs at its full batch."""
+        """Memory of one process at its full batch."""
         return self.fixed_bytes + self.batch * self.activation_bytes
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """A run that was not done.
+    """Memory and time of a run that was not trained.
 
     Args:
-        parameters: numbers of weights per part, and how many of them learn, in all.
-        device: where the steps were measured.
+        parameters: number of parameters by part of the model.
+        learning: number of parameters that learn.
+        device: device that the steps were measured on.
+        processes: number of training processes.
     """
 
     parameters: Mapping[str, int]
@@ -67,22 +75,24 @@ class DryRun:
     stages: tuple[StageEstimate, ...]
 
     def seconds_at(self, flops_per_s: float) -> float:
-        """Return how long all stages take at a sustained rate per process: products alone, and no waiting for data."""
+        """Return the time of all stages at a sustained rate per process, data waits excluded."""
         return sum(stage.flops * stage.pairs for stage in self.stages) / (flops_per_s * self.processes)
 
     @property
     def seconds_here(self) -> float:
-        """How long all stages take at the pace that was measured here, on as many such machines as there are processes."""
+        """Time of all stages at the measured pace, with one such machine per process."""
         return sum(stage.seconds * stage.pairs for stage in self.stages) / self.processes
 
 
 def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) -> DryRun:
-    """Return what ``config`` would take; weights are random, nothing is read or downloaded but what a text tower's settings need.
+    """Return the estimate for ``config``.
+
+    Weights are random. Nothing is read or downloaded, except the configuration of a text tower.
 
     Args:
-        pairs: training pairs (and questions of a task) in an epoch.
+        pairs: number of training pairs, or questions of a task, in an epoch.
         words: size of the vocabulary.
-        processes: how many share a batch.
+        processes: number of processes that share a batch.
 
     Raises:
         ConfigError: the settings contradict each other.
@@ -105,11 +115,13 @@ def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) ->
         learns,
         torch.cuda.get_device_name(device) if device.type == "cuda" else "this CPU",
         processes,
-        tuple(_stage(learner, stage, settings, config, pairs, words, processes) for stage, settings in stages(config)),
+        tuple(
+            _estimate(learner, stage, settings, config, pairs, words, processes) for stage, settings in stages(config)
+        ),
     )
 
 
-def _stage(
+def _estimate(
     learner: Learner,
     stage: StageConfig,
     settings: TrainConfig,
@@ -118,52 +130,57 @@ def _stage(
     words: int,
     processes: int,
 ) -> StageEstimate:
+    """Return the estimate of one stage from a step with each batch size of `PROBES`."""
     with only_training(learner, stage.parts):
-        return _probe(learner, stage, settings, config, pairs, words, processes)
-
-
-def _probe(
-    learner: Learner,
-    stage: StageConfig,
-    settings: TrainConfig,
-    config: RunConfig,
-    pairs: int,
-    words: int,
-    processes: int,
-) -> StageEstimate:
-    kept: list[int] = []
-    seconds = flops = 0.0
-    for count in PROBES:
-        batch = _made_up(stage, config, count, words, learner)
-        saved: dict[int, int] = {}
-        weights = {weight.untyped_storage().data_ptr() for weight in (*learner.parameters(), *learner.buffers())}
-
-        def keep(tensor: Tensor, saved: dict[int, int] = saved, weights: set[int] = weights) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with (
-            FlopCounterMode(display=False) as counter,
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        ):
-            _step(learner, batch, settings)
-        kept.append(sum(saved.values()))
-        flops = counter.get_total_flops() / count
-        started = time.perf_counter()
-        _step(learner, batch, settings)
-        if batch.images.is_cuda:
-            torch.cuda.synchronize()
-        seconds = (time.perf_counter() - started) / count
-        learner.zero_grad(set_to_none=True)
-    sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in learner.parameters()]
-    fixed = sum(size * (4 if learns else 1) for size, learns in sizes)
-    growth = (kept[1] - kept[0]) / (PROBES[1] - PROBES[0])
-    passes = pairs // settings.batch_size * settings.batch_size * settings.epochs
+        small, large = (
+            _probe(learner, _random_batch(stage, config, count, words, learner), settings) for count in PROBES
+        )
+        sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in learner.parameters()]
+    per_epoch = pairs // settings.batch_size * settings.batch_size
     return StageEstimate(
-        stage.name, stage.task, settings.batch_size // processes, growth, fixed, flops, seconds, passes
+        stage.name,
+        stage.task,
+        batch=settings.batch_size // processes,
+        activation_bytes=(large.saved_bytes - small.saved_bytes) / (PROBES[1] - PROBES[0]),
+        # Of a parameter that learns: the weight, its gradient, two moments.
+        fixed_bytes=sum(size * (4 if learns else 1) for size, learns in sizes),
+        flops=large.flops / PROBES[1],
+        seconds=large.seconds / PROBES[1],
+        pairs=per_epoch * settings.epochs,
     )
+
+
+class _Probe(NamedTuple):
+    saved_bytes: int
+    flops: int
+    seconds: float
+
+
+def _probe(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig) -> _Probe:
+    """Return memory kept for the backward pass, operations and time of a training step."""
+    # Bytes by storage: a storage saved by several operations counts once, a parameter not at all.
+    saved: dict[int, int] = {}
+    weights = {weight.untyped_storage().data_ptr() for weight in (*learner.parameters(), *learner.buffers())}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        _step(learner, batch, settings)
+    # Timed in a second step, warmed up and without the hooks and the counter.
+    started = time.perf_counter()
+    _step(learner, batch, settings)
+    if batch.images.is_cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    learner.zero_grad(set_to_none=True)
+    return _Probe(sum(saved.values()), counter.get_total_flops(), seconds)
 
 
 def _step(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig) -> None:
@@ -173,8 +190,10 @@ def _step(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig)
     torch.autograd.backward(whole_loss(terms))
 
 
-def _made_up(stage: StageConfig, config: RunConfig, count: int, words: int, learner: Learner) -> Batch | QuestionBatch:
-    """Return a batch of noise of the right shapes."""
+def _random_batch(
+    stage: StageConfig, config: RunConfig, count: int, words: int, learner: Learner
+) -> Batch | QuestionBatch:
+    """Return a batch of ``count`` random pairs or questions."""
     size, length = config.data.image_size, config.data.max_words
     device = learner.model.log_scale.device
     tokens = torch.randint(2, words, (count, length), device=device)

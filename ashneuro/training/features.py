@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of a data set, computed once and kept in the cache folder."""
+"""Feature maps of a frozen backbone, computed once per data set and kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ BATCH = 64
 
 
 def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, processes: Processes) -> Features:
-    """Return the feature maps (N, F, H, W) of ``pictures``, float16, mapped from a file; the first process makes it the first time.
+    """Return the feature maps (N, F, H, W) of ``pictures``, float16, memory-mapped from a file.
 
-    The file's name follows from the backbone's weights and from the pictures: other weights or data make another file.
+    The first process writes the file if it is not there. Its name is a hash of the backbone's
+    weights and of the images, so other weights or images have another file.
 
     Raises:
         DataError: the file cannot be written.

@@ -63,13 +63,14 @@ class Learner(nn.Module):
             self.to_words = nn.Linear(model.config.concrete.width, self.words)
         if config.synops:
             for population, synapses in model.abstract.fan_out().items():
-                # A buffer's name must not have dots. Not persistent: it follows from the weights' shapes.
+                # Names of buffers must not have dots. The values follow from the weights' shapes,
+                # so checkpoints do not hold them.
                 self._fan_out[population] = f"fan_out_{population.replace('.', '_')}"
                 self.register_buffer(self._fan_out[population], synapses, persistent=False)
 
     @property
     def fan_out(self) -> dict[str, Tensor]:
-        """Number of synapses that a spike of each neuron reaches, by population; empty without ``synops``."""
+        """Synapses reached by a spike of each neuron, by population; empty without ``synops``."""
         return {population: self.get_buffer(buffer) for population, buffer in self._fan_out.items()}
 
     def forward(
@@ -137,7 +138,7 @@ class Learner(nn.Module):
         return self._with_penalties(encoded, {batch.task: loss}, settings)
 
     def _itm(self, encoded: Encoded, batch: Batch, similarity: Tensor, random: torch.Generator) -> Tensor:
-        """L_ITM of every pair, of each image with a hard text, and of each text with a hard image."""
+        """L_ITM of the pairs, of images with a hard text, and of texts with a hard image."""
         model = self.model
         places = model.places(encoded)
         other_text = objectives.hard_negatives(similarity, batch.concepts, random)
@@ -160,7 +161,7 @@ class Learner(nn.Module):
         scale: Tensor,
         settings: TrainConfig,
     ) -> Tensor:
-        """L_STUA as ``stua_reading`` defines it; ``own_texts`` are of this process, ``texts`` of all."""
+        """L_STUA as ``stua_reading`` says; ``own_texts`` of this process, ``texts`` of all."""
         model, reading = self.model, settings.stua_reading
         if reading == "bag-of-words":
             return objectives.stua_words(self.to_words(encoded.abstract.flatten(1)).float(), tokens)
@@ -177,7 +178,7 @@ class Learner(nn.Module):
         return align(aligned, texts.detach() if settings.stua_stops_at_concrete else texts, concepts, scale)
 
     def _with_penalties(self, encoded: Encoded, terms: Terms, settings: TrainConfig) -> tuple[Terms, Terms]:
-        """Return ``terms`` with the codebook loss and the penalties on spikes, and the firing rates."""
+        """Return the terms with codebook loss and spike penalties added, and the firing rates."""
         if encoded.codes is not None and settings.codebook:
             terms["codebook"] = settings.codebook * objectives.codebook_loss(
                 encoded.codes.z.float(), encoded.codes.entries.float()
@@ -200,15 +201,15 @@ class Learner(nn.Module):
 
 
 def stopping_at(inner: Tensor, loss: Tensor) -> Tensor:
-    """Return ``loss`` with the same gradients, except that none reach ``inner`` or anything before it.
+    """Return ``loss`` with the same gradients, but none at ``inner`` or before it.
 
     ::
 
         loss' = loss + sg(g · inner) − g · inner        g = sg(∂loss/∂inner)
 
-    Both sides of ``inner`` stay in one graph for the losses that do reach through it. The part after
-    ``inner`` runs backward twice, the first time without gradients of its parameters; a detached
-    ``inner`` would need a second forward pass as well.
+    Both sides of ``inner`` stay in one graph for the losses that do reach through it. The part
+    after ``inner`` runs backward twice, the first time without gradients of its parameters; a
+    detached ``inner`` would need a second forward pass as well.
     """
     if not (inner.requires_grad and loss.requires_grad):
         return loss

@@ -69,9 +69,9 @@ def train(
             ``train.quantise_aware``.
 
     Raises:
-        ConfigError: ``out`` holds a run and ``resume`` is not set; a resumed run has other settings;
-            ``train.device`` asks for a GPU and there is none; ``train.start`` is a run of another
-            model; settings contradict each other; or training diverges.
+        ConfigError: ``out`` holds a run and ``resume`` is not set; a resumed run has other
+            settings; ``train.device`` asks for a GPU and there is none; ``train.start`` is a run of
+            another model; settings contradict each other; or training diverges.
         DataError: data or the checkpoint cannot be read, or the data of a resumed run have changed.
     """
     out = Path(out)

@@ -40,7 +40,7 @@ class Processes(ABC):
 
     @abstractmethod
     def wrap(self, module: nn.Module) -> Callable[..., Any]:
-        """Return a callable to use in place of ``module``; its gradients are means over processes."""
+        """Return a callable in place of ``module``; its gradients are means over processes."""
 
     @abstractmethod
     def without_sync(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:

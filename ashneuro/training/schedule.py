@@ -1,4 +1,4 @@
-"""Schedule of a run: which parameters learn in a stage, at which rate, and checks of every stage before training."""
+"""Schedule of a run: parameters that learn in a stage, learning rates, checks of stages."""
 
 from __future__ import annotations
 

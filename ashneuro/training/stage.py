@@ -1,4 +1,4 @@
-"""One stage of training: epochs of optimiser steps with one set of objectives and learning parameters."""
+"""One stage of training: its epochs, optimiser steps and metrics."""
 
 from __future__ import annotations
 

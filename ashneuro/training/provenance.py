@@ -1,4 +1,7 @@
-"""Which weights a bundle was exported from, or a result computed with, so that it is not passed off as that of others."""
+"""Hash of a run's weights, which ties bundles and results to the weights they were made with.
+
+Imports no torch: commands check a bundle before they load anything.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ WEIGHTS = "model.safetensors"
 
 
 def run_origin(run: Path) -> dict[str, str]:
-    """Return the file of a bundle, by name, that ties it to the weights that ``run`` has now."""
+    """Return the file, as name and text, that records a run's current weights in a bundle."""
     return {ORIGIN: json.dumps({"run": run.name, "weights_sha256": weights_sha256(run)})}
 
 
 def same_weights(bundle: Path, run: Path) -> bool | None:
-    """Whether ``bundle`` was exported from the weights that ``run`` has now; ``None`` when it does not say."""
+    """Return True if the bundle has the run's current weights, None if it does not say."""
     file = bundle / ORIGIN
     return bool(json.loads(file.read_text())["weights_sha256"] == weights_sha256(run)) if file.exists() else None
 
 
 def weights_sha256(run: Path) -> str:
-    """Return the SHA-256 of the weights that ``run`` has now, in hexadecimal digits."""
+    """Return the SHA-256 of a run's current weights as hexadecimal digits."""
     return hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
