@@ -1,4 +1,4 @@
-"""A small spiking network with a skip, run in plain numpy, and its work counted one product at a time."""
+"""Small networks for tests: one with a skip, run in plain numpy, and single layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.exchange import HostLayer
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape, matrix
@@ -33,7 +34,7 @@ def dense(rng, in_shape, outputs, zeros=0.2):
 
 
 def tiny_program(seed=0, coding="current", channels=4, size=6, timesteps=4):
-    """Return: a current, a LIF population, a strided conv, a conv with a scaled skip around it, a dense read-out layer that spikes."""
+    """Return four LIF layers with a strided conv, a conv with a scaled skip, and a dense layer."""
     rng = np.random.default_rng(seed)
     shape = (channels, size, size)
     first = Connection("input", None) if coding == "current" else Connection("input", conv(rng, shape, channels))
@@ -51,7 +52,7 @@ def tiny_program(seed=0, coding="current", channels=4, size=6, timesteps=4):
 
 
 def run(program, inputs, timesteps=None):
-    """Return the record, with rasters, of ``inputs`` (T, B, *shape); plain numpy, one step at a time, no delays."""
+    """Simulate ``inputs`` (T, B, *shape) in numpy, without delays, and keep the rasters."""
     steps, samples = inputs.shape[:2]
     port = program.inputs[0]
     sent = {port.name: inputs}
@@ -92,7 +93,7 @@ def images(program, samples=3, seed=1, scale=1.5):
 
 
 def products(synapse):
-    """Yield (output index, input index, weight) of every product of a synapse, by its definition, in Python loops."""
+    """Iterate over (output index, input index, weight) of every product of a synapse."""
     if synapse.kind == "scale":
         weight = np.broadcast_to(synapse.weight, synapse.in_shape)
         yield from ((index, index, weight[index]) for index in np.ndindex(synapse.in_shape))
@@ -101,11 +102,11 @@ def products(synapse):
             yield (row,), np.unravel_index(column, synapse.in_shape), synapse.weight[row, column]
     elif synapse.kind == "sparse":
         for row in range(synapse.out_size):
-            for place in range(synapse.indptr[row], synapse.indptr[row + 1]):
+            for entry in range(synapse.indptr[row], synapse.indptr[row + 1]):
                 yield (
                     np.unravel_index(row, synapse.out_shape),
-                    np.unravel_index(synapse.indices[place], synapse.in_shape),
-                    synapse.weight[place],
+                    np.unravel_index(synapse.indices[entry], synapse.in_shape),
+                    synapse.weight[entry],
                 )
     else:
         out_channels, group_in, *kernel = synapse.weight.shape
@@ -127,4 +128,29 @@ HOST = (
     HostLayer("stem.conv1", dense_macs=62208, parameters=216, outputs=864, inputs=3072),
     HostLayer("W_in", dense_macs=3456, parameters=100, outputs=144, inputs=864),
     HostLayer("text", dense_macs=5000, parameters=900, outputs=128, inputs=24, part="text"),
+)
+
+SNN = LayerWorkload(
+    "lif",
+    "deployed",
+    neurons=10,
+    parameters=100,
+    dense_macs=8000,
+    kind="snn",
+    inputs=10,
+    effective_macs=0,
+    effective_acs=2000,
+    updates=80,
+    updates_active=50,
+    updates_inactive=30,
+    update_multiplies=1,
+    update_adds=2,
+    state_variables=1,
+    spikes=40,
+    messages=60,
+    firing_rate=0.5,
+)
+WORK = Workload(2, 4, (SNN,))
+ANN = Workload(
+    2, 1, (LayerWorkload("fc", "host", neurons=10, parameters=100, dense_macs=200, inputs=10, update_adds=2),)
 )

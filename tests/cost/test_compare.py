@@ -1,4 +1,4 @@
-"""The comparison with ANN twins: the same host on both sides, like with like, and no identity in the words."""
+"""Comparisons with ANN twins: rows, verdict, break-even rates, and words that decide nothing."""
 
 from collections import Counter
 from dataclasses import replace
@@ -27,7 +27,7 @@ def hybrid(samples=4, **options):
     return count(program, record, networks.HOST), ann_twin(program, host_layers=networks.HOST), program
 
 
-def test_both_sides_carry_the_same_host_part():
+def test_both_sides_have_the_same_host_energy():
     work, twin, _ = hybrid()
     for group in compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100]).groups:
         for precision in ("int8", "fp32"):
@@ -35,7 +35,7 @@ def test_both_sides_carry_the_same_host_part():
             assert len(hosts) == 1 and hosts.pop().typical > 0
 
 
-def test_one_node_compares_like_with_like_and_two_machines_do_not():
+def test_only_one_node_is_comparable():
     work, twin, _ = hybrid()
     result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100])
     first, second = result.groups
@@ -54,13 +54,13 @@ def test_one_node_compares_like_with_like_and_two_machines_do_not():
 
 
 @pytest.mark.parametrize("timesteps, bits", [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
-def test_the_low_bit_twin_has_as_many_levels_as_the_spike_count(timesteps, bits):
+def test_low_bit_twin_has_as_many_levels_as_the_spike_count(timesteps, bits):
     work, twin, _ = hybrid(timesteps=timesteps)
     low_bit = compare(work, twin, node=CMOS).groups[0].find(Role.LOW_BIT_TWIN, f"int{bits}")
     assert low_bit.name == f"ANN twin, {bits}-bit"
 
 
-def test_the_snn_may_lose_and_may_win():
+def test_snn_can_lose_and_win():
     work, twin, _ = hybrid()
     lost = compare(work, twin, node=CMOS)
     assert lost.winner == "ann" and lost.verdict.startswith("The ANN wins")
@@ -71,7 +71,7 @@ def test_the_snn_may_lose_and_may_win():
     assert won.winner == "hybrid" and won.verdict.startswith("The hybrid wins")
 
 
-def test_undecided_where_the_cases_disagree():
+def test_undecided_if_cases_disagree():
     work, twin, _ = hybrid()
     result = compare(scaled(work, 0.05), twin, node=CMOS)
     mine = result.groups[0].contenders[0].total_j
@@ -81,7 +81,7 @@ def test_undecided_where_the_cases_disagree():
     assert "with perfect reuse the hybrid, in the typical case the ANN" in result.verdict
 
 
-def test_a_network_that_does_not_spike_wins_nothing():
+def test_silent_layers_leave_it_undecided():
     work, twin, _ = hybrid()
     quiet = replace(
         work, layers=tuple(replace(row, firing_rate=0.0) if row.name == "lif3" else row for row in work.layers)
@@ -91,7 +91,7 @@ def test_a_network_that_does_not_spike_wins_nothing():
         assert result.winner == "undecided" and "lif3" in result.verdict and "never spiked" in result.verdict
 
 
-def test_at_the_break_even_rate_both_cost_the_same():
+def test_energies_are_equal_at_the_break_even_rate():
     work, twin, _ = hybrid()
     part, checked = work.part("deployed"), 0
     for even in compare(work, twin, node=CMOS, chips=[LOIHI]).break_even:
@@ -110,7 +110,7 @@ def test_at_the_break_even_rate_both_cost_the_same():
     assert checked >= 3
 
 
-def test_products_with_graded_inputs_do_not_scale_with_the_firing_rate():
+def test_graded_products_do_not_scale_with_the_firing_rate():
     work, _, _ = hybrid(coding="graded")
     assert work.total("effective_macs") > 0
     for factor in (0, 0.5, 3):
@@ -128,7 +128,7 @@ def test_synops_of_input_spikes_do_not_scale_with_the_firing_rate():
     assert double.effective_acs == 2 * fed.effective_acs - still.effective_acs
 
 
-def test_break_even_says_why_there_is_none():
+def test_break_even_without_a_rate_has_a_reason():
     work, twin, _ = hybrid()
     even = compare(work, twin, node=CMOS, chips=[load_profile("loihi2")]).break_even[-1]
     assert even.rates == (None, None, None)
@@ -137,7 +137,7 @@ def test_break_even_says_why_there_is_none():
     assert dead.sentence() == "nothing spiked"
 
 
-def test_thresholds_hold_this_networks_own_numbers():
+def test_thresholds_read_this_network():
     work, twin, _ = hybrid()
     density, rate = compare(work, twin, node=CMOS).thresholds
     assert density.value == work.part("deployed").spikes_per_synapse
@@ -147,7 +147,7 @@ def test_thresholds_hold_this_networks_own_numbers():
     assert quiet[1].reading.startswith("below")
 
 
-def test_a_zero_skipping_twin_joins_when_its_activations_were_seen():
+def test_zero_skipping_twin_needs_observed_activations():
     program = networks.tiny_program(timesteps=1)
     seen = networks.run(program, networks.images(program))
     work, _, _ = hybrid()
@@ -156,7 +156,7 @@ def test_a_zero_skipping_twin_joins_when_its_activations_were_seen():
     assert skipping.total_j.typical < dense.total_j.typical and skipping.name == "ANN twin, int8, zero-skipping"
 
 
-def test_the_control_without_a_spiking_part_joins():
+def test_control_without_a_spiking_part():
     work, twin, _ = hybrid()
     control = OtherNetwork("no abstract encoder", work.part("host"))
     group = compare(work, twin, node=CMOS, machines=[H100], others=[control]).groups[0]
@@ -175,11 +175,11 @@ def test_the_control_without_a_spiking_part_joins():
         (None, "unknown"),
     ],
 )
-def test_joules_in_words(energy, text):
+def test_energy_text(energy, text):
     assert energy_text(energy) == text
 
 
-def test_large_factors_are_written_out():
+def test_large_factors_have_no_exponent():
     work, twin, _ = hybrid()
     tiny = replace(
         twin, layers=tuple(replace(row, dense_macs=max(1, row.dense_macs // 5000), parameters=1) for row in twin.layers)
@@ -190,7 +190,7 @@ def test_large_factors_are_written_out():
     assert verdict.startswith("The ANN wins by ") and "e+" not in verdict
 
 
-def test_three_conventions_say_what_they_count():
+def test_conventions():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program, 4))
     work, twin = count(program, record, networks.HOST), ann_twin(program, host_layers=networks.HOST)
@@ -220,7 +220,7 @@ def test_three_conventions_say_what_they_count():
     assert unknown.ours_j is None and unknown.ratio is None and "published" in unknown.note
 
 
-def test_every_chip_and_machine_has_its_place():
+def test_every_chip_and_machine_is_shown():
     work, twin, _ = hybrid()
     cpu = load_profile("cpu")
     result = compare(work, twin, node=CMOS, chips=[LOIHI, load_profile("loihi1-sanafe")], machines=[H100, cpu])
@@ -237,7 +237,7 @@ def test_every_chip_and_machine_has_its_place():
 
 
 @pytest.mark.parametrize(("kept", "shown"), [(("int8",), "int8"), (("fp16",), "fp16"), ((), None)])
-def test_a_machine_is_shown_in_what_its_profile_prices_and_says_what_it_does_not(kept, shown):
+def test_machine_shows_its_priced_precision_and_names_gaps(kept, shown):
     work, twin, _ = hybrid()
     machine = replace(H100, peak={key: H100.peak[key] for key in kept})
     result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[machine])
@@ -251,7 +251,7 @@ def test_a_machine_is_shown_in_what_its_profile_prices_and_says_what_it_does_not
     assert shown or ("cannot price fp32" in last.note and "cannot price fp32" in result.break_even[-1].because)
 
 
-def test_metrics_stand_beside_energy_and_in_the_verdict():
+def test_metrics_are_in_rows_and_verdict():
     work, twin, _ = hybrid()
     metrics = {Role.HYBRID: "31.5 %", Role.LOW_BIT_TWIN: "36.3 %"}
     control = OtherNetwork("no abstract encoder", work.part("host"), "13.6 %")
@@ -268,14 +268,14 @@ def test_metrics_stand_beside_energy_and_in_the_verdict():
     assert "task metric: hybrid 31.5 %" in result.verdict
 
 
-def test_no_verdict_rests_on_sources_that_nobody_opened():
+def test_undecided_without_opened_sources():
     work, twin, _ = hybrid()
     quoted = replace(CMOS, energy={key: replace(quantity, check="S") for key, quantity in CMOS.energy.items()})
     result = compare(work, twin, node=quoted)
     assert result.winner == "undecided" and "were not opened" in result.verdict
 
 
-def test_another_hybrid_joins_by_its_name():
+def test_another_hybrid_is_shown_on_the_node_only():
     work, twin, _ = hybrid()
     other, _, _ = hybrid(seed=3)
     result = compare(work, twin, node=CMOS, chips=[LOIHI], machines=[H100], others=[OtherNetwork("runs/b", other)])
@@ -286,7 +286,7 @@ def test_another_hybrid_joins_by_its_name():
 
 
 def numbers(result):
-    """All that a comparison decides and counts, without a word."""
+    """Everything in a comparison but its words."""
     shown = [
         (who.role, who.precision, who.host_j, who.deployed_j, who.total_j, who.arithmetic_j)
         for group in result.groups
@@ -350,7 +350,7 @@ def test_each_estimate_is_made_once(monkeypatch, given):
     monkeypatch.setattr(sides, "estimate", counted)
     result = compare(work, twin, node=CMOS, chips=chips, machines=[H100], estimates=placed if given else None)
     assert set(made.values()) == {1}
-    # On each chip once, without hops, for the break-even rates; nothing more where placed estimates were given.
+    # Once per chip: without hops, for the break-even rates. Given estimates are not made again.
     by_profile = Counter(profile for _, profile, _ in made)
     assert by_profile == {"cmos45": 9, "loihi1": 1, "loihi2": 1, "h100": 6}
     on_chips = [group.contenders[0].deployed for group in result.groups[1:]]

@@ -1,4 +1,4 @@
-"""torch's flop counter, and what it does not see."""
+"""Counts by torch's flop counter, and the operations without a formula."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from ashneuro.cost.flops import count_flops
 from ashneuro.errors import AshneuroError
 
 
-def test_products_by_module_with_padding_and_what_has_no_formula():
+def test_products_by_module_and_uncounted_operations():
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)
@@ -31,7 +31,7 @@ def test_attention_is_counted():
     assert any("softmax" in name for name in found.uncounted)
 
 
-def test_a_counter_that_saw_nothing_raises():
+def test_no_product_raises():
     x = torch.rand(4)
     with pytest.raises(AshneuroError, match="saw no product"):
         count_flops(lambda: (x + 1).relu())

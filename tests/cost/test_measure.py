@@ -1,4 +1,4 @@
-"""Windows, idle power, counters that overflow or may not be read, and the file that carries results to another machine."""
+"""Measurement windows, idle power, energy counters, and the file of measurements."""
 
 import json
 from dataclasses import replace
@@ -21,9 +21,9 @@ from ashneuro.errors import ConfigError, DataError
 
 
 class Machine:
-    """A machine of 5 W idle, 25 W at work, and a computation of 0.5 s; a clock that only work and sleep move."""
+    """A simulated machine: 5 W idle, 25 W busy, 0.5 s per run, with its own clock."""
 
-    device, boundary, method = "a test's machine", "all of it", "a counter"
+    device, boundary, method = "test machine", "whole machine", "counter"
 
     def __init__(self, noise=()):
         self.now, self.spent, self.runs, self.noise = 0.0, 0.0, 0, list(noise)
@@ -59,7 +59,7 @@ def test_idle_power_is_subtracted_and_energy_is_per_inference():
     assert "3 windows of 10 s, idle subtracted" in result.basis
 
 
-def test_the_spread_is_that_of_the_windows():
+def test_bounds_are_the_spread_over_windows():
     # 20 runs fill a window; the first run only warms up. One window costs more.
     machine = Machine(noise=[0.0] * 21 + [2.0] * 20)
     result = take(machine, batch=1)
@@ -74,7 +74,7 @@ def test_short_measurements_are_refused(options):
         take(Machine(), **options)
 
 
-def test_the_best_batch_is_the_fastest_per_inference():
+def test_best_batch_is_the_fastest_per_inference():
     machine = Machine()
 
     def make(batch):
@@ -108,7 +108,7 @@ def powercap(root, values, names=("package-0", "package-1")):
         (inner / "energy_uj").write_text("999\n")
 
 
-def test_processor_packages_add_up_and_overflow_is_followed(tmp_path):
+def test_rapl_sums_packages_and_handles_overflow(tmp_path):
     powercap(tmp_path, (900_000, 100))
     counter = Rapl(tmp_path)
     assert counter.joules() == 0
@@ -119,7 +119,7 @@ def test_processor_packages_add_up_and_overflow_is_followed(tmp_path):
     assert "2 processor package" in counter.device
 
 
-def test_counters_that_cannot_be_read_say_why(tmp_path, monkeypatch):
+def test_unreadable_counters_give_the_reason(tmp_path, monkeypatch):
     with pytest.raises(Unreadable, match="no package counter"):
         Rapl(tmp_path / "nothing")
     powercap(tmp_path, (1,), ("psys",))
@@ -158,12 +158,12 @@ class FakeNvml:
         return self.millijoules
 
 
-def test_a_gpu_is_read_in_joules(monkeypatch):
+def test_nvml_reads_joules(monkeypatch):
     fake = FakeNvml()
     monkeypatch.setitem(__import__("sys").modules, "pynvml", fake)
     counter = counter_for("cuda")
     assert isinstance(counter, Nvml) and counter.device == "NVIDIA Test 0" and counter.joules() == 5.0
-    # CUDA's first GPU need not be NVML's: the one that computes is read.
+    # CUDA's first GPU need not be NVML's.
     assert counter_for("cuda:0", "7a0d").device == "NVIDIA Test GPU-7a0d"
     monkeypatch.setitem(__import__("sys").modules, "pynvml", FakeNvml(works=False))
     with pytest.raises(Unreadable, match="Driver Not Loaded"):
@@ -171,12 +171,12 @@ def test_a_gpu_is_read_in_joules(monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "cpu:1", "mps", "cuda:-1"])
-def test_an_unknown_device_is_refused_and_never_read_as_a_processor(device):
+def test_unknown_device_is_refused(device):
     with pytest.raises(ConfigError, match="neither cpu nor cuda"):
         counter_for(device)
 
 
-def test_the_file_carries_measurements_to_another_machine(tmp_path):
+def test_measurement_file_round_trip_and_faults(tmp_path):
     items = (
         Measurement(
             "H200", "board", "NVML", 1e-3, 2e-3, 0.9e-3, 1.1e-3, 64, "fp16", 80.0, "ANN twin", 3e-3, "2026-01-01"

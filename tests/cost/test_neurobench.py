@@ -1,4 +1,4 @@
-"""Counts beside NeuroBench's own package: equal where it counts, and each place where it does not, pinned down."""
+"""Counts against NeuroBench's package: equal where both count, and each known difference."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ class Silent(nn.Module):
 
 
 def theirs(net, *inputs):
-    """What the package counts, per sample; each input is one call, as one time step is."""
+    """Return the package's counts per sample; each input is one call, like one time step."""
     model = TorchModel(net)
     metric = SynapticOperations()
     from neurobench.hooks.layer import LayerHook
@@ -45,7 +45,7 @@ def theirs(net, *inputs):
 
 
 def ours(synapses, inputs, outputs, coding="spikes", binary=True):
-    """Our counts of a chain of synapses; ``inputs`` (T, B, *shape), ``outputs`` the spikes that each layer sent."""
+    """Return our counts of a chain of synapses, with inputs (T, B, *shape) and spikes per layer."""
     layers, source = [], "input"
     for number, synapse in enumerate(synapses):
         layers.append(
@@ -97,7 +97,7 @@ def test_graded_inputs_agree():
     assert found["Effective_MACs"] == pytest.approx(mine["Effective_MACs"])
 
 
-def test_zero_weights_padding_and_bias_count_nothing_on_either_side():
+def test_zero_weights_padding_and_bias_are_not_counted():
     _, synapses = chain(zeros=0.0)
     x = np.ones((1, 1, 2, 6, 6), np.float32)
     first = np.ones((1, 1, 4, 3, 3))
@@ -122,10 +122,10 @@ def test_sparsity_and_parameters_agree():
     assert Footprint()(model) == mine["Footprint"] - states
 
 
-# What follows is where the package and we differ; docs/cost.md lists it.
+# Known differences from the package, as listed in docs/cost.md.
 
 
-def test_ternary_values_are_acs_there_and_macs_here():
+def test_ternary_values_are_acs_in_neurobench_and_macs_here():
     net, synapses = chain()
     x = spikes((1, 1, 2, 6, 6)) * np.where(spikes((1, 1, 2, 6, 6), seed=3) > 0, 1, -1).astype(np.float32)
     found = theirs(net, torch.tensor(x[0]))
@@ -135,7 +135,7 @@ def test_ternary_values_are_acs_there_and_macs_here():
     assert found["Effective_MACs"] == 0 and found["Effective_ACs"] >= mine["Effective_MACs"] > 0
 
 
-def test_one_real_valued_pixel_turns_a_call_into_macs_there_and_a_whole_source_here():
+def test_one_real_value_makes_macs_of_a_call_in_neurobench_and_of_a_source_here():
     net, _ = chain()
     x = spikes((1, 2, 6, 6))
     mixed = x.copy()
@@ -146,14 +146,14 @@ def test_one_real_valued_pixel_turns_a_call_into_macs_there_and_a_whole_source_h
     assert not source.binary
 
 
-def test_several_spikes_in_one_step_are_one_there_and_a_graded_value_here():
+def test_several_spikes_per_step_are_one_mac_in_neurobench_and_graded_here():
     linear = nn.Linear(3, 4, bias=False)
     found = theirs(Silent(linear), torch.tensor([[2.0, 0.0, 0.0]]))
     assert found["Effective_MACs"] == 4  # counted once, as a product, not as two additions
     assert not Activity.of_inputs(np.array([[[2.0, 0.0, 0.0]]])).binary
 
 
-def test_attention_and_neuron_updates_are_not_seen_there():
+def test_neurobench_does_not_count_attention():
     class Mixed(nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,3 +1,5 @@
+"""Hardware profiles: bundled files, units, faults, look-up."""
+
 import subprocess
 import sys
 import tomllib
@@ -57,7 +59,7 @@ def broken(**changes):
 
 
 @pytest.mark.parametrize("name", list(list_profiles()))
-def test_every_profile_that_comes_with_it_is_valid_and_sourced(name):
+def test_bundled_profiles_are_valid_and_sourced(name):
     profile = load_profile(name)
     assert profile.name == name
     assert profile.excludes and profile.reads
@@ -70,7 +72,7 @@ def test_every_profile_that_comes_with_it_is_valid_and_sourced(name):
     assert used == profile.sources.keys()
 
 
-def test_what_the_literature_prints():
+def test_published_values():
     loihi = load_profile("loihi1")
     assert loihi.energy["synop"].range == Range(23.6e-12, 23.6e-12, 35.5e-12)
     assert loihi.energy["neuron_update_inactive"].range == Range(52e-12, 52e-12, 52e-12)
@@ -79,7 +81,7 @@ def test_what_the_literature_prints():
     assert cmos["mult_int8"].value + cmos["add_int8"].value == pytest.approx(0.23)
 
 
-def test_loihi2_has_no_energy_that_may_be_cited():
+def test_loihi2_has_no_citable_energy():
     assert not any(quantity.citable for quantity in load_profile("loihi2").energy.values())
 
 
@@ -92,7 +94,7 @@ def test_recalled_and_estimated_numbers_are_not_citable():
     assert not quantity(status="estimate").citable
 
 
-def test_units_become_si_once():
+def test_units_convert_to_si():
     for unit, (dimension, factor) in UNITS.items():
         assert Quantity(**{**NUMBER, "unit": unit}).range == Range(20 * factor, 20 * factor, 20 * factor)
         assert dimension in {*TABLES.values(), "bandwidth"}
@@ -135,32 +137,32 @@ def test_units_become_si_once():
         ({"limits": {"neurons": {**NUMBER, "unit": "1"}}}, "limits.neurons: no such limits number"),
     ],
 )
-def test_refused(changes, fault):
+def test_faults_are_named(changes, fault):
     parse_profile(PROFILE)
     with pytest.raises(ProfileError, match=fault):
         parse_profile(broken(**changes))
 
 
-def test_only_opened_sources_carry_a_headline():
+def test_headline_needs_an_opened_source():
     number = Quantity(**{**NUMBER, "check": "V"})
     assert number.headline
     for change in ({"check": "Q"}, {"check": "S"}, {"check": "R"}, {"status": "estimate"}):
         assert not Quantity(**{**NUMBER, "check": "V", **change}).headline
 
 
-def test_what_prices_a_verdict_was_opened():
+def test_sources_behind_verdicts_were_opened():
     energies = load_profile("cmos45").energy
     assert all(quantity.headline for key, quantity in energies.items() if key != "add_int16")
     assert not any(quantity.headline for quantity in load_profile("cmos7").energy.values())
 
 
-def test_numbers_of_one_set_may_come_from_two_sources():
+def test_one_set_may_have_two_sources():
     values = broken(energy__hop_ew={**NUMBER, "source": "b"})
     values["sources"] = {key: {**source, "set": "fit"} for key, source in values["sources"].items()}
     assert len(parse_profile(values).energy) == 2
 
 
-def test_every_fault_at_once_with_its_path():
+def test_all_faults_are_reported_at_once():
     with pytest.raises(ProfileError) as caught:
         parse_profile(broken(energy__synop__unit="x", energy__synop__check=None, title=None, static={"chip": 3}))
     faults = [line.split(":")[0].strip() for line in caught.value.why.splitlines() if line]
@@ -168,7 +170,7 @@ def test_every_fault_at_once_with_its_path():
     assert "4 fault(s)" in caught.value.what
 
 
-def test_by_path_and_by_name(tmp_path):
+def test_load_by_path_and_by_name(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(list_profiles()["loihi1"].read_text())
     assert load_profile(path) == load_profile("loihi1")
@@ -181,7 +183,7 @@ def test_by_path_and_by_name(tmp_path):
         load_profile(path)
 
 
-def test_two_profiles_of_one_name_are_refused_and_one_named_twice_is_one(tmp_path):
+def test_duplicates_are_merged_and_name_clashes_refused(tmp_path):
     text = list_profiles()["loihi1"].read_text(encoding="utf-8")
     same, other = tmp_path / "same.toml", tmp_path / "other.toml"
     same.write_text(text, encoding="utf-8")
@@ -191,7 +193,7 @@ def test_two_profiles_of_one_name_are_refused_and_one_named_twice_is_one(tmp_pat
         load_profiles(["loihi1", other])
 
 
-def test_found_inside_an_installed_package(tmp_path):
+def test_profiles_are_found_in_an_installed_package(tmp_path):
     """A wheel carries the folder inside the package; the finder must prefer it there."""
     root = Path(__file__).parents[2]
     package = tmp_path / "ashneuro"

@@ -1,4 +1,4 @@
-"""The model beside measured chips: every number recomputed here from the published constants, and the misses stay visible."""
+"""Predictions beside measurements, recomputed from the published constants, misses included."""
 
 from dataclasses import replace
 
@@ -24,12 +24,12 @@ def row(case, quantity, profile="loihi1"):
 
 
 def davies(rate, synapses, neurons, steps, active):
-    """Return joules by the published table: synops, updates all active or all inactive, one local message per spike."""
+    """Return joules by the published table, with one message within a tile per spike."""
     update = 81e-12 if active else 52e-12
     return steps * (rate * synapses * 23.6e-12 + neurons * update + rate * neurons * 1.7e-12)
 
 
-def test_keyword_spotting_is_the_table_times_the_bracketed_activity():
+def test_keyword_spotting_is_published_energies_times_bracketed_activity():
     found = row("Keyword spotting, 390", "above idle after a run").predicted_j
     synapses = 390 * 256 + 256 * 256 + 256 * 29
     low = davies(0.02, synapses, 541, 10, active=False)
@@ -39,13 +39,13 @@ def test_keyword_spotting_is_the_table_times_the_bracketed_activity():
     assert f"{1e6 * found.low:.1f}–{1e6 * found.high:.1f} µJ" in load_profile("loihi1").reads
 
 
-def test_the_slope_lies_inside_and_the_absolute_value_outside():
+def test_slope_is_inside_and_absolute_value_is_not():
     assert row("Keyword spotting, one more", "slope: energy of one more branch").verdict == "inside"
     assert row("Keyword spotting, 390", "above idle after a run").verdict == "too low"
     assert row("Keyword spotting, 390", "above idle after boot").verdict == "too low"
 
 
-def test_the_overhead_is_shown_on_another_experiment_than_the_one_it_was_fitted_on():
+def test_overhead_is_not_shown_on_the_experiment_it_was_fitted_on():
     bare, whole = (
         row("Keyword spotting, 390", name)
         for name in ("above idle after a run", "above idle after a run, with the running overhead")
@@ -58,7 +58,7 @@ def test_the_overhead_is_shown_on_another_experiment_than_the_one_it_was_fitted_
     assert shown_on and not any("branch" in case for case in shown_on)
 
 
-def test_no_case_predicts_what_its_own_profile_was_derived_from():
+def test_no_case_predicts_its_own_source():
     """A static power taken from a workload's own measurement would predict itself."""
     used = {
         (case.title.partition(",")[0], term, load_profile(name).quantity(term).source)
@@ -76,7 +76,7 @@ def test_no_case_predicts_what_its_own_profile_was_derived_from():
     }
 
 
-def test_partitions_agree_in_all_but_the_published_misses():
+def test_partitions_agree_except_for_known_misses():
     cores = {r.case: (r.cores, r.printed_cores) for r in RESULT.partitions if r.is_total}
     assert cores["PilotNet-LIF"] == (74, 74)
     assert cores["PilotNet-SDNN"] == (61, 61)
@@ -88,14 +88,14 @@ def test_partitions_agree_in_all_but_the_published_misses():
     assert all(r.cores == r.printed_cores for r in layers)
 
 
-def test_the_partition_depends_on_the_limits():
+def test_partition_depends_on_limits():
     case = load_case(measured_folder() / "pilotnet_snn.toml")
     limits = core_limits(load_profile("loihi2"))
     assert place(outline_program(case.network), replace(limits, neurons=8192)).cores < 74
     assert place(outline_program(case.network), replace(limits, synapse_words=24000)).cores < 74
 
 
-def test_outlines_have_the_printed_shapes_and_products():
+def test_outlines_have_the_published_shapes_and_products():
     case = load_case(measured_folder() / "pilotnet_snn.toml")
     program = outline_program(case.network)
     assert [layer.shape for layer in program.layers][1:6] == [
@@ -112,7 +112,7 @@ def test_outlines_have_the_printed_shapes_and_products():
     assert low.total("updates") == high.total("updates") == 16 * 158_509
 
 
-def test_the_time_of_a_step_is_the_busiest_cores_events_and_the_barrier():
+def test_step_time_is_busiest_core_plus_barrier():
     found = next(r for r in RESULT.steps if r.case.startswith("NTIDIGITS") and r.profile == "loihi1")
     synops = 6057337 / 3000  # the last layer, all of it on one core
     assert found.predicted_s.low == pytest.approx((synops * 3.5 + 242 * 5.3 + 113) * 1e-9)
@@ -122,18 +122,18 @@ def test_the_time_of_a_step_is_the_busiest_cores_events_and_the_barrier():
     assert waiting.ratio[1] < 0.3
 
 
-def test_what_was_left_out_has_a_reason():
+def test_skipped_measurements_have_reasons():
     assert len(RESULT.skipped) >= 6
     assert all(item.reason for item in RESULT.skipped)
     assert any("negative" in item.reason for item in RESULT.skipped)
 
 
-def test_one_profile_alone():
+def test_predictions_of_one_profile():
     assert {r.profile for r in validate(["loihi1-sanafe"]).energies} == {"loihi1-sanafe"}
     assert not validate(["loihi1"]).partitions or {r.chip for r in validate(["loihi1"]).partitions} == {"loihi1"}
 
 
-def test_a_profile_of_ones_own_is_tried_on_all_events(tmp_path):
+def test_own_profile_predicts_all_events(tmp_path):
     own = tmp_path / "dear.toml"
     text = list_profiles()["loihi1"].read_text(encoding="utf-8").replace('name = "loihi1"', 'name = "dear"')
     own.write_text(
@@ -152,7 +152,7 @@ def test_a_profile_of_ones_own_is_tried_on_all_events(tmp_path):
         (list_profiles()["cmos45"].read_text(encoding="utf-8"), "of kind asic"),
     ],
 )
-def test_what_a_profile_of_ones_own_cannot_price_is_said_and_stops_nothing(tmp_path, text, why):
+def test_own_profile_without_prices_is_skipped_with_a_reason(tmp_path, text, why):
     own = tmp_path / "mine.toml"
     own.write_text(text, encoding="utf-8")
     result = validate([str(own)])
@@ -179,7 +179,7 @@ def test_what_a_profile_of_ones_own_cannot_price_is_said_and_stops_nothing(tmp_p
         (lambda t: t + "=", "cannot read"),
     ],
 )
-def test_a_faulty_case_is_refused(tmp_path, spoil, fault):
+def test_faulty_case_is_refused(tmp_path, spoil, fault):
     text = (measured_folder() / "ntidigits.toml").read_text(encoding="utf-8")
     path = tmp_path / "case.toml"
     path.write_text(text, encoding="utf-8")

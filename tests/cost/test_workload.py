@@ -1,3 +1,5 @@
+"""Counts of a run against loops over every product."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +36,7 @@ def brute(program, record, inputs):
 
 
 @pytest.mark.parametrize("coding", ["current", "graded", "spikes"])
-def test_synops_and_macs_are_those_of_a_loop_over_every_product(coding):
+def test_synops_and_macs_match_a_loop_over_every_product(coding):
     program = networks.tiny_program(coding=coding, channels=2, size=5)
     x = networks.images(program, samples=2)
     x = (x > 0.5).astype(float) if coding == "spikes" else x
@@ -89,7 +91,7 @@ def test_synops_of_any_synapse(synapse, seed):
     assert (row.dense_macs, row.effective_acs) == (dense, acs)
 
 
-def test_neuron_updates_are_paid_in_every_step_active_or_not():
+def test_neuron_updates_count_in_every_step():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program))
     for row in count(program, record).layers[1:]:
@@ -113,7 +115,7 @@ def test_updates_of_unseen_states_are_unknown_not_zero():
     [(1.0, 0.5, 1, 1), (0.3, 0.5, 2, 2), (1.0, 0.0, 0, 1), (0.0, 1.0, 0, 1)],
     ids=["LIF", "CubaLIF", "IF", "full decay of v"],
 )
-def test_a_product_per_decaying_state_variable(du, dv, multiplies, variables):
+def test_multiplies_per_decaying_state_variable(du, dv, multiplies, variables):
     program = networks.tiny_program()
     layers = tuple(replace(layer, neuron=networks.neuron(0.5, du, dv)) for layer in program.layers)
     program = replace(program, layers=layers)
@@ -121,7 +123,7 @@ def test_a_product_per_decaying_state_variable(du, dv, multiplies, variables):
     assert (row.update_multiplies, row.state_variables) == (multiplies, variables)
 
 
-def test_integer_decays_of_4096_vanish():
+def test_full_integer_decay_needs_no_state():
     program = networks.tiny_program()
     whole = networks.neuron(1, np.array(4095), np.array(2048))
     layers = tuple(replace(layer, neuron=whole) for layer in program.layers)
@@ -130,7 +132,7 @@ def test_integer_decays_of_4096_vanish():
     assert (row.update_multiplies, row.state_variables) == (1, 1)
 
 
-def test_messages_go_once_to_every_layer_and_out_to_the_host():
+def test_messages_per_target_layer_and_to_the_host():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program))
     rows = {row.name: row for row in count(program, record).layers}
@@ -148,7 +150,7 @@ def test_messages_go_once_to_every_layer_and_out_to_the_host():
 
 
 @pytest.mark.parametrize("limit, width", [(0, 4), (127, 1), (128, 2), (32767, 2), (2**23 - 1, 3)])
-def test_the_first_current_is_counted_where_it_crosses(limit, width):
+def test_input_bytes_follow_the_port_width(limit, width):
     program = networks.tiny_program()
     program = replace(program, inputs=(replace(program.inputs[0], limit=limit),))
     record = networks.run(program, networks.images(program))
@@ -157,7 +159,7 @@ def test_the_first_current_is_counted_where_it_crosses(limit, width):
     assert (port.kind, port.messages, port.bytes_in) == ("input", sent, sent * width)
 
 
-def test_host_layers_are_per_inference_and_come_first():
+def test_host_layers_come_first_and_scale_with_samples():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program, samples=3))
     work = count(program, record, networks.HOST)
@@ -167,14 +169,14 @@ def test_host_layers_are_per_inference_and_come_first():
     assert work.part("host").total("dense_macs") == 3 * (62208 + 3456)
 
 
-def test_a_network_that_deploys_nothing_is_its_host_part():
+def test_host_workload_is_the_host_part():
     program = networks.tiny_program()
     alone, twin = host_workload(networks.HOST), ann_twin(program, host_layers=networks.HOST)
     assert alone.layers == (*twin.part("host").layers, *twin.part("text").layers)
     assert not alone.part("deployed").layers
 
 
-def test_shards_count_as_much_as_the_whole():
+def test_shards_add_up_to_the_whole():
     program = networks.tiny_program()
     x = networks.images(program, samples=4)
     whole = count(program, networks.run(program, x))
@@ -199,14 +201,14 @@ def test_shards_count_as_much_as_the_whole():
         ),
     ],
 )
-def test_a_counter_that_saw_nothing_raises(spoil, why):
+def test_records_that_counted_nothing_are_refused(spoil, why):
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program))
     with pytest.raises(AshneuroError, match=why):
         count(program, spoil(record))
 
 
-def test_the_twin_does_every_product_once():
+def test_ann_twin_does_every_product_once():
     program = networks.tiny_program(channels=2, size=5)
     twin = ann_twin(program, host_layers=networks.HOST)
     loops = {
@@ -225,7 +227,7 @@ def test_the_twin_does_every_product_once():
     ).per_inference("dense_macs")
 
 
-def test_a_zero_skipping_twin_does_the_products_of_non_zero_activations():
+def test_zero_skipping_twin_counts_non_zero_activations():
     program = networks.tiny_program(channels=2, size=5, timesteps=1)
     record = networks.run(program, networks.images(program))
     twin = ann_twin(program, record)
@@ -233,7 +235,7 @@ def test_a_zero_skipping_twin_does_the_products_of_non_zero_activations():
     assert {row.name: row.effective_macs for row in twin.layers} == met
 
 
-def test_rates_over_the_whole_network():
+def test_rates_of_a_whole_network():
     def row(neurons, spikes, acs, dense):
         return LayerWorkload(
             "x",
@@ -254,7 +256,7 @@ def test_rates_over_the_whole_network():
     assert work.spikes_per_synapse == (80 / 2) / (1600 / 8)
 
 
-def test_synapses_that_no_spike_reaches_do_not_thin_out_the_spikes_per_synapse():
+def test_graded_synapses_do_not_count_in_spikes_per_synapse():
     program = networks.tiny_program(coding="graded", channels=2, size=5)
     record = networks.run(program, networks.images(program))
     work = count(program, record)
@@ -269,7 +271,7 @@ def test_synapses_that_no_spike_reaches_do_not_thin_out_the_spikes_per_synapse()
 
 
 @pytest.mark.parametrize("coding", ["current", "graded", "spikes"])
-def test_step_by_step_counts_add_up_to_the_whole_and_are_those_of_a_loop(coding):
+def test_counts_per_step_match_a_loop_and_the_totals(coding):
     program = networks.tiny_program(coding=coding, channels=2, size=5)
     x = networks.images(program, samples=2)
     x = (x > 0.5).astype(float) if coding == "spikes" else x
@@ -288,7 +290,7 @@ def test_step_by_step_counts_add_up_to_the_whole_and_are_those_of_a_loop(coding)
         }
 
 
-def test_step_by_step_needs_rasters_and_inputs():
+def test_counts_per_step_need_rasters_and_inputs():
     program = networks.tiny_program()
     x = networks.images(program)
     record = networks.run(program, x)
@@ -313,7 +315,7 @@ def test_bytes_of_parameters_and_states():
     assert floats["lif1"].parameter_bytes == 0
 
 
-def test_acs_are_told_apart_by_kind():
+def test_acs_by_kind_of_synapse():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program))
     for row in count(program, record).layers[1:]:
@@ -322,7 +324,7 @@ def test_acs_are_told_apart_by_kind():
     assert kinds == {"lif1": set(), "lif2": {"conv"}, "lif3": {"conv", "scale"}, "lif4": {"dense"}}
 
 
-def test_neurobenchs_names_hold_the_whole_hybrid_per_sample():
+def test_neurobench_metrics_cover_the_whole_hybrid():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program))
     work = count(program, record, networks.HOST)

@@ -1,0 +1,176 @@
+"""Estimates on neuromorphic chips: events at published energies, static power, placed networks."""
+
+from dataclasses import replace
+
+import pytest
+
+from ashneuro.cost.deployment import deploy
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.profile import Range, load_profile
+from ashneuro.cost.workload import count
+from ashneuro.errors import ProfileError
+from ashneuro.reporting.tables.profiles import used
+from tests.cost import networks
+from tests.cost.networks import ANN, SNN, WORK
+
+P = 1e-12
+
+
+def test_loihi_terms_are_counts_times_published_energies():
+    cost = estimate(WORK, load_profile("loihi1"))
+    terms = cost.by_term()
+    assert terms["synop"].typical == pytest.approx(1000 * 23.6 * P)
+    assert terms["synop"].high == pytest.approx(1000 * 35.5 * P)
+    assert terms["neuron update"].typical == pytest.approx((25 * 81 + 15 * 52) * P)
+    assert terms["neuron update"].low == pytest.approx((25 * 72.8 + 15 * 52) * P)
+    assert terms["message within a tile"].typical == pytest.approx(30 * 1.7 * P)
+    assert terms["hop"] is None
+    assert cost.dynamic_j.typical == pytest.approx((23600 + 25 * 81 + 15 * 52 + 51) * P)
+    assert {term.name for term in cost.missing} == {"hop"}
+    assert cost.basis == "estimated (loihi1)"
+
+
+def test_update_term_without_states_spans_inactive_to_active():
+    blind = replace(WORK, layers=(replace(SNN, updates_active=None, updates_inactive=None),))
+    term = estimate(blind, load_profile("loihi1")).by_term()["neuron update"]
+    assert (term.low, term.typical, term.high) == (pytest.approx(40 * 52 * P), None, pytest.approx(40 * 81 * P))
+
+
+def test_static_energy_is_power_times_inference_time():
+    cost = estimate(WORK, load_profile("loihi1"), step_time_s=1e-5)
+    totals = {total.name: total for total in cost.totals}
+    assert totals["chip"].energy_j.typical == pytest.approx(0.1044 * 4e-5)
+    assert totals["chip"].total_j.typical == pytest.approx(0.1044 * 4e-5 + cost.dynamic_j.typical)
+    assert totals["board_after_run"].power_w.typical == pytest.approx(0.0963 + 0.0098)
+    assert totals["board_after_run"].overhead_j.typical == pytest.approx(0.0098 * 4e-5)
+    assert totals["board_after_boot"].power_w.typical == pytest.approx(0.0295)
+    assert totals["board_after_boot"].overhead_j is None
+    unknown = estimate(WORK, load_profile("loihi1"))
+    assert unknown.time_s == Range(pytest.approx(4 * 5.8e-6), None, pytest.approx(4 * 875e-6))
+
+
+def test_static_power_scales_with_chips():
+    large = replace(WORK, layers=(replace(SNN, neurons=131073),))
+    cost = estimate(large, load_profile("loihi1"), step_time_s=1e-5)
+    assert cost.chips == 2
+    assert next(total for total in cost.totals if total.name == "chip").power_w.typical == pytest.approx(2 * 0.1044)
+
+
+def test_loihi2_has_no_dynamic_energy_and_gives_the_reason():
+    cost = estimate(WORK, load_profile("loihi2"))
+    assert cost.dynamic_j is None
+    assert "no energy per synop has been published" in cost.because
+    assert cost.by_term()["synop"] is None
+    assert cost.totals and all(total.total_j is None and total.energy_j.low > 0 for total in cost.totals)
+    marked = estimate(WORK, load_profile("loihi2"), with_estimates=True)
+    assert marked.by_term()["synop"].typical == pytest.approx(1000 * 30 * P)
+    assert marked.dynamic_j is None  # neuron updates are still unknown
+
+
+def test_recalled_energy_is_not_used():
+    profile = load_profile("loihi1")
+    recalled = replace(profile, energy={**profile.energy, "synop": replace(profile.energy["synop"], check="R")})
+    cost = estimate(WORK, recalled)
+    assert cost.dynamic_j is None
+    assert "not seen in any source" in cost.because
+
+
+def test_recalled_times_and_overheads_are_not_used():
+    loihi = load_profile("loihi1")
+    recalled = replace(
+        loihi,
+        time={"step": replace(loihi.time["step"], check="R")},
+        overhead={name: replace(value, status="estimate") for name, value in loihi.overhead.items()},
+    )
+    assert estimate(WORK, recalled).time_s is None
+    assert all(whole.overhead_j is None for whole in estimate(WORK, recalled, step_time_s=1e-5).totals)
+
+
+def test_graded_synapses_and_ann_layers_have_no_price_on_loihi():
+    graded = replace(WORK, layers=(replace(SNN, effective_macs=10),))
+    assert "multiplies a graded value" in estimate(graded, load_profile("loihi1")).because
+    with pytest.raises(ProfileError, match="ANN layers cannot be priced"):
+        estimate(ANN, load_profile("loihi1"))
+
+
+def test_silent_network_pays_for_updates_only():
+    quiet = replace(SNN, effective_acs=0, spikes=0, messages=0, updates_active=0, updates_inactive=80)
+    cost = estimate(replace(WORK, layers=(quiet,)), load_profile("loihi1"))
+    assert cost.dynamic_j.typical == pytest.approx(40 * 52 * P)
+
+
+FITTED = replace(SNN, acs_by_kind={"conv": 1500, "scale": 300, "dense": 200})
+
+
+def test_sanafe_prices_synops_by_kind_and_spikes_at_their_source():
+    terms = estimate(replace(WORK, layers=(FITTED,)), load_profile("loihi1-sanafe")).by_term()
+    assert terms["synop"].typical == pytest.approx((750 * 24.0 + 150 * 33.6 + 100 * 35.5) * P)
+    assert terms["neuron update"].typical == pytest.approx((25 * 72.8 + 15 * 51.2) * P)
+    assert terms["spike"].typical == pytest.approx(20 * 69.3 * P)
+    assert terms["message"].typical == pytest.approx(30 * 111 * P)
+    assert "message within a tile" not in terms
+
+
+def test_loihi_profiles_share_no_source():
+    davies, fitted = load_profile("loihi1"), load_profile("loihi1-sanafe")
+    for profile in (davies, fitted):
+        sources = {quantity.source for quantity in profile.energy.values()}
+        assert len(sources) == 1
+    assert {q.source for q in davies.energy.values()} != {q.source for q in fitted.energy.values()}
+
+
+def test_included_terms_are_not_added_again():
+    cost = estimate(WORK, load_profile("truenorth"))
+    assert cost.dynamic_j.typical == pytest.approx(1000 * 26 * P)
+    assert cost.by_term()["neuron update"] == cost.by_term()["hop"] == Range(0, 0, 0)
+    assert not cost.totals and any("static power is in the price" in note for note in cost.notes)
+
+
+def placed(name="loihi1", samples=3):
+    program = networks.tiny_program(channels=16, size=16)
+    record = networks.run(program, networks.images(program, samples))
+    profile = load_profile(name)
+    return program, record, profile, deploy(program, record, profile)
+
+
+def test_placement_adds_hops_cores_and_step_time():
+    program, record, profile, deployment = placed()
+    work = count(program, record)
+    bare, whole = estimate(work, profile), estimate(work, profile, deployment=deployment)
+    hops = sum(one.east_west for one in deployment.traffic.values())
+    assert hops > 0
+    assert whole.by_term()["hop, east–west"].typical == pytest.approx(hops / 3 * 3.0 * P)
+    assert "hop" in {term.name for term in bare.missing} and not {"hop", "hop, east–west"} & {
+        term.name for term in whole.missing
+    }
+    assert whole.cores == deployment.placement.cores > 1 and whole.chips == 1
+    assert whole.time_s.typical and whole.time_s.low < whole.time_s.typical < bare.time_s.high
+    assert whole.latency_s.typical / whole.time_s.typical == pytest.approx((4 + program.depth) / 4)
+    assert whole.throughput_per_s.typical == pytest.approx(1 / whole.time_s.typical)
+    events = {f"time.{key}" for key in ("synop", "neuron_update_active", "neuron_update_inactive", "barrier")}
+    assert bare.time_from == ("time.step",) and set(whole.time_from) == events | {"time.step"}
+    listed = {row[1] for row in used([whole], [profile]).rows}
+    assert set(whole.time_from) <= listed
+
+
+def test_step_time_of_a_single_core_is_the_sum_of_its_events():
+    program = networks.tiny_program(channels=2, size=4)
+    program = replace(program, layers=program.layers[:2], outputs=("lif2",))
+    record = networks.run(program, networks.images(program, 2))
+    profile = load_profile("loihi1")
+    load = deploy(program, record, profile).loads["lif2"]
+    own, row = record.layers["lif2"], count(program, record).layers[-1]
+    assert load.neurons == own.neurons and load.synops == pytest.approx(row.effective_acs / 8)
+    busy = own.active_updates / (own.neurons * 8)
+    second = load.synops * 3.5 + own.neurons * (busy * 8.4 + (1 - busy) * 5.3)
+    first = record.layers["lif1"]
+    share = first.active_updates / (first.neurons * 8)
+    alone = first.neurons * (share * 8.4 + (1 - share) * 5.3)
+    time = deploy(program, record, profile).step_time(profile)
+    assert time.typical == pytest.approx((max(first_second := (alone, second)) + (113 + 465) / 2) * 1e-9), first_second
+
+
+def test_placement_needs_core_capacities():
+    program, record, *_ = placed()
+    with pytest.raises(ProfileError, match=r"lacks limits\.synapse_words_per_core"):
+        deploy(program, record, load_profile("odin"))
