@@ -5,9 +5,9 @@ python examples/hybrid_inference.py runs/demo/hybrid "red heart" lava
 
 import sys
 
+from ashneuro import HybridSession
 from ashneuro.data.batches import load_images
 from ashneuro.data.sources import load_splits
-from ashneuro.hybrid import HybridSession
 
 folder, query, where = (*sys.argv[1:], *["runs/demo/hybrid", "red heart", "loihi"][len(sys.argv) - 1 :])
 

@@ -45,7 +45,7 @@ def test_every_verb_says_how_it_is_used(verb: str) -> None:
 
 @pytest.mark.parametrize(
     "verb, promise",
-    [("check", "exit code 1 when one forbids it"), ("verify", "68 MB, once"), ("sweep", "share one folder")],
+    [("check", "Exit code 1 when one forbids it"), ("verify", "68 MB, once"), ("sweep", "share one folder")],
 )
 def test_a_verbs_own_page_says_all_about_it(verb: str, promise: str) -> None:
     page, verbs = (

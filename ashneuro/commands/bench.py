@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from ashneuro.commands.targets import load_bundle
 from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.reporting import terminal
 
@@ -44,10 +43,11 @@ def emulator(
     Exit code 1 when their spikes differ.
     """
     from ashneuro.bench.emulator import bench_emulator, bundle_network, conv_network, dense_network
+    from ashneuro.workflows.networks import open_bundle
 
     networks = [dense_network(samples), conv_network(samples)]
     if bundle:
-        networks.append(bundle_network(load_bundle(bundle), samples))
+        networks.append(bundle_network(open_bundle(bundle), samples))
     with terminal.counting("timing") as tick:
         result = bench_emulator(
             networks, rounds=rounds, threads=threads, lava=lava, lava_samples=lava_samples, progress=tick

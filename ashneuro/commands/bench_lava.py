@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ashneuro.commands.lava_options import LavaWorkers
-from ashneuro.commands.targets import load_bundle
+from ashneuro.commands.options import LavaWorkers
 from ashneuro.errors import DataError
 from ashneuro.reporting import terminal
 
@@ -27,10 +26,11 @@ def lava(
     """What a sample costs in Lava: a network built for each, streamed, and side by side. Exit code 1 when their spikes differ."""
     from ashneuro.bench.emulator import bundle_network, dense_network
     from ashneuro.bench.lava import bench_lava
+    from ashneuro.workflows.networks import open_bundle
 
-    network = bundle_network(load_bundle(bundle), samples) if bundle else dense_network(samples)
+    network = bundle_network(open_bundle(bundle), samples) if bundle else dense_network(samples)
     with terminal.counting("timing") as tick:
-        result = bench_lava(network, rounds=rounds, lava=(options or LavaWorkers()).opened, progress=tick)
+        result = bench_lava(network, rounds=rounds, lava=(options or LavaWorkers()).settings().open, progress=tick)
     rows = []
     for way in result.ways:
         gain = f"{way.gain.median:.3g} ({way.gain.low:.3g}–{way.gain.high:.3g})"

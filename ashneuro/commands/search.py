@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.errors import ConfigError, DataError, need
+from ashneuro.commands.options import AsJson
 from ashneuro.reporting import terminal
-
-if TYPE_CHECKING:
-    from ashneuro.data.pairs import Pair
 
 
 def search(
@@ -22,14 +17,14 @@ def search(
     /,
     *,
     images: Annotated[Path | None, Parameter(help="Folder of pictures. Default: the run's own test pictures.")] = None,
-    n: Annotated[int, Parameter(help="How many of the best.")] = 6,
+    n: Annotated[int, Parameter(help="Number of matches.")] = 6,
     abstract_on: Annotated[
         Literal["torch", "loihi", "lava"],
-        Parameter(help="What computes the spikes: torch, the integer emulator, or Lava."),
+        Parameter(help="Simulator of the spikes: torch, the integer emulator, or Lava."),
     ] = "torch",
-    device: Annotated[str, Parameter(help="Where the ANN branch runs: cpu, cuda.")] = "cpu",
-    out: Annotated[Path, Parameter(help="Where the best are drawn.")] = Path("search.png"),
-    json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
+    device: Annotated[str, Parameter(help="Device of the ANN branch: cpu, cuda.")] = "cpu",
+    out: Annotated[Path, Parameter(help="Image file of the matches.")] = Path("search.png"),
+    json: AsJson = False,
 ) -> None:
     """Show me that it works on my pictures: print and draw those that match a text best.
 
@@ -37,56 +32,22 @@ def search(
         run: a folder that `ashneuro train` wrote.
         query: the text, e.g. "a red flower".
     """
-    from ashneuro.commands.evaluate import open_run, require_kind
-    from ashneuro.data.folder import folder_pictures
-    from ashneuro.data.show import page, save_page
-    from ashneuro.data.tokens import split_words
+    from ashneuro.workflows.search import search as find
 
-    if n < 1:
-        raise ConfigError(f"--n {n}", "the best are at least one", "--n 6")
-    batches = need("ashneuro.data.batches", extra="train", purpose="searching")
-    hybrid = need("ashneuro.hybrid", extra="train", purpose="searching")
-    pairs: Sequence[Pair]
-    problems: list[str] = []
-    if images is None:
-        opened, pairs, _ = open_run(run, "test", None, device)
-    else:  # what it learned from need not be here
-        require_kind(run, "run")
-        opened = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run").load_run(run, device)
-        pairs, problems = folder_pictures(images)
-    unknown = opened.vocabulary.unknown(query)
-    # An unknown word would pull the text towards one that was never learned.
-    known = " ".join(word for word in split_words(query) if word not in unknown) if unknown else query.strip()
-    if not known or not opened.vocabulary.indices(known):
-        raise DataError(
-            f"nothing is known of {query!r}",
-            "none of its words was in the captions that the run learned from",
-            "use other words",
-        )
-    with hybrid.HybridSession(opened, abstract_on) as session:
-        size = opened.config.data.image_size
-        scores = (session.embed_texts([known]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
-    best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
-    rows = [
-        {"picture": pairs[index].key, "caption": pairs[index].captions[0], "cosine": float(scores[index])}
-        for index in best
-    ]
-    save_page(
-        page([replace(pairs[index], captions=(f"{scores[index]:.3f}", *pairs[index].captions[:1])) for index in best]),
-        out,
-    )
+    found = find(run, query, images=images, n=n, abstract_on=abstract_on, device=device)
+    found.save(out)
     if json:
-        terminal.json(
-            {"query": query, "unknown_words": unknown, "pictures": len(pairs), "unreadable": problems, "best": rows}
-        )
+        terminal.json(found.to_json())
         return
-    title = f"{query!r} among {len(pairs):,} pictures"
-    table = [
-        (number, row["picture"], row["caption"], f"{row['cosine']:.3f}") for number, row in enumerate(rows, start=1)
+    rows = [
+        (rank, match.pair.key, match.pair.captions[0], f"{match.cosine:.3f}")
+        for rank, match in enumerate(found.best, start=1)
     ]
-    terminal.table(title, (">rank", "picture", "caption", ">cosine"), table)
-    if unknown:
-        terminal.line(f"not in the captions that it learned from, so of no effect: {', '.join(unknown)}", "yellow")
-    for problem in problems:
+    terminal.table(f"{query!r} among {found.pictures:,} pictures", (">rank", "picture", "caption", ">cosine"), rows)
+    if found.unknown_words:
+        terminal.line(
+            f"not in the captions that it learned from, so of no effect: {', '.join(found.unknown_words)}", "yellow"
+        )
+    for problem in found.unreadable:
         terminal.line(f"left out, {problem}", "yellow")
     terminal.wrote(out)

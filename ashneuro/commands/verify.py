@@ -7,8 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ashneuro.commands.lava_options import LavaOptions
-from ashneuro.commands.targets import load_bundle
+from ashneuro.commands.options import AsJson, LavaOptions
 from ashneuro.errors import AshneuroError
 from ashneuro.reporting import terminal
 
@@ -17,46 +16,42 @@ def verify(
     path: Path | None = None,
     /,
     *,
-    silicon: Annotated[
-        bool, Parameter(help="Replay what was recorded from a Loihi chip instead.", negative=())
-    ] = False,
+    silicon: Annotated[bool, Parameter(help="Replay recordings of a Loihi chip instead.", negative=())] = False,
     lava: Annotated[bool, Parameter(help="Run Lava too.")] = True,
     options: LavaOptions | None = None,
-    json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
+    json: AsJson = False,
 ) -> int:
-    """Prove a bundle again, from the bundle alone; or the emulator, against recorded silicon. Exit code 1 when something differs.
+    """Prove a bundle again, from the bundle alone; or the emulator, against recorded silicon.
 
-    --silicon fetches the recordings that the lava-dl 0.6.0 wheel carries (PyPI, BSD-3, 68 MB, once) and replays them.
+    Exit code 1 when something differs. --silicon fetches the recordings that the lava-dl 0.6.0 wheel carries (PyPI,
+    BSD-3, 68 MB, once) and replays them.
 
     Args:
         path: a bundle, or a run that was exported.
     """
-    from ashneuro.simulation.lava.stock import PROOF_STOCK
-    from ashneuro.simulation.proof import certify
+    from ashneuro.workflows.networks import open_bundle
+    from ashneuro.workflows.verify import verify as run
 
     if silicon:
-        return replay(json)
+        return _replay(json)
     if path is None:
         raise AshneuroError(
             "nothing to verify",
             "neither a bundle nor --silicon was given",
             "ashneuro verify BUNDLE, or ashneuro verify --silicon",
         )
-
-    bundle = load_bundle(path)
-    with terminal.counting("proving") as tick:
-        how = options or LavaOptions()
-        stock = how.stock_samples(PROOF_STOCK)
-        certificate = certify.verify(bundle, lava=lava, worker=how.opened, stock=stock, progress=tick)
+    bundle = open_bundle(path)
+    with terminal.progress() as progress:
+        proof = run(bundle, lava=(options or LavaOptions()).settings() if lava else None, progress=progress)
     if json:
-        terminal.json(certificate.to_json())
+        terminal.json(proof.to_json())
     else:
         terminal.line(f"{bundle.folder}: {len(bundle.files)} files are as they were written")
-        terminal.certificate(certificate)
-    return 1 if certificate.failed else 0
+        terminal.certificate(proof)
+    return 1 if proof.failed else 0
 
 
-def replay(json: bool) -> int:
+def _replay(json: bool) -> int:
     """Replay the recordings and print where the emulator differs."""
     from ashneuro.simulation.proof.silicon import verify_silicon
 

@@ -47,7 +47,7 @@ def write_frame(write_from: WriteFrom, header: Mapping[str, Any], arrays: Mappin
     _write(write_from, memoryview(_LENGTH.pack(len(text)) + text))
     for array in packed.values():
         if array.size:
-            _write(write_from, memoryview(array.astype(array.dtype.newbyteorder("<"), copy=False)).cast("B"))
+            _write(write_from, memoryview(array.astype(array.dtype.newbyteorder("<"), copy=False)).cast("B"))  # type: ignore[arg-type]
 
 
 def read_frame(read_into: ReadInto) -> tuple[Header, Arrays]:
@@ -75,7 +75,7 @@ def read_frame(read_into: ReadInto) -> tuple[Header, Arrays]:
     for name, dtype, shape in described:
         array = np.empty(shape, np.dtype(dtype).newbyteorder("<"))
         if array.size:
-            _fill(read_into, memoryview(array).cast("B"))
+            _fill(read_into, memoryview(array).cast("B"))  # type: ignore[arg-type]
         arrays[name] = array.astype(dtype, copy=False)
     return header, arrays
 

@@ -160,6 +160,37 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show the progress of a workflow; call what it gives with (phase, done, total).
+
+    At a terminal each phase has a bar. Elsewhere a phase that cannot be counted (0 in all) leaves one line on stderr.
+    """
+    if not sys.stderr.isatty():
+        seen: set[str] = set()
+
+        def announce(phase: str, done: int, total: int) -> None:
+            if not total and phase not in seen:
+                print(f"{phase} …", file=sys.stderr)
+            seen.add(phase)
+
+        yield announce
+        return
+    from rich.progress import Progress
+
+    with Progress(console=_console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def update(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                for old in tasks.values():
+                    bar.update(old, visible=False)
+                tasks[phase] = bar.add_task(phase, total=None)
+            bar.update(tasks[phase], completed=done, total=total or None)
+
+        yield update
+
+
+@contextmanager
 def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, EpochMetrics | None], None]]:
     """Show training; call what it gives with (epoch, epochs, batch, batches, loss, the epoch's metrics or ``None``).
 
@@ -353,6 +384,17 @@ def data_check(found: DataCheck) -> None:
         f"{len(found.problems):,} problem(s)" if found.problems else "no problem found",
         "" if found.problems else "green",
     )
+
+
+def evaluations(items: Iterable[Evaluation | TaskEvaluation]) -> None:
+    """Print evaluations: retrieval with its facts, then tasks."""
+    from ashneuro.evaluation import Evaluation, TaskEvaluation
+
+    items = list(items)
+    if retrieved := [item for item in items if isinstance(item, Evaluation)]:
+        retrieval(retrieved)
+        facts(retrieved)
+    tasks(item for item in items if isinstance(item, TaskEvaluation))
 
 
 def tasks(evaluations: Iterable[TaskEvaluation]) -> None:

@@ -104,6 +104,27 @@ class SpikeRecord:
         kept = {name: activity.raster for name, activity in self.layers.items()}
         return {name: np.asarray(raster) for name, raster in kept.items() if raster is not None}
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts as plain values."""
+        return {
+            "source": self.source,
+            "precision": self.precision,
+            "timesteps": self.timesteps,
+            "samples": self.samples,
+            "layers": {
+                name: {
+                    "neurons": activity.neurons,
+                    "spikes": activity.events if activity.binary else None,
+                    "firing_rate": self.firing_rate(name) if activity.binary else None,
+                    "active_updates": activity.active_updates,
+                }
+                for name, activity in self.layers.items()
+            },
+            "inputs": {
+                name: {"lines": activity.neurons, "events": activity.events} for name, activity in self.inputs.items()
+            },
+        }
+
     def firing_rate(self, layer: str) -> float:
         """Return spikes per neuron and step."""
         activity = self.layers[layer]

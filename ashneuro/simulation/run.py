@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -31,10 +32,15 @@ Keep = Collection[str] | Literal["outputs", "all"]
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A NIR graph, or its wiring, and what it leaves open."""
+    """A NIR graph, wired or not, and its contract."""
 
     graph: nir.NIRGraph | Wiring
     contract: Contract
+
+    @cached_property
+    def program(self) -> Program:
+        """The float program, lowered once."""
+        return lower(self.graph, self.contract)
 
 
 def simulate(
@@ -142,8 +148,7 @@ def program_of(target: Bundle | Program | Graph, inputs: Inputs, precision: Prec
     if isinstance(target, Bundle):
         return target.program(precision)
     if isinstance(target, Graph):
-        program = lower(target.graph, target.contract)
-        return program if precision == "float" else calibrate(program, inputs).program
+        return target.program if precision == "float" else calibrate(target.program, inputs).program
     if target.precision != precision:
         remedy = "calibrate it first" if precision == "integer" else "give the float program"
         raise ConfigError(f"--precision {precision}", f"this is {_article(target.precision)} program", remedy)

@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ashneuro.config import RunConfig, dump_config, load_config, stages, trained_tasks
+from ashneuro.config import RunConfig, Task, dump_config, load_config, stages, trained_tasks
+from ashneuro.data import sources
+from ashneuro.data.pairs import Questions, Splits
+from ashneuro.data.tasks import load_questions
 from ashneuro.data.tokens import TOWER, PretrainedWords, Words, build_vocabulary, load_words
 from ashneuro.errors import DataError
 from ashneuro.exchange import METRICS, EpochMetrics, TrainingMetrics
@@ -22,7 +26,7 @@ from ashneuro.files import replace_file
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import find_device
-from ashneuro.training.provenance import WEIGHTS
+from ashneuro.training.provenance import WEIGHTS, weights_sha256
 
 CONFIG = "config.json"
 INTEGERS = "integers.json"
@@ -44,6 +48,34 @@ class Run:
     vocabulary: Words
     model: AshNet
     labels: Labels = field(default_factory=dict)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The pairs of its data, loaded once.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        return sources.load_splits(self.config.data)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of its weights file, in hexadecimal digits."""
+        return weights_sha256(self.path)
+
+    def questions(self, task: Task) -> Questions:
+        """Return the questions of a task, loaded once.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        if task not in self._questions:
+            self._questions[task] = load_questions(task, self.config.tasks, self.config.data)
+        return self._questions[task]
+
+    @cached_property
+    def _questions(self) -> dict[Task, Questions]:
+        return {}
 
 
 def build_words(config: RunConfig, texts: Iterable[str]) -> Words:

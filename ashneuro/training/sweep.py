@@ -1,10 +1,11 @@
-"""Which runs a sweep is made of, and what they say together."""
+"""The runs of a sweep, their claims, and the summary of each variant over its seeds."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import itertools
+import json
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 
 from ashneuro.config import RunConfig, SweepConfig, load_config, trained_tasks
 from ashneuro.errors import ConfigError
+from ashneuro.files import replace_file
 
 BASE = "base"
 
@@ -31,7 +33,7 @@ MEASURES = (
     "energy_low_j",
     "energy_high_j",
 )
-"""What is measured of every run, and averaged over seeds."""
+"""Measures of every run, averaged over seeds."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,47 @@ class Cell:
     config: RunConfig
 
     @property
+    def name(self) -> str:
+        """The variant and the seed, in words."""
+        return f"{self.variant}, seed {self.seed}"
+
+    @property
     def folder(self) -> str:
-        """A name for its folder."""
+        """Name of its folder."""
         return f"{re.sub(r'[^a-z0-9]+', '-', self.variant.lower()).strip('-')}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Measures of one finished run.
+
+    Args:
+        measures: `MEASURES` and R@1 of each direction; ``None`` where a run has no such thing.
+        folder: folder of the run.
+    """
+
+    variant: str
+    levels: Mapping[str, str]
+    seed: int
+    measures: Mapping[str, float | None]
+    folder: Path = Path()
+
+    def save(self, path: Path) -> None:
+        """Write ``row.json``, whole or not at all."""
+        values = {name: value for name, value in self.to_json().items() if name != "folder"}
+        replace_file(path, lambda file: file.write_text(json.dumps(values, indent=1), encoding="utf-8"))
+
+    @classmethod
+    def load(cls, path: Path) -> Row:
+        """Read the ``row.json`` of a run's folder."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        identity = {name: values.pop(name) for name in ("variant", "levels", "seed")}
+        return cls(**identity, measures=values, folder=path.parent)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        identity = {"variant": self.variant, "levels": dict(self.levels), "seed": self.seed}
+        return {**identity, **self.measures, "folder": str(self.folder)}
 
 
 @dataclass(frozen=True)
@@ -148,24 +188,20 @@ def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, 
     return found
 
 
-def summarise(rows: Iterable[Mapping[str, Any]]) -> tuple[Summary, ...]:
-    """Return one summary per variant, in the order in which they first occur.
-
-    Args:
-        rows: of single runs: ``variant``, ``levels``, ``seed`` and the `MEASURES`, ``None`` where there is no such thing.
-    """
-    by_variant: dict[str, list[Mapping[str, Any]]] = {}
+def summarise(rows: Iterable[Row]) -> tuple[Summary, ...]:
+    """Return one summary per variant, in the order in which they first occur."""
+    by_variant: dict[str, list[Row]] = {}
     for row in rows:
-        by_variant.setdefault(row["variant"], []).append(row)
+        by_variant.setdefault(row.variant, []).append(row)
     return tuple(_summary(variant, found) for variant, found in by_variant.items())
 
 
-def _summary(variant: str, rows: Sequence[Mapping[str, Any]]) -> Summary:
-    taken = {name: [float(row[name]) for row in rows if row.get(name) is not None] for name in MEASURES}
+def _summary(variant: str, rows: Sequence[Row]) -> Summary:
+    taken = {name: [value for row in rows if (value := row.measures.get(name)) is not None] for name in MEASURES}
     known = {name: values for name, values in taken.items() if values}
     return Summary(
         variant,
-        rows[0]["levels"],
+        rows[0].levels,
         len(rows),
         {name: statistics.fmean(values) for name, values in known.items()},
         {name: statistics.stdev(values) if len(values) > 1 else None for name, values in known.items()},

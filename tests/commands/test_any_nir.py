@@ -156,7 +156,7 @@ def test_export_refuses_before_it_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "precious.txt").write_text("kept")
-    monkeypatch.setattr("ashneuro.commands.export.build", lambda *_, **__: pytest.fail("it worked first"))
+    monkeypatch.setattr("ashneuro.workflows.export._build", lambda *_, **__: pytest.fail("it worked first"))
     said = ashneuro("export", foreign, "--no-lava", *words)
     assert said.code == 2 and named in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]

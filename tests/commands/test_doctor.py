@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.commands import doctor
+from ashneuro.workflows import doctor
 from tests.commands.conftest import Command
 
 

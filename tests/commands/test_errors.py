@@ -85,6 +85,6 @@ def test_an_interruption_says_that_nothing_is_lost(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ashneuro.commands.train.learn", interrupted)
+    monkeypatch.setattr("ashneuro.workflows.train.train", interrupted)
     said = ashneuro("train", "tiny", "--out", tmp_path)
     assert said.code == 130 and "interrupted; what was finished is kept" in said.err

@@ -43,13 +43,11 @@ def test_a_task_is_evaluated_beside_retrieval(ashneuro: Command, run: Path) -> N
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run with a bundle, without what `evaluate` left in it."""
-    from ashneuro.commands.export import export_graph
-    from ashneuro.commands.lava_options import LavaOptions
-    from ashneuro.commands.targets import ContractOptions
+    from ashneuro.workflows.export import export
 
     folder = tmp_path_factory.mktemp("exported") / "hybrid"
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("entailment*", "evaluation*"))
-    export_graph(folder, "run", None, ContractOptions(), folder / "bundle", samples=2, lava=LavaOptions())
+    export(folder, samples=2)
     return folder
 
 
@@ -122,11 +120,12 @@ def test_a_report_says_which_task_could_not_be_answered(ashneuro: Command, expor
 
 
 def test_scales_are_chosen_on_pictures_that_the_run_is_for(run: Path, pairs: Path, tmp_path: Path) -> None:
-    from ashneuro.commands.export import run_accuracy, run_currents
-    from ashneuro.commands.tasks import pictures_for
     from ashneuro.config import load_config
     from ashneuro.training.checkpoint import load_run
     from ashneuro.training.loop import train
+    from ashneuro.workflows.calibration import calibration_currents
+    from ashneuro.workflows.export import run_accuracy
+    from ashneuro.workflows.runs import pictures_of_run
 
     for part, count in (("train", 20), ("test", 4)):
         (tmp_path / part / "images").mkdir(parents=True)
@@ -141,12 +140,12 @@ def test_scales_are_chosen_on_pictures_that_the_run_is_for(run: Path, pairs: Pat
     )
     own = ["train/images/0.png", "train/images/10.png"]
     trained = train(alone, tmp_path / "run")
-    assert [picture.key for picture in pictures_for(trained, "validation")] == own
-    assert run_currents(tmp_path / "run")["input"].shape[1] == 2
-    assert run_accuracy(tmp_path / "run", None) == {}, "R@1 of what never learned to retrieve says nothing"
-    mixed = [picture.key for picture in pictures_for(replace(trained, config=both), "validation")]
+    assert [picture.key for picture in pictures_of_run(trained, "validation")] == own
+    assert calibration_currents(load_run(tmp_path / "run"))["input"].shape[1] == 2
+    assert run_accuracy(load_run(tmp_path / "run"), None) == {}, "R@1 of what never learned to retrieve says nothing"
+    mixed = [picture.key for picture in pictures_of_run(replace(trained, config=both), "validation")]
     assert mixed[1:4:2] == own and mixed[0].endswith(".png") and "/" not in mixed[0] and len(mixed) == 2 + 9
-    assert len(pictures_for(load_run(run), "validation")) == 9, "derived questions are about the pairs' own pictures"
+    assert len(pictures_of_run(load_run(run), "validation")) == 9, "derived questions are about the pairs' own pictures"
 
 
 def test_search_prints_and_draws_the_best(ashneuro: Command, run: Path, pairs: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 
-from ashneuro.commands import report
 from ashneuro.cost.measure import Measurement, NotMeasured, save_measurements
 from tests.commands.conftest import Command
 
@@ -161,17 +160,3 @@ def test_a_network_that_fits_no_chip_is_still_counted(ashneuro: Command, tmp_pat
     assert said.code == 0
     assert "5,000 of 4,096 input axons" in report["facts"]["does not fit loihi1"]
     assert "placements" in report["missing"] and report["estimates"][0]["dynamic_j"]["typical"] > 0
-
-
-def test_a_run_beside_another_of_the_same_name_gets_a_name_of_its_own() -> None:
-    # Results are kept by name: under one, the second run's metric and energy would take the first one's place.
-    taken = ["hybrid"]
-    for path, name in (
-        ("/a/one/hybrid", "one/hybrid"),
-        ("/a/two/hybrid", "two/hybrid"),
-        ("/b/two/hybrid", "b/two/hybrid"),
-        ("/a/x", "x"),
-    ):
-        taken.append(report.untaken(Path(path).name, Path(path), taken))
-        assert taken[-1] == name
-    assert len(set(taken)) == len(taken) and report.untaken("hybrid", Path("/a/one/hybrid"), taken) not in taken

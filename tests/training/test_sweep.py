@@ -13,7 +13,7 @@ import pytest
 
 from ashneuro.config import SweepConfig, load_sweep
 from ashneuro.errors import ConfigError
-from ashneuro.training.sweep import cells, claim, summarise
+from ashneuro.training.sweep import Row, cells, claim, summarise
 
 FACTORS = {
     "T": {"T = 1": ("model.abstract.timesteps=1",), "T = 8": ("model.abstract.timesteps=8",)},
@@ -52,13 +52,8 @@ def test_a_cross_is_every_combination() -> None:
 
 def test_summaries_are_means_and_sample_deviations() -> None:
     values = [0.3, 0.5, 0.4]
-    rows = [
-        {"variant": "a", "levels": {}, "seed": seed, "accuracy": value, "synops": None}
-        for seed, value in enumerate(values)
-    ]
-    one, other = summarise(
-        [*rows, {"variant": "b", "levels": {"T": "b"}, "seed": 0, "accuracy": 0.1, "energy_j": 2e-6}]
-    )
+    rows = [Row("a", {}, seed, {"accuracy": value, "synops": None}) for seed, value in enumerate(values)]
+    one, other = summarise([*rows, Row("b", {"T": "b"}, 0, {"accuracy": 0.1, "energy_j": 2e-6})])
     assert (one.variant, one.seeds, one.mean["accuracy"]) == ("a", 3, pytest.approx(0.4))
     assert one.deviation["accuracy"] == pytest.approx(statistics.stdev(values))
     assert (one.least["accuracy"], one.most["accuracy"]) == (0.3, 0.5)

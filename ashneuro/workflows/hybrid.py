@@ -1,6 +1,4 @@
-"""Hybrid inference: a run's ANN branch in torch, here or on a GPU, and the spikes from torch, the emulator or Lava.
-
-This is where a trained model and a simulator meet; every other room knows one of the two. ::
+"""Hybrid inference: a run's ANN branch in torch, here or on a GPU, and the spikes from torch, the emulator or Lava. ::
 
     with HybridSession("runs/demo/hybrid", spikes_from="lava") as session:
         images = session.embed_images(pixels)           # (N, E), the spikes computed in Lava
@@ -17,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
@@ -27,7 +25,7 @@ from ashneuro.data.batches import normalise
 from ashneuro.data.pairs import Pair
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.evaluation import Evaluation, SpikeSource
-from ashneuro.program.bundle import Bundle, read_bundle
+from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Precision
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.pool import Seconds
@@ -36,12 +34,13 @@ from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.training.checkpoint import Run, load_run
 from ashneuro.training.evaluate import BATCH, SpikeEncoder, evaluate, input_currents
-from ashneuro.training.provenance import same_weights
+from ashneuro.workflows.networks import open_bundle
 
-SOURCES: dict[Where, SpikeSource] = {
-    "torch": SpikeSource.TORCH,
-    "loihi": SpikeSource.EMULATOR,
-    "lava": SpikeSource.LAVA_INTEGER,
+_SOURCES: dict[tuple[Where, Precision], SpikeSource] = {
+    ("torch", "integer"): SpikeSource.TORCH,
+    ("loihi", "integer"): SpikeSource.EMULATOR,
+    ("lava", "integer"): SpikeSource.LAVA_INTEGER,
+    ("lava", "float"): SpikeSource.LAVA_FLOAT,
 }
 
 
@@ -77,9 +76,11 @@ class HybridSession:
         resume: Path | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        if spikes_from not in SOURCES:
+        if spikes_from not in get_args(Where):
             raise ConfigError(
-                f"spikes from {spikes_from!r}", f"they come from {', '.join(SOURCES)}", 'HybridSession(run, "lava")'
+                f"spikes from {spikes_from!r}",
+                f"they come from {', '.join(get_args(Where))}",
+                'HybridSession(run, "lava")',
             )
         self.run = run if isinstance(run, Run) else load_run(run, device)
         self.spikes_from, self._precision = spikes_from, precision
@@ -101,10 +102,8 @@ class HybridSession:
 
     @property
     def source(self) -> SpikeSource:
-        """The simulator that computes the spikes."""
-        if self.spikes_from == "lava" and self._precision == "float":
-            return SpikeSource.LAVA_FLOAT
-        return SOURCES[self.spikes_from]
+        """Simulator that computes the spikes."""
+        return _SOURCES[self.spikes_from, self._precision if self.spikes_from == "lava" else "integer"]
 
     @property
     def seconds(self) -> Seconds | None:
@@ -185,7 +184,7 @@ class HybridSession:
         return self.encode if self._bundle is not None else None
 
     def _records(self, bundle: Bundle, currents: Iterable[NDArray[Any]]) -> Iterator[SpikeRecord]:
-        program = bundle.program("float" if self.spikes_from == "lava" and self._precision == "float" else "integer")
+        program = bundle.program(self._precision if self.spikes_from == "lava" else "integer")
         outputs = self._outputs(bundle)
         if self.spikes_from == "loihi":
             done = 0
@@ -210,22 +209,17 @@ class HybridSession:
         return bundle.program("integer").outputs
 
 
-def _bundle_of(run: Run, spikes_from: str) -> Bundle:
-    kind, folder = run.config.model.abstract.kind, run.path / "bundle"
+def _bundle_of(run: Run, spikes_from: Where) -> Bundle:
+    """Return the bundle of a run.
+
+    Raises:
+        AshneuroError: the run has no spiking encoder, no bundle, or one of other weights.
+    """
+    kind = run.config.model.abstract.kind
     if kind != "spiking":
         raise AshneuroError(
             f"spikes from {spikes_from}",
             f"{run.path} has nothing to deploy: its abstract encoder is {kind!r}",
             "use torch",
         )
-    if not folder.exists():
-        raise AshneuroError(
-            f"{run.path} has no bundle yet",
-            "its spiking part was not exported",
-            f"ashneuro export {run.path} --target lava",
-        )
-    if same_weights(folder, run.path) is False:
-        raise AshneuroError(
-            f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {run.path}"
-        )
-    return read_bundle(folder)
+    return open_bundle(run.path)

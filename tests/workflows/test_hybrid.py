@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from ashneuro.commands.export import build
 from ashneuro.data.batches import load_images
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.evaluation import SpikeSource
-from ashneuro.hybrid import HybridSession
-from ashneuro.model.deploy import deployed_graph
-from ashneuro.spiking.contract import read_contract
 from ashneuro.training.evaluate import input_currents
 from ashneuro.training.loop import train
-from ashneuro.training.provenance import run_origin
+from ashneuro.workflows.export import export
+from ashneuro.workflows.hybrid import HybridSession
 from tests.training import tiny
 
 TEST = tiny.load_splits(tiny.CONFIG.data).test
@@ -31,10 +28,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ashneuro.training.data.load_splits", tiny.load_splits)
         trained = train(tiny.config(epochs=15), tmp_path_factory.mktemp("hybrid") / "squares")
-    graph = deployed_graph(trained.model)
-    inputs = {"input": np.concatenate(list(input_currents(trained.model, pixels())), axis=1)}
-    contract = read_contract(graph.metadata).contract
-    build(graph, contract, inputs, trained.path / "bundle", samples=4, lava=None, extra=run_origin(trained.path))
+        inputs = np.concatenate(list(input_currents(trained.model, pixels())), axis=1)
+        patch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
+        export(trained.path, inputs=inputs, samples=4, lava=None)
     return trained.path
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ashneuro.commands.lava_options import LavaOptions
+from ashneuro.commands.options import LavaOptions, LavaWorkers
 from ashneuro.simulation.lava.environment import WORKER, find_interpreter
-from ashneuro.simulation.lava.stock import RUN_STOCK
+from ashneuro.workflows.lava import LavaSettings
 from tests.commands.conftest import Command
 
 
@@ -23,8 +23,9 @@ def bundle(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> Pa
 
 
 def test_stock_is_a_number_or_all() -> None:
-    assert [LavaOptions(stock=given).stock_samples() for given in (None, 3, "all")] == [RUN_STOCK, 3, None]
-    assert [LavaOptions(stock=given).stock_samples(32) for given in (None, 3, "all")] == [32, 3, None]
+    options = [LavaOptions(stock=given).settings() for given in (None, 3, "all")]
+    assert [settings.stock_samples(32) for settings in options] == [32, 3, None]
+    assert LavaOptions(LavaWorkers(2, "ssh host"), 3).settings() == LavaSettings(2, "ssh host", stock=3)
 
 
 @pytest.mark.lava

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ashneuro.commands.train import choose_integers
-from ashneuro.config import RunConfig
+from ashneuro.config import DataConfig
 from ashneuro.model.deploy import deployed_graph
 from ashneuro.model.network import AshNet
 from ashneuro.program.lower import lower
@@ -18,6 +17,7 @@ from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import read_contract
+from ashneuro.workflows.calibration import integer_chooser
 from tests.commands.conftest import Command, settings
 from tests.model.tiny import images, model
 from tests.training import tiny
@@ -47,8 +47,8 @@ def same_spikes(net: AshNet, seed: int) -> dict[str, float]:
 def choose(monkeypatch: pytest.MonkeyPatch):
     """What gives the small model its units; its images are small squares."""
     monkeypatch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
-    monkeypatch.setattr("ashneuro.commands.export.first_currents", currents_of)
-    return choose_integers(RunConfig())
+    monkeypatch.setattr("ashneuro.workflows.calibration.first_currents", currents_of)
+    return integer_chooser(DataConfig())
 
 
 def currents_of(net: AshNet, shown: object, image_size: int) -> dict[str, np.ndarray]:
@@ -139,10 +139,10 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
         if (now.epoch, now.batch, now.metrics) == (2, 1, None):
             raise KeyboardInterrupt
 
-    loop.train(config, tmp_path / "whole", choose_integers=choose_integers(config))
+    loop.train(config, tmp_path / "whole", choose_integers=integer_chooser(config.data))
     with pytest.raises(KeyboardInterrupt):
-        loop.train(config, tmp_path / "parts", choose_integers=choose_integers(config), on_progress=stop)
-    loop.train(config, tmp_path / "parts", resume=True, choose_integers=choose_integers(config))
+        loop.train(config, tmp_path / "parts", choose_integers=integer_chooser(config.data), on_progress=stop)
+    loop.train(config, tmp_path / "parts", resume=True, choose_integers=integer_chooser(config.data))
     for name in ("model.safetensors", "integers.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from ashneuro.commands import report
 from ashneuro.cost import measure
 from ashneuro.cost.measure import Measurement, NotMeasured
+from ashneuro.workflows.measure import _gpu_uuid, host_flops, measure_runs
 
 
 class Model(nn.Module):
@@ -30,34 +29,29 @@ class Model(nn.Module):
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Model]:
-    models = {tmp_path / name: Model(kind) for name, kind in (("hybrid", "spiking"), ("control", "none"))}
-    for path, model in models.items():
-        path.mkdir()
-        (path / "config.json").write_text(json.dumps({"model": {"abstract": {"kind": model.config.abstract.kind}}}))
-    monkeypatch.setattr(
-        "ashneuro.training.checkpoint.load_run", lambda path, device="cpu": SimpleNamespace(model=models[path])
-    )
-    return models
+def runs() -> list[SimpleNamespace]:
+    def run(name: str, kind: str) -> SimpleNamespace:
+        model = Model(kind)
+        return SimpleNamespace(path=Path(name), model=model, config=SimpleNamespace(model=model.config))
+
+    return [run("hybrid", "spiking"), run("control", "none")]
 
 
-def test_without_a_counter_nothing_is_measured_and_nothing_is_loaded(
-    runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_counter_nothing_runs(runs: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch) -> None:
     def none(device: str, uuid: str) -> None:
         raise measure.Unreadable("there is no counter here")
 
     monkeypatch.setattr(measure, "counter_for", none)
-    found = report.take_measurements(list(runs), "cpu")
+    found = measure_runs(runs, "cpu")
     assert [item.sentence for item in found if isinstance(item, NotMeasured)] == [
         "hybrid, ANN branch on cpu: not measured, because there is no counter here",
         "control, whole network on cpu: not measured, because there is no counter here",
     ]
-    assert not any(model.seen for model in runs.values())
+    assert not any(run.model.seen for run in runs)
 
 
 def test_each_network_runs_at_batch_1_and_at_the_fastest(
-    runs: dict[Path, Model], monkeypatch: pytest.MonkeyPatch
+    runs: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(run, counter, *, network, batch, precision):  # type: ignore[no-untyped-def]
         run()
@@ -66,21 +60,21 @@ def test_each_network_runs_at_batch_1_and_at_the_fastest(
     monkeypatch.setattr(measure, "counter_for", lambda device, uuid: object())
     monkeypatch.setattr(measure, "measure", read)
     monkeypatch.setattr(measure, "best_batch", lambda make: make(16)() or 16)
-    found = report.take_measurements(list(runs), "cpu")
+    found = measure_runs(runs, "cpu")
     rows = [(item.network, item.batch, item.precision) for item in found if isinstance(item, Measurement)]
     names = ("hybrid, ANN branch", "control, whole network")
     assert rows == [(name, batch, "fp32") for name in names for batch in (1, 16)]
-    hybrid, control = runs.values()
+    hybrid, control = (run.model for run in runs)
     # The hybrid's host part: spikes come from elsewhere, in its own number of steps and units.
     assert hybrid.seen == [(16, (4, 16, 5)), (1, (4, 1, 5)), (16, (4, 16, 5))]
     assert control.seen == [(16, None), (1, None), (16, None)]
     assert [item.network for item in found if isinstance(item, NotMeasured)] == [f"{name}, int8" for name in names]
 
 
-def test_no_gpu_is_said_and_never_replaced(runs: dict[Path, Model]) -> None:
+def test_no_gpu_is_said_and_never_replaced(runs: list[SimpleNamespace]) -> None:
     if torch.cuda.is_available():
         return
-    found = report.take_measurements(list(runs), "cuda")
+    found = measure_runs(runs, "cuda")
     assert all(isinstance(item, NotMeasured) and item.reason == "torch sees no CUDA device" for item in found)
 
 
@@ -90,16 +84,12 @@ def test_the_gpu_that_torch_means_is_the_one_that_is_read() -> None:
         device_count=lambda: 2,
         get_device_properties=lambda index: SimpleNamespace(uuid=f"id-{index}"),
     )
-    assert (
-        report.gpu_uuid(cuda, "cuda") == "id-0"
-        and report.gpu_uuid(cuda, "cuda:1") == "id-1"
-        and report.gpu_uuid(cuda, "cpu") == ""
-    )
+    assert _gpu_uuid(cuda, "cuda") == "id-0" and _gpu_uuid(cuda, "cuda:1") == "id-1" and _gpu_uuid(cuda, "cpu") == ""
     with pytest.raises(measure.Unreadable, match="torch sees 2 CUDA devices"):
-        report.gpu_uuid(cuda, "cuda:2")
+        _gpu_uuid(cuda, "cuda:2")
 
 
 def test_the_hosts_products_are_counted_with_what_is_left_out() -> None:
-    text = report.host_flops(Model("spiking"))
+    text = host_flops(Model("spiking"))
     assert text.startswith(f"{3 * 64 * 7:,} MACs")
     assert "not counted: " in text

@@ -1,0 +1,92 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from ashneuro.program.program import Precision
+    from ashneuro.workflows.lava import LavaSettings
+
+AsJson = Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())]
+
+# ``fixed`` is the word of older versions.
+PrecisionWord = Literal["float", "integer", "fixed"]
+
+
+def precision_of(word: PrecisionWord) -> Precision:
+    """Return the precision that an option names."""
+    return "float" if word == "float" else "integer"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ContractOptions:
+    """Semantics that a NIR file may leave open; given here, they win over the file."""
+
+    dt: Annotated[float | None, Parameter(help="Duration of one step, seconds.")] = None
+    timesteps: Annotated[int | None, Parameter(help="Steps per sample.")] = None
+    reset: Annotated[
+        Literal["value", "subtract"] | None,
+        Parameter(help="Effect of a spike on v: 'value' sets it to v_reset, 'subtract' takes v_threshold away."),
+    ] = None
+    reset_delay: Annotated[int | None, Parameter(help="Steps between a spike and its reset.")] = None
+    start: Annotated[Literal["v_leak", "v_reset"] | None, Parameter(help="Value of v when a sample starts.")] = None
+    integration: Annotated[
+        Literal["euler", "exponential"] | None,
+        Parameter(help="Decay of a step: dt/τ (Norse, snnTorch, SpikingJelly) or 1 − e^(−dt/τ) (sinabs)."),
+    ] = None
+    if_convention: Annotated[
+        Literal["per-step", "per-second"] | None,
+        Parameter(help="IF adds R·x once a step (Norse, sinabs, snnTorch) or dt·R·x (SpikingJelly)."),
+    ] = None
+    input_coding: Annotated[
+        Literal["constant-current", "current", "spikes"] | None, Parameter(help="Kind of values that the inputs take.")
+    ] = None
+
+    def overrides(self) -> dict[str, object]:
+        """Return the contract fields that were given."""
+        named = {"dt_s" if name == "dt" else name: value for name, value in vars(self).items()}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LavaWorkers:
+    """Where Lava runs; see docs/lava.md."""
+
+    workers: Annotated[int, Parameter(help="Number of Lava workers that share the samples.")] = 1
+    lava_command: Annotated[
+        str | None,
+        Parameter(
+            help="Command that starts a worker, e.g. 'ssh host python3.10 lava_worker/worker.py'. Default: here."
+        ),
+    ] = None
+    lava_timeout: Annotated[float, Parameter(help="Seconds that one reply of a worker may take.")] = 300.0
+
+    def settings(self) -> LavaSettings:
+        """Return them as the workflows take them."""
+        from ashneuro.workflows.lava import LavaSettings
+
+        return LavaSettings(self.workers, self.lava_command, self.lava_timeout)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LavaOptions:
+    """How Lava is run; see docs/lava.md."""
+
+    where: LavaWorkers | None = None
+    stock: Annotated[
+        int | Literal["all"] | None,
+        Parameter(help="Samples that run through Lava's own synapses; the rest is batched, and compared on these."),
+    ] = None
+
+    def settings(self) -> LavaSettings:
+        """Return them as the workflows take them."""
+        from dataclasses import replace
+
+        return replace((self.where or LavaWorkers()).settings(), stock=self.stock)

@@ -1,0 +1,86 @@
+"""Integer units: chosen from samples, or the ones that a run learnt with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ashneuro.errors import GraphError, need
+from ashneuro.spiking.integers import IntegerLayer, Integers
+from ashneuro.workflows.runs import pictures_of_run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ashneuro.config import DataConfig
+    from ashneuro.data.pairs import Pair
+    from ashneuro.model.network import AshNet
+    from ashneuro.program.program import Program
+    from ashneuro.training.checkpoint import Run
+
+CALIBRATION_IMAGES = 128
+
+
+def calibration_currents(run: Run) -> dict[str, NDArray[np.generic]]:
+    """Return the first currents (T, B, *shape) of a run's validation images, or of training images where it has none."""
+    pictures = pictures_of_run(run, "validation") or pictures_of_run(run, "train")
+    return first_currents(run.model, pictures[:CALIBRATION_IMAGES], run.config.data.image_size)
+
+
+def first_currents(model: AshNet, pairs: Sequence[Pair], image_size: int) -> dict[str, NDArray[np.generic]]:
+    """Return the currents (T, B, *shape) that the host sends for the images of ``pairs``, by input name."""
+    import numpy as np
+
+    batches = need("ashneuro.data.batches", extra="train", purpose="reading a run")
+    torch = need("torch", extra="train", purpose="reading a run")
+    images = batches.normalise(batches.load_images(pairs, image_size)).to(model.log_scale.device)
+    training = model.training
+    with torch.no_grad():
+        currents = model.eval().currents(images).cpu().numpy()
+    model.train(training)
+    steps = model.config.abstract.timesteps
+    return {"input": np.broadcast_to(currents, (steps, *currents.shape)).copy()}
+
+
+def integer_chooser(data: DataConfig) -> Callable[[AshNet, Integers | None], Integers]:
+    """Return the function that gives a model its integer units in quantise-aware training.
+
+    The first call calibrates on training images; later ones keep the units while the grown weights still fit.
+    """
+    from ashneuro.data.sources import load_splits
+    from ashneuro.model.deploy import deployed_graph
+    from ashneuro.program.lower import lower
+    from ashneuro.program.quantise import default_scales, quantise
+    from ashneuro.simulation.calibrate import calibrate
+    from ashneuro.spiking.contract import read_contract
+
+    pairs = load_splits(data).train
+
+    def choose(model: AshNet, before: Integers | None) -> Integers:
+        graph = deployed_graph(model)
+        program = lower(graph, read_contract(graph.metadata).contract)
+        if before is None:
+            currents = first_currents(model, pairs[:: len(pairs) // CALIBRATION_IMAGES + 1], data.image_size)
+            calibration = calibrate(program, currents)
+            return _integers(calibration.program, calibration.input_peak)
+        peak = {port.name: before.input_peak for port in program.inputs}
+        try:
+            chosen = quantise(program, input_peak=peak, scales=before.scales).program
+        except GraphError:
+            # The weights have grown until a sum of them could overflow: a coarser unit holds them.
+            largest = default_scales(program, input_peak=peak)
+            scales = {name: min(old, largest[name]) for name, old in before.scales.items()}
+            chosen = quantise(program, input_peak=peak, scales=scales).program
+        return _integers(chosen, peak)
+
+    return choose
+
+
+def _integers(program: Program, peak: Mapping[str, float]) -> Integers:
+    (port,) = program.inputs
+    layers = {
+        layer.name: IntegerLayer(layer.scale, int(layer.neuron.v_threshold), int(layer.neuron.dv))
+        for layer in program.layers
+    }
+    return Integers(layers, peak[port.name], port.limit)

@@ -1,0 +1,199 @@
+"""Evaluation of a run: retrieval and tasks, with the spikes from torch, the emulator or Lava."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from ashneuro.config import Task, cache_dir
+from ashneuro.errors import AshneuroError, need
+from ashneuro.program.program import Precision
+from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
+from ashneuro.workflows.progress import Progress, silent
+from ashneuro.workflows.runs import Part, open_run, pairs_of
+
+if TYPE_CHECKING:
+    from ashneuro.data.pairs import Question, Questions
+    from ashneuro.evaluation import Evaluation, TaskEvaluation
+    from ashneuro.simulation.lava.pool import Seconds
+    from ashneuro.simulation.record import SpikeRecord
+    from ashneuro.training.checkpoint import Run
+    from ashneuro.workflows.hybrid import HybridSession
+
+Where = Literal["torch", "loihi", "lava"]
+Result = TypeVar("Result", "Evaluation", "TaskEvaluation")
+
+# The names of files in a run's folder are a format: Lava's precisions are written there as Lava calls them.
+_PRECISION_IN_NAMES: Mapping[Precision, str] = {"integer": "fixed", "float": "float"}
+
+
+@dataclass(frozen=True)
+class Evaluated(Generic[Result]):
+    """An evaluation and what it took.
+
+    Args:
+        evaluation: the result, which is also in ``file``.
+        file: where it was written.
+        record: counts of the simulator; ``None`` for torch.
+        seconds: where Lava's time went.
+    """
+
+    evaluation: Result
+    file: Path
+    record: SpikeRecord | None = None
+    seconds: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an evaluation is made: spikes from where, on which part of the data.
+
+    Args:
+        abstract_on: ``"torch"``: the model itself; ``"loihi"``: the integer emulator; ``"lava"``: Lava.
+        precision: Lava's arithmetic.
+        part: part of the data.
+        samples: only this many pairs or questions, evenly spaced; ``None``: all.
+        device: where the ANN branch runs.
+        lava: settings of Lava.
+    """
+
+    abstract_on: Where = "torch"
+    precision: Precision = "integer"
+    part: Part = "test"
+    samples: int | None = None
+    device: str = "cpu"
+    lava: LavaSettings = LOCAL_LAVA
+
+    def file(self, run: Path, task: Task = "retrieval") -> Path:
+        """Return where the result goes: torch, the test part and all of it are not said."""
+        words: list[str] = ["evaluation" if task == "retrieval" else task]
+        if self.abstract_on != "torch":
+            words.append(self.abstract_on)
+        if self.abstract_on == "lava":
+            words.append(_PRECISION_IN_NAMES[self.precision])
+        if self.part != "test":
+            words.append(self.part)
+        if self.samples:
+            words.append(str(self.samples))
+        return run / f"{'-'.join(words)}.json"
+
+
+ON_TORCH = Setting()
+
+
+def evaluate(
+    run: str | Path | Run, setting: Setting = ON_TORCH, *, progress: Progress = silent
+) -> Evaluated[Evaluation]:
+    """Evaluate retrieval of a run, and write the result into its folder.
+
+    Args:
+        run: a folder that `ashneuro train` wrote, or a loaded run.
+        setting: where spikes come from, and which part of the data.
+        progress: called with (phase, images done, images in all).
+
+    Raises:
+        AshneuroError: the run or its data cannot be read, or it has no bundle for spikes from elsewhere.
+        LavaError: Lava is not there, or failed.
+    """
+    opened = open_run(run, setting.device)
+    pairs, split = pairs_of(opened, setting.part, setting.samples)
+    with _session(opened, setting, len(pairs), progress) as session:
+        return _finished(session.evaluate(pairs, split), session, setting.file(opened.path))
+
+
+def evaluate_task(
+    run: str | Path | Run, task: Task, setting: Setting = ON_TORCH, *, progress: Progress = silent
+) -> Evaluated[TaskEvaluation]:
+    """Evaluate a run at VQA, visual entailment or NLVR2, and write the result into its folder; arguments as `evaluate`."""
+    opened = open_run(run, setting.device)
+    asked = questions_of(opened, task, setting.part, setting.samples)
+    with _session(opened, setting, len(asked.pictures), progress) as session:
+        return _finished(answer_questions(session, asked), session, setting.file(opened.path, task))
+
+
+@dataclass(frozen=True)
+class AskedQuestions:
+    """The answered questions of one part of a task, and the pictures they are about."""
+
+    questions: Questions
+    part: Part
+    chosen: tuple[Question, ...]
+    pictures: frozenset[str]
+
+
+def questions_of(run: Run, task: Task, part: Part, samples: int | None = None) -> AskedQuestions:
+    """Return the answered questions of ``part``; ``samples`` of them, evenly spaced.
+
+    Raises:
+        AshneuroError: the run was never trained on the task, or has fewer questions.
+    """
+    if task not in run.labels:
+        known = ", ".join(run.labels) or "retrieval alone"
+        raise AshneuroError(
+            f"--task {task}",
+            f"{run.path} was trained on {known}",
+            f"train with a stage of the schedule whose task is {task!r}",
+        )
+    questions = run.questions(task)
+    asked = [question for question in getattr(questions, part) if question.answers]
+    if samples is not None:
+        if not 0 < samples <= len(asked):
+            raise AshneuroError(
+                f"--samples {samples}",
+                f"the {part} part has {len(asked)} answered questions",
+                f"give 1 to {len(asked)}",
+            )
+        asked = [asked[index * len(asked) // samples] for index in range(samples)]
+    return AskedQuestions(
+        questions, part, tuple(asked), frozenset(name for question in asked for name in question.images)
+    )
+
+
+def answer_questions(session: HybridSession, asked: AskedQuestions) -> TaskEvaluation:
+    """Return the scores of the session's run on the questions, with the session's spikes."""
+    run, questions = session.run, asked.questions
+    scoring = need("ashneuro.training.task_evaluation", extra="train", purpose="evaluating a run")
+    result: TaskEvaluation = scoring.evaluate_task(
+        run.model,
+        run.vocabulary,
+        questions,
+        asked.chosen,
+        run.labels[questions.task],
+        run.config.data,
+        split=f"{questions.name}, {asked.part}",
+        encoder=session.encoder,
+        spikes_from=session.source,
+    )
+    return result
+
+
+@contextmanager
+def _session(run: Run, setting: Setting, images: int, progress: Progress) -> Iterator[HybridSession]:
+    """Open a session that resumes what an interrupted one left."""
+    from ashneuro.simulation.lava.stock import RUN_STOCK
+
+    hybrid = need("ashneuro.workflows.hybrid", extra="train", purpose="evaluating a run")
+    with hybrid.HybridSession(
+        run,
+        setting.abstract_on,
+        precision=setting.precision,
+        worker=setting.lava.open,
+        stock=setting.lava.stock_samples(RUN_STOCK),
+        resume=cache_dir() / "finished-chunks",
+        progress=lambda done: progress(f"spikes from {setting.abstract_on}", done, images),
+    ) as session:
+        yield session
+
+
+def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluated[Result]:
+    """Write an evaluation with the hash of the run's weights, and beside it the simulator's counts."""
+    from ashneuro.simulation.record import save_counts
+
+    evaluation = replace(evaluation, weights_sha256=session.run.weights_sha256)
+    evaluation.save(file)
+    if session.record is not None:
+        save_counts(session.record, file.with_suffix(".npz"))
+    return Evaluated(evaluation, file, session.record, session.seconds)

@@ -1,0 +1,325 @@
+"""Export: lower, quantise, prove, and write the deployable bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ashneuro.errors import ConfigError, GraphError, ProofError, need
+from ashneuro.evaluation import SpikeSource
+from ashneuro.program.bundle import Bundle, require_free, write_bundle
+from ashneuro.program.certificate import Certificate, Comparison
+from ashneuro.program.check import check
+from ashneuro.program.netx.read import netx_findings
+from ashneuro.program.nir_file import write_graph
+from ashneuro.program.quantise import quantise
+from ashneuro.program.rules.finding import Finding, require
+from ashneuro.program.rules.graph import graph_findings
+from ashneuro.program.rules.loihi import check_program
+from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
+from ashneuro.workflows.networks import Network, Overrides, named_inputs, open_network
+from ashneuro.workflows.noise import PROOF_NOISE
+from ashneuro.workflows.progress import Progress, silent
+from ashneuro.workflows.runs import pairs_of
+
+if TYPE_CHECKING:
+    import nir
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ashneuro.program.program import Program
+    from ashneuro.spiking.integers import Integers
+    from ashneuro.training.checkpoint import Run
+
+PROOF_SAMPLES = 16
+
+Accuracy = Callable[["Program"], Mapping[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A bundle that was written, and its proof.
+
+    Args:
+        bundle: the bundle as it was read back.
+        certificate: the result of the proof.
+        notes: findings that do not forbid the export.
+        samples_from: where the samples came from that the proof ran, in words.
+    """
+
+    bundle: Bundle
+    certificate: Certificate
+    notes: tuple[Finding, ...]
+    samples_from: str = ""
+
+
+def export(
+    source: str | Path | nir.NIRGraph | Network | Bundle,
+    out: str | Path | None = None,
+    *,
+    inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
+    samples: int = PROOF_SAMPLES,
+    lava: LavaSettings | None = LOCAL_LAVA,
+    contract: Overrides | None = None,
+    progress: Progress = silent,
+) -> Exported:
+    """Write the deployable bundle of a network and prove that it computes the same.
+
+    Args:
+        source: a run, a bundle, a NIR graph or file, or a lava-dl file.
+        out: folder of the bundle. Default: RUN/bundle, or NAME.bundle beside the file.
+        inputs: samples (T, B, *shape) that choose the integer scales; the proof runs the first of them. Default: a
+            run's validation images, or seeded noise.
+        samples: number of samples in the proof.
+        lava: settings of Lava; ``None``: the proof does without.
+        contract: fields of `Contract` that win over the source's.
+        progress: called with (phase, done, total).
+
+    Raises:
+        GraphError: the network cannot be deployed; every reason at once.
+        ProofError: the proof failed; nothing is written.
+        BundleError: the folder is taken by something else.
+        DataError: the inputs cannot be read or do not fit.
+    """
+    network = open_network(source, contract)
+    folder = Path(out) if out is not None else default_folder(network)
+    if samples < 1:
+        raise ConfigError(f"--samples {samples}", "the proof runs at least one sample", "--samples 16")
+    require_free(folder)  # before the work, not after it
+    prove = _Prover(folder, samples, lava, progress)
+    return _export_netx(network, inputs, prove) if network.is_netx else _export_graph(network, inputs, prove)
+
+
+def default_folder(network: Network) -> Path:
+    """Return where the bundle of a network goes by default."""
+    if network.path is None:
+        return Path(f"{network.name}.bundle")
+    return network.path / "bundle" if network.run else network.path.with_suffix(".bundle")
+
+
+def export_nir(
+    source: str | Path | nir.NIRGraph | Network | Bundle,
+    out: str | Path | None = None,
+    *,
+    contract: Overrides | None = None,
+) -> Path:
+    """Write the NIR graph of a network, with its contract in the metadata; return the file.
+
+    Raises:
+        GraphError: the graph is not valid, or the source is a lava-dl file, which has none.
+    """
+    network = open_network(source, contract)
+    path = network.path
+    if network.is_netx:
+        raise GraphError(
+            f"{source} has no NIR graph",
+            "NIR holds floats, netx integers alone",
+            f"ashneuro export {source} --target lava",
+        )
+    assert network.contract_read is not None
+    require(check(network.wiring, network.contract_read, "nir"), f"{path or network.name} cannot be exported")
+    if out is not None:
+        file = Path(out)
+    elif path is None:
+        file = Path(f"{network.name}.nir")
+    else:
+        file = path / "network.nir" if network.run else path.with_suffix(".exported.nir")
+    assert network.graph is not None
+    write_graph(file, network.graph, network.contract)
+    return file
+
+
+@dataclass(frozen=True)
+class _Prover:
+    """One export: where it goes, how many samples are proved, with which Lava."""
+
+    folder: Path
+    samples: int
+    lava: LavaSettings | None
+    progress: Progress
+
+    def few(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the samples that the proof runs."""
+        return {name: x[:, : self.samples] for name, x in inputs.items()}
+
+
+def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
+    """Return the bundle of a NIR graph; of a run with its accuracy, its learnt integers and its weights' hash."""
+    from ashneuro.simulation.emulator.run_graph import graph_ports
+    from ashneuro.training.provenance import run_origin
+
+    contract, run = network.contract, network.run
+    require(graph_findings(network.wiring, contract), f"{network.path or network.name} cannot be exported")
+    accuracy, integers, extra = None, None, {}
+    if run is not None:
+        accuracy, integers, extra = partial(run_accuracy, run), learnt_integers(run), run_origin(run.path)
+    if inputs is not None:
+        given, source = named_inputs(inputs, network.input_names), "the given inputs"
+    elif run is not None:
+        from ashneuro.workflows.calibration import calibration_currents
+
+        given, source = calibration_currents(run), "currents of held-out validation images"
+    else:
+        ports = graph_ports(network.wiring, contract)
+        constant = contract.input_coding == "constant-current"
+        given = PROOF_NOISE.inputs(ports, contract.timesteps, constant=constant)
+        source = "random inputs: give --inputs for samples like those that will come"
+    how = "integer units as learnt, compared on" if integers else "calibrated and compared on"
+    exported = _build(network, given, prove, accuracy=accuracy, integers=integers, extra=extra)
+    return replace(exported, samples_from=f"{how} {source}")
+
+
+def _build(
+    network: Network,
+    inputs: Mapping[str, NDArray[Any]],
+    prove: _Prover,
+    *,
+    accuracy: Accuracy | None,
+    integers: Integers | None,
+    extra: Mapping[str, str],
+) -> Exported:
+    """Lower, quantise, prove and write.
+
+    Args:
+        inputs: (T, B, *shape) by input name: all of them choose the integer scales, the first are proved.
+        accuracy: task metrics of the integer program and of the network that it stands for, by name.
+        integers: the units that the network learnt with, which are then not chosen again.
+        extra: further files of the bundle.
+    """
+    from ashneuro.simulation.calibrate import calibrate
+    from ashneuro.simulation.lava.script import SCRIPT, lava_script
+    from ashneuro.simulation.proof.certify import certify
+
+    program = network.program
+    if integers is not None:
+        peak = {port.name: integers.input_peak for port in program.inputs}
+        quantisation = quantise(program, input_peak=peak, scales=integers.scales)
+    else:
+        tick = partial(prove.progress, "choosing integer scales")
+        quantisation = calibrate(program, inputs, progress=tick).quantisation
+    proof = certify(
+        network.wiring,
+        network.contract,
+        {"float": program, "integer": quantisation.program},
+        prove.few(inputs),
+        **proof_options(prove.lava),
+        progress=partial(prove.progress, "proving"),
+    )
+    require_proof(proof.certificate, prove.folder)
+    certificate = proof.certificate
+    if accuracy is not None:
+        certificate = replace(certificate, accuracy=accuracy(quantisation.program))
+    assert network.graph is not None
+    bundle = write_bundle(
+        prove.folder,
+        network.graph,
+        network.contract,
+        program,
+        quantisation.program,
+        proof.reference,
+        certificate,
+        costs=quantisation.costs,
+        extra={SCRIPT: lava_script(program), **extra},
+    )
+    return Exported(bundle, certificate, quantisation.findings)
+
+
+def _export_netx(network: Network, inputs: Any, prove: _Prover) -> Exported:
+    """Return the bundle of a lava-dl network, which is in integers already: the emulator's answers are its reference."""
+    from ashneuro.simulation.lava.script import SCRIPT, lava_script
+    from ashneuro.simulation.proof.certify import certify
+
+    path, program = network.path, network.program
+    assert path is not None
+    notes = (*netx_findings(path), *check_program(program))
+    require(notes, f"{path} cannot be exported")
+    if inputs is not None:
+        given, source = named_inputs(inputs, [port.name for port in program.inputs]), "the given inputs"
+    else:
+        given, source = PROOF_NOISE.inputs(program.inputs, program.timesteps), "random inputs"
+    proof = certify(
+        None,
+        None,
+        {"integer": program},
+        prove.few(given),
+        **proof_options(prove.lava),
+        progress=partial(prove.progress, "proving"),
+    )
+    require_proof(proof.certificate, prove.folder)
+    bundle = write_bundle(
+        prove.folder,
+        path,
+        None,
+        None,
+        program,
+        proof.reference,
+        proof.certificate,
+        extra={SCRIPT: lava_script(program)},
+    )
+    return Exported(bundle, proof.certificate, notes, f"the file's own integers, compared on {source}")
+
+
+def proof_options(lava: LavaSettings | None) -> dict[str, Any]:
+    """Return the arguments of `certify` that concern Lava; ``None``: Lava does not run."""
+    from ashneuro.simulation.lava.stock import PROOF_STOCK
+
+    return {"lava": False} if lava is None else {"worker": lava.open, "stock": lava.stock_samples(PROOF_STOCK)}
+
+
+def require_proof(certificate: Certificate, folder: Path) -> None:
+    """Raise `ProofError` when two computations that must be equal differ."""
+    if certificate.failed:
+        broken = [c for c in certificate.comparisons if c.required and c.status == "different"]
+        why = "; ".join(
+            f"{c.left} and {c.right} differ in {c.mismatches} of {c.compared} values, first in {_first(c)}"
+            for c in broken
+        )
+        remedy = "where v comes to lie on v_threshold, rounding decides: make v_threshold a little lower or higher"
+        raise ProofError(f"{folder} was not written: the proof failed", why, remedy)
+
+
+def _first(comparison: Comparison) -> str:
+    """Return the first difference of a comparison, in words."""
+    assert comparison.first is not None
+    layer, (sample, step, neuron) = comparison.first
+    return f"{layer}, sample {sample}, step {step}, neuron {neuron}"
+
+
+def run_accuracy(run: Run, integer: Program) -> dict[str, dict[str, float]]:
+    """Return R@1 of a run on its test part, by the arithmetic of the spikes.
+
+    The model's own (float32, or learnt integers) and the integer program's; nothing for a run that learned tasks alone.
+    """
+    from ashneuro.simulation.emulator.run_program import run_program
+
+    if run.config.schedule and all(stage.task != "retrieval" for stage in run.config.schedule):
+        return {}  # it never learned to retrieve; `evaluate --task` says how it answers from either spikes
+    pairs, split = pairs_of(run, "test")
+    scoring = need("ashneuro.training.evaluate", extra="train", purpose="evaluating a run")
+
+    def encoder(parts: Iterable[Any]) -> Iterator[Any]:
+        (output,) = integer.outputs
+        return (run_program(integer, currents, rasters=[output]).layers[output].raster for currents in parts)
+
+    result = {}
+    learnt = "float32" if learnt_integers(run) is None else "learnt integers"
+    for name, spikes, source in ((learnt, None, SpikeSource.TORCH), ("integer", encoder, SpikeSource.EMULATOR)):
+        evaluation = scoring.evaluate(
+            run.model, run.vocabulary, pairs, run.config.data, split=split, encoder=spikes, spikes_from=source
+        )
+        row = evaluation.rows[0]
+        result[name] = {
+            "image to text R@1": row.image_to_text["R@1"],
+            "text to image R@1": row.text_to_image["R@1"],
+            "images": len(pairs),
+        }
+    return result
+
+
+def learnt_integers(run: Run) -> Integers | None:
+    """Return the integer units that a run learnt with; ``None`` where it learnt in floating point."""
+    encoder = run.model.abstract
+    return None if encoder is None else encoder.integers

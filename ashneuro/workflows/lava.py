@@ -1,0 +1,46 @@
+"""Settings of the Lava that a workflow runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ashneuro.simulation.lava.session import Lava
+
+
+@dataclass(frozen=True)
+class LavaSettings:
+    """Lava's workers, and how many samples run through Lava's own synapses; see docs/lava.md.
+
+    Args:
+        workers: number of Lava processes that share the samples.
+        command: command that starts a worker, e.g. over ssh; ``None``: the environment on this machine.
+        timeout_s: seconds that one reply of a worker may take.
+        stock: samples that run through Lava's own synapses; the rest runs through batched ones,
+            which are compared on these. ``None``: the workflow's default.
+    """
+
+    workers: int = 1
+    command: str | None = None
+    timeout_s: float = 300.0
+    stock: int | Literal["all"] | None = None
+
+    def open(self) -> Lava:
+        """Return a Lava session with these settings; a context manager.
+
+        Raises:
+            LavaError: no interpreter with Lava was found.
+        """
+        from ashneuro.simulation.lava.session import Lava
+
+        return Lava(self.workers, self.command, self.timeout_s)
+
+    def stock_samples(self, default: int) -> int | None:
+        """Return the number of samples for Lava's own synapses, ``None`` for all of them."""
+        if self.stock is None:
+            return default
+        return None if self.stock == "all" else self.stock
+
+
+LOCAL_LAVA = LavaSettings()

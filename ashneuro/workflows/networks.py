@@ -1,0 +1,263 @@
+"""Open what a user names: a run, a bundle, a NIR graph of anyone's, or a lava-dl network."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ashneuro.errors import AshneuroError, ConfigError, DataError, need
+from ashneuro.program.bundle import Bundle, is_bundle, read_bundle
+from ashneuro.program.netx.read import is_netx, read_netx
+from ashneuro.program.nir_file import load_graph
+from ashneuro.program.wiring import Wiring, wire
+from ashneuro.spiking.contract import Contract, ReadContract, read_contract
+
+if TYPE_CHECKING:
+    import nir
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ashneuro.program.program import Program
+    from ashneuro.simulation.run import Graph
+    from ashneuro.training.checkpoint import Run
+
+Kind = Literal["run", "bundle", "nir", "netx"]
+
+Overrides = Mapping[str, Any]
+"""Fields of `Contract` that win over what a file says; ``None``: the file decides."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network that can be checked, lowered, exported, simulated and priced, whoever trained it.
+
+    Args:
+        name: its file's name without suffix, or the run's.
+        path: the file or run it was read from; ``None``: it was made in memory.
+        graph: the NIR graph, sound or not; ``None``: the network is a lava-dl file, integers from the start.
+        contract_read: the contract that the graph is read with, and which of its fields were assumed.
+        run: the run that the graph is the spiking part of.
+    """
+
+    name: str
+    path: Path | None
+    graph: nir.NIRGraph | None = None
+    contract_read: ReadContract | None = None
+    run: Run | None = None
+
+    @property
+    def is_netx(self) -> bool:
+        """True for a lava-dl network."""
+        return self.graph is None
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of a NIR graph."""
+        assert self.contract_read is not None, "a lava-dl network has no contract"
+        return self.contract_read.contract
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """The graph's wiring, made once."""
+        assert self.graph is not None, "a lava-dl network has no graph"
+        return wire(self.graph)
+
+    @cached_property
+    def program(self) -> Program:
+        """The float program of a graph, or the integer program of a lava-dl file.
+
+        Raises:
+            GraphError: the graph cannot be lowered; every reason at once.
+        """
+        if self.graph is None:
+            assert self.path is not None
+            return read_netx(self.path)
+        return self.simulable.program
+
+    @cached_property
+    def simulable(self) -> Graph:
+        """A NIR graph as `ashneuro.simulation.run.simulate` takes it."""
+        from ashneuro.simulation.run import Graph
+
+        return Graph(self.wiring, self.contract)
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs that take samples, in the order of the graph."""
+        if self.graph is None:
+            return [port.name for port in self.program.inputs if not port.constant]
+        import nir
+
+        return [name for name, node in self.graph.nodes.items() if isinstance(node, nir.Input)]
+
+
+def read(source: str | Path, **contract: Any) -> Network | Bundle:
+    """Return the bundle at a path, or the network of a run, a ``.nir`` or a lava-dl ``.net`` file.
+
+    Args:
+        source: path of a run, a bundle, a ``.nir`` or a ``.net`` file.
+        contract: fields of `Contract` that win over the file's, e.g. ``dt_s=1e-3``.
+
+    Raises:
+        AshneuroError: there is no such file, or it cannot be read.
+        ConfigError: a field is given for a file that leaves nothing open.
+    """
+    path = Path(source)
+    if kind_of(path) == "bundle" and not any(value is not None for value in contract.values()):
+        return read_bundle(path)
+    return open_network(path, contract)
+
+
+def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides: Overrides | None = None) -> Network:
+    """Return the network of a run, a bundle, a file or a graph in memory.
+
+    Args:
+        source: a bundle counts as the graph or the lava-dl file that it carries.
+        overrides: contract fields that win over the source's.
+
+    Raises:
+        AshneuroError: there is no such file, or it cannot be read.
+        ConfigError: overrides for a lava-dl file, which leaves nothing open.
+    """
+    from ashneuro.program.bundle import NETWORK, NETX
+
+    overrides = overrides or {}
+    if isinstance(source, Network):
+        return source
+    if isinstance(source, Bundle):
+        source = source.folder
+    if not isinstance(source, str | Path):
+        return Network("network", None, source, read_contract(source.metadata, **overrides))
+    path = Path(source)
+    kind = kind_of(path)
+    if kind == "netx" or (kind == "bundle" and (path / NETX).exists()):
+        if options := contract_options(overrides):
+            why = "a lava-dl file says itself how its neurons step, reset and are fed"
+            raise ConfigError(f"{path} with{options}", why, "leave it out")
+        return Network(path.stem, path / NETX if kind == "bundle" else path)
+    run = None
+    if kind == "run":
+        deploy = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
+        run = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run").load_run(path)
+        graph = deploy.deployed_graph(run.model)
+    else:
+        graph = load_graph(path / NETWORK if kind == "bundle" else path)
+    return Network(path.stem, path, graph, read_contract(graph.metadata, **overrides), run)
+
+
+def contract_options(overrides: Overrides) -> str:
+    """Return contract fields as they are written on the command line, e.g. `` --dt 0.001``."""
+    names = {name: "dt" if name == "dt_s" else name.replace("_", "-") for name in overrides}
+    return "".join(f" --{names[name]} {value}" for name, value in overrides.items() if value is not None)
+
+
+def kind_of(path: Path) -> Kind:
+    """Return the kind of thing at ``path``.
+
+    Raises:
+        AshneuroError: it does not exist, or is none of them.
+    """
+    if not path.exists():
+        raise AshneuroError(
+            f"{path} does not exist", "a run folder, a bundle or a .nir file is expected", "check the path"
+        )
+    if path.is_file():
+        return "netx" if is_netx(path) else "nir"
+    if is_bundle(path):
+        return "bundle"
+    if (path / "config.json").exists():
+        return "run"
+    raise AshneuroError(
+        f"{path} is neither a run nor a bundle",
+        "a run has config.json and model.safetensors; a bundle has manifest.json",
+        "name a folder that `ashneuro train` or `ashneuro export` wrote, or a .nir file",
+    )
+
+
+def require_kind(path: Path, wanted: Kind) -> None:
+    """Raise `AshneuroError` unless ``path`` is of the kind ``wanted``."""
+    kind = kind_of(path)
+    if kind != wanted:
+        raise AshneuroError(
+            f"{path} is a {kind}", f"a {wanted} is needed here", "name a folder that `ashneuro train` wrote"
+        )
+
+
+def open_bundle(source: str | Path | Bundle) -> Bundle:
+    """Return a bundle, or the bundle of a run.
+
+    Raises:
+        AshneuroError: there is none yet, or the run was trained on since.
+    """
+    from ashneuro.training.provenance import same_weights
+
+    if isinstance(source, Bundle):
+        return source
+    path = Path(source)
+    kind = kind_of(path)
+    if kind == "run":
+        folder = path / "bundle"
+        if not folder.exists():
+            raise AshneuroError(
+                f"{path} has no bundle yet",
+                "its spiking part was not exported",
+                f"ashneuro export {path} --target lava",
+            )
+        if same_weights(folder, path) is False:
+            raise AshneuroError(
+                f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}"
+            )
+        path = folder
+    elif kind != "bundle":
+        raise AshneuroError(
+            f"{path} is not a bundle", "it carries no program and no reference spikes", f"ashneuro export {path}"
+        )
+    return read_bundle(path)
+
+
+def named_inputs(
+    inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]], names: Sequence[str]
+) -> dict[str, NDArray[np.generic]]:
+    """Return samples (T, B, *shape) by input name.
+
+    Args:
+        inputs: one array for a network with one input, arrays by name, or the path of a .npy or .npz of these.
+        names: the network's inputs.
+
+    Raises:
+        DataError: the file cannot be read, or it is not clear which array is for which input.
+    """
+    import numpy as np
+
+    if isinstance(inputs, str | Path):
+        return _load_inputs(Path(inputs), names)
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    if len(names) != 1:
+        raise DataError("one array of inputs", f"the network's inputs are {', '.join(names)}", "{name: array, …}")
+    return {names[0]: np.asarray(inputs)}
+
+
+def _load_inputs(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {names[0]: loaded} if isinstance(loaded, np.ndarray) and len(names) == 1 else loaded
+        if isinstance(arrays, np.ndarray) or set(arrays) != set(names):
+            has = "one array" if isinstance(arrays, np.ndarray) else f"arrays {', '.join(arrays)}"
+            raise DataError(
+                f"{path} holds {has}",
+                f"the network's inputs are {', '.join(names)}",
+                "numpy.savez(path, NAME=x, …), one per input",
+            )
+        return {name: arrays[name] for name in names}  # members of a .npz are read here, one by one
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"cannot read {path}", str(error), "write it with numpy.save(path, x), x of shape (T, B, *shape)"
+        ) from error

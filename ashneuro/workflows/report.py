@@ -1,0 +1,483 @@
+"""Report: activity and cost of a network, against ANNs that do the same job."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from ashneuro.config import Task, dump_config, trained_tasks
+from ashneuro.cost.compare import compare as compare_costs
+from ashneuro.cost.comparison.contenders import Role
+from ashneuro.cost.comparison.sides import OtherNetwork
+from ashneuro.cost.cores import can_place
+from ashneuro.cost.deployment import deploy
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.measure import load_measurements, save_measurements
+from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
+from ashneuro.cost.workload import ann_twin, count, count_steps, host_workload
+from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError, need
+from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
+from ashneuro.exchange import METRICS, HostLayer, read_metrics
+from ashneuro.program.bundle import Bundle
+from ashneuro.program.program import Program
+from ashneuro.reporting.html import write_html
+from ashneuro.reporting.summary import Report, write_json
+from ashneuro.reporting.tables import tasks as task_tables
+from ashneuro.training.provenance import ORIGIN
+from ashneuro.workflows.evaluate import Setting, evaluate_task
+from ashneuro.workflows.measure import host_flops, measure_runs
+from ashneuro.workflows.networks import Network, Overrides, kind_of, open_bundle, open_network
+from ashneuro.workflows.noise import REPORT_NOISE, Noise
+from ashneuro.workflows.progress import Progress, silent
+from ashneuro.workflows.runs import open_run
+from ashneuro.workflows.simulate import with_inputs
+
+if TYPE_CHECKING:
+    import nir
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ashneuro.cost.compare import Comparison
+    from ashneuro.cost.measure import Measurement, NotMeasured
+    from ashneuro.cost.workload import StepWorkload, Workload
+    from ashneuro.simulation.record import SpikeRecord
+    from ashneuro.simulation.run import Graph
+    from ashneuro.training.checkpoint import Run
+
+DEFAULT_PROFILES = ("loihi1", "cmos45", "h100")
+DEFAULT_NODE = "cmos45"
+MEASURED = "measurement.json"
+# Controls that a comparison prices from the topology alone, by the kind of their abstract encoder.
+TWINS = {"relu": Role.ANN_TWIN, "quantised-relu": Role.LOW_BIT_TWIN}
+QUESTIONS = (
+    "energy and operations are those of embedding one picture; the multimodal transformer, which answers a question "
+    "about it on the host, is in no sum, on either side"
+)
+
+
+def report(
+    source: str | Path | nir.NIRGraph | Network | Bundle | Run,
+    *others: str | Path | Run,
+    profiles: Sequence[str | Path | HardwareProfile] = DEFAULT_PROFILES,
+    inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
+    noise: Noise = REPORT_NOISE,
+    measurements: Sequence[Measurement | NotMeasured] = (),
+    measure_on: str = "",
+    contract: Overrides | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Return the report of a run, a bundle or anyone's network: activity, cost, and the comparison with ANNs.
+
+    Args:
+        source: a run that was exported, a bundle, a NIR graph or file, or a lava-dl file.
+        others: runs to show beside a run: controls, other hybrids.
+        profiles: hardware profiles; exactly one node (kind ``"asic"``) decides, cmos45 where none is named.
+        inputs: samples (T, B, *shape) for a network that is no run. Default: a bundle's reference, else ``noise``.
+        noise: random inputs, where a network comes without any.
+        measurements: what instruments read elsewhere.
+        measure_on: device on which the runs' ANN branches are measured now; empty: they are not.
+        contract: fields of `Contract` that win over the source's.
+        progress: called with (phase, done, total).
+
+    Raises:
+        ProfileError: a profile cannot be read, or two of them are nodes.
+        AshneuroError: the source cannot be read; or other runs are named for a network that is no run.
+    """
+    chosen = choose_profiles(profiles)
+    run = _as_run(source)
+    if run is not None:
+        beside = [open_run(other) for other in others]
+        if measure_on:
+            taken = measure_runs([run, *beside], measure_on, progress=progress)
+            save_measurements(taken, run.path / MEASURED)
+        return report_run(run, beside, chosen, measurements, progress=progress)
+    if measure_on or others:
+        what = kind_of(Path(source)) if isinstance(source, str | Path) else "network"
+        raise AshneuroError(
+            f"{source} is a {what}",
+            "other runs, and measurements of ANNs, belong to a run: a network alone has no host and no task",
+            "name a run",
+        )
+    return report_network(source, chosen, inputs, contract, noise, measurements)
+
+
+def _as_run(source: object) -> Run | None:
+    """Return the run that is meant, loaded; ``None`` for anything else."""
+    if isinstance(source, str | Path):
+        return open_run(source) if kind_of(Path(source)) == "run" else None
+    if isinstance(source, Network):
+        return source.run
+    return source if hasattr(source, "config") and hasattr(source, "vocabulary") else None  # type: ignore[return-value]
+
+
+def choose_profiles(names: Sequence[str | Path | HardwareProfile]) -> list[HardwareProfile]:
+    """Return hardware profiles with exactly one node among them.
+
+    Raises:
+        ProfileError: a profile cannot be read, or two of them are nodes.
+    """
+    found = [item for item in names if isinstance(item, HardwareProfile)]
+    found += load_profiles([str(item) for item in names if not isinstance(item, HardwareProfile)])
+    nodes = [item.name for item in found if item.kind == "asic"]
+    if len(nodes) > 1:
+        raise ProfileError(
+            f"{' and '.join(nodes)} are both nodes", "one node decides, with both sides on it", "name one of them"
+        )
+    if not nodes:
+        # Both sides are priced alike on one node; without it there is no verdict.
+        found.append(load_profile(DEFAULT_NODE))
+    return found
+
+
+def write_report(result: Report, folder: str | Path) -> list[Path]:
+    """Write ``report.json`` and ``report.html`` into a folder, which is made; return both paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [write_json(result, folder / "report.json"), write_html(result, folder / "report.html")]
+
+
+def compare(
+    source: str | Path | nir.NIRGraph | Network | Bundle | Run,
+    *,
+    profiles: Sequence[str | Path | HardwareProfile] = DEFAULT_PROFILES,
+    inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
+    contract: Overrides | None = None,
+) -> Comparison:
+    """Return the cost of a network against the ANN twins of its topology; arguments and errors as `report`."""
+    found = report(source, profiles=profiles, inputs=inputs, contract=contract).comparison
+    assert found is not None, "every report of a network has a node, and so a comparison"
+    return found
+
+
+def report_network(
+    source: str | Path | nir.NIRGraph | Network | Bundle,
+    profiles: Sequence[HardwareProfile],
+    inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
+    contract: Overrides | None = None,
+    noise: Noise = REPORT_NOISE,
+    measured: Sequence[Measurement | NotMeasured] = (),
+) -> Report:
+    """Return the report of a bundle or of anyone's network, which has neither host part nor task; arguments as `report`."""
+    from ashneuro.simulation.run import simulate
+
+    name = _name_of(source)
+    target: Bundle | Program | Graph
+    given: Mapping[str, Any]
+    if inputs is None and not _is_bundle(source):
+        target, given = _with_noise(open_network(source, contract), noise)
+        fed = f"noise, {noise.samples} samples: the counts are those of noise, not of a task"
+    else:
+        target, given = with_inputs(source, inputs, contract)
+        fed = "the bundle's reference" if inputs is None else _words(inputs)
+    certificate = target.certificate if isinstance(target, Bundle) else None
+    if isinstance(target, Bundle):
+        program = target.preferred_program
+    else:
+        program = target if isinstance(target, Program) else target.program
+    record = simulate(target, given, on="torch" if program.precision == "float" else "loihi", rasters="all")
+    basic = Report(
+        title=Path(name).stem,
+        about={
+            "network": name,
+            "inputs": fed,
+            "spikes": f"{record.source}, {record.precision}, {record.samples} samples of {record.timesteps} steps",
+        },
+        certificate=certificate,
+        raster=_one_raster(record),
+        facts={
+            "the ANN twin": "one pass over one sample; where an input changes from step to step, an ANN that does the "
+            "same job would see every step"
+        },
+        steps=_by_step(program, record, given),
+        step_samples=record.samples,
+        measurements=measured,
+        not_run={
+            "training": "this network was not trained here",
+            "evaluations": "a network without its task has no metric",
+        },
+    )
+    return _priced(basic, program, record, profiles, (), (), {})
+
+
+def _is_bundle(source: object) -> bool:
+    if isinstance(source, str | Path):
+        return kind_of(Path(source)) == "bundle"
+    return isinstance(source, Bundle)
+
+
+def _name_of(source: object) -> str:
+    if isinstance(source, Bundle):
+        return str(source.folder)
+    if isinstance(source, Network):
+        return str(source.path or source.name)
+    return str(source) if isinstance(source, str | Path) else "network"
+
+
+def _words(inputs: object) -> str:
+    return str(inputs) if isinstance(inputs, str | Path) else "the given inputs"
+
+
+def _with_noise(network: Network, noise: Noise) -> tuple[Program | Graph, Mapping[str, NDArray[np.generic]]]:
+    """Return a network, lowered once, and noise for its inputs."""
+    program = network.program
+    ports = [port for port in program.inputs if not port.constant]
+    return (program if network.is_netx else network.simulable), noise.inputs(ports, program.timesteps)
+
+
+def _by_step(program: Program, record: SpikeRecord, inputs: Mapping[str, Any]) -> tuple[StepWorkload, ...]:
+    """Return the events of every step; none where a layer's spikes were not kept."""
+    import numpy as np
+
+    if any(own.raster is None for own in record.layers.values()) or not set(record.inputs) <= set(inputs):
+        return ()
+    return count_steps(program, record, {name: np.asarray(values) for name, values in inputs.items()})
+
+
+def report_run(
+    run: Run,
+    others: Sequence[Run],
+    profiles: Sequence[HardwareProfile],
+    measured: Sequence[Measurement | NotMeasured] = (),
+    *,
+    progress: Progress = silent,
+) -> Report:
+    """Return the report of a run: task metrics, activity and cost with its host part, and the runs beside it."""
+    from ashneuro.simulation.run import simulate
+
+    deployed = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
+    path = run.path
+    bundle = open_bundle(path)
+    program = bundle.program("integer")
+    rasters = simulate(bundle, bundle.reference.inputs, on="loihi", rasters="all")
+    results = SavedResults.of(run, progress)
+    record = results.counts or rasters
+    evaluations, tasks, not_run = list(results.evaluations), list(results.tasks), dict(results.not_run)
+    beside: list[OtherNetwork] = []
+    metrics = {Role.HYBRID: _metric(evaluations, tasks)}
+    taken = {"hybrid", *TWINS}
+    for other in others:
+        theirs = SavedResults.of(other, progress)
+        name, work = _beside(other, theirs, deployed)
+        metric = _metric(theirs.evaluations, theirs.tasks)
+        if work is not None:
+            name = untaken(name, other.path, taken)
+            taken.add(name)
+            beside.append(OtherNetwork(name, work, metric))
+        elif TWINS[name] in metrics:
+            raise ConfigError(
+                f"{other.path} is the second {name} twin",
+                "one twin's metric stands beside its energy",
+                "name one of them",
+            )
+        else:
+            metrics[TWINS[name]] = metric
+        theirs = theirs.labelled(name)
+        evaluations += theirs.evaluations
+        tasks += theirs.tasks
+        not_run |= theirs.not_run
+    saved = [item for file in (path / MEASURED,) if file.exists() for item in load_measurements(file)]
+    facts = {"host, by torch's flop counter": host_flops(run.model), **({"questions": QUESTIONS} if tasks else {})}
+    weights = str(json.loads((bundle.folder / ORIGIN).read_text())["weights_sha256"])
+    basic = Report(
+        title=path.name,
+        about={
+            "run": str(path),
+            "spikes": f"{record.source}, {record.precision}, {record.samples} images of {record.timesteps} steps",
+            "weights, SHA-256": weights[:16],
+        },
+        config=dump_config(run.config),
+        training=read_metrics(path / METRICS).epochs,
+        evaluations=evaluations,
+        tasks=tasks,
+        not_run=not_run,
+        facts=facts,
+        certificate=bundle.certificate,
+        raster=_one_raster(rasters),
+        steps=_by_step(program, rasters, bundle.reference.inputs),
+        step_samples=rasters.samples,
+        measurements=[*saved, *measured],
+        examples=evaluations[0].examples if evaluations else (),
+        pictures=_pictures(run, evaluations[0].examples) if evaluations else {},
+    )
+    return _priced(basic, program, record, profiles, deployed.host_layers(run.model), beside, metrics)
+
+
+@dataclass(frozen=True, eq=False)
+class SavedResults:
+    """Evaluations in a run's folder that were made with its present weights.
+
+    Args:
+        evaluations: of retrieval: the whole test part in torch first, then the others.
+        tasks: of each task that the run was trained on.
+        not_run: part of a report to the reason why it is absent.
+        counts: the emulator's counts over the whole test part, where it was run.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    tasks: tuple[TaskEvaluation, ...]
+    not_run: Mapping[str, str]
+    counts: SpikeRecord | None
+
+    @classmethod
+    def of(cls, run: Run, progress: Progress = silent) -> SavedResults:
+        """Read what `ashneuro evaluate` left in the folder; answer the questions of tasks that were not answered yet.
+
+        A task is answered with spikes from torch on the test part, or on the validation part where the test part has
+        no answers.
+        """
+        from ashneuro.simulation.record import load_counts
+
+        path, tasks = run.path, trained_tasks(run.config)
+        not_run: dict[str, str] = {}
+        for task in tasks:
+            for part in ("test", "validation"):
+                setting = Setting(part=part)
+                file = setting.file(path, task)
+                if file.exists() and _is_current(file, run):
+                    break
+                try:
+                    progress(f"{path.name} answers questions of {task}, {part} part", 0, 0)
+                    evaluate_task(run, task, setting)
+                    break
+                except AshneuroError as error:
+                    not_run.setdefault(f"{task} of {path.name}", f"{error.what}: {error.why}")
+            else:
+                continue
+            not_run.pop(f"{task} of {path.name}", None)
+        files = {task: result_files(path, task) for task in ("retrieval", *tasks)}
+        current = {task: [file for file in each if _is_current(file, run)] for task, each in files.items()}
+        if old := [file.name for task, each in files.items() for file in each if file not in current[task]]:
+            not_run[f"earlier results of {path.name}"] = (
+                f"{', '.join(old)}: the run was trained on since; `ashneuro evaluate` makes them anew"
+            )
+        evaluations = tuple(Evaluation.load(file) for file in current["retrieval"])
+        answered = tuple(TaskEvaluation.load(file) for task in tasks for file in current[task])
+        emulated = (Setting("loihi").file(path, task) for task in get_args(Task))
+        counted = next(
+            (f.with_suffix(".npz") for f in emulated if f.with_suffix(".npz").exists() and _is_current(f, run)), None
+        )
+        return cls(evaluations, answered, not_run, load_counts(counted) if counted else None)
+
+    def labelled(self, name: str) -> SavedResults:
+        """Return the results with ``name`` as the label of hybrids, which tells them from the first run's."""
+
+        def label(item: Any) -> Any:
+            return replace(item, label=name) if item.kind == "spiking" else item
+
+        return replace(self, evaluations=tuple(map(label, self.evaluations)), tasks=tuple(map(label, self.tasks)))
+
+
+def _is_current(file: Path, run: Run) -> bool:
+    """Return True if an evaluation was made with the run's present weights; files without a hash pass."""
+    return load_evaluation(file).weights_sha256 in ("", run.weights_sha256)
+
+
+def result_files(path: Path, task: Task) -> list[Path]:
+    """Return the files of a task's evaluations in a run's folder: the whole test part in torch first."""
+    stem = "evaluation" if task == "retrieval" else task
+    return sorted(
+        [*path.glob(f"{stem}.json"), *path.glob(f"{stem}-*.json")],
+        key=lambda file: (len(file.stem.split("-")), file.stem),
+    )
+
+
+def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Workload | None]:
+    """Return the name and the work of a run beside the first; ``None`` where it is a twin that is priced anyway."""
+    from ashneuro.simulation.run import simulate
+
+    kind = run.config.model.abstract.kind
+    if kind == "none":
+        return "no abstract encoder", host_workload(deployed.host_layers(run.model))
+    if kind != "spiking":
+        return kind, None
+    bundle = open_bundle(run.path)
+    record = results.counts or simulate(bundle, bundle.reference.inputs, on="loihi")
+    return run.path.name, count(bundle.program("integer"), record, deployed.host_layers(run.model))
+
+
+def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) -> str:
+    """Return the first evaluation's R@1 and the metric of the first evaluation of each task, in words."""
+    said = []
+    if evaluations:
+        recalls = " / ".join(f"{100 * way['R@1']:.1f}" for way in evaluations[0].rows[0].directions)
+        said.append(f"R@1 {recalls} %")
+    first = {item.task: item for item in reversed(tasks)}
+    return ", ".join([*said, *map(task_tables.metric, reversed(first.values()))])
+
+
+def untaken(name: str, path: Path, taken: Collection[str]) -> str:
+    """Return ``name``, prefixed with parent folders of ``path`` until it is unique."""
+    parents = path.resolve().parts
+    longer = (f"{'/'.join(parents[start:-1])}/{name}" for start in range(len(parents) - 2, -1, -1))
+    return next((each for each in (name, *longer) if each not in taken), f"{name}, {len(taken) + 1}")
+
+
+def _priced(
+    basic: Report,
+    program: Program,
+    record: SpikeRecord,
+    profiles: Sequence[HardwareProfile],
+    host: Sequence[HostLayer],
+    others: Sequence[OtherNetwork],
+    metrics: Mapping[Role, str],
+) -> Report:
+    """Return ``basic`` with counts, estimates, placements on cores, and the comparison with ANN twins."""
+    workload = count(program, record, host)
+    chips = [item for item in profiles if item.kind == "neuromorphic"]
+    deployments, facts = {}, dict(basic.facts)
+    for chip in filter(can_place, chips):
+        try:
+            deployments[chip.name] = deploy(program, record, chip)
+        except GraphError as error:
+            facts[f"does not fit {chip.name}"] = error.why
+    estimates = {
+        chip.name: estimate(workload.part("deployed"), chip, deployment=deployments.get(chip.name)) for chip in chips
+    }
+    comparison = compare_costs(
+        workload,
+        ann_twin(program, host_layers=host),
+        node=next(item for item in profiles if item.kind == "asic"),
+        chips=chips,
+        machines=[item for item in profiles if item.kind in ("gpu", "cpu")],
+        others=others,
+        estimates=estimates,
+        metrics=metrics,
+    )
+    return replace(
+        basic,
+        workload=workload,
+        estimates=list(estimates.values()),
+        comparison=comparison,
+        placements=[one.placement for one in deployments.values()],
+        profiles=list(profiles),
+        facts=facts,
+    )
+
+
+def _one_raster(record: SpikeRecord) -> dict[str, NDArray[np.generic]]:
+    """Return the spikes (T, neurons) of the first sample, per layer."""
+    return {
+        name: activity.raster[:, 0].reshape(record.timesteps, -1)
+        for name, activity in record.layers.items()
+        if activity.raster is not None and activity.binary
+    }
+
+
+def _pictures(run: Run, examples: Sequence[RetrievalExample]) -> dict[str, bytes]:
+    """Return the pictures of retrieval examples as PNG files, by key of the pair; without those that are gone."""
+    from PIL import Image
+
+    pairs = {pair.key: pair for pair in (*run.splits.train, *run.splits.validation, *run.splits.test)}
+    keys = [example.key for example in examples if example.kind == "image"]
+    keys += [hit.key for example in examples if example.kind == "text" for hit in example.hits]
+    found = {}
+    for key in dict.fromkeys(keys):
+        if key in pairs:
+            buffer = io.BytesIO()
+            Image.fromarray(pairs[key].load()).save(buffer, "PNG", optimize=True)
+            found[key] = buffer.getvalue()
+    return found

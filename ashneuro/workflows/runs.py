@@ -1,0 +1,64 @@
+"""Trained runs: opened once, then handed on."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ashneuro.config import trained_tasks
+from ashneuro.errors import AshneuroError, need
+from ashneuro.workflows.networks import require_kind
+
+if TYPE_CHECKING:
+    from ashneuro.data.pairs import Pair
+    from ashneuro.training.checkpoint import Run
+
+Part = Literal["train", "validation", "test"]
+
+
+def open_run(source: str | Path | Run, device: str = "cpu") -> Run:
+    """Return the run at a path, loaded to ``device``; a loaded run comes back as it is.
+
+    Raises:
+        AshneuroError: the path is not a run, or the run cannot be read.
+    """
+    if not isinstance(source, str | Path):
+        return source
+    require_kind(Path(source), "run")
+    run: Run = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run").load_run(source, device)
+    return run
+
+
+def pairs_of(run: Run, part: Part, samples: int | None = None) -> tuple[tuple[Pair, ...], str]:
+    """Return the run's pairs of ``part`` and the name of that split.
+
+    Args:
+        samples: only this many of them, evenly spaced; ``None``: all.
+
+    Raises:
+        AshneuroError: the part has fewer pairs.
+    """
+    pairs: tuple[Pair, ...] = getattr(run.splits, part)
+    if samples is not None:
+        if not 0 < samples <= len(pairs):
+            raise AshneuroError(
+                f"--samples {samples}", f"the {part} part has {len(pairs)} pairs", f"give 1 to {len(pairs)}"
+            )
+        pairs = tuple(pairs[index * len(pairs) // samples] for index in range(samples))
+    return pairs, f"{run.splits.name}, {part}"
+
+
+def pictures_of_run(run: Run, part: Part) -> list[Pair]:
+    """Return pictures of ``part`` like those that the run was trained for.
+
+    They come in turn from its pairs and from each task that brings pictures of its own. A run that never learned
+    from pairs is for its tasks' pictures alone.
+    """
+    from ashneuro.data.tasks import pictures_of
+
+    own = [task for task in trained_tasks(run.config) if getattr(run.config.tasks, task).format]
+    sets = [pictures_of(questions, getattr(questions, part)) for questions in map(run.questions, own)]
+    if not own or any(stage.task not in own for stage in run.config.schedule):
+        sets.insert(0, list(getattr(run.splits, part)))
+    return [picture for row in zip_longest(*sets) for picture in row if picture is not None]

@@ -1,0 +1,119 @@
+"""Search: the pictures that a text describes best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ashneuro.errors import ConfigError, DataError, need
+from ashneuro.workflows.runs import open_run, pairs_of
+
+if TYPE_CHECKING:
+    from ashneuro.data.pairs import Pair
+    from ashneuro.training.checkpoint import Run
+
+
+@dataclass(frozen=True)
+class Match:
+    """A picture that was found: its pair, and the cosine of its embedding with the text's."""
+
+    pair: Pair
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """Result of a search.
+
+    Args:
+        query: the text as it was asked.
+        pictures: number of pictures that were searched.
+        unknown_words: words of the query that the run never learned from; they have no effect.
+        unreadable: one sentence per picture that was left out.
+        best: best match first.
+    """
+
+    query: str
+    pictures: int
+    unknown_words: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    best: tuple[Match, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        best = [
+            {"picture": match.pair.key, "caption": match.pair.captions[0], "cosine": match.cosine}
+            for match in self.best
+        ]
+        return {
+            "query": self.query,
+            "unknown_words": list(self.unknown_words),
+            "pictures": self.pictures,
+            "unreadable": list(self.unreadable),
+            "best": best,
+        }
+
+    def save(self, path: Path) -> None:
+        """Draw the best matches, with cosine and caption, to an image file."""
+        from ashneuro.data.show import page, save_page
+
+        captioned = [
+            replace(match.pair, captions=(f"{match.cosine:.3f}", *match.pair.captions[:1])) for match in self.best
+        ]
+        save_page(page(captioned), path)
+
+
+def search(
+    run: str | Path | Run,
+    query: str,
+    *,
+    images: str | Path | None = None,
+    n: int = 6,
+    abstract_on: Literal["torch", "loihi", "lava"] = "torch",
+    device: str = "cpu",
+) -> Found:
+    """Return the pictures that match a text best.
+
+    Args:
+        run: a folder that `ashneuro train` wrote, or a loaded run.
+        query: the text.
+        images: folder of pictures; default: the run's own test pictures.
+        n: number of matches.
+        abstract_on: where the spikes are computed: torch, the integer emulator, or Lava.
+        device: where the ANN branch runs.
+
+    Raises:
+        DataError: no word of the query is known to the run, or there are no pictures.
+        AshneuroError: the run cannot be read, or has no bundle for spikes from elsewhere.
+    """
+    from ashneuro.data.folder import folder_pictures
+    from ashneuro.data.tokens import split_words
+
+    if n < 1:
+        raise ConfigError(f"--n {n}", "the best are at least one", "--n 6")
+    batches = need("ashneuro.data.batches", extra="train", purpose="searching")
+    hybrid = need("ashneuro.workflows.hybrid", extra="train", purpose="searching")
+    opened = open_run(run, device)
+    pairs: Sequence[Pair]
+    unreadable: Sequence[str] = ()
+    if images is None:
+        pairs, _ = pairs_of(opened, "test")
+    else:  # the data that it learned from need not be here
+        pairs, unreadable = folder_pictures(Path(images))
+    unknown = opened.vocabulary.unknown(query)
+    # An unknown word would pull the text towards an embedding that was never learned.
+    known = " ".join(word for word in split_words(query) if word not in unknown) if unknown else query.strip()
+    if not known or not opened.vocabulary.indices(known):
+        raise DataError(
+            f"nothing is known of {query!r}",
+            "none of its words was in the captions that the run learned from",
+            "use other words",
+        )
+    with hybrid.HybridSession(opened, abstract_on) as session:
+        size = opened.config.data.image_size
+        scores = (session.embed_texts([known]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
+    best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
+    matches = tuple(Match(pairs[index], float(scores[index])) for index in best)
+    return Found(query, len(pairs), tuple(unknown), tuple(unreadable), matches)

@@ -1,0 +1,126 @@
+"""A sweep's results as files: table, figure, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ashneuro.config import SweepConfig
+from ashneuro.cost.profile import Range
+from ashneuro.files import replace_file
+from ashneuro.reporting.tables.table import Table
+
+if TYPE_CHECKING:
+    from ashneuro.training.sweep import Row, Summary
+
+COLUMNS = (
+    "variant",
+    ">seeds",
+    ">accuracy, %",
+    ">A zeroed, %",
+    ">C zeroed, %",
+    ">firing rate, %",
+    ">synops per image",
+    ">host MACs per image",
+    ">energy, µJ (low–high)",
+)
+
+
+def sweep_table(planned: SweepConfig, runs: int, planned_runs: int, summaries: Sequence[Summary]) -> Table:
+    """Return one row per variant: mean and spread over its seeds."""
+    what = "mean of R@1 image → text and text → image" if planned.task == "retrieval" else planned.task
+    title = f"{runs} runs of {planned.base}; accuracy: {what}, {planned.part} part"
+    note = (
+        "mean ± standard deviation over seeds. Accuracy and firing rate are measured, synops and MACs counted, energy "
+        f"estimated ({planned.profile}, int8 on host and chip; the host is in the sum; the low-bit control at its own "
+        "bits)."
+    )
+    if missing := planned_runs - runs:
+        note += f" {missing} runs are still to come."
+    return Table(title, COLUMNS, tuple(map(_cells, summaries)), note=note)
+
+
+def _cells(summary: Summary) -> tuple[str, ...]:
+    def spread(name: str, factor: float, digits: int) -> str:
+        if name not in summary.mean:
+            return "–"
+        deviation = summary.deviation[name]
+        text = f"{factor * summary.mean[name]:,.{digits}f}"
+        return text if deviation is None else f"{text} ± {factor * deviation:,.{digits}f}"
+
+    energy = spread("energy_j", 1e6, 2)
+    if "energy_low_j" in summary.mean:
+        energy += f" ({1e6 * summary.mean['energy_low_j']:,.2f}–{1e6 * summary.mean['energy_high_j']:,.2f})"
+    percents = [spread(name, 100, 1) for name in ("accuracy", "accuracy_a_zeroed", "accuracy_c_zeroed", "firing_rate")]
+    return (summary.variant, str(summary.seeds), *percents, spread("synops", 1, 0), spread("host_macs", 1, 0), energy)
+
+
+def write_sweep(
+    folder: Path, planned: SweepConfig, rows: Sequence[Row], planned_runs: int, summaries: Sequence[Summary]
+) -> list[Path]:
+    """Write all runs as JSON and CSV, the table as Markdown, and the figure as SVG; return the paths."""
+    files = {
+        "sweep.json": json.dumps(
+            {
+                "sweep": asdict(planned),
+                "runs": [row.to_json() for row in rows],
+                "summaries": [asdict(one) for one in summaries],
+            },
+            indent=1,
+        ),
+        "sweep.csv": _csv(rows),
+        "sweep.md": _markdown(sweep_table(planned, len(rows), planned_runs, summaries)),
+    }
+    if drawn := _figure(summaries, planned):
+        files["sweep.svg"] = drawn
+    for name, content in files.items():
+        _write(folder / name, content)
+    return [folder / name for name in files]
+
+
+def _write(path: Path, content: str) -> None:
+    replace_file(path, lambda file: file.write_text(content, encoding="utf-8"))
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    plain = [row.to_json() for row in rows]
+    columns = list(dict.fromkeys(key for row in plain for key in row if key != "levels"))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(plain)
+    return text.getvalue()
+
+
+def _markdown(table: Table) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in (table.headings, *table.rows)]
+    lines.insert(1, "|" + "|".join("---:" if numeric else "---" for numeric in table.numeric) + "|")
+    return f"{table.title}\n\n" + "\n".join(lines) + f"\n\n{table.note}\n"
+
+
+def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
+    """Return energy against accuracy as an SVG that stands alone; empty when nothing has a price."""
+    from ashneuro.reporting.figures.svg import alone
+    from ashneuro.reporting.figures.sweep import Point, pareto
+
+    points = [
+        Point(
+            summary.variant,
+            next(iter(summary.levels), "base"),
+            Range(summary.mean["energy_low_j"], summary.mean.get("energy_j"), summary.mean["energy_high_j"]),
+            100 * summary.mean["accuracy"],
+            100 * summary.least["accuracy"] if summary.seeds > 1 else None,
+            100 * summary.most["accuracy"] if summary.seeds > 1 else None,
+        )
+        for summary in summaries
+        if "energy_low_j" in summary.mean
+    ]
+    if not points:
+        return ""
+    title = f"estimated energy ({planned.profile}) against accuracy of {len(points)} variants"
+    return alone(pareto(points, "accuracy, %"), "pareto", title)

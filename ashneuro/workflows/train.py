@@ -1,0 +1,111 @@
+"""Training: settings in, a run out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ashneuro.config import RunConfig, load_config
+from ashneuro.errors import ConfigError, need
+
+if TYPE_CHECKING:
+    from ashneuro.training.checkpoint import Run
+    from ashneuro.training.dry_run import DryRun
+
+
+def train(
+    config: RunConfig | str | Path,
+    out: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+    on_progress: Callable[[Any], None] = lambda now: None,
+) -> Run:
+    """Train a run into a folder, and return it.
+
+    Args:
+        config: settings: a `RunConfig`, a TOML, a run's config.json, or a preset's name.
+        out: folder of the run, which holds a whole checkpoint after every epoch.
+        settings: single changes, ``"train.epochs=3"``.
+        resume: go on with an interrupted run in ``out``.
+        on_progress: called after every batch with a `ashneuro.training.loop.Progress`.
+
+    Raises:
+        ConfigError: settings contradict each other, or ``out`` holds a run and ``resume`` is not set.
+        DataError: the data, or the checkpoint to resume from, cannot be read.
+    """
+    from ashneuro.workflows.calibration import integer_chooser
+
+    loop = need("ashneuro.training.loop", extra="train", purpose="training")
+    need("ashneuro.spiking.memory", extra="train", purpose="training").keep_freed_memory()
+    chosen = config if isinstance(config, RunConfig) else load_config(config, list(settings))
+    run: Run = loop.train(
+        chosen,
+        Path(out),
+        resume=resume,
+        choose_integers=integer_chooser(chosen.data) if chosen.train.quantise_aware else None,
+        on_progress=on_progress,
+    )
+    return run
+
+
+def describe_neurons(config: RunConfig) -> str:
+    """Return the kernels that training would compute its spiking neurons with; empty for a run without any.
+
+    Raises:
+        ConfigError: the kernels that the settings ask for are not to be had here.
+    """
+    if config.model.abstract.kind != "spiking":
+        return ""
+    loop = need("ashneuro.training.loop", extra="train", purpose="training")
+    from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
+
+    device = loop.pick_device(config.train.device)
+    choose_backend(config.train.kernels, device)
+    return f"neurons on {device}: {describe_kernels(device, config.train.kernels)}"
+
+
+def resume_config(out: Path | None, settings: Sequence[str]) -> RunConfig:
+    """Return the settings of the interrupted run in ``out``, with single changes.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    if out is None or not (out / "config.json").exists():
+        raise ConfigError(
+            "--resume without a run", "resuming needs the folder of the run", "ashneuro train --resume --out runs/NAME"
+        )
+    return load_config(out / "config.json", list(settings))
+
+
+def fine_tuning_config(run: Path, settings: Sequence[str]) -> RunConfig:
+    """Return settings that fine-tune ``run`` through integers: a quarter of its epochs, a tenth of its learning rate.
+
+    Single changes in ``settings`` win over these and over the run's.
+
+    Raises:
+        ConfigError: ``run`` is not a run.
+    """
+    if not (run / "config.json").exists():
+        raise ConfigError(
+            f"--quantise-aware {run}", "it fine-tunes a trained run", "ashneuro train runs/NAME --quantise-aware"
+        )
+    before = load_config(run / "config.json").train
+    defaults = [f"train.epochs={max(1, before.epochs // 4)}", f"train.learning_rate={before.learning_rate / 10}"]
+    fixed = [f"train.start={json.dumps(str(run))}", "train.quantise_aware=true", "schedule=[]"]
+    return load_config(run / "config.json", [*defaults, *settings, *fixed])
+
+
+def estimate_training(config: RunConfig, *, pairs: int, words: int, processes: int) -> DryRun:
+    """Return memory and time that training would take, without training.
+
+    Args:
+        pairs: training pairs, and questions of a task, in an epoch.
+        words: size of the vocabulary.
+        processes: number of processes that share a batch.
+    """
+    dry = need("ashneuro.training.dry_run", extra="train", purpose="training")
+    found: DryRun = dry.dry_run(config, pairs=pairs, words=words, processes=processes)
+    return found

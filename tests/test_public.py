@@ -1,0 +1,95 @@
+"""The public names of the package: lazy, typed, and what the documentation shows."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ashneuro
+from tests.program import networks
+
+PACKAGE = Path(ashneuro.__file__).parent
+FUNCTIONS = (
+    "read",
+    "check",
+    "lower",
+    "export",
+    "simulate",
+    "verify",
+    "report",
+    "compare",
+    "train",
+    "evaluate",
+    "search",
+)
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_import_loads_nothing_else() -> None:
+    loaded = run("import sys, ashneuro; print(*sys.modules)").split()
+    assert not {"torch", "numpy", "nir", "pydantic", "matplotlib"} & set(loaded)
+    assert [name for name in loaded if name.startswith("ashneuro")] == ["ashneuro"]
+
+
+def test_every_public_name_is_there_and_typed() -> None:
+    assert len(ashneuro.__all__) == len(set(ashneuro.__all__))
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (typed,) = [node for node in tree.body if isinstance(node, ast.If)]
+    declared = {alias.name: node.module for node in typed.body for alias in node.names}
+    for name in set(ashneuro.__all__) - {"__version__"}:
+        found = getattr(ashneuro, name)
+        assert found.__doc__ and found.__module__ == declared[name], name
+    assert set(ashneuro.__all__) <= set(dir(ashneuro))
+    with pytest.raises(AttributeError, match="nothing_of_ours"):
+        ashneuro.nothing_of_ours  # noqa: B018
+
+
+def test_no_module_hides_a_public_function() -> None:
+    """Importing a sub-package sets an attribute of its name on the package."""
+    modules = [
+        "ashneuro." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        for path in PACKAGE.rglob("*.py")
+        if not {"lava_worker", "__main__.py", "__init__.py"} & set(path.parts) or path.parent.parent == PACKAGE
+    ]
+    for name in modules:
+        if "lava_worker" not in name and "__" not in name:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                assert error.name in ("triton", "resvg_py"), name
+    for name in FUNCTIONS:
+        assert callable(getattr(ashneuro, name)), name
+
+
+def test_the_whole_way_takes_one_import_and_five_statements(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = [networks.affine(6, 5, rng), networks.lif((5,), rng, uniform=True)]
+    path, x = tmp_path / "small.nir", (rng.random((8, 3, 6)) < 0.4).astype(np.uint8)
+    import nir
+
+    nir.write(path, networks.chain((6,), *parts))
+
+    network = ashneuro.read(path, dt_s=1e-3, input_coding="spikes")
+    findings = ashneuro.check(network, "lava")
+    exported = ashneuro.export(network, inputs=x, lava=None)
+    record = ashneuro.simulate(exported.bundle, x, on="loihi")
+    costs = ashneuro.compare(exported.bundle, profiles=["loihi1", "cmos45"])
+
+    assert all(finding.ok for finding in findings)
+    assert exported.bundle.folder == tmp_path / "small.bundle" and not exported.certificate.failed
+    assert next(iter(record.layers.values())).raster.shape[:2] == (8, 3)
+    assert costs.groups and costs.verdict
+    assert ashneuro.verify(exported.bundle, lava=None).failed is False
+    integer = ashneuro.lower(network, "integer", inputs=x)
+    again = ashneuro.simulate(integer, x, on="loihi")
+    for name, activity in record.layers.items():
+        np.testing.assert_array_equal(activity.raster, again.layers[name].raster)
