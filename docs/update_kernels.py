@@ -41,7 +41,7 @@ def as_markdown(tables: Iterable[Table]) -> list[str]:
     for table in tables:
         rule = ["---:" if column.startswith(">") else "---" for column in table.columns]
         lines = ["| " + " | ".join(cells) + " |" for cells in (table.headings, rule, *table.rows)]
-        parts += [f"**{table.title}** [{table.basis}]", "\n".join(lines)]
+        parts += [f"**{table.title}** [{table.basis_text}]", "\n".join(lines)]
         note = " ".join(table.note.splitlines())
     return [*parts, note]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import AshneuroError
 from ashneuro.reporting import tables
-from ashneuro.reporting.tables.table import NOTHING, Table, number, percent
+from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,13 +93,13 @@ def _show_rich(what: Table) -> None:
     drawn = RichTable(
         title=Text(what.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False
     )
-    if what.basis:
-        drawn.title = Text.assemble((what.title, "bold"), (f"  {what.basis}", "dim"))
+    if what.basis_text:
+        drawn.title = Text.assemble((what.title, "bold"), (f"  {what.basis_text}", "dim"))
     for heading, numeric in zip(what.headings, what.numeric, strict=True):
         drawn.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
-    styles = {"error": "red", "note": "yellow", "not run": "yellow", "different": "red", "equal": "green"}
+    colours = {Mark.GOOD: "green", Mark.WARNING: "yellow", Mark.BAD: "red"}
     for row in what.rows:
-        drawn.add_row(*(Text(cell, styles.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(cell, colours[cell.mark] if isinstance(cell, Cell) else "") for cell in row))
     console = _console()
     console.print(drawn, soft_wrap=False)
     for paragraph in what.note.splitlines():
@@ -107,7 +107,7 @@ def _show_rich(what: Table) -> None:
 
 
 def _plain_lines(what: Table) -> Iterator[str]:
-    yield what.title + (f"  [{what.basis}]" if what.basis else "")
+    yield what.title + (f"  [{what.basis_text}]" if what.basis_text else "")
     lines = [what.headings, *what.rows]
     widths = [max(len(row[index]) for row in lines) for index in range(len(what.columns))]
     for row in lines:

@@ -5,9 +5,46 @@ Identity is an enum or a field everywhere else; nothing is decided by these word
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 from ashneuro.config import AbstractKind, Task
 from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, SpikeSource, TaskEvaluation, TaskRow
+from ashneuro.program.certificate import Computation, Status
+from ashneuro.program.rules.finding import Level
 
+
+class Basis(Enum):
+    """Origin of a number."""
+
+    COUNTED = auto()
+    COMPUTED = auto()
+    MEASURED = auto()
+    ESTIMATED = auto()
+
+
+BASES: dict[Basis, str] = {
+    Basis.COUNTED: "counted",
+    Basis.COMPUTED: "computed",
+    Basis.MEASURED: "measured",
+    Basis.ESTIMATED: "estimated",
+}
+STATUS: dict[Status, str] = {"equal": "equal", "different": "different", "not run": "not run"}
+COMPUTATIONS: dict[Computation, str] = {
+    Computation.GRAPH: "graph, float64",
+    Computation.FLOAT: "float program",
+    Computation.FLOAT32: "float program, float32",
+    Computation.INTEGER: "integer program",
+    Computation.LAVA_FLOAT: "Lava, floating_pt",
+    Computation.LAVA_INTEGER: "Lava, fixed_pt",
+    Computation.RECORDED: "reference.npz",
+}
+PREDICTIONS: dict[str, str] = {
+    "inside": "inside the range",
+    "too low": "above: predicted too low",
+    "too high": "below: predicted too high",
+}
+"""Where a measured value lies, by the verdict on the prediction."""
+LEVELS: dict[Level, str] = {"error": "error", "note": "note", "ok": "ok"}
 NETWORKS: dict[AbstractKind, str] = {
     "spiking": "hybrid",
     "none": "no abstract encoder",

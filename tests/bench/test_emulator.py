@@ -91,7 +91,7 @@ def test_table_and_json_have_machine_and_versions():
     assert len(both) == 2
     for table in both:
         assert all(len(row) == len(table.columns) for row in table.rows)
-        assert table.basis.startswith("measured, 1 rounds")
+        assert table.basis_text.startswith("measured, 1 rounds")
         assert content["machine"]["cpu"] in table.note and "load average" in table.note
         assert f"{LAVA}: not run, because it was not asked for" in table.note
 

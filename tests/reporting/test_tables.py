@@ -58,7 +58,7 @@ def test_every_row_has_a_cell_per_column_and_no_python_shows_through(table):
     ],
 )
 def test_numbers_carry_their_basis(table):
-    assert table.basis.split()[0] in {"counted", "measured", "estimated"}
+    assert table.basis_text.split()[0] in {"counted", "measured", "estimated"}
 
 
 def test_activity_shows_the_counts_per_inference():
@@ -82,7 +82,7 @@ def test_a_run_by_its_spikes():
     assert cell(table, "lif2", "spikes") == f"{record.layers['lif2'].events:,}"
     assert cell(table, "lif2", "firing rate") == f"{100 * record.firing_rate('lif2'):.1f} %"
     assert cell(table, "input", "firing rate") == tables.table.NOTHING
-    assert table.basis == "counted over 3 samples of 4 steps, torch, float"
+    assert table.basis_text == "counted over 3 samples of 4 steps, torch, float"
 
 
 def test_terms_say_what_is_not_estimable_and_why():
@@ -182,7 +182,7 @@ def test_numbers_used_are_those_of_the_estimates_and_no_others():
 def test_measurements_stand_apart():
     item = Measurement("H100", "board", "NVML", 1.5e-3, 2e-3, 1.4e-3, 1.6e-3, 64, "fp16", 80.0)
     table = tables.energy.measurements([item])
-    assert table.basis == "measured"
+    assert table.basis_text == "measured"
     assert cell(table, "–", "energy") == "1.5 mJ" and cell(table, "–", "device") == "H100"
 
 
@@ -233,7 +233,7 @@ def test_headings_know_their_alignment():
 
 def test_networks_that_answer_the_same_questions_stand_in_one_table():
     (table,) = tables.tasks.by_task(whole_report().tasks)
-    assert table.title == "VQA" and table.basis == "measured"
+    assert table.title == "VQA" and table.basis_text == "measured"
     assert table.headings == ("network", "VQA accuracy, %", "yes/no, %")
     assert [row[0] for row in table.rows] == [
         "hybrid",

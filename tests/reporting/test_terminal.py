@@ -11,6 +11,7 @@ from ashneuro.errors import ProfileError
 from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import terminal
 from ashneuro.reporting.tables.table import Table
+from ashneuro.reporting.words import Basis
 from tests.reporting.example import whole_report
 
 REPORT = whole_report()
@@ -19,7 +20,9 @@ REPORT = whole_report()
 def test_plain_tables_are_aligned_and_never_cut(capsys):
     long = "a sentence that is much longer than eighty characters " * 4
     terminal.show(
-        Table("Title", ("name", ">count", "text"), (("a", "1", long), ("bbbb", "1,000", "x")), "counted", "note")
+        Table(
+            "Title", ("name", ">count", "text"), (("a", "1", long), ("bbbb", "1,000", "x")), Basis.COUNTED, note="note"
+        )
     )
     out = capsys.readouterr().out
     assert out.splitlines()[:4] == [

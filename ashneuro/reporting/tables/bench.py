@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ashneuro.reporting.tables.table import NOTHING, Table, number, percent
+from ashneuro.reporting.tables.table import NOTHING, Table, not_run, number, percent
+from ashneuro.reporting.words import Basis
 
 
 def jobs(content: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -15,10 +16,10 @@ def jobs(content: Mapping[str, Any]) -> tuple[Table, ...]:
         f"kernels by default: {content['kernels']}.\n{_versions(content)}."
     )
     clock = "wall-clock time" if content["clock"] == "wall" else "processor time"
-    basis = f"measured, {content['rounds']} rounds in turn, medians of {clock}, forward and backward"
+    how = f", {content['rounds']} rounds in turn, medians of {clock}, forward and backward"
     tables = []
     for job in content["jobs"]:
-        tables.append(_job(job, basis, where))
+        tables.append(_job(job, how, where))
         # Files of earlier versions have no parts.
         split = [way for way in job["ways"] if way.get("parts")]
         if split:
@@ -26,13 +27,13 @@ def jobs(content: Mapping[str, Any]) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def _job(job: Mapping[str, Any], basis: str, where: str) -> Table:
+def _job(job: Mapping[str, Any], how: str, where: str) -> Table:
     rows, notes = [], []
     # Peak memory is known on CUDA alone.
     peaks = any(way["peak_bytes"] for way in job["ways"])
     for way in job["ways"]:
         if way["reason"]:
-            rows.append((way["name"], "not run", *[NOTHING] * (3 + peaks)))
+            rows.append((way["name"], not_run(), *[NOTHING] * (3 + peaks)))
             notes.append(f"{way['name']}: not run, because {way['reason']}.")
             continue
         ratio = way["ratio"]
@@ -46,7 +47,7 @@ def _job(job: Mapping[str, Any], basis: str, where: str) -> Table:
             )
         )
     columns = ("implementation", ">ms", f">of {job['baseline']}", ">min – max", ">kept, MB", *[">peak, MB"] * peaks)
-    return Table(job["title"], columns, tuple(rows), basis, "\n".join([*notes, where]))
+    return Table(job["title"], columns, tuple(rows), Basis.MEASURED, how, "\n".join([*notes, where]))
 
 
 def _parts(ways: Sequence[Mapping[str, Any]], where: str) -> Table:
@@ -56,22 +57,23 @@ def _parts(ways: Sequence[Mapping[str, Any]], where: str) -> Table:
         parts, whole = way["parts"], sum(way["parts"].values())
         rows.append((way["name"], *(f"{1e3 * parts[name]:.1f} ({parts[name] / whole:.0%})" for name in names)))
     columns = ("implementation", *(f">{name}" for name in names))
-    return Table("Time by part, ms", columns, tuple(rows), "measured with a profiler, which adds to it", where)
+    how = "with a profiler, which adds to it"
+    return Table("Time by part, ms", columns, tuple(rows), Basis.MEASURED, how, where)
 
 
 def emulator(content: Mapping[str, Any]) -> tuple[Table, ...]:
     """Return the speeds of the emulator and of Lava, a table for each network."""
-    basis = f"measured, {content['rounds']} rounds in turn, medians"
+    how = f", {content['rounds']} rounds in turn, medians"
     where = f"{_machine(content)}.\n{_versions(content)}."
-    return tuple(_emulated(network, basis, where) for network in content["networks"])
+    return tuple(_emulated(network, how, where) for network in content["networks"])
 
 
-def _emulated(network: Mapping[str, Any], basis: str, where: str) -> Table:
+def _emulated(network: Mapping[str, Any], how: str, where: str) -> Table:
     rows, notes = [], []
     for speed in network["speeds"]:
         threads = NOTHING if speed["threads"] is None else str(speed["threads"])
         if speed["reason"]:
-            rows.append((speed["name"], threads, "not run", *[NOTHING] * 5))
+            rows.append((speed["name"], threads, not_run(), *[NOTHING] * 5))
             notes.append(f"{speed['name']}: not run, because {speed['reason']}.")
             continue
         rates = (*_spread(speed["per_second"]), *_spread(speed["ratio"], "×"))
@@ -96,7 +98,7 @@ def _emulated(network: Mapping[str, Any], basis: str, where: str) -> Table:
         ">mismatches",
     )
     title = f"Emulator, {network['title']}, {network['timesteps']} steps"
-    return Table(title, columns, tuple(rows), basis, "\n".join([*notes, where]))
+    return Table(title, columns, tuple(rows), Basis.MEASURED, how, "\n".join([*notes, where]))
 
 
 def _machine(content: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ashneuro.cost.measure import NotMeasured
 from ashneuro.cost.profile import Range
 from ashneuro.reporting.tables.table import NOTHING, Table, common_unit, joules, number, percent, three_digits
+from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison
@@ -59,7 +60,8 @@ def terms(cost: CostEstimate) -> Table:
         f"Energy on {cost.title}",
         ("term", ">events", f">{unit[1]}", ">low – high", "how"),
         tuple(rows),
-        basis=cost.basis,
+        basis=Basis.ESTIMATED,
+        how=f"({cost.profile})",
         note=f"Boundary: {cost.boundary}. Left out: {'; '.join(cost.excludes)}.{lasts}",
     )
 
@@ -74,7 +76,8 @@ def by_layer(cost: CostEstimate) -> Table:
     sums = cost.by_layer()
     unit = common_unit(sums.values())
     rows = tuple((name, *joules(energy, unit)) for name, energy in sums.items())
-    return Table(f"Energy by layer on {cost.title}", ("layer", f">{unit[1]}", ">low – high"), rows, basis=cost.basis)
+    columns = ("layer", f">{unit[1]}", ">low – high")
+    return Table(f"Energy by layer on {cost.title}", columns, rows, Basis.ESTIMATED, f"({cost.profile})")
 
 
 def contenders(group: Group) -> Table:
@@ -102,7 +105,8 @@ def contenders(group: Group) -> Table:
         group.title,
         columns,
         tuple(rows),
-        basis=f"estimated ({', '.join(profiles)})",
+        basis=Basis.ESTIMATED,
+        how=f"({', '.join(profiles)})",
         note=f"{group.note} Boundary: {group.boundary}.",
     )
 
@@ -129,7 +133,7 @@ def conventions(comparison: Comparison) -> Table:
         )
     columns = ("what is counted", "spiking side", "ANN side", ">spiking / ANN", "comparable", "note")
     note = "Which side looks better depends on what is counted; only lines on one node may name a winner."
-    return Table("Three conventions", columns, tuple(rows), basis="estimated from counted events", note=note)
+    return Table("Three conventions", columns, tuple(rows), basis=Basis.ESTIMATED, how="from counted events", note=note)
 
 
 def _energy(energy: Range | None) -> str:
@@ -160,7 +164,8 @@ def break_even(comparison: Comparison) -> Table:
         "Break-even firing rate of the deployed part",
         ("spiking part on", "ANN in its place on", ">breaks even at", ">over the cases", ">this network", "comparable"),
         tuple(rows),
-        basis="estimated from counted events",
+        basis=Basis.ESTIMATED,
+        how="from counted events",
         note=f"{_reasons(comparison)}Rates are spikes per neuron and step. Neurons' spikes, and all that they cause, "
         "scale with the rate; neuron updates, and what the inputs cause, do not."
         " “none”: these alone cost more than the ANN.",
@@ -186,7 +191,7 @@ def thresholds(comparison: Comparison) -> Table:
         for item in comparison.thresholds
     )
     return Table(
-        "Against published conditions", ("condition", "this network", "reading", "source"), rows, basis="counted"
+        "Against published conditions", ("condition", "this network", "reading", "source"), rows, basis=Basis.COUNTED
     )
 
 
@@ -221,4 +226,4 @@ def measurements(items: Iterable[Measurement | NotMeasured]) -> Table:
         ">idle, subtracted",
         "method",
     )
-    return Table("Energy that was measured", columns, tuple(rows), basis="measured", note="\n".join(missing))
+    return Table("Energy that was measured", columns, tuple(rows), basis=Basis.MEASURED, note="\n".join(missing))

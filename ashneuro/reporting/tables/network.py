@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ashneuro.reporting.tables.table import NOTHING, Table, number, percent, three_digits
+from ashneuro.reporting import words
+from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number, percent, three_digits
+from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
     from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload
@@ -18,9 +20,19 @@ if TYPE_CHECKING:
 
 def findings(items: Sequence[Finding]) -> Table:
     """Return the findings of `check`, errors before notes; passed checks are only counted."""
-    order = {"error": 0, "note": 1}
-    shown = sorted((item for item in items if item.level != "ok"), key=lambda item: order.get(item.level, 2))
-    rows = tuple((item.node, item.nir_type, item.level, item.sentence, item.actual, item.remedy) for item in shown)
+    marks = {"error": Mark.BAD, "note": Mark.WARNING}
+    shown = [item for level in marks for item in items if item.level == level]
+    rows = tuple(
+        (
+            item.node,
+            item.nir_type,
+            Cell(words.LEVELS[item.level], marks[item.level]),
+            item.sentence,
+            item.actual,
+            item.remedy,
+        )
+        for item in shown
+    )
     errors = sum(item.level == "error" for item in items)
     passed = len(items) - len(shown)
     return Table(
@@ -68,7 +80,8 @@ def activity(workload: Workload) -> Table:
         "Activity per inference",
         ("layer", ">neurons", ">spikes", ">firing rate", ">synops", ">dense MACs", ">neuron updates", ">messages"),
         tuple(rows),
-        basis=f"counted over {workload.samples} samples of {workload.timesteps} steps",
+        basis=Basis.COUNTED,
+        how=f"over {workload.samples} samples of {workload.timesteps} steps",
         note=f"From the host: {crossing or 'nothing'}; to the host: {number(out)} bytes. An input port's spikes are "
         "its non-zero values, and not in the last line. Updates are paid in every step; in brackets those with a state "
         "or an input.",
@@ -95,7 +108,8 @@ def spikes(record: SpikeRecord) -> Table:
         "Spikes",
         ("layer", "sends", ">neurons", ">spikes", ">firing rate"),
         tuple(rows),
-        basis=f"counted over {record.samples} samples of {record.timesteps} steps, {record.source}, {record.precision}",
+        basis=Basis.COUNTED,
+        how=f"over {record.samples} samples of {record.timesteps} steps, {record.source}, {record.precision}",
     )
 
 
@@ -118,9 +132,8 @@ def host(workload: Workload) -> Table | None:
         if text.layers
         else ""
     )
-    return Table(
-        "The host's part", ("layer", ">MACs", ">parameters", ">outputs"), tuple(rows), "counted from shapes", note
-    )
+    columns = ("layer", ">MACs", ">parameters", ">outputs")
+    return Table("The host's part", columns, tuple(rows), Basis.COUNTED, "from shapes", note)
 
 
 STEPS_SHOWN = 16
@@ -136,7 +149,7 @@ def synops_by_timestep(steps: Sequence[StepWorkload], samples: int) -> Table:
     total = max(len(row.effective_acs) for row in steps)
     note = f"The first {shown} of {number(total)} steps; report.json has them all." if total > shown else ""
     columns = ("layer", *(f">{step + 1}" for step in range(shown)))
-    return Table("Synops by step", columns, rows, basis=f"counted over {samples} samples", note=note)
+    return Table("Synops by step", columns, rows, basis=Basis.COUNTED, how=f"over {samples} samples", note=note)
 
 
 def placement(placed: Placement) -> Table:
@@ -178,7 +191,7 @@ def placement(placed: Placement) -> Table:
             "limited by",
         ),
         tuple(rows),
-        basis="computed",
+        basis=Basis.COMPUTED,
         note=f"{cores}: {placed.chips} chip(s){boards}, {placed.tiles} tile(s). Per cent of what a core holds. "
         "The chip's own compiler may place otherwise; docs/placement.md compares these rules with printed partitions.",
     )
@@ -204,7 +217,7 @@ def quantisation(costs: Iterable[LayerCost]) -> Table:
         "What integers changed",
         columns,
         tuple(rows),
-        basis="counted",
+        basis=Basis.COUNTED,
         note="Errors: weights root mean square, biases as a part of the threshold, an analog input's half step as a "
         "part of its peak.",
     )

@@ -37,7 +37,7 @@ def numbers(profile: HardwareProfile) -> Table:
     notes += [f"{path}: {quantity.bounds_from}." for path, quantity in profile.quantities() if quantity.bounds_from]
     notes += [f"{key}: {source.title}. {source.link}" for key, source in profile.sources.items()]
     return Table(
-        f"{profile.name}: {profile.title}", columns, rows, basis=f"boundary: {profile.boundary}", note="\n".join(notes)
+        f"{profile.name}: {profile.title}", columns, rows, how=f"boundary: {profile.boundary}", note="\n".join(notes)
     )
 
 

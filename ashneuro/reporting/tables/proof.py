@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ashneuro.reporting.tables.table import NOTHING, Table, number
+from ashneuro.reporting import words
+from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number
+from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
-    from ashneuro.program.certificate import Certificate
+    from ashneuro.program.certificate import Certificate, Comparison, Status
     from ashneuro.simulation.proof.silicon import SiliconReport
+
+STATUS_MARKS: dict[Status, Mark] = {"equal": Mark.GOOD, "different": Mark.BAD, "not run": Mark.WARNING}
 
 
 def certificate(content: Certificate) -> tuple[Table, ...]:
@@ -21,8 +25,8 @@ def certificate(content: Certificate) -> tuple[Table, ...]:
         where = "{}: sample {}, step {}, neuron {}".format(pair.first[0], *pair.first[1]) if pair.first else ""
         rows.append(
             (
-                f"{pair.left} – {pair.right}",
-                pair.status,
+                _pair(pair),
+                Cell(words.STATUS[pair.status], STATUS_MARKS[pair.status]),
                 number(pair.compared) if ran else NOTHING,
                 number(pair.mismatches) if ran else NOTHING,
                 where or pair.reason,
@@ -35,10 +39,15 @@ def certificate(content: Certificate) -> tuple[Table, ...]:
         f"Certificate: {state}",
         ("computations", "result", ">values compared", ">mismatches", "first mismatch, or why not", "must be equal"),
         tuple(rows),
-        basis=f"measured on {content.samples} samples of {content.timesteps} steps",
+        basis=Basis.MEASURED,
+        how=f"on {content.samples} samples of {content.timesteps} steps",
         note=f"Not compared: {'; '.join(content.not_compared)}.\nComputed with {versions}.",
     )
     return summary, *_certified_layers(content), *_certified_accuracy(content)
+
+
+def _pair(comparison: Comparison) -> str:
+    return f"{words.COMPUTATIONS[comparison.left]} – {words.COMPUTATIONS[comparison.right]}"
 
 
 def _certified_layers(content: Certificate) -> Iterator[Table]:
@@ -50,8 +59,8 @@ def _certified_layers(content: Certificate) -> Iterator[Table]:
         spikes = NOTHING if layer.largest is not None else number(layer.spikes)
         differ = (number(pair.layers[index].mismatches) for pair in ran)
         rows.append((layer.layer, number(layer.compared), spikes, *differ))
-    columns = ("layer", ">values compared", ">spikes", *(f">{pair.left} – {pair.right}" for pair in ran))
-    yield Table("Mismatches by layer", columns, tuple(rows), basis="measured")
+    columns = ("layer", ">values compared", ">spikes", *(f">{_pair(pair)}" for pair in ran))
+    yield Table("Mismatches by layer", columns, tuple(rows), basis=Basis.MEASURED)
 
 
 def _certified_accuracy(content: Certificate) -> Iterator[Table]:
@@ -62,7 +71,7 @@ def _certified_accuracy(content: Certificate) -> Iterator[Table]:
             "The task with each computation's spikes",
             ("spikes from", *(f">{metric}" for metric in metrics)),
             rows,
-            basis="measured",
+            basis=Basis.MEASURED,
         )
 
 
@@ -81,7 +90,8 @@ def silicon(report: SiliconReport) -> Table:
         "Replay of recordings",
         ("recording", "made by", "fed with", ">neuron-steps", ">v masked", ">values that differ"),
         tuple(rows),
-        basis=f"measured; {report.source}, {report.licence}",
+        basis=Basis.MEASURED,
+        how=f"; {report.source}, {report.licence}",
         note="In the step of a spike the chip's v reads 128 and the arithmetic's 0; there v is masked.\n"
         f"Not compared: {'; '.join(left_out)}.",
     )

@@ -4,13 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 
 from ashneuro.cost.profile import Range
 from ashneuro.cost.terms import energy_scale
+from ashneuro.reporting import words
+from ashneuro.reporting.words import Basis
 
 NOTHING = "–"
+
+
+class Mark(Enum):
+    """Emphasis of a cell, shown as a colour."""
+
+    GOOD = auto()
+    WARNING = auto()
+    BAD = auto()
+
+
+class Cell(str):
+    """Text of a cell with a mark."""
+
+    mark: Mark
+
+    def __new__(cls, text: str, mark: Mark) -> Cell:
+        """Return the text with its mark."""
+        cell = super().__new__(cls, text)
+        cell.mark = mark
+        return cell
+
+
+def not_run() -> Cell:
+    """Return the cell of a computation that was not run."""
+    return Cell(words.STATUS["not run"], Mark.WARNING)
 
 
 @dataclass(frozen=True)
@@ -21,16 +49,23 @@ class Table:
         title: heading of the table.
         columns: headings; ``>`` in front marks a column of numbers, aligned to the right.
         rows: one text per column.
-        basis: origin of the numbers: counted, computed, measured (how) or estimated (with which
-            profile).
+        basis: origin of the numbers.
+        how: words that follow the basis: the samples, the instrument, the profile.
         note: paragraphs below the table.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    basis: str = ""
+    basis: Basis | None = None
+    how: str = ""
     note: str = ""
+
+    @property
+    def basis_text(self) -> str:
+        """Basis in words, e.g. ``"counted over 6 samples"``; empty without a basis."""
+        word = words.BASES[self.basis] if self.basis else ""
+        return f"{word}{self.how}" if self.how.startswith((",", ";")) else f"{word} {self.how}".strip()
 
     @property
     def headings(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, TaskEvaluation
 from ashneuro.reporting import words
 from ashneuro.reporting.tables.table import NOTHING, Table, number, percent
+from ashneuro.reporting.words import Basis
 
 METRICS = ("R@1", "R@5", "R@10")
 
@@ -35,7 +36,7 @@ def retrieval(evaluations: Iterable[Evaluation]) -> Table:
         for name, row in retrieval_rows(pool):
             recalls = (" / ".join(_hundred(way.get(metric)) for way in row.directions) for metric in METRICS)
             ranks = " / ".join(number(way.get("median_rank")) for way in row.directions)
-            basis = "computed" if row.condition is Condition.CHANCE else "measured"
+            basis = words.BASES[Basis.COMPUTED if row.condition is Condition.CHANCE else Basis.MEASURED]
             body.append((name, *recalls, ranks, f"{basis}, {where}"))
     columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", "basis")
     return Table("Retrieval, image → text / text → image", columns, tuple(body))
@@ -80,7 +81,7 @@ def _task(evaluations: Sequence[TaskEvaluation]) -> Table:
     note = f"{first.split}: {number(first.questions)} questions about {number(first.pictures)} pictures; "
     note += f"{' / '.join(heads)} of them can be answered with the answers that the head knows. A zeroed, C zeroed, "
     note += "text alone: the trained network with its abstract branch, its concrete branch, or both left out."
-    return Table(_title(first), columns, (*body.values(), *baselines), "measured", note)
+    return Table(_title(first), columns, (*body.values(), *baselines), Basis.MEASURED, note=note)
 
 
 def answers(evaluation: TaskEvaluation) -> Table:
@@ -96,7 +97,7 @@ def answers(evaluation: TaskEvaluation) -> Table:
         for item in evaluation.examples
     )
     title = f"{_title(evaluation)}: questions, evenly spaced"
-    return Table(title, ("picture", "question", "said", "right", ">score, %"), rows, "measured")
+    return Table(title, ("picture", "question", "said", "right", ">score, %"), rows, Basis.MEASURED)
 
 
 def _title(evaluation: TaskEvaluation) -> str:

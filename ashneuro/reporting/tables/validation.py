@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ashneuro.reporting.tables.table import NOTHING, Table, common_unit, number
+from ashneuro.reporting import words
+from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, common_unit, number
+from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
     from ashneuro.cost.profile import Range
     from ashneuro.cost.validate import EnergyRow, PartitionRow, Validation
-
-
-VERDICTS: dict[str, str] = {
-    "inside": "inside the range",
-    "too low": "above: predicted too low",
-    "too high": "below: predicted too high",
-}
 
 
 def energies(validation: Validation) -> Table:
@@ -29,7 +24,7 @@ def energies(validation: Validation) -> Table:
             _spread(row.predicted_j, row),
             _spread(row.measured_j, row),
             " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio)),
-            VERDICTS[row.verdict],
+            words.PREDICTIONS[row.verdict],
             row.lacks + (f". {row.note}" if row.note else ""),
         )
         for row in validation.energies
@@ -51,7 +46,8 @@ def energies(validation: Validation) -> Table:
         "Energy: predicted beside measured, per inference",
         columns,
         tuple(rows),
-        basis="estimated beside measured",
+        basis=Basis.ESTIMATED,
+        how="beside measured",
         note=note + "\n".join(f"{note}." for note in dict.fromkeys(validation.notes)),
     )
 
@@ -79,7 +75,12 @@ def step_times(validation: Validation) -> Table:
     note = "Predicted: synops and updates of the busiest core, one after the other, and the barrier; "
     note += "without contention and without the host."
     return Table(
-        "Time of a step: predicted beside measured", columns, tuple(rows), basis="estimated beside measured", note=note
+        "Time of a step: predicted beside measured",
+        columns,
+        tuple(rows),
+        basis=Basis.ESTIMATED,
+        how="beside measured",
+        note=note,
     )
 
 
@@ -91,7 +92,7 @@ def partition_totals(validation: Validation) -> Table:
             row.chip,
             number(row.cores),
             number(row.printed_cores),
-            "equal" if row.cores == row.printed_cores else "different",
+            _agreement(row),
         )
         for row in validation.partitions
         if row.is_total
@@ -100,7 +101,7 @@ def partition_totals(validation: Validation) -> Table:
         "Cores: predicted beside printed",
         ("network", "chip", ">predicted", ">printed", "cores"),
         rows,
-        basis="computed",
+        basis=Basis.COMPUTED,
     )
 
 
@@ -119,16 +120,21 @@ def partitions(validation: Validation) -> Table:
         ">printed",
         "cores",
     )
-    return Table("Partition of every layer: predicted beside printed", columns, rows, basis="computed")
+    return Table("Partition of every layer: predicted beside printed", columns, rows, basis=Basis.COMPUTED)
+
+
+def _agreement(row: PartitionRow) -> Cell:
+    equal = row.cores == row.printed_cores
+    return Cell(words.STATUS["equal" if equal else "different"], Mark.GOOD if equal else Mark.BAD)
 
 
 def _partition(row: PartitionRow) -> tuple[str, ...]:
     pairs = ((row.cores, row.printed_cores), (row.neurons, row.printed_neurons), (row.words, row.printed_words))
     cells = [NOTHING if value is None else number(value) for pair in pairs for value in pair]
-    return row.case, row.layer, row.shape, *cells, "equal" if row.cores == row.printed_cores else "different"
+    return row.case, row.layer, row.shape, *cells, _agreement(row)
 
 
 def skipped(validation: Validation) -> Table:
     """Return the measured workloads without a prediction, and the reason."""
     rows = tuple((item.name, item.reason) for item in validation.skipped)
-    return Table("Measured, and not predicted", ("workload", "why"), rows, basis="–")
+    return Table("Measured, and not predicted", ("workload", "why"), rows)
