@@ -1,4 +1,4 @@
-"""The official VQA score, against a loop over the ten leave-one-out subsets."""
+"""The VQA score against a loop over the ten leave-one-out subsets."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ashneuro.data.answers import normalise_answer, soft_score
         ("t-shirt", "t shirt"),
     ],
 )
-def test_answers_are_compared_as_the_official_script_does(said: str, compared: str) -> None:
+def test_answers_are_normalised_as_in_the_official_script(said: str, compared: str) -> None:
     assert normalise_answer(said) == compared
 
 
-def test_the_score_is_the_mean_over_those_left_out() -> None:
+def test_score_is_the_mean_over_leave_one_out_subsets() -> None:
     dice = random.Random(0)
     for _ in range(50):
         given = [dice.choice(["yes", "no", "maybe"]) for _ in range(10)]
@@ -42,5 +42,5 @@ def test_the_score_is_the_mean_over_those_left_out() -> None:
     )
 
 
-def test_one_right_answer_is_right_or_wrong() -> None:
+def test_single_answer_scores_zero_or_one() -> None:
     assert soft_score("Circle", ["circle"]) == 1.0 and soft_score("square", ["circle"]) == 0.0

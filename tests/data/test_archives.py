@@ -1,4 +1,4 @@
-"""Pictures in shards and tables, written by the libraries that made these formats."""
+"""Shards and tables, written by the libraries of these formats."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shard(path: Path, members: list[tuple[str, bytes]]) -> Path:
 
 
 def sample(number: int) -> list[tuple[str, bytes]]:
-    """A sample as img2dataset writes it, captions in .txt or in .json in turn."""
+    """Members of a sample as img2dataset writes it, captions in .txt and .json in turn."""
     key = f"{number:08d}"
     text = json.dumps({"caption": f"picture {number}", "url": "http://x"}).encode()
     return [
@@ -59,9 +59,7 @@ def sample(number: int) -> list[tuple[str, bytes]]:
         ([("a.png", png(1)), ("a.json", b'{"caption": "\\ud83d"}')], "half of a letter"),
     ],
 )
-def test_what_no_run_could_learn_from_is_a_problem(
-    tmp_path: Path, members: list[tuple[str, bytes]], problem: str
-) -> None:
+def test_unusable_captions_are_problems(tmp_path: Path, members: list[tuple[str, bytes]], problem: str) -> None:
     records, problems = read_webdataset(shard(tmp_path / "a.tar", members))
     assert not records and problem in problems[0]
     problems[0].encode()
@@ -83,7 +81,7 @@ def test_shards_are_read_in_place(tmp_path: Path, suffix: str) -> None:
     assert [record.image for record in one] == ["00000002.png", "00000003.png"]
 
 
-def test_every_problem_of_shards_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_shards_are_reported(tmp_path: Path) -> None:
     members = [
         *sample(1),
         ("a.txt", b"no picture"),
@@ -118,7 +116,7 @@ def test_every_problem_of_shards_is_found(tmp_path: Path) -> None:
         read_webdataset(tmp_path / "none")
 
 
-def test_a_missing_shard_is_a_problem(tmp_path: Path) -> None:
+def test_missing_shard_is_a_problem(tmp_path: Path) -> None:
     shard(tmp_path / "s-0.tar", sample(1))
     records, problems = read_webdataset(tmp_path / "s-{0..1}.tar")
     assert len(records) == 1 and len(problems) == 1 and problems[0].startswith("s-1.tar")
@@ -140,7 +138,7 @@ def saved(folder: Path, texts: Any = "caption") -> Path:
     return folder
 
 
-def test_a_saved_dataset_keeps_its_parts_and_pictures(tmp_path: Path) -> None:
+def test_saved_dataset_keeps_parts_and_pictures(tmp_path: Path) -> None:
     records, problems = read_huggingface(saved(tmp_path / "set"))
     assert problems == []
     by_text = {record.captions[0]: record for record in records}
@@ -154,7 +152,7 @@ def test_a_saved_dataset_keeps_its_parts_and_pictures(tmp_path: Path) -> None:
     np.testing.assert_array_equal(splits.test[1].load(), pixels(6))
 
 
-def test_parquet_files_lists_of_captions_and_paths(tmp_path: Path) -> None:
+def test_parquet_with_caption_lists_and_image_paths(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "beside.png").write_bytes(png(3))
@@ -168,7 +166,7 @@ def test_parquet_files_lists_of_captions_and_paths(tmp_path: Path) -> None:
     assert problems == ["data/all-00000-of-00001.parquet row 2: needs a sentences (a text, or a list of texts)"]
 
 
-def test_a_folder_without_tables_or_columns_is_refused(tmp_path: Path) -> None:
+def test_folder_without_tables_or_columns_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a Hugging Face data set"):
         read_huggingface(tmp_path)
     parquet.write_table(arrow.table({"pic": [1], "text": ["a"]}), tmp_path / "train.parquet")
@@ -183,7 +181,7 @@ def test_a_folder_without_tables_or_columns_is_refused(tmp_path: Path) -> None:
     "content, why",
     [("{", "is not JSON"), ("[]", "not what save_to_disk writes"), ('{"_data_files": [{}]}', "filename")],
 )
-def test_a_damaged_state_is_named(tmp_path: Path, content: str, why: str) -> None:
+def test_damaged_state_file_is_named(tmp_path: Path, content: str, why: str) -> None:
     (tmp_path / "state.json").write_text(content)
     with pytest.raises(DataError, match=why):
         read_huggingface(tmp_path)

@@ -1,4 +1,4 @@
-"""Batches depend on seed and epoch alone; augmentation moves and recolours, and never mirrors."""
+"""Batches: determinism, shards, augmentation, texts, images in memory and on disk."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def changed(images: torch.Tensor, seed: int) -> torch.Tensor:
     return augment(images, draw_augmentation(len(images), 1.0, torch.Generator().manual_seed(seed)))
 
 
-def test_pictures_that_have_the_size_are_read_without_a_warning() -> None:
-    """Pillow's are read-only, which torch warns of."""
+def test_pictures_of_the_right_size_load_without_warning() -> None:
+    """Pillow's arrays are read-only, and torch warns of read-only arrays."""
     (pair, *_) = pairs(1)
     pixels = pair.load()
     pixels.flags.writeable = False
@@ -64,7 +64,7 @@ def epoch(number: int, data: DataConfig = DATA, train: TrainConfig = TRAIN, view
     return list(Batches(pairs(), vocabulary(), data, train, views=views).epoch(number))
 
 
-def test_an_epoch_is_made_again_from_its_number() -> None:
+def test_epoch_depends_on_seed_and_number_alone() -> None:
     one, again = epoch(3), epoch(3)
     for first, second in zip(one, again, strict=True):
         assert first.keys == second.keys
@@ -74,7 +74,7 @@ def test_an_epoch_is_made_again_from_its_number() -> None:
     assert [batch.keys for batch in epoch(3, train=replace(TRAIN, seed=1))] != [batch.keys for batch in one]
 
 
-def test_batches_are_whole_and_carry_each_pair_once() -> None:
+def test_batches_are_whole_and_contain_each_pair_once() -> None:
     batches = epoch(0, views=False)
     keys = [key for batch in batches for key in batch.keys]
     assert len(batches) == 2 and len(keys) == len(set(keys)) == 8
@@ -86,21 +86,21 @@ def test_batches_are_whole_and_carry_each_pair_once() -> None:
         assert same == [[a == b for b in numbers] for a in numbers]
 
 
-def test_a_view_is_another_look_at_the_same_image() -> None:
+def test_views_are_two_augmentations_of_one_image() -> None:
     (batch, _) = epoch(0, train=replace(TRAIN, augment=0.2))
     assert not torch.equal(batch.images, batch.views)
     distance = torch.cdist(batch.images.flatten(1), batch.views.flatten(1))
     assert distance.argmin(1).tolist() == [0, 1, 2, 3]
 
 
-def test_without_augmentation_images_are_the_pixels() -> None:
+def test_no_augmentation_at_strength_zero() -> None:
     (batch, _) = epoch(0, train=replace(TRAIN, augment=0.0))
     by_key = dict(zip([pair.key for pair in pairs()], normalise(load_images(pairs(), 8)), strict=True))
     assert torch.equal(batch.images, torch.stack([by_key[key] for key in batch.keys]))
     assert normalise(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-2.0, 2.0]
 
 
-def test_texts_are_one_caption_or_all_of_them() -> None:
+def test_texts_are_single_or_joined_captions() -> None:
     words = vocabulary()
     captions = {pair.key: pair.captions for pair in pairs()}
     seen = set()
@@ -116,7 +116,7 @@ def test_texts_are_one_caption_or_all_of_them() -> None:
     assert texts_of(pairs()[0], "separate") == pairs()[0].captions
 
 
-def test_word_dropout_leaves_out_but_never_all() -> None:
+def test_word_dropout_keeps_at_least_one_word() -> None:
     (batch, _) = epoch(0, replace(DATA, captions="joined", max_words=9), replace(TRAIN, word_dropout=0.9))
     lengths = (batch.tokens > 0).sum(1)
     assert lengths.min() >= 1 and lengths.max() < 6
@@ -127,13 +127,13 @@ def test_images_of_any_size_are_resized() -> None:
     assert load_images([wide], 8).unique(dim=-1).squeeze().unique(dim=-1).flatten().tolist() == [255, 128, 0]
 
 
-def test_too_few_pairs_for_a_batch_is_said() -> None:
+def test_too_few_pairs_for_a_batch_are_refused() -> None:
     with pytest.raises(DataError, match="10 training pairs") as error:
         Batches(pairs(), vocabulary(), DATA, replace(TRAIN, batch_size=11), views=False)
     assert "batch_size=10" in error.value.do
 
 
-def test_augmentation_never_mirrors_and_keeps_a_white_page_even() -> None:
+def test_augmentation_never_mirrors_and_keeps_white_uniform() -> None:
     corner = torch.full((64, 3, 16, 16), 2.0)
     corner[:, :, 2:6, 2:6] = -2.0  # a dark square in the upper left quarter
     moved = changed(corner, 0).mean(1)
@@ -143,18 +143,18 @@ def test_augmentation_never_mirrors_and_keeps_a_white_page_even() -> None:
     assert white.flatten(2).std(-1).max() < 1e-5
 
 
-def test_colours_turn_about_grey() -> None:
+def test_colour_matrix_rotates_about_grey() -> None:
     grey = torch.linspace(-1, 1, 16).expand(8, 3, 16, 16).contiguous()
     out = changed(grey, 2)
     torch.testing.assert_close(out[:, 0], out[:, 1])
     torch.testing.assert_close(out[:, 0], out[:, 2])
     red = torch.tensor([1.5, -1.5, -1.5])[None, :, None, None].expand(64, 3, 4, 4)
     seen = changed(red, 2).mean((2, 3))
-    assert (seen.argmax(1) == 0).all()  # ±20° of hue do not make red green
+    assert (seen.argmax(1) == 0).all()  # ±20° of hue keep red red
     assert seen.std(0).min() > 0.1
 
 
-def test_processes_share_out_the_batch_of_one() -> None:
+def test_shards_of_processes_make_the_batch_of_one() -> None:
     whole = epoch(2)
     parts = [list(Batches(pairs(), vocabulary(), DATA, TRAIN, views=True, shard=(rank, 2)).epoch(2)) for rank in (0, 1)]
     for number, batch in enumerate(whole):
@@ -164,7 +164,7 @@ def test_processes_share_out_the_batch_of_one() -> None:
             assert torch.equal(torch.cat([getattr(one, name) for one in ours]), getattr(batch, name)), name
 
 
-def test_an_epoch_can_be_entered_in_its_middle() -> None:
+def test_epoch_starts_at_any_batch() -> None:
     (_, second) = epoch(1)
     (again,) = Batches(pairs(), vocabulary(), DATA, TRAIN, views=True).epoch(1, start=1)
     assert (
@@ -174,7 +174,7 @@ def test_an_epoch_can_be_entered_in_its_middle() -> None:
     )
 
 
-def test_images_on_disk_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mapped_images_equal_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
     mapped = map_images(pairs(), 8)
     assert torch.equal(mapped, load_images(pairs(), 8))
@@ -187,7 +187,7 @@ def test_images_on_disk_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.
         assert torch.equal(one.images, another.images)
 
 
-def test_a_thread_stays_ahead_and_hands_on_errors() -> None:
+def test_prefetch_propagates_errors_and_stops() -> None:
     made: list[int] = []
 
     def items() -> Iterator[int]:

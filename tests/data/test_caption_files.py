@@ -1,4 +1,4 @@
-"""Karpathy's and Flickr's own files: the public schema, and every way in which a copy is damaged."""
+"""Karpathy's and Flickr's caption files: good ones, and every kind of damage."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_karpathy_keeps_parts_folders_and_all_captions(tmp_path: Path) -> None:
     assert records[3].image == "COCO_val2014_000000000004.jpg"
 
 
-def test_every_problem_of_a_karpathy_file_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_a_karpathy_file_are_reported(tmp_path: Path) -> None:
     path = karpathy(
         tmp_path,
         image(1),
@@ -70,7 +70,7 @@ def test_every_problem_of_a_karpathy_file_is_found(tmp_path: Path) -> None:
     assert "imgid 1 is already" in problems[0] and "sentid 10 is already" in problems[1] and "'trian'" in problems[2]
 
 
-def test_a_coco_file_is_no_karpathy_file_and_a_question_format_no_caption_format(tmp_path: Path) -> None:
+def test_wrong_formats_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "captions.json"
     path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}))
     with pytest.raises(DataError, match="not a Karpathy split"):
@@ -84,13 +84,14 @@ def test_a_coco_file_is_no_karpathy_file_and_a_question_format_no_caption_format
 FORMS = {
     "results_20130124.token": "1.jpg#0\tA dog .\n1.jpg#1\tIt runs, fast\n\n2.jpg#0\tein Hund läuft\r\n",
     "captions.txt": 'image,caption\n1.jpg,A dog .\n1.jpg,"It runs, fast"\n2.jpg,ein Hund läuft\n',
-    "results.csv": "image_name| comment_number| comment\n1.jpg| 0| A dog .\n1.jpg| 1| It runs, fast\n2.jpg| 0| ein Hund läuft\n",
+    "results.csv": "image_name| comment_number| comment\n"
+    "1.jpg| 0| A dog .\n1.jpg| 1| It runs, fast\n2.jpg| 0| ein Hund läuft\n",
 }
 
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_the_three_forms_of_flickr_say_the_same(tmp_path: Path, name: str, encoding: str) -> None:
+def test_three_flickr_formats_give_the_same_records(tmp_path: Path, name: str, encoding: str) -> None:
     path = tmp_path / name
     path.write_bytes(FORMS[name].encode(encoding))
     records, problems = read_flickr(path)
@@ -102,16 +103,17 @@ def test_the_three_forms_of_flickr_say_the_same(tmp_path: Path, name: str, encod
     assert [record.split for record in records] == ["", ""]
 
 
-def test_every_problem_of_a_flickr_file_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_a_flickr_file_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.token"
     path.write_text("1.jpg#0\tfine\n2.jpg 0 no tab\n1.jpg#0\tthe number again\n3.jpg#0\t \n#1\tno name\n")
     _, problems = read_flickr(path)
     assert [problem.split(" ")[1] for problem in problems] == ["2:", "4", "5:", "3"]
     path = tmp_path / "results.csv"
     path.write_text(
-        "image_name| comment_number| comment\n1.jpg| 0| a | b\n2199200615.jpg| 4   A dog runs across the grass .\n3.jpg| 1| \n"
+        "image_name| comment_number| comment\n"
+        "1.jpg| 0| a | b\n2199200615.jpg| 4   A dog runs across the grass .\n3.jpg| 1| \n"
     )
-    records, problems = read_flickr(path)  # line 3 is how the public file really reads
+    records, problems = read_flickr(path)  # line 3 is as in the public file
     assert [record.captions for record in records] == [["a | b"]]
     assert [problem.partition(":")[0] for problem in problems] == ["line 3", "line 4 (3.jpg)"]
     (tmp_path / "b.txt").write_text("a dog\n")
@@ -119,7 +121,7 @@ def test_every_problem_of_a_flickr_file_is_found(tmp_path: Path) -> None:
         read_flickr(tmp_path / "b.txt")
 
 
-def test_lists_beside_the_file_say_the_parts(tmp_path: Path) -> None:
+def test_lists_of_names_give_the_parts(tmp_path: Path) -> None:
     path = tmp_path / "Flickr8k.token.txt"
     path.write_text("".join(f"{number}.jpg#0\tdog {number}\n" for number in range(5)))
     (tmp_path / "Flickr_8k.trainImages.txt").write_text("0.jpg\n1.jpg\n9.jpg\n")

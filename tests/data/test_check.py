@@ -1,4 +1,4 @@
-"""`data check` finds everything at once."""
+"""`data check` reports all problems at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def lines(path: Path, *rows: tuple[str, str, str]) -> Path:
     return path
 
 
-def test_a_clean_set_is_counted(tmp_path: Path) -> None:
+def test_clean_data_set_is_counted(tmp_path: Path) -> None:
     for number in range(4):
         write_picture(tmp_path / "pictures" / f"{number}.png", number)
     rows = [
@@ -41,10 +41,10 @@ def test_a_clean_set_is_counted(tmp_path: Path) -> None:
     assert ticks == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_every_problem_is_named(tmp_path: Path) -> None:
+def test_all_problems_are_reported(tmp_path: Path) -> None:
     for number in range(5):
         write_picture(tmp_path / f"{number}.png", number)
-    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:80])  # the header is whole, the rest is not
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:80])  # a whole header, truncated data
     (tmp_path / "2.png").write_text("not a picture")
     (tmp_path / "4.png").write_bytes((tmp_path / "0.png").read_bytes())
     rows = [
@@ -95,7 +95,7 @@ def test_questions_are_checked_with_their_pictures(tmp_path: Path) -> None:
     ]
 
 
-def test_a_picture_in_two_parts_is_a_problem(tmp_path: Path) -> None:
+def test_picture_in_two_parts_is_a_problem(tmp_path: Path) -> None:
     write_picture(tmp_path / "1.jpg")
     for part in ("train", "test"):
         entry = {"Flickr30K_ID": "1", "pairID": part, "sentence2": "A dog.", "gold_label": "neutral"}
@@ -103,7 +103,7 @@ def test_a_picture_in_two_parts_is_a_problem(tmp_path: Path) -> None:
     assert check(tmp_path, "snli-ve").problems == ("1.jpg: is in the test part and in the training part",)
 
 
-def test_formats_are_those_of_the_field_and_mistakes_are_said(tmp_path: Path) -> None:
+def test_unknown_formats_and_folders_are_refused(tmp_path: Path) -> None:
     assert set(FORMATS) == {*CAPTIONS, *QUESTIONS}
     assert {
         "coco",
@@ -128,7 +128,7 @@ def test_formats_are_those_of_the_field_and_mistakes_are_said(tmp_path: Path) ->
         guess_format(tmp_path)
 
 
-def test_names_and_texts_that_no_machine_can_use_are_problems(tmp_path: Path) -> None:
+def test_unusable_names_and_texts_are_problems(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png")
     path = tmp_path / "odd.jsonl"
     path.write_text(
@@ -159,13 +159,13 @@ def test_names_and_texts_that_no_machine_can_use_are_problems(tmp_path: Path) ->
     "format, content",
     [("coco", {"images": [], "annotations": []}), ("vqa2", {"questions": []}), ("easy-vqa", []), ("jsonl", None)],
 )
-def test_a_set_with_nothing_in_it_is_a_problem(tmp_path: Path, format: str, content: object) -> None:
+def test_empty_data_set_is_a_problem(tmp_path: Path, format: str, content: object) -> None:
     path = tmp_path / "questions.json"
     path.write_text("" if content is None else json.dumps(content))
     assert check(path, format).problems == ("questions.json: holds no picture with a text",)
 
 
-def test_of_a_folder_the_file_of_a_broken_line_is_named(tmp_path: Path) -> None:
+def test_broken_line_in_a_folder_names_its_file(tmp_path: Path) -> None:
     for part in ("train", "dev"):
         (tmp_path / f"snli_ve_{part}.jsonl").write_text("{")
     problems = check(tmp_path, "snli-ve").problems

@@ -11,7 +11,7 @@ def pair(key: str, concept: str, style: str, *captions: str) -> Pair:
     return Pair(key, captions, concept, lambda: np.zeros((1, 1, 3), np.uint8), style=style)
 
 
-def test_counts_are_those_of_a_set_small_enough_to_count_by_hand() -> None:
+def test_counts_of_a_small_data_set() -> None:
     splits = Splits(
         train=(
             pair("1", "dog", "ink", "a dog", "Dog, pet"),

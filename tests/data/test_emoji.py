@@ -30,7 +30,7 @@ def everything(splits: Splits) -> tuple[Pair, ...]:
     return splits.train + splits.validation + splits.test
 
 
-def test_the_pack_is_the_one_that_its_manifest_describes() -> None:
+def test_pack_matches_its_manifest() -> None:
     manifest = json.loads((PACK / "pack.json").read_text())
     assert {path.name for path in PACK.iterdir()} == {*manifest["files"], "pack.json", "LICENSES.txt"}
     for name, expected in manifest["files"].items():
@@ -38,7 +38,7 @@ def test_the_pack_is_the_one_that_its_manifest_describes() -> None:
     assert sum(path.stat().st_size for path in PACK.iterdir()) < 10_000_000
 
 
-def test_all_images_are_there_with_names_and_keywords(style: Splits) -> None:
+def test_all_images_have_names_and_keywords(style: Splits) -> None:
     pairs = everything(style)
     assert len(pairs) == len({pair.key for pair in pairs}) == 7507
     assert len({pair.concept for pair in pairs}) == 1640
@@ -58,7 +58,7 @@ def test_no_flags_and_no_skin_tones(style: Splits) -> None:
     ]
 
 
-def test_pictures_are_where_they_are_said_to_be(style: Splits) -> None:
+def test_cells_hold_their_pictures(style: Splits) -> None:
     pixels = {
         pair.key: pair.load()
         for pair in everything(style)
@@ -72,7 +72,7 @@ def test_pictures_are_where_they_are_said_to_be(style: Splits) -> None:
         assert colour == max(red, green, blue), key
 
 
-def test_pictures_can_be_changed_without_changing_the_pack(style: Splits) -> None:
+def test_pictures_are_copies(style: Splits) -> None:
     picture = style.test[0].load()
     picture[:] = 0
     assert style.test[0].load().any()
@@ -85,13 +85,13 @@ def test_reading_and_decoding_everything_is_quick() -> None:
     assert time.process_time() - started < 6  # about 0.8 s; generous for a busy machine
 
 
-def test_the_style_split_tests_on_a_style_that_is_not_trained_on(style: Splits) -> None:
+def test_style_split_tests_on_an_unseen_style(style: Splits) -> None:
     assert {pair.style for pair in style.test} == {"fluent"} and len(style.test) == 1583
     assert "fluent" not in {pair.style for pair in style.train + style.validation}
     assert (len(style.train), len(style.validation)) == (5597, 327)
 
 
-def test_style_validation_is_a_new_drawing_of_something_trained_on(style: Splits) -> None:
+def test_style_validation_has_new_drawings_of_seen_concepts(style: Splits) -> None:
     trained = {pair.concept for pair in style.train}
     assert all(pair.concept in trained for pair in style.validation)
     assert len({pair.concept for pair in style.validation}) == len(style.validation)
@@ -104,7 +104,7 @@ def test_training_styles_can_be_chosen(style: Splits) -> None:
     assert {pair.key for pair in splits.validation} <= {pair.key for pair in style.validation}
 
 
-def test_the_concept_split_shares_no_concept_and_no_caption(concept: Splits) -> None:
+def test_concept_split_shares_no_concept_and_no_caption(concept: Splits) -> None:
     parts = (concept.train, concept.validation, concept.test)
     assert [len(part) for part in parts] == [5910, 849, 748]
     for texts in (lambda pair: {pair.concept}, lambda pair: {caption.casefold() for caption in pair.captions}):
@@ -112,7 +112,7 @@ def test_the_concept_split_shares_no_concept_and_no_caption(concept: Splits) -> 
         assert not (train & validation or train & test or validation & test)
 
 
-def test_who_does_it_stays_on_one_side(concept: Splits) -> None:
+def test_variants_of_a_person_are_in_one_part(concept: Splits) -> None:
     sides = [{pair.concept for pair in part} for part in (concept.train, concept.validation, concept.test)]
     for family in (
         {"man running", "woman running", "person running: facing right"},
@@ -135,7 +135,7 @@ def test_other_splits_are_refused(split: str) -> None:
         load_emoji(DataConfig(split=split))  # type: ignore[arg-type]
 
 
-def test_the_test_style_cannot_be_trained_on() -> None:
+def test_training_on_the_test_style_is_refused() -> None:
     with pytest.raises(ConfigError, match="that style is the test set"):
         load_emoji(DataConfig(styles=("noto", "fluent")))
 
@@ -147,7 +147,7 @@ def test_unknown_styles_are_named() -> None:
 
 @pytest.mark.parametrize("name", ["captions.json.gz", "splits.json", "noto.webp"])
 @pytest.mark.parametrize("damage", ["gone", "short"])
-def test_a_damaged_pack_says_how_to_mend_it(tmp_path: Path, name: str, damage: str) -> None:
+def test_damaged_pack_names_a_remedy(tmp_path: Path, name: str, damage: str) -> None:
     pack = tmp_path / "emoji"
     shutil.copytree(PACK, pack)
     content = (pack / name).read_bytes()

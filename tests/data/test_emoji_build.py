@@ -61,7 +61,7 @@ ANIMALS = [
 
 
 def icon_sets(styles: int = 3) -> dict[str, IconSet]:
-    """Icons of one colour each, another one in each style."""
+    """Icons of one colour each, different in each style."""
     return {
         style: IconSet(
             {item.code: square(f"rgb({20 * number},{80 * row},90)") for number, item in enumerate(ANIMALS)},
@@ -77,7 +77,7 @@ def read_pack(pack: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
-def test_icons_come_with_sizes_aliases_and_code_points() -> None:
+def test_icons_have_sizes_aliases_and_code_points() -> None:
     icons = {
         "width": 8,
         "height": 8,
@@ -96,7 +96,7 @@ def test_icons_come_with_sizes_aliases_and_code_points() -> None:
     assert 'viewBox="0 -4 16 16"' in found.svg["wide"] and 'viewBox="-2 0 6 6"' in found.svg["tall"]
 
 
-def test_a_flipped_alias_is_drawn_the_other_way_round() -> None:
+def test_flipped_alias_is_mirrored() -> None:
     icons = {
         "width": 8,
         "height": 8,
@@ -117,7 +117,7 @@ def test_drawings_are_64_pixels_on_white_and_not_stretched() -> None:
     assert (pixels[16:48] == (255, 0, 0)).all()
 
 
-def test_emoji_come_in_unicode_order_without_flags_and_parts() -> None:
+def test_emoji_are_in_unicode_order_without_flags_and_components() -> None:
     data = [
         {"hexcode": "1F436", "label": "dog face", "tags": ["dog"], "order": 5, "group": 3, "subgroup": 1},
         {"hexcode": "2764-FE0F", "label": "red heart", "order": 2, "group": 0, "subgroup": 0},
@@ -166,7 +166,7 @@ def test_joining_prefers_code_points_then_names() -> None:
     assert join(IconSet(names, {}), items)["1"] == "dog-face"
 
 
-def test_a_pack_holds_every_drawing_with_its_captions(tmp_path: Path) -> None:
+def test_pack_holds_every_drawing_with_its_captions(tmp_path: Path) -> None:
     summary = build_pack(tmp_path, icon_sets(), ANIMALS)
     captions, _ = read_pack(tmp_path)
     assert (summary.images, summary.concepts, summary.captions) == ({"noto": 12, "twemoji": 12, "fluent": 12}, 12, 72)
@@ -187,14 +187,14 @@ def test_building_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
-def test_another_drawing_gives_another_digest(tmp_path: Path) -> None:
+def test_digest_changes_with_a_drawing(tmp_path: Path) -> None:
     icons = icon_sets()
     first = build_pack(tmp_path, icons, ANIMALS)
     changed = {**icons, "noto": IconSet({**icons["noto"].svg, "1f400": square("#123456")}, icons["noto"].by_code)}
     assert build_pack(tmp_path, changed, ANIMALS).digest != first.digest
 
 
-def test_a_drawing_under_several_names_is_left_out(tmp_path: Path) -> None:
+def test_ambiguous_drawings_are_left_out(tmp_path: Path) -> None:
     icons = icon_sets(2)
     same = dict(icons["noto"].svg) | {"1f401": icons["noto"].svg["1f400"]}
     summary = build_pack(tmp_path, {**icons, "noto": IconSet(same, icons["noto"].by_code)}, ANIMALS)
@@ -203,14 +203,17 @@ def test_a_drawing_under_several_names_is_left_out(tmp_path: Path) -> None:
     assert {"twemoji/1f400", "twemoji/1f401"} < names and not {"noto/1f400", "noto/1f401"} & names
 
 
-def test_keywords_that_repeat_the_name_are_one_caption(tmp_path: Path) -> None:
+def test_keywords_equal_to_the_name_are_one_caption(tmp_path: Path) -> None:
     items = [*ANIMALS[:-1], emoji(ANIMALS[-1].code, "hole", "hole")]
     assert build_pack(tmp_path, icon_sets(1), items).captions == 23
 
 
 def test_splits_hold_out_a_style_and_whole_families() -> None:
-    images = [{"id": row * 12 + col, "file_name": f"{style}/{item.code}", "style": style, "concept": item.name}
-              for row, style in enumerate(("noto", "twemoji", "fluent")) for col, item in enumerate(ANIMALS)]  # fmt: skip
+    images = [
+        {"id": row * 12 + col, "file_name": f"{style}/{item.code}", "style": style, "concept": item.name}
+        for row, style in enumerate(("noto", "twemoji", "fluent"))
+        for col, item in enumerate(ANIMALS)
+    ]
     annotations = [{"image_id": image["id"], "caption": image["concept"]} for image in images]
     annotations += [{"image_id": 0, "caption": "Animal,  face"}, {"image_id": 1, "caption": "animal, face"}]
     splits = make_splits(images, annotations)
@@ -240,24 +243,24 @@ def test_splits_hold_out_a_style_and_whole_families() -> None:
         ("man-made", "man-made"),
     ],
 )
-def test_a_family_is_a_name_without_who_does_it(name: str, expected: str) -> None:
+def test_family_is_the_name_without_the_person(name: str, expected: str) -> None:
     assert family(name) == expected
 
 
-def test_a_package_other_than_the_pinned_one_is_refused() -> None:
+def test_package_with_another_hash_is_refused() -> None:
     good = "sha512-" + base64.b64encode(hashlib.sha512(b"right").digest()).decode()
     check_integrity("x@1", b"right", good)
     with pytest.raises(DataError, match="x@1 is not the pinned package"):
         check_integrity("x@1", b"wrong", good)
 
 
-def test_without_npm_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_npm_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DataError, match=r"cannot fetch x@1[\s\S]*npm is not on the PATH"):
         fetch_package(Package("x", "1", ""), tmp_path)
 
 
-def test_what_npm_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_npm_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npm = tmp_path / "npm"
     npm.write_text("#!/bin/sh\necho 'E404 no such package' >&2\nexit 1\n")
     npm.chmod(0o755)
@@ -266,7 +269,7 @@ def test_what_npm_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         fetch_package(Package("x", "1", ""), tmp_path)
 
 
-def test_what_npm_fetches_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_of_npm_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pack(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         (Path(command[-1]) / "x-1.tgz").write_bytes(b"what came")
         return subprocess.CompletedProcess(command, 0, "x-1.tgz\n", "")
@@ -280,8 +283,8 @@ def test_what_npm_fetches_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_the_embedded_pack_is_what_its_packages_give(tmp_path: Path) -> None:
-    """Needs npm and its registry. Pixels and texts must agree; compressed bytes do where the encoders are of the same version."""
+def test_embedded_pack_equals_a_new_build(tmp_path: Path) -> None:
+    """Needs npm and its registry. Pixels and texts must be equal; compressed bytes depend on encoder versions."""
     summary = emoji_build.build_emoji(tmp_path)
     embedded, built = (json.loads((folder / "pack.json").read_text()) for folder in (PACK, tmp_path))
     assert summary.digest == built["digest"] == embedded["digest"]

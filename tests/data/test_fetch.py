@@ -86,7 +86,7 @@ def package(tmp_path: Path) -> Package:
     return pinned(content, (tmp_path / "stamps.deb").as_uri())
 
 
-def test_after_fetching_the_data_set_is_there_by_its_name(home: Path, package: Package) -> None:
+def test_fetched_data_set_loads_by_name(home: Path, package: Package) -> None:
     steps: list[str] = []
     folder = fetch("tuxpaint", steps.append, package)
     assert folder == home / "data" / "tuxpaint"
@@ -103,19 +103,19 @@ def test_after_fetching_the_data_set_is_there_by_its_name(home: Path, package: P
     ]
 
 
-def test_it_is_fetched_once(home: Path, package: Package) -> None:
+def test_second_fetch_downloads_nothing(home: Path, package: Package) -> None:
     fetch("tuxpaint", None, package)
     gone = replace(package, url="file:///gone.deb")
     assert fetch("tuxpaint", None, gone) == home / "data" / "tuxpaint"
 
 
-def test_another_file_than_the_pinned_one_is_refused(home: Path, package: Package) -> None:
+def test_file_with_another_hash_is_refused(home: Path, package: Package) -> None:
     with pytest.raises(DataError, match=r"SHA-256 [\s\S]*expected 0+[\s\S]*apt-get is not on the PATH"):
         fetch("tuxpaint", None, replace(package, sha256="0" * 64))
     assert list((home / "data").iterdir()) == []
 
 
-def test_stopping_half_way_leaves_nothing(home: Path, package: Package) -> None:
+def test_interrupted_fetch_leaves_nothing(home: Path, package: Package) -> None:
     def stop(step: str) -> None:
         if step.startswith("converting"):
             raise KeyboardInterrupt
@@ -129,7 +129,7 @@ def test_stopping_half_way_leaves_nothing(home: Path, package: Package) -> None:
 
 @pytest.fixture
 def broken_line() -> Iterator[str]:
-    """The address of a server that ends every answer half way."""
+    """URL of a server that ends every answer half way."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -150,23 +150,22 @@ def broken_line() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_broken_line_leaves_nothing(home: Path, broken_line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_connection_leaves_nothing(home: Path, broken_line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(DataError, match="cannot fetch tuxpaint-stamps-default"):
         fetch("tuxpaint", None, replace(TUXPAINT, url=broken_line))
     assert list((home / "data").iterdir()) == []
 
 
-def test_apt_is_asked_when_the_address_fails(home: Path, tmp_path: Path, package: Package) -> None:
+def test_apt_is_used_if_the_url_fails(home: Path, tmp_path: Path, package: Package) -> None:
     apt = tmp_path / "apt-get"
-    apt.write_text(
-        f'#!/bin/sh\n[ "$1 $2" = "download {TUXPAINT.package}={TUXPAINT.version}" ] && /bin/cp {tmp_path}/stamps.deb here.deb\n'
-    )
+    asked = f'[ "$1 $2" = "download {TUXPAINT.package}={TUXPAINT.version}" ]'
+    apt.write_text(f"#!/bin/sh\n{asked} && /bin/cp {tmp_path}/stamps.deb here.deb\n")
     apt.chmod(0o755)
     assert (fetch("tuxpaint", None, replace(package, url="file:///gone.deb")) / "captions.json").is_file()
 
 
-def test_what_a_killed_fetch_left_is_removed_after_a_day(home: Path, package: Package) -> None:
+def test_leftovers_of_a_killed_fetch_are_removed_after_a_day(home: Path, package: Package) -> None:
     import os
     import time
 
@@ -178,19 +177,19 @@ def test_what_a_killed_fetch_left_is_removed_after_a_day(home: Path, package: Pa
     assert not old.exists() and new.exists()
 
 
-def test_a_folder_in_the_way_is_named(home: Path, package: Package) -> None:
+def test_existing_folder_is_named(home: Path, package: Package) -> None:
     (home / "data" / "tuxpaint" / "mine").mkdir(parents=True)
     with pytest.raises(DataError, match=r"cannot keep tuxpaint[\s\S]*remove that folder"):
         fetch("tuxpaint", None, package)
 
 
-def test_there_is_nothing_else_to_fetch(home: Path) -> None:
+def test_unknown_names_cannot_be_fetched(home: Path) -> None:
     with pytest.raises(ConfigError, match="cannot fetch 'coco'"):
         fetch("coco")
 
 
 @pytest.mark.parametrize("compression", ["xz", "gz"])
-def test_a_debian_package_is_read_without_dpkg(compression: str) -> None:
+def test_debian_package_is_read_without_dpkg(compression: str) -> None:
     files = {
         f"./{fetching.STAMPS}/a/b.png": b"123",
         "./etc/x.png": b"",
@@ -205,12 +204,12 @@ def test_a_debian_package_is_read_without_dpkg(compression: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"!<arch>\n"])
-def test_what_is_no_debian_package_is_refused(content: bytes) -> None:
+def test_other_files_are_no_debian_package(content: bytes) -> None:
     with pytest.raises(DataError, match="not a Debian package"):
         list(deb_files(io.BytesIO(content), "usr", (".png",)))
 
 
-def test_a_package_without_stamps_is_refused(tmp_path: Path) -> None:
+def test_package_without_stamps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no stamps"):
         convert_stamps(io.BytesIO(debian_package({})), tmp_path, lambda _: None)
 
@@ -223,7 +222,7 @@ def test_photographs_have_more_colours_than_drawings() -> None:
 
 
 def wheel(*, test: bool = True) -> bytes:
-    """easy-vqa's wheel in small: 20 training and 5 test pictures, with the code and whatever else it carries."""
+    """A small easy-vqa wheel: 20 training and 5 test pictures, code and metadata."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for part, count in (("train", 20), ("test", 5))[: 2 if test else 1]:
@@ -245,7 +244,7 @@ def of_easy_vqa(content: bytes, path: Path) -> Package:
 ASKED = TasksConfig(vqa=QuestionConfig(format="easy-vqa"))
 
 
-def test_after_fetching_easy_vqa_its_questions_are_there_by_its_name(home: Path, tmp_path: Path) -> None:
+def test_fetched_easy_vqa_loads_by_format(home: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"easy-vqa is not on this machine[\s\S]*ashneuro data fetch easy-vqa"):
         load_questions("vqa", ASKED, DataConfig())
     folder = fetch("easy-vqa", None, of_easy_vqa(wheel(), tmp_path / "easy.whl"))
@@ -265,13 +264,13 @@ def test_after_fetching_easy_vqa_its_questions_are_there_by_its_name(home: Path,
 @pytest.mark.parametrize(
     "content, why", [(b"no zip", "not a Python wheel"), (wheel(test=False), "no questions.json for test")]
 )
-def test_what_is_not_easy_vqa_leaves_nothing(home: Path, tmp_path: Path, content: bytes, why: str) -> None:
+def test_other_wheels_are_refused_and_leave_nothing(home: Path, tmp_path: Path, content: bytes, why: str) -> None:
     with pytest.raises(DataError, match=why):
         fetch("easy-vqa", None, of_easy_vqa(content, tmp_path / "easy.whl"))
     assert list((home / "data").iterdir()) == []
 
 
-def test_pip_is_asked_when_the_address_fails(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_is_used_if_the_url_fails(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content, asked = wheel(), []
 
     def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -294,7 +293,7 @@ def test_pip_is_asked_when_the_address_fails(home: Path, tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_the_real_easy_vqa_has_the_published_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_easy_vqa_has_the_published_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Needs the network: 3 MB."""
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
     fetch("easy-vqa")
@@ -305,7 +304,7 @@ def test_the_real_easy_vqa_has_the_published_counts(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-def test_the_real_package_gives_its_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_tuxpaint_package_has_its_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Needs the network: 161 MB."""
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
     fetch("tuxpaint")

@@ -13,20 +13,20 @@ from ashneuro.errors import DataError
 from .pictures import write_picture
 
 
-def test_colours_come_back_as_rgb(tmp_path: Path) -> None:
+def test_images_are_rgb(tmp_path: Path) -> None:
     pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert np.array_equal(read_image(tmp_path / "a.png"), pixels)
 
 
-def test_transparency_becomes_white(tmp_path: Path) -> None:
+def test_transparency_is_flattened_on_white(tmp_path: Path) -> None:
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 3] = 0, 128, 255
     Image.fromarray(rgba).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [255, 127, 0]
 
 
-def test_a_transparent_palette_entry_becomes_white(tmp_path: Path) -> None:
+def test_transparent_palette_entry_is_flattened_on_white(tmp_path: Path) -> None:
     picture = Image.new("P", (2, 1))
     picture.putpalette([255, 0, 0, 0, 0, 255])
     picture.putdata([0, 1])
@@ -34,29 +34,29 @@ def test_a_transparent_palette_entry_becomes_white(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png").tolist() == [[[255, 255, 255], [0, 0, 255]]]
 
 
-def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_scaled(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 0x1234, 0xFFFF]], np.uint16)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png")[0, :, 1].tolist() == [0, 0x12, 255]
 
 
-def test_a_photograph_on_its_side_is_turned_upright(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     picture = Image.new("RGB", (20, 10), "red")
     exif = Image.Exif()
-    exif[0x0112] = 6  # the top of the scene is at the right
+    exif[0x0112] = 6  # the top of the scene is on the right
     picture.save(tmp_path / "a.jpg", exif=exif)
     assert read_image(tmp_path / "a.jpg").shape == (20, 10, 3)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "CMYK", "1"])
-def test_other_modes_give_three_channels(tmp_path: Path, mode: str) -> None:
+def test_other_modes_have_three_channels(tmp_path: Path, mode: str) -> None:
     name = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     Image.new(mode, (3, 2)).save(name)
     pixels = read_image(name)
     assert (pixels.shape, pixels.dtype) == ((2, 3, 3), np.uint8)
 
 
-def test_a_tiff_whose_places_are_fractions_is_damaged(tmp_path: Path) -> None:
-    """One byte wrong, in the type of StripOffsets: Pillow's decoder raises a TypeError."""
+def test_tiff_with_fractional_offsets_is_damaged(tmp_path: Path) -> None:
+    """With one wrong byte, in the type of StripOffsets, Pillow's decoder raises a TypeError."""
     Image.new("RGB", (4, 3)).save(tmp_path / "a.tif")
     data = (tmp_path / "a.tif").read_bytes()
     entry = data.index(struct.pack("<HH", 273, 4))
@@ -65,13 +65,13 @@ def test_a_tiff_whose_places_are_fractions_is_damaged(tmp_path: Path) -> None:
         read_image(tmp_path / "a.tif")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png[\s\S]*no such file"):
         read_image(tmp_path / "gone.png")
     assert header_problem(tmp_path / "gone.png") == "there is no such file"
 
 
-def test_a_file_cut_short_is_found_when_it_is_read(tmp_path: Path) -> None:
+def test_truncated_file_is_an_error(tmp_path: Path) -> None:
     whole, short = tmp_path / "whole.png", tmp_path / "short.png"
     write_picture(whole, size=(40, 40))
     short.write_bytes(whole.read_bytes()[:-1000])
@@ -81,14 +81,14 @@ def test_a_file_cut_short_is_found_when_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
-def test_a_file_that_is_no_image_is_found_from_its_header(tmp_path: Path, content: bytes) -> None:
+def test_header_problem_of_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
     assert "not an image" in header_problem(tmp_path / "a.png")
     with pytest.raises(DataError, match="not an image"):
         read_image(tmp_path / "a.png")
 
 
-def test_an_image_of_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_picture(tmp_path / "a.png", size=(100, 100))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DataError, match="exceeds limit"):

@@ -1,4 +1,4 @@
-"""VQA v2, SNLI-VE, NLVR2 and easy-vqa: small files of the public schema, and every way in which a copy is damaged."""
+"""VQA v2, SNLI-VE, NLVR2 and easy-vqa files: good ones, and every kind of damage."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_vqa_test_questions_have_no_answers(tmp_path: Path) -> None:
     assert problems == [] and questions[0].answers == () and questions[0].split == "test"
 
 
-def test_every_problem_of_vqa_files_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_vqa_files_are_reported(tmp_path: Path) -> None:
     asked = [ask(1), ask(1), ask(2), {"question_id": 3}, ask(4, text=" "), ask(5)]
     given = [annotate(1, "a"), annotate(1, "a"), annotate(5), annotate(9, "a")]
     questions, problems = read_vqa2(vqa(tmp_path, "train2014", asked, given))
@@ -129,7 +129,7 @@ def test_snli_ve_reads_every_spelling_of_the_picture(tmp_path: Path) -> None:
     assert questions[0].text == "Two people."
 
 
-def test_every_problem_of_snli_ve_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_snli_ve_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
     path.write_text("\n".join([entail(), entail(), entail("maybe", "x"), "{", entail(key="y", sentence2=""), "[]"]))
     questions, problems = read_snli_ve(path)
@@ -148,7 +148,7 @@ def nlvr(name: str, label: Any = "True", **more: Any) -> str:
     return json.dumps(entry | {"synset": "dog", "query": "dogs4", "writer": "1", "validation": {"1": "True"}} | more)
 
 
-def test_nlvr2_names_pictures_parts_and_groups(tmp_path: Path) -> None:
+def test_nlvr2_pictures_parts_and_groups(tmp_path: Path) -> None:
     lines = [
         nlvr("dev-850-0-0"),
         nlvr("dev-850-1-0", "False"),
@@ -165,7 +165,7 @@ def test_nlvr2_names_pictures_parts_and_groups(tmp_path: Path) -> None:
     assert questions[4].images[0] == "63/train-10171-0-img0.png"
 
 
-def test_every_problem_of_nlvr2_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_nlvr2_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     path.write_text(
         "\n".join(
@@ -203,7 +203,7 @@ def test_easy_vqa_holds_out_every_tenth_training_picture(tmp_path: Path) -> None
     assert alone[0].images == ("images/0.png",)
 
 
-def test_pictures_are_found_where_the_benchmarks_keep_them(tmp_path: Path) -> None:
+def test_pictures_are_found_in_the_layouts_of_the_benchmarks(tmp_path: Path) -> None:
     for name in (
         "train2014/COCO_train2014_000000000001.jpg",
         "val2017/000000000002.jpg",

@@ -40,7 +40,7 @@ def test_coco_joins_captions_to_images_in_file_order(tmp_path: Path) -> None:
     assert (records[1].split, records[1].style, records[1].labels) == ("validation", "photo", {"n": 1})
 
 
-def test_every_problem_of_a_coco_file_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_a_coco_file_are_reported(tmp_path: Path) -> None:
     images: list[Any] = [
         {"id": 1, "file_name": "a.jpg"},
         {"id": 1, "file_name": "b.jpg"},
@@ -76,12 +76,12 @@ def test_every_problem_of_a_coco_file_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"images": {}, "annotations": []}', "3"])
-def test_json_of_another_kind_is_refused(tmp_path: Path, content: str) -> None:
+def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(DataError, match="not a COCO captions file"):
         read_records(write(tmp_path / "a.json", content))
 
 
-def test_damaged_json_says_where(tmp_path: Path) -> None:
+def test_damaged_json_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 2"):
         read_records(write(tmp_path / "a.json", '{"images": [],\n oops'))
     with pytest.raises(DataError, match="jsonl"):
@@ -90,7 +90,7 @@ def test_damaged_json_says_where(tmp_path: Path) -> None:
         read_records(write(tmp_path / "a.json", "[" * 200_000))
 
 
-def test_jsonl_takes_one_or_more_captions(tmp_path: Path) -> None:
+def test_jsonl_with_one_or_more_captions(tmp_path: Path) -> None:
     lines = [
         {"image": "a.jpg", "caption": "one", "split": "train"},
         {"image": "b.jpg", "caption": ["two", "three\u2028four"], "split": "test", "concept": "c"},
@@ -102,7 +102,7 @@ def test_jsonl_takes_one_or_more_captions(tmp_path: Path) -> None:
     assert [(record.split, record.concept) for record in records] == [("train", ""), ("test", "c")]
 
 
-def test_every_problem_of_a_jsonl_file_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_a_jsonl_file_are_reported(tmp_path: Path) -> None:
     lines = [
         '{"image": "a.jpg", "caption": "fine"}',
         '{"image": "b.jpg"',
@@ -129,7 +129,7 @@ def test_every_problem_of_a_jsonl_file_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_csv_rows_of_one_image_are_put_together(tmp_path: Path, delimiter: str) -> None:
+def test_csv_rows_of_one_image_are_merged(tmp_path: Path, delimiter: str) -> None:
     rows = [
         ("Caption", "image", "split"),
         ("one", "a.jpg", "train"),
@@ -144,7 +144,7 @@ def test_csv_rows_of_one_image_are_put_together(tmp_path: Path, delimiter: str) 
     assert [record.split for record in records] == ["train", "validation"]
 
 
-def test_every_problem_of_a_csv_file_is_found(tmp_path: Path) -> None:
+def test_all_problems_of_a_csv_file_are_reported(tmp_path: Path) -> None:
     lines = [
         "image,caption,split",
         "a.jpg,red, green,train",
@@ -162,25 +162,25 @@ def test_every_problem_of_a_csv_file_is_found(tmp_path: Path) -> None:
     assert captions(records) == {"c.jpg": ["x", "y"], "e.jpg": ["x"]}
 
 
-def test_an_open_quote_does_not_swallow_the_rest_silently(tmp_path: Path) -> None:
+def test_open_quote_is_a_problem(tmp_path: Path) -> None:
     _, problems = read_records(write(tmp_path / "a.csv", 'image,caption\na.jpg,"open\nb.jpg,x\nc.jpg,y\n'))
     assert len(problems) == 1 and problems[0].startswith("line 2: ")
 
 
 @pytest.mark.parametrize("header", ["", "file,text", "image"])
-def test_a_table_without_the_columns_is_refused(tmp_path: Path, header: str) -> None:
+def test_table_without_the_columns_is_refused(tmp_path: Path, header: str) -> None:
     with pytest.raises(DataError, match="columns image and caption"):
         read_records(write(tmp_path / "a.csv", header + "\na.jpg,x\n" if header else ""))
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_duplicate_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="same name"):
         read_records(write(tmp_path / "a.csv", "image,caption,caption\na.jpg,x,y\n"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
-def test_byte_order_marks_are_understood(tmp_path: Path, encoding: str, suffix: str) -> None:
+def test_byte_order_marks_are_read(tmp_path: Path, encoding: str, suffix: str) -> None:
     content = {
         ".csv": "image,caption\nä.jpg,naïve\n",
         ".jsonl": '{"image": "ä.jpg", "caption": "naïve"}\n',
@@ -196,20 +196,20 @@ def test_latin_1_is_named_with_its_line_and_a_remedy(tmp_path: Path) -> None:
         read_records(write(tmp_path / "a.csv", "image,caption\na.jpg,x\nb.jpg,naïve\n".encode("latin-1")))
 
 
-def test_a_file_of_another_kind_or_none_is_refused(tmp_path: Path) -> None:
+def test_other_or_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\.jsonl"):
         read_records(tmp_path / "a.parquet")
     with pytest.raises(DataError, match="No such file"):
         read_records(tmp_path / "a.csv")
 
 
-def test_a_report_counts_all_and_shows_the_first() -> None:
+def test_report_counts_all_problems_and_shows_the_first() -> None:
     report("x.csv", [])
     with pytest.raises(DataError, match=r"x\.csv: 25 problem\(s\)[\s\S]*number 19\n  … and 5 more"):
         report("x.csv", [f"number {index}" for index in range(25)])
 
 
-def test_a_number_without_end_is_a_problem(tmp_path: Path) -> None:
+def test_number_of_thousands_of_digits_is_a_problem(tmp_path: Path) -> None:
     number = "9" * 5000
     (tmp_path / "a.jsonl").write_text(
         f'{{"image": "a.png", "caption": "a", "n": {number}}}\n{{"image": "b.png", "caption": "b"}}\n'

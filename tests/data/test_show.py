@@ -17,7 +17,7 @@ def pairs(count: int, *captions: str, style: str = "", size: tuple[int, int] = (
     return [Pair(f"{i}", captions or (f"caption {i}",), f"{i}", lambda i=i: load(i), style=style) for i in range(count)]
 
 
-def test_a_sheet_has_a_cell_for_each_pair() -> None:
+def test_sheet_has_a_cell_per_pair() -> None:
     one, seven = contact_sheet(pairs(30), 1), contact_sheet(pairs(30), 7)
     assert one.width == 2 * GAP + PICTURE
     assert seven.width == GAP + COLUMNS * (GAP + PICTURE)
@@ -27,12 +27,12 @@ def test_a_sheet_has_a_cell_for_each_pair() -> None:
     assert len(colours) == 7
 
 
-def test_the_seed_chooses_the_pairs() -> None:
+def test_seed_chooses_the_pairs() -> None:
     first, again, other = (np.asarray(contact_sheet(pairs(30), 6, seed)) for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
-def test_fewer_pairs_than_asked_for_are_all_shown() -> None:
+def test_all_pairs_are_shown_if_there_are_fewer() -> None:
     assert contact_sheet(pairs(2), 24).width == GAP + 2 * (PICTURE + GAP)
 
 
@@ -42,11 +42,9 @@ def test_pictures_keep_their_proportions() -> None:
     assert (green.any(1).sum(), green.any(0).sum()) == (PICTURE // 4, PICTURE)
 
 
-def test_no_text_leaves_its_cell() -> None:
-    long = (
-        "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft and more words than there is room for "
-        * 3
-    )
+def test_text_stays_inside_its_cell() -> None:
+    word = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+    long = f"{word} and more words than there is room for " * 3
     page = np.asarray(contact_sheet(pairs(2, long, long, style="ink"), 2))
     ink = (page < 200).all(-1)
     assert ink.any()
@@ -62,13 +60,13 @@ def test_captions_are_drawn() -> None:
     assert long.height > short.height
 
 
-def test_nothing_to_show_is_an_error() -> None:
+def test_empty_sheet_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing to show"):
         contact_sheet([])
     with pytest.raises(ConfigError, match="nothing to show"):
         contact_sheet(pairs(3), 0)
 
 
-def test_a_sheet_can_be_saved(tmp_path: Path) -> None:
+def test_sheet_is_saved(tmp_path: Path) -> None:
     contact_sheet(pairs(3), 3).save(tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")

@@ -39,18 +39,18 @@ def config(path: Path | str, **values: Any) -> DataConfig:
     return DataConfig(source=str(path), **({"split": "random"} | values))
 
 
-def test_a_name_is_looked_up() -> None:
+def test_named_source_is_loaded() -> None:
     assert set(SOURCES) == {"emoji", "tuxpaint"}
     assert len(load_splits(DataConfig()).test) == 1583
 
 
-def test_reading_needs_neither_torch_nor_pillow_to_be_imported() -> None:
+def test_loading_imports_neither_torch_nor_pillow() -> None:
     heavy = "{'torch', 'PIL', 'resvg_py', 'matplotlib'}"
     code = f"import sys, ashneuro.data.sources, ashneuro.data.show; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_a_file_is_read_with_the_images_beside_it(tmp_path: Path) -> None:
+def test_file_is_read_with_the_images_beside_it(tmp_path: Path) -> None:
     splits = load_splits(config(dataset(tmp_path)))
     assert [len(part) for part in keys(splits)] == [24, 3, 3]
     assert splits.name == "pairs.jsonl, random split by caption"
@@ -84,32 +84,32 @@ def test_all_formats_give_the_same_pairs(tmp_path: Path, suffix: str) -> None:
     assert [len(part) for part in keys(splits)] == [8, 1, 1]
 
 
-def test_the_file_s_own_split_is_kept(tmp_path: Path) -> None:
+def test_split_of_the_file_is_kept(tmp_path: Path) -> None:
     parts = ["train"] * 20 + ["val"] * 4 + ["test"] * 5 + ["restval"]
     splits = load_splits(config(dataset(tmp_path, split=parts), split="file"))
     assert [len(part) for part in keys(splits)] == [21, 4, 5]
     assert keys(splits)[1] == {"20.png", "21.png", "22.png", "23.png"}
 
 
-def test_a_split_that_leaves_pairs_out_is_refused(tmp_path: Path) -> None:
+def test_incomplete_split_is_refused(tmp_path: Path) -> None:
     path = dataset(tmp_path, 6, split=["train", "train", "test", "", "", "test"])
     with pytest.raises(DataError, match=r"2 problem[\s\S]*line 4 \(03\.png\): has no split"):
         load_splits(config(path, split="file"))
 
 
-def test_a_file_without_splits_says_what_to_do(tmp_path: Path) -> None:
+def test_file_without_splits_names_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no split column[\s\S]*random"):
         load_splits(config(dataset(tmp_path, 3), split="file"))
     with pytest.raises(ConfigError, match=r"belongs to the emoji[\s\S]*random"):
         load_splits(config(dataset(tmp_path, 3), split="style"))
 
 
-def test_a_split_without_test_pairs_is_refused(tmp_path: Path) -> None:
+def test_split_without_test_pairs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pair for test"):
         load_splits(config(dataset(tmp_path, 3, split=["train", "val", "train"]), split="file"))
 
 
-def test_images_with_the_very_same_captions_are_one_concept(tmp_path: Path) -> None:
+def test_images_with_equal_captions_are_one_concept(tmp_path: Path) -> None:
     captions = [["a flower", "red"], ["red", "a flower"], ["a flower"], *([f"{index}"] for index in range(27))]
     splits = load_splits(config(dataset(tmp_path, caption=captions)))
     concepts = {pair.key: pair.concept for pair in splits.train + splits.validation + splits.test}
@@ -128,12 +128,12 @@ def test_concepts_styles_and_labels_are_kept(tmp_path: Path) -> None:
     assert pairs[0].labels == {"n": 1} and {pair.concept for pair in pairs} == {f"{index}" for index in range(15)}
 
 
-def test_an_unknown_style_is_named(tmp_path: Path) -> None:
+def test_unknown_style_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no style 'oil'[\s\S]*has: ink"):
         load_splits(config(dataset(tmp_path, 4, style=["ink"] * 4), styles=("oil", "ink")))
 
 
-def test_every_image_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
+def test_all_missing_and_broken_images_are_named(tmp_path: Path) -> None:
     path = dataset(tmp_path, 6)
     (tmp_path / "01.png").unlink()
     (tmp_path / "03.png").write_bytes(b"")
@@ -153,7 +153,7 @@ def test_every_image_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
         assert part in text
 
 
-def test_checking_decodes_every_image_to_its_end(tmp_path: Path) -> None:
+def test_check_images_decodes_every_image(tmp_path: Path) -> None:
     path = dataset(tmp_path)
     for name in ("05.png", "07.png"):
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
@@ -164,13 +164,13 @@ def test_checking_decodes_every_image_to_its_end(tmp_path: Path) -> None:
     check_images([pair for pair in pairs if pair.key not in ("05.png", "07.png")])
 
 
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+def test_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n")
     with pytest.raises(DataError, match="has no pairs"):
         load_splits(config(tmp_path / "a.jsonl"))
 
 
-def test_names_that_do_not_exist_are_helped_along(tmp_path: Path) -> None:
+def test_unknown_names_get_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean emoji"):
         load_splits(config("emojii"))
     with pytest.raises(ConfigError, match="there is no such file"):
@@ -181,7 +181,7 @@ def test_names_that_do_not_exist_are_helped_along(tmp_path: Path) -> None:
         load_splits(config(dataset(tmp_path, 3), images=str(tmp_path / "gone")))
 
 
-def test_tuxpaint_says_how_to_fetch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tuxpaint_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
     with pytest.raises(DataError, match="ashneuro data fetch tuxpaint"):
         load_splits(config("tuxpaint"))

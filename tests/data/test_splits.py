@@ -14,13 +14,13 @@ def pair(key: str, *captions: str, concept: str = "") -> Pair:
     return Pair(key, captions, concept or key, lambda: np.zeros((1, 1, 3), np.uint8))
 
 
-def test_the_shuffle_is_the_same_everywhere() -> None:
-    # As `printf salt/b | sha256sum` orders them; a change here would move pairs between published splits.
+def test_hash_order_is_fixed() -> None:
+    # The order of `printf salt/b | sha256sum`. A change would move pairs between published splits.
     assert hash_order("abcdefgh", "salt") == list("bfcdehga")
     assert hash_order("abcdefgh", "salt") != hash_order("abcdefgh", "other")
 
 
-def test_linked_groups_reach_through_others() -> None:
+def test_connected_groups_are_transitive() -> None:
     groups = connected([["a"], ["b"], ["a", "c"], ["d"], ["c", "b"]])
     assert sorted(map(sorted, groups)) == [[0, 1, 2, 4], [3]]
 
@@ -32,7 +32,7 @@ def test_parts_are_disjoint_complete_and_of_the_right_size() -> None:
     assert {item.key for item in (*train, *validation, *test)} == {item.key for item in pairs}
 
 
-def test_the_split_does_not_depend_on_the_order_of_the_pairs() -> None:
+def test_split_does_not_depend_on_the_order_of_pairs() -> None:
     pairs = [pair(f"{index}", f"caption {index // 3}") for index in range(60)]
     forth, back = split_by_caption(pairs), split_by_caption(pairs[::-1])
     assert [{item.key for item in part} for part in forth] == [{item.key for item in part} for part in back]
@@ -40,7 +40,7 @@ def test_the_split_does_not_depend_on_the_order_of_the_pairs() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdefghijklmnop"), min_size=1, max_size=2), min_size=1, max_size=60))
-def test_no_caption_is_on_two_sides(captions: list[list[str]]) -> None:
+def test_no_caption_is_in_two_parts(captions: list[list[str]]) -> None:
     pairs = [pair(f"{index}", *texts) for index, texts in enumerate(captions)]
     try:
         parts = split_by_caption(pairs)
@@ -51,7 +51,7 @@ def test_no_caption_is_on_two_sides(captions: list[list[str]]) -> None:
     assert sum(map(len, parts)) == len(pairs)
 
 
-def test_case_and_spaces_do_not_make_another_caption() -> None:
+def test_case_and_spaces_do_not_distinguish_captions() -> None:
     assert normalise_caption(" A  Red\tflower") == normalise_caption("a red flower")
     pairs = [pair(f"{index}", "A  Dog" if index % 2 else "a dog") for index in range(40)] + [
         pair(f"x{index}", f"{index}") for index in range(40)
@@ -60,7 +60,7 @@ def test_case_and_spaces_do_not_make_another_caption() -> None:
     assert [sum("dog" in item.captions[0].lower() for item in part) for part in parts] == [40, 0, 0]
 
 
-def test_a_concept_stays_on_one_side() -> None:
+def test_concept_stays_in_one_part() -> None:
     pairs = [pair(f"{index}", f"caption {index}", concept=f"{index // 4}") for index in range(120)]
     concepts = [{item.concept for item in part} for part in split_by_caption(pairs)]
     assert not (concepts[0] & concepts[1] or concepts[0] & concepts[2] or concepts[1] & concepts[2])
@@ -71,6 +71,6 @@ def test_too_few_different_captions_are_refused() -> None:
         split_by_caption([pair("1", "a"), pair("2", "a"), pair("3", "b")])
 
 
-def test_groups_too_large_to_part_are_refused() -> None:
+def test_groups_too_large_to_split_are_refused() -> None:
     with pytest.raises(DataError, match="larger than the 3"):
         split_by_caption([pair(f"{index}", f"{index % 3}") for index in range(30)])

@@ -1,4 +1,4 @@
-"""Derived questions: true by their rule, balanced, and on their own side of the split; and questions from files."""
+"""Derived questions follow their rules, are balanced and stay in their part; questions from files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def derived(task: str) -> tuple[Splits, Questions]:
 
 
 @pytest.mark.parametrize("task", ["vqa", "entailment", "nlvr2"])
-def test_questions_stay_on_their_side_and_are_the_same_again(task: str) -> None:
+def test_questions_stay_in_their_part_and_are_deterministic(task: str) -> None:
     splits, questions = derived(task)
     for part in ("train", "validation", "test"):
         own = {pair.key for pair in getattr(splits, part)}
@@ -46,7 +46,7 @@ def test_questions_stay_on_their_side_and_are_the_same_again(task: str) -> None:
     assert any("not VQA v2" in note for note in questions.notes)
 
 
-def test_vqa_answers_are_what_the_labels_say_and_the_question_alone_says_nothing() -> None:
+def test_vqa_answers_follow_from_labels_and_are_balanced() -> None:
     splits, questions = derived("vqa")
     pairs = {pair.key: pair for pair in splits.test}
     carried: dict[str, set[str]] = {}
@@ -67,7 +67,7 @@ def test_vqa_answers_are_what_the_labels_say_and_the_question_alone_says_nothing
         assert answers.count("yes") == answers.count("no")
 
 
-def test_entailment_is_the_name_and_contradictions_share_no_word() -> None:
+def test_entailment_and_contradiction_share_no_word() -> None:
     splits, questions = derived("entailment")
     pairs = {pair.key: pair for pair in splits.test}
     for question in questions.test:
@@ -84,7 +84,7 @@ def test_entailment_is_the_name_and_contradictions_share_no_word() -> None:
     )
 
 
-def test_nlvr2_sentences_hold_exactly_where_they_are_said_to() -> None:
+def test_nlvr2_sentences_are_true_where_labelled_true() -> None:
     splits, questions = derived("nlvr2")
     groups = {pair.key: pair.labels["group"] for pair in splits.test}
     truths: dict[str, set[str]] = {}
@@ -104,7 +104,7 @@ def test_nlvr2_sentences_hold_exactly_where_they_are_said_to() -> None:
     assert {question.kind for question in questions.test} == {"both", "exactly one", "at least one", "left and right"}
 
 
-def test_pairs_without_labels_give_entailment_alone() -> None:
+def test_pairs_without_labels_derive_only_entailment() -> None:
     def part(start: int) -> tuple[Pair, ...]:
         return tuple(
             Pair(f"{n}", (f"word{n} thing", f"other{n}"), f"{n}", lambda: np.zeros((1, 1, 3), np.uint8))
@@ -137,7 +137,7 @@ def nlvr(folder: Path, name: str, parts: dict[str, int]) -> Path:
     return folder / name
 
 
-def test_files_of_a_task_make_three_parts(tmp_path: Path) -> None:
+def test_files_of_a_task_give_three_parts(tmp_path: Path) -> None:
     files = {
         name: str(nlvr(tmp_path, f"{name}.json", {part: 3}))
         for name, part in (("train", "train"), ("validation", "dev"), ("test", "test1"))
@@ -156,8 +156,8 @@ def test_files_of_a_task_make_three_parts(tmp_path: Path) -> None:
     assert [len(part) for part in (questions.train, questions.validation, questions.test)] == [2, 1, 1]
 
 
-def test_parts_in_folders_of_their_own_keep_their_pictures(tmp_path: Path) -> None:
-    """Each part counts its pictures from 0, so the same names are other pictures."""
+def test_parts_in_separate_folders_keep_their_pictures(tmp_path: Path) -> None:
+    """Each part numbers its pictures from 0, so equal names are different pictures."""
     colours = {"train": (200, 0, 0), "validation": (0, 200, 0), "test": (0, 0, 200)}
     for part, colour in colours.items():
         folder = tmp_path / part
@@ -173,7 +173,7 @@ def test_parts_in_folders_of_their_own_keep_their_pictures(tmp_path: Path) -> No
     assert len(questions.pictures) == 3
 
 
-def test_mistakes_in_files_of_a_task_are_said(tmp_path: Path) -> None:
+def test_faulty_settings_of_a_task_are_refused(tmp_path: Path) -> None:
     path = nlvr(tmp_path, "train.json", {"train": 2})
     with pytest.raises(ConfigError, match="without files"):
         load_questions("nlvr2", TasksConfig(nlvr2=QuestionConfig(format="nlvr2")), DATA)
@@ -188,7 +188,7 @@ def test_mistakes_in_files_of_a_task_are_said(tmp_path: Path) -> None:
         )
 
 
-def test_the_answer_vocabulary_is_the_most_frequent_in_training() -> None:
+def test_answer_vocabulary_is_the_most_frequent_training_answers() -> None:
     _, questions = derived("vqa")
     words = answer_vocabulary(questions.train, 3)
     assert set(words[:2]) == {"yes", "no"} and len(words) == 3

@@ -1,4 +1,4 @@
-"""Words, indices, and the vocabulary's file."""
+"""Words, indices, and the file of a vocabulary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_words_are_lower_case_without_punctuation() -> None:
     assert split_words(" ,;- ") == []
 
 
-def test_a_word_is_the_same_however_it_was_typed() -> None:
+def test_words_are_in_canonical_form() -> None:
     composed, apart = "caf\u00e9", "cafe\u0301"
     assert split_words(apart) == split_words(composed) == [composed]
     assert split_words("the woman's 'hat'") == split_words("the woman’s ‘hat’") == ["the", "woman’s", "hat"]
@@ -26,7 +26,7 @@ def test_a_word_is_the_same_however_it_was_typed() -> None:
     assert build_vocabulary(["woman’s hat"]).unknown("Woman's hat") == []
 
 
-def test_a_vocabulary_with_words_as_they_were_typed_still_knows_them() -> None:
+def test_vocabularies_of_older_runs_are_read() -> None:
     before = Vocabulary(("<padding>", "<unknown>", "don't", "don’t", "cafe\u0301"))
     assert before.indices("don't don’t caf\u00e9") == [2, 2, 4]
 
@@ -50,14 +50,14 @@ def test_texts_become_padded_indices() -> None:
     assert vocabulary.unknown("A dog, unheard") == ["a", "unheard"]
 
 
-def test_the_file_gives_the_same_vocabulary(tmp_path: Path) -> None:
+def test_saved_vocabulary_is_loaded(tmp_path: Path) -> None:
     vocabulary = build_vocabulary([*TEXTS, "犬"])
     vocabulary.save(tmp_path / "vocabulary.json")
     assert Vocabulary.load(tmp_path / "vocabulary.json") == vocabulary
 
 
 @pytest.mark.parametrize("content", [None, "{", '["dog"]', '{"dog": 2}', '["<padding>", "<unknown>", 3]'])
-def test_a_damaged_file_is_named(tmp_path: Path, content: str | None) -> None:
+def test_damaged_file_is_named(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "vocabulary.json"
     if content is not None:
         path.write_text(content)
