@@ -149,6 +149,7 @@ def write_bundle(
     if clash or any(Path(name).name != name for name in extra or {}):
         why = "a file of a bundle has that name, or it is a path"
         raise BundleError(f"extra files {', '.join(extra or {})}", why, "rename them")
+    # On the same file system as the target, so that moving it there is one rename.
     fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +225,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         contract = Contract(**manifest["contract"]) if from_graph else None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, GraphError) as error:
         raise BundleError(f"{folder} is damaged", " ".join(str(error).split()), "export the network again") from error
+    # Both files are hashed, but a graph with a foreign contract would be simulated by other rules.
     if read is not None and (read.contract != contract or read.assumed):
         raise BundleError(
             f"{folder}: {NETWORK} and {MANIFEST} say different things of time and reset",
@@ -278,7 +280,7 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
     problems = []
     for name, entry in manifest["files"].items():
         path = folder / name
-        if Path(name).name != name or not path.is_file():
+        if Path(name).name != name or not path.is_file():  # a manifest must not lead out of the folder
             problems.append(f"{name} is missing")
         elif _sha256(path) != entry.get("sha256"):
             problems.append(f"{name} was changed after export")

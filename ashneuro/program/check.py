@@ -87,11 +87,12 @@ def check(
     if all(finding.ok for finding in findings):
         try:
             program = lower_wiring(wiring, read.contract)
-        except GraphError as error:
+        except GraphError as error:  # loops are timed while lowering, behind the rules
             return [*findings, Finding("graph", "NIRGraph", "loop_delay", error.why, "error", remedy=error.do)]
         if target == "lava":
             findings += _integer_findings(program, types, input_peak or {})
             findings += machine_findings(program)
+        # A node with an error has no form to show.
         broken = {finding.node for finding in findings if not finding.ok}
         findings += [finding for finding in _forms(wiring, program) if finding.node not in broken]
     order = {"error": 0, "note": 1, "ok": 2}

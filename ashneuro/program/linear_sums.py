@@ -78,7 +78,7 @@ def incoming_sum(wiring: Wiring, sums: dict[str, LinearSum], name: str) -> Linea
     constant = None
     origin: dict[str, None] = {}
     for source in wiring.sources(name):
-        if source not in sums:
+        if source not in sums:  # a neuron or an Input: its own values
             terms.append(Contribution(source))
             continue
         value = sums[source]
@@ -95,6 +95,7 @@ def linear_synapse(node: Any, in_shape: Shape, out_shape: Shape) -> Synapse:
         weight = numbers(node, "weight")
         if weight.ndim == 2:
             return Synapse("dense", in_shape, out_shape, weight)
+        # A batch of matrices (…, out, in), one per element of the leading axes.
         blocks = weight.reshape(-1, *weight.shape[-2:])
         return sparse(csr_matrix(block_diag(list(blocks), format="csr")), in_shape, out_shape)
     if isinstance(node, nir.Scale):
@@ -104,6 +105,7 @@ def linear_synapse(node: Any, in_shape: Shape, out_shape: Shape) -> Synapse:
         weight, groups = numbers(node, "weight"), int(node.groups)
     else:
         value = 1.0 if isinstance(node, nir.SumPool2d) else 1.0 / math.prod(slide.kernel)
+        # Pooling is a convolution of each channel with a constant kernel.
         weight, groups = np.full((in_shape[0], 1, *slide.kernel), value), in_shape[0]
     return Synapse("conv", in_shape, out_shape, weight, slide.stride, slide.padding, slide.dilation, groups)
 
@@ -113,6 +115,7 @@ def _through(wiring: Wiring, name: str, value: LinearSum, dt_s: float) -> Linear
     assert in_shape is not None and out_shape is not None
     if isinstance(node, nir.Delay):
         steps = np.broadcast_to(delay_steps(node, dt_s), in_shape)
+        # A constant passes as it is: the rule `undelayed_bias` refuses those that would start late.
         return replace(value, terms=tuple(late for term in value.terms for late in _delayed(term, steps, name)))
     if wiring.roles[name] == "pass" or isinstance(node, nir.Flatten):
         return value

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import nir
 import numpy as np
@@ -61,16 +61,13 @@ def lower_wiring(wiring: Wiring, contract: Contract) -> Program:
     outputs = []
     for name in wiring.named("output"):
         neuron = wiring.only_neuron(name)
-        if neuron is None:
+        if neuron is None:  # a linear map or a sum: it needs a layer of its own
             populations.append(_read_out(wiring, name, incoming_sum(wiring, sums, name)))
         outputs.append(neuron or name)
     ports = _ports(wiring, populations, contract)
     direct = {port.name for port in ports if port.coding == "current"}
-    layers = _in_order(
-        _timed(
-            [_layer(population, direct) for population in populations], [population.lags for population in populations]
-        )
-    )
+    layers = [_layer(population, direct) for population in populations]
+    layers = _in_order(_timed(layers, [population.lags for population in populations]))
     return Program("float", contract.dt_s, contract.timesteps, ports, tuple(layers), tuple(dict.fromkeys(outputs)))
 
 
@@ -163,9 +160,8 @@ def _ports(wiring: Wiring, populations: Sequence[_Population], contract: Contrac
         if not uses or shape is None:
             continue
         direct = all(term.synapse is None and population.gain is None for population, term in uses)
-        ports.append(
-            InputPort(name, shape, "spikes" if contract.input_coding == "spikes" else "current" if direct else "graded")
-        )
+        analog: Literal["current", "graded"] = "current" if direct else "graded"
+        ports.append(InputPort(name, shape, "spikes" if contract.input_coding == "spikes" else analog))
     if any(term.source == ALWAYS_ON for population in populations for term in population.terms):
         ports.append(InputPort(ALWAYS_ON, (1,), "spikes", constant=True))
     return tuple(ports)
@@ -175,6 +171,7 @@ def _layer(population: _Population, direct: set[str]) -> Layer:
     connections = []
     for term in population.terms:
         synapse = term.synapse
+        # Only analog input enters neurons directly; spikes of layers and inputs need a synapse.
         if synapse is None and term.source not in direct:
             synapse = Synapse("scale", population.shape, population.shape, np.ones(()))
         if synapse is not None and population.gain is not None:
@@ -205,35 +202,23 @@ def _timed(layers: Sequence[Layer], lags: Sequence[tuple[int, ...]]) -> list[Lay
                 late.add(layer.name)
         if not late:
             break
-    require([_hasty_loop(name) for name in sorted(late)], "this NIR graph cannot be lowered")
-    return [
-        replace(
-            layer,
-            depth=depths[layer.name],
-            connections=tuple(
-                replace(
-                    connection,
-                    delay=depths[layer.name]
-                    + lag
-                    - depths.get(connection.source, 0)
-                    - (connection.synapse is not None),
-                )
-                for connection, lag in zip(layer.connections, waits, strict=True)
-            ),
-        )
-        for layer, waits in zip(layers, lags, strict=True)
-    ]
+    require([_loop_without_delay(name) for name in sorted(late)], "this NIR graph cannot be lowered")
+
+    def delayed(layer: Layer, connection: Connection, lag: int) -> Connection:
+        own = depths.get(connection.source, 0) + (connection.synapse is not None)
+        return replace(connection, delay=depths[layer.name] + lag - own)
+
+    timed = []
+    for layer, waits in zip(layers, lags, strict=True):
+        pairs = zip(layer.connections, waits, strict=True)
+        connections = tuple(delayed(layer, connection, lag) for connection, lag in pairs)
+        timed.append(replace(layer, depth=depths[layer.name], connections=connections))
+    return timed
 
 
-def _hasty_loop(name: str) -> Finding:
-    return Finding(
-        name,
-        "NIRGraph",
-        "loop_delay",
-        "The delays around a loop add up to at least one step per layer, because every synapse takes one.",
-        "error",
-        remedy="lengthen the Delay in the loop",
-    )
+def _loop_without_delay(name: str) -> Finding:
+    text = "The delays around a loop add up to at least one step per layer, because every synapse takes one."
+    return Finding(name, "NIRGraph", "loop_delay", text, "error", remedy="lengthen the Delay in the loop")
 
 
 def _in_order(layers: Sequence[Layer]) -> list[Layer]:
@@ -253,6 +238,8 @@ def _in_order(layers: Sequence[Layer]) -> list[Layer]:
             for connection in layer.connections
         )
 
+    # If every remaining layer waits for another, there is a loop. Its delayed connections reach
+    # the next step only, so a layer that waits for these alone may come first.
     while waiting:
         candidates = [layer for layer in waiting.values() if ready(layer, all_sources=True)]
         candidates = candidates or [next(layer for layer in waiting.values() if ready(layer, all_sources=False))]

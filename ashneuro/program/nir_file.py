@@ -85,7 +85,7 @@ def _complete(graph: nir.NIRGraph, wiring: Wiring, prefix: str) -> nir.NIRGraph:
             nodes[name] = _complete(node, wiring, f"{full}.")
             continue
         shape = wiring.in_shapes[full]
-        nodes[name] = node = copy.copy(node)
+        nodes[name] = node = copy.copy(node)  # the caller's graph stays as it is
         if shape is not None:
             if isinstance(node, nir.Conv1d):
                 node.input_shape = shape[1]
@@ -100,6 +100,7 @@ def _complete(graph: nir.NIRGraph, wiring: Wiring, prefix: str) -> nir.NIRGraph:
 
 def _entries(path: Path) -> Any:
     """Return the content of a file as nested dicts of arrays."""
+    # h5py reports a missing file, a directory and a foreign file alike; tell them apart first.
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -177,4 +178,5 @@ def _text(value: Any) -> str:
 def _reason(error: Exception) -> str:
     """Return the message of a NIR constructor's exception: missing or unknown fields."""
     text = " ".join(str(error).split()) or type(error).__name__
+    # "LIF.__init__() missing 1 required …": users care for the second half.
     return text.split("__init__() ", 1)[-1]

@@ -167,7 +167,7 @@ def _with_one_threshold(layer: Layer) -> Layer:
     threshold = layer.neuron.v_threshold
     if not layer.neuron.spiking or np.min(threshold) == np.max(threshold):
         return layer
-    common = float(np.exp(np.mean(np.log(threshold))))
+    common = float(np.exp(np.mean(np.log(threshold))))  # geometric mean: factors around 1
     factor = common / threshold
     neuron = replace(
         layer.neuron,
@@ -190,6 +190,8 @@ def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[s
         layer.name: wanted.get(layer.name) or _best_scale(program, layer, graded, input_peak)
         for layer in program.layers
     }
+    # The host sends one number to all layers that it enters directly, so these share the coarsest
+    # unit. A layer with two inputs joins both groups, hence the repetition.
     changed = True
     while changed:
         changed = False

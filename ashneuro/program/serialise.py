@@ -55,6 +55,7 @@ def save_programs(folder: str | Path, programs: Mapping[str, Program]) -> None:
     }
     folder = Path(folder)
     (folder / STRUCTURE).write_text(json.dumps(structure, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    # numpy writes no time stamps into the archive, so equal programs give equal bytes.
     np.savez_compressed(folder / NUMBERS, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
@@ -86,6 +87,7 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
 
 
 def _program_entry(name: str, program: Program, arrays: _Arrays) -> dict[str, Any]:
+    # Written out field by field: the file is a public format, whatever becomes of the dataclasses.
     return {
         "precision": program.precision,
         "dt_s": program.dt_s,

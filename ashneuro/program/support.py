@@ -34,6 +34,7 @@ class Support:
 def support_table() -> list[Support]:
     """Return a row for every primitive of NIR 1.0.8."""
     rows = []
+    # NIR lists its primitives in a private name only.
     for name in sorted(nir.ir.__dict__["__all_ir"]):
         if name not in PRIMITIVES:
             rows.append(Support(name, "it is not read", "it is not read", "it is not read"))

@@ -27,6 +27,7 @@ def matrix(synapse: Synapse) -> csr_matrix:
         result = csr_matrix((weight, synapse.indices, synapse.indptr), shape=(synapse.out_size, synapse.in_size))
     elif synapse.kind == "scale":
         values = np.broadcast_to(weight, synapse.in_shape).ravel()
+        # A diagonal matrix: one entry per row.
         lines = np.arange(synapse.in_size + 1)
         result = csr_matrix((values, lines[:-1], lines), shape=(synapse.in_size, synapse.in_size))
     elif synapse.kind == "dense":
@@ -36,7 +37,7 @@ def matrix(synapse: Synapse) -> csr_matrix:
             result = block_diag([result] * copies, format="csr", dtype=weight.dtype)
     else:
         result = _conv_matrix(synapse)
-    result = result.copy()
+    result = result.copy()  # it may share memory with the weights, and is changed in place
     result.sum_duplicates()
     result.eliminate_zeros()
     return result
@@ -80,6 +81,7 @@ def signed_sums(synapse: Synapse) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _row_sums(synapse: Synapse) -> NDArray[Any]:
+    # Sums of int32 mantissas may exceed 32 bits.
     weight: NDArray[Any] = synapse.weight.astype(np.int64 if synapse.weight.dtype.kind in "iu" else np.float64)
     if synapse.kind == "scale":
         return np.broadcast_to(weight, synapse.in_shape).ravel()
@@ -115,6 +117,7 @@ def conv_pairs(synapse: Synapse) -> tuple[NDArray[np.int64], NDArray[np.int64], 
     sorted by output position, then by tap.
     """
     kernel, spatial, out = synapse.weight.shape[2:], synapse.in_shape[1:], synapse.out_shape[1:]
+    # All pairs of position and tap as an array (*out, *kernel), built up one axis at a time.
     n = len(kernel)
     valid = np.ones((*out, *kernel), bool)
     pixel = np.zeros((*out, *kernel), np.int64)
@@ -179,6 +182,7 @@ def compose(first: Synapse | None, second: Synapse) -> Synapse:
     if joined is not None:
         return joined
     product = matrix(second) @ matrix(first)
+    # A dense matrix stores one number per weight, a sparse one two.
     if "dense" in (first.kind, second.kind) and 2 * product.nnz > first.in_size * second.out_size:
         return Synapse("dense", first.in_shape, second.out_shape, product.toarray())
     return sparse(product, first.in_shape, second.out_shape)
@@ -190,6 +194,7 @@ def _scaled(first: Synapse, second: Synapse) -> Synapse | None:
         return scale_outputs(first, np.broadcast_to(second.weight, second.in_shape).reshape(first.out_shape))
     if first.kind == "scale":
         factors = np.broadcast_to(first.weight, first.in_shape).reshape(second.in_shape)
+        # A dense weight on the last axis alone cannot hold factors that differ along the others.
         if second.kind == "dense" and second.weight.shape[1] == second.in_size:
             return _replace(second, second.weight * factors.ravel(), in_shape=first.in_shape)
         per_channel = _per_channel(factors) if second.kind == "conv" and first.in_shape == second.in_shape else None
@@ -236,6 +241,8 @@ def _convolved(first: Synapse, second: Synapse) -> Synapse | None:
         # the first one beyond its output still touched its input.
         if (before and span >= first.stride[axis] + first.padding[axis][0]) or (after and end < size):
             return None
+    # A step of the second one is first.stride pixels, so its taps lie that far apart in the merged
+    # kernel, each with a copy of the first kernel.
     axes = range(len(first.stride))
     gaps = [second.dilation[a] * first.stride[a] for a in axes]
     kernel = [

@@ -10,8 +10,9 @@ wrong with one.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import nir
@@ -126,19 +127,21 @@ def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
     """
     if isinstance(graph, Wiring):
         return graph
-    nodes: dict[str, Any] = {}
-    roles: dict[str, Role] = {}
-    edges: list[tuple[str, str]] = []
-    dangling: list[tuple[str, str]] = []
-    broken: list[str] = []
-    taken: list[str] = []
-    _open(graph, "", nodes, roles, edges, dangling, broken, taken)
-    taken += [ALWAYS_ON] if ALWAYS_ON in nodes else []
-    unique = tuple(dict.fromkeys(edges))
-    doubled = tuple(dict.fromkeys(edge for edge in unique if edges.count(edge) > 1)) if len(unique) < len(edges) else ()
-    in_shapes, out_shapes = _shapes(nodes, roles, unique)
+    flat = _Flat()
+    _open(graph, "", flat)
+    edges = Counter(flat.edges)
+    in_shapes, out_shapes = _shapes(flat.nodes, flat.roles, tuple(edges))
     return Wiring(
-        graph, nodes, unique, tuple(dangling), doubled, tuple(broken), tuple(taken), roles, in_shapes, out_shapes
+        graph=graph,
+        nodes=flat.nodes,
+        edges=tuple(edges),
+        dangling=tuple(flat.dangling),
+        doubled=tuple(edge for edge, count in edges.items() if count > 1),
+        broken_subgraphs=tuple(flat.broken_subgraphs),
+        taken=(*flat.taken, ALWAYS_ON) if ALWAYS_ON in flat.nodes else tuple(flat.taken),
+        roles=flat.roles,
+        in_shapes=in_shapes,
+        out_shapes=out_shapes,
     )
 
 
@@ -178,6 +181,7 @@ def _whole(value: Any) -> bool:
 
 
 def _array(value: Any) -> NDArray[Any]:
+    # Graphs made in memory may hold anything: a value that is no array becomes one of no number.
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError):  # ragged lists, tensors that need a gradient
@@ -195,11 +199,11 @@ def window(node: Any) -> Window:
     axes = len(kernel)
     dilation = (1,) * axes if pooling else _axes(node.dilation, axes)
     padding = node.padding
-    if isinstance(padding, bytes):
+    if isinstance(padding, bytes):  # as h5py reads it
         padding = padding.decode()
     if isinstance(padding, str):
         total = [gap * (taps - 1) if padding == "same" else 0 for gap, taps in zip(dilation, kernel, strict=True)]
-        pads = tuple((n // 2, n - n // 2) for n in total)
+        pads = tuple((n // 2, n - n // 2) for n in total)  # the odd element at the end, as in torch
     else:
         pads = tuple((n, n) for n in _axes(padding, axes))
     return Window(kernel, _axes(node.stride, axes), pads, dilation)
@@ -222,47 +226,49 @@ def _axes(value: Any, axes: int) -> Shape:
     return tuple(int(n) for n in np.broadcast_to(items, axes))
 
 
-def _open(
-    graph: nir.NIRGraph,
-    prefix: str,
-    nodes: dict[str, Any],
-    roles: dict[str, Role],
-    edges: list[tuple[str, str]],
-    dangling: list[tuple[str, str]],
-    broken: list[str],
-    taken: list[str],
-) -> None:
-    """Add the nodes and edges of ``graph`` under ``prefix``.
+@dataclass(frozen=True, eq=False)
+class _Flat:
+    """The part of a `Wiring` that grows while nested graphs are opened."""
 
-    Edges of a nested graph end at its Input and its Output.
-    """
+    nodes: dict[str, Any] = field(default_factory=dict)
+    roles: dict[str, Role] = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+    dangling: list[tuple[str, str]] = field(default_factory=list)
+    broken_subgraphs: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+
+
+def _open(graph: nir.NIRGraph, prefix: str, flat: _Flat) -> None:
+    """Add the nodes and edges of ``graph`` to ``flat``, with ``prefix`` in front of their names."""
+    # An edge to a nested graph leads to its Input, an edge from it starts at its Output.
     entry: dict[str, str] = {}
     leave: dict[str, str] = {}
     for name, node in graph.nodes.items():
         full = prefix + name
         entry[name] = leave[name] = full
         if not isinstance(node, nir.NIRGraph):
-            if full in nodes:
-                taken.append(full)
-            nodes[full] = node
+            if full in flat.nodes:
+                flat.taken.append(full)
+            flat.nodes[full] = node
             role = _role(node)
-            roles[full] = "pass" if prefix and role in ("input", "output") else role
+            flat.roles[full] = "pass" if prefix and role in ("input", "output") else role
             continue
-        _open(node, f"{full}.", nodes, roles, edges, dangling, broken, taken)
+        _open(node, f"{full}.", flat)
         if len(node.inputs) == 1 and len(node.outputs) == 1:
             entry[name], leave[name] = f"{full}.{next(iter(node.inputs))}", f"{full}.{next(iter(node.outputs))}"
         else:
-            broken.append(full)
+            flat.broken_subgraphs.append(full)
             del entry[name], leave[name]
     subgraphs = {name for name, node in graph.nodes.items() if isinstance(node, nir.NIRGraph)}
     for a, b in graph.edges:
         if a in leave and b in entry:
-            edges.append((leave[a], entry[b]))
-        elif not {a, b} & subgraphs:
-            dangling.append((prefix + str(a), prefix + str(b)))
+            flat.edges.append((leave[a], entry[b]))
+        elif not {a, b} & subgraphs:  # edges of broken subgraphs are reported with the subgraph
+            flat.dangling.append((prefix + str(a), prefix + str(b)))
 
 
 def _role(node: Any) -> Role:
+    # Later steps compute with parameters freely, so a node that cannot be read counts as unknown.
     if unreadable(node):
         return "unknown"
     kinds: tuple[tuple[tuple[type, ...], Role], ...] = (
@@ -316,6 +322,7 @@ def _own_in_shape(node: Any) -> Shape | None:
         return (int(weight[1] * node.groups), *spatial) if fits and spatial is not None else None
     if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
         return None
+    # Neurons, Scale and Delay: the shape of their first parameter.
     names = PARAMETERS.get(type(node), ())
     shape = np.shape(getattr(node, names[0])) if names else ()
     return shape or None  # a scalar says nothing about the population

@@ -23,9 +23,9 @@ def wirings(monkeypatch) -> list[nir.NIRGraph]:
     made: list[nir.NIRGraph] = []
     original = Wiring.__init__
 
-    def counting(self, graph, *rest) -> None:
-        made.append(graph)
-        original(self, graph, *rest)
+    def counting(self, **fields) -> None:
+        made.append(fields["graph"])
+        original(self, **fields)
 
     monkeypatch.setattr(Wiring, "__init__", counting)
     return made

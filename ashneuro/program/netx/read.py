@@ -89,6 +89,7 @@ def _program(netx: NetxFile, notes: tuple[str, ...]) -> Program:
         if entry.kind == "flatten":
             through = (entry.name,)
         elif entry.kind == "input" and entry.neuron is not None:
+            # The neurons add their bias to the host's value: together they have 13 bits.
             bias = entry.numbers.get("bias", np.zeros(1))
             scale = float(entry.numbers.get("weight", np.full(1, float(STATE_UNIT))).flat[0])
             port = InputPort(INPUT, shape, "current", scale, BIAS_MANTISSA[1] - int(np.abs(bias).max()))
@@ -134,6 +135,7 @@ def _neuron(entry: NetxLayer) -> Neuron:
         # lava-dl sums all input of such a layer: so does a v that never leaks.
         du, dv, threshold = LARGEST_DECAY, 0, LARGEST_THRESHOLD
     else:
+        # A read-out's threshold may exceed the 17 bits; it never spikes either way.
         decay, dv, threshold = (int(min(entry.neuron[field].flat[0], LARGEST_THRESHOLD)) for field in NEURON_NUMBERS)
         du = decay - 1
     one = [np.asarray(value, np.int32) for value in (du, dv, threshold)]

@@ -99,6 +99,7 @@ def binary_spikes(netx: NetxFile) -> Iterator[Violation]:
 def plain_neuron(netx: NetxFile) -> Iterator[Violation]:
     """A neuron may spike in every step, and its weights have no exponent of their own."""
     for layer, neuron in _neurons(netx):
+        # A refractory delay of 1 is none: the next step may spike again.
         for field, most in (("refDelay", 1), ("wgtExp", 0), ("weight_exp", 0)):
             value = neuron.get(field, np.zeros(()))
             if not ((value >= 0) & (value <= most)).all():
@@ -269,6 +270,7 @@ def exponent_of(weight: NDArray[np.int64]) -> int | None:
     """Return the exponent with which the hardware holds ``weight`` exactly; else ``None``."""
     low, high = int(weight.min()), int(weight.max())
     mixed = low < 0 < high
+    # Exponent 0 first, so that weights stay the file's own numbers where they can.
     for exponent in EXPONENTS:
         unit: float = 2.0**exponent
         if (

@@ -69,6 +69,7 @@ def place(program: Program, limits: CoreLimits) -> Placement:
         for one in full:
             assert limits.out_axons is not None
             asked = math.ceil(one.cores * one.out_axons / limits.out_axons)
+            # At least one core more, or a layer whose estimate rounds down would never change.
             least[one.layer] = min(sizes[one.layer], max(asked, one.cores + 1))
     crowded = ", ".join(f"{one.layer} {one.out_axons:,}" for one in full)
     raise GraphError(
@@ -96,6 +97,7 @@ def _partition(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
                 limits, math.prod(block), _words(layer, limits, block), _axons(layer, limits, block)
             ):
                 continue
+            # The second criterion is 0 for a square block of pixels.
             candidate = (cores, abs(math.log(inner[-1] / inner[0])), block)
             best = candidate if best is None or candidate < best else best
         if best is not None:

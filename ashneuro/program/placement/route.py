@@ -118,11 +118,13 @@ def _between(
     synapse: Synapse | None, layer: Layer, source: LayerPlacement, target: LayerPlacement, counts: NDArray[Any]
 ) -> NDArray[np.int64]:
     """Return the messages (cores of the source, cores of the target) through one synapse."""
+    # A compiled dense matrix keeps its zeros: every neuron reaches every core.
     if synapse is not None and synapse.kind == "dense" and len(target.shape) == 1:
         sums = np.array([int(counts[block].sum()) for block in source.blocks()], np.int64)
         return np.repeat(sums[:, None], target.cores, axis=1)
     if synapse is not None and (synapse.kind in ("dense", "sparse") or synapse.in_shape != source.shape):
         return _by_matrix(synapse, source, target, counts)
+    # Convolutions and scalings are separable: an input reaches a block if it does along every axis.
     axes = [_reach(synapse, target, axis) for axis in range(len(source.shape))]
     rows = []
     for block in source.blocks():
@@ -143,7 +145,7 @@ def _reach(synapse: Synapse | None, target: LayerPlacement, axis: int) -> NDArra
         return reached
     size = synapse.in_shape[axis]
     reached = np.zeros((size, parts), np.int64)
-    if axis == 0:
+    if axis == 0:  # channels: all outputs of the input's group
         per_group = synapse.weight.shape[0] // synapse.groups
         outputs = np.arange(synapse.weight.shape[0])
         for channel in range(size):

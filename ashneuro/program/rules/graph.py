@@ -105,6 +105,7 @@ def fed(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 def used(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """Every node leads to a neuron or an Output; others are dropped. An Input must be used."""
+    # Neurons stay even if nothing reads them: their spikes are part of the record.
     useful = set(walk(wiring, wiring.named("output", "neuron"), "sources"))
     for name in wiring.nodes:
         role = wiring.roles[name]
@@ -132,6 +133,7 @@ def population_shape(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 def agreeing_shapes(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """Both ends of an edge have the same shape."""
+    # Shapes that are not known are the subject of `known_shapes`.
     for a, b in wiring.edges:
         given, taken = wiring.out_shapes[a], wiring.in_shapes[b]
         if given is None or taken is None or given == taken:
@@ -399,6 +401,7 @@ def _loops(edges: list[tuple[str, str]]) -> Iterator[list[str]]:
         return
     index = {name: i for i, name in enumerate(names)}
     rows, columns = [index[a] for a, _ in edges], [index[b] for _, b in edges]
+    # A component of one node is a loop only if the node feeds itself.
     joins = csr_matrix((np.ones(len(edges)), (rows, columns)), shape=(len(names),) * 2)
     _, component = connected_components(joins, directed=True, connection="strong")
     self_loops = {a for a, b in edges if a == b}
