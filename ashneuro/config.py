@@ -1,6 +1,6 @@
-"""What a run is made of: frozen settings, read from TOML, overridden as ``section.key=value``.
+"""Settings of a run: frozen dataclasses, read from TOML, overridden as ``section.key=value``.
 
-A run saves its resolved settings as ``config.json``; the same dataclasses read it back.
+A run saves its resolved settings as ``config.json``, which is read back into the same dataclasses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from ashneuro.errors import ConfigError
 
 SWEEPS = ("ablation", "front")
-"""Of the examples, those that vary settings; the others are settings of one run."""
+"""Names of the examples that are sweeps; the others are settings of one run."""
 
 PositiveInt = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
@@ -30,21 +30,23 @@ AbstractKind = Literal["spiking", "none", "relu", "quantised-relu"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which image–text pairs, and how they are split.
+    """``[data]``: image–text pairs and their split.
 
     Args:
-        source: a name from ``ashneuro data list``, or the path of a caption file or folder.
-        format: of a path: a name from ``ashneuro data formats``; empty: COCO captions JSON, ``.jsonl`` or ``.csv``, by its suffix.
-        images: folder of the image files, for a path; empty: the folder of the file.
-        split: emoji: ``"style"`` (test on an unseen drawing style) or ``"concept"`` (test on unseen concepts).
-            Other sources: the file's own split column, or ``"random"`` (seeded 80/10/10 by caption).
-        styles: emoji, style split: the drawing styles to train on; empty: all but the held-out one.
-        image_size: images are resized to this many pixels, both sides.
-        captions: ``"separate"``: each caption is a text of its own, as sentences are. ``"joined"``: all captions of a pair
-            make one text, as a name and its keywords do.
-        max_words: texts are cut after this many words.
-        store: where the resized images are kept while training: ``"memory"``, or ``"disk"`` (a file in the cache folder, made once and
-            mapped into memory) for sets that do not fit.
+        source: name from ``ashneuro data list``, or path of a caption file or folder.
+        format: format of the path, a name from ``ashneuro data formats``. Empty: COCO captions
+            JSON, ``.jsonl`` or ``.csv``, by suffix.
+        images: folder of the image files, for a path. Empty: the caption file's folder.
+        split: for emoji, ``"style"`` (test on an unseen drawing style) or ``"concept"`` (test on
+            unseen concepts). For other sources, ``"file"`` (the file's own split) or ``"random"``
+            (seeded, 80/10/10 by caption).
+        styles: emoji with style split: drawing styles to train on. Empty: all but the held-out one.
+        image_size: width and height that images are resized to, in pixels.
+        captions: ``"separate"``: every caption is a text, for sentences. ``"joined"``: the captions
+            of a pair make one text, for a name and keywords.
+        max_words: texts are truncated to this number of words.
+        store: where resized images are kept during training: ``"memory"``, or ``"disk"`` (a
+            memory-mapped file in the cache folder) for data sets that do not fit.
     """
 
     source: str = "emoji"
@@ -60,15 +62,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class QuestionConfig:
-    """Where the questions of one task come from.
+    """``[tasks.TASK]``: questions of one task.
 
     Args:
-        format: ``"vqa2"``, ``"snli-ve"``, ``"nlvr2"`` or ``"easy-vqa"``; empty: derived from the pairs' labels and captions.
-        train, validation, test: files or folders, for a format. A folder that holds several parts is given once, as ``train``.
-            easy-vqa needs none: what `ashneuro data fetch easy-vqa` fetched is taken.
-        images: folder of the pictures; empty: the folder of the file.
-        answers: VQA: the answer vocabulary keeps this many of the most frequent training answers.
-        per_picture: derived questions: at most this many questions a picture (sentences a pair of pictures, for NLVR2).
+        format: ``"vqa2"``, ``"snli-ve"``, ``"nlvr2"`` or ``"easy-vqa"``. Empty: questions are
+            derived from the pairs' labels and captions.
+        train, validation, test: files or folders, for a format. A folder with several parts is
+            given once, as ``train``. easy-vqa needs none: it is found where ``ashneuro data fetch
+            easy-vqa`` put it.
+        images: folder of the image files. Empty: the question file's folder.
+        answers: size of the VQA answer vocabulary: the most frequent training answers.
+        per_picture: maximum number of derived questions per picture; for NLVR2, of sentences per
+            pair of pictures.
     """
 
     format: str = ""
@@ -82,7 +87,7 @@ class QuestionConfig:
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """The tasks beside retrieval; a head is made for each that a stage of the schedule trains."""
+    """``[tasks]``: tasks other than retrieval. Each that the schedule trains gets a head."""
 
     vqa: QuestionConfig = field(default_factory=QuestionConfig)
     entailment: QuestionConfig = field(default_factory=QuestionConfig)
@@ -91,15 +96,17 @@ class TasksConfig:
 
 @dataclass(frozen=True)
 class ConcreteConfig:
-    """The visual concrete encoder (ANN, on the host).
+    """``[model.concrete]``: the visual concrete encoder (ANN, on the host).
 
     Args:
-        channels: one 3×3 convolution of stride 2, batch norm and ReLU per entry; thin, because what the host computes is paid for.
-        width: D, channels of the continuous latents C.
-        backbone: name of a timm model that takes the place of the convolutions; empty: ``channels``.
-        stage: which of its feature maps is taken; −1 is the last, coarsest one.
-        weights: of the backbone: empty: random; ``"pretrained"``: timm's, from the hub; else the path of a checkpoint.
-        tune: whether the backbone learns; a frozen one is run in eval mode.
+        channels: one 3×3 convolution of stride 2, batch norm and ReLU per entry. Thin by default:
+            the host's operations count in the energy.
+        width: D, number of channels of the continuous latents C.
+        backbone: name of a timm model to use in place of the convolutions. Empty: ``channels``.
+        stage: index of the backbone's feature map; −1 is the last and coarsest.
+        weights: weights of the backbone: empty (random), ``"pretrained"`` (timm's, from the hub),
+            or path of a checkpoint.
+        tune: train the backbone; a frozen one runs in eval mode.
     """
 
     channels: tuple[PositiveInt, ...] = (24, 48)
@@ -112,27 +119,32 @@ class ConcreteConfig:
 
 @dataclass(frozen=True)
 class AbstractConfig:
-    """The semantic abstract encoder (deployed), or one of its controls.
+    """``[model.abstract]``: the semantic abstract encoder (deployed), or one of its controls.
 
     Args:
-        kind: ``"spiking"``; or a control with the same topology: ``"relu"``; ``"quantised-relu"`` with ⌈log2(timesteps + 1)⌉ bits;
-            ``"none"``: no abstract encoder, A = 0.
-        block: what a block does after its convolution of stride 2: ``"conv"``: two 3×3 convolutions. ``"mlp"``: two 1×1 ones, an MLP
-            per place. ``"mixing"``: a depthwise convolution that reaches every place from every other, then a 1×1 one.
-        neuron: ``"lif"``, or ``"cubalif"``: the synaptic current is a leaky integrator too.
-        learn_decay: the time constants are learned, one per population; ``tau_mem_s`` and ``tau_syn_s`` are where they start.
-        codebook: entries of a codebook that what is read out of the semantic units is quantised to, per group; 0: none.
-        codebook_groups: the semantic units are cut into this many groups, each with a codebook of its own.
-        channels: the first entry is the number of channels of the input current, at the resolution of C; each further
-            one is a block: a convolution of stride 2, then two convolutions with a scaled skip around them.
-        units: K, semantic units of the last, dense layer.
-        timesteps: T, steps per sample.
-        dt_s: duration of one step.
+        kind: ``"spiking"``, or a control with the same topology: ``"relu"``, ``"quantised-relu"``
+            with ⌈log2(timesteps + 1)⌉ bits, or ``"none"`` (no abstract encoder, A = 0).
+        channels: the first entry is the number of channels of the input current, at the resolution
+            of C. Each further entry is a block: a convolution of stride 2, then two convolutions
+            with a scaled skip around them.
+        units: K, number of semantic units in the last, dense layer.
+        timesteps: T, timesteps per sample.
+        dt_s: duration of a timestep.
         tau_mem_s: membrane time constant.
+        v_threshold: firing threshold. Resting and reset potential are 0.
+        block: the two convolutions of a block: ``"conv"``: 3×3. ``"mlp"``: 1×1, an MLP per
+            position. ``"mixing"``: a depthwise one that connects all positions, then 1×1.
+        neuron: ``"lif"``, or ``"cubalif"``, whose synaptic current is a leaky integrator, too.
         tau_syn_s: synaptic time constant of ``"cubalif"``.
-        surrogate: derivative of a spike in the backward pass, by name; ``slope``: its α, 0: its own (`ashneuro.spiking.kernels.surrogate`).
-        detach_reset: no gradient passes through the reset.
-        v_threshold: firing threshold; the resting and the reset potential are 0.
+        learn_decay: learn the time constants, one per population, starting at ``tau_mem_s`` and
+            ``tau_syn_s``.
+        surrogate: surrogate derivative of the spike function, see
+            `ashneuro.spiking.kernels.surrogate`.
+        slope: α of the surrogate derivative; 0: its default.
+        detach_reset: block gradients through the reset.
+        codebook: entries per group of a codebook that quantises the read-out of the semantic units;
+            0: none.
+        codebook_groups: number of groups of semantic units, each with its own codebook.
     """
 
     kind: AbstractKind = "spiking"
@@ -155,17 +167,19 @@ class AbstractConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text encoder (host): word embeddings, transformer layers, mean over words.
+    """``[model.text]``: the text encoder (host): embeddings, transformer layers, mean over words.
 
     Args:
-        width: channels of a word; a multiple of ``heads``.
-        layers: transformer layers; 0 leaves a bag of words.
-        heads: attention heads.
-        dropout: probability of dropping a feature while training.
-        tower: ``"transformers"`` or ``"open_clip"``: a pretrained text encoder takes the place of the layers; empty: trained from scratch.
-        weights: of the tower: a local folder that ``save_pretrained`` wrote, or a name on the hub; for open_clip a model's name, and after
-            a colon the tag or file of its weights (``"ViT-B-32:laion2b_s34b_b79k"``).
-        tune: whether the tower learns; a frozen one is run in eval mode.
+        width: embedding width of a word; a multiple of ``heads``.
+        layers: number of transformer layers; 0 is a bag of words.
+        heads: number of attention heads.
+        dropout: dropout probability.
+        tower: ``"transformers"`` or ``"open_clip"``: use a pretrained text encoder in place of the
+            layers. Empty: train from scratch.
+        weights: weights of the tower: a local folder written by ``save_pretrained``, or a name on
+            the hub. For open_clip the model's name, then a colon and the tag or file of its
+            weights: ``"ViT-B-32:laion2b_s34b_b79k"``.
+        tune: train the tower; a frozen one runs in eval mode.
     """
 
     width: PositiveInt = 128
@@ -179,13 +193,15 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class MultimodalConfig:
-    """The cross-attention transformer that reads a text beside the places of V: for ITM, MLM, VQA, entailment and NLVR2.
+    """``[model.multimodal]``: the transformer whose words attend to all positions of V.
+
+    Needed for ITM, MLM, VQA, entailment and NLVR2.
 
     Args:
-        width: channels of a word; a multiple of ``heads``.
-        layers: transformer layers; 0: there is none, and retrieval is the only task.
-        heads: attention heads.
-        dropout: probability of dropping a feature while training.
+        width: embedding width of a word; a multiple of ``heads``.
+        layers: number of transformer layers; 0: no transformer, and retrieval is the only task.
+        heads: number of attention heads.
+        dropout: dropout probability.
     """
 
     width: PositiveInt = 128
@@ -196,7 +212,12 @@ class MultimodalConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """An ASH-Net: concrete and abstract encoder, text encoder, fusion; ``embedding`` is the width that images and texts meet in."""
+    """``[model]``: an ASH-Net.
+
+    Args:
+        concrete, abstract, text, multimodal: its parts.
+        embedding: width of the joint embedding of images and texts.
+    """
 
     concrete: ConcreteConfig = field(default_factory=ConcreteConfig)
     abstract: AbstractConfig = field(default_factory=AbstractConfig)
@@ -207,42 +228,56 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the model learns: AdamW, one cycle of the learning rate (linear warm-up, then cosine to 0).
+    """``[train]``: AdamW with one cycle of the learning rate: linear warm-up, then cosine to 0.
 
     Args:
-        start: folder of a run whose weights are the start; empty: fresh ones.
-        quantise_aware: the spiking encoder computes Loihi's integers while it learns, with straight-through gradients; needs ``start``.
-        seed: of the initial weights, the order of the pairs, the augmentation and dropout; at most 32 bits.
-        device: ``"auto"`` takes the GPU where there is one.
-        augment: strength of random shift, scale, rotation and colour; 0 leaves the images alone. Images are never mirrored.
-        word_dropout: probability that a word of a training caption is left out.
-        label_smoothing: share of the image–text target that is spread over the whole batch.
+        start: folder of a run to start from. Empty: fresh weights.
+        quantise_aware: compute Loihi's integers in the spiking encoder, with straight-through
+            gradients; needs ``start``.
+        seed: seed of initial weights, batch order, augmentation and dropout; at most 32 bits.
+        epochs: passes over the training pairs.
+        batch_size: pairs (questions) per batch, over all processes.
+        learning_rate: peak of the cycle.
+        weight_decay: of matrices and kernels; vectors are not decayed.
+        warmup: share of all steps with rising learning rate.
+        device: ``"auto"`` is the GPU if there is one.
+        augment: strength of random shift, scale, rotation and colour changes; 0: none. Images are
+            never mirrored.
+        word_dropout: probability of leaving out a word of a training caption.
+        label_smoothing: share of the image–text target that is spread over the batch.
         itc: weight of L_ITC, the image–text contrast.
-        itm: weight of L_ITM, image–text matching with negatives sampled by similarity; needs the multimodal transformer.
-        mlm: weight of L_MLM, masked words told from the picture; needs it too.
+        itm: weight of L_ITM, image–text matching with negatives sampled by similarity; needs the
+            multimodal transformer.
+        mlm: weight of L_MLM, the prediction of masked words from the image; needs the multimodal
+            transformer.
         contrast: weight of L_CL, the contrast of two views at the spiking encoder's input.
-        beta: tilt of its negatives toward hard ones; 0 is plain InfoNCE.
-        synthetic: so many further negatives per image, mixed from its hardest ones; 0: none.
-        stua: weight of L_STUA, from the spikes to the fixed text features.
-        stua_reading: what L_STUA is: ``"uni"``: contrast from spikes to text alone. ``"symmetric"``: both ways. ``"reconstruction"``: text
-            features go through the spiking encoder and are reconstructed. ``"bag-of-words"``: the text's words are told from the spikes.
-        stua_stops_at_concrete: L_STUA trains the abstract encoder only, so that its effect can be told apart.
-        firing_rate: target of every spiking layer, spikes per neuron and step; only a higher rate is penalised.
-        firing_rate_weight: weight of the penalty.
-        synops: budget of the spiking encoder, synops per image; only more is penalised, relative to the budget. 0: none.
-        synops_weight: weight of that penalty.
-        codebook: weight of the codebook loss, where there is a codebook.
-        precision: ``"bf16"``: autocast of everything but the spiking layers' own arithmetic.
-        accumulate: so many batches make one step of the optimiser.
-        strategy: how several GPUs share the work: ``"ddp"`` copies the model, ``"fsdp"`` cuts it up.
-        checkpointing: the blocks of the spiking encoder are computed again in the backward pass instead of being kept.
-        compile: `torch.compile` for the concrete and the text encoder.
-        cache_features: what a frozen backbone makes of the pictures is computed once; needs ``augment = 0``.
-        save_every: a checkpoint after so many batches (with ``accumulate``, once their step is complete), beside that of every epoch;
-            0: none.
-        tensorboard: metrics go to TensorBoard files in the run's folder, too.
-        kernels: what computes the neurons while training; ``"auto"``: ``$ASHNEURO_KERNELS``, or the fastest that works here, as
-            ``ashneuro doctor`` says.
+        beta: tilt of L_CL's negatives toward hard ones; 0 is InfoNCE.
+        synthetic: number of additional L_CL negatives per image, mixed from its hardest ones.
+        stua: weight of L_STUA, the alignment of spikes to text.
+        stua_reading: definition of L_STUA: ``"uni"``: contrast of spikes to fixed text features.
+            ``"symmetric"``: contrast in both directions. ``"reconstruction"``: text features pass
+            the spiking encoder and are reconstructed. ``"bag-of-words"``: the text's words are
+            predicted from the spikes.
+        stua_stops_at_concrete: stop the gradient of L_STUA at C, so that it trains the abstract
+            encoder only and its effect can be told apart.
+        firing_rate: target rate of every spiking layer, in spikes per neuron and timestep; only
+            higher rates are penalised.
+        firing_rate_weight: weight of the firing-rate penalty.
+        synops: budget of the spiking encoder in synops per image; only the relative excess is
+            penalised. 0: none.
+        synops_weight: weight of the synops penalty.
+        codebook: weight of the codebook loss, if there is a codebook.
+        precision: ``"bf16"``: autocast, except for the spiking layers' own arithmetic.
+        accumulate: number of batches per optimiser step.
+        strategy: for several GPUs: ``"ddp"`` copies the model, ``"fsdp"`` shards it.
+        checkpointing: recompute the spiking blocks in the backward pass to save memory.
+        compile: use `torch.compile` for the concrete and the text encoder.
+        cache_features: compute the features of a frozen backbone once; needs ``augment = 0``.
+        save_every: write a checkpoint every so many batches (with ``accumulate``, once their step
+            is complete), besides that of every epoch. 0: off.
+        tensorboard: also write metrics as TensorBoard events into the run's folder.
+        kernels: back end that computes the neurons in training. ``"auto"``: ``$ASHNEURO_KERNELS``,
+            or the fastest that works here (see ``ashneuro doctor``).
     """
 
     start: str = ""
@@ -288,14 +323,18 @@ Weight = Annotated[float, Ge(0)]
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage of a schedule. What is not given is as in ``[train]``; each stage has a cycle of the learning rate of its own.
+    """``[[schedule]]``: one stage. Settings that are not given are those of ``[train]``.
+
+    Every stage has its own cycle of the learning rate.
 
     Args:
-        name: in the metrics, as ``pretrain``, ``stua`` or ``finetune``.
-        task: what is learned from: ``"retrieval"``: the image–text pairs and their objectives. Another: the questions of `TasksConfig`;
-            of the objectives only the firing-rate and synops penalties and the codebook loss remain beside the task's own.
-        parts: which parts learn: ``concrete``, ``abstract`` (with its read-out), ``text``, ``fusion`` (ratio, projections), ``multimodal``,
-            ``heads``; empty: all.
+        name: name in the metrics, e.g. ``pretrain``, ``stua`` or ``finetune``.
+        epochs: passes over the stage's training data.
+        task: ``"retrieval"``: image–text pairs and their objectives. Others: the questions in
+            ``[tasks]``, with the task's own objective, the firing-rate and synops penalties and the
+            codebook loss.
+        parts: parts that learn: ``concrete``, ``abstract`` (with its read-out), ``text``,
+            ``fusion`` (ratio, projections), ``multimodal``, ``heads``. Empty: all.
     """
 
     name: str
@@ -316,7 +355,10 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that a training run depends on; without a ``schedule`` there is one stage, on retrieval, as ``[train]`` says."""
+    """All settings of a training run.
+
+    Without a ``schedule`` there is one stage: retrieval with the settings of ``[train]``.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -326,7 +368,7 @@ class RunConfig:
 
 
 def stages(config: RunConfig) -> tuple[tuple[StageConfig, TrainConfig], ...]:
-    """Return every stage with the training settings that hold in it."""
+    """Return every stage of the schedule with its training settings."""
     if not config.schedule:
         return ((StageConfig("train", config.train.epochs), config.train),)
     known = {item.name for item in fields(TrainConfig)}
@@ -340,18 +382,19 @@ def stages(config: RunConfig) -> tuple[tuple[StageConfig, TrainConfig], ...]:
 
 
 def trained_tasks(config: RunConfig) -> tuple[Task, ...]:
-    """Return the tasks of the schedule, each once, retrieval aside."""
+    """Return the tasks of the schedule other than retrieval, without repetition."""
     return tuple(dict.fromkeys(stage.task for stage in config.schedule if stage.task != "retrieval"))
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """Return the settings in a TOML (or a run's ``config.json``), with ``section.key=value`` overrides applied.
+    """Return the settings in a TOML file or a run's ``config.json``.
 
     Args:
         path: a file, or the name of one of `presets`.
+        overrides: ``section.key=value`` each, applied in order.
 
     Raises:
-        ConfigError: the file cannot be read, a key is unknown, or a value is of the wrong kind; all of them at once.
+        ConfigError: the file cannot be read, or keys are unknown, or values are not valid.
     """
     path = presets().get(str(path), Path(path))
     values = _read(path, presets(), "preset")
@@ -361,19 +404,19 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
 
 
 def presets() -> dict[str, Path]:
-    """Return the settings that come with ashneuro, by name: from the installed package, or from the checkout's examples."""
+    """Return the files of the settings that come with ashneuro, by name."""
     return {name: path for name, path in _examples().items() if name not in SWEEPS}
 
 
 def sweeps() -> dict[str, Path]:
-    """Return the sweeps that come with ashneuro, by name."""
+    """Return the files of the sweeps that come with ashneuro, by name."""
     return {name: path for name, path in _examples().items() if name in SWEEPS}
 
 
 def _examples() -> dict[str, Path]:
     package = Path(__file__).resolve().parent
-    inside = package / "examples"
-    folder = inside if inside.is_dir() else package.parent / "examples"
+    installed = package / "examples"  # a wheel has them inside the package, a checkout beside it
+    folder = installed if installed.is_dir() else package.parent / "examples"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
@@ -389,14 +432,18 @@ def _read(path: Path, names: Collection[str], what: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}", error.strerror or str(error), remedy) from error
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}", str(error), "mend the line that the message names") from error
+        raise ConfigError(f"cannot read {path}", str(error), "correct the line that the message names") from error
     if not isinstance(values, dict):
         raise ConfigError(f"cannot read {path}", f"it holds a {type(values).__name__}, not settings", remedy)
     return values
 
 
 def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig:
-    """Return ``values`` as settings; unknown keys and wrong values are all reported in one error."""
+    """Return ``values`` as settings.
+
+    Raises:
+        ConfigError: keys are unknown, or values are not valid; all of them in one error.
+    """
     from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
     unknown = list(_unknown_keys(RunConfig, values, ""))
@@ -417,18 +464,20 @@ def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """Runs that differ in some settings: every variant with every seed.
+    """Settings of a sweep: runs of every variant with every seed.
 
     Args:
-        base: a preset or a TOML of settings.
+        base: preset or TOML file of settings.
         set: changes to all runs, ``"section.key=value"`` each.
-        seeds: of training; the spread over them is what a difference has to exceed.
-        factors: per factor its levels, per level its changes: ``{"T": {"T = 1": ["model.abstract.timesteps=1"]}}``.
-        design: ``"one-at-a-time"``: the base, and the base with each single level. ``"cross"``: every combination of one level per factor.
-        task: what the table's accuracy is of; for retrieval the mean of R@1 both ways.
-        part: on which part of the data it is measured.
-        energy_images: so many images are simulated to count events.
-        profile: hardware profile that prices them, of kind ``"asic"``.
+        seeds: training seeds; differences between variants are compared with the spread over them.
+        factors: levels by factor, changes by level:
+            ``{"T": {"T = 1": ["model.abstract.timesteps=1"]}}``.
+        design: ``"one-at-a-time"``: the base, and the base with each single level. ``"cross"``:
+            every combination of one level per factor.
+        task: task whose accuracy the table shows; for retrieval the mean of R@1 in both directions.
+        part: part of the data on which accuracy is measured.
+        energy_images: number of images that are simulated to count events.
+        profile: hardware profile that prices the events, of kind ``"asic"``.
     """
 
     base: str = "tiny"
@@ -443,13 +492,15 @@ class SweepConfig:
 
 
 def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepConfig:
-    """Return the sweep in a TOML; ``overrides`` (``section.key=value``) are changes to all its runs, after its own.
+    """Return the sweep in a TOML file.
 
     Args:
         path: a file, or the name of one of `sweeps`.
+        overrides: ``section.key=value`` each, changes to all runs, applied after the sweep's own.
 
     Raises:
-        ConfigError: the file cannot be read, a key is unknown, a value is of the wrong kind, or it varies nothing.
+        ConfigError: the file cannot be read, keys are unknown, values are not valid, or the sweep
+            varies nothing.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -478,7 +529,11 @@ def dump_config(config: RunConfig) -> dict[str, Any]:
 
 
 def cache_dir() -> Path:
-    """Return the folder for what can be made again: ``$ASHNEURO_HOME``, ``$XDG_CACHE_HOME/ashneuro`` or ``~/.cache/ashneuro``."""
+    """Return the cache folder.
+
+    ``$ASHNEURO_HOME``, else ``$XDG_CACHE_HOME/ashneuro``, else ``~/.cache/ashneuro``. Everything in
+    it can be made again.
+    """
     if home := os.environ.get("ASHNEURO_HOME"):
         return Path(home).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ashneuro"

@@ -1,16 +1,16 @@
-"""Every error that a user can cause or mend, in three parts.
+"""Errors that a user can cause or fix, in three parts.
 
     AshneuroError
     ├── ConfigError        a setting is unknown, or its value cannot be used
     ├── DataError          images, captions or a data pack cannot be read
     ├── GraphError         a NIR graph cannot be read, lowered or deployed
     ├── BundleError        a bundle is damaged, stale, or does not verify
-    │   └── ProofError     what must compute the same does not
+    │   └── ProofError     computations that must agree differ
     ├── ProfileError       a hardware profile is not valid
     ├── LavaError          the Lava process could not start, or failed while it ran
     └── MissingDependency  an optional package is not installed
 
-The command line prints the three parts and exits with ``exit_code``; a traceback means a bug of ours.
+The command line prints the three parts and exits with ``exit_code``. A traceback is a bug.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from types import ModuleType
 
 
 class AshneuroError(Exception):
-    """What went wrong, why, and what to do about it.
+    """An error with its cause and its remedy.
 
     Args:
-        what: the thing that failed, in the user's own names.
-        why: the rule that was broken and the value that broke it.
+        what: what failed, in the user's own names.
+        why: the rule that was broken, and the value that broke it.
         do: a command to run or an edit to make.
     """
 
@@ -57,9 +57,9 @@ class BundleError(AshneuroError):
 
 
 class ProofError(BundleError):
-    """What must compute the same does not: found, not asked for wrongly."""
+    """Computations that must agree differ."""
 
-    exit_code = 1
+    exit_code = 1  # a finding about the bundle, not a wrong request
 
 
 class ProfileError(AshneuroError):
@@ -79,10 +79,14 @@ class MissingDependency(AshneuroError):
 
 
 def need(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Return the imported ``module``, or say which extra brings it.
+    """Import and return an optional ``module``.
+
+    Args:
+        extra: extra of ashneuro that installs it.
+        purpose: subject of the error message.
 
     Raises:
-        MissingDependency: the module, or something that it imports, is not installed.
+        MissingDependency: the module, or one that it imports, is not installed.
     """
     try:
         return importlib.import_module(module)

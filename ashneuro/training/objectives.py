@@ -1,8 +1,9 @@
-"""What training minimises: one function per objective, each with its equation and shapes.
+"""Training objectives: one function each, with its equation and shapes. All return scalars.
 
-B pairs in a batch. Embeddings are unit vectors, so products are cosines. ``scale`` is the inverse temperature 1/τ.
-``concepts`` (B,) holds equal numbers where two pairs show the same thing: such pairs are neither positives nor negatives of
-each other, unless they are the same pair.
+B is the number of pairs in a batch. Embeddings are unit vectors, so products are cosines, and
+``scale`` s is the inverse temperature 1/τ. Equal numbers in ``concepts`` (B,) mark pairs that show
+the same thing; two such pairs are neither positives nor negatives of each other. N(i) is the set
+of pairs that pair i is contrasted with: all pairs of other concepts, and i itself where said so.
 """
 
 from __future__ import annotations
@@ -16,33 +17,38 @@ from torch import Tensor
 
 
 def itc(images: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | float, smoothing: float = 0.0) -> Tensor:
-    """Return the image–text contrast (scalar) of images (B, E) and texts (B, E), in both directions.
+    """Return L_ITC, the contrast of images u and texts t, both (B, E), in both directions.
 
     ::
 
-        p_ij  = e^{s·u_i·t_j} / Σ_{k ∈ N(i)} e^{s·u_i·t_k}        q_ij likewise from text to image
-        L_ITC = −1/(2B) Σ_i [ (1 − ε) (log p_ii + log q_ii)  +  ε/|N(i)| Σ_{j ∈ N(i)} (log p_ij + log q_ij) ]
+        p_ij  = e^{s·u_i·t_j} / Σ_{k ∈ N(i)} e^{s·u_i·t_k}
+        q_ij  = e^{s·t_i·u_j} / Σ_{k ∈ N(i)} e^{s·t_i·u_k}
+        l_ij  = log p_ij + log q_ij
+        L_ITC = −1/(2B) Σ_i [ (1 − ε) l_ii + ε/|N(i)| Σ_{j ∈ N(i)} l_ij ]
 
-    N(i): pair i itself, and all pairs of other concepts. ε (``smoothing``) keeps small data from being learned by heart.
+    N(i) includes i. The label smoothing ε reduces overfitting on small data.
     """
     logits = (scale * images @ texts.T).masked_fill(_same_concept(concepts), -math.inf)
     return (_smoothed(logits, smoothing) + _smoothed(logits.T, smoothing)) / 2
 
 
 def contrast(first: Tensor, second: Tensor, concepts: Tensor, scale: float, beta: float, synthetic: int = 0) -> Tensor:
-    """Return L_CL (scalar): two views of an image, z_i and z'_i (B, E), come together; hard negatives weigh more.
+    """Return L_CL, the contrast of two views z_i and z'_i (B, E) of every image.
 
     ::
 
-        L_CL = −1/B Σ_i log  e^{s·z_i·z'_i} / ( e^{s·z_i·z'_i} + Σ_{j ∈ N(i)} w_ij e^{s·z_i·z'_j} + Σ_m e^{s·z_i·h_im} )
-        w_ij = |N(i)| e^{β z_i·z'_j} / Σ_{k ∈ N(i)} e^{β z_i·z'_k}        (no gradient; β = 0: w_ij = 1, plain InfoNCE)
+        L_CL = −1/B Σ_i log  e^{s·z_i·z'_i} / D_i
+        D_i  = e^{s·z_i·z'_i} + Σ_{j ∈ N(i)} w_ij e^{s·z_i·z'_j} + Σ_m e^{s·z_i·h_im}
+        w_ij = |N(i)| e^{β z_i·z'_j} / Σ_{k ∈ N(i)} e^{β z_i·z'_k}
 
-    N(i): pairs of other concepts. h_im: the ``synthetic`` hard negatives of `synthetic_negatives`, none by default. Read at the spiking
-    encoder's input: similar images shall cause similar currents.
+    N(i) excludes i. The weights w have no gradient and tilt the negatives toward hard ones; at
+    β = 0, w_ij = 1, this is InfoNCE. h_im are the ``synthetic`` negatives of `synthetic_negatives`.
+    Applied at the spiking encoder's input, so that similar images cause similar currents.
     """
     similarity = first @ second.T
     itself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     excluded = itself | _same_concept(concepts)
+    # log w_ij, from a softmax over N(i) times |N(i)|. clamp: an empty N(i) would be log 0.
     tilt = (beta * similarity.detach()).masked_fill(excluded, -math.inf)
     count = (~excluded).sum(1, keepdim=True).clamp(min=1).log()
     log_weight = (tilt - tilt.logsumexp(1, keepdim=True) + count).masked_fill(excluded, 0.0)
@@ -55,13 +61,14 @@ def contrast(first: Tensor, second: Tensor, concepts: Tensor, scale: float, beta
 
 
 def synthetic_negatives(first: Tensor, second: Tensor, excluded: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return ``count`` mixed negatives per image (B, count, E), no gradient, and which of them there are (B, count).
+    """Return negatives mixed from the hardest ones (B, count, E), and a mask of those that exist.
 
     ::
 
-        h_im = norm((n_{i,m} + n_{i,m+1}) / 2)        n_{i,1}, n_{i,2}, …: the z'_j allowed for i, the most similar to z_i first
+        h_im = norm((n_{i,m} + n_{i,m+1}) / 2)
 
-    So each lies between two of the hardest negatives, and is unit length: on the sphere, where no image is.
+    n_{i,1}, n_{i,2}, … are the z'_j with j ∈ N(i), the most similar to z_i first. The mixed vectors
+    are unit vectors without gradient. The mask (B, count) is False where N(i) has too few members.
     """
     similarity = (first.detach() @ second.detach().T).masked_fill(excluded, -math.inf)
     best = similarity.topk(min(count + 1, len(similarity)), dim=1)
@@ -73,12 +80,16 @@ def synthetic_negatives(first: Tensor, second: Tensor, excluded: Tensor, count: 
 
 
 def hard_negatives(similarity: Tensor, concepts: Tensor, random: torch.Generator) -> Tensor:
-    """Return for each row i of the similarities (B, B) one column j (B,), drawn with ``p_ij ∝ e^{similarity_ij}`` from other concepts.
+    """Return one negative j (B,) per row i of similarities (B, B), drawn from other concepts.
 
-    Where every other pair is of the same concept there is no negative: −1.
+    ::
+
+        p_ij ∝ e^{similarity_ij}
+
+    Rows without pairs of other concepts get −1.
     """
     excluded = concepts[:, None] == concepts[None, :]
-    # A network that has diverged has a loss that says so, and draws as well as any.
+    # A diverged network has NaN here. Its loss reports that; drawing must not fail before.
     shares = similarity.detach().float().nan_to_num().masked_fill(excluded, -math.inf).softmax(1)
     possible = ~excluded.all(1)
     shares = torch.where(possible[:, None], shares, torch.full_like(shares, 1 / len(shares)))
@@ -87,23 +98,31 @@ def hard_negatives(similarity: Tensor, concepts: Tensor, random: torch.Generator
 
 
 def itm(scores: Tensor, matched: Tensor) -> Tensor:
-    """Return L_ITM (scalar), image–text matching: do a text and a picture belong together?
+    """Return L_ITM, image–text matching.
 
     ::
 
-        L_ITM = −1/M Σ_m log softmax(scores_m)[y_m]        scores: (M, 2), y (``matched``): (M,), 1 for a pair, 0 for a drawn negative
+        L_ITM = −1/M Σ_m log softmax(scores_m)[y_m]
+
+    Args:
+        scores: (M, 2).
+        matched: y (M,), 1 for a pair, 0 for a drawn negative.
     """
     return F.cross_entropy(scores, matched)
 
 
 def mlm(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return L_MLM (scalar): masked words, told from the other words and the picture.
+    """Return L_MLM, the prediction of masked words from the other words and the image.
 
     ::
 
-        L_MLM = −1/|M| Σ_{(b, m) ∈ M} log softmax(scores_bm)[w_bm]        scores: (B, M, words); targets w: (B, M), −1 where not masked
+        L_MLM = −1/|K| Σ_{(b, m) ∈ K} log softmax(scores_bm)[w_bm]
 
-    0 where nothing is masked.
+    K is the set of masked positions; 0 if there are none.
+
+    Args:
+        scores: (B, M, words).
+        targets: w (B, M), −1 where not masked.
     """
     masked = targets >= 0
     if not masked.any():
@@ -112,15 +131,15 @@ def mlm(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def mask_words(tokens: Tensor, share: float, mask: int, words: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return tokens (B, M) with words hidden, and the words to tell (B, M), −1 elsewhere.
+    """Return tokens (B, M) with masked words, and the targets (B, M): masked words, −1 elsewhere.
 
-    A word is chosen with probability ``share``, at least one in each text that has any; of those chosen 80 % become ``mask``, 10 % another
-    word (2…``words`` − 1), and 10 % stay.
+    A word is chosen with probability ``share``, at least one in every text that has words. As in
+    BERT, 80 % of the chosen ones become ``mask``, 10 % a random word (2…``words`` − 1), 10 % stay.
     """
     draws = torch.rand(3, *tokens.shape, generator=random).to(tokens.device)
     real = tokens > 0
     chosen = (draws[0] < share) & real
-    # The smallest draw of a text is chosen where no other is.
+    # A text without a chosen word gets the one with the smallest draw.
     least = draws[0].masked_fill(~real, math.inf)
     chosen |= real & (least == least.min(1, keepdim=True).values) & ~chosen.any(1, keepdim=True)
     targets = tokens.masked_fill(~chosen, -1)
@@ -130,46 +149,57 @@ def mask_words(tokens: Tensor, share: float, mask: int, words: int, random: torc
 
 
 def stua(abstract: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | float) -> Tensor:
-    """Return L_STUA (scalar), Spiking-to-Text Uni-Alignment: the abstract read-out a (B, E) moves to the text, never the reverse.
+    """Return L_STUA, Spiking-to-Text Uni-Alignment of read-outs a (B, E) to texts t (B, E).
 
     ::
 
         L_STUA = −1/B Σ_i log  e^{s·a_i·sg(t_i)} / Σ_{j ∈ N(i)} e^{s·a_i·sg(t_j)}
 
-    sg: stop-gradient. N(i): pair i itself, and all pairs of other concepts. There is no text-to-spike term.
+    sg is the stop-gradient: read-outs move to the texts, never the reverse, and there is no
+    text-to-spike term. N(i) includes i.
     """
     logits = (scale * abstract @ texts.detach().T).masked_fill(_same_concept(concepts), -math.inf)
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def stua_symmetric(abstract: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | float) -> Tensor:
-    """Return L_STUA read as alignment both ways (scalar): `itc` between read-out and text, both of which move.
+    """Return L_STUA as alignment in both directions: `itc` between read-outs and texts; both move.
 
     ::
 
-        L = −1/(2B) Σ_i [ log softmax_j(s·a_i·t_j)_i + log softmax_j(s·t_i·a_j)_i ]        j ∈ N(i), as in `stua`
+        L = −1/(2B) Σ_i [ log softmax_j(s·a_i·t_j)_i + log softmax_j(s·t_i·a_j)_i ],  j ∈ N(i)
+
+    N(i) includes i.
     """
     return itc(abstract, texts, concepts, scale)
 
 
 def stua_reconstruction(rebuilt: Tensor, texts: Tensor) -> Tensor:
-    """Return L_STUA read as "only text features" (scalar): a text goes through the spiking encoder and comes back.
+    """Return L_STUA as reconstruction of text features that pass the spiking encoder.
 
     ::
 
-        L = 1/B Σ_i (1 − â_i·sg(t_i))        â_i (B, E): unit length, read out of the spikes that the current W_x sg(t_i) causes
+        L = 1/B Σ_i (1 − â_i·sg(t_i))
+
+    Args:
+        rebuilt: unit vectors â (B, E), read out of the spikes that the current W_x sg(t_i) causes.
+        texts: t (B, E).
     """
     return (1 - (rebuilt * texts.detach()).sum(1)).mean()
 
 
 def stua_words(scores: Tensor, tokens: Tensor) -> Tensor:
-    """Return L_STUA read as naming (scalar): the text's words are told from the spikes, whatever their order.
+    """Return L_STUA as bag of words: the text's words are predicted from the spikes.
 
     ::
 
-        L = −1/B Σ_i 1/|W_i| Σ_{w ∈ W_i} log softmax(scores_i)[w]        scores: (B, words); W_i: distinct words of text i; tokens: (B, M)
+        L = −1/B Σ_i 1/|W_i| Σ_{w ∈ W_i} log softmax(scores_i)[w]
 
-    Texts without a word count nothing.
+    W_i are the distinct words of text i. B does not count texts without words.
+
+    Args:
+        scores: (B, words).
+        tokens: word indices (B, M), 0 for padding.
     """
     present = torch.zeros_like(scores).scatter_(1, tokens, 1.0)
     present[:, 0] = 0.0
@@ -179,7 +209,7 @@ def stua_words(scores: Tensor, tokens: Tensor) -> Tensor:
 
 
 def codebook_loss(z: Tensor, entries: Tensor, commitment: float = 0.25) -> Tensor:
-    """Return what moves the codebook's entries e to z, and z, less, to them (scalar); both (B, K).
+    """Return the loss of a VQ codebook: entries e move to the inputs z, and z, less, to e; (B, K).
 
     ::
 
@@ -189,49 +219,70 @@ def codebook_loss(z: Tensor, entries: Tensor, commitment: float = 0.25) -> Tenso
 
 
 def answer_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of VQA (scalar): every answer is worth what people think of it.
+    """Return the loss of VQA, a binary cross-entropy per answer with soft targets.
 
     ::
 
-        L = −1/B Σ_b Σ_l [ y_bl log σ(s_bl) + (1 − y_bl) log(1 − σ(s_bl)) ]        scores s, soft targets y: (B, L)
+        L = −1/B Σ_b Σ_l [ y_bl log σ(s_bl) + (1 − y_bl) log(1 − σ(s_bl)) ]
+
+    Args:
+        scores: s (B, L).
+        targets: y (B, L), share of the annotators' credit that each answer earns, 0…1.
     """
     return F.binary_cross_entropy_with_logits(scores, targets, reduction="sum") / len(scores)
 
 
 def label_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the loss of entailment and NLVR2 (scalar): ``−1/B Σ_b log softmax(s_b)[y_b]`` of scores (B, L) and labels (B,)."""
+    """Return the loss of entailment and NLVR2, a cross-entropy.
+
+    ::
+
+        L = −1/B Σ_b log softmax(s_b)[y_b]
+
+    Args:
+        scores: s (B, L).
+        labels: y (B,).
+    """
     return F.cross_entropy(scores, labels)
 
 
 def firing_rate_penalty(layers: Iterable[Tensor], target: float) -> Tensor:
-    """Return how far populations fire above ``target`` spikes per neuron and step (scalar).
+    """Return the penalty on firing rates above ``target`` spikes per neuron and timestep.
 
     ::
 
-        L_rate = mean over layers of max(0, mean(s_l) / target − 1)²        s_l: (T, B, ...)
+        L_rate = mean over layers of max(0, mean(s_l) / target − 1)²
+
+    Args:
+        layers: spikes s_l (T, B, ...), or their means.
     """
     excess = [F.relu(spikes.mean() / target - 1) ** 2 for spikes in layers]
     return torch.stack(excess).mean()
 
 
 def synops_penalty(count: Tensor, target: float) -> Tensor:
-    """Return how far N, the synaptic operations of a sample (scalar, `synops`), lies above ``target`` (scalar).
+    """Return the penalty on synops above ``target``.
 
     ::
 
         L_synops = max(0, N / target − 1)²
+
+    Args:
+        count: N, as `synops` returns it.
     """
     return F.relu(count / target - 1) ** 2
 
 
 def synops(layers: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tensor:
-    """Return N, the mean number of synaptic operations of a sample (scalar, differentiable).
+    """Return N, the mean number of synaptic operations per sample, differentiable.
 
     ::
 
         N = 1/B Σ_l Σ_{t, b, n} s_l[t, b, n] · fan_out_l[n]
 
-    layers: spikes s_l (T, B, ...) by population; fan_out: (...) by the same names.
+    Args:
+        layers: spikes s_l (T, B, ...) by population.
+        fan_out: synapses per neuron (...) by population.
     """
     counts = [
         torch.einsum("tbn,n->", spikes.flatten(2), fan_out[name].flatten().to(spikes)) / spikes.shape[1]
@@ -241,7 +292,10 @@ def synops(layers: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tenso
 
 
 def _smoothed(logits: Tensor, smoothing: float) -> Tensor:
-    """Return the cross-entropy of rows whose target is the diagonal, smoothed over the finite entries."""
+    """Return the cross-entropy of logits (B, B) whose target is the diagonal.
+
+    The target is smoothed over the finite entries of a row; infinite ones are masked pairs.
+    """
     log_share = logits.log_softmax(1)
     finite = log_share.isfinite()
     even = log_share.masked_fill(~finite, 0.0).sum(1) / finite.sum(1)
@@ -249,6 +303,6 @@ def _smoothed(logits: Tensor, smoothing: float) -> Tensor:
 
 
 def _same_concept(concepts: Tensor) -> Tensor:
-    """Return (B, B): True for two different pairs of one concept."""
+    """Return a mask (B, B), True for two different pairs of one concept."""
     same = concepts[:, None] == concepts[None, :]
     return same & ~torch.eye(len(concepts), dtype=torch.bool, device=concepts.device)
