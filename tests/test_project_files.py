@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import ashneuro
+from tests.test_boundaries import ROOMS, SHARED
 
 ROOT = Path(__file__).parent.parent
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*_*.yml"))
@@ -56,6 +57,13 @@ def test_named_paths_exist(name: str) -> None:
     assert not [path for path in paths if not (ROOT / path).exists()]
 
 
-def test_changelog_has_this_version() -> None:
+def test_contributing_has_the_packages_of_the_import_test() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    order = re.search(r"```\n(data  .+?)```", text, re.DOTALL)
+    assert order and order[1].split() == ROOMS
+    assert not [name for name in SHARED if f"`{name}`" not in text]
+
+
+def test_changelog_starts_with_unreleased() -> None:
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert headings[0] == "Unreleased"

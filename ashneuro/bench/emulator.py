@@ -167,6 +167,7 @@ def _network(
         # One or two standard deviations of the input current of a step. v decays by 10 % per step
         # and crosses this often enough for rates of a few per cent.
         threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
+        # du 4095: the current lasts one step, as in LIF without synaptic filter. dv 410: v keeps 90 % per step.
         du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (LARGEST_DECAY, 410, threshold, 0))
         source = layers[-1].name if layers else "input"
         layers.append(

@@ -143,7 +143,7 @@ def _neurons(device: torch.device, job: Callable[[Neuron], Callable[[], None]]) 
     for kernels in OURS:
         reason = available(kernels, device)
         if reason and kernels == "triton" and device.type == "cpu":
-            continue
+            continue  # no row for kernels that no CPU runs
         if reason:
             variants.append(Variant(f"ashneuro, {kernels}", reason=reason))
             continue

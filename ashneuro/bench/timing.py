@@ -193,7 +193,7 @@ def _seconds(run: Callable[[], object], repeats: int, device: torch.device, cloc
     now, times = time.perf_counter if clock == "wall" else time.process_time, []
     for _ in range(repeats):
         if device.type == "cuda":
-            torch.cuda.synchronize(device)
+            torch.cuda.synchronize(device)  # kernels are launched asynchronously
         start = now()
         run()
         if device.type == "cuda":

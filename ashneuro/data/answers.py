@@ -53,6 +53,8 @@ def normalise_answer(answer: str) -> str:
     text = answer.replace("\n", " ").replace("\t", " ").strip()
     numeric = _COMMA.search(text) is not None
     bare = text
+    # The official rule: a mark disappears where it touches a space, or if a comma separates digits; else it
+    # becomes a space.
     for mark in _PUNCTUATION:
         bare = bare.replace(mark, "" if numeric or f"{mark} " in text or f" {mark}" in text else " ")
     text = _PERIOD.sub("", bare)

@@ -67,6 +67,7 @@ def _samples(shard: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, 
 
     WebDataset requires the members of a key to be adjacent; if they are not, it is a problem.
     """
+    # A compressed tar can only be streamed: its pictures have no offset to read from later.
     compressed = shard.suffix in (".gz", ".tgz")
     key = ""
     members: dict[str, Callable[[], bytes]] = {}
@@ -200,6 +201,7 @@ def _hf_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     arrow = []
+    # The state names the files that belong to the data set; caches of `datasets` may lie beside them.
     for state in sorted(path.rglob("state.json")):
         named = value_of(read_json(state), "_data_files")
         names = [value_of(entry, "filename") for entry in named] if isinstance(named, list) else [None]
@@ -228,6 +230,7 @@ def _table(file: Path) -> Any:
     try:
         if file.suffix == ".parquet":
             return need("pyarrow.parquet", extra="hub", purpose="reading parquet").read_table(file)
+        # save_to_disk writes arrow's stream format, not its file format.
         ipc = need("pyarrow.ipc", extra="hub", purpose="reading arrow files")
         return ipc.open_stream(arrow.memory_map(str(file))).read_all()
     except (OSError, arrow.ArrowException) as error:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
 from typing import Protocol, TypeVar
@@ -25,6 +26,7 @@ from ashneuro.config import DataConfig, TrainConfig, cache_dir
 from ashneuro.data.pairs import Batch, Pair
 from ashneuro.data.tokens import Words, pad
 from ashneuro.errors import DataError, need
+from ashneuro.files import replace_file
 
 Augmentation = tuple[Tensor, ...]
 """Sampling grids (B, 2, 3), colour matrices (B, 3, 3) and brightness (B, 1, 1, 1) of a batch's images."""
@@ -88,17 +90,16 @@ def map_images(pairs: Sequence[Pair], size: int) -> Tensor:
     shape = (len(pairs), 3, size, size)
     path = cache_dir() / "images" / f"{cache_name(pairs, str(size))}.u8"
     if not path.exists():
+
+        def write(file: Path) -> None:
+            mapped = np.memmap(file, np.uint8, "w+", shape=shape)
+            for row, pixels in zip(mapped, _resized(pairs, size), strict=True):
+                row[:] = np.moveaxis(pixels, -1, 0)
+            mapped.flush()
+
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}")
-            mapped = np.memmap(temporary, np.uint8, "w+", shape=shape)
-            try:
-                for row, pixels in zip(mapped, _resized(pairs, size), strict=True):
-                    row[:] = np.moveaxis(pixels, -1, 0)
-                mapped.flush()
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            replace_file(path, write)
         except OSError as error:
             raise DataError(
                 f"cannot keep images in {path.parent}",
@@ -129,7 +130,7 @@ def _resized(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8]]:
             pixels = np.array(pillow.fromarray(pixels).resize((size, size), pillow.Resampling.LANCZOS))
         return pixels
 
-    block = 256
+    block = 256  # pool.map submits all of its items at once: blocks bound the decoded images that wait
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(pairs), block):
             yield from pool.map(read, pairs[start : start + block])
@@ -230,6 +231,7 @@ def require_batch(count: int, what: str, batch_size: int) -> None:
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Return the random generator of an epoch."""
+    # The factor is above any number of epochs, so that every (seed, epoch) has a stream of its own.
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
@@ -324,6 +326,7 @@ def augment(images: Tensor, augmentation: Sequence[Tensor]) -> Tensor:
 
 def _colour_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
     """Return RGB→RGB matrices (B, 3, 3): rotation about the grey axis by ``hue``, distance to it × ``saturation``."""
+    # Rodrigues' formula: projection on the axis, the part orthogonal to it, and their cross product.
     grey = torch.full((3, 3), 1 / 3)
     turn = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     cos, sin = (value[:, None, None] for value in (saturation * hue.cos(), saturation * hue.sin()))

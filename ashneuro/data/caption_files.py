@@ -143,6 +143,7 @@ def _comma_rows(path: Path, problems: list[str]) -> Iterator[tuple[str, str, str
 
 def _mark_parts(path: Path, records: list[Record], problems: list[str]) -> None:
     """Set the records' parts from lists of image names beside the file, if there are any."""
+    # Flickr8k's lists have file names, those of Flickr30k only the stems.
     by_name = {record.image: record for record in records} | {Path(record.image).stem: record for record in records}
     for file in sorted(path.parent.glob("*.txt")):
         part = next((part for part, words in _LISTS.items() if any(word in file.stem.lower() for word in words)), "")

@@ -134,6 +134,7 @@ def _garbled(texts: Iterable[tuple[str, str]]) -> list[str]:
         if any(ord(letter) < 32 and letter not in "\t\n\r" for letter in text):
             problems.append(f"{where}: {text[:60]!r} has control characters")
             continue
+        # Text that is valid UTF-8 after this round trip, and different, was almost surely decoded wrongly.
         try:
             mended = text.encode("windows-1252").decode("utf-8")
         except (UnicodeEncodeError, UnicodeDecodeError):

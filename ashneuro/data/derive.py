@@ -94,6 +94,7 @@ def _vqa(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Questio
             yield Question(
                 f"{pair.key}?subcategory", (pair.key,), text, (_label(pair, "subgroup"),), "subcategory", split=part
             )
+        # Half: every keyword gives two questions, a "yes" here and a "no" on another picture.
         for word in hash_order(keywords(pair), f"vqa/{pair.key}")[: max(1, per_picture // 2)]:
             others = [group for group in never[word] if group != _label(pair, "group")]
             if not others:
@@ -114,7 +115,7 @@ def _entailment(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[
         siblings[_label(pair, "subgroup")].append(pair)
     words = {pair.key: {word for caption in pair.captions for word in split_words(caption)} for pair in pairs}
     for pair in pairs:
-        for turn in range(max(1, per_picture // 4)):
+        for turn in range(max(1, per_picture // 4)):  # a turn gives four questions
             salt = f"{pair.key}/{turn}"
             near = _label(pair, "subgroup") and _hash(f"{salt}/near") % 2
             pool = siblings[_label(pair, "subgroup")] if near else pairs
@@ -152,7 +153,7 @@ def _nlvr2(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[Quest
     groups = sorted(by_group)
     if len(groups) < 2:
         return
-    for number in range(len(pairs) * per_picture // 4):
+    for number in range(len(pairs) * per_picture // 4):  # a sentence is used twice, with two pictures each
         salt = f"{part}/{number}"
         first = _pick(groups, f"{salt}/first")
         second, third = (

@@ -105,6 +105,7 @@ class Sheet:
         """Return the cell ``index``, counted row by row, (cell, cell, 3) uint8."""
         row, column = divmod(index, self.columns)
         top, left = row * self.cell, column * self.cell
+        # A copy, which callers may change.
         return self.pixels[top : top + self.cell, left : left + self.cell].copy()
 
 

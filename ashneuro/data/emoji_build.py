@@ -38,7 +38,7 @@ COLUMNS = 40
 QUALITY = 90
 TEST_STYLE = "fluent"
 FLAGS_GROUP = "flags"
-SKIPPED_GROUPS = ("component", FLAGS_GROUP)
+SKIPPED_GROUPS = ("component", FLAGS_GROUP)  # components: skin tones and hair, which are no emoji of their own
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,7 @@ def join(icons: IconSet, emoji: Iterable[Emoji]) -> dict[str, str]:
     Icons are found by code point where the package lists them. Other packages name icons after the emoji:
     the name with hyphens is looked up, then without them.
     """
+    # In reverse, so that of several names without hyphens the first in alphabetical order stays.
     without_hyphens = {name.replace("-", ""): name for name in sorted(icons.svg, reverse=True)}
     found = {}
     for item in emoji:
@@ -334,6 +335,7 @@ def build_pack(
     digest.update(_json(splits, indent=1))
     with (
         (out / "captions.json.gz").open("wb") as raw,
+        # Without name and time, which would differ between builds.
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file,
     ):
         file.write(packed)

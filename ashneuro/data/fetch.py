@@ -59,7 +59,7 @@ class Package:
 
 
 STAMPS = "usr/share/tuxpaint/stamps"
-PHOTO_COLOURS = 8.0
+PHOTO_COLOURS = 8.0  # see `colourfulness`
 _EASY_VQA = re.compile(
     r"easy_vqa/data/((?:train|test)/(?:questions\.json|images/\d+\.png))|easy_vqa-[^/]+\.dist-info/(LICENSE)"
 )
@@ -139,6 +139,7 @@ def download(source: Package, target: Path, progress: Progress) -> None:
         found = _sha256(target)
         if found == source.sha256:
             return
+        # A mirror may have a truncated or another file: the next source is tried.
         problems.append(f"{name}: what came has the SHA-256 {found}, expected {source.sha256}")
     remedy = "check the network" + ("; `apt-get update` renews apt's lists" if source.suffix == ".deb" else "")
     raise DataError(f"cannot fetch {source.package} {source.version}", "; ".join(problems), remedy)
@@ -240,10 +241,11 @@ def deb_files(package: IO[bytes], under: str, suffixes: tuple[str, ...]) -> Iter
     package.seek(0)
     if package.read(8) != b"!<arch>\n":
         raise DataError("not a Debian package", "it does not begin with !<arch>", "fetch it again")
+    # ar: a header of 60 bytes per member, with the name in 0–15 and the size in 48–57; data of even length.
     while len(header := package.read(60)) == 60:
         name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
         if name.startswith("data.tar"):
-            with tarfile.open(fileobj=package, mode="r|*") as tar:
+            with tarfile.open(fileobj=package, mode="r|*") as tar:  # a stream of any compression
                 for member in tar:
                     path = PurePosixPath(member.name)
                     if (

@@ -92,7 +92,7 @@ class QuestionBatches:
             own = local_rows(len(rows), self._shard)
             chosen = pictures[own].flatten()
             width = pictures.shape[1]
-            flat = slice(own.start * width, own.stop * width)
+            flat = slice(own.start * width, own.stop * width)  # rows of pictures, ``width`` per question
             images = augment(self._images.read(chosen), [values[flat] for values in augmentation])
             texts = [self._texts[row] for row in rows[own].tolist()]
             yield QuestionBatch(

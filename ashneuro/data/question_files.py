@@ -18,7 +18,7 @@ from ashneuro.errors import DataError
 Read = tuple[list[Question], list[str]]
 
 ENTAILMENT = ("contradiction", "neutral", "entailment")
-_ID_KEYS = ("Flickr30K_ID", "Flickr30kID", "Flikr30kID")
+_ID_KEYS = ("Flickr30K_ID", "Flickr30kID", "Flikr30kID")  # spellings in the published files
 _NLVR2 = re.compile(r"(?P<part>[a-z]+)\d?-\d+-\d+-\d+")
 
 
@@ -51,6 +51,7 @@ def read_vqa2(path: Path) -> Read:
                 problems.append(f"{where}: question_id {number} is already that of {ids[number]}")
                 continue
             ids[number] = where
+            # Popped: what is left after the loop has an annotation but no question.
             answers, kind = annotations.pop(number, (None, "")) if annotations is not None else ((), "")
             if answers is None:
                 problems.append(f"{where}: question {number} has no annotation")

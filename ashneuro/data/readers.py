@@ -188,6 +188,7 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
         else:
             records[number] = make_record(where, name, [], entry, problems)
     seen: set[int | str] = set()
+    # Images that were problems themselves: their annotations are not reported again.
     lost = {value_of(entry, "id") for entry in content["images"] if is_id(value_of(entry, "id"))} - records.keys()
     for index, entry in enumerate(content["annotations"]):
         where = f"annotations[{index}]"
@@ -199,7 +200,7 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
         if not isinstance(caption, str) or not caption.strip():
             problems.append(f"{where}: needs a caption")
         elif not is_id(number) or number not in records:
-            if not (is_id(number) and number in lost):  # or its image is reported already
+            if not (is_id(number) and number in lost):
                 problems.append(f"{where}: there is no image with the id {number!r}")
         else:
             records[number].captions.append(caption.strip())
@@ -250,6 +251,7 @@ def read_csv(path: Path) -> tuple[list[Record], list[str]]:
         )
     problems: list[str] = []
     records = []
+    # strict: an unclosed quote is an error; otherwise it would swallow the rest of the file.
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     next(rows)
     for where, row in csv_rows(rows, problems):

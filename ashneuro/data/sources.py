@@ -131,6 +131,7 @@ def _pairs(records: list[Record], folder: Path) -> list[Pair]:
             key=record.image,
             captions=tuple(record.captions),
             concept=record.concept or same[tuple(sorted(record.captions))][0],
+            # Images are decoded when they are used: a data set need not fit into memory.
             load=partial(decode_image, record.read, record.image)
             if record.read
             else partial(read_image, folder / record.image),

@@ -43,6 +43,7 @@ def split_by_caption(
             "give a split for each pair and set data.split = 'file', or add pairs",
         )
     quota = max(1, round(len(pairs) / 10))
+    # A group is named by its smallest key, so that the split does not depend on the order of the pairs.
     names = {min(pairs[index].key for index in group): group for group in groups}
     part = ["train"] * len(pairs)
     filled = {"test": 0, "validation": 0}
@@ -81,7 +82,7 @@ def connected(items: Sequence[Iterable[str]]) -> list[list[int]]:
     first: dict[str, int] = {}
     for index, texts in enumerate(items):
         for text in texts:
-            parent[root(index)] = root(first.setdefault(text, index))
+            parent[root(index)] = root(first.setdefault(text, index))  # the first item with this text
     groups: dict[int, list[int]] = defaultdict(list)
     for index in range(len(items)):
         groups[root(index)].append(index)

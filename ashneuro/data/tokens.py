@@ -38,6 +38,7 @@ def canonical(text: str) -> str:
 
 @cache
 def _word() -> re.Pattern[str]:
+    # \w has no combining marks (Mn, Mc), without which words of many scripts would fall apart.
     marks = (
         chr(code)
         for code in range(0x300, 0x1F000)
@@ -196,6 +197,7 @@ class PretrainedWords:
 
     def __eq__(self, other: object) -> bool:
         """Return True if texts get the same indices. Folders may differ: a run has a copy of the tokenizer."""
+        # open_clip's tokenizers follow from the model's name; transformers' are compared by their pieces.
         return isinstance(other, PretrainedWords) and self.tower == other.tower and self._pieces() == other._pieces()
 
     __hash__ = None  # type: ignore[assignment]
