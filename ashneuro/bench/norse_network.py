@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ashneuro.bench.peers import norse_cell
 from ashneuro.model.abstract import AbstractEncoder, Block, Synapse
-from ashneuro.model.spatial import DenseOverPlaces
+from ashneuro.model.spatial import SpatialLinear
 from ashneuro.spiking.lif import LIF
 
 
@@ -37,7 +37,7 @@ class Lifted(nn.Module):
 class Flattened(nn.Linear):
     """A flattening and torch's dense layer."""
 
-    def __init__(self, dense: DenseOverPlaces) -> None:
+    def __init__(self, dense: SpatialLinear) -> None:
         super().__init__(dense.weight[0].numel(), len(dense.weight), bias=False)
         self.weight = nn.Parameter(dense.weight.detach().flatten(1).clone())
 
@@ -86,7 +86,7 @@ def step_by_step(encoder: AbstractEncoder) -> None:
 
 
 def _use_torch_dense(encoder: AbstractEncoder) -> None:
-    assert isinstance(encoder.dense.linear, DenseOverPlaces)
+    assert isinstance(encoder.dense.linear, SpatialLinear)
     encoder.dense.linear = Flattened(encoder.dense.linear)  # type: ignore[assignment]
 
 

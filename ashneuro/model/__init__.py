@@ -1,1 +1,1 @@
-"""ASH-Nets, one explicit reading of the abstract: concrete, abstract and text encoder, fusion, twins."""
+"""ASH-Nets, one explicit reading of the abstract: encoders, fusion, heads, and ANN controls."""

@@ -1,7 +1,8 @@
-"""Semantic abstract encoder: the part that is deployed, from the input current to the last spike, and its ANN controls.
+"""Semantic abstract encoder, deployed from input current to last spike, and its ANN controls.
 
-Only what runs on a neuromorphic chip: convolutions and a dense layer, batch norms that fold into them, LIF neurons, and
-skips that add a scaled copy. Every control has the same layers; only what happens at a neuron differs.
+It has only what runs on a neuromorphic chip: convolutions and a dense layer with batch norms that
+fold into them, LIF neurons, and skips that add a scaled copy. A control has the same layers with
+other neurons.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from typing import Any, Self
+from typing import Any, Self, final
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ashneuro.config import AbstractConfig
 from ashneuro.errors import ConfigError
-from ashneuro.model.concrete import halved
-from ashneuro.model.spatial import DenseOverPlaces
+from ashneuro.model.concrete import downsampled
+from ashneuro.model.spatial import SpatialLinear
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.interface import Kernels, Options
 from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
@@ -28,9 +29,10 @@ from ashneuro.spiking.straight_through import integer_bias, integer_current, int
 
 
 class QuantisedReLU(nn.Module):
-    """ReLU on ``2^bits`` levels: ``step · clip(round(x / step), 0, 2^bits − 1)``, the step learned.
+    """ReLU with ``2^bits`` levels: ``step · clip(round(x / step), 0, 2^bits − 1)``.
 
-    Rounding passes the gradient straight through; outside the clip only the step gets one (learned step size quantisation).
+    The step is learned (learned step size quantisation): rounding passes its gradient straight
+    through; outside the clip only the step gets one.
     """
 
     def __init__(self, bits: int, step: float = 0.5) -> None:
@@ -39,22 +41,22 @@ class QuantisedReLU(nn.Module):
         self.step = nn.Parameter(torch.tensor(step))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the levels, of x's shape."""
+        """Return x rounded to the levels."""
         scaled = (x / self.step).clamp(0, 2**self.bits - 1)
         return (scaled + (scaled.round() - scaled).detach()) * self.step
 
     def extra_repr(self) -> str:
-        """Say how many bits."""
+        """Return the number of bits."""
         return f"bits={self.bits}"
 
 
-def bits_of(timesteps: int) -> int:
-    """Return the bits that hold a spike count of 0…T: ⌈log2(T + 1)⌉."""
+def spike_count_bits(timesteps: int) -> int:
+    """Return the number of bits of a spike count 0 … T: ⌈log2(T + 1)⌉."""
     return math.ceil(math.log2(timesteps + 1))
 
 
 def spiking_neuron(config: AbstractConfig) -> LIF | CubaLIF:
-    """Return one population of the neurons that the settings ask for; a learned time constant is one number per population."""
+    """Return one population of the configured neurons; a learned τ is one number per population."""
     options = Options(surrogate=config.surrogate, slope=config.slope or None, detached=config.detach_reset)
     if config.neuron == "cubalif":
         both = ("tau_mem", "tau_syn") if config.learn_decay else ()
@@ -66,47 +68,54 @@ def spiking_neuron(config: AbstractConfig) -> LIF | CubaLIF:
 NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
     "spiking": spiking_neuron,
     "relu": lambda config: nn.ReLU(),
-    "quantised-relu": lambda config: QuantisedReLU(bits_of(config.timesteps)),
+    "quantised-relu": lambda config: QuantisedReLU(spike_count_bits(config.timesteps)),
 }
 
 
-Counted = tuple[Tensor, Tensor | None]
-"""Spikes, and their mean (scalar) where it costs nothing."""
+SpikesAndRate = tuple[Tensor, Tensor | None]
+"""Spikes (T, B, ...), and their mean (scalar) if it costs nothing."""
 
 
-def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> Counted:
-    """Return what ``neurons``, or what stands for them, send of ``currents``, which are held for so many steps."""
+def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> SpikesAndRate:
+    """Return the outputs of ``neurons``, or of the activation of a control.
+
+    Args:
+        currents: (T, B, ...), or (1, B, ...) that last for T = ``hold`` timesteps.
+    """
     if isinstance(neurons, LIF | CubaLIF):
         return neurons.with_rate(currents, hold=hold)
     return neurons(currents, hold=hold) if hold > 1 else neurons(currents), None
 
 
-# Batch norms in front of LIF neurons start with currents of this standard deviation, in thresholds: about one neuron in six
-# then fires in a step, whatever the threshold is.
-START = 2.0
+# Initial standard deviation of currents behind a batch norm, in thresholds: about one neuron in six
+# then fires per timestep, whatever the threshold.
+INITIAL_DEVIATION = 2.0
 
 
 class Synapse(nn.Module):
-    """A convolution or a dense layer with the batch norm that folds into it, applied once to all T·B arrays.
+    """Convolution or dense layer with a batch norm, applied once to all T·B feature maps.
 
-    Spikes are few: where ``kernels`` allow, their weights are added up one by one
-    (`ashneuro.spiking.kernels.sparse_synapses`). With ``scale`` set, weights and bias are what Loihi keeps of them, and currents are integer units of a: ``scale`` per float unit.
+    Attributes:
+        scale: if set, weights and bias are rounded to Loihi's, and currents are in its integer
+            units of a: ``scale`` per float unit.
+        kernels: back end; native kernels compute sparse spikes event by event
+            (`ashneuro.spiking.kernels.sparse_synapses`).
     """
 
     scale: float | None = None
     kernels: Kernels = "auto"
 
-    linear: nn.Conv2d | DenseOverPlaces
+    linear: nn.Conv2d | SpatialLinear
     norm: nn.BatchNorm1d | nn.BatchNorm2d
 
-    def __init__(self, linear: nn.Conv2d | DenseOverPlaces) -> None:
+    def __init__(self, linear: nn.Conv2d | SpatialLinear) -> None:
         super().__init__()
         self.linear = linear
         channels = linear.weight.shape[0]
         self.norm = nn.BatchNorm2d(channels) if isinstance(linear, nn.Conv2d) else nn.BatchNorm1d(channels)
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Return currents (T, B, K, H', W') of spikes (T, B, C, H, W), or (T, B, K) of a dense layer."""
+        """Return currents (T, B, K, H', W'), or (T, B, K), of spikes (T, B, C, H, W)."""
         arrays, linear = spikes.flatten(0, 1), self.linear
         if self.scale is not None:
             currents = self._integers(arrays, self.scale)
@@ -120,9 +129,10 @@ class Synapse(nn.Module):
         return currents.unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return,no-untyped-call]
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Return weight and bias (float64) with the batch norm folded in, as eval mode applies it, and rounded where ``scale`` is set.
+        """Return weight and bias (float64) with the batch norm of eval mode folded in.
 
         With γ, β, μ, σ² of a channel: ``W ← γ/√(σ² + ε) · W`` and ``b = β − γ/√(σ² + ε) · μ``.
+        They are rounded if ``scale`` is set.
         """
         weight, bias = self._fold()
         if self.scale is None:
@@ -152,53 +162,55 @@ class Synapse(nn.Module):
         return shifted_sums(sums, exponent) + offset.reshape(-1, *[1] * (sums.ndim - 2))
 
 
-def _reached(synapse: Synapse, shape: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
-    """Return how many neurons each one in front of a convolution reaches, and the shape behind it."""
+def _conv_fan_out(synapse: Synapse, shape: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the fan-out of each input of a convolution, and the shape of its output."""
     conv = synapse.linear
     assert isinstance(conv, nn.Conv2d)
     inputs = torch.ones(1, *shape, requires_grad=True)
     outputs = F.conv2d(
         inputs, torch.ones(conv.weight.shape), None, conv.stride, conv.padding, conv.dilation, conv.groups
     )  # type: ignore[arg-type]
-    (reached,) = torch.autograd.grad(outputs.sum(), inputs)
-    return reached[0], tuple(outputs.shape[1:])
+    # With weights of 1, the gradient counts the products that an input takes part in.
+    (fan_out,) = torch.autograd.grad(outputs.sum(), inputs)
+    return fan_out[0], tuple(outputs.shape[1:])
 
 
 def inner_convolutions(kind: str, channels: int, side: int) -> tuple[nn.Conv2d, nn.Conv2d]:
-    """Return the second and third convolution of a block, over ``side`` × ``side`` places.
+    """Return the second and third convolution of a block on ``side`` × ``side`` feature maps.
 
-    ``mixing`` is spike-driven token mixing: the depthwise kernel is so large that every place is reached from every other,
-    with a weight for their distance, and the 1×1 convolution mixes channels. Mixing with weights that depend on the spikes
-    themselves (attention, with softmax or without) multiplies two signals; no NIR primitive does that, and neither does Lava.
+    ``mixing`` is spike-driven token mixing: a depthwise kernel large enough to connect all pairs of
+    positions, with a weight per offset, then a 1×1 convolution that mixes channels. Attention, with
+    softmax or without, would multiply two signals; neither NIR nor Lava has a primitive for that.
     """
+
+    def conv(size: int, groups: int = 1) -> nn.Conv2d:
+        return nn.Conv2d(channels, channels, size, padding=size // 2, groups=groups, bias=False)
+
     if kind == "conv":
-        return nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.Conv2d(
-            channels, channels, 3, padding=1, bias=False
-        )
+        return conv(3), conv(3)
     if kind == "mlp":
-        return nn.Conv2d(channels, channels, 1, bias=False), nn.Conv2d(channels, channels, 1, bias=False)
-    mixing = nn.Conv2d(channels, channels, 2 * side - 1, padding=side - 1, groups=channels, bias=False)
-    return mixing, nn.Conv2d(channels, channels, 1, bias=False)
+        return conv(1), conv(1)
+    return conv(2 * side - 1, groups=channels), conv(1)
 
 
 class Block(nn.Module):
-    """Spikes at half the resolution, with one residual join.
+    """Spiking block at half the resolution, with one residual join.
 
     ::
 
         s1 = LIF(conv1(s))                       3×3, stride 2
         s2 = LIF(conv2(s1))                      `inner_convolutions`
-        s3 = LIF(conv3(s2) + gain ⊙ s1)          gain: learned, one number per channel
+        s3 = LIF(conv3(s2) + gain ⊙ s1)          gain (C, 1, 1) is learned
 
-    The two ways from s1 to s3 differ by one synapse with delay: a deployment has to balance them.
+    The two paths from s1 to s3 differ by one synaptic delay, which a deployment has to balance.
 
     Args:
         side: H = W of s1, s2 and s3.
     """
 
-    def __init__(self, before: int, channels: int, neuron: Callable[[], nn.Module], kind: str, side: int) -> None:
+    def __init__(self, in_channels: int, channels: int, neuron: Callable[[], nn.Module], kind: str, side: int) -> None:
         super().__init__()
-        self.conv1 = Synapse(nn.Conv2d(before, channels, 3, stride=2, padding=1, bias=False))
+        self.conv1 = Synapse(nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=False))
         self.lif1 = neuron()
         conv2, conv3 = inner_convolutions(kind, channels, side)
         self.conv2 = Synapse(conv2)
@@ -207,14 +219,14 @@ class Block(nn.Module):
         self.gain = nn.Parameter(torch.full((channels, 1, 1), 0.5))
         self.lif3 = neuron()
 
-    def forward(self, spikes: Tensor) -> tuple[Counted, Counted, Counted]:
+    def forward(self, spikes: Tensor) -> tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate]:
         """Return the spikes of all three populations, each (T, B, C, H, W)."""
         first = fire(self.lif1, self.conv1(spikes))
         second = fire(self.lif2, self.conv2(first[0]))
         return first, second, fire(self.lif3, self.conv3(second[0]) + self._skip(first[0]))
 
     def deployed_gain(self) -> Tensor:
-        """Return the gain (C, 1, 1), float64, rounded where the block computes integers."""
+        """Return the gain (C, 1, 1) in float64, rounded if the block computes integers."""
         if self.conv3.scale is None:
             return self.gain.double()
         gain, exponent = integer_weights(self.gain, self.conv3.scale)
@@ -227,10 +239,11 @@ class Block(nn.Module):
         return shifted_sums(gain.to(spikes.dtype) * spikes, exponent)
 
 
-class WithoutStatistics:
-    """A context, for any number of uses, in which batch norms inside ``block`` leave their running statistics alone.
+@final
+class FrozenStatistics:
+    """Reusable context in which batch norms of ``block`` do not update their running statistics.
 
-    For a second pass of the same batch, which they have seen, or for a pass of what is no picture.
+    For a second pass over the same batch, or a pass over something else than images.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -248,16 +261,17 @@ class WithoutStatistics:
 
 
 class AbstractEncoder(nn.Module):
-    """Discrete latents S (T, B, K) of the continuous ones: input current on the host, everything after it deployed.
+    """Encoder of continuous latents C into discrete latents S (T, B, K).
 
     ::
 
-        x  = BN(W_in C)                          host; 1×1; the same current in every step
+        x  = BN(W_in C)                          1×1, on the host; constant current of all timesteps
         s0 = LIF(x, x, ..., x)                   first spikes, at C's resolution
         s  = Block_n(... Block_1(s0))
         S  = LIF(dense(flatten(s)))              K semantic units
 
-    A control (``relu``, ``quantised-relu``) runs the same layers once, T = 1.
+    Everything after x is deployed. A control (``relu``, ``quantised-relu``) runs the same layers
+    once, T = 1.
 
     Args:
         width: D, channels of C.
@@ -280,19 +294,19 @@ class AbstractEncoder(nn.Module):
         self.norm = nn.BatchNorm2d(first)
         self.entry = neuron()
         self.blocks = nn.ModuleList(
-            Block(before, channels, neuron, config.block, halved(grid, number))
-            for number, (before, channels) in enumerate(zip(config.channels, rest, strict=False), start=1)
+            Block(in_channels, channels, neuron, config.block, downsampled(grid, number))
+            for number, (in_channels, channels) in enumerate(zip(config.channels, rest, strict=False), start=1)
         )
-        side = halved(grid, len(rest))
-        self.dense = Synapse(DenseOverPlaces(rest[-1], side, config.units))
+        side = downsampled(grid, len(rest))
+        self.dense = Synapse(SpatialLinear(rest[-1], side, config.units))
         self.semantic = neuron()
         if config.kind == "spiking":
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                    nn.init.constant_(module.weight, START * config.v_threshold)
+                    nn.init.constant_(module.weight, INITIAL_DEVIATION * config.v_threshold)
 
     def populations(self) -> Iterator[tuple[str, nn.Module, Synapse | None]]:
-        """Yield name in the deployed graph, neurons, and the synapse in front of them, of every population."""
+        """Iterate over populations: name in the deployed graph, neurons, synapse before them."""
         yield "entry.lif", self.entry, None
         for number, block in enumerate(self.blocks, start=1):
             assert isinstance(block, Block)
@@ -302,27 +316,28 @@ class AbstractEncoder(nn.Module):
         yield "semantic.lif", self.semantic, self.dense
 
     def fan_out(self) -> dict[str, Tensor]:
-        """Return how many synapses a spike of each neuron meets, per population: a map of its shape, without the batch.
+        """Return the number of synapses of each neuron: by population, a map of its shape.
 
-        Products with padding are no synapses. What the semantic units send goes to the host and meets none.
+        Products with padding are no synapses. Spikes of the semantic units go to the host and
+        meet none.
         """
         maps: dict[str, Tensor] = {}
         shape: tuple[int, ...] = self.in_shape
-        before = "entry.lif"
+        previous = "entry.lif"
         for number, block in enumerate(self.blocks, start=1):
             assert isinstance(block, Block)
             name = f"block{number}"
-            maps[before], shape = _reached(block.conv1, shape)
-            maps[f"{name}.lif1"], _ = _reached(block.conv2, shape)
+            maps[previous], shape = _conv_fan_out(block.conv1, shape)
+            maps[f"{name}.lif1"], _ = _conv_fan_out(block.conv2, shape)
             maps[f"{name}.lif1"] = maps[f"{name}.lif1"] + 1  # the skip
-            maps[f"{name}.lif2"], _ = _reached(block.conv3, shape)
-            before = f"{name}.lif3"
-        maps[before] = torch.full(shape, float(self.dense.linear.weight.shape[0]))
+            maps[f"{name}.lif2"], _ = _conv_fan_out(block.conv3, shape)
+            previous = f"{name}.lif3"
+        maps[previous] = torch.full(shape, float(self.dense.linear.weight.shape[0]))
         maps["semantic.lif"] = torch.zeros(self.dense.linear.weight.shape[0])
         return maps
 
     def use_kernels(self, kernels: Kernels) -> None:
-        """Compute neurons and synapses by ``kernels`` from now on."""
+        """Set the back end of all neurons and synapses."""
         for module in self.modules():
             if isinstance(module, LIF | CubaLIF):
                 module.options = {**module.options, "kernels": kernels}
@@ -330,9 +345,10 @@ class AbstractEncoder(nn.Module):
                 module.kernels = kernels
 
     def use_integers(self, integers: Integers | None) -> None:
-        """Compute Loihi's integers from now on, with straight-through gradients; ``None``: floating point again.
+        """Compute with Loihi's integers and straight-through gradients; with ``None``, floats.
 
-        Batch norms then apply what they know, in training too: in a deployment they are part of the weights.
+        Batch norms then use their running statistics in training too, because in a deployment they
+        are part of the weights.
         """
         self.integers = integers
         for name, neuron, synapse in self.populations():
@@ -361,29 +377,32 @@ class AbstractEncoder(nn.Module):
         return self.norm(self.w_in(concrete))  # type: ignore[no-any-return]
 
     def forward(self, current: Tensor) -> dict[str, Tensor]:
-        """Return what every population sends, (T, B, ...) by its name in the deployed graph, of the current (B, C, H, W).
+        """Return the spikes (T, B, ...) of every population, by name in the deployed graph.
+
+        Args:
+            current: x (B, C, H, W).
 
         The last entry, ``semantic.lif``, is S (T, B, K).
         """
         return self.with_rates(current)[0]
 
     def with_rates(self, current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the same, and the mean firing rate (scalar) of those populations where it costs nothing."""
+        """Return spikes as `forward` does, and mean firing rates (scalars) that cost nothing."""
         if self.integers is not None:
             current = integer_current(current, self.integers.layers["entry.lif"].scale, self.integers.input_limit)
         sent = {"entry.lif": fire(self.entry, current[None], self.timesteps)}
         spikes, _ = sent["entry.lif"]
         for number, block in enumerate(self.blocks, start=1):
-            populations = self._computed_again(block, spikes) if self.checkpointing and self.training else block(spikes)
+            populations = self._checkpointed(block, spikes) if self.checkpointing and self.training else block(spikes)
             sent |= {f"block{number}.lif{index}": population for index, population in enumerate(populations, start=1)}
             spikes, _ = populations[-1]
         sent["semantic.lif"] = fire(self.semantic, self.dense(spikes))
         rates = {name: rate for name, (_, rate) in sent.items() if rate is not None}
         return {name: spikes for name, (spikes, _) in sent.items()}, rates
 
-    def _computed_again(self, block: nn.Module, spikes: Tensor) -> tuple[Counted, Counted, Counted]:
-        """Run a block whose activations are computed again in the backward pass instead of being kept."""
-        result: tuple[Counted, Counted, Counted] = checkpoint(
-            block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), WithoutStatistics(block))
+    def _checkpointed(self, block: nn.Module, spikes: Tensor) -> tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate]:
+        """Run a block under activation checkpointing; its second pass leaves batch norms alone."""
+        result: tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate] = checkpoint(
+            block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), FrozenStatistics(block))
         )
         return result

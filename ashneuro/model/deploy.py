@@ -1,4 +1,4 @@
-"""The seam between host and chip: the deployed part as a NIR graph, and what is left on the host."""
+"""Split between host and chip: the deployed part as a NIR graph, and the layers of the host."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from ashneuro.spiking.lif import LIF, CubaLIF
 
 
 def deployed_graph(model: AshNet) -> nir.NIRGraph:
-    """Return the spiking encoder as a NIR graph, from the first current to the last spike, without batch axis.
+    """Return the spiking encoder as a NIR graph, from the first current to the last spike.
 
-    Batch norms are folded (`Synapse.folded`) in float64; weights have the model's own precision, time constants (seconds)
-    and potentials float64. Of a model that computes integers the weights are what these integers stand for, in float64.
-    The metadata holds the contract: dt, timesteps, constant-current input.
+    Shapes have no batch axis. Batch norms are folded in float64 (`Synapse.folded`). Weights have
+    the model's precision; time constants (seconds) and potentials are float64. If the model
+    computes with integers, weights are the values of these integers, in float64. The metadata
+    holds the contract: dt, timesteps, constant-current input.
 
     Raises:
         GraphError: the model has no spiking encoder.
@@ -88,7 +89,7 @@ def host_layers(model: AshNet) -> tuple[HostLayer, ...]:
         layers.append(
             HostLayer(
                 "concrete.backbone",
-                dense_macs=_products(encoder.trunk, model.image_size),
+                dense_macs=_torch_macs(encoder.trunk, torch.zeros(1, 3, model.image_size, model.image_size)),
                 parameters=_count(encoder.trunk),
                 inputs=3 * model.image_size**2,
                 outputs=channels * side**2,
@@ -142,10 +143,10 @@ def host_layers(model: AshNet) -> tuple[HostLayer, ...]:
 def _text_layer(model: AshNet) -> HostLayer:
     words, text = model.max_words, model.text
     if text.tower is not None:
-        macs = _tower_products(text.tower, words) + words * text.width
+        macs = _torch_macs(text.tower, torch.ones(1, words, dtype=torch.long)) + words * text.width
     else:
         width = model.config.text.width
-        # Per transformer layer: four projections, two attention products, and an MLP of twice the width.
+        # Per transformer layer: four projections, two attention products, an MLP of twice the width.
         macs = len(text.layers) * (4 * words * width**2 + 2 * words**2 * width + 4 * words * width**2) + words * width
     return HostLayer(
         "text",
@@ -158,7 +159,7 @@ def _text_layer(model: AshNet) -> HostLayer:
 
 
 def _folded(synapse: Synapse) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return weight and bias of a synapse after its batch norm, in the model's precision; rounded ones as they are."""
+    """Return weight and bias with the batch norm folded in: float64 if rounded, else as the model."""
     weight, bias = synapse.folded()
     kept = synapse.linear.weight.dtype if synapse.scale is None else torch.float64
     return _array(weight.to(kept)), _array(bias.to(kept))
@@ -177,7 +178,7 @@ def _conv(synapse: nn.Module, shape: tuple[int, ...]) -> nir.Conv2d:
         groups=conv.groups,
         bias=bias,
     )
-    # nir takes the second axis of the weight for the input channels, of which there are ``groups`` times as many.
+    # nir infers the input channels from the weight's second axis, which groups divide.
     node.input_type = {"input": np.array(shape)}
     return node
 
@@ -203,7 +204,7 @@ def _array(tensor: Tensor) -> NDArray[np.floating]:
 
 
 def _conv_macs(conv: nn.Conv2d, side: int) -> tuple[int, int]:
-    """Return products per image, those with padding left out, and the side of the output."""
+    """Return MACs per image without those in the padding, and the side of the output."""
     inside = torch.ones(1, 1, side, side)
     taps = F.conv2d(inside, torch.ones(1, 1, *conv.kernel_size), stride=conv.stride, padding=conv.padding)  # type: ignore[arg-type]
     return int(taps.sum()) * conv.out_channels * conv.in_channels // conv.groups, taps.shape[-1]
@@ -213,15 +214,8 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _products(module: nn.Module, image_size: int) -> int:
-    """Return the products that torch does for one image."""
+def _torch_macs(module: nn.Module, inputs: Tensor) -> int:
+    """Return the MACs that torch computes for ``inputs``."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.zeros(1, 3, image_size, image_size, device=next(module.parameters()).device))
-    return int(counter.get_total_flops()) // 2
-
-
-def _tower_products(tower: nn.Module, words: int) -> int:
-    """Return the products that torch does for one text of ``words`` words."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        tower(torch.ones(1, words, dtype=torch.long, device=next(tower.parameters()).device))
-    return int(counter.get_total_flops()) // 2
+        module(inputs.to(next(module.parameters()).device))
+    return int(counter.get_total_flops()) // 2  # torch counts a MAC as two operations

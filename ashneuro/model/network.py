@@ -1,4 +1,4 @@
-"""The assembled ASH-Net: one explicit reading of the abstract, and the seam between host and chip.
+"""ASH-Net, one explicit reading of the abstract, split between host and chip.
 
 ::
 
@@ -6,9 +6,10 @@
                                └ x = BN(W_in C) ┐      │                                 ├─ cosine
                     deployed:  LIF ─ blocks ─ dense LIF ─ S ─ A = W_o Σ_t ω_t s_t        │
     text  ─ text encoder ────────────────────────────────────────────────────────────────┘
-                  └ words + places of V ─ cross-attention transformer ─ ITM, MLM, VQA, entailment, NLVR2
+                  └ words + visual tokens of V ─ cross-attention ─ ITM, MLM, VQA, entailment, NLVR2
 
-*Host*: everything but the line marked *deployed*. The first current x enters the first neurons directly.
+The line marked *deployed* runs on the chip, everything else on the host. The current x enters the
+first neurons directly.
 """
 
 from __future__ import annotations
@@ -29,25 +30,27 @@ from ashneuro.model.abstract import AbstractEncoder
 from ashneuro.model.codebook import Codebook, Codes
 from ashneuro.model.concrete import ConcreteEncoder
 from ashneuro.model.multimodal import AnswerHead, MultimodalEncoder
-from ashneuro.model.spatial import mean_over_places
+from ashneuro.model.spatial import global_average_pool
 from ashneuro.model.text import TextEncoder
 
 Branch = Literal["abstract", "concrete", "both"]
-TWO_PICTURES = ("nlvr2",)
+# Tasks that ask about two images.
+TWO_IMAGES = ("nlvr2",)
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What becomes of a batch of images.
+    """Latents of a batch of images.
 
     Args:
         concrete: C (B, D, H, W).
         current: x (B, *in_shape), the first current; ``None`` without an abstract encoder.
-        layers: what every deployed population sends, (T, B, ...), by name; the last is S. Empty when spikes came from elsewhere.
-        rates: mean firing rates (scalars) of those layers where kernels gave them by the way.
-        abstract: A (B, D, 1, 1), the same at every place; 0 without an abstract encoder.
+        layers: spikes (T, B, ...) of every deployed population, by name; the last is S. Empty if
+            the spikes came from an emulator or from Lava.
+        abstract: A (B, D, 1, 1), spatially constant; 0 without an abstract encoder.
         embedding: (B, E), unit length.
-        codes: what the codebook chose; ``None`` where there is none.
+        codes: entries chosen from the codebook; ``None`` if there is none.
+        rates: mean firing rates (scalars) of the layers whose kernels count spikes.
     """
 
     concrete: Tensor
@@ -60,17 +63,18 @@ class Encoded:
 
 
 class AshNet(nn.Module):
-    """An ASH-Net: for retrieval images and texts meet as unit vectors of ``config.embedding`` numbers; a multimodal transformer answers.
+    """Dual encoder for retrieval, with an optional multimodal transformer for other tasks.
 
     Args:
         vocabulary_size: number of word indices, padding included.
-        image_size: S, pixels of an image's side.
-        max_words: M, longest text in words.
-        labels: number of answers or labels of each task that has a head.
-        load: read the pretrained weights that the settings name; a checkpoint brings its own.
+        image_size: S, side of an image in pixels.
+        max_words: M, maximum number of words of a text.
+        labels: number of answers or labels, for each task with a head.
+        load: load the pretrained weights that the config names; a checkpoint brings its own.
 
     Raises:
-        ConfigError: a task without the multimodal transformer, or semantic units that do not divide among the codebook's groups.
+        ConfigError: a task without the multimodal transformer, or a number of semantic units that
+            the codebook's groups do not divide.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class AshNet(nn.Module):
             self.mlm = nn.Linear(wide, vocabulary_size)
             self.heads = nn.ModuleDict(
                 {
-                    task: AnswerHead(wide, 2 if task in TWO_PICTURES else 1, count, config.multimodal.dropout)
+                    task: AnswerHead(wide, 2 if task in TWO_IMAGES else 1, count, config.multimodal.dropout)
                     for task, count in (labels or {}).items()
                 }
             )
@@ -124,11 +128,11 @@ class AshNet(nn.Module):
     def encode(
         self, images: Tensor, *, spikes: NDArray[np.generic] | Tensor | None = None, zero: Branch | None = None
     ) -> Encoded:
-        """Return every latent of ``images`` (B, 3, S, S).
+        """Return all latents of images (B, 3, S, S).
 
         Args:
-            spikes: S (T, B, K) from elsewhere (an emulator, Lava), used instead of running the spiking encoder.
-            zero: leave this branch out of the fusion: A = 0 or C = 0 in ``V = C + r ⊙ A``.
+            spikes: S (T, B, K) from an emulator or Lava; the spiking encoder is then not run.
+            zero: branch to leave out of the fusion: A = 0 or C = 0 in ``V = C + r ⊙ A``.
         """
         concrete, current, codes = self.concrete(images), None, None
         layers: dict[str, Tensor] = {}
@@ -145,7 +149,10 @@ class AshNet(nn.Module):
         return Encoded(concrete, current, layers, abstract, self.fuse(concrete, abstract, zero), codes, rates)
 
     def read_out(self, spikes: Tensor) -> tuple[Tensor, Codes | None]:
-        """Return ``A = W_o Σ_t ω_t s_t`` (B, D, 1, 1) of spikes (T, B, K); the sum is quantised first where there is a codebook."""
+        """Return ``A = W_o Σ_t ω_t s_t`` (B, D, 1, 1) of spikes (T, B, K).
+
+        A codebook quantises the sum before W_o.
+        """
         read, codes = torch.einsum("t,tbk->bk", self.omega, spikes), None
         if self.codebook is not None:
             read, codes = self.codebook(read)
@@ -168,39 +175,55 @@ class AshNet(nn.Module):
         return self.text(tokens)  # type: ignore[no-any-return]
 
     def abstract_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters on the way from C to the text features by way of spikes, what L_STUA trains."""
+        """Return the parameters on the spiking path from C to the text, which L_STUA trains."""
         if self.abstract is None:
             return []
         codes = [] if self.codebook is None else [*self.codebook.parameters()]
         return [*self.abstract.parameters(), self.omega, *self.readout.parameters(), *self.stua.parameters(), *codes]
 
     def fuse(self, concrete: Tensor, abstract: Tensor, zero: Branch | None = None) -> Tensor:
-        """Return unit vectors (B, E) of ``mean_n V``, ``V = C + r ⊙ A``, of C (B, D, H, W) and A (B, D, 1, 1); ``zero`` as in `encode`."""
-        # A is the same at every place, so mean_n(C + r ⊙ A) = mean_n C + r ⊙ A.
-        fused = torch.zeros_like(concrete[:, :, 0, 0]) if zero in ("concrete", "both") else mean_over_places(concrete)
+        """Return unit vectors (B, E) of ``mean_n V``, ``V = C + r ⊙ A``.
+
+        Args:
+            concrete: C (B, D, H, W).
+            abstract: A (B, D, 1, 1).
+            zero: as in `encode`.
+        """
+        # A is spatially constant, so mean_n(C + r ⊙ A) = mean_n C + r ⊙ A.
+        fused = (
+            torch.zeros_like(concrete[:, :, 0, 0]) if zero in ("concrete", "both") else global_average_pool(concrete)
+        )
         if self.abstract is not None and zero not in ("abstract", "both"):
             fused = fused + (self.ratio * abstract).flatten(1)
         return F.normalize(self.project(fused), dim=-1)
 
-    def places(self, encoded: Encoded, zero: Branch | None = None) -> Tensor:
-        """Return V (B, N, D), ``V = C + r ⊙ A``, at all N = H·W places; ``zero`` as in `encode`."""
+    def visual_tokens(self, encoded: Encoded, zero: Branch | None = None) -> Tensor:
+        """Return ``V = C + r ⊙ A`` as N = H·W tokens (B, N, D); ``zero`` as in `encode`."""
         fused = torch.zeros_like(encoded.concrete) if zero in ("concrete", "both") else encoded.concrete
         if self.abstract is not None and zero not in ("abstract", "both"):
             fused = fused + self.ratio * encoded.abstract
         return fused.flatten(2).transpose(1, 2)
 
-    def read(self, places: Tensor, tokens: Tensor) -> Tensor:
-        """Return multimodal features (B, 1 + M, W) of word indices (B, M) beside V (B, N, D); the first one is the summary."""
-        return self.multimodal(self.text.features(tokens), tokens == 0, places)  # type: ignore[no-any-return]
+    def multimodal_features(self, visual: Tensor, tokens: Tensor) -> Tensor:
+        """Return features (B, 1 + M, W) of word indices (B, M) that attend to V (B, N, D).
 
-    def answer(self, task: str, places: Tensor, tokens: Tensor) -> Tensor:
-        """Return scores (B, L) of the task's answers, from V (B, P, N, D) of P pictures each and word indices (B, M)."""
-        pictures = places.shape[1]
-        summaries = self.read(places.flatten(0, 1), tokens.repeat_interleave(pictures, 0))[:, 0]
-        return self.heads[task](summaries.reshape(len(places), -1))  # type: ignore[no-any-return]
+        The first one is the summary token.
+        """
+        return self.multimodal(self.text.features(tokens), tokens == 0, visual)  # type: ignore[no-any-return]
 
-    def part(self, name: str) -> list[nn.Parameter]:
-        """Return the parameters of a part that a stage can train: see `ashneuro.config.StageConfig`."""
+    def answer(self, task: str, visual: Tensor, tokens: Tensor) -> Tensor:
+        """Return scores (B, L) of the task's answers.
+
+        Args:
+            visual: V (B, P, N, D) of P images each.
+            tokens: word indices (B, M).
+        """
+        images = visual.shape[1]
+        summaries = self.multimodal_features(visual.flatten(0, 1), tokens.repeat_interleave(images, 0))[:, 0]
+        return self.heads[task](summaries.reshape(len(visual), -1))  # type: ignore[no-any-return]
+
+    def parameters_of(self, name: str) -> list[nn.Parameter]:
+        """Return the parameters of a trainable part; see `ashneuro.config.StageConfig`."""
         if name == "abstract":
             return self.abstract_parameters()
         if name == "fusion":

@@ -1,7 +1,7 @@
-"""Parts that were trained elsewhere: timm backbones, and text towers of transformers and open_clip.
+"""Pretrained parts: timm backbones, and text towers of transformers and open_clip.
 
-Weights come from a local file or folder, or from the hub where that is asked for by name; nothing is downloaded otherwise. A
-frozen part keeps its weights and stays in eval mode.
+Weights come from a local file or folder, or from the hub if the config names one; nothing else is
+downloaded. A frozen part keeps its weights and stays in eval mode.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ashneuro.errors import ConfigError, DataError, need
 
 
 class Backbone(nn.Module):
-    """One feature map (B, F, H, W) of a timm model. Images come as `ashneuro.data.batches.normalise` leaves them.
+    """Feature map (B, F, H, W) of a timm model, for images of `ashneuro.data.batches.normalise`.
 
     Args:
-        load: read ``config.weights``; otherwise weights are random (a checkpoint will fill them).
+        load: load ``config.weights``; else weights are random, to be replaced by a checkpoint's.
 
     Raises:
-        ConfigError: timm has no such model, or no such feature map.
-        DataError: the weights cannot be read, or are another model's.
+        ConfigError: timm has no such model, or the model no such feature map.
+        DataError: the weights cannot be read, or belong to another model.
     """
 
     mean: Tensor
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
                 f"{config.backbone} has {maps} feature maps",
                 f"give 0 to {maps - 1}",
             ) from error
-        except Exception as error:  # timm raises whatever a wrong name, size or file leads to
+        except Exception as error:  # timm has no error type of its own
             what = f"model.concrete.backbone = {config.backbone!r}"
             near = ", ".join(timm.list_models(f"*{config.backbone[:6]}*")[:5])
             do = f"see timm.list_models(); near are {near}" if near else "see timm.list_models()"
@@ -79,16 +79,16 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the feature map of images (B, 3, S, S)."""
-        # Undo `normalise` (0…255 to −2…2), and do what the backbone was trained with.
+        # Undo `normalise` (0 … 255 to −2 … 2), and apply the backbone's own normalisation.
         pixels = ((images * 63.75 + 127.5) / 255 - self.mean) / self.std
         features: Tensor = self.model(pixels)[self.stage]
         return features
 
 
 class TextTower(nn.Module):
-    """Word features (B, M, E_t) of word indices (B, M), by a text model that was trained elsewhere.
+    """Pretrained text model: word features (B, M, E_t) of word indices (B, M).
 
-    Indices are those of its own tokenizer plus one, so that 0 is padding for every tower.
+    Indices are those of its tokenizer plus one, so that 0 is padding for every tower.
 
     Raises:
         DataError: the folder or the model cannot be read.
@@ -141,7 +141,7 @@ def _transformers(weights: str, load: bool) -> tuple[nn.Module, int]:
         model = transformers.AutoModel.from_pretrained(name)
     else:
         model = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(name))
-    # A two-tower model (CLIP) brings its picture tower; only the words are read here.
+    # A two-tower model (CLIP) comes with an image tower that is not used here.
     model = getattr(model, "text_model", model)
     return model, int(model.config.hidden_size)
 

@@ -1,9 +1,9 @@
-"""What is read from all places of channels-last arrays at once, without laying them out anew: their mean, and a dense layer."""
+"""Global average pooling and a dense layer on channels-last tensors, without copies."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,23 @@ from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.spiking.kernels.sparse_synapses import dense_currents
 
 
-def mean_over_places(x: Tensor) -> Tensor:
-    """Return the mean (B, C) of x (B, C, H, W) over its places.
+def global_average_pool(x: Tensor) -> Tensor:
+    """Return the spatial mean (B, C) of x (B, C, H, W); the gradient has x's memory format.
 
-    The gradient lies in memory as x does. That of torch's own mean is always channels-first, and the layers in front of it, batch
-    norms above all, take several times as long with two layouts as with one.
+    The gradient of torch's own mean is always channels-first, and layers in front of it, batch
+    norms above all, take several times as long on two memory formats as on one.
     """
     mean: Tensor = _Mean.apply(x)
     return mean
 
 
-class DenseOverPlaces(nn.Module):
-    """A dense layer of all channels at all places: weights (K, C, H, W), no bias.
+@final
+class SpatialLinear(nn.Module):
+    """Dense layer of a whole feature map: weights (K, C, H, W), no bias.
 
-    Where weights lie in memory as the arrays do, both are read as they are. `nn.Linear` behind a flattening would have spikes, and
-    twice their gradients, copied to channels-first. Weights start as those of `nn.Linear` do.
+    Weights and inputs of one memory format are read as they are. `nn.Linear` after a flattening
+    would copy channels-last spikes, and twice their gradients, to channels-first. Weights are
+    initialised as those of `nn.Linear`.
     """
 
     def __init__(self, channels: int, side: int, units: int) -> None:
@@ -34,25 +36,31 @@ class DenseOverPlaces(nn.Module):
         self.weight = nn.Parameter(torch.empty(units, channels, side, side))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
-    def forward(self, arrays: Tensor, weight: Tensor | None = None, kernels: Kernels = "auto") -> Tensor:
-        """Return sums (B, K) of arrays (B, C, H, W), with other weights of the same shape where they are given."""
-        return dense_currents(_rows(self.weight if weight is None else weight), _rows(arrays), kernels)
+    def forward(self, x: Tensor, weight: Tensor | None = None, kernels: Kernels = "auto") -> Tensor:
+        """Return sums (B, K) of x (B, C, H, W).
+
+        Args:
+            weight: used instead of the layer's own, of the same shape.
+            kernels: back end of event-driven synapses.
+        """
+        return dense_currents(_flat(self.weight if weight is None else weight), _flat(x), kernels)
 
     def extra_repr(self) -> str:
-        """Say what it connects."""
-        units, *places = self.weight.shape
-        return f"{' × '.join(map(str, places))} → {units}"
+        """Return the sizes of input and output."""
+        units, *size = self.weight.shape
+        return f"{' × '.join(map(str, size))} → {units}"
 
 
-def _rows(arrays: Tensor) -> Tensor:
-    return arrays.permute(0, 2, 3, 1).flatten(1)
+def _flat(values: Tensor) -> Tensor:
+    """Return (N, C, H, W) as (N, H·W·C): a view of channels-last memory."""
+    return values.permute(0, 2, 3, 1).flatten(1)
 
 
 class _Mean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        last = x.is_contiguous(memory_format=torch.channels_last)
-        ctx.shape, ctx.format = x.shape, torch.channels_last if last else torch.contiguous_format
+        channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.shape, ctx.format = x.shape, torch.channels_last if channels_last else torch.contiguous_format
         return x.mean((2, 3))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Text encoder: word embeddings and transformer layers if any, or a pretrained tower; then a weighted sum over words."""
+"""Text encoder: word embeddings with transformer layers, or a pretrained tower, and pooling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ashneuro.model.pretrained import TextTower
 
 
 def check_heads(section: str, width: int, heads: int) -> None:
-    """Raise `ConfigError` unless ``width`` channels can be shared out among ``heads``."""
+    """Raise `ConfigError` unless ``heads`` divides ``width``."""
     if width % heads:
         raise ConfigError(
             f"{section}.heads = {heads}",
@@ -26,15 +26,15 @@ class TextEncoder(nn.Module):
 
     ::
 
-        h_m = Transformer(word_m + position_m)          word_m itself without transformer layers; or what a tower makes of them
+        h_m = Transformer(word_m + position_m)      without layers: word_m; tower: its features
         t   = norm(W_t · Σ_m weight(word_m) · h_m + b)
 
-    The weight of a word is learned, so that a rare word can count for more than "with". For short captions of names and
-    keywords the bag of words (no layers) learns faster than a transformer; sentences need the layers. With a tower the sum is a
-    mean at first.
+    Word weights are learned, so that a rare word can count for more than "with". On short captions
+    of names and keywords the bag of words (no layers) learns faster than a transformer; sentences
+    need the layers. With a tower the sum is initially a mean.
 
     Args:
-        load: read the pretrained weights that the settings name.
+        load: load the pretrained weights that the config names.
 
     Raises:
         ConfigError: the width does not divide among the heads.
@@ -74,7 +74,8 @@ class TextEncoder(nn.Module):
         padding = tokens == 0
         features: Tensor = self.words(tokens)
         if self.positions is not None:
-            # Layer norms inside expect features of order 1; a text of padding alone attends to it, for want of anything else.
+            # Layer norms expect features of order 1. A text that is all padding attends to it,
+            # because a softmax over nothing is NaN.
             features = features * features.shape[-1] ** 0.5 + self.positions[: tokens.shape[1]]
             unattended = padding & ~padding.all(1, keepdim=True)
             for layer in self.layers:

@@ -10,9 +10,9 @@ from ashneuro.config import TrainConfig
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.errors import ConfigError
-from ashneuro.model.abstract import WithoutStatistics
+from ashneuro.model.abstract import FrozenStatistics
 from ashneuro.model.network import AshNet, Encoded
-from ashneuro.model.spatial import mean_over_places
+from ashneuro.model.spatial import global_average_pool
 from ashneuro.spiking.kernels.multi_step import firing_rate
 from ashneuro.training import objectives
 from ashneuro.training.processes import all_gather
@@ -106,13 +106,13 @@ class Learner(nn.Module):
             terms["itm"] = settings.itm * self._itm(encoded, batch, similarity, random)
         if settings.mlm:
             hidden, targets = objectives.mask_words(batch.tokens, MASKED_SHARE, self.mask, self.words, random)
-            scores = model.mlm(model.read(model.places(encoded), hidden)[:, 1:])
+            scores = model.mlm(model.multimodal_features(model.visual_tokens(encoded), hidden)[:, 1:])
             terms["mlm"] = settings.mlm * objectives.mlm(scores.float(), targets)
         if model.abstract is None or encoded.current is None:
             return terms, {}
         if batch.views is not None and settings.contrast:
             views = (
-                F.normalize(model.view(mean_over_places(x)).float(), dim=-1)
+                F.normalize(model.view(global_average_pool(x)).float(), dim=-1)
                 for x in (encoded.current, model.currents(batch.views))
             )
             first, second = (all_gather(view) for view in views)
@@ -128,7 +128,7 @@ class Learner(nn.Module):
         model = self.model
         pictures = batch.images.shape[1]
         encoded = model.encode(batch.images.flatten(0, 1))
-        places = model.places(encoded)
+        places = model.visual_tokens(encoded)
         scores = model.answer(batch.task, places.reshape(-1, pictures, *places.shape[1:]), batch.tokens).float()
         loss = (
             objectives.answer_loss(scores, batch.targets)
@@ -140,7 +140,7 @@ class Learner(nn.Module):
     def _itm(self, encoded: Encoded, batch: Batch, similarity: Tensor, random: torch.Generator) -> Tensor:
         """L_ITM of the pairs, of images with a hard text, and of texts with a hard image."""
         model = self.model
-        places = model.places(encoded)
+        places = model.visual_tokens(encoded)
         other_text = objectives.hard_negatives(similarity, batch.concepts, random)
         other_image = objectives.hard_negatives(similarity.T, batch.concepts, random)
         # −1: no negative, because all other pairs of the batch are of the same concept.
@@ -149,7 +149,7 @@ class Learner(nn.Module):
         tokens = torch.cat([batch.tokens, batch.tokens[other_text[left]], batch.tokens[right]])
         matched = torch.zeros(len(seen), dtype=torch.long, device=seen.device)
         matched[: len(places)] = 1
-        return objectives.itm(model.itm(model.read(seen, tokens)[:, 0]).float(), matched)
+        return objectives.itm(model.itm(model.multimodal_features(seen, tokens)[:, 0]).float(), matched)
 
     def _stua(
         self,
@@ -169,7 +169,7 @@ class Learner(nn.Module):
             assert model.abstract is not None and encoded.current is not None
             current = self.from_text(own_texts.detach().to(encoded.current))[..., None, None].expand_as(encoded.current)
             # Batch norms keep the statistics of images, which is what evaluation and export apply.
-            with WithoutStatistics(model.abstract):
+            with FrozenStatistics(model.abstract):
                 abstract, _ = model.read_out(model.abstract(current)["semantic.lif"])
             rebuilt = F.normalize(model.stua(abstract.flatten(1)).float(), dim=-1)
             return objectives.stua_reconstruction(rebuilt, own_texts)

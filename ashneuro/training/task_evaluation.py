@@ -135,7 +135,7 @@ def answer(
         for name, sent in layers.items():
             firing[name] += float(sent.double().mean()) * len(pixels) / len(pool.images)
         found.append(encoded)
-    places = {zero: torch.cat([model.places(encoded, zero) for encoded in found]) for zero in zeroed}
+    places = {zero: torch.cat([model.visual_tokens(encoded, zero) for encoded in found]) for zero in zeroed}
     said: list[list[str]] = []
     for zero in zeroed:
         best = [

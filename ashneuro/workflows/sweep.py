@@ -218,12 +218,12 @@ def _accuracies(run: Run, planned: SweepConfig) -> dict[str, float | None]:
 
 def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str, float | None]:
     """Return events per image, counted on some of the part's images, and their price, host included."""
-    from ashneuro.model.abstract import bits_of
+    from ashneuro.model.abstract import spike_count_bits
 
     settings = run.config.model.abstract
     workload = _workload(run, planned)
     spiking = settings.kind == "spiking"
-    precision = f"int{bits_of(settings.timesteps)}" if settings.kind == "quantised-relu" else PRECISION
+    precision = f"int{spike_count_bits(settings.timesteps)}" if settings.kind == "quantised-relu" else PRECISION
     energy = _energy(workload, profile, precision)
     return {
         "synops": sum(layer.effective_acs for layer in workload.layers) / workload.samples if spiking else None,

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ashneuro.model.abstract import QuantisedReLU, bits_of
+from ashneuro.model.abstract import QuantisedReLU, spike_count_bits
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels.dispatch import choose_backend
 from tests.model.tiny import SIZE, WORDS, images, model
@@ -88,7 +88,7 @@ def test_controls_have_the_topology_of_the_hybrid() -> None:
 
 @pytest.mark.parametrize("timesteps, bits", [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
 def test_bits_hold_every_spike_count(timesteps: int, bits: int) -> None:
-    assert bits_of(timesteps) == bits
+    assert spike_count_bits(timesteps) == bits
 
 
 def test_quantised_relu_has_its_levels_and_passes_gradients_inside_the_clip() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ashneuro.model.spatial import DenseOverPlaces, mean_over_places
+from ashneuro.model.spatial import SpatialLinear, global_average_pool
 
 
 def test_the_mean_and_its_gradient_are_torchs_and_lie_as_the_input_does() -> None:
@@ -12,7 +12,7 @@ def test_the_mean_and_its_gradient_are_torchs_and_lie_as_the_input_does() -> Non
         seen = []
         x.register_hook(seen.append)
         weights = torch.arange(15.0).reshape(3, 5)
-        (mean_over_places(x) * weights).sum().backward()
+        (global_average_pool(x) * weights).sum().backward()
         (y.mean((2, 3)) * weights).sum().backward()
         assert torch.equal(x.grad, y.grad)
         assert seen[0].is_contiguous(memory_format=memory_format)
@@ -20,7 +20,7 @@ def test_the_mean_and_its_gradient_are_torchs_and_lie_as_the_input_does() -> Non
 
 def test_its_gradient_has_a_gradient() -> None:
     x = torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: mean_over_places(x).square(), x)
+    assert torch.autograd.gradgradcheck(lambda x: global_average_pool(x).square(), x)
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4, 4), (64, 96, 4, 4)])
@@ -31,7 +31,7 @@ def test_a_dense_layer_over_places_is_torchs_behind_a_flattening(
     torch.manual_seed(1)
     linear = nn.Linear(shape[1] * 16, 60, bias=False)
     torch.manual_seed(1)
-    ours = DenseOverPlaces(shape[1], 4, 60).to(memory_format=memory_format)
+    ours = SpatialLinear(shape[1], 4, 60).to(memory_format=memory_format)
     assert torch.equal(ours.weight.flatten(1), linear.weight)
     spikes = (torch.rand(shape, generator=torch.Generator().manual_seed(2)) < 0.2).float()
     x, y = spikes.clone(memory_format=memory_format).requires_grad_(), spikes.clone().requires_grad_()
@@ -46,7 +46,7 @@ def test_a_dense_layer_over_places_is_torchs_behind_a_flattening(
 
 
 def test_places_as_they_lie_are_not_copied() -> None:
-    dense = DenseOverPlaces(8, 3, 4).to(memory_format=torch.channels_last)
+    dense = SpatialLinear(8, 3, 4).to(memory_format=torch.channels_last)
     arrays = torch.randn(5, 8, 3, 3).to(memory_format=torch.channels_last)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         dense(arrays)

@@ -160,7 +160,7 @@ def test_a_codebook_gives_the_nearest_entries_and_passes_the_gradient() -> None:
             part = z[sample, 3 * group : 3 * group + 3]
             distances = [((part - entry) ** 2).sum().item() for entry in book.entries[group]]
             best = distances.index(min(distances))
-            assert codes.numbers[sample, group] == best
+            assert codes.indices[sample, group] == best
             torch.testing.assert_close(quantised[sample, 3 * group : 3 * group + 3], book.entries[group, best])
     quantised.sum().backward()
     torch.testing.assert_close(z.grad, torch.ones_like(z))
@@ -172,7 +172,7 @@ def test_the_first_batch_starts_the_codebook() -> None:
     book = Codebook(units=4, entries=3, groups=1)
     z = torch.randn(5, 4) + 10
     _, codes = book(z)
-    assert bool(book.started) and set(codes.numbers.flatten().tolist()) == {0, 1, 2}
+    assert bool(book.started) and set(codes.indices.flatten().tolist()) == {0, 1, 2}
     torch.testing.assert_close(book.entries[0], z[:3], atol=0.01, rtol=0)
     before = book.entries.clone()
     book(z + 1)

@@ -130,7 +130,9 @@ def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path
         with torch.no_grad():
             encoded = run.model.encode((images.float() - 127.5) / 63.75)
             tokens = torch.from_numpy(run.vocabulary.encode([question.text], settings.data.max_words))
-            said = run.labels[task][int(run.model.answer(task, run.model.places(encoded)[None], tokens).argmax())]
+            said = run.labels[task][
+                int(run.model.answer(task, run.model.visual_tokens(encoded)[None], tokens).argmax())
+            ]
         scores.append(float(said in question.answers))
     assert found.rows[0].accuracy == pytest.approx(sum(scores) / len(scores))
     if task == "nlvr2":
