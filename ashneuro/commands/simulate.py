@@ -49,7 +49,7 @@ def simulate(
     Args:
         path: a bundle, a run that was exported, a .nir file, or a lava-dl .net file.
     """
-    from ashneuro.simulation.run import save_record
+    from ashneuro.simulation.record import save_rasters
     from ashneuro.workflows import simulate as workflow
 
     if trace and save:
@@ -89,7 +89,7 @@ def simulate(
         _show_traces(traces, missing, kept, trace_sample, figure, json)
         return
     if save:
-        save_record(record, save)
+        save_rasters(record, save)
     if json:
         terminal.json(record.to_json())
         return

@@ -1,1 +1,1 @@
-"""A program and its inputs become a `SpikeRecord`: torch float, Loihi integers, Lava."""
+"""Simulation of programs and graphs: float64, Loihi's integers, Lava; proofs that they agree."""

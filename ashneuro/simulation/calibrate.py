@@ -1,8 +1,9 @@
-"""Chooses the integer units of a network by what it computes: spikes that differ from the float program's.
+"""Calibration: integer scales chosen on samples for the fewest spikes that differ from float ones.
 
-`ashneuro.program.quantise` has a rule for every unit that needs no data. Here, layer by layer, a few smaller units are
-tried on samples, and the one whose spikes differ least is kept: layers before it are as already chosen, layers behind it
-play no part. The search is short, deterministic, and never ends worse than the rule it starts from.
+`ashneuro.program.quantise` has a rule for every scale that needs no data. Here, layer by layer, a
+few smaller scales are tried, and the one with the fewest differing spikes is kept; earlier layers
+have their final scales by then, later ones do not matter. The search is deterministic, and never
+ends worse than the rule.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from ashneuro.program.quantise import Quantisation, default_scales, quantise
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, input_peaks
 
-FACTORS = (1.0, 0.85, 0.7, 0.55)  # of the largest unit that fits
-BUDGET = 40_000_000  # neuron-steps that a search simulates, at most; it looks at fewer samples instead
+FACTORS = (1.0, 0.85, 0.7, 0.55)  # of the largest scale that fits
+BUDGET = 40_000_000  # largest number of neuron-steps simulated in a search, which uses fewer samples instead
 FEWEST_SAMPLES = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """An integer program, and how it was chosen.
+    """An integer program with its scales.
 
     Args:
-        quantisation: the integer program, what each layer lost, and notes.
-        input_peak: largest magnitude of each analog input, over all samples given.
-        scales: integer units of a per float unit, by layer.
-        mismatches: fraction of neuron-steps whose spike differs from the float program, by spiking layer: the layer's own
-            error and all that reaches it.
-        rule_mismatches: the same with the scales that need no data.
-        samples: how many samples were looked at.
+        quantisation: the integer program, the cost of each layer, and findings.
+        input_peak: largest magnitude of each analog input, over all samples.
+        scales: integer units per float unit of a, by layer.
+        mismatches: fraction of neuron-steps whose spike differs from the float program's, by
+            spiking layer; errors of earlier layers included.
+        rule_mismatches: the same with the scales of the rule.
+        samples: number of samples that were simulated.
     """
 
     quantisation: Quantisation
@@ -53,16 +54,16 @@ class Calibration:
 
 
 def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = None) -> Calibration:
-    """Return the integer form of a float ``program`` whose spikes on ``inputs`` differ least from its own.
+    """Return the integer program whose spikes on ``inputs`` differ least from those of ``program``.
 
     Args:
-        program: what `ashneuro.program.lower` returns.
-        inputs: (T, B, *shape): samples like those that will come.
+        program: a float program, see `ashneuro.program.lower`.
+        inputs: (T, B, *shape), representative samples.
         progress: called with (layers done, layers in all).
 
     Raises:
         DataError: the inputs do not fit, or an analog input is zero everywhere.
-        GraphError: the network has no form in integers, or does not fit them.
+        GraphError: the network cannot be expressed in integers.
     """
     checked = check_inputs(program.inputs, program.timesteps, inputs)
     peak = input_peaks(program.inputs, checked)
@@ -93,14 +94,14 @@ def _best(
     peak: Mapping[str, float],
     scales: dict[str, float],
 ) -> dict[str, float]:
-    """Return ``scales`` with the best one for the last layer of ``head``; ties go to the finest."""
+    """Return ``scales`` with the best one for the last layer of ``head``; on a tie, the largest."""
     best, least = scales, np.inf
     for factor in FACTORS:
         tried = scales | {name: scales[name] * factor}
         try:
             wrong = _mismatches(head, inputs, {name: wanted[name]}, peak, tried)[name]
         except GraphError:
-            continue  # this unit breaks a limit
+            continue  # with this scale, a number does not fit
         if wrong < least:
             best, least = tried, wrong
     return best
@@ -129,7 +130,7 @@ def _rasters(
 
 
 def _head(program: Program, length: int) -> Program | None:
-    """Return the first layers of ``program``; ``None`` when a loop leads back to them from a later one."""
+    """Return the first layers of ``program``; ``None`` if a later layer feeds back to them."""
     layers = program.layers[:length]
     sources = {connection.source for layer in layers for connection in layer.connections}
     ports = tuple(port for port in program.inputs if port.name in sources)
@@ -139,8 +140,9 @@ def _head(program: Program, length: int) -> Program | None:
 
 
 def _samples(program: Program, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return as many samples, spread over all, as the budget allows."""
+    """Return as many samples as the budget allows, evenly spread."""
     timesteps, samples = next(iter(inputs.values())).shape[:2]
+    # Layer k is simulated again in the search of each later layer.
     neurons = sum(layer.size * (len(program.layers) - index) for index, layer in enumerate(program.layers))
     most = max(FEWEST_SAMPLES, BUDGET // (timesteps * neurons * len(FACTORS)))
     chosen = np.unique(np.linspace(0, samples - 1, min(samples, most)).astype(int))

@@ -16,14 +16,14 @@ READ_OUT_TOLERANCE = 1e-9  # relative to max(1, |expected|): sums in another ord
 def compare_records(left: SpikeRecord, right: SpikeRecord) -> tuple[LayerComparison, ...]:
     """Return one comparison per layer of ``left``; both records need rasters of these layers.
 
-    Read-outs may differ by `READ_OUT_TOLERANCE` if both records are float; all other values have to be equal.
+    Read-outs of two float records may differ by `READ_OUT_TOLERANCE`; all else has to be equal.
     """
     exact = "integer" in (left.precision, right.precision)
     return tuple(compare_layer(name, activity, right.layers[name], exact) for name, activity in left.layers.items())
 
 
 def compare_layer(name: str, left: Activity, right: Activity, exact: bool) -> LayerComparison:
-    """Return the comparison of one layer's rasters; ``exact``: read-outs have to be equal to the last bit."""
+    """Return the comparison of one layer's rasters; ``exact``: without tolerance for read-outs."""
     a, b = (_flat(activity) for activity in (left, right))
     if left.binary and right.binary:
         differ, largest = a != b, None
@@ -32,7 +32,7 @@ def compare_layer(name: str, left: Activity, right: Activity, exact: bool) -> La
         gap = np.abs(np.asarray(a, np.float64) - b)
         # JSON has no NaN: the largest finite number stands for it.
         largest = float(np.nan_to_num(gap, nan=np.finfo(np.float64).max).max(initial=0.0))
-    # Samples first, (B, T, neurons): the first mismatch is the earliest one of the first sample that has any.
+    # Samples first, (B, T, neurons): the first mismatch is the earliest in the first bad sample.
     mismatches = np.argwhere(differ.swapaxes(0, 1))
     first = (int(mismatches[0][0]), int(mismatches[0][1]), int(mismatches[0][2])) if len(mismatches) else None
     return LayerComparison(name, int(a.size), int(a.sum()) if left.binary else 0, len(mismatches), first, largest)
@@ -41,7 +41,7 @@ def compare_layer(name: str, left: Activity, right: Activity, exact: bool) -> La
 def read_outs_differ(
     expected: NDArray[Any], found: NDArray[Any], tolerance: float = READ_OUT_TOLERANCE
 ) -> NDArray[np.bool_]:
-    """Return True where |found − expected| > ``tolerance`` · max(1, |expected|), and where either is NaN."""
+    """Return True where |found − expected| > tolerance · max(1, |expected|), or one is NaN."""
     gap = np.abs(np.asarray(expected, np.float64) - found)
     # Not `gap > …`: that is False for NaN, which would then equal everything.
     differ: NDArray[np.bool_] = ~(gap <= tolerance * np.maximum(1.0, np.abs(expected)))

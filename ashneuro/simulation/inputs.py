@@ -1,4 +1,4 @@
-"""Samples as a simulator needs them: checked against the ports they enter, and in the ports' units."""
+"""Checks of input samples against the ports of a network, and their encoding."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 from ashneuro.errors import DataError
 from ashneuro.program.program import InputPort, Precision
 
-# Called with (samples done, samples in all) from time to time.
-Progress = Callable[[int, int], object]
-Inputs = ArrayLike | Mapping[str, ArrayLike]
+Progress = Callable[[int, int], object]  # called with (samples done, samples in all) from time to time
+Inputs = ArrayLike | Mapping[str, ArrayLike]  # (T, B, *shape) of the only port, or arrays by port name
 
 
 def check_inputs(ports: Sequence[InputPort], timesteps: int | None, inputs: Inputs) -> dict[str, NDArray[Any]]:
-    """Return one array (T, B, *shape) per port; ``inputs`` is the array of the only port, or arrays by port name.
+    """Return one array (T, B, *shape) per port. A constant port takes no array: it is 1 everywhere.
 
-    A constant port takes no array: it is 1 everywhere.
+    Args:
+        timesteps: required T; ``None`` if any will do.
 
     Raises:
-        DataError: a port has no array, an array has the wrong shape or number of steps, is not real numbers, holds NaN or
-            infinity, or holds something else than 0 and 1 where spikes are expected.
+        DataError: a port has no array, or an array has the wrong shape or number of steps, is not
+            real, holds NaN or infinity, or something other than 0 and 1 if spikes are expected.
     """
     fed = [port for port in ports if not port.constant]
     given = _by_name(fed, inputs)
@@ -43,12 +43,15 @@ def check_inputs(ports: Sequence[InputPort], timesteps: int | None, inputs: Inpu
 
 
 def input_peaks(ports: Sequence[InputPort], checked: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """Return the largest magnitude of each analog input of arrays that `check_inputs` returned.
+    """Return the largest magnitude of each analog input.
+
+    Args:
+        checked: result of `check_inputs`.
 
     Raises:
         DataError: an analog input is zero everywhere.
     """
-    # Not abs(): an int8 of -128 would stay -128.
+    # Not abs(): of an int8, abs(−128) is −128.
     peaks = {
         port.name: max(-float(checked[port.name].min()), float(checked[port.name].max()))
         for port in ports
@@ -65,7 +68,10 @@ def input_peaks(ports: Sequence[InputPort], checked: Mapping[str, NDArray[Any]])
 
 
 def encode(port: InputPort, values: NDArray[Any], precision: Precision) -> NDArray[Any]:
-    """Return what the host sends into ``port``: float64, or for integer programs int32: round(scale·x), saturated at ±limit."""
+    """Return the values that the host sends into ``port``.
+
+    Float programs take x as float64. Integer programs take clip(round(scale·x), ±limit) as int32.
+    """
     if precision == "float":
         return values.astype(np.float64)
     if port.coding == "spikes":
@@ -121,7 +127,7 @@ def _check(port: InputPort, timesteps: int | None, given: ArrayLike) -> NDArray[
             f"first at step {step} of sample {sample}",
             "find where the NaN or infinity comes from",
         )
-    bits = array.dtype.kind in "bu" and array.max() <= 1  # most inputs: one look at each byte
+    bits = array.dtype.kind in "bu" and array.max() <= 1  # the usual case, several times as fast
     if port.coding == "spikes" and not bits and (others := (array != 0) & (array != 1)).any():
         raise DataError(
             f"{name} holds {array[others].flat[0]}", "this input takes spikes: 0 or 1", "encode it as spikes"

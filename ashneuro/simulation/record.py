@@ -78,7 +78,7 @@ class Activity:
 
 @dataclass(frozen=True, eq=False)
 class SpikeRecord:
-    """Activity of a whole program over ``samples`` samples of ``timesteps`` steps; shards add with ``+``.
+    """Activity of a program over ``samples`` samples of ``timesteps`` steps. Shards add with ``+``.
 
     Args:
         source: simulator that produced it.
@@ -155,6 +155,29 @@ class SpikeRecord:
 
     def __add__(self, other: SpikeRecord) -> SpikeRecord:
         return SpikeRecord.joined([self, other])
+
+
+def save_rasters(record: SpikeRecord, path: str | Path) -> None:
+    """Write the rasters (T, B, *shape) to an ``.npz``, by layer: uint8 spikes, float64 read-outs.
+
+    Raises:
+        DataError: the record has no raster, or the file cannot be written.
+    """
+    rasters = record.rasters
+    if not rasters:
+        raise DataError(
+            f"nothing to write to {path}", "this record counts spikes but keeps none", "simulate with rasters='all'"
+        )
+    try:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            # Not numpy.savez(**rasters): a layer may be called "file", like its first parameter.
+            for name, raster in rasters.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, raster, allow_pickle=False)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}", error.strerror or str(error), "--save PATH in a folder that exists"
+        ) from error
 
 
 def save_counts(record: SpikeRecord, path: str | Path) -> None:

@@ -1,8 +1,7 @@
-"""One entry to all simulators: a bundle, a program or a NIR graph, and inputs, become a `SpikeRecord`."""
+"""Entry to all simulators: a bundle, a program or a NIR graph with inputs gives a `SpikeRecord`."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import nir
-import numpy as np
 
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.program.bundle import Bundle
@@ -57,25 +55,26 @@ def simulate(
     resume: Path | None = None,
     progress: Progress | None = None,
 ) -> SpikeRecord:
-    """Return what ``target`` spikes.
+    """Return the spikes of ``target``.
 
     Args:
-        target: a bundle (its own graph and programs), a program, or a graph, which is lowered, and for integers
-            calibrated on these inputs.
-        inputs: (T, B, *shape) of the only input, or arrays by the inputs' names.
-        on: ``"torch"``: float64, a graph as it stands; ``"loihi"``: bit-exact integers; ``"lava"``: Lava itself.
-        precision: ``"float"`` or ``"integer"``; by default what ``on`` computes, and for Lava integers.
-        rasters: layers whose spikes the record keeps step by step: names, the ``"outputs"``, or ``"all"``.
-        device, backend: where torch and the emulator run, see `ashneuro.simulation.emulator.arrays.arrays`.
-        worker: makes the Lava that runs; `ashneuro.simulation.lava.session.Lava` says with which settings.
-        stock, resume: of Lava, see `ashneuro.simulation.lava.session.Lava.run`.
+        target: a bundle with its graph and programs, a program, or a graph, which is lowered and,
+            for integers, calibrated on ``inputs``.
+        inputs: (T, B, *shape) of the only input, or arrays by input name.
+        on: ``"torch"``: float64, graphs as they stand; ``"loihi"``: bit-exact integers;
+            ``"lava"``: Lava.
+        precision: default: integer if the simulator computes integers, else float.
+        rasters: layers whose raster the record keeps: names, the ``"outputs"``, or ``"all"``.
+        device, backend: of torch and the emulator, see `ashneuro.simulation.emulator.arrays`.
+        worker: opens Lava, with the settings of `ashneuro.simulation.lava.session.Lava`.
+        stock, resume: of Lava, see `Lava.run`.
         progress: called with (samples done, samples in all).
 
     Raises:
-        ConfigError: this simulator does not compute in this precision.
+        ConfigError: the simulator does not compute in this precision.
         DataError: the inputs do not fit, or a layer of ``rasters`` does not exist.
         GraphError: the graph cannot be computed, lowered or expressed in integers.
-        LavaError: Lava is not there, or failed.
+        LavaError: Lava is not installed, or failed.
     """
     precision = _precision(on, precision)
     if on == "torch" and isinstance(target, Bundle | Graph):
@@ -92,28 +91,6 @@ def simulate(
         with worker() as lava:
             return lava.run(program, inputs, rasters=kept, stock=stock, resume=resume, progress=progress)
     return run_program(program, inputs, rasters=kept, backend=backend, device=device, progress=progress)
-
-
-def save_record(record: SpikeRecord, path: str | Path) -> None:
-    """Write the rasters of ``record`` to an ``.npz``: per spiking node uint8 (T, B, *shape), per read-out float64.
-
-    Raises:
-        DataError: the record has no raster, or the file cannot be written.
-    """
-    rasters = {name: activity.raster for name, activity in record.layers.items() if activity.raster is not None}
-    if not rasters:
-        raise DataError(
-            f"nothing to write to {path}", "this record counts spikes but keeps none", "simulate with rasters='all'"
-        )
-    try:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, raster in rasters.items():  # not numpy.savez: a node may have any name, "file" too
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, np.asarray(raster), allow_pickle=False)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}", error.strerror or str(error), "--save PATH in a folder that exists"
-        ) from error
 
 
 def _precision(on: Where, precision: Precision | None) -> Precision:
@@ -139,10 +116,10 @@ def _precision(on: Where, precision: Precision | None) -> Precision:
 
 
 def program_of(target: Bundle | Program | Graph, inputs: Inputs, precision: Precision) -> Program:
-    """Return the program that ``target`` is in this precision; a graph is lowered, and for integers calibrated on ``inputs``.
+    """Return the program of ``target``. A graph is lowered and, for integers, calibrated.
 
     Raises:
-        ConfigError: a program of the other precision was given.
+        ConfigError: ``target`` is a program of the other precision.
         GraphError: the graph cannot be lowered, or expressed in integers.
     """
     if isinstance(target, Bundle):

@@ -1,28 +1,29 @@
-"""Current and membrane potential of chosen neurons, step by step, as the emulator and as Lava compute them."""
+"""Current and membrane potential of single neurons in each step, in the emulator and in Lava."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import DataError
 from ashneuro.loihi import STATE_UNIT
-from ashneuro.program.program import Program
+from ashneuro.program.program import Layer, Program
+from ashneuro.simulation.compare import READ_OUT_TOLERANCE
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, check_inputs
 from ashneuro.simulation.lava.session import Lava
 
 EMULATOR, LAVA = "emulator", "Lava"
+Values = NDArray[np.generic] | None
 
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """One neuron in one simulator: u, v and spikes, (T,) each. v is what is left after a spike's reset."""
+    """u, v and spikes (T,) of one neuron in one simulator; v after the reset."""
 
     u: NDArray[np.float64]
     v: NDArray[np.float64]
@@ -30,7 +31,7 @@ class States:
 
     @property
     def shown_v(self) -> NDArray[np.float64]:
-        """v, NaN in the step of a spike: there the arithmetic has 0 and a chip reads 128, and neither was ever compared."""
+        """v, with NaN in the steps of spikes: there the arithmetic has 0, but a chip reads 128."""
         return np.where(self.spikes, np.nan, self.v)
 
 
@@ -39,9 +40,9 @@ class NeuronTrace:
     """One neuron of one sample.
 
     Args:
-        layer, neuron: its name and flat index.
-        threshold: in v's units; ``None`` for a read-out.
-        states: by simulator.
+        layer, neuron: name of the layer, and flat index in it.
+        threshold: in the units of v; ``None`` for a read-out.
+        states: by name of the simulator.
     """
 
     layer: str
@@ -51,21 +52,22 @@ class NeuronTrace:
 
     @property
     def differing(self) -> int:
-        """Steps in which u, v or the spike is not the same in all simulators (v but for the steps of spikes)."""
+        """Number of steps in which simulators differ in u, in v (except at spikes) or in spikes."""
         first, *others = self.states.values()
         wrong = np.zeros(len(first.u), bool)
         for other in others:
-            close = np.isclose(first.u, other.u, rtol=1e-9, atol=1e-9)
-            close &= np.isclose(first.shown_v, other.shown_v, rtol=1e-9, atol=1e-9, equal_nan=True)
+            close = np.isclose(first.u, other.u, rtol=READ_OUT_TOLERANCE, atol=READ_OUT_TOLERANCE)
+            v, other_v = first.shown_v, other.shown_v
+            close &= np.isclose(v, other_v, rtol=READ_OUT_TOLERANCE, atol=READ_OUT_TOLERANCE, equal_nan=True)
             wrong |= ~close | (first.spikes != other.spikes)
         return int(wrong.sum())
 
 
 def parse_neurons(program: Program, texts: Sequence[str]) -> dict[str, list[int]]:
-    """Return flat indices by layer for texts such as ``"lif1:3"``.
+    """Return flat indices by layer, for texts ``"LAYER:INDEX"``.
 
     Raises:
-        DataError: there is no such layer or neuron.
+        DataError: no such layer or neuron.
     """
     sizes = {layer.name: layer.size for layer in program.layers}
     chosen: dict[str, list[int]] = {}
@@ -84,10 +86,13 @@ def parse_neurons(program: Program, texts: Sequence[str]) -> dict[str, list[int]
 def trace_neurons(
     program: Program, inputs: Inputs, neurons: Mapping[str, Sequence[int]], *, sample: int = 0, lava: Lava | None = None
 ) -> tuple[NeuronTrace, ...]:
-    """Return u, v and spikes of ``neurons`` (flat indices by layer) in one sample, from the emulator and from an open Lava.
+    """Return traces of one sample, from the emulator and an open Lava.
+
+    Args:
+        neurons: flat indices, by layer.
 
     Raises:
-        DataError: the inputs do not fit, or have no such sample.
+        DataError: the inputs do not fit, or there is no such sample.
         LavaError: Lava failed.
     """
     checked = check_inputs(program.inputs, program.timesteps, inputs)
@@ -95,35 +100,32 @@ def trace_neurons(
     if not 0 <= sample < samples:
         raise DataError(f"--trace-sample {sample}", f"there are {samples} samples, counted from 0", "--trace-sample 0")
     one = {port.name: checked[port.name][:, sample : sample + 1] for port in program.inputs if not port.constant}
-    here = run_program(program, one, rasters=list(neurons), traces=list(neurons))
-    there = lava.trace(program, one, neurons) if lava is not None else {}
-    found = []
-    for name, chosen in neurons.items():
-        layer, activity = program.layer(name), here.layers[name]
-        for column, neuron in enumerate(chosen):
-            sent = activity.raster if layer.neuron.spiking else None
-            states = {
-                EMULATOR: _states(
-                    *(None if x is None else x.reshape(len(x), -1)[:, neuron] for x in (activity.u, activity.v, sent))
-                )
-            }
-            if name in there:
-                trace = there[name]
-                sent = trace.sent if layer.neuron.spiking else None
-                states[LAVA] = _states(*(None if x is None else x[:, 0, column] for x in (trace.u, trace.v, sent)))
-            threshold = (
-                np.broadcast_to(layer.neuron.v_threshold, layer.shape).ravel()[neuron]
-                if layer.neuron.spiking
-                else math.inf
-            )
-            unit = STATE_UNIT if program.precision == "integer" else 1
-            found.append(
-                NeuronTrace(name, neuron, float(threshold) * unit if math.isfinite(threshold) else None, states)
-            )
-    return tuple(found)
+    emulated = run_program(program, one, rasters=list(neurons), traces=list(neurons))
+    traced = {} if lava is None else lava.trace(program, one, neurons)
+    traces = []
+    for name, indices in neurons.items():
+        layer, activity = program.layer(name), emulated.layers[name]
+        for column, index in enumerate(indices):
+            states = {EMULATOR: _states(layer, activity.u, activity.v, activity.raster, index)}
+            if name in traced:
+                found = traced[name]
+                states[LAVA] = _states(layer, found.u, found.v, found.sent, column)
+            traces.append(NeuronTrace(name, index, _threshold(program, layer, index), states))
+    return tuple(traces)
 
 
-def _states(u: NDArray[Any] | None, v: NDArray[Any] | None, sent: NDArray[Any] | None) -> States:
-    assert u is not None and v is not None, "traces were asked for"
-    spikes = np.zeros(len(u), bool) if sent is None else sent.astype(bool)
+def _threshold(program: Program, layer: Layer, index: int) -> float | None:
+    if not layer.neuron.spiking:
+        return None
+    threshold = float(np.broadcast_to(layer.neuron.v_threshold, layer.shape).ravel()[index])
+    if not math.isfinite(threshold):
+        return None
+    return threshold * (STATE_UNIT if program.precision == "integer" else 1)
+
+
+def _states(layer: Layer, u: Values, v: Values, sent: Values, column: int) -> States:
+    """Return the states of one column of arrays (T, 1, ...)."""
+    assert u is not None and v is not None and sent is not None, "traces and rasters were asked for"
+    u, v, sent = (values.reshape(len(values), -1)[:, column] for values in (u, v, sent))
+    spikes = sent.astype(bool) if layer.neuron.spiking else np.zeros(len(u), bool)
     return States(u.astype(np.float64), v.astype(np.float64), spikes)

@@ -9,7 +9,8 @@ from ashneuro.program.bundle import write_bundle
 from ashneuro.program.lower import lower
 from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.proof.certify import certify
-from ashneuro.simulation.run import Graph, save_record, simulate
+from ashneuro.simulation.record import save_rasters
+from ashneuro.simulation.run import Graph, simulate
 from ashneuro.spiking.contract import Contract
 from tests.simulation import graphs, nets
 
@@ -105,7 +106,7 @@ def test_refuses_a_device_that_cannot_compute_it(graph, x, device):
 def test_saves_spikes_under_the_nodes_names(tmp_path):
     random, program = nets.dense_net(1, "float")
     record = simulate(program, random.inputs(program.inputs[0], 4, 3), on="torch", rasters=["a", "b"])
-    save_record(record, tmp_path / "spikes.npz")
+    save_rasters(record, tmp_path / "spikes.npz")
     with np.load(tmp_path / "spikes.npz") as saved:
         assert set(saved.files) == {"a", "b", "out"}
         assert (saved["a"].dtype, saved["a"].shape) == (np.uint8, (4, 3, 7))
@@ -117,10 +118,10 @@ def test_saving_says_what_is_wrong(tmp_path):
     random, program = nets.conv_net(1, "float")
     record = simulate(program, random.inputs(program.inputs[0], 2, 1), on="torch")
     with pytest.raises(DataError, match="keeps none"):
-        save_record(record, tmp_path / "spikes.npz")
+        save_rasters(record, tmp_path / "spikes.npz")
     record = simulate(program, random.inputs(program.inputs[0], 2, 1), on="torch", rasters="all")
     with pytest.raises(DataError, match="No such file"):
-        save_record(record, tmp_path / "no" / "spikes.npz")
+        save_rasters(record, tmp_path / "no" / "spikes.npz")
 
 
 WITHOUT_TORCH = """

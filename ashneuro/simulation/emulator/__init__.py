@@ -1,1 +1,1 @@
-"""Float64 graphs and bit-exact integer programs, on arrays."""
+"""Graphs in float64, float programs, and bit-exact integer programs, all samples at once."""

@@ -1,1 +1,1 @@
-"""Lava in its own process: session, worker, network, environment."""
+"""Lava in processes of its own, as a simulator of programs; `session` is the entry."""

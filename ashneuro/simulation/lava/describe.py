@@ -87,11 +87,12 @@ def describe(
 
 
 def hold_currents(layer: Layer, integer: bool) -> NDArray[Any] | None:
-    """Return the currents (depth, neurons) that keep ``layer`` silent until the sample reaches it; ``None`` if it is.
+    """Return currents (depth, neurons) that keep ``layer`` silent until the sample reaches it.
 
     A bias, or a threshold below the start, makes neurons spike without input. In the steps before
-    the sample arrives their spikes would be too early; over a loop or an axonal delay they would
+    the sample arrives such spikes are too early, and over a loop or an axonal delay they would
     arrive within the sample. Each step's current moves u so far below zero that v cannot rise.
+    ``None`` if the layer is silent anyway.
     """
     neuron, unit = layer.neuron, STATE_UNIT if integer else 1
     bias, threshold, du = (
@@ -175,7 +176,7 @@ def _describe_layer(program: Program, index: int, width: int, number: type, arra
 
 
 def _describe_weights(weights: csr_matrix, copies: int, key: str, number: type, arrays: Arrays) -> Header:
-    """Put ``copies`` of the weights into ``arrays``; return the kind of the Lava process that takes them."""
+    """Put ``copies`` of the weights into ``arrays``; return the kind of Lava process for them."""
     rows, columns = weights.shape
     if copies == 1 and weights.nnz > DENSE_ABOVE * rows * columns:
         arrays[f"{key}.weight"] = weights.toarray().astype(number)

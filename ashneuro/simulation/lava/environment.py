@@ -1,6 +1,7 @@
-"""The Python 3.10 environment that Lava needs: where it is, how it is made, and what is in it.
+"""The Python 3.10 environment of Lava: how it is found, made and described.
 
-Lava 0.10.0 (its last release) runs on Python 3.10 with numpy < 2 only, so it never shares an environment with the rest.
+Lava 0.10.0, its last release, needs Python 3.10 and numpy < 2, so it cannot share an environment
+with the rest.
 """
 
 from __future__ import annotations
@@ -26,20 +27,21 @@ SETUP = "ashneuro doctor --setup lava"
 _VERSIONS = """
 import importlib.metadata, json, platform
 import lava.proc.lif.process, lava.proc.sparse.process, lava.magma.core.run_configs
-names = {"lava": "lava-nc", "numpy": "numpy"}
-print(json.dumps({"python": platform.python_version(), **{name: importlib.metadata.version(dist) for name, dist in names.items()}}))
+packages = {"lava": "lava-nc", "numpy": "numpy"}
+versions = {name: importlib.metadata.version(package) for name, package in packages.items()}
+print(json.dumps({"python": platform.python_version(), **versions}))
 """
 
 
 @dataclass(frozen=True)
 class LavaEnvironment:
-    """What `describe` found.
+    """Result of `describe`.
 
     Args:
         ok: Lava can be used.
-        text: one line for a person: versions and interpreter, or why not.
-        interpreter: path of the Python that runs the worker, ``None`` when there is none.
-        versions: of python, lava and numpy; empty when Lava cannot be imported.
+        text: versions and interpreter in one line, or why Lava cannot be used.
+        interpreter: Python that runs the worker; ``None`` if there is none.
+        versions: of python, lava and numpy; empty if Lava cannot be imported.
     """
 
     ok: bool
@@ -49,7 +51,7 @@ class LavaEnvironment:
 
 
 def find_interpreter() -> Path:
-    """Return the Python 3.10 that can import lava: ``$ASHNEURO_LAVA_PYTHON``, else the environment that `set_up` made.
+    """Return the interpreter: ``$ASHNEURO_LAVA_PYTHON``, or of the environment from `set_up`.
 
     Raises:
         LavaError: there is neither; the error names the command that makes one.
@@ -70,17 +72,19 @@ def find_interpreter() -> Path:
 
 
 def set_up(say: Callable[[str], object] = lambda text: None) -> Path:
-    """Make the environment, unless it is there already, and return its interpreter.
+    """Make the environment unless it exists, and return its interpreter.
 
-    ``say`` is told, in a few words, what is being done.
+    Args:
+        say: called with a few words on each step.
 
     Raises:
-        LavaError: there is no uv, no Python 3.10 was found and none could be downloaded, or Lava cannot be imported.
+        LavaError: uv is missing, there is no Python 3.10 and none could be downloaded, or Lava
+            cannot be imported.
     """
     folder = _environment()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "lava.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two set-ups at once: the second finds the environment of the first
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two set-ups at once, the second finds the first one's result
         if not _ready(folder):
             uv = _find_uv()
             python = next(iter(_pythons()), None)
@@ -100,7 +104,7 @@ def set_up(say: Callable[[str], object] = lambda text: None) -> Path:
 
 
 def describe() -> LavaEnvironment:
-    """Return which Lava would run here, or why none would; never raises."""
+    """Describe the Lava that would run here, or why none would. Never raises."""
     try:
         interpreter = find_interpreter()
     except LavaError as error:
@@ -122,7 +126,7 @@ def _fingerprint() -> str:
 
 
 def _ready(folder: Path) -> bool:
-    """Whether `set_up` finished there, with today's requirements."""
+    """Return True if `set_up` finished there, with the present requirements."""
     try:
         made = json.loads((folder / "ready.json").read_text())
     except (OSError, ValueError):
@@ -146,14 +150,14 @@ def _find_uv() -> str:
 
 
 def _pythons() -> Iterator[Path]:
-    """Yield every working Python 3.10: on PATH, then in pyenv's versions folder."""
+    """Yield every Python 3.10 that runs: on PATH, then in pyenv's versions folder."""
     versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     candidates = [Path(folder) / "python3.10" for folder in os.get_exec_path()]
     candidates += sorted(versions.glob("3.10*/bin/python3.10"), reverse=True)
     for candidate in candidates:
         if not os.access(candidate, os.X_OK):
             continue
-        # A version manager's shim is a file that runs, or does not; what it runs knows where it lies.
+        # A version manager's shim may fail; if it runs, sys.executable is the real interpreter.
         ask = "import sys; print(sys.executable if sys.version_info[:2] == (3, 10) else '')"
         answer = subprocess.run([candidate, "-c", ask], capture_output=True, text=True, check=False, timeout=30)
         if answer.returncode == 0 and answer.stdout.strip():
@@ -169,7 +173,8 @@ def _no_python(python: Path | None) -> str:
 def _versions(interpreter: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = [str(interpreter), "-c", _VERSIONS]
-    # `python -c` looks for modules in the current folder first, where a folder named lava would hide the package.
+    # `python -c` looks for modules in the current folder first: a folder named lava there would
+    # hide the package.
     answer = subprocess.run(command, capture_output=True, text=True, check=False, env=clean, cwd=WORKER)
     if answer.returncode:
         reason = (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]

@@ -24,7 +24,7 @@ Tell = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Trace:
-    """State of some neurons of a layer: ``u``, ``v`` and ``sent`` (T, B, neurons), in the units of the arithmetic."""
+    """``u``, ``v`` and ``sent`` (T, B, neurons) of some neurons, in the units of the arithmetic."""
 
     neurons: tuple[int, ...]
     u: NDArray[Any]
@@ -44,7 +44,7 @@ def run_chunk(
     """Return the record of one chunk.
 
     Args:
-        stock: if the network is batched, number of samples that Lava's own processes compute first, to compare.
+        stock: number of samples that Lava's own processes compute first, if the network is batched.
         tell: called with the samples done.
 
     Raises:
@@ -136,7 +136,7 @@ def _run(
 
 
 def _requests(slot: Slot, network: LavaNetwork, sent: Samples) -> Iterator[tuple[int, Arrays]]:
-    """Build ``network`` and run all of ``sent``; yield the first machine step of each request, and its answers."""
+    """Run all of ``sent``; yield the first machine step of each request, and its answers."""
     slot.build(network)
     total = network.machine_steps(next(iter(sent.values())).shape[1])
     for start in range(0, total, network.request_steps):

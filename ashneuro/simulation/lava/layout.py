@@ -27,7 +27,7 @@ ROUNDS_PER_IDLE = 6  # smallest ratio of a chunk's rounds to the idle ones at it
 
 
 def is_lagged(program: Program) -> bool:
-    """Return True if spikes of a sample can arrive after the next one has begun: loops and axonal delays."""
+    """Return True if spikes of a sample can arrive in the next one: loops and axonal delays."""
     return any(program.lag(layer, connection) for layer, connection in program.connections())
 
 
@@ -50,7 +50,7 @@ def chunk_size(
     """Return the number of samples per chunk.
 
     Args:
-        share: number of samples for each worker, if known: a chunk should not leave others without work.
+        share: number of samples per worker, if known; a larger chunk would leave workers idle.
     """
     most = share or sys.maxsize
     width = best_width(program, most, shared_memory) if batched else 1

@@ -23,7 +23,7 @@ from ashneuro.program.program import Program
 from ashneuro.simulation.lava.describe import Description, describe
 from ashneuro.simulation.lava.layout import is_lagged
 
-# Machine steps per request: long enough to hide its cost (1–3 ms), short enough for progress and time limits.
+# Machine steps: enough to hide the cost of a request (1–3 ms), few enough for progress and limits.
 REQUEST_STEPS = 32
 FEWEST_REQUEST_STEPS = 4
 REQUEST_BYTES = 1 << 26  # of a request in either direction
@@ -61,7 +61,7 @@ class LavaNetwork:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides the answers: Lava's part, and the host's units before and after it."""
+        """Hash of all that decides the answers: the description, and the host's units around it."""
         program = self.program
         host = {
             "inputs": [
@@ -90,18 +90,18 @@ class LavaNetwork:
         return max(FEWEST_REQUEST_STEPS, min(REQUEST_STEPS, REQUEST_BYTES // step_bytes))
 
     def for_chunk(self, timesteps: int, samples: int) -> LavaNetwork:
-        """Return the network for a chunk: this one, unless its samples are longer or stand side by side as copies."""
+        """Return the network for a chunk: this one, unless T differs or each sample has a copy."""
         network = self if timesteps == self.timesteps else replace(self, timesteps=timesteps)
         if not network.batched and is_lagged(network.program):
             return replace(network, width=samples)
         return network
 
     def machine_steps(self, samples: int) -> int:
-        """Return the number of machine steps until the last layer has answered the last of ``samples``."""
+        """Return the number of machine steps until the last layer has answered all samples."""
         return self.timesteps * -(-samples // self.width) + self.program.depth
 
     def idle_steps(self, steps: int) -> int:
-        """Return the number of steps, after ``steps``, until the resets are where they were at the start."""
+        """Return the number of steps after ``steps`` until the next reset of the first layer."""
         return -steps % self.timesteps
 
     def feed(self, sent: Mapping[str, NDArray[Any]], start: int, steps: int) -> Arrays:

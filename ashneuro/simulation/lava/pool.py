@@ -144,7 +144,7 @@ class WorkerPool:
         return [slot.worker.health() for slot in self.slots if slot.worker is not None]
 
     def run(self, work: Callable[[Slot], Result]) -> Result:
-        """Return the result of ``work`` with a free slot; if its worker is lost, ``work`` is repeated with a new one."""
+        """Return the result of ``work`` with a free slot; if its worker is lost, with a new one."""
         with self._lock:
             slot = self._idle.pop()
         try:
@@ -156,7 +156,8 @@ class WorkerPool:
                         self.count(Seconds(start=seconds, lava=seconds))
                     return work(slot)
                 except BaseException as error:
-                    # Lava would refuse again what it refused; and nothing is built on a network that failed half-way.
+                    # What Lava refused, it would refuse again. In any case the worker is ended: its
+                    # network may have stopped half-way.
                     lost = isinstance(error, WorkerLost) and not slot.killed
                     slot.end(gently=False)
                     if not lost or attempt == ATTEMPTS:
@@ -183,7 +184,7 @@ class WorkerPool:
 
     @contextmanager
     def counted(self, slot: Slot) -> Iterator[None]:
-        """Add the time of the block, unless it fails: Lava's and the transfer's as the slot says, the rest as the host's."""
+        """Add the time of the block, unless it fails; the host's is what the slot did not spend."""
         begun, before = time.monotonic(), slot.seconds
         yield
         lava, transfer = slot.seconds.lava - before.lava, slot.seconds.transfer - before.transfer

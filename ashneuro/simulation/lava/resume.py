@@ -1,4 +1,4 @@
-"""Chunks of samples that Lava has finished, on disk: a run that was ended goes on where it was."""
+"""Finished chunks of a Lava run on disk, from which an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ashneuro.errors import LavaError
 from ashneuro.simulation.record import Activity, SpikeRecord
 
 HEADER = "record"
-KEPT_S = 14 * 24 * 3600  # for how long the chunks of a run wait that nobody takes up again
+KEPT_S = 14 * 24 * 3600  # chunks of an interrupted run are removed after two weeks
 
 
 class FinishedChunks:
-    """Records by what they are records of: the network, the rasters that are kept, and the samples. Nothing else finds them.
+    """Records of chunks, found by hashes of the network, the kept rasters and the samples.
 
     Args:
-        folder: where they lie; made when the first one is kept.
-        network: a fingerprint of what computes.
-        rasters: the layers whose rasters the records have.
+        folder: parent of the run's own folder; made when the first chunk is kept.
+        network: fingerprint of the network and of the worker's version.
+        rasters: layers whose rasters the records keep.
     """
 
     def __init__(self, folder: Path, network: str, rasters: Collection[str]) -> None:
@@ -38,7 +38,7 @@ class FinishedChunks:
         self._own: set[Path] = set()
 
     def find(self, samples: Mapping[str, NDArray[Any]]) -> SpikeRecord | None:
-        """Return the record of ``samples``, ``None`` when there is none that can be read."""
+        """Return the record of ``samples``; ``None`` if there is none, or it is damaged."""
         try:
             return _load(self._path(samples))
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
@@ -57,7 +57,7 @@ class FinishedChunks:
                 _forget(self._folder.parent)
             try:
                 self._write(record, fresh)
-            except FileNotFoundError:  # another run of this network has just removed its last one, and the folder
+            except FileNotFoundError:  # another run of this network has just removed the folder
                 self._write(record, fresh)
             fresh.replace(path)
         except OSError as error:
@@ -66,7 +66,7 @@ class FinishedChunks:
             ) from error
 
     def clear(self) -> None:
-        """Remove those of this run: it is complete. Another run of the same network, with other samples, may go on."""
+        """Remove the chunks of this run, but not those of another run of the same network."""
         with suppress(OSError):
             for path in self._own:
                 path.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ class FinishedChunks:
 
 
 def _forget(folder: Path) -> None:
-    """Remove the chunks of runs that were given up long ago."""
+    """Remove the chunks of runs that nobody continued."""
     for other in folder.glob("*"):
         if other.is_dir() and time.time() - other.stat().st_mtime > KEPT_S:
             shutil.rmtree(other, ignore_errors=True)

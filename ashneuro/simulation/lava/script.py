@@ -1,7 +1,7 @@
-"""The Lava script that a bundle carries: it runs the network and proves it, with nothing but lava-nc, numpy and the bundle.
+"""The Lava script of a bundle: runs and verifies the network with lava-nc and numpy alone.
 
-The script is `lava_worker/standalone/run_lava.py` with two parts filled in: the Lava Processes that the worker uses, word for
-word, and one function that names the network's own layers and synapses in order.
+Its template is `lava_worker/standalone/run_lava.py`. Two parts are filled in: the Lava Processes of
+the worker, word for word, and a function that adds the network's layers and synapses in order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SCRIPT = "run_lava.py"
 
 
 def lava_script(program: Program) -> str:
-    """Return the text of ``run_lava.py`` for a bundle of ``program``; its float and its integer program have one structure."""
+    """Return the text of ``run_lava.py``, the same for a network's float and integer programs."""
     text = (WORKER / "standalone" / SCRIPT).read_text(encoding="utf-8")
     imports, processes = (WORKER / "processes.py").read_text(encoding="utf-8").split("class Source(", 1)
     imports = imports[imports.index("from lava") :].strip() + "\n"
@@ -73,5 +73,5 @@ def _quoted(name: str) -> str:
 
 
 def _words(text: str) -> str:
-    """Return ``text`` on one line: a node may have any name."""
+    """Return ``text`` on one line: names of nodes may contain line breaks."""
     return " ".join(text.split())

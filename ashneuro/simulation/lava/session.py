@@ -33,17 +33,17 @@ class Lava:
     """Lava on one or several worker processes; a context manager. Programs run one after another.
 
     Args:
-        workers: number of workers that share the samples. Each starts a process per layer and synapse.
+        workers: number of workers that share the samples; each has a process per layer and synapse.
         command: command line that starts a worker, e.g.
             ``"ssh host python3.10 lava_worker/worker.py"``; default: with `find_interpreter`.
-        timeout_s: longest wait for one reply, that is for a network to be built, or for some dozen steps.
+        timeout_s: longest wait for one reply: for a network to be built, or for some dozen steps.
 
     Attributes:
         versions: of Python, lava-nc, numpy and scipy in the worker.
 
     Raises:
         ConfigError: no workers, no time, or a command that cannot be split.
-        LavaError: no interpreter was found, it cannot import Lava, or the worker is of another version.
+        LavaError: no interpreter was found, or it cannot import Lava, or runs another version.
     """
 
     def __init__(self, workers: int = 1, command: str | None = None, timeout_s: float = 300.0) -> None:
@@ -93,19 +93,21 @@ class Lava:
         resume: Path | None = None,
         progress: Progress | None = None,
     ) -> SpikeRecord:
-        """Return the activity of every layer, computed by Lava in ``floating_pt`` or ``fixed_pt``, as the program says.
+        """Return the activity of every layer, computed by Lava in the program's precision.
 
         Args:
-            program: a float or an integer program.
+            program: float (Lava's ``floating_pt``) or integer (``fixed_pt``).
             inputs: (T, B, *shape), see `check_inputs`.
             rasters: layers whose raster the record keeps; read-outs always keep it.
-            stock: number of samples for Lava's own processes; the others run through batched synapses. ``None``: all.
+            stock: number of samples for Lava's own processes, ``None`` for all; the others run
+                through batched synapses.
             resume: folder for finished chunks, from which a later run of the same samples goes on.
             progress: called with (samples done, samples in all).
 
         Raises:
             DataError: the inputs do not fit.
-            LavaError: Lava failed, took longer than the time limit, or batched synapses sent other values than its own.
+            LavaError: Lava failed or took too long, or batched synapses sent other values than its
+                own.
         """
         require_stock(stock)
         checked = check_inputs(program.inputs, program.timesteps, inputs)
@@ -154,7 +156,10 @@ class Lava:
             yield from self._stream(program, chunks, rasters, stock, resume, progress)
 
     def trace(self, program: Program, inputs: Inputs, neurons: Mapping[str, Sequence[int]]) -> dict[str, Trace]:
-        """Return u, v and the answers of ``neurons`` (flat indices by layer), from Lava's own processes.
+        """Return u, v and the answers of single neurons, from Lava's own processes.
+
+        Args:
+            neurons: flat indices, by layer.
 
         Raises:
             DataError, LavaError: as `run`.
@@ -187,7 +192,7 @@ class Lava:
             def compute(number: int, chunk: Samples, tell: Callable[[int], object]) -> SpikeRecord:
                 record = finished.find(chunk) if finished else None
                 if record is None:
-                    # The batch is compared with Lava's own processes once per run, on its first chunk.
+                    # Batched and own processes are compared once per run, on the first chunk.
                     compared = stock or 0 if number == 0 else 0
                     record = self._run_chunk(network, chunk, rasters, compared, tell)
                     if finished:

@@ -16,7 +16,7 @@ PROOF_STOCK = 32  # in a certificate, which names the other samples as not compa
 
 
 def require_stock(stock: int | None) -> None:
-    """Raise `ConfigError` if no sample would check the batched synapses; ``None`` stands for all samples."""
+    """Raise `ConfigError` if no sample would check the batched synapses; ``None``: all samples."""
     if stock is not None and stock < 1:
         raise ConfigError(
             f"--stock {stock}",

@@ -92,7 +92,7 @@ class _Order:
 
     @property
     def has_room(self) -> bool:
-        """True if another chunk should be drawn: one more than threads, so that none of them waits for the host."""
+        """True if another chunk should be drawn: one more than threads, so that none waits."""
         waiting = self.drawn - self.yielded
         return waiting - len(self.records) <= self.threads and waiting <= 2 * self.threads
 
@@ -107,7 +107,7 @@ class _Order:
         return self.drawn - 1
 
     def take(self, number: int, result: SpikeRecord | int | BaseException) -> None:
-        """Note the result of chunk ``number``: its record, the samples of it that are done, or an error, which is raised."""
+        """Note the record of chunk ``number`` or the samples done in it; raise an error."""
         if isinstance(result, BaseException):
             raise result
         if isinstance(result, SpikeRecord):

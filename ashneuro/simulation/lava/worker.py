@@ -1,4 +1,4 @@
-"""One Lava worker process from the host's side: start, handshake, requests with a time limit, health, and an end without remains."""
+"""Client of one Lava worker process: start, handshake, requests with a time limit, end."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from ashneuro.simulation.lava.environment import SETUP, WORKER, find_interpreter
 
 TERMINATE_S, KILL_S = 5.0, 10.0
 PING_S = 2.0
-WAIT_S = 3600.0  # for one wait of the operating system, which knows no infinite or very long one
-LOGS = 40  # files that are kept
-LAST_WORDS = 12  # lines of a worker's log in an error
+WAIT_S = 3600.0  # longest single wait: select() refuses infinite and very large timeouts
+LOGS = 40  # number of log files that are kept
+TAIL_LINES = 12  # lines of a worker's log that an error quotes
 
 
 class WorkerLost(LavaError):
-    """The worker ended or does not answer: what it was doing can be done again by another one."""
+    """The worker ended or does not answer; another one can repeat its work."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """What a worker says of itself.
+    """State of a worker.
 
     Args:
-        busy: the request that it is serving, ``""`` for none.
-        seconds: for how long.
+        busy: the request that it serves, ``""`` if none.
+        seconds: time since that request, or since the last one.
         steps: machine steps that the present network has run.
-        processes: operating-system processes of Lava that live.
+        processes: number of Lava's processes that live.
     """
 
     busy: str
@@ -49,7 +49,7 @@ class Health:
 
 
 def worker_command(text: str | None) -> list[str]:
-    """Return what starts the worker: ``text`` as a shell would split it, or by default the interpreter of `find_interpreter`.
+    """Return the command that starts a worker: ``text``, split as by a shell, or the default.
 
     Raises:
         ConfigError: ``text`` cannot be split.
@@ -63,16 +63,17 @@ def worker_command(text: str | None) -> list[str]:
 
 
 class Worker:
-    """A worker process that has said hello.
+    """A worker process that runs and is of this version.
 
     Args:
-        command: what starts it. A command such as ``["ssh", "host", "python3.10", "lava_worker/worker.py"]`` runs it elsewhere.
-        timeout_s: the longest that one reply may take.
+        command: starts it; ``["ssh", "host", "python3.10", "lava_worker/worker.py"]`` on another
+            machine.
+        timeout_s: longest wait for one reply.
 
     Attributes:
-        versions: of Python, lava-nc, numpy and scipy there.
-        machine: host name, CPUs, and free bytes of shared memory there.
-        log: the file that everything goes to that Lava prints.
+        versions: of Python, lava-nc, numpy and scipy in the worker.
+        machine: its host name, number of CPUs, and free bytes of shared memory.
+        log: file with everything that Lava prints.
 
     Raises:
         LavaError: it cannot be started, cannot import Lava, or is of another version.
@@ -80,22 +81,22 @@ class Worker:
 
     def __init__(self, command: Sequence[str], timeout_s: float = 300.0) -> None:
         self._command, self._timeout_s = list(command), timeout_s
-        self.log, self._said = _open_log()
+        self.log, self._log_file = _open_log()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        # One thread per Lava process: there is a process per layer already.
+        # There is a process per layer already: more threads would compete for the same cores.
         clean |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=self._log_file,
                 bufsize=0,
                 start_new_session=True,
                 env=clean,
             )
         except OSError as error:
-            self._said.close()
+            self._log_file.close()
             raise LavaError(
                 "the Lava worker cannot be started", f"{shlex.join(self._command)}: {error.strerror}", SETUP
             ) from error
@@ -117,14 +118,14 @@ class Worker:
         """Return the reply to a request.
 
         Raises:
-            WorkerLost: the worker ended, does not answer, or answers what cannot be read.
+            WorkerLost: the worker ended, does not answer, or its reply cannot be read.
             LavaError: Lava failed.
         """
         self._send(header, arrays or {})
         return self._receive(self._timeout_s)
 
     def health(self) -> Health:
-        """Return what the worker is doing; it answers whatever Lava does.
+        """Return the state of the worker, which answers at any time.
 
         Raises:
             WorkerLost: it does not answer.
@@ -133,12 +134,12 @@ class Worker:
         return Health(**self._receive(PING_S)[0]["pong"])
 
     def kill(self) -> None:
-        """End the processes at once; whoever waits for a reply gets `WorkerLost`. From any thread."""
+        """End the processes at once, from any thread; a pending `ask` raises `WorkerLost`."""
         for number in (signal.SIGTERM, signal.SIGCONT):
             _signal_group(self._process.pid, number)
 
     def close(self) -> None:
-        """Let the worker end by itself, then see to it that it has."""
+        """Let the worker end itself, then make sure of it."""
         try:
             if self._process.poll() is None:
                 self.ask({"request": "close"})
@@ -149,21 +150,22 @@ class Worker:
             self.end()
 
     def end(self) -> None:
-        """Leave nothing of the worker's process group behind."""
+        """End every process of the worker's group."""
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
-        # SIGTERM first: Python's resource tracker ignores it, and removes the shared-memory segments once all others ended.
+        # SIGTERM first: Python's resource tracker ignores it, and removes the shared memory after
+        # all other processes have ended. SIGKILL would leave it behind.
         for number, patience_s in ((signal.SIGTERM, KILL_S), (signal.SIGKILL, TERMINATE_S)):
             if not _signal_group(self._process.pid, number):
                 break
-            _signal_group(self._process.pid, signal.SIGCONT)  # one that was stopped has to run to end
+            _signal_group(self._process.pid, signal.SIGCONT)  # a stopped process cannot end
             deadline = time.monotonic() + patience_s
             while time.monotonic() < deadline and _signal_group(self._process.pid, 0):
                 self._process.poll()
                 time.sleep(0.01)
         self._process.wait()
-        self._said.close()
+        self._log_file.close()
 
     def _shake_hands(self, hello: Header) -> None:
         if hello.get("protocol") != VERSION or hello.get("sources") != worker_fingerprint():
@@ -193,13 +195,13 @@ class Worker:
         except TimeoutError:
             raise self._silent(patience_s) from None
         except FrameError as error:
-            raise WorkerLost("the Lava worker's reply cannot be read", f"{error}{self.last_words()}", SETUP) from error
+            raise WorkerLost("the Lava worker's reply cannot be read", f"{error}{self.log_tail()}", SETUP) from error
         if failure := header.get("error"):
             lines = [line for line in failure["traceback"].strip().splitlines() if line.strip().startswith("File")]
             where = f" ({lines[-1].strip()})" if lines else ""
             kind = WorkerLost if failure["type"] == "ProcessEnded" else LavaError
             raise kind(
-                f"Lava failed: {failure['type']}", f"{failure['message']}{where}{self.last_words()}", "ashneuro doctor"
+                f"Lava failed: {failure['type']}", f"{failure['message']}{where}{self.log_tail()}", "ashneuro doctor"
             )
         return header, arrays
 
@@ -208,10 +210,10 @@ class Worker:
             status = f"exit status {self._process.wait(TERMINATE_S)}"
         except subprocess.TimeoutExpired:
             status = "its pipes are closed"
-        return WorkerLost("the Lava worker ended", f"{status}{self.last_words()}", "ashneuro doctor")
+        return WorkerLost("the Lava worker ended", f"{status}{self.log_tail()}", "ashneuro doctor")
 
     def _silent(self, patience_s: float) -> WorkerLost:
-        """Return the error of a worker that takes too long, with what it says of itself if it says anything."""
+        """Return the error of a worker that takes too long, with its state if it answers a ping."""
         why = f"no reply within {patience_s:g} s"
         if patience_s > PING_S:
             try:
@@ -222,23 +224,23 @@ class Worker:
                 why += ", nor to a ping"
         return WorkerLost(
             "Lava does not answer",
-            f"{why}{self.last_words()}",
+            f"{why}{self.log_tail()}",
             "give it longer (--lava-timeout), or run a smaller network",
         )
 
-    def last_words(self) -> str:
-        """Return the end of what Lava printed, and where the rest is; empty when it printed nothing."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_WORDS:]
+    def log_tail(self) -> str:
+        """Return the last lines of the log and its path; empty if Lava printed nothing."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-TAIL_LINES:]
         return f"; {self.log} ends with:\n" + "\n".join(lines) if lines else ""
 
 
 def log_folder() -> Path:
-    """Return where the workers' logs are."""
+    """Return the folder of the workers' logs."""
     return cache_dir() / "logs"
 
 
 def _open_log() -> tuple[Path, IO[bytes]]:
-    """Return a new log; of older ones, those that nobody looks for any more are removed."""
+    """Return a new log, and remove all but the newest ones."""
     folder = log_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -253,12 +255,12 @@ def _open_log() -> tuple[Path, IO[bytes]]:
 
 
 def worker_fingerprint() -> str:
-    """Return a hash of the worker's sources here; a worker elsewhere has to have the same."""
+    """Return the hash of the worker's sources, which has to be the same on another machine."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(WORKER.glob("*.py")))).hexdigest()
 
 
 def _reader(fd: int, deadline: float) -> Callable[[memoryview], int]:
-    """Return a function that reads from ``fd`` into a buffer, and raises TimeoutError at the deadline."""
+    """Return a reader of ``fd`` into a buffer that raises TimeoutError at the deadline."""
 
     def read_into(buffer: memoryview) -> int:
         _wait(fd, selectors.EVENT_READ, deadline)
@@ -268,7 +270,7 @@ def _reader(fd: int, deadline: float) -> Callable[[memoryview], int]:
 
 
 def _writer(fd: int, deadline: float) -> Callable[[memoryview], int]:
-    """Return a function that writes to ``fd``, which does not block, and raises TimeoutError at the deadline."""
+    """Return a writer to the non-blocking ``fd`` that raises TimeoutError at the deadline."""
 
     def write_from(data: memoryview) -> int:
         _wait(fd, selectors.EVENT_WRITE, deadline)
@@ -286,7 +288,7 @@ def _wait(fd: int, event: int, deadline: float) -> None:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Send a signal to a process group; False when nobody is left in it."""
+    """Send a signal to a process group; return False if it has no process left."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:

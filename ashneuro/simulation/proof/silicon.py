@@ -1,13 +1,15 @@
-"""Replays what was recorded from a Loihi chip, and says where the emulator differs: nowhere, or in which step of which neuron.
+"""Replay of recorded Loihi runs in the emulator, compared step by step.
 
-The recordings are those of `ashneuro.simulation.proof.recordings`. Those of PilotNet-LIF hold u, v and spikes of every neuron, read
-from a chip (which one is not said; lava-dl's hardware test requires Loihi 2 to reproduce them). How they are read here:
+The recordings of PilotNet-LIF (`ashneuro.simulation.proof.recordings`) hold u, v and spikes of
+every neuron, read from a chip. lava-dl does not say which one; its hardware test requires Loihi 2
+to reproduce them. They are interpreted so:
 
-- Layer k (the input is layer 0) is reset in steps k + 17·n, when a sample's first spikes reach it. Its steps between two
-  resets are a sample; so are those from power-on, when all state is zero, to its first reset.
-- u and v are in the chip's own units, 64 to a unit of weight.
-- In the step of a spike the chip's v reads 128, the arithmetic's 0, and the next step goes on from 0 in both: there v is
-  left out of the comparison, and counted.
+- Layer k (the input is layer 0) is reset in steps k + 17·n, when a sample's first spikes reach it.
+  The steps between two resets are a sample, as are those from power-on, when all state is zero, to
+  the first reset.
+- u and v are in units of the chip, 64 per unit of weight.
+- In the step of a spike, v reads 128 on the chip and is 0 in the arithmetic; both go on from 0. v
+  is not compared there, but counted.
 """
 
 from __future__ import annotations
@@ -41,28 +43,30 @@ from ashneuro.simulation.proof.recordings import (
 )
 
 Origin = Literal["silicon", "reference output"]
-# What is known of a layer, each (steps, *shape): "u", "v", "s" (spikes).
+# Recorded or emulated values of a layer, each (steps, *shape): "u", "v", "s" (spikes).
 Traces = Mapping[str, NDArray[Any]]
-# First step, and the one after the last.
+# First step of a sample, and the one after its last.
 Window = tuple[int, int]
 
-# The layers of PilotNet-LIF whose u, v and spikes were recorded, by the program's name and by the file's; k = 1, 2, …
+# Layers k = 1, 2, … of PilotNet-LIF whose u, v and spikes were recorded: name in the program and in
+# the file.
 RECORDED_LAYERS = {f"conv{n + 1}": f"conv-{n}" for n in range(5)} | {f"dense{n + 7}": f"fc-{n}" for n in range(3)}
-PERIOD = 17
+PERIOD = 17  # steps between resets
 
 
 @dataclass(frozen=True)
 class LayerReplay:
-    """One layer, recorded against emulated.
+    """One layer, recorded and emulated.
 
     Args:
         layer: its name in the program.
-        neurons: how many there are.
-        steps: how many steps of each are compared.
-        mismatches: neuron-steps that differ, by what was recorded: ``"u"``, ``"v"``, ``"s"`` (spikes).
+        neurons: number of neurons.
+        steps: number of steps compared.
+        mismatches: neuron-steps that differ, by recorded quantity: ``"u"``, ``"v"``, ``"s"``
+            (spikes).
         v_masked: neuron-steps with a spike, in which v is not compared.
-        v_at_spikes: the values that the recorded v has there.
-        first: the first difference, in words; empty when there is none.
+        v_at_spikes: values of the recorded v there.
+        first: the first difference, in words; empty if there is none.
     """
 
     layer: str
@@ -75,7 +79,7 @@ class LayerReplay:
 
     @property
     def compared(self) -> int:
-        """Neuron-steps compared, each in everything that was recorded of it."""
+        """Number of neuron-steps compared, each in all recorded quantities."""
         return self.neurons * self.steps
 
 
@@ -85,11 +89,11 @@ class Replay:
 
     Args:
         name: the network.
-        origin: ``"silicon"``: read from a chip. ``"reference output"``: what lava-dl's tests expect, made by an unknown
-            chip or simulator.
-        fed: what went in.
-        layers: the comparison, layer by layer.
-        not_compared: what was recorded and left out, each with the reason.
+        origin: ``"silicon"``: read from a chip. ``"reference output"``: expected by lava-dl's
+            tests, made by an unknown chip or simulator.
+        fed: the input of the replay, in words.
+        layers: comparison of each layer.
+        not_compared: recorded and left out, each with the reason.
     """
 
     name: str
@@ -100,25 +104,25 @@ class Replay:
 
     @property
     def compared(self) -> int:
-        """Neuron-steps compared."""
+        """Number of neuron-steps compared."""
         return sum(layer.compared for layer in self.layers)
 
     @property
     def mismatches(self) -> int:
-        """Values of u, v and s that differ."""
+        """Number of values of u, v and s that differ."""
         return sum(sum(layer.mismatches.values()) for layer in self.layers)
 
 
 @dataclass(frozen=True)
 class SiliconReport:
-    """What the replay of all recordings found.
+    """Result of all replays.
 
     Args:
-        source: where the recordings come from.
-        licence: theirs.
+        source: origin of the recordings.
+        licence: of the recordings.
         sha256: of the file that carries them.
-        replays: one per recording and way of feeding it.
-        not_compared: what the same file holds and no program can express, or was not recorded, with the reason.
+        replays: one per recording and input.
+        not_compared: networks of the same file that cannot be replayed, each with the reason.
     """
 
     source: str
@@ -128,12 +132,12 @@ class SiliconReport:
     not_compared: tuple[str, ...]
 
     def compared(self, origin: Origin) -> int:
-        """Return the neuron-steps compared with recordings of this origin; one that is fed in two ways counts twice."""
+        """Return the number of neuron-steps compared, over all replays of this origin."""
         return sum(replay.compared for replay in self.replays if replay.origin == origin)
 
     @property
     def mismatches(self) -> int:
-        """Values that differ, over all replays."""
+        """Number of values that differ, over all replays."""
         return sum(replay.mismatches for replay in self.replays)
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +153,11 @@ class SiliconReport:
 
 
 def verify_silicon(*, backend: Backend = "auto", device: str = "cpu", say: Say = lambda text: None) -> SiliconReport:
-    """Return the report of replaying every recording; fetches them the first time. ``say`` is told what is being done.
+    """Replay every recording; fetch them the first time.
+
+    Args:
+        backend, device: of the emulator, see `ashneuro.simulation.emulator.arrays`.
+        say: called with a few words on each step.
 
     Raises:
         DataError: the recordings cannot be fetched or read.
@@ -181,9 +189,12 @@ class _Emulator:
     def run(
         self, program: Program, inputs: NDArray[Any], windows: Mapping[str, Sequence[Window]], steps: int
     ) -> Mapping[str, Traces]:
-        """Return u, v and s of the layers named in ``windows``, and which of ``steps`` are ``"covered"``.
+        """Return u, v and s (steps, *shape) of some layers, and which steps are ``"covered"``.
 
-        What a layer computes in sample b of ``inputs`` (T, B, *shape) belongs to the steps of its window b.
+        Args:
+            inputs: (T, B, *shape).
+            windows: by layer, the recorded steps that each of the B samples stands for.
+            steps: number of recorded steps.
         """
         record = run_program(program, inputs, rasters=windows, traces=windows, backend=self.backend, device=self.device)
         lines: dict[str, Traces] = {}
@@ -192,7 +203,7 @@ class _Emulator:
             found = {"u": activity.u, "v": activity.v, "s": activity.raster}
             line = {"covered": np.zeros(steps, bool)}
             for key, values in found.items():
-                assert values is not None  # it was asked for
+                assert values is not None, "traces and rasters were asked for"
                 line[key] = np.zeros((steps, *values.shape[2:]), values.dtype)
                 for sample, (first, last) in enumerate(spans):
                     line[key][first:last] = values[: last - first, sample]
@@ -209,7 +220,7 @@ def _pilotnet_layers(folder: Path, emulator: _Emulator) -> Replay:
     for k, name in enumerate(RECORDED_LAYERS, start=1):
         recorded = _recorded_layer(folder, name)
         windows = _windows(k, PERIOD, steps)
-        # What reaches a layer in step t left the one before it in step t − 1; nothing did before power-on.
+        # Spikes that reach a layer in step t left the one before it in step t − 1.
         arriving = _side_by_side(_later(before, 1), windows)
         layers.append(
             _compare(name, emulator.run(_part(program, name, name), arriving, {name: windows}, steps), recorded)
@@ -240,17 +251,19 @@ def _pilotnet_chain(folder: Path, emulator: _Emulator) -> Replay:
         "the image, nothing else",
         tuple(_compare(name, emulated, recorded[name]) for name in recorded),
         (
-            "layer k before step k, its first reset: the layers are not yet in step with each other (compared layer by layer)",
+            "layer k before step k, its first reset: the layers are not yet in step with each other"
+            " (compared layer by layer)",
             "u and v of input0: not recorded",
         ),
     )
 
 
 def _pilotnet_end(folder: Path, emulator: _Emulator) -> Replay:
-    """Replay the input and the last layer as recorded in two other runs, whose resets come every 16 steps.
+    """Replay the input and the last layer of two other runs, which are reset every 16 steps.
 
-    The last layer's run resets layer k in steps k − 1 + 16·n, which shows in that layer's v: it does not leak and yet is 0
-    again in steps 8 and 24. Its first sample would have begun a step before power-on, without a spike in that step.
+    The last layer's run resets layer k in steps k − 1 + 16·n: its v does not leak and yet is 0
+    again in steps 8 and 24. Its first sample would have begun a step before power-on, without a
+    spike.
     """
     program, period = _pilotnet(folder), 16
     spikes = _time_first(folder, f"{PILOTNET}/input-s")
@@ -279,7 +292,7 @@ def _ntidigits(folder: Path, emulator: _Emulator) -> Replay:
     program = replace(read_netx(folder / NTIDIGITS / "ntidigits.net"), timesteps=None)
     name = program.outputs[0]
     spikes, expected = _time_first(folder, f"{NTIDIGITS}/input"), _time_first(folder, f"{NTIDIGITS}/output")
-    # The recorded output lags by one step per layer, and by one in which the input is injected.
+    # The recorded output lags by one step per layer, and by one step of injecting the input.
     arriving = _later(spikes, 1 + program.depth).reshape(len(spikes), 1, *program.inputs[0].shape)
     emulated = emulator.run(program, arriving, {name: [(0, len(spikes))]}, len(spikes))
     return Replay(
@@ -295,7 +308,8 @@ def _dense_block(folder: Path, emulator: _Emulator) -> Replay:
     spikes, expected = _time_first(folder, f"{DENSE}/in"), _time_first(folder, f"{DENSE}/out")
     weight = load_recording(folder, f"{DENSE}/weight")
     out, into = weight.shape
-    # No netx file: lava-dl's test (tests/lava/lib/dl/netx/test_blocks.py, test_dense) says these numbers itself.
+    # There is no netx file: the numbers are those of test_dense in lava-dl's
+    # tests/lava/lib/dl/netx/test_blocks.py.
     du, dv, threshold, bias = (np.asarray(value, np.int32) for value in (LARGEST_DECAY, 415, 6, 0))
     connection = Connection("input", Synapse("dense", (into,), (out,), weight))
     layer = Layer("dense", (out,), Neuron(du, dv, threshold, bias), (connection,), 1)
@@ -309,12 +323,12 @@ def _dense_block(folder: Path, emulator: _Emulator) -> Replay:
 def _tiny(folder: Path, emulator: _Emulator) -> Replay:
     program = replace(read_netx(folder / "tiny.net"), timesteps=None)
     files = {"input0": {"s": "input"}, "conv1": {"s": "layer1", "u": "current"}, "conv2": {"s": "output"}}
-    # Written (1, C, H, W, steps).
+    # In the files: (1, C, H, W, steps).
     recorded = {
         name: {key: np.moveaxis(load_recording(folder, f"{TINY}/{file}")[0], -1, 0) for key, file in each.items()}
         for name, each in files.items()
     }
-    recorded["conv1"]["u"] = recorded["conv1"]["u"] * STATE_UNIT  # written as sums of weights
+    recorded["conv1"]["u"] = recorded["conv1"]["u"] * STATE_UNIT  # in the file: sums of weights
     steps = len(recorded["input0"]["s"])
     image = _image(program, load_recording(folder, f"{TINY}/input_bias").T)
     emulated = emulator.run(program, _still(image, steps - 1, 1), {name: [(1, steps)] for name in files}, steps)
@@ -360,7 +374,7 @@ def _pilotnet_image(folder: Path, program: Program) -> NDArray[np.float64]:
 
 
 def _image(program: Program, sent: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the image (C, H, W) of which the host made ``sent``: scale·x + bias."""
+    """Return the image x (C, H, W) of the values scale·x + bias that the host sent."""
     image: NDArray[np.float64] = (sent - int(program.layers[0].neuron.bias)) / program.inputs[0].scale
     return image
 
@@ -379,12 +393,12 @@ def _recorded_layer(folder: Path, name: str) -> Traces:
 
 
 def _time_first(folder: Path, name: str) -> NDArray[Any]:
-    """Return a recording as (steps, C, H, W) or (steps, neurons); it is written the other way round."""
+    """Return a recording as (steps, C, H, W) or (steps, neurons); its axes are reversed."""
     return np.ascontiguousarray(load_recording(folder, name).T)
 
 
 def _part(program: Program, first: str, last: str) -> Program:
-    """Return the layers of a chain from ``first`` to ``last``, fed with spikes in place of the layer before."""
+    """Return the layers of a chain from ``first`` to ``last``, with the layer before as input."""
     names = [layer.name for layer in program.layers]
     before = program.layers[names.index(first) - 1]
     layers = program.layers[names.index(first) : names.index(last) + 1]
@@ -397,12 +411,12 @@ def _part(program: Program, first: str, last: str) -> Program:
 
 
 def _windows(first_reset: int, period: int, steps: int) -> list[Window]:
-    """Return the steps between resets, from power-on to the end of the recording."""
+    """Return the windows between resets, from power-on to the end of the recording."""
     return [(a, b) for a, b in pairwise([0, *range(first_reset, steps, period), steps]) if a < b]
 
 
 def _side_by_side(values: NDArray[Any], windows: Sequence[Window]) -> NDArray[Any]:
-    """Return (T, B, *shape): the windows of ``values`` as samples, zeros after the shorter ones."""
+    """Return the windows of ``values`` as samples (T, B, *shape), zeros after the shorter ones."""
     result = np.zeros((max(b - a for a, b in windows), len(windows), *values.shape[1:]), values.dtype)
     for sample, (a, b) in enumerate(windows):
         result[: b - a, sample] = values[a:b]
