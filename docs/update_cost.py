@@ -1,7 +1,7 @@
-"""Writes the generated tables of docs/cost.md, docs/placement.md and docs/validation.md again: `python docs/update_cost.py`.
+"""Update the generated tables of docs/cost.md, docs/placement.md and docs/validation.md.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else on the pages is written by hand. A test checks that
-they are up to date.
+Run `python docs/update_cost.py`. A generated table stands between `<!-- generated: NAME -->` and
+`<!-- end -->`; the rest of a page is written by hand. A test checks that the tables are up to date.
 """
 
 import re
@@ -16,7 +16,7 @@ PAGES = [Path(__file__).with_name(name) for name in ("cost.md", "placement.md", 
 
 
 def tables() -> dict[str, str]:
-    """Return every generated table by its name."""
+    """Return the generated tables by name."""
     result = validate()
     profiles = [load_profile(name) for name in list_profiles()]
     chips = (
@@ -46,7 +46,7 @@ def tables() -> dict[str, str]:
 
 
 def updated(page: str) -> str:
-    """Return ``page`` with its tables as the code has them now."""
+    """Return ``page`` with up-to-date tables."""
     known = tables()
 
     def replace(found: re.Match[str]) -> str:

@@ -256,7 +256,7 @@ def _lacks(item: MeasuredEnergy, profile: HardwareProfile) -> str:
     lacking = [] if has_overhead else ["the running overhead of the chip"]
     lacking += ["the barrier of a step", "spike injection and x86 cores", "hops"]
     if "spike_out" not in profile.energy:
-        lacking.append("making a spike")
+        lacking.append("generating a spike")
     return ", ".join([*lacking, *item.lacks])
 
 
