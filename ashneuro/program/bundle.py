@@ -302,13 +302,13 @@ def require_free(folder: Path) -> None:
     """Raise a `BundleError` if ``folder`` holds something that a bundle must not replace."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BundleError(
-            f"{folder} exists and is not a folder", "a bundle is a folder", "choose another place with --out"
+            f"{folder} exists and is not a folder", "a bundle is a folder", "choose another folder with --out"
         )
     if folder.exists() and any(folder.iterdir()) and not is_bundle(folder):
         raise BundleError(
             f"{folder} holds something that is not a bundle",
             "it is never overwritten",
-            "choose another place with --out",
+            "choose another folder with --out",
         )
 
 

@@ -66,8 +66,8 @@ def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract) ->
     """Write ``graph`` with all inferred shapes, and with ``contract`` in its metadata."""
     wiring = wire(graph)
     written = _complete(wiring.graph, wiring, "")
-    said = wiring.graph.metadata or {}
-    written.metadata = {key: value for key, value in said.items() if value is not None} | contract.to_metadata()
+    metadata = wiring.graph.metadata or {}
+    written.metadata = {key: value for key, value in metadata.items() if value is not None} | contract.to_metadata()
     try:
         nir.write(path, written)
     except (TypeError, ValueError) as error:
@@ -153,11 +153,11 @@ def _build_graph(entry: Mapping[str, Any], name: str, problems: list[str]) -> ni
     if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
         problems.append(f"{name or 'graph'}: its edges have shape {pairs.shape}, not (number, 2)")
         return None
-    said = entry.get("metadata", {})
-    if not isinstance(said, Mapping):
+    stated = entry.get("metadata", {})
+    if not isinstance(stated, Mapping):
         problems.append(f"{name or 'graph'}: its metadata are not a group")
         return None
-    metadata = {key: _plain(value) for key, value in said.items()}
+    metadata = {key: _plain(value) for key, value in stated.items()}
     # NIR's own type check adds nodes, assumes square kernels, and names no node when it fails.
     return nir.NIRGraph(made, [(_text(a), _text(b)) for a, b in pairs.reshape(-1, 2)], metadata, type_check=False)
 

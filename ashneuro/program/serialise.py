@@ -87,7 +87,6 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
 
 
 def _program_entry(name: str, program: Program, arrays: _Arrays) -> dict[str, Any]:
-    # Written out field by field: the file is a public format, whatever becomes of the dataclasses.
     return {
         "precision": program.precision,
         "dt_s": program.dt_s,

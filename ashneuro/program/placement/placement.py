@@ -1,4 +1,4 @@
-"""Placements: the capacities of a chip's cores, and the neurons that lie on each core."""
+"""Placements: the capacities of a chip's cores, and the neurons on each core."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def _pattern(synapse: Synapse) -> csr_matrix:
 
 
 def _membership(placed: LayerPlacement) -> csr_matrix:
-    """Return a 0/1 matrix (cores, neurons): 1 where a neuron lies on a core."""
+    """Return a 0/1 matrix (cores, neurons): 1 where a core holds a neuron."""
     core = np.empty(placed.shape, np.int64)
     for number, block in enumerate(placed.blocks()):
         core[block] = number
