@@ -44,6 +44,7 @@ _MODULES = {
     "Evaluation": "ashneuro.evaluation",
     "Exported": "ashneuro.workflows.export",
     "Finding": "ashneuro.program.rules.finding",
+    "Findings": "ashneuro.program.rules.finding",
     "Found": "ashneuro.workflows.search",
     "HardwareProfile": "ashneuro.cost.profile",
     "LavaSettings": "ashneuro.workflows.lava",
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from ashneuro.program.certificate import Certificate as Certificate
     from ashneuro.program.program import Program as Program
     from ashneuro.program.rules.finding import Finding as Finding
+    from ashneuro.program.rules.finding import Findings as Findings
     from ashneuro.reporting.summary import Report as Report
     from ashneuro.simulation.record import SpikeRecord as SpikeRecord
     from ashneuro.spiking.contract import Contract as Contract

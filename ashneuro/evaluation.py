@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ashneuro.config import AbstractKind, Task
+from ashneuro.display import Plotted
 from ashneuro.errors import DataError
 from ashneuro.files import replace_file
 
@@ -121,8 +122,8 @@ class RetrievalExample:
     hits: tuple[RetrievalHit, ...]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Plotted):
     """Retrieval metrics of one network on one split.
 
     Args:
@@ -260,8 +261,8 @@ class AnsweredQuestion:
     score: float
 
 
-@dataclass(frozen=True)
-class TaskEvaluation:
+@dataclass(frozen=True, repr=False)
+class TaskEvaluation(Plotted):
     """Accuracy of one network at one task, on one split.
 
     Args:

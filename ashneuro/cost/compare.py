@@ -19,10 +19,11 @@ from ashneuro.cost.comparison.verdict import VerdictCase, Winner, decide
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import Workload
+from ashneuro.display import Plotted
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Plotted):
     """The result of a comparison.
 
     Args:

@@ -8,6 +8,7 @@ from functools import reduce
 from operator import add
 
 from ashneuro.cost.profile import HardwareProfile, Range
+from ashneuro.display import Plotted
 
 NATIVE = "native"
 SCALES = ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ"), (1e9, "nJ"), (1e12, "pJ"))
@@ -61,8 +62,8 @@ class Total:
     overhead_j: Range | None = None
 
 
-@dataclass(frozen=True)
-class CostEstimate:
+@dataclass(frozen=True, repr=False)
+class CostEstimate(Plotted):
     """Estimated energy and time of one inference on one chip.
 
     Args:

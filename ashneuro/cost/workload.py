@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.display import Plotted
 from ashneuro.errors import AshneuroError
 from ashneuro.exchange import HostLayer
 from ashneuro.loihi import DECAY_ONE
@@ -106,8 +107,8 @@ class LayerWorkload:
     firing_rate: float | None = None
 
 
-@dataclass(frozen=True)
-class Workload:
+@dataclass(frozen=True, repr=False)
+class Workload(Plotted):
     """Work of a network's layers, over ``samples`` inferences of ``timesteps`` steps each."""
 
     samples: int

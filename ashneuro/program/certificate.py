@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from ashneuro.display import Shown
 from ashneuro.errors import BundleError
 
 SCHEMA = "ashneuro-certificate/1"
@@ -110,8 +111,8 @@ class Comparison:
         return cls(left, right, values["required"], layers, values["reason"], values.get("stock_samples"))
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, repr=False)
+class Certificate(Shown):
     """Results of all comparisons of one exported network.
 
     Args:

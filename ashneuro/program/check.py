@@ -11,7 +11,7 @@ from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower_wiring
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise_unchecked
-from ashneuro.program.rules.finding import Finding, apply_rules, sentence
+from ashneuro.program.rules.finding import Finding, Findings, apply_rules, sentence
 from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings
 from ashneuro.program.rules.lava import LAVA_RULES
 from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_program
@@ -63,7 +63,7 @@ def check(
     target: str = "lava",
     *,
     input_peak: Mapping[str, float] | None = None,
-) -> list[Finding]:
+) -> Findings:
     """Return the findings on running ``graph`` on ``target``, from all `RULES` at once.
 
     Errors come first, then notes, then the form that each sound node takes.
@@ -88,7 +88,9 @@ def check(
         try:
             program = lower_wiring(wiring, read.contract)
         except GraphError as error:  # loops are timed while lowering, behind the rules
-            return [*findings, Finding("graph", "NIRGraph", "loop_delay", error.why, "error", remedy=error.do)]
+            return Findings(
+                [*findings, Finding("graph", "NIRGraph", "loop_delay", error.why, "error", remedy=error.do)]
+            )
         if target == "lava":
             findings += _integer_findings(program, types, input_peak or {})
             findings += machine_findings(program)
@@ -96,7 +98,7 @@ def check(
         broken = {finding.node for finding in findings if not finding.ok}
         findings += [finding for finding in _forms(wiring, program) if finding.node not in broken]
     order = {"error": 0, "note": 1, "ok": 2}
-    return sorted(findings, key=lambda finding: order[finding.level])
+    return Findings(sorted(findings, key=lambda finding: order[finding.level]))
 
 
 def machine_findings(program: Program) -> list[Finding]:

@@ -22,6 +22,7 @@ from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import StepWorkload, Workload, neurobench
+from ashneuro.display import Plotted
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
 from ashneuro.program.certificate import Certificate
@@ -44,8 +45,8 @@ PARTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Report:
+@dataclass(frozen=True, eq=False, repr=False)
+class Report(Plotted):
     """What one report holds. Every field but ``title`` may be absent.
 
     Args:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.display import Plotted
 from ashneuro.errors import DataError
 from ashneuro.program.program import Precision
 
@@ -76,8 +77,8 @@ class Activity:
         return Activity.joined([self, other])
 
 
-@dataclass(frozen=True, eq=False)
-class SpikeRecord:
+@dataclass(frozen=True, eq=False, repr=False)
+class SpikeRecord(Plotted):
     """Activity of a program over ``samples`` samples of ``timesteps`` steps. Shards add with ``+``.
 
     Args:

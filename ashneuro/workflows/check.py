@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ashneuro.program.check import check as check_graph
 from ashneuro.program.netx.read import netx_findings
-from ashneuro.program.rules.finding import Finding
+from ashneuro.program.rules.finding import Findings
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.workflows.networks import Network, Overrides, named_inputs, open_network
 
@@ -26,7 +26,7 @@ def check(
     *,
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
     contract: Overrides | None = None,
-) -> list[Finding]:
+) -> Findings:
     """Return everything there is to say about running a network on a target: errors first, then notes.
 
     Args:
@@ -43,7 +43,7 @@ def check(
         assert network.path is not None
         findings = netx_findings(network.path)
         sound = all(finding.ok for finding in findings)
-        return [*findings, *(check_program(network.program) if sound else [])]
+        return Findings([*findings, *(check_program(network.program) if sound else [])])
     peaks = _peaks(network, inputs) if inputs is not None and target == "lava" else None
     assert network.contract_read is not None
     return check_graph(network.wiring, network.contract_read, target, input_peak=peaks)

@@ -8,12 +8,14 @@ turns findings into one error.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from ashneuro.display import Shown
 from ashneuro.errors import GraphError
 
 Level = Literal["error", "note", "ok"]
@@ -46,6 +48,24 @@ class Finding:
     def ok(self) -> bool:
         """True if the finding does not stop export."""
         return self.level != "error"
+
+
+class Findings(Shown, tuple[Finding, ...]):
+    """Findings of `check`, in a tuple that shows itself as a table."""
+
+    @property
+    def ok(self) -> bool:
+        """True if no finding stops export."""
+        return all(finding.ok for finding in self)
+
+    def __repr__(self) -> str:
+        """Return the number of findings by level, and the first few that are not ok, a line each."""
+        by_level = Counter(finding.level for finding in self)
+        shown = [finding for finding in self if finding.level != "ok"]
+        lines = [f"{each.level}: {each.node} ({each.nir_type}): {each.sentence}"[:100] for each in shown[:6]]
+        lines += [f"and {len(shown) - 6} more"] if len(shown) > 6 else []
+        counts = ", ".join(f"{count} {level}" for level, count in by_level.items()) or "none"
+        return "\n  ".join([f"Findings: {counts}", *lines])
 
 
 @dataclass(frozen=True)

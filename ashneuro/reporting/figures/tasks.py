@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ashneuro.reporting.figures.style import ANN, LINE, SPIKE, drawing, legend, name_rows
+from ashneuro.reporting.figures.style import ANN, LINE, SPIKE, beside, drawing, legend, name_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ashneuro.evaluation import RetrievalRow
+
+
+def accuracies(rows: Mapping[str, float], measure: str) -> Figure:
+    """Return a bar for each named accuracy (a fraction)."""
+    with drawing(0.7 + 0.3 * len(rows)) as figure:
+        axes = figure.subplots()
+        for index, value in enumerate(rows.values()):
+            axes.barh(index, 100 * value, height=0.62, color=SPIKE)
+            beside(axes, 100 * value, index, f"{100 * value:.1f} %")
+        name_rows(axes, list(rows))
+        axes.set_xlim(0, max(1e-9, 112 * max(rows.values(), default=0)))
+        axes.set_xlabel(f"{measure}, %")
+    return figure
 
 
 def recalls(rows: Sequence[tuple[str, RetrievalRow]]) -> Figure:
