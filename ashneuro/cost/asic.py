@@ -14,8 +14,10 @@ from ashneuro.cost.terms import CostEstimate, Term
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
 
+# Memories of the published table, smallest first, with their capacities.
 SRAM_BITS = (("sram_8kb", 8 * 1024 * 8), ("sram_32kb", 32 * 1024 * 8), ("sram_1mb", 1024 * 1024 * 8))
 WORD_BITS = 64
+# A spike in memory is the address of its neuron.
 MESSAGE_BITS = 32
 
 
@@ -116,6 +118,7 @@ def mac_energy(profile: HardwareProfile, precision: str) -> tuple[Range, tuple[s
         return _price(profile, keys[0]) + _price(profile, keys[1]), _paths(*keys)
     _, bits, _ = _bits(precision)
     product, narrow, wide = (_price(profile, key) for key in ("mult_int8", "add_int8", "add_int32"))
+    # One operand keeps 8 bits, so the product scales with the bits of the other one.
     packed = product * (bits / 8) + narrow
     return Range(packed.low, packed.typical, product.high + wide.high), _paths("mult_int8", "add_int8", "add_int32")
 
@@ -148,6 +151,7 @@ def update_energy(profile: HardwareProfile, precision: str, layer: LayerWorkload
         return energy, _paths(add_key)
     product = _price(profile, mult_key)
     if precision.startswith("int"):
+        # Decays and scales that are powers of two need a shift only.
         product = Range(_price(profile, add_key).low, product.typical, product.high)
     return energy + products * product, _paths(add_key, mult_key)
 
@@ -190,6 +194,7 @@ def memory_energy(
         weights = (weight_bits, layer.parameters * weight_bits)
         spiking, graded = layer.inputs - layer.graded_inputs, layer.graded_inputs * timesteps
         reused = [
+            # A weight that no spike meets is not read.
             (min(synops, layer.parameters), *weights),
             (float(spiking * timesteps), 1, spiking * timesteps),
             (float(graded), activation_bits, graded * activation_bits),
@@ -225,6 +230,7 @@ def _traffic(profile: HardwareProfile, traffic: Iterable[tuple[float, int, int]]
         used[key] = None
         word = _price(profile, key)
         if held > SRAM_BITS[-1][1]:
+            # Whether the data stay on the chip is not known, so DRAM is the high bound alone.
             used["dram"] = None
             word = Range(word.low, word.typical, _price(profile, "dram").high)
         energy = energy + accesses * bits / WORD_BITS * word

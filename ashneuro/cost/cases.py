@@ -1,4 +1,4 @@
-"""Workloads that somebody measured on a chip: files in ``hardware_profiles/measured/``.
+"""Workloads that others measured on a chip: files in ``hardware_profiles/measured/``.
 
 A case holds the shapes of a network, its activity, and the energies, times or partitions that were
 measured or printed. Start at `load_cases`.
@@ -214,10 +214,11 @@ def load_case(path: Path) -> Case:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         case = TypeAdapter(Case).validate_python(values)
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ProfileError(f"cannot read {path}", str(error), "mend the file") from error
+        raise ProfileError(f"cannot read {path}", str(error), "fix the file") from error
     except ValidationError as error:
         faults = "".join(f"\n  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ProfileError(f"{path}: {error.error_count()} fault(s)", faults, "correct them") from error
+    # Faults that types do not catch.
     units = [item.unit for item in case.measured if UNITS.get(item.unit, ("",))[0] != "energy"]
     rows = len(case.network.layers) if case.network else 0
     bad = [*(f"{unit!r} is not a unit of energy" for unit in units)]

@@ -32,6 +32,7 @@ def core_limits(profile: HardwareProfile) -> CoreLimits:
         quantity = profile.limits.get(key)
         if quantity is None:
             return None
+        # Of a capacity known only between bounds, the smaller one surely exists.
         return quantity.range.low if quantity.range.typical is None else quantity.range.typical
 
     def whole(key: str) -> int | None:

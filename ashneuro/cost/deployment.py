@@ -101,6 +101,7 @@ def deploy(program: Program, record: SpikeRecord, profile: HardwareProfile) -> D
     placement = place(program, core_limits(profile))
     counts = {name: own.counts for name, own in record.layers.items()}
     spiking = {layer.name for layer in program.layers if layer.neuron.spiking}
+    # Read-out layers send values to the host, not messages over the mesh.
     counts = {name: value if name in spiking else np.zeros_like(value) for name, value in counts.items()}
     sent = traffic(program, placement, counts)
     steps = record.timesteps * record.samples
@@ -113,6 +114,7 @@ def deploy(program: Program, record: SpikeRecord, profile: HardwareProfile) -> D
             if connection.synapse is not None:
                 source = {**record.inputs, **record.layers}[connection.source]
                 synops += int((source.counts.ravel() * fan_out(connection.synapse).ravel()).sum())
+        # Spikes are counted per neuron, so their busiest core is known; synops only per layer.
         spikes = max(int(counts[layer.name].reshape(placed.shape)[block].sum()) for block in placed.blocks())
         share = placed.block_share
         active = None if own.active_updates is None else own.active_updates / (layer.size * steps)

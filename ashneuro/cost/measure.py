@@ -150,6 +150,7 @@ class Rapl:
 
     def __post_init__(self) -> None:
         zones = sorted(zone for zone in self.root.glob("*-rapl:*") if zone.name.count(":") == 1)
+        # Sub-zones (two colons) and psys overlap with packages, and would be counted twice.
         packages = [zone for zone in zones if self._text(zone / "name").startswith("package")]
         if not packages:
             raise Unreadable(
@@ -170,6 +171,7 @@ class Rapl:
         """Return the joules since this object was created."""
         now = [int(file.read_text()) for file in self._files]
         for index, (new, old, span) in enumerate(zip(now, self._last, self._spans, strict=True)):
+            # A counter may wrap, but not twice within a window.
             self._sum += new - old if new >= old else new - old + span
             self._last[index] = new
         return self._sum / 1e6
@@ -244,6 +246,7 @@ def measure(
         raise ConfigError(
             f"{windows} window(s) of {window_s:g} s", "energy counters need 3 windows of 10 s or more", "measure longer"
         )
+    # The first run allocates and compiles; the model is loaded while idle power is read.
     run()
     before, start = counter.joules(), clock()
     sleep(window_s)
@@ -256,6 +259,7 @@ def measure(
             runs += 1
         lasted, spent = clock() - start, counter.joules() - before
         found.append(((spent - idle_w * lasted) / (runs * batch), lasted / (runs * batch), spent / (runs * batch)))
+    # The median of three windows ignores one that another process disturbed.
     energies, times, wholes = (sorted(values) for values in zip(*found, strict=True))
     middle = windows // 2
     method = f"{counter.method}; {windows} windows of {window_s:g} s, idle subtracted"

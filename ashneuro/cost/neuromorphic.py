@@ -129,6 +129,7 @@ def _event_terms(layer: LayerWorkload, samples: int, prices: _Prices, deployment
         because = "the profile has no energy for a synapse that multiplies a graded value"
         yield Term(layer.name, "graded synop", layer.effective_macs / samples, None, because)
     yield _update_term(layer, samples, prices)
+    # Some published sets have no energy for generating a spike; their profiles exclude it by name.
     if "spike_out" in prices.profile.energy:
         yield prices.term(layer.name, "spike", "spike_out", layer.spikes / samples)
     yield from _mesh_terms(layer, samples, prices, deployment)
@@ -204,6 +205,7 @@ def _mesh_terms(layer: LayerWorkload, samples: int, prices: _Prices, deployment:
 def _least_chips(workload: Workload, profile: HardwareProfile) -> int | None:
     """Return the least number of chips by neurons and memory; a placement may need more."""
     neurons, bits = profile.limits.get("neurons_per_chip"), profile.limits.get("synapse_memory_per_chip")
+    # The high bound of a capacity gives the least number; parameters take 8 bits each.
     needs = []
     if neurons:
         needs.append(sum(layer.neurons for layer in workload.layers if layer.kind == "snn") / neurons.range.high)
@@ -245,6 +247,7 @@ def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips:
     for name, static in profile.static.items():
         if not static.citable:
             continue
+        # Running overhead was measured for a whole board, so it is not multiplied by chips.
         power, overhead = (chips or 1) * static.range, profile.citable(f"overhead.{name}")
         if overhead is not None:
             power = power + overhead.range

@@ -151,6 +151,7 @@ class Range:
     def __add__(self, other: Range) -> Range:
         if not isinstance(other, Range):
             return NotImplemented
+        # A sum has a centre only if every part has one.
         both = self.typical is not None and other.typical is not None
         typical = self.typical + other.typical if both else None  # type: ignore[operator]
         return Range(self.low + other.low, typical, self.high + other.high)
@@ -355,7 +356,7 @@ def load_profile(name: str | Path) -> HardwareProfile:
         raise ProfileError(f"cannot read {path}", error.strerror or str(error), "ashneuro profiles list") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(
-            f"cannot read {path}", f"it is not TOML: {error}", "mend the line that the message names"
+            f"cannot read {path}", f"it is not TOML: {error}", "fix the line that the message names"
         ) from error
     return parse_profile(values, name=str(path))
 
@@ -389,6 +390,7 @@ def parse_profile(values: Mapping[str, Any], name: str = "profile") -> HardwareP
         ProfileError: a key is unknown or missing, a number lacks source or unit or is out of
             bounds, or the energies are of different sets; all faults at once, each with its path.
     """
+    # Not at the top: pydantic is slow to import, and most commands load no profile.
     from pydantic import TypeAdapter, ValidationError
 
     faults: dict[str, str] = {}
@@ -398,6 +400,7 @@ def parse_profile(values: Mapping[str, Any], name: str = "profile") -> HardwareP
     except ValidationError as error:
         for item in error.errors():
             path = ".".join(str(part) for part in item["loc"])
+            # pydantic's words for these two would mean little to an author of TOML.
             if item["type"] == "dataclass_type":
                 faults[path] = "a bare number or text: give a table with value, unit, source …"
             else:
@@ -405,6 +408,7 @@ def parse_profile(values: Mapping[str, Any], name: str = "profile") -> HardwareP
                     item["msg"] = "unknown key"
                 plain = item["type"] not in ("missing", "extra_forbidden") and not isinstance(item["input"], Mapping)
                 faults[path] = item["msg"] + (f" (it is {item['input']!r})" if plain else "")
+    # One fault per path: where both find one, the type is the cause.
     for path, fault in _faults(values):
         faults.setdefault(path, fault)
     if faults or profile is None:
@@ -442,7 +446,8 @@ def _faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         table if isinstance(table, Mapping) else {} for table in (values.get("static"), values.get("overhead"))
     )
     for key in (key for key in overhead if key not in static):
-        yield f"overhead.{key}", f"it adds to static.{key}, which is not there; without it no total has it"
+        yield f"overhead.{key}", f"it adds to static.{key}, which is missing, so it would be in no total"
+    # Sets differ in boundary and in how they were fitted: a sum over two of them means nothing.
     if len(sets) > 1:
         listed = "; ".join(f"{group}: {', '.join(paths)}" for group, paths in sets.items())
         yield "energy", f"numbers of {len(sets)} sets are mixed ({listed}); one profile holds one set"
@@ -477,6 +482,7 @@ def _number_faults(
     for key, number in numbers.items():
         if not number > 0:
             yield f"{path}.{key}", f"{number} is not above 0; an unknown number is left out, never 0"
+    # `given` is in the order low, value, high.
     if sorted(numbers.values()) != list(numbers.values()):
         yield (
             path,

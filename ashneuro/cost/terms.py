@@ -137,6 +137,7 @@ class CostEstimate(Plotted):
     @property
     def dynamic_j(self) -> Range | None:
         """Joules of all events, per inference; ``None`` where a needed term has no price."""
+        # Without any price the sum would be 0 J, which reads as free.
         if any(term.needed for term in self.missing) or not any(term.energy_j for term in self.terms):
             return None
         return total(term.energy_j for term in self.terms)

@@ -1,4 +1,4 @@
-"""Predictions beside measurements: how far the model is off on chips that somebody measured.
+"""Predictions beside measurements: the error of the model on chips that others measured.
 
 A term that was fitted on one experiment is only shown on another. Start at `validate`.
 """
@@ -151,6 +151,7 @@ def _energy_rows(case: Case, profiles: Sequence[str] | None) -> Iterator[EnergyR
             if name not in item.profiles and not (name.endswith(".toml") and item.predict == ("events",)):
                 continue
             profile = load_profile(name)
+            # A bundled profile without a price is a fault of the case; a user's own one is skipped.
             if name.endswith(".toml") and _why_unpriced(case, profile):
                 continue
             parts = [_term(case, item, profile, term) for term in item.predict]

@@ -306,6 +306,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     kinds: dict[str, int] = {}
     ports: dict[str, int] = {}
     macs = dense_acs = graded_inputs = graded_events = 0
+    # A spike costs an addition per weight (AC), a graded value a product (MAC).
     for synapse, source in _observed(program, layer, record):
         if source.binary:
             dense_acs += steps * dense_macs(synapse)
@@ -321,6 +322,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     updates = layer.size * steps
     spiking = layer.neuron.spiking
     is_output = layer.name in program.outputs
+    # Two synapses into one layer, such as a conv and its skip, share a message.
     targets = sum(any(c.source == layer.name for c in other.connections) for other in program.layers)
     u_decays, u_kept = _decay(layer.neuron.du, program.precision, offset=1)
     v_decays, v_kept = _decay(layer.neuron.dv, program.precision, offset=0)
@@ -361,6 +363,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
 
 def _port(program: Program, port: InputPort, sent: Activity) -> LayerWorkload:
     targets = sum(any(c.source == port.name for c in layer.connections) for layer in program.layers)
+    # Integer values: a sign, and the bits of the largest one.
     width = FLOAT_BYTES if port.limit == 0 else math.ceil((port.limit.bit_length() + 1) / 8)
     return LayerWorkload(
         name=port.name,
@@ -456,6 +459,7 @@ def _has_bias(neuron: Neuron) -> bool:
 def _decay(decay: NDArray[np.generic], precision: str, offset: int) -> tuple[bool, bool]:
     """Return True if an update multiplies the variable, and True if it is kept between steps."""
     fraction = np.asarray(decay, dtype=float)
+    # Loihi stores u's decay minus one: u · (4096 − (du + 1)) >> 12, v · (4096 − dv) >> 12.
     if precision == "integer":
         fraction = (fraction + offset) / DECAY_ONE
     return bool(np.any((fraction > 0) & (fraction < 1))), bool(np.any(fraction < 1))

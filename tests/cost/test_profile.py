@@ -132,7 +132,7 @@ def test_units_convert_to_si():
         ({"time": {"stpe": {**NUMBER, "unit": "ns"}}}, "time.stpe: no such time number.*did you mean step"),
         (
             {"overhead": {"board": {**NUMBER, "unit": "mW"}}},
-            "overhead.board: it adds to static.board, which is not there",
+            "overhead.board: it adds to static.board, which is missing",
         ),
         ({"limits": {"neurons": {**NUMBER, "unit": "1"}}}, "limits.neurons: no such limits number"),
     ],

@@ -128,6 +128,7 @@ def _with_static(sides: Sides, chip: HardwareProfile, cost: CostEstimate, gpu: H
         return Convention(Counting.WITH_STATIC, chip.name, ours, ours_j, theirs, theirs_j, False, note)
 
     ours, host = f"deployed part on {chip.name}", sides.spiking.host
+    # Profiles list the boundary of the chip itself first.
     whole = next((total for total in cost.totals if total.total_j is not None), None)
     if whole is None or whole.total_j is None:
         return line(ours, None, "–", None, cost.because or "time or static power is unknown")

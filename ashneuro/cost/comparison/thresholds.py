@@ -28,6 +28,7 @@ class Threshold:
 
 def thresholds(hybrid: Workload) -> Iterator[Threshold]:
     """Yield the published conditions for which this network has a value."""
+    # The limits are those of the publications, on their networks and hardware.
     density = hybrid.part("deployed").spikes_per_synapse
     if density is not None:
         reading = (

@@ -43,6 +43,7 @@ REUSE = {"low": "with perfect reuse", "typical": "in the typical case", "high": 
 def rival(group: Group) -> Contender:
     """Return the cheapest of the integer ANN twins."""
     twins = [who for who in group.contenders if who.is_integer_twin]
+    # A twin without a typical value is never the cheapest.
     return min(twins, key=lambda who: getattr(who.total_j, "typical", None) or math.inf)
 
 
