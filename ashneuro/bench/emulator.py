@@ -193,6 +193,7 @@ def bundle_network(bundle: Bundle, samples: int) -> BenchNetwork:
     Raises:
         BundleError: the bundle has no integer program.
     """
+    # A bundle has few reference samples; repeated, they still time the network on its own data.
     inputs = {
         name: values.take(np.arange(samples) % values.shape[1], axis=1)
         for name, values in bundle.reference.inputs.items()
@@ -253,7 +254,7 @@ class _Timing:
 
 @dataclass(frozen=True, eq=False)
 class _Engine:
-    """A way to run a network; ``run`` is not called if there is a ``reason`` why it cannot run."""
+    """An implementation that runs a network; ``run`` is not called if there is a ``reason`` why it cannot."""
 
     name: str
     threads: int | None

@@ -118,6 +118,7 @@ def bench_lava(
             records: dict[Schedule, SpikeRecord] = {}
             for schedule, count in counts.items():
                 start = time.perf_counter()
+                # Separate runs build a network each; their records add up.
                 if schedule is Schedule.PER_SAMPLE:
                     records[schedule] = run(0, 1)
                     for index in range(1, count):

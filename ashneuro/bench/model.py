@@ -30,6 +30,7 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
     size = config.data.image_size
     random = torch.Generator().manual_seed(SEED)
 
+    # Random pairs, the same for all variants.
     def images() -> torch.Tensor:
         drawn = torch.randn(count, 3, size, size, generator=random)
         return drawn.to(device, memory_format=torch.channels_last)
@@ -39,7 +40,7 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
 
     def step(model: AshNet) -> Callable[[], None]:
         model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        learner = Learner(model, config.train, mask=1)
+        learner = Learner(model, config.train, mask=1)  # the index of the unknown word, as in a vocabulary
 
         def run() -> None:
             learner.zero_grad()

@@ -166,6 +166,7 @@ def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
         )
     problems: list[str] = []
     records: list[Record] = []
+    # A missing column is an error at once: it is the same for all rows, which would be as many problems.
     for file, part in tables:
         table = _table(file)
         image = next((name for name in _IMAGE_COLUMNS if name in table.column_names), "")
@@ -239,6 +240,7 @@ def _table(file: Path) -> Any:
 
 def _cell(file: Path, column: str, row: int) -> bytes:
     value = _table(file).column(column)[row].as_py()
+    # datasets' Image feature is {bytes, path}; plain columns hold bytes or a path.
     if isinstance(value, dict) and value.get("bytes"):
         return bytes(value["bytes"])
     if isinstance(value, bytes) and value:

@@ -177,6 +177,7 @@ class Batches:
         self._train, self._views, self._shard = train, views, shard
         self._vocabulary, self._max_words = vocabulary, data.max_words
         self._keys = [pair.key for pair in pairs]
+        # Concepts as numbers, which a batch compares on the GPU.
         numbers = {concept: number for number, concept in enumerate(dict.fromkeys(pair.concept for pair in pairs))}
         self._concepts = torch.tensor([numbers[pair.concept] for pair in pairs])
         self._texts = [[vocabulary.indices(text) for text in texts_of(pair, data.captions)] for pair in pairs]
@@ -262,7 +263,7 @@ def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
                 made.put((item, None))
                 if stopped.is_set():
                     return
-        except BaseException as problem:
+        except BaseException as problem:  # also KeyboardInterrupt: it ends the epoch where it is consumed
             error = problem
         made.put((None, error))
 

@@ -93,6 +93,7 @@ def read_flickr(path: Path) -> tuple[list[Record], list[str]]:
             "not NAME.jpg#0<TAB>caption, nor the header image,caption or image_name| …",
             "--format csv",
         )
+    # Only the token and bar formats number their captions.
     numbers: dict[tuple[str, str], str] = {}
     for where, image, number, _ in rows:
         if number and (image, number) in numbers:

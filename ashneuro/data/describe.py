@@ -44,6 +44,7 @@ class Description:
 
 def describe(splits: Splits) -> Description:
     """Return the counts of each part."""
+    # Overlap is counted exactly as written; splits themselves ignore case and spaces.
     seen = {caption for pair in splits.train for caption in pair.captions}
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return Description(splits.name, splits.notes, {name: _count(pairs, seen) for name, pairs in parts.items()})

@@ -296,12 +296,12 @@ def build_pack(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     by_code = {item.code: item for item in emoji}
-    images: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []  # COCO, with the cell of a sheet in place of a file
     annotations: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
     ambiguous = 0
     digest = hashlib.sha256()
-    for licence, (style, icon_set) in enumerate(icons.items(), start=1):
+    for licence, (style, icon_set) in enumerate(icons.items(), start=1):  # COCO's ids start at 1
         say(f"drawing {style}")
         drawn = {code: render(svg) for code, svg in join(icon_set, emoji).items()}
         kept = _unambiguous(drawn)
@@ -451,6 +451,7 @@ def _svg(icons: Mapping[str, Any], name: str) -> str:
         flipped ^= bool(alias.get("hFlip"))
         name = alias["parent"]
     icon = icons["icons"][name]
+    # Iconify gives a size only to icons that differ from the set's.
     width, height = icon.get("width", icons["width"]), icon.get("height", icons["height"])
     body = f'<g transform="translate({width} 0) scale(-1 1)">{icon["body"]}</g>' if flipped else icon["body"]
     side = max(width, height)  # a square view box, so that no drawing is stretched
@@ -470,6 +471,7 @@ def _unambiguous(drawn: Mapping[str, NDArray[np.uint8]]) -> list[str]:
 def _write_sheet(path: Path, cells: Sequence[NDArray[np.uint8]]) -> None:
     image = need("PIL.Image", extra="data", purpose="writing the emoji pack")
     rows = max(1, -(-len(cells) // COLUMNS))
+    # (rows, columns, y, x, RGB), then rows of pixels; cells that are left over stay white.
     sheet = np.full((rows, COLUMNS, CELL, CELL, 3), 255, dtype=np.uint8)
     for index, cell in enumerate(cells):
         sheet[index // COLUMNS, index % COLUMNS] = cell

@@ -31,5 +31,6 @@ def folder_pictures(folder: Path) -> tuple[list[Pair], list[str]]:
         if why := header_problem(file):
             problems.append(f"{name}: {why}")
         else:
+            # The name takes the place of a caption: pairs have at least one text.
             pictures.append(Pair(name, (name,), name, partial(read_image, file)))
     return pictures, problems

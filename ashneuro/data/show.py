@@ -90,6 +90,7 @@ def _font(name: str) -> Any:
 def _lines(pair: Pair, bold: Any, plain: Any) -> list[tuple[str, Any, str]]:
     lines = [(line, bold, "#111111") for line in _wrap(pair.captions[0], bold)]
     lines += [(line, plain, "#444444") for caption in pair.captions[1:] for line in _wrap(caption, plain)]
+    # The last line that fits ends in an ellipsis, one line above the style.
     room = LINES - bool(pair.style)
     if len(lines) > room:
         text, font, colour = lines[room - 1]

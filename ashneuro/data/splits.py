@@ -42,7 +42,7 @@ def split_by_caption(
             f"they form {len(groups)} group(s) with captions of their own, and each of the three parts needs one",
             "give a split for each pair and set data.split = 'file', or add pairs",
         )
-    quota = max(1, round(len(pairs) / 10))
+    quota = max(1, round(len(pairs) / 10))  # pairs of test, and of validation
     # A group is named by its smallest key, so that the split does not depend on the order of the pairs.
     names = {min(pairs[index].key for index in group): group for group in groups}
     part = ["train"] * len(pairs)

@@ -66,7 +66,7 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
             f"set tasks.{task}.train",
         )
     parts: dict[str, list[Question]] = {"train": [], "validation": [], "test": []}
-    files: dict[str, Path] = {}
+    files: dict[str, Path] = {}  # by the picture's name in the result
     problems: list[str] = []
     for part, name in given.items():
         path = Path(name).expanduser()
