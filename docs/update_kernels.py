@@ -1,4 +1,6 @@
-"""Writes the figures of docs/kernels.md again from docs/bench/*.json: `python docs/update_kernels.py`. A test checks the page.
+"""Update the figures of docs/kernels.md from docs/bench/*.json: `python docs/update_kernels.py`.
+
+A test checks that the page is up to date.
 
 `ashneuro bench NAME --json docs/bench/NAME.json` makes a file of them.
 """
@@ -18,12 +20,12 @@ NAMES = ("lif", "conv", "model")
 
 
 def content(name: str) -> dict:
-    """Return what a benchmark wrote."""
+    """Return the JSON of a benchmark."""
     return json.loads((DOCS / "bench" / f"{name}.json").read_text(encoding="utf8"))
 
 
 def updated(page: str) -> str:
-    """Return ``page`` with the figures as the files have them."""
+    """Return ``page`` with the figures of the files."""
     parts = []
     for name in NAMES:
         parts += [f"![{name}: bars of the medians, whiskers from the fastest to the slowest round](bench/{name}.svg)"]
@@ -36,7 +38,7 @@ def updated(page: str) -> str:
 
 
 def as_markdown(tables: Iterable[Table]) -> list[str]:
-    """Return each table under its title, and the note that they share below the last."""
+    """Return each table below its title, and their common note below the last."""
     parts, note = [], ""
     for table in tables:
         rule = ["---:" if column.startswith(">") else "---" for column in table.columns]

@@ -1,7 +1,7 @@
-"""The definition that every simulator, kernel and exporter is tested against: numpy, float64, one step at a time.
+"""Reference of every simulator, kernel and exporter: numpy, float64, one timestep at a time.
 
-Arrays are time-first: (T, ...). State starts at v = v_leak and I = 0. Parameters broadcast to one step's shape (...).
-Nothing here imports ashneuro.
+Arrays are time-first: (T, ...). State starts at v = v_leak and I = 0. Parameters broadcast to the
+shape (...) of one timestep. Nothing here imports ashneuro.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Inputs = ArrayLike | Mapping[str, ArrayLike]
 
 
 def integrate(v: Array, x: Any, *, decay: Any, r: Any = 1.0, v_leak: Any = 0.0) -> Array:
-    """Return a leaky potential one step later: it goes `decay` of its way to v_leak + r·x."""
+    """Return a leaky potential one step later: v + decay · (v_leak − v + r·x)."""
     return v + decay * (np.asarray(v_leak) - v + np.asarray(r) * x)
 
 
 def fire(v: Array, v_threshold: Any, v_reset: Any) -> tuple[NDArray[np.bool_], Array]:
-    """Return spikes, and v after they reset it."""
+    """Return spikes, and v after the reset."""
     z = v > np.asarray(v_threshold)
     return z, np.where(z, v_reset, v)
 
@@ -60,7 +60,10 @@ def cuba_lif(
     v_leak: ArrayLike = 0.0,
     v_reset: ArrayLike = 0.0,
 ) -> tuple[Array, Array]:
-    """Return spikes and potentials after reset, both (T, ...), of inputs x (T, ...): the new current drives the membrane."""
+    """Return spikes and potentials after reset, both (T, ...), of inputs x (T, ...).
+
+    The membrane is driven by the synaptic current of the same timestep.
+    """
     current = li(x, tau=tau_syn, dt=dt, r=w_in)
     return lif(current, tau=tau_mem, dt=dt, v_threshold=v_threshold, r=r, v_leak=v_leak, v_reset=v_reset)
 
@@ -68,7 +71,7 @@ def cuba_lif(
 def if_(
     x: ArrayLike, *, v_threshold: ArrayLike = 1.0, r: ArrayLike = 1.0, v_reset: ArrayLike = 0.0
 ) -> tuple[Array, Array]:
-    """Return spikes and potentials after reset, both (T, ...): v grows by r·x once per step."""
+    """Return spikes and potentials after reset, both (T, ...); v grows by r·x per timestep."""
     x = np.asarray(x, np.float64)
     v = np.zeros(x.shape[1:])
     spikes, potentials = np.zeros_like(x), np.zeros_like(x)
@@ -89,10 +92,13 @@ def li(x: ArrayLike, *, tau: ArrayLike, dt: float, r: ArrayLike = 1.0, v_leak: A
 
 
 def convolve(x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
-    """Return the cross-correlation of x (B, C_in, *spatial) with weight (C_out, C_in / groups, *kernel), product by product.
+    """Return the cross-correlation of x with weight, product by product.
 
-    Padding is one number per axis, "valid", or "same": then the output is as large as the input, and what does not divide
-    by two is padded behind, as in torch.
+    Args:
+        x: (B, C_in, *spatial).
+        weight: (C_out, C_in / groups, *kernel).
+        padding: a number per axis, "valid", or "same": the output is as large as the input, and odd
+            padding has its extra element at the end, as in torch.
     """
     kernel = weight.shape[2:]
     axes = range(len(kernel))
@@ -124,13 +130,17 @@ def run_graph(
     integration: Literal["euler", "exponential"] = "euler",
     start: Literal["v_leak", "v_reset"] = "v_leak",
 ) -> Mapping[str, Array]:
-    """Return the output (T, B, ...) of every node of `graph`, step by step; `x` is (T, B, *shape), or arrays by Input.
+    """Return the output (T, B, ...) of every node of `graph`, step by step.
 
-    The other arguments are what NIR leaves open: IF adds r·x or dt·r·x; a leaky state goes dt/τ or 1 − e^(−dt/τ) of its way
-    in a step; v starts at v_leak (0 for IF) or at v_reset.
+    A node of a nested graph is called "graph.node". A neuron that feeds itself receives its spikes
+    of the timestep before, or of k timesteps before through a Delay of k ≥ 1. A Delay gives 0 until
+    its input arrives.
 
-    A node of a nested graph is called "graph.node". A neuron that feeds itself hears what it sent in the step before, or k
-    steps before through a Delay of k ≥ 1. A Delay gives 0 until its input arrives.
+    Args:
+        x: (T, B, *shape), or such arrays by name of the Input.
+        if_convention: IF adds r·x or dt·r·x.
+        integration: a leaky state has the decay dt/τ or 1 − e^(−dt/τ).
+        start: v starts at v_leak (0 for IF) or at v_reset.
     """
     nodes, edges = _flat(graph)
     names = [
@@ -146,7 +156,7 @@ def run_graph(
     state: dict[str, Any] = {}
 
     def output(name: str, t: int, asking: tuple[str, ...]) -> Array:
-        """Return what `name` gives at step t to the neurons that are `asking` for the sake of one another."""
+        """Return the output of `name` at step t; `asking`: neurons whose inputs are summed."""
         node = nodes[name]
         if name in given:
             return given[name][t]
@@ -176,7 +186,7 @@ NEURONS = (nir.LIF, nir.CubaLIF, nir.IF, nir.LI, nir.CubaLI, nir.I, nir.Threshol
 
 
 def _flat(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[tuple[str, str]]]:
-    """Return nodes and edges of `graph` with nested graphs opened: their one Input and one Output stay as nodes."""
+    """Return nodes and edges of `graph`, nested graphs flattened; their Input and Output stay."""
     nodes: dict[str, nir.NIRNode] = {}
     edges: list[tuple[str, str]] = []
     entry, leave = {}, {}
@@ -202,7 +212,7 @@ def _population(node: nir.NIRNode) -> tuple[int, ...]:
 def _step(
     node: nir.NIRNode, state: Any, x: Array, dt: float, if_convention: str, decay: Callable[[Array], Array], start: str
 ) -> tuple[Any, Array]:
-    """Return (state, output) of a neuron after one step; no state yet: it starts."""
+    """Return (state, output) of a neuron after one step; a state of None starts a sample."""
     p = {name: np.asarray(value, np.float64) for name, value in vars(node).items() if isinstance(value, np.ndarray)}
     rest = p.get("v_leak", 0.0)
     first = p.get("v_reset", rest) if start == "v_reset" else rest

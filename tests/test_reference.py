@@ -1,4 +1,4 @@
-"""The definition's own convolution and pooling against torch's."""
+"""Convolution and pooling of the reference against torch."""
 
 import nir
 import numpy as np
@@ -10,7 +10,7 @@ from tests import reference
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("seed", range(30))
-def test_convolution_is_torchs(seed):
+def test_convolution_equals_torch(seed):
     rng = np.random.default_rng(seed)
     axes, groups = int(rng.integers(1, 3)), int(rng.choice([1, 2]))
     kernel, gap = tuple(int(n) for n in rng.integers(1, 4, axes)), tuple(int(n) for n in rng.integers(1, 3, axes))
@@ -24,7 +24,7 @@ def test_convolution_is_torchs(seed):
 
 
 @pytest.mark.parametrize("kind", [nir.SumPool2d, nir.AvgPool2d])
-def test_pooling_is_torchs(kind):
+def test_pooling_equals_torch(kind):
     x = np.random.default_rng(0).standard_normal((2, 1, 3, 7, 6))
     node = kind(np.array([2, 3]), np.array([2, 1]), np.array([1, 1]))
     shape = np.array(x.shape[2:])

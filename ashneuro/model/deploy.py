@@ -146,7 +146,7 @@ def _text_layer(model: AshNet) -> HostLayer:
         macs = _torch_macs(text.tower, torch.ones(1, words, dtype=torch.long)) + words * text.width
     else:
         width = model.config.text.width
-        # Per transformer layer: four projections, two attention products, an MLP of twice the width.
+        # Per transformer layer: four projections, two attention products, an MLP of width 2·W.
         macs = len(text.layers) * (4 * words * width**2 + 2 * words**2 * width + 4 * words * width**2) + words * width
     return HostLayer(
         "text",
@@ -159,7 +159,7 @@ def _text_layer(model: AshNet) -> HostLayer:
 
 
 def _folded(synapse: Synapse) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return weight and bias with the batch norm folded in: float64 if rounded, else as the model."""
+    """Return weight and bias with the batch norm folded in; float64 if they are rounded."""
     weight, bias = synapse.folded()
     kept = synapse.linear.weight.dtype if synapse.scale is None else torch.float64
     return _array(weight.to(kept)), _array(bias.to(kept))

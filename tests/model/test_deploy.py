@@ -1,4 +1,4 @@
-"""The deployed graph computes what the module computes; the host's layers are counted by brute force."""
+"""Deployed graph against the module, spike for spike; host layers against brute-force counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests import reference
 from tests.model.tiny import images, model
 
 
-def test_the_folded_graph_spikes_as_the_module_does() -> None:
+def test_folded_graph_spikes_as_the_module() -> None:
     net = model().double()
     x = images(12).double()
     with torch.no_grad():
@@ -30,7 +30,7 @@ def test_the_folded_graph_spikes_as_the_module_does() -> None:
     np.testing.assert_array_equal(outputs["output"], layers["semantic.lif"].numpy())
 
 
-def test_the_graph_is_a_valid_file_with_its_contract(tmp_path: Path) -> None:
+def test_graph_is_a_valid_file_with_contract(tmp_path: Path) -> None:
     graph = deployed_graph(model())
     nir.write(tmp_path / "network.nir", graph)
     read = nir.read(tmp_path / "network.nir")
@@ -55,13 +55,13 @@ def test_the_graph_is_a_valid_file_with_its_contract(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "relu", "quantised-relu"])
-def test_controls_are_not_deployed(kind: str) -> None:
+def test_deploying_a_control_raises(kind: str) -> None:
     with pytest.raises(GraphError, match=kind) as error:
         deployed_graph(model(kind))
     assert "spiking" in error.value.do
 
 
-def test_host_layers_are_counted_as_a_loop_counts_them() -> None:
+def test_host_layer_counts_equal_loops() -> None:
     net = model()
     rows = {row.name: row for row in host_layers(net)}
     taps = sum(
@@ -92,7 +92,7 @@ def test_host_layers_are_counted_as_a_loop_counts_them() -> None:
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-def test_text_products_are_those_that_torch_does(layers: int) -> None:
+def test_text_macs_equal_torch(layers: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     net = model(layers=layers)
@@ -104,7 +104,7 @@ def test_text_products_are_those_that_torch_does(layers: int) -> None:
     assert row.dense_macs == counter.get_total_flops() // 2 + weighted_sum
 
 
-def test_without_an_abstract_encoder_the_host_is_the_concrete_one() -> None:
+def test_host_layers_without_an_abstract_encoder() -> None:
     assert [row.name for row in host_layers(model("none"))] == [
         "concrete.conv1",
         "concrete.project",

@@ -16,7 +16,7 @@ KINDS = ["spiking", "none", "relu", "quantised-relu"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_gives_unit_embeddings_and_learns_everywhere(kind: str) -> None:
+def test_every_kind_has_unit_embeddings_and_gradients(kind: str) -> None:
     net = model(kind).train()
     encoded = net.encode(images(6))
     texts = net.embed_texts(torch.randint(1, 20, (6, WORDS)))
@@ -27,7 +27,7 @@ def test_every_kind_gives_unit_embeddings_and_learns_everywhere(kind: str) -> No
     assert without <= {"log_scale", "stua.weight", "stua.bias", "view.weight", "view.bias"}
 
 
-def test_firing_rates_are_means_of_the_layers() -> None:
+def test_firing_rates_are_layer_means() -> None:
     net = model()
     layers, rates = net.abstract.with_rates(net.currents(images(4)))
     counting = choose_backend("auto", torch.device("cpu")) == "native"  # the other kernels leave it to who asks
@@ -52,7 +52,7 @@ def test_fusion_is_c_plus_r_times_a() -> None:
     assert concrete.shape == (4, 6, 5, 5)
 
 
-def test_spikes_from_elsewhere_take_the_place_of_torch() -> None:
+def test_given_spikes_replace_the_encoder() -> None:
     net = model()
     x = images(4)
     encoded = net.encode(x)
@@ -62,7 +62,7 @@ def test_spikes_from_elsewhere_take_the_place_of_torch() -> None:
     assert not torch.allclose(net.embed_images(x, spikes=1 - spikes), encoded.embedding)
 
 
-def test_populations_are_named_in_order_and_spike() -> None:
+def test_population_names_shapes_and_spikes() -> None:
     net = model()
     layers = net.encode(images(4)).layers
     assert list(layers) == ["entry.lif"] + [f"block{b}.lif{i}" for b in (1, 2) for i in (1, 2, 3)] + ["semantic.lif"]
@@ -72,7 +72,7 @@ def test_populations_are_named_in_order_and_spike() -> None:
         assert spikes.unique().tolist() == [0.0, 1.0]
 
 
-def test_controls_have_the_topology_of_the_hybrid() -> None:
+def test_controls_have_the_hybrid_topology() -> None:
     def shapes(net: AshNet) -> dict[str, torch.Size]:
         return {
             name: value.shape
@@ -87,11 +87,11 @@ def test_controls_have_the_topology_of_the_hybrid() -> None:
 
 
 @pytest.mark.parametrize("timesteps, bits", [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
-def test_bits_hold_every_spike_count(timesteps: int, bits: int) -> None:
+def test_spike_count_bits(timesteps: int, bits: int) -> None:
     assert spike_count_bits(timesteps) == bits
 
 
-def test_quantised_relu_has_its_levels_and_passes_gradients_inside_the_clip() -> None:
+def test_quantised_relu_levels_and_gradients() -> None:
     layer = QuantisedReLU(3, step=0.5)
     x = torch.linspace(-2, 6, 801, requires_grad=True)
     y = layer(x)
@@ -106,14 +106,14 @@ def test_quantised_relu_has_its_levels_and_passes_gradients_inside_the_clip() ->
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-def test_padding_says_nothing(layers: int) -> None:
+def test_padding_does_not_change_text_embeddings(layers: int) -> None:
     net = model(layers=layers)
     short, padded = torch.tensor([[3, 4, 5]]), torch.tensor([[3, 4, 5, 0, 0]])
     torch.testing.assert_close(net.embed_texts(short), net.embed_texts(padded))
     assert net.embed_texts(torch.zeros(2, 3, dtype=torch.long)).isfinite().all()
 
 
-def test_a_bag_has_no_order_and_a_transformer_has() -> None:
+def test_only_a_transformer_sees_word_order() -> None:
     forward, back = torch.tensor([[3, 4, 5]]), torch.tensor([[5, 4, 3]])
     torch.testing.assert_close(model(layers=0).embed_texts(forward), model(layers=0).embed_texts(back))
     assert not torch.allclose(model(layers=1).embed_texts(forward), model(layers=1).embed_texts(back), atol=1e-4)
@@ -124,7 +124,7 @@ def test_grid_follows_the_image_size() -> None:
     assert model().abstract.dense.linear.weight.shape[1:] == (7, 2, 2)
 
 
-def test_compiling_the_whole_network_breaks_no_graph() -> None:
+def test_compiling_the_network_breaks_no_graph() -> None:
     net = model().train()
     x, before = images(4), {name: values.clone() for name, values in net.state_dict().items()}
     wanted = net.encode(x).embedding

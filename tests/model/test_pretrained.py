@@ -1,4 +1,4 @@
-"""Parts from elsewhere, with weights that are made here: timm backbones, transformers and open_clip text towers."""
+"""timm backbones and text towers of transformers and open_clip, with weights made here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_backbone_gives_its_feature_map_with_weights_from_a_file(weights: Path) -> None:
+def test_backbone_loads_weights_from_a_file(weights: Path) -> None:
     config = ConcreteConfig(backbone=NAME, stage=2, weights=str(weights), tune=False)
     backbone = Backbone(config, 64, load=True)
     original = timm.create_model(NAME, features_only=True)
@@ -52,7 +52,7 @@ def test_a_backbone_gives_its_feature_map_with_weights_from_a_file(weights: Path
     assert (backbone.channels, backbone.side) == tuple(expected.shape[1:3])
 
 
-def test_a_frozen_backbone_neither_learns_nor_changes(weights: Path) -> None:
+def test_frozen_backbone_does_not_change(weights: Path) -> None:
     frozen = Backbone(ConcreteConfig(backbone=NAME, weights=str(weights), tune=False), 64, load=True).train()
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
@@ -62,7 +62,7 @@ def test_a_frozen_backbone_neither_learns_nor_changes(weights: Path) -> None:
     assert all(parameter.requires_grad for parameter in tuned.parameters()) and tuned.model.training
 
 
-def test_a_model_on_a_backbone_takes_its_features_in_the_place_of_images(weights: Path) -> None:
+def test_model_accepts_backbone_features_for_images(weights: Path) -> None:
     config = replace(tiny.CONFIG, concrete=ConcreteConfig(backbone=NAME, stage=2, width=6, weights=str(weights)))
     net = AshNet(config, tiny.VOCABULARY, 64, tiny.WORDS).eval()
     images = torch.randn(2, 3, 64, 64)
@@ -73,7 +73,7 @@ def test_a_model_on_a_backbone_takes_its_features_in_the_place_of_images(weights
     assert rows["concrete.project"].inputs == net.concrete.features * net.concrete.grid**2
 
 
-def test_mistakes_about_a_backbone_are_said(tmp_path: Path) -> None:
+def test_backbone_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.concrete\.backbone") as error:
         Backbone(ConcreteConfig(backbone="resnet5"), 64, load=False)
     assert "resnet50" in error.value.do
@@ -113,7 +113,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_tower_of_transformers_reads_as_it_does_there(bert: Path) -> None:
+def test_transformers_tower_equals_the_library(bert: Path) -> None:
     words = PretrainedWords("transformers", str(bert))
     tokens = torch.from_numpy(words.encode(["a red flower", "dog"], 8))
     assert tokens.tolist() == [[3, 6, 7, 8, 9, 4], [3, 10, 4, 0, 0, 0]], "its own numbers plus one, 0 is padding"
@@ -127,7 +127,7 @@ def test_a_tower_of_transformers_reads_as_it_does_there(bert: Path) -> None:
     assert not any(parameter.requires_grad for parameter in tower.parameters()) and not tower.model.training
 
 
-def test_texts_to_learn_from_keep_the_marks_of_a_tower(bert: Path) -> None:
+def test_training_texts_keep_special_tokens(bert: Path) -> None:
     words = PretrainedWords("transformers", str(bert))
     pairs = [
         Pair(str(number), ("a red flower dog a red dog",), str(number), lambda: np.zeros((4, 4, 3), np.uint8))
@@ -147,7 +147,7 @@ def test_texts_to_learn_from_keep_the_marks_of_a_tower(bert: Path) -> None:
     np.testing.assert_array_equal(asked_batch.tokens, words.encode([question.text for question in asked], 5))
 
 
-def test_a_model_with_a_tower_says_the_same_for_padded_texts(bert: Path) -> None:
+def test_padding_does_not_change_tower_embeddings(bert: Path) -> None:
     config = replace(tiny.CONFIG, text=TextConfig(tower="transformers", weights=str(bert)))
     net = AshNet(config, 11, tiny.SIZE, 8).eval()
     short, padded = torch.tensor([[3, 6, 4]]), torch.tensor([[3, 6, 4, 0, 0]])
@@ -156,7 +156,7 @@ def test_a_model_with_a_tower_says_the_same_for_padded_texts(bert: Path) -> None
     assert {row.part for row in host_layers(net)} == {"image", "text"}
 
 
-def test_words_of_a_tower_are_kept_with_the_run(bert: Path, tmp_path: Path) -> None:
+def test_tower_tokenizer_is_saved_with_the_run(bert: Path, tmp_path: Path) -> None:
     words = PretrainedWords("transformers", str(bert))
     words.save(tmp_path / "vocabulary.json")
     again = load_words(tmp_path / "vocabulary.json")
@@ -170,7 +170,7 @@ def test_words_of_a_tower_are_kept_with_the_run(bert: Path, tmp_path: Path) -> N
         TextTower(TextConfig(tower="transformers"), load=True)
 
 
-def test_a_tower_of_open_clip_reads_as_it_does_there(tmp_path: Path) -> None:
+def test_open_clip_tower_equals_the_library(tmp_path: Path) -> None:
     """With random weights saved to a file, as a download would be."""
     name = "RN50"
     torch.manual_seed(5)

@@ -5,7 +5,7 @@ from torch import nn
 from ashneuro.model.spatial import SpatialLinear, global_average_pool
 
 
-def test_the_mean_and_its_gradient_are_torchs_and_lie_as_the_input_does() -> None:
+def test_average_pool_equals_torch_and_keeps_the_memory_format() -> None:
     dense = torch.randn(3, 5, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for memory_format in (torch.contiguous_format, torch.channels_last):
         x, y = (dense.clone(memory_format=memory_format).requires_grad_() for _ in range(2))
@@ -18,16 +18,14 @@ def test_the_mean_and_its_gradient_are_torchs_and_lie_as_the_input_does() -> Non
         assert seen[0].is_contiguous(memory_format=memory_format)
 
 
-def test_its_gradient_has_a_gradient() -> None:
+def test_average_pool_second_derivative() -> None:
     x = torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: global_average_pool(x).square(), x)
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4, 4), (64, 96, 4, 4)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_dense_layer_over_places_is_torchs_behind_a_flattening(
-    shape: tuple[int, ...], memory_format: torch.memory_format
-) -> None:
+def test_spatial_linear_equals_a_flattened_linear(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
     torch.manual_seed(1)
     linear = nn.Linear(shape[1] * 16, 60, bias=False)
     torch.manual_seed(1)
@@ -45,7 +43,7 @@ def test_a_dense_layer_over_places_is_torchs_behind_a_flattening(
     assert x.grad.stride() == x.stride() and ours.weight.grad.stride() == ours.weight.stride()
 
 
-def test_places_as_they_lie_are_not_copied() -> None:
+def test_channels_last_input_is_not_copied() -> None:
     dense = SpatialLinear(8, 3, 4).to(memory_format=torch.channels_last)
     arrays = torch.randn(5, 8, 3, 3).to(memory_format=torch.channels_last)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:

@@ -1,4 +1,4 @@
-"""The abstract encoder's variants: what they compute, that they deploy spike for spike, and how many synapses a spike meets."""
+"""Variants of the abstract encoder: equations, deployment spike for spike, fan-out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.model import tiny
 
 
 def variant(**settings: Any) -> AshNet:
-    """Return the tiny model with another abstract encoder, in float64, its norms and parameters moved from where they start."""
+    """Return the tiny model with other encoder settings, in float64, and perturbed parameters."""
     torch.manual_seed(2)
     config = replace(tiny.CONFIG, abstract=replace(tiny.CONFIG.abstract, **settings))
     net = AshNet(config, tiny.VOCABULARY, tiny.SIZE, tiny.WORDS)
@@ -54,7 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_deploys_and_spikes_as_the_module_does(name: str) -> None:
+def test_deployed_variants_spike_as_the_module(name: str) -> None:
     net = variant(**VARIANTS[name])
     x = tiny.images(12).double()
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_every_variant_deploys_and_spikes_as_the_module_does(name: str) -> None:
     assert [finding for finding in check(graph, read_contract(graph.metadata), "lava") if not finding.ok] == []
 
 
-def test_mixing_reaches_every_place_from_every_other() -> None:
+def test_mixing_connects_all_positions() -> None:
     encoder = AbstractEncoder(replace(tiny.CONFIG.abstract, block="mixing"), width=6, grid=8)
     block = encoder.blocks[0]
     assert isinstance(block, Block)
@@ -87,7 +87,7 @@ def test_mixing_reaches_every_place_from_every_other() -> None:
     assert sent[0, 15] == sent.new_tensor(block.conv2.linear.weight[2, 0, 3 - 3, 3 - 3].item())
 
 
-def test_learned_time_constants_get_gradients_and_stay_above_a_step() -> None:
+def test_learned_time_constants_have_gradients_and_bounds() -> None:
     net = variant(**VARIANTS["learned cubalif, mixing"]).train()
     net.embed_images(tiny.images(8).double()).sum().backward()
     learned = [
@@ -101,7 +101,7 @@ def test_learned_time_constants_get_gradients_and_stay_above_a_step() -> None:
 
 
 @pytest.mark.parametrize("neuron", ["lif", "cubalif"])
-def test_surrogate_and_reset_change_gradients_and_nothing_else(neuron: str) -> None:
+def test_surrogate_and_reset_change_only_gradients(neuron: str) -> None:
     spikes, gradients = [], set()
     names = get_args(get_type_hints(AbstractConfig)["surrogate"])
     assert set(names) == set(SURROGATES)
@@ -118,8 +118,8 @@ def test_surrogate_and_reset_change_gradients_and_nothing_else(neuron: str) -> N
 
 
 @pytest.mark.parametrize("block", ["conv", "mlp", "mixing"])
-def test_fan_out_is_what_the_cost_room_counts(block: str) -> None:
-    """Spikes times fan-out, summed, are the effective synaptic operations of the lowered program."""
+def test_fan_out_equals_effective_synops(block: str) -> None:
+    """Σ spikes · fan-out equals the effective synops of the lowered program."""
     net = variant(block=block)
     x = tiny.images(5).double()
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_fan_out_is_what_the_cost_room_counts(block: str) -> None:
     assert ours == theirs
 
 
-def test_computing_again_changes_neither_gradients_nor_statistics() -> None:
+def test_checkpointing_keeps_gradients_and_statistics() -> None:
     found = []
     for again in (False, True):
         net = variant().train()
@@ -150,7 +150,7 @@ def test_computing_again_changes_neither_gradients_nor_statistics() -> None:
     torch.testing.assert_close(found[0][1], found[1][1])
 
 
-def test_a_codebook_gives_the_nearest_entries_and_passes_the_gradient() -> None:
+def test_codebook_gives_nearest_entries_and_passes_gradients() -> None:
     torch.manual_seed(0)
     book = Codebook(units=6, entries=5, groups=2).eval()
     z = torch.randn(7, 6, requires_grad=True)
@@ -167,7 +167,7 @@ def test_a_codebook_gives_the_nearest_entries_and_passes_the_gradient() -> None:
     torch.testing.assert_close(codes.entries, quantised.detach())
 
 
-def test_the_first_batch_starts_the_codebook() -> None:
+def test_first_batch_initialises_the_codebook() -> None:
     torch.manual_seed(0)
     book = Codebook(units=4, entries=3, groups=1)
     z = torch.randn(5, 4) + 10
@@ -179,7 +179,7 @@ def test_the_first_batch_starts_the_codebook() -> None:
     assert torch.equal(book.entries, before)
 
 
-def test_a_codebook_stands_between_the_units_and_the_read_out() -> None:
+def test_codebook_quantises_the_read_out() -> None:
     net = variant(codebook=4, codebook_groups=3)
     encoded = net.encode(tiny.images(3).double())
     assert encoded.codes is not None
@@ -191,7 +191,7 @@ def test_a_codebook_stands_between_the_units_and_the_read_out() -> None:
 
 
 def test_all_processes_start_with_one_codebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would start it with samples of its own part of the batch, and keep the difference for ever."""
+    """Without a broadcast, each would initialise it with its own part of the batch."""
     first = torch.randn(2, 4, 3)
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.broadcast", lambda entries, source: entries.copy_(first))

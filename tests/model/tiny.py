@@ -1,4 +1,4 @@
-"""A model small enough for a test, with weights and statistics that are not those of a fresh one."""
+"""Small model with weights and statistics away from their initial values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOCABULARY, SIZE, WORDS = 20, 9, 6
 
 
 def model(kind: str = "spiking", layers: int = 1) -> AshNet:
-    """Return a model in eval mode whose norms have seen data and whose other parameters were moved."""
+    """Return a model in eval mode, with batch statistics of data and perturbed parameters."""
     torch.manual_seed(5)
     config = replace(CONFIG, abstract=replace(CONFIG.abstract, kind=kind), text=replace(CONFIG.text, layers=layers))
     net = AshNet(config, VOCABULARY, SIZE, WORDS)

@@ -5,14 +5,14 @@ from ashneuro.errors import GraphError
 from ashneuro.spiking.contract import CHOICES, Contract, read_contract
 
 
-def test_a_contract_survives_its_metadata():
+def test_contract_metadata_round_trip():
     written = Contract(2e-4, 7, "subtract", 1, "v_reset", "exponential", "per-second", "spikes")
     assert read_contract(written.to_metadata()).contract == written
     assert read_contract({key: np.asarray(value) for key, value in written.to_metadata().items()}).contract == written
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_choices_are_checked(name):
+def test_invalid_choice_raises(name):
     for value in CHOICES[name]:
         assert getattr(Contract(**{name: value}), name) == value
     with pytest.raises(GraphError, match=f"--{name.replace('_', '-')}"):
@@ -20,7 +20,7 @@ def test_choices_are_checked(name):
 
 
 @pytest.mark.parametrize("field", [{"dt_s": 0.0}, {"dt_s": float("nan")}, {"timesteps": 0}, {"reset_delay": -1}])
-def test_numbers_are_checked(field):
+def test_invalid_number_raises(field):
     with pytest.raises(GraphError, match=next(iter(field)).removesuffix("_s")):
         Contract(**field)
 

@@ -1,4 +1,4 @@
-"""Our neurons against Norse's cells (bit for bit) and against the definition in float64 (spike for spike)."""
+"""Spiking layers against Norse's cells, bit for bit, and the float64 reference, spike for spike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def currents(scale: float = 2.0) -> torch.Tensor:
 
 @pytest.mark.parametrize("v_leak, v_reset", [(0.0, 0.0), (0.25, 0.25), (-0.5, 0.125)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_lif_is_norse_bit_for_bit(dtype: torch.dtype, v_leak: float, v_reset: float) -> None:
+def test_lif_equals_norse_bit_for_bit(dtype: torch.dtype, v_leak: float, v_reset: float) -> None:
     x = currents().to(dtype)
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     p = LIFBoxParameters(*torch.tensor([1 / 3e-3, v_leak, 0.8, v_reset], dtype=torch.float64))
@@ -45,19 +45,19 @@ def test_lif_is_norse_bit_for_bit(dtype: torch.dtype, v_leak: float, v_reset: fl
 
 @pytest.mark.parametrize("tau", [1e-3, 2e-3, 7.3e-3])
 @pytest.mark.parametrize("v_leak, v_reset", [(0.0, 0.0), (0.3, -0.2)])
-def test_lif_is_the_definition(tau: float, v_leak: float, v_reset: float) -> None:
+def test_lif_equals_the_reference(tau: float, v_leak: float, v_reset: float) -> None:
     spikes, _ = reference.lif(currents(), tau=tau, dt=1e-3, v_threshold=0.7, v_leak=v_leak, v_reset=v_reset)
     assert spikes.any() and not spikes.all()
     np.testing.assert_array_equal(LIF(tau, 0.7, v_leak, v_reset, dt=1e-3)(currents()), spikes)
 
 
-def test_the_threshold_must_be_exceeded() -> None:
+def test_potential_at_threshold_does_not_spike() -> None:
     exactly = torch.tensor([[2.0], [2.0]], dtype=torch.float64)  # v' = 0.5 · 2 = the threshold
     assert LIF(2e-3, dt=1e-3)(exactly).flatten().tolist() == [0.0, 1.0]
     assert reference.lif(exactly, tau=2e-3, dt=1e-3)[0].flatten().tolist() == [0.0, 1.0]
 
 
-def test_the_other_neurons_are_their_definitions() -> None:
+def test_other_neurons_equal_the_reference() -> None:
     x = currents()
     np.testing.assert_allclose(LI(4e-3, 0.1, dt=1e-3)(x), reference.li(x, tau=4e-3, dt=1e-3, v_leak=0.1), rtol=1e-12)
     spikes, _ = reference.cuba_lif(x, tau_mem=2e-3, tau_syn=3e-3, dt=1e-3, v_threshold=0.3)
@@ -67,21 +67,21 @@ def test_the_other_neurons_are_their_definitions() -> None:
     np.testing.assert_array_equal(IF(1.5, -0.1)(x), spikes)
 
 
-def test_a_parameter_may_differ_per_neuron() -> None:
+def test_parameter_per_neuron() -> None:
     tau = torch.tensor([1e-3, 2e-3, 3e-3, 5e-3], dtype=torch.float64)
     spikes, _ = reference.lif(currents(), tau=tau.numpy(), dt=1e-3)
     np.testing.assert_array_equal(LIF(tau, dt=1e-3)(currents()), spikes)
 
 
 @pytest.mark.parametrize("neuron", [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 4e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()])
-def test_parameters_travel_with_the_module(neuron: nn.Module) -> None:
+def test_parameters_move_with_the_module(neuron: nn.Module) -> None:
     names = {name.rpartition(".")[2] for name in neuron.state_dict()}
     assert names == {name.rpartition(".")[2] for name, _ in neuron.named_buffers()}
     assert names & {"tau", "v_threshold"}
     assert all(value.device.type == "meta" for value in neuron.to("meta").state_dict().values())
 
 
-def test_the_backward_pass_is_one_node() -> None:
+def test_backward_pass_is_one_node() -> None:
     x = torch.randn(6, 2, 3, requires_grad=True)
     names, todo = [], [LIF(2e-3, dt=1e-3)(x).grad_fn]
     while todo:
@@ -97,7 +97,7 @@ def test_the_backward_pass_is_one_node() -> None:
     [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 3e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()],
     ids=lambda layer: type(layer).__name__,
 )
-def test_parameters_are_read_again_once_they_change(layer) -> None:
+def test_changed_parameters_invalidate_the_cache(layer) -> None:
     x = 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
 
     def fresh() -> torch.Tensor:
@@ -135,7 +135,7 @@ def test_parameters_are_read_again_once_they_change(layer) -> None:
     ],
     ids=["LIF", "CubaLIF", "LI", "IF"],
 )
-def test_a_layer_that_was_first_used_in_inference_mode_can_be_trained(make, way: str) -> None:
+def test_layer_first_used_in_inference_mode_can_be_trained(make, way: str) -> None:
     if way == "native":
         try:
             backend_native.library("lif", torch.float32, torch.float32)
@@ -150,7 +150,7 @@ def test_a_layer_that_was_first_used_in_inference_mode_can_be_trained(make, way:
     assert torch.equal(spikes, before) and leaf.grad.any()
 
 
-def test_a_buffer_that_wants_a_gradient_gets_it_every_time() -> None:
+def test_buffer_gradient_in_every_call() -> None:
     layer, x = LIF(2e-3, dt=1e-3), 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
     layer(x)
     tau = torch.tensor(2e-3, dtype=torch.float64, requires_grad=True)
@@ -163,7 +163,7 @@ def test_a_buffer_that_wants_a_gradient_gets_it_every_time() -> None:
 
 
 @pytest.mark.parametrize("learn", [(), ("tau",)])
-def test_an_option_that_changes_in_place_counts(learn) -> None:
+def test_option_changed_in_place_takes_effect(learn) -> None:
     x = 2 * torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(4))
 
     def gradient(layer: LIF) -> torch.Tensor:
@@ -178,7 +178,7 @@ def test_an_option_that_changes_in_place_counts(learn) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.4, torch.linspace(0.2, 2, 5)], ids=["one", "each"])
-def test_the_batch_and_its_type_may_change(threshold) -> None:
+def test_batch_size_and_type_may_change(threshold) -> None:
     layer = LIF(2e-3, threshold, dt=1e-3)
     x = 2 * torch.randn(6, 12, 5, generator=torch.Generator().manual_seed(4))
     whole = layer(x)
@@ -188,7 +188,7 @@ def test_the_batch_and_its_type_may_change(threshold) -> None:
     assert torch.equal(layer(x.double()), whole.double())
 
 
-def test_layers_work_inside_inference_mode() -> None:
+def test_layer_created_in_inference_mode() -> None:
     with torch.inference_mode():
         layer = LIF(2e-3, 0.5, dt=1e-3)
         assert layer(torch.ones(4, 2, 3)).any()

@@ -26,7 +26,7 @@ class Stack(nn.Module):
 
 
 @pytest.mark.parametrize("length", [1, 7, 16, 100])
-def test_pieces_give_the_whole_and_its_gradients(length: int) -> None:
+def test_checkpointed_steps_equal_one_call_with_gradients(length: int) -> None:
     stack, x = Stack(), torch.randn(40, 3, 30)
     weights = torch.linspace(-1, 1, 40 * 3 * 20).reshape(40, 3, 20)
     results = []
@@ -35,23 +35,23 @@ def test_pieces_give_the_whole_and_its_gradients(length: int) -> None:
         output, state = run()
         ((output * weights).sum() + state[1].v.sum()).backward()
         results.append([output, *state[0], *state[1], *(parameter.grad.clone() for parameter in stack.parameters())])
-    for whole, pieces in zip(*results, strict=True):
+    for whole, chunks in zip(*results, strict=True):
         if whole is not None:
-            torch.testing.assert_close(pieces, whole, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(chunks, whole, rtol=1e-5, atol=1e-6)
     assert results[0][0].mean() > 0.02 and results[0][-1].abs().max() > 0
 
 
-def test_pieces_keep_less() -> None:
+def test_checkpointed_steps_save_memory() -> None:
     stack, x = Stack(), torch.randn(128, 4, 30)
     whole = kept_bytes(lambda: stack(x, (None, None))[0].sum())
-    pieces = kept_bytes(lambda: checkpointed_steps(stack, x, (None, None), 16)[0].sum())
+    chunks = kept_bytes(lambda: checkpointed_steps(stack, x, (None, None), 16)[0].sum())
     assert whole > 128 * 4 * (40 + 40 + 20) * 4
-    # The input, which each piece is a view of, and a state per piece.
-    assert pieces < x.numel() * 4 + 8 * 4 * (40 + 2 * 20) * 4 + 1000 < whole / 2
+    # The input, of which each chunk is a view, and a state per chunk.
+    assert chunks < x.numel() * 4 + 8 * 4 * (40 + 2 * 20) * 4 + 1000 < whole / 2
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told; run on Linux")
-def test_freed_memory_is_not_cleared_again() -> None:
+def test_freed_memory_stays_in_the_process() -> None:
     code = """
 import resource, sys, torch
 from ashneuro.spiking.memory import keep_freed_memory

@@ -9,7 +9,7 @@ from tests import reference
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch", "norse"])
-def test_hears_itself_one_step_later(kernels: str) -> None:
+def test_recurrent_spikes_arrive_one_step_later(kernels: str) -> None:
     torch.manual_seed(4)
     layer = RecurrentLIF(12, 2e-3, 0.5, dt=1e-3, kernels=kernels).double()
     x = 1.5 * torch.randn(30, 5, 12, dtype=torch.float64)
@@ -22,7 +22,7 @@ def test_hears_itself_one_step_later(kernels: str) -> None:
     assert not torch.equal(spikes, layer.neurons(x))
 
 
-def test_gradients_go_through_the_loop_and_samples_can_be_cut() -> None:
+def test_gradients_flow_through_recurrence_and_state() -> None:
     torch.manual_seed(4)
     layer, plain = (RecurrentLIF(6, 2e-3, 0.5, dt=1e-3, kernels=kernels).double() for kernels in ("torch", "norse"))
     plain.load_state_dict(layer.state_dict())

@@ -1,4 +1,4 @@
-"""Rounding in the forward pass: values the hardware holds, gradients of the float network."""
+"""Straight-through rounding: values of the hardware, gradients of the float network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scale", [0.3, 60.0, 4000.0])
-def test_mixed_weights_become_even_numbers_of_8_bits(scale: float) -> None:
+def test_mixed_signs_round_to_even_8_bit_weights(scale: float) -> None:
     weight = random(40, 30)
     integer, exponent = integer_weights(weight, scale)
     assert torch.equal(integer, (integer / 2).round() * 2)
@@ -30,18 +30,18 @@ def test_mixed_weights_become_even_numbers_of_8_bits(scale: float) -> None:
     assert (integer * 2.0**exponent - weight * scale).abs().max() <= 2.0**exponent
 
 
-def test_weights_of_one_sign_keep_odd_numbers() -> None:
+def test_single_sign_weights_keep_odd_integers() -> None:
     integer, exponent = integer_weights(random(40, 30).abs(), 60.0)
     assert (integer % 2 == 1).any() and integer.min() >= 0 and integer.max() <= 255
     assert exponent == 0
 
 
-def test_no_weights_stay_no_weights() -> None:
+def test_zero_weights_stay_zero() -> None:
     integer, exponent = integer_weights(torch.zeros(3, 3), 60.0)
     assert not integer.any() and exponent == 0
 
 
-def test_roundings_pass_gradients_as_if_they_were_not_there() -> None:
+def test_roundings_pass_gradients_straight_through() -> None:
     weight, bias, current = (
         random(4, 3).requires_grad_(),
         random(4, seed=1).requires_grad_(),
@@ -58,13 +58,13 @@ def test_roundings_pass_gradients_as_if_they_were_not_there() -> None:
     assert torch.equal(current.grad, torch.where(current.detach().abs() * 10 < 25, 10.0, 0.0).double())
 
 
-def test_a_shift_to_the_right_rounds_down() -> None:
+def test_right_shift_rounds_down() -> None:
     sums = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0, 4.0])
     assert shifted_sums(sums, -1).tolist() == [-2, -1, 0, 0, 1, 2]
     assert shifted_sums(sums, 2).tolist() == [-12, -4, 0, 4, 12, 16]
 
 
-def test_the_neuron_is_the_hardware_neuron() -> None:
+def test_integer_neuron_equals_the_hardware_arithmetic() -> None:
     layer = IntegerLayer(scale=31.0, v_threshold=90, dv=1234)
     currents = (random(9, 5, 7) * 90).round() + torch.randint(
         0, 64, (9, 5, 7), generator=torch.Generator().manual_seed(1)
@@ -79,15 +79,16 @@ def test_the_neuron_is_the_hardware_neuron() -> None:
     assert 0.05 < np.mean(expected) < 0.6
 
 
-def test_the_neuron_saturates() -> None:
+def test_integer_potential_saturates() -> None:
     layer = IntegerLayer(scale=1.0, v_threshold=(1 << 17) - 1, dv=1)
     down = torch.full((3, 1), -130_000.0, dtype=torch.float64)
     up = torch.full((1, 1), 131_000.0, dtype=torch.float64)
-    # Unclipped, v would be three times as low, and one step up would not reach the threshold even from 0.
+    # Without saturation v falls three times as far, and three steps up do not reach the threshold;
+    # one step up does not reach it from 0 either.
     assert integer_multi_step(torch.cat([down, up, up, up]), layer)[0].flatten().tolist() == [0, 0, 0, 0, 0, 1]
 
 
-def test_the_gradient_is_that_of_the_float_network_at_the_same_potentials() -> None:
+def test_integer_gradient_equals_the_float_network() -> None:
 
     scale, dv = 1000.0, 2048
     lif = LIF(tau=2e-3, v_threshold=1.0, dt=1e-3)
@@ -103,14 +104,14 @@ def test_the_gradient_is_that_of_the_float_network_at_the_same_potentials() -> N
     assert torch.allclose(gradients[0][1], gradients[1][1], atol=1e-4)
 
 
-def test_units_are_read_as_written() -> None:
+def test_integers_json_round_trip() -> None:
     integers = Integers({"a.lif": IntegerLayer(1.5, 7, 2048), "b.lif": IntegerLayer(2.5, 8, 1)}, 3.25, 9)
     assert Integers.loads(integers.dumps()) == integers
     assert integers.scales == {"a.lif": 1.5, "b.lif": 2.5}
 
 
 @pytest.mark.parametrize("cut", [1, 4])
-def test_a_layer_of_integers_goes_on_where_its_state_says(cut: int) -> None:
+def test_state_continues_an_integer_layer(cut: int) -> None:
     lif = LIF(2e-3, 0.4, dt=1e-3)
     lif.integers = IntegerLayer(scale=31.0, v_threshold=90, dv=1234)
     currents = (random(9, 5, 7) * 90).round().requires_grad_()

@@ -1,4 +1,7 @@
-"""Compiles the Triton kernels for sm_90 and prints what came of them, as JSON; no GPU is needed. Run by test_triton.py."""
+"""Compile the Triton kernels for sm_90 and print facts about them as JSON, without a GPU.
+
+Run by test_backend_triton.py.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ INTEGER = {"MEMORY": False, "SPIKING": True, "TRACED": False, "PER_NEURON": Fals
 
 
 def facts(kernel, constants, storage: str) -> dict[str, int]:
-    """Return accesses in the loop over time, and registers, stack and local memory per thread."""
+    """Return memory accesses in the time loop, and registers, stack and local memory per thread."""
     constants = constants | {"LANES": lanes_of(torch.bfloat16 if storage == "bf16" else torch.float32)}
     narrow = {"x", "out", "saved", "g", "g_input"}
     signature = {}
@@ -63,7 +66,7 @@ def facts(kernel, constants, storage: str) -> dict[str, int]:
         source, target=GPUTarget("cuda", 90, 32), options={"num_warps": WARPS, "enable_fp_fusion": False}
     )
     ptx = made.asm["ptx"]
-    # What happens once per step is between the loop's label and the branch back to it.
+    # The time loop: from its label to the branch back to it.
     loop = max(
         re.findall(r"(\$L__BB\w+):[^\n]*\n(.*?)\n[^\n]*bra(?:\.uni)?\s+\1;", ptx, re.S), key=lambda found: len(found[1])
     )[1]

@@ -1,5 +1,8 @@
-"""The Triton kernels, without a GPU: interpreted, and compiled for one. Each in a process of its own, because the interpreter is
-chosen before triton is first imported. On an NVIDIA machine ``make test-gpu`` runs them for real."""
+"""Triton kernels without a GPU: interpreted, and compiled for sm_90.
+
+Each in its own process, because triton chooses its interpreter when it is first imported. On an
+NVIDIA machine ``make test-gpu`` runs them for real.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def alone(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_triton
-def test_interpreted_they_equal_norse_and_the_library() -> None:
+def test_interpreted_kernels_equal_norse_and_the_array_library() -> None:
     files = ["tests/spiking/kernels/test_multi_step.py", "tests/simulation/emulator/test_backend_triton.py"]
     others = "not compiling and not gradcheck and not threads"  # about torch, and slow when interpreted
     done = alone(
@@ -39,7 +42,7 @@ def test_interpreted_they_equal_norse_and_the_library() -> None:
 
 
 @needs_triton
-def test_compiled_for_hopper_they_touch_memory_once(tmp_path: Path) -> None:
+def test_kernels_compiled_for_hopper_access_memory_once(tmp_path: Path) -> None:
     done = alone(
         "-m", "tests.spiking.kernels.compiled_for_hopper", TRITON_CACHE_DIR=str(tmp_path), TRITON_INTERPRET="0"
     )

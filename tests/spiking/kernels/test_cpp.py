@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: used again, never wrong, never shared with strangers, never half written."""
+"""Cache of compiled kernels: reuse, invalidation, file permissions, concurrent writers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kept(tmp_path: Path) -> list[Path]:
 
 
 @needs_compiler
-def test_compiles_once_and_loads_from_the_cache_ever_after(source, tmp_path, monkeypatch) -> None:
+def test_compiled_once_then_loaded_from_cache(source, tmp_path, monkeypatch) -> None:
     assert load(source, ANSWER="42").answer() == 42
     assert load(source, ANSWER="7").answer() == 7
     (first, second) = kept(tmp_path)
@@ -52,7 +52,7 @@ def test_compiles_once_and_loads_from_the_cache_ever_after(source, tmp_path, mon
 
 
 @needs_compiler
-def test_a_changed_source_is_another_file(source, tmp_path) -> None:
+def test_changed_source_gets_a_new_file(source, tmp_path) -> None:
     load(source, ANSWER="1")
     source.write_text('extern "C" int answer() { return 2 * ANSWER; }\n')
     cpp._load.cache_clear()
@@ -61,7 +61,7 @@ def test_a_changed_source_is_another_file(source, tmp_path) -> None:
 
 
 @needs_compiler
-def test_what_others_could_have_written_is_compiled_again(source, tmp_path, monkeypatch) -> None:
+def test_file_writable_by_others_is_recompiled(source, tmp_path, monkeypatch) -> None:
     load(source, ANSWER="5")
     (file,) = kept(tmp_path)
     cpp._load.cache_clear()
@@ -72,11 +72,14 @@ def test_what_others_could_have_written_is_compiled_again(source, tmp_path, monk
 
 
 @needs_compiler
-def test_what_cannot_be_loaded_is_compiled_again(source, tmp_path) -> None:
+def test_damaged_file_is_recompiled(source, tmp_path) -> None:
     load(source, ANSWER="6")
     (file,) = kept(tmp_path)
-    # In a process of its own: this one has the file open under its name.
-    code = f"from pathlib import Path; from ashneuro.spiking.kernels.cpp import load; print(load(Path({str(source)!r}), ANSWER='6').answer())"
+    # In another process: this one has the file loaded under its name.
+    code = (
+        "from pathlib import Path; from ashneuro.spiking.kernels.cpp import load; "
+        f"print(load(Path({str(source)!r}), ANSWER='6').answer())"
+    )
     other = file.with_name("cut")
     other.write_bytes(file.read_bytes()[:100])
     other.chmod(0o700)
@@ -86,7 +89,7 @@ def test_what_cannot_be_loaded_is_compiled_again(source, tmp_path) -> None:
 
 
 @needs_compiler
-def test_several_at_once_leave_one_whole_file(source, tmp_path) -> None:
+def test_concurrent_compilations_leave_one_whole_file(source, tmp_path) -> None:
     target = tmp_path / "home" / "kernels" / "answer.so"
     target.parent.mkdir(parents=True)
     command = [cpp.compiler(), *cpp.FLAGS, "-DANSWER=3"]
@@ -97,7 +100,7 @@ def test_several_at_once_leave_one_whole_file(source, tmp_path) -> None:
 
 
 @needs_compiler
-def test_what_does_not_compile_is_said_once_and_leaves_nothing(source, tmp_path) -> None:
+def test_compile_error_is_raised_and_leaves_no_file(source, tmp_path) -> None:
     for _ in range(2):
         with pytest.raises(NativeError, match=r"cannot compile answer.cpp: .*(answer|ANSWER|WRONG)"):
             load(source, ANSWER="WRONG WRONG")
@@ -105,7 +108,7 @@ def test_what_does_not_compile_is_said_once_and_leaves_nothing(source, tmp_path)
 
 
 @needs_compiler
-def test_a_compiler_that_does_not_know_march_native(source, tmp_path, monkeypatch) -> None:
+def test_compiler_without_march_native(source, tmp_path, monkeypatch) -> None:
     fussy = tmp_path / "fussy"
     fussy.write_text(
         f'#!/bin/sh\nfor a in "$@"; do [ "$a" = -march=native ] && exit 1; done\nexec {shutil.which("c++")} "$@"\n'
@@ -115,7 +118,7 @@ def test_a_compiler_that_does_not_know_march_native(source, tmp_path, monkeypatc
     assert load(source, ANSWER="9").answer() == 9
 
 
-def test_no_compiler_and_nowhere_to_write(source, tmp_path, monkeypatch) -> None:
+def test_missing_compiler_or_unwritable_cache_raises(source, tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as context:
         context.setenv("CXX", "no-such-compiler")
         with pytest.raises(NativeError, match=r"no C\+\+ compiler \(no-such-compiler\)"):
@@ -127,13 +130,13 @@ def test_no_compiler_and_nowhere_to_write(source, tmp_path, monkeypatch) -> None
 
 
 @pytest.mark.parametrize(("count", "threads"), [(1, 1), (10, 3), (2, 8), (0, 4)])
-def test_slices_cover_everything_once(count: int, threads: int) -> None:
+def test_slices_cover_the_range_once(count: int, threads: int) -> None:
     done: list[int] = []
     in_slices(lambda begin, end: done.extend(range(begin, end)), count, threads)
     assert sorted(done) == list(range(count))
 
 
-def test_a_slice_that_fails_is_heard_of() -> None:
+def test_slice_error_propagates() -> None:
     def fail(begin: int, end: int) -> None:
         raise ValueError(begin)
 
@@ -145,7 +148,7 @@ def test_a_slice_that_fails_is_heard_of() -> None:
 @pytest.mark.parametrize(
     ("module", "where", "allocate"), [(backend_native, Tensor, "new_empty"), (sparse_synapses, torch, "empty")]
 )
-def test_memory_outlives_an_interrupted_caller_as_long_as_a_slice_does(module, where, allocate, monkeypatch) -> None:
+def test_running_slice_keeps_memory_of_interrupted_caller_alive(module, where, allocate, monkeypatch) -> None:
     slices, made, plain = [], [], getattr(where, allocate)
 
     def recorded(*arguments, **named) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every backend of computing neurons against Norse's step functions under autograd, and against the definition in float64."""
+"""Every back end against Norse's steps under autograd, and against the reference in float64."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests import reference
 
 KINDS = ["lif", "cuba-lif", "if", "li"]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-# Interpreted in a process of its own by test_triton.py, for real by `make test-gpu`.
+# Interpreted in a process of its own by test_backend_triton.py, for real by `make test-gpu`.
 TRITON = pytest.param("triton", marks=[pytest.mark.triton] if INTERPRETED else [pytest.mark.gpu])
 BACKENDS = ["torch", "native", TRITON]
 
@@ -68,7 +68,7 @@ def neurons(kind: str, kernels: str, **changed) -> Neurons:
 
 
 def gradients(x: Tensor, given: Neurons, state: State | None = None, hold: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Return output, last v, and the gradient at x of a sum that weighs every output and the last state differently."""
+    """Return output, last v, and the gradient at x of a weighted sum of outputs and last state."""
     x = x.detach().requires_grad_()
     output, last = multi_step(x, given, state, hold)
     weights = torch.linspace(-1, 1, output.numel(), dtype=torch.float64).reshape(output.shape).to(output)
@@ -89,7 +89,7 @@ def test_equals_norse(kind: str, shape: tuple[int, ...], backend: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equals_the_definition(kind: str, backend: str) -> None:
+def test_equals_the_reference(kind: str, backend: str) -> None:
     x = inputs(40, 3, 11)
     common = {"dt": 1e-3, "v_leak": 0.1}
     wanted = {
@@ -106,14 +106,14 @@ def test_equals_the_definition(kind: str, backend: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_equals_norse_in_float32_and_computes_halves_in_float32(kind: str, dtype: torch.dtype, backend: str) -> None:
+def test_equals_norse_in_float32_and_half_types(kind: str, dtype: torch.dtype, backend: str) -> None:
     x = inputs(12, 4, 33).to(dtype)
     spikes, v, gradient = gradients(x, neurons(kind, backend))
     wanted = gradients(x.float(), neurons(kind, "norse"))
     assert spikes.dtype == gradient.dtype == dtype and v.dtype == torch.float32
     assert torch.equal(v, wanted[1])
     if (backend, kind, dtype, INTERPRETED) == ("triton", "li", torch.bfloat16, True):
-        # Triton's interpreter cuts off what bf16 does not hold; a GPU rounds.
+        # Triton's interpreter truncates to bf16; a GPU rounds.
         torch.testing.assert_close(spikes.float(), wanted[0], rtol=2**-7, atol=0)
     else:
         assert torch.equal(spikes, wanted[0].to(dtype))
@@ -122,7 +122,7 @@ def test_equals_norse_in_float32_and_computes_halves_in_float32(kind: str, dtype
     torch.testing.assert_close(gradient.float(), wanted[2], rtol=close, atol=close * wanted[2].abs().max().item())
 
 
-def test_the_ways_agree_bit_for_bit_forward(backend: str) -> None:
+def test_forward_equals_norse_bit_for_bit(backend: str) -> None:
     x = inputs(20, 8, 257, dtype=torch.float32)
     for kind in KINDS:
         one, other = multi_step(x, neurons(kind, backend)), multi_step(x, neurons(kind, "norse"))
@@ -131,7 +131,7 @@ def test_the_ways_agree_bit_for_bit_forward(backend: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_norses_steps_give_the_same_types_whatever_the_parameters_are(kind: str, dtype: torch.dtype) -> None:
+def test_norse_backend_types_do_not_depend_on_parameters(kind: str, dtype: torch.dtype) -> None:
     x, each = inputs(12, 4, 33).to(dtype), torch.linspace(0.3, 0.6, 33, dtype=torch.float64)
     ours, theirs = (multi_step(x, neurons(kind, backend, threshold=each, decay=each)) for backend in ("torch", "norse"))
     assert theirs[0].dtype == dtype and torch.equal(ours[0], theirs[0])
@@ -142,8 +142,8 @@ def test_norses_steps_give_the_same_types_whatever_the_parameters_are(kind: str,
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_surrogates_and_the_detached_reset(name: str, detached: bool, dtype: torch.dtype, backend: str) -> None:
-    """Against autograd through the equations, with the spike's derivative put in by hand."""
+def test_surrogate_gradients_and_detached_reset(name: str, detached: bool, dtype: torch.dtype, backend: str) -> None:
+    """Compare with autograd through the equations, with the surrogate put in by hand."""
     x = inputs(9, 2, 40, dtype=dtype)
     slope = 0.7
     ours = gradients(x, neurons("lif", backend, surrogate=name, slope=slope, detached=detached))[2]
@@ -181,10 +181,10 @@ def test_surrogates_and_the_detached_reset(name: str, detached: bool, dtype: tor
     assert ours.abs().max() > 0
 
 
-def test_super_is_norses_and_ignores_nothing_else() -> None:
+def test_surrogate_area_symmetry_and_peak() -> None:
     m = torch.linspace(-3, 3, 101, dtype=torch.float64)
     for name, shape in SURROGATES.items():
-        # The area under each is the step's height, for α = 1 (triangle and super excepted: theirs are 1 and 2).
+        # For α = 1 the area under a surrogate is the height of the step, 1; that of super is 2.
         wide = torch.linspace(-2000, 2000, 4_000_001, dtype=torch.float64)
         area = torch.trapezoid(shape.derivative(wide, 1.0), wide).item()
         assert area == pytest.approx({"super": 2.0}.get(name, 1.0), abs=2e-3), name
@@ -202,7 +202,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(), (3, 1), (3, 5)])
-def test_learned_parameters_one_or_many(kind: str, shape: tuple[int, ...], backend: str) -> None:
+def test_gradients_of_learned_parameters(kind: str, shape: tuple[int, ...], backend: str) -> None:
     start = {"decay": 0.3, "synapse": 0.6, "threshold": 0.4, "leak": 0.1, "reset": -0.2}
     spread = torch.linspace(0.9, 1.1, int(np.prod(shape)), dtype=torch.float64).reshape(shape)
     x, results = inputs(19, 2, 3, 5), []  # more steps than stay in registers
@@ -219,7 +219,7 @@ def test_learned_parameters_one_or_many(kind: str, shape: tuple[int, ...], backe
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cut", [1, 4, 8])
-def test_a_sample_goes_on_where_its_state_says(kind: str, cut: int, backend: str) -> None:
+def test_state_continues_a_sample(kind: str, cut: int, backend: str) -> None:
     x = inputs(9, 2, 7)
     whole, cubed = x.clone().requires_grad_(), x.clone().requires_grad_()
     given = neurons(kind, backend)
@@ -235,7 +235,7 @@ def test_a_sample_goes_on_where_its_state_says(kind: str, cut: int, backend: str
     torch.testing.assert_close(cubed.grad, whole.grad, rtol=1e-12, atol=1e-14)
 
 
-def test_any_memory_layout_gives_the_same_and_is_kept(backend: str) -> None:
+def test_memory_layout_changes_nothing_and_is_kept(backend: str) -> None:
     x = inputs(5, 4, 3, 6, 8, dtype=torch.float32)
     given = neurons("cuba-lif", backend, threshold=torch.linspace(0.3, 0.6, 3)[:, None, None])
     for values in (given, neurons("lif", backend)):
@@ -252,7 +252,7 @@ def test_any_memory_layout_gives_the_same_and_is_kept(backend: str) -> None:
         assert output.stride() == channels_last.stride()  # the next convolution need not convert
 
 
-def test_one_current_for_all_steps_need_not_be_copied(backend: str) -> None:
+def test_expanded_currents_equal_copies(backend: str) -> None:
     current = inputs(2, 6, dtype=torch.float32).requires_grad_()
     copies = current.detach().expand(7, 2, 6).clone().requires_grad_()
     one, many = (
@@ -270,9 +270,7 @@ def test_one_current_for_all_steps_need_not_be_copied(backend: str) -> None:
     ("dtype", "saves"),
     [(torch.float64, "full"), (torch.float32, "full"), (torch.float32, "bf16"), (torch.bfloat16, "full")],
 )
-def test_a_current_that_is_held_gets_the_sum_of_its_gradients(
-    kind: str, dtype: torch.dtype, saves: str, backend: str
-) -> None:
+def test_held_current_gets_the_sum_of_gradients(kind: str, dtype: torch.dtype, saves: str, backend: str) -> None:
     channels_last = inputs(1, 3, 2, 4, 5).to(dtype).permute(0, 1, 4, 2, 3)
     given = neurons(kind, backend, threshold=torch.linspace(0.2, 0.6, 5).reshape(5, 1, 1), saves=saves)
     spikes, v, gradient = gradients(channels_last, given, hold=11)
@@ -282,14 +280,14 @@ def test_a_current_that_is_held_gets_the_sum_of_its_gradients(
     torch.testing.assert_close(gradient[0], wanted[2].double().sum(0).to(dtype), rtol=close, atol=close)
 
 
-def test_only_one_step_can_be_held(backend: str) -> None:
+def test_hold_needs_a_single_step(backend: str) -> None:
     with pytest.raises(ValueError, match=r"\(1, B, ...\)"):
         engine.multi_step(inputs(2, 3, 4), neurons("lif", backend), hold=5)
 
 
 @pytest.mark.parametrize("shape", [(4, 0, 5), (4, 2, 0), (0, 2, 5)])
 @pytest.mark.parametrize("kind", ["lif", "cuba-lif"])
-def test_nothing_in_nothing_out(shape: tuple[int, ...], kind: str, backend: str) -> None:
+def test_empty_tensors(shape: tuple[int, ...], kind: str, backend: str) -> None:
     if shape[0]:
         x = torch.zeros(shape, requires_grad=True)
         output, state = multi_step(x, neurons(kind, backend))
@@ -300,9 +298,10 @@ def test_nothing_in_nothing_out(shape: tuple[int, ...], kind: str, backend: str)
             multi_step(torch.zeros(shape), neurons(kind, backend))
 
 
-def test_gradcheck_where_the_neuron_is_smooth(backend: str) -> None:
+def test_gradcheck_of_smooth_regions(backend: str) -> None:
     x, v, i = (inputs(*shape, seed=seed).requires_grad_() for shape, seed in (((4, 2, 3), 1), ((2, 3), 2), ((2, 3), 4)))
-    # Without a spike the last potential is a smooth function of everything; so is it between spikes, with a detached reset.
+    # The last potential is a smooth function of the inputs if nothing spikes, or if the reset is
+    # detached and no spike appears or vanishes.
     quiet = neurons(
         "cuba-lif", backend, threshold=50.0, surrogate="triangle"
     )  # whose derivative ends 1 below the threshold
@@ -314,8 +313,8 @@ def test_gradcheck_where_the_neuron_is_smooth(backend: str) -> None:
     assert torch.autograd.gradcheck(lambda x, k: multi_step(x, neurons("li", backend, decay=k))[0], (x, decay))
 
 
-def test_bf16_margins_keep_the_spikes_and_halve_the_memory(backend: str) -> None:
-    # Potentials that exceed the threshold by less than bf16 can tell apart from it.
+def test_bf16_margins_keep_spikes_and_halve_memory(backend: str) -> None:
+    # Margins smaller than the resolution of bf16 at the threshold.
     x = torch.tensor([0.4 + 1e-6, 0.4 - 1e-6, 1.0, -1.0], dtype=torch.float32).repeat(6, 1, 8)
     full, short = (gradients(x, neurons("if", backend, leak=0.0, saves=saves)) for saves in ("full", "bf16"))
     assert torch.equal(full[0], short[0]) and full[0][0, 0, :2].tolist() == [1.0, 0.0]
@@ -333,14 +332,14 @@ def test_bf16_margins_keep_the_spikes_and_halve_the_memory(backend: str) -> None
     assert sizes("full") == 4 * x.numel() and sizes("bf16") == 2 * x.numel()
 
 
-def test_nothing_is_kept_where_no_gradient_is_wanted(backend: str) -> None:
+def test_no_graph_without_gradients(backend: str) -> None:
     with torch.no_grad():
         assert multi_step(inputs(3, 2, 4).requires_grad_(), neurons("lif", backend))[0].grad_fn is None
     assert multi_step(inputs(3, 2, 4), neurons("lif", backend))[0].grad_fn is None
 
 
-def test_the_same_twice_with_any_number_of_threads(backend: str) -> None:
-    # Enough for more than one thread where there are threads.
+def test_results_do_not_depend_on_threads(backend: str) -> None:
+    # Large enough for the native kernels to use several threads.
     x, results = inputs(*((16, 8, 4000) if backend != "triton" else (4, 2, 600)), dtype=torch.float32), []
     learned = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     before = torch.get_num_threads()
@@ -363,16 +362,14 @@ def test_the_same_twice_with_any_number_of_threads(backend: str) -> None:
     ("shape", "dtype"),
     [((16, 8, 9000), torch.float32), ((17, 2, 65536), torch.bfloat16), ((700, 2, 70), torch.float32)],
 )
-def test_more_than_caches_hold_and_more_steps_than_a_tile_does(
-    shape: tuple[int, ...], dtype: torch.dtype, backend: str
-) -> None:
+def test_arrays_larger_than_caches_and_tiles(shape: tuple[int, ...], dtype: torch.dtype, backend: str) -> None:
     if backend == "triton":
         shape = shape[0] // 8, shape[1], shape[2] // 8  # interpreted, step by step
     x = inputs(*shape, dtype=dtype)
     for ours, theirs in zip(
         gradients(x, neurons("cuba-lif", backend)), gradients(x, neurons("cuba-lif", "torch")), strict=True
     ):
-        # Triton's interpreter cuts off what bf16 does not hold; a GPU rounds.
+        # Triton's interpreter truncates to bf16; a GPU rounds.
         close = 2**-7 if (backend, dtype, INTERPRETED) == ("triton", torch.bfloat16, True) else 1e-6
         torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
 
@@ -380,7 +377,7 @@ def test_more_than_caches_hold_and_more_steps_than_a_tile_does(
 @pytest.mark.parametrize("kind", ["lif", "cuba-lif", "if"])
 @pytest.mark.parametrize(("shape", "hold"), [((11, 2, 83), 1), ((1, 2, 83), 9), ((4, 3, 2000), 1)])
 @pytest.mark.parametrize("per_neuron", [False, True])
-def test_a_whole_sample_and_its_firing_rate(
+def test_whole_sample_and_firing_rate(
     kind: str, shape: tuple[int, ...], hold: int, per_neuron: bool, backend: str
 ) -> None:
     changed = {"threshold": torch.linspace(0.3, 0.6, shape[-1])} if per_neuron else {}
@@ -411,7 +408,7 @@ def test_a_whole_sample_and_its_firing_rate(
     assert torch.equal(again, spikes) and (unlearned is None or torch.equal(unlearned, rate))
 
 
-def test_two_passes_over_one_graph(backend: str) -> None:
+def test_two_backward_passes_over_one_graph(backend: str) -> None:
     x = inputs(5, 2, 6).requires_grad_()
     spikes = multi_step(x, neurons("lif", backend))[0]
     (first,) = torch.autograd.grad(spikes.sum(), x, retain_graph=True)
@@ -420,7 +417,7 @@ def test_two_passes_over_one_graph(backend: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_second_derivative_is_refused_and_not_0(kind: str, backend: str) -> None:
+def test_second_derivative_raises(kind: str, backend: str) -> None:
     x = inputs(5, 2, 6).requires_grad_()
     spikes = multi_step(x, neurons(kind, backend))[0]
     with pytest.raises(ConfigError, match="create_graph"):
@@ -433,7 +430,7 @@ def test_a_second_derivative_is_refused_and_not_0(kind: str, backend: str) -> No
 
 
 @pytest.mark.parametrize("learn", [(), ("tau",)])
-def test_a_forward_mode_derivative_is_refused_and_not_lost(learn: tuple[str, ...], backend: str) -> None:
+def test_forward_mode_derivative_raises(learn: tuple[str, ...], backend: str) -> None:
     if backend == "triton" and not INTERPRETED:
         pytest.skip("the same on CUDA")
     layer, x = LIF(2e-3, 0.4, dt=1e-3, learn=learn, kernels=backend), inputs(5, 2, 6)
@@ -446,7 +443,7 @@ def test_a_forward_mode_derivative_is_refused_and_not_lost(learn: tuple[str, ...
     assert layer(x).any()
 
 
-def test_samples_may_be_mapped(backend: str) -> None:
+def test_vmap(backend: str) -> None:
     if backend == "triton" and not INTERPRETED:
         pytest.skip("the same on CUDA")
     layer, x = LIF(2e-3, 0.4, dt=1e-3, kernels=backend), inputs(5, 2, 3, 6)
@@ -458,7 +455,7 @@ def test_samples_may_be_mapped(backend: str) -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_tensors_without_memory(kind: str, inside: bool, backend: str) -> None:
+def test_fake_tensors(kind: str, inside: bool, backend: str) -> None:
     x, fake = inputs(5, 2, 6, dtype=torch.float32), FakeTensorMode(allow_non_fake_inputs=True)
     layer = {"lif": LIF, "li": LI, "if": IF, "cuba-lif": partial(CubaLIF, 2e-3)}[kind]
     made = layer(kernels=backend) if kind == "if" else layer(2e-3, dt=1e-3, kernels=backend)
@@ -472,7 +469,7 @@ def test_tensors_without_memory(kind: str, inside: bool, backend: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_what_neurons_send_may_be_changed_in_place(kind: str, dtype: torch.dtype, backend: str) -> None:
+def test_output_may_be_changed_in_place(kind: str, dtype: torch.dtype, backend: str) -> None:
     x, y = (inputs(5, 2, 6).to(dtype).requires_grad_() for _ in range(2))
     sent = multi_step(x, neurons(kind, backend))[0]
     sent += x  # a skip connection
@@ -499,7 +496,7 @@ def test_under_autocast(backend: str) -> None:
     assert torch.equal(spikes.float(), wanted) and layer.weight.grad.abs().max() > 0
 
 
-def test_compiling_the_network_around_it_breaks_no_graph(backend: str) -> None:
+def test_compiling_a_network_breaks_no_graph(backend: str) -> None:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -531,7 +528,7 @@ def test_compiling_the_network_around_it_breaks_no_graph(backend: str) -> None:
     assert wanted["first.weight"].abs().max() > 0
 
 
-def test_the_operators_keep_torchs_rules() -> None:
+def test_operators_pass_opcheck() -> None:
     number = [torch.tensor(value, dtype=torch.float64) for value in (0.3, 0.6, 0.4, 0.1, -0.2)]
     x = inputs(3, 2, 4, dtype=torch.float32).requires_grad_()
     for kind in ("lif", "cuba-lif"):
@@ -540,7 +537,7 @@ def test_the_operators_keep_torchs_rules() -> None:
             torch.library.opcheck(torch.ops.ashneuro.neurons.default, arguments, raise_exception=True)
 
 
-def test_layers_pass_their_options_on() -> None:
+def test_layers_pass_options_to_kernels() -> None:
     x = inputs(6, 2, 5)
     layers = [
         LIF(2e-3, 0.3, dt=1e-3, surrogate="atan"),
@@ -559,7 +556,7 @@ def test_layers_pass_their_options_on() -> None:
     assert torch.equal(torch.cat([spikes, layers[1].steps(x[3:], state)[0]]), layers[1](x))
 
 
-def test_learned_layers_stay_where_they_mean_something() -> None:
+def test_learned_parameters_keep_their_bounds() -> None:
     layer = LIF(2e-3, torch.tensor([[0.3], [0.5]]), dt=1e-3, learn=("tau", "v_threshold", "v_leak", "v_reset"))
     assert {name for name, _ in layer.named_buffers()} == {"dt"}
     torch.testing.assert_close(layer.tau, torch.tensor(2e-3, dtype=torch.float64))
@@ -576,7 +573,7 @@ def test_learned_layers_stay_where_they_mean_something() -> None:
     assert LI(2e-3, dt=1e-3, learn=("tau",)).state_dict().keys() == {"dt", "v_leak", "parametrizations.tau.original"}
 
 
-def test_which_way_is_chosen_forced_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backend_choice_and_description(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -595,7 +592,7 @@ def test_which_way_is_chosen_forced_and_said(monkeypatch: pytest.MonkeyPatch) ->
         multi_step(inputs(2, 1, 1), Neurons("lif"))
 
 
-def test_without_a_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_torch_backend_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.delenv("CXX", raising=False)
@@ -609,7 +606,7 @@ def test_without_a_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch, tmp_p
             multi_step(inputs(4, 2, 3), neurons("lif", "native"))
 
 
-def test_refuses_what_it_does_not_know() -> None:
+def test_unknown_surrogates_raise() -> None:
     with pytest.raises(ConfigError, match=r"surrogate 'artan'\n.*\n.*did you mean 'atan'"):
         multi_step(inputs(2, 1, 1), Neurons("lif", surrogate="artan"))
     for wrong in ({"surrogate": "atan"}, {"detached": True}):
@@ -617,8 +614,8 @@ def test_refuses_what_it_does_not_know() -> None:
             multi_step(inputs(2, 1, 1), Neurons("lif", kernels="norse", **wrong))
 
 
-def test_every_combination_of_what_arrives_backwards(backend: str) -> None:
-    """Gradients at the output, at v and at i, each there or not."""
+def test_every_combination_of_output_and_state_gradients(backend: str) -> None:
+    """Gradients at output, v and i, each present or absent."""
     x = inputs(5, 2, 4)
     for wanted in itertools.product((False, True), repeat=3):
         if not any(wanted):

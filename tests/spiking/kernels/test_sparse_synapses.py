@@ -1,4 +1,4 @@
-"""Synapses driven by events against torch's dense products: the same currents and gradients, whatever shapes and spikes are like."""
+"""Event-driven synapses against torch's dense products: equal currents and gradients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small_ones_too(monkeypatch) -> None:
 
 @pytest.fixture
 def calls(monkeypatch) -> list[str]:
-    """What was computed event by event."""
+    """Names of the event-driven functions that ran."""
     done: list[str] = []
     for name in ("_currents", "_weight_gradient"):
         plain = getattr(sparse_synapses, name)
@@ -50,7 +50,7 @@ def layer(*sizes: int, bias: bool = False, **how) -> nn.Conv2d | nn.Linear:
 
 
 def computed(linear: nn.Module, x: Tensor, dense: bool = False) -> list[Tensor]:
-    """Return currents, and gradients at the spikes, the weight and the bias of a sum that weighs every current differently."""
+    """Return currents, and gradients of a weighted sum of them at spikes, weight and bias."""
     x = x.detach().requires_grad_()
     linear.zero_grad()
     currents = linear(x) if dense else synaptic_currents(linear, x)
@@ -60,7 +60,7 @@ def computed(linear: nn.Module, x: Tensor, dense: bool = False) -> list[Tensor]:
 
 
 def agrees(linear: nn.Module, x: Tensor) -> None:
-    """Against float64, to what float32 can hold."""
+    """Compare with float64, within the rounding of float32."""
     ours = computed(linear, x)
     wanted = computed(linear.double(), x.double(), dense=True)
     linear.float()
@@ -84,14 +84,14 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.parametrize("shape, sizes, how", CONVOLUTIONS)
-def test_a_convolution(shape: tuple[int, ...], sizes: tuple, how: dict, calls: list[str]) -> None:
+def test_convolution(shape: tuple[int, ...], sizes: tuple, how: dict, calls: list[str]) -> None:
     agrees(layer(*sizes, **how), spikes(*shape))
     assert calls == ["_currents", "_weight_gradient"]
 
 
 @pytest.fixture
 def direct(monkeypatch, calls: list[str]) -> list[str]:
-    """What was computed, the gradient at the spikes of every convolution without padding."""
+    """Names of the functions that ran, with the direct input gradient forced."""
     monkeypatch.setattr(sparse_synapses, "_direct", lambda connection: True)
     plain = sparse_synapses._direct_gradient
     monkeypatch.setattr(
@@ -111,7 +111,7 @@ MORE = [
 
 @pytest.mark.parametrize("size", [0, 1 << 14, 1 << 30])
 @pytest.mark.parametrize("shape, sizes, how", CONVOLUTIONS + MORE)
-def test_the_gradient_at_spikes_without_padding(
+def test_direct_input_gradient(
     shape: tuple, sizes: tuple, how: dict, size: int, direct: list[str], monkeypatch
 ) -> None:
     monkeypatch.setattr(sparse_synapses, "IMAGE_BLOCK_BYTES", size)
@@ -120,7 +120,7 @@ def test_the_gradient_at_spikes_without_padding(
 
 
 @pytest.mark.parametrize("shape, sizes, how", CONVOLUTIONS + MORE)
-def test_products_that_are_not_with_padding(shape: tuple, sizes: tuple, how: dict) -> None:
+def test_share_of_products_inside_the_image(shape: tuple, sizes: tuple, how: dict) -> None:
     linear = layer(*sizes, **{**how, "bias": False})
     connection = sparse_synapses._connection(linear, torch.zeros(shape))
     assert connection is not None
@@ -130,7 +130,7 @@ def test_products_that_are_not_with_padding(shape: tuple, sizes: tuple, how: dic
     assert connection.inside == pytest.approx(met.mean().item() / connection.taps)
 
 
-def test_which_gradients_at_spikes_are_ours(monkeypatch) -> None:
+def test_choice_of_direct_input_gradient(monkeypatch) -> None:
     def chosen(shape=(32, 64, 8, 8), sizes=(64, 32, 3), **how) -> bool:
         connection = sparse_synapses._connection(layer(*sizes, **{"stride": 2, **how}), torch.empty(shape))
         assert connection is not None
@@ -161,19 +161,19 @@ def test_which_gradients_at_spikes_are_ours(monkeypatch) -> None:
 
 @pytest.mark.parametrize("sizes", [(3, 5), (64, 16), (100, 300), (1536, 512), (1, 1)])
 @pytest.mark.parametrize("rows", [1, 37, 300])
-def test_a_dense_layer(sizes: tuple[int, int], rows: int, calls: list[str]) -> None:
+def test_dense_layer(sizes: tuple[int, int], rows: int, calls: list[str]) -> None:
     agrees(layer(*sizes, bias=rows == 1), spikes(rows, sizes[0]))
     assert calls == ["_currents", "_weight_gradient"]
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
-def test_none_and_all(rate: float, calls: list[str]) -> None:
+def test_no_spikes_and_all_spikes(rate: float, calls: list[str]) -> None:
     agrees(layer(20, 30, 3, padding=1), spikes(6, 20, 4, 4, rate=rate))
     agrees(layer(20, 30), spikes(6, 20, rate=rate))
     assert len(calls) == 4
 
 
-def test_any_memory_layout_and_channels_last_stays_so() -> None:
+def test_memory_layouts_and_channels_last_output() -> None:
     linear, x = layer(12, 20, 3, padding=1), spikes(6, 12, 5, 4)
     wanted = computed(linear, x)
     for other in (
@@ -193,14 +193,14 @@ def test_any_memory_layout_and_channels_last_stays_so() -> None:
 
 @pytest.mark.parametrize("value", [0.5, 2.0, -1.0, float("nan"), float("inf"), 1 + 2**-23])
 @pytest.mark.parametrize("place", [0, 99, 6 * 100 - 1])
-def test_what_is_not_spikes_is_a_dense_product(value: float, place: int, calls: list[str]) -> None:
+def test_non_binary_inputs_use_a_dense_product(value: float, place: int, calls: list[str]) -> None:
     linear, x = layer(100, 9), spikes(6, 100)
     x.view(-1)[place] = value
     torch.testing.assert_close(synaptic_currents(linear, x), linear(x), rtol=0, atol=0, equal_nan=True)
     assert calls == []
 
 
-def test_many_spikes_and_small_layers_are_dense_products(monkeypatch, calls: list[str]) -> None:
+def test_dense_spikes_and_small_layers_use_a_dense_product(monkeypatch, calls: list[str]) -> None:
     linear = layer(64, 32)
     monkeypatch.setattr(sparse_synapses, "MAX_DENSITY", 0.3)
     few, many = spikes(50, 64, rate=0.25), spikes(50, 64, rate=0.35)
@@ -215,7 +215,7 @@ def test_many_spikes_and_small_layers_are_dense_products(monkeypatch, calls: lis
     assert calls == ["_currents"]
 
 
-def test_what_only_torch_computes(monkeypatch, calls: list[str]) -> None:
+def test_unsupported_settings_use_torch(monkeypatch, calls: list[str]) -> None:
     x = spikes(5, 8, 6, 6)
     for how in ({"groups": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "circular"}):
         linear = layer(8, 6, 3, **how)
@@ -237,7 +237,7 @@ def test_what_only_torch_computes(monkeypatch, calls: list[str]) -> None:
 
 
 @pytest.mark.parametrize("channels", [32, 33, 63, 65, 128])
-def test_what_does_not_fit_is_an_error_not_memory_of_others(channels: int, calls: list[str]) -> None:
+def test_shape_mismatch_raises(channels: int, calls: list[str]) -> None:
     for linear, x in ((layer(64, 30), spikes(40, channels)), (layer(64, 30, 3), spikes(4, channels, 6, 6))):
         with pytest.raises(RuntimeError, match=str(channels)):
             synaptic_currents(linear, x)
@@ -249,7 +249,7 @@ def test_what_does_not_fit_is_an_error_not_memory_of_others(channels: int, calls
 
 
 @pytest.mark.parametrize("sizes", [(20, 30), (20, 30, 3)])
-def test_a_pruned_layer_learns_as_torchs_does(sizes: tuple[int, ...], calls: list[str]) -> None:
+def test_pruned_layer_trains_as_in_torch(sizes: tuple[int, ...], calls: list[str]) -> None:
     x = spikes(6, 20, 4, 4) if len(sizes) == 3 else spikes(6, 20)
     results = []
     for dense in (False, True):
@@ -263,7 +263,7 @@ def test_a_pruned_layer_learns_as_torchs_does(sizes: tuple[int, ...], calls: lis
     assert torch.equal(*results) and calls == []
 
 
-def test_hooks_are_called_and_what_a_subclass_does_is_done(calls: list[str]) -> None:
+def test_hooks_and_subclasses_are_respected(calls: list[str]) -> None:
     class Doubled(nn.Linear):
         def forward(self, arrays: Tensor) -> Tensor:
             return 2 * super().forward(arrays)
@@ -285,7 +285,7 @@ def test_hooks_are_called_and_what_a_subclass_does_is_done(calls: list[str]) -> 
     assert calls == ["_currents"]
 
 
-def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> None:
+def test_flop_counter_counts_the_dense_product(calls: list[str]) -> None:
     with FlopCounterMode(display=False) as counter:
         synaptic_currents(layer(20, 30), spikes(6, 20)).sum().backward()
     assert counter.get_total_flops() == 2 * 2 * 6 * 20 * 30 and calls == []  # forward, and the gradient of the weight
@@ -294,7 +294,7 @@ def test_who_counts_operations_counts_the_dense_product(calls: list[str]) -> Non
 @pytest.mark.filterwarnings(
     "ignore:`torch.jit.script` is deprecated:FutureWarning"
 )  # torch, as it loads its forward-mode derivatives
-def test_other_derivatives_are_torchs_or_refused(calls: list[str]) -> None:
+def test_other_derivatives_use_torch_or_raise(calls: list[str]) -> None:
     linear, x = layer(20, 30), spikes(6, 20)
     with forward_ad.dual_level():
         tangent = forward_ad.unpack_dual(synaptic_currents(linear, forward_ad.make_dual(x, x))).tangent
@@ -307,7 +307,7 @@ def test_other_derivatives_are_torchs_or_refused(calls: list[str]) -> None:
         torch.autograd.grad(currents.sum(), leaf, create_graph=True)
 
 
-def test_gradients_only_where_they_are_wanted(calls: list[str]) -> None:
+def test_only_wanted_gradients_are_computed(calls: list[str]) -> None:
     linear, x = layer(20, 30), spikes(6, 20)
     with torch.no_grad():
         assert synaptic_currents(linear, x).grad_fn is None
@@ -327,7 +327,7 @@ def test_gradients_only_where_they_are_wanted(calls: list[str]) -> None:
     assert synaptic_currents(linear, x).grad_fn is None
 
 
-def test_spikes_are_kept_as_bits() -> None:
+def test_spikes_are_saved_as_bits() -> None:
     linear, x = layer(64, 32, 3, padding=1), spikes(8, 64, 4, 4).requires_grad_()
     kept: dict[int, int] = {}
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.update({t.data_ptr(): t.nbytes}) or t, lambda t: t):
@@ -336,7 +336,7 @@ def test_spikes_are_kept_as_bits() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_same_with_any_number_of_threads(stride: int, direct: list[str], monkeypatch) -> None:
+def test_results_do_not_depend_on_threads(stride: int, direct: list[str], monkeypatch) -> None:
     monkeypatch.setattr(sparse_synapses, "ADDITIONS_PER_THREAD", 1)
     linear, x = layer(70, 40, 3, padding=1, stride=stride), spikes(30, 70, 6, 6)
     before, results = torch.get_num_threads(), []
@@ -351,14 +351,14 @@ def test_the_same_with_any_number_of_threads(stride: int, direct: list[str], mon
     assert direct.count("_direct_gradient") == 4
 
 
-def test_whatever_the_blocks(monkeypatch) -> None:
+def test_results_do_not_depend_on_block_size(monkeypatch) -> None:
     linear, x = layer(10, 20, 3, padding=1, stride=2), spikes(23, 10, 5, 5)
     for size in (0, 1 << 12, 1 << 30):
         monkeypatch.setattr(sparse_synapses, "GRADIENT_BLOCK_BYTES", size)
         agrees(linear, x)
 
 
-def test_compiling_a_network_around_it_breaks_no_graph() -> None:
+def test_compiling_breaks_no_graph() -> None:
     linear, x = layer(20, 30), spikes(6, 20)
     torch._dynamo.reset()
     whole = torch.compile(lambda x: synaptic_currents(linear, x) * 2, fullgraph=True, backend="aot_eager")
