@@ -1,8 +1,8 @@
-"""Two array libraries behind one small interface: numpy, which is always there, and torch, which is fast and has CUDA.
+"""Array libraries of the emulator: numpy, which is always installed, and torch, for speed and CUDA.
 
-Sums of integers are exact in both. Products of weights and inputs are added up in float32 only while no partial sum can
-reach 2^24, in float64 otherwise, and convolutions are matrix products over unfolded patches: no algorithm that adds and
-subtracts its way around products (Winograd, FFT) is ever used.
+Sums of integers are exact in both: products are added in float32 only if no partial sum can reach
+2^24, else in float64, and convolutions are matrix products over unfolded patches. Algorithms with
+rounded intermediate values (Winograd, FFT) are not used.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ if TYPE_CHECKING:
 
 Backend = Literal["auto", "torch", "numpy"]
 FloatType = Literal["float64", "float32"]
-# Takes (M, *in_shape), gives (M, *out_shape).
-Linear = Callable[[Any], Any]
+Linear = Callable[[Any], Any]  # (M, *in_shape) → (M, *out_shape)
 
 
 class Arrays(ABC):
-    """What a simulation needs of an array library beyond arithmetic."""
+    """Operations beyond arithmetic in which array libraries differ."""
 
     xp: Any
-    batch: int  # samples that are computed together, at most
-    patches: int  # numbers that an intermediate array may have, at most
-    on_cpu: bool  # its memory is that of numpy's arrays
+    batch: int  # largest number of samples computed together
+    patches: int  # largest number of elements of an intermediate array
+    on_cpu: bool  # its arrays can share memory with numpy's
 
     @abstractmethod
     def put(self, values: NDArray[Any]) -> Any:
@@ -47,15 +46,15 @@ class Arrays(ABC):
 
     @abstractmethod
     def get(self, values: Any) -> NDArray[Any]:
-        """Return an array of this library as numpy's."""
+        """Return an array of this library as a numpy array."""
 
     @abstractmethod
     def wrap(self, values: NDArray[Any]) -> Any:
-        """Return ``values`` as an array of this library: the same memory where it can be."""
+        """Return ``values`` as an array of this library, in the same memory if possible."""
 
     @abstractmethod
     def cast(self, values: Any, kind: str) -> Any:
-        """Return ``values`` as ``kind``: a name that numpy and torch share, such as ``"int32"``."""
+        """Return ``values`` as type ``kind``, a name common to both libraries, e.g. ``"int32"``."""
 
     @abstractmethod
     def zeros(self, shape: Shape, kind: str) -> Any:
@@ -71,14 +70,14 @@ class Arrays(ABC):
 
     @abstractmethod
     def single_threaded(self) -> AbstractContextManager[int]:
-        """Keep the library from using threads of its own; give the number of threads that it may be called from at once."""
+        """Keep the library from using threads; give the number that may call it at once."""
 
     def integer_kernel(self) -> Kernel | None:
-        """Return what computes all steps of integer neurons in one go on this library's device, if anything does."""
+        """Return a kernel that computes all steps of integer neurons at once, if there is one."""
         return None
 
     def linear(self, synapse: Synapse, kind: FloatType) -> Linear:
-        """Return ``synapse`` as a function of arrays of ``kind``."""
+        """Return ``synapse`` as a function of arrays of type ``kind``."""
         if synapse.kind == "conv":
             return self._conv(synapse, kind)
         if synapse.kind == "sparse":
@@ -90,7 +89,7 @@ class Arrays(ABC):
         return lambda x: (x.reshape(-1, weight.shape[1]) @ weight.T).reshape(len(x), *synapse.out_shape)
 
     def _conv(self, synapse: Synapse, kind: FloatType) -> Linear:
-        """Return a convolution as one matrix product per group: patches (M · positions, taps) times weights."""
+        """Return a convolution: per group, patches (M · positions, taps) times weights."""
         groups, kernel, out = synapse.groups, synapse.weight.shape[2:], synapse.out_shape[1:]
         channels, outputs = synapse.in_shape[0] // groups, synapse.out_shape[0] // groups
         sides = [size + sum(pad) for size, pad in zip(synapse.in_shape[1:], synapse.padding, strict=True)]
@@ -121,7 +120,7 @@ class Arrays(ABC):
 
 
 class NumpyArrays(Arrays):
-    """numpy and scipy; needs nothing else."""
+    """numpy and scipy."""
 
     xp = np
     batch, patches, on_cpu = 64, 1 << 24, True
@@ -155,7 +154,7 @@ class NumpyArrays(Arrays):
         return lambda x: np.ascontiguousarray((weights @ x.T).T)
 
     def single_threaded(self) -> AbstractContextManager[int]:
-        """Give 1: the steps are Python's and numpy's own, which one thread runs as quickly as several."""
+        """Give 1: the steps are Python code, which several threads run no faster."""
         return nullcontext(1)
 
 
@@ -210,14 +209,14 @@ class TorchArrays(Arrays):
     def sparse(self, weights: csr_matrix) -> Linear:
         """Return torch's product."""
         parts = weights.tocoo()
-        places = self.put(np.stack([parts.row, parts.col]))
+        indices = self.put(np.stack([parts.row, parts.col]))
         tensor = self.xp.sparse_coo_tensor(
-            places, self.put(parts.data), parts.shape, check_invariants=False, is_coalesced=True
+            indices, self.put(parts.data), parts.shape, check_invariants=False, is_coalesced=True
         )
         return lambda x: (tensor @ x.T).T
 
     def integer_kernel(self) -> Kernel | None:
-        """Return the Triton kernel, on a GPU; `ashneuro.spiking.kernels.dispatch` says how to choose."""
+        """Return the Triton kernel on a GPU, see `ashneuro.spiking.kernels.dispatch`."""
         from ashneuro.spiking.kernels.dispatch import choose_backend
 
         asked = choose_backend("auto", self._device)
@@ -229,7 +228,7 @@ class TorchArrays(Arrays):
 
     @contextmanager
     def single_threaded(self) -> Iterator[int]:
-        """Give the number of threads that torch had, or 1 for a GPU, which has its own."""
+        """Give the number of torch's threads; 1 on a GPU, which runs one kernel after another."""
         before = self.xp.get_num_threads()
         if self._device.type != "cpu":
             yield 1
@@ -242,7 +241,7 @@ class TorchArrays(Arrays):
 
 
 def arrays(backend: Backend, device: str = "cpu") -> Arrays:
-    """Return the array library: ``"auto"`` takes torch where it is installed, numpy elsewhere.
+    """Return the array library; ``"auto"``: torch if it is installed, else numpy.
 
     Raises:
         MissingDependency: torch was asked for and is not installed.

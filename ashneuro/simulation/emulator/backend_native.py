@@ -1,6 +1,7 @@
-"""Integer programs compiled for the CPU (``loihi.cpp``): whole layers of Loihi's neurons with the synapses before them.
+"""Compiled integer layers for the CPU (``loihi.cpp``): Loihi's neurons with synapses before them.
 
-Behind a convolution, channels are the innermost axis in memory; outside, axes are those of the program.
+A synapse with spikes as input adds up the weights of those lines that spiked. Layers behind a
+convolution are channels-last in memory; their arrays are views with the axes of the program.
 """
 
 from __future__ import annotations
@@ -26,18 +27,17 @@ from ashneuro.spiking.kernels.cpp import NativeError, load
 
 SOURCE = Path(__file__).with_name("loihi.cpp")
 VARIABLE = "ASHNEURO_KERNELS"
-Turned = tuple[int, int]
+ChannelsLast = tuple[int, int]  # (channels, positions) of an array that is channels-last in memory
 # As in loihi.cpp.
 WIDTHS = (32, 64, 96)
 ROWS, COPIED = 64, 16
-# Neuron-steps whose input stays in a second-level cache until the neurons take it.
-PIECE = 1 << 15
+PIECE = 1 << 15  # neuron-steps whose input sums stay in the second-level cache until the neurons use them
 
 
 class _Synapse(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("spikes", "weights", "sources")),
-        *((name, ctypes.c_int64) for name in ("places", "groups", "channels", "out_places", "taps", "outputs")),
+        *((name, ctypes.c_int64) for name in ("positions", "groups", "channels", "out_positions", "taps", "outputs")),
         *((name, ctypes.c_int32) for name in ("width", "lag", "exponent", "block")),
     )
 
@@ -48,7 +48,7 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("connections", "spiking", "keep_u", "keep_v", "threshold")),
         *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "u", "v", "sent", "trace_u", "trace_v")),
         *((name, ctypes.c_int64) for name in ("active", "piece")),
-        *((name, ctypes.c_void_p) for name in ("arriving", "lines", "first", "gathered")),
+        *((name, ctypes.c_void_p) for name in ("inputs", "lines", "first", "gathered")),
     )
 
 
@@ -63,11 +63,11 @@ def _library() -> ctypes.CDLL:
     return loaded
 
 
-def wanted() -> bool:
-    """Whether integer programs on the CPU are computed here: ``$ASHNEURO_KERNELS`` leaves it open or says ``native``, and it works.
+def enabled() -> bool:
+    """Return True if ``$ASHNEURO_KERNELS`` allows compiled layers, and they compile.
 
     Raises:
-        ConfigError: ``native`` is asked for and cannot be had.
+        ConfigError: ``native`` is asked for and cannot be compiled.
     """
     asked = os.environ.get(VARIABLE, "auto")
     if asked not in ("auto", "native"):
@@ -84,81 +84,91 @@ def wanted() -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
-    """A dense synapse or a convolution from spikes, which adds up the weights of those lines that spiked.
+class EventSynapse:
+    """A dense synapse or a convolution whose input is spikes.
+
+    It is a convolution between positions, which are rows of channels; a dense layer has one
+    position and one tap.
 
     Args:
-        weights: (groups, chunks of outputs, taps, channels, outputs of a chunk), int16; channels and outputs are a group's.
-        sources: (places of the output, taps): the place of the input that each tap meets there, or −1: padding.
-        places: of the input; a dense layer has one, and one tap.
-        outputs: of a group.
-        turned: (channels, places) of an input that must have its channels innermost.
-        lag: in steps.
-        block: as many weights as add up to less than 2^15.
+        weights: int16, (groups, chunks of outputs, taps, channels, outputs of a chunk), with the
+            channels and outputs of one group.
+        sources: (output positions, taps): input position of each tap; −1 is padding.
+        positions: number of input positions.
+        outputs: number of output channels of one group.
+        layout: of the input, if it has to be channels-last.
+        exponent, lag: of the connection; the lag in steps.
+        block: number of weights of one output that add up to less than 2^15, whichever they are.
     """
 
     weights: NDArray[np.int16]
     sources: NDArray[np.int32]
-    places: int
+    positions: int
     outputs: int
-    turned: Turned | None
+    layout: ChannelsLast | None
     exponent: int
     lag: int
     block: int
 
     @classmethod
-    def of(cls, connection: Connection, lag: int, turned: Turned | None) -> Spread | None:
-        """Return it, or ``None`` where the connection is something else; ``turned`` is how its layer lies."""
+    def of(cls, connection: Connection, lag: int, layout: ChannelsLast | None) -> EventSynapse | None:
+        """Return the compiled form of a connection into a layer of ``layout``, if it has one."""
         synapse = connection.synapse
         if synapse is None or np.abs(synapse.weight).max(initial=0) > -MIXED_WEIGHTS[0]:
             return None
-        weight, groups, inside = synapse.weight, synapse.groups, None
-        if synapse.kind == "conv" and _outside(synapse) == turned:
-            inside = synapse.in_shape[0], synapse.in_size // synapse.in_shape[0]
-            sources = np.full((turned[1], math.prod(weight.shape[2:])), -1, np.int32)
+        weight, groups, in_layout = synapse.weight, synapse.groups, None
+        if synapse.kind == "conv" and _output_layout(synapse) == layout:
+            in_layout = synapse.in_shape[0], synapse.in_size // synapse.in_shape[0]
+            sources = np.full((layout[1], math.prod(weight.shape[2:])), -1, np.int32)
             position, tap, pixel = conv_pairs(synapse)
             sources[position, tap] = pixel
-        elif synapse.kind == "dense" and (turned is None or weight.shape == (math.prod(turned), synapse.in_size)):
+        elif synapse.kind == "dense" and (layout is None or weight.shape == (math.prod(layout), synapse.in_size)):
             sources = np.arange(synapse.in_size // weight.shape[1], dtype=np.int32).reshape(-1, 1)
-            weight = weight if turned is None else weight.reshape(*turned, -1).swapaxes(0, 1).reshape(weight.shape)
+            weight = weight if layout is None else weight.reshape(*layout, -1).swapaxes(0, 1).reshape(weight.shape)
         else:
             return None
         outputs, channels, taps = len(weight) // groups, weight.shape[1], sources.shape[1]
+        # Chunks of equal width: the one that wastes the fewest lanes, then the widest.
         width = min(WIDTHS, key=lambda width: (-outputs % width, -width))
         padded = np.zeros((groups, -(-outputs // width) * width, channels, taps), np.int16)
         padded[:, :outputs] = weight.reshape(groups, outputs, channels, taps)
         packed = np.ascontiguousarray(padded.reshape(groups, -1, width, channels, taps).transpose(0, 1, 4, 3, 2))
-        places = synapse.in_size // (groups * channels)
-        return cls(packed, sources, places, outputs, inside, connection.weight_exp, lag, _block(weight))
+        positions = synapse.in_size // (groups * channels)
+        return cls(packed, sources, positions, outputs, in_layout, connection.weight_exp, lag, _block(weight))
 
 
 @dataclass(frozen=True, eq=False)
-class Arriving:
-    """What brings spikes to a layer: compiled synapses by the number of their connection.
+class EventInputs:
+    """Compiled synapses into one layer.
 
     Args:
-        turned: (channels, places) of a layer behind a convolution, whose channels are innermost in memory.
+        synapses: by number of the connection.
+        layout: of the layer; ``None`` if it has the axes of the program.
     """
 
-    spreads: Mapping[int, Spread]
-    turned: Turned | None
+    synapses: Mapping[int, EventSynapse]
+    layout: ChannelsLast | None
 
     @classmethod
-    def of(cls, layer: Layer, lags: Mapping[int, int]) -> Arriving:
-        """Return it for the connections of ``layer`` that carry spikes, given by their number and their lag."""
+    def of(cls, layer: Layer, lags: Mapping[int, int]) -> EventInputs:
+        """Return the compiled synapses among those connections of ``layer`` that carry spikes.
+
+        Args:
+            lags: by number of the connection.
+        """
         connections = {index: layer.connections[index] for index in lags}
         convolutions = (one.synapse for one in connections.values() if one.synapse and one.synapse.kind == "conv")
-        turned = next(map(_outside, convolutions), None)
-        found = {index: Spread.of(connection, lags[index], turned) for index, connection in connections.items()}
-        return cls({index: spread for index, spread in found.items() if spread is not None}, turned)
+        layout = next(map(_output_layout, convolutions), None)
+        found = {index: EventSynapse.of(connection, lags[index], layout) for index, connection in connections.items()}
+        return cls({index: synapse for index, synapse in found.items() if synapse is not None}, layout)
 
 
-def _outside(synapse: Synapse) -> Turned:
+def _output_layout(synapse: Synapse) -> ChannelsLast:
     return synapse.out_shape[0], math.prod(synapse.out_shape[1:])
 
 
 def _block(weight: NDArray[np.integer]) -> int:
-    """Return how many of the weights (outputs, ...) of one output add up to less than 2^15, whichever these are."""
+    """Return the number of weights per output (first axis) that add up to less than 2^15."""
     rows, limit = weight.reshape(len(weight), -1), np.iinfo(np.int16).max
     above = np.maximum(rows, 0).sum(axis=1, dtype=np.int64)
     reach = int(max(above.max(), (above - rows.sum(axis=1, dtype=np.int64)).max()))
@@ -166,13 +176,13 @@ def _block(weight: NDArray[np.integer]) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Ran:
-    """What a layer did.
+class LayerResult:
+    """Answers of one layer.
 
     Args:
         sent: (T, B, *shape): spikes as uint8, or v.
-        active: neuron-steps.
-        counts: spikes of each neuron; of a read-out 0.
+        active: number of active neuron-steps.
+        counts: spikes of each neuron; 0 for a read-out.
         u, v: (T, B, *shape), if traced.
     """
 
@@ -188,74 +198,76 @@ def run_layer(
     bias: NDArray[np.int32],
     shape: Shape,
     currents: NDArray[np.int32] | None,
-    arriving: Sequence[tuple[Spread, NDArray[np.uint8]]],
-    turned: Turned | None,
+    inputs: Sequence[tuple[EventSynapse, NDArray[np.uint8]]],
+    layout: ChannelsLast | None,
     traced: bool,
-) -> Ran:
-    """Return what a layer of neurons that starts at rest does; arrays are views of memory with channels innermost if ``turned``.
+) -> LayerResult:
+    """Return the answers of a layer of neurons that start at rest.
 
     Args:
-        bias: (*shape of the layer), already shifted.
-        shape: (T, B, *shape of the layer).
-        currents: what arrives otherwise, of that shape.
-        arriving: synapses, each with the spikes (T, B, ...) of its source.
-        turned: see `Arriving`.
+        bias: (*layer shape), shifted by its exponent.
+        shape: (T, B, *layer shape).
+        currents: input that does not pass a compiled synapse, of ``shape``.
+        inputs: compiled synapses, each with the spikes (T, B, ...) of its source.
+        layout: see `EventInputs`.
     """
     steps, samples, neurons = shape[0], shape[1], math.prod(shape[2:])
-    inside = (neurons,) if turned is None else turned[::-1]
-    sent = np.empty((steps, samples, *inside), np.uint8 if population.spiking else np.int32)
+    in_memory = (neurons,) if layout is None else layout[::-1]
+    sent = np.empty((steps, samples, *in_memory), np.uint8 if population.spiking else np.int32)
     u, v = np.zeros((samples, neurons), np.int32), np.zeros((samples, neurons), np.int32)
     traces = [np.empty(sent.shape, np.int32) if traced else None for _ in range(2)]
-    spikes = [_rows(values, spread.turned, 2) for spread, values in arriving]
-    if currents is None and not arriving:
+    spikes = [_rows(values, synapse.layout, 2) for synapse, values in inputs]
+    if currents is None and not inputs:
         currents = np.zeros(shape, np.int32)
-    currents = None if currents is None else _rows(currents, turned, 2)
-    bias = _rows(bias, turned)
-    synapses = (_Synapse * max(1, len(arriving)))(
+    currents = None if currents is None else _rows(currents, layout, 2)
+    bias = _rows(bias, layout)
+    synapses = (_Synapse * max(1, len(inputs)))(
         *(
             _Synapse(
-                *map(_at, (values, spread.weights, spread.sources)),
-                spread.places, len(spread.weights), spread.weights.shape[3], *spread.sources.shape, spread.outputs,
-                spread.weights.shape[4], spread.lag, spread.exponent, spread.block,
+                *map(_at, (values, synapse.weights, synapse.sources)),
+                synapse.positions, len(synapse.weights), synapse.weights.shape[3], *synapse.sources.shape,
+                synapse.outputs, synapse.weights.shape[4], synapse.lag, synapse.exponent, synapse.block,
             )
-            for (spread, _), values in zip(arriving, spikes, strict=True)
+            for (synapse, _), values in zip(inputs, spikes, strict=True)
         )
     )  # fmt: skip
     piece = max(1, min(steps, PIECE // neurons))
     sizes = (
         piece * neurons + WIDTHS[-1],
-        # The kernel writes eight lines before it knows which of them spiked, and copies whole vectors of them.
+        # The kernel writes eight lines before it knows which of them spiked, and copies vectors.
         piece * max((values[0, 0].size for values in spikes), default=0) + COPIED,
-        piece * max((one.places * one.groups for one in synapses), default=0) + 1,
+        piece * max((one.positions * one.groups for one in synapses), default=0) + 1,
         ROWS * max((one.taps * one.channels for one in synapses), default=0) + COPIED,
     )
     work = [np.empty(size, np.int32) for size in sizes]
     layer = _Layer(
-        steps, samples, neurons, len(arriving), population.spiking, population.keep_u, population.keep_v, population.v_threshold,
-        ctypes.addressof(synapses), _at(currents), _at(bias) if bias.any() else None, *map(_at, (u, v, sent, *traces)), 0, piece,
-        *map(_at, work),
+        steps, samples, neurons, len(inputs),
+        population.spiking, population.keep_u, population.keep_v, population.v_threshold,
+        ctypes.addressof(synapses), _at(currents), _at(bias) if bias.any() else None,
+        *map(_at, (u, v, sent, *traces)), 0, piece, *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
     counts = count(sent.reshape(steps, samples, neurons)) if population.spiking else np.zeros(neurons, np.int64)
-    outside = [
-        _outer(values, turned).reshape(shape) for values in (sent, *(trace for trace in traces if trace is not None))
+    seen = [
+        _program_axes(values, layout).reshape(shape)
+        for values in (sent, *(trace for trace in traces if trace is not None))
     ]
-    counts = _outer(counts.reshape(inside), turned).reshape(shape[2:])
-    return Ran(outside[0], layer.active, counts, *(outside[1:] or (None, None)))
+    counts = _program_axes(counts.reshape(in_memory), layout).reshape(shape[2:])
+    return LayerResult(seen[0], layer.active, counts, *(seen[1:] or (None, None)))
 
 
-def _rows(values: NDArray[Any], turned: Turned | None, leading: int = 0) -> NDArray[Any]:
-    """Return ``values`` (*leading axes, ...), contiguous, with channels innermost where they are ``turned``."""
-    flat = values.reshape(*values.shape[:leading], *(turned or (-1,)))
-    return np.ascontiguousarray(flat if turned is None else flat.swapaxes(-1, -2))
+def _rows(values: NDArray[Any], layout: ChannelsLast | None, leading: int = 0) -> NDArray[Any]:
+    """Return ``values`` (*leading axes, ...), contiguous, channels-last if there is a layout."""
+    flat = values.reshape(*values.shape[:leading], *(layout or (-1,)))
+    return np.ascontiguousarray(flat if layout is None else flat.swapaxes(-1, -2))
 
 
-def _outer(values: NDArray[Any], turned: Turned | None) -> NDArray[Any]:
-    return values if turned is None else values.swapaxes(-1, -2)
+def _program_axes(values: NDArray[Any], layout: ChannelsLast | None) -> NDArray[Any]:
+    return values if layout is None else values.swapaxes(-1, -2)
 
 
 def count(spikes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return how often each neuron spiked, (neurons,), of contiguous ``spikes`` (..., neurons)."""
+    """Return the spikes per neuron (neurons,) of contiguous ``spikes`` (..., neurons)."""
     totals = np.zeros(spikes.shape[-1], np.int64)
     if spikes.size:
         _library().count(_at(spikes), spikes.size // spikes.shape[-1], spikes.shape[-1], _at(totals))
@@ -263,5 +275,5 @@ def count(spikes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _at(values: NDArray[Any] | None) -> int | None:
-    # `values.ctypes.data` is the same, ten times slower.
+    # `values.ctypes.data` is the same address, ten times slower.
     return None if values is None else values.__array_interface__["data"][0]

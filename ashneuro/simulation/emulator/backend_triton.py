@@ -1,6 +1,7 @@
-"""Loihi's neurons over many steps as a Triton kernel, for torch arrays on a GPU; state stays in registers.
+"""Loihi's neurons over many steps as a Triton kernel, for torch arrays on a GPU.
 
-Decays need no more than 32 bits: ``|x|·keep >> 12 = (|x| >> 12)·keep + ((|x| & 4095)·keep >> 12)``.
+The state stays in registers. Decays need no more than 32 bits:
+``|x|·keep >> 12 = (|x| >> 12)·keep + ((|x| & 4095)·keep >> 12)``.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ def _decayed(x, keep):  # type: ignore[no-untyped-def]
     return tl.where(x < 0, -kept, kept)
 
 
-# Numbers of a layer are no reason to compile again, and 1 must not become a constant.
+# Otherwise Triton compiles anew for numbers that are 1 or divisible by 16.
 @triton.jit(do_not_specialize=["steps", "keep_u", "keep_v", "v_threshold"])  # type: ignore[untyped-decorator]
 def integer_kernel(  # type: ignore[no-untyped-def]
     currents, bias, u_at, v_at, sent, active, trace_u, trace_v, steps, size, width, keep_u, keep_v, v_threshold,
     MEMORY: tl.constexpr, SPIKING: tl.constexpr, TRACED: tl.constexpr, PER_NEURON: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Compute LANES neurons over all steps; u and v are overwritten."""
+    """Run all steps of LANES neurons; u and v are overwritten."""
     lanes = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     mask = lanes < size
     u = tl.load(u_at + lanes, mask=mask, other=0)
@@ -82,15 +83,15 @@ def run(
     currents: Tensor,
     states: list[tuple[Tensor, Tensor]] | None,
 ) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Return what is sent (T, B, *shape), u and v after the last step, and the active neuron-steps; arguments as `Population.run`."""
+    """Return the fields of `Steps`; arguments as `Population.run`."""
     currents, u, v = currents.contiguous(), u.contiguous(), v.contiguous()
     sent = torch.empty(currents.shape, dtype=torch.uint8 if population.spiking else torch.int32, device=currents.device)
     active = torch.empty_like(v)
     traces = [torch.empty_like(currents) if states is not None else sent for _ in range(2)]
     grid = (triton.cdiv(v.numel(), LANES),)
     integer_kernel[grid](
-        currents, population.bias.contiguous(), u, v, sent, active, *traces, len(currents), v.numel(), population.bias.numel(),
-        population.keep_u, population.keep_v, population.v_threshold,
+        currents, population.bias.contiguous(), u, v, sent, active, *traces,
+        len(currents), v.numel(), population.bias.numel(), population.keep_u, population.keep_v, population.v_threshold,
         MEMORY=bool(population.keep_u), SPIKING=population.spiking, TRACED=states is not None, PER_NEURON=True,
         LANES=LANES, num_warps=WARPS,
     )  # fmt: skip

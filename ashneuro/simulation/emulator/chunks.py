@@ -1,4 +1,4 @@
-"""Many samples, a chunk at a time: small enough to stay in cache, as many at once as there are cores."""
+"""Simulation of many samples in chunks that fit the cache, one chunk per core at a time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def run_chunks(
     widest: int,
     progress: Progress | None = None,
 ) -> SpikeRecord:
-    """Return the record of all samples of ``inputs`` (T, B, *shape), ``run`` a chunk of them at a time.
+    """Return the record of all samples of ``inputs`` (T, B, *shape).
 
-    Chunks run side by side, each on one core: a step is too small a piece of work to be shared among threads, which would
-    spend their time waiting for one another.
+    Chunks run side by side, each on one core: a single step is too little work to be shared among
+    threads, which would mostly wait for each other.
 
     Args:
         run: computes one chunk; called from several threads.

@@ -1,11 +1,13 @@
-// Loihi's neurons over many steps, bit for bit, with the products of spikes and 8-bit weights in front of them.
+// Loihi's neurons over many steps, bit for bit, with the products of spikes and 8-bit weights before
+// them. Equations: ashneuro/program/program.py.
 //
-// A product with spikes is a sum of the weights of the lines that spiked: what is not sent costs nothing. Sums are exact: 16
-// bits hold a block of weights, and blocks add up in 32 bits. Decays need no more than 32 bits either, because
-// |x|·keep >> 12 = (|x| >> 12)·keep + ((|x| & 4095)·keep >> 12). Equations: ashneuro/program/program.py.
+// A product with spikes is the sum of the weights of those lines that spiked: silent lines cost
+// nothing. Sums are exact: a block of weights fits 16 bits, and blocks add up in 32 bits. Decays need
+// no more than 32 bits either: |x|·keep >> 12 = (|x| >> 12)·keep + ((|x| & 4095)·keep >> 12).
 //
-// Synapses are convolutions between places, which are rows of channels (channels-last); a dense layer has one place and one tap.
-// The spikes of a place are found once; those that its taps meet are listed for each place of the output, and their weights added.
+// Synapses are convolutions between positions, which are rows of channels (channels-last); a dense
+// layer has one position and one tap. The spikes of a position are found once. For each output
+// position, those of its taps' input positions are listed, and their weights added.
 
 #include <cstdint>
 #include <cstring>
@@ -13,47 +15,47 @@
 extern "C" {
 
 struct Synapse {
-    const uint8_t* spikes;   // [steps][samples][places][groups][channels], 0 or 1
+    const uint8_t* spikes;   // [steps][samples][positions][groups][channels], 0 or 1
     const int16_t* weights;  // [groups][chunks of outputs][taps][channels][width], zero behind a group's last output
-    const int32_t* sources;  // [places of the output][taps]: which place of the input is met there; −1 in the padding
-    int64_t places, groups, channels, out_places, taps, outputs;  // channels and outputs are those of one group
-    int32_t width;     // outputs in a chunk: LANES, or a few times as many
-    int32_t lag;       // steps by which they arrive late
-    int32_t exponent;  // the sum is shifted left by it, or right
-    int32_t block;     // so many weights add up to less than 2^15
+    const int32_t* sources;  // [out_positions][taps]: input position; −1 is padding
+    int64_t positions, groups, channels, out_positions, taps, outputs;  // channels and outputs are those of one group
+    int32_t width;     // outputs in a chunk: LANES, 2 · LANES or WIDEST
+    int32_t lag;       // in steps
+    int32_t exponent;  // shift of the sum, to the left if positive
+    int32_t block;     // number of weights that add up to less than 2^15
 };
 
 struct Layer {
     int64_t steps, samples, neurons;
     int32_t connections, spiking, keep_u, keep_v, threshold;
     const Synapse* synapses;
-    const int32_t* currents;  // [steps][samples][neurons], what else arrives; or null
+    const int32_t* currents;  // [steps][samples][neurons], other input; or null
     const int32_t* bias;      // [neurons]; or null
-    int32_t *u, *v;           // [samples][neurons]; before, and then after all steps
-    void* sent;               // [steps][samples][neurons]: bytes where spiking, else v
+    int32_t *u, *v;           // [samples][neurons]; state before and after the run
+    void* sent;               // [steps][samples][neurons]: bytes if spiking, else v
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
-    int64_t active;              // added to
-    int64_t piece;               // so many steps at once, for which there is work space
-    int32_t* arriving;           // [piece · neurons + WIDEST]
-    int32_t* lines;              // [piece · the most inputs + COPIED]
-    int32_t* first;              // [piece · the most places and groups + 1]
-    int32_t* gathered;           // [ROWS · the most taps and channels + COPIED]
+    int64_t active;              // neuron-steps, added to
+    int64_t piece;               // number of steps at once, for which the buffers below suffice
+    int32_t* inputs;             // [piece · neurons + WIDEST]
+    int32_t* lines;              // [piece · most input lines + COPIED]
+    int32_t* first;              // [piece · most positions · groups + 1]
+    int32_t* gathered;           // [ROWS · most taps · channels + COPIED]
 };
 }
 
 namespace {
 
 constexpr int32_t STATE = 1 << 23;
-constexpr int LANES = 32, WIDEST = 96;  // as many sums as stay in registers
-constexpr int ROWS = 64;                // places that share a chunk's weights, one after the other, while these are in a cache
-constexpr int COPIED = 16;              // lines at once
+constexpr int LANES = 32, WIDEST = 96;  // WIDEST sums stay in registers
+constexpr int ROWS = 64;                // positions in a row that use the same weights, which stay in cache
+constexpr int COPIED = 16;              // lines copied at once
 
 typedef int16_t Vector __attribute__((vector_size(64), aligned(2), may_alias));
 typedef int32_t Lines __attribute__((vector_size(64), aligned(4), may_alias));
 
 typedef int32_t Eight __attribute__((vector_size(32), aligned(4), may_alias));
 
-// Where the ones are in each of the bytes.
+// Positions of the set bits of each byte.
 const struct Positions {
     Eight of[256] = {};
     Positions() {
@@ -63,15 +65,15 @@ const struct Positions {
     }
 } POSITIONS;
 
-// Rows of weights that meet a spike.
+// Rows of weights to be added: those of lines that spiked.
 struct Events {
     const int32_t* lines;
     int32_t count;
 };
 
-// The channels that spiked before each step, place and group: lines[first[n]] to lines[first[n + 1]].
+// Lists the channels that spiked, by step, position and group: lines[first[n]] to lines[first[n + 1]].
 void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample, int64_t begin, int64_t end) {
-    const int64_t rows = synapse.places * synapse.groups, channels = synapse.channels;
+    const int64_t rows = synapse.positions * synapse.groups, channels = synapse.channels;
     int32_t n = 0, *first = layer.first;
     for (int64_t t = begin - synapse.lag; t < end - synapse.lag; t++) {
         const uint8_t* spikes = synapse.spikes + (t < 0 ? 0 : (t * layer.samples + sample) * rows * channels);
@@ -95,18 +97,18 @@ void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample, int
     *first = n;
 }
 
-// What meets `count` places of the output; `begin` is the first, and they are counted over the steps of the piece.
+// Lists the rows of weights for `count` output positions from `begin` on, numbered over the steps of the piece.
 void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t begin, int64_t count, Events* events) {
     int32_t* to = layer.gathered;
     for (int64_t row = begin; row < begin + count; row++, events++) {
-        const int64_t t = row / synapse.out_places;
-        const int32_t* sources = synapse.sources + row % synapse.out_places * synapse.taps;
+        const int64_t t = row / synapse.out_positions;
+        const int32_t* sources = synapse.sources + row % synapse.out_positions * synapse.taps;
         *events = {to, 0};
         for (int64_t tap = 0; tap < synapse.taps; tap++) {
             if (sources[tap] < 0) continue;
-            const int32_t* edges = layer.first + (t * synapse.places + sources[tap]) * synapse.groups + group;
+            const int32_t* edges = layer.first + (t * synapse.positions + sources[tap]) * synapse.groups + group;
             const int32_t *from = layer.lines + edges[0], n = edges[1] - edges[0];
-            if (synapse.taps == 1) {  // listed as it is
+            if (synapse.taps == 1) {  // the list is used as it is
                 *events = {from, n};
                 continue;
             }
@@ -127,18 +129,19 @@ template <int WIDTH> inline void add_lines(const int16_t* weights, const int32_t
     memcpy(into, sums, sizeof sums);
 }
 
-// Adds what arrives at one chunk of a place in one step. Behind a place's last channel that is 0, for whoever lies there.
-template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16_t* weights, Events events, int32_t* __restrict__ arriving) {
-    // An exponent is for the whole sum.
+// Adds the weights of one chunk of outputs, at one position and step. Behind the last output the weights are 0,
+// so that its neighbour in memory stays as it is.
+template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16_t* weights, Events events, int32_t* __restrict__ inputs) {
+    // The exponent applies to the whole sum, not to blocks: a right shift rounds.
     const int32_t left = 1 << (synapse.exponent > 0 ? synapse.exponent : 0), right = synapse.exponent < 0 ? -synapse.exponent : 0;
     const int32_t n = events.count;
     int16_t sums[WIDTH];
     if (n <= synapse.block) {
         add_lines<WIDTH>(weights, events.lines, n, sums);
         if (synapse.exponent == 0)
-            for (int j = 0; j < WIDTH; j++) arriving[j] += sums[j];
+            for (int j = 0; j < WIDTH; j++) inputs[j] += sums[j];
         else
-            for (int j = 0; j < WIDTH; j++) arriving[j] += (sums[j] * left) >> right;
+            for (int j = 0; j < WIDTH; j++) inputs[j] += (sums[j] * left) >> right;
         return;
     }
     int32_t whole[WIDTH] = {};
@@ -146,12 +149,12 @@ template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16
         add_lines<WIDTH>(weights, events.lines + begin, n - begin < synapse.block ? n - begin : synapse.block, sums);
         for (int j = 0; j < WIDTH; j++) whole[j] += sums[j];
     }
-    for (int j = 0; j < WIDTH; j++) arriving[j] += (whole[j] * left) >> right;
+    for (int j = 0; j < WIDTH; j++) inputs[j] += (whole[j] * left) >> right;
 }
 
-// Adds what a synapse brings to one sample in a piece of the steps.
+// Adds the sums of one synapse, for one sample and a piece of the steps.
 template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, int64_t steps) {
-    const int64_t rows = steps * synapse.out_places, all = synapse.groups * synapse.outputs;
+    const int64_t rows = steps * synapse.out_positions, all = synapse.groups * synapse.outputs;
     for (int64_t begin = 0; begin < rows; begin += ROWS) {
         const int64_t count = rows - begin < ROWS ? rows - begin : ROWS;
         const int16_t* weights = synapse.weights;
@@ -161,7 +164,7 @@ template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, in
             for (int64_t output = 0; output < synapse.outputs; output += WIDTH, weights += synapse.taps * synapse.channels * WIDTH)
                 for (int64_t n = 0; n < count; n++)
                     if (events[n].count)
-                        add_weights<WIDTH>(synapse, weights, events[n], layer.arriving + (begin + n) * all + group * synapse.outputs + output);
+                        add_weights<WIDTH>(synapse, weights, events[n], layer.inputs + (begin + n) * all + group * synapse.outputs + output);
         }
     }
 }
@@ -214,7 +217,7 @@ void run(Layer* given) {
         int32_t *u = layer.u + sample * n, *v = layer.v + sample * n;
         for (int64_t begin = 0; begin < layer.steps; begin += layer.piece) {
             const int64_t end = begin + layer.piece < layer.steps ? begin + layer.piece : layer.steps;
-            if (layer.connections) memset(layer.arriving, 0, sizeof(int32_t) * (end - begin) * n);
+            if (layer.connections) memset(layer.inputs, 0, sizeof(int32_t) * (end - begin) * n);
             for (int c = 0; c < layer.connections; c++) {
                 const Synapse& synapse = layer.synapses[c];
                 find_spikes(layer, synapse, sample, begin, end);
@@ -222,14 +225,14 @@ void run(Layer* given) {
                 add(layer, synapse, end - begin);
             }
             for (int64_t t = begin; t < end; t++) {
-                const int64_t place = t * step_size + sample * n;
-                int32_t* arriving = layer.arriving + (t - begin) * n;
+                const int64_t offset = t * step_size + sample * n;
+                int32_t* inputs = layer.inputs + (t - begin) * n;
                 if (layer.connections && layer.currents)
-                    for (int64_t j = 0; j < n; j++) arriving[j] += layer.currents[place + j];
-                void* to = static_cast<char*>(layer.sent) + place * (layer.spiking ? 1 : 4);
-                layer.active += one(layer, layer.connections ? arriving : layer.currents + place, u, v, to);
-                if (layer.trace_u) memcpy(layer.trace_u + place, u, sizeof(int32_t) * n);
-                if (layer.trace_v) memcpy(layer.trace_v + place, v, sizeof(int32_t) * n);
+                    for (int64_t j = 0; j < n; j++) inputs[j] += layer.currents[offset + j];
+                void* to = static_cast<char*>(layer.sent) + offset * (layer.spiking ? 1 : 4);
+                layer.active += one(layer, layer.connections ? inputs : layer.currents + offset, u, v, to);
+                if (layer.trace_u) memcpy(layer.trace_u + offset, u, sizeof(int32_t) * n);
+                if (layer.trace_v) memcpy(layer.trace_v + offset, v, sizeof(int32_t) * n);
             }
         }
     }

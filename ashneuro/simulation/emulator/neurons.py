@@ -1,8 +1,7 @@
-"""The arithmetic of neurons, written once for numpy and torch: `xp` is either module.
+"""Neurons of programs, for numpy and torch alike: ``xp`` is either module.
 
-Which equations, and in which units, is said in `ashneuro.program.program`. A population takes its state before the first
-step and what arrives in all steps, and gives what it sends and its state after the last one: one call computes any
-number of steps, so that a kernel that fuses them needs to replace nothing but `Population.run`.
+`ashneuro.program.program` has the equations and units. One call computes any number of steps, from
+the state before the first to the state after the last: a fused kernel replaces `Population.run`.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_RANGE, STATE_SHIFT, S
 from ashneuro.program.program import Layer, Precision
 
 Array = TypeVar("Array")
-# Takes (population, u, v, currents, states) as `Population.run` does; gives the fields of `Steps`.
+# (population, u, v, currents, states), as of `Population.run` → fields of `Steps`.
 Kernel = Callable[..., tuple[Any, Any, Any, int]]
 
 
 @dataclass(frozen=True, eq=False)
 class Steps(Generic[Array]):
-    """What a population did in some steps.
+    """Answers of a population over some steps.
 
     Args:
-        sent: (T, B, *shape): spikes as 0 and 1 (uint8), or v of a read-out.
-        u, v: (B, *shape): the state after the last step.
-        active: neuron-steps with a state or an input other than zero; a bias is an input.
+        sent: (T, B, *shape): spikes 0 and 1 as uint8, or v of a read-out.
+        u, v: (B, *shape): state after the last step.
+        active: number of neuron-steps with a state or an input other than zero; a bias is input.
     """
 
     sent: Array
@@ -41,7 +40,7 @@ class Steps(Generic[Array]):
 
 @dataclass(frozen=True, eq=False)
 class Population(ABC, Generic[Array]):
-    """Neurons of one layer, their parameters as arrays of the module ``xp``."""
+    """Neurons of one layer, with parameters as arrays of the module ``xp``."""
 
     xp: Any
     spiking: bool
@@ -49,25 +48,25 @@ class Population(ABC, Generic[Array]):
 
     @abstractmethod
     def run(self, u: Array, v: Array, currents: Array, states: list[tuple[Array, Array]] | None = None) -> Steps[Array]:
-        """Return what happens in the steps of ``currents`` (T, B, *shape).
+        """Run the T steps of ``currents``.
 
         Args:
-            u, v: (B, *shape), the state before the first step; overwritten.
-            currents: what arrives at the neurons in each step; overwritten.
-            states: is given (u, v) after each step.
+            u, v: (B, *shape): state before the first step; overwritten.
+            currents: (T, B, *shape): input of each step; overwritten.
+            states: list to append (u, v) to after each step.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class FloatPopulation(Population[Array]):
-    """Lava's ``floating_pt`` neuron, operation by operation in its order, so that float64 results agree to the last bit."""
+    """Lava's ``floating_pt`` neuron, in its order of operations: float64 agrees to the last bit."""
 
     keep_u: Array
     keep_v: Array
     v_threshold: Array
 
     def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
-        """Step by step ``u·(1 − du) + a``, ``v·(1 − dv) + u + bias``."""
+        """Run the steps: u ← u·(1 − du) + a, v ← v·(1 − dv) + u + bias."""
         awake = (currents != 0) | (self.bias != 0)
         sent = self.xp.zeros_like(currents, dtype=self.xp.uint8) if self.spiking else currents
         for t, a in enumerate(currents):
@@ -85,32 +84,32 @@ class FloatPopulation(Population[Array]):
 
 @dataclass(frozen=True, eq=False)
 class IntegerPopulation(Population[Array]):
-    """Lava's ``fixed_pt`` neuron. State is int32; ``bias`` is already shifted, ``v_threshold`` aligned.
+    """Lava's ``fixed_pt`` neuron on int32; ``bias`` and ``v_threshold`` are in units of the state.
 
-    In place throughout, and each comparison into an array of the type that it compares: both libraries are several
-    times slower at anything else.
+    All operations are in place, and comparisons write to arrays of the type that they compare:
+    numpy and torch are several times slower otherwise.
     """
 
     keep_u: int
     keep_v: int
     v_threshold: int
-    kernel: Kernel | None = None  # computes all steps instead
+    kernel: Kernel | None = None  # replaces the loop over steps
 
     def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
-        """First u in all steps, then v; u wraps at 24 bits, v saturates."""
+        """Run the steps: u wraps at 24 bits, v saturates."""
         if self.kernel is not None:
             return Steps(*self.kernel(self, u, v, currents, states))
         xp = self.xp
         exact, scratch = xp.zeros_like(v, dtype=xp.float64), xp.zeros_like(v)
-        flow = currents << STATE_SHIFT  # becomes u after each step
+        us = currents << STATE_SHIFT  # u of each step is accumulated here
         if not self.keep_u:
-            _wrap(flow)
-        # Neurons are awake where the bits of input, bias, u or v are not all 0.
+            _wrap(us)
+        # A neuron is active if any bit of its input, bias, u or v is set.
         awake = currents
         awake |= self.bias
         biased = bool(xp.any(self.bias != 0))
         sent = xp.zeros_like(currents, dtype=xp.uint8 if self.spiking else xp.int32)
-        for t, u_next in enumerate(flow):
+        for t, u_next in enumerate(us):
             awake[t] |= u
             awake[t] |= v
             if self.keep_u:
@@ -130,14 +129,14 @@ class IntegerPopulation(Population[Array]):
             else:
                 sent[t] = v
             if states is not None:
-                states.append((u + 0, v + 0))  # copies: both go on changing
+                states.append((u + 0, v + 0))  # copies: both are overwritten in the next step
         if self.spiking:
             sent ^= 1
         return Steps(sent, u, v, int(xp.count_nonzero(awake)))
 
 
 def _decay(x: Any, keep: int, exact: Any) -> None:
-    """Make ``x`` x·keep / 4096, rounded toward zero; ``exact`` is float64, which holds the 35 bits of the product."""
+    """Set ``x`` to x·keep / 4096, rounded toward zero, through float64, which holds its 35 bits."""
     if keep == DECAY_ONE:
         return
     exact[...] = x
@@ -146,14 +145,19 @@ def _decay(x: Any, keep: int, exact: Any) -> None:
 
 
 def _wrap(u: Any) -> None:
-    """Wrap at 24 bits as Lava does, asymmetric: 2^23 itself stays, −2^23 becomes 2^23."""
+    """Wrap at 24 bits like Lava: 2^23 stays, and −2^23 becomes 2^23."""
     u += LARGEST_STATE
     u &= 2 * STATE_RANGE - 1
     u -= LARGEST_STATE
 
 
 def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Kernel | None = None) -> Population[Any]:
-    """Return the neurons of ``layer``; ``put`` makes an array of ``xp`` from one of numpy. ``kernel`` computes integer ones."""
+    """Return the neurons of ``layer``.
+
+    Args:
+        put: makes an array of ``xp`` from one of numpy.
+        kernel: for integers, see `IntegerPopulation`.
+    """
     neuron = layer.neuron
     if precision == "float":
         keep_u, keep_v, bias = (
@@ -175,7 +179,7 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
 
 
 def one(value: NDArray[np.generic]) -> int:
-    """Return the one number that all neurons of a layer share."""
+    """Return the number that all neurons of a layer share."""
     numbers = np.unique(np.asarray(value))
     if numbers.size != 1:
         raise ValueError("an integer layer has one du, one dv and one v_threshold")
@@ -183,7 +187,7 @@ def one(value: NDArray[np.generic]) -> int:
 
 
 def read_out(layer: Layer, v: NDArray[Any], precision: Precision) -> NDArray[np.float64]:
-    """Return the membrane potential in the graph's own units; in an integer program v counts 64ths of a scaled unit."""
+    """Return membrane potentials ``v`` in the units of the graph; integers count 1/(64·scale)."""
     v = np.asarray(v, np.float64)
     neuron = layer.neuron
     unscaled = v if precision == "float" else v / (layer.scale * STATE_UNIT)

@@ -1,15 +1,16 @@
-"""Runs a NIR graph as it stands, in float64: the reference that every lowered program is compared with.
+"""Simulation of a NIR graph as it stands, in float64: the reference of every lowered program.
 
-Node by node over all steps at once; loops step by step. No lowering: nothing merges, no gain moves, each neuron is
-computed by its own equation. With step dt, input x_t, and v_0 = v_leak, I_0 = 0 at the start of every sample (v_0 = v_reset
-where the contract says so; 1 − e^(−dt/τ) instead of dt/τ where it integrates exponentially)::
+Nodes are computed one after another over all steps, loops step by step. Nothing is lowered: each
+neuron has its own equation. With step dt, input x_t, and v_0 = v_leak, I_0 = 0 at the start of
+every sample (v_0 = v_reset if the contract says so; 1 − e^(−dt/τ) for dt/τ if it integrates
+exponentially)::
 
     I_t = I_{t−1} + dt/τ_syn · (−I_{t−1} + w_in·x_t)         CubaLIF, CubaLI; elsewhere I_t = x_t
     v_t = v_{t−1} + dt/τ_mem · (v_leak − v_{t−1} + R·I_t)    LIF, CubaLIF, LI, CubaLI
     v_t = v_{t−1} + R·x_t                                    IF, I ("per-second": dt·R·x_t)
     z_t = v_t > v_threshold;  v_t = v_reset where z_t        Threshold: z_t = x_t > threshold
 
-A neuron hears itself one step late; in a loop through several neurons the Delay node in it says what is late.
+A neuron receives its own spikes one step late; a loop of several neurons has a Delay node.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
 from ashneuro.simulation.record import Activity, SpikeRecord
 from ashneuro.spiking.contract import Contract
 
-# Rules that say what can be deployed, not what can be computed.
+# Rules on deployment: graphs that break them can be simulated all the same.
 DEPLOYMENT = {"start_value", "undelayed_bias", "read_outs_end"}
 
 
@@ -49,13 +50,13 @@ def run_graph(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> SpikeRecord:
-    """Return what every neuron of ``graph`` sends, by node name, computed in float64.
+    """Return the activity of every neuron node of ``graph``, computed in float64.
 
-    An Output that is fed by something else than one neuron is in the record as well, as a read-out. The arguments are
-    those of `ashneuro.simulation.emulator.run_program.run_program`.
+    An Output that is not fed by exactly one neuron is in the record, too, as a read-out. Arguments
+    as `ashneuro.simulation.emulator.run_program.run_program`.
 
     Raises:
-        GraphError: the graph breaks rules; all of them at once.
+        GraphError: the graph breaks rules; the message has all of them.
         DataError: the inputs do not fit.
     """
     wiring = wire(graph)
@@ -64,25 +65,25 @@ def run_graph(
     ports = graph_ports(wiring, contract)
     checked = check_inputs(ports, contract.timesteps, inputs)
     library = arrays(backend, device)
-    simulation = _Simulation(wiring, contract, library)
+    loaded = _LoadedGraph(wiring, contract, library)
     return run_chunks(
-        lambda chunk: simulation.run(chunk, rasters),
+        lambda chunk: loaded.run(chunk, rasters),
         checked,
         library=library,
-        widest=simulation.widest,
+        widest=loaded.widest,
         progress=progress,
     )
 
 
 def graph_ports(graph: nir.NIRGraph | Wiring, contract: Contract) -> list[InputPort]:
-    """Return the graph's inputs as ports."""
+    """Return the inputs of the graph as ports."""
     wiring = wire(graph)
     coding: Literal["spikes", "current"] = "spikes" if contract.input_coding == "spikes" else "current"
     return [InputPort(name, _known(wiring.in_shapes[name]), coding) for name in wiring.named("input")]
 
 
 def graph_layers(graph: nir.NIRGraph | Wiring) -> tuple[list[str], list[str]]:
-    """Return the names that a record of the graph has layers for, and those of them that are its outputs."""
+    """Return the names of a record's layers, and those of its outputs."""
     wiring = wire(graph)
     ends = {name: wiring.only_neuron(name) for name in wiring.named("output")}
     read_outs = [name for name, neuron in ends.items() if neuron is None]
@@ -91,15 +92,20 @@ def graph_layers(graph: nir.NIRGraph | Wiring) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class _Neuron:
-    """One neuron node: `step` takes (state, x) and gives (state, what it sends, how many neurons were active)."""
+    """One neuron node.
+
+    Args:
+        start: x → state.
+        step: state, x → state, answer, number of active neurons.
+    """
 
     start: Callable[[Any], tuple[Any, ...]]
     step: Callable[[tuple[Any, ...], Any], tuple[tuple[Any, ...], Any, Any]]
     spiking: bool
 
 
-class _Simulation:
-    """A graph ready to run: weights and parameters as arrays of one library."""
+class _LoadedGraph:
+    """A graph with its weights and parameters as arrays of one library."""
 
     def __init__(self, wiring: Wiring, contract: Contract, library: Arrays) -> None:
         self._wiring, self._contract, self._library = wiring, contract, library
@@ -144,7 +150,7 @@ class _Simulation:
         )
 
     def _arriving(self, name: str, values: Mapping[str, Any], timesteps: int, samples: int) -> Any:
-        """Return the sum of what is known to reach ``name``, (T, B, *shape)."""
+        """Return the input (T, B, *shape) of ``name`` from nodes that were computed already."""
         shape = (timesteps, samples, *_known(self._wiring.in_shapes[name]))
         total = self._library.zeros(shape, "float64")
         for source in self._wiring.sources(name):
@@ -177,13 +183,14 @@ class _Simulation:
     def _loop(
         self, group: Sequence[str], values: dict[str, Any], active: dict[str, int], timesteps: int, samples: int
     ) -> None:
-        """Compute nodes that feed each other, step by step, into ``values``."""
+        """Run nodes that feed each other, step by step; fill ``values``."""
         library, wiring = self._library, self._wiring
         outside = {name: self._arriving(name, values, timesteps, samples) for name in group}
         for name in group:
             shape = (timesteps, samples, *_known(wiring.out_shapes[name]))
             values[name] = library.zeros(shape, "float64")
-        # What a Delay gives is known before the step begins; cut there, what still loops is one neuron and itself.
+        # The output of a Delay is known before the step begins. Without those edges, each remaining
+        # loop has one neuron.
         inner = [(a, b) for a, b in wiring.edges if a in outside and b in outside]
         late = {name for name in group if name in self._delays and self._delays[name].min() > 0}
         order = _in_order(list(group), [(a, b) for a, b in inner if a not in late])
@@ -213,7 +220,7 @@ class _Simulation:
                     continue
                 (neuron,) = neurons
                 rest = [name for (name,) in _in_order([n for n in names if n != neuron], inner)]
-                # The neuron hears what it sent in the step before; everything else hears what it sends now.
+                # The neuron receives its answer of the step before, other nodes its present one.
                 values[neuron][t] = values[neuron][t - 1] if t else 0.0
                 for name in rest:
                     compute(name, t)
@@ -284,7 +291,7 @@ class _Simulation:
         return self._wiring.in_shapes, self._wiring.out_shapes
 
     def _width(self, name: str) -> int:
-        """Return the largest array that computing ``name`` makes for one sample and step."""
+        """Return the number of elements of the largest array for ``name``, per sample and step."""
         node, (in_shape, out_shape) = self._wiring.nodes[name], (_known(shapes[name]) for shapes in self._shapes())
         size = int(max(np.prod(in_shape), np.prod(out_shape)))
         if isinstance(node, nir.Conv1d | nir.Conv2d):
@@ -293,7 +300,7 @@ class _Simulation:
 
 
 def _in_order(names: Sequence[str], edges: Collection[tuple[str, str]]) -> list[list[str]]:
-    """Return ``names`` with sources first; names that feed each other are one group."""
+    """Return ``names`` with sources first, in groups; names that feed each other are one group."""
     index = {name: i for i, name in enumerate(names)}
     pairs = [(index[a], index[b]) for a, b in edges if a in index and b in index]
     rows, columns = zip(*pairs, strict=True) if pairs else ((), ())

@@ -1,9 +1,9 @@
-"""Runs programs: integer ones bit for bit as Loihi's neurons (and Lava's ``fixed_pt`` models) do, float ones in float64.
+"""Simulation of programs: integers bit for bit like Loihi's neurons and Lava, floats in float64.
 
-Layer after layer, each over all steps and samples at once: a synapse is one matrix product over T·B rows, and only the
-neurons go step by step. Layers that feed back go step by step together. Samples go in chunks that stay in the cache.
-Where integers are compiled (`ashneuro.simulation.emulator.backend_native`), dense and convolved spikes are added up
-in place of the product.
+Layers are computed one after another, each over all steps and samples of a chunk: a synapse is one
+matrix product over T·B rows, only neurons go step by step. Layers in a loop go step by step
+together. Compiled integer layers (`ashneuro.simulation.emulator.backend_native`) add up the weights
+of spikes instead of the product.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, encode
 from ashneuro.simulation.record import Activity, SpikeRecord
 
 EXACT_FLOAT32 = 1 << 24
-# Rules on an integer program's numbers; what may wrap or saturate is computed as it is, not refused.
+# Rules on numbers that the hardware cannot hold. State that wraps or saturates is not refused: it
+# is computed as on the chip.
 NUMBERS = ("weights_in_range", "weight_exponent", "decay_in_range", "threshold_in_range", "bias_in_range")
 LARGEST_INPUT = 2 * STATE_RANGE  # of a neuron, in one step: beyond it u would wrap more than once
 
@@ -47,35 +48,36 @@ def run_program(
     float_type: FloatType = "float64",
     progress: Progress | None = None,
 ) -> SpikeRecord:
-    """Return what every layer of ``program`` sends.
+    """Return the activity of every layer of an integer or a float ``program``.
 
     Args:
-        program: integer (source ``"loihi"``) or float (source ``"torch"``, whichever library computes it).
-        inputs: (T, B, *shape) in the network's own units, see `check_inputs`.
-        rasters: names of the layers whose spikes, step by step, the record keeps; a read-out's values are always kept.
-        traces: names of the layers whose u and v, step by step, the record keeps.
+        program: its record has the source ``"loihi"`` (integer) or ``"torch"`` (float, whichever
+            library computes it).
+        inputs: (T, B, *shape) in the network's units, see `check_inputs`.
+        rasters: layers whose raster the record keeps; read-outs always keep it.
+        traces: layers whose u and v the record keeps, of every step.
         backend, device: see `ashneuro.simulation.emulator.arrays.arrays`.
-        float_type: float programs: the type of weights and state.
+        float_type: type of weights and state of a float program.
         progress: called with (samples done, samples in all).
 
     Raises:
         DataError: the inputs do not fit.
-        GraphError: the program asks for what the arithmetic cannot do.
+        GraphError: the program has numbers or delays that cannot be computed.
     """
     checked = check_inputs(program.inputs, program.timesteps, inputs)
     library = arrays(backend, device)
-    machine = _Machine(program, library, float_type)
+    loaded = _LoadedProgram(program, library, float_type)
     return run_chunks(
-        lambda chunk: machine.run(chunk, rasters, traces),
+        lambda chunk: loaded.run(chunk, rasters, traces),
         checked,
         library=library,
-        widest=machine.widest,
+        widest=loaded.widest,
         progress=progress,
     )
 
 
-class _Machine:
-    """A program, ready to run: weights and parameters as arrays of one library."""
+class _LoadedProgram:
+    """A program with its weights and parameters as arrays of one library."""
 
     def __init__(self, program: Program, library: Arrays, float_type: FloatType) -> None:
         self.program, self._library = program, library
@@ -84,10 +86,10 @@ class _Machine:
             _check_numbers(program)
         self._kind = "int32" if self._integer else float_type
         self._blocks = blocks(program)
-        compiled = self._integer and library.on_cpu and backend_native.wanted()
+        compiled = self._integer and library.on_cpu and backend_native.enabled()
         loops = {layer.name for block in self._blocks if is_recurrent(block) for layer in block}
         kernel = library.integer_kernel() if self._integer else None
-        self._arriving: dict[str, backend_native.Arriving] = {}  # of layers that are compiled
+        self._compiled: dict[str, backend_native.EventInputs] = {}  # by layer
         self._populations: dict[str, Population[Any]] = {}
         self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
         self.widest = max(layer.size for layer in program.layers)
@@ -100,7 +102,7 @@ class _Machine:
                     for n, c in enumerate(layer.connections)
                     if c.synapse and _spikes(program, c)
                 }
-                self._arriving[layer.name] = backend_native.Arriving.of(layer, lags)
+                self._compiled[layer.name] = backend_native.EventInputs.of(layer, lags)
             worst = 0
             for index, connection in enumerate(layer.connections):
                 kind = float_type
@@ -110,7 +112,7 @@ class _Machine:
                     worst += (
                         most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
                     )
-                if connection.synapse is not None and index not in self._brought(layer):
+                if connection.synapse is not None and index not in self._compiled_connections(layer):
                     self._linear[layer.name, index] = library.linear(connection.synapse, kind), kind
                     self.widest = max(self.widest, _width(connection.synapse))
             if worst >= LARGEST_INPUT:
@@ -129,7 +131,7 @@ class _Machine:
         layers: dict[str, Activity] = {}
         for block in self._blocks:
             inside = {layer.name for layer in block} if is_recurrent(block) else set()
-            if block[0].name in self._arriving:
+            if block[0].name in self._compiled:
                 (layer,) = block
                 layers[layer.name] = self._run_native(
                     layer, sent, timesteps, samples, layer.name in rasters, layer.name in traces
@@ -150,17 +152,17 @@ class _Machine:
             {name: self._entered(values) for name, values in encoded.items()},
         )
 
-    def _brought(self, layer: Layer) -> Collection[int]:
-        """Return the numbers of the connections whose spikes are added up by compiled code."""
-        return self._arriving[layer.name].spreads if layer.name in self._arriving else ()
+    def _compiled_connections(self, layer: Layer) -> Collection[int]:
+        """Return the numbers of the layer's connections that are compiled."""
+        return self._compiled[layer.name].synapses if layer.name in self._compiled else ()
 
     def _encode(self, port: InputPort, values: NDArray[Any]) -> NDArray[Any]:
         if self._integer and port.coding == "spikes":
-            return values.astype(np.uint8, copy=False)  # checked to be 0 and 1
+            return values.astype(np.uint8, copy=False)  # `check_inputs` has made sure of 0 and 1
         return encode(port, values, self.program.precision).astype(self._kind, copy=False)
 
     def _enter(self, values: NDArray[Any]) -> Any:
-        # Bits may be in the caller's own array, laid out anyhow; other values are ours.
+        # Bits may be in the caller's array, of any strides; other values are in a new one.
         return (
             self._library.put(np.ascontiguousarray(values)) if values.dtype == np.uint8 else self._library.wrap(values)
         )
@@ -169,7 +171,7 @@ class _Machine:
         return self._library.put(values.astype(self._kind))
 
     def _entered(self, values: NDArray[Any]) -> Activity:
-        if self._arriving and values.dtype == np.uint8:
+        if self._compiled and values.dtype == np.uint8:
             return Activity(
                 backend_native.count(np.ascontiguousarray(values).reshape(*values.shape[:2], -1)).reshape(
                     values.shape[2:]
@@ -180,21 +182,21 @@ class _Machine:
     def _run_native(
         self, layer: Layer, sent: dict[str, Any], timesteps: int, samples: int, keep: bool, traced: bool
     ) -> Activity:
-        """Compute a layer that does not feed back into ``sent``; return its activity."""
-        population, arriving = self._populations[layer.name], self._arriving[layer.name]
+        """Run a compiled layer outside of loops; fill ``sent`` and return its activity."""
+        population, compiled = self._populations[layer.name], self._compiled[layer.name]
         assert isinstance(population, IntegerPopulation)
         given = [
-            (spread, self._library.get(sent[layer.connections[index].source]))
-            for index, spread in arriving.spreads.items()
+            (synapse, self._library.get(sent[layer.connections[index].source]))
+            for index, synapse in compiled.synapses.items()
         ]
         bias, shape = self._library.get(population.bias), (timesteps, samples, *layer.shape)
-        others = [one for index, one in enumerate(layer.connections) if index not in arriving.spreads]
+        others = [one for index, one in enumerate(layer.connections) if index not in compiled.synapses]
         currents = None
         if len(others) == 1 and others[0].synapse is None and not self.program.lag(layer, others[0]):
             currents = self._library.get(sent[others[0].source]).astype(np.int32, copy=False).reshape(shape)
         elif others:
             currents = self._library.get(self._current(layer, sent, set(), timesteps, samples))
-        ran = backend_native.run_layer(population, bias, shape, currents, given, arriving.turned, traced)
+        ran = backend_native.run_layer(population, bias, shape, currents, given, compiled.layout, traced)
         sent[layer.name] = self._library.wrap(ran.sent)
         if not layer.neuron.spiking:
             read = read_out(layer, ran.sent, self.program.precision)
@@ -202,23 +204,23 @@ class _Machine:
         return Activity(ran.counts, ran.active, ran.sent if keep else None, u=ran.u, v=ran.v)
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
-        """Return what arrives at ``layer`` from outside its block, (T, B, *shape), but for what compiled synapses bring."""
+        """Return the input (T, B, *shape) from outside the block, without compiled synapses."""
         shape = (timesteps, samples, *layer.shape)
         total = None
         for index, connection in enumerate(layer.connections):
-            late = self.program.lag(layer, connection)
-            if connection.source in inside or late >= timesteps or index in self._brought(layer):
+            lag = self.program.lag(layer, connection)
+            if connection.source in inside or lag >= timesteps or index in self._compiled_connections(layer):
                 continue
-            arriving = self._apply(layer, index, connection, sent[connection.source][: timesteps - late])
-            if total is None and not late and connection.synapse is not None:
+            arriving = self._apply(layer, index, connection, sent[connection.source][: timesteps - lag])
+            if total is None and not lag and connection.synapse is not None:
                 total = arriving.reshape(shape)
                 continue
             total = self._library.zeros(shape, self._kind) if total is None else total
-            total[late:] += arriving.reshape(total[late:].shape)
+            total[lag:] += arriving.reshape(total[lag:].shape)
         return self._library.zeros(shape, self._kind) if total is None else total
 
     def _apply(self, layer: Layer, index: int, connection: Connection, values: Any) -> Any:
-        """Return ``values`` (T, B, …) after the connection's synapse."""
+        """Return ``values`` (T, B, …) after the synapse of the connection."""
         if connection.synapse is None:
             return values
         linear, kind = self._linear[layer.name, index]
@@ -237,7 +239,7 @@ class _Machine:
         inside: set[str],
         states: dict[str, list[tuple[Any, Any]]],
     ) -> dict[str, int]:
-        """Compute the block step by step into ``sent`` and ``states``; return the active neuron-steps by layer."""
+        """Run a block; fill ``sent`` and ``states``, return the active neuron-steps by layer."""
         zeros_like = self._library.xp.zeros_like
         state = {name: (zeros_like(a[0]), zeros_like(a[0])) for name, a in currents.items()}
         if not inside:
@@ -253,9 +255,9 @@ class _Machine:
             for layer in block:
                 name, now = layer.name, currents[layer.name][t : t + 1]
                 for index, connection in enumerate(layer.connections):
-                    late = self.program.lag(layer, connection)
-                    if connection.source in inside and late <= t:
-                        values = sent[connection.source][t - late : t - late + 1]
+                    lag = self.program.lag(layer, connection)
+                    if connection.source in inside and lag <= t:
+                        values = sent[connection.source][t - lag : t - lag + 1]
                         now += self._apply(layer, index, connection, values).reshape(now.shape)
                 steps = self._populations[name].run(*state[name], now, states.get(name))
                 state[name], sent[name][t] = (steps.u, steps.v), steps.sent[0]
@@ -276,27 +278,27 @@ class _Machine:
 
 
 def _spikes(program: Program, connection: Connection) -> bool:
-    """Whether all that ``connection`` carries is 0 or 1."""
+    """Return True if ``connection`` carries only 0 and 1."""
     port = next((port for port in program.inputs if port.name == connection.source), None)
     return program.layer(connection.source).neuron.spiking if port is None else port.coding == "spikes"
 
 
 def _largest_sum(connection: Connection, ports: Mapping[str, InputPort]) -> int:
-    """Return the largest magnitude that can arrive through an integer ``connection`` in one step, before its exponent."""
+    """Return the largest input through an integer connection per step, before its exponent."""
     port = ports.get(connection.source)
     largest = port.limit if port is not None and port.coding != "spikes" else 1
     return largest if connection.synapse is None else _largest_row(connection.synapse) * largest
 
 
 def _check_numbers(program: Program) -> None:
-    """Raise a `GraphError` when an integer program holds numbers that the hardware does not: it would compute others."""
+    """Raise `GraphError` if a number of an integer program does not fit the hardware."""
     rules = {name: INTEGER_RULES[name] for name in NUMBERS}
     broken = apply_rules(rules, program, nir_type=lambda name: "layer")
     require(broken, "this program cannot run in Loihi's arithmetic")
 
 
 def _largest_row(synapse: Synapse) -> int:
-    """Return the largest sum of absolute weights that one output element has."""
+    """Return the largest sum of absolute weights of one output."""
     size = np.abs(synapse.weight.astype(np.int64))
     if synapse.kind == "scale":
         return int(size.max())
@@ -306,7 +308,7 @@ def _largest_row(synapse: Synapse) -> int:
 
 
 def _width(synapse: Synapse) -> int:
-    """Return the largest intermediate array that applying ``synapse`` once makes."""
+    """Return the number of elements of the largest array in one application of ``synapse``."""
     if synapse.kind == "conv":
         return max(
             synapse.in_size, math.prod(synapse.weight.shape[1:]) * synapse.groups * math.prod(synapse.out_shape[1:])

@@ -1,4 +1,4 @@
-"""Which layers of a program can be computed one after the other, over all steps at once."""
+"""Grouping of a program's layers into blocks, each computed over all steps before the next one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from ashneuro.program.program import Layer, Program
 
 
 def blocks(program: Program) -> list[list[Layer]]:
-    """Return the layers in order, grouped: within a group a layer feeds an earlier one or itself; between groups none does.
+    """Return the layers in blocks: loops are within a block, never between blocks.
 
     Raises:
-        GraphError: something would have to arrive before it is sent, or in the step in which a later layer sends it.
+        GraphError: spikes would have to arrive before they are sent, or in the step in which a
+            later layer sends them.
     """
     order = {layer.name: index for index, layer in enumerate(program.layers)}
     last = []
@@ -36,6 +37,6 @@ def blocks(program: Program) -> list[list[Layer]]:
 
 
 def is_recurrent(block: list[Layer]) -> bool:
-    """Whether layers of ``block`` feed themselves or each other."""
+    """Return True if layers of ``block`` feed themselves or each other."""
     names = {layer.name for layer in block}
     return any(connection.source in names for layer in block for connection in layer.connections)

@@ -17,7 +17,7 @@ from tests.simulation import nets
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch):
     monkeypatch.delenv(backend_native.VARIABLE, raising=False)
-    if not backend_native.wanted():
+    if not backend_native.enabled():
         pytest.skip("no C++ compiler; install one, for example: apt install g++")
 
 
@@ -99,7 +99,7 @@ def is_compiled(program, layer=None):
     """Whether every connection of the layer is added up by the compiled code."""
     layer = layer or program.layers[-1]
     lags = {index: program.lag(layer, connection) for index, connection in enumerate(layer.connections)}
-    return len(backend_native.Arriving.of(layer, lags).spreads) == len(lags)
+    return len(backend_native.EventInputs.of(layer, lags).synapses) == len(lags)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -165,7 +165,7 @@ def test_largest_weights_of_convolutions(channels, exponent, size, monkeypatch):
 def test_sums_are_cut_where_they_may_not_fit(weights, block, monkeypatch):
     one, weight = (1, 1), np.array([weights, weights[::-1]])[:, :, None, None]
     program = convolution((len(weights), 1, 2), 2, one, one, ((0, 0), (0, 0)), one, weight=weight)
-    spread = backend_native.Spread.of(program.layers[0].connections[0], 0, (2, 2))
+    spread = backend_native.EventSynapse.of(program.layers[0].connections[0], 0, (2, 2))
     assert spread.block == block
     x = (np.array(weights)[:, None, None] > [[0, -1000]]).astype(
         np.uint8
@@ -291,9 +291,9 @@ def test_what_is_not_to_be_had_is_refused_only_where_it_is_asked_for(monkeypatch
         raise NativeError("no C++ compiler (c++)")
 
     monkeypatch.setattr(backend_native, "_library", nothing)
-    assert not backend_native.wanted()
+    assert not backend_native.enabled()
     monkeypatch.setenv(backend_native.VARIABLE, "torch")
-    assert not backend_native.wanted()
+    assert not backend_native.enabled()
     monkeypatch.setenv(backend_native.VARIABLE, "native")
     with pytest.raises(ConfigError, match=r"native kernels\nwhy: no C\+\+ compiler"):
-        backend_native.wanted()
+        backend_native.enabled()
