@@ -1,4 +1,4 @@
-"""Train on the squares of `tests.training.tiny`."""
+"""All training tests use the squares of `tests.training.tiny`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions about the squares of `tests.training.tiny`, small enough for a test, and a run that learns to answer them."""
+"""Questions about the squares of `tests.training.tiny`, and a run that learns to answer them."""
 
 from __future__ import annotations
 

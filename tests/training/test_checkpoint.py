@@ -1,4 +1,4 @@
-"""A run's folder gives back what was trained, or says what is wrong with it."""
+"""Run folders: saving, loading, and errors on damaged ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def copy(folder: Path, to: Path) -> Path:
     return to
 
 
-def test_a_run_is_read_back_whole(folder: Path, tmp_path: Path) -> None:
+def test_load_run_round_trip(folder: Path, tmp_path: Path) -> None:
     run = load_run(folder)
     trained = train(tiny.config(epochs=1), tmp_path / "again")
     assert run.config == tiny.config(epochs=1) and run.vocabulary == trained.vocabulary
@@ -42,14 +42,14 @@ def test_a_run_is_read_back_whole(folder: Path, tmp_path: Path) -> None:
     assert run.model.state_dict()["abstract.entry.tau"].dtype == torch.float64
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
-def test_a_full_disk_is_the_systems_error() -> None:
-    """So the command line says it in three parts; a RuntimeError of torch would be a traceback."""
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_raises_oserror() -> None:
+    """The command line prints an OSError in three parts; a RuntimeError is a traceback."""
     with pytest.raises(OSError, match="No space left"):
         write_state(Path("/dev/full"), {"weights": torch.zeros(100_000)})
 
 
-def test_the_folder_holds_what_a_reader_expects(folder: Path) -> None:
+def test_files_of_a_run(folder: Path) -> None:
     names = {file.name for file in folder.iterdir()}
     assert names == {"config.json", "model.safetensors", "vocabulary.json", "README.md", "metrics.jsonl", "trainer.pt"}
     card = (folder / "README.md").read_text()
@@ -57,7 +57,7 @@ def test_the_folder_holds_what_a_reader_expects(folder: Path) -> None:
     assert "1 of 1, seed 0" in card
 
 
-def test_what_is_not_a_run_is_said(folder: Path, tmp_path: Path) -> None:
+def test_damaged_run_is_an_error(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a run"):
         load_run(tmp_path)
     damaged = copy(folder, tmp_path / "damaged")
@@ -80,6 +80,6 @@ def test_what_is_not_a_run_is_said(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "device", ["gpu", "cuda:x", "", "meta", *([] if torch.cuda.is_available() else ["cuda", "cuda:1"])]
 )
-def test_a_device_that_is_not_there_is_said(folder: Path, device: str) -> None:
+def test_missing_device_is_an_error(folder: Path, device: str) -> None:
     with pytest.raises(ConfigError, match="device"):
         load_run(folder, device)

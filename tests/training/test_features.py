@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of a data set is computed once, and training on it is training on the pictures."""
+"""Cached features of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def frozen(**train: object) -> RunConfig:
     return replace(settings, data=data, model=replace(settings.model, concrete=concrete))
 
 
-def test_features_are_those_of_the_backbone_and_are_read_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_computed_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     settings = frozen()
     pairs = tiny.load_splits(settings.data).train
@@ -52,9 +52,10 @@ def test_features_are_those_of_the_backbone_and_are_read_again(home: Path, monke
     assert np.load(file).dtype == np.float16
 
 
-def test_a_run_on_features_is_the_run_on_pictures(tmp_path: Path) -> None:
+def test_training_on_features_equals_training_on_images(tmp_path: Path) -> None:
     for name, cached in (("pictures", False), ("features", True)):
-        # Half a bit of a feature turns some spikes, and AdamW's first step is the gradient's sign: so nothing spikes, and hardly moves.
+        # Features are float16. Rounding flips spikes, and AdamW's first step is the sign of the
+        # gradient, hence ReLUs and a tiny learning rate.
         settings = frozen(cache_features=cached, learning_rate=1e-6)
         relu = replace(settings.model.abstract, kind="relu")
         loop.train(replace(settings, model=replace(settings.model, abstract=relu)), tmp_path / name)

@@ -1,4 +1,4 @@
-"""Every objective against a loop over pairs that spells its equation."""
+"""Every objective against its equation, written as a loop over pairs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def negatives(i: int) -> list[int]:
 
 
 def one_way(a: torch.Tensor, b: torch.Tensor, smoothing: float = 0.0) -> float:
-    """−1/B Σ_i [(1 − ε) log p_ii + ε/|N(i)| Σ_j log p_ij], p_ij = e^{s·a_i·b_j} / Σ_{k ∈ N(i)} e^{s·a_i·b_k}."""
+    """Return −1/B Σ_i [(1 − ε) log p_ii + ε/|N(i)| Σ_j log p_ij].
+
+    p_ij = e^{s·a_i·b_j} / Σ_{k ∈ N(i)} e^{s·a_i·b_k}
+    """
     total = 0.0
     for i in range(B):
         shares = [math.exp(SCALE * float(a[i] @ b[j])) for j in [i, *negatives(i)]]
@@ -51,20 +54,20 @@ def one_way(a: torch.Tensor, b: torch.Tensor, smoothing: float = 0.0) -> float:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_itc_is_its_equation_both_ways(smoothing: float) -> None:
+def test_itc(smoothing: float) -> None:
     u, t = unit(1), unit(2)
     expected = (one_way(u, t, smoothing) + one_way(t, u, smoothing)) / 2
     assert float(itc(u, t, CONCEPTS, SCALE, smoothing)) == pytest.approx(expected)
 
 
-def test_smoothing_has_a_finite_gradient_beside_masked_pairs() -> None:
+def test_smoothed_itc_has_finite_gradients_with_masked_pairs() -> None:
     u = unit(1).requires_grad_()
     itc(u, unit(2), CONCEPTS, SCALE, 0.3).backward()
     assert u.grad.isfinite().all() and u.grad.any()
 
 
 @pytest.mark.parametrize("beta", [0.0, 2.5])
-def test_contrast_is_its_equation(beta: float) -> None:
+def test_contrast(beta: float) -> None:
     z, other = unit(3), unit(4)
     expected = 0.0
     for i in range(B):
@@ -77,13 +80,13 @@ def test_contrast_is_its_equation(beta: float) -> None:
     assert float(contrast(z, other, CONCEPTS, SCALE, beta)) == pytest.approx(expected)
 
 
-def test_without_tilt_contrast_is_plain_info_nce() -> None:
+def test_contrast_without_tilt_is_info_nce() -> None:
     z, other = unit(3), unit(4)
     assert float(contrast(z, other, CONCEPTS, SCALE, 0.0)) == pytest.approx(one_way(z, other))
     assert float(contrast(z, other, CONCEPTS, SCALE, 4.0)) > float(contrast(z, other, CONCEPTS, SCALE, 0.0))
 
 
-def test_the_tilt_passes_no_gradient() -> None:
+def test_tilt_has_no_gradient() -> None:
     def gradient(beta: float, weight_too: bool) -> torch.Tensor:
         z, other = unit(3).requires_grad_(), unit(4)
         if weight_too:
@@ -101,7 +104,7 @@ def test_the_tilt_passes_no_gradient() -> None:
     torch.testing.assert_close(gradient(3.0, True), gradient(3.0, False))
 
 
-def test_stua_is_its_equation_and_leaves_texts_alone() -> None:
+def test_stua_moves_read_outs_only() -> None:
     a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
     loss = stua(a, t, CONCEPTS, SCALE)
     assert float(loss.detach()) == pytest.approx(one_way(a.detach(), t.detach()))
@@ -109,7 +112,7 @@ def test_stua_is_its_equation_and_leaves_texts_alone() -> None:
     assert t.grad is None and a.grad.any()
 
 
-def test_only_firing_above_the_target_is_penalised() -> None:
+def test_firing_rate_penalty() -> None:
     quiet, loud = torch.zeros(2, 3, 10), torch.zeros(2, 3, 10)
     quiet[0, 0, 0], loud[0] = 1.0, 1.0
     expected = (0.0 + (0.5 / 0.1 - 1) ** 2) / 2
@@ -118,7 +121,7 @@ def test_only_firing_above_the_target_is_penalised() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_synthetic_negatives_lie_between_the_hardest(count: int) -> None:
+def test_synthetic_negatives(count: int) -> None:
     z, other = unit(3), unit(4)
     expected, found = 0.0, 0
     for i in range(B):
@@ -134,7 +137,7 @@ def test_synthetic_negatives_lie_between_the_hardest(count: int) -> None:
     assert float(contrast(z, other, CONCEPTS, SCALE, 0.0, count)) == pytest.approx(expected)
 
 
-def test_synthetic_negatives_that_do_not_exist_are_not_counted() -> None:
+def test_missing_synthetic_negatives_are_masked() -> None:
     z, other = unit(3)[:3], unit(4)[:3]
     excluded = torch.tensor([[True, False, True], [False, True, False], [True, True, True]])
     mixed, real = synthetic_negatives(z, other, excluded, 5)
@@ -142,7 +145,7 @@ def test_synthetic_negatives_that_do_not_exist_are_not_counted() -> None:
     assert real.tolist() == [[False] * 5, [True, *[False] * 4], [False] * 5]
 
 
-def test_hard_negatives_are_drawn_by_similarity_from_other_concepts() -> None:
+def test_hard_negatives_are_drawn_by_similarity() -> None:
     similarity = torch.randn(B, B, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
     random = torch.Generator().manual_seed(1)
     counts = torch.zeros(B, B)
@@ -156,7 +159,7 @@ def test_hard_negatives_are_drawn_by_similarity_from_other_concepts() -> None:
         assert counts[i].sum() == counts[i, n].sum()
     assert hard_negatives(similarity, torch.zeros(B, dtype=torch.long), random).tolist() == [-1] * B
     drawn = hard_negatives(torch.full((B, B), math.nan), CONCEPTS, random).tolist()
-    assert all(j in negatives(i) for i, j in enumerate(drawn)), "numbers that are none do not end the run"
+    assert all(j in negatives(i) for i, j in enumerate(drawn)), "NaN does not stop training here"
 
 
 def cross_entropy(scores: torch.Tensor, label: int) -> float:
@@ -164,7 +167,7 @@ def cross_entropy(scores: torch.Tensor, label: int) -> float:
     return -math.log(shares[label] / sum(shares))
 
 
-def test_itm_mlm_and_labels_are_cross_entropies() -> None:
+def test_itm_mlm_and_label_loss() -> None:
     scores, labels = torch.randn(5, 2, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
     expected = sum(cross_entropy(row, int(label)) for row, label in zip(scores, labels, strict=True)) / 5
     assert float(itm(scores, labels)) == float(label_loss(scores, labels)) == pytest.approx(expected)
@@ -174,7 +177,7 @@ def test_itm_mlm_and_labels_are_cross_entropies() -> None:
     assert float(mlm(words, torch.full((2, 3), -1))) == 0.0
 
 
-def test_words_are_masked_in_the_shares_of_the_field() -> None:
+def test_mask_words_shares() -> None:
     tokens = torch.randint(2, 50, (2000, 10), generator=torch.Generator().manual_seed(0))
     tokens[:, 7:] = 0
     tokens[0] = 0
@@ -182,21 +185,21 @@ def test_words_are_masked_in_the_shares_of_the_field() -> None:
     chosen = targets >= 0
     assert (targets[chosen] == tokens[chosen]).all() and (hidden[~chosen] == tokens[~chosen]).all()
     assert not chosen[tokens == 0].any() and chosen[1:].any(1).all(), (
-        "padding never, and a word of every text that has any"
+        "never padding, and at least one word of every text that has any"
     )
     shares = [float((hidden[chosen] == 1).float().mean()), float((hidden[chosen] == tokens[chosen]).float().mean())]
     assert shares == pytest.approx([0.8, 0.1 + 0.1 / 48], abs=0.03)
     assert hidden[chosen].max() < 50
 
 
-def test_the_rival_readings_of_stua_are_their_equations() -> None:
+def test_stua_readings() -> None:
     a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
     both = stua_symmetric(a, t, CONCEPTS, SCALE)
     assert float(both.detach()) == pytest.approx(
         (one_way(a.detach(), t.detach()) + one_way(t.detach(), a.detach())) / 2
     )
     both.backward()
-    assert t.grad is not None and t.grad.any(), "here the text moves as well"
+    assert t.grad is not None and t.grad.any(), "texts move, too"
     a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
     rebuilt = stua_reconstruction(a, t)
     assert float(rebuilt.detach()) == pytest.approx(sum(1 - float(a[i].detach() @ t[i].detach()) for i in range(B)) / B)
@@ -210,7 +213,7 @@ def test_the_rival_readings_of_stua_are_their_equations() -> None:
     assert float(stua_words(scores, tokens)) == pytest.approx(expected)
 
 
-def test_the_codebook_loss_moves_both_sides() -> None:
+def test_codebook_loss_moves_both_sides() -> None:
     z, e = unit(1).requires_grad_(), unit(2).requires_grad_()
     loss = codebook_loss(z, e, 0.25)
     squares = [float((a - b) ** 2) for a, b in zip(z.detach().flatten(), e.detach().flatten(), strict=True)]
@@ -219,7 +222,7 @@ def test_the_codebook_loss_moves_both_sides() -> None:
     torch.testing.assert_close(z.grad, -0.25 * e.grad)
 
 
-def test_answers_are_scored_softly() -> None:
+def test_answer_loss_with_soft_targets() -> None:
     scores, targets = (
         torch.randn(2, 3, dtype=torch.float64),
         torch.tensor([[0.3, 1.0, 0.0], [0.0, 0.0, 0.6]], dtype=torch.float64),
@@ -232,7 +235,7 @@ def test_answers_are_scored_softly() -> None:
     assert float(answer_loss(scores, targets)) == pytest.approx(expected)
 
 
-def test_only_synops_above_the_target_are_penalised() -> None:
+def test_synops_penalty() -> None:
     random = torch.Generator().manual_seed(0)
     layers = {
         "a": (torch.rand(2, 3, 4, generator=random) < 0.5).double(),

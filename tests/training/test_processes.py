@@ -1,4 +1,4 @@
-"""Two processes on one machine (gloo) train what one process trains."""
+"""Training in two processes on one machine (gloo) equals training in one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent.parent.parent
 
 
 def together(kind: str, out: Path) -> subprocess.CompletedProcess[str]:
-    """Run two processes as torchrun does."""
+    """Run `tests.training.two_processes` under torchrun."""
     command = [
         sys.executable,
         "-m",
@@ -56,8 +56,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "load_questions", tasks_tiny.load_questions)
 
 
-def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, alone: None) -> None:
-    """Pairs with every objective, then questions; the batches of both are shared out."""
+def test_two_processes_match_one(tmp_path: Path, alone: None) -> None:
+    """Pairs with every objective, then questions."""
     done = together("ddp", tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
     loop.train(settings("ddp"), tmp_path / "one")
@@ -71,7 +71,7 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, alone: None) -
         torch.testing.assert_close(weights[1][name], value, rtol=0.05, atol=0.02, msg=name)
 
 
-def test_each_process_goes_on_with_its_own_random_numbers(tmp_path: Path) -> None:
+def test_resume_restores_random_states_of_each_process(tmp_path: Path) -> None:
     done = together("resumed", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     whole, parts = (load_run(tmp_path / name).model.state_dict() for name in ("whole", "parts"))
@@ -79,7 +79,7 @@ def test_each_process_goes_on_with_its_own_random_numbers(tmp_path: Path) -> Non
         assert torch.equal(parts[name], value), name
 
 
-def test_where_the_first_process_refuses_the_second_ends_in_silence(tmp_path: Path) -> None:
+def test_only_the_first_process_reports_an_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     done = together("ddp", tmp_path)
     assert done.returncode != 0
@@ -88,7 +88,7 @@ def test_where_the_first_process_refuses_the_second_ends_in_silence(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_sharded_model_gives_it_too(tmp_path: Path) -> None:
+def test_sharded_training_matches_one_process(tmp_path: Path) -> None:
     done = together("fsdp", tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
     plain = settings("fsdp")
@@ -98,7 +98,7 @@ def test_a_sharded_model_gives_it_too(tmp_path: Path) -> None:
     assert load_run(tmp_path / "two").model.project.weight.abs().sum() > 0
 
 
-def test_alone_nothing_is_gathered_or_replaced() -> None:
+def test_single_process_gathers_and_replaces_nothing() -> None:
     part = torch.randn(3, 2, requires_grad=True)
     assert all_gather(part) is part
     module = nn.Sequential(nn.BatchNorm2d(2))
@@ -106,8 +106,8 @@ def test_alone_nothing_is_gathered_or_replaced() -> None:
         assert isinstance(module[0], nn.BatchNorm2d)
 
 
-def test_a_shared_norm_is_the_plain_one_on_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two halves of a batch, as two processes would have them: the sums of both are handed to each."""
+def test_shared_norm_equals_batch_norm_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulates two processes with half a batch each, by handing the sums of both to one."""
     torch.manual_seed(0)
     plain = nn.BatchNorm2d(3)
     nn.init.normal_(plain.weight)
@@ -125,7 +125,7 @@ def test_a_shared_norm_is_the_plain_one_on_the_whole_batch(monkeypatch: pytest.M
     torch.testing.assert_close(shared.eval()(whole), plain.eval()(whole))
 
 
-def test_a_batch_must_divide_and_fsdp_cannot_stop_at_c(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_processes_rule_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ConfigError, match="does not divide among 4"):
         join(tiny.config(batch_size=6).train, torch.device("cpu"))

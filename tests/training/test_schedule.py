@@ -1,4 +1,4 @@
-"""Stages in turn: what each trains, the tasks' heads, resuming between and inside stages, and a process that is killed."""
+"""Schedules: stages, tasks, resuming between and inside stages and after SIGKILL."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ashneuro.training import data, task_evaluation
 from ashneuro.training.checkpoint import build_model, load_run
 from ashneuro.training.dry_run import dry_run
 from ashneuro.training.loop import Progress, train
+from ashneuro.training.schedule import learning_rate
 from ashneuro.training.task_evaluation import evaluate_task
 from tests.training import tasks_tiny, tiny
 from tests.training.test_loop import files
@@ -39,7 +40,7 @@ THREE = (
 )
 
 
-def test_a_stage_takes_what_it_does_not_say_from_train() -> None:
+def test_stage_inherits_settings_from_train() -> None:
     settings = [settings for _, settings in stages(tasks_tiny.config(*THREE, contrast=0.3))]
     assert [one.epochs for one in settings] == [2, 1, 1]
     assert [one.stua for one in settings] == [0.2, 1.0, 0.2] and {one.contrast for one in settings} == {0.3}
@@ -47,7 +48,7 @@ def test_a_stage_takes_what_it_does_not_say_from_train() -> None:
     assert [stage.name for stage, _ in stages(tiny.config())] == ["train"]
 
 
-def test_each_stage_has_its_objectives_and_its_metric(tmp_path: Path) -> None:
+def test_stages_have_their_own_objectives_and_metrics(tmp_path: Path) -> None:
     run = train(tasks_tiny.config(*THREE), tmp_path / "run")
     epochs = read_metrics(tmp_path / "run" / METRICS).epochs
     assert [epoch.stage for epoch in epochs] == ["pretrain", "pretrain", "stua", "finetune"]
@@ -72,7 +73,7 @@ def test_each_stage_has_its_objectives_and_its_metric(tmp_path: Path) -> None:
         assert torch.equal(again.model.state_dict()[name], value), name
 
 
-def test_the_card_of_a_run_that_learned_a_task_alone_speaks_of_that(tmp_path: Path) -> None:
+def test_card_names_trained_tasks_and_start(tmp_path: Path) -> None:
     train(tasks_tiny.config(THREE[0]), tmp_path / "start")
     train(tasks_tiny.config(StageConfig("pairs", 1), start=str(tmp_path / "start")), tmp_path / "more")
     card = (tmp_path / "more" / "README.md").read_text(encoding="utf-8")
@@ -81,7 +82,7 @@ def test_the_card_of_a_run_that_learned_a_task_alone_speaks_of_that(tmp_path: Pa
     assert "model for vqa, trained" in (tmp_path / "vqa" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_stage_moves_its_parts_alone(tmp_path: Path) -> None:
+def test_stage_trains_only_its_parts(tmp_path: Path) -> None:
     first = train(tasks_tiny.config(THREE[0]), tmp_path / "first").model.state_dict()
     second = train(tasks_tiny.config(*THREE[:2]), tmp_path / "second").model.state_dict()
     moved = {name.split(".")[0] for name in first if not torch.equal(first[name], second[name])}
@@ -90,16 +91,16 @@ def test_a_stage_moves_its_parts_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reading", ["symmetric", "reconstruction", "bag-of-words"])
-def test_the_rival_readings_of_stua_train_what_they_should(tmp_path: Path, reading: str) -> None:
+def test_stua_readings_train(tmp_path: Path, reading: str) -> None:
     run = train(tiny.config(epochs=1, stua_reading=reading, synthetic=2, synops=1.0), tmp_path / "run")
     losses = read_metrics(tmp_path / "run" / METRICS).epochs[0].losses
     assert losses["stua"] > 0 and losses["synops"] > 0
     assert not any("from_text" in name or "to_words" in name for name in run.model.state_dict()), (
-        "they are no part of the model"
+        "projections of the objectives are not part of the model"
     )
 
 
-def test_a_codebook_learns_beside_everything_else(tmp_path: Path) -> None:
+def test_codebook_loss_trains_with_the_others(tmp_path: Path) -> None:
     settings = tiny.config(epochs=2)
     settings = replace(
         settings,
@@ -110,7 +111,7 @@ def test_a_codebook_learns_beside_everything_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task, metric", [("vqa", "VQA accuracy"), ("entailment", "accuracy"), ("nlvr2", "accuracy")])
-def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path, task: str, metric: str) -> None:
+def test_task_training_and_evaluation(tmp_path: Path, task: str, metric: str) -> None:
     settings = tasks_tiny.config(StageConfig("finetune", 60, task=task), learning_rate=1e-2, augment=0.0)
     run = train(settings, tmp_path / "run")
     questions = tasks_tiny.load_questions(task, settings.tasks, settings.data)
@@ -123,7 +124,7 @@ def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path
     assert written["measure"] == metric and found.answerable == 1.0
     blind = max(found.rows[3].accuracy, found.rows[4].accuracy)
     assert found.rows[0].accuracy > blind + 0.1, found.rows
-    # By brute force, one question at a time.
+    # Brute force, one question at a time.
     scores = []
     for question in questions.test:
         images = torch.stack([torch.from_numpy(questions.pictures[name]()).movedim(-1, 0) for name in question.images])
@@ -147,8 +148,8 @@ def test_a_task_is_learned_and_measured_with_each_branch_left_out(tmp_path: Path
     assert TaskEvaluation.from_json(written) == found
 
 
-def test_what_can_be_answered_is_counted_without_a_score_for_every_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VQA v2 has 214,354 questions in validation, and heads of 3,129 answers."""
+def test_answerable_share_needs_no_score_per_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VQA v2 has 214,354 validation questions and 3,129 answers: all scores would take too long."""
     scored: list[str] = []
     settings = tasks_tiny.config(StageConfig("finetune", 1, task="vqa"))
     questions = tasks_tiny.load_questions("vqa", settings.tasks, settings.data)
@@ -162,7 +163,7 @@ def test_what_can_be_answered_is_counted_without_a_score_for_every_answer(monkey
 
 
 @pytest.mark.parametrize("epoch, batch", [(2, 1), (3, 1), (4, 2)])
-def test_a_schedule_is_resumed_in_any_stage(tmp_path: Path, epoch: int, batch: int) -> None:
+def test_resume_in_any_stage(tmp_path: Path, epoch: int, batch: int) -> None:
     def stop(now: Progress) -> None:
         if (now.epoch, now.batch, now.metrics) == (epoch, batch, None):
             raise KeyboardInterrupt
@@ -175,7 +176,7 @@ def test_a_schedule_is_resumed_in_any_stage(tmp_path: Path, epoch: int, batch: i
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
-def test_a_run_is_resumed_inside_an_epoch(tmp_path: Path) -> None:
+def test_resume_inside_an_epoch(tmp_path: Path) -> None:
     settings = tiny.config(epochs=2, batch_size=3, save_every=1)
     seen: list[tuple[int, int]] = []
 
@@ -187,14 +188,12 @@ def test_a_run_is_resumed_inside_an_epoch(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(settings, tmp_path / "parts", on_progress=stop)
     train(settings, tmp_path / "parts", resume=True, on_progress=lambda now: seen.append((now.epoch, now.batch)))
-    assert seen[0] == (2, 3), "two batches of the second epoch were not done again"
+    assert seen[0] == (2, 3), "the first two batches of the second epoch are not repeated"
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("every, stopped, goes_on", [(1, 3, 3), (1, 4, 3), (3, 6, 5)])
-def test_a_run_that_gathers_gradients_is_resumed_at_a_whole_step(
-    tmp_path: Path, every: int, stopped: int, goes_on: int
-) -> None:
+def test_resume_with_accumulation_starts_at_a_step(tmp_path: Path, every: int, stopped: int, goes_on: int) -> None:
     settings = tiny.config(epochs=1, batch_size=2, save_every=every, accumulate=2)
     seen: list[int] = []
 
@@ -225,20 +224,21 @@ def kill(now):
     if count == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-loop.train(tiny.config(save_every=1, batch_size=4), Path(sys.argv[1]), resume=Path(sys.argv[1]).exists(), on_progress=kill)
+out = Path(sys.argv[1])
+loop.train(tiny.config(save_every=1, batch_size=4), out, resume=out.exists(), on_progress=kill)
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    """SIGKILL at a batch where nothing is prepared for it. One number of threads throughout: sums of other parts round otherwise."""
+def test_resume_after_sigkill(tmp_path: Path) -> None:
+    """The process is killed inside an epoch. One thread: sums round differently with more."""
     for folder, batches, ended in (("run", 4, -signal.SIGKILL), ("run", 0, 0), ("whole", 0, 0)):
         words = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(batches)]
         assert subprocess.run(words, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == ended
     assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 
-def test_gradients_of_several_batches_are_one_step(tmp_path: Path) -> None:
-    """Without contrasts a task's loss is a mean over questions, so two half batches make the step of the whole one."""
+def test_accumulated_batches_make_one_step(tmp_path: Path) -> None:
+    """A task's loss is a mean over questions: two half batches give the step of the whole one."""
     found = {}
     for name, size, accumulate in (("whole", 12, 1), ("halves", 6, 2)):
         stage = StageConfig("finetune", 1, task="vqa", batch_size=size, firing_rate_weight=0.0)
@@ -249,7 +249,7 @@ def test_gradients_of_several_batches_are_one_step(tmp_path: Path) -> None:
         settings = replace(settings, model=replace(settings.model, text=replace(settings.model.text, dropout=0.0)))
         run = train(settings, tmp_path / name)
         found[name] = {key: value for key, value in run.model.state_dict().items() if key.startswith("heads")}
-    # Batch norms see half as many pictures at a time, so the steps agree nearly, not to the last bit.
+    # Not exact: batch norms see half as many images at a time.
     torch.testing.assert_close(found["whole"], found["halves"], atol=2e-2, rtol=0.2)
 
 
@@ -260,7 +260,7 @@ def test_bf16_and_tensorboard(tmp_path: Path) -> None:
     assert load_run(tmp_path / "run").model.project.weight.dtype == torch.float32
 
 
-def test_contradictions_are_said(tmp_path: Path) -> None:
+def test_contradictory_settings_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="multimodal transformer"):
         train(tiny.config(itm=1.0), tmp_path / "a")
     with pytest.raises(ConfigError, match="cache_features"):
@@ -277,7 +277,7 @@ def test_contradictions_are_said(tmp_path: Path) -> None:
 
 
 def test_a_seed_has_at_most_32_bits(tmp_path: Path) -> None:
-    """The seeds of epochs and batches are products with it, which torch has to hold."""
+    """Seeds of epochs and batches are multiples of it and must fit torch's 64 bits."""
     with pytest.raises(ConfigError, match="cannot be used") as error:
         load_config("tiny", ["train.seed=20261123120000"])
     assert "less than 4294967296" in error.value.why
@@ -297,7 +297,7 @@ def test_a_seed_has_at_most_32_bits(tmp_path: Path) -> None:
         (StageConfig("last", 1, parts=("heads",)), "no parameter learns in heads"),
     ],
 )
-def test_a_stage_that_cannot_be_trained_is_said_before_any_is(tmp_path: Path, last: StageConfig, why: str) -> None:
+def test_stages_are_checked_before_training(tmp_path: Path, last: StageConfig, why: str) -> None:
     settings = replace(tiny.config(), schedule=(StageConfig("first", 1), last))
     for attempt in (lambda: train(settings, tmp_path / "run"), lambda: dry_run(settings, pairs=60, words=50)):
         with pytest.raises(ConfigError, match="'last'") as error:
@@ -306,29 +306,14 @@ def test_a_stage_that_cannot_be_trained_is_said_before_any_is(tmp_path: Path, la
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_stage_whose_objectives_do_not_reach_its_parts_is_said(tmp_path: Path) -> None:
+def test_stage_without_gradients_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to learn") as error:
         train(tasks_tiny.config(StageConfig("words", 1, parts=("multimodal",))), tmp_path / "run")
     assert "itc" in error.value.why and "reaches multimodal" in error.value.why
 
 
-def test_a_dry_run_counts_what_torch_would_hold() -> None:
-    settings = tasks_tiny.config(*THREE)
-    found = dry_run(settings, pairs=60, words=50, processes=2)
-    assert [stage.name for stage in found.stages] == ["pretrain", "stua", "finetune"]
-    assert found.stages[0].pairs == 2 * 60 and found.stages[0].batch == 3
-    assert (
-        found.learning
-        == sum(found.parameters.values()) + tiny.CONFIG.model.concrete.width + tiny.CONFIG.model.abstract.timesteps + 1
-    )
-    for stage in found.stages:
-        assert stage.activation_bytes > 0 and stage.flops > 0
-        assert stage.memory_bytes == stage.fixed_bytes + stage.batch * stage.activation_bytes
-    assert found.stages[1].fixed_bytes < found.stages[0].fixed_bytes, "what does not learn has no moments"
-    assert found.seconds_at(1e9) == pytest.approx(sum(stage.flops * stage.pairs for stage in found.stages) / 2e9)
-    assert (
-        dry_run(replace(settings, train=replace(settings.train, checkpointing=True)), pairs=60, words=50)
-        .stages[0]
-        .activation_bytes
-        < found.stages[0].activation_bytes
-    )
+def test_learning_rate_warms_up_then_decays_to_zero() -> None:
+    rates = [learning_rate(step, 100, replace(tiny.CONFIG.train, learning_rate=1.0, warmup=0.2)) for step in range(101)]
+    assert rates[0] > 0 and max(rates) == rates[20] == 1.0
+    assert rates[:21] == sorted(rates[:21]) and rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[60] == pytest.approx(0.5) and rates[100] == pytest.approx(0.0)

@@ -1,4 +1,4 @@
-"""A run small enough for a test: twelve coloured squares with names."""
+"""A run small enough for tests: twelve coloured squares with names."""
 
 from __future__ import annotations
 

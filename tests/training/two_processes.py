@@ -1,4 +1,4 @@
-"""What each process of `test_processes` runs under torchrun: train the squares, and a task on them, in the folder that it is given."""
+"""Program of each process of `test_processes` under torchrun: train the squares into a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.training import tasks_tiny, tiny
 
 
 def settings(kind: str) -> RunConfig:
-    """Return a run without dropout, which each process draws for itself."""
+    """Return settings by kind; without dropout, which every process draws for itself."""
     if kind == "resumed":
         return tiny.config(epochs=1, batch_size=4, save_every=1)  # with dropout
     if kind == "fsdp":
