@@ -7,28 +7,57 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ashneuro import __version__
 from ashneuro.cost.comparison.contenders import Group
 from ashneuro.cost.profile import Source
 from ashneuro.cost.terms import CostEstimate, energy_text
-from ashneuro.evaluation import RetrievalExample, TaskEvaluation
+from ashneuro.cost.workload import Workload
+from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import figures, tables, words
 from ashneuro.reporting.figures.svg import inline
 from ashneuro.reporting.summary import SCHEMA, Report
 from ashneuro.reporting.tables.table import number, percent
 from ashneuro.reporting.terminal import plain
+from ashneuro.reporting.words import Basis
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One number of the answer."""
+    """One number at the top of the page."""
 
     label: str
     value: str
     beside: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure of the page.
+
+    Args:
+        title: heading.
+        basis, how: origin of the numbers, as in `Table`.
+        svg: the inline figure.
+    """
+
+    title: str
+    basis: Basis
+    how: str
+    svg: str
+
+    @property
+    def basis_text(self) -> str:
+        """Basis in words."""
+        return words.basis_text(self.basis, self.how)
 
 
 def write_html(report: Report, path: Path) -> Path:
@@ -40,55 +69,83 @@ def write_html(report: Report, path: Path) -> Path:
 def render(report: Report) -> str:
     """Return the page."""
     from jinja2 import Environment, FileSystemLoader
-    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     headline, _, detail = report.verdict.partition(": ")
-    drawn = {name: Markup(svg) if svg else None for name, svg in _figures(report).items()}
-    costs = list(_costs(report))
-    context = {
-        "title": report.title,
-        "version": __version__,
-        "schema": SCHEMA,
-        "headline": headline,
-        "detail": detail,
-        "tiles": list(_tiles(report)),
-        "missing": report.missing,
-        "facts": {**tables.tasks.facts(report.evaluations), **report.facts},
-        "about": report.about,
-        "config": json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
-        "evaluations": tables.tasks.retrieval(report.evaluations) if report.evaluations else None,
+    return environment.get_template("page.html.j2").render(
+        title=report.title,
+        version=__version__,
+        schema=SCHEMA,
+        headline=headline,
+        detail=detail,
+        tiles=list(_tiles(report)),
+        missing=report.missing,
+        about=report.about,
+        config=json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
+        curves=_curves(report.training) if report.training else None,
+        certificate=tables.proof.certificate(report.certificate) if report.certificate else None,
+        **_quality(report),
+        **_activity(report),
+        **_cost(report),
+        **_sources(report),
+    )
+
+
+def _quality(report: Report) -> dict[str, Any]:
+    """Return retrieval with a figure and a table per pool, tasks, and examples."""
+    return {
+        "pools": [
+            {"chart": _recalls(pool, f"recall{index}"), "table": tables.tasks.pool(pool)}
+            for index, pool in enumerate(tables.tasks.pools(report.evaluations))
+        ],
         "tasks": tables.tasks.by_task(report.tasks),
         "answers": [tables.tasks.answers(item) for item in _first_of_each_task(report) if item.examples],
+        "facts": {**tables.tasks.facts(report.evaluations), **report.facts},
         "examples": [_example(example, report.pictures) for example in report.examples],
-        "workload": tables.network.activity(report.workload) if report.workload else None,
-        "host": tables.network.host(report.workload) if report.workload else None,
-        "certificate": tables.proof.certificate(report.certificate) if report.certificate else None,
+    }
+
+
+def _activity(report: Report) -> dict[str, Any]:
+    """Return spikes, and the work that they cause."""
+    workload = report.workload
+    return {
+        "raster": _raster(report.raster) if report.raster else None,
+        "rates": _rates(report, workload) if workload else None,
+        "workload": tables.network.activity(workload) if workload else None,
+        "host": tables.network.host(workload) if workload else None,
+        "by_step": tables.network.synops_by_timestep(report.steps, report.step_samples) if report.steps else None,
+    }
+
+
+def _cost(report: Report) -> dict[str, Any]:
+    """Return the comparison, the group of the verdict first; estimates, placements and measurements."""
+    comparison = report.comparison
+    return {
         "groups": [
-            {
-                "title": group.title,
-                "table": replace(tables.energy.contenders(group), title="The same in numbers"),
-                "figure": Markup(_group_figure(group, f"energy{index}")),
-            }
-            for index, group in enumerate(report.comparison.groups if report.comparison else ())
+            _group(group, f"energy{index}") for index, group in enumerate(comparison.groups if comparison else ())
         ],
-        "conventions": tables.energy.conventions(report.comparison) if report.comparison else None,
-        "placements": [tables.network.placement(placed) for placed in report.placements],
-        "break_even": tables.energy.break_even(report.comparison) if report.comparison else None,
-        "thresholds": tables.energy.thresholds(report.comparison) if report.comparison else None,
+        "conventions": tables.energy.conventions(comparison) if comparison else None,
+        "break_even": tables.energy.break_even(comparison) if comparison else None,
+        "thresholds": tables.energy.thresholds(comparison) if comparison else None,
+        "totals": _totals(report.estimates) if report.estimates else None,
         "estimates": [tables.energy.terms(cost) for cost in report.estimates],
         "by_layer": [tables.energy.by_layer(cost) for cost in report.estimates if cost.dynamic_j],
-        "by_step": tables.network.synops_by_timestep(report.steps, report.step_samples) if report.steps else None,
+        "placements": [tables.network.placement(placed) for placed in report.placements],
         "measurements": tables.energy.measurements(report.measurements) if report.measurements else None,
+    }
+
+
+def _sources(report: Report) -> dict[str, Any]:
+    """Return the rules and numbers that the estimates rest on."""
+    costs = list(_costs(report))
+    return {
         "rules": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
         "excludes": {cost.profile: cost.excludes for cost in costs},
         "sources": tables.profiles.used(costs, report.profiles) if costs else None,
         "references": _references(report, costs),
-        **drawn,
     }
-    return environment.get_template("page.html.j2").render(context)
 
 
 def _references(report: Report, costs: Sequence[CostEstimate]) -> dict[str, Source]:
@@ -178,41 +235,64 @@ def _first_of_each_task(report: Report) -> list[TaskEvaluation]:
     return list({item.task: item for item in reversed(report.tasks)}.values())[::-1]
 
 
-def _figures(report: Report) -> dict[str, str]:
-    """Return every figure of the page as SVG, by its place; empty where there is nothing to draw."""
-    drawn = dict.fromkeys(("recall", "raster", "rates", "totals", "curves"), "")
-    if rows := list(tables.tasks.retrieval_rows(report.evaluations)):
-        said = "; ".join(f"{name}: {' and '.join(percent(way['R@1']) for way in row.directions)}" for name, row in rows)
-        drawn["recall"] = inline(figures.tasks.recalls(rows), "recall", f"R@1 image to text and text to image. {said}.")
-    if report.raster:
-        said = f"Spikes of one sample in {', '.join(report.raster)}: steps downwards, neurons across."
-        drawn["raster"] = inline(figures.network.raster(report.raster), "raster", said)
-    if report.workload and report.workload.firing_rate is not None:
-        even = report.comparison.break_even[0].rates[1] if report.comparison and report.comparison.break_even else None
-        rates = {layer.name: layer.firing_rate for layer in report.workload.layers if layer.firing_rate is not None}
-        said = ", ".join(f"{name} {percent(rate)}" for name, rate in rates.items())
-        figure = figures.network.firing_rates(rates, report.workload.firing_rate, even)
-        drawn["rates"] = inline(figure, "rates", f"Firing rate by layer: {said}.")
-    if any(cost.totals or cost.dynamic_j for cost in report.estimates):
-        said = "; ".join(f"{cost.profile}: {energy_text(cost.dynamic_j)}" for cost in report.estimates)
-        said = f"Energy of events, and with static power, per inference. Events alone: {said}."
-        drawn["totals"] = inline(figures.energy.totals(report.estimates), "totals", said)
-    if report.training:
-        drawn["curves"] = inline(figures.training.curves(report.training), "training", _curves_text(report.training))
-    return drawn
+def _chart(title: str, basis: Basis, how: str, figure: Figure, name: str, alt: str) -> Chart:
+    """Return a figure for the page; ``name`` is unique on it, ``alt`` the text alternative."""
+    from markupsafe import Markup
+
+    return Chart(title, basis, how, Markup(inline(figure, name, alt)))
 
 
-def _curves_text(epochs: Sequence[EpochMetrics]) -> str:
+def _recalls(pool: Sequence[Evaluation], name: str) -> Chart:
+    rows = list(tables.tasks.retrieval_rows(pool))
+    said = "; ".join(f"{name}: {' and '.join(percent(way['R@1']) for way in row.directions)}" for name, row in rows)
+    title = f"Right answer in first place, among {number(pool[0].images)} images"
+    alt = f"R@1 image to text and text to image. {said}."
+    return _chart(title, Basis.MEASURED, f", {pool[0].split}", figures.tasks.recalls(rows), name, alt)
+
+
+def _raster(layers: Mapping[str, NDArray[np.generic]]) -> Chart:
+    alt = f"Spikes of one sample in {', '.join(layers)}: steps downwards, neurons across."
+    return _chart("Spikes of one sample", Basis.COUNTED, "", figures.network.raster(layers), "raster", alt)
+
+
+def _rates(report: Report, workload: Workload) -> Chart | None:
+    if workload.firing_rate is None:
+        return None
+    comparison = report.comparison
+    even = comparison.break_even[0].rates[1] if comparison and comparison.break_even else None
+    rates = {layer.name: layer.firing_rate for layer in workload.layers if layer.firing_rate is not None}
+    said = ", ".join(f"{name} {percent(rate)}" for name, rate in rates.items())
+    figure = figures.network.firing_rates(rates, workload.firing_rate, even)
+    return _chart("Firing rate by layer", Basis.COUNTED, "", figure, "rates", f"Firing rate by layer: {said}.")
+
+
+def _group(group: Group, name: str) -> dict[str, Any]:
+    said = "; ".join(f"{who.name}: {energy_text(who.total_j)}" for who in group.contenders)
+    table = tables.energy.contenders(group)
+    figure, alt = figures.energy.contenders(group), f"Energy per inference. {said}."
+    return {
+        "title": group.title,
+        "chart": _chart(group.title, Basis.ESTIMATED, table.how, figure, name, alt),
+        "table": replace(table, title="The same in numbers"),
+    }
+
+
+def _totals(costs: Sequence[CostEstimate]) -> Chart | None:
+    if not any(cost.totals or cost.dynamic_j for cost in costs):
+        return None
+    said = "; ".join(f"{cost.profile}: {energy_text(cost.dynamic_j)}" for cost in costs)
+    alt = f"Energy of events, and with static power, per inference. Events alone: {said}."
+    title = "Deployed part: events alone, and with static power"
+    return _chart(title, Basis.ESTIMATED, "", figures.energy.totals(costs), "totals", alt)
+
+
+def _curves(epochs: Sequence[EpochMetrics]) -> Chart:
     said = "; ".join(
         f"loss {name} from {number(points[0][1])} to {number(points[-1][1])}"
         for name, points in figures.training.losses(epochs).items()
     )
-    return f"Curves over training. {said}."
-
-
-def _group_figure(group: Group, name: str) -> str:
-    said = "; ".join(f"{who.name}: {energy_text(who.total_j)}" for who in group.contenders)
-    return inline(figures.energy.contenders(group), name, f"Energy per inference. {said}.")
+    figure = figures.training.curves(epochs)
+    return _chart("Training", Basis.MEASURED, "", figure, "training", f"Curves over training. {said}.")
 
 
 def _example(example: RetrievalExample, pictures: Mapping[str, bytes]) -> dict[str, Any]:

@@ -82,6 +82,12 @@ METRICS: dict[Task, str] = {
 """A task's metric where the task is not named beside it."""
 
 
+def basis_text(basis: Basis | None, how: str) -> str:
+    """Return a basis and the words that follow it, e.g. ``"counted over 6 samples"``."""
+    word = BASES[basis] if basis else ""
+    return f"{word}{how}" if how.startswith((",", ";")) else f"{word} {how}".strip()
+
+
 def network(evaluation: Evaluation | TaskEvaluation) -> str:
     """Return the name of the evaluated network: the run's label, or the word for its kind."""
     return evaluation.label or NETWORKS[evaluation.kind]

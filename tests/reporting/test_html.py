@@ -120,7 +120,7 @@ def test_all_sections_with_numbers_say_their_basis():
         "counted over 6 samples of 4 steps",
         "estimated (cmos45)",
         "estimated (h100, loihi1)",
-        "measured, emoji, style split, test: 64 images",
+        "measured, emoji, style split, test, 128 texts",
     ):
         assert basis in PAGE
 
@@ -214,7 +214,7 @@ def test_curves_leave_out_what_was_not_recorded():
 def test_tasks_stand_beside_retrieval():
     text = "".join(read(PAGE).text)
     assert (
-        text.index("Retrieval, image")
+        text.index("Retrieval among 160 images")
         < text.index("Questions about pictures")
         < text.index("What does it spike?\n", text.index("Questions"))
     )
@@ -230,3 +230,26 @@ def test_what_only_some_reports_have_is_named_when_it_is_missing():
     lost = whole_report(not_run={"vqa of control": "its files are gone"})
     assert lost.missing == {"vqa of control": "its files are gone"}
     assert "vqa of control (its files are gone)" in html.render(lost)
+
+
+def test_each_pool_of_retrieval_has_a_figure_of_its_own():
+    """R@1 among 160 and among 64 images cannot be compared, so they share no axis."""
+    drawn = re.findall(r"<svg.*?</svg>", PAGE, flags=re.DOTALL)
+    large, small = (svg for svg in drawn if "R@1 image to text" in svg)
+    assert ">chance among 160 images<" in large and ">chance among 160 images<" not in small
+    assert ">chance among 64 images<" in small and ">chance among 64 images<" not in large
+    text = "".join(read(PAGE).text)
+    assert "first place, among 160 images" in text and "first place, among 64 images" in text
+
+
+def test_the_table_of_the_verdict_is_open_and_other_energy_tables_are_folded():
+    cost = PAGE[PAGE.index('<section id="cost">') : PAGE.index('<section id="method">')]
+    assert PAGE.index('<section id="training">') < PAGE.index('<section id="cost">')
+    unfolded = re.sub(r"<details>.*?</details>", "", cost, flags=re.DOTALL)
+    titles = re.findall(r'aria-label="([^"]+)"><|<span class="name">([^<]+)', unfolded)
+    shown = [title for pair in titles for title in pair if title]
+    assert shown[0] == REPORT.comparison.groups[0].title and "The same in numbers" in shown
+    folded = re.findall(r"<details><summary>([^<]+)", cost)
+    assert [title for title in folded if title.startswith("Different boundaries")]
+    assert any(title.startswith("Three conventions") for title in folded)
+    assert not [title for title in shown if title.startswith(("Energy on", "Energy by layer", "Three conventions"))]

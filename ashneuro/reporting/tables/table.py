@@ -64,8 +64,7 @@ class Table:
     @property
     def basis_text(self) -> str:
         """Basis in words, e.g. ``"counted over 6 samples"``; empty without a basis."""
-        word = words.BASES[self.basis] if self.basis else ""
-        return f"{word}{self.how}" if self.how.startswith((",", ";")) else f"{word} {self.how}".strip()
+        return words.basis_text(self.basis, self.how)
 
     @property
     def headings(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, TaskEvaluation
 from ashneuro.reporting import words
@@ -40,6 +41,21 @@ def retrieval(evaluations: Iterable[Evaluation]) -> Table:
             body.append((name, *recalls, ranks, f"{basis}, {where}"))
     columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", "basis")
     return Table("Retrieval, image → text / text → image", columns, tuple(body))
+
+
+def pool(evaluations: Sequence[Evaluation]) -> Table:
+    """Return retrieval metrics of the evaluations of one pool, and chance."""
+    first = evaluations[0]
+    whole = retrieval(evaluations)
+    return replace(
+        whole,
+        title=f"Retrieval among {number(first.images)} images, image → text / text → image",
+        columns=whole.columns[:-1],
+        rows=tuple(row[:-1] for row in whole.rows),
+        basis=Basis.MEASURED,
+        how=f", {first.split}, {number(first.texts)} texts",
+        note="Chance is computed.",
+    )
 
 
 def by_task(evaluations: Iterable[TaskEvaluation]) -> tuple[Table, ...]:
