@@ -12,11 +12,14 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 from ashneuro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 SWEEPS = ("ablation", "front")
 """Names of the examples that are sweeps; the others are settings of one run."""
@@ -444,8 +447,10 @@ def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig
     Raises:
         ConfigError: keys are unknown, or values are not valid; all of them in one error.
     """
+    # Imported here: `--help` and the other commands that read no settings start without it.
     from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+    # pydantic ignores unknown keys of dataclasses.
     unknown = list(_unknown_keys(RunConfig, values, ""))
     if unknown:
         raise ConfigError(f"{name}: {len(unknown)} unknown setting(s)", "; ".join(unknown), "correct or remove them")
@@ -453,10 +458,7 @@ def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig
     try:
         return TypeAdapter(strict).validate_python(dict(values))
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}"
-            for item in error.errors()
-        ]
+        lines = _invalid_values(error)
         raise ConfigError(
             f"{name}: {len(lines)} setting(s) cannot be used", "; ".join(lines), "correct them"
         ) from error
@@ -513,10 +515,7 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepConfig:
     try:
         sweep = TypeAdapter(SweepConfig).validate_python(values)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}"
-            for item in error.errors()
-        ]
+        lines = _invalid_values(error)
         raise ConfigError(f"{path}: {len(lines)} setting(s) cannot be used", "; ".join(lines), see) from error
     if not any(sweep.factors.values()):
         raise ConfigError(f"{path} varies nothing", "it has no [factors] with levels", see)
@@ -553,6 +552,12 @@ def _override(values: dict[str, Any], text: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"--set {text}", f"{section} is a value, not a section", "--set train.epochs=3")
     values[leaf] = parsed
+
+
+def _invalid_values(error: ValidationError) -> list[str]:
+    return [
+        f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}" for item in error.errors()
+    ]
 
 
 def _unknown_keys(cls: type, values: Mapping[str, Any], prefix: str) -> Iterable[str]:

@@ -107,7 +107,7 @@ def save_run(
     """Write the files of a run, each replaced at once.
 
     Args:
-        weights: weights of a model that holds only its shard of them.
+        weights: complete weights, for a model that holds only its shard of them.
     """
     path.mkdir(parents=True, exist_ok=True)
     replace_file(path / CONFIG, lambda file: file.write_text(json.dumps(dump_config(config), indent=1) + "\n"))

@@ -37,6 +37,7 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
     if not path.exists() and processes.rank == 0:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Named after the process, so that two runs that start together do not share it.
             temporary = path.with_suffix(f".{os.getpid()}")
             shape = (len(pictures), model.concrete.features, model.concrete.grid, model.concrete.grid)
             mapped = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
@@ -51,7 +52,7 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
             raise DataError(
                 f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
             ) from error
-    processes.barrier()
+    processes.barrier()  # the other processes wait for the file
     return Features(np.load(path, mmap_mode="r"))
 
 

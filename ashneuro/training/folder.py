@@ -88,6 +88,7 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
     if not holds_run:
         return None
     before = load_config(out / CONFIG)
+    # The result of a run follows from its settings, so a resumed run must not change them.
     if different := list(_differences(dataclasses.asdict(before), dataclasses.asdict(config))):
         raise ConfigError(
             f"cannot resume {out}", f"its settings differ: {'; '.join(different)}", f"resume with {out / CONFIG}"

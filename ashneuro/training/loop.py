@@ -188,7 +188,7 @@ def _load_start(model: AshNet, config: RunConfig, vocabulary: Words) -> None:
 
 
 def _choose_integers(model: AshNet, choose: ChooseIntegers) -> None:
-    """Let ``choose`` renew the integer units; it sees the model in floating point."""
+    """Choose the integer units anew, from the model in floating point."""
     if model.abstract is not None:
         before = model.abstract.integers
         model.abstract.use_integers(None)

@@ -93,6 +93,7 @@ def hard_negatives(similarity: Tensor, concepts: Tensor, random: torch.Generator
     shares = similarity.detach().float().nan_to_num().masked_fill(excluded, -math.inf).softmax(1)
     possible = ~excluded.all(1)
     shares = torch.where(possible[:, None], shares, torch.full_like(shares, 1 / len(shares)))
+    # Drawn on the CPU, where ``random`` is, so that every device draws the same.
     drawn = torch.multinomial(shares.cpu(), 1, generator=random).flatten().to(similarity.device)
     return torch.where(possible, drawn, torch.full_like(drawn, -1))
 
@@ -126,7 +127,7 @@ def mlm(scores: Tensor, targets: Tensor) -> Tensor:
     """
     masked = targets >= 0
     if not masked.any():
-        return scores.sum() * 0.0
+        return scores.sum() * 0.0  # a zero in the graph: the step may have no other loss
     return F.cross_entropy(scores[masked], targets[masked])
 
 
@@ -202,7 +203,7 @@ def stua_words(scores: Tensor, tokens: Tensor) -> Tensor:
         tokens: word indices (B, M), 0 for padding.
     """
     present = torch.zeros_like(scores).scatter_(1, tokens, 1.0)
-    present[:, 0] = 0.0
+    present[:, 0] = 0.0  # padding
     counts = present.sum(1)
     shares = -(scores.log_softmax(1) * present).sum(1) / counts.clamp(min=1)
     return shares.sum() / (counts > 0).sum().clamp(min=1)

@@ -45,6 +45,7 @@ def make_optimiser(learner: nn.Module, config: TrainConfig) -> torch.optim.AdamW
 def only_training(learner: Learner, parts: Sequence[str]) -> Iterator[None]:
     """Freeze all parameters outside ``parts`` while the block runs; no parts: freeze nothing."""
     model = learner.model
+    # By identity: comparing tensors compares their elements.
     chosen = {id(parameter) for part in parts for parameter in model.parameters_of(part)}
     if "abstract" in parts and model.abstract is not None:
         # The projections of this encoder's own objectives learn with it.
