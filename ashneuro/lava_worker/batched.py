@@ -1,9 +1,9 @@
-"""Lava's Dense and Sparse for samples side by side: the same models, with a matrix of samples where they have a vector.
+"""Lava's Dense and Sparse for samples side by side: a matrix of samples in place of a vector.
 
-A population of ``width`` samples is one flat array (neurons · width), sample by sample within a neuron: for neurons that is
-just a larger population, and for a synapse one product with a matrix (inputs, width) instead of ``width`` products. What runs
-is `run_spk` of Lava's own models; only the shapes at the ports change. A step costs Lava the same however wide it is (0.45 ms
-per layer), so the cost per sample shrinks with the width.
+The values of ``width`` samples are one flat array (neurons · width), ordered by neuron, then by
+sample. For neurons that is a larger population; for a synapse it is one product with a matrix
+(inputs, width) instead of ``width`` products. Lava's own models run; only the shapes at their ports
+change. A step costs Lava the same at any width (0.45 ms per layer), so a sample costs less.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
 
 
 def _widen(process, width: int, largest: int) -> None:
-    """Give a synapse ports for ``width`` samples. ``largest``: the largest magnitude that arrives, 0 if nobody knows."""
+    """Give a synapse ports for ``width`` samples; ``largest``: input magnitude, 0 if unknown."""
     outputs, inputs = process.weights.shape
     process.s_in = InPort(shape=(inputs * width,))
     process.a_out = OutPort(shape=(outputs * width,))
@@ -46,7 +46,7 @@ class BatchedSparse(Sparse):
 
 
 class _Columns:
-    """A port that receives (neurons, width) and sends it flat."""
+    """A port that receives (neurons, width), and sends it as a flat array."""
 
     def __init__(self, port, width: int) -> None:
         self.port, self.width = port, width
@@ -59,7 +59,7 @@ class _Columns:
 
 
 class _Exact:
-    """Integer weights whose product is computed in floating point, where that is exact and several times as fast."""
+    """Integer weights, multiplied in floating point: exact here, and several times as fast."""
 
     def __init__(self, weights: np.ndarray, largest: int) -> None:
         most = int(np.abs(weights.astype(np.int64)).sum(axis=1).max(initial=0)) * (largest or 1 << 31)
@@ -82,18 +82,17 @@ class _BatchedModel:
 class BatchedDenseModelFloat(_BatchedModel, PyDenseModelFloat):
     """Lava's float product."""
 
-    implements_process = (
-        BatchedDense  # protocol, resources and tag are inherited; `implements` cannot replace a Process
-    )
+    # Protocol, resources and tag are inherited; the decorator `implements` cannot replace this.
+    implements_process = BatchedDense
 
 
 class BatchedDenseModelFixed(_BatchedModel, PyDenseModelBitAcc):
-    """Lava's bit-accurate weights and exponents; the product itself in floating point."""
+    """Lava's bit-accurate weights and exponents; only the product is in floating point."""
 
     implements_process = BatchedDense
 
     def run_spk(self) -> None:
-        """Run Lava's step. In the first one it clips and truncates the weights to what the hardware holds."""
+        """Run Lava's step; in the first one it clips and truncates the weights as the hardware."""
         super().run_spk()
         if not isinstance(self.weights, _Exact):
             self.weights = _Exact(self.weights, self.proc_params["largest"])

@@ -1,8 +1,9 @@
-"""What travels between the host and the Lava worker: frames of a JSON header and raw arrays.
+"""Frames between the host and the Lava worker: a JSON header and raw arrays.
 
-A frame is the length of the header (4 bytes, little-endian), the header (JSON, UTF-8), and the bytes of its arrays one
-after another, C order, little-endian. The header's entry ``arrays`` says name, dtype and shape of each. Nothing is
-pickled, so either side may run any version of Python and numpy, and a damaged frame cannot run code.
+A frame is the length of the header (4 bytes, little-endian), the header (JSON, UTF-8), and the
+bytes of its arrays one after another, C order, little-endian. The header's entry ``arrays`` has the
+name, dtype and shape of each. Nothing is pickled: each side may have its own Python and numpy, and
+a damaged frame cannot run code.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ VERSION = 2
 DTYPES = ("uint8", "int32", "int64", "float64")
 _LENGTH = struct.Struct("<I")
 _LARGEST_HEADER = 1 << 24
-_LARGEST_FRAME = 1 << 33  # bytes of all arrays: whoever sends more has lost count
+_LARGEST_FRAME = 1 << 33  # bytes of all arrays; a larger sum is a damaged header
 
 Header = dict[str, Any]
 Arrays = dict[str, "np.ndarray[Any, Any]"]
-# Reads into the buffer, at least one byte and at most all of it, and returns how many; 0 at the end of the stream.
+# Reads one or more bytes into the buffer and returns their number; 0 at the end of the stream.
 ReadInto = Callable[[memoryview], int]
-# Writes at least one byte of the buffer and returns how many.
+# Writes one or more bytes of the buffer and returns their number.
 WriteFrom = Callable[[memoryview], int]
 
 
@@ -34,7 +35,7 @@ class FrameError(Exception):
 
 
 def write_frame(write_from: WriteFrom, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Write one frame; returns when all of it is written."""
+    """Write one frame, completely."""
     packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     for name, array in packed.items():
         if array.dtype.name not in DTYPES:
@@ -51,7 +52,7 @@ def write_frame(write_from: WriteFrom, header: Mapping[str, Any], arrays: Mappin
 
 
 def read_frame(read_into: ReadInto) -> tuple[Header, Arrays]:
-    """Return the next frame's header and arrays.
+    """Return header and arrays of the next frame.
 
     Raises:
         EOFError: the stream ended before the frame began, or inside it.

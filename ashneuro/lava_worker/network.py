@@ -1,17 +1,23 @@
-"""Builds the Lava network that a header and its arrays describe, and runs it step by step.
+"""Lava networks from a description, run step by step.
 
-The description is in Lava's own terms, so that nothing is decided here::
+The description is in Lava's terms, so that nothing is decided here::
 
-    {"precision": "fixed_pt" | "floating_pt", "interval": steps per sample, "rows": steps per call, at most
-     "width": samples side by side that one batched synapse serves; 1: only Lava's own synapses
+    {"precision": "fixed_pt" | "floating_pt",
+     "interval": steps per sample,
+     "rows": largest number of steps per call,
+     "width": samples side by side in batched synapses; 1: only Lava's own synapses,
      "sources": [{"name", "size"}],
-     "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to watch]}],
-     "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse", "delay", "weight_exp", "largest"}]}
+     "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to record]}],
+     "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse",
+                      "delay", "weight_exp", "largest"}]}
+
+with the arrays::
 
     layer i:       "layer.i.du", "layer.i.dv", "layer.i.v_threshold", "layer.i.bias"
-    connection i:  "connection.i.weight" (out, in), or "connection.i.data", ".indices", ".indptr" of a CSR matrix
+    connection i:  "connection.i.weight" (out, in), or of a CSR matrix
+                   "connection.i.data", ".indices", ".indptr"
 
-A layer or a source of n neurons has the size n · width: sample by sample within a neuron.
+A layer or a source of n neurons has the size n · width, ordered by neuron, then by sample.
 """
 
 from __future__ import annotations
@@ -31,16 +37,16 @@ from processes import ReadOut, Sink, Source, Traced
 from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
-# Above 0, Lava's synapses multiply what they receive. With 0 they test it for 0 instead and gather the columns of their
-# matrix in every step: for spikes the same sums, 2–4 times slower; for analog values other sums.
+# Above 0, Lava's synapses multiply their matrix with the message. At 0 they add up the columns
+# where it is not 0: for spikes the same sums, 2–4 times slower; for analog values other sums.
 MESSAGE_BITS = 24
-# Messages that a channel can hold. Lava gives each 64, in shared memory; a step never has more than one on its way.
+# Messages per channel, in shared memory. Lava's default is 64, but only one is ever on its way.
 CHANNEL = 2
 SHARED_MEMORY = "/dev/shm"
 
 
 class Network:
-    """A running Lava network. `step` takes what the sources send and gives what the layers sent."""
+    """A running Lava network. `step` takes values of sources and gives those of layers."""
 
     def __init__(self, description: dict, arrays: dict) -> None:
         self.fixed = description["precision"] == "fixed_pt"
@@ -64,7 +70,7 @@ class Network:
             _Connection(item, f"connection.{index}", arrays) for index, item in enumerate(description["connections"])
         ]
         self._values = sum(2 * port.shape[0] for port in ports.values())
-        # What a connection listens to: ports that together send one array, and how many steps of a population are in it.
+        # By name of a line: ports that together send one array, and how many past steps it holds.
         lines = {name: ([port], 0) for name, port in ports.items()}
         for connection in connections:
             if connection.line not in lines:
@@ -74,7 +80,8 @@ class Network:
             self._connect(group, *lines[group[0].line], layers[group[0].layer].a_in)
         self._any = next(iter(layers.values()))
         for name in _islands(description):
-            # Lava runs what is connected with the process that is told to run, and nothing else: a weight of 0 connects.
+            # Lava runs only processes that are connected with the one it is told to run. A synapse
+            # of weight 0 connects the others.
             nothing = csr_matrix(
                 ([0], ([0], [0])), shape=(*layers[name].a_in.shape, *self._any.s_out.shape), dtype=self._weight_type
             )
@@ -84,12 +91,15 @@ class Network:
         self.steps = 0
         _require_shared_memory(self._values * np.dtype(number).itemsize * CHANNEL)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Lava warns of its own sources while it compiles
+            warnings.simplefilter("ignore")  # Lava warns about its own sources while it compiles
             config = Loihi2SimCfg(select_tag=description["precision"])
             self._any.create_runtime(run_cfg=config, compile_config={"pypy_channel_size": CHANNEL})
 
     def step(self, steps: int, inputs: dict) -> dict:
-        """Run ``steps`` (``rows`` at most) and return, per layer, what it sent (steps, size), and as "trace NAME" what was watched."""
+        """Run ``steps``, at most ``rows``; return the values (steps, size) of each layer.
+
+        Recorded neurons are in "trace NAME": (steps, 2 · neurons), u then v.
+        """
         if not 0 < steps <= self.rows:
             raise ValueError(f"{steps} steps in one call, at most {self.rows}")
         rows = (self.steps + np.arange(steps)) % self.rows
@@ -101,11 +111,11 @@ class Network:
         return sent | {f"trace {name}": values[rows] for name, values in self._traces.items() if values.size}
 
     def processes(self) -> int:
-        """Return how many operating-system processes of Lava run."""
+        """Return the number of Lava's operating-system processes that run."""
         return sum(actor.exitcode is None for actor in self._actors())
 
     def ended(self) -> dict | None:
-        """Return the failure of a process that has ended, as an error frame says it; ``None`` while all of them run."""
+        """Return the error frame of a process that has ended; ``None`` if all of them run."""
         for actor in self._actors():
             if actor.exitcode is not None:
                 if actor.exception:
@@ -140,7 +150,7 @@ class Network:
             "bias_mant": value["bias"],
             "bias_exp": item["bias_exp"],
             "reset_interval": interval,
-            # The first step's number is 1: a layer at depth d sees the first step of a sample in step d + 1.
+            # Lava counts from 1: a layer at depth d computes a sample's first step in step d + 1.
             "reset_offset": item["offset"] % interval,
             "name": item["name"],
         }
@@ -150,10 +160,11 @@ class Network:
         return (Traced if item["spiking"] else ReadOut)(trace, np.array(item["trace"], int), **parameters)
 
     def _delay_line(self, out, longest: int) -> list:
-        """Return ports that together send what ``out`` sent 1, 2, … ``longest`` steps ago, one after the other in one array.
+        """Return ports that together send the last ``longest`` arrays of ``out``, newest first.
 
-        A shift register of Lava's own synapses: the first puts an array at the front, the second hears both and moves every
-        array on by one. (Lava's DelayDense and DelaySparse would build their delayed matrix again in every step.)
+        They are a shift register of Lava's own synapses: the first puts an array at the front, the
+        second takes both outputs and moves every array on by one. Lava's DelayDense and DelaySparse
+        would build their delayed matrix again in every step.
         """
         size = out.shape[0]
         self._values += 3 * longest * size
@@ -169,7 +180,7 @@ class Network:
         return [first.a_out, shift.a_out]
 
     def _connect(self, group: list, outs: list, longest: int, a_in) -> None:
-        """Connect what ``outs`` send with ``a_in`` by one synapse for the whole ``group``."""
+        """Connect the ports ``outs`` with ``a_in``, by one synapse for the whole ``group``."""
         first = group[0]
         if first.kind == "direct":
             outs[0].connect(a_in)
@@ -211,7 +222,7 @@ class _Connection:
 
     @property
     def line(self) -> str:
-        """Name of what it listens to."""
+        """Name of the line that it takes its input from."""
         return f"late {self.source}" if self.delay else self.source
 
     def sparse(self, shape: tuple) -> csr_matrix:
@@ -219,7 +230,7 @@ class _Connection:
         return csr_matrix(self.dense) if self.kind == "dense" else csr_matrix(self._parts, shape=shape)
 
     def at(self, size: int, longest: int) -> csr_matrix:
-        """Return the weights as they listen to a delay line of ``longest`` arrays of ``size``."""
+        """Return the weights for a delay line of ``longest`` arrays of ``size``."""
         outputs = len(self.dense) if self.kind == "dense" else len(self._parts[2]) - 1
         weights = self.sparse((outputs, size))
         return csr_matrix(
@@ -227,15 +238,16 @@ class _Connection:
         )
 
     def signs(self) -> tuple:
-        """Return whether there are negative and positive weights, which decides what Lava keeps of them."""
+        """Return True for negative and for positive weights: with both, Lava truncates them."""
         values = self.dense if self.kind == "dense" else self._parts[0]
         return bool((values < 0).any()), bool((values > 0).any())
 
 
 def _groups(connections: list) -> list:
-    """Return the connections, those together that one synapse can be: of one delay line, for one layer, in one exponent.
+    """Return the connections in groups that one synapse can serve: same line, layer, exponent.
 
-    Below 0 an exponent rounds the sum of a synapse, so there each keeps its own; so does a delay that occurs twice.
+    Below 0, an exponent rounds the sum of its synapse, so each connection has its own. So has a
+    second connection of the same delay.
     """
     groups: dict = {}
     for number, connection in enumerate(connections):
@@ -252,7 +264,7 @@ def _groups(connections: list) -> list:
 
 
 def _islands(description: dict) -> list:
-    """Return a layer of every part of the network that no connection joins with the first layer."""
+    """Return one layer of every part of the network that is not connected with the first layer."""
     layers = [item["name"] for item in description["layers"]]
     index = {name: i for i, name in enumerate(layers + [item["name"] for item in description["sources"]])}
     joins = np.zeros((len(index), len(index)), bool)
@@ -263,7 +275,7 @@ def _islands(description: dict) -> list:
 
 
 def _require_shared_memory(needed: int) -> None:
-    """Raise where Lava's channels would not fit: without this it dies of a bus error in the middle of a step."""
+    """Raise if Lava's channels do not fit; otherwise it would die of a bus error within a step."""
     if os.path.isdir(SHARED_MEMORY):
         found = os.statvfs(SHARED_MEMORY)
         free = found.f_bavail * found.f_frsize
@@ -274,11 +286,11 @@ def _require_shared_memory(needed: int) -> None:
 
 
 def _shared(rows: int, size: int, dtype: type) -> np.ndarray:
-    """Return zeros in anonymous memory that forked processes share; it has no name, so it cannot outlive them."""
+    """Return zeros in anonymous memory, which forked processes share, and which ends with them."""
     values = np.frombuffer(mmap.mmap(-1, max(1, rows * size) * np.dtype(dtype).itemsize), dtype)
     return values[: rows * size].reshape(rows, size)
 
 
 def _one(value: np.ndarray):
-    """Return a scalar where all neurons have the same value: what Lava's fixed-point model takes."""
+    """Return a scalar if all neurons share the value, as Lava's fixed-point model requires."""
     return value.item() if value.size == 1 else value

@@ -1,7 +1,7 @@
-"""The Lava Processes that Lava 0.10.0 does not have: a source and a sink of whole arrays, and two LIFReset variants.
+"""Processes beyond Lava 0.10.0: a source and a sink of arrays, and two variants of LIFReset.
 
-Everything else in a network is Lava's own: ``LIFReset``, ``Dense``, ``Sparse``. Arrays live in anonymous shared memory
-that the forked processes inherit, so that no value goes through ``Var.get`` or ``Var.set`` (15 µs per element), and
+All else in a network is Lava's own: ``LIFReset``, ``Dense``, ``Sparse``. Arrays are in anonymous
+shared memory that forked processes inherit: ``Var.get`` and ``Var.set`` take 15 µs per element, and
 nothing is left behind however the processes end.
 """
 
@@ -21,7 +21,7 @@ from lava.proc.lif.process import LIFReset
 
 
 class Source(AbstractProcess):
-    """Sends row ``(time_step - 1) % rows`` of ``values`` (rows, size) in every step."""
+    """Source that sends row ``(time_step - 1) % rows`` of ``values`` (rows, size)."""
 
     def __init__(self, values: np.ndarray, name: str) -> None:
         super().__init__(values=values, name=name)
@@ -56,7 +56,7 @@ class SourceModelFixed(_SourceModel):
 
 
 class Sink(AbstractProcess):
-    """Writes what it receives in a step to row ``(time_step - 1) % rows`` of ``values`` (rows, size)."""
+    """Sink that writes to row ``(time_step - 1) % rows`` of ``values`` (rows, size)."""
 
     def __init__(self, values: np.ndarray, name: str) -> None:
         super().__init__(values=values, name=name)
@@ -91,8 +91,10 @@ class SinkModelFixed(_SinkModel):
 
 
 class Traced(LIFReset):
-    """A `LIFReset` whose u and v can be watched: those of ``neurons``, after every step, go to row
-    ``(time_step - 1) % rows`` of ``trace`` (rows, 2, neurons).
+    """A `LIFReset` with recorded neurons.
+
+    After every step their u and v go to row ``(time_step - 1) % rows`` of ``trace``
+    (rows, 2, neurons).
     """
 
     def __init__(self, trace: np.ndarray, neurons: np.ndarray, **parameters) -> None:
@@ -101,11 +103,11 @@ class Traced(LIFReset):
 
 
 class ReadOut(Traced):
-    """A `LIFReset` that never spikes: ``s_out`` carries v."""
+    """A `LIFReset` that never spikes and sends v."""
 
 
 class _TracedModel:
-    """Lava's own dynamics, and a copy of the state after them."""
+    """Lava's own dynamics, then a copy of the state."""
 
     def run_spk(self) -> None:
         super().run_spk()
@@ -118,7 +120,8 @@ class _TracedModel:
 class TracedModelFloat(_TracedModel, PyLifResetModelFloat):
     """Lava's float dynamics."""
 
-    implements_process = Traced  # protocol, resources and tag are inherited; `implements` cannot replace a Process
+    # Protocol, resources and tag are inherited; the decorator `implements` cannot replace this.
+    implements_process = Traced
 
 
 class TracedModelFixed(_TracedModel, PyLifResetModelBitAcc):
@@ -128,10 +131,10 @@ class TracedModelFixed(_TracedModel, PyLifResetModelBitAcc):
 
 
 class _ReadOutModel(_TracedModel):
-    """Lava's own dynamics, v sent as it is."""
+    """Lava's own dynamics, with v as the answer."""
 
     def spiking_activation(self):
-        """Return v, which `run_spk` then sends."""
+        """Return v, which `run_spk` sends."""
         return self.v
 
     def reset_voltage(self, spike_vector) -> None:

@@ -1,14 +1,19 @@
-"""The Lava worker: reads frames from its standard input, runs Lava, answers on its standard output.
+"""The Lava worker's main program: frames in on standard input, replies out on standard output.
 
-Every request gets one reply. Requests: ``build`` (see `network`), ``step`` (arrays: what the sources send; those that are
-left out send 0), ``drop``, ``ping``, ``close``. A ``ping`` is answered at once, whatever Lava is doing. The first frame is
-sent unasked: protocol, versions, and what the machine has, or why Lava could not be imported. A failure is answered with
-``{"error": {"type", "message", "traceback"}}``. Replies to ``build`` and ``step`` say how many seconds Lava took.
+Every request has one reply: ``build`` (see `network`), ``step`` (with the values of the sources; 0
+for those left out), ``drop``, ``ping``, ``close``. A ``ping`` is answered at once, whatever Lava is
+doing. The first frame is sent without a request: protocol, versions and machine, or why Lava could
+not be imported. The reply to a failure is ``{"error": {"type", "message", "traceback"}}``. Replies
+to ``build`` and ``step`` have the seconds that Lava took.
 
-Rules that keep the machine clean: the worker leads its own process group; standard output belongs to the frames alone,
-so whatever Lava prints goes to standard error; forked processes do not hold the pipes; and when standard input ends
-without ``close``, the host is gone, and the whole group ends with it. When one of Lava's processes ends while it should
-run, Lava waits for it for ever: the worker says what happened, and ends the group.
+Rules that leave the machine clean:
+
+- The worker leads its own process group.
+- Standard output is for frames alone; all that Lava prints goes to standard error.
+- Forked processes do not hold the pipes.
+- If standard input ends without ``close``, the host is gone, and the whole group ends.
+- If one of Lava's processes ends in the middle of a step, Lava would wait for it for ever: the
+  worker reports it, and ends the group.
 """
 
 from __future__ import annotations
@@ -38,7 +43,8 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     os.register_at_fork(after_in_child=lambda: (os.close(commands), os.close(replies)))
-    # A channel of Lava takes several file descriptors; the usual limit of 1,024 is a few dozen layers.
+    # A channel of Lava takes several file descriptors; the usual limit of 1,024 lasts for a few
+    # dozen layers.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = most if 0 <= most < 65536 else 65536
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
@@ -48,12 +54,12 @@ def main() -> None:
 
 
 class _State:
-    """What the threads of the worker share: requests that wait, what the main one is doing, and the pipe for replies."""
+    """State that the threads share: waiting requests, the running network, the pipe for replies."""
 
     def __init__(self, replies: int) -> None:
         self.requests: queue.SimpleQueue = queue.SimpleQueue()
         self.network = None
-        self.busy = ""  # the request that is being served
+        self.busy = ""  # the request in progress
         self.since = time.monotonic()
         self._replies, self._lock = replies, threading.Lock()
 
@@ -66,7 +72,7 @@ class _State:
 
 
 def _listen(commands: int, state: _State) -> None:
-    """Hand over requests; end the group when the host is gone, whatever Lava is doing then."""
+    """Queue requests; end the group if the host is gone, whatever Lava is doing."""
     try:
         while True:
             frame = read_frame(lambda buffer: os.readv(commands, [buffer]))
@@ -83,12 +89,13 @@ def _listen(commands: int, state: _State) -> None:
             state.reply(_failure(error))
         elif not isinstance(error, EOFError):
             traceback.print_exc()
-        # SIGTERM, not SIGKILL: Python's resource tracker ignores it and removes the shared-memory segments at the end.
+        # SIGTERM, not SIGKILL: Python's resource tracker ignores it, and removes the shared memory
+        # at the end.
         os.killpg(0, signal.SIGTERM)
 
 
 def _watch(state: _State) -> None:
-    """End the group when a process of Lava ended in the middle of a step."""
+    """End the group if a process of Lava ends in the middle of a step."""
     while True:
         time.sleep(0.2)
         network = state.network if state.busy == "step" else None
@@ -141,7 +148,7 @@ def _drop(state: _State) -> None:
 
 
 def fingerprint() -> str:
-    """Return a hash of the worker's own sources: host and worker are copies of one version, or they do not talk."""
+    """Return the hash of the worker's sources; the host requires the hash of its own copy."""
     here = Path(__file__).parent
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))).hexdigest()
 

@@ -1,15 +1,16 @@
-"""Runs the network of this bundle in Lava. Needs this folder, Python 3.10, lava-nc 0.10 and numpy < 2; nothing else.
+"""Run the network of this bundle in Lava. Needs this folder, Python 3.10, lava-nc 0.10, numpy < 2.
 
-    python3.10 run_lava.py                              # the samples of reference.npz: spikes per layer
-    python3.10 run_lava.py --verify                     # … in float and in fixed point, compared with the recorded spikes
-    python3.10 run_lava.py --inputs x.npy --save s.npz  # samples of your own, (T, B, *shape); what every layer sends
-    python3.10 run_lava.py --probe LAYER:NEURON         # u and v of a neuron after every step (as often as you like)
-    python3.10 run_lava.py --on loihi2                  # needs Intel's closed extension of Lava; nobody has tested it yet
+    python3.10 run_lava.py                              # spikes per layer, for reference.npz
+    python3.10 run_lava.py --verify                     # float and fixed, against recorded spikes
+    python3.10 run_lava.py --inputs x.npy --save s.npz  # own samples (T, B, *shape); all answers
+    python3.10 run_lava.py --probe LAYER:NEURON         # u and v after every step; repeatable
+    python3.10 run_lava.py --on loihi2                  # UNTESTED, needs Intel's closed extension
 
-Samples stream back to back through one running network. Every synapse of Lava delivers one step late, so a layer at depth d
-sees step t of sample b in machine step b·T + t + d. LIFReset clears it there (interval T, offset d + 1, because Lava counts
-steps from 1), and what it sends is read d steps later. Where spikes of one sample would reach into the next one (loops, and
-delays that belong to the network), each sample gets a network of its own.
+Samples stream back to back through one running network. Every Lava synapse delivers one step late,
+so a layer at depth d computes step t of sample b in machine step b·T + t + d. LIFReset clears it
+there (interval T, offset d + 1, because Lava counts from 1), and its answers are read d steps
+later. If spikes of one sample would reach the next (loops, delays of the network), each sample has
+a network of its own.
 """
 
 from __future__ import annotations
@@ -37,19 +38,20 @@ from scipy.sparse import block_diag, csr_matrix, eye
 HERE = Path(__file__).resolve().parent
 PROGRAMS = {"float": "float", "fixed": "integer"}  # names in program.json
 TAGS = {"float": "floating_pt", "fixed": "fixed_pt"}  # of Lava's models
-# Above 0, Lava's synapses multiply what they receive. With 0 they test it for 0: slower, and wrong for analog values.
+# Above 0, Lava's synapses multiply their input. At 0 they test it for 0: slower, and wrong for
+# analog values.
 MESSAGE_BITS = 24
-DENSE_ABOVE = 0.3  # share of non-zero weights from which Lava's Dense is faster than its Sparse
-TOLERANCE = 1e-9  # float read-outs: sums in another order differ in their last bits
+DENSE_ABOVE = 0.3  # fraction of non-zero weights above which Lava's Dense is faster than its Sparse
+TOLERANCE = 1e-9  # of float read-outs: sums in another order differ in their last bits
 
 
-# ---- the network ---------------------------------------------------------------------------------------------------
+# ---- the network --------------------------------------------------------------------------------
 
 
 # <network>
 def build(net: Network) -> None:
     """Add every layer and every synapse; `ashneuro export` writes this function."""
-    raise SystemExit("this is the pattern of a script, not a bundle's: run the one that `ashneuro export` wrote")
+    raise SystemExit("this is the template of a script: run the one that `ashneuro export` wrote in a bundle")
 
 
 # </network>
@@ -63,9 +65,9 @@ class Network:
         numbers: the arrays of program.npz.
         precision: ``"float"`` or ``"fixed"``.
         interval: steps per sample.
-        streams: what each source plays, one row per machine step, by (input, steps that it is late).
-        total: machine steps of the run.
-        probes: neurons to watch, by layer.
+        streams: values (steps, size) of each source, by (input, delay in steps).
+        total: number of machine steps of the run.
+        probes: neurons to record, by layer.
         chip: build it for Loihi 2.
     """
 
@@ -87,10 +89,10 @@ class Network:
         self.lines: dict = {}
         self.sent: dict = {}
         self.traces: dict = {}
-        self.parts: list[set] = []  # names that synapses join, part by part
+        self.parts: list[set] = []  # names of each connected part
 
     def neurons(self, index: int, name: str, depth: int) -> None:
-        """Add the neurons of layer ``index``, and a sink for what they send."""
+        """Add the neurons of layer ``index``, and a sink for their answers."""
         entry = self.program["layers"][index]
         size, neuron = int(np.prod(entry["shape"], dtype=int)), entry["neuron"]
         value = {}
@@ -121,12 +123,12 @@ class Network:
         self.parts.append({name})
 
     def synapse(self, index: int, number: int, source: str, target: str) -> None:
-        """Add connection ``number`` of layer ``index``: from a layer or an input to the layer ``target``."""
+        """Add connection ``number`` of layer ``index``, from a layer or an input to ``target``."""
         connection = self.program["layers"][index]["connections"][number]
         entry, delay, a_in = connection["synapse"], connection["delay"], self.layers[target].a_in
         out = self.layers[source].s_out if source in self.layers else self.source((source, 0 if entry else delay))
         self.join(source, target)
-        if entry is None:  # analog values enter the neurons as they are
+        if entry is None:  # analog values enter the neurons directly
             out.connect(a_in)
             return
         weights, outs = matrix(entry, self.numbers).astype(self.number), [out]
@@ -147,7 +149,7 @@ class Network:
         synapse.a_out.connect(a_in)
 
     def longest(self, source: str) -> int:
-        """Return the most steps by which a synapse hears ``source`` late."""
+        """Return the longest delay of the synapses behind ``source``."""
         return max(
             c["delay"]
             for layer in self.program["layers"]
@@ -156,9 +158,10 @@ class Network:
         )
 
     def line(self, source: str, out, longest: int) -> list:
-        """Return ports that together send what ``source`` sent 1, 2, … ``longest`` steps ago, one after the other in one array.
+        """Return ports that together send the last ``longest`` arrays of ``source`` as one.
 
-        A shift register: the first synapse puts an array at the front, the second hears both and moves every array on by one.
+        They are a shift register: the first synapse puts an array at the front, the second takes
+        both outputs and moves every array on by one.
         """
         if source not in self.lines:
             size = out.shape[0]
@@ -176,12 +179,12 @@ class Network:
         return self.lines[source]
 
     def hold(self, name: str) -> None:
-        """Keep a layer that spikes on its own silent until the first sample reaches it."""
+        """Keep a layer silent until the first sample reaches it."""
         if ("hold " + name, 0) in self.streams:
             self.source(("hold " + name, 0)).connect(self.layers[name].a_in)
 
     def source(self, key: tuple):
-        """Return the port that plays a stream."""
+        """Return the port of a source."""
         if key not in self.ports:
             values = shared(self.streams[key].shape, self.number)
             values[:] = self.streams[key]
@@ -189,14 +192,15 @@ class Network:
         return self.into_chip(self.ports[key].s_out, values_per_step=self.streams[key].shape[1])
 
     def join(self, source: str, target: str) -> None:
-        """Note that two names are connected."""
+        """Merge the parts of two connected names."""
         both = [part for part in self.parts if source in part or target in part]
         self.parts = [part for part in self.parts if part not in both] + [set().union({source, target}, *both)]
 
     def run(self) -> None:
-        """Run all steps; then `sent` and `traces` hold what happened."""
+        """Run all steps, and fill `sent` and `traces`."""
         first = next(iter(self.layers.values()))
-        # Lava runs what is connected with the process that is told to run, and nothing else: a weight of 0 connects.
+        # Lava runs only processes that are connected with the one it is told to run. A synapse of
+        # weight 0 connects the others.
         for part in self.parts:
             name = next(name for name in self.layers if name in part)
             if first.name not in part:
@@ -207,14 +211,14 @@ class Network:
                 first.s_out.connect(nothing.s_in)
                 nothing.a_out.connect(self.layers[name].a_in)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Lava warns of its own sources while it compiles
+            warnings.simplefilter("ignore")  # Lava warns about its own sources while it compiles
             first.run(condition=RunSteps(num_steps=self.total), run_cfg=self.config)
         first.stop()
 
-    # On a chip, what comes from Python and goes back to it passes an adapter of the closed extension. Untested.
+    # On a chip, values from and to Python pass an adapter of the closed extension. Untested.
 
     def into_chip(self, port, values_per_step: int):
-        """Return ``port`` as the chip sees it."""
+        """Return ``port`` for processes on the chip."""
         if not self.chip:
             return port
         from lava.proc import embedded_io
@@ -224,7 +228,7 @@ class Network:
         return adapter.out
 
     def out_of_chip(self, port, size: int):
-        """Return ``port`` as Python sees it."""
+        """Return ``port`` for processes in Python."""
         if not self.chip:
             return port
         from lava.proc import embedded_io
@@ -234,7 +238,7 @@ class Network:
         return adapter.out
 
 
-# ---- processes that Lava does not have -----------------------------------------------------------------------------
+# ---- processes that Lava does not have ----------------------------------------------------------
 
 
 # <processes>
@@ -242,13 +246,13 @@ Source = Sink = Traced = ReadOut = None
 # </processes>
 
 
-# ---- samples in, spikes out ----------------------------------------------------------------------------------------
+# ---- samples in, spikes out ---------------------------------------------------------------------
 
 
 def simulate(
     program: dict, numbers, precision: str, inputs: dict, probes: dict, chip: bool = False
 ) -> tuple[dict, dict]:
-    """Return what every layer sent, (T, B, *shape), and u and v of the probes, (T, B, 2, neurons), by layer."""
+    """Return answers (T, B, *shape), and u, v of probes (T, B, 2, neurons), by layer."""
     sent = {port["name"]: encode(port, inputs, program["precision"]) for port in program["inputs"]}
     samples = next(iter(sent.values())).shape[1]
     groups = [slice(index, index + 1) for index in range(samples)] if lagged(program) else [slice(None)]
@@ -262,7 +266,7 @@ def simulate(
 
 
 def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chip: bool) -> tuple[dict, dict]:
-    """Run samples one after another through one network; arrays as in `simulate`."""
+    """Stream samples through one network; result as of `simulate`."""
     interval, samples = next(iter(sent.values())).shape[:2]
     depths = {layer["name"]: layer["depth"] for layer in program["layers"]}
     total = interval * samples + max(depths.values())
@@ -303,7 +307,7 @@ def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chi
 
 
 def encode(port: dict, inputs: dict, precision: str) -> np.ndarray:
-    """Return what the host sends: float64, or round(scale · x) within ±limit as int32."""
+    """Return the values that the host sends: float64, or int32 round(scale · x) within ±limit."""
     if port["constant"]:
         some = next(iter(inputs.values()))
         values = np.ones((*some.shape[:2], *port["shape"]))
@@ -317,13 +321,13 @@ def encode(port: dict, inputs: dict, precision: str) -> np.ndarray:
 
 
 def read_out(layer: dict, numbers, v: np.ndarray, fixed: bool) -> np.ndarray:
-    """Return the membrane potential in the network's own units; in fixed point v counts 64ths of a scaled unit."""
+    """Return membrane potentials in the network's units; fixed point counts 1/(64 · scale)."""
     v = v.astype(np.float64) / (layer["scale"] * 64) if fixed else v
     return v * numbers[layer["neuron"]["v_unit"]] + numbers[layer["neuron"]["v_origin"]]
 
 
 def lagged(program: dict) -> bool:
-    """Whether spikes of a sample can arrive when the next one has begun: loops, and delays of the network itself."""
+    """Return True if spikes of a sample can arrive in the next one: loops, axonal delays."""
     depths = {layer["name"]: layer["depth"] for layer in program["layers"]}
     pairs = [(layer, connection) for layer in program["layers"] for connection in layer["connections"]]
     return any(
@@ -332,7 +336,11 @@ def lagged(program: dict) -> bool:
 
 
 def hold(layer: dict, numbers, fixed: bool):
-    """Return the currents, one row per step before the sample arrives, that keep a layer silent which spikes on its own."""
+    """Return currents (depth, neurons) that keep a layer silent until the sample reaches it.
+
+    A bias, or a threshold below the start, makes neurons spike without input. Each step's current
+    moves u so far below zero that v cannot rise. ``None`` if the layer is silent anyway.
+    """
     neuron, shape, unit = layer["neuron"], layer["shape"], 64 if fixed else 1
     bias, threshold, du = (
         np.broadcast_to(numbers[neuron[key]], shape).ravel().astype(float) for key in ("bias", "v_threshold", "du")
@@ -352,7 +360,7 @@ def hold(layer: dict, numbers, fixed: bool):
 
 
 def matrix(entry: dict, numbers) -> csr_matrix:
-    """Return the weights of a synapse as a matrix (outputs, inputs), both in row-by-row order."""
+    """Return the weights of a synapse as a matrix (outputs, inputs), both in C order."""
     weight = np.asarray(numbers[entry["weight"]])
     inputs, outputs = (int(np.prod(entry[key], dtype=int)) for key in ("in_shape", "out_shape"))
     if entry["kind"] == "sparse":
@@ -374,7 +382,7 @@ def matrix(entry: dict, numbers) -> csr_matrix:
 
 
 def convolution(entry: dict, weight: np.ndarray, inputs: int, outputs: int) -> csr_matrix:
-    """Return a convolution as a matrix: one weight per output, kernel tap and input pixel; padding left out."""
+    """Return a convolution as a matrix, without padding: a weight per output, channel and tap."""
     kernel, spatial, out = weight.shape[2:], entry["in_shape"][1:], entry["out_shape"][1:]
     axes = len(kernel)
     valid, pixel = np.ones((*out, *kernel), bool), np.zeros((*out, *kernel), int)
@@ -390,7 +398,7 @@ def convolution(entry: dict, weight: np.ndarray, inputs: int, outputs: int) -> c
     pixel = pixel.reshape(int(np.prod(out)), -1)[position, tap]
     channels_out, channels_in = weight.shape[:2]
     group = np.arange(channels_out) // (channels_out // entry["groups"])
-    channel = group[:, None] * channels_in + np.arange(channels_in)  # which input channel each kernel reads
+    channel = group[:, None] * channels_in + np.arange(channels_in)  # input channels of each output channel
     shape = (channels_out, channels_in, len(tap))
     rows = np.broadcast_to((np.arange(channels_out)[:, None] * int(np.prod(out)) + position)[:, None, :], shape)
     columns = channel[:, :, None] * int(np.prod(spatial)) + pixel
@@ -399,28 +407,28 @@ def convolution(entry: dict, weight: np.ndarray, inputs: int, outputs: int) -> c
 
 
 def shared(shape: tuple, dtype) -> np.ndarray:
-    """Return zeros in memory that Lava's processes, which are forked, share with this one."""
+    """Return zeros in anonymous memory, which forked processes share."""
     count = int(np.prod(shape))
     return np.frombuffer(mmap.mmap(-1, max(1, count) * np.dtype(dtype).itemsize), dtype)[:count].reshape(shape)
 
 
 def one(value: np.ndarray):
-    """Return a scalar where all neurons have the same value: what Lava's fixed-point model takes."""
+    """Return a scalar if all neurons share the value, as Lava's fixed-point model requires."""
     return value.item() if value.size == 1 else value
 
 
-# ---- the command line ----------------------------------------------------------------------------------------------
+# ---- the command line ---------------------------------------------------------------------------
 
 
 def main() -> int:
-    """Run, and print or compare; the exit code is 1 when something differs."""
+    """Run, and print or compare; the exit code is 1 if something differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verify", action="store_true", help="compare float and fixed with the recorded spikes")
     parser.add_argument("--precision", choices=TAGS, default="fixed", help="Lava's arithmetic")
     parser.add_argument("--inputs", type=Path, help="(T, B, *shape) as .npy, or a .npz with one array per input")
-    parser.add_argument("--save", type=Path, help="write what every layer sends, and the probes, to this .npz")
+    parser.add_argument("--save", type=Path, help="write the answers of every layer, and the probes, to this .npz")
     parser.add_argument(
-        "--probe", action="append", default=[], metavar="LAYER:NEURON", help="watch u and v of a neuron"
+        "--probe", action="append", default=[], metavar="LAYER:NEURON", help="print u and v of a neuron"
     )
     parser.add_argument("--on", choices=("simulation", "loihi2"), default="simulation")
     options = parser.parse_args()
@@ -434,7 +442,8 @@ def main() -> int:
     if options.verify and (options.inputs or options.save or options.probe):
         parser.exit(
             2,
-            "--verify compares the bundle's own samples, and does nothing else: leave out --inputs, --save and --probe\n",
+            "--verify compares the bundle's own samples, and does nothing else:"
+            " leave out --inputs, --save and --probe\n",
         )
     if options.save and not options.save.absolute().parent.is_dir():
         parser.exit(2, f"--save {options.save}: there is no folder {options.save.parent}\n")
@@ -473,7 +482,7 @@ def main() -> int:
 
 
 def verify(programs: dict, numbers, recorded, inputs: dict, precision: str) -> bool:
-    """Print, layer by layer, how many values differ from the recorded ones; return whether none does."""
+    """Print the number of values of each layer that differ from the recorded ones; True if none."""
     key = {"float": "spikes/", "fixed": "integer/"}[precision]
     wanted = {name[len(key) :]: recorded[name] for name in recorded.files if name.startswith(key)}
     if PROGRAMS[precision] not in programs or not wanted:
@@ -494,7 +503,7 @@ def verify(programs: dict, numbers, recorded, inputs: dict, precision: str) -> b
 
 
 def load(parser: argparse.ArgumentParser, path: Path, program: dict) -> dict:
-    """Return the arrays of a file by the name of the input they are for."""
+    """Return the arrays of a file, by input."""
     ports = {port["name"]: port for port in program["inputs"] if not port["constant"]}
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -516,7 +525,7 @@ def load(parser: argparse.ArgumentParser, path: Path, program: dict) -> dict:
 
 
 def problem_of(values: np.ndarray, port: dict, timesteps) -> str:
-    """Return why ``values`` cannot enter ``port``, or nothing."""
+    """Return why ``values`` do not fit ``port``; empty if they do."""
     if values.dtype.kind not in "fiub":
         return f"is {values.dtype}; this network takes real numbers"
     shape = values.shape
@@ -530,7 +539,7 @@ def problem_of(values: np.ndarray, port: dict, timesteps) -> str:
 
 
 def probes_of(parser: argparse.ArgumentParser, program: dict, texts: list) -> dict:
-    """Return the neurons to watch, sorted, by layer."""
+    """Return the neurons to record, sorted, by layer."""
     sizes = {layer["name"]: int(np.prod(layer["shape"], dtype=int)) for layer in program["layers"]}
     chosen: dict = {}
     for text in texts:
