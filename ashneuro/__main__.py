@@ -1,4 +1,4 @@
-"""``python -m ashneuro``."""
+"""Entry point of ``python -m ashneuro``."""
 
 from ashneuro.cli import main
 

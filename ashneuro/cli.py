@@ -1,4 +1,4 @@
-"""The command line: one line per verb. A verb's module is imported only when the verb runs."""
+"""Command line of ashneuro. The module of a verb is imported only when that verb runs."""
 
 from __future__ import annotations
 
@@ -19,28 +19,24 @@ COST = Group("Cost", sort_key=3)
 SETUP = Group("Set-up and data", sort_key=4)
 
 VERBS = (
-    (LEARN, "train", "Learn from image–text pairs on this GPU or CPU."),
-    (
-        LEARN,
-        "evaluate",
-        "How good is a run: retrieval, VQA, entailment, NLVR2? Spikes from torch, the emulator or Lava.",
-    ),
-    (LEARN, "sweep", "Vary factors and seeds: ablations, accuracy–energy trade-offs."),
-    (LEARN, "search", "Show me that it works on my pictures: the best matches of a text."),
-    (DEPLOY, "check", "Will this run or NIR graph run on the target, and if not, why? Every finding at once."),
-    (DEPLOY, "export", "Write the deployable bundle and prove that it computes the same."),
-    (DEPLOY, "simulate", "What does it spike: float, bit-exact integer, or Lava itself."),
+    (LEARN, "train", "Train on image–text pairs, on this GPU or CPU."),
+    (LEARN, "evaluate", "Evaluate retrieval, VQA, entailment or NLVR2, with spikes from torch, the emulator or Lava."),
+    (LEARN, "sweep", "Vary factors and seeds: ablations and accuracy–energy trade-offs."),
+    (LEARN, "search", "Search pictures with a text, and draw the best matches."),
+    (DEPLOY, "check", "Check whether a run or NIR graph runs on a target: every finding at once."),
+    (DEPLOY, "export", "Write the deployable bundle, and prove that it computes the same as the network."),
+    (DEPLOY, "simulate", "Count spikes in float, in bit-exact integers, or in Lava itself."),
     (DEPLOY, "verify", "Prove a bundle again, from the bundle alone."),
-    (COST, "report", "What does it cost, against an ANN that does the same job?"),
-    (COST, "profiles", "Which chips are known, and where does each number come from?"),
+    (COST, "report", "Estimate energy and time, and compare them with an ANN that does the same job."),
+    (COST, "profiles", "List hardware profiles, with the source of every number."),
     (SETUP, "data", "List, show, check, fetch and build data sets."),
-    (SETUP, "doctor", "What is installed here, and what mends what is missing?"),
-    (SETUP, "bench", "How fast is it here? Ratios within one run."),
-    (SETUP, "demo", "The whole job on real data, in minutes."),
+    (SETUP, "doctor", "Show what is installed, and the commands that install what is missing."),
+    (SETUP, "bench", "Measure speed on this machine, as ratios within one run."),
+    (SETUP, "demo", "Run the whole job on real data, in minutes."),
 )
 
 app = App(
-    suppress_keyboard_interrupt=False,  # `main` says that what was finished is kept
+    suppress_keyboard_interrupt=False,  # handled in `main`
     name="ashneuro",
     help="Hybrid ANN–SNN vision–language models: train on GPU, run the spiking part on Lava, know what it costs.",
     version=__version__,
@@ -51,17 +47,18 @@ for group, verb, sentence in VERBS:
     app.command(f"ashneuro.commands.{verb}:{verb}", name=verb, group=group, help=sentence)
 
 
-# What the system refuses, wherever a verb reads or writes: no bug of ours.
+# Errors of the operating system that a user can mend. Any other `OSError` is a bug and keeps its
+# traceback.
 _REMEDIES = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "check the path"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may write there, or choose another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions, or choose another folder"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or choose another disk"),
-    errno.EEXIST: "something of that name is there already: choose another name",
+    errno.EEXIST: "a file or folder of that name exists: choose another name",
 }
 
 
 def _open_streams() -> None:
-    """Let everything be printed: a stream that is closed takes nothing, a character that its encoding lacks becomes ``?``."""
+    """Discard the output of closed streams, and print ``?`` for characters they cannot encode."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -70,18 +67,23 @@ def _open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _let_speak(words: Sequence[str]) -> None:
-    """Let the verb that is asked for say all about itself; in the list of verbs it has its one sentence."""
+def _show_full_help(words: Sequence[str]) -> None:
+    """Show a command's full docstring on its own help page; the list keeps one sentence."""
     for verb in (name for _, name, _ in VERBS if name in words):
+        # A verb with sub-commands is an `App`, whose own help is short already.
         if (function := app[verb].default_command) is not None and function.__name__ == verb:
             app[verb].help = None
 
 
 def main() -> None:
-    """Run one verb; exit 0 when it is done, 1 when it found that something does not hold, 2 or 3 on errors."""
+    """Run one command.
+
+    Exit codes: 0 done; 1 a finding, such as a failed proof; 2 a user's error; 3 a package or Lava
+    is missing; 130 interrupted.
+    """
     _open_streams()
     try:
-        _let_speak(sys.argv[1:2])
+        _show_full_help(sys.argv[1:2])
         status = app(sys.argv[1:], exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:
         sys.exit(2)
@@ -96,8 +98,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except SystemExit as leaving:  # rich, which prints help, leaves with 1 when nobody reads
-        sys.exit(0 if isinstance(leaving.__context__, BrokenPipeError) else leaving.code)
+    except SystemExit as stop:
+        # rich prints the help, and turns a closed pipe into exit code 1.
+        sys.exit(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)
     except OSError as error:
         if (remedy := _REMEDIES.get(error.errno or 0)) is None:
             raise

@@ -1,4 +1,4 @@
-"""``ashneuro bench``: how fast is it here, in ratios within one run."""
+"""``ashneuro bench``: speed on this machine, as ratios within one run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from ashneuro.commands.options import LavaWorkers
 from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.reporting import terminal
 
@@ -17,28 +18,33 @@ if TYPE_CHECKING:
 
     from ashneuro.bench.timing import Job
 
-bench = App(name="bench", help="How fast is it here? Ratios within one run.")
-bench.command(
-    "ashneuro.commands.bench_lava:lava",
-    name="lava",
-    help="What a sample costs in Lava: a network built for each, streamed, and side by side. Exit code 1 when their spikes differ.",
-)
+bench = App(name="bench")
+
+Bundle = Annotated[Path | None, Parameter(help="A bundle or an exported run to measure, with its own samples.")]
+Rounds = Annotated[int, Parameter(help="Number of rounds; every implementation runs once in each.")]
+Threads = Annotated[int | None, Parameter(help="Number of torch's threads. Default: torch's own.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto: the GPU where there is one.")]
+Clock = Annotated[
+    Literal["wall", "cpu"], Parameter(help="wall, or cpu: processor time, which other processes do not affect.")
+]
+Json = Annotated[Path | None, Parameter(help="Write all figures to this file.")]
+Plot = Annotated[Path | None, Parameter(help="Draw the times as an SVG.")]
 
 
 @bench.command
 def emulator(
     *,
     bundle: Annotated[
-        Path | None, Parameter(help="A bundle, or a run that was exported: its network too, on its own samples.")
+        Path | None, Parameter(help="A bundle or an exported run to measure as well, with its own samples.")
     ] = None,
-    samples: Annotated[int, Parameter(help="Samples that the emulator computes in a round.")] = 256,
-    lava_samples: Annotated[int, Parameter(help="The first so many of them run in Lava.")] = 16,
-    rounds: Annotated[int, Parameter(help="How often everything runs, in turn.")] = 5,
-    threads: Annotated[int | None, Parameter(help="Threads at most. Default: one per core.")] = None,
+    samples: Annotated[int, Parameter(help="Number of samples that the emulator computes per round.")] = 256,
+    lava_samples: Annotated[int, Parameter(help="Number of these samples that run in Lava.")] = 16,
+    rounds: Rounds = 5,
+    threads: Annotated[int | None, Parameter(help="Maximum number of threads. Default: one per core.")] = None,
     lava: Annotated[bool, Parameter(help="Run Lava too.")] = True,
-    json: Annotated[Path | None, Parameter(help="Write all figures to this file.")] = None,
+    json: Json = None,
 ) -> int:
-    """The bit-exact emulator against Lava's own execution of the same integer programs: dense layers, and convolutions.
+    """Time the bit-exact emulator against Lava, on the same dense and convolutional programs.
 
     Exit code 1 when their spikes differ.
     """
@@ -54,24 +60,43 @@ def emulator(
         )
     content = result.to_json()
     terminal.bench_emulator(content)
-    _keep(content, json)
+    _write_json(content, json)
     return 0 if result.passed else 1
 
 
-Rounds = Annotated[int, Parameter(help="How often every way has its turn.")]
-Threads = Annotated[int | None, Parameter(help="Threads of torch. Default: as many as it takes.")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto: the GPU where there is one.")]
-Clock = Annotated[Literal["wall", "cpu"], Parameter(help="cpu: processor time, which other processes have no part in.")]
-Json = Annotated[Path | None, Parameter(help="Write all figures to this file.")]
-Plot = Annotated[Path | None, Parameter(help="Draw them as an SVG.")]
+@bench.command(name="lava")
+def bench_lava(
+    *,
+    bundle: Bundle = None,
+    samples: Annotated[int, Parameter(help="Number of samples side by side.")] = 256,
+    rounds: Rounds = 3,
+    options: LavaWorkers | None = None,
+    json: Json = None,
+) -> int:
+    """Time a sample in Lava: with a network of its own, streamed, and side by side.
+
+    Exit code 1 when their spikes differ.
+    """
+    from ashneuro.bench.emulator import bundle_network, dense_network
+    from ashneuro.bench.lava import bench_lava as time_schedules
+    from ashneuro.reporting import tables
+    from ashneuro.workflows.networks import open_bundle
+
+    network = bundle_network(open_bundle(bundle), samples) if bundle else dense_network(samples)
+    with terminal.counting("timing") as tick:
+        result = time_schedules(network, rounds=rounds, lava=(options or LavaWorkers()).settings().open, progress=tick)
+    content = result.to_json()
+    terminal.show(tables.bench.lava(content))
+    _write_json(content, json)
+    return 1 if result.mismatches else 0
 
 
 @bench.command
 def lif(
     *,
-    timesteps: Annotated[tuple[int, ...], Parameter(help="Steps, one job for each.")] = (16, 32),
-    batch: Annotated[int, Parameter(help="Samples.")] = 64,
-    width: Annotated[int, Parameter(help="Neurons of the layer, and lines that arrive at it.")] = 768,
+    timesteps: Annotated[tuple[int, ...], Parameter(help="Numbers of timesteps, one table for each.")] = (16, 32),
+    batch: Annotated[int, Parameter(help="Number of samples.")] = 64,
+    width: Annotated[int, Parameter(help="Number of neurons, and of their inputs.")] = 768,
     rounds: Rounds = 7,
     threads: Threads = None,
     device: Device = "auto",
@@ -79,18 +104,20 @@ def lif(
     json: Json = None,
     plot: Plot = None,
 ) -> int:
-    """A dense layer of LIF neurons, forward and backward: against its matrix product alone, other libraries, and copying memory."""
+    """Time a dense layer of LIF neurons, forward and backward.
+
+    It stands beside its matrix product alone, other libraries, and a copy of its memory.
+    """
     if min(timesteps, default=0) < 1:
         raise ConfigError(f"timesteps = {timesteps}", "a sample lasts at least one step", "--timesteps 16")
     for name, value in (("batch", batch), ("width", width)):
         if value < 1:
             raise ConfigError(f"{name} = {value}", "a layer has at least one", f"--{name} 64")
-    where = pick_device(device)
+    chosen = _device(device)
     from ashneuro.bench.layers import lif_jobs
 
-    return _run(
-        "lif", lif_jobs(where, timesteps=timesteps, batch=batch, width=width), where, rounds, threads, clock, json, plot
-    )
+    jobs = lif_jobs(chosen, timesteps=timesteps, batch=batch, width=width)
+    return _run("lif", jobs, chosen, rounds, threads, clock, json, plot)
 
 
 @bench.command
@@ -103,18 +130,21 @@ def conv(
     json: Json = None,
     plot: Plot = None,
 ) -> int:
-    """A small convolutional network with LIF neurons, 16 steps, batch 16, forward and backward: against its synapses alone."""
-    where = pick_device(device)
+    """Time a small convolutional network with LIF neurons, forward and backward.
+
+    It runs 16 timesteps at batch 16, and stands beside its synapses alone.
+    """
+    chosen = _device(device)
     from ashneuro.bench.layers import conv_jobs
 
-    return _run("conv", conv_jobs(where), where, rounds, threads, clock, json, plot)
+    return _run("conv", conv_jobs(chosen), chosen, rounds, threads, clock, json, plot)
 
 
 @bench.command
 def model(
-    config: Annotated[str, Parameter(help="A settings file, or the name of one that comes with ashneuro.")] = "tiny",
+    config: Annotated[str, Parameter(help="A settings file, or the name of a preset.")] = "tiny",
     *,
-    set: Annotated[tuple[str, ...], Parameter(help="section.key=value")] = (),
+    set: Annotated[tuple[str, ...], Parameter(help="Change one setting: --set section.key=value. Repeatable.")] = (),
     rounds: Rounds = 5,
     threads: Threads = None,
     device: Device = "auto",
@@ -122,12 +152,12 @@ def model(
     json: Json = None,
     plot: Plot = None,
 ) -> int:
-    """One step of training a whole network on made-up pairs, forward and backward, with every kind of kernels."""
-    where = pick_device(device)
+    """Time one training step of a whole network on random pairs, with every kernel back end."""
+    chosen = _device(device)
     from ashneuro.bench.model import model_jobs
     from ashneuro.config import load_config
 
-    return _run("model", model_jobs(where, load_config(config, set)), where, rounds, threads, clock, json, plot)
+    return _run("model", model_jobs(chosen, load_config(config, set)), chosen, rounds, threads, clock, json, plot)
 
 
 def _run(
@@ -148,20 +178,20 @@ def _run(
     content = result.to_json()
     for table in tables.bench.jobs(content):
         terminal.show(table)
-    _keep(content, json)
+    _write_json(content, json)
     if plot:
         figure = figures.bench.jobs(terminal.plain(content))
         _write(plot, figures.svg.alone(figure, name, f"times of {name} relative to the baselines"), "--plot")
     return 0
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device that ``--device`` names; what is imported after this may rely on torch."""
+def _device(name: str) -> torch.device:
+    """Return the device that ``--device`` names; raise `MissingDependency` without torch."""
     found: torch.device = need("ashneuro.training.loop", extra="train", purpose="timing layers").pick_device(name)
     return found
 
 
-def _keep(content: Mapping[str, Any], path: Path | None) -> None:
+def _write_json(content: Mapping[str, Any], path: Path | None) -> None:
     if path:
         _write(path, _json.dumps(terminal.plain(content), indent=2, ensure_ascii=False) + "\n", "--json")
 

@@ -7,17 +7,16 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from ashneuro.commands.options import AsJson
 from ashneuro.config import DataConfig, presets
 from ashneuro.reporting import terminal
 
-AsJson = Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())]
-
-data = App(name="data", help="List, show, check, fetch and build data sets.")
+data = App(name="data")
 
 
 @data.command(name="list")
 def list_(*, json: AsJson = False) -> None:
-    """Which data sets have a name, and which of them are here."""
+    """List the data sets that have a name, and whether they are here."""
     from ashneuro.data.fetch import EASY_VQA, is_available
     from ashneuro.data.sources import SOURCES
 
@@ -33,7 +32,7 @@ def list_(*, json: AsJson = False) -> None:
     rows = [
         (name, "yes" if is_available(name) else f"ashneuro data fetch {name}", *about) for name, about in known.items()
     ]
-    terminal.table("data sets", ("name", "here", "what it is", "licence"), rows)
+    terminal.table("data sets", ("name", "here", "description", "licence"), rows)
     terminal.line(
         f"any COCO captions JSON, .jsonl or .csv with an image folder works too: see {presets()['own_pairs']}"
     )
@@ -41,27 +40,27 @@ def list_(*, json: AsJson = False) -> None:
 
 @data.command
 def formats(*, json: AsJson = False) -> None:
-    """Which file formats are read."""
+    """List the file formats that can be read."""
     from ashneuro.data.check import about
     from ashneuro.data.formats import FORMATS
 
     if json:
         terminal.json([{"name": name, "about": about(name)} for name in FORMATS])
         return
-    terminal.table("formats", ("name", "what it is"), [(name, about(name)) for name in FORMATS])
+    terminal.table("formats", ("name", "description"), [(name, about(name)) for name in FORMATS])
 
 
 @data.command
 def check(
     path: Path,
     *,
-    format: Annotated[str, Parameter(help="One of `ashneuro data formats`. Default: by the suffix.")] = "",
+    format: Annotated[str, Parameter(help="A name from `ashneuro data formats`. Default: by the suffix.")] = "",
     images: Annotated[Path | None, Parameter(help="Folder of the pictures. Default: the folder of the file.")] = None,
-    json: Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())] = False,
+    json: AsJson = False,
 ) -> int:
-    """Count a data set's parts, and name every problem: of its files, its texts, and every picture, decoded to its end.
+    """Count a data set's parts, and list every problem of its files, texts and pictures.
 
-    Exit code 1 when there is a problem.
+    Every picture is decoded to its end. Exit code 1 when there is a problem.
 
     Args:
         path: file or folder; shards also as 'shard-{000000..000009}.tar'.
@@ -85,21 +84,23 @@ def show(
     source: str = "emoji",
     *,
     images: str = "",
-    split: Literal["style", "concept", "file", "random"] | None = None,
+    split: Annotated[
+        Literal["style", "concept", "file", "random"] | None,
+        Parameter(help="Rule that splits it into parts. Default: style for emoji, else random."),
+    ] = None,
     part: Literal["train", "validation", "test"] = "test",
-    n: Annotated[int, Parameter(help="How many pictures.")] = 24,
+    n: Annotated[int, Parameter(help="Number of pictures.")] = 24,
     seed: int = 0,
-    out: Annotated[Path | None, Parameter(help="Where the sheet goes; default: SOURCE-PART.png here.")] = None,
+    out: Annotated[Path | None, Parameter(help="File of the sheet. Default: SOURCE-PART.png.")] = None,
     json: AsJson = False,
 ) -> None:
     """Count a data set, and draw a contact sheet of it with captions.
 
     Args:
-        source: a name from `ashneuro data list`, or the path of a COCO captions JSON, a .jsonl or a .csv.
+        source: a name from `ashneuro data list`, or the path of a COCO JSON, a .jsonl or a .csv.
         images: folder of the image files, for a path.
-        split: how it is split into train, validation and test.
-        part: which part is drawn.
-        seed: which pictures are drawn.
+        part: part to draw from.
+        seed: seed of the choice of pictures.
     """
     from dataclasses import asdict
 
@@ -122,13 +123,16 @@ def show(
 
 
 @data.command
-def fetch(name: Literal["tuxpaint", "easy-vqa"]) -> None:
-    """Fetch a data set that does not ship with ashneuro: its package, checked by its hash.
-
-    Args:
-        name: tuxpaint: 785 real photographs and drawings with captions (Debian package, GPL-2, 161 MB).
-            easy-vqa: 48,248 questions about 5,000 pictures of shapes drawn by a program (PyPI, MIT, 3 MB).
-    """
+def fetch(
+    name: Annotated[
+        Literal["tuxpaint", "easy-vqa"],
+        Parameter(
+            help="tuxpaint: 785 real photographs and drawings with captions (Debian package, GPL-2, 161 MB). "
+            "easy-vqa: 48,248 questions about 5,000 pictures of shapes drawn by a program (PyPI, MIT, 3 MB)."
+        ),
+    ],
+) -> None:
+    """Fetch the package of a data set that does not ship with ashneuro, and check its hash."""
     from ashneuro.data.fetch import PACKAGES
     from ashneuro.data.fetch import fetch as fetch_source
 
@@ -140,7 +144,8 @@ def fetch(name: Literal["tuxpaint", "easy-vqa"]) -> None:
         stage = '\'schedule=[{name="vqa",epochs=8,task="vqa"}]\''
         terminal.next_steps(
             f"ashneuro data check {folder} --format easy-vqa",
-            f"ashneuro train tiny --out runs/{name} --set tasks.vqa.format={name} --set model.multimodal.layers=2 --set {stage}",
+            f"ashneuro train tiny --out runs/{name} --set tasks.vqa.format={name} "
+            f"--set model.multimodal.layers=2 --set {stage}",
             f"ashneuro evaluate runs/{name} --task vqa",
         )
         return
@@ -152,10 +157,10 @@ def fetch(name: Literal["tuxpaint", "easy-vqa"]) -> None:
 
 @data.command
 def build(name: Literal["emoji"], *, out: Path = Path("emoji-pack")) -> None:
-    """Make the embedded pack again from its pinned npm packages; the same packages give the same bytes.
+    """Build the embedded pack again from its pinned npm packages; the bytes come out the same.
 
     Args:
-        name: which pack.
+        name: name of the pack.
         out: folder to write.
     """
     from ashneuro.data.emoji_build import build_emoji

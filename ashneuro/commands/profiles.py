@@ -1,28 +1,27 @@
-"""``ashneuro profiles``: which chips are known, where each number comes from, and how wrong the model is on measured chips."""
+"""``ashneuro profiles``: hardware profiles, their sources, and their error on measured chips."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from ashneuro.commands.options import AsJson
 from ashneuro.cost.profile import list_profiles, load_profile, new_profile
 from ashneuro.errors import ProfileError
 from ashneuro.reporting import explain as explaining
 from ashneuro.reporting import terminal
 
-profiles = App(name="profiles", help="Which chips are known, and where does each number come from?")
-
-AsJson = Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())]
+profiles = App(name="profiles")
 
 
 @profiles.default
 @profiles.command(name="list")
 def list_(*, json: AsJson = False) -> None:
-    """The profiles that come with ashneuro."""
+    """List the profiles that come with ashneuro."""
     known = [load_profile(name) for name in list_profiles()]
     if json:
         found = []
@@ -39,7 +38,7 @@ def list_(*, json: AsJson = False) -> None:
 
 @profiles.command
 def show(name: str, *, json: AsJson = False) -> None:
-    """Every number of one profile, with its range, boundary, basis and source.
+    """Show every number of a profile, with its range, boundary, basis and source.
 
     Args:
         name: a profile's name, or the path of a .toml.
@@ -52,14 +51,8 @@ def show(name: str, *, json: AsJson = False) -> None:
 
 
 @profiles.command
-def explain(
-    name: str,
-    number: str | None = None,
-    /,
-    *,
-    json: Annotated[bool, Parameter(help="Print JSON instead of lines.", negative=())] = False,
-) -> None:
-    """What a profile can price, what it cannot, and why; or all about one of its numbers.
+def explain(name: str, number: str | None = None, /, *, json: AsJson = False) -> None:
+    """Explain which costs a profile can price, and which not and why; or one of its numbers.
 
     Args:
         name: a profile's name, or the path of a .toml.
@@ -81,13 +74,13 @@ def new(
     """Write an empty profile to fill in: valid, without a single number.
 
     Args:
-        name: name of the chip; lower case, digits and hyphens.
-        kind: what its prices are per.
-        out: the file. Default: NAME.toml.
+        name: name of the chip: lower case letters, digits and hyphens.
+        kind: kind of machine, which decides the units of its prices.
+        out: file to write. Default: NAME.toml.
     """
     path = out or Path(f"{name}.toml")
     if path.exists():
-        raise ProfileError(f"{path} exists", "a profile is not overwritten", "choose another --out")
+        raise ProfileError(f"{path} exists", "an existing profile is never overwritten", "choose another --out")
     text = new_profile(name, kind)
     try:
         path.write_text(text, encoding="utf-8")
@@ -101,10 +94,10 @@ def new(
 
 @profiles.command
 def validate(*names: str, json: AsJson = False) -> None:
-    """How wrong is the model on chips that were measured? Predicted beside measured, misses included.
+    """Compare predictions with published measurements of chips, misses included.
 
     Args:
-        names: only predictions of these profiles, by name, or a .toml of yours. Default: all that come with ashneuro.
+        names: profiles to predict with: names, or paths of .toml files. Default: all with a name.
     """
     from ashneuro.cost.validate import validate as run
     from ashneuro.reporting.tables import validation as tables

@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from ashneuro.bench.lava import LavaBench, LavaTiming, Schedule
+from ashneuro.bench.measure import Machine, Spread
 from tests.commands.conftest import Command
 
 
@@ -96,3 +100,21 @@ def test_figures_are_kept_whatever_the_locale(tmp_path):
     plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-m", "ashneuro", *words], capture_output=True, env=plain, check=True)
     assert "3×3" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mismatches", [0, 3])
+def test_lava_prints_the_schedules(ashneuro: Command, tmp_path, monkeypatch, mismatches):
+    timings = tuple(
+        LavaTiming(one.value, 30, Spread(2e-3 / gain, 1e-3 / gain, 3e-3 / gain), Spread(gain, gain, gain))
+        for gain, one in enumerate(Schedule, start=1)
+    )
+    result = LavaBench(Machine("CPU", 2, "Linux", {}, (0.5, 0.6)), "small", 4, 5, timings, mismatches)
+    monkeypatch.setattr("ashneuro.bench.lava.bench_lava", lambda network, **options: result)
+    out = tmp_path / "lava.json"
+    said = ashneuro("bench", "lava", "--samples", 30, "--json", out)
+    assert said.code == (1 if mismatches else 0), said.err
+    lines = [line.split("  ") for line in said.out.splitlines()]
+    rows = {cells[1]: [cell.strip() for cell in cells[2:] if cell] for cells in lines if len(cells) > 2}
+    assert rows["streamed"] == ["30", "1", "0.5 – 1.5", "2×", "2 – 2"]
+    assert ("spike counts of 3 neurons differ" if mismatches else "all spike counts are equal") in said.out
+    assert json.loads(out.read_text())["ways"][1]["per_sample_s"]["median"] == 1e-3

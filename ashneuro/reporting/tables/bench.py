@@ -101,6 +101,21 @@ def _emulated(network: Mapping[str, Any], how: str, where: str) -> Table:
     return Table(title, columns, tuple(rows), Basis.MEASURED, how, "\n".join([*notes, where]))
 
 
+def lava(content: Mapping[str, Any]) -> Table:
+    """Return the time of a sample in Lava, by order of the samples."""
+    rows = []
+    for way in content["ways"]:
+        times = _spread({key: 1e3 * seconds for key, seconds in way["per_sample_s"].items()})
+        rows.append((way["name"], number(way["samples"]), *times, *_spread(way["gain"], "×")))
+    columns = ("schedule", ">samples", ">ms per sample", ">min – max", ">gain", ">min – max")
+    mismatches = content["mismatches"]
+    equal = f"spike counts of {number(mismatches)} neurons differ" if mismatches else "all spike counts are equal"
+    note = f"Gain over a network per sample; {equal}.\n{_machine(content)}.\n{_versions(content)}."
+    title = f"Lava, {content['title']}, {content['timesteps']} steps"
+    how = f", {content['rounds']} rounds in turn, medians"
+    return Table(title, columns, tuple(rows), Basis.MEASURED, how, note)
+
+
 def _machine(content: Mapping[str, Any]) -> str:
     machine = content["machine"]
     load = " before, ".join(f"{value:.1f}" for value in machine["load"]) + " after" if machine["load"] else "not known"
