@@ -1,19 +1,12 @@
-"""Any NIR graph: check it, simulate it in float and in Loihi's integers, count what it costs. No training, no torch needed.
+"""Any NIR graph: check it, simulate it in float and in Loihi's integers, prove it, price it.
 
-python examples/any_nir_graph.py
+No training, no torch needed. python examples/any_nir_graph.py
 """
 
 import nir
 import numpy as np
 
-from ashneuro.cost.estimate import estimate
-from ashneuro.cost.profile import load_profile
-from ashneuro.cost.workload import count
-from ashneuro.program.check import check
-from ashneuro.program.lower import lower
-from ashneuro.simulation.calibrate import calibrate
-from ashneuro.simulation.run import Graph, simulate
-from ashneuro.spiking.contract import Contract
+import ashneuro as ash
 
 random = np.random.default_rng(0)
 ones = np.ones(64)
@@ -26,19 +19,16 @@ graph = nir.NIRGraph(
     },
     [("input", "hidden.weight"), ("hidden.weight", "hidden"), ("hidden", "output")],
 )
-# What NIR leaves open: how long a step is, what the inputs are, when a reset takes effect.
-contract = Contract(dt_s=1e-3, input_coding="spikes")
 inputs = (random.random((32, 8, 100)) < 0.1).astype(np.uint8)  # (T, B, lines)
 
-for finding in check(graph, contract, "lava"):
+# NIR leaves open how long a step is, what the inputs are, and when a reset takes effect.
+network = ash.read(graph, dt_s=1e-3, input_coding="spikes")
+for finding in ash.check(network, "lava"):
     print(f"{finding.level:5}  {finding.node}: {finding.sentence} {finding.actual}")
 
-exact = simulate(Graph(graph, contract), inputs, on="torch")
-program = calibrate(lower(graph, contract), inputs).program
-integer = simulate(program, inputs, on="loihi")
+exact = ash.simulate(network, inputs)
+integer = ash.simulate(network, inputs, on="loihi")
 print(f"float64: {exact.layers['hidden'].events} spikes; Loihi's integers: {integer.layers['hidden'].events}")
 
-cost = estimate(count(program, integer), load_profile("loihi1"))
-if cost.dynamic_j:
-    low, high = cost.dynamic_j.low * 1e9, cost.dynamic_j.high * 1e9
-    print(f"on loihi1, estimated: {low:.0f}–{high:.0f} nJ per sample; left out: {cost.excludes[0]} …")
+costs = ash.report(network, inputs=inputs, profiles=["loihi1", "cmos45"])
+print(costs.verdict)

@@ -1,4 +1,4 @@
-"""``ashneuro check``: will this run on the target, and if not, why?"""
+"""``ashneuro check``: every finding about running a network on a target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check(
     contract: ContractOptions | None = None,
     json: AsJson = False,
 ) -> int:
-    """Will this run or NIR graph run on the target, and if not, why? Every finding at once.
+    """Check whether a network runs on the target: every finding at once, with its remedy.
 
     Exit code 1 when one forbids it.
 

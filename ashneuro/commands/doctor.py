@@ -1,4 +1,4 @@
-"""``ashneuro doctor``: what is installed here, and the command that mends what is missing."""
+"""``ashneuro doctor``: the state of this installation, and the commands that mend it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def doctor(
     ] = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of text.", negative=())] = False,
 ) -> int:
-    """What is installed here, and what mends what is missing? The block can be pasted into a bug report as it is."""
+    """List the state of this installation, and the commands that mend what is missing.
+
+    The block can be pasted into a bug report as it is.
+    """
     from ashneuro.workflows.doctor import examine
 
     if setup == "lava":

@@ -1,4 +1,5 @@
-"""``ashneuro evaluate``: held-out retrieval and tasks, the spikes from torch, the emulator or Lava."""
+"""``ashneuro evaluate``: held-out retrieval and tasks, the spikes from torch, the emulator or Lava.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def evaluate(
     lava: LavaOptions | None = None,
     json: AsJson = False,
 ) -> None:
-    """How good is a run: retrieval, VQA, visual entailment, NLVR2? Spikes from torch, the emulator or Lava.
+    """Evaluate a run: retrieval, VQA, visual entailment, NLVR2.
+
+    The spikes come from torch, the emulator or Lava.
 
     Args:
         run: a folder that `ashneuro train` wrote.
@@ -60,7 +63,7 @@ def evaluate(
 
 
 def _time_spent(seconds: Seconds, record: SpikeRecord) -> str:
-    """Return where Lava's time went, in one sentence."""
+    """Return the time spent by host, transfer and Lava, in one sentence."""
     parts = (
         f"host {seconds.host:.1f} s, transfer {seconds.transfer:.1f} s, Lava {seconds.lava:.1f} s "
         f"(of it starting {seconds.start:.1f} s)"

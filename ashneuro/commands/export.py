@@ -32,11 +32,14 @@ def export(
     contract: ContractOptions | None = None,
     json: AsJson = False,
 ) -> int:
-    """Write the deployable bundle and prove that it computes the same. Exit code 1 when the proof fails.
+    """Write the deployable bundle and prove that it computes the same.
+
+    Exit code 1 when the proof fails.
 
     Args:
         path: a run, a .nir file, or a lava-dl .net file.
-        target: lava: a bundle with programs, reference spikes, certificate and a Lava script; nir: the graph alone.
+        target: lava: a bundle with programs, reference spikes, certificate and a Lava script; nir:
+            the graph alone.
     """
     from ashneuro.workflows.export import export as run
     from ashneuro.workflows.networks import open_network

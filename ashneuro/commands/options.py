@@ -56,7 +56,7 @@ class ContractOptions:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class LavaWorkers:
-    """Where Lava runs; see docs/lava.md."""
+    """Lava's workers; see docs/lava.md."""
 
     workers: Annotated[int, Parameter(help="Number of Lava workers that share the samples.")] = 1
     lava_command: Annotated[
@@ -77,7 +77,7 @@ class LavaWorkers:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class LavaOptions:
-    """How Lava is run; see docs/lava.md."""
+    """Lava's workers and stock samples; see docs/lava.md."""
 
     where: LavaWorkers | None = None
     stock: Annotated[

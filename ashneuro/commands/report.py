@@ -1,4 +1,4 @@
-"""``ashneuro report``: what it costs, against an ANN that does the same job."""
+"""``ashneuro report``: activity and cost, against an ANN that does the same job."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def report(
     contract: ContractOptions | None = None,
     json: Annotated[bool, Parameter(help="Print the report as JSON instead of tables.", negative=())] = False,
 ) -> None:
-    """What does it cost, against an ANN that does the same job?
+    """Report activity and cost of a network, against an ANN that does the same job.
 
     Args:
         path: a run that was exported, a bundle, a .nir file, or a lava-dl .net file.

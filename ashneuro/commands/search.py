@@ -26,7 +26,7 @@ def search(
     out: Annotated[Path, Parameter(help="Image file of the matches.")] = Path("search.png"),
     json: AsJson = False,
 ) -> None:
-    """Show me that it works on my pictures: print and draw those that match a text best.
+    """Search pictures by text: print and draw the best matches.
 
     Args:
         run: a folder that `ashneuro train` wrote.

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown_training(config: RunConfig, folder: Path) -> Iterator[Callable[[Progress], None]]:
-    """Print the kernels that the neurons run on, and show progress; under torchrun the first process does both."""
+    """Print the kernels that the neurons run on, and show progress; under torchrun the first
+    process does both.
+    """
     from ashneuro.workflows.train import describe_neurons
 
     if not is_first_process():

@@ -44,7 +44,7 @@ def simulate(
     contract: ContractOptions | None = None,
     json: AsJson = False,
 ) -> None:
-    """What does it spike: float, bit-exact integer, or Lava itself.
+    """Simulate a network: float64, bit-exact integers, or Lava itself.
 
     Args:
         path: a bundle, a run that was exported, a .nir file, or a lava-dl .net file.

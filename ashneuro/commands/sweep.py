@@ -44,14 +44,17 @@ def sweep(
     ] = None,
     json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
 ) -> int:
-    """Vary factors and seeds: ablations, accuracy–energy trade-offs. Goes on where it was interrupted.
+    """Vary factors and seeds: ablations, accuracy–energy trade-offs.
 
-    Several of these commands may share one folder, on one machine or on a shared disk: each takes the next run that is
-    free. Runs made elsewhere count too, once their folders lie in OUT/cells. A run that fails is named at the end, and
-    stops no other.
+    Goes on where it was interrupted.
+
+    Several of these commands may share one folder, on one machine or on a shared disk: each takes
+    the next run that is free. Runs made elsewhere count too, once their folders lie in OUT/cells. A
+    run that fails is named at the end, and stops no other.
 
     Args:
-        config: a TOML of factors and seeds, or the name of one that comes with ashneuro: ablation, front.
+        config: a TOML of factors and seeds, or the name of one that comes with ashneuro: ablation,
+            front.
     """
     from ashneuro.workflows import sweep as workflow
     from ashneuro.workflows.sweep_table import sweep_table

@@ -23,8 +23,8 @@ class Assume:
         pairs: --dry-run: training pairs, and questions of a task, in an epoch.
         words: --dry-run: size of the vocabulary.
         gpus: --dry-run: number of processes that share a batch.
-        tflops: --dry-run: sustained rate of one GPU, in 10¹² floating-point operations a second. Data sheets say
-            several times more.
+        tflops: --dry-run: sustained rate of one GPU, in 10¹² floating-point operations a second.
+            Data sheets say several times more.
     """
 
     pairs: int = 6000
@@ -63,8 +63,8 @@ def train(
     """Learn from image–text pairs on this GPU or CPU.
 
     Args:
-        config: settings: a TOML, a run's config.json, or a preset's name: tiny (the demo's, a CPU), small (one GPU,
-            all tasks), base (COCO, several GPUs).
+        config: settings: a TOML, a run's config.json, or a preset's name: tiny (the demo's, a CPU),
+            small (one GPU, all tasks), base (COCO, several GPUs).
     """
     from ashneuro.workflows import train as workflow
 

@@ -23,8 +23,8 @@ def verify(
 ) -> int:
     """Prove a bundle again, from the bundle alone; or the emulator, against recorded silicon.
 
-    Exit code 1 when something differs. --silicon fetches the recordings that the lava-dl 0.6.0 wheel carries (PyPI,
-    BSD-3, 68 MB, once) and replays them.
+    Exit code 1 when something differs. --silicon fetches the recordings that the lava-dl 0.6.0
+    wheel carries (PyPI, BSD-3, 68 MB, once) and replays them.
 
     Args:
         path: a bundle, or a run that was exported.

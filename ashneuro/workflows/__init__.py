@@ -1,1 +1,1 @@
-"""The work of every verb as functions from values to values; progress through a callback, nothing printed."""
+"""The work of every verb as functions: values in, values out, progress through a callback."""

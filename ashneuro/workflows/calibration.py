@@ -23,13 +23,17 @@ CALIBRATION_IMAGES = 128
 
 
 def calibration_currents(run: Run) -> dict[str, NDArray[np.generic]]:
-    """Return the first currents (T, B, *shape) of a run's validation images, or of training images where it has none."""
+    """Return the first currents (T, B, *shape) of validation images, or of training images if there
+    are none.
+    """
     pictures = pictures_of_run(run, "validation") or pictures_of_run(run, "train")
     return first_currents(run.model, pictures[:CALIBRATION_IMAGES], run.config.data.image_size)
 
 
 def first_currents(model: AshNet, pairs: Sequence[Pair], image_size: int) -> dict[str, NDArray[np.generic]]:
-    """Return the currents (T, B, *shape) that the host sends for the images of ``pairs``, by input name."""
+    """Return the currents (T, B, *shape) that the host sends for the images of ``pairs``, by input
+    name.
+    """
     import numpy as np
 
     batches = need("ashneuro.data.batches", extra="train", purpose="reading a run")
@@ -46,7 +50,8 @@ def first_currents(model: AshNet, pairs: Sequence[Pair], image_size: int) -> dic
 def integer_chooser(data: DataConfig) -> Callable[[AshNet, Integers | None], Integers]:
     """Return the function that gives a model its integer units in quantise-aware training.
 
-    The first call calibrates on training images; later ones keep the units while the grown weights still fit.
+    The first call calibrates on training images; later ones keep the units while the grown weights
+    still fit.
     """
     from ashneuro.data.sources import load_splits
     from ashneuro.model.deploy import deployed_graph

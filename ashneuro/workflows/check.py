@@ -27,7 +27,8 @@ def check(
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
     contract: Overrides | None = None,
 ) -> Findings:
-    """Return everything there is to say about running a network on a target: errors first, then notes.
+    """Return everything there is to say about running a network on a target: errors first, then
+    notes.
 
     Args:
         source: a run, a bundle, a NIR graph or file, or a lava-dl file.
@@ -50,7 +51,9 @@ def check(
 
 
 def _peaks(network: Network, inputs: Any) -> dict[str, float]:
-    """Return the largest magnitude of each analog input; nothing where the graph does not give its inputs' shapes."""
+    """Return the largest magnitude of each analog input; nothing where the graph does not give its
+    inputs' shapes.
+    """
     from ashneuro.simulation.emulator.run_graph import graph_ports
     from ashneuro.simulation.inputs import check_inputs, input_peaks
 

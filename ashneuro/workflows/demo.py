@@ -1,4 +1,7 @@
-"""The demo: the whole job on embedded data, step by step. Each step goes on where it was interrupted."""
+"""The demo: the whole job on embedded data, step by step.
+
+Each step goes on where it was interrupted.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,8 @@ class Demo:
         """Train every run, or go on with it.
 
         Args:
-            start_run: called with (folder, settings) before each run; returns the callback for its progress.
+            start_run: called with (folder, settings) before each run; returns the callback for its
+                progress.
         """
         for folder, config in self.configs().items():
             resume = (folder / "config.json").exists()
@@ -76,11 +80,14 @@ class Demo:
         return [evaluate(folder, progress=progress).evaluation for folder in (self.hybrid, *self.controls)]
 
     def export(self, progress: Progress = silent) -> Exported:
-        """Export the hybrid's spiking encoder with as many reference samples as run on Lava later."""
+        """Export the hybrid's spiking encoder with as many reference samples as run on Lava later.
+        """
         return export(self.hybrid, samples=LAVA_SAMPLES, progress=progress)
 
     def evaluate_deployed(self, progress: Progress = silent) -> tuple[list[Evaluation], str]:
-        """Return retrieval of the hybrid with spikes from the emulator, torch and Lava, and why Lava did not run."""
+        """Return retrieval of the hybrid with spikes from the emulator, torch and Lava, and why
+        Lava did not run.
+        """
         from ashneuro.simulation.lava.environment import find_interpreter
         from ashneuro.workflows.runs import open_run
 

@@ -25,7 +25,9 @@ NOT_SHOWN = ("all", "dev", "frameworks", "counters")  # for developers of ashneu
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report: a name, its state, and the command that mends it (empty where nothing needs mending)."""
+    """One line of the report: a name, its state, and the command that mends it (empty where nothing
+    needs mending).
+    """
 
     name: str
     found: str

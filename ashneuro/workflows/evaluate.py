@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Where = Literal["torch", "loihi", "lava"]
 Result = TypeVar("Result", "Evaluation", "TaskEvaluation")
 
-# The names of files in a run's folder are a format: Lava's precisions are written there as Lava calls them.
+# The names of files in a run's folder are a format: Lava's precisions are written there as Lava
+# calls them.
 _PRECISION_IN_NAMES: Mapping[Precision, str] = {"integer": "fixed", "float": "float"}
 
 
@@ -49,10 +50,11 @@ class Evaluated(Generic[Result]):
 
 @dataclass(frozen=True)
 class Setting:
-    """How an evaluation is made: spikes from where, on which part of the data.
+    """Source of the spikes and part of the data of an evaluation.
 
     Args:
-        abstract_on: ``"torch"``: the model itself; ``"loihi"``: the integer emulator; ``"lava"``: Lava.
+        abstract_on: ``"torch"``: the model itself; ``"loihi"``: the integer emulator; ``"lava"``:
+            Lava.
         precision: Lava's arithmetic.
         part: part of the data.
         samples: only this many pairs or questions, evenly spaced; ``None``: all.
@@ -68,7 +70,9 @@ class Setting:
     lava: LavaSettings = LOCAL_LAVA
 
     def file(self, run: Path, task: Task = "retrieval") -> Path:
-        """Return where the result goes: torch, the test part and all of it are not said."""
+        """Return the file of the result; its name omits the defaults: torch, the test part, all
+        samples.
+        """
         words: list[str] = ["evaluation" if task == "retrieval" else task]
         if self.abstract_on != "torch":
             words.append(self.abstract_on)
@@ -95,7 +99,8 @@ def evaluate(
         progress: called with (phase, images done, images in all).
 
     Raises:
-        AshneuroError: the run or its data cannot be read, or it has no bundle for spikes from elsewhere.
+        AshneuroError: the run or its data cannot be read, or it has no bundle for spikes from
+            elsewhere.
         LavaError: Lava is not there, or failed.
     """
     opened = open_run(run, setting.device)
@@ -107,7 +112,10 @@ def evaluate(
 def evaluate_task(
     run: str | Path | Run, task: Task, setting: Setting = ON_TORCH, *, progress: Progress = silent
 ) -> Evaluated[TaskEvaluation]:
-    """Evaluate a run at VQA, visual entailment or NLVR2, and write the result into its folder; arguments as `evaluate`."""
+    """Evaluate a run at VQA, entailment or NLVR2, and write the result into its folder.
+
+    Arguments and errors as `evaluate`.
+    """
     opened = open_run(run, setting.device)
     asked = questions_of(opened, task, setting.part, setting.samples)
     with _session(opened, setting, len(asked.pictures), progress) as session:
@@ -189,7 +197,8 @@ def _session(run: Run, setting: Setting, images: int, progress: Progress) -> Ite
 
 
 def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluated[Result]:
-    """Write an evaluation with the hash of the run's weights, and beside it the simulator's counts."""
+    """Write an evaluation with the hash of the run's weights, and beside it the simulator's counts.
+    """
     from ashneuro.simulation.record import save_counts
 
     evaluation = replace(evaluation, weights_sha256=session.run.weights_sha256)

@@ -71,8 +71,8 @@ def export(
     Args:
         source: a run, a bundle, a NIR graph or file, or a lava-dl file.
         out: folder of the bundle. Default: RUN/bundle, or NAME.bundle beside the file.
-        inputs: samples (T, B, *shape) that choose the integer scales; the proof runs the first of them. Default: a
-            run's validation images, or seeded noise.
+        inputs: samples (T, B, *shape) that choose the integer scales; the proof runs the first of
+            them. Default: a run's validation images, or seeded noise.
         samples: number of samples in the proof.
         lava: settings of Lava; ``None``: the proof does without.
         contract: fields of `Contract` that win over the source's.
@@ -94,7 +94,7 @@ def export(
 
 
 def default_folder(network: Network) -> Path:
-    """Return where the bundle of a network goes by default."""
+    """Return the default folder of a network's bundle."""
     if network.path is None:
         return Path(f"{network.name}.bundle")
     return network.path / "bundle" if network.run else network.path.with_suffix(".bundle")
@@ -127,8 +127,7 @@ def export_nir(
         file = Path(f"{network.name}.nir")
     else:
         file = path / "network.nir" if network.run else path.with_suffix(".exported.nir")
-    assert network.graph is not None
-    write_graph(file, network.graph, network.contract)
+    write_graph(file, network.wiring, network.contract)
     return file
 
 
@@ -147,7 +146,9 @@ class _Prover:
 
 
 def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
-    """Return the bundle of a NIR graph; of a run with its accuracy, its learnt integers and its weights' hash."""
+    """Return the bundle of a NIR graph; of a run with its accuracy, its learnt integers and its
+    weights' hash.
+    """
     from ashneuro.simulation.emulator.run_graph import graph_ports
     from ashneuro.training.provenance import run_origin
 
@@ -184,8 +185,10 @@ def _build(
     """Lower, quantise, prove and write.
 
     Args:
-        inputs: (T, B, *shape) by input name: all of them choose the integer scales, the first are proved.
-        accuracy: task metrics of the integer program and of the network that it stands for, by name.
+        inputs: (T, B, *shape) by input name: all of them choose the integer scales, the first are
+            proved.
+        accuracy: task metrics of the integer program and of the network that it stands for, by
+            name.
         integers: the units that the network learnt with, which are then not chosen again.
         extra: further files of the bundle.
     """
@@ -212,10 +215,9 @@ def _build(
     certificate = proof.certificate
     if accuracy is not None:
         certificate = replace(certificate, accuracy=accuracy(quantisation.program))
-    assert network.graph is not None
     bundle = write_bundle(
         prove.folder,
-        network.graph,
+        network.wiring,
         network.contract,
         program,
         quantisation.program,
@@ -228,7 +230,9 @@ def _build(
 
 
 def _export_netx(network: Network, inputs: Any, prove: _Prover) -> Exported:
-    """Return the bundle of a lava-dl network, which is in integers already: the emulator's answers are its reference."""
+    """Return the bundle of a lava-dl network, integers from the start; the emulator's answers are
+    its reference.
+    """
     from ashneuro.simulation.lava.script import SCRIPT, lava_script
     from ashneuro.simulation.proof.certify import certify
 
@@ -291,7 +295,8 @@ def _first(comparison: Comparison) -> str:
 def run_accuracy(run: Run, integer: Program) -> dict[str, dict[str, float]]:
     """Return R@1 of a run on its test part, by the arithmetic of the spikes.
 
-    The model's own (float32, or learnt integers) and the integer program's; nothing for a run that learned tasks alone.
+    The model's own (float32, or learnt integers) and the integer program's; nothing for a run that
+    learned tasks alone.
     """
     from ashneuro.simulation.emulator.run_program import run_program
 
@@ -320,6 +325,7 @@ def run_accuracy(run: Run, integer: Program) -> dict[str, dict[str, float]]:
 
 
 def learnt_integers(run: Run) -> Integers | None:
-    """Return the integer units that a run learnt with; ``None`` where it learnt in floating point."""
+    """Return the integer units that a run learnt with; ``None`` where it learnt in floating point.
+    """
     encoder = run.model.abstract
     return None if encoder is None else encoder.integers

@@ -1,4 +1,5 @@
-"""Hybrid inference: a run's ANN branch in torch, here or on a GPU, and the spikes from torch, the emulator or Lava. ::
+"""Hybrid inference: a run's ANN branch in torch, here or on a GPU, and the spikes from torch, the
+emulator or Lava. ::
 
     with HybridSession("runs/demo/hybrid", spikes_from="lava") as session:
         images = session.embed_images(pixels)           # (N, E), the spikes computed in Lava
@@ -48,8 +49,10 @@ class HybridSession:
     """A trained run, its spiking encoder computed where it is wanted; a context manager.
 
     Args:
-        run: a folder that `ashneuro train` wrote, or a run that is loaded; for spikes from elsewhere it must have been exported.
-        spikes_from: ``"torch"``: the model itself; ``"loihi"``: the bit-exact integers; ``"lava"``: Lava.
+        run: a folder that `ashneuro train` wrote, or a run that is loaded; for spikes from
+            elsewhere it must have been exported.
+        spikes_from: ``"torch"``: the model itself; ``"loihi"``: the bit-exact integers; ``"lava"``:
+            Lava.
         precision: Lava's arithmetic, ``"integer"`` or ``"float"``.
         device: where the ANN branch runs, e.g. ``"cuda"``.
         worker: makes the Lava that runs: how many workers, where, with which patience.
@@ -61,7 +64,8 @@ class HybridSession:
         record: what the simulator counted so far; ``None`` for torch.
 
     Raises:
-        AshneuroError: the run cannot be loaded, has nothing to deploy, no bundle, or one of other weights.
+        AshneuroError: the run cannot be loaded, has nothing to deploy, no bundle, or one of other
+            weights.
     """
 
     def __init__(
@@ -107,7 +111,7 @@ class HybridSession:
 
     @property
     def seconds(self) -> Seconds | None:
-        """Where the time went, for Lava."""
+        """Time spent by host, transfer and Lava; ``None`` without Lava."""
         return self._lava.seconds if self._lava is not None else None
 
     def encode(self, currents: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.generic]]:
@@ -180,7 +184,7 @@ class HybridSession:
 
     @property
     def encoder(self) -> SpikeEncoder | None:
-        """What `ashneuro.training.evaluate` takes in the place of torch; ``None`` for torch."""
+        """The encoder for `ashneuro.training.evaluate`; ``None``: torch computes the spikes."""
         return self.encode if self._bundle is not None else None
 
     def _records(self, bundle: Bundle, currents: Iterable[NDArray[Any]]) -> Iterator[SpikeRecord]:

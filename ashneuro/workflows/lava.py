@@ -15,7 +15,8 @@ class LavaSettings:
 
     Args:
         workers: number of Lava processes that share the samples.
-        command: command that starts a worker, e.g. over ssh; ``None``: the environment on this machine.
+        command: command that starts a worker, e.g. over ssh; ``None``: the environment on this
+            machine.
         timeout_s: seconds that one reply of a worker may take.
         stock: samples that run through Lava's own synapses; the rest runs through batched ones,
             which are compared on these. ``None``: the workflow's default.

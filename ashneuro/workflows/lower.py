@@ -30,7 +30,8 @@ def lower(
     """Return the program of a network.
 
     Args:
-        source: a run, a bundle (its own programs are taken), a NIR graph or file, or a lava-dl file.
+        source: a run, a bundle (its own programs are taken), a NIR graph or file, or a lava-dl
+            file.
         precision: ``"float"``, or ``"integer"`` for Loihi's arithmetic.
         inputs: samples (T, B, *shape) that choose the integer scales of a graph.
         contract: fields of `Contract` that win over the source's.

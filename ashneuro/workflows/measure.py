@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def measure_runs(runs: Sequence[Run], device: str, *, progress: Progress = silent) -> list[Measurement | NotMeasured]:
-    """Return energy and time of the first run's ANN branch and of each other run, at batch 1 and at the fastest batch.
+    """Return energy and time of the first run's ANN branch and of each other run, at batch 1 and at
+    the fastest batch.
 
     Args:
         runs: runs, loaded to any device.
@@ -61,14 +62,18 @@ def measure_runs(runs: Sequence[Run], device: str, *, progress: Progress = silen
 
 
 def ann_branch(model: Any, images: Any) -> Callable[[], Any]:
-    """Return the function that computes a model's host part on ``images``; its spikes are given as zeros."""
+    """Return the function that computes a model's host part on ``images``; its spikes are given as
+    zeros.
+    """
     spiking = model.abstract is not None and model.config.abstract.kind == "spiking"
     spikes = images.new_zeros(model.abstract.timesteps, len(images), model.config.abstract.units) if spiking else None
     return lambda: model.embed_images(images, spikes=spikes)
 
 
 def host_flops(model: Any) -> str:
-    """Return the host's operations for one picture by torch's flop counter, and what that leaves out, in words."""
+    """Return the host's operations for one picture by torch's flop counter, and what that leaves
+    out, in words.
+    """
     from ashneuro.cost.flops import count_flops
 
     torch = need("torch", extra="train", purpose="counting the host's operations")

@@ -39,8 +39,10 @@ class Network:
     Args:
         name: its file's name without suffix, or the run's.
         path: the file or run it was read from; ``None``: it was made in memory.
-        graph: the NIR graph, sound or not; ``None``: the network is a lava-dl file, integers from the start.
-        contract_read: the contract that the graph is read with, and which of its fields were assumed.
+        graph: the NIR graph, sound or not; ``None``: the network is a lava-dl file, integers from
+            the start.
+        contract_read: the contract that the graph is read with, and which of its fields were
+            assumed.
         run: the run that the graph is the spiking part of.
     """
 
@@ -96,21 +98,22 @@ class Network:
         return [name for name, node in self.graph.nodes.items() if isinstance(node, nir.Input)]
 
 
-def read(source: str | Path, **contract: Any) -> Network | Bundle:
-    """Return the bundle at a path, or the network of a run, a ``.nir`` or a lava-dl ``.net`` file.
+def read(source: str | Path | nir.NIRGraph, **contract: Any) -> Network | Bundle:
+    """Return the bundle at a path, or the network of a run, a file or a graph in memory.
 
     Args:
-        source: path of a run, a bundle, a ``.nir`` or a ``.net`` file.
-        contract: fields of `Contract` that win over the file's, e.g. ``dt_s=1e-3``.
+        source: path of a run, a bundle, a ``.nir`` or a lava-dl ``.net`` file; or a NIR graph.
+        contract: fields of `Contract` that win over the source's, e.g. ``dt_s=1e-3``. With them a
+            bundle counts as the graph that it carries.
 
     Raises:
         AshneuroError: there is no such file, or it cannot be read.
-        ConfigError: a field is given for a file that leaves nothing open.
+        ConfigError: a field is given for a lava-dl file, which leaves nothing open.
     """
-    path = Path(source)
-    if kind_of(path) == "bundle" and not any(value is not None for value in contract.values()):
-        return read_bundle(path)
-    return open_network(path, contract)
+    given = {name: value for name, value in contract.items() if value is not None}
+    if isinstance(source, str | Path) and not given and kind_of(Path(source)) == "bundle":
+        return read_bundle(source)
+    return open_network(source, given)
 
 
 def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides: Overrides | None = None) -> Network:
@@ -226,7 +229,8 @@ def named_inputs(
     """Return samples (T, B, *shape) by input name.
 
     Args:
-        inputs: one array for a network with one input, arrays by name, or the path of a .npy or .npz of these.
+        inputs: one array for a network with one input, arrays by name, or the path of a .npy or
+            .npz of these.
         names: the network's inputs.
 
     Raises:

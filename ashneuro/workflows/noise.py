@@ -25,8 +25,8 @@ class Noise:
         samples: number of samples B.
         rate: probability of a spike per input line and timestep, above 0 and at most 1.
         seed: seed of numpy's generator.
-        signed: analog values of both signs, scaled to a quarter of what the port's integers hold; otherwise
-            magnitudes (half-normal), the same in every timestep.
+        signed: analog values of both signs, scaled to a quarter of what the port's integers hold;
+            otherwise magnitudes (half-normal), the same in every timestep.
     """
 
     samples: int
@@ -69,6 +69,7 @@ class Noise:
         return found
 
 
-# A proof needs spikes of both signs' currents in every layer; a price needs an activity like that of real samples.
+# A proof needs spikes of both signs' currents in every layer; a price needs an activity like that
+# of real samples.
 PROOF_NOISE = Noise(samples=16, rate=0.2, signed=True)
 REPORT_NOISE = Noise(samples=8, rate=0.1)

@@ -70,13 +70,16 @@ def report(
     contract: Overrides | None = None,
     progress: Progress = silent,
 ) -> Report:
-    """Return the report of a run, a bundle or anyone's network: activity, cost, and the comparison with ANNs.
+    """Return the report of a run, a bundle or anyone's network: activity, cost, and the comparison
+    with ANNs.
 
     Args:
         source: a run that was exported, a bundle, a NIR graph or file, or a lava-dl file.
         others: runs to show beside a run: controls, other hybrids.
-        profiles: hardware profiles; exactly one node (kind ``"asic"``) decides, cmos45 where none is named.
-        inputs: samples (T, B, *shape) for a network that is no run. Default: a bundle's reference, else ``noise``.
+        profiles: hardware profiles; exactly one node (kind ``"asic"``) decides, cmos45 where none
+            is named.
+        inputs: samples (T, B, *shape) for a network that is no run. Default: a bundle's reference,
+            else ``noise``.
         noise: random inputs, where a network comes without any.
         measurements: what instruments read elsewhere.
         measure_on: device on which the runs' ANN branches are measured now; empty: they are not.
@@ -85,7 +88,8 @@ def report(
 
     Raises:
         ProfileError: a profile cannot be read, or two of them are nodes.
-        AshneuroError: the source cannot be read; or other runs are named for a network that is no run.
+        AshneuroError: the source cannot be read; or other runs are named for a network that is no
+            run.
     """
     chosen = choose_profiles(profiles)
     run = _as_run(source)
@@ -147,7 +151,9 @@ def compare(
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
     contract: Overrides | None = None,
 ) -> Comparison:
-    """Return the cost of a network against the ANN twins of its topology; arguments and errors as `report`."""
+    """Return the cost of a network against the ANN twins of its topology; arguments and errors as
+    `report`.
+    """
     found = report(source, profiles=profiles, inputs=inputs, contract=contract).comparison
     assert found is not None, "every report of a network has a node, and so a comparison"
     return found
@@ -161,7 +167,7 @@ def report_network(
     noise: Noise = REPORT_NOISE,
     measured: Sequence[Measurement | NotMeasured] = (),
 ) -> Report:
-    """Return the report of a bundle or of anyone's network, which has neither host part nor task; arguments as `report`."""
+    """Return the report of a network without host part and task; arguments as `report`."""
     from ashneuro.simulation.run import simulate
 
     name = _name_of(source)
@@ -245,7 +251,9 @@ def report_run(
     *,
     progress: Progress = silent,
 ) -> Report:
-    """Return the report of a run: task metrics, activity and cost with its host part, and the runs beside it."""
+    """Return the report of a run: task metrics, activity and cost with its host part, and the runs
+    beside it.
+    """
     from ashneuro.simulation.run import simulate
 
     deployed = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
@@ -324,10 +332,11 @@ class SavedResults:
 
     @classmethod
     def of(cls, run: Run, progress: Progress = silent) -> SavedResults:
-        """Read what `ashneuro evaluate` left in the folder; answer the questions of tasks that were not answered yet.
+        """Read what `ashneuro evaluate` left in the folder; answer the questions of tasks that were
+        not answered yet.
 
-        A task is answered with spikes from torch on the test part, or on the validation part where the test part has
-        no answers.
+        A task is answered with spikes from torch on the test part, or on the validation part where
+        the test part has no answers.
         """
         from ashneuro.simulation.record import load_counts
 
@@ -363,7 +372,9 @@ class SavedResults:
         return cls(evaluations, answered, not_run, load_counts(counted) if counted else None)
 
     def labelled(self, name: str) -> SavedResults:
-        """Return the results with ``name`` as the label of hybrids, which tells them from the first run's."""
+        """Return the results with ``name`` as the label of hybrids, which tells them from the first
+        run's.
+        """
 
         def label(item: Any) -> Any:
             return replace(item, label=name) if item.kind == "spiking" else item
@@ -372,12 +383,16 @@ class SavedResults:
 
 
 def _is_current(file: Path, run: Run) -> bool:
-    """Return True if an evaluation was made with the run's present weights; files without a hash pass."""
+    """Return True if an evaluation was made with the run's present weights; files without a hash
+    pass.
+    """
     return load_evaluation(file).weights_sha256 in ("", run.weights_sha256)
 
 
 def result_files(path: Path, task: Task) -> list[Path]:
-    """Return the files of a task's evaluations in a run's folder: the whole test part in torch first."""
+    """Return the files of a task's evaluations in a run's folder: the whole test part in torch
+    first.
+    """
     stem = "evaluation" if task == "retrieval" else task
     return sorted(
         [*path.glob(f"{stem}.json"), *path.glob(f"{stem}-*.json")],
@@ -386,7 +401,9 @@ def result_files(path: Path, task: Task) -> list[Path]:
 
 
 def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Workload | None]:
-    """Return the name and the work of a run beside the first; ``None`` where it is a twin that is priced anyway."""
+    """Return the name and the work of a run beside the first; ``None`` where it is a twin that is
+    priced anyway.
+    """
     from ashneuro.simulation.run import simulate
 
     kind = run.config.model.abstract.kind
@@ -400,7 +417,9 @@ def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Worklo
 
 
 def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) -> str:
-    """Return the first evaluation's R@1 and the metric of the first evaluation of each task, in words."""
+    """Return the first evaluation's R@1 and the metric of the first evaluation of each task, in
+    words.
+    """
     said = []
     if evaluations:
         recalls = " / ".join(f"{100 * way['R@1']:.1f}" for way in evaluations[0].rows[0].directions)
@@ -425,7 +444,9 @@ def _priced(
     others: Sequence[OtherNetwork],
     metrics: Mapping[Role, str],
 ) -> Report:
-    """Return ``basic`` with counts, estimates, placements on cores, and the comparison with ANN twins."""
+    """Return ``basic`` with counts, estimates, placements on cores, and the comparison with ANN
+    twins.
+    """
     workload = count(program, record, host)
     chips = [item for item in profiles if item.kind == "neuromorphic"]
     deployments, facts = {}, dict(basic.facts)
@@ -468,7 +489,9 @@ def _one_raster(record: SpikeRecord) -> dict[str, NDArray[np.generic]]:
 
 
 def _pictures(run: Run, examples: Sequence[RetrievalExample]) -> dict[str, bytes]:
-    """Return the pictures of retrieval examples as PNG files, by key of the pair; without those that are gone."""
+    """Return the pictures of retrieval examples as PNG files, by key of the pair; without those
+    that are gone.
+    """
     from PIL import Image
 
     pairs = {pair.key: pair for pair in (*run.splits.train, *run.splits.validation, *run.splits.test)}

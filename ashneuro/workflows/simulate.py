@@ -50,12 +50,15 @@ def simulate(
     """Return the spikes of a network.
 
     Args:
-        source: a bundle or a run that was exported, a NIR graph or file, a lava-dl file, or a program.
-        inputs: samples (T, B, *shape): an array, arrays by input name, or the path of a .npy or .npz. Default: a
-            bundle's reference samples.
-        on: ``"torch"``: float64; ``"loihi"``: the bit-exact integer emulator; ``"lava"``: Lava itself.
+        source: a bundle or a run that was exported, a NIR graph or file, a lava-dl file, or a
+            program.
+        inputs: samples (T, B, *shape): an array, arrays by input name, or the path of a .npy or
+            .npz. Default: a bundle's reference samples.
+        on: ``"torch"``: float64; ``"loihi"``: the bit-exact integer emulator; ``"lava"``: Lava
+            itself.
         precision: default: float on torch, integer elsewhere.
-        rasters: layers whose spikes are kept step by step in ``record.layers[name].raster`` (T, B, *shape).
+        rasters: layers whose spikes are kept step by step in ``record.layers[name].raster`` (T, B,
+            *shape).
         device: where torch and the emulator run.
         lava: settings of Lava.
         contract: fields of `Contract` that win over the source's.
@@ -63,7 +66,8 @@ def simulate(
 
     Raises:
         DataError: the inputs are missing, cannot be read or do not fit.
-        ConfigError: the simulator does not compute in this precision; or fields contradict a bundle's contract.
+        ConfigError: the simulator does not compute in this precision; or fields contradict a
+            bundle's contract.
         GraphError: the graph cannot be computed, lowered or expressed in integers.
         LavaError: Lava is not there, or failed.
     """
@@ -96,7 +100,8 @@ def trace(
     contract: Overrides | None = None,
     progress: Progress = silent,
 ) -> tuple[Sequence[NeuronTrace], str]:
-    """Return u and v of single neurons from the emulator and from Lava, and why Lava did not run (else empty).
+    """Return u and v of single neurons from the emulator and from Lava, and why Lava did not run
+    (else empty).
 
     Args:
         neurons: ``"LAYER:NEURON"`` each, NEURON a flat index.
@@ -124,7 +129,7 @@ def with_inputs(
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None,
     contract: Overrides | None = None,
 ) -> tuple[Bundle | Program | Graph, Mapping[str, Any]]:
-    """Return what is simulated and its samples: the given ones, or a bundle's own reference.
+    """Return the target of a simulation and its samples, given or a bundle's own reference.
 
     Raises:
         DataError: a network that is no bundle came without inputs, or they cannot be read.

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ashneuro.training.checkpoint import Run
     from ashneuro.training.sweep import Cell, Row, Summary
 
-# Both sides on one node: 8-bit weights and activations, the quantised-ReLU control with the bits it was trained with.
+# Both sides on one node: 8-bit weights and activations, the quantised-ReLU control with the bits it
+# was trained with.
 PRECISION = "int8"
 
 
@@ -51,7 +52,9 @@ class SweepResult:
 
 
 StartRun = Callable[["Cell", int, int], Callable[[Any], None]]
-"""Called with (cell, its number, cells in all) before a run is trained; returns the callback for its progress."""
+"""Called with (cell, its number, cells in all) before a run is trained; returns the callback for
+its progress.
+"""
 
 
 def sweep(
@@ -63,7 +66,8 @@ def sweep(
 ) -> SweepResult:
     """Train and measure every run of a plan that nobody has finished or claimed.
 
-    Several processes may share a folder: each takes the next run that is free. A run that fails stops no other.
+    Several processes may share a folder: each takes the next run that is free. A run that fails
+    stops no other.
 
     Args:
         planned: factors, seeds, base settings and profile.
@@ -105,7 +109,8 @@ def _work(
 ) -> tuple[dict[str, str], dict[str, AshneuroError]]:
     """Train ``limit`` runs at most; return what others work at, and what failed, by name.
 
-    The plan is gone through again until nothing is left: a run that another process had claimed may be free by then.
+    The plan is gone through again until nothing is left: a run that another process had claimed may
+    be free by then.
     """
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     _rows(cells, folder)  # a folder of another sweep is refused before anything is trained
@@ -217,7 +222,9 @@ def _accuracies(run: Run, planned: SweepConfig) -> dict[str, float | None]:
 
 
 def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str, float | None]:
-    """Return events per image, counted on some of the part's images, and their price, host included."""
+    """Return events per image, counted on some of the part's images, and their price, host
+    included.
+    """
     from ashneuro.model.abstract import spike_count_bits
 
     settings = run.config.model.abstract
@@ -269,7 +276,9 @@ def _energy(workload: Workload, profile: HardwareProfile, precision: str) -> Ran
 
 
 def _same_topology(run: Run) -> AshNet:
-    """Return a spiking model of the run's topology: an ANN control is priced by its layers, whatever its weights."""
+    """Return a spiking model of the run's topology: an ANN control is priced by its layers,
+    whatever its weights.
+    """
     from ashneuro.training.checkpoint import build_model
 
     model = run.config.model

@@ -63,7 +63,9 @@ def _cells(summary: Summary) -> tuple[str, ...]:
 def write_sweep(
     folder: Path, planned: SweepConfig, rows: Sequence[Row], planned_runs: int, summaries: Sequence[Summary]
 ) -> list[Path]:
-    """Write all runs as JSON and CSV, the table as Markdown, and the figure as SVG; return the paths."""
+    """Write all runs as JSON and CSV, the table as Markdown, and the figure as SVG; return the
+    paths.
+    """
     files = {
         "sweep.json": json.dumps(
             {
@@ -104,7 +106,8 @@ def _markdown(table: Table) -> str:
 
 
 def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
-    """Return energy against accuracy as an SVG that stands alone; empty when nothing has a price."""
+    """Return energy against accuracy as an SVG that stands alone; empty when nothing has a price.
+    """
     from ashneuro.reporting.figures.svg import alone
     from ashneuro.reporting.figures.sweep import Point, pareto
 

@@ -33,7 +33,8 @@ def train(
         on_progress: called after every batch with a `ashneuro.training.loop.Progress`.
 
     Raises:
-        ConfigError: settings contradict each other, or ``out`` holds a run and ``resume`` is not set.
+        ConfigError: settings contradict each other, or ``out`` holds a run and ``resume`` is not
+            set.
         DataError: the data, or the checkpoint to resume from, cannot be read.
     """
     from ashneuro.workflows.calibration import integer_chooser
@@ -52,7 +53,8 @@ def train(
 
 
 def describe_neurons(config: RunConfig) -> str:
-    """Return the kernels that training would compute its spiking neurons with; empty for a run without any.
+    """Return the kernels that training would compute its spiking neurons with; empty for a run
+    without any.
 
     Raises:
         ConfigError: the kernels that the settings ask for are not to be had here.
@@ -81,7 +83,8 @@ def resume_config(out: Path | None, settings: Sequence[str]) -> RunConfig:
 
 
 def fine_tuning_config(run: Path, settings: Sequence[str]) -> RunConfig:
-    """Return settings that fine-tune ``run`` through integers: a quarter of its epochs, a tenth of its learning rate.
+    """Return settings that fine-tune ``run`` through integers: a quarter of its epochs, a tenth of
+    its learning rate.
 
     Single changes in ``settings`` win over these and over the run's.
 
