@@ -30,5 +30,8 @@ exact = ash.simulate(network, inputs)
 integer = ash.simulate(network, inputs, on="loihi")
 print(f"float64: {exact.layers['hidden'].events} spikes; Loihi's integers: {integer.layers['hidden'].events}")
 
-costs = ash.report(network, inputs=inputs, profiles=["loihi1", "cmos45"])
-print(costs.verdict)
+report = ash.report(network, inputs=inputs, profiles=["loihi1", "cmos45"])
+(cost,) = report.estimates
+low, high = cost.dynamic_j.low * 1e9, cost.dynamic_j.high * 1e9
+print(f"on loihi1, estimated: {low:.0f}–{high:.0f} nJ per sample; left out: {cost.excludes[0]} …")
+print(report.verdict)
