@@ -10,7 +10,8 @@ from ashneuro.cost.terms import energy_text
 
 bundle = sys.argv[1] if len(sys.argv) > 1 else "runs/demo/hybrid/bundle"
 
-# The deployed part alone: a bundle knows nothing of its host. `ash.report(run)` adds the host to both sides.
+# The deployed part alone: a bundle knows nothing of its host. `ash.report(run)` adds the host to
+# both sides.
 report = ash.report(bundle, profiles=["loihi1", "cmos45"])
 workload, costs = report.workload, report.comparison
 for layer in workload.layers:

@@ -1,4 +1,5 @@
-"""Hybrid inference in a few lines: the ANN branch in torch, the spikes from torch, the emulator or Lava.
+"""Hybrid inference in a few lines: the ANN branch in torch, the spikes from torch, the emulator or
+Lava.
 
 python examples/hybrid_inference.py runs/demo/hybrid "red heart" lava
 """
@@ -14,7 +15,8 @@ folder, query, where = (*sys.argv[1:], *["runs/demo/hybrid", "red heart", "loihi
 with HybridSession(folder, spikes_from=where) as session:
     config = session.run.config.data
     pairs = load_splits(config).test[:64]
-    # The host sends one current per first neuron; the deployed part answers with spikes, which the host reads out and fuses.
+    # The host sends one current per first neuron; the deployed part answers with spikes, which the
+    # host reads out and fuses.
     images = session.embed_images(load_images(pairs, config.image_size))
     scores = images @ session.embed_texts([query])[0]
 

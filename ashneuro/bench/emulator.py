@@ -167,7 +167,8 @@ def _network(
         # One or two standard deviations of the input current of a step. v decays by 10 % per step
         # and crosses this often enough for rates of a few per cent.
         threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
-        # du 4095: the current lasts one step, as in LIF without synaptic filter. dv 410: v keeps 90 % per step.
+        # du 4095: the current lasts one step, as in LIF without synaptic filter. dv 410: v keeps 90
+        # % per step.
         du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (LARGEST_DECAY, 410, threshold, 0))
         source = layers[-1].name if layers else "input"
         layers.append(
@@ -221,7 +222,8 @@ def bench_emulator(
         progress: called with (runs done, runs in all).
 
     Raises:
-        ConfigError: ``rounds``, ``threads``, ``lava_samples`` or the number of samples is not positive.
+        ConfigError: ``rounds``, ``threads``, ``lava_samples`` or the number of samples is not
+            positive.
     """
     samples = min(next(iter(network.inputs.values())).shape[1] for network in networks)
     require_positive(rounds=rounds, threads=threads, lava_samples=lava_samples, samples=samples)
@@ -254,7 +256,9 @@ class _Timing:
 
 @dataclass(frozen=True, eq=False)
 class _Engine:
-    """An implementation that runs a network; ``run`` is not called if there is a ``reason`` why it cannot."""
+    """An implementation that runs a network; ``run`` is not called if there is a ``reason`` why it
+    cannot.
+    """
 
     name: str
     threads: int | None
@@ -285,7 +289,8 @@ def _engines(network: BenchNetwork, worker: Lava | None, reason: str, threads: i
 
 def _bench(network: BenchNetwork, engines: Sequence[_Engine], rounds: int, tick: Callable[[], None]) -> NetworkSpeeds:
     running = [engine for engine in engines if not engine.reason]
-    # One untimed run of every emulator starts the libraries' threads. The last one, numpy, is the reference.
+    # One untimed run of every emulator starts the libraries' threads. The last one, numpy, is the
+    # reference.
     reference = [engine.run()[0] for engine in running if not engine.is_lava][-1]
     timings: dict[_Engine, list[_Timing]] = {engine: [] for engine in engines}
     mismatches, compared = dict.fromkeys(engines, 0), 0
@@ -333,7 +338,8 @@ def _emulate(network: BenchNetwork, backend: Backend, threads: int | None, devic
 
 
 def _stream(network: BenchNetwork, worker: Lava, samples: int) -> tuple[SpikeRecord, _Timing]:
-    """Stream the first samples through one network in Lava, timed from the end of its first request.
+    """Stream the first samples through one network in Lava, timed from the end of its first
+    request.
 
     The first request covers building and starting; its own share of computing is estimated from the
     others and the rest reported as start-up time.

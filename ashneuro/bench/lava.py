@@ -1,4 +1,5 @@
-"""Seconds per sample in Lava: a network built for each sample, samples streamed, samples side by side.
+"""Seconds per sample in Lava: a network built for each sample, samples streamed, samples side by
+side.
 
 Each schedule starts from a running worker and ends with the spikes on the host. Starting Python and
 importing Lava, which all of them share, is left out; building networks, transfer and the proof of a
@@ -128,7 +129,8 @@ def bench_lava(
                 took[schedule].append((time.perf_counter() - start) / count)
                 tick()
             if number == 0:
-                # The schedules run different numbers of samples: each is compared on those of the smaller one.
+                # The schedules run different numbers of samples: each is compared on those of the
+                # smaller one.
                 few, more = counts[Schedule.PER_SAMPLE], counts[Schedule.STREAMED]
                 mismatches = _differ(records[Schedule.PER_SAMPLE], run(0, few))
                 mismatches += _differ(records[Schedule.STREAMED], run(0, more, stock=1))

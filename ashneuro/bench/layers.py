@@ -1,7 +1,8 @@
-"""Neurons against the matrix products in front of them: a dense layer, a small convolutional network.
+"""Neurons against the matrix products in front of them: a dense layer, a small convolutional
+network.
 
-Synapses are applied once to all T·B arrays. "Stepwise" applies them in every step, as Norse's sequences
-and most tutorials do.
+Synapses are applied once to all T·B arrays. "Stepwise" applies them in every step, as Norse's
+sequences and most tutorials do.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ RATE = 0.2  # spikes per input line and timestep
 def lif_jobs(
     device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), batch: int = 64, width: int = 768
 ) -> list[Job]:
-    """Return two jobs per number of timesteps: a dense layer with LIF neurons, and the neurons alone."""
+    """Return two jobs per number of timesteps: a dense layer with LIF neurons, and the neurons
+    alone.
+    """
     jobs = []
     for steps in timesteps:
         torch.manual_seed(SEED)
@@ -83,7 +86,9 @@ def lif_jobs(
 
 
 def conv_jobs(device: torch.device, *, timesteps: int = 16, batch: int = 16, side: int = 32) -> list[Job]:
-    """Return a network of two convolutions and a dense layer, with LIF neurons and with synapses alone."""
+    """Return a network of two convolutions and a dense layer, with LIF neurons and with synapses
+    alone.
+    """
     torch.manual_seed(SEED)
     conv1, conv2 = nn.Conv2d(2, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
     dense = nn.Linear(64 * (side // 4) ** 2, 10)
@@ -126,11 +131,12 @@ def conv_jobs(device: torch.device, *, timesteps: int = 16, batch: int = 16, sid
 
 
 def _copies(like: Tensor) -> Variant:
-    """Return a variant that only moves the bytes that neurons must move: a bound by memory bandwidth.
+    """Return a variant that only moves the bytes that neurons must move: a bound by memory
+    bandwidth.
 
-    Forward reads x and writes spikes; backward reads the output's gradient and writes the input's. In
-    between, the GPU kernels write margins and read them again, the CPU kernels read x again. Six arrays,
-    or five.
+    Forward reads x and writes spikes; backward reads the output's gradient and writes the input's.
+    In between, the GPU kernels write margins and read them again, the CPU kernels read x again. Six
+    arrays, or five.
     """
     arrays = 6 if like.device.type == "cuda" else 5
     values, to = (torch.zeros(arrays * like.numel() // 2, dtype=like.dtype, device=like.device) for _ in range(2))

@@ -80,14 +80,19 @@ def machine(packages: Iterable[str], *, also: Mapping[str, str], load_before: tu
 
 
 def require_positive(**settings: int | None) -> None:
-    """Raise `ConfigError` for a setting below 1; ``None`` passes. Names are those of the options."""
+    """Raise `ConfigError` for a setting below 1; ``None`` passes.
+
+    Names are those of the options.
+    """
     for name, value in settings.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} = {value}", "a benchmark takes at least one", f"--{name.replace('_', '-')} 1")
 
 
 def count_runs(progress: Progress | None, total: int) -> Callable[[], None]:
-    """Return a function to call after each run; it reports (runs done, ``total``) to ``progress``."""
+    """Return a function to call after each run; it reports (runs done, ``total``) to
+    ``progress``.
+    """
     done = 0
 
     def tick() -> None:

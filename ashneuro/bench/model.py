@@ -1,4 +1,6 @@
-"""One training step, forward and backward, of a whole network on random pairs, with every kernel back end."""
+"""One training step, forward and backward, of a whole network on random pairs, with every kernel
+back end.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ KERNELS: tuple[Kernels, ...] = ("triton", "native", "torch", "norse")
 def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = None) -> list[Job]:
     """Return a training step of ``config`` with every kernel back end, in Norse, and with ReLUs.
 
-    ReLUs take the place of the neurons and run once. The optimiser is left out: it is the same for all.
+    ReLUs take the place of the neurons and run once. The optimiser is left out: it is the same for
+    all.
     """
     count = batch or config.train.batch_size
     size = config.data.image_size
@@ -62,7 +65,8 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
             fused = kernels in ("triton", "native")
             variants.append(Variant(name, step(_network(config, kernels)), split=fused))
     neuron = config.model.abstract
-    # Norse's cell with its defaults, which are ours too. No other neuron has the same equations in Norse.
+    # Norse's cell with its defaults, which are ours too. No other neuron has the same equations in
+    # Norse.
     plain = (
         neuron.kind == "spiking"
         and neuron.neuron == "lif"

@@ -56,7 +56,8 @@ def lift(encoder: AbstractEncoder) -> None:
 
 
 def step_by_step(encoder: AbstractEncoder) -> None:
-    """Make ``encoder`` run step by step through all layers, as Norse's `SequentialState` does, in place.
+    """Make ``encoder`` run step by step through all layers, as Norse's `SequentialState` does, in
+    place.
 
     Batch norms then see one step at a time.
     """

@@ -24,7 +24,9 @@ Neuron = Callable[[Tensor], Tensor]
 
 
 def ours(kernels: Kernels, device: torch.device, *, bf16: bool = False) -> Neuron:
-    """Return `ashneuro.spiking.lif.LIF`; ``bf16`` halves the memory that it keeps for the backward pass."""
+    """Return `ashneuro.spiking.lif.LIF`; ``bf16`` halves the memory that it keeps for the backward
+    pass.
+    """
     return LIF(TAU_S, THRESHOLD, dt=DT_S, kernels=kernels, saves="bf16" if bf16 else "full").to(device)
 
 

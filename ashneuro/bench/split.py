@@ -37,9 +37,11 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def split(run: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Return seconds per run by `PARTS` and ``"rest"``, medians of `RUNS` runs; on a GPU also `WAITING`.
+    """Return seconds per run by `PARTS` and ``"rest"``, medians of `RUNS` runs; on a GPU also
+    `WAITING`.
 
-    The time of an operator, or of the GPU kernels that it launches, excludes the operators that it calls.
+    The time of an operator, or of the GPU kernels that it launches, excludes the operators that it
+    calls.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler logs to the terminal
     for _ in range(2):

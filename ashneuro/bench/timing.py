@@ -30,8 +30,9 @@ from ashneuro.simulation.inputs import Progress
 from ashneuro.spiking.kernels.dispatch import describe_kernels
 from ashneuro.spiking.memory import keep_freed_memory
 
-# A run is repeated within its turn for at least LEAST_S, which the clock resolves well, and at least
-# LEAST_RUNS times: the median leaves out the first run, which finds another variant's data in the caches.
+# A run is repeated within its turn for at least LEAST_S, which the clock resolves well, and at
+# least LEAST_RUNS times: the median leaves out the first run, which finds another variant's data in
+# the caches.
 LEAST_S, LEAST_RUNS, MOST_RUNS = 0.02, 3, 50
 Clock = Literal["wall", "cpu"]
 PACKAGES = ("ashneuro", "torch", "norse", "snntorch", "spikingjelly", "sinabs", "numpy", "triton")
@@ -126,7 +127,8 @@ def time_jobs(
     Args:
         rounds: number of timed turns per variant, after one that is not timed.
         threads: of torch; default: as many as it has.
-        clock: ``"wall"``, or ``"cpu"``: processor time of this process, free of other processes' load.
+        clock: ``"wall"``, or ``"cpu"``: processor time of this process, free of other processes'
+            load.
         progress: called with (turns done, turns in all).
 
     Raises:
@@ -203,7 +205,9 @@ def _seconds(run: Callable[[], object], repeats: int, device: torch.device, cloc
 
 
 def kept_bytes(run: Callable[[], object]) -> int:
-    """Return the bytes that ``run`` saves for its backward pass: each storage once, no parameters."""
+    """Return the bytes that ``run`` saves for its backward pass: each storage once, no
+    parameters.
+    """
     kept: dict[int, int] = {}
     # A saved parameter may be another tensor in the same storage: transposed, or detached.
     parameters = {one.untyped_storage().data_ptr() for one in gc.get_objects() if type(one) is torch.nn.Parameter}

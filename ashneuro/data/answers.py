@@ -1,8 +1,9 @@
 """VQA accuracy: answers normalised and scored against those of ten people.
 
-The rules are those of the official evaluation (``vqaEval.py`` of the VQA API): punctuation, number words,
-articles, and missing apostrophes by its own table; a period stays only in front of a digit. One difference:
-both sides are always normalised, while the official script skips this where all people gave the same answer.
+The rules are those of the official evaluation (``vqaEval.py`` of the VQA API): punctuation, number
+words, articles, and missing apostrophes by its own table; a period stays only in front of a digit.
+One difference: both sides are always normalised, while the official script skips this where all
+people gave the same answer.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def normalise_answer(answer: str) -> str:
     text = answer.replace("\n", " ").replace("\t", " ").strip()
     numeric = _COMMA.search(text) is not None
     bare = text
-    # The official rule: a mark disappears where it touches a space, or if a comma separates digits; else it
-    # becomes a space.
+    # The official rule: a mark disappears where it touches a space, or if a comma separates digits;
+    # else it becomes a space.
     for mark in _PUNCTUATION:
         bare = bare.replace(mark, "" if numeric or f"{mark} " in text or f" {mark}" in text else " ")
     text = _PERIOD.sub("", bare)
@@ -63,13 +64,15 @@ def normalise_answer(answer: str) -> str:
 
 
 def soft_score(answer: str, given: Sequence[str]) -> float:
-    """Return the VQA accuracy of ``answer`` against the answers ``given`` by people (ten in VQA v2).
+    """Return the VQA accuracy of ``answer`` against the answers ``given`` by people (ten in VQA
+    v2).
 
     ::
 
-        accuracy = mean over the subsets that leave one person out of  min(matches in the subset / 3, 1)
+        accuracy = mean over the subsets that leave one person out of min(matches in it / 3, 1)
 
-    With fewer than three people the rule could never give 1; then it is 1 if any of them matches, else 0.
+    With fewer than three people the rule could never give 1; then it is 1 if any of them matches,
+    else 0.
     """
     matches = [normalise_answer(other) == normalise_answer(answer) for other in given]
     if len(matches) < 3:

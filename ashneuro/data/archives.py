@@ -25,10 +25,11 @@ _CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "sentence", "sentenc
 def read_webdataset(path: Path) -> tuple[list[Record], list[str]]:
     """Return the records and problems of WebDataset shards.
 
-    ``path`` is one ``.tar``, a folder of them, or ``shard-{000000..000009}.tar``. Members with the same name
-    up to the first dot are one sample: a picture (``.jpg``, ``.png``, ``.webp``) and its caption in ``.txt``,
-    or in ``.json`` under ``caption``. Of a plain tar only the offset of each picture is kept; the compressed
-    pictures of a ``.tar.gz`` stay in memory. The part follows from the shard's name.
+    ``path`` is one ``.tar``, a folder of them, or ``shard-{000000..000009}.tar``. Members with the
+    same name up to the first dot are one sample: a picture (``.jpg``, ``.png``, ``.webp``) and its
+    caption in ``.txt``, or in ``.json`` under ``caption``. Of a plain tar only the offset of each
+    picture is kept; the compressed pictures of a ``.tar.gz`` stay in memory. The part follows from
+    the shard's name.
     """
     problems: list[str] = []
     records: list[Record] = []
@@ -152,10 +153,11 @@ def _caption(where: str, members: dict[str, Callable[[], bytes]], problems: list
 def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
     """Return the records and problems of a Hugging Face data set folder.
 
-    It holds the files of ``save_to_disk``, or parquet files. Pictures are a column ``image`` (bytes, or a
-    path inside the folder), captions a column of texts or lists of texts named ``caption``, ``text`` or
-    ``sentences``. The part follows from the folder of the split, or from the file's name
-    (``train-00000-of-00002.parquet``). pyarrow reads the tables; pictures are read when they are used.
+    It holds the files of ``save_to_disk``, or parquet files. Pictures are a column ``image``
+    (bytes, or a path inside the folder), captions a column of texts or lists of texts named
+    ``caption``, ``text`` or ``sentences``. The part follows from the folder of the split, or from
+    the file's name (``train-00000-of-00002.parquet``). pyarrow reads the tables; pictures are read
+    when they are used.
     """
     tables = [(file, _hf_part(file, path)) for file in _hf_files(path)]
     if not tables:
@@ -166,7 +168,8 @@ def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
         )
     problems: list[str] = []
     records: list[Record] = []
-    # A missing column is an error at once: it is the same for all rows, which would be as many problems.
+    # A missing column is an error at once: it is the same for all rows, which would be as many
+    # problems.
     for file, part in tables:
         table = _table(file)
         image = next((name for name in _IMAGE_COLUMNS if name in table.column_names), "")
@@ -202,7 +205,8 @@ def _hf_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     arrow = []
-    # The state names the files that belong to the data set; caches of `datasets` may lie beside them.
+    # The state names the files that belong to the data set; caches of `datasets` may lie beside
+    # them.
     for state in sorted(path.rglob("state.json")):
         named = value_of(read_json(state), "_data_files")
         names = [value_of(entry, "filename") for entry in named] if isinstance(named, list) else [None]
@@ -226,7 +230,10 @@ def _hf_part(file: Path, root: Path) -> str:
 
 @cache
 def _table(file: Path) -> Any:
-    """Return the table of a file; arrow files are mapped into memory. Cached: every picture is read from it."""
+    """Return the table of a file; arrow files are mapped into memory.
+
+    Cached: every picture is read from it.
+    """
     arrow = need("pyarrow", extra="hub", purpose="reading Hugging Face data sets")
     try:
         if file.suffix == ".parquet":

@@ -1,7 +1,7 @@
 """Pairs as tensors: images in memory or mapped from disk, shuffled and augmented batches, texts.
 
-The batches of an epoch depend on (seed, epoch) alone. A resumed run therefore sees the batches of an
-uninterrupted one, and several processes can each take a shard of the same batch.
+The batches of an epoch depend on (seed, epoch) alone. A resumed run therefore sees the batches of
+an uninterrupted one, and several processes can each take a shard of the same batch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from ashneuro.errors import DataError, need
 from ashneuro.files import replace_file
 
 Augmentation = tuple[Tensor, ...]
-"""Sampling grids (B, 2, 3), colour matrices (B, 3, 3) and brightness (B, 1, 1, 1) of a batch's images."""
+"""Sampling grids (B, 2, 3), colour matrices (B, 3, 3) and brightness (B, 1, 1, 1) of a batch's
+images.
+"""
 
 
 class Images(Protocol):
@@ -62,7 +64,9 @@ class Features:
 
 
 def load_pixels(pairs: Sequence[Pair], data: DataConfig) -> Pixels:
-    """Return the pairs' images at ``data.image_size``, in memory or on disk as ``data.store`` says."""
+    """Return the pairs' images at ``data.image_size``, in memory or on disk as ``data.store``
+    says.
+    """
     return Pixels(load_images(pairs, data.image_size) if data.store == "memory" else map_images(pairs, data.image_size))
 
 
@@ -81,8 +85,8 @@ def load_images(pairs: Sequence[Pair], size: int) -> Tensor:
 def map_images(pairs: Sequence[Pair], size: int) -> Tensor:
     """Return the tensor of `load_images`, mapped from a file in the cache folder.
 
-    The first call decodes every image and writes the file. Its name is a hash of the keys, the size and
-    the pixels of a few images: other data get another file.
+    The first call decodes every image and writes the file. Its name is a hash of the keys, the size
+    and the pixels of a few images: other data get another file.
 
     Raises:
         DataError: an image cannot be read, or the file cannot be written.
@@ -121,7 +125,9 @@ def cache_name(pairs: Sequence[Pair], salt: str) -> str:
 
 
 def _resized(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Iterate over the images, (size, size, 3), in order; decoded by one thread per core, a few ahead."""
+    """Iterate over the images, (size, size, 3), in order; decoded by one thread per core, a few
+    ahead.
+    """
     pillow = need("PIL.Image", extra="train", purpose="resizing images")
 
     def read(pair: Pair) -> NDArray[np.uint8]:
@@ -184,15 +190,17 @@ class Batches:
         self._images = images or load_pixels(pairs, data)
 
     def __len__(self) -> int:
-        """Return the number of whole batches in an epoch; the pairs left over differ between epochs."""
+        """Return the number of whole batches in an epoch; the pairs left over differ between
+        epochs.
+        """
         return len(self._keys) // self._train.batch_size
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, counted from 0, from batch ``start`` on."""
         random = epoch_generator(self._train.seed, epoch)
         for number, rows in enumerate(shuffled_rows(len(self._keys), self._train.batch_size, random)):
-            # Random numbers are drawn for the whole batch, and for skipped ones: every process, and a
-            # resumed run, then go through the same sequence.
+            # Random numbers are drawn for the whole batch, and for skipped ones: every process, and
+            # a resumed run, then go through the same sequence.
             first = draw_augmentation(len(rows), self._train.augment, random)
             second = draw_augmentation(len(rows), self._train.augment, random) if self._views else ()
             words = self._words(rows.tolist(), random)
@@ -237,13 +245,17 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
 
 
 def shuffled_rows(count: int, batch_size: int, random: torch.Generator) -> Tensor:
-    """Return the numbers of shuffled rows, (batches, batch_size); rows that fill no batch are left out."""
+    """Return the numbers of shuffled rows, (batches, batch_size); rows that fill no batch are left
+    out.
+    """
     batches = count // batch_size
     return torch.randperm(count, generator=random)[: batches * batch_size].reshape(batches, batch_size)
 
 
 def local_rows(count: int, shard: tuple[int, int]) -> slice:
-    """Return this process's slice of ``count`` rows; ``shard``: its rank and the number of processes."""
+    """Return this process's slice of ``count`` rows; ``shard``: its rank and the number of
+    processes.
+    """
     rank, size = shard
     return slice(rank * count // size, (rank + 1) * count // size)
 
@@ -252,7 +264,9 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
-    """Iterate over ``items``, made by a thread up to ``depth`` ahead; its exceptions are raised here."""
+    """Iterate over ``items``, made by a thread up to ``depth`` ahead; its exceptions are raised
+    here.
+    """
     made: Queue[tuple[Item | None, BaseException | None]] = Queue(depth)
     stopped = Event()
 
@@ -286,11 +300,12 @@ def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
 
 
 def draw_augmentation(count: int, strength: float, random: torch.Generator) -> Augmentation:
-    """Return a random affine map and colour change for each of ``count`` images; empty at ``strength`` 0.
+    """Return a random affine map and colour change for each of ``count`` images; empty at
+    ``strength`` 0.
 
-    Uniform, at ``strength`` 1: rotation ±15°, scale ±15 %, shift ±10 % of the side; then, about grey:
-    contrast ±30 %, saturation ±60 %, hue ±20°, brightness ±0.3. Images are never mirrored, because arrows,
-    hands and letters change their meaning.
+    Uniform, at ``strength`` 1: rotation ±15°, scale ±15 %, shift ±10 % of the side; then, about
+    grey: contrast ±30 %, saturation ±60 %, hue ±20°, brightness ±0.3. Images are never mirrored,
+    because arrows, hands and letters change their meaning.
     """
     if strength == 0:
         return ()
@@ -326,8 +341,11 @@ def augment(images: Tensor, augmentation: Sequence[Tensor]) -> Tensor:
 
 
 def _colour_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
-    """Return RGB→RGB matrices (B, 3, 3): rotation about the grey axis by ``hue``, distance to it × ``saturation``."""
-    # Rodrigues' formula: projection on the axis, the part orthogonal to it, and their cross product.
+    """Return RGB→RGB matrices (B, 3, 3): rotation about the grey axis by ``hue``, distance to it ×
+    ``saturation``.
+    """
+    # Rodrigues' formula: projection on the axis, the part orthogonal to it, and their cross
+    # product.
     grey = torch.full((3, 3), 1 / 3)
     turn = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     cos, sin = (value[:, None, None] for value in (saturation * hue.cos(), saturation * hue.sin()))

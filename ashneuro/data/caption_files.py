@@ -18,10 +18,11 @@ _IMAGE = re.compile(r"\S+?(\.jpe?g|\.png)?", re.IGNORECASE)
 
 
 def read_karpathy(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records and problems of a Karpathy split (``dataset_coco.json``, ``dataset_flickr30k.json``).
+    """Return the records and problems of a Karpathy split (``dataset_coco.json``,
+    ``dataset_flickr30k.json``).
 
-    An image is ``filepath/filename`` (Flickr has no ``filepath``), its captions are the sentences' ``raw``
-    texts, and ``restval`` belongs to the training part.
+    An image is ``filepath/filename`` (Flickr has no ``filepath``), its captions are the sentences'
+    ``raw`` texts, and ``restval`` belongs to the training part.
     """
     content = read_json(path)
     images = value_of(content, "images")
@@ -70,12 +71,14 @@ def read_karpathy(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def read_flickr(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records and problems of a Flickr30k or Flickr8k caption file, one record per image.
+    """Return the records and problems of a Flickr30k or Flickr8k caption file, one record per
+    image.
 
-    The first line tells three formats apart: ``1000092795.jpg#0<TAB>caption`` (``results_20130124.token``,
-    ``Flickr8k.token.txt``), the table ``image,caption`` (``captions.txt``), and
-    ``image_name| comment_number| comment`` (``results.csv``). Parts come from lists of image names beside the
-    file, whose names contain ``train``, ``val``/``dev`` or ``test``.
+    The first line tells three formats apart: ``1000092795.jpg#0<TAB>caption``
+    (``results_20130124.token``, ``Flickr8k.token.txt``), the table ``image,caption``
+    (``captions.txt``), and ``image_name| comment_number| comment`` (``results.csv``). Parts come
+    from lists of image names beside the file, whose names contain ``train``, ``val``/``dev`` or
+    ``test``.
     """
     lines = [(f"line {number}", line.rstrip("\r")) for number, line in enumerate(read_text(path).split("\n"), start=1)]
     first = next((line for _, line in lines if line.strip()), "")

@@ -1,4 +1,6 @@
-"""Check of a whole data set: files, captions or questions, and every picture, decoded to its end."""
+"""Check of a whole data set: files, captions or questions, and every picture, decoded to its
+end.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ class DataCheck:
     """Result of `check`.
 
     Args:
-        parts: counts by part, in the order train, validation, test; ``"-"`` where the file names none.
+        parts: counts by part, in the order train, validation, test; ``"-"`` where the file names
+            none.
         problems: one line each.
     """
 
@@ -56,7 +59,8 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
     Args:
         path: file or folder.
         format: one of `FORMATS`.
-        images: folder of the pictures; default: that of the file. Not used by formats with pictures inside.
+        images: folder of the pictures; default: that of the file. Not used by formats with pictures
+            inside.
         tick: called with (pictures read, pictures in all).
 
     Raises:
@@ -125,7 +129,9 @@ def _of_questions(questions: Sequence[Question]) -> dict[str, dict[str, int]]:
 
 
 def _garbled(texts: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a problem for each text with lost letters, control characters, or the wrong encoding."""
+    """Return a problem for each text with lost letters, control characters, or the wrong
+    encoding.
+    """
     problems = []
     for where, text in texts:
         if "\ufffd" in text:
@@ -134,7 +140,8 @@ def _garbled(texts: Iterable[tuple[str, str]]) -> list[str]:
         if any(ord(letter) < 32 and letter not in "\t\n\r" for letter in text):
             problems.append(f"{where}: {text[:60]!r} has control characters")
             continue
-        # Text that is valid UTF-8 after this round trip, and different, was almost surely decoded wrongly.
+        # Text that is valid UTF-8 after this round trip, and different, was almost surely decoded
+        # wrongly.
         try:
             mended = text.encode("windows-1252").decode("utf-8")
         except (UnicodeEncodeError, UnicodeDecodeError):
@@ -165,7 +172,9 @@ def _decode(
 
 
 def _leaks(parts: Mapping[str, set[str]], digests: Mapping[str, bytes]) -> list[str]:
-    """Return a problem for each validation or test picture that is also a training picture, by name or bytes."""
+    """Return a problem for each validation or test picture that is also a training picture, by name
+    or bytes.
+    """
     train = {digests[name]: name for name in sorted(parts.get("train", ())) if name in digests}
     problems = []
     for part in ("validation", "test"):

@@ -1,20 +1,23 @@
-"""Questions derived from image–text pairs: every answer follows from a label or a caption by a rule.
+"""Questions derived from image–text pairs: every answer follows from a label or a caption by a
+rule.
 
-They are not VQA v2, SNLI-VE or NLVR2. A question stays in the part of its pictures, so the parts are as
-disjoint as those of the pairs. Random choices come from salted hashes: the same pairs give the same questions.
+They are not VQA v2, SNLI-VE or NLVR2. A question stays in the part of its pictures, so the parts
+are as disjoint as those of the pairs. Random choices come from salted hashes: the same pairs give
+the same questions.
 
 vqa
-    *category* and *subcategory*: the labels ``group`` and ``subgroup``. *yes/no*: "is this about KEYWORD?".
-    For each keyword of a picture there is one "no" on a picture whose whole group never has that keyword, so
-    that the question alone does not give the answer away.
+    *category* and *subcategory*: the labels ``group`` and ``subgroup``. *yes/no*: "is this about
+    KEYWORD?". For each keyword of a picture there is one "no" on a picture whose whole group never
+    has that keyword, so that the question alone does not give the answer away.
 entailment
-    Two pictures of one part whose names share no word with each other's captions; half of the time from one
-    subgroup. *entailment*: each with its own name. *contradiction*: each with the other's. The name alone does
-    not give the answer away. There are two labels, because names do not tell what is neutral.
+    Two pictures of one part whose names share no word with each other's captions; half of the time
+    from one subgroup. *entailment*: each with its own name. *contradiction*: each with the other's.
+    The name alone does not give the answer away. There are two labels, because names do not tell
+    what is neutral.
 nlvr2
-    Two pictures and a sentence about groups, once on pictures where it is true and once where it is false:
-    "both pictures show A", "exactly one picture shows A", "at least one picture shows A", "the left picture
-    shows A and the right one B".
+    Two pictures and a sentence about groups, once on pictures where it is true and once where it is
+    false: "both pictures show A", "exactly one picture shows A", "at least one picture shows A",
+    "the left picture shows A and the right one B".
 """
 
 from __future__ import annotations
@@ -131,7 +134,8 @@ def _entailment(pairs: Sequence[Pair], part: str, per_picture: int) -> Iterator[
 
 
 def _unrelated(pair: Pair, pool: Sequence[Pair], words: Mapping[str, set[str]], salt: str) -> Pair | None:
-    """Return a pair of ``pool``, chosen by hash, such that no name shares a word with the other's captions.
+    """Return a pair of ``pool``, chosen by hash, such that no name shares a word with the other's
+    captions.
 
     Up to 20 candidates are tried; ``None`` if none fits.
     """

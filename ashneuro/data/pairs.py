@@ -20,8 +20,8 @@ class Pair:
     Args:
         key: unique name within its data set, e.g. ``"noto/1f436"`` or a file name.
         captions: one or more texts; the first one is shown.
-        concept: pairs of one concept are never negatives of each other, and any of them counts as a hit in
-            retrieval. Data sets without concepts use the key.
+        concept: pairs of one concept are never negatives of each other, and any of them counts as a
+            hit in retrieval. Data sets without concepts use the key.
         load: reads the image, (H, W, 3) uint8 RGB. Raises `DataError` if it cannot be read.
         labels: labels by name, such as ``group`` and ``subgroup``.
         style: drawing style or source, shown in reports; may be empty.
@@ -41,9 +41,11 @@ class Question:
 
     Args:
         key: unique name within its data set.
-        images: names of its pictures in `Questions.pictures`: one, or for NLVR2 two, the left one first.
+        images: names of its pictures in `Questions.pictures`: one, or for NLVR2 two, the left one
+            first.
         text: the question, hypothesis or sentence.
-        answers: ten answers of people in VQA v2, one label elsewhere; empty where they are not published.
+        answers: ten answers of people in VQA v2, one label elsewhere; empty where they are not
+            published.
         kind: type of the question, for separate scores; may be empty.
         group: questions of a group are right only together (consistency); may be empty.
         split: ``"train"``, ``"validation"``, ``"test"``, or empty where the file names none.
@@ -85,8 +87,8 @@ class Batch:
     """Input of a training step on pairs.
 
     Args:
-        images: (B, 3, H, W) float32, mean near 0 and standard deviation near 1; or a frozen backbone's
-            features (B, F, H, W).
+        images: (B, 3, H, W) float32, mean near 0 and standard deviation near 1; or a frozen
+            backbone's features (B, F, H, W).
         views: a second augmented view of each image, same shape; ``None`` if no objective needs it.
         tokens: (B, M) int64 word indices, 0 = padding.
         concepts: (B,) int64; pairs with equal numbers are not negatives of each other.

@@ -48,7 +48,8 @@ class QuestionBatches:
 
     Args:
         labels: answers or labels of the head, by index. Questions without any of them are left out.
-        images: used instead of the pictures that the questions name, in the order of their first use.
+        images: used instead of the pictures that the questions name, in the order of their first
+            use.
         shard: this process's rank and the number of processes; each gives its rows of every batch.
 
     Raises:
@@ -104,7 +105,9 @@ class QuestionBatches:
 
 
 def labels_of(questions: Questions, size: int) -> tuple[str, ...]:
-    """Return the answers or labels of a task by index; for VQA the ``size`` most frequent training answers."""
+    """Return the answers or labels of a task by index; for VQA the ``size`` most frequent training
+    answers.
+    """
     if questions.task == "vqa":
         return answer_vocabulary(questions.train, size)
     if questions.task == "nlvr2":
@@ -120,7 +123,9 @@ def is_answerable(task: str, question: Question, labels: frozenset[str]) -> bool
 
 
 def targets(task: str, questions: Sequence[Question], labels: Sequence[str]) -> Tensor:
-    """Return the targets of the head: VQA's soft scores (N, L) float32, else label indices (N,) int64."""
+    """Return the targets of the head: VQA's soft scores (N, L) float32, else label indices (N,)
+    int64.
+    """
     index = {label: number for number, label in enumerate(labels)}
     if task != "vqa":
         return torch.tensor([index[question.answers[0]] for question in questions])

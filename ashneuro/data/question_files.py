@@ -1,7 +1,8 @@
 """Question files: VQA v2, SNLI-VE, NLVR2, easy-vqa.
 
-A reader takes a file, or a folder with the files of several parts, and returns the questions and all problems.
-Pictures have the benchmark's own names; `picture_path` finds them in the image folder.
+A reader takes a file, or a folder with the files of several parts, and returns the questions and
+all problems. Pictures have the benchmark's own names; `picture_path` finds them in the image
+folder.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ _NLVR2 = re.compile(r"(?P<part>[a-z]+)\d?-\d+-\d+-\d+")
 
 
 def read_vqa2(path: Path) -> Read:
-    """Return the questions of VQA v2: a questions JSON with its annotations JSON beside it, or a folder of them.
+    """Return the questions of VQA v2: a questions JSON with its annotations JSON beside it, or a
+    folder of them.
 
-    Questions without annotations (the test part) have no answers. The picture of image 42 in ``train2014`` is
-    ``COCO_train2014_000000000042.jpg``; those of ``test-dev2015`` are pictures of ``test2015``.
+    Questions without annotations (the test part) have no answers. The picture of image 42 in
+    ``train2014`` is ``COCO_train2014_000000000042.jpg``; those of ``test-dev2015`` are pictures of
+    ``test2015``.
     """
     files = [(file, read_json(file)) for file in ([path] if path.is_file() else sorted(path.glob("*.json")))]
     asked = [(file, content) for file, content in files if isinstance(value_of(content, "questions"), list)]
@@ -88,7 +91,9 @@ def _vqa_annotations(
 
 
 def read_snli_ve(path: Path) -> Read:
-    """Return the hypotheses of SNLI-VE: a ``.jsonl``, or a folder of them. The part follows from the file's name.
+    """Return the hypotheses of SNLI-VE: a ``.jsonl``, or a folder of them.
+
+    The part follows from the file's name.
 
     The premise is the picture ``Flickr30K_ID.jpg``, the hypothesis is ``sentence2``. Entries whose
     ``gold_label`` is ``-``, on which the annotators did not agree, are left out, as is customary.
@@ -122,8 +127,9 @@ def read_snli_ve(path: Path) -> Read:
 def read_nlvr2(path: Path) -> Read:
     """Return the sentences of NLVR2: a ``.json`` with one object a line, or a folder of them.
 
-    ``dev-850-0-1`` is a sentence (set 850, pair 0, sentence 1) about ``dev-850-0-img0.png`` on the left and
-    ``…-img1.png`` on the right. Sentences of a set with the same text count together for consistency.
+    ``dev-850-0-1`` is a sentence (set 850, pair 0, sentence 1) about ``dev-850-0-img0.png`` on the
+    left and ``…-img1.png`` on the right. Sentences of a set with the same text count together for
+    consistency.
     """
     problems: list[str] = []
     questions: list[Question] = []
@@ -163,10 +169,11 @@ def read_nlvr2(path: Path) -> Read:
 
 
 def read_easy_vqa(path: Path) -> Read:
-    """Return the questions of easy-vqa: its ``data`` folder, with ``train`` and ``test``, or a ``questions.json``.
+    """Return the questions of easy-vqa: its ``data`` folder, with ``train`` and ``test``, or a
+    ``questions.json``.
 
-    A file is ``[[question, answer, image number], …]``; the picture is ``images/NUMBER.png`` beside it. There
-    is no validation part: every tenth training picture, by number, makes one.
+    A file is ``[[question, answer, image number], …]``; the picture is ``images/NUMBER.png`` beside
+    it. There is no validation part: every tenth training picture, by number, makes one.
     """
     files = [path] if path.is_file() else sorted(path.glob("*/questions.json")) or sorted(path.glob("questions.json"))
     if not files:
@@ -218,9 +225,11 @@ QUESTION_READERS: dict[str, tuple[str, Callable[[Path], Read]]] = {
 
 
 def picture_path(folder: Path, name: str) -> Path:
-    """Return the path of the picture ``name`` in ``folder``, in one of the layouts of the benchmarks.
+    """Return the path of the picture ``name`` in ``folder``, in one of the layouts of the
+    benchmarks.
 
-    COCO: also in the folder of its part (``train2014/``), and under its 2017 name. NLVR2: also without its
+    COCO: also in the folder of its part (``train2014/``), and under its 2017 name. NLVR2: also
+        without its
     ``directory``. If it is in none of them, the first path is returned.
     """
     candidates = [folder / name]

@@ -53,7 +53,8 @@ def read_records(path: Path) -> tuple[list[Record], list[str]]:
     """Return the file's records, one per image, and its problems, one line each.
 
     ``.json``: COCO captions. ``.jsonl``: ``{"image", "caption": str | [str], "split"?}`` per line.
-    ``.csv``/``.tsv``: the same columns, one caption per row. Rows of one image are merged. ``concept`` and
+    ``.csv``/``.tsv``: the same columns, one caption per row. Rows of one image are merged.
+        ``concept`` and
     ``style`` are optional.
 
     Raises:
@@ -128,8 +129,8 @@ def read_json(path: Path) -> Any:
 def json_lines(path: Path, problems: list[str], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Iterate over (line, object) of a file with one JSON object per line.
 
-    Empty lines are skipped; other lines are problems. ``name`` precedes the line number in messages, for data
-    sets of several files.
+    Empty lines are skipped; other lines are problems. ``name`` precedes the line number in
+    messages, for data sets of several files.
     """
     for number, line in enumerate(read_text(path).split("\n"), start=1):  # splitlines would split at U+2028
         if not line.strip():
@@ -211,7 +212,9 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records and problems of a file with one JSON object per line; empty lines are skipped."""
+    """Return the records and problems of a file with one JSON object per line; empty lines are
+    skipped.
+    """
     problems: list[str] = []
     records = []
     for where, entry in json_lines(path, problems):
@@ -294,7 +297,9 @@ def columns_of(header: str, delimiter: str) -> list[str]:
 
 
 def csv_rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Iterate over (line, row) of a ``csv.reader``; a malformed row is a problem, and the next one is read."""
+    """Iterate over (line, row) of a ``csv.reader``; a malformed row is a problem, and the next one
+    is read.
+    """
     while True:
         line = getattr(rows, "line_num", 0) + 1
         try:
@@ -308,7 +313,9 @@ def csv_rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[s
 
 
 def make_record(where: str, image: str, captions: list[str], entry: dict[str, Any], problems: list[str]) -> Record:
-    """Return a record with the split, concept, style and labels of ``entry``; wrong types are problems."""
+    """Return a record with the split, concept, style and labels of ``entry``; wrong types are
+    problems.
+    """
     texts = {}
     for name in ("split", "concept", "style"):
         value = entry.get(name)

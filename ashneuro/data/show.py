@@ -18,9 +18,11 @@ SIZE, LEADING, LINES = 13, 17, 7  # of the text: pixels, pixels, maximum number 
 
 
 def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
-    """Return a page with ``n`` random pairs: the first caption in bold, then the others, then the style.
+    """Return a page with ``n`` random pairs: the first caption in bold, then the others, then the
+    style.
 
-    Pictures keep their proportions and are scaled to 160 pixels. The same seed draws the same pairs.
+    Pictures keep their proportions and are scaled to 160 pixels. The same seed draws the same
+    pairs.
 
     Raises:
         ConfigError: there are no pairs, or ``n`` is below 1.

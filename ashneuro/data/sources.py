@@ -122,7 +122,8 @@ SOURCES: dict[str, Source] = {
 
 
 def _pairs(records: list[Record], folder: Path) -> list[Pair]:
-    # Without a concept column, images with equal captions are one concept: they would be false negatives.
+    # Without a concept column, images with equal captions are one concept: they would be false
+    # negatives.
     same: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for record in records:
         same[tuple(sorted(record.captions))].append(record.image)

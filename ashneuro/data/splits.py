@@ -23,9 +23,9 @@ def split_by_caption(
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...], tuple[Pair, ...]]:
     """Return train, validation and test: about 80, 10 and 10 % of the pairs, in their order.
 
-    Pairs that share a concept, or a caption up to case and spaces, are in one part, transitively. Such groups
-    fill the test set and then validation in the order of their hash; a group that would overfill a part goes
-    to the next one.
+    Pairs that share a concept, or a caption up to case and spaces, are in one part, transitively.
+    Such groups fill the test set and then validation in the order of their hash; a group that would
+    overfill a part goes to the next one.
 
     Raises:
         DataError: there are fewer than three groups, or all of them are too large for a part.
@@ -43,7 +43,8 @@ def split_by_caption(
             "give a split for each pair and set data.split = 'file', or add pairs",
         )
     quota = max(1, round(len(pairs) / 10))  # pairs of test, and of validation
-    # A group is named by its smallest key, so that the split does not depend on the order of the pairs.
+    # A group is named by its smallest key, so that the split does not depend on the order of the
+    # pairs.
     names = {min(pairs[index].key for index in group): group for group in groups}
     part = ["train"] * len(pairs)
     filled = {"test": 0, "validation": 0}
@@ -70,7 +71,9 @@ def split_by_caption(
 
 
 def connected(items: Sequence[Iterable[str]]) -> list[list[int]]:
-    """Return the connected components of ``items``, as indices; items with a common text are connected (union–find)."""
+    """Return the connected components of ``items``, as indices; items with a common text are
+    connected (union–find).
+    """
     parent = list(range(len(items)))
 
     def root(index: int) -> int:

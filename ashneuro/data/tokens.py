@@ -25,14 +25,16 @@ _VARIATIONS = range(0xFE00, 0xFE10)  # variation selectors, which belong to no w
 def split_words(text: str) -> list[str]:
     """Return the words of ``text`` in lower case, in canonical form.
 
-    Apostrophes stay inside words; all other punctuation separates them. Combining marks that compose with no
-    letter, such as the vowel signs of Hindi, stay in their word.
+    Apostrophes stay inside words; all other punctuation separates them. Combining marks that
+    compose with no letter, such as the vowel signs of Hindi, stay in their word.
     """
     return _word().findall(canonical(text.lower()))
 
 
 def canonical(text: str) -> str:
-    """Return ``text`` with composed accents (NFC) and typographic apostrophes, however it was typed."""
+    """Return ``text`` with composed accents (NFC) and typographic apostrophes, however it was
+    typed.
+    """
     return unicodedata.normalize("NFC", text).replace("'", "’")
 
 
@@ -49,7 +51,9 @@ def _word() -> re.Pattern[str]:
 
 
 class Words(Protocol):
-    """Texts to word indices, 0 = padding: a `Vocabulary`, or the tokenizer of a pretrained text tower."""
+    """Texts to word indices, 0 = padding: a `Vocabulary`, or the tokenizer of a pretrained text
+    tower.
+    """
 
     @property
     def mask(self) -> int:
@@ -62,7 +66,9 @@ class Words(Protocol):
         """Return one index per word or piece of ``text``."""
 
     def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
-        """Return indices (B, M) of B ``texts``, cut to ``max_words`` and padded to the longest, M ≥ 1."""
+        """Return indices (B, M) of B ``texts``, cut to ``max_words`` and padded to the longest, M ≥
+        1.
+        """
 
     @property
     def marks(self) -> frozenset[int]:
@@ -109,7 +115,9 @@ class Vocabulary:
         return [self._index.get(word, UNKNOWN) for word in split_words(text)]
 
     def encode(self, texts: Iterable[str], max_words: int) -> NDArray[np.int64]:
-        """Return word indices (B, M) of B ``texts``, cut to ``max_words`` and padded to the longest, M ≥ 1."""
+        """Return word indices (B, M) of B ``texts``, cut to ``max_words`` and padded to the
+        longest, M ≥ 1.
+        """
         return pad([self.cut(self.indices(text), max_words) for text in texts])
 
     @property
@@ -156,13 +164,17 @@ class Vocabulary:
 
 
 def build_vocabulary(texts: Iterable[str]) -> Vocabulary:
-    """Return the vocabulary of all words in ``texts``, the most frequent first, ties in alphabetical order."""
+    """Return the vocabulary of all words in ``texts``, the most frequent first, ties in
+    alphabetical order.
+    """
     counts = Counter(word for text in texts for word in split_words(text))
     return Vocabulary((*_SPECIAL, *sorted(counts, key=lambda word: (-counts[word], word))))
 
 
 def pad(rows: list[list[int]]) -> NDArray[np.int64]:
-    """Return ``rows`` as one array (B, M), padded with 0 on the right; M is the longest length, at least 1."""
+    """Return ``rows`` as one array (B, M), padded with 0 on the right; M is the longest length, at
+    least 1.
+    """
     tokens = np.full((len(rows), max((1, *map(len, rows)))), PADDING, np.int64)
     for row, values in zip(tokens, rows, strict=True):
         row[: len(values)] = values
@@ -170,7 +182,9 @@ def pad(rows: list[list[int]]) -> NDArray[np.int64]:
 
 
 class PretrainedWords:
-    """The tokenizer of a pretrained text tower. Indices are its own plus one: 0 is padding for every tower.
+    """The tokenizer of a pretrained text tower.
+
+    Indices are its own plus one: 0 is padding for every tower.
 
     Args:
         tower: ``"transformers"`` or ``"open_clip"``.
@@ -196,8 +210,12 @@ class PretrainedWords:
             ) from error
 
     def __eq__(self, other: object) -> bool:
-        """Return True if texts get the same indices. Folders may differ: a run has a copy of the tokenizer."""
-        # open_clip's tokenizers follow from the model's name; transformers' are compared by their pieces.
+        """Return True if texts get the same indices.
+
+        Folders may differ: a run has a copy of the tokenizer.
+        """
+        # open_clip's tokenizers follow from the model's name; transformers' are compared by their
+        # pieces.
         return isinstance(other, PretrainedWords) and self.tower == other.tower and self._pieces() == other._pieces()
 
     __hash__ = None  # type: ignore[assignment]
@@ -215,7 +233,9 @@ class PretrainedWords:
         return 1 + next((number for number in own if number is not None), 0)
 
     def indices(self, text: str) -> list[int]:
-        """Return one index per piece of ``text``, with the marks of start and end that the tower needs."""
+        """Return one index per piece of ``text``, with the marks of start and end that the tower
+        needs.
+        """
         if self.tower == "open_clip":
             marks = [self._tokenizer.sot_token_id, *self._tokenizer.encode(text), self._tokenizer.eot_token_id]
             return [number + 1 for number in marks]
@@ -241,7 +261,9 @@ class PretrainedWords:
         return []
 
     def save(self, path: Path) -> None:
-        """Write the tokenizer's name to ``path``, and beside it a copy of the tokenizer if it has files."""
+        """Write the tokenizer's name to ``path``, and beside it a copy of the tokenizer if it has
+        files.
+        """
         if self.tower == "transformers":
             self._tokenizer.save_pretrained(path.parent / TOWER)
         path.write_text(json.dumps({"tower": self.tower, "weights": self.weights}), encoding="utf-8")

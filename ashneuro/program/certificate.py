@@ -1,4 +1,6 @@
-"""The certificate of a bundle: which computations were compared, spike for spike, with what result."""
+"""The certificate of a bundle: which computations were compared, spike for spike, with what
+result.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ class Comparison:
         required: they have to be equal for the certificate to pass.
         layers: empty if a computation was not run.
         reason: why it was not run.
-        stock_samples: number of samples that Lava's own processes computed; ``None`` if ``right`` is not Lava.
+        stock_samples: number of samples that Lava's own processes computed; ``None`` if ``right``
+            is not Lava.
     """
 
     left: Computation
@@ -102,7 +105,9 @@ class Comparison:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Comparison:
-        """Return the comparison that `to_json` wrote; bundles of early versions have no ``stock_samples``."""
+        """Return the comparison that `to_json` wrote; bundles of early versions have no
+        ``stock_samples``.
+        """
         layers = tuple(
             LayerComparison(**{**layer, "first": layer["first"] and tuple(layer["first"])})
             for layer in values["layers"]
@@ -140,7 +145,10 @@ class Certificate(Shown):
 
     @property
     def failed(self) -> bool:
-        """True if a required comparison was run and is different. A certificate may neither pass nor fail."""
+        """True if a required comparison was run and is different.
+
+        A certificate may neither pass nor fail.
+        """
         return any(comparison.status == "different" for comparison in self.required)
 
     @property
@@ -163,7 +171,8 @@ class Certificate(Shown):
         )
 
     def _silent(self) -> list[str]:
-        # Behind a spiking layer that never spiked, zeros were compared: any weights would have passed.
+        # Behind a spiking layer that never spiked, zeros were compared: any weights would have
+        # passed.
         spikes: dict[str, int] = {}
         for layer in (layer for comparison in self.comparisons for layer in comparison.layers):
             if layer.largest is None:

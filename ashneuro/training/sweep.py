@@ -91,7 +91,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """One variant over its seeds: ``mean`` and ``deviation`` (of the sample; ``None`` for one seed) per measure that was taken."""
+    """One variant over its seeds: ``mean`` and ``deviation`` (of the sample; ``None`` for one seed)
+    per measure that was taken.
+    """
 
     variant: str
     levels: Mapping[str, str]
@@ -142,10 +144,12 @@ def _config(sweep: SweepConfig, variant: str, changes: list[str]) -> RunConfig:
 
 @contextmanager
 def claim(folder: Path) -> Iterator[str]:
-    """Claim a cell's ``folder`` for this process, so that sweeps that share a disk split the work; yield who has it, ``""`` for us.
+    """Claim a cell's ``folder`` for this process, so that sweeps that share a disk split the work;
+    yield who has it, ``""`` for us.
 
-    The claim is a lock on ``FOLDER.claim``, held by the system for as long as the process lives: one that was killed leaves none. On a
-    disk without locks, and for a process of several that train together, every claim is granted. The file goes when the cell has its row.
+    The claim is a lock on ``FOLDER.claim``, held by the system for as long as the process lives:
+    one that was killed leaves none. On a disk without locks, and for a process of several that
+    train together, every claim is granted. The file goes when the cell has its row.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         yield ""

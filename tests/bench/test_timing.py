@@ -1,4 +1,6 @@
-"""Benchmarks of layers: variants in turn, ratios to a baseline of the same round, every library installed."""
+"""Benchmarks of layers: variants in turn, ratios to a baseline of the same round, every library
+installed.
+"""
 
 from __future__ import annotations
 

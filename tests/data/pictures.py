@@ -9,7 +9,9 @@ from PIL import Image
 
 
 def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (12, 8)) -> None:
-    """Write an image of random pixels, ``size`` = (width, height), in the format of the file's suffix."""
+    """Write an image of random pixels, ``size`` = (width, height), in the format of the file's
+    suffix.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)

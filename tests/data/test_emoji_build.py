@@ -284,7 +284,10 @@ def test_download_of_npm_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_embedded_pack_equals_a_new_build(tmp_path: Path) -> None:
-    """Needs npm and its registry. Pixels and texts must be equal; compressed bytes depend on encoder versions."""
+    """Needs npm and its registry.
+
+    Pixels and texts must be equal; compressed bytes depend on encoder versions.
+    """
     summary = emoji_build.build_emoji(tmp_path)
     embedded, built = (json.loads((folder / "pack.json").read_text()) for folder in (PACK, tmp_path))
     assert summary.digest == built["digest"] == embedded["digest"]

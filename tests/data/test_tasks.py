@@ -1,4 +1,6 @@
-"""Derived questions follow their rules, are balanced and stay in their part; questions from files."""
+"""Derived questions follow their rules, are balanced and stay in their part; questions from
+files.
+"""
 
 from __future__ import annotations
 

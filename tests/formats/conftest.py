@@ -17,7 +17,9 @@ FIXTURES = Path(__file__).parent / "before_2026_11"
 
 @pytest.fixture
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The unpacked fixture as the working directory: its runs name their data by a relative path."""
+    """The unpacked fixture as the working directory: its runs name their data by a relative
+    path.
+    """
     shutil.copytree(FIXTURES / "shapes", tmp_path / "shapes")
     for archive in FIXTURES.glob("*.tar.gz"):
         with tarfile.open(archive) as tar:

@@ -1,4 +1,6 @@
-"""Runs and bundles of earlier versions open with today's code and give the numbers that were printed then."""
+"""Runs and bundles of earlier versions open with today's code and give the numbers that were
+printed then.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from ashneuro.training.evaluate import Evaluation
 from tests.commands.conftest import Command
 
 ONE_QUERY = 1 / 12 + 1e-6
-"""float32 differs among processors by a rounding, which may change the rank of one of the 12 queries."""
+"""float32 differs among processors by a rounding, which may change the rank of one of the 12
+queries.
+"""
 
 BUNDLES = {
     "runs/hybrid/bundle": {

@@ -59,7 +59,9 @@ class Findings(Shown, tuple[Finding, ...]):
         return all(finding.ok for finding in self)
 
     def __repr__(self) -> str:
-        """Return the number of findings by level, and the first few that are not ok, a line each."""
+        """Return the number of findings by level, and the first few that are not ok, a line
+        each.
+        """
         by_level = Counter(finding.level for finding in self)
         shown = [finding for finding in self if finding.level != "ok"]
         lines = [f"{each.level}: {each.node} ({each.nir_type}): {each.sentence}"[:100] for each in shown[:6]]

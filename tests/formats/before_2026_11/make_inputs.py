@@ -1,4 +1,6 @@
-"""Write the inputs of the fixture: pictures of coloured shapes, a NIR graph and a lava-dl network."""
+"""Write the inputs of the fixture: pictures of coloured shapes, a NIR graph and a lava-dl
+network.
+"""
 
 import io
 import tarfile
@@ -27,7 +29,9 @@ SHAPES = {
 
 
 def shapes() -> None:
-    """Write three shards; test and validation have combinations of colour and shape that training has not."""
+    """Write three shards; test and validation have combinations of colour and shape that training
+    has not.
+    """
     parts = {"train": [], "validation": [], "test": []}
     for i, (colour, value) in enumerate(COLOURS.items()):
         for j, (shape, draw) in enumerate(SHAPES.items()):
@@ -48,7 +52,9 @@ def shapes() -> None:
 
 
 def graph() -> None:
-    """Write an LIF layer and a CubaLIF layer between dense ones, without a contract in the metadata."""
+    """Write an LIF layer and a CubaLIF layer between dense ones, without a contract in the
+    metadata.
+    """
     rng = np.random.default_rng(0)
     ones = np.ones
     lif = nir.LIF(tau=8e-3 * ones(12), r=ones(12), v_leak=np.zeros(12), v_threshold=ones(12))
@@ -72,7 +78,9 @@ def graph() -> None:
 
 
 def netx() -> None:
-    """Write a file as lava-dl's `export_hdf5` does: a convolution, a dense layer with axonal delays, a dense layer."""
+    """Write a file as lava-dl's `export_hdf5` does: a convolution, a dense layer with axonal
+    delays, a dense layer.
+    """
     rng = np.random.default_rng(0)
 
     def even(*shape: int) -> np.ndarray:
