@@ -25,7 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         *("aten::cudnn_convolution", "aten::convolution_backward", "aten::_conv_depthwise2d", "aten::_slow_conv2d"),
         *("_Currents", "_Weights"),  # `ashneuro.spiking.kernels.sparse_synapses`
     ),
-    "neurons": ("_MultiStep", "ashneuro::neurons"),
+    "neurons": ("MultiStep", "ashneuro::neurons"),
     "norms": (
         "aten::native_batch_norm",
         "aten::cudnn_batch_norm",

@@ -212,7 +212,7 @@ def test_split_accounts_for_the_time_of_a_run() -> None:
     [
         ("aten::addmm", "products"),
         ("_WeightsBackward", "products"),
-        ("_MultiStepBackward", "neurons"),
+        ("MultiStepBackward", "neurons"),
         ("aten::native_batch_norm_backward", "norms"),
         ("aten::mul", "rest"),
     ],

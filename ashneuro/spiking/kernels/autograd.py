@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ashneuro.spiking.kernels.interface import LEARNABLE, ForwardInputs, Neurons, Parameters, Settings
+from ashneuro.spiking.kernels.interface import LEARNABLE, ForwardInputs, Parameters, Settings
 from ashneuro.spiking.kernels.passes import (
     Arriving,
     Saved,
@@ -26,36 +27,27 @@ from ashneuro.spiking.kernels.tracing import first_derivative_only
 UNUSED = {"if": ("decay", "leak"), "li": ("threshold", "reset")}
 
 
-class Inputs(NamedTuple):
-    """Differentiable inputs: currents x (T, B, ...), and the first state v, i (B, ...)."""
+# Plain tuples, because constructing a NamedTuple is one more Python call in every forward pass.
+Inputs = tuple[Tensor, Tensor | None, Tensor | None]
+"""Currents x (T, B, ...), and the first state v and i (B, ...)."""
 
-    x: Tensor
-    v: Tensor | None
-    i: Tensor | None
-
-
-class Outputs(NamedTuple):
-    """Outputs of a forward pass; see `ashneuro.spiking.kernels.passes.run_forward`."""
-
-    output: Tensor
-    v: Tensor | None
-    i: Tensor | None
-    margins: Tensor | None
+Outputs = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""Output (T, B, ...), last state v and i (B, ...), and margins."""
 
 
-def keep(ctx: Any, inputs: Inputs, parameters: Parameters, settings: Settings, outputs: Outputs) -> None:
+def keep(ctx: Any, inputs: Inputs, parameters: Sequence[Tensor], settings: Settings, outputs: Outputs) -> None:
     """Store in ``ctx`` what `gradients` needs."""
     x, v, i = inputs
+    output, v_last, _, margins = outputs
     unused = UNUSED.get(settings.kind, ())
     # Inputs 3 to 7 are the parameters.
     trained = zip(Parameters._fields, ctx.needs_input_grad[3:8], strict=True)
     learned = [name for name, wanted in trained if wanted and name in LEARNABLE and name not in unused]
     again = keeps_input(settings)
-    margins = outputs.margins
     if again:
         margins = None
     elif settings.kind == "li":
-        margins = outputs.output if "decay" in learned else None
+        margins = output if "decay" in learned else None
     ctx.set_materialize_grads(False)
     # An empty tensor of the input's type and device stands for the input where that is not kept.
     ctx.save_for_backward(
@@ -66,7 +58,7 @@ def keep(ctx: Any, inputs: Inputs, parameters: Parameters, settings: Settings, o
         x.new_empty(0),
         *parameters,
     )
-    ctx.shape, ctx.strides = outputs.output.shape, None if outputs.v is None else outputs.v.stride()
+    ctx.shape, ctx.strides = output.shape, None if v_last is None else v_last.stride()
     ctx.first_shapes = None if v is None else v.shape, None if i is None else i.shape
     ctx.learned, ctx.settings, ctx.fitted = " ".join(learned), settings, None
 
@@ -99,10 +91,10 @@ def gradients(ctx: Any, arriving: Arriving, g_rate: Tensor | None = None) -> tup
         g_input,
         None if v_shape is None else first_v.sum_to_size(v_shape),
         None if i_shape is None else first_i.sum_to_size(i_shape),
-        *(
+        *[
             by_name[name].sum_to_size(values.shape).to(values) if name in names else None
             for name, values in zip(Parameters._fields, parameters, strict=True)
-        ),
+        ],
     )
 
 
@@ -115,7 +107,7 @@ def mean_rate(ones: int | None, spikes: Tensor) -> Tensor | None:
     return None if ones is None else torch.tensor(ones / spikes.numel(), dtype=torch.float32)
 
 
-class _MultiStep(torch.autograd.Function):
+class MultiStep(torch.autograd.Function):
     """Both passes outside of tracing.
 
     For a small layer, an operator's trip through torch's dispatcher takes longer than the layer.
@@ -124,9 +116,14 @@ class _MultiStep(torch.autograd.Function):
     # Without setup_context: torch takes longer to bind its arguments than this method takes.
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor | None, ...]:
-        """Return `Outputs`, and the mean of the spikes."""
-        x, v, i, *values, settings, neurons, last = arguments
-        parameters, x = Parameters(*values), held(x, settings.hold)
+        """Return `Outputs`, and the mean of the spikes.
+
+        Args:
+            arguments: x, v, i, the five parameters, settings, neurons, and whether the last state
+                is wanted.
+        """
+        x, v, i, *parameters, settings, neurons, last = arguments
+        x = held(x, settings.hold)
         block, layout = fitted_block(x, parameters, settings, neurons.blocks)
         save = saved_type(settings.save, x.dtype)
         call = ForwardInputs(x, v, i, save, last)
@@ -136,7 +133,7 @@ class _MultiStep(torch.autograd.Function):
         output = output.new_empty(0).set_(
             output.untyped_storage(), output.storage_offset(), output.shape, output.stride()
         )
-        keep(ctx, Inputs(arguments[0], v, i), parameters, settings, Outputs(output, v_last, i_last, margins))
+        keep(ctx, (arguments[0], v, i), parameters, settings, (output, v_last, i_last, margins))
         ctx.fitted = block, layout
         return output, v_last, i_last, margins, mean_rate(ones, output)
 
@@ -146,11 +143,3 @@ class _MultiStep(torch.autograd.Function):
         """Return `gradients`; settings, neurons and the flag have none."""
         g, g_v, g_i, _, g_rate = given
         return *gradients(ctx, Arriving(g, g_v, g_i), g_rate), None, None, None
-
-
-def run_with_gradients(
-    inputs: Inputs, parameters: Parameters, settings: Settings, neurons: Neurons, last: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """Return output, last v and i, margins, and the mean of the spikes, under autograd."""
-    result: Any = _MultiStep.apply(*inputs, *parameters, settings, neurons, last)
-    return result  # type: ignore[no-any-return]

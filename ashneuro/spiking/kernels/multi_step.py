@@ -38,7 +38,7 @@ from torch import Tensor
 
 from ashneuro.errors import ConfigError
 from ashneuro.spiking.kernels import backend_norse, operators
-from ashneuro.spiking.kernels.autograd import Inputs, mean_rate, run_with_gradients
+from ashneuro.spiking.kernels.autograd import MultiStep, mean_rate
 from ashneuro.spiking.kernels.dispatch import choose_backend
 from ashneuro.spiking.kernels.interface import ForwardInputs, Neurons, Settings, State
 from ashneuro.spiking.kernels.layout import computed_type
@@ -125,7 +125,7 @@ def _run(
     if is_traced(currents) or currents.numel() == 0:
         output, v, i, _ = operators.neurons(currents, v, i, *parameters, *settings)
     elif save:
-        output, v, i, _, rate = run_with_gradients(Inputs(currents, v, i), parameters, settings, neurons, last)
+        output, v, i, _, rate = MultiStep.apply(currents, v, i, *parameters, settings, neurons, last)
     else:
         x = held(currents, hold)
         block, layout = fitted_block(x, parameters, settings, neurons.blocks)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
-from ashneuro.spiking.kernels.autograd import Inputs, Outputs, gradients, keep
+from ashneuro.spiking.kernels.autograd import gradients, keep
 from ashneuro.spiking.kernels.interface import LEARNABLE, ForwardInputs, Parameters, Settings
 from ashneuro.spiking.kernels.layout import computed_type, layout_of
 from ashneuro.spiking.kernels.passes import (
@@ -29,6 +29,14 @@ from ashneuro.spiking.kernels.passes import (
     run_forward,
     saved_type,
 )
+
+
+class Inputs(NamedTuple):
+    """Currents x (T, B, ...), and the first state v and i (B, ...)."""
+
+    x: Tensor
+    v: Tensor | None
+    i: Tensor | None
 
 
 class Site(NamedTuple):
@@ -139,9 +147,9 @@ def _empty_gradients(site: Site, settings: Settings) -> tuple[Tensor, ...]:
     return g_input, state(True), state(settings.kind == "cuba-lif"), *(state(name in names) for name in LEARNABLE)
 
 
-def _keep(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+def _keep(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     given, parameters, settings = cut(inputs, FORWARD)
-    keep(ctx, given, parameters, settings, Outputs(*output))
+    keep(ctx, given, parameters, settings, output)
 
 
 def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
@@ -150,9 +158,7 @@ def _gradients(ctx: Any, g: Tensor | None, g_v: Tensor | None, g_i: Tensor | Non
 
 def _register() -> tuple[Any, Any]:
     """Register both operators, and return them."""
-    forward = torch.library.custom_op(
-        "ashneuro::neurons", _forward, mutates_args=(), schema=schema(FORWARD, len(Outputs._fields))
-    )
+    forward = torch.library.custom_op("ashneuro::neurons", _forward, mutates_args=(), schema=schema(FORWARD, 4))
     forward.register_fake(_fake_forward)
     forward.register_autograd(_gradients, setup_context=_keep)
     backward = torch.library.custom_op(

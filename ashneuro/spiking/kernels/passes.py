@@ -16,7 +16,6 @@ from ashneuro.spiking.kernels.interface import (
     Block,
     ForwardInputs,
     ForwardResult,
-    Parameters,
     Settings,
 )
 from ashneuro.spiking.kernels.layout import (
@@ -91,13 +90,18 @@ def held(x: Tensor, hold: int) -> Tensor:
     return x.expand(hold, *x.shape[1:]) if hold > 1 else x
 
 
-def layout_for(x: Tensor, parameters: Parameters) -> Layout:
+def layout_for(x: Tensor, parameters: Sequence[Tensor]) -> Layout:
     """Return the layout of the population's block for inputs x (T, B, ...)."""
     return layout_of(x.shape[1:], x.stride()[1:], any(values.ndim for values in parameters))
 
 
 def make_block(
-    parameters: Parameters, settings: Settings, shape: Sequence[int], layout: Layout, like: Tensor, device: torch.device
+    parameters: Sequence[Tensor],
+    settings: Settings,
+    shape: Sequence[int],
+    layout: Layout,
+    like: Tensor,
+    device: torch.device,
 ) -> Block:
     """Return the parameters fitted to steps of ``shape`` (B, ...) and to the type of ``like``."""
     computed = computed_type(like.dtype)
@@ -109,7 +113,7 @@ def make_block(
 
 
 def fitted_block(
-    x: Tensor, parameters: Parameters, settings: Settings, cache: dict[object, Block] | None
+    x: Tensor, parameters: Sequence[Tensor], settings: Settings, cache: dict[object, Block] | None
 ) -> tuple[Block, Layout]:
     """Return the block for inputs x (T, B, ...), from ``cache`` if there is one, and its layout."""
     layout = layout_for(x, parameters)
@@ -133,7 +137,7 @@ def run_forward(inputs: ForwardInputs, block: Block, layout: Layout, backend: st
     dtype, shape, computed = x.dtype, x.shape[1:], block.leak.dtype
     if backend == "native" and dtype not in backend_native.TYPES:
         x = x.float()
-    v, i = (None if state is None else state_block(state.expand(tuple(shape)), layout, computed) for state in (v, i))
+    v, i = [None if state is None else state_block(state.expand(tuple(shape)), layout, computed) for state in (v, i)]
     done = load_backend(backend).forward(ForwardInputs(steps_block(x, layout), v, i, save, last), block)
     spiking = block.kind != "li"
     return ForwardResult(
@@ -159,12 +163,10 @@ def run_backward(
     narrow = computed if native and dtype not in backend_native.TYPES else dtype
     strides = (layout.rows * layout.width, *layout.strides)
     g = None if arriving.g is None else steps_block(lay(arriving.g.to(narrow), strides), layout)
-    g_v, g_i = (
-        None if state is None else state_block(state, layout, computed) for state in (arriving.g_v, arriving.g_i)
-    )
-    v, i = (
+    g_v, g_i = [None if state is None else state_block(state, layout, computed) for state in arriving[1:]]
+    v, i = [
         None if state is None else state_block(state.expand(inside), layout, computed) for state in (saved.v, saved.i)
-    )
+    ]
     margins = saved.margins
     if margins is not None and block.kind == "li":
         margins = steps_block(lay(margins, strides), layout)
