@@ -1,4 +1,4 @@
-"""NIR graphs of the kinds that people write."""
+"""Typical NIR graphs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def conv(rng: np.random.Generator, out: int, shape: tuple[int, int, int], **kwar
 
 
 def graph(nodes: dict[str, nir.NIRNode], *chains: str) -> nir.NIRGraph:
-    """Chains are written "a b c": edges a → b → c."""
+    """Return a graph; the chain "a b c" has the edges a → b → c."""
     names = [chain.split() for chain in chains]
     edges = [edge for chain in names for edge in pairwise(chain)]
     return nir.NIRGraph(nodes, edges, type_check=False)
@@ -69,7 +69,7 @@ def dense(seed: int) -> nir.NIRGraph:
 
 
 def residual(seed: int) -> nir.NIRGraph:
-    """Analog input straight into neurons, convolutions, a join over two layers, a read-out without a neuron."""
+    """Analog input directly into neurons, convolutions, a skip over two layers, a bare read-out."""
     rng = np.random.default_rng(seed)
     nodes = {
         "lif0": lif(rng, (4, 6, 6)),
@@ -87,7 +87,7 @@ def residual(seed: int) -> nir.NIRGraph:
 
 
 def deployable(seed: int) -> nir.NIRGraph:
-    """Like `residual`, with neurons that are alike within a layer, and one behind the dense synapse."""
+    """Like `residual`, with equal neurons within a layer, and neurons behind the dense synapse."""
     rng = np.random.default_rng(seed)
 
     def alike(shape: tuple[int, ...], threshold: float) -> nir.LIF:

@@ -1,7 +1,8 @@
-"""What a program computes, in plain Python numbers, one neuron and one weight at a time, along machine time.
+"""Reference of programs in plain Python numbers: one neuron, one weight, one step at a time.
 
-Written from the docstrings of `ashneuro.program.program` alone. Nothing here is shared with the simulators: no matrices, no
-`Program.lag`, no numpy arithmetic on state. Every sample runs by itself, from a machine at rest.
+Written from the docstrings of `ashneuro.program.program` alone. It shares nothing with the
+simulators: no matrices, no `Program.lag`, no numpy arithmetic on state. Every sample runs by
+itself, from a machine at rest.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Number = int | float
 
 
 def run(program: Program, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return what every layer sends, (T, B, *shape): spikes, or the v of a read-out, unscaled."""
+    """Return the answers (T, B, *shape) of every layer: spikes, or unscaled v of a read-out."""
     timesteps, samples = next(iter(inputs.values())).shape[:2]
     sent = {layer.name: np.zeros((timesteps, samples, layer.size), object) for layer in program.layers}
     for sample in range(samples):
@@ -39,7 +40,7 @@ def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps:
         layer.name: layer.size for layer in program.layers
     }
     weights = {id(c): _weights(c.synapse) for _, c in program.connections() if c.synapse is not None}
-    # What leaves each population in each machine step; nothing before its first and after its last.
+    # Values that each population sends in each machine step; 0 before its first and after its last.
     leaves: dict[str, list[list[Number]]] = {
         name: [[0] * size for _ in range(machine_steps)] for name, size in sizes.items()
     }

@@ -1,4 +1,4 @@
-"""Small random programs that cover what a program can say."""
+"""Small random programs that cover all features of programs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Random:
 
     def weights(self, shape: Shape, sign: Sign = "mixed", size: int = 128) -> NDArray[Any]:
         if not self.integer:
-            # Odd fractions: sums that differ only in order differ in the last bits, but never meet a threshold exactly.
+            # Sums in another order differ in their last bits, but never hit a threshold exactly.
             w = self.rng.normal(0.02, 0.35, shape)
             return {"mixed": w, "excitatory": np.abs(w), "inhibitory": -np.abs(w)}[sign]
         if sign == "mixed":
@@ -102,7 +102,7 @@ def connect(source: str, synapse: Synapse | None, delay: int = 0, weight_exp: in
 
 
 def dense_net(seed: int, precision: Precision) -> tuple[Random, Program]:
-    """Analog current into the first layer, dense synapses with exponents, unsigned and inhibitory weights, a read-out."""
+    """Analog current, dense synapses with exponents, weights of one and both signs, a read-out."""
     r = Random(seed, precision)
     port = r.port((7,))
     shift = (0, 2, -3) if r.integer else (0, 0, 0)
@@ -129,7 +129,7 @@ def dense_net(seed: int, precision: Precision) -> tuple[Random, Program]:
 
 
 def conv_net(seed: int, precision: Precision) -> tuple[Random, Program]:
-    """Convolutions (strided, grouped, dilated), a residual join over two of them, a flattened dense layer."""
+    """Convolutions (strided, grouped, dilated), a skip over two of them, a dense layer."""
     r = Random(seed, precision)
     port = r.port((4, 5, 5))
     down = r.conv((4, 5, 5), 6, stride=2)
@@ -147,7 +147,7 @@ def conv_net(seed: int, precision: Precision) -> tuple[Random, Program]:
 
 
 def spike_input_net(seed: int, precision: Precision) -> tuple[Random, Program]:
-    """Spikes through a 1-D convolution, a sparse synapse, and a line that is always on."""
+    """Spikes through a 1-D convolution, a sparse synapse, and a constant line."""
     r = Random(seed, precision)
     port = r.port((3, 6), "spikes")
     line = InputPort("bias", (1,), "spikes", constant=True)
@@ -171,7 +171,7 @@ def spike_input_net(seed: int, precision: Precision) -> tuple[Random, Program]:
 
 
 def graded_net(seed: int, precision: Precision) -> tuple[Random, Program]:
-    """Analog values through a synapse, and once more, delayed, into the second layer."""
+    """Analog values through a synapse, and delayed into the second layer."""
     r = Random(seed, precision)
     port = r.port((5,), "graded")
     layers = [
@@ -200,7 +200,7 @@ def recurrent_net(seed: int, precision: Precision) -> tuple[Random, Program]:
 
 
 def direct_net(seed: int, precision: Precision) -> tuple[Random, Program]:
-    """The input enters two layers as it is, the second one later; a population of one; a synapse without weights."""
+    """Input directly into two layers, one of them later; a population of 1; a synapse of zeros."""
     r = Random(seed, precision)
     port = r.port((4,))
     nothing = Synapse("dense", (4,), (4,), np.zeros((4, 4), np.int32 if r.integer else float))

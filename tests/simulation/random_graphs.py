@@ -1,6 +1,7 @@
-"""Random NIR graphs of everything that is supported: the structure by choices, the numbers by a seed.
+"""Random NIR graphs of all supported features: structure by choices, numbers by a seed.
 
-What chooses may be hypothesis, which then shrinks the structure of a graph that fails, or a seeded generator.
+Choices come from hypothesis, which can shrink the structure of a failing graph, or from a seeded
+generator.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SYNAPSES = {
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A graph, how it is to be read, and what it is fed: (T, B, *shape) by Input."""
+    """A graph, its contract, and inputs (T, B, *shape) by Input node."""
 
     graph: nir.NIRGraph
     contract: Contract
@@ -43,7 +44,11 @@ def seeded(seed: int) -> Choose:
 
 
 def draw(choose: Choose, *, integers: bool) -> Drawn:
-    """Return a graph; with ``integers``, one that fits them: neurons alike within a layer, thresholds above the start."""
+    """Return a graph.
+
+    Args:
+        integers: it can be quantised: equal neurons within a layer, thresholds above the start.
+    """
     return _Draw(choose, integers).graph()
 
 
@@ -87,10 +92,10 @@ class _Draw:
         self.edges.append((source, name))
         return name
 
-    # What lies between neurons ------------------------------------------------------------------------------------------
+    # ---- nodes between neurons ------------------------------------------------------------------
 
     def synapse(self, source: str, shape: Shape, tag: str, end: Shape | None = None) -> tuple[str, Shape]:
-        """Add linear nodes behind ``source`` and return the last one and the shape that it gives (``end``, where it matters)."""
+        """Add linear nodes behind ``source``; return the last one and its shape (``end``)."""
         if self.choose([False, False, False, True]):
             source = self.add(f"delay{tag}", self.delay(shape, 0), source)
         kinds = self.choose(SYNAPSES[len(shape)]) if end is None else "affine" if len(shape) == 1 else "flatten affine"
@@ -150,7 +155,7 @@ class _Draw:
         return nir.Delay((steps * self.contract.dt_s).astype(self.choose([np.float32, np.float64])))
 
     def skips(self, taps: list[tuple[str, Shape]], shape: Shape, tag: str) -> list[str]:
-        """Return nodes that bring to a layer of ``shape`` what comes from layers before the last one."""
+        """Return nodes that lead from earlier layers than the last one to a layer of ``shape``."""
         found = []
         for name, size in taps:
             way = self.choose(["no", "no", "edge", "scale", "affine"])
@@ -162,10 +167,10 @@ class _Draw:
                 found.append(self.synapse(name, size, f"skip{tag}{name}", shape)[0])
         return found
 
-    # Neurons ------------------------------------------------------------------------------------------------------------
+    # ---- neurons --------------------------------------------------------------------------------
 
     def block(self, shape: Shape, tag: str, alike: bool) -> str:
-        """Add a population, perhaps one that feeds itself, perhaps in a graph of its own, and return its name."""
+        """Add a population, perhaps recurrent, perhaps in a nested graph; return its name."""
         neuron = self.neuron(shape, alike)
         back = self.choose(["no", "no", "no", "scale", "weights"])
         loop: list[nir.NIRNode] = []
@@ -208,7 +213,7 @@ class _Draw:
         return getattr(nir, kind)(**rates, **leak, v_reset=reset, v_threshold=threshold)
 
     def rates(self, kind: str, shape: Shape) -> dict[str, NDArray[np.float64]]:
-        """Return time constants of 1 to 10 steps and gains; negative ones too, where integers do not matter."""
+        """Return time constants of 1 to 10 steps, and gains, negative only in float graphs."""
 
         def one(low: float, high: float, each: bool = False) -> NDArray[np.float64]:
             return (
@@ -229,7 +234,7 @@ class _Draw:
         return rates
 
     def long_loop(self, taps: list[tuple[str, Shape]]) -> None:
-        """Perhaps lead the last population's spikes back to the first one, later by a step per layer at least."""
+        """Perhaps lead the last population back to the first, delayed by a step per layer."""
         (_, _), (first, shape), *_, (last, size) = [*taps, taps[-1]]
         if first == last or len(shape) > 1 or len(size) > 1 or not self.choose([False, False, True]):
             return
@@ -239,7 +244,7 @@ class _Draw:
         self.edges.append((back, first))
 
     def end(self, tap: str, shape: Shape, taps: list[tuple[str, Shape]]) -> None:
-        """Add the Outputs: spikes, a read-out, or bare weights; perhaps one more in the middle."""
+        """Add Outputs: behind spikes, a read-out or weights; perhaps another within the graph."""
         kind = self.choose(["spikes", "LI", "CubaLI", "I", "weights"])
         if kind != "spikes":
             tap, shape = self.synapse(tap, shape, "end")
@@ -252,7 +257,7 @@ class _Draw:
             self.add("output2", nir.Output(np.array(size)), middle)
 
 
-# Damage ---------------------------------------------------------------------------------------------------------------------
+# ---- damage -------------------------------------------------------------------------------------
 
 JUNK: list[Callable[[NDArray[Any]], Any]] = [
     lambda a: np.full(a.shape, np.nan),
@@ -279,7 +284,7 @@ TYPES: list[Any] = [None, {}, {"input": None}, {"input": "a"}, *({"input": np.ar
 
 
 def damage(choose: Choose, graph: nir.NIRGraph) -> str:
-    """Change one thing in ``graph``, which may then make no sense any more, and return what."""
+    """Change one thing in ``graph``, which may then be invalid; return its name."""
     names, edges = list(graph.nodes), list(graph.edges)
     kind = choose(["node", "edge in", "edge out", "nothing", "parameter", "parameter", "parameter", "parameter"])
     name = choose(names) if names else ""

@@ -36,7 +36,7 @@ def mismatches(program, integer, inputs):
     return {name: (left.layers[name].raster != right.layers[name].raster).mean() for name in names}
 
 
-def test_reports_what_it_measured(program, inputs, calibrated):
+def test_reported_mismatches_are_measured(program, inputs, calibrated):
     assert calibrated.mismatches == mismatches(program, calibrated.program, inputs)
     by_rule = quantise(program, input_peak={"input": np.abs(inputs).max()}).program
     assert calibrated.rule_mismatches == mismatches(program, by_rule, inputs)
@@ -44,13 +44,13 @@ def test_reports_what_it_measured(program, inputs, calibrated):
     assert calibrated.samples == 24
 
 
-def test_is_no_worse_than_the_rule_and_tells_the_scales_it_used(program, calibrated):
+def test_calibration_is_no_worse_than_rule(program, calibrated):
     assert sum(calibrated.mismatches.values()) <= sum(calibrated.rule_mismatches.values())
     assert {layer.name: layer.scale for layer in calibrated.program.layers} == pytest.approx(calibrated.scales)
     assert 0 < sum(calibrated.mismatches.values()) < 0.2
 
 
-def test_finds_a_better_scale_where_there_is_one(program, inputs, monkeypatch):
+def test_better_scale_is_found(program, inputs, monkeypatch):
     """The rule is made coarse on purpose for one layer; the search must go back to a finer one."""
     coarse = {**default_scales(program, input_peak={"input": np.abs(inputs).max()})}
     coarse["lif2"] /= 20
@@ -61,29 +61,29 @@ def test_finds_a_better_scale_where_there_is_one(program, inputs, monkeypatch):
     assert found.mismatches["lif2"] < found.rule_mismatches["lif2"]
 
 
-def test_looks_at_fewer_samples_when_there_are_too_many(program, inputs, monkeypatch):
+def test_budget_limits_samples(program, inputs, monkeypatch):
     monkeypatch.setattr(module, "BUDGET", 0)
     found = calibrate(program, inputs)
     assert found.samples == module.FEWEST_SAMPLES
     assert found.input_peak == {"input": np.abs(inputs).max()}
 
 
-def test_the_smallest_int8_is_the_largest_magnitude(program, inputs):
+def test_magnitude_of_smallest_int8(program, inputs):
     small = np.clip(inputs * 4, -8, 8).astype(np.int8)
     small[0] = -128
     assert calibrate(program, small).input_peak == {"input": 128.0}
 
 
-def test_is_deterministic(program, inputs, calibrated):
+def test_calibration_is_deterministic(program, inputs, calibrated):
     assert calibrate(program, inputs).scales == calibrated.scales
 
 
-def test_refuses_silence(program, inputs):
+def test_silent_input_is_refused(program, inputs):
     with pytest.raises(DataError, match="'input' is 0 everywhere"):
         calibrate(program, 0 * inputs)
 
 
-def test_skips_layers_inside_a_loop(program, inputs):
+def test_layers_within_a_loop_are_skipped(program, inputs):
     """The first layer of a loop cannot be simulated without the later one."""
     assert module._head(program, 2) is not None
     first, second = program.layers[:2]

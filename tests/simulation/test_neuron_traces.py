@@ -37,7 +37,7 @@ def net(precision="integer"):
 
 
 @pytest.mark.parametrize("precision", ["float", "integer"])
-def test_traces_of_the_sample_that_was_asked_for(precision):
+def test_traces_selected_sample(precision):
     program, x = net(precision)
     whole = run_program(program, x, rasters=["a", "out"], traces=["a", "out"]).layers
     spiking, read_out = trace_neurons(program, x, parse_neurons(program, ["a:2", "out:1"]), sample=2)
@@ -53,7 +53,7 @@ def test_traces_of_the_sample_that_was_asked_for(precision):
     assert read_out.threshold is None and not read_out.states["emulator"].spikes.any()
 
 
-def test_counts_the_steps_that_differ_but_not_v_where_it_spikes():
+def test_differing_steps_exclude_v_at_spikes():
     program, x = net()
     neurons = parse_neurons(program, ["a:2"])
     (alike,) = trace_neurons(program, x, neurons, lava=Recorded())
@@ -65,19 +65,19 @@ def test_counts_the_steps_that_differ_but_not_v_where_it_spikes():
 
 
 @pytest.mark.parametrize("text", ["a", "a:", "a:7", "z:0", "a:-1", "a:²", ":1"])
-def test_names_the_neurons_that_there_are(text):
+def test_unknown_neuron_error_lists_layers(text):
     program, _ = net()
     with pytest.raises(DataError, match=r"a:0…6, b:0…8, c:0…5, out:0…3"):
         parse_neurons(program, [text])
 
 
-def test_a_sample_that_there_is_not():
+def test_sample_out_of_range_is_refused():
     program, x = net()
     with pytest.raises(DataError, match="3 samples, counted from 0"):
         trace_neurons(program, x, {"a": [0]}, sample=3)
 
 
-def test_draws_both_simulators_and_leaves_out_v_where_it_spikes(tmp_path):
+def test_figure_has_both_simulators(tmp_path):
     program, x = net()
     traces = trace_neurons(program, x, parse_neurons(program, ["a:2", "out:1"]), lava=Recorded())
     figure = draw(traces)

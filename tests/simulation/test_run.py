@@ -41,7 +41,7 @@ def bundle(graph, x, tmp_path_factory):
     )
 
 
-def test_a_graph_a_bundle_and_a_program_spike_alike(graph, bundle, x):
+def test_graph_bundle_and_program_agree(graph, bundle, x):
     for on, precision, program in (
         ("torch", "float", bundle.float_program),
         ("loihi", "integer", bundle.integer_program),
@@ -55,7 +55,7 @@ def test_a_graph_a_bundle_and_a_program_spike_alike(graph, bundle, x):
 
 
 @pytest.mark.lava
-def test_lava_is_one_of_them(bundle, x):
+def test_lava_agrees(bundle, x):
     for precision, other in (("float", "torch"), (None, "loihi")):
         record = simulate(bundle, x, on="lava", precision=precision, rasters=["lif2", "lif4"])
         there = simulate(bundle, x, on=other, rasters=["lif2", "lif4"])
@@ -64,7 +64,7 @@ def test_lava_is_one_of_them(bundle, x):
             np.testing.assert_array_equal(record.layers[name].raster, there.layers[name].raster)
 
 
-def test_keeps_outputs_when_asked(graph, x):
+def test_rasters_of_outputs(graph, x):
     record = simulate(graph, x, on="torch", rasters="outputs")
     assert [name for name, activity in record.layers.items() if activity.raster is not None] == ["lif4"]
     with pytest.raises(DataError, match=r"no layer is called lif9\nwhy: the layers are lif0"):
@@ -84,12 +84,12 @@ def test_keeps_outputs_when_asked(graph, x):
         ("abacus", None, "simulators are torch, loihi, lava"),
     ],
 )
-def test_refuses_what_a_simulator_does_not_compute(graph, x, on, precision, message):
+def test_unsupported_precision_is_refused(graph, x, on, precision, message):
     with pytest.raises(ConfigError, match=message):
         simulate(graph, x, on=on, precision=precision)
 
 
-def test_refuses_a_program_of_the_other_precision(bundle, x):
+def test_program_of_other_precision_is_refused(bundle, x):
     with pytest.raises(ConfigError, match="this is a float program"):
         simulate(bundle.float_program, x, on="loihi")
     with pytest.raises(ConfigError, match="this is an integer program"):
@@ -97,13 +97,13 @@ def test_refuses_a_program_of_the_other_precision(bundle, x):
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu", "meta", "cuda:99", "abacus"])
-def test_refuses_a_device_that_cannot_compute_it(graph, x, device):
+def test_unsupported_device_is_refused(graph, x, device):
     with pytest.raises(ConfigError, match=f"device '?{device}") as caught:
         simulate(graph, x, on="torch", device=device)
     assert "--device cpu" in caught.value.do
 
 
-def test_saves_spikes_under_the_nodes_names(tmp_path):
+def test_saved_rasters_have_layer_names(tmp_path):
     random, program = nets.dense_net(1, "float")
     record = simulate(program, random.inputs(program.inputs[0], 4, 3), on="torch", rasters=["a", "b"])
     save_rasters(record, tmp_path / "spikes.npz")
@@ -114,7 +114,7 @@ def test_saves_spikes_under_the_nodes_names(tmp_path):
         np.testing.assert_array_equal(saved["b"], record.layers["b"].raster)
 
 
-def test_saving_says_what_is_wrong(tmp_path):
+def test_save_errors(tmp_path):
     random, program = nets.conv_net(1, "float")
     record = simulate(program, random.inputs(program.inputs[0], 2, 1), on="torch")
     with pytest.raises(DataError, match="keeps none"):
@@ -141,7 +141,7 @@ for on in ("torch", "loihi"):
 """
 
 
-def test_works_without_torch(graph, x):
+def test_simulation_without_torch(graph, x):
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True)
     wanted = [
         " ".join(str(n) for n in simulate(graph, x, on=on).layers["lif3"].counts.ravel()) for on in ("torch", "loihi")

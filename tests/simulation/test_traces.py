@@ -10,7 +10,7 @@ from tests.simulation import nets
 
 @pytest.fixture(autouse=True, params=["auto", "torch"])
 def kernels(request, monkeypatch):
-    """Compiled where there is a compiler, and as everywhere else."""
+    """With compiled layers if there is a compiler, and without."""
     monkeypatch.setenv("ASHNEURO_KERNELS", request.param)
 
 
@@ -19,7 +19,7 @@ def toward_zero(product):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
-def test_traces_obey_the_neuron(backend):
+def test_traces_satisfy_neuron_equations(backend):
     random, program = nets.dense_net(4, "integer")
     layer = program.layers[0]
     x = random.inputs(program.inputs[0], 9, 5)
@@ -39,7 +39,7 @@ def test_traces_obey_the_neuron(backend):
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize("net", ["dense", "recurrent"])
-def test_active_are_neurons_with_a_state_or_an_input(net, backend):
+def test_active_updates_match_traces(net, backend):
     random, program = nets.NETS[net](4, "integer")
     silent = [
         replace(layer, neuron=replace(layer.neuron, bias=layer.neuron.bias * (np.arange(layer.size) == 0)))
@@ -58,7 +58,7 @@ def test_active_are_neurons_with_a_state_or_an_input(net, backend):
         assert layer.name != "a" or 0 < active.mean() < 1
 
 
-def test_traces_are_kept_for_the_layers_named_and_joined_over_samples(monkeypatch):
+def test_traces_of_chunks_are_joined(monkeypatch):
     random, program = nets.dense_net(1, "float")
     x = random.inputs(program.inputs[0], 4, 5)
     whole = run_program(program, x, traces=["b", "out"], backend="numpy")

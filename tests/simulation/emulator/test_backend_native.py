@@ -1,4 +1,4 @@
-"""Compiled layers against the array library, where blocks of 16-bit sums, tiles and shifts have their edges."""
+"""Compiled layers against torch, at the edges of blocks of 16-bit sums, tiles and shifts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compiled(monkeypatch):
 
 
 def both(program, x, monkeypatch, backend="numpy"):
-    """Return the compiled record and the library's, and that they are equal in everything."""
+    """Return the record of compiled layers, after comparing it with torch's."""
     names = [layer.name for layer in program.layers]
     records = []
     for kernels in ("native", "torch"):
@@ -50,7 +50,7 @@ def one_layer(weight, *, exponent=0, du=4095, bias=0):
 @pytest.mark.parametrize("sign", ["mixed", "excitatory", "inhibitory"])
 @pytest.mark.parametrize("exponent", [0, 3, -4, -8])
 @pytest.mark.parametrize("lines", [1, 7, 127, 128, 129, 600])
-def test_sums_of_any_size_and_shift(lines, exponent, sign, monkeypatch):
+def test_sums_and_shifts(lines, exponent, sign, monkeypatch):
     random = np.random.default_rng(lines)
     weight = np.full((70, lines), {"mixed": 254, "excitatory": 255, "inhibitory": -255}[sign])
     weight[1::2] = random.integers(0, 128, weight[1::2].shape) * 2 * (-1 if sign == "inhibitory" else 1)
@@ -66,7 +66,7 @@ def test_sums_of_any_size_and_shift(lines, exponent, sign, monkeypatch):
 
 @pytest.mark.parametrize("neurons", [1, 63, 64, 65, 130])
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
-def test_populations_of_any_size(neurons, backend, monkeypatch):
+def test_population_sizes(neurons, backend, monkeypatch):
     random = np.random.default_rng(neurons)
     weight = 2 * random.integers(-100, 101, (neurons, 9))
     record = both(one_layer(weight, bias=40), (random.random((300, 2, 9)) < 0.4).astype(np.uint8), monkeypatch, backend)
@@ -75,7 +75,7 @@ def test_populations_of_any_size(neurons, backend, monkeypatch):
 
 @pytest.mark.parametrize("net", nets.NETS)
 @pytest.mark.parametrize("seed", [2, 9, 21])
-def test_every_kind_of_program(net, seed, monkeypatch):
+def test_all_programs(net, seed, monkeypatch):
     random, program = nets.NETS[net](seed, "integer")
     both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
 
@@ -96,14 +96,14 @@ def convolution(
 
 
 def is_compiled(program, layer=None):
-    """Whether every connection of the layer is added up by the compiled code."""
+    """Return True if every connection of the layer is compiled."""
     layer = layer or program.layers[-1]
     lags = {index: program.lag(layer, connection) for index, connection in enumerate(layer.connections)}
     return len(backend_native.EventInputs.of(layer, lags).synapses) == len(lags)
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_convolutions_of_any_shape(seed, monkeypatch):
+def test_convolution_shapes(seed, monkeypatch):
     random = np.random.default_rng(seed)
     axes = 1 if seed % 6 == 5 else 2
     kernel, dilation = (tuple(map(int, random.integers(1, most, axes))) for most in (5, 4))
@@ -162,7 +162,7 @@ def test_largest_weights_of_convolutions(channels, exponent, size, monkeypatch):
         ([254] * 129 + [-256] * 128, 127),
     ],
 )
-def test_sums_are_cut_where_they_may_not_fit(weights, block, monkeypatch):
+def test_block_bounds_16_bit_sums(weights, block, monkeypatch):
     one, weight = (1, 1), np.array([weights, weights[::-1]])[:, :, None, None]
     program = convolution((len(weights), 1, 2), 2, one, one, ((0, 0), (0, 0)), one, weight=weight)
     spread = backend_native.EventSynapse.of(program.layers[0].connections[0], 0, (2, 2))
@@ -176,8 +176,8 @@ def test_sums_are_cut_where_they_may_not_fit(weights, block, monkeypatch):
     )
 
 
-def test_layers_joined_from_convolutions_and_others(monkeypatch):
-    """Dense and convolved spikes at one layer, layers of other shapes than their synapses, delays, convolutions of unlike shapes."""
+def test_convolutions_and_other_synapses_into_one_layer(monkeypatch):
+    """Dense and convolved spikes into one layer, reshaped layers, delays, unequal convolutions."""
     r = nets.Random(5, "integer")
     port, line = r.port((6, 5, 7), "spikes"), InputPort("line", (1,), "spikes", constant=True)
     conv, flat = r.conv((6, 5, 7), 9), r.conv((9, 35), 63)
@@ -218,7 +218,7 @@ def test_layers_joined_from_convolutions_and_others(monkeypatch):
     assert [is_compiled(program, layer) for layer in layers] == [True, True, False, True]
 
 
-def test_pieces_of_steps(monkeypatch):
+def test_steps_in_pieces(monkeypatch):
     program = convolution((5, 9, 9), 20, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
     x = (np.random.default_rng(0).random((10, 2, 5, 9, 9)) < 0.3).astype(np.uint8)
     whole = both(program, x, monkeypatch)
@@ -230,7 +230,7 @@ def test_pieces_of_steps(monkeypatch):
             np.testing.assert_array_equal(getattr(record.layers["a"], field), getattr(whole.layers["a"], field))
 
 
-def test_threads_change_nothing():
+def test_threads_give_same_results():
     torch = pytest.importorskip("torch")
     random, program = nets.conv_net(4, "integer")
     x = random.inputs(program.inputs[0], 5, 300)
@@ -250,7 +250,7 @@ def test_threads_change_nothing():
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
-def test_spikes_in_any_memory(backend, monkeypatch):
+def test_input_memory_layouts(backend, monkeypatch):
     program = convolution((6, 5, 4), 7, (3, 2), (1, 1), ((1, 1), (0, 0)), (1, 1))
     x = (np.random.default_rng(2).random((4, 3, 6, 5, 4)) < 0.4).astype(np.uint8)
     want = both(program, x, monkeypatch, backend)
@@ -262,13 +262,13 @@ def test_spikes_in_any_memory(backend, monkeypatch):
         np.testing.assert_array_equal(record.layers["a"].raster, want.layers["a"].raster)
 
 
-def test_overflows(monkeypatch):
+def test_overflow_equals_library(monkeypatch):
     random, program = nets.overflow_net(3)
     both(program, random.inputs(program.inputs[0], 40, 4), monkeypatch)
 
 
-def test_states_at_the_ends_of_their_range(monkeypatch):
-    """Decays of the largest magnitudes, with every decay that differs in a bit."""
+def test_states_at_limits(monkeypatch):
+    """States of the largest magnitudes, with decays of every single bit."""
     for dv in (0, 1, 2, 1023, 2048, 4094, 4095):
         sink = Neuron(
             *(np.array(np.int32(value)) for value in (dv, dv, 1)), np.array([4095, -4096, 1], np.int32), 7, False
@@ -280,13 +280,13 @@ def test_states_at_the_ends_of_their_range(monkeypatch):
         both(program, x, monkeypatch)
 
 
-def test_counts_more_rows_than_a_byte_holds():
+def test_count_exceeds_a_byte():
     spikes = (np.random.default_rng(1).random((700, 3, 300)) < 0.9).astype(np.uint8)
     np.testing.assert_array_equal(backend_native.count(spikes), spikes.sum((0, 1)))
     assert backend_native.count(np.zeros((0, 2, 5), np.uint8)).tolist() == [0] * 5
 
 
-def test_what_is_not_to_be_had_is_refused_only_where_it_is_asked_for(monkeypatch):
+def test_missing_compiler_is_an_error_only_if_native_is_forced(monkeypatch):
     def nothing():
         raise NativeError("no C++ compiler (c++)")
 

@@ -1,4 +1,4 @@
-"""The Triton kernel of integer neurons against the array library's steps, interpreted or on a GPU."""
+"""The Triton kernel of integer neurons against torch, interpreted or on a GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEVICE = "cpu" if INTERPRETED else "cuda"
 @pytest.mark.parametrize("dv", [0, 300, 4095])
 @pytest.mark.parametrize("spiking", [True, False])
 @pytest.mark.parametrize("large", [False, True])
-def test_equals_the_library(du, dv, spiking, large):
+def test_kernel_equals_torch(du, dv, spiking, large):
     import torch
 
     from ashneuro.simulation.emulator import backend_triton
@@ -51,7 +51,7 @@ def test_equals_the_library(du, dv, spiking, large):
 
 
 @pytest.mark.parametrize("net", ["dense", "recurrent", "conv"])
-def test_programs(net, monkeypatch):
+def test_programs_equal_torch(net, monkeypatch):
     random, program = nets.NETS[net](5, "integer")
     x, names = random.inputs(program.inputs[0], 5, 3), [layer.name for layer in program.layers]
     monkeypatch.setenv("ASHNEURO_KERNELS", "torch")

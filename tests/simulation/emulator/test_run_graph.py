@@ -21,7 +21,7 @@ def draw(shape, timesteps=9, samples=4, seed=0):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", graphs.GRAPHS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_equals_the_definition(name, seed, backend):
+def test_graph_equals_definition(name, seed, backend):
     build, shape = graphs.GRAPHS[name]
     graph, x = build(seed), draw(shape)
     everything = [node for node in graph.nodes if not isinstance(graph.nodes[node], nir.Input)]
@@ -40,7 +40,7 @@ def test_equals_the_definition(name, seed, backend):
 
 
 @pytest.mark.parametrize("name", graphs.GRAPHS)
-def test_the_lowered_program_spikes_alike(name):
+def test_lowered_program_equals_graph(name):
     build, shape = graphs.GRAPHS[name]
     graph, x = build(3), draw(shape)
     here = run_graph(graph, CONTRACT, x, rasters=list(graph.nodes))
@@ -63,8 +63,8 @@ def one(graph, x, contract=CONTRACT, backend="torch"):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_neuron_hears_itself_one_step_late(backend):
-    """An excitatory neuron of threshold 1, fed 2 once, fires for ever after through a weight of 1.5."""
+def test_self_connection_is_one_step_late(backend):
+    """An excitatory neuron of threshold 1 with a self-weight of 1.5 never stops after one input."""
     nodes = {**graphs.ends((2,), (2,)), "if": neuron(), "w": nir.Linear(1.5 * np.eye(2))}
     x = [[2, 0], [0, 0], [0, 0], [0, 0]]
     looped = one(graphs.graph(nodes, "input if output", "if w if"), x, backend=backend)
@@ -74,15 +74,15 @@ def test_a_neuron_hears_itself_one_step_late(backend):
     ] + 3 * [[0, 0]]
 
 
-def test_what_a_loop_sends_out_is_not_late():
-    """The same weights lead back to the neuron, one step late, and on to another, at once."""
+def test_output_of_loop_is_not_late():
+    """The same weights lead back to the neuron one step late, and to another one without delay."""
     nodes = {**graphs.ends((2,), (2,)), "a": neuron(), "w": nir.Linear(1.5 * np.eye(2)), "b": neuron()}
     got = one(graphs.graph(nodes, "input a w a", "w b output"), [[2, 0], [0, 0], [0, 0]])
     assert got == {"a": [[1, 0]] * 3, "b": [[1, 0]] * 3}
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_a_loop_through_two_neurons_waits_for_its_delay(steps):
+def test_loop_of_two_neurons_has_its_delay(steps):
     delay = nir.Delay(np.full(2, steps * graphs.DT))
     nodes = {**graphs.ends((2,), (2,)), "a": neuron(), "ab": nir.Linear(2 * np.eye(2)), "b": neuron(), "late": delay}
     graph = graphs.graph({**nodes, "ba": nir.Linear(2 * np.eye(2))}, "input a ab b output", "b late ba a")
@@ -90,7 +90,7 @@ def test_a_loop_through_two_neurons_waits_for_its_delay(steps):
     assert got["a"] == got["b"] == [[float(t % steps == 0), 0] for t in range(7)]
 
 
-def test_a_delay_of_its_own_for_every_element():
+def test_delay_per_element():
     nodes = {**graphs.ends((2,), (2,)), "late": nir.Delay(np.array([0, 2]) * graphs.DT), "if": neuron()}
     got = one(graphs.graph(nodes, "input late if output"), [[2, 2], [0, 0], [0, 0], [2, 2]])
     assert got["if"] == [[1, 0], [0, 0], [0, 1], [1, 0]]
@@ -103,7 +103,7 @@ def test_if_convention():
     assert one(graph, x, Contract(dt_s=1e-3, if_convention="per-second"))["if"] == [[0, 1]] * 2
 
 
-def test_resets_to_a_value_that_cannot_be_deployed():
+def test_reset_to_undeployable_value():
     leaky = nir.LIF(
         tau=np.full(2, 2e-3), r=np.ones(2), v_leak=np.zeros(2), v_threshold=np.ones(2), v_reset=np.full(2, -3.0)
     )
@@ -116,14 +116,14 @@ def test_resets_to_a_value_that_cannot_be_deployed():
         lower(graph, CONTRACT)
 
 
-def test_active_updates_counts_what_is_not_at_rest():
+def test_active_updates_counts_neurons_not_at_rest():
     graph = graphs.graph({**graphs.ends((2,), (2,)), "if": neuron(threshold=5)}, "input if output")
     x = np.zeros((4, 1, 2))
     x[1, 0, 0] = 1
     assert run_graph(graph, CONTRACT, x).layers["if"].active_updates == 3
 
 
-def test_says_everything_that_is_wrong():
+def test_error_lists_all_findings():
     nodes = {**graphs.ends((2,), (2,)), "if": neuron((3,)), "w": nir.Linear(np.full((2, 2), np.nan))}
     with pytest.raises(GraphError, match=r"cannot be simulated\nwhy: (?s:.*)(if \(IF\)|w \(Linear\))"):
         run_graph(graphs.graph(nodes, "input w if output"), CONTRACT, np.zeros((2, 1, 2)))
@@ -131,7 +131,7 @@ def test_says_everything_that_is_wrong():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("field", [{"integration": "exponential"}, {"start": "v_reset"}])
-def test_computes_as_the_contract_says(backend, field):
+def test_contract_conventions(backend, field):
     graph, x = graphs.dense(4), draw((6,), timesteps=20)
     graph.nodes["cuba"].v_reset = np.full(7, -0.3)
     record = run_graph(graph, Contract(dt_s=graphs.DT, **field), x, rasters=["lif1", "cuba", "if"], backend=backend)
@@ -141,6 +141,6 @@ def test_computes_as_the_contract_says(backend, field):
     assert (wanted["cuba"] != other["cuba"]).any()
 
 
-def test_a_reset_that_is_not_computed_is_refused():
+def test_unsupported_reset_is_refused():
     with pytest.raises(GraphError, match="reset by subtraction"):
         run_graph(graphs.dense(0), Contract(reset="subtract"), draw((6,)))

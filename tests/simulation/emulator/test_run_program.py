@@ -14,12 +14,12 @@ PRECISIONS = ["float", "integer"]
 
 @pytest.fixture(autouse=True, params=["auto", "torch"])
 def kernels(request, monkeypatch):
-    """Compiled where there is a compiler, and as everywhere else."""
+    """With compiled layers if there is a compiler, and without."""
     monkeypatch.setenv("ASHNEURO_KERNELS", request.param)
 
 
 def expect_equal(program, record, x):
-    """Every layer, step and neuron is what the reference computes; it must have had something to compute."""
+    """Compare every layer, step and neuron with the reference, which must not be trivial."""
     wanted = machine_reference.run(program, check_inputs(program.inputs, None, {"input": x}))
     for layer in program.layers:
         want, activity = wanted[layer.name], record.layers[layer.name]
@@ -41,7 +41,7 @@ def names(program):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("net", nets.NETS)
 @pytest.mark.parametrize("seed", [3, 14])
-def test_equals_the_reference(net, precision, backend, seed):
+def test_program_equals_reference(net, precision, backend, seed):
     random, program = nets.NETS[net](seed, precision)
     x = random.inputs(program.inputs[0], 7, 3)
     record = run_program(program, x, rasters=names(program), backend=backend)
@@ -50,12 +50,12 @@ def test_equals_the_reference(net, precision, backend, seed):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_wraps_and_saturates_like_the_reference(backend):
+def test_overflow_equals_reference(backend):
     random, program = nets.overflow_net(1)
     x = random.inputs(program.inputs[0], 40, 4)
     record = run_program(program, x, rasters=names(program), backend=backend)
     expect_equal(program, record, x)
-    # Without the wrap another net: it must have happened.
+    # A current without the wrap would give other spikes: it must have happened.
     a = program.layers[0].neuron
     u = np.zeros((4, 6))
     for t in range(40):
@@ -66,7 +66,7 @@ def test_wraps_and_saturates_like_the_reference(backend):
 @pytest.mark.parametrize("units", [2**17, 2**17 + 1, -(2**17), -(2**17) + 1])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_wraps_exactly_at_the_edge(backend, units):
-    """A current of exactly ±2^23 (64 · 2^17); a read-out shows it."""
+    """Currents of exactly ±2^23 (64 · 2^17), seen through a read-out."""
     watch = Neuron(*(np.array(np.int32(x)) for x in (4095, 4095, 1, 0)), 0, False)
     layer = Layer("u", (1,), watch, (nets.connect("input", None),), 0)
     program = nets.Random(0, "integer").program(InputPort("input", (1,), "current", 1.0, 2**20), [layer])
@@ -113,12 +113,12 @@ def test_active_updates_counts_states_inputs_and_biases(precision):
     )
     x = np.zeros((5, 1, 3))
     x[2, 0, 0] = 50
-    # Neuron 0 is at rest for 2 steps and active from its input on; neuron 1 always rests; neuron 2 has a bias.
+    # Neuron 0 is active from its input in step 2 on; neuron 1 is at rest; neuron 2 has a bias.
     assert run_program(program, x).layers["a"].active_updates == 3 + 0 + 5
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_chunks_do_not_change_anything(backend, monkeypatch):
+def test_chunks_give_same_results(backend, monkeypatch):
     from ashneuro.simulation.emulator import arrays
 
     random, program = nets.conv_net(5, "integer")
@@ -142,7 +142,7 @@ def test_chunks_do_not_change_anything(backend, monkeypatch):
         assert chunked.layers[name].active_updates == whole.layers[name].active_updates
 
 
-def test_keeps_only_the_rasters_that_were_asked_for():
+def test_only_requested_rasters_are_kept():
     random, program = nets.dense_net(1, "integer")
     record = run_program(program, random.inputs(program.inputs[0], 4, 2), rasters=["b"])
     assert {name: activity.raster is not None for name, activity in record.layers.items()} == {
@@ -154,7 +154,7 @@ def test_keeps_only_the_rasters_that_were_asked_for():
     assert record.layers["b"].raster.dtype == np.uint8
 
 
-def test_a_single_step_and_a_depth_beyond_the_sample():
+def test_samples_shorter_than_depth():
     random, program = nets.conv_net(8, "integer")
     x = 3 * random.inputs(program.inputs[0], 1, 6)
     wanted = machine_reference.run(program, {"input": x})
@@ -163,7 +163,7 @@ def test_a_single_step_and_a_depth_beyond_the_sample():
         np.testing.assert_array_equal(record.layers[name].raster, want)
 
 
-def test_records_what_entered():
+def test_inputs_are_recorded():
     random, program = nets.spike_input_net(1, "integer")
     x = random.inputs(program.inputs[0], 4, 3)
     record = run_program(program, x)
@@ -181,7 +181,7 @@ def replace_weights(change):
 
 
 @pytest.mark.parametrize("weight", [3, 256, -258])
-def test_refuses_weights_that_the_hardware_does_not_hold(weight):
+def test_weights_beyond_hardware_are_refused(weight):
     program, x = replace_weights(lambda w: w.__setitem__((0, 0), weight))
     with pytest.raises(
         GraphError, match=r"Loihi's arithmetic\nwhy: b \(layer\): Weights of both signs are even and in \[-256, 254\]"
@@ -189,7 +189,7 @@ def test_refuses_weights_that_the_hardware_does_not_hold(weight):
         run_program(program, x)
 
 
-def test_refuses_sums_that_would_wrap_twice():
+def test_sums_that_wrap_twice_are_refused():
     random = nets.Random(0, "integer")
     wide = random.dense((1200,), 2, size=254)
     layers = [
@@ -201,8 +201,8 @@ def test_refuses_sums_that_would_wrap_twice():
         run_program(program, random.inputs(program.inputs[0], 2, 1))
 
 
-def test_adds_in_float64_where_float32_would_round():
-    """Sums of 256·m − 1, odd and above 2^24: float32 has no such numbers, and rounding up would change what is left of them."""
+def test_large_sums_use_float64():
+    """Odd sums above 2^24, which float32 would round up to another result."""
     random = nets.Random(0, "integer")
     weights = nets.Synapse("dense", (1,), (1,), np.array([[255]], np.int32))
     watch = Neuron(*(np.array(np.int32(x)) for x in (4095, 4095, 0, 0)), 0, False)
@@ -213,7 +213,7 @@ def test_adds_in_float64_where_float32_would_round():
         expect_equal(program, run_program(program, x, backend=backend), x)
 
 
-def test_refuses_a_program_out_of_step():
+def test_negative_lag_is_refused():
     random = nets.Random(0, "float")
     layers = [
         Layer("a", (2,), random.neuron((2,)), (nets.connect("input", None),), 0),
@@ -223,7 +223,7 @@ def test_refuses_a_program_out_of_step():
         run_program(random.program(random.port((2,)), layers), np.zeros((2, 1, 2)))
 
 
-def test_unknown_device():
+def test_unknown_device_is_refused():
     random, program = nets.dense_net(1, "float")
     with pytest.raises(ConfigError, match="device 'abacus'"):
         run_program(program, random.inputs(program.inputs[0], 2, 1), device="abacus")
@@ -245,18 +245,18 @@ PORT = InputPort("pixels", (2, 3), "current")
         ({"picture": np.zeros((4, 1, 2, 3))}, "inputs picture\n.*pixels"),
     ],
 )
-def test_says_what_is_wrong_with_inputs(given, message):
+def test_invalid_inputs_are_explained(given, message):
     with pytest.raises(DataError, match=message):
         check_inputs((PORT,), 4, given)
 
 
-def test_spike_inputs_are_zero_or_one():
+def test_spike_inputs_other_than_0_and_1_are_refused():
     port = InputPort("events", (2,), "spikes")
     with pytest.raises(DataError, match=r"'events' holds 0.5\n.*0 or 1"):
         check_inputs((port,), None, np.array([[[0, 1]], [[0.5, 1]]]))
 
 
-def test_several_inputs_go_by_name_and_belong_together():
+def test_several_inputs_by_name():
     other = InputPort("other", (1,), "current")
     with pytest.raises(DataError, match="2 inputs: pixels, other"):
         check_inputs((PORT, other), None, np.zeros((4, 1, 2, 3)))

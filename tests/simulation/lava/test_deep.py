@@ -1,4 +1,4 @@
-"""A network as deep and wide as people deploy: 12 layers, 60,298 neurons, through Lava and through a bundle's own script."""
+"""A network of realistic size, 12 layers and 60,298 neurons, in Lava and in a bundle's script."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ CONTRACT = Contract(dt_s=1e-3, timesteps=8, input_coding="spikes")
 
 
 def deep(seed=0):
-    """Nine convolutions on 32 × 32 pixels and three dense layers, all of them active."""
+    """Nine convolutions on 32 × 32 pixels and three dense layers, all active."""
     rng, shape = np.random.default_rng(seed), (3, 32, 32)
     nodes = {"input": nir.Input(np.array(shape))}
 
@@ -45,7 +45,7 @@ def deep(seed=0):
     return nir.NIRGraph(nodes, list(pairwise(nodes)))
 
 
-def test_a_deep_network_is_equal_in_lava_and_in_its_script(tmp_path):
+def test_deep_network_in_lava_and_in_its_script(tmp_path):
     graph = deep()
     assert all(finding.ok for finding in check(graph, CONTRACT, "lava"))
     program = lower(graph, CONTRACT)

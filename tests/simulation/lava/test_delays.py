@@ -1,4 +1,4 @@
-"""Axonal delays in real Lava: many of one population, in weights of every kind, alone and side by side."""
+"""Axonal delays in Lava: many per population, all kinds of weights, one sample and several."""
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ pytestmark = pytest.mark.lava
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_a_delay_per_axon(tmp_path, samples):
+def test_delay_per_axon_equals_emulator(tmp_path, samples):
     rng = np.random.default_rng(8)
-    # By row: even weights of both signs; all of one sign, which keep odd numbers; large ones, with an exponent.
+    # Even weights of both signs; weights of one sign, which may be odd; large ones with exponents.
     kinds = [
         2.0 * rng.integers(-90, 91, (20, 12)),
         rng.integers(0, 200, (20, 12)),

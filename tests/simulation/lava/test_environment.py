@@ -18,7 +18,7 @@ def home(tmp_path, monkeypatch):
 
 
 def made(home):
-    """An environment as `set_up` leaves it, around this interpreter."""
+    """Make an environment like `set_up`, with this interpreter."""
     (home / "lava" / "bin").mkdir(parents=True)
     (home / "lava" / "bin" / "python").symlink_to(sys.executable)
     (home / "lava" / "ready.json").write_text(json.dumps({"requirements": environment._fingerprint()}))
@@ -32,7 +32,7 @@ def script(path, text):
     return path
 
 
-def test_the_variable_comes_first(home, monkeypatch):
+def test_variable_has_priority(home, monkeypatch):
     made(home)
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", sys.executable)
     assert environment.find_interpreter() == Path(sys.executable)
@@ -41,20 +41,20 @@ def test_the_variable_comes_first(home, monkeypatch):
         environment.find_interpreter()
 
 
-def test_then_the_environment_that_was_set_up(home):
+def test_set_up_environment_is_found(home):
     with pytest.raises(LavaError, match=r"not installed\n.*\ndo:  ashneuro doctor --setup lava"):
         environment.find_interpreter()
     assert made(home) == environment.find_interpreter()
 
 
-def test_an_environment_of_other_requirements_does_not_count(home):
+def test_environment_of_other_requirements_is_ignored(home):
     made(home)
     (home / "lava" / "ready.json").write_text(json.dumps({"requirements": "older"}))
     with pytest.raises(LavaError, match="not installed"):
         environment.find_interpreter()
 
 
-def test_set_up_is_quick_where_it_is_done(home):
+def test_set_up_returns_existing_environment_at_once(home):
     python = made(home)
     told, start = [], time.monotonic()
     assert environment.set_up(told.append) == python
@@ -62,8 +62,8 @@ def test_set_up_is_quick_where_it_is_done(home):
     assert told == []
 
 
-def test_finds_real_interpreters_behind_shims(home, monkeypatch):
-    """A shim that fails, a shim that works and says who it is, another version, and pyenv's folder."""
+def test_interpreters_behind_shims_are_found(home, monkeypatch):
+    """A shim that fails, one that works, another version, and pyenv's folder."""
     fails = script(home / "a" / "python3.10", "echo 'pyenv: python3.10: command not found' >&2; exit 127")
     works = script(home / "b" / "python3.10", "echo /real/python3.10")
     wrong = script(home / "c" / "python3.10", "echo")
@@ -76,7 +76,7 @@ def test_finds_real_interpreters_behind_shims(home, monkeypatch):
     assert inside.exists()
 
 
-def test_says_what_is_missing_when_there_is_no_python(home, monkeypatch):
+def test_missing_python_error(home, monkeypatch):
     uv = script(home / "uv", 'echo "error: No interpreter found for Python 3.10" >&2; exit 2')
     monkeypatch.setattr(environment, "_find_uv", lambda: str(uv))
     monkeypatch.setattr(environment, "_pythons", lambda: iter(()))
@@ -89,14 +89,14 @@ def test_says_what_is_missing_when_there_is_no_python(home, monkeypatch):
     assert not environment.describe().ok
 
 
-def test_says_what_is_missing_when_there_is_no_uv(home, monkeypatch):
+def test_missing_uv_error(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "uv", None)
     monkeypatch.setenv("PATH", str(home))
     with pytest.raises(LavaError, match=r"not installed\ndo:  pip install 'ashneuro\[lava\]'"):
         environment.set_up()
 
 
-def test_describes_why_lava_cannot_be_imported(home, monkeypatch):
+def test_describe_reports_import_error(home, monkeypatch):
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", sys.executable)
     found = environment.describe()
     assert not found.ok
@@ -104,7 +104,7 @@ def test_describes_why_lava_cannot_be_imported(home, monkeypatch):
 
 
 @pytest.mark.lava
-def test_describes_what_is_there():
+def test_describe_reports_versions():
     found = environment.describe()
     assert found.ok
     assert (

@@ -1,4 +1,4 @@
-"""What goes wrong while real Lava runs: said in three parts, nothing left on the machine, and the work goes on."""
+"""Failures while Lava runs: the error, nothing left on the machine, and the next run works."""
 
 import contextlib
 import os
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.lava
 
 
 class Watched(Lava):
-    """Remembers the process groups of its workers and the shared memory that they held, to see whether they are gone."""
+    """A session that notes process groups and shared memory of its workers, to check their end."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.groups, self.held = set(), set()
 
     def look(self, *_):
-        """Note what runs now; return the groups."""
+        """Note the present process groups and segments; return the groups."""
         now = {slot.worker.pid for slot in self._pool.slots if slot.worker is not None}
         self.groups |= now
         self.held |= set().union(*(segments_of(group) for group in now))
@@ -45,18 +45,18 @@ class Watched(Lava):
 
 
 def group_of(worker):
-    """Process ids of the worker's group."""
+    """Return the process ids of the worker's group."""
     listed = subprocess.run(["ps", "-eo", "pid=,pgid="], capture_output=True, text=True, check=True).stdout
     return [int(pid) for pid, group in (line.split() for line in listed.splitlines()) if int(group) == worker]
 
 
 def child_of(worker):
-    """A process of the worker's that computes: the last one that it forked."""
+    """Return a process that computes: the last one that the worker forked."""
     return max(pid for pid in group_of(worker) if "worker.py" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 def segments_of(worker):
-    """Names of the shared-memory segments that the worker's processes have mapped."""
+    """Return the names of the shared-memory segments that the worker's processes have mapped."""
     mapped = set()
     for pid in group_of(worker):
         with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
@@ -72,14 +72,14 @@ def wait_until(holds, seconds=15.0):
     assert holds()
 
 
-def test_nothing_is_left_after_success():
+def test_no_remains_after_success():
     random, program = nets.dense_net(2, "integer")
     with Watched() as lava:
         lava.run(program, random.inputs(program.inputs[0], 4, 5), progress=lava.look)
     lava.expect_nothing_left()
 
 
-def test_nothing_is_left_when_it_is_interrupted_while_lava_runs():
+def test_no_remains_after_interrupt():
     random, program = nets.dense_net(2, "integer")
     lava = Watched()
 
@@ -97,7 +97,10 @@ FAULTS = {
     "process of Lava killed": lambda worker: os.kill(child_of(worker), signal.SIGKILL),
     "Lava hangs": lambda worker: os.kill(child_of(worker), signal.SIGSTOP),
 }
-HANGS = r"does not answer\nwhy: no reply within 4 s, while the worker lives: Lava is at step, after step \d+, \d+ processes of it"
+HANGS = (
+    r"does not answer\nwhy: no reply within 4 s, while the worker lives:"
+    r" Lava is at step, after step \d+, \d+ processes of it"
+)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ HANGS = r"does not answer\nwhy: no reply within 4 s, while the worker lives: Lav
     ],
     ids=["worker killed", "process of Lava killed", "Lava hangs"],
 )
-def test_a_lost_worker_is_replaced_once_then_it_is_an_error(fault, times, message, monkeypatch):
+def test_lost_worker_is_replaced_once(fault, times, message, monkeypatch):
     monkeypatch.setattr(layout, "CHUNK_STEPS", 4096)  # one chunk, of many requests
     random, program = nets.spike_input_net(5, "integer")
     x = random.inputs(program.inputs[0], 16, 40)
@@ -131,8 +134,8 @@ def test_a_lost_worker_is_replaced_once_then_it_is_an_error(fault, times, messag
     lava.expect_nothing_left()
 
 
-def test_a_network_that_lava_does_not_build_is_told_and_the_next_one_runs():
-    """Shapes that do not fit are found by Lava when it connects the network."""
+def test_build_error_is_reported_and_next_network_runs():
+    """Lava finds unequal shapes when it connects the network."""
     random, program = nets.dense_net(2, "float")
     broken = nets.Layer("z", (5,), random.neuron((5,)), (nets.connect("a", random.dense((7,), 6)),), 1)
     x = random.inputs(program.inputs[0], 4, 2)
@@ -143,8 +146,8 @@ def test_a_network_that_lava_does_not_build_is_told_and_the_next_one_runs():
     lava.expect_nothing_left()
 
 
-def test_an_exception_inside_a_running_process_is_told(monkeypatch):
-    """Decays of another shape than the population: found in the first step, by the process itself."""
+def test_exception_within_lava_process_is_reported(monkeypatch):
+    """Decays of another shape than the population fail in the first step, within the process."""
     original = network.describe
 
     def broken(*args, **options):
@@ -164,7 +167,7 @@ from pathlib import Path
 from tests.simulation import nets
 from ashneuro.simulation.lava import layout, session
 layout.WIDTH, layout.CHUNK_STEPS, layout.ROUNDS_PER_IDLE = 2, 4, 1
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 random, program = nets.spike_input_net(5, "integer")
 x = random.inputs(program.inputs[0], 4, 400)
 try:
@@ -185,7 +188,7 @@ def start_host(folder, then="pass"):
 
 
 @pytest.mark.parametrize("then", ["time.sleep(60)", "pass"], ids=["while it waits", "while it runs"])
-def test_nothing_survives_a_host_killed_with_sigkill_and_what_it_finished_is_kept(tmp_path, then):
+def test_no_remains_after_host_is_killed(tmp_path, then):
     with start_host(tmp_path, then) as host:
         while int((line := host.stdout.readline()).split()[1]) < (1 if then != "pass" else 9):
             pass
@@ -200,7 +203,7 @@ def test_nothing_survives_a_host_killed_with_sigkill_and_what_it_finished_is_kep
 
 
 @pytest.mark.parametrize("after", [0.0, 0.3], ids=lambda seconds: f"{seconds} s")
-def test_ctrl_c_leaves_nothing_at_any_moment(tmp_path, after):
+def test_no_remains_after_ctrl_c(tmp_path, after):
     """While the network is built, and while it runs."""
     with start_host(tmp_path) as host:
         worker = int(host.stdout.readline().split()[0])
@@ -222,7 +225,7 @@ HUGE = b'{"request": "step", "arrays": [{"name": "x", "dtype": "float64", "shape
     ],
     ids=["damaged", "huge"],
 )
-def test_a_damaged_frame_is_answered_and_ends_the_worker(frame, message):
+def test_damaged_frame_ends_worker_with_error(frame, message):
     worker = Worker(worker_command(None), timeout_s=20.0)
     try:
         os.write(worker._process.stdin.fileno(), frame)
@@ -234,7 +237,7 @@ def test_a_damaged_frame_is_answered_and_ends_the_worker(frame, message):
     assert not group_of(worker.pid)
 
 
-def test_an_unknown_request_is_answered_and_the_worker_goes_on():
+def test_unknown_request_is_refused():
     worker = Worker(worker_command(None))
     try:
         with pytest.raises(LavaError, match="unknown request 'dance'"):
@@ -263,13 +266,13 @@ def test_an_unknown_request_is_answered_and_the_worker_goes_on():
         ),
     ],
 )
-def test_a_worker_that_does_not_start_is_explained(command, message):
+def test_start_failure_is_explained(command, message):
     with pytest.raises(LavaError, match=message) as caught, Lava(command=command, timeout_s=1):
         pass
     assert caught.value.do
 
 
-def test_a_worker_of_another_version_is_refused(tmp_path):
+def test_worker_of_other_version_is_refused(tmp_path):
     shutil.copytree(WORKER, tmp_path / "lava_worker")
     with (tmp_path / "lava_worker" / "network.py").open("a") as file:
         file.write("# older\n")
@@ -280,14 +283,14 @@ def test_a_worker_of_another_version_is_refused(tmp_path):
         pass
 
 
-# Stands in for ssh: gives its words to a shell, which runs them out of reach of our signals, and passes the pipes on.
+# Stand-in for ssh: runs its words in a shell of another session, which our signals do not reach.
 ELSEWHERE = """#!/bin/sh
 host=$1; shift
 cat | setsid -w sh -c "$*" | cat
 """
 
 
-def test_a_worker_elsewhere_answers_the_same_and_ends_with_the_connection(tmp_path):
+def test_remote_worker_ends_with_connection(tmp_path):
     ssh = tmp_path / "ssh"
     ssh.write_text(ELSEWHERE)
     ssh.chmod(0o755)
@@ -305,7 +308,7 @@ def test_a_worker_elsewhere_answers_the_same_and_ends_with_the_connection(tmp_pa
 
 
 def remote(folder):
-    """Process ids of the workers that run from ``folder``, without the commands that reach them."""
+    """Return the process ids of the workers in ``folder``, without the commands that start them."""
     listed = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
     lines = [line.split() for line in listed.splitlines()]
     return [
@@ -320,12 +323,13 @@ import os, sys
 sys.path.insert(0, {worker!r})
 import worker
 statvfs = os.statvfs
-os.statvfs = lambda path: os.statvfs_result((4096, 4096, 1, 1, 1, 1, 1, 1, 0, 255)) if path == "/dev/shm" else statvfs(path)
+small = os.statvfs_result((4096, 4096, 1, 1, 1, 1, 1, 1, 0, 255))
+os.statvfs = lambda path: small if path == "/dev/shm" else statvfs(path)
 worker.main()
 """
 
 
-def test_too_little_shared_memory_is_said_before_lava_dies_of_it(tmp_path):
+def test_too_little_shared_memory_error(tmp_path):
     """Otherwise it is a bus error in the middle of a step."""
     script = tmp_path / "small.py"
     script.write_text(SMALL_MACHINE.format(worker=str(WORKER)))
@@ -354,7 +358,7 @@ worker.main()
 """
 
 
-def test_whatever_is_printed_stays_off_the_pipe_and_in_the_log(tmp_path):
+def test_output_of_lava_goes_to_log(tmp_path):
     script = tmp_path / "noisy.py"
     script.write_text(NOISY.format(worker=str(WORKER)))
     with Lava(command=f"{find_interpreter()} {script}") as lava:

@@ -1,4 +1,4 @@
-"""What travels on the pipes, and what must not be taken for it."""
+"""Frames on the pipes, and damaged ones."""
 
 import json
 import struct
@@ -10,7 +10,7 @@ from ashneuro.lava_worker.frames import DTYPES, FrameError, read_frame, write_fr
 
 
 def reader(data, most=7):
-    """Give ``data`` a few bytes at a time, as a pipe may."""
+    """Return a reader that gives a few bytes at a time, as a pipe may."""
     left = memoryview(data)
 
     def read_into(buffer):
@@ -39,7 +39,7 @@ def raw(header):
     return struct.pack("<I", len(text)) + text
 
 
-def test_frames_come_back_as_they_were():
+def test_frame_round_trip():
     rng = np.random.default_rng(0)
     arrays = {f"an {dtype}": rng.integers(0, 200, (3, 4)).astype(dtype) for dtype in DTYPES}
     arrays |= {"empty": np.zeros((0, 5)), "one": np.array(2.5), "turned": np.arange(6.0).reshape(2, 3).T}
@@ -76,12 +76,12 @@ def array(**change):
         (array(shape=[10**30]), "arrays of 8000"),
     ],
 )
-def test_what_is_not_a_frame_is_said_before_anything_is_allocated(data, message):
+def test_damaged_frame_is_refused_before_allocation(data, message):
     with pytest.raises(FrameError, match=message):
         read_frame(reader(data))
 
 
-def test_only_plain_numbers_are_sent():
+def test_unsupported_dtype_is_refused():
     for wrong in (np.array(["text"]), np.array([1.0], np.float32), np.array([None])):
         with pytest.raises(FrameError, match="a frame carries"):
             written({}, {"x": wrong})

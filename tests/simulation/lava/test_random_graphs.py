@@ -1,7 +1,7 @@
-"""Random graphs of every supported layer: all simulators agree with the definition, and real Lava with both.
+"""Random graphs of every supported layer: all simulators agree with the definition.
 
-Float: tests/reference.py, the graph as it stands, the lowered program, Lava. Integers: plain Python numbers, the emulator,
-Lava. Numpy and torch everywhere.
+Float: tests/reference.py, the graph, the lowered program, Lava. Integers: plain Python numbers, the
+emulator, Lava. The emulator runs with numpy and with torch.
 """
 
 from collections import Counter
@@ -46,7 +46,7 @@ def peak(case):
 
 
 def expect_defined(case, program, record):
-    """Spikes are those of the definition; membranes agree to rounding."""
+    """Compare with the definition: spikes exactly, membrane potentials up to rounding."""
     wanted = define(case.graph, case.contract, case.inputs)
     for layer in program.layers:
         got = record.layers[layer.name].raster
@@ -57,7 +57,7 @@ def expect_defined(case, program, record):
 
 
 def expect_exact(case, program, record):
-    """Every spike and every membrane is that of the integer program, neuron by neuron in Python numbers."""
+    """Compare all spikes and membrane potentials with the reference in Python numbers."""
     wanted = machine_reference.run(program, check_inputs(program.inputs, None, case.inputs))
     for layer in program.layers:
         exact = wanted[layer.name] if layer.neuron.spiking else read_out(layer, wanted[layer.name], "integer")
@@ -66,7 +66,7 @@ def expect_exact(case, program, record):
 
 @EXAMPLES
 @given(drawn(integers=False))
-def test_floats_agree_with_the_definition(case):
+def test_float_simulators_agree_with_definition(case):
     program = lower(case.graph, case.contract)
     for backend in BACKENDS:
         expect_defined(
@@ -77,7 +77,7 @@ def test_floats_agree_with_the_definition(case):
 
 @EXAMPLES
 @given(drawn(integers=True))
-def test_integers_agree_with_the_definition(case):
+def test_integer_emulator_agrees_with_definition(case):
     findings = check(case.graph, case.contract, input_peak=peak(case))
     assert all(finding.ok for finding in findings), [finding for finding in findings if not finding.ok]
     program = quantise(lower(case.graph, case.contract), input_peak=peak(case)).program
@@ -87,8 +87,8 @@ def test_integers_agree_with_the_definition(case):
 
 @settings(EXAMPLES, max_examples=250)
 @given(st.data(), st.booleans())
-def test_a_damaged_graph_is_refused_with_findings_or_runs(data, integers):
-    """`check` says everything and crashes at nothing, and what it lets pass is computed alike from the graph and its program."""
+def test_damaged_graph_is_refused_or_runs(data, integers):
+    """`check` never crashes, and what it passes is computed equally by graph and program."""
 
     def choose(options):
         return data.draw(st.sampled_from(options))
@@ -122,7 +122,7 @@ def test_a_damaged_graph_is_refused_with_findings_or_runs(data, integers):
         quantise(program, input_peak=dict.fromkeys(x, 1.0))
 
 
-def test_the_graphs_have_every_primitive_and_spike():
+def test_drawn_graphs_cover_every_primitive():
     kinds, rates = Counter(), []
     for seed in range(60):
         case = draw(seeded(seed), integers=False)
@@ -143,7 +143,7 @@ def test_the_graphs_have_every_primitive_and_spike():
     assert np.mean([0.02 < rate < 0.9 for rate in rates]) > 0.9
 
 
-# Real Lava: many graphs side by side are one network, so that Lava starts a few times instead of fifty -----------------------
+# ---- Lava: many graphs form one network, so that Lava starts a few times instead of fifty --------
 
 
 def in_one(programs):
@@ -178,7 +178,7 @@ def run_in_lava(lava, pairs):
 
 
 def compare_with_lava(floats, integers):
-    """Compare graphs by seed, floats with the definition and integers with the integer program; return how many there were."""
+    """Compare graphs by seed, as floats and as integers; return the number of each."""
     drawn = [draw(seeded(seed), integers=False) for seed in floats]
     exact = [
         (case, lower(case.graph, case.contract)) for case in (draw(seeded(seed), integers=True) for seed in integers)
@@ -197,19 +197,19 @@ def compare_with_lava(floats, integers):
 
 
 @pytest.mark.lava
-def test_lava_agrees():
+def test_lava_agrees_with_definition():
     assert compare_with_lava(floats=range(13), integers=range(14)) == {"float": 13, "integer": 14}
 
 
 @pytest.mark.lava
 @pytest.mark.slow
-def test_lava_agrees_on_many():
+def test_lava_agrees_with_definition_on_many_graphs():
     assert compare_with_lava(floats=range(100, 250), integers=range(100, 250)) == {"float": 150, "integer": 150}
 
 
 @pytest.mark.lava
-def test_lava_runs_what_nothing_joins():
-    """Lava leaves out, without a word, what is not connected with the process that is told to run."""
+def test_lava_runs_unconnected_parts():
+    """Lava silently leaves out processes that are not connected with the one it is told to run."""
     lif = nir.LIF(*(np.full(3, value) for value in (5e-3, 1.0, 0.0, 0.1, 0.0)))
     nodes = {name: nir.Input(np.array([3])) for name in ("a", "b")} | {
         "lif a": lif,

@@ -46,7 +46,7 @@ def expect_same(found, wanted):
 SAMPLES = {"input": np.arange(12.0).reshape(2, 3, 2)}
 
 
-def test_a_record_comes_back_for_the_same_samples_network_and_rasters(tmp_path):
+def test_record_is_found_by_samples_network_and_rasters(tmp_path):
     chunks = FinishedChunks(tmp_path, "network", ["b", "a"])
     assert chunks.find(SAMPLES) is None
     chunks.keep(SAMPLES, record())
@@ -63,7 +63,7 @@ def test_a_record_comes_back_for_the_same_samples_network_and_rasters(tmp_path):
     assert chunks.find(SAMPLES) is None and not list(tmp_path.iterdir())
 
 
-def test_two_runs_of_one_network_leave_each_other_alone(tmp_path, monkeypatch):
+def test_concurrent_runs_keep_their_own_chunks(tmp_path, monkeypatch):
     others = {"input": SAMPLES["input"] + 1}
     one, two = (FinishedChunks(tmp_path, "network", []) for _ in range(2))
     one.keep(SAMPLES, record())
@@ -85,7 +85,7 @@ def test_two_runs_of_one_network_leave_each_other_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK nothing", None])
-def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
+def test_damaged_file_is_ignored(tmp_path, damage):
     chunks = FinishedChunks(tmp_path, "network", [])
     chunks.keep(SAMPLES, record())
     (file,) = tmp_path.glob("*/*.npz")
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
     assert chunks.find(SAMPLES) is None
 
 
-def test_what_was_given_up_long_ago_is_removed(tmp_path):
+def test_old_chunks_are_removed(tmp_path):
     FinishedChunks(tmp_path, "old", []).keep(SAMPLES, record())
     (old,) = tmp_path.iterdir()
     os.utime(old, (time.time(), time.time() - KEPT_S - 60))
@@ -106,7 +106,7 @@ def layer_with(layer, **units):
     return replace(layer, neuron=replace(layer.neuron, **units))
 
 
-def test_a_network_in_other_units_is_another_one():
+def test_fingerprint_depends_on_host_units():
     _, program = nets.NETS["dense"](4, "integer")
     *hidden, out = program.layers
     (port,) = program.inputs

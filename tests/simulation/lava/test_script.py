@@ -1,4 +1,4 @@
-"""The script in a bundle, run as its reader runs it: alone with its folder, by Lava's own interpreter."""
+"""The script of a bundle, run with its folder alone by Lava's interpreter."""
 
 import os
 import shutil
@@ -23,12 +23,13 @@ from tests.simulation.random_graphs import draw, seeded
 pytestmark = pytest.mark.lava
 
 
-# Random graphs, by seed: some that stream; a loop whose neurons spike before the sample does (without `hold` it fails), delays.
+# Seeds of random graphs: some that stream; one with delays, and a loop whose neurons spike before
+# the sample arrives, which fails without `hold`.
 STREAMS, LAGGED = (0, 16, 20, 22), (18, 3)
 
 
 def drawn(seeds):
-    """Graphs as one network of parts that nothing joins: (float, integer, inputs)."""
+    """Return graphs as one network of unconnected parts: (float, integer, inputs)."""
     floats, integers, inputs = [], [], {}
     for number, seed in enumerate(seeds):
         case = draw(seeded(seed), integers=True)
@@ -39,7 +40,7 @@ def drawn(seeds):
 
 
 def write(folder, program, integer, inputs):
-    """The files of a bundle that the script reads, and the script."""
+    """Write the files of a bundle that the script reads, and the script."""
     folder.mkdir()
     save_programs(folder, {"float": program, "integer": integer})
     spikes = {
@@ -55,14 +56,14 @@ def write(folder, program, integer, inputs):
 
 
 def start(folder, *words):
-    """Run the script with a clean environment, from a folder that has nothing of ours."""
+    """Run the script in a clean environment, from another folder."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = [str(find_interpreter()), str(folder / SCRIPT), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent, env=clean)
 
 
 @pytest.mark.parametrize("seeds", [STREAMS, LAGGED], ids=["streams", "loops and delays"])
-def test_verifies_random_graphs(tmp_path, seeds):
+def test_script_verifies_random_graphs(tmp_path, seeds):
     program, integer, inputs = drawn(seeds)
     assert is_lagged(program) == (seeds == LAGGED)
     write(tmp_path / "made", program, integer, inputs)
@@ -74,7 +75,7 @@ def test_verifies_random_graphs(tmp_path, seeds):
     assert "float: equal" in said.stdout and "fixed: equal" in said.stdout
 
 
-def test_probes_saves_and_finds_what_differs(tmp_path):
+def test_script_probes_saves_and_detects_mismatch(tmp_path):
     random, program = nets.conv_net(3, "integer")
     x = random.inputs(program.inputs[0], 6, 2)
     spikes = write(tmp_path / "bundle", program, program, {"input": x})
@@ -97,7 +98,7 @@ def test_probes_saves_and_finds_what_differs(tmp_path):
     assert said.returncode == 1 and "fixed: 1 values differ" in said.stdout
 
 
-def test_says_what_is_wrong(tmp_path):
+def test_unknown_probe_error_lists_layers(tmp_path):
     random, program = nets.dense_net(3, "integer")
     write(tmp_path / "bundle", program, program, {"input": random.inputs(program.inputs[0], 3, 1)})
     said = start(tmp_path / "bundle", "--probe", "c:6")
@@ -116,7 +117,7 @@ def test_says_what_is_wrong(tmp_path):
         (None, "cannot read"),
     ],
 )
-def test_refuses_inputs_that_it_would_misread(tmp_path, change, says):
+def test_invalid_inputs_are_refused(tmp_path, change, says):
     _, program = nets.dense_net(3, "integer")
     (port,) = program.inputs
     program = replace(program, inputs=(replace(port, coding="spikes", scale=1.0, limit=1),))
@@ -129,7 +130,7 @@ def test_refuses_inputs_that_it_would_misread(tmp_path, change, says):
     assert said.returncode == 2 and says in said.stderr and "Traceback" not in said.stderr
 
 
-def test_refuses_inputs_of_unequal_length_and_options_that_it_would_not_heed(tmp_path):
+def test_unequal_inputs_and_ignored_options_are_refused(tmp_path):
     program, integer, inputs = drawn(STREAMS)
     write(tmp_path / "bundle", program, integer, inputs)
     fed = {port.name for port in integer.inputs if not port.constant}
@@ -144,7 +145,7 @@ def test_refuses_inputs_of_unequal_length_and_options_that_it_would_not_heed(tmp
         assert said.returncode == 2 and says in said.stderr, said.stderr
 
 
-def test_says_what_loihi2_needs(tmp_path):
+def test_missing_loihi2_extension_error(tmp_path):
     random, program = nets.dense_net(3, "integer")
     write(tmp_path / "bundle", program, program, {"input": random.inputs(program.inputs[0], 3, 1)})
     said = start(tmp_path / "bundle", "--on", "loihi2")

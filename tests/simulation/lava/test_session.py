@@ -1,4 +1,4 @@
-"""Real Lava, in its own interpreter, against the reference that knows neither matrices nor lags."""
+"""Lava, in its own interpreter, against the reference in plain Python numbers."""
 
 import math
 
@@ -53,7 +53,7 @@ CASES += [
 
 
 @pytest.mark.parametrize(("net", "precision", "stock"), CASES)
-def test_many_samples_without_a_mismatch(lava, net, precision, stock):
+def test_streamed_samples_equal_reference(lava, net, precision, stock):
     random, program = nets.NETS[net](29, precision)
     x = random.inputs(program.inputs[0], 8, 6)
     told = []
@@ -66,7 +66,7 @@ def test_many_samples_without_a_mismatch(lava, net, precision, stock):
     assert record.stock_samples == (2 if stock else 6)
 
 
-def test_wraps_and_saturates(lava):
+def test_overflow_equals_reference(lava):
     random, program = nets.overflow_net(1)
     x = random.inputs(program.inputs[0], 40, 3)
     wanted = expect_equal(program, run(lava, program, x, stock=1), x)
@@ -74,16 +74,16 @@ def test_wraps_and_saturates(lava):
 
 
 @pytest.mark.parametrize("timesteps", [1, 2])
-def test_a_sample_shorter_than_the_network_is_deep(lava, timesteps):
-    """Then the reset of a layer at depth d comes at an offset of d + 1 steps, which is several samples."""
+def test_sample_shorter_than_network_depth(lava, timesteps):
+    """The reset offset of a layer at depth d, d + 1 steps, is then longer than a sample."""
     random, program = nets.conv_net(8, "integer")
     x = 4 * random.inputs(program.inputs[0], timesteps, 9)
     wanted = expect_equal(program, run(lava, program, x), x)
     assert wanted["e"].any() or wanted["d"].any()
 
 
-def test_the_reset_is_what_separates_samples(lava, monkeypatch):
-    """One step off, and samples leak into each other: the comparison above can fail."""
+def test_wrong_reset_offset_leaks_between_samples(lava, monkeypatch):
+    """One step off, and samples leak into each other: the comparisons above can fail."""
     original = network.describe
 
     def late(*args, **options):
@@ -99,7 +99,7 @@ def test_the_reset_is_what_separates_samples(lava, monkeypatch):
 
 
 def many(seed=5, precision="integer", timesteps=4, samples=20):
-    """A network, and samples for it."""
+    """Return a program and samples for it."""
     random, program = nets.spike_input_net(seed, precision)
     return program, random.inputs(program.inputs[0], timesteps, samples)
 
@@ -112,7 +112,7 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(layout, "ROUNDS_PER_IDLE", 1)
 
 
-def test_results_and_their_order_do_not_depend_on_the_number_of_workers(small_chunks):
+def test_two_workers_give_same_results_in_order(small_chunks):
     program, x = many(samples=15)
     told = []
     with Lava(workers=2) as lava:
@@ -124,7 +124,7 @@ def test_results_and_their_order_do_not_depend_on_the_number_of_workers(small_ch
 
 
 @pytest.mark.parametrize("size", [3, 4, 11])
-def test_a_stream_of_parts_comes_back_in_order_and_is_drawn_while_lava_runs(lava, small_chunks, size):
+def test_stream_keeps_order_and_prefetches_few_chunks(lava, small_chunks, size):
     program, x = many(samples=25)
     drawn, seen, done = [], [], 0
 
@@ -143,8 +143,8 @@ def test_a_stream_of_parts_comes_back_in_order_and_is_drawn_while_lava_runs(lava
     assert lava.seconds.lava > 0 and lava.seconds.transfer > 0 and lava.seconds.host > 0
 
 
-def test_a_batch_that_answers_otherwise_is_found(lava, monkeypatch):
-    """One weight of the batched network differs: the proof on a few samples, in the same run, says so."""
+def test_wrong_batched_synapse_is_detected(lava, monkeypatch):
+    """A weight of the batched network differs: the check on stock samples detects it."""
     original = network.describe
 
     def other(*args, batched, **options):
@@ -165,7 +165,7 @@ def test_a_batch_that_answers_otherwise_is_found(lava, monkeypatch):
     expect_equal(program, run(lava, program, x, stock=None), x)
 
 
-def test_goes_on_from_the_last_finished_chunk(lava, small_chunks, tmp_path):
+def test_interrupted_run_resumes_from_finished_chunks(lava, small_chunks, tmp_path):
     program, x = many(samples=30)
     names = [layer.name for layer in program.layers]
 
@@ -187,7 +187,7 @@ def test_goes_on_from_the_last_finished_chunk(lava, small_chunks, tmp_path):
 
 
 @pytest.mark.parametrize(("net", "precision"), [("dense", "integer"), ("recurrent", "float")])
-def test_traces_are_those_of_the_emulator(lava, net, precision):
+def test_traces_equal_emulator(lava, net, precision):
     random, program = nets.NETS[net](4, precision)
     x = random.inputs(program.inputs[0], 7, 3)
     neurons = {"b": [4, 1], program.layers[-1].name: [0]}
@@ -214,20 +214,20 @@ def test_traces_are_those_of_the_emulator(lava, net, precision):
         ({"timeout_s": -5.0}, "--lava-timeout -5"),
     ],
 )
-def test_settings_that_cannot_be(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         Lava(**settings)
 
 
 @pytest.mark.parametrize("settings", [{"timeout_s": math.inf}, {"timeout_s": 3e6}, {"command": "  "}])
-def test_no_limit_of_time_and_no_command(settings):
+def test_infinite_timeout_and_empty_command(settings):
     random, program = nets.dense_net(1, "integer")
     x = random.inputs(program.inputs[0], 4, 2)
     with Lava(**settings) as lava:
         expect_equal(program, run(lava, program, x), x)
 
 
-def test_inputs_that_do_not_fit_are_refused_before_lava_sees_them(lava):
+def test_invalid_inputs_are_refused(lava):
     random, program = nets.dense_net(1, "float")
     x = random.inputs(program.inputs[0], 4, 2)
     for wrong in (x[..., :-1], np.full_like(x, np.nan)):

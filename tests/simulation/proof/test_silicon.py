@@ -22,7 +22,7 @@ def replay(report, name):
     return next(item for item in report.replays if item.name == name)
 
 
-def test_nothing_differs_from_the_recordings(report):
+def test_emulator_equals_all_recordings(report):
     assert report.mismatches == 0
     assert [layer.first for item in report.replays for layer in item.layers if layer.first] == []
     assert {item.name: (item.origin, item.compared) for item in report.replays} == {
@@ -36,8 +36,8 @@ def test_nothing_differs_from_the_recordings(report):
     assert report.compared("silicon") == 7_418_899 and report.compared("reference output") == 1_263_020
 
 
-def test_current_potential_and_spikes_of_the_chip(report):
-    """From each layer's first reset on, fed with the image alone: 2,664,290 neuron-steps in u, v and s."""
+def test_chained_replay_equals_chip(report):
+    """From each layer's first reset on, from the image alone: 2,664,290 neuron-steps of u, v, s."""
     chained = replay(report, "PilotNet-LIF, chained").layers
     entry, layers = chained[0], chained[1:]
     assert entry.mismatches == SPIKES and (entry.neurons, entry.steps) == (39_600, 24)
@@ -60,13 +60,13 @@ def test_current_potential_and_spikes_of_the_chip(report):
     assert (last.layer, last.neurons, last.steps, last.mismatches) == ("dense10", 1, 17, {"u": 0, "v": 0})
 
 
-def test_v_reads_128_in_the_step_of_a_spike(report):
+def test_recorded_v_is_128_at_spikes(report):
     alone = replay(report, "PilotNet-LIF, layer by layer").layers
     assert sum(layer.v_masked for layer in alone) == 275_436
     assert {layer.v_at_spikes for layer in alone} == {(128,)}
 
 
-def test_says_what_it_is_and_what_it_leaves_out(report):
+def test_report_names_source_and_omissions(report):
     said = json.loads(json.dumps(report.to_json()))
     assert said["compared"] == {"silicon": 7_418_899, "reference output": 1_263_020} and said["mismatches"] == 0
     assert said["replays"][0]["layers"][0]["compared"] == 76_032 * 24
@@ -75,15 +75,15 @@ def test_says_what_it_is_and_what_it_leaves_out(report):
     assert any("sigma-delta" in text for text in said["not_compared"])
 
 
-def test_the_recordings_come_with_their_licence():
+def test_recordings_have_their_licence():
     folder = fetch_recordings()
     assert "Copyright (c) 2021, Intel Corporation" in (folder / "LICENSE").read_text()
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(MEMBERS)
 
 
 @pytest.mark.parametrize("what", ["dv", "v_threshold", "bias"])
-def test_a_wrong_number_is_seen(monkeypatch, what):
-    """The same replay with one parameter of conv4 off by one."""
+def test_wrong_parameter_is_detected(monkeypatch, what):
+    """A replay with one parameter of conv4 changed by one."""
     original = silicon.read_netx
 
     def alter(layer):
@@ -102,7 +102,7 @@ def test_a_wrong_number_is_seen(monkeypatch, what):
     assert "of neuron (" in layers["conv4"].first and "recorded" in layers["conv4"].first
 
 
-def test_windows_are_the_steps_between_resets():
+def test_windows_between_resets():
     assert silicon._windows(3, 17, 24) == [(0, 3), (3, 20), (20, 24)]
     assert silicon._windows(0, 16, 24) == [(0, 16), (16, 24)]
     assert silicon._windows(8, 17, 24) == [(0, 8), (8, 24)]
