@@ -89,8 +89,8 @@ def set_up(say: Callable[[str], object] = lambda text: None) -> Path:
             uv = _find_uv()
             python = next(iter(_pythons()), None)
             say(f"making an environment from {python}" if python else "downloading Python 3.10")
-            choice = ["--python", str(python)] if python else ["--python", "3.10", "--managed-python"]
-            _run([uv, "venv", "--quiet", "--clear", *choice, str(folder)], _no_python(python))
+            version = ["--python", str(python)] if python else ["--python", "3.10", "--managed-python"]
+            _run([uv, "venv", "--quiet", "--clear", *version, str(folder)], _no_python(python))
             say("installing lava-nc")
             remedy = f"look at what uv says; then again: {SETUP}"
             _run(

@@ -50,7 +50,7 @@ def _build(program: Program) -> str:
     if is_lagged(program):
         lines += [
             "",
-            "    # Spikes that come before the sample does would still be on their way when it begins: none are sent.",
+            "    # Spikes from before the sample would arrive within it: the layers are held silent until then.",
         ]
         lines += [f"    net.hold({_quoted(layer.name)})" for layer in program.layers if layer.depth]
     return "\n".join(lines).rstrip() + "\n"

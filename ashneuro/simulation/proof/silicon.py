@@ -356,8 +356,8 @@ def _compare(name: str, emulated: Mapping[str, Traces], recorded: Traces) -> Lay
             differ &= ~spikes
         mismatches[key] = int(differ.sum())
         if differ.any() and not first:
-            place = tuple(int(i) for i in np.argwhere(differ)[0])
-            first = f"{key} of neuron {place[1:]} in step {place[0]}: {int(ours[place])}, recorded {int(values[place])}"
+            step, *neuron = index = tuple(int(i) for i in np.argwhere(differ)[0])
+            first = f"{key} of neuron {tuple(neuron)} in step {step}: {int(ours[index])}, recorded {int(values[index])}"
     at_spikes = np.unique(recorded["v"][spikes]) if spikes.any() else ()
     steps, neurons = int(covered.sum()), math.prod(shape[1:])
     return LayerReplay(

@@ -1,4 +1,4 @@
-"""How a worker process is started."""
+"""Start of a worker process: no folder may hide the package lava."""
 
 from pathlib import Path
 
