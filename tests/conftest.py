@@ -1,4 +1,4 @@
-"""Tests that need something a machine may lack say how to get it."""
+"""Skip tests whose environment is missing, with the command that sets it up."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def _no_lava() -> str:
     from ashneuro.errors import LavaError
     from ashneuro.simulation.lava.environment import find_interpreter
 
+    # Where Lava is expected, its tests fail instead of being skipped.
     if os.environ.get("ASHNEURO_REQUIRE_LAVA"):
         return ""
     try:

@@ -1,4 +1,4 @@
-"""The rules of the house, read from the code's own imports."""
+"""Import rules of the packages, checked on the source; see CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ashneuro"
-# Left to right: a room imports only from rooms on its left, and from config and errors.
+# A room imports only from itself, from rooms on its left, and from SHARED.
 ROOMS = [
     "data",
     "spiking",
@@ -27,10 +27,10 @@ ROOMS = [
     "cli",
 ]
 SHARED = {"config", "errors", "exchange", "display", "evaluation", "files", "loihi"}
-ANY_GRAPH = {"program", "simulation", "cost", "reporting"}  # know nothing of the model or its training
+ANY_GRAPH = {"program", "simulation", "cost", "reporting"}  # import neither model nor training
 TORCH_FREE = ["program", "cost", "reporting", *sorted(SHARED), "cli"]
 PRINTING = {"cli", "commands", "reporting"}
-SILENT = {"workflows", "bench"}  # return values and report progress through callbacks: they never import the terminal
+SILENT = {"workflows", "bench"}  # report progress through callbacks
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "lava_worker" not in path.parts)
 WORKER = sorted((PACKAGE / "lava_worker").glob("*.py"))
@@ -50,13 +50,13 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_there_is_something_to_check() -> None:
+def test_every_room_has_modules() -> None:
     assert {room(path) for path in MODULES} >= {*ROOMS, *SHARED}
     assert WORKER
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_its_left(path: Path) -> None:
+def test_imports_go_left(path: Path) -> None:
     here = room(path)
     if here == "__main__":
         allowed = {"cli"}
@@ -74,11 +74,11 @@ def test_a_room_imports_only_from_its_left(path: Path) -> None:
     )
     for name in imports(tree):
         package, _, rest = name.partition(".")
-        # Results show themselves: the mixin finds their renderer when it is called.
+        # The mixin of results imports its renderer when it is called.
         if here == "display" and name in ("ashneuro.reporting", "ashneuro.reporting.notebook"):
-            assert name not in at_import, "the renderer is imported when it is called"
+            assert name not in at_import, "the renderer must not be imported at module level"
             continue
-        # The wire format is one module for both ends of the pipe: numpy and the standard library alone.
+        # Both ends of the pipe share the wire format, which needs numpy alone.
         if here == "simulation" and name.startswith("ashneuro.lava_worker.frames"):
             continue
         if package == "ashneuro" and rest and rest != "__version__":
@@ -87,13 +87,13 @@ def test_a_room_imports_only_from_its_left(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKER, ids=lambda path: path.name)
-def test_the_worker_imports_nothing_of_ours(path: Path) -> None:
+def test_worker_imports_neither_ashneuro_nor_torch(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 10))
     assert not [name for name in imports(tree) if name.split(".")[0] in {"ashneuro", "torch"}]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_front_prints(path: Path) -> None:
+def test_only_commands_and_reporting_print(path: Path) -> None:
     if room(path) in PRINTING:
         return
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
@@ -101,15 +101,15 @@ def test_only_the_front_prints(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_workflows_do_not_know_the_terminal(path: Path) -> None:
+def test_workflows_do_not_import_the_terminal(path: Path) -> None:
     if room(path) not in SILENT:
         return
     found = set(imports(ast.parse(path.read_text())))
     assert not {name for name in found if name.startswith(("ashneuro.reporting.terminal", "rich", "cyclopts"))}
 
 
-def test_no_verb_imports_another() -> None:
-    """A verb imports options and the display of training; work that two verbs share is a workflow."""
+def test_commands_do_not_import_each_other() -> None:
+    """Commands share options and the display of training; other shared work is a workflow."""
     shared = ("ashneuro.commands.options", "ashneuro.commands.shown")
     for path in (PACKAGE / "commands").glob("*.py"):
         used = {name for name in imports(ast.parse(path.read_text())) if name.startswith("ashneuro.commands")}
@@ -118,7 +118,7 @@ def test_no_verb_imports_another() -> None:
 
 @pytest.mark.parametrize("start", TORCH_FREE)
 def test_starts_without_torch(start: str) -> None:
-    """Import every module of the room in a fresh interpreter; torch must not have come along."""
+    """Import every module of the room in a fresh interpreter."""
     names = [
         "ashneuro." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for path in MODULES
@@ -130,6 +130,6 @@ def test_starts_without_torch(start: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_type_checkers_are_told_that_there_are_types() -> None:
-    """Without the marker of PEP 561 mypy takes everything of an installed ashneuro for ``Any``."""
+def test_package_is_marked_as_typed() -> None:
+    """Without the marker of PEP 561 mypy reads an installed ashneuro as ``Any``."""
     assert (PACKAGE / "py.typed").is_file()

@@ -1,4 +1,4 @@
-"""The command line as a whole: its verbs, its speed, what it must not import."""
+"""The command line as a whole: commands, help, speed, imports and output streams."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ VERBS = [
 ]
 
 
-def test_the_verbs_are_these() -> None:
-    """A new ability is an option or a sub-command; a new verb is a decision."""
+def test_list_of_commands() -> None:
+    """The list is closed: a new ability becomes an option or a sub-command."""
     assert [verb for _, verb, _ in cli.VERBS] == VERBS
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_says_how_it_is_used(verb: str) -> None:
-    said = subprocess.run(
+def test_help_of_every_command(verb: str) -> None:
+    result = subprocess.run(
         [sys.executable, "-m", "ashneuro", verb, "--help"], capture_output=True, text=True, check=True
     )
-    assert f"ashneuro {verb}" in said.stdout
+    assert f"ashneuro {verb}" in result.stdout
 
 
 @pytest.mark.parametrize(
     "verb, promise",
     [("check", "Exit code 1 when one forbids it"), ("verify", "68 MB, once"), ("sweep", "share one folder")],
 )
-def test_a_verbs_own_page_says_all_about_it(verb: str, promise: str) -> None:
+def test_help_page_has_the_full_docstring(verb: str, promise: str) -> None:
     page, verbs = (
         " ".join(
             subprocess.run(
@@ -60,8 +60,8 @@ def test_a_verbs_own_page_says_all_about_it(verb: str, promise: str) -> None:
     assert promise not in verbs
 
 
-def test_help_is_quick() -> None:
-    """Half a second is the promise; the best of five keeps a busy machine from breaking it."""
+def test_help_takes_half_a_second() -> None:
+    # The best of five, because other processes may slow one down.
 
     def seconds() -> float:
         start = time.perf_counter()
@@ -72,36 +72,36 @@ def test_help_is_quick() -> None:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["profiles"], ["profiles", "show", "loihi1"]])
-def test_what_needs_no_torch_imports_none(words: list[str]) -> None:
-    code = f"import sys; sys.argv = ['ashneuro', *{words!r}]\nfrom ashneuro.cli import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "assert 'torch' not in sys.modules and 'norse' not in sys.modules"
+def test_light_commands_do_not_import_torch(words: list[str]) -> None:
+    code = f"import sys; sys.argv = ['ashneuro', *{words!r}]\nfrom ashneuro.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'norse' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
 
 @pytest.mark.parametrize(
     "words", [["--help"], ["profiles", "show", "loihi1"], ["profiles", "show", "loihi1", "--json"]]
 )
-def test_prints_whatever_the_terminal_can_show(words: list[str]) -> None:
-    said = subprocess.run(
+def test_output_in_ascii(words: list[str]) -> None:
+    result = subprocess.run(
         [sys.executable, "-m", "ashneuro", *words],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         check=True,
     )
     if "--json" in words:
-        told = json.loads(said.stdout.decode("ascii"))
-        assert "–" in json.dumps(told, ensure_ascii=False), "characters are kept"
+        content = json.loads(result.stdout.decode("ascii"))
+        assert "–" in json.dumps(content, ensure_ascii=False), "characters are kept"
 
 
 @pytest.mark.parametrize("words", ["--help", "train --help", "profiles show loihi1"])
-def test_an_output_that_nobody_reads_is_no_error(words: str) -> None:
+def test_broken_pipe_exits_with_0(words: str) -> None:
     command = f"({sys.executable} -m ashneuro {words}; echo $? >&2) | true"
-    said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert said.stderr == "0\n"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert result.stderr == "0\n"
 
 
-def test_a_closed_output_is_no_error() -> None:
-    said = subprocess.run(
+def test_closed_stdout_exits_with_0() -> None:
+    result = subprocess.run(
         ["sh", "-c", f"exec {sys.executable} -m ashneuro profiles show loihi1 >&-"], capture_output=True, check=True
     )
-    assert not said.stderr
+    assert not result.stderr

@@ -1,4 +1,4 @@
-"""Results in a notebook: HTML tables, DataFrames, figures, and a repr that fits a screen."""
+"""Results in a notebook: HTML tables, DataFrames, figures and short reprs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read(page: str) -> Reader:
     return reader
 
 
-def test_every_kind_of_result_is_tested() -> None:
+def test_every_result_type_is_tested() -> None:
     assert {type(result) for result in RESULTS.values()} == set(VIEWS)
     assert all(issubclass(kind, Plotted if view.figure else Shown) for kind, view in VIEWS.items())
 
@@ -98,7 +98,7 @@ def test_repr_fits_a_screen(result: Shown) -> None:
     assert repr(result).startswith(type(result).__name__)
 
 
-def test_repr_of_findings_counts_them_and_names_the_first() -> None:
+def test_repr_of_findings() -> None:
     assert repr(FINDINGS).splitlines()[:2] == [
         "Findings: 9 error, 1 ok",
         "  error: li0 (LI): An output <b>must</b> spike.",
@@ -106,7 +106,7 @@ def test_repr_of_findings_counts_them_and_names_the_first() -> None:
     assert repr(FINDINGS).endswith("and 3 more") and repr(Findings()) == "Findings: none"
 
 
-def test_check_gives_findings() -> None:
+def test_check_returns_findings() -> None:
     rng = np.random.default_rng(0)
     found = check(graphs.chain((6,), graphs.lif((6,), rng), graphs.affine(6, 4, rng)), Contract(), "lava")
     assert isinstance(found, Findings) and found.ok == all(finding.ok for finding in found)
@@ -114,14 +114,16 @@ def test_check_gives_findings() -> None:
 
 
 @pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
-def test_dataframe_has_numbers_and_units(result: Shown) -> None:
+def test_dataframe_columns_have_units(result: Shown) -> None:
     pandas = pytest.importorskip("pandas", reason="the DataFrames themselves need pandas")
     frame = result.to_dataframe()
     assert isinstance(frame, pandas.DataFrame) and len(frame) and frame.columns.is_unique
-    assert not [name for name in frame.columns if name.endswith(("energy", "low", "typical", "high"))], "units are said"
+    assert not [name for name in frame.columns if name.endswith(("energy", "low", "typical", "high"))], (
+        "names of columns end in units"
+    )
 
 
-def test_dataframes_hold_the_values() -> None:
+def test_dataframe_values() -> None:
     pytest.importorskip("pandas", reason="the DataFrames themselves need pandas")
     terms = REPORT.estimates[0].to_dataframe()
     assert terms["energy_typical_j"].sum() == pytest.approx(REPORT.estimates[0].dynamic_j.typical)
@@ -137,7 +139,7 @@ def test_dataframes_hold_the_values() -> None:
     assert (pairs["status"] == "not run").sum() == 1 and pairs["mismatches"].sum() == 84
 
 
-def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dataframe_without_pandas_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingDependency, match=r"to_dataframe\(\) needs the package 'pandas'") as error:
         RECORD.to_dataframe()
@@ -147,20 +149,20 @@ def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "result", [each for each in RESULTS.values() if isinstance(each, Plotted)], ids=lambda r: type(r)
 )
-def test_plot_gives_a_figure_that_can_be_drawn(result: Plotted) -> None:
+def test_plot_returns_a_figure(result: Plotted) -> None:
     figure = result.plot()
     assert isinstance(figure, Figure) and figure.axes
     figure.draw_without_rendering()
 
 
-def test_record_with_rasters_is_drawn_as_a_raster() -> None:
+def test_plot_of_record_with_and_without_rasters() -> None:
     bare = {name: replace(activity, raster=None) for name, activity in RECORD.layers.items()}
     assert len(RECORD.plot().axes) == len(RECORD.layers) and RECORD.plot().axes[0].images
     (bars,) = replace(RECORD, layers=bare).plot().axes
     assert not bars.images and len(bars.patches) == len(RECORD.layers)
 
 
-def test_errors_say_what_is_missing() -> None:
+def test_results_without_rows_are_errors() -> None:
     bare = replace(REPORT, comparison=None)
     for shown in (bare.plot, bare.to_dataframe):
         with pytest.raises(AshneuroError, match="no comparison"):

@@ -1,4 +1,4 @@
-"""Evaluation files: the same words as always, parsed back into fields."""
+"""Evaluation files: names as in every earlier version, read back into enums."""
 
 import json
 from dataclasses import replace
@@ -65,7 +65,7 @@ def test_file_round_trip(evaluation: Evaluation | TaskEvaluation, tmp_path: Path
     )
 
 
-def test_words_of_files() -> None:
+def test_names_in_files() -> None:
     rows = RETRIEVAL.to_json()["rows"]
     assert [row["name"] for row in rows] == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed"]
     assert {row["spikes_from"] for row in rows} == {"Lava, fixed"}
@@ -82,7 +82,7 @@ def test_words_of_files() -> None:
 
 
 def test_file_without_hash() -> None:
-    """Files of earlier versions do not say which weights were evaluated."""
+    # Files of earlier versions have no hash of the weights.
     values = RETRIEVAL.to_json()
     del values["weights_sha256"]
     assert Evaluation.from_json(values) == replace(RETRIEVAL, weights_sha256="")
@@ -100,7 +100,7 @@ def test_file_without_hash() -> None:
         ),
     ],
 )
-def test_unknown_words_are_errors(change: dict[str, object], why: str) -> None:
+def test_unknown_names_are_errors(change: dict[str, object], why: str) -> None:
     with pytest.raises(DataError, match=why):
         Evaluation.from_json({**RETRIEVAL.to_json(), **change})
 

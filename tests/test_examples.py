@@ -1,4 +1,4 @@
-"""The examples are what they say they are."""
+"""Examples: configs load, scripts run."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_every_config_is_valid(path: Path) -> None:
         load_config(path)
 
 
-def test_the_demo_trains_what_the_example_says() -> None:
+def test_tiny_preset_is_the_example() -> None:
     assert load_config("tiny") == load_config(EXAMPLES / "tiny.toml")
     assert presets()["tiny"].samefile(EXAMPLES / "tiny.toml")
 
 
-def test_every_config_goes_by_its_name_and_is_installed() -> None:
+def test_presets_are_installed() -> None:
     configs = {path.stem for path in EXAMPLES.glob("*.toml")}
     assert configs == presets().keys() | sweeps().keys()
     packed = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"][
@@ -42,7 +42,7 @@ def test_every_config_goes_by_its_name_and_is_installed() -> None:
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_a_sweep_goes_by_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_loads_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_sweep(Path(name)) == load_sweep(EXAMPLES / f"{name}.toml")
     with pytest.raises(ConfigError, match="did you mean front") as caught:
@@ -59,11 +59,10 @@ def run(script: str, *words: object) -> str:
 
 
 def test_any_nir_graph_needs_no_torch() -> None:
-    """Run it in an interpreter that cannot import torch."""
     code = "import sys, runpy; sys.modules['torch'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
     command = [sys.executable, "-c", code, str(EXAMPLES / "any_nir_graph.py")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "float64: " in said and "nJ per sample" in said
+    result = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "float64: " in result and "nJ per sample" in result
 
 
 def test_compare_costs_reads_a_bundle(ashneuro, foreign: Path, spikes: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811

@@ -1,4 +1,4 @@
-"""Metrics of a training run, to and from the lines of ``metrics.jsonl``."""
+"""Metrics of a training run, to and from ``metrics.jsonl``."""
 
 from __future__ import annotations
 

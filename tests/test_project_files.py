@@ -1,4 +1,4 @@
-"""The files around the package: citation, hooks, issue forms, and the paths that CONTRIBUTING.md names."""
+"""Project files: citation, hooks, issue forms, CONTRIBUTING.md and CHANGELOG.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_citation_is_of_this_version() -> None:
     assert str(citation["version"]) == ashneuro.__version__
 
 
-def test_hooks_are_the_checks_of_make_lint() -> None:
+def test_hooks_equal_make_lint() -> None:
     (repository,) = read(ROOT / ".pre-commit-config.yaml")["repos"]
     recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe
@@ -57,7 +57,7 @@ def test_named_paths_exist(name: str) -> None:
     assert not [path for path in paths if not (ROOT / path).exists()]
 
 
-def test_contributing_has_the_packages_of_the_import_test() -> None:
+def test_contributing_lists_all_packages() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     order = re.search(r"```\n(data  .+?)```", text, re.DOTALL)
     assert order and order[1].split() == ROOMS

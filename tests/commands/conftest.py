@@ -1,8 +1,9 @@
-"""A command line inside the test's process, and a NIR file that ashneuro did not write."""
+"""Fixtures: the command line in this process, a NIR file with inputs, image–text pairs, runs."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,27 +17,27 @@ from ashneuro import cli
 
 
 @dataclass(frozen=True)
-class Said:
-    """Exit code, standard output and standard error of one command."""
+class Result:
+    """Exit code and output of one command."""
 
     code: int
     out: str
     err: str
 
 
-Command = Callable[..., Said]
+Command = Callable[..., Result]
 
 
 @pytest.fixture
 def ashneuro(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line with these words."""
+    """A function that runs one command line."""
 
-    def run(*words: object) -> Said:
+    def run(*words: object) -> Result:
         monkeypatch.setattr("sys.argv", ["ashneuro", *map(str, words)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
-        said = capsys.readouterr()
-        return Said(int(stop.value.code or 0), said.out, said.err)
+        printed = capsys.readouterr()
+        return Result(int(stop.value.code or 0), printed.out, printed.err)
 
     return run
 
@@ -67,7 +68,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def spikes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Input spikes for it: (16, 6, 2, 8, 8)."""
+    """Input spikes of `foreign`, (T, B, *shape) = (16, 6, 2, 8, 8)."""
     path = tmp_path_factory.mktemp("spikes") / "x.npy"
     np.save(path, (np.random.default_rng(1).random((16, 6, 2, 8, 8)) < 0.3).astype(np.uint8))
     return path
@@ -90,7 +91,7 @@ SMALL = (
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A jsonl of 36 real pictures, spread over the embedded pack, with their captions."""
+    """A jsonl of 36 pictures of the embedded pack with their captions."""
     from PIL import Image
 
     from ashneuro.config import DataConfig
@@ -108,4 +109,35 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(pairs: Path, *more: str) -> list[str]:
+    """Return the options that train a small model on ``pairs``."""
     return [word for item in (f"data.source={pairs}", *SMALL, *more) for word in ("--set", item)]
+
+
+TASK_SETTINGS = (
+    *SMALL,
+    "model.multimodal.layers=1",
+    "model.multimodal.width=16",
+    "model.multimodal.heads=2",
+    'schedule=[{name="pretrain",epochs=1},{name="finetune",epochs=1,task="entailment"}]',
+)
+
+
+@pytest.fixture(scope="session")
+def task_run(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hybrid trained on retrieval and visual entailment with `pairs`."""
+    from ashneuro.workflows.train import train
+
+    return train(
+        "tiny", tmp_path_factory.mktemp("tasks") / "run", settings=[f"data.source={pairs}", *TASK_SETTINGS]
+    ).path
+
+
+@pytest.fixture(scope="session")
+def exported_run(task_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `task_run` with a bundle, without results of `evaluate`."""
+    from ashneuro.workflows.export import export
+
+    folder = tmp_path_factory.mktemp("exported") / "hybrid"
+    shutil.copytree(task_run, folder, ignore=shutil.ignore_patterns("entailment*", "evaluation*"))
+    export(folder, samples=2)
+    return folder

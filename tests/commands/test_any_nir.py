@@ -1,4 +1,4 @@
-"""check, simulate, export, verify and report on a NIR file that somebody else wrote."""
+"""check, simulate, export, verify and report on a NIR file that ashneuro did not write."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tests.commands.conftest import Command
 SPIKES = ("--input-coding", "spikes")
 
 
-def test_check_lists_assumptions_and_lets_a_sound_graph_pass(ashneuro: Command, foreign: Path) -> None:
-    said = ashneuro("check", foreign, "--json")
-    findings = json.loads(said.out)
-    assert said.code == 0
+def test_check_lists_assumptions(ashneuro: Command, foreign: Path) -> None:
+    result = ashneuro("check", foreign, "--json")
+    findings = json.loads(result.out)
+    assert result.code == 0
     assert {finding["level"] for finding in findings} == {"note", "ok"}
     assert any("dt_s" in finding["actual"] and finding["remedy"] for finding in findings)
-    told = json.loads(ashneuro("check", foreign, "--json", "--dt", "1e-3", "--reset", "value", *SPIKES).out)
-    assert not any("dt_s" in finding["actual"] for finding in told)
+    stated = json.loads(ashneuro("check", foreign, "--json", "--dt", "1e-3", "--reset", "value", *SPIKES).out)
+    assert not any("dt_s" in finding["actual"] for finding in stated)
 
 
-def test_check_exits_with_1_when_something_forbids_it(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+def test_check_exits_with_1_on_an_error(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
     import nir
 
     graph = nir.read(foreign)
     graph.nodes["lif2"].v_reset = np.full(10, -0.5)
     nir.write(tmp_path / "reset.nir", graph)
-    said = ashneuro("check", tmp_path / "reset.nir", "--json")
-    errors = [finding for finding in json.loads(said.out) if not finding["ok"]]
-    assert said.code == 1
+    result = ashneuro("check", tmp_path / "reset.nir", "--json")
+    errors = [finding for finding in json.loads(result.out) if not finding["ok"]]
+    assert result.code == 1
     assert [finding["node"] for finding in errors] == ["lif2"]
     assert errors[0]["remedy"]
 
@@ -47,18 +47,16 @@ WRONG_INPUTS = {
 
 
 @pytest.mark.parametrize("kind", WRONG_INPUTS)
-def test_check_refuses_the_inputs_that_export_refuses(
-    ashneuro: Command, foreign: Path, tmp_path: Path, kind: str
-) -> None:
+def test_check_and_export_reject_wrong_inputs(ashneuro: Command, foreign: Path, tmp_path: Path, kind: str) -> None:
     values, named = WRONG_INPUTS[kind]
     np.save(tmp_path / "x.npy", values)
     for words in (("check",), ("export", "--no-lava", "--out", tmp_path / "b")):
-        said = ashneuro(words[0], foreign, *words[1:], "--inputs", tmp_path / "x.npy", "--timesteps", "16")
-        assert said.code == 2 and named in said.err
+        result = ashneuro(words[0], foreign, *words[1:], "--inputs", tmp_path / "x.npy", "--timesteps", "16")
+        assert result.code == 2 and named in result.err
 
 
 @pytest.mark.parametrize("damage", ["cut", "bits", "pickle"])
-def test_damaged_inputs_are_named(ashneuro: Command, foreign: Path, tmp_path: Path, damage: str) -> None:
+def test_unreadable_inputs_are_an_error(ashneuro: Command, foreign: Path, tmp_path: Path, damage: str) -> None:
     file = tmp_path / "x.npz"
     np.savez_compressed(file, input=np.random.default_rng(0).random((16, 6, 2, 8, 8)))
     if damage == "pickle":
@@ -67,29 +65,27 @@ def test_damaged_inputs_are_named(ashneuro: Command, foreign: Path, tmp_path: Pa
         data = bytearray(file.read_bytes())
         data[200:260] = bytes(byte ^ 0xFF for byte in data[200:260])
         file.write_bytes(data if damage == "bits" else data[: len(data) // 2])
-    said = ashneuro("simulate", foreign, "--inputs", file)
-    assert said.code == 2 and f"cannot read {file}" in said.err
+    result = ashneuro("simulate", foreign, "--inputs", file)
+    assert result.code == 2 and f"cannot read {file}" in result.err
 
 
 @pytest.mark.parametrize("on", ["torch", "loihi"])
-def test_arrays_in_arrays_out(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path, on: str) -> None:
+def test_simulate_saves_rasters(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path, on: str) -> None:
     save = tmp_path / "spikes.npz"
-    said = ashneuro("simulate", foreign, "--on", on, "--inputs", spikes, "--save", save, "--json", *SPIKES)
-    assert said.code == 0
-    told = json.loads(said.out)
+    result = ashneuro("simulate", foreign, "--on", on, "--inputs", spikes, "--save", save, "--json", *SPIKES)
+    assert result.code == 0
+    content = json.loads(result.out)
     with np.load(save) as arrays:
         assert {name: (arrays[name].shape, arrays[name].dtype.name) for name in arrays} == {
             "lif1": ((16, 6, 4, 4, 4), "uint8"),
             "lif2": ((16, 6, 10), "uint8"),
         }
         for name in arrays:
-            assert told["layers"][name]["spikes"] == int(arrays[name].sum()) > 0
+            assert content["layers"][name]["spikes"] == int(arrays[name].sum()) > 0
 
 
 @pytest.mark.lava
-def test_lava_spikes_what_torch_and_the_emulator_say(
-    ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path
-) -> None:
+def test_lava_equals_torch_and_emulator(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
     saved = {}
     for on, precision in (("torch", "float"), ("lava", "float"), ("loihi", "fixed"), ("lava", "fixed")):
         save = tmp_path / f"{on}-{precision}.npz"
@@ -102,14 +98,14 @@ def test_lava_spikes_what_torch_and_the_emulator_say(
         np.testing.assert_array_equal(saved["loihi", "fixed"][name], saved["lava", "fixed"][name])
 
 
-def test_a_bundle_carries_its_proof_and_is_refused_when_touched(
+def test_verify_repeats_the_proof_and_detects_damage(
     ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "net.bundle"
-    said = ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", "--json", *SPIKES)
-    certificate = json.loads(said.out)["certificate"]
-    assert said.code == 0
-    # Without Lava nothing failed, but nothing may claim to have passed either.
+    result = ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", "--json", *SPIKES)
+    certificate = json.loads(result.out)["certificate"]
+    assert result.code == 0
+    # Without Lava the required comparison is missing: neither passed nor failed.
     assert (certificate["passed"], certificate["failed"]) == (False, False)
     again = ashneuro("verify", bundle, "--no-lava", "--json")
     assert again.code == 0
@@ -120,15 +116,13 @@ def test_a_bundle_carries_its_proof_and_is_refused_when_touched(
     with (bundle / "program.npz").open("r+b") as file:
         file.seek(200)
         file.write(b"\xff\xff")
-    touched = ashneuro("verify", bundle, "--no-lava")
-    assert touched.code == 2
-    assert "program.npz" in touched.err
+    damaged = ashneuro("verify", bundle, "--no-lava")
+    assert damaged.code == 2
+    assert "program.npz" in damaged.err
 
 
 @pytest.mark.parametrize(("shape", "code"), [(4, 0), ([-4], 2), ([2**40], 2), ([], 2)])
-def test_an_input_of_any_shape_is_exported_or_refused(
-    ashneuro: Command, tmp_path: Path, shape: object, code: int
-) -> None:
+def test_export_checks_input_shape(ashneuro: Command, tmp_path: Path, shape: object, code: int) -> None:
     import h5py
     import nir
 
@@ -138,15 +132,15 @@ def test_an_input_of_any_shape_is_exported_or_refused(
     with h5py.File(tmp_path / "g.nir", "r+") as file:
         del file["node/nodes/input/shape"]
         file["node/nodes/input/shape"] = shape
-    said = ashneuro("export", tmp_path / "g.nir", "--no-lava")
-    assert said.code == code
-    assert code == 0 or "input" in said.err
+    result = ashneuro("export", tmp_path / "g.nir", "--no-lava")
+    assert result.code == code
+    assert code == 0 or "input" in result.err
 
 
 @pytest.mark.parametrize(
     ("words", "named"), [(("--samples", "-1"), "--samples -1"), (("--out", "."), "is not a bundle")]
 )
-def test_export_refuses_before_it_works(
+def test_export_rejects_arguments_before_working(
     ashneuro: Command,
     foreign: Path,
     tmp_path: Path,
@@ -156,36 +150,37 @@ def test_export_refuses_before_it_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "precious.txt").write_text("kept")
-    monkeypatch.setattr("ashneuro.workflows.export._build", lambda *_, **__: pytest.fail("it worked first"))
-    said = ashneuro("export", foreign, "--no-lava", *words)
-    assert said.code == 2 and named in said.err
+    monkeypatch.setattr("ashneuro.workflows.export._build", lambda *_, **__: pytest.fail("work was done first"))
+    result = ashneuro("export", foreign, "--no-lava", *words)
+    assert result.code == 2 and named in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_a_graph_alone_is_written_with_its_contract(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
-    said = ashneuro("export", foreign, "--target", "nir", "--dt", "2e-3", "--out", tmp_path / "g.nir", "--json")
-    told = json.loads(said.out)
-    assert said.code == 0
-    assert told["graph"] == str(tmp_path / "g.nir") and told["contract"]["dt_s"] == 2e-3
+def test_export_to_nir_writes_the_contract(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+    result = ashneuro("export", foreign, "--target", "nir", "--dt", "2e-3", "--out", tmp_path / "g.nir", "--json")
+    content = json.loads(result.out)
+    assert result.code == 0
+    assert content["graph"] == str(tmp_path / "g.nir") and content["contract"]["dt_s"] == 2e-3
     again = json.loads(ashneuro("check", tmp_path / "g.nir", "--json").out)
     assert not any(finding["rule"] == "assumed_contract" for finding in again)
 
 
-def test_a_proof_that_fails_writes_nothing_and_exits_with_1(ashneuro: Command, tmp_path: Path) -> None:
+def test_failed_proof_writes_nothing(ashneuro: Command, tmp_path: Path) -> None:
     import nir
 
-    # -5, then 5: in exact numbers v reaches its threshold of 0.2, and rounding in the graph's units lifts it above.
+    # Inputs −5, then 5: exactly, v equals its threshold of 0.2; in the graph's units rounding lifts
+    # it above.
     neuron = nir.LIF(*(np.full(1, value) for value in (5e-3, 1.0, 0.0, 0.2, 0.0)))
     nodes = {"input": nir.Input(np.array([1])), "lif": neuron, "output": nir.Output(np.array([1]))}
     nir.write(tmp_path / "tie.nir", nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")]))
     np.save(tmp_path / "x.npy", np.array([-5.0, 5.0]).reshape(2, 1, 1))
-    said = ashneuro("export", tmp_path / "tie.nir", "--inputs", tmp_path / "x.npy", "--no-lava")
-    assert said.code == 1
-    assert "1 of 2 values, first in lif, sample 0, step 1, neuron 0" in said.err
+    result = ashneuro("export", tmp_path / "tie.nir", "--inputs", tmp_path / "x.npy", "--no-lava")
+    assert result.code == 1
+    assert "1 of 2 values, first in lif, sample 0, step 1, neuron 0" in result.err
     assert not (tmp_path / "tie.bundle").exists()
 
 
-def test_simulate_refuses_what_it_would_not_do(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
+def test_simulate_rejects_conflicting_options(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
     save = tmp_path / "s.npz"
     both = ashneuro("simulate", foreign, "--inputs", spikes, *SPIKES, "--trace", "lif1:0", "--save", save)
     assert both.code == 2 and "--trace with --save" in both.err and not save.exists()
@@ -196,12 +191,12 @@ def test_simulate_refuses_what_it_would_not_do(ashneuro: Command, foreign: Path,
     assert other.code == 2 and f"{bundle} with --dt 0.002" in other.err and "network.nir" in other.err
 
 
-def test_report_counts_and_prices_it(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
-    said = ashneuro("report", foreign, "--inputs", spikes, "--out", tmp_path, "--json", *SPIKES)
-    report = json.loads(said.out)
-    assert said.code == 0
+def test_report_counts_synops(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> None:
+    result = ashneuro("report", foreign, "--inputs", spikes, "--out", tmp_path, "--json", *SPIKES)
+    report = json.loads(result.out)
+    assert result.code == 0
     assert report["schema"] == "ashneuro.report/1"
-    # Both layers synapse: fan-out of the input's convolution and of the dense layer, nothing else.
+    # Synops: fan-out of the input's convolution and of the dense layer.
     synops = sum(layer["effective_acs"] for layer in report["workload"]["layers"])
     assert synops == brute_force_synops(foreign, np.load(spikes))
     assert "evaluations" in report["missing"]
@@ -209,7 +204,7 @@ def test_report_counts_and_prices_it(ashneuro: Command, foreign: Path, spikes: P
 
 
 def brute_force_synops(path: Path, x: np.ndarray) -> int:
-    """Count, spike by spike, the weights that each meets."""
+    """Return the number of non-zero weights that all spikes meet."""
     import nir
     import torch
 
@@ -224,9 +219,3 @@ def brute_force_synops(path: Path, x: np.ndarray) -> int:
     record = simulate(Graph(graph, Contract(input_coding="spikes")), x, on="torch")
     hidden = record.layers["lif1"].counts.sum() * 10
     return int((x.sum((0, 1)) * reach).sum() + hidden)
-
-
-def test_the_graph_alone_is_told_as_json(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
-    said = ashneuro("export", foreign, "--target", "nir", "--out", tmp_path / "alone.nir", "--dt", 2e-3, "--json")
-    told = json.loads(said.out)
-    assert told["graph"] == str(tmp_path / "alone.nir") and told["contract"]["dt_s"] == 2e-3

@@ -1,4 +1,4 @@
-"""``ashneuro data``: what has a name, and what of it is here."""
+"""``ashneuro data``: list, check and show data sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashneuro.data.fetch import TUXPAINT
 from tests.commands.conftest import Command
 
 
-def test_the_list_says_what_is_here(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_list_shows_availability(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
     marker = tmp_path / "data" / "tuxpaint" / TUXPAINT.marker
     marker.parent.mkdir(parents=True)
@@ -21,3 +21,19 @@ def test_the_list_says_what_is_here(ashneuro: Command, monkeypatch: pytest.Monke
     assert "ashneuro data fetch easy-vqa" in rows["easy-vqa"]
     listed = {item["name"]: item["here"] for item in json.loads(ashneuro("data", "list", "--json").out)}
     assert listed == {"emoji": True, "tuxpaint": True, "easy-vqa": False}
+
+
+def test_check_reports_problems(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    result = ashneuro("data", "check", pairs)
+    assert result.code == 0 and "no problem found" in result.out
+    broken = tmp_path / "pairs.jsonl"
+    broken.write_text(pairs.read_text() + '\n{"image": "none.png", "caption": "gone", "split": "test"}')
+    result = ashneuro("data", "check", broken, "--images", pairs.parent, "--format", "jsonl", "--json")
+    assert result.code == 1
+    assert json.loads(result.out)["problems"] == ["line 37 (none.png): there is no such file"]
+    assert "webdataset" in ashneuro("data", "formats").out
+    listed = [item["name"] for item in json.loads(ashneuro("data", "formats", "--json").out)]
+    assert listed[:2] == ["coco", "karpathy"] and "easy-vqa" in listed
+    sheet = tmp_path / "sheet.png"
+    shown = json.loads(ashneuro("data", "show", pairs, "--split", "file", "--n", 2, "--out", sheet, "--json").out)
+    assert sum(shown["parts"]["train"]["images"].values()) > 0 and Path(shown["sheet"]) == sheet and sheet.is_file()

@@ -1,4 +1,4 @@
-"""``ashneuro doctor``: a block for a bug report, and a command for everything that is missing."""
+"""``ashneuro doctor``: a block for bug reports, and commands for what is missing."""
 
 import json
 import sys
@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from ashneuro.simulation.lava.environment import WORKER, find_interpreter
 from ashneuro.workflows import doctor
 from tests.commands.conftest import Command
 
 
 def checks(ashneuro: Command) -> dict[str, dict[str, object]]:
-    said = ashneuro("doctor", "--json")
-    assert said.code == 0
-    return {check["name"]: check for check in json.loads(said.out)}
+    result = ashneuro("doctor", "--json")
+    assert result.code == 0
+    return {check["name"]: check for check in json.loads(result.out)}
 
 
-def test_says_what_a_bug_report_needs(ashneuro: Command) -> None:
+def test_block_for_bug_reports(ashneuro: Command) -> None:
     found = checks(ashneuro)
     wanted = (
         "ashneuro",
@@ -39,7 +40,7 @@ def test_says_what_a_bug_report_needs(ashneuro: Command) -> None:
     assert block.splitlines()[0].startswith("ashneuro ")
 
 
-def test_names_the_command_for_what_is_missing(ashneuro: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_parts_have_commands(ashneuro: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     real = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "norse" else real(name))
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", "/no/such/python")
@@ -53,7 +54,7 @@ def test_names_the_command_for_what_is_missing(ashneuro: Command, monkeypatch: p
     assert "  unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava   # lava\n" in block
 
 
-def test_a_cache_that_cannot_be_is_said(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unusable_cache_folder(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", tmp_path / "file" / "below"):
         monkeypatch.setenv("ASHNEURO_HOME", str(home))
@@ -68,7 +69,7 @@ def test_a_cache_that_cannot_be_is_said(ashneuro: Command, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
-def test_a_compiler_that_is_missing_or_fails_is_among_what_is_to_mend(
+def test_broken_compiler_has_a_command(
     compiler: str, ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
@@ -76,14 +77,13 @@ def test_a_compiler_that_is_missing_or_fails_is_among_what_is_to_mend(
     assert "  unset CXX   # kernels, cpu\n" in ashneuro("doctor").out
 
 
-def test_says_why_a_lava_elsewhere_cannot_be_reached(ashneuro: Command) -> None:
-    said = ashneuro("doctor", "--lava-command", "/no/such/ssh host python3.10 worker.py")
-    assert said.code == 0 and "/no/such/ssh host python3.10 worker.py: No such file" in " ".join(said.out.split())
+def test_unreachable_lava_command(ashneuro: Command) -> None:
+    result = ashneuro("doctor", "--lava-command", "/no/such/ssh host python3.10 worker.py")
+    assert result.code == 0 and "/no/such/ssh host python3.10 worker.py: No such file" in " ".join(result.out.split())
 
 
 @pytest.mark.lava
-def test_looks_at_a_lava_elsewhere() -> None:
-    from ashneuro.simulation.lava.environment import WORKER, find_interpreter
-
-    (check,) = [c for c in doctor._lava(f"{find_interpreter()} {WORKER}/worker.py") if c.name == "lava elsewhere"]
+def test_lava_command_is_examined() -> None:
+    checks = doctor.examine(f"{find_interpreter()} {WORKER}/worker.py")
+    (check,) = [check for check in checks if check.name == "lava elsewhere"]
     assert check.ok and "lava-nc 0.10.0" in check.found and "CPUs" in check.found

@@ -1,4 +1,4 @@
-"""lava-dl networks through the verbs: check, export, verify, simulate, report."""
+"""check, export, verify, simulate and report on lava-dl networks."""
 
 from __future__ import annotations
 
@@ -28,16 +28,14 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "x.npy"
 
 
-def test_a_network_becomes_a_bundle_that_proves_itself(
-    ashneuro: Command, network: Path, images: Path, tmp_path: Path
-) -> None:
-    said = ashneuro("export", network, "--inputs", images, "--samples", 3, "--no-lava", "--json")
-    assert said.code == 0, said.err
-    told = json.loads(said.out)
+def test_export_and_verify(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
+    result = ashneuro("export", network, "--inputs", images, "--samples", 3, "--no-lava", "--json")
+    assert result.code == 0, result.err
+    content = json.loads(result.out)
     bundle = read_bundle(tmp_path / "every.bundle")
     assert bundle.graph is None and bundle.float_program is None and bundle.contract is None
     assert (bundle.folder / "network.net").read_bytes() == network.read_bytes()
-    assert [(pair["left"], pair["right"]) for pair in told["certificate"]["comparisons"]] == [
+    assert [(pair["left"], pair["right"]) for pair in content["certificate"]["comparisons"]] == [
         ("integer program", "Lava, fixed_pt")
     ]
 
@@ -55,25 +53,23 @@ def test_a_network_becomes_a_bundle_that_proves_itself(
     assert json.loads(ashneuro("report", bundle.folder, "--profile", "loihi1", "--json").out)["workload"]["layers"]
 
 
-def test_a_network_that_takes_spikes_is_sound(ashneuro: Command, tmp_path: Path) -> None:
+def test_check_accepts_axonal_delays(ashneuro: Command, tmp_path: Path) -> None:
     late = dense_net(2.0 * np.random.default_rng(2).integers(-40, 41, (6, 5)), delay=np.float32([0, 3, 7, 1, 0, 5]))
     path = write(tmp_path / "late.net", late)
-    said = ashneuro("check", path, "--json")
-    assert said.code == 0, said.out
-    (apart,) = [finding for finding in json.loads(said.out) if finding["rule"] == "samples_apart"]
+    result = ashneuro("check", path, "--json")
+    assert result.code == 0, result.out
+    (apart,) = [finding for finding in json.loads(result.out) if finding["rule"] == "samples_apart"]
     assert apart["actual"] == "input arrives 1 to 7 step(s) late"
 
 
-def test_what_integers_alone_cannot_give_is_said(ashneuro: Command, network: Path, tmp_path: Path) -> None:
+def test_float_targets_are_rejected(ashneuro: Command, network: Path, tmp_path: Path) -> None:
     assert ashneuro("export", network, "--no-lava").code == 0
     for words in (("simulate", tmp_path / "every.bundle", "--on", "torch"), ("export", network, "--target", "nir")):
-        said = ashneuro(*words)
-        assert said.code != 0 and "integers alone" in said.err, words
+        result = ashneuro(*words)
+        assert result.code != 0 and "integers alone" in result.err, words
 
 
-def test_options_for_what_the_file_says_itself_are_refused(
-    ashneuro: Command, network: Path, images: Path, tmp_path: Path
-) -> None:
+def test_contract_options_are_rejected(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
     assert ashneuro("export", network, "--no-lava").code == 0
     fed = ("--inputs", images, "--on", "loihi")
     for words in (
@@ -82,24 +78,22 @@ def test_options_for_what_the_file_says_itself_are_refused(
         ("simulate", network, *fed),
         ("simulate", tmp_path / "every.bundle"),
     ):
-        said = ashneuro(*words, "--dt", 5e-3)
-        assert said.code == 2 and "--dt 0.005" in said.err, words
+        result = ashneuro(*words, "--dt", 5e-3)
+        assert result.code == 2 and "--dt 0.005" in result.err, words
 
 
-def test_a_damaged_bundle_is_refused(ashneuro: Command, network: Path, tmp_path: Path) -> None:
+def test_verify_detects_a_missing_file(ashneuro: Command, network: Path, tmp_path: Path) -> None:
     assert ashneuro("export", network, "--no-lava").code == 0
     (tmp_path / "every.bundle" / "network.net").unlink()
-    said = ashneuro("verify", tmp_path / "every.bundle", "--no-lava")
-    assert said.code != 0 and "network.net is missing" in said.err
+    result = ashneuro("verify", tmp_path / "every.bundle", "--no-lava")
+    assert result.code != 0 and "network.net is missing" in result.err
 
 
 @pytest.mark.lava
-def test_lava_computes_the_same_and_so_does_its_script(
-    ashneuro: Command, network: Path, images: Path, tmp_path: Path
-) -> None:
-    said = ashneuro("export", network, "--inputs", images, "--samples", 3, "--json")
-    assert said.code == 0, said.err
-    certificate = json.loads(said.out)["certificate"]
+def test_lava_and_script_equal_the_reference(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
+    result = ashneuro("export", network, "--inputs", images, "--samples", 3, "--json")
+    assert result.code == 0, result.err
+    certificate = json.loads(result.out)["certificate"]
     assert certificate["passed"] and certificate["comparisons"][0]["compared"] > 1000
     shutil.copytree(tmp_path / "every.bundle", tmp_path / "elsewhere" / "net")
     script = [find_interpreter(), tmp_path / "elsewhere" / "net" / "run_lava.py", "--verify"]

@@ -1,4 +1,4 @@
-"""How Lava is run, from the command line."""
+"""Options of Lava."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def test_stock_is_a_number_or_all() -> None:
 
 
 @pytest.mark.lava
-def test_workers_a_command_and_traces(ashneuro: Command, bundle: Path, spikes: Path, tmp_path: Path) -> None:
+def test_lava_options_and_traces(ashneuro: Command, bundle: Path, spikes: Path, tmp_path: Path) -> None:
     here = json.loads(ashneuro("simulate", bundle, "--on", "loihi", "--inputs", spikes, "--json").out)["layers"]
     command = shlex.join(["nice", str(find_interpreter()), "-B", str(WORKER / "worker.py")])
     words = ("--workers", 2, "--lava-command", command, "--stock", 2, "--lava-timeout", 60)
-    said = ashneuro(
+    result = ashneuro(
         "simulate", bundle, "--on", "lava", "--inputs", spikes, *words, "--save", tmp_path / "s.npz", "--json"
     )
-    assert said.code == 0, said.err
-    there = json.loads(said.out)["layers"]
+    assert result.code == 0, result.err
+    there = json.loads(result.out)["layers"]
     assert {name: layer["spikes"] for name, layer in there.items()} == {
         name: layer["spikes"] for name, layer in here.items()
     }
     with np.load(tmp_path / "s.npz") as saved:
         assert saved["lif1"].shape == (16, 6, 4, 4, 4)
-    said = ashneuro(
+    result = ashneuro(
         "simulate", bundle, "--on", "lava", "--trace", "lif1:33", "--trace", "lif2:3", "--figure", tmp_path / "t.svg"
     )
-    assert said.code == 0, said.err
-    rows = [line.split() for line in said.out.splitlines() if "emulator and Lava" in line]
+    assert result.code == 0, result.err
+    rows = [line.split() for line in result.out.splitlines() if "emulator and Lava" in line]
     assert [(row[0], row[-1]) for row in rows] == [("lif1:33", "0"), ("lif2:3", "0")]
     assert (tmp_path / "t.svg").stat().st_size > 10_000
     assert ashneuro("simulate", bundle, "--trace", "lif9:3").code == 2
@@ -55,11 +55,11 @@ def test_workers_a_command_and_traces(ashneuro: Command, bundle: Path, spikes: P
 
 def test_traces_without_lava(ashneuro: Command, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", "/no/such/python")
-    said = ashneuro("simulate", bundle, "--on", "loihi", "--trace", "lif1:33", "--figure", tmp_path / "t.svg")
-    assert said.code == 0 and "Lava was not run" in said.out and (tmp_path / "t.svg").exists()
+    result = ashneuro("simulate", bundle, "--on", "loihi", "--trace", "lif1:33", "--figure", tmp_path / "t.svg")
+    assert result.code == 0 and "Lava was not run" in result.out and (tmp_path / "t.svg").exists()
 
 
-def test_the_benchmark_of_lava_takes_no_option_that_it_would_ignore(ashneuro: Command) -> None:
-    said = ashneuro("bench", "lava", "--stock", "all")
-    assert said.code == 2 and "--stock" in said.err
+def test_bench_lava_rejects_stock(ashneuro: Command) -> None:
+    result = ashneuro("bench", "lava", "--stock", "all")
+    assert result.code == 2 and "--stock" in result.err
     assert ashneuro("bench", "lava", "--workers", 2, "--samples", 4).code == 2

@@ -1,8 +1,9 @@
-"""`ashneuro report` on networks from elsewhere, with noise or given inputs, on several chips; and what it refuses."""
+"""``ashneuro report`` on NIR and lava-dl networks, with noise or inputs, on several chips."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from ashneuro.cost.measure import Measurement, NotMeasured, save_measurements
-from tests.commands.conftest import Command
+from tests.commands.conftest import TASK_SETTINGS, Command
 
 SPIKES = ("--input-coding", "spikes")
 CHIPS = (
@@ -52,14 +53,12 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_nir_graph_without_inputs_is_fed_with_noise_and_says_so(
-    ashneuro: Command, foreign: Path, tmp_path: Path
-) -> None:
-    said = ashneuro(
+def test_nir_graph_without_inputs_gets_noise(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+    result = ashneuro(
         "report", foreign, "--out", tmp_path, "--json", "--noise", 3, "--rate", 0.5, "--timesteps", 5, *SPIKES, *CHIPS
     )
-    assert said.code == 0, said.err
-    report = json.loads(said.out)
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
     assert report["about"]["inputs"].startswith("noise, 3 samples")
     port = report["workload"]["layers"][0]
     assert (report["workload"]["samples"], report["workload"]["timesteps"]) == (3, 5)
@@ -73,17 +72,17 @@ def test_a_nir_graph_without_inputs_is_fed_with_noise_and_says_so(
     assert report["neurobench"]["SynapticOperations"]["Effective_ACs"] > 0
 
 
-def test_noise_is_the_same_every_time(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+def test_noise_is_deterministic(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
     first, second = (
         json.loads(ashneuro("report", foreign, "--out", tmp_path, "--json", *SPIKES).out)["workload"] for _ in range(2)
     )
     assert first == second
 
 
-def test_a_netx_network_gets_the_same_report(ashneuro: Command, net: Path, tmp_path: Path) -> None:
-    said = ashneuro("report", net, "--out", tmp_path, "--json", *CHIPS)
-    assert said.code == 0, said.err
-    noise = json.loads(said.out)
+def test_report_of_netx(ashneuro: Command, net: Path, tmp_path: Path) -> None:
+    result = ashneuro("report", net, "--out", tmp_path, "--json", *CHIPS)
+    assert result.code == 0, result.err
+    noise = json.loads(result.out)
     assert noise["estimates"][0]["dynamic_j"]["typical"] > 0
     assert [layer["layer"] for layer in noise["placements"][0]["layers"]] == ["dense1", "dense2"]
     x = np.zeros((8, 2, 20, 1, 1), np.uint8)
@@ -95,7 +94,7 @@ def test_a_netx_network_gets_the_same_report(ashneuro: Command, net: Path, tmp_p
     assert counted["samples"] == 2 and counted["layers"][0]["spikes"] == 8 * 2 * 3
 
 
-def test_measurements_from_another_machine_are_shown(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
+def test_measurements_file_is_shown(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
     items = [
         Measurement(
             "NVIDIA Test",
@@ -115,8 +114,8 @@ def test_measurements_from_another_machine_are_shown(ashneuro: Command, foreign:
     ]
     file = save_measurements(items, tmp_path / "gpu.json")
     words = ("--measurements", file, "--out", tmp_path, *SPIKES)
-    said = ashneuro("report", foreign, *words)
-    assert "NVIDIA Test" in said.out and "not measured, because there is no counter" in said.out
+    result = ashneuro("report", foreign, *words)
+    assert "NVIDIA Test" in result.out and "not measured, because there is no counter" in result.out
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "NVIDIA Test" in page and "not measured, because there is no counter" in page
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -136,14 +135,14 @@ def test_measurements_from_another_machine_are_shown(ashneuro: Command, foreign:
         (("--profile", "cmos45", "--profile", "cmos7"), "one node decides"),
     ],
 )
-def test_what_cannot_be_reported_is_refused(
+def test_report_rejects_bad_arguments(
     ashneuro: Command, foreign: Path, tmp_path: Path, words: tuple[str, ...], why: str
 ) -> None:
-    said = ashneuro("report", foreign, *words, "--out", tmp_path, *SPIKES)
-    assert said.code == 2 and why in said.err
+    result = ashneuro("report", foreign, *words, "--out", tmp_path, *SPIKES)
+    assert result.code == 2 and why in result.err
 
 
-def test_a_network_that_fits_no_chip_is_still_counted(ashneuro: Command, tmp_path: Path) -> None:
+def test_network_that_fits_no_chip_is_priced(ashneuro: Command, tmp_path: Path) -> None:
     import nir
 
     random = np.random.default_rng(0)
@@ -155,8 +154,49 @@ def test_a_network_that_fits_no_chip_is_still_counted(ashneuro: Command, tmp_pat
         "output": nir.Output(np.array([3])),
     }
     nir.write(tmp_path / "wide.nir", nir.NIRGraph(nodes, [("input", "fc"), ("fc", "lif"), ("lif", "output")]))
-    said = ashneuro("report", tmp_path / "wide.nir", "--profile", "loihi1", "--out", tmp_path, "--json", *SPIKES)
-    report = json.loads(said.out)
-    assert said.code == 0
+    result = ashneuro("report", tmp_path / "wide.nir", "--profile", "loihi1", "--out", tmp_path, "--json", *SPIKES)
+    report = json.loads(result.out)
+    assert result.code == 0
     assert "5,000 of 4,096 input axons" in report["facts"]["does not fit loihi1"]
     assert "placements" in report["missing"] and report["estimates"][0]["dynamic_j"]["typical"] > 0
+
+
+def test_report_evaluates_missing_tasks(ashneuro: Command, exported_run: Path, pairs: Path, tmp_path: Path) -> None:
+    from ashneuro.workflows.train import train
+
+    other = tmp_path / "control"
+    train("tiny", other, settings=[f"data.source={pairs}", *TASK_SETTINGS, "model.abstract.kind=none"])
+    result = ashneuro("report", exported_run, other, "--out", tmp_path)
+    assert result.code == 0, result.err
+    evaluation = json.loads((exported_run / "entailment.json").read_text())
+    assert evaluation["split"].endswith("test"), "missing evaluations are made and kept"
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert evaluation in report["tasks"] and "entailment" not in str(report["missing"])
+    hybrid, control = (json.loads((run / "entailment.json").read_text())["rows"] for run in (exported_run, other))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in (result.out, page):
+        assert all(
+            text.count(name) >= 1
+            for name in ("hybrid, A zeroed", "hybrid, C zeroed", "hybrid, text alone", "most frequent answer")
+        )
+        assert f"{100 * hybrid[0]['accuracy']:.1f}" in text and f"{100 * control[0]['accuracy']:.1f}" in text
+    assert f"visual entailment accuracy {100 * control[0]['accuracy']:.1f} %" in result.out, (
+        "beside the control's energy"
+    )
+    assert "Visual entailment" in page and "multimodal transformer" in page
+    one = exported_run.parent / "again"
+    shutil.copytree(exported_run, one)
+    twins = json.loads(ashneuro("report", exported_run, one, "--out", tmp_path, "--json").out)["tasks"]
+    assert {item["rows"][0]["name"] for item in twins} == {"hybrid", "again"}, "two hybrids have different names"
+
+
+def test_report_names_task_without_data(ashneuro: Command, exported_run: Path, tmp_path: Path) -> None:
+    lost = tmp_path / "lost"
+    shutil.copytree(exported_run, lost, ignore=shutil.ignore_patterns("entailment*"))
+    config = json.loads((lost / "config.json").read_text())
+    config["tasks"]["entailment"] |= {"format": "snli-ve", "train": str(tmp_path / "gone.jsonl")}
+    (lost / "config.json").write_text(json.dumps(config))
+    result = ashneuro("report", lost, "--out", tmp_path)
+    assert result.code == 0, result.err
+    assert "entailment of lost: not run, cannot read" in result.out and "gone.jsonl" in result.out
+    assert "entailment of lost" in (tmp_path / "report.html").read_text(encoding="utf-8")

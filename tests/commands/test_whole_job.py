@@ -1,4 +1,4 @@
-"""From pictures to report, small: train, evaluate, export, run the spikes elsewhere, report."""
+"""Train, evaluate, export, evaluate again on emulator and Lava, report: a small model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.commands.conftest import Command, settings
 
 
 @pytest.mark.lava
-def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+def test_train_evaluate_export_report(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     hybrid, control = tmp_path / "hybrid", tmp_path / "control"
     assert ashneuro("train", "tiny", "--out", hybrid, *settings(pairs)).code == 0
     assert ashneuro("train", "tiny", "--out", control, *settings(pairs, "model.abstract.kind=none")).code == 0
@@ -31,9 +31,9 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
 
     elsewhere = {}
     for words in (("loihi",), ("lava", "--lava-precision", "fixed"), ("lava", "--lava-precision", "float")):
-        said = ashneuro("evaluate", hybrid, "--abstract-on", *words, "--json")
-        assert said.code == 0, said.err
-        elsewhere[words[-1]] = json.loads(said.out)["rows"]
+        result = ashneuro("evaluate", hybrid, "--abstract-on", *words, "--json")
+        assert result.code == 0, result.err
+        elsewhere[words[-1]] = json.loads(result.out)["rows"]
     counts = {name: np.load(hybrid / f"evaluation-{name}.npz") for name in ("loihi", "lava-fixed")}
     for key in counts["loihi"].files:
         if key != "record":
@@ -47,11 +47,11 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
         "a face",
         "lava",
     ]
-    said_by = subprocess.run(example, capture_output=True, text=True, check=True).stdout
-    assert "'a face', spikes from Lava, fixed:" in said_by and "Lava: " in said_by
+    output = subprocess.run(example, capture_output=True, text=True, check=True).stdout
+    assert "'a face', spikes from Lava, fixed:" in output and "Lava: " in output
 
     report = json.loads(ashneuro("report", hybrid, control, "--json").out)
-    assert set(report["missing"]) == {"measurements"}  # nobody asked for them
+    assert set(report["missing"]) == {"measurements"}  # --measure was not given
     assert report["winner"] in {"hybrid", "ann", "undecided"}
     assert any(layer["place"] == "host" for layer in report["workload"]["layers"])
     assert (hybrid / "report.html").stat().st_size > 50_000
@@ -65,7 +65,7 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     twice = ashneuro("report", hybrid, twin, second)
     assert twice.code == 2 and f"{second} is the second relu twin" in twice.err
 
-    # Training on makes the bundle stale: it must not be passed off as the run's.
+    # A bundle of earlier weights must not stand for the run.
     resumed = ashneuro("train", hybrid / "config.json", "--out", tmp_path / "more", "--set", "train.seed=1")
     assert resumed.code == 0
     (hybrid / "model.safetensors").write_bytes((tmp_path / "more" / "model.safetensors").read_bytes())
@@ -77,30 +77,30 @@ def test_the_whole_job(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     ):
         stale = ashneuro(*words)
         assert stale.code == 2 and "stale" in stale.err, words
-    assert ashneuro("verify", hybrid / "bundle", "--no-lava").code == 0, "the bundle itself is sound"
+    assert ashneuro("verify", hybrid / "bundle", "--no-lava").code == 0, "the bundle itself verifies"
     assert ashneuro("export", hybrid, "--samples", 2).code == 0
     later = json.loads(ashneuro("report", hybrid, control, "--json").out)
     names = [row["name"] for evaluation in later["evaluations"] for row in evaluation["rows"]]
-    assert names == ["no abstract encoder"], "nor are what the earlier weights were worth, and spiked"
+    assert names == ["no abstract encoder"], "evaluations of earlier weights are left out"
     assert "evaluation-loihi.json" in later["missing"]["earlier results of hybrid"]
     assert later["workload"] != report["workload"]
 
 
-def test_an_ann_control_has_nothing_to_deploy(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+def test_ann_control_cannot_be_exported(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "relu"
     assert (
         ashneuro("train", "tiny", "--out", run, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code
         == 0
     )
-    said = ashneuro("export", run)
-    assert said.code == 2 and "spiking" in said.err
+    result = ashneuro("export", run)
+    assert result.code == 2 and "spiking" in result.err
     assert ashneuro("evaluate", run, "--abstract-on", "loihi").code == 2
 
 
-def test_a_report_as_json_is_alone_though_counters_were_read(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+def test_json_report_with_measure_prints_json_alone(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert ashneuro("train", "tiny", "--out", run, *settings(pairs, "train.epochs=1")).code == 0
     assert ashneuro("export", run, "--no-lava", "--samples", 2).code == 0
-    said = ashneuro("report", run, "--measure", "--device", "cuda:99", "--json")
-    assert said.code == 0, said.err
-    assert json.loads(said.out)["schema"] == "ashneuro.report/1" and (run / "measurement.json").exists()
+    result = ashneuro("report", run, "--measure", "--device", "cuda:99", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["schema"] == "ashneuro.report/1" and (run / "measurement.json").exists()

@@ -1,3 +1,3 @@
-"""The command line as a fixture, for workflows that are tested through their verb."""
+"""Fixtures of the command line, for workflows that are tested through their command."""
 
 from tests.commands.conftest import ashneuro, pairs  # noqa: F401

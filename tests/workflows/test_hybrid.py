@@ -1,4 +1,4 @@
-"""One session, three places that spikes may come from."""
+"""Hybrid sessions with spikes from torch, the emulator and Lava."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_torch_needs_no_bundle(run: Path, tmp_path: Path) -> None:
         HybridSession(tmp_path / "bare", "loihi")
 
 
-def test_images_of_another_kind_are_said_and_left_as_they_are(run: Path) -> None:
+def test_wrong_images_are_rejected_unchanged(run: Path) -> None:
     given = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
     before = given.copy()
     with HybridSession(run) as session:
@@ -69,11 +69,11 @@ def test_images_of_another_kind_are_said_and_left_as_they_are(run: Path) -> None
 
 
 @pytest.mark.lava
-def test_lava_and_the_emulator_embed_alike(run: Path) -> None:
-    told: list[int] = []
+def test_lava_equals_emulator(run: Path) -> None:
+    done: list[int] = []
     with (
         HybridSession(run, "loihi") as here,
-        HybridSession(run, "lava", stock=3, progress=told.append) as there,
+        HybridSession(run, "lava", stock=3, progress=done.append) as there,
         HybridSession(run, "lava", precision="float") as floating,
         HybridSession(run) as torch_alone,
     ):
@@ -81,7 +81,7 @@ def test_lava_and_the_emulator_embed_alike(run: Path) -> None:
         assert here.record is not None and there.record is not None and there.seconds is not None
         for name, activity in here.record.layers.items():
             np.testing.assert_array_equal(activity.counts, there.record.layers[name].counts)
-        assert there.record.stock_samples == 3 and there.record.samples == 12 and told[-1] == 12
+        assert there.record.stock_samples == 3 and there.record.samples == 12 and done[-1] == 12
         assert there.seconds.lava > there.seconds.start > 0
         np.testing.assert_allclose(floating.embed_images(pixels()), torch_alone.embed_images(pixels()), atol=1e-5)
         rows = there.evaluate(TEST, "squares").rows
@@ -91,7 +91,7 @@ def test_lava_and_the_emulator_embed_alike(run: Path) -> None:
         )
 
 
-def test_what_cannot_be(run: Path, tmp_path: Path) -> None:
+def test_session_rejects_bad_arguments(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="they come from torch, loihi, lava"):
         HybridSession(run, "gpu")  # type: ignore[arg-type]
     session = HybridSession(run, "lava")

@@ -1,4 +1,4 @@
-"""`ashneuro report RUN --measure`: which networks run, at which batch, and what happens without a counter. No real counter is read."""
+"""Measuring runs: networks, batches and missing counters. No real counter is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ashneuro.workflows.measure import _gpu_uuid, host_flops, measure_runs
 
 
 class Model(nn.Module):
-    """What a trained network shows to the measurement: pictures in, spikes given or not."""
+    """Stand-in for a trained network: it records batch and spike shape of each call."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def runs() -> list[SimpleNamespace]:
     return [run("hybrid", "spiking"), run("control", "none")]
 
 
-def test_without_a_counter_nothing_runs(runs: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_runs_without_a_counter(runs: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch) -> None:
     def none(device: str, uuid: str) -> None:
         raise measure.Unreadable("there is no counter here")
 
@@ -50,9 +50,7 @@ def test_without_a_counter_nothing_runs(runs: list[SimpleNamespace], monkeypatch
     assert not any(run.model.seen for run in runs)
 
 
-def test_each_network_runs_at_batch_1_and_at_the_fastest(
-    runs: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_at_batch_1_and_at_best_batch(runs: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch) -> None:
     def read(run, counter, *, network, batch, precision):  # type: ignore[no-untyped-def]
         run()
         return Measurement("machine", "all", "counter", 1.0, 1.0, 1.0, 1.0, batch, precision, network=network)
@@ -65,20 +63,19 @@ def test_each_network_runs_at_batch_1_and_at_the_fastest(
     names = ("hybrid, ANN branch", "control, whole network")
     assert rows == [(name, batch, "fp32") for name in names for batch in (1, 16)]
     hybrid, control = (run.model for run in runs)
-    # The hybrid's host part: spikes come from elsewhere, in its own number of steps and units.
+    # The hybrid's ANN branch gets spikes (T, B, units); the control gets none.
     assert hybrid.seen == [(16, (4, 16, 5)), (1, (4, 1, 5)), (16, (4, 16, 5))]
     assert control.seen == [(16, None), (1, None), (16, None)]
     assert [item.network for item in found if isinstance(item, NotMeasured)] == [f"{name}, int8" for name in names]
 
 
-def test_no_gpu_is_said_and_never_replaced(runs: list[SimpleNamespace]) -> None:
-    if torch.cuda.is_available():
-        return
+def test_missing_gpu_is_not_measured(runs: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     found = measure_runs(runs, "cuda")
     assert all(isinstance(item, NotMeasured) and item.reason == "torch sees no CUDA device" for item in found)
 
 
-def test_the_gpu_that_torch_means_is_the_one_that_is_read() -> None:
+def test_gpu_uuid_follows_torch_index() -> None:
     cuda = SimpleNamespace(
         is_available=lambda: True,
         device_count=lambda: 2,
@@ -89,7 +86,7 @@ def test_the_gpu_that_torch_means_is_the_one_that_is_read() -> None:
         _gpu_uuid(cuda, "cuda:2")
 
 
-def test_the_hosts_products_are_counted_with_what_is_left_out() -> None:
+def test_host_flops_name_uncounted_operators() -> None:
     text = host_flops(Model("spiking"))
     assert text.startswith(f"{3 * 64 * 7:,} MACs")
     assert "not counted: " in text

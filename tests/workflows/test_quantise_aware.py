@@ -1,4 +1,4 @@
-"""Fine-tuning through integers: what training computes is what the exported integers compute."""
+"""Quantise-aware training: its forward pass equals the exported integer program."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def exported(net: AshNet) -> Program:
     return quantise(program, input_peak={"input": integers.input_peak}, scales=integers.scales).program
 
 
-def same_spikes(net: AshNet, seed: int) -> dict[str, float]:
-    """Assert that training's forward pass and the emulator agree everywhere; return the firing rates."""
+def require_equal_spikes(net: AshNet, seed: int) -> dict[str, float]:
+    """Assert that forward pass and emulator give equal spikes; return the firing rates by layer."""
     x = images(40, seed)
     with torch.no_grad():
         layers = net.encode(x).layers
@@ -45,7 +45,7 @@ def same_spikes(net: AshNet, seed: int) -> dict[str, float]:
 
 @pytest.fixture
 def choose(monkeypatch: pytest.MonkeyPatch):
-    """What gives the small model its units; its images are small squares."""
+    """The function that chooses integer units, calibrated on images of small squares."""
     monkeypatch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
     monkeypatch.setattr("ashneuro.workflows.calibration.first_currents", currents_of)
     return integer_chooser(DataConfig())
@@ -57,19 +57,19 @@ def currents_of(net: AshNet, shown: object, image_size: int) -> dict[str, np.nda
     return {"input": np.broadcast_to(currents, (3, *currents.shape)).copy()}
 
 
-def test_the_forward_pass_is_the_emulator(choose) -> None:
+def test_forward_pass_equals_emulator(choose) -> None:
     net = model()
     floats = net.encode(images(40, 9)).layers
     net.abstract.use_integers(choose(net, None))
-    rates = same_spikes(net, 9)
+    rates = require_equal_spikes(net, 9)
     assert all(0.01 < rate < 0.9 for rate in rates.values()), rates
     integers = net.encode(images(40, 9)).layers
     assert any(not torch.equal(floats[name], integers[name]) for name in floats), (
-        "rounding changes something, or nothing was tested"
+        "without a difference between float and integer the test proves nothing"
     )
 
 
-def test_it_still_is_after_learning_and_after_weights_that_no_longer_fit(choose) -> None:
+def test_forward_pass_equals_emulator_after_training(choose) -> None:
     net = model()
     net.abstract.use_integers(choose(net, None))
     net.train()
@@ -86,17 +86,17 @@ def test_it_still_is_after_learning_and_after_weights_that_no_longer_fit(choose)
     before = net.abstract.integers
     net.abstract.use_integers(None)
     net.abstract.use_integers(choose(net.eval(), before))
-    same_spikes(net, 11)
+    require_equal_spikes(net, 11)
     with torch.no_grad():
-        net.abstract.dense.linear.weight *= 100  # sums of these would pass 24 bits at the old unit
+        net.abstract.dense.linear.weight *= 100  # their sums would overflow 24 bits at the old scale
     before = net.abstract.integers
     net.abstract.use_integers(None)
     net.abstract.use_integers(choose(net, before))
     assert net.abstract.integers.scales["semantic.lif"] < before.scales["semantic.lif"]
-    same_spikes(net, 12)
+    require_equal_spikes(net, 12)
 
 
-def test_floats_come_back(choose) -> None:
+def test_integers_can_be_switched_off(choose) -> None:
     net = model()
     before = net.encode(images(4)).layers["semantic.lif"]
     net.abstract.use_integers(choose(net, None))
@@ -105,11 +105,11 @@ def test_floats_come_back(choose) -> None:
     assert all(module.training for module in net.train().abstract.modules())
 
 
-def test_a_run_is_fine_tuned_evaluated_and_exported(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+def test_fine_tuned_run_is_evaluated_and_exported(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "hybrid"
     assert ashneuro("train", "tiny", "--out", run, *settings(pairs)).code == 0
-    said = ashneuro("train", run, "--quantise-aware", "--set", "train.epochs=2")
-    assert said.code == 0, said.err
+    result = ashneuro("train", run, "--quantise-aware", "--set", "train.epochs=2")
+    assert result.code == 0, result.err
     tuned = tmp_path / "hybrid-integers"
     before, after = (json.loads((path / "config.json").read_text())["train"] for path in (run, tuned))
     assert after["learning_rate"] == pytest.approx(before["learning_rate"] / 10) and after["epochs"] == 2
@@ -125,9 +125,7 @@ def test_a_run_is_fine_tuned_evaluated_and_exported(ashneuro: Command, pairs: Pa
     assert [row["image_to_text"] for row in torch_rows] == [row["image_to_text"] for row in emulator_rows]
 
 
-def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_fine_tuning_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ashneuro.training import loop
 
     monkeypatch.setattr("ashneuro.training.data.load_splits", tiny.load_splits)
@@ -148,7 +146,7 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize("words", [("tiny",), ("nowhere",)])
-def test_only_a_run_can_be_fine_tuned(ashneuro: Command, words: tuple[str, ...], tmp_path: Path) -> None:
-    said = ashneuro("train", *words, "--quantise-aware", "--out", tmp_path / "out")
-    assert said.code != 0 and "fine-tunes a trained run" in said.err
+def test_fine_tuning_needs_a_run(ashneuro: Command, words: tuple[str, ...], tmp_path: Path) -> None:
+    result = ashneuro("train", *words, "--quantise-aware", "--out", tmp_path / "out")
+    assert result.code != 0 and "fine-tunes a trained run" in result.err
     assert not (tmp_path / "out").exists()

@@ -7,8 +7,8 @@ from pathlib import Path
 from ashneuro.workflows.report import untaken
 
 
-def test_names_of_runs_are_unique() -> None:
-    # Results are kept by name: under one, the second run's metric and energy would take the first one's place.
+def test_run_names_are_unique() -> None:
+    # Results are kept by name: a second run of the same name would replace the first one's.
     taken = ["hybrid"]
     for path, name in (
         ("/a/one/hybrid", "one/hybrid"),

@@ -1,0 +1,91 @@
+"""``ashneuro sweep``: interrupted, shared and failing runs; table, figure and files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ashneuro.training.sweep import claim
+from tests.commands.conftest import SMALL, Command
+
+
+def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    changes = json.dumps([f"data.source={pairs}", *SMALL, "train.epochs=1"])
+    levels = '"no encoder" = ["model.abstract.kind=none"]\n"low-bit" = ["model.abstract.kind=quantised-relu"]\n'
+    config = tmp_path / "sweep.toml"
+    config.write_text(f"seeds = [0, 1]\nenergy_images = 4\nset = {changes}\n[factors.kind]\n{levels}")
+    out, elsewhere = tmp_path / "sweep", tmp_path / "elsewhere"
+    assert "no run is finished" in ashneuro("sweep", config, "--out", out, "--limit", 0).out
+    with claim(out / "cells" / "no-encoder-0"):
+        result = ashneuro("sweep", config, "--out", out, "--seeds", 0)
+        assert result.code == 0 and "no encoder, seed 0 is in the hands of process" in result.out
+    assert [row["variant"] for row in json.loads((out / "sweep.json").read_text())["runs"]] == ["base", "low-bit"], (
+        "the runs that are free"
+    )
+    assert "1 runs are still to come" in (out / "sweep.md").read_text()
+    before = (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns
+    # An unfinished run with settings of another cell.
+    shutil.copytree(out / "cells" / "base-0", out / "cells" / "no-encoder-0")
+    (out / "cells" / "no-encoder-0" / "row.json").unlink()
+    begun = ashneuro("sweep", config, "--out", out, "--seeds", 0)
+    assert (
+        begun.code == 2
+        and "no-encoder-0 was made with other settings" in begun.err
+        and "abstract.kind is 'spiking' there" in begun.err
+    )
+    shutil.rmtree(out / "cells" / "no-encoder-0")
+    assert ashneuro("sweep", config, "--out", elsewhere, "--seeds", 1, "--limit", 2).code == 0
+    shutil.copytree(elsewhere / "cells", out / "cells", dirs_exist_ok=True)
+    result = ashneuro("sweep", config, "--out", out, "--seeds", 0, "--limit", 0)
+    assert "of other seeds too: --seeds 0 1" in result.out
+    there = (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns
+    result = ashneuro("sweep", config, "--out", out, "--json")
+    assert result.code == 0, result.err
+    assert (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns == there, (
+        "finished runs copied from elsewhere count"
+    )
+    assert not list((out / "cells").glob("*.claim"))
+    content = json.loads(result.out)
+    assert [(row["variant"], row["seed"]) for row in content["runs"]] == [
+        (variant, seed) for seed in (0, 1) for variant in ("base", "no encoder", "low-bit")
+    ]
+    assert (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns == before, (
+        "finished runs are not trained again"
+    )
+    base, none, low = content["summaries"]
+    assert base["seeds"] == none["seeds"] == 2
+    assert {"accuracy_a_zeroed", "accuracy_c_zeroed", "synops", "firing_rate"} <= base["mean"].keys()
+    assert not {"accuracy_a_zeroed", "synops"} & none["mean"].keys() and "synops" not in low["mean"]
+    assert none["mean"]["energy_j"] < low["mean"]["energy_j"], "an encoder that is left out costs nothing"
+    assert base["mean"]["host_macs"] > none["mean"]["host_macs"]
+    rows = json.loads((out / "sweep.json").read_text())["runs"]
+    exact = [row["accuracy"] for row in rows if row["variant"] == "base"]
+    assert base["mean"]["accuracy"] == pytest.approx(sum(exact) / 2)
+    table = (out / "sweep.md").read_text()
+    assert table.count("| base ") == 1 and "±" in table and "host MACs" in table
+    figure = (out / "sweep.svg").read_text()
+    assert figure.startswith("<svg") and "var(--" not in figure and "no encoder" in figure
+    assert (out / "sweep.csv").read_text().count("\n") == 7
+    changed = ashneuro("sweep", config, "--out", out, "--set", "train.epochs=2")
+    assert changed.code == 2 and "other settings" in changed.err and "train.epochs is 1 there and 2 now" in changed.err
+    config.write_text(f'profile = "h100"\n{config.read_text()}')
+    assert "on one node" in ashneuro("sweep", config, "--out", out).err
+    assert "trains none" in ashneuro("sweep", config, "--out", out, "--limit", -1).err
+
+
+def test_failed_run_does_not_stop_sweep(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    changes = json.dumps([f"data.source={pairs}", *SMALL, "train.epochs=1", "model.abstract.kind=none"])
+    levels = '"wild" = ["train.learning_rate=1e30"]\n"slow" = ["train.learning_rate=1e-4"]\n'
+    config = tmp_path / "sweep.toml"
+    config.write_text(f"seeds = [0]\nset = {changes}\n[factors.rate]\n{levels}")
+    for words in ((), ("--json",)):
+        result = ashneuro("sweep", config, "--out", tmp_path / "sweep", *words)
+        assert result.code == 2 and "wild, seed 0: training has diverged" in result.err
+    content = json.loads(result.out)
+    assert [row["variant"] for row in content["runs"]] == ["base", "slow"] and list(content["failed"]) == [
+        "wild, seed 0"
+    ]
+    assert "1 runs are still to come" in (tmp_path / "sweep" / "sweep.md").read_text()
