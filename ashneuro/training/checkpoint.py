@@ -70,7 +70,9 @@ class Run:
             DataError: they cannot be read.
         """
         if task not in self._questions:
-            self._questions[task] = load_questions(task, self.config.tasks, self.config.data)
+            # Questions from files need no pairs; derived ones are about the run's own.
+            splits = None if getattr(self.config.tasks, task).format else self.splits
+            self._questions[task] = load_questions(task, self.config.tasks, self.config.data, splits)
         return self._questions[task]
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ashneuro.config import RunConfig, stages
+from ashneuro.data.pairs import Pair
 from ashneuro.data.tokens import Words
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.exchange import EpochMetrics
@@ -45,8 +46,8 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 
-ChooseIntegers = Callable[[AshNet, Integers | None], Integers]
-"""Chooses the integer units of a model's spiking encoder, given the current ones, if any."""
+ChooseIntegers = Callable[[AshNet, Integers | None, Sequence[Pair]], Integers]
+"""Chooses the integer units of a model, given the current ones, if any, and the training pairs."""
 
 
 def train(
@@ -98,7 +99,7 @@ def train(
             if config.train.start:
                 _load_start(learner.model, config, data.words)
             if integers:
-                _choose_integers(learner.model, integers)
+                _choose_integers(learner.model, integers, data.splits.train)
         if config.train.compile:
             _compile(learner.model)
         epochs = [EpochMetrics.from_json(row) for row in json.loads(state["rows"])] if state else []
@@ -187,12 +188,12 @@ def _load_start(model: AshNet, config: RunConfig, vocabulary: Words) -> None:
         raise ConfigError(what, shorten(error), do) from error
 
 
-def _choose_integers(model: AshNet, choose: ChooseIntegers) -> None:
+def _choose_integers(model: AshNet, choose: ChooseIntegers, pairs: Sequence[Pair]) -> None:
     """Choose the integer units anew, from the model in floating point."""
     if model.abstract is not None:
         before = model.abstract.integers
         model.abstract.use_integers(None)
-        model.abstract.use_integers(choose(model, before))
+        model.abstract.use_integers(choose(model, before, pairs))
 
 
 def _compile(model: AshNet) -> None:
@@ -231,7 +232,7 @@ def _train_stages(
             for epoch in range(finished, settings.epochs):
                 metrics = training.train_epoch(epoch, on_batch)
                 if choose_integers:
-                    _choose_integers(learner.model, choose_integers)
+                    _choose_integers(learner.model, choose_integers, data.splits.train)
                 with training.unsharded():
                     validation = data.validate(learner.model, stage.task)
                 metrics = replace(metrics, stage=stage.name if config.schedule else "", validation=validation)

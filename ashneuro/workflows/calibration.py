@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ashneuro.errors import GraphError, need
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ashneuro.config import DataConfig
     from ashneuro.data.pairs import Pair
     from ashneuro.model.network import AshNet
     from ashneuro.program.program import Program
@@ -47,39 +46,36 @@ def first_currents(model: AshNet, pairs: Sequence[Pair], image_size: int) -> dic
     return {"input": np.broadcast_to(currents, (steps, *currents.shape)).copy()}
 
 
-def integer_chooser(data: DataConfig) -> Callable[[AshNet, Integers | None], Integers]:
-    """Return the function that gives a model its integer units in quantise-aware training.
+def choose_integers(model: AshNet, before: Integers | None, pairs: Sequence[Pair]) -> Integers:
+    """Return the integer units of a model in quantise-aware training.
 
-    The first call calibrates on training images; later ones keep the units while the grown weights
-    still fit.
+    Args:
+        model: the model in floating point.
+        before: the units that it has learnt with so far, which are kept while the grown weights
+            still fit; ``None``: they are calibrated.
+        pairs: training pairs to calibrate on.
     """
-    from ashneuro.data.sources import load_splits
     from ashneuro.model.deploy import deployed_graph
     from ashneuro.program.lower import lower
     from ashneuro.program.quantise import default_scales, quantise
     from ashneuro.simulation.calibrate import calibrate
     from ashneuro.spiking.contract import read_contract
 
-    pairs = load_splits(data).train
-
-    def choose(model: AshNet, before: Integers | None) -> Integers:
-        graph = deployed_graph(model)
-        program = lower(graph, read_contract(graph.metadata).contract)
-        if before is None:
-            currents = first_currents(model, pairs[:: len(pairs) // CALIBRATION_IMAGES + 1], data.image_size)
-            calibration = calibrate(program, currents)
-            return _integers(calibration.program, calibration.input_peak)
-        peak = {port.name: before.input_peak for port in program.inputs}
-        try:
-            chosen = quantise(program, input_peak=peak, scales=before.scales).program
-        except GraphError:
-            # The weights have grown until a sum of them could overflow: a coarser unit holds them.
-            largest = default_scales(program, input_peak=peak)
-            scales = {name: min(old, largest[name]) for name, old in before.scales.items()}
-            chosen = quantise(program, input_peak=peak, scales=scales).program
-        return _integers(chosen, peak)
-
-    return choose
+    graph = deployed_graph(model)
+    program = lower(graph, read_contract(graph.metadata).contract)
+    if before is None:
+        currents = first_currents(model, pairs[:: len(pairs) // CALIBRATION_IMAGES + 1], model.image_size)
+        calibration = calibrate(program, currents)
+        return _integers(calibration.program, calibration.input_peak)
+    peak = {port.name: before.input_peak for port in program.inputs}
+    try:
+        chosen = quantise(program, input_peak=peak, scales=before.scales).program
+    except GraphError:
+        # The weights have grown until a sum of them could overflow: a coarser unit holds them.
+        largest = default_scales(program, input_peak=peak)
+        scales = {name: min(old, largest[name]) for name, old in before.scales.items()}
+        chosen = quantise(program, input_peak=peak, scales=scales).program
+    return _integers(chosen, peak)
 
 
 def _integers(program: Program, peak: Mapping[str, float]) -> Integers:

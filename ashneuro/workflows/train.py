@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.config import RunConfig, load_config
 from ashneuro.errors import ConfigError, need
+from ashneuro.workflows.calibration import choose_integers
 
 if TYPE_CHECKING:
     from ashneuro.training.checkpoint import Run
@@ -37,8 +38,6 @@ def train(
             set.
         DataError: the data, or the checkpoint to resume from, cannot be read.
     """
-    from ashneuro.workflows.calibration import integer_chooser
-
     loop = need("ashneuro.training.loop", extra="train", purpose="training")
     need("ashneuro.spiking.memory", extra="train", purpose="training").keep_freed_memory()
     chosen = config if isinstance(config, RunConfig) else load_config(config, list(settings))
@@ -46,7 +45,7 @@ def train(
         chosen,
         Path(out),
         resume=resume,
-        choose_integers=integer_chooser(chosen.data) if chosen.train.quantise_aware else None,
+        choose_integers=choose_integers if chosen.train.quantise_aware else None,
         on_progress=on_progress,
     )
     return run

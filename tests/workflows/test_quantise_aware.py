@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from ashneuro.config import DataConfig
 from ashneuro.model.deploy import deployed_graph
 from ashneuro.model.network import AshNet
 from ashneuro.program.lower import lower
@@ -17,7 +16,7 @@ from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import read_contract
-from ashneuro.workflows.calibration import integer_chooser
+from ashneuro.workflows.calibration import choose_integers
 from tests.commands.conftest import Command, settings
 from tests.model.tiny import images, model
 from tests.training import tiny
@@ -45,10 +44,9 @@ def require_equal_spikes(net: AshNet, seed: int) -> dict[str, float]:
 
 @pytest.fixture
 def choose(monkeypatch: pytest.MonkeyPatch):
-    """The function that chooses integer units, calibrated on images of small squares."""
-    monkeypatch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
+    """The choice of units for the small model, on small squares in place of pictures."""
     monkeypatch.setattr("ashneuro.workflows.calibration.first_currents", currents_of)
-    return integer_chooser(DataConfig())
+    return lambda net, before: choose_integers(net, before, range(1))
 
 
 def currents_of(net: AshNet, shown: object, image_size: int) -> dict[str, np.ndarray]:
@@ -129,7 +127,6 @@ def test_resumed_fine_tuning_equals_uninterrupted(tmp_path: Path, monkeypatch: p
     from ashneuro.training import loop
 
     monkeypatch.setattr("ashneuro.training.data.load_splits", tiny.load_splits)
-    monkeypatch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
     loop.train(tiny.config(), tmp_path / "start")
     config = tiny.config(start=str(tmp_path / "start"), quantise_aware=True, learning_rate=1e-2)
 
@@ -137,10 +134,10 @@ def test_resumed_fine_tuning_equals_uninterrupted(tmp_path: Path, monkeypatch: p
         if (now.epoch, now.batch, now.metrics) == (2, 1, None):
             raise KeyboardInterrupt
 
-    loop.train(config, tmp_path / "whole", choose_integers=integer_chooser(config.data))
+    loop.train(config, tmp_path / "whole", choose_integers=choose_integers)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(config, tmp_path / "parts", choose_integers=integer_chooser(config.data), on_progress=stop)
-    loop.train(config, tmp_path / "parts", resume=True, choose_integers=integer_chooser(config.data))
+        loop.train(config, tmp_path / "parts", choose_integers=choose_integers, on_progress=stop)
+    loop.train(config, tmp_path / "parts", resume=True, choose_integers=choose_integers)
     for name in ("model.safetensors", "integers.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
