@@ -72,13 +72,6 @@ def test_nir_graph_without_inputs_gets_noise(ashneuro: Command, foreign: Path, t
     assert report["neurobench"]["SynapticOperations"]["Effective_ACs"] > 0
 
 
-def test_noise_is_deterministic(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
-    first, second = (
-        json.loads(ashneuro("report", foreign, "--out", tmp_path, "--json", *SPIKES).out)["workload"] for _ in range(2)
-    )
-    assert first == second
-
-
 def test_report_of_netx(ashneuro: Command, net: Path, tmp_path: Path) -> None:
     result = ashneuro("report", net, "--out", tmp_path, "--json", *CHIPS)
     assert result.code == 0, result.err

@@ -1,3 +1,6 @@
-"""Fixtures of the command line, for workflows that are tested through their command."""
+"""Fixtures of other packages: the command line, training pairs and files of earlier versions."""
 
-from tests.commands.conftest import ashneuro, pairs  # noqa: F401
+from tests.commands.conftest import ashneuro, pairs
+from tests.formats.conftest import old
+
+__all__ = ["ashneuro", "old", "pairs"]

@@ -1,0 +1,46 @@
+"""The result of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ashneuro.data.pairs import Pair
+from ashneuro.workflows.search import Found, Match
+
+
+def pair(key: str, caption: str, shade: int) -> Pair:
+    return Pair(key, (caption, "second caption"), caption, lambda: np.full((8, 8, 3), shade, np.uint8))
+
+
+FOUND = Found(
+    "a red qwerty",
+    12,
+    ("qwerty",),
+    ("broken.jpg: cannot identify image file",),
+    (Match(pair("1.png", "red square", 200), 0.75), Match(pair("0.png", "blue square", 90), -0.25)),
+)
+
+
+def test_to_json() -> None:
+    assert FOUND.to_json() == {
+        "query": "a red qwerty",
+        "unknown_words": ["qwerty"],
+        "pictures": 12,
+        "unreadable": ["broken.jpg: cannot identify image file"],
+        "best": [
+            {"picture": "1.png", "caption": "red square", "cosine": 0.75},
+            {"picture": "0.png", "caption": "blue square", "cosine": -0.25},
+        ],
+    }
+
+
+def test_save_draws_every_match(tmp_path: Path) -> None:
+    FOUND.save(tmp_path / "best.png")
+    page = np.asarray(Image.open(tmp_path / "best.png"))
+    left, right = ((page == shade).all(axis=2) for shade in (200, 90))
+    assert left.sum() > 64 and right.sum() > 64
+    # The median column: single pixels of the text may have the same shade.
+    assert np.median(left.nonzero()[1]) < np.median(right.nonzero()[1]), "best match first"

@@ -1,0 +1,92 @@
+"""A sweep's table as Markdown and CSV: two variants with known measures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ashneuro.config import SweepConfig
+from ashneuro.training.sweep import Row, summarise
+from ashneuro.workflows.sweep_table import write_sweep
+
+PLANNED = SweepConfig(base="tiny", seeds=(0, 1), factors={"kind": {"no encoder": ("model.abstract.kind=none",)}})
+ROWS = (
+    Row(
+        "base",
+        {},
+        0,
+        {
+            "accuracy": 0.25,
+            "accuracy_a_zeroed": 0.125,
+            "firing_rate": 0.0625,
+            "synops": 1000.0,
+            "host_macs": 20000.0,
+            "energy_j": 2e-6,
+            "energy_low_j": 1e-6,
+            "energy_high_j": 4e-6,
+        },
+        Path("cells/base-0"),
+    ),
+    Row(
+        "base",
+        {},
+        1,
+        {
+            "accuracy": 0.75,
+            "accuracy_a_zeroed": 0.125,
+            "firing_rate": 0.0625,
+            "synops": 3000.0,
+            "host_macs": 20000.0,
+            "energy_j": 4e-6,
+            "energy_low_j": 3e-6,
+            "energy_high_j": 6e-6,
+        },
+        Path("cells/base-1"),
+    ),
+    Row(
+        "no encoder",
+        {"kind": "no encoder"},
+        0,
+        {"accuracy": 0.5, "accuracy_a_zeroed": None, "synops": None, "host_macs": 5e3},
+        Path("cells/no-encoder-0"),
+    ),
+)
+
+MARKDOWN = """\
+3 runs of tiny; accuracy: mean of R@1 image → text and text → image, test part
+
+| variant | seeds | accuracy, % | A zeroed, % | C zeroed, % | firing rate, % | synops per image \
+| host MACs per image | energy, µJ (low–high) |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|
+| base | 2 | 50.0 ± 35.4 | 12.5 ± 0.0 | – | 6.2 ± 0.0 | 2,000 ± 1,414 | 20,000 ± 0 | 3.00 ± 1.41 (2.00–5.00) |
+| no encoder | 1 | 50.0 | – | – | – | – | 5,000 | – |
+
+mean ± standard deviation over seeds. Accuracy and firing rate are measured, synops and MACs counted, energy estimated \
+(cmos45, int8 on host and chip; the host is in the sum; the low-bit control at its own bits). 1 runs are still to come.
+"""
+
+CSV = """\
+variant,seed,accuracy,accuracy_a_zeroed,firing_rate,synops,host_macs,energy_j,energy_low_j,energy_high_j,folder
+base,0,0.25,0.125,0.0625,1000.0,20000.0,2e-06,1e-06,4e-06,cells/base-0
+base,1,0.75,0.125,0.0625,3000.0,20000.0,4e-06,3e-06,6e-06,cells/base-1
+no encoder,0,0.5,,,,5000.0,,,,cells/no-encoder-0
+"""
+
+
+def test_files_of_two_variants(tmp_path: Path) -> None:
+    files = write_sweep(tmp_path, PLANNED, ROWS, 4, summarise(ROWS))
+    assert [file.name for file in files] == ["sweep.json", "sweep.csv", "sweep.md", "sweep.svg"]
+    assert (tmp_path / "sweep.md").read_text(encoding="utf-8") == MARKDOWN
+    assert (tmp_path / "sweep.csv").read_text(encoding="utf-8") == CSV
+    content = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
+    assert [row["variant"] for row in content["runs"]] == ["base", "base", "no encoder"]
+    assert content["sweep"]["seeds"] == [0, 1] and content["summaries"][0]["mean"]["energy_j"] == 3e-6
+    svg = (tmp_path / "sweep.svg").read_text(encoding="utf-8")
+    assert svg.startswith("<svg") and "accuracy of 1 variants" in svg
+
+
+def test_no_figure_without_energy(tmp_path: Path) -> None:
+    rows = ROWS[2:]
+    files = write_sweep(tmp_path, PLANNED, rows, 1, summarise(rows))
+    assert [file.name for file in files] == ["sweep.json", "sweep.csv", "sweep.md"]
+    assert "still to come" not in (tmp_path / "sweep.md").read_text(encoding="utf-8")
