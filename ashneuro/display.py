@@ -26,7 +26,7 @@ class Shown:
         return notebook.html(self)
 
     def to_dataframe(self) -> DataFrame:
-        """Return the rows of the result as a pandas DataFrame; units are in the names of its columns.
+        """Return the rows of the result as a pandas DataFrame; column names end in their unit.
 
         Raises:
             MissingDependency: pandas is not installed.

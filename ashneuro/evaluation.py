@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from ashneuro.config import AbstractKind, Task
 from ashneuro.display import Plotted
 from ashneuro.errors import DataError
 from ashneuro.files import replace_file
+
+if TYPE_CHECKING:
+    from ashneuro.config import AbstractKind, Task
 
 RETRIEVAL_SCHEMA = "ashneuro.evaluation/1"
 TASK_SCHEMA = "ashneuro.task-evaluation/1"
@@ -269,7 +271,7 @@ class TaskEvaluation(Plotted):
         kind: ``model.abstract.kind``.
         split: name of the data set and its part.
         questions, pictures: number of answered questions, and of the pictures they are about.
-        rows: the whole network first, then with A, with C and with all of V zeroed (the text alone),
+        rows: the whole network first, then with A, with C and with all of V zeroed (text alone),
             then the most frequent answer of training questions of the same type.
         answerable: share of the questions with an answer that the head knows, an upper bound of
             the accuracy.
@@ -397,8 +399,8 @@ def _identities(
 
 def _kind(values: Mapping[str, Any]) -> AbstractKind:
     kind: AbstractKind = values["kind"]
-    if kind not in get_args(AbstractKind):
-        raise _unreadable("kind", kind, get_args(AbstractKind))
+    if kind not in _NETWORKS:
+        raise _unreadable("kind", kind, _NETWORKS)
     return kind
 
 

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from ashneuro.commands.options import LavaWorkers
 from ashneuro.errors import ConfigError, DataError, need
 from ashneuro.reporting import terminal
+from ashneuro.reporting.plain import plain
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +181,7 @@ def _run(
         terminal.show(table)
     _write_json(content, json)
     if plot:
-        figure = figures.bench.jobs(terminal.plain(content))
+        figure = figures.bench.jobs(plain(content))
         _write(plot, figures.svg.alone(figure, name, f"times of {name} relative to the baselines"), "--plot")
     return 0
 
@@ -193,7 +194,7 @@ def _device(name: str) -> torch.device:
 
 def _write_json(content: Mapping[str, Any], path: Path | None) -> None:
     if path:
-        _write(path, _json.dumps(terminal.plain(content), indent=2, ensure_ascii=False) + "\n", "--json")
+        _write(path, _json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n", "--json")
 
 
 def _write(path: Path, text: str, option: str) -> None:

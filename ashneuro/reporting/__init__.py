@@ -1,1 +1,1 @@
-"""Everything that a person reads: terminal tables, figures, one HTML page, JSON."""
+"""Results for readers: tables, figures, one HTML page, JSON, notebooks."""

@@ -1,4 +1,4 @@
-"""A profile, and each of its numbers, in sentences."""
+"""A hardware profile and each of its numbers, in sentences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEEDED = {
 
 
 def profile(chip: HardwareProfile) -> Iterator[str]:
-    """Yield what a profile prices, what it leaves out, and which of its numbers estimates and headlines may use."""
+    """Yield sentences about a profile: boundary, omissions, and the numbers that may be used."""
     yield f"{chip.name}: {chip.title}"
     yield f"boundary: {chip.boundary}"
     yield f"left out: {'; '.join(chip.excludes)}"
@@ -44,7 +44,7 @@ def profile(chip: HardwareProfile) -> Iterator[str]:
 
 
 def number(chip: HardwareProfile, path: str) -> Iterator[str]:
-    """Yield all that a profile says about one number.
+    """Yield sentences about one number of a profile: value, source, conditions, use.
 
     Raises:
         ProfileError: it has no such number.

@@ -1,4 +1,4 @@
-"""One self-contained page: the answer first, then what it rests on. Opens from a file, without a network."""
+"""The report as one self-contained HTML page: the answer first, then its evidence."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import figures, tables, words
 from ashneuro.reporting.figures.svg import inline
+from ashneuro.reporting.plain import plain
 from ashneuro.reporting.summary import SCHEMA, Report
 from ashneuro.reporting.tables.table import number, percent
-from ashneuro.reporting.terminal import plain
 from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _activity(report: Report) -> dict[str, Any]:
 
 
 def _cost(report: Report) -> dict[str, Any]:
-    """Return the comparison, the group of the verdict first; estimates, placements and measurements."""
+    """Return comparison (the verdict's group first), estimates, placements and measurements."""
     comparison = report.comparison
     return {
         "groups": [

@@ -1,4 +1,4 @@
-"""Everything that a report says, gathered from plain results, and its JSON form ``ashneuro.report/1``.
+"""The content of a report, and its JSON form ``ashneuro.report/1``.
 
 A part that was not run is absent, with the reason; nothing is filled in.
 """
@@ -27,10 +27,11 @@ from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.placement.placement import Placement
-from ashneuro.reporting.terminal import plain
+from ashneuro.reporting.plain import plain
 
 SCHEMA = "ashneuro.report/1"
 
+# Parts of every report, and the usual reason for their absence.
 PARTS = {
     "training": "the network was not trained here",
     "evaluations": "no evaluation was run",
@@ -47,28 +48,28 @@ PARTS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report(Plotted):
-    """What one report holds. Every field but ``title`` may be absent.
+    """Results about one network. Every field but ``title`` may be absent.
 
     Args:
         title: name of the run or file.
-        about: what is reported: paths and their fingerprints.
-        config: the run's settings.
+        about: label to text: paths, hashes, source of the spikes.
+        config: settings of the run.
         training: metrics of every epoch.
         evaluations: retrieval; this network's first.
         tasks: tasks beside retrieval; this network's first.
-        facts: further single results: label to text.
+        facts: label to text: further single results.
         workload: counts of the hybrid.
-        estimates: the deployed part on neuromorphic profiles.
+        estimates: cost of the deployed part on neuromorphic profiles.
         comparison: hybrid against ANN twins.
         placements: the deployed part on the cores of chips.
-        steps: events of every layer in every step, summed over ``step_samples`` samples.
-        measurements: what an instrument read, and what could not be measured.
-        certificate: what export proved.
-        profiles: the profiles that estimates used.
-        raster: spikes of one sample per layer, (T, neurons…).
+        steps: events of every layer in every timestep, summed over ``step_samples`` samples.
+        measurements: measured energies, and the reasons for missing ones.
+        certificate: comparisons of the export, spike by spike.
+        profiles: all profiles that the estimates used.
+        raster: spikes (T, neurons…) of one sample, by layer.
         examples: queries and what they retrieved.
         pictures: PNG files of the examples, by key of the pair.
-        not_run: part to reason, where the usual reason does not fit, or where the part is one that not every report has.
+        not_run: part to reason, for parts beyond `PARTS` and for reasons other than the usual.
     """
 
     title: str
@@ -94,13 +95,13 @@ class Report(Plotted):
 
     @property
     def missing(self) -> dict[str, str]:
-        """Parts that are absent, and why."""
+        """Absent parts, with the reason."""
         usual = {part: self.not_run.get(part, why) for part, why in PARTS.items() if not getattr(self, part)}
         return usual | {part: why for part, why in self.not_run.items() if part not in PARTS}
 
     @property
     def verdict(self) -> str:
-        """The sentence at the top."""
+        """The sentence at the top of the page."""
         if self.comparison is not None:
             return self.comparison.verdict
         return f"No comparison: {self.missing['comparison']}."

@@ -1,4 +1,4 @@
-"""What the verbs print: rich tables at a terminal, plain aligned text anywhere else."""
+"""Output of the verbs: rich tables at a terminal, plain aligned text elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import AshneuroError
 from ashneuro.reporting import tables
-from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number, percent
+from ashneuro.reporting.plain import plain
+from ashneuro.reporting.tables.table import Cell, Mark, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ashneuro.data.check import DataCheck
     from ashneuro.data.describe import Description
     from ashneuro.evaluation import Evaluation, TaskEvaluation
-    from ashneuro.exchange import EpochMetrics
+    from ashneuro.exchange import DryRun, EpochMetrics
     from ashneuro.program.certificate import Certificate
     from ashneuro.program.quantise import LayerCost
     from ashneuro.program.rules.finding import Finding
@@ -55,25 +56,12 @@ def line(text: str = "", style: str = "") -> None:
 
 
 def json(value: Any) -> None:
-    """Print ``value`` as JSON and nothing else; numbers that JSON does not have become ``null``."""
+    """Print ``value`` as JSON; NaN and infinity become ``null``."""
     print(_json.dumps(plain(value), indent=2, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf")))
 
 
-def plain(value: Any) -> Any:
-    """Return ``value`` as what JSON knows: arrays as lists, paths as text, NaN and infinity as ``None``."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], note: str = "") -> None:
-    """Print rows under a title; a column whose heading starts with ``>`` holds numbers."""
+    """Print rows under a title; ``>`` in front of a heading marks a column of numbers."""
     show(Table(title, tuple(columns), tuple(tuple(str(cell) for cell in row) for row in rows), note=note))
 
 
@@ -137,7 +125,7 @@ def print_error(error: AshneuroError) -> None:
 
 @contextmanager
 def status(what: str) -> Iterator[Callable[[str], None]]:
-    """Show that something is under way; call what it gives with a sentence about the present step."""
+    """Show that something is under way; the yielded function takes a sentence about the step."""
     if sys.stderr.isatty():
         with _console(stderr=True).status(what) as spinner:
             yield lambda text: spinner.update(f"{what}: {text}")
@@ -148,7 +136,7 @@ def status(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar; call what it gives with (done, in all). Away from a terminal nothing is printed."""
+    """Show a bar, at a terminal only; the yielded function takes (done, total)."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -161,9 +149,10 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of a workflow; call what it gives with (phase, done, total).
+    """Show the progress of a workflow; the yielded function takes (phase, done, total).
 
-    At a terminal each phase has a bar. Elsewhere a phase that cannot be counted (0 in all) leaves one line on stderr.
+    At a terminal each phase has a bar. Elsewhere a phase that cannot be counted (total 0) leaves
+    one line on stderr.
     """
     if not sys.stderr.isatty():
         seen: set[str] = set()
@@ -192,9 +181,10 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, EpochMetrics | None], None]]:
-    """Show training; call what it gives with (epoch, epochs, batch, batches, loss, the epoch's metrics or ``None``).
+    """Show training; the yielded function takes (epoch, epochs, batch, batches, loss, metrics).
 
-    Each finished epoch leaves one line; at a terminal a bar with the remaining time runs below.
+    ``metrics`` are those of a finished epoch, else ``None``. Each finished epoch leaves one line;
+    at a terminal a bar with the remaining time runs below.
     """
 
     def finished(epoch: int, total: int, metrics: EpochMetrics) -> str:
@@ -240,20 +230,20 @@ def heading(text: str) -> None:
 
 
 def wrote(*paths: Path | str) -> None:
-    """Say which files were written."""
+    """Print the paths of written files."""
     for path in paths:
         line(f"wrote {path}")
 
 
 def next_steps(*commands: str) -> None:
-    """Name commands to try next."""
+    """Print commands to try next."""
     line("next:")
     for command in commands:
         line(f"  {command}")
 
 
 def findings(items: Sequence[Finding]) -> None:
-    """Print what `check` found."""
+    """Print the findings of `check`."""
     what = tables.network.findings(items)
     if what.rows:
         show(what)
@@ -262,7 +252,7 @@ def findings(items: Sequence[Finding]) -> None:
 
 
 def spikes(record: SpikeRecord) -> None:
-    """Print what a simulation counted, per layer."""
+    """Print the spikes of a simulation, per layer."""
     show(tables.network.spikes(record))
 
 
@@ -302,29 +292,29 @@ def retrieval(evaluations: Iterable[Evaluation]) -> None:
 
 
 def quantisation(costs: Iterable[LayerCost]) -> None:
-    """Print what integers changed in every layer."""
+    """Print the quantisation errors of every layer."""
     show(tables.network.quantisation(costs))
 
 
 def certificate(content: Certificate) -> None:
-    """Print what export proved."""
+    """Print the comparisons of a certificate."""
     for what in tables.proof.certificate(content):
         show(what)
 
 
 def silicon(report: SiliconReport) -> None:
-    """Print what replaying recorded silicon found."""
+    """Print the result of replaying recorded silicon."""
     show(tables.proof.silicon(report))
 
 
 def bench_emulator(content: Mapping[str, Any]) -> None:
-    """Print how fast the emulator and Lava are here."""
+    """Print the speeds of the emulator and of Lava."""
     for what in tables.bench.emulator(content):
         show(what)
 
 
 def profile_list(profiles: Iterable[HardwareProfile]) -> None:
-    """Print the profiles that are known."""
+    """Print the known profiles."""
     show(tables.profiles.overview(profiles))
 
 
@@ -334,56 +324,19 @@ def profile_show(profile: HardwareProfile) -> None:
 
 
 def data_counts(description: Description) -> None:
-    """Print what is in a data set, per part."""
-    rows = []
-    for name, part in description.parts.items():
-        styles = ", ".join(f"{style} {count:,}" for style, count in part.images.items() if style) or NOTHING
-        rows.append(
-            (
-                name,
-                number(sum(part.images.values())),
-                styles,
-                number(part.concepts),
-                number(part.captions),
-                number(part.distinct_captions),
-                number(part.words),
-                number(part.words_per_caption),
-                percent(part.captions_in_train / part.distinct_captions) if part.distinct_captions else NOTHING,
-            )
-        )
-    columns = (
-        "part",
-        ">images",
-        "styles",
-        ">concepts",
-        ">captions",
-        ">distinct",
-        ">words",
-        ">words per caption",
-        ">captions also in train",
-    )
-    table(f"data set {description.name}", columns, rows, "\n".join(description.notes))
+    """Print the number of images, concepts and captions of every part of a data set."""
+    show(tables.data.parts(description))
 
 
 def data_check(found: DataCheck) -> None:
-    """Print the parts of a data set that was checked, then every problem."""
-    rows = [
-        (
-            name,
-            number(part.images),
-            number(part.readable),
-            number(part.texts),
-            ", ".join(f"{kind} {n:,}" for kind, n in part.kinds.items()),
-        )
-        for name, part in found.parts.items()
-    ]
-    table(f"{found.path}, {found.format}", ("part", ">images", ">readable", ">texts", "of which"), rows)
+    """Print the parts of a checked data set, then every problem."""
+    show(tables.data.checked(found))
     for problem in found.problems:
         line(problem, "yellow")
-    line(
-        f"{len(found.problems):,} problem(s)" if found.problems else "no problem found",
-        "" if found.problems else "green",
-    )
+    if found.problems:
+        line(f"{len(found.problems):,} problem(s)")
+    else:
+        line("no problem found", "green")
 
 
 def evaluations(items: Iterable[Evaluation | TaskEvaluation]) -> None:
@@ -403,40 +356,11 @@ def tasks(evaluations: Iterable[TaskEvaluation]) -> None:
         show(what)
 
 
-def dry_run(found: Any, tflops: float) -> None:
-    """Print what a training run would take."""
-    rows = [
-        (
-            stage.name,
-            stage.task,
-            number(stage.pairs),
-            number(stage.batch),
-            f"{stage.fixed_bytes / 2**30:.2f}",
-            f"{stage.activation_bytes / 2**20:.1f}",
-            f"{stage.memory_bytes / 2**30:.1f}",
-            f"{stage.flops / 1e9:.2f}",
-        )
-        for stage in found.stages
-    ]
-    columns = (
-        "stage",
-        "task",
-        ">pairs in all",
-        ">batch per process",
-        ">weights and optimiser, GiB",
-        ">activations per pair, MiB",
-        ">memory per process, GiB",
-        ">GFLOP per pair",
-    )
-    note = "Activations are what the backward pass keeps, measured on batches of 2 and 4; workspace, fragmentation and "
-    note += "images come on top. "
-    note += "FLOP: products of a forward and a backward pass; neurons and norms are not counted."
-    table("What it would take, estimated from a few steps", columns, rows, note)
-    line(
-        "parameters: "
-        + ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
-        + f"; {found.learning:,} learn"
-    )
+def dry_run(found: DryRun, tflops: float) -> None:
+    """Print memory and time of a training run, at this machine's pace and at ``tflops``."""
+    show(tables.training.dry_run(found))
+    parts = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
+    line(f"parameters: {parts}; {found.learning:,} learn")
     line(f"at the pace of {found.device} with small batches: {_hours(found.seconds_here)} on {found.processes} of them")
     there = _hours(found.seconds_at(tflops * 1e12))
     line(f"at {tflops:g} TFLOP/s sustained on each of {found.processes}: {there}, data and neurons not counted")

@@ -6,11 +6,15 @@ Identity is an enum or a field everywhere else; nothing is decided by these word
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
-from ashneuro.config import AbstractKind, Task
 from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, SpikeSource, TaskEvaluation, TaskRow
-from ashneuro.program.certificate import Computation, Status
-from ashneuro.program.rules.finding import Level
+from ashneuro.program.certificate import Computation
+
+if TYPE_CHECKING:
+    from ashneuro.config import AbstractKind, Task
+    from ashneuro.program.certificate import Status
+    from ashneuro.program.rules.finding import Level
 
 
 class Basis(Enum):
@@ -43,7 +47,7 @@ PREDICTIONS: dict[str, str] = {
     "too low": "above: predicted too low",
     "too high": "below: predicted too high",
 }
-"""Where a measured value lies, by the verdict on the prediction."""
+"""Position of a measured value, by the verdict on its prediction."""
 LEVELS: dict[Level, str] = {"error": "error", "note": "note", "ok": "ok"}
 NETWORKS: dict[AbstractKind, str] = {
     "spiking": "hybrid",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ashneuro.config import RunConfig, StageConfig, TrainConfig, stages
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
+from ashneuro.exchange import DryRun, StageEstimate
 from ashneuro.model.network import AshNet
 from ashneuro.training.learner import Learner, whole_loss
 from ashneuro.training.loop import pick_device
@@ -24,64 +23,6 @@ PROBES = (2, 4)
 
 LABELS = {"vqa": 3129, "entailment": 3, "nlvr2": 2}
 """Usual number of answers or labels, by task."""
-
-
-@dataclass(frozen=True)
-class StageEstimate:
-    """Memory and time of one stage, for one process.
-
-    Args:
-        name, task: of the stage.
-        batch: pairs (questions) in one process's part of a batch.
-        activation_bytes: memory kept for the backward pass, per pair: growth with the batch size.
-        fixed_bytes: weights; for those that learn also gradients and AdamW's two moments.
-        flops: floating-point operations of a training step, per pair, forward and backward:
-            convolutions, matrix products and attention. Elementwise operations (neurons, norms) are
-            not counted.
-        seconds: time of a training step on this machine, per pair, with a small batch.
-        pairs: pairs processed in the whole stage.
-    """
-
-    name: str
-    task: str
-    batch: int
-    activation_bytes: float
-    fixed_bytes: int
-    flops: float
-    seconds: float
-    pairs: int
-
-    @property
-    def memory_bytes(self) -> float:
-        """Memory of one process at its full batch."""
-        return self.fixed_bytes + self.batch * self.activation_bytes
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """Memory and time of a run that was not trained.
-
-    Args:
-        parameters: number of parameters by part of the model.
-        learning: number of parameters that learn.
-        device: device that the steps were measured on.
-        processes: number of training processes.
-    """
-
-    parameters: Mapping[str, int]
-    learning: int
-    device: str
-    processes: int
-    stages: tuple[StageEstimate, ...]
-
-    def seconds_at(self, flops_per_s: float) -> float:
-        """Return the time of all stages at a sustained rate per process, data waits excluded."""
-        return sum(stage.flops * stage.pairs for stage in self.stages) / (flops_per_s * self.processes)
-
-    @property
-    def seconds_here(self) -> float:
-        """Time of all stages at the measured pace, with one such machine per process."""
-        return sum(stage.seconds * stage.pairs for stage in self.stages) / self.processes
 
 
 def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) -> DryRun:

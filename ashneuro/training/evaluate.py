@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -25,7 +24,7 @@ from ashneuro.evaluation import (
     RetrievalRow,
     SpikeSource,
 )
-from ashneuro.model.network import AshNet, Branch
+from ashneuro.model.network import AshNet, Branch, Encoded
 
 CUTS = (1, 5, 10)
 BATCH = 256
@@ -39,7 +38,7 @@ ZEROED: dict[Condition, Branch | None] = {
 """The branch of the fusion that is zeroed under each condition."""
 
 SpikeEncoder = Callable[[Iterator[NDArray[np.float32]]], Iterable[NDArray[np.generic]]]
-"""Currents (T, b, *in_shape) → spikes S (T, b, K), chunk by chunk: the emulator or Lava in place of torch.
+"""Currents (T, b, *in_shape) → spikes S (T, b, K), chunk by chunk: the emulator or Lava.
 
 Chunks are computed as they are drawn: while Lava runs one, the host can prepare the next.
 """
@@ -75,7 +74,7 @@ def evaluate(
     if not pairs:
         raise DataError(f"the split {split!r} is empty", "there is nothing to evaluate", "choose another split")
     pool = Pool(pairs, vocabulary, data)
-    spikes = None if encoder is None or model.abstract is None else encode_elsewhere(model, pool.images, encoder)
+    spikes = None if encoder is None or model.abstract is None else simulated_spikes(model, pool.images, encoder)
     conditions = [Condition.WHOLE]
     if model.abstract is not None:
         conditions += [Condition.A_ZEROED, Condition.C_ZEROED]
@@ -136,7 +135,7 @@ def metrics(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> dict[s
         scores, relevant: (queries, items).
     """
     best = np.where(relevant, scores, -np.inf).max(1, keepdims=True)
-    # `not <` and not `>=`: a score that is NaN is ranked before the best hit, so that it gains nothing.
+    # `not <` and not `>=`: a NaN is ranked before the best hit, so that it gains nothing.
     ranks = 1 + (~relevant & ~(scores < best)).sum(1)
     return {**{f"R@{cut}": float((ranks <= cut).mean()) for cut in CUTS}, "median_rank": float(np.median(ranks))}
 
@@ -175,21 +174,35 @@ def input_currents(model: AshNet, images: Tensor, size: int = BATCH) -> Iterator
 def _embed_images(
     model: AshNet, images: Tensor, zeroed: Sequence[Branch | None], spikes: NDArray[np.generic] | None
 ) -> tuple[list[NDArray[np.float32]], dict[str, float]]:
-    """Return embeddings (N, E) for each zeroed branch, and the firing rate of each observed population."""
-    model.eval()
-    device = model.log_scale.device
+    """Return embeddings (N, E) for each zeroed branch, and firing rates by population."""
     parts: list[list[Tensor]] = [[] for _ in zeroed]
-    firing: dict[str, float] = defaultdict(float)
-    for start in range(0, len(images), BATCH):
-        part = None if spikes is None else spikes[:, start : start + BATCH]
-        pixels = normalise(images[start : start + BATCH]).to(device)
-        encoded = model.encode(pixels, spikes=part)
+    firing: dict[str, float] = {}
+    for encoded in encode_chunks(model, images, spikes, BATCH, firing):
         for found, zero in zip(parts, zeroed, strict=True):
             found.append(model.fuse(encoded.concrete, encoded.abstract, zero).cpu())
+    return [torch.cat(found).numpy() for found in parts], firing
+
+
+def encode_chunks(
+    model: AshNet, images: Tensor, spikes: NDArray[np.generic] | None, size: int, firing: dict[str, float]
+) -> Iterator[Encoded]:
+    """Yield the encodings of uint8 images (B, 3, S, S), ``size`` at a time.
+
+    Args:
+        spikes: (T, B, K), of another simulator; ``None``: the model computes them.
+        firing: collects the firing rate over all images, by spiking layer.
+    """
+    model.eval()
+    device = model.log_scale.device
+    for start in range(0, len(images), size):
+        part = None if spikes is None else spikes[:, start : start + size]
+        pixels = normalise(images[start : start + size]).to(device)
+        encoded = model.encode(pixels, spikes=part)
+        # Another simulator returns the spikes of the last layer only.
         layers = encoded.layers if part is None else {"semantic.lif": torch.as_tensor(part)}
         for name, sent in layers.items():
-            firing[name] += float(sent.double().mean()) * len(pixels) / len(images)
-    return [torch.cat(found).numpy() for found in parts], dict(firing)
+            firing[name] = firing.get(name, 0.0) + float(sent.double().mean()) * len(pixels) / len(images)
+        yield encoded
 
 
 @torch.no_grad()
@@ -199,7 +212,7 @@ def _embed_texts(model: AshNet, tokens: Tensor) -> NDArray[np.float32]:
     return torch.cat([model.embed_texts(part.to(device)).cpu() for part in torch.split(tokens, BATCH)]).numpy()
 
 
-def encode_elsewhere(model: AshNet, images: Tensor, encoder: SpikeEncoder) -> NDArray[np.generic]:
+def simulated_spikes(model: AshNet, images: Tensor, encoder: SpikeEncoder) -> NDArray[np.generic]:
     """Return the spikes (T, B, K) that ``encoder`` computes for uint8 images (B, 3, S, S).
 
     Raises:

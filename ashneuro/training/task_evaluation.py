@@ -1,4 +1,4 @@
-"""Accuracy of a model at a task: whole, with each branch zeroed, and beside the most frequent answer."""
+"""Accuracy of a model at a task: whole, and with each branch zeroed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 
 from ashneuro.config import DataConfig, Task
 from ashneuro.data.answers import normalise_answer, soft_score
-from ashneuro.data.batches import load_pixels, normalise
+from ashneuro.data.batches import load_pixels
 from ashneuro.data.pairs import Question, Questions
 from ashneuro.data.question_batches import is_answerable
 from ashneuro.data.tasks import pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import DataError
 from ashneuro.evaluation import AnsweredQuestion, Condition, SpikeSource, TaskEvaluation, TaskRow
-from ashneuro.model.network import AshNet, Branch, Encoded
-from ashneuro.training.evaluate import ZEROED, SpikeEncoder, encode_elsewhere
+from ashneuro.model.network import AshNet, Branch
+from ashneuro.training.evaluate import ZEROED, SpikeEncoder, encode_chunks, simulated_spikes
 
 BATCH = 128
 
@@ -58,7 +58,7 @@ def evaluate_task(
     spikes_from: SpikeSource = SpikeSource.TORCH,
     examples: int = 12,
 ) -> TaskEvaluation:
-    """Return the accuracy of ``model`` on the questions of ``part``; those without answers are left out.
+    """Return the accuracy of ``model`` on the questions of ``part`` that have answers.
 
     Args:
         labels: answers or labels in the order of the head's scores.
@@ -121,20 +121,11 @@ def accuracy(model: AshNet, pool: TaskPool) -> float:
 def answer(
     model: AshNet, pool: TaskPool, zeroed: Sequence[Branch | None], encoder: SpikeEncoder | None
 ) -> tuple[list[list[str]], dict[str, float]]:
-    """Return the best answer to each question for each zeroed branch, and firing rates by population."""
-    model.eval()
+    """Return the best answers for each zeroed branch, and firing rates by population."""
     device = model.log_scale.device
-    spikes = None if encoder is None or model.abstract is None else encode_elsewhere(model, pool.images, encoder)
-    firing: dict[str, float] = defaultdict(float)
-    found: list[Encoded] = []
-    for start in range(0, len(pool.images), BATCH):
-        part = None if spikes is None else spikes[:, start : start + BATCH]
-        pixels = normalise(pool.images[start : start + BATCH]).to(device)
-        encoded = model.encode(pixels, spikes=part)
-        layers = encoded.layers if part is None else {"semantic.lif": torch.as_tensor(part)}
-        for name, sent in layers.items():
-            firing[name] += float(sent.double().mean()) * len(pixels) / len(pool.images)
-        found.append(encoded)
+    spikes = None if encoder is None or model.abstract is None else simulated_spikes(model, pool.images, encoder)
+    firing: dict[str, float] = {}
+    found = list(encode_chunks(model, pool.images, spikes, BATCH, firing))
     places = {zero: torch.cat([model.visual_tokens(encoded, zero) for encoded in found]) for zero in zeroed}
     said: list[list[str]] = []
     for zero in zeroed:
@@ -143,7 +134,7 @@ def answer(
             for rows, tokens in zip(torch.split(pool.rows, BATCH), torch.split(pool.tokens, BATCH), strict=True)
         ]
         said.append([pool.labels[number] for number in torch.cat(best).tolist()])
-    return said, dict(firing)
+    return said, firing
 
 
 def _score(task: str, said: str, question: Question) -> float:
@@ -168,7 +159,7 @@ def _row(condition: Condition, spikes_from: SpikeSource, pool: TaskPool, said: S
 
 
 def _most_frequent(questions: Questions, pool: TaskPool) -> list[str]:
-    """Return the most frequent answer to training questions of the same type: a baseline without pictures."""
+    """Return the most frequent answer to training questions of the same type: a blind baseline."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for question in questions.train:
         counts[question.kind].update(

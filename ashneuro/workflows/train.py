@@ -12,8 +12,8 @@ from ashneuro.errors import ConfigError, need
 from ashneuro.workflows.calibration import choose_integers
 
 if TYPE_CHECKING:
+    from ashneuro.exchange import DryRun
     from ashneuro.training.checkpoint import Run
-    from ashneuro.training.dry_run import DryRun
 
 
 def train(

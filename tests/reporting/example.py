@@ -1,4 +1,4 @@
-"""A report with every part, from a small network that was really run; recalls and curves are made up for the tests."""
+"""A report with every part: a small network is run, recalls and curves are invented."""
 
 from __future__ import annotations
 

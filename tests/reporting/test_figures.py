@@ -24,22 +24,22 @@ POINTS = (
 )
 
 
-def test_only_points_that_nobody_beats_are_on_the_front():
+def test_pareto_front_has_undominated_points():
     assert pareto_front(POINTS) == (0, 1, 3)
     assert pareto_front(POINTS[:1]) == (0,)
     assert pareto_front((POINTS[0], POINTS[0])) == (0, 1)  # equal points do not beat each other
 
 
 @pytest.mark.parametrize("worse", [point("dear", 2e-6, 0.2), point("poor", 1e-6, 0.1)])
-def test_a_point_beaten_in_one_and_equal_in_the_other_is_beaten(worse):
+def test_point_worse_in_one_and_equal_in_the_other_is_dominated(worse):
     assert pareto_front((POINTS[0], worse)) == (0,)
 
 
-def test_energy_without_a_typical_value_stands_in_its_middle():
+def test_energy_without_typical_value_is_drawn_at_its_middle():
     assert Point("a", "s", Range(1.0, None, 3.0), 0.5).energy_centre_j == 2.0
 
 
-def test_the_drawing_names_every_point_series_unit_and_metric():
+def test_drawing_labels_points_series_unit_and_metric():
     drawing = inline(pareto(POINTS, "R@1, fraction"), "pareto", "Energy against R@1.")
     text = re.sub(r"<[^>]+>", "", drawing)
     assert all(
@@ -49,14 +49,14 @@ def test_the_drawing_names_every_point_series_unit_and_metric():
     assert "#1d7a8c" not in drawing
 
 
-def test_a_name_that_would_cover_another_is_left_out_and_the_front_is_named_first():
+def test_overlapping_labels_are_dropped_front_first():
     beaten = [point(f"beaten {number}", 2.01e-6, 0.2999 - 1e-4 * number) for number in range(3)]
     text = re.sub(r"<[^>]+>", "", alone(pareto([*beaten, *POINTS], "R@1, fraction"), "pareto", ""))
     assert "T = 4" in text and "T = 8" in text
     assert "beaten" not in text.replace("beaten by none", "").replace("crosses: beaten", "")
 
 
-def test_a_dollar_in_a_name_is_a_dollar():
+def test_dollar_in_a_name_is_not_math():
     drawing = alone(raster({r"a$\foo$": np.eye(4), "$_{$": np.eye(4)}), "raster", "Spikes.")
     assert r"a$\foo$" in drawing and "$_{$" in drawing
 
@@ -69,7 +69,7 @@ def test_style_holds_outside_of_drawing():
     assert labels and {label.get_color() for label in labels} == {INK}
 
 
-def test_svg_alone_is_white_and_has_its_own_colours():
+def test_standalone_svg_is_white_with_fixed_colours():
     first, again, shown = (raster({"lif": np.eye(4)}) for _ in range(3))
     drawing = alone(first, "raster", "Spikes.")
     assert "var(--" not in drawing and "#ffffff" in drawing and drawing == alone(again, "raster", "Spikes.")

@@ -52,7 +52,7 @@ def read(page):
     return reader
 
 
-def test_the_page_needs_no_network():
+def test_page_is_self_contained():
     for tag, attributes in read(PAGE).tags:
         for name, value in attributes.items():
             if name in ("src", "href", "xlink:href", "data", "srcset") and tag != "a":
@@ -63,14 +63,14 @@ def test_the_page_needs_no_network():
     assert not re.search(r"url\((?!#)", PAGE)
 
 
-def test_it_is_well_formed_with_unique_ids_that_resolve():
+def test_page_is_well_formed_with_unique_ids_that_resolve():
     reader = read(PAGE)
     assert len(reader.ids) == len(set(reader.ids))
     targets = set(re.findall(r'(?:href="#|url\(#)([^")]+)', PAGE))
     assert targets <= set(reader.ids), targets - set(reader.ids)
 
 
-def test_the_answer_comes_first():
+def test_verdict_comes_first():
     text = "".join(read(PAGE).text)
     headline = REPORT.verdict.partition(":")[0]
     assert text.index(headline) < text.index("How good is it?")
@@ -88,17 +88,17 @@ def test_every_picture_and_figure_has_a_text_alternative():
     assert all(b - a <= 1 for a, b in pairwise(headings))
 
 
-def test_a_picture_that_is_gone_leaves_its_text():
+def test_missing_picture_leaves_its_text():
     assert 'src="None"' not in PAGE and "absent" in PAGE
 
 
-def test_what_users_wrote_is_escaped():
+def test_user_text_is_escaped():
     assert "<b>car</b>" not in PAGE and "&lt;b&gt;car&lt;/b&gt;" in PAGE
     evil = html.render(whole_report(title="<script>alert(1)</script>", facts={"<i>": "</dd>"}))
     assert "<script>alert" not in evil and "<i>" not in evil
 
 
-def test_figures_take_their_colours_from_the_page():
+def test_figures_use_the_colours_of_the_page():
     drawing = "".join(re.findall(r"<svg.*?</svg>", PAGE, flags=re.DOTALL))
     for colour, variable in figures.svg.VARIABLES.items():
         assert colour not in drawing
@@ -111,11 +111,11 @@ def test_text_in_figures_stays_text():
     assert all(name in "".join(read(PAGE).text) for name in ("break", "lif1", "hybrid, int8"))
 
 
-def test_the_same_report_is_the_same_page():
+def test_page_is_deterministic():
     assert html.render(whole_report()) == PAGE
 
 
-def test_all_sections_with_numbers_say_their_basis():
+def test_sections_with_numbers_state_their_basis():
     for basis in (
         "counted over 6 samples of 4 steps",
         "estimated (cmos45)",
@@ -125,14 +125,14 @@ def test_all_sections_with_numbers_say_their_basis():
         assert basis in PAGE
 
 
-def test_every_source_that_was_used_is_listed():
+def test_every_used_source_is_listed():
     text = "".join(read(PAGE).text)
     for profile in REPORT.profiles:
         for source in profile.sources.values():
             assert source.title in text
 
 
-def test_two_profiles_may_call_their_sources_by_one_key():
+def test_profiles_may_share_a_key_for_different_sources():
     def same_key(profile):
         numbers = {
             table: {key: replace(q, source="paper") for key, q in getattr(profile, table).items()}
@@ -145,14 +145,14 @@ def test_two_profiles_may_call_their_sources_by_one_key():
         assert f"About {profile.name}" in text and f"paper ({profile.name})" in text
 
 
-def test_wording():
+def test_disclaimers():
     text = "".join(read(PAGE).text)
     assert "one explicit reading of the abstract" in text
     assert "Nothing here was run on a chip" in text
     assert not re.search(r"reproduc|measured on Loihi", text)
 
 
-def test_missing_parts_are_named_and_never_invented():
+def test_missing_parts_are_named_with_reasons():
     report = Report("a NIR file", not_run={"certificate": "no Python 3.10 was found"})
     assert report.missing.keys() == PARTS.keys()
     page = html.render(report)
@@ -172,7 +172,7 @@ def test_any_part_may_be_missing(part):
     assert part in report.to_json()["missing"]
 
 
-def test_json_holds_the_same_data(tmp_path):
+def test_json_has_the_same_data(tmp_path):
     data = json.loads(write_json(REPORT, tmp_path / "report.json").read_text())
     assert data["schema"] == SCHEMA == "ashneuro.report/1"
     assert data["verdict"] == REPORT.verdict and data["winner"] == REPORT.comparison.winner
@@ -195,7 +195,7 @@ def test_json_has_no_nan_and_no_pictures(tmp_path):
     assert json.loads(text)["facts"]["r"] is None
 
 
-def test_a_raster_of_many_neurons_keeps_its_mean():
+def test_raster_of_many_neurons_keeps_its_mean():
     rng = np.random.default_rng(0)
     spikes = (rng.random((4, 3000)) < 0.3).astype(np.uint8)
     drawing = figures.svg.inline(figures.network.raster({"lif": spikes}), "raster", "spikes")
@@ -204,14 +204,14 @@ def test_a_raster_of_many_neurons_keeps_its_mean():
     assert len(drawing) < 60_000
 
 
-def test_curves_leave_out_what_was_not_recorded():
+def test_curves_skip_metrics_that_were_not_recorded():
     epochs = [EpochMetrics(epoch=epoch, loss=1.0) for epoch in range(3)]
     figure = figures.training.curves(epochs)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss"]
     assert "rate" not in figures.svg.inline(figure, "training", "curves of training")
 
 
-def test_tasks_stand_beside_retrieval():
+def test_tasks_follow_retrieval():
     text = "".join(read(PAGE).text)
     assert (
         text.index("Retrieval among 160 images")
@@ -226,13 +226,13 @@ def test_tasks_stand_beside_retrieval():
     )
 
 
-def test_what_only_some_reports_have_is_named_when_it_is_missing():
+def test_optional_part_is_named_when_missing():
     lost = whole_report(not_run={"vqa of control": "its files are gone"})
     assert lost.missing == {"vqa of control": "its files are gone"}
     assert "vqa of control (its files are gone)" in html.render(lost)
 
 
-def test_each_pool_of_retrieval_has_a_figure_of_its_own():
+def test_each_retrieval_pool_has_its_own_figure():
     """R@1 among 160 and among 64 images cannot be compared, so they share no axis."""
     drawn = re.findall(r"<svg.*?</svg>", PAGE, flags=re.DOTALL)
     large, small = (svg for svg in drawn if "R@1 image to text" in svg)
@@ -242,7 +242,7 @@ def test_each_pool_of_retrieval_has_a_figure_of_its_own():
     assert "first place, among 160 images" in text and "first place, among 64 images" in text
 
 
-def test_the_table_of_the_verdict_is_open_and_other_energy_tables_are_folded():
+def test_energy_tables_except_the_verdicts_are_folded():
     cost = PAGE[PAGE.index('<section id="cost">') : PAGE.index('<section id="method">')]
     assert PAGE.index('<section id="training">') < PAGE.index('<section id="cost">')
     unfolded = re.sub(r"<details>.*?</details>", "", cost, flags=re.DOTALL)

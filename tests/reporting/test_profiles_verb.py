@@ -15,7 +15,7 @@ def said(capsys):
 
 
 @pytest.mark.parametrize("name", list(list_profiles()))
-def test_every_profile_explains_itself_and_each_of_its_numbers(name):
+def test_every_profile_and_number_is_explained(name):
     profile = load_profile(name)
     text = "\n".join(explain.profile(profile))
     assert profile.title in text and profile.excludes[0] in text
@@ -25,7 +25,7 @@ def test_every_profile_explains_itself_and_each_of_its_numbers(name):
         assert quantity.headline != ("estimates leave it out" in lines or "no headline rests on it" in lines)
 
 
-def test_unknown_prices_are_named_with_their_reason():
+def test_unknown_prices_are_named_with_reasons():
     text = "\n".join(explain.profile(load_profile("loihi2")))
     assert "not used unasked: energy.synop, because it is an estimate of the profile's writer" in text
     assert "not estimable: energy.neuron_update_active" in text
@@ -33,13 +33,13 @@ def test_unknown_prices_are_named_with_their_reason():
     assert "seen in any source" in "\n".join(explain.profile(load_profile("cmos7")))
 
 
-def test_a_number_that_is_not_there_is_refused_with_the_nearest():
+def test_unknown_number_suggests_the_nearest():
     with pytest.raises(ProfileError, match=r"did you mean energy\.synop\?"):
         list(explain.number(load_profile("loihi1"), "energy.sinop"))
 
 
 @pytest.mark.parametrize("kind", ["neuromorphic", "asic", "gpu", "cpu"])
-def test_a_new_profile_is_valid_and_without_numbers(kind, tmp_path, capsys):
+def test_new_profile_is_valid_and_without_numbers(kind, tmp_path, capsys):
     path = tmp_path / "mine.toml"
     verb.new("mine", kind=kind, out=path)
     profile = load_profile(path)

@@ -41,7 +41,7 @@ def every_table():
 
 
 @pytest.mark.parametrize("table", list(every_table()), ids=lambda table: table.title)
-def test_every_row_has_a_cell_per_column_and_no_python_shows_through(table):
+def test_rows_match_columns_and_show_no_python_values(table):
     assert table.rows
     for row in table.rows:
         assert len(row) == len(table.columns)
@@ -57,7 +57,7 @@ def test_every_row_has_a_cell_per_column_and_no_python_shows_through(table):
         tables.energy.contenders(REPORT.comparison.groups[0]),
     ],
 )
-def test_numbers_carry_their_basis(table):
+def test_tables_of_numbers_have_a_basis(table):
     assert table.basis_text.split()[0] in {"counted", "measured", "estimated"}
 
 
@@ -75,7 +75,7 @@ def test_activity_shows_the_counts_per_inference():
         )
 
 
-def test_a_run_by_its_spikes():
+def test_spikes_of_a_simulation():
     program = networks.tiny_program()
     record = networks.run(program, networks.images(program))
     table = tables.network.spikes(record)
@@ -85,7 +85,7 @@ def test_a_run_by_its_spikes():
     assert table.basis_text == "counted over 3 samples of 4 steps, torch, float"
 
 
-def test_terms_say_what_is_not_estimable_and_why():
+def test_terms_that_cannot_be_estimated_have_reasons():
     known, unknown = (tables.energy.terms(cost) for cost in REPORT.estimates)
     assert cell(known, "all events", "µJ") == f"{REPORT.estimates[0].dynamic_j.typical * 1e6:.3g}"
     assert cell(unknown, "all events", "µJ") == "not estimable"
@@ -103,7 +103,7 @@ def test_contenders_add_up():
         assert host + deployed == pytest.approx(total, rel=0.02)
 
 
-def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
+def test_retrieval_in_per_cent_with_chance_per_pool():
     table = tables.tasks.retrieval(REPORT.evaluations)
     assert cell(table, "hybrid", "R@1") == "27.8 / 34.2"
     assert (
@@ -124,7 +124,7 @@ def test_retrieval_is_forward_and_backward_in_per_cent_with_chance_per_pool():
     assert cell(table, "chance among 64 images", "R@1") == "0.6 / 0.3"
 
 
-def test_the_learned_ratio_is_named_per_network():
+def test_learned_ratio_is_named_by_network():
     facts = tables.tasks.facts(REPORT.evaluations)
     assert facts["learned fusion ratio r, hybrid"] == "mean 0.83, from 0.31 to 1.42 over 3 channels"
     assert facts["firing rates, hybrid"] == "lif1 26.8 %, lif4 55.0 %"
@@ -135,13 +135,13 @@ def test_the_learned_ratio_is_named_per_network():
     }
 
 
-def test_the_text_encoder_is_shown_and_not_in_the_sum():
+def test_text_encoder_is_not_in_the_sum():
     table = tables.network.host(REPORT.workload)
     assert cell(table, "all, per image", "MACs") == "65,664"
     assert cell(table, "text, per text", "MACs") == "5,000"
 
 
-def test_the_certificate_says_what_differs_and_what_was_not_run():
+def test_certificate_shows_mismatches_and_skipped_comparisons():
     summary, layers, accuracy = tables.proof.certificate(REPORT.certificate)
     assert summary.title == "Certificate: incomplete"
     assert cell(summary, "integer program – Lava, fixed_pt", "mismatches") == "0"
@@ -154,7 +154,7 @@ def test_the_certificate_says_what_differs_and_what_was_not_run():
     assert cell(accuracy, "integer", "R@1") == "0.272"
 
 
-def test_findings_come_errors_first_and_passed_ones_are_only_counted():
+def test_findings_are_sorted_and_passed_ones_counted():
     items = [
         Finding("a", "Conv2d", "r1", "Fits.", "ok"),
         Finding("b", "LIF", "r2", "Assumed dt.", "note", "dt = 1 ms", "--dt"),
@@ -165,34 +165,34 @@ def test_findings_come_errors_first_and_passed_ones_are_only_counted():
     assert table.note == "1 error(s), 1 note(s), 1 check(s) passed"
 
 
-def test_profile_numbers_name_source_and_locator():
+def test_profile_numbers_have_source_and_locator():
     table = tables.profiles.numbers(load_profile("loihi1"))
     assert cell(table, "energy.synop", "source") == "davies2018: Table 2, p. 96 (printed as a minimum)"
     assert "10.1109/MM.2018.112130359" in table.note
     assert cell(table, "time.step", "value") == tables.table.NOTHING
 
 
-def test_numbers_used_are_those_of_the_estimates_and_no_others():
+def test_used_numbers_are_those_of_the_estimates():
     cost = estimate(REPORT.workload.part("deployed"), load_profile("loihi1"))
     paths = {row[1] for row in tables.profiles.used([cost], REPORT.profiles).rows}
     assert {"energy.synop", "static.chip", "time.step", "overhead.board_after_run"} <= paths
     assert not paths & {"energy.hop_ew", "energy.learning_update", "limits.neurons_per_chip"}
 
 
-def test_measurements_stand_apart():
+def test_measurements_have_their_own_table():
     item = Measurement("H100", "board", "NVML", 1.5e-3, 2e-3, 1.4e-3, 1.6e-3, 64, "fp16", 80.0)
     table = tables.energy.measurements([item])
     assert table.basis_text == "measured"
     assert cell(table, "–", "energy") == "1.5 mJ" and cell(table, "–", "device") == "H100"
 
 
-def test_what_could_not_be_measured_says_why():
+def test_missing_measurement_has_a_reason():
     table = tables.energy.measurements(REPORT.measurements)
     assert cell(table, "ANN twin", "with idle") == "3 mJ"
     assert table.note == "ANN twin on cpu: not measured, because there is no counter."
 
 
-def test_synops_by_step_add_up_to_those_per_inference():
+def test_synops_by_timestep_add_up_to_the_inference():
     table = tables.network.synops_by_timestep(REPORT.steps, REPORT.step_samples)
     whole = {layer.name: layer.effective_acs / REPORT.workload.samples for layer in REPORT.workload.layers}
     for row in table.rows:
@@ -202,7 +202,7 @@ def test_synops_by_step_add_up_to_those_per_inference():
     assert len(table.columns) == 17 and "first 16 of 40" in table.note
 
 
-def test_conventions_and_placements_are_tables_too():
+def test_conventions_and_placements():
     lines = {row[0]: row for row in tables.energy.conventions(REPORT.comparison).rows}
     assert "×" in lines["(i) arithmetic only, fp32"][3] and lines["(i) arithmetic only, fp32"][4] == "one node"
     assert lines["(ii) chip dynamic, loihi1"][4] == "different boundaries"
@@ -215,7 +215,7 @@ def test_conventions_and_placements_are_tables_too():
 @pytest.mark.parametrize(
     "value, text", [(None, "–"), (0, "0"), (3.0, "3"), (1234567, "1,234,567"), (0.12345, "0.123"), (1234.6, "1,235")]
 )
-def test_numbers(value, text):
+def test_number_format(value, text):
     assert tables.table.number(value) == text
 
 
@@ -226,12 +226,12 @@ def test_common_unit_fits_the_largest_typical_value():
     assert tables.table.common_unit([Range(-3e-3, -2e-3, 1e-4)]) == (1e3, "mJ")
 
 
-def test_headings_know_their_alignment():
+def test_heading_marks_numeric_columns():
     table = Table("t", ("name", ">count"), (("a", "1"),))
     assert table.headings == ("name", "count") and table.numeric == (False, True)
 
 
-def test_networks_that_answer_the_same_questions_stand_in_one_table():
+def test_networks_with_the_same_questions_share_a_table():
     (table,) = tables.tasks.by_task(whole_report().tasks)
     assert table.title == "VQA" and table.basis_text == "measured"
     assert table.headings == ("network", "VQA accuracy, %", "yes/no, %")
@@ -247,7 +247,7 @@ def test_networks_that_answer_the_same_questions_stand_in_one_table():
     assert "40 questions about 20 pictures" in table.note and "95.0 %" in table.note
 
 
-def test_other_questions_are_another_table():
+def test_other_questions_have_another_table():
     first = whole_report().tasks[0]
     few = replace(first, questions=4)
     other = replace(first, task="nlvr2", rows=tuple(replace(row, consistency=0.25) for row in first.rows))

@@ -17,7 +17,7 @@ from tests.reporting.example import whole_report
 REPORT = whole_report()
 
 
-def test_plain_tables_are_aligned_and_never_cut(capsys):
+def test_plain_tables_are_aligned_and_not_truncated(capsys):
     long = "a sentence that is much longer than eighty characters " * 4
     terminal.show(
         Table(
@@ -52,29 +52,29 @@ def test_every_result_prints(show, capsys):
     assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
-def test_the_verdict_is_the_first_line(capsys):
+def test_verdict_is_the_first_line(capsys):
     terminal.comparison(REPORT.comparison)
     assert capsys.readouterr().out.splitlines()[0] == REPORT.comparison.verdict
 
 
-def test_nothing_found_is_one_line(capsys):
+def test_no_findings_print_one_line(capsys):
     terminal.findings([])
     assert capsys.readouterr().out == "nothing stands in the way: 0 error(s), 0 note(s), 0 check(s) passed\n"
 
 
-def test_errors_have_three_parts_on_stderr(capsys):
+def test_errors_print_three_parts_to_stderr(capsys):
     terminal.print_error(ProfileError("what failed", "the rule", "a command"))
     seen = capsys.readouterr()
     assert seen.out == ""
     assert seen.err == "error: what failed\nwhy: the rule\ndo:  a command\n"
 
 
-def test_json_is_only_json(capsys):
+def test_json_output_is_valid_json(capsys):
     terminal.json({"a": np.array([[1, 2]]), "b": np.float32(0.5), "c": float("nan"), "d": (1,), 3: None})
     assert json.loads(capsys.readouterr().out) == {"a": [[1, 2]], "b": 0.5, "c": None, "d": [1], "3": None}
 
 
-def test_training_away_from_a_terminal_is_a_line_per_epoch(capsys):
+def test_training_without_terminal_prints_a_line_per_epoch(capsys):
     with terminal.epochs("training tiny") as show:
         for epoch in (1, 2):
             show(epoch, 2, 1, 2, 0.7, None)
@@ -83,13 +83,13 @@ def test_training_away_from_a_terminal_is_a_line_per_epoch(capsys):
     assert capsys.readouterr().err.splitlines() == [f"epoch {epoch}/2  loss 0.5  firing_rate 0.125" for epoch in (1, 2)]
 
 
-def test_status_says_its_steps(capsys):
+def test_status_prints_its_steps(capsys):
     with terminal.status("building") as say:
         say("half way")
     assert capsys.readouterr().err.splitlines() == ["building …", "  half way"]
 
 
-def test_at_a_terminal_colours_and_no_brackets_are_lost():
+def test_terminal_output_has_colours_and_keeps_brackets():
     """Names with [brackets] are rich's markup; they must be shown as they are."""
     code = (
         "from ashneuro.reporting import terminal\n"

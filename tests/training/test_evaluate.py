@@ -35,7 +35,7 @@ def measure(run: Run, **arguments: object) -> Evaluation:
     return evaluate(run.model, run.vocabulary, TEST, run.config.data, split="squares, test", **arguments)
 
 
-def test_metrics_are_those_of_a_sorted_list() -> None:
+def test_metrics_match_a_sorted_list() -> None:
     random = np.random.default_rng(0)
     scores = random.normal(size=(40, 30))
     relevant = random.random((40, 30)) < 0.08
@@ -47,12 +47,12 @@ def test_metrics_are_those_of_a_sorted_list() -> None:
     assert found["median_rank"] == np.median(ranks)
 
 
-def test_ties_gain_nothing() -> None:
+def test_ties_rank_last() -> None:
     relevant = np.eye(20, dtype=bool)
     assert metrics(np.zeros((20, 20)), relevant) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0, "median_rank": 20.0}
 
 
-def test_embeddings_that_are_no_numbers_gain_nothing() -> None:
+def test_nan_scores_rank_last() -> None:
     """A network that has diverged finds nothing; it does not find everything."""
     scores = np.eye(20)
     scores[3] = np.nan
@@ -72,7 +72,7 @@ def test_chance_is_the_mean_over_all_orders() -> None:
     assert expected["median_rank"] == np.median(ranks)
 
 
-def test_the_hybrid_is_measured_whole_and_without_each_branch(run: Run) -> None:
+def test_hybrid_is_evaluated_whole_and_with_zeroed_branches(run: Run) -> None:
     evaluation = measure(run)
     assert [row.condition for row in evaluation.rows] == [Condition.WHOLE, Condition.A_ZEROED, Condition.C_ZEROED]
     names = [row["name"] for row in evaluation.to_json()["rows"]]
@@ -95,7 +95,7 @@ def test_the_hybrid_is_measured_whole_and_without_each_branch(run: Run) -> None:
     assert len(evaluation.ratio.channels) == 8
 
 
-def test_an_encoder_elsewhere_sees_the_currents_and_gives_the_spikes(run: Run) -> None:
+def test_spikes_of_another_encoder_are_used(run: Run) -> None:
     seen = []
 
     def same(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -117,14 +117,14 @@ def test_an_encoder_elsewhere_sees_the_currents_and_gives_the_spikes(run: Run) -
         measure(run, encoder=lambda x: [np.zeros((3, 11, 12), np.uint8)])
 
 
-def test_separate_captions_are_texts_of_their_own(run: Run) -> None:
+def test_separate_captions_are_separate_texts(run: Run) -> None:
     data = replace(run.config.data, captions="separate")
     evaluation = evaluate(run.model, run.vocabulary, TEST, data, split="squares")
     assert (evaluation.images, evaluation.texts) == (12, 24)
     assert evaluation.chance.image_to_text["R@1"] == pytest.approx(2 / 24)
 
 
-def test_pictures_of_one_concept_are_all_right(run: Run) -> None:
+def test_any_item_of_the_concept_is_a_hit(run: Run) -> None:
     same = [replace(pair, concept="square") for pair in TEST]
     evaluation = evaluate(run.model, run.vocabulary, same, run.config.data, split="one concept")
     assert evaluation.concepts == 1
@@ -143,7 +143,7 @@ def test_examples_are_the_best_five(run: Run) -> None:
             assert hit.correct == (keys[hit.key].concept == keys[example.key].concept)
 
 
-def test_the_json_form_is_read_back(run: Run, tmp_path: Path) -> None:
+def test_json_round_trip(run: Run, tmp_path: Path) -> None:
     evaluation = measure(run)
     evaluation.save(tmp_path / "evaluation.json")
     values = json.loads((tmp_path / "evaluation.json").read_text())
@@ -167,12 +167,12 @@ def test_controls_are_named_and_do_not_spike(tmp_path: Path, kind: str, name: st
     assert (evaluation.ratio is not None) == (kind != "none")
 
 
-def test_an_empty_split_is_said(run: Run) -> None:
+def test_empty_split_is_an_error(run: Run) -> None:
     with pytest.raises(DataError, match="empty"):
         evaluate(run.model, run.vocabulary, (), run.config.data, split="squares, validation")
 
 
-def test_input_currents_are_the_models(run: Run) -> None:
+def test_input_currents_match_the_model(run: Run) -> None:
     images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
     with torch.no_grad():
         expected = run.model.currents((images.float() - 127.5) / 63.75).numpy()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def jobs(content: Mapping[str, Any]) -> Figure:
-    """Return a bar for every implementation of every job: its time over the baseline's, with the range over rounds."""
+    """Return a bar for each implementation of each job: time over the baseline's, with range."""
     timed = [(job, [way for way in job["ways"] if not way["reason"]]) for job in content["jobs"]]
     heights = [len(ways) + 1.6 for _, ways in timed]
     with drawing(0.27 * sum(heights) + 0.3, width=8.2) as figure:

@@ -34,8 +34,8 @@ MICROJOULES = (1e6, "µJ")
 def contenders(group: Group) -> Figure:
     """Return host part and deployed part of every network of a group, and the range of their sum.
 
-    Networks whose energies are more than a factor `ORDERS` apart stand on a logarithmic axis, as dots with a range;
-    on one node, where sums decide, always as bars.
+    Energies that are more than a factor `ORDERS` apart are dots on a logarithmic axis, unless the
+    networks are comparable: then bars show the sums that the verdict compares.
     """
     known = [who.total_j for who in group.contenders if who.total_j and who.total_j.low > 0]
     wide = bool(known) and max(energy.high for energy in known) > ORDERS * min(energy.low for energy in known)
@@ -101,7 +101,7 @@ def _dots(axes: Axes, group: Group) -> None:
 
 
 def totals(costs: Sequence[CostEstimate]) -> Figure:
-    """Return the dynamic energy of estimates and their totals with static power, on a logarithmic axis."""
+    """Return the dynamic energy of estimates and their totals with static power."""
     factor, unit = MICROJOULES
     rows = []
     for cost in costs:

@@ -60,7 +60,7 @@ def firing_rates(rates: Mapping[str, float], mean: float, break_even: float | No
     Args:
         rates: spikes per neuron and timestep, by layer.
         mean: over all neurons.
-        break_even: rate at which the spiking part takes as much energy as the int8 ANN in its place.
+        break_even: rate at which the spiking part takes the energy of the int8 ANN in its place.
     """
     percents = [100 * rate for rate in rates.values()]
     lines = [(mean, INK, "mean over neurons")]

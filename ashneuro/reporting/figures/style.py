@@ -48,17 +48,15 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def drawing(height: float, width: float = WIDTH) -> Iterator[Figure]:
-    """Yield an empty figure in our style; sizes in inches."""
+    """Yield an empty figure in our style, without pyplot; sizes in inches."""
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
         yield figure
-        # An axis makes its first tick when it is asked for it, in the style of that moment: ask now,
-        # for the figure may be shown after the block. Further ticks are copies of the first.
+        # An axis makes its first tick on demand, in the style of that moment. The figure may be
+        # shown after the block, so ask now; further ticks are copies of the first.
         for axes in figure.axes:
             axes.xaxis.get_major_ticks(1)
             axes.yaxis.get_major_ticks(1)
@@ -95,7 +93,7 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def log_energy(axes: Axes, room: float) -> None:
-    """Make x logarithmic with plain numbers, with ``room`` (a share of its span) for text on the right."""
+    """Make x logarithmic, with ``room`` (a share of its span) for text on the right."""
     axes.set_xscale("log")
     left, right = axes.get_xlim()
     axes.set_xlim(left, right * (right / left) ** room)

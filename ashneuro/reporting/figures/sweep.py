@@ -62,7 +62,7 @@ def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
 
 
 def pareto(points: Sequence[Point], metric: str) -> Figure:
-    """Return energy (logarithmic, to the right) against a metric (upwards), with the Pareto front as a line.
+    """Return energy (logarithmic x) against a metric (y), with the Pareto front as a line.
 
     Points of the front are labelled first; a label that would cover another is left out.
 

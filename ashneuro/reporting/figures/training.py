@@ -18,7 +18,7 @@ Points = list[tuple[int, float]]
 
 
 def curves(epochs: Sequence[EpochMetrics]) -> Figure:
-    """Return losses, validation R@1 and firing rates over the epochs; a panel without values is left out."""
+    """Return losses, validation R@1 and firing rates over the epochs, without empty panels."""
     from matplotlib.ticker import MaxNLocator
 
     means = _series(epochs, lambda each: {} if each.firing_rate is None else {"mean": each.firing_rate})

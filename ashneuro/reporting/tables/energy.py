@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def terms(cost: CostEstimate) -> Table:
-    """Return one estimate by kind of event, then with static power at every boundary of the profile."""
+    """Return one estimate by kind of event, then its totals with static power."""
     sums = cost.by_term()
     totals = [(whole, whole.total_j or whole.energy_j) for whole in cost.totals]
     unit = common_unit([*sums.values(), cost.dynamic_j] if cost.dynamic_j else [energy for _, energy in totals])
@@ -151,7 +151,7 @@ def _energy(energy: Range | None) -> str:
 
 
 def break_even(comparison: Comparison) -> Table:
-    """Return the firing rates below which the spiking part takes less energy than the ANN in its place."""
+    """Return the firing rates at which the spiking part takes as much energy as its ANN."""
     rows = []
     for even in comparison.break_even:
         known = sorted(rate for rate in even.rates if rate is not None)

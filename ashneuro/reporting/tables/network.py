@@ -44,7 +44,7 @@ def findings(items: Sequence[Finding]) -> Table:
 
 
 def activity(workload: Workload) -> Table:
-    """Return spikes, firing rate, synops and neuron updates of every deployed layer, per inference."""
+    """Return spikes, firing rate, synops and updates of every deployed layer, per inference."""
     deployed = [layer for layer in workload.part("deployed").layers if layer.kind != "ann"]
     samples = workload.samples
     rows = [
@@ -140,7 +140,7 @@ STEPS_SHOWN = 16
 
 
 def synops_by_timestep(steps: Sequence[StepWorkload], samples: int) -> Table:
-    """Return the synops of every layer in the first timesteps of a sample, as a mean over samples."""
+    """Return the synops of every layer in the first timesteps, as a mean over samples."""
     shown = min(STEPS_SHOWN, max(len(row.effective_acs) for row in steps))
     rows = tuple(
         (row.name, *(number(three_digits(float(value) / samples)) for value in row.effective_acs[:shown]))
@@ -198,7 +198,7 @@ def placement(placed: Placement) -> Table:
 
 
 def quantisation(costs: Iterable[LayerCost]) -> Table:
-    """Return the quantisation errors of every layer; their effect on spikes is in the certificate."""
+    """Return the quantisation errors of every layer; the certificate has their effect."""
     rows = [
         (
             cost.layer,

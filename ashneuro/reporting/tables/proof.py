@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def certificate(content: Certificate) -> tuple[Table, ...]:
-    """Return the comparisons of a certificate, the mismatches of every layer, and the task metrics."""
+    """Return the comparisons of a certificate, the mismatches by layer, and the task metrics."""
     pairs = content.comparisons
     rows = []
     for pair in pairs:

@@ -14,7 +14,7 @@ METRICS = ("R@1", "R@5", "R@10")
 
 
 def pools(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:
-    """Return the evaluations grouped by pool: the same split with the same numbers of images and texts."""
+    """Return the evaluations by pool: the same split, number of images and number of texts."""
     found: dict[tuple[str, int, int], list[Evaluation]] = {}
     for item in evaluations:
         found.setdefault((item.split, item.images, item.texts), []).append(item)
@@ -30,7 +30,7 @@ def retrieval_rows(evaluations: Iterable[Evaluation]) -> Iterator[tuple[str, Ret
 
 
 def retrieval(evaluations: Iterable[Evaluation]) -> Table:
-    """Return retrieval metrics image → text / text → image: a row per network, then chance, for each pool."""
+    """Return retrieval metrics in both directions: a row per network, then chance, per pool."""
     body = []
     for pool in pools(evaluations):
         where = f"{pool[0].split}: {number(pool[0].images)} images, {number(pool[0].texts)} texts"
@@ -61,9 +61,9 @@ def pool(evaluations: Sequence[Evaluation]) -> Table:
 def by_task(evaluations: Iterable[TaskEvaluation]) -> tuple[Table, ...]:
     """Return a table for each task and set of questions.
 
-    Networks that answered the same questions share a table, a row for each condition; the baseline of
-    the most frequent answer comes last. The note has the number of questions and the share that can
-    be answered at all.
+    Networks that answered the same questions share a table, a row for each condition. The baseline
+    of the most frequent answer comes last. The note has the number of questions and the share that
+    can be answered at all.
     """
     found: dict[tuple[str, str, int, int], list[TaskEvaluation]] = {}
     for item in evaluations:
@@ -101,7 +101,7 @@ def _task(evaluations: Sequence[TaskEvaluation]) -> Table:
 
 
 def answers(evaluation: TaskEvaluation) -> Table:
-    """Return the example questions of one evaluation with the network's answer and the right ones."""
+    """Return the example questions of an evaluation, the network's answers and the right ones."""
     rows = tuple(
         (
             ", ".join(item.images),
@@ -127,7 +127,7 @@ def metric(evaluation: TaskEvaluation) -> str:
 
 
 def facts(evaluations: Iterable[Evaluation]) -> dict[str, str]:
-    """Return the learned fusion ratio and the firing rates of each network that has them, by label."""
+    """Return the learned fusion ratio and the firing rates of each network, label to text."""
     found: dict[tuple[str, str, str], tuple[str, str]] = {}
     for item in evaluations:
         name = words.network(item)

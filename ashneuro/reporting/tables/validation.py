@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def energies(validation: Validation) -> Table:
-    """Return predicted and measured energies, their ratio, and the terms that the prediction lacks."""
+    """Return predicted and measured energies, their ratio, and terms that the prediction lacks."""
     rows = [
         (
             row.case,
