@@ -120,12 +120,11 @@ class Synapse(nn.Module):
         if self.scale is not None:
             currents = self._integers(arrays, self.scale)
         else:
-            kernels = self.kernels
-            currents = self.norm(
-                synaptic_currents(linear, arrays, kernels)
-                if isinstance(linear, nn.Conv2d)
-                else linear(arrays, kernels=kernels)
-            )
+            if isinstance(linear, nn.Conv2d):
+                products = synaptic_currents(linear, arrays, self.kernels)
+            else:
+                products = linear(arrays, kernels=self.kernels)
+            currents = self.norm(products)
         return currents.unflatten(0, spikes.shape[:2])  # type: ignore[no-any-return,no-untyped-call]
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -144,9 +143,8 @@ class Synapse(nn.Module):
         norm, weight = self.norm, self.linear.weight.double()
         assert norm.running_mean is not None and norm.running_var is not None
         gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        return weight * gain.reshape(
-            -1, *[1] * (weight.ndim - 1)
-        ), norm.bias.double() - gain * norm.running_mean.double()
+        bias = norm.bias.double() - gain * norm.running_mean.double()
+        return weight * gain.reshape(-1, *[1] * (weight.ndim - 1)), bias
 
     def _integers(self, arrays: Tensor, scale: float) -> Tensor:
         weight, bias = self._fold()
@@ -253,6 +251,7 @@ class FrozenStatistics:
     def __enter__(self) -> None:
         self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
         for norm in self._norms:
+            # Momentum 0 keeps mean and variance; the counter is incremented in place, so on a copy.
             norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
 
     def __exit__(self, *error: object) -> None:

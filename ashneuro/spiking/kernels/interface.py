@@ -16,7 +16,7 @@ from torch import Tensor
 
 Kind = Literal["lif", "cuba-lif", "if", "li"]
 Kernels = Literal["auto", "triton", "native", "torch", "norse"]
-Precision = Literal["full", "bf16"]
+Saves = Literal["full", "bf16"]
 LEARNABLE = ("decay", "threshold", "leak", "reset")
 
 
@@ -43,7 +43,7 @@ class Options(TypedDict, total=False):
     surrogate: str
     slope: float | None
     detached: bool
-    saves: Precision
+    saves: Saves
     kernels: Kernels
 
 
@@ -77,7 +77,7 @@ class Neurons:
     surrogate: str = "super"
     slope: float | None = None
     detached: bool = False
-    saves: Precision = "full"
+    saves: Saves = "full"
     kernels: Kernels = "auto"
     blocks: dict[object, Block] | None = None
 

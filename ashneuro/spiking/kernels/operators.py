@@ -68,7 +68,7 @@ TYPES = {
 
 
 def schema(records: Sequence[type], outputs: int) -> str:
-    """Return the schema of an operator from the fields of ``records`` to so many tensors."""
+    """Return the schema of an operator with the fields of ``records`` and ``outputs`` tensors."""
     hints = [(name, hint) for record in records for name, hint in get_type_hints(record).items()]
     arguments = (f"{'str' if get_origin(hint) is Literal else TYPES[hint]} {name}" for name, hint in hints)
     return f"({', '.join(arguments)}) -> ({', '.join(['Tensor'] * outputs)})"
