@@ -77,6 +77,7 @@ def simulate(
         LavaError: Lava is not installed, or failed.
     """
     precision = _precision(on, precision)
+    # In float64 a graph runs as it stands; its float program is what is compared with it.
     if on == "torch" and isinstance(target, Bundle | Graph):
         graph = target.graph if isinstance(target, Graph) else target.wiring
         if graph is not None and target.contract is not None:

@@ -117,6 +117,7 @@ def trace_neurons(
 def _threshold(program: Program, layer: Layer, index: int) -> float | None:
     if not layer.neuron.spiking:
         return None
+    # Integer thresholds are in units of the input, u and v in units of the state.
     threshold = float(np.broadcast_to(layer.neuron.v_threshold, layer.shape).ravel()[index])
     if not math.isfinite(threshold):
         return None

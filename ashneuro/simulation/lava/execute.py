@@ -53,6 +53,7 @@ def run_chunk(
     program = network.program
     sent = encode_all(program, chunk)
     timesteps, samples = next(iter(sent.values())).shape[:2]
+    # The last chunk of a stream may have fewer samples, and parts of a stream other lengths.
     network = network.for_chunk(timesteps, samples)
     # Evenly spread, so that they stand in many columns of the batch.
     stocked = [index * samples // stock for index in range(min(stock, samples))] if network.batched else []
@@ -90,6 +91,7 @@ def trace_samples(
             answers[name].append(results[name][:, list(chosen)])
     traces = {}
     for name, chosen in neurons.items():
+        # A layer at depth d answers d machine steps later.
         first = program.layer(name).depth
         rows = slice(first, first + timesteps * samples)
         state = np.concatenate(states[name])[rows].reshape(samples, timesteps, 2, -1).transpose(2, 1, 0, 3)

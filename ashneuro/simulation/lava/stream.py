@@ -38,6 +38,7 @@ def stream_chunks(
     exhausted = False
     pool = ThreadPoolExecutor(threads, thread_name_prefix="lava")
 
+    # Errors travel through the queue like results, so that the caller's thread raises them.
     def work(number: int, chunk: Samples) -> None:
         if stop.is_set():
             return

@@ -208,6 +208,7 @@ def _compare_pairs(
 
 
 def _compare_recorded(recorded: Reference, records: Mapping[Computation, SpikeRecord]) -> Iterator[Comparison]:
+    # The answers come from the same code, possibly of an older version: they have to be reproduced.
     for computation, answers in ((Computation.GRAPH, recorded.spikes), (Computation.INTEGER, recorded.integer)):
         if not answers or computation not in records:
             continue
