@@ -1,4 +1,4 @@
-"""One command does expensive things once: it opens a run, reads data, wires a graph, prices a chip."""
+"""A command opens a run, reads its data, wires a graph and prices a chip once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from ashneuro.program import lower, wiring
 from ashneuro.simulation.emulator import run_graph
 from ashneuro.training import checkpoint
 from ashneuro.workflows import export, report
-from tests.formats.conftest import old  # noqa: F401
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], list[tuple[Any, ...]]]:
-    """Record the positional arguments of every call of a function, under whatever name a module imported it."""
+    """A function that records the positional arguments of every call of another, in all modules."""
 
     def watch(function: Callable[..., Any]) -> list[tuple[Any, ...]]:
         seen: list[tuple[Any, ...]] = []
@@ -39,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], lis
     return watch
 
 
-def test_export_opens_a_run_once(old: Path, calls: Any) -> None:  # noqa: F811
+def test_export_opens_a_run_once(old: Path, calls: Any) -> None:
     opened, read = calls(checkpoint.load_run), calls(sources.load_splits)
     wired, lowered, ran = calls(wiring.wire), calls(lower.lower), calls(run_graph.run_graph)
     export.export(old / "runs" / "hybrid", old / "again.bundle", samples=4, lava=None)
@@ -48,7 +47,7 @@ def test_export_opens_a_run_once(old: Path, calls: Any) -> None:  # noqa: F811
     assert sum(isinstance(graph, nir.NIRGraph) for (graph,) in wired) == 2
 
 
-def test_report_opens_each_run_once_and_prices_a_chip_once(old: Path, calls: Any) -> None:  # noqa: F811
+def test_report_opens_each_run_once_and_prices_a_chip_once(old: Path, calls: Any) -> None:
     opened, read, priced = calls(checkpoint.load_run), calls(sources.load_splits), calls(estimators.estimate)
     result = report.report(old / "runs" / "hybrid", old / "runs" / "relu", profiles=["loihi1", "cmos45"])
     assert [Path(path).name for path, *_ in opened] == ["hybrid", "relu"] and len(read) == 1
