@@ -1,6 +1,6 @@
 """ashneuro: deploy and simulate hybrid ANN–SNN vision–language models, and know what they cost.
 
-The names below load when they are first used, so ``import ashneuro`` costs nothing and needs no torch. ::
+The names below load when they are first used, so the import is quick and needs no torch. ::
 
     import ashneuro as ash
 

@@ -1,5 +1,4 @@
-"""``ashneuro evaluate``: held-out retrieval and tasks, the spikes from torch, the emulator or Lava.
-"""
+"""``ashneuro evaluate``: retrieval and tasks, with spikes from torch, the emulator or Lava."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Demo:
         return [evaluate(folder, progress=progress).evaluation for folder in (self.hybrid, *self.controls)]
 
     def export(self, progress: Progress = silent) -> Exported:
-        """Export the hybrid's spiking encoder with as many reference samples as run on Lava later."""
+        """Export the hybrid, with as many reference samples as run on Lava later."""
         return export(self.hybrid, samples=LAVA_SAMPLES, progress=progress)
 
     def evaluate_deployed(self, progress: Progress = silent) -> tuple[list[Evaluation], str]:

@@ -197,7 +197,7 @@ def _session(run: Run, setting: Setting, images: int, progress: Progress) -> Ite
 
 
 def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluated[Result]:
-    """Write an evaluation with the hash of the run's weights, and beside it the simulator's counts."""
+    """Write an evaluation with the hash of the weights, and the simulator's counts beside it."""
     from ashneuro.simulation.record import save_counts
 
     evaluation = replace(evaluation, weights_sha256=session.run.weights_sha256)

@@ -325,6 +325,6 @@ def run_accuracy(run: Run, integer: Program) -> dict[str, dict[str, float]]:
 
 
 def learnt_integers(run: Run) -> Integers | None:
-    """Return the integer units that a run learnt with; ``None`` where it learnt in floating point."""
+    """Return the integer units that a run learnt with; ``None`` for floating point."""
     encoder = run.model.abstract
     return None if encoder is None else encoder.integers

@@ -106,7 +106,7 @@ def _markdown(table: Table) -> str:
 
 
 def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
-    """Return energy against accuracy as an SVG that stands alone; empty when nothing has a price."""
+    """Return energy against accuracy as a standalone SVG; empty when nothing has a price."""
     from ashneuro.reporting.figures.svg import alone
     from ashneuro.reporting.figures.sweep import Point, pareto
 

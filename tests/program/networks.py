@@ -12,7 +12,7 @@ from tests import reference
 
 
 def define(graph, contract, inputs):
-    """Return what every node of ``graph`` gives, by definition, as ``contract`` says."""
+    """Return the values of every node of ``graph``, by definition, under ``contract``."""
     open_ends = {name: getattr(contract, name) for name in ("if_convention", "integration", "start")}
     return reference.run_graph(graph, inputs, dt=contract.dt_s, **open_ends)
 

@@ -1,4 +1,4 @@
-"""Which runs a sweep makes, and their means and deviations."""
+"""Runs of a sweep: their settings, claims, means and deviations."""
 
 from __future__ import annotations
 
