@@ -385,6 +385,7 @@ def _identities(
     kind: AbstractKind, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[str, list[tuple[Condition, SpikeSource]]]:
     """Return the label, and the condition and source of spikes of each row."""
+    # The first row is the whole network: its name is the label, unless it is the word for the kind.
     whole: str = rows[0]["name"] if rows else _NETWORKS[kind]
     found = []
     for row in rows:

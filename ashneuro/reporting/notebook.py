@@ -76,7 +76,7 @@ def figure(value: Plotted) -> Figure:
         AshneuroError: there is nothing to draw.
     """
     draw = VIEWS[type(value)].figure
-    assert draw is not None
+    assert draw is not None  # every Plotted type has one; a test goes through VIEWS
     return draw(value)
 
 
@@ -95,7 +95,7 @@ def _certificate_rows(certificate: Certificate) -> Iterator[dict[str, Any]]:
                 "first_timestep": step,
                 "first_neuron": neuron,
             }
-        if not pair.layers:
+        if not pair.layers:  # it was not run
             yield {**own, "reason": pair.reason}
 
 
@@ -142,6 +142,7 @@ def _workload_tables(workload: Workload) -> Iterator[Table]:
 def _workload_rows(workload: Workload) -> Iterator[dict[str, Any]]:
     nested = ("acs_by_kind", "acs_from_ports")
     for layer in workload.layers:
+        # Dicts by kind of synapse have no place in a cell.
         yield {name: value for name, value in asdict(layer).items() if name not in nested}
 
 

@@ -42,6 +42,7 @@ PLAIN_WIDTH = 120
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
+    # Long lines stay whole, so that paths can be copied; colours mark states, not numbers.
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
@@ -50,7 +51,7 @@ def line(text: str = "", style: str = "") -> None:
     if sys.stdout.isatty():
         from rich.text import Text
 
-        _console().print(Text(text, style))
+        _console().print(Text(text, style))  # as a Text, names in [brackets] are no markup
     else:
         print(text)
 

@@ -85,9 +85,6 @@ def evaluate_task(
     rows.append(_row(Condition.MOST_FREQUENT, SpikeSource.NONE, pool, _most_frequent(questions, pool)))
     labelled = frozenset(pool.labels)
     known = sum(is_answerable(pool.task, question, labelled) for question in pool.questions)
-    chosen = [
-        (2 * number + 1) * len(pool.questions) // (2 * examples) for number in range(min(examples, len(pool.questions)))
-    ]
     return TaskEvaluation(
         task=cast(Task, pool.task),
         kind=model.config.abstract.kind,
@@ -97,18 +94,19 @@ def evaluate_task(
         rows=tuple(rows),
         answerable=known / len(pool.questions),
         firing_rate=firing if spiking else {},
-        examples=tuple(
-            AnsweredQuestion(
-                question.images,
-                question.text,
-                said[0][index],
-                question.answers,
-                _score(pool.task, said[0][index], question),
-            )
-            for index in chosen
-            for question in (pool.questions[index],)
-        ),
+        examples=_examples(pool, said[0], examples),
     )
+
+
+def _examples(pool: TaskPool, said: Sequence[str], count: int) -> tuple[AnsweredQuestion, ...]:
+    """Return questions with their answers, evenly spaced over the pool."""
+    chosen = []
+    for number in range(min(count, len(pool.questions))):
+        index = (2 * number + 1) * len(pool.questions) // (2 * count)
+        question, answer = pool.questions[index], said[index]
+        score = _score(pool.task, answer, question)
+        chosen.append(AnsweredQuestion(question.images, question.text, answer, question.answers, score))
+    return tuple(chosen)
 
 
 def accuracy(model: AshNet, pool: TaskPool) -> float:
@@ -126,11 +124,11 @@ def answer(
     spikes = None if encoder is None or model.abstract is None else simulated_spikes(model, pool.images, encoder)
     firing: dict[str, float] = {}
     found = list(encode_chunks(model, pool.images, spikes, BATCH, firing))
-    places = {zero: torch.cat([model.visual_tokens(encoded, zero) for encoded in found]) for zero in zeroed}
+    tokens_of = {zero: torch.cat([model.visual_tokens(encoded, zero) for encoded in found]) for zero in zeroed}
     said: list[list[str]] = []
     for zero in zeroed:
         best = [
-            model.answer(pool.task, places[zero][rows.to(device)], tokens.to(device)).argmax(1).cpu()
+            model.answer(pool.task, tokens_of[zero][rows.to(device)], tokens.to(device)).argmax(1).cpu()
             for rows, tokens in zip(torch.split(pool.rows, BATCH), torch.split(pool.tokens, BATCH), strict=True)
         ]
         said.append([pool.labels[number] for number in torch.cat(best).tolist()])
@@ -167,6 +165,7 @@ def _most_frequent(questions: Questions, pool: TaskPool) -> list[str]:
         )
     whole = sum(counts.values(), Counter())
     return [
+        # Ties go to the last word of the alphabet, so that the baseline is the same every time.
         max((counts[question.kind] or whole).items(), key=lambda item: (item[1], item[0]))[0]
         for question in pool.questions
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ashneuro.cost.measure import NotMeasured
@@ -20,50 +20,58 @@ if TYPE_CHECKING:
 def terms(cost: CostEstimate) -> Table:
     """Return one estimate by kind of event, then its totals with static power."""
     sums = cost.by_term()
-    totals = [(whole, whole.total_j or whole.energy_j) for whole in cost.totals]
-    unit = common_unit([*sums.values(), cost.dynamic_j] if cost.dynamic_j else [energy for _, energy in totals])
-    rows = []
-    for name in sorted(sums, key=lambda name: sums[name] is None):
-        events = sum(term.events for term in cost.terms if term.name == name)
-        because = next((term.because for term in cost.terms if term.name == name and term.because), "")
-        formula = "; ".join(
-            dict.fromkeys(term.formula for term in cost.terms if term.name == name and term.formula and term.events)
-        )
-        rows.append((name, number(events), *joules(sums[name], unit), because or formula or NOTHING))
-    rows.append(
-        ("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above")
-    )
-    for whole, energy in totals:
-        what = "events + static" if whole.total_j else "static alone"
-        how = f"power × time. {whole.boundary}"
-        if whole.overhead_j is not None:
-            rows.append(
-                (
-                    f"running overhead: {whole.name.replace('_', ' ')}",
-                    "",
-                    *joules(whole.overhead_j, unit),
-                    "power × time; in the line below",
-                )
-            )
-        rows.append((f"{what}: {whole.name.replace('_', ' ')}", "", *joules(energy, unit), how))
-    time = cost.time_s
-    lasts = f" An inference lasts {_microseconds(time)} while samples follow one another" if time else ""
-    if time:
-        rate = cost.throughput_per_s
-        lasts += f", {number(three_digits(rate.low))} – {number(three_digits(rate.high))} a second" if rate else ""
-        lasts += f"; from first input to last output {_microseconds(cost.latency_s)}." if cost.latency_s else "."
-    if cost.cores is not None:
-        lasts += f" Placed on {number(cost.cores)} cores of {cost.chips} chip(s)."
-    if cost.dynamic_j and not cost.headline:
-        lasts += " No headline rests on it: sources of its prices were not opened."
+    totals = [whole.total_j or whole.energy_j for whole in cost.totals]
+    # Without a dynamic energy only the totals have numbers, and they choose the unit.
+    unit = common_unit([*sums.values(), cost.dynamic_j] if cost.dynamic_j else totals)
+    whole = ("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above")
     return Table(
         f"Energy on {cost.title}",
         ("term", ">events", f">{unit[1]}", ">low – high", "how"),
-        tuple(rows),
+        (*_term_rows(cost, sums, unit), whole, *_total_rows(cost, unit)),
         basis=Basis.ESTIMATED,
         how=f"({cost.profile})",
-        note=f"Boundary: {cost.boundary}. Left out: {'; '.join(cost.excludes)}.{lasts}",
+        note=f"Boundary: {cost.boundary}. Left out: {'; '.join(cost.excludes)}.{_time_text(cost)}",
     )
+
+
+def _term_rows(
+    cost: CostEstimate, sums: Mapping[str, Range | None], unit: tuple[float, str]
+) -> Iterator[tuple[str, ...]]:
+    """Yield a row per kind of event, those without a price last."""
+    for name in sorted(sums, key=lambda name: sums[name] is None):
+        own = [term for term in cost.terms if term.name == name]
+        because = next((term.because for term in own if term.because), "")
+        # Layers may be priced by different formulas; those without events say nothing.
+        formula = "; ".join(dict.fromkeys(term.formula for term in own if term.formula and term.events))
+        events = number(sum(term.events for term in own))
+        yield name, events, *joules(sums[name], unit), because or formula or NOTHING
+
+
+def _total_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tuple[str, ...]]:
+    """Yield a row per boundary of static power, after the overhead that is part of it."""
+    for whole in cost.totals:
+        name = whole.name.replace("_", " ")
+        if whole.overhead_j is not None:
+            overhead = joules(whole.overhead_j, unit)
+            yield f"running overhead: {name}", "", *overhead, "power × time; in the line below"
+        what = "events + static" if whole.total_j else "static alone"
+        energy = joules(whole.total_j or whole.energy_j, unit)
+        yield f"{what}: {name}", "", *energy, f"power × time. {whole.boundary}"
+
+
+def _time_text(cost: CostEstimate) -> str:
+    """Return the sentences about time, cores and sources below an estimate."""
+    text = ""
+    if time := cost.time_s:
+        text += f" An inference lasts {_microseconds(time)} while samples follow one another"
+        if rate := cost.throughput_per_s:
+            text += f", {number(three_digits(rate.low))} – {number(three_digits(rate.high))} a second"
+        text += f"; from first input to last output {_microseconds(cost.latency_s)}." if cost.latency_s else "."
+    if cost.cores is not None:
+        text += f" Placed on {number(cost.cores)} cores of {cost.chips} chip(s)."
+    if cost.dynamic_j and not cost.headline:
+        text += " No headline rests on it: sources of its prices were not opened."
+    return text
 
 
 def _microseconds(time: Range) -> str:
@@ -98,7 +106,7 @@ def contenders(group: Group) -> Table:
         f">arithmetic only, {label}",
         "task metric",
     )
-    if not any(who.metric for who in group.contenders):
+    if not any(who.metric for who in group.contenders):  # a column of dashes says nothing
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     profiles = dict.fromkeys(part.profile for who in group.contenders for part in (who.host, who.deployed) if part)
     return Table(
@@ -113,27 +121,27 @@ def contenders(group: Group) -> Table:
 
 def conventions(comparison: Comparison) -> Table:
     """Return the comparison under the three conventions of counting."""
-    rows = []
-    for line in comparison.conventions:
-        ratio = (
-            NOTHING
-            if line.ratio is None
-            else " – ".join(dict.fromkeys(f"{number(float(f'{value:.2g}'))} ×" for value in line.ratio))
+    rows = tuple(
+        (
+            line.name,
+            f"{line.ours}: {_energy(line.ours_j)}",
+            f"{line.theirs}: {_energy(line.theirs_j)}",
+            _ratio(line.ratio),
+            "one node" if line.comparable else "different boundaries",
+            line.note,
         )
-        where = "one node" if line.comparable else "different boundaries"
-        rows.append(
-            (
-                line.name,
-                f"{line.ours}: {_energy(line.ours_j)}",
-                f"{line.theirs}: {_energy(line.theirs_j)}",
-                ratio,
-                where,
-                line.note,
-            )
-        )
+        for line in comparison.conventions
+    )
     columns = ("what is counted", "spiking side", "ANN side", ">spiking / ANN", "comparable", "note")
     note = "Which side looks better depends on what is counted; only lines on one node may name a winner."
-    return Table("Three conventions", columns, tuple(rows), basis=Basis.ESTIMATED, how="from counted events", note=note)
+    return Table("Three conventions", columns, rows, Basis.ESTIMATED, "from counted events", note)
+
+
+def _ratio(ratio: tuple[float, float] | None) -> str:
+    if ratio is None:
+        return NOTHING
+    # A range that is one number in two digits is shown as one.
+    return " – ".join(dict.fromkeys(f"{number(float(f'{value:.2g}'))} ×" for value in ratio))
 
 
 def _energy(energy: Range | None) -> str:
@@ -141,13 +149,9 @@ def _energy(energy: Range | None) -> str:
         return "not estimable"
     unit = common_unit([energy])
     typical, spread = joules(energy, unit)
-    return (
-        f"{typical} {unit[1]}"
-        if spread == NOTHING
-        else f"{spread} {unit[1]}"
-        if typical == NOTHING
-        else f"{typical} {unit[1]} ({spread})"
-    )
+    if energy.is_point:
+        return f"{typical} {unit[1]}"
+    return f"{spread} {unit[1]}" if energy.typical is None else f"{typical} {unit[1]} ({spread})"
 
 
 def break_even(comparison: Comparison) -> Table:

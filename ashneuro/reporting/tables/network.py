@@ -61,6 +61,7 @@ def activity(workload: Workload) -> Table:
         for layer in deployed
     ]
     part = workload.part("deployed")
+    # Values of an input port are no neuron's spikes: the sums are over spiking layers.
     rows.append(
         (
             "all",
