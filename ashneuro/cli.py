@@ -61,7 +61,7 @@ def _open_streams() -> None:
     """Discard the output of closed streams, and print ``?`` for characters they cannot encode."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:
+        if stream is None:  # closed by the parent process, as in `ashneuro … >&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -114,7 +114,7 @@ def lif(
     for name, value in (("batch", batch), ("width", width)):
         if value < 1:
             raise ConfigError(f"{name} = {value}", "a layer has at least one", f"--{name} 64")
-    chosen = _device(device)
+    chosen = _device(device)  # before the import below, which needs torch
     from ashneuro.bench.layers import lif_jobs
 
     jobs = lif_jobs(chosen, timesteps=timesteps, batch=batch, width=width)
@@ -135,7 +135,7 @@ def conv(
 
     It runs 16 timesteps at batch 16, and stands beside its synapses alone.
     """
-    chosen = _device(device)
+    chosen = _device(device)  # before the import below, which needs torch
     from ashneuro.bench.layers import conv_jobs
 
     return _run("conv", conv_jobs(chosen), chosen, rounds, threads, clock, json, plot)
@@ -154,7 +154,7 @@ def model(
     plot: Plot = None,
 ) -> int:
     """Time one training step of a whole network on random pairs, with every kernel back end."""
-    chosen = _device(device)
+    chosen = _device(device)  # before the import below, which needs torch
     from ashneuro.bench.model import model_jobs
     from ashneuro.config import load_config
 

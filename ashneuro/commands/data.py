@@ -20,6 +20,7 @@ def list_(*, json: AsJson = False) -> None:
     from ashneuro.data.fetch import EASY_VQA, is_available
     from ashneuro.data.sources import SOURCES
 
+    # easy-vqa holds questions, so it is no source of pairs; it has a name because `fetch` knows it.
     known = {name: (source.about, source.licence) for name, source in SOURCES.items()} | {
         "easy-vqa": (EASY_VQA.about, EASY_VQA.licence)
     }

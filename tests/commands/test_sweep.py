@@ -19,15 +19,16 @@ def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: 
     config.write_text(f"seeds = [0, 1]\nenergy_images = 4\nset = {changes}\n[factors.kind]\n{levels}")
     out, elsewhere = tmp_path / "sweep", tmp_path / "elsewhere"
     assert "no run is finished" in ashneuro("sweep", config, "--out", out, "--limit", 0).out
+
+    # A run that another process has claimed is left to it.
     with claim(out / "cells" / "no-encoder-0"):
         result = ashneuro("sweep", config, "--out", out, "--seeds", 0)
         assert result.code == 0 and "no encoder, seed 0 is in the hands of process" in result.out
-    assert [row["variant"] for row in json.loads((out / "sweep.json").read_text())["runs"]] == ["base", "low-bit"], (
-        "the runs that are free"
-    )
+    assert [row["variant"] for row in json.loads((out / "sweep.json").read_text())["runs"]] == ["base", "low-bit"]
     assert "1 runs are still to come" in (out / "sweep.md").read_text()
     before = (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns
-    # An unfinished run with settings of another cell.
+
+    # An unfinished run with settings of another cell is refused.
     shutil.copytree(out / "cells" / "base-0", out / "cells" / "no-encoder-0")
     (out / "cells" / "no-encoder-0" / "row.json").unlink()
     begun = ashneuro("sweep", config, "--out", out, "--seeds", 0)
@@ -37,6 +38,8 @@ def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: 
         and "abstract.kind is 'spiking' there" in begun.err
     )
     shutil.rmtree(out / "cells" / "no-encoder-0")
+
+    # Runs made in another folder, or on another machine, count when they are copied here.
     assert ashneuro("sweep", config, "--out", elsewhere, "--seeds", 1, "--limit", 2).code == 0
     shutil.copytree(elsewhere / "cells", out / "cells", dirs_exist_ok=True)
     result = ashneuro("sweep", config, "--out", out, "--seeds", 0, "--limit", 0)
@@ -44,9 +47,7 @@ def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: 
     there = (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns
     result = ashneuro("sweep", config, "--out", out, "--json")
     assert result.code == 0, result.err
-    assert (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns == there, (
-        "finished runs copied from elsewhere count"
-    )
+    assert (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns == there
     assert not list((out / "cells").glob("*.claim"))
     content = json.loads(result.out)
     assert [(row["variant"], row["seed"]) for row in content["runs"]] == [
@@ -55,6 +56,7 @@ def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: 
     assert (out / "cells" / "base-0" / "model.safetensors").stat().st_mtime_ns == before, (
         "finished runs are not trained again"
     )
+
     base, none, low = content["summaries"]
     assert base["seeds"] == none["seeds"] == 2
     assert {"accuracy_a_zeroed", "accuracy_c_zeroed", "synops", "firing_rate"} <= base["mean"].keys()
@@ -69,6 +71,7 @@ def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: 
     figure = (out / "sweep.svg").read_text()
     assert figure.startswith("<svg") and "var(--" not in figure and "no encoder" in figure
     assert (out / "sweep.csv").read_text().count("\n") == 7
+
     changed = ashneuro("sweep", config, "--out", out, "--set", "train.epochs=2")
     assert changed.code == 2 and "other settings" in changed.err and "train.epochs is 1 there and 2 now" in changed.err
     config.write_text(f'profile = "h100"\n{config.read_text()}')

@@ -29,6 +29,7 @@ def test_train_evaluate_export_report(ashneuro: Command, pairs: Path, tmp_path: 
     assert set(exported["certificate"]["accuracy"]) == {"float32", "integer"}
     assert ashneuro("verify", hybrid).code == 0
 
+    # Emulator and Lava in fixed point: equal spike counts, hence equal ranks.
     elsewhere = {}
     for words in (("loihi",), ("lava", "--lava-precision", "fixed"), ("lava", "--lava-precision", "float")):
         result = ashneuro("evaluate", hybrid, "--abstract-on", *words, "--json")
@@ -56,6 +57,7 @@ def test_train_evaluate_export_report(ashneuro: Command, pairs: Path, tmp_path: 
     assert any(layer["place"] == "host" for layer in report["workload"]["layers"])
     assert (hybrid / "report.html").stat().st_size > 50_000
 
+    # A report has one network per control.
     twin = tmp_path / "twin"
     assert (
         ashneuro("train", "tiny", "--out", twin, *settings(pairs, "model.abstract.kind=relu", "train.epochs=1")).code
