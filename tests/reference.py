@@ -129,6 +129,9 @@ def run_graph(
     if_convention: Literal["per-step", "per-second"] = "per-step",
     integration: Literal["euler", "exponential"] = "euler",
     start: Literal["v_leak", "v_reset"] = "v_leak",
+    comparison: Literal["strict", "inclusive"] = "strict",
+    reset: Literal["value", "subtract"] = "value",
+    reset_delay: int = 0,
 ) -> Mapping[str, Array]:
     """Return the output (T, B, ...) of every node of `graph`, step by step.
 
@@ -141,6 +144,11 @@ def run_graph(
         if_convention: IF adds r·x or dt·r·x.
         integration: a leaky state has the decay dt/τ or 1 − e^(−dt/τ).
         start: v starts at v_leak (0 for IF) or at v_reset.
+        comparison: a neuron spikes at v > v_threshold or at v ≥ v_threshold.
+        reset: a spike sets v to v_reset, or subtracts v_threshold.
+        reset_delay: 0, or 1: the reset acts on the potential of the next step, before it is
+            compared.
+            All three may be in a neuron's own metadata, as "ashneuro.reset" etc.
     """
     nodes, edges = _flat(graph)
     names = [
@@ -172,7 +180,10 @@ def run_graph(
             return sent[name, t - 1] if t else np.zeros((batch, *_population(node)))
         if (name, t) not in sent:
             arriving = total(name, t, (*asking, name))
-            state[name], sent[name, t] = _step(node, state.get(name), arriving, dt, if_convention, decay, start)
+            firing = {"comparison": comparison, "reset": reset, "reset_delay": reset_delay}
+            stated = {key.removeprefix("ashneuro."): value for key, value in (node.metadata or {}).items()}
+            firing |= {key: stated[key] for key in firing if key in stated}
+            state[name], sent[name, t] = _step(node, state.get(name), arriving, dt, if_convention, decay, start, firing)
         return sent[name, t]
 
     def total(name: str, t: int, asking: tuple[str, ...]) -> Array:
@@ -210,16 +221,31 @@ def _population(node: nir.NIRNode) -> tuple[int, ...]:
 
 
 def _step(
-    node: nir.NIRNode, state: Any, x: Array, dt: float, if_convention: str, decay: Callable[[Array], Array], start: str
+    node: nir.NIRNode,
+    state: Any,
+    x: Array,
+    dt: float,
+    if_convention: str,
+    decay: Callable[[Array], Array],
+    start: str,
+    firing: Mapping[str, Any],
 ) -> tuple[Any, Array]:
     """Return (state, output) of a neuron after one step; a state of None starts a sample."""
     p = {name: np.asarray(value, np.float64) for name, value in vars(node).items() if isinstance(value, np.ndarray)}
     rest = p.get("v_leak", 0.0)
     first = p.get("v_reset", rest) if start == "v_reset" else rest
     current, v = (0.0, np.zeros_like(x) + first) if state is None else state
+    inclusive, before = firing["comparison"] == "inclusive", v
+
+    def fires(v: Array) -> NDArray[np.bool_]:
+        return v >= p["v_threshold"] if inclusive else v > p["v_threshold"]
+
+    def after(v: Array, z: NDArray[np.bool_]) -> Array:
+        return np.where(z, v - p["v_threshold"] if firing["reset"] == "subtract" else p["v_reset"], v)
+
     match node:
         case nir.Threshold():
-            return None, (x > p["threshold"]).astype(float)
+            return None, (x >= p["threshold"] if inclusive else x > p["threshold"]).astype(float)
         case nir.CubaLIF() | nir.CubaLI():
             current = integrate(current, x, decay=decay(p["tau_syn"]), r=p["w_in"])
             v = integrate(v, current, decay=decay(p["tau_mem"]), r=p["r"], v_leak=rest)
@@ -229,8 +255,11 @@ def _step(
             v = v + p["r"] * x * (dt if if_convention == "per-second" else 1.0)
     if isinstance(node, nir.LI | nir.CubaLI | nir.I):
         return (current, v), v
-    z, v = fire(v, p["v_threshold"], p["v_reset"])
-    return (current, v), z.astype(float)
+    if firing["reset_delay"]:
+        v = after(v, fires(before))
+        return (current, v), fires(v).astype(float)
+    z = fires(v)
+    return (current, after(v, z)), z.astype(float)
 
 
 def _linear(node: nir.NIRNode, x: Array) -> Array:

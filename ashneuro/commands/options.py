@@ -34,6 +34,10 @@ class ContractOptions:
         Parameter(help="Effect of a spike on v: 'value' sets it to v_reset, 'subtract' takes v_threshold away."),
     ] = None
     reset_delay: Annotated[int | None, Parameter(help="Steps between a spike and its reset.")] = None
+    comparison: Annotated[
+        Literal["strict", "inclusive"] | None,
+        Parameter(help="A neuron spikes at v > v_threshold (strict) or at v ≥ v_threshold (inclusive)."),
+    ] = None
     start: Annotated[Literal["v_leak", "v_reset"] | None, Parameter(help="Value of v when a sample starts.")] = None
     integration: Annotated[
         Literal["euler", "exponential"] | None,

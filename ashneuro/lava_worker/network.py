@@ -7,13 +7,15 @@ The description is in Lava's terms, so that nothing is decided here::
      "rows": largest number of steps per call,
      "width": samples side by side in batched synapses; 1: only Lava's own synapses,
      "sources": [{"name", "size"}],
-     "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to record]}],
+     "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to record],
+                 "firing": {"inclusive", "late"} or null: Lava's own}],
      "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse",
                       "delay", "weight_exp", "largest"}]}
 
 with the arrays::
 
-    layer i:       "layer.i.du", "layer.i.dv", "layer.i.v_threshold", "layer.i.bias"
+    layer i:       "layer.i.du", "layer.i.dv", "layer.i.v_threshold", "layer.i.bias";
+                   "layer.i.v_subtract" where a spike subtracts
     connection i:  "connection.i.weight" (out, in), or of a CSR matrix
                    "connection.i.data", ".indices", ".indptr"
 
@@ -33,7 +35,7 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.dense.process import Dense
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
-from processes import ReadOut, Sink, Source, Traced
+from processes import Fired, ReadOut, Sink, Source, Traced
 from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
@@ -154,9 +156,13 @@ class Network:
             "reset_offset": item["offset"] % interval,
             "name": item["name"],
         }
-        if item["spiking"] and not item["trace"]:
+        if item["spiking"] and not item["trace"] and not item["firing"]:
             return LIFReset(**parameters)
         trace = self._traces[item["name"]].reshape(self.rows, 2, -1)
+        if item["firing"]:
+            subtract = arrays.get(f"layer.{index}.v_subtract")
+            subtract = None if subtract is None else _one(subtract)
+            return Fired(trace, np.array(item["trace"], int), **item["firing"], subtract=subtract, **parameters)
         return (Traced if item["spiking"] else ReadOut)(trace, np.array(item["trace"], int), **parameters)
 
     def _delay_line(self, out, longest: int) -> list:

@@ -1,4 +1,4 @@
-"""Processes beyond Lava 0.10.0: a source and a sink of arrays, and two variants of LIFReset.
+"""Processes beyond Lava 0.10.0: a source and a sink of arrays, and three variants of LIFReset.
 
 All else in a network is Lava's own: ``LIFReset``, ``Dense``, ``Sparse``. Arrays are in anonymous
 shared memory that forked processes inherit: ``Var.get`` and ``Var.set`` take 15 µs per element, and
@@ -151,3 +151,66 @@ class ReadOutModelFixed(_ReadOutModel, PyLifResetModelBitAcc):
     """Lava's bit-accurate dynamics."""
 
     implements_process = ReadOut
+
+
+class Fired(Traced):
+    """A `LIFReset` with another comparison or another reset, as Lava has none.
+
+    Args:
+        inclusive: neurons spike at v ≥ vth instead of v > vth.
+        late: a spike resets v one step later, after integration and before the comparison.
+        subtract: amount that a spike subtracts from v, in units of vth; ``None``: v becomes 0.
+    """
+
+    def __init__(self, trace, neurons, inclusive: bool, late: bool, subtract, **parameters) -> None:
+        super().__init__(trace, neurons, **parameters)
+        self.proc_params["inclusive"], self.proc_params["late"] = inclusive, late
+        self.proc_params["subtract"] = subtract
+
+
+class _FiredModel(_TracedModel):
+    """Lava's own integration; comparison and reset are these."""
+
+    def spiking_activation(self):
+        """Return the spikes, which `run_spk` sends."""
+        threshold = self.in_units_of_v(self.vth)
+        return self.v >= threshold if self.proc_params["inclusive"] else self.v > threshold
+
+    def subthr_dynamics(self, activation_in) -> None:
+        """Integrate; then apply the reset of the last step's spikes, if it is late."""
+        late = self.spiking_activation() if self.proc_params["late"] else None
+        super().subthr_dynamics(activation_in)
+        if late is not None:
+            self._reset(late)
+
+    def reset_voltage(self, spike_vector) -> None:
+        """Apply the reset of this step's spikes, if it is not late."""
+        if not self.proc_params["late"]:
+            self._reset(spike_vector)
+
+    def _reset(self, spikes) -> None:
+        subtract = self.proc_params["subtract"]
+        if subtract is None:
+            self.v[spikes] = 0
+        else:
+            self.v[:] = np.where(spikes, self.v - self.in_units_of_v(subtract), self.v)
+
+
+class FiredModelFloat(_FiredModel, PyLifResetModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Fired
+
+    def in_units_of_v(self, value):
+        """Return a threshold as it is."""
+        return value
+
+
+class FiredModelFixed(_FiredModel, PyLifResetModelBitAcc):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = Fired
+
+    def in_units_of_v(self, value):
+        """Return a threshold's mantissa in units of v."""
+        return np.left_shift(value, self.vth_shift)

@@ -42,6 +42,11 @@ ASSUMPTIONS: Mapping[str, tuple[str, str, tuple[type, ...]]] = {
         "--reset-delay 0",
         (nir.LIF, nir.CubaLIF, nir.IF),
     ),
+    "comparison": (
+        "A file should state whether a neuron spikes at its threshold or only above it.",
+        "--comparison strict",
+        (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold),
+    ),
     "start": ("A file should state the start value of v.", "--start v_leak", ()),
     "integration": ("A file should state how its equations are integrated.", "--integration euler", LEAKY),
     "if_convention": (

@@ -6,7 +6,7 @@ a synaptic current; ``g = R`` for IF), a layer is::
 
     u = u·(1 − du) + x;   v = v·(1 − dv) + u + b;   spike: v > (v_threshold − v_reset)/g
 
-That is the graph's neuron with v measured from where it starts and resets (v_reset), in units of g.
+A reset by subtraction takes v_threshold/g from v; there v is measured from where it starts. That is the graph's neuron with v measured from where it starts and resets (v_reset), in units of g.
 If it rests elsewhere (v_leak), b pulls it there. So weights remain the user's own numbers, a
 convolution remains one where its neurons differ, an analog input enters the first neurons without a
 multiplication, and sums of weights are rounded as in the graph, not after a product with g.
@@ -34,6 +34,7 @@ from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.synapse import scale_outputs
 from ashneuro.program.wiring import ALWAYS_ON, READ_OUT, Wiring, numbers, wire
 from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.firing import LIF_FIRING
 
 _Array = NDArray[np.float64]
 
@@ -101,6 +102,7 @@ def _population(wiring: Wiring, name: str, total: LinearSum, contract: Contract)
     if spiking:
         threshold = numbers(node, "threshold" if isinstance(node, nir.Threshold) else "v_threshold")
     rest = numbers(node, "v_leak") if hasattr(node, "v_leak") else zero
+    firing = wiring.firing(name, contract) if spiking else LIF_FIRING
     origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
     # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
     in_units_of_gain = spiking and bool((gain > 0).all())
@@ -119,6 +121,8 @@ def _population(wiring: Wiring, name: str, total: LinearSum, contract: Contract)
         v_threshold=_compact((threshold - origin) / unit),
         bias=_compact(bias),
         spiking=spiking,
+        firing=firing,
+        v_subtract=_compact(threshold / unit) if firing.reset == "subtract" else None,
         v_unit=_compact(unit),
         v_origin=_compact(origin),
     )

@@ -7,7 +7,7 @@ float (Lava ``floating_pt``; du, dv, v_threshold, bias may differ per neuron)::
 
     u = u·(1 − du) + a_t
     v = v·(1 − dv) + u + bias
-    s = v > v_threshold;  v = 0 where s
+    s = v > v_threshold;  v = 0 where s          (`Firing`: or ≥; or v − v_subtract; or a step late)
 
 integer (Lava ``fixed_pt`` and the silicon; du, dv, v_threshold are one number per layer; rz rounds
 toward zero)::
@@ -29,6 +29,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ashneuro.spiking.firing import LIF_FIRING, Firing
 
 Shape = tuple[int, ...]
 Precision = Literal["float", "integer"]
@@ -113,6 +115,9 @@ class Neuron:
         bias_exp: integer programs: the bias is ``bias << bias_exp``.
         spiking: ``False`` for a read-out (NIR ``LI``, ``CubaLI``, ``I``, or a linear map at an
             Output), whose output is its membrane potential.
+        firing: comparison with the threshold, and the reset.
+        v_subtract: subtracted from v by a spike where ``firing.reset`` is ``"subtract"``; in units
+            of v_threshold. ``None`` otherwise.
         v_unit, v_origin: the membrane potential in the graph's own units is ``v_unit · v +
             v_origin``, with ``v / (64 · scale)`` in place of v in an integer program.
     """
@@ -123,6 +128,8 @@ class Neuron:
     bias: NDArray[Any]
     bias_exp: int = 0
     spiking: bool = True
+    firing: Firing = LIF_FIRING
+    v_subtract: NDArray[Any] | None = None
     v_unit: NDArray[Any] = field(default_factory=lambda: np.ones(()))
     v_origin: NDArray[Any] = field(default_factory=lambda: np.zeros(()))
 

@@ -42,6 +42,7 @@ from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Progr
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.synapse import scale_outputs, signed_sums
+from ashneuro.spiking.firing import LIF_FIRING
 from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
@@ -175,6 +176,8 @@ def _with_one_threshold(layer: Layer) -> Layer:
         bias=layer.neuron.bias * factor,
         v_unit=layer.neuron.v_unit / factor,
     )
+    if neuron.v_subtract is not None:
+        neuron = replace(neuron, v_subtract=neuron.v_subtract * factor)
     connections = []
     for connection in layer.connections:
         assert connection.synapse is not None  # rule uniform_threshold
@@ -304,7 +307,11 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
     threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
     # Without decay v is a whole number: it exceeds a fractional threshold exactly where it exceeds
     # its whole part.
-    exact = dv == 0 and du == DECAY_ONE
+    exact = dv == 0 and du == DECAY_ONE and neuron.firing == LIF_FIRING
+    subtract = neuron.v_subtract
+    if subtract is not None:
+        # Equal to the threshold in floats: equal in integers.
+        subtract = np.asarray(round(float(np.max(subtract)) * scale), np.int32)
     mantissa, exponent = round_bias(np.asarray(neuron.bias * (scale * STATE_UNIT)))
     return replace(
         neuron,
@@ -313,6 +320,7 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
         v_threshold=np.asarray(math.floor(threshold) if exact else round(threshold), np.int32),
         bias=mantissa.astype(np.int32),
         bias_exp=exponent,
+        v_subtract=subtract,
     )
 
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,12 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import BundleError
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.spiking.firing import Firing
 
 SCHEMA = "ashneuro-program/1"
 STRUCTURE, NUMBERS = "program.json", "program.npz"
 
-_NEURON_ARRAYS = ("du", "dv", "v_threshold", "bias", "v_unit", "v_origin")
+_NEURON_ARRAYS = ("du", "dv", "v_threshold", "bias", "v_unit", "v_origin", "v_subtract")
 _SYNAPSE_ARRAYS = ("weight", "indices", "indptr")
 
 _Arrays = dict[str, NDArray[Any]]
@@ -101,6 +103,7 @@ def _program_entry(name: str, program: Program, arrays: _Arrays) -> dict[str, An
 def _layer_entry(key: str, layer: Layer, arrays: _Arrays) -> dict[str, Any]:
     neuron = _put(key, layer.neuron, _NEURON_ARRAYS, arrays)
     neuron |= {"bias_exp": layer.neuron.bias_exp, "spiking": layer.neuron.spiking}
+    neuron["firing"] = asdict(layer.neuron.firing)
     return {
         "name": layer.name,
         "shape": list(layer.shape),
@@ -161,12 +164,19 @@ def _read_layer(entry: Mapping[str, Any], arrays: _Arrays) -> Layer:
     return Layer(
         name=entry["name"],
         shape=tuple(entry["shape"]),
-        neuron=Neuron(**entry["neuron"] | _get(entry["neuron"], _NEURON_ARRAYS, arrays)),
+        neuron=_read_neuron(entry["neuron"], arrays),
         connections=tuple(_read_connection(connection, arrays) for connection in entry["connections"]),
         depth=entry["depth"],
         scale=entry["scale"],
         nir=tuple(entry["nir"]),
     )
+
+
+def _read_neuron(entry: Mapping[str, Any], arrays: _Arrays) -> Neuron:
+    # Programs of earlier versions have neither: their neurons fire as Lava's do.
+    firing = Firing(**entry.get("firing", {}))
+    arrays_of = _get({"v_subtract": None, **entry}, _NEURON_ARRAYS, arrays)
+    return Neuron(**{**entry, **arrays_of, "firing": firing})
 
 
 def _read_connection(entry: Mapping[str, Any], arrays: _Arrays) -> Connection:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from ashneuro.program.program import Shape
 from ashneuro.program.synapse import Window, conv_shape
+from ashneuro.spiking.contract import PREFIX, Contract, read_contract
+from ashneuro.spiking.firing import Firing
 
 ALWAYS_ON = "always-on"  # name of the input line that carries biases through synapses
 
@@ -61,6 +63,8 @@ WHOLE_PARAMETERS: dict[type, tuple[str, ...]] = {
     nir.Flatten: ("start_dim", "end_dim"),
 }
 SCALARS = ("groups", "start_dim", "end_dim")
+# Contract fields that a neuron node may state for itself, in its own metadata.
+FIRING_FIELDS = ("comparison", "reset", "reset_delay")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,10 @@ class Wiring:
         """Return the nodes of these roles, in the graph's order."""
         return [name for name, role in self.roles.items() if role in roles]
 
+    def firing(self, name: str, contract: Contract) -> Firing:
+        """Return comparison and reset of a neuron: from its own metadata, else the contract's."""
+        return node_firing(self.nodes[name], contract)
+
     def only_reshapes(self, name: str) -> bool:
         """Return True for a node that changes no value: a Flatten, or an end of a nested graph."""
         return self.roles[name] == "pass" or isinstance(self.nodes[name], nir.Flatten)
@@ -117,6 +125,19 @@ class Wiring:
             if not self.only_reshapes(name):
                 return name if self.roles[name] == "neuron" else None
         return None
+
+
+def node_firing(node: Any, contract: Contract) -> Firing:
+    """Return comparison and reset of a neuron node: from its own metadata, else the contract's.
+
+    Raises:
+        GraphError: a value in the metadata is of another kind.
+    """
+    if isinstance(node, nir.Threshold):
+        return Firing(contract.comparison)  # stateless: there is nothing to reset
+    stated = getattr(node, "metadata", None) or {}
+    given = {name: stated.get(PREFIX + name, getattr(contract, name)) for name in FIRING_FIELDS}
+    return read_contract({PREFIX + name: value for name, value in given.items()}).contract.firing
 
 
 def wire(graph: nir.NIRGraph | Wiring) -> Wiring:

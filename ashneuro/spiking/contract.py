@@ -17,16 +17,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ashneuro.errors import GraphError
+from ashneuro.spiking.firing import Comparison, Firing, Reset
 
 PREFIX = "ashneuro."
 
-Reset = Literal["value", "subtract"]
 Start = Literal["v_leak", "v_reset"]
 Integration = Literal["euler", "exponential"]
 IFConvention = Literal["per-step", "per-second"]
 InputCoding = Literal["constant-current", "current", "spikes"]
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
+    "comparison": ("strict", "inclusive"),
     "reset": ("value", "subtract"),
     "start": ("v_leak", "v_reset"),
     "integration": ("euler", "exponential"),
@@ -42,9 +43,10 @@ class Contract:
     Args:
         dt_s: duration of a timestep, seconds.
         timesteps: timesteps per sample; ``None``: the length of the input.
-        reset: ``"value"``: a spike sets v to v_reset. ``"subtract"``: it subtracts v_threshold;
-            every simulator here refuses it.
-        reset_delay: timesteps between a spike and its reset; only 0 is simulated.
+        comparison: ``"strict"``: a neuron spikes at v > v_threshold (Norse, snnTorch, Lava).
+            ``"inclusive"``: at v ≥ v_threshold (sinabs, SpikingJelly, Slayer).
+        reset: ``"value"``: a spike sets v to v_reset. ``"subtract"``: it subtracts v_threshold.
+        reset_delay: timesteps between a spike and its reset: 0, or 1 (snnTorch).
         start: v at the start of a sample: ``"v_leak"`` (0 for IF) or ``"v_reset"``.
         integration: discretisation of a leaky neuron. ``"euler"``: v moves by dt/τ of the distance
             to its steady state (Norse, snnTorch, SpikingJelly). ``"exponential"``: by
@@ -59,6 +61,7 @@ class Contract:
     timesteps: int | None = None
     reset: Reset = "value"
     reset_delay: int = 0
+    comparison: Comparison = "strict"
     start: Start = "v_leak"
     integration: Integration = "euler"
     if_convention: IFConvention = "per-step"
@@ -80,6 +83,11 @@ class Contract:
             raise GraphError(
                 f"reset_delay = {self.reset_delay}", "a reset cannot come before its spike", "--reset-delay STEPS"
             )
+
+    @property
+    def firing(self) -> Firing:
+        """Comparison and reset of every neuron that does not state its own."""
+        return Firing(self.comparison, self.reset, self.reset_delay)
 
     def decay(self, tau: ArrayLike) -> NDArray[np.float64]:
         """Return the decay per timestep of a state with time constant ``tau`` (seconds)."""
@@ -109,12 +117,14 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
     """
     values: dict[str, Any] = {}
     assumed = []
+    # Versions before the comparison was a field wrote graphs that spike at v > v_threshold.
+    states_others = PREFIX + "reset" in metadata
     for field in fields(Contract):
         if overrides.get(field.name) is not None:
             values[field.name] = overrides[field.name]
         elif PREFIX + field.name in metadata:
             values[field.name] = _plain(metadata[PREFIX + field.name])
-        elif field.name != "timesteps":
+        elif field.name != "timesteps" and not (field.name == "comparison" and states_others):
             assumed.append(field.name)
     casts: Mapping[str, Callable[[Any], float]] = {"dt_s": float, "timesteps": _whole, "reset_delay": _whole}
     for name, cast in casts.items():

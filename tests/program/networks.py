@@ -10,10 +10,12 @@ from ashneuro.program.wiring import wire
 from ashneuro.spiking.contract import Contract
 from tests import reference
 
+FIELDS = ("if_convention", "integration", "start", "comparison", "reset", "reset_delay")
+
 
 def define(graph, contract, inputs):
     """Return the values of every node of ``graph``, by definition, under ``contract``."""
-    open_ends = {name: getattr(contract, name) for name in ("if_convention", "integration", "start")}
+    open_ends = {name: getattr(contract, name) for name in FIELDS}
     return reference.run_graph(graph, inputs, dt=contract.dt_s, **open_ends)
 
 
@@ -58,12 +60,28 @@ def parameters(layer):
 
 def float_step(layer, u, v, a):
     du, dv, threshold, bias = parameters(layer)
-    u = u * (1 - du) + a
+    before, u = v, u * (1 - du) + a
     v = v * (1 - dv) + u + bias
     if not layer.neuron.spiking:
         return u, v, v + np.broadcast_to(layer.neuron.v_origin, layer.shape).ravel()
-    spikes = v > threshold
-    return u, np.where(spikes, 0.0, v), spikes
+    return u, *fire(layer, before, v, threshold, 1)
+
+
+def fire(layer, before, v, threshold, unit):
+    """Return (v after its reset, spikes); `before`: v of the last step."""
+    firing, amount = layer.neuron.firing, layer.neuron.v_subtract
+
+    def fires(v):
+        return v >= threshold * unit if firing.comparison == "inclusive" else v > threshold * unit
+
+    def after(v, spikes):
+        lower = 0 if amount is None else v - np.broadcast_to(amount, layer.shape).ravel() * unit
+        return np.where(spikes, lower, v)
+
+    if firing.reset_delay:
+        v = after(v, fires(before))
+        return v, fires(v)
+    return after(v, fires(v)), fires(v)
 
 
 def integer_step(layer, u, v, a):
@@ -74,11 +92,11 @@ def integer_step(layer, u, v, a):
 
     u = decay(u, du + 1) + (a << 6)
     assert (np.abs(u) < 1 << 23).all(), "u wraps"
+    before = v
     v = np.clip(decay(v, dv) + u + (bias << layer.neuron.bias_exp), -(2**23) + 1, 2**23 - 1)
     if not layer.neuron.spiking:
         return u, v, v
-    spikes = v > threshold << 6
-    return u, np.where(spikes, 0, v), spikes
+    return u, *fire(layer, before, v, threshold, 64)
 
 
 # Graphs

@@ -79,6 +79,7 @@ def _neuron(program: Program, layer: Layer, i: int, u: Number, v: Number, a: Num
         np.broadcast_to(x, layer.shape).ravel()[i].item()
         for x in (neuron.du, neuron.dv, neuron.v_threshold, neuron.bias)
     )
+    firing, before, unit = neuron.firing, v, 1
     if program.precision == "float":
         u = u * (1 - du) + a
         v = v * (1 - dv) + u + bias
@@ -91,10 +92,22 @@ def _neuron(program: Program, layer: Layer, i: int, u: Number, v: Number, a: Num
             u += 2**24
         v = _toward_zero(v * (4096 - dv)) + u + bias * 2**neuron.bias_exp
         v = max(-(2**23 - 1), min(2**23 - 1, v))
-        threshold *= 64
+        unit = 64
     if not neuron.spiking:
         return u, v, v
-    return (u, 0, 1) if v > threshold else (u, v, 0)
+    subtract = neuron.v_subtract
+    amount = None if subtract is None else np.broadcast_to(subtract, layer.shape).ravel()[i].item()
+
+    def fires(v: Number) -> bool:
+        return v >= threshold * unit if firing.comparison == "inclusive" else v > threshold * unit
+
+    def after(v: Number) -> Number:
+        return 0 if amount is None else v - amount * unit
+
+    if firing.reset_delay:
+        v = after(v) if fires(before) else v
+        return u, v, int(fires(v))
+    return (u, after(v), 1) if fires(v) else (u, v, 0)
 
 
 def _toward_zero(product: int) -> int:

@@ -210,7 +210,21 @@ class _Draw:
         spread = np.full(shape, self.rng.uniform(0.1, 0.5)) if alike else self.rng.uniform(0.1, 0.5, shape)
         threshold = np.maximum(rest, reset) + spread * (3 if kind == "IF" else 1)
         leak = {} if kind == "IF" else {"v_leak": rest}
-        return getattr(nir, kind)(**rates, **leak, v_reset=reset, v_threshold=threshold)
+        node = getattr(nir, kind)(**rates, **leak, v_reset=reset, v_threshold=threshold)
+        start = rest if self.contract.start == "v_leak" else reset
+        # Integers subtract one amount per layer, in units of the threshold above the start.
+        node.metadata = self.firing(subtracts=not self.integers or alike or not start.any())
+        return node
+
+    def firing(self, subtracts: bool) -> dict[str, Any]:
+        """Return node metadata: nothing, or a comparison, a reset and its delay."""
+        if self.choose([True, False]):
+            return {}
+        return {
+            "ashneuro.comparison": self.choose(["strict", "inclusive"]),
+            "ashneuro.reset": self.choose(["value", "subtract", "subtract"] if subtracts else ["value"]),
+            "ashneuro.reset_delay": self.choose([0, 0, 1]),
+        }
 
     def rates(self, kind: str, shape: Shape) -> dict[str, NDArray[np.float64]]:
         """Return time constants of 1 to 10 steps, and gains, negative only in float graphs."""

@@ -113,7 +113,16 @@ class Network:
         }
         chosen = np.array(self.probes.get(name, []), int)
         self.traces[name] = shared((self.total, 2, len(chosen)), self.number)
-        if neuron["spiking"] and not len(chosen):
+        firing = neuron.get("firing", {})
+        inclusive, late = firing.get("comparison") == "inclusive", bool(firing.get("reset_delay"))
+        subtracts = firing.get("reset") == "subtract"
+        if neuron["spiking"] and (inclusive or late or subtracts):
+            subtract = self.numbers[neuron["v_subtract"]] if subtracts else None
+            if subtracts:
+                subtract = np.broadcast_to(subtract, entry["shape"]).ravel() if subtract.size > 1 else subtract.ravel()
+                subtract = one(subtract.astype(self.number))
+            layer = Fired(self.traces[name], chosen, inclusive, late, subtract, **parameters)
+        elif neuron["spiking"] and not len(chosen):
             layer = LIFReset(**parameters)
         else:
             layer = (Traced if neuron["spiking"] else ReadOut)(self.traces[name], chosen, **parameters)
@@ -242,7 +251,7 @@ class Network:
 
 
 # <processes>
-Source = Sink = Traced = ReadOut = None
+Source = Sink = Traced = ReadOut = Fired = None
 # </processes>
 
 

@@ -201,27 +201,25 @@ def time_constants(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
                 yield Violation(name, actual, remedy)
 
 
-def resets_at_once(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """A spike sets v to v_reset in its own step, as in Lava: no subtraction, no delayed reset."""
-    actual = ""
-    if contract.reset == "subtract":
-        actual = "reset by subtraction"
-    elif contract.reset_delay:
-        actual = f"the reset comes {contract.reset_delay} step(s) late"
-    remedy = "train with a reset to a value in the step of the spike (see docs/nir.md), or --reset value"
-    for name in wiring.named("neuron") if actual else []:
-        if hasattr(wiring.nodes[name], "v_reset"):
-            yield Violation(name, actual, remedy)
+def reset_in_time(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
+    """A reset takes effect in the step of the spike, or one step later."""
+    for name in wiring.named("neuron"):
+        delay = wiring.firing(name, contract).reset_delay
+        if delay > 1 and hasattr(wiring.nodes[name], "v_reset"):
+            remedy = "train with a reset in the step of the spike or in the next one"
+            yield Violation(name, f"the reset comes {delay} steps late", remedy)
 
 
 def start_value(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """A sample starts at v_reset, as in Lava: v_reset equals v_leak, or the option --start v_reset
-    is given.
+    """Where spikes set v to v_reset, a sample starts there, as in Lava: v_reset equals v_leak, or
+    the option --start v_reset is given.
     """
     for name in wiring.named("neuron"):
         node = wiring.nodes[name]
         if contract.start == "v_reset" or not hasattr(node, "v_reset"):
             continue
+        if wiring.firing(name, contract).reset == "subtract":
+            continue  # nothing sets v to v_reset
         reset = numbers(node, "v_reset")
         leak = numbers(node, "v_leak") if hasattr(node, "v_leak") else np.zeros_like(reset)
         if reset.shape == leak.shape and not (reset == leak).all():
@@ -300,7 +298,7 @@ GRAPH_RULES: Mapping[str, Rule] = {
     "numbers_fit": numbers_fit,
     "finite_numbers": finite_numbers,
     "time_constants": time_constants,
-    "resets_at_once": resets_at_once,
+    "reset_in_time": reset_in_time,
     "start_value": start_value,
     "loops_through_neurons": loops_through_neurons,
     "whole_delays": whole_delays,

@@ -103,6 +103,26 @@ def uniform_threshold(program: Program) -> Iterator[Violation]:
             yield Violation(layer.name, actual, remedy)
 
 
+def uniform_subtraction(program: Program) -> Iterator[Violation]:
+    """All neurons of a population subtract one amount at a spike, in units of their threshold:
+    v_threshold / (v_threshold − v_leak) is the same for all.
+    """
+    for layer in program.layers:
+        if layer.neuron.v_subtract is not None:
+            ratio = np.asarray(layer.neuron.v_subtract / layer.neuron.v_threshold)
+            if not np.allclose(ratio, ratio.flat[0], rtol=1e-9, atol=0):
+                actual = f"from {ratio.min():.6g} to {ratio.max():.6g} thresholds"
+                yield Violation(layer.name, actual, "train with one v_leak for all neurons of the layer")
+
+
+def subtraction_in_range(program: Program) -> Iterator[Violation]:
+    """The amount that a spike subtracts is a whole number from 1 to 131071, like a threshold."""
+    for layer in program.layers:
+        values = layer.neuron.v_subtract
+        if values is not None and (np.size(values) != 1 or not 1 <= int(values) <= LARGEST_THRESHOLD):
+            yield Violation(layer.name, f"{np.min(values)} … {np.max(values)}", SMALLER_SCALE)
+
+
 def short_delays(program: Program) -> Iterator[Violation]:
     """An axonal delay is at most 62 steps."""
     for layer, connection in program.connections():
@@ -222,6 +242,7 @@ FLOAT_RULES: Mapping[str, ProgramRule] = {
     "fast_enough": fast_enough,
     "positive_threshold": positive_threshold,
     "uniform_threshold": uniform_threshold,
+    "uniform_subtraction": uniform_subtraction,
     "short_delays": short_delays,
     "samples_apart": samples_apart,
 }
@@ -232,6 +253,7 @@ INTEGER_RULES: Mapping[str, ProgramRule] = {
     "decay_in_range": decay_in_range,
     "threshold_in_range": threshold_in_range,
     "bias_in_range": bias_in_range,
+    "subtraction_in_range": subtraction_in_range,
     "current_does_not_wrap": current_does_not_wrap,
     "read_out_in_range": read_out_in_range,
     "input_in_range": input_in_range,

@@ -45,7 +45,10 @@ class _Synapse(ctypes.Structure):
 class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "samples", "neurons")),
-        *((name, ctypes.c_int32) for name in ("connections", "spiking", "keep_u", "keep_v", "threshold")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("late", "connections", "spiking", "keep_u", "keep_v", "threshold", "subtract")
+        ),
         *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "u", "v", "sent", "trace_u", "trace_v")),
         *((name, ctypes.c_int64) for name in ("active", "piece")),
         *((name, ctypes.c_void_p) for name in ("inputs", "lines", "first", "gathered")),
@@ -241,8 +244,9 @@ def run_layer(
     )
     work = [np.empty(size, np.int32) for size in sizes]
     layer = _Layer(
-        steps, samples, neurons, len(inputs),
-        population.spiking, population.keep_u, population.keep_v, population.v_threshold,
+        steps, samples, neurons, bool(population.firing.reset_delay), len(inputs),
+        population.spiking, population.keep_u, population.keep_v, population.fires_above,
+        0 if population.v_subtract is None else population.v_subtract,
         ctypes.addressof(synapses), _at(currents), _at(bias) if bias.any() else None,
         *map(_at, (u, v, sent, *traces)), 0, piece, *map(_at, work),
     )  # fmt: skip

@@ -31,10 +31,10 @@ def _decayed(x, keep):  # type: ignore[no-untyped-def]
 
 
 # Otherwise Triton compiles anew for numbers that are 1 or divisible by 16.
-@triton.jit(do_not_specialize=["steps", "keep_u", "keep_v", "v_threshold"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["steps", "keep_u", "keep_v", "fires_above", "v_subtract"])  # type: ignore[untyped-decorator]
 def integer_kernel(  # type: ignore[no-untyped-def]
-    currents, bias, u_at, v_at, sent, active, trace_u, trace_v, steps, size, width, keep_u, keep_v, v_threshold,
-    MEMORY: tl.constexpr, SPIKING: tl.constexpr, TRACED: tl.constexpr, PER_NEURON: tl.constexpr, LANES: tl.constexpr,
+    currents, bias, u_at, v_at, sent, active, trace_u, trace_v, steps, size, width, keep_u, keep_v, fires_above, v_subtract,
+    MEMORY: tl.constexpr, SPIKING: tl.constexpr, TRACED: tl.constexpr, PER_NEURON: tl.constexpr, LATE: tl.constexpr, SUBTRACTS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Run all steps of LANES neurons; u and v are overwritten."""
     lanes = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
@@ -56,12 +56,16 @@ def integer_kernel(  # type: ignore[no-untyped-def]
         if MEMORY:
             now += _decayed(u, keep_u)
         u = ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1)
+        before = v > fires_above  # spiked in the last step
         v = _decayed(v, keep_v) + u + b
         v = tl.minimum(tl.maximum(v, 1 - STATE), STATE - 1)
         if SPIKING:
-            fired = v > v_threshold
+            if LATE:
+                v = tl.where(before, v - v_subtract if SUBTRACTS else 0, v)
+            fired = v > fires_above
             tl.store(sent, tl.where(fired, 1, 0).to(sent.dtype.element_ty), mask=mask)
-            v = tl.where(fired, 0, v)
+            if not LATE:
+                v = tl.where(fired, v - v_subtract if SUBTRACTS else 0, v)
         else:
             tl.store(sent, v, mask=mask)
         if TRACED:
@@ -91,8 +95,9 @@ def run(
     grid = (triton.cdiv(v.numel(), LANES),)
     integer_kernel[grid](
         currents, population.bias.contiguous(), u, v, sent, active, *traces,
-        len(currents), v.numel(), population.bias.numel(), population.keep_u, population.keep_v, population.v_threshold,
+        len(currents), v.numel(), population.bias.numel(), population.keep_u, population.keep_v, population.fires_above, population.v_subtract or 0,
         MEMORY=bool(population.keep_u), SPIKING=population.spiking, TRACED=states is not None, PER_NEURON=True,
+        LATE=bool(population.firing.reset_delay), SUBTRACTS=population.v_subtract is not None,
         LANES=LANES, num_warps=WARPS,
     )  # fmt: skip
     if states is not None:

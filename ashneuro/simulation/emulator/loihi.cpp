@@ -27,7 +27,10 @@ struct Synapse {
 
 struct Layer {
     int64_t steps, samples, neurons;
-    int32_t connections, spiking, keep_u, keep_v, threshold;
+    int32_t late;  // spikes reset v one step later
+    int32_t connections, spiking, keep_u, keep_v;
+    int32_t threshold;  // largest v that does not spike
+    int32_t subtract;   // from v at a spike; 0: a spike sets v to 0
     const Synapse* synapses;
     const int32_t* currents;  // [steps][samples][neurons], other input; or null
     const int32_t* bias;      // [neurons]; or null
@@ -175,11 +178,14 @@ inline int32_t decayed(int32_t x, int32_t keep) {
     return (kept ^ sign) - sign;
 }
 
-template <bool MEMORY, bool BIASED, bool SPIKING>
+enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT };
+
+template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET>
 int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, void* to) {
     uint8_t* __restrict__ spikes = static_cast<uint8_t*>(to);
     int32_t* __restrict__ potentials = static_cast<int32_t*>(to);
-    const int32_t keep_u = layer.keep_u, keep_v = layer.keep_v, threshold = layer.threshold;
+    const int32_t keep_u = layer.keep_u, keep_v = layer.keep_v, threshold = layer.threshold, subtract = layer.subtract;
+    constexpr bool LATE = RESET == LATE_TO_ZERO || RESET == LATE_SUBTRACT, SUBTRACTS = RESET == SUBTRACT || RESET == LATE_SUBTRACT;
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
     for (int64_t j = 0; j < layer.neurons; j++) {
@@ -188,18 +194,27 @@ int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restr
         int32_t now = a[j] * 64 + (MEMORY ? decayed(u[j], keep_u) : 0);
         now = ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1);
         u[j] = now;
+        const bool before = LATE && v[j] > threshold;  // spiked in the last step
         int32_t next = decayed(v[j], keep_v) + now + bias;
         next = next > STATE - 1 ? STATE - 1 : next < 1 - STATE ? 1 - STATE : next;
         if (SPIKING) {
+            if (LATE) next = before ? (SUBTRACTS ? next - subtract : 0) : next;
             const bool fired = next > threshold;
             spikes[j] = fired;
-            v[j] = fired ? 0 : next;
+            v[j] = !LATE && fired ? (SUBTRACTS ? next - subtract : 0) : next;
         } else {
             potentials[j] = next;
             v[j] = next;
         }
     }
     return awake;
+}
+
+using Step = int64_t (*)(const Layer&, const int32_t*, int32_t*, int32_t*, void*);
+
+template <bool SPIKING, Reset RESET> Step choose_step(const Layer& layer) {
+    return layer.bias ? (layer.keep_u ? step<true, true, SPIKING, RESET> : step<false, true, SPIKING, RESET>)
+                      : (layer.keep_u ? step<true, false, SPIKING, RESET> : step<false, false, SPIKING, RESET>);
 }
 
 }  // namespace
@@ -209,10 +224,9 @@ extern "C" {
 void run(Layer* given) {
     Layer& layer = *given;
     const int64_t n = layer.neurons, step_size = layer.samples * n;
-    auto one = layer.spiking ? (layer.bias ? (layer.keep_u ? step<true, true, true> : step<false, true, true>)
-                                           : (layer.keep_u ? step<true, false, true> : step<false, false, true>))
-                             : (layer.bias ? (layer.keep_u ? step<true, true, false> : step<false, true, false>)
-                                           : (layer.keep_u ? step<true, false, false> : step<false, false, false>));
+    auto one = !layer.spiking ? choose_step<false, TO_ZERO>(layer)
+               : layer.late   ? (layer.subtract ? choose_step<true, LATE_SUBTRACT>(layer) : choose_step<true, LATE_TO_ZERO>(layer))
+                              : (layer.subtract ? choose_step<true, SUBTRACT>(layer) : choose_step<true, TO_ZERO>(layer));
     for (int64_t sample = 0; sample < layer.samples; sample++) {
         int32_t *u = layer.u + sample * n, *v = layer.v + sample * n;
         for (int64_t begin = 0; begin < layer.steps; begin += layer.piece) {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_RANGE, STATE_SHIFT, STATE_UNIT
 from ashneuro.program.program import Layer, Precision
+from ashneuro.spiking.firing import LIF_FIRING, Firing
 
 Array = TypeVar("Array")
 # (population, u, v, currents, states), as of `Population.run` → fields of `Steps`.
@@ -64,27 +65,41 @@ class FloatPopulation(Population[Array]):
     keep_u: Array
     keep_v: Array
     v_threshold: Array
+    firing: Firing
+    v_subtract: Array | None
 
     def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
-        """Run the steps: u ← u·(1 − du) + a, v ← v·(1 − dv) + u + bias."""
+        """Run the steps: u ← u·(1 − du) + a, v ← v·(1 − dv) + u + bias, then reset."""
         awake = (currents != 0) | (self.bias != 0)
         sent = self.xp.zeros_like(currents, dtype=self.xp.uint8) if self.spiking else currents
+        late = self.spiking and self.firing.reset_delay
         for t, a in enumerate(currents):
             awake[t] |= (u != 0) | (v != 0)
+            before = self._fires(v) if late else None
             u = u * self.keep_u + a
             v = v * self.keep_v + u + self.bias
+            if late:
+                v = self._reset(v, before)
             if self.spiking:
-                spikes = v > self.v_threshold
-                v = self.xp.where(spikes, 0.0, v)
+                spikes = self._fires(v)
+                if not late:
+                    v = self._reset(v, spikes)
             sent[t] = spikes if self.spiking else v
             if states is not None:
                 states.append((u, v))
         return Steps(sent, u, v, int(self.xp.count_nonzero(awake)))
 
+    def _fires(self, v: Any) -> Any:
+        return v >= self.v_threshold if self.firing.comparison == "inclusive" else v > self.v_threshold
+
+    def _reset(self, v: Any, spikes: Any) -> Any:
+        return self.xp.where(spikes, 0.0 if self.v_subtract is None else v - self.v_subtract, v)
+
 
 @dataclass(frozen=True, eq=False)
 class IntegerPopulation(Population[Array]):
-    """Lava's ``fixed_pt`` neuron on int32; ``bias`` and ``v_threshold`` are in units of the state.
+    """Lava's ``fixed_pt`` neuron on int32; ``bias``, ``v_threshold`` and ``v_subtract`` are in units
+    of the state.
 
     All operations are in place, and comparisons write to arrays of the type that they compare:
     numpy and torch are several times slower otherwise.
@@ -93,10 +108,17 @@ class IntegerPopulation(Population[Array]):
     keep_u: int
     keep_v: int
     v_threshold: int
+    firing: Firing = LIF_FIRING
+    v_subtract: int | None = None
     kernel: Kernel | None = None  # replaces the loop over steps
 
+    @property
+    def fires_above(self) -> int:
+        """Largest v that does not spike: v ≥ θ is v > θ − 1."""
+        return self.v_threshold - (self.firing.comparison == "inclusive")
+
     def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
-        """Run the steps: u wraps at 24 bits, v saturates."""
+        """Run the steps: u wraps at 24 bits, v saturates, then a spike resets v."""
         if self.kernel is not None:
             return Steps(*self.kernel(self, u, v, currents, states))
         xp = self.xp
@@ -108,10 +130,12 @@ class IntegerPopulation(Population[Array]):
         awake = currents
         awake |= self.bias
         biased = bool(xp.any(self.bias != 0))
+        late = self.spiking and self.firing.reset_delay
         sent = xp.zeros_like(currents, dtype=xp.uint8 if self.spiking else xp.int32)
         for t, u_next in enumerate(us):
             awake[t] |= u
             awake[t] |= v
+            before = xp.less_equal(v, self.fires_above) if late else None
             if self.keep_u:
                 _decay(u, self.keep_u, exact)
                 u_next += u
@@ -122,10 +146,14 @@ class IntegerPopulation(Population[Array]):
             if biased:
                 v += self.bias
             xp.clip(v, -LARGEST_STATE, LARGEST_STATE, out=v)
+            if late:
+                scratch[...] = before
+                self._reset(v, scratch)
             if self.spiking:
-                silent = xp.less_equal(v, self.v_threshold, out=scratch)
-                v *= silent
+                silent = xp.less_equal(v, self.fires_above, out=scratch)
                 sent[t] = silent
+                if not late:
+                    self._reset(v, silent)
             else:
                 sent[t] = v
             if states is not None:
@@ -133,6 +161,15 @@ class IntegerPopulation(Population[Array]):
         if self.spiking:
             sent ^= 1
         return Steps(sent, u, v, int(xp.count_nonzero(awake)))
+
+    def _reset(self, v: Any, silent: Any) -> None:
+        """Reset v in place where ``silent``, which is overwritten, is 0."""
+        if self.v_subtract is None:
+            v *= silent
+            return
+        silent -= 1  # −1 where it spiked
+        silent *= self.v_subtract
+        v += silent
 
 
 def _decay(x: Any, keep: int, exact: Any) -> None:
@@ -159,12 +196,17 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
         kernel: for integers, see `IntegerPopulation`.
     """
     neuron = layer.neuron
+    subtract = neuron.v_subtract
     if precision == "float":
         keep_u, keep_v, bias = (
             np.broadcast_to(np.float64(value), layer.shape) for value in (1 - neuron.du, 1 - neuron.dv, neuron.bias)
         )
         threshold = np.broadcast_to(np.float64(neuron.v_threshold), layer.shape)
-        return FloatPopulation(xp, neuron.spiking, put(bias), put(keep_u), put(keep_v), put(threshold))
+        if subtract is not None:
+            subtract = put(np.broadcast_to(np.float64(subtract), layer.shape))
+        return FloatPopulation(
+            xp, neuron.spiking, put(bias), put(keep_u), put(keep_v), put(threshold), neuron.firing, subtract
+        )
     bias = np.broadcast_to(np.int32(neuron.bias) << neuron.bias_exp, layer.shape).astype(np.int32)
     du, dv = one(neuron.du), one(neuron.dv)
     return IntegerPopulation(
@@ -174,6 +216,8 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
         DECAY_ONE - (du + 1),
         DECAY_ONE - dv,
         one(neuron.v_threshold) << STATE_SHIFT,
+        neuron.firing,
+        None if subtract is None else one(subtract) << STATE_SHIFT,
         kernel,
     )
 

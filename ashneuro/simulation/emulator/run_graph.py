@@ -255,10 +255,11 @@ class _LoadedGraph:
 
         spiking = not isinstance(node, READ_OUT)
         if isinstance(node, nir.Threshold):
-            threshold = parameter("threshold")
+            threshold, inclusive = parameter("threshold"), self._contract.comparison == "inclusive"
 
             def fire(state: tuple[Any, ...], x: Any) -> Any:
-                return state, self._library.cast(x > threshold, "float64"), (x != 0).sum()
+                z = x >= threshold if inclusive else x > threshold
+                return state, self._library.cast(z, "float64"), (x != 0).sum()
 
             return _Neuron(lambda x: (), fire, spiking)
 
@@ -269,21 +270,32 @@ class _LoadedGraph:
         leaking = not isinstance(node, nir.IF | nir.I)
         r, leak, w_in = parameter("r"), parameter("v_leak"), parameter("w_in", 1.0)
         threshold, reset = parameter("v_threshold", np.inf), parameter("v_reset")
+        firing = self._wiring.firing(name, self._contract)
         du = decay("tau_syn") if filtered else 1.0
         dv = decay("tau_mem" if filtered else "tau") if leaking else 0.0
         rest = reset if spiking and self._contract.start == "v_reset" else leak
         gain = 1.0 if leaking or self._contract.if_convention == "per-step" else self._contract.dt_s
 
+        def fires(v: Any) -> Any:
+            return v >= threshold if firing.comparison == "inclusive" else v > threshold
+
+        def after(v: Any, z: Any) -> Any:
+            return xp.where(z, v - threshold if firing.reset == "subtract" else reset, v)
+
         def step(state: tuple[Any, ...], x: Any) -> Any:
             current, v = state
+            before = fires(v) if spiking and firing.reset_delay else None
             awake = ((current != 0) | (v != leak) | (x != 0)).sum()
             if filtered:
                 x = current = current + du * (w_in * x - current)
             v = v + dv * (leak - v + r * x) if leaking else v + gain * (r * x)
             if not spiking:
                 return (current, v), v, awake
-            z = v > threshold
-            return (current, xp.where(z, reset, v)), self._library.cast(z, "float64"), awake
+            if before is not None:
+                v = after(v, before)
+                return (current, v), self._library.cast(fires(v), "float64"), awake
+            z = fires(v)
+            return (current, after(v, z)), self._library.cast(z, "float64"), awake
 
         return _Neuron(lambda x: (xp.zeros_like(x), xp.zeros_like(x) + rest), step, spiking)
 

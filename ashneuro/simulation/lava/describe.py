@@ -20,6 +20,7 @@ from ashneuro.loihi import DECAY_ONE, STATE_UNIT
 from ashneuro.program.program import Connection, Layer, Program
 from ashneuro.program.synapse import matrix
 from ashneuro.simulation.lava.layout import is_lagged
+from ashneuro.spiking.firing import LIF_FIRING
 
 DENSE_ABOVE = 0.3  # fraction of non-zero weights above which Lava's Dense is faster than its Sparse
 HOLD_MARGIN = 1.01  # on currents that hold neurons below their threshold, against rounding
@@ -161,7 +162,9 @@ def _largest(program: Program, connection: Connection) -> int:
 
 def _describe_layer(program: Program, index: int, width: int, number: type, arrays: Arrays) -> Header:
     layer = program.layers[index]
-    for name in ("du", "dv", "v_threshold", "bias"):
+    for name in ("du", "dv", "v_threshold", "bias", "v_subtract"):
+        if getattr(layer.neuron, name) is None:
+            continue
         value = np.asarray(getattr(layer.neuron, name))
         if value.size > 1:
             value = np.repeat(np.broadcast_to(value, layer.shape).ravel(), width)
@@ -172,7 +175,16 @@ def _describe_layer(program: Program, index: int, width: int, number: type, arra
         "offset": layer.depth + 1,  # Lava counts steps from 1
         "bias_exp": layer.neuron.bias_exp if program.precision == "integer" else 0,
         "spiking": layer.neuron.spiking,
+        "firing": firing(layer),
     }
+
+
+def firing(layer: Layer) -> Header | None:
+    """Return the firing of a layer that needs a process of our own; ``None``: Lava's LIF has it."""
+    kind = layer.neuron.firing
+    if not layer.neuron.spiking or kind == LIF_FIRING:
+        return None
+    return {"inclusive": kind.comparison == "inclusive", "late": bool(kind.reset_delay)}
 
 
 def _describe_weights(weights: csr_matrix, copies: int, key: str, number: type, arrays: Arrays) -> Header:

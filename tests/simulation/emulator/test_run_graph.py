@@ -142,5 +142,5 @@ def test_contract_conventions(backend, field):
 
 
 def test_unsupported_reset_is_refused():
-    with pytest.raises(GraphError, match="reset by subtraction"):
-        run_graph(graphs.dense(0), Contract(reset="subtract"), draw((6,)))
+    with pytest.raises(GraphError, match="the reset comes 2 steps late"):
+        run_graph(graphs.dense(0), Contract(reset_delay=2), draw((6,)))

@@ -6,6 +6,8 @@ emulator, Lava. The emulator runs with numpy and with torch.
 
 from collections import Counter
 from dataclasses import replace
+from itertools import product, starmap
+from typing import get_args
 
 import nir
 import numpy as np
@@ -24,6 +26,7 @@ from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import check_inputs
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.firing import Comparison, Firing, Reset
 from tests.program.networks import define
 from tests.simulation import machine_reference
 from tests.simulation.random_graphs import damage, draw, seeded
@@ -136,10 +139,12 @@ def test_drawn_graphs_cover_every_primitive():
         kinds["joins"] += any(
             connection.delay and program.lag(layer, connection) == 0 for layer, connection in program.connections()
         )
+        kinds.update(layer.neuron.firing for layer in program.layers if layer.neuron.spiking)
         kinds["always on"] += any(port.constant for port in program.inputs)
     assert all(kinds[name] >= 5 for name in (*PRIMITIVES, "streams", "recurrent or delayed", "joins", "always on")), (
         kinds
     )
+    assert all(kinds[firing] >= 2 for firing in starmap(Firing, product(get_args(Comparison), get_args(Reset), (0, 1))))
     assert np.mean([0.02 < rate < 0.9 for rate in rates]) > 0.9
 
 
