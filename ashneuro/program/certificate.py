@@ -125,6 +125,8 @@ class Certificate(Shown):
         comparisons: all pairs of computations, including those that were not run.
         versions: version of each package that took part, by name.
         accuracy: task metrics by computation, if measured, e.g. ``{"float32": {"R@1": 0.31}}``.
+        own_processes: layers that ran in Lava through a process of ashneuro's, because Lava has
+            none for their neurons.
     """
 
     samples: int
@@ -132,6 +134,7 @@ class Certificate(Shown):
     comparisons: tuple[Comparison, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    own_processes: tuple[str, ...] = ()
 
     @property
     def required(self) -> tuple[Comparison, ...]:
@@ -161,6 +164,11 @@ class Certificate(Shown):
             for c in self.comparisons
             if c.stock_samples is not None and c.stock_samples < self.samples
         ]
+        if self.own_processes:
+            skipped.append(
+                f"Lava's own neurons for {', '.join(self.own_processes)}: Lava has none with this comparison or reset;"
+                " they ran in ashneuro's process Fired, with Lava's arithmetic of u and v"
+            )
         if silent := self._silent():
             names = ", ".join(silent)
             skipped.append(f"what spikes of {names} would do: on these samples not one neuron there spiked")
@@ -195,7 +203,7 @@ class Certificate(Shown):
             "versions": dict(self.versions),
             "accuracy": {name: dict(metrics) for name, metrics in self.accuracy.items()},
             "not_compared": list(self.not_compared),
-        }
+        } | ({"own_processes": list(self.own_processes)} if self.own_processes else {})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Certificate:
@@ -212,7 +220,8 @@ class Certificate(Shown):
                     "export the network again",
                 )
             comparisons = tuple(Comparison.from_json(item) for item in values["comparisons"])
-            return cls(values["samples"], values["timesteps"], comparisons, values["versions"], values["accuracy"])
+            own = tuple(values.get("own_processes", ()))
+            return cls(values["samples"], values["timesteps"], comparisons, values["versions"], values["accuracy"], own)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
                 "certificate.json is damaged", f"{type(error).__name__}: {error}", "export the network again"

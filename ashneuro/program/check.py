@@ -15,7 +15,7 @@ from ashneuro.program.rules.finding import Finding, Findings, apply_rules, sente
 from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings
 from ashneuro.program.rules.lava import LAVA_RULES
 from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_program
-from ashneuro.program.wiring import Wiring, nir_type, wire
+from ashneuro.program.wiring import FIRES, Wiring, nir_type, wire
 from ashneuro.spiking.contract import Contract, ReadContract
 
 # Rules by subject: any graph, a float program that is to become integers, an integer program, and a
@@ -45,7 +45,7 @@ ASSUMPTIONS: Mapping[str, tuple[str, str, tuple[type, ...]]] = {
     "comparison": (
         "A file should state whether a neuron spikes at its threshold or only above it.",
         "--comparison strict",
-        (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold),
+        FIRES,
     ),
     "start": ("A file should state the start value of v.", "--start v_leak", ()),
     "integration": ("A file should state how its equations are integrated.", "--integration euler", LEAKY),

@@ -6,11 +6,12 @@ a synaptic current; ``g = R`` for IF), a layer is::
 
     u = u·(1 − du) + x;   v = v·(1 − dv) + u + b;   spike: v > (v_threshold − v_reset)/g
 
-A reset by subtraction takes v_threshold/g from v; there v is measured from where it starts. That is the graph's neuron with v measured from where it starts and resets (v_reset), in units of g.
-If it rests elsewhere (v_leak), b pulls it there. So weights remain the user's own numbers, a
-convolution remains one where its neurons differ, an analog input enters the first neurons without a
-multiplication, and sums of weights are rounded as in the graph, not after a product with g.
-Read-outs give v itself; for them g is in the weights.
+That is the graph's neuron with v measured from where it starts (and resets, to v_reset), in units
+of g. A reset by subtraction takes v_threshold/g from v. If the neuron rests elsewhere (v_leak), b
+pulls it there. So weights remain the user's own numbers, a convolution remains one where its
+neurons differ, an analog input enters the first neurons without a multiplication, and sums of
+weights are rounded as in the graph, not after a product with g. Read-outs give v itself; for them g
+is in the weights.
 
 A bias in front of a neuron with a synaptic current is filtered by it, a neuron's own bias is not:
 such a bias arrives over a line that is always on (`InputPort.constant`). Paths of unequal depth

@@ -19,6 +19,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.errors import GraphError
 from ashneuro.program.program import Shape
 from ashneuro.program.synapse import Window, conv_shape
 from ashneuro.spiking.contract import PREFIX, Contract, read_contract
@@ -64,6 +65,7 @@ WHOLE_PARAMETERS: dict[type, tuple[str, ...]] = {
 }
 SCALARS = ("groups", "start_dim", "end_dim")
 # Contract fields that a neuron node may state for itself, in its own metadata.
+FIRES = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FIRING_FIELDS = ("comparison", "reset", "reset_delay")
 
 
@@ -135,7 +137,7 @@ def node_firing(node: Any, contract: Contract) -> Firing:
     """
     if isinstance(node, nir.Threshold):
         return Firing(contract.comparison)  # stateless: there is nothing to reset
-    stated = getattr(node, "metadata", None) or {}
+    stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
     given = {name: stated.get(PREFIX + name, getattr(contract, name)) for name in FIRING_FIELDS}
     return read_contract({PREFIX + name: value for name, value in given.items()}).contract.firing
 
@@ -189,6 +191,11 @@ def unreadable(node: Any) -> str:
         )
         if not free and (not _whole(value) or (name in SCALARS and _array(value).ndim)):
             return f"{name} is {value!r}"
+    if isinstance(node, FIRES):
+        try:
+            node_firing(node, Contract())
+        except GraphError as error:
+            return f"{error.what} in its metadata: {error.why}"
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):
         shape = node.input_type.get("input") if isinstance(node.input_type, Mapping) else node.input_type
         if shape is not None and not (_whole(shape) and (_array(shape) > 0).all()):

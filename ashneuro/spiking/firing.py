@@ -2,16 +2,17 @@
 
 With v'_t the potential before any reset of step t, a spike and the potential after it are::
 
-    z_t = 1 if v'_t > v_threshold else 0          comparison "strict"  (Norse, snnTorch, Lava)
-    z_t = 1 if v'_t ≥ v_threshold else 0          comparison "inclusive"  (sinabs, SpikingJelly, Slayer)
+    z_t = 1 if v'_t > v_threshold else 0     comparison "strict": Norse, snnTorch, Lava
+    z_t = 1 if v'_t ≥ v_threshold else 0     comparison "inclusive": sinabs, SpikingJelly, Slayer
 
-    v_t = v_reset where z_t = 1, else v'_t        reset "value"
-    v_t = v'_t − v_threshold · z_t                reset "subtract"  (sinabs, Rockpool)
+    v_t = v_reset where z_t = 1, else v'_t   reset "value"
+    v_t = v'_t − v_threshold · z_t           reset "subtract": sinabs, Rockpool
 
 A late reset (``reset_delay=1``, snnTorch's default) acts one step later, on the potential that was
 integrated from the unreset one, before it is compared::
 
-    v'_t = integrate(v'_{t−1}, x_t);   v'_t = v_reset where z_{t−1} = 1, or v'_t − v_threshold · z_{t−1}
+    v'_t = integrate(v'_{t−1}, x_t)
+    v'_t = v_reset where z_{t−1} = 1, else v'_t;   or v'_t − v_threshold · z_{t−1}
 """
 
 from __future__ import annotations

@@ -72,14 +72,19 @@ def test_error_has_node_type_sentence_value_and_remedy(rng):
     assert "starts at v_reset" in error.sentence and "v_reset = 1" in error.actual and "--start" in error.remedy
 
 
-@pytest.mark.parametrize(
-    "contract, actual", [({"reset": "subtract"}, "subtraction"), ({"reset_delay": 1}, "1 step(s) late")]
-)
-def test_unsupported_reset_is_an_error_per_neuron(rng, contract, actual):
-    findings = check(sound(rng), Contract(**contract), "nir")
+def test_later_reset_is_an_error_per_neuron(rng):
+    findings = check(sound(rng), Contract(reset_delay=2), "nir")
     errors = [finding for finding in findings if not finding.ok]
-    assert [(finding.node, finding.rule) for finding in errors] == [("n0", "resets_at_once"), ("n2", "resets_at_once")]
-    assert all(actual in finding.actual and finding.remedy for finding in errors)
+    assert [(finding.node, finding.rule) for finding in errors] == [("n0", "reset_in_time"), ("n2", "reset_in_time")]
+    assert all("2 steps late" in finding.actual and finding.remedy for finding in errors)
+
+
+def test_unreadable_node_metadata_is_an_error(rng):
+    graph = sound(rng)
+    graph.nodes["n0"].metadata = {"ashneuro.reset": "sometimes"}
+    (error,) = [finding for finding in check(graph, Contract()) if not finding.ok]
+    assert (error.node, error.rule) == ("n0", "readable_parameters")
+    assert "reset = 'sometimes' in its metadata: it must be one of value, subtract" in error.actual
 
 
 def test_relevant_assumptions_are_notes(rng):

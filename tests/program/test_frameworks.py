@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from ashneuro.errors import GraphError
-from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.program.nir_file import read_graph
 from ashneuro.simulation.emulator.run_graph import run_graph
@@ -204,7 +203,8 @@ def test_snntorch_convolution(tmp_path):
 
 def synaptic(snn, **kwargs):
     shape = {"alpha": full(8, 0.6), "beta": full(8, 0.8), "threshold": full(8, 1.5)}
-    neuron = snn.Synaptic(**shape, init_hidden=True, reset_mechanism="zero", **kwargs)
+    settings = {"init_hidden": True, "reset_mechanism": "zero"} | kwargs
+    neuron = snn.Synaptic(**shape, **settings)
     return strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron))
 
 
@@ -213,25 +213,37 @@ def test_snntorch_synaptic(tmp_path):
     same(ours(snntorch_export(net, (6,)), x, tmp_path, dt_s=1e-4), stepped(net, x))
 
 
-def test_snntorch_synaptic_late_reset_loses_input(tmp_path):
-    net, x = synaptic(framework("snntorch")), inputs(6)
-    graph = snntorch_export(net, (6,))
-    assert different(ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x))
-    (finding,) = [f for f in check(graph, Contract(dt_s=1e-4, reset_delay=1), "nir") if not f.ok]
-    assert (finding.node, finding.rule, finding.actual) == ("1", "resets_at_once", "the reset comes 1 step(s) late")
+@pytest.mark.parametrize("mechanism", ["zero", "subtract"])
+def test_snntorch_synaptic_late_reset(tmp_path, mechanism):
+    """A late reset to zero discards the input of its step."""
+    net, x = synaptic(framework("snntorch"), reset_mechanism=mechanism), inputs(6)
+    graph, reset = snntorch_export(net, (6,)), {"zero": "value"}.get(mechanism, mechanism)
+    theirs = stepped(net, x)  # once: the modules keep their state
+    assert different(ours(graph, x, tmp_path, dt_s=1e-4), theirs)
+    same(ours(graph, x, tmp_path, dt_s=1e-4, reset=reset, reset_delay=1), theirs)
 
 
-@pytest.mark.parametrize("delayed", [True, False])
-def test_snntorch_default_reset_is_subtraction(tmp_path, delayed):
-    """The file states v_reset = 0 nevertheless; `--reset subtract` corrects it, with a finding."""
-    snn = framework("snntorch")
-    net = strong(
-        torch.nn.Sequential(torch.nn.Linear(6, 8), leaky(snn, 8, reset_mechanism="subtract", reset_delay=delayed))
-    )
-    x, graph = inputs(6), snntorch_export(net, (6,))
-    assert different(ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x))
-    (finding,) = [f for f in check(graph, Contract(dt_s=1e-4, reset="subtract"), "nir") if not f.ok]
-    assert (finding.node, finding.rule, finding.actual) == ("1", "resets_at_once", "reset by subtraction")
+def snntorch_subtracting(snn, threshold, **kwargs):
+    neuron = leaky(snn, 8, reset_mechanism="subtract", threshold=full(8, threshold), **kwargs)
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron)), inputs(6)
+    return snntorch_export(net, (6,)), x, stepped(net, x)
+
+
+def test_snntorch_default_reset_is_late_subtraction(tmp_path):
+    """The file states v_reset = 0 nevertheless; the options read it as it was trained."""
+    graph, x, theirs = snntorch_subtracting(framework("snntorch"), 0.7)
+    assert different(ours(graph, x, tmp_path, dt_s=1e-4), theirs)
+    same(ours(graph, x, tmp_path, dt_s=1e-4, reset="subtract", reset_delay=1), theirs)
+
+
+def test_snntorch_reset_at_once_is_subtraction_up_to_two_thresholds(tmp_path):
+    """With reset_delay=False, a potential that exceeds the threshold after a reset is not reset."""
+    snn, options = framework("snntorch"), {"dt_s": 1e-4, "reset": "subtract"}
+    graph, x, theirs = snntorch_subtracting(snn, 2.0, reset_delay=False)
+    assert different(ours(graph, x, tmp_path, dt_s=1e-4), theirs)
+    same(ours(graph, x, tmp_path, **options), theirs)
+    graph, x, theirs = snntorch_subtracting(snn, 0.7, reset_delay=False)
+    assert different(ours(graph, x, tmp_path, **options), theirs)
 
 
 @pytest.mark.parametrize("delayed", [True, False])
@@ -243,11 +255,10 @@ def test_snntorch_recurrence(tmp_path, delayed):
     net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron)), inputs(6)
     graph = snntorch_export(net, (6,))
     assert set(graph.nodes) >= {"1.lif", "1.w_rec"}
-    got, theirs = ours(graph, x, tmp_path, dt_s=1e-4), stepped(net, x)
+    theirs = stepped(net, x)
     if delayed:
-        assert different(got, theirs)
-    else:
-        same(got, theirs)
+        assert different(ours(graph, x, tmp_path, dt_s=1e-4), theirs)
+    same(ours(graph, x, tmp_path, dt_s=1e-4, reset_delay=int(delayed)), theirs)
 
 
 # sinabs 2.0: samples and steps are one axis; τ is in steps.
@@ -286,6 +297,33 @@ def test_sinabs_convolution(tmp_path):
     graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 2, 6, 6))
     graph.infer_types()
     same(ours(graph, x, tmp_path), theirs)
+
+
+def test_sinabs_single_spike_and_subtraction(tmp_path):
+    """sinabs' own reset, with one spike per step: by subtraction, at v ≥ spike_threshold."""
+    layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
+    neuron = layers.LIFSqueeze(
+        tau_mem=full(8, 4), spike_threshold=full(8, 0.3), batch_size=BATCH, spike_fn=activation.SingleSpike
+    )
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron)), inputs(6)
+    theirs = sinabs_run(net, x)
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
+    settings = {"dt_s": 1.0, "integration": "exponential", "comparison": "inclusive"}
+    assert different(ours(graph, x, tmp_path, **settings), theirs)
+    same(ours(graph, x, tmp_path, reset="subtract", **settings), theirs)
+
+
+def test_sinabs_integer_inputs_meet_the_threshold(tmp_path):
+    """Whole weights and a whole threshold: many potentials lie on it, where ≥ and > differ."""
+    layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
+    neuron = layers.IAFSqueeze(batch_size=BATCH, spike_threshold=torch.tensor(2.0), spike_fn=activation.SingleSpike)
+    dense = torch.nn.Linear(6, 8, bias=False)
+    dense.weight.data = torch.randint(-2, 4, (8, 6), generator=torch.Generator().manual_seed(0)).float()
+    net, x = torch.nn.Sequential(dense, neuron), inputs(6)
+    theirs = sinabs_run(net, x)
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
+    assert different(ours(graph, x, tmp_path, reset="subtract"), theirs)
+    same(ours(graph, x, tmp_path, reset="subtract", comparison="inclusive"), theirs)
 
 
 def test_sinabs_defaults_are_multiple_spikes_and_subtraction(tmp_path):

@@ -6,7 +6,7 @@ from ashneuro.spiking.contract import CHOICES, Contract, read_contract
 
 
 def test_contract_metadata_round_trip():
-    written = Contract(2e-4, 7, "subtract", 1, "v_reset", "exponential", "per-second", "spikes")
+    written = Contract(2e-4, 7, "subtract", 1, "inclusive", "v_reset", "exponential", "per-second", "spikes")
     assert read_contract(written.to_metadata()).contract == written
     assert read_contract({key: np.asarray(value) for key, value in written.to_metadata().items()}).contract == written
 
@@ -31,3 +31,9 @@ def test_decay():
     np.testing.assert_allclose(
         Contract(integration="exponential").decay(tau), [1 - np.exp(-1), 1 - np.exp(-0.5), 1e-6], rtol=1e-6
     )
+
+
+def test_contracts_written_before_the_comparison_was_a_field_are_strict():
+    older = {key: value for key, value in Contract().to_metadata().items() if not key.endswith("comparison")}
+    assert read_contract(older).contract.comparison == "strict" and read_contract(older).assumed == ()
+    assert "comparison" in read_contract({}).assumed

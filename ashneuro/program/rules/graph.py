@@ -211,8 +211,8 @@ def reset_in_time(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 
 def start_value(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """Where spikes set v to v_reset, a sample starts there, as in Lava: v_reset equals v_leak, or
-    the option --start v_reset is given.
+    """A sample starts at v_reset, as in Lava, if spikes set v to it: v_reset equals v_leak, or the
+    option --start v_reset is given.
     """
     for name in wiring.named("neuron"):
         node = wiring.nodes[name]

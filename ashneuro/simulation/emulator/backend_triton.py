@@ -33,8 +33,10 @@ def _decayed(x, keep):  # type: ignore[no-untyped-def]
 # Otherwise Triton compiles anew for numbers that are 1 or divisible by 16.
 @triton.jit(do_not_specialize=["steps", "keep_u", "keep_v", "fires_above", "v_subtract"])  # type: ignore[untyped-decorator]
 def integer_kernel(  # type: ignore[no-untyped-def]
-    currents, bias, u_at, v_at, sent, active, trace_u, trace_v, steps, size, width, keep_u, keep_v, fires_above, v_subtract,
-    MEMORY: tl.constexpr, SPIKING: tl.constexpr, TRACED: tl.constexpr, PER_NEURON: tl.constexpr, LATE: tl.constexpr, SUBTRACTS: tl.constexpr, LANES: tl.constexpr,
+    currents, bias, u_at, v_at, sent, active, trace_u, trace_v, steps, size, width,
+    keep_u, keep_v, fires_above, v_subtract,
+    MEMORY: tl.constexpr, SPIKING: tl.constexpr, TRACED: tl.constexpr, PER_NEURON: tl.constexpr,
+    LATE: tl.constexpr, SUBTRACTS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Run all steps of LANES neurons; u and v are overwritten."""
     lanes = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
@@ -95,7 +97,8 @@ def run(
     grid = (triton.cdiv(v.numel(), LANES),)
     integer_kernel[grid](
         currents, population.bias.contiguous(), u, v, sent, active, *traces,
-        len(currents), v.numel(), population.bias.numel(), population.keep_u, population.keep_v, population.fires_above, population.v_subtract or 0,
+        len(currents), v.numel(), population.bias.numel(),
+        population.keep_u, population.keep_v, population.fires_above, population.v_subtract or 0,
         MEMORY=bool(population.keep_u), SPIKING=population.spiking, TRACED=states is not None, PER_NEURON=True,
         LATE=bool(population.firing.reset_delay), SUBTRACTS=population.v_subtract is not None,
         LANES=LANES, num_warps=WARPS,

@@ -98,8 +98,9 @@ class FloatPopulation(Population[Array]):
 
 @dataclass(frozen=True, eq=False)
 class IntegerPopulation(Population[Array]):
-    """Lava's ``fixed_pt`` neuron on int32; ``bias``, ``v_threshold`` and ``v_subtract`` are in units
-    of the state.
+    """Lava's ``fixed_pt`` neuron on int32.
+
+    Bias, threshold and what a spike subtracts are in units of the state.
 
     All operations are in place, and comparisons write to arrays of the type that they compare:
     numpy and torch are several times slower otherwise.

@@ -24,6 +24,7 @@ from ashneuro.simulation.compare import compare_layer, compare_records
 from ashneuro.simulation.emulator.run_graph import graph_layers, graph_ports, run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
+from ashneuro.simulation.lava.describe import firing
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.lava.stock import PROOF_STOCK
 from ashneuro.simulation.record import SpikeRecord
@@ -110,7 +111,10 @@ def certify(
     comparisons = [] if recorded is None else list(_compare_recorded(recorded, records))
     comparisons += _compare_pairs(records, reasons)
     first = next(iter(records.values()))
-    certificate = Certificate(first.samples, first.timesteps, tuple(comparisons), versions)
+    # Programs of both precisions have the same layers.
+    layers = next(iter(programs.values())).layers if session is not None else ()
+    own = tuple(layer.name for layer in layers if firing(layer))
+    certificate = Certificate(first.samples, first.timesteps, tuple(comparisons), versions, own_processes=own)
     answers = {key: record.rasters for key, record in records.items()}
     reference = Reference(given, answers.get(Computation.GRAPH, {}), answers.get(Computation.INTEGER, {}))
     return Proof(certificate, reference)

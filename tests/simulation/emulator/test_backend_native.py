@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from ashneuro.program.program import InputPort, Layer, Neuron, Synapse
 from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator import backend_native
 from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.kernels.cpp import NativeError
 from tests.simulation import nets
 
@@ -78,6 +81,26 @@ def test_population_sizes(neurons, backend, monkeypatch):
 def test_all_programs(net, seed, monkeypatch):
     random, program = nets.NETS[net](seed, "integer")
     both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize("subtract", [None, 1.0, 0.7])
+@pytest.mark.parametrize("comparison", ["strict", "inclusive"])
+@pytest.mark.parametrize("net", ["dense", "conv", "recurrent"])
+def test_all_firings(net, comparison, subtract, late, monkeypatch):
+    random, program = nets.NETS[net](4, "integer")
+    firing = Firing(comparison, "value" if subtract is None else "subtract", late)
+
+    def changed(layer):
+        amount = None if subtract is None else np.int32(subtract * layer.neuron.v_threshold)
+        neuron = replace(layer.neuron, firing=firing, v_subtract=amount)
+        return replace(layer, neuron=neuron) if layer.neuron.spiking else layer
+
+    before = both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
+    program = replace(program, layers=tuple(map(changed, program.layers)))
+    record = both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
+    if subtract is not None or late:
+        assert any((record.layers[name].raster != before.layers[name].raster).any() for name in record.layers)
 
 
 def convolution(

@@ -10,6 +10,7 @@ import pytest
 
 from ashneuro.simulation.emulator.neurons import IntegerPopulation
 from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.spiking.firing import Firing
 from tests.simulation import nets
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -22,6 +23,18 @@ DEVICE = "cpu" if INTERPRETED else "cuda"
 @pytest.mark.parametrize("spiking", [True, False])
 @pytest.mark.parametrize("large", [False, True])
 def test_kernel_equals_torch(du, dv, spiking, large):
+    compare_with_torch(du, dv, spiking, large, Firing(), None)
+
+
+@pytest.mark.parametrize("subtract", [None, 200_000, 130_000])
+@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize("comparison", ["strict", "inclusive"])
+def test_firing_equals_torch(subtract, late, comparison):
+    firing = Firing(comparison, "value" if subtract is None else "subtract", late)
+    compare_with_torch(500, 300, True, False, firing, subtract)
+
+
+def compare_with_torch(du, dv, spiking, large, firing, subtract):
     import torch
 
     from ashneuro.simulation.emulator import backend_triton
@@ -29,7 +42,7 @@ def test_kernel_equals_torch(du, dv, spiking, large):
     random = np.random.default_rng(du + dv)
     size = 250_000 if large else 4_000  # of currents: the large ones wrap and saturate
     bias = torch.from_numpy(random.integers(-30_000, 30_000, (3, 7)).astype(np.int32)).to(DEVICE)
-    library = IntegerPopulation(torch, spiking, bias, 4096 - (du + 1), 4096 - dv, 200_000)
+    library = IntegerPopulation(torch, spiking, bias, 4096 - (du + 1), 4096 - dv, 200_000, firing, subtract)
     currents = torch.from_numpy(random.integers(-size, size, (8, 30, 3, 7)).astype(np.int32)).to(DEVICE)
     currents[:, :, 0, :2] = 0
     results = []

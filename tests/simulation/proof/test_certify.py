@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ashneuro.program.bundle import Reference, write_bundle
-from ashneuro.program.certificate import Computation
+from ashneuro.program.certificate import Certificate, Computation
 from ashneuro.program.lower import lower
 from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.compare import compare_records
@@ -243,3 +243,23 @@ def test_difference_in_lava_fails(export, monkeypatch):
         layer for layer in found.comparison(Computation.INTEGER, Computation.LAVA_INTEGER).layers if layer.mismatches
     ]
     assert wrong[0].layer == "lif2" and wrong[0].first is not None
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("comparison", ["strict", "inclusive"])
+@pytest.mark.parametrize("reset_delay", [0, 1])
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_every_firing_is_proved_in_lava(reset, reset_delay, comparison):
+    contract = replace(CONTRACT, reset=reset, reset_delay=reset_delay, comparison=comparison)
+    rng = np.random.default_rng(3)
+    graph = graphs.deployable(1)
+    x = rng.normal(0.4, 0.8, (6, 5, 4, 6, 6))
+    program = lower(graph, contract)
+    programs = {"float": program, "integer": calibrate(program, x).program}
+    certificate = certify(graph, contract, programs, x).certificate
+    assert certificate.passed, certificate
+    spiking = tuple(layer.name for layer in program.layers if layer.neuron.spiking)
+    own = () if (reset, reset_delay, comparison) == ("value", 0, "strict") else spiking
+    assert certificate.own_processes == own
+    assert any("process Fired" in sentence for sentence in certificate.not_compared) == bool(own)
+    assert Certificate.from_json(certificate.to_json()) == certificate
