@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 Inputs = ArrayLike | Mapping[str, ArrayLike]
+Reset = Literal["value", "subtract"]
 
 
 def integrate(v: Array, x: Any, *, decay: Any, r: Any = 1.0, v_leak: Any = 0.0) -> Array:
@@ -22,10 +23,10 @@ def integrate(v: Array, x: Any, *, decay: Any, r: Any = 1.0, v_leak: Any = 0.0) 
     return v + decay * (np.asarray(v_leak) - v + np.asarray(r) * x)
 
 
-def fire(v: Array, v_threshold: Any, v_reset: Any) -> tuple[NDArray[np.bool_], Array]:
-    """Return spikes, and v after the reset."""
+def fire(v: Array, v_threshold: Any, v_reset: Any, reset: Reset = "value") -> tuple[NDArray[np.bool_], Array]:
+    """Return spikes, and v after the reset: to v_reset, or by subtraction of v_threshold."""
     z = v > np.asarray(v_threshold)
-    return z, np.where(z, v_reset, v)
+    return z, np.where(z, v - np.asarray(v_threshold) if reset == "subtract" else v_reset, v)
 
 
 def lif(
@@ -37,13 +38,15 @@ def lif(
     r: ArrayLike = 1.0,
     v_leak: ArrayLike = 0.0,
     v_reset: ArrayLike = 0.0,
+    reset: Reset = "value",
 ) -> tuple[Array, Array]:
     """Return spikes z and potentials v after reset, both (T, ...), of currents x (T, ...)."""
     x = np.asarray(x, np.float64)
     v = np.broadcast_to(np.asarray(v_leak, np.float64), x.shape[1:])
     spikes, potentials = np.zeros_like(x), np.zeros_like(x)
     for t, current in enumerate(x):
-        spikes[t], v = fire(integrate(v, current, decay=dt / np.asarray(tau), r=r, v_leak=v_leak), v_threshold, v_reset)
+        v = integrate(v, current, decay=dt / np.asarray(tau), r=r, v_leak=v_leak)
+        spikes[t], v = fire(v, v_threshold, v_reset, reset)
         potentials[t] = v
     return spikes, potentials
 
@@ -59,24 +62,25 @@ def cuba_lif(
     w_in: ArrayLike = 1.0,
     v_leak: ArrayLike = 0.0,
     v_reset: ArrayLike = 0.0,
+    reset: Reset = "value",
 ) -> tuple[Array, Array]:
     """Return spikes and potentials after reset, both (T, ...), of inputs x (T, ...).
 
     The membrane is driven by the synaptic current of the same timestep.
     """
     current = li(x, tau=tau_syn, dt=dt, r=w_in)
-    return lif(current, tau=tau_mem, dt=dt, v_threshold=v_threshold, r=r, v_leak=v_leak, v_reset=v_reset)
+    return lif(current, tau=tau_mem, dt=dt, v_threshold=v_threshold, r=r, v_leak=v_leak, v_reset=v_reset, reset=reset)
 
 
 def if_(
-    x: ArrayLike, *, v_threshold: ArrayLike = 1.0, r: ArrayLike = 1.0, v_reset: ArrayLike = 0.0
+    x: ArrayLike, *, v_threshold: ArrayLike = 1.0, r: ArrayLike = 1.0, v_reset: ArrayLike = 0.0, reset: Reset = "value"
 ) -> tuple[Array, Array]:
     """Return spikes and potentials after reset, both (T, ...); v grows by r·x per timestep."""
     x = np.asarray(x, np.float64)
     v = np.zeros(x.shape[1:])
     spikes, potentials = np.zeros_like(x), np.zeros_like(x)
     for t, current in enumerate(x):
-        spikes[t], v = fire(v + np.asarray(r) * current, v_threshold, v_reset)
+        spikes[t], v = fire(v + np.asarray(r) * current, v_threshold, v_reset, reset)
         potentials[t] = v
     return spikes, potentials
 

@@ -15,7 +15,7 @@ from ashneuro.exchange import HostLayer
 from ashneuro.model.abstract import Block, Synapse
 from ashneuro.model.network import AshNet
 from ashneuro.model.pretrained import Backbone
-from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.contract import PREFIX, Contract
 from ashneuro.spiking.lif import LIF, CubaLIF
 
 
@@ -195,8 +195,13 @@ def _lif(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF:
         "v_reset": fill(neuron.v_reset),
     }
     if isinstance(neuron, LIF):
-        return nir.LIF(tau=fill(neuron.tau), **given)
-    return nir.CubaLIF(tau_mem=fill(neuron.tau_mem), tau_syn=fill(neuron.tau_syn), w_in=np.ones(shape), **given)
+        node: nir.LIF | nir.CubaLIF = nir.LIF(tau=fill(neuron.tau), **given)
+    else:
+        taus = {"tau_mem": fill(neuron.tau_mem), "tau_syn": fill(neuron.tau_syn)}
+        node = nir.CubaLIF(**taus, w_in=np.ones(shape), **given)
+    if neuron.reset != "value":  # the contract's default, which other tools assume too
+        node.metadata[PREFIX + "reset"] = neuron.reset
+    return node
 
 
 def _array(tensor: Tensor) -> NDArray[np.floating]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Unpack, final
+from typing import Unpack, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 
 from ashneuro.errors import ConfigError
 from ashneuro.spiking.integers import IntegerLayer
-from ashneuro.spiking.kernels.interface import Neurons, Options, State
+from ashneuro.spiking.kernels.interface import Neurons, Options, Reset, State
 from ashneuro.spiking.kernels.multi_step import multi_step, whole_sample
 from ashneuro.spiking.kernels.tracing import is_traced
 from ashneuro.spiking.straight_through import integer_multi_step
@@ -37,19 +37,26 @@ class Population(nn.Module):
             broadcasts gives each channel or neuron its own value.
         options: surrogate, slope, detached, saves, kernels; see
             `ashneuro.spiking.kernels.interface.Neurons`.
+        reset: effect of a spike on v, see below.
         values: the buffers, by name.
 
     Attributes:
+        reset: ``"value"``: a spike sets v to v_reset. ``"subtract"``: it takes v_threshold from v.
         integers: if set, currents and potentials are those of Loihi's arithmetic
             (`integer_multi_step`); for `LIF` only.
     """
 
     integers: IntegerLayer | None = None
+    reset: Reset = "value"
 
-    def __init__(self, learn: Collection[str], options: Options, **values: Parameter) -> None:
+    def __init__(
+        self, learn: Collection[str], options: Options, *, reset: Reset = "value", **values: Parameter
+    ) -> None:
         super().__init__()
         for name, value in values.items():
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float64).clone())
+        _check_reset(reset, values.get("v_reset", 0.0), learn)
+        self.reset = reset
         _make_trainable(self, learn)
         self.options = options
         self._learned = bool(learn)
@@ -82,7 +89,7 @@ class Population(nn.Module):
         if self.integers is None:
             return multi_step(currents, self._current(), state, hold=hold)
         held = currents.expand(max(hold, len(currents)), *currents.shape[1:])
-        spikes, v = integer_multi_step(held, self.integers, None if state is None else state.v)
+        spikes, v = integer_multi_step(held, self.integers, None if state is None else state.v, reset=self.reset)
         return spikes, State(v)
 
     def neurons(self) -> Neurons:
@@ -101,7 +108,7 @@ class Population(nn.Module):
         if uncacheable or self._learned or is_traced():
             return self.neurons()
         # By value, because autograd's version counter misses changes made through ``.data``.
-        numbers: list[object] = [(float(values), values.dtype) for values in buffers]
+        numbers: list[object] = [self.reset, *((float(values), values.dtype) for values in buffers)]
         cached = self._cached
         if cached is None or cached[0] != self.options or cached[1] != numbers:
             # Tensors made in inference mode could not take part in training later.
@@ -118,12 +125,14 @@ class LIF(Population):
 
         v'_t = v_{t-1} + dt/τ · (v_leak + x_t − v_{t-1})
         z_t  = 1 if v'_t > v_threshold else 0
-        v_t  = v_reset where z_t = 1, else v'_t
+        v_t  = v_reset where z_t = 1, else v'_t      reset = "value"
+        v_t  = v'_t − v_threshold · z_t              reset = "subtract"
 
     Buffers: ``tau`` and ``dt`` (s), ``v_threshold``, ``v_leak``, ``v_reset``. Lava's LIF runs it if
-    v_reset = v_leak.
+    it resets to v_reset = v_leak.
 
     Args:
+        reset: effect of a spike on v; with ``"subtract"``, v_reset is unused and has to be 0.
         learn, options: see `Population`.
     """
 
@@ -141,15 +150,18 @@ class LIF(Population):
         v_reset: Parameter = 0.0,
         *,
         dt: float,
+        reset: Reset = "value",
         learn: Collection[str] = (),
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(learn, options, tau=tau, v_threshold=v_threshold, v_leak=v_leak, v_reset=v_reset, dt=dt)
+        values = {"tau": tau, "v_threshold": v_threshold, "v_leak": v_leak, "v_reset": v_reset, "dt": dt}
+        super().__init__(learn, options, reset=reset, **values)
 
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
         decay = self.dt * (1 / self.tau)
-        return Neurons("lif", decay, threshold=self.v_threshold, leak=self.v_leak, reset=self.v_reset, **self.options)
+        potentials = self.v_threshold, self.v_leak, self.v_reset
+        return Neurons("lif", decay, 1.0, *potentials, self.reset, **self.options)
 
 
 @final
@@ -208,12 +220,14 @@ class CubaLIF(Population):
         v_reset: Parameter = 0.0,
         *,
         dt: float,
+        reset: Reset = "value",
         learn: Collection[str] = (),
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
             learn,
             options,
+            reset=reset,
             tau_mem=tau_mem,
             tau_syn=tau_syn,
             v_threshold=v_threshold,
@@ -225,14 +239,15 @@ class CubaLIF(Population):
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
         decays = self.dt * (1 / self.tau_mem), self.dt * (1 / self.tau_syn)
-        return Neurons("cuba-lif", *decays, self.v_threshold, self.v_leak, self.v_reset, **self.options)
+        potentials = self.v_threshold, self.v_leak, self.v_reset
+        return Neurons("cuba-lif", *decays, *potentials, self.reset, **self.options)
 
 
 @final
 class IF(Population):
     """Integrate-and-fire: ``v'_t = v_{t-1} + x_t`` (the ``per-step`` convention), v_0 = 0.
 
-    Buffers: ``v_threshold``, ``v_reset``; arguments as `LIF`.
+    Spike and reset are those of `LIF`. Buffers: ``v_threshold``, ``v_reset``; arguments as `LIF`.
     """
 
     v_threshold: Tensor
@@ -243,14 +258,25 @@ class IF(Population):
         v_threshold: Parameter = 1.0,
         v_reset: Parameter = 0.0,
         *,
+        reset: Reset = "value",
         learn: Collection[str] = (),
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(learn, options, v_threshold=v_threshold, v_reset=v_reset)
+        super().__init__(learn, options, reset=reset, v_threshold=v_threshold, v_reset=v_reset)
 
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
-        return Neurons("if", threshold=self.v_threshold, reset=self.v_reset, **self.options)
+        return Neurons("if", threshold=self.v_threshold, reset=self.v_reset, reset_kind=self.reset, **self.options)
+
+
+def _check_reset(reset: Reset, v_reset: Parameter, learn: Collection[str]) -> None:
+    """Raise if the reset is of no known kind, or is by subtraction although v_reset is given."""
+    name, known = f"reset = {reset!r}", get_args(Reset)
+    if reset not in known:
+        raise ConfigError(name, f"it must be one of {', '.join(known)}", "reset = 'value' or reset = 'subtract'")
+    given = bool(v_reset.any()) if isinstance(v_reset, Tensor) else bool(v_reset)
+    if reset == "subtract" and (given or "v_reset" in learn):
+        raise ConfigError(name, "a spike takes v_threshold from v, so v_reset has no effect", "leave v_reset out")
 
 
 def _make_trainable(module: nn.Module, names: Collection[str]) -> None:

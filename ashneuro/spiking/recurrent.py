@@ -8,7 +8,7 @@ from typing import NamedTuple, Unpack
 import torch
 from torch import Tensor, nn
 
-from ashneuro.spiking.kernels.interface import Options, State
+from ashneuro.spiking.kernels.interface import Options, Reset, State
 from ashneuro.spiking.lif import LIF, Parameter
 
 
@@ -36,11 +36,12 @@ class RecurrentLIF(nn.Module):
         v_reset: Parameter = 0.0,
         *,
         dt: float,
+        reset: Reset = "value",
         learn: Collection[str] = (),
         **options: Unpack[Options],
     ) -> None:
         super().__init__()
-        self.neurons = LIF(tau, v_threshold, v_leak, v_reset, dt=dt, learn=learn, **options)
+        self.neurons = LIF(tau, v_threshold, v_leak, v_reset, dt=dt, reset=reset, learn=learn, **options)
         self.weight = nn.Parameter(torch.empty(size, size))
         nn.init.orthogonal_(self.weight, 0.5)
 

@@ -18,6 +18,7 @@ from ashneuro.spiking.integers import (
     round_weights,
     weight_exponent,
 )
+from ashneuro.spiking.kernels.interface import Reset
 
 
 def integer_weights(weight: Tensor, scale: float) -> tuple[Tensor, int]:
@@ -57,14 +58,17 @@ def integer_current(current: Tensor, scale: float, limit: int) -> Tensor:
     return _straight(exact, exact.detach().round()).to(current.dtype)
 
 
-def integer_multi_step(currents: Tensor, layer: IntegerLayer, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def integer_multi_step(
+    currents: Tensor, layer: IntegerLayer, v: Tensor | None = None, *, reset: Reset = "value"
+) -> tuple[Tensor, Tensor]:
     """Return spikes (T, B, ...) of LIF neurons with Loihi's arithmetic, and their last v (B, ...).
 
     ::
 
         v'_t = clip(rz(v_{t-1} · (4096 − dv) / 4096) + 64 · a_t, ±(2^23 − 1))      rz: toward zero
         z_t  = 1 if v'_t > 64 · v_threshold else 0
-        v_t  = 0 where z_t = 1, else v'_t
+        v_t  = 0 where z_t = 1, else v'_t              reset = "value"
+        v_t  = v'_t − 64 · v_threshold · z_t           reset = "subtract"
 
     Backward as `ashneuro.spiking.kernels.multi_step.multi_step` of the float network.
 
@@ -72,7 +76,7 @@ def integer_multi_step(currents: Tensor, layer: IntegerLayer, v: Tensor | None =
         currents: a_t (T, B, ...), bias included, in whole 64ths.
         v: potential (B, ...) that continues a sample; ``None``: 0. In float64.
     """
-    keep = (DECAY_ONE - layer.dv) / DECAY_ONE
+    keep, threshold = (DECAY_ONE - layer.dv) / DECAY_ONE, layer.v_threshold << STATE_SHIFT
     # Float units per unit of v, for the surrogate: a step adds dt/τ of the current.
     unit = layer.dv / DECAY_ONE / (layer.scale * STATE_UNIT)
     v = (
@@ -83,8 +87,8 @@ def integer_multi_step(currents: Tensor, layer: IntegerLayer, v: Tensor | None =
         decayed = v * keep
         v = _straight(decayed, decayed.detach().trunc()) + a.double() * STATE_UNIT
         v = v.clamp(-LARGEST_STATE, LARGEST_STATE)
-        z = _Spike.apply((v - (layer.v_threshold << STATE_SHIFT)) * unit)
-        v = v * (1 - z)
+        z = _Spike.apply((v - threshold) * unit)
+        v = v - threshold * z if reset == "subtract" else v * (1 - z)
         spikes.append(z.to(currents.dtype))
     return torch.stack(spikes), v
 

@@ -54,6 +54,15 @@ def test_graph_is_a_valid_file_with_contract(tmp_path: Path) -> None:
     assert [target for source, target in read.edges if source == "input"] == ["entry.lif"]
 
 
+def test_reset_by_subtraction_is_in_the_metadata_of_its_node(tmp_path: Path) -> None:
+    net = model()
+    net.abstract.blocks[0].lif2.reset = "subtract"
+    nir.write(tmp_path / "network.nir", deployed_graph(net))
+    nodes = nir.read(tmp_path / "network.nir").nodes
+    stated = {name: read_contract(node.metadata).contract.reset for name, node in nodes.items()}
+    assert [name for name, reset in stated.items() if reset == "subtract"] == ["block1.lif2"]
+
+
 @pytest.mark.parametrize("kind", ["none", "relu", "quantised-relu"])
 def test_deploying_a_control_raises(kind: str) -> None:
     with pytest.raises(GraphError, match=kind) as error:

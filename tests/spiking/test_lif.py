@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from norse.torch import LIFBoxCell
 from norse.torch.functional.lif_box import LIFBoxParameters
 from torch import nn
 
+from ashneuro.errors import ConfigError
 from ashneuro.spiking.kernels import backend_native
 from ashneuro.spiking.kernels.cpp import NativeError
 from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
+from ashneuro.spiking.recurrent import RecurrentLIF
 from tests import reference
 
 SHAPE = (9, 3, 5, 4)
@@ -73,6 +76,56 @@ def test_parameter_per_neuron() -> None:
     np.testing.assert_array_equal(LIF(tau, dt=1e-3)(currents()), spikes)
 
 
+@pytest.mark.parametrize("each", [False, True], ids=["one", "each"])
+def test_reset_by_subtraction_equals_the_reference(each: bool) -> None:
+    x, subtract = currents(), {"reset": "subtract"}
+    spread = np.linspace(0.6, 1.4, SHAPE[-1]) if each else np.float64(1)
+    tau, threshold, leak = (torch.as_tensor(value * spread) for value in (2e-3, 0.4, 0.3))
+    kwargs = {"dt": 1e-3, "v_threshold": threshold, "v_leak": leak} | subtract
+    wanted = [
+        (LIF(tau, threshold, leak, dt=1e-3, **subtract), reference.lif(x, tau=tau, **kwargs)),
+        (
+            CubaLIF(tau, 3e-3, threshold, leak, dt=1e-3, **subtract),
+            reference.cuba_lif(x, tau_mem=tau, tau_syn=3e-3, **kwargs),
+        ),
+        (IF(threshold, **subtract), reference.if_(x, v_threshold=threshold, **subtract)),
+    ]
+    for layer, (spikes, potentials) in wanted:
+        sent, state = layer.steps(x)
+        np.testing.assert_array_equal(sent, spikes)
+        np.testing.assert_allclose(state.v, potentials[-1], rtol=1e-12, atol=1e-12)
+        assert 0.1 < spikes.mean() < 0.6
+        layer.reset = "value"
+        assert not torch.equal(layer(x), sent)
+
+
+def test_reset_by_subtraction_keeps_the_excess() -> None:
+    x = torch.tensor([[2.5], [0.0], [0.0]], dtype=torch.float64)
+    spikes, state = IF(reset="subtract").steps(x)
+    assert spikes.flatten().tolist() == [1, 1, 0] and state.v.item() == 0.5
+    # Exactly at the threshold after a reset: silent, as before it.
+    assert IF(reset="subtract")(torch.tensor([[2.0], [0.0]])).flatten().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("wrong", [{"v_reset": -0.2}, {"v_reset": torch.tensor([0.0, 0.1])}, {"learn": ("v_reset",)}])
+def test_reset_by_subtraction_refuses_v_reset(wrong) -> None:
+    for layer in (partial(LIF, 2e-3, dt=1e-3), partial(CubaLIF, 2e-3, 3e-3, dt=1e-3), IF):
+        with pytest.raises(ConfigError, match=r"reset = 'subtract'\n.*v_reset has no effect\n.*leave v_reset out"):
+            layer(reset="subtract", **wrong)
+
+
+def test_unknown_reset_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"reset = 'zero'\n.*one of value, subtract"):
+        IF(reset="zero")
+
+
+def test_recurrent_layer_resets_by_subtraction() -> None:
+    layer = RecurrentLIF(4, 2e-3, dt=1e-3, reset="subtract")
+    nn.init.zeros_(layer.weight)
+    x = currents().flatten(1, 2).float()
+    assert torch.equal(layer(x), LIF(2e-3, dt=1e-3, reset="subtract")(x))
+
+
 @pytest.mark.parametrize("neuron", [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 4e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()])
 def test_parameters_move_with_the_module(neuron: nn.Module) -> None:
     names = {name.rpartition(".")[2] for name in neuron.state_dict()}
@@ -117,6 +170,9 @@ def test_changed_parameters_invalidate_the_cache(layer) -> None:
     assert torch.equal(layer(x), fresh())
     setattr(layer, name, torch.as_tensor(0.7, dtype=torch.float64))
     assert torch.equal(layer(x), fresh())
+    if not isinstance(layer, LI):
+        layer.reset = "subtract"
+        assert torch.equal(layer(x), fresh()) and layer._cached[2].reset_kind == "subtract"
     layer.options = {"kernels": "torch"}
     layer(x)
     assert layer._cached[2].kernels == "torch"

@@ -64,7 +64,8 @@ def test_right_shift_rounds_down() -> None:
     assert shifted_sums(sums, 2).tolist() == [-12, -4, 0, 4, 12, 16]
 
 
-def test_integer_neuron_equals_the_hardware_arithmetic() -> None:
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_integer_neuron_equals_the_hardware_arithmetic(reset: str) -> None:
     layer = IntegerLayer(scale=31.0, v_threshold=90, dv=1234)
     currents = (random(9, 5, 7) * 90).round() + torch.randint(
         0, 64, (9, 5, 7), generator=torch.Generator().manual_seed(1)
@@ -74,8 +75,9 @@ def test_integer_neuron_equals_the_hardware_arithmetic() -> None:
         product = v * (4096 - 1234)
         v = np.sign(product) * (np.abs(product) >> 12) + a
         expected.append(v > 90 * 64)
-        v = np.where(expected[-1], 0, v)
-    assert np.array_equal(integer_multi_step(currents, layer)[0].numpy(), np.stack(expected))
+        v = np.where(expected[-1], v - 90 * 64 if reset == "subtract" else 0, v)
+    spikes, last = integer_multi_step(currents, layer, reset=reset)
+    assert np.array_equal(spikes.numpy(), np.stack(expected)) and np.array_equal(last.numpy(), v)
     assert 0.05 < np.mean(expected) < 0.6
 
 
@@ -88,14 +90,20 @@ def test_integer_potential_saturates() -> None:
     assert integer_multi_step(torch.cat([down, up, up, up]), layer)[0].flatten().tolist() == [0, 0, 0, 0, 0, 1]
 
 
-def test_integer_gradient_equals_the_float_network() -> None:
+def test_integer_subtraction_follows_the_saturation() -> None:
+    layer, up = IntegerLayer(scale=1.0, v_threshold=90, dv=1), torch.full((1, 1), 140_000.0, dtype=torch.float64)
+    spikes, v = integer_multi_step(up, layer, reset="subtract")
+    assert spikes.item() == 1 and v.item() == (1 << 23) - 1 - 90 * 64
 
+
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_integer_gradient_equals_the_float_network(reset: str) -> None:
     scale, dv = 1000.0, 2048
-    lif = LIF(tau=2e-3, v_threshold=1.0, dt=1e-3)
+    lif = LIF(tau=2e-3, v_threshold=1.0, dt=1e-3, reset=reset)
     layer = IntegerLayer(scale=scale, v_threshold=2000, dv=dv)  # 1.0 · τ/dt · scale
     currents = (random(6, 4, 3) * 2.0 * scale).round() / scale
     gradients = []
-    for run in (lambda x: lif(x), lambda x: integer_multi_step(x * scale, layer)[0]):
+    for run in (lambda x: lif(x), lambda x: integer_multi_step(x * scale, layer, reset=reset)[0]):
         x = currents.clone().requires_grad_()
         spikes = run(x)
         (spikes * random(6, 4, 3, seed=4)).sum().backward()
@@ -111,8 +119,9 @@ def test_integers_json_round_trip() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 4])
-def test_state_continues_an_integer_layer(cut: int) -> None:
-    lif = LIF(2e-3, 0.4, dt=1e-3)
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_state_continues_an_integer_layer(cut: int, reset: str) -> None:
+    lif = LIF(2e-3, 0.4, dt=1e-3, reset=reset)
     lif.integers = IntegerLayer(scale=31.0, v_threshold=90, dv=1234)
     currents = (random(9, 5, 7) * 90).round().requires_grad_()
     whole, last = lif.steps(currents)

@@ -23,8 +23,8 @@ from ashneuro.spiking.kernels.passes import (
 )
 from ashneuro.spiking.kernels.tracing import first_derivative_only
 
-# Parameters that a kind has no equation for get no gradient.
-UNUSED = {"if": ("decay", "leak"), "li": ("threshold", "reset")}
+# Parameters that a kind, or a kind of reset, has no equation for get no gradient.
+UNUSED = {"if": ("decay", "leak"), "li": ("threshold", "reset"), "subtract": ("reset",)}
 
 
 # Plain tuples, because constructing a NamedTuple is one more Python call in every forward pass.
@@ -39,7 +39,7 @@ def keep(ctx: Any, inputs: Inputs, parameters: Sequence[Tensor], settings: Setti
     """Store in ``ctx`` what `gradients` needs."""
     x, v, i = inputs
     output, v_last, _, margins = outputs
-    unused = UNUSED.get(settings.kind, ())
+    unused = UNUSED.get(settings.kind, ()) + UNUSED.get(settings.reset_kind, ())
     # Inputs 3 to 7 are the parameters.
     trained = zip(Parameters._fields, ctx.needs_input_grad[3:8], strict=True)
     learned = [name for name, wanted in trained if wanted and name in LEARNABLE and name not in unused]

@@ -10,11 +10,20 @@ import torch
 from torch import Tensor
 
 from ashneuro.spiking.kernels.cpp import in_slices, load
-from ashneuro.spiking.kernels.interface import BackwardInputs, BackwardResult, Block, ForwardInputs, ForwardResult, Kind
+from ashneuro.spiking.kernels.interface import (
+    BackwardInputs,
+    BackwardResult,
+    Block,
+    ForwardInputs,
+    ForwardResult,
+    Kind,
+    Reset,
+)
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
 SOURCE = Path(__file__).with_name("neurons.cpp")
 KINDS: dict[Kind, str] = {"lif": "LIF", "cuba-lif": "CUBA_LIF", "if": "IF", "li": "LI"}
+RESETS: dict[Reset, str] = {"value": "VALUE", "subtract": "SUBTRACT"}
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "BFloat16"}
 # Less work than this is done before a second thread has woken up.
 NEURON_STEPS_PER_THREAD = 1 << 16
@@ -44,14 +53,16 @@ class _Job(ctypes.Structure):
 
 
 @cache
-def library(kind: Kind, dtype: torch.dtype, saved: torch.dtype) -> ctypes.CDLL:
+def library(kind: Kind, dtype: torch.dtype, saved: torch.dtype, reset: Reset = "value") -> ctypes.CDLL:
     """Return the compiled kernels for inputs of type ``dtype`` and margins of type ``saved``.
 
     Raises:
         NativeError: they cannot be compiled here.
     """
     computed = "double" if dtype == torch.float64 else "float"
-    loaded = load(SOURCE, KIND=KINDS[kind], INPUT=TYPES[dtype], COMPUTED=computed, SAVED=TYPES[saved])
+    loaded = load(
+        SOURCE, KIND=KINDS[kind], RESET=RESETS[reset], INPUT=TYPES[dtype], COMPUTED=computed, SAVED=TYPES[saved]
+    )
     for function in (loaded.forward, loaded.backward):
         function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64], None
     loaded.tiles.argtypes, loaded.tiles.restype = [ctypes.c_void_p, ctypes.c_bool], ctypes.c_int64
@@ -113,7 +124,7 @@ def _run(
 ) -> _Job:
     """Run the library's function ``name`` over all tiles; ``memory``: tensors by field name."""
     steps, rows, width = shape
-    loaded = library(block.kind, dtype, kept)
+    loaded = library(block.kind, dtype, kept, block.reset_kind)
     job = _Job(
         steps, rows, width, input_step, held, SURROGATES[block.surrogate].code, block.detached, block.per_neuron,
         block.slope, g_each=g_each,

@@ -17,6 +17,8 @@ with warnings.catch_warnings():
     from norse.torch.functional.iaf import IAFFeedForwardState, IAFParameters, iaf_feed_forward_step
     from norse.torch.functional.leaky_integrator_box import LIBoxParameters, LIBoxState, li_box_feed_forward_step
     from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters, lif_box_feed_forward_step
+    from norse.torch.functional.reset import reset_subtract, reset_value
+    from norse.torch.functional.threshold import threshold as spike
 
 SURROGATES = ("super", "triangle")  # names that Norse knows too
 
@@ -43,7 +45,9 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple
     # Norse multiplies dt by 1/τ; with dt = 1 their product, the decay, can be given as 1/τ.
     filtering = LIBoxParameters(tau_mem_inv=synapse, v_leak=torch.zeros_like(leak))
     leaking = LIBoxParameters(tau_mem_inv=decay, v_leak=leak)
-    firing = LIFBoxParameters(decay, leak, threshold, reset, method=neurons.surrogate, alpha=slope)
+    subtracts = neurons.reset_kind == "subtract"
+    reset_method = reset_subtract if subtracts else reset_value
+    firing = LIFBoxParameters(decay, leak, threshold, reset, neurons.surrogate, slope, reset_method)
     integrating = IAFParameters(threshold, reset, method=neurons.surrogate, alpha=slope)
     outputs = []
     # Unbound once: the backward pass of currents[t] would write a full-size zero tensor per step.
@@ -53,6 +57,10 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple
             current = i
         if neurons.kind == "li":
             output, after = li_box_feed_forward_step(current, LIBoxState(v), leaking, 1.0)
+        elif neurons.kind == "if" and subtracts:  # Norse's step can only reset to a value
+            charged = v + current
+            output = spike(charged - threshold, neurons.surrogate, slope)
+            after = IAFFeedForwardState(reset_subtract(output, charged, reset, threshold))
         elif neurons.kind == "if":
             output, after = iaf_feed_forward_step(current, IAFFeedForwardState(v), integrating)
         else:

@@ -41,7 +41,7 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
         torch.sub(v, block.threshold, out=margin)
         fired = margin > 0
         output[t] = fired
-        torch.where(fired, block.reset, v, out=v)
+        torch.where(fired, margin if block.subtracts else block.reset, v, out=v)
         if saved is not None:
             saved[t] = margin
     return ForwardResult(output, v, i, saved if spiking or not save else output)
@@ -70,13 +70,14 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
             assert saved is not None
             margin = saved[t].to(computed)
             fired = margin > 0
-            at_spike = arriving if block.detached else arriving + dv * (block.reset - (margin + block.threshold))
+            jump = -block.threshold if block.subtracts else block.reset - (margin + block.threshold)
+            at_spike = arriving if block.detached else arriving + dv * jump
             through = derivative(margin, block.slope).mul_(at_spike)
             if "threshold" in sums:
-                sums["threshold"] -= through
+                sums["threshold"] -= through + dv * fired if block.subtracts else through
             if "reset" in sums:
                 sums["reset"] += dv * fired
-            g_charged = dv.masked_fill_(fired, 0).add_(through)
+            g_charged = (dv if block.subtracts else dv.masked_fill_(fired, 0)).add_(through)
         else:
             g_charged = dv.add_(arriving)
         if "decay" in sums:
@@ -108,4 +109,6 @@ def _potential_before(t: int, saved: Tensor, v_first: Tensor | None, block: Bloc
     if t == 0:
         return block.leak if v_first is None else v_first
     last = saved[t - 1].to(block.leak.dtype)
-    return torch.where(last > 0, block.reset, last + block.threshold) if spiking else last
+    if not spiking:
+        return last
+    return torch.where(last > 0, last if block.subtracts else block.reset, last + block.threshold)

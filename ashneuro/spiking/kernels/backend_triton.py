@@ -43,7 +43,7 @@ def _parameter(at, lanes, mask, width, PER_NEURON: tl.constexpr):  # type: ignor
 def forward_kernel(  # type: ignore[no-untyped-def]
     x, out, saved, v_first, i_first, v_last, i_last, decay, synapse, threshold, leak, reset,
     steps, size, width, x_step,
-    KIND: tl.constexpr, SAVE: tl.constexpr, FIRST_V: tl.constexpr, FIRST_I: tl.constexpr,
+    KIND: tl.constexpr, SUBTRACT: tl.constexpr, SAVE: tl.constexpr, FIRST_V: tl.constexpr, FIRST_I: tl.constexpr,
     PER_NEURON: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Compute LANES neurons over all timesteps; names as in `backend_torch.forward`."""
@@ -85,7 +85,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
             tl.store(out, tl.where(margin > 0, zero + 1.0, zero).to(out.dtype.element_ty), mask=mask)
             if SAVE:
                 tl.store(saved, margin.to(saved.dtype.element_ty), mask=mask)
-            v = tl.where(margin > 0, zero + r, h)
+            v = tl.where(margin > 0, margin if SUBTRACT else zero + r, h)
         x += x_step
         out += size
         saved += size
@@ -116,7 +116,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
     g, g_v, g_i, saved, v_first, decay, synapse, threshold, leak, reset, slope_at,
     g_input, g_v_first, g_i_first, g_decay, g_threshold, g_leak, g_reset,
     steps, size, width,
-    KIND: tl.constexpr, SURROGATE: tl.constexpr, DETACHED: tl.constexpr,
+    KIND: tl.constexpr, SUBTRACT: tl.constexpr, SURROGATE: tl.constexpr, DETACHED: tl.constexpr,
     G: tl.constexpr, G_V: tl.constexpr, G_I: tl.constexpr, FIRST_V: tl.constexpr, HELD: tl.constexpr,
     DECAY: tl.constexpr, THRESHOLD: tl.constexpr, LEAK: tl.constexpr, RESET: tl.constexpr,
     PER_NEURON: tl.constexpr, LANES: tl.constexpr,
@@ -157,11 +157,13 @@ def backward_kernel(  # type: ignore[no-untyped-def]
             fired = m > 0
             h = m + th
             if not DETACHED:
-                arriving = arriving + dv * (r - h)
+                arriving = arriving + dv * (-th if SUBTRACT else r - h)
             through = arriving * _derivative(m, slope, SURROGATE)
-            g_charged = through + tl.where(fired, zero, dv)
+            g_charged = through + (dv if SUBTRACT else tl.where(fired, zero, dv))
             if THRESHOLD:
                 s_threshold -= through
+                if SUBTRACT:
+                    s_threshold -= tl.where(fired, dv, zero)
             if RESET:
                 s_reset += tl.where(fired, dv, zero)
         if DECAY:
@@ -170,7 +172,8 @@ def backward_kernel(  # type: ignore[no-untyped-def]
                 before = tl.load(v_first + lanes, mask=mask, other=0.0)
             if back < steps - 1:
                 last = tl.load(saved - size, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
-                before = last if KIND == 3 else tl.where(last > 0, zero + r, last + th)
+                after = last if SUBTRACT else zero + r
+                before = last if KIND == 3 else tl.where(last > 0, after, last + th)
             s_decay += g_charged * (h - before) / k
         if KIND == 2:
             charge = g_charged
@@ -226,7 +229,8 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
     with _on(x):
         forward_kernel[(triton.cdiv(size, lanes_of(x.dtype)),)](
             *memory, *block.parameters, steps, size, shape[1], x.stride(0),
-            KIND=KINDS[block.kind], SAVE=saved is not None, FIRST_V=v is not None, FIRST_I=i is not None,
+            KIND=KINDS[block.kind], SUBTRACT=block.subtracts,
+            SAVE=saved is not None, FIRST_V=v is not None, FIRST_I=i is not None,
             PER_NEURON=block.per_neuron, LANES=lanes_of(x.dtype), num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip
     return ForwardResult(output, v_last, i_last, saved if spiking or not save else output)
@@ -247,7 +251,8 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
     with _on(g_input):
         backward_kernel[(triton.cdiv(size, lanes_of(inputs.dtype)),)](
             *arriving, *block.parameters, slope, g_input, first_v, *leaving, steps, size, shape[1],
-            KIND=KINDS[block.kind], SURROGATE=SURROGATES[block.surrogate].code, DETACHED=block.detached,
+            KIND=KINDS[block.kind], SUBTRACT=block.subtracts,
+            SURROGATE=SURROGATES[block.surrogate].code, DETACHED=block.detached,
             G=g is not None, G_V=g_v is not None, G_I=g_i is not None, FIRST_V=v_first is not None, HELD=inputs.held,
             DECAY="decay" in sums, THRESHOLD="threshold" in sums, LEAK="leak" in sums, RESET="reset" in sums,
             PER_NEURON=block.per_neuron, LANES=lanes_of(inputs.dtype), num_warps=WARPS, enable_fp_fusion=False,

@@ -17,6 +17,7 @@ from torch import Tensor
 Kind = Literal["lif", "cuba-lif", "if", "li"]
 Kernels = Literal["auto", "triton", "native", "torch", "norse"]
 Saves = Literal["full", "bf16"]
+Reset = Literal["value", "subtract"]
 LEARNABLE = ("decay", "threshold", "leak", "reset")
 
 
@@ -57,6 +58,8 @@ class Neurons:
         decay: k = dt/τ_mem; unused by ``"if"``.
         synapse: k_syn = dt/τ_syn; used by ``"cuba-lif"`` only.
         threshold, leak, reset: potentials.
+        reset_kind: ``"value"``: a spike sets v to ``reset``. ``"subtract"``: it takes ``threshold``
+            from v; ``reset`` is unused.
         surrogate: name in `ashneuro.spiking.kernels.surrogate.SURROGATES`.
         slope: α of the surrogate; ``None``: the default of the table.
         detached: stop gradients at the reset.
@@ -74,6 +77,7 @@ class Neurons:
     threshold: Tensor | float = 1.0
     leak: Tensor | float = 0.0
     reset: Tensor | float = 0.0
+    reset_kind: Reset = "value"
     surrogate: str = "super"
     slope: float | None = None
     detached: bool = False
@@ -93,13 +97,14 @@ class Settings(NamedTuple):
     """Settings of one forward and backward pass, in the order of the operators' arguments.
 
     Args:
-        kind, surrogate, slope, detached: as in `Neurons`.
+        kind, reset_kind, surrogate, slope, detached: as in `Neurons`.
         save: precision of what is kept for the backward pass; ``""``: nothing is kept.
         backend: ``"triton"``, ``"native"`` or ``"torch"``.
         hold: number of timesteps for which the one step of input is held.
     """
 
     kind: Kind
+    reset_kind: Reset
     surrogate: str
     slope: float
     detached: bool
@@ -116,6 +121,7 @@ class Block:
         decay: k; unused by ``"if"``.
         synapse: k_syn; used by ``"cuba-lif"`` only.
         threshold, leak, reset: potentials; ``"li"`` uses neither threshold nor reset.
+        reset_kind: effect of a spike on v, as in `Neurons`.
         surrogate: name; ``slope``: its α.
         detached: stop gradients at the reset.
     """
@@ -126,6 +132,7 @@ class Block:
     threshold: Tensor
     leak: Tensor
     reset: Tensor
+    reset_kind: Reset = "value"
     surrogate: str = "super"
     slope: float = 1.0
     detached: bool = False
@@ -140,6 +147,11 @@ class Block:
             if any(value.ndim for value in values)
             else values
         )
+
+    @property
+    def subtracts(self) -> bool:
+        """True if a spike takes the threshold from v."""
+        return self.reset_kind == "subtract"
 
     @property
     def per_neuron(self) -> bool:

@@ -5,17 +5,23 @@ With margin ``m_t = v'_t − v_threshold`` and decays k = dt/τ, for every neuro
     I_t  = I_{t-1} + k_syn · (x_t − I_{t-1})                 CubaLIF; else I_t = x_t
     v'_t = v_{t-1} + k · ((I_t + v_leak) − v_{t-1})          LIF, CubaLIF, LI
     v'_t = v_{t-1} + x_t                                     IF
-    z_t  = 1 if m_t > 0 else 0;   v_t = v_reset if z_t = 1, else v'_t       LI: output v_t = v'_t
+    z_t  = 1 if m_t > 0 else 0                               LI: output v_t = v'_t
+    v_t  = v_reset if z_t = 1, else v'_t                     reset to a value
+    v_t  = v'_t − v_threshold · z_t                          reset by subtraction
 
 Backward, with G the gradient at z (LI: at v), σ' the surrogate, d = 1, or 0 if the
 reset is detached::
 
-    ∂z_t = G_t + d · ∂v_t · (v_reset − v'_t)
+    ∂z_t  = G_t + d · ∂v_t · (v_reset − v'_t)                reset to a value
     ∂v'_t = ∂z_t · σ'(m_t) + ∂v_t · (1 − z_t)
+    ∂z_t  = G_t − d · ∂v_t · v_threshold                     reset by subtraction
+    ∂v'_t = ∂z_t · σ'(m_t) + ∂v_t
     ∂I_t = k · ∂v'_t + (1 − k_syn) · ∂I_{t+1};   ∂x_t = k_syn · ∂I_t;   ∂v_{t-1} = (1 − k) · ∂v'_t
+    ∂v_threshold = −Σ_t ∂z_t · σ'(m_t);   by subtraction also −Σ_t ∂v_t · z_t
 
-So only the margins have to be kept. Their sign is the spike, and rounding them to bf16 does not
-change it. Instead of full-precision margins the native kernels keep the input, and compute the
+So only the margins have to be kept. Their sign is the spike, whatever the reset, and rounding them
+to bf16 does not change it. A reset by subtraction leaves the margin itself: v_t = m_t where
+z_t = 1. Instead of full-precision margins the native kernels keep the input, and compute the
 margins again: that takes less time than reading them from memory.
 
 Back ends: ``triton`` on CUDA; ``native``, compiled for the CPU if there is a compiler; ``torch``,
@@ -120,7 +126,9 @@ def _run(
                 "kernels give them to torch.autograd alone",
                 "kernels = 'norse'",
             )
-    settings = Settings(neurons.kind, neurons.surrogate, slope, neurons.detached, save, backend, hold)
+    settings = Settings(
+        neurons.kind, neurons.reset_kind, neurons.surrogate, slope, neurons.detached, save, backend, hold
+    )
     rate: Tensor | None = None
     if is_traced(currents) or currents.numel() == 0:
         output, v, i, _ = operators.neurons(currents, v, i, *parameters, *settings)

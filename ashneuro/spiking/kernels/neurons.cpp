@@ -19,8 +19,9 @@
 namespace {
 
 enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3 };
+enum Reset { VALUE = 0, SUBTRACT = 1 };
 enum Surrogate { SUPER = 0, ATAN = 1, SIGMOID = 2, TRIANGLE = 3 };
-constexpr bool SPIKING = KIND != LI;
+constexpr bool SPIKING = KIND != LI, SUBTRACTS = RESET == SUBTRACT;
 
 struct BFloat16 {
     uint16_t bits;
@@ -200,7 +201,7 @@ template <bool PER_NEURON, bool WHOLE> struct State {
     // Take one step, reset included; return the margin.
     inline Lanes margin(Lanes in, int r) {
         const Lanes h = charged(in, r), margin = h - of.threshold[r];
-        v[r] = margin > 0 ? of.reset[r] : h;
+        v[r] = margin > 0 ? (SUBTRACTS ? margin : of.reset[r]) : h;
         return margin;
     }
 };
@@ -356,19 +357,20 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
             Lanes gh = gn + gv[r];
             if (SPIKING) {
                 const Lanes m = saved_at(t, r), h = m + of.threshold[r];
-                const Lanes gz = gn + through * gv[r] * (of.reset[r] - h);
+                const Lanes gz = gn + through * gv[r] * (SUBTRACTS ? -of.threshold[r] : of.reset[r] - h);
                 const Lanes charged = gz * derivative(surrogate, slope, m);
-                gh = charged + (m > 0 ? Lanes{} : gv[r]);
+                gh = charged + (SUBTRACTS ? gv[r] : m > 0 ? Lanes{} : gv[r]);
                 if (learned) {
-                    g_threshold[r] -= charged;
-                    g_reset[r] += m > 0 ? gv[r] : Lanes{};
+                    const Lanes reset = m > 0 ? gv[r] : Lanes{};
+                    g_threshold[r] -= SUBTRACTS ? charged + reset : charged;
+                    g_reset[r] += reset;
                 }
             }
             if (learned && KIND != IF) {
                 Lanes h = saved_at(t, r), before;
                 if (t) {
                     const Lanes last = saved_at(t - 1, r);
-                    before = !SPIKING ? last : last > 0 ? of.reset[r] : last + of.threshold[r];
+                    before = !SPIKING ? last : last > 0 ? (SUBTRACTS ? last : of.reset[r]) : last + of.threshold[r];
                 } else {
                     before = job.v_first ? read(from<COMPUTED>(job.v_first, at.place + r * LANES), lanes) : of.leak[r];
                 }
@@ -484,7 +486,7 @@ int64_t tiles(const Job* job, bool backward) {
     return job->rows * ((job->width + most - 1) / most);
 }
 
-// Tiles begin … end of a job. Types and the kind of neuron are those that this file is compiled for.
+// Tiles begin … end of a job. Types, the kind of neuron and its reset are those that this file is compiled for.
 void forward(Job* job, int64_t begin, int64_t end) {
     if (job->per_neuron) forward<true>(*job, begin, end);
     else forward<false>(*job, begin, end);

@@ -108,8 +108,8 @@ def make_block(
     decay, synapse, threshold, leak, reset = (
         fit_parameter(values, shape, layout, computed, device) for values in parameters
     )
-    kind, surrogate, slope, detached, *_ = settings
-    return Block(kind, decay, synapse, threshold, leak, reset, surrogate, slope, detached)
+    kind, reset_kind, surrogate, slope, detached, *_ = settings
+    return Block(kind, decay, synapse, threshold, leak, reset, reset_kind, surrogate, slope, detached)
 
 
 def fitted_block(

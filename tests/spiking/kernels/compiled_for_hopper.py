@@ -20,7 +20,7 @@ from ashneuro.simulation.emulator.backend_triton import integer_kernel
 from ashneuro.spiking.kernels.backend_triton import WARPS, backward_kernel, forward_kernel, lanes_of
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-FLAGS = {"KIND": 0, "PER_NEURON": False}
+FLAGS = {"KIND": 0, "SUBTRACT": False, "PER_NEURON": False}
 FORWARD = {"SAVE": True, "FIRST_V": False, "FIRST_I": False} | FLAGS
 BACKWARD = {
     "SURROGATE": 0,
@@ -93,6 +93,8 @@ if __name__ == "__main__":
                 "integer": facts(integer_kernel, INTEGER, "i32"),
                 "cuba forward fp32": facts(forward_kernel, FORWARD | {"KIND": 1}, "fp32"),
                 "cuba backward fp32": facts(backward_kernel, BACKWARD | {"KIND": 1}, "fp32"),
+                "subtract forward fp32": facts(forward_kernel, FORWARD | {"SUBTRACT": True}, "fp32"),
+                "subtract backward fp32": facts(backward_kernel, BACKWARD | {"SUBTRACT": True}, "fp32"),
             }
         )
     )

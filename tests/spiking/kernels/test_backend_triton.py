@@ -60,6 +60,8 @@ def test_kernels_compiled_for_hopper_access_memory_once(tmp_path: Path) -> None:
         "integer": (1, 1),
         "cuba forward fp32": forward,
         "cuba backward fp32": backward,
+        "subtract forward fp32": forward,
+        "subtract backward fp32": backward,
     }
     for name, facts in made.items():
         assert facts["stack"] == facts["local"] == 0, name  # nothing spills

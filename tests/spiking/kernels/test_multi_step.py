@@ -26,7 +26,9 @@ from ashneuro.spiking.kernels.surrogate import SURROGATES
 from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
 from tests import reference
 
-KINDS = ["lif", "cuba-lif", "if", "li"]
+SUBTRACTING = ["lif-subtract", "cuba-lif-subtract", "if-subtract"]
+SPIKING = ["lif", "cuba-lif", "if", *SUBTRACTING]
+KINDS = [*SPIKING, "li"]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # Interpreted in a process of its own by test_backend_triton.py, for real by `make test-gpu`.
 TRITON = pytest.param("triton", marks=[pytest.mark.triton] if INTERPRETED else [pytest.mark.gpu])
@@ -63,8 +65,21 @@ def inputs(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 3) -> Te
 
 
 def neurons(kind: str, kernels: str, **changed) -> Neurons:
+    """Return neurons of a kind in `KINDS`: "lif-subtract" is LIF that resets by subtraction."""
     values = {"decay": 0.3, "synapse": 0.6, "threshold": 0.4, "leak": 0.1, "reset": -0.2} | changed
-    return Neurons(kind, kernels=kernels, **values)
+    if kind in SUBTRACTING:
+        values["reset_kind"] = "subtract"
+    return Neurons(kind.removesuffix("-subtract"), kernels=kernels, **values)
+
+
+def layer(kind: str, **options) -> nn.Module:
+    """Return a layer of a kind in `KINDS`."""
+    if kind in SUBTRACTING:
+        options["reset"] = "subtract"
+    kind = kind.removesuffix("-subtract")
+    if kind == "if":
+        return IF(**options)
+    return {"lif": LIF, "li": LI, "cuba-lif": partial(CubaLIF, 2e-3)}[kind](2e-3, dt=1e-3, **options)
 
 
 def gradients(x: Tensor, given: Neurons, state: State | None = None, hold: int = 1) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,16 +106,16 @@ def test_equals_norse(kind: str, shape: tuple[int, ...], backend: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_the_reference(kind: str, backend: str) -> None:
     x = inputs(40, 3, 11)
-    common = {"dt": 1e-3, "v_leak": 0.1}
+    firing = {"v_threshold": 0.4} | ({"reset": "subtract"} if kind in SUBTRACTING else {"v_reset": -0.2})
+    leaky = {"dt": 1e-3, "v_leak": 0.1}
+    kind_only = kind.removesuffix("-subtract")
     wanted = {
-        "lif": lambda: reference.lif(x, tau=2e-3, v_threshold=0.4, v_reset=-0.2, **common)[0],
-        "cuba-lif": lambda: reference.cuba_lif(x, tau_mem=2e-3, tau_syn=4e-3, v_threshold=0.4, v_reset=-0.2, **common)[
-            0
-        ],
-        "if": lambda: reference.if_(x, v_threshold=0.4, v_reset=-0.2)[0],
-        "li": lambda: reference.li(x, tau=2e-3, **common),
-    }[kind]()
-    given = neurons(kind, backend, decay=0.5, synapse=0.25, leak=0.0 if kind == "if" else 0.1)
+        "lif": lambda: reference.lif(x, tau=2e-3, **leaky, **firing)[0],
+        "cuba-lif": lambda: reference.cuba_lif(x, tau_mem=2e-3, tau_syn=4e-3, **leaky, **firing)[0],
+        "if": lambda: reference.if_(x, **firing)[0],
+        "li": lambda: reference.li(x, tau=2e-3, **leaky),
+    }[kind_only]()
+    given = neurons(kind, backend, decay=0.5, synapse=0.25, leak=0.0 if kind_only == "if" else 0.1)
     np.testing.assert_allclose(multi_step(x, given)[0], wanted, rtol=0, atol=1e-12 if kind == "li" else 0)
 
 
@@ -142,11 +157,14 @@ def test_norse_backend_types_do_not_depend_on_parameters(kind: str, dtype: torch
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_surrogate_gradients_and_detached_reset(name: str, detached: bool, dtype: torch.dtype, backend: str) -> None:
+@pytest.mark.parametrize("kind", ["lif", "lif-subtract"])
+def test_surrogate_gradients_and_detached_reset(
+    name: str, detached: bool, dtype: torch.dtype, kind: str, backend: str
+) -> None:
     """Compare with autograd through the equations, with the surrogate put in by hand."""
     x = inputs(9, 2, 40, dtype=dtype)
     slope = 0.7
-    ours = gradients(x, neurons("lif", backend, surrogate=name, slope=slope, detached=detached))[2]
+    ours = gradients(x, neurons(kind, backend, surrogate=name, slope=slope, detached=detached))[2]
 
     class Spike(torch.autograd.Function):
         @staticmethod
@@ -172,7 +190,7 @@ def test_surrogate_gradients_and_detached_reset(name: str, detached: bool, dtype
         v = v + 0.3 * (current + 0.1 - v)
         z = Spike.apply(v - 0.4)
         reset = z.detach() if detached else z
-        v = (1 - reset) * v + reset * -0.2
+        v = v - reset * 0.4 if kind == "lif-subtract" else (1 - reset) * v + reset * -0.2
         outputs.append(z)
     spikes = torch.stack(outputs)
     weights = torch.linspace(-1, 1, spikes.numel(), dtype=torch.float64).reshape(spikes.shape).to(spikes)
@@ -197,6 +215,9 @@ PARAMETERS = {
     "cuba-lif": ["decay", "synapse", "threshold", "leak", "reset"],
     "if": ["threshold", "reset"],
     "li": ["decay", "leak"],
+    "lif-subtract": ["decay", "threshold", "leak"],
+    "cuba-lif-subtract": ["decay", "synapse", "threshold", "leak"],
+    "if-subtract": ["threshold"],
 }
 
 
@@ -208,7 +229,7 @@ def test_gradients_of_learned_parameters(kind: str, shape: tuple[int, ...], back
     x, results = inputs(19, 2, 3, 5), []  # more steps than stay in registers
     for which in (backend, "norse"):
         learned = {name: (start[name] * spread).requires_grad_() for name in PARAMETERS[kind]}
-        if kind == "if":
+        if kind.startswith("if"):
             learned |= {"leak": 0.0}
         result = gradients(x, neurons(kind, which, **learned))
         results.append((*result, *(learned[name].grad for name in PARAMETERS[kind])))
@@ -227,7 +248,7 @@ def test_state_continues_a_sample(kind: str, cut: int, backend: str) -> None:
     first, state = multi_step(cubed[:cut], given)
     second, end = multi_step(cubed[cut:], given, state)
     assert torch.equal(torch.cat([first, second]), output)
-    for part in ("v", "i") if kind == "cuba-lif" else ("v",):
+    for part in ("v", "i") if kind.startswith("cuba-lif") else ("v",):
         assert torch.equal(getattr(end, part), getattr(last, part))
     weights = torch.linspace(-1, 1, output.numel(), dtype=torch.float64).reshape(output.shape)
     (output * weights).sum().backward()
@@ -306,9 +327,18 @@ def test_gradcheck_of_smooth_regions(backend: str) -> None:
         "cuba-lif", backend, threshold=50.0, surrogate="triangle"
     )  # whose derivative ends 1 below the threshold
     assert torch.autograd.gradcheck(lambda x, v, i: multi_step(x, quiet, State(v, i))[1], (x, v, i))
-    firing = neurons("lif", backend, detached=True)
-    assert multi_step(x, firing)[0].any()
-    assert torch.autograd.gradcheck(lambda x, v: multi_step(x, firing, State(v))[1].v, (x, v))
+    for kind in ("lif", "lif-subtract"):
+        firing = neurons(kind, backend, detached=True)
+        assert multi_step(x, firing)[0].any()
+        assert torch.autograd.gradcheck(lambda x, v, firing=firing: multi_step(x, firing, State(v))[1].v, (x, v))
+    # By subtraction v depends on the threshold where it spiked, and no surrogate is in that.
+    learned = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.3, 0.4, 0.1)]
+
+    def last_v(decay: Tensor, threshold: Tensor, leak: Tensor) -> Tensor:
+        changed = {"decay": decay, "threshold": threshold, "leak": leak}
+        return multi_step(x.detach(), neurons("lif-subtract", backend, detached=True, **changed))[1].v
+
+    assert torch.autograd.gradcheck(last_v, learned)
     decay = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, k: multi_step(x, neurons("li", backend, decay=k))[0], (x, decay))
 
@@ -362,19 +392,20 @@ def test_results_do_not_depend_on_threads(backend: str) -> None:
     ("shape", "dtype"),
     [((16, 8, 9000), torch.float32), ((17, 2, 65536), torch.bfloat16), ((700, 2, 70), torch.float32)],
 )
-def test_arrays_larger_than_caches_and_tiles(shape: tuple[int, ...], dtype: torch.dtype, backend: str) -> None:
+@pytest.mark.parametrize("kind", ["cuba-lif", "cuba-lif-subtract"])
+def test_arrays_larger_than_caches_and_tiles(
+    shape: tuple[int, ...], dtype: torch.dtype, kind: str, backend: str
+) -> None:
     if backend == "triton":
         shape = shape[0] // 8, shape[1], shape[2] // 8  # interpreted, step by step
     x = inputs(*shape, dtype=dtype)
-    for ours, theirs in zip(
-        gradients(x, neurons("cuba-lif", backend)), gradients(x, neurons("cuba-lif", "torch")), strict=True
-    ):
+    for ours, theirs in zip(gradients(x, neurons(kind, backend)), gradients(x, neurons(kind, "torch")), strict=True):
         # Triton's interpreter truncates to bf16; a GPU rounds.
         close = 2**-7 if (backend, dtype, INTERPRETED) == ("triton", torch.bfloat16, True) else 1e-6
         torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
 
 
-@pytest.mark.parametrize("kind", ["lif", "cuba-lif", "if"])
+@pytest.mark.parametrize("kind", SPIKING)
 @pytest.mark.parametrize(("shape", "hold"), [((11, 2, 83), 1), ((1, 2, 83), 9), ((4, 3, 2000), 1)])
 @pytest.mark.parametrize("per_neuron", [False, True])
 def test_whole_sample_and_firing_rate(
@@ -457,8 +488,7 @@ def test_vmap(backend: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_fake_tensors(kind: str, inside: bool, backend: str) -> None:
     x, fake = inputs(5, 2, 6, dtype=torch.float32), FakeTensorMode(allow_non_fake_inputs=True)
-    layer = {"lif": LIF, "li": LI, "if": IF, "cuba-lif": partial(CubaLIF, 2e-3)}[kind]
-    made = layer(kernels=backend) if kind == "if" else layer(2e-3, dt=1e-3, kernels=backend)
+    made = layer(kind, kernels=backend)
     empty = fake.from_tensor(x).requires_grad_()
     with fake if inside else nullcontext():
         output, state = made.steps(empty)
@@ -496,17 +526,18 @@ def test_under_autocast(backend: str) -> None:
     assert torch.equal(spikes.float(), wanted) and layer.weight.grad.abs().max() > 0
 
 
-def test_compiling_a_network_breaks_no_graph(backend: str) -> None:
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_compiling_a_network_breaks_no_graph(reset: str, backend: str) -> None:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first, self.second = nn.Linear(6, 9), nn.Linear(9, 4)
             self.lif = (
-                LIF(2e-3, 0.3, dt=1e-3, kernels=backend, learn=("tau",))
+                LIF(2e-3, 0.3, dt=1e-3, kernels=backend, reset=reset, learn=("tau",))
                 if backend == "torch"
-                else LIF(2e-3, 0.3, dt=1e-3, kernels=backend)
+                else LIF(2e-3, 0.3, dt=1e-3, kernels=backend, reset=reset)
             )
-            self.cuba = CubaLIF(2e-3, 3e-3, 0.1, dt=1e-3, kernels=backend)
+            self.cuba = CubaLIF(2e-3, 3e-3, 0.1, dt=1e-3, kernels=backend, reset=reset)
 
         def forward(self, x: Tensor) -> Tensor:
             spikes = self.lif(self.first(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
@@ -531,9 +562,9 @@ def test_compiling_a_network_breaks_no_graph(backend: str) -> None:
 def test_operators_pass_opcheck() -> None:
     number = [torch.tensor(value, dtype=torch.float64) for value in (0.3, 0.6, 0.4, 0.1, -0.2)]
     x = inputs(3, 2, 4, dtype=torch.float32).requires_grad_()
-    for kind in ("lif", "cuba-lif"):
+    for kind, reset in (("lif", "value"), ("cuba-lif", "value"), ("lif", "subtract")):
         for given, hold in ((x, 1), (x[:1], 4)):
-            arguments = (given, None, None, *number, kind, "super", 1.0, False, "full", "torch", hold)
+            arguments = (given, None, None, *number, kind, reset, "super", 1.0, False, "full", "torch", hold)
             torch.library.opcheck(torch.ops.ashneuro.neurons.default, arguments, raise_exception=True)
 
 
@@ -614,7 +645,8 @@ def test_unknown_surrogates_raise() -> None:
             multi_step(inputs(2, 1, 1), Neurons("lif", kernels="norse", **wrong))
 
 
-def test_every_combination_of_output_and_state_gradients(backend: str) -> None:
+@pytest.mark.parametrize("kind", ["cuba-lif", "cuba-lif-subtract"])
+def test_every_combination_of_output_and_state_gradients(kind: str, backend: str) -> None:
     """Gradients at output, v and i, each present or absent."""
     x = inputs(5, 2, 4)
     for wanted in itertools.product((False, True), repeat=3):
@@ -623,7 +655,7 @@ def test_every_combination_of_output_and_state_gradients(backend: str) -> None:
         results = []
         for which in (backend, "norse"):
             leaf = x.clone().requires_grad_()
-            output, state = multi_step(leaf, neurons("cuba-lif", which))
+            output, state = multi_step(leaf, neurons(kind, which))
             parts = [part.square().sum() * (n + 1) for n, part in enumerate((output, state.v, state.i)) if wanted[n]]
             sum(parts).backward()
             results.append(leaf.grad)
