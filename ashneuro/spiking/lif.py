@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ashneuro.errors import ConfigError
+from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.integers import IntegerLayer
-from ashneuro.spiking.kernels.interface import Neurons, Options, Reset, State
+from ashneuro.spiking.kernels.interface import Neurons, Options, State
 from ashneuro.spiking.kernels.multi_step import multi_step, whole_sample
 from ashneuro.spiking.kernels.tracing import is_traced
 from ashneuro.spiking.straight_through import integer_multi_step

@@ -8,7 +8,8 @@ from typing import NamedTuple, Unpack
 import torch
 from torch import Tensor, nn
 
-from ashneuro.spiking.kernels.interface import Options, Reset, State
+from ashneuro.spiking.firing import Reset
+from ashneuro.spiking.kernels.interface import Options, State
 from ashneuro.spiking.lif import LIF, Parameter
 
 

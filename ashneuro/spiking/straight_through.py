@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_SHIFT, STATE_UNIT
+from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.integers import (
     IntegerLayer,
     round_bias,
     round_weights,
     weight_exponent,
 )
-from ashneuro.spiking.kernels.interface import Reset
 
 
 def integer_weights(weight: Tensor, scale: float) -> tuple[Tensor, int]:

@@ -14,11 +14,12 @@ from ashneuro.exchange import HostLayer
 from ashneuro.model.deploy import deployed_graph, host_layers
 from ashneuro.spiking.contract import read_contract
 from tests import reference
-from tests.model.tiny import images, model
+from tests.model.tiny import images, model, with_reset
 
 
-def test_folded_graph_spikes_as_the_module() -> None:
-    net = model().double()
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_folded_graph_spikes_as_the_module(reset: str) -> None:
+    net = with_reset(model().double(), reset)
     x = images(12).double()
     with torch.no_grad():
         currents = net.currents(x).numpy()

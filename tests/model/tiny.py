@@ -8,6 +8,8 @@ import torch
 
 from ashneuro.config import AbstractConfig, ConcreteConfig, ModelConfig, TextConfig
 from ashneuro.model.network import AshNet
+from ashneuro.spiking.firing import Reset
+from ashneuro.spiking.lif import Population
 
 CONFIG = ModelConfig(
     concrete=ConcreteConfig(channels=(5,), width=6),
@@ -29,6 +31,14 @@ def model(kind: str = "spiking", layers: int = 1) -> AshNet:
         for seed in range(40):
             net.train().encode(images(16, seed))
     return net.eval()
+
+
+def with_reset(net: AshNet, reset: Reset) -> AshNet:
+    """Return ``net``, whose spiking layers now reset to 0 or by subtraction."""
+    for module in net.modules():
+        if isinstance(module, Population):
+            module.reset = reset
+    return net
 
 
 def images(count: int, seed: int = 1) -> torch.Tensor:

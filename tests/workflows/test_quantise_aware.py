@@ -18,7 +18,7 @@ from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import read_contract
 from ashneuro.workflows.calibration import choose_integers
 from tests.commands.conftest import Command, settings
-from tests.model.tiny import images, model
+from tests.model.tiny import images, model, with_reset
 from tests.training import tiny
 
 
@@ -55,8 +55,9 @@ def currents_of(net: AshNet, shown: object, image_size: int) -> dict[str, np.nda
     return {"input": np.broadcast_to(currents, (3, *currents.shape)).copy()}
 
 
-def test_forward_pass_equals_emulator(choose) -> None:
-    net = model()
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_forward_pass_equals_emulator(choose, reset: str) -> None:
+    net = with_reset(model(), reset)
     floats = net.encode(images(40, 9)).layers
     net.abstract.use_integers(choose(net, None))
     rates = require_equal_spikes(net, 9)

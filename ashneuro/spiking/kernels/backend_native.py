@@ -9,16 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.kernels.cpp import in_slices, load
-from ashneuro.spiking.kernels.interface import (
-    BackwardInputs,
-    BackwardResult,
-    Block,
-    ForwardInputs,
-    ForwardResult,
-    Kind,
-    Reset,
-)
+from ashneuro.spiking.kernels.interface import BackwardInputs, BackwardResult, Block, ForwardInputs, ForwardResult, Kind
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
 SOURCE = Path(__file__).with_name("neurons.cpp")

@@ -14,10 +14,11 @@ from typing import Literal, NamedTuple, Protocol, TypedDict
 import torch
 from torch import Tensor
 
+from ashneuro.spiking.firing import Reset
+
 Kind = Literal["lif", "cuba-lif", "if", "li"]
 Kernels = Literal["auto", "triton", "native", "torch", "norse"]
 Saves = Literal["full", "bf16"]
-Reset = Literal["value", "subtract"]
 LEARNABLE = ("decay", "threshold", "leak", "reset")
 
 

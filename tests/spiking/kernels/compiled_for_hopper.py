@@ -33,8 +33,8 @@ BACKWARD = {
 } | FLAGS
 BACKWARD |= {"DECAY": False, "THRESHOLD": False, "LEAK": False, "RESET": False}
 
-SCALARS = ("steps", "size", "width", "x_step", "keep_u", "keep_v", "v_threshold")
-INTEGER = {"MEMORY": False, "SPIKING": True, "TRACED": False, "PER_NEURON": False}
+SCALARS = ("steps", "size", "width", "x_step", "keep_u", "keep_v", "fires_above", "v_subtract")
+INTEGER = {"MEMORY": False, "SPIKING": True, "TRACED": False, "PER_NEURON": False, "LATE": False, "SUBTRACTS": False}
 
 
 def facts(kernel, constants, storage: str) -> dict[str, int]:
