@@ -40,12 +40,11 @@ _MODULES = {
     "Comparison": "ashneuro.cost.compare",
     "Contract": "ashneuro.spiking.contract",
     "CostEstimate": "ashneuro.cost.terms",
-    "Evaluated": "ashneuro.workflows.evaluate",
     "Evaluation": "ashneuro.evaluation",
+    "EvaluationResult": "ashneuro.workflows.evaluate",
     "Exported": "ashneuro.workflows.export",
     "Finding": "ashneuro.program.rules.finding",
     "Findings": "ashneuro.program.rules.finding",
-    "Found": "ashneuro.workflows.search",
     "HardwareProfile": "ashneuro.cost.profile",
     "LavaSettings": "ashneuro.workflows.lava",
     "Measurement": "ashneuro.cost.measure",
@@ -55,7 +54,7 @@ _MODULES = {
     "Report": "ashneuro.reporting.summary",
     "Run": "ashneuro.training.checkpoint",
     "RunConfig": "ashneuro.config",
-    "Setting": "ashneuro.workflows.evaluate",
+    "SearchResult": "ashneuro.workflows.search",
     "SpikeRecord": "ashneuro.simulation.record",
     "TaskEvaluation": "ashneuro.evaluation",
     "Workload": "ashneuro.cost.workload",
@@ -83,8 +82,7 @@ if TYPE_CHECKING:
     from ashneuro.spiking.contract import Contract as Contract
     from ashneuro.training.checkpoint import Run as Run
     from ashneuro.workflows.check import check as check
-    from ashneuro.workflows.evaluate import Evaluated as Evaluated
-    from ashneuro.workflows.evaluate import Setting as Setting
+    from ashneuro.workflows.evaluate import EvaluationResult as EvaluationResult
     from ashneuro.workflows.evaluate import evaluate as evaluate
     from ashneuro.workflows.evaluate import evaluate_task as evaluate_task
     from ashneuro.workflows.export import Exported as Exported
@@ -98,7 +96,7 @@ if TYPE_CHECKING:
     from ashneuro.workflows.report import compare as compare
     from ashneuro.workflows.report import report as report
     from ashneuro.workflows.report import write_report as write_report
-    from ashneuro.workflows.search import Found as Found
+    from ashneuro.workflows.search import SearchResult as SearchResult
     from ashneuro.workflows.search import search as search
     from ashneuro.workflows.simulate import simulate as simulate
     from ashneuro.workflows.train import train as train

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -43,13 +43,19 @@ def evaluate(
     """
     from ashneuro.workflows import evaluate as workflow
 
-    options = (lava or LavaOptions()).settings()
-    setting = workflow.Setting(abstract_on, precision_of(lava_precision), part, samples, device, options)
+    how: dict[str, Any] = {
+        "abstract_on": abstract_on,
+        "precision": precision_of(lava_precision),
+        "part": part,
+        "samples": samples,
+        "device": device,
+        "lava": (lava or LavaOptions()).settings(),
+    }
     with terminal.progress() as progress:
         result = (
-            workflow.evaluate(run, setting, progress=progress)
+            workflow.evaluate(run, **how, progress=progress)
             if task == "retrieval"
-            else workflow.evaluate_task(run, task, setting, progress=progress)
+            else workflow.evaluate_task(run, task, **how, progress=progress)
         )
     if json:
         seconds = {"seconds": vars(result.seconds)} if result.seconds else {}

@@ -6,13 +6,14 @@ Each step goes on where it was interrupted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ashneuro.config import RunConfig, load_config
 from ashneuro.errors import LavaError
-from ashneuro.workflows.evaluate import Setting, evaluate
+from ashneuro.program.program import Precision
+from ashneuro.workflows.evaluate import evaluate
 from ashneuro.workflows.export import Exported, export
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.report import report, write_report
@@ -90,14 +91,16 @@ class Demo:
         from ashneuro.simulation.lava.environment import find_interpreter
         from ashneuro.workflows.runs import open_run
 
-        run, few = open_run(self.hybrid), Setting(samples=LAVA_SAMPLES)
-        settings, missing = [Setting("loihi"), few], ""
+        run, rows, missing = open_run(self.hybrid), [], ""
+        rows.append(evaluate(run, abstract_on="loihi", progress=progress))
+        rows.append(evaluate(run, samples=LAVA_SAMPLES, progress=progress))
         try:
             find_interpreter()
-            settings += [replace(few, abstract_on="lava", precision="float"), replace(few, abstract_on="lava")]
         except LavaError as error:
             missing = f"{error.what}; {error.do}"
-        return [evaluate(run, setting, progress=progress).evaluation for setting in settings], missing
+        for precision in get_args(Precision) if not missing else ():
+            rows.append(evaluate(run, abstract_on="lava", precision=precision, samples=LAVA_SAMPLES, progress=progress))
+        return [row.evaluation for row in rows], missing
 
     def report(self, progress: Progress = silent) -> tuple[Report, list[Path]]:
         """Return the hybrid's report beside its controls, and the files it was written to."""

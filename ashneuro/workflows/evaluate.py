@@ -32,7 +32,7 @@ _PRECISION_IN_NAMES: Mapping[Precision, str] = {"integer": "fixed", "float": "fl
 
 
 @dataclass(frozen=True)
-class Evaluated(Generic[Result]):
+class EvaluationResult(Generic[Result]):
     """An evaluation and what it took.
 
     Args:
@@ -49,7 +49,7 @@ class Evaluated(Generic[Result]):
 
 
 @dataclass(frozen=True)
-class Setting:
+class EvaluationSettings:
     """Source of the spikes and part of the data of an evaluation.
 
     Args:
@@ -85,17 +85,22 @@ class Setting:
         return run / f"{'-'.join(words)}.json"
 
 
-ON_TORCH = Setting()
-
-
 def evaluate(
-    run: str | Path | Run, setting: Setting = ON_TORCH, *, progress: Progress = silent
-) -> Evaluated[Evaluation]:
+    run: str | Path | Run,
+    *,
+    abstract_on: Where = "torch",
+    precision: Precision = "integer",
+    part: Part = "test",
+    samples: int | None = None,
+    device: str = "cpu",
+    lava: LavaSettings = LOCAL_LAVA,
+    progress: Progress = silent,
+) -> EvaluationResult[Evaluation]:
     """Evaluate retrieval of a run, and write the result into its folder.
 
     Args:
         run: a folder that `ashneuro train` wrote, or a loaded run.
-        setting: where spikes come from, and which part of the data.
+        abstract_on, precision, part, samples, device, lava: see `EvaluationSettings`.
         progress: called with (phase, images done, images in all).
 
     Raises:
@@ -103,23 +108,34 @@ def evaluate(
             elsewhere.
         LavaError: Lava is not there, or failed.
     """
-    opened = open_run(run, setting.device)
-    pairs, split = pairs_of(opened, setting.part, setting.samples)
-    with _session(opened, setting, len(pairs), progress) as session:
-        return _finished(session.evaluate(pairs, split), session, setting.file(opened.path))
+    settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava)
+    opened = open_run(run, device)
+    pairs, split = pairs_of(opened, part, samples)
+    with _session(opened, settings, len(pairs), progress) as session:
+        return _finished(session.evaluate(pairs, split), session, settings.file(opened.path))
 
 
 def evaluate_task(
-    run: str | Path | Run, task: Task, setting: Setting = ON_TORCH, *, progress: Progress = silent
-) -> Evaluated[TaskEvaluation]:
+    run: str | Path | Run,
+    task: Task,
+    *,
+    abstract_on: Where = "torch",
+    precision: Precision = "integer",
+    part: Part = "test",
+    samples: int | None = None,
+    device: str = "cpu",
+    lava: LavaSettings = LOCAL_LAVA,
+    progress: Progress = silent,
+) -> EvaluationResult[TaskEvaluation]:
     """Evaluate a run at VQA, entailment or NLVR2, and write the result into its folder.
 
-    Arguments and errors as `evaluate`.
+    Arguments and errors as `evaluate`; the run must have been trained on the task.
     """
-    opened = open_run(run, setting.device)
-    asked = questions_of(opened, task, setting.part, setting.samples)
-    with _session(opened, setting, len(asked.pictures), progress) as session:
-        return _finished(answer_questions(session, asked), session, setting.file(opened.path, task))
+    settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava)
+    opened = open_run(run, device)
+    asked = questions_of(opened, task, part, samples)
+    with _session(opened, settings, len(asked.pictures), progress) as session:
+        return _finished(answer_questions(session, asked), session, settings.file(opened.path, task))
 
 
 @dataclass(frozen=True)
@@ -179,24 +195,24 @@ def answer_questions(session: HybridSession, asked: AskedQuestions) -> TaskEvalu
 
 
 @contextmanager
-def _session(run: Run, setting: Setting, images: int, progress: Progress) -> Iterator[HybridSession]:
+def _session(run: Run, settings: EvaluationSettings, images: int, progress: Progress) -> Iterator[HybridSession]:
     """Open a session that resumes what an interrupted one left."""
     from ashneuro.simulation.lava.stock import RUN_STOCK
 
     hybrid = need("ashneuro.workflows.hybrid", extra="train", purpose="evaluating a run")
     with hybrid.HybridSession(
         run,
-        setting.abstract_on,
-        precision=setting.precision,
-        worker=setting.lava.open,
-        stock=setting.lava.stock_samples(RUN_STOCK),
+        settings.abstract_on,
+        precision=settings.precision,
+        worker=settings.lava.open,
+        stock=settings.lava.stock_samples(RUN_STOCK),
         resume=cache_dir() / "finished-chunks",
-        progress=lambda done: progress(f"spikes from {setting.abstract_on}", done, images),
+        progress=lambda done: progress(f"spikes from {settings.abstract_on}", done, images),
     ) as session:
         yield session
 
 
-def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluated[Result]:
+def _finished(evaluation: Result, session: HybridSession, file: Path) -> EvaluationResult[Result]:
     """Write an evaluation with the hash of the weights, and the simulator's counts beside it."""
     from ashneuro.simulation.record import save_counts
 
@@ -204,4 +220,4 @@ def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluat
     evaluation.save(file)
     if session.record is not None:
         save_counts(session.record, file.with_suffix(".npz"))
-    return Evaluated(evaluation, file, session.record, session.seconds)
+    return EvaluationResult(evaluation, file, session.record, session.seconds)

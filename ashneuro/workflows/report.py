@@ -28,7 +28,7 @@ from ashneuro.reporting.html import write_html
 from ashneuro.reporting.summary import Report, write_json
 from ashneuro.reporting.tables import tasks as task_tables
 from ashneuro.training.provenance import ORIGIN
-from ashneuro.workflows.evaluate import Setting, evaluate_task
+from ashneuro.workflows.evaluate import EvaluationSettings, evaluate_task
 from ashneuro.workflows.measure import host_flops, measure_runs
 from ashneuro.workflows.networks import Network, Overrides, kind_of, open_bundle, open_network
 from ashneuro.workflows.noise import REPORT_NOISE, Noise
@@ -344,13 +344,12 @@ class SavedResults:
         not_run: dict[str, str] = {}
         for task in tasks:
             for part in ("test", "validation"):
-                setting = Setting(part=part)
-                file = setting.file(path, task)
+                file = EvaluationSettings(part=part).file(path, task)
                 if file.exists() and _is_current(file, run):
                     break
                 try:
                     progress(f"{path.name} answers questions of {task}, {part} part", 0, 0)
-                    evaluate_task(run, task, setting)
+                    evaluate_task(run, task, part=part)
                     break
                 except AshneuroError as error:
                     not_run.setdefault(f"{task} of {path.name}", f"{error.what}: {error.why}")
@@ -365,7 +364,7 @@ class SavedResults:
             )
         evaluations = tuple(Evaluation.load(file) for file in current["retrieval"])
         answered = tuple(TaskEvaluation.load(file) for task in tasks for file in current[task])
-        emulated = (Setting("loihi").file(path, task) for task in get_args(Task))
+        emulated = (EvaluationSettings("loihi").file(path, task) for task in get_args(Task))
         counted = next(
             (f.with_suffix(".npz") for f in emulated if f.with_suffix(".npz").exists() and _is_current(f, run)), None
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Match:
+class SearchMatch:
     """A picture that was found: its pair, and the cosine of its embedding with the text's."""
 
     pair: Pair
@@ -24,7 +24,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Result of a search.
 
     Args:
@@ -39,7 +39,7 @@ class Found:
     pictures: int
     unknown_words: tuple[str, ...]
     unreadable: tuple[str, ...]
-    best: tuple[Match, ...]
+    best: tuple[SearchMatch, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -73,7 +73,7 @@ def search(
     n: int = 6,
     abstract_on: Literal["torch", "loihi", "lava"] = "torch",
     device: str = "cpu",
-) -> Found:
+) -> SearchResult:
     """Return the pictures that match a text best.
 
     Args:
@@ -115,5 +115,5 @@ def search(
         size = opened.config.data.image_size
         scores = (session.embed_texts([known]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
     best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
-    matches = tuple(Match(pairs[index], float(scores[index])) for index in best)
-    return Found(query, len(pairs), tuple(unknown), tuple(unreadable), matches)
+    matches = tuple(SearchMatch(pairs[index], float(scores[index])) for index in best)
+    return SearchResult(query, len(pairs), tuple(unknown), tuple(unreadable), matches)

@@ -8,19 +8,19 @@ import numpy as np
 from PIL import Image
 
 from ashneuro.data.pairs import Pair
-from ashneuro.workflows.search import Found, Match
+from ashneuro.workflows.search import SearchMatch, SearchResult
 
 
 def pair(key: str, caption: str, shade: int) -> Pair:
     return Pair(key, (caption, "second caption"), caption, lambda: np.full((8, 8, 3), shade, np.uint8))
 
 
-FOUND = Found(
+FOUND = SearchResult(
     "a red qwerty",
     12,
     ("qwerty",),
     ("broken.jpg: cannot identify image file",),
-    (Match(pair("1.png", "red square", 200), 0.75), Match(pair("0.png", "blue square", 90), -0.25)),
+    (SearchMatch(pair("1.png", "red square", 200), 0.75), SearchMatch(pair("0.png", "blue square", 90), -0.25)),
 )
 
 
