@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ashneuro.display import Plotted
 from ashneuro.errors import DataError
@@ -124,8 +124,33 @@ class RetrievalExample:
     hits: tuple[RetrievalHit, ...]
 
 
+class _EvaluationFile(Plotted):
+    """An evaluation that is written to a JSON file and read back."""
+
+    def to_json(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        raise NotImplementedError
+
+    def save(self, path: Path) -> None:
+        """Write the JSON form to ``path``, whole or not at all."""
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file that `save` wrote.
+
+        Raises:
+            DataError: it is no JSON, or not of this schema.
+        """
+        return cls.from_json(_read(path))
+
+
 @dataclass(frozen=True, repr=False)
-class Evaluation(Plotted):
+class Evaluation(_EvaluationFile):
     """Retrieval metrics of one network on one split.
 
     Args:
@@ -183,7 +208,7 @@ class Evaluation(Plotted):
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the evaluation that `to_json` wrote.
 
         Raises:
@@ -213,19 +238,6 @@ class Evaluation(Plotted):
             weights_sha256=values.get("weights_sha256", ""),
             label=label,
         )
-
-    def save(self, path: Path) -> None:
-        """Write the JSON form to ``path``, whole or not at all."""
-        _save(self.to_json(), path)
-
-    @classmethod
-    def load(cls, path: Path) -> Evaluation:
-        """Read the file that `save` wrote.
-
-        Raises:
-            DataError: it is no JSON, or not of this schema.
-        """
-        return cls.from_json(_read(path))
 
 
 @dataclass(frozen=True)
@@ -264,7 +276,7 @@ class AnsweredQuestion:
 
 
 @dataclass(frozen=True, repr=False)
-class TaskEvaluation(Plotted):
+class TaskEvaluation(_EvaluationFile):
     """Accuracy of one network at one task, on one split.
 
     Args:
@@ -320,7 +332,7 @@ class TaskEvaluation(Plotted):
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> TaskEvaluation:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the evaluation that `to_json` wrote.
 
         Raises:
@@ -350,19 +362,6 @@ class TaskEvaluation(Plotted):
             weights_sha256=values.get("weights_sha256", ""),
             label=label,
         )
-
-    def save(self, path: Path) -> None:
-        """Write the JSON form to ``path``, whole or not at all."""
-        _save(self.to_json(), path)
-
-    @classmethod
-    def load(cls, path: Path) -> TaskEvaluation:
-        """Read the file that `save` wrote.
-
-        Raises:
-            DataError: it is no JSON, or not of this schema.
-        """
-        return cls.from_json(_read(path))
 
 
 def load_evaluation(path: Path) -> Evaluation | TaskEvaluation:
@@ -420,11 +419,6 @@ def _unreadable(field: str, value: object, known: Sequence[str] | Mapping[Any, A
         f"known are {', '.join(map(repr, known))}",
         "run `ashneuro evaluate` again",
     )
-
-
-def _save(values: Mapping[str, Any], path: Path) -> None:
-    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
-    replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def _read(path: Path) -> dict[str, Any]:
