@@ -170,6 +170,7 @@ def questions_of(run: Run, task: Task, part: Part, samples: int | None = None) -
                 f"the {part} part has {len(asked)} answered questions",
                 f"give 1 to {len(asked)}",
             )
+        # Evenly spaced: questions of one picture and of one type stand next to each other.
         asked = [asked[index * len(asked) // samples] for index in range(samples)]
     return AskedQuestions(
         questions, part, tuple(asked), frozenset(name for question in asked for name in question.images)
@@ -216,6 +217,7 @@ def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluat
     """Write an evaluation with the hash of the weights, and the simulator's counts beside it."""
     from ashneuro.simulation.record import save_counts
 
+    # The report leaves out results of other weights, by this hash.
     evaluation = replace(evaluation, weights_sha256=session.run.weights_sha256)
     evaluation.save(file)
     if session.record is not None:

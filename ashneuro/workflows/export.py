@@ -154,6 +154,7 @@ def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
 
     contract, run = network.contract, network.run
     require(graph_findings(network.wiring, contract), f"{network.path or network.name} cannot be exported")
+    # An imported network has no task, no learnt units and no weights file to be tied to.
     accuracy, integers, extra = None, None, {}
     if run is not None:
         accuracy, integers, extra = partial(run_accuracy, run), learnt_integers(run), run_origin(run.path)
@@ -198,6 +199,7 @@ def _build(
 
     program = network.program
     if integers is not None:
+        # Trained with these units: choosing others would deploy another network.
         peak = {port.name: integers.input_peak for port in program.inputs}
         quantisation = quantise(program, input_peak=peak, scales=integers.scales)
     else:
@@ -211,6 +213,7 @@ def _build(
         **proof_options(prove.lava),
         progress=partial(prove.progress, "proving"),
     )
+    # A failed proof writes nothing, so that no folder looks like a bundle and is none.
     require_proof(proof.certificate, prove.folder)
     certificate = proof.certificate
     if accuracy is not None:

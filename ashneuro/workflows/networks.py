@@ -138,6 +138,7 @@ def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides
         return Network("network", None, source, read_contract(source.metadata, **overrides))
     path = Path(source)
     kind = kind_of(path)
+    # A bundle of a lava-dl network carries that file, not a graph.
     if kind == "netx" or (kind == "bundle" and (path / NETX).exists()):
         if options := contract_options(overrides):
             why = "a lava-dl file says itself how its neurons step, reset and are fed"

@@ -115,6 +115,7 @@ def _as_run(source: object) -> Run | None:
         return open_run(source) if kind_of(Path(source)) == "run" else None
     if isinstance(source, Network):
         return source.run
+    # By its fields, not its type: importing `Run` would load torch for a bundle's report too.
     return source if hasattr(source, "config") and hasattr(source, "vocabulary") else None  # type: ignore[return-value]
 
 
@@ -260,6 +261,8 @@ def report_run(
     path = run.path
     bundle = open_bundle(path)
     program = bundle.program("integer")
+    # Rasters of the few reference samples are drawn; energy is priced from counts over the whole
+    # test part, where `evaluate` left them.
     rasters = simulate(bundle, bundle.reference.inputs, on="loihi", rasters="all")
     results = SavedResults.of(run, progress)
     record = results.counts or rasters
@@ -271,6 +274,8 @@ def report_run(
         theirs = SavedResults.of(other, progress)
         name, work = _beside(other, theirs, deployed)
         metric = _metric(theirs.evaluations, theirs.tasks)
+        # A run with events of its own stands in the tables; a control is priced from the topology
+        # and gives its metric alone.
         if work is not None:
             name = untaken(name, other.path, taken)
             taken.add(name)
@@ -357,6 +362,7 @@ class SavedResults:
                 continue
             not_run.pop(f"{task} of {path.name}", None)
         files = {task: result_files(path, task) for task in ("retrieval", *tasks)}
+        # Results of earlier weights are named, not shown: they are another network's.
         current = {task: [file for file in each if _is_current(file, run)] for task, each in files.items()}
         if old := [file.name for task, each in files.items() for file in each if file not in current[task]]:
             not_run[f"earlier results of {path.name}"] = (
@@ -448,6 +454,7 @@ def _priced(
     """
     workload = count(program, record, host)
     chips = [item for item in profiles if item.kind == "neuromorphic"]
+    # A network too large for one chip still has a price per event: the reason stands in the facts.
     deployments, facts = {}, dict(basic.facts)
     for chip in filter(can_place, chips):
         try:

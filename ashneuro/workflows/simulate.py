@@ -115,6 +115,7 @@ def trace(
     target, given = with_inputs(source, inputs, contract)
     program = program_of(target, given, precision)
     chosen, missing = parse_neurons(program, neurons), ""
+    # The emulator's trace is worth having alone; why Lava's is absent goes with it.
     try:
         worker = lava.open()
     except LavaError as error:
@@ -140,6 +141,7 @@ def with_inputs(
         if inputs is None:
             raise _no_inputs("this program")
         return source, named_inputs(inputs, [port.name for port in source.inputs if not port.constant])
+    # A run means its bundle: the weights that were exported, not those of later training.
     if isinstance(source, Bundle) or (isinstance(source, str | Path) and kind_of(Path(source)) in ("run", "bundle")):
         bundle = open_bundle(source)
         _require_same_contract(bundle, source, overrides)
