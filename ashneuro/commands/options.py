@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+from ashneuro.errors import ConfigError
 
 if TYPE_CHECKING:
     from ashneuro.program.program import Precision
@@ -25,7 +27,10 @@ def precision_of(word: PrecisionWord) -> Precision:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ContractOptions:
-    """Semantics that a NIR file may leave open; given here, they win over the file."""
+    """Semantics that a file may leave open; given here, they win over a NIR file.
+
+    A lava-dl file takes ``comparison`` and ``input_shape`` alone.
+    """
 
     dt: Annotated[float | None, Parameter(help="Duration of one step, seconds.")] = None
     timesteps: Annotated[int | None, Parameter(help="Steps per sample.")] = None
@@ -50,11 +55,29 @@ class ContractOptions:
     input_coding: Annotated[
         Literal["constant-current", "current", "spikes"] | None, Parameter(help="Kind of values that the inputs take.")
     ] = None
+    input_shape: Annotated[
+        str | None, Parameter(help="C,H,W: shape of the input of a .net file that begins with a convolution.")
+    ] = None
 
-    def overrides(self) -> dict[str, object]:
-        """Return the contract fields that were given."""
-        named = {"dt_s" if name == "dt" else name: value for name, value in vars(self).items()}
+    def overrides(self) -> dict[str, Any]:
+        """Return the fields that were given.
+
+        Raises:
+            ConfigError: the input shape is not a list of numbers.
+        """
+        named: dict[str, Any] = {"dt_s" if name == "dt" else name: value for name, value in vars(self).items()}
+        if self.input_shape is not None:
+            named["input_shape"] = _shape(self.input_shape)
         return {name: value for name, value in named.items() if value is not None}
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """Return the shape that a text such as ``2,34,34`` or ``2x34x34`` states."""
+    try:
+        return tuple(int(size) for size in text.replace("x", ",").split(","))
+    except ValueError:
+        why = "a shape is whole numbers with commas between them"
+        raise ConfigError(f"--input-shape {text}", why, "--input-shape C,H,W") from None
 
 
 @Parameter(name="*")

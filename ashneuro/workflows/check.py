@@ -42,7 +42,7 @@ def check(
     network = open_network(source, contract)
     if network.is_netx:
         assert network.path is not None
-        findings = netx_findings(network.path)
+        findings = netx_findings(network.path, network.reading)
         sound = all(finding.ok for finding in findings)
         return Findings([*findings, *(check_program(network.program) if sound else [])])
     peaks = _peaks(network, inputs) if inputs is not None and target == "lava" else None

@@ -241,7 +241,7 @@ def _export_netx(network: Network, inputs: Any, prove: _Prover) -> Exported:
 
     path, program = network.path, network.program
     assert path is not None
-    notes = (*netx_findings(path), *check_program(program))
+    notes = (*netx_findings(path, network.reading), *check_program(program))
     require(notes, f"{path} cannot be exported")
     if inputs is not None:
         given, source = named_inputs(inputs, [port.name for port in program.inputs]), "the given inputs"

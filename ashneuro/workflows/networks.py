@@ -5,14 +5,15 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.program.bundle import Bundle, is_bundle, read_bundle
-from ashneuro.program.netx.read import is_netx, read_netx
+from ashneuro.program.netx.file import NetxReading
+from ashneuro.program.netx.read import is_netx, read_netx, reading_of
 from ashneuro.program.nir_file import load_graph
 from ashneuro.program.wiring import Wiring, wire
 from ashneuro.spiking.contract import Contract, ReadContract, read_contract
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 Kind = Literal["run", "bundle", "nir", "netx"]
 
 Overrides = Mapping[str, Any]
-"""Fields of `Contract` that win over what a file says; ``None``: the file decides."""
+"""Fields of `Contract` that win over what a file says, or of `NetxReading`; ``None``: the file
+decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class Network:
         contract_read: the contract that the graph is read with, and which of its fields were
             assumed.
         run: the run that the graph is the spiking part of.
+        reading: choices that a lava-dl file leaves open.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Network:
     graph: nir.NIRGraph | None = None
     contract_read: ReadContract | None = None
     run: Run | None = None
+    reading: NetxReading = NetxReading()
 
     @property
     def is_netx(self) -> bool:
@@ -78,7 +82,7 @@ class Network:
         """
         if self.graph is None:
             assert self.path is not None
-            return read_netx(self.path)
+            return read_netx(self.path, self.reading)
         return self.simulable.program
 
     @cached_property
@@ -104,11 +108,12 @@ def read(source: str | Path | nir.NIRGraph, **contract: Any) -> Network | Bundle
     Args:
         source: path of a run, a bundle, a ``.nir`` or a lava-dl ``.net`` file; or a NIR graph.
         contract: fields of `Contract` that win over the source's, e.g. ``dt_s=1e-3``. With them a
-            bundle counts as the graph that it carries.
+            bundle counts as the graph that it carries. A lava-dl file takes ``comparison`` and
+            ``input_shape=(C, H, W)`` alone, which it leaves open.
 
     Raises:
         AshneuroError: there is no such file, or it cannot be read.
-        ConfigError: a field is given for a lava-dl file, which leaves nothing open.
+        ConfigError: a field is given for a lava-dl file that it does not leave open.
     """
     given = {name: value for name, value in contract.items() if value is not None}
     if isinstance(source, str | Path) and not given and kind_of(Path(source)) == "bundle":
@@ -125,25 +130,27 @@ def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides
 
     Raises:
         AshneuroError: there is no such file, or it cannot be read.
-        ConfigError: overrides for a lava-dl file, which leaves nothing open.
+        ConfigError: a field is overridden that the source does not leave open.
     """
     from ashneuro.program.bundle import NETWORK, NETX
 
-    overrides = overrides or {}
+    overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
     if isinstance(source, Network):
         return source
     if isinstance(source, Bundle):
         source = source.folder
     if not isinstance(source, str | Path):
+        refuse_input_shape("a graph in memory", overrides)
         return Network("network", None, source, read_contract(source.metadata, **overrides))
     path = Path(source)
     kind = kind_of(path)
+    if kind == "netx":
+        return Network(path.stem, path, reading=netx_reading(path, overrides))
     # A bundle of a lava-dl network carries that file, not a graph.
-    if kind == "netx" or (kind == "bundle" and (path / NETX).exists()):
-        if options := contract_options(overrides):
-            why = "a lava-dl file says itself how its neurons step, reset and are fed"
-            raise ConfigError(f"{path} with{options}", why, "leave it out")
-        return Network(path.stem, path / NETX if kind == "bundle" else path)
+    if kind == "bundle" and (path / NETX).exists():
+        stored = reading_of(read_bundle(path).program("integer"))
+        return Network(path.stem, path / NETX, reading=netx_reading(path, overrides, stored))
+    refuse_input_shape(str(path), overrides)
     run = None
     if kind == "run":
         deploy = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
@@ -157,7 +164,50 @@ def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides
 def contract_options(overrides: Overrides) -> str:
     """Return contract fields as they are written on the command line, e.g. `` --dt 0.001``."""
     names = {name: "dt" if name == "dt_s" else name.replace("_", "-") for name in overrides}
-    return "".join(f" --{names[name]} {value}" for name, value in overrides.items() if value is not None)
+    words = {
+        name: ",".join(map(str, value)) if isinstance(value, tuple | list) else value
+        for name, value in overrides.items()
+    }
+    return "".join(f" --{names[name]} {value}" for name, value in words.items() if value is not None)
+
+
+def netx_reading(path: str | Path, overrides: Overrides, stored: NetxReading | None = None) -> NetxReading:
+    """Return the choices with which a lava-dl file is read.
+
+    Args:
+        path: the file, or the bundle that carries it.
+        overrides: choices that win over the stored ones.
+        stored: choices with which a bundle was made.
+
+    Raises:
+        ConfigError: a field of `Contract` that the file does not leave open, or no such value.
+    """
+    fields = {name: value for name, value in overrides.items() if value is not None}
+    closed = {name: value for name, value in fields.items() if name not in ("comparison", "input_shape")}
+    if closed:
+        why = "a lava-dl file says itself how its neurons step, reset and are fed"
+        raise ConfigError(f"{path} with{contract_options(closed)}", why, "leave it out")
+    if "comparison" in fields:
+        Contract(comparison=fields["comparison"])  # raises for a value that does not exist
+    if "input_shape" in fields:
+        sizes = fields["input_shape"]
+        if not isinstance(sizes, tuple | list) or len(sizes) not in (1, 2, 3) or not all(_size(size) for size in sizes):
+            why = "a shape is 1 to 3 positive whole numbers"
+            raise ConfigError(f"input_shape = {sizes!r}", why, "input_shape=(C, H, W), or --input-shape C,H,W")
+        fields["input_shape"] = tuple(int(size) for size in sizes)
+    return replace(stored or NetxReading(), **fields)
+
+
+def _size(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool) and int(value) >= 1
+
+
+def refuse_input_shape(what: str, overrides: Overrides) -> None:
+    """Raise `ConfigError` if ``overrides`` state the shape of a NIR graph's input."""
+    if "input_shape" in overrides:
+        option = contract_options({"input_shape": overrides["input_shape"]})
+        why = "the shapes of a NIR graph follow from its nodes; lava-dl files alone may leave them open"
+        raise ConfigError(f"{what} with{option}", why, "leave it out")
 
 
 def kind_of(path: Path) -> Kind:

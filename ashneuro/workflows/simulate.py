@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ashneuro.config import cache_dir
 from ashneuro.errors import ConfigError, DataError, LavaError
-from ashneuro.program.bundle import NETWORK, Bundle
+from ashneuro.program.bundle import NETWORK, NETX, Bundle
+from ashneuro.program.netx.read import reading_of
 from ashneuro.program.program import Precision, Program
 from ashneuro.spiking.contract import read_contract
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
@@ -20,8 +21,10 @@ from ashneuro.workflows.networks import (
     contract_options,
     kind_of,
     named_inputs,
+    netx_reading,
     open_bundle,
     open_network,
+    refuse_input_shape,
 )
 from ashneuro.workflows.progress import Progress, silent
 
@@ -167,10 +170,14 @@ def _require_same_contract(bundle: Bundle, source: object, overrides: Overrides)
     """Raise `ConfigError` where contract fields say something else than a bundle's own contract."""
     options = contract_options(overrides)
     if bundle.contract is None:
-        if options:
-            why = "a lava-dl file says itself how its neurons step, reset and are fed"
-            raise ConfigError(f"{source} with{options}", why, "leave it out")
-    elif read_contract(bundle.contract.to_metadata(), **overrides).contract != bundle.contract:
+        stored = reading_of(bundle.program("integer"))
+        if netx_reading(str(source), overrides, stored) != stored:
+            why = "its program was made, and its samples recorded, from the file as it was read then"
+            remedy = f"ashneuro simulate {bundle.folder / NETX} --inputs x.npy{options}, or export it with them"
+            raise ConfigError(f"{source} with{options}", why, remedy)
+        return
+    refuse_input_shape(str(source), overrides)
+    if read_contract(bundle.contract.to_metadata(), **overrides).contract != bundle.contract:
         why = "its programs were lowered, and its samples recorded, with the contract that it carries"
         remedy = f"ashneuro simulate {bundle.folder / NETWORK} --inputs x.npy{options}, or export it with them"
         raise ConfigError(f"{source} with{options}", why, remedy)

@@ -13,7 +13,7 @@ import pytest
 from ashneuro.program.bundle import read_bundle
 from ashneuro.simulation.lava.environment import find_interpreter
 from tests.commands.conftest import Command
-from tests.program.netx.test_read import dense_net, every_layer, write
+from tests.program.netx.test_read import conv_first, dense_net, every_layer, ties, write
 
 
 @pytest.fixture
@@ -100,3 +100,85 @@ def test_lava_and_script_equal_the_reference(ashneuro: Command, network: Path, i
     ran = subprocess.run(script, cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "fixed: equal" in ran.stdout, ran.stdout
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a network that begins with a convolution, without the shape of its input, and
+    spikes.
+    """
+    rng = np.random.default_rng(7)
+    np.save(tmp_path / "spikes.npy", (rng.random((9, 3, 2, 7, 6)) < 0.3).astype(np.uint8))
+    return write(tmp_path / "first.net", conv_first(rng), Ts=1.0, tSample=9), tmp_path / "spikes.npy"
+
+
+def test_input_shape_option(ashneuro: Command, first: tuple[Path, Path], tmp_path: Path) -> None:
+    path, spikes = first
+    words = {
+        "check": (),
+        "export": ("--no-lava", "--inputs", spikes),
+        "simulate": ("--on", "loihi", "--inputs", spikes),
+        "report": ("--profile", "loihi1", "--inputs", spikes),
+    }
+    for verb, options in words.items():
+        without = ashneuro(verb, path, *options)
+        assert without.code != 0 and "--input-shape C,H,W" in without.out + without.err, verb
+        wrong = ashneuro(verb, path, *options, "--input-shape", "3,7,6")
+        assert wrong.code != 0 and "takes 2 channels, 3 come" in wrong.out + wrong.err, verb
+        given = ashneuro(verb, path, *options, "--input-shape", "2,7,6")
+        assert given.code == 0, given.err
+        text = ashneuro(verb, path, *options, "--input-shape", "2,seven,6")
+        assert text.code == 2 and "--input-shape 2,seven,6" in text.err, verb
+    # The bundle keeps the shape.
+    for verb, options in words.items():
+        assert ashneuro(verb, tmp_path / "first.bundle", *options).code == 0, verb
+    other = ashneuro("simulate", tmp_path / "first.bundle", "--on", "loihi", "--input-shape", "2,6,7")
+    assert other.code == 2 and "--input-shape 2,6,7" in other.err
+
+
+def test_comparison_option(ashneuro: Command, tmp_path: Path) -> None:
+    layers, x = ties(np.random.default_rng(5))
+    path = write(tmp_path / "ties.net", layers, tSample=len(x))
+    np.save(tmp_path / "x.npy", x)
+    fed = ("--on", "loihi", "--inputs", tmp_path / "x.npy", "--json")
+
+    def spikes(*words: object) -> int:
+        counts = json.loads(ashneuro("simulate", *words, *fed).out)["layers"]
+        return int(counts["dense1"]["spikes"])
+
+    strict, inclusive = spikes(path), spikes(path, "--comparison", "inclusive")
+    assert strict < inclusive and spikes(path, "--comparison", "strict") == strict
+    for words, said in (((), "v > vThMant"), (("--comparison", "inclusive"), "v ≥ vThMant")):
+        (note,) = [
+            item for item in json.loads(ashneuro("check", path, *words, "--json").out) if item["rule"] == "comparison"
+        ]
+        assert note["level"] == "note" and said in note["actual"]
+    inputs = ("--inputs", tmp_path / "x.npy", "--no-lava", "--comparison", "inclusive", "--json")
+    exported = json.loads(ashneuro("export", path, *inputs).out)
+    assert "comparison" in {note["rule"] for note in exported["notes"]}
+    bundle = tmp_path / "ties.bundle"
+    assert spikes(bundle) == spikes(bundle, "--comparison", "inclusive") == inclusive
+    other = ashneuro("simulate", bundle, *fed, "--comparison", "strict")
+    assert other.code == 2 and "--comparison strict" in other.err
+    # Exported again, it is read as it was.
+    again = ashneuro("export", bundle, "--out", tmp_path / "again.bundle", "--no-lava")
+    assert again.code == 0 and spikes(tmp_path / "again.bundle") == inclusive
+
+
+def test_input_shape_of_a_nir_graph_is_rejected(ashneuro: Command, foreign: Path, spikes: Path) -> None:
+    for verb in ("check", "export", "report"):
+        result = ashneuro(verb, foreign, "--input-shape", "4,4,4")
+        assert result.code == 2 and "--input-shape 4,4,4" in result.err, verb
+
+
+@pytest.mark.lava
+def test_inclusive_network_equals_lava(ashneuro: Command, tmp_path: Path) -> None:
+    layers, x = ties(np.random.default_rng(5))
+    path = write(tmp_path / "ties.net", layers, tSample=len(x))
+    np.save(tmp_path / "x.npy", x)
+    words = ("--inputs", tmp_path / "x.npy", "--comparison", "inclusive", "--json")
+    result = ashneuro("export", path, *words)
+    assert result.code == 0, result.err
+    certificate = json.loads(result.out)["certificate"]
+    assert certificate["passed"] and certificate["own_processes"] == ["dense1"]
+    assert certificate["comparisons"][0]["compared"] > 1000

@@ -10,8 +10,9 @@ import nir
 import numpy as np
 import pytest
 
-from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.errors import AshneuroError, ConfigError, DataError, GraphError
 from ashneuro.program.bundle import Bundle
+from ashneuro.program.netx.file import NetxReading
 from ashneuro.workflows.networks import Network, named_inputs, open_bundle, open_network, read, require_kind
 from tests.program import networks
 from tests.program.netx.test_read import dense_net, write
@@ -105,6 +106,25 @@ def test_netx_rejects_contract_fields(netx: Path) -> None:
         with pytest.raises(ConfigError, match=re.escape(f"{netx} with {option}")):
             read(netx, **fields)
     assert isinstance(read(netx, dt_s=None), Network)
+
+
+def test_netx_takes_comparison_and_input_shape(netx: Path) -> None:
+    network = read(netx, comparison="inclusive", input_shape=[1, 1, 3])
+    assert isinstance(network, Network) and network.reading == NetxReading("inclusive", (1, 1, 3))
+    assert network.program.layers[0].neuron.firing.comparison == "inclusive"
+    with pytest.raises(GraphError, match=r"file says 1×1×3, --input-shape says 4"):
+        _ = open_network(netx, {"input_shape": (4,)}).program
+    with pytest.raises(GraphError, match="comparison = 'equal'"):
+        read(netx, comparison="equal")
+    for shape in ((), (1, 2, 3, 4), (0,), (2.5,), "2,7,6", 3):
+        with pytest.raises(ConfigError, match="input_shape = "):
+            read(netx, input_shape=shape)
+
+
+def test_input_shape_is_for_netx_alone(graph: nir.NIRGraph, old: Path) -> None:
+    for source in (graph, "lif_cubalif.bundle", "runs/hybrid"):
+        with pytest.raises(ConfigError, match="with --input-shape 2,7,6"):
+            open_network(source, {"input_shape": (2, 7, 6)})
 
 
 def test_read_bundle(old: Path) -> None:

@@ -21,6 +21,7 @@ from ashneuro.errors import GraphError
 from ashneuro.loihi import LARGEST_THRESHOLD
 from ashneuro.program.program import Shape
 from ashneuro.program.synapse import Window, conv_shape
+from ashneuro.spiking.firing import Comparison
 
 Numbers = NDArray[np.float64]
 
@@ -36,6 +37,23 @@ NEEDED = {
 }
 SPATIAL, CONNECTED = ("conv", "pool"), ("conv", "pool", "dense", "dense_rec")
 EXPORT = "export the network from lava-dl again"
+
+
+@dataclass(frozen=True)
+class NetxReading:
+    """Choices of reading that a netx file leaves open.
+
+    Args:
+        comparison: ``"strict"``: neurons spike at v > vThMant (Lava, and Slayer since lava-dl
+            0.3.0). ``"inclusive"``: at v ≥ vThMant (Slayer up to lava-dl 0.2.0).
+        input_shape: shape of one input, (C, H, W) or (neurons,); ``None``: the file says it.
+    """
+
+    comparison: Comparison = "strict"
+    input_shape: Shape | None = None
+
+
+AS_STATED = NetxReading()
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,18 +196,26 @@ class NetxFile:
         layers: in the file's order.
         dt_s: duration of one step, seconds.
         timesteps: steps per sample; ``None`` where the file does not say.
+        reading: choices that the file leaves open.
     """
 
     layers: tuple[NetxLayer, ...]
     dt_s: float
     timesteps: int | None
+    reading: NetxReading = AS_STATED
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """Shape of the input; ``None`` where neither the file nor the reading says it."""
+        first = self.layers[0]
+        return first.out_shape if first.kind == "input" else first.in_shape
 
     def complete(self, *kinds: str) -> Iterator[NetxLayer]:
         """Iterate over the layers of these types that miss no field."""
         return (layer for layer in self.layers if layer.kind in kinds and layer.complete)
 
 
-def open_netx(path: Path) -> NetxFile:
+def open_netx(path: Path, reading: NetxReading = AS_STATED) -> NetxFile:
     """Return the content of a netx file.
 
     Raises:
@@ -209,11 +235,13 @@ def open_netx(path: Path) -> NetxFile:
         raise GraphError(f"cannot read {path}", why, "check the path") from error
     last = max((index for index, (kind, _, _) in enumerate(entries) if kind in CONNECTED), default=-1)
     layers: list[NetxLayer] = []
-    shape: Shape | None = None
+    shape = reading.input_shape
     for index, (kind, numbers, neuron) in enumerate(entries):
         first_weight = numbers.get("weight")
+        if index == 0 and kind == "input" and shape is not None:
+            numbers.setdefault("shape", np.array(shape, np.float64))
         if index == 0 and kind in ("dense", "dense_rec") and first_weight is not None and first_weight.ndim == 2:
-            shape = (first_weight.shape[1],)  # a network may begin without an input layer
+            shape = shape or (first_weight.shape[1],)  # a network may begin without an input layer
         layer = NetxLayer(index, kind, numbers, neuron, shape, index >= last)
         layers.append(layer)
         shape = layer.out_shape
@@ -222,6 +250,7 @@ def open_netx(path: Path) -> NetxFile:
         tuple(layers),
         step_ms * 1e-3 if math.isfinite(step_ms) and step_ms > 0 else 1e-3,
         int(steps) if math.isfinite(steps) and steps >= 1 else None,
+        reading,
     )
 
 

@@ -22,6 +22,9 @@ a connection of its own.
 
 A last layer without neurons, or with the highest threshold, is a read-out.
 
+A file does not say whether its neurons were trained to spike at v > vThMant or at v ≥ vThMant, and
+one that begins with a convolution need not say the shape of its input: `NetxReading` does.
+
 Source: ``lava.lib.dl.netx.hdf5`` and the blocks' ``export_hdf5`` of lava-dl 0.6.0.
 """
 
@@ -36,11 +39,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ashneuro.loihi import BIAS_MANTISSA, LARGEST_DECAY, LARGEST_THRESHOLD, STATE_SHIFT, STATE_UNIT
-from ashneuro.program.netx.file import CONNECTED, SPATIAL, NetxFile, NetxLayer, open_netx
+from ashneuro.program.netx.file import AS_STATED, CONNECTED, SPATIAL, NetxFile, NetxLayer, NetxReading, open_netx
 from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.synapse import sparse
+from ashneuro.spiking.firing import LIF_FIRING, Comparison, Firing
 
 INPUT = "input"
 
@@ -54,34 +58,48 @@ def is_netx(path: str | Path) -> bool:
         return False
 
 
-def read_netx(path: str | Path) -> Program:
+def read_netx(path: str | Path, reading: NetxReading = AS_STATED) -> Program:
     """Return the integer program of a netx file.
 
     Layers are called by type and number in the file: ``conv1``, ``dense7``. Shapes are (C, H, W).
 
+    Args:
+        path: the file.
+        reading: choices that the file leaves open.
+
     Raises:
         GraphError: the file cannot be read, or breaks rules; all of them at once.
     """
-    netx = open_netx(Path(path))
+    netx = open_netx(Path(path), reading)
     findings = check_netx(netx)
     require(findings, f"{path} cannot be run")
-    notes = tuple(f"{finding.node}: {finding.actual}" for finding in findings if finding.level == "note")
+    named = {layer.name for layer in netx.layers}  # the comparison is a field of every neuron
+    notes = tuple(
+        f"{finding.node}: {finding.actual}" for finding in findings if finding.level == "note" and finding.node in named
+    )
     return _program(netx, notes)
 
 
-def netx_findings(path: str | Path) -> list[Finding]:
+def netx_findings(path: str | Path, reading: NetxReading = AS_STATED) -> list[Finding]:
     """Return everything that `NETX_RULES` find in a netx file, in the rules' order.
 
     Raises:
         GraphError: the file cannot be read.
     """
-    return check_netx(open_netx(Path(path)))
+    return check_netx(open_netx(Path(path), reading))
+
+
+def reading_of(program: Program) -> NetxReading:
+    """Return the reading that made the program of a netx file."""
+    (port,) = program.inputs
+    spiking = (layer.neuron.firing.comparison for layer in program.layers if layer.neuron.spiking)
+    return NetxReading(next(spiking, AS_STATED.comparison), port.shape)
 
 
 def _program(netx: NetxFile, notes: tuple[str, ...]) -> Program:
-    first = netx.layers[0]
     layers: list[Layer] = []
-    source, shape, depth = INPUT, first.in_shape if first.kind != "input" else first.out_shape, 0
+    comparison = netx.reading.comparison
+    source, shape, depth = INPUT, netx.input_shape, 0
     assert shape is not None
     port = InputPort(INPUT, shape, "spikes", limit=1)
     through: tuple[str, ...] = ()
@@ -93,13 +111,15 @@ def _program(netx: NetxFile, notes: tuple[str, ...]) -> Program:
             bias = entry.numbers.get("bias", np.zeros(1))
             scale = float(entry.numbers.get("weight", np.full(1, float(STATE_UNIT))).flat[0])
             port = InputPort(INPUT, shape, "current", scale, BIAS_MANTISSA[1] - int(np.abs(bias).max()))
-            layers.append(Layer(entry.name, shape, _neuron(entry), (Connection(INPUT, None),), 0, nir=(entry.name,)))
+            neuron = _neuron(entry, comparison)
+            layers.append(Layer(entry.name, shape, neuron, (Connection(INPUT, None),), 0, nir=(entry.name,)))
             source = entry.name
         elif entry.kind in CONNECTED:
             assert entry.out_shape is not None
             depth += 1
             connections = tuple(_connections(entry, source, (*through, entry.name)))
-            layers.append(Layer(entry.name, entry.out_shape, _neuron(entry), connections, depth, nir=(entry.name,)))
+            neuron = _neuron(entry, comparison)
+            layers.append(Layer(entry.name, entry.out_shape, neuron, connections, depth, nir=(entry.name,)))
             source, through = entry.name, ()
     return Program("integer", netx.dt_s, netx.timesteps, (port,), tuple(layers), (source,), notes)
 
@@ -125,7 +145,7 @@ def _connections(entry: NetxLayer, source: str, nir: tuple[str, ...]) -> Iterato
         )
 
 
-def _neuron(entry: NetxLayer) -> Neuron:
+def _neuron(entry: NetxLayer, comparison: Comparison) -> Neuron:
     bias = entry.numbers.get("bias", np.zeros(1)).astype(np.int32)
     if bias.size == 1:
         bias = bias.reshape(())
@@ -139,7 +159,8 @@ def _neuron(entry: NetxLayer) -> Neuron:
         decay, dv, threshold = (int(min(entry.neuron[field].flat[0], LARGEST_THRESHOLD)) for field in NEURON_NUMBERS)
         du = decay - 1
     one = [np.asarray(value, np.int32) for value in (du, dv, threshold)]
-    return Neuron(one[0], one[1], one[2], bias, STATE_SHIFT, spiking=not entry.read_out)
+    firing = LIF_FIRING if entry.read_out else Firing(comparison)
+    return Neuron(one[0], one[1], one[2], bias, STATE_SHIFT, spiking=not entry.read_out, firing=firing)
 
 
 def _fit(weight: NDArray[np.int64]) -> tuple[NDArray[np.int32], int]:

@@ -36,6 +36,7 @@ from ashneuro.program.netx.file import (
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
 
+GIVE_SHAPE = "--input-shape C,H,W, or ashneuro.read(path, input_shape=(C, H, W)), as it was trained"
 EXPONENTS: tuple[int, ...] = (0, -1, *range(1, WEIGHT_EXP[1] + 1))  # −1: odd weights of both signs, doubled
 NEURON_TYPES = ("CUBA", "LOIHI")
 NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant")
@@ -72,7 +73,8 @@ def needed_fields(netx: NetxFile) -> Iterator[Violation]:
         if "weight" in missing and "weight/imag" in layer.numbers:
             yield Violation(layer.name, "its weights are complex", "train the layer with CUBA neurons")
         elif missing:
-            yield Violation(layer.name, f"missing: {', '.join(missing)}", EXPORT)
+            no_shape = missing == ["shape"] and layer.kind == "input"
+            yield Violation(layer.name, f"missing: {', '.join(missing)}", GIVE_SHAPE if no_shape else EXPORT)
         if layer.neuron is not None and layer.neuron.get("type") in NEURON_TYPES:
             absent = [f"neuron/{field}" for field in NEURON_NUMBERS if field not in layer.neuron]
             if absent:
@@ -196,18 +198,44 @@ def delays(netx: NetxFile) -> Iterator[Violation]:
             yield Violation(layer.name, actual, EXPORT)
 
 
+def input_shape(netx: NetxFile) -> Iterator[Violation]:
+    """The shape of the input is that of the input layer, or follows from a dense layer that comes
+    first; otherwise, and only then, the option --input-shape states it.
+    """
+    first, given = netx.layers[0], netx.reading.input_shape
+    if given is not None:
+        stated = first.stated_shape if first.kind == "input" else None
+        if stated is not None and _squeezed(stated) != _squeezed(given):
+            actual = f"the file says {shape_text(stated)}, --input-shape says {shape_text(given)}"
+            yield Violation(first.name, actual, "leave --input-shape out")
+    elif netx.input_shape is None and first.kind in NEEDED and first.complete and first.kind != "input":
+        yield Violation(first.name, "it comes first, and the file has no shape of its input", GIVE_SHAPE)
+
+
 def agreeing_shapes(netx: NetxFile) -> Iterator[Violation]:
     """A layer takes the output shape of the layer before it, and gives the shape that it states."""
     for layer in netx.layers:
-        if not layer.complete:
+        if not layer.complete or (netx.input_shape is None and layer.kind != "input"):
             return  # the shapes behind it are unknown
         actual = _misfit(layer)
         stated = layer.kind in CONNECTED and "shape" in layer.numbers
         if not actual and stated and _squeezed(layer.stated_shape) != _squeezed(layer.out_shape):
             actual = f"its shape is {_values(layer.numbers['shape'])}, its weights give {shape_text(layer.out_shape)}"
         if actual:
-            yield Violation(layer.name, actual, EXPORT)
+            yield Violation(layer.name, actual, EXPORT if netx.reading.input_shape is None else GIVE_SHAPE)
             return
+
+
+def comparison(netx: NetxFile) -> Iterator[Violation]:
+    """A file does not say how v is compared with vThMant. Lava spikes at v > vThMant, and so does
+    Slayer since lava-dl 0.3.0; before, it was trained with v ≥ vThMant.
+    """
+    if netx.reading.comparison == "strict":
+        remedy = "--comparison inclusive for a network that was trained with v ≥ vThMant"
+        yield Violation("network", "read as v > vThMant", remedy, "note")
+    else:
+        remedy = "nothing to do in Lava, where ashneuro's process computes it; Loihi's own neuron compares v > vThMant"
+        yield Violation("network", "read as v ≥ vThMant", remedy, "note")
 
 
 def read_outs(netx: NetxFile) -> Iterator[Violation]:
@@ -253,7 +281,9 @@ NETX_RULES: Mapping[str, Rule] = {
     "weight_bits": weight_bits,
     "bias_bits": bias_bits,
     "delays": delays,
+    "input_shape": input_shape,
     "agreeing_shapes": agreeing_shapes,
+    "comparison": comparison,
     "read_outs": read_outs,
     "host_average": host_average,
     "undelayed_bias": undelayed_bias,

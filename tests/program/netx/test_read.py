@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ashneuro.errors import GraphError
-from ashneuro.program.netx.read import is_netx, netx_findings, read_netx
+from ashneuro.program.netx.file import NetxReading
+from ashneuro.program.netx.read import is_netx, netx_findings, read_netx, reading_of
 from ashneuro.program.synapse import matrix
 from ashneuro.simulation.emulator.run_program import run_program
 
@@ -403,3 +404,97 @@ def test_random_values_are_refused_or_run(tmp_path):
             except GraphError:
                 refused += 1
     assert refused > len(fields)
+
+
+def ties(rng, samples=6, steps=80):
+    """Return a dense network whose v is often exactly at the threshold, and spikes for it."""
+    weight = 2.0 * rng.integers(-4, 7, (12, 8))
+    neuron = {**CUBA, "iDecay": 4096, "vDecay": 0, "vThMant": 12}
+    x = (rng.random((steps, samples, 1, 1, 8)) < 0.3).astype(np.uint8)
+    return [*dense_net(weight, neuron=neuron), {"type": "dense", "shape": [3], "weight": even(rng, 3, 12)}], x
+
+
+def define(layers, x, comparison):
+    """Return the spikes and the read-out of `ties`, step by step in Python's integers."""
+    weight, last = np.asarray(layers[1]["weight"], int), np.asarray(layers[2]["weight"], int)
+    fires = np.greater_equal if comparison == "inclusive" else np.greater
+    v, total, spikes, sums = 0, 0, [], []
+    for values in x.reshape(*x.shape[:2], 8).astype(int):
+        v = v + 64 * (values @ weight.T)
+        spikes.append(fires(v, 64 * 12))
+        v = np.where(spikes[-1], 0, v)
+        total = total + spikes[-1] @ last.T
+        sums.append(total)
+    return np.array(spikes, np.uint8), np.array(sums)
+
+
+@pytest.mark.parametrize("comparison", ["strict", "inclusive"])
+def test_comparison_with_the_threshold(tmp_path, comparison):
+    layers, x = ties(np.random.default_rng(5))
+    path = write(tmp_path / "ties.net", layers)
+    reading = NetxReading(comparison)
+    program = read_netx(path, reading)
+    assert [layer.neuron.firing.comparison for layer in program.layers] == [comparison, "strict"]  # a read-out
+    assert reading_of(program) == NetxReading(comparison, (1, 1, 8))
+    spikes, sums = define(layers, x, comparison)
+    record = run_program(program, x, rasters=["dense1", "dense2"])
+    np.testing.assert_array_equal(record.layers["dense1"].raster, spikes)
+    np.testing.assert_array_equal(record.layers["dense2"].raster, sums)
+    assert (spikes != define(layers, x, "strict")[0]).any() == (comparison == "inclusive")
+    (note,) = [finding for finding in netx_findings(path, reading) if finding.rule == "comparison"]
+    assert note.level == "note" and note.actual == f"read as v {'>' if comparison == 'strict' else '≥'} vThMant"
+    assert ("--comparison inclusive" in note.remedy) == (comparison == "strict")
+
+
+def conv_first(rng):
+    """Return `every_layer` without its input layer, as Slayer writes it without an input block."""
+    return every_layer(rng)[1:]
+
+
+def test_conv_first_needs_the_input_shape(tmp_path):
+    layers = conv_first(np.random.default_rng(1))
+    path = write(tmp_path / "first.net", layers)
+    with pytest.raises(GraphError, match=r"conv0 .*no shape of its input") as refused:
+        read_netx(path)
+    assert "--input-shape C,H,W" in refused.value.do and "input_shape=(C, H, W)" in refused.value.do
+    (error,) = [finding for finding in netx_findings(path) if not finding.ok]
+    assert error.rule == "input_shape"
+
+    program = read_netx(path, NetxReading(input_shape=(2, 7, 6)))
+    port = program.inputs[0]
+    assert (port.shape, port.coding) == ((2, 7, 6), "spikes")
+    with_input = read_netx(write(tmp_path / "input.net", [{"type": "input", "shape": [2, 7, 6]}, *layers]))
+    x = (np.random.default_rng(2).random((30, 2, 2, 7, 6)) < 0.3).astype(np.uint8)
+    records = [run_program(one, x, rasters="outputs") for one in (program, with_input)]
+    spikes = [record.layers[one.outputs[0]].raster for record, one in zip(records, (program, with_input), strict=True)]
+    assert len(np.unique(spikes[0])) > 2
+    np.testing.assert_array_equal(*spikes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((3, 7, 6), "conv0 .*takes 2 channels, 3 come in"),
+        ((7, 6), "conv0 .*shape 7×6, not"),
+        ((2, 9, 6), "conv0 .*its shape is 4×4×8, its weights give 4×5×8"),
+        ((2, 1, 1), "conv0 .*its shape is 4×4×8, its weights give 4×1×3"),
+    ],
+)
+def test_wrong_input_shape_is_an_error(tmp_path, shape, said):
+    path = write(tmp_path / "first.net", conv_first(np.random.default_rng(1)))
+    with pytest.raises(GraphError, match=said) as refused:
+        read_netx(path, NetxReading(input_shape=shape))
+    assert "--input-shape" in refused.value.do
+
+
+def test_input_shape_agrees_with_the_file(tmp_path):
+    path = write(tmp_path / "all.net", every_layer(np.random.default_rng(1)))
+    assert read_netx(path, NetxReading(input_shape=(2, 7, 6))).inputs[0].shape == (2, 7, 6)
+    with pytest.raises(GraphError, match=r"input0 .*file says 2×7×6, --input-shape says 2×6×7"):
+        read_netx(path, NetxReading(input_shape=(2, 6, 7)))
+    no_shape = changed(every_layer(np.random.default_rng(1)), 0, shape=None)
+    path = write(tmp_path / "none.net", no_shape)
+    with pytest.raises(GraphError, match=r"input0 .*missing: shape") as refused:
+        read_netx(path)
+    assert "--input-shape" in refused.value.do
+    assert read_netx(path, NetxReading(input_shape=(2, 7, 6))).inputs[0].shape == (2, 7, 6)
