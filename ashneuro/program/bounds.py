@@ -33,14 +33,19 @@ def accumulation(program: Program, layer: Layer) -> tuple[NDArray[np.int64], NDA
 def largest_current(program: Program, layer: Layer) -> float:
     """Return the largest |u|: the largest |a| in every step."""
     low, high = accumulation(program, layer)
-    largest = max(-int(low.min(initial=0)), int(high.max(initial=0)))
-    return (largest << STATE_SHIFT) * leaky_gain((float(np.max(layer.neuron.du)) + 1) / DECAY_ONE, program.timesteps)
+    decays = np.broadcast_to((np.asarray(layer.neuron.du, np.float64) + 1) / DECAY_ONE, layer.shape).ravel()
+    largest = 0.0
+    for decay in np.unique(decays):
+        alike = decays == decay
+        reach = max(-int(low[alike].min(initial=0)), int(high[alike].max(initial=0)))
+        largest = max(largest, (reach << STATE_SHIFT) * leaky_gain(float(decay), program.timesteps))
+    return largest
 
 
 def largest_potential(program: Program, layer: Layer) -> float:
     """Return the largest |v| when no spike resets it."""
     bias = float(np.abs(np.asarray(layer.neuron.bias, np.int64) << layer.neuron.bias_exp).max())
-    gain = leaky_gain(float(np.max(layer.neuron.dv)) / DECAY_ONE, program.timesteps)
+    gain = leaky_gain(float(np.min(layer.neuron.dv)) / DECAY_ONE, program.timesteps)
     return (largest_current(program, layer) + bias) * gain
 
 

@@ -9,8 +9,8 @@ float (Lava ``floating_pt``; du, dv, v_threshold, bias may differ per neuron)::
     v = v·(1 − dv) + u + bias
     s = v > v_threshold;  v = 0 where s          (`Firing`: or ≥; or v − v_subtract; or a step late)
 
-integer (Lava ``fixed_pt`` and the silicon; du, dv, v_threshold are one number per layer; rz rounds
-toward zero)::
+integer (Lava ``fixed_pt`` and the silicon; v_threshold is one number per layer; rz rounds toward
+zero)::
 
     u = wrap24(rz(u·(4096 − (du + 1)) / 4096) + (a_t << 6))
     v = clip(rz(v·(4096 − dv) / 4096) + u + (bias << bias_exp), ±(2^23 − 1))
@@ -30,6 +30,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.loihi import DECAY_ONE
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 
 Shape = tuple[int, ...]
@@ -226,3 +227,17 @@ class Program:
     def depth(self) -> int:
         """Machine steps by which the deepest layer lags behind the input."""
         return max((layer.depth for layer in self.layers), default=0)
+
+
+def decay_groups(layer: Layer, precision: Precision) -> list[int]:
+    """Return the number of neurons of each pair (du, dv) in 1/4096 that occurs in ``layer``.
+
+    Hardware has one pair per population.
+    """
+    neuron = layer.neuron
+    if np.size(neuron.du) == np.size(neuron.dv) == 1:
+        return [layer.size]
+    unit = 1 if precision == "integer" else DECAY_ONE
+    decays = [np.broadcast_to(np.rint(value * unit), layer.shape).ravel() for value in (neuron.du, neuron.dv)]
+    _, counts = np.unique(np.stack(decays, axis=1), axis=0, return_counts=True)
+    return [int(count) for count in counts]

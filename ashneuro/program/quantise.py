@@ -21,8 +21,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.loihi import (
@@ -226,10 +228,10 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
         negative, positive = signed_sums(connection.synapse)
         reach += (positive - negative) * (input_peak[connection.source] if connection.source in graded else 1.0)
     largest_a = float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
-    current = largest_a * leaky_gain(_du(neuron) / DECAY_ONE, program.timesteps)
+    current = largest_a * leaky_gain(float(np.min(_du(neuron))) / DECAY_ONE, program.timesteps)
     largest_bias = float(np.abs(neuron.bias).max())
     # Without decay and timesteps nothing bounds v: assume the gain of many steps.
-    gain = leaky_gain(float(np.max(neuron.dv)), program.timesteps)
+    gain = leaky_gain(float(np.min(neuron.dv)), program.timesteps)
     potential = (current + largest_bias) * (gain if math.isfinite(gain) else MANY_STEPS)
     limits = [coarse, (LARGEST_STATE >> STATE_SHIFT) / current]
     if neuron.spiking:
@@ -279,8 +281,8 @@ def _layer(
         weight_bits=min((bits for _, _, bits in pairs), default=8.0),
         threshold=abs(float(neuron.v_threshold) / (threshold * scale) - 1) if old.spiking else 0.0,
         bias=float(np.abs(bias - old.bias).max() / threshold) if old.spiking else 0.0,
-        du=_relative((float(neuron.du) + 1) / DECAY_ONE, float(np.max(old.du))),
-        dv=_relative(float(neuron.dv) / DECAY_ONE, float(np.max(old.dv))),
+        du=_relative((neuron.du + 1) / DECAY_ONE, old.du),
+        dv=_relative(neuron.dv / DECAY_ONE, old.dv),
         input_step=max((steps.get(connection.source, 0.0) for connection in layer.connections), default=0.0),
     )
     connections = tuple(connection for connection, _, _ in pairs)
@@ -303,11 +305,11 @@ def _connection(connection: Connection, factor: float) -> tuple[Connection, floa
 
 
 def _neuron(neuron: Neuron, scale: float) -> Neuron:
-    du, dv = _du(neuron), min(int(np.rint(float(np.max(neuron.dv)) * DECAY_ONE)), LARGEST_DECAY)
+    du, dv = _du(neuron), np.minimum(np.rint(np.asarray(neuron.dv, np.float64) * DECAY_ONE), LARGEST_DECAY)
     threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
     # Without decay v is a whole number: it exceeds a fractional threshold exactly where it exceeds
     # its whole part.
-    exact = dv == 0 and du == DECAY_ONE and neuron.firing == LIF_FIRING
+    exact = not dv.any() and (du == DECAY_ONE).all() and neuron.firing == LIF_FIRING
     subtract = neuron.v_subtract
     if subtract is not None:
         # Equal to the threshold in floats: equal in integers.
@@ -324,10 +326,12 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
     )
 
 
-def _du(neuron: Neuron) -> int:
+def _du(neuron: Neuron) -> NDArray[np.float64]:
     """Return the decay of the current in 1/4096; the hardware stores it minus 1."""
-    return max(int(np.rint(float(np.max(neuron.du)) * DECAY_ONE)), 1)
+    return np.maximum(np.rint(np.asarray(neuron.du, np.float64) * DECAY_ONE), 1.0)
 
 
-def _relative(value: float, exact: float) -> float:
-    return abs(value / exact - 1) if exact else 0.0
+def _relative(values: NDArray[Any], exact: NDArray[Any]) -> float:
+    """Return the largest relative error of ``values``; 0 where ``exact`` is 0."""
+    values, exact = np.broadcast_arrays(values, exact)
+    return float(np.abs(values[exact != 0] / exact[exact != 0] - 1).max(initial=0.0))

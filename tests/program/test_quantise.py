@@ -155,6 +155,25 @@ def test_decay_conventions():
     assert quantise(program, input_peak={}).program.layers[0].neuron.du == 4095
 
 
+def test_decays_per_neuron():
+    """Case D10: one time constant per neuron, as of snnTorch's learn_beta and Rockpool."""
+    rng = np.random.default_rng(6)
+    tau_syn, tau_mem = rng.uniform(2e-3, 9e-3, (2, 24))
+    graph = net.chain((8,), net.affine(8, 24, rng), net.cuba((24,), rng, tau_syn=tau_syn, tau_mem=tau_mem))
+    contract = Contract(input_coding="spikes")
+    program = lower(graph, contract)
+    quantised = quantise(program, input_peak={})
+    neuron = quantised.program.layers[0].neuron
+    np.testing.assert_array_equal(neuron.du, np.rint(4.096 / tau_syn) - 1)
+    np.testing.assert_array_equal(neuron.dv, np.rint(4.096 / tau_mem))
+    assert 0 < quantised.costs[0].dv < 1e-3
+    notes = [finding for finding in check(graph, contract) if finding.rule == "uniform_decay"]
+    assert [(note.node, note.level, note.actual) for note in notes] == [("n1", "note", "24 pairs of decays")]
+    inputs = {"input": net.spikes(rng, 60, 8, (8,))}
+    a, b = (net.run_program(one, inputs)["n1"] for one in (program, quantised.program))
+    assert 0.02 < a.mean() < 0.9 and (a != b).mean() < 0.08
+
+
 def test_different_thresholds_move_into_weights():
     rng = np.random.default_rng(6)
     graph = net.chain((8,), net.affine(8, 16, rng), net.lif((16,), rng, tau=np.full(16, 5e-3)))
@@ -287,7 +306,6 @@ def test_more_than_full_decay_is_refused():
 
 
 REFUSED = {
-    "unequal decays": ({"tau": np.array([1e-2, 2e-2, 3e-2, 4e-2])}, "share one du"),
     "no decay left": ({"tau": np.full(4, 100.0)}, "rounded away"),
     "threshold at rest": ({"v_threshold": np.zeros(4)}, "above the resting potential"),
 }

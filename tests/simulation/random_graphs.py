@@ -47,7 +47,8 @@ def draw(choose: Choose, *, integers: bool) -> Drawn:
     """Return a graph.
 
     Args:
-        integers: it can be quantised: equal neurons within a layer, thresholds above the start.
+        integers: it can be quantised: thresholds above the start, equal neurons where analog input
+            enters them.
     """
     return _Draw(choose, integers).graph()
 
@@ -203,7 +204,8 @@ class _Draw:
             return nir.Threshold(
                 np.full(shape, self.rng.uniform(low, 0.5)) if alike else self.rng.uniform(low, 0.5, shape)
             )
-        rates = self.rates(kind, shape)
+        # Where analog input enters directly, thresholds must be equal in units of the gain.
+        rates = self.rates(kind, shape, each=not alike and self.choose([False, True]))
         low = self.choose([0.0, 0.0, -0.3])
         rest = np.zeros(shape) if kind == "IF" else np.full(shape, low)
         reset = rest.copy() if self.contract.start == "v_leak" else np.full(shape, self.choose([low, -0.2]))
@@ -223,13 +225,17 @@ class _Draw:
         return {
             "ashneuro.comparison": self.choose(["strict", "inclusive"]),
             "ashneuro.reset": self.choose(["value", "subtract", "subtract"] if subtracts else ["value"]),
-            "ashneuro.reset_delay": self.choose([0, 0, 1]),
+            "ashneuro.reset_delay": self.choose([0, 1]),
         }
 
-    def rates(self, kind: str, shape: Shape) -> dict[str, NDArray[np.float64]]:
-        """Return time constants of 1 to 10 steps, and gains, negative only in float graphs."""
+    def rates(self, kind: str, shape: Shape, each: bool = False) -> dict[str, NDArray[np.float64]]:
+        """Return time constants of 1 to 10 steps, and gains, negative only in float graphs.
 
-        def one(low: float, high: float, each: bool = False) -> NDArray[np.float64]:
+        Args:
+            each: one per neuron in graphs for integers, too.
+        """
+
+        def one(low: float, high: float) -> NDArray[np.float64]:
             return (
                 self.rng.uniform(low, high, shape)
                 if each or not self.integers
@@ -264,7 +270,11 @@ class _Draw:
             tap, shape = self.synapse(tap, shape, "end")
             if kind != "weights":
                 rest = {} if kind == "I" else {"v_leak": self.rng.normal(0, 0.3, shape)}
-                tap = self.add("reading", getattr(nir, kind)(**self.rates(kind, shape), **rest), tap)
+                tap = self.add(
+                    "reading",
+                    getattr(nir, kind)(**self.rates(kind, shape, each=self.choose([False, True])), **rest),
+                    tap,
+                )
         self.add("output", nir.Output(np.array(shape)), tap)
         middle, size = self.choose(taps[1:])
         if middle != tap and self.choose([False, True]):

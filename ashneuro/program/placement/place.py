@@ -10,6 +10,8 @@ where they fail):
   a row may be smaller, but takes a core all the same.
 - A flat layer (N) is divided by the factor by which its largest demand exceeds a core; the divisor
   doubles until all fits.
+- A core holds neurons of one pair of decays, as each is a population in hardware: a layer with n_k
+  neurons of pair k takes at least Σ ⌈n_k / neurons per core⌉ cores.
 - Layers do not share a core. Cores are numbered in the order of the layers; tiles and chips are
   filled in that order, and the tiles of a chip are numbered row by row, there and back.
 """
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 from ashneuro.errors import GraphError
 from ashneuro.program.placement.placement import CoreLimits, LayerPlacement, Placement
 from ashneuro.program.placement.route import out_axons
-from ashneuro.program.program import Layer, Program, Shape, Synapse
+from ashneuro.program.program import Layer, Program, Shape, Synapse, decay_groups
 from ashneuro.program.synapse import fan_out
 
 ROUNDS = 12  # of cutting layers finer until their output axons fit
@@ -46,11 +48,15 @@ def place(program: Program, limits: CoreLimits) -> Placement:
     for _ in range(ROUNDS):
         first, placed, misfits = 0, [], []
         for layer in program.layers:
+            groups = decay_groups(layer, program.precision)
             found = _partition(layer, limits, least[layer.name])
+            # The first cut tells how many neurons fit a core.
+            if found is not None and _parts(layer, found) < _populations(groups, found):
+                found = _partition(layer, limits, _populations(groups, found))
             if found is None:
                 misfits.append(f"{layer.name}: {_needs(layer, limits)}")
                 continue
-            placed.append(_placed(layer, limits, found, first))
+            placed.append(_placed(layer, limits, found, first, groups))
             first += placed[-1].cores
         if misfits:
             raise GraphError(
@@ -92,7 +98,7 @@ def _partition(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
         best: tuple[int, float, Shape] | None = None
         for inner in itertools.product(*(_halves(size) for size in heights), widths):
             block = (part, *inner)
-            cores = math.prod(math.ceil(size / side) for size, side in zip(layer.shape, block, strict=True))
+            cores = _parts(layer, block)
             if cores < least or not _fits(
                 limits, math.prod(block), _words(layer, limits, block), _axons(layer, limits, block)
             ):
@@ -103,6 +109,16 @@ def _partition(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
         if best is not None:
             return best[2]
     return None
+
+
+def _parts(layer: Layer, block: Shape) -> int:
+    """Number of blocks in a layer."""
+    return math.prod(math.ceil(size / side) for size, side in zip(layer.shape, block, strict=True))
+
+
+def _populations(groups: list[int], block: Shape) -> int:
+    """Number of cores of ``block`` neurons that groups of neurons with equal decays take."""
+    return sum(math.ceil(count / math.prod(block)) for count in groups) if len(groups) > 1 else 1
 
 
 def _divided(layer: Layer, limits: CoreLimits, least: int) -> Shape | None:
@@ -138,7 +154,7 @@ def _fits(limits: CoreLimits, neurons: int, words: int, axons: int) -> bool:
     )
 
 
-def _placed(layer: Layer, limits: CoreLimits, block: Shape, first: int) -> LayerPlacement:
+def _placed(layer: Layer, limits: CoreLimits, block: Shape, first: int, groups: list[int]) -> LayerPlacement:
     words, axons, whole = _words(layer, limits, block), _axons(layer, limits, block), layer.shape
     demands = {
         "neurons": math.ceil(math.prod(whole) / limits.neurons),
@@ -146,6 +162,8 @@ def _placed(layer: Layer, limits: CoreLimits, block: Shape, first: int) -> Layer
     }
     if limits.in_axons:
         demands["input axons"] = math.ceil(_axons(layer, limits, whole) / limits.in_axons)
+    if len(groups) > 1:
+        demands["pairs of decays"] = _populations(groups, (min(limits.neurons, layer.size),))
     return LayerPlacement(layer.name, whole, block, first, math.prod(block), words, axons, demands=demands)
 
 

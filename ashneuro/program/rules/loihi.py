@@ -29,7 +29,7 @@ from ashneuro.loihi import (
     WEIGHT_EXP,
 )
 from ashneuro.program.bounds import accumulation, largest_current, largest_potential
-from ashneuro.program.program import Program
+from ashneuro.program.program import Program, decay_groups
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules
 
 ProgramRule = Callable[[Program], Iterator[Violation]]
@@ -39,13 +39,14 @@ SMALLER_SCALE = "quantise with a smaller scale"
 
 
 def uniform_decay(program: Program) -> Iterator[Violation]:
-    """All neurons of a population share one du and one dv."""
+    """Hardware has one du and one dv per population: a layer whose neurons differ becomes one
+    population for each pair. Lava computes it as it is.
+    """
     for layer in program.layers:
-        for name, what in (("du", "dt/τ_syn"), ("dv", "dt/τ_mem")):
-            values = getattr(layer.neuron, name)
-            if np.size(values) > 1 and np.min(values) != np.max(values):
-                remedy = "give all neurons of the layer one time constant, or split it into layers"
-                yield Violation(layer.name, f"{what} from {np.min(values):.6g} to {np.max(values):.6g}", remedy)
+        count = len(decay_groups(layer, program.precision))
+        if count > 1:
+            remedy = "nothing to do; give all neurons of the layer one time constant for fewer cores"
+            yield Violation(layer.name, f"{count} pairs of decays", remedy, "note")
 
 
 def full_decay(program: Program) -> Iterator[Violation]:
@@ -66,10 +67,11 @@ def fast_enough(program: Program) -> Iterator[Violation]:
     """Decays are multiples of 1/4096: time constants of several thousand steps are rounded away."""
     for layer in program.layers:
         for name, what in (("du", "τ_syn"), ("dv", "τ_mem")):
-            decay = float(np.max(getattr(layer.neuron, name))) * DECAY_ONE
+            decays = np.unique(np.asarray(getattr(layer.neuron, name), np.float64)) * DECAY_ONE
             # The hardware stores du − 1, so that du is at least 1; dv may be 0.
-            rounded = max(np.rint(decay), 1.0 if name == "du" else 0.0)
-            error = abs(rounded - decay) / decay if decay else 0.0
+            rounded = np.maximum(np.rint(decays), 1.0 if name == "du" else 0.0)
+            errors = np.abs(rounded - decays) / np.where(decays > 0, decays, 1.0)
+            error, decay = float(errors.max()), float(decays[errors.argmax()])
             if name == "du" and decay < 0.5:
                 actual = f"{what} = {DECAY_ONE / max(decay, 1e-300):.6g} steps"
                 yield Violation(layer.name, actual, "train with τ_syn of at most 8192 steps")
@@ -169,12 +171,12 @@ def weight_exponent(program: Program) -> Iterator[Violation]:
 
 
 def decay_in_range(program: Program) -> Iterator[Violation]:
-    """du and dv are whole numbers from 0 to 4095, one per population; du is the decay minus 1."""
+    """du and dv are whole numbers from 0 to 4095; du is the decay minus 1."""
     for layer in program.layers:
         for name in ("du", "dv"):
             values = np.asarray(getattr(layer.neuron, name))
             low, high = values.min(), values.max()
-            if low != high or not 0 <= low <= LARGEST_DECAY or low != np.rint(low):
+            if low < 0 or high > LARGEST_DECAY or (values != np.rint(values)).any():
                 yield Violation(layer.name, f"{name} from {low} to {high}", AGAIN)
 
 
@@ -237,7 +239,6 @@ def wide_accumulation(program: Program) -> Iterator[Violation]:
 
 
 FLOAT_RULES: Mapping[str, ProgramRule] = {
-    "uniform_decay": uniform_decay,
     "full_decay": full_decay,
     "fast_enough": fast_enough,
     "positive_threshold": positive_threshold,
@@ -251,6 +252,7 @@ INTEGER_RULES: Mapping[str, ProgramRule] = {
     "weights_in_range": weights_in_range,
     "weight_exponent": weight_exponent,
     "decay_in_range": decay_in_range,
+    "uniform_decay": uniform_decay,
     "threshold_in_range": threshold_in_range,
     "bias_in_range": bias_in_range,
     "subtraction_in_range": subtraction_in_range,

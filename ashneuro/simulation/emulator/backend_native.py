@@ -49,7 +49,8 @@ class _Layer(ctypes.Structure):
             (name, ctypes.c_int32)
             for name in ("late", "connections", "spiking", "keep_u", "keep_v", "threshold", "subtract")
         ),
-        *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "u", "v", "sent", "trace_u", "trace_v")),
+        *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "keep_us", "keep_vs")),
+        *((name, ctypes.c_void_p) for name in ("u", "v", "sent", "trace_u", "trace_v")),
         *((name, ctypes.c_int64) for name in ("active", "piece")),
         *((name, ctypes.c_void_p) for name in ("inputs", "lines", "first", "gathered")),
     )
@@ -224,6 +225,8 @@ def run_layer(
         currents = np.zeros(shape, np.int32)
     currents = None if currents is None else _rows(currents, layout, 2)
     bias = _rows(bias, layout)
+    decays = population.decays
+    keeps = (None, None) if decays is None else tuple(_rows(np.asarray(values), layout) for values in decays)
     synapses = (_Synapse * max(1, len(inputs)))(
         *(
             _Synapse(
@@ -245,10 +248,11 @@ def run_layer(
     work = [np.empty(size, np.int32) for size in sizes]
     layer = _Layer(
         steps, samples, neurons, bool(population.firing.reset_delay), len(inputs),
-        population.spiking, population.keep_u, population.keep_v, population.fires_above,
+        population.spiking, *((population.keep_u, population.keep_v) if decays is None else (0, 0)),
+        population.fires_above,
         0 if population.v_subtract is None else population.v_subtract,
-        ctypes.addressof(synapses), _at(currents), _at(bias) if bias.any() else None,
-        *map(_at, (u, v, sent, *traces)), 0, piece, *map(_at, work),
+        ctypes.addressof(synapses), _at(currents), _at(bias) if decays or bias.any() else None,
+        *map(_at, (*keeps, u, v, sent, *traces)), 0, piece, *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
     counts = count(sent.reshape(steps, samples, neurons)) if population.spiking else np.zeros(neurons, np.int64)

@@ -33,12 +33,12 @@ def _decayed(x, keep):  # type: ignore[no-untyped-def]
 # Otherwise Triton compiles anew for numbers that are 1 or divisible by 16.
 @triton.jit(do_not_specialize=["steps", "keep_u", "keep_v", "fires_above", "v_subtract"])  # type: ignore[untyped-decorator]
 def integer_kernel(  # type: ignore[no-untyped-def]
-    currents, bias, u_at, v_at, sent, active, trace_u, trace_v, steps, size, width,
+    currents, bias, keep_us, keep_vs, u_at, v_at, sent, active, trace_u, trace_v, steps, size, width,
     keep_u, keep_v, fires_above, v_subtract,
     MEMORY: tl.constexpr, SPIKING: tl.constexpr, TRACED: tl.constexpr, PER_NEURON: tl.constexpr,
-    LATE: tl.constexpr, SUBTRACTS: tl.constexpr, LANES: tl.constexpr,
+    LATE: tl.constexpr, SUBTRACTS: tl.constexpr, DECAYS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Run all steps of LANES neurons; u and v are overwritten."""
+    """Run all steps of LANES neurons; u and v are overwritten. DECAYS: each neuron has its own."""
     lanes = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     mask = lanes < size
     u = tl.load(u_at + lanes, mask=mask, other=0)
@@ -46,6 +46,9 @@ def integer_kernel(  # type: ignore[no-untyped-def]
     b = tl.zeros([LANES], tl.int32)
     if PER_NEURON:
         b = tl.load(bias + lanes % width, mask=mask, other=0)
+    if DECAYS:
+        keep_u = tl.load(keep_us + lanes % width, mask=mask, other=0)
+        keep_v = tl.load(keep_vs + lanes % width, mask=mask, other=0)
     awake = tl.zeros([LANES], tl.int32)
     currents += lanes
     sent += lanes
@@ -95,13 +98,15 @@ def run(
     active = torch.empty_like(v)
     traces = [torch.empty_like(currents) if states is not None else sent for _ in range(2)]
     grid = (triton.cdiv(v.numel(), LANES),)
+    bias, decays = population.bias.contiguous(), population.decays
     integer_kernel[grid](
-        currents, population.bias.contiguous(), u, v, sent, active, *traces,
-        len(currents), v.numel(), population.bias.numel(),
-        population.keep_u, population.keep_v, population.fires_above, population.v_subtract or 0,
-        MEMORY=bool(population.keep_u), SPIKING=population.spiking, TRACED=states is not None, PER_NEURON=True,
+        currents, bias, *(bias, bias) if decays is None else decays, u, v, sent, active, *traces,
+        len(currents), v.numel(), bias.numel(),
+        *(population.keep_u, population.keep_v) if decays is None else (0, 0),
+        population.fires_above, population.v_subtract or 0,
+        MEMORY=population.keeps_u, SPIKING=population.spiking, TRACED=states is not None, PER_NEURON=True,
         LATE=bool(population.firing.reset_delay), SUBTRACTS=population.v_subtract is not None,
-        LANES=LANES, num_warps=WARPS,
+        DECAYS=decays is not None, LANES=LANES, num_warps=WARPS,
     )  # fmt: skip
     if states is not None:
         states.extend(zip(*traces, strict=True))

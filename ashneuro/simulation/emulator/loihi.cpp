@@ -33,7 +33,8 @@ struct Layer {
     int32_t subtract;   // from v at a spike; 0: a spike sets v to 0
     const Synapse* synapses;
     const int32_t* currents;  // [steps][samples][neurons], other input; or null
-    const int32_t* bias;      // [neurons]; or null
+    const int32_t* bias;      // [neurons]; or null, unless neurons decay differently
+    const int32_t *keep_us, *keep_vs;  // [neurons], in place of keep_u and keep_v; or null
     int32_t *u, *v;           // [samples][neurons]; state before and after the run
     void* sent;               // [steps][samples][neurons]: bytes if spiking, else v
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
@@ -180,16 +181,17 @@ inline int32_t decayed(int32_t x, int32_t keep) {
 
 enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT };
 
-template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET>
+template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false>
 int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, void* to) {
     uint8_t* __restrict__ spikes = static_cast<uint8_t*>(to);
     int32_t* __restrict__ potentials = static_cast<int32_t*>(to);
-    const int32_t keep_u = layer.keep_u, keep_v = layer.keep_v, threshold = layer.threshold, subtract = layer.subtract;
+    const int32_t threshold = layer.threshold, subtract = layer.subtract;
     constexpr bool LATE = RESET == LATE_TO_ZERO || RESET == LATE_SUBTRACT, SUBTRACTS = RESET == SUBTRACT || RESET == LATE_SUBTRACT;
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
     for (int64_t j = 0; j < layer.neurons; j++) {
         const int32_t bias = BIASED ? layer.bias[j] : 0;
+        const int32_t keep_u = EACH ? layer.keep_us[j] : layer.keep_u, keep_v = EACH ? layer.keep_vs[j] : layer.keep_v;
         awake += (a[j] | bias | u[j] | v[j]) != 0;
         int32_t now = a[j] * 64 + (MEMORY ? decayed(u[j], keep_u) : 0);
         now = ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1);
@@ -213,6 +215,7 @@ int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restr
 using Step = int64_t (*)(const Layer&, const int32_t*, int32_t*, int32_t*, void*);
 
 template <bool SPIKING, Reset RESET> Step choose_step(const Layer& layer) {
+    if (layer.keep_us) return step<true, true, SPIKING, RESET, true>;
     return layer.bias ? (layer.keep_u ? step<true, true, SPIKING, RESET> : step<false, true, SPIKING, RESET>)
                       : (layer.keep_u ? step<true, false, SPIKING, RESET> : step<false, false, SPIKING, RESET>);
 }

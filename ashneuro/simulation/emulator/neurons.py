@@ -100,18 +100,33 @@ class FloatPopulation(Population[Array]):
 class IntegerPopulation(Population[Array]):
     """Lava's ``fixed_pt`` neuron on int32.
 
-    Bias, threshold and what a spike subtracts are in units of the state.
+    Bias, threshold and what a spike subtracts are in units of the state. The factors that decay u
+    and v, in 1/4096, are one number, or arrays (*shape) where neurons differ.
 
     All operations are in place, and comparisons write to arrays of the type that they compare:
     numpy and torch are several times slower otherwise.
     """
 
-    keep_u: int
-    keep_v: int
+    keep_u: int | Array
+    keep_v: int | Array
     v_threshold: int
     firing: Firing = LIF_FIRING
     v_subtract: int | None = None
     kernel: Kernel | None = None  # replaces the loop over steps
+
+    @property
+    def keeps_u(self) -> bool:
+        """False where u is the input of the step alone."""
+        return not isinstance(self.keep_u, int) or self.keep_u != 0
+
+    @property
+    def decays(self) -> tuple[Array, Array] | None:
+        """keep_u and keep_v of each neuron (*shape), contiguous; ``None`` if all share them."""
+        if isinstance(self.keep_u, int) and isinstance(self.keep_v, int):
+            return None
+        bias: Any = self.bias
+        ones = bias * 0 + 1
+        return ones * self.keep_u, ones * self.keep_v
 
     @property
     def fires_above(self) -> int:
@@ -125,7 +140,7 @@ class IntegerPopulation(Population[Array]):
         xp = self.xp
         exact, scratch = xp.zeros_like(v, dtype=xp.float64), xp.zeros_like(v)
         us = currents << STATE_SHIFT  # u of each step is accumulated here
-        if not self.keep_u:
+        if not self.keeps_u:
             _wrap(us)
         # A neuron is active if any bit of its input, bias, u or v is set.
         awake = currents
@@ -137,7 +152,7 @@ class IntegerPopulation(Population[Array]):
             awake[t] |= u
             awake[t] |= v
             before = xp.less_equal(v, self.fires_above) if late else None
-            if self.keep_u:
+            if self.keeps_u:
                 _decay(u, self.keep_u, exact)
                 u_next += u
                 _wrap(u_next)
@@ -173,9 +188,9 @@ class IntegerPopulation(Population[Array]):
         v += silent
 
 
-def _decay(x: Any, keep: int, exact: Any) -> None:
+def _decay(x: Any, keep: Any, exact: Any) -> None:
     """Set ``x`` to x·keep / 4096, rounded toward zero, through float64, which holds its 35 bits."""
-    if keep == DECAY_ONE:
+    if isinstance(keep, int) and keep == DECAY_ONE:
         return
     exact[...] = x
     exact *= keep / DECAY_ONE
@@ -209,13 +224,18 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
             xp, neuron.spiking, put(bias), put(keep_u), put(keep_v), put(threshold), neuron.firing, subtract
         )
     bias = np.broadcast_to(np.int32(neuron.bias) << neuron.bias_exp, layer.shape).astype(np.int32)
-    du, dv = one(neuron.du), one(neuron.dv)
+
+    def keep(decay: NDArray[np.generic]) -> Any:
+        kept = DECAY_ONE - np.asarray(decay, np.int32)
+        alike = kept.min() == kept.max()
+        return int(kept.flat[0]) if alike else put(np.broadcast_to(kept, layer.shape).astype(np.int32))
+
     return IntegerPopulation(
         xp,
         neuron.spiking,
         put(bias),
-        DECAY_ONE - (du + 1),
-        DECAY_ONE - dv,
+        keep(neuron.du + 1),
+        keep(neuron.dv),
         one(neuron.v_threshold) << STATE_SHIFT,
         neuron.firing,
         None if subtract is None else one(subtract) << STATE_SHIFT,
@@ -227,7 +247,7 @@ def one(value: NDArray[np.generic]) -> int:
     """Return the number that all neurons of a layer share."""
     numbers = np.unique(np.asarray(value))
     if numbers.size != 1:
-        raise ValueError("an integer layer has one du, one dv and one v_threshold")
+        raise ValueError("an integer layer has one v_threshold")
     return int(numbers[0])
 
 

@@ -64,6 +64,23 @@ def test_flat_layer_divisor_doubles_until_it_fits():
     assert (placed.cores, placed.neurons, placed.synapse_words, placed.limited_by) == (12, 9, 7680, "synapse words")
 
 
+def test_pairs_of_decays_have_cores_of_their_own():
+    program = dense_program(20, 40)
+    layer = program.layers[0]
+
+    def cores(dv, chip=SMALL):
+        other = replace(layer, neuron=replace(layer.neuron, dv=np.asarray(dv)))
+        return place(replace(program, layers=(other,)), chip).layers[0]
+
+    assert cores(np.full(40, 0.3)).cores == cores(0.3).cores == 1
+    halves = cores(np.repeat([0.3, 0.4], 20))
+    assert (halves.cores, halves.limited_by) == (2, "pairs of decays")
+    # With 20 neurons on a core, 37 of one pair take two, and 3 of the other a third.
+    assert cores(np.repeat([0.3, 0.4], [37, 3]), limits(neurons=20)).demands["pairs of decays"] == 3
+    assert cores(np.linspace(0.1, 0.9, 40)).cores == 40
+    assert cores(0.3 + np.arange(40) * 1e-6).cores == 1  # equal in 1/4096
+
+
 def test_words_of_synapse_lists():
     # One axon per input: a header of 10 bits and 8 per weight, rounded up to 64.
     assert place(dense_program(20, 7), limits(neurons=8)).layers[0].synapse_words == 20 * math.ceil((7 * 8 + 10) / 64)

@@ -103,6 +103,24 @@ def test_all_firings(net, comparison, subtract, late, monkeypatch):
         assert any((record.layers[name].raster != before.layers[name].raster).any() for name in record.layers)
 
 
+@pytest.mark.parametrize("net", nets.NETS)
+@pytest.mark.parametrize("subtract", [None, 0.6])
+@pytest.mark.parametrize("late", [0, 1])
+def test_decays_per_neuron(net, subtract, late, monkeypatch):
+    random, program = nets.NETS[net](5, "integer")
+    draw, firing = np.random.default_rng(6), Firing("strict", "value" if subtract is None else "subtract", late)
+
+    def changed(layer):
+        amount = None if subtract is None else np.int32(subtract * layer.neuron.v_threshold)
+        du, dv = draw.integers(0, 4096, (2, *layer.shape)).astype(np.int32)
+        neuron = replace(layer.neuron, du=du, dv=dv if draw.random() < 0.8 else layer.neuron.dv)
+        return replace(layer, neuron=replace(neuron, firing=firing, v_subtract=amount) if neuron.spiking else neuron)
+
+    program = replace(program, layers=tuple(map(changed, program.layers)))
+    record = both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
+    assert any(activity.events for activity in record.layers.values())
+
+
 def convolution(
     in_shape, outputs, kernel, stride, padding, dilation, groups=1, *, exponent=0, weight=None, seed=0, threshold=900
 ):

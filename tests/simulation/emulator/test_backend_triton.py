@@ -34,15 +34,26 @@ def test_firing_equals_torch(subtract, late, comparison):
     compare_with_torch(500, 300, True, False, firing, subtract)
 
 
+@pytest.mark.parametrize("spiking", [True, False])
+def test_decays_per_neuron_equal_torch(spiking):
+    random = np.random.default_rng(5)
+    du, dv = random.integers(0, 4096, (2, 3, 7)).astype(np.int32)
+    compare_with_torch(du, dv, spiking, False, Firing(), None)
+    compare_with_torch(4095, dv, spiking, True, Firing(), 130_000)
+
+
 def compare_with_torch(du, dv, spiking, large, firing, subtract):
     import torch
 
     from ashneuro.simulation.emulator import backend_triton
 
-    random = np.random.default_rng(du + dv)
+    random = np.random.default_rng(int(np.sum(du) + np.sum(dv)))
     size = 250_000 if large else 4_000  # of currents: the large ones wrap and saturate
     bias = torch.from_numpy(random.integers(-30_000, 30_000, (3, 7)).astype(np.int32)).to(DEVICE)
-    library = IntegerPopulation(torch, spiking, bias, 4096 - (du + 1), 4096 - dv, 200_000, firing, subtract)
+    keep_u, keep_v = (
+        torch.from_numpy(keep).to(DEVICE) if isinstance(keep, np.ndarray) else keep for keep in (4095 - du, 4096 - dv)
+    )
+    library = IntegerPopulation(torch, spiking, bias, keep_u, keep_v, 200_000, firing, subtract)
     currents = torch.from_numpy(random.integers(-size, size, (8, 30, 3, 7)).astype(np.int32)).to(DEVICE)
     currents[:, :, 0, :2] = 0
     results = []

@@ -34,7 +34,15 @@ BACKWARD = {
 BACKWARD |= {"DECAY": False, "THRESHOLD": False, "LEAK": False, "RESET": False}
 
 SCALARS = ("steps", "size", "width", "x_step", "keep_u", "keep_v", "fires_above", "v_subtract")
-INTEGER = {"MEMORY": False, "SPIKING": True, "TRACED": False, "PER_NEURON": False, "LATE": False, "SUBTRACTS": False}
+INTEGER = {
+    "MEMORY": False,
+    "SPIKING": True,
+    "TRACED": False,
+    "PER_NEURON": False,
+    "LATE": False,
+    "SUBTRACTS": False,
+    "DECAYS": False,
+}
 
 
 def facts(kernel, constants, storage: str) -> dict[str, int]:
