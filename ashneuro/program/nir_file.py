@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,22 @@ import nir.serialization
 import numpy as np
 
 from ashneuro.errors import BundleError, GraphError
+from ashneuro.program.foreign import NIR_EXPORT, foreign_file, instead_of
 from ashneuro.program.rules.finding import require
 from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.wiring import PRIMITIVES, Wiring, wire
 from ashneuro.spiking.contract import Contract, ReadContract, read_contract
 
 REFUSED = "this NIR graph cannot be used"
+EXPORT_AGAIN = "export the graph again with nir.write 1.0 or later, with every parameter that the primitive has"
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A node that cannot be built: why, and what helps."""
+
+    why: str
+    remedy: str = EXPORT_AGAIN
 
 
 def read_graph(path: str | Path, **overrides: Any) -> tuple[Wiring, ReadContract]:
@@ -51,13 +62,14 @@ def load_graph(path: str | Path) -> nir.NIRGraph:
     """
     path = Path(path)
     entries = _entries(path)
-    problems: list[str] = []
+    problems: list[_Problem] = []
     graph = _build(entries, "", problems)
     if problems or not isinstance(graph, nir.NIRGraph):
         raise GraphError(
             f"{path}: {len(problems) or 1} node(s) cannot be read",
-            "\n     ".join(problems) or f"the file holds a {type(graph).__name__}, not a graph",
-            "export the graph again with nir.write 1.0 or later, with every parameter that the primitive has",
+            "\n     ".join(problem.why for problem in problems)
+            or f"the file holds a {type(graph).__name__}, not a graph",
+            "\n     ".join(dict.fromkeys(problem.remedy for problem in problems)) or EXPORT_AGAIN,
         )
     return graph
 
@@ -102,60 +114,55 @@ def _entries(path: Path) -> Any:
     """Return the content of a file as nested dicts of arrays."""
     # h5py reports a missing file, a directory and a foreign file alike; tell them apart first.
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
+        path.open("rb").close()
     except OSError as error:
         raise GraphError(f"cannot read {path}", error.strerror or str(error), "give the path of a .nir file") from error
     if not h5py.is_hdf5(path):
-        looks = ", it looks like a zip archive (torch.save?)" if start[:2] == b"PK" else ""
-        raise GraphError(
-            f"{path} is not a NIR file", f"NIR files are HDF5{looks}", "write it with nir.write(path, graph)"
-        )
+        raise foreign_file(path)
     try:
         with h5py.File(path, "r") as file:
             if "node" not in file:
-                raise GraphError(
-                    f"{path} is not a NIR file",
-                    "it is HDF5 but has no group 'node'",
-                    "write it with nir.write(path, graph)",
-                )
+                holds = ", ".join(map(repr, file)) or "nothing"
+                why = f"it is HDF5 but has no group 'node'; it holds {holds}"
+                raise GraphError(f"{path} is not a NIR file", why, NIR_EXPORT)
             return nir.serialization.hdf2dict(file["node"])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise GraphError(f"{path} is damaged", f"HDF5 says: {error}", "export or copy the file again") from error
 
 
-def _build(entry: Any, name: str, problems: list[str]) -> Any:
+def _build(entry: Any, name: str, problems: list[_Problem]) -> Any:
     """Return the node that an entry describes; add what prevents it to ``problems``."""
     label = name or "graph"
     if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
-        problems.append(f"{label}: it has no type")
+        problems.append(_Problem(f"{label}: it has no type"))
         return None
     kind = entry["type"]
     if kind == "NIRGraph":
         return _build_graph(entry, name, problems)
     if kind not in PRIMITIVES:
-        problems.append(f"{label}: {kind!r} is not a primitive of NIR {nir.version}")
+        why = f"{label}: {kind!r} is not a primitive of NIR {nir.version}"
+        problems.append(_Problem(why, f"{kind}: {instead_of(kind, PRIMITIVES)}"))
         return None
     try:
         return nir.dict2NIRNode({key: _plain(value) for key, value in entry.items()})
     except Exception as error:  # constructors of primitives raise anything on arbitrary values
-        problems.append(f"{label} ({kind}): {_reason(error)}")
+        problems.append(_Problem(f"{label} ({kind}): {_reason(error)}"))
         return None
 
 
-def _build_graph(entry: Mapping[str, Any], name: str, problems: list[str]) -> nir.NIRGraph | None:
+def _build_graph(entry: Mapping[str, Any], name: str, problems: list[_Problem]) -> nir.NIRGraph | None:
     nodes, edges = entry.get("nodes", {}), entry.get("edges", ())
     if not isinstance(nodes, Mapping):
-        problems.append(f"{name or 'graph'}: its nodes are not a group")
+        problems.append(_Problem(f"{name or 'graph'}: its nodes are not a group"))
         return None
     made = {key: _build(node, f"{name}.{key}" if name else key, problems) for key, node in nodes.items()}
     pairs = np.asarray(edges, dtype=object)
     if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
-        problems.append(f"{name or 'graph'}: its edges have shape {pairs.shape}, not (number, 2)")
+        problems.append(_Problem(f"{name or 'graph'}: its edges have shape {pairs.shape}, not (number, 2)"))
         return None
     stated = entry.get("metadata", {})
     if not isinstance(stated, Mapping):
-        problems.append(f"{name or 'graph'}: its metadata are not a group")
+        problems.append(_Problem(f"{name or 'graph'}: its metadata are not a group"))
         return None
     metadata = {key: _plain(value) for key, value in stated.items()}
     # NIR's own type check adds nodes, assumes square kernels, and names no node when it fails.

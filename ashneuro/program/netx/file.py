@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.loihi import LARGEST_THRESHOLD
+from ashneuro.program.foreign import foreign_file
 from ashneuro.program.program import Shape
 from ashneuro.program.synapse import Window, conv_shape
 from ashneuro.spiking.firing import Comparison
@@ -221,6 +222,8 @@ def open_netx(path: Path, reading: NetxReading = AS_STATED) -> NetxFile:
     Raises:
         GraphError: it is no HDF5 file, or has no numbered layers.
     """
+    if path.is_file() and not h5py.is_hdf5(path):
+        raise foreign_file(path)
     try:
         with h5py.File(path, "r") as file:
             group = file.get("layer")

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ashneuro.program.foreign import INSTEAD_OF_OTHERS, instead_of
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
 from ashneuro.program.wiring import (
@@ -49,10 +50,11 @@ def known_primitive(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
         node = wiring.nodes[name]
         if unreadable(node):
             continue
-        actual = f"it is a {nir_type(node)}"
         if node is None:
             actual = "the exporter left it empty: it has no NIR form for this module"
-        yield Violation(name, actual, "replace the module by layers that have a NIR primitive, and export again")
+            yield Violation(name, actual, INSTEAD_OF_OTHERS)
+        else:
+            yield Violation(name, f"it is a {nir_type(node)}", instead_of(nir_type(node)))
 
 
 def readable_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
