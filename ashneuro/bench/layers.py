@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ashneuro.bench.peers import PEERS, Neuron, available, missing, norse_cell, norse_stepwise, ours
+from ashneuro.bench.peers import NEURONS, Benched, Neuron, available, benched, missing, norse_cell
 from ashneuro.bench.timing import Job, Variant
 from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
@@ -24,12 +24,22 @@ RATE = 0.2  # spikes per input line and timestep
 
 
 def lif_jobs(
-    device: torch.device, *, timesteps: tuple[int, ...] = (16, 32), batch: int = 64, width: int = 768
+    device: torch.device,
+    *,
+    timesteps: tuple[int, ...] = (16, 32),
+    batch: int = 64,
+    width: int = 768,
+    neuron: str = "lif",
 ) -> list[Job]:
-    """Return two jobs per number of timesteps: a dense layer with LIF neurons, and the neurons
-    alone.
+    """Return two jobs per number of timesteps: a dense layer with neurons, and the neurons alone.
+
+    Args:
+        neuron: name in `NEURONS`. If it is not LIF, our LIF is timed too, as the baseline.
+
+    Raises:
+        ConfigError: there is no such neuron.
     """
-    jobs = []
+    kind, jobs = benched(neuron), []
     for steps in timesteps:
         torch.manual_seed(SEED)
         linear = nn.Linear(width, width).to(device)
@@ -55,7 +65,8 @@ def lif_jobs(
             return run
 
         def stepwise(linear: nn.Module = linear, spikes: Tensor = spikes, back: Tensor = back) -> Callable[[], None]:
-            step = norse_stepwise(linear, device)
+            with torch.device(device):
+                step = kind.stepwise(linear)
 
             def run() -> None:
                 linear.zero_grad()
@@ -72,16 +83,17 @@ def lif_jobs(
 
             return run
 
-        product = Variant("Linear only", layer(lambda x: x))
-        variants = [product, Variant("Linear, GELU", layer(nn.functional.gelu)), *_neurons(device, layer)]
+        product, neurons = Variant("Linear only", layer(lambda x: x)), _neurons(kind, device, layer)
+        variants = [product, Variant("Linear, GELU", layer(nn.functional.gelu)), *neurons]
         if not available("native", device):
-            added = layer(ours("native", device), synaptic_currents)
+            added = layer(kind.ours("native", device), synaptic_currents)
             variants.append(Variant(f"ashneuro, native, {RATE:.0%} spikes added up", added))
         variants.append(Variant("Norse, stepwise", stepwise()))
-        jobs.append(Job(f"Linear {width} and LIF, {size}", tuple(variants), product))
-        neurons = _neurons(device, alone)
+        baseline = product if neuron == "lif" else neurons[0]
+        jobs.append(Job(f"Linear {width} and {kind.title}, {size}", tuple(variants), baseline))
+        neurons = _neurons(kind, device, alone)
         fastest = next(variant for variant in neurons if not variant.reason)
-        jobs.append(Job(f"LIF alone, {width} neurons, {size}", (*neurons, _copies(back)), fastest))
+        jobs.append(Job(f"{kind.title} alone, {width} neurons, {size}", (*neurons, _copies(back)), fastest))
     return jobs
 
 
@@ -123,7 +135,7 @@ def conv_jobs(device: torch.device, *, timesteps: int = 16, batch: int = 16, sid
     variants = (
         synapses,
         Variant("ReLU", run(*[nn.functional.relu] * 3)),
-        *_neurons(device, lambda neuron: run(neuron, neuron, neuron)),
+        *_neurons(NEURONS["lif"], device, lambda neuron: run(neuron, neuron, neuron)),
         Variant("Norse, stepwise", stepwise),
     )
     title = f"Conv 32, conv 64, dense 10, LIF after each, {side}×{side}, T = {timesteps}, batch {batch}"
@@ -143,9 +155,15 @@ def _copies(like: Tensor) -> Variant:
     return Variant(f"copies: {arrays} arrays read or written", lambda: to.copy_(values))
 
 
-def _neurons(device: torch.device, job: Callable[[Neuron], Callable[[], None]]) -> list[Variant]:
-    """Return ``job`` with the neurons of every library. Neurons keep no state between runs."""
-    variants = []
+def _neurons(kind: Benched, device: torch.device, job: Callable[[Neuron], Callable[[], None]]) -> list[Variant]:
+    """Return ``job`` with this neuron of every library, and with our LIF first if it is another.
+
+    Neurons keep no state between runs.
+    """
+    lif, variants = NEURONS["lif"], []
+    if kind is not lif:
+        usable = [kernels for kernels in OURS if not available(kernels, device)]
+        variants = [Variant(f"LIF, {kernels}", job(lif.ours(kernels, device))) for kernels in usable]
     for kernels in OURS:
         reason = available(kernels, device)
         if reason and kernels == "triton" and device.type == "cpu":
@@ -153,10 +171,10 @@ def _neurons(device: torch.device, job: Callable[[Neuron], Callable[[], None]]) 
         if reason:
             variants.append(Variant(f"ashneuro, {kernels}", reason=reason))
             continue
-        variants.append(Variant(f"ashneuro, {kernels}", job(ours(kernels, device))))
+        variants.append(Variant(f"ashneuro, {kernels}", job(kind.ours(kernels, device))))
         if kernels != "torch":
-            variants.append(Variant(f"ashneuro, {kernels}, bf16 kept", job(ours(kernels, device, bf16=True))))
-    for name, (package, make) in PEERS.items():
+            variants.append(Variant(f"ashneuro, {kernels}, bf16 kept", job(kind.ours(kernels, device, bf16=True))))
+    for name, (package, make) in kind.peers.items():
         reason = missing(package)
         if reason:
             variants.append(Variant(name, reason=reason))

@@ -17,7 +17,7 @@ from ashneuro.spiking.lif import LIF
 def cell_of(neurons: LIF) -> nn.Module:
     """Return Norse's cell with the parameters of ``neurons``."""
     values = (1 / neurons.tau, neurons.v_leak, neurons.v_threshold, neurons.v_reset, neurons.dt)
-    return norse_cell(*map(float, values))
+    return norse_cell(*map(float, values), reset=neurons.reset)
 
 
 class Lifted(nn.Module):

@@ -98,6 +98,7 @@ def lif(
     timesteps: Annotated[tuple[int, ...], Parameter(help="Numbers of timesteps, one table for each.")] = (16, 32),
     batch: Annotated[int, Parameter(help="Number of samples.")] = 64,
     width: Annotated[int, Parameter(help="Number of neurons, and of their inputs.")] = 768,
+    neuron: Annotated[str, Parameter(help="lif, or lif-subtract, which resets by subtraction, beside it.")] = "lif",
     rounds: Rounds = 7,
     threads: Threads = None,
     device: Device = "auto",
@@ -105,9 +106,10 @@ def lif(
     json: Json = None,
     plot: Plot = None,
 ) -> int:
-    """Time a dense layer of LIF neurons, forward and backward.
+    """Time a dense layer of LIF or other neurons, forward and backward.
 
-    It stands beside its matrix product alone, other libraries, and a copy of its memory.
+    It stands beside its matrix product alone, other libraries, and a copy of its memory; neurons
+    other than LIF also beside LIF.
     """
     if min(timesteps, default=0) < 1:
         raise ConfigError(f"timesteps = {timesteps}", "a sample lasts at least one step", "--timesteps 16")
@@ -117,8 +119,8 @@ def lif(
     chosen = _device(device)  # before the import below, which needs torch
     from ashneuro.bench.layers import lif_jobs
 
-    jobs = lif_jobs(chosen, timesteps=timesteps, batch=batch, width=width)
-    return _run("lif", jobs, chosen, rounds, threads, clock, json, plot)
+    jobs = lif_jobs(chosen, timesteps=timesteps, batch=batch, width=width, neuron=neuron)
+    return _run(neuron, jobs, chosen, rounds, threads, clock, json, plot)
 
 
 @bench.command

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
 
-from ashneuro.bench import layers, peers
+from ashneuro.bench import peers
 from ashneuro.bench.layers import conv_jobs, lif_jobs
 from ashneuro.bench.measure import Spread
 from ashneuro.bench.model import model_jobs
@@ -102,8 +103,10 @@ def test_number_of_torch_threads_is_restored() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_neurons_of_every_library_spike_and_pass_gradients() -> None:
-    for name, (package, make) in peers.PEERS.items():
+@pytest.mark.parametrize("neuron", peers.NEURONS)
+def test_neurons_of_every_library_spike_and_pass_gradients(neuron: str) -> None:
+    kind = peers.benched(neuron)
+    for name, (package, make) in kind.peers.items():
         if peers.missing(package):
             pytest.skip(f"{peers.missing(package)}")
         x = torch.randn(6, 4, 30).requires_grad_()
@@ -113,13 +116,14 @@ def test_neurons_of_every_library_spike_and_pass_gradients() -> None:
         assert x.grad.abs().max() > 0, name
     ours, norse = (
         make(torch.randn(6, 4, 30, generator=torch.Generator().manual_seed(1)))
-        for make in (peers.ours("torch", CPU), peers.norse_lift())
+        for make in (kind.ours("torch", CPU), kind.peers["Norse, Lift(LIFBoxCell)"][1]())
     )
     assert torch.equal(ours, norse)  # the same work
 
 
 def test_missing_library_has_a_reason(monkeypatch) -> None:
-    monkeypatch.setattr(layers, "PEERS", {"Nobody": ("no_such_package", lambda: None)})
+    lif = replace(peers.NEURONS["lif"], peers={"Nobody": ("no_such_package", lambda: None)})
+    monkeypatch.setitem(peers.NEURONS, "lif", lif)
     job = lif_jobs(CPU, timesteps=(2,), batch=2, width=8)[0]
     row = next(variant for variant in job.variants if variant.name == "Nobody")
     assert "no_such_package is not installed" in row.reason
@@ -152,6 +156,21 @@ def test_layer_jobs_run_and_show_as_tables_and_plot(tmp_path: Path) -> None:
         and table.rows[-1][-1] == NOTHING
         and "because it is not there" in table.note
     )
+
+
+def test_neurons_other_than_lif_are_timed_beside_lif() -> None:
+    jobs = lif_jobs(CPU, timesteps=(3,), batch=2, width=16, neuron="lif-subtract")
+    layer, alone = time_jobs("lif-subtract", jobs, device=CPU, rounds=1, threads=1).jobs
+    assert layer.title.startswith("Linear 16 and LIF by subtraction,") and alone.title.startswith(
+        "LIF by subtraction alone"
+    )
+    for job in (layer, alone):
+        names = [way.name for way in job.ways]
+        assert job.baseline == next(name for name in names if name.startswith("LIF, "))
+        assert {"LIF, torch", "ashneuro, torch", "sinabs, LIF"} <= set(names)
+    assert "Norse, stepwise" in {way.name for way in layer.ways}
+    with pytest.raises(ConfigError, match=r"neuron 'lif-subtrakt'\n.*lif, lif-subtract\n.*--neuron lif-subtract"):
+        lif_jobs(CPU, neuron="lif-subtrakt")
 
 
 def test_training_step_runs_with_every_back_end() -> None:
