@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from ashneuro.errors import GraphError
 from ashneuro.loihi import LARGEST_THRESHOLD
 from ashneuro.program.foreign import foreign_file
-from ashneuro.program.program import Shape
-from ashneuro.program.synapse import Window, conv_shape
+from ashneuro.program.netx.matrices import padded, separate, stacked, stacked_shape, transposed, transposed_shape
+from ashneuro.program.program import Shape, Synapse
+from ashneuro.program.synapse import Window, conv_shape, matrix, sparse
 from ashneuro.spiking.firing import Comparison
 
 Numbers = NDArray[np.float64]
@@ -32,11 +34,15 @@ NEEDED = {
     "flatten": (),
     "conv": ("weight", "stride", "padding", "dilation", "groups"),
     "pool": ("weight", "stride", "padding", "dilation"),
+    "convT": ("weight", "stride", "padding", "dilation", "groups"),
+    "unpool": ("weight", "stride", "padding", "dilation"),
     "dense": ("weight",),
     "dense_rec": ("weight", "weight_rec"),
     "average": ("shape",),
 }
-SPATIAL, CONNECTED = ("conv", "pool"), ("conv", "pool", "dense", "dense_rec")
+SPATIAL = ("conv", "pool", "convT", "unpool")
+POOLS = ("pool", "unpool")  # they have one kernel for all channels
+CONNECTED = (*SPATIAL, "dense", "dense_rec")
 EXPORT = "export the network from lava-dl again"
 
 
@@ -89,7 +95,10 @@ class NetxLayer:
 
     @cached_property
     def weight(self) -> Numbers | None:
-        """Weights (out, in) or (C_out, C_in / groups, kH, kW); ``None`` without that shape."""
+        """Weights (out, in) or (C_out, C_in / groups, kH, kW); ``None`` without that shape.
+
+        Of a convT (C_in, C_out / groups, kH, kW), of pool and unpool (1, 1, kH, kW).
+        """
         if self.kind not in CONNECTED or not self.complete:
             return None
         weight = self.numbers["weight"]
@@ -97,9 +106,7 @@ class NetxLayer:
             if weight.ndim not in (4, 5) or weight.shape[4:] not in ((), (1,)):
                 return None
             weight = weight.reshape(weight.shape[:4])
-            if self.kind == "pool":  # the file has one kernel for all channels
-                return None if self.in_shape is None else np.repeat(weight[:1, :1], self.in_shape[0], axis=0)
-            return weight
+            return weight[:1, :1] if self.kind in POOLS else weight
         if weight.ndim == 1 and self.stated_shape is not None:
             rows = math.prod(self.stated_shape)
             return weight.reshape(rows, -1) if weight.size % rows == 0 else None
@@ -108,8 +115,8 @@ class NetxLayer:
     @property
     def groups(self) -> int:
         """Convolution groups; 0 where the field is not a positive whole number."""
-        if self.kind == "pool":
-            return max((self.in_shape or (1,))[0], 0)
+        if self.kind in POOLS:
+            return 1
         groups = self.numbers["groups"]
         return int(groups.flat[0]) if whole(groups) and groups.min() >= 1 else 0
 
@@ -140,7 +147,32 @@ class NetxLayer:
         if self.in_shape is None or len(self.in_shape) != 3 or self.window is None:
             return None
         slide = self.window
+        if self.kind in POOLS:
+            return stacked_shape(self.in_shape, slide, self.kind)
+        if self.kind == "convT":
+            return transposed_shape(self.in_shape, self.weight.shape[1] * self.groups, slide)
         return conv_shape(self.in_shape, slide.kernel, len(self.weight), slide.stride, slide.padding, slide.dilation)
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels, or of neurons of a dense layer; 0 where it is not known."""
+        if self.kind in SPATIAL:
+            return (self.out_shape or (0,))[0]
+        return 0 if self.weight is None else len(self.weight)
+
+    @property
+    def weight_shift(self) -> int:
+        """Power of two by which the neurons multiply the weights: wgtExp − weight_exp.
+
+        SLAYER's LOIHI neurons multiply them by 2^wgtExp. Slayer's ``WgtScaleBatchNorm`` divides u
+        and the bias by 2^weight_exp.
+        """
+        return self.exponent("wgtExp") - self.exponent("weight_exp")
+
+    def exponent(self, field: str) -> int:
+        """Return the neurons' ``wgtExp`` or ``weight_exp``; 0 where the file has none."""
+        value = (self.neuron or {}).get(field)
+        return int(value.flat[0]) if value is not None and whole(value) else 0
 
     @property
     def stated_shape(self) -> Shape | None:
@@ -158,27 +190,67 @@ class NetxLayer:
         threshold = self.neuron.get("vThMant")
         return self.last and threshold is not None and bool((threshold >= LARGEST_THRESHOLD).all())
 
-    def by_delay(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Iterate over (delay, weights of the synapses with that delay, 0 elsewhere)."""
-        assert self.weight is not None
-        weight = self.weight.astype(np.int64)
+    def synapses(self) -> Iterator[tuple[int, Synapse]]:
+        """Iterate over (delay, synapses with that delay); weights as they act, int64.
+
+        The shapes of the layer are known and fit its weights.
+        """
+        assert self.weight is not None and self.in_shape is not None and self.out_shape is not None
         delay = self.delays()
-        if delay is None:
-            yield 0, weight
+        whole_layer = self._synapse()
+        values = whole_layer.weight
+        if delay is None or not values.any():
+            yield 0, whole_layer
             return
-        for steps in np.unique(delay[weight != 0]) if weight.any() else (0,):
-            yield int(steps), np.where(delay == steps, weight, 0)
+        if whole_layer.kind == "sparse":
+            weights = matrix(whole_layer)
+            lines = np.repeat(delay, math.prod(self.out_shape[1:]))[weights.tocoo().row]
+            for steps in np.unique(lines):
+                kept = weights.copy()  # `sparse` drops zeros in place
+                kept.data[lines != steps] = 0
+                yield int(steps), sparse(kept, self.in_shape, self.out_shape)
+            return
+        delay = delay.reshape(*delay.shape, *[1] * (values.ndim - delay.ndim))
+        own = np.broadcast_to(delay, values.shape)
+        for steps in np.unique(own[values != 0]):
+            part = np.where(own == steps, values, 0)
+            if self.kind in SPATIAL or (part != 0).sum() == (values != 0).sum():
+                yield int(steps), replace(whole_layer, weight=part)
+            else:
+                yield int(steps), sparse(csr_matrix(part), self.in_shape, self.out_shape)
+
+    def _synapse(self) -> Synapse:
+        """Return the synapses without their delays."""
+        assert self.weight is not None and self.in_shape is not None and self.out_shape is not None
+        weight, ends = shifted(self.weight, self.weight_shift), (self.in_shape, self.out_shape)
+        if self.kind not in SPATIAL:
+            return Synapse("dense", *ends, weight)
+        assert self.window is not None
+        window, groups = self.window, self.groups
+        if self.kind == "convT":
+            return sparse(transposed(weight, *ends, window, groups), *ends)
+        if self.kind == "unpool" or (self.kind == "pool" and not separate(self.in_shape, window)):
+            return sparse(stacked(weight, *ends, window, self.kind), *ends)
+        padding = window.padding
+        if self.kind == "pool":
+            groups = self.in_shape[0]
+            weight = np.repeat(weight, groups, axis=0)
+            after = np.subtract(padded(self.in_shape, window.kernel)[1:], self.in_shape[1:])
+            padding = ((0, int(after[0])), (0, int(after[1])))
+        return Synapse("conv", *ends, weight, window.stride, padding, window.dilation, groups)
 
     def delays(self) -> NDArray[np.int64] | None:
-        """Return the delay of every synapse, (out, in), in steps.
+        """Return the delay of every synapse, (out, in), or of every channel, (C_out,), in steps.
 
         ``None`` without delays, or where they do not fit the weights.
         """
         delay = self.numbers.get("delay")
         if delay is None or self.weight is None or not whole(delay):
             return None
-        out, into = self.weight.shape[:2]
         delay = delay.astype(np.int64)
+        if self.kind in SPATIAL:
+            return np.broadcast_to(delay.ravel(), self.outputs) if delay.size in (1, self.outputs) else None
+        out, into = self.weight.shape[:2]
         if delay.size == 1:
             delay = delay.reshape(1, 1)
         elif delay.shape == (out,):
@@ -286,6 +358,11 @@ def _string(group: Any, name: str) -> str:
         return ""
     value = np.asarray(item[()]).flat[0]
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def shifted(weight: Numbers, shift: int) -> NDArray[np.int64]:
+    """Return ``weight · 2^shift`` as integers; the fraction is dropped."""
+    return np.asarray(np.trunc(np.ldexp(weight, shift)), np.int64)
 
 
 def whole(values: Numbers) -> bool:

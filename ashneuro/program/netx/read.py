@@ -3,14 +3,17 @@
 A netx file lists layers in order, each with the synapse that feeds it and its neurons, in the
 chip's own numbers::
 
-    layer/N/type      input, flatten, conv, pool, dense, dense_rec, average
+    layer/N/type      input, flatten, conv, pool, convT, unpool, dense, dense_rec, average
     layer/N/shape     output shape: (C, H, W), (neurons, 1, 1) or (neurons,)
-    layer/N/weight    conv, pool: (C_out, C_in / groups, kH, kW); dense: (out, in);
+    layer/N/weight    conv: (C_out, C_in / groups, kH, kW); convT: (C_in, C_out / groups, kH, kW);
+                      pool, unpool: (1, 1, kH, kW); dense: (out, in);
                       dense_rec: also weight_rec (out, out)
     layer/N/bias      per channel or neuron, in units of v / 64
-    layer/N/delay     steps; per neuron (out,), per input (in,), or per synapse (out, in)
+    layer/N/delay     steps; per channel (C_out,), per neuron (out,), per input (in,), or per
+                      synapse (out, in)
     layer/N/stride, padding, dilation (vertical, horizontal), groups
-    layer/N/neuron/   type, iDecay (du + 1), vDecay (dv), vThMant (v_threshold)
+    layer/N/neuron/   type, iDecay (du + 1), vDecay (dv), vThMant (v_threshold); a decay may differ
+                      per channel or neuron; wgtExp, weight_exp
     simulation/       Ts (a step, in ms), tSample (steps per sample)
 
 An input with neurons turns a value x in each step into ``round(weight·x) + bias``, which enters its
@@ -30,20 +33,20 @@ Source: ``lava.lib.dl.netx.hdf5`` and the blocks' ``export_hdf5`` of lava-dl 0.6
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from ashneuro.loihi import BIAS_MANTISSA, LARGEST_DECAY, LARGEST_THRESHOLD, STATE_SHIFT, STATE_UNIT
-from ashneuro.program.netx.file import AS_STATED, CONNECTED, SPATIAL, NetxFile, NetxLayer, NetxReading, open_netx
+from ashneuro.program.netx.file import AS_STATED, CONNECTED, NetxFile, NetxLayer, NetxReading, open_netx, shifted
 from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
-from ashneuro.program.synapse import sparse
 from ashneuro.spiking.firing import LIF_FIRING, Comparison, Firing
 
 INPUT = "input"
@@ -125,42 +128,46 @@ def _program(netx: NetxFile, notes: tuple[str, ...]) -> Program:
 
 
 def _connections(entry: NetxLayer, source: str, nir: tuple[str, ...]) -> Iterator[Connection]:
-    assert entry.in_shape is not None and entry.out_shape is not None
-    for steps, part in entry.by_delay():
-        mantissa, exponent = _fit(part)
-        if entry.kind in SPATIAL:
-            window = entry.window
-            assert window is not None
-            slide = (window.stride, window.padding, window.dilation)
-            synapse = Synapse("conv", entry.in_shape, entry.out_shape, mantissa, *slide, entry.groups)
-        elif entry.weight is not None and (part != 0).sum() == (entry.weight != 0).sum():
-            synapse = Synapse("dense", entry.in_shape, entry.out_shape, mantissa)
-        else:
-            synapse = sparse(csr_matrix(mantissa), entry.in_shape, entry.out_shape)
-        yield Connection(source, synapse, steps, exponent, nir)
+    assert entry.out_shape is not None
+    for steps, synapse in entry.synapses():
+        mantissa, exponent = _fit(synapse.weight)
+        yield Connection(source, replace(synapse, weight=mantissa), steps, exponent, nir)
     if entry.kind == "dense_rec":
-        mantissa, exponent = _fit(entry.numbers["weight_rec"].reshape(entry.out_shape[0], -1).astype(np.int64))
+        again = shifted(entry.numbers["weight_rec"].reshape(entry.out_shape[0], -1), entry.weight_shift)
+        mantissa, exponent = _fit(again)
         yield Connection(
             entry.name, Synapse("dense", entry.out_shape, entry.out_shape, mantissa), 0, exponent, (entry.name,)
         )
 
 
 def _neuron(entry: NetxLayer, comparison: Comparison) -> Neuron:
-    bias = entry.numbers.get("bias", np.zeros(1)).astype(np.int32)
-    if bias.size == 1:
-        bias = bias.reshape(())
-    elif entry.kind in SPATIAL:
-        bias = bias.reshape(-1, 1, 1)
-    if entry.neuron is None:
-        # lava-dl sums all input of such a layer: so does a v that never leaks.
-        du, dv, threshold = LARGEST_DECAY, 0, LARGEST_THRESHOLD
-    else:
+    # A norm divides u and the bias by 2^weight_exp; SLAYER's wgtExp leaves the bias alone.
+    bias = np.ldexp(entry.numbers.get("bias", np.zeros(1)), -entry.exponent("weight_exp"))
+    # lava-dl sums all input of a layer without neurons: so does a v that never leaks.
+    decay, dv, threshold = [np.full(1, value) for value in (LARGEST_DECAY + 1, 0, LARGEST_THRESHOLD)]
+    if entry.neuron is not None:
         # A read-out's threshold may exceed the 17 bits; it never spikes either way.
-        decay, dv, threshold = (int(min(entry.neuron[field].flat[0], LARGEST_THRESHOLD)) for field in NEURON_NUMBERS)
-        du = decay - 1
-    one = [np.asarray(value, np.int32) for value in (du, dv, threshold)]
-    firing = LIF_FIRING if entry.read_out else Firing(comparison)
-    return Neuron(one[0], one[1], one[2], bias, STATE_SHIFT, spiking=not entry.read_out, firing=firing)
+        decay, dv, threshold = (np.minimum(entry.neuron[field], LARGEST_THRESHOLD) for field in NEURON_NUMBERS)
+    return Neuron(
+        du=_per_neuron(entry, decay - 1),
+        dv=_per_neuron(entry, dv),
+        v_threshold=_per_neuron(entry, np.ravel(threshold)[:1]),
+        bias=_per_neuron(entry, bias),
+        bias_exp=STATE_SHIFT,
+        spiking=not entry.read_out,
+        firing=LIF_FIRING if entry.read_out else Firing(comparison),
+    )
+
+
+def _per_neuron(entry: NetxLayer, values: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return values of all neurons, of each channel or of each neuron, as they broadcast."""
+    flat = np.ravel(values).astype(np.int32)
+    if (flat == flat[0]).all():
+        return np.asarray(flat[0])
+    assert entry.out_shape is not None
+    if flat.size == math.prod(entry.out_shape):
+        return flat.reshape(entry.out_shape)
+    return flat.reshape(-1, *[1] * (len(entry.out_shape) - 1))
 
 
 def _fit(weight: NDArray[np.int64]) -> tuple[NDArray[np.int32], int]:

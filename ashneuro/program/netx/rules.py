@@ -26,10 +26,12 @@ from ashneuro.program.netx.file import (
     CONNECTED,
     EXPORT,
     NEEDED,
+    POOLS,
     SPATIAL,
     NetxFile,
     NetxLayer,
     Numbers,
+    shifted,
     whole,
     whole_each,
 )
@@ -38,6 +40,8 @@ from ashneuro.program.rules.finding import Finding, Violation, apply_rules, rang
 
 GIVE_SHAPE = "--input-shape C,H,W, or ashneuro.read(path, input_shape=(C, H, W)), as it was trained"
 EXPONENTS: tuple[int, ...] = (0, -1, *range(1, WEIGHT_EXP[1] + 1))  # −1: odd weights of both signs, doubled
+NORM_EXPONENT = 3  # Slayer's default limit of weight_exp in training; a file does not say it
+LARGEST_SHIFT = WEIGHT_EXP[1] + 1 + NORM_EXPONENT
 NEURON_TYPES = ("CUBA", "LOIHI")
 NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant")
 
@@ -45,7 +49,7 @@ Rule = Callable[[NetxFile], Iterator[Violation]]
 
 
 def known_layers(netx: NetxFile) -> Iterator[Violation]:
-    """Every layer is an input, flatten, conv, pool, dense, dense_rec or average."""
+    """Every layer is an input, flatten, conv, convT, pool, unpool, dense, dense_rec or average."""
     for layer in netx.layers:
         if layer.kind not in NEEDED:
             yield Violation(layer.name, f"its type is {layer.kind!r}", "rebuild that part from the layers named")
@@ -99,22 +103,65 @@ def binary_spikes(netx: NetxFile) -> Iterator[Violation]:
 
 
 def plain_neuron(netx: NetxFile) -> Iterator[Violation]:
-    """A neuron may spike in every step, and its weights have no exponent of their own."""
+    """A neuron may spike in every step, and an input's neurons have no weights to multiply by a
+    wgtExp or a weight_exp.
+    """
     for layer, neuron in _neurons(netx):
         # A refractory delay of 1 is none: the next step may spike again.
-        for field, most in (("refDelay", 1), ("wgtExp", 0), ("weight_exp", 0)):
-            value = neuron.get(field, np.zeros(()))
-            if not ((value >= 0) & (value <= most)).all():
-                remedy = "train with a refractory delay of 1" if field == "refDelay" else "multiply the weights instead"
-                yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", remedy)
+        value = neuron.get("refDelay", np.zeros(()))
+        if not ((value >= 0) & (value <= 1)).all():
+            actual = f"neuron/refDelay = {range_text(value)}"
+            yield Violation(layer.name, actual, "train with a refractory delay of 1")
+        for field in ("wgtExp", "weight_exp"):
+            if layer.kind == "input" and np.any(neuron.get(field, 0)):
+                actual = f"neuron/{field} = {range_text(neuron[field])}"
+                yield Violation(layer.name, actual, "multiply the weight of the input instead")
+
+
+def neuron_exponent(netx: NetxFile) -> Iterator[Violation]:
+    """Neurons multiply their weights by 2^wgtExp, or divide u and bias by 2^weight_exp (a norm):
+    both leave whole numbers, and weight_exp, within ±3, needs iDecay = 4096, so that u has no
+    memory.
+    """
+    for layer, neuron in _neurons(netx):
+        if layer.kind == "input":
+            continue
+        for field, most in (("wgtExp", WEIGHT_EXP[1] + 1), ("weight_exp", NORM_EXPONENT)):
+            value = neuron.get(field, np.zeros(1))
+            actual = f"neuron/{field} = {range_text(value)}"
+            exponent = layer.exponent(field)
+            if (value != exponent).any() or abs(exponent) > most:
+                yield Violation(layer.name, actual, "multiply the weights instead")
+            elif exponent and not _whole_after(layer):
+                yield Violation(layer.name, f"{actual}, which leaves fractions", "multiply the weights instead")
+            elif exponent and field == "weight_exp" and np.any(neuron.get("iDecay", DECAY_ONE) != DECAY_ONE):
+                actual += f", neuron/iDecay = {range_text(neuron['iDecay'])}"
+                yield Violation(layer.name, actual, "train with current_decay = 1, or MeanOnlyBatchNorm")
+
+
+def _whole_after(layer: NetxLayer) -> bool:
+    """Return True if weights and bias are whole numbers after the neurons' exponents."""
+    shifts = {
+        "weight": layer.weight_shift,
+        "weight_rec": layer.weight_shift,
+        "bias": -layer.exponent("weight_exp"),
+    }
+    given = {field: layer.numbers[field] for field in shifts if field in layer.numbers}
+    # Fractions that the file itself has are found by `whole_numbers`.
+    return all(whole(np.ldexp(values, shifts[field])) for field, values in given.items() if whole(values))
 
 
 def one_value(netx: NetxFile) -> Iterator[Violation]:
-    """All neurons of a layer share one iDecay, one vDecay and one vThMant."""
+    """All neurons of a layer share one vThMant; iDecay and vDecay are one value each, one per
+    channel, or one per neuron.
+    """
     for layer, neuron in _neurons(netx):
         for field in NEURON_NUMBERS:
-            if np.unique(neuron.get(field, 0)).size != 1:
-                actual = f"neuron/{field} = {range_text(neuron[field])}"
+            value = np.asarray(neuron.get(field, 0))
+            shape = layer.out_shape
+            sizes = (1,) if field == "vThMant" or shape is None else (1, shape[0], math.prod(shape))
+            if np.unique(value).size != 1 and value.size not in sizes:
+                actual = f"neuron/{field} = {range_text(value)}, {value.size} values for {shape_text(shape)} neurons"
                 yield Violation(layer.name, actual, "train with shared_param = True")
 
 
@@ -162,12 +209,17 @@ def whole_numbers(netx: NetxFile) -> Iterator[Violation]:
 def weight_bits(netx: NetxFile) -> Iterator[Violation]:
     """Weights are 8-bit numbers times 2^k: even in [-256, 254] if signs mix, else within ±255."""
     for layer in netx.complete(*CONNECTED):
-        if layer.weight is None or not whole(layer.weight) or (layer.kind in SPATIAL and "delay" in layer.numbers):
+        if layer.weight is None or not whole(layer.weight) or abs(layer.weight_shift) > LARGEST_SHIFT:
             continue
-        parts = [part for _, part in layer.by_delay()]
+        if not _shape_misfit(layer):
+            parts = [synapse.weight for _, synapse in layer.synapses()]
+        elif "delay" not in layer.numbers:
+            parts = [shifted(layer.weight, layer.weight_shift)]
+        else:
+            continue  # weights of one delay have their own exponent
         again = layer.numbers.get("weight_rec")
         if layer.kind == "dense_rec" and again is not None and whole(again):
-            parts.append(again.astype(np.int64))
+            parts.append(shifted(again, layer.weight_shift))
         if any(exponent_of(part) is None for part in parts):
             actual = f"they lie in {range_text(layer.weight)}"
             yield Violation(layer.name, actual, "train with 8-bit weights (quantize_8bit)")
@@ -179,22 +231,26 @@ def bias_bits(netx: NetxFile) -> Iterator[Violation]:
         bias = layer.numbers.get("bias")
         if bias is None or layer.kind not in NEEDED:
             continue
-        if not ((bias >= BIAS_MANTISSA[0]) & (bias <= BIAS_MANTISSA[1])).all():
+        acting = np.ldexp(bias, -layer.exponent("weight_exp"))
+        if not ((acting >= BIAS_MANTISSA[0]) & (acting <= BIAS_MANTISSA[1])).all():
             yield Violation(layer.name, f"it is {range_text(bias)}", "train with a smaller bias")
 
 
 def delays(netx: NetxFile) -> Iterator[Violation]:
-    """Delays occur in dense layers: 0 to 62 steps, for all, or per neuron, input or synapse."""
+    """Delays are 0 to 62 steps: in dense layers for all, or per neuron, input or synapse; in
+    convolutions and pools for all, or per output channel.
+    """
     for layer in netx.layers:
         delay = layer.numbers.get("delay")
         if delay is None or layer.kind not in NEEDED:
             continue
-        if layer.kind != "dense":
+        if layer.kind not in ("dense", *SPATIAL):
             yield Violation(layer.name, f"it is a {layer.kind} layer", "train that layer without delays")
         elif not ((delay >= 0) & (delay <= LARGEST_DELAY)).all():
             yield Violation(layer.name, f"they are {range_text(delay)}", "train with max_delay = 62")
-        elif layer.weight is not None and whole(delay) and layer.delays() is None:
-            actual = f"{shape_text(delay.shape)} delays for {shape_text(layer.weight.shape)} weights"
+        elif layer.weight is not None and layer.outputs and whole(delay) and layer.delays() is None:
+            of = f"{layer.outputs} channels" if layer.kind in SPATIAL else f"{shape_text(layer.weight.shape)} weights"
+            actual = f"{shape_text(delay.shape)} delays for {of}"
             yield Violation(layer.name, actual, EXPORT)
 
 
@@ -217,11 +273,7 @@ def agreeing_shapes(netx: NetxFile) -> Iterator[Violation]:
     for layer in netx.layers:
         if not layer.complete or (netx.input_shape is None and layer.kind != "input"):
             return  # the shapes behind it are unknown
-        actual = _misfit(layer)
-        stated = layer.kind in CONNECTED and "shape" in layer.numbers
-        if not actual and stated and _squeezed(layer.stated_shape) != _squeezed(layer.out_shape):
-            actual = f"its shape is {_values(layer.numbers['shape'])}, its weights give {shape_text(layer.out_shape)}"
-        if actual:
+        if actual := _shape_misfit(layer):
             yield Violation(layer.name, actual, EXPORT if netx.reading.input_shape is None else GIVE_SHAPE)
             return
 
@@ -260,7 +312,7 @@ def host_average(netx: NetxFile) -> Iterator[Violation]:
 
 def undelayed_bias(netx: NetxFile) -> Iterator[Violation]:
     """A delay acts on the input of a layer, as in lava-dl, and therefore not on its bias."""
-    for layer in netx.complete("dense"):
+    for layer in netx.complete("dense", *SPATIAL):
         if np.any(layer.numbers.get("delay", 0)) and np.any(layer.numbers.get("bias", 0)):
             actual = "its bias is not delayed, where a delay of its axons would delay it"
             yield Violation(layer.name, actual, "", "note")
@@ -273,6 +325,7 @@ NETX_RULES: Mapping[str, Rule] = {
     "neuron_type": neuron_type,
     "binary_spikes": binary_spikes,
     "plain_neuron": plain_neuron,
+    "neuron_exponent": neuron_exponent,
     "one_value": one_value,
     "decay_range": decay_range,
     "threshold_range": threshold_range,
@@ -298,7 +351,7 @@ def check_netx(netx: NetxFile) -> list[Finding]:
 
 def exponent_of(weight: NDArray[np.int64]) -> int | None:
     """Return the exponent with which the hardware holds ``weight`` exactly; else ``None``."""
-    low, high = int(weight.min()), int(weight.max())
+    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
     mixed = low < 0 < high
     # Exponent 0 first, so that weights stay the file's own numbers where they can.
     for exponent in EXPONENTS:
@@ -313,6 +366,15 @@ def exponent_of(weight: NDArray[np.int64]) -> int | None:
         if not mixed and max(-low, high) <= LARGEST_WEIGHT * unit and not (weight % unit).any():
             return exponent
     return None
+
+
+def _shape_misfit(layer: NetxLayer) -> str:
+    """Return the first inconsistency of a complete layer with its input and its own shape."""
+    actual = _misfit(layer)
+    stated = layer.kind in CONNECTED and "shape" in layer.numbers
+    if not actual and stated and _squeezed(layer.stated_shape) != _squeezed(layer.out_shape):
+        return f"its shape is {_values(layer.numbers['shape'])}, its weights give {shape_text(layer.out_shape)}"
+    return actual
 
 
 def _misfit(layer: NetxLayer) -> str:
@@ -330,11 +392,13 @@ def _misfit(layer: NetxLayer) -> str:
         return ""
     if weight is None:
         return f"its weights have shape {shape_text(layer.numbers['weight'].shape)}"
+    if layer.kind in SPATIAL and (actual := _spatial_misfit(layer, weight, shape)):
+        return actual
     bias = layer.numbers.get("bias", np.zeros(1))
-    if bias.size not in (1, len(weight)):
-        return f"{bias.size} biases for {len(weight)} {'channels' if layer.kind in SPATIAL else 'neurons'}"
+    if bias.size not in (1, layer.outputs):
+        return f"{bias.size} biases for {layer.outputs} {'channels' if layer.kind in SPATIAL else 'neurons'}"
     if layer.kind in SPATIAL:
-        return _spatial_misfit(layer, weight, shape)
+        return ""
     if weight.shape[1] != math.prod(shape):
         return f"it takes {weight.shape[1]} inputs, {math.prod(shape)} come in"
     if layer.kind == "dense_rec" and layer.numbers["weight_rec"].size != len(weight) ** 2:
@@ -349,8 +413,12 @@ def _spatial_misfit(layer: NetxLayer, weight: Numbers, shape: Shape) -> str:
     if window is None or len(weight) % layer.groups:
         fields = [field for field in ("stride", "padding", "dilation", "groups") if field in layer.numbers]
         return ", ".join(f"{field} {_values(layer.numbers[field])}" for field in fields)
-    if weight.shape[1] * layer.groups != shape[0]:
-        return f"it takes {weight.shape[1] * layer.groups} channels, {shape[0]} come in"
+    into = len(weight) if layer.kind == "convT" else weight.shape[1] * layer.groups
+    if layer.kind in POOLS:
+        if layer.out_shape is None:
+            return f"the rows that it gives are no multiple of its {shape[0]} channels"
+    elif into != shape[0]:
+        return f"it takes {into} channels, {shape[0]} come in"
     return "" if layer.out_shape and min(layer.out_shape) > 0 else "nothing is left of its input"
 
 

@@ -277,7 +277,7 @@ def changed(layers, index, **fields):
 
 
 BROKEN = {
-    "known_layers": [(2, {"type": "convT"}, "convT2.*its type is 'convT'")],
+    "known_layers": [(2, {"type": "concat"}, "concat2.*its type is 'concat'")],
     "layer_order": [
         (4, {"type": "input"}, "input4.*it is layer 4"),
         (3, {"type": "average"}, "average3.*layers follow it"),
@@ -319,7 +319,7 @@ BROKEN = {
     "delays": [
         (4, {"delay": np.full(9, 63.0)}, "dense4.*they are 63"),
         (4, {"delay": np.zeros(5)}, "dense4.*5 delays for 9×32 weights"),
-        (1, {"delay": np.zeros(4)}, "conv1.*it is a conv layer"),
+        (1, {"delay": np.zeros(3)}, "conv1.*3 delays for 4 channels"),
         (5, {"delay": np.zeros(5)}, "dense_rec5.*it is a dense_rec layer"),
     ],
     "agreeing_shapes": [
@@ -465,7 +465,7 @@ def test_conv_first_needs_the_input_shape(tmp_path):
     assert (port.shape, port.coding) == ((2, 7, 6), "spikes")
     with_input = read_netx(write(tmp_path / "input.net", [{"type": "input", "shape": [2, 7, 6]}, *layers]))
     x = (np.random.default_rng(2).random((30, 2, 2, 7, 6)) < 0.3).astype(np.uint8)
-    records = [run_program(one, x, rasters="outputs") for one in (program, with_input)]
+    records = [run_program(one, x, rasters=one.outputs) for one in (program, with_input)]
     spikes = [record.layers[one.outputs[0]].raster for record, one in zip(records, (program, with_input), strict=True)]
     assert len(np.unique(spikes[0])) > 2
     np.testing.assert_array_equal(*spikes)
