@@ -9,6 +9,7 @@ import nir
 
 from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower_wiring
+from ashneuro.program.netx.rules import NETX_RULES
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise_unchecked
 from ashneuro.program.rules.finding import Finding, Findings, apply_rules, sentence
@@ -23,6 +24,7 @@ from ashneuro.spiking.contract import Contract, ReadContract
 RULES: Mapping[str, Mapping[str, Any]] = {
     "graph": GRAPH_RULES,
     "float program": FLOAT_RULES,
+    "lava-dl network": NETX_RULES,
     "integer program": INTEGER_RULES,
     "Lava": LAVA_RULES,
 }

@@ -8,7 +8,14 @@ def test_tables_of_nir_page_are_up_to_date():
     script, page = runpy.run_path(str(DOCS / "update.py")), (DOCS / "nir.md").read_text(encoding="utf8")
     assert script["updated"](page) == page, "run: python docs/update.py"
     assert script["updated"](page.replace("| `Affine` | yes |", "| `Affine` | no |")) == page
-    for name in ("primitives", "contract", "rules, graph", "rules, float program", "rules, integer program"):
+    for name in (
+        "primitives",
+        "contract",
+        "rules, graph",
+        "rules, float program",
+        "rules, lava-dl network",
+        "rules, integer program",
+    ):
         assert f"<!-- generated: {name} -->" in page
 
 

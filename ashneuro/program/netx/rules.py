@@ -255,8 +255,8 @@ def delays(netx: NetxFile) -> Iterator[Violation]:
 
 
 def input_shape(netx: NetxFile) -> Iterator[Violation]:
-    """The shape of the input is that of the input layer, or follows from a dense layer that comes
-    first; otherwise, and only then, the option --input-shape states it.
+    """The shape of the input is that of the input layer, follows from a dense layer that comes
+    first, or is given with --input-shape; a given shape agrees with the file's.
     """
     first, given = netx.layers[0], netx.reading.input_shape
     if given is not None:
@@ -279,8 +279,9 @@ def agreeing_shapes(netx: NetxFile) -> Iterator[Violation]:
 
 
 def comparison(netx: NetxFile) -> Iterator[Violation]:
-    """A file does not say how v is compared with vThMant. Lava spikes at v > vThMant, and so does
-    Slayer since lava-dl 0.3.0; before, it was trained with v ≥ vThMant.
+    """A file does not say how v is compared with vThMant. Lava spikes at v > vThMant, and so do
+    SLAYER's LOIHI neurons, and CUBA neurons of Slayer since lava-dl 0.3.0; before, those were
+    trained with v ≥ vThMant.
     """
     if netx.reading.comparison == "strict":
         remedy = "--comparison inclusive for a network that was trained with v ≥ vThMant"

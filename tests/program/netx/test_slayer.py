@@ -112,10 +112,10 @@ def every_new_layer(rng):
     ]
 
 
-def network(tmp_path, layers, shape):
+def network(tmp_path, layers, shape, comparison="strict"):
     """Return (program, names of its layers) of layers that begin at ``shape``."""
     path = write(tmp_path / "slayer.net", [{"type": "input", "shape": shape}, *layers])
-    program = read_netx(path)
+    program = read_netx(path, NetxReading(comparison))
     assert all(finding.ok for finding in check_program(program) if finding.rule != "current_does_not_wrap")
     return program, [layer.name for layer in program.layers]
 
@@ -136,10 +136,11 @@ def test_layers_match_their_definition(tmp_path, seed):
 
 
 @pytest.mark.lava
-def test_layers_match_lava(tmp_path):
+@pytest.mark.parametrize("comparison", ["strict", "inclusive"])
+def test_layers_match_lava(tmp_path, comparison):
     rng = np.random.default_rng(4)
     layers = every_new_layer(rng)
-    program, names = network(tmp_path, layers, [4, 7, 6])
+    program, names = network(tmp_path, layers, [4, 7, 6], comparison)
     x = (rng.random((20, 2, 4, 7, 6)) < 0.4).astype(np.uint8)
     wanted = run_program(program, x, rasters=names)
     with Lava() as lava:
