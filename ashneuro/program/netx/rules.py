@@ -94,7 +94,7 @@ def neuron_type(netx: NetxFile) -> Iterator[Violation]:
 
 
 def binary_spikes(netx: NetxFile) -> Iterator[Violation]:
-    """Spikes are 0 or 1."""
+    """Spikes are 0 or 1, without a payload."""
     for layer, neuron in _neurons(netx):
         graded = [field for field in ("gradedSpike", "messageBits") if np.any(neuron.get(field, 0))]
         if graded:
