@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Inputs = ArrayLike | Mapping[str, ArrayLike]
 Reset = Literal["value", "subtract"]
+TIE = 2.0**-36  # a graph's potentials that are so near to the threshold, relative to it, are equal to it
 
 
 def integrate(v: Array, x: Any, *, decay: Any, r: Any = 1.0, v_leak: Any = 0.0) -> Array:
@@ -241,15 +242,16 @@ def _step(
     current, v = (0.0, np.zeros_like(x) + first) if state is None else state
     inclusive, before = firing["comparison"] == "inclusive", v
 
-    def fires(v: Array) -> NDArray[np.bool_]:
-        return v >= p["v_threshold"] if inclusive else v > p["v_threshold"]
+    def fires(v: Array, name: str = "v_threshold") -> NDArray[np.bool_]:
+        tie = TIE * np.maximum(np.abs(p[name]), np.maximum(np.abs(rest), np.abs(first)))
+        return v >= p[name] - tie if inclusive else v > p[name] + tie
 
     def after(v: Array, z: NDArray[np.bool_]) -> Array:
         return np.where(z, v - p["v_threshold"] if firing["reset"] == "subtract" else p["v_reset"], v)
 
     match node:
         case nir.Threshold():
-            return None, (x >= p["threshold"] if inclusive else x > p["threshold"]).astype(float)
+            return None, fires(x, "threshold").astype(float)
         case nir.CubaLIF() | nir.CubaLI():
             current = integrate(current, x, decay=decay(p["tau_syn"]), r=p["w_in"])
             v = integrate(v, current, decay=decay(p["tau_mem"]), r=p["r"], v_leak=rest)

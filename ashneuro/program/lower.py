@@ -35,7 +35,7 @@ from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.synapse import scale_outputs
 from ashneuro.program.wiring import ALWAYS_ON, READ_OUT, Wiring, numbers, wire
 from ashneuro.spiking.contract import Contract
-from ashneuro.spiking.firing import LIF_FIRING
+from ashneuro.spiking.firing import LIF_FIRING, compared_with
 
 _Array = NDArray[np.float64]
 
@@ -105,6 +105,8 @@ def _population(wiring: Wiring, name: str, total: LinearSum, contract: Contract)
     rest = numbers(node, "v_leak") if hasattr(node, "v_leak") else zero
     firing = wiring.firing(name, contract) if spiking else LIF_FIRING
     origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
+    size = np.maximum(np.abs(threshold), np.maximum(np.abs(rest), np.abs(origin)))
+    compared = compared_with(threshold, size, firing.comparison)
     # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
     in_units_of_gain = spiking and bool((gain > 0).all())
     unit = gain if in_units_of_gain else one
@@ -119,7 +121,7 @@ def _population(wiring: Wiring, name: str, total: LinearSum, contract: Contract)
     neuron = Neuron(
         du=_compact(du),
         dv=_compact(dv),
-        v_threshold=_compact((threshold - origin) / unit),
+        v_threshold=_compact((compared - origin) / unit),
         bias=_compact(bias),
         spiking=spiking,
         firing=firing,

@@ -11,7 +11,8 @@ A spike has unit 1, an analog value the scale of its input port. Connections tha
 as in a residual join, share its unit and differ in their weight exponents, so that each uses at
 least half of the 8-bit range.
 
-The scale is the largest useful one, at which the best resolved connection fills its 8 bits, or the
+A layer whose numbers are whole in some unit already keeps these integers (`grid_scale`). Otherwise
+the scale is the largest useful one, at which the best resolved connection fills its 8 bits, or the
 largest that breaks no rule of `ashneuro.program.rules.loihi` for any possible input. What cannot be
 represented is an error, never a clip.
 """
@@ -35,6 +36,8 @@ from ashneuro.loihi import (
     LARGEST_MESSAGE,
     LARGEST_STATE,
     LARGEST_THRESHOLD,
+    LARGEST_WEIGHT,
+    MIXED_WEIGHTS,
     STATE_SHIFT,
     STATE_UNIT,
     WEIGHT_EXP,
@@ -49,6 +52,8 @@ from ashneuro.spiking.integers import full_range, round_bias, round_weights, wei
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
 MANY_STEPS = 256.0
+WHOLE = 1e-4  # distance from a whole number that is rounding of float32 parameters
+MOST_LEVELS = 4096  # distinct weights of a layer on the hardware's grid, over all its connections
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,56 @@ def default_scales(program: Program, *, input_peak: Mapping[str, float]) -> dict
     return _scales(
         replace(program, layers=tuple(_with_one_threshold(layer) for layer in program.layers)), input_peak, {}
     )
+
+
+def layers_on_grid(program: Program, scales: Mapping[str, float]) -> frozenset[str]:
+    """Return the layers of a float program that keep their integers at these ``scales``."""
+    even = [_with_one_threshold(layer) for layer in program.layers]
+    return frozenset(layer.name for layer in even if scales[layer.name] == grid_scale(program, layer))
+
+
+def grid_scale(program: Program, layer: Layer) -> float | None:
+    """Return the smallest scale at which all numbers of ``layer`` are integers of the hardware.
+
+    Weights are whole and in range, even where signs are mixed; thresholds and biases are whole,
+    decays multiples of 1/4096. ``None`` if there is no such scale, or an analog value arrives.
+    """
+    neuron, synapses = layer.neuron, [connection.synapse for connection in layer.connections]
+    analog = {port.name for port in program.inputs if port.coding != "spikes"}
+    if None in synapses or any(connection.source in analog for connection in layer.connections):
+        return None
+    decays = [np.asarray(value, np.float64) * DECAY_ONE for value in (neuron.du, neuron.dv)]
+    if not all(_whole(value) for value in decays) or decays[0].min() < 0.5 or decays[1].max() > LARGEST_DECAY + 0.5:
+        return None
+    # The sign of the smallest weight is kept: mixed signs need even weights.
+    levels = [np.unique(synapse.weight) for synapse in synapses if synapse is not None]
+    levels = [level for level in levels if level.any()]
+    largest = max((float(np.abs(level).max()) for level in levels), default=0.0)
+    if not largest or sum(level.size for level in levels) > MOST_LEVELS:
+        return None
+    others = [neuron.v_threshold, neuron.v_subtract] if neuron.spiking else []
+    for whole in range(1, -MIXED_WEIGHTS[0] + 1):
+        scale = whole / largest
+        if (
+            all(_on_grid(level * scale) for level in levels)
+            and all(_whole(np.asarray(value) * scale) for value in others if value is not None)
+            and _whole(np.asarray(neuron.bias) * (scale * STATE_UNIT))
+        ):
+            return scale
+    return None
+
+
+def _whole(values: NDArray[Any]) -> bool:
+    """Return True if ``values`` are whole up to the rounding of float32 parameters."""
+    return bool((np.abs(values - np.rint(values)) <= np.maximum(WHOLE, WHOLE / 64 * np.abs(values))).all())
+
+
+def _on_grid(weights: NDArray[np.float64]) -> bool:
+    """Return True if ``weights`` are mantissas of the hardware already."""
+    low, high = weights.min(initial=0), weights.max(initial=0)
+    mixed = low < 0 < high
+    least, most = MIXED_WEIGHTS if mixed else (-LARGEST_WEIGHT, LARGEST_WEIGHT)
+    return bool(least <= round(low) and round(high) <= most) and _whole(weights / 2 if mixed else weights)
 
 
 def _check(program: Program, input_peak: Mapping[str, float]) -> None:
@@ -243,7 +298,8 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
     if not useful:
         # Without weights nothing else bounds the scale. v may not saturate below rest either.
         limits += [LARGEST_MESSAGE / largest_a, (LARGEST_STATE >> STATE_SHIFT) / potential]
-    return min(max(useful, default=math.inf), *limits)
+    kept = grid_scale(program, layer)
+    return kept if kept is not None and kept <= min(limits) else min(max(useful, default=math.inf), *limits)
 
 
 def _span(synapse: Synapse) -> tuple[float, float]:
@@ -295,7 +351,8 @@ def _connection(connection: Connection, factor: float) -> tuple[Connection, floa
     if synapse is None or not synapse.weight.any():
         empty = synapse and replace(synapse, weight=np.zeros(synapse.weight.shape, np.int32))
         return replace(connection, synapse=empty), 0.0, 8.0
-    exponent = weight_exponent(*_span(synapse), factor)
+    # Whole weights stay as they are, rather than shifted by an exponent.
+    exponent = 0 if _on_grid(synapse.weight * factor) else weight_exponent(*_span(synapse), factor)
     exact = synapse.weight * (factor * 2.0**-exponent)
     weight = round_weights(exact).astype(np.int32)
     power = np.mean(exact**2)  # 0 where weights are so small that their squares underflow

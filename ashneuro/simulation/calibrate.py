@@ -2,8 +2,8 @@
 
 `ashneuro.program.quantise` has a rule for every scale that needs no data. Here, layer by layer, a
 few smaller scales are tried, and the one with the fewest differing spikes is kept; earlier layers
-have their final scales by then, later ones do not matter. The search is deterministic, and never
-ends worse than the rule.
+have their final scales by then, later ones do not matter. A layer that is in integers already keeps
+them. The search is deterministic, and never ends worse than the rule.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.program.program import Program
-from ashneuro.program.quantise import Quantisation, default_scales, quantise
+from ashneuro.program.quantise import Quantisation, default_scales, layers_on_grid, quantise
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, input_peaks
 
@@ -73,9 +73,10 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     scales = default_scales(program, input_peak=peak)
     rule = _mismatches(program, few, wanted, peak, scales)
     names = [layer.name for layer in program.layers]
+    kept = layers_on_grid(program, scales)
     for index, name in enumerate(names):
         head = _head(program, index + 1)
-        if name in wanted and head is not None:
+        if name in wanted and name not in kept and head is not None:
             scales = _best(head, name, few, wanted, peak, scales)
         if progress:
             progress(index + 1, len(names))

@@ -13,6 +13,8 @@ from ashneuro.program.lower import lower
 from ashneuro.program.quantise import default_scales, quantise
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.synapse import matrix
+from ashneuro.simulation.calibrate import calibrate
+from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.spiking.contract import Contract
 from tests.program import networks as net
 
@@ -172,6 +174,89 @@ def test_decays_per_neuron():
     inputs = {"input": net.spikes(rng, 60, 8, (8,))}
     a, b = (net.run_program(one, inputs)["n1"] for one in (program, quantised.program))
     assert 0.02 < a.mean() < 0.9 and (a != b).mean() < 0.08
+
+
+def case_d5(seed, low=-178, high=192, threshold=150, dv=415, unit=512.0, float32=False):
+    """Return case D5: a graph whose numbers lie on Loihi's grid, its weights, and spikes."""
+    rng = np.random.default_rng(seed)
+    even = 2 if low < 0 else 1
+    weights = rng.integers(low // even, high // even + 1, (24, 32)) * even
+    values = {"tau_syn": 1e-3, "tau_mem": 4.096 / dv, "r": 4096 / dv, "v_threshold": threshold / unit, "w_in": 1.0}
+    kind = np.float32 if float32 else np.float64
+    values = {name: np.full(24, value, kind) for name, value in values.items()}
+    node = nir.CubaLIF(**values, v_leak=np.zeros(24), v_reset=np.zeros(24))
+    graph = net.chain((32,), nir.Linear((weights / unit).astype(kind)), node)
+    return graph, weights, np.random.default_rng(0).random((100, 4, 32)) < 0.3
+
+
+def recursion_d5(weights, x, threshold=150, dv=415):
+    v, sent = np.zeros((4, 24), np.int64), []
+    for spikes in x.astype(np.int64):
+        v = np.sign(v) * (np.abs(v) * (4096 - dv) >> 12) + 64 * spikes @ weights.T
+        sent.append(v > 64 * threshold)
+        v[sent[-1]] = 0
+    return np.stack(sent)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"float32": True},
+        {"low": 0, "threshold": 1500},
+        {"unit": 7.3, "dv": 1000},
+        {"low": -60, "high": 60, "dv": 0},
+    ],
+)
+def test_numbers_on_grid_stay(seed, changed):
+    """Case D5: a network that lies on Loihi's grid keeps its integers."""
+    if changed.get("dv") == 0:
+        graph, weights, x = case_d5(seed, **{**changed, "dv": 4096})
+        nodes = [graph.nodes["n0"], nir.IF(np.ones(24), np.full(24, 150 / 512), np.zeros(24))]
+        graph = net.chain((32,), *nodes)
+    else:
+        graph, weights, x = case_d5(seed, **changed)
+    program = lower(graph, Contract(input_coding="spikes"))
+    layer = quantise(program, input_peak={}).program.layers[0]
+    np.testing.assert_array_equal(layer.connections[0].synapse.weight, weights)
+    assert layer.connections[0].weight_exp == 0 and layer.scale == pytest.approx(changed.get("unit", 512), rel=1e-6)
+    threshold, dv = changed.get("threshold", 150), changed.get("dv", 415)
+    assert (layer.neuron.v_threshold, layer.neuron.dv, layer.neuron.du) == (threshold, dv, 4095)
+    calibrated = calibrate(program, x).program
+    spikes = net.run_program(calibrated, {"input": x})["n1"]
+    wanted = recursion_d5(weights, x, threshold, dv)
+    assert 0.01 < wanted.mean() < 0.9
+    np.testing.assert_array_equal(spikes, wanted)
+
+
+def test_numbers_beside_grid_are_rounded():
+    graph, _, _ = case_d5(0)
+    program = lower(graph, Contract(input_coding="spikes"))
+    layer = program.layers[0]
+    on_grid = quantise(program, input_peak={}).program.layers[0].scale
+
+    def scale(**changes):
+        other = replace(layer, neuron=replace(layer.neuron, **changes))
+        return quantise(replace(program, layers=(other,)), input_peak={}).program.layers[0].scale
+
+    assert scale(bias=np.full(24, 3 / 512 / 64)) == on_grid
+    for changes in ({"v_threshold": np.asarray(150.3 / 512)}, {"dv": np.asarray(0.3)}, {"bias": np.asarray(1e-4)}):
+        assert scale(**changes) != on_grid, changes
+
+
+def test_ties_are_equal_in_graph_and_program():
+    """v equals v_threshold in exact arithmetic, but not as float64 rounds it in either order."""
+    contract = Contract(input_coding="spikes")
+    ties = 0
+    for seed in range(4):
+        graph, weights, x = case_d5(seed)
+        program = lower(graph, contract)
+        record = run_graph(graph, contract, x, rasters=["n1"])
+        np.testing.assert_array_equal(net.run_program(program, {"input": x})["n1"], record.layers["n1"].raster)
+        np.testing.assert_array_equal(net.define(graph, contract, x)["n1"], record.layers["n1"].raster)
+        ties += int((x.astype(int) @ weights.T == 150).sum())
+    assert ties > 20
 
 
 def test_different_thresholds_move_into_weights():

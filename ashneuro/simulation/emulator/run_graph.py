@@ -35,6 +35,7 @@ from ashneuro.simulation.emulator.chunks import run_chunks
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
 from ashneuro.simulation.record import Activity, SpikeRecord
 from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.firing import compared_with
 
 # Rules on deployment: graphs that break them can be simulated all the same.
 DEPLOYMENT = {"start_value", "undelayed_bias", "read_outs_end"}
@@ -255,7 +256,8 @@ class _LoadedGraph:
 
         spiking = not isinstance(node, READ_OUT)
         if isinstance(node, nir.Threshold):
-            threshold, inclusive = parameter("threshold"), self._contract.comparison == "inclusive"
+            comparison, threshold = self._contract.comparison, parameter("threshold")
+            inclusive, threshold = comparison == "inclusive", compared_with(threshold, abs(threshold), comparison)
 
             def fire(state: tuple[Any, ...], x: Any) -> Any:
                 z = x >= threshold if inclusive else x > threshold
@@ -274,10 +276,12 @@ class _LoadedGraph:
         du = decay("tau_syn") if filtered else 1.0
         dv = decay("tau_mem" if filtered else "tau") if leaking else 0.0
         rest = reset if spiking and self._contract.start == "v_reset" else leak
+        size = xp.maximum(abs(threshold), xp.maximum(abs(leak), abs(rest)))
+        compared = compared_with(threshold, size, firing.comparison)
         gain = 1.0 if leaking or self._contract.if_convention == "per-step" else self._contract.dt_s
 
         def fires(v: Any) -> Any:
-            return v >= threshold if firing.comparison == "inclusive" else v > threshold
+            return v >= compared if firing.comparison == "inclusive" else v > compared
 
         def after(v: Any, z: Any) -> Any:
             return xp.where(z, v - threshold if firing.reset == "subtract" else reset, v)

@@ -263,3 +263,29 @@ def test_every_firing_is_proved_in_lava(reset, reset_delay, comparison):
     assert certificate.own_processes == own
     assert any("process Fired" in sentence for sentence in certificate.not_compared) == bool(own)
     assert Certificate.from_json(certificate.to_json()) == certificate
+
+
+@pytest.mark.lava
+def test_ties_on_the_grid_and_decays_per_neuron_pass():
+    """Cases D5 and D10: round numbers, so that v ties with thresholds, and one τ per neuron."""
+    rng = np.random.default_rng(0)
+    dv = rng.integers(300, 900, 24)
+    one = np.ones(24)
+    values = {"tau_syn": 1e-3 * one, "v_leak": 0 * one, "v_reset": 0 * one, "w_in": one, "v_threshold": 150 / 512 * one}
+    nodes = {
+        "input": nir.Input(np.array([32])),
+        "fc": nir.Linear(2 * rng.integers(-89, 97, (24, 32)) / 512),
+        "grid": nir.CubaLIF(**values, tau_mem=4.096 / 415 * one, r=4096 / 415 * one),
+        "between": nir.Linear(2 * rng.integers(-89, 97, (24, 24)) / 512),
+        "each": nir.CubaLIF(**values, tau_mem=4.096 / dv, r=4096 / dv),
+        "output": nir.Output(np.array([24])),
+    }
+    graph = nir.NIRGraph(nodes, list(pairwise(nodes)))
+    contract = Contract(input_coding="spikes")
+    x = rng.random((40, 6, 32)) < 0.3
+    program = lower(graph, contract)
+    calibration = calibrate(program, x)
+    assert [layer.scale for layer in calibration.program.layers] == [512, 512]
+    certificate = certify(graph, contract, {"float": program, "integer": calibration.program}, x).certificate
+    assert certificate.passed, certificate
+    assert certificate.own_processes == ()
