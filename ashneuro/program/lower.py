@@ -8,10 +8,11 @@ a synaptic current; ``g = R`` for IF), a layer is::
 
 That is the graph's neuron with v measured from where it starts (and resets, to v_reset), in units
 of g. A reset by subtraction takes v_threshold/g from v. If the neuron rests elsewhere (v_leak), b
-pulls it there. So weights remain the user's own numbers, a convolution remains one where its
-neurons differ, an analog input enters the first neurons without a multiplication, and sums of
-weights are rounded as in the graph, not after a product with g. Read-outs give v itself; for them g
-is in the weights.
+pulls it there. Read-outs in front of neurons become their synaptic current
+(`ashneuro.program.filters`). So weights remain the user's own numbers, a convolution remains one
+where its neurons differ, an analog input enters the first neurons without a multiplication, and
+sums of weights are rounded as in the graph, not after a product with g. Read-outs give v itself;
+for them g is in the weights.
 
 A bias in front of a neuron with a synaptic current is filtered by it, a neuron's own bias is not:
 such a bias arrives over a line that is always on (`InputPort.constant`). Paths of unequal depth
@@ -28,6 +29,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.program.filters import merged_read_outs, synaptic_filter
 from ashneuro.program.linear_sums import Contribution, LinearSum, incoming_sum, linear_sums
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Shape, Synapse
 from ashneuro.program.rules.finding import Finding, require
@@ -57,9 +59,8 @@ def lower(graph: nir.NIRGraph | Wiring, contract: Contract) -> Program:
 def lower_wiring(wiring: Wiring, contract: Contract) -> Program:
     """Return the float program of a graph that has no findings of level ``"error"``."""
     sums = linear_sums(wiring, contract.dt_s)
-    populations = [
-        _population(wiring, name, incoming_sum(wiring, sums, name), contract) for name in wiring.named("neuron")
-    ]
+    merged = merged_read_outs(wiring)
+    populations = [_population(wiring, sums, name, contract) for name in wiring.named("neuron") if name not in merged]
     outputs = []
     for name in wiring.named("output"):
         neuron = wiring.only_neuron(name)
@@ -93,11 +94,16 @@ class _Population:
         return tuple(max(term.lag, 1) if term.source == self.name else term.lag for term in self.terms)
 
 
-def _population(wiring: Wiring, name: str, total: LinearSum, contract: Contract) -> _Population:
+def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract: Contract) -> _Population:
     node, shape = wiring.nodes[name], wiring.in_shapes[name]
     assert shape is not None
     one, zero = np.ones(shape), np.zeros(shape)
     du, dv, gain = _dynamics(node, one, contract)
+    total, unfiltered = incoming_sum(wiring, sums, name), zero
+    synaptic = synaptic_filter(wiring, sums, name, contract)
+    if synaptic is not None:  # read-outs in front are the synaptic current
+        total, unfiltered = synaptic.total, gain * synaptic.constant.reshape(shape)
+        du, gain = one * synaptic.du, gain * synaptic.gain
     spiking = not isinstance(node, READ_OUT)
     threshold = np.full(shape, np.inf)
     if spiking:
@@ -112,7 +118,7 @@ def _population(wiring: Wiring, name: str, total: LinearSum, contract: Contract)
     unit = gain if in_units_of_gain else one
     constant = zero if total.constant is None else total.constant.reshape(shape)
     terms = total.terms
-    bias = dv * (rest - origin) / unit
+    bias = (dv * (rest - origin) + unfiltered) / unit
     if (du == 1).all():
         bias = bias + constant * (gain / unit)
     elif constant.any():

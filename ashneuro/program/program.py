@@ -3,8 +3,8 @@
 Simulators run a `Program`, bundles store it, costs are counted on it. Float and integer programs
 have one structure. With ``a_t`` the sum over a layer's connections:
 
-float (Lava ``floating_pt``; du, dv, v_threshold, bias may differ per neuron; v_threshold lies beyond
-the ties of `ashneuro.spiking.firing`)::
+float (Lava ``floating_pt``; du, dv, v_threshold, bias may differ per neuron; v_threshold lies
+beyond the ties of `ashneuro.spiking.firing`)::
 
     u = u·(1 − du) + a_t
     v = v·(1 − dv) + u + bias

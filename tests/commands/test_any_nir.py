@@ -168,12 +168,14 @@ def test_export_to_nir_writes_the_contract(ashneuro: Command, foreign: Path, tmp
 def test_failed_proof_writes_nothing(ashneuro: Command, tmp_path: Path) -> None:
     import nir
 
-    # Inputs −5, then 5: exactly, v equals its threshold of 0.2; in the graph's units rounding lifts
-    # it above.
+    from ashneuro.spiking.firing import TIE
+
+    # Exactly, v equals its threshold of 0.2 and half a tie. It is a difference of numbers thousands
+    # of times as large, and in the graph's units their rounding lifts it above.
     neuron = nir.LIF(*(np.full(1, value) for value in (5e-3, 1.0, 0.0, 0.2, 0.0)))
     nodes = {"input": nir.Input(np.array([1])), "lif": neuron, "output": nir.Output(np.array([1]))}
     nir.write(tmp_path / "tie.nir", nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")]))
-    np.save(tmp_path / "x.npy", np.array([-5.0, 5.0]).reshape(2, 1, 1))
+    np.save(tmp_path / "x.npy", np.array([-5e3, 4e3 + 1 + TIE]).reshape(2, 1, 1))
     result = ashneuro("export", tmp_path / "tie.nir", "--inputs", tmp_path / "x.npy", "--no-lava")
     assert result.code == 1
     assert "1 of 2 values, first in lif, sample 0, step 1, neuron 0" in result.err

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import nir
@@ -59,6 +60,7 @@ class _Draw:
         self.rng = np.random.default_rng(choose(range(1000)))
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
+        self.entries: dict[str, str] = {}  # the read-out in front of a population
         self.contract = Contract(
             dt_s=choose([1e-3, 1e-4]),
             timesteps=choose([8, 12]),
@@ -79,7 +81,7 @@ class _Draw:
             sources = [before, *self.skips(taps[:-1], shape, f"{number}")]
             analog = "input" in sources and self.contract.input_coding != "spikes"
             tap = self.block(shape, f"{number}", alike=analog and self.integers)
-            self.edges += [(source, tap) for source in dict.fromkeys(sources)]
+            self.edges += [(source, self.entries.get(tap, tap)) for source in dict.fromkeys(sources)]
             taps.append((tap, shape))
         self.long_loop(taps)
         self.end(tap, shape, taps)
@@ -174,6 +176,8 @@ class _Draw:
         """Add a population, perhaps recurrent, perhaps in a nested graph; return its name."""
         neuron = self.neuron(shape, alike)
         back = self.choose(["no", "no", "no", "scale", "weights"])
+        if back == "no" and not isinstance(neuron, nir.CubaLIF) and self.choose([False, False, True]):
+            return self.filtered(neuron, shape, tag, alike)
         loop: list[nir.NIRNode] = []
         if back == "weights" and len(shape) == 1:
             loop = [nir.Affine(self.weights((shape[0], shape[0])) / 3, self.rng.normal(0, 0.1, shape))]
@@ -196,6 +200,27 @@ class _Draw:
             ends | made, [("in", names[0]), (names[0], "out"), *edges], type_check=False
         )
         return f"nest{tag}"
+
+    def filtered(self, neuron: nir.NIRNode, shape: Shape, tag: str, alike: bool) -> str:
+        """Add a population behind a read-out, which is its synaptic current; return its name."""
+        kind = self.choose(["LI", "LI", "I"] if not self.integers else ["LI"])
+        through = self.choose(["nothing", "scale", "affine"] if len(shape) == 1 and not alike else ["nothing"])
+        rates = self.rates(kind, shape, each=not alike and through != "affine")
+        if kind == "LI" and through == "affine":  # weights mix only filters that are equal
+            rates["tau"] = np.full(shape, rates["tau"].flat[0])
+        rest = {} if kind == "I" else {"v_leak": self.rng.normal(0, 0.1, shape)}
+        made = {f"filter{tag}": getattr(nir, kind)(**rates, **rest), f"neuron{tag}": neuron}
+        names = list(made)
+        if through != "nothing":
+            weight = nir.Scale(self.rng.uniform(0.5, 1.5, shape))
+            if through == "affine":
+                weight = nir.Affine(self.weights((shape[0], shape[0])), self.rng.normal(0, 0.1, shape))
+            made[f"between{tag}"] = weight
+            names.insert(1, f"between{tag}")
+        self.nodes |= made
+        self.edges += list(pairwise(names))
+        self.entries[names[-1]] = names[0]
+        return names[-1]
 
     def neuron(self, shape: Shape, alike: bool) -> nir.NIRNode:
         kind = self.choose(["LIF", "LIF", "CubaLIF", "IF", "Threshold"])
@@ -261,7 +286,7 @@ class _Draw:
         layers = len(taps) - 1
         back = self.add("late", self.delay(size, layers), last)
         back = self.add("return", nir.Linear(self.weights((shape[0], size[0])) / 2), back)
-        self.edges.append((back, first))
+        self.edges.append((back, self.entries.get(first, first)))
 
     def end(self, tap: str, shape: Shape, taps: list[tuple[str, Shape]]) -> None:
         """Add Outputs: behind spikes, a read-out or weights; perhaps another within the graph."""

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ashneuro.program.filters import filter_fault, filtered_by
 from ashneuro.program.foreign import INSTEAD_OF_OTHERS, instead_of
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
@@ -268,19 +269,26 @@ def undelayed_bias(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             yield Violation(name, f"the bias of {', '.join(biased)} passes it", remedy)
 
 
+# Form of a neuron with a synaptic current, by its primitive; CubaLIF for those that spike.
+FILTERED_AS = {"LI": "CubaLI", "I": "CubaLI"}
+
+
 def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """A read-out (LI, CubaLI, I) is all that reaches its Output, and feeds nothing else."""
+    """A read-out (LI, CubaLI, I) is all that reaches its Output. It feeds neurons only as their
+    synaptic current: LI → LIF, and LI → Linear → LIF where all inputs have one τ, are a CubaLIF.
+    """
     for name in wiring.named("neuron"):
         if not isinstance(wiring.nodes[name], READ_OUT):
             continue
-        after = [
-            target
-            for target in _after(wiring, name)
-            if wiring.roles[target] != "output" or wiring.only_neuron(target) != name
-        ]
-        if after:
-            remedy = "let the host compute what follows the read-out, or use LIF"
-            yield Violation(name, f"it feeds {', '.join(after)}", remedy)
+        behind = filtered_by(wiring, name)
+        fault = filter_fault(wiring, contract, name) if behind else ""
+        if fault:
+            remedy = "use LIF or CubaLIF in its place, or let the host compute what follows the read-out"
+            yield Violation(name, f"it feeds {', '.join(behind)}; {fault}", remedy)
+        elif behind:
+            kinds = sorted({FILTERED_AS.get(nir_type(wiring.nodes[target]), "CubaLIF") for target in behind})
+            actual = f"the synaptic current of {', '.join(behind)}, which run as {' and '.join(kinds)}"
+            yield Violation(name, actual, "nothing to do", "note")
 
 
 GRAPH_RULES: Mapping[str, Rule] = {
@@ -375,22 +383,6 @@ def _between_neurons(wiring: Wiring, name: str) -> list[str]:
         if source not in found and wiring.roles[source] not in ("neuron", "input"):
             found[source] = None
             queue.extend(wiring.sources(source))
-    return list(found)
-
-
-def _after(wiring: Wiring, name: str) -> list[str]:
-    """Return the nodes that ``name`` feeds, through reshaping nodes and ends of nested graphs."""
-    found: dict[str, None] = {}
-    queue, seen = wiring.targets(name), set[str]()
-    while queue:
-        target = queue.pop()
-        if target in seen:
-            continue
-        seen.add(target)
-        if wiring.only_reshapes(target):
-            queue.extend(wiring.targets(target))
-        else:
-            found[target] = None
     return list(found)
 
 

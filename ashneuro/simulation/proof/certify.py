@@ -164,8 +164,11 @@ def _run_here(
     given: Mapping[str, NDArray[Any]],
 ) -> Iterator[Run]:
     if wiring is not None and contract is not None:
-        yield Computation.GRAPH, run_graph(wiring, contract, given, rasters=graph_layers(wiring)[0])
         program = programs["float"]
+        record = run_graph(wiring, contract, given, rasters=graph_layers(wiring)[0])
+        # A read-out that became a synaptic current is no layer, and sends nothing.
+        layers = {name: record.layers[name] for name in _names(program)}
+        yield Computation.GRAPH, replace(record, layers=layers)
         yield Computation.FLOAT, run_program(program, given, rasters=_names(program))
         yield Computation.FLOAT32, run_program(program, given, rasters=_names(program), float_type="float32")
     if "integer" in programs:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ashneuro.errors import GraphError
 from ashneuro.program.check import check
+from ashneuro.program.filters import merged_read_outs
 from ashneuro.program.lower import lower
 from ashneuro.program.quantise import quantise
 from ashneuro.program.wiring import PRIMITIVES, wire
@@ -140,10 +141,11 @@ def test_drawn_graphs_cover_every_primitive():
             connection.delay and program.lag(layer, connection) == 0 for layer, connection in program.connections()
         )
         kinds.update(layer.neuron.firing for layer in program.layers if layer.neuron.spiking)
+        kinds["filters"] += bool(merged_read_outs(wiring))
         kinds["always on"] += any(port.constant for port in program.inputs)
-    assert all(kinds[name] >= 5 for name in (*PRIMITIVES, "streams", "recurrent or delayed", "joins", "always on")), (
-        kinds
-    )
+    assert all(
+        kinds[name] >= 5 for name in (*PRIMITIVES, "streams", "recurrent or delayed", "joins", "always on", "filters")
+    ), kinds
     assert all(kinds[firing] >= 2 for firing in starmap(Firing, product(get_args(Comparison), get_args(Reset), (0, 1))))
     assert np.mean([0.02 < rate < 0.9 for rate in rates]) > 0.9
 
