@@ -40,6 +40,7 @@ from ashneuro.program.rules.finding import Finding, Violation, apply_rules, rang
 
 GIVE_SHAPE = "--input-shape C,H,W, or ashneuro.read(path, input_shape=(C, H, W)), as it was trained"
 EXPONENTS: tuple[int, ...] = (0, -1, *range(1, WEIGHT_EXP[1] + 1))  # −1: odd weights of both signs, doubled
+LARGEST_MATRIX = 1 << 22  # neurons: several chips of Loihi 2, and what a matrix of this machine holds
 NORM_EXPONENT = 3  # Slayer's default limit of weight_exp in training; a file does not say it
 LARGEST_SHIFT = WEIGHT_EXP[1] + 1 + NORM_EXPONENT
 NEURON_TYPES = ("CUBA", "LOIHI")
@@ -420,7 +421,11 @@ def _spatial_misfit(layer: NetxLayer, weight: Numbers, shape: Shape) -> str:
             return f"the rows that it gives are no multiple of its {shape[0]} channels"
     elif into != shape[0]:
         return f"it takes {into} channels, {shape[0]} come in"
-    return "" if layer.out_shape and min(layer.out_shape) > 0 else "nothing is left of its input"
+    if layer.out_shape is None or min(layer.out_shape) < 1:
+        return "nothing is left of its input"
+    # Pools and transposed convolutions become matrices.
+    too_large = layer.kind != "conv" and math.prod(layer.out_shape) > LARGEST_MATRIX
+    return f"it has {math.prod(layer.out_shape)} neurons, at most {LARGEST_MATRIX} are read" if too_large else ""
 
 
 def _neurons(netx: NetxFile) -> Iterator[tuple[NetxLayer, Mapping[str, Any]]]:

@@ -1,5 +1,6 @@
 """Layers of Slayer beyond conv and dense, against loops over its definitions, and in Lava."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -238,6 +239,31 @@ def test_inexpressible_layers_are_refused(tmp_path, rule, index, fields, said):
         read_netx(path)
     assert refused.value.do
     assert rule in {finding.rule for finding in netx_findings(path) if finding.level == "error"}
+
+
+ODD = [None, "text", np.nan, -1.0, 0.0, 1e300, 1e9, np.zeros(0), np.full((2, 2, 2, 2, 2, 2), 3.0), [1, 2]]
+
+
+def test_random_values_are_refused_or_run(tmp_path):
+    layers = [{"type": "input", "shape": [4, 7, 6]}, *every_new_layer(np.random.default_rng(0))]
+    path = write(tmp_path / "x.net", layers)
+    sound = path.read_bytes()
+    fields = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: fields.append(name) if isinstance(item, h5py.Dataset) else None)
+    for number, field in enumerate([*fields, *(f"layer/{n}/neuron/wgtExp" for n in (1, 2, 3, 8))]):
+        for value in ODD[number % 5 :: 5]:
+            path.write_bytes(sound)
+            with h5py.File(path, "r+") as file:
+                file.pop(field, None)
+                if value is not None:
+                    file[field] = value
+            try:
+                program = read_netx(path)
+            except GraphError as error:
+                assert error.what and error.why and error.do
+            else:
+                assert [layer.shape for layer in program.layers][-1] == (5,)
 
 
 def test_delayed_bias_of_a_convolution_gives_a_note(tmp_path):
