@@ -1,0 +1,167 @@
+"""Random lava-dl networks: the definition in whole numbers, the emulator and Lava agree."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ashneuro.program.netx.file import NetxReading
+from ashneuro.program.netx.read import read_netx
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.lava.session import Lava
+from tests.program.netx.test_read import CUBA, even, toward_zero, write
+
+STEPS, SAMPLES = 14, 2
+PLANAR = ("conv", "pool", "convT", "unpool")
+
+
+def geometry(fields):
+    return {name: fields[name] for name in ("stride", "padding", "dilation")}
+
+
+def sums(fields, spikes):
+    """Return the weighted sums (B, T, …) of spikes (B, T, …), without delays, as torch has them."""
+    flat = torch.tensor(spikes.reshape(-1, *spikes.shape[2:]), dtype=torch.float64)
+    weight, kind = torch.tensor(fields["weight"], dtype=torch.float64), fields["type"]
+    if kind in ("dense", "dense_rec"):
+        out = flat.flatten(1) @ weight.T
+    elif kind == "conv":
+        out = functional.conv2d(flat, weight, **geometry(fields), groups=fields["groups"])
+    elif kind == "convT":
+        out = functional.conv_transpose2d(flat, weight, **geometry(fields), groups=fields["groups"])
+    else:
+        count, channels, height, width = flat.shape
+        if kind == "pool":
+            flat = functional.pad(flat, (0, width % weight.shape[3], 0, height % weight.shape[2]))
+        tall = flat.reshape(count, 1, -1, flat.shape[3])
+        apply = functional.conv2d if kind == "pool" else functional.conv_transpose2d
+        out = apply(tall, weight, **geometry(fields))
+        out = out.reshape(count, channels, -1, out.shape[3])
+    return out.numpy().astype(int).reshape(*spikes.shape[:2], *out.shape[1:])
+
+
+def late_sums(fields, spikes):
+    """Return the weighted sums with the delays of channels, neurons or synapses."""
+    delay = np.asarray(fields.get("delay", 0), int)
+    if delay.ndim == 2:
+        parts = [{**fields, "weight": np.where(delay == steps, fields["weight"], 0)} for steps in np.unique(delay)]
+        return sum(shift(sums(part, spikes), steps) for part, steps in zip(parts, np.unique(delay), strict=True))
+    whole = sums(fields, spikes)
+    per_channel = np.broadcast_to(delay, whole.shape[2])
+    return np.stack([shift(whole[:, :, c], steps) for c, steps in enumerate(per_channel)], axis=2)
+
+
+def shift(values, steps):
+    return np.concatenate([np.zeros_like(values[:, :steps]), values[:, : values.shape[1] - steps]], axis=1)
+
+
+def outputs(fields, a, comparison):
+    """Return the spikes or, without neurons, the potentials (B, T, …) of sums ``a``."""
+    neuron = fields.get("neuron")
+    if neuron is None:
+        return 64 * np.cumsum(a, axis=1)
+    fires = np.greater_equal if comparison == "inclusive" else np.greater
+    line = (-1, *[1] * (a.ndim - 3))
+    keep_u, keep_v = (4096 - np.asarray(neuron[name]).reshape(line) for name in ("iDecay", "vDecay"))
+    bias = np.asarray(fields.get("bias", 0), int).reshape(line)
+    u, v, sent = np.zeros_like(a[:, 0]), np.zeros_like(a[:, 0]), []
+    for t in range(a.shape[1]):
+        now = a[:, t] * 2 ** neuron.get("wgtExp", 0)
+        if fields["type"] == "dense_rec" and t:
+            now = now + sent[-1] @ np.asarray(fields["weight_rec"], int).T * 2 ** neuron.get("wgtExp", 0)
+        u = toward_zero(u, keep_u) + 64 * now
+        v = toward_zero(v, keep_v) + u + 64 * bias
+        sent.append(fires(v, 64 * neuron["vThMant"]).astype(int))
+        v = np.where(sent[-1], 0, v)
+    return np.stack(sent, axis=1)
+
+
+def synapses(rng, kind, shape):
+    """Return the fields of random synapses of a kind that take ``shape``."""
+    into = shape[0]
+    groups = int(rng.choice([1, 2])) if into % 2 == 0 else 1
+    kernel, out = rng.integers(1, 4, 2), groups * int(rng.integers(1, 3))
+    plain = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1]}
+    if kind in ("dense", "dense_rec"):
+        return {"weight": even(rng, 6, int(np.prod(shape)))}
+    if kind == "conv":
+        kernel = np.minimum(kernel, shape[1:])
+        weight = even(rng, out, into // groups, *kernel)
+        return {**plain, "padding": list(rng.integers(0, 2, 2)), "groups": groups, "weight": weight}
+    if kind == "convT":
+        free = {"stride": list(rng.integers(1, 3, 2)), "dilation": list(rng.integers(1, 3, 2))}
+        return {**plain, **free, "groups": groups, "weight": even(rng, into, out // groups, *kernel)}
+    if rng.random() < 0.5:  # windows that see two channels
+        return {**plain, "padding": [1, 1], "weight": even(rng, 1, 1, 3, 3) + 6}
+    return {**plain, "stride": [2, 2], "weight": np.full((1, 1, 2, 2), 2.0 * rng.integers(1, 60))}
+
+
+def draw(rng, comparison):
+    """Return (layers, input spikes, outputs by layer) of a random network."""
+    shape = (int(rng.integers(1, 5)), int(rng.integers(3, 7)), int(rng.integers(3, 7)))
+    x = (rng.random((SAMPLES, STEPS, *shape)) < 0.4).astype(int)
+    kinds = [*rng.choice(PLANAR, rng.integers(1, 4)), *rng.choice(["dense", "dense_rec"], rng.integers(0, 3))]
+    layers, spikes, wanted = [], x, []
+    for kind in map(str, kinds):
+        fields = {"type": kind, **synapses(rng, kind, spikes.shape[2:])}
+        if kind == "dense_rec":
+            fields["weight_rec"] = even(rng, len(fields["weight"]), len(fields["weight"]))
+        count = sums(fields, spikes[:, :1]).shape[2]
+        if kind != "dense_rec" and rng.random() < 0.5:
+            size = fields["weight"].shape if kind == "dense" and rng.random() < 0.5 else count
+            fields["delay"] = rng.integers(0, 4, size).astype(np.float32)
+        if rng.random() < 0.4:
+            fields["bias"] = even(rng, count, size=3)
+        a = late_sums(fields, spikes)
+        decays = count if rng.random() < 0.5 else None
+        neuron = {"iDecay": rng.integers(500, 4097, decays), "vDecay": rng.integers(0, 3000, decays)}
+        wgt = int(rng.integers(0, 3)) if rng.random() < 0.3 else 0
+        # Even thresholds are often met exactly.
+        threshold = 2 * (int(0.3 * a.std() * 2**wgt) + 1)
+        fields["neuron"] = {**CUBA, **neuron, "wgtExp": wgt, "vThMant": threshold}
+        layers.append(fields)
+        spikes = outputs(fields, a, comparison)
+        wanted.append(spikes)
+    if rng.random() < 0.5:
+        layers.append({"type": "dense", "weight": even(rng, 3, int(np.prod(spikes.shape[2:])))})
+        wanted.append(outputs(layers[-1], sums(layers[-1], spikes), comparison))
+    return layers, x, wanted
+
+
+def compare(path, lava, seed):
+    """Compare a random network with the emulator, and with Lava if there is one; return spikes."""
+    rng = np.random.default_rng(seed)
+    comparison = ("strict", "inclusive")[seed % 2]
+    layers, x, wanted = draw(rng, comparison)
+    reading = NetxReading(comparison, x.shape[2:])
+    program = read_netx(write(path / f"{seed}.net", layers, tSample=STEPS), reading)
+    names = [layer.name for layer in program.layers]
+    given = x.swapaxes(0, 1).astype(np.uint8)
+    records = [run_program(program, given, rasters=names, backend=backend) for backend in ("numpy", "native")]
+    if lava is not None:
+        records.append(lava.run(program, given, rasters=names))
+    for record in records:
+        for layer, values in zip(program.layers, wanted, strict=True):
+            scale = 1 if layer.neuron.spiking else 64  # a read-out is given in units of the weights
+            got = record.layers[layer.name].raster * scale
+            np.testing.assert_array_equal(got, values.swapaxes(0, 1), err_msg=f"{seed}: {layer.name}")
+    return sum(int(values.sum()) for layer, values in zip(program.layers, wanted, strict=True) if layer.neuron.spiking)
+
+
+def test_emulator_matches_definition(tmp_path):
+    assert sum(compare(tmp_path, None, seed) > 50 for seed in range(40)) > 30
+
+
+@pytest.mark.lava
+def test_lava_matches_definition(tmp_path):
+    with Lava() as lava:
+        for seed in range(100, 125):
+            compare(tmp_path, lava, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.lava
+def test_lava_matches_definition_of_many(tmp_path):
+    with Lava() as lava:
+        for seed in range(1000, 1275):
+            compare(tmp_path, lava, seed)
