@@ -23,6 +23,7 @@ from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
 from ashneuro.exchange import METRICS, HostLayer, read_metrics
 from ashneuro.program.bundle import Bundle
+from ashneuro.program.netx.read import reading_of
 from ashneuro.program.program import Program
 from ashneuro.reporting.html import write_html
 from ashneuro.reporting.summary import Report, write_json
@@ -198,7 +199,8 @@ def report_network(
         facts={
             "the ANN twin": "one pass over one sample; where an input changes from step to step, an ANN that does the "
             "same job would see every step"
-        },
+        }
+        | _netx_facts(target, program),
         steps=_by_step(program, record, given),
         step_samples=record.samples,
         measurements=measured,
@@ -208,6 +210,14 @@ def report_network(
         },
     )
     return _priced(basic, program, record, profiles, (), (), {})
+
+
+def _netx_facts(target: Bundle | Program | Graph, program: Program) -> dict[str, str]:
+    """Return the reading of a lava-dl file on which its spikes rest; nothing for other networks."""
+    if not isinstance(target, Program) and not (isinstance(target, Bundle) and target.wiring is None):
+        return {}
+    sign = ">" if reading_of(program).comparison == "strict" else "≥"
+    return {"threshold": f"read as v {sign} vThMant, which a lava-dl file does not say; --comparison changes it"}
 
 
 def _is_bundle(source: object) -> bool:

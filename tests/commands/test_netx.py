@@ -158,6 +158,9 @@ def test_comparison_option(ashneuro: Command, tmp_path: Path) -> None:
     assert "comparison" in {note["rule"] for note in exported["notes"]}
     bundle = tmp_path / "ties.bundle"
     assert spikes(bundle) == spikes(bundle, "--comparison", "inclusive") == inclusive
+    for subject, sign in ((bundle, "≥"), (path, ">")):
+        report = json.loads(ashneuro("report", subject, "--inputs", tmp_path / "x.npy", "--json").out)
+        assert f"read as v {sign} vThMant" in report["facts"]["threshold"]
     other = ashneuro("simulate", bundle, *fed, "--comparison", "strict")
     assert other.code == 2 and "--comparison strict" in other.err
     # Exported again, it is read as it was.
