@@ -185,13 +185,14 @@ template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false
 int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, void* to) {
     uint8_t* __restrict__ spikes = static_cast<uint8_t*>(to);
     int32_t* __restrict__ potentials = static_cast<int32_t*>(to);
-    const int32_t threshold = layer.threshold, subtract = layer.subtract;
+    const int32_t threshold = layer.threshold, subtract = layer.subtract, shared_u = layer.keep_u, shared_v = layer.keep_v;
+    const int32_t *__restrict__ keep_us = layer.keep_us, *__restrict__ keep_vs = layer.keep_vs;
     constexpr bool LATE = RESET == LATE_TO_ZERO || RESET == LATE_SUBTRACT, SUBTRACTS = RESET == SUBTRACT || RESET == LATE_SUBTRACT;
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
     for (int64_t j = 0; j < layer.neurons; j++) {
         const int32_t bias = BIASED ? layer.bias[j] : 0;
-        const int32_t keep_u = EACH ? layer.keep_us[j] : layer.keep_u, keep_v = EACH ? layer.keep_vs[j] : layer.keep_v;
+        const int32_t keep_u = EACH ? keep_us[j] : shared_u, keep_v = EACH ? keep_vs[j] : shared_v;
         awake += (a[j] | bias | u[j] | v[j]) != 0;
         int32_t now = a[j] * 64 + (MEMORY ? decayed(u[j], keep_u) : 0);
         now = ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1);
