@@ -274,6 +274,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
     for connection in layer.connections:
         if connection.synapse is None:
             reach += input_peak[connection.source]
+            coarse = min(coarse, LARGEST_MESSAGE / (1.01 * input_peak[connection.source]))
             continue
         full = full_range(*_span(connection.synapse)) * graded.get(connection.source, 1.0)
         if math.isfinite(full):

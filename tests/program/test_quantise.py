@@ -259,6 +259,22 @@ def test_ties_are_equal_in_graph_and_program():
     assert ties > 20
 
 
+def test_analog_input_beside_weights_fits_its_message():
+    """An analog input enters a layer that other weights reach, too: its peak bounds the scale."""
+    rng = np.random.default_rng(8)
+    nodes = {
+        "input": (6,),
+        "other": (6,),
+        "in": net.lif((6,), rng, uniform=True),
+        "fc": nir.Linear(rng.normal(0, 1e-3, (6, 6))),
+        "lif": net.lif((6,), rng, uniform=True),
+    }
+    edges = [("input", "in"), ("in", "fc"), ("fc", "lif"), ("other", "lif"), ("lif", "output")]
+    program = lower(net.graph_of(nodes, edges), Contract())
+    port = quantise(program, input_peak={"input": 1.0, "other": 2.0}).program.inputs[1]
+    assert 30_000 < port.limit <= 32_767
+
+
 def test_different_thresholds_move_into_weights():
     rng = np.random.default_rng(6)
     graph = net.chain((8,), net.affine(8, 16, rng), net.lif((16,), rng, tau=np.full(16, 5e-3)))

@@ -239,8 +239,9 @@ class _Draw:
         leak = {} if kind == "IF" else {"v_leak": rest}
         node = getattr(nir, kind)(**rates, **leak, v_reset=reset, v_threshold=threshold)
         start = rest if self.contract.start == "v_leak" else reset
-        # Integers subtract one amount per layer, in units of the threshold above the start.
-        node.metadata = self.firing(subtracts=not self.integers or alike or not start.any())
+        # Integers subtract one positive amount per layer, in units of v_threshold above the start.
+        subtracts = (alike or not start.any()) and bool((threshold > 0).all())
+        node.metadata = self.firing(subtracts=subtracts or not self.integers)
         return node
 
     def firing(self, subtracts: bool) -> dict[str, Any]:
