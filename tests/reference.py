@@ -153,7 +153,8 @@ def run_graph(
         reset: a spike sets v to v_reset, or subtracts v_threshold.
         reset_delay: 0, or 1: the reset acts on the potential of the next step, before it is
             compared.
-            All three may be in a neuron's own metadata, as "ashneuro.reset" etc.
+            All three may be in a neuron's own metadata, as "ashneuro.reset" etc. A Threshold with
+            "ashneuro.message" = "graded" sends min(x, "ashneuro.message_limit") instead of 1.
     """
     nodes, edges = _flat(graph)
     names = [
@@ -251,7 +252,10 @@ def _step(
 
     match node:
         case nir.Threshold():
-            return None, fires(x, "threshold").astype(float)
+            z, stated = fires(x, "threshold"), node.metadata or {}
+            if stated.get("ashneuro.message") == "graded":
+                return None, np.where(z, np.minimum(x, stated.get("ashneuro.message_limit", np.inf)), 0.0)
+            return None, z.astype(float)
         case nir.CubaLIF() | nir.CubaLI():
             current = integrate(current, x, decay=decay(p["tau_syn"]), r=p["w_in"])
             v = integrate(v, current, decay=decay(p["tau_mem"]), r=p["r"], v_leak=rest)

@@ -170,7 +170,9 @@ def memory_energy(
                   one bit per neuron and step;         synop; state variables read and written per
                   graded inputs in the bits of an      update; each spike 32 bits, written and read
                   activation; a neuron's steps         once; each graded input read once, in the
-                  together, so no state moves          bits of an activation, as the ANN reads it
+                  together, so no state moves;         bits of an activation, as the ANN reads it;
+                  graded outputs in the bits of an     a graded message 32 bits as a spike, and
+                  activation                           its payload, written once
 
     low: perfect reuse, or no reuse where that is less (few spikes can cost less than a bit per
     neuron and step). high: no reuse. typical: the dataflow that each side is built for, reuse in a
@@ -193,18 +195,20 @@ def memory_energy(
         updates = (layer.updates or 0) / samples
         weights = (weight_bits, layer.parameters * weight_bits)
         spiking, graded = layer.inputs - layer.graded_inputs, layer.graded_inputs * timesteps
+        sent_bits = activation_bits if layer.message_bits else 1
         reused = [
             # A weight that no spike meets is not read.
             (min(synops, layer.parameters), *weights),
             (float(spiking * timesteps), 1, spiking * timesteps),
             (float(graded), activation_bits, graded * activation_bits),
-            (float(layer.neurons * timesteps), 1, layer.neurons * timesteps),
+            (float(layer.neurons * timesteps), sent_bits, layer.neurons * timesteps * sent_bits),
         ]
         fetched = [
             (synops, *weights),
             (2 * synops, state_bits, layer.neurons * state_bits),
             (2 * updates * layer.state_variables, state_bits, layer.neurons * state_bits * layer.state_variables),
-            (2 * layer.spikes / samples, MESSAGE_BITS, layer.neurons),
+            (2 * (layer.spikes + layer.graded_messages) / samples, MESSAGE_BITS, layer.neurons),
+            (layer.graded_messages / samples, activation_bits, layer.neurons * activation_bits),
             (layer.graded_events / samples, activation_bits, layer.graded_inputs * activation_bits),
         ]
         typical_case = fetched

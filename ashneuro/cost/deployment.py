@@ -49,12 +49,14 @@ class Deployment:
         traffic: messages and hops by layer, over all samples and steps of the run.
         loads: load of the busiest core by layer.
         depth: machine steps by which the last layer lags behind the input.
+        graded: some layer sends graded messages, whose time no profile has.
     """
 
     placement: Placement
     traffic: Mapping[str, Traffic]
     loads: Mapping[str, CoreLoad]
     depth: int
+    graded: bool = False
 
     def step_time(self, profile: HardwareProfile) -> Range | None:
         """Return seconds of a mean time step; ``None`` where the profile lacks a needed time.
@@ -63,7 +65,7 @@ class Deployment:
         + messages·t_axon) + t_barrier``. Needed are synop, updates and barrier.
         """
         times = {key: quantity.range for key, quantity in profile.time.items() if quantity.citable}
-        if not {"synop", "neuron_update_active", "neuron_update_inactive", "barrier"} <= times.keys():
+        if self.graded or not {"synop", "neuron_update_active", "neuron_update_inactive", "barrier"} <= times.keys():
             return None
         none = Range(0.0, 0.0, 0.0)
         longest = [
@@ -127,7 +129,8 @@ def deploy(program: Program, record: SpikeRecord, profile: HardwareProfile) -> D
             incoming[layer.name] / steps,
             sends / steps,
         )
-    return Deployment(placement, sent, loads, program.depth)
+    graded = any(layer.neuron.graded for layer in program.layers)
+    return Deployment(placement, sent, loads, program.depth, graded)
 
 
 def _update(times: Mapping[str, Range], active: float | None) -> Range:

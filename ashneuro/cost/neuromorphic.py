@@ -132,7 +132,12 @@ def _event_terms(layer: LayerWorkload, samples: int, prices: _Prices, deployment
     # Some published sets have no energy for generating a spike; their profiles exclude it by name.
     if "spike_out" in prices.profile.energy:
         yield prices.term(layer.name, "spike", "spike_out", layer.spikes / samples)
-    yield from _mesh_terms(layer, samples, prices, deployment)
+    if layer.graded_messages:
+        # Prices of spikes and of their way are for messages without a payload.
+        because = "the profile has no energy for a message with a payload, and for its way over the mesh"
+        yield Term(layer.name, "graded message", layer.graded_messages / samples, None, because)
+    else:
+        yield from _mesh_terms(layer, samples, prices, deployment)
     yield _transfer(layer.name, layer.bytes_out / samples, prices)
 
 

@@ -47,7 +47,8 @@ class LayerWorkload:
         kind: ``"snn"``: spiking neurons; ``"ann"``: one pass of multiply–accumulates and an
             activation function; ``"input"``: a port where the host's values enter.
         inputs: elements that the synapses read; 0 where not given.
-        graded_inputs: of the inputs of a spiking layer, those with values other than 0 and 1.
+        graded_inputs: of the inputs of a spiking layer, those with values other than 0 and 1: from
+            an analog input port, or from a layer of graded messages.
         graded_events: non-zero values that these sent.
         dense_acs: of the dense MACs of a spiking layer, those at synapses whose source spikes.
         effective_macs: of the dense MACs, products of a non-zero activation that is not 0/1 with a
@@ -67,13 +68,16 @@ class LayerWorkload:
         update_multiplies: products per neuron update, one per state variable that decays gradually.
         update_adds: additions and comparisons per neuron update, or per output element of an ANN.
         state_variables: variables that a neuron keeps from step to step.
-        spikes: spikes of the layer, or non-zero values of a port.
-        messages: the same, once per target layer.
-        messages_out: spikes that leave for the host.
+        spikes: spikes of the layer, or non-zero values of a port; 0 for a layer of graded messages.
+        graded_messages: graded messages of the layer: its non-zero values; they are not spikes.
+        message_bits: payload bits of one message: those of the layer, 32 in floats; 0 for spikes.
+        messages: spikes or graded messages, once per target layer.
+        messages_out: spikes or graded messages that leave for the host.
         bytes_in: bytes from host to chip: every non-zero value of a port, in the width it is sent.
-        bytes_out: bytes from chip to host: one bit per neuron and step, or a float per read-out
-            value.
-        firing_rate: spikes per neuron and step; ``None`` for layers that do not spike.
+        bytes_out: bytes from chip to host: one bit per neuron and step, the payload of every neuron
+            and step, or a float per read-out value.
+        firing_rate: spikes, or graded messages, per neuron and step; ``None`` for layers that send
+            neither.
     """
 
     name: str
@@ -100,11 +104,18 @@ class LayerWorkload:
     update_adds: int = 0
     state_variables: int = 0
     spikes: int = 0
+    graded_messages: int = 0
+    message_bits: int = 0
     messages: int = 0
     messages_out: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     firing_rate: float | None = None
+
+    @property
+    def payload_bits(self) -> int:
+        """Bits that all graded messages of the layer carry."""
+        return self.graded_messages * self.message_bits
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,10 +140,10 @@ class Workload(Plotted):
 
     @property
     def firing_rate(self) -> float | None:
-        """Spikes per neuron and step over all spiking layers; ``None`` where there are none."""
+        """Spikes and graded messages per neuron and step; ``None`` where no layer sends either."""
         spiking = [layer for layer in self.layers if layer.kind == "snn" and layer.firing_rate is not None]
         steps = sum(layer.updates or 0 for layer in spiking)
-        return sum(layer.spikes for layer in spiking) / steps if steps else None
+        return sum(layer.spikes + layer.graded_messages for layer in spiking) / steps if steps else None
 
     @property
     def spikes_per_synapse(self) -> float | None:
@@ -178,7 +189,7 @@ class StepWorkload:
 
     Args:
         name: layer name.
-        spikes: spikes of the layer.
+        spikes: spikes of the layer; graded messages are not spikes.
         effective_acs, effective_macs: as in `LayerWorkload`, in the step in which the source sent.
     """
 
@@ -226,7 +237,7 @@ def count_steps(program: Program, record: SpikeRecord, inputs: Mapping[str, NDAr
             sums[seen[connection.source].binary] += events @ fan_out(connection.synapse).ravel()
         own = record.layers[layer.name].raster
         assert own is not None
-        spikes = (own != 0).reshape(record.timesteps, -1).sum(axis=1, dtype=np.int64) * layer.neuron.spiking
+        spikes = (own != 0).reshape(record.timesteps, -1).sum(axis=1, dtype=np.int64) * layer.neuron.binary
         rows.append(StepWorkload(layer.name, spikes, sums[True], sums[False]))
     return tuple(rows)
 
@@ -235,9 +246,10 @@ def neurobench(workload: Workload) -> dict[str, Any]:
     """Return the metrics that NeuroBench's harness would give, per sample, under its names.
 
     ``SynapticOperations``: effective MACs, effective ACs, dense products, padding excluded.
-    ``ActivationSparsity``: share of neuron-steps without a spike. ``ConnectionSparsity``: share of
-    zero parameters. ``Footprint``: bytes of parameters and states. ``ParameterCount``. Layers whose
-    activations were not observed count all their dense MACs as effective.
+    ``ActivationSparsity``: share of neuron-steps without a spike or message.
+    ``ConnectionSparsity``: share of zero parameters. ``Footprint``: bytes of parameters and
+    states. ``ParameterCount``. Layers whose activations were not observed count all their dense
+    MACs as effective.
 
     Source: NeuroBench, Yik et al. 2025. docs/cost.md lists the differences from the package.
     """
@@ -320,12 +332,15 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
             graded_events += source.events
     synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
     updates = layer.size * steps
-    spiking = layer.neuron.spiking
+    spiking, graded = layer.neuron.spiking, layer.neuron.graded
+    payload = _payload_bits(layer.neuron, program.precision)
     is_output = layer.name in program.outputs
     # Two synapses into one layer, such as a conv and its skip, share a message.
     targets = sum(any(c.source == layer.name for c in other.connections) for other in program.layers)
     u_decays, u_kept = _decay(layer.neuron.du, program.precision, offset=1)
     v_decays, v_kept = _decay(layer.neuron.dv, program.precision, offset=0)
+    if graded:  # stateless, whatever the decays are
+        u_decays = u_kept = v_decays = v_kept = False
     return LayerWorkload(
         name=layer.name,
         place="deployed",
@@ -352,13 +367,26 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         update_multiplies=u_decays + v_decays,
         update_adds=u_kept + 1 + _has_bias(layer.neuron) + spiking,
         state_variables=u_kept + v_kept,
-        spikes=own.events if spiking else 0,
+        spikes=own.events if layer.neuron.binary else 0,
+        graded_messages=own.events if graded else 0,
+        message_bits=payload,
         messages=own.events * targets if spiking else 0,
         messages_out=own.events if spiking and is_output else 0,
-        bytes_out=(record.samples * math.ceil(layer.size * record.timesteps / 8) if spiking else updates * FLOAT_BYTES)
+        bytes_out=(
+            record.samples * math.ceil(layer.size * record.timesteps * (payload or 1) / 8)
+            if spiking
+            else updates * FLOAT_BYTES
+        )
         * is_output,
         firing_rate=own.events / updates if spiking else None,
     )
+
+
+def _payload_bits(neuron: Neuron, precision: str) -> int:
+    """Return the bits that a message carries: 0 for a spike."""
+    if not neuron.graded:
+        return 0
+    return neuron.message.bits if precision == "integer" else 8 * FLOAT_BYTES
 
 
 def _port(program: Program, port: InputPort, sent: Activity) -> LayerWorkload:

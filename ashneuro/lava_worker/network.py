@@ -8,7 +8,8 @@ The description is in Lava's terms, so that nothing is decided here::
      "width": samples side by side in batched synapses; 1: only Lava's own synapses,
      "sources": [{"name", "size"}],
      "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to record],
-                 "firing": {"inclusive", "late"} or null: Lava's own}],
+                 "firing": {"inclusive", "late"} or null: Lava's own,
+                 "graded": {"limit": number or null, "inclusive", "stock"} or null: spikes}],
      "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse",
                       "delay", "weight_exp", "largest"}]}
 
@@ -33,9 +34,10 @@ from batched import BatchedDense, BatchedSparse
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.dense.process import Dense
+from lava.proc.graded.process import GradedReluVec
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
-from processes import Fired, ReadOut, Sink, Source, Traced
+from processes import Fired, Graded, ReadOut, Sink, Source, Traced
 from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
@@ -56,7 +58,9 @@ class Network:
         number = np.int32 if self.fixed else np.float64
         self._sources = {item["name"]: _shared(self.rows, item["size"], number) for item in description["sources"]}
         self._sinks = {
-            item["name"]: _shared(self.rows, item["size"], np.uint8 if item["spiking"] else number)
+            item["name"]: _shared(
+                self.rows, item["size"], np.uint8 if item["spiking"] and not item["graded"] else number
+            )
             for item in description["layers"]
         }
         self._traces = {
@@ -156,9 +160,20 @@ class Network:
             "reset_offset": item["offset"] % interval,
             "name": item["name"],
         }
-        if item["spiking"] and not item["trace"] and not item["firing"]:
+        if item["graded"] and item["graded"]["stock"] and not item["trace"]:
+            return GradedReluVec(shape=(item["size"],), vth=_one(value["v_threshold"]))
+        if item["spiking"] and not item["trace"] and not item["firing"] and not item["graded"]:
             return LIFReset(**parameters)
         trace = self._traces[item["name"]].reshape(self.rows, 2, -1)
+        if item["graded"]:
+            limit = item["graded"]["limit"]
+            return Graded(
+                trace,
+                np.array(item["trace"], int),
+                item["graded"]["inclusive"],
+                np.inf if limit is None else limit,
+                **parameters,
+            )
         if item["firing"]:
             subtract = arrays.get(f"layer.{index}.v_subtract")
             subtract = None if subtract is None else _one(subtract)

@@ -1,4 +1,4 @@
-"""Processes beyond Lava 0.10.0: a source and a sink of arrays, and three variants of LIFReset.
+"""Processes beyond Lava 0.10.0: a source and a sink of arrays, and four variants of LIFReset.
 
 All else in a network is Lava's own: ``LIFReset``, ``Dense``, ``Sparse``. Arrays are in anonymous
 shared memory that forked processes inherit: ``Var.get`` and ``Var.set`` take 15 µs per element, and
@@ -214,3 +214,48 @@ class FiredModelFixed(_FiredModel, PyLifResetModelBitAcc):
     def in_units_of_v(self, value):
         """Return a threshold's mantissa in units of v."""
         return np.left_shift(value, self.vth_shift)
+
+
+class Graded(Fired):
+    """A stateless population that sends values: min(v, limit) where v passes the threshold.
+
+    Args:
+        limit: largest value that is sent, in units of vth.
+    """
+
+    def __init__(self, trace, neurons, inclusive: bool, limit, **parameters) -> None:
+        super().__init__(trace, neurons, inclusive, False, None, **parameters)
+        self.proc_params["limit"] = limit
+
+
+class _GradedModel:
+    """Lava's own integration from v = 0; the answer is v, in units of vth."""
+
+    def spiking_activation(self):
+        """Return the values, which `run_spk` sends."""
+        values = np.clip(self.in_units_of_vth(self.v), 0, self.proc_params["limit"])
+        return np.where(super().spiking_activation(), values, 0)
+
+    def reset_voltage(self, spike_vector) -> None:
+        """Set v to 0, whatever was sent: the neurons are stateless."""
+        self.v[:] = 0
+
+
+class GradedModelFloat(_GradedModel, FiredModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Graded
+
+    def in_units_of_vth(self, value):
+        """Return v as it is."""
+        return value
+
+
+class GradedModelFixed(_GradedModel, FiredModelFixed):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = Graded
+
+    def in_units_of_vth(self, value):
+        """Return v in units of a threshold's mantissa, rounded down."""
+        return np.right_shift(value, self.vth_shift)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.loihi import DECAY_ONE, STATE_SHIFT
-from ashneuro.program.program import Connection, Layer, Program
+from ashneuro.program.program import Connection, Layer, Neuron, Program
 from ashneuro.program.synapse import signed_sums
 
 
@@ -49,6 +49,11 @@ def largest_potential(program: Program, layer: Layer) -> float:
     return (largest_current(program, layer) + bias) * gain
 
 
+def largest_message(neuron: Neuron) -> int:
+    """Return the largest value that neurons of an integer program send: 1, or their payload's."""
+    return int(neuron.message.limit or 0) if neuron.graded else 1
+
+
 def leaky_gain(decay: float, timesteps: int | None) -> float:
     """Return Σ (1 − decay)^k over a sample: the gain of a leaky sum for a constant input.
 
@@ -62,8 +67,10 @@ def leaky_gain(decay: float, timesteps: int | None) -> float:
 def _sent(program: Program, connection: Connection) -> tuple[int, int]:
     """Return the smallest and the largest value that a connection's source sends."""
     port = next((port for port in program.inputs if port.name == connection.source), None)
-    if port is None or port.coding == "spikes":
-        return (1, 1) if port is not None and port.constant else (0, 1)
+    if port is None:
+        return 0, largest_message(program.layer(connection.source).neuron)
+    if port.coding == "spikes":
+        return (1, 1) if port.constant else (0, 1)
     return -port.limit, port.limit
 
 

@@ -36,10 +36,12 @@ class LayerComparison:
     Args:
         layer: name of the layer.
         compared: number of values compared: neurons · steps · samples.
-        spikes: number of spikes among them, in the first of the two computations.
+        spikes: number of spikes or graded messages among them, in the first of the two
+            computations.
         mismatches: number of values that differ.
         first: (sample, step, neuron) of the first mismatch, ordered by sample, then step.
-        largest: largest absolute difference of a read-out; ``None`` for spikes.
+        largest: largest absolute difference of a read-out or of graded messages; ``None`` for
+            spikes.
     """
 
     layer: str
@@ -166,8 +168,8 @@ class Certificate(Shown):
         ]
         if self.own_processes:
             skipped.append(
-                f"Lava's own neurons for {', '.join(self.own_processes)}: Lava has none with this comparison or reset;"
-                " they ran in ashneuro's process Fired, with Lava's arithmetic of u and v"
+                f"Lava's own neurons for {', '.join(self.own_processes)}: Lava has none with this comparison, reset or"
+                " message; they ran in ashneuro's process Fired or Graded, with Lava's arithmetic of u and v"
             )
         if silent := self._silent():
             names = ", ".join(silent)

@@ -59,6 +59,8 @@ def filter_fault(wiring: Wiring, contract: Contract, name: str) -> str:
             return f"{neuron} gives its value behind weights"
         if not isinstance(wiring.nodes[neuron], FILTERED):
             return f"{neuron} has a synaptic current of its own"
+        if wiring.message(neuron).graded:
+            return f"{neuron} sends graded values, and its neurons are stateless"
         sources, between = _reaching(wiring, neuron)
         other = [source for source in sources if wiring.roles[source] != "neuron" or not _filters(wiring, source)]
         if other:

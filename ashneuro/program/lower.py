@@ -132,6 +132,7 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
         spiking=spiking,
         firing=firing,
         v_subtract=_compact(threshold / unit) if firing.reset == "subtract" else None,
+        message=wiring.message(name),
         v_unit=_compact(unit),
         v_origin=_compact(origin),
     )

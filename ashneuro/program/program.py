@@ -9,6 +9,7 @@ beyond the ties of `ashneuro.spiking.firing`)::
     u = u·(1 − du) + a_t
     v = v·(1 − dv) + u + bias
     s = v > v_threshold;  v = 0 where s          (`Firing`: or ≥; or v − v_subtract; or a step late)
+                                                 (`Message`: or a value; then v = 0 in every step)
 
 integer (Lava ``fixed_pt`` and the silicon; v_threshold is one number per layer; rz rounds toward
 zero)::
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 
 from ashneuro.loihi import DECAY_ONE
 from ashneuro.spiking.firing import LIF_FIRING, Firing
+from ashneuro.spiking.message import SPIKE, Message
 
 Shape = tuple[int, ...]
 Precision = Literal["float", "integer"]
@@ -116,10 +118,12 @@ class Neuron:
         bias: added to v in every step; float units, or the 13-bit mantissa.
         bias_exp: integer programs: the bias is ``bias << bias_exp``.
         spiking: ``False`` for a read-out (NIR ``LI``, ``CubaLI``, ``I``, or a linear map at an
-            Output), whose output is its membrane potential.
+            Output), whose output is its membrane potential. Other neurons send messages.
         firing: comparison with the threshold, and the reset.
         v_subtract: subtracted from v by a spike where ``firing.reset`` is ``"subtract"``; in units
             of v_threshold. ``None`` otherwise.
+        message: what a neuron sends. Neurons that send graded values are stateless: u and v are 0
+            before every step, whatever du and dv are.
         v_unit, v_origin: the membrane potential in the graph's own units is ``v_unit · v +
             v_origin``, with ``v / (64 · scale)`` in place of v in an integer program.
     """
@@ -132,8 +136,19 @@ class Neuron:
     spiking: bool = True
     firing: Firing = LIF_FIRING
     v_subtract: NDArray[Any] | None = None
+    message: Message = SPIKE
     v_unit: NDArray[Any] = field(default_factory=lambda: np.ones(()))
     v_origin: NDArray[Any] = field(default_factory=lambda: np.zeros(()))
+
+    @property
+    def graded(self) -> bool:
+        """True if the neurons send values: neither spikes nor the potential of a read-out."""
+        return self.spiking and self.message.graded
+
+    @property
+    def binary(self) -> bool:
+        """True if all that the neurons send is 0 or 1."""
+        return self.spiking and not self.message.graded
 
 
 @dataclass(frozen=True, eq=False)

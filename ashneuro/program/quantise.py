@@ -7,7 +7,8 @@ A layer has one unit: ``scale`` integer units of a per float unit. All its numbe
     threshold  v_threshold_int = v_threshold · scale;  v_int = 64 · scale · v
     bias       bias_int · 2^bias_exp = bias · scale · 64
 
-A spike has unit 1, an analog value the scale of its input port. Connections that meet in a layer,
+A spike has unit 1, an analog value the scale of its input port, a graded message the scale of the
+layer that sends it, so that its largest value fills the payload. Connections that meet in a layer,
 as in a residual join, share its unit and differ in their weight exponents, so that each uses at
 least half of the 8-bit range.
 
@@ -49,6 +50,7 @@ from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.synapse import scale_outputs, signed_sums
 from ashneuro.spiking.firing import LIF_FIRING
 from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
+from ashneuro.spiking.message import Message
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
 MANY_STEPS = 256.0
@@ -135,8 +137,10 @@ def quantise_unchecked(program: Program, input_peak: Mapping[str, float], scales
 
 def _at_scales(program: Program, input_peak: Mapping[str, float], scales: Mapping[str, float]) -> Quantisation:
     ports = _ports(program, input_peak, scales)
-    sources = {port.name: port.scale for port in ports}
+    graded = {layer.name: _message(layer.neuron, scales[layer.name]) for layer in program.layers if layer.neuron.graded}
+    sources = {port.name: port.scale for port in ports} | {name: scales[name] for name in graded}
     steps = {port.name: 0.5 / port.limit for port in ports if port.coding != "spikes"}
+    steps |= {name: 0.5 / message.limit for name, message in graded.items() if message.limit}
     layers, costs = zip(*(_layer(layer, scales[layer.name], sources, steps) for layer in program.layers), strict=True)
     integer = replace(program, precision="integer", inputs=ports, layers=tuple(layers))
     return Quantisation(integer, tuple(costs), tuple(check_program(integer)))
@@ -164,7 +168,8 @@ def grid_scale(program: Program, layer: Layer) -> float | None:
     """
     neuron, synapses = layer.neuron, [connection.synapse for connection in layer.connections]
     analog = {port.name for port in program.inputs if port.coding != "spikes"}
-    if None in synapses or any(connection.source in analog for connection in layer.connections):
+    analog |= {other.name for other in program.layers if other.neuron.graded}
+    if neuron.graded or None in synapses or any(connection.source in analog for connection in layer.connections):
         return None
     decays = [np.asarray(value, np.float64) * DECAY_ONE for value in (neuron.du, neuron.dv)]
     if not all(_whole(value) for value in decays) or decays[0].min() < 0.5 or decays[1].max() > LARGEST_DECAY + 0.5:
@@ -223,7 +228,7 @@ def _with_one_threshold(layer: Layer) -> Layer:
     The unit of v in a spiking neuron is free, so differences move into the weights.
     """
     threshold = layer.neuron.v_threshold
-    if not layer.neuron.spiking or np.min(threshold) == np.max(threshold):
+    if not layer.neuron.binary or np.min(threshold) == np.max(threshold):
         return layer
     common = float(np.exp(np.mean(np.log(threshold))))  # geometric mean: factors around 1
     factor = common / threshold
@@ -246,10 +251,25 @@ def _with_one_threshold(layer: Layer) -> Layer:
 def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
     """Return the scale of every layer; layers that an input enters directly share one."""
     graded = {port.name: GRADED_LIMIT / input_peak[port.name] for port in program.inputs if port.coding == "graded"}
-    scales = {
-        layer.name: wanted.get(layer.name) or _best_scale(program, layer, graded, input_peak)
-        for layer in program.layers
-    }
+    layers = {layer.name: layer for layer in program.layers if layer.neuron.graded}
+    peaks = dict(input_peak)
+    for name, layer in layers.items():
+        # A layer without a limit takes the largest value that can reach it; in loops it has one.
+        peaks[name] = layer.neuron.message.limit or _largest_sum(layer, peaks) + float(np.abs(layer.neuron.bias).max())
+        graded[name] = wanted.get(name) or _largest_payload(layer.neuron) / peaks[name]
+    scales: dict[str, float] = {}
+    # The unit of a message may still shrink with the scale of its layer: the second pass has it.
+    for _ in range(2 if layers else 1):
+        scales = {
+            layer.name: wanted.get(layer.name) or _best_scale(program, layer, graded, peaks) for layer in program.layers
+        }
+        _share_direct(program, scales)
+        graded |= {name: scales[name] for name in layers}
+    return scales
+
+
+def _share_direct(program: Program, scales: dict[str, float]) -> None:
+    """Give layers that an input enters directly one scale, in place."""
     # The host sends one number to all layers that it enters directly, so these share the coarsest
     # unit. A layer with two inputs joins both groups, hence the repetition.
     changed = True
@@ -264,26 +284,42 @@ def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[s
             common = min((scales[name] for name in fed), default=0.0)
             changed |= any(scales[name] != common for name in fed)
             scales |= dict.fromkeys(fed, common)
-    return scales
 
 
-def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], input_peak: Mapping[str, float]) -> float:
-    """Return the largest useful scale of ``layer`` that keeps every limit."""
-    neuron, useful, reach = layer.neuron, [], np.zeros(layer.size)
+def _largest_sum(layer: Layer, peaks: Mapping[str, float]) -> float:
+    """Return the largest a of a layer.
+
+    ``peaks``: largest values of its sources, 1 where missing.
+    """
+    reach = np.zeros(layer.size)
+    for connection in layer.connections:
+        if connection.synapse is None:
+            reach += peaks[connection.source]
+            continue
+        negative, positive = signed_sums(connection.synapse)
+        reach += (positive - negative) * peaks.get(connection.source, 1.0)
+    return float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
+
+
+def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], peaks: Mapping[str, float]) -> float:
+    """Return the largest useful scale of ``layer`` that keeps every limit.
+
+    Args:
+        graded: integer units of the values that analog inputs and graded layers send.
+        peaks: the largest of these values.
+    """
+    neuron, useful = layer.neuron, []
     coarse = math.inf
     for connection in layer.connections:
         if connection.synapse is None:
-            reach += input_peak[connection.source]
-            coarse = min(coarse, LARGEST_MESSAGE / (1.01 * input_peak[connection.source]))
+            coarse = min(coarse, LARGEST_MESSAGE / (1.01 * peaks[connection.source]))
             continue
         full = full_range(*_span(connection.synapse)) * graded.get(connection.source, 1.0)
         if math.isfinite(full):
             useful.append(full)
             # Beyond it, the weights would need a larger exponent than there is.
             coarse = min(coarse, full * 2.0 ** WEIGHT_EXP[1])
-        negative, positive = signed_sums(connection.synapse)
-        reach += (positive - negative) * (input_peak[connection.source] if connection.source in graded else 1.0)
-    largest_a = float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
+    largest_a = _largest_sum(layer, peaks)
     current = largest_a * leaky_gain(float(np.min(_du(neuron))) / DECAY_ONE, program.timesteps)
     largest_bias = float(np.abs(neuron.bias).max())
     # Without decay and timesteps nothing bounds v: assume the gain of many steps.
@@ -291,11 +327,14 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], inp
     potential = (current + largest_bias) * (gain if math.isfinite(gain) else MANY_STEPS)
     limits = [coarse, (LARGEST_STATE >> STATE_SHIFT) / current]
     if neuron.spiking:
-        limits.append(LARGEST_THRESHOLD / float(np.max(neuron.v_threshold)))
+        threshold = float(np.max(neuron.v_threshold))
+        limits.append(LARGEST_THRESHOLD / threshold if threshold else math.inf)
     else:
         limits.append(LARGEST_THRESHOLD / potential)
     if largest_bias:
         limits.append((BIAS_MANTISSA[1] << LARGEST_BIAS_EXP >> STATE_SHIFT) / largest_bias)
+    if neuron.graded:
+        return min(_largest_payload(neuron) / peaks[layer.name], *limits)
     if not useful:
         # Without weights nothing else bounds the scale. v may not saturate below rest either.
         limits += [LARGEST_MESSAGE / largest_a, (LARGEST_STATE >> STATE_SHIFT) / potential]
@@ -329,14 +368,15 @@ def _layer(
     pairs = [_connection(connection, scale / sources.get(connection.source, 1.0)) for connection in layer.connections]
     old = layer.neuron
     neuron = _neuron(old, scale)
-    threshold = float(np.max(old.v_threshold))
+    # A ReLU has no threshold; its errors are relative to the largest message.
+    threshold = float(np.max(old.v_threshold)) or (neuron.message.limit or 1) / scale
     bias = (np.asarray(neuron.bias, np.float64) * 2.0**neuron.bias_exp) / (scale * STATE_UNIT)
     cost = LayerCost(
         layer=layer.name,
         scale=scale,
         weights=max((error for _, error, _ in pairs), default=0.0),
         weight_bits=min((bits for _, _, bits in pairs), default=8.0),
-        threshold=abs(float(neuron.v_threshold) / (threshold * scale) - 1) if old.spiking else 0.0,
+        threshold=_relative(neuron.v_threshold / scale, np.max(old.v_threshold)) if old.spiking else 0.0,
         bias=float(np.abs(bias - old.bias).max() / threshold) if old.spiking else 0.0,
         du=_relative((neuron.du + 1) / DECAY_ONE, old.du),
         dv=_relative(neuron.dv / DECAY_ONE, old.dv),
@@ -367,7 +407,8 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
     threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
     # Without decay v is a whole number: it exceeds a fractional threshold exactly where it exceeds
     # its whole part.
-    exact = not dv.any() and (du == DECAY_ONE).all() and neuron.firing == LIF_FIRING
+    stateless = neuron.graded or not dv.any()
+    exact = stateless and (du == DECAY_ONE).all() and neuron.firing == LIF_FIRING
     subtract = neuron.v_subtract
     if subtract is not None:
         # Equal to the threshold in floats: equal in integers.
@@ -381,7 +422,22 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
         bias=mantissa.astype(np.int32),
         bias_exp=exponent,
         v_subtract=subtract,
+        message=_message(neuron, scale),
     )
+
+
+def _message(neuron: Neuron, scale: float) -> Message:
+    """Return the message with its limit in integer units, at which a payload saturates."""
+    message = neuron.message
+    if not neuron.graded:
+        return message
+    largest = _largest_payload(neuron)
+    limit = largest if message.limit is None else max(1, min(largest, round(message.limit * scale)))
+    return replace(message, limit=limit)
+
+
+def _largest_payload(neuron: Neuron) -> int:
+    return (1 << neuron.message.bits) - 1
 
 
 def _du(neuron: Neuron) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ Anything that reads JSON and ``.npy`` can run a program without ashneuro. ``prog
                      "scale", "limit", "constant"}],
         "layers":  [{"name", "shape", "depth", "scale", "nir": [...],
                      "neuron": {"du": KEY, "dv": KEY, "v_threshold": KEY, "bias": KEY,
-                                "bias_exp", "spiking", "v_unit": KEY, "v_origin": KEY},
+                                "bias_exp", "spiking", "v_unit": KEY, "v_origin": KEY,
+                                "v_subtract": KEY | null, "firing": {...}, "message": {...}},
                      "connections": [{"source", "delay", "weight_exp", "nir": [...],
                                       "synapse": null | {"kind", "in_shape", "out_shape",
                                                          "stride", "padding", "dilation",
@@ -38,6 +39,7 @@ from numpy.typing import NDArray
 from ashneuro.errors import BundleError
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.spiking.firing import Firing
+from ashneuro.spiking.message import Message
 
 SCHEMA = "ashneuro-program/1"
 STRUCTURE, NUMBERS = "program.json", "program.npz"
@@ -104,6 +106,7 @@ def _layer_entry(key: str, layer: Layer, arrays: _Arrays) -> dict[str, Any]:
     neuron = _put(key, layer.neuron, _NEURON_ARRAYS, arrays)
     neuron |= {"bias_exp": layer.neuron.bias_exp, "spiking": layer.neuron.spiking}
     neuron["firing"] = asdict(layer.neuron.firing)
+    neuron["message"] = asdict(layer.neuron.message)
     return {
         "name": layer.name,
         "shape": list(layer.shape),
@@ -173,10 +176,10 @@ def _read_layer(entry: Mapping[str, Any], arrays: _Arrays) -> Layer:
 
 
 def _read_neuron(entry: Mapping[str, Any], arrays: _Arrays) -> Neuron:
-    # Programs of earlier versions have neither: their neurons fire as Lava's do.
-    firing = Firing(**entry.get("firing", {}))
+    # Programs of earlier versions have none of these: their neurons fire as Lava's do.
+    firing, message = Firing(**entry.get("firing", {})), Message(**entry.get("message", {}))
     arrays_of = _get({"v_subtract": None, **entry}, _NEURON_ARRAYS, arrays)
-    return Neuron(**{**entry, **arrays_of, "firing": firing})
+    return Neuron(**{**entry, **arrays_of, "firing": firing, "message": message})
 
 
 def _read_connection(entry: Mapping[str, Any], arrays: _Arrays) -> Connection:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from ashneuro.errors import GraphError
 from ashneuro.program.program import Shape
 from ashneuro.program.synapse import Window, conv_shape
-from ashneuro.spiking.contract import PREFIX, Contract, read_contract
+from ashneuro.spiking.contract import PREFIX, Contract, plain, read_contract
 from ashneuro.spiking.firing import Firing
+from ashneuro.spiking.message import GRADED_BITS, LARGEST_BITS, MESSAGE_KINDS, SPIKE, Message
 
 ALWAYS_ON = "always-on"  # name of the input line that carries biases through synapses
 
@@ -67,6 +68,7 @@ SCALARS = ("groups", "start_dim", "end_dim")
 # Contract fields that a neuron node may state for itself, in its own metadata.
 FIRES = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FIRING_FIELDS = ("comparison", "reset", "reset_delay")
+MESSAGE_FIELDS = ("message", "message_bits", "message_limit")  # of a Threshold, in its metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +116,10 @@ class Wiring:
         """Return comparison and reset of a neuron: from its own metadata, else the contract's."""
         return node_firing(self.nodes[name], contract)
 
+    def message(self, name: str) -> Message:
+        """Return the message of a neuron, from its own metadata: a spike if it states nothing."""
+        return node_message(self.nodes[name])
+
     def only_reshapes(self, name: str) -> bool:
         """Return True for a node that changes no value: a Flatten, or an end of a nested graph."""
         return self.roles[name] == "pass" or isinstance(self.nodes[name], nir.Flatten)
@@ -140,6 +146,38 @@ def node_firing(node: Any, contract: Contract) -> Firing:
     stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
     given = {name: stated.get(PREFIX + name, getattr(contract, name)) for name in FIRING_FIELDS}
     return read_contract({PREFIX + name: value for name, value in given.items()}).contract.firing
+
+
+def node_message(node: Any) -> Message:
+    """Return the message of a neuron node, from its own metadata: a spike if it states nothing.
+
+    Raises:
+        GraphError: a value in the metadata is of another kind, or the node cannot send it.
+    """
+    stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
+    given = {name: plain(stated[PREFIX + name]) for name in MESSAGE_FIELDS if PREFIX + name in stated}
+    if not given:
+        return SPIKE
+    kind, bits, limit = (
+        given.get("message", "spike"),
+        given.get("message_bits", GRADED_BITS),
+        given.get("message_limit"),
+    )
+
+    def refused(name: str, why: str) -> GraphError:
+        return GraphError(f"{name} = {given.get(name)!r}", why, "export the graph again")
+
+    if kind not in MESSAGE_KINDS:
+        raise refused("message", f"it must be one of {', '.join(MESSAGE_KINDS)}")
+    if kind == "spike":
+        return SPIKE
+    if not isinstance(node, nir.Threshold):
+        raise refused("message", "only a Threshold sends graded values")
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= LARGEST_BITS:
+        raise refused("message_bits", f"a payload has 1 to {LARGEST_BITS} bits")
+    if limit is not None and (not isinstance(limit, int | float) or not 0 < limit < math.inf):
+        raise refused("message_limit", "the largest value that is sent is above 0")
+    return Message("graded", bits, None if limit is None else float(limit))
 
 
 def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
@@ -194,6 +232,7 @@ def unreadable(node: Any) -> str:
     if isinstance(node, FIRES):
         try:
             node_firing(node, Contract())
+            node_message(node)
         except GraphError as error:
             return f"{error.what} in its metadata: {error.why}"
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):

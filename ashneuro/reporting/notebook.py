@@ -112,7 +112,7 @@ def _spike_rows(record: SpikeRecord) -> Iterator[dict[str, Any]]:
             "name": name,
             "neurons": activity.neurons,
             "events": activity.events,
-            "firing_rate": record.firing_rate(name) if kind == "layer" and activity.binary else None,
+            "firing_rate": record.firing_rate(name) if kind == "layer" and not activity.read_out else None,
             "active_updates": activity.active_updates,
             "samples": record.samples,
             "timesteps": record.timesteps,

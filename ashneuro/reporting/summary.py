@@ -21,7 +21,7 @@ from ashneuro.cost.comparison.conventions import Convention
 from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
-from ashneuro.cost.workload import StepWorkload, Workload, neurobench
+from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload, neurobench
 from ashneuro.display import Plotted
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
@@ -121,6 +121,7 @@ class Report(Plotted):
         ]
         workload = self.workload and {
             **asdict(self.workload),
+            "layers": [_layer_workload(layer) for layer in self.workload.layers],
             "basis": "counted",
             "firing_rate": self.workload.firing_rate,
         }
@@ -170,6 +171,12 @@ def _estimate(cost: CostEstimate) -> dict[str, Any]:
         "by_term_j": {name: energy(value) for name, value in cost.by_term().items()},
         "by_layer_j": {name: energy(value) for name, value in cost.by_layer().items()},
     }
+
+
+def _layer_workload(layer: LayerWorkload) -> dict[str, Any]:
+    """Return the counts of a layer; those of graded messages only where it sends them."""
+    graded = () if layer.message_bits else ("graded_messages", "message_bits")
+    return {name: value for name, value in asdict(layer).items() if name not in graded}
 
 
 def _comparison(result: Comparison) -> dict[str, Any]:

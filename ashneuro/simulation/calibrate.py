@@ -22,6 +22,8 @@ from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, input_peaks
 
 FACTORS = (1.0, 0.85, 0.7, 0.55)  # of the largest scale that fits
+# A graded payload is fine where large values saturate; the first scale admits the largest possible.
+GRADED_FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 BUDGET = 40_000_000  # largest number of neuron-steps simulated in a search, which uses fewer samples instead
 FEWEST_SAMPLES = 8
 
@@ -97,7 +99,7 @@ def _best(
 ) -> dict[str, float]:
     """Return ``scales`` with the best one for the last layer of ``head``; on a tie, the largest."""
     best, least = scales, np.inf
-    for factor in FACTORS:
+    for factor in GRADED_FACTORS if head.layer(name).neuron.graded else FACTORS:
         tried = scales | {name: scales[name] * factor}
         try:
             wrong = _mismatches(head, inputs, {name: wanted[name]}, peak, tried)[name]
@@ -118,7 +120,15 @@ def _mismatches(
     used = {layer.name: scales[layer.name] for layer in program.layers}
     integer = quantise(program, input_peak=peak, scales=used).program
     rasters = _rasters(integer, inputs, wanted)
-    return {name: float((rasters[name] != wanted[name]).mean()) for name in wanted}
+    return {name: _differing(rasters[name], wanted[name], program.layer(name).neuron.graded) for name in wanted}
+
+
+def _differing(found: NDArray[Any], wanted: NDArray[Any], graded: bool) -> float:
+    """Return the share of differing spikes; of graded values, the mean error over the mean."""
+    if not graded:
+        return float((found != wanted).mean())
+    error, size = float(np.abs(found - wanted).mean()), float(np.abs(wanted).mean())
+    return min(1.0, error / size) if size else float(error > 0)
 
 
 def _rasters(

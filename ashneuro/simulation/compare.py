@@ -1,4 +1,8 @@
-"""Comparison of two simulations of the same samples: spikes exactly, read-outs up to rounding."""
+"""Comparison of two simulations of the same samples.
+
+Spikes are compared exactly, and so is everything in integers. Read-outs and graded messages of
+float programs are compared up to rounding.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ READ_OUT_TOLERANCE = 1e-9  # relative to max(1, |expected|): sums in another ord
 def compare_records(left: SpikeRecord, right: SpikeRecord) -> tuple[LayerComparison, ...]:
     """Return one comparison per layer of ``left``; both records need rasters of these layers.
 
-    Read-outs of two float records may differ by `READ_OUT_TOLERANCE`; all else has to be equal.
+    Read-outs and graded messages of two float records may differ by `READ_OUT_TOLERANCE`; all else
+    has to be equal.
     """
     exact = "integer" in (left.precision, right.precision)
     return tuple(compare_layer(name, activity, right.layers[name], exact) for name, activity in left.layers.items())
@@ -35,7 +40,8 @@ def compare_layer(name: str, left: Activity, right: Activity, exact: bool) -> La
     # Samples first, (B, T, neurons): the first mismatch is the earliest in the first bad sample.
     mismatches = np.argwhere(differ.swapaxes(0, 1))
     first = (int(mismatches[0][0]), int(mismatches[0][1]), int(mismatches[0][2])) if len(mismatches) else None
-    return LayerComparison(name, int(a.size), int(a.sum()) if left.binary else 0, len(mismatches), first, largest)
+    events = 0 if left.read_out else int(np.count_nonzero(a))
+    return LayerComparison(name, int(a.size), events, len(mismatches), first, largest)
 
 
 def read_outs_differ(

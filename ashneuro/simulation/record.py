@@ -28,11 +28,14 @@ class Activity:
     """Events of one population, summed over samples and steps.
 
     Args:
-        counts: int64, of the population's shape: spikes per neuron; non-zero values per input line.
+        counts: int64, of the population's shape: spikes or graded messages per neuron; non-zero
+            values per input line; 0 for a read-out.
         active_updates: neuron-steps in which the neuron had a state or an input other than zero;
             ``None`` if the simulator cannot observe it (Lava).
         raster: (T, B, *shape), uint8 spikes or float values; ``None`` if not asked for.
-        binary: every value that the population sent was 0 or 1.
+        binary: every value that the population sent was 0 or 1. A layer of graded messages is not
+            binary, whatever it sent.
+        read_out: the values are membrane potentials, and nothing is sent as an event.
         u, v: (T, B, *shape), current and membrane potential after each step and its reset, in the
             units of the arithmetic; ``None`` if not asked for.
     """
@@ -43,6 +46,13 @@ class Activity:
     binary: bool = True
     u: NDArray[np.generic] | None = None
     v: NDArray[np.generic] | None = None
+    read_out: bool = False
+
+    @classmethod
+    def of_messages(cls, sent: NDArray[Any], active_updates: int | None, keep: bool) -> Activity:
+        """Return the activity of a layer whose graded messages are ``sent`` (T, B, *shape)."""
+        counts = np.count_nonzero(sent, axis=(0, 1))
+        return cls(np.asarray(counts, np.int64), active_updates, sent if keep else None, binary=False)
 
     @classmethod
     def of_inputs(cls, sent: NDArray[Any]) -> Activity:
@@ -71,6 +81,7 @@ class Activity:
             binary=all(part.binary for part in parts),
             u=_joined([part.u for part in parts]),
             v=_joined([part.v for part in parts]),
+            read_out=any(part.read_out for part in parts),
         )
 
     def __add__(self, other: Activity) -> Activity:
@@ -116,9 +127,10 @@ class SpikeRecord(Plotted):
                 name: {
                     "neurons": activity.neurons,
                     "spikes": activity.events if activity.binary else None,
-                    "firing_rate": self.firing_rate(name) if activity.binary else None,
+                    "firing_rate": None if activity.read_out else self.firing_rate(name),
                     "active_updates": activity.active_updates,
                 }
+                | ({} if activity.binary or activity.read_out else {"graded_messages": activity.events})
                 for name, activity in self.layers.items()
             },
             "inputs": {
@@ -127,7 +139,7 @@ class SpikeRecord(Plotted):
         }
 
     def firing_rate(self, layer: str) -> float:
-        """Return spikes per neuron and step."""
+        """Return spikes, or graded messages, per neuron and step."""
         activity = self.layers[layer]
         return activity.events / (activity.neurons * self.timesteps * self.samples)
 
@@ -159,7 +171,7 @@ class SpikeRecord(Plotted):
 
 
 def save_rasters(record: SpikeRecord, path: str | Path) -> None:
-    """Write the rasters (T, B, *shape) to an ``.npz``, by layer: uint8 spikes, float64 read-outs.
+    """Write the rasters (T, B, *shape) to an ``.npz``, by layer: uint8 spikes, float64 values.
 
     Raises:
         DataError: the record has no raster, or the file cannot be written.
@@ -193,7 +205,8 @@ def save_counts(record: SpikeRecord, path: str | Path) -> None:
     }
     for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
         header[part] = {
-            name: {"active_updates": a.active_updates, "binary": a.binary} for name, a in activities.items()
+            name: {"active_updates": a.active_updates, "binary": a.binary, "read_out": a.read_out}
+            for name, a in activities.items()
         }
         arrays |= {f"{part}/{name}": activity.counts for name, activity in activities.items()}
     np.savez_compressed(path, allow_pickle=False, **{HEADER: np.array(json.dumps(header))}, **arrays)
@@ -212,7 +225,13 @@ def load_counts(path: str | Path) -> SpikeRecord:
                 raise ValueError(f"schema {header['schema']!r}, not {SCHEMA!r}")
             layers, inputs = (
                 {
-                    name: Activity(archive[f"{part}/{name}"], facts["active_updates"], binary=facts["binary"])
+                    name: Activity(
+                        archive[f"{part}/{name}"],
+                        facts["active_updates"],
+                        binary=facts["binary"],
+                        # Files of earlier versions know no graded messages.
+                        read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
+                    )
                     for name, facts in header[part].items()
                 }
                 for part in ("layers", "inputs")

@@ -123,7 +123,7 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
         if overrides.get(field.name) is not None:
             values[field.name] = overrides[field.name]
         elif PREFIX + field.name in metadata:
-            values[field.name] = _plain(metadata[PREFIX + field.name])
+            values[field.name] = plain(metadata[PREFIX + field.name])
         elif field.name != "timesteps" and not (field.name == "comparison" and states_others):
             assumed.append(field.name)
     casts: Mapping[str, Callable[[Any], float]] = {"dt_s": float, "timesteps": _whole, "reset_delay": _whole}
@@ -147,7 +147,7 @@ def _whole(value: Any) -> int:
     return whole
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return HDF5's array scalars and bytes as Python numbers and strings."""
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()

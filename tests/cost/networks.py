@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ashneuro.exchange import HostLayer
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape, matrix
 from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.spiking.message import Message
 
 
 def neuron(threshold=1.0, du=1.0, dv=0.5, bias=0.0, spiking=True):
@@ -49,6 +51,26 @@ def tiny_program(seed=0, coding="current", channels=4, size=6, timesteps=4):
         Layer("lif4", (10,), neuron(0.5, bias=0.05), (Connection("lif3", head),), 3),
     )
     return Program("float", 1e-3, timesteps, (InputPort("input", shape, coding),), layers, ("lif4",))
+
+
+def graded_program(bits=6, seed=0):
+    """Return two graded conv layers, both of which feed a LIF, and a graded output."""
+    rng = np.random.default_rng(seed)
+    shape = (2, 5, 5)
+    first, down = conv(rng, shape, 3), conv(rng, (3, 5, 5), 4, stride=2)
+    message = Message("graded", bits, 3.0)
+
+    def graded(threshold, bias=0.0):
+        return replace(neuron(threshold, dv=1.0, bias=bias), message=message)
+
+    skip = Connection("one", dense(rng, (3, 5, 5), 7), 1)
+    layers = (
+        Layer("one", (3, 5, 5), graded(0.5), (Connection("input", first),), 1),
+        Layer("two", down.out_shape, graded(0.0, bias=0.1), (Connection("one", down),), 2),
+        Layer("lif", (7,), neuron(0.8), (Connection("two", dense(rng, down.out_shape, 7)), skip), 3),
+        Layer("out", (4,), graded(0.0), (Connection("lif", dense(rng, (7,), 4)),), 4),
+    )
+    return Program("float", 1e-3, 4, (InputPort("input", shape, "spikes"),), layers, ("out",))
 
 
 def run(program, inputs, timesteps=None):

@@ -56,6 +56,17 @@ def test_graded_inputs_are_read_at_activation_width():
     assert more.typical - few.typical == pytest.approx(30 / WORK.samples * 8 / 64 * word.typical)
 
 
+def test_graded_messages_cost_their_address_and_their_payload():
+    graded = replace(SNN, spikes=0, graded_messages=SNN.spikes, message_bits=8)
+    spikes, values = (
+        estimate(replace(WORK, layers=(layer,)), load_profile("cmos45"), "int8").by_term()["memory"]
+        for layer in (SNN, graded)
+    )
+    word = load_profile("cmos45").energy["sram_8kb"].range
+    assert values.low - spikes.low == pytest.approx(SNN.neurons * WORK.timesteps * 7 / 64 * word.low)
+    assert values.typical - spikes.typical == pytest.approx(SNN.spikes / WORK.samples * 8 / 64 * word.typical)
+
+
 def test_perfect_reuse_reads_no_more_weights_than_synops():
     quiet = replace(WORK, layers=(replace(SNN, effective_acs=6, spikes=1),))
     low = estimate(quiet, load_profile("cmos45"), "int8").by_term()["memory"].low

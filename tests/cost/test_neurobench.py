@@ -1,5 +1,7 @@
 """Counts against NeuroBench's package: equal where both count, and each known difference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from torch import nn
 from ashneuro.cost.workload import count, neurobench
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
 from ashneuro.program.synapse import conv_shape
+from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.spiking.message import Message
 from tests.cost import networks
 
 
@@ -95,6 +99,31 @@ def test_graded_inputs_agree():
     found = theirs(net, *(torch.tensor(step) for step in x))
     mine = ours(synapses, x, (first, np.zeros((2, 3, 5))), "graded", binary=False)["SynapticOperations"]
     assert found["Effective_MACs"] == pytest.approx(mine["Effective_MACs"])
+
+
+def test_products_of_graded_layers_agree():
+    net, synapses = chain()
+    relu = Silent(*net.layers)
+    relu.forward = lambda x: net.layers[1](torch.relu(net.layers[0](x)))
+    x = spikes((2, 3, 2, 6, 6))
+    hidden = [torch.relu(net.layers[0](torch.tensor(step))).detach().numpy() for step in x]
+    found = theirs(relu, *(torch.tensor(step) for step in x))
+    layers = (
+        Layer(
+            "l0",
+            synapses[0].out_shape,
+            replace(networks.neuron(0.0, dv=1.0), message=Message("graded", 8)),
+            (Connection("input", synapses[0]),),
+            1,
+        ),
+        Layer("l1", (5,), networks.neuron(), (Connection("l0", synapses[1]),), 2),
+    )
+    program = Program("float", 1e-3, 2, (InputPort("input", (2, 6, 6), "spikes"),), layers, ("l1",))
+    record = run_program(program, x, rasters=["l0"])
+    np.testing.assert_allclose(record.layers["l0"].raster, hidden, atol=1e-5)
+    mine = neurobench(count(program, record))["SynapticOperations"]
+    assert {name: found[name] for name in mine} == pytest.approx(mine)
+    assert mine["Effective_MACs"] > 0 and mine["Effective_ACs"] > 0
 
 
 def test_zero_weights_padding_and_bias_are_not_counted():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ashneuro.cost.deployment import deploy
@@ -10,6 +11,7 @@ from ashneuro.cost.profile import Range, load_profile
 from ashneuro.cost.workload import count
 from ashneuro.errors import ProfileError
 from ashneuro.reporting.tables.profiles import used
+from ashneuro.simulation.emulator.run_program import run_program
 from tests.cost import networks
 from tests.cost.networks import ANN, SNN, WORK
 
@@ -174,3 +176,21 @@ def test_placement_needs_core_capacities():
     program, record, *_ = placed()
     with pytest.raises(ProfileError, match=r"lacks limits\.synapse_words_per_core"):
         deploy(program, record, load_profile("odin"))
+
+
+@pytest.mark.parametrize("name", ["loihi1", "loihi2"])
+def test_graded_messages_have_no_price_and_make_no_zero(name):
+    program = networks.graded_program()
+    x = (np.random.default_rng(1).random((4, 2, *program.inputs[0].shape)) < 0.4).astype(float)
+    record = run_program(program, x, rasters=["one"])
+    profile = load_profile(name)
+    placed = deploy(program, record, profile)
+    assert placed.step_time(profile) is None  # the time of a payload is not known
+    for deployment in (None, placed):
+        cost = estimate(count(program, record), profile, deployment=deployment)
+        assert cost.dynamic_j is None
+        assert cost.by_term()["graded message"] is None and cost.by_term()["graded synop"] is None
+        missing = {term.layer: term.because for term in cost.terms if term.name == "graded message"}
+        assert missing.keys() == {"one", "two", "out"}
+        assert "no energy for a message with a payload" in missing["one"]
+        assert not any(term.layer == "one" and "hop" in term.name for term in cost.terms)

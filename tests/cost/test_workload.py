@@ -11,6 +11,7 @@ from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count, cou
 from ashneuro.errors import AshneuroError
 from ashneuro.program.program import Connection, InputPort, Layer, Program
 from ashneuro.program.synapse import conv_shape, sparse
+from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.record import Activity, SpikeRecord
 from tests.cost import networks
 
@@ -49,6 +50,56 @@ def test_synops_and_macs_match_a_loop_over_every_product(coding):
     assert {name: counted[name] for name in expected} == expected
     assert sum(acs for _, _, acs in expected.values()) > 100
     assert (counted["lif1"][1] > 0) == (coding == "graded")
+
+
+def graded_run(samples=2):
+    """Return a program with graded layers, spikes into it, and its record."""
+    program = networks.graded_program()
+    x = (np.random.default_rng(1).random((program.timesteps, samples, *program.inputs[0].shape)) < 0.4).astype(float)
+    return program, x, run_program(program, x, rasters=[layer.name for layer in program.layers])
+
+
+def test_graded_messages_match_a_loop_over_every_product():
+    program, x, record = graded_run()
+    expected = brute(program, record, x)
+    rows = {row.name: row for row in count(program, record).layers}
+    found = {name: (rows[name].dense_macs, rows[name].effective_macs, rows[name].effective_acs) for name in expected}
+    assert found == expected
+    # Products of graded messages are MACs; behind spikes there are additions alone.
+    assert [bool(rows[name].effective_macs) for name in expected] == [False, True, True, False]
+    assert [bool(rows[name].effective_acs) for name in expected] == [True, False, False, True]
+    steps = {row.name: row for row in count_steps(program, record, {"input": x})}
+    for name, row in rows.items():
+        if name != "input":
+            assert steps[name].effective_macs.sum() == row.effective_macs
+            assert steps[name].spikes.sum() == row.spikes
+
+
+def test_graded_messages_are_no_spikes_and_carry_payload_bits():
+    program, _, record = graded_run()
+    messages = {name: int(np.count_nonzero(own.raster)) for name, own in record.layers.items()}
+    rows = {row.name: row for row in count(program, record).layers}
+    integers = {row.name: row for row in count(replace(program, precision="integer"), record).layers}
+    assert messages["one"] > 50
+    for name in ("one", "two", "out"):
+        assert (rows[name].spikes, rows[name].graded_messages) == (0, messages[name])
+        assert rows[name].payload_bits == 32 * messages[name]  # a float
+        assert integers[name].payload_bits == 6 * messages[name]
+        assert rows[name].firing_rate == messages[name] / rows[name].updates
+        assert (rows[name].state_variables, rows[name].update_multiplies, rows[name].state_bytes) == (0, 0, 0)
+    assert (rows["lif"].graded_messages, rows["lif"].payload_bits) == (0, 0)
+    assert rows["lif"].spikes == messages["lif"]
+    # "one" feeds two layers, "out" the host, with the payload of every neuron and step.
+    assert [rows[name].messages for name in ("one", "two")] == [2 * messages["one"], messages["two"]]
+    assert rows["out"].messages_out == messages["out"]
+    assert (rows["out"].bytes_out, integers["out"].bytes_out) == (2 * 4 * 4 * 32 / 8, 2 * 4 * 4 * 6 / 8)
+
+
+def test_a_graded_layer_stays_graded_whatever_it_sends():
+    program, _, record = graded_run()
+    ones = {name: replace(own, raster=np.sign(own.raster)) for name, own in record.layers.items()}
+    assert count(program, replace(record, layers=ones)) == count(program, record)
+    assert not any(record.layers[name].binary or record.layers[name].read_out for name in ("one", "two", "out"))
 
 
 @st.composite

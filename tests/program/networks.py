@@ -58,8 +58,21 @@ def parameters(layer):
     return (np.broadcast_to(p, layer.shape).ravel() for p in (n.du, n.dv, n.v_threshold, n.bias))
 
 
+def graded(layer, x, active):
+    """Return the values that a stateless layer sends where `active`."""
+    limit = layer.neuron.message.limit
+    return np.where(active, x if limit is None else np.minimum(x, int(limit) if x.dtype == int else limit), 0)
+
+
 def float_step(layer, u, v, a):
     du, dv, threshold, bias = parameters(layer)
+    if layer.neuron.graded:
+        x = a + bias
+        return (
+            u,
+            v,
+            graded(layer, x, x >= threshold if layer.neuron.firing.comparison == "inclusive" else x > threshold),
+        )
     before, u = v, u * (1 - du) + a
     v = v * (1 - dv) + u + bias
     if not layer.neuron.spiking:
@@ -90,6 +103,10 @@ def integer_step(layer, u, v, a):
     def decay(x, d):
         return np.sign(x) * ((np.abs(x) * (4096 - d)) >> 12)
 
+    if layer.neuron.graded:
+        x = (a << 6) + (bias << layer.neuron.bias_exp)
+        inclusive = layer.neuron.firing.comparison == "inclusive"
+        return u, v, graded(layer, x >> 6, x >= threshold << 6 if inclusive else x > threshold << 6)
     u = decay(u, du + 1) + (a << 6)
     assert (np.abs(u) < 1 << 23).all(), "u wraps"
     before = v

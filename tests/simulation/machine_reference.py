@@ -80,6 +80,13 @@ def _neuron(program: Program, layer: Layer, i: int, u: Number, v: Number, a: Num
         for x in (neuron.du, neuron.dv, neuron.v_threshold, neuron.bias)
     )
     firing, before, unit = neuron.firing, v, 1
+    if neuron.spiking and neuron.message.kind == "graded":
+        x = a + bias if program.precision == "float" else a * 64 + bias * 2**neuron.bias_exp
+        one = 1 if program.precision == "float" else 64
+        active = x >= threshold * one if firing.comparison == "inclusive" else x > threshold * one
+        value = x if one == 1 else x // 64
+        largest = math.inf if neuron.message.limit is None else neuron.message.limit
+        return 0, 0, min(value, largest) if active else 0
     if program.precision == "float":
         u = u * (1 - du) + a
         v = v * (1 - dv) + u + bias

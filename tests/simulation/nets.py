@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Precision, Program, Shape, Synapse
 from ashneuro.program.synapse import conv_shape
+from ashneuro.spiking.message import Message
 
 Sign = Literal["mixed", "excitatory", "inhibitory"]
 
@@ -55,6 +56,15 @@ class Random:
             int(rng.integers(0, 5)),
             spiking,
         )
+
+    def graded(self, shape: Shape, threshold: int, bits: int, biased: bool = False) -> Neuron:
+        """Return neurons that send values; floats are a hundredth of the integers."""
+        one = np.int32(1) if self.integer else np.float64(0.01)
+        bias = self.rng.integers(-100, 300, shape) * biased * one
+        limit = (1 << bits) - 1 if self.integer else 0.01 * (1 << bits)
+        message = Message("graded", bits, limit)
+        du = np.array(np.int32(4095) if self.integer else 1.0)
+        return Neuron(du, du, np.array(threshold * one), bias, 2 * self.integer, message=message)
 
     def dense(self, in_shape: Shape, out: int, **kwargs: Any) -> Synapse:
         return Synapse("dense", in_shape, (out,), self.weights((out, int(np.prod(in_shape))), **kwargs))
@@ -235,6 +245,40 @@ def overflow_net(seed: int) -> tuple[Random, Program]:
     return r, r.program(port, layers)
 
 
+def message_net(seed: int, precision: Precision) -> tuple[Random, Program]:
+    """Graded messages through every kind of synapse: a jump, a ReLU with a bias, one that feeds
+    itself, and spikes beside them.
+    """
+    r = Random(seed, precision)
+    port = r.port((3, 5, 5), "spikes")
+    jump, relu = r.conv((3, 5, 5), 4), r.conv((4, 5, 5), 4, stride=2)
+    deep = (-3, -7, -5, -8) if r.integer else (0, 0, 0, 0)
+    both = (connect("relu", r.dense(relu.out_shape, 6)), connect("jump", r.dense((4, 5, 5), 6), 1, deep[2]))
+    loop = (
+        connect("relu", r.dense(relu.out_shape, 6), weight_exp=deep[1]),
+        connect("loop", r.identity((6,)), 0, deep[3]),
+    )
+    layers = [
+        Layer("jump", (4, 5, 5), r.graded((4, 5, 5), 60, 6), (connect("input", jump, weight_exp=-1 * r.integer),), 1),
+        Layer(
+            "relu", relu.out_shape, r.graded(relu.out_shape, 0, 8, biased=True), (connect("jump", relu, 0, deep[0]),), 2
+        ),
+        Layer("lif", (6,), r.neuron((6,), threshold=9000), both, 3),
+        Layer(
+            "loop", (6,), r.graded((6,), 20, 5), loop if r.integer else (loop[0], connect("loop", loop[1].synapse)), 3
+        ),
+        Layer(
+            "out",
+            (4,),
+            r.neuron((4,), spiking=False),
+            (connect("loop", r.dense((6,), 4)), connect("lif", r.dense((6,), 4))),
+            4,
+            scale=40.0 if r.integer else 1.0,
+        ),
+    ]
+    return r, r.program(port, layers)
+
+
 NETS = {
     "dense": dense_net,
     "conv": conv_net,
@@ -242,4 +286,5 @@ NETS = {
     "graded": graded_net,
     "direct": direct_net,
     "recurrent": recurrent_net,
+    "messages": message_net,
 }

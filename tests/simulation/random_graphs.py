@@ -176,7 +176,9 @@ class _Draw:
         """Add a population, perhaps recurrent, perhaps in a nested graph; return its name."""
         neuron = self.neuron(shape, alike)
         back = self.choose(["no", "no", "no", "scale", "weights"])
-        if back == "no" and not isinstance(neuron, nir.CubaLIF) and self.choose([False, False, True]):
+        stateless = "ashneuro.message" in (neuron.metadata or {})
+        filters = back == "no" and not isinstance(neuron, nir.CubaLIF) and not stateless
+        if filters and self.choose([False, False, True]):
             return self.filtered(neuron, shape, tag, alike)
         loop: list[nir.NIRNode] = []
         if back == "weights" and len(shape) == 1:
@@ -223,7 +225,9 @@ class _Draw:
         return names[-1]
 
     def neuron(self, shape: Shape, alike: bool) -> nir.NIRNode:
-        kind = self.choose(["LIF", "LIF", "CubaLIF", "IF", "Threshold"])
+        kind = self.choose(["LIF", "LIF", "CubaLIF", "IF", "Threshold", "graded"])
+        if kind == "graded":
+            return self.graded(shape)
         if kind == "Threshold":
             low = 0.05 if self.integers else -0.5
             return nir.Threshold(
@@ -244,9 +248,20 @@ class _Draw:
         node.metadata = self.firing(subtracts=subtracts or not self.integers)
         return node
 
+    def graded(self, shape: Shape) -> nir.Threshold:
+        """Return a ReLU or a jump, with a limit: in a loop, its values could grow without bound."""
+        jump = self.rng.uniform(0.1, 0.6, () if self.integers else shape)
+        node = nir.Threshold(np.zeros(shape) + self.choose([0.0, 1.0]) * jump)
+        node.metadata = {
+            "ashneuro.message": "graded",
+            "ashneuro.message_bits": self.choose([8, 8, 4, 12]),
+            "ashneuro.message_limit": self.choose([1.0, 2.5]),
+        }
+        return node
+
     def firing(self, subtracts: bool) -> dict[str, Any]:
         """Return node metadata: nothing, or a comparison, a reset and its delay."""
-        if self.choose([True, False]):
+        if self.choose([True, False, False]):
             return {}
         return {
             "ashneuro.comparison": self.choose(["strict", "inclusive"]),

@@ -126,6 +126,9 @@ def _break_even(
         target = ann.dynamic_j
         if now.dynamic_j is None or target is None:
             yield BreakEven(*hardware, comparable, because=now.because or ann.because)
+        elif part.total("graded_messages"):
+            why = "some layers send graded messages, whose cost does not follow from a firing rate"
+            yield BreakEven(*hardware, comparable, because=why)
         elif not part.firing_rate:
             yield BreakEven(*hardware, comparable, because="nothing spiked")
         else:

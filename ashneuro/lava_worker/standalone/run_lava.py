@@ -116,7 +116,10 @@ class Network:
         firing = neuron.get("firing", {})
         inclusive, late = firing.get("comparison") == "inclusive", bool(firing.get("reset_delay"))
         subtracts = firing.get("reset") == "subtract"
-        if neuron["spiking"] and (inclusive or late or subtracts):
+        if graded(neuron):
+            limit = neuron["message"]["limit"]
+            layer = Graded(self.traces[name], chosen, inclusive, np.inf if limit is None else limit, **parameters)
+        elif neuron["spiking"] and (inclusive or late or subtracts):
             subtract = self.numbers[neuron["v_subtract"]] if subtracts else None
             if subtracts:
                 subtract = np.broadcast_to(subtract, entry["shape"]).ravel() if subtract.size > 1 else subtract.ravel()
@@ -126,7 +129,8 @@ class Network:
             layer = LIFReset(**parameters)
         else:
             layer = (Traced if neuron["spiking"] else ReadOut)(self.traces[name], chosen, **parameters)
-        self.sent[name] = shared((self.total, size), np.uint8 if neuron["spiking"] else self.number)
+        binary = neuron["spiking"] and not graded(neuron)
+        self.sent[name] = shared((self.total, size), np.uint8 if binary else self.number)
         self.out_of_chip(layer.s_out, size).connect(Sink(self.sent[name], f"sink {name}").a_in)
         self.layers[name] = self.ports[name] = layer
         self.parts.append({name})
@@ -251,7 +255,7 @@ class Network:
 
 
 # <processes>
-Source = Sink = Traced = ReadOut = Fired = None
+Source = Sink = Traced = ReadOut = Fired = Graded = None
 # </processes>
 
 
@@ -309,7 +313,7 @@ def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chi
     for layer in program["layers"]:
         name = layer["name"]
         answers[name] = samples_of(net.sent[name], layer, tuple(layer["shape"]))
-        if not layer["neuron"]["spiking"]:
+        if not layer["neuron"]["spiking"] or graded(layer["neuron"]):
             answers[name] = read_out(layer, numbers, answers[name], precision == "fixed")
         traces[name] = samples_of(net.traces[name], layer, net.traces[name].shape[1:])
     return answers, traces
@@ -330,9 +334,17 @@ def encode(port: dict, inputs: dict, precision: str) -> np.ndarray:
 
 
 def read_out(layer: dict, numbers, v: np.ndarray, fixed: bool) -> np.ndarray:
-    """Return membrane potentials in the network's units; fixed point counts 1/(64 · scale)."""
-    v = v.astype(np.float64) / (layer["scale"] * 64) if fixed else v
+    """Return membrane potentials or graded messages in the network's units.
+
+    Fixed point counts 1/(64 · scale) of a potential, and 1/scale of a message.
+    """
+    v = v.astype(np.float64) / (layer["scale"] * (1 if graded(layer["neuron"]) else 64)) if fixed else v
     return v * numbers[layer["neuron"]["v_unit"]] + numbers[layer["neuron"]["v_origin"]]
+
+
+def graded(neuron: dict) -> bool:
+    """Return True if the neurons send values instead of spikes."""
+    return neuron.get("message", {}).get("kind") == "graded"
 
 
 def lagged(program: dict) -> bool:
@@ -471,9 +483,11 @@ def main() -> int:
         program, numbers, options.precision, inputs, probes_of(parser, program, options.probe), options.on == "loihi2"
     )
     for name, values in sent.items():
+        neuron = next(layer["neuron"] for layer in program["layers"] if layer["name"] == name)
+        events, word = np.count_nonzero(values), "messages" if graded(neuron) else "spikes"
         rate = (
-            f"{int(values.sum()):>10,} spikes, {values.mean():.4f} per neuron and step"
-            if values.dtype == np.uint8
+            f"{events:>10,} {word}, {events / max(1, values.size):.4f} per neuron and step"
+            if neuron["spiking"]
             else "read-out"
         )
         print(f"{name:24} {int(np.prod(values.shape[2:])):>8,} neurons  {rate}")
@@ -502,10 +516,12 @@ def verify(programs: dict, numbers, recorded, inputs: dict, precision: str) -> b
     wrong = 0
     for layer in program["layers"]:
         ours, theirs = sent[layer["name"]], wanted[layer["name"]]
-        exact = layer["neuron"]["spiking"]
+        neuron = layer["neuron"]
+        exact = neuron["spiking"] and not (graded(neuron) and precision == "float")
         differ = ours != theirs if exact else np.abs(ours - theirs) > TOLERANCE * np.maximum(1, np.abs(theirs))
         wrong += int(differ.sum())
-        spikes = f"{int(theirs.sum()):,} spikes" if exact else "read-out"
+        word = "messages" if graded(neuron) else "spikes"
+        spikes = f"{np.count_nonzero(theirs):,} {word}" if neuron["spiking"] else "read-out"
         print(f"{precision:6} {layer['name']:24} {differ.size:>12,} values  {spikes:>16}  {int(differ.sum())} differ")
     print(f"{precision}: {'equal' if not wrong else f'{wrong} values differ'}")
     return not wrong

@@ -231,6 +231,14 @@ def start_value(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             yield Violation(name, f"v_reset = {range_text(reset)}, {rest}", remedy)
 
 
+def graded_threshold(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
+    """A Threshold that sends graded values has a threshold of 0 (a ReLU) or more (a jump)."""
+    for name in wiring.named("neuron"):
+        if wiring.message(name).graded and (numbers(wiring.nodes[name], "threshold") < 0).any():
+            smallest = f"threshold = {numbers(wiring.nodes[name], 'threshold').min():.4g}"
+            yield Violation(name, smallest, "train with thresholds of at least 0")
+
+
 def loops_through_neurons(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """Every loop contains a neuron; in a loop through several neurons, a Delay says which edge is
     late.
@@ -310,6 +318,7 @@ GRAPH_RULES: Mapping[str, Rule] = {
     "time_constants": time_constants,
     "reset_in_time": reset_in_time,
     "start_value": start_value,
+    "graded_threshold": graded_threshold,
     "loops_through_neurons": loops_through_neurons,
     "whole_delays": whole_delays,
     "undelayed_bias": undelayed_bias,

@@ -31,6 +31,7 @@ from ashneuro.loihi import (
 from ashneuro.program.bounds import accumulation, largest_current, largest_potential
 from ashneuro.program.program import Program, decay_groups
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules
+from ashneuro.spiking.message import LARGEST_BITS
 
 ProgramRule = Callable[[Program], Iterator[Violation]]
 
@@ -54,6 +55,8 @@ def full_decay(program: Program) -> Iterator[Violation]:
     has no integer form.
     """
     for layer in program.layers:
+        if layer.neuron.graded:
+            continue  # stateless
         decay = float(np.max(layer.neuron.dv)) * DECAY_ONE
         if decay > DECAY_ONE + 0.5:
             actual = f"dv = {decay:.6g}, at most {LARGEST_DECAY}"
@@ -66,6 +69,8 @@ def full_decay(program: Program) -> Iterator[Violation]:
 def fast_enough(program: Program) -> Iterator[Violation]:
     """Decays are multiples of 1/4096: time constants of several thousand steps are rounded away."""
     for layer in program.layers:
+        if layer.neuron.graded:
+            continue  # stateless
         for name, what in (("du", "τ_syn"), ("dv", "τ_mem")):
             decays = np.unique(np.asarray(getattr(layer.neuron, name), np.float64)) * DECAY_ONE
             # The hardware stores du − 1, so that du is at least 1; dv may be 0.
@@ -86,7 +91,7 @@ def positive_threshold(program: Program) -> Iterator[Violation]:
     """A threshold lies above the resting potential: integers hold 0 < v_threshold < 2^17."""
     for layer in program.layers:
         threshold = layer.neuron.v_threshold
-        if layer.neuron.spiking and np.min(threshold) <= 0:
+        if layer.neuron.binary and np.min(threshold) <= 0:
             actual = f"v_threshold = {np.min(threshold):.6g} above rest"
             yield Violation(layer.name, actual, "train with v_threshold > v_leak")
 
@@ -99,10 +104,47 @@ def uniform_threshold(program: Program) -> Iterator[Violation]:
     for layer in program.layers:
         direct = [connection.source for connection in layer.connections if connection.synapse is None]
         threshold = layer.neuron.v_threshold
-        if direct and layer.neuron.spiking and np.min(threshold) != np.max(threshold):
+        if direct and layer.neuron.binary and np.min(threshold) != np.max(threshold):
             actual = f"from {np.min(threshold):.6g} to {np.max(threshold):.6g}, input {', '.join(direct)}"
             remedy = "give all its neurons one v_threshold, R and τ, or put a layer with weights in front of it"
             yield Violation(layer.name, actual, remedy)
+
+
+def uniform_graded_threshold(program: Program) -> Iterator[Violation]:
+    """Neurons of a population that sends graded values share one threshold: the values that they
+    send depend on the unit of their weights.
+    """
+    for layer in program.layers:
+        low, high = np.min(layer.neuron.v_threshold), np.max(layer.neuron.v_threshold)
+        if layer.neuron.graded and low != high:
+            yield Violation(layer.name, f"from {low:.6g} to {high:.6g}", "train with one threshold per layer")
+
+
+def limit_in_loops(program: Program) -> Iterator[Violation]:
+    """Graded messages that come back to their layer have a stated limit: nothing else bounds
+    them.
+    """
+    seen: set[str] = set()
+    for layer in program.layers:
+        for connection in layer.connections:
+            source = next((other for other in program.layers if other.name == connection.source), None)
+            if source is None or source.name in seen or not source.neuron.graded:
+                continue
+            if source.neuron.message.limit is None:
+                remedy = "write ashneuro.message_limit, the largest value that it sends, into the node's metadata"
+                yield Violation(source.name, f"it feeds {layer.name}, which comes before it", remedy)
+        seen.add(layer.name)
+
+
+def message_in_range(program: Program) -> Iterator[Violation]:
+    """A graded payload has 1 to 15 bits, and its limit fits them."""
+    for layer in program.layers:
+        message = layer.neuron.message
+        if not layer.neuron.graded:
+            continue
+        limit = message.limit or 0
+        if not 1 <= message.bits <= LARGEST_BITS or not 1 <= limit < 1 << message.bits or limit != int(limit):
+            yield Violation(layer.name, f"{message.bits} bits, limit {limit}", AGAIN)
 
 
 def uniform_subtraction(program: Program) -> Iterator[Violation]:
@@ -181,11 +223,14 @@ def decay_in_range(program: Program) -> Iterator[Violation]:
 
 
 def threshold_in_range(program: Program) -> Iterator[Violation]:
-    """A threshold is a whole number from 1 to 131071 (17 bits), one per population."""
+    """A threshold is a whole number from 1 to 131071 (17 bits), one per population; that of a
+    graded layer may be 0.
+    """
     for layer in program.layers:
         values = np.asarray(layer.neuron.v_threshold)
         low, high = values.min(), values.max()
-        if layer.neuron.spiking and (low != high or not 1 <= low <= LARGEST_THRESHOLD):
+        least = 0 if layer.neuron.graded else 1
+        if layer.neuron.spiking and (low != high or not least <= low <= LARGEST_THRESHOLD):
             remedy = SMALLER_SCALE if high > LARGEST_THRESHOLD else "quantise with a larger scale"
             yield Violation(layer.name, f"{low} … {high}", remedy)
 
@@ -243,6 +288,8 @@ FLOAT_RULES: Mapping[str, ProgramRule] = {
     "fast_enough": fast_enough,
     "positive_threshold": positive_threshold,
     "uniform_threshold": uniform_threshold,
+    "uniform_graded_threshold": uniform_graded_threshold,
+    "limit_in_loops": limit_in_loops,
     "uniform_subtraction": uniform_subtraction,
     "short_delays": short_delays,
     "samples_apart": samples_apart,
@@ -256,6 +303,7 @@ INTEGER_RULES: Mapping[str, ProgramRule] = {
     "threshold_in_range": threshold_in_range,
     "bias_in_range": bias_in_range,
     "subtraction_in_range": subtraction_in_range,
+    "message_in_range": message_in_range,
     "current_does_not_wrap": current_does_not_wrap,
     "read_out_in_range": read_out_in_range,
     "input_in_range": input_in_range,

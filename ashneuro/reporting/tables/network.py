@@ -103,8 +103,9 @@ def spikes(record: SpikeRecord) -> Table:
         for name, activity in record.inputs.items()
     ]
     for name, activity in record.layers.items():
-        sent = (number(activity.events), percent(record.firing_rate(name))) if activity.binary else (NOTHING, NOTHING)
-        rows.append((name, "spikes" if activity.binary else "read-out", number(activity.neurons), *sent))
+        sent = (NOTHING, NOTHING) if activity.read_out else (number(activity.events), percent(record.firing_rate(name)))
+        kind = "read-out" if activity.read_out else "spikes" if activity.binary else "graded values"
+        rows.append((name, kind, number(activity.neurons), *sent))
     return Table(
         "Spikes",
         ("layer", "sends", ">neurons", ">spikes", ">firing rate"),

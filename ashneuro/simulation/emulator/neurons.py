@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_RANGE, STATE_SHIFT, STATE_UNIT
 from ashneuro.program.program import Layer, Precision
 from ashneuro.spiking.firing import LIF_FIRING, Firing
+from ashneuro.spiking.message import SPIKE, Message, graded_values
 
 Array = TypeVar("Array")
 # (population, u, v, currents, states), as of `Population.run` → fields of `Steps`.
@@ -28,7 +29,7 @@ class Steps(Generic[Array]):
     """Answers of a population over some steps.
 
     Args:
-        sent: (T, B, *shape): spikes 0 and 1 as uint8, or v of a read-out.
+        sent: (T, B, *shape): spikes 0 and 1 as uint8, graded values, or v of a read-out.
         u, v: (B, *shape): state after the last step.
         active: number of neuron-steps with a state or an input other than zero; a bias is input.
     """
@@ -67,9 +68,12 @@ class FloatPopulation(Population[Array]):
     v_threshold: Array
     firing: Firing
     v_subtract: Array | None
+    message: Message = SPIKE
 
     def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
         """Run the steps: u ← u·(1 − du) + a, v ← v·(1 − dv) + u + bias, then reset."""
+        if self.message.graded:
+            return self._run_graded(u, v, currents, states)
         awake = (currents != 0) | (self.bias != 0)
         sent = self.xp.zeros_like(currents, dtype=self.xp.uint8) if self.spiking else currents
         late = self.spiking and self.firing.reset_delay
@@ -88,6 +92,13 @@ class FloatPopulation(Population[Array]):
             if states is not None:
                 states.append((u, v))
         return Steps(sent, u, v, int(self.xp.count_nonzero(awake)))
+
+    def _run_graded(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None) -> Steps[Any]:
+        active = int(self.xp.count_nonzero((currents != 0) | (self.bias != 0)))
+        x = currents + self.bias
+        if states is not None:
+            states.extend((a, v * 0) for a in currents)
+        return Steps(graded_values(x, self._fires(x), self.message.limit, self.xp), u, v, active)
 
     def _fires(self, v: Any) -> Any:
         return v >= self.v_threshold if self.firing.comparison == "inclusive" else v > self.v_threshold
@@ -112,6 +123,7 @@ class IntegerPopulation(Population[Array]):
     v_threshold: int
     firing: Firing = LIF_FIRING
     v_subtract: int | None = None
+    message: Message = SPIKE
     kernel: Kernel | None = None  # replaces the loop over steps
 
     @property
@@ -135,6 +147,8 @@ class IntegerPopulation(Population[Array]):
 
     def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
         """Run the steps: u wraps at 24 bits, v saturates, then a spike resets v."""
+        if self.message.graded:
+            return self._run_graded(u, v, currents, states)
         if self.kernel is not None:
             return Steps(*self.kernel(self, u, v, currents, states))
         xp = self.xp
@@ -177,6 +191,18 @@ class IntegerPopulation(Population[Array]):
         if self.spiking:
             sent ^= 1
         return Steps(sent, u, v, int(xp.count_nonzero(awake)))
+
+    def _run_graded(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None) -> Steps[Any]:
+        """Run the steps of stateless neurons, all at once: the payload is v in units of a."""
+        xp = self.xp
+        active = int(xp.count_nonzero(currents | self.bias))
+        us = currents << STATE_SHIFT
+        _wrap(us)
+        vs = xp.clip(us + self.bias, -LARGEST_STATE, LARGEST_STATE)
+        if states is not None:
+            states.extend((now, v * 0) for now in us)
+        limit = None if self.message.limit is None else int(self.message.limit)
+        return Steps(graded_values(vs >> STATE_SHIFT, vs > self.fires_above, limit, xp), u, v, active)
 
     def _reset(self, v: Any, silent: Any) -> None:
         """Reset v in place where ``silent``, which is overwritten, is 0."""
@@ -221,7 +247,15 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
         if subtract is not None:
             subtract = put(np.broadcast_to(np.float64(subtract), layer.shape))
         return FloatPopulation(
-            xp, neuron.spiking, put(bias), put(keep_u), put(keep_v), put(threshold), neuron.firing, subtract
+            xp,
+            neuron.spiking,
+            put(bias),
+            put(keep_u),
+            put(keep_v),
+            put(threshold),
+            neuron.firing,
+            subtract,
+            neuron.message,
         )
     bias = np.broadcast_to(np.int32(neuron.bias) << neuron.bias_exp, layer.shape).astype(np.int32)
 
@@ -239,6 +273,7 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
         one(neuron.v_threshold) << STATE_SHIFT,
         neuron.firing,
         None if subtract is None else one(subtract) << STATE_SHIFT,
+        neuron.message,
         kernel,
     )
 
@@ -252,8 +287,11 @@ def one(value: NDArray[np.generic]) -> int:
 
 
 def read_out(layer: Layer, v: NDArray[Any], precision: Precision) -> NDArray[np.float64]:
-    """Return membrane potentials ``v`` in the units of the graph; integers count 1/(64·scale)."""
+    """Return membrane potentials or graded messages in the units of the graph.
+
+    Integers count 1/(64·scale) of a potential, and 1/scale of a message.
+    """
     v = np.asarray(v, np.float64)
     neuron = layer.neuron
-    unscaled = v if precision == "float" else v / (layer.scale * STATE_UNIT)
+    unscaled = v if precision == "float" else v / (layer.scale * (1 if neuron.graded else STATE_UNIT))
     return unscaled * np.asarray(neuron.v_unit, np.float64) + np.asarray(neuron.v_origin, np.float64)

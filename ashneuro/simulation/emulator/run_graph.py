@@ -9,6 +9,7 @@ exponentially)::
     v_t = v_{t−1} + dt/τ_mem · (v_leak − v_{t−1} + R·I_t)    LIF, CubaLIF, LI, CubaLI
     v_t = v_{t−1} + R·x_t                                    IF, I ("per-second": dt·R·x_t)
     z_t = v_t > v_threshold;  v_t = v_reset where z_t        Threshold: z_t = x_t > threshold
+    s_t = min(x_t, limit) · z_t                              Threshold with graded messages
 
 A neuron receives its own spikes one step late; a loop of several neurons has a Delay node.
 """
@@ -36,6 +37,7 @@ from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
 from ashneuro.simulation.record import Activity, SpikeRecord
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.firing import compared_with
+from ashneuro.spiking.message import graded_values
 
 # Rules on deployment: graphs that break them can be simulated all the same.
 DEPLOYMENT = {"start_value", "undelayed_bias", "read_outs_end"}
@@ -103,6 +105,7 @@ class _Neuron:
     start: Callable[[Any], tuple[Any, ...]]
     step: Callable[[tuple[Any, ...], Any], tuple[tuple[Any, ...], Any, Any]]
     spiking: bool
+    graded: bool = False
 
 
 class _LoadedGraph:
@@ -140,7 +143,7 @@ class _LoadedGraph:
         zero = np.int64(0)
         for name in self._read_outs:
             raster = self._library.get(values[name])
-            layers[name] = Activity(np.full(raster.shape[2:], zero), None, raster, binary=False)
+            layers[name] = Activity(np.full(raster.shape[2:], zero), None, raster, binary=False, read_out=True)
         return SpikeRecord(
             "torch",
             "float",
@@ -232,7 +235,9 @@ class _LoadedGraph:
     def _activity(self, name: str, sent: Any, active: int, keep: bool) -> Activity:
         values = self._library.get(sent)
         if not self._neurons[name].spiking:
-            return Activity(np.zeros(values.shape[2:], np.int64), active, values, binary=False)
+            return Activity(np.zeros(values.shape[2:], np.int64), active, values, binary=False, read_out=True)
+        if self._neurons[name].graded:
+            return Activity.of_messages(values, active, keep)
         return Activity(values.sum((0, 1)).astype(np.int64), active, values.astype(np.uint8) if keep else None)
 
     def _linear_node(self, name: str) -> Callable[[Any], Any]:
@@ -258,12 +263,14 @@ class _LoadedGraph:
         if isinstance(node, nir.Threshold):
             comparison, threshold = self._contract.comparison, parameter("threshold")
             inclusive, threshold = comparison == "inclusive", compared_with(threshold, abs(threshold), comparison)
+            message = self._wiring.message(name)
 
             def fire(state: tuple[Any, ...], x: Any) -> Any:
                 z = x >= threshold if inclusive else x > threshold
-                return state, self._library.cast(z, "float64"), (x != 0).sum()
+                values = graded_values(x, z, message.limit, xp) if message.graded else self._library.cast(z, "float64")
+                return state, values, (x != 0).sum()
 
-            return _Neuron(lambda x: (), fire, spiking)
+            return _Neuron(lambda x: (), fire, spiking, message.graded)
 
         def decay(field: str) -> Any:
             return self._library.put(np.broadcast_to(self._contract.decay(numbers(node, field)), shape).copy())

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.loihi import STATE_RANGE
+from ashneuro.program.bounds import largest_message
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
 from ashneuro.program.rules.finding import apply_rules, require
 from ashneuro.program.rules.loihi import INTEGER_RULES
@@ -33,7 +34,14 @@ from ashneuro.simulation.record import Activity, SpikeRecord
 EXACT_FLOAT32 = 1 << 24
 # Rules on numbers that the hardware cannot hold. State that wraps or saturates is not refused: it
 # is computed as on the chip.
-NUMBERS = ("weights_in_range", "weight_exponent", "decay_in_range", "threshold_in_range", "bias_in_range")
+NUMBERS = (
+    "weights_in_range",
+    "weight_exponent",
+    "decay_in_range",
+    "threshold_in_range",
+    "bias_in_range",
+    "message_in_range",
+)
 LARGEST_INPUT = 2 * STATE_RANGE  # of a neuron, in one step: beyond it u would wrap more than once
 
 
@@ -96,18 +104,18 @@ class _LoadedProgram:
         ports = {port.name: port for port in program.inputs}
         for layer in program.layers:
             self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
-            if compiled and layer.name not in loops:
+            if compiled and layer.name not in loops and not layer.neuron.graded:
                 lags = {
                     n: program.lag(layer, c)
                     for n, c in enumerate(layer.connections)
-                    if c.synapse and _spikes(program, c)
+                    if c.synapse and _binary(program, c)
                 }
                 self._compiled[layer.name] = backend_native.EventInputs.of(layer, lags)
             worst = 0
             for index, connection in enumerate(layer.connections):
                 kind = float_type
                 if self._integer:
-                    most = _largest_sum(connection, ports)
+                    most = _largest_sum(connection, ports, program)
                     kind = "float32" if most < EXACT_FLOAT32 else "float64"
                     worst += (
                         most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
@@ -200,7 +208,7 @@ class _LoadedProgram:
         sent[layer.name] = self._library.wrap(ran.sent)
         if not layer.neuron.spiking:
             read = read_out(layer, ran.sent, self.program.precision)
-            return Activity(ran.counts, ran.active, read, binary=False, u=ran.u, v=ran.v)
+            return Activity(ran.counts, ran.active, read, binary=False, u=ran.u, v=ran.v, read_out=True)
         return Activity(ran.counts, ran.active, ran.sent if keep else None, u=ran.u, v=ran.v)
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
@@ -250,7 +258,7 @@ class _LoadedProgram:
         active = dict.fromkeys(state, 0)
         for layer in block:
             shape = tuple(currents[layer.name].shape)
-            sent[layer.name] = self._library.zeros(shape, "uint8" if layer.neuron.spiking else self._kind)
+            sent[layer.name] = self._library.zeros(shape, "uint8" if layer.neuron.binary else self._kind)
         for t in range(len(next(iter(currents.values())))):
             for layer in block:
                 name, now = layer.name, currents[layer.name][t : t + 1]
@@ -271,22 +279,28 @@ class _LoadedProgram:
     def _activity(self, layer: Layer, sent: Any, active: int, keep: bool) -> Activity:
         if not layer.neuron.spiking:
             values = read_out(layer, self._library.get(sent), self.program.precision)
-            return Activity(np.zeros(layer.shape, np.int64), active, values, binary=False)
+            return Activity(np.zeros(layer.shape, np.int64), active, values, binary=False, read_out=True)
+        if layer.neuron.graded:
+            values = read_out(layer, self._library.get(sent), self.program.precision)
+            return Activity.of_messages(values.reshape(*values.shape[:2], *layer.shape), active, keep)
         counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
         raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
         return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
 
 
-def _spikes(program: Program, connection: Connection) -> bool:
+def _binary(program: Program, connection: Connection) -> bool:
     """Return True if ``connection`` carries only 0 and 1."""
     port = next((port for port in program.inputs if port.name == connection.source), None)
-    return program.layer(connection.source).neuron.spiking if port is None else port.coding == "spikes"
+    return program.layer(connection.source).neuron.binary if port is None else port.coding == "spikes"
 
 
-def _largest_sum(connection: Connection, ports: Mapping[str, InputPort]) -> int:
+def _largest_sum(connection: Connection, ports: Mapping[str, InputPort], program: Program) -> int:
     """Return the largest input through an integer connection per step, before its exponent."""
     port = ports.get(connection.source)
-    largest = port.limit if port is not None and port.coding != "spikes" else 1
+    if port is None:
+        largest = largest_message(program.layer(connection.source).neuron)
+    else:
+        largest = port.limit if port.coding != "spikes" else 1
     return largest if connection.synapse is None else _largest_row(connection.synapse) * largest
 
 

@@ -28,7 +28,7 @@ class LayerCollector:
         self._rounds = -(-samples // network.width)
         self._counts = np.zeros(layer.size, np.int64)
         self._keep = keep or not layer.neuron.spiking
-        dtype = np.uint8 if layer.neuron.spiking else np.float64
+        dtype = np.uint8 if layer.neuron.binary else np.float64
         self._kept = np.empty((self._rounds if self._keep else 0, network.timesteps, layer.size, network.width), dtype)
         # (index among the selected, round, column)
         self._selected = [(index, *divmod(sample, network.width)) for index, sample in enumerate(selected)]
@@ -43,7 +43,7 @@ class LayerCollector:
                 continue  # before the first sample has arrived, or after the last one
             if self.layer.neuron.spiking:
                 filled = values[:, : self._samples - number * width]
-                self._counts += np.count_nonzero(filled, axis=1) if width > 1 else filled[:, 0]
+                self._counts += np.count_nonzero(filled, axis=1) if width > 1 else filled[:, 0] != 0
             if self._keep:
                 self._kept[number, t] = values
             for index, round_, column in self._selected:
@@ -56,11 +56,14 @@ class LayerCollector:
         if self._keep:
             ordered = self._kept.transpose(1, 0, 3, 2).reshape(self._network.timesteps, -1, *self.layer.shape)
             raster = self._read(ordered[:, : self._samples])
-        return Activity(self._counts.reshape(self.layer.shape), None, raster, binary=self.layer.neuron.spiking)
+        neuron = self.layer.neuron
+        return Activity(
+            self._counts.reshape(self.layer.shape), None, raster, binary=neuron.binary, read_out=not neuron.spiking
+        )
 
     def selection(self) -> NDArray[Any]:
         """Return the raster (T, len(selected), *shape) of the selected samples."""
         return self._read(self._selection.reshape(*self._selection.shape[:2], *self.layer.shape))
 
     def _read(self, raster: NDArray[Any]) -> NDArray[Any]:
-        return raster if self.layer.neuron.spiking else read_out(self.layer, raster, self._network.program.precision)
+        return raster if self.layer.neuron.binary else read_out(self.layer, raster, self._network.program.precision)

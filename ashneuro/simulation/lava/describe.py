@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix, identity, kron
 
 from ashneuro.lava_worker.frames import Arrays, Header
 from ashneuro.loihi import DECAY_ONE, STATE_UNIT
+from ashneuro.program.bounds import accumulation, largest_message
 from ashneuro.program.program import Connection, Layer, Program
 from ashneuro.program.synapse import matrix
 from ashneuro.simulation.lava.layout import is_lagged
@@ -157,7 +158,7 @@ def _largest(program: Program, connection: Connection) -> int:
     for port in program.inputs:
         if port.name == connection.source:
             return 1 if port.coding == "spikes" else port.limit
-    return int(program.layer(connection.source).neuron.spiking)
+    return largest_message(program.layer(connection.source).neuron)
 
 
 def _describe_layer(program: Program, index: int, width: int, number: type, arrays: Arrays) -> Header:
@@ -175,14 +176,39 @@ def _describe_layer(program: Program, index: int, width: int, number: type, arra
         "offset": layer.depth + 1,  # Lava counts steps from 1
         "bias_exp": layer.neuron.bias_exp if program.precision == "integer" else 0,
         "spiking": layer.neuron.spiking,
-        "firing": firing(layer),
+        "firing": _firing(layer),
+        "graded": _graded(program, layer),
     }
 
 
-def firing(layer: Layer) -> Header | None:
+def needs_own_process(program: Program, layer: Layer) -> bool:
+    """Return True if Lava has no process for the neurons of ``layer``."""
+    graded = _graded(program, layer)
+    return _firing(layer) is not None or (graded is not None and not graded["stock"])
+
+
+def _graded(program: Program, layer: Layer) -> Header | None:
+    """Return the messages of a layer that sends graded values; ``None`` for other layers.
+
+    Lava's GradedReluVec is "stock". It has a model in integers alone, neither a bias nor a largest
+    value, and it spikes at v > vth.
+    """
+    neuron = layer.neuron
+    if not neuron.graded:
+        return None
+    limit, inclusive = neuron.message.limit, neuron.firing.comparison == "inclusive"
+    stock = program.precision == "integer" and not inclusive and not np.any(neuron.bias)
+    if stock:
+        _, high = accumulation(program, layer)
+        stock = int(high.max(initial=0)) <= largest_message(neuron)
+    limit = int(limit) if limit is not None and program.precision == "integer" else limit
+    return {"limit": limit, "inclusive": inclusive, "stock": stock}
+
+
+def _firing(layer: Layer) -> Header | None:
     """Return the firing of a layer that needs a process of our own; ``None``: Lava's LIF has it."""
     kind = layer.neuron.firing
-    if not layer.neuron.spiking or kind == LIF_FIRING:
+    if not layer.neuron.binary or kind == LIF_FIRING:
         return None
     return {"inclusive": kind.comparison == "inclusive", "late": bool(kind.reset_delay)}
 

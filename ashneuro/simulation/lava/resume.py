@@ -104,7 +104,11 @@ def _save(record: SpikeRecord, path: Path) -> None:
     }
     for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
         header[part] = {
-            name: {"binary": activity.binary, "raster": activity.raster is not None}
+            name: {
+                "binary": activity.binary,
+                "read_out": activity.read_out,
+                "raster": activity.raster is not None,
+            }
             for name, activity in activities.items()
         }
         for number, activity in enumerate(activities.values()):
@@ -125,6 +129,7 @@ def _load(path: Path) -> SpikeRecord:
                     None,
                     archive[f"{part}/{number}/raster"] if facts["raster"] else None,
                     binary=facts["binary"],
+                    read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
                 )
                 for number, (name, facts) in enumerate(header[part].items())
             }

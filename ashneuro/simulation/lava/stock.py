@@ -32,7 +32,7 @@ def require_equal(layer: Layer, expected: NDArray[np.generic], found: NDArray[np
         expected, found: (T, B, *shape), the same samples in stock and in batched processes.
         width: number of samples side by side in the batched network.
     """
-    differ = found != expected if layer.neuron.spiking else read_outs_differ(expected, found)
+    differ = found != expected if layer.neuron.binary else read_outs_differ(expected, found)
     if differ.any():
         raise LavaError(
             f"layer {layer.name!r} answers otherwise with {width} samples side by side",

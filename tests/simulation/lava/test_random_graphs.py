@@ -50,21 +50,21 @@ def peak(case):
 
 
 def expect_defined(case, program, record):
-    """Compare with the definition: spikes exactly, membrane potentials up to rounding."""
+    """Compare with the definition: spikes exactly, other values up to rounding."""
     wanted = define(case.graph, case.contract, case.inputs)
     for layer in program.layers:
         got = record.layers[layer.name].raster
-        if layer.neuron.spiking:
+        if layer.neuron.binary:
             np.testing.assert_array_equal(got, wanted[layer.name], err_msg=layer.name)
         else:
             np.testing.assert_allclose(got, wanted[layer.name], rtol=0, atol=1e-10, err_msg=layer.name)
 
 
 def expect_exact(case, program, record):
-    """Compare all spikes and membrane potentials with the reference in Python numbers."""
+    """Compare all that layers send, and read-outs, with the reference in Python numbers."""
     wanted = machine_reference.run(program, check_inputs(program.inputs, None, case.inputs))
     for layer in program.layers:
-        exact = wanted[layer.name] if layer.neuron.spiking else read_out(layer, wanted[layer.name], "integer")
+        exact = wanted[layer.name] if layer.neuron.binary else read_out(layer, wanted[layer.name], "integer")
         np.testing.assert_array_equal(record.layers[layer.name].raster, exact, err_msg=layer.name)
 
 
@@ -127,14 +127,16 @@ def test_damaged_graph_is_refused_or_runs(data, integers):
 
 
 def test_drawn_graphs_cover_every_primitive():
-    kinds, rates = Counter(), []
-    for seed in range(60):
+    kinds, rates, sizes = Counter(), [], []
+    for seed in range(90):
         case = draw(seeded(seed), integers=False)
         program = lower(case.graph, case.contract)
         wiring = wire(case.graph)
         kinds.update(type(node).__name__ for node in (*case.graph.nodes.values(), *wiring.nodes.values()))
         wanted = define(case.graph, case.contract, case.inputs)
-        rates += [wanted[layer.name].mean() for layer in program.layers if layer.neuron.spiking]
+        spiking = [layer for layer in program.layers if layer.neuron.spiking]
+        rates += [(wanted[layer.name] != 0).mean() for layer in spiking if layer.neuron.binary]
+        sizes += [(wanted[layer.name]).mean() for layer in spiking if layer.neuron.graded]
         lags = {program.lag(layer, connection) for layer, connection in program.connections()}
         kinds["streams" if lags == {0} else "recurrent or delayed"] += 1
         kinds["joins"] += any(
@@ -142,12 +144,13 @@ def test_drawn_graphs_cover_every_primitive():
         )
         kinds.update(layer.neuron.firing for layer in program.layers if layer.neuron.spiking)
         kinds["filters"] += bool(merged_read_outs(wiring))
+        kinds["graded"] += any(layer.neuron.graded for layer in program.layers)
         kinds["always on"] += any(port.constant for port in program.inputs)
-    assert all(
-        kinds[name] >= 5 for name in (*PRIMITIVES, "streams", "recurrent or delayed", "joins", "always on", "filters")
-    ), kinds
+    features = ("streams", "recurrent or delayed", "joins", "always on", "filters", "graded")
+    assert all(kinds[name] >= 5 for name in (*PRIMITIVES, *features)), kinds
     assert all(kinds[firing] >= 2 for firing in starmap(Firing, product(get_args(Comparison), get_args(Reset), (0, 1))))
     assert np.mean([0.02 < rate < 0.9 for rate in rates]) > 0.9
+    assert np.mean([size > 0.02 for size in sizes]) > 0.9
 
 
 # ---- Lava: many graphs form one network, so that Lava starts a few times instead of fifty --------

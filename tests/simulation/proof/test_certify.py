@@ -8,10 +8,13 @@ import pytest
 from ashneuro.program.bundle import Reference, write_bundle
 from ashneuro.program.certificate import Certificate, Computation
 from ashneuro.program.lower import lower
+from ashneuro.program.quantise import quantise
 from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.compare import compare_records
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.lava.describe import needs_own_process
+from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.proof import certify as module
 from ashneuro.simulation.proof.certify import certify, verify
 from ashneuro.spiking.contract import Contract
@@ -289,3 +292,72 @@ def test_ties_on_the_grid_and_decays_per_neuron_pass():
     certificate = certify(graph, contract, {"float": program, "integer": calibration.program}, x).certificate
     assert certificate.passed, certificate
     assert certificate.own_processes == ()
+
+
+def graded_graph(threshold, **metadata):
+    """Return convolutions between graded messages, in front of a LIF and a graded output."""
+    rng = np.random.default_rng(5)
+
+    def sends(shape, value):
+        node = nir.Threshold(np.full(shape, value))
+        node.metadata = {"ashneuro.message": "graded", **{f"ashneuro.{name}": x for name, x in metadata.items()}}
+        return node
+
+    one = np.ones((4, 6, 6))
+    nodes = {
+        "first": sends((4, 6, 6), threshold),
+        "conv": nir.Conv2d((6, 6), rng.normal(0.05, 0.3, (5, 4, 3, 3)), 1, 1, 1, 1, np.zeros(5)),
+        "second": sends((5, 6, 6), threshold),
+        "back": nir.Conv2d((6, 6), rng.normal(0.05, 0.3, (4, 5, 3, 3)), 1, 1, 1, 1, rng.normal(0, 0.1, 4)),
+        "lif": nir.LIF(tau=2e-3 * one, r=one, v_leak=0 * one, v_threshold=0.3 * one, v_reset=0 * one),
+        "flat": nir.Flatten({"input": np.array([4, 6, 6])}, start_dim=0, end_dim=-1),
+        "fc": graphs.affine(rng, 5, 144),
+        "last": sends((5,), threshold),
+    }
+    ends = graphs.ends((4, 6, 6), (5,))
+    return graphs.graph({**ends, **nodes}, "input first conv second back lif flat fc last output", "first lif")
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("comparison", ["strict", "inclusive"])
+@pytest.mark.parametrize("threshold", [0.0, 0.25])
+def test_graded_messages_are_proved_in_lava(threshold, comparison, tmp_path):
+    contract = replace(CONTRACT, comparison=comparison)
+    graph = graded_graph(threshold, message_bits=6, message_limit=2.0)
+    x = np.random.default_rng(3).normal(0.4, 0.8, (6, 5, 4, 6, 6))
+    program = lower(graph, contract)
+    programs = {"float": program, "integer": calibrate(program, x).program}
+    proof = certify(graph, contract, programs, x)
+    certificate = proof.certificate
+    assert certificate.passed, certificate
+    graded = ("first", "second", "last")
+    assert set(certificate.own_processes) - set(graded) == ({"lif"} if comparison == "inclusive" else set())
+    assert set(graded) <= set(certificate.own_processes)
+    assert "process Fired or Graded" in " ".join(certificate.not_compared)
+    for pair in certificate.required:
+        layers = {layer.layer: layer for layer in pair.layers}
+        assert all(layers[name].spikes > 50 for name in graded)
+    # Payloads are quantised, and saturate: in integers these are other values than in floats.
+    sent = proof.reference.integer["first"]
+    assert sent.max() < proof.reference.spikes["first"].max() + 0.05
+    assert len(np.unique(sent)) <= 2**6
+    made = write_bundle(tmp_path / "bundle", graph, contract, program, programs["integer"], proof.reference)
+    assert verify(made).passed
+
+
+@pytest.mark.lava
+def test_unlimited_graded_messages_run_in_lavas_own_process():
+    """Without a bias or a limit, Lava's GradedReluVec computes the integers."""
+    graph = graded_graph(0.25, message_bits=12)
+    x = np.random.default_rng(3).normal(0.4, 0.8, (6, 5, 4, 6, 6))
+    program = lower(graph, CONTRACT)
+    integer = quantise(program, input_peak={"input": float(np.abs(x).max())}).program
+    own = [layer.name for layer in integer.layers if needs_own_process(integer, layer)]
+    assert own == ["last"]  # it has a bias
+    with Lava() as lava:
+        found = lava.run(integer, x, rasters=[layer.name for layer in integer.layers])
+    expected = run_program(integer, x, rasters=[layer.name for layer in integer.layers])
+    for name, activity in expected.layers.items():
+        np.testing.assert_array_equal(found.layers[name].raster, activity.raster, err_msg=name)
+        np.testing.assert_array_equal(found.layers[name].counts, activity.counts, err_msg=name)
+        assert activity.events > 50, name
