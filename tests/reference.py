@@ -155,6 +155,8 @@ def run_graph(
             compared.
             All three may be in a neuron's own metadata, as "ashneuro.reset" etc. A Threshold with
             "ashneuro.message" = "graded" sends min(x, "ashneuro.message_limit") instead of 1.
+            "ashneuro.dynamics" = "refractory" holds v for "ashneuro.refractory_steps" steps after
+            a spike.
     """
     nodes, edges = _flat(graph)
     names = [
@@ -240,7 +242,9 @@ def _step(
     p = {name: np.asarray(value, np.float64) for name, value in vars(node).items() if isinstance(value, np.ndarray)}
     rest = p.get("v_leak", 0.0)
     first = p.get("v_reset", rest) if start == "v_reset" else rest
-    current, v = (0.0, np.zeros_like(x) + first) if state is None else state
+    stated = {key.removeprefix("ashneuro."): value for key, value in (getattr(node, "metadata", None) or {}).items()}
+    dynamics = stated.get("dynamics", "lif")
+    current, v, *more = (0.0, np.zeros_like(x) + first, None) if state is None else state
     inclusive, before = firing["comparison"] == "inclusive", v
 
     def fires(v: Array, name: str = "v_threshold") -> NDArray[np.bool_]:
@@ -265,6 +269,12 @@ def _step(
             v = v + p["r"] * x * (dt if if_convention == "per-second" else 1.0)
     if isinstance(node, nir.LI | nir.CubaLI | nir.I):
         return (current, v), v
+    if dynamics == "refractory":
+        quiet = np.zeros_like(x) if more[0] is None else more[0]  # steps that v is still held for
+        v = np.where(quiet > 0, before, v)
+        z = fires(v)
+        quiet = np.where(z, stated["refractory_steps"], np.maximum(quiet - 1, 0))
+        return (current, np.where(z, p["v_reset"], v), quiet), z.astype(float)
     if firing["reset_delay"]:
         v = after(v, fires(before))
         return (current, v), fires(v).astype(float)

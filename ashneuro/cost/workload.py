@@ -21,6 +21,7 @@ from ashneuro.loihi import DECAY_ONE
 from ashneuro.program.program import InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import dense_macs, fan_out
 from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.spiking.dynamics import DYNAMICS
 
 Place = Literal["host", "deployed", "text"]
 Kind = Literal["ann", "snn", "input"]
@@ -337,6 +338,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     is_output = layer.name in program.outputs
     # Two synapses into one layer, such as a conv and its skip, share a message.
     targets = sum(any(c.source == layer.name for c in other.connections) for other in program.layers)
+    dynamics = DYNAMICS[layer.neuron.dynamics]
     u_decays, u_kept = _decay(layer.neuron.du, program.precision, offset=1)
     v_decays, v_kept = _decay(layer.neuron.dv, program.precision, offset=0)
     if graded:  # stateless, whatever the decays are
@@ -359,14 +361,14 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         parameter_bytes=_parameter_bytes(layer, program.precision),
         zero_parameters=_zeros(layer),
         state_bytes=layer.size
-        * (u_kept + v_kept)
+        * (u_kept + v_kept + len(dynamics.state))
         * (INTEGER_BYTES["state"] if program.precision == "integer" else FLOAT_BYTES),
         updates=updates,
         updates_active=own.active_updates,
         updates_inactive=None if own.active_updates is None else updates - own.active_updates,
-        update_multiplies=u_decays + v_decays,
-        update_adds=u_kept + 1 + _has_bias(layer.neuron) + spiking,
-        state_variables=u_kept + v_kept,
+        update_multiplies=u_decays + v_decays + dynamics.multiplies,
+        update_adds=u_kept + 1 + _has_bias(layer.neuron) + spiking + dynamics.adds,
+        state_variables=u_kept + v_kept + len(dynamics.state),
         spikes=own.events if layer.neuron.binary else 0,
         graded_messages=own.events if graded else 0,
         message_bits=payload,

@@ -9,14 +9,17 @@ The description is in Lava's terms, so that nothing is decided here::
      "sources": [{"name", "size"}],
      "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to record],
                  "firing": {"inclusive", "late"} or null: Lava's own,
-                 "graded": {"limit": number or null, "inclusive", "stock"} or null: spikes}],
+                 "graded": {"limit": number or null, "inclusive", "stock"} or null: spikes,
+                 "dynamics": a key of `processes.DYNAMICS` or null: LIF,
+                 "parameters": [names]}],
      "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse",
                       "delay", "weight_exp", "largest"}]}
 
 with the arrays::
 
     layer i:       "layer.i.du", "layer.i.dv", "layer.i.v_threshold", "layer.i.bias";
-                   "layer.i.v_subtract" where a spike subtracts
+                   "layer.i.v_subtract" where a spike subtracts;
+                   "layer.i.NAME" for each of "parameters"
     connection i:  "connection.i.weight" (out, in), or of a CSR matrix
                    "connection.i.data", ".indices", ".indptr"
 
@@ -37,7 +40,7 @@ from lava.proc.dense.process import Dense
 from lava.proc.graded.process import GradedReluVec
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
-from processes import Fired, Graded, ReadOut, Sink, Source, Traced
+from processes import DYNAMICS, Fired, Graded, ReadOut, Sink, Source, Traced
 from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
@@ -162,7 +165,8 @@ class Network:
         }
         if item["graded"] and item["graded"]["stock"] and not item["trace"]:
             return GradedReluVec(shape=(item["size"],), vth=_one(value["v_threshold"]))
-        if item["spiking"] and not item["trace"] and not item["firing"] and not item["graded"]:
+        own = item["firing"] or item["graded"] or item["dynamics"]
+        if item["spiking"] and not item["trace"] and not own:
             return LIFReset(**parameters)
         trace = self._traces[item["name"]].reshape(self.rows, 2, -1)
         if item["graded"]:
@@ -174,6 +178,9 @@ class Network:
                 np.inf if limit is None else limit,
                 **parameters,
             )
+        if item["dynamics"]:
+            given = {name: _one(arrays[f"layer.{index}.{name}"]) for name in item["parameters"]}
+            return DYNAMICS[item["dynamics"]](trace, np.array(item["trace"], int), given, **parameters)
         if item["firing"]:
             subtract = arrays.get(f"layer.{index}.v_subtract")
             subtract = None if subtract is None else _one(subtract)

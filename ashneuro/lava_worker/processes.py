@@ -1,4 +1,4 @@
-"""Processes beyond Lava 0.10.0: a source and a sink of arrays, and four variants of LIFReset.
+"""Processes beyond Lava 0.10.0: a source, a sink, and neurons whose state a new sample resets.
 
 All else in a network is Lava's own: ``LIFReset``, ``Dense``, ``Sparse``. Arrays are in anonymous
 shared memory that forked processes inherit: ``Var.get`` and ``Var.set`` take 15 µs per element, and
@@ -16,8 +16,13 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-from lava.proc.lif.models import PyLifResetModelBitAcc, PyLifResetModelFloat
-from lava.proc.lif.process import LIFReset
+from lava.proc.lif.models import (
+    PyLifModelBitAcc,
+    PyLifRefractoryModelFloat,
+    PyLifResetModelBitAcc,
+    PyLifResetModelFloat,
+)
+from lava.proc.lif.process import LIFRefractory, LIFReset
 
 
 class Source(AbstractProcess):
@@ -259,3 +264,66 @@ class GradedModelFixed(_GradedModel, FiredModelFixed):
     def in_units_of_vth(self, value):
         """Return v in units of a threshold's mantissa, rounded down."""
         return np.right_shift(value, self.vth_shift)
+
+
+class Refractory(LIFRefractory):
+    """Lava's `LIFRefractory`, with the reset between samples that it lacks, and recorded neurons.
+
+    Args:
+        own: refractory_steps.
+    """
+
+    def __init__(self, trace, neurons, own: dict, reset_interval: int, reset_offset: int, **parameters) -> None:
+        super().__init__(refractory_period=int(own["refractory_steps"]), **parameters)
+        self.proc_params["trace"], self.proc_params["neurons"] = trace, neurons
+        self.proc_params["reset_interval"], self.proc_params["reset_offset"] = reset_interval, reset_offset
+
+
+class _RestartedModel(_TracedModel):
+    """Lava's own dynamics; `restart` where a sample starts, as in `LIFReset`."""
+
+    def run_spk(self) -> None:
+        if self.time_step % self.proc_params["reset_interval"] == self.proc_params["reset_offset"]:
+            self.restart()
+        super().run_spk()
+
+
+class _RefractoryModel(_RestartedModel):
+    def restart(self) -> None:
+        """Set the state to that of a new sample."""
+        self.u[:], self.v[:], self.refractory_period_end[:] = 0, 0, 0
+
+
+class RefractoryModelFloat(_RefractoryModel, PyLifRefractoryModelFloat):
+    """Lava's float dynamics, for one du and one dv per neuron too."""
+
+    implements_process = Refractory
+
+    def subthr_dynamics(self, activation_in) -> None:
+        """Integrate in Lava's order of operations; refractory neurons keep v."""
+        self.u[:] = self.u * (1 - self.du)
+        self.u[:] += activation_in
+        integrated = self.v * (1 - self.dv) + (self.u + self.bias_mant)
+        self.v[:] = np.where(self.refractory_period_end < self.time_step, integrated, self.v)
+
+
+class RefractoryModelFixed(_RefractoryModel, PyLifModelBitAcc):
+    """Lava's bit-accurate LIF, with what its float LIFRefractory does: there is no fixed one."""
+
+    implements_process = Refractory
+    refractory_period_end: np.ndarray = LavaPyType(np.ndarray, int)
+
+    def subthr_dynamics(self, activation_in) -> None:
+        """Integrate; refractory neurons keep v."""
+        before = self.v.copy()
+        super().subthr_dynamics(activation_in)
+        self.v[:] = np.where(self.refractory_period_end < self.time_step, self.v, before)
+
+    def reset_voltage(self, spike_vector) -> None:
+        """Reset v, and start the refractory period."""
+        self.refractory_period_end[spike_vector] = self.time_step + self.proc_params["refractory_period"]
+        super().reset_voltage(spike_vector)
+
+
+# By the names of `ashneuro.spiking.dynamics`.
+DYNAMICS = {"refractory": Refractory}

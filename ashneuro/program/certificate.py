@@ -118,6 +118,14 @@ class Comparison:
         return cls(left, right, values["required"], layers, values["reason"], values.get("stock_samples"))
 
 
+# Processes of ashneuro's in Lava, and why Lava's own neurons cannot run their layers.
+OWN_PROCESSES: Mapping[str, str] = {
+    "Fired": "Lava has none with this comparison or reset",
+    "Graded": "it has none in floats, and its GradedReluVec takes neither a bias nor a limit",
+    "Refractory": "its LIFRefractory has no reset between samples, and no fixed-point model",
+}
+
+
 @dataclass(frozen=True, repr=False)
 class Certificate(Shown):
     """Results of all comparisons of one exported network.
@@ -128,7 +136,7 @@ class Certificate(Shown):
         versions: version of each package that took part, by name.
         accuracy: task metrics by computation, if measured, e.g. ``{"float32": {"R@1": 0.31}}``.
         own_processes: layers that ran in Lava through a process of ashneuro's, because Lava has
-            none for their neurons.
+            none for their neurons, and the name of that process.
     """
 
     samples: int
@@ -136,7 +144,7 @@ class Certificate(Shown):
     comparisons: tuple[Comparison, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    own_processes: tuple[str, ...] = ()
+    own_processes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def required(self) -> tuple[Comparison, ...]:
@@ -166,10 +174,11 @@ class Certificate(Shown):
             for c in self.comparisons
             if c.stock_samples is not None and c.stock_samples < self.samples
         ]
-        if self.own_processes:
+        for process in dict.fromkeys(self.own_processes.values()):
+            layers = ", ".join(name for name, own in self.own_processes.items() if own == process)
             skipped.append(
-                f"Lava's own neurons for {', '.join(self.own_processes)}: Lava has none with this comparison, reset or"
-                " message; they ran in ashneuro's process Fired or Graded, with Lava's arithmetic of u and v"
+                f"Lava's own neurons for {layers}: {OWN_PROCESSES[process]};"
+                f" they ran in ashneuro's process {process}, with Lava's arithmetic of u and v"
             )
         if silent := self._silent():
             names = ", ".join(silent)
@@ -205,7 +214,7 @@ class Certificate(Shown):
             "versions": dict(self.versions),
             "accuracy": {name: dict(metrics) for name, metrics in self.accuracy.items()},
             "not_compared": list(self.not_compared),
-        } | ({"own_processes": list(self.own_processes)} if self.own_processes else {})
+        } | ({"own_processes": dict(self.own_processes)} if self.own_processes else {})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Certificate:
@@ -222,7 +231,7 @@ class Certificate(Shown):
                     "export the network again",
                 )
             comparisons = tuple(Comparison.from_json(item) for item in values["comparisons"])
-            own = tuple(values.get("own_processes", ()))
+            own = dict(values.get("own_processes", {}))
             return cls(values["samples"], values["timesteps"], comparisons, values["versions"], values["accuracy"], own)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(

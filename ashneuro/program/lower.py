@@ -35,8 +35,9 @@ from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Progr
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.synapse import scale_outputs
-from ashneuro.program.wiring import ALWAYS_ON, READ_OUT, Wiring, numbers, wire
+from ashneuro.program.wiring import ALWAYS_ON, READ_OUT, Wiring, node_dynamics, numbers, wire
 from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, compared_with
 
 _Array = NDArray[np.float64]
@@ -109,7 +110,8 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     if spiking:
         threshold = numbers(node, "threshold" if isinstance(node, nir.Threshold) else "v_threshold")
     rest = numbers(node, "v_leak") if hasattr(node, "v_leak") else zero
-    firing = wiring.firing(name, contract) if spiking else LIF_FIRING
+    dynamics, stated = node_dynamics(node)
+    firing = wiring.firing(name, contract) if spiking and dynamics == "lif" else LIF_FIRING
     origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
     size = np.maximum(np.abs(threshold), np.maximum(np.abs(rest), np.abs(origin)))
     compared = compared_with(threshold, size, firing.comparison)
@@ -133,11 +135,28 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
         firing=firing,
         v_subtract=_compact(threshold / unit) if firing.reset == "subtract" else None,
         message=wiring.message(name),
+        dynamics=dynamics,
+        parameters=dynamics_parameters(dynamics, stated, contract, unit),
         v_unit=_compact(unit),
         v_origin=_compact(origin),
     )
     remaining = None if in_units_of_gain or (gain == 1).all() else gain
     return _Population(name, shape, neuron, remaining, terms, (name, *total.nir))
+
+
+def dynamics_parameters(
+    dynamics: DynamicsName, stated: Mapping[str, _Array], contract: Contract, unit: _Array
+) -> dict[str, _Array]:
+    """Return the parameters of a kind of neuron as a float program has them; ``unit``: of v."""
+    found = {}
+    for key, parameter in DYNAMICS[dynamics].parameters.items():
+        value = stated[key]
+        if parameter.kind == "tau":
+            value = contract.decay(value)
+        elif parameter.kind == "v":
+            value = value / unit
+        found[parameter.name] = _compact(value)
+    return found
 
 
 def _dynamics(node: Any, one: _Array, contract: Contract) -> tuple[_Array, _Array, _Array]:

@@ -25,7 +25,7 @@ State is zero at the start of every sample. `ashneuro.program.lower` makes float
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.loihi import DECAY_ONE
+from ashneuro.spiking.dynamics import DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message
 
@@ -124,6 +125,10 @@ class Neuron:
             of v_threshold. ``None`` otherwise.
         message: what a neuron sends. Neurons that send graded values are stateless: u and v are 0
             before every step, whatever du and dv are.
+        dynamics: kind of neuron; `ashneuro.spiking.dynamics` has the equations. A kind other than
+            ``"lif"`` has its own firing, and ``firing`` is the default.
+        parameters: what the kind needs beside the fields above, by name: decays like ``dv``,
+            amounts of v in units of v_threshold, whole numbers of steps.
         v_unit, v_origin: the membrane potential in the graph's own units is ``v_unit · v +
             v_origin``, with ``v / (64 · scale)`` in place of v in an integer program.
     """
@@ -137,6 +142,8 @@ class Neuron:
     firing: Firing = LIF_FIRING
     v_subtract: NDArray[Any] | None = None
     message: Message = SPIKE
+    dynamics: DynamicsName = "lif"
+    parameters: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     v_unit: NDArray[Any] = field(default_factory=lambda: np.ones(()))
     v_origin: NDArray[Any] = field(default_factory=lambda: np.zeros(()))
 

@@ -48,6 +48,7 @@ from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Progr
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.synapse import scale_outputs, signed_sums
+from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import LIF_FIRING
 from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
 from ashneuro.spiking.message import Message
@@ -240,6 +241,9 @@ def _with_one_threshold(layer: Layer) -> Layer:
     )
     if neuron.v_subtract is not None:
         neuron = replace(neuron, v_subtract=neuron.v_subtract * factor)
+    kinds = _kinds(neuron)
+    amounts = {name: values * factor for name, values in neuron.parameters.items() if kinds[name] == "v"}
+    neuron = replace(neuron, parameters={**neuron.parameters, **amounts})
     connections = []
     for connection in layer.connections:
         assert connection.synapse is not None  # rule uniform_threshold
@@ -408,11 +412,13 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
     # Without decay v is a whole number: it exceeds a fractional threshold exactly where it exceeds
     # its whole part.
     stateless = neuron.graded or not dv.any()
-    exact = stateless and (du == DECAY_ONE).all() and neuron.firing == LIF_FIRING
+    whole = stateless and (du == DECAY_ONE).all()
+    exact = whole and neuron.firing == LIF_FIRING and neuron.dynamics in ("lif", "refractory")
     subtract = neuron.v_subtract
     if subtract is not None:
         # Equal to the threshold in floats: equal in integers.
         subtract = np.asarray(round(float(np.max(subtract)) * scale), np.int32)
+    kinds = _kinds(neuron)
     mantissa, exponent = round_bias(np.asarray(neuron.bias * (scale * STATE_UNIT)))
     return replace(
         neuron,
@@ -423,6 +429,7 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
         bias_exp=exponent,
         v_subtract=subtract,
         message=_message(neuron, scale),
+        parameters={name: _parameter(values, kinds[name], scale) for name, values in neuron.parameters.items()},
     )
 
 
@@ -438,6 +445,18 @@ def _message(neuron: Neuron, scale: float) -> Message:
 
 def _largest_payload(neuron: Neuron) -> int:
     return (1 << neuron.message.bits) - 1
+
+
+def _kinds(neuron: Neuron) -> dict[str, str]:
+    return {parameter.name: parameter.kind for parameter in DYNAMICS[neuron.dynamics].parameters.values()}
+
+
+def _parameter(values: NDArray[Any], kind: str, scale: float) -> NDArray[np.int32]:
+    """Return a parameter of further dynamics in integers; the rules say that it is one number."""
+    value = float(np.max(values))
+    if kind == "tau":
+        return np.asarray(min(int(np.rint(value * DECAY_ONE)), LARGEST_DECAY), np.int32)
+    return np.asarray(round(value * scale) if kind == "v" else round(value), np.int32)
 
 
 def _du(neuron: Neuron) -> NDArray[np.float64]:

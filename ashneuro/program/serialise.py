@@ -10,7 +10,8 @@ Anything that reads JSON and ``.npy`` can run a program without ashneuro. ``prog
         "layers":  [{"name", "shape", "depth", "scale", "nir": [...],
                      "neuron": {"du": KEY, "dv": KEY, "v_threshold": KEY, "bias": KEY,
                                 "bias_exp", "spiking", "v_unit": KEY, "v_origin": KEY,
-                                "v_subtract": KEY | null, "firing": {...}, "message": {...}},
+                                "v_subtract": KEY | null, "firing": {...}, "message": {...},
+                                "dynamics", "parameters": {NAME: KEY}},
                      "connections": [{"source", "delay", "weight_exp", "nir": [...],
                                       "synapse": null | {"kind", "in_shape", "out_shape",
                                                          "stride", "padding", "dilation",
@@ -107,6 +108,10 @@ def _layer_entry(key: str, layer: Layer, arrays: _Arrays) -> dict[str, Any]:
     neuron |= {"bias_exp": layer.neuron.bias_exp, "spiking": layer.neuron.spiking}
     neuron["firing"] = asdict(layer.neuron.firing)
     neuron["message"] = asdict(layer.neuron.message)
+    neuron["dynamics"], neuron["parameters"] = layer.neuron.dynamics, {}
+    for name, value in layer.neuron.parameters.items():
+        neuron["parameters"][name] = f"{key}/{name}"
+        arrays[f"{key}/{name}"] = np.asarray(value)
     return {
         "name": layer.name,
         "shape": list(layer.shape),
@@ -176,10 +181,11 @@ def _read_layer(entry: Mapping[str, Any], arrays: _Arrays) -> Layer:
 
 
 def _read_neuron(entry: Mapping[str, Any], arrays: _Arrays) -> Neuron:
-    # Programs of earlier versions have none of these: their neurons fire as Lava's do.
+    # Programs of earlier versions have none of these: their neurons are LIF and fire as Lava's do.
     firing, message = Firing(**entry.get("firing", {})), Message(**entry.get("message", {}))
     arrays_of = _get({"v_subtract": None, **entry}, _NEURON_ARRAYS, arrays)
-    return Neuron(**{**entry, **arrays_of, "firing": firing, "message": message})
+    parameters = {name: arrays[key] for name, key in entry.get("parameters", {}).items()}
+    return Neuron(**{**entry, **arrays_of, "firing": firing, "message": message, "parameters": parameters})
 
 
 def _read_connection(entry: Mapping[str, Any], arrays: _Arrays) -> Connection:

@@ -23,6 +23,7 @@ from ashneuro.errors import GraphError
 from ashneuro.program.program import Shape
 from ashneuro.program.synapse import Window, conv_shape
 from ashneuro.spiking.contract import PREFIX, Contract, plain, read_contract
+from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.message import GRADED_BITS, LARGEST_BITS, MESSAGE_KINDS, SPIKE, Message
 
@@ -69,6 +70,8 @@ SCALARS = ("groups", "start_dim", "end_dim")
 FIRES = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FIRING_FIELDS = ("comparison", "reset", "reset_delay")
 MESSAGE_FIELDS = ("message", "message_bits", "message_limit")  # of a Threshold, in its metadata
+# Primitives that can state other dynamics than LIF's in their metadata.
+INTEGRATES = (nir.LIF, nir.CubaLIF, nir.IF)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +183,28 @@ def node_message(node: Any) -> Message:
     return Message("graded", bits, None if limit is None else float(limit))
 
 
+def node_dynamics(node: Any) -> tuple[DynamicsName, dict[str, NDArray[np.float64]]]:
+    """Return the dynamics that a neuron node's metadata states, and its parameters by name.
+
+    Raises:
+        GraphError: the metadata states another kind, or lacks a number.
+    """
+    stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
+    name: Any = plain(stated.get(PREFIX + "dynamics", "lif"))
+    if name not in DYNAMICS or (name != "lif" and not isinstance(node, INTEGRATES)):
+        others = ", ".join(kind for kind in DYNAMICS)
+        raise GraphError(
+            f"{PREFIX}dynamics = {name!r}", f"a LIF, CubaLIF or IF has one of {others}", "export the graph again"
+        )
+    found = {}
+    for key in DYNAMICS[name].parameters:
+        value = _array(stated.get(PREFIX + key))
+        if value.dtype.kind not in "fiu":
+            raise GraphError(f"{PREFIX}{key}", f"{name} neurons need it as a number", "write it into the metadata")
+        found[key] = value.astype(np.float64)
+    return name, found
+
+
 def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
     """Return the flat view of ``graph``, with all shapes that can be inferred.
 
@@ -229,10 +254,12 @@ def unreadable(node: Any) -> str:
         )
         if not free and (not _whole(value) or (name in SCALARS and _array(value).ndim)):
             return f"{name} is {value!r}"
-    if isinstance(node, FIRES):
+    if isinstance(node, FIRES + READ_OUT):
         try:
-            node_firing(node, Contract())
-            node_message(node)
+            if isinstance(node, FIRES):
+                node_firing(node, Contract())
+                node_message(node)
+            node_dynamics(node)
         except GraphError as error:
             return f"{error.what} in its metadata: {error.why}"
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):

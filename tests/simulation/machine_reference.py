@@ -49,6 +49,7 @@ def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps:
             leaves[port.name][t] = [_encode(program, port, float(x)) for x in inputs[port.name][t].ravel()]
     u: dict[str, list[Number]] = {layer.name: [0] * layer.size for layer in program.layers}
     v: dict[str, list[Number]] = {layer.name: [0] * layer.size for layer in program.layers}
+    more: dict[str, list[dict[str, Number]]] = {layer.name: [{} for _ in range(layer.size)] for layer in program.layers}
     for step in range(machine_steps):
         for layer in program.layers:
             arriving: list[Number] = [0] * layer.size
@@ -67,13 +68,16 @@ def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps:
                 continue
             for i in range(layer.size):
                 u[layer.name][i], v[layer.name][i], out = _neuron(
-                    program, layer, i, u[layer.name][i], v[layer.name][i], arriving[i]
+                    program, layer, i, u[layer.name][i], v[layer.name][i], arriving[i], more[layer.name][i]
                 )
                 leaves[layer.name][step][i] = out
     return {layer.name: leaves[layer.name][layer.depth : layer.depth + timesteps] for layer in program.layers}
 
 
-def _neuron(program: Program, layer: Layer, i: int, u: Number, v: Number, a: Number) -> tuple[Number, Number, Number]:
+def _neuron(
+    program: Program, layer: Layer, i: int, u: Number, v: Number, a: Number, more: dict[str, Number]
+) -> tuple[Number, Number, Number]:
+    """Return (u, v, value sent); ``more``: further state, which is updated."""
     neuron = layer.neuron
     du, dv, threshold, bias = (
         np.broadcast_to(x, layer.shape).ravel()[i].item()
@@ -102,6 +106,13 @@ def _neuron(program: Program, layer: Layer, i: int, u: Number, v: Number, a: Num
         unit = 64
     if not neuron.spiking:
         return u, v, v
+    own = {name: np.broadcast_to(x, layer.shape).ravel()[i].item() for name, x in neuron.parameters.items()}
+    if neuron.dynamics == "refractory":
+        left = more.get("n", 0)
+        v = before if left > 0 else v
+        spike = v > threshold * unit
+        more["n"] = own["refractory_steps"] if spike else max(left - 1, 0)
+        return u, 0 if spike else v, int(spike)
     subtract = neuron.v_subtract
     amount = None if subtract is None else np.broadcast_to(subtract, layer.shape).ravel()[i].item()
 

@@ -246,6 +246,10 @@ class _Draw:
         # Integers subtract one positive amount per layer, in units of v_threshold above the start.
         subtracts = (alike or not start.any()) and bool((threshold > 0).all())
         node.metadata = self.firing(subtracts=subtracts or not self.integers)
+        # From digits that are drawn already: one choice more would change every seed's graph.
+        digits = int(spread.flat[0] * 1e6)
+        if not node.metadata and digits % 2:
+            node.metadata = {"ashneuro.dynamics": "refractory", "ashneuro.refractory_steps": 1 + digits // 2 % 3}
         return node
 
     def graded(self, shape: Shape) -> nir.Threshold:

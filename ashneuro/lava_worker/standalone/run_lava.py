@@ -116,7 +116,14 @@ class Network:
         firing = neuron.get("firing", {})
         inclusive, late = firing.get("comparison") == "inclusive", bool(firing.get("reset_delay"))
         subtracts = firing.get("reset") == "subtract"
-        if graded(neuron):
+        if neuron.get("dynamics", "lif") != "lif":
+            own = {}
+            for key, place in neuron["parameters"].items():
+                array = np.asarray(self.numbers[place])
+                array = np.broadcast_to(array, entry["shape"]).ravel() if array.size > 1 else array.ravel()
+                own[key] = one(array.astype(self.number))
+            layer = DYNAMICS[neuron["dynamics"]](self.traces[name], chosen, own, **parameters)
+        elif graded(neuron):
             limit = neuron["message"]["limit"]
             layer = Graded(self.traces[name], chosen, inclusive, np.inf if limit is None else limit, **parameters)
         elif neuron["spiking"] and (inclusive or late or subtracts):
@@ -256,6 +263,7 @@ class Network:
 
 # <processes>
 Source = Sink = Traced = ReadOut = Fired = Graded = None
+DYNAMICS: dict = {}
 # </processes>
 
 

@@ -26,13 +26,16 @@ from ashneuro.program.wiring import (
     Wiring,
     delay_steps,
     nir_type,
+    node_dynamics,
     numbers,
     unreadable,
     walk,
     window,
     wire,
 )
-from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.contract import PREFIX, Contract
+from ashneuro.spiking.dynamics import DYNAMICS
+from ashneuro.spiking.firing import LIF_FIRING
 
 Rule = Callable[[Wiring, Contract], Iterator[Violation]]
 
@@ -213,6 +216,33 @@ def reset_in_time(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             yield Violation(name, f"the reset comes {delay} steps late", remedy)
 
 
+def dynamics_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
+    """Parameters of further dynamics are one number, or one per neuron: whole steps of at least 1,
+    time constants of at least dt (Euler steps), amounts of v of at least 0.
+    """
+    least = {"steps": 1.0, "tau": contract.dt_s * (1 - 1e-6) if contract.integration == "euler" else 1e-300, "v": 0.0}
+    for name in wiring.named("neuron"):
+        dynamics, stated = node_dynamics(wiring.nodes[name])
+        for key, values in stated.items():
+            kind = DYNAMICS[dynamics].parameters[key].kind
+            remedy = f"correct {PREFIX}{key} in the node's metadata"
+            if values.shape not in ((), (1,), wiring.in_shapes[name]):
+                yield Violation(name, f"{key} has shape {shape_text(values.shape)}", remedy)
+            elif not (np.isfinite(values) & (values >= least[kind])).all() or (
+                kind == "steps" and (values != np.rint(values)).any()
+            ):
+                yield Violation(name, f"{key} = {range_text(values)}", remedy)
+
+
+def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
+    """A refractory neuron spikes at v > v_threshold and resets v to v_reset in the same step."""
+    for name in wiring.named("neuron"):
+        firing = wiring.firing(name, contract)
+        if node_dynamics(wiring.nodes[name])[0] == "refractory" and firing != LIF_FIRING:
+            actual = f"comparison {firing.comparison}, reset {firing.reset}, {firing.reset_delay} step(s) late"
+            yield Violation(name, actual, "--comparison strict --reset value --reset-delay 0, if it was trained so")
+
+
 def start_value(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """A sample starts at v_reset, as in Lava, if spikes set v to it: v_reset equals v_leak, or the
     option --start v_reset is given.
@@ -317,6 +347,8 @@ GRAPH_RULES: Mapping[str, Rule] = {
     "finite_numbers": finite_numbers,
     "time_constants": time_constants,
     "reset_in_time": reset_in_time,
+    "dynamics_parameters": dynamics_parameters,
+    "dynamics_firing": dynamics_firing,
     "start_value": start_value,
     "graded_threshold": graded_threshold,
     "loops_through_neurons": loops_through_neurons,

@@ -31,6 +31,7 @@ from ashneuro.loihi import (
 from ashneuro.program.bounds import accumulation, largest_current, largest_potential
 from ashneuro.program.program import Program, decay_groups
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules
+from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.message import LARGEST_BITS
 
 ProgramRule = Callable[[Program], Iterator[Violation]]
@@ -157,6 +158,33 @@ def uniform_subtraction(program: Program) -> Iterator[Violation]:
             if not np.allclose(ratio, ratio.flat[0], rtol=1e-9, atol=0):
                 actual = f"from {ratio.min():.6g} to {ratio.max():.6g} thresholds"
                 yield Violation(layer.name, actual, "train with one v_leak for all neurons of the layer")
+
+
+def uniform_parameters(program: Program) -> Iterator[Violation]:
+    """All neurons of a population share the parameters of further dynamics; an amount of v, in
+    units of their threshold.
+    """
+    for layer in program.layers:
+        kinds = {parameter.name: parameter.kind for parameter in DYNAMICS[layer.neuron.dynamics].parameters.values()}
+        for name, values in layer.neuron.parameters.items():
+            in_thresholds = np.asarray(values / layer.neuron.v_threshold if kinds[name] == "v" else values)
+            if not np.allclose(in_thresholds, in_thresholds.flat[0], rtol=1e-9, atol=0):
+                actual = f"{name} from {in_thresholds.min():.6g} to {in_thresholds.max():.6g}"
+                yield Violation(layer.name, actual, "give all neurons of the layer one value, or split it into layers")
+
+
+def parameters_in_range(program: Program) -> Iterator[Violation]:
+    """Parameters of further dynamics are whole numbers, one per population: steps from 1 on,
+    decays from 0 to 4095, amounts of v from 0 to 131071.
+    """
+    spans = {"steps": (1, LARGEST_STATE), "tau": (0, LARGEST_DECAY), "v": (0, LARGEST_THRESHOLD)}
+    for layer in program.layers:
+        kinds = {parameter.name: parameter.kind for parameter in DYNAMICS[layer.neuron.dynamics].parameters.values()}
+        for name, values in layer.neuron.parameters.items():
+            low, high = np.min(values), np.max(values)
+            least, most = spans[kinds[name]]
+            if low != high or not least <= low <= most or low != np.rint(low):
+                yield Violation(layer.name, f"{name} from {low} to {high}", SMALLER_SCALE)
 
 
 def subtraction_in_range(program: Program) -> Iterator[Violation]:
@@ -291,6 +319,7 @@ FLOAT_RULES: Mapping[str, ProgramRule] = {
     "uniform_graded_threshold": uniform_graded_threshold,
     "limit_in_loops": limit_in_loops,
     "uniform_subtraction": uniform_subtraction,
+    "uniform_parameters": uniform_parameters,
     "short_delays": short_delays,
     "samples_apart": samples_apart,
 }
@@ -304,6 +333,7 @@ INTEGER_RULES: Mapping[str, ProgramRule] = {
     "bias_in_range": bias_in_range,
     "subtraction_in_range": subtraction_in_range,
     "message_in_range": message_in_range,
+    "parameters_in_range": parameters_in_range,
     "current_does_not_wrap": current_does_not_wrap,
     "read_out_in_range": read_out_in_range,
     "input_in_range": input_in_range,

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_RANGE, STATE_SHIFT, STATE_UNIT
 from ashneuro.program.program import Layer, Precision
+from ashneuro.simulation.emulator.dynamics import STEPS, Neurons, StepFunction
+from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message, graded_values
 
@@ -32,12 +34,14 @@ class Steps(Generic[Array]):
         sent: (T, B, *shape): spikes 0 and 1 as uint8, graded values, or v of a read-out.
         u, v: (B, *shape): state after the last step.
         active: number of neuron-steps with a state or an input other than zero; a bias is input.
+        more: further state of `OtherPopulation` after the last step.
     """
 
     sent: Array
     u: Array
     v: Array
     active: int
+    more: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +53,21 @@ class Population(ABC, Generic[Array]):
     bias: Array
 
     @abstractmethod
-    def run(self, u: Array, v: Array, currents: Array, states: list[tuple[Array, Array]] | None = None) -> Steps[Array]:
+    def run(
+        self,
+        u: Array,
+        v: Array,
+        currents: Array,
+        states: list[tuple[Array, Array]] | None = None,
+        more: tuple[Array, ...] = (),
+    ) -> Steps[Array]:
         """Run the T steps of ``currents``.
 
         Args:
             u, v: (B, *shape): state before the first step; overwritten.
             currents: (T, B, *shape): input of each step; overwritten.
             states: list to append (u, v) to after each step.
+            more: further state of `OtherPopulation`; empty at the start of a sample.
         """
 
 
@@ -70,7 +82,14 @@ class FloatPopulation(Population[Array]):
     v_subtract: Array | None
     message: Message = SPIKE
 
-    def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
+    def run(
+        self,
+        u: Any,
+        v: Any,
+        currents: Any,
+        states: list[tuple[Any, Any]] | None = None,
+        more: tuple[Any, ...] = (),
+    ) -> Steps[Any]:
         """Run the steps: u ← u·(1 − du) + a, v ← v·(1 − dv) + u + bias, then reset."""
         if self.message.graded:
             return self._run_graded(u, v, currents, states)
@@ -145,7 +164,14 @@ class IntegerPopulation(Population[Array]):
         """Largest v that does not spike: v ≥ θ is v > θ − 1."""
         return self.v_threshold - (self.firing.comparison == "inclusive")
 
-    def run(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None = None) -> Steps[Any]:
+    def run(
+        self,
+        u: Any,
+        v: Any,
+        currents: Any,
+        states: list[tuple[Any, Any]] | None = None,
+        more: tuple[Any, ...] = (),
+    ) -> Steps[Any]:
         """Run the steps: u wraps at 24 bits, v saturates, then a spike resets v."""
         if self.message.graded:
             return self._run_graded(u, v, currents, states)
@@ -214,6 +240,64 @@ class IntegerPopulation(Population[Array]):
         v += silent
 
 
+@dataclass(frozen=True, eq=False)
+class OtherPopulation(Population[Array]):
+    """Neurons of another kind than LIF: u and v are integrated alike, `StepFunction` does the rest.
+
+    The array library computes step by step, in floats and in integers.
+    """
+
+    integer: bool
+    keep_u: Array | int
+    keep_v: Array | int
+    neurons: Neurons
+    function: StepFunction
+
+    def run(
+        self,
+        u: Any,
+        v: Any,
+        currents: Any,
+        states: list[tuple[Any, Any]] | None = None,
+        more: tuple[Any, ...] = (),
+    ) -> Steps[Any]:
+        """Run the steps: integrate u and v, then the step function of the kind."""
+        more = more or self.function.start(self.neurons, self.xp.zeros_like(v))
+        rest = self.function.start(self.neurons, self.xp.zeros_like(v))
+        awake = (currents != 0) | (self.bias != 0)
+        sent = self.xp.zeros_like(currents, dtype=self.xp.uint8)
+        for t, a in enumerate(currents):
+            awake[t] |= (u != 0) | (v != 0)
+            for value, start in zip(more, rest, strict=True):
+                awake[t] |= value != start
+            before = v
+            u, v = self._integrate(u, v, a)
+            v, more, spikes = self.function.step(self.neurons, before, v, more)
+            sent[t] = spikes
+            if states is not None:
+                states.append((u, v))
+        return Steps(sent, u, v, int(self.xp.count_nonzero(awake)), more)
+
+    def _integrate(self, u: Any, v: Any, a: Any) -> tuple[Any, Any]:
+        if not self.integer:
+            u = u * self.keep_u + a
+            if self.function.bias_joins_current:
+                return u, v * self.keep_v + (u + self.bias)
+            return u, v * self.keep_v + u + self.bias
+        u = decayed(self.xp, u, self.keep_u) + (a << STATE_SHIFT)
+        _wrap(u)
+        v = decayed(self.xp, v, self.keep_v) + u + self.bias
+        return u, self.xp.clip(v, -LARGEST_STATE, LARGEST_STATE)
+
+
+def decayed(xp: Any, x: Any, keep: Any) -> Any:
+    """Return x·keep / 4096 of int32 values, rounded toward zero."""
+    result = xp.zeros_like(x)
+    result[...] = x
+    _decay(result, keep, xp.zeros_like(x, dtype=xp.float64))
+    return result
+
+
 def _decay(x: Any, keep: Any, exact: Any) -> None:
     """Set ``x`` to x·keep / 4096, rounded toward zero, through float64, which holds its 35 bits."""
     if isinstance(keep, int) and keep == DECAY_ONE:
@@ -238,6 +322,8 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
         kernel: for integers, see `IntegerPopulation`.
     """
     neuron = layer.neuron
+    if neuron.dynamics != "lif":
+        return _other_population(layer, precision, xp, put)
     subtract = neuron.v_subtract
     if precision == "float":
         keep_u, keep_v, bias = (
@@ -258,24 +344,52 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
             neuron.message,
         )
     bias = np.broadcast_to(np.int32(neuron.bias) << neuron.bias_exp, layer.shape).astype(np.int32)
-
-    def keep(decay: NDArray[np.generic]) -> Any:
-        kept = DECAY_ONE - np.asarray(decay, np.int32)
-        alike = kept.min() == kept.max()
-        return int(kept.flat[0]) if alike else put(np.broadcast_to(kept, layer.shape).astype(np.int32))
-
     return IntegerPopulation(
         xp,
         neuron.spiking,
         put(bias),
-        keep(neuron.du + 1),
-        keep(neuron.dv),
+        _kept(neuron.du + 1, layer, put),
+        _kept(neuron.dv, layer, put),
         one(neuron.v_threshold) << STATE_SHIFT,
         neuron.firing,
         None if subtract is None else one(subtract) << STATE_SHIFT,
         neuron.message,
         kernel,
     )
+
+
+def _kept(decay: NDArray[Any], layer: Layer, put: Any) -> Any:
+    """Return 4096 − ``decay``, as a number if all neurons share it."""
+    kept = DECAY_ONE - np.asarray(decay, np.int32)
+    alike = kept.min() == kept.max()
+    return int(kept.flat[0]) if alike else put(np.broadcast_to(kept, layer.shape).astype(np.int32))
+
+
+def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Population[Any]:
+    neuron, integer = layer.neuron, precision == "integer"
+    kinds = {parameter.name: parameter.kind for parameter in DYNAMICS[neuron.dynamics].parameters.values()}
+    unit = STATE_UNIT if integer else 1
+
+    def array(values: ArrayLike) -> Any:
+        return put(np.broadcast_to(values, layer.shape).copy())
+
+    def keep(decay: NDArray[Any]) -> Any:
+        return _kept(decay, layer, put) if integer else array(1 - np.float64(decay))
+
+    parameters = {
+        name: keep(values) if kinds[name] == "tau" else array(values * (unit if kinds[name] == "v" else 1))
+        for name, values in neuron.parameters.items()
+    }
+    neurons = Neurons(
+        xp,
+        (lambda x, name: decayed(xp, x, parameters[name])) if integer else (lambda x, name: parameters[name] * x),
+        array(np.asarray(neuron.v_threshold) * unit),
+        array(np.zeros(())),
+        parameters,
+    )
+    bias = np.asarray(neuron.bias) * (1 << neuron.bias_exp)
+    keep_u = keep(neuron.du + 1 if integer else neuron.du)
+    return OtherPopulation(xp, True, array(bias), integer, keep_u, keep(neuron.dv), neurons, STEPS[neuron.dynamics])
 
 
 def one(value: NDArray[np.generic]) -> int:

@@ -30,12 +30,14 @@ from ashneuro.program.linear_sums import linear_synapse
 from ashneuro.program.program import InputPort, Shape
 from ashneuro.program.rules.finding import require
 from ashneuro.program.rules.graph import graph_findings
-from ashneuro.program.wiring import READ_OUT, Wiring, delay_steps, numbers, wire
+from ashneuro.program.wiring import READ_OUT, Wiring, delay_steps, node_dynamics, numbers, wire
 from ashneuro.simulation.emulator.arrays import Arrays, Backend, arrays
 from ashneuro.simulation.emulator.chunks import run_chunks
+from ashneuro.simulation.emulator.dynamics import STEPS, Neurons
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
 from ashneuro.simulation.record import Activity, SpikeRecord
 from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import compared_with
 from ashneuro.spiking.message import graded_values
 
@@ -287,6 +289,17 @@ class _LoadedGraph:
         compared = compared_with(threshold, size, firing.comparison)
         gain = 1.0 if leaking or self._contract.if_convention == "per-step" else self._contract.dt_s
 
+        dynamics, stated = node_dynamics(node)
+        own = DYNAMICS[dynamics].parameters
+        parameters = {
+            own[key].name: self._library.put(
+                np.broadcast_to(self._contract.decay(values) if own[key].kind == "tau" else values, shape).copy()
+            )
+            for key, values in stated.items()
+        }
+        neurons = Neurons(xp, lambda x, name: (1 - parameters[name]) * x, compared, reset, parameters)
+        other = None if dynamics == "lif" else STEPS[dynamics]
+
         def fires(v: Any) -> Any:
             return v >= compared if firing.comparison == "inclusive" else v > compared
 
@@ -294,12 +307,19 @@ class _LoadedGraph:
             return xp.where(z, v - threshold if firing.reset == "subtract" else reset, v)
 
         def step(state: tuple[Any, ...], x: Any) -> Any:
-            current, v = state
+            current, v, more = state[0], state[1], state[2:]
             before = fires(v) if spiking and firing.reset_delay else None
-            awake = ((current != 0) | (v != leak) | (x != 0)).sum()
+            before_v, awake = v, (current != 0) | (v != leak) | (x != 0)
+            if other:
+                for value, first in zip(more, other.start(neurons, xp.zeros_like(v)), strict=True):
+                    awake = awake | (value != first)
+            awake = awake.sum()
             if filtered:
                 x = current = current + du * (w_in * x - current)
             v = v + dv * (leak - v + r * x) if leaking else v + gain * (r * x)
+            if other:
+                v, more, z = other.step(neurons, before_v, v, more)
+                return (current, v, *more), self._library.cast(z, "float64"), awake
             if not spiking:
                 return (current, v), v, awake
             if before is not None:
@@ -308,7 +328,11 @@ class _LoadedGraph:
             z = fires(v)
             return (current, after(v, z)), self._library.cast(z, "float64"), awake
 
-        return _Neuron(lambda x: (xp.zeros_like(x), xp.zeros_like(x) + rest), step, spiking)
+        def start(x: Any) -> tuple[Any, ...]:
+            zero = xp.zeros_like(x)
+            return (zero, zero + rest, *(other.start(neurons, zero) if other else ()))
+
+        return _Neuron(start, step, spiking)
 
     def _shapes(self) -> tuple[dict[str, Shape | None], dict[str, Shape | None]]:
         return self._wiring.in_shapes, self._wiring.out_shapes

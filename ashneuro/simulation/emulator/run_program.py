@@ -41,6 +41,7 @@ NUMBERS = (
     "threshold_in_range",
     "bias_in_range",
     "message_in_range",
+    "parameters_in_range",
 )
 LARGEST_INPUT = 2 * STATE_RANGE  # of a neuron, in one step: beyond it u would wrap more than once
 
@@ -104,7 +105,9 @@ class _LoadedProgram:
         ports = {port.name: port for port in program.inputs}
         for layer in program.layers:
             self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
-            if compiled and layer.name not in loops and not layer.neuron.graded:
+            # Compiled layers are LIF; the array library computes graded ones and other dynamics.
+            alike = layer.neuron.dynamics == "lif" and not layer.neuron.graded
+            if compiled and layer.name not in loops and alike:
                 lags = {
                     n: program.lag(layer, c)
                     for n, c in enumerate(layer.connections)
@@ -256,6 +259,7 @@ class _LoadedProgram:
             sent[name] = steps.sent
             return {name: steps.active}
         active = dict.fromkeys(state, 0)
+        more: dict[str, tuple[Any, ...]] = dict.fromkeys(state, ())
         for layer in block:
             shape = tuple(currents[layer.name].shape)
             sent[layer.name] = self._library.zeros(shape, "uint8" if layer.neuron.binary else self._kind)
@@ -267,8 +271,9 @@ class _LoadedProgram:
                     if connection.source in inside and lag <= t:
                         values = sent[connection.source][t - lag : t - lag + 1]
                         now += self._apply(layer, index, connection, values).reshape(now.shape)
-                steps = self._populations[name].run(*state[name], now, states.get(name))
+                steps = self._populations[name].run(*state[name], now, states.get(name), more[name])
                 state[name], sent[name][t] = (steps.u, steps.v), steps.sent[0]
+                more[name] = steps.more
                 active[name] += steps.active
         return active
 

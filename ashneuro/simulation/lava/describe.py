@@ -163,10 +163,12 @@ def _largest(program: Program, connection: Connection) -> int:
 
 def _describe_layer(program: Program, index: int, width: int, number: type, arrays: Arrays) -> Header:
     layer = program.layers[index]
-    for name in ("du", "dv", "v_threshold", "bias", "v_subtract"):
-        if getattr(layer.neuron, name) is None:
+    neuron = layer.neuron
+    values = {name: getattr(neuron, name) for name in ("du", "dv", "v_threshold", "bias", "v_subtract")}
+    for name, value in {**values, **neuron.parameters}.items():
+        if value is None:
             continue
-        value = np.asarray(getattr(layer.neuron, name))
+        value = np.asarray(value)
         if value.size > 1:
             value = np.repeat(np.broadcast_to(value, layer.shape).ravel(), width)
         arrays[f"layer.{index}.{name}"] = value.ravel().astype(number)
@@ -178,13 +180,19 @@ def _describe_layer(program: Program, index: int, width: int, number: type, arra
         "spiking": layer.neuron.spiking,
         "firing": _firing(layer),
         "graded": _graded(program, layer),
+        "dynamics": None if neuron.dynamics == "lif" else neuron.dynamics,
+        "parameters": list(neuron.parameters),
     }
 
 
-def needs_own_process(program: Program, layer: Layer) -> bool:
-    """Return True if Lava has no process for the neurons of ``layer``."""
+def own_process(program: Program, layer: Layer) -> str | None:
+    """Return the name of our own process for ``layer``; ``None``: Lava has one for its neurons."""
+    if layer.neuron.dynamics != "lif":
+        return layer.neuron.dynamics.capitalize()
     graded = _graded(program, layer)
-    return _firing(layer) is not None or (graded is not None and not graded["stock"])
+    if graded is not None and not graded["stock"]:
+        return "Graded"
+    return None if _firing(layer) is None else "Fired"
 
 
 def _graded(program: Program, layer: Layer) -> Header | None:

@@ -24,7 +24,7 @@ from ashneuro.simulation.compare import compare_layer, compare_records
 from ashneuro.simulation.emulator.run_graph import graph_layers, graph_ports, run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs
-from ashneuro.simulation.lava.describe import needs_own_process
+from ashneuro.simulation.lava.describe import own_process
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.lava.stock import PROOF_STOCK
 from ashneuro.simulation.record import SpikeRecord
@@ -111,7 +111,7 @@ def certify(
     comparisons = [] if recorded is None else list(_compare_recorded(recorded, records))
     comparisons += _compare_pairs(records, reasons)
     first = next(iter(records.values()))
-    own = _own_processes(programs) if session is not None else ()
+    own = _own_processes(programs) if session is not None else {}
     certificate = Certificate(first.samples, first.timesteps, tuple(comparisons), versions, own_processes=own)
     answers = {key: record.rasters for key, record in records.items()}
     reference = Reference(given, answers.get(Computation.GRAPH, {}), answers.get(Computation.INTEGER, {}))
@@ -142,10 +142,10 @@ def verify(
     return proof.certificate
 
 
-def _own_processes(programs: Mapping[Precision, Program]) -> tuple[str, ...]:
-    """Return the layers that Lava has no process for, in one precision or in both."""
+def _own_processes(programs: Mapping[Precision, Program]) -> dict[str, str]:
+    """Return our own process of each layer that Lava has none for, in one precision or in both."""
     layers = ((program, layer) for program in programs.values() for layer in program.layers)
-    return tuple(dict.fromkeys(layer.name for program, layer in layers if needs_own_process(program, layer)))
+    return {layer.name: process for program, layer in layers if (process := own_process(program, layer))}
 
 
 def _named_inputs(

@@ -27,6 +27,7 @@ from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import check_inputs
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import Comparison, Firing, Reset
 from tests.program.networks import define
 from tests.simulation import machine_reference
@@ -145,10 +146,12 @@ def test_drawn_graphs_cover_every_primitive():
         kinds.update(layer.neuron.firing for layer in program.layers if layer.neuron.spiking)
         kinds["filters"] += bool(merged_read_outs(wiring))
         kinds["graded"] += any(layer.neuron.graded for layer in program.layers)
+        kinds.update(layer.neuron.dynamics for layer in program.layers)
         kinds["always on"] += any(port.constant for port in program.inputs)
     features = ("streams", "recurrent or delayed", "joins", "always on", "filters", "graded")
     assert all(kinds[name] >= 5 for name in (*PRIMITIVES, *features)), kinds
     assert all(kinds[firing] >= 2 for firing in starmap(Firing, product(get_args(Comparison), get_args(Reset), (0, 1))))
+    assert all(kinds[dynamics] >= 5 for dynamics in DYNAMICS), kinds
     assert np.mean([0.02 < rate < 0.9 for rate in rates]) > 0.9
     assert np.mean([size > 0.02 for size in sizes]) > 0.9
 

@@ -1,0 +1,64 @@
+"""Dynamics of a population as data: further parameters and further state of a neuron, beside LIF's.
+
+With v'_t the potential that LIF, CubaLIF or IF integrates from v_{t−1}, see
+`ashneuro.spiking.firing`, and further state that is at its start value when a sample starts::
+
+    "lif"          z_t = v'_t > v_threshold;  v_t = v_reset where z_t, else v'_t
+
+    "refractory"   Lava's LIFRefractory. n: steps that v stays where the reset put it
+                   v'_t = v_{t−1} where n_{t−1} > 0
+                   z_t = v'_t > v_threshold;  v_t = v_reset where z_t, else v'_t
+                   n_t = refractory_steps where z_t, else max(n_{t−1} − 1, 0);         n_0 = 0
+
+The current of a CubaLIF goes on in a refractory neuron. `ashneuro.simulation.emulator.dynamics` has
+a step function for each, for the float64 graph, float programs and integers alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+DynamicsName = Literal["lif", "refractory"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter beyond those of NIR's primitives.
+
+    Args:
+        kind: ``"steps"``: a whole number of at least 1; ``"tau"``: a time constant, in seconds;
+            ``"v"``: an amount of the membrane potential, at least 0.
+        name: name in a program, where a time constant is a decay per step and an amount is in the
+            program's units; in integers, 12 bits and the units of the threshold's mantissa.
+    """
+
+    kind: Literal["steps", "tau", "v"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """A kind of neuron, by what it has beyond LIF.
+
+    Args:
+        parameters: by their names in a NIR node's metadata, without ``ashneuro.``.
+        state: names of the state variables beside u and v.
+        multiplies, adds: operations of one update beside LIF's, for `ashneuro.cost`.
+        lava: Lava's process.
+    """
+
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    state: tuple[str, ...] = ()
+    multiplies: int = 0
+    adds: int = 0
+    lava: str = "LIF"
+
+
+DYNAMICS: Mapping[DynamicsName, Dynamics] = {
+    "lif": Dynamics(),
+    "refractory": Dynamics(
+        {"refractory_steps": Parameter("steps", "refractory_steps")}, ("n",), adds=1, lava="LIFRefractory"
+    ),
+}

@@ -1,0 +1,218 @@
+"""Further dynamics: files, proofs, counts, and equality with Lava's own processes."""
+
+import subprocess
+from itertools import pairwise
+
+import nir
+import numpy as np
+import pytest
+
+from ashneuro.cost.workload import count
+from ashneuro.errors import GraphError
+from ashneuro.program.certificate import OWN_PROCESSES
+from ashneuro.program.check import check
+from ashneuro.program.lower import lower
+from ashneuro.program.nir_file import read_graph
+from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program
+from ashneuro.program.quantise import quantise
+from ashneuro.program.serialise import load_programs, save_programs
+from ashneuro.simulation.emulator.dynamics import STEPS
+from ashneuro.simulation.emulator.run_graph import run_graph
+from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.lava.environment import WORKER, find_interpreter
+from ashneuro.simulation.proof.certify import certify
+from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.dynamics import DYNAMICS
+from tests.program.networks import define
+
+CONTRACT = Contract(timesteps=12, input_coding="spikes")
+KINDS = [name for name in DYNAMICS if name != "lif"]
+METADATA = {"refractory": {"ashneuro.refractory_steps": 2}}
+
+
+def neurons(kind, size, primitive="LIF", **changed):
+    one = np.ones(size)
+    rates = {"LIF": {"tau": 4e-3 * one}, "CubaLIF": {"tau_syn": 3e-3 * one, "tau_mem": 4e-3 * one}, "IF": {}}
+    leak = {} if primitive == "IF" else {"v_leak": 0 * one}
+    node = getattr(nir, primitive)(**rates[primitive], **leak, r=one, v_threshold=0.4 * one, v_reset=0 * one)
+    node.metadata = {"ashneuro.dynamics": kind} | METADATA.get(kind, {}) | changed
+    return node
+
+
+def network(kind, primitive="LIF", seed=0, **changed):
+    """Return Input → weights → neurons → weights → neurons → Output."""
+    rng = np.random.default_rng(seed)
+    nodes = {
+        "input": nir.Input(np.array([6])),
+        "w": nir.Affine(rng.normal(0.4, 1.0, (9, 6)), rng.normal(0.1, 0.1, 9)),
+        "a": neurons(kind, 9, primitive, **changed),
+        "x": nir.Linear(rng.normal(0.4, 1.0, (5, 9))),
+        "b": neurons(kind, 5, primitive, **changed),
+        "output": nir.Output(np.array([5])),
+    }
+    names = list(nodes)
+    return nir.NIRGraph(nodes, list(pairwise(names)), type_check=False)
+
+
+def spikes(seed=1, samples=5):
+    return (np.random.default_rng(seed).random((12, samples, 6)) < 0.5).astype(float)
+
+
+def test_tables_have_every_kind():
+    assert set(STEPS) == set(KINDS) == set(METADATA)
+    assert {kind.capitalize() for kind in KINDS} <= set(OWN_PROCESSES)
+
+
+@pytest.mark.parametrize("primitive", ["LIF", "CubaLIF", "IF"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_graph_and_program_equal_the_definition(kind, primitive):
+    graph, x = network(kind, primitive), spikes()
+    wanted = define(graph, CONTRACT, {"input": x})
+    lif = define(network("lif", primitive), CONTRACT, {"input": x})
+    assert 0.05 < wanted["a"].mean() < 0.8 and (wanted["a"] != lif["a"]).any()
+    records = [run_graph(graph, CONTRACT, x, rasters=("a", "b"))]
+    records += [
+        run_program(lower(graph, CONTRACT), x, rasters=("a", "b"), backend=backend) for backend in ("numpy", "torch")
+    ]
+    for record in records:
+        for name in ("a", "b"):
+            np.testing.assert_array_equal(record.layers[name].raster, wanted[name])
+    assert len({record.layers["a"].active_updates for record in records}) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_file_and_bundle_keep_the_kind(kind, tmp_path):
+    graph, x = network(kind), spikes()
+    graph.metadata = CONTRACT.to_metadata()
+    nir.write(tmp_path / "net.nir", graph)
+    read, contract = read_graph(tmp_path / "net.nir")
+    assert contract.contract == CONTRACT
+    program = lower(read, CONTRACT)
+    integer = quantise(program, input_peak={}).program
+    save_programs(tmp_path, {"float": program, "integer": integer})
+    again = load_programs(tmp_path)
+    for one, other in ((lower(graph, CONTRACT), again["float"]), (integer, again["integer"])):
+        left, right = (run_program(p, x, rasters=("b",)).layers["b"].raster for p in (one, other))
+        np.testing.assert_array_equal(left, right)
+        assert other.layers[0].neuron.dynamics == kind
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("primitive", ["LIF", "CubaLIF"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kind_is_proved_in_lava(kind, primitive):
+    graph, x = network(kind, primitive), spikes(samples=7)
+    program = lower(graph, CONTRACT)
+    programs = {"float": program, "integer": quantise(program, input_peak={}).program}
+    certificate = certify(graph, CONTRACT, programs, x).certificate
+    assert certificate.passed, certificate
+    assert certificate.own_processes == {"a": kind.capitalize(), "b": kind.capitalize()}
+    assert any(f"process {kind.capitalize()}" in sentence for sentence in certificate.not_compared)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_update_counts_the_further_state(kind):
+    x = spikes()
+    programs = [quantise(lower(network(name), CONTRACT), input_peak={}).program for name in ("lif", kind)]
+    lif, other = (
+        next(layer for layer in count(program, run_program(program, x)).layers if layer.name == "a")
+        for program in programs
+    )
+    dynamics = DYNAMICS[kind]
+    assert other.updates == lif.updates
+    assert other.state_variables == lif.state_variables + len(dynamics.state)
+    assert other.update_adds == lif.update_adds + dynamics.adds
+    assert other.update_multiplies == lif.update_multiplies + dynamics.multiplies
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"ashneuro.dynamics": "bursting"}, "readable_parameters"),
+        ({"ashneuro.refractory_steps": None}, "readable_parameters"),
+        ({"ashneuro.refractory_steps": "two"}, "readable_parameters"),
+        ({"ashneuro.refractory_steps": 0}, "dynamics_parameters"),
+        ({"ashneuro.refractory_steps": 1.5}, "dynamics_parameters"),
+        ({"ashneuro.refractory_steps": np.ones(4)}, "dynamics_parameters"),
+        ({"ashneuro.reset": "subtract"}, "dynamics_firing"),
+        ({"ashneuro.comparison": "inclusive"}, "dynamics_firing"),
+    ],
+)
+def test_unfit_metadata_is_refused(changed, rule):
+    graph = network("refractory", **changed)
+    assert rule in {finding.rule for finding in check(graph, CONTRACT, "nir") if not finding.ok}
+    with pytest.raises(GraphError):
+        run_graph(graph, CONTRACT, spikes())
+
+
+def test_read_out_with_dynamics_is_refused():
+    node = nir.LI(4e-3 * np.ones(6), np.ones(6), np.zeros(6))
+    node.metadata = {"ashneuro.dynamics": "refractory", "ashneuro.refractory_steps": 2}
+    nodes = {"input": nir.Input(np.array([6])), "li": node, "output": nir.Output(np.array([6]))}
+    graph = nir.NIRGraph(nodes, [("input", "li"), ("li", "output")], type_check=False)
+    assert "readable_parameters" in {finding.rule for finding in check(graph, CONTRACT, "nir") if not finding.ok}
+
+
+def test_integers_need_one_value_per_population():
+    graph = network("refractory", **{"ashneuro.refractory_steps": 2})
+    graph.nodes["a"].metadata["ashneuro.refractory_steps"] = np.array([1, 2, 3] * 3)
+    assert not [finding for finding in check(graph, CONTRACT, "nir") if not finding.ok]
+    assert "uniform_parameters" in {finding.rule for finding in check(graph, CONTRACT, "lava") if not finding.ok}
+
+
+# ---- Lava's own processes, without a reset between samples --------------------------------------
+
+STOCK = """
+import mmap
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.atrlif.process import ATRLIF
+from lava.proc.lif.process import LIFRefractory
+from processes import Sink, Source
+
+with np.load(sys.argv[2]) as given:
+    tag, kind, values = str(given["tag"]), str(given["kind"]), given["currents"]
+    numbers = {name[2:]: given[name] for name in given if name[:2] == "p/"}
+parameters = {name: value if value.ndim else value.item() for name, value in numbers.items()}
+process = {"refractory": LIFRefractory, "adaptive": ATRLIF}[kind](shape=(values.shape[1],), **parameters)
+rows = np.frombuffer(mmap.mmap(-1, values.size * 8), float if tag == "floating_pt" else np.int32)[: values.size]
+rows = rows.reshape(values.shape)
+Source(values, "source").s_out.connect(process.a_in)
+process.s_out.connect(Sink(rows, "sink").a_in)
+process.run(condition=RunSteps(num_steps=len(values)), run_cfg=Loihi2SimCfg(select_tag=tag))
+np.save(sys.argv[3], np.array(rows))
+process.stop()
+"""
+
+
+def stock(folder, kind, tag, currents, parameters):
+    """Return the spikes (T, n) of Lava's own process."""
+    named = {f"p/{name}": np.asarray(value) for name, value in parameters.items()}
+    np.savez(folder / "given.npz", tag=tag, kind=kind, currents=currents, **named)
+    (folder / "stock.py").write_text(STOCK)
+    words = [folder / "stock.py", WORKER, folder / "given.npz", folder / "sent.npy"]
+    subprocess.run([str(find_interpreter()), *map(str, words)], check=True, capture_output=True, timeout=300)
+    return np.load(folder / "sent.npy")
+
+
+def alone(neuron, size, precision):
+    """Return a program of one layer that a current enters directly."""
+    port = InputPort("input", (size,), "current", limit=1 << 15)
+    layer = Layer("a", (size,), neuron, (Connection("input", None),), 0)
+    return Program(precision, 1e-3, None, (port,), (layer,), ("a",))
+
+
+@pytest.mark.lava
+def test_refractory_equals_lavas_process(tmp_path):
+    rng, size = np.random.default_rng(0), 300
+    currents, bias = rng.normal(0.3, 1.0, (60, size)), rng.normal(0, 0.1, size)
+    parameters = {"du": 0.3, "dv": 0.17, "vth": 1.1, "bias_mant": bias, "refractory_period": 3}
+    wanted = stock(tmp_path, "refractory", "floating_pt", currents, parameters)
+    du, dv, threshold, steps = (np.asarray(value) for value in (0.3, 0.17, 1.1, 3))
+    neuron = Neuron(du, dv, threshold, bias, dynamics="refractory", parameters={"refractory_steps": steps})
+    record = run_program(alone(neuron, size, "float"), currents[:, None], rasters=("a",), backend="numpy")
+    assert 0.05 < wanted.mean() < 0.5
+    np.testing.assert_array_equal(record.layers["a"].raster[:, 0], wanted)
