@@ -115,7 +115,7 @@ def test_check_returns_findings() -> None:
 
 @pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
 def test_dataframe_columns_have_units(result: Shown) -> None:
-    pandas = pytest.importorskip("pandas", reason="the DataFrames themselves need pandas")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install 'ashneuro[notebook]'")
     frame = result.to_dataframe()
     assert isinstance(frame, pandas.DataFrame) and len(frame) and frame.columns.is_unique
     assert not [name for name in frame.columns if name.endswith(("energy", "low", "typical", "high"))], (
@@ -124,7 +124,7 @@ def test_dataframe_columns_have_units(result: Shown) -> None:
 
 
 def test_dataframe_values() -> None:
-    pytest.importorskip("pandas", reason="the DataFrames themselves need pandas")
+    pytest.importorskip("pandas", reason="pandas is not installed: pip install 'ashneuro[notebook]'")
     terms = REPORT.estimates[0].to_dataframe()
     assert terms["energy_typical_j"].sum() == pytest.approx(REPORT.estimates[0].dynamic_j.typical)
     layers = REPORT.workload.to_dataframe().set_index("name")

@@ -463,7 +463,7 @@ def test_second_derivative_raises(kind: str, backend: str) -> None:
 @pytest.mark.parametrize("learn", [(), ("tau",)])
 def test_forward_mode_derivative_raises(learn: tuple[str, ...], backend: str) -> None:
     if backend == "triton" and not INTERPRETED:
-        pytest.skip("the same on CUDA")
+        pytest.skip("test_backend_triton.py runs this, interpreted")
     layer, x = LIF(2e-3, 0.4, dt=1e-3, learn=learn, kernels=backend), inputs(5, 2, 6)
     with forward_ad.dual_level(), pytest.raises(ConfigError, match="forward-mode"):
         layer(forward_ad.make_dual(x, x))
@@ -476,7 +476,7 @@ def test_forward_mode_derivative_raises(learn: tuple[str, ...], backend: str) ->
 
 def test_vmap(backend: str) -> None:
     if backend == "triton" and not INTERPRETED:
-        pytest.skip("the same on CUDA")
+        pytest.skip("test_backend_triton.py runs this, interpreted")
     layer, x = LIF(2e-3, 0.4, dt=1e-3, kernels=backend), inputs(5, 2, 3, 6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the operator is called for one after the other
