@@ -156,7 +156,8 @@ def run_graph(
             All three may be in a neuron's own metadata, as "ashneuro.reset" etc. A Threshold with
             "ashneuro.message" = "graded" sends min(x, "ashneuro.message_limit") instead of 1.
             "ashneuro.dynamics" = "refractory" holds v for "ashneuro.refractory_steps" steps after
-            a spike.
+            a spike; "adaptive" has "ashneuro.tau_threshold", "ashneuro.tau_refractory" and
+            "ashneuro.threshold_step".
     """
     nodes, edges = _flat(graph)
     names = [
@@ -275,6 +276,13 @@ def _step(
         z = fires(v)
         quiet = np.where(z, stated["refractory_steps"], np.maximum(quiet - 1, 0))
         return (current, np.where(z, p["v_reset"], v), quiet), z.astype(float)
+    if dynamics == "adaptive":
+        first = p["v_threshold"] - TIE * p["v_threshold"]
+        theta, r = (first + 0 * x, 0 * x) if more[0] is None else more[0]
+        theta = (1 - decay(np.asarray(stated["tau_threshold"]))) * (theta - first) + first
+        r = (1 - decay(np.asarray(stated["tau_refractory"]))) * r
+        z = v - r >= theta
+        return (current, v, (theta + stated["threshold_step"] * z, r + 2 * theta * z)), z.astype(float)
     if firing["reset_delay"]:
         v = after(v, fires(before))
         return (current, v), fires(v).astype(float)

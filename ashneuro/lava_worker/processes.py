@@ -16,6 +16,8 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.atrlif.models import PyATRLIFModelFixed, PyATRLIFModelFloat
+from lava.proc.atrlif.process import ATRLIF
 from lava.proc.lif.models import (
     PyLifModelBitAcc,
     PyLifRefractoryModelFloat,
@@ -325,5 +327,85 @@ class RefractoryModelFixed(_RefractoryModel, PyLifModelBitAcc):
         super().reset_voltage(spike_vector)
 
 
+class Adaptive(ATRLIF):
+    """Lava's `ATRLIF`, with the reset between samples that it lacks, and recorded neurons.
+
+    Args:
+        own: d_threshold, d_refractory, threshold_step.
+    """
+
+    def __init__(self, trace, neurons, own: dict, reset_interval: int, reset_offset: int, **parameters) -> None:
+        names = ("shape", "bias_mant", "bias_exp", "name")
+        super().__init__(**{name: parameters[name] for name in names})
+        # ATRLIF's variables hold one number each; a float program may have one per neuron.
+        self.proc_params["given"] = {
+            "delta_i": parameters["du"],
+            "delta_v": parameters["dv"],
+            "delta_theta": own["d_threshold"],
+            "delta_r": own["d_refractory"],
+            "theta_0": parameters["vth"],
+            "theta_step": own["threshold_step"],
+        }
+        self.proc_params["trace"], self.proc_params["neurons"] = trace, neurons
+        self.proc_params["reset_interval"], self.proc_params["reset_offset"] = reset_interval, reset_offset
+
+
+class _AdaptiveModel(_RestartedModel):
+    """Lava's own dynamics, with its parameters as `Adaptive` got them."""
+
+    def __init__(self, proc_params) -> None:
+        super().__init__(proc_params)
+        self.ready = False
+
+    @property
+    def u(self):
+        """The current, which is u in other neurons."""
+        return self.i
+
+    def run_spk(self) -> None:
+        if not self.ready:
+            for name, value in self.proc_params["given"].items():
+                setattr(self, name, self.as_lava_has_it(name, value))
+            self.restart()
+            self.ready = True
+        super().run_spk()
+
+    def restart(self) -> None:
+        """Set the state to that of a new sample."""
+        self.i[:], self.v[:], self.theta[:], self.r[:] = 0, 0, self.theta_0, 0
+
+    def post_spike(self, spike_vector) -> None:
+        """Raise refractory state and threshold, for one step per neuron too."""
+        self.r[:] = np.where(spike_vector, self.r + 2 * self.theta, self.r)
+        self.theta[:] = np.where(spike_vector, self.theta + self.theta_step, self.theta)
+
+
+class AdaptiveModelFloat(_AdaptiveModel, PyATRLIFModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Adaptive
+
+    def as_lava_has_it(self, name: str, value):
+        """Return a parameter in the units of the model's variable."""
+        return value
+
+
+class AdaptiveModelFixed(_AdaptiveModel, PyATRLIFModelFixed):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = Adaptive
+
+    def as_lava_has_it(self, name: str, value):
+        """Return a parameter in the units of the model's variable.
+
+        Decays are fractions, which the model multiplies by 4096, and to delta_i it adds 1;
+        thresholds are aligned with v.
+        """
+        if name.startswith("delta"):
+            return value / self.decay_unity
+        self.isthrscaled = True
+        return np.int32(value * self.theta_unity)
+
+
 # By the names of `ashneuro.spiking.dynamics`.
-DYNAMICS = {"refractory": Refractory}
+DYNAMICS = {"refractory": Refractory, "adaptive": Adaptive}

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.loihi import DECAY_ONE, STATE_SHIFT
+from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_SHIFT
 from ashneuro.program.program import Connection, Layer, Neuron, Program
 from ashneuro.program.synapse import signed_sums
 
@@ -47,6 +47,32 @@ def largest_potential(program: Program, layer: Layer) -> float:
     bias = float(np.abs(np.asarray(layer.neuron.bias, np.int64) << layer.neuron.bias_exp).max())
     gain = leaky_gain(float(np.min(layer.neuron.dv)) / DECAY_ONE, program.timesteps)
     return (largest_current(program, layer) + bias) * gain
+
+
+def largest_adaptation(program: Program, layer: Layer) -> float:
+    """Return the largest threshold or refractory state of an adaptive layer, in units of v."""
+    neuron, own = layer.neuron, layer.neuron.parameters
+    threshold, raised = (int(np.max(value)) << STATE_SHIFT for value in (neuron.v_threshold, own["threshold_step"]))
+    gains = (leaky_gain(float(np.min(own[name])) / DECAY_ONE, program.timesteps) for name in ADAPTATION_DECAYS)
+    return adaptation(min(largest_potential(program, layer), LARGEST_STATE), threshold, raised, *gains)
+
+
+ADAPTATION_DECAYS = ("d_threshold", "d_refractory")
+
+
+def adaptation(v: float, threshold: float, raised: float, threshold_gain: float, refractory_gain: float) -> float:
+    """Return the largest threshold or refractory state of an adaptive neuron.
+
+    A spike in every step is one bound. The other: at a spike θ' + r' ≤ v, hence θ ≤ v + raised and
+    r = r' + 2·θ' ≤ 2·v.
+
+    Args:
+        v: the largest membrane potential.
+        threshold, raised: v_threshold and threshold_step.
+        threshold_gain, refractory_gain: `leaky_gain` of both.
+    """
+    theta = min(threshold + raised * threshold_gain, max(threshold, v) + raised)
+    return max(theta, min(2 * theta * refractory_gain, 2 * v))
 
 
 def largest_message(neuron: Neuron) -> int:

@@ -123,6 +123,7 @@ OWN_PROCESSES: Mapping[str, str] = {
     "Fired": "Lava has none with this comparison or reset",
     "Graded": "it has none in floats, and its GradedReluVec takes neither a bias nor a limit",
     "Refractory": "its LIFRefractory has no reset between samples, and no fixed-point model",
+    "Adaptive": "its ATRLIF has no reset between samples",
 }
 
 

@@ -65,8 +65,9 @@ INSTEAD: Mapping[str, str] = {
     "dropout": "remove it: it does nothing after training",
     "identity": "remove it, and join the nodes on both sides",
     "reset": "remove it: u and v are reset at the start of every sample",
-    "alif": "NIR has no neuron with an adaptive threshold: use LIF or CubaLIF",
-    "adlif": "NIR has no neuron with an adaptive threshold: use LIF or CubaLIF",
+    "alif": "NIR has none with an adaptive threshold: use LIF or CubaLIF with ashneuro.dynamics = adaptive in its"
+    " metadata (docs/nir.md), if it steps like Lava's ATRLIF",
+    "adlif": "NIR has none whose spikes adapt its current: use LIF or CubaLIF",
     "rf": "NIR has no resonate-and-fire neuron: use LIF or CubaLIF",
     "izhikevich": "NIR has no such neuron: use LIF or CubaLIF",
     "plif": "its time constant is an ordinary parameter after training: use LIF",

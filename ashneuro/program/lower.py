@@ -114,7 +114,8 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     firing = wiring.firing(name, contract) if spiking and dynamics == "lif" else LIF_FIRING
     origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
     size = np.maximum(np.abs(threshold), np.maximum(np.abs(rest), np.abs(origin)))
-    compared = compared_with(threshold, size, firing.comparison)
+    comparison = firing.comparison if dynamics == "lif" else DYNAMICS[dynamics].comparison
+    compared = compared_with(threshold, size, comparison)
     # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
     in_units_of_gain = spiking and bool((gain > 0).all())
     unit = gain if in_units_of_gain else one

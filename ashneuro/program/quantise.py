@@ -43,7 +43,7 @@ from ashneuro.loihi import (
     STATE_UNIT,
     WEIGHT_EXP,
 )
-from ashneuro.program.bounds import leaky_gain
+from ashneuro.program.bounds import ADAPTATION_DECAYS, adaptation, leaky_gain
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.loihi import check_program
@@ -55,6 +55,8 @@ from ashneuro.spiking.message import Message
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
 MANY_STEPS = 256.0
+# Rules on what sums of rounded weights can reach.
+LIMITS = ("current_does_not_wrap", "read_out_in_range", "adaptation_in_range")
 WHOLE = 1e-4  # distance from a whole number that is rounding of float32 parameters
 MOST_LEVELS = 4096  # distinct weights of a layer on the hardware's grid, over all its connections
 
@@ -125,11 +127,7 @@ def quantise_unchecked(program: Program, input_peak: Mapping[str, float], scales
         result = _at_scales(even, input_peak, _scales(even, input_peak, chosen))
         # Rounding can lift a sum over its bound by some per cent. Then take a smaller scale, but
         # never change one that the caller asked for.
-        over = {
-            finding.node
-            for finding in result.findings
-            if not finding.ok and finding.rule in ("current_does_not_wrap", "read_out_in_range")
-        }
+        over = {finding.node for finding in result.findings if not finding.ok and finding.rule in LIMITS}
         if not over or over & set(scales):
             break
         chosen |= {layer.name: 0.97 * layer.scale for layer in result.program.layers if layer.name in over}
@@ -172,8 +170,14 @@ def grid_scale(program: Program, layer: Layer) -> float | None:
     analog |= {other.name for other in program.layers if other.neuron.graded}
     if neuron.graded or None in synapses or any(connection.source in analog for connection in layer.connections):
         return None
-    decays = [np.asarray(value, np.float64) * DECAY_ONE for value in (neuron.du, neuron.dv)]
-    if not all(_whole(value) for value in decays) or decays[0].min() < 0.5 or decays[1].max() > LARGEST_DECAY + 0.5:
+    kinds = _kinds(neuron)
+    rates = [values for name, values in neuron.parameters.items() if kinds[name] == "tau"]
+    decays = [np.asarray(value, np.float64) * DECAY_ONE for value in (neuron.du, neuron.dv, *rates)]
+    if (
+        not all(_whole(value) for value in decays)
+        or decays[0].min() < 0.5
+        or max(map(np.max, decays[1:])) > LARGEST_DECAY + 0.5
+    ):
         return None
     # The sign of the smallest weight is kept: mixed signs need even weights.
     levels = [np.unique(synapse.weight) for synapse in synapses if synapse is not None]
@@ -182,6 +186,7 @@ def grid_scale(program: Program, layer: Layer) -> float | None:
     if not largest or sum(level.size for level in levels) > MOST_LEVELS:
         return None
     others = [neuron.v_threshold, neuron.v_subtract] if neuron.spiking else []
+    others += [values for name, values in neuron.parameters.items() if kinds[name] == "v"]
     for whole in range(1, -MIXED_WEIGHTS[0] + 1):
         scale = whole / largest
         if (
@@ -333,6 +338,15 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
     if neuron.spiking:
         threshold = float(np.max(neuron.v_threshold))
         limits.append(LARGEST_THRESHOLD / threshold if threshold else math.inf)
+        kinds = _kinds(neuron)
+        amounts = [float(np.max(values)) for name, values in neuron.parameters.items() if kinds[name] == "v"]
+        limits += [LARGEST_THRESHOLD / amount for amount in amounts if amount]
+        if neuron.dynamics == "adaptive":
+            gains = (
+                leaky_gain(float(np.min(neuron.parameters[name])), program.timesteps) for name in ADAPTATION_DECAYS
+            )
+            largest = adaptation(potential, threshold, *amounts, *gains)
+            limits.append((LARGEST_STATE >> STATE_SHIFT) / largest)
     else:
         limits.append(LARGEST_THRESHOLD / potential)
     if largest_bias:

@@ -113,6 +113,18 @@ def _neuron(
         spike = v > threshold * unit
         more["n"] = own["refractory_steps"] if spike else max(left - 1, 0)
         return u, 0 if spike else v, int(spike)
+    if neuron.dynamics == "adaptive":
+        base = threshold * unit
+        away, r = more.get("theta", base) - base, more.get("r", 0)
+        if unit == 1:
+            away, r = (1 - own["d_threshold"]) * away, (1 - own["d_refractory"]) * r
+        else:
+            away, r = _toward_zero((4096 - own["d_threshold"]) * away), _toward_zero((4096 - own["d_refractory"]) * r)
+        theta = base + away
+        spike = v - r >= theta
+        more["theta"] = theta + own["threshold_step"] * unit * spike
+        more["r"] = r + 2 * theta * spike
+        return u, v, int(spike)
     subtract = neuron.v_subtract
     amount = None if subtract is None else np.broadcast_to(subtract, layer.shape).ravel()[i].item()
 

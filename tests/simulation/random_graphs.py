@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ashneuro.program.synapse import conv_shape
 from ashneuro.program.wiring import window
 from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.dynamics import DYNAMICS
 
 Choose = Callable[[Sequence[Any]], Any]
 Shape = tuple[int, ...]
@@ -249,8 +250,23 @@ class _Draw:
         # From digits that are drawn already: one choice more would change every seed's graph.
         digits = int(spread.flat[0] * 1e6)
         if not node.metadata and digits % 2:
-            node.metadata = {"ashneuro.dynamics": "refractory", "ashneuro.refractory_steps": 1 + digits // 2 % 3}
+            self.further(node, spread * (3 if kind == "IF" else 1), digits // 2)
         return node
+
+    def further(self, node: nir.NIRNode, height: NDArray[np.float64], digits: int) -> None:
+        """Give a neuron other dynamics than LIF's; ``height``: of v_threshold above the start."""
+        kinds = [name for name in DYNAMICS if name != "lif"]
+        kind, digits = kinds[digits % len(kinds)], digits // len(kinds)
+        node.metadata = {"ashneuro.dynamics": kind}
+        if kind == "refractory":
+            node.metadata["ashneuro.refractory_steps"] = 1 + digits % 3
+        if kind == "adaptive":
+            node.v_reset, node.v_threshold = np.zeros_like(height), height
+            if hasattr(node, "v_leak"):
+                node.v_leak = np.zeros_like(height)
+            taus = {"tau_threshold": 1 + digits % 10, "tau_refractory": 1.3 + digits // 10 % 5}
+            node.metadata |= {f"ashneuro.{name}": steps * self.contract.dt_s for name, steps in taus.items()}
+            node.metadata["ashneuro.threshold_step"] = (0.3 + digits // 50 % 3) * height
 
     def graded(self, shape: Shape) -> nir.Threshold:
         """Return a ReLU or a jump, with a limit: in a loop, its values could grow without bound."""

@@ -20,6 +20,7 @@ from ashneuro.program.foreign import INSTEAD_OF_OTHERS, instead_of
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
 from ashneuro.program.wiring import (
+    FIRING_FIELDS,
     PARAMETERS,
     READ_OUT,
     WHOLE_PARAMETERS,
@@ -235,12 +236,27 @@ def dynamics_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violatio
 
 
 def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """A refractory neuron spikes at v > v_threshold and resets v to v_reset in the same step."""
+    """A refractory neuron spikes at v > v_threshold and resets v to v_reset in the same step. An
+    adaptive neuron rests at 0 and has no reset: v_leak = v_reset = 0, v_threshold > 0, and no
+    comparison or reset of its own.
+    """
     for name in wiring.named("neuron"):
-        firing = wiring.firing(name, contract)
-        if node_dynamics(wiring.nodes[name])[0] == "refractory" and firing != LIF_FIRING:
+        node, firing = wiring.nodes[name], wiring.firing(name, contract)
+        dynamics, _ = node_dynamics(node)
+        if dynamics == "refractory" and firing != LIF_FIRING:
             actual = f"comparison {firing.comparison}, reset {firing.reset}, {firing.reset_delay} step(s) late"
             yield Violation(name, actual, "--comparison strict --reset value --reset-delay 0, if it was trained so")
+        if dynamics == "adaptive":
+            for parameter in ("v_leak", "v_reset"):
+                if hasattr(node, parameter) and numbers(node, parameter).any():
+                    actual = f"{parameter} = {range_text(numbers(node, parameter))}"
+                    yield Violation(name, actual, f"shift the membrane potential so that {parameter} is 0")
+            if not (numbers(node, "v_threshold") > 0).all():
+                actual = f"v_threshold = {range_text(numbers(node, 'v_threshold'))}"
+                yield Violation(name, actual, "train with v_threshold > 0")
+            for field in FIRING_FIELDS:
+                if PREFIX + field in node.metadata:
+                    yield Violation(name, f"its metadata has {PREFIX}{field}", f"remove {PREFIX}{field}")
 
 
 def start_value(wiring: Wiring, contract: Contract) -> Iterator[Violation]:

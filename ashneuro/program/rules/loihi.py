@@ -28,7 +28,7 @@ from ashneuro.loihi import (
     STATE_SHIFT,
     WEIGHT_EXP,
 )
-from ashneuro.program.bounds import accumulation, largest_current, largest_potential
+from ashneuro.program.bounds import accumulation, largest_adaptation, largest_current, largest_potential
 from ashneuro.program.program import Program, decay_groups
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules
 from ashneuro.spiking.dynamics import DYNAMICS
@@ -283,6 +283,18 @@ def current_does_not_wrap(program: Program) -> Iterator[Violation]:
             yield Violation(layer.name, actual, f"{SMALLER_SCALE}, or narrow the layer's fan-in")
 
 
+def adaptation_in_range(program: Program) -> Iterator[Violation]:
+    """Threshold and refractory state of adaptive neurons stay within 24 bits: Lava does not clip
+    them.
+    """
+    for layer in program.layers:
+        if layer.neuron.dynamics == "adaptive":
+            largest = largest_adaptation(program, layer)
+            if largest > LARGEST_STATE:
+                actual = f"they can reach {largest:.0f}, at most {LARGEST_STATE}"
+                yield Violation(layer.name, actual, f"{SMALLER_SCALE}, or state the number of timesteps")
+
+
 def read_out_in_range(program: Program) -> Iterator[Violation]:
     """The v of a read-out stays below the largest threshold, where it would spike and be reset."""
     for layer in program.layers:
@@ -335,6 +347,7 @@ INTEGER_RULES: Mapping[str, ProgramRule] = {
     "message_in_range": message_in_range,
     "parameters_in_range": parameters_in_range,
     "current_does_not_wrap": current_does_not_wrap,
+    "adaptation_in_range": adaptation_in_range,
     "read_out_in_range": read_out_in_range,
     "input_in_range": input_in_range,
     "wide_accumulation": wide_accumulation,

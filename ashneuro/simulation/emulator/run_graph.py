@@ -286,10 +286,11 @@ class _LoadedGraph:
         dv = decay("tau_mem" if filtered else "tau") if leaking else 0.0
         rest = reset if spiking and self._contract.start == "v_reset" else leak
         size = xp.maximum(abs(threshold), xp.maximum(abs(leak), abs(rest)))
-        compared = compared_with(threshold, size, firing.comparison)
+        dynamics, stated = node_dynamics(node)
+        comparison = firing.comparison if dynamics == "lif" else DYNAMICS[dynamics].comparison
+        compared = compared_with(threshold, size, comparison)
         gain = 1.0 if leaking or self._contract.if_convention == "per-step" else self._contract.dt_s
 
-        dynamics, stated = node_dynamics(node)
         own = DYNAMICS[dynamics].parameters
         parameters = {
             own[key].name: self._library.put(

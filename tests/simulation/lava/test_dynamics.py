@@ -9,14 +9,17 @@ import pytest
 
 from ashneuro.cost.workload import count
 from ashneuro.errors import GraphError
+from ashneuro.loihi import LARGEST_STATE
+from ashneuro.program.bounds import accumulation, largest_adaptation
 from ashneuro.program.certificate import OWN_PROCESSES
 from ashneuro.program.check import check
 from ashneuro.program.lower import lower
 from ashneuro.program.nir_file import read_graph
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program
-from ashneuro.program.quantise import quantise
+from ashneuro.program.quantise import quantise, quantise_unchecked
 from ashneuro.program.serialise import load_programs, save_programs
 from ashneuro.simulation.emulator.dynamics import STEPS
+from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.environment import WORKER, find_interpreter
@@ -27,7 +30,10 @@ from tests.program.networks import define
 
 CONTRACT = Contract(timesteps=12, input_coding="spikes")
 KINDS = [name for name in DYNAMICS if name != "lif"]
-METADATA = {"refractory": {"ashneuro.refractory_steps": 2}}
+METADATA = {
+    "refractory": {"ashneuro.refractory_steps": 2},
+    "adaptive": {"ashneuro.tau_threshold": 8e-3, "ashneuro.tau_refractory": 6e-3, "ashneuro.threshold_step": 1.0},
+}
 
 
 def neurons(kind, size, primitive="LIF", **changed):
@@ -145,6 +151,54 @@ def test_unfit_metadata_is_refused(changed, rule):
         run_graph(graph, CONTRACT, spikes())
 
 
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"ashneuro.tau_threshold": 1e-4}, "dynamics_parameters"),
+        ({"ashneuro.threshold_step": -0.1}, "dynamics_parameters"),
+        ({"ashneuro.threshold_step": None}, "readable_parameters"),
+        ({"ashneuro.reset": "value"}, "dynamics_firing"),
+        ({"v_reset": -0.1}, "dynamics_firing"),
+        ({"v_leak": -0.1, "v_reset": -0.1}, "dynamics_firing"),
+        ({"v_threshold": 0.0}, "dynamics_firing"),
+    ],
+)
+def test_unfit_adaptive_neuron_is_refused(changed, rule):
+    numbers = {name: changed.pop(name) for name in list(changed) if not name.startswith("ashneuro.")}
+    graph = network("adaptive", **changed)
+    for name, value in numbers.items():
+        setattr(graph.nodes["a"], name, np.full(9, value))
+    assert rule in {finding.rule for finding in check(graph, CONTRACT, "nir") if not finding.ok}
+    with pytest.raises(GraphError):
+        run_graph(graph, CONTRACT, spikes())
+
+
+def test_adaptive_state_stays_within_24_bits():
+    """With 400 spikes at once per neuron, weights would fill 8 bits at a scale that overflows."""
+    rng = np.random.default_rng(0)
+    nodes = {
+        "input": nir.Input(np.array([400])),
+        "w": nir.Linear(rng.uniform(0.5, 1.0, (9, 400))),
+        "a": neurons("adaptive", 9, **{"ashneuro.tau_refractory": 0.5}),
+        "output": nir.Output(np.array([9])),
+    }
+    graph = nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False)
+    program = lower(graph, Contract(timesteps=100, input_coding="spikes"))
+    result = quantise(program, input_peak={})
+    (layer,) = result.program.layers
+    assert 0.5 * LARGEST_STATE < largest_adaptation(result.program, layer) <= LARGEST_STATE
+    currents = (np.random.default_rng(1).random((100, 9)) < 0.7) * np.int32(accumulation(result.program, layer)[1])
+    neurons_of, more, reached = population(layer, "integer", np, np.asarray), (), 0
+    u, v = np.zeros((2, 1, 9), np.int32)
+    for a in currents[:, None, None]:
+        steps = neurons_of.run(u, v, a, None, more)
+        u, v, more = steps.u, steps.v, steps.more
+        reached = max(reached, *(int(values.max()) for values in more))
+    assert 0.1 * largest_adaptation(result.program, layer) < reached <= largest_adaptation(result.program, layer)
+    larger = quantise_unchecked(program, {}, {"a": 2 * layer.scale}).findings
+    assert "adaptation_in_range" in {finding.rule for finding in larger if not finding.ok}
+
+
 def test_read_out_with_dynamics_is_refused():
     node = nir.LI(4e-3 * np.ones(6), np.ones(6), np.zeros(6))
     node.metadata = {"ashneuro.dynamics": "refractory", "ashneuro.refractory_steps": 2}
@@ -216,3 +270,28 @@ def test_refractory_equals_lavas_process(tmp_path):
     record = run_program(alone(neuron, size, "float"), currents[:, None], rasters=("a",), backend="numpy")
     assert 0.05 < wanted.mean() < 0.5
     np.testing.assert_array_equal(record.layers["a"].raster[:, 0], wanted)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("precision", ["float", "integer"])
+def test_adaptive_equals_lavas_process(precision, tmp_path):
+    rng, size = np.random.default_rng(0), 300
+    fixed = precision == "integer"
+    if fixed:
+        currents, bias = rng.integers(-300, 500, (60, size)).astype(np.int32), rng.integers(-40, 40, size)
+        du, dv, threshold, names = 1200, 700, 400, {"d_threshold": 300, "d_refractory": 900, "threshold_step": 250}
+    else:
+        currents, bias = rng.normal(0.3, 1.0, (60, size)), rng.normal(0, 0.1, size)
+        du, dv, threshold, names = 0.3, 0.17, 1.1, {"d_threshold": 0.07, "d_refractory": 0.22, "threshold_step": 0.6}
+    one = 4096 if fixed else 1
+    parameters = {"delta_i": du / one, "delta_v": dv / one, "bias_mant": bias, "bias_exp": 3 if fixed else 0}
+    parameters |= {"delta_theta": names["d_threshold"] / one, "delta_r": names["d_refractory"] / one}
+    parameters |= {"theta": threshold, "theta_0": threshold, "theta_step": names["threshold_step"]}
+    tag = "fixed_pt" if fixed else "floating_pt"
+    wanted = stock(tmp_path, "adaptive", tag, currents, parameters)
+    own = {name: np.asarray(value) for name, value in names.items()}
+    neuron = Neuron(*map(np.asarray, (du, dv, threshold, bias)), 3 if fixed else 0, dynamics="adaptive", parameters=own)
+    for backend in ("numpy", "torch"):
+        record = run_program(alone(neuron, size, precision), currents[:, None], rasters=("a",), backend=backend)
+        np.testing.assert_array_equal(record.layers["a"].raster[:, 0], wanted)
+    assert 0.05 < wanted.mean() < 0.5

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ashneuro.simulation.emulator.dynamics import refractory
+from ashneuro.simulation.emulator.dynamics import adaptive, refractory
 from ashneuro.simulation.emulator.dynamics.step import Neurons, StepFunction
 from ashneuro.spiking.dynamics import DynamicsName
 
 STEPS: Mapping[DynamicsName, StepFunction] = {
     "refractory": StepFunction(refractory.start, refractory.step, bias_joins_current=True),
+    "adaptive": StepFunction(adaptive.start, adaptive.step),
 }
 
 __all__ = ["STEPS", "Neurons", "StepFunction"]
