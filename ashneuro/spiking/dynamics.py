@@ -12,7 +12,8 @@ With v'_t the potential that LIF, CubaLIF or IF integrates from v_{t−1}, see
 
     "adaptive"     Lava's ATRLIF. θ: threshold; r: refractory state, which stands in for a reset.
                    v_leak = v_reset = 0, θ_0 = v_threshold, r_0 = 0; d: decay of a time constant
-                   θ'_t = (1 − d_threshold)·(θ_{t−1} − θ_0) + θ_0;  r'_t = (1 − d_refractory)·r_{t−1}
+                   θ'_t = (1 − d_threshold)·(θ_{t−1} − θ_0) + θ_0
+                   r'_t = (1 − d_refractory)·r_{t−1}
                    z_t = v'_t − r'_t ≥ θ'_t;  v_t = v'_t
                    θ_t = θ'_t + threshold_step where z_t;  r_t = r'_t + 2·θ'_t where z_t
 
