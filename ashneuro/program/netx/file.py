@@ -190,6 +190,12 @@ class NetxLayer:
         threshold = self.neuron.get("vThMant")
         return self.last and threshold is not None and bool((threshold >= LARGEST_THRESHOLD).all())
 
+    @property
+    def refractory_steps(self) -> int:
+        """Steps that v stays at 0 after a spike: the next step may spike where refDelay is 1."""
+        value = (self.neuron or {}).get("refDelay")
+        return max(int(value.flat[0]) - 1, 0) if value is not None and whole(value) else 0
+
     def synapses(self) -> Iterator[tuple[int, Synapse]]:
         """Iterate over (delay, synapses with that delay); weights as they act, int64.
 

@@ -13,7 +13,9 @@ chip's own numbers::
                       synapse (out, in)
     layer/N/stride, padding, dilation (vertical, horizontal), groups
     layer/N/neuron/   type, iDecay (du + 1), vDecay (dv), vThMant (v_threshold); a decay may differ
-                      per channel or neuron; wgtExp, weight_exp
+                      per channel or neuron; wgtExp, weight_exp; refDelay (steps from a spike to the
+                      first in which v integrates again); of ALIF neurons also thDecay, refDecay and
+                      vThStep, see "adaptive" in `ashneuro.spiking.dynamics`
     simulation/       Ts (a step, in ms), tSample (steps per sample)
 
 An input with neurons turns a value x in each step into ``round(weight·x) + bias``, which enters its
@@ -47,6 +49,7 @@ from ashneuro.program.netx.file import AS_STATED, CONNECTED, NetxFile, NetxLayer
 from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
+from ashneuro.spiking.dynamics import DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Comparison, Firing
 
 INPUT = "input"
@@ -95,7 +98,8 @@ def netx_findings(path: str | Path, reading: NetxReading = AS_STATED) -> list[Fi
 def reading_of(program: Program) -> NetxReading:
     """Return the reading that made the program of a netx file."""
     (port,) = program.inputs
-    spiking = (layer.neuron.firing.comparison for layer in program.layers if layer.neuron.spiking)
+    neurons = [layer.neuron for layer in program.layers]
+    spiking = (neuron.firing.comparison for neuron in neurons if neuron.spiking and neuron.dynamics == "lif")
     return NetxReading(next(spiking, AS_STATED.comparison), port.shape)
 
 
@@ -148,6 +152,7 @@ def _neuron(entry: NetxLayer, comparison: Comparison) -> Neuron:
     if entry.neuron is not None:
         # A read-out's threshold may exceed the 17 bits; it never spikes either way.
         decay, dv, threshold = (np.minimum(entry.neuron[field], LARGEST_THRESHOLD) for field in NEURON_NUMBERS)
+    dynamics, parameters = ("lif", {}) if entry.read_out else _dynamics(entry)
     return Neuron(
         du=_per_neuron(entry, decay - 1),
         dv=_per_neuron(entry, dv),
@@ -155,8 +160,22 @@ def _neuron(entry: NetxLayer, comparison: Comparison) -> Neuron:
         bias=_per_neuron(entry, bias),
         bias_exp=STATE_SHIFT,
         spiking=not entry.read_out,
-        firing=LIF_FIRING if entry.read_out else Firing(comparison),
+        firing=LIF_FIRING if entry.read_out or dynamics != "lif" else Firing(comparison),
+        dynamics=dynamics,
+        parameters=parameters,
     )
+
+
+def _dynamics(entry: NetxLayer) -> tuple[DynamicsName, dict[str, NDArray[np.int32]]]:
+    """Return dynamics and their parameters of a layer with neurons."""
+    neuron = entry.neuron
+    assert neuron is not None
+    if neuron["type"] == "ALIF":
+        fields = {"d_threshold": "thDecay", "d_refractory": "refDecay", "threshold_step": "vThStep"}
+        return "adaptive", {name: _per_neuron(entry, neuron[field]) for name, field in fields.items()}
+    if entry.refractory_steps:
+        return "refractory", {"refractory_steps": np.asarray(entry.refractory_steps, np.int32)}
+    return "lif", {}
 
 
 def _per_neuron(entry: NetxLayer, values: NDArray[np.float64]) -> NDArray[np.int32]:

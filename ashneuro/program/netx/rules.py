@@ -17,6 +17,7 @@ from ashneuro.loihi import (
     DECAY_ONE,
     LARGEST_DECAY,
     LARGEST_DELAY,
+    LARGEST_STATE,
     LARGEST_THRESHOLD,
     LARGEST_WEIGHT,
     MIXED_WEIGHTS,
@@ -43,8 +44,13 @@ EXPONENTS: tuple[int, ...] = (0, -1, *range(1, WEIGHT_EXP[1] + 1))  # −1: odd 
 LARGEST_MATRIX = 1 << 22  # neurons: several chips of Loihi 2, and what a matrix of this machine holds
 NORM_EXPONENT = 3  # Slayer's default limit of weight_exp in training; a file does not say it
 LARGEST_SHIFT = WEIGHT_EXP[1] + 1 + NORM_EXPONENT
-NEURON_TYPES = ("CUBA", "LOIHI")
 NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant")
+# Fields of the neurons that each type needs.
+NEURON_TYPES: Mapping[str, tuple[str, ...]] = {
+    "CUBA": NEURON_NUMBERS,
+    "LOIHI": NEURON_NUMBERS,
+    "ALIF": (*NEURON_NUMBERS, "thDecay", "refDecay", "vThStep"),
+}
 
 Rule = Callable[[NetxFile], Iterator[Violation]]
 
@@ -81,13 +87,16 @@ def needed_fields(netx: NetxFile) -> Iterator[Violation]:
             no_shape = missing == ["shape"] and layer.kind == "input"
             yield Violation(layer.name, f"missing: {', '.join(missing)}", GIVE_SHAPE if no_shape else EXPORT)
         if layer.neuron is not None and layer.neuron.get("type") in NEURON_TYPES:
-            absent = [f"neuron/{field}" for field in NEURON_NUMBERS if field not in layer.neuron]
+            needed = NEURON_TYPES[layer.neuron["type"]]
+            absent = [f"neuron/{field}" for field in needed if field not in layer.neuron]
             if absent:
                 yield Violation(layer.name, f"missing: {', '.join(absent)}", EXPORT)
 
 
 def neuron_type(netx: NetxFile) -> Iterator[Violation]:
-    """Neurons are current-based leaky integrate-and-fire: CUBA or LOIHI."""
+    """Neurons are current-based leaky integrate-and-fire (CUBA, LOIHI), or have an adaptive
+    threshold (ALIF).
+    """
     for layer in netx.layers:
         if layer.neuron is not None and layer.neuron.get("type") not in NEURON_TYPES:
             actual = f"its neurons are {layer.neuron.get('type')!r}"
@@ -104,15 +113,20 @@ def binary_spikes(netx: NetxFile) -> Iterator[Violation]:
 
 
 def plain_neuron(netx: NetxFile) -> Iterator[Violation]:
-    """A neuron may spike in every step, and an input's neurons have no weights to multiply by a
-    wgtExp or a weight_exp.
+    """A refractory delay is a whole number of steps, one per layer; above 1 it needs CUBA or LOIHI
+    neurons that spike at v > vThMant. An input's neurons have no weights to multiply by a wgtExp or
+    a weight_exp.
     """
     for layer, neuron in _neurons(netx):
-        # A refractory delay of 1 is none: the next step may spike again.
         value = neuron.get("refDelay", np.zeros(()))
-        if not ((value >= 0) & (value <= 1)).all():
-            actual = f"neuron/refDelay = {range_text(value)}"
-            yield Violation(layer.name, actual, "train with a refractory delay of 1")
+        actual, remedy = f"neuron/refDelay = {range_text(value)}", "train with a refractory delay of 1"
+        if not whole(value) or np.min(value) != np.max(value) or not 0 <= np.max(value) <= LARGEST_STATE:
+            yield Violation(layer.name, actual, remedy)
+        elif layer.refractory_steps and neuron["type"] == "ALIF":
+            yield Violation(layer.name, f"{actual}, and ALIF neurons have a refractory state", remedy)
+        elif layer.refractory_steps and netx.reading.comparison == "inclusive":
+            remedy = "--comparison strict, if it was trained so, or a refractory delay of 1"
+            yield Violation(layer.name, f"{actual}, read as v ≥ vThMant", remedy)
         for field in ("wgtExp", "weight_exp"):
             if layer.kind == "input" and np.any(neuron.get(field, 0)):
                 actual = f"neuron/{field} = {range_text(neuron[field])}"
@@ -153,36 +167,45 @@ def _whole_after(layer: NetxLayer) -> bool:
 
 
 def one_value(netx: NetxFile) -> Iterator[Violation]:
-    """All neurons of a layer share one vThMant; iDecay and vDecay are one value each, one per
-    channel, or one per neuron.
+    """All neurons of a layer share one vThMant, and one thDecay, refDecay and vThStep; iDecay and
+    vDecay are one value each, one per channel, or one per neuron.
     """
     for layer, neuron in _neurons(netx):
-        for field in NEURON_NUMBERS:
+        for field in NEURON_TYPES[neuron["type"]]:
             value = np.asarray(neuron.get(field, 0))
             shape = layer.out_shape
-            sizes = (1,) if field == "vThMant" or shape is None else (1, shape[0], math.prod(shape))
+            each = field in ("iDecay", "vDecay") and shape is not None
+            sizes = (1, shape[0], math.prod(shape)) if each and shape is not None else (1,)
             if np.unique(value).size != 1 and value.size not in sizes:
                 actual = f"neuron/{field} = {range_text(value)}, {value.size} values for {shape_text(shape)} neurons"
                 yield Violation(layer.name, actual, "train with shared_param = True")
 
 
 def decay_range(netx: NetxFile) -> Iterator[Violation]:
-    """Decays have 12 bits: iDecay is 1 to 4096 (du = iDecay − 1), vDecay 0 to 4095."""
+    """Decays have 12 bits: iDecay is 1 to 4096 (du = iDecay − 1); vDecay, thDecay and refDecay are
+    0 to 4095.
+    """
+    others = (("vDecay", 0, LARGEST_DECAY), ("thDecay", 0, LARGEST_DECAY), ("refDecay", 0, LARGEST_DECAY))
     for layer, neuron in _neurons(netx):
-        for field, low, high in (("iDecay", 1, DECAY_ONE), ("vDecay", 0, LARGEST_DECAY)):
+        for field, low, high in (("iDecay", 1, DECAY_ONE), *others):
             value = neuron.get(field)
             if value is not None and not ((value >= low) & (value <= high) & (value == np.rint(value))).all():
                 yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", "train with a decay in that range")
 
 
 def threshold_range(netx: NetxFile) -> Iterator[Violation]:
-    """A threshold has 17 bits: vThMant is 0 to 131071, or more in a read-out at the end."""
+    """A threshold has 17 bits: vThMant is 0 to 131071, or more in a read-out at the end; so does
+    the vThStep of ALIF neurons, whose vThMant is at least 1.
+    """
     for layer, neuron in _neurons(netx):
-        value = neuron.get("vThMant")
-        if value is None or layer.read_out:
+        if layer.read_out:
             continue
-        if not ((value >= 0) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all():
-            yield Violation(layer.name, f"neuron/vThMant = {range_text(value)}", "train with a lower threshold")
+        for field in ("vThMant", "vThStep"):
+            value = neuron.get(field)
+            least = int(field == "vThMant" and neuron["type"] == "ALIF")
+            if value is None or ((value >= least) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all():
+                continue
+            yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", "train with a lower threshold")
 
 
 def analog_input(netx: NetxFile) -> Iterator[Violation]:
@@ -304,6 +327,18 @@ def read_outs(netx: NetxFile) -> Iterator[Violation]:
             yield Violation(layer.name, f"{why}: the result is its membrane potential, not its spikes", "", "note")
 
 
+def ignored_by_netx(netx: NetxFile) -> Iterator[Violation]:
+    """netx 0.6.0 ignores a refDelay above 1, and reads no ALIF neurons."""
+    for layer, neuron in _neurons(netx):
+        if neuron["type"] == "ALIF":
+            actual = "ALIF neurons, as Slayer and Lava's ATRLIF compute them; netx 0.6.0 does not read them"
+            yield Violation(layer.name, actual, "", "note")
+        elif layer.refractory_steps:
+            steps = layer.refractory_steps
+            actual = f"v stays at 0 for {steps} step(s) after a spike (refDelay {steps + 1}), which netx 0.6.0 ignores"
+            yield Violation(layer.name, actual, "", "note")
+
+
 def host_average(netx: NetxFile) -> Iterator[Violation]:
     """The host computes a final average: the network's result is the input of the average."""
     for layer in netx.complete("average"):
@@ -340,6 +375,7 @@ NETX_RULES: Mapping[str, Rule] = {
     "agreeing_shapes": agreeing_shapes,
     "comparison": comparison,
     "read_outs": read_outs,
+    "ignored_by_netx": ignored_by_netx,
     "host_average": host_average,
     "undelayed_bias": undelayed_bias,
 }

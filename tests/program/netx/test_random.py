@@ -1,5 +1,7 @@
 """Random lava-dl networks: the definition in whole numbers, the emulator and Lava agree."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -65,14 +67,23 @@ def outputs(fields, a, comparison):
     keep_u, keep_v = (4096 - np.asarray(neuron[name]).reshape(line) for name in ("iDecay", "vDecay"))
     bias = np.asarray(fields.get("bias", 0), int).reshape(line)
     u, v, sent = np.zeros_like(a[:, 0]), np.zeros_like(a[:, 0]), []
+    base, r, held = 64 * neuron["vThMant"], 0 * v, 0 * v
+    theta = base + 0 * v
     for t in range(a.shape[1]):
         now = a[:, t] * 2 ** neuron.get("wgtExp", 0)
         if fields["type"] == "dense_rec" and t:
             now = now + sent[-1] @ np.asarray(fields["weight_rec"], int).T * 2 ** neuron.get("wgtExp", 0)
         u = toward_zero(u, keep_u) + 64 * now
-        v = toward_zero(v, keep_v) + u + 64 * bias
-        sent.append(fires(v, 64 * neuron["vThMant"]).astype(int))
+        v = np.where(held > 0, v, toward_zero(v, keep_v) + u + 64 * bias)
+        if neuron["type"] == "ALIF":  # lava-dl 0.6.0: slayer/neuron/dynamics/adaptive_threshold.py
+            theta = toward_zero(theta - base, 4096 - neuron["thDecay"]) + base
+            r = toward_zero(r, 4096 - neuron["refDecay"])
+            sent.append((v >= theta + r).astype(int))
+            theta, r = theta + 64 * neuron["vThStep"] * sent[-1], r + 2 * theta * sent[-1]
+            continue
+        sent.append(fires(v, base).astype(int))
         v = np.where(sent[-1], 0, v)
+        held = np.where(sent[-1], neuron["refDelay"] - 1, np.maximum(held - 1, 0))
     return np.stack(sent, axis=1)
 
 
@@ -119,6 +130,11 @@ def draw(rng, comparison):
         # Even thresholds are often met exactly.
         threshold = 2 * (int(0.3 * a.std() * 2**wgt) + 1)
         fields["neuron"] = {**CUBA, **neuron, "wgtExp": wgt, "vThMant": threshold}
+        if rng.random() < 0.25:
+            own = {"thDecay": int(rng.integers(100, 2000)), "refDecay": int(rng.integers(300, 3000))}
+            fields["neuron"] |= {"type": "ALIF", **own, "vThStep": threshold // 2}
+        elif comparison == "strict" and rng.random() < 0.4:
+            fields["neuron"]["refDelay"] = int(rng.integers(2, 5))
         layers.append(fields)
         spikes = outputs(fields, a, comparison)
         wanted.append(spikes)
@@ -128,8 +144,11 @@ def draw(rng, comparison):
     return layers, x, wanted
 
 
-def compare(path, lava, seed):
-    """Compare a random network with the emulator, and with Lava if there is one; return spikes."""
+def compare(path, lava, seed, kinds):
+    """Compare a random network with the emulator, and with Lava if there is one; return spikes.
+
+    ``kinds`` counts the dynamics of its layers.
+    """
     rng = np.random.default_rng(seed)
     comparison = ("strict", "inclusive")[seed % 2]
     layers, x, wanted = draw(rng, comparison)
@@ -145,18 +164,21 @@ def compare(path, lava, seed):
             scale = 1 if layer.neuron.spiking else 64  # a read-out is given in units of the weights
             got = record.layers[layer.name].raster * scale
             np.testing.assert_array_equal(got, values.swapaxes(0, 1), err_msg=f"{seed}: {layer.name}")
+    kinds.update(layer.neuron.dynamics for layer in program.layers if layer.neuron.spiking)
     return sum(int(values.sum()) for layer, values in zip(program.layers, wanted, strict=True) if layer.neuron.spiking)
 
 
 def test_emulator_matches_definition(tmp_path):
-    assert sum(compare(tmp_path, None, seed) > 50 for seed in range(40)) > 30
+    kinds = Counter()
+    assert sum(compare(tmp_path, None, seed, kinds) > 50 for seed in range(40)) > 30
+    assert min(kinds[name] for name in ("lif", "adaptive", "refractory")) >= 8
 
 
 @pytest.mark.lava
 def test_lava_matches_definition(tmp_path):
     with Lava() as lava:
         for seed in range(100, 125):
-            compare(tmp_path, lava, seed)
+            compare(tmp_path, lava, seed, Counter())
 
 
 @pytest.mark.slow
@@ -165,4 +187,4 @@ def test_lava_matches_definition(tmp_path):
 def test_lava_matches_definition_of_many(tmp_path, first):
     with Lava() as lava:
         for seed in range(first, first + 25):
-            compare(tmp_path, lava, seed)
+            compare(tmp_path, lava, seed, Counter())

@@ -276,6 +276,8 @@ def changed(layers, index, **fields):
     return result
 
 
+ALIF = {"neuron_type": "ALIF", "neuron_thDecay": 100, "neuron_refDecay": 500, "neuron_vThStep": 20}
+
 BROKEN = {
     "known_layers": [(2, {"type": "concat"}, "concat2.*its type is 'concat'")],
     "layer_order": [
@@ -287,6 +289,7 @@ BROKEN = {
         (1, {"stride": None, "groups": None}, "conv1.*missing: stride, groups"),
         (5, {"weight_rec": None}, "dense_rec5.*missing: weight_rec"),
         (4, {"neuron_vDecay": None}, "dense4.*missing: neuron/vDecay"),
+        (4, {"neuron_type": "ALIF"}, "dense4.*missing: neuron/thDecay, neuron/refDecay, neuron/vThStep"),
         (4, {"weight": None, "weight/imag": np.ones(3)}, "dense4.*its weights are complex"),
     ],
     "neuron_type": [(4, {"neuron_type": "SDNN"}, "dense4.*its neurons are 'SDNN'")],
@@ -295,16 +298,27 @@ BROKEN = {
         (4, {"neuron_messageBits": 16}, "dense4.*neuron/messageBits = 16"),
     ],
     "plain_neuron": [
-        (4, {"neuron_refDelay": 2}, "dense4.*neuron/refDelay = 2"),
+        (4, {"neuron_refDelay": -2}, "dense4.*neuron/refDelay = -2"),
+        (4, {"neuron_refDelay": 2.5}, "dense4.*neuron/refDelay = 2.5"),
+        (4, {"neuron_refDelay": [1, 2]}, "dense4.*neuron/refDelay = 1 … 2"),
+        (4, {**ALIF, "neuron_refDelay": 2}, "dense4.*neuron/refDelay = 2, and ALIF neurons"),
         (0, {"neuron_wgtExp": 1}, "input0.*neuron/wgtExp = 1"),
     ],
-    "one_value": [(4, {"neuron_iDecay": [1024, 1025]}, "dense4.*neuron/iDecay = 1024 … 1025")],
+    "one_value": [
+        (4, {"neuron_iDecay": [1024, 1025]}, "dense4.*neuron/iDecay = 1024 … 1025"),
+        (4, {**ALIF, "neuron_thDecay": range(9)}, "dense4.*neuron/thDecay = 0 … 8"),
+    ],
     "decay_range": [
         (4, {"neuron_iDecay": 0}, "dense4.*neuron/iDecay = 0"),
         (4, {"neuron_vDecay": 4096}, "dense4.*neuron/vDecay = 4096"),
         (4, {"neuron_vDecay": 0.5}, "dense4.*neuron/vDecay = 0.5"),
+        (4, {**ALIF, "neuron_refDecay": 4096}, "dense4.*neuron/refDecay = 4096"),
     ],
-    "threshold_range": [(4, {"neuron_vThMant": 131072}, "dense4.*neuron/vThMant = 131072")],
+    "threshold_range": [
+        (4, {"neuron_vThMant": 131072}, "dense4.*neuron/vThMant = 131072"),
+        (4, {**ALIF, "neuron_vThMant": 0}, "dense4.*neuron/vThMant = 0"),
+        (4, {**ALIF, "neuron_vThStep": -1}, "dense4.*neuron/vThStep = -1"),
+    ],
     "analog_input": [(0, {"neuron_iDecay": 2048}, "input0.*neuron/iDecay = 2048")],
     "whole_numbers": [
         (4, {"weight": np.full((9, 32), 0.5)}, "dense4.*288 of 288 values of weight are not, such as 0.5"),
@@ -348,9 +362,26 @@ def test_inexpressible_files_are_refused(tmp_path, rule, index, fields, said):
     assert rule in {finding.rule for finding in netx_findings(path) if finding.level == "error"}
 
 
+def test_refractory_layer_needs_a_strict_comparison(tmp_path):
+    layers = changed(every_layer(np.random.default_rng(0)), 4, neuron_refDelay=2)
+    path = write(tmp_path / "x.net", layers)
+    assert read_netx(path).layers[3].neuron.dynamics == "refractory"
+    with pytest.raises(GraphError, match=r"dense4.*refDelay = 2, read as v ≥ vThMant"):
+        read_netx(path, NetxReading("inclusive"))
+
+
+def test_neurons_that_netx_ignores_give_a_note(tmp_path):
+    layers = changed(changed(every_layer(np.random.default_rng(0)), 4, neuron_refDelay=3), 1, **ALIF)
+    path = write(tmp_path / "x.net", layers)
+    notes = [finding for finding in netx_findings(path) if finding.rule == "ignored_by_netx"]
+    assert [(note.node, note.level) for note in notes] == [("conv1", "note"), ("dense4", "note")]
+    assert "v stays at 0 for 2 step(s)" in notes[1].actual and "ALIF" in notes[0].actual
+    assert reading_of(read_netx(path)) == NetxReading("strict", (2, 7, 6))
+
+
 def test_all_findings_are_reported_at_once(tmp_path):
-    layers = changed(every_layer(np.random.default_rng(0)), 1, neuron_refDelay=3)
-    layers = changed(layers, 4, neuron_type="ALIF")
+    layers = changed(every_layer(np.random.default_rng(0)), 1, neuron_refDelay=0.5)
+    layers = changed(layers, 4, neuron_type="ADRF_IZHIKEVICH")
     layers = changed(layers, 5, bias=np.full(5, 0.5))
     with pytest.raises(GraphError) as refused:
         read_netx(write(tmp_path / "x.net", layers))
