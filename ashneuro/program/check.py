@@ -10,13 +10,14 @@ import nir
 from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower_wiring
 from ashneuro.program.netx.rules import NETX_RULES
+from ashneuro.program.primitives import nir_type
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise_unchecked
 from ashneuro.program.rules.finding import Finding, Findings, apply_rules, sentence
 from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings
 from ashneuro.program.rules.lava import LAVA_RULES
 from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_program
-from ashneuro.program.wiring import FIRES, Wiring, nir_type, wire
+from ashneuro.program.wiring import FIRES, Wiring, wire
 from ashneuro.spiking.contract import Contract, ReadContract
 
 # Rules by subject: any graph, a float program that is to become integers, an integer program, and a

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.program.linear_sums import Contribution, LinearSum, incoming_sum
+from ashneuro.program.primitives import READ_OUT, nir_type, numbers
 from ashneuro.program.program import Synapse
 from ashneuro.program.synapse import compose, matrix
-from ashneuro.program.wiring import READ_OUT, Wiring, nir_type, numbers
+from ashneuro.program.wiring import Wiring
 from ashneuro.spiking.contract import Contract
 
 FILTERS = (nir.LI, nir.I)  # CubaLI has two states: its filter is of second order

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import block_diag, csr_matrix
 
+from ashneuro.program.primitives import delay_steps, numbers, window
 from ashneuro.program.program import Shape, Synapse
 from ashneuro.program.synapse import compose, matrix, sparse
-from ashneuro.program.wiring import Wiring, delay_steps, numbers, window
+from ashneuro.program.wiring import Wiring
 
 
 @dataclass(frozen=True, eq=False)

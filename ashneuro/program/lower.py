@@ -31,11 +31,12 @@ from numpy.typing import NDArray
 
 from ashneuro.program.filters import merged_read_outs, synaptic_filter
 from ashneuro.program.linear_sums import Contribution, LinearSum, incoming_sum, linear_sums
+from ashneuro.program.primitives import READ_OUT, numbers
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Shape, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.synapse import scale_outputs
-from ashneuro.program.wiring import ALWAYS_ON, READ_OUT, Wiring, node_dynamics, numbers, wire
+from ashneuro.program.wiring import ALWAYS_ON, Wiring, node_dynamics, wire
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, compared_with

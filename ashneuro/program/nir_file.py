@@ -5,7 +5,6 @@ Reading is strict: whatever is wrong with a file is reported at once, and nothin
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,24 @@ import numpy as np
 
 from ashneuro.errors import BundleError, GraphError
 from ashneuro.program.foreign import NIR_EXPORT, foreign_file, instead_of
+from ashneuro.program.primitives import PARAMETERS, PRIMITIVES, READ_OUT, SPIKING
 from ashneuro.program.rules.finding import require
 from ashneuro.program.rules.graph import graph_findings
-from ashneuro.program.wiring import PRIMITIVES, Wiring, wire
+from ashneuro.program.wiring import Wiring, wire
 from ashneuro.spiking.contract import Contract, ReadContract, read_contract
 
 REFUSED = "this NIR graph cannot be used"
 EXPORT_AGAIN = "export the graph again with nir.write 1.0 or later, with every parameter that the primitive has"
+
+
+# Entries of a node that follow from its edges; files without them are read.
+LEFT_OPEN: Mapping[str, Mapping[str, None]] = {
+    "Input": {"shape": None},
+    "Output": {"shape": None},
+    "Conv1d": {"input_shape": None},
+    "Conv2d": {"input_shape": None},
+}
+NEURONS = (*SPIKING, *READ_OUT)
 
 
 @dataclass(frozen=True)
@@ -75,11 +85,10 @@ def load_graph(path: str | Path) -> nir.NIRGraph:
 
 
 def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract) -> None:
-    """Write ``graph`` with all inferred shapes, and with ``contract`` in its metadata."""
+    """Write ``graph``, mended, with all shapes, and with ``contract`` in its metadata."""
     wiring = wire(graph)
-    written = _complete(wiring.graph, wiring, "")
-    metadata = wiring.graph.metadata or {}
-    written.metadata = {key: value for key, value in metadata.items() if value is not None} | contract.to_metadata()
+    stated = {key: value for key, value in (wiring.graph.metadata or {}).items() if value is not None}
+    written = _plain_graph(wiring.graph, stated | contract.to_metadata())
     try:
         nir.write(path, written)
     except (TypeError, ValueError) as error:
@@ -88,26 +97,13 @@ def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract) ->
         ) from error
 
 
-def _complete(graph: nir.NIRGraph, wiring: Wiring, prefix: str) -> nir.NIRGraph:
-    """Return a copy of ``graph`` with the input shapes of ``wiring``."""
-    nodes: dict[str, Any] = {}
-    for name, node in graph.nodes.items():
-        full = prefix + name
-        if isinstance(node, nir.NIRGraph):
-            nodes[name] = _complete(node, wiring, f"{full}.")
-            continue
-        shape = wiring.in_shapes[full]
-        nodes[name] = node = copy.copy(node)  # the caller's graph stays as it is
-        if shape is not None:
-            if isinstance(node, nir.Conv1d):
-                node.input_shape = shape[1]
-            elif isinstance(node, nir.Conv2d):
-                node.input_shape = shape[1:]
-            elif isinstance(node, nir.Input | nir.Flatten):
-                node.input_type = {"input": np.array(shape)}
-            elif isinstance(node, nir.Output):
-                node.output_type = {"output": np.array(shape)}
-    return nir.NIRGraph(nodes, list(graph.edges), dict(graph.metadata or {}), type_check=False)
+def _plain_graph(graph: nir.NIRGraph, metadata: Mapping[str, Any]) -> nir.NIRGraph:
+    """Return a copy of ``graph`` as `nir.write` takes it, nested graphs included."""
+    nodes = {
+        name: _plain_graph(node, node.metadata or {}) if isinstance(node, nir.NIRGraph) else node
+        for name, node in graph.nodes.items()
+    }
+    return nir.NIRGraph(nodes, list(graph.edges), dict(metadata), type_check=False)
 
 
 def _entries(path: Path) -> Any:
@@ -143,11 +139,29 @@ def _build(entry: Any, name: str, problems: list[_Problem]) -> Any:
         why = f"{label}: {kind!r} is not a primitive of NIR {nir.version}"
         problems.append(_Problem(why, f"{kind}: {instead_of(kind, PRIMITIVES)}"))
         return None
+    fields = {**LEFT_OPEN.get(kind, {}), **{key: _plain(value) for key, value in entry.items()}}
     try:
-        return nir.dict2NIRNode({key: _plain(value) for key, value in entry.items()})
+        return _mixed_shapes(fields) or nir.dict2NIRNode(fields)
     except Exception as error:  # constructors of primitives raise anything on arbitrary values
         problems.append(_Problem(f"{label} ({kind}): {_reason(error)}"))
         return None
+
+
+def _mixed_shapes(fields: Mapping[str, Any]) -> Any:
+    """Return the neuron of ``fields`` if single values stand beside one value per neuron, else
+    ``None``.
+
+    NIR's constructors refuse that; `ashneuro.program.mending` gives them one shape.
+    """
+    kind = PRIMITIVES[fields["type"]]
+    given = {name: fields[name] for name in PARAMETERS.get(kind, ()) if name in fields}
+    sizes = {np.shape(value) for value in given.values() if np.size(value) != 1}
+    if kind not in NEURONS or len(sizes) > 1 or len({np.shape(value) for value in given.values()}) < 2:
+        return None
+    node: Any = nir.dict2NIRNode(dict(fields) | dict.fromkeys(given, np.zeros(())))
+    for name, value in given.items():
+        setattr(node, name, value)
+    return node
 
 
 def _build_graph(entry: Mapping[str, Any], name: str, problems: list[_Problem]) -> nir.NIRGraph | None:
@@ -171,6 +185,8 @@ def _build_graph(entry: Mapping[str, Any], name: str, problems: list[_Problem]) 
 
 def _plain(value: Any) -> Any:
     """Return HDF5 scalars as Python values, in nested groups too; arrays as they are."""
+    if isinstance(value, h5py.Empty):
+        return None
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, bytes):

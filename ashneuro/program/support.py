@@ -10,7 +10,8 @@ import nir
 import numpy as np
 
 from ashneuro.program.check import check
-from ashneuro.program.wiring import PRIMITIVES, wire
+from ashneuro.program.primitives import PRIMITIVES
+from ashneuro.program.wiring import wire
 from ashneuro.spiking.contract import Contract
 
 

@@ -1,6 +1,7 @@
 """NIR graphs as flat graphs.
 
-Nested graphs are opened, shapes inferred, and every node has its role in the lowering.
+Nested graphs are opened, shapes inferred and mended (`ashneuro.program.mending`), and every node
+has its role in the lowering.
 
 NIR's own type check assumes square kernels and one group; the shapes here follow each primitive's
 definition instead. This module accepts every graph: `ashneuro.program.rules.graph` reports what is
@@ -9,6 +10,7 @@ wrong with one.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
+from ashneuro.program.mending import Mending, mend_shapes, with_ends
+from ashneuro.program.primitives import LINEAR, PARAMETERS, READ_OUT, SCALARS, SPIKING, WHOLE_PARAMETERS
 from ashneuro.program.program import Shape
-from ashneuro.program.synapse import Window, conv_shape
 from ashneuro.spiking.contract import PREFIX, Contract, plain, read_contract
 from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import Firing
@@ -31,41 +34,6 @@ ALWAYS_ON = "always-on"  # name of the input line that carries biases through sy
 
 Role = Literal["input", "output", "pass", "linear", "delay", "neuron", "unknown"]
 
-LINEAR = (nir.Affine, nir.Linear, nir.Scale, nir.Conv1d, nir.Conv2d, nir.SumPool2d, nir.AvgPool2d, nir.Flatten)
-SPIKING = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
-READ_OUT = (nir.LI, nir.CubaLI, nir.I)
-
-PRIMITIVES: dict[str, type] = {
-    kind.__name__: kind for kind in (nir.Input, nir.Output, *LINEAR, nir.Delay, *SPIKING, *READ_OUT, nir.NIRGraph)
-}
-
-# Parameters of each primitive that are real numbers, and must be finite.
-PARAMETERS: dict[type, tuple[str, ...]] = {
-    nir.Affine: ("weight", "bias"),
-    nir.Linear: ("weight",),
-    nir.Scale: ("scale",),
-    nir.Conv1d: ("weight", "bias"),
-    nir.Conv2d: ("weight", "bias"),
-    nir.Delay: ("delay",),
-    nir.LIF: ("tau", "r", "v_leak", "v_threshold", "v_reset"),
-    nir.CubaLIF: ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
-    nir.IF: ("r", "v_threshold", "v_reset"),
-    nir.LI: ("tau", "r", "v_leak"),
-    nir.CubaLI: ("tau_syn", "tau_mem", "r", "v_leak", "w_in"),
-    nir.I: ("r",),
-    nir.Threshold: ("threshold",),
-}
-
-# Parameters that are whole numbers. A padding may also be "same" or "valid"; a missing input_shape
-# follows from the edges.
-WHOLE_PARAMETERS: dict[type, tuple[str, ...]] = {
-    nir.Conv1d: ("stride", "padding", "dilation", "groups", "input_shape"),
-    nir.Conv2d: ("stride", "padding", "dilation", "groups", "input_shape"),
-    nir.SumPool2d: ("kernel_size", "stride", "padding"),
-    nir.AvgPool2d: ("kernel_size", "stride", "padding"),
-    nir.Flatten: ("start_dim", "end_dim"),
-}
-SCALARS = ("groups", "start_dim", "end_dim")
 # Contract fields that a neuron node may state for itself, in its own metadata.
 FIRES = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FIRING_FIELDS = ("comparison", "reset", "reset_delay")
@@ -79,7 +47,7 @@ class Wiring:
     """A flat view of a NIR graph. It is not updated when the graph changes.
 
     Args:
-        graph: the graph as written, with its nested graphs.
+        graph: the graph with its nested graphs; the caller's own where nothing was mended.
         nodes: every primitive by name; nodes of a nested graph are called ``"graph.node"``.
         edges: the edges between these nodes, each once.
         dangling: edges with a missing end, as written.
@@ -90,6 +58,7 @@ class Wiring:
             a primitive, or `unreadable`.
         in_shapes, out_shapes: shapes of one sample at one step, without batch; ``None`` where they
             are not known.
+        mended: what differs from the caller's graph: shapes that follow from the edges.
     """
 
     graph: nir.NIRGraph
@@ -102,6 +71,7 @@ class Wiring:
     roles: dict[str, Role]
     in_shapes: dict[str, Shape | None]
     out_shapes: dict[str, Shape | None]
+    mended: tuple[Mending, ...]
 
     def sources(self, name: str) -> list[str]:
         """Return the nodes that feed ``name``."""
@@ -213,13 +183,16 @@ def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
     """
     if isinstance(graph, Wiring):
         return graph
+    ended, mended = with_ends(graph)
     flat = _Flat()
-    _open(graph, "", flat)
+    _open(ended, "", flat)
     edges = Counter(flat.edges)
-    in_shapes, out_shapes = _shapes(flat.nodes, flat.roles, tuple(edges))
+    readable = {name: None if flat.roles[name] == "unknown" else node for name, node in flat.nodes.items()}
+    nodes, in_shapes, out_shapes, shaped = mend_shapes(readable, tuple(edges))
+    changed = {name: node for name, node in nodes.items() if node is not None and node is not flat.nodes[name]}
     return Wiring(
-        graph=graph,
-        nodes=flat.nodes,
+        graph=_replaced(ended, changed, "") if changed else ended,
+        nodes=flat.nodes | changed,
         edges=tuple(edges),
         dangling=tuple(flat.dangling),
         doubled=tuple(edge for edge, count in edges.items() if count > 1),
@@ -228,17 +201,20 @@ def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
         roles=flat.roles,
         in_shapes=in_shapes,
         out_shapes=out_shapes,
+        mended=(*mended, *(one for one in shaped if one.node not in {other.node for other in mended})),
     )
 
 
-def nir_type(node: Any) -> str:
-    """Return the name of a node's NIR primitive."""
-    return type(node).__name__
-
-
-def numbers(node: Any, name: str) -> NDArray[np.float64]:
-    """Return one parameter of ``node`` as float64."""
-    return np.asarray(getattr(node, name), np.float64)
+def _replaced(graph: nir.NIRGraph, changed: Mapping[str, Any], prefix: str) -> nir.NIRGraph:
+    """Return a copy of ``graph`` with the nodes that were changed, by their full names."""
+    result = copy.copy(graph)
+    result.nodes = {
+        name: _replaced(node, changed, f"{prefix}{name}.")
+        if isinstance(node, nir.NIRGraph)
+        else changed.get(prefix + name, node)
+        for name, node in graph.nodes.items()
+    }
+    return result
 
 
 def unreadable(node: Any) -> str:
@@ -280,44 +256,6 @@ def _array(value: Any) -> NDArray[Any]:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError):  # ragged lists, tensors that need a gradient
         return np.asarray(None)
-
-
-def window(node: Any) -> Window:
-    """Return the geometry of a Conv1d, Conv2d, SumPool2d or AvgPool2d.
-
-    Raises:
-        ValueError: a number is missing, or there are more numbers than spatial axes.
-    """
-    pooling = isinstance(node, nir.SumPool2d | nir.AvgPool2d)
-    kernel = _axes(node.kernel_size, 2) if pooling else tuple(int(n) for n in np.shape(node.weight)[2:])
-    axes = len(kernel)
-    dilation = (1,) * axes if pooling else _axes(node.dilation, axes)
-    padding = node.padding
-    if isinstance(padding, bytes):  # as h5py reads it
-        padding = padding.decode()
-    if isinstance(padding, str):
-        total = [gap * (taps - 1) if padding == "same" else 0 for gap, taps in zip(dilation, kernel, strict=True)]
-        pads = tuple((n // 2, n - n // 2) for n in total)  # the odd element at the end, as in torch
-    else:
-        pads = tuple((n, n) for n in _axes(padding, axes))
-    return Window(kernel, _axes(node.stride, axes), pads, dilation)
-
-
-def delay_steps(node: nir.Delay, dt_s: float) -> NDArray[np.float64]:
-    """Return the delay of every element in steps.
-
-    Delays that are whole up to the rounding of float32 are whole.
-    """
-    steps = numbers(node, "delay") / dt_s
-    whole = np.rint(steps)
-    return np.where(np.abs(steps - whole) <= 1e-4 * np.maximum(1.0, whole), whole, steps)
-
-
-def _axes(value: Any, axes: int) -> Shape:
-    items = np.asarray(value).ravel()
-    if items.size not in (1, axes):
-        raise ValueError(f"{items.size} numbers for {axes} spatial axes")
-    return tuple(int(n) for n in np.broadcast_to(items, axes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,77 +311,6 @@ def _role(node: Any) -> Role:
         (SPIKING + READ_OUT, "neuron"),
     )
     return next((role for types, role in kinds if type(node) in types), "unknown")
-
-
-def _shapes(
-    nodes: dict[str, Any], roles: dict[str, Role], edges: Sequence[tuple[str, str]]
-) -> tuple[dict[str, Shape | None], dict[str, Shape | None]]:
-    in_shapes = {name: None if roles[name] == "unknown" else _own_in_shape(node) for name, node in nodes.items()}
-    out_shapes = {name: _out_shape(node, in_shapes[name]) for name, node in nodes.items()}
-    changed = True
-    while changed:  # ends after at most one round per node: every round fills in a shape
-        changed = False
-        for a, b in edges:
-            if (
-                in_shapes[b] is None
-                and out_shapes[a] is not None
-                and roles[b] != "unknown"
-                and _takes_any_shape(nodes[b])
-            ):
-                in_shapes[b] = out_shapes[a]
-                out_shapes[b] = _out_shape(nodes[b], in_shapes[b])
-                changed = True
-    return in_shapes, out_shapes
-
-
-def _takes_any_shape(node: Any) -> bool:
-    return isinstance(
-        node, nir.Conv1d | nir.Conv2d | nir.SumPool2d | nir.AvgPool2d | nir.Flatten | nir.Output | nir.Input
-    )
-
-
-def _own_in_shape(node: Any) -> Shape | None:
-    """Return the input shape that follows from a node's own parameters."""
-    if isinstance(node, nir.Input | nir.Output | nir.Flatten):
-        return _shape(node.input_type.get("input") if isinstance(node.input_type, Mapping) else node.input_type)
-    if isinstance(node, nir.Affine | nir.Linear):
-        shape = np.shape(node.weight)
-        return (*shape[:-2], shape[-1]) if len(shape) >= 2 else None
-    if isinstance(node, nir.Conv1d | nir.Conv2d):
-        spatial = _shape(node.input_shape)
-        weight = np.shape(node.weight)
-        fits = spatial is not None and len(weight) == 2 + len(spatial)
-        return (int(weight[1] * node.groups), *spatial) if fits and spatial is not None else None
-    if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
-        return None
-    # Neurons, Scale and Delay: the shape of their first parameter.
-    names = PARAMETERS.get(type(node), ())
-    shape = np.shape(getattr(node, names[0])) if names else ()
-    return shape or None  # a scalar says nothing about the population
-
-
-def _out_shape(node: Any, in_shape: Shape | None) -> Shape | None:
-    if in_shape is None or math.prod(in_shape) == 0:
-        return None
-    if isinstance(node, nir.Affine | nir.Linear):
-        return (*in_shape[:-1], np.shape(node.weight)[-2])
-    if isinstance(node, nir.Conv1d | nir.Conv2d | nir.SumPool2d | nir.AvgPool2d):
-        try:
-            slide = window(node)
-            channels = in_shape[0] if isinstance(node, nir.SumPool2d | nir.AvgPool2d) else int(np.shape(node.weight)[0])
-            shape = conv_shape(in_shape, slide.kernel, channels, slide.stride, slide.padding, slide.dilation)
-        except (ValueError, TypeError, IndexError, ZeroDivisionError):
-            return None
-        return shape if all(size > 0 for size in shape) else None
-    if isinstance(node, nir.Flatten):
-        start, end = (int(dim) + len(in_shape) * (int(dim) < 0) for dim in (node.start_dim, node.end_dim))
-        fits = 0 <= start <= end < len(in_shape)
-        return (*in_shape[:start], math.prod(in_shape[start : end + 1]), *in_shape[end + 1 :]) if fits else None
-    return in_shape
-
-
-def _shape(value: Any) -> Shape | None:
-    return None if value is None else tuple(int(n) for n in np.asarray(value).ravel())
 
 
 def walk(wiring: Wiring, names: Sequence[str], step: Literal["sources", "targets"]) -> Iterator[str]:

@@ -18,6 +18,8 @@ Inputs = ArrayLike | Mapping[str, ArrayLike]  # (T, B, *shape) of the only port,
 def check_inputs(ports: Sequence[InputPort], timesteps: int | None, inputs: Inputs) -> dict[str, NDArray[Any]]:
     """Return one array (T, B, *shape) per port. A constant port takes no array: it is 1 everywhere.
 
+    Further axes of size 1 in front of the shape are left out.
+
     Args:
         timesteps: required T; ``None`` if any will do.
 
@@ -107,6 +109,9 @@ def _check(port: InputPort, timesteps: int | None, given: ArrayLike) -> NDArray[
         raise DataError(
             f"{name} is {array.dtype}", "a simulation takes real numbers", "convert it: x.astype('float32')"
         )
+    extra = array.ndim - 2 - len(port.shape)
+    if extra > 0 and array.shape[2:] == (1,) * extra + port.shape:
+        array = array.reshape(*array.shape[:2], *port.shape)  # e.g. an axis that the Input's file has
     if array.ndim != 2 + len(port.shape) or array.shape[2:] != port.shape or 0 in array.shape:
         remedy = "give an array of that shape, time first"
         if array.shape[1:] == port.shape and array.shape[0]:

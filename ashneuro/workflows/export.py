@@ -153,7 +153,8 @@ def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
     from ashneuro.training.provenance import run_origin
 
     contract, run = network.contract, network.run
-    require(graph_findings(network.wiring, contract), f"{network.path or network.name} cannot be exported")
+    findings = graph_findings(network.wiring, contract)
+    require(findings, f"{network.path or network.name} cannot be exported")
     # An imported network has no task, no learnt units and no weights file to be tied to.
     accuracy, integers, extra = None, None, {}
     if run is not None:
@@ -171,7 +172,8 @@ def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
         source = "random inputs: give --inputs for samples like those that will come"
     how = "integer units as learnt, compared on" if integers else "calibrated and compared on"
     exported = _build(network, given, prove, accuracy=accuracy, integers=integers, extra=extra)
-    return replace(exported, samples_from=f"{how} {source}")
+    mended = tuple(finding for finding in findings if finding.rule == "follows_from_graph")
+    return replace(exported, notes=(*mended, *exported.notes), samples_from=f"{how} {source}")
 
 
 def _build(

@@ -97,9 +97,7 @@ class Network:
         """Names of the inputs that take samples, in the order of the graph."""
         if self.graph is None:
             return [port.name for port in self.program.inputs if not port.constant]
-        import nir
-
-        return [name for name, node in self.graph.nodes.items() if isinstance(node, nir.Input)]
+        return self.wiring.named("input")
 
 
 def read(source: str | Path | nir.NIRGraph, **contract: Any) -> Network | Bundle:

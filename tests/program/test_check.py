@@ -5,11 +5,11 @@ import pytest
 from ashneuro.errors import GraphError
 from ashneuro.program.check import RULES, check, rule_table
 from ashneuro.program.lower import lower
+from ashneuro.program.primitives import PRIMITIVES
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.quantise import quantise
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.support import support_table
-from ashneuro.program.wiring import PRIMITIVES
 from ashneuro.spiking.contract import Contract, read_contract
 from tests.program import networks as net
 

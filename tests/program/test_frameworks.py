@@ -422,24 +422,88 @@ def test_spikingjelly_export_refuses_unsupported_features(what):
 # Limits of all files.
 
 
-@pytest.mark.parametrize("name", ["norse", "snntorch", "sinabs"])
-def test_scalar_parameters_are_refused_at_export(tmp_path, name):
-    """nir 1.0.8 and `lower` refuse scalars, which do not give the number of neurons."""
-    dense = torch.nn.Linear(6, 8)
-    if name == "norse":
-        norse = framework("norse.torch")
-        graph = norse.to_nir(norse.SequentialState(dense, norse.LIFBoxCell()), torch.zeros(6))
-    elif name == "snntorch":
-        with pytest.raises(ValueError, match="type mismatch"):
-            snntorch_export(torch.nn.Sequential(dense, framework("snntorch").Leaky(beta=0.9, init_hidden=True)), (6,))
-        return
+def in_memory(graph, x, **contract):
+    """Return the only Output of a graph as its exporter left it: without a file, which NIR cannot
+    write.
+    """
+    said = Contract(timesteps=STEPS, **contract)
+    program = lower(graph, said)
+    (name,) = program.outputs
+    record = run_graph(graph, said, x.numpy(), rasters=[name])
+    np.testing.assert_array_equal(
+        run_program(program, x.numpy(), rasters=[name]).layers[name].raster != 0, record.layers[name].raster != 0
+    )
+    return record.layers[name].raster
+
+
+def snntorch_nodes(net, sample):
+    """Return snnTorch's graph before `infer_types`, with which its exporter refuses scalars."""
+    exporter, nirtorch = framework("snntorch.export_nir"), framework("nirtorch")
+    return nirtorch.extract_nir_graph(net, exporter._extract_snntorch_module, sample)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("neuron", ["LIFBoxCell", "IAFCell", "LIBoxCell"])
+def test_norse_default_neurons_from_memory(neuron, batch, tmp_path):
+    """Their parameters are scalars: `nir.write` fails, the edges say how many neurons there are."""
+    norse = framework("norse.torch")
+    cells = [getattr(norse, neuron)() for _ in range(2)]
+    net = strong(norse.SequentialState(torch.nn.Linear(6, 8), cells[0], torch.nn.Linear(8, 4), cells[1]), gain=40)
+    graph, x = norse.to_nir(net, torch.zeros(*batch, 6), dt=1.0), inputs(6)
+    if neuron != "LIBoxCell":  # its scalars are tensors of torch, which can be written
+        with pytest.raises(TypeError):
+            nir.write(tmp_path / "scalar.nir", graph)
+    theirs = norse_run(net, x).detach().numpy()
+    got = in_memory(graph, x, dt_s=1e-3)
+    if neuron == "LIBoxCell":
+        np.testing.assert_allclose(got, theirs, rtol=1e-5, atol=1e-6)
     else:
-        neuron = framework("sinabs.layers").LIFSqueeze(tau_mem=20.0, batch_size=BATCH)
-        graph = framework("sinabs.nir").to_nir(torch.nn.Sequential(dense, neuron), torch.zeros(BATCH, 6))
-    with pytest.raises(TypeError):
-        nir.write(tmp_path / "scalar.nir", graph)
-    with pytest.raises(GraphError, match="tau is a scalar"):
-        lower(graph, Contract(dt_s=1e-6))
+        same(got, torch.from_numpy(theirs))
+
+
+def test_snntorch_default_threshold_and_decay_from_memory():
+    snn = framework("snntorch")
+
+    def leaky():
+        return snn.Leaky(beta=0.9, init_hidden=True, reset_mechanism="zero", reset_delay=False)
+
+    net = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), leaky(), torch.nn.Flatten(), torch.nn.Linear(48, 4), leaky())
+    strong(net, 4)
+    x = inputs(2, 6, 6)
+    graph = snntorch_nodes(net, torch.zeros(1, 2, 6, 6))
+    assert tuple(graph.nodes["input"].input_type["input"]) == (1, 2, 6, 6) and graph.nodes["1"].tau.shape == ()
+    for layer in (net[1], net[4]):
+        layer.reset_mem()
+    same(in_memory(graph, x, dt_s=1e-4), stepped(net, x))
+
+
+def test_sinabs_default_parameters_from_memory():
+    layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
+    neuron = layers.LIFSqueeze(tau_mem=20.0, batch_size=BATCH, spike_threshold=0.3, **single(activation))
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron), gain=8), inputs(6)
+    theirs = sinabs_run(net, x)
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 1, 6))
+    assert tuple(graph.nodes["input"].input_type["input"]) == (1, 6)
+    same(in_memory(graph, x, dt_s=1.0, integration="exponential"), theirs)
+
+
+def test_spikingjelly_graph_without_its_shapes():
+    """Its exporter states every shape; with them taken away, the same spikes follow."""
+    neuron, layer = framework("spikingjelly.activation_based.neuron"), framework("spikingjelly.activation_based.layer")
+    modules = [layer.Conv2d(2, 3, 3, padding=1), neuron.LIFNode(v_threshold=0.3), layer.AvgPool2d(2), layer.Flatten()]
+    net = strong(torch.nn.Sequential(*modules, layer.Linear(27, 4), neuron.IFNode(v_threshold=0.7)))
+    graph, x = jelly_export(net, (2, 6, 6)), inputs(2, 6, 6)
+    for node in graph.nodes.values():
+        if isinstance(node, nir.Conv2d):
+            node.input_shape = None
+        elif isinstance(node, nir.LIF | nir.IF):
+            for key in {"tau", "r", "v_leak", "v_threshold", "v_reset"} & vars(node).keys():
+                setattr(node, key, np.asarray(getattr(node, key)).flat[0])
+        elif isinstance(node, nir.Flatten | nir.Output):
+            node.input_type = node.output_type = {"input": None, "output": None}
+        if isinstance(node, nir.Flatten):
+            node.start_dim = 1
+    same(in_memory(graph, x, dt_s=1e-3, if_convention="per-second"), stepped(net, x))
 
 
 def test_neuron_at_its_threshold():

@@ -179,10 +179,11 @@ def test_broken_graph_error_has_node_rule_and_remedy(tmp_path, rng, case):
         load_graph(path)  # check can still look at it
 
 
-def test_scalar_parameters(tmp_path, rng):
-    path = write(small(rng), tmp_path)
-    edit(path, lambda nodes, _: [replace(nodes["n1"], key, 0.01) for key in nodes["n1"] if key != "type"])
-    refused(path, "n1 (LIF)", "tau is a scalar")
+def test_scalar_parameters_without_a_neighbour_of_known_size(tmp_path, rng):
+    path = write(net.chain((6,), net.lif((6,), rng)), tmp_path)
+    edit(path, lambda nodes, _: [replace(nodes["n0"], key, 0.01) for key in nodes["n0"] if key != "type"])
+    edit(path, lambda nodes, _: [nodes[end].__delitem__("shape") for end in ("input", "output")])
+    refused(path, "n0 (LIF)", "tau is a scalar")
 
 
 def test_step_longer_than_time_constant_names_the_option(tmp_path, rng):

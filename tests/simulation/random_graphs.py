@@ -15,8 +15,8 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.program.primitives import window
 from ashneuro.program.synapse import conv_shape
-from ashneuro.program.wiring import window
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.dynamics import DYNAMICS
 

@@ -7,6 +7,7 @@ reported at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,23 +18,11 @@ from scipy.sparse.csgraph import connected_components
 
 from ashneuro.program.filters import filter_fault, filtered_by
 from ashneuro.program.foreign import INSTEAD_OF_OTHERS, instead_of
+from ashneuro.program.primitives import PARAMETERS, READ_OUT, WHOLE_PARAMETERS, delay_steps, nir_type, numbers, window
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
-from ashneuro.program.wiring import (
-    FIRING_FIELDS,
-    PARAMETERS,
-    READ_OUT,
-    WHOLE_PARAMETERS,
-    Wiring,
-    delay_steps,
-    nir_type,
-    node_dynamics,
-    numbers,
-    unreadable,
-    walk,
-    window,
-    wire,
-)
+from ashneuro.program.shapes import ELEMENTWISE, axes_in_front
+from ashneuro.program.wiring import FIRING_FIELDS, Wiring, node_dynamics, unreadable, walk, wire
 from ashneuro.spiking.contract import PREFIX, Contract
 from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import LIF_FIRING
@@ -91,10 +80,15 @@ def subgraph_ends(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 
 def ends(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """A graph has at least one Input and one Output."""
-    for role, kind in (("input", "Input"), ("output", "Output")):
+    """A graph has at least one Input and one Output; a missing one is added where a single node can
+    be next to it.
+    """
+    for role, kind, way in (("input", "Input", "from it to"), ("output", "Output", "to it from")):
         if role not in wiring.roles.values():
-            yield Violation("graph", f"there is no {kind}", f"add a nir.{kind} with the shape of the data")
+            ends = {edge[role == "input"] for edge in wiring.edges}
+            free = [name for name in wiring.nodes if name not in ends]
+            actual = f"there is no {kind}" + (f", and {', '.join(free)} could be next to it" if free else "")
+            yield Violation("graph", actual, f"add a nir.{kind} with the shape of the data, and an edge {way} its node")
 
 
 def fed(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
@@ -130,12 +124,23 @@ def input_is_computed(wiring: Wiring, contract: Contract) -> Iterator[Violation]
             yield Violation(name, f"it is fed by {sources[0]} alone", remedy)
 
 
+def follows_from_graph(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
+    """Shapes that a file leaves open follow from its edges; axes of batch and time (of size 1) are
+    left out.
+    """
+    for mending in wiring.mended:
+        yield Violation(mending.node, mending.what, "nothing to do", "note")
+
+
 def population_shape(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """Parameters of neurons and delays have the population's shape: a scalar gives no size."""
-    for name in wiring.named("neuron", "delay"):
-        if wiring.in_shapes[name] is None:
+    """Parameters of neurons, delays and scales have the population's shape; single values are
+    enough next to a node whose shape is known.
+    """
+    for name in wiring.named("neuron", "delay", "linear"):
+        if wiring.in_shapes[name] is None and isinstance(wiring.nodes[name], ELEMENTWISE):
             first = PARAMETERS[type(wiring.nodes[name])][0]
-            yield Violation(name, f"{first} is a scalar", "write every parameter with one value per neuron")
+            remedy = "write one value per neuron, or give the Input the shape of one sample at one step"
+            yield Violation(name, f"{first} is a scalar, and no edge says how many there are", remedy)
 
 
 def agreeing_shapes(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
@@ -145,22 +150,40 @@ def agreeing_shapes(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
         given, taken = wiring.out_shapes[a], wiring.in_shapes[b]
         if given is None or taken is None or given == taken:
             continue
-        flat = len(taken) == 1 and np.prod(given) == np.prod(taken)
-        remedy = f"put a Flatten between {a} and {b}" if flat else f"correct the shape of {a} or {b}"
-        yield Violation(f"{a} → {b}", f"{a} gives {shape_text(given)}, {b} takes {shape_text(taken)}", remedy)
+        actual = f"{a} gives {shape_text(given)}, {b} takes {shape_text(taken)}"
+        yield Violation(f"{a} → {b}", actual, _shape_remedy(a, given, b, taken))
+
+
+def _shape_remedy(a: str, given: Shape, b: str, taken: Shape) -> str:
+    """Return the remedy where ``a`` gives another shape than ``b`` takes."""
+    longer, axes = (a, axes_in_front(given, taken)) if len(given) > len(taken) else (b, axes_in_front(taken, given))
+    if axes:
+        many = f"the leading axes {shape_text(axes)}" if len(axes) > 1 else f"the leading axis of {axes[0]}"
+        return (
+            f"if {many} of {longer} {'are' if len(axes) > 1 else 'is'} an axis of batch or time, remove it and export "
+            f"with one sample: shapes are those of one sample at one step; if it holds channels, give {a} and {b} both"
+        )
+    if len(taken) == 1 and math.prod(given) == math.prod(taken):
+        return f"put a Flatten between {a} and {b}"
+    return f"correct the shape of {a} or {b}"
 
 
 def known_shapes(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """The shapes of every node follow from its parameters and from the nodes before it."""
+    """The shapes of every node follow from its parameters and from the nodes next to it."""
     for name in wiring.named("linear", "input", "output", "pass"):
         node, taken = wiring.nodes[name], wiring.in_shapes[name]
+        if isinstance(node, ELEMENTWISE):
+            continue  # `population_shape`
         if taken is None and wiring.roles[name] == "input":
-            yield Violation(name, "the Input has no shape", "give it the shape of one sample at one step")
+            remedy = "give it the shape of one sample at one step, without axes of batch and time"
+            yield Violation(name, "the Input has no shape, and what follows it does not say one", remedy)
         elif isinstance(node, nir.Affine | nir.Linear) and np.ndim(node.weight) < 2:
             actual = f"the weight has shape {shape_text(np.shape(node.weight))}"
             yield Violation(name, actual, "give it the shape (out, in)")
-        elif taken is None and isinstance(node, nir.Scale):
-            yield Violation(name, "scale is a scalar", "write one value per element")
+        elif isinstance(node, nir.Flatten) and taken is not None and wiring.out_shapes[name] is None:
+            actual = f"dimensions {node.start_dim} to {node.end_dim} of an input of shape {shape_text(taken)}"
+            remedy = "set start_dim and end_dim to axes of the shape, which has none of batch or time: 0 and -1 for all"
+            yield Violation(name, actual, remedy)
         elif taken is not None and wiring.out_shapes[name] is None:
             actual = f"nothing is left of an input of shape {shape_text(taken)}"
             yield Violation(name, actual, "correct its kernel, stride, padding or dimensions")
@@ -356,6 +379,7 @@ GRAPH_RULES: Mapping[str, Rule] = {
     "fed": fed,
     "used": used,
     "input_is_computed": input_is_computed,
+    "follows_from_graph": follows_from_graph,
     "population_shape": population_shape,
     "known_shapes": known_shapes,
     "agreeing_shapes": agreeing_shapes,
@@ -398,8 +422,7 @@ def _misfit(node: Any, in_shape: Shape | None, out_shape: Shape | None) -> str:
             spatial = in_shape is None or len(in_shape) == 3
             return "" if spatial else f"its input has shape {shape_text(in_shape)}, not (C, H, W)"
         if isinstance(node, nir.Flatten):
-            dims = f"dimensions {node.start_dim} to {node.end_dim} of shape {shape_text(in_shape)}"
-            return dims if in_shape is not None and out_shape is None else ""
+            return ""  # `known_shapes`
         if isinstance(node, nir.Affine) and out_shape is not None:
             np.broadcast_to(np.asarray(node.bias), out_shape)
             return ""

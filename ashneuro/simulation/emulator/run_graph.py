@@ -27,10 +27,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ashneuro.program.linear_sums import linear_synapse
+from ashneuro.program.primitives import READ_OUT, delay_steps, numbers
 from ashneuro.program.program import InputPort, Shape
 from ashneuro.program.rules.finding import require
 from ashneuro.program.rules.graph import graph_findings
-from ashneuro.program.wiring import READ_OUT, Wiring, delay_steps, node_dynamics, numbers, wire
+from ashneuro.program.wiring import Wiring, node_dynamics, wire
 from ashneuro.simulation.emulator.arrays import Arrays, Backend, arrays
 from ashneuro.simulation.emulator.chunks import run_chunks
 from ashneuro.simulation.emulator.dynamics import STEPS, Neurons

@@ -19,8 +19,9 @@ from ashneuro.errors import GraphError
 from ashneuro.program.check import check
 from ashneuro.program.filters import merged_read_outs
 from ashneuro.program.lower import lower
+from ashneuro.program.primitives import PRIMITIVES
 from ashneuro.program.quantise import quantise
-from ashneuro.program.wiring import PRIMITIVES, wire
+from ashneuro.program.wiring import wire
 from ashneuro.simulation.emulator.neurons import read_out
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
