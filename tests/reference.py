@@ -157,7 +157,7 @@ def run_graph(
             "ashneuro.message" = "graded" sends min(x, "ashneuro.message_limit") instead of 1.
             "ashneuro.dynamics" = "refractory" holds v for "ashneuro.refractory_steps" steps after
             a spike; "adaptive" has "ashneuro.tau_threshold", "ashneuro.tau_refractory" and
-            "ashneuro.threshold_step".
+            "ashneuro.threshold_step"; "resonate" and "izhikevich" have "ashneuro.period".
     """
     nodes, edges = _flat(graph)
     names = [
@@ -245,6 +245,8 @@ def _step(
     first = p.get("v_reset", rest) if start == "v_reset" else rest
     stated = {key.removeprefix("ashneuro."): value for key, value in (getattr(node, "metadata", None) or {}).items()}
     dynamics = stated.get("dynamics", "lif")
+    if dynamics in ("resonate", "izhikevich"):
+        return _resonate(node, state, x, p, dt, if_convention, decay)
     current, v, *more = (0.0, np.zeros_like(x) + first, None) if state is None else state
     inclusive, before = firing["comparison"] == "inclusive", v
 
@@ -288,6 +290,28 @@ def _step(
         return (current, v), fires(v).astype(float)
     z = fires(v)
     return (current, after(v, z)), z.astype(float)
+
+
+def _resonate(
+    node: nir.NIRNode,
+    state: Array | None,
+    x: Array,
+    p: dict[str, Array],
+    dt: float,
+    if_convention: str,
+    decay: Callable[[Array], Array],
+) -> tuple[Array, Array]:
+    """Return (complex state, output): Lava's RF and RF_IZ."""
+    z = np.zeros_like(x, complex) if state is None else state
+    before, lost = z, decay(p["tau"]) if "tau" in p else 0.0
+    gain = lost if "tau" in p else dt if if_convention == "per-second" else 1.0
+    turn = (1 - lost) * np.exp(2j * np.pi * dt / np.asarray(node.metadata["ashneuro.period"]))
+    z = turn * z + gain * p["r"] * x
+    threshold = p["v_threshold"] * (1 - TIE)
+    if node.metadata["ashneuro.dynamics"] == "resonate":
+        return z, ((z.real >= threshold) & (z.imag >= 0) & (before.imag < 0)).astype(float)
+    spikes = z.imag >= threshold
+    return np.where(spikes, 1j * (threshold - 1e-5), z), spikes.astype(float)
 
 
 def _linear(node: nir.NIRNode, x: Array) -> Array:

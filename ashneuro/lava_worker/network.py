@@ -13,7 +13,8 @@ The description is in Lava's terms, so that nothing is decided here::
                  "dynamics": a key of `processes.DYNAMICS` or null: LIF,
                  "parameters": [names]}],
      "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse",
-                      "delay", "weight_exp", "largest"}]}
+                      "delay", "weight_exp", "largest",
+                      "imaginary": it enters the imaginary part of resonators}]}
 
 with the arrays::
 
@@ -40,7 +41,7 @@ from lava.proc.dense.process import Dense
 from lava.proc.graded.process import GradedReluVec
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
-from processes import DYNAMICS, Fired, Graded, ReadOut, Sink, Source, Traced
+from processes import DYNAMICS, Fired, Graded, ReadOut, Sink, Source, Traced, input_of
 from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
@@ -86,17 +87,18 @@ class Network:
                 longest = max(other.delay for other in connections if other.source == connection.source)
                 lines[connection.line] = self._delay_line(ports[connection.source], longest), longest
         for group in _groups(connections):
-            self._connect(group, *lines[group[0].line], layers[group[0].layer].a_in)
+            self._connect(group, *lines[group[0].line], input_of(layers[group[0].layer], group[0].imaginary))
         self._any = next(iter(layers.values()))
         for name in _islands(description):
             # Lava runs only processes that are connected with the one it is told to run. A synapse
             # of weight 0 connects the others.
+            a_in = input_of(layers[name])
             nothing = csr_matrix(
-                ([0], ([0], [0])), shape=(*layers[name].a_in.shape, *self._any.s_out.shape), dtype=self._weight_type
+                ([0], ([0], [0])), shape=(*a_in.shape, *self._any.s_out.shape), dtype=self._weight_type
             )
             synapse = Sparse(weights=nothing, num_message_bits=MESSAGE_BITS, weight_exp=0)
             self._any.s_out.connect(synapse.s_in)
-            synapse.a_out.connect(layers[name].a_in)
+            synapse.a_out.connect(a_in)
         self.steps = 0
         _require_shared_memory(self._values * np.dtype(number).itemsize * CHANNEL)
         with warnings.catch_warnings():
@@ -245,6 +247,7 @@ class _Connection:
         self.source, self.layer, self.kind = item["source"], item["layer"], item["kind"]
         self.delay = 0 if self.kind == "direct" else item["delay"]
         self.weight_exp, self.largest = item["weight_exp"], item["largest"]
+        self.imaginary = item["imaginary"]
         self.dense = arrays.get(f"{key}.weight")
         self._parts = tuple(arrays.get(f"{key}.{part}") for part in ("data", "indices", "indptr"))
 
@@ -281,7 +284,8 @@ def _groups(connections: list) -> list:
     for number, connection in enumerate(connections):
         key: tuple = (number,)
         if connection.delay and connection.weight_exp >= 0:
-            alike = (connection.source, connection.layer, connection.weight_exp, connection.signs())
+            ends = (connection.source, connection.layer, connection.imaginary)
+            alike = (*ends, connection.weight_exp, connection.signs())
             key = next(
                 (*alike, n)
                 for n in range(number + 1)

@@ -25,6 +25,10 @@ from lava.proc.lif.models import (
     PyLifResetModelFloat,
 )
 from lava.proc.lif.process import LIFRefractory, LIFReset
+from lava.proc.rf.models import PyRFModelFixed, PyRFModelFloat
+from lava.proc.rf.process import RF
+from lava.proc.rf_iz.models import PyRF_IZModelFixed, PyRF_IZModelFloat
+from lava.proc.rf_iz.process import RF_IZ
 
 
 class Source(AbstractProcess):
@@ -337,7 +341,6 @@ class Adaptive(ATRLIF):
     def __init__(self, trace, neurons, own: dict, reset_interval: int, reset_offset: int, **parameters) -> None:
         names = ("shape", "bias_mant", "bias_exp", "name")
         super().__init__(**{name: parameters[name] for name in names})
-        # ATRLIF's variables hold one number each; a float program may have one per neuron.
         self.proc_params["given"] = {
             "delta_i": parameters["du"],
             "delta_v": parameters["dv"],
@@ -350,17 +353,15 @@ class Adaptive(ATRLIF):
         self.proc_params["reset_interval"], self.proc_params["reset_offset"] = reset_interval, reset_offset
 
 
-class _AdaptiveModel(_RestartedModel):
-    """Lava's own dynamics, with its parameters as `Adaptive` got them."""
+class _GivenModel(_RestartedModel):
+    """Lava's own dynamics, with the parameters in ``proc_params["given"]``.
+
+    Lava's variables hold one number each; a float program may have one per neuron.
+    """
 
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
         self.ready = False
-
-    @property
-    def u(self):
-        """The current, which is u in other neurons."""
-        return self.i
 
     def run_spk(self) -> None:
         if not self.ready:
@@ -369,6 +370,17 @@ class _AdaptiveModel(_RestartedModel):
             self.restart()
             self.ready = True
         super().run_spk()
+
+    def as_lava_has_it(self, name: str, value):
+        """Return a parameter in the units of the model's variable."""
+        return value
+
+
+class _AdaptiveModel(_GivenModel):
+    @property
+    def u(self):
+        """The current, which is u in other neurons."""
+        return self.i
 
     def restart(self) -> None:
         """Set the state to that of a new sample."""
@@ -384,10 +396,6 @@ class AdaptiveModelFloat(_AdaptiveModel, PyATRLIFModelFloat):
     """Lava's float dynamics."""
 
     implements_process = Adaptive
-
-    def as_lava_has_it(self, name: str, value):
-        """Return a parameter in the units of the model's variable."""
-        return value
 
 
 class AdaptiveModelFixed(_AdaptiveModel, PyATRLIFModelFixed):
@@ -407,5 +415,84 @@ class AdaptiveModelFixed(_AdaptiveModel, PyATRLIFModelFixed):
         return np.int32(value * self.theta_unity)
 
 
+class _Resonator:
+    """A resonator of Lava's, with a reset between samples and recorded neurons: w, then v.
+
+    Args:
+        own: sin, cos; in fixed point in 1/4096.
+    """
+
+    def __init__(self, trace, neurons, own: dict, reset_interval: int, reset_offset: int, **parameters) -> None:
+        # Lava would compute sin and cos from a period and a decay, and cut them to whole numbers.
+        super().__init__(shape=parameters["shape"], period=4, alpha=0, name=parameters["name"])
+        self.proc_params["given"] = {"sin_decay": own["sin"], "cos_decay": own["cos"], "vth": parameters["vth"]}
+        self.proc_params["trace"], self.proc_params["neurons"] = trace, neurons
+        self.proc_params["reset_interval"], self.proc_params["reset_offset"] = reset_interval, reset_offset
+
+
+class Resonate(_Resonator, RF):
+    """Lava's `RF`, with the reset between samples that it lacks, and recorded neurons."""
+
+
+class Izhikevich(_Resonator, RF_IZ):
+    """Lava's `RF_IZ`, with the reset between samples that it lacks, and recorded neurons."""
+
+
+class _ResonatorModel(_GivenModel):
+    @property
+    def u(self):
+        """The imaginary part."""
+        return self.imag
+
+    @property
+    def v(self):
+        """The real part."""
+        return self.real
+
+    def restart(self) -> None:
+        """Set the state to that of a new sample."""
+        self.real[:], self.imag[:] = 0, 0
+
+
+class _ResonatorModelFixed(_ResonatorModel):
+    """Input and threshold are aligned with v; sin and cos are in 1/4096."""
+
+    def as_lava_has_it(self, name: str, value):
+        """Return a parameter in the units of the model's variable."""
+        self.state_exp, self.decay_bits = 6, 12
+        return np.int64(value) << 6 if name == "vth" else np.int64(value)
+
+
+class ResonateModelFloat(_ResonatorModel, PyRFModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Resonate
+
+
+class ResonateModelFixed(_ResonatorModelFixed, PyRFModelFixed):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = Resonate
+
+
+class IzhikevichModelFloat(_ResonatorModel, PyRF_IZModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Izhikevich
+
+
+class IzhikevichModelFixed(_ResonatorModelFixed, PyRF_IZModelFixed):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = Izhikevich
+
+
+def input_of(neurons, imaginary: bool = False):
+    """Return the port of a population that synapses feed; of a resonator, one of its two."""
+    if not isinstance(neurons, RF):
+        return neurons.a_in
+    return neurons.a_imag_in if imaginary else neurons.a_real_in
+
+
 # By the names of `ashneuro.spiking.dynamics`.
-DYNAMICS = {"refractory": Refractory, "adaptive": Adaptive}
+DYNAMICS = {"refractory": Refractory, "adaptive": Adaptive, "resonate": Resonate, "izhikevich": Izhikevich}

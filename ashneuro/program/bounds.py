@@ -17,17 +17,20 @@ from ashneuro.program.synapse import signed_sums
 
 
 def accumulation(program: Program, layer: Layer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the smallest and the largest a in one step, each (neurons,)."""
-    low, high = np.zeros(layer.size, np.int64), np.zeros(layer.size, np.int64)
+    """Return the smallest and the largest a in one step, each (neurons,), of both complex parts."""
+    # By part, real and imaginary.
+    low, high = np.zeros((2, layer.size), np.int64), np.zeros((2, layer.size), np.int64)
     for connection in layer.connections:
         least, most = _sent(program, connection)
+        part = int(connection.imaginary)
         if connection.synapse is None:
-            low, high = low + least, high + most
+            low[part] += least
+            high[part] += most
             continue
         negative, positive = signed_sums(connection.synapse)
-        low = low + _shift(positive * least + negative * most, connection.weight_exp)
-        high = high + _shift(positive * most + negative * least, connection.weight_exp)
-    return low, high
+        low[part] += _shift(positive * least + negative * most, connection.weight_exp)
+        high[part] += _shift(positive * most + negative * least, connection.weight_exp)
+    return low.min(axis=0), high.max(axis=0)
 
 
 def largest_current(program: Program, layer: Layer) -> float:

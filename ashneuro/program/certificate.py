@@ -124,6 +124,8 @@ OWN_PROCESSES: Mapping[str, str] = {
     "Graded": "it has none in floats, and its GradedReluVec takes neither a bias nor a limit",
     "Refractory": "its LIFRefractory has no reset between samples, and no fixed-point model",
     "Adaptive": "its ATRLIF has no reset between samples",
+    "Resonate": "its RF has no reset between samples",
+    "Izhikevich": "its RF_IZ has no reset between samples",
 }
 
 

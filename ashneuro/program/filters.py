@@ -20,8 +20,9 @@ from ashneuro.program.linear_sums import Contribution, LinearSum, incoming_sum
 from ashneuro.program.primitives import READ_OUT, nir_type, numbers
 from ashneuro.program.program import Synapse
 from ashneuro.program.synapse import compose, matrix
-from ashneuro.program.wiring import Wiring
+from ashneuro.program.wiring import Wiring, node_dynamics
 from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.dynamics import DYNAMICS
 
 FILTERS = (nir.LI, nir.I)  # CubaLI has two states: its filter is of second order
 FILTERED = (nir.LIF, nir.IF, nir.Threshold, nir.LI, nir.I)
@@ -60,6 +61,8 @@ def filter_fault(wiring: Wiring, contract: Contract, name: str) -> str:
             return f"{neuron} gives its value behind weights"
         if not isinstance(wiring.nodes[neuron], FILTERED):
             return f"{neuron} has a synaptic current of its own"
+        if DYNAMICS[node_dynamics(wiring.nodes[neuron])[0]].resonates:
+            return f"{neuron} resonates, and has no synaptic current"
         if wiring.message(neuron).graded:
             return f"{neuron} sends graded values, and its neurons are stateless"
         sources, between = _reaching(wiring, neuron)

@@ -68,8 +68,10 @@ INSTEAD: Mapping[str, str] = {
     "alif": "NIR has none with an adaptive threshold: use LIF or CubaLIF with ashneuro.dynamics = adaptive in its"
     " metadata (docs/nir.md), if it steps like Lava's ATRLIF",
     "adlif": "NIR has none whose spikes adapt its current: use LIF or CubaLIF",
-    "rf": "NIR has no resonate-and-fire neuron: use LIF or CubaLIF",
-    "izhikevich": "NIR has no such neuron: use LIF or CubaLIF",
+    "rf": "NIR has no resonate-and-fire neuron: use LIF with ashneuro.dynamics = resonate or izhikevich in its"
+    " metadata (docs/nir.md), if it steps like Lava's RF or RF_IZ",
+    "izhikevich": "NIR has no such neuron: use LIF or CubaLIF; ashneuro.dynamics = izhikevich in the metadata of a LIF"
+    " (docs/nir.md), if it is a resonator and steps like Lava's RF_IZ",
     "plif": "its time constant is an ordinary parameter after training: use LIF",
     "relu": "a graph has no activations without spikes: use IF or LIF, or keep that part on the host",
     "sigmoid": "a graph has no activations without spikes: use IF or LIF, or keep that part on the host",

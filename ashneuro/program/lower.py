@@ -38,7 +38,7 @@ from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.synapse import scale_outputs
 from ashneuro.program.wiring import ALWAYS_ON, Wiring, node_dynamics, wire
 from ashneuro.spiking.contract import Contract
-from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
+from ashneuro.spiking.dynamics import DYNAMICS, Dynamics
 from ashneuro.spiking.firing import LIF_FIRING, compared_with
 
 _Array = NDArray[np.float64]
@@ -112,18 +112,19 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
         threshold = numbers(node, "threshold" if isinstance(node, nir.Threshold) else "v_threshold")
     rest = numbers(node, "v_leak") if hasattr(node, "v_leak") else zero
     dynamics, stated = node_dynamics(node)
+    own = DYNAMICS[dynamics]
     firing = wiring.firing(name, contract) if spiking and dynamics == "lif" else LIF_FIRING
     origin = numbers(node, "v_reset") if contract.start == "v_reset" and hasattr(node, "v_reset") else rest
     size = np.maximum(np.abs(threshold), np.maximum(np.abs(rest), np.abs(origin)))
-    comparison = firing.comparison if dynamics == "lif" else DYNAMICS[dynamics].comparison
+    comparison = firing.comparison if dynamics == "lif" else own.comparison
     compared = compared_with(threshold, size, comparison)
     # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
-    in_units_of_gain = spiking and bool((gain > 0).all())
+    in_units_of_gain = spiking and bool((gain > 0).all()) and not own.resonates
     unit = gain if in_units_of_gain else one
     constant = zero if total.constant is None else total.constant.reshape(shape)
     terms = total.terms
     bias = (dv * (rest - origin) + unfiltered) / unit
-    if (du == 1).all():
+    if (du == 1).all() and not own.resonates:
         bias = bias + constant * (gain / unit)
     elif constant.any():
         line = Synapse("dense", (1,), shape, constant.reshape(-1, 1))
@@ -138,7 +139,7 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
         v_subtract=_compact(threshold / unit) if firing.reset == "subtract" else None,
         message=wiring.message(name),
         dynamics=dynamics,
-        parameters=dynamics_parameters(dynamics, stated, contract, unit),
+        parameters=_parameters(own, own.in_program(stated, contract, dv), unit),
         v_unit=_compact(unit),
         v_origin=_compact(origin),
     )
@@ -146,19 +147,10 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     return _Population(name, shape, neuron, remaining, terms, (name, *total.nir))
 
 
-def dynamics_parameters(
-    dynamics: DynamicsName, stated: Mapping[str, _Array], contract: Contract, unit: _Array
-) -> dict[str, _Array]:
+def _parameters(dynamics: Dynamics, values: Mapping[str, _Array], unit: _Array) -> dict[str, _Array]:
     """Return the parameters of a kind of neuron as a float program has them; ``unit``: of v."""
-    found = {}
-    for key, parameter in DYNAMICS[dynamics].parameters.items():
-        value = stated[key]
-        if parameter.kind == "tau":
-            value = contract.decay(value)
-        elif parameter.kind == "v":
-            value = value / unit
-        found[parameter.name] = _compact(value)
-    return found
+    kinds = dynamics.kinds
+    return {name: _compact(value / unit if kinds[name] == "v" else value) for name, value in values.items()}
 
 
 def _dynamics(node: Any, one: _Array, contract: Contract) -> tuple[_Array, _Array, _Array]:

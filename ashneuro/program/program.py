@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.loihi import DECAY_ONE
-from ashneuro.spiking.dynamics import DynamicsName
+from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message
 
@@ -97,6 +97,7 @@ class Connection:
         delay: extra steps, which let paths of unequal depth arrive together.
         weight_exp: integer programs: the weighted sum is shifted left by it (right when negative).
         nir: names of the NIR nodes that became this connection.
+        imaginary: it enters the imaginary part of neurons that resonate.
     """
 
     source: str
@@ -104,6 +105,7 @@ class Connection:
     delay: int = 0
     weight_exp: int = 0
     nir: tuple[str, ...] = ()
+    imaginary: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +189,11 @@ class Layer:
         """Number of neurons."""
         return math.prod(self.shape)
 
+    @property
+    def complex_input(self) -> bool:
+        """True if a connection enters the imaginary part."""
+        return any(connection.imaginary for connection in self.connections)
+
 
 @dataclass(frozen=True, eq=False)
 class InputPort:
@@ -255,12 +262,13 @@ class Program:
 def decay_groups(layer: Layer, precision: Precision) -> list[int]:
     """Return the number of neurons of each pair (du, dv) in 1/4096 that occurs in ``layer``.
 
-    Hardware has one pair per population.
+    Hardware has one pair per population. Neurons that resonate have sin and cos as well.
     """
-    neuron = layer.neuron
-    if np.size(neuron.du) == np.size(neuron.dv) == 1:
+    neuron, kinds = layer.neuron, DYNAMICS[layer.neuron.dynamics].kinds
+    rates = (neuron.du, neuron.dv, *(value for name, value in neuron.parameters.items() if kinds[name] == "turn"))
+    if all(np.size(rate) == 1 for rate in rates):
         return [layer.size]
     unit = 1 if precision == "integer" else DECAY_ONE
-    decays = [np.broadcast_to(np.rint(value * unit), layer.shape).ravel() for value in (neuron.du, neuron.dv)]
+    decays = [np.broadcast_to(np.rint(rate * unit), layer.shape).ravel() for rate in rates]
     _, counts = np.unique(np.stack(decays, axis=1), axis=0, return_counts=True)
     return [int(count) for count in counts]

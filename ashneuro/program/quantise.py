@@ -48,7 +48,7 @@ from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Progr
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.synapse import scale_outputs, signed_sums
-from ashneuro.spiking.dynamics import DYNAMICS
+from ashneuro.spiking.dynamics import DYNAMICS, ParameterKind
 from ashneuro.spiking.firing import LIF_FIRING
 from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
 from ashneuro.spiking.message import Message
@@ -187,6 +187,9 @@ def grid_scale(program: Program, layer: Layer) -> float | None:
         return None
     others = [neuron.v_threshold, neuron.v_subtract] if neuron.spiking else []
     others += [values for name, values in neuron.parameters.items() if kinds[name] == "v"]
+    factors = [values for name, values in neuron.parameters.items() if kinds[name] == "turn"]
+    if not all(_whole(np.asarray(values) * DECAY_ONE) for values in factors):
+        return None
     for whole in range(1, -MIXED_WEIGHTS[0] + 1):
         scale = whole / largest
         if (
@@ -300,13 +303,14 @@ def _largest_sum(layer: Layer, peaks: Mapping[str, float]) -> float:
 
     ``peaks``: largest values of its sources, 1 where missing.
     """
-    reach = np.zeros(layer.size)
+    reach = np.zeros((2, layer.size))  # of the real and the imaginary part
     for connection in layer.connections:
+        part = int(connection.imaginary)
         if connection.synapse is None:
-            reach += peaks[connection.source]
+            reach[part] += peaks[connection.source]
             continue
         negative, positive = signed_sums(connection.synapse)
-        reach += (positive - negative) * peaks.get(connection.source, 1.0)
+        reach[part] += (positive - negative) * peaks.get(connection.source, 1.0)
     return float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
 
 
@@ -461,12 +465,14 @@ def _largest_payload(neuron: Neuron) -> int:
     return (1 << neuron.message.bits) - 1
 
 
-def _kinds(neuron: Neuron) -> dict[str, str]:
-    return {parameter.name: parameter.kind for parameter in DYNAMICS[neuron.dynamics].parameters.values()}
+def _kinds(neuron: Neuron) -> dict[str, ParameterKind]:
+    return DYNAMICS[neuron.dynamics].kinds
 
 
-def _parameter(values: NDArray[Any], kind: str, scale: float) -> NDArray[np.int32]:
-    """Return a parameter of further dynamics in integers; the rules say that it is one number."""
+def _parameter(values: NDArray[Any], kind: ParameterKind, scale: float) -> NDArray[np.int32]:
+    """Return a parameter of further dynamics in integers; the rules say which are one number."""
+    if kind == "turn":  # rounded toward 0 as by Lava's RF, so that the state never grows
+        return np.asarray(np.trunc(np.asarray(values) * DECAY_ONE), np.int32)
     value = float(np.max(values))
     if kind == "tau":
         return np.asarray(min(int(np.rint(value * DECAY_ONE)), LARGEST_DECAY), np.int32)

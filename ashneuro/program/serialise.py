@@ -143,7 +143,7 @@ def _connection_entry(key: str, connection: Connection, arrays: _Arrays) -> dict
         "weight_exp": connection.weight_exp,
         "nir": list(connection.nir),
         "synapse": entry,
-    }
+    } | ({"imaginary": True} if connection.imaginary else {})
 
 
 def _put(key: str, owner: object, names: tuple[str, ...], arrays: _Arrays) -> dict[str, Any]:
@@ -194,7 +194,8 @@ def _read_connection(entry: Mapping[str, Any], arrays: _Arrays) -> Connection:
         shapes = {name: tuple(synapse[name]) for name in ("in_shape", "out_shape", "stride", "dilation")}
         padding = tuple((before, after) for before, after in synapse["padding"])
         synapse = Synapse(**synapse | shapes | {"padding": padding} | _get(synapse, _SYNAPSE_ARRAYS, arrays))
-    return Connection(entry["source"], synapse, entry["delay"], entry["weight_exp"], tuple(entry["nir"]))
+    nir, imaginary = tuple(entry["nir"]), entry.get("imaginary", False)
+    return Connection(entry["source"], synapse, entry["delay"], entry["weight_exp"], nir, imaginary)
 
 
 def _get(entry: Mapping[str, Any], names: tuple[str, ...], arrays: _Arrays) -> dict[str, Any]:

@@ -17,6 +17,16 @@ With v'_t the potential that LIF, CubaLIF or IF integrates from v_{t−1}, see
                    z_t = v'_t − r'_t ≥ θ'_t;  v_t = v'_t
                    θ_t = θ'_t + threshold_step where z_t;  r_t = r'_t + 2·θ'_t where z_t
 
+    "resonate"     Lava's RF. v: real part; w: imaginary part; v_leak = v_reset = 0, w_0 = 0.
+                   c, s = k·cos φ, k·sin φ; φ = 2π·dt / period; k = 1 − decay of LIF's tau, 1 for IF
+                   x: what LIF or IF adds to v in a step; y: the same of the imaginary input, or 0
+                   v_t = c·v_{t−1} − s·w_{t−1} + x;  w_t = s·v_{t−1} + c·w_{t−1} + y
+                   z_t = v_t ≥ v_threshold and w_t ≥ 0 > w_{t−1}
+
+    "izhikevich"   Lava's RF_IZ: v and w of "resonate", then
+                   z_t = w_t ≥ v_threshold
+                   v_t = 0, w_t = v_threshold − 1e-5 where z_t (integers: one unit of v less)
+
 The current of a CubaLIF goes on in a refractory neuron. `ashneuro.simulation.emulator.dynamics` has
 a step function for each, for the float64 graph, float programs and integers alike.
 """
@@ -27,9 +37,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.firing import Comparison
 
-DynamicsName = Literal["lif", "refractory", "adaptive"]
+DynamicsName = Literal["lif", "refractory", "adaptive", "resonate", "izhikevich"]
+ParameterKind = Literal["steps", "tau", "v", "turn"]
+JUST_BELOW = 1e-5  # between v_threshold and the w of an "izhikevich" neuron that spiked
 
 
 @dataclass(frozen=True)
@@ -38,13 +54,20 @@ class Parameter:
 
     Args:
         kind: ``"steps"``: a whole number of at least 1; ``"tau"``: a time constant, in seconds;
-            ``"v"``: an amount of the membrane potential, at least 0.
+            ``"v"``: an amount of the membrane potential, at least 0; ``"turn"``: the period of a
+            resonator, in seconds, at least 4 steps.
         name: name in a program, where a time constant is a decay per step and an amount is in the
-            program's units; in integers, 12 bits and the units of the threshold's mantissa.
+            program's units; in integers, 12 bits and the units of the threshold's mantissa. A
+            period becomes two factors, ``"sin"`` and ``"cos"``, in integers in 1/4096.
     """
 
-    kind: Literal["steps", "tau", "v"]
-    name: str
+    kind: ParameterKind
+    name: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in a program."""
+        return ("sin", "cos") if self.kind == "turn" else (self.name,)
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,8 @@ class Dynamics:
         parameters: by their names in a NIR node's metadata, without ``ashneuro.``.
         state: names of the state variables beside u and v.
         comparison: of the potential with the threshold.
+        resonates: v is the real part of a complex state, in the graph's own unit, without a
+            synaptic current and a bias.
         multiplies, adds: operations of one update beside LIF's, for `ashneuro.cost`.
         lava: Lava's process.
     """
@@ -62,9 +87,32 @@ class Dynamics:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     state: tuple[str, ...] = ()
     comparison: Comparison = "strict"
+    resonates: bool = False
     multiplies: int = 0
     adds: int = 0
     lava: str = "LIF"
+
+    @property
+    def kinds(self) -> dict[str, ParameterKind]:
+        """Kind of each parameter by its name in a program."""
+        return {name: parameter.kind for parameter in self.parameters.values() for name in parameter.names}
+
+    def in_program(
+        self, stated: Mapping[str, NDArray[np.float64]], contract: Contract, dv: NDArray[np.float64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return stated parameters by their names in a program, amounts of v in the graph's unit.
+
+        ``dv``: decay of v per step.
+        """
+        found: dict[str, NDArray[np.float64]] = {}
+        for key, parameter in self.parameters.items():
+            value = stated[key]
+            if parameter.kind == "turn":
+                angle = 2 * np.pi * contract.dt_s / value
+                found |= {"sin": (1 - dv) * np.sin(angle), "cos": (1 - dv) * np.cos(angle)}
+            else:
+                found[parameter.name] = contract.decay(value) if parameter.kind == "tau" else value
+        return found
 
 
 DYNAMICS: Mapping[DynamicsName, Dynamics] = {
@@ -83,5 +131,23 @@ DYNAMICS: Mapping[DynamicsName, Dynamics] = {
         multiplies=2,  # the decays of θ − θ_0 and r
         adds=5,  # − θ_0, + θ_0, v − r; where it spikes + threshold_step and + 2·θ
         lava="ATRLIF",
+    ),
+    "resonate": Dynamics(
+        {"period": Parameter("turn")},
+        ("w",),
+        comparison="inclusive",
+        resonates=True,
+        multiplies=3,  # a complex product is four; LIF has one of them
+        adds=4,  # one more in v, one in w; w is compared twice
+        lava="RF",
+    ),
+    "izhikevich": Dynamics(
+        {"period": Parameter("turn")},
+        ("w",),
+        comparison="inclusive",
+        resonates=True,
+        multiplies=3,
+        adds=2,
+        lava="RF_IZ",
     ),
 }

@@ -91,6 +91,8 @@ def _neuron(
         value = x if one == 1 else x // 64
         largest = math.inf if neuron.message.limit is None else neuron.message.limit
         return 0, 0, min(value, largest) if active else 0
+    if neuron.dynamics in ("resonate", "izhikevich"):
+        return _resonator(program, layer, i, (v, u), a, threshold)
     if program.precision == "float":
         u = u * (1 - du) + a
         v = v * (1 - dv) + u + bias
@@ -138,6 +140,28 @@ def _neuron(
         v = after(v) if fires(before) else v
         return u, v, int(fires(v))
     return (u, after(v), 1) if fires(v) else (u, v, 0)
+
+
+def _resonator(
+    program: Program, layer: Layer, i: int, state: tuple[Number, Number], a: Number, threshold: Number
+) -> tuple[Number, Number, Number]:
+    """Return (imaginary part, real part, spike) after a step."""
+    parameters = layer.neuron.parameters
+    sin, cos = (np.broadcast_to(parameters[name], layer.shape).ravel()[i].item() for name in ("sin", "cos"))
+    real, last = state
+    if program.precision == "float":
+        smallest, unit, limit = 1e-5, 1, math.inf
+        real, imag = cos * real - sin * last + a, sin * real + cos * last
+    else:
+        smallest, unit, limit = 1, 64, 2**23 - 1
+        real, imag = (
+            _toward_zero(cos * real) - _toward_zero(sin * last) + 64 * a,
+            _toward_zero(sin * real) + _toward_zero(cos * last),
+        )
+    real, imag = (max(-limit, min(limit, value)) for value in (real, imag))
+    if layer.neuron.dynamics == "resonate":
+        return imag, real, int(real >= threshold * unit and imag >= 0 and last < 0)
+    return (threshold * unit - smallest, 0, 1) if imag >= threshold * unit else (imag, real, 0)
 
 
 def _toward_zero(product: int) -> int:

@@ -206,6 +206,8 @@ class _Draw:
 
     def filtered(self, neuron: nir.NIRNode, shape: Shape, tag: str, alike: bool) -> str:
         """Add a population behind a read-out, which is its synaptic current; return its name."""
+        if DYNAMICS[neuron.metadata.get("ashneuro.dynamics", "lif")].resonates:
+            neuron.metadata = {}  # a resonator has no synaptic current
         kind = self.choose(["LI", "LI", "I"] if not self.integers else ["LI"])
         through = self.choose(["nothing", "scale", "affine"] if len(shape) == 1 and not alike else ["nothing"])
         rates = self.rates(kind, shape, each=not alike and through != "affine")
@@ -249,21 +251,25 @@ class _Draw:
         node.metadata = self.firing(subtracts=subtracts or not self.integers)
         # From digits that are drawn already: one choice more would change every seed's graph.
         digits = int(spread.flat[0] * 1e6)
-        if not node.metadata and digits % 2:
-            self.further(node, spread * (3 if kind == "IF" else 1), digits // 2)
+        if not node.metadata and digits % 4:
+            self.further(node, spread * (3 if kind == "IF" else 1), digits // 4)
         return node
 
     def further(self, node: nir.NIRNode, height: NDArray[np.float64], digits: int) -> None:
         """Give a neuron other dynamics than LIF's; ``height``: of v_threshold above the start."""
-        kinds = [name for name in DYNAMICS if name != "lif"]
+        has_current = isinstance(node, nir.CubaLIF)
+        kinds = [name for name, kind in DYNAMICS.items() if name != "lif" and not (kind.resonates and has_current)]
         kind, digits = kinds[digits % len(kinds)], digits // len(kinds)
         node.metadata = {"ashneuro.dynamics": kind}
         if kind == "refractory":
             node.metadata["ashneuro.refractory_steps"] = 1 + digits % 3
-        if kind == "adaptive":
-            node.v_reset, node.v_threshold = np.zeros_like(height), height
+        if kind in ("resonate", "izhikevich"):
+            node.metadata["ashneuro.period"] = (4 + digits % 50 / 5) * (1 + height - height.min()) * self.contract.dt_s
+        if kind != "refractory":
+            node.v_reset, node.v_threshold = np.zeros_like(height), height / (3 if kind == "resonate" else 1)
             if hasattr(node, "v_leak"):
                 node.v_leak = np.zeros_like(height)
+        if kind == "adaptive":
             taus = {"tau_threshold": 1 + digits % 10, "tau_refractory": 1.3 + digits // 10 % 5}
             node.metadata |= {f"ashneuro.{name}": steps * self.contract.dt_s for name, steps in taus.items()}
             node.metadata["ashneuro.threshold_step"] = (0.3 + digits // 50 % 3) * height

@@ -145,7 +145,8 @@ class Network:
     def synapse(self, index: int, number: int, source: str, target: str) -> None:
         """Add connection ``number`` of layer ``index``, from a layer or an input to ``target``."""
         connection = self.program["layers"][index]["connections"][number]
-        entry, delay, a_in = connection["synapse"], connection["delay"], self.layers[target].a_in
+        entry, delay = connection["synapse"], connection["delay"]
+        a_in = input_of(self.layers[target], connection.get("imaginary", False))
         out = self.layers[source].s_out if source in self.layers else self.source((source, 0 if entry else delay))
         self.join(source, target)
         if entry is None:  # analog values enter the neurons directly
@@ -201,7 +202,7 @@ class Network:
     def hold(self, name: str) -> None:
         """Keep a layer silent until the first sample reaches it."""
         if ("hold " + name, 0) in self.streams:
-            self.source(("hold " + name, 0)).connect(self.layers[name].a_in)
+            self.source(("hold " + name, 0)).connect(input_of(self.layers[name]))
 
     def source(self, key: tuple):
         """Return the port of a source."""
@@ -224,12 +225,13 @@ class Network:
         for part in self.parts:
             name = next(name for name in self.layers if name in part)
             if first.name not in part:
-                shape = (*self.layers[name].a_in.shape, *first.s_out.shape)
+                a_in = input_of(self.layers[name])
+                shape = (*a_in.shape, *first.s_out.shape)
                 nothing = Sparse(
                     weights=csr_matrix(shape, dtype=self.number), num_message_bits=MESSAGE_BITS, weight_exp=0
                 )
                 first.s_out.connect(nothing.s_in)
-                nothing.a_out.connect(self.layers[name].a_in)
+                nothing.a_out.connect(a_in)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lava warns about its own sources while it compiles
             first.run(condition=RunSteps(num_steps=self.total), run_cfg=self.config)
@@ -262,7 +264,7 @@ class Network:
 
 
 # <processes>
-Source = Sink = Traced = ReadOut = Fired = Graded = None
+Source = Sink = Traced = ReadOut = Fired = Graded = input_of = None
 DYNAMICS: dict = {}
 # </processes>
 

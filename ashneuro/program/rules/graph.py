@@ -242,9 +242,11 @@ def reset_in_time(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 def dynamics_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """Parameters of further dynamics are one number, or one per neuron: whole steps of at least 1,
-    time constants of at least dt (Euler steps), amounts of v of at least 0.
+    time constants of at least dt (Euler steps), amounts of v of at least 0, periods of at least 4
+    steps.
     """
-    least = {"steps": 1.0, "tau": contract.dt_s * (1 - 1e-6) if contract.integration == "euler" else 1e-300, "v": 0.0}
+    dt = contract.dt_s * (1 - 1e-6)
+    least = {"steps": 1.0, "tau": dt if contract.integration == "euler" else 1e-300, "v": 0.0, "turn": 4 * dt}
     for name in wiring.named("neuron"):
         dynamics, stated = node_dynamics(wiring.nodes[name])
         for key, values in stated.items():
@@ -260,8 +262,8 @@ def dynamics_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violatio
 
 def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """A refractory neuron spikes at v > v_threshold and resets v to v_reset in the same step. An
-    adaptive neuron rests at 0 and has no reset: v_leak = v_reset = 0, v_threshold > 0, and no
-    comparison or reset of its own.
+    adaptive, resonate or izhikevich neuron rests at 0: v_leak = v_reset = 0, v_threshold > 0, and
+    it states no comparison or reset. The latter two have no synaptic current.
     """
     for name in wiring.named("neuron"):
         node, firing = wiring.nodes[name], wiring.firing(name, contract)
@@ -269,7 +271,9 @@ def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
         if dynamics == "refractory" and firing != LIF_FIRING:
             actual = f"comparison {firing.comparison}, reset {firing.reset}, {firing.reset_delay} step(s) late"
             yield Violation(name, actual, "--comparison strict --reset value --reset-delay 0, if it was trained so")
-        if dynamics == "adaptive":
+        if DYNAMICS[dynamics].resonates and isinstance(node, nir.CubaLIF):
+            yield Violation(name, f"{dynamics} of a CubaLIF", "write it as a LIF or an IF")
+        if dynamics not in ("lif", "refractory"):
             for parameter in ("v_leak", "v_reset"):
                 if hasattr(node, parameter) and numbers(node, parameter).any():
                     actual = f"{parameter} = {range_text(numbers(node, parameter))}"

@@ -161,29 +161,35 @@ def uniform_subtraction(program: Program) -> Iterator[Violation]:
 
 
 def uniform_parameters(program: Program) -> Iterator[Violation]:
-    """All neurons of a population share the parameters of further dynamics; an amount of v, in
-    units of their threshold.
+    """All neurons of a population share the parameters of further dynamics, but for periods; an
+    amount of v, in units of their threshold.
     """
     for layer in program.layers:
-        kinds = {parameter.name: parameter.kind for parameter in DYNAMICS[layer.neuron.dynamics].parameters.values()}
+        kinds = DYNAMICS[layer.neuron.dynamics].kinds
         for name, values in layer.neuron.parameters.items():
             in_thresholds = np.asarray(values / layer.neuron.v_threshold if kinds[name] == "v" else values)
-            if not np.allclose(in_thresholds, in_thresholds.flat[0], rtol=1e-9, atol=0):
+            if kinds[name] != "turn" and not np.allclose(in_thresholds, in_thresholds.flat[0], rtol=1e-9, atol=0):
                 actual = f"{name} from {in_thresholds.min():.6g} to {in_thresholds.max():.6g}"
                 yield Violation(layer.name, actual, "give all neurons of the layer one value, or split it into layers")
 
 
 def parameters_in_range(program: Program) -> Iterator[Violation]:
-    """Parameters of further dynamics are whole numbers, one per population: steps from 1 on,
-    decays from 0 to 4095, amounts of v from 0 to 131071.
+    """Parameters of further dynamics are whole numbers: steps from 1 on, decays from 0 to 4095, and
+    amounts of v from 0 to 131071, one per population; sin and cos from 0 to 4096.
     """
-    spans = {"steps": (1, LARGEST_STATE), "tau": (0, LARGEST_DECAY), "v": (0, LARGEST_THRESHOLD)}
+    spans = {
+        "steps": (1, LARGEST_STATE),
+        "tau": (0, LARGEST_DECAY),
+        "v": (0, LARGEST_THRESHOLD),
+        "turn": (0, DECAY_ONE),
+    }
     for layer in program.layers:
-        kinds = {parameter.name: parameter.kind for parameter in DYNAMICS[layer.neuron.dynamics].parameters.values()}
+        kinds = DYNAMICS[layer.neuron.dynamics].kinds
         for name, values in layer.neuron.parameters.items():
             low, high = np.min(values), np.max(values)
             least, most = spans[kinds[name]]
-            if low != high or not least <= low <= most or low != np.rint(low):
+            alike = low == high or kinds[name] == "turn"
+            if not alike or low < least or high > most or (values != np.rint(values)).any():
                 yield Violation(layer.name, f"{name} from {low} to {high}", SMALLER_SCALE)
 
 

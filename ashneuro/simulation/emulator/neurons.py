@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -65,7 +65,8 @@ class Population(ABC, Generic[Array]):
 
         Args:
             u, v: (B, *shape): state before the first step; overwritten.
-            currents: (T, B, *shape): input of each step; overwritten.
+            currents: (T, B, *shape): input of each step; overwritten. Complex input of resonators
+                is (T, B, 2, *shape).
             states: list to append (u, v) to after each step.
             more: further state of `OtherPopulation`; empty at the start of a sample.
         """
@@ -244,6 +245,7 @@ class IntegerPopulation(Population[Array]):
 class OtherPopulation(Population[Array]):
     """Neurons of another kind than LIF: u and v are integrated alike, `StepFunction` does the rest.
 
+    A resonator has its imaginary part in place of u.
     The array library computes step by step, in floats and in integers.
     """
 
@@ -264,15 +266,22 @@ class OtherPopulation(Population[Array]):
         """Run the steps: integrate u and v, then the step function of the kind."""
         more = more or self.function.start(self.neurons, self.xp.zeros_like(v))
         rest = self.function.start(self.neurons, self.xp.zeros_like(v))
-        awake = (currents != 0) | (self.bias != 0)
-        sent = self.xp.zeros_like(currents, dtype=self.xp.uint8)
-        for t, a in enumerate(currents):
+        complex_input = currents.ndim > v.ndim + 1
+        parts = (currents[:, :, 0], currents[:, :, 1]) if complex_input else (currents, currents)
+        awake = (parts[0] != 0) | (parts[1] != 0) | (self.bias != 0)
+        sent = self.xp.zeros_like(parts[0], dtype=self.xp.uint8)
+        for t, (a, imaginary) in enumerate(zip(*parts, strict=True)):
             awake[t] |= (u != 0) | (v != 0)
             for value, start in zip(more, rest, strict=True):
                 awake[t] |= value != start
             before = v
-            u, v = self._integrate(u, v, a)
+            if self.function.integrates:
+                u, v = self._integrate(u, v, a)
+            else:
+                x, y = (a << STATE_SHIFT, imaginary << STATE_SHIFT) if self.integer else (a, imaginary)
+                v = (x, y) if complex_input else x
             v, more, spikes = self.function.step(self.neurons, before, v, more)
+            u = u if self.function.integrates else more[0]
             sent[t] = spikes
             if states is not None:
                 states.append((u, v))
@@ -367,7 +376,7 @@ def _kept(decay: NDArray[Any], layer: Layer, put: Any) -> Any:
 
 def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Population[Any]:
     neuron, integer = layer.neuron, precision == "integer"
-    kinds = {parameter.name: parameter.kind for parameter in DYNAMICS[neuron.dynamics].parameters.values()}
+    kinds = DYNAMICS[neuron.dynamics].kinds
     unit = STATE_UNIT if integer else 1
 
     def array(values: ArrayLike) -> Any:
@@ -387,6 +396,8 @@ def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> 
         array(np.zeros(())),
         parameters,
     )
+    if integer:
+        neurons = replace(neurons, smallest=1, saturate=lambda v: xp.clip(v, -LARGEST_STATE, LARGEST_STATE))
     bias = np.asarray(neuron.bias) * (1 << neuron.bias_exp)
     keep_u = keep(neuron.du + 1 if integer else neuron.du)
     return OtherPopulation(xp, True, array(bias), integer, keep_u, keep(neuron.dv), neurons, STEPS[neuron.dynamics])

@@ -292,14 +292,15 @@ class _LoadedGraph:
         compared = compared_with(threshold, size, comparison)
         gain = 1.0 if leaking or self._contract.if_convention == "per-step" else self._contract.dt_s
 
-        own = DYNAMICS[dynamics].parameters
+        own, v_decay = DYNAMICS[dynamics], np.zeros(())
+        if leaking:
+            v_decay = self._contract.decay(numbers(node, "tau_mem" if filtered else "tau"))
         parameters = {
-            own[key].name: self._library.put(
-                np.broadcast_to(self._contract.decay(values) if own[key].kind == "tau" else values, shape).copy()
-            )
-            for key, values in stated.items()
+            key: self._library.put(np.broadcast_to(values, shape).copy())
+            for key, values in own.in_program(stated, self._contract, v_decay).items()
         }
-        neurons = Neurons(xp, lambda x, name: (1 - parameters[name]) * x, compared, reset, parameters)
+        keep = {key: 1 - values if own.kinds[key] == "tau" else values for key, values in parameters.items()}
+        neurons = Neurons(xp, lambda x, name: keep[name] * x, compared, reset, parameters)
         other = None if dynamics == "lif" else STEPS[dynamics]
 
         def fires(v: Any) -> Any:
@@ -318,7 +319,10 @@ class _LoadedGraph:
             awake = awake.sum()
             if filtered:
                 x = current = current + du * (w_in * x - current)
-            v = v + dv * (leak - v + r * x) if leaking else v + gain * (r * x)
+            if other and not other.integrates:
+                v = (dv if leaking else gain) * (r * x)
+            else:
+                v = v + dv * (leak - v + r * x) if leaking else v + gain * (r * x)
             if other:
                 v, more, z = other.step(neurons, before_v, v, more)
                 return (current, v, *more), self._library.cast(z, "float64"), awake

@@ -215,9 +215,12 @@ class _LoadedProgram:
         return Activity(ran.counts, ran.active, ran.sent if keep else None, u=ran.u, v=ran.v)
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
-        """Return the input (T, B, *shape) from outside the block, without compiled synapses."""
+        """Return the input (T, B, *shape) from outside the block, without compiled synapses.
+
+        Complex input is (T, B, 2, *shape).
+        """
         shape = (timesteps, samples, *layer.shape)
-        total = None
+        total = self._library.zeros((timesteps, samples, 2, *layer.shape), self._kind) if layer.complex_input else None
         for index, connection in enumerate(layer.connections):
             lag = self.program.lag(layer, connection)
             if connection.source in inside or lag >= timesteps or index in self._compiled_connections(layer):
@@ -227,7 +230,8 @@ class _LoadedProgram:
                 total = arriving.reshape(shape)
                 continue
             total = self._library.zeros(shape, self._kind) if total is None else total
-            total[lag:] += arriving.reshape(total[lag:].shape)
+            into = _part(layer, connection, total[lag:])
+            into += arriving.reshape(into.shape)
         return self._library.zeros(shape, self._kind) if total is None else total
 
     def _apply(self, layer: Layer, index: int, connection: Connection, values: Any) -> Any:
@@ -252,7 +256,8 @@ class _LoadedProgram:
     ) -> dict[str, int]:
         """Run a block; fill ``sent`` and ``states``, return the active neuron-steps by layer."""
         zeros_like = self._library.xp.zeros_like
-        state = {name: (zeros_like(a[0]), zeros_like(a[0])) for name, a in currents.items()}
+        firsts = {layer.name: _part(layer, None, currents[layer.name])[0] for layer in block}
+        state = {name: (zeros_like(a), zeros_like(a)) for name, a in firsts.items()}
         if not inside:
             ((name, arriving),) = currents.items()
             steps = self._populations[name].run(*state[name], arriving, states.get(name))
@@ -261,7 +266,7 @@ class _LoadedProgram:
         active = dict.fromkeys(state, 0)
         more: dict[str, tuple[Any, ...]] = dict.fromkeys(state, ())
         for layer in block:
-            shape = tuple(currents[layer.name].shape)
+            shape = tuple(_part(layer, None, currents[layer.name]).shape)
             sent[layer.name] = self._library.zeros(shape, "uint8" if layer.neuron.binary else self._kind)
         for t in range(len(next(iter(currents.values())))):
             for layer in block:
@@ -270,7 +275,8 @@ class _LoadedProgram:
                     lag = self.program.lag(layer, connection)
                     if connection.source in inside and lag <= t:
                         values = sent[connection.source][t - lag : t - lag + 1]
-                        now += self._apply(layer, index, connection, values).reshape(now.shape)
+                        into = _part(layer, connection, now)
+                        into += self._apply(layer, index, connection, values).reshape(into.shape)
                 steps = self._populations[name].run(*state[name], now, states.get(name), more[name])
                 state[name], sent[name][t] = (steps.u, steps.v), steps.sent[0]
                 more[name] = steps.more
@@ -291,6 +297,13 @@ class _LoadedProgram:
         counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
         raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
         return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
+
+
+def _part(layer: Layer, connection: Connection | None, values: Any) -> Any:
+    """Return the view of input (T, B, …) that a connection adds to; ``None``: the real part."""
+    if not layer.complex_input:
+        return values
+    return values[:, :, int(connection is not None and connection.imaginary)]
 
 
 def _binary(program: Program, connection: Connection) -> bool:

@@ -128,6 +128,7 @@ def _describe_connections(
             sources[source["name"]] = {**source, "size": source["size"] * width}
         item = _direct(source["name"] if source else connection.source, layer.name)
         item |= {"weight_exp": connection.weight_exp, "largest": _largest(program, connection)}
+        item["imaginary"] = connection.imaginary
         if connection.synapse is not None:
             copies, key = 1 if batched else width, f"connection.{len(connections)}"
             item |= _describe_weights(matrix(connection.synapse), copies, key, number, arrays)
@@ -137,7 +138,15 @@ def _describe_connections(
 
 
 def _direct(source: str, layer: str) -> Header:
-    return {"source": source, "layer": layer, "kind": "direct", "delay": 0, "weight_exp": 0, "largest": 0}
+    return {
+        "source": source,
+        "layer": layer,
+        "kind": "direct",
+        "delay": 0,
+        "weight_exp": 0,
+        "largest": 0,
+        "imaginary": False,
+    }
 
 
 def _source(program: Program, connection: Connection) -> Header | None:

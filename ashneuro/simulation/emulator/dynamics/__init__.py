@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ashneuro.simulation.emulator.dynamics import adaptive, refractory
+from ashneuro.simulation.emulator.dynamics import adaptive, refractory, resonate
 from ashneuro.simulation.emulator.dynamics.step import Neurons, StepFunction
 from ashneuro.spiking.dynamics import DynamicsName
 
 STEPS: Mapping[DynamicsName, StepFunction] = {
     "refractory": StepFunction(refractory.start, refractory.step, bias_joins_current=True),
     "adaptive": StepFunction(adaptive.start, adaptive.step),
+    "resonate": StepFunction(resonate.start, resonate.step, integrates=False),
+    "izhikevich": StepFunction(resonate.start, resonate.step_izhikevich, integrates=False),
 }
 
 __all__ = ["STEPS", "Neurons", "StepFunction"]
