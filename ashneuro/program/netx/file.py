@@ -43,6 +43,7 @@ NEEDED = {
 SPATIAL = ("conv", "pool", "convT", "unpool")
 POOLS = ("pool", "unpool")  # they have one kernel for all channels
 CONNECTED = (*SPATIAL, "dense", "dense_rec")
+RESONATORS = ("RF_PHASE", "RF_IZHIKEVICH")
 EXPORT = "export the network from lava-dl again"
 
 
@@ -101,7 +102,9 @@ class NetxLayer:
         """
         if self.kind not in CONNECTED or not self.complete:
             return None
-        weight = self.numbers["weight"]
+        return self._shaped(self.numbers["weight"])
+
+    def _shaped(self, weight: Numbers) -> Numbers | None:
         if self.kind in SPATIAL:
             if weight.ndim not in (4, 5) or weight.shape[4:] not in ((), (1,)):
                 return None
@@ -188,6 +191,8 @@ class NetxLayer:
         if self.neuron is None:
             return self.kind in CONNECTED
         threshold = self.neuron.get("vThMant")
+        if self.resonates:
+            return False
         return self.last and threshold is not None and bool((threshold >= LARGEST_THRESHOLD).all())
 
     @property
@@ -195,6 +200,21 @@ class NetxLayer:
         """Steps that v stays at 0 after a spike: the next step may spike where refDelay is 1."""
         value = (self.neuron or {}).get("refDelay")
         return max(int(value.flat[0]) - 1, 0) if value is not None and whole(value) else 0
+
+    @property
+    def resonates(self) -> bool:
+        """True if its neurons are RF_PHASE or RF_IZHIKEVICH."""
+        return (self.neuron or {}).get("type") in RESONATORS
+
+    def imaginary(self) -> Synapse | None:
+        """Return the imaginary synapses of a dense layer, int64; ``None`` if they do not fit."""
+        real, imaginary = self.weight, self.numbers.get("weight/imag")
+        if real is None or imaginary is None or self.in_shape is None or self.out_shape is None:
+            return None
+        shaped = self._shaped(imaginary)
+        if shaped is None or shaped.shape != real.shape:
+            return None
+        return Synapse("dense", self.in_shape, self.out_shape, shifted(shaped, self.weight_shift))
 
     def synapses(self) -> Iterator[tuple[int, Synapse]]:
         """Iterate over (delay, synapses with that delay); weights as they act, int64.
@@ -348,13 +368,14 @@ def _entry(group: Any) -> tuple[str, dict[str, Numbers], dict[str, Any] | None]:
 def _numbers(group: Any) -> dict[str, Numbers]:
     """Return the non-empty numeric datasets of a group, by name.
 
-    Complex weights are a group of their own, of which there is ``weight/imag``.
+    Complex weights are a group of their own: ``weight`` is its real, ``weight/imag`` its imaginary
+    part.
     """
     found = {}
-    for name in [*group, "weight/imag"]:
+    for name in [*group, "weight/real", "weight/imag"]:
         item = group.get(name)
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and item.size:
-            found[name] = np.asarray(item[()], np.float64)
+            found["weight" if name == "weight/real" else name] = np.asarray(item[()], np.float64)
     return found
 
 

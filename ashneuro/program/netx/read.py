@@ -5,7 +5,8 @@ chip's own numbers::
 
     layer/N/type      input, flatten, conv, pool, convT, unpool, dense, dense_rec, average
     layer/N/shape     output shape: (C, H, W), (neurons, 1, 1) or (neurons,)
-    layer/N/weight    conv: (C_out, C_in / groups, kH, kW); convT: (C_in, C_out / groups, kH, kW);
+    layer/N/weight    of neurons that resonate, a group with real and imag;
+                      conv: (C_out, C_in / groups, kH, kW); convT: (C_in, C_out / groups, kH, kW);
                       pool, unpool: (1, 1, kH, kW); dense: (out, in);
                       dense_rec: also weight_rec (out, out)
     layer/N/bias      per channel or neuron, in units of v / 64
@@ -15,7 +16,8 @@ chip's own numbers::
     layer/N/neuron/   type, iDecay (du + 1), vDecay (dv), vThMant (v_threshold); a decay may differ
                       per channel or neuron; wgtExp, weight_exp; refDelay (steps from a spike to the
                       first in which v integrates again); of ALIF neurons also thDecay, refDecay and
-                      vThStep, see "adaptive" in `ashneuro.spiking.dynamics`
+                      vThStep, see "adaptive" in `ashneuro.spiking.dynamics`; of RF_PHASE and
+                      RF_IZHIKEVICH neurons sinDecay, cosDecay and vThMant alone
     simulation/       Ts (a step, in ms), tSample (steps per sample)
 
 An input with neurons turns a value x in each step into ``round(weight·x) + bias``, which enters its
@@ -44,7 +46,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.loihi import BIAS_MANTISSA, LARGEST_DECAY, LARGEST_THRESHOLD, STATE_SHIFT, STATE_UNIT
+from ashneuro.loihi import BIAS_MANTISSA, DECAY_ONE, LARGEST_DECAY, LARGEST_THRESHOLD, STATE_SHIFT, STATE_UNIT
 from ashneuro.program.netx.file import AS_STATED, CONNECTED, NetxFile, NetxLayer, NetxReading, open_netx, shifted
 from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
@@ -136,6 +138,11 @@ def _connections(entry: NetxLayer, source: str, nir: tuple[str, ...]) -> Iterato
     for steps, synapse in entry.synapses():
         mantissa, exponent = _fit(synapse.weight)
         yield Connection(source, replace(synapse, weight=mantissa), steps, exponent, nir)
+    if entry.resonates:
+        imaginary = entry.imaginary()
+        assert imaginary is not None
+        mantissa, exponent = _fit(imaginary.weight)
+        yield Connection(source, replace(imaginary, weight=mantissa), 0, exponent, nir, imaginary=True)
     if entry.kind == "dense_rec":
         again = shifted(entry.numbers["weight_rec"].reshape(entry.out_shape[0], -1), entry.weight_shift)
         mantissa, exponent = _fit(again)
@@ -149,7 +156,11 @@ def _neuron(entry: NetxLayer, comparison: Comparison) -> Neuron:
     bias = np.ldexp(entry.numbers.get("bias", np.zeros(1)), -entry.exponent("weight_exp"))
     # lava-dl sums all input of a layer without neurons: so does a v that never leaks.
     decay, dv, threshold = [np.full(1, value) for value in (LARGEST_DECAY + 1, 0, LARGEST_THRESHOLD)]
-    if entry.neuron is not None:
+    if entry.resonates and entry.neuron is not None:
+        sin, cos = (float(np.ravel(entry.neuron[field])[0]) for field in ("sinDecay", "cosDecay"))
+        dv = np.full(1, min(max(round(DECAY_ONE - math.hypot(sin, cos)), 0), LARGEST_DECAY))
+        threshold = entry.neuron["vThMant"]
+    elif entry.neuron is not None:
         # A read-out's threshold may exceed the 17 bits; it never spikes either way.
         decay, dv, threshold = (np.minimum(entry.neuron[field], LARGEST_THRESHOLD) for field in NEURON_NUMBERS)
     dynamics, parameters = ("lif", {}) if entry.read_out else _dynamics(entry)
@@ -173,6 +184,10 @@ def _dynamics(entry: NetxLayer) -> tuple[DynamicsName, dict[str, NDArray[np.int3
     if neuron["type"] == "ALIF":
         fields = {"d_threshold": "thDecay", "d_refractory": "refDecay", "threshold_step": "vThStep"}
         return "adaptive", {name: _per_neuron(entry, neuron[field]) for name, field in fields.items()}
+    if entry.resonates:
+        fields = {"sin": "sinDecay", "cos": "cosDecay"}
+        kind: DynamicsName = "resonate" if neuron["type"] == "RF_PHASE" else "izhikevich"
+        return kind, {name: _per_neuron(entry, neuron[field]) for name, field in fields.items()}
     if entry.refractory_steps:
         return "refractory", {"refractory_steps": np.asarray(entry.refractory_steps, np.int32)}
     return "lif", {}

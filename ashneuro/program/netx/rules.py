@@ -28,6 +28,7 @@ from ashneuro.program.netx.file import (
     EXPORT,
     NEEDED,
     POOLS,
+    RESONATORS,
     SPATIAL,
     NetxFile,
     NetxLayer,
@@ -50,6 +51,7 @@ NEURON_TYPES: Mapping[str, tuple[str, ...]] = {
     "CUBA": NEURON_NUMBERS,
     "LOIHI": NEURON_NUMBERS,
     "ALIF": (*NEURON_NUMBERS, "thDecay", "refDecay", "vThStep"),
+    **dict.fromkeys(RESONATORS, ("sinDecay", "cosDecay", "vThMant")),
 }
 
 Rule = Callable[[NetxFile], Iterator[Violation]]
@@ -81,9 +83,7 @@ def needed_fields(netx: NetxFile) -> Iterator[Violation]:
     """A layer has the numeric fields of its type: weights, geometry, decays and threshold."""
     for layer in netx.layers:
         missing = [field for field in NEEDED.get(layer.kind, ()) if field not in layer.numbers]
-        if "weight" in missing and "weight/imag" in layer.numbers:
-            yield Violation(layer.name, "its weights are complex", "train the layer with CUBA neurons")
-        elif missing:
+        if missing:
             no_shape = missing == ["shape"] and layer.kind == "input"
             yield Violation(layer.name, f"missing: {', '.join(missing)}", GIVE_SHAPE if no_shape else EXPORT)
         if layer.neuron is not None and layer.neuron.get("type") in NEURON_TYPES:
@@ -94,13 +94,38 @@ def needed_fields(netx: NetxFile) -> Iterator[Violation]:
 
 
 def neuron_type(netx: NetxFile) -> Iterator[Violation]:
-    """Neurons are current-based leaky integrate-and-fire (CUBA, LOIHI), or have an adaptive
-    threshold (ALIF).
+    """Neurons are current-based leaky integrate-and-fire (CUBA, LOIHI), have an adaptive threshold
+    (ALIF), or resonate (RF_PHASE, RF_IZHIKEVICH).
     """
     for layer in netx.layers:
         if layer.neuron is not None and layer.neuron.get("type") not in NEURON_TYPES:
             actual = f"its neurons are {layer.neuron.get('type')!r}"
             yield Violation(layer.name, actual, "train the layer with CUBA neurons")
+
+
+def complex_weights(netx: NetxFile) -> Iterator[Violation]:
+    """Neurons that resonate are in dense layers with real and imaginary weights, without biases,
+    delays and exponents, as netx 0.6.0 reads them; other neurons have real weights.
+    """
+    for layer in netx.layers:
+        has = "weight/imag" in layer.numbers
+        if not layer.resonates:
+            if has:
+                yield Violation(layer.name, "its weights are complex", "train the layer with RF neurons")
+            continue
+        remedy = "train that layer as a dense one of Slayer's block.rf or block.rf_iz, without delays and norms"
+        if layer.kind != "dense" or not has:
+            actual = f"RF neurons in a {layer.kind} layer" + ("" if has else " with real weights")
+            yield Violation(layer.name, actual, remedy)
+        elif layer.weight is not None and layer.imaginary() is None and layer.in_shape is not None:
+            sizes = f"{shape_text(layer.weight.shape)} real, {layer.numbers['weight/imag'].size} imaginary weights"
+            yield Violation(layer.name, sizes, EXPORT)
+        for field in ("bias", "delay"):
+            if np.any(layer.numbers.get(field, 0)):
+                yield Violation(layer.name, f"it has a {field}, which netx 0.6.0 ignores", remedy)
+        for field in ("wgtExp", "weight_exp"):
+            if np.any((layer.neuron or {}).get(field, 0)):
+                yield Violation(layer.name, f"neuron/{field} = {range_text((layer.neuron or {})[field])}", remedy)
 
 
 def binary_spikes(netx: NetxFile) -> Iterator[Violation]:
@@ -122,8 +147,8 @@ def plain_neuron(netx: NetxFile) -> Iterator[Violation]:
         actual, remedy = f"neuron/refDelay = {range_text(value)}", "train with a refractory delay of 1"
         if not whole(value) or np.min(value) != np.max(value) or not 0 <= np.max(value) <= LARGEST_STATE:
             yield Violation(layer.name, actual, remedy)
-        elif layer.refractory_steps and neuron["type"] == "ALIF":
-            yield Violation(layer.name, f"{actual}, and ALIF neurons have a refractory state", remedy)
+        elif layer.refractory_steps and neuron["type"] not in ("CUBA", "LOIHI"):
+            yield Violation(layer.name, f"{actual}, and {neuron['type']} neurons have dynamics of their own", remedy)
         elif layer.refractory_steps and netx.reading.comparison == "inclusive":
             remedy = "--comparison strict, if it was trained so, or a refractory delay of 1"
             yield Violation(layer.name, f"{actual}, read as v ≥ vThMant", remedy)
@@ -167,8 +192,8 @@ def _whole_after(layer: NetxLayer) -> bool:
 
 
 def one_value(netx: NetxFile) -> Iterator[Violation]:
-    """All neurons of a layer share one vThMant, and one thDecay, refDecay and vThStep; iDecay and
-    vDecay are one value each, one per channel, or one per neuron.
+    """All neurons of a layer share one vThMant, and one thDecay, refDecay, vThStep, sinDecay and
+    cosDecay; iDecay and vDecay are one value each, one per channel, or one per neuron.
     """
     for layer, neuron in _neurons(netx):
         for field in NEURON_TYPES[neuron["type"]]:
@@ -183,9 +208,14 @@ def one_value(netx: NetxFile) -> Iterator[Violation]:
 
 def decay_range(netx: NetxFile) -> Iterator[Violation]:
     """Decays have 12 bits: iDecay is 1 to 4096 (du = iDecay − 1); vDecay, thDecay and refDecay are
-    0 to 4095.
+    0 to 4095, sinDecay and cosDecay 0 to 4096.
     """
-    others = (("vDecay", 0, LARGEST_DECAY), ("thDecay", 0, LARGEST_DECAY), ("refDecay", 0, LARGEST_DECAY))
+    others: tuple[tuple[str, int, int], ...] = (
+        ("vDecay", 0, LARGEST_DECAY),
+        ("thDecay", 0, LARGEST_DECAY),
+        ("refDecay", 0, LARGEST_DECAY),
+    )
+    others = (*others, ("sinDecay", 0, DECAY_ONE), ("cosDecay", 0, DECAY_ONE))
     for layer, neuron in _neurons(netx):
         for field, low, high in (("iDecay", 1, DECAY_ONE), *others):
             value = neuron.get(field)
@@ -195,14 +225,14 @@ def decay_range(netx: NetxFile) -> Iterator[Violation]:
 
 def threshold_range(netx: NetxFile) -> Iterator[Violation]:
     """A threshold has 17 bits: vThMant is 0 to 131071, or more in a read-out at the end; so does
-    the vThStep of ALIF neurons, whose vThMant is at least 1.
+    the vThStep of ALIF neurons. The vThMant of ALIF and RF neurons is at least 1.
     """
     for layer, neuron in _neurons(netx):
         if layer.read_out:
             continue
         for field in ("vThMant", "vThStep"):
             value = neuron.get(field)
-            least = int(field == "vThMant" and neuron["type"] == "ALIF")
+            least = int(field == "vThMant" and neuron["type"] not in ("CUBA", "LOIHI"))
             if value is None or ((value >= least) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all():
                 continue
             yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", "train with a lower threshold")
@@ -220,7 +250,7 @@ def whole_numbers(netx: NetxFile) -> Iterator[Violation]:
     """Weights, biases and delays are whole numbers."""
     remedy = "train with a quantisation hook (pre_hook_fx), so that they are exported as integers"
     for layer in netx.layers:
-        for field in ("weight", "weight_rec", "bias", "delay"):
+        for field in ("weight", "weight/imag", "weight_rec", "bias", "delay"):
             values = layer.numbers.get(field)
             if values is None or layer.kind not in NEEDED:
                 continue
@@ -242,6 +272,9 @@ def weight_bits(netx: NetxFile) -> Iterator[Violation]:
         else:
             continue  # weights of one delay have their own exponent
         again = layer.numbers.get("weight_rec")
+        imaginary = layer.numbers.get("weight/imag")
+        if imaginary is not None and whole(imaginary):
+            parts.append(shifted(imaginary, layer.weight_shift))
         if layer.kind == "dense_rec" and again is not None and whole(again):
             parts.append(shifted(again, layer.weight_shift))
         if any(exponent_of(part) is None for part in parts):
@@ -327,8 +360,10 @@ def read_outs(netx: NetxFile) -> Iterator[Violation]:
             yield Violation(layer.name, f"{why}: the result is its membrane potential, not its spikes", "", "note")
 
 
-def ignored_by_netx(netx: NetxFile) -> Iterator[Violation]:
-    """netx 0.6.0 ignores a refDelay above 1, and reads no ALIF neurons."""
+def unlike_netx(netx: NetxFile) -> Iterator[Violation]:
+    """netx 0.6.0 ignores a refDelay above 1, reads no ALIF neurons, and computes sinDecay and
+    cosDecay again from a period and a decay, which may be one less.
+    """
     for layer, neuron in _neurons(netx):
         if neuron["type"] == "ALIF":
             actual = "ALIF neurons, as Slayer and Lava's ATRLIF compute them; netx 0.6.0 does not read them"
@@ -337,6 +372,24 @@ def ignored_by_netx(netx: NetxFile) -> Iterator[Violation]:
             steps = layer.refractory_steps
             actual = f"v stays at 0 for {steps} step(s) after a spike (refDelay {steps + 1}), which netx 0.6.0 ignores"
             yield Violation(layer.name, actual, "", "note")
+        elif layer.resonates and all(np.size(neuron.get(field, 0)) == 1 for field in ("sinDecay", "cosDecay")):
+            given = tuple(float(np.ravel(neuron.get(field, 0))[0]) for field in ("sinDecay", "cosDecay"))
+            again = computed_again(*given)
+            if given != again and all(map(math.isfinite, given)):
+                names = "sinDecay {:g}, cosDecay {:g}".format(*given)
+                actual = f"{names} as the file says; netx 0.6.0 computes {again[0]:g} and {again[1]:g}"
+                yield Violation(layer.name, actual, "", "note")
+
+
+def computed_again(sin: float, cos: float) -> tuple[float, float]:
+    """Return sinDecay and cosDecay as netx and Lava's RF make them from a period and a decay."""
+    radius = np.sqrt((sin / DECAY_ONE) ** 2 + (cos / DECAY_ONE) ** 2)
+    frequency = np.arctan2(sin / DECAY_ONE, cos / DECAY_ONE) / 2 / np.pi
+    if not frequency or not np.isfinite(radius):
+        return sin, cos
+    angle, decay = np.pi * 2 * 1 / (1 / frequency), 1 - radius
+    factors = np.trunc((1 - decay) * np.array([np.sin(angle), np.cos(angle)]) * DECAY_ONE)
+    return float(factors[0]), float(factors[1])
 
 
 def host_average(netx: NetxFile) -> Iterator[Violation]:
@@ -360,6 +413,7 @@ NETX_RULES: Mapping[str, Rule] = {
     "layer_order": layer_order,
     "needed_fields": needed_fields,
     "neuron_type": neuron_type,
+    "complex_weights": complex_weights,
     "binary_spikes": binary_spikes,
     "plain_neuron": plain_neuron,
     "neuron_exponent": neuron_exponent,
@@ -375,7 +429,7 @@ NETX_RULES: Mapping[str, Rule] = {
     "agreeing_shapes": agreeing_shapes,
     "comparison": comparison,
     "read_outs": read_outs,
-    "ignored_by_netx": ignored_by_netx,
+    "unlike_netx": unlike_netx,
     "host_average": host_average,
     "undelayed_bias": undelayed_bias,
 }

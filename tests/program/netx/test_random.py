@@ -87,6 +87,32 @@ def outputs(fields, a, comparison):
     return np.stack(sent, axis=1)
 
 
+def resonator(rng, spikes):
+    """Return the fields of a dense layer of resonators, and its spikes, as in lava-dl 0.6.0."""
+    shape = (6, int(np.prod(spikes.shape[2:])))
+    parts = [{"type": "dense", "weight": even(rng, *shape)} for _ in range(2)]
+    x, y = (64 * sums(part, spikes) for part in parts)
+    angle, radius = 2 * np.pi / rng.uniform(4, 12), rng.uniform(3300, 4050)
+    sin, cos = int(radius * np.sin(angle)), int(radius * np.cos(angle))
+    kind = str(rng.choice(["RF_PHASE", "RF_IZHIKEVICH"]))
+    threshold = int(0.3 * x.std() / 64) + 1
+    v, w, sent = 0 * x[:, 0], 0 * x[:, 0], []
+    for t in range(x.shape[1]):
+        last = w
+        v, w = (
+            toward_zero(v, cos) - toward_zero(w, sin) + x[:, t],
+            toward_zero(v, sin) + toward_zero(w, cos) + y[:, t],
+        )
+        if kind == "RF_PHASE":
+            sent.append(((v >= 64 * threshold) & (w >= 0) & (last < 0)).astype(int))
+            continue
+        sent.append((w >= 64 * threshold).astype(int))
+        v, w = np.where(sent[-1], 0, v), np.where(sent[-1], 64 * threshold - 1, w)
+    neuron = {"type": kind, "sinDecay": sin, "cosDecay": cos, "vThMant": threshold, "gradedSpike": False}
+    fields = {"type": "dense", "shape": [6], "weight/real": parts[0]["weight"], "weight/imag": parts[1]["weight"]}
+    return {**fields, "neuron": neuron}, np.stack(sent, axis=1)
+
+
 def synapses(rng, kind, shape):
     """Return the fields of random synapses of a kind that take ``shape``."""
     into = shape[0]
@@ -114,6 +140,11 @@ def draw(rng, comparison):
     kinds = [*rng.choice(PLANAR, rng.integers(1, 4)), *rng.choice(["dense", "dense_rec"], rng.integers(0, 3))]
     layers, spikes, wanted = [], x, []
     for kind in map(str, kinds):
+        if kind == "dense" and rng.random() < 0.4:
+            fields, spikes = resonator(rng, spikes)
+            layers.append(fields)
+            wanted.append(spikes)
+            continue
         fields = {"type": kind, **synapses(rng, kind, spikes.shape[2:])}
         if kind == "dense_rec":
             fields["weight_rec"] = even(rng, len(fields["weight"]), len(fields["weight"]))
@@ -172,6 +203,7 @@ def test_emulator_matches_definition(tmp_path):
     kinds = Counter()
     assert sum(compare(tmp_path, None, seed, kinds) > 50 for seed in range(40)) > 30
     assert min(kinds[name] for name in ("lif", "adaptive", "refractory")) >= 8
+    assert min(kinds["resonate"], kinds["izhikevich"]) >= 2
 
 
 @pytest.mark.lava

@@ -270,13 +270,16 @@ def changed(layers, index, **fields):
             target = result[index]["neuron"] = dict(result[index]["neuron"])
             name = name.removeprefix("neuron_")
         if value is None:
-            del target[name]
+            target.pop(name, None)
         else:
             target[name] = value
     return result
 
 
 ALIF = {"neuron_type": "ALIF", "neuron_thDecay": 100, "neuron_refDecay": 500, "neuron_vThStep": 20}
+EVEN = np.full((9, 32), 2.0)
+RF = {"weight": None, "weight/real": EVEN, "weight/imag": EVEN, "bias": None, "delay": None, "neuron_type": "RF_PHASE"}
+RF |= {"neuron_sinDecay": 1500, "neuron_cosDecay": 3700}
 
 BROKEN = {
     "known_layers": [(2, {"type": "concat"}, "concat2.*its type is 'concat'")],
@@ -290,7 +293,17 @@ BROKEN = {
         (5, {"weight_rec": None}, "dense_rec5.*missing: weight_rec"),
         (4, {"neuron_vDecay": None}, "dense4.*missing: neuron/vDecay"),
         (4, {"neuron_type": "ALIF"}, "dense4.*missing: neuron/thDecay, neuron/refDecay, neuron/vThStep"),
-        (4, {"weight": None, "weight/imag": np.ones(3)}, "dense4.*its weights are complex"),
+        (4, {"weight": None, "weight/imag": np.ones(3)}, "dense4.*missing: weight"),
+        (4, {**RF, "neuron_cosDecay": None}, "dense4.*missing: neuron/cosDecay"),
+    ],
+    "complex_weights": [
+        (4, {name: RF[name] for name in RF if name[:6] == "weight"}, "dense4.*its weights are complex"),
+        (4, {**RF, "weight": EVEN, "weight/real": None, "weight/imag": None}, "a dense layer with real weights"),
+        (1, {name: RF[name] for name in RF if name[:6] != "weight"}, "conv1.*RF neurons in a conv layer"),
+        (4, {**RF, "bias": np.ones(9)}, "dense4.*it has a bias, which netx 0.6.0 ignores"),
+        (4, {**RF, "delay": 2.0}, "dense4.*it has a delay, which netx 0.6.0 ignores"),
+        (4, {**RF, "neuron_wgtExp": 1}, "dense4.*neuron/wgtExp = 1"),
+        (4, {**RF, "weight/imag": EVEN[:, 2:]}, "dense4.*9×32 real, 270 imaginary weights"),
     ],
     "neuron_type": [(4, {"neuron_type": "SDNN"}, "dense4.*its neurons are 'SDNN'")],
     "binary_spikes": [
@@ -301,18 +314,20 @@ BROKEN = {
         (4, {"neuron_refDelay": -2}, "dense4.*neuron/refDelay = -2"),
         (4, {"neuron_refDelay": 2.5}, "dense4.*neuron/refDelay = 2.5"),
         (4, {"neuron_refDelay": [1, 2]}, "dense4.*neuron/refDelay = 1 … 2"),
-        (4, {**ALIF, "neuron_refDelay": 2}, "dense4.*neuron/refDelay = 2, and ALIF neurons"),
+        (4, {**ALIF, "neuron_refDelay": 2}, "dense4.*neuron/refDelay = 2, and ALIF neurons have dynamics"),
         (0, {"neuron_wgtExp": 1}, "input0.*neuron/wgtExp = 1"),
     ],
     "one_value": [
         (4, {"neuron_iDecay": [1024, 1025]}, "dense4.*neuron/iDecay = 1024 … 1025"),
         (4, {**ALIF, "neuron_thDecay": range(9)}, "dense4.*neuron/thDecay = 0 … 8"),
+        (4, {**RF, "neuron_sinDecay": range(9)}, "dense4.*neuron/sinDecay = 0 … 8"),
     ],
     "decay_range": [
         (4, {"neuron_iDecay": 0}, "dense4.*neuron/iDecay = 0"),
         (4, {"neuron_vDecay": 4096}, "dense4.*neuron/vDecay = 4096"),
         (4, {"neuron_vDecay": 0.5}, "dense4.*neuron/vDecay = 0.5"),
         (4, {**ALIF, "neuron_refDecay": 4096}, "dense4.*neuron/refDecay = 4096"),
+        (4, {**RF, "neuron_sinDecay": 4097}, "dense4.*neuron/sinDecay = 4097"),
     ],
     "threshold_range": [
         (4, {"neuron_vThMant": 131072}, "dense4.*neuron/vThMant = 131072"),
@@ -370,13 +385,27 @@ def test_refractory_layer_needs_a_strict_comparison(tmp_path):
         read_netx(path, NetxReading("inclusive"))
 
 
-def test_neurons_that_netx_ignores_give_a_note(tmp_path):
+def test_neurons_unlike_netx_give_a_note(tmp_path):
     layers = changed(changed(every_layer(np.random.default_rng(0)), 4, neuron_refDelay=3), 1, **ALIF)
     path = write(tmp_path / "x.net", layers)
-    notes = [finding for finding in netx_findings(path) if finding.rule == "ignored_by_netx"]
+    notes = [finding for finding in netx_findings(path) if finding.rule == "unlike_netx"]
     assert [(note.node, note.level) for note in notes] == [("conv1", "note"), ("dense4", "note")]
     assert "v stays at 0 for 2 step(s)" in notes[1].actual and "ALIF" in notes[0].actual
     assert reading_of(read_netx(path)) == NetxReading("strict", (2, 7, 6))
+
+
+def test_resonators_keep_the_files_numbers(tmp_path):
+    """netx cuts what it computes again from a period and a decay."""
+    path = write(tmp_path / "x.net", changed(every_layer(np.random.default_rng(0)), 4, **RF))
+    neuron = read_netx(path).layers[3].neuron
+    assert (neuron.dynamics, neuron.parameters["sin"], neuron.parameters["cos"]) == ("resonate", 1500, 3700)
+    assert neuron.dv == round(4096 - np.hypot(1500, 3700))
+    (note,) = [finding for finding in netx_findings(path) if finding.rule == "unlike_netx"]
+    assert note.level == "note" and "sinDecay 1500, cosDecay 3700 as the file says" in note.actual
+    alike = write(
+        tmp_path / "alike.net", changed(every_layer(np.random.default_rng(0)), 4, **{**RF, "neuron_sinDecay": 0})
+    )
+    assert not [finding for finding in netx_findings(alike) if finding.rule == "unlike_netx"]
 
 
 def test_all_findings_are_reported_at_once(tmp_path):
