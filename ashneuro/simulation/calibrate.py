@@ -4,6 +4,10 @@
 few smaller scales are tried, and the one with the fewest differing spikes is kept; earlier layers
 have their final scales by then, later ones do not matter. A layer that is in integers already keeps
 them. The search is deterministic, and never ends worse than the rule.
+
+Graded values without a limit are taken to be at most `ROOM` times what the samples show, layer by
+layer: the largest possible value grows with the largest possible sum of every layer before, and
+after a few layers a unit that admits it would round all real values to 0.
 """
 
 from __future__ import annotations
@@ -16,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
-from ashneuro.program.program import Program
+from ashneuro.program.program import Layer, Program
 from ashneuro.program.quantise import Quantisation, default_scales, layers_on_grid, quantise
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, input_peaks
 
 FACTORS = (1.0, 0.85, 0.7, 0.55)  # of the largest scale that fits
-# A graded payload is fine where large values saturate; the first scale admits the largest possible.
+# A graded payload is fine where large values saturate.
 GRADED_FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+ROOM = 1.25
 BUDGET = 40_000_000  # largest number of neuron-steps simulated in a search, which uses fewer samples instead
 FEWEST_SAMPLES = 8
 
@@ -72,7 +77,7 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     fed = {port.name: checked[port.name] for port in program.inputs if not port.constant}
     few = _samples(program, fed)
     wanted = _rasters(program, few)
-    scales = default_scales(program, input_peak=peak)
+    first = scales = default_scales(_with_limits(program, wanted), input_peak=peak)
     rule = _mismatches(program, few, wanted, peak, scales)
     names = [layer.name for layer in program.layers]
     kept = layers_on_grid(program, scales)
@@ -84,7 +89,7 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
             progress(index + 1, len(names))
     mismatches = _mismatches(program, few, wanted, peak, scales)
     if sum(mismatches.values()) > sum(rule.values()):
-        scales, mismatches = default_scales(program, input_peak=peak), rule
+        scales, mismatches = first, rule
     quantisation = quantise(program, input_peak=peak, scales=scales)
     return Calibration(quantisation, peak, scales, mismatches, rule, len(next(iter(few.values()))[0]))
 
@@ -129,6 +134,19 @@ def _differing(found: NDArray[Any], wanted: NDArray[Any], graded: bool) -> float
         return float((found != wanted).mean())
     error, size = float(np.abs(found - wanted).mean()), float(np.abs(wanted).mean())
     return min(1.0, error / size) if size else float(error > 0)
+
+
+def _with_limits(program: Program, sent: Mapping[str, NDArray[Any]]) -> Program:
+    """Return ``program`` with a limit for all graded values; ``sent``: values on samples."""
+
+    def limited(layer: Layer) -> Layer:
+        message = layer.neuron.message
+        if not message.graded or message.limit is not None:
+            return layer
+        message = replace(message, limit=ROOM * float(sent[layer.name].max(initial=0.0)) or None)
+        return replace(layer, neuron=replace(layer.neuron, message=message))
+
+    return replace(program, layers=tuple(limited(layer) for layer in program.layers))
 
 
 def _rasters(

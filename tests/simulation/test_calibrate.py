@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import nir
 import numpy as np
 import pytest
 
@@ -48,6 +49,26 @@ def test_calibration_is_no_worse_than_rule(program, calibrated):
     assert sum(calibrated.mismatches.values()) <= sum(calibrated.rule_mismatches.values())
     assert {layer.name: layer.scale for layer in calibrated.program.layers} == pytest.approx(calibrated.scales)
     assert 0 < sum(calibrated.mismatches.values()) < 0.2
+
+
+def test_graded_values_keep_their_resolution_behind_many_layers():
+    """The largest possible value grows with every layer, the largest real one does not."""
+    random, nodes = np.random.default_rng(3), graphs.ends((24,), (24,))
+    for index in range(6):
+        nodes[f"fc{index}"] = nir.Linear(random.normal(0, 0.25, (24, 24)))
+        nodes[f"n{index}"] = nir.Threshold(np.zeros(24))
+        nodes[f"n{index}"].metadata = {"ashneuro.message": "graded"}
+    between = " ".join(name for name in nodes if name not in ("input", "output"))
+    program = lower(graphs.graph(nodes, f"input {between} output"), Contract(dt_s=graphs.DT, timesteps=1))
+    x = random.normal(0, 1, (1, 64, 24))
+    found = calibrate(program, x)
+    sent = run_program(program, x, rasters=[layer.name for layer in program.layers]).layers
+    for layer in found.program.layers:
+        largest = sent[layer.name].raster.max()
+        assert largest > 0.1 and 30 < largest * layer.scale < 3 * 255, layer.name
+    assert max(found.mismatches.values()) < 0.3
+    by_rule = quantise(program, input_peak=found.input_peak).program
+    assert by_rule.layers[-1].scale * largest < 1, "where the rule alone sends nothing"
 
 
 def test_better_scale_is_found(program, inputs, monkeypatch):
