@@ -134,13 +134,19 @@ class AbstractConfig:
         timesteps: T, timesteps per sample.
         dt_s: duration of a timestep.
         tau_mem_s: membrane time constant.
-        v_threshold: firing threshold. Resting and reset potential are 0.
+        v_threshold: firing threshold, above the resting and reset potential of 0; the least value
+            that ``"graded"`` neurons send, or 0: they are ReLUs.
         block: the two convolutions of a block: ``"conv"``: 3×3. ``"mlp"``: 1×1, an MLP per
             position. ``"mixing"``: a depthwise one that connects all positions, then 1×1.
-        neuron: ``"lif"``, or ``"cubalif"``, whose synaptic current is a leaky integrator, too.
+        neuron: ``"lif"``; ``"cubalif"``, whose synaptic current is a leaky integrator, too; or
+            ``"graded"``, stateless: it sends its input where that exceeds ``v_threshold``. One
+            timestep is usual then.
         tau_syn_s: synaptic time constant of ``"cubalif"``.
         learn_decay: learn the time constants, one per population, starting at ``tau_mem_s`` and
             ``tau_syn_s``.
+        learn_threshold: learn the thresholds, one per population, starting at ``v_threshold``.
+        message_bits: payload bits of a ``"graded"`` message in integers.
+        message_limit: largest value that ``"graded"`` neurons send; 0: none.
         surrogate: surrogate derivative of the spike function, see
             `ashneuro.spiking.kernels.surrogate`.
         slope: α of the surrogate derivative; 0: its default.
@@ -156,11 +162,14 @@ class AbstractConfig:
     timesteps: PositiveInt = 4
     dt_s: Positive = 1e-3
     tau_mem_s: Positive = 2e-3
-    v_threshold: Positive = 1.0
+    v_threshold: Annotated[float, Ge(0)] = 1.0
     block: Literal["conv", "mlp", "mixing"] = "conv"
-    neuron: Literal["lif", "cubalif"] = "lif"
+    neuron: Literal["lif", "cubalif", "graded"] = "lif"
     tau_syn_s: Positive = 2e-3
     learn_decay: bool = False
+    learn_threshold: bool = False
+    message_bits: Annotated[int, Ge(1), Le(15)] = 8
+    message_limit: Annotated[float, Ge(0)] = 0.0
     surrogate: Literal["super", "atan", "sigmoid", "triangle"] = "super"
     slope: Annotated[float, Ge(0)] = 0.0
     detach_reset: bool = False

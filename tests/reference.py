@@ -96,6 +96,14 @@ def li(x: ArrayLike, *, tau: ArrayLike, dt: float, r: ArrayLike = 1.0, v_leak: A
     return potentials
 
 
+def graded(x: ArrayLike, *, threshold: ArrayLike = 0.0, limit: float = np.inf) -> Array:
+    """Return the values (T, ...) that stateless neurons send: min(x, limit) where x > threshold,
+    else 0.
+    """
+    x = np.asarray(x, np.float64)
+    return np.where(x > np.asarray(threshold), np.minimum(x, limit), 0.0)
+
+
 def convolve(x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
     """Return the cross-correlation of x with weight, product by product.
 

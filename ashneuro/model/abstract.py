@@ -8,7 +8,7 @@ other neurons.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, Self, final
 
@@ -24,8 +24,14 @@ from ashneuro.model.spatial import SpatialLinear
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.interface import Kernels, Options
 from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
-from ashneuro.spiking.lif import LIF, CubaLIF
-from ashneuro.spiking.straight_through import integer_bias, integer_current, integer_weights, shifted_sums
+from ashneuro.spiking.lif import LIF, CubaLIF, Graded, Population
+from ashneuro.spiking.straight_through import (
+    integer_bias,
+    integer_current,
+    integer_messages,
+    integer_weights,
+    shifted_sums,
+)
 
 
 class QuantisedReLU(nn.Module):
@@ -55,14 +61,36 @@ def spike_count_bits(timesteps: int) -> int:
     return math.ceil(math.log2(timesteps + 1))
 
 
-def spiking_neuron(config: AbstractConfig) -> LIF | CubaLIF:
-    """Return one population of the configured neurons; a learned τ is one number per population."""
+def spiking_neuron(config: AbstractConfig) -> Population:
+    """Return one population of the configured neurons.
+
+    A learned time constant or threshold is one number per population.
+
+    Raises:
+        ConfigError: the neurons have no such parameter, or not with this value.
+    """
     options = Options(surrogate=config.surrogate, slope=config.slope or None, detached=config.detach_reset)
+    learn = ("v_threshold",) if config.learn_threshold else ()
+    if config.neuron == "graded":
+        if config.learn_decay:
+            raise ConfigError(
+                "model.abstract.learn_decay = true",
+                "graded neurons have no time constant",
+                "learn_threshold = true, or another neuron",
+            )
+        limit = config.message_limit or None
+        return Graded(config.v_threshold, bits=config.message_bits, limit=limit, learn=learn, **options)
+    if not config.v_threshold:
+        raise ConfigError(
+            "model.abstract.v_threshold = 0",
+            f"{config.neuron} neurons rest at 0, and would not stop spiking",
+            "a threshold above 0, or neuron = 'graded', which is a ReLU at 0",
+        )
     if config.neuron == "cubalif":
-        both = ("tau_mem", "tau_syn") if config.learn_decay else ()
-        return CubaLIF(config.tau_mem_s, config.tau_syn_s, config.v_threshold, dt=config.dt_s, learn=both, **options)
-    one = ("tau",) if config.learn_decay else ()
-    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, learn=one, **options)
+        learn = (*learn, "tau_mem", "tau_syn") if config.learn_decay else learn
+        return CubaLIF(config.tau_mem_s, config.tau_syn_s, config.v_threshold, dt=config.dt_s, learn=learn, **options)
+    learn = (*learn, "tau") if config.learn_decay else learn
+    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, learn=learn, **options)
 
 
 NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
@@ -73,7 +101,7 @@ NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
 
 
 SpikesAndRate = tuple[Tensor, Tensor | None]
-"""Spikes (T, B, ...), and their mean (scalar) if it costs nothing."""
+"""Spikes or graded values (T, B, ...), and the mean of spikes (scalar) if it costs nothing."""
 
 
 def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> SpikesAndRate:
@@ -82,7 +110,7 @@ def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> SpikesAndRate:
     Args:
         currents: (T, B, ...), or (1, B, ...) that last for T = ``hold`` timesteps.
     """
-    if isinstance(neurons, LIF | CubaLIF):
+    if isinstance(neurons, Population):
         return neurons.with_rate(currents, hold=hold)
     return neurons(currents, hold=hold) if hold > 1 else neurons(currents), None
 
@@ -98,11 +126,13 @@ class Synapse(nn.Module):
     Attributes:
         scale: if set, weights and bias are rounded to Loihi's, and currents are in its integer
             units of a: ``scale`` per float unit.
+        arriving: integer units per float unit of what arrives: 1 for spikes.
         kernels: back end; native kernels compute sparse spikes event by event
             (`ashneuro.spiking.kernels.sparse_synapses`).
     """
 
     scale: float | None = None
+    arriving: float = 1.0
     kernels: Kernels = "auto"
 
     linear: nn.Conv2d | SpatialLinear
@@ -136,8 +166,9 @@ class Synapse(nn.Module):
         weight, bias = self._fold()
         if self.scale is None:
             return weight, bias
-        integer, exponent = integer_weights(weight, self.scale)
-        return integer * (2.0**exponent / self.scale), integer_bias(bias, self.scale) / self.scale
+        factor = self.scale / self.arriving
+        integer, exponent = integer_weights(weight, factor)
+        return integer * (2.0**exponent / factor), integer_bias(bias, self.scale) / self.scale
 
     def _fold(self) -> tuple[Tensor, Tensor]:
         norm, weight = self.norm, self.linear.weight.double()
@@ -148,7 +179,9 @@ class Synapse(nn.Module):
 
     def _integers(self, arrays: Tensor, scale: float) -> Tensor:
         weight, bias = self._fold()
-        integer, exponent = integer_weights(weight, scale)
+        integer, exponent = integer_weights(weight, scale / self.arriving)
+        if self.arriving != 1.0:
+            arrays = integer_messages(arrays, self.arriving)
         linear = self.linear
         if isinstance(linear, nn.Conv2d):
             sums = F.conv2d(
@@ -227,14 +260,17 @@ class Block(nn.Module):
         """Return the gain (C, 1, 1) in float64, rounded if the block computes integers."""
         if self.conv3.scale is None:
             return self.gain.double()
-        gain, exponent = integer_weights(self.gain, self.conv3.scale)
-        return gain * (2.0**exponent / self.conv3.scale)
+        factor = self.conv3.scale / self.conv2.arriving
+        gain, exponent = integer_weights(self.gain, factor)
+        return gain * (2.0**exponent / factor)
 
     def _skip(self, spikes: Tensor) -> Tensor:
         if self.conv3.scale is None:
             return self.gain * spikes
-        gain, exponent = integer_weights(self.gain, self.conv3.scale)
-        return shifted_sums(gain.to(spikes.dtype) * spikes, exponent)
+        arriving = self.conv2.arriving  # from the same population
+        gain, exponent = integer_weights(self.gain, self.conv3.scale / arriving)
+        messages = spikes if arriving == 1.0 else integer_messages(spikes, arriving)
+        return shifted_sums(gain.to(spikes.dtype) * messages, exponent)
 
 
 @final
@@ -299,7 +335,7 @@ class AbstractEncoder(nn.Module):
         side = downsampled(grid, len(rest))
         self.dense = Synapse(SpatialLinear(rest[-1], side, config.units))
         self.semantic = neuron()
-        if config.kind == "spiking":
+        if config.kind == "spiking" and config.v_threshold:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                     nn.init.constant_(module.weight, INITIAL_DEVIATION * config.v_threshold)
@@ -338,7 +374,7 @@ class AbstractEncoder(nn.Module):
     def use_kernels(self, kernels: Kernels) -> None:
         """Set the back end of all neurons and synapses."""
         for module in self.modules():
-            if isinstance(module, LIF | CubaLIF):
+            if isinstance(module, Population):
                 module.options = {**module.options, "kernels": kernels}
             elif isinstance(module, Synapse):
                 module.kernels = kernels
@@ -350,17 +386,21 @@ class AbstractEncoder(nn.Module):
         are part of the weights.
         """
         self.integers = integers
+        arriving = 1.0
         for name, neuron, synapse in self.populations():
             layer = None if integers is None else integers.layers[name]
-            if not isinstance(neuron, LIF):
+            if not isinstance(neuron, LIF | Graded):
                 raise ConfigError(
                     "train.quantise_aware",
-                    f"{name} is a {type(neuron).__name__}; integers are learned through plain LIF neurons",
-                    "model.abstract.neuron = 'lif' and learn_decay = false",
+                    f"{name} is a {type(neuron).__name__}; integers are learned through LIF and graded neurons",
+                    "model.abstract.neuron = 'lif' or 'graded', and learn_decay = false",
                 )
             neuron.integers = layer
             if synapse is not None:
                 synapse.scale = None if layer is None else layer.scale
+                # Each population hears the one before it, by its synapse; a skip is the block's.
+                synapse.arriving = arriving
+            arriving = 1.0 if layer is None else layer.message_scale
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -377,6 +417,8 @@ class AbstractEncoder(nn.Module):
 
     def forward(self, current: Tensor) -> dict[str, Tensor]:
         """Return the spikes (T, B, ...) of every population, by name in the deployed graph.
+
+        Graded neurons return values in their place.
 
         Args:
             current: x (B, C, H, W).
@@ -398,6 +440,19 @@ class AbstractEncoder(nn.Module):
         sent["semantic.lif"] = fire(self.semantic, self.dense(spikes))
         rates = {name: rate for name, (_, rate) in sent.items() if rate is not None}
         return {name: spikes for name, (spikes, _) in sent.items()}, rates
+
+    def events(self, sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return 1 where a neuron sent a spike or a message, else 0, by population.
+
+        Args:
+            sent: as `forward` returned it.
+        """
+        by_name = {name: neurons for name, neurons, _ in self.populations()}
+        found = {}
+        for name, values in sent.items():
+            neurons = by_name[name]
+            found[name] = neurons.events(values) if isinstance(neurons, Population) else values
+        return found
 
     def _checkpointed(self, block: nn.Module, spikes: Tensor) -> tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate]:
         """Run a block under activation checkpointing; its second pass leaves batch norms alone."""

@@ -16,7 +16,7 @@ from ashneuro.model.abstract import Block, Synapse
 from ashneuro.model.network import AshNet
 from ashneuro.model.pretrained import Backbone
 from ashneuro.spiking.contract import PREFIX, Contract
-from ashneuro.spiking.lif import LIF, CubaLIF
+from ashneuro.spiking.lif import LIF, CubaLIF, Graded
 
 
 def deployed_graph(model: AshNet) -> nir.NIRGraph:
@@ -46,7 +46,7 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
 
     shape = model.in_shape
     add("input", nir.Input({"input": np.array(shape)}))
-    add("entry.lif", _lif(model.abstract.entry, shape), "input")
+    add("entry.lif", _neurons(model.abstract.entry, shape), "input")
     last = "entry.lif"
     for number, block in enumerate(model.abstract.blocks, start=1):
         assert isinstance(block, Block)
@@ -54,17 +54,17 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
         conv1 = _conv(block.conv1, shape)
         shape = tuple(int(size) for size in conv1.output_type["output"])
         add(f"{name}.conv1", conv1, last)
-        add(f"{name}.lif1", _lif(block.lif1, shape), f"{name}.conv1")
+        add(f"{name}.lif1", _neurons(block.lif1, shape), f"{name}.conv1")
         add(f"{name}.conv2", _conv(block.conv2, shape), f"{name}.lif1")
-        add(f"{name}.lif2", _lif(block.lif2, shape), f"{name}.conv2")
+        add(f"{name}.lif2", _neurons(block.lif2, shape), f"{name}.conv2")
         add(f"{name}.conv3", _conv(block.conv3, shape), f"{name}.lif2")
         add(f"{name}.skip", nir.Scale(_array(block.deployed_gain().expand(shape))), f"{name}.lif1")
-        add(f"{name}.lif3", _lif(block.lif3, shape), f"{name}.conv3", f"{name}.skip")
+        add(f"{name}.lif3", _neurons(block.lif3, shape), f"{name}.conv3", f"{name}.skip")
         last = f"{name}.lif3"
     weight, bias = _folded(model.abstract.dense)
     add("semantic.flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1), last)
     add("semantic.dense", nir.Affine(weight.reshape(len(weight), -1), bias), "semantic.flatten")
-    add("semantic.lif", _lif(model.abstract.semantic, bias.shape), "semantic.dense")
+    add("semantic.lif", _neurons(model.abstract.semantic, bias.shape), "semantic.dense")
     add("output", nir.Output({"output": np.array(bias.shape)}), "semantic.lif")
     contract = Contract(dt_s=config.dt_s, timesteps=config.timesteps, input_coding="constant-current")
     return nir.NIRGraph(nodes, edges, metadata=contract.to_metadata())
@@ -183,10 +183,16 @@ def _conv(synapse: nn.Module, shape: tuple[int, ...]) -> nir.Conv2d:
     return node
 
 
-def _lif(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF:
+def _neurons(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF | nir.Threshold:
     def fill(value: Tensor) -> NDArray[np.floating]:
         return np.broadcast_to(_array(value), shape).copy()
 
+    if isinstance(neuron, Graded):
+        threshold, message = nir.Threshold(fill(neuron.v_threshold)), neuron.message
+        threshold.metadata |= {PREFIX + "message": message.kind, PREFIX + "message_bits": message.bits}
+        if message.limit is not None:
+            threshold.metadata[PREFIX + "message_limit"] = message.limit
+        return threshold
     assert isinstance(neuron, LIF | CubaLIF)
     given = {
         "r": np.ones(shape),

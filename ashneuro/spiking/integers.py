@@ -19,17 +19,24 @@ from ashneuro.loihi import BIAS_MANTISSA, LARGEST_BIAS_EXP, LARGEST_WEIGHT, MIXE
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """Units of a LIF population that stay fixed in quantisation-aware training.
+    """Units of a population that stay fixed in quantisation-aware training.
 
     Args:
-        scale: integer units of a per float unit of current.
+        scale: integer units of a per float unit of current, and of a graded message.
         v_threshold: 17-bit threshold; v is compared with it shifted left by 6.
-        dv: decay of v, in 1/4096.
+        dv: decay of v, in 1/4096; unused by graded neurons.
+        limit: largest graded message; 0: the population sends spikes.
     """
 
     scale: float
     v_threshold: int
     dv: int
+    limit: int = 0
+
+    @property
+    def message_scale(self) -> float:
+        """Integer units of what is sent per float unit: 1 for spikes."""
+        return self.scale if self.limit else 1.0
 
 
 @dataclass(frozen=True)

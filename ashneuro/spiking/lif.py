@@ -1,4 +1,4 @@
-"""Spiking layers over whole samples: currents (T, B, ...) in, spikes (T, B, ...) out.
+"""Spiking layers over whole samples: currents (T, B, ...) in, spikes or values (T, B, ...) out.
 
 The arithmetic is `ashneuro.spiking.kernels.multi_step.multi_step`. Norse's own modules keep their
 parameters outside ``state_dict`` and do not move them in ``.to()``; here they are registered
@@ -9,6 +9,7 @@ resistance and no input gain: both are factors of the weights in front.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Unpack, final, get_args
@@ -20,10 +21,13 @@ from torch.nn.utils import parametrize
 from ashneuro.errors import ConfigError
 from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.integers import IntegerLayer
+from ashneuro.spiking.kernels.events import events
 from ashneuro.spiking.kernels.interface import Neurons, Options, State
 from ashneuro.spiking.kernels.multi_step import multi_step, whole_sample
+from ashneuro.spiking.kernels.surrogate import surrogate
 from ashneuro.spiking.kernels.tracing import is_traced
-from ashneuro.spiking.straight_through import integer_multi_step
+from ashneuro.spiking.message import GRADED_BITS, LARGEST_BITS, SPIKE, Message
+from ashneuro.spiking.straight_through import integer_graded, integer_multi_step
 
 Parameter = float | Tensor
 """One number for a whole population, or a tensor that broadcasts to its shape (...)."""
@@ -43,12 +47,14 @@ class Population(nn.Module):
 
     Attributes:
         reset: ``"value"``: a spike sets v to v_reset. ``"subtract"``: it takes v_threshold from v.
+        message: what a neuron sends: a spike, or its value.
         integers: if set, currents and potentials are those of Loihi's arithmetic
-            (`integer_multi_step`); for `LIF` only.
+            (`integer_multi_step`, `integer_graded`); for `LIF` and `Graded` only.
     """
 
     integers: IntegerLayer | None = None
     reset: Reset = "value"
+    message: Message = SPIKE
 
     def __init__(
         self, learn: Collection[str], options: Options, *, reset: Reset = "value", **values: Parameter
@@ -90,8 +96,18 @@ class Population(nn.Module):
         if self.integers is None:
             return multi_step(currents, self._current(), state, hold=hold)
         held = currents.expand(max(hold, len(currents)), *currents.shape[1:])
-        spikes, v = integer_multi_step(held, self.integers, None if state is None else state.v, reset=self.reset)
+        return self._integer_steps(held, self.integers, state)
+
+    def _integer_steps(self, currents: Tensor, layer: IntegerLayer, state: State | None) -> tuple[Tensor, State]:
+        spikes, v = integer_multi_step(currents, layer, None if state is None else state.v, reset=self.reset)
         return spikes, State(v)
+
+    def events(self, sent: Tensor) -> Tensor:
+        """Return 1 where a neuron sent something, else 0, as `forward` returned ``sent``.
+
+        Spikes are that already. The mean is the firing rate, its gradient included.
+        """
+        return sent
 
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
@@ -109,7 +125,7 @@ class Population(nn.Module):
         if uncacheable or self._learned or is_traced():
             return self.neurons()
         # By value, because autograd's version counter misses changes made through ``.data``.
-        numbers: list[object] = [self.reset, *((float(values), values.dtype) for values in buffers)]
+        numbers: list[object] = [self.reset, self.message, *((float(values), values.dtype) for values in buffers)]
         cached = self._cached
         if cached is None or cached[0] != self.options or cached[1] != numbers:
             # Tensors made in inference mode could not take part in training later.
@@ -268,6 +284,78 @@ class IF(Population):
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
         return Neurons("if", threshold=self.v_threshold, reset=self.v_reset, reset_kind=self.reset, **self.options)
+
+
+# α of the surrogate "super" 1/(1 + α|u|)², whose integral then is 1: the step has its true height.
+JUMP_SLOPE = 2.0
+
+
+@final
+class Graded(Population):
+    """Stateless neurons that send their input where it exceeds a threshold θ, else nothing::
+
+        s_t = min(x_t, limit) if x_t > θ else 0         θ = 0: a ReLU;  θ > 0: a jump
+
+    The step at θ has the derivative σ'(x/θ − 1), by default ``1/(1 + 2|x/θ − 1|)²``, at x and,
+    negative, at θ. A ReLU has none. Samples of one timestep are usual.
+
+    Buffer: ``v_threshold`` (θ).
+
+    Args:
+        bits: payload bits of a message on the machine.
+        limit: largest value that is sent; ``None``: there is none.
+        learn: ``("v_threshold",)``, or nothing.
+        options: see `Population`; ``surrogate`` and ``slope`` give σ'.
+
+    Raises:
+        ConfigError: a threshold is negative, or the payload is out of range.
+    """
+
+    v_threshold: Tensor
+
+    def __init__(
+        self,
+        v_threshold: Parameter = 0.0,
+        *,
+        bits: int = GRADED_BITS,
+        limit: float | None = None,
+        learn: Collection[str] = (),
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learn, options, v_threshold=v_threshold)
+        if not bool((self.v_threshold >= 0).all()):
+            lowest = float(self.v_threshold.min())
+            raise ConfigError(
+                f"v_threshold = {lowest:g} of graded neurons", "nothing negative is sent", "a threshold of 0 or more"
+            )
+        if not 1 <= bits <= LARGEST_BITS:
+            raise ConfigError(f"bits = {bits}", f"a payload has 1 to {LARGEST_BITS} bits", f"bits = {GRADED_BITS}")
+        if limit is not None and not 0 < limit < math.inf:
+            raise ConfigError(f"limit = {limit}", "the largest value that is sent is above 0", "limit = None: none")
+        self.message = Message("graded", bits, limit)
+
+    def neurons(self) -> Neurons:
+        """Return the neurons that the parameters make."""
+        limit = math.inf if self.message.limit is None else self.message.limit
+        return Neurons("graded", threshold=self.v_threshold, limit=limit, **self._options())
+
+    def events(self, sent: Tensor) -> Tensor:
+        """Return 1 where a neuron sent a message, else 0; see `Population.events`."""
+        neurons, layer = self.neurons(), self.integers
+        if layer is not None:
+            neurons = replace(neurons, threshold=layer.v_threshold / layer.scale, limit=layer.limit / layer.scale)
+        return events(sent, neurons)
+
+    def _integer_steps(self, currents: Tensor, layer: IntegerLayer, state: State | None) -> tuple[Tensor, State]:
+        options = self._options()
+        table, slope = surrogate(options.get("surrogate", "super")), options.get("slope")
+        sent = integer_graded(currents, layer, lambda u: table.derivative(u, table.slope if slope is None else slope))
+        return sent, State(currents.new_zeros(currents.shape[1:])) if state is None else state
+
+    def _options(self) -> Options:
+        """Return the options, with the default slope of the step for that of spikes."""
+        plain = self.options.get("surrogate", "super") == "super" and self.options.get("slope") is None
+        return {**self.options, "slope": JUMP_SLOPE} if plain else self.options
 
 
 def _check_reset(reset: Reset, v_reset: Parameter, learn: Collection[str]) -> None:

@@ -6,6 +6,7 @@ pass on what the hardware would send; a test compares it with the emulator, spik
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,6 +48,12 @@ def shifted_sums(sums: Tensor, exponent: int) -> Tensor:
     whole = _straight(sums, sums.detach().round())
     shifted = whole * 2.0**exponent
     return shifted if exponent >= 0 else _straight(shifted, shifted.detach().floor())
+
+
+def integer_messages(values: Tensor, scale: float) -> Tensor:
+    """Return graded messages in integer units of ``values`` = message / scale, free of rounding."""
+    exact = values * scale
+    return _straight(exact, exact.detach().round())
 
 
 def integer_current(current: Tensor, scale: float, limit: int) -> Tensor:
@@ -91,6 +98,40 @@ def integer_multi_step(
         v = v - threshold * z if reset == "subtract" else v * (1 - z)
         spikes.append(z.to(currents.dtype))
     return torch.stack(spikes), v
+
+
+def integer_graded(currents: Tensor, layer: IntegerLayer, derivative: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the values (T, B, ...) that graded neurons send with Loihi's arithmetic, in floats.
+
+    ::
+
+        m_t = min(⌊a_t⌋, limit) if a_t > v_threshold else 0;      value = m_t / scale
+
+    Backward as `ashneuro.spiking.kernels.multi_step.multi_step` of the float network.
+
+    Args:
+        currents: a_t (T, B, ...), bias included, in whole 64ths.
+        derivative: σ' of the step, as a function of x/θ − 1.
+    """
+    sent: Tensor = _Graded.apply(currents, layer, derivative)
+    return sent
+
+
+class _Graded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, layer: IntegerLayer, derivative: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(a)
+        ctx.layer, ctx.derivative = layer, derivative
+        message = a.floor().clamp(max=layer.limit)
+        return torch.where(a > layer.v_threshold, message, torch.zeros_like(a)) / layer.scale
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (a,), layer = ctx.saved_tensors, ctx.layer
+        passes = ((a > layer.v_threshold) & (a <= layer.limit)).to(gradient.dtype)
+        if layer.v_threshold:
+            passes = passes + ctx.derivative(a / layer.v_threshold - 1)
+        return gradient / layer.scale * passes, None, None
 
 
 class _Spike(torch.autograd.Function):

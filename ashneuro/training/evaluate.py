@@ -201,7 +201,8 @@ def encode_chunks(
         # Another simulator returns the spikes of the last layer only.
         layers = encoded.layers if part is None else {"semantic.lif": torch.as_tensor(part)}
         for name, sent in layers.items():
-            firing[name] = firing.get(name, 0.0) + float(sent.double().mean()) * len(pixels) / len(images)
+            rate = float((sent != 0).double().mean())  # of graded neurons, the share that sends
+            firing[name] = firing.get(name, 0.0) + rate * len(pixels) / len(images)
         yield encoded
 
 

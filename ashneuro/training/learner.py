@@ -78,6 +78,8 @@ class Learner(nn.Module):
     ) -> tuple[Terms, Terms]:
         """Return the weighted objectives, and the mean firing rate of every spiking layer.
 
+        A graded message counts as a spike.
+
         Args:
             settings: training settings of the stage.
             random: draws masked words and negatives.
@@ -185,17 +187,18 @@ class Learner(nn.Module):
             )
         if self.model.config.abstract.kind != "spiking":
             return terms, {}
+        assert self.model.abstract is not None
+        events = self.model.abstract.events(encoded.layers)
         # Some kernels return the rates with the spikes; else they cost a pass over the spikes.
         rates = {
-            name: encoded.rates[name] if name in encoded.rates else firing_rate(spikes)
-            for name, spikes in encoded.layers.items()
+            name: encoded.rates[name] if name in encoded.rates else firing_rate(sent) for name, sent in events.items()
         }
         # Penalties are not linear, so they apply to means over all processes.
         if settings.firing_rate_weight:
             means = [all_gather(rate[None]).mean() for rate in rates.values()]
             terms["firing"] = settings.firing_rate_weight * objectives.firing_rate_penalty(means, settings.firing_rate)
         if settings.synops:
-            count = all_gather(objectives.synops(encoded.layers, self.fan_out)[None]).mean()
+            count = all_gather(objectives.synops(events, self.fan_out)[None]).mean()
             terms["synops"] = settings.synops_weight * objectives.synops_penalty(count, settings.synops)
         return terms, {name: rate.detach() for name, rate in rates.items()}
 

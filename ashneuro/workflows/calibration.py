@@ -81,7 +81,9 @@ def choose_integers(model: AshNet, before: Integers | None, pairs: Sequence[Pair
 def _integers(program: Program, peak: Mapping[str, float]) -> Integers:
     (port,) = program.inputs
     layers = {
-        layer.name: IntegerLayer(layer.scale, int(layer.neuron.v_threshold), int(layer.neuron.dv))
+        layer.name: IntegerLayer(
+            layer.scale, int(layer.neuron.v_threshold), int(layer.neuron.dv), int(layer.neuron.message.limit or 0)
+        )
         for layer in program.layers
     }
     return Integers(layers, peak[port.name], port.limit)

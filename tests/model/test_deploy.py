@@ -12,7 +12,9 @@ import torch
 from ashneuro.errors import GraphError
 from ashneuro.exchange import HostLayer
 from ashneuro.model.deploy import deployed_graph, host_layers
+from ashneuro.program.wiring import node_message
 from ashneuro.spiking.contract import read_contract
+from ashneuro.spiking.message import Message
 from tests import reference
 from tests.model.tiny import images, model, with_reset
 
@@ -29,6 +31,19 @@ def test_folded_graph_spikes_as_the_module(reset: str) -> None:
         assert 0.02 < spikes.mean() < 0.9, name
         np.testing.assert_array_equal(outputs[name], spikes.numpy(), err_msg=name)
     np.testing.assert_array_equal(outputs["output"], layers["semantic.lif"].numpy())
+
+
+def test_message_is_in_the_metadata_of_its_node(tmp_path: Path) -> None:
+    net = model(neuron="graded", message_bits=6, message_limit=0.9, learn_threshold=True)
+    nir.write(tmp_path / "network.nir", deployed_graph(net))
+    nodes = nir.read(tmp_path / "network.nir").nodes
+    thresholds = set()
+    for name, neurons, _ in net.abstract.populations():
+        assert node_message(nodes[name]) == neurons.message == Message("graded", 6, 0.9)
+        (threshold,) = np.unique(nodes[name].threshold)
+        assert threshold == neurons.v_threshold.item()
+        thresholds.add(threshold)
+    assert len(thresholds) == 8  # perturbed, one per population
 
 
 def test_graph_is_a_valid_file_with_contract(tmp_path: Path) -> None:

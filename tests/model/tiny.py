@@ -20,10 +20,14 @@ CONFIG = ModelConfig(
 VOCABULARY, SIZE, WORDS = 20, 9, 6
 
 
-def model(kind: str = "spiking", layers: int = 1) -> AshNet:
-    """Return a model in eval mode, with batch statistics of data and perturbed parameters."""
+def model(kind: str = "spiking", layers: int = 1, neuron: str = "lif", **changed: object) -> AshNet:
+    """Return a model in eval mode, with batch statistics of data and perturbed parameters.
+
+    ``changed``: further settings of the abstract encoder.
+    """
     torch.manual_seed(5)
-    config = replace(CONFIG, abstract=replace(CONFIG.abstract, kind=kind), text=replace(CONFIG.text, layers=layers))
+    abstract = replace(CONFIG.abstract, kind=kind, neuron=neuron, **changed)
+    config = replace(CONFIG, abstract=abstract, text=replace(CONFIG.text, layers=layers))
     net = AshNet(config, VOCABULARY, SIZE, WORDS)
     with torch.no_grad():
         for parameter in net.parameters():

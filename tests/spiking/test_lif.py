@@ -15,7 +15,8 @@ from torch import nn
 from ashneuro.errors import ConfigError
 from ashneuro.spiking.kernels import backend_native
 from ashneuro.spiking.kernels.cpp import NativeError
-from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
+from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF, Graded
+from ashneuro.spiking.message import Message
 from ashneuro.spiking.recurrent import RecurrentLIF
 from tests import reference
 
@@ -126,7 +127,63 @@ def test_recurrent_layer_resets_by_subtraction() -> None:
     assert torch.equal(layer(x), LIF(2e-3, dt=1e-3, reset="subtract")(x))
 
 
-@pytest.mark.parametrize("neuron", [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 4e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()])
+@pytest.mark.parametrize("each", [False, True], ids=["one", "each"])
+def test_graded_values_equal_the_reference(each: bool) -> None:
+    x = currents()
+    threshold = torch.linspace(0.0, 1.4, SHAPE[-1], dtype=torch.float64) if each else 0.5
+    for limit in (None, 2.5):
+        wanted = reference.graded(x, threshold=threshold, limit=limit or np.inf)
+        layer = Graded(threshold, limit=limit)
+        np.testing.assert_array_equal(layer(x), wanted)
+        assert torch.equal(layer(x[:1], hold=4), layer(x[:1].expand(4, *SHAPE[1:])))
+        np.testing.assert_array_equal(layer.events(layer(x)), wanted > 0)
+        assert layer.with_rate(x)[1] is None  # a mean of values is no rate
+        layer.message = Message("graded", 8, 0.7)
+        assert layer(x).max() == 0.7
+
+
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+@pytest.mark.parametrize("surrogate", ["super", "atan"])
+def test_graded_events_have_the_gradient_of_a_step_of_height_1(kernels: str, surrogate: str) -> None:
+    threshold = torch.linspace(0.3, 0.8, SHAPE[-1], dtype=torch.float64)
+    layer = Graded(threshold, limit=1.5, learn=("v_threshold",), surrogate=surrogate, kernels=kernels)
+    x, weights = currents(1.0).requires_grad_(), currents(0.7).flip(0)
+    (layer.events(layer(x)) * weights).sum().backward()
+    u = x.detach() / threshold - 1
+    # By default the integral over u is 1.
+    step = 1 / (1 + 2 * u.abs()) ** 2 if surrogate == "super" else 1 / (1 + (np.pi * u) ** 2)
+    through = weights * step / threshold
+    torch.testing.assert_close(x.grad, through, rtol=1e-9, atol=1e-12)
+    learned = layer.parametrizations.v_threshold.original  # the logarithm
+    torch.testing.assert_close(learned.grad, -through.sum((0, 1, 2)) * threshold, rtol=1e-9, atol=1e-12)
+
+
+def test_graded_events_of_a_relu_have_a_gradient_where_it_sends() -> None:
+    x = torch.tensor([[-0.5, 0.0, 0.25, 3.0]], requires_grad=True)
+    layer = Graded(0.0, limit=2.0)
+    layer.events(layer(x)).sum().backward()
+    assert x.grad.tolist() == [[0, 0, pytest.approx(1 / 1.5**2), 0]]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"v_threshold": -0.1}, r"v_threshold = -0\.1.*\n.*nothing negative"),
+        ({"bits": 0}, "1 to 15 bits"),
+        ({"bits": 16}, "1 to 15 bits"),
+        ({"limit": 0.0}, "limit = 0.0\n.*above 0"),
+        ({"learn": ("v_threshold",)}, "starts above 0"),
+        ({"v_threshold": 0.5, "learn": ("tau",)}, "v_threshold"),
+    ],
+)
+def test_wrong_graded_neurons_are_errors(wrong, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Graded(**wrong)
+
+
+@pytest.mark.parametrize(
+    "neuron", [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 4e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF(), Graded()]
+)
 def test_parameters_move_with_the_module(neuron: nn.Module) -> None:
     names = {name.rpartition(".")[2] for name in neuron.state_dict()}
     assert names == {name.rpartition(".")[2] for name, _ in neuron.named_buffers()}
@@ -147,7 +204,7 @@ def test_backward_pass_is_one_node() -> None:
 
 @pytest.mark.parametrize(
     "layer",
-    [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 3e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF()],
+    [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 3e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF(), Graded(0.5)],
     ids=lambda layer: type(layer).__name__,
 )
 def test_changed_parameters_invalidate_the_cache(layer) -> None:
@@ -170,7 +227,7 @@ def test_changed_parameters_invalidate_the_cache(layer) -> None:
     assert torch.equal(layer(x), fresh())
     setattr(layer, name, torch.as_tensor(0.7, dtype=torch.float64))
     assert torch.equal(layer(x), fresh())
-    if not isinstance(layer, LI):
+    if not isinstance(layer, LI | Graded):
         layer.reset = "subtract"
         assert torch.equal(layer(x), fresh()) and layer._cached[2].reset_kind == "subtract"
     layer.options = {"kernels": "torch"}
@@ -188,8 +245,9 @@ def test_changed_parameters_invalidate_the_cache(layer) -> None:
         lambda way: CubaLIF(2e-3, 3e-3, dt=1e-3, kernels=way),
         lambda way: LI(2e-3, dt=1e-3, kernels=way),
         lambda way: IF(kernels=way),
+        lambda way: Graded(0.5, kernels=way),
     ],
-    ids=["LIF", "CubaLIF", "LI", "IF"],
+    ids=["LIF", "CubaLIF", "LI", "IF", "Graded"],
 )
 def test_layer_first_used_in_inference_mode_can_be_trained(make, way: str) -> None:
     if way == "native":

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from ashneuro.spiking.integers import IntegerLayer, Integers
-from ashneuro.spiking.lif import LIF
+from ashneuro.spiking.lif import LIF, Graded
 from ashneuro.spiking.straight_through import (
     integer_bias,
     integer_current,
+    integer_messages,
     integer_multi_step,
     integer_weights,
     shifted_sums,
@@ -112,8 +113,38 @@ def test_integer_gradient_equals_the_float_network(reset: str) -> None:
     assert torch.allclose(gradients[0][1], gradients[1][1], atol=1e-4)
 
 
+def test_integer_graded_neuron_equals_the_hardware_arithmetic() -> None:
+    layer, neuron = IntegerLayer(scale=31.0, v_threshold=20, dv=0, limit=127), Graded(20 / 31)
+    neuron.integers = layer
+    currents = (random(3, 5, 7) * 90).round() + torch.randint(
+        0, 64, (3, 5, 7), generator=torch.Generator().manual_seed(1)
+    ) / 64
+    v = (currents * 64).long().numpy()
+    expected = np.where(v > 20 * 64, np.minimum(v >> 6, 127), 0)
+    sent = neuron(currents)
+    np.testing.assert_array_equal(integer_messages(sent.float(), layer.message_scale), expected)
+    assert 0.2 < (expected > 0).mean() < 0.8 and expected.max() == 127
+    np.testing.assert_array_equal(neuron.events(sent), expected > 0)
+    assert torch.equal(neuron(currents[:1], hold=3), neuron(currents[:1].expand(3, 5, 7)))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_integer_gradient_equals_the_float_graded_neuron(threshold: float) -> None:
+    scale = 4096.0
+    neuron = Graded(threshold, limit=1.5)
+    currents, gradients = (random(2, 5, 40) * scale).round() / scale, []
+    for integers in (None, IntegerLayer(scale, round(threshold * scale), 0, limit=round(1.5 * scale))):
+        neuron.integers = integers
+        x = currents.clone().requires_grad_()
+        sent = neuron(x if integers is None else x * scale)
+        (sent * random(2, 5, 40, seed=4) + neuron.events(sent) * random(2, 5, 40, seed=5)).sum().backward()
+        gradients.append((sent.detach(), x.grad))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_integers_json_round_trip() -> None:
-    integers = Integers({"a.lif": IntegerLayer(1.5, 7, 2048), "b.lif": IntegerLayer(2.5, 8, 1)}, 3.25, 9)
+    integers = Integers({"a.lif": IntegerLayer(1.5, 7, 2048), "b.lif": IntegerLayer(2.5, 8, 1, 255)}, 3.25, 9)
     assert Integers.loads(integers.dumps()) == integers
     assert integers.scales == {"a.lif": 1.5, "b.lif": 2.5}
 

@@ -9,7 +9,7 @@ import torch
 
 from ashneuro.config import RunConfig
 from ashneuro.data.batches import Batches
-from ashneuro.data.tokens import build_vocabulary
+from ashneuro.data.tokens import Vocabulary, build_vocabulary
 from ashneuro.model.network import AshNet
 from ashneuro.training.checkpoint import build_model
 from ashneuro.training.learner import Learner, whole_loss
@@ -19,9 +19,19 @@ from tests.training import tiny
 def step(config: RunConfig, dtype: torch.dtype = torch.float32) -> tuple[AshNet, dict[str, torch.Tensor]]:
     """Return a fresh model and the objectives of one batch."""
     torch.manual_seed(0)
-    pairs = tiny.load_splits(config.data).train
-    vocabulary = build_vocabulary(text for pair in pairs for text in pair.captions)
-    model = build_model(config, vocabulary).train()
+    return step_of(build_model(config, vocabulary_of(config)).train(), config, dtype)
+
+
+def vocabulary_of(config: RunConfig) -> Vocabulary:
+    """Return the vocabulary of the training pairs."""
+    return build_vocabulary(text for pair in tiny.load_splits(config.data).train for text in pair.captions)
+
+
+def step_of(
+    model: AshNet, config: RunConfig, dtype: torch.dtype = torch.float32
+) -> tuple[AshNet, dict[str, torch.Tensor]]:
+    """Return ``model`` and its objectives of one batch."""
+    pairs, vocabulary = tiny.load_splits(config.data).train, vocabulary_of(config)
     (batch, *_) = Batches(pairs, vocabulary, config.data, config.train, views=config.train.contrast > 0).epoch(0)
     views = None if batch.views is None else batch.views.to(dtype)
     learner = Learner(model, config.train, 1).to(dtype)
@@ -103,6 +113,36 @@ def test_contrast_reaches_only_the_input_current() -> None:
         "abstract.norm.weight",
         "abstract.norm.bias",
     }
+
+
+def test_penalties_count_graded_messages() -> None:
+    settings = tiny.config(itc=0.0, contrast=0.0, stua=0.0, synops=50.0, firing_rate=0.02)
+    abstract = replace(settings.model.abstract, neuron="graded", learn_threshold=True, timesteps=1)
+    settings = replace(settings, model=replace(settings.model, abstract=abstract))
+    model, terms = step(settings)
+    assert set(terms) == {"firing", "synops"}
+    sent: dict[str, torch.Tensor] = {}
+    keep = model.abstract.with_rates
+
+    def kept(current: torch.Tensor) -> object:
+        layers, rates = keep(current)
+        sent.update(layers)
+        return layers, rates
+
+    model.abstract.with_rates = kept
+    model, terms = step_of(model, settings)
+    messages = {name: (values > 0).float() for name, values in sent.items()}
+    assert any((values > 0).any() and not torch.equal(values, messages[name]) for name, values in sent.items())
+    excess = [max(0.0, float(one.mean()) / 0.02 - 1) ** 2 for one in messages.values()]
+    terms_now = {name: term.item() for name, term in terms.items()}
+    assert terms_now["firing"] == pytest.approx(sum(excess) / len(excess), rel=1e-5)
+    fan_out = model.abstract.fan_out()
+    count = sum(float((one * fan_out[name]).sum()) for name, one in messages.items()) / len(messages["entry.lif"][0])
+    assert terms_now["synops"] == pytest.approx((count / 50 - 1) ** 2, rel=1e-5)
+    whole_loss(terms).backward()
+    # Fewer messages: the thresholds rise.
+    learned = {name: weight.grad for name, weight in model.named_parameters() if "v_threshold" in name}
+    assert len(learned) == 5 and float(learned["abstract.entry.parametrizations.v_threshold.original"]) < 0
 
 
 def test_fan_out_moves_with_the_learner_and_is_not_saved() -> None:

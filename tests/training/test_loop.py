@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ashneuro.config import DataConfig
+from ashneuro.config import DataConfig, RunConfig
 from ashneuro.data.pairs import Splits
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.exchange import METRICS, read_metrics
@@ -119,6 +119,29 @@ def test_training_learns_and_reports_progress(tmp_path: Path) -> None:
     assert len(seen) == 30 * 3 and seen[-1].metrics == last
     assert [(now.epoch, now.batch, now.batches) for now in seen[:3]] == [(1, 1, 2), (1, 2, 2), (1, 2, 2)]
     assert not run.model.training
+
+
+def graded(threshold: float, **settings: object) -> RunConfig:
+    """Return settings of a small run with graded neurons; a threshold above 0 is learned."""
+    config = tiny.config(**settings)
+    changed = {"neuron": "graded", "timesteps": 1, "v_threshold": threshold, "learn_threshold": threshold > 0}
+    return replace(config, model=replace(config.model, abstract=replace(config.model.abstract, **changed)))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+def test_graded_neurons_learn(tmp_path: Path, threshold: float) -> None:
+    train(graded(threshold, epochs=30), tmp_path / "run")
+    epochs = read_metrics(tmp_path / "run" / METRICS).epochs
+    assert epochs[-1].losses["itc"] < 0.5 * epochs[0].losses["itc"]
+    assert max(epoch.recall_at_1["image_to_text"] for epoch in epochs) > 3 / 12  # chance is 1/12
+
+
+def test_budget_lowers_the_number_of_graded_messages(tmp_path: Path) -> None:
+    rates = []
+    for name, synops in (("free", 0.0), ("held", 60.0)):
+        train(graded(0.3, epochs=12, synops=synops, firing_rate_weight=0.0), tmp_path / name)
+        rates.append(read_metrics(tmp_path / name / METRICS).epochs[11].firing_rate)
+    assert rates[1] < 0.8 * rates[0]
 
 
 def test_metrics_name_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,12 @@ from ashneuro.spiking.kernels.passes import (
 from ashneuro.spiking.kernels.tracing import first_derivative_only
 
 # Parameters that a kind, or a kind of reset, has no equation for get no gradient.
-UNUSED = {"if": ("decay", "leak"), "li": ("threshold", "reset"), "subtract": ("reset",)}
+UNUSED = {
+    "if": ("decay", "leak"),
+    "li": ("threshold", "reset"),
+    "graded": ("decay", "leak", "reset"),
+    "subtract": ("reset",),
+}
 
 
 # Plain tuples, because constructing a NamedTuple is one more Python call in every forward pass.

@@ -15,7 +15,7 @@ from ashneuro.spiking.kernels.interface import BackwardInputs, BackwardResult, B
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
 SOURCE = Path(__file__).with_name("neurons.cpp")
-KINDS: dict[Kind, str] = {"lif": "LIF", "cuba-lif": "CUBA_LIF", "if": "IF", "li": "LI"}
+KINDS: dict[Kind, str] = {"lif": "LIF", "cuba-lif": "CUBA_LIF", "if": "IF", "li": "LI", "graded": "GRADED"}
 RESETS: dict[Reset, str] = {"value": "VALUE", "subtract": "SUBTRACT"}
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "BFloat16"}
 # Less work than this is done before a second thread has woken up.
@@ -35,7 +35,7 @@ class _Job(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("steps", "rows", "width", "input_step", "held")),
         *((name, ctypes.c_int32) for name in ("surrogate", "detached", "per_neuron")),
-        ("slope", ctypes.c_double),
+        *((name, ctypes.c_double) for name in ("slope", "limit")),
         *((name, ctypes.c_void_p) for name in _POINTERS),
         ("g_each", ctypes.c_double),
         ("ones", ctypes.c_int64),
@@ -120,7 +120,7 @@ def _run(
     loaded = library(block.kind, dtype, kept, block.reset_kind)
     job = _Job(
         steps, rows, width, input_step, held, SURROGATES[block.surrogate].code, block.detached, block.per_neuron,
-        block.slope, g_each=g_each,
+        block.slope, block.limit, g_each=g_each,
         **{key: values.data_ptr() for key, values in memory.items() if values is not None},
         **{key: values.data_ptr() for key, values in zip(_PARAMETERS, block.parameters, strict=True)},
     )  # fmt: skip

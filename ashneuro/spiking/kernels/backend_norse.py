@@ -27,8 +27,10 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple
     """Return outputs (T, B, ...) and the last state, as `kernels.multi_step.multi_step` does.
 
     Raises:
-        ConfigError: Norse has no such surrogate, or the reset is to be detached.
+        ConfigError: Norse has no such neuron or surrogate, or the reset is to be detached.
     """
+    if neurons.kind == "graded":
+        raise ConfigError("kernels = 'norse'", "Norse has no neuron that sends graded values", "kernels = 'auto'")
     if neurons.detached or neurons.surrogate not in SURROGATES:
         raise ConfigError(
             "kernels = 'norse'",

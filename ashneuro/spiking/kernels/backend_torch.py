@@ -26,6 +26,12 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
     margin = torch.empty(shape, dtype=computed, device=x.device)
     for t, current in enumerate(x.unbind(0)):
         current = current.to(computed)
+        if block.kind == "graded":
+            torch.sub(current, block.threshold, out=margin)
+            output[t] = current.clamp(max=block.limit).masked_fill_(margin <= 0, 0)
+            if saved is not None:
+                saved[t] = margin
+            continue
         if i is not None:
             i += torch.sub(current, i, out=change).mul_(block.synapse)
             current = i
@@ -66,6 +72,20 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
     derivative = SURROGATES[block.surrogate].derivative
     for t in reversed(range(steps)):
         arriving = nothing if g is None else g[t].to(computed)
+        if block.kind == "graded":
+            assert saved is not None
+            margin = saved[t].to(computed)
+            jump = derivative(margin / block.threshold, block.slope).mul_(arriving)
+            jump = torch.where(block.threshold > 0, jump, nothing)
+            passes = (margin > 0) & (margin + block.threshold <= block.limit)
+            if "threshold" in sums:
+                sums["threshold"] -= jump
+            charge = jump + arriving * passes
+            if inputs.held:
+                g_input[0] += charge
+            else:
+                g_input[t] = charge
+            continue
         if spiking:
             assert saved is not None
             margin = saved[t].to(computed)

@@ -27,7 +27,7 @@ from ashneuro.spiking.kernels.interface import (
 )
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
-KINDS: dict[Kind, int] = {"lif": 0, "cuba-lif": 1, "if": 2, "li": 3}
+KINDS: dict[Kind, int] = {"lif": 0, "cuba-lif": 1, "if": 2, "li": 3, "graded": 4}
 WARPS = 4
 
 
@@ -41,7 +41,7 @@ def _parameter(at, lanes, mask, width, PER_NEURON: tl.constexpr):  # type: ignor
 # Triton would recompile for steps = 1 and for multiples of 16.
 @triton.jit(do_not_specialize=["steps"])  # type: ignore[untyped-decorator]
 def forward_kernel(  # type: ignore[no-untyped-def]
-    x, out, saved, v_first, i_first, v_last, i_last, decay, synapse, threshold, leak, reset,
+    x, out, saved, v_first, i_first, v_last, i_last, decay, synapse, threshold, leak, reset, limit_at,
     steps, size, width, x_step,
     KIND: tl.constexpr, SUBTRACT: tl.constexpr, SAVE: tl.constexpr, FIRST_V: tl.constexpr, FIRST_I: tl.constexpr,
     PER_NEURON: tl.constexpr, LANES: tl.constexpr,
@@ -62,6 +62,8 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         ks = _parameter(synapse, lanes, mask, width, PER_NEURON)
         if FIRST_I:
             i = tl.load(i_first + lanes, mask=mask, other=0.0)
+    if KIND == 4:
+        limit = tl.load(limit_at)
     x += lanes
     out += lanes
     saved += lanes
@@ -70,7 +72,9 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         if KIND == 1:
             i = i + ks * (a - i)
             a = i
-        if KIND == 2:
+        if KIND == 4:
+            h = a
+        elif KIND == 2:
             h = v + a
         elif KIND == 3:
             h = v + k * ((lk - v) + a)
@@ -82,10 +86,14 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         else:
             margin = h - th
             # tl.where instead of a cast: the interpreter cannot cast bool to bf16.
-            tl.store(out, tl.where(margin > 0, zero + 1.0, zero).to(out.dtype.element_ty), mask=mask)
+            value = zero + 1.0
+            if KIND == 4:
+                value = tl.minimum(a, limit)
+            tl.store(out, tl.where(margin > 0, value, zero).to(out.dtype.element_ty), mask=mask)
             if SAVE:
                 tl.store(saved, margin.to(saved.dtype.element_ty), mask=mask)
-            v = tl.where(margin > 0, margin if SUBTRACT else zero + r, h)
+            if KIND != 4:
+                v = tl.where(margin > 0, margin if SUBTRACT else zero + r, h)
         x += x_step
         out += size
         saved += size
@@ -113,7 +121,7 @@ def _derivative(m, slope, SURROGATE: tl.constexpr):  # type: ignore[no-untyped-d
 # Triton would recompile for steps = 1 and for multiples of 16.
 @triton.jit(do_not_specialize=["steps"])  # type: ignore[untyped-decorator]
 def backward_kernel(  # type: ignore[no-untyped-def]
-    g, g_v, g_i, saved, v_first, decay, synapse, threshold, leak, reset, slope_at,
+    g, g_v, g_i, saved, v_first, decay, synapse, threshold, leak, reset, slope_at, limit_at,
     g_input, g_v_first, g_i_first, g_decay, g_threshold, g_leak, g_reset,
     steps, size, width,
     KIND: tl.constexpr, SUBTRACT: tl.constexpr, SURROGATE: tl.constexpr, DETACHED: tl.constexpr,
@@ -129,6 +137,8 @@ def backward_kernel(  # type: ignore[no-untyped-def]
     th = _parameter(threshold, lanes, mask, width, PER_NEURON)
     r = _parameter(reset, lanes, mask, width, PER_NEURON)
     slope = tl.load(slope_at)
+    if KIND == 4:
+        limit = tl.load(limit_at)
     zero = tl.zeros([LANES], g_v_first.dtype.element_ty)
     dv, di = zero, zero
     if G_V:
@@ -152,6 +162,13 @@ def backward_kernel(  # type: ignore[no-untyped-def]
             g_charged = arriving + dv
             if DECAY:
                 h = tl.load(saved, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
+        elif KIND == 4:
+            m = tl.load(saved, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
+            # Where θ = 0 there is no jump; 1 stands for θ there, so that nothing is divided by 0.
+            jump = tl.where(th > 0, arriving * _derivative(m / tl.where(th > 0, th, 1.0), slope, SURROGATE), zero)
+            if THRESHOLD:
+                s_threshold -= jump
+            charge = jump + tl.where((m > 0) & (m + th <= limit), arriving, zero)
         else:
             m = tl.load(saved, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
             fired = m > 0
@@ -178,7 +195,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         if KIND == 2:
             charge = g_charged
             dv = g_charged
-        else:
+        elif KIND != 4:
             charge = k * g_charged
             if LEAK:
                 s_leak += charge
@@ -226,9 +243,10 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
         v_last,
         v_last if i_last is None else i_last,
     )
+    limit = _number(block.limit, block) if block.kind == "graded" else block.leak
     with _on(x):
         forward_kernel[(triton.cdiv(size, lanes_of(x.dtype)),)](
-            *memory, *block.parameters, steps, size, shape[1], x.stride(0),
+            *memory, *block.parameters, limit, steps, size, shape[1], x.stride(0),
             KIND=KINDS[block.kind], SUBTRACT=block.subtracts,
             SAVE=saved is not None, FIRST_V=v is not None, FIRST_I=i is not None,
             PER_NEURON=block.per_neuron, LANES=lanes_of(x.dtype), num_warps=WARPS, enable_fp_fusion=False,
@@ -244,13 +262,14 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
     first_v = torch.empty(shape, dtype=computed, device=device)
     first_i = torch.empty(shape, dtype=computed, device=device) if block.kind == "cuba-lif" else None
     sums = {name: torch.empty(shape, dtype=computed, device=device) for name in inputs.learned}
-    slope = torch.full((), block.slope, dtype=computed, device=device)
+    slope = _number(block.slope, block)
+    limit = _number(block.limit, block) if block.kind == "graded" else slope
     g, g_v, g_i, saved, v_first = inputs.g, inputs.g_v, inputs.g_i, inputs.saved, inputs.v_first
     arriving = [g_input if part is None else part for part in (g, g_v, g_i, saved, v_first)]
     leaving = [first_v if part is None else part for part in (first_i, *(sums.get(name) for name in LEARNABLE))]
     with _on(g_input):
         backward_kernel[(triton.cdiv(size, lanes_of(inputs.dtype)),)](
-            *arriving, *block.parameters, slope, g_input, first_v, *leaving, steps, size, shape[1],
+            *arriving, *block.parameters, slope, limit, g_input, first_v, *leaving, steps, size, shape[1],
             KIND=KINDS[block.kind], SUBTRACT=block.subtracts,
             SURROGATE=SURROGATES[block.surrogate].code, DETACHED=block.detached,
             G=g is not None, G_V=g_v is not None, G_I=g_i is not None, FIRST_V=v_first is not None, HELD=inputs.held,
@@ -263,6 +282,11 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
 def lanes_of(dtype: torch.dtype) -> int:
     """Return the neurons per program: 128 bits per thread, so 512 of 4 bytes or 1024 of 2."""
     return 32 * WARPS * 16 // max(2, min(4, dtype.itemsize))
+
+
+def _number(value: float, block: Block) -> Tensor:
+    """Return ``value`` as an argument: Triton would pass a Python number as float32."""
+    return torch.full((), value, dtype=block.leak.dtype, device=block.leak.device)
 
 
 def _on(tensor: Tensor) -> AbstractContextManager[Any]:

@@ -6,6 +6,7 @@ the width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ashneuro.spiking.firing import Reset
 
-Kind = Literal["lif", "cuba-lif", "if", "li"]
+Kind = Literal["lif", "cuba-lif", "if", "li", "graded"]
 Kernels = Literal["auto", "triton", "native", "torch", "norse"]
 Saves = Literal["full", "bf16"]
 LEARNABLE = ("decay", "threshold", "leak", "reset")
@@ -54,11 +55,11 @@ class Neurons:
     """Neurons of one kind; parameters are numbers, or tensors that broadcast to the shape (...).
 
     Args:
-        kind: ``"lif"``, ``"cuba-lif"``, ``"if"`` or ``"li"``; equations in
+        kind: ``"lif"``, ``"cuba-lif"``, ``"if"``, ``"li"`` or ``"graded"``; equations in
             `ashneuro.spiking.kernels.multi_step`.
         decay: k = dt/τ_mem; unused by ``"if"``.
         synapse: k_syn = dt/τ_syn; used by ``"cuba-lif"`` only.
-        threshold, leak, reset: potentials.
+        threshold, leak, reset: potentials; ``"graded"`` has a threshold alone, θ.
         reset_kind: ``"value"``: a spike sets v to ``reset``. ``"subtract"``: it takes ``threshold``
             from v; ``reset`` is unused.
         surrogate: name in `ashneuro.spiking.kernels.surrogate.SURROGATES`.
@@ -67,6 +68,7 @@ class Neurons:
         saves: precision of the margins kept for the backward pass. ``"full"``: the computing type
             (or the input is kept instead); ``"bf16"``: half the memory of float32.
         kernels: back end; ``"auto"``: the fastest that works.
+        limit: largest value that ``"graded"`` neurons send.
         blocks: cache of fitted parameters by memory layout, because fitting takes longer than
             computing a small population. Tensors among the parameters must then not change.
             ``None``: no cache.
@@ -84,6 +86,7 @@ class Neurons:
     detached: bool = False
     saves: Saves = "full"
     kernels: Kernels = "auto"
+    limit: float = math.inf
     blocks: dict[object, Block] | None = None
 
     def parameters(self) -> Parameters:
@@ -102,6 +105,7 @@ class Settings(NamedTuple):
         save: precision of what is kept for the backward pass; ``""``: nothing is kept.
         backend: ``"triton"``, ``"native"`` or ``"torch"``.
         hold: number of timesteps for which the one step of input is held.
+        limit: as in `Neurons`.
     """
 
     kind: Kind
@@ -112,6 +116,7 @@ class Settings(NamedTuple):
     save: Literal["", "full", "bf16"]
     backend: str
     hold: int
+    limit: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +126,12 @@ class Block:
     Args:
         decay: k; unused by ``"if"``.
         synapse: k_syn; used by ``"cuba-lif"`` only.
-        threshold, leak, reset: potentials; ``"li"`` uses neither threshold nor reset.
+        threshold, leak, reset: potentials; ``"li"`` uses neither threshold nor reset, ``"graded"``
+            the threshold alone.
         reset_kind: effect of a spike on v, as in `Neurons`.
         surrogate: name; ``slope``: its α.
         detached: stop gradients at the reset.
+        limit: largest value that ``"graded"`` neurons send.
     """
 
     kind: Kind
@@ -137,6 +144,7 @@ class Block:
     surrogate: str = "super"
     slope: float = 1.0
     detached: bool = False
+    limit: float = math.inf
 
     @cached_property
     def parameters(self) -> tuple[Tensor, ...]:
@@ -181,10 +189,11 @@ class ForwardResult(NamedTuple):
     """Results of a forward pass.
 
     Args:
-        output: spikes, or potentials of ``"li"`` [T, rows, width].
+        output: spikes, values of ``"graded"``, or potentials of ``"li"`` [T, rows, width].
         v, i: last state [rows, width]; ``v`` may be ``None`` if it was not wanted, ``i`` is of
             ``"cuba-lif"`` only.
-        saved: margins v' − v_threshold, or the output of ``"li"`` [T, rows, width].
+        saved: margins v' − v_threshold (x − θ of ``"graded"``), or the output of ``"li"``
+            [T, rows, width].
         ones: number of spikes, from back ends that count them in the same pass.
     """
 

@@ -9,6 +9,10 @@ With margin ``m_t = v'_t − v_threshold`` and decays k = dt/τ, for every neuro
     v_t  = v_reset if z_t = 1, else v'_t                     reset to a value
     v_t  = v'_t − v_threshold · z_t                          reset by subtraction
 
+Graded neurons have no state. With θ the threshold and m_t = x_t − θ they send::
+
+    s_t  = min(x_t, limit) if m_t > 0 else 0                 a ReLU (θ = 0), or a jump (θ > 0)
+
 Backward, with G the gradient at z (LI: at v), σ' the surrogate, d = 1, or 0 if the
 reset is detached::
 
@@ -18,6 +22,11 @@ reset is detached::
     ∂v'_t = ∂z_t · σ'(m_t) + ∂v_t
     ∂I_t = k · ∂v'_t + (1 − k_syn) · ∂I_{t+1};   ∂x_t = k_syn · ∂I_t;   ∂v_{t-1} = (1 − k) · ∂v'_t
     ∂v_threshold = −Σ_t ∂z_t · σ'(m_t);   by subtraction also −Σ_t ∂v_t · z_t
+
+Of graded neurons, with G the gradient at s; the step of height θ at θ has the derivative
+σ'(x/θ − 1), whose integral over x is θ if that of σ' is 1, and none if θ = 0::
+
+    ∂x_t = G_t · (1[θ < x_t ≤ limit] + σ'(m_t/θ));   ∂θ = −Σ_t G_t · σ'(m_t/θ)
 
 So only the margins have to be kept. Their sign is the spike, whatever the reset, and rounding them
 to bf16 does not change it. A reset by subtraction leaves the margin itself: v_t = m_t where
@@ -56,7 +65,9 @@ from ashneuro.spiking.kernels.tracing import is_traced, refuse_forward_mode
 def multi_step(
     currents: Tensor, neurons: Neurons, state: State | None = None, *, hold: int = 1
 ) -> tuple[Tensor, State]:
-    """Return spikes (T, B, ...), or v of ``"li"``, of currents (T, B, ...), and the last state.
+    """Return spikes (T, B, ...) of currents (T, B, ...), and the last state.
+
+    ``"graded"`` neurons return the values that they send, ``"li"`` returns v.
 
     Computed in float32, or in float64 if the currents are; the output has the currents' type. A
     state that is passed to the next call continues the sample, gradients included. Without one, v
@@ -127,7 +138,7 @@ def _run(
                 "kernels = 'norse'",
             )
     settings = Settings(
-        neurons.kind, neurons.reset_kind, neurons.surrogate, slope, neurons.detached, save, backend, hold
+        neurons.kind, neurons.reset_kind, neurons.surrogate, slope, neurons.detached, save, backend, hold, neurons.limit
     )
     rate: Tensor | None = None
     if is_traced(currents) or currents.numel() == 0:

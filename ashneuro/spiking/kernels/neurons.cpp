@@ -18,7 +18,7 @@
 
 namespace {
 
-enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3 };
+enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3, GRADED = 4 };
 enum Reset { VALUE = 0, SUBTRACT = 1 };
 enum Surrogate { SUPER = 0, ATAN = 1, SIGMOID = 2, TRIANGLE = 3 };
 constexpr bool SPIKING = KIND != LI, SUBTRACTS = RESET == SUBTRACT;
@@ -68,6 +68,7 @@ extern "C" struct Job {
     int64_t held;        // 1: g_input is one step, the sum over all steps
     int32_t surrogate, detached, per_neuron;
     double slope;
+    double limit;  // largest value that a graded neuron sends
     const void *input;
     void *output, *saved;
     const void *v_first, *i_first;
@@ -200,6 +201,7 @@ template <bool PER_NEURON, bool WHOLE> struct State {
 
     // Take one step, reset included; return the margin.
     inline Lanes margin(Lanes in, int r) {
+        if (KIND == GRADED) return in - of.threshold[r];
         const Lanes h = charged(in, r), margin = h - of.threshold[r];
         v[r] = margin > 0 ? (SUBTRACTS ? margin : of.reset[r]) : h;
         return margin;
@@ -219,6 +221,7 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
     const Parameters<PER_NEURON, WHOLE> of(job, at);
     State<PER_NEURON, WHOLE> state(job, at, of, begin == 0, v_tile, i_tile);
     const bool past = WHOLE && streams(job, job.output, at);
+    const Lanes limit = all(COMPUTED(job.limit));
     const INPUT* x = from<INPUT>(job.input, begin * job.input_step + at.place);
     INPUT* out = from<INPUT>(job.output, begin * size + at.place);
     SAVED* saved = from<SAVED>(job.saved, begin * size + at.place);
@@ -238,7 +241,8 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
             if (SPIKING) {
                 const Lanes margin = state.margin(in, r), spikes = margin > 0 ? all(1) : Lanes{};
                 sent[r] += spikes;
-                write(out + n, spikes, lanes, past);
+                if (KIND == GRADED) write(out + n, margin > 0 ? (in < limit ? in : limit) : Lanes{}, lanes, past);
+                else write(out + n, spikes, lanes, past);
                 if (saved) write(saved + n, margin, lanes);
             } else {
                 state.v[r] = state.charged(in, r);
@@ -319,6 +323,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
     const bool past = PLAIN && !job.held && streams(job, job.g_input, at);
     const bool learned = !PLAIN && (job.g_decay || job.g_threshold || job.g_leak || job.g_reset);
     const COMPUTED through = job.detached ? 0 : 1, slope = COMPUTED(job.slope), g_each = COMPUTED(job.g_each);
+    const Lanes limit = all(COMPUTED(job.limit));
     const int surrogate = PLAIN ? SUPER : job.surrogate;
     const COMPUTED* const margins = kept.margins.empty() ? nullptr : kept.margins.data() + at.lane;
     const SAVED* const saved = from<SAVED>(job.saved, at.place);
@@ -354,6 +359,18 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
             if (g) fetch(g + r * LANES, AHEAD_BACK);
             if (saved) fetch(saved + t * size + r * LANES, AHEAD_BACK);
             const Lanes gn = g ? read(g + r * LANES, lanes) + g_each : all(g_each);
+            if (KIND == GRADED) {
+                const Lanes threshold = of.threshold[r];
+                const INPUT* const x = from<INPUT>(job.input, t * job.input_step + at.place + r * LANES);
+                if (x) fetch(x, AHEAD_BACK);
+                const Lanes m = x ? read(x, lanes) - threshold : saved_at(t, r);
+                const Lanes jump = threshold > 0 ? gn * derivative(surrogate, slope, m / threshold) : Lanes{};
+                if (learned) g_threshold[r] -= jump;
+                const Lanes value = m > 0 ? (m + threshold <= limit ? gn : Lanes{}) : Lanes{}, charge = jump + value;
+                if (gx) write(gx + r * LANES, charge, lanes, past);
+                else held[r] = t + 1 < job.steps ? held[r] + charge : charge;
+                continue;
+            }
             Lanes gh = gn + gv[r];
             if (SPIKING) {
                 const Lanes m = saved_at(t, r), h = m + of.threshold[r];
@@ -421,8 +438,9 @@ inline int64_t tile(const Job& job, bool recomputes) {
     return recomputes ? std::max<int64_t>(GROUP, std::min(TILE, MAX_MARGINS / job.steps / GROUP * GROUP)) : TILE;
 }
 
-// True if the backward pass recomputes margins from the input.
-inline bool recomputes(const Job& job) { return SPIKING && job.input; }
+// True if the backward pass recomputes the margins of all timesteps from the input. Those of graded neurons need
+// no state: they are computed where they are read.
+inline bool recomputes(const Job& job) { return SPIKING && KIND != GRADED && job.input; }
 
 // Call ``run(each_group)`` for tiles begin … end; ``each_group(run)`` calls ``run(group, whole)`` for all groups
 // of the tile.

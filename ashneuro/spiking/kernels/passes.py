@@ -108,8 +108,8 @@ def make_block(
     decay, synapse, threshold, leak, reset = (
         fit_parameter(values, shape, layout, computed, device) for values in parameters
     )
-    kind, reset_kind, surrogate, slope, detached, *_ = settings
-    return Block(kind, decay, synapse, threshold, leak, reset, reset_kind, surrogate, slope, detached)
+    kind, reset_kind, surrogate, slope, detached, *_, limit = settings
+    return Block(kind, decay, synapse, threshold, leak, reset, reset_kind, surrogate, slope, detached, limit)
 
 
 def fitted_block(
@@ -146,7 +146,7 @@ def run_forward(inputs: ForwardInputs, block: Block, layout: Layout, backend: st
         None if done.i is None else outside(done.i, shape, layout),
         # Outputs of an operator must not alias: for "li" autograd saves the output itself.
         done.saved if spiking else None,
-        done.ones if spiking else None,
+        done.ones if spiking and block.kind != "graded" else None,  # the mean of values is another number
     )
 
 

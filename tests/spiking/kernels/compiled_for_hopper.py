@@ -103,6 +103,8 @@ if __name__ == "__main__":
                 "cuba backward fp32": facts(backward_kernel, BACKWARD | {"KIND": 1}, "fp32"),
                 "subtract forward fp32": facts(forward_kernel, FORWARD | {"SUBTRACT": True}, "fp32"),
                 "subtract backward fp32": facts(backward_kernel, BACKWARD | {"SUBTRACT": True}, "fp32"),
+                "graded forward fp32": facts(forward_kernel, FORWARD | {"KIND": 4}, "fp32"),
+                "graded backward fp32": facts(backward_kernel, BACKWARD | {"KIND": 4}, "fp32"),
             }
         )
     )

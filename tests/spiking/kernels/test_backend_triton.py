@@ -30,7 +30,8 @@ def alone(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @needs_triton
 def test_interpreted_kernels_equal_norse_and_the_array_library() -> None:
-    files = ["tests/spiking/kernels/test_multi_step.py", "tests/simulation/emulator/test_backend_triton.py"]
+    files = [f"tests/spiking/kernels/test_{name}.py" for name in ("multi_step", "graded")]
+    files.append("tests/simulation/emulator/test_backend_triton.py")
     others = "not compiling and not gradcheck and not threads"  # about torch, and slow when interpreted
     done = alone(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-m", "triton", "-k", others, TRITON_INTERPRET="1"
@@ -62,6 +63,8 @@ def test_kernels_compiled_for_hopper_access_memory_once(tmp_path: Path) -> None:
         "cuba backward fp32": backward,
         "subtract forward fp32": forward,
         "subtract backward fp32": backward,
+        "graded forward fp32": forward,
+        "graded backward fp32": backward,
     }
     for name, facts in made.items():
         assert facts["stack"] == facts["local"] == 0, name  # nothing spills

@@ -562,9 +562,9 @@ def test_compiling_a_network_breaks_no_graph(reset: str, backend: str) -> None:
 def test_operators_pass_opcheck() -> None:
     number = [torch.tensor(value, dtype=torch.float64) for value in (0.3, 0.6, 0.4, 0.1, -0.2)]
     x = inputs(3, 2, 4, dtype=torch.float32).requires_grad_()
-    for kind, reset in (("lif", "value"), ("cuba-lif", "value"), ("lif", "subtract")):
+    for kind, reset in (("lif", "value"), ("cuba-lif", "value"), ("lif", "subtract"), ("graded", "value")):
         for given, hold in ((x, 1), (x[:1], 4)):
-            arguments = (given, None, None, *number, kind, reset, "super", 1.0, False, "full", "torch", hold)
+            arguments = (given, None, None, *number, kind, reset, "super", 1.0, False, "full", "torch", hold, 2.0)
             torch.library.opcheck(torch.ops.ashneuro.neurons.default, arguments, raise_exception=True)
 
 
