@@ -64,9 +64,14 @@ def lif_jobs(
 
             return run
 
-        def stepwise(linear: nn.Module = linear, spikes: Tensor = spikes, back: Tensor = back) -> Callable[[], None]:
+        def stepwise(
+            behind: Callable[[nn.Module], Neuron],
+            linear: nn.Module = linear,
+            spikes: Tensor = spikes,
+            back: Tensor = back,
+        ) -> Callable[[], None]:
             with torch.device(device):
-                step = kind.stepwise(linear)
+                step = behind(linear)
 
             def run() -> None:
                 linear.zero_grad()
@@ -88,7 +93,8 @@ def lif_jobs(
         if not available("native", device):
             added = layer(kind.ours("native", device), synaptic_currents)
             variants.append(Variant(f"ashneuro, native, {RATE:.0%} spikes added up", added))
-        variants.append(Variant("Norse, stepwise", stepwise()))
+        if kind.stepwise:
+            variants.append(Variant("Norse, stepwise", stepwise(kind.stepwise)))
         baseline = product if neuron == "lif" else neurons[0]
         jobs.append(Job(f"Linear {width} and {kind.title}, {size}", tuple(variants), baseline))
         neurons = _neurons(kind, device, alone)

@@ -20,6 +20,7 @@ from ashneuro.training.learner import Learner, whole_loss
 
 WORDS = 2000
 SEED = 7
+NAMES = {"lif": "LIF", "cubalif": "CubaLIF", "graded": "graded"}
 KERNELS: tuple[Kernels, ...] = ("triton", "native", "torch", "norse")
 
 
@@ -52,19 +53,20 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
 
         return run
 
-    variants = []
+    variants, neuron = [], config.model.abstract
     for kernels in KERNELS:
         reason = available(kernels, device)
+        if kernels == "norse" and neuron.neuron == "graded":
+            reason = "Norse has no graded neuron"
         if reason and kernels == "triton" and device.type == "cpu":
             continue
-        name = f"LIF, {kernels}"
+        name = f"{NAMES[neuron.neuron]}, {kernels}"
         if reason:
             variants.append(Variant(name, reason=reason))
         else:
             # In a profile, neurons can be told from the rest only if they are one operator.
             fused = kernels in ("triton", "native")
             variants.append(Variant(name, step(_network(config, kernels)), split=fused))
-    neuron = config.model.abstract
     # Norse's cell with its defaults, which are ours too. No other neuron has the same equations in
     # Norse.
     plain = (

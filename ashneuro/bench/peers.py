@@ -2,7 +2,8 @@
 
 LIF with a time constant of 2 steps and threshold `THRESHOLD`, reset to 0 or by subtraction; each
 with its own surrogate and its own defaults otherwise. The work is alike, the spikes are not the
-same.
+same. Graded neurons, a jump at the same threshold, stand beside torch's ReLU and a jump in torch's
+operations.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.kernels.dispatch import choose_backend
 from ashneuro.spiking.kernels.interface import Kernels
-from ashneuro.spiking.lif import LIF, Population
+from ashneuro.spiking.lif import LIF, Graded, Population
 
 THRESHOLD = 0.3
 TAU_S, DT_S = 2e-3, 1e-3
@@ -36,13 +37,14 @@ class Benched:
         title: its name in tables.
         layer: function of a `Population`'s options to our layer.
         peers: neurons of other libraries, by name: the package, and a function to the neuron.
-        stepwise: function of a synapse to Norse's neuron behind it, both applied step by step.
+        stepwise: function of a synapse to Norse's neuron behind it, both applied step by step;
+            ``None``: Norse has no such neuron.
     """
 
     title: str
     layer: Callable[..., Population]
     peers: Mapping[str, tuple[str, Callable[[], Neuron]]]
-    stepwise: Callable[[nn.Module], Neuron]
+    stepwise: Callable[[nn.Module], Neuron] | None
 
     def ours(self, kernels: Kernels, device: torch.device, *, bf16: bool = False) -> Neuron:
         """Return our layer; ``bf16`` halves the memory that it keeps for the backward pass."""
@@ -188,7 +190,20 @@ def _lif(title: str, reset: Reset) -> Benched:
     return Benched(title, layer, peers, partial(norse_stepwise, reset=reset))
 
 
-NEURONS = {"lif": _lif("LIF", "value"), "lif-subtract": _lif("LIF by subtraction", "subtract")}
+def torch_jump(x: Tensor) -> Tensor:
+    """Return x where it exceeds `THRESHOLD`, else 0, without a gradient of the step."""
+    return x * (x > THRESHOLD)
+
+
+_GRADED_PEERS = {
+    "torch, ReLU": ("torch", lambda: torch.relu),
+    "torch, x · (x > θ)": ("torch", lambda: torch_jump),
+}
+NEURONS = {
+    "lif": _lif("LIF", "value"),
+    "lif-subtract": _lif("LIF by subtraction", "subtract"),
+    "graded": Benched("graded", partial(Graded, THRESHOLD), _GRADED_PEERS, None),
+}
 
 
 def missing(package: str) -> str:

@@ -98,7 +98,9 @@ def lif(
     timesteps: Annotated[tuple[int, ...], Parameter(help="Numbers of timesteps, one table for each.")] = (16, 32),
     batch: Annotated[int, Parameter(help="Number of samples.")] = 64,
     width: Annotated[int, Parameter(help="Number of neurons, and of their inputs.")] = 768,
-    neuron: Annotated[str, Parameter(help="lif, or lif-subtract, which resets by subtraction, beside it.")] = "lif",
+    neuron: Annotated[
+        str, Parameter(help="lif; or beside it lif-subtract, which resets by subtraction, or graded.")
+    ] = "lif",
     rounds: Rounds = 7,
     threads: Threads = None,
     device: Device = "auto",
