@@ -396,15 +396,14 @@ def test_neurons_unlike_netx_give_a_note(tmp_path):
 
 def test_resonators_keep_the_files_numbers(tmp_path):
     """netx cuts what it computes again from a period and a decay."""
-    path = write(tmp_path / "x.net", changed(every_layer(np.random.default_rng(0)), 4, **RF))
+    layers = every_layer(np.random.default_rng(0))
+    path = write(tmp_path / "x.net", changed(layers, 4, **{**RF, "neuron_cosDecay": 3600}))
     neuron = read_netx(path).layers[3].neuron
-    assert (neuron.dynamics, neuron.parameters["sin"], neuron.parameters["cos"]) == ("resonate", 1500, 3700)
-    assert neuron.dv == round(4096 - np.hypot(1500, 3700))
+    assert (neuron.dynamics, neuron.parameters["sin"], neuron.parameters["cos"]) == ("resonate", 1500, 3600)
+    assert neuron.dv == round(4096 - np.hypot(1500, 3600))
     (note,) = [finding for finding in netx_findings(path) if finding.rule == "unlike_netx"]
-    assert note.level == "note" and "sinDecay 1500, cosDecay 3700 as the file says" in note.actual
-    alike = write(
-        tmp_path / "alike.net", changed(every_layer(np.random.default_rng(0)), 4, **{**RF, "neuron_sinDecay": 0})
-    )
+    assert note.level == "note" and "netx 0.6.0 computes 1499 and 3600" in note.actual
+    alike = write(tmp_path / "alike.net", changed(layers, 4, **RF))
     assert not [finding for finding in netx_findings(alike) if finding.rule == "unlike_netx"]
 
 
