@@ -4,7 +4,8 @@ The names below load when they are first used, so the import is quick and needs 
 
     import ashneuro as ash
 
-    network = ash.read("model.nir", dt_s=1e-3)
+    network = ash.from_torch(module, x)                            # x: (T, B, *shape)
+    network = ash.read("model.nir", dt_s=1e-3)                     # or a file
     findings = ash.check(network, "lava")
     exported = ash.export(network, "model.bundle", inputs=x)       # x: (T, B, *shape)
     record = ash.simulate(exported.bundle, x, on="lava")
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 # Public name → the module that defines it.
 _MODULES = {
     "read": "ashneuro.workflows.networks",
+    "from_torch": "ashneuro.workflows.from_torch",
     "check": "ashneuro.workflows.check",
     "lower": "ashneuro.workflows.lower",
     "export": "ashneuro.workflows.export",
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from ashneuro.workflows.evaluate import evaluate_task as evaluate_task
     from ashneuro.workflows.export import Exported as Exported
     from ashneuro.workflows.export import export as export
+    from ashneuro.workflows.from_torch import from_torch as from_torch
     from ashneuro.workflows.hybrid import HybridSession as HybridSession
     from ashneuro.workflows.lava import LavaSettings as LavaSettings
     from ashneuro.workflows.lower import lower as lower

@@ -65,6 +65,12 @@ def test_any_nir_graph_needs_no_torch() -> None:
     assert "float64: " in result and "nJ per sample" in result
 
 
+def test_from_torch_equals_its_model() -> None:
+    pytest.importorskip("snntorch", reason="pip install 'ashneuro[frameworks]'")
+    said = run("from_torch.py")
+    assert "0 of 232400 values differ" in said and "0 findings forbid Lava" in said
+
+
 def test_compare_costs_reads_a_bundle(ashneuro, foreign: Path, spikes: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     bundle = tmp_path / "net.bundle"
     words = ("--inputs", spikes, "--out", bundle, "--no-lava", "--input-coding", "spikes")

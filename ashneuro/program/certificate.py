@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ashneuro.display import Shown
 from ashneuro.errors import BundleError
+from ashneuro.program.source import Source
 
 SCHEMA = "ashneuro-certificate/1"
 
@@ -140,6 +141,8 @@ class Certificate(Shown):
         accuracy: task metrics by computation, if measured, e.g. ``{"float32": {"R@1": 0.31}}``.
         own_processes: layers that ran in Lava through a process of ashneuro's, because Lava has
             none for their neurons, and the name of that process.
+        source: comparison of the graph with the module that it came from; ``None``: the proof
+            starts from a graph or a lava-dl file.
     """
 
     samples: int
@@ -148,6 +151,7 @@ class Certificate(Shown):
     versions: Mapping[str, str] = field(default_factory=dict)
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     own_processes: Mapping[str, str] = field(default_factory=dict)
+    source: Source | None = None
 
     @property
     def required(self) -> tuple[Comparison, ...]:
@@ -157,7 +161,7 @@ class Certificate(Shown):
     @property
     def passed(self) -> bool:
         """True if every required comparison was run and is equal."""
-        return all(comparison.status == "equal" for comparison in self.required)
+        return not self._source_differs and all(comparison.status == "equal" for comparison in self.required)
 
     @property
     def failed(self) -> bool:
@@ -165,7 +169,11 @@ class Certificate(Shown):
 
         A certificate may neither pass nor fail.
         """
-        return any(comparison.status == "different" for comparison in self.required)
+        return self._source_differs or any(comparison.status == "different" for comparison in self.required)
+
+    @property
+    def _source_differs(self) -> bool:
+        return self.source is not None and self.source.mismatches > 0
 
     @property
     def not_compared(self) -> tuple[str, ...]:
@@ -183,6 +191,8 @@ class Certificate(Shown):
                 f"Lava's own neurons for {layers}: {OWN_PROCESSES[process]};"
                 f" they ran in ashneuro's process {process}, with Lava's arithmetic of u and v"
             )
+        if self.source is None and any(c.left == Computation.GRAPH for c in self.comparisons):
+            skipped.append("the model that the graph came from: this proof starts from the graph")
         if silent := self._silent():
             names = ", ".join(silent)
             skipped.append(f"what spikes of {names} would do: on these samples not one neuron there spiked")
@@ -213,6 +223,7 @@ class Certificate(Shown):
             "failed": self.failed,
             "samples": self.samples,
             "timesteps": self.timesteps,
+            **({"source": self.source.to_json()} if self.source else {}),
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "versions": dict(self.versions),
             "accuracy": {name: dict(metrics) for name, metrics in self.accuracy.items()},
@@ -235,7 +246,10 @@ class Certificate(Shown):
                 )
             comparisons = tuple(Comparison.from_json(item) for item in values["comparisons"])
             own = dict(values.get("own_processes", {}))
-            return cls(values["samples"], values["timesteps"], comparisons, values["versions"], values["accuracy"], own)
+            # Versions before 2026-11-27 had none.
+            source = Source.from_json(values["source"]) if values.get("source") else None
+            sizes = values["samples"], values["timesteps"]
+            return cls(*sizes, comparisons, values["versions"], values["accuracy"], own, source)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
                 "certificate.json is damaged", f"{type(error).__name__}: {error}", "export the network again"

@@ -214,6 +214,8 @@ def _tiles(report: Report) -> Iterator[Tile]:
     if report.certificate:
         required = report.certificate.required
         compared, wrong = sum(pair.compared for pair in required), sum(pair.mismatches for pair in required)
+        if source := report.certificate.source:
+            compared, wrong = compared + source.compared, wrong + source.mismatches
         skipped = sum(pair.status == "not run" for pair in required)
         beside = f"of {number(compared)} values that must be equal; measured"
         yield Tile("Mismatches", number(wrong), f"{beside}; {skipped} comparison(s) not run" if skipped else beside)

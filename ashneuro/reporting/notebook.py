@@ -13,7 +13,7 @@ from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import Workload
 from ashneuro.errors import AshneuroError, need
 from ashneuro.evaluation import Evaluation, TaskEvaluation
-from ashneuro.program.certificate import Certificate
+from ashneuro.program.certificate import Certificate, Computation
 from ashneuro.program.rules.finding import Findings
 from ashneuro.reporting import figures, tables, words
 from ashneuro.reporting.summary import Report
@@ -81,6 +81,21 @@ def figure(value: Plotted) -> Figure:
 
 
 def _certificate_rows(certificate: Certificate) -> Iterator[dict[str, Any]]:
+    if certificate.source:
+        own = {"left": certificate.source.module, "right": Computation.GRAPH.value, "required": True}
+        for population in certificate.source.populations:
+            sample, step, neuron = population.first or (None, None, None)
+            yield {
+                **own,
+                "status": "different" if population.mismatches else "equal",
+                "layer": population.name,
+                "compared": population.compared,
+                "spikes": population.spikes,
+                "mismatches": population.mismatches,
+                "first_sample": sample,
+                "first_timestep": step,
+                "first_neuron": neuron,
+            }
     for pair in certificate.comparisons:
         own = {"left": pair.left.value, "right": pair.right.value, "required": pair.required, "status": pair.status}
         for layer in pair.layers:

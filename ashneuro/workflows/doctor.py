@@ -43,6 +43,7 @@ def examine(lava_command: str | None = None) -> list[Check]:
         Check("system", f"{platform.platform()}; {_cpus()} CPUs; {_memory()}"),
         Check("limits", _limits()),
         *_packages(),
+        _frameworks(),
         *_lava(lava_command),
         _gpu(),
         *_kernels(),
@@ -72,6 +73,14 @@ def _packages() -> Iterator[Check]:
         missing = not all(versions.values())
         mend = ("pip install ashneuro" if extra == "base" else f"pip install 'ashneuro[{extra}]'") if missing else ""
         yield Check(f"packages, {extra}", found, not missing or extra not in NEEDED, mend)
+
+
+def _frameworks() -> Check:
+    """Return the frameworks whose modules `ashneuro.from_torch` reads, and their versions here."""
+    from ashneuro.frameworks.registry import installed
+
+    found = ", ".join(f"{name} {version or '–'}" for name, version in installed().items() if name != "ashneuro")
+    return Check("frameworks", f"{found} (from_torch reads their modules)")
 
 
 def _version(name: str) -> str:

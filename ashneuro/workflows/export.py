@@ -72,7 +72,7 @@ def export(
         source: a run, a bundle, a NIR graph or file, or a lava-dl file.
         out: folder of the bundle. Default: RUN/bundle, or NAME.bundle beside the file.
         inputs: samples (T, B, *shape) that choose the integer scales; the proof runs the first of
-            them. Default: a run's validation images, or seeded noise.
+            them. Default: the sample of a module, a run's validation images, or seeded noise.
         samples: number of samples in the proof.
         lava: settings of Lava; ``None``: the proof does without.
         contract: fields of `Contract` that win over the source's.
@@ -161,6 +161,8 @@ def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
         accuracy, integers, extra = partial(run_accuracy, run), learnt_integers(run), run_origin(run.path)
     if inputs is not None:
         given, source = named_inputs(inputs, network.input_names), "the given inputs"
+    elif network.sample is not None:
+        given, source = named_inputs(network.sample, network.input_names), "the sample that the module was read with"
     elif run is not None:
         from ashneuro.workflows.calibration import calibration_currents
 
@@ -217,7 +219,7 @@ def _build(
     )
     # A failed proof writes nothing, so that no folder looks like a bundle and is none.
     require_proof(proof.certificate, prove.folder)
-    certificate = proof.certificate
+    certificate = replace(proof.certificate, source=network.source)
     if accuracy is not None:
         certificate = replace(certificate, accuracy=accuracy(quantisation.program))
     bundle = write_bundle(

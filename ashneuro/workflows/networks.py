@@ -15,6 +15,7 @@ from ashneuro.program.bundle import Bundle, is_bundle, read_bundle
 from ashneuro.program.netx.file import NetxReading
 from ashneuro.program.netx.read import is_netx, read_netx, reading_of
 from ashneuro.program.nir_file import load_graph
+from ashneuro.program.source import Source
 from ashneuro.program.wiring import Wiring, wire
 from ashneuro.spiking.contract import Contract, ReadContract, read_contract
 
@@ -47,6 +48,9 @@ class Network:
             assumed.
         run: the run that the graph is the spiking part of.
         reading: choices that a lava-dl file leaves open.
+        source: comparison with the module that the graph came from.
+        sample: inputs (T, B, *shape) that the module was read with; they are the default wherever
+            inputs are needed.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Network:
     contract_read: ReadContract | None = None
     run: Run | None = None
     reading: NetxReading = NetxReading()
+    source: Source | None = None
+    sample: NDArray[np.generic] | None = None
 
     @property
     def is_netx(self) -> bool:

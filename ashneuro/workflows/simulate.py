@@ -56,7 +56,7 @@ def simulate(
         source: a bundle or a run that was exported, a NIR graph or file, a lava-dl file, or a
             program.
         inputs: samples (T, B, *shape): an array, arrays by input name, or the path of a .npy or
-            .npz. Default: a bundle's reference samples.
+            .npz. Default: a bundle's reference samples, or the sample of a module.
         on: ``"torch"``: float64; ``"loihi"``: the bit-exact integer emulator; ``"lava"``: Lava
             itself.
         precision: default: float on torch, integer elsewhere.
@@ -151,9 +151,10 @@ def with_inputs(
         if inputs is None:
             return bundle, bundle.reference.inputs
         return bundle, named_inputs(inputs, list(bundle.reference.inputs))
+    network = open_network(source, overrides)
+    inputs = network.sample if inputs is None else inputs
     if inputs is None:
         raise _no_inputs(str(source) if isinstance(source, str | Path) else "this network")
-    network = open_network(source, overrides)
     given = named_inputs(inputs, network.input_names)
     return (network.program if network.is_netx else network.simulable), given
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,4 +33,7 @@ def verify(
     """
     from ashneuro.simulation.proof import certify
 
-    return certify.verify(open_bundle(source), **proof_options(lava), progress=partial(progress, "proving"))
+    bundle = open_bundle(source)
+    proof = certify.verify(bundle, **proof_options(lava), progress=partial(progress, "proving"))
+    # The module is not in the bundle: its comparison is the one of the export.
+    return replace(proof, source=bundle.certificate.source if bundle.certificate else None)

@@ -24,6 +24,7 @@ def test_block_for_bug_reports(ashneuro: Command) -> None:
         "python",
         "system",
         "limits",
+        "frameworks",
         "lava",
         "gpu",
         "kernels, cpu",
@@ -35,6 +36,7 @@ def test_block_for_bug_reports(ashneuro: Command) -> None:
     assert set(wanted) <= set(found)
     assert f"({sys.executable})" in found["python"]["found"]  # type: ignore[operator]
     assert "torch 2." in found["packages, train"]["found"] and "loihi2" in found["profiles"]["found"]  # type: ignore[operator]
+    assert "Norse 1." in found["frameworks"]["found"]  # type: ignore[operator]
     block = ashneuro("doctor").out
     assert all(len(line) <= 140 for line in block.splitlines() if not line.startswith("  "))
     assert block.splitlines()[0].startswith("ashneuro ")

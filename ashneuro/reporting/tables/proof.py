@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ashneuro.reporting import words
 from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number
@@ -11,13 +11,14 @@ from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
     from ashneuro.program.certificate import Certificate, Comparison
+    from ashneuro.program.source import Source
     from ashneuro.simulation.proof.silicon import SiliconReport
 
 
 def certificate(content: Certificate) -> tuple[Table, ...]:
     """Return the comparisons of a certificate, the mismatches by layer, and the task metrics."""
     pairs = content.comparisons
-    rows = []
+    rows = [_source(content.source)] if content.source else []
     for pair in pairs:
         ran = pair.status != "not run"
         where = "{}: sample {}, step {}, neuron {}".format(pair.first[0], *pair.first[1]) if pair.first else ""
@@ -42,6 +43,26 @@ def certificate(content: Certificate) -> tuple[Table, ...]:
         note=f"Not compared: {'; '.join(content.not_compared)}.\nComputed with {versions}.",
     )
     return summary, *_certified_layers(content), *_certified_accuracy(content)
+
+
+def _source(source: Source) -> tuple[Any, ...]:
+    """Return the row of the module that a graph came from."""
+    frameworks = ", ".join(f"{name} {version}" for name, version in source.frameworks.items())
+    where = "{}: sample {}, step {}, neuron {}".format(source.first[0], *source.first[1]) if source.first else ""
+    said = [
+        where,
+        f"{len(source.populations)} population(s), {source.samples} samples of {source.timesteps} steps",
+        f"float32 ties: {number(source.ties)}" if source.ties else "",
+        f"silent: {', '.join(source.silent)}" if source.silent else "",
+    ]
+    return (
+        f"{source.module} ({frameworks}) – graph, float64",
+        Cell("different", Mark.BAD) if source.mismatches else Cell("equal", Mark.GOOD),
+        number(source.compared),
+        number(source.mismatches),
+        "; ".join(part for part in said if part),
+        "yes",
+    )
 
 
 def _mark(comparison: Comparison) -> Mark:

@@ -1,0 +1,162 @@
+"""Own layers, and what holds for modules of any framework."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ashneuro
+from ashneuro.errors import DataError, GraphError
+from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
+from ashneuro.spiking.recurrent import RecurrentLIF
+from tests.frameworks.modules import read, same_in_lava, same_in_program, spikes, spiking, strong
+
+DT = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+NEURONS = {
+    "LIF": lambda **k: LIF(5e-3, 0.3, dt=DT, **k),
+    "CubaLIF": lambda **k: CubaLIF(8e-3, 4e-3, 0.2, dt=DT, **k),
+    "IF": lambda **k: IF(1.5, **k),
+    "RecurrentLIF": lambda **k: RecurrentLIF(8, 5e-3, 0.3, dt=DT, **k),
+}
+
+
+def dense(neuron):
+    return strong(nn.Sequential(nn.Linear(6, 8), neuron, nn.Linear(8, 4), LIF(4e-3, 0.3, dt=DT)), 4.0)
+
+
+@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_layers_spike_as_their_graph(name, reset):
+    same_in_program(spiking(read(dense(NEURONS[name](reset=reset)), spikes(6))))
+
+
+@pytest.mark.lava
+def test_layers_spike_alike_in_lava():
+    same_in_lava(spiking(read(dense(NEURONS["LIF"]()), spikes(6))))
+
+
+def test_a_read_out_and_a_relu():
+    net = strong(
+        nn.Sequential(
+            nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), LIF(4e-3, 0.3, dt=DT), nn.Linear(8, 4), LI(5e-3, dt=DT)
+        ),
+        3.0,
+    )
+    network = read(net, torch.rand(20, 2, 6))
+    assert network.contract.input_coding == "current" and network.wiring.message("1").graded
+    same_in_program(network)
+
+
+def test_one_relu_module_for_two_populations():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2, self.relu, self.lif = nn.Linear(6, 8), nn.Linear(8, 8), nn.ReLU(), LIF(4e-3, dt=DT)
+
+        def forward(self, x):
+            return self.lif(self.relu(self.fc2(self.relu(self.fc1(x)))))
+
+    network = read(strong(Net(), 3.0), torch.rand(20, 2, 6))
+    assert network.wiring.named("neuron") == ["relu", "relu_2", "lif"]
+
+
+def test_linear_layers_over_further_axes():
+    net = strong(nn.Sequential(nn.Linear(4, 3), LIF(4e-3, 0.2, dt=DT)), 4.0)
+    network = spiking(read(net, spikes(5, 4)))
+    assert network.wiring.in_shapes["1"] == (5, 3)
+    same_in_program(network)
+
+
+def test_the_module_and_its_mode_stay_as_they_are():
+    net = dense(NEURONS["LIF"]())
+    weights = {name: value.clone() for name, value in net.state_dict().items()}
+    read(net, spikes(6))
+    assert net.training and all(torch.equal(weights[name], value) for name, value in net.state_dict().items())
+    assert "forward" not in vars(net[1])
+
+
+def test_samples_are_arrays_or_tensors_of_steps_and_samples():
+    net, x = dense(NEURONS["LIF"]()), spikes(6)
+    ours, theirs = read(net, x), read(net, x.numpy().astype(bool))
+    np.testing.assert_array_equal(ours.sample, theirs.sample)
+    assert ours.contract.input_coding == "spikes"
+    with pytest.raises(DataError, match=r"\(T, B, \*shape\)"):
+        ashneuro.from_torch(net, x[:, 0])
+
+
+def test_a_module_without_neurons_is_refused():
+    with pytest.raises(GraphError, match="Sequential has no spiking neurons"):
+        ashneuro.from_torch(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), spikes(6))
+
+
+def test_a_forward_that_cannot_run_is_refused_with_what_it_said():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = nn.Linear(7, 8), LIF(4e-3, dt=DT)
+
+        def forward(self, x, more):
+            return self.lif(self.fc(x))
+
+    with pytest.raises(GraphError, match=r"Net\.forward\(x, more\) cannot be run") as error:
+        ashneuro.from_torch(Net(), spikes(6))
+    assert "more" in error.value.why
+
+
+def test_a_forward_that_reads_values_is_refused():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = nn.Linear(6, 8), LIF(4e-3, dt=DT)
+
+        def forward(self, x):
+            y = self.fc(x)
+            return self.lif(y if y.sum() > 0 else -y)
+
+    with pytest.raises(GraphError, match="reads the values of signals"):
+        ashneuro.from_torch(Net(), spikes(6))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda x: torch.cat([x, x], -1), "cat"),
+        (lambda x: (x > 0).float(), "gt"),
+        (lambda x: x * x, "mul"),
+        (lambda x: x.roll(1, -1), "roll"),
+        (lambda x: x.mean(0, keepdim=True).expand_as(x), "mean"),
+        (lambda x: x.permute(0, 2, 1).transpose(1, 2), "permute"),
+    ],
+)
+def test_functions_that_are_not_linear_are_named(change, named):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = nn.Linear(6, 8), LIF(4e-3, dt=DT)
+
+        def forward(self, x):
+            return self.lif(change(self.fc(x)))
+
+    with pytest.raises(GraphError, match=f"torch's {named} in forward"):
+        ashneuro.from_torch(Net(), spikes(6))
+
+
+def test_a_neuron_that_is_called_twice_is_refused():
+    neuron = LIF(4e-3, dt=DT)
+    net = nn.Sequential(nn.Linear(6, 8), neuron, nn.Linear(8, 8), neuron)
+    with pytest.raises(GraphError, match="called twice"):
+        ashneuro.from_torch(net, spikes(6))
+
+
+def test_a_module_by_the_step_counts_dt_as_given():
+    net = dense(NEURONS["IF"]())
+    net[3] = IF(1.0)
+    assert read(net, spikes(6)).contract.dt_s == 1e-3
+    assert read(net, spikes(6), dt=2e-3).contract.dt_s == 2e-3
