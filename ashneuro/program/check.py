@@ -87,7 +87,7 @@ def check(
         GraphError: the target is not known.
     """
     if target not in TARGETS:
-        raise GraphError(f"target {target!r}", f"known targets: {', '.join(TARGETS)}", "--target lava")
+        raise GraphError(f"target {target!r}", f"known targets: {', '.join(TARGETS)}", "--target lava, or --target nir")
     read = contract if isinstance(contract, ReadContract) else ReadContract(contract, ())
     wiring = wire(graph)
     findings = [*graph_findings(wiring, read.contract), *_assumed(wiring, read)]

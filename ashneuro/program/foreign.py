@@ -73,7 +73,7 @@ INSTEAD: Mapping[str, str] = {
     "izhikevich": "NIR has no such neuron: use LIF or CubaLIF; ashneuro.dynamics = izhikevich in the metadata of a LIF"
     " (docs/nir.md), if it is a resonator and steps like Lava's RF_IZ",
     "plif": "its time constant is an ordinary parameter after training: use LIF",
-    "relu": "a graph has no activations without spikes: use IF or LIF, or keep that part on the host",
+    "relu": "use a Threshold with ashneuro.message = graded in its metadata (docs/nir.md), or use IF or LIF",
     "sigmoid": "a graph has no activations without spikes: use IF or LIF, or keep that part on the host",
     "softmax": "there is none for spikes: take it on the host, from the outputs",
     "attention": "there is none for spikes: keep that part on the host",

@@ -5,6 +5,7 @@ Reading is strict: whatever is wrong with a file is reported at once, and nothin
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from ashneuro.errors import BundleError, GraphError
 from ashneuro.program.foreign import NIR_EXPORT, foreign_file, instead_of
-from ashneuro.program.primitives import PARAMETERS, PRIMITIVES, READ_OUT, SPIKING
+from ashneuro.program.primitives import PARAMETERS, PRIMITIVES, READ_OUT, SPIKING, WHOLE_PARAMETERS
 from ashneuro.program.rules.finding import require
 from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.wiring import Wiring, wire
@@ -130,7 +131,7 @@ def _build(entry: Any, name: str, problems: list[_Problem]) -> Any:
     """Return the node that an entry describes; add what prevents it to ``problems``."""
     label = name or "graph"
     if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
-        problems.append(_Problem(f"{label}: it has no type"))
+        problems.append(_Problem(f"{label}: it has no type", "give it the name of its primitive as `type`"))
         return None
     kind = entry["type"]
     if kind == "NIRGraph":
@@ -143,7 +144,8 @@ def _build(entry: Any, name: str, problems: list[_Problem]) -> Any:
     try:
         return _mixed_shapes(fields) or nir.dict2NIRNode(fields)
     except Exception as error:  # constructors of primitives raise anything on arbitrary values
-        problems.append(_Problem(f"{label} ({kind}): {_reason(error)}"))
+        why = _reason(error)
+        problems.append(_Problem(f"{label} ({kind}): {why}", _entry_remedy(kind, entry, why)))
         return None
 
 
@@ -167,20 +169,36 @@ def _mixed_shapes(fields: Mapping[str, Any]) -> Any:
 def _build_graph(entry: Mapping[str, Any], name: str, problems: list[_Problem]) -> nir.NIRGraph | None:
     nodes, edges = entry.get("nodes", {}), entry.get("edges", ())
     if not isinstance(nodes, Mapping):
-        problems.append(_Problem(f"{name or 'graph'}: its nodes are not a group"))
+        problems.append(_Problem(f"{name or 'graph'}: its nodes are not a group", "write `nodes` as a group of nodes"))
         return None
     made = {key: _build(node, f"{name}.{key}" if name else key, problems) for key, node in nodes.items()}
     pairs = np.asarray(edges, dtype=object)
     if pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2):
-        problems.append(_Problem(f"{name or 'graph'}: its edges have shape {pairs.shape}, not (number, 2)"))
+        why = f"{name or 'graph'}: its edges have shape {pairs.shape}, not (number, 2)"
+        problems.append(_Problem(why, "write `edges` as pairs of node names"))
         return None
     stated = entry.get("metadata", {})
     if not isinstance(stated, Mapping):
-        problems.append(_Problem(f"{name or 'graph'}: its metadata are not a group"))
+        problems.append(_Problem(f"{name or 'graph'}: its metadata are not a group", "write `metadata` as a group"))
         return None
     metadata = {key: _plain(value) for key, value in stated.items()}
     # NIR's own type check adds nodes, assumes square kernels, and names no node when it fails.
     return nir.NIRGraph(made, [(_text(a), _text(b)) for a, b in pairs.reshape(-1, 2)], metadata, type_check=False)
+
+
+def _entry_remedy(kind: str, entry: Mapping[str, Any], why: str) -> str:
+    """Return the remedy for an entry from which NIR's constructor makes no node."""
+    primitive = PRIMITIVES[kind]
+    known = {field.name for field in dataclasses.fields(primitive) if field.init}
+    needed = [*PARAMETERS.get(primitive, ()), *WHOLE_PARAMETERS.get(primitive, ())]
+    absent = [name for name in needed if name not in entry and name != "input_shape"]
+    if unknown := [name for name in entry if name not in {*known, "type", "shape"}]:
+        return f"remove {', '.join(unknown)} from {kind}"
+    if absent:
+        return f"write {', '.join(absent)} of {kind}, or export again with nir.write 1.0 or later"
+    if "same shape" in why:
+        return f"give every parameter of {kind} one value, or one per neuron"
+    return EXPORT_AGAIN
 
 
 def _plain(value: Any) -> Any:

@@ -118,7 +118,11 @@ def node_firing(node: Any, contract: Contract) -> Firing:
         return Firing(contract.comparison)  # stateless: there is nothing to reset
     stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
     given = {name: stated.get(PREFIX + name, getattr(contract, name)) for name in FIRING_FIELDS}
-    return read_contract({PREFIX + name: value for name, value in given.items()}).contract.firing
+    try:
+        return read_contract({PREFIX + name: value for name, value in given.items()}).contract.firing
+    except GraphError as error:  # its remedy is an option, which does not reach the node's own metadata
+        own = " and ".join(PREFIX + name for name in FIRING_FIELDS if PREFIX + name in stated)
+        raise GraphError(error.what, error.why, f"correct {own}, or remove it for the graph's own") from error
 
 
 def node_message(node: Any) -> Message:
@@ -138,7 +142,7 @@ def node_message(node: Any) -> Message:
     )
 
     def refused(name: str, why: str) -> GraphError:
-        return GraphError(f"{name} = {given.get(name)!r}", why, "export the graph again")
+        return GraphError(f"{name} = {given.get(name)!r}", why, f"correct {PREFIX}{name}, or remove it")
 
     if kind not in MESSAGE_KINDS:
         raise refused("message", f"it must be one of {', '.join(MESSAGE_KINDS)}")
@@ -164,13 +168,15 @@ def node_dynamics(node: Any) -> tuple[DynamicsName, dict[str, NDArray[np.float64
     if name not in DYNAMICS or (name != "lif" and not isinstance(node, INTEGRATES)):
         others = ", ".join(kind for kind in DYNAMICS)
         raise GraphError(
-            f"{PREFIX}dynamics = {name!r}", f"a LIF, CubaLIF or IF has one of {others}", "export the graph again"
+            f"{PREFIX}dynamics = {name!r}",
+            f"a LIF, CubaLIF or IF has one of {others}",
+            f"correct {PREFIX}dynamics, or remove it for an ordinary neuron",
         )
     found = {}
     for key in DYNAMICS[name].parameters:
         value = _array(stated.get(PREFIX + key))
         if value.dtype.kind not in "fiu":
-            raise GraphError(f"{PREFIX}{key}", f"{name} neurons need it as a number", "write it into the metadata")
+            raise GraphError(f"{PREFIX}{key}", f"{name} neurons need it as a number", f"add {PREFIX}{key}")
         found[key] = value.astype(np.float64)
     return name, found
 
@@ -217,11 +223,21 @@ def _replaced(graph: nir.NIRGraph, changed: Mapping[str, Any], prefix: str) -> n
     return result
 
 
-def unreadable(node: Any) -> str:
-    """Return why a parameter of a NIR node cannot be read, as text; "" when all of them can."""
+@dataclass(frozen=True)
+class Unreadable:
+    """A parameter of a NIR node that cannot be read: why, and what helps."""
+
+    why: str
+    remedy: str
+
+
+def unreadable(node: Any) -> Unreadable | None:
+    """Return the first parameter of a NIR node that cannot be read; ``None`` when all of them
+    can.
+    """
     for name in PARAMETERS.get(type(node), ()):
         if _array(getattr(node, name)).dtype.kind not in "fiub":
-            return f"{name} is not numeric"
+            return Unreadable(f"{name} is not numeric", f"give {name} as an array of numbers")
     for name in WHOLE_PARAMETERS.get(type(node), ()):
         value = getattr(node, name)
         text = value.decode("utf8", "replace") if isinstance(value, bytes) else value
@@ -229,7 +245,8 @@ def unreadable(node: Any) -> str:
             name == "input_shape" and value is None
         )
         if not free and (not _whole(value) or (name in SCALARS and _array(value).ndim)):
-            return f"{name} is {value!r}"
+            words = ', or as "same" or "valid"' if name == "padding" else ""
+            return Unreadable(f"{name} is {value!r}", f"give {name} as a whole number{words}")
     if isinstance(node, FIRES + READ_OUT):
         try:
             if isinstance(node, FIRES):
@@ -237,12 +254,12 @@ def unreadable(node: Any) -> str:
                 node_message(node)
             node_dynamics(node)
         except GraphError as error:
-            return f"{error.what} in its metadata: {error.why}"
+            return Unreadable(f"{error.what} in its metadata: {error.why}", f"in the node's metadata: {error.do}")
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):
         shape = node.input_type.get("input") if isinstance(node.input_type, Mapping) else node.input_type
         if shape is not None and not (_whole(shape) and (_array(shape) > 0).all()):
-            return f"its shape is {shape!r}"
-    return ""
+            return Unreadable(f"its shape is {shape!r}", "give whole numbers above 0, or no shape")
+    return None
 
 
 def _whole(value: Any) -> bool:

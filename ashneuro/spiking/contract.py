@@ -73,7 +73,7 @@ class Contract:
                 raise GraphError(
                     f"{name} = {getattr(self, name)!r}",
                     f"it must be one of {', '.join(values)}",
-                    f"--{name.replace('_', '-')}",
+                    " or ".join(f"--{name.replace('_', '-')} {value}" for value in values),
                 )
         if not 0 < self.dt_s < math.inf:
             raise GraphError(f"dt = {self.dt_s} s", "a time step must be longer than 0 s, and finite", "--dt SECONDS")
@@ -135,7 +135,7 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
                 raise GraphError(
                     f"metadata {PREFIX}{name} = {values[name]!r}",
                     f"it is not such a number ({error})",
-                    "export the graph again",
+                    {"dt_s": "--dt SECONDS", "timesteps": "--timesteps N", "reset_delay": "--reset-delay STEPS"}[name],
                 ) from error
     return ReadContract(Contract(**values), tuple(assumed))
 

@@ -44,7 +44,7 @@ SPATIAL = ("conv", "pool", "convT", "unpool")
 POOLS = ("pool", "unpool")  # they have one kernel for all channels
 CONNECTED = (*SPATIAL, "dense", "dense_rec")
 RESONATORS = ("RF_PHASE", "RF_IZHIKEVICH")
-EXPORT = "export the network from lava-dl again"
+EXPORT = "export the network from lava-dl again, every block with block.export_hdf5(handle)"
 
 
 @dataclass(frozen=True)

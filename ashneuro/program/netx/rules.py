@@ -74,7 +74,7 @@ def layer_order(netx: NetxFile) -> Iterator[Violation]:
         if layer.kind == "average" and layer.index != len(netx.layers) - 1:
             yield Violation(layer.name, "layers follow it", "end the network there, or put a dense layer in its place")
         if layer.kind in CONNECTED and layer.neuron is None and not (layer.kind == "dense" and layer.last):
-            yield Violation(layer.name, "it has no neurons", EXPORT)
+            yield Violation(layer.name, "it has no neurons", f"give the layer CUBA neurons, and {EXPORT}")
     if not any(layer.kind in CONNECTED for layer in netx.layers):
         yield Violation("network", "no layer has weights", EXPORT)
 
@@ -235,7 +235,9 @@ def threshold_range(netx: NetxFile) -> Iterator[Violation]:
             least = int(field == "vThMant" and neuron["type"] not in ("CUBA", "LOIHI"))
             if value is None or ((value >= least) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all():
                 continue
-            yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", "train with a lower threshold")
+            low = f"train with a {field} of at least {least}"
+            remedy = low if np.min(value) < least else "train with a lower threshold"
+            yield Violation(layer.name, f"neuron/{field} = {range_text(value)}", remedy)
 
 
 def analog_input(netx: NetxFile) -> Iterator[Violation]:
@@ -308,7 +310,7 @@ def delays(netx: NetxFile) -> Iterator[Violation]:
         elif layer.weight is not None and layer.outputs and whole(delay) and layer.delays() is None:
             of = f"{layer.outputs} channels" if layer.kind in SPATIAL else f"{shape_text(layer.weight.shape)} weights"
             actual = f"{shape_text(delay.shape)} delays for {of}"
-            yield Violation(layer.name, actual, EXPORT)
+            yield Violation(layer.name, actual, f"correct the delays in the file, or {EXPORT}")
 
 
 def input_shape(netx: NetxFile) -> Iterator[Violation]:
@@ -331,7 +333,8 @@ def agreeing_shapes(netx: NetxFile) -> Iterator[Violation]:
         if not layer.complete or (netx.input_shape is None and layer.kind != "input"):
             return  # the shapes behind it are unknown
         if actual := _shape_misfit(layer):
-            yield Violation(layer.name, actual, EXPORT if netx.reading.input_shape is None else GIVE_SHAPE)
+            remedy = f"correct it in the file, or {EXPORT}"
+            yield Violation(layer.name, actual, remedy if netx.reading.input_shape is None else GIVE_SHAPE)
             return
 
 

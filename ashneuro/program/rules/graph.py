@@ -54,9 +54,9 @@ def known_primitive(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 def readable_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """Parameters are numeric; strides, kernels, groups, dimensions and shapes are whole numbers."""
     for name in wiring.named("unknown"):
-        actual = unreadable(wiring.nodes[name])
-        if actual:
-            yield Violation(name, actual, "export the graph again")
+        fault = unreadable(wiring.nodes[name])
+        if fault is not None:
+            yield Violation(name, fault.why, fault.remedy)
 
 
 def edge_ends(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
@@ -198,9 +198,9 @@ def numbers_fit(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """
     for name, node in wiring.nodes.items():
         if wiring.roles[name] != "unknown" and (type(node) in PARAMETERS or type(node) in WHOLE_PARAMETERS):
-            actual = _misfit(node, wiring.in_shapes[name], wiring.out_shapes[name])
-            if actual:
-                yield Violation(name, actual, "correct the parameters and export again")
+            misfit = _misfit(node, wiring.in_shapes[name], wiring.out_shapes[name])
+            if misfit is not None:
+                yield Violation(name, *misfit)
 
 
 def finite_numbers(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
@@ -210,7 +210,11 @@ def finite_numbers(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             count = int((~np.isfinite(numbers(node, parameter))).sum())
             if count:
                 actual = f"{parameter} has {count} values that are NaN or infinite"
-                yield Violation(name, actual, "train again, or correct the values")
+                yield Violation(
+                    name,
+                    actual,
+                    "train again with a lower learning rate, or replace the values",
+                )
 
 
 def time_constants(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
@@ -225,7 +229,7 @@ def time_constants(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             tau = numbers(node, parameter) if hasattr(node, parameter) else np.ones(0)
             if tau.size and not ((tau > 0) & (tau >= shortest)).all():
                 actual = f"smallest {parameter} = {np.min(tau):.4g} s, dt = {contract.dt_s:.4g} s"
-                remedy = "correct the time constants"
+                remedy = "give time constants above 0"
                 if np.min(tau) > 0:
                     remedy = "--dt SECONDS, no longer than the smallest time constant"
                 yield Violation(name, actual, remedy)
@@ -251,12 +255,19 @@ def dynamics_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violatio
         dynamics, stated = node_dynamics(wiring.nodes[name])
         for key, values in stated.items():
             kind = DYNAMICS[dynamics].parameters[key].kind
-            remedy = f"correct {PREFIX}{key} in the node's metadata"
             if values.shape not in ((), (1,), wiring.in_shapes[name]):
+                remedy = f"write {PREFIX}{key} as one number, or as one per neuron"
                 yield Violation(name, f"{key} has shape {shape_text(values.shape)}", remedy)
             elif not (np.isfinite(values) & (values >= least[kind])).all() or (
                 kind == "steps" and (values != np.rint(values)).any()
             ):
+                sense = {
+                    "steps": "whole steps from 1 on",
+                    "tau": "a time constant of at least dt",
+                    "v": "at least 0",
+                    "turn": "a period of at least 4 steps",
+                }
+                remedy = f"correct {PREFIX}{key} in the node's metadata: {sense[kind]}"
                 yield Violation(name, f"{key} = {range_text(values)}", remedy)
 
 
@@ -270,7 +281,10 @@ def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
         dynamics, _ = node_dynamics(node)
         if dynamics == "refractory" and firing != LIF_FIRING:
             actual = f"comparison {firing.comparison}, reset {firing.reset}, {firing.reset_delay} step(s) late"
-            yield Violation(name, actual, "--comparison strict --reset value --reset-delay 0, if it was trained so")
+            own = [PREFIX + field for field in FIRING_FIELDS if PREFIX + field in node.metadata]
+            remedy = "--comparison strict --reset value --reset-delay 0"
+            remedy = f"remove {', '.join(own)} from the node's metadata" if own else remedy
+            yield Violation(name, actual, f"{remedy}, if it was trained so; else train without refractory steps")
         if DYNAMICS[dynamics].resonates and isinstance(node, nir.CubaLIF):
             yield Violation(name, f"{dynamics} of a CubaLIF", "write it as a LIF or an IF")
         if dynamics not in ("lif", "refractory"):
@@ -336,7 +350,8 @@ def whole_delays(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
         fits = (steps >= 0) & (steps < 2**31) & (steps == np.rint(steps))
         if not fits.all():
             actual = f"{steps[~fits].flat[0]:.4g} steps of {contract.dt_s:.4g} s"
-            yield Violation(name, actual, "--dt SECONDS, or a delay that is a multiple of dt")
+            remedy = "--dt SECONDS, or delays that are multiples of dt"
+            yield Violation(name, actual, remedy if (steps >= 0).all() else "give delays of at least 0")
 
 
 def undelayed_bias(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
@@ -414,48 +429,66 @@ def graph_findings(graph: nir.NIRGraph | Wiring, contract: Contract) -> list[Fin
     return apply_rules(GRAPH_RULES, wiring, contract, nir_type=kind)
 
 
-def _misfit(node: Any, in_shape: Shape | None, out_shape: Shape | None) -> str:
-    """Return the first inconsistency of a node's parameters; "" if there is none."""
+def _misfit(node: Any, in_shape: Shape | None, out_shape: Shape | None) -> tuple[str, str] | None:
+    """Return the first inconsistency of a node's parameters, and its remedy; ``None`` if there is
+    none.
+    """
     try:
         if isinstance(node, nir.Conv1d | nir.Conv2d):
             return _conv_misfit(node, in_shape)
         if isinstance(node, nir.SumPool2d | nir.AvgPool2d):
             slide = window(node)
             if min(slide.kernel + slide.stride) < 1 or min(sum(slide.padding, ())) < 0:
-                return f"kernel {slide.kernel}, stride {slide.stride}, padding {slide.padding}"
-            spatial = in_shape is None or len(in_shape) == 3
-            return "" if spatial else f"its input has shape {shape_text(in_shape)}, not (C, H, W)"
-        if isinstance(node, nir.Flatten):
-            return ""  # `known_shapes`
+                actual = f"kernel {slide.kernel}, stride {slide.stride}, padding {slide.padding}"
+                return actual, "give a kernel and a stride of at least 1, and a padding of at least 0"
+            if in_shape is not None and len(in_shape) != 3:
+                actual = f"its input has shape {shape_text(in_shape)}, not (C, H, W)"
+                return actual, "feed it channels with two spatial axes, without axes of batch and time"
+            return None
         if isinstance(node, nir.Affine) and out_shape is not None:
-            np.broadcast_to(np.asarray(node.bias), out_shape)
-            return ""
-        shapes = {np.shape(getattr(node, name)) for name in PARAMETERS[type(node)]}
+            if not _broadcasts(np.shape(node.bias), out_shape):
+                actual = f"a bias of shape {shape_text(np.shape(node.bias))} for outputs {shape_text(out_shape)}"
+                return actual, "give one bias per output"
+            return None
+        shapes = {np.shape(getattr(node, name)) for name in PARAMETERS.get(type(node), ())}
         neuron = hasattr(node, "v_leak") or hasattr(node, "r")
         if neuron and len(shapes) > 1:
-            return f"its parameters have shapes {', '.join(map(shape_text, sorted(shapes)))}"
-        return ""
+            actual = f"its parameters have shapes {', '.join(map(shape_text, sorted(shapes)))}"
+            return actual, "give every parameter one value, or one per neuron"
+        return None
     except (ValueError, TypeError, IndexError) as error:
-        return str(error)
+        return str(error), "give one number for kernel, stride, padding and dilation, or one per spatial axis"
 
 
-def _conv_misfit(node: nir.Conv1d | nir.Conv2d, in_shape: Shape | None) -> str:
+def _broadcasts(shape: Shape, wanted: Shape) -> bool:
+    try:
+        return np.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        return False
+
+
+def _conv_misfit(node: nir.Conv1d | nir.Conv2d, in_shape: Shape | None) -> tuple[str, str] | None:
     axes = 1 if isinstance(node, nir.Conv1d) else 2
     shape, groups = np.shape(node.weight), int(node.groups)
     if len(shape) != 2 + axes:
-        return f"the weight has shape {shape_text(shape)}, not (C_out, C_in / groups, {axes} kernel axes)"
+        wanted = f"(C_out, C_in / groups, {'length' if axes == 1 else 'height, width'})"
+        return f"the weight has shape {shape_text(shape)}, not {wanted}", f"give the weight the axes {wanted}"
     if groups < 1 or shape[0] % groups:
-        return f"{shape[0]} output channels do not divide into {groups} groups"
+        actual = f"{shape[0]} output channels do not divide into {groups} groups"
+        return actual, "give a number of groups that divides the output channels"
     slide = window(node)
     if min(slide.stride + slide.dilation) < 1 or min(sum(slide.padding, ())) < 0:
-        return f"stride {slide.stride}, dilation {slide.dilation}, padding {slide.padding}"
+        actual = f"stride {slide.stride}, dilation {slide.dilation}, padding {slide.padding}"
+        return actual, "give a stride and a dilation of at least 1, and a padding of at least 0"
     if str(node.padding) == "same" and max(slide.stride) > 1:
-        return f"padding 'same' with stride {slide.stride}"
+        return f"padding 'same' with stride {slide.stride}", "give the padding as numbers, or stride 1"
     if np.shape(node.bias) not in ((), (1,), (shape[0],)):
-        return f"biases of shape {shape_text(np.shape(node.bias))} for {shape[0]} output channels"
+        actual = f"biases of shape {shape_text(np.shape(node.bias))} for {shape[0]} output channels"
+        return actual, "give one bias per output channel"
     if in_shape is not None and in_shape[0] != shape[1] * groups:
-        return f"it takes {shape[1] * groups} channels ({groups} groups of {shape[1]}), its input has {in_shape[0]}"
-    return ""
+        actual = f"it takes {shape[1] * groups} channels ({groups} groups of {shape[1]}), its input has {in_shape[0]}"
+        return actual, "give it weights for as many channels as come in, or another number of groups"
+    return None
 
 
 def _between_neurons(wiring: Wiring, name: str) -> list[str]:

@@ -39,7 +39,7 @@ def enough_descriptors(program: Program) -> Iterator[Violation]:
     """The process that starts Lava keeps several files open per channel."""
     needed, most = DESCRIPTORS * channels(program) + RUNTIME_DESCRIPTORS, _hard_limit(resource.RLIMIT_NOFILE)
     if needed > most:
-        remedy = f"raise the hard limit (ulimit -Hn), or {ELSEWHERE}"
+        remedy = f"ulimit -Hn {2 * needed} (as root), or {ELSEWHERE}"
         yield Violation("graph", f"{needed} open files, at most {most} here", remedy, "note")
 
 
@@ -51,7 +51,8 @@ def enough_shared_memory(program: Program) -> Iterator[Violation]:
     needed, free = channel_bytes(program), found.f_bavail * found.f_frsize
     if needed > free:
         actual = f"{needed / 1e6:.0f} MB for one sample, {free / 1e6:.0f} MB free in {SHARED_MEMORY}"
-        remedy = f"mount -o remount,size=… {SHARED_MEMORY} (Docker: --shm-size), or {ELSEWHERE}"
+        size = f"{math.ceil(2 * needed / 1e6)}M"
+        remedy = f"mount -o remount,size={size} {SHARED_MEMORY} (Docker: --shm-size={size}), or {ELSEWHERE}"
         yield Violation("graph", actual, remedy, "note")
 
 
@@ -59,7 +60,9 @@ def few_layers(program: Program) -> Iterator[Violation]:
     """A step of Lava takes about 0.5 ms per layer, and more the more processes it starts."""
     if len(program.layers) > MANY_LAYERS:
         actual = f"{len(program.layers)} layers, {processes(program)} processes"
-        yield Violation("graph", actual, "--lava-timeout above its default of 300 s", "note")
+        yield Violation(
+            "graph", actual, "give it time: --lava-timeout SECONDS, 300 by default; or take fewer layers", "note"
+        )
 
 
 LAVA_RULES: Mapping[str, LavaRule] = {

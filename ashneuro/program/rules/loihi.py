@@ -36,8 +36,12 @@ from ashneuro.spiking.message import LARGEST_BITS
 
 ProgramRule = Callable[[Program], Iterator[Violation]]
 
-AGAIN = "quantise the network again"
-SMALLER_SCALE = "quantise with a smaller scale"
+LONGEST_TAU_SYN = 6000  # steps: du is at least 1/4096, which is 46 % too fast then
+AGAIN = 'quantise the float network again: ashneuro.lower(network, "integer", inputs=x)'
+SMALLER_SCALE = "quantise with a smaller scale, or without scales of your own"
+LARGER_SCALE = "quantise with a larger scale, or without scales of your own"
+BOUNDED = f"{SMALLER_SCALE}, or state the number of timesteps (--timesteps N)"
+SMALLER_WEIGHTS = f"{SMALLER_SCALE}; train a lava-dl network with smaller weights"
 
 
 def uniform_decay(program: Program) -> Iterator[Violation]:
@@ -80,7 +84,7 @@ def fast_enough(program: Program) -> Iterator[Violation]:
             error, decay = float(errors.max()), float(decays[errors.argmax()])
             if name == "du" and decay < 0.5:
                 actual = f"{what} = {DECAY_ONE / max(decay, 1e-300):.6g} steps"
-                yield Violation(layer.name, actual, "train with τ_syn of at most 8192 steps")
+                yield Violation(layer.name, actual, f"train with τ_syn of at most {LONGEST_TAU_SYN} steps")
             elif error > 0.5:
                 actual = f"{what} = {DECAY_ONE / decay:.6g} steps"
                 yield Violation(layer.name, actual, f"train with a shorter {what}, or IF neurons")
@@ -243,7 +247,7 @@ def weight_exponent(program: Program) -> Iterator[Violation]:
     for layer, connection in program.connections():
         if not WEIGHT_EXP[0] <= connection.weight_exp <= WEIGHT_EXP[1]:
             actual = f"from {connection.source}: {connection.weight_exp}"
-            yield Violation(layer.name, actual, "quantise with another scale")
+            yield Violation(layer.name, actual, "quantise with another scale, or without scales of your own")
 
 
 def decay_in_range(program: Program) -> Iterator[Violation]:
@@ -265,7 +269,7 @@ def threshold_in_range(program: Program) -> Iterator[Violation]:
         low, high = values.min(), values.max()
         least = 0 if layer.neuron.graded else 1
         if layer.neuron.spiking and (low != high or not least <= low <= LARGEST_THRESHOLD):
-            remedy = SMALLER_SCALE if high > LARGEST_THRESHOLD else "quantise with a larger scale"
+            remedy = SMALLER_SCALE if high > LARGEST_THRESHOLD else LARGER_SCALE
             yield Violation(layer.name, f"{low} … {high}", remedy)
 
 
@@ -286,7 +290,7 @@ def current_does_not_wrap(program: Program) -> Iterator[Violation]:
         largest = largest_current(program, layer)
         if largest > LARGEST_STATE:
             actual = f"|u| can reach {largest:.0f}, at most {LARGEST_STATE}"
-            yield Violation(layer.name, actual, f"{SMALLER_SCALE}, or narrow the layer's fan-in")
+            yield Violation(layer.name, actual, SMALLER_WEIGHTS)
 
 
 def adaptation_in_range(program: Program) -> Iterator[Violation]:
@@ -298,7 +302,7 @@ def adaptation_in_range(program: Program) -> Iterator[Violation]:
             largest = largest_adaptation(program, layer)
             if largest > LARGEST_STATE:
                 actual = f"they can reach {largest:.0f}, at most {LARGEST_STATE}"
-                yield Violation(layer.name, actual, f"{SMALLER_SCALE}, or state the number of timesteps")
+                yield Violation(layer.name, actual, BOUNDED)
 
 
 def read_out_in_range(program: Program) -> Iterator[Violation]:
@@ -308,7 +312,7 @@ def read_out_in_range(program: Program) -> Iterator[Violation]:
             largest = largest_potential(program, layer)
             if largest > LARGEST_THRESHOLD << STATE_SHIFT:
                 actual = f"|v| can reach {largest:.0f}, at most {LARGEST_THRESHOLD << STATE_SHIFT}"
-                yield Violation(layer.name, actual, f"{SMALLER_SCALE}, or state the number of timesteps")
+                yield Violation(layer.name, actual, BOUNDED)
 
 
 def input_in_range(program: Program) -> Iterator[Violation]:
