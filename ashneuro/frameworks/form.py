@@ -241,6 +241,7 @@ class Adapter:
             ``("B", "T")`` or ``("BT",)`` whole samples.
         reset: put a neuron's state back to its start.
         dt_s: duration of a step that a neuron states itself; ``None``: it counts steps.
+        fits: why a neuron cannot run over samples of these sizes (T and B); empty if it can.
         double: turn what ``module.double()`` misses into float64.
         state_argument: a step of the whole network takes the state of the step before, and returns
             it.
@@ -255,6 +256,7 @@ class Adapter:
     layout: Any
     reset: Any = lambda module: None
     dt_s: Any = lambda module: None
+    fits: Any = lambda module, sizes: ""
     double: Any = lambda module: None
     state_argument: bool = False
     refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -6,12 +6,20 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from ashneuro.frameworks import layers, norse, snntorch
+from ashneuro.frameworks import layers, norse, rockpool, sinabs, snntorch, spikingjelly
 from ashneuro.frameworks.form import Adapter
 
 # By top-level package. Adapters look at attributes alone, so none of these packages is imported.
 FRAMEWORKS: Mapping[str, Adapter] = {
-    adapter.package: adapter for adapter in (norse.ADAPTER, snntorch.ADAPTER, layers.ADAPTER)
+    adapter.package: adapter
+    for adapter in (
+        norse.ADAPTER,
+        snntorch.ADAPTER,
+        sinabs.ADAPTER,
+        spikingjelly.ADAPTER,
+        rockpool.ADAPTER,
+        layers.ADAPTER,
+    )
 }
 
 

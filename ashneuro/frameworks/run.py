@@ -172,12 +172,19 @@ def _arranged(x: Tensor, axes: tuple[str, ...]) -> Tensor:
 def _copy(module: nn.Module, *, double: bool) -> nn.Module:
     """Return a copy on the CPU, in evaluation, with its state at the start."""
     memo: dict[int, Any] = {}
+    copied: list[tuple[nn.Module, nn.Module]] = []
     # State that a training step left is part of its autograd graph, which cannot be copied.
     for part in _all_modules(module):
         for value in [*part._buffers.values(), *vars(part).values()]:
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 memo[id(value)] = value.detach().clone()
+        # sinabs' own copies fail for recurrent layers.
+        if "__deepcopy__" in dir(type(part)) and id(part) not in memo:
+            memo[id(part)] = twin = type(part).__new__(type(part))
+            copied.append((part, twin))
     try:
+        for part, twin in copied:
+            twin.__dict__.update(copy.deepcopy(part.__dict__, memo))
         own = copy.deepcopy(module, memo)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise GraphError(f"{type(module).__name__} cannot be copied", str(error), "detach its states first") from error

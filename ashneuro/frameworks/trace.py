@@ -9,7 +9,7 @@ leaves: their adapter gives their nodes, whatever happens inside.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,8 +59,6 @@ class Recorder(TorchFunctionMode):
         self._inside = 0
         self._where: list[tuple[str, bool]] = []
         self._stateless: dict[tuple[str, frozenset[str]], str] = {}
-        # Keys are identities: a tensor that is gone could share its own with another.
-        self._keep: list[Tensor] = []
 
     # What rules of functions use.
 
@@ -82,9 +80,14 @@ class Recorder(TorchFunctionMode):
         """Return the values of an operation that the current module does; ``key`` tells it from
         others: its weights, and its geometry.
         """
-        keys = tuple(id(part) if isinstance(part, Tensor) else part for part in key)
-        self._keep.extend(part for part in key if isinstance(part, Tensor))
+        keys = tuple(self._identity(part) if isinstance(part, Tensor) else part for part in key)
         return self.builder.operation((name, *keys), self._named(name), x, make, shape)
+
+    def _identity(self, weights: Tensor) -> Hashable:
+        """Return the identity of weights: the parameter itself, or the numbers of other tensors."""
+        if isinstance(weights, nn.Parameter):
+            return id(weights)
+        return tuple(weights.shape), weights.detach().cpu().contiguous().numpy().tobytes()
 
     def _named(self, function: str) -> str:
         """Return a node's name: the module's, or the function's in a module with parts."""
@@ -222,6 +225,8 @@ class Recorder(TorchFunctionMode):
         if source.axes != tuple(adapter.layout(part)):
             wanted, got = (" × ".join(axes) or "nothing" for axes in (adapter.layout(part), source.axes))
             raise WrongLayout(f"{path} takes {wanted} × neurons, and gets {got} × neurons")
+        if misfit := adapter.fits(part, self.sizes):
+            raise Untranslatable(misfit, "make the module for the sample's size, or the sample for the module's")
         call = self.calls.get(path, 0)
         if source.axes == ("B",) and source.step is not None and source.step != call:
             raise Untranslatable(
