@@ -104,6 +104,18 @@ def graded(x: ArrayLike, *, threshold: ArrayLike = 0.0, limit: float = np.inf) -
     return np.where(x > np.asarray(threshold), np.minimum(x, limit), 0.0)
 
 
+def delta(state: Any, y: Array, threshold: Any, cumulative: bool = False) -> tuple[Any, Array]:
+    """Return (state, changes sent) of Lava's Delta for the value y of one timestep.
+
+    A state of None starts a sample. With a cumulative error, this decides what is sent.
+    """
+    before, residue, error = (np.zeros_like(y),) * 3 if state is None else state
+    change = y - before + residue
+    error = error + change
+    sent = np.where(np.abs(error if cumulative else change) >= threshold, change, 0.0)
+    return (y, change - sent, np.where(sent != 0, 0.0, error)), sent
+
+
 def convolve(x: Array, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
     """Return the cross-correlation of x with weight, product by product.
 
@@ -162,7 +174,8 @@ def run_graph(
         reset_delay: 0, or 1: the reset acts on the potential of the next step, before it is
             compared.
             All three may be in a neuron's own metadata, as "ashneuro.reset" etc. A Threshold with
-            "ashneuro.message" = "graded" sends min(x, "ashneuro.message_limit") instead of 1.
+            "ashneuro.message" = "graded" sends min(x, "ashneuro.message_limit") instead of 1, and
+            one with "change" sends changes, see `delta`.
             "ashneuro.dynamics" = "refractory" holds v for "ashneuro.refractory_steps" steps after
             a spike; "adaptive" has "ashneuro.tau_threshold", "ashneuro.tau_refractory" and
             "ashneuro.threshold_step"; "resonate" and "izhikevich" have "ashneuro.period".
@@ -267,9 +280,12 @@ def _step(
 
     match node:
         case nir.Threshold():
-            z, stated = fires(x, "threshold"), node.metadata or {}
-            if stated.get("ashneuro.message") == "graded":
-                return None, np.where(z, np.minimum(x, stated.get("ashneuro.message_limit", np.inf)), 0.0)
+            z = fires(x, "threshold")
+            if stated.get("message") == "graded":
+                return None, np.where(z, np.minimum(x, stated.get("message_limit", np.inf)), 0.0)
+            if stated.get("message") == "change":
+                y = np.maximum(x, 0) if stated.get("message_activation", "none") == "relu" else x
+                return delta(state, y, p["threshold"] * (1 - TIE), cumulative=stated.get("message_cumulative", False))
             return None, z.astype(float)
         case nir.CubaLIF() | nir.CubaLI():
             current = integrate(current, x, decay=decay(p["tau_syn"]), r=p["w_in"])

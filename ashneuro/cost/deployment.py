@@ -129,7 +129,7 @@ def deploy(program: Program, record: SpikeRecord, profile: HardwareProfile) -> D
             incoming[layer.name] / steps,
             sends / steps,
         )
-    graded = any(layer.neuron.graded for layer in program.layers)
+    graded = any(layer.neuron.payload for layer in program.layers)
     return Deployment(placement, sent, loads, program.depth, graded)
 
 

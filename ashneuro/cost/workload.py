@@ -70,7 +70,8 @@ class LayerWorkload:
         update_adds: additions and comparisons per neuron update, or per output element of an ANN.
         state_variables: variables that a neuron keeps from step to step.
         spikes: spikes of the layer, or non-zero values of a port; 0 for a layer of graded messages.
-        graded_messages: graded messages of the layer: its non-zero values; they are not spikes.
+        graded_messages: graded messages or changes of the layer: the non-zero values that it sent;
+            they are not spikes.
         message_bits: payload bits of one message: those of the layer, 32 in floats; 0 for spikes.
         messages: spikes or graded messages, once per target layer.
         messages_out: spikes or graded messages that leave for the host.
@@ -333,7 +334,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
             graded_events += source.events
     synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
     updates = layer.size * steps
-    spiking, graded = layer.neuron.spiking, layer.neuron.graded
+    spiking, message = layer.neuron.spiking, layer.neuron.message
     payload = _payload_bits(layer.neuron, program.precision)
     is_output = layer.name in program.outputs
     # Two synapses into one layer, such as a conv and its skip, share a message.
@@ -341,8 +342,13 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     dynamics = DYNAMICS[layer.neuron.dynamics]
     u_decays, u_kept = _decay(layer.neuron.du, program.precision, offset=1)
     v_decays, v_kept = _decay(layer.neuron.dv, program.precision, offset=0)
-    if graded:  # stateless, whatever the decays are
+    if message.changes:  # u is kept or not; y is among the state of the message
+        u_decays = v_decays = v_kept = False
+    elif layer.neuron.graded:  # stateless, whatever the decays are
         u_decays = u_kept = v_decays = v_kept = False
+    state = (*dynamics.state, *(message.state if spiking else ()))
+    # v takes u; of changes, y is u.
+    further = message.adds if layer.neuron.changes else 1
     return LayerWorkload(
         name=layer.name,
         place="deployed",
@@ -361,16 +367,16 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         parameter_bytes=_parameter_bytes(layer, program.precision),
         zero_parameters=_zeros(layer),
         state_bytes=layer.size
-        * (u_kept + v_kept + len(dynamics.state))
+        * (u_kept + v_kept + len(state))
         * (INTEGER_BYTES["state"] if program.precision == "integer" else FLOAT_BYTES),
         updates=updates,
         updates_active=own.active_updates,
         updates_inactive=None if own.active_updates is None else updates - own.active_updates,
         update_multiplies=u_decays + v_decays + dynamics.multiplies,
-        update_adds=u_kept + 1 + _has_bias(layer.neuron) + spiking + dynamics.adds,
-        state_variables=u_kept + v_kept + len(dynamics.state),
+        update_adds=u_kept + _has_bias(layer.neuron) + spiking + dynamics.adds + further,
+        state_variables=u_kept + v_kept + len(state),
         spikes=own.events if layer.neuron.binary else 0,
-        graded_messages=own.events if graded else 0,
+        graded_messages=own.events if layer.neuron.payload else 0,
         message_bits=payload,
         messages=own.events * targets if spiking else 0,
         messages_out=own.events if spiking and is_output else 0,
@@ -386,7 +392,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
 
 def _payload_bits(neuron: Neuron, precision: str) -> int:
     """Return the bits that a message carries: 0 for a spike."""
-    if not neuron.graded:
+    if not neuron.payload:
         return 0
     return neuron.message.bits if precision == "integer" else 8 * FLOAT_BYTES
 

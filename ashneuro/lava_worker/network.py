@@ -10,6 +10,8 @@ The description is in Lava's terms, so that nothing is decided here::
      "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to record],
                  "firing": {"inclusive", "late"} or null: Lava's own,
                  "graded": {"limit": number or null, "inclusive", "stock"} or null: spikes,
+                 "changes": {"rectified", "cumulative", "exponent", "shift"} or null,
+                 "binary": all that it sends is 0 or 1,
                  "dynamics": a key of `processes.DYNAMICS` or null: LIF,
                  "parameters": [names]}],
      "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse",
@@ -41,7 +43,7 @@ from lava.proc.dense.process import Dense
 from lava.proc.graded.process import GradedReluVec
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
-from processes import DYNAMICS, Fired, Graded, ReadOut, Sink, Source, Traced, input_of
+from processes import DYNAMICS, Changes, Fired, Graded, ReadOut, Sink, Source, Traced, input_of
 from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
@@ -62,9 +64,7 @@ class Network:
         number = np.int32 if self.fixed else np.float64
         self._sources = {item["name"]: _shared(self.rows, item["size"], number) for item in description["sources"]}
         self._sinks = {
-            item["name"]: _shared(
-                self.rows, item["size"], np.uint8 if item["spiking"] and not item["graded"] else number
-            )
+            item["name"]: _shared(self.rows, item["size"], np.uint8 if item["binary"] else number)
             for item in description["layers"]
         }
         self._traces = {
@@ -167,10 +167,13 @@ class Network:
         }
         if item["graded"] and item["graded"]["stock"] and not item["trace"]:
             return GradedReluVec(shape=(item["size"],), vth=_one(value["v_threshold"]))
-        own = item["firing"] or item["graded"] or item["dynamics"]
+        own = item["firing"] or item["graded"] or item["dynamics"] or item["changes"]
         if item["spiking"] and not item["trace"] and not own:
             return LIFReset(**parameters)
         trace = self._traces[item["name"]].reshape(self.rows, 2, -1)
+        if item["changes"]:
+            parameters["first_step"] = item["offset"]
+            return Changes(trace, np.array(item["trace"], int), item["spiking"], item["changes"], **parameters)
         if item["graded"]:
             limit = item["graded"]["limit"]
             return Graded(

@@ -14,6 +14,7 @@ from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.atrlif.models import PyATRLIFModelFixed, PyATRLIFModelFloat
@@ -29,6 +30,8 @@ from lava.proc.rf.models import PyRFModelFixed, PyRFModelFloat
 from lava.proc.rf.process import RF
 from lava.proc.rf_iz.models import PyRF_IZModelFixed, PyRF_IZModelFloat
 from lava.proc.rf_iz.process import RF_IZ
+from lava.proc.sdn.models import PySigmaDeltaModelFixed, PySigmaDeltaModelFloat
+from lava.proc.sdn.process import ActivationMode, SigmaDelta
 
 
 class Source(AbstractProcess):
@@ -270,6 +273,89 @@ class GradedModelFixed(_GradedModel, FiredModelFixed):
     def in_units_of_vth(self, value):
         """Return v in units of a threshold's mantissa, rounded down."""
         return np.right_shift(value, self.vth_shift)
+
+
+class Changes(SigmaDelta):
+    """Lava's `SigmaDelta`, with the reset between samples that it lacks, and recorded neurons.
+
+    Without the sum of its input it is Lava's `Delta`; as a read-out it is Lava's `Sigma`, with a
+    bias.
+
+    Args:
+        sends: it sends changes; else it is a read-out.
+        given: "rectified": the activation is a ReLU; "cumulative": Lava's cum_error; "exponent" of
+            vth and bias; "shift": Lava's state_exp, which may be negative here.
+        du: below 0 (fixed) or 0 (float): the input is summed.
+        first_step: machine step in which the first sample arrives; nothing is sent before.
+    """
+
+    def __init__(
+        self, trace, neurons, sends, given, shape, du, vth, bias_mant, reset_interval, reset_offset, first_step, **more
+    ):
+        super().__init__(
+            shape=shape,
+            vth=0,
+            bias=bias_mant * 2 ** given["exponent"],
+            act_mode=ActivationMode.RELU if given["rectified"] else ActivationMode.UNIT,
+            cum_error=given["cumulative"],
+            name=more["name"],
+        )
+        self.vth = Var(shape=shape, init=vth * 2 ** given["exponent"])  # Lava has one for all neurons
+        self.proc_params["trace"], self.proc_params["neurons"], self.proc_params["sends"] = trace, neurons, sends
+        self.proc_params["du"], self.proc_params["shift"] = du, given["shift"]
+        self.proc_params["reset_interval"], self.proc_params["reset_offset"] = reset_interval, reset_offset
+        self.proc_params["first_step"] = first_step
+
+
+class _ChangesModel:
+    """Lava's own dynamics, from the first sample on."""
+
+    def run_spk(self) -> None:
+        given, neurons = self.proc_params, self.proc_params["neurons"]
+        arriving = self.a_in.recv()
+        if self.time_step % given["reset_interval"] == given["reset_offset"]:
+            for state in (self.sigma, self.act, self.residue, self.error):
+                state[:] = 0
+        sent = np.zeros_like(self.sigma)
+        if self.time_step >= given["first_step"]:
+            sent = self.shifted(self.dynamics(arriving), given["shift"])
+            sent = sent if given["sends"] else self.sigma + self.bias
+        self.s_out.send(sent)
+        if neurons.size:
+            trace = given["trace"]
+            trace[(self.time_step - 1) % len(trace)] = self.sigma[neurons], self.act[neurons]
+
+    def sigma_dynamics(self, a_in_data):
+        """Return the sum of the input, or the input where nothing is summed."""
+        return np.where(self.sums(self.proc_params["du"]), super().sigma_dynamics(a_in_data), a_in_data)
+
+
+class ChangesModelFloat(_ChangesModel, PySigmaDeltaModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Changes
+
+    def sums(self, du):
+        """Return True where u is kept."""
+        return np.asarray(du) == 0
+
+    def shifted(self, sent, shift):
+        """Return the changes as they are."""
+        return sent
+
+
+class ChangesModelFixed(_ChangesModel, PySigmaDeltaModelFixed):
+    """Lava's fixed-point dynamics."""
+
+    implements_process = Changes
+
+    def sums(self, du):
+        """Return True where u is kept."""
+        return np.asarray(du) < 0
+
+    def shifted(self, sent, shift):
+        """Return messages of changes."""
+        return np.right_shift(sent, shift) if shift >= 0 else np.left_shift(sent, -shift)
 
 
 class Refractory(LIFRefractory):

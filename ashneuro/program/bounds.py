@@ -11,9 +11,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_SHIFT
+from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_SHIFT, STATE_UNIT
 from ashneuro.program.program import Connection, Layer, Neuron, Program
 from ashneuro.program.synapse import signed_sums
+from ashneuro.spiking.message import Message
 
 
 def accumulation(program: Program, layer: Layer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -33,6 +34,25 @@ def accumulation(program: Program, layer: Layer) -> tuple[NDArray[np.int64], NDA
     return low.min(axis=0), high.max(axis=0)
 
 
+def largest_sum(program: Program, layer: Layer) -> float:
+    """Return the largest |Σ a| over a sample: changes add up to their value, whatever the steps."""
+    gain = leaky_gain(0.0, program.timesteps)
+    total = np.zeros(layer.size)
+    for connection in layer.connections:
+        least, most = _sent(program, connection)
+        source = _layer(program, connection)
+        steps = gain
+        if source is not None and source.neuron.changes:
+            least, most, steps = -largest_value(source.neuron), largest_value(source.neuron), 1.0
+        reach = np.full(layer.size, float(max(-least, most)))
+        if connection.synapse is not None:
+            negative, positive = signed_sums(connection.synapse)
+            up, down = positive * most + negative * least, positive * least + negative * most
+            reach = np.maximum(up, -down) * 2.0**connection.weight_exp
+        total += np.where(reach > 0, reach, 0.0) * (steps if reach.any() else 0.0)
+    return float(total.max(initial=0.0))
+
+
 def largest_current(program: Program, layer: Layer) -> float:
     """Return the largest |u|: the largest |a| in every step."""
     low, high = accumulation(program, layer)
@@ -48,6 +68,10 @@ def largest_current(program: Program, layer: Layer) -> float:
 def largest_potential(program: Program, layer: Layer) -> float:
     """Return the largest |v| when no spike resets it."""
     bias = float(np.abs(np.asarray(layer.neuron.bias, np.int64) << layer.neuron.bias_exp).max())
+    sources = [_layer(program, connection) for connection in layer.connections]
+    changes = any(source is not None and source.neuron.changes for source in sources)
+    if changes and not np.any(layer.neuron.dv) and np.all(np.asarray(layer.neuron.du) + 1 == DECAY_ONE):
+        return STATE_UNIT * largest_sum(program, layer) + (bias and bias * leaky_gain(0.0, program.timesteps))
     gain = leaky_gain(float(np.min(layer.neuron.dv)) / DECAY_ONE, program.timesteps)
     return (largest_current(program, layer) + bias) * gain
 
@@ -79,8 +103,27 @@ def adaptation(v: float, threshold: float, raised: float, threshold_gain: float,
 
 
 def largest_message(neuron: Neuron) -> int:
-    """Return the largest value that neurons of an integer program send: 1, or their payload's."""
-    return int(neuron.message.limit or 0) if neuron.graded else 1
+    """Return the largest magnitude that neurons of an integer program send: 1, or their payload's.
+
+    Changes of values of both signs are up to twice the largest value.
+    """
+    if neuron.changes:
+        return largest_value(neuron) * _signs(neuron.message)
+    return int(neuron.message.limit or 0) if neuron.payload else 1
+
+
+def largest_sendable(message: Message) -> int:
+    """Return the largest magnitude of a value whose changes fit their payload."""
+    return message.largest // _signs(message)
+
+
+def _signs(message: Message) -> int:
+    return 1 if message.activation == "relu" else 2
+
+
+def largest_value(neuron: Neuron) -> int:
+    """Return the largest magnitude that changes are expected to add up to; it is not a limit."""
+    return int(neuron.message.limit or largest_sendable(neuron.message))
 
 
 def leaky_gain(decay: float, timesteps: int | None) -> float:
@@ -93,11 +136,16 @@ def leaky_gain(decay: float, timesteps: int | None) -> float:
     return 1 / decay if timesteps is None else (1 - (1 - decay) ** timesteps) / decay
 
 
+def _layer(program: Program, connection: Connection) -> Layer | None:
+    return next((layer for layer in program.layers if layer.name == connection.source), None)
+
+
 def _sent(program: Program, connection: Connection) -> tuple[int, int]:
     """Return the smallest and the largest value that a connection's source sends."""
     port = next((port for port in program.inputs if port.name == connection.source), None)
     if port is None:
-        return 0, largest_message(program.layer(connection.source).neuron)
+        neuron = program.layer(connection.source).neuron
+        return -largest_message(neuron) if neuron.changes else 0, largest_message(neuron)
     if port.coding == "spikes":
         return (1, 1) if port.constant else (0, 1)
     return -port.limit, port.limit

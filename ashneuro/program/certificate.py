@@ -122,6 +122,7 @@ class Comparison:
 # Processes of ashneuro's in Lava, and why Lava's own neurons cannot run their layers.
 OWN_PROCESSES: Mapping[str, str] = {
     "Fired": "Lava has none with this comparison or reset",
+    "Changes": "its SigmaDelta has no reset between samples",
     "Graded": "it has none in floats, and its GradedReluVec takes neither a bias nor a limit",
     "Refractory": "its LIFRefractory has no reset between samples, and no fixed-point model",
     "Adaptive": "its ATRLIF has no reset between samples",

@@ -157,8 +157,8 @@ def _forms(wiring: Wiring, program: Program) -> Iterator[Finding]:
     forms: dict[str, str] = {}
     for layer in program.layers:
         forms[layer.name] = f"{layer.size} neurons, {layer.depth} synapses from the input"
-        if layer.neuron.graded:
-            forms[layer.name] += f", graded messages of {layer.neuron.message.bits} bits (Loihi 2)"
+        if layer.neuron.payload:
+            forms[layer.name] += f", {layer.neuron.message.words} of {layer.neuron.message.bits} bits (Loihi 2)"
         for connection in layer.connections:
             kind = connection.synapse.kind if connection.synapse is not None else "direct"
             for name in connection.nir:

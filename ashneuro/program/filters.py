@@ -6,6 +6,8 @@ comes from such read-outs through weights W, then W f is N's synaptic current: a
 commutes with weights where its decay is the same for all of their inputs. So L takes no neurons of
 its own. N receives ``W v_leak`` and the biases behind L as a constant, and the biases in front of L
 through the filter.
+
+I → W → Threshold with changes is Lava's SigmaDelta: its Σ is the synaptic current of a du of 0.
 """
 
 from __future__ import annotations
@@ -69,6 +71,8 @@ def filter_fault(wiring: Wiring, contract: Contract, name: str) -> str:
         other = [source for source in sources if wiring.roles[source] != "neuron" or not _filters(wiring, source)]
         if other:
             return f"{', '.join(other)} reaches {neuron} as well, unfiltered"
+        if wiring.message(neuron).changes and not all(isinstance(wiring.nodes[source], nir.I) for source in sources):
+            return f"{neuron} sends the changes of a sum, which is an I"
         if any(wiring.roles[node] == "delay" for node in between):
             return f"a Delay lies between it and {neuron}"
         decays = [_decay(wiring.nodes[source], contract) for source in sources]

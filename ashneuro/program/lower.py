@@ -119,7 +119,8 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     comparison = firing.comparison if dynamics == "lif" else own.comparison
     compared = compared_with(threshold, size, comparison)
     # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
-    in_units_of_gain = spiking and bool((gain > 0).all()) and not own.resonates
+    scale_free = not own.resonates and not wiring.message(name).changes
+    in_units_of_gain = spiking and scale_free and bool((gain > 0).all())
     unit = gain if in_units_of_gain else one
     constant = zero if total.constant is None else total.constant.reshape(shape)
     terms = total.terms

@@ -9,7 +9,8 @@ beyond the ties of `ashneuro.spiking.firing`)::
     u = u·(1 − du) + a_t
     v = v·(1 − dv) + u + bias
     s = v > v_threshold;  v = 0 where s          (`Firing`: or ≥; or v − v_subtract; or a step late)
-                                                 (`Message`: or a value; then v = 0 in every step)
+                                                 (`Message`: or a value; then v = 0 in every step;
+                                                 or a change, of a value f(u + bias))
 
 integer (Lava ``fixed_pt`` and the silicon; v_threshold is one number per layer; rz rounds toward
 zero)::
@@ -17,6 +18,9 @@ zero)::
     u = wrap24(rz(u·(4096 − (du + 1)) / 4096) + (a_t << 6))
     v = clip(rz(v·(4096 − dv) / 4096) + u + (bias << bias_exp), ±(2^23 − 1))
     s = v > v_threshold << 6;  v = 0 where s
+
+Integers that send changes are not shifted by 6: u is the sum of all a (``du`` = −1) or a_t alone
+(4095), and `ashneuro.spiking.message` has what follows. A read-out with such a message gives u.
 
 State is zero at the start of every sample. `ashneuro.program.lower` makes float programs,
 `ashneuro.program.quantise` integer ones; `ashneuro.loihi` has the bit widths.
@@ -32,7 +36,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.loihi import DECAY_ONE
+from ashneuro.loihi import DECAY_ONE, STATE_UNIT
 from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message
@@ -126,7 +130,7 @@ class Neuron:
         v_subtract: subtracted from v by a spike where ``firing.reset`` is ``"subtract"``; in units
             of v_threshold. ``None`` otherwise.
         message: what a neuron sends. Neurons that send graded values are stateless: u and v are 0
-            before every step, whatever du and dv are.
+            before every step, whatever du and dv are. Those that send changes keep u where du is 0.
         dynamics: kind of neuron; `ashneuro.spiking.dynamics` has the equations. A kind other than
             ``"lif"`` has its own firing, and ``firing`` is the default.
         parameters: what the kind needs beside the fields above, by name: decays like ``dv``,
@@ -151,13 +155,33 @@ class Neuron:
 
     @property
     def graded(self) -> bool:
-        """True if the neurons send values: neither spikes nor the potential of a read-out."""
+        """True if the neurons are stateless and send values in units of their threshold."""
         return self.spiking and self.message.graded
+
+    @property
+    def changes(self) -> bool:
+        """True if the neurons send changes of values in units of their threshold."""
+        return self.spiking and self.message.changes
+
+    @property
+    def payload(self) -> bool:
+        """True if messages carry numbers: neither spikes nor the potential of a read-out."""
+        return self.spiking and self.message.payload
+
+    @property
+    def scale_free(self) -> bool:
+        """True if what the neurons send does not depend on the unit of v."""
+        return self.spiking and not (self.message.graded or self.message.changes)
 
     @property
     def binary(self) -> bool:
         """True if all that the neurons send is 0 or 1."""
-        return self.spiking and not self.message.graded
+        return self.spiking and not self.message.payload
+
+    @property
+    def state_unit(self) -> int:
+        """Units of u and v per unit of a, in an integer program."""
+        return 1 if self.message.changes else STATE_UNIT
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,10 @@ A layer has one unit: ``scale`` integer units of a per float unit. All its numbe
     bias       bias_int · 2^bias_exp = bias · scale · 64
 
 A spike has unit 1, an analog value the scale of its input port, a graded message the scale of the
-layer that sends it, so that its largest value fills the payload. Connections that meet in a layer,
+layer that sends it, so that its largest value fills the payload. A layer that sends changes has a
+unit of 1 instead of 64, and its messages have 2^shift units, so that the largest value that is
+expected fills their payload; only what it is expected to be, a limit or the largest that any input
+can cause, is a choice. Connections that meet in a layer,
 as in a residual join, share its unit and differ in their weight exponents, so that each uses at
 least half of the 8-bit range.
 
@@ -43,7 +46,7 @@ from ashneuro.loihi import (
     STATE_UNIT,
     WEIGHT_EXP,
 )
-from ashneuro.program.bounds import ADAPTATION_DECAYS, adaptation, leaky_gain
+from ashneuro.program.bounds import ADAPTATION_DECAYS, adaptation, largest_sendable, leaky_gain
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.loihi import check_program
@@ -51,7 +54,7 @@ from ashneuro.program.synapse import scale_outputs, signed_sums
 from ashneuro.spiking.dynamics import DYNAMICS, ParameterKind
 from ashneuro.spiking.firing import LIF_FIRING
 from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
-from ashneuro.spiking.message import Message
+from ashneuro.spiking.message import LARGEST_EXPONENT, Message
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
 MANY_STEPS = 256.0
@@ -136,8 +139,12 @@ def quantise_unchecked(program: Program, input_peak: Mapping[str, float], scales
 
 def _at_scales(program: Program, input_peak: Mapping[str, float], scales: Mapping[str, float]) -> Quantisation:
     ports = _ports(program, input_peak, scales)
-    graded = {layer.name: _message(layer.neuron, scales[layer.name]) for layer in program.layers if layer.neuron.graded}
-    sources = {port.name: port.scale for port in ports} | {name: scales[name] for name in graded}
+    program = _with_limits(program, input_peak)
+    graded = {
+        layer.name: _message(layer.neuron, scales[layer.name]) for layer in program.layers if layer.neuron.payload
+    }
+    sources = {port.name: port.scale for port in ports}
+    sources |= {name: scales[name] * 2.0**-message.shift for name, message in graded.items()}
     steps = {port.name: 0.5 / port.limit for port in ports if port.coding != "spikes"}
     steps |= {name: 0.5 / message.limit for name, message in graded.items() if message.limit}
     layers, costs = zip(*(_layer(layer, scales[layer.name], sources, steps) for layer in program.layers), strict=True)
@@ -167,8 +174,10 @@ def grid_scale(program: Program, layer: Layer) -> float | None:
     """
     neuron, synapses = layer.neuron, [connection.synapse for connection in layer.connections]
     analog = {port.name for port in program.inputs if port.coding != "spikes"}
-    analog |= {other.name for other in program.layers if other.neuron.graded}
-    if neuron.graded or None in synapses or any(connection.source in analog for connection in layer.connections):
+    analog |= {other.name for other in program.layers if other.neuron.graded or other.neuron.changes}
+    if neuron.graded or neuron.changes or None in synapses:
+        return None
+    if any(connection.source in analog for connection in layer.connections):
         return None
     kinds = _kinds(neuron)
     rates = [values for name, values in neuron.parameters.items() if kinds[name] == "tau"]
@@ -237,7 +246,7 @@ def _with_one_threshold(layer: Layer) -> Layer:
     The unit of v in a spiking neuron is free, so differences move into the weights.
     """
     threshold = layer.neuron.v_threshold
-    if not layer.neuron.binary or np.min(threshold) == np.max(threshold):
+    if not layer.neuron.scale_free or np.min(threshold) == np.max(threshold):
         return layer
     common = float(np.exp(np.mean(np.log(threshold))))  # geometric mean: factors around 1
     factor = common / threshold
@@ -263,21 +272,45 @@ def _with_one_threshold(layer: Layer) -> Layer:
 def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
     """Return the scale of every layer; layers that an input enters directly share one."""
     graded = {port.name: GRADED_LIMIT / input_peak[port.name] for port in program.inputs if port.coding == "graded"}
-    layers = {layer.name: layer for layer in program.layers if layer.neuron.graded}
-    peaks = dict(input_peak)
-    for name, layer in layers.items():
-        # A layer without a limit takes the largest value that can reach it; in loops it has one.
-        peaks[name] = layer.neuron.message.limit or _largest_sum(layer, peaks) + float(np.abs(layer.neuron.bias).max())
-        graded[name] = wanted.get(name) or _largest_payload(layer.neuron) / peaks[name]
+    layers = {layer.name: layer for layer in program.layers if layer.neuron.graded or layer.neuron.changes}
+    peaks = _peaks(program, input_peak)
+    graded |= {name: wanted.get(name) or layer.neuron.message.largest / peaks[name] for name, layer in layers.items()}
+    program = _with_limits(program, input_peak)
     scales: dict[str, float] = {}
     # The unit of a message may still shrink with the scale of its layer: the second pass has it.
     for _ in range(2 if layers else 1):
-        scales = {
-            layer.name: wanted.get(layer.name) or _best_scale(program, layer, graded, peaks) for layer in program.layers
-        }
+        for layer in program.layers:
+            scale = scales[layer.name] = wanted.get(layer.name) or _best_scale(program, layer, graded, peaks)
+            if layer.neuron.changes:
+                graded[layer.name] = scale * 2.0 ** -_message(layer.neuron, scale).shift
         _share_direct(program, scales)
-        graded |= {name: scales[name] for name in layers}
+        graded |= {name: scales[name] for name, layer in layers.items() if layer.neuron.graded}
     return scales
+
+
+def _peaks(program: Program, input_peak: Mapping[str, float]) -> dict[str, float]:
+    """Return the largest value that each source sends, where it is not 1; of changes, their sum."""
+    peaks = dict(input_peak)
+    for layer in program.layers:
+        if layer.neuron.graded or layer.neuron.changes:
+            # Without a limit it takes the largest value that can reach it; in loops it has one.
+            peaks[layer.name] = layer.neuron.message.limit or (
+                _largest_sum(program, layer, peaks) + float(np.abs(layer.neuron.bias).max())
+            )
+    return peaks
+
+
+def _with_limits(program: Program, input_peak: Mapping[str, float]) -> Program:
+    """Return ``program`` whose layers of changes all have a limit, for which integers have room."""
+    if not any(layer.neuron.changes for layer in program.layers):
+        return program
+    peaks = _peaks(program, input_peak)
+
+    def limited(layer: Layer) -> Layer:
+        message = replace(layer.neuron.message, limit=peaks[layer.name])
+        return replace(layer, neuron=replace(layer.neuron, message=message))
+
+    return replace(program, layers=tuple(limited(one) if one.neuron.changes else one for one in program.layers))
 
 
 def _share_direct(program: Program, scales: dict[str, float]) -> None:
@@ -298,20 +331,34 @@ def _share_direct(program: Program, scales: dict[str, float]) -> None:
             scales |= dict.fromkeys(fed, common)
 
 
-def _largest_sum(layer: Layer, peaks: Mapping[str, float]) -> float:
-    """Return the largest a of a layer.
+def _largest_sum(program: Program, layer: Layer, peaks: Mapping[str, float]) -> float:
+    """Return the largest a of a layer; the largest Σ a where it sums its input.
 
     ``peaks``: largest values of its sources, 1 where missing.
     """
+    changing = {other.name for other in program.layers if other.neuron.changes}
+    sums = _sums(layer.neuron)
+    steps = leaky_gain(0.0, program.timesteps) if sums else 1.0
     reach = np.zeros((2, layer.size))  # of the real and the imaginary part
     for connection in layer.connections:
+        # Changes add up to their value. One alone may lead from a value to its negative.
+        factor = steps if math.isfinite(steps) else MANY_STEPS
+        if connection.source in changing:
+            factor = 1.0 if sums else 2.0
         part = int(connection.imaginary)
         if connection.synapse is None:
-            reach[part] += peaks[connection.source]
+            reach[part] += peaks[connection.source] * factor
             continue
         negative, positive = signed_sums(connection.synapse)
-        reach[part] += (positive - negative) * peaks.get(connection.source, 1.0)
+        reach[part] += (positive - negative) * peaks.get(connection.source, 1.0) * factor
     return float(reach.max(initial=0.0)) * 1.01 + 1e-12  # 1 %: what rounding can add
+
+
+def _sums(neuron: Neuron) -> bool:
+    """Return True for neurons that sum their input: sigma-delta neurons, and read-outs (I)."""
+    if neuron.message.changes:
+        return bool(np.all(neuron.du == 0))
+    return not neuron.spiking and bool(np.all(neuron.du == 1) and np.all(neuron.dv == 0))
 
 
 def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], peaks: Mapping[str, float]) -> float:
@@ -332,12 +379,18 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
             useful.append(full)
             # Beyond it, the weights would need a larger exponent than there is.
             coarse = min(coarse, full * 2.0 ** WEIGHT_EXP[1])
-    largest_a = _largest_sum(layer, peaks)
-    current = largest_a * leaky_gain(float(np.min(_du(neuron))) / DECAY_ONE, program.timesteps)
+    largest_a = _largest_sum(program, layer, peaks)
     largest_bias = float(np.abs(neuron.bias).max())
+    if neuron.changes:
+        # The largest value fills the payload at the largest shift; u has twice its room.
+        most = largest_sendable(neuron.message) / peaks[layer.name]
+        return min(max(useful, default=most), coarse, most * 2.0**LARGEST_EXPONENT)
+    current = largest_a * leaky_gain(float(np.min(_du(neuron))) / DECAY_ONE, program.timesteps)
     # Without decay and timesteps nothing bounds v: assume the gain of many steps.
     gain = leaky_gain(float(np.min(neuron.dv)), program.timesteps)
     potential = (current + largest_bias) * (gain if math.isfinite(gain) else MANY_STEPS)
+    if _sums(neuron):
+        potential = current + largest_bias * (gain if math.isfinite(gain) else MANY_STEPS)
     limits = [coarse, (LARGEST_STATE >> STATE_SHIFT) / current]
     if neuron.spiking:
         threshold = float(np.max(neuron.v_threshold))
@@ -356,7 +409,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
     if largest_bias:
         limits.append((BIAS_MANTISSA[1] << LARGEST_BIAS_EXP >> STATE_SHIFT) / largest_bias)
     if neuron.graded:
-        return min(_largest_payload(neuron) / peaks[layer.name], *limits)
+        return min(neuron.message.largest / peaks[layer.name], *limits)
     if not useful:
         # Without weights nothing else bounds the scale. v may not saturate below rest either.
         limits += [LARGEST_MESSAGE / largest_a, (LARGEST_STATE >> STATE_SHIFT) / potential]
@@ -390,15 +443,16 @@ def _layer(
     pairs = [_connection(connection, scale / sources.get(connection.source, 1.0)) for connection in layer.connections]
     old = layer.neuron
     neuron = _neuron(old, scale)
+    unit = 2.0**neuron.bias_exp if neuron.changes else 1.0  # of the threshold
     # A ReLU has no threshold; its errors are relative to the largest message.
-    threshold = float(np.max(old.v_threshold)) or (neuron.message.limit or 1) / scale
-    bias = (np.asarray(neuron.bias, np.float64) * 2.0**neuron.bias_exp) / (scale * STATE_UNIT)
+    threshold = float(np.max(old.v_threshold)) or (neuron.message.limit or 1) * 2.0**neuron.message.shift / scale
+    bias = (np.asarray(neuron.bias, np.float64) * 2.0**neuron.bias_exp) / (scale * neuron.state_unit)
     cost = LayerCost(
         layer=layer.name,
         scale=scale,
         weights=max((error for _, error, _ in pairs), default=0.0),
         weight_bits=min((bits for _, _, bits in pairs), default=8.0),
-        threshold=_relative(neuron.v_threshold / scale, np.max(old.v_threshold)) if old.spiking else 0.0,
+        threshold=_relative(neuron.v_threshold * unit / scale, np.max(old.v_threshold)) if old.spiking else 0.0,
         bias=float(np.abs(bias - old.bias).max() / threshold) if old.spiking else 0.0,
         du=_relative((neuron.du + 1) / DECAY_ONE, old.du),
         dv=_relative(neuron.dv / DECAY_ONE, old.dv),
@@ -424,7 +478,30 @@ def _connection(connection: Connection, factor: float) -> tuple[Connection, floa
     return replace(connection, synapse=replace(synapse, weight=weight), weight_exp=exponent), error, bits
 
 
+def _changing(neuron: Neuron, scale: float) -> Neuron:
+    """Return neurons that send changes in integers."""
+    message = _message(neuron, scale)
+    threshold, bias = float(np.max(neuron.v_threshold)) * scale, np.asarray(neuron.bias * scale)
+    exponent = max(message.shift, 0)
+    while exponent < message.shift + LARGEST_EXPONENT and (
+        threshold > LARGEST_THRESHOLD << exponent or np.abs(bias).max() > BIAS_MANTISSA[1] << exponent
+    ):
+        exponent += 1
+    return replace(
+        neuron,
+        du=np.asarray(-1 if _sums(neuron) else LARGEST_DECAY, np.int32),
+        dv=np.asarray(LARGEST_DECAY, np.int32),
+        # d is whole: it reaches a fractional threshold where it reaches the next whole number.
+        v_threshold=np.asarray(math.ceil(threshold / 2**exponent), np.int32),
+        bias=np.rint(bias / 2**exponent).astype(np.int32),
+        bias_exp=exponent,
+        message=message,
+    )
+
+
 def _neuron(neuron: Neuron, scale: float) -> Neuron:
+    if neuron.changes:
+        return _changing(neuron, scale)
     du, dv = _du(neuron), np.minimum(np.rint(np.asarray(neuron.dv, np.float64) * DECAY_ONE), LARGEST_DECAY)
     threshold = float(np.max(neuron.v_threshold)) * scale if neuron.spiking else float(LARGEST_THRESHOLD)
     # Without decay v is a whole number: it exceeds a fractional threshold exactly where it exceeds
@@ -453,16 +530,16 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
 
 def _message(neuron: Neuron, scale: float) -> Message:
     """Return the message with its limit in integer units, at which a payload saturates."""
-    message = neuron.message
+    message, largest = neuron.message, neuron.message.largest
+    if neuron.changes:
+        assert message.limit is not None
+        reach = message.limit * scale / largest_sendable(message)
+        shift = min(max(0, math.ceil(math.log2(reach) - 1e-9)), LARGEST_EXPONENT)
+        return replace(message, limit=max(1, round(message.limit * scale * 2.0**-shift)), shift=shift)
     if not neuron.graded:
         return message
-    largest = _largest_payload(neuron)
     limit = largest if message.limit is None else max(1, min(largest, round(message.limit * scale)))
     return replace(message, limit=limit)
-
-
-def _largest_payload(neuron: Neuron) -> int:
-    return (1 << neuron.message.bits) - 1
 
 
 def _kinds(neuron: Neuron) -> dict[str, ParameterKind]:

@@ -28,7 +28,7 @@ from ashneuro.program.program import Shape
 from ashneuro.spiking.contract import PREFIX, Contract, plain, read_contract
 from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import Firing
-from ashneuro.spiking.message import GRADED_BITS, LARGEST_BITS, MESSAGE_KINDS, SPIKE, Message
+from ashneuro.spiking.message import ACTIVATIONS, BITS, MESSAGE_KINDS, SPIKE, Message
 
 ALWAYS_ON = "always-on"  # name of the input line that carries biases through synapses
 
@@ -37,7 +37,8 @@ Role = Literal["input", "output", "pass", "linear", "delay", "neuron", "unknown"
 # Contract fields that a neuron node may state for itself, in its own metadata.
 FIRES = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FIRING_FIELDS = ("comparison", "reset", "reset_delay")
-MESSAGE_FIELDS = ("message", "message_bits", "message_limit")  # of a Threshold, in its metadata
+# Of a Threshold, in its metadata; the last two of changes alone.
+MESSAGE_FIELDS = ("message", "message_bits", "message_limit", "message_activation", "message_cumulative")
 # Primitives that can state other dynamics than LIF's in their metadata.
 INTEGRATES = (nir.LIF, nir.CubaLIF, nir.IF)
 
@@ -114,8 +115,8 @@ def node_firing(node: Any, contract: Contract) -> Firing:
     Raises:
         GraphError: a value in the metadata is of another kind.
     """
-    if isinstance(node, nir.Threshold):
-        return Firing(contract.comparison)  # stateless: there is nothing to reset
+    if isinstance(node, nir.Threshold):  # there is nothing to reset; a change is sent from θ on
+        return Firing("inclusive" if node_message(node).changes else contract.comparison)
     stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
     given = {name: stated.get(PREFIX + name, getattr(contract, name)) for name in FIRING_FIELDS}
     try:
@@ -135,11 +136,7 @@ def node_message(node: Any) -> Message:
     given = {name: plain(stated[PREFIX + name]) for name in MESSAGE_FIELDS if PREFIX + name in stated}
     if not given:
         return SPIKE
-    kind, bits, limit = (
-        given.get("message", "spike"),
-        given.get("message_bits", GRADED_BITS),
-        given.get("message_limit"),
-    )
+    kind, limit = given.get("message", "spike"), given.get("message_limit")
 
     def refused(name: str, why: str) -> GraphError:
         return GraphError(f"{name} = {given.get(name)!r}", why, f"correct {PREFIX}{name}, or remove it")
@@ -149,12 +146,20 @@ def node_message(node: Any) -> Message:
     if kind == "spike":
         return SPIKE
     if not isinstance(node, nir.Threshold):
-        raise refused("message", "only a Threshold sends graded values")
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= LARGEST_BITS:
-        raise refused("message_bits", f"a payload has 1 to {LARGEST_BITS} bits")
+        raise refused("message", "only a Threshold sends graded values or changes")
+    usual, fewest, most = BITS[kind]
+    bits = given.get("message_bits", usual)
+    if isinstance(bits, bool) or not isinstance(bits, int) or not fewest <= bits <= most:
+        raise refused("message_bits", f"a payload has {fewest} to {most} bits")
     if limit is not None and (not isinstance(limit, int | float) or not 0 < limit < math.inf):
         raise refused("message_limit", "the largest value that is sent is above 0")
-    return Message("graded", bits, None if limit is None else float(limit))
+    limit = None if limit is None else float(limit)
+    activation, cumulative = given.get("message_activation", "none"), given.get("message_cumulative", False)
+    if activation not in ACTIVATIONS or (kind == "graded" and activation != "none"):
+        raise refused("message_activation", f"changes are of one of {', '.join(ACTIVATIONS)}")
+    if cumulative not in (False, True) or (kind == "graded" and cumulative):
+        raise refused("message_cumulative", "it is true or false, and of changes alone")
+    return Message(kind, bits, limit, activation, bool(cumulative))
 
 
 def node_dynamics(node: Any) -> tuple[DynamicsName, dict[str, NDArray[np.float64]]]:

@@ -20,15 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
-from ashneuro.program.program import Layer, Program
+from ashneuro.program.program import Layer, Neuron, Program
 from ashneuro.program.quantise import Quantisation, default_scales, layers_on_grid, quantise
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, input_peaks
+from ashneuro.spiking.message import MessageKind
 
 FACTORS = (1.0, 0.85, 0.7, 0.55)  # of the largest scale that fits
 # A graded payload is fine where large values saturate.
 GRADED_FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-ROOM = 1.25
+ROOM = 1.25  # of the largest values that samples show, for those of others
 BUDGET = 40_000_000  # largest number of neuron-steps simulated in a search, which uses fewer samples instead
 FEWEST_SAMPLES = 8
 
@@ -77,7 +78,8 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     fed = {port.name: checked[port.name] for port in program.inputs if not port.constant}
     few = _samples(program, fed)
     wanted = _rasters(program, few)
-    first = scales = default_scales(_with_limits(program, wanted), input_peak=peak)
+    program = _with_limits(program, wanted, "change")
+    first = scales = default_scales(_with_limits(program, wanted, "graded"), input_peak=peak)
     rule = _mismatches(program, few, wanted, peak, scales)
     names = [layer.name for layer in program.layers]
     kept = layers_on_grid(program, scales)
@@ -125,25 +127,38 @@ def _mismatches(
     used = {layer.name: scales[layer.name] for layer in program.layers}
     integer = quantise(program, input_peak=peak, scales=used).program
     rasters = _rasters(integer, inputs, wanted)
-    return {name: _differing(rasters[name], wanted[name], program.layer(name).neuron.graded) for name in wanted}
+    return {name: _differing(rasters[name], wanted[name], program.layer(name).neuron) for name in wanted}
 
 
-def _differing(found: NDArray[Any], wanted: NDArray[Any], graded: bool) -> float:
-    """Return the share of differing spikes; of graded values, the mean error over the mean."""
-    if not graded:
+def _differing(found: NDArray[Any], wanted: NDArray[Any], neuron: Neuron) -> float:
+    """Return the share of differing spikes; of graded values, the mean error over the mean.
+
+    Changes are compared by the values that they add up to.
+    """
+    if neuron.scale_free:
         return float((found != wanted).mean())
+    if neuron.changes:
+        found, wanted = found.cumsum(axis=0), wanted.cumsum(axis=0)
     error, size = float(np.abs(found - wanted).mean()), float(np.abs(wanted).mean())
     return min(1.0, error / size) if size else float(error > 0)
 
 
-def _with_limits(program: Program, sent: Mapping[str, NDArray[Any]]) -> Program:
-    """Return ``program`` with a limit for all graded values; ``sent``: values on samples."""
+def _with_limits(program: Program, sent: Mapping[str, NDArray[Any]], kind: MessageKind) -> Program:
+    """Return ``program`` with a limit for all messages of a kind that state none.
+
+    Args:
+        sent: messages on samples. Nothing else bounds them but the largest sum of all inputs, which
+            is far above: integers would be coarse.
+    """
 
     def limited(layer: Layer) -> Layer:
         message = layer.neuron.message
-        if not message.graded or message.limit is not None:
+        if message.kind != kind or message.limit is not None:
             return layer
-        message = replace(message, limit=ROOM * float(sent[layer.name].max(initial=0.0)) or None)
+        values = sent[layer.name]
+        if message.changes:  # the value is within the threshold of their sum
+            values = np.abs(values.cumsum(axis=0)) + float(np.max(layer.neuron.v_threshold))
+        message = replace(message, limit=ROOM * float(values.max(initial=0.0)) or None)
         return replace(layer, neuron=replace(layer.neuron, message=message))
 
     return replace(program, layers=tuple(limited(layer) for layer in program.layers))

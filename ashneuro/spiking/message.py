@@ -5,11 +5,28 @@ With x_t the input of a stateless neuron (a nir.Threshold) in step t and θ its 
     s_t = 1 if x_t > θ else 0                      kind "spike": every neuron of Lava's LIF
     s_t = min(x_t, limit) if x_t > θ else 0        kind "graded": a ReLU (θ = 0), or a jump (θ > 0)
 
-θ is not negative, so that nothing negative is sent. A value of 0 is no message. In an integer
-program the payload has ``bits`` bits, and ``limit`` is the largest one, at most 2^bits − 1. With a
-the sum that arrives, in units of the layer::
+    y_t = f(x_t);  d_t = y_t − y_{t−1} + r_{t−1}   kind "change" (sigma-delta): Lava's Delta
+    s_t = d_t if |d_t| ≥ θ else 0                  f: x (activation "none") or max(x, 0) ("relu")
+    r_t = d_t − s_t                                y_0 = r_0 = 0 at the start of a sample
+
+So the changes sent up to step t add up to y_t − r_t, with |r_t| < θ. A cumulative error e decides
+instead of d (Lava's ``cum_error``)::
+
+    e_t = e_{t−1} + d_t;  s_t = d_t if |e_t| ≥ θ else 0;  e_t = 0 where s_t ≠ 0
+
+θ is not negative, so that nothing negative is sent as a graded value. A value of 0 is no message.
+
+In an integer program the payload of a graded value has ``bits`` bits, and ``limit`` is the largest
+one, at most 2^bits − 1. With a the sum that arrives, in units of the layer::
 
     m_t = min(v_t >> 6, limit) if v_t > θ << 6 else 0,      v_t = (a_t << 6) + (bias << bias_exp)
+
+A change has ``bits`` bits with its sign. y is in units of a, and u the sum of all a (``du`` = −1)
+or a itself::
+
+    y_t = f(u_t + (bias << bias_exp));  d, r and e as above, with θ << bias_exp;  m_t = s_t >> shift
+
+What ``shift`` drops is not in r, as in Lava.
 """
 
 from __future__ import annotations
@@ -17,10 +34,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-MessageKind = Literal["spike", "graded"]
-MESSAGE_KINDS: tuple[MessageKind, ...] = ("spike", "graded")
+MessageKind = Literal["spike", "graded", "change"]
+MESSAGE_KINDS: tuple[MessageKind, ...] = ("spike", "graded", "change")
+Activation = Literal["none", "relu"]
+ACTIVATIONS: tuple[Activation, ...] = ("none", "relu")
 GRADED_BITS = 8  # of a payload, where a graph states nothing
 LARGEST_BITS = 15  # a message of 16 bits has a sign
+# Payload bits where a graph states nothing, and the fewest and the most that a message has.
+BITS: dict[str, tuple[int, int, int]] = {"graded": (GRADED_BITS, 1, LARGEST_BITS), "change": (16, 2, 16)}
+LARGEST_EXPONENT = 7  # of Lava's spike_exp and state_exp: 3 bits
 
 
 @dataclass(frozen=True)
@@ -28,20 +50,58 @@ class Message:
     """Message of a population; the module docstring has the equations.
 
     Args:
-        kind: ``"spike"``: 1; ``"graded"``: the value itself.
-        bits: payload bits of a message on the machine; 0 for a spike.
+        kind: ``"spike"``: 1; ``"graded"``: the value itself; ``"change"``: its change.
+        bits: payload bits of a message on the machine, with the sign of a change; 0 for a spike.
         limit: largest value that is sent, in units of the threshold; ``None``: float programs send
-            every value.
+            every value. Of changes, the largest |y| that is expected, for which integers have
+            room; nothing is clipped.
+        activation: of changes: f.
+        cumulative: of changes: the error adds up until a change is sent.
+        shift: of changes in integer programs: bits that y has beyond the message; negative where
+            the message has more.
     """
 
     kind: MessageKind = "spike"
     bits: int = 0
     limit: float | None = None
+    activation: Activation = "none"
+    cumulative: bool = False
+    shift: int = 0
 
     @property
     def graded(self) -> bool:
-        """True if a message carries a value."""
+        """True if a message is a value in units of the threshold, of a stateless neuron."""
         return self.kind == "graded"
+
+    @property
+    def changes(self) -> bool:
+        """True if a message is the change of a value in units of the threshold."""
+        return self.kind == "change"
+
+    @property
+    def payload(self) -> bool:
+        """True if a message carries a number; a spike says only that there was one."""
+        return self.kind != "spike"
+
+    @property
+    def words(self) -> str:
+        """Name of the messages, as users read it."""
+        return {"spike": "spikes", "graded": "graded messages", "change": "changes"}[self.kind]
+
+    @property
+    def largest(self) -> int:
+        """Largest magnitude that the payload holds."""
+        return (1 << (self.bits - self.changes)) - 1
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """State variables that a neuron needs to send its messages."""
+        return ("y", "r", "e")[: 2 + self.cumulative] if self.changes else ()
+
+    @property
+    def adds(self) -> int:
+        """Additions and comparisons of an update, beside that with the threshold: d, r, f and e."""
+        return 3 + (self.activation == "relu") + self.cumulative if self.changes else 0
 
 
 SPIKE = Message()
@@ -51,3 +111,18 @@ def graded_values(x: Any, active: Any, limit: float | None, xp: Any) -> Any:
     """Return the values that neurons with input ``x`` send; ``active``: those above θ."""
     values = xp.where(active, x, xp.zeros_like(x))
     return values if limit is None else xp.clip(values, 0, limit)
+
+
+def changes(message: Message, x: Any, threshold: Any, state: tuple[Any, ...], xp: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return (changes sent, state) after a step of neurons with input ``x``.
+
+    Args:
+        state: (y, r), or (y, r, e) with a cumulative error; zeros where a sample starts.
+    """
+    y, r, *e = state
+    new = xp.where(x > 0, x, xp.zeros_like(x)) if message.activation == "relu" else x
+    d = new - y + r
+    error = e[0] + d if message.cumulative else d
+    sent = xp.where(abs(error) >= threshold, d, xp.zeros_like(d))
+    kept = (xp.where(sent != 0, xp.zeros_like(error), error),) if message.cumulative else ()
+    return sent, (new, d - sent, *kept)

@@ -53,6 +53,33 @@ def tiny_program(seed=0, coding="current", channels=4, size=6, timesteps=4):
     return Program("float", 1e-3, timesteps, (InputPort("input", shape, coding),), layers, ("lif4",))
 
 
+def change_program(threshold=0.2, seed=0):
+    """Return sigma-delta layers behind a delta encoder, and a LIF behind changes."""
+    rng = np.random.default_rng(seed)
+    shape = (2, 5, 5)
+
+    def changes(sums, **message):
+        kept = neuron(threshold, du=1.0 - sums, dv=1.0, bias=0.1 * sums)
+        return replace(kept, message=Message("change", 16, **message))
+
+    first, down = conv(rng, shape, 3), conv(rng, (3, 5, 5), 4, stride=2)
+    relu = {"activation": "relu"}
+    layers = (
+        Layer("delta", shape, changes(0), (Connection("input", None),), 0),
+        Layer("one", (3, 5, 5), changes(1, **relu), (Connection("delta", first),), 1),
+        Layer("two", down.out_shape, changes(1, cumulative=True, **relu), (Connection("one", down),), 2),
+        Layer("lif", (7,), neuron(0.8), (Connection("two", dense(rng, down.out_shape, 7)),), 3),
+    )
+    return Program("float", 1e-3, 6, (InputPort("input", shape, "current"),), layers, ("lif",))
+
+
+def frames(program, samples=2, seed=1):
+    """Return pictures (T, B, *shape) of which a third changes from one to the next."""
+    rng = np.random.default_rng(seed)
+    size = (program.timesteps, samples, *program.inputs[0].shape)
+    return np.cumsum(rng.normal(size=size) * (rng.random(size) < 0.3), axis=0)
+
+
 def graded_program(bits=6, seed=0):
     """Return two graded conv layers, both of which feed a LIF, and a graded output."""
     rng = np.random.default_rng(seed)

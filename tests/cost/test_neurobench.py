@@ -126,6 +126,44 @@ def test_products_of_graded_layers_agree():
     assert mine["Effective_MACs"] > 0 and mine["Effective_ACs"] > 0
 
 
+class SigmaDelta(nn.Module):
+    """Layers that receive changes: the sum of what they give, a ReLU, and its changes."""
+
+    def __init__(self, layers, threshold):
+        super().__init__()
+        self.layers, self.threshold, self.state = nn.ModuleList(layers), threshold, {}
+        self.sent = {}
+
+    def forward(self, x):
+        for number, layer in enumerate(self.layers):
+            u, y, r = self.state.get(number, (0.0, 0.0, 0.0))
+            u = u + layer(x)
+            change = torch.relu(u) - y + r
+            x = torch.where(change.abs() >= self.threshold, change, 0.0)
+            self.state[number] = (u, torch.relu(u), change - x)
+            self.sent.setdefault(number, []).append(x.numpy())
+        return x
+
+
+def test_products_of_changes_agree():
+    net, synapses = chain()
+    x = np.cumsum(spikes((6, 3, 2, 6, 6), rate=0.2) * 0.5, axis=0, dtype=np.float32)
+    x[1:] -= x[:-1].copy()  # the changes of a stream
+    model = SigmaDelta(net.layers, 0.3)
+    found = theirs(model, *(torch.tensor(step) for step in x))
+    changes = replace(networks.neuron(0.3, du=0.0, dv=1.0), message=Message("change", 16, activation="relu"))
+    layers = (
+        Layer("l0", synapses[0].out_shape, changes, (Connection("input", synapses[0]),), 1),
+        Layer("l1", (5,), changes, (Connection("l0", synapses[1]),), 2),
+    )
+    program = Program("float", 1e-3, len(x), (InputPort("input", (2, 6, 6), "graded"),), layers, ("l1",))
+    record = run_program(program, x, rasters=["l0"])
+    np.testing.assert_allclose(record.layers["l0"].raster, np.stack(model.sent[0]), atol=1e-5)
+    mine = neurobench(count(program, record))["SynapticOperations"]
+    assert {name: found[name] for name in mine} == pytest.approx(mine)
+    assert 0 < mine["Effective_MACs"] < mine["Dense"] / 2
+
+
 def test_zero_weights_padding_and_bias_are_not_counted():
     _, synapses = chain(zeros=0.0)
     x = np.ones((1, 1, 2, 6, 6), np.float32)

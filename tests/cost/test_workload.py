@@ -75,6 +75,46 @@ def test_graded_messages_match_a_loop_over_every_product():
             assert steps[name].spikes.sum() == row.spikes
 
 
+def change_run():
+    """Return a program with layers that send changes, its inputs, and its record."""
+    program = networks.change_program()
+    x = networks.frames(program)
+    return program, x, run_program(program, x, rasters=[layer.name for layer in program.layers])
+
+
+def test_changes_match_a_loop_over_every_product():
+    program, x, record = change_run()
+    expected = brute(program, record, x)
+    rows = {row.name: row for row in count(program, record).layers}
+    assert expected == {
+        name: (rows[name].dense_macs, rows[name].effective_macs, rows[name].effective_acs) for name in expected
+    }
+    # What did not change costs nothing: fewer products than those of the values themselves.
+    values = {
+        name: replace(own, raster=own.raster.cumsum(axis=0)) for name, own in record.layers.items() if name != "lif"
+    }
+    whole = brute(program, replace(record, layers={**record.layers, **values}), x)
+    for name in ("one", "two"):
+        assert 0 < expected[name][1] < whole[name][1]
+    steps = {row.name: row for row in count_steps(program, record, {"input": x})}
+    assert all(steps[name].effective_macs.sum() == rows[name].effective_macs for name in expected)
+
+
+def test_changes_carry_payload_bits_and_need_state():
+    program, _, record = change_run()
+    rows = {row.name: row for row in count(program, record).layers}
+    integers = {row.name: row for row in count(replace(program, precision="integer"), record).layers}
+    for name in ("delta", "one", "two"):
+        sent = int(np.count_nonzero(record.layers[name].raster))
+        assert (rows[name].spikes, rows[name].graded_messages, rows[name].messages) == (0, sent, sent) and sent > 50
+        assert (rows[name].payload_bits, integers[name].payload_bits) == (32 * sent, 16 * sent)
+    # d = y − y' + r, r = d − s, and |d| ≥ θ: 4. Then Σ, bias and ReLU, and the error.
+    updates = [(rows[name].state_variables, rows[name].update_adds) for name in ("delta", "one", "two")]
+    assert updates == [(2, 4), (3, 4 + 3), (4, 4 + 3 + 1)]
+    assert all(rows[name].update_multiplies == 0 for name in ("delta", "one", "two"))
+    assert rows["one"].state_bytes == 3 * 75 * 4
+
+
 def test_graded_messages_are_no_spikes_and_carry_payload_bits():
     program, _, record = graded_run()
     messages = {name: int(np.count_nonzero(own.raster)) for name, own in record.layers.items()}

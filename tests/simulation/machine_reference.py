@@ -93,6 +93,18 @@ def _neuron(
         return 0, 0, min(value, largest) if active else 0
     if neuron.dynamics in ("resonate", "izhikevich"):
         return _resonator(program, layer, i, (v, u), a, threshold)
+    if neuron.message.kind == "change":
+        keeps = du == 0 if program.precision == "float" else du == -1
+        u = u + a if keeps else a
+        y = u + bias * 2**neuron.bias_exp
+        if not neuron.spiking:
+            return u, y, y
+        y = max(y, 0) if neuron.message.activation == "relu" else y
+        change = y - v + more.get("r", 0)
+        error = change + more.get("e", 0) if neuron.message.cumulative else change
+        sent = change if abs(error) >= threshold * 2**neuron.bias_exp else 0
+        more["r"], more["e"] = change - sent, 0 if sent else error
+        return u, y, math.floor(sent / 2**neuron.message.shift) if neuron.message.shift else sent
     if program.precision == "float":
         u = u * (1 - du) + a
         v = v * (1 - dv) + u + bias

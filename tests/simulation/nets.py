@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -65,6 +66,22 @@ class Random:
         message = Message("graded", bits, limit)
         du = np.array(np.int32(4095) if self.integer else 1.0)
         return Neuron(du, du, np.array(threshold * one), bias, 2 * self.integer, message=message)
+
+    def changes(self, shape: Shape, threshold: int, sums: bool = True, spiking: bool = True, **message: Any) -> Neuron:
+        """Return neurons that send changes; floats are a hundredth of the integers."""
+        keep, drop = (np.int32(-1), np.int32(4095)) if self.integer else (0.0, 1.0)
+        one, exponent = (np.int32(1), 7) if self.integer else (np.float64(0.01), 0)
+        bias = self.rng.integers(-40, 60, shape) * sums * one
+        sent = Message("change", 16, **{"activation": "relu" if sums else "none", **message})
+        return Neuron(
+            np.array(keep if sums else drop),
+            np.array(drop),
+            np.array(threshold * one),
+            bias,
+            exponent if sums else 0,
+            spiking,
+            message=replace(sent, shift=(5 if sums else -3) * self.integer),
+        )
 
     def dense(self, in_shape: Shape, out: int, **kwargs: Any) -> Synapse:
         return Synapse("dense", in_shape, (out,), self.weights((out, int(np.prod(in_shape))), **kwargs))
@@ -279,7 +296,34 @@ def message_net(seed: int, precision: Precision) -> tuple[Random, Program]:
     return r, r.program(port, layers)
 
 
+def change_net(seed: int, precision: Precision) -> tuple[Random, Program]:
+    """Sigma-delta neurons behind a delta encoder and behind spikes, a cumulative error, LIF behind
+    changes, and sums of changes.
+    """
+    r = Random(seed, precision)
+    port = r.port((3, 5, 5))
+    first, down = r.conv((3, 5, 5), 4), r.conv((4, 5, 5), 4, stride=2)
+    deep = (-7, -4) if r.integer else (0, 0)
+    both = (connect("b", r.dense((4, 5, 5), 6), 1, deep[0]), connect("c", r.dense(down.out_shape, 6), 0, deep[0]))
+    layers = [
+        Layer("a", (3, 5, 5), r.changes((3, 5, 5), 40, sums=False), (connect("input", None),), 0),
+        Layer("b", (4, 5, 5), r.changes((4, 5, 5), 200), (connect("a", first, weight_exp=-2 * r.integer),), 1),
+        Layer(
+            "c",
+            down.out_shape,
+            r.changes(down.out_shape, 300, activation="none", cumulative=True),
+            (connect("b", down, weight_exp=deep[1]),),
+            2,
+        ),
+        Layer("lif", (6,), r.neuron((6,), threshold=1500), both, 3),
+        Layer("sum", (6,), r.changes((6,), 0, spiking=False, activation="none"), both, 3),
+        Layer("d", (5,), r.changes((5,), 1), (connect("lif", r.dense((6,), 5)),), 4),
+    ]
+    return r, r.program(port, layers)
+
+
 NETS = {
+    "changes": change_net,
     "dense": dense_net,
     "conv": conv_net,
     "spikes": spike_input_net,

@@ -177,8 +177,9 @@ class _Draw:
         """Add a population, perhaps recurrent, perhaps in a nested graph; return its name."""
         neuron = self.neuron(shape, alike)
         back = self.choose(["no", "no", "no", "scale", "weights"])
-        stateless = "ashneuro.message" in (neuron.metadata or {})
-        filters = back == "no" and not isinstance(neuron, nir.CubaLIF) and not stateless
+        sends = (neuron.metadata or {}).get("ashneuro.message", "spike")
+        back = "no" if sends == "change" else back  # changes would grow from step to step
+        filters = back == "no" and not isinstance(neuron, nir.CubaLIF) and sends != "graded"
         if filters and self.choose([False, False, True]):
             return self.filtered(neuron, shape, tag, alike)
         loop: list[nir.NIRNode] = []
@@ -208,7 +209,8 @@ class _Draw:
         """Add a population behind a read-out, which is its synaptic current; return its name."""
         if DYNAMICS[neuron.metadata.get("ashneuro.dynamics", "lif")].resonates:
             neuron.metadata = {}  # a resonator has no synaptic current
-        kind = self.choose(["LI", "LI", "I"] if not self.integers else ["LI"])
+        changes = "ashneuro.message" in neuron.metadata  # of a sum, Lava's Sigma
+        kind = "I" if changes else self.choose(["LI", "LI", "I"] if not self.integers else ["LI"])
         through = self.choose(["nothing", "scale", "affine"] if len(shape) == 1 and not alike else ["nothing"])
         rates = self.rates(kind, shape, each=not alike and through != "affine")
         if kind == "LI" and through == "affine":  # weights mix only filters that are equal
@@ -275,9 +277,21 @@ class _Draw:
             node.metadata["ashneuro.threshold_step"] = (0.3 + digits // 50 % 3) * height
 
     def graded(self, shape: Shape) -> nir.Threshold:
-        """Return a ReLU or a jump, with a limit: in a loop, its values could grow without bound."""
+        """Return a ReLU or a jump, with a limit: in a loop, its values could grow without bound. Or
+        changes.
+        """
         jump = self.rng.uniform(0.1, 0.6, () if self.integers else shape)
         node = nir.Threshold(np.zeros(shape) + self.choose([0.0, 1.0]) * jump)
+        # From digits that are drawn already, as in `neuron`.
+        digits = int(jump.flat[0] * 1e6) if np.ndim(jump) else int(jump * 1e6)
+        if digits % 2:
+            node.metadata = {
+                "ashneuro.message": "change",
+                "ashneuro.message_activation": ["none", "relu"][digits // 2 % 2],
+                "ashneuro.message_cumulative": digits // 4 % 3 == 0,
+                "ashneuro.message_limit": 200.0,  # above all that comes up
+            }
+            return node
         node.metadata = {
             "ashneuro.message": "graded",
             "ashneuro.message_bits": self.choose([8, 8, 4, 12]),

@@ -123,7 +123,12 @@ class Network:
                 array = np.broadcast_to(array, entry["shape"]).ravel() if array.size > 1 else array.ravel()
                 own[key] = one(array.astype(self.number))
             layer = DYNAMICS[neuron["dynamics"]](self.traces[name], chosen, own, **parameters)
-        elif graded(neuron):
+        elif message(neuron) == "change":
+            given = {"rectified": neuron["message"]["activation"] == "relu"}
+            given |= {"cumulative": neuron["message"]["cumulative"], "shift": neuron["message"]["shift"]}
+            given["exponent"], parameters["first_step"] = parameters["bias_exp"], depth + 1
+            layer = Changes(self.traces[name], chosen, neuron["spiking"], given, **parameters)
+        elif message(neuron) == "graded":
             limit = neuron["message"]["limit"]
             layer = Graded(self.traces[name], chosen, inclusive, np.inf if limit is None else limit, **parameters)
         elif neuron["spiking"] and (inclusive or late or subtracts):
@@ -136,7 +141,7 @@ class Network:
             layer = LIFReset(**parameters)
         else:
             layer = (Traced if neuron["spiking"] else ReadOut)(self.traces[name], chosen, **parameters)
-        binary = neuron["spiking"] and not graded(neuron)
+        binary = neuron["spiking"] and message(neuron) == "spike"
         self.sent[name] = shared((self.total, size), np.uint8 if binary else self.number)
         self.out_of_chip(layer.s_out, size).connect(Sink(self.sent[name], f"sink {name}").a_in)
         self.layers[name] = self.ports[name] = layer
@@ -264,7 +269,7 @@ class Network:
 
 
 # <processes>
-Source = Sink = Traced = ReadOut = Fired = Graded = input_of = None
+Source = Sink = Traced = ReadOut = Fired = Graded = Changes = input_of = None
 DYNAMICS: dict = {}
 # </processes>
 
@@ -323,7 +328,7 @@ def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chi
     for layer in program["layers"]:
         name = layer["name"]
         answers[name] = samples_of(net.sent[name], layer, tuple(layer["shape"]))
-        if not layer["neuron"]["spiking"] or graded(layer["neuron"]):
+        if not layer["neuron"]["spiking"] or message(layer["neuron"]) != "spike":
             answers[name] = read_out(layer, numbers, answers[name], precision == "fixed")
         traces[name] = samples_of(net.traces[name], layer, net.traces[name].shape[1:])
     return answers, traces
@@ -344,17 +349,22 @@ def encode(port: dict, inputs: dict, precision: str) -> np.ndarray:
 
 
 def read_out(layer: dict, numbers, v: np.ndarray, fixed: bool) -> np.ndarray:
-    """Return membrane potentials or graded messages in the network's units.
+    """Return membrane potentials or messages in the network's units.
 
-    Fixed point counts 1/(64 · scale) of a potential, and 1/scale of a message.
+    Fixed point counts 1/(64 · scale) of a potential, 1/scale of a graded message or of a sum of
+    changes, and 2^shift/scale of a change.
     """
-    v = v.astype(np.float64) / (layer["scale"] * (1 if graded(layer["neuron"]) else 64)) if fixed else v
+    neuron = layer["neuron"]
+    if fixed:
+        unit = 64 if message(neuron) == "spike" else 1
+        shift = neuron["message"]["shift"] if message(neuron) == "change" and neuron["spiking"] else 0
+        v = v.astype(np.float64) * 2.0**shift / (layer["scale"] * unit)
     return v * numbers[layer["neuron"]["v_unit"]] + numbers[layer["neuron"]["v_origin"]]
 
 
-def graded(neuron: dict) -> bool:
-    """Return True if the neurons send values instead of spikes."""
-    return neuron.get("message", {}).get("kind") == "graded"
+def message(neuron: dict) -> str:
+    """Return the kind of the neurons' messages: "spike", "graded" or "change"."""
+    return neuron.get("message", {}).get("kind", "spike")
 
 
 def lagged(program: dict) -> bool:
@@ -378,7 +388,8 @@ def hold(layer: dict, numbers, fixed: bool):
     )
     keep = 1 - (du + 1) / 4096 if fixed else 1 - du
     needed = 1.01 * np.maximum(0, bias * 2.0 ** neuron["bias_exp"] - np.minimum(unit * threshold, 0))
-    if not neuron["spiking"] or not layer["depth"] or not needed.any():
+    # Neurons that send changes hold themselves until then.
+    if not neuron["spiking"] or message(neuron) == "change" or not layer["depth"] or not needed.any():
         return None
     rows, u = [], np.zeros(len(bias))
     for _ in range(layer["depth"]):
@@ -494,7 +505,7 @@ def main() -> int:
     )
     for name, values in sent.items():
         neuron = next(layer["neuron"] for layer in program["layers"] if layer["name"] == name)
-        events, word = np.count_nonzero(values), "messages" if graded(neuron) else "spikes"
+        events, word = np.count_nonzero(values), "spikes" if message(neuron) == "spike" else "messages"
         rate = (
             f"{events:>10,} {word}, {events / max(1, values.size):.4f} per neuron and step"
             if neuron["spiking"]
@@ -527,10 +538,10 @@ def verify(programs: dict, numbers, recorded, inputs: dict, precision: str) -> b
     for layer in program["layers"]:
         ours, theirs = sent[layer["name"]], wanted[layer["name"]]
         neuron = layer["neuron"]
-        exact = neuron["spiking"] and not (graded(neuron) and precision == "float")
+        exact = neuron["spiking"] and (message(neuron) == "spike" or precision == "fixed")
         differ = ours != theirs if exact else np.abs(ours - theirs) > TOLERANCE * np.maximum(1, np.abs(theirs))
         wrong += int(differ.sum())
-        word = "messages" if graded(neuron) else "spikes"
+        word = "spikes" if message(neuron) == "spike" else "messages"
         spikes = f"{np.count_nonzero(theirs):,} {word}" if neuron["spiking"] else "read-out"
         print(f"{precision:6} {layer['name']:24} {differ.size:>12,} values  {spikes:>16}  {int(differ.sum())} differ")
     print(f"{precision}: {'equal' if not wrong else f'{wrong} values differ'}")

@@ -319,9 +319,11 @@ def start_value(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 
 def graded_threshold(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """A Threshold that sends graded values has a threshold of 0 (a ReLU) or more (a jump)."""
+    """A Threshold that sends graded values has a threshold of 0 (a ReLU) or more (a jump); one that
+    sends changes has one of 0 (every change) or more.
+    """
     for name in wiring.named("neuron"):
-        if wiring.message(name).graded and (numbers(wiring.nodes[name], "threshold") < 0).any():
+        if wiring.message(name).payload and (numbers(wiring.nodes[name], "threshold") < 0).any():
             smallest = f"threshold = {numbers(wiring.nodes[name], 'threshold').min():.4g}"
             yield Violation(name, smallest, "train with thresholds of at least 0")
 
@@ -365,13 +367,10 @@ def undelayed_bias(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             yield Violation(name, f"the bias of {', '.join(biased)} passes it", remedy)
 
 
-# Form of a neuron with a synaptic current, by its primitive; CubaLIF for those that spike.
-FILTERED_AS = {"LI": "CubaLI", "I": "CubaLI"}
-
-
 def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """A read-out (LI, CubaLI, I) is all that reaches its Output. It feeds neurons only as their
-    synaptic current: LI → LIF, and LI → Linear → LIF where all inputs have one τ, are a CubaLIF.
+    synaptic current: LI → LIF, and LI → Linear → LIF where all inputs have one τ, are a CubaLIF;
+    I → Linear → Threshold with changes is a sigma-delta neuron.
     """
     for name in wiring.named("neuron"):
         if not isinstance(wiring.nodes[name], READ_OUT):
@@ -382,7 +381,7 @@ def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             remedy = "use LIF or CubaLIF in its place, or let the host compute what follows the read-out"
             yield Violation(name, f"it feeds {', '.join(behind)}; {fault}", remedy)
         elif behind:
-            kinds = sorted({FILTERED_AS.get(nir_type(wiring.nodes[target]), "CubaLIF") for target in behind})
+            kinds = sorted({_filtered_as(wiring, target) for target in behind})
             actual = f"the synaptic current of {', '.join(behind)}, which run as {' and '.join(kinds)}"
             yield Violation(name, actual, "nothing to do", "note")
 
@@ -427,6 +426,13 @@ def graph_findings(graph: nir.NIRGraph | Wiring, contract: Contract) -> list[Fin
         return "edge" if "→" in name else "NIRGraph"
 
     return apply_rules(GRAPH_RULES, wiring, contract, nir_type=kind)
+
+
+def _filtered_as(wiring: Wiring, name: str) -> str:
+    """Return the form that a neuron has with a synaptic current."""
+    if isinstance(wiring.nodes[name], nir.LI | nir.I):
+        return "CubaLI"
+    return "SigmaDelta" if wiring.roles[name] == "neuron" and wiring.message(name).changes else "CubaLIF"
 
 
 def _misfit(node: Any, in_shape: Shape | None, out_shape: Shape | None) -> tuple[str, str] | None:

@@ -28,11 +28,18 @@ from ashneuro.loihi import (
     STATE_SHIFT,
     WEIGHT_EXP,
 )
-from ashneuro.program.bounds import accumulation, largest_adaptation, largest_current, largest_potential
+from ashneuro.program.bounds import (
+    accumulation,
+    largest_adaptation,
+    largest_current,
+    largest_message,
+    largest_potential,
+    largest_sum,
+)
 from ashneuro.program.program import Program, decay_groups
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules
 from ashneuro.spiking.dynamics import DYNAMICS
-from ashneuro.spiking.message import LARGEST_BITS
+from ashneuro.spiking.message import BITS, LARGEST_EXPONENT
 
 ProgramRule = Callable[[Program], Iterator[Violation]]
 
@@ -60,8 +67,8 @@ def full_decay(program: Program) -> Iterator[Violation]:
     has no integer form.
     """
     for layer in program.layers:
-        if layer.neuron.graded:
-            continue  # stateless
+        if layer.neuron.graded or layer.neuron.changes:
+            continue  # nothing decays
         decay = float(np.max(layer.neuron.dv)) * DECAY_ONE
         if decay > DECAY_ONE + 0.5:
             actual = f"dv = {decay:.6g}, at most {LARGEST_DECAY}"
@@ -74,8 +81,8 @@ def full_decay(program: Program) -> Iterator[Violation]:
 def fast_enough(program: Program) -> Iterator[Violation]:
     """Decays are multiples of 1/4096: time constants of several thousand steps are rounded away."""
     for layer in program.layers:
-        if layer.neuron.graded:
-            continue  # stateless
+        if layer.neuron.graded or layer.neuron.changes:
+            continue  # nothing decays
         for name, what in (("du", "τ_syn"), ("dv", "τ_mem")):
             decays = np.unique(np.asarray(getattr(layer.neuron, name), np.float64)) * DECAY_ONE
             # The hardware stores du − 1, so that du is at least 1; dv may be 0.
@@ -116,24 +123,24 @@ def uniform_threshold(program: Program) -> Iterator[Violation]:
 
 
 def uniform_graded_threshold(program: Program) -> Iterator[Violation]:
-    """Neurons of a population that sends graded values share one threshold: the values that they
-    send depend on the unit of their weights.
+    """Neurons of a population that sends graded values or changes share one threshold: the values
+    that they send depend on the unit of their weights.
     """
     for layer in program.layers:
         low, high = np.min(layer.neuron.v_threshold), np.max(layer.neuron.v_threshold)
-        if layer.neuron.graded and low != high:
+        if layer.neuron.spiking and not layer.neuron.scale_free and low != high:
             yield Violation(layer.name, f"from {low:.6g} to {high:.6g}", "train with one threshold per layer")
 
 
 def limit_in_loops(program: Program) -> Iterator[Violation]:
-    """Graded messages that come back to their layer have a stated limit: nothing else bounds
-    them.
+    """Graded messages and changes that come back to their layer have a stated limit: nothing else
+    bounds them.
     """
     seen: set[str] = set()
     for layer in program.layers:
         for connection in layer.connections:
             source = next((other for other in program.layers if other.name == connection.source), None)
-            if source is None or source.name in seen or not source.neuron.graded:
+            if source is None or source.name in seen or not source.neuron.payload:
                 continue
             if source.neuron.message.limit is None:
                 remedy = "write ashneuro.message_limit, the largest value that it sends, into the node's metadata"
@@ -142,14 +149,26 @@ def limit_in_loops(program: Program) -> Iterator[Violation]:
 
 
 def message_in_range(program: Program) -> Iterator[Violation]:
-    """A graded payload has 1 to 15 bits, and its limit fits them."""
+    """A graded payload has 1 to 15 bits, and its limit fits them. Changes have 2 to 16 bits, and
+    Lava's spike_exp and state_exp, up to 7 each.
+    """
     for layer in program.layers:
         message = layer.neuron.message
-        if not layer.neuron.graded:
+        if not layer.neuron.payload:
             continue
-        limit = message.limit or 0
-        if not 1 <= message.bits <= LARGEST_BITS or not 1 <= limit < 1 << message.bits or limit != int(limit):
-            yield Violation(layer.name, f"{message.bits} bits, limit {limit}", AGAIN)
+        _, fewest, most = BITS[message.kind]
+        if not fewest <= message.bits <= most:
+            yield Violation(layer.name, f"{message.bits} bits", AGAIN)
+        elif layer.neuron.changes:
+            spike_exp = layer.neuron.bias_exp - message.shift
+            if abs(message.shift) > LARGEST_EXPONENT or not 0 <= spike_exp <= LARGEST_EXPONENT:
+                yield Violation(layer.name, f"shift {message.shift}, exponent {layer.neuron.bias_exp}", AGAIN)
+            elif message.limit is not None and not 1 <= largest_message(layer.neuron) <= message.largest:
+                yield Violation(layer.name, f"{message.bits} bits, values up to {message.limit}", AGAIN)
+        else:
+            limit = message.limit or 0
+            if not 1 <= limit <= message.largest or limit != int(limit):
+                yield Violation(layer.name, f"{message.bits} bits, limit {limit}", AGAIN)
 
 
 def uniform_subtraction(program: Program) -> Iterator[Violation]:
@@ -251,34 +270,41 @@ def weight_exponent(program: Program) -> Iterator[Violation]:
 
 
 def decay_in_range(program: Program) -> Iterator[Violation]:
-    """du and dv are whole numbers from 0 to 4095; du is the decay minus 1."""
+    """du and dv are whole numbers from 0 to 4095; du is the decay minus 1. Neurons that send
+    changes keep u (du = −1), or do not (4095).
+    """
     for layer in program.layers:
         for name in ("du", "dv"):
             values = np.asarray(getattr(layer.neuron, name))
             low, high = values.min(), values.max()
+            if name == "du" and layer.neuron.message.changes and low == high == -1:
+                continue
             if low < 0 or high > LARGEST_DECAY or (values != np.rint(values)).any():
                 yield Violation(layer.name, f"{name} from {low} to {high}", AGAIN)
 
 
 def threshold_in_range(program: Program) -> Iterator[Violation]:
     """A threshold is a whole number from 1 to 131071 (17 bits), one per population; that of a
-    graded layer may be 0.
+    graded layer, or of one that sends changes, may be 0.
     """
     for layer in program.layers:
         values = np.asarray(layer.neuron.v_threshold)
         low, high = values.min(), values.max()
-        least = 0 if layer.neuron.graded else 1
+        least = 1 if layer.neuron.scale_free else 0
         if layer.neuron.spiking and (low != high or not least <= low <= LARGEST_THRESHOLD):
             remedy = SMALLER_SCALE if high > LARGEST_THRESHOLD else LARGER_SCALE
             yield Violation(layer.name, f"{low} … {high}", remedy)
 
 
 def bias_in_range(program: Program) -> Iterator[Violation]:
-    """A bias is a 13-bit mantissa, -4096 … 4095, shifted left by an exponent from 0 to 7."""
+    """A bias is a 13-bit mantissa, -4096 … 4095, shifted left by an exponent from 0 to 7; by up to
+    14 where changes are sent.
+    """
     for layer in program.layers:
+        most = 2 * LARGEST_EXPONENT if layer.neuron.message.changes else LARGEST_BIAS_EXP
         values, exponent = np.asarray(layer.neuron.bias), layer.neuron.bias_exp
         low, high = values.min(), values.max()
-        if low < BIAS_MANTISSA[0] or high > BIAS_MANTISSA[1] or not 0 <= exponent <= LARGEST_BIAS_EXP:
+        if low < BIAS_MANTISSA[0] or high > BIAS_MANTISSA[1] or not 0 <= exponent <= most:
             yield Violation(layer.name, f"mantissa {low} … {high}, exponent {exponent}", SMALLER_SCALE)
 
 
@@ -287,6 +313,8 @@ def current_does_not_wrap(program: Program) -> Iterator[Violation]:
     saturating.
     """
     for layer in program.layers:
+        if layer.neuron.message.changes:
+            continue  # Lava does not wrap it
         largest = largest_current(program, layer)
         if largest > LARGEST_STATE:
             actual = f"|u| can reach {largest:.0f}, at most {LARGEST_STATE}"
@@ -308,7 +336,7 @@ def adaptation_in_range(program: Program) -> Iterator[Violation]:
 def read_out_in_range(program: Program) -> Iterator[Violation]:
     """The v of a read-out stays below the largest threshold, where it would spike and be reset."""
     for layer in program.layers:
-        if not layer.neuron.spiking:
+        if not layer.neuron.spiking and not layer.neuron.message.changes:
             largest = largest_potential(program, layer)
             if largest > LARGEST_THRESHOLD << STATE_SHIFT:
                 actual = f"|v| can reach {largest:.0f}, at most {LARGEST_THRESHOLD << STATE_SHIFT}"
@@ -326,11 +354,30 @@ def input_in_range(program: Program) -> Iterator[Violation]:
 def wide_accumulation(program: Program) -> Iterator[Violation]:
     """The sum a_in is declared with 16 bits; Lava computes with more, silicon may not."""
     for layer in program.layers:
+        if layer.neuron.message.changes:
+            continue
         low, high = accumulation(program, layer)
         largest = max(-int(low.min(initial=0)), int(high.max(initial=0)))
         if largest > LARGEST_MESSAGE:
             actual = f"|a| can reach {largest} if all sources fire, 16 bits hold {LARGEST_MESSAGE}"
             yield Violation(layer.name, actual, "", "note")
+
+
+def wide_changes(program: Program) -> Iterator[Violation]:
+    """Sigma-delta neurons have 24 bits for u and the payload's for a change on a chip. Lava has 32:
+    both are equal while no value is larger than expected.
+    """
+    for layer in program.layers:
+        message = layer.neuron.message
+        if not message.changes:
+            continue
+        largest = largest_sum(program, layer) if np.all(np.asarray(layer.neuron.du) < 0) else 0.0
+        if largest > LARGEST_STATE:
+            actual = f"|u| can reach {largest:.0f} for inputs of any kind, 24 bits hold {LARGEST_STATE}"
+            yield Violation(layer.name, actual, "nothing to do for inputs that keep u smaller", "note")
+        elif layer.neuron.spiking and message.limit is None:
+            actual = f"no largest value is stated, {message.bits} bits hold {message.largest}"
+            yield Violation(layer.name, actual, "nothing to do for inputs whose changes fit", "note")
 
 
 FLOAT_RULES: Mapping[str, ProgramRule] = {
@@ -361,6 +408,7 @@ INTEGER_RULES: Mapping[str, ProgramRule] = {
     "read_out_in_range": read_out_in_range,
     "input_in_range": input_in_range,
     "wide_accumulation": wide_accumulation,
+    "wide_changes": wide_changes,
     "short_delays": short_delays,
     "samples_apart": samples_apart,
 }

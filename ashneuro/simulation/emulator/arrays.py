@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 from ashneuro.errors import ConfigError, need
 from ashneuro.program.program import Shape, Synapse
 from ashneuro.program.synapse import matrix
-from ashneuro.simulation.emulator.neurons import Kernel
+from ashneuro.simulation.emulator.population import Kernel
 
 if TYPE_CHECKING:
     import torch

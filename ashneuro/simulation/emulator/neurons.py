@@ -6,70 +6,20 @@ the state before the first to the state after the last: a fused kernel replaces 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_RANGE, STATE_SHIFT, STATE_UNIT
 from ashneuro.program.program import Layer, Precision
+from ashneuro.simulation.emulator.changes import ChangePopulation
 from ashneuro.simulation.emulator.dynamics import STEPS, Neurons, StepFunction
+from ashneuro.simulation.emulator.population import Array, Kernel, Population, Steps
 from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message, graded_values
-
-Array = TypeVar("Array")
-# (population, u, v, currents, states), as of `Population.run` → fields of `Steps`.
-Kernel = Callable[..., tuple[Any, Any, Any, int]]
-
-
-@dataclass(frozen=True, eq=False)
-class Steps(Generic[Array]):
-    """Answers of a population over some steps.
-
-    Args:
-        sent: (T, B, *shape): spikes 0 and 1 as uint8, graded values, or v of a read-out.
-        u, v: (B, *shape): state after the last step.
-        active: number of neuron-steps with a state or an input other than zero; a bias is input.
-        more: further state of `OtherPopulation` after the last step.
-    """
-
-    sent: Array
-    u: Array
-    v: Array
-    active: int
-    more: tuple[Array, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Population(ABC, Generic[Array]):
-    """Neurons of one layer, with parameters as arrays of the module ``xp``."""
-
-    xp: Any
-    spiking: bool
-    bias: Array
-
-    @abstractmethod
-    def run(
-        self,
-        u: Array,
-        v: Array,
-        currents: Array,
-        states: list[tuple[Array, Array]] | None = None,
-        more: tuple[Array, ...] = (),
-    ) -> Steps[Array]:
-        """Run the T steps of ``currents``.
-
-        Args:
-            u, v: (B, *shape): state before the first step; overwritten.
-            currents: (T, B, *shape): input of each step; overwritten. Complex input of resonators
-                is (T, B, 2, *shape).
-            states: list to append (u, v) to after each step.
-            more: further state of `OtherPopulation`; empty at the start of a sample.
-        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,6 +283,8 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
     neuron = layer.neuron
     if neuron.dynamics != "lif":
         return _other_population(layer, precision, xp, put)
+    if neuron.message.changes:
+        return _change_population(layer, precision, xp, put)
     subtract = neuron.v_subtract
     if precision == "float":
         keep_u, keep_v, bias = (
@@ -365,6 +317,16 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
         neuron.message,
         kernel,
     )
+
+
+def _change_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Population[Any]:
+    neuron, unit = layer.neuron, 1 << layer.neuron.bias_exp
+    keep = 1 - np.asarray(neuron.du) if precision == "float" else np.asarray(neuron.du) < 0
+    keep, threshold, bias = (
+        put(np.broadcast_to(values, layer.shape).copy())
+        for values in (keep, np.asarray(neuron.v_threshold) * unit, np.asarray(neuron.bias) * unit)
+    )
+    return ChangePopulation(xp, neuron.spiking, bias, keep, threshold, neuron.message)
 
 
 def _kept(decay: NDArray[Any], layer: Layer, put: Any) -> Any:
@@ -412,11 +374,13 @@ def one(value: NDArray[np.generic]) -> int:
 
 
 def read_out(layer: Layer, v: NDArray[Any], precision: Precision) -> NDArray[np.float64]:
-    """Return membrane potentials or graded messages in the units of the graph.
+    """Return membrane potentials or messages in the units of the graph.
 
-    Integers count 1/(64·scale) of a potential, and 1/scale of a message.
+    Integers count 1/(64·scale) of a potential (1/scale of a sum of changes), 1/scale of a graded
+    message, and 2^shift/scale of a change.
     """
     v = np.asarray(v, np.float64)
     neuron = layer.neuron
-    unscaled = v if precision == "float" else v / (layer.scale * (1 if neuron.graded else STATE_UNIT))
+    unit = 1.0 if precision == "float" else layer.scale * (1 if neuron.graded else neuron.state_unit)
+    unscaled = v * (2.0**neuron.message.shift if neuron.changes else 1.0) / unit
     return unscaled * np.asarray(neuron.v_unit, np.float64) + np.asarray(neuron.v_origin, np.float64)

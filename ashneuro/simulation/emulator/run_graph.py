@@ -10,6 +10,7 @@ exponentially)::
     v_t = v_{t−1} + R·x_t                                    IF, I ("per-second": dt·R·x_t)
     z_t = v_t > v_threshold;  v_t = v_reset where z_t        Threshold: z_t = x_t > threshold
     s_t = min(x_t, limit) · z_t                              Threshold with graded messages
+    s_t = y_t − y_{t−1} + r_{t−1}, or 0;  y_t = f(x_t)       Threshold with changes, see `changes`
 
 A neuron receives its own spikes one step late; a loop of several neurons has a Delay node.
 """
@@ -40,7 +41,7 @@ from ashneuro.simulation.record import Activity, SpikeRecord
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import compared_with
-from ashneuro.spiking.message import graded_values
+from ashneuro.spiking.message import changes, graded_values
 
 # Rules on deployment: graphs that break them can be simulated all the same.
 DEPLOYMENT = {"start_value", "undelayed_bias", "read_outs_end"}
@@ -108,7 +109,7 @@ class _Neuron:
     start: Callable[[Any], tuple[Any, ...]]
     step: Callable[[tuple[Any, ...], Any], tuple[tuple[Any, ...], Any, Any]]
     spiking: bool
-    graded: bool = False
+    payload: bool = False
 
 
 class _LoadedGraph:
@@ -239,7 +240,7 @@ class _LoadedGraph:
         values = self._library.get(sent)
         if not self._neurons[name].spiking:
             return Activity(np.zeros(values.shape[2:], np.int64), active, values, binary=False, read_out=True)
-        if self._neurons[name].graded:
+        if self._neurons[name].payload:
             return Activity.of_messages(values, active, keep)
         return Activity(values.sum((0, 1)).astype(np.int64), active, values.astype(np.uint8) if keep else None)
 
@@ -264,16 +265,25 @@ class _LoadedGraph:
 
         spiking = not isinstance(node, READ_OUT)
         if isinstance(node, nir.Threshold):
-            comparison, threshold = self._contract.comparison, parameter("threshold")
-            inclusive, threshold = comparison == "inclusive", compared_with(threshold, abs(threshold), comparison)
-            message = self._wiring.message(name)
+            comparison = self._wiring.firing(name, self._contract).comparison
+            inclusive, threshold = comparison == "inclusive", parameter("threshold")
+            threshold, message = compared_with(threshold, abs(threshold), comparison), self._wiring.message(name)
 
             def fire(state: tuple[Any, ...], x: Any) -> Any:
                 z = x >= threshold if inclusive else x > threshold
                 values = graded_values(x, z, message.limit, xp) if message.graded else self._library.cast(z, "float64")
                 return state, values, (x != 0).sum()
 
-            return _Neuron(lambda x: (), fire, spiking, message.graded)
+            def send(state: tuple[Any, ...], x: Any) -> Any:
+                awake = x != 0
+                for value in state:
+                    awake = awake | (value != 0)
+                sent, state = changes(message, x, threshold, state, xp)
+                return state, sent, awake.sum()
+
+            if message.changes:
+                return _Neuron(lambda x: tuple(xp.zeros_like(x) for _ in message.state), send, spiking, True)
+            return _Neuron(lambda x: (), fire, spiking, message.payload)
 
         def decay(field: str) -> Any:
             return self._library.put(np.broadcast_to(self._contract.decay(numbers(node, field)), shape).copy())

@@ -26,10 +26,12 @@ from ashneuro.program.synapse import matrix
 from ashneuro.simulation.emulator import backend_native
 from ashneuro.simulation.emulator.arrays import Arrays, Backend, FloatType, Linear, arrays
 from ashneuro.simulation.emulator.chunks import run_chunks
-from ashneuro.simulation.emulator.neurons import IntegerPopulation, Population, population, read_out
+from ashneuro.simulation.emulator.neurons import IntegerPopulation, population, read_out
+from ashneuro.simulation.emulator.population import Population
 from ashneuro.simulation.emulator.schedule import blocks, is_recurrent
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, encode
 from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.spiking.message import SPIKE
 
 EXACT_FLOAT32 = 1 << 24
 # Rules on numbers that the hardware cannot hold. State that wraps or saturates is not refused: it
@@ -105,8 +107,8 @@ class _LoadedProgram:
         ports = {port.name: port for port in program.inputs}
         for layer in program.layers:
             self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
-            # Compiled layers are LIF; the array library computes graded ones and other dynamics.
-            alike = layer.neuron.dynamics == "lif" and not layer.neuron.graded
+            # Compiled layers are LIF with spikes; the array library computes all others.
+            alike = layer.neuron.dynamics == "lif" and layer.neuron.message == SPIKE
             if compiled and layer.name not in loops and alike:
                 lags = {
                     n: program.lag(layer, c)
@@ -119,14 +121,15 @@ class _LoadedProgram:
                 kind = float_type
                 if self._integer:
                     most = _largest_sum(connection, ports, program)
-                    kind = "float32" if most < EXACT_FLOAT32 else "float64"
+                    # Nothing clips changes: float64 holds whatever 32 bits do.
+                    kind = "float32" if most < EXACT_FLOAT32 and not _changes(program, connection) else "float64"
                     worst += (
                         most << connection.weight_exp if connection.weight_exp > 0 else most >> -connection.weight_exp
                     )
                 if connection.synapse is not None and index not in self._compiled_connections(layer):
                     self._linear[layer.name, index] = library.linear(connection.synapse, kind), kind
                     self.widest = max(self.widest, _width(connection.synapse))
-            if worst >= LARGEST_INPUT:
+            if worst >= LARGEST_INPUT and not layer.neuron.message.changes:
                 raise GraphError(
                     f"layer {layer.name!r} can receive {worst} in one step",
                     f"neurons take less than {LARGEST_INPUT}: their 24-bit current would wrap more than once",
@@ -291,7 +294,7 @@ class _LoadedProgram:
         if not layer.neuron.spiking:
             values = read_out(layer, self._library.get(sent), self.program.precision)
             return Activity(np.zeros(layer.shape, np.int64), active, values, binary=False, read_out=True)
-        if layer.neuron.graded:
+        if layer.neuron.payload:
             values = read_out(layer, self._library.get(sent), self.program.precision)
             return Activity.of_messages(values.reshape(*values.shape[:2], *layer.shape), active, keep)
         counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
@@ -310,6 +313,11 @@ def _binary(program: Program, connection: Connection) -> bool:
     """Return True if ``connection`` carries only 0 and 1."""
     port = next((port for port in program.inputs if port.name == connection.source), None)
     return program.layer(connection.source).neuron.binary if port is None else port.coding == "spikes"
+
+
+def _changes(program: Program, connection: Connection) -> bool:
+    """Return True if ``connection`` carries changes."""
+    return any(layer.neuron.changes for layer in program.layers if layer.name == connection.source)
 
 
 def _largest_sum(connection: Connection, ports: Mapping[str, InputPort], program: Program) -> int:

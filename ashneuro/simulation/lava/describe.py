@@ -104,7 +104,8 @@ def hold_currents(layer: Layer, integer: bool) -> NDArray[Any] | None:
     keep = 1 - (du + 1) / DECAY_ONE if integer else 1 - du
     # With u at −needed, v stays below the threshold and below its start.
     needed = HOLD_MARGIN * np.maximum(0, bias * 2.0**neuron.bias_exp - np.minimum(unit * threshold, 0))
-    if not neuron.spiking or not layer.depth or not needed.any():
+    # Neurons that send changes hold themselves until then.
+    if not neuron.spiking or neuron.changes or not layer.depth or not needed.any():
         return None
     rows, u = [], np.zeros(layer.size)
     for _ in range(layer.depth):
@@ -189,6 +190,8 @@ def _describe_layer(program: Program, index: int, width: int, number: type, arra
         "spiking": layer.neuron.spiking,
         "firing": _firing(layer),
         "graded": _graded(program, layer),
+        "changes": _changes(layer),
+        "binary": neuron.binary,
         "dynamics": None if neuron.dynamics == "lif" else neuron.dynamics,
         "parameters": list(neuron.parameters),
     }
@@ -198,6 +201,8 @@ def own_process(program: Program, layer: Layer) -> str | None:
     """Return the name of our own process for ``layer``; ``None``: Lava has one for its neurons."""
     if layer.neuron.dynamics != "lif":
         return layer.neuron.dynamics.capitalize()
+    if layer.neuron.message.changes:
+        return "Changes"
     graded = _graded(program, layer)
     if graded is not None and not graded["stock"]:
         return "Graded"
@@ -220,6 +225,19 @@ def _graded(program: Program, layer: Layer) -> Header | None:
         stock = int(high.max(initial=0)) <= largest_message(neuron)
     limit = int(limit) if limit is not None and program.precision == "integer" else limit
     return {"limit": limit, "inclusive": inclusive, "stock": stock}
+
+
+def _changes(layer: Layer) -> Header | None:
+    """Return the changes that a layer sends, in the terms of Lava's SigmaDelta; else ``None``."""
+    message = layer.neuron.message
+    if not message.changes:
+        return None
+    return {
+        "rectified": message.activation == "relu",
+        "cumulative": message.cumulative,
+        "exponent": layer.neuron.bias_exp,
+        "shift": message.shift,
+    }
 
 
 def _firing(layer: Layer) -> Header | None:

@@ -37,7 +37,7 @@ def _build(program: Program) -> str:
     ]
     for index, layer in enumerate(program.layers):
         kind = "spiking neurons" if layer.neuron.spiking else "neurons that give their membrane potential"
-        kind = "neurons that send graded values" if layer.neuron.graded else kind
+        kind = f"neurons that send {layer.neuron.message.words}" if layer.neuron.payload else kind
         parts = f"; NIR: {_words(', '.join(layer.nir))}" if layer.nir else ""
         lines += ["", f"    # {_words(layer.name)}: {_shape(layer.shape)} {kind} at depth {layer.depth}{parts}"]
         lines.append(f"    net.neurons({index}, {_quoted(layer.name)}, depth={layer.depth})")

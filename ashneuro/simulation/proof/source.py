@@ -46,7 +46,7 @@ def compare_source(
         raster = record.layers[name].raster
         assert raster is not None
         expected = np.asarray(raster).reshape(own.shape)
-        valued = isinstance(wiring.nodes[name], READ_OUT) or wiring.message(name).graded
+        valued = isinstance(wiring.nodes[name], READ_OUT) or wiring.message(name).payload
         differs = read_outs_differ(expected, own, FLOAT32_TOLERANCE) if valued else expected != own
         wrong = differs
         if exact is not None:

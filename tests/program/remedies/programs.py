@@ -76,6 +76,11 @@ def graded(limit=None, bits=8, **more):
     return {"message": Message("graded", bits, limit), **more}
 
 
+def change(shift=0, limit=100, exponent=0, **more):
+    message = Message("change", 16, limit, "relu", shift=shift)
+    return {"du": -1, "dv": 4095, "bias_exp": exponent, "message": message, **more}
+
+
 def loop(limit):
     """Return b → a → b, where b sends graded values."""
     first = layer("a", source="b", delay=1)
@@ -156,6 +161,9 @@ INTEGER = [
     of_integer("bias_in_range", "a smaller scale", integer(bias=5000)),
     of_integer("subtraction_in_range", "a smaller scale", integer(firing=SUBTRACT, v_subtract=200_000)),
     of_integer("message_in_range", "quantise the float network again", integer(**graded(300.0))),
+    of_integer("message_in_range", "quantise the float network again", integer(**graded(3.0, bits=16))),
+    of_integer("message_in_range", "quantise the float network again", integer(**change(shift=8))),
+    of_integer("message_in_range", "quantise the float network again", integer(**change(limit=1 << 15))),
     of_integer("parameters_in_range", "a smaller scale", integer(**refractory(0))),
     of_integer("current_does_not_wrap", "without scales of your own", at_scale(1e7)),
     of_integer(
@@ -174,6 +182,8 @@ INTEGER = [
         program(layer(du=4095, dv=1024, v_threshold=100), precision="integer", coding="graded", limit=1 << 20),
     ),
     of_integer("wide_accumulation", "", integer(weight=((254, 254), (254, 254)), exponent=7), None),
+    of_integer("wide_changes", "nothing to do", integer(1 << 20, **change()), None),
+    of_integer("wide_changes", "nothing to do", integer(**change(limit=None)), None),
     of_integer("short_delays", "shorten the skip or the Delay", integer(delay=63), integer(delay=0)),
     of_integer("samples_apart", "nothing to do", replace(skip(3), precision="integer"), None),
 ]

@@ -23,7 +23,7 @@ def expect_equal(program, record, x):
     wanted = machine_reference.run(program, check_inputs(program.inputs, None, {"input": x}))
     for layer in program.layers:
         want, activity = wanted[layer.name], record.layers[layer.name]
-        if layer.neuron.graded:
+        if layer.neuron.payload:
             assert 0 < (want != 0).mean() < 1 and not activity.binary and not activity.read_out
             np.testing.assert_array_equal(activity.counts, (want != 0).sum((0, 1)))
         if layer.neuron.binary:

@@ -128,6 +128,11 @@ def test_damaged_graph_is_refused_or_runs(data, integers):
         quantise(program, input_peak=dict.fromkeys(x, 1.0))
 
 
+def _sums(program):
+    changing = [layer.neuron for layer in program.layers if layer.neuron.changes]
+    return {"summed" if np.all(neuron.du == 0) else "not summed" for neuron in changing}
+
+
 def test_drawn_graphs_cover_every_primitive():
     kinds, rates, sizes = Counter(), [], []
     for seed in range(90):
@@ -138,7 +143,7 @@ def test_drawn_graphs_cover_every_primitive():
         wanted = define(case.graph, case.contract, case.inputs)
         spiking = [layer for layer in program.layers if layer.neuron.spiking]
         rates += [(wanted[layer.name] != 0).mean() for layer in spiking if layer.neuron.binary]
-        sizes += [(wanted[layer.name]).mean() for layer in spiking if layer.neuron.graded]
+        sizes += [np.abs(wanted[layer.name]).mean() for layer in spiking if layer.neuron.payload]
         lags = {program.lag(layer, connection) for layer, connection in program.connections()}
         kinds["streams" if lags == {0} else "recurrent or delayed"] += 1
         kinds["joins"] += any(
@@ -147,9 +152,11 @@ def test_drawn_graphs_cover_every_primitive():
         kinds.update(layer.neuron.firing for layer in program.layers if layer.neuron.spiking)
         kinds["filters"] += bool(merged_read_outs(wiring))
         kinds["graded"] += any(layer.neuron.graded for layer in program.layers)
+        kinds.update(f"change, {keep}" for keep in _sums(program))
         kinds.update(layer.neuron.dynamics for layer in program.layers)
         kinds["always on"] += any(port.constant for port in program.inputs)
     features = ("streams", "recurrent or delayed", "joins", "always on", "filters", "graded")
+    features += ("change, summed", "change, not summed")
     assert all(kinds[name] >= 5 for name in (*PRIMITIVES, *features)), kinds
     assert all(kinds[firing] >= 2 for firing in starmap(Firing, product(get_args(Comparison), get_args(Reset), (0, 1))))
     assert all(kinds[dynamics] >= 5 for dynamics in DYNAMICS), kinds

@@ -187,7 +187,7 @@ def test_interrupted_run_resumes_from_finished_chunks(lava, small_chunks, tmp_pa
     assert lava.seconds.lava > before and not list(tmp_path.iterdir()), "what is complete is removed"
 
 
-@pytest.mark.parametrize(("net", "precision"), [("dense", "integer"), ("recurrent", "float")])
+@pytest.mark.parametrize(("net", "precision"), [("dense", "integer"), ("recurrent", "float"), ("changes", "integer")])
 def test_traces_equal_emulator(lava, net, precision):
     random, program = nets.NETS[net](4, precision)
     x = random.inputs(program.inputs[0], 7, 3)
@@ -201,7 +201,8 @@ def test_traces_equal_emulator(lava, net, precision):
                 got, whole.reshape(7, 3, -1)[..., chosen], rtol=0, atol=0 if precision == "integer" else 1e-12
             )
         if program.layer(name).neuron.spiking:
-            np.testing.assert_array_equal(trace.sent, activity.raster.reshape(7, 3, -1)[..., chosen])
+            sent = np.asarray(trace.sent) * 2.0 ** program.layer(name).neuron.message.shift  # of changes: in units of v
+            np.testing.assert_array_equal(sent, activity.raster.reshape(7, 3, -1)[..., chosen])
         assert np.ptp(trace.v) > 0
 
 
