@@ -41,6 +41,9 @@ from ashneuro.simulation.inputs import Progress
 from ashneuro.simulation.lava.network import REQUEST_STEPS
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.record import SpikeRecord
+from ashneuro.spiking.dynamics import DynamicsName
+from ashneuro.spiking.firing import Firing
+from ashneuro.spiking.message import Message
 
 LAVA = "Lava, fixed_pt, streamed"
 SEED = 7
@@ -89,7 +92,7 @@ class NetworkSpeeds:
     """Speeds of all engines on one network.
 
     Args:
-        firing_rate: spikes per neuron and timestep.
+        firing_rate: spikes, or graded messages, per neuron and timestep.
         compared: number of values that were compared with the reference.
     """
 
@@ -123,13 +126,24 @@ class EmulatorBench:
         return {"schema": SCHEMA, "benchmark": "emulator", "passed": self.passed, **asdict(self)}
 
 
-def dense_network(samples: int, *, sizes: Sequence[int] = (256, 512, 256), timesteps: int = 32) -> BenchNetwork:
-    """Return dense layers of LIF neurons with random 8-bit weights, and input spikes at `RATE`."""
+def dense_network(
+    samples: int, *, neuron: str = "lif", sizes: Sequence[int] = (256, 512, 256), timesteps: int = 32
+) -> BenchNetwork:
+    """Return dense layers of neurons with random 8-bit weights, and input spikes at `RATE`.
+
+    ``neuron``: a key of `NEURONS`.
+
+    Raises:
+        ConfigError: there is no such neuron.
+    """
+    if neuron not in NEURONS:
+        raise ConfigError(f"neuron {neuron!r}", f"it is one of {', '.join(NEURONS)}", "--neuron lif")
     random = np.random.default_rng(SEED)
     synapses = [
         Synapse("dense", (lines,), (neurons,), _weights(random, (neurons, lines))) for lines, neurons in pairwise(sizes)
     ]
-    return _network(f"{'-'.join(map(str, sizes))}, dense, LIF", random, synapses, 2, samples, timesteps)
+    kind = "LIF" if neuron == "lif" else neuron
+    return _network(f"{'-'.join(map(str, sizes))}, dense, {kind}", random, synapses, 2, samples, timesteps, neuron)
 
 
 def conv_network(
@@ -149,7 +163,8 @@ def conv_network(
         shape = out
     synapses.append(Synapse("dense", shape, (units,), _weights(random, (units, math.prod(shape)))))
     sizes = "-".join(map(str, channels))
-    return _network(f"{sizes}, 3×3 on {side}×{side}, dense {units}, LIF", random, synapses, 1, samples, timesteps)
+    title = f"{sizes}, 3×3 on {side}×{side}, dense {units}, LIF"
+    return _network(title, random, synapses, 1, samples, timesteps, "lif")
 
 
 def _weights(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int32]:
@@ -158,25 +173,54 @@ def _weights(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.
     return weights
 
 
+def _lif(threshold: int, **changed: Any) -> Neuron:
+    # du 4095: the current lasts one step, as in LIF without synaptic filter. dv 410: v keeps 90 %
+    # per step.
+    du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (LARGEST_DECAY, 410, threshold, 0))
+    return Neuron(du, dv, v_threshold, bias, **changed)
+
+
+def _further(name: DynamicsName, threshold: int, **parameters: int) -> Neuron:
+    values = {key: np.asarray(value, np.int32) for key, value in parameters.items()}
+    return _lif(threshold, dynamics=name, parameters=values)
+
+
+# Neurons by threshold. Those of the same input spike at rates of a few per cent, up to a quarter.
+NEURONS: Mapping[str, Callable[[int], Neuron]] = {
+    "lif": _lif,
+    "lif-subtract": lambda v: _lif(v, firing=Firing(reset="subtract"), v_subtract=np.asarray(v, np.int32)),
+    "refractory": lambda v: _further("refractory", v, refractory_steps=2),
+    "adaptive": lambda v: _further("adaptive", v, d_threshold=300, d_refractory=900, threshold_step=v // 2),
+    "resonate": lambda v: _further("resonate", v // 4, sin=2600, cos=2600),
+    "izhikevich": lambda v: _further("izhikevich", v // 2, sin=2600, cos=2600),
+    "graded": lambda v: _lif(v // 2, message=Message("graded", bits=8, limit=255)),
+}
+
+
 def _network(
-    title: str, random: np.random.Generator, synapses: Sequence[Synapse], deviations: int, samples: int, timesteps: int
+    title: str,
+    random: np.random.Generator,
+    synapses: Sequence[Synapse],
+    deviations: int,
+    samples: int,
+    timesteps: int,
+    neuron: str,
 ) -> BenchNetwork:
-    """Return a chain of LIF layers, one behind each of ``synapses``, and input spikes."""
+    """Return a chain of layers, one behind each of ``synapses``, and input spikes."""
     layers: list[Layer] = []
     for depth, synapse in enumerate(synapses, start=1):
         # One or two standard deviations of the input current of a step. v decays by 10 % per step
         # and crosses this often enough for rates of a few per cent.
         threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
-        # du 4095: the current lasts one step, as in LIF without synaptic filter. dv 410: v keeps 90
-        # % per step.
-        du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (LARGEST_DECAY, 410, threshold, 0))
+        # Graded messages are values up to 255 in place of 1.
+        exponent = -5 if neuron == "graded" and layers else 0
         source = layers[-1].name if layers else "input"
         layers.append(
             Layer(
                 f"lif{depth}",
                 synapse.out_shape,
-                Neuron(du, dv, v_threshold, bias),
-                (Connection(source, synapse),),
+                NEURONS[neuron](threshold),
+                (Connection(source, synapse, weight_exp=exponent),),
                 depth,
             )
         )
@@ -305,7 +349,7 @@ def _bench(network: BenchNetwork, engines: Sequence[_Engine], rounds: int, tick:
             tick()
     lava = next(timings[engine] for engine in engines if engine.is_lava)
     speeds = tuple(_speed(engine, timings[engine], mismatches[engine], lava) for engine in engines)
-    spiking = [name for name, activity in reference.layers.items() if activity.binary]
+    spiking = [name for name, activity in reference.layers.items() if not activity.read_out]
     neuron_steps = sum(reference.layers[name].neurons for name in spiking) * reference.timesteps * reference.samples
     rate = sum(reference.layers[name].events for name in spiking) / max(1, neuron_steps)
     return NetworkSpeeds(network.title, reference.timesteps, rate, speeds, compared)
@@ -370,7 +414,7 @@ def _stream(network: BenchNetwork, worker: Lava, samples: int) -> tuple[SpikeRec
 
 
 def _spikes(record: SpikeRecord) -> int:
-    return sum(activity.events for activity in record.layers.values() if activity.binary)
+    return sum(activity.events for activity in record.layers.values() if not activity.read_out)
 
 
 def _has_cuda() -> bool:

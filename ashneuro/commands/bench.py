@@ -38,6 +38,13 @@ def emulator(
     bundle: Annotated[
         Path | None, Parameter(help="A bundle or an exported run to measure as well, with its own samples.")
     ] = None,
+    neuron: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Kinds of neurons of the dense network, one network each: lif, lif-subtract, refractory, adaptive,"
+            " resonate, izhikevich or graded. The convolutional network is timed beside lif."
+        ),
+    ] = ("lif",),
     samples: Annotated[int, Parameter(help="Number of samples that the emulator computes per round.")] = 256,
     lava_samples: Annotated[int, Parameter(help="Number of these samples that run in Lava.")] = 16,
     rounds: Rounds = 5,
@@ -52,7 +59,8 @@ def emulator(
     from ashneuro.bench.emulator import bench_emulator, bundle_network, conv_network, dense_network
     from ashneuro.workflows.networks import open_bundle
 
-    networks = [dense_network(samples), conv_network(samples)]
+    networks = [dense_network(samples, neuron=kind) for kind in neuron]
+    networks += [conv_network(samples)] if "lif" in neuron else []
     if bundle:
         networks.append(bundle_network(open_bundle(bundle), samples))
     with terminal.counting("timing") as tick:

@@ -36,6 +36,21 @@ def test_networks_fire_at_realistic_rates():
     assert [layer.shape for layer in network.program.layers] == [(64, 8, 8), (64, 8, 8), (128,)]
 
 
+@pytest.mark.parametrize("neuron", emulator.NEURONS)
+def test_every_neuron_is_active_and_agrees(neuron, monkeypatch, tmp_path):
+    network = dense_network(8, neuron=neuron, sizes=(64, 96, 40), timesteps=24)
+    record = run_program(network.program, network.inputs)
+    assert all(0.01 < record.firing_rate(name) < 0.5 for name in ("lif1", "lif2"))
+    monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", str(tmp_path / "nothing"))
+    result = bench_emulator([network], rounds=1, threads=1)
+    assert result.passed and 0.01 < result.networks[0].firing_rate < 0.5
+
+
+def test_unknown_neuron_is_refused():
+    with pytest.raises(ConfigError, match="one of lif, lif-subtract"):
+        dense_network(4, neuron="relu")
+
+
 def test_without_lava_there_is_a_reason_and_no_ratio(monkeypatch, tmp_path):
     monkeypatch.setenv("ASHNEURO_LAVA_PYTHON", str(tmp_path / "nothing"))
     told = []

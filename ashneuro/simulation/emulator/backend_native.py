@@ -22,8 +22,11 @@ from ashneuro.errors import ConfigError
 from ashneuro.loihi import MIXED_WEIGHTS
 from ashneuro.program.program import Connection, Layer, Shape, Synapse
 from ashneuro.program.synapse import conv_pairs
-from ashneuro.simulation.emulator.neurons import IntegerPopulation
+from ashneuro.simulation.emulator.neurons import IntegerPopulation, OtherPopulation
+from ashneuro.simulation.emulator.population import Population
+from ashneuro.spiking.dynamics import DynamicsName
 from ashneuro.spiking.kernels.cpp import NativeError, load
+from ashneuro.spiking.message import SPIKE
 
 SOURCE = Path(__file__).with_name("loihi.cpp")
 VARIABLE = "ASHNEURO_KERNELS"
@@ -47,10 +50,11 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("steps", "samples", "neurons")),
         *(
             (name, ctypes.c_int32)
-            for name in ("late", "connections", "spiking", "keep_u", "keep_v", "threshold", "subtract")
+            for name in ("kind", "late", "connections", "spiking", "keep_u", "keep_v", "threshold", "subtract")
         ),
         *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "keep_us", "keep_vs")),
-        *((name, ctypes.c_void_p) for name in ("u", "v", "sent", "trace_u", "trace_v")),
+        ("own", ctypes.c_int32 * 3),
+        *((name, ctypes.c_void_p) for name in ("more", "u", "v", "sent", "trace_u", "trace_v")),
         *((name, ctypes.c_int64) for name in ("active", "piece")),
         *((name, ctypes.c_void_p) for name in ("inputs", "lines", "first", "gathered")),
     )
@@ -179,6 +183,66 @@ def _block(weight: NDArray[np.integer]) -> int:
     return np.iinfo(np.int32).max if reach <= limit else limit // int(np.abs(rows).max())
 
 
+@dataclass(frozen=True)
+class _Numbers:
+    """Parameters that all neurons of a population share, as the kernel takes them.
+
+    Args:
+        kind: index in `KINDS`.
+        late: spikes reset v one step later.
+        keep_u, keep_v: factors of the decays, in 1/4096; 0 where they differ between neurons.
+        threshold: largest v that does not spike, or v_threshold of further dynamics.
+        subtract: from v at a spike; 0: a spike sets v to 0.
+        own: parameters of further dynamics, in the order of `OWN`.
+    """
+
+    kind: int
+    late: bool
+    keep_u: int
+    keep_v: int
+    threshold: int
+    subtract: int = 0
+    own: tuple[int, ...] = ()
+
+
+KINDS: tuple[DynamicsName, ...] = ("lif", "refractory", "adaptive", "resonate", "izhikevich")  # as in loihi.cpp
+OWN: Mapping[DynamicsName, tuple[str, ...]] = {
+    "lif": (),
+    "refractory": ("refractory_steps",),
+    "adaptive": ("d_threshold", "d_refractory", "threshold_step"),
+    "resonate": ("sin", "cos"),
+    "izhikevich": ("sin", "cos"),
+}
+
+
+def compiles(population: Population[Any], layer: Layer) -> bool:
+    """Return True if the neurons of ``layer`` have a compiled form: those of `KINDS`.
+
+    Neurons with further dynamics share their parameters, and resonators have no imaginary input.
+    """
+    if layer.neuron.message != SPIKE or layer.complex_input:
+        return False
+    return isinstance(population, IntegerPopulation) or _numbers(population) is not None
+
+
+def _numbers(population: Population[Any]) -> _Numbers | None:
+    """Return the parameters that neurons share; ``None`` if some differ that must be alike."""
+    if isinstance(population, IntegerPopulation):
+        decays = (population.keep_u, population.keep_v) if population.decays is None else (0, 0)
+        late, subtract = bool(population.firing.reset_delay), population.v_subtract or 0
+        return _Numbers(0, late, *decays, population.fires_above, subtract)
+    if not isinstance(population, OtherPopulation) or not population.integer:
+        return None
+    given = population.neurons.parameters
+    wanted = (population.neurons.v_threshold, *(given[name] for name in OWN[population.kind]))
+    decays = (population.keep_u, population.keep_v)
+    values = [np.unique(np.asarray(value)) for value in (*decays, *wanted)]
+    if any(value.size != 1 for value in values):
+        return None
+    keep_u, keep_v, threshold, *own = (int(value[0]) for value in values)
+    return _Numbers(KINDS.index(population.kind), False, keep_u, keep_v, threshold, 0, tuple(own))
+
+
 @dataclass(frozen=True, eq=False)
 class LayerResult:
     """Answers of one layer.
@@ -198,7 +262,7 @@ class LayerResult:
 
 
 def run_layer(
-    population: IntegerPopulation[Any],
+    population: Population[Any],
     bias: NDArray[np.int32],
     shape: Shape,
     currents: NDArray[np.int32] | None,
@@ -216,6 +280,8 @@ def run_layer(
         layout: see `EventInputs`.
     """
     steps, samples, neurons = shape[0], shape[1], math.prod(shape[2:])
+    numbers = _numbers(population)
+    assert numbers is not None
     in_memory = (neurons,) if layout is None else layout[::-1]
     sent = np.empty((steps, samples, *in_memory), np.uint8 if population.spiking else np.int32)
     u, v = np.zeros((samples, neurons), np.int32), np.zeros((samples, neurons), np.int32)
@@ -225,7 +291,7 @@ def run_layer(
         currents = np.zeros(shape, np.int32)
     currents = None if currents is None else _rows(currents, layout, 2)
     bias = _rows(bias, layout)
-    decays = population.decays
+    decays = population.decays if isinstance(population, IntegerPopulation) else None
     keeps = (None, None) if decays is None else tuple(_rows(np.asarray(values), layout) for values in decays)
     synapses = (_Synapse * max(1, len(inputs)))(
         *(
@@ -246,13 +312,14 @@ def run_layer(
         ROWS * max((one.taps * one.channels for one in synapses), default=0) + COPIED,
     )
     work = [np.empty(size, np.int32) for size in sizes]
+    more = np.zeros((samples, 2, neurons), np.int32) if numbers.own else None
+    if more is not None and KINDS[numbers.kind] == "adaptive":
+        more[:, 0] = numbers.threshold
     layer = _Layer(
-        steps, samples, neurons, bool(population.firing.reset_delay), len(inputs),
-        population.spiking, *((population.keep_u, population.keep_v) if decays is None else (0, 0)),
-        population.fires_above,
-        0 if population.v_subtract is None else population.v_subtract,
+        steps, samples, neurons, numbers.kind, numbers.late, len(inputs),
+        population.spiking, numbers.keep_u, numbers.keep_v, numbers.threshold, numbers.subtract,
         ctypes.addressof(synapses), _at(currents), _at(bias) if decays or bias.any() else None,
-        *map(_at, (*keeps, u, v, sent, *traces)), 0, piece, *map(_at, work),
+        *map(_at, keeps), numbers.own, *map(_at, (more, u, v, sent, *traces)), 0, piece, *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
     counts = count(sent.reshape(steps, samples, neurons)) if population.spiking else np.zeros(neurons, np.int64)

@@ -27,6 +27,7 @@ struct Synapse {
 
 struct Layer {
     int64_t steps, samples, neurons;
+    int32_t kind;  // of neurons, a Kind
     int32_t late;  // spikes reset v one step later
     int32_t connections, spiking, keep_u, keep_v;
     int32_t threshold;  // largest v that does not spike
@@ -35,6 +36,8 @@ struct Layer {
     const int32_t* currents;  // [steps][samples][neurons], other input; or null
     const int32_t* bias;      // [neurons]; or null, unless neurons decay differently
     const int32_t *keep_us, *keep_vs;  // [neurons], in place of keep_u and keep_v; or null
+    int32_t own[3];           // of the kind, see step_other
+    int32_t* more;            // [samples][2][neurons]: further state, as u and v; or null
     int32_t *u, *v;           // [samples][neurons]; state before and after the run
     void* sent;               // [steps][samples][neurons]: bytes if spiking, else v
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
@@ -179,10 +182,19 @@ inline int32_t decayed(int32_t x, int32_t keep) {
     return (kept ^ sign) - sign;
 }
 
+inline int32_t saturated(int32_t v) { return v > STATE - 1 ? STATE - 1 : v < 1 - STATE ? 1 - STATE : v; }
+
+template <bool MEMORY> inline int32_t current(int32_t a, int32_t u, int32_t keep) {
+    const int32_t now = a * 64 + (MEMORY ? decayed(u, keep) : 0);
+    return ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1);
+}
+
+// As in ashneuro/spiking/dynamics.py, which has the equations.
+enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH };
 enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT };
 
 template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false>
-int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, void* to) {
+int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, int32_t*, void* to) {
     uint8_t* __restrict__ spikes = static_cast<uint8_t*>(to);
     int32_t* __restrict__ potentials = static_cast<int32_t*>(to);
     const int32_t threshold = layer.threshold, subtract = layer.subtract, shared_u = layer.keep_u, shared_v = layer.keep_v;
@@ -194,12 +206,10 @@ int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restr
         const int32_t bias = BIASED ? layer.bias[j] : 0;
         const int32_t keep_u = EACH ? keep_us[j] : shared_u, keep_v = EACH ? keep_vs[j] : shared_v;
         awake += (a[j] | bias | u[j] | v[j]) != 0;
-        int32_t now = a[j] * 64 + (MEMORY ? decayed(u[j], keep_u) : 0);
-        now = ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1);
+        const int32_t now = current<MEMORY>(a[j], u[j], keep_u);
         u[j] = now;
         const bool before = LATE && v[j] > threshold;  // spiked in the last step
-        int32_t next = decayed(v[j], keep_v) + now + bias;
-        next = next > STATE - 1 ? STATE - 1 : next < 1 - STATE ? 1 - STATE : next;
+        int32_t next = saturated(decayed(v[j], keep_v) + now + bias);
         if (SPIKING) {
             if (LATE) next = before ? (SUBTRACTS ? next - subtract : 0) : next;
             const bool fired = next > threshold;
@@ -213,7 +223,57 @@ int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restr
     return awake;
 }
 
-using Step = int64_t (*)(const Layer&, const int32_t*, int32_t*, int32_t*, void*);
+// Neurons with further state. Of a resonator u is the imaginary part, and there is no bias.
+template <Kind KIND, bool MEMORY, bool BIASED>
+int64_t step_other(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, int32_t* __restrict__ more, void* to) {
+    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(to);
+    int32_t* __restrict__ again = more + layer.neurons;
+    const int32_t threshold = layer.threshold, keep_u = layer.keep_u, keep_v = layer.keep_v;
+    // Refractory: steps. Adaptive: factors of θ − θ_0 and r, threshold_step. Resonators: sin, cos.
+    const int32_t first = layer.own[0], second = layer.own[1], third = layer.own[2];
+    constexpr bool RESONATES = KIND == RESONATE || KIND == IZHIKEVICH;
+    int32_t awake = 0;
+#pragma omp simd reduction(+ : awake)
+    for (int64_t j = 0; j < layer.neurons; j++) {
+        const int32_t bias = BIASED ? layer.bias[j] : 0;
+        const int32_t further = KIND == REFRACTORY ? more[j] : KIND == ADAPTIVE ? ((more[j] - threshold) | again[j]) : 0;
+        awake += (a[j] | bias | u[j] | v[j] | further) != 0;
+        bool fired;
+        if (RESONATES) {
+            const int32_t real = saturated(decayed(v[j], second) - decayed(u[j], first) + a[j] * 64);
+            const int32_t imaginary = saturated(decayed(v[j], first) + decayed(u[j], second));
+            fired = KIND == RESONATE ? (real >= threshold) & (imaginary >= 0) & (u[j] < 0) : imaginary >= threshold;
+            v[j] = KIND == IZHIKEVICH && fired ? 0 : real;
+            u[j] = KIND == IZHIKEVICH && fired ? threshold - 1 : imaginary;
+        } else {
+            const int32_t now = current<MEMORY>(a[j], u[j], keep_u);
+            u[j] = now;
+            int32_t next = saturated(decayed(v[j], keep_v) + now + bias);
+            if (KIND == REFRACTORY) {
+                const int32_t held = more[j];
+                next = held > 0 ? v[j] : next;
+                fired = next > threshold;
+                v[j] = fired ? 0 : next;
+                more[j] = fired ? first : held - (held > 0);
+            } else {
+                const int32_t theta = decayed(more[j] - threshold, first) + threshold, r = decayed(again[j], second);
+                fired = next - r >= theta;
+                v[j] = next;
+                more[j] = theta + (fired ? third : 0);
+                again[j] = r + (fired ? 2 * theta : 0);
+            }
+        }
+        spikes[j] = fired;
+    }
+    return awake;
+}
+
+using Step = int64_t (*)(const Layer&, const int32_t*, int32_t*, int32_t*, int32_t*, void*);
+
+template <Kind KIND> Step choose_other(const Layer& layer) {
+    return layer.bias ? (layer.keep_u ? step_other<KIND, true, true> : step_other<KIND, false, true>)
+                      : (layer.keep_u ? step_other<KIND, true, false> : step_other<KIND, false, false>);
+}
 
 template <bool SPIKING, Reset RESET> Step choose_step(const Layer& layer) {
     if (layer.keep_us) return step<true, true, SPIKING, RESET, true>;
@@ -228,11 +288,15 @@ extern "C" {
 void run(Layer* given) {
     Layer& layer = *given;
     const int64_t n = layer.neurons, step_size = layer.samples * n;
-    auto one = !layer.spiking ? choose_step<false, TO_ZERO>(layer)
+    auto one = layer.kind == REFRACTORY ? choose_other<REFRACTORY>(layer)
+               : layer.kind == ADAPTIVE ? choose_other<ADAPTIVE>(layer)
+               : layer.kind == RESONATE ? step_other<RESONATE, false, false>
+               : layer.kind == IZHIKEVICH ? step_other<IZHIKEVICH, false, false>
+               : !layer.spiking ? choose_step<false, TO_ZERO>(layer)
                : layer.late   ? (layer.subtract ? choose_step<true, LATE_SUBTRACT>(layer) : choose_step<true, LATE_TO_ZERO>(layer))
                               : (layer.subtract ? choose_step<true, SUBTRACT>(layer) : choose_step<true, TO_ZERO>(layer));
     for (int64_t sample = 0; sample < layer.samples; sample++) {
-        int32_t *u = layer.u + sample * n, *v = layer.v + sample * n;
+        int32_t *u = layer.u + sample * n, *v = layer.v + sample * n, *more = layer.more ? layer.more + 2 * sample * n : nullptr;
         for (int64_t begin = 0; begin < layer.steps; begin += layer.piece) {
             const int64_t end = begin + layer.piece < layer.steps ? begin + layer.piece : layer.steps;
             if (layer.connections) memset(layer.inputs, 0, sizeof(int32_t) * (end - begin) * n);
@@ -248,7 +312,7 @@ void run(Layer* given) {
                 if (layer.connections && layer.currents)
                     for (int64_t j = 0; j < n; j++) inputs[j] += layer.currents[offset + j];
                 void* to = static_cast<char*>(layer.sent) + offset * (layer.spiking ? 1 : 4);
-                layer.active += one(layer, layer.connections ? inputs : layer.currents + offset, u, v, to);
+                layer.active += one(layer, layer.connections ? inputs : layer.currents + offset, u, v, more, to);
                 if (layer.trace_u) memcpy(layer.trace_u + offset, u, sizeof(int32_t) * n);
                 if (layer.trace_v) memcpy(layer.trace_v + offset, v, sizeof(int32_t) * n);
             }

@@ -17,7 +17,7 @@ from ashneuro.program.program import Layer, Precision
 from ashneuro.simulation.emulator.changes import ChangePopulation
 from ashneuro.simulation.emulator.dynamics import STEPS, Neurons, StepFunction
 from ashneuro.simulation.emulator.population import Array, Kernel, Population, Steps
-from ashneuro.spiking.dynamics import DYNAMICS
+from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message, graded_values
 
@@ -199,6 +199,7 @@ class OtherPopulation(Population[Array]):
     The array library computes step by step, in floats and in integers.
     """
 
+    kind: DynamicsName
     integer: bool
     keep_u: Array | int
     keep_v: Array | int
@@ -362,7 +363,8 @@ def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> 
         neurons = replace(neurons, smallest=1, saturate=lambda v: xp.clip(v, -LARGEST_STATE, LARGEST_STATE))
     bias = np.asarray(neuron.bias) * (1 << neuron.bias_exp)
     keep_u = keep(neuron.du + 1 if integer else neuron.du)
-    return OtherPopulation(xp, True, array(bias), integer, keep_u, keep(neuron.dv), neurons, STEPS[neuron.dynamics])
+    kind, function = neuron.dynamics, STEPS[neuron.dynamics]
+    return OtherPopulation(xp, True, array(bias), kind, integer, keep_u, keep(neuron.dv), neurons, function)
 
 
 def one(value: NDArray[np.generic]) -> int:

@@ -26,12 +26,11 @@ from ashneuro.program.synapse import matrix
 from ashneuro.simulation.emulator import backend_native
 from ashneuro.simulation.emulator.arrays import Arrays, Backend, FloatType, Linear, arrays
 from ashneuro.simulation.emulator.chunks import run_chunks
-from ashneuro.simulation.emulator.neurons import IntegerPopulation, population, read_out
+from ashneuro.simulation.emulator.neurons import population, read_out
 from ashneuro.simulation.emulator.population import Population
 from ashneuro.simulation.emulator.schedule import blocks, is_recurrent
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, encode
 from ashneuro.simulation.record import Activity, SpikeRecord
-from ashneuro.spiking.message import SPIKE
 
 EXACT_FLOAT32 = 1 << 24
 # Rules on numbers that the hardware cannot hold. State that wraps or saturates is not refused: it
@@ -107,9 +106,9 @@ class _LoadedProgram:
         ports = {port.name: port for port in program.inputs}
         for layer in program.layers:
             self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
-            # Compiled layers are LIF with spikes; the array library computes all others.
-            alike = layer.neuron.dynamics == "lif" and layer.neuron.message == SPIKE
-            if compiled and layer.name not in loops and alike:
+            # The array library computes what is not compiled.
+            known = compiled and backend_native.compiles(self._populations[layer.name], layer)
+            if known and layer.name not in loops:
                 lags = {
                     n: program.lag(layer, c)
                     for n, c in enumerate(layer.connections)
@@ -198,7 +197,6 @@ class _LoadedProgram:
     ) -> Activity:
         """Run a compiled layer outside of loops; fill ``sent`` and return its activity."""
         population, compiled = self._populations[layer.name], self._compiled[layer.name]
-        assert isinstance(population, IntegerPopulation)
         given = [
             (synapse, self._library.get(sent[layer.connections[index].source]))
             for index, synapse in compiled.synapses.items()

@@ -11,6 +11,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.program.program import InputPort, Layer, Neuron, Synapse
 from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator import backend_native
+from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.kernels.cpp import NativeError
@@ -101,6 +102,66 @@ def test_all_firings(net, comparison, subtract, late, monkeypatch):
     record = both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
     if subtract is not None or late:
         assert any((record.layers[name].raster != before.layers[name].raster).any() for name in record.layers)
+
+
+FURTHER = {
+    "refractory": {"refractory_steps": 2},
+    "adaptive": {"d_threshold": 500, "d_refractory": 1200, "threshold_step": 90},
+    "resonate": {"sin": 2300, "cos": 3100},
+    "izhikevich": {"sin": 1300, "cos": 3700},
+}
+
+
+def with_dynamics(kind, neuron, **changed):
+    """Return a neuron of another kind; ``changed``: parameters."""
+    parameters = {name: np.asarray(value, np.int32) for name, value in (FURTHER[kind] | changed).items()}
+    none = {"bias": np.zeros((), np.int32), "du": np.asarray(4095, np.int32)} if "sin" in parameters else {}
+    return replace(neuron, dynamics=kind, parameters=parameters, **none)
+
+
+@pytest.mark.parametrize("net", ["dense", "conv", "recurrent"])
+@pytest.mark.parametrize("kind", FURTHER)
+def test_all_dynamics(kind, net, monkeypatch):
+    random, program = nets.NETS[net](5, "integer")
+    layers = [
+        replace(layer, neuron=with_dynamics(kind, layer.neuron)) if layer.neuron.binary else layer
+        for layer in program.layers
+    ]
+    program = replace(program, layers=tuple(layers))
+    ran, run_layer = [], backend_native.run_layer
+    monkeypatch.setattr(
+        backend_native, "run_layer", lambda *given: ran.append(getattr(given[0], "kind", "lif")) or run_layer(*given)
+    )
+    record = both(program, random.inputs(program.inputs[0], 40, 3), monkeypatch)
+    alike = sum(layer.neuron.binary for layer in program.layers)
+    assert (ran.count(kind) == alike) == (net != "recurrent")
+    assert sum(activity.events for activity in record.layers.values()) > 20
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_dynamics_with_parameters_per_neuron_are_the_librarys(kind, monkeypatch):
+    _, program = nets.dense_net(5, "integer")
+    first = program.layers[0]
+    name = next(iter(FURTHER[kind]))
+    each = with_dynamics(kind, first.neuron, **{name: np.arange(1, 1 + first.size).reshape(first.shape)})
+    alike = with_dynamics(kind, first.neuron, **{name: np.full(first.shape, 3)})
+    for neuron, compiled in ((each, False), (alike, True)):
+        layer = replace(first, neuron=neuron)
+        made = population(layer, "integer", np, lambda values: np.asarray(values, np.int32))
+        assert backend_native.compiles(made, layer) == compiled
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_states_of_dynamics_at_limits(kind, monkeypatch):
+    """u wraps, v saturates, and threshold and refractory state pass 24 bits."""
+    weight = np.array([[254, -256, 254], [-256, 254, 254], [254, 254, 254]])
+    program = one_layer(weight, exponent=7, du=400)
+    (layer,) = program.layers
+    changed = {"threshold_step": 131071, "d_refractory": 0} if kind == "adaptive" else {}
+    neuron = with_dynamics(kind, replace(layer.neuron, dv=np.asarray(3, np.int32)), **changed)
+    program = replace(program, layers=(replace(layer, neuron=neuron),))
+    record = both(program, (np.random.default_rng(0).random((300, 4, 3)) < 0.7).astype(np.uint8), monkeypatch)
+    assert np.abs(record.layers["a"].v).max() == (1 << 23) - 1
 
 
 @pytest.mark.parametrize("net", nets.NETS)
