@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "read": "ashneuro.workflows.networks",
     "from_torch": "ashneuro.workflows.from_torch",
+    "match_contract": "ashneuro.workflows.match",
     "check": "ashneuro.workflows.check",
     "lower": "ashneuro.workflows.lower",
     "export": "ashneuro.workflows.export",
@@ -41,6 +42,7 @@ _MODULES = {
     "Certificate": "ashneuro.program.certificate",
     "Comparison": "ashneuro.cost.compare",
     "Contract": "ashneuro.spiking.contract",
+    "ContractMatch": "ashneuro.program.source",
     "CostEstimate": "ashneuro.cost.terms",
     "Evaluation": "ashneuro.evaluation",
     "EvaluationResult": "ashneuro.workflows.evaluate",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from ashneuro.program.program import Program as Program
     from ashneuro.program.rules.finding import Finding as Finding
     from ashneuro.program.rules.finding import Findings as Findings
+    from ashneuro.program.source import ContractMatch as ContractMatch
     from ashneuro.reporting.summary import Report as Report
     from ashneuro.simulation.record import SpikeRecord as SpikeRecord
     from ashneuro.spiking.contract import Contract as Contract
@@ -93,6 +96,7 @@ if TYPE_CHECKING:
     from ashneuro.workflows.hybrid import HybridSession as HybridSession
     from ashneuro.workflows.lava import LavaSettings as LavaSettings
     from ashneuro.workflows.lower import lower as lower
+    from ashneuro.workflows.match import match_contract as match_contract
     from ashneuro.workflows.networks import Network as Network
     from ashneuro.workflows.networks import read as read
     from ashneuro.workflows.noise import Noise as Noise

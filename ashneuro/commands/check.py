@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ashneuro.commands.options import AsJson, ContractOptions
+from ashneuro.errors import ConfigError
 from ashneuro.reporting import terminal
+
+if TYPE_CHECKING:
+    from ashneuro.program.source import ContractMatch
 
 
 def check(
@@ -19,6 +23,13 @@ def check(
     target: Literal["lava", "nir"] = "lava",
     inputs: Annotated[
         Path | None, Parameter(help="Inputs (T, B, *shape) as .npy: magnitudes that the integers have to hold.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        Parameter(
+            help="FILE.py:NAME: the torch module that a .nir file was exported from, or a function that makes it."
+            " Runs it on --inputs, and says which contract reproduces its spikes."
+        ),
     ] = None,
     contract: ContractOptions | None = None,
     json: AsJson = False,
@@ -32,15 +43,37 @@ def check(
         target: what it is to run on.
     """
     from ashneuro.workflows.check import check as run
+    from ashneuro.workflows.match import SEARCHED
     from ashneuro.workflows.networks import contract_options
 
     overrides = contract.overrides() if contract else {}
+    match = None
+    if source is not None:
+        match = _match(path, source, inputs, overrides, json)
+        # The findings are those of the network that spikes as the module does.
+        overrides = overrides | {name: getattr(match.contract, name) for name in SEARCHED}
     findings = run(path, target, inputs=inputs, contract=overrides)
-    sound = all(finding.ok for finding in findings)
+    sound = all(finding.ok for finding in findings) and (match is None or match.found)
     if json:
-        terminal.json([asdict(finding) | {"ok": finding.ok} for finding in findings])
+        listed = [asdict(finding) | {"ok": finding.ok} for finding in findings]
+        terminal.json(listed if match is None else {"source": match.to_json(), "findings": listed})
         return 0 if sound else 1
     terminal.findings(findings)
     if sound:
         terminal.next_steps(f"ashneuro export {path} --target {target}{contract_options(overrides)}")
     return 0 if sound else 1
+
+
+def _match(path: Path, source: str, inputs: Path | None, overrides: dict[str, Any], json: bool) -> ContractMatch:
+    """Compare a file with its module, print the result, and return it."""
+    from ashneuro.workflows.match import match_contract, module_at, sample_at
+
+    if inputs is None:
+        why = "the module and the file are compared on samples"
+        raise ConfigError("--source without --inputs", why, f"--source {source} --inputs x.npy, (T, B, *shape)")
+    module, sample = module_at(source), sample_at(inputs)
+    with terminal.progress() as progress:
+        found = match_contract(path, module, sample, contract=overrides, progress=progress)
+    if not json:
+        terminal.match(found)
+    return found

@@ -1,10 +1,12 @@
-"""The comparison of a graph with the module that it came from, as a certificate states it."""
+"""The comparison of a graph with the module that it came from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from ashneuro.spiking.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,39 @@ class Source:
             for item in values["populations"]
         )
         return cls(values["module"], values["frameworks"], values["samples"], values["timesteps"], populations)
+
+
+@dataclass(frozen=True)
+class ContractMatch:
+    """The contract with which a file spikes as its module does, or the one that comes closest.
+
+    Args:
+        contract: the contract.
+        source: comparison of the module with the file under it.
+        options: its fields that differ from how the file is read without options, as command-line
+            options.
+        either: fields whose other value gives the same spikes on this sample.
+        tried: number of contracts that were compared.
+    """
+
+    contract: Contract
+    source: Source
+    options: str
+    either: tuple[str, ...]
+    tried: int
+
+    @property
+    def found(self) -> bool:
+        """True if no value differs."""
+        return not self.source.mismatches
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "found": self.found,
+            "contract": self.contract.to_metadata(),
+            "options": self.options,
+            "either": list(self.either),
+            "tried": self.tried,
+            "comparison": self.source.to_json(),
+        }

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ashneuro.program.certificate import Certificate
     from ashneuro.program.quantise import LayerCost
     from ashneuro.program.rules.finding import Finding
+    from ashneuro.program.source import ContractMatch
     from ashneuro.simulation.proof.silicon import SiliconReport
     from ashneuro.simulation.record import SpikeRecord
 
@@ -300,6 +301,12 @@ def quantisation(costs: Iterable[LayerCost]) -> None:
 def certificate(content: Certificate) -> None:
     """Print the comparisons of a certificate."""
     for what in tables.proof.certificate(content):
+        show(what)
+
+
+def match(found: ContractMatch) -> None:
+    """Print the contract with which a file spikes as its module does."""
+    for what in tables.proof.match(found):
         show(what)
 
 

@@ -11,7 +11,7 @@ from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
     from ashneuro.program.certificate import Certificate, Comparison
-    from ashneuro.program.source import Source
+    from ashneuro.program.source import ContractMatch, Source
     from ashneuro.simulation.proof.silicon import SiliconReport
 
 
@@ -43,6 +43,33 @@ def certificate(content: Certificate) -> tuple[Table, ...]:
         note=f"Not compared: {'; '.join(content.not_compared)}.\nComputed with {versions}.",
     )
     return summary, *_certified_layers(content), *_certified_accuracy(content)
+
+
+def match(found: ContractMatch) -> tuple[Table, ...]:
+    """Return the contract with which a file spikes as its module does, population by population."""
+    source = found.source
+    rows = tuple(
+        (
+            population.name,
+            number(population.compared),
+            number(population.spikes),
+            number(population.mismatches),
+            number(population.ties),
+            "sample {}, step {}, neuron {}".format(*population.first) if population.first else "",
+        )
+        for population in source.populations
+    )
+    words = found.options or "no option"
+    title = f"The file spikes as {source.module} does, with {words}"
+    if not found.found:
+        title = f"No contract reproduces {source.module}; the closest is read with {words}"
+    either = f"On this sample {', '.join(found.either)} may have either value." if found.either else ""
+    note = f"{found.tried} contracts compared. {either}".strip()
+    if not found.found:
+        note += " The file lacks something of the module: ashneuro.from_torch(module, sample) reads the module itself."
+    columns = ("population", ">values compared", ">spikes", ">mismatches", ">float32 ties", "first mismatch")
+    how = f"on {source.samples} samples of {source.timesteps} steps"
+    return (Table(title, columns, rows, basis=Basis.MEASURED, how=how, note=note),)
 
 
 def _source(source: Source) -> tuple[Any, ...]:
