@@ -16,7 +16,19 @@ from torch import Tensor
 
 from ashneuro.frameworks.form import array, conv_node, linear_node
 from ashneuro.frameworks.graph import Elementwise
-from ashneuro.frameworks.signals import Opaque, Shape, Signal, Value, merged_axes, permuted, relaid, selected, stacked
+from ashneuro.frameworks.signals import (
+    Opaque,
+    Shape,
+    Signal,
+    Value,
+    merged_axes,
+    permuted,
+    relaid,
+    repeated,
+    selected,
+    stacked,
+    unsqueezed,
+)
 from ashneuro.spiking.contract import PREFIX
 
 if TYPE_CHECKING:
@@ -368,6 +380,28 @@ def stack(t: Recorder, out: Tensor, tensors: Any, dim: int = 0) -> Value | None:
     return stacked(known, dim % out.ndim, t.sizes["T"]) if len(known) == len(parts) else None
 
 
+def unsqueeze(t: Recorder, out: Tensor, input: Any, dim: int) -> Value | None:
+    """Add an axis for the steps."""
+    x = t.signal(input)
+    return None if x is None else unsqueezed(x, dim % out.ndim)
+
+
+def repeat(t: Recorder, out: Tensor, input: Any, *sizes: Any) -> Value | None:
+    """Repeat one step over time."""
+    x = t.signal(input)
+    times = sizes if sizes and isinstance(sizes[0], int) else tuple(sizes[0])
+    return None if x is None else repeated(x, times, t.sizes["T"])
+
+
+def expand(t: Recorder, out: Tensor, input: Tensor, *sizes: Any) -> Value | None:
+    """Repeat one step over time, or nothing."""
+    x = t.signal(input)
+    if x is None or out.ndim != input.ndim:
+        return None
+    times = [new // old for new, old in zip(out.shape, input.shape, strict=True)]
+    return x if set(times) == {1} else repeated(x, times, t.sizes["T"])
+
+
 def turned(t: Recorder, out: Tensor, input: Any, *args: Any) -> Value | None:
     """``x.T``: all axes in reverse order."""
     x = t.signal(input)
@@ -431,6 +465,10 @@ RULES: Mapping[str, Rule] = {
     "swapdims": transpose,
     "movedim": movedim,
     "T": turned,
+    "unsqueeze": unsqueeze,
+    "repeat": repeat,
+    "expand": expand,
+    "expand_as": expand,
     "__getitem__": getitem,
     "select": select,
     "unbind": unbind,
@@ -456,6 +494,8 @@ REMEDIES: Mapping[str, str] = {
     "max_pool2d": "use AvgPool2d, or a sum: a maximum of spikes is no sum",
     "adaptive_avg_pool2d": "choose an output size that divides the input's",
     "avg_pool2d": "pool without ceil_mode, with count_include_pad=True where it is padded",
+    "conv1d": "give the sample in the shape that the first layer takes; one axis may hold time and batch",
+    "conv2d": "give the sample in the shape that the first layer takes; one axis may hold time and batch",
     "interpolate": "use a convolution with a stride in the layer before, or a linear layer",
     "conv_transpose2d": "use a Conv2d; no rule of NIR describes a transposed convolution",
     "pad": "use the padding of the convolution, with zeros",

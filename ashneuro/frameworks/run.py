@@ -74,7 +74,7 @@ def trace_module(module: nn.Module, sample: Any, *, dt_s: float | None = None) -
     step = _step_length(neurons, dt_s)
     numbers = (value for part in _all_modules(module) for value in part._parameters.values() if value is not None)
     x = _sample(sample, next((value.dtype for value in numbers if value.is_floating_point()), torch.float32))
-    sizes = {"T": x.shape[0], "B": x.shape[1]}
+    sizes = {"T": x.shape[0], "B": x.shape[1], "1": 1}
     layouts = {tuple(adapter.layout(part)) for _, part, adapter in neurons}
     passed = any(adapter.state_argument for _, _, adapter in neurons)
     failures: list[tuple[int, Exception]] = []
@@ -114,15 +114,15 @@ class Way:
 
 def _ways(layouts: set[tuple[str, ...]], state: bool) -> list[Way]:
     """Return the ways to call a module, the likeliest first."""
-    time_first, batch_first = Way(("T", "B")), Way(("B", "T"))
+    time_first, batch_first, repeats = Way(("T", "B")), Way(("B", "T")), Way(("B",), repeats=True)
     if layouts & {("BT",)}:
-        return [Way(("BT",)), batch_first, time_first]
+        return [Way(("BT",)), batch_first, time_first, repeats]
     if layouts & {("B", "T")}:
-        return [batch_first, time_first, Way(("BT",))]
+        return [batch_first, time_first, Way(("BT",)), repeats]
     if layouts & {("T", "B")}:
-        return [time_first, batch_first]
+        return [time_first, batch_first, repeats]
     stepped = [Way(("B",), once=False, state=True)] if state else []
-    return [time_first, batch_first, Way(("B",), repeats=True), *stepped, Way(("B",), once=False)]
+    return [time_first, batch_first, repeats, *stepped, Way(("B",), once=False)]
 
 
 def _run(module: nn.Module, x: Tensor, way: Way, recorder: Recorder, *, double: bool) -> Any:

@@ -6,6 +6,7 @@ A tensor of signals has leading axes of time and batch, then the axes of one sam
     ("T", "B")    whole samples      (T, B, *shape)
     ("B", "T")    whole samples      (B, T, *shape)
     ("TB",)       both in one axis   (T·B, *shape), and ("BT",) with the batch outside
+    ("1", "B")    one step, with an axis of size 1 that a module repeats over time
 """
 
 from __future__ import annotations
@@ -139,6 +140,30 @@ def permuted(signal: Signal, order: Sequence[int]) -> Signal | None:
     if list(order[count:]) != list(range(count, len(order))):
         return None
     return replace(signal, axes=tuple(signal.axes[axis] for axis in order[:count]))
+
+
+def unsqueezed(signal: Signal, axis: int) -> Signal | None:
+    """Return ``signal`` with a leading axis of size 1; ``None`` for an axis of neurons."""
+    if axis > len(signal.axes):
+        return None
+    return replace(signal, axes=(*signal.axes[:axis], "1", *signal.axes[axis:]))
+
+
+def repeated(signal: Signal, times: Sequence[int], timesteps: int) -> Signal | None:
+    """Return ``signal`` with its axis of size 1 repeated over all steps.
+
+    Args:
+        times: number of repetitions of each axis.
+
+    Returns:
+        ``None`` if anything else is repeated.
+    """
+    if "1" not in signal.axes or len(times) != len(signal.axes) + len(signal.shape):
+        return None
+    axis = signal.axes.index("1")
+    if times[axis] != timesteps or any(n != 1 for index, n in enumerate(times) if index != axis):
+        return None
+    return replace(signal, axes=tuple("T" if name == "1" else name for name in signal.axes))
 
 
 def selected(signal: Signal, axis: int, index: int, timesteps: int) -> Signal | None:

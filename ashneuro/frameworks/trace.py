@@ -35,7 +35,7 @@ class WrongLayout(Exception):
     """The module does not take samples in this form."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)  # torch prints the mode in every call of an autograd function
 class Recorder(TorchFunctionMode):
     """The values of a run's tensors, the graph, and the spikes.
 
@@ -269,11 +269,13 @@ class Recorder(TorchFunctionMode):
                 continue
             if isinstance(value, Signal) and value.sources <= {*self._nodes_of(path)}:
                 continue
-            why = (
-                f"call {call + 1} goes on from a state that is not the one of the call before"
-                if call
-                else "it starts from a state that is not zero"
-            )
+            why = "it starts from a state that is not zero"
+            if call:
+                anew = value is None and not bool(torch.count_nonzero(state))
+                said = (
+                    "starts from zero again" if anew else "goes on from a state that is not the one of the call before"
+                )
+                why = f"call {call + 1} {said}"
             raise Untranslatable(why, "hand its own state on unchanged, and start without one")
 
     def _nodes_of(self, path: str) -> Iterator[str]:

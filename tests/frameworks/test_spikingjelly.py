@@ -85,6 +85,30 @@ def test_containers_of_layers_and_nodes(neuron):
     same_in_program(spiking(read(strong(net, 3.0), spikes(2, 6, 6)), most=0.99))
 
 
+def test_one_picture_repeated_over_time(neuron):
+    """Direct coding, as in SpikingJelly's tutorials."""
+    layer = framework("spikingjelly.activation_based.layer")
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(
+                layer.Conv2d(1, 3, 3, step_mode="m"),
+                neuron.IFNode(step_mode="m"),
+                layer.Flatten(step_mode="m"),
+                layer.Linear(48, 4, step_mode="m"),
+                neuron.IFNode(step_mode="m"),
+            )
+
+        def forward(self, x):
+            return self.layers(x.unsqueeze(0).repeat(10, 1, 1, 1, 1)).mean(0)
+
+    held = torch.rand(1, 3, 1, 6, 6).expand(10, 3, 1, 6, 6)
+    network = spiking(read(strong(Net(), 1.5), held), most=0.99)
+    assert network.contract.input_coding == "constant-current"
+    same_in_program(network)
+
+
 def test_default_thresholds_are_inclusive(neuron):
     """Whole weights: potentials lie on the threshold, where ≥ spikes."""
     net = nn.Sequential(nn.Linear(6, 8, bias=False), neuron.IFNode(v_threshold=2.0))
