@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ashneuro.errors import GraphError
-from ashneuro.loihi import LARGEST_THRESHOLD
+from ashneuro.loihi import LARGEST_DELAY, LARGEST_THRESHOLD
 from ashneuro.program.foreign import foreign_file
 from ashneuro.program.netx.matrices import padded, separate, stacked, stacked_shape, transposed, transposed_shape
 from ashneuro.program.program import Shape, Synapse
@@ -72,7 +72,7 @@ class NetxLayer:
         index: its number in the file.
         kind: its type.
         numbers: its numeric fields.
-        neuron: numeric fields of its neurons, and ``type``; ``None`` without neurons.
+        neuron: numeric fields of its neurons, ``type`` and ``activation``; ``None`` without them.
         in_shape: output shape of the layer before; ``None`` where it is not known.
         last: no layer with weights follows.
     """
@@ -190,6 +190,8 @@ class NetxLayer:
         """True if the result is the membrane potential of the layer, not its spikes."""
         if self.neuron is None:
             return self.kind in CONNECTED
+        if self.sigma_delta:
+            return self.sums
         threshold = self.neuron.get("vThMant")
         if self.resonates:
             return False
@@ -200,6 +202,16 @@ class NetxLayer:
         """Steps that v stays at 0 after a spike: the next step may spike where refDelay is 1."""
         value = (self.neuron or {}).get("refDelay")
         return max(int(value.flat[0]) - 1, 0) if value is not None and whole(value) else 0
+
+    @property
+    def sigma_delta(self) -> bool:
+        """True for neurons that send changes, or sum them."""
+        return (self.neuron or {}).get("type") == "SDNN"
+
+    @property
+    def sums(self) -> bool:
+        """True for neurons that sum changes and send none: netx's Sigma."""
+        return self.sigma_delta and bool(np.any((self.neuron or {}).get("sigma_output", 0)))
 
     @property
     def resonates(self) -> bool:
@@ -273,7 +285,7 @@ class NetxLayer:
         delay = self.numbers.get("delay")
         if delay is None or self.weight is None or not whole(delay):
             return None
-        delay = delay.astype(np.int64)
+        delay = np.minimum(delay.astype(np.int64), LARGEST_DELAY)  # as netx reads it
         if self.kind in SPATIAL:
             return np.broadcast_to(delay.ravel(), self.outputs) if delay.size in (1, self.outputs) else None
         out, into = self.weight.shape[:2]
@@ -361,7 +373,8 @@ def _entry(group: Any) -> tuple[str, dict[str, Numbers], dict[str, Any] | None]:
         return "", {}, None
     neuron = group.get("neuron")
     if isinstance(neuron, h5py.Group):
-        return _string(group, "type"), _numbers(group), {**_numbers(neuron), "type": _string(neuron, "type")}
+        words = {name: _string(neuron, name) for name in ("type", "activation")}
+        return _string(group, "type"), _numbers(group), {**_numbers(neuron), **words}
     return _string(group, "type"), _numbers(group), None
 
 

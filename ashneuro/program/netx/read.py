@@ -27,7 +27,13 @@ As in lava-dl, the delays of a layer act on its input. Without a bias that equal
 neuron's axon, but for the time at which the spikes of the last layer are read. Every delay becomes
 a connection of its own.
 
-A last layer without neurons, or with the highest threshold, is a read-out.
+A last layer without neurons, with the highest threshold, or that sums changes (sigma_output) is a
+read-out.
+
+Sigma-delta neurons (SDNN) are netx's Delta behind the input, and SigmaDelta with a ReLU elsewhere.
+Their values have 6 bits of a message (spike_exp) and 6 more (state_exp) behind the point: bias and
+vThMant act as bias · 2^12 and vThMant · 2^12, a message is the change shifted right by 6, and the
+weights are 64 times those of training. Records are in units of training.
 
 A file does not say whether its neurons were trained to spike at v > vThMant or at v ≥ vThMant, and
 one that begins with a convolution need not say the shape of its input: `NetxReading` does.
@@ -46,15 +52,25 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.loihi import BIAS_MANTISSA, DECAY_ONE, LARGEST_DECAY, LARGEST_THRESHOLD, STATE_SHIFT, STATE_UNIT
+from ashneuro.loihi import (
+    BIAS_MANTISSA,
+    DECAY_ONE,
+    LARGEST_DECAY,
+    LARGEST_MESSAGE,
+    LARGEST_THRESHOLD,
+    STATE_SHIFT,
+    STATE_UNIT,
+)
 from ashneuro.program.netx.file import AS_STATED, CONNECTED, NetxFile, NetxLayer, NetxReading, open_netx, shifted
 from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.spiking.dynamics import DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Comparison, Firing
+from ashneuro.spiking.message import BITS, Activation, Message
 
 INPUT = "input"
+SPIKE_EXP = STATE_EXP = 6  # of netx: bits behind the point of a message, and the bits beyond
 
 
 def is_netx(path: str | Path) -> bool:
@@ -101,7 +117,8 @@ def reading_of(program: Program) -> NetxReading:
     """Return the reading that made the program of a netx file."""
     (port,) = program.inputs
     neurons = [layer.neuron for layer in program.layers]
-    spiking = (neuron.firing.comparison for neuron in neurons if neuron.spiking and neuron.dynamics == "lif")
+    compared = [neuron for neuron in neurons if neuron.scale_free and neuron.dynamics == "lif"]
+    spiking = (neuron.firing.comparison for neuron in compared)
     return NetxReading(next(spiking, AS_STATED.comparison), port.shape)
 
 
@@ -119,16 +136,19 @@ def _program(netx: NetxFile, notes: tuple[str, ...]) -> Program:
             # The neurons add their bias to the host's value: together they have 13 bits.
             bias = entry.numbers.get("bias", np.zeros(1))
             scale = float(entry.numbers.get("weight", np.full(1, float(STATE_UNIT))).flat[0])
-            port = InputPort(INPUT, shape, "current", scale, BIAS_MANTISSA[1] - int(np.abs(bias).max()))
+            room = LARGEST_MESSAGE >> SPIKE_EXP if entry.sigma_delta else BIAS_MANTISSA[1]
+            port = InputPort(INPUT, shape, "current", scale, room - int(np.abs(bias).max()))
             neuron = _neuron(entry, comparison)
-            layers.append(Layer(entry.name, shape, neuron, (Connection(INPUT, None),), 0, nir=(entry.name,)))
+            direct = (Connection(INPUT, None),)
+            layers.append(Layer(entry.name, shape, neuron, direct, 0, _scale(entry), (entry.name,)))
             source = entry.name
         elif entry.kind in CONNECTED:
             assert entry.out_shape is not None
             depth += 1
             connections = tuple(_connections(entry, source, (*through, entry.name)))
             neuron = _neuron(entry, comparison)
-            layers.append(Layer(entry.name, entry.out_shape, neuron, connections, depth, nir=(entry.name,)))
+            scale = _scale(entry)
+            layers.append(Layer(entry.name, entry.out_shape, neuron, connections, depth, scale, (entry.name,)))
             source, through = entry.name, ()
     return Program("integer", netx.dt_s, netx.timesteps, (port,), tuple(layers), (source,), notes)
 
@@ -151,7 +171,34 @@ def _connections(entry: NetxLayer, source: str, nir: tuple[str, ...]) -> Iterato
         )
 
 
+def _scale(entry: NetxLayer) -> float:
+    """Return the units of a per unit of training: of changes; 1 elsewhere."""
+    if not entry.sigma_delta:
+        return 1.0
+    return float(STATE_UNIT if entry.kind == "input" else STATE_UNIT << (SPIKE_EXP + STATE_EXP))
+
+
+def _sigma_delta(entry: NetxLayer) -> Neuron:
+    """Return netx's Delta (the input's), Sigma or SigmaDelta."""
+    assert entry.neuron is not None
+    bits = int(np.ravel(entry.neuron.get("messageBits", BITS["change"][0]))[0])
+    entering, bias = entry.kind == "input", entry.numbers.get("bias", np.zeros(1))
+    activation: Activation = "none" if entering or entry.sums else "relu"
+    return Neuron(
+        du=np.asarray(LARGEST_DECAY if entering else -1, np.int32),
+        dv=np.asarray(LARGEST_DECAY, np.int32),
+        v_threshold=_per_neuron(entry, np.ravel(entry.neuron["vThMant"])[:1]),
+        bias=_per_neuron(entry, bias),
+        bias_exp=0 if entering else SPIKE_EXP + STATE_EXP,
+        spiking=not entry.sums,
+        firing=LIF_FIRING if entry.sums else Firing("inclusive"),
+        message=Message("change", bits, activation=activation, shift=-SPIKE_EXP if entering else STATE_EXP),
+    )
+
+
 def _neuron(entry: NetxLayer, comparison: Comparison) -> Neuron:
+    if entry.sigma_delta:
+        return _sigma_delta(entry)
     # A norm divides u and the bias by 2^weight_exp; SLAYER's wgtExp leaves the bias alone.
     bias = np.ldexp(entry.numbers.get("bias", np.zeros(1)), -entry.exponent("weight_exp"))
     # lava-dl sums all input of a layer without neurons: so does a v that never leaks.

@@ -39,6 +39,7 @@ from ashneuro.program.netx.file import (
 )
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
+from ashneuro.spiking.message import BITS
 
 GIVE_SHAPE = "--input-shape C,H,W, or ashneuro.read(path, input_shape=(C, H, W)), as it was trained"
 EXPONENTS: tuple[int, ...] = (0, -1, *range(1, WEIGHT_EXP[1] + 1))  # −1: odd weights of both signs, doubled
@@ -52,6 +53,7 @@ NEURON_TYPES: Mapping[str, tuple[str, ...]] = {
     "LOIHI": NEURON_NUMBERS,
     "ALIF": (*NEURON_NUMBERS, "thDecay", "refDecay", "vThStep"),
     **dict.fromkeys(RESONATORS, ("sinDecay", "cosDecay", "vThMant")),
+    "SDNN": ("vThMant",),
 }
 
 Rule = Callable[[NetxFile], Iterator[Violation]]
@@ -95,7 +97,7 @@ def needed_fields(netx: NetxFile) -> Iterator[Violation]:
 
 def neuron_type(netx: NetxFile) -> Iterator[Violation]:
     """Neurons are current-based leaky integrate-and-fire (CUBA, LOIHI), have an adaptive threshold
-    (ALIF), or resonate (RF_PHASE, RF_IZHIKEVICH).
+    (ALIF), resonate (RF_PHASE, RF_IZHIKEVICH), or send changes (SDNN).
     """
     for layer in netx.layers:
         if layer.neuron is not None and layer.neuron.get("type") not in NEURON_TYPES:
@@ -128,9 +130,36 @@ def complex_weights(netx: NetxFile) -> Iterator[Violation]:
                 yield Violation(layer.name, f"neuron/{field} = {range_text((layer.neuron or {})[field])}", remedy)
 
 
-def binary_spikes(netx: NetxFile) -> Iterator[Violation]:
-    """Spikes are 0 or 1, without a payload."""
+def sigma_delta(netx: NetxFile) -> Iterator[Violation]:
+    """Sigma-delta neurons have a ReLU, no wgtExp or weight_exp, and messages of 2 to 16 bits. A sum
+    of changes (sigma_output) is the last layer, and has no bias.
+    """
+    _, fewest, most = BITS["change"]
     for layer, neuron in _neurons(netx):
+        if not layer.sigma_delta:
+            continue
+        if neuron.get("activation", "") not in ("", "relu"):
+            actual = f"neuron/activation = {neuron['activation']}"
+            yield Violation(layer.name, actual, "train with activation = torch.relu, the only one that netx reads")
+        for field in ("wgtExp", "weight_exp"):
+            if np.any(neuron.get(field, 0)):
+                actual = f"neuron/{field} = {range_text(neuron[field])}"
+                yield Violation(layer.name, actual, "train the layer without a norm")
+        bits = neuron.get("messageBits", np.full(1, most))
+        if not ((bits >= fewest) & (bits <= most) & (bits == np.rint(bits))).all():
+            remedy = f"write 16 into neuron/messageBits, or {EXPORT}"
+            yield Violation(layer.name, f"neuron/messageBits = {range_text(bits)}", remedy)
+        if layer.sums and not layer.last:
+            yield Violation(layer.name, "it sums changes, and layers follow it", "end the network there")
+        if layer.sums and np.any(layer.numbers.get("bias", 0)):
+            yield Violation(layer.name, "it sums changes, and has a bias", "train that layer without a bias")
+
+
+def binary_spikes(netx: NetxFile) -> Iterator[Violation]:
+    """Spikes are 0 or 1, without a payload, but for changes of sigma-delta neurons."""
+    for layer, neuron in _neurons(netx):
+        if layer.sigma_delta:
+            continue
         graded = [field for field in ("gradedSpike", "messageBits") if np.any(neuron.get(field, 0))]
         if graded:
             actual = f"neuron/{graded[0]} = {range_text(neuron[graded[0]])}"
@@ -164,7 +193,7 @@ def neuron_exponent(netx: NetxFile) -> Iterator[Violation]:
     memory.
     """
     for layer, neuron in _neurons(netx):
-        if layer.kind == "input":
+        if layer.kind == "input" or layer.sigma_delta:
             continue
         for field, most in (("wgtExp", WEIGHT_EXP[1] + 1), ("weight_exp", NORM_EXPONENT)):
             value = neuron.get(field, np.zeros(1))
@@ -232,7 +261,7 @@ def threshold_range(netx: NetxFile) -> Iterator[Violation]:
             continue
         for field in ("vThMant", "vThStep"):
             value = neuron.get(field)
-            least = int(field == "vThMant" and neuron["type"] not in ("CUBA", "LOIHI"))
+            least = int(field == "vThMant" and neuron["type"] not in ("CUBA", "LOIHI", "SDNN"))
             if value is None or ((value >= least) & (value <= LARGEST_THRESHOLD) & (value == np.rint(value))).all():
                 continue
             low = f"train with a {field} of at least {least}"
@@ -296,7 +325,7 @@ def bias_bits(netx: NetxFile) -> Iterator[Violation]:
 
 
 def delays(netx: NetxFile) -> Iterator[Violation]:
-    """Delays are 0 to 62 steps: in dense layers for all, or per neuron, input or synapse; in
+    """Delays are at least 0 steps: in dense layers for all, or per neuron, input or synapse; in
     convolutions and pools for all, or per output channel.
     """
     for layer in netx.layers:
@@ -305,8 +334,8 @@ def delays(netx: NetxFile) -> Iterator[Violation]:
             continue
         if layer.kind not in ("dense", *SPATIAL):
             yield Violation(layer.name, f"it is a {layer.kind} layer", "train that layer without delays")
-        elif not ((delay >= 0) & (delay <= LARGEST_DELAY)).all():
-            yield Violation(layer.name, f"they are {range_text(delay)}", "train with max_delay = 62")
+        elif not (delay >= 0).all():
+            yield Violation(layer.name, f"they are {range_text(delay)}", "train with delays of at least 0")
         elif layer.weight is not None and layer.outputs and whole(delay) and layer.delays() is None:
             of = f"{layer.outputs} channels" if layer.kind in SPATIAL else f"{shape_text(layer.weight.shape)} weights"
             actual = f"{shape_text(delay.shape)} delays for {of}"
@@ -341,8 +370,10 @@ def agreeing_shapes(netx: NetxFile) -> Iterator[Violation]:
 def comparison(netx: NetxFile) -> Iterator[Violation]:
     """A file does not say how v is compared with vThMant. Lava spikes at v > vThMant, and so do
     SLAYER's LOIHI neurons, and CUBA neurons of Slayer since lava-dl 0.3.0; before, those were
-    trained with v ≥ vThMant.
+    trained with v ≥ vThMant. Sigma-delta neurons send changes of vThMant or more.
     """
+    if {neuron["type"] for _, neuron in _neurons(netx)} == {"SDNN"}:
+        return
     if netx.reading.comparison == "strict":
         remedy = "--comparison inclusive for a network that was trained with v ≥ vThMant"
         yield Violation("network", "read as v > vThMant", remedy, "note")
@@ -357,16 +388,24 @@ def read_outs(netx: NetxFile) -> Iterator[Violation]:
     """
     for layer in netx.layers:
         if layer.read_out and layer.last:
-            why = (
-                "it has no neurons" if layer.neuron is None else f"its vThMant is {range_text(layer.neuron['vThMant'])}"
-            )
+            why = "it sums changes (sigma_output)"
+            if not layer.sums:
+                why = "it has no neurons"
+                if layer.neuron is not None:
+                    why = f"its vThMant is {range_text(layer.neuron['vThMant'])}"
             yield Violation(layer.name, f"{why}: the result is its membrane potential, not its spikes", "", "note")
 
 
 def unlike_netx(netx: NetxFile) -> Iterator[Violation]:
     """netx 0.6.0 ignores a refDelay above 1, reads no ALIF neurons, and computes sinDecay and
-    cosDecay again from a period and a decay, which may be one less.
+    cosDecay again from a period and a decay, which may be one less. It reads a delay above 62 as
+    62, and so does ashneuro.
     """
+    for layer in netx.complete("dense", *SPATIAL):
+        delay = layer.numbers.get("delay", np.zeros(1))
+        if (delay > LARGEST_DELAY).any():
+            actual = f"{int((delay > LARGEST_DELAY).sum())} delays of up to {np.max(delay):g} steps, read as 62"
+            yield Violation(layer.name, actual, "", "note")
     for layer, neuron in _neurons(netx):
         if neuron["type"] == "ALIF":
             actual = "ALIF neurons, as Slayer and Lava's ATRLIF compute them; netx 0.6.0 does not read them"
@@ -417,6 +456,7 @@ NETX_RULES: Mapping[str, Rule] = {
     "needed_fields": needed_fields,
     "neuron_type": neuron_type,
     "complex_weights": complex_weights,
+    "sigma_delta": sigma_delta,
     "binary_spikes": binary_spikes,
     "plain_neuron": plain_neuron,
     "neuron_exponent": neuron_exponent,

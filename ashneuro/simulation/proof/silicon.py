@@ -14,12 +14,11 @@ to reproduce them. They are interpreted so:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,6 @@ from ashneuro.loihi import LARGEST_DECAY, STATE_UNIT
 from ashneuro.program.netx.read import read_netx
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.simulation.emulator.arrays import Backend
-from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.proof.recordings import (
     DENSE,
     LICENCE,
@@ -41,76 +39,22 @@ from ashneuro.simulation.proof.recordings import (
     fetch_recordings,
     load_recording,
 )
-
-Origin = Literal["silicon", "reference output"]
-# Recorded or emulated values of a layer, each (steps, *shape): "u", "v", "s" (spikes).
-Traces = Mapping[str, NDArray[Any]]
-# First step of a sample, and the one after its last.
-Window = tuple[int, int]
+from ashneuro.simulation.proof.replay import (
+    Emulator,
+    Origin,
+    Replay,
+    Traces,
+    Window,
+    compare,
+    later,
+    time_first,
+)
+from ashneuro.simulation.proof.sigma_delta import pilotnet_sdnn, pilotnet_square, tinynet_sdnn
 
 # Layers k = 1, 2, … of PilotNet-LIF whose u, v and spikes were recorded: name in the program and in
 # the file.
 RECORDED_LAYERS = {f"conv{n + 1}": f"conv-{n}" for n in range(5)} | {f"dense{n + 7}": f"fc-{n}" for n in range(3)}
 PERIOD = 17  # steps between resets
-
-
-@dataclass(frozen=True)
-class LayerReplay:
-    """One layer, recorded and emulated.
-
-    Args:
-        layer: its name in the program.
-        neurons: number of neurons.
-        steps: number of steps compared.
-        mismatches: neuron-steps that differ, by recorded quantity: ``"u"``, ``"v"``, ``"s"``
-            (spikes).
-        v_masked: neuron-steps with a spike, in which v is not compared.
-        v_at_spikes: values of the recorded v there.
-        first: the first difference, in words; empty if there is none.
-    """
-
-    layer: str
-    neurons: int
-    steps: int
-    mismatches: Mapping[str, int]
-    v_masked: int = 0
-    v_at_spikes: tuple[int, ...] = ()
-    first: str = ""
-
-    @property
-    def compared(self) -> int:
-        """Number of neuron-steps compared, each in all recorded quantities."""
-        return self.neurons * self.steps
-
-
-@dataclass(frozen=True)
-class Replay:
-    """One recording, run again.
-
-    Args:
-        name: the network.
-        origin: ``"silicon"``: read from a chip. ``"reference output"``: expected by lava-dl's
-            tests, made by an unknown chip or simulator.
-        fed: the input of the replay, in words.
-        layers: comparison of each layer.
-        not_compared: recorded and left out, each with the reason.
-    """
-
-    name: str
-    origin: Origin
-    fed: str
-    layers: tuple[LayerReplay, ...]
-    not_compared: tuple[str, ...] = ()
-
-    @property
-    def compared(self) -> int:
-        """Number of neuron-steps compared."""
-        return sum(layer.compared for layer in self.layers)
-
-    @property
-    def mismatches(self) -> int:
-        """Number of values of u, v and s that differ."""
-        return sum(sum(layer.mismatches.values()) for layer in self.layers)
 
 
 @dataclass(frozen=True)
@@ -163,9 +107,10 @@ def verify_silicon(*, backend: Backend = "auto", device: str = "cpu", say: Say =
         DataError: the recordings cannot be fetched or read.
     """
     folder = fetch_recordings(say)
-    emulator = _Emulator(backend, device)
+    emulator = Emulator(backend, device)
     replays = []
-    for replay in (_pilotnet_layers, _pilotnet_chain, _pilotnet_end, _ntidigits, _dense_block, _tiny):
+    lif = (_pilotnet_layers, _pilotnet_chain, _pilotnet_end, _ntidigits, _dense_block, _tiny)
+    for replay in (*lif, pilotnet_sdnn, pilotnet_square, tinynet_sdnn):
         replays.append(replay(folder, emulator))
         say(f"replayed {replays[-1].name}")
     return SiliconReport(
@@ -174,56 +119,24 @@ def verify_silicon(*, backend: Backend = "auto", device: str = "cpu", say: Say =
         SHA256,
         tuple(replays),
         (
-            "pilotnet_sdnn, tinynet_sdnn: sigma-delta neurons with graded spikes, not the neuron of a program",
             "complex_dense: resonate-and-fire neurons, not the neuron of a program",
             "mnist.net: it comes without a recording",
         ),
     )
 
 
-@dataclass(frozen=True)
-class _Emulator:
-    backend: Backend
-    device: str
-
-    def run(
-        self, program: Program, inputs: NDArray[Any], windows: Mapping[str, Sequence[Window]], steps: int
-    ) -> Mapping[str, Traces]:
-        """Return u, v and s (steps, *shape) of some layers, and which steps are ``"covered"``.
-
-        Args:
-            inputs: (T, B, *shape).
-            windows: by layer, the recorded steps that each of the B samples stands for.
-            steps: number of recorded steps.
-        """
-        record = run_program(program, inputs, rasters=windows, traces=windows, backend=self.backend, device=self.device)
-        lines: dict[str, Traces] = {}
-        for name, spans in windows.items():
-            activity = record.layers[name]
-            found = {"u": activity.u, "v": activity.v, "s": activity.raster}
-            line = {"covered": np.zeros(steps, bool)}
-            for key, values in found.items():
-                assert values is not None, "traces and rasters were asked for"
-                line[key] = np.zeros((steps, *values.shape[2:]), values.dtype)
-                for sample, (first, last) in enumerate(spans):
-                    line[key][first:last] = values[: last - first, sample]
-                    line["covered"][first:last] = True
-            lines[name] = line
-        return lines
-
-
-def _pilotnet_layers(folder: Path, emulator: _Emulator) -> Replay:
+def _pilotnet_layers(folder: Path, emulator: Emulator) -> Replay:
     program = _pilotnet(folder)
-    before = _time_first(folder, f"{PILOTNET}/input")
+    before = time_first(folder, f"{PILOTNET}/input")
     steps = len(before)
     layers = []
     for k, name in enumerate(RECORDED_LAYERS, start=1):
         recorded = _recorded_layer(folder, name)
         windows = _windows(k, PERIOD, steps)
         # Spikes that reach a layer in step t left the one before it in step t − 1.
-        arriving = _side_by_side(_later(before, 1), windows)
+        arriving = _side_by_side(later(before, 1), windows)
         layers.append(
-            _compare(name, emulator.run(_part(program, name, name), arriving, {name: windows}, steps), recorded)
+            compare(name, emulator.run(_part(program, name, name), arriving, {name: windows}, steps), recorded)
         )
         before = recorded["s"]
     return Replay(
@@ -234,9 +147,9 @@ def _pilotnet_layers(folder: Path, emulator: _Emulator) -> Replay:
     )
 
 
-def _pilotnet_chain(folder: Path, emulator: _Emulator) -> Replay:
+def _pilotnet_chain(folder: Path, emulator: Emulator) -> Replay:
     program = _pilotnet(folder)
-    recorded: dict[str, Traces] = {"input0": {"s": _time_first(folder, f"{PILOTNET}/input")}}
+    recorded: dict[str, Traces] = {"input0": {"s": time_first(folder, f"{PILOTNET}/input")}}
     recorded |= {name: _recorded_layer(folder, name) for name in RECORDED_LAYERS}
     steps = len(recorded["input0"]["s"])
     windows = {
@@ -249,7 +162,7 @@ def _pilotnet_chain(folder: Path, emulator: _Emulator) -> Replay:
         "PilotNet-LIF, chained",
         "silicon",
         "the image, nothing else",
-        tuple(_compare(name, emulated, recorded[name]) for name in recorded),
+        tuple(compare(name, emulated, recorded[name]) for name in recorded),
         (
             "layer k before step k, its first reset: the layers are not yet in step with each other"
             " (compared layer by layer)",
@@ -258,7 +171,7 @@ def _pilotnet_chain(folder: Path, emulator: _Emulator) -> Replay:
     )
 
 
-def _pilotnet_end(folder: Path, emulator: _Emulator) -> Replay:
+def _pilotnet_end(folder: Path, emulator: Emulator) -> Replay:
     """Replay the input and the last layer of two other runs, which are reset every 16 steps.
 
     The last layer's run resets layer k in steps k − 1 + 16·n: its v does not leak and yet is 0
@@ -266,21 +179,21 @@ def _pilotnet_end(folder: Path, emulator: _Emulator) -> Replay:
     spike.
     """
     program, period = _pilotnet(folder), 16
-    spikes = _time_first(folder, f"{PILOTNET}/input-s")
+    spikes = time_first(folder, f"{PILOTNET}/input-s")
     windows = _windows(0, period, len(spikes))
     image = _still(_pilotnet_image(folder, program), period, len(windows))
     entry = emulator.run(
         replace(program, layers=program.layers[:1], outputs=("input0",)), image, {"input0": windows}, len(spikes)
     )
-    recorded = {key: _time_first(folder, f"{PILOTNET}/fc-3-{key}") for key in ("u", "v")}
+    recorded = {key: time_first(folder, f"{PILOTNET}/fc-3-{key}") for key in ("u", "v")}
     steps = len(recorded["v"])
-    samples = np.stack([_later(spikes[:period], 1), spikes[:period]], axis=1)
+    samples = np.stack([later(spikes[:period], 1), spikes[:period]], axis=1)
     end = emulator.run(_part(program, "conv1", "dense10"), samples, {"dense10": [(8, 24), (24, steps)]}, steps)
     return Replay(
         "PilotNet-LIF, first and last layer",
         "silicon",
         "the image; the recorded input spikes, through all layers",
-        (_compare("input0", entry, {"s": spikes}), _compare("dense10", end, recorded)),
+        (compare("input0", entry, {"s": spikes}), compare("dense10", end, recorded)),
         (
             "dense10 before step 8, its first reset: what reached it then was not recorded in that run",
             "conv1 to dense9 in that run: not recorded",
@@ -288,24 +201,24 @@ def _pilotnet_end(folder: Path, emulator: _Emulator) -> Replay:
     )
 
 
-def _ntidigits(folder: Path, emulator: _Emulator) -> Replay:
+def _ntidigits(folder: Path, emulator: Emulator) -> Replay:
     program = replace(read_netx(folder / NTIDIGITS / "ntidigits.net"), timesteps=None)
     name = program.outputs[0]
-    spikes, expected = _time_first(folder, f"{NTIDIGITS}/input"), _time_first(folder, f"{NTIDIGITS}/output")
+    spikes, expected = time_first(folder, f"{NTIDIGITS}/input"), time_first(folder, f"{NTIDIGITS}/output")
     # The recorded output lags by one step per layer, and by one step of injecting the input.
-    arriving = _later(spikes, 1 + program.depth).reshape(len(spikes), 1, *program.inputs[0].shape)
+    arriving = later(spikes, 1 + program.depth).reshape(len(spikes), 1, *program.inputs[0].shape)
     emulated = emulator.run(program, arriving, {name: [(0, len(spikes))]}, len(spikes))
     return Replay(
         "NTIDIGITS, dense layers with axonal delays",
         "reference output",
         "the input spikes, through all layers",
-        (_compare(name, emulated, {"s": expected}),),
+        (compare(name, emulated, {"s": expected}),),
         ("dense2, dense3: not recorded", "average5: a job of the host"),
     )
 
 
-def _dense_block(folder: Path, emulator: _Emulator) -> Replay:
-    spikes, expected = _time_first(folder, f"{DENSE}/in"), _time_first(folder, f"{DENSE}/out")
+def _dense_block(folder: Path, emulator: Emulator) -> Replay:
+    spikes, expected = time_first(folder, f"{DENSE}/in"), time_first(folder, f"{DENSE}/out")
     weight = load_recording(folder, f"{DENSE}/weight")
     out, into = weight.shape
     # There is no netx file: the numbers are those of test_dense in lava-dl's
@@ -314,13 +227,11 @@ def _dense_block(folder: Path, emulator: _Emulator) -> Replay:
     connection = Connection("input", Synapse("dense", (into,), (out,), weight))
     layer = Layer("dense", (out,), Neuron(du, dv, threshold, bias), (connection,), 1)
     program = Program("integer", 1e-3, None, (InputPort("input", (into,), "spikes"),), (layer,), ("dense",))
-    emulated = emulator.run(program, _later(spikes, 1)[:, None], {"dense": [(0, len(spikes))]}, len(spikes))
-    return Replay(
-        "dense block", "reference output", "the input spikes", (_compare("dense", emulated, {"s": expected}),)
-    )
+    emulated = emulator.run(program, later(spikes, 1)[:, None], {"dense": [(0, len(spikes))]}, len(spikes))
+    return Replay("dense block", "reference output", "the input spikes", (compare("dense", emulated, {"s": expected}),))
 
 
-def _tiny(folder: Path, emulator: _Emulator) -> Replay:
+def _tiny(folder: Path, emulator: Emulator) -> Replay:
     program = replace(read_netx(folder / "tiny.net"), timesteps=None)
     files = {"input0": {"s": "input"}, "conv1": {"s": "layer1", "u": "current"}, "conv2": {"s": "output"}}
     # In the files: (1, C, H, W, steps).
@@ -336,32 +247,8 @@ def _tiny(folder: Path, emulator: _Emulator) -> Replay:
         "tiny.net",
         "reference output",
         "the image, nothing else",
-        tuple(_compare(name, emulated, recorded[name]) for name in files),
+        tuple(compare(name, emulated, recorded[name]) for name in files),
         ("step 0: it lies before the run, everything is 0", "v, and u of input0 and conv2: not recorded"),
-    )
-
-
-def _compare(name: str, emulated: Mapping[str, Traces], recorded: Traces) -> LayerReplay:
-    covered = emulated[name]["covered"]
-    shape = next(iter(recorded.values())).shape
-    spikes = np.zeros(shape, bool)
-    if "s" in recorded and "v" in recorded:
-        spikes = (recorded["s"] != 0) & covered.reshape(-1, *[1] * (len(shape) - 1))
-    mismatches, first = {}, ""
-    for key, values in recorded.items():
-        ours = emulated[name][key]
-        differ = ours != values
-        differ[~covered] = False
-        if key == "v":
-            differ &= ~spikes
-        mismatches[key] = int(differ.sum())
-        if differ.any() and not first:
-            step, *neuron = index = tuple(int(i) for i in np.argwhere(differ)[0])
-            first = f"{key} of neuron {tuple(neuron)} in step {step}: {int(ours[index])}, recorded {int(values[index])}"
-    at_spikes = np.unique(recorded["v"][spikes]) if spikes.any() else ()
-    steps, neurons = int(covered.sum()), math.prod(shape[1:])
-    return LayerReplay(
-        name, neurons, steps, mismatches, int(spikes.sum()), tuple(int(value) for value in at_spikes), first
     )
 
 
@@ -386,15 +273,10 @@ def _still(image: NDArray[Any], steps: int, samples: int) -> NDArray[Any]:
 def _recorded_layer(folder: Path, name: str) -> Traces:
     file = f"{PILOTNET}/{RECORDED_LAYERS[name]}"
     return {
-        "s": _time_first(folder, file),
-        "u": _time_first(folder, f"{file}-u"),
-        "v": _time_first(folder, f"{file}-v"),
+        "s": time_first(folder, file),
+        "u": time_first(folder, f"{file}-u"),
+        "v": time_first(folder, f"{file}-v"),
     }
-
-
-def _time_first(folder: Path, name: str) -> NDArray[Any]:
-    """Return a recording as (steps, C, H, W) or (steps, neurons); its axes are reversed."""
-    return np.ascontiguousarray(load_recording(folder, name).T)
 
 
 def _part(program: Program, first: str, last: str) -> Program:
@@ -421,7 +303,3 @@ def _side_by_side(values: NDArray[Any], windows: Sequence[Window]) -> NDArray[An
     for sample, (a, b) in enumerate(windows):
         result[: b - a, sample] = values[a:b]
     return result
-
-
-def _later(values: NDArray[Any], steps: int) -> NDArray[Any]:
-    return np.concatenate([np.zeros_like(values[:steps]), values[:-steps]])

@@ -305,7 +305,11 @@ BROKEN = {
         (4, {**RF, "neuron_wgtExp": 1}, "dense4.*neuron/wgtExp = 1"),
         (4, {**RF, "weight/imag": EVEN[:, 2:]}, "dense4.*9×32 real, 270 imaginary weights"),
     ],
-    "neuron_type": [(4, {"neuron_type": "SDNN"}, "dense4.*its neurons are 'SDNN'")],
+    "neuron_type": [(4, {"neuron_type": "ADRF_IZ"}, "dense4.*its neurons are 'ADRF_IZ'")],
+    "sigma_delta": [
+        (4, {"neuron_type": "SDNN", "neuron_activation": "tanh"}, "dense4.*neuron/activation = tanh"),
+        (4, {"neuron_type": "SDNN", "neuron_messageBits": 17}, "dense4.*neuron/messageBits = 17"),
+    ],
     "binary_spikes": [
         (4, {"neuron_gradedSpike": True}, "dense4.*neuron/gradedSpike = 1"),
         (4, {"neuron_messageBits": 16}, "dense4.*neuron/messageBits = 16"),
@@ -346,7 +350,7 @@ BROKEN = {
     ],
     "bias_bits": [(1, {"bias": [0.0, -4097.0, 2.0, 4.0]}, "conv1.*it is -4097 … 4")],
     "delays": [
-        (4, {"delay": np.full(9, 63.0)}, "dense4.*they are 63"),
+        (4, {"delay": np.full(9, -1.0)}, "dense4.*they are -1"),
         (4, {"delay": np.zeros(5)}, "dense4.*5 delays for 9×32 weights"),
         (1, {"delay": np.zeros(3)}, "conv1.*3 delays for 4 channels"),
         (5, {"delay": np.zeros(5)}, "dense_rec5.*it is a dense_rec layer"),

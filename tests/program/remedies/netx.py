@@ -36,6 +36,7 @@ DOUBLED = dense(weight=np.full((3, 4), 4.0))
 COMPLEX = {name: RF[name] for name in RF if name[:6] == "weight"}
 REAL = {**RF, "weight": EVEN, "weight/real": None, "weight/imag": None}
 RESONATING = of(4, **RF)
+CHANGES, SUMS, BIAS = {"neuron_type": "SDNN", "delay": None}, {"neuron_sigma_output": True}, np.full(9, 2.0)
 
 CASES = [
     case("known_layers", "from the layers named", of(2, type="concat"), SOUND),
@@ -57,7 +58,12 @@ CASES = [
     case("complex_weights", "every block", of(4, **RF | {"weight/imag": EVEN[:, 2:]}), RESONATING),
     case("complex_weights", "without delays and norms", of(4, **RF | {"delay": 2.0}), RESONATING),
     case("complex_weights", "without delays and norms", of(4, **RF | {"neuron_wgtExp": 1}), RESONATING),
-    case("neuron_type", "with CUBA neurons", of(4, neuron_type="SDNN")),
+    case("neuron_type", "with CUBA neurons", of(4, neuron_type="ADRF_IZ")),
+    case("sigma_delta", "activation = torch.relu", of(4, **CHANGES, neuron_activation="tanh"), of(4, **CHANGES)),
+    case("sigma_delta", "without a norm", of(4, **CHANGES, neuron_weight_exp=1), of(4, **CHANGES)),
+    case("sigma_delta", "write 16", of(4, **CHANGES, neuron_messageBits=24), of(4, **CHANGES, neuron_messageBits=16)),
+    case("sigma_delta", "end the network there", of(4, **CHANGES, **SUMS), of(4, **CHANGES, **SUMS)[:5]),
+    case("sigma_delta", "without a bias", of(4, **CHANGES, **SUMS, bias=BIAS)[:5], of(4, **CHANGES, **SUMS)[:5]),
     case("binary_spikes", "graded_spike = False", of(4, neuron_gradedSpike=True), of(4, neuron_gradedSpike=False)),
     case("plain_neuron", "a refractory delay of 1", of(4, neuron_refDelay=2.5), of(4, neuron_refDelay=1)),
     case("plain_neuron", "a refractory delay of 1", of(4, **ALIF, neuron_refDelay=2), of(4, **ALIF, neuron_refDelay=1)),
@@ -95,7 +101,8 @@ CASES = [
     ),
     case("bias_bits", "a smaller bias", of(1, bias=[0.0, -4097.0, 2.0, 4.0]), of(1, bias=[0.0, -4096.0, 2.0, 4.0])),
     case("delays", "without delays", of(5, delay=np.zeros(5))),
-    case("delays", "max_delay = 62", of(4, delay=np.full(9, 63.0)), of(4, delay=np.full(9, 62.0))),
+    case("delays", "of at least 0", of(4, delay=np.full(9, -1.0)), of(4, delay=np.full(9, 62.0))),
+    case("unlike_netx", "", of(4, delay=np.full(9, 63.0)), None),
     case("delays", "correct the delays in the file", of(4, delay=np.zeros(5)), of(4, delay=np.zeros(9))),
     case("input_shape", "leave --input-shape out", SOUND, SOUND, NetxReading(input_shape=(3, 3, 3)), AS_STATED),
     case("input_shape", "--input-shape C,H,W", CONV_FIRST, CONV_FIRST, AS_STATED, SHAPE),

@@ -81,6 +81,14 @@ def test_remains_of_killed_process_are_removed(home, pinned, monkeypatch):
     assert left(home) == ["lava-dl-0.6.0", "lock"]
 
 
+def test_fewer_recordings_of_an_earlier_version_are_replaced(home, pinned, monkeypatch):
+    monkeypatch.setattr(recordings.subprocess, "run", Pip(pinned))
+    folder = recordings.fetch_recordings()
+    (folder / "tiny.net").unlink()
+    assert (recordings.fetch_recordings() / "tiny.net").exists()
+    assert left(home) == ["lava-dl-0.6.0", "lock"]
+
+
 def test_concurrent_calls_download_once(home, pinned, monkeypatch):
     pip = Pip(pinned, between=lambda: threading.Event().wait(0.2))
     monkeypatch.setattr(recordings.subprocess, "run", pip)

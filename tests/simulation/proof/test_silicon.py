@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ashneuro.simulation.proof import silicon
+from ashneuro.simulation.proof import sigma_delta, silicon
 from ashneuro.simulation.proof.recordings import MEMBERS, fetch_recordings
 
 ALL = {"u": 0, "v": 0, "s": 0}
@@ -32,8 +32,11 @@ def test_emulator_equals_all_recordings(report):
         "NTIDIGITS, dense layers with axonal delays": ("reference output", 726_000),
         "dense block": ("reference output", 512_000),
         "tiny.net": ("reference output", 25_020),
+        "PilotNet-SDNN, chained": ("reference output", 695_289),
+        "PilotNet-SDNN, square": ("reference output", 183_760),
+        "TinyNet-SDNN, blocks": ("reference output", 13_984),
     }
-    assert report.compared("silicon") == 7_418_899 and report.compared("reference output") == 1_263_020
+    assert report.compared("silicon") == 7_418_899 and report.compared("reference output") == 2_156_053
 
 
 def test_chained_replay_equals_chip(report):
@@ -68,11 +71,11 @@ def test_recorded_v_is_128_at_spikes(report):
 
 def test_report_names_source_and_omissions(report):
     said = json.loads(json.dumps(report.to_json()))
-    assert said["compared"] == {"silicon": 7_418_899, "reference output": 1_263_020} and said["mismatches"] == 0
+    assert said["compared"] == {"silicon": 7_418_899, "reference output": 2_156_053} and said["mismatches"] == 0
     assert said["replays"][0]["layers"][0]["compared"] == 76_032 * 24
     assert "BSD-3" in said["licence"] and said["sha256"] == silicon.SHA256
     assert any("first reset" in text for text in said["replays"][1]["not_compared"])
-    assert any("sigma-delta" in text for text in said["not_compared"])
+    assert any("resonate-and-fire" in text for text in said["not_compared"])
 
 
 def test_recordings_have_their_licence():
@@ -95,11 +98,50 @@ def test_wrong_parameter_is_detected(monkeypatch, what):
         return replace(program, layers=tuple(alter(layer) for layer in program.layers))
 
     monkeypatch.setattr(silicon, "read_netx", altered)
-    emulator = silicon._Emulator("auto", "cpu")
+    emulator = silicon.Emulator("auto", "cpu")
     layers = {layer.layer: layer for layer in silicon._pilotnet_layers(fetch_recordings(), emulator).layers}
     assert {name for name, layer in layers.items() if layer.first} == {"conv4"}
     assert layers["conv4"].mismatches["u"] == 0 and layers["conv4"].mismatches["s"] > 0
     assert "of neuron (" in layers["conv4"].first and "recorded" in layers["conv4"].first
+
+
+SDNN = {
+    "PilotNet-SDNN, chained": {"input0": (20, "s"), "conv1": (20, "u"), "conv2": (20, "u"), "dense9": (9, "s")},
+    "PilotNet-SDNN, square": {f"conv{n}": (20, "u") for n in range(1, 5)},
+    "TinyNet-SDNN, blocks": {"delta": (15, "s"), "conv": (1, "s"), "sum": (16, "s")},
+}
+
+
+def test_sigma_delta_networks_equal_their_recordings(report):
+    for name, layers in SDNN.items():
+        found = {layer.layer: layer for layer in replay(report, name).layers}
+        assert {key: (layer.steps, *layer.mismatches) for key, layer in found.items()} == layers
+        assert all(layer.mismatches == {layers[key][1]: 0} for key, layer in found.items())
+    recorded = silicon.time_first(fetch_recordings(), "gts/pilotnet_sdnn/output")[:, 0]
+    assert recorded.tolist() == [0, -3840, 4880, 361928, 461416, 342568, -315628, -315628, -31026]
+
+
+@pytest.mark.parametrize("what", ["v_threshold", "bias", "shift"])
+def test_wrong_sigma_delta_parameter_is_detected(monkeypatch, what):
+    """A replay with one parameter of conv1 changed by one: its sum is of what arrives."""
+    original = sigma_delta.read_netx
+
+    def alter(layer):
+        neuron = layer.neuron
+        if layer.name != "conv1":
+            return layer
+        if what == "shift":
+            return replace(layer, neuron=replace(neuron, message=replace(neuron.message, shift=5)))
+        return replace(layer, neuron=replace(neuron, **{what: getattr(neuron, what) + np.int32(1)}))
+
+    def altered(path):
+        program = original(path)
+        return replace(program, layers=tuple(alter(layer) for layer in program.layers))
+
+    monkeypatch.setattr(sigma_delta, "read_netx", altered)
+    found = sigma_delta.pilotnet_sdnn(fetch_recordings(), silicon.Emulator("auto", "cpu"))
+    differing = {layer.layer for layer in found.layers if layer.first}
+    assert "conv2" in differing and not {"input0", "conv1"} & differing
 
 
 def test_windows_between_resets():
