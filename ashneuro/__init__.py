@@ -9,7 +9,7 @@ The names below load when they are first used, so the import is quick and needs 
     findings = ash.check(network, "lava")
     exported = ash.export(network, "model.bundle", inputs=x)       # x: (T, B, *shape)
     record = ash.simulate(exported.bundle, x, on="lava")
-    costs = ash.compare(exported.bundle, profiles=["loihi1", "cmos45"])
+    costs = ash.compare(exported.bundle, ann=my_ann, profiles=["loihi1", "cmos45"])
 """
 
 from __future__ import annotations

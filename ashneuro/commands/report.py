@@ -37,6 +37,12 @@ def report(
     measurements: Annotated[
         list[Path] | None, Parameter(help="Measurement files, from another machine; repeatable.", negative=())
     ] = None,
+    ann: Annotated[
+        Path | None, Parameter(help="Your own ANN, a .onnx file: priced beside the twins on the same node.")
+    ] = None,
+    ann_sample: Annotated[
+        Path | None, Parameter(help="Inputs (B, *shape) of that ANN, .npy. Default: the network's, mean over time.")
+    ] = None,
     out: Annotated[
         Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")
     ] = None,
@@ -68,6 +74,8 @@ def report(
             noise=replace(REPORT_NOISE, samples=noise, rate=rate),
             measurements=[item for file in measurements or [] for item in load_measurements(file)],
             measure_on=device if measure else "",
+            ann=ann,
+            sample=ann_sample,
             contract=contract.overrides() if contract else {},
             progress=progress,
         )
@@ -92,6 +100,8 @@ def _show(result: Report) -> None:
     terminal.tasks(result.tasks)
     if result.workload:
         terminal.activity(result.workload)
+    if result.own_ann:
+        terminal.show(tables.network.own_ann(result.own_ann))
     terminal.costs(result.estimates)
     for placed in result.placements:
         terminal.show(tables.network.placement(placed))

@@ -16,6 +16,7 @@ from ashneuro.cost.comparison.groups import one_node, two_machines
 from ashneuro.cost.comparison.sides import OtherNetwork, Sides
 from ashneuro.cost.comparison.thresholds import Threshold, thresholds
 from ashneuro.cost.comparison.verdict import VerdictCase, Winner, decide
+from ashneuro.cost.own.network import OwnAnn
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import Workload
@@ -58,6 +59,7 @@ def compare(
     machines: Sequence[HardwareProfile] = (),
     others: Iterable[OtherNetwork] = (),
     estimates: Mapping[str, CostEstimate] | None = None,
+    own: OwnAnn | None = None,
     metrics: Mapping[Role, str] | None = None,
 ) -> Comparison:
     """Compare ``hybrid`` with its ANN twins in fp32, int8 and ⌈log2(T+1)⌉ bits.
@@ -74,13 +76,14 @@ def compare(
         others: further networks, such as other runs or one without an abstract encoder.
         estimates: estimates of the hybrid's deployed part that were made already, by name of the
             chip's profile, e.g. with a placement. The others are made here, without one.
+        own: the user's own ANN, which does the whole job; shown beside the twins, which decide.
         metrics: task metrics in words: of `Role.HYBRID` (with or without a host part),
             `Role.ANN_TWIN` and `Role.LOW_BIT_TWIN`.
 
     Raises:
         ProfileError: a profile is of the wrong kind, or lacks a number that both sides need.
     """
-    sides = Sides.of(hybrid, twin, others, metrics or {}, estimates or {})
+    sides = Sides.of(hybrid, twin, others, metrics or {}, estimates or {}, own)
     groups = [one_node(sides, node)]
     even = list(node_break_even(sides, node))
     for chip in chips:

@@ -45,6 +45,7 @@ def count_flops(run: Callable[[], object]) -> FlopCount:
     """
     torch = need("torch", extra="train", purpose="counting the host's operations")
     counter = need("torch.utils.flop_counter", extra="train", purpose="counting the host's operations")
+    attention = need("torch.nn.attention", extra="train", purpose="counting the host's operations")
     python_dispatch = need("torch.utils._python_dispatch", extra="train", purpose="counting the host's operations")
     known = counter.flop_registry
     seen: Counter[str] = Counter()
@@ -64,7 +65,9 @@ def count_flops(run: Callable[[], object]) -> FlopCount:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         # The inner mode sees operations after the flop counter has decomposed them.
-        with torch.no_grad(), counter.FlopCounterMode(display=False) as flops, Uncounted():
+        # Nor has it one for fused attention on a CPU.
+        plain = attention.sdpa_kernel(attention.SDPBackend.MATH)
+        with torch.no_grad(), plain, counter.FlopCounterMode(display=False) as flops, Uncounted():
             run()
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

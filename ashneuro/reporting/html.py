@@ -115,6 +115,7 @@ def _activity(report: Report) -> dict[str, Any]:
         "rates": _rates(report, workload) if workload else None,
         "workload": tables.network.activity(workload) if workload else None,
         "host": tables.network.host(workload) if workload else None,
+        "own_ann": tables.network.own_ann(report.own_ann) if report.own_ann else None,
         "by_step": tables.network.synops_by_timestep(report.steps, report.step_samples) if report.steps else None,
     }
 

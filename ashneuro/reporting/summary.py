@@ -19,6 +19,7 @@ from ashneuro.cost.compare import Comparison
 from ashneuro.cost.comparison.contenders import Contender
 from ashneuro.cost.comparison.conventions import Convention
 from ashneuro.cost.measure import Measurement, NotMeasured
+from ashneuro.cost.own.network import OwnAnn
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload, neurobench
@@ -61,6 +62,7 @@ class Report(Plotted):
         workload: counts of the hybrid.
         estimates: cost of the deployed part on neuromorphic profiles.
         comparison: hybrid against ANN twins.
+        own_ann: the user's own ANN, counted.
         placements: the deployed part on the cores of chips.
         steps: events of every layer in every timestep, summed over ``step_samples`` samples.
         measurements: measured energies, and the reasons for missing ones.
@@ -82,6 +84,7 @@ class Report(Plotted):
     workload: Workload | None = None
     estimates: Sequence[CostEstimate] = ()
     comparison: Comparison | None = None
+    own_ann: OwnAnn | None = None
     placements: Sequence[Placement] = ()
     steps: Sequence[StepWorkload] = ()
     step_samples: int = 1
@@ -141,6 +144,7 @@ class Report(Plotted):
             "workload": workload,
             "estimates": [_estimate(cost) for cost in self.estimates],
             "comparison": comparison,
+            "own_ann": self.own_ann and _own_ann(self.own_ann),
             "placements": [
                 {**asdict(item), "cores": item.cores, "chips": item.chips, "boards": item.boards}
                 for item in self.placements
@@ -171,6 +175,11 @@ def _estimate(cost: CostEstimate) -> dict[str, Any]:
         "by_term_j": {name: energy(value) for name, value in cost.by_term().items()},
         "by_layer_j": {name: energy(value) for name, value in cost.by_layer().items()},
     }
+
+
+def _own_ann(ann: OwnAnn) -> dict[str, Any]:
+    layers = [_layer_workload(layer) for layer in ann.workload.layers]
+    return {**asdict(ann), "workload": {**asdict(ann.workload), "layers": layers}, "zero_share": ann.zero_share}
 
 
 def _layer_workload(layer: LayerWorkload) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from ashneuro.workflows.evaluate import EvaluationSettings, evaluate_task
 from ashneuro.workflows.measure import host_flops, measure_runs
 from ashneuro.workflows.networks import Network, Overrides, kind_of, open_bundle, open_network
 from ashneuro.workflows.noise import REPORT_NOISE, Noise
+from ashneuro.workflows.own_ann import Sample, count_own_ann, mean_sample
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import open_run
 from ashneuro.workflows.simulate import with_inputs
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from ashneuro.cost.compare import Comparison
     from ashneuro.cost.measure import Measurement, NotMeasured
+    from ashneuro.cost.own.network import OwnAnn
     from ashneuro.cost.workload import StepWorkload, Workload
     from ashneuro.simulation.record import SpikeRecord
     from ashneuro.simulation.run import Graph
@@ -68,6 +70,8 @@ def report(
     noise: Noise = REPORT_NOISE,
     measurements: Sequence[Measurement | NotMeasured] = (),
     measure_on: str = "",
+    ann: Any = None,
+    sample: Any = None,
     contract: Overrides | None = None,
     progress: Progress = silent,
 ) -> Report:
@@ -84,6 +88,10 @@ def report(
         noise: random inputs, where a network comes without any.
         measurements: what instruments read elsewhere.
         measure_on: device on which the runs' ANN branches are measured now; empty: they are not.
+        ann: your own ANN that does the whole job, shown beside the twins: a torch module, a .onnx
+            file or an ``onnx.ModelProto``.
+        sample: (B, *shape): its inputs, one per inference, on which its zeros are measured.
+            Default: the network's inputs, mean over time.
         contract: fields of `Contract` that win over the source's.
         progress: called with (phase, done, total).
 
@@ -99,7 +107,8 @@ def report(
         if measure_on:
             taken = measure_runs([run, *beside], measure_on, progress=progress)
             save_measurements(taken, run.path / MEASURED)
-        return report_run(run, beside, chosen, measurements, progress=progress)
+        own = None if ann is None else count_own_ann(ann, sample)
+        return report_run(run, beside, chosen, measurements, own=own, progress=progress)
     if measure_on or others:
         what = kind_of(Path(source)) if isinstance(source, str | Path) else "network"
         raise AshneuroError(
@@ -107,7 +116,7 @@ def report(
             "other runs, and measurements of ANNs, belong to a run: a network alone has no host and no task",
             "name a run",
         )
-    return report_network(source, chosen, inputs, contract, noise, measurements)
+    return report_network(source, chosen, inputs, contract, noise, measurements, ann=ann, sample=sample)
 
 
 def _as_run(source: object) -> Run | None:
@@ -149,14 +158,16 @@ def write_report(result: Report, folder: str | Path) -> list[Path]:
 def compare(
     source: str | Path | nir.NIRGraph | Network | Bundle | Run,
     *,
+    ann: Any = None,
+    sample: Any = None,
     profiles: Sequence[str | Path | HardwareProfile] = DEFAULT_PROFILES,
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
     contract: Overrides | None = None,
 ) -> Comparison:
-    """Return the cost of a network against the ANN twins of its topology; arguments and errors as
-    `report`.
+    """Return the cost of a network against the ANN twins of its topology, and your own ANN;
+    arguments and errors as `report`.
     """
-    found = report(source, profiles=profiles, inputs=inputs, contract=contract).comparison
+    found = report(source, profiles=profiles, inputs=inputs, ann=ann, sample=sample, contract=contract).comparison
     assert found is not None, "every report of a network has a node, and so a comparison"
     return found
 
@@ -168,14 +179,18 @@ def report_network(
     contract: Overrides | None = None,
     noise: Noise = REPORT_NOISE,
     measured: Sequence[Measurement | NotMeasured] = (),
+    *,
+    ann: Any = None,
+    sample: Any = None,
 ) -> Report:
     """Return the report of a network without host part and task; arguments as `report`."""
     from ashneuro.simulation.run import simulate
 
     name = _name_of(source)
+    is_noise = inputs is None and not _is_bundle(source)
     target: Bundle | Program | Graph
     given: Mapping[str, Any]
-    if inputs is None and not _is_bundle(source):
+    if is_noise:
         target, given = _with_noise(open_network(source, contract), noise)
         fed = f"noise, {noise.samples} samples: the counts are those of noise, not of a task"
     else:
@@ -209,7 +224,19 @@ def report_network(
             "evaluations": "a network without its task has no metric",
         },
     )
-    return _priced(basic, program, record, profiles, (), (), {})
+    own = None
+    if ann is not None:
+        own = count_own_ann(ann, sample, _mean(program, given, fed, is_noise))
+    return _priced(basic, program, record, profiles, (), (), {}, own)
+
+
+def _mean(program: Program, given: Mapping[str, Any], fed: str, is_noise: bool) -> Sample | None:
+    """Return the inputs of a network as the default sample of an ANN in its place."""
+    from ashneuro.simulation.inputs import check_inputs
+
+    ports = [port for port in program.inputs if not port.constant]
+    checked = check_inputs(ports, program.timesteps, given)
+    return mean_sample(checked, fed, real=not is_noise)
 
 
 def _netx_facts(target: Bundle | Program | Graph, program: Program) -> dict[str, str]:
@@ -260,6 +287,7 @@ def report_run(
     profiles: Sequence[HardwareProfile],
     measured: Sequence[Measurement | NotMeasured] = (),
     *,
+    own: OwnAnn | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Return the report of a run: task metrics, activity and cost with its host part, and the runs
@@ -326,7 +354,7 @@ def report_run(
         examples=evaluations[0].examples if evaluations else (),
         pictures=_pictures(run, evaluations[0].examples) if evaluations else {},
     )
-    return _priced(basic, program, record, profiles, deployed.host_layers(run.model), beside, metrics)
+    return _priced(basic, program, record, profiles, deployed.host_layers(run.model), beside, metrics, own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -458,6 +486,7 @@ def _priced(
     host: Sequence[HostLayer],
     others: Sequence[OtherNetwork],
     metrics: Mapping[Role, str],
+    own: OwnAnn | None = None,
 ) -> Report:
     """Return ``basic`` with counts, estimates, placements on cores, and the comparison with ANN
     twins.
@@ -482,10 +511,14 @@ def _priced(
         machines=[item for item in profiles if item.kind in ("gpu", "cpu")],
         others=others,
         estimates=estimates,
+        own=own,
         metrics=metrics,
     )
+    if own is not None:
+        facts[f"{own.name} (your ANN)"] = own.sentence()
     return replace(
         basic,
+        own_ann=own,
         workload=workload,
         estimates=list(estimates.values()),
         comparison=comparison,

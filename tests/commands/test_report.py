@@ -87,6 +87,48 @@ def test_report_of_netx(ashneuro: Command, net: Path, tmp_path: Path) -> None:
     assert counted["samples"] == 2 and counted["layers"][0]["spikes"] == 8 * 2 * 3
 
 
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX model of 20 inputs and two layers."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ashneuro[ann]'")
+    helper, random = onnx.helper, np.random.default_rng(0)
+    sizes = {"w": (20, 12), "v": (12, 5)}
+    stored = [onnx.numpy_helper.from_array(random.normal(size=sizes[k]).astype("f4"), k) for k in sizes]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "fc1"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "v"], ["y"], "fc2"),
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, ["b", size]) for name, size in (("x", 20), ("y", 5))]
+    graph = helper.make_graph(nodes, "mine", ends[:1], ends[1:], stored)
+    path = tmp_path_factory.mktemp("ann") / "mine.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_own_ann_beside_files_and_runs(
+    ashneuro: Command, net: Path, foreign: Path, exported_run: Path, mine: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.eye(20, dtype=np.float32))
+    for source in (net, foreign, exported_run):
+        out = tmp_path / source.stem
+        result = ashneuro("report", source, "--ann", mine, "--ann-sample", tmp_path / "x.npy", "--out", out)
+        assert result.code == 0, result.err
+        assert "mine (your ANN), fp16" in result.out and "ANN twin, int8" in result.out
+        assert "mine (your ANN), int8, zero-skipping" in (out / "report.html").read_text(encoding="utf-8")
+        own = json.loads((out / "report.json").read_text(encoding="utf-8"))["own_ann"]
+        # An eye wakes one of 20 inputs of the first layer.
+        assert own["workload"]["layers"][0]["effective_macs"] == 20 * 12 and 0.7 < own["zero_share"] < 1
+
+
+@pytest.mark.parametrize(("file", "said"), [("absent.onnx", "cannot read"), ("model.pt", "torch.onnx.export")])
+def test_own_ann_that_cannot_be_read(ashneuro: Command, net: Path, tmp_path: Path, file: str, said: str) -> None:
+    if file.endswith("onnx"):
+        pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ashneuro[ann]'")
+    result = ashneuro("report", net, "--ann", tmp_path / file, "--out", tmp_path / "report")
+    assert result.code == 2 and said in result.err
+
+
 def test_measurements_file_is_shown(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
     items = [
         Measurement(

@@ -17,7 +17,9 @@ class Role(Enum):
 
     ``HYBRID`` has a host part and a spiking part, ``SNN`` no host part. The twins are ANNs of the
     same topology: in the precision of the spiking side, with as many levels as a neuron can spike
-    in T steps, and on an accelerator that skips zero activations. ``OTHER``: any other network.
+    in T steps, and on an accelerator that skips zero activations. ``OWN_ANN`` and
+    ``OWN_ZERO_SKIPPING``: the user's own ANN, also on such an accelerator. ``OTHER``: any other
+    network.
     """
 
     HYBRID = auto()
@@ -25,6 +27,8 @@ class Role(Enum):
     ANN_TWIN = auto()
     LOW_BIT_TWIN = auto()
     ZERO_SKIPPING_TWIN = auto()
+    OWN_ANN = auto()
+    OWN_ZERO_SKIPPING = auto()
     OTHER = auto()
 
 
@@ -49,7 +53,7 @@ class Contender:
         spiking: True if the network has spiking layers.
         machine: profile of the GPU or CPU that runs the layers outside the chip; empty on one node.
         chip: profile of the chip that runs the deployed part; empty elsewhere.
-        network: name of the network, if its role is `Role.OTHER`.
+        network: name of the network, if it has one of its own: other networks, the user's ANN.
         metric: task metric in words; empty where none was measured.
     """
 
@@ -73,7 +77,8 @@ class Contender:
         """Arithmetic in words: ``"int8"``, ``"3-bit"`` or ``"int8, zero-skipping"``."""
         if self.role is Role.LOW_BIT_TWIN:
             return f"{self.precision.removeprefix('int')}-bit"
-        return f"{self.precision}, zero-skipping" if self.role is Role.ZERO_SKIPPING_TWIN else self.precision
+        skips = self.role in (Role.ZERO_SKIPPING_TWIN, Role.OWN_ZERO_SKIPPING)
+        return f"{self.precision}, zero-skipping" if skips else self.precision
 
     @property
     def name(self) -> str:

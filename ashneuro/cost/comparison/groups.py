@@ -9,6 +9,7 @@ from ashneuro.cost.comparison.contenders import Contender, Group
 from ashneuro.cost.comparison.sides import Side, Sides
 from ashneuro.cost.processor import precisions, why_unpriced
 from ashneuro.cost.profile import HardwareProfile
+from ashneuro.errors import ProfileError
 
 Family = Literal["int", "fp"]
 FAMILIES: tuple[Family, ...] = ("int", "fp")
@@ -22,14 +23,23 @@ def one_node(sides: Sides, node: HardwareProfile) -> Group:
         host = precision if precision.startswith("fp") else "int8"
         return _contender(sides, side, node, host, precision)
 
+    def priced(side: Side, precision: str) -> bool:
+        try:
+            sides.estimates.priced(side.deployed, node, precision)
+        except ProfileError:
+            return False
+        return True
+
     rows = [
         on_node(sides.spiking, "int8"),
         on_node(sides.twin, "int8"),
         *([on_node(sides.low_bit, sides.low_bit_precision)] if sides.low_bit else []),
         *([on_node(sides.zero_skipping, "int8")] if sides.zero_skipping else []),
+        *(on_node(own, "int8") for own in sides.own),
         *(on_node(other, "int8") for other in sides.others),
         on_node(sides.spiking, "fp32"),
         on_node(sides.twin, "fp32"),
+        *(on_node(own, precision) for precision in ("fp32", "fp16") for own in sides.own[:1] if priced(own, precision)),
     ]
     note = (
         "Both sides follow the same rules, so cases are compared one by one: low with low (perfect reuse of data), "
@@ -48,7 +58,7 @@ def two_machines(sides: Sides, chip: HardwareProfile | None, machines: Sequence[
             precision = _shown_precision(machine, family)
             if precision is None:
                 continue
-            dense = [sides.twin, *(other for other in sides.others if not other.spiking)]
+            dense = [sides.twin, *sides.own[:1], *(other for other in sides.others if not other.spiking)]
             rows += [on_machine(sides, side, machine, precision) for side in dense]
         if not machines:
             break  # without a host there is one row: the chip has a single precision

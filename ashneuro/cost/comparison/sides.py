@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ashneuro.cost.comparison.contenders import Role
 from ashneuro.cost.estimate import estimate
+from ashneuro.cost.own.network import OwnAnn
 from ashneuro.cost.processor import precisions, unpriced
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import NATIVE, CostEstimate
@@ -100,6 +101,7 @@ class Sides:
         low_bit_precision: ``"intB"`` with B = ⌈log2(T + 1)⌉.
         zero_skipping: the twin on an accelerator that skips zero activations; ``None`` where these
             were not observed.
+        own: the user's own ANN, and the same where zero activations are skipped.
         others: further networks.
         estimates: estimates made so far.
     """
@@ -109,6 +111,7 @@ class Sides:
     low_bit: Side | None
     low_bit_precision: str
     zero_skipping: Side | None
+    own: tuple[Side, ...]
     others: tuple[Side, ...]
     estimates: Estimates
 
@@ -120,6 +123,7 @@ class Sides:
         others: Iterable[OtherNetwork],
         metrics: Mapping[Role, str],
         estimates: Mapping[str, CostEstimate],
+        own: OwnAnn | None = None,
     ) -> Sides:
         """Return the networks; arguments as of `ashneuro.cost.compare.compare`."""
         ours = Role.HYBRID if hybrid.part("host").layers else Role.SNN
@@ -134,17 +138,32 @@ class Sides:
             low_bit if bits < 8 else None,
             f"int{bits}",
             _zero_skipping(full),
+            _own(own) if own is not None else (),
             further,
             Estimates(estimates),
         )
+
+
+def _own(own: OwnAnn) -> tuple[Side, ...]:
+    """Return the user's ANN, and the same where zeros are skipped, if any layer's were measured.
+
+    Layers whose zeros were not measured keep all their products.
+    """
+    side = Side.of(Role.OWN_ANN, own.workload, network=f"{own.name} (your ANN)")
+    measured = any(layer.effective_macs is not None for layer in own.workload.layers)
+    return (side, _skipping(side, Role.OWN_ZERO_SKIPPING)) if measured else (side,)
 
 
 def _zero_skipping(twin: Side) -> Side | None:
     """Return the zero-skipping twin, or ``None`` where activations were not observed."""
     if any(layer.effective_macs is None for layer in twin.deployed.layers):
         return None
+    return _skipping(twin, Role.ZERO_SKIPPING_TWIN)
+
+
+def _skipping(side: Side, role: Role) -> Side:
     layers = (
         replace(layer, dense_macs=layer.effective_macs) if layer.effective_macs is not None else layer
-        for layer in twin.deployed.layers
+        for layer in side.deployed.layers
     )
-    return replace(twin, role=Role.ZERO_SKIPPING_TWIN, deployed=replace(twin.deployed, layers=tuple(layers)))
+    return replace(side, role=role, deployed=replace(side.deployed, layers=tuple(layers)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from enum import Enum, StrEnum, auto
 
-from ashneuro.cost.comparison.contenders import CASES, Contender, Group
+from ashneuro.cost.comparison.contenders import CASES, Contender, Group, Role
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import energy_text
 from ashneuro.cost.workload import Workload
@@ -89,6 +89,9 @@ def _sides(group: Group, ours: Contender, twin: Contender, node: HardwareProfile
         f"its {twin.variant} {twin.title} {energy_text(twin.total_j)}{shared}; "
         f"estimated from counted events on {node.name} ({group.boundary})"
     )
+    own = next((who for who in group.contenders if who.role is Role.OWN_ANN), None)
+    if own is not None:
+        text = f"{text}; {own.name} takes {energy_text(own.total_j)}"
     metric = ", ".join(f"{who.title} {who.metric}" for who in (ours, twin) if who.metric)
     return f"{text}; task metric: {metric}" if metric else text
 

@@ -11,6 +11,7 @@ from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number, 
 from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
+    from ashneuro.cost.own.network import OwnAnn
     from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload
     from ashneuro.program.placement.placement import Placement
     from ashneuro.program.quantise import LayerCost
@@ -136,6 +137,25 @@ def host(workload: Workload) -> Table | None:
     )
     columns = ("layer", ">MACs", ">parameters", ">outputs")
     return Table("The host's part", columns, tuple(rows), Basis.COUNTED, "from shapes", note)
+
+
+def own_ann(ann: OwnAnn) -> Table:
+    """Return the layers of the user's own ANN: products, and those without a zero."""
+    work = ann.workload
+
+    def row(name: str, part: Workload) -> tuple[str, ...]:
+        dense = part.per_inference("dense_macs")
+        known = all(layer.effective_macs is not None for layer in part.layers)
+        effective = part.per_inference("effective_macs")
+        zeros = percent(1 - effective / dense) if known and dense else NOTHING
+        counts = (part.total("neurons"), part.total("parameters"), dense)
+        return name, *map(number, counts), number(effective) if known else NOTHING, zeros
+
+    rows = [row(layer.name, replace(work, layers=(layer,))) for layer in work.layers] + [row("all", work)]
+    columns = ("layer", ">outputs", ">parameters", ">dense MACs", ">effective MACs", ">with a zero")
+    how = f"per inference; zeros on {ann.measured_on}" if ann.measured_on else "per inference, from shapes"
+    note = f"Not counted, on either side: {ann.uncounted}." if ann.uncounted else ""
+    return Table(f"{ann.name} (your ANN)", columns, tuple(rows), Basis.COUNTED, how, note)
 
 
 STEPS_SHOWN = 16
