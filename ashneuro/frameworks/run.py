@@ -63,6 +63,7 @@ def trace_module(module: nn.Module, sample: Any, *, dt_s: float | None = None) -
         GraphError: something in the module has no NIR form.
         DataError: the sample does not fit.
     """
+    module = _unwrapped(module)
     neurons = [(path, part, adapter) for path, part in named_modules(module) if (adapter := adapter_of(part))]
     if not neurons:
         known = ", ".join(adapter.name for adapter in FRAMEWORKS.values())
@@ -93,6 +94,14 @@ def trace_module(module: nn.Module, sample: Any, *, dt_s: float | None = None) -
                 )
             return _traced(module, x, way, recorder, returned, step, neurons)
     raise _refusal(module, failures)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module that torch.compile or a parallel wrapper holds."""
+    wrappers = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+    while (name := wrappers.get(type(module).__name__)) is not None:
+        module = getattr(module, name)
+    return module
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Own layers, and what holds for modules of any framework."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 import ashneuro
 from ashneuro.errors import DataError, GraphError
+from ashneuro.frameworks.registry import FRAMEWORKS
 from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
 from ashneuro.spiking.recurrent import RecurrentLIF
 from tests.frameworks.modules import read, same_in_lava, same_in_program, spikes, spiking, strong
@@ -89,6 +92,36 @@ def test_samples_are_arrays_or_tensors_of_steps_and_samples():
     assert ours.contract.input_coding == "spikes"
     with pytest.raises(DataError, match=r"\(T, B, \*shape\)"):
         ashneuro.from_torch(net, x[:, 0])
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 3), (20, 1), (3, 3)])
+def test_samples_of_one_step_or_one_sample(sizes):
+    steps, batch = sizes
+    network = read(dense(NEURONS["LIF"]()), spikes(6, steps=steps, batch=batch))
+    assert network.source.compared == steps * batch * 12
+
+
+def test_wrapped_modules_are_read():
+    net, x = dense(NEURONS["LIF"]()), spikes(6)
+    wrapped = nn.DataParallel(net)
+    assert list(read(wrapped, x).graph.nodes) == list(read(net, x).graph.nodes)
+    assert list(read(torch.compile(net), x).graph.nodes) == list(read(net, x).graph.nodes)
+
+
+def test_modules_of_float64_and_with_parametrised_weights():
+    net = dense(NEURONS["LIF"]()).double()
+    assert read(net, spikes(6)).source.ties == 0
+    net = dense(NEURONS["LIF"]())
+    nn.utils.parametrizations.weight_norm(net[0])
+    same_in_program(spiking(read(net, spikes(6))))
+
+
+def test_every_neuron_is_in_the_docs():
+    page = (Path(__file__).parent.parent.parent / "docs" / "from_torch.md").read_text(encoding="utf-8")
+    for adapter in FRAMEWORKS.values():
+        assert f"| {adapter.name} " in page
+        for name in [*adapter.neurons, *adapter.refused]:
+            assert f"`{name.removesuffix('Squeeze')}`" in page, f"{name} of {adapter.name}"
 
 
 def test_a_module_without_neurons_is_refused():

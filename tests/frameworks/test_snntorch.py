@@ -285,6 +285,16 @@ def test_weights_that_change_with_time_are_found(snn):
         ashneuro.from_torch(net, spikes(6))
 
 
+def test_thresholds_are_strict(snn):
+    """Whole weights: potentials lie on the threshold, where > does not spike."""
+    net = nn.Sequential(nn.Linear(6, 8, bias=False), snn.Leaky(beta=1.0, threshold=2.0, init_hidden=True))
+    net[0].weight.data = torch.randint(-1, 3, (8, 6)).float()
+    network = spiking(read(net, spikes(6)))
+    record = ashneuro.simulate(ashneuro.read(network.graph, comparison="inclusive"), network.sample)
+    assert network.contract.comparison == "strict" and not network.source.ties
+    assert record.layers["1"].events == network.source.populations[0].spikes  # the node states its own
+
+
 def test_a_reset_that_no_contract_describes_is_refused_by_the_comparison(snn):
     """With reset_delay=False snnTorch spares a potential above two thresholds its second reset."""
     net = dense(snn.Leaky(beta=0.9, threshold=0.3, init_hidden=True, reset_delay=False), gain=4)
