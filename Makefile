@@ -6,7 +6,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: setup lava demo test test-gpu test-slow lint clean
+.PHONY: setup lava sanafe demo test test-gpu test-slow lint clean
 
 setup: .venv/installed
 
@@ -20,10 +20,14 @@ setup: .venv/installed
 lava: setup
 	-$(BIN)/ashneuro doctor --setup lava
 
+# Optional, for tests of `--target sanafe`: GPL, so in an environment and a process of its own.
+sanafe: setup
+	-$(BIN)/ashneuro doctor --setup sanafe
+
 demo: setup lava
 	$(BIN)/ashneuro demo
 
-test: setup lava
+test: setup lava sanafe
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
 test-gpu: setup

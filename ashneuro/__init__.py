@@ -27,6 +27,7 @@ _MODULES = {
     "check": "ashneuro.workflows.check",
     "lower": "ashneuro.workflows.lower",
     "export": "ashneuro.workflows.export",
+    "export_sanafe": "ashneuro.workflows.sanafe",
     "simulate": "ashneuro.workflows.simulate",
     "verify": "ashneuro.workflows.verify",
     "report": "ashneuro.workflows.report",
@@ -58,6 +59,7 @@ _MODULES = {
     "Report": "ashneuro.reporting.summary",
     "Run": "ashneuro.training.checkpoint",
     "RunConfig": "ashneuro.config",
+    "SanafeExport": "ashneuro.workflows.sanafe",
     "SearchResult": "ashneuro.workflows.search",
     "SpikeRecord": "ashneuro.simulation.record",
     "TaskEvaluation": "ashneuro.evaluation",
@@ -103,6 +105,8 @@ if TYPE_CHECKING:
     from ashneuro.workflows.report import compare as compare
     from ashneuro.workflows.report import report as report
     from ashneuro.workflows.report import write_report as write_report
+    from ashneuro.workflows.sanafe import SanafeExport as SanafeExport
+    from ashneuro.workflows.sanafe import export_sanafe as export_sanafe
     from ashneuro.workflows.search import SearchResult as SearchResult
     from ashneuro.workflows.search import search as search
     from ashneuro.workflows.simulate import simulate as simulate

@@ -1,4 +1,4 @@
-"""Regenerate the tables of docs/nir.md and docs/lava.md: `python docs/update.py`.
+"""Regenerate the tables of docs/nir.md, docs/lava.md and docs/sanafe.md: `python docs/update.py`.
 
 A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else is written by
 hand. A test checks that the tables are up to date.
@@ -14,7 +14,7 @@ from ashneuro.program.check import RULES, rule_table
 from ashneuro.program.support import support_table
 from ashneuro.spiking.contract import PREFIX, Contract
 
-PAGES = tuple(Path(__file__).with_name(name) for name in ("nir.md", "lava.md"))
+PAGES = tuple(Path(__file__).with_name(name) for name in ("nir.md", "lava.md", "sanafe.md"))
 
 
 def updated(page: str) -> str:

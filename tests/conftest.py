@@ -8,7 +8,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reasons = {"lava": _no_lava(), "gpu": _no_gpu()}
+    reasons = {"lava": _no_lava(), "gpu": _no_gpu(), "sanafe": _no_sanafe()}
     for item in items:
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
@@ -33,3 +33,14 @@ def _no_gpu() -> str:
     import torch
 
     return "" if torch.cuda.is_available() else "no NVIDIA GPU here; run `make test-gpu` on a machine that has one"
+
+
+def _no_sanafe() -> str:
+    from ashneuro.errors import MissingDependency
+    from ashneuro.simulation.sanafe.environment import find_environment
+
+    try:
+        find_environment()
+    except MissingDependency as error:
+        return f"{error.what}; run: {error.do}"
+    return ""

@@ -34,8 +34,9 @@ TORCH_FREE = ["program", "cost", "reporting", *sorted(SHARED), "cli"]
 PRINTING = {"cli", "commands", "reporting"}
 SILENT = {"workflows", "bench"}  # report progress through callbacks
 
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "lava_worker" not in path.parts)
-WORKER = sorted((PACKAGE / "lava_worker").glob("*.py"))
+WORKERS = {"lava_worker", "sanafe_worker"}  # run by interpreters of their own
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not WORKERS & set(path.parts))
+WORKER = sorted(path for name in WORKERS for path in (PACKAGE / name).glob("*.py"))
 
 
 def room(path: Path) -> str:
@@ -85,7 +86,7 @@ def test_imports_go_left(path: Path) -> None:
             continue
         if package == "ashneuro" and rest and rest != "__version__":
             assert rest.split(".")[0] in allowed, f"{path.name} of {here} imports {name}"
-        assert package != "lava", f"{path.name} imports lava: only lava_worker may"
+        assert package not in ("lava", "sanafe"), f"{path.name} imports {package}: only its worker may"
 
 
 @pytest.mark.parametrize("path", WORKER, ids=lambda path: path.name)

@@ -20,7 +20,7 @@ def check(
     path: Path,
     /,
     *,
-    target: Literal["lava", "nir"] = "lava",
+    target: Literal["lava", "nir", "sanafe"] = "lava",
     inputs: Annotated[
         Path | None, Parameter(help="Inputs (T, B, *shape) as .npy: magnitudes that the integers have to hold.")
     ] = None,

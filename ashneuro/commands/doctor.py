@@ -16,7 +16,8 @@ WIDTH = 110
 def doctor(
     *,
     setup: Annotated[
-        Literal["lava"] | None, Parameter(help="Make the Python 3.10 environment that Lava needs.")
+        Literal["lava", "sanafe"] | None,
+        Parameter(help="Make an environment: Lava's, of Python 3.10; or SANA-FE's (GPL, optional)."),
     ] = None,
     lava_command: Annotated[
         str | None, Parameter(help="Look at the Lava that this command reaches, e.g. on another host.")
@@ -31,6 +32,8 @@ def doctor(
 
     if setup == "lava":
         return _set_up_lava()
+    if setup == "sanafe":
+        return _set_up_sanafe()
     checks = examine(lava_command)
     if json:
         terminal.json([asdict(check) for check in checks])
@@ -57,4 +60,13 @@ def _set_up_lava() -> int:
     with terminal.status("making the Lava environment (Python 3.10)") as say:
         python = environment.set_up(say)
     terminal.line(f"Lava environment ready: {python}")
+    return 0
+
+
+def _set_up_sanafe() -> int:
+    from ashneuro.simulation.sanafe import environment
+
+    with terminal.status("making an environment with SANA-FE") as say:
+        python = environment.set_up(say)
+    terminal.line(f"SANA-FE environment ready: {python}")
     return 0

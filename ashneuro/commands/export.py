@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions
-from ashneuro.reporting import terminal
+from ashneuro.reporting import tables, terminal
 
 if TYPE_CHECKING:
     from ashneuro.workflows.networks import Network
@@ -19,7 +19,7 @@ def export(
     path: Path,
     /,
     *,
-    target: Literal["lava", "nir"] = "lava",
+    target: Literal["lava", "nir", "sanafe"] = "lava",
     out: Annotated[
         Path | None, Parameter(help="Where it goes. Default: RUN/bundle, or NAME.bundle beside the file.")
     ] = None,
@@ -39,7 +39,8 @@ def export(
     Args:
         path: a run, a .nir file, or a lava-dl .net file.
         target: lava: a bundle with programs, reference spikes, certificate and a Lava script; nir:
-            the graph alone.
+            the graph alone; sanafe: the network with its cores for SANA-FE, and the comparison with
+            its spikes where it is installed.
     """
     from ashneuro.workflows.export import export as run
     from ashneuro.workflows.networks import open_network
@@ -47,6 +48,9 @@ def export(
     network = open_network(path, contract.overrides() if contract else {})
     if target == "nir":
         return _graph_alone(network, out, json)
+    if target == "sanafe":
+        # A bundle and an exported run keep their integers and samples.
+        return _for_sanafe(path, out, inputs, samples, contract, json)
     with terminal.progress() as progress:
         exported = run(
             network,
@@ -91,4 +95,44 @@ def _graph_alone(network: Network, out: Path | None, json: bool) -> int:
         return 0
     terminal.wrote(file)
     terminal.next_steps(f"ashneuro simulate {file} --on torch --inputs x.npy")
+    return 0
+
+
+def _for_sanafe(
+    path: Path, out: Path | None, inputs: Path | None, samples: int, contract: ContractOptions | None, json: bool
+) -> int:
+    from ashneuro.workflows.sanafe import export_sanafe
+
+    with terminal.progress() as progress:
+        written = export_sanafe(
+            path,
+            out,
+            inputs=inputs,
+            samples=samples,
+            contract=contract.overrides() if contract else {},
+            progress=progress,
+        )
+    if json:
+        terminal.json(
+            {
+                "folder": written.folder,
+                "inputs": written.samples_from,
+                "samples": written.samples,
+                "timesteps": written.timesteps,
+                "cores": written.placement.cores,
+                "notes": [asdict(note) for note in written.notes],
+                "proof": [asdict(layer) for layer in written.proof],
+                "not_proved": written.not_proved,
+            }
+        )
+        return 0
+    terminal.line(f"{written.samples} samples of {written.timesteps} steps: {written.samples_from}")
+    terminal.findings(written.notes)
+    terminal.show(tables.network.placement(written.placement))
+    if written.proof:
+        terminal.show(tables.proof.sanafe(written.proof))
+    else:
+        terminal.line(f"spikes were not compared: {written.not_proved}")
+    terminal.wrote(written.folder)
+    terminal.next_steps(f"ashneuro report {path} --profile loihi1 --second-opinion sanafe")
     return 0

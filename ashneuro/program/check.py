@@ -10,6 +10,7 @@ import nir
 from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower_wiring
 from ashneuro.program.netx.rules import NETX_RULES
+from ashneuro.program.placement.placement import CoreLimits
 from ashneuro.program.primitives import nir_type
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise_unchecked
@@ -17,20 +18,22 @@ from ashneuro.program.rules.finding import Finding, Findings, apply_rules, sente
 from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings
 from ashneuro.program.rules.lava import LAVA_RULES
 from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_program
+from ashneuro.program.rules.sanafe import SANAFE_RULES
 from ashneuro.program.wiring import FIRES, Wiring, wire
 from ashneuro.spiking.contract import Contract, ReadContract
 
-# Rules by subject: any graph, a float program that is to become integers, an integer program, and a
-# program that is to run in Lava.
+# Rules by subject: any graph, a float program that is to become integers, an integer program, a
+# program that is to run in Lava, and one for SANA-FE.
 RULES: Mapping[str, Mapping[str, Any]] = {
     "graph": GRAPH_RULES,
     "float program": FLOAT_RULES,
     "lava-dl network": NETX_RULES,
     "integer program": INTEGER_RULES,
     "Lava": LAVA_RULES,
+    "SANA-FE": SANAFE_RULES,
 }
 
-TARGETS = ("nir", "lava")
+TARGETS = ("nir", "lava", "sanafe")
 
 LEAKY = (nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI)
 
@@ -71,6 +74,7 @@ def check(
     target: str = "lava",
     *,
     input_peak: Mapping[str, float] | None = None,
+    limits: CoreLimits | None = None,
 ) -> Findings:
     """Return the findings on running ``graph`` on ``target``, from all `RULES` at once.
 
@@ -80,7 +84,8 @@ def check(
         graph: what `nir.read` or `ashneuro.program.nir_file.load_graph` returns, or its wiring; it
             need not be valid.
         contract: time step, reset and coding; the assumptions of a `ReadContract` are noted.
-        target: ``"lava"``, or ``"nir"`` for a graph that is valid and runs in float.
+        target: ``"lava"``; ``"nir"`` for a graph that is valid and runs in float; ``"sanafe"`` for
+            one that SANA-FE's model of Loihi computes, on cores with these ``limits``.
         input_peak: largest magnitude per analog input; 1, with a note, for inputs without one.
 
     Raises:
@@ -99,9 +104,12 @@ def check(
             return Findings(
                 [*findings, Finding("graph", "NIRGraph", "loop_delay", error.why, "error", remedy=error.do)]
             )
-        if target == "lava":
+        if target != "nir":
             findings += _integer_findings(program, types, input_peak or {})
+        if target == "lava":
             findings += machine_findings(program)
+        if target == "sanafe" and limits is not None:
+            findings += sanafe_findings(program, limits, types)
         # A node with an error has no form to show.
         broken = {finding.node for finding in findings if not finding.ok}
         findings += [finding for finding in _forms(wiring, program) if finding.node not in broken]
@@ -115,6 +123,15 @@ def machine_findings(program: Program) -> list[Finding]:
     They are notes, because Lava may run on another machine.
     """
     return apply_rules(LAVA_RULES, program, nir_type=lambda name: "NIRGraph")
+
+
+def sanafe_findings(program: Program, limits: CoreLimits, types: Mapping[str, str] | None = None) -> list[Finding]:
+    """Return the findings of `SANAFE_RULES`: limits of SANA-FE's model, and its other rounding."""
+
+    def type_of(name: str) -> str:
+        return (types or {}).get(name, "NIRGraph" if name == "graph" else "layer")
+
+    return apply_rules(SANAFE_RULES, program, limits, nir_type=type_of)
 
 
 def rule_table() -> list[tuple[str, str, str]]:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ashneuro.program.check import check as check_graph
+from ashneuro.program.check import sanafe_findings
 from ashneuro.program.netx.read import netx_findings
 from ashneuro.program.rules.finding import Findings
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.workflows.networks import Network, Overrides, named_inputs, open_network
+from ashneuro.workflows.sanafe import sanafe_limits
 
 if TYPE_CHECKING:
     import nir
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 def check(
     source: str | Path | nir.NIRGraph | Network | Bundle,
-    target: Literal["lava", "nir"] = "lava",
+    target: Literal["lava", "nir", "sanafe"] = "lava",
     *,
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
     contract: Overrides | None = None,
@@ -32,7 +34,8 @@ def check(
 
     Args:
         source: a run, a bundle, a NIR graph or file, or a lava-dl file.
-        target: ``"lava"``, or ``"nir"`` for a graph that is only to be valid and runnable in float.
+        target: ``"lava"``; ``"nir"`` for a graph that is only to be valid and runnable in float;
+            ``"sanafe"`` for one that SANA-FE's model of Loihi computes.
         inputs: samples (T, B, *shape), whose magnitude the integers have to hold.
         contract: fields of `Contract` that win over the source's.
 
@@ -44,10 +47,13 @@ def check(
         assert network.path is not None
         findings = netx_findings(network.path, network.reading)
         sound = all(finding.ok for finding in findings)
-        return Findings([*findings, *(check_program(network.program) if sound else [])])
-    peaks = _peaks(network, inputs) if inputs is not None and target == "lava" else None
+        findings += check_program(network.program) if sound else []
+        findings += sanafe_findings(network.program, sanafe_limits()) if sound and target == "sanafe" else []
+        return Findings(findings)
+    peaks = _peaks(network, inputs) if inputs is not None and target != "nir" else None
+    limits = sanafe_limits() if target == "sanafe" else None
     assert network.contract_read is not None
-    return check_graph(network.wiring, network.contract_read, target, input_peak=peaks)
+    return check_graph(network.wiring, network.contract_read, target, input_peak=peaks, limits=limits)
 
 
 def _peaks(network: Network, inputs: Any) -> dict[str, float]:

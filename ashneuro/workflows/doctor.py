@@ -45,6 +45,7 @@ def examine(lava_command: str | None = None) -> list[Check]:
         *_packages(),
         _frameworks(),
         *_lava(lava_command),
+        _sanafe(),
         _gpu(),
         *_kernels(),
         *_energy(),
@@ -133,6 +134,17 @@ def _lava(command: str | None) -> Iterator[Check]:
         worker.close()
         versions = ", ".join(f"{name} {version}" for name, version in worker.versions.items())
         yield Check("lava elsewhere", f"{worker.machine['host']}: {versions}; {worker.machine['cpus']} CPUs")
+
+
+def _sanafe() -> Check:
+    from ashneuro.simulation.sanafe.environment import find_environment
+
+    try:
+        found = find_environment()
+    except AshneuroError as error:
+        # Optional: a second opinion on energy, under another licence.
+        return Check("sanafe", f"{error.what} (optional): {error.why}; {error.do}", False)
+    return Check("sanafe", f"{found.version} ({found.interpreter}), in a process of its own")
 
 
 def _gpu() -> Check:

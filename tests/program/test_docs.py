@@ -23,3 +23,9 @@ def test_tables_of_lava_page_are_up_to_date():
     script, page = runpy.run_path(str(DOCS / "update.py")), (DOCS / "lava.md").read_text(encoding="utf8")
     assert script["updated"](page) == page, "run: python docs/update.py"
     assert "| `lava_shared_memory` |" in page
+
+
+def test_rules_of_sanafe_page_are_up_to_date():
+    script, page = runpy.run_path(str(DOCS / "update.py")), (DOCS / "sanafe.md").read_text(encoding="utf8")
+    assert script["updated"](page) == page, "run: python docs/update.py"
+    assert "| `sanafe_delay` |" in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.reporting import words
@@ -10,7 +10,7 @@ from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number
 from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
-    from ashneuro.program.certificate import Certificate, Comparison
+    from ashneuro.program.certificate import Certificate, Comparison, LayerComparison
     from ashneuro.program.source import ContractMatch, Source
     from ashneuro.simulation.proof.silicon import SiliconReport
 
@@ -126,6 +126,19 @@ def _certified_accuracy(content: Certificate) -> Iterator[Table]:
             rows,
             basis=Basis.MEASURED,
         )
+
+
+def sanafe(layers: Sequence[LayerComparison]) -> Table:
+    """Return SANA-FE's spikes against those of the integer program, a row per layer."""
+    rows = []
+    for layer in layers:
+        where = "sample {}, step {}, neuron {}".format(*layer.first) if layer.first else ""
+        spikes = NOTHING if layer.largest is not None else number(layer.spikes)
+        mark = Mark.WARNING if layer.mismatches else Mark.GOOD
+        differ = Cell(number(layer.mismatches), mark)
+        rows.append((layer.layer, number(layer.compared), spikes, differ, where))
+    columns = ("layer", ">values compared", ">spikes", ">mismatches", "first mismatch")
+    return Table("SANA-FE's spikes and the integer program's", columns, tuple(rows), basis=Basis.MEASURED)
 
 
 def silicon(report: SiliconReport) -> Table:

@@ -1,0 +1,1 @@
+"""SANA-FE, another group's model of Loihi, in a process of its own; `run` is the entry."""
