@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from ashneuro.cost.workload import count, count_steps
 from ashneuro.errors import GraphError
 from ashneuro.program.netx.read import netx_findings, read_netx, reading_of
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.proof.certify import certify
-from ashneuro.simulation.proof.recordings import fetch_recordings
+from ashneuro.simulation.proof.recordings import fetch_recordings, load_recording
 from tests.program.netx.test_random import PLANAR, late_sums, synapses
 from tests.program.netx.test_read import changed, even, write
 
@@ -150,6 +151,22 @@ def test_published_networks_are_read():
     assert [int(layer.neuron.v_threshold) for layer in program.layers[:-1]] == [0, 13, 0, 0, 0, 23, 1, 6]
     square = read_netx(folder / "square_network.net")
     assert square.layers[-1].shape == (64, 2, 2) and square.layers[-1].neuron.changes
+
+
+def test_published_network_pays_for_what_moves():
+    folder = fetch_recordings()
+    program = read_netx(folder / "gts/pilotnet_sdnn/network.net")
+    image = load_recording(folder, "gts/pilotnet_sdnn/input")[..., 0].T / 64
+    still, moving = ([np.roll(image, t * speed, axis=2) for t in range(4)] for speed in (0, 1))
+    products = []
+    for frames in (still, moving):
+        x = np.stack(frames)[:, None]
+        record = run_program(program, x, rasters=[layer.name for layer in program.layers])
+        rows = count_steps(program, record, {"input": x})
+        products.append(sum(row.effective_macs for row in rows).tolist())
+        dense = sum(row.dense_macs for row in count(program, record).layers) / 4
+    assert products[0] == [products[0][0], 0, 0, 0] and products[1][0] == products[0][0]
+    assert all(0 < moved < products[1][0] < dense / 2 for moved in products[1][1:])
 
 
 @pytest.mark.lava
