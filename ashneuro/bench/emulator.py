@@ -191,9 +191,9 @@ NEURONS: Mapping[str, Callable[[int], Neuron]] = {
     "lif-subtract": lambda v: _lif(v, firing=Firing(reset="subtract"), v_subtract=np.asarray(v, np.int32)),
     "refractory": lambda v: _further("refractory", v, refractory_steps=2),
     "adaptive": lambda v: _further("adaptive", v, d_threshold=300, d_refractory=900, threshold_step=v // 2),
-    "resonate": lambda v: _further("resonate", v // 4, sin=2600, cos=2600),
-    "izhikevich": lambda v: _further("izhikevich", v // 2, sin=2600, cos=2600),
-    "graded": lambda v: _lif(v // 2, message=Message("graded", bits=8, limit=255)),
+    "resonate": lambda v: _further("resonate", v // 3, sin=2600, cos=2600),
+    "izhikevich": lambda v: _further("izhikevich", 3 * v // 4, sin=2600, cos=2600),
+    "graded": lambda v: _lif(3 * v // 4, message=Message("graded", bits=8, limit=255)),
 }
 
 
@@ -213,7 +213,7 @@ def _network(
         # and crosses this often enough for rates of a few per cent.
         threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
         # Graded messages are values up to 255 in place of 1.
-        exponent = -5 if neuron == "graded" and layers else 0
+        exponent = -7 if neuron == "graded" and layers else 0
         source = layers[-1].name if layers else "input"
         layers.append(
             Layer(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,6 @@ from ashneuro.simulation.emulator.neurons import IntegerPopulation, OtherPopulat
 from ashneuro.simulation.emulator.population import Population
 from ashneuro.spiking.dynamics import DynamicsName
 from ashneuro.spiking.kernels.cpp import NativeError, load
-from ashneuro.spiking.message import SPIKE
 
 SOURCE = Path(__file__).with_name("loihi.cpp")
 VARIABLE = "ASHNEURO_KERNELS"
@@ -39,7 +38,7 @@ PIECE = 1 << 15  # neuron-steps whose input sums stay in the second-level cache 
 
 class _Synapse(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("spikes", "weights", "sources")),
+        *((name, ctypes.c_void_p) for name in ("spikes", "values", "weights", "sources")),
         *((name, ctypes.c_int64) for name in ("positions", "groups", "channels", "out_positions", "taps", "outputs")),
         *((name, ctypes.c_int32) for name in ("width", "lag", "exponent", "block")),
     )
@@ -56,7 +55,7 @@ class _Layer(ctypes.Structure):
         ("own", ctypes.c_int32 * 3),
         *((name, ctypes.c_void_p) for name in ("more", "u", "v", "sent", "trace_u", "trace_v")),
         *((name, ctypes.c_int64) for name in ("active", "piece")),
-        *((name, ctypes.c_void_p) for name in ("inputs", "lines", "first", "gathered")),
+        *((name, ctypes.c_void_p) for name in ("inputs", "lines", "values", "first", "gathered", "loads")),
     )
 
 
@@ -93,7 +92,7 @@ def enabled() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class EventSynapse:
-    """A dense synapse or a convolution whose input is spikes.
+    """A dense synapse or a convolution whose input is spikes or graded values.
 
     It is a convolution between positions, which are rows of channels; a dense layer has one
     position and one tap.
@@ -107,6 +106,7 @@ class EventSynapse:
         layout: of the input, if it has to be channels-last.
         exponent, lag: of the connection; the lag in steps.
         block: number of weights of one output that add up to less than 2^15, whichever they are.
+        payload: its input is graded values.
     """
 
     weights: NDArray[np.int16]
@@ -117,9 +117,12 @@ class EventSynapse:
     exponent: int
     lag: int
     block: int
+    payload: bool
 
     @classmethod
-    def of(cls, connection: Connection, lag: int, layout: ChannelsLast | None) -> EventSynapse | None:
+    def of(
+        cls, connection: Connection, lag: int, layout: ChannelsLast | None, payload: bool = False
+    ) -> EventSynapse | None:
         """Return the compiled form of a connection into a layer of ``layout``, if it has one."""
         synapse = connection.synapse
         if synapse is None or np.abs(synapse.weight).max(initial=0) > -MIXED_WEIGHTS[0]:
@@ -142,7 +145,8 @@ class EventSynapse:
         padded[:, :outputs] = weight.reshape(groups, outputs, channels, taps)
         packed = np.ascontiguousarray(padded.reshape(groups, -1, width, channels, taps).transpose(0, 1, 4, 3, 2))
         positions = synapse.in_size // (groups * channels)
-        return cls(packed, sources, positions, outputs, in_layout, connection.weight_exp, lag, _block(weight))
+        exponent, block = connection.weight_exp, _block(weight)
+        return cls(packed, sources, positions, outputs, in_layout, exponent, lag, block, payload)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,16 +162,20 @@ class EventInputs:
     layout: ChannelsLast | None
 
     @classmethod
-    def of(cls, layer: Layer, lags: Mapping[int, int]) -> EventInputs:
-        """Return the compiled synapses among those connections of ``layer`` that carry spikes.
+    def of(cls, layer: Layer, lags: Mapping[int, int], payloads: Collection[int] = ()) -> EventInputs:
+        """Return the compiled synapses among connections of ``layer``.
 
         Args:
             lags: by number of the connection.
+            payloads: those that carry graded values; their sums fit 32 bits.
         """
         connections = {index: layer.connections[index] for index in lags}
         convolutions = (one.synapse for one in connections.values() if one.synapse and one.synapse.kind == "conv")
         layout = next(map(_output_layout, convolutions), None)
-        found = {index: EventSynapse.of(connection, lags[index], layout) for index, connection in connections.items()}
+        found = {
+            index: EventSynapse.of(connection, lags[index], layout, index in payloads)
+            for index, connection in connections.items()
+        }
         return cls({index: synapse for index, synapse in found.items() if synapse is not None}, layout)
 
 
@@ -205,7 +213,8 @@ class _Numbers:
     own: tuple[int, ...] = ()
 
 
-KINDS: tuple[DynamicsName, ...] = ("lif", "refractory", "adaptive", "resonate", "izhikevich")  # as in loihi.cpp
+KINDS = ("lif", "refractory", "adaptive", "resonate", "izhikevich", "graded")  # as in loihi.cpp
+NO_LIMIT = np.iinfo(np.int32).max
 OWN: Mapping[DynamicsName, tuple[str, ...]] = {
     "lif": (),
     "refractory": ("refractory_steps",),
@@ -220,7 +229,7 @@ def compiles(population: Population[Any], layer: Layer) -> bool:
 
     Neurons with further dynamics share their parameters, and resonators have no imaginary input.
     """
-    if layer.neuron.message != SPIKE or layer.complex_input:
+    if layer.neuron.message.kind not in ("spike", "graded") or layer.complex_input:
         return False
     return isinstance(population, IntegerPopulation) or _numbers(population) is not None
 
@@ -229,6 +238,10 @@ def _numbers(population: Population[Any]) -> _Numbers | None:
     """Return the parameters that neurons share; ``None`` if some differ that must be alike."""
     if isinstance(population, IntegerPopulation):
         decays = (population.keep_u, population.keep_v) if population.decays is None else (0, 0)
+        if population.message.graded:
+            limit = population.message.limit
+            largest = NO_LIMIT if limit is None else int(limit)
+            return _Numbers(KINDS.index("graded"), False, 0, 0, population.fires_above, 0, (largest,))
         late, subtract = bool(population.firing.reset_delay), population.v_subtract or 0
         return _Numbers(0, late, *decays, population.fires_above, subtract)
     if not isinstance(population, OtherPopulation) or not population.integer:
@@ -248,9 +261,9 @@ class LayerResult:
     """Answers of one layer.
 
     Args:
-        sent: (T, B, *shape): spikes as uint8, or v.
+        sent: (T, B, *shape): spikes as uint8, or v, or graded messages.
         active: number of active neuron-steps.
-        counts: spikes of each neuron; 0 for a read-out.
+        counts: messages of each neuron; 0 for a read-out.
         u, v: (T, B, *shape), if traced.
     """
 
@@ -266,7 +279,7 @@ def run_layer(
     bias: NDArray[np.int32],
     shape: Shape,
     currents: NDArray[np.int32] | None,
-    inputs: Sequence[tuple[EventSynapse, NDArray[np.uint8]]],
+    inputs: Sequence[tuple[EventSynapse, NDArray[Any]]],
     layout: ChannelsLast | None,
     traced: bool,
 ) -> LayerResult:
@@ -276,17 +289,21 @@ def run_layer(
         bias: (*layer shape), shifted by its exponent.
         shape: (T, B, *layer shape).
         currents: input that does not pass a compiled synapse, of ``shape``.
-        inputs: compiled synapses, each with the spikes (T, B, ...) of its source.
+        inputs: compiled synapses, each with the spikes or values (T, B, ...) of its source.
         layout: see `EventInputs`.
     """
     steps, samples, neurons = shape[0], shape[1], math.prod(shape[2:])
     numbers = _numbers(population)
     assert numbers is not None
     in_memory = (neurons,) if layout is None else layout[::-1]
-    sent = np.empty((steps, samples, *in_memory), np.uint8 if population.spiking else np.int32)
+    binary = population.spiking and KINDS[numbers.kind] != "graded"
+    sent = np.empty((steps, samples, *in_memory), np.uint8 if binary else np.int32)
     u, v = np.zeros((samples, neurons), np.int32), np.zeros((samples, neurons), np.int32)
     traces = [np.empty(sent.shape, np.int32) if traced else None for _ in range(2)]
-    spikes = [_rows(values, synapse.layout, 2) for synapse, values in inputs]
+    spikes = [
+        _rows(values.astype(np.int32 if synapse.payload else np.uint8, copy=False), synapse.layout, 2)
+        for synapse, values in inputs
+    ]
     if currents is None and not inputs:
         currents = np.zeros(shape, np.int32)
     currents = None if currents is None else _rows(currents, layout, 2)
@@ -296,7 +313,8 @@ def run_layer(
     synapses = (_Synapse * max(1, len(inputs)))(
         *(
             _Synapse(
-                *map(_at, (values, synapse.weights, synapse.sources)),
+                *((None, _at(values)) if synapse.payload else (_at(values), None)),
+                _at(synapse.weights), _at(synapse.sources),
                 synapse.positions, len(synapse.weights), synapse.weights.shape[3], *synapse.sources.shape,
                 synapse.outputs, synapse.weights.shape[4], synapse.lag, synapse.exponent, synapse.block,
             )
@@ -304,25 +322,29 @@ def run_layer(
         )
     )  # fmt: skip
     piece = max(1, min(steps, PIECE // neurons))
+    # The kernel writes eight lines before it knows which of them spiked, and copies vectors.
+    lines = piece * max((values[0, 0].size for values in spikes), default=0) + COPIED
+    gathered = ROWS * max((one.taps * one.channels for one in synapses), default=0) + COPIED
+    first = piece * max((one.positions * one.groups for one in synapses), default=0) + 1
+    loads = any(synapse.payload for synapse, _ in inputs)
     sizes = (
-        piece * neurons + WIDTHS[-1],
-        # The kernel writes eight lines before it knows which of them spiked, and copies vectors.
-        piece * max((values[0, 0].size for values in spikes), default=0) + COPIED,
-        piece * max((one.positions * one.groups for one in synapses), default=0) + 1,
-        ROWS * max((one.taps * one.channels for one in synapses), default=0) + COPIED,
-    )
+        piece * neurons + WIDTHS[-1], lines, lines if loads else 0, first, gathered, gathered if loads else 0
+    )  # fmt: skip
     work = [np.empty(size, np.int32) for size in sizes]
-    more = np.zeros((samples, 2, neurons), np.int32) if numbers.own else None
+    more = np.zeros((samples, 2, neurons), np.int32) if isinstance(population, OtherPopulation) else None
     if more is not None and KINDS[numbers.kind] == "adaptive":
         more[:, 0] = numbers.threshold
     layer = _Layer(
         steps, samples, neurons, numbers.kind, numbers.late, len(inputs),
-        population.spiking, numbers.keep_u, numbers.keep_v, numbers.threshold, numbers.subtract,
+        binary, numbers.keep_u, numbers.keep_v, numbers.threshold, numbers.subtract,
         ctypes.addressof(synapses), _at(currents), _at(bias) if decays or bias.any() else None,
         *map(_at, keeps), numbers.own, *map(_at, (more, u, v, sent, *traces)), 0, piece, *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
-    counts = count(sent.reshape(steps, samples, neurons)) if population.spiking else np.zeros(neurons, np.int64)
+    counts = np.zeros(neurons, np.int64)
+    if population.spiking:
+        events = sent if binary else (sent != 0).view(np.uint8)
+        counts = count(events.reshape(steps, samples, neurons))
     seen = [
         _program_axes(values, layout).reshape(shape)
         for values in (sent, *(trace for trace in traces if trace is not None))

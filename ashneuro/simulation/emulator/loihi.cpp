@@ -16,6 +16,7 @@ extern "C" {
 
 struct Synapse {
     const uint8_t* spikes;   // [steps][samples][positions][groups][channels], 0 or 1
+    const int32_t* values;   // likewise, messages with a payload; null: spikes
     const int16_t* weights;  // [groups][chunks of outputs][taps][channels][width], zero behind a group's last output
     const int32_t* sources;  // [out_positions][taps]: input position; −1 is padding
     int64_t positions, groups, channels, out_positions, taps, outputs;  // channels and outputs are those of one group
@@ -39,14 +40,14 @@ struct Layer {
     int32_t own[3];           // of the kind, see step_other
     int32_t* more;            // [samples][2][neurons]: further state, as u and v; or null
     int32_t *u, *v;           // [samples][neurons]; state before and after the run
-    void* sent;               // [steps][samples][neurons]: bytes if spiking, else v
+    void* sent;               // [steps][samples][neurons]: bytes if spiking, else v, or values
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
     int64_t active;              // neuron-steps, added to
     int64_t piece;               // number of steps at once, for which the buffers below suffice
     int32_t* inputs;             // [piece · neurons + WIDEST]
-    int32_t* lines;              // [piece · most input lines + COPIED]
+    int32_t *lines, *values;     // [piece · most input lines + COPIED]
     int32_t* first;              // [piece · most positions · groups + 1]
-    int32_t* gathered;           // [ROWS · most taps · channels + COPIED]
+    int32_t *gathered, *loads;   // [ROWS · most taps · channels + COPIED]
 };
 }
 
@@ -72,22 +73,32 @@ const struct Positions {
     }
 } POSITIONS;
 
-// Rows of weights to be added: those of lines that spiked.
+// Rows of weights to be added: those of lines that spiked, or times the values that they sent.
 struct Events {
-    const int32_t* lines;
+    const int32_t *lines, *values;
     int32_t count;
 };
 
-// Lists the channels that spiked, by step, position and group: lines[first[n]] to lines[first[n + 1]].
+// Lists the channels that sent something, by step, position and group: lines[first[n]] to lines[first[n + 1]].
 void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample, int64_t begin, int64_t end) {
     const int64_t rows = synapse.positions * synapse.groups, channels = synapse.channels;
     int32_t n = 0, *first = layer.first;
     for (int64_t t = begin - synapse.lag; t < end - synapse.lag; t++) {
-        const uint8_t* spikes = synapse.spikes + (t < 0 ? 0 : (t * layer.samples + sample) * rows * channels);
-        for (int64_t row = 0; row < rows; row++, spikes += channels) {
+        const int64_t offset = t < 0 ? 0 : (t * layer.samples + sample) * rows * channels;
+        for (int64_t row = 0; row < rows; row++) {
             *first++ = n;
             if (t < 0) continue;
             int64_t line = 0;
+            if (synapse.values) {
+                const int32_t* values = synapse.values + offset + row * channels;
+                for (; line < channels; line++) {
+                    layer.lines[n] = int32_t(line);
+                    layer.values[n] = values[line];
+                    n += values[line] != 0;
+                }
+                continue;
+            }
+            const uint8_t* spikes = synapse.spikes + offset + row * channels;
             for (; line + 8 <= channels; line += 8) {
                 uint64_t eight;
                 memcpy(&eight, spikes + line, 8);
@@ -106,23 +117,26 @@ void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample, int
 
 // Lists the rows of weights for `count` output positions from `begin` on, numbered over the steps of the piece.
 void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t begin, int64_t count, Events* events) {
-    int32_t* to = layer.gathered;
+    int32_t *to = layer.gathered, *load = layer.loads;
     for (int64_t row = begin; row < begin + count; row++, events++) {
         const int64_t t = row / synapse.out_positions;
         const int32_t* sources = synapse.sources + row % synapse.out_positions * synapse.taps;
-        *events = {to, 0};
+        *events = {to, load, 0};
         for (int64_t tap = 0; tap < synapse.taps; tap++) {
             if (sources[tap] < 0) continue;
             const int32_t* edges = layer.first + (t * synapse.positions + sources[tap]) * synapse.groups + group;
             const int32_t *from = layer.lines + edges[0], n = edges[1] - edges[0];
             if (synapse.taps == 1) {  // the list is used as it is
-                *events = {from, n};
+                *events = {from, layer.values + edges[0], n};
                 continue;
             }
             const int32_t weights = int32_t(tap * synapse.channels);
             for (int32_t k = 0; k < n; k += COPIED)
                 *reinterpret_cast<Lines*>(to + k) = *reinterpret_cast<const Lines*>(from + k) + weights;
-            to += n, events->count += n;
+            if (synapse.values)
+                for (int32_t k = 0; k < n; k += COPIED)
+                    *reinterpret_cast<Lines*>(load + k) = *reinterpret_cast<const Lines*>(layer.values + edges[0] + k);
+            to += n, load += n, events->count += n;
         }
     }
 }
@@ -136,12 +150,30 @@ template <int WIDTH> inline void add_lines(const int16_t* weights, const int32_t
     memcpy(into, sums, sizeof sums);
 }
 
+typedef int16_t Half __attribute__((vector_size(32), aligned(2), may_alias));
+typedef int32_t Wide __attribute__((vector_size(64)));
+
+template <int WIDTH> inline void add_values(const int16_t* weights, Events events, int32_t* into) {
+    Wide sums[WIDTH / 16] = {};
+    for (int32_t k = 0; k < events.count; k++) {
+        const Half* row = reinterpret_cast<const Half*>(weights + int64_t(events.lines[k]) * WIDTH);
+        for (int j = 0; j < WIDTH / 16; j++) sums[j] += __builtin_convertvector(row[j], Wide) * events.values[k];
+    }
+    memcpy(into, sums, sizeof sums);
+}
+
 // Adds the weights of one chunk of outputs, at one position and step. Behind the last output the weights are 0,
 // so that its neighbour in memory stays as it is.
 template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16_t* weights, Events events, int32_t* __restrict__ inputs) {
     // The exponent applies to the whole sum, not to blocks: a right shift rounds.
     const int32_t left = 1 << (synapse.exponent > 0 ? synapse.exponent : 0), right = synapse.exponent < 0 ? -synapse.exponent : 0;
     const int32_t n = events.count;
+    if (synapse.values) {
+        int32_t whole[WIDTH];
+        add_values<WIDTH>(weights, events, whole);
+        for (int j = 0; j < WIDTH; j++) inputs[j] += (whole[j] * left) >> right;
+        return;
+    }
     int16_t sums[WIDTH];
     if (n <= synapse.block) {
         add_lines<WIDTH>(weights, events.lines, n, sums);
@@ -190,7 +222,7 @@ template <bool MEMORY> inline int32_t current(int32_t a, int32_t u, int32_t keep
 }
 
 // As in ashneuro/spiking/dynamics.py, which has the equations.
-enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH };
+enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH, GRADED };
 enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT };
 
 template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false>
@@ -268,6 +300,24 @@ int64_t step_other(const Layer& layer, const int32_t* __restrict__ a, int32_t* _
     return awake;
 }
 
+// Stateless neurons that send values, at most own[0]. u is that of the step, for traces.
+template <bool BIASED>
+int64_t step_graded(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t*, int32_t*, void* to) {
+    int32_t* __restrict__ values = static_cast<int32_t*>(to);
+    const int32_t threshold = layer.threshold, limit = layer.own[0];
+    int32_t awake = 0;
+#pragma omp simd reduction(+ : awake)
+    for (int64_t j = 0; j < layer.neurons; j++) {
+        const int32_t bias = BIASED ? layer.bias[j] : 0;
+        awake += (a[j] | bias) != 0;
+        const int32_t now = current<false>(a[j], 0, 0), v = saturated(now + bias);
+        u[j] = now;
+        const int32_t value = (v >> 6) < limit ? v >> 6 : limit;
+        values[j] = v > threshold && value > 0 ? value : 0;
+    }
+    return awake;
+}
+
 using Step = int64_t (*)(const Layer&, const int32_t*, int32_t*, int32_t*, int32_t*, void*);
 
 template <Kind KIND> Step choose_other(const Layer& layer) {
@@ -292,6 +342,7 @@ void run(Layer* given) {
                : layer.kind == ADAPTIVE ? choose_other<ADAPTIVE>(layer)
                : layer.kind == RESONATE ? step_other<RESONATE, false, false>
                : layer.kind == IZHIKEVICH ? step_other<IZHIKEVICH, false, false>
+               : layer.kind == GRADED ? (layer.bias ? step_graded<true> : step_graded<false>)
                : !layer.spiking ? choose_step<false, TO_ZERO>(layer)
                : layer.late   ? (layer.subtract ? choose_step<true, LATE_SUBTRACT>(layer) : choose_step<true, LATE_TO_ZERO>(layer))
                               : (layer.subtract ? choose_step<true, SUBTRACT>(layer) : choose_step<true, TO_ZERO>(layer));

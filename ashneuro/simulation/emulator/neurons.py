@@ -381,8 +381,15 @@ def read_out(layer: Layer, v: NDArray[Any], precision: Precision) -> NDArray[np.
     Integers count 1/(64·scale) of a potential (1/scale of a sum of changes), 1/scale of a graded
     message, and 2^shift/scale of a change.
     """
-    v = np.asarray(v, np.float64)
-    neuron = layer.neuron
+    values, neuron = np.array(v, np.float64), layer.neuron
     unit = 1.0 if precision == "float" else layer.scale * (1 if neuron.graded else neuron.state_unit)
-    unscaled = v * (2.0**neuron.message.shift if neuron.changes else 1.0) / unit
-    return unscaled * np.asarray(neuron.v_unit, np.float64) + np.asarray(neuron.v_origin, np.float64)
+    # In place, and only where something changes: each pass takes as long as the neurons themselves.
+    if neuron.changes and neuron.message.shift:
+        values *= 2.0**neuron.message.shift
+    if unit != 1:
+        values /= unit
+    if (np.asarray(neuron.v_unit) != 1).any():
+        values *= neuron.v_unit
+    if np.any(neuron.v_origin):
+        values += neuron.v_origin
+    return values

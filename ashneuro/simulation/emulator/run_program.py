@@ -33,6 +33,7 @@ from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, encode
 from ashneuro.simulation.record import Activity, SpikeRecord
 
 EXACT_FLOAT32 = 1 << 24
+EXACT_INT32 = 1 << 31
 # Rules on numbers that the hardware cannot hold. State that wraps or saturates is not refused: it
 # is computed as on the chip.
 NUMBERS = (
@@ -112,9 +113,12 @@ class _LoadedProgram:
                 lags = {
                     n: program.lag(layer, c)
                     for n, c in enumerate(layer.connections)
-                    if c.synapse and _binary(program, c)
+                    if c.synapse and (_binary(program, c) or _payload(program, c))
                 }
-                self._compiled[layer.name] = backend_native.EventInputs.of(layer, lags)
+                payloads = [n for n in lags if not _binary(program, layer.connections[n])]
+                fitting = [n for n in payloads if _largest_sum(layer.connections[n], ports, program) < EXACT_INT32]
+                lags = {n: lag for n, lag in lags.items() if n not in payloads or n in fitting}
+                self._compiled[layer.name] = backend_native.EventInputs.of(layer, lags, payloads)
             worst = 0
             for index, connection in enumerate(layer.connections):
                 kind = float_type
@@ -213,6 +217,9 @@ class _LoadedProgram:
         if not layer.neuron.spiking:
             read = read_out(layer, ran.sent, self.program.precision)
             return Activity(ran.counts, ran.active, read, binary=False, u=ran.u, v=ran.v, read_out=True)
+        if layer.neuron.payload:
+            values = read_out(layer, ran.sent, self.program.precision) if keep else None
+            return Activity(ran.counts, ran.active, values, binary=False, u=ran.u, v=ran.v)
         return Activity(ran.counts, ran.active, ran.sent if keep else None, u=ran.u, v=ran.v)
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
@@ -311,6 +318,11 @@ def _binary(program: Program, connection: Connection) -> bool:
     """Return True if ``connection`` carries only 0 and 1."""
     port = next((port for port in program.inputs if port.name == connection.source), None)
     return program.layer(connection.source).neuron.binary if port is None else port.coding == "spikes"
+
+
+def _payload(program: Program, connection: Connection) -> bool:
+    """Return True if ``connection`` carries the graded values of a layer."""
+    return any(layer.neuron.graded for layer in program.layers if layer.name == connection.source)
 
 
 def _changes(program: Program, connection: Connection) -> bool:

@@ -15,6 +15,7 @@ from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.kernels.cpp import NativeError
+from ashneuro.spiking.message import Message
 from tests.simulation import nets
 
 
@@ -399,3 +400,38 @@ def test_missing_compiler_is_an_error_only_if_native_is_forced(monkeypatch):
     monkeypatch.setenv(backend_native.VARIABLE, "native")
     with pytest.raises(ConfigError, match=r"native kernels\nwhy: no C\+\+ compiler"):
         backend_native.enabled()
+
+
+def graded_layers(weight, behind, *, limit, exponent, bits=15):
+    """Return a program of graded neurons behind spikes, and of LIF neurons behind these."""
+    program = one_layer(weight)
+    (layer,) = program.layers
+    neuron = replace(layer.neuron, v_threshold=np.array(0, np.int32), message=Message("graded", bits, limit))
+    synapse = Synapse("dense", layer.shape, (behind.shape[0],), behind.astype(np.int32))
+    last = Layer("b", synapse.out_shape, layer.neuron, (nets.connect("a", synapse, weight_exp=exponent),), 2)
+    return replace(program, layers=(replace(layer, neuron=neuron), last), outputs=("b",))
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 40, 96, 97, 200])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_sums_of_graded_values(size, backend, monkeypatch):
+    random = np.random.default_rng(size)
+    weight, behind = 2 * random.integers(-100, 101, (size, 9)), 2 * random.integers(-127, 127, (size + 3, size))
+    program = graded_layers(weight, behind, limit=300, exponent=-7)
+    record = both(program, (random.random((90, 3, 9)) < 0.4).astype(np.uint8), monkeypatch, backend)
+    values = record.layers["a"].raster
+    assert values.max() == 300 and 0.1 < (values > 0).mean() < 0.9
+    assert record.layers["b"].events > 0
+
+
+def test_graded_sums_beyond_32_bits_are_the_librarys(monkeypatch):
+    """255 · 32767 · 300 exceeds 2^31; with an exponent of −8 the sum is a possible input."""
+    weight, behind = np.full((300, 200), 254), np.full((2, 300), 254)
+    program = graded_layers(weight, behind, limit=32767, exponent=-8)
+    x = np.ones((3, 2, 200), np.uint8)
+    seen, of = [], backend_native.EventInputs.of
+    monkeypatch.setattr(
+        backend_native.EventInputs, "of", lambda layer, lags, payloads=(): seen.append(set(lags)) or of(layer, lags)
+    )
+    record = both(program, x, monkeypatch)
+    assert seen == [{0}, set()] and record.layers["a"].raster.max() == 32767
