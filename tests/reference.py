@@ -96,6 +96,20 @@ def li(x: ArrayLike, *, tau: ArrayLike, dt: float, r: ArrayLike = 1.0, v_leak: A
     return potentials
 
 
+def changes(x: ArrayLike, *, threshold: ArrayLike = 0.0, bias: ArrayLike = 0.0, sums: bool = True) -> Array:
+    """Return the changes (T, ...) that neurons send: Lava's SigmaDelta with a ReLU, or its Delta.
+
+    Args:
+        sums: they sum their input, and send changes of max(sum + bias, 0); else of x itself.
+    """
+    x = np.asarray(x, np.float64)
+    values = np.maximum(x.cumsum(0) + np.asarray(bias), 0) if sums else x
+    state, sent = None, np.zeros_like(x)
+    for t, value in enumerate(values):
+        state, sent[t] = delta(state, value, np.asarray(threshold))
+    return sent
+
+
 def graded(x: ArrayLike, *, threshold: ArrayLike = 0.0, limit: float = np.inf) -> Array:
     """Return the values (T, ...) that stateless neurons send: min(x, limit) where x > threshold,
     else 0.

@@ -3,7 +3,7 @@
 LIF with a time constant of 2 steps and threshold `THRESHOLD`, reset to 0 or by subtraction; each
 with its own surrogate and its own defaults otherwise. The work is alike, the spikes are not the
 same. Graded neurons, a jump at the same threshold, stand beside torch's ReLU and a jump in torch's
-operations.
+operations; sigma-delta neurons beside their equations in torch, step by step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.kernels.dispatch import choose_backend
 from ashneuro.spiking.kernels.interface import Kernels
-from ashneuro.spiking.lif import LIF, Graded, Population
+from ashneuro.spiking.lif import LIF, Graded, Population, SigmaDelta
 
 THRESHOLD = 0.3
 TAU_S, DT_S = 2e-3, 1e-3
@@ -195,6 +195,18 @@ def torch_jump(x: Tensor) -> Tensor:
     return x * (x > THRESHOLD)
 
 
+def torch_changes(x: Tensor) -> Tensor:
+    """Return the changes of sigma-delta neurons by torch's operations, straight through."""
+    values, sent = torch.relu(x.cumsum(0)), []
+    total = torch.zeros_like(x[0])
+    for value in values.unbind(0):
+        after = torch.where((value - total).abs() >= THRESHOLD, value, total)
+        after = value + (after - value).detach()
+        sent.append(after - total)
+        total = after
+    return torch.stack(sent)
+
+
 _GRADED_PEERS = {
     "torch, ReLU": ("torch", lambda: torch.relu),
     "torch, x · (x > θ)": ("torch", lambda: torch_jump),
@@ -203,6 +215,12 @@ NEURONS = {
     "lif": _lif("LIF", "value"),
     "lif-subtract": _lif("LIF by subtraction", "subtract"),
     "graded": Benched("graded", partial(Graded, THRESHOLD), _GRADED_PEERS, None),
+    "sigma-delta": Benched(
+        "sigma-delta",
+        partial(SigmaDelta, THRESHOLD),
+        {"torch, step by step": ("torch", lambda: torch_changes)},
+        None,
+    ),
 }
 
 

@@ -107,7 +107,7 @@ def lif(
     batch: Annotated[int, Parameter(help="Number of samples.")] = 64,
     width: Annotated[int, Parameter(help="Number of neurons, and of their inputs.")] = 768,
     neuron: Annotated[
-        str, Parameter(help="lif; or beside it lif-subtract, which resets by subtraction, or graded.")
+        str, Parameter(help="lif; or beside it lif-subtract, which resets by subtraction, graded or sigma-delta.")
     ] = "lif",
     rounds: Rounds = 7,
     threads: Threads = None,

@@ -15,7 +15,7 @@ from ashneuro.exchange import HostLayer
 from ashneuro.model.abstract import Block, Synapse
 from ashneuro.model.network import AshNet
 from ashneuro.model.pretrained import Backbone
-from ashneuro.spiking.contract import PREFIX, Contract
+from ashneuro.spiking.contract import PREFIX, Contract, message_metadata
 from ashneuro.spiking.lif import LIF, CubaLIF, Graded
 
 
@@ -188,11 +188,7 @@ def _neurons(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF
         return np.broadcast_to(_array(value), shape).copy()
 
     if isinstance(neuron, Graded):
-        threshold, message = nir.Threshold(fill(neuron.v_threshold)), neuron.message
-        threshold.metadata |= {PREFIX + "message": message.kind, PREFIX + "message_bits": message.bits}
-        if message.limit is not None:
-            threshold.metadata[PREFIX + "message_limit"] = message.limit
-        return threshold
+        return nir.Threshold(fill(neuron.v_threshold), metadata=message_metadata(neuron.message))
     assert isinstance(neuron, LIF | CubaLIF)
     given = {
         "r": np.ones(shape),

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.spiking.firing import Comparison, Firing, Reset
+from ashneuro.spiking.message import Message
 
 PREFIX = "ashneuro."
 
@@ -152,3 +153,15 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     return value.decode() if isinstance(value, bytes) else value
+
+
+def message_metadata(message: Message) -> dict[str, Any]:
+    """Return the metadata with which a Threshold sends ``message``; none for a spike."""
+    if not message.payload:
+        return {}
+    stated: dict[str, Any] = {"message": message.kind, "message_bits": message.bits, "message_limit": message.limit}
+    if message.activation != "none":
+        stated["message_activation"] = message.activation
+    if message.cumulative:
+        stated["message_cumulative"] = True
+    return {PREFIX + name: value for name, value in stated.items() if value is not None}

@@ -26,7 +26,7 @@ from ashneuro.spiking.kernels.interface import Neurons, Options, State
 from ashneuro.spiking.kernels.multi_step import multi_step, whole_sample
 from ashneuro.spiking.kernels.surrogate import surrogate
 from ashneuro.spiking.kernels.tracing import is_traced
-from ashneuro.spiking.message import GRADED_BITS, LARGEST_BITS, SPIKE, Message
+from ashneuro.spiking.message import BITS, SPIKE, Activation, Message, MessageKind
 from ashneuro.spiking.straight_through import integer_graded, integer_multi_step
 
 Parameter = float | Tensor
@@ -317,7 +317,7 @@ class Graded(Population):
         self,
         v_threshold: Parameter = 0.0,
         *,
-        bits: int = GRADED_BITS,
+        bits: int = BITS["graded"][0],
         limit: float | None = None,
         learn: Collection[str] = (),
         **options: Unpack[Options],
@@ -328,11 +328,7 @@ class Graded(Population):
             raise ConfigError(
                 f"v_threshold = {lowest:g} of graded neurons", "nothing negative is sent", "a threshold of 0 or more"
             )
-        if not 1 <= bits <= LARGEST_BITS:
-            raise ConfigError(f"bits = {bits}", f"a payload has 1 to {LARGEST_BITS} bits", f"bits = {GRADED_BITS}")
-        if limit is not None and not 0 < limit < math.inf:
-            raise ConfigError(f"limit = {limit}", "the largest value that is sent is above 0", "limit = None: none")
-        self.message = Message("graded", bits, limit)
+        self.message = _message("graded", bits, limit)
 
     def neurons(self) -> Neurons:
         """Return the neurons that the parameters make."""
@@ -356,6 +352,113 @@ class Graded(Population):
         """Return the options, with the default slope of the step for that of spikes."""
         plain = self.options.get("surrogate", "super") == "super" and self.options.get("slope") is None
         return {**self.options, "slope": JUMP_SLOPE} if plain else self.options
+
+
+@final
+class SigmaDelta(Population):
+    """Neurons that sum changes, and send the changes of their own value: Lava's SigmaDelta.
+
+    ::
+
+        u_t = u_{t-1} + x_t;   y_t = max(u_t + bias, 0)
+        d_t = y_t − y_{t-1} + r_{t-1};   s_t = d_t if |d_t| ≥ θ else 0;   r_t = d_t − s_t
+
+    So what has been sent adds up to y_t within θ. x are changes behind weights without bias, since
+    a bias in every step would be summed. The timesteps are the frames of a stream. The gradient is
+    that of θ = 0, straight through: s_t = y_t − y_{t-1}.
+
+    Buffers: ``v_threshold`` (θ), ``bias``.
+
+    Args:
+        bits: payload bits of a change on the machine, with its sign.
+        limit: largest y that integers have room for; nothing is clipped. ``None``: what samples
+            show.
+        learn: ``("bias",)``, or nothing.
+        options: ``saves`` and ``kernels``; see `Population`.
+
+    Raises:
+        ConfigError: a threshold is negative or is to be learned, or the payload is out of range.
+    """
+
+    v_threshold: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        v_threshold: Parameter = 0.0,
+        bias: Parameter = 0.0,
+        *,
+        bits: int = BITS["change"][0],
+        limit: float | None = None,
+        learn: Collection[str] = (),
+        **options: Unpack[Options],
+    ) -> None:
+        _check_changes(v_threshold, learn)
+        super().__init__(learn, options, v_threshold=v_threshold, bias=bias)
+        self.message = _message("change", bits, limit, "relu")
+
+    def neurons(self) -> Neurons:
+        """Return the neurons that the parameters make."""
+        return Neurons("sigma-delta", threshold=self.v_threshold, leak=self.bias, **self.options)
+
+    def events(self, sent: Tensor) -> Tensor:
+        """Return 1 where a neuron sent a change, else 0; without a gradient."""
+        return (sent != 0).to(sent.dtype)
+
+
+@final
+class Delta(Population):
+    """Neurons that send the changes of their input, which is Lava's Delta.
+
+    `SigmaDelta` without sum and ReLU, at the input of a network or behind an ANN's own activation.
+    Buffer: ``v_threshold`` (θ); arguments as `SigmaDelta`.
+    """
+
+    v_threshold: Tensor
+
+    def __init__(
+        self,
+        v_threshold: Parameter = 0.0,
+        *,
+        bits: int = BITS["change"][0],
+        limit: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        _check_changes(v_threshold, ())
+        super().__init__((), options, v_threshold=v_threshold)
+        self.message = _message("change", bits, limit)
+
+    def neurons(self) -> Neurons:
+        """Return the neurons that the parameters make."""
+        return Neurons("delta", threshold=self.v_threshold, **self.options)
+
+    def events(self, sent: Tensor) -> Tensor:
+        """Return 1 where a neuron sent a change, else 0; without a gradient."""
+        return (sent != 0).to(sent.dtype)
+
+
+def _message(kind: MessageKind, bits: int, limit: float | None, activation: Activation = "none") -> Message:
+    """Return the message of a layer; raise `ConfigError` if its payload is out of range."""
+    usual, fewest, most = BITS[kind]
+    if not fewest <= bits <= most:
+        raise ConfigError(f"bits = {bits}", f"a payload has {fewest} to {most} bits", f"bits = {usual}")
+    if limit is not None and not 0 < limit < math.inf:
+        raise ConfigError(f"limit = {limit}", "the largest value that is sent is above 0", "limit = None: none")
+    return Message(kind, bits, limit, activation)
+
+
+def _check_changes(v_threshold: Parameter, learn: Collection[str]) -> None:
+    if not bool((torch.as_tensor(v_threshold) >= 0).all()):
+        lowest = float(torch.as_tensor(v_threshold).min())
+        raise ConfigError(
+            f"v_threshold = {lowest:g} of neurons that send changes",
+            "a change is compared with it by its magnitude",
+            "a threshold of 0 or more",
+        )
+    if "v_threshold" in learn:
+        raise ConfigError(
+            "learn = 'v_threshold'", "a straight-through gradient does not depend on it", "learn = ('bias',)"
+        )
 
 
 def _check_reset(reset: Reset, v_reset: Parameter, learn: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from ashneuro.errors import ConfigError
 from ashneuro.spiking.kernels import backend_native
 from ashneuro.spiking.kernels.cpp import NativeError
-from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF, Graded
+from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF, Delta, Graded, SigmaDelta
 from ashneuro.spiking.message import Message
 from ashneuro.spiking.recurrent import RecurrentLIF
 from tests import reference
@@ -181,8 +181,51 @@ def test_wrong_graded_neurons_are_errors(wrong, message: str) -> None:
         Graded(**wrong)
 
 
+def test_sigma_delta_layers_compute_the_ann_within_their_threshold() -> None:
+    """Frames of a drifting picture: the sums follow the ANN, the messages become fewer."""
+    torch.manual_seed(1)
+    first, second = nn.Linear(6, 20, bias=False).double(), nn.Linear(20, 9, bias=False).double()
+    bias = torch.randn(20, dtype=torch.float64)
+    frames = torch.randn(1, 3, 6, dtype=torch.float64) + 0.02 * torch.randn(30, 3, 6, dtype=torch.float64).cumsum(0)
+    ann = second(torch.relu(first(frames) + bias))
+    found = {}
+    for threshold in (0.0, 0.1):
+        entry, hidden = Delta(threshold), SigmaDelta(threshold, bias)
+        with torch.no_grad():
+            changes = hidden(first(entry(frames)))
+            values = second(changes.cumsum(0))
+        found[threshold] = float(hidden.events(changes).mean()), float((values - ann).abs().max())
+        assert changes.min() < 0 < changes.max() and hidden.with_rate(first(frames))[1] is None
+    assert found[0.0][1] < 1e-12 and 1e-3 < found[0.1][1] < 1.0
+    assert found[0.1][0] < 0.3 * found[0.0][0]
+
+
+def test_gradient_of_sigma_delta_layers_is_that_of_the_ann() -> None:
+    torch.manual_seed(1)
+    first, frames = nn.Linear(6, 20, bias=False).double(), torch.randn(7, 3, 6, dtype=torch.float64).cumsum(0)
+    layer = SigmaDelta(0.3, torch.randn(20, dtype=torch.float64), learn=("bias",))
+    weights = torch.randn(7, 3, 20, dtype=torch.float64)
+    (layer(first(Delta(0.2)(frames))).cumsum(0) * weights).sum().backward()
+    ours = first.weight.grad.clone(), layer.bias.grad.clone()
+    first.zero_grad(), layer.zero_grad()
+    # The ReLU is that of the sum of what arrived, the weights met the changes that were sent.
+    arrived = Delta(0.2)(frames).cumsum(0)
+    (torch.relu(first(arrived) + layer.bias) * weights).sum().backward()
+    torch.testing.assert_close(ours, (first.weight.grad, layer.bias.grad), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("layer", [SigmaDelta, Delta])
+def test_wrong_neurons_of_changes_are_errors(layer) -> None:
+    with pytest.raises(ConfigError, match=r"v_threshold = -0\.1.*\n.*magnitude"):
+        layer(torch.tensor([0.2, -0.1]))
+    with pytest.raises(ConfigError, match=r"learn = 'v_threshold'\n.*does not depend on it"):
+        SigmaDelta(0.1, learn=("v_threshold",))
+
+
 @pytest.mark.parametrize(
-    "neuron", [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 4e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF(), Graded()]
+    "neuron",
+    [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 4e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF(), Graded(), SigmaDelta(), Delta()],
+    ids=lambda neuron: type(neuron).__name__,
 )
 def test_parameters_move_with_the_module(neuron: nn.Module) -> None:
     names = {name.rpartition(".")[2] for name in neuron.state_dict()}
@@ -204,7 +247,7 @@ def test_backward_pass_is_one_node() -> None:
 
 @pytest.mark.parametrize(
     "layer",
-    [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 3e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF(), Graded(0.5)],
+    [LIF(2e-3, dt=1e-3), CubaLIF(2e-3, 3e-3, dt=1e-3), LI(2e-3, dt=1e-3), IF(), Graded(0.5), SigmaDelta(0.5)],
     ids=lambda layer: type(layer).__name__,
 )
 def test_changed_parameters_invalidate_the_cache(layer) -> None:
@@ -227,7 +270,7 @@ def test_changed_parameters_invalidate_the_cache(layer) -> None:
     assert torch.equal(layer(x), fresh())
     setattr(layer, name, torch.as_tensor(0.7, dtype=torch.float64))
     assert torch.equal(layer(x), fresh())
-    if not isinstance(layer, LI | Graded):
+    if not isinstance(layer, LI | Graded | SigmaDelta):
         layer.reset = "subtract"
         assert torch.equal(layer(x), fresh()) and layer._cached[2].reset_kind == "subtract"
     layer.options = {"kernels": "torch"}
@@ -246,8 +289,9 @@ def test_changed_parameters_invalidate_the_cache(layer) -> None:
         lambda way: LI(2e-3, dt=1e-3, kernels=way),
         lambda way: IF(kernels=way),
         lambda way: Graded(0.5, kernels=way),
+        lambda way: SigmaDelta(0.5, kernels=way),
     ],
-    ids=["LIF", "CubaLIF", "LI", "IF", "Graded"],
+    ids=["LIF", "CubaLIF", "LI", "IF", "Graded", "SigmaDelta"],
 )
 def test_layer_first_used_in_inference_mode_can_be_trained(make, way: str) -> None:
     if way == "native":

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ashneuro.spiking.kernels.interface import LEARNABLE, ForwardInputs, Parameters, Settings
+from ashneuro.spiking.kernels.interface import LEARNABLE, SECOND, ForwardInputs, Parameters, Settings
 from ashneuro.spiking.kernels.passes import (
     Arriving,
     Saved,
@@ -28,6 +28,9 @@ UNUSED = {
     "if": ("decay", "leak"),
     "li": ("threshold", "reset"),
     "graded": ("decay", "leak", "reset"),
+    # The bias of sigma-delta neurons is their first v.
+    "sigma-delta": ("decay", "threshold", "leak", "reset"),
+    "delta": ("decay", "threshold", "leak", "reset"),
     "subtract": ("reset",),
 }
 
@@ -76,7 +79,7 @@ def gradients(ctx: Any, arriving: Arriving, g_rate: Tensor | None = None) -> tup
     """
     margins, x, v, i, like, *parameters = ctx.saved_tensors
     saved, settings = Saved(margins, x, v, i), ctx.settings
-    if settings.kind != "cuba-lif" and arriving.g_i is not None:
+    if settings.kind not in SECOND and arriving.g_i is not None:
         arriving = arriving._replace(g_i=None)  # of the empty tensor that stands for i
     given: Any
     v_shape, i_shape = ctx.first_shapes

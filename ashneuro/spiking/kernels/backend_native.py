@@ -11,11 +11,27 @@ from torch import Tensor
 
 from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.kernels.cpp import in_slices, load
-from ashneuro.spiking.kernels.interface import BackwardInputs, BackwardResult, Block, ForwardInputs, ForwardResult, Kind
+from ashneuro.spiking.kernels.interface import (
+    SECOND,
+    BackwardInputs,
+    BackwardResult,
+    Block,
+    ForwardInputs,
+    ForwardResult,
+    Kind,
+)
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
 SOURCE = Path(__file__).with_name("neurons.cpp")
-KINDS: dict[Kind, str] = {"lif": "LIF", "cuba-lif": "CUBA_LIF", "if": "IF", "li": "LI", "graded": "GRADED"}
+KINDS: dict[Kind, str] = {
+    "lif": "LIF",
+    "cuba-lif": "CUBA_LIF",
+    "if": "IF",
+    "li": "LI",
+    "graded": "GRADED",
+    "sigma-delta": "SIGMA_DELTA",
+    "delta": "DELTA",
+}
 RESETS: dict[Reset, str] = {"value": "VALUE", "subtract": "SUBTRACT"}
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "BFloat16"}
 # Less work than this is done before a second thread has woken up.
@@ -70,9 +86,10 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
     x, v, i, save, last = inputs
     spiking, shape, computed = block.kind != "li", x.shape[1:], block.leak.dtype
     output = x.new_empty(x.shape)
-    saved = x.new_empty(x.shape, dtype=save) if save and spiking and save != computed else None
+    keeps = save and save != computed and block.kind not in ("li", "delta")
+    saved = x.new_empty(x.shape, dtype=save) if keeps else None
     v_last = x.new_empty(shape, dtype=computed) if last else None
-    i_last = x.new_empty(shape, dtype=computed) if last and block.kind == "cuba-lif" else None
+    i_last = x.new_empty(shape, dtype=computed) if last and block.kind in SECOND else None
     job = _run(
         "forward", block, x.shape, x.dtype, save or computed, input_step=x.stride(0),
         input=x, output=output, saved=saved, v_first=v, i_first=i, v_last=v_last, i_last=i_last,
@@ -88,7 +105,7 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
     computed, shape, x, saved = block.leak.dtype, inputs.shape[1:], inputs.x, inputs.saved
     g_input = torch.empty((1, *shape) if inputs.held else inputs.shape, dtype=inputs.dtype)
     first_v = torch.empty(shape, dtype=computed) if inputs.first else None
-    first_i = torch.empty(shape, dtype=computed) if inputs.first and block.kind == "cuba-lif" else None
+    first_i = torch.empty(shape, dtype=computed) if inputs.first and block.kind in SECOND else None
     sums = {name: torch.empty(shape, dtype=computed) for name in inputs.learned}
     # Template argument SAVED; a leaky integrator saves its output, read here in the computing type.
     kept = computed if saved is None or block.kind == "li" else saved.dtype

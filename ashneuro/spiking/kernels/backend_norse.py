@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ashneuro.errors import ConfigError
-from ashneuro.spiking.kernels.interface import Neurons, State
+from ashneuro.spiking.kernels.interface import CHANGES, Neurons, State
 from ashneuro.spiking.kernels.layout import computed_type
 
 with warnings.catch_warnings():
@@ -29,8 +29,9 @@ def multi_step(currents: Tensor, neurons: Neurons, state: State | None) -> tuple
     Raises:
         ConfigError: Norse has no such neuron or surrogate, or the reset is to be detached.
     """
-    if neurons.kind == "graded":
-        raise ConfigError("kernels = 'norse'", "Norse has no neuron that sends graded values", "kernels = 'auto'")
+    if neurons.kind == "graded" or neurons.kind in CHANGES:
+        what = "changes" if neurons.kind in CHANGES else "graded values"
+        raise ConfigError("kernels = 'norse'", f"Norse has no neuron that sends {what}", "kernels = 'auto'")
     if neurons.detached or neurons.surrogate not in SURROGATES:
         raise ConfigError(
             "kernels = 'norse'",

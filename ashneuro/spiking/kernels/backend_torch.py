@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ashneuro.spiking.kernels.interface import BackwardInputs, BackwardResult, Block, ForwardInputs, ForwardResult
+from ashneuro.spiking.kernels.interface import (
+    CHANGES,
+    SECOND,
+    BackwardInputs,
+    BackwardResult,
+    Block,
+    ForwardInputs,
+    ForwardResult,
+)
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
 
@@ -18,10 +26,11 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
     spiking, computed = block.kind != "li", block.leak.dtype
     shape = x.shape[1:]
     v = block.leak.expand(shape).clone() if v is None else v.clone()
-    if block.kind == "cuba-lif":
+    if block.kind in SECOND:
         i = torch.zeros(shape, dtype=computed, device=x.device) if i is None else i.clone()
     output = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    saved = torch.empty(x.shape, dtype=save, device=x.device) if save and spiking else None
+    keeps = save and block.kind not in ("li", "delta")
+    saved = torch.empty(x.shape, dtype=save, device=x.device) if keeps else None
     change = torch.empty(shape, dtype=computed, device=x.device)
     margin = torch.empty(shape, dtype=computed, device=x.device)
     for t, current in enumerate(x.unbind(0)):
@@ -31,6 +40,19 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
             output[t] = current.clamp(max=block.limit).masked_fill_(margin <= 0, 0)
             if saved is not None:
                 saved[t] = margin
+            continue
+        if block.kind in CHANGES:
+            assert i is not None
+            value = current
+            if block.kind == "sigma-delta":
+                v += current
+                value = v.clamp(min=0)
+                if saved is not None:
+                    saved[t] = v
+            torch.sub(value, i, out=change)
+            sends = change.abs() >= block.threshold
+            output[t] = change.masked_fill_(~sends, 0)
+            torch.where(sends, value, i, out=i)
             continue
         if i is not None:
             i += torch.sub(current, i, out=change).mul_(block.synapse)
@@ -61,7 +83,7 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
     def start(values: Tensor | None) -> Tensor:
         return torch.zeros(shape, dtype=computed, device=device) if values is None else values.to(computed, copy=True)
 
-    dv, di = start(inputs.g_v), start(inputs.g_i) if block.kind == "cuba-lif" else None
+    dv, di = start(inputs.g_v), start(inputs.g_i) if block.kind in SECOND else None
     g_input = (
         torch.zeros((1, *shape), dtype=computed, device=device)
         if inputs.held
@@ -72,6 +94,17 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
     derivative = SURROGATES[block.surrogate].derivative
     for t in reversed(range(steps)):
         arriving = nothing if g is None else g[t].to(computed)
+        if block.kind in CHANGES:
+            assert di is not None
+            charge, di = arriving + di, -arriving.expand(shape)
+            if block.kind == "sigma-delta":
+                assert saved is not None
+                charge = dv.add_(charge * (saved[t] > 0))
+            if inputs.held:
+                g_input[0] += charge
+            else:
+                g_input[t] = charge
+            continue
         if block.kind == "graded":
             assert saved is not None
             margin = saved[t].to(computed)

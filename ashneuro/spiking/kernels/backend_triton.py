@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ashneuro.spiking.kernels.interface import (
     LEARNABLE,
+    SECOND,
     BackwardInputs,
     BackwardResult,
     Block,
@@ -27,7 +28,7 @@ from ashneuro.spiking.kernels.interface import (
 )
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 
-KINDS: dict[Kind, int] = {"lif": 0, "cuba-lif": 1, "if": 2, "li": 3, "graded": 4}
+KINDS: dict[Kind, int] = {"lif": 0, "cuba-lif": 1, "if": 2, "li": 3, "graded": 4, "sigma-delta": 5, "delta": 6}
 WARPS = 4
 
 
@@ -60,8 +61,8 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     i = zero
     if KIND == 1:
         ks = _parameter(synapse, lanes, mask, width, PER_NEURON)
-        if FIRST_I:
-            i = tl.load(i_first + lanes, mask=mask, other=0.0)
+    if ((KIND == 1) or (KIND > 4)) and FIRST_I:
+        i = tl.load(i_first + lanes, mask=mask, other=0.0)
     if KIND == 4:
         limit = tl.load(limit_at)
     x += lanes
@@ -72,9 +73,9 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         if KIND == 1:
             i = i + ks * (a - i)
             a = i
-        if KIND == 4:
+        if (KIND == 4) or (KIND == 6):
             h = a
-        elif KIND == 2:
+        elif (KIND == 2) or (KIND == 5):
             h = v + a
         elif KIND == 3:
             h = v + k * ((lk - v) + a)
@@ -83,6 +84,18 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         if KIND == 3:
             v = h
             tl.store(out, h.to(out.dtype.element_ty), mask=mask)
+        elif KIND > 4:
+            # A sum of the input stands for a margin; i is what has been sent.
+            y = h
+            if KIND == 5:
+                v = h
+                y = tl.maximum(h, 0.0)
+            change = y - i
+            sends = tl.abs(change) >= th
+            tl.store(out, tl.where(sends, change, zero).to(out.dtype.element_ty), mask=mask)
+            if SAVE:
+                tl.store(saved, h.to(saved.dtype.element_ty), mask=mask)
+            i = tl.where(sends, y, i)
         else:
             margin = h - th
             # tl.where instead of a cast: the interpreter cannot cast bool to bf16.
@@ -98,7 +111,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         out += size
         saved += size
     tl.store(v_last + lanes, v, mask=mask)
-    if KIND == 1:
+    if (KIND == 1) or (KIND > 4):
         tl.store(i_last + lanes, i, mask=mask)
 
 
@@ -145,8 +158,8 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         dv = tl.load(g_v + lanes, mask=mask, other=0.0)
     if KIND == 1:
         ks = _parameter(synapse, lanes, mask, width, PER_NEURON)
-        if G_I:
-            di = tl.load(g_i + lanes, mask=mask, other=0.0)
+    if ((KIND == 1) or (KIND > 4)) and G_I:
+        di = tl.load(g_i + lanes, mask=mask, other=0.0)
     s_decay, s_threshold, s_leak, s_reset, s_input = zero, zero, zero, zero, zero
     end = (steps - 1).to(tl.int64) * size
     g += end + lanes
@@ -162,6 +175,13 @@ def backward_kernel(  # type: ignore[no-untyped-def]
             g_charged = arriving + dv
             if DECAY:
                 h = tl.load(saved, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
+        elif KIND > 4:
+            charge = arriving + di
+            di = -arriving
+            if KIND == 5:
+                u = tl.load(saved, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
+                dv = dv + tl.where(u > 0, charge, zero)
+                charge = dv
         elif KIND == 4:
             m = tl.load(saved, mask=mask, other=0.0).to(g_v_first.dtype.element_ty)
             # Where θ = 0 there is no jump; 1 stands for θ there, so that nothing is divided by 0.
@@ -195,7 +215,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         if KIND == 2:
             charge = g_charged
             dv = g_charged
-        elif KIND != 4:
+        elif KIND < 4:
             charge = k * g_charged
             if LEAK:
                 s_leak += charge
@@ -214,7 +234,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
     if HELD:
         tl.store(g_input, s_input.to(g_input.dtype.element_ty), mask=mask)
     tl.store(g_v_first + lanes, dv, mask=mask)
-    if KIND == 1:
+    if (KIND == 1) or (KIND > 4):
         tl.store(g_i_first + lanes, di, mask=mask)
     if DECAY:
         tl.store(g_decay + lanes, s_decay, mask=mask)
@@ -232,9 +252,9 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
     spiking, shape, computed = block.kind != "li", x.shape[1:], block.leak.dtype
     steps, size = len(x), shape.numel()
     output = x.new_empty(x.shape)
-    saved = x.new_empty(x.shape, dtype=save) if save and spiking else None
+    saved = x.new_empty(x.shape, dtype=save) if save and block.kind not in ("li", "delta") else None
     v_last = x.new_empty(shape, dtype=computed)
-    i_last = x.new_empty(shape, dtype=computed) if block.kind == "cuba-lif" else None
+    i_last = x.new_empty(shape, dtype=computed) if block.kind in SECOND else None
     # Triton takes no null pointers: arguments that are not read point to some other array.
     memory = (
         x,
@@ -260,7 +280,7 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
     size = shape[0] * shape[1]
     g_input = torch.empty((1, *shape) if inputs.held else inputs.shape, dtype=inputs.dtype, device=device)
     first_v = torch.empty(shape, dtype=computed, device=device)
-    first_i = torch.empty(shape, dtype=computed, device=device) if block.kind == "cuba-lif" else None
+    first_i = torch.empty(shape, dtype=computed, device=device) if block.kind in SECOND else None
     sums = {name: torch.empty(shape, dtype=computed, device=device) for name in inputs.learned}
     slope = _number(block.slope, block)
     limit = _number(block.limit, block) if block.kind == "graded" else slope

@@ -17,14 +17,21 @@ from torch import Tensor
 
 from ashneuro.spiking.firing import Reset
 
-Kind = Literal["lif", "cuba-lif", "if", "li", "graded"]
+Kind = Literal["lif", "cuba-lif", "if", "li", "graded", "sigma-delta", "delta"]
+CHANGES: tuple[Kind, ...] = ("sigma-delta", "delta")  # kinds that send changes
+SECOND: tuple[Kind, ...] = ("cuba-lif", *CHANGES)  # kinds whose state has an i
 Kernels = Literal["auto", "triton", "native", "torch", "norse"]
 Saves = Literal["full", "bf16"]
 LEARNABLE = ("decay", "threshold", "leak", "reset")
 
 
 class State(NamedTuple):
-    """State between two steps: potential v and (CubaLIF) synaptic current i, each (B, ...)."""
+    """State between two steps, each (B, ...).
+
+    Args:
+        v: potential; of ``"sigma-delta"``, the sum of the input.
+        i: synaptic current of ``"cuba-lif"``; of neurons that send changes, the sum of these.
+    """
 
     v: Tensor
     i: Tensor | None = None
@@ -55,11 +62,12 @@ class Neurons:
     """Neurons of one kind; parameters are numbers, or tensors that broadcast to the shape (...).
 
     Args:
-        kind: ``"lif"``, ``"cuba-lif"``, ``"if"``, ``"li"`` or ``"graded"``; equations in
-            `ashneuro.spiking.kernels.multi_step`.
+        kind: ``"lif"``, ``"cuba-lif"``, ``"if"``, ``"li"``, ``"graded"``, ``"sigma-delta"`` or
+            ``"delta"``; equations in `ashneuro.spiking.kernels.multi_step`.
         decay: k = dt/τ_mem; unused by ``"if"``.
         synapse: k_syn = dt/τ_syn; used by ``"cuba-lif"`` only.
-        threshold, leak, reset: potentials; ``"graded"`` has a threshold alone, θ.
+        threshold, leak, reset: potentials; ``"graded"`` and ``"delta"`` have a threshold alone, θ,
+            ``"sigma-delta"`` also a ``leak``, its bias.
         reset_kind: ``"value"``: a spike sets v to ``reset``. ``"subtract"``: it takes ``threshold``
             from v; ``reset`` is unused.
         surrogate: name in `ashneuro.spiking.kernels.surrogate.SURROGATES`.
@@ -127,7 +135,7 @@ class Block:
         decay: k; unused by ``"if"``.
         synapse: k_syn; used by ``"cuba-lif"`` only.
         threshold, leak, reset: potentials; ``"li"`` uses neither threshold nor reset, ``"graded"``
-            the threshold alone.
+            and ``"delta"`` the threshold alone, ``"sigma-delta"`` also leak.
         reset_kind: effect of a spike on v, as in `Neurons`.
         surrogate: name; ``slope``: its α.
         detached: stop gradients at the reset.
@@ -189,11 +197,11 @@ class ForwardResult(NamedTuple):
     """Results of a forward pass.
 
     Args:
-        output: spikes, values of ``"graded"``, or potentials of ``"li"`` [T, rows, width].
-        v, i: last state [rows, width]; ``v`` may be ``None`` if it was not wanted, ``i`` is of
-            ``"cuba-lif"`` only.
-        saved: margins v' − v_threshold (x − θ of ``"graded"``), or the output of ``"li"``
-            [T, rows, width].
+        output: spikes, values of ``"graded"``, changes, or potentials of ``"li"`` [T, rows, width].
+        v, i: last state [rows, width]; ``v`` may be ``None`` if it was not wanted, ``i`` is of the
+            kinds in `SECOND` only.
+        saved: margins v' − v_threshold (x − θ of ``"graded"``, u of ``"sigma-delta"``), or the
+            output of ``"li"`` [T, rows, width]; nothing of ``"delta"``.
         ones: number of spikes, from back ends that count them in the same pass.
     """
 

@@ -13,6 +13,13 @@ Graded neurons have no state. With θ the threshold and m_t = x_t − θ they se
 
     s_t  = min(x_t, limit) if m_t > 0 else 0                 a ReLU (θ = 0), or a jump (θ > 0)
 
+Neurons that send changes sum them in q. With b a bias, and y_t = x_t of ``"delta"``::
+
+    u_t  = u_{t-1} + x_t, u_0 = b;   y_t = max(u_t, 0)       sigma-delta
+    s_t  = y_t − q_{t-1} if |y_t − q_{t-1}| ≥ θ else 0;      q_t = q_{t-1} + s_t, q_0 = 0
+
+That is Lava's Delta, whose residue r_t is y_t − q_t.
+
 Backward, with G the gradient at z (LI: at v), σ' the surrogate, d = 1, or 0 if the
 reset is detached::
 
@@ -27,6 +34,11 @@ Of graded neurons, with G the gradient at s; the step of height θ at θ has the
 σ'(x/θ − 1), whose integral over x is θ if that of σ' is 1, and none if θ = 0::
 
     ∂x_t = G_t · (1[θ < x_t ≤ limit] + σ'(m_t/θ));   ∂θ = −Σ_t G_t · σ'(m_t/θ)
+
+Of changes, straight through: a gradient takes q_t for y_t, from which it differs by less than θ. θ
+has none; that of b is that of u_0::
+
+    ∂y_t = G_t − G_{t+1};   ∂u_t = ∂u_{t+1} + ∂y_t · 1[u_t > 0];   ∂x_t = ∂u_t;   delta: ∂x_t = ∂y_t
 
 So only the margins have to be kept. Their sign is the spike, whatever the reset, and rounding them
 to bf16 does not change it. A reset by subtraction leaves the margin itself: v_t = m_t where
@@ -55,7 +67,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.spiking.kernels import backend_norse, operators
 from ashneuro.spiking.kernels.autograd import MultiStep, mean_rate
 from ashneuro.spiking.kernels.dispatch import choose_backend
-from ashneuro.spiking.kernels.interface import ForwardInputs, Neurons, Settings, State
+from ashneuro.spiking.kernels.interface import SECOND, ForwardInputs, Neurons, Settings, State
 from ashneuro.spiking.kernels.layout import computed_type
 from ashneuro.spiking.kernels.passes import fitted_block, held, run_forward
 from ashneuro.spiking.kernels.surrogate import surrogate
@@ -67,7 +79,8 @@ def multi_step(
 ) -> tuple[Tensor, State]:
     """Return spikes (T, B, ...) of currents (T, B, ...), and the last state.
 
-    ``"graded"`` neurons return the values that they send, ``"li"`` returns v.
+    ``"graded"`` neurons return the values that they send, ``"sigma-delta"`` and ``"delta"`` the
+    changes; ``"li"`` returns v.
 
     Computed in float32, or in float64 if the currents are; the output has the currents' type. A
     state that is passed to the next call continues the sample, gradients included. Without one, v
@@ -150,7 +163,7 @@ def _run(
         block, layout = fitted_block(x, parameters, settings, neurons.blocks)
         output, v, i, _, ones = run_forward(ForwardInputs(x, v, i, None, last), block, layout, backend)
         rate = mean_rate(ones, output)
-    return output, None if v is None or not last else State(v, i if neurons.kind == "cuba-lif" else None), rate
+    return output, None if v is None or not last else State(v, i if neurons.kind in SECOND else None), rate
 
 
 def _with_learned_synapse(currents: Tensor, neurons: Neurons, state: State | None, hold: int) -> tuple[Tensor, State]:

@@ -18,10 +18,11 @@
 
 namespace {
 
-enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3, GRADED = 4 };
+enum Kind { LIF = 0, CUBA_LIF = 1, IF = 2, LI = 3, GRADED = 4, SIGMA_DELTA = 5, DELTA = 6 };
 enum Reset { VALUE = 0, SUBTRACT = 1 };
 enum Surrogate { SUPER = 0, ATAN = 1, SIGMOID = 2, TRIANGLE = 3 };
 constexpr bool SPIKING = KIND != LI, SUBTRACTS = RESET == SUBTRACT;
+constexpr bool CHANGES = KIND == SIGMA_DELTA || KIND == DELTA, SECOND = KIND == CUBA_LIF || CHANGES;  // a state i
 
 struct BFloat16 {
     uint16_t bits;
@@ -176,7 +177,7 @@ template <bool PER_NEURON, bool WHOLE> struct State {
             const int lanes = at.lanes<WHOLE>(r), n = r * LANES;
             if (!first) {
                 v[r] = read(v_tile + at.lane + n, LANES);
-                i[r] = KIND == CUBA_LIF ? read(i_tile + at.lane + n, LANES) : Lanes{};
+                i[r] = SECOND ? read(i_tile + at.lane + n, LANES) : Lanes{};
                 continue;
             }
             v[r] = job.v_first ? read(from<COMPUTED>(job.v_first, at.place + n), lanes) : of.leak[r];
@@ -187,7 +188,7 @@ template <bool PER_NEURON, bool WHOLE> struct State {
     inline void leave(const Group& at, COMPUTED* v_tile, COMPUTED* i_tile) const {
         EACH_REGISTER {
             write(v_tile + at.lane + r * LANES, v[r], LANES);
-            if (KIND == CUBA_LIF) write(i_tile + at.lane + r * LANES, i[r], LANES);
+            if (SECOND) write(i_tile + at.lane + r * LANES, i[r], LANES);
         }
     }
 
@@ -202,6 +203,7 @@ template <bool PER_NEURON, bool WHOLE> struct State {
     // Take one step, reset included; return the margin.
     inline Lanes margin(Lanes in, int r) {
         if (KIND == GRADED) return in - of.threshold[r];
+        if (KIND == SIGMA_DELTA) return v[r] += in;
         const Lanes h = charged(in, r), margin = h - of.threshold[r];
         v[r] = margin > 0 ? (SUBTRACTS ? margin : of.reset[r]) : h;
         return margin;
@@ -238,7 +240,15 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
             // Load before this step's store: a load waits for an earlier store to the same offset of another
             // page (4K aliasing).
             if (t + 1 < end) next[r] = read(x + job.input_step + n, lanes);
-            if (SPIKING) {
+            if (CHANGES) {
+                // A sum of the input stands for a margin; i is what has been sent.
+                const Lanes sum = KIND == SIGMA_DELTA ? state.margin(in, r) : in;
+                const Lanes value = KIND == SIGMA_DELTA ? (sum > 0 ? sum : Lanes{}) : sum, change = value - state.i[r];
+                const auto sends = magnitude(change) >= of.threshold[r];
+                state.i[r] = sends ? value : state.i[r];
+                write(out + n, sends ? change : Lanes{}, lanes, past);
+                if (saved) write(saved + n, sum, lanes);
+            } else if (SPIKING) {
                 const Lanes margin = state.margin(in, r), spikes = margin > 0 ? all(1) : Lanes{};
                 sent[r] += spikes;
                 if (KIND == GRADED) write(out + n, margin > 0 ? (in < limit ? in : limit) : Lanes{}, lanes, past);
@@ -343,7 +353,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
             continue;
         }
         gv[r] = read(kept.gv + n, LANES);
-        if (KIND == CUBA_LIF) gi[r] = read(kept.gi + n, LANES);
+        if (SECOND) gi[r] = read(kept.gi + n, LANES);
         if (job.held) held[r] = read(kept.held + n, LANES);
         if (!learned) continue;
         g_decay[r] = read(kept.decay + n, LANES);
@@ -359,6 +369,14 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
             if (g) fetch(g + r * LANES, AHEAD_BACK);
             if (saved) fetch(saved + t * size + r * LANES, AHEAD_BACK);
             const Lanes gn = g ? read(g + r * LANES, lanes) + g_each : all(g_each);
+            if (CHANGES) {
+                Lanes charge = gn + gi[r];
+                gi[r] = -gn;
+                if (KIND == SIGMA_DELTA) charge = gv[r] += saved_at(t, r) > 0 ? charge : Lanes{};
+                if (gx) write(gx + r * LANES, charge, lanes, past);
+                else held[r] = t + 1 < job.steps ? held[r] + charge : charge;
+                continue;
+            }
             if (KIND == GRADED) {
                 const Lanes threshold = of.threshold[r];
                 const INPUT* const x = from<INPUT>(job.input, t * job.input_step + at.place + r * LANES);
@@ -410,7 +428,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
         const int n = at.lane + r * LANES, lanes = at.lanes<PLAIN>(r);
         if (begin) {
             write(kept.gv + n, gv[r], LANES);
-            if (KIND == CUBA_LIF) write(kept.gi + n, gi[r], LANES);
+            if (SECOND) write(kept.gi + n, gi[r], LANES);
             if (job.held) write(kept.held + n, held[r], LANES);
             if (!learned) continue;
             write(kept.decay + n, g_decay[r], LANES);

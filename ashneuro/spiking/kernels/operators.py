@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ashneuro.spiking.kernels.autograd import gradients, keep
-from ashneuro.spiking.kernels.interface import LEARNABLE, ForwardInputs, Parameters, Settings
+from ashneuro.spiking.kernels.interface import LEARNABLE, SECOND, ForwardInputs, Parameters, Settings
 from ashneuro.spiking.kernels.layout import computed_type, layout_of
 from ashneuro.spiking.kernels.passes import (
     Arriving,
@@ -101,13 +101,13 @@ def _fake_forward(*arguments: Any) -> tuple[Tensor, ...]:
 def _empty_outputs(x: Tensor, parameters: Parameters, settings: Settings) -> tuple[Tensor, ...]:
     """Return tensors of the sizes and strides that `_forward` returns."""
     layout, shape, save = layout_for(x, parameters), x.shape[1:], saved_type(settings.save, x.dtype)
-    has_margins = save is not None and settings.kind != "li" and not keeps_input(settings)
+    has_margins = save is not None and settings.kind not in ("li", "delta") and not keeps_input(settings)
     size, computed = layout.rows * layout.width, computed_type(x.dtype)
     return (
         torch.empty_strided(x.shape, (size, *layout.strides), dtype=x.dtype, device=x.device),
         torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device),
         torch.empty_strided(shape, layout.strides, dtype=computed, device=x.device)
-        if settings.kind == "cuba-lif"
+        if settings.kind in SECOND
         else x.new_empty(0),
         x.new_empty((x.shape[0], layout.rows, layout.width), dtype=save) if has_margins else x.new_empty(0),
     )
@@ -144,7 +144,7 @@ def _empty_gradients(site: Site, settings: Settings) -> tuple[Tensor, ...]:
         (1 if settings.hold > 1 else shape[0], *inside), (size, *strides), dtype=like.dtype, device=like.device
     )
     names = learned.split()
-    return g_input, state(True), state(settings.kind == "cuba-lif"), *(state(name in names) for name in LEARNABLE)
+    return g_input, state(True), state(settings.kind in SECOND), *(state(name in names) for name in LEARNABLE)
 
 
 def _keep(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:

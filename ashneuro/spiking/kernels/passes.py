@@ -11,6 +11,7 @@ from torch import Tensor
 from ashneuro.spiking.kernels import backend_native
 from ashneuro.spiking.kernels.dispatch import load_backend
 from ashneuro.spiking.kernels.interface import (
+    CHANGES,
     LEARNABLE,
     BackwardInputs,
     Block,
@@ -29,6 +30,8 @@ from ashneuro.spiking.kernels.layout import (
     steps_block,
 )
 
+# Kinds that send values, whose mean is no firing rate.
+VALUES = ("graded", *CHANGES)
 # Number of memory layouts (batch sizes, mostly) whose fitted parameters are cached.
 CACHED_BLOCKS = 8
 
@@ -82,7 +85,7 @@ def keeps_input(settings: Settings) -> bool:
 
     Native kernels compute margins again from it in less time than memory would give them back.
     """
-    return settings.backend == "native" and settings.kind != "li" and settings.save == "full"
+    return settings.backend == "native" and settings.kind not in ("li", "delta") and settings.save == "full"
 
 
 def held(x: Tensor, hold: int) -> Tensor:
@@ -146,7 +149,7 @@ def run_forward(inputs: ForwardInputs, block: Block, layout: Layout, backend: st
         None if done.i is None else outside(done.i, shape, layout),
         # Outputs of an operator must not alias: for "li" autograd saves the output itself.
         done.saved if spiking else None,
-        done.ones if spiking and block.kind != "graded" else None,  # the mean of values is another number
+        done.ones if spiking and block.kind not in VALUES else None,
     )
 
 

@@ -105,6 +105,8 @@ if __name__ == "__main__":
                 "subtract backward fp32": facts(backward_kernel, BACKWARD | {"SUBTRACT": True}, "fp32"),
                 "graded forward fp32": facts(forward_kernel, FORWARD | {"KIND": 4}, "fp32"),
                 "graded backward fp32": facts(backward_kernel, BACKWARD | {"KIND": 4}, "fp32"),
+                "sigma-delta forward fp32": facts(forward_kernel, FORWARD | {"KIND": 5}, "fp32"),
+                "sigma-delta backward fp32": facts(backward_kernel, BACKWARD | {"KIND": 5}, "fp32"),
             }
         )
     )

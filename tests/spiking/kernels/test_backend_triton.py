@@ -30,7 +30,7 @@ def alone(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @needs_triton
 def test_interpreted_kernels_equal_norse_and_the_array_library() -> None:
-    files = [f"tests/spiking/kernels/test_{name}.py" for name in ("multi_step", "graded")]
+    files = [f"tests/spiking/kernels/test_{name}.py" for name in ("multi_step", "graded", "changes")]
     files.append("tests/simulation/emulator/test_backend_triton.py")
     others = "not compiling and not gradcheck and not threads"  # about torch, and slow when interpreted
     done = alone(
@@ -65,6 +65,8 @@ def test_kernels_compiled_for_hopper_access_memory_once(tmp_path: Path) -> None:
         "subtract backward fp32": backward,
         "graded forward fp32": forward,
         "graded backward fp32": backward,
+        "sigma-delta forward fp32": forward,
+        "sigma-delta backward fp32": backward,
     }
     for name, facts in made.items():
         assert facts["stack"] == facts["local"] == 0, name  # nothing spills
