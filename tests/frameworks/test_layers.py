@@ -10,7 +10,8 @@ from torch import nn
 import ashneuro
 from ashneuro.errors import DataError, GraphError
 from ashneuro.frameworks.registry import FRAMEWORKS
-from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF
+from ashneuro.spiking.lif import IF, LI, LIF, CubaLIF, Delta, Graded, SigmaDelta
+from ashneuro.spiking.message import Message
 from ashneuro.spiking.recurrent import RecurrentLIF
 from tests.frameworks.modules import read, same_in_lava, same_in_program, spikes, spiking, strong
 
@@ -55,6 +56,76 @@ def test_a_read_out_and_a_relu():
     network = read(net, torch.rand(20, 2, 6))
     assert network.contract.input_coding == "current" and network.wiring.message("1").graded
     same_in_program(network)
+
+
+@pytest.mark.parametrize("learn", [(), ("v_threshold",)])
+def test_graded_layers_send_the_values_of_their_graph(learn):
+    threshold = torch.linspace(0.1, 0.4, 8, dtype=torch.float64)
+    net = strong(
+        nn.Sequential(nn.Linear(6, 8), Graded(threshold, bits=6, limit=0.9, learn=learn), nn.Linear(8, 4)), 3.0
+    )
+    net.append(Graded(0.0))
+    network = spiking(read(net, spikes(6)))
+    assert network.wiring.message("1") == Message("graded", 6, 0.9)
+    assert network.wiring.message("3") == Message("graded", 8)
+    np.testing.assert_allclose(network.wiring.nodes["1"].threshold, threshold, rtol=1e-12)
+    same_in_program(network)
+
+
+class SigmaDeltaNet(nn.Module):
+    """An ANN over a stream of frames, by changes."""
+
+    def __init__(self, convolutional):
+        super().__init__()
+        self.entry = Delta(0.05)
+        if convolutional:
+            self.first, self.flat = nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.Flatten(2)
+            self.hidden = SigmaDelta(0.05, 0.2 * torch.randn(4, 1, 1))
+        else:
+            self.first, self.flat = nn.Linear(6, 64, bias=False), nn.Identity()
+            self.hidden = SigmaDelta(0.05, 0.2 * torch.randn(64), learn=("bias",))
+        self.second, self.last = nn.Linear(64, 5, bias=False), SigmaDelta(0.1)
+
+    def forward(self, x):
+        sent = self.entry(x)
+        sums = self.first(sent.flatten(0, 1)).unflatten(0, sent.shape[:2])
+        return self.last(self.second(self.flat(self.hidden(sums))))
+
+
+def stream(*shape, steps=12):
+    """Frames that drift slowly."""
+    generator = torch.Generator().manual_seed(3)
+    drift = 0.05 * torch.randn(steps, 2, *shape, generator=generator).cumsum(0)
+    return torch.randn(1, 2, *shape, generator=generator) + drift
+
+
+@pytest.mark.parametrize("convolutional", [False, True], ids=["dense", "conv"])
+def test_sigma_delta_layers_send_the_changes_of_their_graph(convolutional):
+    network = read(strong(SigmaDeltaNet(convolutional), 2.0), stream(*((2, 4, 4) if convolutional else (6,))))
+    assert {network.wiring.message(name).activation for name in ("hidden", "last")} == {"relu"}
+    assert network.wiring.message("entry") == Message("change", 16)
+    for population in network.source.populations:
+        assert 0 < population.spikes < population.compared
+    same_in_program(network)
+
+
+@pytest.mark.lava
+def test_sigma_delta_layers_are_proved_in_lava(tmp_path):
+    network = read(strong(SigmaDeltaNet(True), 2.0), stream(2, 4, 4))
+    certificate = ashneuro.export(network, tmp_path / "bundle").certificate
+    assert certificate.passed
+    proved = {comparison.right: comparison for comparison in certificate.comparisons if comparison.required}
+    assert {"Lava, floating_pt", "Lava, fixed_pt"} <= proved.keys()
+    for comparison in proved.values():
+        assert comparison.mismatches == 0 and all(layer.spikes for layer in comparison.layers)
+
+
+def test_bias_of_every_neuron_of_a_map_has_no_form_in_nir():
+    net = SigmaDeltaNet(True)
+    net.hidden = SigmaDelta(0.05, torch.randn(4, 4, 4))
+    with pytest.raises(GraphError, match="bias of shape") as error:
+        ashneuro.from_torch(net, stream(2, 4, 4))
+    assert "one per channel" in error.value.do
 
 
 def test_one_relu_module_for_two_populations():
