@@ -36,13 +36,15 @@ def check(
         source: a run, a bundle, a NIR graph or file, or a lava-dl file.
         target: ``"lava"``; ``"nir"`` for a graph that is only to be valid and runnable in float;
             ``"sanafe"`` for one that SANA-FE's model of Loihi computes.
-        inputs: samples (T, B, *shape), whose magnitude the integers have to hold.
+        inputs: samples (T, B, *shape), whose magnitude the integers have to hold. Default: the
+            sample of a module.
         contract: fields of `Contract` that win over the source's.
 
     Raises:
         AshneuroError: the source or the inputs cannot be read.
     """
     network = open_network(source, contract)
+    inputs = network.sample if inputs is None else inputs
     if network.is_netx:
         assert network.path is not None
         findings = netx_findings(network.path, network.reading)

@@ -84,7 +84,7 @@ def report(
         profiles: hardware profiles; exactly one node (kind ``"asic"``) decides, cmos45 where none
             is named.
         inputs: samples (T, B, *shape) for a network that is no run. Default: a bundle's reference,
-            else ``noise``.
+            a module's sample, else ``noise``.
         noise: random inputs, where a network comes without any.
         measurements: what instruments read elsewhere.
         measure_on: device on which the runs' ANN branches are measured now; empty: they are not.
@@ -187,7 +187,8 @@ def report_network(
     from ashneuro.simulation.run import simulate
 
     name = _name_of(source)
-    is_noise = inputs is None and not _is_bundle(source)
+    own_sample = isinstance(source, Network) and source.sample is not None
+    is_noise = inputs is None and not own_sample and not _is_bundle(source)
     target: Bundle | Program | Graph
     given: Mapping[str, Any]
     if is_noise:
@@ -195,7 +196,7 @@ def report_network(
         fed = f"noise, {noise.samples} samples: the counts are those of noise, not of a task"
     else:
         target, given = with_inputs(source, inputs, contract)
-        fed = "the bundle's reference" if inputs is None else _words(inputs)
+        fed = _words(inputs, "the sample that the module was read with" if own_sample else "the bundle's reference")
     certificate = target.certificate if isinstance(target, Bundle) else None
     if isinstance(target, Bundle):
         program = target.preferred_program
@@ -261,7 +262,9 @@ def _name_of(source: object) -> str:
     return str(source) if isinstance(source, str | Path) else "network"
 
 
-def _words(inputs: object) -> str:
+def _words(inputs: object, otherwise: str) -> str:
+    if inputs is None:
+        return otherwise
     return str(inputs) if isinstance(inputs, str | Path) else "the given inputs"
 
 

@@ -93,6 +93,15 @@ def test_neuron_that_is_not_its_class_is_refused_with_the_place(module):
     assert "first in 1, sample 0, step" in error.value.why
 
 
+def test_sample_is_the_default_input_of_report_and_check(module):
+    module[0].weight.data *= 2
+    network = ashneuro.from_torch(module, 3 * torch.rand(20, 2, 6))
+    report = ashneuro.report(network, profiles=["cmos45"])
+    assert report.about["inputs"] == "the sample that the module was read with"
+    assert report.about["spikes"].endswith("2 samples of 20 steps")
+    assert "known_peak" not in {finding.rule for finding in ashneuro.check(network, "lava")}
+
+
 def test_sample_is_the_default_input(module):
     network = ashneuro.from_torch(module, spikes(6))
     record = ashneuro.simulate(network)
