@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 import ashneuro
+from ashneuro.program.lower import lower
+from ashneuro.spiking.firing import LIF_FIRING, Comparison, Reset
+from ashneuro.spiking.message import MESSAGE_KINDS, SPIKE
+from tests.simulation.random_graphs import draw, seeded
 from tests.test_boundaries import ROOMS, SHARED
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +67,42 @@ def test_contributing_lists_all_packages() -> None:
     order = re.search(r"```\n(data  .+?)```", text, re.DOTALL)
     assert order and order[1].split() == ROOMS
     assert not [name for name in SHARED if f"`{name}`" not in text]
+
+
+def places(axis: str) -> list[Path]:
+    """Return the files where CONTRIBUTING.md says that a choice of an axis is named."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{axis}` \| (.+) \|$", text, re.MULTILINE)
+    assert row, f"CONTRIBUTING.md has no row of {axis}"
+    return [ROOT / path for path in re.findall(r"`(.+?)`", row[1])]
+
+
+# Choices beside the default, which is what the rest of the code does anyway.
+CHOICES = [
+    *(("Comparison", name) for name in get_args(Comparison) if name != LIF_FIRING.comparison),
+    *(("Reset", name) for name in get_args(Reset) if name != LIF_FIRING.reset),
+    *(("MessageKind", name) for name in MESSAGE_KINDS if name != SPIKE.kind),
+]
+
+
+@pytest.mark.parametrize(("axis", "choice"), CHOICES)
+def test_every_choice_is_named_where_contributing_says(axis: str, choice: str) -> None:
+    found = places(axis)
+    assert len(found) > 10
+    absent = [path for path in found if choice not in path.read_text(encoding="utf-8").lower()]
+    assert not absent, f"{choice} is not in {', '.join(map(str, absent))}"
+
+
+def test_random_graphs_draw_every_choice() -> None:
+    drawn: Counter[tuple[str, str]] = Counter()
+    for seed in range(90):
+        case = draw(seeded(seed), integers=False)
+        for layer in lower(case.graph, case.contract).layers:
+            neuron = layer.neuron
+            drawn["Comparison", neuron.firing.comparison] += 1
+            drawn["Reset", neuron.firing.reset] += 1
+            drawn["MessageKind", neuron.message.kind] += 1
+    assert all(drawn[choice] >= 3 for choice in CHOICES), drawn
 
 
 def test_changelog_starts_with_unreleased() -> None:

@@ -244,7 +244,7 @@ def _numbers(population: Population[Any]) -> _Numbers | None:
             return _Numbers(KINDS.index("graded"), False, 0, 0, population.fires_above, 0, (largest,))
         late, subtract = bool(population.firing.reset_delay), population.v_subtract or 0
         return _Numbers(0, late, *decays, population.fires_above, subtract)
-    if not isinstance(population, OtherPopulation) or not population.integer:
+    if not isinstance(population, OtherPopulation) or not population.integer or population.kind not in OWN:
         return None
     given = population.neurons.parameters
     wanted = (population.neurons.v_threshold, *(given[name] for name in OWN[population.kind]))
