@@ -15,8 +15,10 @@ from typing import Any
 import nir
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
-from ashneuro.program.primitives import PARAMETERS
+from ashneuro.program.primitives import PARAMETERS, READ_OUT, SPIKING
 from ashneuro.program.program import Shape
 from ashneuro.program.shapes import (
     ELEMENTWISE,
@@ -48,8 +50,9 @@ def with_ends(graph: nir.NIRGraph, prefix: str = "") -> tuple[nir.NIRGraph, list
     """Return ``graph`` with an Input and an Output, where one is missing and its place is clear.
 
     An Input is missing if there is none and a single node has no edge to it; Outputs are missing if
-    there is none, and follow every node without an edge from it. An edge may already name the
-    missing node. Nested graphs likewise, where edges from the outside need a single Output.
+    there is none, and follow every node without an edge from it. A loop counts as its only neuron.
+    An edge may already name the missing node. Nested graphs likewise, where edges from the outside
+    need a single Output.
     """
     made: list[Mending] = []
     nodes = dict(graph.nodes)
@@ -60,8 +63,8 @@ def with_ends(graph: nir.NIRGraph, prefix: str = "") -> tuple[nir.NIRGraph, list
     edges = [(str(a), str(b)) for a, b in graph.edges]
     names = dict.fromkeys([*nodes, *(name for edge in edges for name in edge)])
     kinds = {type(node) for node in nodes.values()}
-    first = [name for name in names if name not in {b for _, b in edges}]
-    last = [name for name in names if name not in {a for a, _ in edges}]
+    first = _dead_ends(nodes, names, [(b, a) for a, b in edges])
+    last = _dead_ends(nodes, names, edges)
     if nir.Input not in kinds and len(first) == 1 and not isinstance(nodes.get(first[0]), nir.Output):
         (behind,) = first
         end = _end("input", behind, names) if behind in nodes else behind
@@ -82,6 +85,28 @@ def with_ends(graph: nir.NIRGraph, prefix: str = "") -> tuple[nir.NIRGraph, list
     mended = copy.copy(graph)
     mended.nodes, mended.edges = nodes, edges
     return mended, made
+
+
+def _dead_ends(nodes: Mapping[str, Any], names: Iterable[str], edges: Edges) -> list[str]:
+    """Return the nodes from which no edge leads on, and the only neuron of each such loop; nothing
+    if a loop has several.
+    """
+    order = list(names)
+    index = {name: number for number, name in enumerate(order)}
+    pairs = [(index[a], index[b]) for a, b in edges]
+    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    joins = csr_matrix((np.ones(len(pairs)), (rows, columns)), shape=(len(order),) * 2)
+    count, component = connected_components(joins, directed=True, connection="strong")
+    left = {component[a] for a, b in pairs if component[a] != component[b]}
+    found = []
+    for number in sorted(set(range(count)) - left, key=lambda each: int(np.argmax(component == each))):
+        members = [order[place] for place in np.flatnonzero(component == number)]
+        if len(members) > 1:
+            members = [name for name in members if isinstance(nodes.get(name), (*SPIKING, *READ_OUT, nir.NIRGraph))]
+        if len(members) != 1:
+            return []
+        found += members
+    return found
 
 
 def _end(kind: str, node: str, taken: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ Inputs = ArrayLike | Mapping[str, ArrayLike]  # (T, B, *shape) of the only port,
 def check_inputs(ports: Sequence[InputPort], timesteps: int | None, inputs: Inputs) -> dict[str, NDArray[Any]]:
     """Return one array (T, B, *shape) per port. A constant port takes no array: it is 1 everywhere.
 
-    Further axes of size 1 in front of the shape are left out.
+    Axes of size 1 in front of a shape may be missing, or be there beyond the port's.
 
     Args:
         timesteps: required T; ``None`` if any will do.
@@ -109,9 +109,13 @@ def _check(port: InputPort, timesteps: int | None, given: ArrayLike) -> NDArray[
         raise DataError(
             f"{name} is {array.dtype}", "a simulation takes real numbers", "convert it: x.astype('float32')"
         )
-    extra = array.ndim - 2 - len(port.shape)
-    if extra > 0 and array.shape[2:] == (1,) * extra + port.shape:
-        array = array.reshape(*array.shape[:2], *port.shape)  # e.g. an axis that the Input's file has
+    # A leading axis of size 1 that the port or the samples have beyond the other: a batch, or one
+    # channel.
+    sample = array.shape[2:]
+    extra = len(sample) - len(port.shape)
+    more = sample if extra > 0 else port.shape if sample else ()
+    if more == (1,) * abs(extra) + (port.shape if extra > 0 else sample) and array.shape[1:] != port.shape:
+        array = array.reshape(*array.shape[:2], *port.shape)
     if array.ndim != 2 + len(port.shape) or array.shape[2:] != port.shape or 0 in array.shape:
         remedy = "give an array of that shape, time first"
         if array.shape[1:] == port.shape and array.shape[0]:

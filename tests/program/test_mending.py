@@ -332,6 +332,13 @@ def test_samples_may_keep_the_axis_of_the_file(rng):
     wanted = values(sound, x)
     got = values(graph, x[:, :, None, None])
     assert all((got[name] == raster).all() for name, raster in wanted.items())
+    # Nor need they have an axis of size 1 that the Input keeps.
+    image, whole = CASES["one channel is no batch axis"]
+    pictures = samples(whole, rng)
+    wanted_image, got_image = values(whole, pictures), values(image, pictures[:, :, 0])
+    assert all((got_image[name] == raster).all() for name, raster in wanted_image.items())
+    with pytest.raises(DataError, match="add the time axis"):
+        values(image, pictures[0])
     with pytest.raises(DataError, match=r"must be \(T, B, 6\)"):
         values(graph, np.repeat(x[:, :, None], 2, axis=2))
 
@@ -343,7 +350,7 @@ def refusals():
     two |= {"lif": lif(8), "lif2": lif((2, 4)), "output": nir.Output(None)}
     edges = [("input", "a"), ("a", "lif"), ("lif", "output"), ("input", "b"), ("b", "lif2")]
     roots = {"a": nir.Linear(w), "b": nir.Linear(w), "lif": lif(8), "output": nir.Output(None)}
-    loop = {"lif": lif(6), "w": nir.Linear(rng.normal(size=(6, 6)))}
+    loop = {"lif": lif(6), "w": nir.Linear(rng.normal(size=(6, 6))), "other": lif(6)}
     return {
         "a batch of ten": (chain((10, 6), nir.Linear(w), lif(8)), ("input → n0", "10×6", "axis of batch or time")),
         "steps and a batch": (
@@ -365,8 +372,8 @@ def refusals():
             nir.NIRGraph(roots, [("a", "lif"), ("b", "lif"), ("lif", "output")], type_check=False),
             ("no Input", "a, b could be next to it", "add a nir.Input"),
         ),
-        "a loop without ends": (
-            nir.NIRGraph(loop, [("lif", "w"), ("w", "lif")], type_check=False),
+        "a loop of two neurons without ends": (
+            nir.NIRGraph(loop, [("lif", "w"), ("w", "other"), ("other", "lif")], type_check=False),
             ("no Input", "no Output"),
         ),
         "a Flatten of axes that are not there": (
@@ -395,6 +402,25 @@ def test_refused_axis_is_mended_by_its_remedy():
     graph = copy.copy(graph)
     graph.nodes = graph.nodes | {"input": nir.Input((6,))}
     assert all(finding.ok for finding in check(graph, net.CONTRACT))
+
+
+def looped(*nodes):
+    """Return in → … → out with the only neuron feeding itself through weights, without ends."""
+    rng = np.random.default_rng(3)
+    made = {"w": nir.Linear(rng.normal(size=(4, 6))), "lif": lif(()), "back": nir.Linear(rng.normal(size=(4, 4)) * 0.3)}
+    edges = [("w", "lif"), ("lif", "back"), ("back", "lif")]
+    return nir.NIRGraph(
+        {name: made[name] for name in nodes}, [e for e in edges if set(e) <= set(nodes)], type_check=False
+    )
+
+
+def test_loop_at_the_end_has_its_output_behind_its_only_neuron():
+    wiring = wire(looped("w", "lif", "back"))
+    assert wiring.sources("output") == ["lif"] and wiring.targets("input") == ["w"]
+    assert all(finding.ok for finding in graph_findings(wiring, net.CONTRACT))
+    alone = wire(looped("lif", "back"))
+    assert alone.sources("output") == ["lif"] and alone.targets("input") == ["lif"]
+    assert alone.in_shapes["input"] == (4,)
 
 
 def test_several_outputs_are_added_behind_their_nodes(rng):

@@ -158,10 +158,13 @@ def _shape_remedy(a: str, given: Shape, b: str, taken: Shape) -> str:
     """Return the remedy where ``a`` gives another shape than ``b`` takes."""
     longer, axes = (a, axes_in_front(given, taken)) if len(given) > len(taken) else (b, axes_in_front(taken, given))
     if axes:
-        many = f"the leading axes {shape_text(axes)}" if len(axes) > 1 else f"the leading axis of {axes[0]}"
+        if len(axes) > 1:
+            what, they, hold = f"axes {shape_text(axes)} of {longer} are axes of batch or time", "them", "they hold"
+        else:
+            what, they, hold = f"axis of {axes[0]} of {longer} is an axis of batch or time", "it", "it holds"
         return (
-            f"if {many} of {longer} {'are' if len(axes) > 1 else 'is'} an axis of batch or time, remove it and export "
-            f"with one sample: shapes are those of one sample at one step; if it holds channels, give {a} and {b} both"
+            f"if the leading {what}, remove {they} and export with one sample: shapes are those of one sample at one "
+            f"step; if {hold} channels, give them to {a} and {b} alike"
         )
     if len(taken) == 1 and math.prod(given) == math.prod(taken):
         return f"put a Flatten between {a} and {b}"
