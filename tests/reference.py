@@ -171,6 +171,8 @@ def run_graph(
     comparison: Literal["strict", "inclusive"] = "strict",
     reset: Literal["value", "subtract"] = "value",
     reset_delay: int = 0,
+    message: Literal["spike", "count"] = "spike",
+    message_limit: int | None = None,
 ) -> Mapping[str, Array]:
     """Return the output (T, B, ...) of every node of `graph`, step by step.
 
@@ -190,6 +192,8 @@ def run_graph(
             All three may be in a neuron's own metadata, as "ashneuro.reset" etc. A Threshold with
             "ashneuro.message" = "graded" sends min(x, "ashneuro.message_limit") instead of 1, and
             one with "change" sends changes, see `delta`.
+        message, message_limit: "count": a neuron that resets by subtraction spikes once for each
+            v_threshold in v, at most message_limit times. They may be in a neuron's metadata.
             "ashneuro.dynamics" = "refractory" holds v for "ashneuro.refractory_steps" steps after
             a spike; "adaptive" has "ashneuro.tau_threshold", "ashneuro.tau_refractory" and
             "ashneuro.threshold_step"; "resonate" and "izhikevich" have "ashneuro.period".
@@ -225,6 +229,7 @@ def run_graph(
         if (name, t) not in sent:
             arriving = total(name, t, (*asking, name))
             firing = {"comparison": comparison, "reset": reset, "reset_delay": reset_delay}
+            firing |= {"message": message, "message_limit": message_limit}
             stated = {key.removeprefix("ashneuro."): value for key, value in (node.metadata or {}).items()}
             firing |= {key: stated[key] for key in firing if key in stated}
             state[name], sent[name, t] = _step(node, state.get(name), arriving, dt, if_convention, decay, start, firing)
@@ -285,9 +290,9 @@ def _step(
     current, v, *more = (0.0, np.zeros_like(x) + first, None) if state is None else state
     inclusive, before = firing["comparison"] == "inclusive", v
 
-    def fires(v: Array, name: str = "v_threshold") -> NDArray[np.bool_]:
+    def fires(v: Array, name: str = "v_threshold", times: int = 1) -> NDArray[np.bool_]:
         tie = TIE * np.maximum(np.abs(p[name]), np.maximum(np.abs(rest), np.abs(first)))
-        return v >= p[name] - tie if inclusive else v > p[name] + tie
+        return v >= times * p[name] - tie if inclusive else v > times * p[name] + tie
 
     def after(v: Array, z: NDArray[np.bool_]) -> Array:
         return np.where(z, v - p["v_threshold"] if firing["reset"] == "subtract" else p["v_reset"], v)
@@ -323,6 +328,11 @@ def _step(
         r = (1 - decay(np.asarray(stated["tau_refractory"]))) * r
         z = v - r >= theta
         return (current, v, (theta + stated["threshold_step"] * z, r + 2 * theta * z)), z.astype(float)
+    if firing["message"] == "count":
+        n, most = np.zeros_like(x), firing["message_limit"]
+        while (more_spikes := fires(v, times=int(n.max()) + 1)).any() and (most is None or n.max() < most):
+            n = n + more_spikes
+        return (current, v - n * p["v_threshold"]), n
     if firing["reset_delay"]:
         v = after(v, fires(before))
         return (current, v), fires(v).astype(float)

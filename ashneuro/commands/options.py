@@ -43,6 +43,11 @@ class ContractOptions:
         Literal["strict", "inclusive"] | None,
         Parameter(help="A neuron spikes at v > v_threshold (strict) or at v ≥ v_threshold (inclusive)."),
     ] = None
+    message: Annotated[
+        Literal["spike", "count"] | None,
+        Parameter(help="A neuron spikes once in a step (spike), or as often as v_threshold fits into v (count)."),
+    ] = None
+    message_limit: Annotated[int | None, Parameter(help="Largest number of spikes of a count.")] = None
     start: Annotated[Literal["v_leak", "v_reset"] | None, Parameter(help="Value of v when a sample starts.")] = None
     integration: Annotated[
         Literal["euler", "exponential"] | None,

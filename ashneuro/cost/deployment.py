@@ -49,7 +49,7 @@ class Deployment:
         traffic: messages and hops by layer, over all samples and steps of the run.
         loads: load of the busiest core by layer.
         depth: machine steps by which the last layer lags behind the input.
-        graded: some layer sends graded messages, whose time no profile has.
+        graded: messages of some layer carry numbers; their time no profile has.
     """
 
     placement: Placement

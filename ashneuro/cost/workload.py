@@ -49,16 +49,18 @@ class LayerWorkload:
             activation function; ``"input"``: a port where the host's values enter.
         inputs: elements that the synapses read; 0 where not given.
         graded_inputs: of the inputs of a spiking layer, those with values other than 0 and 1: from
-            an analog input port, or from a layer of graded messages.
+            an analog input port, or from a layer whose messages carry numbers.
         graded_events: non-zero values that these sent.
         dense_acs: of the dense MACs of a spiking layer, those at synapses whose source spikes.
         effective_macs: of the dense MACs, products of a non-zero activation that is not 0/1 with a
-            non-zero weight; ``None`` where activations were not observed.
-        effective_acs: synaptic operations (synops): one per spike and non-zero weight that it
-            meets, padding excluded.
+            non-zero weight; ``None`` where activations were not observed. Of spike counts, those
+            above 1.
+        effective_acs: synaptic operations (synops): one per spike, or count of one spike, and
+            non-zero weight that it meets, padding excluded.
         acs_by_kind: `effective_acs` by storage of the synapse: ``"dense"``, ``"conv"``,
             ``"sparse"``, ``"scale"``.
         acs_from_ports: of `acs_by_kind`, those caused by spikes of input ports.
+        acs_from_counts: of `effective_acs`, those caused by messages that carry whole numbers.
         parameter_bytes: bytes of the parameters: 4 each in floats; 1 per weight and 2 per bias in
             integers.
         zero_parameters: parameters that are zero.
@@ -66,12 +68,13 @@ class LayerWorkload:
         updates: neuron-steps; ``None`` for ANN layers and ports.
         updates_active: of these, the ones with a state or an input other than zero.
         updates_inactive: the others; both are ``None`` where the simulator did not see states.
-        update_multiplies: products per neuron update, one per state variable that decays gradually.
+        update_multiplies: products per neuron update, one per state variable that decays gradually,
+            and one with 1/v_threshold for a spike count.
         update_adds: additions and comparisons per neuron update, or per output element of an ANN.
         state_variables: variables that a neuron keeps from step to step.
-        spikes: spikes of the layer, or non-zero values of a port; 0 for a layer of graded messages.
-        graded_messages: graded messages or changes of the layer: the non-zero values that it sent;
-            they are not spikes.
+        spikes: spikes of the layer, or non-zero values of a port; 0 where messages carry numbers.
+        graded_messages: messages of the layer that carry numbers: its non-zero graded values,
+            changes or spike counts; they are not spikes.
         message_bits: payload bits of one message: those of the layer, 32 in floats; 0 for spikes.
         messages: spikes or graded messages, once per target layer.
         messages_out: spikes or graded messages that leave for the host.
@@ -96,6 +99,7 @@ class LayerWorkload:
     effective_acs: int = 0
     acs_by_kind: Mapping[str, int] = field(default_factory=dict)
     acs_from_ports: Mapping[str, int] = field(default_factory=dict)
+    acs_from_counts: int = 0
     parameter_bytes: int = 0
     zero_parameters: int = 0
     state_bytes: int = 0
@@ -152,11 +156,12 @@ class Workload(Plotted):
         """Synops per connection and inference; ``None`` where no synapse takes spikes.
 
         A connection is a pair of neurons joined by a weight; a shared weight of a convolution
-        counts once per pair. Synapses that take graded values have no synops and do not count.
+        counts once per pair. Synapses that take graded values or spike counts do not count.
         """
         spiking = [layer for layer in self.layers if layer.kind == "snn"]
         connections = sum(layer.dense_acs for layer in spiking) / (self.samples * self.timesteps)
-        return sum(layer.effective_acs for layer in spiking) / self.samples / connections if connections else None
+        synops = sum(layer.effective_acs - layer.acs_from_counts for layer in spiking)
+        return synops / self.samples / connections if connections else None
 
 
 def count(program: Program, record: SpikeRecord, host_layers: Iterable[HostLayer] = ()) -> Workload:
@@ -167,7 +172,8 @@ def count(program: Program, record: SpikeRecord, host_layers: Iterable[HostLayer
         Σ_j  spikes_j · |{i : W_ij ≠ 0}|        spikes_j summed over samples and steps
 
     with ``W`` the matrix of the synapse, so padding and zero weights cost nothing. If the source
-    sends values other than 0 and 1, the same sum is ``effective_macs``.
+    sends values other than 0 and 1, the same sum is ``effective_macs``; of whole numbers, those of
+    1 and −1 are additions all the same.
 
     Args:
         program: the network that was run.
@@ -235,8 +241,12 @@ def count_steps(program: Program, record: SpikeRecord, inputs: Mapping[str, NDAr
                 continue
             values = sent[connection.source]
             assert values is not None
-            events = (values != 0).reshape(*values.shape[:2], -1).sum(axis=1, dtype=np.int64)
-            sums[seen[connection.source].binary] += events @ fan_out(connection.synapse).ravel()
+            source = seen[connection.source]
+            events = values != 0
+            added = events & (source.binary or ((np.abs(values) == 1) if source.ones is not None else False))
+            for adds, part in ((True, added), (False, events & ~added)):
+                per_line = part.reshape(*part.shape[:2], -1).sum(axis=1, dtype=np.int64)
+                sums[adds] += per_line @ fan_out(connection.synapse).ravel()
         own = record.layers[layer.name].raster
         assert own is not None
         spikes = (own != 0).reshape(record.timesteps, -1).sum(axis=1, dtype=np.int64) * layer.neuron.binary
@@ -290,7 +300,7 @@ def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers:
         effective = None
         if activity is not None:
             pairs = _observed(program, layer, activity)
-            effective = sum(_events_times_fan_out(synapse, source) for synapse, source in pairs)
+            effective = sum(_times_fan_out(synapse, source.counts) for synapse, source in pairs)
         layers.append(
             LayerWorkload(
                 name=layer.name,
@@ -319,17 +329,19 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     steps = record.timesteps * record.samples
     kinds: dict[str, int] = {}
     ports: dict[str, int] = {}
-    macs = dense_acs = graded_inputs = graded_events = 0
+    macs = dense_acs = graded_inputs = graded_events = acs_from_counts = 0
     # A spike costs an addition per weight (AC), a graded value a product (MAC).
     for synapse, source in _observed(program, layer, record):
+        acs = _times_fan_out(synapse, source.added)
+        if source.binary or source.ones is not None:
+            kinds[synapse.kind] = kinds.get(synapse.kind, 0) + acs
         if source.binary:
             dense_acs += steps * dense_macs(synapse)
-            acs = _events_times_fan_out(synapse, source)
-            kinds[synapse.kind] = kinds.get(synapse.kind, 0) + acs
             if any(source is sent for sent in record.inputs.values()):
                 ports[synapse.kind] = ports.get(synapse.kind, 0) + acs
         else:
-            macs += _events_times_fan_out(synapse, source)
+            macs += _times_fan_out(synapse, source.counts - source.added)
+            acs_from_counts += acs
             graded_inputs += synapse.in_size
             graded_events += source.events
     synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
@@ -364,6 +376,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         effective_acs=sum(kinds.values()),
         acs_by_kind=kinds,
         acs_from_ports=ports,
+        acs_from_counts=acs_from_counts,
         parameter_bytes=_parameter_bytes(layer, program.precision),
         zero_parameters=_zeros(layer),
         state_bytes=layer.size
@@ -372,7 +385,7 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         updates=updates,
         updates_active=own.active_updates,
         updates_inactive=None if own.active_updates is None else updates - own.active_updates,
-        update_multiplies=u_decays + v_decays + dynamics.multiplies,
+        update_multiplies=u_decays + v_decays + dynamics.multiplies + (layer.neuron.message.kind == "count"),
         update_adds=u_kept + _has_bias(layer.neuron) + spiking + dynamics.adds + further,
         state_variables=u_kept + v_kept + len(state),
         spikes=own.events if layer.neuron.binary else 0,
@@ -465,9 +478,9 @@ def _observed(program: Program, layer: Layer, record: SpikeRecord) -> list[tuple
     ]
 
 
-def _events_times_fan_out(synapse: Synapse, source: Activity) -> int:
-    """Return Σ_j events_j · fan-out_j, in Python integers, which do not overflow."""
-    return int((source.counts.astype(object).ravel() * fan_out(synapse).astype(object).ravel()).sum())
+def _times_fan_out(synapse: Synapse, counts: NDArray[np.int64]) -> int:
+    """Return Σ_j counts_j · fan-out_j, in Python integers, which do not overflow."""
+    return int((counts.astype(object).ravel() * fan_out(synapse).astype(object).ravel()).sum())
 
 
 def _parameters(layer: Layer) -> int:

@@ -8,10 +8,11 @@ The description is in Lava's terms, so that nothing is decided here::
      "width": samples side by side in batched synapses; 1: only Lava's own synapses,
      "sources": [{"name", "size"}],
      "layers": [{"name", "size", "offset", "bias_exp", "spiking", "trace": [neurons to record],
-                 "firing": {"inclusive", "late"} or null: Lava's own,
-                 "graded": {"limit": number or null, "inclusive", "stock"} or null: spikes,
-                 "changes": {"rectified", "cumulative", "exponent", "shift"} or null,
                  "binary": all that it sends is 0 or 1,
+                 "firing": {"inclusive", "late"} or null: Lava's own,
+                 "graded": {"limit": number or null, "inclusive", "stock"} or null,
+                 "changes": {"rectified", "cumulative", "exponent", "shift"} or null,
+                 "count": {"limit": number or null} or null: neurons spike once in a step,
                  "dynamics": a key of `processes.DYNAMICS` or null: LIF,
                  "parameters": [names]}],
      "connections": [{"source", "layer", "kind": "direct" | "dense" | "sparse",
@@ -43,7 +44,7 @@ from lava.proc.dense.process import Dense
 from lava.proc.graded.process import GradedReluVec
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
-from processes import DYNAMICS, Changes, Fired, Graded, ReadOut, Sink, Source, Traced, input_of
+from processes import DYNAMICS, Changes, Counted, Fired, Graded, ReadOut, Sink, Source, Traced, input_of
 from scipy.sparse import csr_matrix, eye
 from scipy.sparse.csgraph import connected_components
 
@@ -175,20 +176,17 @@ class Network:
             parameters["first_step"] = item["offset"]
             return Changes(trace, np.array(item["trace"], int), item["spiking"], item["changes"], **parameters)
         if item["graded"]:
-            limit = item["graded"]["limit"]
-            return Graded(
-                trace,
-                np.array(item["trace"], int),
-                item["graded"]["inclusive"],
-                np.inf if limit is None else limit,
-                **parameters,
-            )
+            inclusive, limit = item["graded"]["inclusive"], item["graded"]["limit"]
+            return Graded(trace, np.array(item["trace"], int), inclusive, _limit(limit), **parameters)
         if item["dynamics"]:
             given = {name: _one(arrays[f"layer.{index}.{name}"]) for name in item["parameters"]}
             return DYNAMICS[item["dynamics"]](trace, np.array(item["trace"], int), given, **parameters)
         if item["firing"]:
             subtract = arrays.get(f"layer.{index}.v_subtract")
             subtract = None if subtract is None else _one(subtract)
+            if item["count"]:
+                inclusive, limit = item["firing"]["inclusive"], item["count"]["limit"]
+                return Counted(trace, np.array(item["trace"], int), inclusive, subtract, _limit(limit), **parameters)
             return Fired(trace, np.array(item["trace"], int), **item["firing"], subtract=subtract, **parameters)
         return (Traced if item["spiking"] else ReadOut)(trace, np.array(item["trace"], int), **parameters)
 
@@ -324,6 +322,10 @@ def _shared(rows: int, size: int, dtype: type) -> np.ndarray:
     """Return zeros in anonymous memory, which forked processes share, and which ends with them."""
     values = np.frombuffer(mmap.mmap(-1, max(1, rows * size) * np.dtype(dtype).itemsize), dtype)
     return values[: rows * size].reshape(rows, size)
+
+
+def _limit(value):
+    return np.inf if value is None else value
 
 
 def _one(value: np.ndarray):

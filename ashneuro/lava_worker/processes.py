@@ -358,6 +358,51 @@ class ChangesModelFixed(_ChangesModel, PySigmaDeltaModelFixed):
         return np.right_shift(sent, shift) if shift >= 0 else np.left_shift(sent, -shift)
 
 
+class Counted(Fired):
+    """A `LIFReset` that spikes several times in a step, and sends the number.
+
+    Args:
+        limit: largest number of spikes in a step.
+    """
+
+    def __init__(self, trace, neurons, inclusive: bool, subtract, limit, **parameters) -> None:
+        super().__init__(trace, neurons, inclusive, False, subtract, **parameters)
+        self.proc_params["limit"] = limit
+
+
+class _CountedModel:
+    """Lava's own integration; v spikes once for each multiple of the threshold that it passes."""
+
+    def spiking_activation(self):
+        """Return the numbers, which `run_spk` sends."""
+        step = self.in_units_of_v(self.proc_params["subtract"])
+        return np.clip((self.v - self.first()) // step + 1, 0, self.proc_params["limit"])
+
+    def reset_voltage(self, spike_vector) -> None:
+        """Subtract as often as v spiked."""
+        self.v[:] = self.v - spike_vector * self.in_units_of_v(self.proc_params["subtract"])
+
+
+class CountedModelFloat(_CountedModel, FiredModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Counted
+
+    def first(self):
+        """Return the smallest v that spikes; it lies beyond ties, so > and ≥ are alike."""
+        return self.vth
+
+
+class CountedModelFixed(_CountedModel, FiredModelFixed):
+    """Lava's bit-accurate dynamics."""
+
+    implements_process = Counted
+
+    def first(self):
+        """Return the smallest v that spikes."""
+        return self.in_units_of_v(self.vth) + (not self.proc_params["inclusive"])
+
+
 class Refractory(LIFRefractory):
     """Lava's `LIFRefractory`, with the reset between samples that it lacks, and recorded neurons.
 

@@ -48,6 +48,11 @@ ASSUMPTIONS: Mapping[str, tuple[str, str, tuple[type, ...]]] = {
         "--reset-delay 0",
         (nir.LIF, nir.CubaLIF, nir.IF),
     ),
+    "message": (
+        "A file should state whether a neuron may spike several times in a step.",
+        "--message spike",
+        (nir.LIF, nir.CubaLIF, nir.IF),
+    ),
     "comparison": (
         "A file should state whether a neuron spikes at its threshold or only above it.",
         "--comparison strict",

@@ -65,13 +65,15 @@ def filter_fault(wiring: Wiring, contract: Contract, name: str) -> str:
             return f"{neuron} has a synaptic current of its own"
         if DYNAMICS[node_dynamics(wiring.nodes[neuron])[0]].resonates:
             return f"{neuron} resonates, and has no synaptic current"
-        if wiring.message(neuron).graded:
+        if wiring.message(neuron, contract).graded:
             return f"{neuron} sends graded values, and its neurons are stateless"
         sources, between = _reaching(wiring, neuron)
         other = [source for source in sources if wiring.roles[source] != "neuron" or not _filters(wiring, source)]
         if other:
             return f"{', '.join(other)} reaches {neuron} as well, unfiltered"
-        if wiring.message(neuron).changes and not all(isinstance(wiring.nodes[source], nir.I) for source in sources):
+        if wiring.message(neuron, contract).changes and not all(
+            isinstance(wiring.nodes[source], nir.I) for source in sources
+        ):
             return f"{neuron} sends the changes of a sum, which is an I"
         if any(wiring.roles[node] == "delay" for node in between):
             return f"a Delay lies between it and {neuron}"

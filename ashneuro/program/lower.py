@@ -119,7 +119,7 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     comparison = firing.comparison if dynamics == "lif" else own.comparison
     compared = compared_with(threshold, size, comparison)
     # A gain of 0 is no unit, and a negative one would turn v > v_threshold around.
-    scale_free = not own.resonates and not wiring.message(name).changes
+    scale_free = not own.resonates and not wiring.message(name, contract).changes
     in_units_of_gain = spiking and scale_free and bool((gain > 0).all())
     unit = gain if in_units_of_gain else one
     constant = zero if total.constant is None else total.constant.reshape(shape)
@@ -138,7 +138,7 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
         spiking=spiking,
         firing=firing,
         v_subtract=_compact(threshold / unit) if firing.reset == "subtract" else None,
-        message=wiring.message(name),
+        message=wiring.message(name, contract),
         dynamics=dynamics,
         parameters=_parameters(own, own.in_program(stated, contract, dv), unit),
         v_unit=_compact(unit),

@@ -10,7 +10,8 @@ beyond the ties of `ashneuro.spiking.firing`)::
     v = v·(1 − dv) + u + bias
     s = v > v_threshold;  v = 0 where s          (`Firing`: or ≥; or v − v_subtract; or a step late)
                                                  (`Message`: or a value; then v = 0 in every step;
-                                                 or a change, of a value f(u + bias))
+                                                 or a change, of a value f(u + bias); or a
+                                                 count, v_subtract apart from v_threshold on)
 
 integer (Lava ``fixed_pt`` and the silicon; v_threshold is one number per layer; rz rounds toward
 zero)::
@@ -131,6 +132,7 @@ class Neuron:
             of v_threshold. ``None`` otherwise.
         message: what a neuron sends. Neurons that send graded values are stateless: u and v are 0
             before every step, whatever du and dv are. Those that send changes keep u where du is 0.
+            Those that send counts reset by subtraction.
         dynamics: kind of neuron; `ashneuro.spiking.dynamics` has the equations. A kind other than
             ``"lif"`` has its own firing, and ``firing`` is the default.
         parameters: what the kind needs beside the fields above, by name: decays like ``dv``,

@@ -7,13 +7,13 @@ A layer has one unit: ``scale`` integer units of a per float unit. All its numbe
     threshold  v_threshold_int = v_threshold · scale;  v_int = 64 · scale · v
     bias       bias_int · 2^bias_exp = bias · scale · 64
 
-A spike has unit 1, an analog value the scale of its input port, a graded message the scale of the
-layer that sends it, so that its largest value fills the payload. A layer that sends changes has a
-unit of 1 instead of 64, and its messages have 2^shift units, so that the largest value that is
-expected fills their payload; only what it is expected to be, a limit or the largest that any input
-can cause, is a choice. Connections that meet in a layer,
-as in a residual join, share its unit and differ in their weight exponents, so that each uses at
-least half of the 8-bit range.
+A spike has unit 1, and so has a count of spikes; an analog value has the scale of its input port, a
+graded message that of the layer that sends it, so that its largest value fills the payload. A layer
+that sends changes has a unit of 1 instead of 64, and its messages have 2^shift units, so that the
+largest value that is expected fills their payload; only what it is expected to be, a limit or the
+largest that any input can cause, is a choice. A count without a limit saturates at the most spikes
+that any input can cause in a step. Connections that meet in a layer, as in a residual join, share
+its unit and differ in their weight exponents, so that each uses at least half of the 8-bit range.
 
 A layer whose numbers are whole in some unit already keeps these integers (`grid_scale`). Otherwise
 the scale is the largest useful one, at which the best resolved connection fills its 8 bits, or the
@@ -124,7 +124,7 @@ def quantise_unchecked(program: Program, input_peak: Mapping[str, float], scales
 
     `quantise` raises them; `ashneuro.program.check` lists them.
     """
-    even = replace(program, layers=tuple(_with_one_threshold(layer) for layer in program.layers))
+    even = _even(program)
     chosen = dict(scales)
     for _ in range(20):
         result = _at_scales(even, input_peak, _scales(even, input_peak, chosen))
@@ -144,9 +144,9 @@ def _at_scales(program: Program, input_peak: Mapping[str, float], scales: Mappin
         layer.name: _message(layer.neuron, scales[layer.name]) for layer in program.layers if layer.neuron.payload
     }
     sources = {port.name: port.scale for port in ports}
-    sources |= {name: scales[name] * 2.0**-message.shift for name, message in graded.items()}
+    sources |= {name: scales[name] * 2.0**-one.shift for name, one in graded.items() if not one.whole}
     steps = {port.name: 0.5 / port.limit for port in ports if port.coding != "spikes"}
-    steps |= {name: 0.5 / message.limit for name, message in graded.items() if message.limit}
+    steps |= {name: 0.5 / one.limit for name, one in graded.items() if one.limit and not one.whole}
     layers, costs = zip(*(_layer(layer, scales[layer.name], sources, steps) for layer in program.layers), strict=True)
     integer = replace(program, precision="integer", inputs=ports, layers=tuple(layers))
     return Quantisation(integer, tuple(costs), tuple(check_program(integer)))
@@ -155,9 +155,7 @@ def _at_scales(program: Program, input_peak: Mapping[str, float], scales: Mappin
 def default_scales(program: Program, *, input_peak: Mapping[str, float]) -> dict[str, float]:
     """Return the scale per layer that `quantise` takes: the start of a search for better ones."""
     _check(program, input_peak)
-    return _scales(
-        replace(program, layers=tuple(_with_one_threshold(layer) for layer in program.layers)), input_peak, {}
-    )
+    return _scales(_even(program), input_peak, {})
 
 
 def layers_on_grid(program: Program, scales: Mapping[str, float]) -> frozenset[str]:
@@ -240,6 +238,10 @@ def _check(program: Program, input_peak: Mapping[str, float]) -> None:
         )
 
 
+def _even(program: Program) -> Program:
+    return replace(program, layers=tuple(_with_one_threshold(layer) for layer in program.layers))
+
+
 def _with_one_threshold(layer: Layer) -> Layer:
     """Return ``layer`` with one threshold for all neurons.
 
@@ -290,19 +292,26 @@ def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[s
 
 def _peaks(program: Program, input_peak: Mapping[str, float]) -> dict[str, float]:
     """Return the largest value that each source sends, where it is not 1; of changes, their sum."""
-    peaks = dict(input_peak)
-    for layer in program.layers:
-        if layer.neuron.graded or layer.neuron.changes:
-            # Without a limit it takes the largest value that can reach it; in loops it has one.
-            peaks[layer.name] = layer.neuron.message.limit or (
-                _largest_sum(program, layer, peaks) + float(np.abs(layer.neuron.bias).max())
-            )
+    sending = [layer for layer in program.layers if layer.neuron.payload]
+    limits = {layer.name: layer.neuron.message.limit for layer in sending}
+    peaks = dict(input_peak) | {name: limit for name, limit in limits.items() if limit is not None}
+    for layer in sending:
+        neuron = layer.neuron
+        if limits[layer.name] is None:  # the largest value that can reach it; in loops it has a limit
+            gain = _current_gain(program, neuron) if neuron.message.whole else 1.0
+            largest = _largest_sum(program, layer, peaks) * gain + float(np.abs(neuron.bias).max())
+            if neuron.v_subtract is not None:  # a count: v was below the threshold before
+                largest = math.floor(largest / float(np.min(neuron.v_subtract))) + 1
+            peaks[layer.name] = largest
+        if neuron.message.whole:
+            peaks[layer.name] = min(peaks[layer.name], neuron.message.largest)
     return peaks
 
 
 def _with_limits(program: Program, input_peak: Mapping[str, float]) -> Program:
-    """Return ``program`` whose layers of changes all have a limit, for which integers have room."""
-    if not any(layer.neuron.changes for layer in program.layers):
+    """Return ``program`` with a limit of all changes and counts, for which integers have room."""
+    unlimited = {layer.name for layer in program.layers if layer.neuron.changes or layer.neuron.message.whole}
+    if not unlimited:
         return program
     peaks = _peaks(program, input_peak)
 
@@ -310,7 +319,7 @@ def _with_limits(program: Program, input_peak: Mapping[str, float]) -> Program:
         message = replace(layer.neuron.message, limit=peaks[layer.name])
         return replace(layer, neuron=replace(layer.neuron, message=message))
 
-    return replace(program, layers=tuple(limited(one) if one.neuron.changes else one for one in program.layers))
+    return replace(program, layers=tuple(limited(one) if one.name in unlimited else one for one in program.layers))
 
 
 def _share_direct(program: Program, scales: dict[str, float]) -> None:
@@ -385,7 +394,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
         # The largest value fills the payload at the largest shift; u has twice its room.
         most = largest_sendable(neuron.message) / peaks[layer.name]
         return min(max(useful, default=most), coarse, most * 2.0**LARGEST_EXPONENT)
-    current = largest_a * leaky_gain(float(np.min(_du(neuron))) / DECAY_ONE, program.timesteps)
+    current = largest_a * _current_gain(program, neuron)
     # Without decay and timesteps nothing bounds v: assume the gain of many steps.
     gain = leaky_gain(float(np.min(neuron.dv)), program.timesteps)
     potential = (current + largest_bias) * (gain if math.isfinite(gain) else MANY_STEPS)
@@ -415,6 +424,10 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
         limits += [LARGEST_MESSAGE / largest_a, (LARGEST_STATE >> STATE_SHIFT) / potential]
     kept = grid_scale(program, layer)
     return kept if kept is not None and kept <= min(limits) else min(max(useful, default=math.inf), *limits)
+
+
+def _current_gain(program: Program, neuron: Neuron) -> float:
+    return leaky_gain(float(np.min(_du(neuron))) / DECAY_ONE, program.timesteps)
 
 
 def _span(synapse: Synapse) -> tuple[float, float]:
@@ -536,9 +549,10 @@ def _message(neuron: Neuron, scale: float) -> Message:
         reach = message.limit * scale / largest_sendable(message)
         shift = min(max(0, math.ceil(math.log2(reach) - 1e-9)), LARGEST_EXPONENT)
         return replace(message, limit=max(1, round(message.limit * scale * 2.0**-shift)), shift=shift)
-    if not neuron.graded:
+    if not neuron.payload:
         return message
-    limit = largest if message.limit is None else max(1, min(largest, round(message.limit * scale)))
+    unit = 1.0 if message.whole else scale
+    limit = largest if message.limit is None else max(1, min(largest, round(message.limit * unit)))
     return replace(message, limit=limit)
 
 

@@ -37,7 +37,7 @@ Role = Literal["input", "output", "pass", "linear", "delay", "neuron", "unknown"
 # Contract fields that a neuron node may state for itself, in its own metadata.
 FIRES = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FIRING_FIELDS = ("comparison", "reset", "reset_delay")
-# Of a Threshold, in its metadata; the last two of changes alone.
+# The last two of changes alone.
 MESSAGE_FIELDS = ("message", "message_bits", "message_limit", "message_activation", "message_cumulative")
 # Primitives that can state other dynamics than LIF's in their metadata.
 INTEGRATES = (nir.LIF, nir.CubaLIF, nir.IF)
@@ -90,9 +90,9 @@ class Wiring:
         """Return comparison and reset of a neuron: from its own metadata, else the contract's."""
         return node_firing(self.nodes[name], contract)
 
-    def message(self, name: str) -> Message:
-        """Return the message of a neuron, from its own metadata: a spike if it states nothing."""
-        return node_message(self.nodes[name])
+    def message(self, name: str, contract: Contract | None = None) -> Message:
+        """Return the message of a neuron: from its own metadata, else the contract's, if given."""
+        return node_message(self.nodes[name], contract)
 
     def only_reshapes(self, name: str) -> bool:
         """Return True for a node that changes no value: a Flatten, or an end of a nested graph."""
@@ -116,7 +116,7 @@ def node_firing(node: Any, contract: Contract) -> Firing:
         GraphError: a value in the metadata is of another kind.
     """
     if isinstance(node, nir.Threshold):  # there is nothing to reset; a change is sent from θ on
-        return Firing("inclusive" if node_message(node).changes else contract.comparison)
+        return Firing("inclusive" if node_message(node, contract).changes else contract.comparison)
     stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
     given = {name: stated.get(PREFIX + name, getattr(contract, name)) for name in FIRING_FIELDS}
     try:
@@ -126,17 +126,19 @@ def node_firing(node: Any, contract: Contract) -> Firing:
         raise GraphError(error.what, error.why, f"correct {own}, or remove it for the graph's own") from error
 
 
-def node_message(node: Any) -> Message:
-    """Return the message of a neuron node, from its own metadata: a spike if it states nothing.
+def node_message(node: Any, contract: Contract | None = None) -> Message:
+    """Return the message of a neuron node: from its own metadata, else the contract's, if given.
 
     Raises:
         GraphError: a value in the metadata is of another kind, or the node cannot send it.
     """
+    resets = isinstance(node, INTEGRATES)
+    usual = contract.sent if resets and contract else SPIKE
     stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
     given = {name: plain(stated[PREFIX + name]) for name in MESSAGE_FIELDS if PREFIX + name in stated}
     if not given:
-        return SPIKE
-    kind, limit = given.get("message", "spike"), given.get("message_limit")
+        return usual
+    kind, limit = given.get("message", usual.kind), given.get("message_limit")
 
     def refused(name: str, why: str) -> GraphError:
         return GraphError(f"{name} = {given.get(name)!r}", why, f"correct {PREFIX}{name}, or remove it")
@@ -145,19 +147,23 @@ def node_message(node: Any) -> Message:
         raise refused("message", f"it must be one of {', '.join(MESSAGE_KINDS)}")
     if kind == "spike":
         return SPIKE
-    if not isinstance(node, nir.Threshold):
+    if kind == "count" and not resets:
+        raise refused("message", "only a LIF, CubaLIF or IF sends several spikes in a step")
+    if kind != "count" and not isinstance(node, nir.Threshold):
         raise refused("message", "only a Threshold sends graded values or changes")
-    usual, fewest, most = BITS[kind]
-    bits = given.get("message_bits", usual)
+    default, fewest, most = BITS[kind]
+    bits = given.get("message_bits", default)
     if isinstance(bits, bool) or not isinstance(bits, int) or not fewest <= bits <= most:
         raise refused("message_bits", f"a payload has {fewest} to {most} bits")
     if limit is not None and (not isinstance(limit, int | float) or not 0 < limit < math.inf):
         raise refused("message_limit", "the largest value that is sent is above 0")
+    if kind == "count" and limit is not None and (limit != int(limit) or isinstance(limit, bool)):
+        raise refused("message_limit", "the largest number of spikes in a step is whole")
     limit = None if limit is None else float(limit)
     activation, cumulative = given.get("message_activation", "none"), given.get("message_cumulative", False)
-    if activation not in ACTIVATIONS or (kind == "graded" and activation != "none"):
+    if activation not in ACTIVATIONS or (kind != "change" and activation != "none"):
         raise refused("message_activation", f"changes are of one of {', '.join(ACTIVATIONS)}")
-    if cumulative not in (False, True) or (kind == "graded" and cumulative):
+    if cumulative not in (False, True) or (kind != "change" and cumulative):
         raise refused("message_cumulative", "it is true or false, and of changes alone")
     return Message(kind, bits, limit, activation, bool(cumulative))
 

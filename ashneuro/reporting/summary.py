@@ -183,9 +183,10 @@ def _own_ann(ann: OwnAnn) -> dict[str, Any]:
 
 
 def _layer_workload(layer: LayerWorkload) -> dict[str, Any]:
-    """Return the counts of a layer; those of graded messages only where it sends them."""
+    """Return the counts of a layer; those of messages with numbers only where it has some."""
     graded = () if layer.message_bits else ("graded_messages", "message_bits")
-    return {name: value for name, value in asdict(layer).items() if name not in graded}
+    absent = graded if layer.acs_from_counts else (*graded, "acs_from_counts")
+    return {name: value for name, value in asdict(layer).items() if name not in absent}
 
 
 def _comparison(result: Comparison) -> dict[str, Any]:

@@ -8,6 +8,9 @@ them. The search is deterministic, and never ends worse than the rule.
 Graded values without a limit are taken to be at most `ROOM` times what the samples show, layer by
 layer: the largest possible value grows with the largest possible sum of every layer before, and
 after a few layers a unit that admits it would round all real values to 0.
+
+Spike counts without a limit get one: the smallest of 1, 3, 7, 15 … that no sample exceeds in
+floats. What is above it stays in v, and is sent in the next step.
 """
 
 from __future__ import annotations
@@ -79,6 +82,7 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     few = _samples(program, fed)
     wanted = _rasters(program, few)
     program = _with_limits(program, wanted, "change")
+    program = _with_limits(program, wanted, "count")
     first = scales = default_scales(_with_limits(program, wanted, "graded"), input_peak=peak)
     rule = _mismatches(program, few, wanted, peak, scales)
     names = [layer.name for layer in program.layers]
@@ -158,8 +162,9 @@ def _with_limits(program: Program, sent: Mapping[str, NDArray[Any]], kind: Messa
         values = sent[layer.name]
         if message.changes:  # the value is within the threshold of their sum
             values = np.abs(values.cumsum(axis=0)) + float(np.max(layer.neuron.v_threshold))
-        message = replace(message, limit=ROOM * float(values.max(initial=0.0)) or None)
-        return replace(layer, neuron=replace(layer.neuron, message=message))
+        largest = float(values.max(initial=0.0))
+        limit = (1 << max(1, int(largest)).bit_length()) - 1 if message.whole else ROOM * largest
+        return replace(layer, neuron=replace(layer.neuron, message=replace(message, limit=limit or None)))
 
     return replace(program, layers=tuple(limited(layer) for layer in program.layers))
 

@@ -33,9 +33,12 @@ class Activity:
         active_updates: neuron-steps in which the neuron had a state or an input other than zero;
             ``None`` if the simulator cannot observe it (Lava).
         raster: (T, B, *shape), uint8 spikes or float values; ``None`` if not asked for.
-        binary: every value that the population sent was 0 or 1. A layer of graded messages is not
-            binary, whatever it sent.
+        binary: every value that the population sent was 0 or 1. A layer whose messages carry
+            numbers is not binary, whatever it sent.
         read_out: the values are membrane potentials, and nothing is sent as an event.
+        ones: int64, as ``counts``: of these messages, those of 1 or −1, where a population sends
+            whole numbers (spike counts): a synapse adds or subtracts its weight, and multiplies for
+            the others. ``None`` for all other populations.
         u, v: (T, B, *shape), current and membrane potential after each step and its reset, in the
             units of the arithmetic; ``None`` if not asked for.
     """
@@ -47,12 +50,19 @@ class Activity:
     u: NDArray[np.generic] | None = None
     v: NDArray[np.generic] | None = None
     read_out: bool = False
+    ones: NDArray[np.int64] | None = None
 
     @classmethod
-    def of_messages(cls, sent: NDArray[Any], active_updates: int | None, keep: bool) -> Activity:
-        """Return the activity of a layer whose graded messages are ``sent`` (T, B, *shape)."""
-        counts = np.count_nonzero(sent, axis=(0, 1))
-        return cls(np.asarray(counts, np.int64), active_updates, sent if keep else None, binary=False)
+    def of_messages(cls, sent: NDArray[Any], active_updates: int | None, keep: bool, whole: bool) -> Activity:
+        """Return the activity of a layer whose messages carry numbers.
+
+        Args:
+            sent: (T, B, *shape).
+            whole: they are whole numbers; otherwise values.
+        """
+        counts = np.asarray(np.count_nonzero(sent, axis=(0, 1)), np.int64)
+        ones = np.asarray(np.count_nonzero(np.abs(sent) == 1, axis=(0, 1)), np.int64) if whole else None
+        return cls(counts, active_updates, sent if keep else None, binary=False, ones=ones)
 
     @classmethod
     def of_inputs(cls, sent: NDArray[Any]) -> Activity:
@@ -70,6 +80,13 @@ class Activity:
         """Number of spikes (or non-zero inputs) of the population."""
         return int(self.counts.sum())
 
+    @property
+    def added(self) -> NDArray[np.int64]:
+        """Of the counts, messages for which a synapse adds its weight; it multiplies for others."""
+        if self.binary:
+            return self.counts
+        return np.zeros_like(self.counts) if self.ones is None else self.ones
+
     @classmethod
     def joined(cls, parts: Sequence[Activity]) -> Activity:
         """Return the activity over the samples of all ``parts``, in order."""
@@ -82,6 +99,7 @@ class Activity:
             u=_joined([part.u for part in parts]),
             v=_joined([part.v for part in parts]),
             read_out=any(part.read_out for part in parts),
+            ones=_summed([part.ones for part in parts]),
         )
 
     def __add__(self, other: Activity) -> Activity:
@@ -139,7 +157,7 @@ class SpikeRecord(Plotted):
         }
 
     def firing_rate(self, layer: str) -> float:
-        """Return spikes, or graded messages, per neuron and step."""
+        """Return spikes, or messages that carry numbers, per neuron and step."""
         activity = self.layers[layer]
         return activity.events / (activity.neurons * self.timesteps * self.samples)
 
@@ -209,6 +227,7 @@ def save_counts(record: SpikeRecord, path: str | Path) -> None:
             for name, a in activities.items()
         }
         arrays |= {f"{part}/{name}": activity.counts for name, activity in activities.items()}
+        arrays |= {f"ones/{part}/{name}": own.ones for name, own in activities.items() if own.ones is not None}
     np.savez_compressed(path, allow_pickle=False, **{HEADER: np.array(json.dumps(header))}, **arrays)
 
 
@@ -231,6 +250,7 @@ def load_counts(path: str | Path) -> SpikeRecord:
                         binary=facts["binary"],
                         # Files of earlier versions know no graded messages.
                         read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
+                        ones=archive[key] if (key := f"ones/{part}/{name}") in archive.files else None,
                     )
                     for name, facts in header[part].items()
                 }
@@ -250,3 +270,8 @@ def _joined(parts: Sequence[NDArray[np.generic] | None]) -> NDArray[np.generic] 
     if len(known) < len(parts):
         return None  # a raster of some samples only would be mistaken for one of all
     return known[0] if len(known) == 1 else np.concatenate(known, axis=1)
+
+
+def _summed(parts: Sequence[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
+    known = [part for part in parts if part is not None]
+    return np.sum(known, axis=0, dtype=np.int64) if len(known) == len(parts) else None

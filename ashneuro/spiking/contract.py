@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.spiking.firing import Comparison, Firing, Reset
-from ashneuro.spiking.message import Message
+from ashneuro.spiking.message import COUNT_BITS, SPIKE, Message
 
 PREFIX = "ashneuro."
 
@@ -26,6 +26,7 @@ Start = Literal["v_leak", "v_reset"]
 Integration = Literal["euler", "exponential"]
 IFConvention = Literal["per-step", "per-second"]
 InputCoding = Literal["constant-current", "current", "spikes"]
+Sent = Literal["spike", "count"]
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "comparison": ("strict", "inclusive"),
@@ -34,6 +35,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "integration": ("euler", "exponential"),
     "if_convention": ("per-step", "per-second"),
     "input_coding": ("constant-current", "current", "spikes"),
+    "message": ("spike", "count"),
 }
 
 
@@ -56,6 +58,9 @@ class Contract:
             ``"per-second"``: v += dt·R·x (SpikingJelly, which writes R = 1/dt).
         input_coding: ``"constant-current"``: one analog value per neuron for all timesteps;
             ``"current"``: analog, changing with time; ``"spikes"``: 0 or 1.
+        message: ``"spike"``: a neuron spikes at most once per timestep. ``"count"``: as often as
+            v_threshold fits into v (sinabs).
+        message_limit: largest number of spikes per timestep of a ``"count"``; ``None``: no limit.
     """
 
     dt_s: float = 1e-3
@@ -67,6 +72,8 @@ class Contract:
     integration: Integration = "euler"
     if_convention: IFConvention = "per-step"
     input_coding: InputCoding = "current"
+    message: Sent = "spike"
+    message_limit: int | None = None
 
     def __post_init__(self) -> None:
         for name, values in CHOICES.items():
@@ -80,6 +87,9 @@ class Contract:
             raise GraphError(f"dt = {self.dt_s} s", "a time step must be longer than 0 s, and finite", "--dt SECONDS")
         if self.timesteps is not None and self.timesteps < 1:
             raise GraphError(f"timesteps = {self.timesteps}", "a sample lasts at least one step", "--timesteps N")
+        if self.message_limit is not None and self.message_limit < 1:
+            why = "a neuron that may spike sends at least one spike"
+            raise GraphError(f"message_limit = {self.message_limit}", why, "--message-limit N")
         if self.reset_delay < 0:
             raise GraphError(
                 f"reset_delay = {self.reset_delay}", "a reset cannot come before its spike", "--reset-delay STEPS"
@@ -89,6 +99,11 @@ class Contract:
     def firing(self) -> Firing:
         """Comparison and reset of every neuron that does not state its own."""
         return Firing(self.comparison, self.reset, self.reset_delay)
+
+    @property
+    def sent(self) -> Message:
+        """Message of every neuron with a reset that does not state its own."""
+        return SPIKE if self.message == "spike" else Message("count", COUNT_BITS, self.message_limit)
 
     def decay(self, tau: ArrayLike) -> NDArray[np.float64]:
         """Return the decay per timestep of a state with time constant ``tau`` (seconds)."""
@@ -118,16 +133,21 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
     """
     values: dict[str, Any] = {}
     assumed = []
-    # Versions before the comparison was a field wrote graphs that spike at v > v_threshold.
-    states_others = PREFIX + "reset" in metadata
+    # Versions before these were fields wrote graphs that spike once, at v > v_threshold.
+    later = ("comparison", "message") if PREFIX + "reset" in metadata else ()
     for field in fields(Contract):
         if overrides.get(field.name) is not None:
             values[field.name] = overrides[field.name]
         elif PREFIX + field.name in metadata:
             values[field.name] = plain(metadata[PREFIX + field.name])
-        elif field.name != "timesteps" and not (field.name == "comparison" and states_others):
+        elif field.name not in ("timesteps", "message_limit", *later):
             assumed.append(field.name)
-    casts: Mapping[str, Callable[[Any], float]] = {"dt_s": float, "timesteps": _whole, "reset_delay": _whole}
+    casts: Mapping[str, Callable[[Any], float]] = {
+        "dt_s": float,
+        "timesteps": _whole,
+        "reset_delay": _whole,
+        "message_limit": _whole,
+    }
     for name, cast in casts.items():
         if name in values:
             try:

@@ -1,6 +1,7 @@
 """Message of a population as data: the value that a neuron sends in a step.
 
-With x_t the input of a stateless neuron (a nir.Threshold) in step t and θ its threshold::
+With x_t the input of a stateless neuron (a nir.Threshold) in step t, v'_t the potential of another
+neuron before any reset, and θ its threshold::
 
     s_t = 1 if x_t > θ else 0                      kind "spike": every neuron of Lava's LIF
     s_t = min(x_t, limit) if x_t > θ else 0        kind "graded": a ReLU (θ = 0), or a jump (θ > 0)
@@ -9,20 +10,26 @@ With x_t the input of a stateless neuron (a nir.Threshold) in step t and θ its 
     s_t = d_t if |d_t| ≥ θ else 0                  f: x (activation "none") or max(x, 0) ("relu")
     r_t = d_t − s_t                                y_0 = r_0 = 0 at the start of a sample
 
+    s_t = min(number of k ≥ 1 with v'_t > k·θ, limit)               kind "count": several spikes in
+    v_t = v'_t − s_t·θ                                              a step, as one message
+
 So the changes sent up to step t add up to y_t − r_t, with |r_t| < θ. A cumulative error e decides
 instead of d (Lava's ``cum_error``)::
 
     e_t = e_{t−1} + d_t;  s_t = d_t if |e_t| ≥ θ else 0;  e_t = 0 where s_t ≠ 0
 
-θ is not negative, so that nothing negative is sent as a graded value. A value of 0 is no message.
+θ is not negative, so that nothing negative is sent as a graded value; that of a count is above 0.
+Counts are compared as spikes are, see `ashneuro.spiking.firing`: with ≥ in place of > they are
+sinabs' MultiSpike and, with a limit, its MaxSpike. Potentials within its `TIE` of a multiple of θ
+count as equal to it. A value of 0 is no message.
 
 In an integer program the payload of a graded value has ``bits`` bits, and ``limit`` is the largest
 one, at most 2^bits − 1. With a the sum that arrives, in units of the layer::
 
     m_t = min(v_t >> 6, limit) if v_t > θ << 6 else 0,      v_t = (a_t << 6) + (bias << bias_exp)
 
-A change has ``bits`` bits with its sign. y is in units of a, and u the sum of all a (``du`` = −1)
-or a itself::
+A count is a whole number, whatever the units of the layer, with the same bits. A change has
+``bits`` bits with its sign. y is in units of a, and u the sum of all a (``du`` = −1) or a itself::
 
     y_t = f(u_t + (bias << bias_exp));  d, r and e as above, with θ << bias_exp;  m_t = s_t >> shift
 
@@ -34,14 +41,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-MessageKind = Literal["spike", "graded", "change"]
-MESSAGE_KINDS: tuple[MessageKind, ...] = ("spike", "graded", "change")
+MessageKind = Literal["spike", "graded", "change", "count"]
+MESSAGE_KINDS: tuple[MessageKind, ...] = ("spike", "graded", "change", "count")
 Activation = Literal["none", "relu"]
 ACTIVATIONS: tuple[Activation, ...] = ("none", "relu")
-GRADED_BITS = 8  # of a payload, where a graph states nothing
+GRADED_BITS = COUNT_BITS = 8  # of a payload, where a graph states nothing
 LARGEST_BITS = 15  # a message of 16 bits has a sign
 # Payload bits where a graph states nothing, and the fewest and the most that a message has.
-BITS: dict[str, tuple[int, int, int]] = {"graded": (GRADED_BITS, 1, LARGEST_BITS), "change": (16, 2, 16)}
+BITS: dict[str, tuple[int, int, int]] = {
+    "graded": (GRADED_BITS, 1, LARGEST_BITS),
+    "change": (16, 2, 16),
+    "count": (COUNT_BITS, 1, LARGEST_BITS),
+}
 LARGEST_EXPONENT = 7  # of Lava's spike_exp and state_exp: 3 bits
 
 
@@ -50,11 +61,12 @@ class Message:
     """Message of a population; the module docstring has the equations.
 
     Args:
-        kind: ``"spike"``: 1; ``"graded"``: the value itself; ``"change"``: its change.
+        kind: ``"spike"``: 1; ``"graded"``: the value itself; ``"change"``: its change;
+            ``"count"``: several spikes at once.
         bits: payload bits of a message on the machine, with the sign of a change; 0 for a spike.
-        limit: largest value that is sent, in units of the threshold; ``None``: float programs send
-            every value. Of changes, the largest |y| that is expected, for which integers have
-            room; nothing is clipped.
+        limit: largest value that is sent, in units of the threshold, or most spikes in a step;
+            ``None``: float programs send every value. Of changes, the largest |y| that is
+            expected, for which integers have room; nothing is clipped.
         activation: of changes: f.
         cumulative: of changes: the error adds up until a change is sent.
         shift: of changes in integer programs: bits that y has beyond the message; negative where
@@ -79,6 +91,11 @@ class Message:
         return self.kind == "change"
 
     @property
+    def whole(self) -> bool:
+        """True if a message carries a whole number, whatever the units of the layer."""
+        return self.kind == "count"
+
+    @property
     def payload(self) -> bool:
         """True if a message carries a number; a spike says only that there was one."""
         return self.kind != "spike"
@@ -86,7 +103,8 @@ class Message:
     @property
     def words(self) -> str:
         """Name of the messages, as users read it."""
-        return {"spike": "spikes", "graded": "graded messages", "change": "changes"}[self.kind]
+        words = {"graded": "graded messages", "change": "changes", "count": "spike counts"}
+        return words.get(self.kind, "spikes")
 
     @property
     def largest(self) -> int:
@@ -126,3 +144,12 @@ def changes(message: Message, x: Any, threshold: Any, state: tuple[Any, ...], xp
     sent = xp.where(abs(error) >= threshold, d, xp.zeros_like(d))
     kept = (xp.where(sent != 0, xp.zeros_like(error), error),) if message.cumulative else ()
     return sent, (new, d - sent, *kept)
+
+
+def spike_counts(v: Any, first: Any, v_subtract: Any, limit: float | None, xp: Any) -> Any:
+    """Return the number of spikes that potentials ``v`` send in one step.
+
+    Args:
+        first: smallest v that spikes once; from there on, v spikes once more every ``v_subtract``.
+    """
+    return xp.clip((v - first) // v_subtract + 1, 0, limit)

@@ -13,6 +13,7 @@ from ashneuro.exchange import HostLayer
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape, matrix
 from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.message import Message
 
 
@@ -98,6 +99,21 @@ def graded_program(bits=6, seed=0):
         Layer("out", (4,), graded(0.0), (Connection("lif", dense(rng, (7,), 4)),), 4),
     )
     return Program("float", 1e-3, 4, (InputPort("input", shape, "spikes"),), layers, ("out",))
+
+
+def counting_program(bits=6, seed=0):
+    """Return two conv layers that send spike counts, both of which feed a LIF."""
+    rng = np.random.default_rng(seed)
+    shape = (2, 5, 5)
+    first, down = conv(rng, shape, 3), conv(rng, (3, 5, 5), 4, stride=2)
+    several = {"message": Message("count", bits, 5.0), "firing": Firing(reset="subtract"), "v_subtract": np.array(0.7)}
+    skip = Connection("one", dense(rng, (3, 5, 5), 7), 1)
+    layers = (
+        Layer("one", (3, 5, 5), replace(neuron(0.7, dv=0.2), **several), (Connection("input", first),), 1),
+        Layer("two", down.out_shape, replace(neuron(0.7, dv=0.2), **several), (Connection("one", down),), 2),
+        Layer("lif", (7,), neuron(0.8), (Connection("two", dense(rng, down.out_shape, 7)), skip), 3),
+    )
+    return Program("float", 1e-3, 4, (InputPort("input", shape, "spikes"),), layers, ("two", "lif"))
 
 
 def run(program, inputs, timesteps=None):

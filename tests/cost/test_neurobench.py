@@ -15,6 +15,7 @@ from ashneuro.program.program import Connection, InputPort, Layer, Program, Syna
 from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.message import Message
 from tests.cost import networks
 
@@ -162,6 +163,32 @@ def test_products_of_changes_agree():
     mine = neurobench(count(program, record))["SynapticOperations"]
     assert {name: found[name] for name in mine} == pytest.approx(mine)
     assert 0 < mine["Effective_MACs"] < mine["Dense"] / 2
+
+
+def test_counts_of_one_spike_are_products_there():
+    """NeuroBench tells spikes from values by call; here each message is told from the others."""
+    net, synapses = chain()
+    several = Silent(*net.layers)
+    several.forward = lambda x: net.layers[1](torch.floor(torch.relu(net.layers[0](x)) / 0.1))
+    x = spikes((2, 3, 2, 6, 6))
+    found = theirs(several, *(torch.tensor(step) for step in x))
+    neurons = replace(
+        networks.neuron(0.1, dv=1.0),
+        message=Message("count", 8),
+        firing=Firing("inclusive", "subtract"),
+        v_subtract=np.array(0.1),
+    )
+    layers = (
+        Layer("l0", synapses[0].out_shape, neurons, (Connection("input", synapses[0]),), 1),
+        Layer("l1", (5,), networks.neuron(), (Connection("l0", synapses[1]),), 2),
+    )
+    program = Program("float", 1e-3, 2, (InputPort("input", (2, 6, 6), "spikes"),), layers, ("l1",))
+    work = count(program, run_program(program, x))
+    ones = work.total("acs_from_counts")
+    mine = neurobench(work)["SynapticOperations"]
+    assert work.total("effective_macs") > 0 < ones
+    assert found["Effective_MACs"] == pytest.approx(mine["Effective_MACs"] + ones / work.samples)
+    assert found["Effective_ACs"] == pytest.approx(mine["Effective_ACs"] - ones / work.samples)
 
 
 def test_zero_weights_padding_and_bias_are_not_counted():

@@ -179,11 +179,12 @@ def test_placement_needs_core_capacities():
 
 
 @pytest.mark.parametrize("name", ["loihi1", "loihi2"])
-@pytest.mark.parametrize("sends", ["graded", "changes"])
+@pytest.mark.parametrize("sends", ["graded", "changes", "count"])
 def test_graded_messages_have_no_price_and_make_no_zero(name, sends):
-    program = networks.graded_program() if sends == "graded" else networks.change_program()
+    made = {"graded": networks.graded_program, "changes": networks.change_program, "count": networks.counting_program}
+    program = made[sends]()
     x = (np.random.default_rng(1).random((4, 2, *program.inputs[0].shape)) < 0.4).astype(float)
-    x = x if sends == "graded" else networks.frames(program)
+    x = networks.frames(program) if sends == "changes" else x
     record = run_program(program, x, rasters=["one"])
     profile = load_profile(name)
     placed = deploy(program, record, profile)
@@ -193,6 +194,7 @@ def test_graded_messages_have_no_price_and_make_no_zero(name, sends):
         assert cost.dynamic_j is None
         assert cost.by_term()["graded message"] is None and cost.by_term()["graded synop"] is None
         missing = {term.layer: term.because for term in cost.terms if term.name == "graded message"}
-        assert missing.keys() == {"one", "two", "out" if sends == "graded" else "delta"}
+        last = {"graded": {"out"}, "changes": {"delta"}, "count": set()}[sends]
+        assert missing.keys() == {"one", "two"} | last
         assert "no energy for a message with a payload" in missing["one"]
         assert not any(term.layer == "one" and "hop" in term.name for term in cost.terms)

@@ -12,7 +12,8 @@ from ashneuro.errors import AshneuroError
 from ashneuro.program.program import Connection, InputPort, Layer, Program
 from ashneuro.program.synapse import conv_shape, sparse
 from ashneuro.simulation.emulator.run_program import run_program
-from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.simulation.record import Activity, SpikeRecord, load_counts, save_counts
+from ashneuro.spiking.message import SPIKE
 from tests.cost import networks
 
 
@@ -133,6 +134,64 @@ def test_graded_messages_are_no_spikes_and_carry_payload_bits():
     assert [rows[name].messages for name in ("one", "two")] == [2 * messages["one"], messages["two"]]
     assert rows["out"].messages_out == messages["out"]
     assert (rows["out"].bytes_out, integers["out"].bytes_out) == (2 * 4 * 4 * 32 / 8, 2 * 4 * 4 * 6 / 8)
+
+
+def counting_run(samples=2):
+    """Return a program with layers of spike counts, spikes into it, and its record."""
+    program = networks.counting_program()
+    x = (np.random.default_rng(1).random((program.timesteps, samples, *program.inputs[0].shape)) < 0.4).astype(float)
+    return program, x, run_program(program, x, rasters=[layer.name for layer in program.layers])
+
+
+def test_counts_of_one_spike_are_added_and_others_multiplied():
+    program, x, record = counting_run()
+    sent = {"input": x} | {name: own.raster for name, own in record.layers.items()}
+    assert max(values.max() for values in sent.values()) > 2
+    rows = {row.name: row for row in count(program, record).layers}
+    steps = {row.name: row for row in count_steps(program, record, {"input": x})}
+    for layer in program.layers:
+        added = multiplied = 0
+        for connection in layer.connections:
+            for _, source, weight in networks.products(connection.synapse):
+                line = sent[connection.source][(slice(None), slice(None), *source)]
+                added += int((line == 1).sum()) * (weight != 0)
+                multiplied += int((line > 1).sum()) * (weight != 0)
+        row = rows[layer.name]
+        assert (row.effective_acs, row.effective_macs) == (added, multiplied), layer.name
+        assert sum(row.acs_by_kind.values()) == row.effective_acs
+        assert row.acs_from_counts == (0 if layer.name == "one" else added)
+        assert (steps[layer.name].effective_acs.sum(), steps[layer.name].effective_macs.sum()) == (added, multiplied)
+        assert bool(multiplied) == (layer.name != "one")
+    # Synapses that take counts are left out: they take no spikes.
+    alone = Workload(record.samples, record.timesteps, (rows["one"],))
+    assert count(program, record).spikes_per_synapse == alone.spikes_per_synapse > 0
+
+
+def test_spike_counts_are_messages_with_a_payload():
+    program, _, record = counting_run()
+    for precision, bits in (("float", 32), ("integer", 6)):
+        rows = {row.name: row for row in count(replace(program, precision=precision), record).layers}
+        for name in ("one", "two"):
+            row, messages = rows[name], int(np.count_nonzero(record.layers[name].raster))
+            assert (row.spikes, row.graded_messages, row.payload_bits) == (0, messages, bits * messages)
+        # Every neuron and step of the output "two", in the bits of its payload.
+        assert rows["two"].bytes_out == 2 * 4 * 3 * 3 * 4 * bits / 8
+    lif = rows["lif"]
+    assert (lif.graded_messages, lif.message_bits) == (0, 0)
+    spikes = replace(program.layers[0], neuron=replace(program.layers[0].neuron, message=SPIKE))
+    plain = replace(program, layers=(spikes, *program.layers[1:]))
+    once = {row.name: row for row in count(plain, record).layers}["one"]
+    floats = {row.name: row for row in count(program, record).layers}["one"]
+    assert floats.update_multiplies == once.update_multiplies + 1  # with 1/v_threshold
+
+
+def test_counts_on_disk_and_in_parts_are_the_same(tmp_path):
+    program, x, record = counting_run()
+    save_counts(record, tmp_path / "counts.npz")
+    stored = load_counts(tmp_path / "counts.npz")
+    parts = [run_program(program, x[:, [index]]) for index in range(2)]
+    for other in (stored, parts[0] + parts[1]):
+        assert count(program, other) == count(program, record)
 
 
 def test_a_graded_layer_stays_graded_whatever_it_sends():

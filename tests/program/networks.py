@@ -10,7 +10,10 @@ from ashneuro.program.wiring import wire
 from ashneuro.spiking.contract import Contract
 from tests import reference
 
-FIELDS = ("if_convention", "integration", "start", "comparison", "reset", "reset_delay")
+FIELDS = (
+    *("if_convention", "integration", "start", "comparison", "reset", "reset_delay"),
+    *("message", "message_limit"),
+)
 
 
 def define(graph, contract, inputs):
@@ -91,6 +94,10 @@ def fire(layer, before, v, threshold, unit):
         lower = 0 if amount is None else v - np.broadcast_to(amount, layer.shape).ravel() * unit
         return np.where(spikes, lower, v)
 
+    if layer.neuron.message.kind == "count":
+        rows = [fires(v - k * amount * unit) for k in range(int(layer.neuron.message.limit or 50))]
+        n = np.sum(rows, axis=0)
+        return v - n * amount * unit, n
     if firing.reset_delay:
         v = after(v, fires(before))
         return v, fires(v)

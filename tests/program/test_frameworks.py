@@ -326,13 +326,66 @@ def test_sinabs_integer_inputs_meet_the_threshold(tmp_path):
     same(ours(graph, x, tmp_path, reset="subtract", comparison="inclusive"), theirs)
 
 
-def test_sinabs_defaults_are_multiple_spikes_and_subtraction(tmp_path):
+COUNTS = {"reset": "subtract", "comparison": "inclusive", "message": "count"}
+
+
+def sinabs_neuron(layers, kind, size, **kwargs):
+    settings = {"batch_size": BATCH, "spike_threshold": full(size, 0.3 if kind == "IAF" else 0.06)} | kwargs
+    return layers.IAFSqueeze(**settings) if kind == "IAF" else layers.LIFSqueeze(tau_mem=full(size, 4), **settings)
+
+
+@pytest.mark.parametrize("kind", ["IAF", "LIF"])
+def test_sinabs_defaults_are_spike_counts_and_subtraction(tmp_path, kind):
     layers = framework("sinabs.layers")
-    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), layers.IAFSqueeze(batch_size=BATCH)), gain=4), inputs(6)
+    first, second = (sinabs_neuron(layers, kind, size) for size in (8, 4))
+    net = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), first, torch.nn.Linear(8, 4), second), gain=2)
+    x = inputs(6)
     theirs = sinabs_run(net, x)
-    assert theirs.max() > 1
     graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
-    assert different(ours(graph, x, tmp_path), theirs)
+    settings = {"dt_s": 1.0, "integration": "exponential"}
+    assert theirs.max() > 3
+    assert different(ours(graph, x, tmp_path, **settings), theirs)
+    same(ours(graph, x, tmp_path, **settings, **COUNTS), theirs)
+
+
+def test_sinabs_convolution_with_spike_counts(tmp_path):
+    layers = framework("sinabs.layers")
+    first, second = (layers.IAFSqueeze(batch_size=BATCH, spike_threshold=torch.tensor(0.4)) for _ in range(2))
+    dense = torch.nn.Linear(12, 4)
+    modules = torch.nn.Conv2d(2, 3, 3), first, layers.SumPool2d(2), torch.nn.Flatten(), dense, second
+    net, x = strong(torch.nn.Sequential(*modules), gain=1), inputs(2, 6, 6)
+    theirs = sinabs_run(net, x)
+    assert theirs.max() > 3
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 2, 6, 6))
+    graph.infer_types()
+    same(ours(graph, x, tmp_path, **COUNTS), theirs)
+
+
+@pytest.mark.parametrize("kind", ["IAF", "LIF"])
+def test_sinabs_most_spikes_of_a_step(tmp_path, kind):
+    """Spikes above the largest number stay in v."""
+    layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
+    neuron = sinabs_neuron(layers, kind, 8, spike_fn=activation.MaxSpike(2))
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron), gain=1.3), inputs(6)
+    theirs = sinabs_run(net, x)
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
+    settings = {"dt_s": 1.0, "integration": "exponential", **COUNTS}
+    assert different(ours(graph, x, tmp_path, **settings), theirs)
+    same(ours(graph, x, tmp_path, **settings, message_limit=2), theirs)
+
+
+def test_sinabs_counts_meet_multiples_of_the_threshold(tmp_path):
+    """Whole weights and a whole threshold: potentials often lie on a multiple of it."""
+    layers = framework("sinabs.layers")
+    neuron = layers.IAFSqueeze(batch_size=BATCH, spike_threshold=torch.tensor(2.0))
+    dense = torch.nn.Linear(6, 8, bias=False)
+    dense.weight.data = torch.randint(-2, 6, (8, 6), generator=torch.Generator().manual_seed(0)).float()
+    net, x = torch.nn.Sequential(dense, neuron), inputs(6)
+    theirs = sinabs_run(net, x)
+    assert theirs.max() > 3
+    graph = framework("sinabs.nir").to_nir(net, torch.zeros(BATCH, 6))
+    assert different(ours(graph, x, tmp_path, **COUNTS | {"comparison": "strict"}), theirs)
+    same(ours(graph, x, tmp_path, **COUNTS), theirs)
 
 
 def test_sinabs_leaks_exponentially(tmp_path):

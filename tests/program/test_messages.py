@@ -14,6 +14,8 @@ from ashneuro.program.quantise import default_scales, quantise
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.serialise import load_programs, save_programs
 from ashneuro.program.wiring import node_message
+from ashneuro.simulation.calibrate import calibrate
+from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.message import SPIKE, Message
 from tests.program import networks as net
@@ -24,6 +26,14 @@ def graded(shape, threshold=0.0, **metadata):
     node = nir.Threshold(np.full(shape, threshold))
     stated = {f"ashneuro.message_{key}": value for key, value in metadata.items()}
     node.metadata = {"ashneuro.message": "graded"} | stated
+    return node
+
+
+def counting(shape, **metadata):
+    """Return an IF that sends spike counts."""
+    node = nir.IF(np.ones(shape), np.full(shape, 0.5), np.zeros(shape))
+    stated = {f"ashneuro.message_{key}": value for key, value in metadata.items()}
+    node.metadata = {"ashneuro.message": "count", "ashneuro.reset": "subtract"} | stated
     return node
 
 
@@ -84,6 +94,9 @@ def test_relu_and_jump(threshold):
         (graded((3,), limit=-1.0), "above 0"),
         (graded((3,), limit=np.inf), "above 0"),
         (graded((3,), limit="much"), "above 0"),
+        (counting((3,), bits=16), "1 to 15 bits"),
+        (counting((3,), limit=0), "above 0"),
+        (counting((3,), limit=2.5), "whole"),
     ],
 )
 def test_metadata_of_another_kind_are_refused(node, says):
@@ -101,10 +114,18 @@ def test_only_a_threshold_sends_values():
     assert "only a Threshold" in findings[0].actual
 
 
+def test_only_a_neuron_with_a_reset_sends_counts():
+    node = graded((3,))
+    node.metadata["ashneuro.message"] = "count"
+    findings = [finding for finding in check(alone(node), Contract(message="count")) if not finding.ok]
+    assert [finding.rule for finding in findings] == ["readable_parameters"]
+    assert "only a LIF" in findings[0].actual
+
+
 def test_unknown_kind_is_refused():
     node = graded((3,))
     node.metadata["ashneuro.message"] = "loud"
-    with pytest.raises(GraphError, match="spike, graded"):
+    with pytest.raises(GraphError, match="spike, graded, change, count"):
         node_message(node)
 
 
@@ -203,3 +224,133 @@ def test_messages_are_stored(tmp_path):
     for name, stored in load_programs(tmp_path).items():
         original = {"float": program, "integer": integer}[name]
         assert [layer.neuron.message for layer in stored.layers] == [layer.neuron.message for layer in original.layers]
+
+
+# ---- spike counts -------------------------------------------------------------------------------
+
+
+def counts_network(**metadata):
+    rng = np.random.default_rng(4)
+    nodes = [
+        net.affine(12, 16, rng, gain=0.6),
+        counting((16,), **metadata),
+        net.affine(16, 8, rng, gain=0.6),
+        counting((8,), **metadata),
+    ]
+    return net.chain((12,), *nodes)
+
+
+@pytest.mark.parametrize("comparison, expected", [("strict", [0, 0, 1, 1, 2]), ("inclusive", [0, 1, 1, 2, 3])])
+def test_counts_at_multiples_of_the_threshold(comparison, expected):
+    """0.1 · k is no multiple of 0.1 in float64, and counts as one."""
+    node = nir.IF(np.ones(5), np.full(5, 0.1), np.zeros(5))
+    x = np.array([0.05, 0.1, 0.15, 0.1 + 0.1, 0.1 + 0.1 + 0.1]).reshape(1, 1, 5)
+    contract = Contract(comparison=comparison, reset="subtract", message="count")
+    graph = net.chain((5,), node)
+    for sent in (
+        net.run_program(lower(graph, contract), {"input": x})["n0"],
+        net.define(graph, contract, {"input": x})["n0"],
+        run_graph(graph, contract, x, rasters=["n0"]).layers["n0"].raster,
+    ):
+        np.testing.assert_array_equal(sent.ravel(), expected)
+
+
+def test_contract_and_node_state_counts_alike(tmp_path):
+    graph, plain = counts_network(limit=3), counts_network()
+    for name in ("n1", "n3"):
+        plain.nodes[name].metadata = {}
+    plain.metadata = Contract(reset="subtract", message="count", message_limit=3).to_metadata()
+    nir.write(tmp_path / "network.nir", plain)
+    read, said = read_graph(tmp_path / "network.nir")
+    assert not said.assumed and said.contract.message_limit == 3
+    program = lower(read, said.contract)
+    assert program.layer("n1").neuron.message == Message("count", 8, 3)
+    expected, found = (net.run_program(p, values()) for p in (lower(graph, Contract()), program))
+    assert expected["n3"].max() == 3
+    np.testing.assert_array_equal(found["n3"], expected["n3"])
+
+
+@pytest.mark.parametrize(
+    "changed", [{"ashneuro.reset": "value"}, {"ashneuro.reset_delay": 1}, {"ashneuro.dynamics": "refractory"}]
+)
+def test_counts_need_subtraction_at_once(changed):
+    graph = counts_network()
+    graph.nodes["n1"].metadata |= {"ashneuro.refractory_steps": 2, **changed}
+    assert ("n1", "count_firing") in rules(graph, input=1.0)
+
+
+def test_counts_need_a_positive_threshold():
+    graph = counts_network()
+    graph.nodes["n1"].v_threshold[3] = 0
+    assert ("n1", "count_firing") in rules(graph, input=1.0)
+
+
+def test_counts_in_loops_need_a_limit():
+    rng = np.random.default_rng(0)
+    for limit, expected in (({}, {("n", "limit_in_loops")}), ({"limit": 2}, set())):
+        nodes = {"input": (4,), "n": counting((4,), **limit), "back": net.affine(4, 4, rng, gain=0.5)}
+        graph = net.graph_of(nodes, [("input", "n"), ("n", "back"), ("back", "n"), ("n", "output")])
+        assert rules(graph, input=1.0) == expected
+
+
+def test_integer_counts_hold_the_largest_that_any_input_causes():
+    program = lower(counts_network(), Contract(timesteps=8))
+    integer = quantise(program, input_peak={"input": 2.0}).program
+    signs = np.sign(program.layer("n1").connections[0].synapse.weight)
+    x = {"input": np.repeat(2.0 * signs[None], 8, axis=0)}
+    for p, limits in ((program, {"n1": None, "n3": None}), (integer, {})):
+        sent = net.run_program(p, x)
+        for name in ("n1", "n3"):
+            limit = p.layer(name).neuron.message.limit
+            assert limit is None if name in limits else 3 < sent[name].max() < limit < 255
+
+
+def test_calibration_limits_counts_to_what_samples_need():
+    program = lower(counts_network(), Contract(timesteps=8))
+    calibration = calibrate(program, values())
+    expected, found = net.run_program(program, values()), net.run_program(calibration.program, values())
+    for name in ("n1", "n3"):
+        limit, largest = calibration.program.layer(name).neuron.message.limit, expected[name].max()
+        assert limit in (1, 3, 7, 15, 31) and limit // 2 < largest <= limit
+        assert calibration.mismatches[name] < 0.1
+        assert np.abs(found[name].sum(0) - expected[name].sum(0)).mean() < 0.1
+
+
+def test_stated_limit_and_bits_bound_integers():
+    for metadata, limit in (({"limit": 3}, 3), ({"limit": 9, "bits": 3}, 7), ({"bits": 2}, 3)):
+        program = quantise(lower(counts_network(**metadata), Contract()), input_peak={"input": 8.0}).program
+        assert program.layer("n1").neuron.message.limit == limit
+        assert net.run_program(program, values())["n1"].max() == limit
+
+
+def test_whole_numbers_of_a_counting_layer_stay():
+    rng = np.random.default_rng(0)
+    weights = [rng.integers(-3, 6, shape).astype(float) for shape in ((8, 6), (5, 8))]
+    nodes = [nir.Linear(weights[0]), counting((8,)), nir.Linear(weights[1]), counting((5,), limit=6)]
+    for node, threshold in zip(nodes[1::2], (3.0, 5.0), strict=True):
+        node.v_threshold[:] = threshold
+    contract = Contract(input_coding="spikes", timesteps=10, comparison="inclusive")
+    program = lower(net.chain((6,), *nodes), contract)
+    integer = quantise(program, input_peak={}).program
+    x = {"input": (rng.random((10, 4, 6)) < 0.5).astype(float)}
+    expected, found = net.run_program(program, x), net.run_program(integer, x)
+    for name in ("n1", "n3"):
+        assert expected[name].max() > 2
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_damaged_count_is_refused():
+    integer = quantise(lower(counts_network(), Contract()), input_peak={"input": 8.0}).program
+    for changed, rule in (
+        ({"message": Message("count", 8, None)}, "message_in_range"),
+        ({"message": Message("count", 8, 256)}, "message_in_range"),
+        ({"v_subtract": None}, "subtraction_in_range"),
+    ):
+        layers = tuple(replace(layer, neuron=replace(layer.neuron, **changed)) for layer in integer.layers)
+        broken = {finding.rule for finding in check_program(replace(integer, layers=layers)) if not finding.ok}
+        assert rule in broken
+
+
+def test_check_says_what_is_sent():
+    forms = {finding.node: finding.actual for finding in check(counts_network(), Contract(), "nir")}
+    assert "spike counts of 8 bits (Loihi 2)" in forms["n1"]

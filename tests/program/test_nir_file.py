@@ -57,7 +57,8 @@ def test_missing_contract_fields_are_assumed_or_overridden(tmp_path, rng):
     path = write(small(rng), tmp_path)
     _, read = read_graph(path)
     assert read.contract == Contract() and set(read.assumed) == {field.name for field in fields(Contract)} - {
-        "timesteps"
+        "timesteps",
+        "message_limit",
     }
     _, read = read_graph(path, dt_s=2e-4, timesteps=3)
     assert (read.contract.dt_s, read.contract.timesteps) == (2e-4, 3) and "dt_s" not in read.assumed

@@ -148,6 +148,11 @@ def _neuron(
     def after(v: Number) -> Number:
         return 0 if amount is None else v - amount * unit
 
+    if neuron.message.kind == "count":
+        n, limit = 0, neuron.message.limit
+        while (limit is None or n < limit) and fires(v - n * amount * unit):
+            n += 1
+        return u, v - n * amount * unit, n
     if firing.reset_delay:
         v = after(v) if fires(before) else v
         return u, v, int(fires(v))

@@ -209,7 +209,7 @@ class _Draw:
         """Add a population behind a read-out, which is its synaptic current; return its name."""
         if DYNAMICS[neuron.metadata.get("ashneuro.dynamics", "lif")].resonates:
             neuron.metadata = {}  # a resonator has no synaptic current
-        changes = "ashneuro.message" in neuron.metadata  # of a sum, Lava's Sigma
+        changes = neuron.metadata.get("ashneuro.message") == "change"  # of a sum, Lava's Sigma
         kind = "I" if changes else self.choose(["LI", "LI", "I"] if not self.integers else ["LI"])
         through = self.choose(["nothing", "scale", "affine"] if len(shape) == 1 and not alike else ["nothing"])
         rates = self.rates(kind, shape, each=not alike and through != "affine")
@@ -255,6 +255,9 @@ class _Draw:
         digits = int(spread.flat[0] * 1e6)
         if not node.metadata and digits % 4:
             self.further(node, spread * (3 if kind == "IF" else 1), digits // 4)
+        at_once = node.metadata.get("ashneuro.reset") == "subtract" and not node.metadata["ashneuro.reset_delay"]
+        if at_once and (threshold > 0).all() and digits % 3:  # counts have a limit: loops could let them grow
+            node.metadata |= {"ashneuro.message": "count", "ashneuro.message_limit": (2, 3, 7)[digits // 3 % 3]}
         return node
 
     def further(self, node: nir.NIRNode, height: NDArray[np.float64], digits: int) -> None:

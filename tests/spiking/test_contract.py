@@ -6,7 +6,9 @@ from ashneuro.spiking.contract import CHOICES, Contract, read_contract
 
 
 def test_contract_metadata_round_trip():
-    written = Contract(2e-4, 7, "subtract", 1, "inclusive", "v_reset", "exponential", "per-second", "spikes")
+    written = Contract(
+        2e-4, 7, "subtract", 1, "inclusive", "v_reset", "exponential", "per-second", "spikes", "count", 3
+    )
     assert read_contract(written.to_metadata()).contract == written
     assert read_contract({key: np.asarray(value) for key, value in written.to_metadata().items()}).contract == written
 
@@ -19,7 +21,9 @@ def test_invalid_choice_raises(name):
         Contract(**{name: "otherwise"})
 
 
-@pytest.mark.parametrize("field", [{"dt_s": 0.0}, {"dt_s": float("nan")}, {"timesteps": 0}, {"reset_delay": -1}])
+@pytest.mark.parametrize(
+    "field", [{"dt_s": 0.0}, {"dt_s": float("nan")}, {"timesteps": 0}, {"reset_delay": -1}, {"message_limit": 0}]
+)
 def test_invalid_number_raises(field):
     with pytest.raises(GraphError, match=next(iter(field)).removesuffix("_s")):
         Contract(**field)

@@ -131,12 +131,17 @@ class Network:
         elif message(neuron) == "graded":
             limit = neuron["message"]["limit"]
             layer = Graded(self.traces[name], chosen, inclusive, np.inf if limit is None else limit, **parameters)
-        elif neuron["spiking"] and (inclusive or late or subtracts):
+        elif neuron["spiking"] and (inclusive or late or subtracts or message(neuron) == "count"):
             subtract = self.numbers[neuron["v_subtract"]] if subtracts else None
             if subtracts:
                 subtract = np.broadcast_to(subtract, entry["shape"]).ravel() if subtract.size > 1 else subtract.ravel()
                 subtract = one(subtract.astype(self.number))
-            layer = Fired(self.traces[name], chosen, inclusive, late, subtract, **parameters)
+            if message(neuron) == "count":
+                limit = neuron["message"]["limit"]
+                limit = np.inf if limit is None else limit
+                layer = Counted(self.traces[name], chosen, inclusive, subtract, limit, **parameters)
+            else:
+                layer = Fired(self.traces[name], chosen, inclusive, late, subtract, **parameters)
         elif neuron["spiking"] and not len(chosen):
             layer = LIFReset(**parameters)
         else:
@@ -269,7 +274,7 @@ class Network:
 
 
 # <processes>
-Source = Sink = Traced = ReadOut = Fired = Graded = Changes = input_of = None
+Source = Sink = Traced = ReadOut = Fired = Graded = Changes = Counted = input_of = None
 DYNAMICS: dict = {}
 # </processes>
 
@@ -328,7 +333,7 @@ def stream(program: dict, numbers, precision: str, sent: dict, probes: dict, chi
     for layer in program["layers"]:
         name = layer["name"]
         answers[name] = samples_of(net.sent[name], layer, tuple(layer["shape"]))
-        if not layer["neuron"]["spiking"] or message(layer["neuron"]) != "spike":
+        if not layer["neuron"]["spiking"] or message(layer["neuron"]) in ("graded", "change"):
             answers[name] = read_out(layer, numbers, answers[name], precision == "fixed")
         traces[name] = samples_of(net.traces[name], layer, net.traces[name].shape[1:])
     return answers, traces
@@ -363,7 +368,7 @@ def read_out(layer: dict, numbers, v: np.ndarray, fixed: bool) -> np.ndarray:
 
 
 def message(neuron: dict) -> str:
-    """Return the kind of the neurons' messages: "spike", "graded" or "change"."""
+    """Return the kind of the neurons' messages, as in program.json."""
     return neuron.get("message", {}).get("kind", "spike")
 
 

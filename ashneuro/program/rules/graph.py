@@ -321,13 +321,38 @@ def start_value(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             yield Violation(name, f"v_reset = {range_text(reset)}, {rest}", remedy)
 
 
+def count_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
+    """A neuron that spikes several times in a step subtracts v_threshold for each spike, in the
+    same step; v_threshold is above 0.
+    """
+    for name in wiring.named("neuron"):
+        if wiring.message(name, contract).kind != "count":
+            continue
+        node, firing = wiring.nodes[name], wiring.firing(name, contract)
+        dynamics, _ = node_dynamics(node)
+        if dynamics != "lif":
+            remedy = f"write {PREFIX}message = spike into the node's metadata"
+            yield Violation(name, f"its dynamics are {dynamics}", remedy)
+        elif firing.reset != "subtract" or firing.reset_delay:
+            actual = f"reset {firing.reset}, {firing.reset_delay} step(s) late"
+            wanted = {"reset": "subtract", "reset_delay": 0}
+            own = [f"{PREFIX}{field} = {value}" for field, value in wanted.items() if PREFIX + field in node.metadata]
+            remedy = "--reset subtract --reset-delay 0"
+            remedy = f"write {' and '.join(own)} into the node's metadata" if own else remedy
+            yield Violation(name, actual, f"{remedy}, if it was trained so; else train with one spike per step")
+        elif not (numbers(node, "v_threshold") > 0).all():
+            actual = f"v_threshold = {range_text(numbers(node, 'v_threshold'))}"
+            yield Violation(name, actual, "train with v_threshold > 0")
+
+
 def graded_threshold(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """A Threshold that sends graded values has a threshold of 0 (a ReLU) or more (a jump); one that
     sends changes has one of 0 (every change) or more.
     """
     for name in wiring.named("neuron"):
-        if wiring.message(name).payload and (numbers(wiring.nodes[name], "threshold") < 0).any():
-            smallest = f"threshold = {numbers(wiring.nodes[name], 'threshold').min():.4g}"
+        node, message = wiring.nodes[name], wiring.message(name, contract)
+        if (message.graded or message.changes) and (numbers(node, "threshold") < 0).any():
+            smallest = f"threshold = {numbers(node, 'threshold').min():.4g}"
             yield Violation(name, smallest, "train with thresholds of at least 0")
 
 
@@ -411,6 +436,7 @@ GRAPH_RULES: Mapping[str, Rule] = {
     "dynamics_parameters": dynamics_parameters,
     "dynamics_firing": dynamics_firing,
     "start_value": start_value,
+    "count_firing": count_firing,
     "graded_threshold": graded_threshold,
     "loops_through_neurons": loops_through_neurons,
     "whole_delays": whole_delays,

@@ -103,7 +103,7 @@ def positive_threshold(program: Program) -> Iterator[Violation]:
     """A threshold lies above the resting potential: integers hold 0 < v_threshold < 2^17."""
     for layer in program.layers:
         threshold = layer.neuron.v_threshold
-        if layer.neuron.binary and np.min(threshold) <= 0:
+        if layer.neuron.scale_free and np.min(threshold) <= 0:
             actual = f"v_threshold = {np.min(threshold):.6g} above rest"
             yield Violation(layer.name, actual, "train with v_threshold > v_leak")
 
@@ -116,7 +116,7 @@ def uniform_threshold(program: Program) -> Iterator[Violation]:
     for layer in program.layers:
         direct = [connection.source for connection in layer.connections if connection.synapse is None]
         threshold = layer.neuron.v_threshold
-        if direct and layer.neuron.binary and np.min(threshold) != np.max(threshold):
+        if direct and layer.neuron.scale_free and np.min(threshold) != np.max(threshold):
             actual = f"from {np.min(threshold):.6g} to {np.max(threshold):.6g}, input {', '.join(direct)}"
             remedy = "give all its neurons one v_threshold, R and τ, or put a layer with weights in front of it"
             yield Violation(layer.name, actual, remedy)
@@ -133,8 +133,8 @@ def uniform_graded_threshold(program: Program) -> Iterator[Violation]:
 
 
 def limit_in_loops(program: Program) -> Iterator[Violation]:
-    """Graded messages and changes that come back to their layer have a stated limit: nothing else
-    bounds them.
+    """Graded messages, changes and spike counts that come back to their layer have a stated limit:
+    nothing else bounds them.
     """
     seen: set[str] = set()
     for layer in program.layers:
@@ -149,8 +149,8 @@ def limit_in_loops(program: Program) -> Iterator[Violation]:
 
 
 def message_in_range(program: Program) -> Iterator[Violation]:
-    """A graded payload has 1 to 15 bits, and its limit fits them. Changes have 2 to 16 bits, and
-    Lava's spike_exp and state_exp, up to 7 each.
+    """The payload of a message has 1 to 15 bits, and its limit fits them. Changes have 2 to 16
+    bits, and Lava's spike_exp and state_exp, up to 7 each.
     """
     for layer in program.layers:
         message = layer.neuron.message
@@ -217,9 +217,13 @@ def parameters_in_range(program: Program) -> Iterator[Violation]:
 
 
 def subtraction_in_range(program: Program) -> Iterator[Violation]:
-    """The amount that a spike subtracts is a whole number from 1 to 131071, like a threshold."""
+    """The amount that a spike subtracts is a whole number from 1 to 131071, like a threshold; a
+    spike count needs it.
+    """
     for layer in program.layers:
         values = layer.neuron.v_subtract
+        if values is None and layer.neuron.message.kind == "count":
+            yield Violation(layer.name, "there is none", AGAIN)
         if values is not None and (np.size(values) != 1 or not 1 <= int(values) <= LARGEST_THRESHOLD):
             yield Violation(layer.name, f"{np.min(values)} … {np.max(values)}", SMALLER_SCALE)
 

@@ -106,6 +106,7 @@ def spikes(record: SpikeRecord) -> Table:
     for name, activity in record.layers.items():
         sent = (NOTHING, NOTHING) if activity.read_out else (number(activity.events), percent(record.firing_rate(name)))
         kind = "read-out" if activity.read_out else "spikes" if activity.binary else "graded values"
+        kind = kind if activity.ones is None else "whole numbers"
         rows.append((name, kind, number(activity.neurons), *sent))
     return Table(
         "Spikes",

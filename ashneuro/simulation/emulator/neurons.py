@@ -19,7 +19,7 @@ from ashneuro.simulation.emulator.dynamics import STEPS, Neurons, StepFunction
 from ashneuro.simulation.emulator.population import Array, Kernel, Population, Steps
 from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
-from ashneuro.spiking.message import SPIKE, Message, graded_values
+from ashneuro.spiking.message import SPIKE, Message, graded_values, spike_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,8 @@ class FloatPopulation(Population[Array]):
         if self.message.graded:
             return self._run_graded(u, v, currents, states)
         awake = (currents != 0) | (self.bias != 0)
-        sent = self.xp.zeros_like(currents, dtype=self.xp.uint8) if self.spiking else currents
+        binary = self.spiking and not self.message.payload
+        sent = self.xp.zeros_like(currents, dtype=self.xp.uint8) if binary else currents
         late = self.spiking and self.firing.reset_delay
         for t, a in enumerate(currents):
             awake[t] |= (u != 0) | (v != 0)
@@ -54,7 +55,10 @@ class FloatPopulation(Population[Array]):
             v = v * self.keep_v + u + self.bias
             if late:
                 v = self._reset(v, before)
-            if self.spiking:
+            if self.message.kind == "count":
+                spikes = spike_counts(v, self.v_threshold, self.v_subtract, self.message.limit, self.xp)
+                v = v - spikes * self.v_subtract
+            elif self.spiking:
                 spikes = self._fires(v)
                 if not late:
                     v = self._reset(v, spikes)
@@ -126,7 +130,8 @@ class IntegerPopulation(Population[Array]):
         """Run the steps: u wraps at 24 bits, v saturates, then a spike resets v."""
         if self.message.graded:
             return self._run_graded(u, v, currents, states)
-        if self.kernel is not None:
+        counting = self.message.kind == "count"
+        if self.kernel is not None and not counting:
             return Steps(*self.kernel(self, u, v, currents, states))
         xp = self.xp
         exact, scratch = xp.zeros_like(v, dtype=xp.float64), xp.zeros_like(v)
@@ -138,7 +143,7 @@ class IntegerPopulation(Population[Array]):
         awake |= self.bias
         biased = bool(xp.any(self.bias != 0))
         late = self.spiking and self.firing.reset_delay
-        sent = xp.zeros_like(currents, dtype=xp.uint8 if self.spiking else xp.int32)
+        sent = xp.zeros_like(currents, dtype=xp.uint8 if self.spiking and not counting else xp.int32)
         for t, u_next in enumerate(us):
             awake[t] |= u
             awake[t] |= v
@@ -156,7 +161,10 @@ class IntegerPopulation(Population[Array]):
             if late:
                 scratch[...] = before
                 self._reset(v, scratch)
-            if self.spiking:
+            if counting:
+                sent[t] = spike_counts(v, self.fires_above + 1, self.v_subtract, self._limit, xp)
+                v -= sent[t] * self.v_subtract
+            elif self.spiking:
                 silent = xp.less_equal(v, self.fires_above, out=scratch)
                 sent[t] = silent
                 if not late:
@@ -165,7 +173,7 @@ class IntegerPopulation(Population[Array]):
                 sent[t] = v
             if states is not None:
                 states.append((u + 0, v + 0))  # copies: both are overwritten in the next step
-        if self.spiking:
+        if self.spiking and not counting:
             sent ^= 1
         return Steps(sent, u, v, int(xp.count_nonzero(awake)))
 
@@ -178,8 +186,11 @@ class IntegerPopulation(Population[Array]):
         vs = xp.clip(us + self.bias, -LARGEST_STATE, LARGEST_STATE)
         if states is not None:
             states.extend((now, v * 0) for now in us)
-        limit = None if self.message.limit is None else int(self.message.limit)
-        return Steps(graded_values(vs >> STATE_SHIFT, vs > self.fires_above, limit, xp), u, v, active)
+        return Steps(graded_values(vs >> STATE_SHIFT, vs > self.fires_above, self._limit, xp), u, v, active)
+
+    @property
+    def _limit(self) -> int | None:
+        return None if self.message.limit is None else int(self.message.limit)
 
     def _reset(self, v: Any, silent: Any) -> None:
         """Reset v in place where ``silent``, which is overwritten, is 0."""
@@ -379,9 +390,11 @@ def read_out(layer: Layer, v: NDArray[Any], precision: Precision) -> NDArray[np.
     """Return membrane potentials or messages in the units of the graph.
 
     Integers count 1/(64·scale) of a potential (1/scale of a sum of changes), 1/scale of a graded
-    message, and 2^shift/scale of a change.
+    message, and 2^shift/scale of a change. Spike counts have no unit.
     """
     values, neuron = np.array(v, np.float64), layer.neuron
+    if neuron.scale_free:
+        return values
     unit = 1.0 if precision == "float" else layer.scale * (1 if neuron.graded else neuron.state_unit)
     # In place, and only where something changes: each pass takes as long as the neurons themselves.
     if neuron.changes and neuron.message.shift:

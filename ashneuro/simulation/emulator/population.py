@@ -17,7 +17,7 @@ class Steps(Generic[Array]):
     """Answers of a population over some steps.
 
     Args:
-        sent: (T, B, *shape): spikes 0 and 1 as uint8, graded values, or v of a read-out.
+        sent: (T, B, *shape): spikes 0 and 1 as uint8, other messages, or v of a read-out.
         u, v: (B, *shape): state after the last step.
         active: number of neuron-steps with a state or an input other than zero; a bias is input.
         more: further state of other neurons than LIF after the last step.

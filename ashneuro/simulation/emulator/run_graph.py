@@ -12,6 +12,10 @@ exponentially)::
     s_t = min(x_t, limit) · z_t                              Threshold with graded messages
     s_t = y_t − y_{t−1} + r_{t−1}, or 0;  y_t = f(x_t)       Threshold with changes, see `changes`
 
+and where neurons send spike counts n_t in place of z_t, see `ashneuro.spiking.message`::
+
+    v_t −= n_t · v_threshold
+
 A neuron receives its own spikes one step late; a loop of several neurons has a Delay node.
 """
 
@@ -41,7 +45,7 @@ from ashneuro.simulation.record import Activity, SpikeRecord
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import compared_with
-from ashneuro.spiking.message import changes, graded_values
+from ashneuro.spiking.message import SPIKE, Message, changes, graded_values, spike_counts
 
 # Rules on deployment: graphs that break them can be simulated all the same.
 DEPLOYMENT = {"start_value", "undelayed_bias", "read_outs_end"}
@@ -109,7 +113,7 @@ class _Neuron:
     start: Callable[[Any], tuple[Any, ...]]
     step: Callable[[tuple[Any, ...], Any], tuple[tuple[Any, ...], Any, Any]]
     spiking: bool
-    payload: bool = False
+    message: Message = SPIKE
 
 
 class _LoadedGraph:
@@ -240,8 +244,9 @@ class _LoadedGraph:
         values = self._library.get(sent)
         if not self._neurons[name].spiking:
             return Activity(np.zeros(values.shape[2:], np.int64), active, values, binary=False, read_out=True)
-        if self._neurons[name].payload:
-            return Activity.of_messages(values, active, keep)
+        message = self._neurons[name].message
+        if message.payload:
+            return Activity.of_messages(values, active, keep, message.whole)
         return Activity(values.sum((0, 1)).astype(np.int64), active, values.astype(np.uint8) if keep else None)
 
     def _linear_node(self, name: str) -> Callable[[Any], Any]:
@@ -264,10 +269,11 @@ class _LoadedGraph:
             return self._library.put(np.broadcast_to(values, shape).astype(np.float64))
 
         spiking = not isinstance(node, READ_OUT)
+        message = self._wiring.message(name, self._contract)
         if isinstance(node, nir.Threshold):
             comparison = self._wiring.firing(name, self._contract).comparison
             inclusive, threshold = comparison == "inclusive", parameter("threshold")
-            threshold, message = compared_with(threshold, abs(threshold), comparison), self._wiring.message(name)
+            threshold = compared_with(threshold, abs(threshold), comparison)
 
             def fire(state: tuple[Any, ...], x: Any) -> Any:
                 z = x >= threshold if inclusive else x > threshold
@@ -282,8 +288,8 @@ class _LoadedGraph:
                 return state, sent, awake.sum()
 
             if message.changes:
-                return _Neuron(lambda x: tuple(xp.zeros_like(x) for _ in message.state), send, spiking, True)
-            return _Neuron(lambda x: (), fire, spiking, message.payload)
+                return _Neuron(lambda x: tuple(xp.zeros_like(x) for _ in message.state), send, spiking, message)
+            return _Neuron(lambda x: (), fire, spiking, message)
 
         def decay(field: str) -> Any:
             return self._library.put(np.broadcast_to(self._contract.decay(numbers(node, field)), shape).copy())
@@ -338,6 +344,9 @@ class _LoadedGraph:
                 return (current, v, *more), self._library.cast(z, "float64"), awake
             if not spiking:
                 return (current, v), v, awake
+            if message.kind == "count":
+                n = spike_counts(v, compared, threshold, message.limit, xp)
+                return (current, v - n * threshold), n, awake
             if before is not None:
                 v = after(v, before)
                 return (current, v), self._library.cast(fires(v), "float64"), awake
@@ -348,7 +357,7 @@ class _LoadedGraph:
             zero = xp.zeros_like(x)
             return (zero, zero + rest, *(other.start(neurons, zero) if other else ()))
 
-        return _Neuron(start, step, spiking)
+        return _Neuron(start, step, spiking, message)
 
     def _shapes(self) -> tuple[dict[str, Shape | None], dict[str, Shape | None]]:
         return self._wiring.in_shapes, self._wiring.out_shapes

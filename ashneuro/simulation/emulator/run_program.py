@@ -301,7 +301,8 @@ class _LoadedProgram:
             return Activity(np.zeros(layer.shape, np.int64), active, values, binary=False, read_out=True)
         if layer.neuron.payload:
             values = read_out(layer, self._library.get(sent), self.program.precision)
-            return Activity.of_messages(values.reshape(*values.shape[:2], *layer.shape), active, keep)
+            values = values.reshape(*values.shape[:2], *layer.shape)
+            return Activity.of_messages(values, active, keep, layer.neuron.message.whole)
         counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
         raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
         return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)

@@ -26,7 +26,7 @@ class LayerCollector:
     def __init__(self, network: LavaNetwork, layer: Layer, samples: int, keep: bool, selected: Sequence[int]) -> None:
         self.layer, self._network, self._samples = layer, network, samples
         self._rounds = -(-samples // network.width)
-        self._counts = np.zeros(layer.size, np.int64)
+        self._counts, self._ones = np.zeros(layer.size, np.int64), np.zeros(layer.size, np.int64)
         self._keep = keep or not layer.neuron.spiking
         dtype = np.uint8 if layer.neuron.binary else np.float64
         self._kept = np.empty((self._rounds if self._keep else 0, network.timesteps, layer.size, network.width), dtype)
@@ -44,6 +44,8 @@ class LayerCollector:
             if self.layer.neuron.spiking:
                 filled = values[:, : self._samples - number * width]
                 self._counts += np.count_nonzero(filled, axis=1) if width > 1 else filled[:, 0] != 0
+                if self.layer.neuron.message.whole:
+                    self._ones += np.count_nonzero(np.abs(filled) == 1, axis=1)
             if self._keep:
                 self._kept[number, t] = values
             for index, round_, column in self._selected:
@@ -58,7 +60,12 @@ class LayerCollector:
             raster = self._read(ordered[:, : self._samples])
         neuron = self.layer.neuron
         return Activity(
-            self._counts.reshape(self.layer.shape), None, raster, binary=neuron.binary, read_out=not neuron.spiking
+            self._counts.reshape(self.layer.shape),
+            None,
+            raster,
+            binary=neuron.binary,
+            read_out=not neuron.spiking,
+            ones=self._ones.reshape(self.layer.shape) if neuron.message.whole else None,
         )
 
     def selection(self) -> NDArray[Any]:

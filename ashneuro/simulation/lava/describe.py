@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix, identity, kron
 from ashneuro.lava_worker.frames import Arrays, Header
 from ashneuro.loihi import DECAY_ONE, STATE_UNIT
 from ashneuro.program.bounds import accumulation, largest_message
-from ashneuro.program.program import Connection, Layer, Program
+from ashneuro.program.program import Connection, Layer, Neuron, Program
 from ashneuro.program.synapse import matrix
 from ashneuro.simulation.lava.layout import is_lagged
 from ashneuro.spiking.firing import LIF_FIRING
@@ -188,10 +188,11 @@ def _describe_layer(program: Program, index: int, width: int, number: type, arra
         "offset": layer.depth + 1,  # Lava counts steps from 1
         "bias_exp": layer.neuron.bias_exp if program.precision == "integer" else 0,
         "spiking": layer.neuron.spiking,
+        "binary": layer.neuron.binary,
         "firing": _firing(layer),
         "graded": _graded(program, layer),
         "changes": _changes(layer),
-        "binary": neuron.binary,
+        "count": {"limit": _limit(program, neuron)} if neuron.message.kind == "count" else None,
         "dynamics": None if neuron.dynamics == "lif" else neuron.dynamics,
         "parameters": list(neuron.parameters),
     }
@@ -206,6 +207,8 @@ def own_process(program: Program, layer: Layer) -> str | None:
     graded = _graded(program, layer)
     if graded is not None and not graded["stock"]:
         return "Graded"
+    if layer.neuron.message.kind == "count":
+        return "Counted"
     return None if _firing(layer) is None else "Fired"
 
 
@@ -218,13 +221,17 @@ def _graded(program: Program, layer: Layer) -> Header | None:
     neuron = layer.neuron
     if not neuron.graded:
         return None
-    limit, inclusive = neuron.message.limit, neuron.firing.comparison == "inclusive"
+    inclusive = neuron.firing.comparison == "inclusive"
     stock = program.precision == "integer" and not inclusive and not np.any(neuron.bias)
     if stock:
         _, high = accumulation(program, layer)
         stock = int(high.max(initial=0)) <= largest_message(neuron)
-    limit = int(limit) if limit is not None and program.precision == "integer" else limit
-    return {"limit": limit, "inclusive": inclusive, "stock": stock}
+    return {"limit": _limit(program, neuron), "inclusive": inclusive, "stock": stock}
+
+
+def _limit(program: Program, neuron: Neuron) -> float | None:
+    limit = neuron.message.limit
+    return int(limit) if limit is not None and program.precision == "integer" else limit
 
 
 def _changes(layer: Layer) -> Header | None:
@@ -243,7 +250,7 @@ def _changes(layer: Layer) -> Header | None:
 def _firing(layer: Layer) -> Header | None:
     """Return the firing of a layer that needs a process of our own; ``None``: Lava's LIF has it."""
     kind = layer.neuron.firing
-    if not layer.neuron.binary or kind == LIF_FIRING:
+    if not layer.neuron.scale_free or kind == LIF_FIRING:
         return None
     return {"inclusive": kind.comparison == "inclusive", "late": bool(kind.reset_delay)}
 

@@ -113,6 +113,8 @@ def _save(record: SpikeRecord, path: Path) -> None:
         }
         for number, activity in enumerate(activities.values()):
             arrays[f"{part}/{number}"] = activity.counts
+            if activity.ones is not None:
+                arrays[f"{part}/{number}/ones"] = activity.ones
             if activity.raster is not None:
                 arrays[f"{part}/{number}/raster"] = activity.raster
     with path.open("wb") as file:
@@ -130,6 +132,7 @@ def _load(path: Path) -> SpikeRecord:
                     archive[f"{part}/{number}/raster"] if facts["raster"] else None,
                     binary=facts["binary"],
                     read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
+                    ones=archive[key] if (key := f"{part}/{number}/ones") in archive.files else None,
                 )
                 for number, (name, facts) in enumerate(header[part].items())
             }

@@ -95,6 +95,11 @@ def adaptive(base=None, own=(), **more):
     return changed(node, metadata=node.metadata | {PREFIX + key: value for key, value in own})
 
 
+def counting(base=None, **stated):
+    values = {"message": "count", "reset": "subtract"} | stated
+    return changed(base or lif(), metadata={PREFIX + key: value for key, value in values.items()})
+
+
 def threshold(value, **stated):
     node = nir.Threshold(full(value))
     return changed(node, metadata={PREFIX + key: each for key, each in stated.items()})
@@ -175,6 +180,18 @@ CASES = [
         "correct ashneuro.message, or remove it",
         chain(linear(), lif(metadata={PREFIX + "message": "graded"})),
         SOUND,
+    ),
+    case(
+        "readable_parameters",
+        "correct ashneuro.message, or remove it",
+        chain(linear(), threshold(0.1, message="count")),
+        chain(linear(), threshold(0.1)),
+    ),
+    case(
+        "readable_parameters",
+        "correct ashneuro.message_limit",
+        chain(linear(), counting(message_limit=2.5)),
+        chain(linear(), counting(message_limit=2)),
     ),
     case(
         "readable_parameters", "correct ashneuro.dynamics, or remove it", chain(linear(), dynamics("bursting")), SOUND
@@ -478,6 +495,33 @@ CASES = [
         "train with v_reset = v_leak",
         chain(linear(), lif(v_reset=-0.1)),
         chain(linear(), lif(v_reset=-0.1, v_leak=-0.1)),
+    ),
+    case(
+        "count_firing",
+        "write ashneuro.message = spike",
+        chain(linear(), dynamics("refractory", refractory_steps=2, message="count")),
+        chain(linear(), dynamics("refractory", refractory_steps=2, message="spike")),
+    ),
+    case(
+        "count_firing",
+        "--reset subtract --reset-delay 0",
+        SOUND,
+        SOUND,
+        Contract(timesteps=8, message="count"),
+        Contract(timesteps=8, message="count", reset="subtract"),
+    ),
+    case(
+        "count_firing",
+        "write ashneuro.reset = subtract into the node's metadata",
+        chain(linear(), counting(reset="value")),
+        chain(linear(), counting()),
+    ),
+    case("count_firing", "one spike per step", chain(linear(), counting(reset="value")), SOUND),
+    case(
+        "count_firing",
+        "v_threshold > 0",
+        chain(linear(), counting(lif(v_threshold=0.0))),
+        chain(linear(), counting()),
     ),
     case(
         "graded_threshold",

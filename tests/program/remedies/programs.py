@@ -160,6 +160,11 @@ INTEGER = [
     of_integer("threshold_in_range", "a smaller scale", integer(v_threshold=200_000)),
     of_integer("bias_in_range", "a smaller scale", integer(bias=5000)),
     of_integer("subtraction_in_range", "a smaller scale", integer(firing=SUBTRACT, v_subtract=200_000)),
+    of_integer(
+        "subtraction_in_range",
+        "quantise the float network again",
+        integer(message=Message("count", 8, 3), firing=SUBTRACT),
+    ),
     of_integer("message_in_range", "quantise the float network again", integer(**graded(300.0))),
     of_integer("message_in_range", "quantise the float network again", integer(**graded(3.0, bits=16))),
     of_integer("message_in_range", "quantise the float network again", integer(**change(shift=8))),

@@ -47,6 +47,10 @@ def names(program):
     return [layer.name for layer in program.layers]
 
 
+def counting(program):
+    return [layer.name for layer in program.layers if layer.neuron.message.kind == "count"]
+
+
 def peak(case):
     return {"input": float(np.abs(case.inputs["input"]).max())}
 
@@ -109,14 +113,10 @@ def test_damaged_graph_is_refused_or_runs(data, integers):
             quantise(lower(case.graph, case.contract), input_peak=peak(case))
         return
     program = lower(case.graph, case.contract)
-    shapes = {
-        name: tuple(int(n) for n in node.input_type["input"])
-        for name, node in case.graph.nodes.items()
-        if isinstance(node, nir.Input)
-    }
+    wiring = wire(case.graph)  # a damaged Input may have its shape from the nodes behind it
     x = {
-        name: np.random.default_rng(0).integers(0, 2, (case.contract.timesteps, 2, *shape))
-        for name, shape in shapes.items()
+        name: np.random.default_rng(0).integers(0, 2, (case.contract.timesteps, 2, *wiring.in_shapes[name]))
+        for name in wiring.named("input")
     }
     here = run_graph(case.graph, case.contract, x, rasters=names(program), backend="numpy")
     there = run_program(program, x, rasters=names(program), backend="numpy")
@@ -144,6 +144,7 @@ def test_drawn_graphs_cover_every_primitive():
         spiking = [layer for layer in program.layers if layer.neuron.spiking]
         rates += [(wanted[layer.name] != 0).mean() for layer in spiking if layer.neuron.binary]
         sizes += [np.abs(wanted[layer.name]).mean() for layer in spiking if layer.neuron.payload]
+        kinds["several spikes"] += any((wanted[name] > 1).any() for name in counting(program))
         lags = {program.lag(layer, connection) for layer, connection in program.connections()}
         kinds["streams" if lags == {0} else "recurrent or delayed"] += 1
         kinds["joins"] += any(
@@ -152,11 +153,12 @@ def test_drawn_graphs_cover_every_primitive():
         kinds.update(layer.neuron.firing for layer in program.layers if layer.neuron.spiking)
         kinds["filters"] += bool(merged_read_outs(wiring))
         kinds["graded"] += any(layer.neuron.graded for layer in program.layers)
+        kinds["count"] += bool(counting(program))
         kinds.update(f"change, {keep}" for keep in _sums(program))
         kinds.update(layer.neuron.dynamics for layer in program.layers)
         kinds["always on"] += any(port.constant for port in program.inputs)
     features = ("streams", "recurrent or delayed", "joins", "always on", "filters", "graded")
-    features += ("change, summed", "change, not summed")
+    features += ("change, summed", "change, not summed", "count", "several spikes")
     assert all(kinds[name] >= 5 for name in (*PRIMITIVES, *features)), kinds
     assert all(kinds[firing] >= 2 for firing in starmap(Firing, product(get_args(Comparison), get_args(Reset), (0, 1))))
     assert all(kinds[dynamics] >= 5 for dynamics in DYNAMICS), kinds

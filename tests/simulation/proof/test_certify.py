@@ -345,6 +345,49 @@ def test_graded_messages_are_proved_in_lava(threshold, comparison, tmp_path):
     assert verify(made).passed
 
 
+def counts_graph(limit):
+    """Return a convolution and a dense layer between neurons that send spike counts."""
+    rng = np.random.default_rng(5)
+
+    def sends(kind, shape, threshold):
+        one = np.ones(shape)
+        rates = {"IF": {}, "LIF": {"tau": 3e-3 * one}, "CubaLIF": {"tau_syn": 2e-3 * one, "tau_mem": 3e-3 * one}}[kind]
+        leak = {} if kind == "IF" else {"v_leak": 0 * one}
+        node = getattr(nir, kind)(**rates, **leak, r=one, v_threshold=threshold * one, v_reset=0 * one)
+        node.metadata = {"ashneuro.message": "count"} | ({} if limit is None else {"ashneuro.message_limit": limit})
+        return node
+
+    nodes = {
+        "first": sends("LIF", (4, 6, 6), 0.15),
+        "conv": nir.Conv2d((6, 6), rng.normal(0.05, 0.2, (5, 4, 3, 3)), 1, 1, 1, 1, rng.normal(0, 0.1, 5)),
+        "second": sends("CubaLIF", (5, 6, 6), 0.15),
+        "flat": nir.Flatten({"input": np.array([5, 6, 6])}, start_dim=0, end_dim=-1),
+        "fc": graphs.affine(rng, 5, 180),
+        "last": sends("IF", (5,), 0.7),
+    }
+    return graphs.graph({**graphs.ends((4, 6, 6), (5,)), **nodes}, "input first conv second flat fc last output")
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("comparison, limit", [("strict", 3), ("inclusive", None)])
+def test_spike_counts_are_proved_in_lava(comparison, limit, tmp_path):
+    contract = replace(CONTRACT, comparison=comparison, reset="subtract")
+    graph = counts_graph(limit)
+    x = np.random.default_rng(3).normal(0.4, 0.8, (6, 5, 4, 6, 6))
+    program = lower(graph, contract)
+    programs = {"float": program, "integer": calibrate(program, x).program}
+    proof = certify(graph, contract, programs, x)
+    certificate = proof.certificate
+    assert certificate.passed, certificate
+    assert set(certificate.own_processes.values()) == {"Counted"} and len(certificate.own_processes) == 3
+    assert "process Counted" in " ".join(certificate.not_compared)
+    for sent in (proof.reference.spikes, proof.reference.integer):
+        assert all((sent[name] > 1).mean() > 0.01 for name in certificate.own_processes)
+        assert limit is None or max(values.max() for values in sent.values()) == limit
+    made = write_bundle(tmp_path / "bundle", graph, contract, program, programs["integer"], proof.reference)
+    assert verify(made).passed
+
+
 @pytest.mark.lava
 def test_unlimited_graded_messages_run_in_lavas_own_process():
     """Without a bias or a limit, Lava's GradedReluVec computes the integers."""
