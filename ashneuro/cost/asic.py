@@ -28,7 +28,11 @@ def estimate_asic(workload: Workload, profile: HardwareProfile, precision: str) 
         ProfileError: the precision is unknown, or the profile lacks a price that it needs.
     """
     terms = _asic_terms(workload, profile, precision)
-    return CostEstimate.from_terms(profile, precision, terms, tuple(_asic_notes(precision)))
+    notes = [*_asic_notes(precision)]
+    passes = max((layer.passes for layer in workload.layers), default=1)
+    if passes > 1:
+        notes.append(f"an ANN runs once per frame of the stream: {passes} passes per inference, none shared")
+    return CostEstimate.from_terms(profile, precision, terms, tuple(notes))
 
 
 def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) -> Iterator[Term]:
@@ -39,7 +43,7 @@ def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) ->
             continue
         scale = 1 / workload.samples
         if layer.kind == "ann":
-            macs, acs, updates = layer.dense_macs * scale, 0.0, float(layer.neurons)
+            macs, acs, updates = layer.dense_macs * scale, 0.0, float(layer.neurons * layer.passes)
         else:
             macs, acs, updates = (
                 (layer.effective_macs or 0) * scale,
@@ -166,6 +170,7 @@ def memory_energy(
 
                   perfect reuse                        no reuse
         ANN       weights, inputs and outputs once     weight and input per MAC; outputs once
+                  per pass (frame of a stream)         per pass
         spiking   weights once; spikes in and out as   weight, and accumulator read and written, per
                   one bit per neuron and step;         synop; state variables read and written per
                   graded inputs in the bits of an      update; each spike 32 bits, written and read
@@ -186,8 +191,13 @@ def memory_energy(
         macs = layer.dense_macs / samples
         weights = (weight_bits, layer.parameters * weight_bits)
         inputs = (activation_bits, layer.inputs * activation_bits)
-        outputs = (float(layer.neurons), activation_bits, layer.neurons * activation_bits)
-        reused = [(min(macs, layer.parameters), *weights), (min(macs, layer.inputs), *inputs), outputs]
+        passes = layer.passes
+        outputs = (float(layer.neurons * passes), activation_bits, layer.neurons * activation_bits)
+        reused = [
+            (min(macs, layer.parameters * passes), *weights),
+            (min(macs, layer.inputs * passes), *inputs),
+            outputs,
+        ]
         fetched = [(macs, *weights), (macs, *inputs), outputs]
         typical_case = reused
     else:

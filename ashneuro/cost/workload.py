@@ -47,6 +47,8 @@ class LayerWorkload:
             excluded; a spiking layer does them in every step.
         kind: ``"snn"``: spiking neurons; ``"ann"``: one pass of multiply–accumulates and an
             activation function; ``"input"``: a port where the host's values enter.
+        passes: of an ANN: passes per inference, one for each frame of a stream; their products are
+            among the counts.
         inputs: elements that the synapses read; 0 where not given.
         graded_inputs: of the inputs of a spiking layer, those with values other than 0 and 1: from
             an analog input port, or from a layer whose messages carry numbers.
@@ -91,6 +93,7 @@ class LayerWorkload:
     parameters: int
     dense_macs: int
     kind: Kind = "ann"
+    passes: int = 1
     inputs: int = 0
     graded_inputs: int = 0
     graded_events: int = 0
@@ -282,18 +285,26 @@ def neurobench(workload: Workload) -> dict[str, Any]:
     }
 
 
-def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers: Iterable[HostLayer] = ()) -> Workload:
-    """Return the work of an ANN of the same topology, for one pass per sample.
+def ann_twin(
+    program: Program,
+    activity: SpikeRecord | None = None,
+    host_layers: Iterable[HostLayer] = (),
+    *,
+    timesteps: int = 1,
+) -> Workload:
+    """Return the work of an ANN of the same topology: a pass per sample, or per frame of a stream.
 
     Args:
         program: the spiking network; its neurons become activation functions.
         activity: non-zero activations of such an ANN, recorded as a run of one step. They give
             ``effective_macs``, the products of a zero-skipping accelerator; ``None`` without.
         host_layers: as in `count`; both sides have the same host part.
+        timesteps: of a sample; its frames where the network sends changes (`Program.streams`).
     """
     if activity is not None:
         _check_record(program, activity)
     runs = activity.samples if activity else 1
+    passes = timesteps if program.streams else 1
     layers = [_host_layer(layer, runs) for layer in host_layers]
     for layer in program.layers:
         synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
@@ -310,9 +321,10 @@ def ann_twin(program: Program, activity: SpikeRecord | None = None, host_layers:
                 parameters=_parameters(layer),
                 parameter_bytes=_parameter_bytes(layer, program.precision),
                 zero_parameters=_zeros(layer),
+                passes=passes,
                 inputs=sum(synapse.in_size for synapse in synapses),
-                dense_macs=runs * sum(dense_macs(synapse) for synapse in synapses),
-                effective_macs=effective,
+                dense_macs=runs * passes * sum(dense_macs(synapse) for synapse in synapses),
+                effective_macs=None if effective is None else effective * passes,
                 update_adds=1 + _has_bias(layer.neuron),
             )
         )

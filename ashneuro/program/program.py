@@ -280,6 +280,11 @@ class Program:
         return source + (connection.synapse is not None) + connection.delay - layer.depth
 
     @property
+    def streams(self) -> bool:
+        """True if some layer sends changes: timesteps are then the frames of a stream."""
+        return any(layer.neuron.changes for layer in self.layers)
+
+    @property
     def depth(self) -> int:
         """Machine steps by which the deepest layer lags behind the input."""
         return max((layer.depth for layer in self.layers), default=0)

@@ -508,7 +508,7 @@ def _priced(
     }
     comparison = compare_costs(
         workload,
-        ann_twin(program, host_layers=host),
+        ann_twin(program, host_layers=host, timesteps=record.timesteps),
         node=next(item for item in profiles if item.kind == "asic"),
         chips=chips,
         machines=[item for item in profiles if item.kind in ("gpu", "cpu")],

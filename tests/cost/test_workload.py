@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ashneuro.cost.estimate import estimate
+from ashneuro.cost.profile import load_profile
 from ashneuro.cost.workload import LayerWorkload, Workload, ann_twin, count, count_steps, host_workload, neurobench
 from ashneuro.errors import AshneuroError
 from ashneuro.program.program import Connection, InputPort, Layer, Program
@@ -114,6 +116,19 @@ def test_changes_carry_payload_bits_and_need_state():
     assert updates == [(2, 4), (3, 4 + 3), (4, 4 + 3 + 1)]
     assert all(rows[name].update_multiplies == 0 for name in ("delta", "one", "two"))
     assert rows["one"].state_bytes == 3 * 75 * 4
+
+
+def test_twin_of_a_stream_passes_once_per_frame():
+    program, _, record = change_run()
+    once, stream = (ann_twin(program, timesteps=steps) for steps in (1, record.timesteps))
+    for one, all_ in zip(once.layers, stream.layers, strict=True):
+        assert (one.passes, all_.passes, all_.dense_macs) == (1, 6, 6 * one.dense_macs)
+    profile = load_profile("cmos45")
+    single, whole = (estimate(twin, profile, "int8") for twin in (once, stream))
+    for case in ("low", "typical", "high"):
+        assert getattr(whole.dynamic_j, case) == pytest.approx(6 * getattr(single.dynamic_j, case))
+    assert any("6 passes per inference" in note for note in whole.notes) and len(single.notes) == len(whole.notes) - 1
+    assert ann_twin(networks.tiny_program(), timesteps=4) == ann_twin(networks.tiny_program())
 
 
 def test_graded_messages_are_no_spikes_and_carry_payload_bits():

@@ -97,8 +97,8 @@ class Sides:
     Args:
         spiking: the hybrid, or the SNN if the host does nothing.
         twin: the ANN of the same topology.
-        low_bit: the twin with as many levels as a neuron can spike; ``None`` from 8 bits on.
-        low_bit_precision: ``"intB"`` with B = ⌈log2(T + 1)⌉.
+        low_bit: the twin with as many levels as a neuron can send; ``None`` from 8 bits on.
+        low_bit_precision: ``"intB"`` with B = ⌈log2(T + 1)⌉, or the bits of a message.
         zero_skipping: the twin on an accelerator that skips zero activations; ``None`` where these
             were not observed.
         own: the user's own ANN, and the same where zero activations are skipped.
@@ -129,7 +129,8 @@ class Sides:
         ours = Role.HYBRID if hybrid.part("host").layers else Role.SNN
         spiking = Side.of(ours, hybrid, metrics.get(Role.HYBRID, ""))
         full = Side.of(Role.ANN_TWIN, twin, metrics.get(Role.ANN_TWIN, ""))
-        bits = math.ceil(math.log2(hybrid.timesteps + 1))
+        payload = max((layer.message_bits for layer in hybrid.layers), default=0)
+        bits = max(math.ceil(math.log2(hybrid.timesteps + 1)), payload)
         low_bit = replace(full, role=Role.LOW_BIT_TWIN, metric=metrics.get(Role.LOW_BIT_TWIN, ""))
         further = tuple(Side.of(Role.OTHER, other.workload, other.metric, other.name) for other in others)
         return cls(

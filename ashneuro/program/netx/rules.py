@@ -393,7 +393,8 @@ def read_outs(netx: NetxFile) -> Iterator[Violation]:
                 why = "it has no neurons"
                 if layer.neuron is not None:
                     why = f"its vThMant is {range_text(layer.neuron['vThMant'])}"
-            yield Violation(layer.name, f"{why}: the result is its membrane potential, not its spikes", "", "note")
+            result = "that sum" if layer.sums else "its membrane potential, not its spikes"
+            yield Violation(layer.name, f"{why}: the result is {result}", "", "note")
 
 
 def unlike_netx(netx: NetxFile) -> Iterator[Violation]:

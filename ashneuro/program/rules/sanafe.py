@@ -44,7 +44,7 @@ def known_dynamics(program: Program, limits: CoreLimits) -> Iterator[Violation]:
 def binary_messages(program: Program, limits: CoreLimits) -> Iterator[Violation]:
     """A spike of SANA-FE has no value: graded messages are not in its model."""
     for layer in program.layers:
-        if layer.neuron.graded:
+        if layer.neuron.payload:
             yield Violation(layer.name, f"messages of {layer.neuron.message.bits} bits", ELSEWHERE)
 
 
