@@ -214,6 +214,45 @@ def test_gradient_of_sigma_delta_layers_is_that_of_the_ann() -> None:
     torch.testing.assert_close(ours, (first.weight.grad, layer.bias.grad), rtol=1e-9, atol=1e-9)
 
 
+class Classifier(nn.Module):
+    """A class for every frame of a stream, by changes."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.entry, self.first = Delta(threshold), nn.Linear(12, 32, bias=False)
+        self.hidden, self.second = SigmaDelta(threshold, torch.zeros(32), learn=("bias",)), nn.Linear(32, 4)
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, float]:
+        sent = self.hidden(self.first(self.entry(frames)))
+        return self.second(sent.cumsum(0)), float(self.hidden.events(sent).mean())
+
+
+def test_sigma_delta_network_learns_and_sends_less() -> None:
+    def streams(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        random = torch.Generator().manual_seed(seed)
+        classes, centres = torch.randint(0, 4, (count,), generator=random), torch.eye(4, 12) * 4
+        noise = torch.randn(count, 12, generator=random)
+        return centres[classes] + noise + 0.05 * torch.randn(8, count, 12, generator=random).cumsum(0), classes
+
+    rates = []
+    for threshold in (0.0, 0.2):
+        torch.manual_seed(0)
+        net, (frames, classes) = Classifier(threshold), streams(64, 1)
+        optimiser, losses = torch.optim.Adam(net.parameters(), 1e-2), []
+        for _ in range(40):
+            optimiser.zero_grad()
+            loss = nn.functional.cross_entropy(net(frames)[0].flatten(0, 1), classes.repeat(8))
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        frames, classes = streams(128, 2)
+        with torch.no_grad():
+            scores, rate = net(frames)
+        assert losses[-1] < 0.1 * losses[0] and (scores.argmax(-1) == classes).float().mean() > 0.95
+        rates.append(rate)
+    assert rates[1] < 0.3 * rates[0]
+
+
 @pytest.mark.parametrize("layer", [SigmaDelta, Delta])
 def test_wrong_neurons_of_changes_are_errors(layer) -> None:
     with pytest.raises(ConfigError, match=r"v_threshold = -0\.1.*\n.*magnitude"):
