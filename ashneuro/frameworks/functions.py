@@ -318,9 +318,9 @@ def reshape(t: Recorder, out: Tensor, input: Any, *args: Any, **kwargs: Any) -> 
     return t.operation("flatten", laid, lambda: node, shape, repr(merged))
 
 
-def permute(t: Recorder, out: Tensor, input: Any, *dims: Any) -> Value | None:
+def permute(t: Recorder, out: Tensor, input: Any, *args: Any, **kwargs: Any) -> Value | None:
     """Change the order of axes."""
-    x = t.signal(input)
+    x, dims = t.signal(input), (*args, *kwargs.values())
     order = [int(dim) % out.ndim for dim in (dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims)]
     return None if x is None else permuted(x, order)
 

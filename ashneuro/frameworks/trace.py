@@ -134,6 +134,8 @@ class Recorder(TorchFunctionMode):
             result = rule(self, out, *args, **kwargs) if rule else None
         except Untranslatable as error:
             raise GraphError(f"{self._here()} has no NIR form", error.why, error.do) from error
+        except (TypeError, ValueError, IndexError):  # arguments that the rule does not know
+            result = None
         if name == "__setitem__":
             out = args[0]
         self._assign(out, result, name, tracked)
@@ -305,7 +307,7 @@ class Recorder(TorchFunctionMode):
         """Return the values that each population sent, (T, B, \\*shape), by node."""
         found = {}
         for node, parts in self.sent.items():
-            path = next(name for name in self.layouts if node == name or node.startswith(f"{name}."))
+            path = max((name for name in self.layouts if f"{node}.".startswith(f"{name}.")), key=len)
             axes, shape = self.layouts[path], self.builder.shapes[node]
             if axes == ("B",):
                 found[node] = np.stack(parts)

@@ -203,7 +203,9 @@ def _candidates(network: Network, traced: Traced, pairs: Mapping[str, str], give
     integrating = any(type(node).__name__ in ("IF", "I") for node in nodes)
     spiking = any(isinstance(node, SPIKING) for node in nodes)
     apart = any(
-        hasattr(node, "v_reset") and np.any(numbers(node, "v_reset") != getattr(node, "v_leak", 0.0)) for node in nodes
+        hasattr(node, "v_reset")
+        and np.any(numbers(node, "v_reset") != (numbers(node, "v_leak") if hasattr(node, "v_leak") else 0.0))
+        for node in nodes
     )
     matters = {
         "dt_s": leaky or integrating,

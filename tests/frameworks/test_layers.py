@@ -252,6 +252,21 @@ def test_functions_that_are_not_linear_are_named(change, named):
         ashneuro.from_torch(Net(), spikes(6))
 
 
+def test_arguments_by_name_and_weights_of_the_moment():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.lif = nn.Parameter(torch.rand(6, 8) - 0.3), LIF(4e-3, 0.3, dt=DT)
+
+        def forward(self, x):
+            y = x.permute(dims=(1, 0, 2)).transpose(dim0=0, dim1=1) @ (2 * self.weight)
+            return self.lif(torch.sub(input=y, other=0.1, alpha=0.5))
+
+    network = spiking(read(Net(), spikes(6)))
+    assert network.graph.nodes["matmul" if "matmul" in network.graph.nodes else "linear"].weight.shape == (8, 6)
+    same_in_program(network)
+
+
 def test_a_neuron_that_is_called_twice_is_refused():
     neuron = LIF(4e-3, dt=DT)
     net = nn.Sequential(nn.Linear(6, 8), neuron, nn.Linear(8, 8), neuron)
