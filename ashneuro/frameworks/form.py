@@ -76,11 +76,16 @@ class Membrane:
 
 @dataclass(frozen=True, eq=False)
 class Spiking:
-    """Threshold and reset of neurons that spike; values as in `Membrane`."""
+    """Threshold and reset of neurons that spike; values as in `Membrane`.
+
+    Args:
+        most: largest number of spikes in one step; ``None``: as many as the threshold fits into v.
+    """
 
     threshold: Any
     firing: Firing
     v_reset: Any = 0.0
+    most: int | None = 1
 
 
 def array(value: Any) -> NDArray[np.float64]:
@@ -134,7 +139,7 @@ def population(shape: Shape, dt_s: float, membrane: Membrane, spiking: Spiking |
         current = {"tau_syn": dt_s / syn_decay, "w_in": syn_gain / syn_decay}
     if spiking is not None:
         fields |= {"v_threshold": spread(spiking.threshold, shape), "v_reset": spread(spiking.v_reset, shape)}
-        fields |= {"metadata": firing_metadata(spiking.firing)}
+        fields |= {"metadata": firing_metadata(spiking.firing) | count_metadata(spiking.most)}
     if not leaks:
         neurons = nir.IF(**fields) if spiking else nir.I(**fields)
         if not filtered:
@@ -157,6 +162,14 @@ def firing_metadata(firing: Firing) -> dict[str, Any]:
         PREFIX + "reset": firing.reset,
         PREFIX + "reset_delay": firing.reset_delay,
     }
+
+
+def count_metadata(most: int | None) -> dict[str, Any]:
+    """Return the message of neurons that spike up to ``most`` times in a step, as metadata."""
+    if most == 1:
+        return {}
+    limit = {} if most is None else {PREFIX + "message_limit": most}
+    return {PREFIX + "message": "count", **limit}
 
 
 def without_reset(readout: Population, threshold: Any, states: int, shape: Shape) -> Population:

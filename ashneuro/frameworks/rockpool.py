@@ -29,6 +29,8 @@ from ashneuro.frameworks.form import (
 )
 from ashneuro.spiking.firing import Firing
 
+UNLIMITED = 2**15  # spikes in one step; the default is 2^16, which no neuron reaches
+
 
 def lif(module: Any, shape: Shape, dt_s: float) -> Population:
     """Return the form of `LIFTorch`, with its recurrent weights."""
@@ -64,12 +66,11 @@ def _decays(module: Any) -> tuple[Any, Any]:
 def _spiking(module: Any, shape: Shape, dt_s: float, decay: Any, **current: Any) -> Population:
     _no_noise(module)
     most = float(module.max_spikes_per_dt)
-    if most != 1:
-        raise Untranslatable(f"max_spikes_per_dt = {most:g}: several spikes in one step", "set max_spikes_per_dt=1")
     decay, bias = spread(decay, shape), spread(module.bias, shape)
     # A constant current is a resting potential; samples start at 0 all the same.
     membrane = Membrane(decay, leak=bias / decay, **current)
-    spiking = Spiking(module.threshold, Firing("inclusive", "subtract", 0))
+    limit = int(most) if most < UNLIMITED else None
+    spiking = Spiking(module.threshold, Firing("inclusive", "subtract", 0), most=limit)
     return population(shape, dt_s, membrane, spiking, start="v_reset" if bias.any() else None)
 
 

@@ -5,7 +5,8 @@
     i_t = α_syn·(i_{t−1} + x_t)  if it has a tau_syn, else x_t
     v_t = α·v_{t−1} + (1 − α)·i_t       norm_input; else + i_t
 
-spikes at v ≥ spike_threshold, and subtracts it in the same step. Read from sinabs 2.0.3,
+spikes as often as spike_threshold fits into v (``MultiSpike``, the default), and subtracts it for
+each spike in the same step. Read from sinabs 2.0.3,
 ``sinabs/layers``.
 """
 
@@ -74,10 +75,16 @@ def _alpha(module: Any, state: str) -> Any:
 
 def _spiking(module: Any) -> Spiking:
     kind = getattr(module.spike_fn, "__name__", type(module.spike_fn).__name__)
-    if kind != "SingleSpike":
-        single = "spike_fn=sinabs.activation.SingleSpike"
-        raise Untranslatable(f"spike_fn = {kind}: several spikes in one step", f"train with {single}")
-    return Spiking(module.spike_threshold, Firing("inclusive", _reset_of(module), 0))
+    # MultiSpike and SingleSpike are classes, MaxSpike is an object of one.
+    limit = getattr(module.spike_fn, "max_num_spikes_per_bin", None)
+    numbers = {"SingleSpike": 1, "MultiSpike": None, "MaxSpike": None if limit is None else int(limit)}
+    if kind not in numbers:
+        raise Untranslatable(f"spike_fn = {kind}", f"use one of sinabs' {', '.join(numbers)}")
+    most, reset = numbers[kind], _reset_of(module)
+    if most != 1 and reset != "subtract":
+        why = f"spike_fn = {kind} with a reset to a value: several spikes subtract a threshold each"
+        raise Untranslatable(why, "use MembraneSubtract(), or spike_fn=SingleSpike")
+    return Spiking(module.spike_threshold, Firing("inclusive", reset, 0), most=most)
 
 
 def _reset_of(module: Any) -> Reset:

@@ -58,10 +58,10 @@ def spikingjelly(name, mode):
     return net
 
 
-def sinabs(name, **settings):
+def sinabs(name, *, counts=False, **settings):
     kind = getattr(framework("sinabs.layers"), f"{name}Squeeze")
-    single = {"batch_size": BATCH, "spike_fn": framework("sinabs.activation").SingleSpike}
-    return stepped(*(kind(**single, **settings) for _ in range(2)))
+    single = {} if counts else {"spike_fn": framework("sinabs.activation").SingleSpike}
+    return stepped(*(kind(batch_size=BATCH, **single, **settings) for _ in range(2)))
 
 
 NETWORKS = {
@@ -77,6 +77,8 @@ NETWORKS = {
     "SpikingJelly IFNode": (lambda: spikingjelly("IFNode", "m"), 3),
     "SpikingJelly LIFNode": (lambda: spikingjelly("LIFNode", "m"), 6),
     "SpikingJelly ParametricLIFNode": (lambda: spikingjelly("ParametricLIFNode", "s"), 6),
+    "sinabs IAF, counts": (lambda: sinabs("IAF", counts=True), 3),
+    "sinabs LIF, counts": (lambda: sinabs("LIF", counts=True, tau_mem=5.0), 9),
     "sinabs IAF": (lambda: sinabs("IAF"), 3),
     "sinabs LIF": (lambda: sinabs("LIF", tau_mem=5.0, spike_threshold=torch.tensor(0.3)), 3),
     "ashneuro LIF": (lambda: whole(LIF(5e-3, 0.3, dt=1e-3), LIF(5e-3, 0.3, dt=1e-3)), 3),

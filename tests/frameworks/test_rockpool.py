@@ -58,6 +58,29 @@ def test_neurons_spike_as_the_module_does(rockpool, name):
     same_in_program(network)
 
 
+def counting(rockpool, **settings):
+    modules, sequential = rockpool
+    first, last = modules.LIFTorch(8, **settings), modules.LIFTorch(4, **settings)
+    net = sequential(modules.LinearTorch((6, 8)), first, modules.LinearTorch((8, 4)), last)
+    for part in (net[0], net[2]):
+        part.weight.data *= 3
+    return net
+
+
+@pytest.mark.parametrize("most", [None, 3])
+def test_several_spikes_in_a_step(rockpool, most):
+    settings = {} if most is None else {"max_spikes_per_dt": torch.tensor(float(most))}
+    network = read(counting(rockpool, **settings), spikes(6))
+    sent = ashneuro.simulate(network).layers["1_LIFTorch"].raster
+    assert sent.max() > 1 and (most is None or sent.max() == most)
+    same_in_program(network)
+
+
+@pytest.mark.lava
+def test_defaults_spike_alike_in_lava(rockpool):
+    same_in_lava(read(counting(rockpool), spikes(6)))
+
+
 @pytest.mark.lava
 def test_neurons_spike_alike_in_lava(rockpool):
     same_in_lava(spiking(read(dense(rockpool), spikes(6))))
@@ -71,9 +94,6 @@ def test_synapses_in_front_of_neurons(rockpool):
 
 def test_modules_without_a_form_are_named(rockpool):
     modules, sequential = rockpool
-    net = sequential(modules.LinearTorch((6, 8)), modules.LIFTorch(8))
-    with pytest.raises(GraphError, match="max_spikes_per_dt = 65536: several spikes"):
-        ashneuro.from_torch(net, spikes(6))
     noisy = sequential(modules.LinearTorch((6, 8)), modules.LIFTorch(8, noise_std=0.1, **SINGLE))
     with pytest.raises(GraphError, match=r"noise_std = 0\.1"):
         ashneuro.from_torch(noisy, spikes(6))

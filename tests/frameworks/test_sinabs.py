@@ -39,7 +39,7 @@ NEURONS = {
     "LIF, one tau each": lambda s, k: s.LIF(tau_mem=torch.linspace(2.0, 9.0, 8), **LOW, **k),
     "LIF, unscaled input": lambda s, k: s.LIF(tau_mem=5.0, norm_input=False, **k),
     "LIF, trained alphas": lambda s, k: s.LIF(tau_mem=5.0, train_alphas=True, **LOW, **k),
-    "LIF with a current": lambda s, k: s.LIF(tau_mem=5.0, tau_syn=3.0, **k),
+    "LIF with a current": lambda s, k: s.LIF(tau_mem=5.0, tau_syn=3.0, **LOW, **k),
     "IAF": lambda s, k: s.IAF(**k),
     "IAF with a current": lambda s, k: s.IAF(tau_syn=3.0, **k),
     "LIFRecurrent": lambda s, k: s.LIFRecurrent(rec_connect=nn.Linear(8, 8, bias=False), tau_mem=5.0, **LOW, **k),
@@ -53,6 +53,27 @@ def test_layers_spike_as_the_module_does(layers, single, name, reset):
     resets = {"subtract": {}, "value": {"reset_fn": framework("sinabs.activation").MembraneReset()}}
     net = dense(NEURONS[name](layers, single | resets[reset]), layers.IAF(**single))
     same_in_program(spiking(read(net, spikes(6)), most=0.99))
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_defaults_send_spike_counts(layers, name):
+    network = read(dense(NEURONS[name](layers, {}), layers.IAF(), 6.0), spikes(6))
+    assert network.contract.reset == "subtract"
+    assert ashneuro.simulate(network).layers["1"].raster.max() > 1
+    same_in_program(network)
+
+
+def test_counts_up_to_a_limit(layers):
+    most = framework("sinabs.activation").MaxSpike(2)
+    network = read(dense(layers.IAF(spike_fn=most), layers.IAF(), 9.0), spikes(6))
+    assert ashneuro.simulate(network).layers["1"].raster.max() == 2
+    same_in_program(network)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", ["LIF", "IAF", "LIF with a current"])
+def test_defaults_send_alike_in_lava(layers, name):
+    same_in_lava(read(dense(NEURONS[name](layers, {}), layers.IAF(), 6.0), spikes(6)))
 
 
 @pytest.mark.lava
@@ -93,6 +114,10 @@ def test_squeezed_layers_of_another_batch_size_are_refused(layers, single):
     ("neuron", "reason"),
     [
         (lambda s, k: s.LIF(tau_mem=5.0, min_v_mem=-1.0, **k), "min_v_mem = -1"),
+        (
+            lambda s, k: s.LIF(tau_mem=5.0, reset_fn=framework("sinabs.activation").MembraneReset()),
+            "subtract a threshold",
+        ),
         (lambda s, k: s.ALIF(tau_mem=5.0, tau_adapt=9.0, **k), "adapts"),
         (lambda s, k: s.LIFRecurrent(rec_connect=nn.Linear(8, 8), tau_mem=5.0, **k), "bias of rec_connect"),
     ],
