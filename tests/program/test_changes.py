@@ -14,12 +14,15 @@ from ashneuro.program.quantise import quantise
 from ashneuro.program.serialise import load_programs, save_programs
 from ashneuro.program.wiring import node_message
 from ashneuro.simulation.calibrate import calibrate
+from ashneuro.simulation.emulator.neurons import read_out
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.inputs import check_inputs
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.message import Message
 from tests.program.networks import chain, define
 from tests.program.test_messages import alone
+from tests.simulation import machine_reference
 
 CONTRACT = Contract(timesteps=10)
 
@@ -195,6 +198,28 @@ def test_loops_need_a_limit():
         graph.nodes["back"] = nir.Linear(0.3 * np.eye(3))
         graph.edges += [("n0", "back"), ("back", "n0")]
         assert rules(graph) == expected
+
+
+@pytest.mark.parametrize("cumulative", [False, True])
+def test_changes_that_come_back_equal_the_definition(cumulative):
+    rng = np.random.default_rng(3)
+    nodes = (nir.I(np.ones(3)), nir.Affine(rng.normal(0, 0.5, (4, 3)), rng.normal(0, 0.2, 4)))
+    graph = chain((3,), *nodes, changes((4,), 0.2, limit=20.0, activation="relu", cumulative=cumulative))
+    graph.nodes |= {"w": nir.Linear(rng.normal(0, 0.3, (3, 4))), "late": nir.Delay(np.full(3, 1e-3))}
+    graph.edges += [("n2", "w"), ("w", "late"), ("late", "n0")]
+    x = np.cumsum(rng.normal(0, 0.3, (10, 4, 3)), axis=0)
+    x = np.diff(x, axis=0, prepend=0)  # the changes of a stream
+    wanted = define(graph, CONTRACT, {"input": x})["n2"]
+    program = lower(graph, CONTRACT)
+    assert any(program.lag(layer, connection) for layer, connection in program.connections())
+    for record in (run_graph(graph, CONTRACT, x, rasters=["n2"]), run_program(program, x, rasters=["n2"])):
+        np.testing.assert_allclose(record.layers["n2"].raster, wanted, rtol=0, atol=1e-12)
+    integer = calibrate(program, x).program
+    exact = machine_reference.run(integer, check_inputs(integer.inputs, None, {"input": x}))["n2"]
+    for backend in ("numpy", "torch"):
+        found = run_program(integer, x, rasters=["n2"], backend=backend).layers["n2"].raster
+        np.testing.assert_array_equal(found, read_out(integer.layer("n2"), exact, "integer"))
+    assert 0.1 < (exact != 0).mean() < 0.9 and (exact < 0).any()
 
 
 @pytest.mark.parametrize(("bits", "error"), [(16, 0.02), (8, 0.2)])
