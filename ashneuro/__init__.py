@@ -7,7 +7,7 @@ The names below load when they are first used, so the import is quick and needs 
     network = ash.from_torch(module, x)                            # x: (T, B, *shape)
     network = ash.read("model.nir", dt_s=1e-3)                     # or a file
     findings = ash.check(network, "lava")
-    exported = ash.export(network, "model.bundle", inputs=x)       # x: (T, B, *shape)
+    exported = ash.export(network, inputs=x, accept_assumptions=True)  # x: (T, B, *shape)
     record = ash.simulate(exported.bundle, x, on="lava")
     costs = ash.compare(exported.bundle, ann=my_ann, profiles=["loihi1", "cmos45"])
 """
@@ -39,6 +39,7 @@ _MODULES = {
     "search": "ashneuro.workflows.search",
     "HybridSession": "ashneuro.workflows.hybrid",
     "AshneuroError": "ashneuro.errors",
+    "Assumption": "ashneuro.program.assumption",
     "Bundle": "ashneuro.program.bundle",
     "Certificate": "ashneuro.program.certificate",
     "Comparison": "ashneuro.cost.compare",
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from ashneuro.errors import AshneuroError as AshneuroError
     from ashneuro.evaluation import Evaluation as Evaluation
     from ashneuro.evaluation import TaskEvaluation as TaskEvaluation
+    from ashneuro.program.assumption import Assumption as Assumption
     from ashneuro.program.bundle import Bundle as Bundle
     from ashneuro.program.certificate import Certificate as Certificate
     from ashneuro.program.program import Program as Program

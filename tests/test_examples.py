@@ -73,6 +73,6 @@ def test_from_torch_equals_its_model() -> None:
 
 def test_compare_costs_reads_a_bundle(ashneuro, foreign: Path, spikes: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     bundle = tmp_path / "net.bundle"
-    words = ("--inputs", spikes, "--out", bundle, "--no-lava", "--input-coding", "spikes")
+    words = ("--inputs", spikes, "--out", bundle, "--no-lava", "--accept-assumptions")
     assert ashneuro("export", foreign, *words).code == 0
     assert "break-even on cmos45" in run("compare_costs.py", bundle)

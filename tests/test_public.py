@@ -77,7 +77,7 @@ def test_five_statements_from_file_to_cost(tmp_path: Path) -> None:
 
     network = ashneuro.read(path, dt_s=1e-3, input_coding="spikes")
     findings = ashneuro.check(network, "lava")
-    exported = ashneuro.export(network, inputs=x, lava=None)
+    exported = ashneuro.export(network, inputs=x, lava=None, accept_assumptions=True)
     record = ashneuro.simulate(exported.bundle, x, on="loihi")
     costs = ashneuro.compare(exported.bundle, profiles=["loihi1", "cmos45"])
 

@@ -44,7 +44,7 @@ def check(
     """
     from ashneuro.workflows.check import check as run
     from ashneuro.workflows.match import SEARCHED
-    from ashneuro.workflows.networks import contract_options
+    from ashneuro.workflows.networks import contract_options, open_network
 
     overrides = contract.overrides() if contract else {}
     match = None
@@ -52,7 +52,8 @@ def check(
         match = _match(path, source, inputs, overrides, json)
         # The findings are those of the network that spikes as the module does.
         overrides = overrides | {name: getattr(match.contract, name) for name in SEARCHED}
-    findings = run(path, target, inputs=inputs, contract=overrides)
+    network = open_network(path, overrides)
+    findings = run(network, target, inputs=inputs)
     sound = all(finding.ok for finding in findings) and (match is None or match.found)
     if json:
         listed = [asdict(finding) | {"ok": finding.ok} for finding in findings]
@@ -60,7 +61,9 @@ def check(
         return 0 if sound else 1
     terminal.findings(findings)
     if sound:
-        terminal.next_steps(f"ashneuro export {path} --target {target}{contract_options(overrides)}")
+        # Export asks for what is left open to be stated.
+        left_open = "".join(f" {item.option}" for item in network.assumptions or ())
+        terminal.next_steps(f"ashneuro export {path} --target {target}{contract_options(overrides)}{left_open}")
     return 0 if sound else 1
 
 

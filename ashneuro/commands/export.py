@@ -30,6 +30,10 @@ def export(
     lava: Annotated[bool, Parameter(help="Run Lava for the proof.")] = True,
     options: LavaOptions | None = None,
     contract: ContractOptions | None = None,
+    accept_assumptions: Annotated[
+        bool,
+        Parameter(help="Export although spikes depend on what the file leaves open; the bundle names it.", negative=()),
+    ] = False,
     json: AsJson = False,
 ) -> int:
     """Write the deployable bundle and prove that it computes the same.
@@ -42,12 +46,13 @@ def export(
             the graph alone; sanafe: the network with its cores for SANA-FE, and the comparison with
             its spikes where it is installed.
     """
+    from ashneuro.program.assumption import to_json
     from ashneuro.workflows.export import export as run
     from ashneuro.workflows.networks import open_network
 
     network = open_network(path, contract.overrides() if contract else {})
     if target == "nir":
-        return _graph_alone(network, out, json)
+        return _graph_alone(network, out, accept_assumptions, json)
     if target == "sanafe":
         # A bundle and an exported run keep their integers and samples.
         return _for_sanafe(path, out, inputs, samples, contract, json)
@@ -58,6 +63,7 @@ def export(
             inputs=inputs,
             samples=samples,
             lava=(options or LavaOptions()).settings() if lava else None,
+            accept_assumptions=accept_assumptions,
             progress=progress,
         )
     bundle = exported.bundle
@@ -66,6 +72,7 @@ def export(
             {
                 "bundle": bundle.folder,
                 "inputs": exported.samples_from,
+                "assumptions": to_json(bundle.assumptions),
                 "notes": [asdict(note) for note in exported.notes],
                 "costs": [asdict(cost) for cost in bundle.costs],
                 "certificate": exported.certificate.to_json(),
@@ -86,13 +93,16 @@ def export(
     return 0
 
 
-def _graph_alone(network: Network, out: Path | None, json: bool) -> int:
+def _graph_alone(network: Network, out: Path | None, accept_assumptions: bool, json: bool) -> int:
+    from ashneuro.program.assumption import to_json
     from ashneuro.workflows.export import export_nir
 
-    file = export_nir(network, out)
+    file = export_nir(network, out, accept_assumptions=accept_assumptions)
     if json:
-        terminal.json({"graph": file, "contract": asdict(network.contract)})
+        found = to_json(network.assumptions)
+        terminal.json({"graph": file, "contract": asdict(network.contract), "assumptions": found})
         return 0
+    terminal.assumptions(network.assumptions)
     terminal.wrote(file)
     terminal.next_steps(f"ashneuro simulate {file} --on torch --inputs x.npy")
     return 0

@@ -91,7 +91,8 @@ def report(
 
 
 def _show(result: Report) -> None:
-    """Print the answer first, then the tables behind it."""
+    """Print assumptions and the answer first, then the tables behind them."""
+    terminal.assumptions(result.assumptions)
     if result.comparison:
         terminal.comparison(result.comparison)
         terminal.show(tables.energy.conventions(result.comparison))

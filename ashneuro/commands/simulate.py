@@ -101,7 +101,8 @@ def simulate(
 def _show_traces(
     traces: Sequence[NeuronTrace], missing: str, precision: Precision, sample: int, figure: Path, json: bool
 ) -> None:
-    """Draw u and v of neurons, and print where the simulators differ."""
+    """Draw u and v of neurons, and print what is assumed and where the simulators differ."""
+    from ashneuro.program.assumption import to_json
     from ashneuro.reporting.figures import svg
     from ashneuro.reporting.figures.traces import traces as draw
 
@@ -115,12 +116,14 @@ def _show_traces(
             {
                 "precision": precision,
                 "sample": sample,
+                "assumptions": to_json(traces[0].assumptions),
                 "traces": states,
                 "lava": missing or "run",
                 "figure": figure,
             }
         )
         return
+    terminal.assumptions(traces[0].assumptions)
     rows = [
         (
             f"{one.layer}:{one.neuron}",

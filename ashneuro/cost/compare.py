@@ -21,6 +21,7 @@ from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import Workload
 from ashneuro.display import Plotted
+from ashneuro.program.assumption import Assumptions
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +38,7 @@ class Comparison(Plotted):
         thresholds: published conditions.
         notes: rules that the numbers follow.
         conventions: the comparison under each convention of counting.
+        assumptions: what the spiking network's source left open.
     """
 
     verdict: str
@@ -48,6 +50,7 @@ class Comparison(Plotted):
     thresholds: tuple[Threshold, ...]
     notes: tuple[str, ...] = ()
     conventions: tuple[Convention, ...] = ()
+    assumptions: Assumptions = ()
 
 
 def compare(

@@ -6,8 +6,11 @@ program.json/.npz  the float and the integer program (`ashneuro.program.serialis
 reference.npz      ``inputs/NAME``: samples; ``spikes/NAME``: answers of the graph's neurons in
                    float64; ``integer/NAME``: answers of the integer program's layers
 certificate.json   the comparisons that were made; absent before the first
-manifest.json      schema, SHA-256 and size of every other file, versions, contract, and
-                   quantisation errors
+manifest.json      schema, SHA-256 and size of every other file, versions, quantisation errors, and
+                   the contract: the fields that the source or the user stated apart from those
+                   that were assumed
+
+Bundles of schema 1 give the contract without that distinction: their assumptions were not recorded.
 """
 
 from __future__ import annotations
@@ -31,15 +34,16 @@ from numpy.typing import NDArray
 
 import ashneuro
 from ashneuro.errors import BundleError, GraphError
+from ashneuro.program.assumption import Assumptions
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.nir_file import read_graph, write_graph
 from ashneuro.program.program import Precision, Program
 from ashneuro.program.quantise import LayerCost
 from ashneuro.program.serialise import NUMBERS, STRUCTURE, load_programs, save_programs
 from ashneuro.program.wiring import Wiring
-from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.contract import Contract, ReadContract, as_read
 
-SCHEMA = "ashneuro-bundle/1"
+SCHEMA, BEFORE_ASSUMPTIONS = "ashneuro-bundle/2", "ashneuro-bundle/1"
 NETWORK, NETX, REFERENCE, CERTIFICATE, MANIFEST = (
     "network.nir",
     "network.net",
@@ -111,6 +115,11 @@ class Bundle:
         return program
 
     @property
+    def assumptions(self) -> Assumptions:
+        """Fields that the source of the network left open, and the values taken."""
+        return self.preferred_program.assumptions
+
+    @property
     def preferred_program(self) -> Program:
         """The integer program, or the float program if there is no other."""
         return self.program("float" if self.integer_program is None else "integer")
@@ -119,7 +128,7 @@ class Bundle:
 def write_bundle(
     folder: str | Path,
     network: nir.NIRGraph | Wiring | Path,
-    contract: Contract | None,
+    contract: Contract | ReadContract | None,
     float_program: Program | None,
     integer_program: Program | None,
     reference: Reference,
@@ -136,6 +145,8 @@ def write_bundle(
         folder: created with its parents.
         network: written as ``network.nir``, with ``contract`` in its metadata; or a lava-dl file,
             copied as ``network.net``, which has neither contract nor float program.
+        contract: the fields that a `ReadContract` assumes are kept apart from the stated ones.
+        float_program, integer_program: both with the assumptions that they rest on.
         certificate: ``None`` if nothing was compared yet.
         costs: quantisation errors, per layer.
         extra: further text files, by name, e.g. a script that runs the program without ashneuro.
@@ -179,7 +190,7 @@ def write_bundle(
                 "python": platform.python_version(),
                 **{package: version(package) for package in ("nir", "numpy", "scipy", "h5py")},
             },
-            "contract": {} if contract is None else asdict(contract),
+            "contract": _origins(None if contract is None else as_read(contract), float_program or integer_program),
             "costs": [asdict(cost) for cost in costs],
         }
         _write_json(fresh / MANIFEST, manifest)
@@ -222,11 +233,12 @@ def read_bundle(folder: str | Path) -> Bundle:
             for part in ("inputs", "spikes", "integer")
         }
         costs = tuple(LayerCost(**cost) for cost in manifest["costs"])
-        contract = Contract(**manifest["contract"]) if from_graph else None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, GraphError) as error:
+        contract = Contract(**_fields(manifest)) if from_graph else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, GraphError) as error:
         raise BundleError(f"{folder} is damaged", " ".join(str(error).split()), "export the network again") from error
     # Both files are hashed, but a graph with a foreign contract would be simulated by other rules.
-    if read is not None and (read.contract != contract or read.assumed):
+    assumed = set(manifest["contract"].get("assumed", ()))
+    if read is not None and (read.contract != contract or set(read.assumed) != assumed):
         raise BundleError(
             f"{folder}: {NETWORK} and {MANIFEST} say different things of time and reset",
             f"{read.contract} and {contract}",
@@ -248,6 +260,24 @@ def read_bundle(folder: str | Path) -> Bundle:
     )
 
 
+def _origins(read: ReadContract | None, program: Program | None) -> dict[str, dict[str, Any]]:
+    """Return the fields of a contract by their origin: stated, assumed, or not recorded."""
+    if read is None:  # a lava-dl network leaves open what its program assumes, and nothing else
+        found = (program.assumptions if program else None) or ()
+        return {"stated": {}, "assumed": {item.field: item.value for item in found}}
+    values = {name: value for name, value in asdict(read.contract).items() if value is not None}
+    assumed = {name: values.pop(name) for name in read.assumed}
+    return {"stated" if read.recorded else "not recorded": values, "assumed": assumed}
+
+
+def _fields(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the contract in a manifest, whatever their origin."""
+    contract = manifest["contract"]
+    if manifest["schema"] == BEFORE_ASSUMPTIONS:
+        return dict(contract)
+    return {name: value for part in contract.values() for name, value in part.items()}
+
+
 def is_bundle(path: str | Path) -> bool:
     """Return True for a folder that `write_bundle` wrote, even if files were changed since."""
     try:
@@ -257,15 +287,19 @@ def is_bundle(path: str | Path) -> bool:
     return isinstance(manifest, dict) and str(manifest.get("schema", "")).startswith("ashneuro-bundle/")
 
 
+def records_assumptions(folder: Path) -> bool:
+    """Return False for a bundle of an earlier version, which stated what it had assumed."""
+    return bool(_manifest(folder)["schema"] != BEFORE_ASSUMPTIONS)
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     if not is_bundle(folder):
         found = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST} of a bundle"
         raise BundleError(f"{folder} is not a bundle", found, "name a folder that `ashneuro export` wrote")
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if manifest["schema"] != SCHEMA:
-        raise BundleError(
-            f"{folder} has schema {manifest['schema']!r}", f"this version reads {SCHEMA!r}", "export the network again"
-        )
+    if manifest["schema"] not in (SCHEMA, BEFORE_ASSUMPTIONS):
+        known = f"this version reads {BEFORE_ASSUMPTIONS!r} and {SCHEMA!r}"
+        raise BundleError(f"{folder} has schema {manifest['schema']!r}", known, "export the network again")
     complete = all(
         isinstance(manifest.get(key), kind)
         for key, kind in {"files": dict, "versions": dict, "contract": dict, "costs": list}.items()

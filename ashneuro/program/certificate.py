@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 from ashneuro.display import Shown
 from ashneuro.errors import BundleError
+from ashneuro.program.assumption import Assumptions, assuming, from_json, to_json
 from ashneuro.program.source import Source
 
-SCHEMA = "ashneuro-certificate/1"
+SCHEMA = "ashneuro-certificate/2"
+READABLE = ("ashneuro-certificate/1", SCHEMA)
+"""Schema 1 has neither assumptions nor a verdict."""
 
 Status = Literal["equal", "different", "not run"]
 
@@ -145,6 +148,7 @@ class Certificate(Shown):
             none for their neurons, and the name of that process.
         source: comparison of the graph with the module that it came from; ``None``: the proof
             starts from a graph or a lava-dl file.
+        assumptions: what the network's source left open: the proof holds for the values taken.
     """
 
     samples: int
@@ -154,6 +158,15 @@ class Certificate(Shown):
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     own_processes: Mapping[str, str] = field(default_factory=dict)
     source: Source | None = None
+    assumptions: Assumptions = ()
+
+    @property
+    def verdict(self) -> str:
+        """The result in words: passed, failed or incomplete, what was not run, what is assumed."""
+        absent = [f"{pair.left} – {pair.right}" for pair in self.required if pair.status == "not run"]
+        result = "passed" if self.passed else "failed" if self.failed else "incomplete"
+        lacks = f" (not run: {'; '.join(absent)})" if absent else ""
+        return f"{result}{lacks}{assuming(self.assumptions)}"
 
     @property
     def required(self) -> tuple[Comparison, ...]:
@@ -221,11 +234,13 @@ class Certificate(Shown):
         """Return plain values for ``certificate.json``."""
         return {
             "schema": SCHEMA,
+            "verdict": self.verdict,
             "passed": self.passed,
             "failed": self.failed,
             "samples": self.samples,
             "timesteps": self.timesteps,
             **({"source": self.source.to_json()} if self.source else {}),
+            "assumptions": to_json(self.assumptions),
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "versions": dict(self.versions),
             "accuracy": {name: dict(metrics) for name, metrics in self.accuracy.items()},
@@ -240,18 +255,18 @@ class Certificate(Shown):
             BundleError: it is damaged or of another schema.
         """
         try:
-            if values["schema"] != SCHEMA:
+            if values["schema"] not in READABLE:
                 raise BundleError(
                     "this certificate is of another version",
-                    f"{values['schema']!r}, not {SCHEMA!r}",
+                    f"{values['schema']!r}, not {' or '.join(map(repr, READABLE))}",
                     "export the network again",
                 )
             comparisons = tuple(Comparison.from_json(item) for item in values["comparisons"])
             own = dict(values.get("own_processes", {}))
             # Versions before 2026-11-27 had none.
             source = Source.from_json(values["source"]) if values.get("source") else None
-            sizes = values["samples"], values["timesteps"]
-            return cls(*sizes, comparisons, values["versions"], values["accuracy"], own, source)
+            sizes, assumed = (values["samples"], values["timesteps"]), from_json(values.get("assumptions"))
+            return cls(*sizes, comparisons, values["versions"], values["accuracy"], own, source, assumed)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
                 "certificate.json is damaged", f"{type(error).__name__}: {error}", "export the network again"

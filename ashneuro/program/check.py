@@ -14,13 +14,14 @@ from ashneuro.program.placement.placement import CoreLimits
 from ashneuro.program.primitives import nir_type
 from ashneuro.program.program import Program
 from ashneuro.program.quantise import quantise_unchecked
-from ashneuro.program.rules.finding import Finding, Findings, apply_rules, sentence
+from ashneuro.program.rules.finding import Finding, Findings, apply_rules, sentence, some
 from ashneuro.program.rules.graph import GRAPH_RULES, graph_findings
 from ashneuro.program.rules.lava import LAVA_RULES
 from ashneuro.program.rules.loihi import FLOAT_RULES, INTEGER_RULES, check_program
+from ashneuro.program.rules.open_fields import SHOULD_STATE, assumptions_of
 from ashneuro.program.rules.sanafe import SANAFE_RULES
-from ashneuro.program.wiring import FIRES, Wiring, wire
-from ashneuro.spiking.contract import Contract, ReadContract
+from ashneuro.program.wiring import Wiring, wire
+from ashneuro.spiking.contract import Contract, ReadContract, as_read
 
 # Rules by subject: any graph, a float program that is to become integers, an integer program, a
 # program that is to run in Lava, and one for SANA-FE.
@@ -34,43 +35,6 @@ RULES: Mapping[str, Mapping[str, Any]] = {
 }
 
 TARGETS = ("nir", "lava", "sanafe")
-
-LEAKY = (nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI)
-
-# Contract fields that a file may leave open: the sentence, the option that sets the field, and the
-# primitives whose spikes depend on it. The start of v matters only if v_reset ≠ v_leak, and then
-# the rule `start_value` demands it.
-ASSUMPTIONS: Mapping[str, tuple[str, str, tuple[type, ...]]] = {
-    "dt_s": ("A file should state the duration of a step.", "--dt SECONDS", (*LEAKY, nir.Delay)),
-    "reset": ("A file should state how a spike resets v.", "--reset value", (nir.LIF, nir.CubaLIF, nir.IF)),
-    "reset_delay": (
-        "A file should state when a reset takes effect.",
-        "--reset-delay 0",
-        (nir.LIF, nir.CubaLIF, nir.IF),
-    ),
-    "message": (
-        "A file should state whether a neuron may spike several times in a step.",
-        "--message spike",
-        (nir.LIF, nir.CubaLIF, nir.IF),
-    ),
-    "comparison": (
-        "A file should state whether a neuron spikes at its threshold or only above it.",
-        "--comparison strict",
-        FIRES,
-    ),
-    "start": ("A file should state the start value of v.", "--start v_leak", ()),
-    "integration": ("A file should state how its equations are integrated.", "--integration euler", LEAKY),
-    "if_convention": (
-        "A file should state whether IF integrates per step or per second.",
-        "--if-convention per-step",
-        (nir.IF, nir.I),
-    ),
-    "input_coding": (
-        "A file should state whether its inputs are spikes or analog values.",
-        "--input-coding spikes",
-        (nir.Input,),
-    ),
-}
 
 
 def check(
@@ -98,8 +62,7 @@ def check(
     """
     if target not in TARGETS:
         raise GraphError(f"target {target!r}", f"known targets: {', '.join(TARGETS)}", "--target lava, or --target nir")
-    read = contract if isinstance(contract, ReadContract) else ReadContract(contract, ())
-    wiring = wire(graph)
+    wiring, read = wire(graph), as_read(contract)
     findings = [*graph_findings(wiring, read.contract), *_assumed(wiring, read)]
     types = {name: nir_type(node) for name, node in wiring.nodes.items()}
     if all(finding.ok for finding in findings):
@@ -145,17 +108,15 @@ def rule_table() -> list[tuple[str, str, str]]:
 
 
 def _assumed(wiring: Wiring, read: ReadContract) -> Iterator[Finding]:
-    for field in read.assumed:
-        text, option, concerned = ASSUMPTIONS[field]
-        nodes = [name for name, node in wiring.nodes.items() if isinstance(node, concerned)]
-        if nodes:
-            value = getattr(read.contract, field)
-            actual = f"assumed {field} = {value!r} for {_some(nodes)}"
-            yield Finding("graph", "NIRGraph", "assumed_contract", text, "note", actual, option)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    """Iterate over the assumptions that the graph is read with, as notes."""
+    found = assumptions_of(wiring, read)
+    if found is None:
+        text = "A graph should say which fields of its contract were stated, and which were assumed."
+        actual = "it was written by a version of ashneuro that stated what it had assumed"
+        yield Finding("graph", "NIRGraph", "recorded_assumptions", text, "note", actual, "check the original file")
+    for item in found or ():
+        actual = f"assumed {item.field} = {item.value!r} for {some(item.nodes)}"
+        yield Finding("graph", "NIRGraph", "assumed_contract", SHOULD_STATE[item.field], "note", actual, item.option)
 
 
 def _integer_findings(program: Program, types: Mapping[str, str], peaks: Mapping[str, float]) -> list[Finding]:

@@ -35,27 +35,29 @@ from ashneuro.program.primitives import READ_OUT, numbers
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Shape, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.graph import graph_findings
+from ashneuro.program.rules.open_fields import assumptions_of
 from ashneuro.program.synapse import scale_outputs
 from ashneuro.program.wiring import ALWAYS_ON, Wiring, node_dynamics, wire
-from ashneuro.spiking.contract import Contract
+from ashneuro.spiking.contract import Contract, ReadContract, as_read
 from ashneuro.spiking.dynamics import DYNAMICS, Dynamics
 from ashneuro.spiking.firing import LIF_FIRING, compared_with
 
 _Array = NDArray[np.float64]
 
 
-def lower(graph: nir.NIRGraph | Wiring, contract: Contract) -> Program:
+def lower(graph: nir.NIRGraph | Wiring, contract: Contract | ReadContract) -> Program:
     """Return the float program that computes ``graph`` step by step under ``contract``.
 
     Every neuron node becomes a layer of the same name. A linear map that feeds an Output directly
-    becomes a read-out with the Output's name.
+    becomes a read-out with the Output's name. The program carries the assumptions of a
+    `ReadContract`.
 
     Raises:
         GraphError: the graph breaks rules; all of them at once.
     """
-    wiring = wire(graph)
-    require(graph_findings(wiring, contract), "this NIR graph cannot be lowered")
-    return lower_wiring(wiring, contract)
+    wiring, read = wire(graph), as_read(contract)
+    require(graph_findings(wiring, read.contract), "this NIR graph cannot be lowered")
+    return replace(lower_wiring(wiring, read.contract), assumptions=assumptions_of(wiring, read))
 
 
 def lower_wiring(wiring: Wiring, contract: Contract) -> Program:

@@ -22,7 +22,7 @@ from ashneuro.program.primitives import PARAMETERS, PRIMITIVES, READ_OUT, SPIKIN
 from ashneuro.program.rules.finding import require
 from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.wiring import Wiring, wire
-from ashneuro.spiking.contract import Contract, ReadContract, read_contract
+from ashneuro.spiking.contract import ASSUMED, UNRECORDED, Contract, ReadContract, as_read, read_contract
 
 REFUSED = "this NIR graph cannot be used"
 EXPORT_AGAIN = "export the graph again with nir.write 1.0 or later, with every parameter that the primitive has"
@@ -85,11 +85,19 @@ def load_graph(path: str | Path) -> nir.NIRGraph:
     return graph
 
 
-def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract) -> None:
-    """Write ``graph``, mended, with all shapes, and with ``contract`` in its metadata."""
+def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract | ReadContract) -> None:
+    """Write ``graph``, mended, with all shapes, and with ``contract`` in its metadata.
+
+    The fields that a `ReadContract` assumes are written apart from the stated ones.
+    """
     wiring = wire(graph)
-    stated = {key: value for key, value in (wiring.graph.metadata or {}).items() if value is not None}
-    written = _plain_graph(wiring.graph, stated | contract.to_metadata())
+    # What was assumed when the graph was read may be stated now.
+    kept = {
+        key: value
+        for key, value in (wiring.graph.metadata or {}).items()
+        if value is not None and key != UNRECORDED and not key.startswith(ASSUMED)
+    }
+    written = _plain_graph(wiring.graph, kept | as_read(contract).to_metadata())
     try:
         nir.write(path, written)
     except (TypeError, ValueError) as error:

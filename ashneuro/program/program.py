@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.loihi import DECAY_ONE, STATE_UNIT
+from ashneuro.program.assumption import Assumptions
 from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message
@@ -256,6 +257,7 @@ class Program:
         layers: populations, in order.
         outputs: names of the layers whose spikes (or read-outs) are the result.
         notes: remarks on how the network was read, for users.
+        assumptions: what the network's source left open.
     """
 
     precision: Precision
@@ -265,6 +267,7 @@ class Program:
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
+    assumptions: Assumptions = ()
 
     def layer(self, name: str) -> Layer:
         """Return the layer called ``name``."""

@@ -2,7 +2,7 @@
 
 Anything that reads JSON and ``.npy`` can run a program without ashneuro. ``program.json`` is::
 
-    {"schema": "ashneuro-program/1",
+    {"schema": "ashneuro-program/2",
      "programs": {NAME: {                          # "float", "integer"
         "precision": "float" | "integer",  "dt_s": seconds,  "timesteps": int | null,
         "inputs":  [{"name", "shape", "coding": "current" | "graded" | "spikes",
@@ -18,11 +18,13 @@ Anything that reads JSON and ``.npy`` can run a program without ashneuro. ``prog
                                                          "groups", "weight": KEY,
                                                          "indices": KEY | null,
                                                          "indptr": KEY | null}}]}],
-        "outputs": [layer names],  "notes": [sentences]}}}
+        "outputs": [layer names],  "notes": [sentences],
+        "assumptions": null | [{"field", "value", "nodes": [...], "spikes"}]}}}
 
 A KEY names an array in ``program.npz``: ``NAME/LAYER/du``, ``NAME/LAYER/CONNECTION/weight`` …, with
 the positions of layer and connection. Neuron arrays broadcast to the layer's shape.
-`ashneuro.program.program` describes the fields. Equal programs give equal bytes.
+`ashneuro.program.program` describes the fields. Equal programs give equal bytes. Schema 1 has no
+``assumptions``.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import BundleError
+from ashneuro.program.assumption import from_json, to_json
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.message import Message
 
-SCHEMA = "ashneuro-program/1"
+SCHEMA = "ashneuro-program/2"
+READABLE = ("ashneuro-program/1", SCHEMA)
 STRUCTURE, NUMBERS = "program.json", "program.npz"
 
 _NEURON_ARRAYS = ("du", "dv", "v_threshold", "bias", "v_unit", "v_origin", "v_subtract")
@@ -74,10 +78,10 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
     try:
         structure = json.loads((folder / STRUCTURE).read_text(encoding="utf-8"))
         schema = structure.get("schema") if isinstance(structure, dict) else None
-        if schema != SCHEMA:
+        if schema not in READABLE:
             raise BundleError(
                 f"{folder / STRUCTURE} has schema {schema!r}",
-                f"this version reads {SCHEMA!r}",
+                f"this version reads {' and '.join(map(repr, READABLE))}",
                 "export the network again",
             )
         with np.load(folder / NUMBERS, allow_pickle=False) as archive:
@@ -100,6 +104,7 @@ def _program_entry(name: str, program: Program, arrays: _Arrays) -> dict[str, An
         "layers": [_layer_entry(f"{name}/{i}", layer, arrays) for i, layer in enumerate(program.layers)],
         "outputs": list(program.outputs),
         "notes": list(program.notes),
+        "assumptions": to_json(program.assumptions),
     }
 
 
@@ -165,6 +170,7 @@ def _read_program(entry: Mapping[str, Any], arrays: _Arrays) -> Program:
         layers=tuple(_read_layer(layer, arrays) for layer in entry["layers"]),
         outputs=tuple(entry["outputs"]),
         notes=tuple(entry["notes"]),
+        assumptions=from_json(entry.get("assumptions")),
     )
 
 

@@ -82,6 +82,7 @@ def render(report: Report) -> str:
         detail=detail,
         tiles=list(_tiles(report)),
         missing=report.missing,
+        assumptions=tables.network.assumptions(report.assumptions),
         about=report.about,
         config=json.dumps(plain(report.config), indent=2, ensure_ascii=False) if report.config else None,
         curves=_curves(report.training) if report.training else None,

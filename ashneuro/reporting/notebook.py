@@ -118,6 +118,16 @@ def _finding_rows(findings: Findings) -> Iterator[dict[str, Any]]:
     return (asdict(finding) for finding in findings)
 
 
+def _assumed(value: SpikeRecord | Comparison | Report) -> Iterator[Table]:
+    if assumed := tables.network.assumptions(value.assumptions):
+        yield assumed
+
+
+def _spike_tables(record: SpikeRecord) -> Iterator[Table]:
+    yield from _assumed(record)
+    yield tables.network.spikes(record)
+
+
 def _spike_rows(record: SpikeRecord) -> Iterator[dict[str, Any]]:
     populations = [("input", name, activity) for name, activity in record.inputs.items()]
     populations += [("layer", name, activity) for name, activity in record.layers.items()]
@@ -187,6 +197,7 @@ def _estimate_figure(cost: CostEstimate) -> Figure:
 
 
 def _comparison_tables(comparison: Comparison) -> Iterator[Table]:
+    yield from _assumed(comparison)
     yield from (tables.energy.contenders(group) for group in comparison.groups)
     yield tables.energy.break_even(comparison)
 
@@ -251,6 +262,7 @@ def _task_figure(evaluation: TaskEvaluation) -> Figure:
 
 
 def _report_tables(report: Report) -> Iterator[Table]:
+    yield from _assumed(report)
     if report.comparison:
         yield tables.energy.contenders(report.comparison.groups[0])
     if report.evaluations:
@@ -272,7 +284,7 @@ def _compared(report: Report) -> Comparison:
 VIEWS: dict[type, View] = {
     Certificate: View(tables.proof.certificate, _certificate_rows),
     Findings: View(lambda findings: [tables.network.findings(findings)], _finding_rows),
-    SpikeRecord: View(lambda record: [tables.network.spikes(record)], _spike_rows, _spike_figure),
+    SpikeRecord: View(_spike_tables, _spike_rows, _spike_figure),
     Workload: View(_workload_tables, _workload_rows, _workload_figure),
     CostEstimate: View(lambda cost: [tables.energy.terms(cost)], _estimate_rows, _estimate_figure),
     Comparison: View(

@@ -26,6 +26,7 @@ from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload, neurob
 from ashneuro.display import Plotted
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
+from ashneuro.program.assumption import Assumptions, to_json
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.placement.placement import Placement
 from ashneuro.reporting.plain import plain
@@ -54,6 +55,7 @@ class Report(Plotted):
     Args:
         title: name of the run or file.
         about: label to text: paths, hashes, source of the spikes.
+        assumptions: what the network's source left open.
         config: settings of the run.
         training: metrics of every epoch.
         evaluations: retrieval; this network's first.
@@ -76,6 +78,7 @@ class Report(Plotted):
 
     title: str
     about: Mapping[str, str] = field(default_factory=dict)
+    assumptions: Assumptions = ()
     config: Mapping[str, Any] | None = None
     training: Sequence[EpochMetrics] = ()
     evaluations: Sequence[Evaluation] = ()
@@ -133,6 +136,7 @@ class Report(Plotted):
             "ashneuro": __version__,
             "title": self.title,
             "about": self.about,
+            "assumptions": to_json(self.assumptions),
             "verdict": self.verdict,
             "winner": self.comparison.winner if self.comparison else None,
             "missing": self.missing,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ashneuro.data.describe import Description
     from ashneuro.evaluation import Evaluation, TaskEvaluation
     from ashneuro.exchange import DryRun, EpochMetrics
+    from ashneuro.program.assumption import Assumptions
     from ashneuro.program.certificate import Certificate
     from ashneuro.program.quantise import LayerCost
     from ashneuro.program.rules.finding import Finding
@@ -253,8 +254,18 @@ def findings(items: Sequence[Finding]) -> None:
         line(f"nothing stands in the way: {what.note}")
 
 
+def assumptions(found: Assumptions) -> None:
+    """Print the assumptions about a network; nothing if there are none."""
+    what = tables.network.assumptions(found)
+    if what and what.rows:
+        show(what)
+    elif what:
+        line(f"{what.title}: {what.note}")
+
+
 def spikes(record: SpikeRecord) -> None:
-    """Print the spikes of a simulation, per layer."""
+    """Print the assumptions of a simulation, then its spikes, per layer."""
+    assumptions(record.assumptions)
     show(tables.network.spikes(record))
 
 

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from ashneuro.display import Plotted
 from ashneuro.errors import DataError
+from ashneuro.program.assumption import Assumptions, from_json, to_json
 from ashneuro.program.program import Precision
 
 Where = Literal["torch", "loihi", "lava"]
 
-SCHEMA = "ashneuro-counts/1"
+SCHEMA = "ashneuro-counts/2"
+READABLE = ("ashneuro-counts/1", SCHEMA)
+"""Schema 1 has no assumptions."""
 HEADER = "record"
 
 
@@ -118,6 +121,7 @@ class SpikeRecord(Plotted):
         inputs: activity of every input port, by name.
         stock_samples: number of samples that ran through Lava's own processes; the others ran
             through batched synapses, which were checked on these. ``None`` for other simulators.
+        assumptions: what the network's source left open: the spikes are those of the values taken.
     """
 
     source: Where
@@ -127,6 +131,7 @@ class SpikeRecord(Plotted):
     layers: Mapping[str, Activity]
     inputs: Mapping[str, Activity] = field(default_factory=dict)
     stock_samples: int | None = None
+    assumptions: Assumptions = ()
 
     @property
     def rasters(self) -> dict[str, NDArray[Any]]:
@@ -141,6 +146,7 @@ class SpikeRecord(Plotted):
             "precision": self.precision,
             "timesteps": self.timesteps,
             "samples": self.samples,
+            "assumptions": to_json(self.assumptions),
             "layers": {
                 name: {
                     "neurons": activity.neurons,
@@ -170,8 +176,10 @@ class SpikeRecord(Plotted):
         """
         first = parts[0]
         for part in parts:
-            same = (first.source, first.precision, first.timesteps) == (part.source, part.precision, part.timesteps)
-            if not same or first.layers.keys() != part.layers.keys():
+            facts, theirs = (
+                (record.source, record.precision, record.timesteps, record.assumptions) for record in (first, part)
+            )
+            if facts != theirs or first.layers.keys() != part.layers.keys():
                 raise ValueError("spike records of different programs, simulators or lengths do not add up")
         stock = [part.stock_samples for part in parts]
         return cls(
@@ -182,6 +190,7 @@ class SpikeRecord(Plotted):
             {name: Activity.joined([part.layers[name] for part in parts]) for name in first.layers},
             {name: Activity.joined([part.inputs[name] for part in parts]) for name in first.inputs},
             None if None in stock else sum(stock),  # type: ignore[arg-type]
+            first.assumptions,
         )
 
     def __add__(self, other: SpikeRecord) -> SpikeRecord:
@@ -190,6 +199,9 @@ class SpikeRecord(Plotted):
 
 def save_rasters(record: SpikeRecord, path: str | Path) -> None:
     """Write the rasters (T, B, *shape) to an ``.npz``, by layer: uint8 spikes, float64 values.
+
+    The archive's comment is JSON with the assumptions of the record, as
+    ``zipfile.ZipFile(path).comment`` gives it.
 
     Raises:
         DataError: the record has no raster, or the file cannot be written.
@@ -201,6 +213,7 @@ def save_rasters(record: SpikeRecord, path: str | Path) -> None:
         )
     try:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.comment = _comment(record)
             # Not numpy.savez(**rasters): a layer may be called "file", like its first parameter.
             for name, raster in rasters.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
@@ -209,6 +222,13 @@ def save_rasters(record: SpikeRecord, path: str | Path) -> None:
         raise DataError(
             f"cannot write {path}", error.strerror or str(error), "--save PATH in a folder that exists"
         ) from error
+
+
+def _comment(record: SpikeRecord) -> bytes:
+    """Return the assumptions without their nodes: a comment holds 65,535 bytes."""
+    found = record.assumptions
+    assumed = None if found is None else {item.field: item.value for item in found}
+    return json.dumps({"assumed": assumed}).encode()
 
 
 def save_counts(record: SpikeRecord, path: str | Path) -> None:
@@ -220,6 +240,7 @@ def save_counts(record: SpikeRecord, path: str | Path) -> None:
         "precision": record.precision,
         "timesteps": record.timesteps,
         "samples": record.samples,
+        "assumptions": to_json(record.assumptions),
     }
     for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
         header[part] = {
@@ -240,8 +261,8 @@ def load_counts(path: str | Path) -> SpikeRecord:
     try:
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(str(archive[HEADER]))
-            if header["schema"] != SCHEMA:
-                raise ValueError(f"schema {header['schema']!r}, not {SCHEMA!r}")
+            if header["schema"] not in READABLE:
+                raise ValueError(f"schema {header['schema']!r}, not {' or '.join(map(repr, READABLE))}")
             layers, inputs = (
                 {
                     name: Activity(
@@ -257,7 +278,13 @@ def load_counts(path: str | Path) -> SpikeRecord:
                 for part in ("layers", "inputs")
             )
             return SpikeRecord(
-                header["source"], header["precision"], header["timesteps"], header["samples"], layers, inputs
+                header["source"],
+                header["precision"],
+                header["timesteps"],
+                header["samples"],
+                layers,
+                inputs,
+                assumptions=from_json(header.get("assumptions")),
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 import nir
 
 from ashneuro.errors import ConfigError, DataError
+from ashneuro.program.assumption import Assumptions
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.lower import lower
 from ashneuro.program.program import Precision, Program
@@ -30,15 +31,16 @@ Keep = Collection[str] | Literal["outputs", "all"]
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A NIR graph, wired or not, and its contract."""
+    """A NIR graph, wired or not, its contract, and which fields of that were assumed."""
 
     graph: nir.NIRGraph | Wiring
     contract: Contract
+    assumptions: Assumptions = ()
 
     @cached_property
     def program(self) -> Program:
         """The float program, lowered once."""
-        return lower(self.graph, self.contract)
+        return replace(lower(self.graph, self.contract), assumptions=self.assumptions)
 
 
 def simulate(
@@ -83,15 +85,18 @@ def simulate(
         if graph is not None and target.contract is not None:
             wiring = wire(graph)
             kept = _kept(rasters, *graph_layers(wiring))
-            return run_graph(
+            record = run_graph(
                 wiring, target.contract, inputs, rasters=kept, backend=backend, device=device, progress=progress
             )
+            return replace(record, assumptions=target.assumptions)
     program = program_of(target, inputs, precision)
     kept = _kept(rasters, [layer.name for layer in program.layers], program.outputs)
     if on == "lava":
         with worker() as lava:
-            return lava.run(program, inputs, rasters=kept, stock=stock, resume=resume, progress=progress)
-    return run_program(program, inputs, rasters=kept, backend=backend, device=device, progress=progress)
+            record = lava.run(program, inputs, rasters=kept, stock=stock, resume=resume, progress=progress)
+    else:
+        record = run_program(program, inputs, rasters=kept, backend=backend, device=device, progress=progress)
+    return replace(record, assumptions=program.assumptions)
 
 
 def _precision(on: Where, precision: Precision | None) -> Precision:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import DataError
 from ashneuro.loihi import STATE_UNIT
+from ashneuro.program.assumption import Assumptions
 from ashneuro.program.program import Layer, Program
 from ashneuro.simulation.compare import READ_OUT_TOLERANCE
 from ashneuro.simulation.emulator.run_program import run_program
@@ -43,12 +44,14 @@ class NeuronTrace:
         layer, neuron: name of the layer, and flat index in it.
         threshold: in the units of v; ``None`` for a read-out.
         states: by name of the simulator.
+        assumptions: what the network's source left open.
     """
 
     layer: str
     neuron: int
     threshold: float | None
     states: Mapping[str, States]
+    assumptions: Assumptions = ()
 
     @property
     def differing(self) -> int:
@@ -110,7 +113,8 @@ def trace_neurons(
             if name in traced:
                 found = traced[name]
                 states[LAVA] = _states(layer, found.u, found.v, found.sent, column)
-            traces.append(NeuronTrace(name, index, _threshold(program, layer, index), states))
+            threshold = _threshold(program, layer, index)
+            traces.append(NeuronTrace(name, index, threshold, states, program.assumptions))
     return tuple(traces)
 
 

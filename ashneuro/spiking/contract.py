@@ -21,6 +21,10 @@ from ashneuro.spiking.firing import Comparison, Firing, Reset
 from ashneuro.spiking.message import COUNT_BITS, SPIKE, Message
 
 PREFIX = "ashneuro."
+ASSUMED = f"{PREFIX}assumed."
+"""Prefix of values that were assumed when the graph was written, in place of `PREFIX`."""
+UNRECORDED = f"{PREFIX}assumptions"
+"""Entry of a graph that was written by a version which stated what it had assumed."""
 
 Start = Literal["v_leak", "v_reset"]
 Integration = Literal["euler", "exponential"]
@@ -117,10 +121,38 @@ class Contract:
 
 @dataclass(frozen=True)
 class ReadContract:
-    """Contract of a file, and the names of the fields that the file leaves open."""
+    """Contract that a graph is read with, and the origin of its fields.
+
+    Args:
+        contract: all fields.
+        assumed: names of the fields that the file leaves open.
+        given: names of the fields that an option or an argument stated.
+        recorded: False for a file of an earlier version, which stated what it had assumed.
+    """
 
     contract: Contract
-    assumed: tuple[str, ...]
+    assumed: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    recorded: bool = True
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the entries of a graph's metadata, with assumed fields apart from stated ones."""
+        entries = {}
+        for name, value in asdict(self.contract).items():
+            if value is not None:
+                entries[(ASSUMED if name in self.assumed else PREFIX) + name] = value
+        return entries if self.recorded else entries | {UNRECORDED: "not recorded"}
+
+
+def as_read(contract: Contract | ReadContract) -> ReadContract:
+    """Return a contract as it is read from a file that states all of it."""
+    return contract if isinstance(contract, ReadContract) else ReadContract(contract)
+
+
+def contract_option(field: str, value: Any) -> str:
+    """Return a field as it is written on the command line, e.g. ``--dt 0.001``."""
+    name = "dt" if field == "dt_s" else field.replace("_", "-")
+    return f"--{name} {','.join(map(str, value)) if isinstance(value, tuple | list) else value}"
 
 
 def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract:
@@ -132,16 +164,21 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
         GraphError: a value has the wrong type.
     """
     values: dict[str, Any] = {}
-    assumed = []
+    assumed, given = [], []
     # Versions before these were fields wrote graphs that spike once, at v > v_threshold.
     later = ("comparison", "message") if PREFIX + "reset" in metadata else ()
     for field in fields(Contract):
-        if overrides.get(field.name) is not None:
-            values[field.name] = overrides[field.name]
-        elif PREFIX + field.name in metadata:
-            values[field.name] = plain(metadata[PREFIX + field.name])
-        elif field.name not in ("timesteps", "message_limit", *later):
-            assumed.append(field.name)
+        name = field.name
+        if overrides.get(name) is not None:
+            values[name] = overrides[name]
+            given.append(name)
+        elif PREFIX + name in metadata:
+            values[name] = plain(metadata[PREFIX + name])
+        elif ASSUMED + name in metadata:
+            values[name] = plain(metadata[ASSUMED + name])
+            assumed.append(name)
+        elif name not in ("timesteps", "message_limit", *later):
+            assumed.append(name)
     casts: Mapping[str, Callable[[Any], float]] = {
         "dt_s": float,
         "timesteps": _whole,
@@ -158,7 +195,7 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
                     f"it is not such a number ({error})",
                     {"dt_s": "--dt SECONDS", "timesteps": "--timesteps N", "reset_delay": "--reset-delay STEPS"}[name],
                 ) from error
-    return ReadContract(Contract(**values), tuple(assumed))
+    return ReadContract(Contract(**values), tuple(assumed), tuple(given), UNRECORDED not in metadata)
 
 
 def _whole(value: Any) -> int:

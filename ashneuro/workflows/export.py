@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import ConfigError, GraphError, ProofError, need
@@ -16,11 +17,11 @@ from ashneuro.program.check import check
 from ashneuro.program.netx.read import netx_findings
 from ashneuro.program.nir_file import write_graph
 from ashneuro.program.quantise import quantise
-from ashneuro.program.rules.finding import Finding, require
+from ashneuro.program.rules.finding import Finding, require, some
 from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
-from ashneuro.workflows.networks import Network, Overrides, named_inputs, open_network
+from ashneuro.workflows.networks import Network, Overrides, contract_options, named_inputs, open_network
 from ashneuro.workflows.noise import PROOF_NOISE
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import pairs_of
@@ -64,6 +65,7 @@ def export(
     samples: int = PROOF_SAMPLES,
     lava: LavaSettings | None = LOCAL_LAVA,
     contract: Overrides | None = None,
+    accept_assumptions: bool = False,
     progress: Progress = silent,
 ) -> Exported:
     """Write the deployable bundle of a network and prove that it computes the same.
@@ -76,10 +78,13 @@ def export(
         samples: number of samples in the proof.
         lava: settings of Lava; ``None``: the proof does without.
         contract: fields of `Contract` that win over the source's.
+        accept_assumptions: export although spikes depend on what the source leaves open; bundle and
+            certificate name the assumptions.
         progress: called with (phase, done, total).
 
     Raises:
-        GraphError: the network cannot be deployed; every reason at once.
+        GraphError: the network cannot be deployed; every reason at once. Or its spikes depend on
+            what the source leaves open, and that was neither stated nor accepted.
         ProofError: the proof failed; nothing is written.
         BundleError: the folder is taken by something else.
         DataError: the inputs cannot be read or do not fit.
@@ -89,7 +94,11 @@ def export(
     if samples < 1:
         raise ConfigError(f"--samples {samples}", "the proof runs at least one sample", "--samples 16")
     require_free(folder)  # before the work, not after it
-    prove = _Prover(folder, samples, lava, progress)
+    options = [f"--out {quote(str(out))}"] if out is not None else []
+    options += [f"--inputs {quote(str(inputs))}"] if isinstance(inputs, str | Path) else []
+    options += [f"--samples {samples}"] if samples != PROOF_SAMPLES else []
+    options += ["--no-lava"] if lava is None else []
+    prove = _Prover(folder, samples, lava, progress, accept_assumptions, options)
     return _export_netx(network, inputs, prove) if network.is_netx else _export_graph(network, inputs, prove)
 
 
@@ -105,11 +114,15 @@ def export_nir(
     out: str | Path | None = None,
     *,
     contract: Overrides | None = None,
+    accept_assumptions: bool = False,
 ) -> Path:
     """Write the NIR graph of a network, with its contract in the metadata; return the file.
 
+    Fields that were assumed stand apart from those that were stated.
+
     Raises:
-        GraphError: the graph is not valid, or the source is a lava-dl file, which has none.
+        GraphError: the graph is not valid, or the source is a lava-dl file, which has none. Or its
+            spikes depend on what the source leaves open, and that was neither stated nor accepted.
     """
     network = open_network(source, contract)
     path = network.path
@@ -121,24 +134,66 @@ def export_nir(
         )
     assert network.contract_read is not None
     require(check(network.wiring, network.contract_read, "nir"), f"{path or network.name} cannot be exported")
+    if not accept_assumptions:
+        require_stated(network, ["--target nir", *([f"--out {quote(str(out))}"] if out is not None else [])])
     if out is not None:
         file = Path(out)
     elif path is None:
         file = Path(f"{network.name}.nir")
     else:
         file = path / "network.nir" if network.run else path.with_suffix(".exported.nir")
-    write_graph(file, network.wiring, network.contract)
+    write_graph(file, network.wiring, network.contract_read)
     return file
+
+
+def require_stated(network: Network, options: Sequence[str] = ()) -> None:
+    """Raise `GraphError` if spikes depend on what the source of a network leaves open.
+
+    Args:
+        options: further options of the command that is to be repeated.
+    """
+    open_now = network.assumptions or ()
+    decisive = [item for item in open_now if item.spikes]
+    if not decisive:
+        return
+    name = network.path or network.name
+    why = "\n     ".join(f"{item}, assumed for {some(item.nodes)}" for item in decisive)
+    read = network.contract_read
+    given = {} if read is None else {field: getattr(read.contract, field) for field in read.given}
+    if read is None and network.reading.input_shape is not None:
+        given["input_shape"] = network.reading.input_shape
+    if network.path is None:
+        fields = given | {item.field: item.value for item in open_now}
+        stated = ", ".join(f"{field}={value!r}" for field, value in fields.items())
+        do = f"ash.read(graph, {stated}), with the values that the network was made with; or accept_assumptions=True"
+    else:
+        words = [f"ashneuro export {quote(str(network.path))}", *options]
+        stated = contract_options(given) + "".join(f" {item.option}" for item in open_now)
+        do = (
+            f"{' '.join(words)}{stated}\n     with the values that the network was made with;"
+            " or --accept-assumptions (accept_assumptions=True), and the certificate names them"
+        )
+    raise GraphError(f"{name} does not say what its spikes depend on", why, do)
 
 
 @dataclass(frozen=True)
 class _Prover:
-    """One export: where it goes, how many samples are proved, with which Lava."""
+    """One export: where it goes, how many samples are proved, with which Lava.
+
+    ``options`` are those of the command that an error is to repeat.
+    """
 
     folder: Path
     samples: int
     lava: LavaSettings | None
     progress: Progress
+    accept_assumptions: bool
+    options: Sequence[str]
+
+    def require_stated(self, network: Network) -> None:
+        """Raise `GraphError` unless assumptions are accepted, or spikes depend on none."""
+        if not self.accept_assumptions:
+            require_stated(network, self.options)
 
     def few(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the samples that the proof runs."""
@@ -155,6 +210,7 @@ def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
     contract, run = network.contract, network.run
     findings = graph_findings(network.wiring, contract)
     require(findings, f"{network.path or network.name} cannot be exported")
+    prove.require_stated(network)
     # An imported network has no task, no learnt units and no weights file to be tied to.
     accuracy, integers, extra = None, None, {}
     if run is not None:
@@ -225,7 +281,7 @@ def _build(
     bundle = write_bundle(
         prove.folder,
         network.wiring,
-        network.contract,
+        network.contract_read,
         program,
         quantisation.program,
         proof.reference,
@@ -247,6 +303,7 @@ def _export_netx(network: Network, inputs: Any, prove: _Prover) -> Exported:
     assert path is not None
     notes = (*netx_findings(path, network.reading), *check_program(program))
     require(notes, f"{path} cannot be exported")
+    prove.require_stated(network)
     if inputs is not None:
         given, source = named_inputs(inputs, [port.name for port in program.inputs]), "the given inputs"
     else:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
-from ashneuro.program.bundle import Bundle, is_bundle, read_bundle
+from ashneuro.program.assumption import Assumptions
+from ashneuro.program.bundle import Bundle, is_bundle, read_bundle, records_assumptions
 from ashneuro.program.netx.file import NetxReading
 from ashneuro.program.netx.read import is_netx, read_netx, reading_of
 from ashneuro.program.nir_file import load_graph
+from ashneuro.program.rules.open_fields import DEPENDS, assumptions_of, matching
 from ashneuro.program.source import Source
 from ashneuro.program.wiring import Wiring, wire
-from ashneuro.spiking.contract import Contract, ReadContract, read_contract
+from ashneuro.spiking.contract import Contract, ReadContract, contract_option, read_contract
 
 if TYPE_CHECKING:
     import nir
@@ -80,6 +82,13 @@ class Network:
         return wire(self.graph)
 
     @cached_property
+    def assumptions(self) -> Assumptions:
+        """Fields that the source leaves open, and the values taken."""
+        if self.contract_read is None:
+            return self.program.assumptions
+        return assumptions_of(self.wiring, self.contract_read)
+
+    @cached_property
     def program(self) -> Program:
         """The float program of a graph, or the integer program of a lava-dl file.
 
@@ -96,7 +105,7 @@ class Network:
         """A NIR graph as `ashneuro.simulation.run.simulate` takes it."""
         from ashneuro.simulation.run import Graph
 
-        return Graph(self.wiring, self.contract)
+        return Graph(self.wiring, self.contract, self.assumptions)
 
     @property
     def input_names(self) -> list[str]:
@@ -162,17 +171,21 @@ def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides
         graph = deploy.deployed_graph(run.model)
     else:
         graph = load_graph(path / NETWORK if kind == "bundle" else path)
-    return Network(path.stem, path, graph, read_contract(graph.metadata, **overrides), run)
+    read = read_contract(graph.metadata, **overrides)
+    if kind == "bundle" and not records_assumptions(path):
+        read = replace(read, recorded=not _any_open(graph, read))
+    return Network(path.stem, path, graph, read, run)
+
+
+def _any_open(graph: nir.NIRGraph, read: ReadContract) -> bool:
+    """Return True if a node depends on a field that no option states."""
+    fields = [name for name in DEPENDS if name not in read.given]
+    return any(matching(wire(graph), read.contract, fields))
 
 
 def contract_options(overrides: Overrides) -> str:
     """Return contract fields as they are written on the command line, e.g. `` --dt 0.001``."""
-    names = {name: "dt" if name == "dt_s" else name.replace("_", "-") for name in overrides}
-    words = {
-        name: ",".join(map(str, value)) if isinstance(value, tuple | list) else value
-        for name, value in overrides.items()
-    }
-    return "".join(f" --{names[name]} {value}" for name, value in words.items() if value is not None)
+    return "".join(f" {contract_option(name, value)}" for name, value in overrides.items() if value is not None)
 
 
 def netx_reading(path: str | Path, overrides: Overrides, stored: NetxReading | None = None) -> NetxReading:
@@ -193,6 +206,7 @@ def netx_reading(path: str | Path, overrides: Overrides, stored: NetxReading | N
         raise ConfigError(f"{path} with{contract_options(closed)}", why, "leave it out")
     if "comparison" in fields:
         Contract(comparison=fields["comparison"])  # raises for a value that does not exist
+        fields["stated"] = True
     if "input_shape" in fields:
         sizes = fields["input_shape"]
         if not isinstance(sizes, tuple | list) or len(sizes) not in (1, 2, 3) or not all(_size(size) for size in sizes):

@@ -23,7 +23,6 @@ from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
 from ashneuro.exchange import METRICS, HostLayer, read_metrics
 from ashneuro.program.bundle import Bundle
-from ashneuro.program.netx.read import reading_of
 from ashneuro.program.program import Program
 from ashneuro.reporting.html import write_html
 from ashneuro.reporting.summary import Report, write_json
@@ -210,13 +209,13 @@ def report_network(
             "inputs": fed,
             "spikes": f"{record.source}, {record.precision}, {record.samples} samples of {record.timesteps} steps",
         },
+        assumptions=record.assumptions,
         certificate=certificate,
         raster=_one_raster(record),
         facts={
             "the ANN twin": "one pass over one sample; where an input changes from step to step, an ANN that does the "
             "same job would see every step"
-        }
-        | _netx_facts(target, program),
+        },
         steps=_by_step(program, record, given),
         step_samples=record.samples,
         measurements=measured,
@@ -238,14 +237,6 @@ def _mean(program: Program, given: Mapping[str, Any], fed: str, is_noise: bool) 
     ports = [port for port in program.inputs if not port.constant]
     checked = check_inputs(ports, program.timesteps, given)
     return mean_sample(checked, fed, real=not is_noise)
-
-
-def _netx_facts(target: Bundle | Program | Graph, program: Program) -> dict[str, str]:
-    """Return the reading of a lava-dl file on which its spikes rest; nothing for other networks."""
-    if not isinstance(target, Program) and not (isinstance(target, Bundle) and target.wiring is None):
-        return {}
-    sign = ">" if reading_of(program).comparison == "strict" else "≥"
-    return {"threshold": f"read as v {sign} vThMant, which a lava-dl file does not say; --comparison changes it"}
 
 
 def _is_bundle(source: object) -> bool:
@@ -524,7 +515,7 @@ def _priced(
         own_ann=own,
         workload=workload,
         estimates=list(estimates.values()),
-        comparison=comparison,
+        comparison=replace(comparison, assumptions=basic.assumptions),
         placements=[one.placement for one in deployments.values()],
         profiles=list(profiles),
         facts=facts,

@@ -11,6 +11,9 @@ import pytest
 from tests.commands.conftest import Command
 
 SPIKES = ("--input-coding", "spikes")
+ACCEPT = "--accept-assumptions"
+ASSUMED = ["dt_s", "reset", "reset_delay", "comparison", "integration", "input_coding"]
+"""Fields that `foreign` leaves open, and on which its nodes depend."""
 
 
 def test_check_lists_assumptions(ashneuro: Command, foreign: Path) -> None:
@@ -50,7 +53,7 @@ WRONG_INPUTS = {
 def test_check_and_export_reject_wrong_inputs(ashneuro: Command, foreign: Path, tmp_path: Path, kind: str) -> None:
     values, named = WRONG_INPUTS[kind]
     np.save(tmp_path / "x.npy", values)
-    for words in (("check",), ("export", "--no-lava", "--out", tmp_path / "b")):
+    for words in (("check",), ("export", "--no-lava", ACCEPT, "--out", tmp_path / "b")):
         result = ashneuro(words[0], foreign, *words[1:], "--inputs", tmp_path / "x.npy", "--timesteps", "16")
         assert result.code == 2 and named in result.err
 
@@ -102,7 +105,7 @@ def test_verify_repeats_the_proof_and_detects_damage(
     ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "net.bundle"
-    result = ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", "--json", *SPIKES)
+    result = ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", ACCEPT, "--json", *SPIKES)
     certificate = json.loads(result.out)["certificate"]
     assert result.code == 0
     # Without Lava the required comparison is missing: neither passed nor failed.
@@ -132,7 +135,7 @@ def test_export_checks_input_shape(ashneuro: Command, tmp_path: Path, shape: obj
     with h5py.File(tmp_path / "g.nir", "r+") as file:
         del file["node/nodes/input/shape"]
         file["node/nodes/input/shape"] = shape
-    result = ashneuro("export", tmp_path / "g.nir", "--no-lava")
+    result = ashneuro("export", tmp_path / "g.nir", "--no-lava", ACCEPT)
     assert result.code == code
     assert code == 0 or "input" in result.err
 
@@ -157,12 +160,16 @@ def test_export_rejects_arguments_before_working(
 
 
 def test_export_to_nir_writes_the_contract(ashneuro: Command, foreign: Path, tmp_path: Path) -> None:
-    result = ashneuro("export", foreign, "--target", "nir", "--dt", "2e-3", "--out", tmp_path / "g.nir", "--json")
+    words = ("export", foreign, "--target", "nir", "--dt", "2e-3", "--out", tmp_path / "g.nir", "--json")
+    assert ashneuro(*words).code == 2 and not (tmp_path / "g.nir").exists()
+    result = ashneuro(*words, ACCEPT)
     content = json.loads(result.out)
     assert result.code == 0
     assert content["graph"] == str(tmp_path / "g.nir") and content["contract"]["dt_s"] == 2e-3
+    assert [item["field"] for item in content["assumptions"]] == ASSUMED[1:]
     again = json.loads(ashneuro("check", tmp_path / "g.nir", "--json").out)
-    assert not any(finding["rule"] == "assumed_contract" for finding in again)
+    notes = [finding["actual"] for finding in again if finding["rule"] == "assumed_contract"]
+    assert [note.split()[1] for note in notes] == ASSUMED[1:]
 
 
 def test_failed_proof_writes_nothing(ashneuro: Command, tmp_path: Path) -> None:
@@ -176,7 +183,7 @@ def test_failed_proof_writes_nothing(ashneuro: Command, tmp_path: Path) -> None:
     nodes = {"input": nir.Input(np.array([1])), "lif": neuron, "output": nir.Output(np.array([1]))}
     nir.write(tmp_path / "tie.nir", nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")]))
     np.save(tmp_path / "x.npy", np.array([-5e3, 4e3 + 1 + TIE]).reshape(2, 1, 1))
-    result = ashneuro("export", tmp_path / "tie.nir", "--inputs", tmp_path / "x.npy", "--no-lava")
+    result = ashneuro("export", tmp_path / "tie.nir", "--inputs", tmp_path / "x.npy", "--no-lava", ACCEPT)
     assert result.code == 1
     assert "1 of 2 values, first in lif, sample 0, step 1, neuron 0" in result.err
     assert not (tmp_path / "tie.bundle").exists()
@@ -187,7 +194,7 @@ def test_simulate_rejects_conflicting_options(ashneuro: Command, foreign: Path, 
     both = ashneuro("simulate", foreign, "--inputs", spikes, *SPIKES, "--trace", "lif1:0", "--save", save)
     assert both.code == 2 and "--trace with --save" in both.err and not save.exists()
     bundle = tmp_path / "net.bundle"
-    assert ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", *SPIKES).code == 0
+    assert ashneuro("export", foreign, "--inputs", spikes, "--out", bundle, "--no-lava", ACCEPT, *SPIKES).code == 0
     assert ashneuro("simulate", bundle, "--dt", "1e-3", *SPIKES).code == 0
     other = ashneuro("simulate", bundle, "--dt", "2e-3")
     assert other.code == 2 and f"{bundle} with --dt 0.002" in other.err and "network.nir" in other.err

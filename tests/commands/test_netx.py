@@ -15,6 +15,8 @@ from ashneuro.simulation.lava.environment import find_interpreter
 from tests.commands.conftest import Command
 from tests.program.netx.test_read import conv_first, dense_net, every_layer, ties, write
 
+STRICT = "--comparison=strict"
+
 
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
@@ -29,7 +31,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_export_and_verify(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
-    result = ashneuro("export", network, "--inputs", images, "--samples", 3, "--no-lava", "--json")
+    result = ashneuro("export", network, STRICT, "--inputs", images, "--samples", 3, "--no-lava", "--json")
     assert result.code == 0, result.err
     content = json.loads(result.out)
     bundle = read_bundle(tmp_path / "every.bundle")
@@ -63,14 +65,14 @@ def test_check_accepts_axonal_delays(ashneuro: Command, tmp_path: Path) -> None:
 
 
 def test_float_targets_are_rejected(ashneuro: Command, network: Path, tmp_path: Path) -> None:
-    assert ashneuro("export", network, "--no-lava").code == 0
+    assert ashneuro("export", network, STRICT, "--no-lava").code == 0
     for words in (("simulate", tmp_path / "every.bundle", "--on", "torch"), ("export", network, "--target", "nir")):
         result = ashneuro(*words)
         assert result.code != 0 and "integers alone" in result.err, words
 
 
 def test_contract_options_are_rejected(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
-    assert ashneuro("export", network, "--no-lava").code == 0
+    assert ashneuro("export", network, STRICT, "--no-lava").code == 0
     fed = ("--inputs", images, "--on", "loihi")
     for words in (
         ("check", network),
@@ -83,7 +85,7 @@ def test_contract_options_are_rejected(ashneuro: Command, network: Path, images:
 
 
 def test_verify_detects_a_missing_file(ashneuro: Command, network: Path, tmp_path: Path) -> None:
-    assert ashneuro("export", network, "--no-lava").code == 0
+    assert ashneuro("export", network, STRICT, "--no-lava").code == 0
     (tmp_path / "every.bundle" / "network.net").unlink()
     result = ashneuro("verify", tmp_path / "every.bundle", "--no-lava")
     assert result.code != 0 and "network.net is missing" in result.err
@@ -91,7 +93,7 @@ def test_verify_detects_a_missing_file(ashneuro: Command, network: Path, tmp_pat
 
 @pytest.mark.lava
 def test_lava_and_script_equal_the_reference(ashneuro: Command, network: Path, images: Path, tmp_path: Path) -> None:
-    result = ashneuro("export", network, "--inputs", images, "--samples", 3, "--json")
+    result = ashneuro("export", network, STRICT, "--inputs", images, "--samples", 3, "--json")
     assert result.code == 0, result.err
     certificate = json.loads(result.out)["certificate"]
     assert certificate["passed"] and certificate["comparisons"][0]["compared"] > 1000
@@ -116,7 +118,7 @@ def test_input_shape_option(ashneuro: Command, first: tuple[Path, Path], tmp_pat
     path, spikes = first
     words = {
         "check": (),
-        "export": ("--no-lava", "--inputs", spikes),
+        "export": (STRICT, "--no-lava", "--inputs", spikes),
         "simulate": ("--on", "loihi", "--inputs", spikes),
         "report": ("--profile", "loihi1", "--inputs", spikes),
     }
@@ -148,7 +150,7 @@ def test_comparison_option(ashneuro: Command, tmp_path: Path) -> None:
 
     strict, inclusive = spikes(path), spikes(path, "--comparison", "inclusive")
     assert strict < inclusive and spikes(path, "--comparison", "strict") == strict
-    for words, said in (((), "v > vThMant"), (("--comparison", "inclusive"), "v ≥ vThMant")):
+    for words, said in (((), "v > vThMant, assumed for dense1"), (("--comparison", "inclusive"), "v ≥ vThMant")):
         (note,) = [
             item for item in json.loads(ashneuro("check", path, *words, "--json").out) if item["rule"] == "comparison"
         ]
@@ -158,9 +160,10 @@ def test_comparison_option(ashneuro: Command, tmp_path: Path) -> None:
     assert "comparison" in {note["rule"] for note in exported["notes"]}
     bundle = tmp_path / "ties.bundle"
     assert spikes(bundle) == spikes(bundle, "--comparison", "inclusive") == inclusive
-    for subject, sign in ((bundle, "≥"), (path, ">")):
+    assumed = [{"field": "comparison", "value": "strict", "nodes": ["dense1"], "spikes": True}]
+    for subject, found in ((bundle, []), (path, assumed)):
         report = json.loads(ashneuro("report", subject, "--inputs", tmp_path / "x.npy", "--json").out)
-        assert f"read as v {sign} vThMant" in report["facts"]["threshold"]
+        assert report["assumptions"] == found
     other = ashneuro("simulate", bundle, *fed, "--comparison", "strict")
     assert other.code == 2 and "--comparison strict" in other.err
     # Exported again, it is read as it was.

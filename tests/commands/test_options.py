@@ -17,7 +17,7 @@ from tests.commands.conftest import Command
 
 @pytest.fixture
 def bundle(ashneuro: Command, foreign: Path, spikes: Path, tmp_path: Path) -> Path:
-    words = ("--inputs", spikes, "--out", tmp_path / "net.bundle", "--no-lava", "--input-coding", "spikes")
+    words = ("--inputs", spikes, "--out", tmp_path / "net.bundle", "--no-lava", "--accept-assumptions")
     assert ashneuro("export", foreign, *words).code == 0
     return tmp_path / "net.bundle"
 

@@ -141,6 +141,33 @@ def test_bundle_is_checked(ashneuro: Command, old: Path, name: str) -> None:
     assert said.code == 0, said.out + said.err
 
 
+def test_assumptions_of_old_bundles_were_not_recorded(ashneuro: Command, old: Path) -> None:
+    for name in ("lif_cubalif.bundle", "conv_delays.bundle"):
+        bundle = read_bundle(name)
+        assert bundle.assumptions is None and bundle.certificate is not None
+        assert bundle.certificate.verdict == "passed, assumptions not recorded"
+        again = ashneuro("verify", name, "--no-lava")
+        assert again.code == 0 and ", assumptions not recorded" in again.out
+        assert "not recorded by the version that wrote this" in ashneuro("simulate", name, "--on", "loihi").out
+        checked = json.loads(ashneuro("check", name, "--json").out)
+        assert any("record" in finding["rule"] or "not recorded" in finding["actual"] for finding in checked)
+        # Exported again it is no better known, and a second time neither.
+        for source, out in ((name, "again.bundle"), ("again.bundle", "third.bundle")):
+            done = ashneuro("export", source, "--no-lava", "--out", out, "--json")
+            assert done.code == 0 and json.loads(done.out)["assumptions"] is None
+    assert load_counts(old / "runs/hybrid/evaluation-loihi.npz").assumptions is None
+
+
+def test_old_bundle_whose_contract_is_stated_assumes_nothing(ashneuro: Command, old: Path) -> None:
+    words = ("--dt", 1e-3, "--reset", "value", "--reset-delay", 0, "--comparison", "strict", "--integration", "euler")
+    for name, stated in (
+        ("lif_cubalif.bundle", (*words, "--input-coding", "current")),
+        ("conv_delays.bundle", ("--comparison", "strict")),
+    ):
+        done = ashneuro("export", name, *stated, "--no-lava", "--out", "stated.bundle", "--json")
+        assert done.code == 0 and json.loads(done.out)["assumptions"] == [], done.err
+
+
 def test_report_of_old_files(ashneuro: Command, old: Path) -> None:
     before = json.loads((old / "runs/hybrid/report.json").read_text())
     chips = [word for name in ("loihi1", "cmos45", "h100") for word in ("--profile", name)]

@@ -28,10 +28,12 @@ def test_json_layout():
     """The keys and their order are part of the bundle format."""
     assert list(CERTIFICATE.to_json()) == [
         "schema",
+        "verdict",
         "passed",
         "failed",
         "samples",
         "timesteps",
+        "assumptions",
         "comparisons",
         "versions",
         "accuracy",

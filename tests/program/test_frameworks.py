@@ -13,6 +13,7 @@ import torch
 from ashneuro.errors import GraphError
 from ashneuro.program.lower import lower
 from ashneuro.program.nir_file import read_graph
+from ashneuro.program.rules.open_fields import assumptions_of
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import Contract
@@ -236,6 +237,17 @@ def test_snntorch_default_reset_is_late_subtraction(tmp_path):
     same(ours(graph, x, tmp_path, dt_s=1e-4, reset="subtract", reset_delay=1), theirs)
 
 
+def test_snntorch_file_leaves_its_reset_open(tmp_path):
+    """The certificate of such a file names the reset that it was read with."""
+    graph, _, _ = snntorch_subtracting(framework("snntorch"), 0.7)
+    nir.write(tmp_path / "network.nir", graph)
+    wiring, read = read_graph(tmp_path / "network.nir", dt_s=1e-4)
+    found = {item.field: item for item in assumptions_of(wiring, read)}
+    assert set(found) == {"reset", "reset_delay", "comparison", "integration", "input_coding"}
+    assert (found["reset"].value, found["reset"].spikes) == ("value", True)
+    assert found["reset"].nodes == tuple(wiring.named("neuron"))
+
+
 def test_snntorch_reset_at_once_is_subtraction_up_to_two_thresholds(tmp_path):
     """With reset_delay=False, a potential that exceeds the threshold after a reset is not reset."""
     snn, options = framework("snntorch"), {"dt_s": 1e-4, "reset": "subtract"}
@@ -433,6 +445,16 @@ def test_spikingjelly_dense(tmp_path, decay_input, v_reset):
     graph = jelly_export(net, (6,))
     got = ours(graph, x, tmp_path, dt_s=1e-3, if_convention="per-second", start="v_reset")
     same(got, stepped(net, x))
+
+
+def test_spikingjelly_file_leaves_the_convention_of_if_open(tmp_path):
+    neuron = framework("spikingjelly.activation_based.neuron")
+    net, x = strong(torch.nn.Sequential(torch.nn.Linear(6, 8), neuron.IFNode(v_threshold=0.8))), inputs(6)
+    graph, theirs = jelly_export(net, (6,)), stepped(net, x)
+    assert different(ours(graph, x, tmp_path), theirs)
+    open_fields = {item.field: item for item in assumptions_of(*read_graph(tmp_path / "network.nir"))}
+    assert open_fields["if_convention"].value == "per-step" and "dt_s" not in open_fields
+    same(ours(graph, x, tmp_path, dt_s=1e-3, if_convention="per-second"), theirs)
 
 
 def test_spikingjelly_convolution(tmp_path):

@@ -98,6 +98,6 @@ def test_damaged_files_give_three_part_errors(tmp_path, file, damage):
 def test_other_schema_is_refused(tmp_path):
     save_programs(tmp_path, {"float": example()})
     path = tmp_path / STRUCTURE
-    path.write_text(path.read_text().replace("ashneuro-program/1", "ashneuro-program/99"))
+    path.write_text(path.read_text().replace("ashneuro-program/2", "ashneuro-program/99"))
     with pytest.raises(BundleError, match="ashneuro-program/99"):
         load_programs(tmp_path)

@@ -81,7 +81,7 @@ def test_zeros_are_those_of_the_sample(graph, inputs):
 
 
 def test_report_of_a_bundle_and_its_pages(graph, inputs, tmp_path):
-    bundle = ash.export(graph, tmp_path / "bundle", inputs=inputs, lava=None).bundle
+    bundle = ash.export(graph, tmp_path / "bundle", inputs=inputs, lava=None, accept_assumptions=True).bundle
     result = ash.report(bundle, ann=same_shape(), profiles=PROFILES)
     page, data = ash.write_report(result, tmp_path / "report")[::-1]
     text = page.read_text(encoding="utf-8")

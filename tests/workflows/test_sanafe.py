@@ -48,7 +48,7 @@ def test_export_without_sanafe_says_how_to_compare(file: Path) -> None:
 
 @pytest.mark.usefixtures("no_sanafe")
 def test_bundle_keeps_its_integers(file: Path, tmp_path: Path) -> None:
-    bundle = export(read(file, **SPIKES), inputs=X, lava=None).bundle
+    bundle = export(read(file, **SPIKES), inputs=X, lava=None, accept_assumptions=True).bundle
     written = ashneuro.export_sanafe(bundle)
     again = ashneuro.export_sanafe(file, tmp_path / "other", inputs=X, samples=5, contract=SPIKES)
     assert written.samples_from == "the bundle's reference" and written.folder.name == "small.sanafe"

@@ -494,6 +494,8 @@ def main() -> int:
         )
     if options.save and not options.save.absolute().parent.is_dir():
         parser.exit(2, f"--save {options.save}: there is no folder {options.save.parent}\n")
+    for text in assumed(programs):
+        print(text)
     numbers, recorded = np.load(HERE / "program.npz"), np.load(HERE / "reference.npz")
     inputs = {name.partition("/")[2]: recorded[name] for name in recorded.files if name.startswith("inputs/")}
     if options.verify:
@@ -528,6 +530,14 @@ def main() -> int:
         watched = {f"trace/{name}": values for name, values in traces.items() if values.size}
         np.savez_compressed(options.save, **{f"sent/{name}": values for name, values in sent.items()}, **watched)
     return 0
+
+
+def assumed(programs: dict) -> list:
+    """Return a line per field that the network's source left open, with the value taken."""
+    (found, *_) = [program.get("assumptions") for program in programs.values()]
+    if found is None:
+        return ["assumptions about the network's source: not recorded"]
+    return [f"assumed {item['field']} = {item['value']}: the network's source does not say it" for item in found]
 
 
 def verify(programs: dict, numbers, recorded, inputs: dict, precision: str) -> bool:

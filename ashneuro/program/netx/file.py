@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,13 @@ class NetxReading:
         comparison: ``"strict"``: neurons spike at v > vThMant (Lava, and Slayer since lava-dl
             0.3.0). ``"inclusive"``: at v ≥ vThMant (Slayer up to lava-dl 0.2.0).
         input_shape: shape of one input, (C, H, W) or (neurons,); ``None``: the file says it.
+        stated: True if the user said the comparison; False: it is assumed; ``None``: a bundle of an
+            earlier version did not record which.
     """
 
     comparison: Comparison = "strict"
     input_shape: Shape | None = None
+    stated: bool | None = field(default=False, compare=False)
 
 
 AS_STATED = NetxReading()
@@ -320,6 +323,14 @@ class NetxFile:
         """Shape of the input; ``None`` where neither the file nor the reading says it."""
         first = self.layers[0]
         return first.out_shape if first.kind == "input" else first.in_shape
+
+    @property
+    def undecided(self) -> list[str]:
+        """Names of the layers whose neurons may compare in either way: CUBA neurons did both,
+        depending on the version of lava-dl. Other types have one comparison.
+        """
+        spiking = (layer for layer in self.layers if not layer.read_out)
+        return [layer.name for layer in spiking if layer.neuron and layer.neuron.get("type") == "CUBA"]
 
     def complete(self, *kinds: str) -> Iterator[NetxLayer]:
         """Iterate over the layers of these types that miss no field."""

@@ -61,6 +61,7 @@ from ashneuro.loihi import (
     STATE_SHIFT,
     STATE_UNIT,
 )
+from ashneuro.program.assumption import Assumption, Assumptions
 from ashneuro.program.netx.file import AS_STATED, CONNECTED, NetxFile, NetxLayer, NetxReading, open_netx, shifted
 from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
@@ -114,12 +115,20 @@ def netx_findings(path: str | Path, reading: NetxReading = AS_STATED) -> list[Fi
 
 
 def reading_of(program: Program) -> NetxReading:
-    """Return the reading that made the program of a netx file."""
+    """Return the reading that made the program of a netx file; its shape is always given."""
     (port,) = program.inputs
     neurons = [layer.neuron for layer in program.layers]
     compared = [neuron for neuron in neurons if neuron.scale_free and neuron.dynamics == "lif"]
     spiking = (neuron.firing.comparison for neuron in compared)
-    return NetxReading(next(spiking, AS_STATED.comparison), port.shape)
+    stated = None if program.assumptions is None else not program.assumptions
+    return NetxReading(next(spiking, AS_STATED.comparison), port.shape, stated)
+
+
+def _assumptions(netx: NetxFile) -> Assumptions:
+    reading, undecided = netx.reading, tuple(netx.undecided)
+    if reading.stated or not undecided:
+        return ()
+    return None if reading.stated is None else (Assumption("comparison", reading.comparison, undecided),)
 
 
 def _program(netx: NetxFile, notes: tuple[str, ...]) -> Program:
@@ -150,7 +159,8 @@ def _program(netx: NetxFile, notes: tuple[str, ...]) -> Program:
             scale = _scale(entry)
             layers.append(Layer(entry.name, entry.out_shape, neuron, connections, depth, scale, (entry.name,)))
             source, through = entry.name, ()
-    return Program("integer", netx.dt_s, netx.timesteps, (port,), tuple(layers), (source,), notes)
+    found = _assumptions(netx)
+    return Program("integer", netx.dt_s, netx.timesteps, (port,), tuple(layers), (source,), notes, found)
 
 
 def _connections(entry: NetxLayer, source: str, nir: tuple[str, ...]) -> Iterator[Connection]:

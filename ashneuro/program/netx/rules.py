@@ -38,7 +38,7 @@ from ashneuro.program.netx.file import (
     whole_each,
 )
 from ashneuro.program.program import Shape
-from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
+from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text, some
 from ashneuro.spiking.message import BITS
 
 GIVE_SHAPE = "--input-shape C,H,W, or ashneuro.read(path, input_shape=(C, H, W)), as it was trained"
@@ -374,12 +374,14 @@ def comparison(netx: NetxFile) -> Iterator[Violation]:
     """
     if {neuron["type"] for _, neuron in _neurons(netx)} == {"SDNN"}:
         return
-    if netx.reading.comparison == "strict":
-        remedy = "--comparison inclusive for a network that was trained with v ≥ vThMant"
-        yield Violation("network", "read as v > vThMant", remedy, "note")
-    else:
+    reading, undecided = netx.reading, some(netx.undecided)
+    if reading.comparison == "inclusive":
         remedy = "nothing to do in Lava, where ashneuro's process computes it; Loihi's own neuron compares v > vThMant"
         yield Violation("network", "read as v ≥ vThMant", remedy, "note")
+    elif undecided and not reading.stated:
+        origin = "assumed for" if reading.stated is False else "assumed or stated, which was not recorded, for"
+        remedy = "--comparison strict; --comparison inclusive for a network that was trained with v ≥ vThMant"
+        yield Violation("network", f"read as v > vThMant, {origin} {undecided}", remedy, "note")
 
 
 def read_outs(netx: NetxFile) -> Iterator[Violation]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,8 +30,8 @@ class Finding:
         nir_type: its NIR primitive, e.g. ``"Conv2d"``.
         rule: the rule's name.
         sentence: the rule in words.
-        level: ``"error"``, ``"note"`` (an assumption or a loss that does not stop export), or
-            ``"ok"``.
+        level: ``"error"``, ``"note"`` (a loss that does not stop export, or an assumption, which
+            export asks to be stated or accepted), or ``"ok"``.
         actual: the value found, with its limit.
         remedy: a command or an edit, when level is not ``"ok"``.
     """
@@ -111,6 +111,11 @@ def require(findings: Iterable[Finding], what: str) -> None:
         )
         remedies = dict.fromkeys(finding.remedy for finding in errors if finding.remedy)
         raise GraphError(what, "\n     ".join(reasons), "; ".join(remedies))
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first four names, and the number of the others."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:

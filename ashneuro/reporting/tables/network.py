@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ashneuro.program.rules.finding import some
 from ashneuro.reporting import words
 from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number, percent, three_digits
 from ashneuro.reporting.words import Basis
@@ -13,6 +14,7 @@ from ashneuro.reporting.words import Basis
 if TYPE_CHECKING:
     from ashneuro.cost.own.network import OwnAnn
     from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload
+    from ashneuro.program.assumption import Assumptions
     from ashneuro.program.placement.placement import Placement
     from ashneuro.program.quantise import LayerCost
     from ashneuro.program.rules.finding import Finding
@@ -42,6 +44,25 @@ def findings(items: Sequence[Finding]) -> Table:
         rows,
         note=f"{errors} error(s), {len(shown) - errors} note(s), {passed} check(s) passed",
     )
+
+
+def assumptions(found: Assumptions) -> Table | None:
+    """Return the assumptions about a network; ``None`` if there are none."""
+    title = "Assumptions: what the source of this network does not say"
+    columns = ("field", "taken", "nodes that depend on it", "spikes depend on it", "stated with")
+    if found is None:
+        return Table(title, (), (), note="not recorded by the version that wrote this; it gave them as stated")
+    rows = tuple(
+        (
+            item.field,
+            Cell(str(item.value), Mark.WARNING),
+            some(item.nodes),
+            "yes" if item.spikes else "no",
+            item.option,
+        )
+        for item in found
+    )
+    return Table(title, columns, rows) if rows else None
 
 
 def activity(workload: Workload) -> Table:

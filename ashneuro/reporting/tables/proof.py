@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.reporting import words
+from ashneuro.reporting.tables import network
 from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, number
 from ashneuro.reporting.words import Basis
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def certificate(content: Certificate) -> tuple[Table, ...]:
-    """Return the comparisons of a certificate, the mismatches by layer, and the task metrics."""
+    """Return the comparisons of a certificate, what it assumes, the mismatches by layer, and the
+    task metrics.
+    """
     pairs = content.comparisons
     rows = [_source(content.source)] if content.source else []
     for pair in pairs:
@@ -32,17 +35,17 @@ def certificate(content: Certificate) -> tuple[Table, ...]:
                 "yes" if pair.required else "no",
             )
         )
-    state = "passed" if content.passed else "failed" if content.failed else "incomplete"
     versions = ", ".join(f"{name} {version}" for name, version in content.versions.items())
     summary = Table(
-        f"Certificate: {state}",
+        f"Certificate: {content.verdict}",
         ("computations", "result", ">values compared", ">mismatches", "first mismatch, or why not", "must be equal"),
         tuple(rows),
         basis=Basis.MEASURED,
         how=f"on {content.samples} samples of {content.timesteps} steps",
         note=f"Not compared: {'; '.join(content.not_compared)}.\nComputed with {versions}.",
     )
-    return summary, *_certified_layers(content), *_certified_accuracy(content)
+    assumed = network.assumptions(content.assumptions)
+    return summary, *([assumed] if assumed else ()), *_certified_layers(content), *_certified_accuracy(content)
 
 
 def match(found: ContractMatch) -> tuple[Table, ...]:

@@ -112,7 +112,14 @@ def certify(
     comparisons += _compare_pairs(records, reasons)
     first = next(iter(records.values()))
     own = _own_processes(programs) if session is not None else {}
-    certificate = Certificate(first.samples, first.timesteps, tuple(comparisons), versions, own_processes=own)
+    certificate = Certificate(
+        first.samples,
+        first.timesteps,
+        tuple(comparisons),
+        versions,
+        own_processes=own,
+        assumptions=next(iter(programs.values())).assumptions,
+    )
     answers = {key: record.rasters for key, record in records.items()}
     reference = Reference(given, answers.get(Computation.GRAPH, {}), answers.get(Computation.INTEGER, {}))
     return Proof(certificate, reference)

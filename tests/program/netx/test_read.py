@@ -505,7 +505,8 @@ def test_comparison_with_the_threshold(tmp_path, comparison):
     np.testing.assert_array_equal(record.layers["dense2"].raster, sums)
     assert (spikes != define(layers, x, "strict")[0]).any() == (comparison == "inclusive")
     (note,) = [finding for finding in netx_findings(path, reading) if finding.rule == "comparison"]
-    assert note.level == "note" and note.actual == f"read as v {'>' if comparison == 'strict' else '≥'} vThMant"
+    read_as = {"strict": "read as v > vThMant, assumed for dense1", "inclusive": "read as v ≥ vThMant"}
+    assert note.level == "note" and note.actual == read_as[comparison]
     assert ("--comparison inclusive" in note.remedy) == (comparison == "strict")
 
 
