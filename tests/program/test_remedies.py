@@ -9,6 +9,7 @@ import resource
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ashneuro.program
@@ -18,11 +19,13 @@ from ashneuro.program.netx.file import open_netx
 from ashneuro.program.rules import lava
 from ashneuro.program.rules.finding import Violation, apply_rules
 from ashneuro.program.wiring import wire
+from ashneuro.simulation.emulator.run_program import run_program
 from tests.program.netx.test_read import write
-from tests.program.remedies import errors, graphs, netx, programs
+from tests.program.remedies import errors, graphs, netx, programs, sanafe
 
 PACKAGE = Path(ashneuro.program.__file__).parent
-CASES = [*graphs.CASES, *programs.CASES, *netx.CASES]
+CASES = [*graphs.CASES, *programs.CASES, *netx.CASES, *sanafe.CASES]
+ELSEWHERE = "ashneuro simulate --on loihi"  # another way to run what a target does not hold
 # Errors that gather findings of rules, which have remedies of their own.
 GATHERED = {"rules/finding.py": "require"}
 
@@ -44,6 +47,10 @@ def apply(case, tmp_path):
     found = [each for each in findings(case.table, case.broken, tmp_path) if each.rule == case.rule]
     meant = [each for each in found if re.search(case.says, each.remedy)]
     assert meant, [each.remedy for each in found]
+    if case.says == ELSEWHERE:
+        inputs = {port.name: np.ones((8, 1, *port.shape)) for port in case.broken[0].inputs}
+        assert run_program(case.broken[0], inputs, backend="numpy").samples == 1
+        return
     if case.cured is None:
         assert all(each.level == "note" and (not each.remedy or "nothing to do" in each.remedy) for each in meant)
         return
