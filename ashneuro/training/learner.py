@@ -188,10 +188,11 @@ class Learner(nn.Module):
         if self.model.config.abstract.kind != "spiking":
             return terms, {}
         assert self.model.abstract is not None
-        events = self.model.abstract.events(encoded.layers)
         # Some kernels return the rates with the spikes; else they cost a pass over the spikes.
+        needed = encoded.layers.keys() if settings.synops else encoded.layers.keys() - encoded.rates.keys()
+        events = self.model.abstract.events({name: encoded.layers[name] for name in needed})
         rates = {
-            name: encoded.rates[name] if name in encoded.rates else firing_rate(sent) for name, sent in events.items()
+            name: encoded.rates[name] if name in encoded.rates else firing_rate(events[name]) for name in encoded.layers
         }
         # Penalties are not linear, so they apply to means over all processes.
         if settings.firing_rate_weight:

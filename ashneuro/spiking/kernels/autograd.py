@@ -110,7 +110,7 @@ def mean_rate(ones: int | None, spikes: Tensor) -> Tensor | None:
     """Return the mean of ``spikes`` (scalar, float32); ``None`` if they were not counted.
 
     Args:
-        ones: number of spikes.
+        ones: number of spikes or graded messages.
     """
     return None if ones is None else torch.tensor(ones / spikes.numel(), dtype=torch.float32)
 

@@ -202,7 +202,7 @@ class ForwardResult(NamedTuple):
             kinds in `SECOND` only.
         saved: margins v' − v_threshold (x − θ of ``"graded"``, u of ``"sigma-delta"``), or the
             output of ``"li"`` [T, rows, width]; nothing of ``"delta"``.
-        ones: number of spikes, from back ends that count them in the same pass.
+        ones: number of spikes or graded messages, from back ends that count them in the same pass.
     """
 
     output: Tensor
@@ -226,7 +226,7 @@ class BackwardInputs(NamedTuple):
             timesteps, is wanted.
         x, i_first: input and first synaptic current, from which margins are computed again where
             none were saved.
-        g_each: gradient added at every spike.
+        g_each: gradient added at every spike or graded message.
         first: whether gradients at the first state are wanted.
     """
 

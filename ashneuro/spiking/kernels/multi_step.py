@@ -103,9 +103,11 @@ def multi_step(
 def whole_sample(currents: Tensor, neurons: Neurons, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
     """Return spikes (T, B, ...), and their mean if it costs nothing, else ``None``.
 
-    As `multi_step`, for samples that do not go on. The native kernels then write no state, count
-    spikes as they write them, and add the gradient of the mean (scalar, float32) as they read that
-    of the spikes. For other back ends there is `firing_rate`.
+    Of graded neurons, their values, and the share of them that sent one: the mean of
+    `ashneuro.spiking.kernels.events.events`. As `multi_step`, for samples that do not go on. The
+    native kernels then write no state, count spikes as they write them, and add the gradient of the
+    mean (scalar, float32) as they read that of the spikes. For other back ends there is
+    `firing_rate`.
     """
     spikes, _, rate = _run(currents, neurons, None, hold, last=False)
     return spikes, rate

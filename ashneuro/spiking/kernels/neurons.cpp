@@ -368,7 +368,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
             const int lanes = at.lanes<PLAIN>(r);
             if (g) fetch(g + r * LANES, AHEAD_BACK);
             if (saved) fetch(saved + t * size + r * LANES, AHEAD_BACK);
-            const Lanes gn = g ? read(g + r * LANES, lanes) + g_each : all(g_each);
+            const Lanes at_values = g ? read(g + r * LANES, lanes) : Lanes{}, gn = at_values + g_each;
             if (CHANGES) {
                 Lanes charge = gn + gi[r];
                 gi[r] = -gn;
@@ -382,9 +382,12 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
                 const INPUT* const x = from<INPUT>(job.input, t * job.input_step + at.place + r * LANES);
                 if (x) fetch(x, AHEAD_BACK);
                 const Lanes m = x ? read(x, lanes) - threshold : saved_at(t, r);
-                const Lanes jump = threshold > 0 ? gn * derivative(surrogate, slope, m / threshold) : Lanes{};
-                if (learned) g_threshold[r] -= jump;
-                const Lanes value = m > 0 ? (m + threshold <= limit ? gn : Lanes{}) : Lanes{}, charge = jump + value;
+                const Lanes width = threshold > 0 ? threshold : all(1), step = derivative(surrogate, slope, m / width);
+                const Lanes passes = m > 0 ? (m + threshold <= limit ? all(1) : Lanes{}) : Lanes{};
+                // The gradient at the values meets a step of height θ, that at every message one of height 1.
+                const Lanes jump = (threshold > 0 ? at_values + g_each / width : g_each * passes) * step;
+                if (learned) g_threshold[r] -= threshold > 0 ? jump : Lanes{};
+                const Lanes charge = jump + at_values * passes;
                 if (gx) write(gx + r * LANES, charge, lanes, past);
                 else held[r] = t + 1 < job.steps ? held[r] + charge : charge;
                 continue;

@@ -30,8 +30,6 @@ from ashneuro.spiking.kernels.layout import (
     steps_block,
 )
 
-# Kinds that send values, whose mean is no firing rate.
-VALUES = ("graded", *CHANGES)
 # Number of memory layouts (batch sizes, mostly) whose fitted parameters are cached.
 CACHED_BLOCKS = 8
 
@@ -65,7 +63,7 @@ class Wanted(NamedTuple):
         shape: (T, B, ...) of the output; ``dtype``: type of the input.
         learned: names of parameters, separated by spaces.
         first: whether gradients at the first state are wanted.
-        each: gradient added at every spike; only the native back end adds it.
+        each: gradient added at every spike or graded message; only the native back end adds it.
     """
 
     shape: Sequence[int]
@@ -149,7 +147,7 @@ def run_forward(inputs: ForwardInputs, block: Block, layout: Layout, backend: st
         None if done.i is None else outside(done.i, shape, layout),
         # Outputs of an operator must not alias: for "li" autograd saves the output itself.
         done.saved if spiking else None,
-        done.ones if spiking and block.kind not in VALUES else None,
+        done.ones if spiking and block.kind not in CHANGES else None,
     )
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from ashneuro.errors import ConfigError
+from ashneuro.spiking.kernels import multi_step as engine
+from ashneuro.spiking.kernels.events import events
 from ashneuro.spiking.kernels.interface import Neurons, State
 from ashneuro.spiking.kernels.surrogate import SURROGATES
 from tests import reference
-from tests.spiking.kernels.test_multi_step import BACKENDS, backend, inputs, multi_step
+from tests.spiking.kernels.test_multi_step import BACKENDS, INTERPRETED, backend, inputs, multi_step
 
 __all__ = ["BACKENDS", "backend"]  # the fixture runs here too
 SHAPES = [(1, 1, 1), (1, 3, 5), (7, 2, 3, 5, 2), (2, 2, 130), (19, 1, 9), (3, 1, 2100), (16, 2, 1111)]
@@ -142,6 +144,28 @@ def test_state_is_passed_on_and_changes_nothing(backend: str) -> None:
     torch.testing.assert_close(v.grad, 2 * v.detach())
 
 
+@pytest.mark.parametrize(("threshold", "limit"), [(0.0, 1.5), (0.4, 1.5), (0.4, math.inf)])
+@pytest.mark.parametrize(("shape", "hold"), [((3, 2, 83), 1), ((1, 2, 2100), 3)])
+def test_share_of_messages_has_the_gradient_of_their_events(
+    threshold: float, limit: float, shape: tuple[int, ...], hold: int, backend: str
+) -> None:
+    results, device = [], "cuda" if backend == "triton" and not INTERPRETED else "cpu"
+    for counted in (True, False):
+        given = torch.tensor(threshold, dtype=torch.float64, device=device, requires_grad=True)
+        neurons, x = graded(backend, threshold=given, limit=limit), inputs(*shape, dtype=torch.float32).to(device)
+        x.requires_grad_()
+        sent, share = engine.whole_sample(x, neurons, hold=hold)
+        assert (share is not None) == (backend == "native")
+        if share is None or not counted:
+            share = engine.firing_rate(events(sent, neurons))
+        torch.testing.assert_close(share, (sent > 0).float().mean())
+        weights = torch.linspace(-1, 1, sent.numel(), device=device).reshape(sent.shape)
+        (1e3 * share.square() + (sent * weights).sum()).backward()
+        results.append((x.grad, given.grad))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    assert results[0][0].any() and results[0][1].any() == (threshold > 0)
+
+
 def test_norse_has_no_graded_neuron() -> None:
     with pytest.raises(ConfigError, match=r"Norse has no neuron that sends graded values\n.*kernels = 'auto'"):
         multi_step(inputs(1, 2, 3), graded("norse"))
@@ -150,7 +174,6 @@ def test_norse_has_no_graded_neuron() -> None:
 def test_compiling_breaks_no_graph(backend: str) -> None:
     device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
     x = inputs(3, 2, 6, dtype=torch.float32).to(device)
-    from ashneuro.spiking.kernels import multi_step as engine
 
     def run(values: Tensor) -> Tensor:
         return engine.multi_step(values, graded(backend))[0].mean(0)
