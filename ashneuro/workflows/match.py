@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ashneuro.frameworks.run import Traced
     from ashneuro.program.bundle import Bundle
 
-SEARCHED = ("dt_s", "reset", "reset_delay", "comparison", "integration", "if_convention", "start")
+SEARCHED = ("dt_s", "reset", "reset_delay", "comparison", "message", "integration", "if_convention", "start")
 USUAL_STEPS_S = (1e-3, 1e-4, 1.0, 1e-6)  # of ashneuro and Norse, of snnTorch, of sinabs, of Norse's τ · dt
 FEW = 2  # samples with which contracts are told apart, before the first that fits runs all of them
 
@@ -44,8 +44,8 @@ def match_contract(
     """Return the contract with which a graph spikes as the module that it came from.
 
     The module runs over the sample as in `from_torch`. The contracts are few: dt (the usual ones,
-    and the one that its decays give), reset, reset_delay, comparison, integration, if_convention
-    and start, those with the fewest changes first.
+    and the one that its decays give), reset, reset_delay, comparison, message, integration,
+    if_convention and start, those with the fewest changes first.
 
     Args:
         source: the exported graph.
@@ -212,6 +212,7 @@ def _candidates(network: Network, traced: Traced, pairs: Mapping[str, str], give
         "reset": spiking,
         "reset_delay": spiking,
         "comparison": spiking,
+        "message": spiking,
         "integration": leaky,
         "if_convention": integrating,
         "start": apart,

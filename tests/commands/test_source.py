@@ -102,6 +102,16 @@ def test_contract_of_spikingjelly_integrators(tmp_path: Path) -> None:
     assert match.contract.dt_s == pytest.approx(1e-4)
 
 
+def test_contract_of_sinabs_defaults() -> None:
+    """Several spikes in a step: counts, and subtraction."""
+    layers = framework("sinabs.layers")
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 8), layers.IAFSqueeze(batch_size=3, spike_threshold=torch.ones(8)))
+    net[0].weight.data *= 6
+    match = ash.match_contract(framework("sinabs.nir").to_nir(net, torch.zeros(3, 6)), net, spikes(6))
+    assert match.found and match.options.split() == ["--reset", "subtract", "--message", "count"]
+
+
 def test_contract_of_sinabs_layers() -> None:
     layers, activation = framework("sinabs.layers"), framework("sinabs.activation")
     neuron = layers.LIFSqueeze(
