@@ -195,7 +195,8 @@ def run_graph(
         message, message_limit: "count": a neuron that resets by subtraction spikes once for each
             v_threshold in v, at most message_limit times. They may be in a neuron's metadata.
             "ashneuro.dynamics" = "refractory" holds v for "ashneuro.refractory_steps" steps after
-            a spike; "adaptive" has "ashneuro.tau_threshold", "ashneuro.tau_refractory" and
+            a spike; "ternary" sends −1 at v < v_reset − "ashneuro.threshold_below", and resets
+            there, too; "adaptive" has "ashneuro.tau_threshold", "ashneuro.tau_refractory" and
             "ashneuro.threshold_step"; "resonate" and "izhikevich" have "ashneuro.period".
     """
     nodes, edges = _flat(graph)
@@ -321,6 +322,12 @@ def _step(
         z = fires(v)
         quiet = np.where(z, stated["refractory_steps"], np.maximum(quiet - 1, 0))
         return (current, np.where(z, p["v_reset"], v), quiet), z.astype(float)
+    if dynamics == "ternary":
+        low = stated["threshold_below"] + TIE * np.maximum(
+            np.abs(p["v_threshold"]), np.maximum(np.abs(rest), np.abs(first))
+        )
+        z = fires(v).astype(float) - (v < p["v_reset"] - low)
+        return (current, np.where(z != 0, p["v_reset"], v)), z
     if dynamics == "adaptive":
         first = p["v_threshold"] - TIE * p["v_threshold"]
         theta, r = (first + 0 * x, 0 * x) if more[0] is None else more[0]

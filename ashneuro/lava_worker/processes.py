@@ -24,8 +24,10 @@ from lava.proc.lif.models import (
     PyLifRefractoryModelFloat,
     PyLifResetModelBitAcc,
     PyLifResetModelFloat,
+    PyTernLifModelFixed,
+    PyTernLifModelFloat,
 )
-from lava.proc.lif.process import LIFRefractory, LIFReset
+from lava.proc.lif.process import LIFRefractory, LIFReset, TernaryLIF
 from lava.proc.rf.models import PyRFModelFixed, PyRFModelFloat
 from lava.proc.rf.process import RF
 from lava.proc.rf_iz.models import PyRF_IZModelFixed, PyRF_IZModelFloat
@@ -618,6 +620,38 @@ class IzhikevichModelFixed(_ResonatorModelFixed, PyRF_IZModelFixed):
     implements_process = Izhikevich
 
 
+class Ternary(TernaryLIF):
+    """Lava's `TernaryLIF`, with the reset between samples that it lacks, and recorded neurons.
+
+    Args:
+        own: threshold_below.
+    """
+
+    def __init__(self, trace, neurons, own: dict, vth, reset_interval: int, reset_offset: int, **parameters) -> None:
+        super().__init__(vth_hi=vth, vth_lo=-own["threshold_below"], **parameters)
+        self.proc_params["trace"], self.proc_params["neurons"] = trace, neurons
+        self.proc_params["reset_interval"], self.proc_params["reset_offset"] = reset_interval, reset_offset
+
+
+class _TernaryModel(_RestartedModel):
+    def restart(self) -> None:
+        """Set the state to that of a new sample."""
+        self.u[:], self.v[:] = 0, 0
+
+
+class TernaryModelFloat(_TernaryModel, PyTernLifModelFloat):
+    """Lava's float dynamics."""
+
+    implements_process = Ternary
+
+
+class TernaryModelFixed(_TernaryModel, PyTernLifModelFixed):
+    """Lava's fixed-point dynamics."""
+
+    implements_process = Ternary
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+
 def input_of(neurons, imaginary: bool = False):
     """Return the port of a population that synapses feed; of a resonator, one of its two."""
     if not isinstance(neurons, RF):
@@ -626,4 +660,10 @@ def input_of(neurons, imaginary: bool = False):
 
 
 # By the names of `ashneuro.spiking.dynamics`.
-DYNAMICS = {"refractory": Refractory, "adaptive": Adaptive, "resonate": Resonate, "izhikevich": Izhikevich}
+DYNAMICS = {
+    "refractory": Refractory,
+    "adaptive": Adaptive,
+    "resonate": Resonate,
+    "izhikevich": Izhikevich,
+    "ternary": Ternary,
+}

@@ -132,6 +132,7 @@ OWN_PROCESSES: Mapping[str, str] = {
     "Adaptive": "its ATRLIF has no reset between samples",
     "Resonate": "its RF has no reset between samples",
     "Izhikevich": "its RF_IZ has no reset between samples",
+    "Ternary": "its TernaryLIF has no reset between samples",
 }
 
 

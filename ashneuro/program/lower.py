@@ -39,7 +39,7 @@ from ashneuro.program.rules.open_fields import assumptions_of
 from ashneuro.program.synapse import scale_outputs
 from ashneuro.program.wiring import ALWAYS_ON, Wiring, node_dynamics, wire
 from ashneuro.spiking.contract import Contract, ReadContract, as_read
-from ashneuro.spiking.dynamics import DYNAMICS, Dynamics
+from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS, Dynamics
 from ashneuro.spiking.firing import LIF_FIRING, compared_with
 
 _Array = NDArray[np.float64]
@@ -142,7 +142,7 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
         v_subtract=_compact(threshold / unit) if firing.reset == "subtract" else None,
         message=wiring.message(name, contract),
         dynamics=dynamics,
-        parameters=_parameters(own, own.in_program(stated, contract, dv), unit),
+        parameters=_parameters(own, own.in_program(stated, contract, dv, size), unit),
         v_unit=_compact(unit),
         v_origin=_compact(origin),
     )
@@ -153,7 +153,7 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
 def _parameters(dynamics: Dynamics, values: Mapping[str, _Array], unit: _Array) -> dict[str, _Array]:
     """Return the parameters of a kind of neuron as a float program has them; ``unit``: of v."""
     kinds = dynamics.kinds
-    return {name: _compact(value / unit if kinds[name] == "v" else value) for name, value in values.items()}
+    return {name: _compact(value / unit if kinds[name] in AMOUNTS else value) for name, value in values.items()}
 
 
 def _dynamics(node: Any, one: _Array, contract: Contract) -> tuple[_Array, _Array, _Array]:

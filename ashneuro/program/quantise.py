@@ -51,7 +51,7 @@ from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Progr
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.program.rules.loihi import check_program
 from ashneuro.program.synapse import scale_outputs, signed_sums
-from ashneuro.spiking.dynamics import DYNAMICS, ParameterKind
+from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS, ParameterKind
 from ashneuro.spiking.firing import LIF_FIRING
 from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
 from ashneuro.spiking.message import LARGEST_EXPONENT, Message
@@ -193,7 +193,7 @@ def grid_scale(program: Program, layer: Layer) -> float | None:
     if not largest or sum(level.size for level in levels) > MOST_LEVELS:
         return None
     others = [neuron.v_threshold, neuron.v_subtract] if neuron.spiking else []
-    others += [values for name, values in neuron.parameters.items() if kinds[name] == "v"]
+    others += [values for name, values in neuron.parameters.items() if kinds[name] in AMOUNTS]
     factors = [values for name, values in neuron.parameters.items() if kinds[name] == "turn"]
     if not all(_whole(np.asarray(values) * DECAY_ONE) for values in factors):
         return None
@@ -261,7 +261,7 @@ def _with_one_threshold(layer: Layer) -> Layer:
     if neuron.v_subtract is not None:
         neuron = replace(neuron, v_subtract=neuron.v_subtract * factor)
     kinds = _kinds(neuron)
-    amounts = {name: values * factor for name, values in neuron.parameters.items() if kinds[name] == "v"}
+    amounts = {name: values * factor for name, values in neuron.parameters.items() if kinds[name] in AMOUNTS}
     neuron = replace(neuron, parameters={**neuron.parameters, **amounts})
     connections = []
     for connection in layer.connections:
@@ -405,7 +405,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
         threshold = float(np.max(neuron.v_threshold))
         limits.append(LARGEST_THRESHOLD / threshold if threshold else math.inf)
         kinds = _kinds(neuron)
-        amounts = [float(np.max(values)) for name, values in neuron.parameters.items() if kinds[name] == "v"]
+        amounts = [float(np.max(values)) for name, values in neuron.parameters.items() if kinds[name] in AMOUNTS]
         limits += [LARGEST_THRESHOLD / amount for amount in amounts if amount]
         if neuron.dynamics == "adaptive":
             gains = (
@@ -567,7 +567,7 @@ def _parameter(values: NDArray[Any], kind: ParameterKind, scale: float) -> NDArr
     value = float(np.max(values))
     if kind == "tau":
         return np.asarray(min(int(np.rint(value * DECAY_ONE)), LARGEST_DECAY), np.int32)
-    return np.asarray(round(value * scale) if kind == "v" else round(value), np.int32)
+    return np.asarray(round(value * scale) if kind in AMOUNTS else round(value), np.int32)
 
 
 def _du(neuron: Neuron) -> NDArray[np.float64]:

@@ -132,10 +132,13 @@ def node_message(node: Any, contract: Contract | None = None) -> Message:
     Raises:
         GraphError: a value in the metadata is of another kind, or the node cannot send it.
     """
+    own = DYNAMICS[node_dynamics(node)[0]].message
     resets = isinstance(node, INTEGRATES)
     usual = contract.sent if resets and contract else SPIKE
     stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
     given = {name: plain(stated[PREFIX + name]) for name in MESSAGE_FIELDS if PREFIX + name in stated}
+    if own.payload and not given:
+        return own
     if not given:
         return usual
     kind, limit = given.get("message", usual.kind), given.get("message_limit")
@@ -143,6 +146,8 @@ def node_message(node: Any, contract: Contract | None = None) -> Message:
     def refused(name: str, why: str) -> GraphError:
         return GraphError(f"{name} = {given.get(name)!r}", why, f"correct {PREFIX}{name}, or remove it")
 
+    if own.payload:
+        raise refused(next(iter(given)), f"these neurons send {own.words}")
     if kind not in MESSAGE_KINDS:
         raise refused("message", f"it must be one of {', '.join(MESSAGE_KINDS)}")
     if kind == "spike":

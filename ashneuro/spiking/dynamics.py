@@ -27,6 +27,10 @@ With v'_t the potential that LIF, CubaLIF or IF integrates from v_{t−1}, see
                    z_t = w_t ≥ v_threshold
                    v_t = 0, w_t = v_threshold − 1e-5 where z_t (integers: one unit of v less)
 
+    "ternary"      Lava's TernaryLIF. θ_low = v_reset − threshold_below
+                   z_t = 1 where v'_t > v_threshold, −1 where v'_t < θ_low, else 0
+                   v_t = v_reset where z_t ≠ 0, else v'_t
+
 The current of a CubaLIF goes on in a refractory neuron. `ashneuro.simulation.emulator.dynamics` has
 a step function for each, for the float64 graph, float programs and integers alike.
 """
@@ -41,10 +45,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.spiking.contract import Contract
-from ashneuro.spiking.firing import Comparison
+from ashneuro.spiking.firing import Comparison, compared_with
+from ashneuro.spiking.message import SPIKE, TERNARY, Message
 
-DynamicsName = Literal["lif", "refractory", "adaptive", "resonate", "izhikevich"]
-ParameterKind = Literal["steps", "tau", "v", "turn"]
+DynamicsName = Literal["lif", "refractory", "adaptive", "resonate", "izhikevich", "ternary"]
+ParameterKind = Literal["steps", "tau", "v", "threshold", "turn"]
+AMOUNTS = ("v", "threshold")  # kinds that are amounts of v
 JUST_BELOW = 1e-5  # between v_threshold and the w of an "izhikevich" neuron that spiked
 
 
@@ -54,8 +60,9 @@ class Parameter:
 
     Args:
         kind: ``"steps"``: a whole number of at least 1; ``"tau"``: a time constant, in seconds;
-            ``"v"``: an amount of the membrane potential, at least 0; ``"turn"``: the period of a
-            resonator, in seconds, at least 4 steps.
+            ``"v"``: an amount of the membrane potential, at least 0; ``"threshold"``: an amount
+            that it is compared with (strictly), above 0, which in a program lies beyond ties;
+            ``"turn"``: the period of a resonator, in seconds, at least 4 steps.
         name: name in a program, where a time constant is a decay per step and an amount is in the
             program's units; in integers, 12 bits and the units of the threshold's mantissa. A
             period becomes two factors, ``"sin"`` and ``"cos"``, in integers in 1/4096.
@@ -80,6 +87,7 @@ class Dynamics:
         comparison: of the potential with the threshold.
         resonates: v is the real part of a complex state, in the graph's own unit, without a
             synaptic current and a bias.
+        message: what a neuron sends.
         multiplies, adds: operations of one update beside LIF's, for `ashneuro.cost`.
         lava: Lava's process.
     """
@@ -88,6 +96,7 @@ class Dynamics:
     state: tuple[str, ...] = ()
     comparison: Comparison = "strict"
     resonates: bool = False
+    message: Message = SPIKE
     multiplies: int = 0
     adds: int = 0
     lava: str = "LIF"
@@ -98,11 +107,17 @@ class Dynamics:
         return {name: parameter.kind for parameter in self.parameters.values() for name in parameter.names}
 
     def in_program(
-        self, stated: Mapping[str, NDArray[np.float64]], contract: Contract, dv: NDArray[np.float64]
+        self,
+        stated: Mapping[str, NDArray[np.float64]],
+        contract: Contract,
+        dv: NDArray[np.float64],
+        size: NDArray[np.float64],
     ) -> dict[str, NDArray[np.float64]]:
         """Return stated parameters by their names in a program, amounts of v in the graph's unit.
 
-        ``dv``: decay of v per step.
+        Args:
+            dv: decay of v per step.
+            size: see `ashneuro.spiking.firing.compared_with`.
         """
         found: dict[str, NDArray[np.float64]] = {}
         for key, parameter in self.parameters.items():
@@ -110,6 +125,8 @@ class Dynamics:
             if parameter.kind == "turn":
                 angle = 2 * np.pi * contract.dt_s / value
                 found |= {"sin": (1 - dv) * np.sin(angle), "cos": (1 - dv) * np.cos(angle)}
+            elif parameter.kind == "threshold":
+                found[parameter.name] = compared_with(value, size, "strict")
             else:
                 found[parameter.name] = contract.decay(value) if parameter.kind == "tau" else value
         return found
@@ -149,5 +166,11 @@ DYNAMICS: Mapping[DynamicsName, Dynamics] = {
         multiplies=3,
         adds=2,
         lava="RF_IZ",
+    ),
+    "ternary": Dynamics(
+        {"threshold_below": Parameter("threshold", "threshold_below")},
+        message=TERNARY,
+        adds=1,  # the second comparison
+        lava="TernaryLIF",
     ),
 }

@@ -13,8 +13,11 @@ neuron before any reset, and θ its threshold::
     s_t = min(number of k ≥ 1 with v'_t > k·θ, limit)               kind "count": several spikes in
     v_t = v'_t − s_t·θ                                              a step, as one message
 
-So the changes sent up to step t add up to y_t − r_t, with |r_t| < θ. A cumulative error e decides
-instead of d (Lava's ``cum_error``)::
+    s_t = 1 if v'_t > θ, −1 if v'_t < θ_low, else 0                kind "ternary": Lava's TernaryLIF
+
+The neurons of ternary messages are a kind of their own, see `ashneuro.spiking.dynamics`. The
+changes sent up to step t add up to y_t − r_t, with |r_t| < θ. A cumulative error e decides instead
+of d (Lava's ``cum_error``)::
 
     e_t = e_{t−1} + d_t;  s_t = d_t if |e_t| ≥ θ else 0;  e_t = 0 where s_t ≠ 0
 
@@ -28,7 +31,7 @@ one, at most 2^bits − 1. With a the sum that arrives, in units of the layer::
 
     m_t = min(v_t >> 6, limit) if v_t > θ << 6 else 0,      v_t = (a_t << 6) + (bias << bias_exp)
 
-A count is a whole number, whatever the units of the layer, with the same bits. A change has
+Counts and ternary messages are whole numbers, whatever the units of the layer. A change has
 ``bits`` bits with its sign. y is in units of a, and u the sum of all a (``du`` = −1) or a itself::
 
     y_t = f(u_t + (bias << bias_exp));  d, r and e as above, with θ << bias_exp;  m_t = s_t >> shift
@@ -41,8 +44,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-MessageKind = Literal["spike", "graded", "change", "count"]
-MESSAGE_KINDS: tuple[MessageKind, ...] = ("spike", "graded", "change", "count")
+MessageKind = Literal["spike", "graded", "change", "count", "ternary"]
+MESSAGE_KINDS: tuple[MessageKind, ...] = ("spike", "graded", "change", "count")  # that metadata may state
 Activation = Literal["none", "relu"]
 ACTIVATIONS: tuple[Activation, ...] = ("none", "relu")
 GRADED_BITS = COUNT_BITS = 8  # of a payload, where a graph states nothing
@@ -52,6 +55,7 @@ BITS: dict[str, tuple[int, int, int]] = {
     "graded": (GRADED_BITS, 1, LARGEST_BITS),
     "change": (16, 2, 16),
     "count": (COUNT_BITS, 1, LARGEST_BITS),
+    "ternary": (2, 2, 2),  # one of them the sign, as in Lava
 }
 LARGEST_EXPONENT = 7  # of Lava's spike_exp and state_exp: 3 bits
 
@@ -62,7 +66,7 @@ class Message:
 
     Args:
         kind: ``"spike"``: 1; ``"graded"``: the value itself; ``"change"``: its change;
-            ``"count"``: several spikes at once.
+            ``"count"``: several spikes at once; ``"ternary"``: 1 or −1.
         bits: payload bits of a message on the machine, with the sign of a change; 0 for a spike.
         limit: largest value that is sent, in units of the threshold, or most spikes in a step;
             ``None``: float programs send every value. Of changes, the largest |y| that is
@@ -93,7 +97,7 @@ class Message:
     @property
     def whole(self) -> bool:
         """True if a message carries a whole number, whatever the units of the layer."""
-        return self.kind == "count"
+        return self.kind in ("count", "ternary")
 
     @property
     def payload(self) -> bool:
@@ -103,7 +107,8 @@ class Message:
     @property
     def words(self) -> str:
         """Name of the messages, as users read it."""
-        words = {"graded": "graded messages", "change": "changes", "count": "spike counts"}
+        words = {"graded": "graded messages", "change": "changes"}
+        words |= {"count": "spike counts", "ternary": "ternary messages"}
         return words.get(self.kind, "spikes")
 
     @property
@@ -123,6 +128,7 @@ class Message:
 
 
 SPIKE = Message()
+TERNARY = Message("ternary", 2, 1.0)
 
 
 def graded_values(x: Any, active: Any, limit: float | None, xp: Any) -> Any:

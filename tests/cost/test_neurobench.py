@@ -16,7 +16,7 @@ from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.record import Activity, SpikeRecord
 from ashneuro.spiking.firing import Firing
-from ashneuro.spiking.message import Message
+from ashneuro.spiking.message import TERNARY, Message
 from tests.cost import networks
 
 
@@ -189,6 +189,30 @@ def test_counts_of_one_spike_are_products_there():
     assert work.total("effective_macs") > 0 < ones
     assert found["Effective_MACs"] == pytest.approx(mine["Effective_MACs"] + ones / work.samples)
     assert found["Effective_ACs"] == pytest.approx(mine["Effective_ACs"] - ones / work.samples)
+
+
+def test_ternary_messages_are_additions_in_both():
+    net, synapses = chain()
+    signs = Silent(*net.layers)
+    signs.forward = lambda x: net.layers[1](torch.sign(torch.nn.functional.hardshrink(net.layers[0](x), 0.3)))
+    x = spikes((2, 3, 2, 6, 6))
+    found = theirs(signs, *(torch.tensor(step) for step in x))
+    neurons = replace(
+        networks.neuron(0.3, dv=1.0),
+        message=TERNARY,
+        dynamics="ternary",
+        parameters={"threshold_below": np.array(0.3)},
+    )
+    layers = (
+        Layer("l0", synapses[0].out_shape, neurons, (Connection("input", synapses[0]),), 1),
+        Layer("l1", (5,), networks.neuron(), (Connection("l0", synapses[1]),), 2),
+    )
+    program = Program("float", 1e-3, 2, (InputPort("input", (2, 6, 6), "spikes"),), layers, ("l1",))
+    record = run_program(program, x, rasters=["l0"])
+    assert set(np.unique(record.layers["l0"].raster)) == {-1, 0, 1}
+    mine = neurobench(count(program, record))["SynapticOperations"]
+    assert {name: found[name] for name in mine} == pytest.approx(mine)
+    assert mine["Effective_MACs"] == 0 < mine["Effective_ACs"]
 
 
 def test_zero_weights_padding_and_bias_are_not_counted():

@@ -127,6 +127,9 @@ def _neuron(
         spike = v > threshold * unit
         more["n"] = own["refractory_steps"] if spike else max(left - 1, 0)
         return u, 0 if spike else v, int(spike)
+    if neuron.dynamics == "ternary":
+        sign = 1 if v > threshold * unit else -1 if v < -own["threshold_below"] * unit else 0
+        return u, 0 if sign else v, sign
     if neuron.dynamics == "adaptive":
         base = threshold * unit
         away, r = more.get("theta", base) - base, more.get("r", 0)

@@ -270,7 +270,9 @@ class _Draw:
             node.metadata["ashneuro.refractory_steps"] = 1 + digits % 3
         if kind in ("resonate", "izhikevich"):
             node.metadata["ashneuro.period"] = (4 + digits % 50 / 5) * (1 + height - height.min()) * self.contract.dt_s
-        if kind != "refractory":
+        if kind == "ternary":
+            node.metadata["ashneuro.threshold_below"] = (0.5 + digits % 4 / 4) * (node.v_threshold - node.v_reset)
+        if kind not in ("refractory", "ternary"):
             node.v_reset, node.v_threshold = np.zeros_like(height), height / (3 if kind == "resonate" else 1)
             if hasattr(node, "v_leak"):
                 node.v_leak = np.zeros_like(height)

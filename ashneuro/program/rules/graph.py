@@ -249,11 +249,12 @@ def reset_in_time(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 def dynamics_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """Parameters of further dynamics are one number, or one per neuron: whole steps of at least 1,
-    time constants of at least dt (Euler steps), amounts of v of at least 0, periods of at least 4
-    steps.
+    time constants of at least dt (Euler steps), amounts of v of at least 0, thresholds above 0,
+    periods of at least 4 steps.
     """
     dt = contract.dt_s * (1 - 1e-6)
     least = {"steps": 1.0, "tau": dt if contract.integration == "euler" else 1e-300, "v": 0.0, "turn": 4 * dt}
+    least["threshold"] = 1e-300
     for name in wiring.named("neuron"):
         dynamics, stated = node_dynamics(wiring.nodes[name])
         for key, values in stated.items():
@@ -268,6 +269,7 @@ def dynamics_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violatio
                     "steps": "whole steps from 1 on",
                     "tau": "a time constant of at least dt",
                     "v": "at least 0",
+                    "threshold": "above 0",
                     "turn": "a period of at least 4 steps",
                 }
                 remedy = f"correct {PREFIX}{key} in the node's metadata: {sense[kind]}"
@@ -275,22 +277,27 @@ def dynamics_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violatio
 
 
 def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """A refractory neuron spikes at v > v_threshold and resets v to v_reset in the same step. An
-    adaptive, resonate or izhikevich neuron rests at 0: v_leak = v_reset = 0, v_threshold > 0, and
-    it states no comparison or reset. The latter two have no synaptic current.
+    """A refractory or ternary neuron spikes at v > v_threshold and resets v to v_reset in the same
+    step; the v_threshold of a ternary one is above v_reset. An adaptive, resonate or izhikevich
+    neuron rests at 0: v_leak = v_reset = 0, v_threshold > 0, and it states no comparison or reset.
+    The latter two have no synaptic current.
     """
     for name in wiring.named("neuron"):
         node, firing = wiring.nodes[name], wiring.firing(name, contract)
         dynamics, _ = node_dynamics(node)
-        if dynamics == "refractory" and firing != LIF_FIRING:
+        if dynamics in ("refractory", "ternary") and firing != LIF_FIRING:
             actual = f"comparison {firing.comparison}, reset {firing.reset}, {firing.reset_delay} step(s) late"
+            part = "refractory steps" if dynamics == "refractory" else "a lower threshold"
             own = [PREFIX + field for field in FIRING_FIELDS if PREFIX + field in node.metadata]
             remedy = "--comparison strict --reset value --reset-delay 0"
             remedy = f"remove {', '.join(own)} from the node's metadata" if own else remedy
-            yield Violation(name, actual, f"{remedy}, if it was trained so; else train without refractory steps")
+            yield Violation(name, actual, f"{remedy}, if it was trained so; else train without {part}")
+        if dynamics == "ternary" and not (numbers(node, "v_threshold") > numbers(node, "v_reset")).all():
+            actual = f"v_threshold = {range_text(numbers(node, 'v_threshold'))}"
+            yield Violation(name, actual, "train with v_threshold > v_reset")
         if DYNAMICS[dynamics].resonates and isinstance(node, nir.CubaLIF):
             yield Violation(name, f"{dynamics} of a CubaLIF", "write it as a LIF or an IF")
-        if dynamics not in ("lif", "refractory"):
+        if dynamics not in ("lif", "refractory", "ternary"):
             for parameter in ("v_leak", "v_reset"):
                 if hasattr(node, parameter) and numbers(node, parameter).any():
                     actual = f"{parameter} = {range_text(numbers(node, parameter))}"

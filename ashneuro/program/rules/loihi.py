@@ -38,7 +38,7 @@ from ashneuro.program.bounds import (
 )
 from ashneuro.program.program import Program, decay_groups
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules
-from ashneuro.spiking.dynamics import DYNAMICS
+from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS
 from ashneuro.spiking.message import BITS, LARGEST_EXPONENT
 
 ProgramRule = Callable[[Program], Iterator[Violation]]
@@ -190,7 +190,7 @@ def uniform_parameters(program: Program) -> Iterator[Violation]:
     for layer in program.layers:
         kinds = DYNAMICS[layer.neuron.dynamics].kinds
         for name, values in layer.neuron.parameters.items():
-            in_thresholds = np.asarray(values / layer.neuron.v_threshold if kinds[name] == "v" else values)
+            in_thresholds = np.asarray(values / layer.neuron.v_threshold if kinds[name] in AMOUNTS else values)
             if kinds[name] != "turn" and not np.allclose(in_thresholds, in_thresholds.flat[0], rtol=1e-9, atol=0):
                 actual = f"{name} from {in_thresholds.min():.6g} to {in_thresholds.max():.6g}"
                 yield Violation(layer.name, actual, "give all neurons of the layer one value, or split it into layers")
@@ -198,12 +198,14 @@ def uniform_parameters(program: Program) -> Iterator[Violation]:
 
 def parameters_in_range(program: Program) -> Iterator[Violation]:
     """Parameters of further dynamics are whole numbers: steps from 1 on, decays from 0 to 4095, and
-    amounts of v from 0 to 131071, one per population; sin and cos from 0 to 4096.
+    amounts of v from 0 (thresholds from 1) to 131071, one per population; sin and cos from 0 to
+    4096.
     """
     spans = {
         "steps": (1, LARGEST_STATE),
         "tau": (0, LARGEST_DECAY),
         "v": (0, LARGEST_THRESHOLD),
+        "threshold": (1, LARGEST_THRESHOLD),
         "turn": (0, DECAY_ONE),
     }
     for layer in program.layers:

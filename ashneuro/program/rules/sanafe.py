@@ -42,10 +42,11 @@ def known_dynamics(program: Program, limits: CoreLimits) -> Iterator[Violation]:
 
 
 def binary_messages(program: Program, limits: CoreLimits) -> Iterator[Violation]:
-    """A spike of SANA-FE has no value: graded messages are not in its model."""
+    """A spike of SANA-FE has no value: messages that carry numbers are not in its model."""
     for layer in program.layers:
         if layer.neuron.payload:
-            yield Violation(layer.name, f"messages of {layer.neuron.message.bits} bits", ELSEWHERE)
+            message = layer.neuron.message
+            yield Violation(layer.name, f"{message.words} of {message.bits} bits", ELSEWHERE)
 
 
 def reset_at_once(program: Program, limits: CoreLimits) -> Iterator[Violation]:

@@ -17,7 +17,7 @@ from ashneuro.program.program import Layer, Precision
 from ashneuro.simulation.emulator.changes import ChangePopulation
 from ashneuro.simulation.emulator.dynamics import STEPS, Neurons, StepFunction
 from ashneuro.simulation.emulator.population import Array, Kernel, Population, Steps
-from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
+from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message, graded_values, spike_counts
 
@@ -216,6 +216,7 @@ class OtherPopulation(Population[Array]):
     keep_v: Array | int
     neurons: Neurons
     function: StepFunction
+    binary: bool = True
 
     def run(
         self,
@@ -231,7 +232,7 @@ class OtherPopulation(Population[Array]):
         complex_input = currents.ndim > v.ndim + 1
         parts = (currents[:, :, 0], currents[:, :, 1]) if complex_input else (currents, currents)
         awake = (parts[0] != 0) | (parts[1] != 0) | (self.bias != 0)
-        sent = self.xp.zeros_like(parts[0], dtype=self.xp.uint8)
+        sent = self.xp.zeros_like(parts[0], dtype=self.xp.uint8 if self.binary else parts[0].dtype)
         for t, (a, imaginary) in enumerate(zip(*parts, strict=True)):
             awake[t] |= (u != 0) | (v != 0)
             for value, start in zip(more, rest, strict=True):
@@ -360,7 +361,7 @@ def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> 
         return _kept(decay, layer, put) if integer else array(1 - np.float64(decay))
 
     parameters = {
-        name: keep(values) if kinds[name] == "tau" else array(values * (unit if kinds[name] == "v" else 1))
+        name: keep(values) if kinds[name] == "tau" else array(values * (unit if kinds[name] in AMOUNTS else 1))
         for name, values in neuron.parameters.items()
     }
     neurons = Neurons(
@@ -374,8 +375,18 @@ def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> 
         neurons = replace(neurons, smallest=1, saturate=lambda v: xp.clip(v, -LARGEST_STATE, LARGEST_STATE))
     bias = np.asarray(neuron.bias) * (1 << neuron.bias_exp)
     keep_u = keep(neuron.du + 1 if integer else neuron.du)
-    kind, function = neuron.dynamics, STEPS[neuron.dynamics]
-    return OtherPopulation(xp, True, array(bias), kind, integer, keep_u, keep(neuron.dv), neurons, function)
+    return OtherPopulation(
+        xp,
+        True,
+        array(bias),
+        neuron.dynamics,
+        integer,
+        keep_u,
+        keep(neuron.dv),
+        neurons,
+        STEPS[neuron.dynamics],
+        neuron.binary,
+    )
 
 
 def one(value: NDArray[np.generic]) -> int:

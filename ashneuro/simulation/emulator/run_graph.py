@@ -313,7 +313,7 @@ class _LoadedGraph:
             v_decay = self._contract.decay(numbers(node, "tau_mem" if filtered else "tau"))
         parameters = {
             key: self._library.put(np.broadcast_to(values, shape).copy())
-            for key, values in own.in_program(stated, self._contract, v_decay).items()
+            for key, values in own.in_program(stated, self._contract, v_decay, self._library.get(size)).items()
         }
         keep = {key: 1 - values if own.kinds[key] == "tau" else values for key, values in parameters.items()}
         neurons = Neurons(xp, lambda x, name: keep[name] * x, compared, reset, parameters)

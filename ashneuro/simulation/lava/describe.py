@@ -93,26 +93,31 @@ def hold_currents(layer: Layer, integer: bool) -> NDArray[Any] | None:
 
     A bias, or a threshold below the start, makes neurons spike without input. In the steps before
     the sample arrives such spikes are too early, and over a loop or an axonal delay they would
-    arrive within the sample. Each step's current moves u so far below zero that v cannot rise.
+    arrive within the sample. Each step's current moves u so far below zero that v cannot rise; in
+    ternary neurons, which spike below zero as well, so that v stays within half a unit of it.
     ``None`` if the layer is silent anyway.
     """
     neuron, unit = layer.neuron, STATE_UNIT if integer else 1
-    bias, threshold, du = (
+    bias, threshold, du, dv = (
         np.broadcast_to(value, layer.shape).ravel().astype(float)
-        for value in (neuron.bias, neuron.v_threshold, neuron.du)
+        for value in (neuron.bias, neuron.v_threshold, neuron.du, neuron.dv)
     )
-    keep = 1 - (du + 1) / DECAY_ONE if integer else 1 - du
+    bias *= 2.0**neuron.bias_exp
+    keep_u, keep_v = (1 - (du + 1) / DECAY_ONE, 1 - dv / DECAY_ONE) if integer else (1 - du, 1 - dv)
+    ternary = neuron.dynamics == "ternary"
     # With u at −needed, v stays below the threshold and below its start.
-    needed = HOLD_MARGIN * np.maximum(0, bias * 2.0**neuron.bias_exp - np.minimum(unit * threshold, 0))
+    needed = bias if ternary else HOLD_MARGIN * np.maximum(0, bias - np.minimum(unit * threshold, 0))
     # Neurons that send changes hold themselves until then.
     if not neuron.spiking or neuron.changes or not layer.depth or not needed.any():
         return None
-    rows, u = [], np.zeros(layer.size)
+    rows, u, v = [], np.zeros(layer.size), np.zeros(layer.size)
     for _ in range(layer.depth):
-        u = np.trunc(u * keep) if integer else u * keep
-        a = -np.maximum(0, needed + u) / unit
-        a = np.floor(a) if integer else a
+        u, v = (np.trunc(u * keep_u), np.trunc(v * keep_v)) if integer else (u * keep_u, v * keep_v)
+        a = -(v + u + bias) / unit if ternary else -np.maximum(0, needed + u) / unit
+        if integer:
+            a = np.rint(a) if ternary else np.floor(a)
         u += a * unit
+        v += u + bias
         rows.append(a)
     return np.array(rows, np.int32 if integer else np.float64)
 

@@ -198,6 +198,12 @@ CASES = [
     ),
     case(
         "readable_parameters",
+        "correct ashneuro.message, or remove it",
+        chain(linear(), dynamics("ternary", threshold_below=0.3, message="count")),
+        chain(linear(), dynamics("ternary", threshold_below=0.3)),
+    ),
+    case(
+        "readable_parameters",
         "correct ashneuro.message_limit",
         chain(linear(), counting(message_limit=2.5)),
         chain(linear(), counting(message_limit=2)),
@@ -496,6 +502,19 @@ CASES = [
         "train with v_reset = v_leak",
         chain(linear(), lif(v_reset=-0.1)),
         chain(linear(), lif(v_reset=-0.1, v_leak=-0.1)),
+    ),
+    case(
+        "dynamics_firing",
+        "else train without a lower threshold",
+        chain(linear(), dynamics("ternary", threshold_below=0.3)),
+        SOUND,
+        INCLUSIVE,
+    ),
+    case(
+        "dynamics_firing",
+        "v_threshold > v_reset",
+        chain(linear(), dynamics("ternary", lif(v_threshold=0.0), threshold_below=0.3)),
+        chain(linear(), dynamics("ternary", threshold_below=0.3)),
     ),
     case(
         "count_firing",

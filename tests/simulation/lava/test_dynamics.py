@@ -23,11 +23,13 @@ from ashneuro.simulation.emulator.dynamics import STEPS
 from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.lava.describe import hold_currents
 from ashneuro.simulation.lava.environment import WORKER, find_interpreter
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.proof.certify import certify
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.dynamics import DYNAMICS
+from ashneuro.spiking.message import TERNARY
 from tests.program.networks import define
 
 CONTRACT = Contract(timesteps=12, input_coding="spikes")
@@ -39,6 +41,7 @@ PAIRS = [
     if primitive != "CubaLIF" or not DYNAMICS[kind].resonates
 ]
 METADATA = {
+    "ternary": {"ashneuro.threshold_below": 0.2},
     "refractory": {"ashneuro.refractory_steps": 2},
     "adaptive": {"ashneuro.tau_threshold": 8e-3, "ashneuro.tau_refractory": 6e-3, "ashneuro.threshold_step": 1.0},
     "resonate": {"ashneuro.period": 5.3e-3},
@@ -84,7 +87,7 @@ def test_graph_and_program_equal_the_definition(kind, primitive):
     graph, x = network(kind, primitive), spikes()
     wanted = define(graph, CONTRACT, {"input": x})
     lif = define(network("lif", primitive), CONTRACT, {"input": x})
-    assert 0.03 < wanted["a"].mean() < 0.8 and (wanted["a"] != lif["a"]).any()
+    assert 0.03 < (wanted["a"] != 0).mean() < 0.9 and (wanted["a"] != lif["a"]).any()
     records = [run_graph(graph, CONTRACT, x, rasters=("a", "b"))]
     records += [
         run_program(lower(graph, CONTRACT), x, rasters=("a", "b"), backend=backend) for backend in ("numpy", "torch")
@@ -149,6 +152,15 @@ def test_update_counts_the_further_state(kind):
         ({"ashneuro.refractory_steps": 0}, "dynamics_parameters"),
         ({"ashneuro.refractory_steps": 1.5}, "dynamics_parameters"),
         ({"ashneuro.refractory_steps": np.ones(4)}, "dynamics_parameters"),
+        ({"ashneuro.dynamics": "ternary", "ashneuro.threshold_below": 0.0}, "dynamics_parameters"),
+        (
+            {"ashneuro.dynamics": "ternary", "ashneuro.threshold_below": 1.0, "ashneuro.reset": "subtract"},
+            "dynamics_firing",
+        ),
+        (
+            {"ashneuro.dynamics": "ternary", "ashneuro.threshold_below": 1.0, "ashneuro.message": "count"},
+            "readable_parameters",
+        ),
         ({"ashneuro.reset": "subtract"}, "dynamics_firing"),
         ({"ashneuro.comparison": "inclusive"}, "dynamics_firing"),
     ],
@@ -233,7 +245,7 @@ import numpy as np
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.atrlif.process import ATRLIF
-from lava.proc.lif.process import LIFRefractory
+from lava.proc.lif.process import LIFRefractory, TernaryLIF
 from lava.proc.rf.process import RF
 from lava.proc.rf_iz.process import RF_IZ
 from processes import Sink, Source
@@ -243,6 +255,7 @@ with np.load(sys.argv[2]) as given:
     numbers = {name[2:]: given[name] for name in given if name[:2] == "p/"}
 parameters = {name: value if value.ndim else value.item() for name, value in numbers.items()}
 processes = {"refractory": LIFRefractory, "adaptive": ATRLIF, "resonate": RF, "izhikevich": RF_IZ}
+processes["ternary"] = TernaryLIF
 process = processes[kind](shape=(values.shape[-1],), **parameters)
 number = float if tag == "floating_pt" else np.int32
 rows = np.frombuffer(mmap.mmap(-1, values.shape[0] * values.shape[-1] * np.dtype(number).itemsize), number)
@@ -342,3 +355,67 @@ def test_resonators_equal_lavas_process(kind, precision, tmp_path):
     with Lava() as lava:
         np.testing.assert_array_equal(lava.run(program, inputs, rasters=["a"]).layers["a"].raster[:, 0], wanted)
     assert 0.02 < wanted.mean() < 0.5
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("precision", ["float", "integer"])
+def test_ternary_equals_lavas_process(precision, tmp_path):
+    rng, size = np.random.default_rng(0), 300
+    fixed = precision == "integer"
+    if fixed:
+        currents, bias = rng.integers(-400, 450, (60, size)).astype(np.int32), rng.integers(-40, 40, size)
+        du, dv, threshold, below = 1200, 700, 900, 640
+    else:
+        currents, bias = rng.normal(0.1, 1.0, (60, size)), rng.normal(0, 0.1, size)
+        du, dv, threshold, below = 0.3, 0.17, 2.1, 1.6
+    parameters = {"du": du, "dv": dv, "vth_hi": threshold, "vth_lo": -below, "bias_mant": bias}
+    parameters |= {"bias_exp": 3 if fixed else 0}
+    wanted = stock(tmp_path, "ternary", "fixed_pt" if fixed else "floating_pt", currents, parameters)
+    own = {"threshold_below": np.asarray(below)}
+    values = map(np.asarray, (du, dv, threshold, bias))
+    neuron = Neuron(*values, 3 if fixed else 0, message=TERNARY, dynamics="ternary", parameters=own)
+    for backend in ("numpy", "torch"):
+        record = run_program(alone(neuron, size, precision), currents[:, None], rasters=("a",), backend=backend)
+        np.testing.assert_array_equal(record.layers["a"].raster[:, 0], wanted)
+    assert all(0.05 < (wanted == sign).mean() < 0.5 for sign in (-1, 1))
+
+
+def test_ternary_messages_are_added_and_carry_two_bits():
+    x = spikes()
+    program = quantise(lower(network("ternary"), CONTRACT), input_peak={}).program
+    record = run_program(program, x, rasters=("a", "b"))
+    rows = {row.name: row for row in count(program, record).layers}
+    sent = record.layers["a"].raster
+    assert set(np.unique(sent)) == {-1, 0, 1}
+    messages = int(np.count_nonzero(sent))
+    assert (rows["a"].spikes, rows["a"].graded_messages, rows["a"].payload_bits) == (0, messages, 2 * messages)
+    fan_out = np.count_nonzero(program.layer("b").connections[0].synapse.weight, axis=0)
+    synops = int((np.count_nonzero(sent, axis=(0, 1)) * fan_out).sum())
+    assert (rows["b"].effective_macs, rows["b"].effective_acs) == (0, synops)
+
+
+def test_ternary_neurons_spike_on_both_sides_of_their_start():
+    graph = network("ternary")
+    graph.nodes["a"].v_threshold[2] = 0.0
+    assert "dynamics_firing" in {finding.rule for finding in check(graph, CONTRACT, "nir") if not finding.ok}
+
+
+@pytest.mark.parametrize("integer", [False, True])
+def test_held_ternary_neurons_stay_within_half_a_unit(integer):
+    """Before its sample arrives, no bias makes a deep layer spike, on either side."""
+    rng, size = np.random.default_rng(0), 40
+    bias = rng.integers(-4096, 4096, size) if integer else rng.normal(0, 3, size)
+    du, dv = (900, 30) if integer else (0.2, 0.01)
+    own = {"threshold_below": np.asarray(1 if integer else 1e-6)}
+    values = map(np.asarray, (du, dv, 1 if integer else 1e-6, bias))
+    neuron = Neuron(*values, 2 if integer else 0, message=TERNARY, dynamics="ternary", parameters=own)
+    layer = Layer("a", (size,), neuron, (), 9)
+    currents = hold_currents(layer, integer)
+    assert currents.shape == (9, size)
+    held, free = (
+        population(layer, "integer" if integer else "float", np, np.asarray).run(
+            *np.zeros((2, 1, size), currents.dtype), given.copy()
+        )
+        for given in (currents[:, None], 0 * currents[:, None])
+    )
+    assert not held.sent.any() and free.sent.any()

@@ -135,7 +135,7 @@ def _sums(program):
 
 def test_drawn_graphs_cover_every_primitive():
     kinds, rates, sizes = Counter(), [], []
-    for seed in range(90):
+    for seed in range(140):
         case = draw(seeded(seed), integers=False)
         program = lower(case.graph, case.contract)
         wiring = wire(case.graph)

@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 from functools import cache
 from itertools import count, islice
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from ashneuro.simulation.lava.describe import hold_currents
 from ashneuro.simulation.lava.environment import find_interpreter
 from ashneuro.simulation.lava.layout import is_lagged
 from ashneuro.simulation.lava.script import SCRIPT, lava_script
+from ashneuro.spiking.dynamics import DYNAMICS
+from ashneuro.spiking.message import MessageKind
 from tests.simulation import nets
 from tests.simulation.lava.test_random_graphs import in_one, names, peak
 from tests.simulation.random_graphs import draw, seeded
@@ -39,6 +42,20 @@ def seeds(lagged):
         return is_lagged(program) and held if lagged else not is_lagged(program)
 
     return tuple(islice(filter(chosen, count()), 4))
+
+
+def seeds_of_every_kind():
+    """Return seeds of graphs that stream, and that have every message and all dynamics."""
+    missing, found = {*(kind for kind in get_args(MessageKind)), *DYNAMICS}, []
+    for seed in count():
+        case = draw(seeded(seed), integers=True)
+        program = lower(case.graph, case.contract)
+        kinds = {kind for layer in program.layers for kind in (layer.neuron.message.kind, layer.neuron.dynamics)}
+        if kinds & missing and not is_lagged(program):
+            found.append(seed)
+            missing -= kinds
+        if not missing:
+            return found
 
 
 def drawn(seeds):
@@ -86,6 +103,14 @@ def test_script_verifies_random_graphs(tmp_path, lagged):
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.count(" 0 differ\n") == 2 * len(program.layers)
     assert "float: equal" in said.stdout and "fixed: equal" in said.stdout
+
+
+def test_script_verifies_every_kind_of_neuron(tmp_path):
+    program, integer, inputs = drawn(seeds_of_every_kind())
+    write(tmp_path / "bundle", program, integer, inputs)
+    said = start(tmp_path / "bundle", "--verify")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout.count(" 0 differ\n") == 2 * len(program.layers)
 
 
 def test_script_probes_saves_and_detects_mismatch(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ashneuro.simulation.emulator.dynamics import adaptive, refractory, resonate
+from ashneuro.simulation.emulator.dynamics import adaptive, refractory, resonate, ternary
 from ashneuro.simulation.emulator.dynamics.step import Neurons, StepFunction
 from ashneuro.spiking.dynamics import DynamicsName
 
@@ -17,6 +17,7 @@ STEPS: Mapping[DynamicsName, StepFunction] = {
     "adaptive": StepFunction(adaptive.start, adaptive.step),
     "resonate": StepFunction(resonate.start, resonate.step, integrates=False),
     "izhikevich": StepFunction(resonate.start, resonate.step_izhikevich, integrates=False),
+    "ternary": StepFunction(ternary.start, ternary.step),
 }
 
 __all__ = ["STEPS", "Neurons", "StepFunction"]

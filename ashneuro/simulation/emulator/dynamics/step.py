@@ -41,7 +41,7 @@ class StepFunction:
     Args:
         start: neurons, zeros (B, *shape) → further state at the start of a sample.
         step: neurons, v of the last step, v as integrated from it, further state → (v, further
-            state, spikes).
+            state, spikes or other messages).
         bias_joins_current: in floats, v decays and then takes (u + bias) in one sum, not one after
             the other: Lava's order, on which the last bit depends.
         integrates: v is integrated as LIF's. ``False``: ``step`` gets what arrives in v instead, or
