@@ -55,7 +55,7 @@ def export(
         return _graph_alone(network, out, accept_assumptions, json)
     if target == "sanafe":
         # A bundle and an exported run keep their integers and samples.
-        return _for_sanafe(path, out, inputs, samples, contract, json)
+        return _for_sanafe(path, out, inputs, samples, contract, accept_assumptions, json)
     with terminal.progress() as progress:
         exported = run(
             network,
@@ -109,8 +109,15 @@ def _graph_alone(network: Network, out: Path | None, accept_assumptions: bool, j
 
 
 def _for_sanafe(
-    path: Path, out: Path | None, inputs: Path | None, samples: int, contract: ContractOptions | None, json: bool
+    path: Path,
+    out: Path | None,
+    inputs: Path | None,
+    samples: int,
+    contract: ContractOptions | None,
+    accept_assumptions: bool,
+    json: bool,
 ) -> int:
+    from ashneuro.program.assumption import to_json
     from ashneuro.workflows.sanafe import export_sanafe
 
     with terminal.progress() as progress:
@@ -120,12 +127,14 @@ def _for_sanafe(
             inputs=inputs,
             samples=samples,
             contract=contract.overrides() if contract else {},
+            accept_assumptions=accept_assumptions,
             progress=progress,
         )
     if json:
         terminal.json(
             {
                 "folder": written.folder,
+                "assumptions": to_json(written.assumptions),
                 "inputs": written.samples_from,
                 "samples": written.samples,
                 "timesteps": written.timesteps,
@@ -136,6 +145,7 @@ def _for_sanafe(
             }
         )
         return 0
+    terminal.assumptions(written.assumptions)
     terminal.line(f"{written.samples} samples of {written.timesteps} steps: {written.samples_from}")
     terminal.findings(written.notes)
     terminal.show(tables.network.placement(written.placement))

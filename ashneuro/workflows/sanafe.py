@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.profile import load_profile
 from ashneuro.errors import BundleError, ConfigError, MissingDependency
+from ashneuro.program.assumption import Assumptions
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.certificate import LayerComparison
 from ashneuro.program.check import sanafe_findings
@@ -18,6 +20,7 @@ from ashneuro.program.placement.place import place
 from ashneuro.program.placement.placement import CoreLimits, Placement
 from ashneuro.program.program import Program
 from ashneuro.program.rules.finding import Finding, require
+from ashneuro.workflows.export import require_stated
 from ashneuro.workflows.networks import Network, Overrides, kind_of, open_network
 from ashneuro.workflows.noise import PROOF_NOISE
 from ashneuro.workflows.progress import Progress, silent
@@ -48,6 +51,7 @@ class SanafeExport:
         proof: spikes of SANA-FE against those of the integer program, by layer; empty where
             SANA-FE is not installed.
         not_proved: why there is no proof, and the command for it.
+        assumptions: what the network's source left open.
     """
 
     folder: Path
@@ -58,6 +62,7 @@ class SanafeExport:
     samples_from: str
     proof: tuple[LayerComparison, ...] = ()
     not_proved: str = ""
+    assumptions: Assumptions = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +116,7 @@ def export_sanafe(
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
     samples: int = SAMPLES,
     contract: Overrides | None = None,
+    accept_assumptions: bool = False,
     progress: Progress = silent,
 ) -> SanafeExport:
     """Write a network for SANA-FE: weights, neurons, cores and samples; run it where SANA-FE is
@@ -122,10 +128,13 @@ def export_sanafe(
         inputs: samples (T, B, *shape). Default: a bundle's reference, or seeded noise.
         samples: the most samples that are written.
         contract: fields of `Contract` that win over the source's.
+        accept_assumptions: write a network although its spikes depend on what its source leaves
+            open. A bundle was written with them stated or accepted.
         progress: called with (phase, done, total).
 
     Raises:
-        GraphError: SANA-FE's model cannot compute the network; every reason at once.
+        GraphError: SANA-FE's model cannot compute the network; every reason at once. Or its spikes
+            depend on what the source leaves open, and that was neither stated nor accepted.
         ConfigError: ``samples`` is below 1.
         AshneuroError: the folder is taken by something else, or SANA-FE failed.
     """
@@ -135,10 +144,24 @@ def export_sanafe(
 
     folder = Path(out) if out is not None else _default_folder(source)
     _require_free(folder, PLAN)
-    found = sanafe_network(source, inputs, samples, contract, progress)
+    network = None if _has_samples(source) else open_network(source, contract)
+    found = sanafe_network(source if network is None else network, inputs, samples, contract, progress)
+    if network is not None and not accept_assumptions:
+        given = [("--out", out), ("--inputs", inputs if isinstance(inputs, str | Path) else None)]
+        options = [f"{name} {quote(str(value))}" for name, value in given if value is not None]
+        require_stated(network, ["--target sanafe", *options])
     write_network(folder, found.program, found.placement, found.inputs)
     steps, number = found.size
-    written = partial(SanafeExport, folder, found.placement, found.findings, number, steps, found.samples_from)
+    written = partial(
+        SanafeExport,
+        folder,
+        found.placement,
+        found.findings,
+        number,
+        steps,
+        found.samples_from,
+        assumptions=found.program.assumptions,
+    )
     try:
         environment = find_environment()
     except MissingDependency as error:

@@ -13,6 +13,7 @@ from tests.commands.conftest import ashneuro
 __all__ = ["ashneuro"]
 
 FIXTURES = Path(__file__).parent / "before_2026_11"
+ASSUMED = Path(__file__).parent / "assumptions_2026_11"
 
 
 @pytest.fixture
@@ -24,5 +25,15 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for archive in FIXTURES.glob("*.tar.gz"):
         with tarfile.open(archive) as tar:
             tar.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The unpacked bundle that records its assumptions, and counts, as the working directory."""
+    with tarfile.open(ASSUMED / "leaky.bundle.tar.gz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    shutil.copy(ASSUMED / "leaky-counts.npz", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path

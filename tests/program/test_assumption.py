@@ -1,5 +1,6 @@
 """Assumptions in files: graph, program, manifest and certificate, apart from what was stated."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -98,6 +99,18 @@ def test_assumed_value_is_kept_when_the_default_differs(tmp_path):
     assert read_graph(tmp_path / "b.nir")[1].contract.reset == "value"
 
 
+def test_bundle_opens_without_a_field_that_came_later(tmp_path):
+    folder = exported(tmp_path / "bundle").folder
+    wiring, read = read_graph(folder / NETWORK)
+    metadata = {key: value for key, value in wiring.graph.metadata.items() if not key.endswith(".message")}
+    nir.write(folder / NETWORK, nir.NIRGraph(wiring.graph.nodes, wiring.graph.edges, metadata))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["contract"]["assumed"]["message"]
+    manifest["files"][NETWORK]["sha256"] = hashlib.sha256((folder / NETWORK).read_bytes()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert "message" in read.assumed and read_bundle(folder).contract == read.contract
+
+
 def test_tampered_origin_is_refused(tmp_path):
     bundle = exported(tmp_path / "bundle")
     path = bundle.folder / MANIFEST
@@ -111,8 +124,6 @@ def test_tampered_origin_is_refused(tmp_path):
 
 def test_bundle_of_the_schema_before_has_no_record(tmp_path):
     """Schema 1 as it was written: a flat contract, and no assumptions in any file."""
-    import hashlib
-
     folder = exported(tmp_path / "bundle").folder
     structure, certificate, manifest = (
         json.loads((folder / name).read_text()) for name in (STRUCTURE, CERTIFICATE, MANIFEST)

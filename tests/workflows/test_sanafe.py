@@ -20,6 +20,7 @@ from tests.program import networks
 RNG = np.random.default_rng(0)
 X = (RNG.random((12, 5, 8)) < 0.4).astype(np.uint8)
 SPIKES = {"dt_s": 1e-3, "input_coding": "spikes"}
+STATED = SPIKES | {"reset": "value", "reset_delay": 0, "comparison": "strict", "integration": "euler"}
 
 
 @pytest.fixture
@@ -37,12 +38,12 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("no_sanafe")
 def test_export_without_sanafe_says_how_to_compare(file: Path) -> None:
-    written = ashneuro.export_sanafe(file, inputs=X, samples=3, contract=SPIKES)
+    written = ashneuro.export_sanafe(file, inputs=X, samples=3, contract=STATED)
     assert written.folder == file.with_suffix(".sanafe") and not written.proof
     assert "doctor --setup sanafe" in written.not_proved and "run_sanafe.py" in written.not_proved
     plan = json.loads((written.folder / "plan.json").read_text())
     assert (plan["samples"], plan["timesteps"]) == (3, 12) == (written.samples, written.timesteps)
-    ashneuro.export_sanafe(file, inputs=X, samples=2, contract=SPIKES)  # it may be written again
+    ashneuro.export_sanafe(file, inputs=X, samples=2, contract=STATED)  # it may be written again
     assert json.loads((written.folder / "plan.json").read_text())["samples"] == 2
 
 
@@ -50,7 +51,12 @@ def test_export_without_sanafe_says_how_to_compare(file: Path) -> None:
 def test_bundle_keeps_its_integers(file: Path, tmp_path: Path) -> None:
     bundle = export(read(file, **SPIKES), inputs=X, lava=None, accept_assumptions=True).bundle
     written = ashneuro.export_sanafe(bundle)
-    again = ashneuro.export_sanafe(file, tmp_path / "other", inputs=X, samples=5, contract=SPIKES)
+    with pytest.raises(GraphError, match="does not say what its spikes depend on") as refused:
+        ashneuro.export_sanafe(file, inputs=X, contract=SPIKES)
+    assert f"ashneuro export {file} --target sanafe --dt 0.001" in refused.value.do
+    accepted = {"contract": SPIKES, "accept_assumptions": True}
+    again = ashneuro.export_sanafe(file, tmp_path / "other", inputs=X, samples=5, **accepted)
+    assert written.assumptions == again.assumptions == bundle.assumptions and bundle.assumptions
     assert written.samples_from == "the bundle's reference" and written.folder.name == "small.sanafe"
     # The same scales were chosen, on the same samples.
     texts = [(folder / "network.net").read_text() for folder in (written.folder, again.folder)]
@@ -85,7 +91,17 @@ def test_check_names_what_sanafe_cannot_compute(file: Path) -> None:
 @pytest.mark.sanafe
 def test_command_prints_the_comparison(ashneuro: Command, file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
-    words = ("--target", "sanafe", "--inputs", tmp_path / "x.npy", "--dt", "1e-3", "--input-coding", "spikes")
+    words = (
+        "--target",
+        "sanafe",
+        "--inputs",
+        tmp_path / "x.npy",
+        "--dt",
+        "1e-3",
+        "--accept-assumptions",
+        "--input-coding",
+        "spikes",
+    )
     result = ashneuro("export", file, *words, "--json")
     content = json.loads(result.out)
     assert result.code == 0 and content["samples"] == 5 and content["cores"] == 2
