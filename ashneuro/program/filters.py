@@ -7,6 +7,8 @@ commutes with weights where its decay is the same for all of their inputs. So L 
 its own. N receives ``W v_leak`` and the biases behind L as a constant, and the biases in front of L
 through the filter.
 
+I → W → Output is W → I → Output, with the biases behind I as a constant.
+
 I → W → Threshold with changes is Lava's SigmaDelta: its Σ is the synaptic current of a du of 0.
 """
 
@@ -60,7 +62,12 @@ def filter_fault(wiring: Wiring, contract: Contract, name: str) -> str:
         return "another read-out feeds it"
     for neuron in filtered_by(wiring, name):
         if wiring.roles[neuron] != "neuron":
-            return f"{neuron} gives its value behind weights"
+            sources, between = _reaching(wiring, neuron)
+            if not all(isinstance(wiring.nodes[source], nir.I) for source in sources):
+                return f"{neuron} gives its value behind weights"
+            if any(wiring.roles[node] == "delay" for node in between):
+                return f"a Delay lies between it and {neuron}"
+            continue
         if not isinstance(wiring.nodes[neuron], FILTERED):
             return f"{neuron} has a synaptic current of its own"
         if DYNAMICS[node_dynamics(wiring.nodes[neuron])[0]].resonates:

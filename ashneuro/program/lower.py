@@ -29,7 +29,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ashneuro.program.filters import merged_read_outs, synaptic_filter
+from ashneuro.program.filters import Filter, merged_read_outs, synaptic_filter
 from ashneuro.program.linear_sums import Contribution, LinearSum, incoming_sum, linear_sums
 from ashneuro.program.primitives import READ_OUT, numbers
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Shape, Synapse
@@ -69,7 +69,8 @@ def lower_wiring(wiring: Wiring, contract: Contract) -> Program:
     for name in wiring.named("output"):
         neuron = wiring.only_neuron(name)
         if neuron is None:  # a linear map or a sum: it needs a layer of its own
-            populations.append(_read_out(wiring, name, incoming_sum(wiring, sums, name)))
+            synaptic = synaptic_filter(wiring, sums, name, contract)
+            populations.append(_read_out(wiring, name, incoming_sum(wiring, sums, name), synaptic))
         outputs.append(neuron or name)
     ports = _ports(wiring, populations, contract)
     direct = {port.name for port in ports if port.coding == "current"}
@@ -169,10 +170,19 @@ def _dynamics(node: Any, one: _Array, contract: Contract) -> tuple[_Array, _Arra
     return one, dv, dv * numbers(node, "r")
 
 
-def _read_out(wiring: Wiring, name: str, total: LinearSum) -> _Population:
-    """Return the read-out of a linear map at an Output: v is its value in the same step."""
+def _read_out(wiring: Wiring, name: str, total: LinearSum, summed: Filter | None) -> _Population:
+    """Return the read-out of a linear map at an Output: v is its value in the same step.
+
+    ``summed``: the map takes sums (I), which commute with it: v is the sum of its values.
+    """
     shape = wiring.in_shapes[name]
     assert shape is not None
+    if summed is not None:
+        one, gain, total = np.ones(()), np.ones(shape) * summed.gain, summed.total
+        ramp = np.zeros(shape) if total.constant is None else gain * total.constant.reshape(shape)
+        origin = _compact(summed.constant.reshape(shape))
+        neuron = Neuron(one, 0 * one, np.inf * one, _compact(ramp), spiking=False, v_origin=origin)
+        return _Population(name, shape, neuron, None if (gain == 1).all() else gain, total.terms, (name, *total.nir))
     bias = np.zeros(shape) if total.constant is None else total.constant.reshape(shape)
     neuron = Neuron(np.ones(()), np.ones(()), np.full((), np.inf), _compact(bias), spiking=False)
     return _Population(name, shape, neuron, None, total.terms, (name, *total.nir))

@@ -302,6 +302,8 @@ def _peaks(program: Program, input_peak: Mapping[str, float]) -> dict[str, float
             largest = _largest_sum(program, layer, peaks) * gain + float(np.abs(neuron.bias).max())
             if neuron.v_subtract is not None:  # a count: v was below the threshold before
                 largest = math.floor(largest / float(np.min(neuron.v_subtract))) + 1
+            if neuron.changes:  # smaller ones are never sent
+                largest = max(largest, float(np.max(neuron.v_threshold)))
             peaks[layer.name] = largest
         if neuron.message.whole:
             peaks[layer.name] = min(peaks[layer.name], neuron.message.largest)
@@ -400,6 +402,9 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
     potential = (current + largest_bias) * (gain if math.isfinite(gain) else MANY_STEPS)
     if _sums(neuron):
         potential = current + largest_bias * (gain if math.isfinite(gain) else MANY_STEPS)
+        changing = {other.name for other in program.layers if other.neuron.changes}
+        if any(connection.source in changing for connection in layer.connections):
+            current *= 2  # one change may lead from a value to its negative
     limits = [coarse, (LARGEST_STATE >> STATE_SHIFT) / current]
     if neuron.spiking:
         threshold = float(np.max(neuron.v_threshold))

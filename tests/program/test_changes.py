@@ -256,6 +256,39 @@ def test_room_without_samples_is_for_the_largest_input():
         assert np.abs(record.layers[name].u).max() < 1 << 23
 
 
+def summed_end(bias):
+    """Return `network` with a sum in front of its last weights, and a bias behind them."""
+    rng, graph = np.random.default_rng(4), network(0.1)
+    nodes = [node for name, node in graph.nodes.items() if name not in ("input", "n8", "n9", "output")]
+    end = (nir.I(rng.uniform(0.5, 1.5, 7)), nir.Affine(rng.normal(0, 0.4, (3, 7)), np.full(3, bias)))
+    return chain((2, 6, 6), *nodes, *end)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.7])
+def test_sum_in_front_of_the_last_weights_is_a_read_out(bias):
+    graph, x = summed_end(bias), stream()
+    wanted = define(graph, CONTRACT, {"input": x})["output"]
+    program = lower(graph, CONTRACT)
+    assert [layer.name for layer in program.layers] == ["n0", "n3", "n7", "output"] and not rules(graph)
+    for record in (run_graph(graph, CONTRACT, x), run_program(program, x)):
+        np.testing.assert_allclose(record.layers["output"].raster, wanted, rtol=0, atol=1e-12)
+    integer = run_program(calibrate(program, x).program, x).layers["output"].raster
+    assert np.abs(integer - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+def test_layer_that_never_sends_has_integers(threshold):
+    """All weights are 0, or no value comes near the threshold."""
+    dead = nir.Affine(np.zeros((4, 3)), np.zeros(4))
+    end = nir.Affine(np.eye(4)[:2], np.full(2, 0.5))
+    graph = chain((3,), changes((3,)), nir.I(np.ones(3)), dead, changes((4,), threshold), nir.I(np.ones(4)), end)
+    program, x = lower(graph, CONTRACT), stream()[..., 0, 0, :3]
+    for integer in (quantise(program, input_peak={"input": 4.0}).program, calibrate(program, x).program):
+        record = run_program(integer, x, rasters=["n3", "output"])
+        assert not record.layers["n3"].raster.any()
+        np.testing.assert_allclose(record.layers["output"].raster, 0.5, atol=0.01)
+
+
 def test_small_units_are_noted():
     """Weights of 255 and changes of 16 bits over many inputs: 24 bits may not hold their sum."""
     graph = chain((400,), changes((400,)), nir.I(np.ones(400)), nir.Linear(np.ones((2, 400))), changes((2,)))

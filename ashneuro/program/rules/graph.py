@@ -405,7 +405,7 @@ def undelayed_bias(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 def read_outs_end(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """A read-out (LI, CubaLI, I) is all that reaches its Output. It feeds neurons only as their
     synaptic current: LI → LIF, and LI → Linear → LIF where all inputs have one τ, are a CubaLIF;
-    I → Linear → Threshold with changes is a sigma-delta neuron.
+    I → Linear → Threshold with changes is a sigma-delta neuron, and I → Affine may end a graph.
     """
     for name in wiring.named("neuron"):
         if not isinstance(wiring.nodes[name], READ_OUT):
@@ -466,6 +466,8 @@ def graph_findings(graph: nir.NIRGraph | Wiring, contract: Contract) -> list[Fin
 
 def _filtered_as(wiring: Wiring, name: str) -> str:
     """Return the form that a neuron has with a synaptic current."""
+    if wiring.roles[name] == "output":
+        return "I behind the weights"
     if isinstance(wiring.nodes[name], nir.LI | nir.I):
         return "CubaLI"
     return "SigmaDelta" if wiring.roles[name] == "neuron" and wiring.message(name).changes else "CubaLIF"

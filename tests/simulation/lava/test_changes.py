@@ -12,7 +12,7 @@ from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.environment import WORKER, find_interpreter
 from ashneuro.simulation.proof.certify import certify
 from ashneuro.spiking.message import Message
-from tests.program.test_changes import CONTRACT, LAYERS, network, stream
+from tests.program.test_changes import CONTRACT, LAYERS, network, stream, summed_end
 from tests.simulation import nets
 from tests.simulation.lava.test_script import start, write
 
@@ -134,6 +134,14 @@ def test_networks_are_proved(cumulative):
     for pair in certificate.required:
         layers = {layer.layer: layer for layer in pair.layers}
         assert all(layers[name].spikes > 50 for name in LAYERS[:3])
+
+
+def test_sum_in_front_of_the_last_weights_is_proved():
+    graph, x = summed_end(0.7), stream(samples=3)
+    program = lower(graph, CONTRACT)
+    certificate = certify(graph, CONTRACT, {"float": program, "integer": calibrate(program, x).program}, x).certificate
+    assert certificate.passed and "output" not in certificate.own_processes, certificate
+    assert all({layer.layer for layer in pair.layers} >= {"n7", "output"} for pair in certificate.required)
 
 
 def test_script_verifies_changes(tmp_path):
