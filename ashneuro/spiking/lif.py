@@ -79,7 +79,7 @@ class Population(nn.Module):
 
     @final
     def with_rate(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None]:
-        """Return spikes as `forward` does, and the mean of `events` if it costs nothing, else ``None``.
+        """Return the output of `forward`, and the mean of `events` if it is free, else ``None``.
 
         See `ashneuro.spiking.kernels.multi_step.whole_sample`.
         """
