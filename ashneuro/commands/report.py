@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -43,6 +43,10 @@ def report(
     ann_sample: Annotated[
         Path | None, Parameter(help="Inputs (B, *shape) of that ANN, .npy. Default: the network's, mean over time.")
     ] = None,
+    second_opinion: Annotated[
+        Literal["sanafe"] | None,
+        Parameter(help="Another model's energy and time beside ours: sanafe (`ashneuro doctor --setup sanafe`)."),
+    ] = None,
     out: Annotated[
         Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")
     ] = None,
@@ -76,6 +80,7 @@ def report(
             measure_on=device if measure else "",
             ann=ann,
             sample=ann_sample,
+            second_opinion=second_opinion,
             contract=contract.overrides() if contract else {},
             progress=progress,
         )

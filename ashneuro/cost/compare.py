@@ -18,6 +18,7 @@ from ashneuro.cost.comparison.thresholds import Threshold, thresholds
 from ashneuro.cost.comparison.verdict import VerdictCase, Winner, decide
 from ashneuro.cost.own.network import OwnAnn
 from ashneuro.cost.profile import HardwareProfile
+from ashneuro.cost.second_opinion import SecondOpinion
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import Workload
 from ashneuro.display import Plotted
@@ -39,6 +40,7 @@ class Comparison(Plotted):
         notes: rules that the numbers follow.
         conventions: the comparison under each convention of counting.
         assumptions: what the spiking network's source left open.
+        second_opinions: estimates of the deployed part by other models; no verdict rests on them.
     """
 
     verdict: str
@@ -51,6 +53,7 @@ class Comparison(Plotted):
     notes: tuple[str, ...] = ()
     conventions: tuple[Convention, ...] = ()
     assumptions: Assumptions = ()
+    second_opinions: tuple[SecondOpinion, ...] = ()
 
 
 def compare(

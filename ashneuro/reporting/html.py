@@ -131,6 +131,11 @@ def _cost(report: Report) -> dict[str, Any]:
         "conventions": tables.energy.conventions(comparison) if comparison else None,
         "break_even": tables.energy.break_even(comparison) if comparison else None,
         "thresholds": tables.energy.thresholds(comparison) if comparison else None,
+        "opinions": [
+            table
+            for opinion in (comparison.second_opinions if comparison else ())
+            for table in tables.opinion.second_opinion(opinion)
+        ],
         "totals": _totals(report.estimates) if report.estimates else None,
         "estimates": [tables.energy.terms(cost) for cost in report.estimates],
         "by_layer": [tables.energy.by_layer(cost) for cost in report.estimates if cost.dynamic_j],

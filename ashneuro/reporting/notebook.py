@@ -200,6 +200,8 @@ def _comparison_tables(comparison: Comparison) -> Iterator[Table]:
     yield from _assumed(comparison)
     yield from (tables.energy.contenders(group) for group in comparison.groups)
     yield tables.energy.break_even(comparison)
+    for opinion in comparison.second_opinions:
+        yield from tables.opinion.second_opinion(opinion)
 
 
 def _comparison_rows(comparison: Comparison) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from ashneuro.cost.comparison.conventions import Convention
 from ashneuro.cost.measure import Measurement, NotMeasured
 from ashneuro.cost.own.network import OwnAnn
 from ashneuro.cost.profile import HardwareProfile
+from ashneuro.cost.second_opinion import SecondOpinion
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload, neurobench
 from ashneuro.display import Plotted
@@ -206,6 +207,18 @@ def _comparison(result: Comparison) -> dict[str, Any]:
         "thresholds": [asdict(item) for item in result.thresholds],
         "notes": result.notes,
         "conventions": [_convention(line) for line in result.conventions],
+        "second_opinions": [_second_opinion(opinion) for opinion in result.second_opinions],
+    }
+
+
+def _second_opinion(opinion: SecondOpinion) -> dict[str, Any]:
+    return {
+        **{name: getattr(opinion, name) for name in ("model", "basis", "samples", "timesteps", "parts_j", "dynamic_j")},
+        **{name: getattr(opinion, name) for name in ("injected_j", "time_s", "latency_s", "fill", "mismatches")},
+        "events": {name: {"ours": own, "theirs": other} for name, (own, other) in opinion.events.items()},
+        "spikes": [asdict(layer) for layer in opinion.spikes],
+        "ours": _estimate(opinion.ours),
+        "same_prices": _estimate(opinion.same_prices),
     }
 
 

@@ -291,6 +291,9 @@ def comparison(result: Comparison) -> None:
         show(tables.energy.contenders(group))
     show(tables.energy.break_even(result))
     show(tables.energy.thresholds(result))
+    for opinion in result.second_opinions:
+        for table in tables.opinion.second_opinion(opinion):
+            show(table)
 
 
 def facts(evaluations: Iterable[Evaluation]) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ashneuro.config import Task, dump_config, trained_tasks
 from ashneuro.cost.compare import compare as compare_costs
@@ -27,6 +27,7 @@ from ashneuro.program.program import Program
 from ashneuro.reporting.html import write_html
 from ashneuro.reporting.summary import Report, write_json
 from ashneuro.reporting.tables import tasks as task_tables
+from ashneuro.simulation.sanafe.environment import find_environment
 from ashneuro.training.provenance import ORIGIN
 from ashneuro.workflows.evaluate import EvaluationSettings, evaluate_task
 from ashneuro.workflows.measure import host_flops, measure_runs
@@ -35,6 +36,7 @@ from ashneuro.workflows.noise import REPORT_NOISE, Noise
 from ashneuro.workflows.own_ann import Sample, count_own_ann, mean_sample
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import open_run
+from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
 from ashneuro.workflows.simulate import with_inputs
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PROFILES = ("loihi1", "cmos45", "h100")
 DEFAULT_NODE = "cmos45"
+SECOND_OPINION = "second opinion"
+OtherModel = Literal["sanafe"]
 MEASURED = "measurement.json"
 # Controls that a comparison prices from the topology alone, by the kind of their abstract encoder.
 TWINS = {"relu": Role.ANN_TWIN, "quantised-relu": Role.LOW_BIT_TWIN}
@@ -71,6 +75,7 @@ def report(
     measure_on: str = "",
     ann: Any = None,
     sample: Any = None,
+    second_opinion: OtherModel | None = None,
     contract: Overrides | None = None,
     progress: Progress = silent,
 ) -> Report:
@@ -91,6 +96,8 @@ def report(
             file or an ``onnx.ModelProto``.
         sample: (B, *shape): its inputs, one per inference, on which its zeros are measured.
             Default: the network's inputs, mean over time.
+        second_opinion: ``"sanafe"``: the deployed part's energy and time by SANA-FE's model of
+            Loihi as well, in the comparison's ``second_opinions``.
         contract: fields of `Contract` that win over the source's.
         progress: called with (phase, done, total).
 
@@ -98,8 +105,11 @@ def report(
         ProfileError: a profile cannot be read, or two of them are nodes.
         AshneuroError: the source cannot be read; or other runs are named for a network that is no
             run.
+        MissingDependency: SANA-FE is asked for and not installed.
     """
     chosen = choose_profiles(profiles)
+    if second_opinion is not None:
+        find_environment()  # before the work, not after it
     run = _as_run(source)
     if run is not None:
         beside = [open_run(other) for other in others]
@@ -107,7 +117,11 @@ def report(
             taken = measure_runs([run, *beside], measure_on, progress=progress)
             save_measurements(taken, run.path / MEASURED)
         own = None if ann is None else count_own_ann(ann, sample)
-        return report_run(run, beside, chosen, measurements, own=own, progress=progress)
+        result = report_run(run, beside, chosen, measurements, own=own, progress=progress)
+        if second_opinion is None:
+            return result
+        bundle = open_bundle(run.path)
+        return with_sanafe(result, bundle.program("integer"), bundle.reference.inputs, progress)
     if measure_on or others:
         what = kind_of(Path(source)) if isinstance(source, str | Path) else "network"
         raise AshneuroError(
@@ -115,7 +129,18 @@ def report(
             "other runs, and measurements of ANNs, belong to a run: a network alone has no host and no task",
             "name a run",
         )
-    return report_network(source, chosen, inputs, contract, noise, measurements, ann=ann, sample=sample)
+    return report_network(
+        source,
+        chosen,
+        inputs,
+        contract,
+        noise,
+        measurements,
+        ann=ann,
+        sample=sample,
+        second_opinion=second_opinion,
+        progress=progress,
+    )
 
 
 def _as_run(source: object) -> Run | None:
@@ -161,14 +186,45 @@ def compare(
     sample: Any = None,
     profiles: Sequence[str | Path | HardwareProfile] = DEFAULT_PROFILES,
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
+    second_opinion: OtherModel | None = None,
     contract: Overrides | None = None,
 ) -> Comparison:
     """Return the cost of a network against the ANN twins of its topology, and your own ANN;
     arguments and errors as `report`.
+
+    Raises:
+        GraphError: the model of ``second_opinion`` cannot compute the network.
     """
-    found = report(source, profiles=profiles, inputs=inputs, ann=ann, sample=sample, contract=contract).comparison
+    whole = report(
+        source,
+        profiles=profiles,
+        inputs=inputs,
+        ann=ann,
+        sample=sample,
+        second_opinion=second_opinion,
+        contract=contract,
+    )
+    found = whole.comparison
     assert found is not None, "every report of a network has a node, and so a comparison"
+    if second_opinion is not None and not found.second_opinions:
+        why = whole.not_run[SECOND_OPINION]
+        raise GraphError(
+            f"no second opinion by {second_opinion}", why, "ashneuro check --target sanafe names each node"
+        )
     return found
+
+
+def with_sanafe(result: Report, integer: Program, inputs: Mapping[str, Any], progress: Progress = silent) -> Report:
+    """Return ``result`` with SANA-FE's energy and time of an integer program beside ours, or with
+    the reason why it has none.
+    """
+    progress("running SANA-FE", 0, 0)
+    try:
+        opinion = sanafe_opinion(integer, inputs)
+    except GraphError as error:
+        return replace(result, not_run={**result.not_run, SECOND_OPINION: f"{error.what}: {error.why}"})
+    assert result.comparison is not None
+    return replace(result, comparison=replace(result.comparison, second_opinions=(opinion,)))
 
 
 def report_network(
@@ -181,9 +237,11 @@ def report_network(
     *,
     ann: Any = None,
     sample: Any = None,
+    second_opinion: OtherModel | None = None,
+    progress: Progress = silent,
 ) -> Report:
     """Return the report of a network without host part and task; arguments as `report`."""
-    from ashneuro.simulation.run import simulate
+    from ashneuro.simulation.run import program_of, simulate
 
     name = _name_of(source)
     own_sample = isinstance(source, Network) and source.sample is not None
@@ -227,7 +285,10 @@ def report_network(
     own = None
     if ann is not None:
         own = count_own_ann(ann, sample, _mean(program, given, fed, is_noise))
-    return _priced(basic, program, record, profiles, (), (), {}, own)
+    result = _priced(basic, program, record, profiles, (), (), {}, own)
+    if second_opinion is None:
+        return result
+    return with_sanafe(result, program_of(target, given, "integer"), given, progress)
 
 
 def _mean(program: Program, given: Mapping[str, Any], fed: str, is_noise: bool) -> Sample | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.cost.cores import core_limits
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ashneuro.cost.second_opinion import SecondOpinion
     from ashneuro.simulation.record import SpikeRecord
     from ashneuro.simulation.sanafe.run import SanafeRun
 
@@ -187,10 +189,34 @@ def sanafe_network(
     if samples < 1:
         raise ConfigError(f"--samples {samples}", "SANA-FE runs at least one sample", f"--samples {SAMPLES}")
     program, given, where = _integers(source, inputs, contract, progress)
+    return _prepared(program, given, samples, where)
+
+
+def second_opinion(program: Program, inputs: Mapping[str, Any], samples: int = SAMPLES) -> SecondOpinion:
+    """Return SANA-FE's energy and time of an integer program beside ours, on the first samples.
+
+    Args:
+        inputs: (T, B, *shape) by input name.
+        samples: the most samples that SANA-FE runs.
+
+    Raises:
+        GraphError: SANA-FE's model cannot compute it; every reason at once.
+        MissingDependency: SANA-FE is not installed.
+        AshneuroError: SANA-FE failed.
+    """
+    from ashneuro.cost.second_opinion import sanafe_opinion
+
+    network = _prepared(program, inputs, samples, "")
+    with TemporaryDirectory(prefix="ashneuro-sanafe-") as folder:
+        return sanafe_opinion(program, network.record(), network.run(Path(folder)))
+
+
+def _prepared(program: Program, inputs: Mapping[str, Any], samples: int, where: str) -> SanafeNetwork:
     limits = sanafe_limits()
     findings = sanafe_findings(program, limits)
     require(findings, "SANA-FE cannot compute this network")
-    few = {name: x[:, :samples] for name, x in given.items()}
+    # Ports with a constant take no samples.
+    few = {port.name: inputs[port.name][:, :samples] for port in program.inputs if not port.constant}
     return SanafeNetwork(program, few, place(program, limits), tuple(findings), where)
 
 

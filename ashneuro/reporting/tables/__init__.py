@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ashneuro.reporting.tables import data as data
     from ashneuro.reporting.tables import energy as energy
     from ashneuro.reporting.tables import network as network
+    from ashneuro.reporting.tables import opinion as opinion
     from ashneuro.reporting.tables import profiles as profiles
     from ashneuro.reporting.tables import proof as proof
     from ashneuro.reporting.tables import table as table
