@@ -16,6 +16,7 @@ from ashneuro.program.serialise import load_programs, save_programs
 from ashneuro.program.wiring import node_message
 from ashneuro.simulation.calibrate import calibrate
 from ashneuro.simulation.emulator.run_graph import run_graph
+from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.message import SPIKE, Message
 from tests.program import networks as net
@@ -354,3 +355,12 @@ def test_damaged_count_is_refused():
 def test_check_says_what_is_sent():
     forms = {finding.node: finding.actual for finding in check(counts_network(), Contract(), "nir")}
     assert "spike counts of 8 bits (Loihi 2)" in forms["n1"]
+
+
+@pytest.mark.parametrize("comparison, expected", [("strict", [0, 0, 1]), ("inclusive", [0, 1, 1])])
+def test_a_threshold_of_zero_has_no_tie(comparison, expected):
+    graph = net.chain((3,), nir.Threshold(np.zeros(3)))
+    contract, x = Contract(comparison=comparison), np.array([-1e-30, 0.0, 1e-30]).reshape(1, 1, 3)
+    np.testing.assert_array_equal(net.define(graph, contract, {"input": x})["n0"].ravel(), expected)
+    record = run_program(lower(graph, contract), {"input": x}, rasters=["n0"])
+    np.testing.assert_array_equal(record.layers["n0"].raster.ravel(), expected)

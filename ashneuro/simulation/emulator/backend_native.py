@@ -92,7 +92,7 @@ def enabled() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class EventSynapse:
-    """A dense synapse or a convolution whose input is spikes or graded values.
+    """A dense synapse or a convolution whose input is spikes, or messages that carry numbers.
 
     It is a convolution between positions, which are rows of channels; a dense layer has one
     position and one tap.
@@ -106,7 +106,7 @@ class EventSynapse:
         layout: of the input, if it has to be channels-last.
         exponent, lag: of the connection; the lag in steps.
         block: number of weights of one output that add up to less than 2^15, whichever they are.
-        payload: its input is graded values.
+        payload: its input is numbers.
     """
 
     weights: NDArray[np.int16]
@@ -167,7 +167,7 @@ class EventInputs:
 
         Args:
             lags: by number of the connection.
-            payloads: those that carry graded values; their sums fit 32 bits.
+            payloads: those that carry numbers; their sums fit 32 bits.
         """
         connections = {index: layer.connections[index] for index in lags}
         convolutions = (one.synapse for one in connections.values() if one.synapse and one.synapse.kind == "conv")
@@ -213,7 +213,7 @@ class _Numbers:
     own: tuple[int, ...] = ()
 
 
-KINDS = ("lif", "refractory", "adaptive", "resonate", "izhikevich", "graded")  # as in loihi.cpp
+KINDS = ("lif", "refractory", "adaptive", "resonate", "izhikevich", "graded", "count")  # as in loihi.cpp
 NO_LIMIT = np.iinfo(np.int32).max
 OWN: Mapping[DynamicsName, tuple[str, ...]] = {
     "lif": (),
@@ -229,7 +229,7 @@ def compiles(population: Population[Any], layer: Layer) -> bool:
 
     Neurons with further dynamics share their parameters, and resonators have no imaginary input.
     """
-    if layer.neuron.message.kind not in ("spike", "graded") or layer.complex_input:
+    if layer.neuron.message.kind not in ("spike", "graded", "count") or layer.complex_input:
         return False
     return isinstance(population, IntegerPopulation) or _numbers(population) is not None
 
@@ -243,6 +243,9 @@ def _numbers(population: Population[Any]) -> _Numbers | None:
             largest = NO_LIMIT if limit is None else int(limit)
             return _Numbers(KINDS.index("graded"), False, 0, 0, population.fires_above, 0, (largest,))
         late, subtract = bool(population.firing.reset_delay), population.v_subtract or 0
+        if population.message.kind == "count":
+            most = int(population.message.limit or 0)
+            return _Numbers(KINDS.index("count"), False, *decays, population.fires_above, subtract, (most,))
         return _Numbers(0, late, *decays, population.fires_above, subtract)
     if not isinstance(population, OtherPopulation) or not population.integer or population.kind not in OWN:
         return None
@@ -261,7 +264,7 @@ class LayerResult:
     """Answers of one layer.
 
     Args:
-        sent: (T, B, *shape): spikes as uint8, or v, or graded messages.
+        sent: (T, B, *shape): spikes as uint8, or v, or other messages.
         active: number of active neuron-steps.
         counts: messages of each neuron; 0 for a read-out.
         u, v: (T, B, *shape), if traced.
@@ -296,7 +299,7 @@ def run_layer(
     numbers = _numbers(population)
     assert numbers is not None
     in_memory = (neurons,) if layout is None else layout[::-1]
-    binary = population.spiking and KINDS[numbers.kind] != "graded"
+    binary = population.spiking and KINDS[numbers.kind] not in ("graded", "count")
     sent = np.empty((steps, samples, *in_memory), np.uint8 if binary else np.int32)
     u, v = np.zeros((samples, neurons), np.int32), np.zeros((samples, neurons), np.int32)
     traces = [np.empty(sent.shape, np.int32) if traced else None for _ in range(2)]

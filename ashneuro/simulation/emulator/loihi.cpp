@@ -222,8 +222,8 @@ template <bool MEMORY> inline int32_t current(int32_t a, int32_t u, int32_t keep
 }
 
 // As in ashneuro/spiking/dynamics.py, which has the equations.
-enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH, GRADED };
-enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT };
+enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH, GRADED, COUNT };
+enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT, SUBTRACT_EACH };
 
 template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false>
 int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, int32_t*, void* to) {
@@ -242,7 +242,13 @@ int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restr
         u[j] = now;
         const bool before = LATE && v[j] > threshold;  // spiked in the last step
         int32_t next = saturated(decayed(v[j], keep_v) + now + bias);
-        if (SPIKING) {
+        if (RESET == SUBTRACT_EACH) {
+            // Whole numbers divide exactly in doubles, several at a time.
+            const int32_t above = next - threshold - 1, most = layer.own[0];
+            const int32_t all = int32_t(double(above) / double(subtract)) + 1, n = above < 0 ? 0 : all < most ? all : most;
+            potentials[j] = n;
+            v[j] = next - n * subtract;
+        } else if (SPIKING) {
             if (LATE) next = before ? (SUBTRACTS ? next - subtract : 0) : next;
             const bool fired = next > threshold;
             spikes[j] = fired;
@@ -343,6 +349,7 @@ void run(Layer* given) {
                : layer.kind == RESONATE ? step_other<RESONATE, false, false>
                : layer.kind == IZHIKEVICH ? step_other<IZHIKEVICH, false, false>
                : layer.kind == GRADED ? (layer.bias ? step_graded<true> : step_graded<false>)
+               : layer.kind == COUNT ? choose_step<true, SUBTRACT_EACH>(layer)
                : !layer.spiking ? choose_step<false, TO_ZERO>(layer)
                : layer.late   ? (layer.subtract ? choose_step<true, LATE_SUBTRACT>(layer) : choose_step<true, LATE_TO_ZERO>(layer))
                               : (layer.subtract ? choose_step<true, SUBTRACT>(layer) : choose_step<true, TO_ZERO>(layer));

@@ -75,6 +75,7 @@ class FloatPopulation(Population[Array]):
         return Steps(graded_values(x, self._fires(x), self.message.limit, self.xp), u, v, active)
 
     def _fires(self, v: Any) -> Any:
+        # Thresholds lie beyond ties, and > and ≥ differ in none but 0, whose ties have no width.
         return v >= self.v_threshold if self.firing.comparison == "inclusive" else v > self.v_threshold
 
     def _reset(self, v: Any, spikes: Any) -> Any:

@@ -219,7 +219,8 @@ class _LoadedProgram:
             return Activity(ran.counts, ran.active, read, binary=False, u=ran.u, v=ran.v, read_out=True)
         if layer.neuron.payload:
             values = read_out(layer, ran.sent, self.program.precision) if keep else None
-            return Activity(ran.counts, ran.active, values, binary=False, u=ran.u, v=ran.v)
+            ones = np.count_nonzero(ran.sent == 1, axis=(0, 1)) if layer.neuron.message.whole else None
+            return Activity(ran.counts, ran.active, values, binary=False, u=ran.u, v=ran.v, ones=ones)
         return Activity(ran.counts, ran.active, ran.sent if keep else None, u=ran.u, v=ran.v)
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
@@ -322,8 +323,9 @@ def _binary(program: Program, connection: Connection) -> bool:
 
 
 def _payload(program: Program, connection: Connection) -> bool:
-    """Return True if ``connection`` carries the graded values of a layer."""
-    return any(layer.neuron.graded for layer in program.layers if layer.name == connection.source)
+    """Return True if ``connection`` carries the graded values or spike counts of a layer."""
+    sources = [layer.neuron for layer in program.layers if layer.name == connection.source]
+    return any(neuron.payload and not neuron.changes for neuron in sources)
 
 
 def _changes(program: Program, connection: Connection) -> bool:

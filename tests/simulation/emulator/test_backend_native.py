@@ -37,7 +37,7 @@ def both(program, x, monkeypatch, backend="numpy"):
     for part in ("layers", "inputs"):
         for name, activity in getattr(ours, part).items():
             other = getattr(theirs, part)[name]
-            for field in ("counts", "raster", "u", "v"):
+            for field in ("counts", "raster", "u", "v", "ones"):
                 np.testing.assert_array_equal(
                     getattr(activity, field), getattr(other, field), err_msg=f"{name} {field}"
                 )
@@ -163,6 +163,26 @@ def test_states_of_dynamics_at_limits(kind, monkeypatch):
     program = replace(program, layers=(replace(layer, neuron=neuron),))
     record = both(program, (np.random.default_rng(0).random((300, 4, 3)) < 0.7).astype(np.uint8), monkeypatch)
     assert np.abs(record.layers["a"].v).max() == (1 << 23) - 1
+
+
+@pytest.mark.parametrize("limit", [1, 3, 255])
+@pytest.mark.parametrize("comparison", ["strict", "inclusive"])
+@pytest.mark.parametrize("net", ["dense", "conv", "recurrent"])
+def test_spike_counts(net, comparison, limit, monkeypatch):
+    random, program = nets.NETS[net](4, "integer")
+
+    def changed(layer):
+        amount = np.maximum(layer.neuron.v_threshold // 40, 1)
+        message, firing = Message("count", 8, limit), Firing(comparison, "subtract")
+        neuron = replace(layer.neuron, v_threshold=amount, firing=firing, v_subtract=amount, message=message)
+        weaker = tuple(replace(connection, weight_exp=-6) for connection in layer.connections)
+        return replace(layer, neuron=neuron, connections=weaker) if layer.neuron.spiking else layer
+
+    program = replace(program, layers=tuple(map(changed, program.layers)))
+    record = both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
+    sending = [layer.name for layer in program.layers if layer.neuron.spiking]
+    largest = max(int(record.layers[name].raster.max()) for name in sending)
+    assert min(limit, 20) <= largest <= limit
 
 
 @pytest.mark.parametrize("net", nets.NETS)
@@ -329,7 +349,7 @@ def test_steps_in_pieces(monkeypatch):
     for piece in (1, 3 * 1620, 1 << 40):
         monkeypatch.setattr(backend_native, "PIECE", piece)
         record = run_program(program, x, rasters=["a"], traces=["a"], backend="numpy")
-        for field in ("counts", "raster", "u", "v"):
+        for field in ("counts", "raster", "u", "v", "ones"):
             np.testing.assert_array_equal(getattr(record.layers["a"], field), getattr(whole.layers["a"], field))
 
 
