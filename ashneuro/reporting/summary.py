@@ -188,9 +188,12 @@ def _own_ann(ann: OwnAnn) -> dict[str, Any]:
 
 
 def _layer_workload(layer: LayerWorkload) -> dict[str, Any]:
-    """Return the counts of a layer; those of messages with numbers only where it has some."""
+    """Return the counts of a layer; those of messages with numbers, and of passes over frames, only
+    where it has some.
+    """
     graded = () if layer.message_bits else ("graded_messages", "message_bits")
     absent = graded if layer.acs_from_counts else (*graded, "acs_from_counts")
+    absent = absent if layer.passes > 1 else (*absent, "passes")
     return {name: value for name, value in asdict(layer).items() if name not in absent}
 
 

@@ -192,6 +192,7 @@ def test_report_of_a_netx_bundle(ashneuro: Command, old: Path) -> None:
 def test_old_run_is_exported(ashneuro: Command, old: Path) -> None:
     said = ashneuro("export", "runs/learnt", "--no-lava", "--samples", 2, "--json")
     assert said.code == 0, said.err
+    assert json.loads(said.out)["assumptions"] == []  # a run states its contract
     accuracy = json.loads(said.out)["certificate"]["accuracy"]
     assert set(accuracy) == {"learnt integers", "integer"}
     assert accuracy["integer"]["image to text R@1"] == pytest.approx(7 / 12, abs=ONE_QUERY)

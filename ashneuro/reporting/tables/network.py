@@ -49,7 +49,7 @@ def findings(items: Sequence[Finding]) -> Table:
 def assumptions(found: Assumptions) -> Table | None:
     """Return the assumptions about a network; ``None`` if there are none."""
     title = "Assumptions: what the source of this network does not say"
-    columns = ("field", "taken", "nodes that depend on it", "spikes depend on it", "stated with")
+    columns = ("field", "assumed", "nodes that depend on it", "spikes depend on it", "stated with")
     if found is None:
         return Table(title, (), (), note="not recorded by the version that wrote this; it gave them as stated")
     rows = tuple(
