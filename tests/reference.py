@@ -197,7 +197,8 @@ def run_graph(
             "ashneuro.dynamics" = "refractory" holds v for "ashneuro.refractory_steps" steps after
             a spike; "ternary" sends −1 at v < v_reset − "ashneuro.threshold_below", and resets
             there, too; "adaptive" has "ashneuro.tau_threshold", "ashneuro.tau_refractory" and
-            "ashneuro.threshold_step"; "resonate" and "izhikevich" have "ashneuro.period".
+            "ashneuro.threshold_step"; "resonate" and "izhikevich" have "ashneuro.period",
+            and "ashneuro.imaginary": names of nodes that feed their imaginary part.
     """
     nodes, edges = _flat(graph)
     names = [
@@ -237,7 +238,13 @@ def run_graph(
         return sent[name, t]
 
     def total(name: str, t: int, asking: tuple[str, ...]) -> Array:
-        return sum((output(a, t, asking) for a, b in edges if b == name), np.zeros(()))
+        stated = (getattr(nodes[name], "metadata", None) or {}).get("ashneuro.imaginary", "")
+        inside = name[: name.rfind(".") + 1]
+        turned = tuple(f"{inside}{one.strip()}." for one in stated.split(",") if one)
+        return sum(
+            (output(a, t, asking) * (1j if f"{a}.".startswith(turned) else 1) for a, b in edges if b == name),
+            np.zeros(()),
+        )
 
     rows = [{name: output(name, t, ()) for name in nodes} for t in range(steps)]
     return {name: np.stack([row[name] for row in rows]) for name in nodes}

@@ -29,12 +29,14 @@ class Contribution:
         synapse: product of the linear nodes on the path.
         lag: sum of the delays on the path, in steps.
         nir: names of the nodes on the path.
+        imaginary: it enters the imaginary part of neurons that resonate.
     """
 
     source: str
     synapse: Synapse | None = None
     lag: int = 0
     nir: tuple[str, ...] = ()
+    imaginary: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +75,15 @@ def linear_sums(wiring: Wiring, dt_s: float) -> dict[str, LinearSum]:
     return sums
 
 
-def incoming_sum(wiring: Wiring, sums: dict[str, LinearSum], name: str) -> LinearSum:
-    """Return the sum over the edges that lead to ``name``."""
+def incoming_sum(wiring: Wiring, sums: dict[str, LinearSum], name: str, imaginary: bool = False) -> LinearSum:
+    """Return the sum over the edges that lead to ``name``, or to its imaginary part."""
     terms: list[Contribution] = []
     constant = None
     origin: dict[str, None] = {}
+    turned = wiring.imaginary(name)
     for source in wiring.sources(name):
+        if (source in turned) != imaginary:
+            continue
         if source not in sums:  # a neuron or an Input: its own values
             terms.append(Contribution(source))
             continue

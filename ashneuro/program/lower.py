@@ -133,6 +133,11 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
     elif constant.any():
         line = Synapse("dense", (1,), shape, constant.reshape(-1, 1))
         terms = (*terms, Contribution(ALWAYS_ON, line, nir=total.nir))
+    imaginary = incoming_sum(wiring, sums, name, imaginary=True)
+    terms += tuple(replace(term, imaginary=True) for term in imaginary.terms)
+    if imaginary.constant is not None and imaginary.constant.any():
+        line = Synapse("dense", (1,), shape, imaginary.constant.reshape(-1, 1))
+        terms += (Contribution(ALWAYS_ON, line, nir=imaginary.nir, imaginary=True),)
     neuron = Neuron(
         du=_compact(du),
         dv=_compact(dv),
@@ -148,7 +153,7 @@ def _population(wiring: Wiring, sums: dict[str, LinearSum], name: str, contract:
         v_origin=_compact(origin),
     )
     remaining = None if in_units_of_gain or (gain == 1).all() else gain
-    return _Population(name, shape, neuron, remaining, terms, (name, *total.nir))
+    return _Population(name, shape, neuron, remaining, terms, (name, *total.nir, *imaginary.nir))
 
 
 def _parameters(dynamics: Dynamics, values: Mapping[str, _Array], unit: _Array) -> dict[str, _Array]:
@@ -216,7 +221,7 @@ def _layer(population: _Population, direct: set[str]) -> Layer:
             synapse = Synapse("scale", population.shape, population.shape, np.ones(()))
         if synapse is not None and population.gain is not None:
             synapse = scale_outputs(synapse, population.gain.reshape(synapse.out_shape))
-        connections.append(Connection(term.source, synapse, nir=term.nir))
+        connections.append(Connection(term.source, synapse, nir=term.nir, imaginary=term.imaginary))
     return Layer(population.name, population.shape, population.neuron, tuple(connections), 0, nir=population.nir)
 
 

@@ -94,6 +94,15 @@ class Wiring:
         """Return the message of a neuron: from its own metadata, else the contract's, if given."""
         return node_message(self.nodes[name], contract)
 
+    def imaginary(self, name: str) -> list[str]:
+        """Return the nodes that feed the imaginary part of neurons that resonate."""
+        if self.roles[name] != "neuron":
+            return []
+        inside = name.rpartition(".")[0]
+        stated = [f"{inside}.{one}" if inside else one for one in node_imaginary(self.nodes[name])]
+        # A nested graph is called by its own name; what feeds the neurons is its Output.
+        return [source for source in self.sources(name) if any(f"{source}.".startswith(f"{one}.") for one in stated)]
+
     def only_reshapes(self, name: str) -> bool:
         """Return True for a node that changes no value: a Flatten, or an end of a nested graph."""
         return self.roles[name] == "pass" or isinstance(self.nodes[name], nir.Flatten)
@@ -197,6 +206,20 @@ def node_dynamics(node: Any) -> tuple[DynamicsName, dict[str, NDArray[np.float64
     return name, found
 
 
+def node_imaginary(node: Any) -> list[str]:
+    """Return the nodes that a neuron node's metadata names as its imaginary input.
+
+    Raises:
+        GraphError: the metadata is no text.
+    """
+    stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
+    names = plain(stated.get(PREFIX + "imaginary", ""))
+    if not isinstance(names, str):
+        why = "it holds names of nodes, with commas between them"
+        raise GraphError(f"{PREFIX}imaginary = {names!r}", why, f"correct {PREFIX}imaginary")
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
 def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
     """Return the flat view of ``graph``, with all shapes that can be inferred.
 
@@ -269,6 +292,7 @@ def unreadable(node: Any) -> Unreadable | None:
                 node_firing(node, Contract())
                 node_message(node)
             node_dynamics(node)
+            node_imaginary(node)
         except GraphError as error:
             return Unreadable(f"{error.what} in its metadata: {error.why}", f"in the node's metadata: {error.do}")
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):

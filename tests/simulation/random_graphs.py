@@ -82,6 +82,9 @@ class _Draw:
             sources = [before, *self.skips(taps[:-1], shape, f"{number}")]
             analog = "input" in sources and self.contract.input_coding != "spikes"
             tap = self.block(shape, f"{number}", alike=analog and self.integers)
+            stated = getattr(self.nodes[tap], "metadata", None) or {}
+            if len(set(sources)) > 1 and DYNAMICS[stated.get("ashneuro.dynamics", "lif")].resonates:
+                stated["ashneuro.imaginary"] = sources[-1]
             self.edges += [(source, self.entries.get(tap, tap)) for source in dict.fromkeys(sources)]
             taps.append((tap, shape))
         self.long_loop(taps)
@@ -269,11 +272,11 @@ class _Draw:
         if kind == "refractory":
             node.metadata["ashneuro.refractory_steps"] = 1 + digits % 3
         if kind in ("resonate", "izhikevich"):
-            node.metadata["ashneuro.period"] = (4 + digits % 50 / 5) * (1 + height - height.min()) * self.contract.dt_s
+            node.metadata["ashneuro.period"] = (4 + digits % 50 / 20) * (1 + height - height.min()) * self.contract.dt_s
         if kind == "ternary":
             node.metadata["ashneuro.threshold_below"] = (0.5 + digits % 4 / 4) * (node.v_threshold - node.v_reset)
         if kind not in ("refractory", "ternary"):
-            node.v_reset, node.v_threshold = np.zeros_like(height), height / (3 if kind == "resonate" else 1)
+            node.v_reset, node.v_threshold = np.zeros_like(height), height / (6 if kind == "resonate" else 1)
             if hasattr(node, "v_leak"):
                 node.v_leak = np.zeros_like(height)
         if kind == "adaptive":

@@ -22,7 +22,7 @@ from ashneuro.program.primitives import PARAMETERS, READ_OUT, WHOLE_PARAMETERS, 
 from ashneuro.program.program import Shape
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules, range_text, shape_text
 from ashneuro.program.shapes import ELEMENTWISE, axes_in_front
-from ashneuro.program.wiring import FIRING_FIELDS, Wiring, node_dynamics, unreadable, walk, wire
+from ashneuro.program.wiring import FIRING_FIELDS, Wiring, node_dynamics, node_imaginary, unreadable, walk, wire
 from ashneuro.spiking.contract import PREFIX, Contract
 from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import LIF_FIRING
@@ -310,6 +310,19 @@ def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
                     yield Violation(name, f"its metadata has {PREFIX}{field}", f"remove {PREFIX}{field}")
 
 
+def imaginary_input(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
+    """The nodes that ashneuro.imaginary names feed that node, and its neurons resonate."""
+    for name in wiring.named("neuron"):
+        node = wiring.nodes[name]
+        stated = node_imaginary(node)
+        if stated and not DYNAMICS[node_dynamics(node)[0]].resonates:
+            yield Violation(name, f"{PREFIX}imaginary = {', '.join(stated)}", f"remove {PREFIX}imaginary")
+        elif len(wiring.imaginary(name)) < len(stated):
+            feeding = ", ".join(wiring.sources(name))
+            actual = f"{PREFIX}imaginary = {', '.join(stated)}; what feeds it is {feeding}"
+            yield Violation(name, actual, f"correct {PREFIX}imaginary")
+
+
 def start_value(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     """A sample starts at v_reset, as in Lava, if spikes set v to it: v_reset equals v_leak, or the
     option --start v_reset is given.
@@ -442,6 +455,7 @@ GRAPH_RULES: Mapping[str, Rule] = {
     "reset_in_time": reset_in_time,
     "dynamics_parameters": dynamics_parameters,
     "dynamics_firing": dynamics_firing,
+    "imaginary_input": imaginary_input,
     "start_value": start_value,
     "count_firing": count_firing,
     "graded_threshold": graded_threshold,

@@ -123,6 +123,7 @@ class _LoadedGraph:
         self._wiring, self._contract, self._library = wiring, contract, library
         self._groups = _in_order(list(wiring.nodes), wiring.edges)
         self._linear = {name: self._linear_node(name) for name in wiring.named("linear")}
+        self._imaginary = {name: set(wiring.imaginary(name)) for name in wiring.named("neuron")}
         self._neurons = {name: self._neuron_node(name) for name in wiring.named("neuron")}
         self._delays = {
             name: np.broadcast_to(
@@ -167,8 +168,12 @@ class _LoadedGraph:
         total = self._library.zeros(shape, "float64")
         for source in self._wiring.sources(name):
             if source in values:
-                total = total + values[source]
+                total = total + self._entering(name, source, values[source])
         return total
+
+    def _entering(self, name: str, source: str, values: Any) -> Any:
+        """Return the share of ``source`` in the input of ``name``: its values, or i times these."""
+        return 1j * values if source in self._imaginary.get(name, ()) else values
 
     def _over_time(self, name: str, x: Any, active: dict[str, int]) -> Any:
         """Return the output of ``name`` for input ``x`` (T, B, *shape)."""
@@ -212,7 +217,7 @@ class _LoadedGraph:
             x = outside[name][t]
             for a, b in inner:
                 if b == name:
-                    x = x + values[a][t]
+                    x = x + self._entering(name, a, values[a][t])
             if name in self._neurons:
                 states[name], values[name][t], awake = self._neurons[name].step(states[name], x)
                 active[name] += int(awake)
@@ -318,6 +323,7 @@ class _LoadedGraph:
         keep = {key: 1 - values if own.kinds[key] == "tau" else values for key, values in parameters.items()}
         neurons = Neurons(xp, lambda x, name: keep[name] * x, compared, reset, parameters)
         other = None if dynamics == "lif" else STEPS[dynamics]
+        turned = bool(self._imaginary[name])
 
         def fires(v: Any) -> Any:
             return v >= compared if firing.comparison == "inclusive" else v > compared
@@ -337,6 +343,7 @@ class _LoadedGraph:
                 x = current = current + du * (w_in * x - current)
             if other and not other.integrates:
                 v = (dv if leaking else gain) * (r * x)
+                v = (v.real, v.imag) if turned else v
             else:
                 v = v + dv * (leak - v + r * x) if leaking else v + gain * (r * x)
             if other:
@@ -354,7 +361,7 @@ class _LoadedGraph:
             return (current, after(v, z)), self._library.cast(z, "float64"), awake
 
         def start(x: Any) -> tuple[Any, ...]:
-            zero = xp.zeros_like(x)
+            zero = xp.zeros_like(x.real)
             return (zero, zero + rest, *(other.start(neurons, zero) if other else ()))
 
         return _Neuron(start, step, spiking, message)

@@ -217,6 +217,12 @@ CASES = [
         chain(linear(), dynamics("refractory")),
         chain(linear(), dynamics("refractory", refractory_steps=2)),
     ),
+    case(
+        "readable_parameters",
+        "correct ashneuro.imaginary",
+        chain(linear(), dynamics("resonate", period=8e-3, imaginary=3.0)),
+        chain(linear(), dynamics("resonate", period=8e-3, imaginary="n0")),
+    ),
     # edges and ends
     case("edge_ends", "name an existing node", without(SOUND, add=[("n1", "ghost")]), SOUND),
     case("single_edges", "keep one edge", without(SOUND, add=[("n0", "n1")]), SOUND),
@@ -434,6 +440,18 @@ CASES = [
         "write it as a LIF or an IF",
         chain(linear(), dynamics("resonate", nir.CubaLIF(*map(full, (5e-3, 5e-3, 1, 0, 0.3))), period=8e-3)),
         chain(linear(), dynamics("resonate", period=8e-3)),
+    ),
+    case(
+        "imaginary_input",
+        "remove ashneuro.imaginary",
+        chain(linear(), dynamics("refractory", refractory_steps=2, imaginary="n0")),
+        chain(linear(), dynamics("refractory", refractory_steps=2)),
+    ),
+    case(
+        "imaginary_input",
+        "correct ashneuro.imaginary",
+        chain(linear(), dynamics("resonate", period=8e-3, imaginary="n7")),
+        chain(linear(), dynamics("resonate", period=8e-3, imaginary="n0")),
     ),
     case(
         "dynamics_firing",

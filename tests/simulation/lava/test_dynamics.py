@@ -235,6 +235,56 @@ def test_integers_need_one_value_per_population():
     assert "uniform_parameters" in {finding.rule for finding in check(graph, CONTRACT, "lava") if not finding.ok}
 
 
+def complex_network(kind, nested=False):
+    """Return a graph with weights for both parts of "a"; "b" feeds its own imaginary part."""
+    graph = network(kind)
+    rng = np.random.default_rng(3)
+    graph.nodes |= {"y": nir.Affine(rng.normal(0.4, 1.0, (9, 6)), rng.normal(0, 0.2, 9))}
+    edges = [*graph.edges, ("input", "y"), ("y", "a"), ("b", "b")]
+    graph.nodes["a"].metadata["ashneuro.imaginary"] = "y"
+    graph.nodes["b"].metadata["ashneuro.imaginary"] = "b"
+    if nested:
+        ends = {"in": nir.Input(np.array([6])), "out": nir.Output(np.array([9]))}
+        graph.nodes["y"] = nir.NIRGraph(ends | {"w": graph.nodes["y"]}, [("in", "w"), ("w", "out")], type_check=False)
+    return nir.NIRGraph(graph.nodes, edges, type_check=False)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", ["resonate", "izhikevich"])
+def test_imaginary_input_equals_the_definition(kind, nested, tmp_path):
+    graph, x = complex_network(kind, nested), spikes()
+    wanted, without = define(graph, CONTRACT, {"input": x}), define(network(kind), CONTRACT, {"input": x})
+    assert (wanted["a"] != without["a"]).any() and wanted["b"].any()
+    nir.write(tmp_path / "net.nir", graph)
+    graph, _ = read_graph(tmp_path / "net.nir")
+    program = lower(graph, CONTRACT)
+    records = [run_graph(graph, CONTRACT, x, rasters=("a", "b"), backend=backend) for backend in ("numpy", "torch")]
+    records += [run_program(program, x, rasters=("a", "b"), backend=backend) for backend in ("numpy", "torch")]
+    for record in records:
+        for name in ("a", "b"):
+            np.testing.assert_array_equal(record.layers[name].raster, wanted[name])
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("kind", ["resonate", "izhikevich"])
+def test_imaginary_input_is_proved_in_lava(kind):
+    graph, x = complex_network(kind), spikes(samples=6)
+    program = lower(graph, CONTRACT)
+    programs = {"float": program, "integer": quantise(program, input_peak={}).program}
+    certificate = certify(graph, CONTRACT, programs, x).certificate
+    assert certificate.passed, certificate
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [("resonate", "z"), ("resonate", "w, z"), ("resonate", "input"), ("lif", "w"), ("adaptive", "w")]
+)
+def test_wrong_imaginary_input_is_refused(kind, names):
+    graph = network(kind, **{"ashneuro.imaginary": names})
+    assert "imaginary_input" in {finding.rule for finding in check(graph, CONTRACT, "nir") if not finding.ok}
+    unreadable = network(kind, **{"ashneuro.imaginary": 3.0})
+    assert "readable_parameters" in {finding.rule for finding in check(unreadable, CONTRACT, "nir") if not finding.ok}
+
+
 # ---- Lava's own processes, without a reset between samples --------------------------------------
 
 STOCK = """
