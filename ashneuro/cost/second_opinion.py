@@ -109,12 +109,13 @@ def sanafe_opinion(program: Program, record: SpikeRecord, run: SanafeRun) -> Sec
     sent = deploy(program, record, load_profile(OURS)).traffic.values()
     theirs = run.traffic.values()
     samples, energy = run.samples, run.energy_j
-    inputs = sum(own.events for own in record.inputs.values() if own.binary)
+    spikes = sum(own.events for own in run.layers.values())
+    of_inputs = run.spikes - spikes  # SANA-FE counts a spike of an input line as an update, too
     layers = [layer for layer in workload.layers if layer.kind == "snn"]
     events = {
         "synops": (workload.total("effective_acs"), run.synops),
-        "spikes of neurons": (sum(layer.spikes for layer in layers), sum(own.events for own in run.layers.values())),
-        "active neuron updates": (sum(layer.updates_active or 0 for layer in layers), run.updates),
+        "spikes of neurons": (sum(layer.spikes for layer in layers), spikes),
+        "active neuron updates": (sum(layer.updates_active or 0 for layer in layers), run.updates - of_inputs),
         "neuron updates": (
             sum(layer.updates or 0 for layer in layers),
             run.steps * sum(each.neurons for each in layers),
@@ -124,7 +125,7 @@ def sanafe_opinion(program: Program, record: SpikeRecord, run: SanafeRun) -> Sec
         "hops, north–south": (sum(each.north_south for each in sent), sum(each.north_south for each in theirs)),
         "messages of inputs": (0, run.injected_messages),
     }
-    if not inputs:
+    if not of_inputs:
         del events["messages of inputs"]
     step = run.time_s / run.steps
     return SecondOpinion(

@@ -46,7 +46,7 @@ def found(record):
         injected_messages=300,
         synops=1200,
         updates=600,
-        spikes=90,
+        spikes=sum(own.events for own in record.layers.values()) + 30,
         traffic=deploy(PROGRAM, record, load_profile("loihi1")).traffic,
         time_s=RUN_STEPS * 1e-6,
     )
@@ -78,6 +78,9 @@ def test_events_and_spikes_of_both_stand_side_by_side(opinion, record, found):
     assert opinion.events["synops"][1] == 400
     spikes = sum(record.layers[name].events for name in LAYERS if PROGRAM.layer(name).neuron.spiking) / SAMPLES
     assert opinion.events["spikes of neurons"] == (spikes, spikes) and opinion.mismatches == 0
+    # SANA-FE counts the 30 spikes of the inputs as updates, too.
+    assert opinion.events["active neuron updates"][1] == (600 - 30) / SAMPLES
+    assert opinion.events["messages of inputs"] == (0, 100)
     ours, theirs = opinion.events["messages"]
     assert ours == theirs > 0
     changed = record.layers["a"].raster.copy()
