@@ -113,7 +113,7 @@ def quantise(
     Raises:
         GraphError: integers cannot hold the program, at these scales; every reason at once.
     """
-    _check(program, input_peak)
+    require_form(program, input_peak)
     result = quantise_unchecked(program, input_peak, scales or {})
     require(result.findings, "this network does not fit Loihi's integers")
     return result
@@ -154,7 +154,7 @@ def _at_scales(program: Program, input_peak: Mapping[str, float], scales: Mappin
 
 def default_scales(program: Program, *, input_peak: Mapping[str, float]) -> dict[str, float]:
     """Return the scale per layer that `quantise` takes: the start of a search for better ones."""
-    _check(program, input_peak)
+    require_form(program, input_peak)
     return _scales(_even(program), input_peak, {})
 
 
@@ -221,7 +221,8 @@ def _on_grid(weights: NDArray[np.float64]) -> bool:
     return bool(least <= round(low) and round(high) <= most) and _whole(weights / 2 if mixed else weights)
 
 
-def _check(program: Program, input_peak: Mapping[str, float]) -> None:
+def require_form(program: Program, input_peak: Mapping[str, float]) -> None:
+    """Raise `GraphError` with every reason why a float program has no form in integers."""
     if program.precision != "float":
         raise GraphError(
             "this program is already in integers",

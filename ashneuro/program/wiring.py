@@ -160,6 +160,9 @@ def node_message(node: Any, contract: Contract | None = None) -> Message:
     if kind not in MESSAGE_KINDS:
         raise refused("message", f"it must be one of {', '.join(MESSAGE_KINDS)}")
     if kind == "spike":
+        beside = [name for name in given if name != "message"]
+        if beside and ("message" in given or not resets):  # else the contract may say that it counts
+            raise refused(beside[0], f"a spike has no payload; {PREFIX}message says what has one")
         return SPIKE
     if kind == "count" and not resets:
         raise refused("message", "only a LIF, CubaLIF or IF sends several spikes in a step")
@@ -190,7 +193,8 @@ def node_dynamics(node: Any) -> tuple[DynamicsName, dict[str, NDArray[np.float64
     """
     stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
     name: Any = plain(stated.get(PREFIX + "dynamics", "lif"))
-    if name not in DYNAMICS or (name != "lif" and not isinstance(node, INTEGRATES)):
+    known = type(name) is str and name in DYNAMICS  # lists and arrays have no hash
+    if not known or (name != "lif" and not isinstance(node, INTEGRATES)):
         others = ", ".join(kind for kind in DYNAMICS)
         raise GraphError(
             f"{PREFIX}dynamics = {name!r}",
@@ -201,7 +205,8 @@ def node_dynamics(node: Any) -> tuple[DynamicsName, dict[str, NDArray[np.float64
     for key in DYNAMICS[name].parameters:
         value = _array(stated.get(PREFIX + key))
         if value.dtype.kind not in "fiu":
-            raise GraphError(f"{PREFIX}{key}", f"{name} neurons need it as a number", f"add {PREFIX}{key}")
+            what, do = (f" = {plain(stated[PREFIX + key])!r}", "correct") if PREFIX + key in stated else ("", "add")
+            raise GraphError(f"{PREFIX}{key}{what}", f"{name} neurons need it as a number", f"{do} {PREFIX}{key}")
         found[key] = value.astype(np.float64)
     return name, found
 
@@ -218,6 +223,24 @@ def node_imaginary(node: Any) -> list[str]:
         why = "it holds names of nodes, with commas between them"
         raise GraphError(f"{PREFIX}imaginary = {names!r}", why, f"correct {PREFIX}imaginary")
     return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _only_read(node: Any) -> None:
+    """Raise `GraphError` where a neuron node's metadata has a field that nothing reads: the neuron
+    would silently be another than its author meant.
+    """
+    stated = node.metadata if isinstance(getattr(node, "metadata", None), Mapping) else {}
+    name, parameters = node_dynamics(node)
+    known = {"dynamics", "imaginary", *FIRING_FIELDS, *MESSAGE_FIELDS, *parameters}
+    for key in stated:
+        if not isinstance(key, str) or not key.startswith(PREFIX) or key.removeprefix(PREFIX) in known:
+            continue
+        owners = [kind for kind, one in DYNAMICS.items() if key.removeprefix(PREFIX) in one.parameters]
+        why = f"{name} neurons have no such parameter" if owners else "ashneuro has no such field"
+        do = (
+            f"state {PREFIX}dynamics = {' or '.join(owners)}, or remove {key}" if owners else f"correct or remove {key}"
+        )
+        raise GraphError(key, why, do)
 
 
 def wire(graph: nir.NIRGraph | Wiring) -> Wiring:
@@ -293,6 +316,7 @@ def unreadable(node: Any) -> Unreadable | None:
                 node_message(node)
             node_dynamics(node)
             node_imaginary(node)
+            _only_read(node)
         except GraphError as error:
             return Unreadable(f"{error.what} in its metadata: {error.why}", f"in the node's metadata: {error.do}")
     if isinstance(node, nir.Input | nir.Output | nir.Flatten):

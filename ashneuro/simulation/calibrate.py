@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ashneuro.errors import GraphError
 from ashneuro.program.program import Layer, Neuron, Program
-from ashneuro.program.quantise import Quantisation, default_scales, layers_on_grid, quantise
+from ashneuro.program.quantise import Quantisation, default_scales, layers_on_grid, quantise, require_form
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, input_peaks
 from ashneuro.spiking.message import MessageKind
@@ -78,6 +78,7 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     """
     checked = check_inputs(program.inputs, program.timesteps, inputs)
     peak = input_peaks(program.inputs, checked)
+    require_form(program, peak)  # before limits of these samples stand in for those that a loop states
     fed = {port.name: checked[port.name] for port in program.inputs if not port.constant}
     few = _samples(program, fed)
     wanted = _rasters(program, few)

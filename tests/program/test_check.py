@@ -87,6 +87,26 @@ def test_unreadable_node_metadata_is_an_error(rng):
     assert "reset = 'sometimes' in its metadata: it must be one of value, subtract" in error.actual
 
 
+@pytest.mark.parametrize(
+    "metadata, actual, remedy",
+    [
+        ({"dynamics": ["refractory"]}, "ashneuro.dynamics = ", "correct ashneuro.dynamics"),
+        ({"dynamics": np.array(["refractory"])}, "ashneuro.dynamics = ", "correct ashneuro.dynamics"),
+        ({"dynamics": np.array(["lif", "refractory"])}, "ashneuro.dynamics = ", "correct ashneuro.dynamics"),
+        ({"dynamics": "refractory", "refractory_steps": "two"}, "refractory_steps = 'two'", "correct ashneuro.refrac"),
+        ({"refractory_steps": 2}, "lif neurons have no such parameter", "state ashneuro.dynamics = refractory"),
+        ({"period": 8e-3}, "lif neurons have no such parameter", "ashneuro.dynamics = resonate or izhikevich"),
+        ({"mesage": "count"}, "ashneuro has no such field", "correct or remove ashneuro.mesage"),
+    ],
+)
+def test_metadata_that_nothing_reads_are_an_error(rng, metadata, actual, remedy):
+    graph = sound(rng)
+    graph.nodes["n0"].metadata = {f"ashneuro.{key}": value for key, value in metadata.items()} | {"other.tool": 1}
+    (error,) = [finding for finding in check(graph, Contract()) if not finding.ok]
+    assert (error.node, error.rule) == ("n0", "readable_parameters")
+    assert actual in error.actual and remedy in error.remedy
+
+
 def test_relevant_assumptions_are_notes(rng):
     findings = check(sound(rng), read_contract({}))
     notes = [finding for finding in findings if finding.rule == "assumed_contract"]

@@ -38,6 +38,14 @@ def counting(shape, **metadata):
     return node
 
 
+def spikes(message=None, **metadata):
+    """Return a Threshold that sends spikes, with metadata of a payload."""
+    node = graded((3,), **metadata)
+    del node.metadata["ashneuro.message"]
+    node.metadata |= {} if message is None else {"ashneuro.message": message}
+    return node
+
+
 def alone(node):
     """Return the graph Input → node → Output; the node may be unreadable."""
     nodes = {"input": nir.Input(np.array([3])), "n0": node, "output": nir.Output(np.array([3]))}
@@ -98,6 +106,8 @@ def test_relu_and_jump(threshold):
         (counting((3,), bits=16), "1 to 15 bits"),
         (counting((3,), limit=0), "above 0"),
         (counting((3,), limit=2.5), "whole"),
+        (spikes(bits=4), "no payload"),
+        (spikes(message="spike", limit=2.0), "no payload"),
     ],
 )
 def test_metadata_of_another_kind_are_refused(node, says):
@@ -105,6 +115,14 @@ def test_metadata_of_another_kind_are_refused(node, says):
         node_message(node)
     findings = check(alone(node), Contract())
     assert [finding.rule for finding in findings if not finding.ok] == ["readable_parameters"]
+
+
+def test_a_limit_beside_the_count_of_the_contract_is_read():
+    node = counting((3,), limit=2)
+    del node.metadata["ashneuro.message"]
+    contract = Contract(reset="subtract", message="count")
+    assert node_message(node, contract).limit == 2
+    assert not [finding for finding in check(alone(node), contract, "nir") if not finding.ok]
 
 
 def test_only_a_threshold_sends_values():
@@ -272,11 +290,16 @@ def test_contract_and_node_state_counts_alike(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"ashneuro.reset": "value"}, {"ashneuro.reset_delay": 1}, {"ashneuro.dynamics": "refractory"}]
+    "changed",
+    [
+        {"ashneuro.reset": "value"},
+        {"ashneuro.reset_delay": 1},
+        {"ashneuro.dynamics": "refractory", "ashneuro.refractory_steps": 2},
+    ],
 )
 def test_counts_need_subtraction_at_once(changed):
     graph = counts_network()
-    graph.nodes["n1"].metadata |= {"ashneuro.refractory_steps": 2, **changed}
+    graph.nodes["n1"].metadata |= changed
     assert ("n1", "count_firing") in rules(graph, input=1.0)
 
 
@@ -292,6 +315,12 @@ def test_counts_in_loops_need_a_limit():
         nodes = {"input": (4,), "n": counting((4,), **limit), "back": net.affine(4, 4, rng, gain=0.5)}
         graph = net.graph_of(nodes, [("input", "n"), ("n", "back"), ("back", "n"), ("n", "output")])
         assert rules(graph, input=1.0) == expected
+        program, x = lower(graph, Contract(timesteps=6)), {"input": rng.random((6, 2, 4))}
+        if expected:  # the largest count on some samples is no bound for others
+            with pytest.raises(GraphError, match="stated limit"):
+                calibrate(program, x)
+        else:
+            assert calibrate(program, x).program.layer("n").neuron.message.limit == 2
 
 
 def test_integer_counts_hold_the_largest_that_any_input_causes():

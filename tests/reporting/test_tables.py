@@ -7,9 +7,11 @@ import pytest
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.measure import Measurement
 from ashneuro.cost.profile import Range, load_profile
+from ashneuro.cost.workload import count
 from ashneuro.program.rules.finding import Finding
 from ashneuro.reporting import tables
 from ashneuro.reporting.tables.table import Table
+from ashneuro.simulation.emulator.run_program import run_program
 from tests.cost import networks
 from tests.reporting.example import whole_report
 
@@ -73,6 +75,25 @@ def test_activity_shows_the_counts_per_inference():
         assert cell(table, "all", heading) == tables.table.number(neurons / work.samples), (
             "values of a port are no neuron's"
         )
+
+
+def test_activity_shows_what_numbers_cost_where_layers_send_some():
+    program = networks.graded_program()
+    x = (np.random.default_rng(1).random((program.timesteps, 2, *program.inputs[0].shape)) < 0.4).astype(float)
+    work = count(program, run_program(program, x, rasters=[layer.name for layer in program.layers]))
+    table = tables.network.activity(work)
+    row = next(layer for layer in work.layers if layer.name == "two")
+    assert cell(table, "two", "effective MACs") == tables.table.number(row.effective_macs / 2)
+    assert cell(table, "two", "graded messages") == tables.table.number(row.graded_messages / 2)
+    assert cell(table, "two", "payload bits") == tables.table.number(row.graded_messages * row.message_bits / 2)
+    assert cell(table, "lif", "payload bits") == "0" and cell(table, "input", "payload bits") == tables.table.NOTHING
+    total = sum(layer.payload_bits for layer in work.layers) / 2
+    assert row.graded_messages and cell(table, "all", "payload bits") == tables.table.number(total)
+    spikes_alone = count(
+        networks.tiny_program(), networks.run(networks.tiny_program(), networks.images(networks.tiny_program()))
+    )
+    headings = tables.network.activity(spikes_alone).headings
+    assert "messages" in headings and "payload bits" not in headings
 
 
 def test_spikes_of_a_simulation():

@@ -52,7 +52,9 @@ def known_primitive(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
 
 
 def readable_parameters(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
-    """Parameters are numeric; strides, kernels, groups, dimensions and shapes are whole numbers."""
+    """Parameters are numeric; strides, kernels, groups, dimensions and shapes are whole numbers.
+    Fields of ashneuro in a neuron's metadata are those that its kind has.
+    """
     for name in wiring.named("unknown"):
         fault = unreadable(wiring.nodes[name])
         if fault is not None:

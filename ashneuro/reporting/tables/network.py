@@ -66,9 +66,17 @@ def assumptions(found: Assumptions) -> Table | None:
 
 
 def activity(workload: Workload) -> Table:
-    """Return spikes, firing rate, synops and updates of every deployed layer, per inference."""
+    """Return spikes, firing rate, synops and updates of every deployed layer, per inference; where
+    some send numbers, also products (MACs), messages that carry one, and bits of their payloads.
+    """
     deployed = [layer for layer in workload.part("deployed").layers if layer.kind != "ann"]
-    samples = workload.samples
+    samples, part = workload.samples, workload.part("deployed")
+    counts = {
+        "effective_macs": ">effective MACs",
+        "graded_messages": ">graded messages",
+        "payload_bits": ">payload bits",
+    }
+    graded = [field for field in counts if any(getattr(layer, field) for layer in deployed if layer.kind == "snn")]
     rows = [
         (
             layer.name,
@@ -79,10 +87,10 @@ def activity(workload: Workload) -> Table:
             number(layer.dense_macs / samples) if layer.kind == "snn" else NOTHING,
             _updates(layer, samples),
             number(layer.messages / samples),
+            *(number(getattr(layer, field) / samples) if layer.kind == "snn" else NOTHING for field in graded),
         )
         for layer in deployed
     ]
-    part = workload.part("deployed")
     # Values of an input port are no neuron's spikes: the sums are over spiking layers.
     rows.append(
         (
@@ -94,6 +102,7 @@ def activity(workload: Workload) -> Table:
             number(part.per_inference("dense_macs")),
             number(part.per_inference("updates")),
             number(sum(layer.messages for layer in part.layers if layer.kind == "snn") / samples),
+            *(number(part.per_inference(field)) for field in graded),
         )
     )
     ports = [layer for layer in deployed if layer.kind == "input"]
@@ -101,7 +110,17 @@ def activity(workload: Workload) -> Table:
     out = part.per_inference("bytes_out")
     return Table(
         "Activity per inference",
-        ("layer", ">neurons", ">spikes", ">firing rate", ">synops", ">dense MACs", ">neuron updates", ">messages"),
+        (
+            "layer",
+            ">neurons",
+            ">spikes",
+            ">firing rate",
+            ">synops",
+            ">dense MACs",
+            ">neuron updates",
+            ">messages",
+            *(counts[field] for field in graded),
+        ),
         tuple(rows),
         basis=Basis.COUNTED,
         how=f"over {workload.samples} samples of {workload.timesteps} steps",

@@ -219,6 +219,19 @@ CASES = [
     ),
     case(
         "readable_parameters",
+        "correct ashneuro.refractory_steps",
+        chain(linear(), dynamics("refractory", refractory_steps="two")),
+        chain(linear(), dynamics("refractory", refractory_steps=2)),
+    ),
+    case(
+        "readable_parameters",
+        "state ashneuro.dynamics = refractory",
+        chain(linear(), dynamics("lif", refractory_steps=2)),
+        chain(linear(), dynamics("refractory", refractory_steps=2)),
+    ),
+    case("readable_parameters", "correct or remove ashneuro.steps", chain(linear(), dynamics("lif", steps=2)), SOUND),
+    case(
+        "readable_parameters",
         "correct ashneuro.imaginary",
         chain(linear(), dynamics("resonate", period=8e-3, imaginary=3.0)),
         chain(linear(), dynamics("resonate", period=8e-3, imaginary="n0")),
