@@ -63,6 +63,9 @@ def trace_module(module: nn.Module, sample: Any, *, dt_s: float | None = None) -
         GraphError: something in the module has no NIR form.
         DataError: the sample does not fit.
     """
+    if not isinstance(module, nn.Module):
+        what = f"a {type(module).__name__} is no torch module"
+        raise GraphError(what, "its forward is run, which weights alone do not have", "give the torch.nn.Module itself")
     module = _unwrapped(module)
     neurons = [(path, part, adapter) for path, part in named_modules(module) if (adapter := adapter_of(part))]
     if not neurons:
@@ -228,7 +231,11 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _sample(sample: Any, dtype: torch.dtype) -> Tensor:
-    x = sample.detach().cpu() if isinstance(sample, Tensor) else torch.as_tensor(np.asarray(sample))
+    values = sample if isinstance(sample, Tensor) else np.asarray(sample)
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "biuf":
+        why = f"it is a {type(sample).__name__}, not an array of numbers"
+        raise DataError("the sample cannot be read", why, "give inputs (T, B, *shape), a tensor or an array")
+    x = values.detach().cpu() if isinstance(values, Tensor) else torch.as_tensor(values)
     if x.ndim < 3 or 0 in x.shape:
         raise DataError(
             f"the sample has shape {tuple(x.shape)}",

@@ -193,7 +193,7 @@ def read_contract(metadata: Mapping[str, Any], **overrides: Any) -> ReadContract
                 raise GraphError(
                     f"metadata {PREFIX}{name} = {values[name]!r}",
                     f"it is not such a number ({error})",
-                    {"dt_s": "--dt SECONDS", "timesteps": "--timesteps N", "reset_delay": "--reset-delay STEPS"}[name],
+                    contract_option(name, "SECONDS" if name == "dt_s" else "N"),
                 ) from error
     return ReadContract(Contract(**values), tuple(assumed), tuple(given), UNRECORDED not in metadata)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import ConfigError, GraphError, ProofError, need
 from ashneuro.evaluation import SpikeSource
-from ashneuro.program.bundle import Bundle, require_free, write_bundle
+from ashneuro.program.bundle import Bundle, is_bundle, read_bundle, require_free, write_bundle
 from ashneuro.program.certificate import Certificate, Comparison
 from ashneuro.program.check import check
 from ashneuro.program.netx.read import netx_findings
@@ -20,7 +20,7 @@ from ashneuro.program.quantise import quantise
 from ashneuro.program.rules.finding import Finding, require, some
 from ashneuro.program.rules.graph import graph_findings
 from ashneuro.program.rules.loihi import check_program
-from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
+from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings, require_settings
 from ashneuro.workflows.networks import Network, Overrides, contract_options, named_inputs, open_network
 from ashneuro.workflows.noise import PROOF_NOISE
 from ashneuro.workflows.progress import Progress, silent
@@ -74,7 +74,8 @@ def export(
         source: a run, a bundle, a NIR graph or file, or a lava-dl file.
         out: folder of the bundle. Default: RUN/bundle, or NAME.bundle beside the file.
         inputs: samples (T, B, *shape) that choose the integer scales; the proof runs the first of
-            them. Default: the sample of a module, a run's validation images, or seeded noise.
+            them. Default: the sample of a module, a bundle's reference, a run's validation images,
+            or seeded noise.
         samples: number of samples in the proof.
         lava: settings of Lava; ``None``: the proof does without.
         contract: fields of `Contract` that win over the source's.
@@ -88,7 +89,9 @@ def export(
         ProofError: the proof failed; nothing is written.
         BundleError: the folder is taken by something else.
         DataError: the inputs cannot be read or do not fit.
+        ConfigError: ``samples`` is below 1, or ``lava`` is something else.
     """
+    require_settings(lava)
     network = open_network(source, contract)
     folder = Path(out) if out is not None else default_folder(network)
     if samples < 1:
@@ -106,7 +109,25 @@ def default_folder(network: Network) -> Path:
     """Return the default folder of a network's bundle."""
     if network.path is None:
         return Path(f"{network.name}.bundle")
+    if (kept := _bundle_of(network)) is not None:
+        return kept
     return network.path / "bundle" if network.run else network.path.with_suffix(".bundle")
+
+
+def _bundle_of(network: Network) -> Path | None:
+    """Return the bundle that a network was opened from; ``None``: from something else."""
+    if network.path is None:
+        return None
+    folder = network.path.parent if network.is_netx else network.path
+    return folder if is_bundle(folder) else None
+
+
+def _kept_inputs(network: Network, timesteps: int | None) -> dict[str, NDArray[Any]] | None:
+    """Return the samples that the bundle of a network carries; ``None``: it has none so long."""
+    folder = _bundle_of(network)
+    kept = dict(read_bundle(folder).reference.inputs) if folder is not None else {}
+    fit = kept and all(timesteps in (None, len(x)) for x in kept.values())
+    return kept if fit else None
 
 
 def export_nir(
@@ -219,6 +240,8 @@ def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
         given, source = named_inputs(inputs, network.input_names), "the given inputs"
     elif network.sample is not None:
         given, source = named_inputs(network.sample, network.input_names), "the sample that the module was read with"
+    elif (kept := _kept_inputs(network, contract.timesteps)) is not None:
+        given, source = kept, "the bundle's reference"
     elif run is not None:
         from ashneuro.workflows.calibration import calibration_currents
 
@@ -230,8 +253,10 @@ def _export_graph(network: Network, inputs: Any, prove: _Prover) -> Exported:
         source = "random inputs: give --inputs for samples like those that will come"
     how = "integer units as learnt, compared on" if integers else "calibrated and compared on"
     exported = _build(network, given, prove, accuracy=accuracy, integers=integers, extra=extra)
-    mended = tuple(finding for finding in findings if finding.rule == "follows_from_graph")
-    return replace(exported, notes=(*mended, *exported.notes), samples_from=f"{how} {source}")
+    # What was mended, and which read-outs are no layer of the program.
+    told = [finding for finding in findings if finding.rule in ("follows_from_graph", "read_outs_end")]
+    said = [finding for finding in told if finding.level == "note"]
+    return replace(exported, notes=(*said, *exported.notes), samples_from=f"{how} {source}")
 
 
 def _build(
@@ -306,6 +331,8 @@ def _export_netx(network: Network, inputs: Any, prove: _Prover) -> Exported:
     prove.require_stated(network)
     if inputs is not None:
         given, source = named_inputs(inputs, [port.name for port in program.inputs]), "the given inputs"
+    elif (kept := _kept_inputs(network, program.timesteps)) is not None:
+        given, source = kept, "the bundle's reference"
     else:
         given, source = PROOF_NOISE.inputs(program.inputs, program.timesteps), "random inputs"
     proof = certify(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ashneuro.errors import ConfigError
+
 if TYPE_CHECKING:
     from ashneuro.simulation.lava.session import Lava
 
@@ -45,3 +47,11 @@ class LavaSettings:
 
 
 LOCAL_LAVA = LavaSettings()
+
+
+def require_settings(lava: object) -> None:
+    """Raise `ConfigError` if the argument ``lava`` of a proof is neither settings nor ``None``."""
+    if lava is not None and not isinstance(lava, LavaSettings):
+        why = "it takes LavaSettings, or None for a proof without Lava"
+        do = "leave it out" if lava is True else "lava=None"
+        raise ConfigError(f"lava={lava!r}", why, do)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -126,7 +126,8 @@ def read(source: str | Path | nir.NIRGraph, **contract: Any) -> Network | Bundle
 
     Raises:
         AshneuroError: there is no such file, or it cannot be read.
-        ConfigError: a field is given for a lava-dl file that it does not leave open.
+        ConfigError: a field is given that no contract has, or that a lava-dl file does not leave
+            open.
     """
     given = {name: value for name, value in contract.items() if value is not None}
     if isinstance(source, str | Path) and not given and kind_of(Path(source)) == "bundle":
@@ -143,16 +144,25 @@ def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides
 
     Raises:
         AshneuroError: there is no such file, or it cannot be read.
-        ConfigError: a field is overridden that the source does not leave open.
+        ConfigError: the source is none of these, or a field is overridden that it does not leave
+            open or that no contract has.
     """
     from ashneuro.program.bundle import NETWORK, NETX
 
     overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
+    _require_fields(overrides)
     if isinstance(source, Network):
+        if overrides:
+            what = f"{source.name} with {', '.join(overrides)}"
+            raise ConfigError(what, "a network that was read has its contract", f"ash.read(path, {_words(overrides)})")
         return source
     if isinstance(source, Bundle):
         source = source.folder
     if not isinstance(source, str | Path):
+        if not hasattr(source, "metadata"):
+            what = f"a {type(source).__name__} is no network"
+            why = "it is a path, a NIR graph, a bundle, or a network that was read"
+            raise ConfigError(what, why, "for a torch module: ash.from_torch(module, sample)")
         refuse_input_shape("a graph in memory", overrides)
         return Network("network", None, source, read_contract(source.metadata, **overrides))
     path = Path(source)
@@ -175,6 +185,19 @@ def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides
     if kind == "bundle" and not records_assumptions(path):
         read = replace(read, recorded=not _any_open(graph, read))
     return Network(path.stem, path, graph, read, run)
+
+
+def _require_fields(overrides: Overrides) -> None:
+    """Raise `ConfigError` if a name is no field of a contract."""
+    known = [*(field.name for field in fields(Contract)), "input_shape"]
+    unknown = [name for name in overrides if name not in known]
+    if unknown:
+        do = _words({"dt_s": overrides["dt"]}) if unknown == ["dt"] else f"one of {', '.join(known)}"
+        raise ConfigError(f"no contract has a field {unknown[0]!r}", "it would be ignored", do)
+
+
+def _words(overrides: Overrides) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in overrides.items())
 
 
 def _any_open(graph: nir.NIRGraph, read: ReadContract) -> bool:

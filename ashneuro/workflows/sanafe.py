@@ -147,7 +147,8 @@ def export_sanafe(
     folder = Path(out) if out is not None else _default_folder(source)
     _require_free(folder, PLAN)
     network = None if _has_samples(source) else open_network(source, contract)
-    found = sanafe_network(source if network is None else network, inputs, samples, contract, progress)
+    opened, open_fields = (source, contract) if network is None else (network, None)
+    found = sanafe_network(opened, inputs, samples, open_fields, progress)
     if network is not None and not accept_assumptions:
         given = [("--out", out), ("--inputs", inputs if isinstance(inputs, str | Path) else None)]
         options = [f"{name} {quote(str(value))}" for name, value in given if value is not None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashneuro.workflows.export import proof_options
-from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
+from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings, require_settings
 from ashneuro.workflows.networks import open_bundle
 from ashneuro.workflows.progress import Progress, silent
 
@@ -30,9 +30,11 @@ def verify(
     Raises:
         BundleError: there is no bundle, a file of it was changed, or it cannot be read.
         LavaError: Lava started, and failed.
+        ConfigError: ``lava`` is something else.
     """
     from ashneuro.simulation.proof import certify
 
+    require_settings(lava)
     bundle = open_bundle(source)
     proof = certify.verify(bundle, **proof_options(lava), progress=partial(progress, "proving"))
     # The module is not in the bundle: its comparison is the one of the export.

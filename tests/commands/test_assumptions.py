@@ -105,6 +105,31 @@ def test_accepted_assumptions_are_named_everywhere(ashneuro: Command, leaky: tup
         assert sum(finding["rule"] == "assumed_contract" for finding in checked) == len(FIELDS)
 
 
+def test_bundle_that_is_exported_again_keeps_its_samples(
+    ashneuro: Command, leaky: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path, x = leaky
+    assert ashneuro("export", path, "--inputs", x, "--no-lava", "--accept-assumptions").code == 0
+    bundle = tmp_path / "leaky.bundle"
+    before = ash.simulate(bundle).layers["lif"].raster
+    command = ashneuro("check", bundle).out.splitlines()[-1].split()  # states what was assumed
+    said = ashneuro(*command[1:], "--no-lava")
+    assert said.code == 0 and "compared on the bundle's reference" in said.out and "assuming" not in said.out
+    assert np.array_equal(ash.simulate(bundle).layers["lif"].raster, before)
+    other = ashneuro("export", bundle, "--no-lava", "--timesteps", 20, "--out", tmp_path / "short.bundle")
+    assert other.code == 0 and "random inputs" in other.out  # the reference has 50 steps
+
+
+def test_proof_takes_settings_of_lava(leaky: tuple[Path, Path], tmp_path: Path) -> None:
+    path, _ = leaky
+    for given, do in ((False, "lava=None"), (True, "leave it out")):
+        for call in (ash.export, ash.verify):
+            with pytest.raises(ash.AshneuroError) as error:
+                call(path, lava=given)
+            assert error.value.do == do
+    assert not (tmp_path / "leaky.bundle").exists()
+
+
 def test_check_ends_with_a_command_that_is_not_refused(ashneuro: Command, leaky: tuple[Path, Path]) -> None:
     path, x = leaky
     said = ashneuro("check", path, "--dt", "1e-4")

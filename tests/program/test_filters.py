@@ -14,6 +14,7 @@ from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.proof.certify import certify
 from ashneuro.spiking.contract import Contract
+from ashneuro.workflows.export import export
 from tests.program import networks as net
 
 
@@ -71,6 +72,13 @@ def test_read_out_becomes_synaptic_current(case, start, integration):
     kind = "CubaLIF" if program.layers[-1].neuron.spiking else "CubaLI"
     assert (note.node, note.level) == ("n1", "note")
     assert note.actual == f"the synaptic current of {last}, which run as {kind}"
+
+
+def test_export_says_which_read_out_is_no_layer(tmp_path):
+    rng = np.random.default_rng(0)
+    exported = export(net.chain((8,), *CASES["LI, LIF"](rng)), tmp_path / "b", lava=None, accept_assumptions=True)
+    (note,) = (note for note in exported.notes if note.rule == "read_outs_end")
+    assert "run as CubaLIF" in note.actual and all(note.level == "note" for note in exported.notes)
 
 
 @pytest.mark.parametrize("coding", ["spikes", "current"])

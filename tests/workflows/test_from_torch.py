@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import ashneuro
-from ashneuro.errors import ProofError
+from ashneuro.errors import DataError, GraphError, ProofError
 from ashneuro.program.certificate import Certificate
 from ashneuro.reporting import tables
 from ashneuro.simulation.proof.source import compare_source
@@ -91,6 +91,16 @@ def test_neuron_that_is_not_its_class_is_refused_with_the_place(module):
     with pytest.raises(ProofError, match="does not spike as the module does") as error:
         ashneuro.from_torch(module, spikes(6))
     assert "first in 1, sample 0, step" in error.value.why
+
+
+def test_something_else_than_a_module_or_a_sample_is_an_error(module):
+    for other in ("model.pt", module.state_dict()):
+        with pytest.raises(GraphError, match="is no torch module"):
+            ashneuro.from_torch(other, spikes(6))
+    for sample in (None, "x.npy", [[["a"]]]):
+        with pytest.raises(DataError, match="the sample cannot be read"):
+            ashneuro.from_torch(module, sample)
+    assert ashneuro.from_torch(module, spikes(6).tolist()).sample.shape == spikes(6).shape
 
 
 def test_sample_is_the_default_input_of_report_and_check(module):

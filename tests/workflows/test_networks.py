@@ -86,6 +86,36 @@ def test_open_graph_in_memory(graph: nir.NIRGraph) -> None:
     assert open_network(network) is network
 
 
+def test_contract_field_that_does_not_exist_is_an_error(graph: nir.NIRGraph) -> None:
+    with pytest.raises(ConfigError, match="no contract has a field 'dt'") as error:
+        read(graph, dt=1e-4)
+    assert error.value.do == "dt_s=0.0001"
+    assert read(graph, dt_s=1e-4).contract.dt_s == 1e-4
+    with pytest.raises(ConfigError, match="no contract has a field 'tau'") as error:
+        open_network(graph, {"tau": 1.0})
+    assert "reset_delay" in error.value.do
+
+
+def test_network_that_was_read_keeps_its_contract(graph: nir.NIRGraph) -> None:
+    with pytest.raises(ConfigError, match="network with dt_s") as error:
+        open_network(read(graph), {"dt_s": 1e-4})
+    assert error.value.do == "ash.read(path, dt_s=0.0001)"
+
+
+def test_something_else_is_no_network() -> None:
+    with pytest.raises(ConfigError, match="a dict is no network") as error:
+        open_network({})  # type: ignore[arg-type]
+    assert "from_torch" in error.value.do
+
+
+def test_metadata_that_is_no_number_names_its_option(graph: nir.NIRGraph) -> None:
+    for field, option in (("dt_s", "--dt SECONDS"), ("message_limit", "--message-limit N")):
+        graph.metadata = {f"ashneuro.{field}": "x"}
+        with pytest.raises(GraphError) as error:
+            read(graph)
+        assert error.value.do == option
+
+
 def test_read_nir_file(graph: nir.NIRGraph, tmp_path: Path) -> None:
     path = tmp_path / "small.nir"
     nir.write(path, graph)
