@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ashneuro.program.bundle import Bundle
 
 SEARCHED = ("dt_s", "reset", "reset_delay", "comparison", "message", "integration", "if_convention", "start")
+OWN = ("reset", "reset_delay", "comparison")  # mean the same in a file as in the module's own graph
 USUAL_STEPS_S = (1e-3, 1e-4, 1.0, 1e-6)  # of ashneuro and Norse, of snnTorch, of sinabs, of Norse's τ · dt
 FEW = 2  # samples with which contracts are told apart, before the first that fits runs all of them
 
@@ -45,7 +46,8 @@ def match_contract(
 
     The module runs over the sample as in `from_torch`. The contracts are few: dt (the usual ones,
     and the one that its decays give), reset, reset_delay, comparison, message, integration,
-    if_convention and start, those with the fewest changes first.
+    if_convention and start, those with the fewest changes first. Where the sample does not tell
+    two values of reset, reset_delay or comparison apart, the module's own is taken.
 
     Args:
         source: the exported graph.
@@ -88,6 +90,11 @@ def match_contract(
         raise refusal
     wrong, chosen = best
     either = tuple(_either(chosen, candidates, compare)) if not wrong else ()
+    # Where the sample does not decide, the module does.
+    for name in [name for name in OWN if name in either]:
+        owned = replace(chosen, **{name: getattr(traced.contract, name)})
+        if not compare(owned, None).mismatches:
+            chosen = owned
     before = network.contract
     changed = {name: getattr(chosen, name) for name in SEARCHED if getattr(chosen, name) != getattr(before, name)}
     return ContractMatch(chosen, compare(chosen, None), contract_options(changed).strip(), either, tried)
@@ -106,8 +113,10 @@ def module_at(place: str) -> nn.Module:
     file, _, name = place.rpartition(":")
     path = Path(file)
     usage = "--source FILE.py:NAME, NAME a function that returns the torch.nn.Module"
-    if not file or not path.is_file():
-        raise ConfigError(f"--source {place}", f"there is no file {file or place}", usage)
+    if not file:
+        raise ConfigError(f"--source {place}", "it names a file alone, and nothing in it", usage)
+    if not path.is_file():
+        raise ConfigError(f"--source {place}", f"there is no file {file}", usage)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     code = importlib.util.module_from_spec(spec)
@@ -125,7 +134,7 @@ def module_at(place: str) -> nn.Module:
     finally:
         sys.path.remove(str(path.parent.resolve()))
     if not isinstance(module, torch.nn.Module):
-        raise ConfigError(f"--source {place}", f"it makes a {type(module).__name__}", usage)
+        raise ConfigError(f"--source {place}", f"it makes {type(module).__name__}, which is no module", usage)
     return module  # type: ignore[no-any-return]
 
 

@@ -79,8 +79,9 @@ def test_wrong_arguments_have_a_remedy(ashneuro: Command, folder: Path) -> None:
     inputs = ("--inputs", folder / "x.npy")
     for place, said in (
         ("missing.py:build", "there is no file missing.py"),
+        (folder / "model.py", "it names a file alone"),
         (f"{folder / 'model.py'}:other", "has no 'other'"),
-        (f"{folder / 'model.py'}:nothing", "it makes a int"),
+        (f"{folder / 'model.py'}:nothing", "it makes int, which is no module"),
     ):
         result = ashneuro(*check, "--source", place, *inputs)
         assert result.code == 2 and said in result.err and "Traceback" not in result.err
@@ -102,6 +103,20 @@ def test_contract_of_spikingjelly_integrators(tmp_path: Path) -> None:
     assert match.contract.dt_s == pytest.approx(1e-4)
 
 
+def test_module_decides_what_its_sample_leaves_open() -> None:
+    """Drawn weights never tie, so that both comparisons fit; SpikingJelly's is v ≥ v_threshold."""
+    neuron = framework("spikingjelly.activation_based.neuron")
+    exchange = framework("spikingjelly.activation_based.nir_exchange")
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 8), neuron.IFNode(step_mode="s"))
+    net[0].weight.data *= 3
+    graph = exchange.export_to_nir(net, torch.zeros(1, 6), dt=1e-4)
+    match = ash.match_contract(graph, net, spikes(6))
+    assert match.found and "comparison" in match.either
+    assert match.contract.comparison == "inclusive" and "--comparison inclusive" in match.options
+    assert ash.match_contract(graph, net, spikes(6), contract={"comparison": "strict"}).contract.comparison == "strict"
+
+
 def test_contract_of_sinabs_defaults() -> None:
     """Several spikes in a step: counts, and subtraction."""
     layers = framework("sinabs.layers")
@@ -109,7 +124,7 @@ def test_contract_of_sinabs_defaults() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(6, 8), layers.IAFSqueeze(batch_size=3, spike_threshold=torch.ones(8)))
     net[0].weight.data *= 6
     match = ash.match_contract(framework("sinabs.nir").to_nir(net, torch.zeros(3, 6)), net, spikes(6))
-    assert match.found and match.options.split() == ["--reset", "subtract", "--message", "count"]
+    assert match.found and match.options == "--reset subtract --comparison inclusive --message count"
 
 
 def test_contract_of_sinabs_layers() -> None:
