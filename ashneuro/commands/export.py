@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -41,7 +42,7 @@ def export(
     Exit code 1 when the proof fails.
 
     Args:
-        path: a run, a .nir file, or a lava-dl .net file.
+        path: a run, a bundle, a .nir file, or a lava-dl .net file.
         target: lava: a bundle with programs, reference spikes, certificate and a Lava script; nir:
             the graph alone; sanafe: the network with its cores for SANA-FE, and the comparison with
             its spikes where it is installed.
@@ -118,6 +119,7 @@ def _for_sanafe(
     json: bool,
 ) -> int:
     from ashneuro.program.assumption import to_json
+    from ashneuro.workflows.networks import contract_options, kind_of
     from ashneuro.workflows.sanafe import export_sanafe
 
     with terminal.progress() as progress:
@@ -154,5 +156,9 @@ def _for_sanafe(
     else:
         terminal.line(f"spikes were not compared: {written.not_proved}")
     terminal.wrote(written.folder)
-    terminal.next_steps(f"ashneuro report {path} --profile loihi1 --second-opinion sanafe")
+    words = ["ashneuro report", quote(str(path))]
+    if kind_of(path) in ("nir", "netx"):  # a bundle and a run have samples and a contract
+        words += [f"--inputs {quote(str(inputs))}"] if inputs is not None else []
+    options = contract_options(contract.overrides() if contract else {})
+    terminal.next_steps(f"{' '.join(words)} --profile loihi1 --second-opinion sanafe{options}")
     return 0

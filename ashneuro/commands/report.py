@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ashneuro.commands.options import ContractOptions
+from ashneuro.errors import ConfigError
 from ashneuro.reporting import tables, terminal
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def report(
     from ashneuro.workflows.networks import kind_of
     from ashneuro.workflows.noise import REPORT_NOISE
 
+    if ann_sample is not None and ann is None:
+        raise ConfigError(f"--ann-sample {ann_sample} without --ann", "it is the input of that ANN", "--ann FILE.onnx")
     profiles = workflow.choose_profiles(profile or workflow.DEFAULT_PROFILES)
     is_run = kind_of(path) == "run"
     with terminal.progress() as progress:

@@ -135,11 +135,20 @@ def _entries(path: Path) -> Any:
         raise GraphError(f"{path} is damaged", f"HDF5 says: {error}", "export or copy the file again") from error
 
 
+def _no_type(entry: Any, label: str) -> _Problem:
+    # nir.write leaves its file open where it fails. The type of a graph comes after its nodes.
+    if label == "graph" and isinstance(entry, Mapping) and "nodes" in entry:
+        why = "graph: it has nodes but no type, as in a file that nir.write began and did not finish"
+        do = "write it again; nir 1.0.8 cannot write a parameter that is a single number: numpy.atleast_1d(parameter)"
+        return _Problem(why, do)
+    return _Problem(f"{label}: it has no type", "give it the name of its primitive as `type`")
+
+
 def _build(entry: Any, name: str, problems: list[_Problem]) -> Any:
     """Return the node that an entry describes; add what prevents it to ``problems``."""
     label = name or "graph"
     if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
-        problems.append(_Problem(f"{label}: it has no type", "give it the name of its primitive as `type`"))
+        problems.append(_no_type(entry, label))
         return None
     kind = entry["type"]
     if kind == "NIRGraph":

@@ -39,7 +39,7 @@ PARTS = {
     "training": "the network was not trained here",
     "evaluations": "no evaluation was run",
     "workload": "nothing was simulated, so nothing was counted",
-    "estimates": "no hardware profile was chosen",
+    "estimates": "no profile of a chip or a device was chosen",
     "comparison": "there is no ANN twin to compare with",
     "placements": "no chip was chosen whose cores are known, or the network does not fit one",
     "measurements": "no counter was read and no measurement was given; --measure reads this machine's",

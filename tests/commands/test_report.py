@@ -121,6 +121,11 @@ def test_own_ann_beside_files_and_runs(
         assert own["workload"]["layers"][0]["effective_macs"] == 20 * 12 and 0.7 < own["zero_share"] < 1
 
 
+def test_sample_without_its_ann_is_an_error(ashneuro: Command, net: Path, tmp_path: Path) -> None:
+    result = ashneuro("report", net, "--ann-sample", tmp_path / "x.npy", "--out", tmp_path / "report")
+    assert result.code == 2 and "without --ann" in result.err and not (tmp_path / "report").exists()
+
+
 @pytest.mark.parametrize(("file", "said"), [("absent.onnx", "cannot read"), ("model.pt", "torch.onnx.export")])
 def test_own_ann_that_cannot_be_read(ashneuro: Command, net: Path, tmp_path: Path, file: str, said: str) -> None:
     if file.endswith("onnx"):

@@ -66,6 +66,12 @@ def test_parts_are_per_inference_and_inside_our_boundary(opinion):
     assert opinion.fill == pytest.approx(DEPTH / RUN_STEPS)
 
 
+def test_inputs_alone_send_messages_leaves_no_rounding(record, found):
+    sums = found.energy_j | {"network": 0.1 + 0.2}
+    rounded = sanafe_opinion(PROGRAM, record, replace(found, energy_j=sums, injected_j=0.3))
+    assert rounded.parts_j[NETWORK] == 0.0
+
+
 def test_our_parts_add_up_to_our_energy(opinion):
     for cost in (opinion.ours, opinion.same_prices):
         own = parts(cost)

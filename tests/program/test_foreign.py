@@ -67,6 +67,22 @@ def with_types(tmp_path, **types):
     return path
 
 
+def test_file_that_was_not_finished_is_named(tmp_path):
+    """nir 1.0.8 cannot write single numbers, and leaves what it has written so far."""
+    rng = np.random.default_rng(0)
+    lif = nir.LIF(*(np.array(value) for value in (2e-3, 1.0, 0.0, 1.0, 0.0)))
+    graph = networks.chain((4,), networks.affine(4, 3, rng), lif, type_check=False)
+    with pytest.raises(TypeError):
+        nir.write(tmp_path / "half.nir", graph)
+    with pytest.raises(GraphError) as error:
+        load_graph(tmp_path / "half.nir")
+    assert "did not finish" in error.value.why and "atleast_1d" in error.value.do
+    for key in ("tau", "r", "v_leak", "v_threshold", "v_reset"):
+        setattr(lif, key, np.atleast_1d(getattr(lif, key)))
+    nir.write(tmp_path / "whole.nir", graph)
+    assert set(load_graph(tmp_path / "whole.nir").nodes) == set(graph.nodes)
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [

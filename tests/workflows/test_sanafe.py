@@ -37,6 +37,15 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("no_sanafe")
+def test_next_step_repeats_contract_and_inputs(ashneuro: Command, file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    words = ("--inputs", tmp_path / "x.npy", "--input-coding", "spikes")
+    said = ashneuro("export", file, "--target", "sanafe", *words, "--accept-assumptions").out.splitlines()[-1]
+    assert said.split()[:3] == ["ashneuro", "report", str(file)]
+    assert f"--inputs {tmp_path / 'x.npy'} " in said and said.endswith("--second-opinion sanafe --input-coding spikes")
+
+
+@pytest.mark.usefixtures("no_sanafe")
 def test_export_without_sanafe_says_how_to_compare(file: Path) -> None:
     written = ashneuro.export_sanafe(file, inputs=X, samples=3, contract=STATED)
     assert written.folder == file.with_suffix(".sanafe") and not written.proof

@@ -49,7 +49,7 @@ class OwnAnn:
         text = f"{len(work.layers)} layers, {work.per_inference('dense_macs'):,.0f} MACs per inference"
         share = self.zero_share
         if share is None:
-            return f"{text}; zeros not measured"
+            return f"{text}; zeros not measured: no sample of its input was given (--ann-sample)"
         return f"{text}, {100 * share:.1f} % of them with a zero; measured on {self.measured_on}"
 
 
