@@ -34,6 +34,7 @@ def test_bench_emulator_with_bundle(ashneuro: Command, foreign, spikes, tmp_path
         "--no-lava",
         "--timesteps",
         16,
+        "--accept-assumptions",
     )
     assert exported.code == 0, exported.err
     result = ashneuro(
