@@ -85,6 +85,8 @@ class Dynamics:
         parameters: by their names in a NIR node's metadata, without ``ashneuro.``.
         state: names of the state variables beside u and v.
         comparison: of the potential with the threshold.
+        resets: a spike sets v to v_reset in the same step, as LIF does by default; else the kind has a
+            reset of its own, around a resting potential of 0.
         resonates: v is the real part of a complex state, in the graph's own unit, without a
             synaptic current and a bias.
         message: what a neuron sends.
@@ -95,6 +97,7 @@ class Dynamics:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     state: tuple[str, ...] = ()
     comparison: Comparison = "strict"
+    resets: bool = True
     resonates: bool = False
     message: Message = SPIKE
     multiplies: int = 0
@@ -145,6 +148,7 @@ DYNAMICS: Mapping[DynamicsName, Dynamics] = {
         },
         ("theta", "r"),
         comparison="inclusive",
+        resets=False,
         multiplies=2,  # the decays of θ − θ_0 and r
         adds=5,  # − θ_0, + θ_0, v − r; where it spikes + threshold_step and + 2·θ
         lava="ATRLIF",
@@ -153,6 +157,7 @@ DYNAMICS: Mapping[DynamicsName, Dynamics] = {
         {"period": Parameter("turn")},
         ("w",),
         comparison="inclusive",
+        resets=False,
         resonates=True,
         multiplies=3,  # a complex product is four; LIF has one of them
         adds=4,  # one more in v, one in w; w is compared twice
@@ -162,6 +167,7 @@ DYNAMICS: Mapping[DynamicsName, Dynamics] = {
         {"period": Parameter("turn")},
         ("w",),
         comparison="inclusive",
+        resets=False,
         resonates=True,
         multiplies=3,
         adds=2,

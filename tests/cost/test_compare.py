@@ -147,6 +147,13 @@ def test_thresholds_read_this_network():
     assert quiet[1].reading.startswith("below")
 
 
+def test_a_condition_on_spikes_is_left_out_where_messages_carry_numbers():
+    work, twin, _ = hybrid()
+    layers = tuple(replace(one, message_bits=8) if one.name == "lif2" else one for one in work.layers)
+    units = [one.unit for one in compare(replace(work, layers=layers), twin, node=CMOS).thresholds]
+    assert units == ["spikes per synapse and inference"]
+
+
 def test_zero_skipping_twin_needs_observed_activations():
     program = networks.tiny_program(timesteps=1)
     seen = networks.run(program, networks.images(program))

@@ -45,7 +45,8 @@ def thresholds(hybrid: Workload) -> Iterator[Threshold]:
             "Dampfhoffer et al., IEEE TETCI 7(3):731–741, 2023 (abstract)",
         )
     rate = hybrid.firing_rate
-    if rate is not None:
+    # A condition on spikes: a rate of messages that carry numbers is not one.
+    if rate is not None and not any(layer.message_bits for layer in hybrid.layers):
         steps = hybrid.timesteps
         reading = ("below" if rate < 0.057 else "not below") + (
             "" if steps == 5 else f"; stated for T = 5 and a VGG-16, this network has T = {steps}"

@@ -287,19 +287,18 @@ def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
     for name in wiring.named("neuron"):
         node, firing = wiring.nodes[name], wiring.firing(name, contract)
         dynamics, _ = node_dynamics(node)
-        if dynamics in ("refractory", "ternary") and firing != LIF_FIRING:
+        if dynamics != "lif" and DYNAMICS[dynamics].resets and firing != LIF_FIRING:
             actual = f"comparison {firing.comparison}, reset {firing.reset}, {firing.reset_delay} step(s) late"
-            part = "refractory steps" if dynamics == "refractory" else "a lower threshold"
             own = [PREFIX + field for field in FIRING_FIELDS if PREFIX + field in node.metadata]
             remedy = "--comparison strict --reset value --reset-delay 0"
             remedy = f"remove {', '.join(own)} from the node's metadata" if own else remedy
-            yield Violation(name, actual, f"{remedy}, if it was trained so; else train without {part}")
+            yield Violation(name, actual, f"{remedy}, if it was trained so; else train LIF neurons")
         if dynamics == "ternary" and not (numbers(node, "v_threshold") > numbers(node, "v_reset")).all():
             actual = f"v_threshold = {range_text(numbers(node, 'v_threshold'))}"
             yield Violation(name, actual, "train with v_threshold > v_reset")
         if DYNAMICS[dynamics].resonates and isinstance(node, nir.CubaLIF):
             yield Violation(name, f"{dynamics} of a CubaLIF", "write it as a LIF or an IF")
-        if dynamics not in ("lif", "refractory", "ternary"):
+        if not DYNAMICS[dynamics].resets:
             for parameter in ("v_leak", "v_reset"):
                 if hasattr(node, parameter) and numbers(node, parameter).any():
                     actual = f"{parameter} = {range_text(numbers(node, parameter))}"

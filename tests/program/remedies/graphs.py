@@ -492,7 +492,7 @@ CASES = [
     ),
     case(
         "dynamics_firing",
-        "else train without refractory steps",
+        "else train LIF neurons",
         chain(linear(), dynamics("refractory", refractory_steps=2)),
         SOUND,
         INCLUSIVE,
@@ -536,7 +536,7 @@ CASES = [
     ),
     case(
         "dynamics_firing",
-        "else train without a lower threshold",
+        "else train LIF neurons",
         chain(linear(), dynamics("ternary", threshold_below=0.3)),
         SOUND,
         INCLUSIVE,
