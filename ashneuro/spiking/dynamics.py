@@ -85,8 +85,8 @@ class Dynamics:
         parameters: by their names in a NIR node's metadata, without ``ashneuro.``.
         state: names of the state variables beside u and v.
         comparison: of the potential with the threshold.
-        resets: a spike sets v to v_reset in the same step, as LIF does by default; else the kind has a
-            reset of its own, around a resting potential of 0.
+        resets: a spike sets v to v_reset in the same step, as LIF does by default; else the kind
+            has a reset of its own, around a resting potential of 0.
         resonates: v is the real part of a complex state, in the graph's own unit, without a
             synaptic current and a bias.
         message: what a neuron sends.
