@@ -152,21 +152,15 @@ def test_update_counts_the_further_state(kind):
         ({"ashneuro.refractory_steps": 0}, "dynamics_parameters"),
         ({"ashneuro.refractory_steps": 1.5}, "dynamics_parameters"),
         ({"ashneuro.refractory_steps": np.ones(4)}, "dynamics_parameters"),
-        ({"ashneuro.dynamics": "ternary", "ashneuro.threshold_below": 0.0}, "dynamics_parameters"),
-        (
-            {"ashneuro.dynamics": "ternary", "ashneuro.threshold_below": 1.0, "ashneuro.reset": "subtract"},
-            "dynamics_firing",
-        ),
-        (
-            {"ashneuro.dynamics": "ternary", "ashneuro.threshold_below": 1.0, "ashneuro.message": "count"},
-            "readable_parameters",
-        ),
+        ({"ashneuro.threshold_below": 0.0}, "dynamics_parameters"),
+        ({"ashneuro.threshold_below": 1.0, "ashneuro.reset": "subtract"}, "dynamics_firing"),
+        ({"ashneuro.threshold_below": 1.0, "ashneuro.message": "count"}, "readable_parameters"),
         ({"ashneuro.reset": "subtract"}, "dynamics_firing"),
         ({"ashneuro.comparison": "inclusive"}, "dynamics_firing"),
     ],
 )
 def test_unfit_metadata_is_refused(changed, rule):
-    graph = network("refractory", **changed)
+    graph = network("ternary" if "ashneuro.threshold_below" in changed else "refractory", **changed)
     assert rule in {finding.rule for finding in check(graph, CONTRACT, "nir") if not finding.ok}
     with pytest.raises(GraphError):
         run_graph(graph, CONTRACT, spikes())
