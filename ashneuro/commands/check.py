@@ -51,7 +51,10 @@ def check(
     if source is not None:
         match = _match(path, source, inputs, overrides, json)
         # The findings are those of the network that spikes as the module does.
-        overrides = overrides | {name: getattr(match.contract, name) for name in SEARCHED}
+        names = list(SEARCHED)
+        if any(item.field == "input_coding" for item in open_network(path, overrides).assumptions or ()):
+            names.append("input_coding")  # that of the sample, as in from_torch
+        overrides = overrides | {name: getattr(match.contract, name) for name in names}
     network = open_network(path, overrides)
     findings = run(network, target, inputs=inputs)
     sound = all(finding.ok for finding in findings) and (match is None or match.found)

@@ -150,3 +150,12 @@ def test_a_file_of_another_module_is_refused(folder: Path) -> None:
     net = torch.nn.Sequential(torch.nn.Linear(6, 5), LIF(4e-3, dt=1e-3))
     with pytest.raises(GraphError, match="do not correspond"):
         ash.match_contract(folder / "net.nir", net, spikes(6))
+
+
+def test_next_step_feeds_the_file_as_its_sample(ashneuro: Command, folder: Path) -> None:
+    for values, coding in ((np.load(folder / "x.npy"), "spikes"), (np.load(folder / "x.npy") * 0.5, "current")):
+        np.save(folder / "x.npy", values)
+        command = ashneuro(*words(folder)).out.splitlines()[-1]
+        assert command.endswith(f"--input-coding {coding}")
+        given = ashneuro(*words(folder), "--input-coding", "current").out.splitlines()[-1]
+        assert given.count("--input-coding current") == 1

@@ -120,6 +120,15 @@ def test_relevant_assumptions_are_notes(rng):
     ]
 
 
+@pytest.mark.parametrize(("r", "said"), [(1e4, "--dt 0.0001"), (1.0, None), (np.nan, None), (np.inf, None)])
+def test_gain_that_may_be_per_second_is_named(rng, r, said):
+    neurons = nir.IF(np.full(4, r), np.ones(4), np.zeros(4))
+    findings = check(net.chain((6,), net.affine(6, 4, rng), neurons), read_contract({}))
+    (note,) = (each for each in findings if each.rule == "assumed_contract" and "if_convention" in each.actual)
+    ending = f"; R = 10000 may be 1/dt, as SpikingJelly writes it: --if-convention per-second {said}" if said else ""
+    assert note.remedy == f"--if-convention per-step{ending}"
+
+
 def test_integer_limits_apply_to_lava_only(rng):
     graph = net.chain((6,), net.affine(6, 4, rng), net.lif((4,), rng, tau=np.full(4, 100.0)))
     assert all(finding.ok for finding in check(graph, Contract(), "nir"))

@@ -25,7 +25,7 @@ from tests.program.remedies import errors, graphs, netx, programs, sanafe
 
 PACKAGE = Path(ashneuro.program.__file__).parent
 CASES = [*graphs.CASES, *programs.CASES, *netx.CASES, *sanafe.CASES]
-ELSEWHERE = "ashneuro simulate --on loihi"  # another way to run what a target does not hold
+ELSEWHERE = "ashneuro simulate FILE --on loihi"  # another way to run what a target does not hold
 # Errors that gather findings of rules, which have remedies of their own.
 GATHERED = {"rules/finding.py": "require"}
 

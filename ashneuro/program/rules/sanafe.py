@@ -29,7 +29,7 @@ from ashneuro.program.synapse import fan_out
 LARGEST_SANAFE_DELAY = 5  # of its delay dendrite, beyond the step that every spike takes
 MANY_SYNAPSES = 2_000_000
 BYTES_PER_SYNAPSE = 2450  # resident memory of SANA-FE 2.2.9, 10⁶ synapses
-ELSEWHERE = "ashneuro simulate --on loihi, which computes it; no second opinion on its energy"
+ELSEWHERE = "ashneuro simulate FILE --on loihi --inputs x.npy computes it; no second opinion on its energy"
 
 SanafeRule = Callable[[Program, CoreLimits], Iterator[Violation]]
 

@@ -20,7 +20,7 @@ def case(rule, says, broken, cured=SOUND, chip=CHIP, afterwards=None):
 
 def elsewhere(rule, broken):
     """Return the case of a network that the emulator computes instead."""
-    return case(rule, "ashneuro simulate --on loihi", broken, None)
+    return case(rule, "ashneuro simulate FILE --on loihi", broken, None)
 
 
 def over(count):
