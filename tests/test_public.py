@@ -90,3 +90,19 @@ def test_five_statements_from_file_to_cost(tmp_path: Path) -> None:
     again = ashneuro.simulate(integer, x, on="loihi")
     for name, activity in record.layers.items():
         np.testing.assert_array_equal(activity.raster, again.layers[name].raster)
+
+
+def test_networks_methods_equal_functions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    graph = networks.chain((6,), networks.affine(6, 5, rng), networks.lif((5,), rng, uniform=True))
+    x = (rng.random((8, 3, 6)) < 0.4).astype(np.uint8)
+    network = ashneuro.read(graph, dt_s=1e-3, input_coding="spikes")
+
+    assert network.check(target="lava", inputs=x) == ashneuro.check(network, "lava", inputs=x)
+    exported = network.export(tmp_path / "small", inputs=x, lava=None, accept_assumptions=True)
+    records = exported.simulate(x, on="loihi"), ashneuro.simulate(exported.bundle, x, on="loihi")
+    for name, activity in records[0].layers.items():
+        np.testing.assert_array_equal(activity.raster, records[1].layers[name].raster)
+    floats = network.simulate(x), ashneuro.simulate(network, x)
+    for name, activity in floats[0].layers.items():
+        np.testing.assert_array_equal(activity.raster, floats[1].layers[name].raster)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ashneuro.program.program import Program
+    from ashneuro.simulation.record import SpikeRecord
     from ashneuro.spiking.integers import Integers
     from ashneuro.training.checkpoint import Run
 
@@ -55,6 +56,12 @@ class Exported:
     certificate: Certificate
     notes: tuple[Finding, ...]
     samples_from: str = ""
+
+    def simulate(self, inputs: Any = None, **options: Any) -> SpikeRecord:
+        """Return the bundle's spikes by `ashneuro.simulate`, with its ``options``."""
+        from ashneuro.workflows.simulate import simulate
+
+        return simulate(self.bundle, inputs, **options)
 
 
 def export(

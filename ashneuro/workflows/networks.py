@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ashneuro.program.program import Program
+    from ashneuro.program.rules.finding import Findings
+    from ashneuro.simulation.record import SpikeRecord
     from ashneuro.simulation.run import Graph
     from ashneuro.training.checkpoint import Run
+    from ashneuro.workflows.export import Exported
 
 Kind = Literal["run", "bundle", "nir", "netx"]
 
@@ -106,6 +109,24 @@ class Network:
         from ashneuro.simulation.run import Graph
 
         return Graph(self.wiring, self.contract, self.assumptions)
+
+    def check(self, target: Literal["lava", "nir", "sanafe"] = "lava", **options: Any) -> Findings:
+        """Return the findings of `ashneuro.check` on this network, with its ``options``."""
+        from ashneuro.workflows.check import check
+
+        return check(self, target, **options)
+
+    def export(self, out: str | Path | None = None, **options: Any) -> Exported:
+        """Write and prove a bundle by `ashneuro.export`, with its ``options``."""
+        from ashneuro.workflows.export import export
+
+        return export(self, out, **options)
+
+    def simulate(self, inputs: Any = None, **options: Any) -> SpikeRecord:
+        """Return the spikes by `ashneuro.simulate`, with its ``options``."""
+        from ashneuro.workflows.simulate import simulate
+
+        return simulate(self, inputs, **options)
 
     @property
     def input_names(self) -> list[str]:
