@@ -199,7 +199,7 @@ def require_stated(network: Network, options: Sequence[str] = ()) -> None:
         stated = contract_options(given) + "".join(f" {item.option}" for item in open_now)
         do = (
             f"{' '.join(words)}{stated}\n     with the values that the network was made with;"
-            " or --accept-assumptions (accept_assumptions=True), and the certificate names them"
+            " or --accept-assumptions (accept_assumptions=True), and every result names them"
         )
     raise GraphError(f"{name} does not say what its spikes depend on", why, do)
 
