@@ -52,7 +52,8 @@ def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps:
     more: dict[str, list[dict[str, Number]]] = {layer.name: [{} for _ in range(layer.size)] for layer in program.layers}
     for step in range(machine_steps):
         for layer in program.layers:
-            arriving: list[Number] = [0] * layer.size
+            # Input of the real part, and of the imaginary part that resonators have.
+            arriving: list[list[Number]] = [[0] * layer.size, [0] * layer.size]
             for connection in layer.connections:
                 left = step - connection.delay - (1 if connection.synapse is not None else 0)
                 if left < 0:
@@ -63,13 +64,17 @@ def _run_sample(program: Program, inputs: Mapping[str, NDArray[Any]], timesteps:
                     if program.precision == "integer":
                         e = connection.weight_exp
                         values = [int(x) * 2**e if e > 0 else math.floor(int(x) / 2**-e) for x in values]
-                arriving = [x + y for x, y in zip(arriving, values, strict=True)]
+                part = int(connection.imaginary)
+                arriving[part] = [x + y for x, y in zip(arriving[part], values, strict=True)]
             if not layer.depth <= step < layer.depth + timesteps:
                 continue
             for i in range(layer.size):
-                u[layer.name][i], v[layer.name][i], out = _neuron(
-                    program, layer, i, u[layer.name][i], v[layer.name][i], arriving[i], more[layer.name][i]
-                )
+                state = u[layer.name][i], v[layer.name][i]
+                if layer.neuron.dynamics in ("resonate", "izhikevich"):
+                    after = _resonator(program, layer, i, state, (arriving[0][i], arriving[1][i]))
+                else:
+                    after = _neuron(program, layer, i, *state, arriving[0][i], more[layer.name][i])
+                u[layer.name][i], v[layer.name][i], out = after
                 leaves[layer.name][step][i] = out
     return {layer.name: leaves[layer.name][layer.depth : layer.depth + timesteps] for layer in program.layers}
 
@@ -91,8 +96,6 @@ def _neuron(
         value = x if one == 1 else x // 64
         largest = math.inf if neuron.message.limit is None else neuron.message.limit
         return 0, 0, min(value, largest) if active else 0
-    if neuron.dynamics in ("resonate", "izhikevich"):
-        return _resonator(program, layer, i, (v, u), a, threshold)
     if neuron.message.kind == "change":
         keeps = du == 0 if program.precision == "float" else du == -1
         u = u + a if keeps else a
@@ -163,20 +166,28 @@ def _neuron(
 
 
 def _resonator(
-    program: Program, layer: Layer, i: int, state: tuple[Number, Number], a: Number, threshold: Number
+    program: Program, layer: Layer, i: int, state: tuple[Number, Number], a: tuple[Number, Number]
 ) -> tuple[Number, Number, Number]:
-    """Return (imaginary part, real part, spike) after a step."""
-    parameters = layer.neuron.parameters
-    sin, cos = (np.broadcast_to(parameters[name], layer.shape).ravel()[i].item() for name in ("sin", "cos"))
-    real, last = state
+    """Return (imaginary part, real part, spike) after a step.
+
+    Args:
+        state: (imaginary part, real part) before it.
+        a: input of the real part and of the imaginary part.
+    """
+    own = layer.neuron.parameters
+    sin, cos, threshold = (
+        np.broadcast_to(values, layer.shape).ravel()[i].item()
+        for values in (own["sin"], own["cos"], layer.neuron.v_threshold)
+    )
+    last, real = state
     if program.precision == "float":
         smallest, unit, limit = 1e-5, 1, math.inf
-        real, imag = cos * real - sin * last + a, sin * real + cos * last
+        real, imag = cos * real - sin * last + a[0], sin * real + cos * last + a[1]
     else:
         smallest, unit, limit = 1, 64, 2**23 - 1
         real, imag = (
-            _toward_zero(cos * real) - _toward_zero(sin * last) + 64 * a,
-            _toward_zero(sin * real) + _toward_zero(cos * last),
+            _toward_zero(cos * real) - _toward_zero(sin * last) + 64 * a[0],
+            _toward_zero(sin * real) + _toward_zero(cos * last) + 64 * a[1],
         )
     real, imag = (max(-limit, min(limit, value)) for value in (real, imag))
     if layer.neuron.dynamics == "resonate":

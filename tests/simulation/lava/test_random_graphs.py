@@ -95,6 +95,19 @@ def test_integer_emulator_agrees_with_definition(case):
         expect_exact(case, program, run_program(program, case.inputs, rasters=names(program), backend=backend))
 
 
+def test_emulator_agrees_with_definition_of_imaginary_input():
+    # Few drawn graphs have it, and fewer spike because of it.
+    found = 0
+    for seed in range(500, 570):
+        case = draw(seeded(seed), integers=True)
+        program = lower(case.graph, case.contract)
+        if any(connection.imaginary for _, connection in program.connections()):
+            program = quantise(program, input_peak=peak(case)).program
+            expect_exact(case, program, run_program(program, case.inputs, rasters=names(program)))
+            found += 1
+    assert found >= 3
+
+
 @settings(EXAMPLES, max_examples=250)
 @given(st.data(), st.booleans())
 def test_damaged_graph_is_refused_or_runs(data, integers):
