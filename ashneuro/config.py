@@ -267,7 +267,8 @@ class TrainConfig:
         synthetic: number of additional L_CL negatives per image, mixed from its hardest ones.
         stua: weight of L_STUA, the alignment of spikes to text.
         stua_reading: definition of L_STUA: ``"uni"``: contrast of spikes to fixed text features.
-            ``"symmetric"``: contrast in both directions. ``"reconstruction"``: text features pass
+            ``"soft"``: the same with the texts' similarities as soft targets. ``"symmetric"``:
+            contrast in both directions. ``"reconstruction"``: text features pass
             the spiking encoder and are reconstructed. ``"bag-of-words"``: the text's words are
             predicted from the spikes.
         stua_stops_at_concrete: stop the gradient of L_STUA at C, so that it trains the abstract
@@ -311,7 +312,7 @@ class TrainConfig:
     beta: Annotated[float, Ge(0)] = 1.0
     synthetic: Annotated[int, Ge(0)] = 0
     stua: Annotated[float, Ge(0)] = 0.2
-    stua_reading: Literal["uni", "symmetric", "reconstruction", "bag-of-words"] = "uni"
+    stua_reading: Literal["uni", "soft", "symmetric", "reconstruction", "bag-of-words"] = "uni"
     stua_stops_at_concrete: bool = True
     firing_rate: Annotated[float, Gt(0), Le(1)] = 0.1
     firing_rate_weight: Annotated[float, Ge(0)] = 1.0
@@ -328,6 +329,9 @@ class TrainConfig:
     tensorboard: bool = False
     kernels: Literal["auto", "triton", "native", "torch", "norse"] = "auto"
 
+
+STUA_HEAD_READINGS = ("uni", "soft", "symmetric")
+"""Definitions of L_STUA that align pictures' spikes to texts, through the STUA head."""
 
 Task = Literal["retrieval", "vqa", "entailment", "nlvr2"]
 Weight = Annotated[float, Ge(0)]
@@ -391,6 +395,14 @@ def stages(config: RunConfig) -> tuple[tuple[StageConfig, TrainConfig], ...]:
             (stage, replace(config.train, **{name: value for name, value in given.items() if value is not None}))
         )
     return tuple(found)
+
+
+def trains_stua_head(config: RunConfig) -> bool:
+    """Return True if a stage aligns the read-out of pictures to texts through the STUA head."""
+    return config.model.abstract.kind != "none" and any(
+        stage.task == "retrieval" and settings.stua > 0 and settings.stua_reading in STUA_HEAD_READINGS
+        for stage, settings in stages(config)
+    )
 
 
 def trained_tasks(config: RunConfig) -> tuple[Task, ...]:

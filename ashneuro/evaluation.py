@@ -32,12 +32,16 @@ Metrics = Mapping[str, float]
 class Condition(Enum):
     """The trained network, the network with a branch zeroed at test time, or a baseline.
 
+    `A_ALONE`: read-outs of the abstract encoder are compared with texts through the STUA head,
+    without C and without the fusion.
+
     The value is the word in files.
     """
 
     WHOLE = ""
     A_ZEROED = "A zeroed"
     C_ZEROED = "C zeroed"
+    A_ALONE = "A alone, STUA head"
     V_ZEROED = "text alone"
     MOST_FREQUENT = "most frequent answer"
     CHANCE = "chance"
@@ -157,7 +161,8 @@ class Evaluation(_EvaluationFile):
         kind: ``model.abstract.kind``.
         split: name of the data set and its part.
         images, texts, concepts: sizes of the pool; every query ranks all of it.
-        rows: the whole network first, then with A zeroed and with C zeroed in the fusion.
+        rows: the whole network first, then with A zeroed and with C zeroed in the fusion, and the
+            STUA head alone where it was trained.
         chance: expectation for a random ranking.
         ratio: the learned fusion ratio; ``None`` without an abstract encoder.
         firing_rate: spikes per neuron and step of each observed spiking layer, by name.

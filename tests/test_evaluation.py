@@ -30,7 +30,7 @@ RETRIEVAL = Evaluation(
     concepts=12,
     rows=tuple(
         RetrievalRow(condition, SpikeSource.LAVA_INTEGER, METRICS, METRICS)
-        for condition in (Condition.WHOLE, Condition.A_ZEROED, Condition.C_ZEROED)
+        for condition in (Condition.WHOLE, Condition.A_ZEROED, Condition.C_ZEROED, Condition.A_ALONE)
     ),
     chance=RetrievalRow(Condition.CHANCE, SpikeSource.NONE, METRICS, METRICS),
     ratio=FusionRatio(0.5, 0.25, 0.75, (0.25, 0.75)),
@@ -67,10 +67,14 @@ def test_file_round_trip(evaluation: Evaluation | TaskEvaluation, tmp_path: Path
 
 def test_names_in_files() -> None:
     rows = RETRIEVAL.to_json()["rows"]
-    assert [row["name"] for row in rows] == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed"]
+    assert [row["name"] for row in rows] == [
+        *("hybrid", "hybrid, A zeroed", "hybrid, C zeroed", "hybrid, A alone, STUA head")
+    ]
     assert {row["spikes_from"] for row in rows} == {"Lava, fixed"}
     labelled = replace(RETRIEVAL, label="again").to_json()["rows"]
-    assert [row["name"] for row in labelled] == ["again", "again, A zeroed", "again, C zeroed"]
+    assert [row["name"] for row in labelled] == [
+        *("again", "again, A zeroed", "again, C zeroed", "again, A alone, STUA head")
+    ]
     task = TASK.to_json()
     assert task["measure"] == "accuracy"
     assert [row["name"] for row in task["rows"]] == ["ReLU twin", "ReLU twin, text alone", "most frequent answer"]

@@ -197,6 +197,13 @@ class AshNet(nn.Module):
             fused = fused + (self.ratio * abstract).flatten(1)
         return F.normalize(self.project(fused), dim=-1)
 
+    def align(self, abstract: Tensor) -> Tensor:
+        """Return the STUA head's unit vectors a (B, E) of read-outs A (B, D, 1, 1), without C.
+
+        Comparable with text embeddings once L_STUA has trained the head on images.
+        """
+        return F.normalize(self.stua(abstract.flatten(1)).float(), dim=-1)
+
     def visual_tokens(self, encoded: Encoded, zero: Branch | None = None) -> Tensor:
         """Return ``V = C + r ⊙ A`` as N = H·W tokens (B, N, D); ``zero`` as in `encode`."""
         fused = torch.zeros_like(encoded.concrete) if zero in ("concrete", "both") else encoded.concrete

@@ -59,6 +59,7 @@ CONDITIONS: dict[Condition, str] = {
     Condition.WHOLE: "",
     Condition.A_ZEROED: "A zeroed",
     Condition.C_ZEROED: "C zeroed",
+    Condition.A_ALONE: "A alone (STUA head)",
     Condition.V_ZEROED: "text alone",
     Condition.MOST_FREQUENT: "most frequent answer",
     Condition.CHANCE: "chance",

@@ -1,4 +1,4 @@
-"""Held-out retrieval of a model: whole, and with each branch zeroed."""
+"""Held-out retrieval of a model: whole, with each branch zeroed, and by the STUA head alone."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def evaluate(
     data: DataConfig,
     *,
     split: str,
+    stua_head: bool = False,
     encoder: SpikeEncoder | None = None,
     spikes_from: SpikeSource = SpikeSource.TORCH,
     examples: int = 12,
@@ -63,6 +64,8 @@ def evaluate(
 
     Args:
         split: name of the split, kept in the result.
+        stua_head: measure retrieval through the STUA head alone as well; it must have been trained,
+            see `ashneuro.config.trains_stua_head`.
         encoder: computes the spikes instead of torch.
         spikes_from: the simulator behind ``encoder``, kept in the result.
         examples: number of example queries.
@@ -77,8 +80,8 @@ def evaluate(
     spikes = None if encoder is None or model.abstract is None else simulated_spikes(model, pool.images, encoder)
     conditions = [Condition.WHOLE]
     if model.abstract is not None:
-        conditions += [Condition.A_ZEROED, Condition.C_ZEROED]
-    embeddings, firing = _embed_images(model, pool.images, [ZEROED[condition] for condition in conditions], spikes)
+        conditions += [Condition.A_ZEROED, Condition.C_ZEROED, *([Condition.A_ALONE] if stua_head else [])]
+    embeddings, firing = _embed_images(model, pool.images, conditions, spikes)
     texts = _embed_texts(model, pool.tokens)
     similarity = [image @ texts.T for image in embeddings]
     spiking = model.config.abstract.kind == "spiking"
@@ -124,7 +127,7 @@ class Pool:
 
 def recalls(model: AshNet, pool: Pool) -> tuple[Metrics, Metrics]:
     """Return the metrics image → text and text → image of the whole model, as in `evaluate`."""
-    scores = _embed_images(model, pool.images, [None], None)[0][0] @ _embed_texts(model, pool.tokens).T
+    scores = _embed_images(model, pool.images, [Condition.WHOLE], None)[0][0] @ _embed_texts(model, pool.tokens).T
     return metrics(scores, pool.relevant), metrics(scores.T, pool.relevant.T)
 
 
@@ -172,14 +175,18 @@ def input_currents(model: AshNet, images: Tensor, size: int = BATCH) -> Iterator
 
 @torch.no_grad()
 def _embed_images(
-    model: AshNet, images: Tensor, zeroed: Sequence[Branch | None], spikes: NDArray[np.generic] | None
+    model: AshNet, images: Tensor, conditions: Sequence[Condition], spikes: NDArray[np.generic] | None
 ) -> tuple[list[NDArray[np.float32]], dict[str, float]]:
-    """Return embeddings (N, E) for each zeroed branch, and firing rates by population."""
-    parts: list[list[Tensor]] = [[] for _ in zeroed]
+    """Return embeddings (N, E) under each condition, and firing rates by population."""
+    parts: list[list[Tensor]] = [[] for _ in conditions]
     firing: dict[str, float] = {}
     for encoded in encode_chunks(model, images, spikes, BATCH, firing):
-        for found, zero in zip(parts, zeroed, strict=True):
-            found.append(model.fuse(encoded.concrete, encoded.abstract, zero).cpu())
+        for found, condition in zip(parts, conditions, strict=True):
+            if condition is Condition.A_ALONE:
+                embedding = model.align(encoded.abstract)
+            else:
+                embedding = model.fuse(encoded.concrete, encoded.abstract, ZEROED[condition])
+            found.append(embedding.cpu())
     return [torch.cat(found).numpy() for found in parts], firing
 
 

@@ -173,9 +173,10 @@ class Learner(nn.Module):
             # Batch norms keep the statistics of images, which is what evaluation and export apply.
             with FrozenStatistics(model.abstract):
                 abstract, _ = model.read_out(model.abstract(current)["semantic.lif"])
-            rebuilt = F.normalize(model.stua(abstract.flatten(1)).float(), dim=-1)
-            return objectives.stua_reconstruction(rebuilt, own_texts)
-        aligned = all_gather(F.normalize(model.stua(encoded.abstract.flatten(1)).float(), dim=-1))
+            return objectives.stua_reconstruction(model.align(abstract), own_texts)
+        aligned = all_gather(model.align(encoded.abstract))
+        if reading == "soft":
+            return objectives.stua_soft(aligned, texts, scale)
         align = objectives.stua if reading == "uni" else objectives.stua_symmetric
         return align(aligned, texts.detach() if settings.stua_stops_at_concrete else texts, concepts, scale)
 

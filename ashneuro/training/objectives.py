@@ -163,6 +163,23 @@ def stua(abstract: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | floa
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
+def stua_soft(abstract: Tensor, texts: Tensor, scale: Tensor | float) -> Tensor:
+    """Return L_STUA with soft targets: the similarities of the texts among each other.
+
+    ::
+
+        q_ij   = e^{s·t_i·t_j} / Σ_k e^{s·t_i·t_k}
+        p_ij   = e^{s·a_i·t_j} / Σ_k e^{s·a_i·t_k}
+        L_STUA = 1/B Σ_i Σ_j q_ij log(q_ij / p_ij),   t = sg(t)
+
+    All pairs of the batch count, those of one concept as well: their texts are similar, so they
+    share the target. Read-outs a (B, E) move to the texts t (B, E), never the reverse.
+    """
+    texts = texts.detach()
+    target = (scale * texts @ texts.T).softmax(1)
+    return F.kl_div((scale * abstract @ texts.T).log_softmax(1), target, reduction="batchmean")
+
+
 def stua_symmetric(abstract: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | float) -> Tensor:
     """Return L_STUA as alignment in both directions: `itc` between read-outs and texts; both move.
 

@@ -26,6 +26,7 @@ MEASURES = (
     "accuracy",
     "accuracy_a_zeroed",
     "accuracy_c_zeroed",
+    "accuracy_a_alone",
     "firing_rate",
     "synops",
     "host_macs",

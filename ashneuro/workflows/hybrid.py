@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ashneuro.config import trains_stua_head
 from ashneuro.data.batches import normalise
 from ashneuro.data.pairs import Pair
 from ashneuro.errors import AshneuroError, ConfigError, DataError
@@ -171,13 +172,16 @@ class HybridSession:
         return np.asarray(model.embed_texts(tokens.to(model.log_scale.device)).cpu().numpy())
 
     def evaluate(self, pairs: Sequence[Pair], split: str = "these pairs") -> Evaluation:
-        """Return retrieval among ``pairs``, with either branch zeroed as well."""
+        """Return retrieval among ``pairs``, with either branch zeroed, and by the STUA head alone
+        where it was trained.
+        """
         return evaluate(
             self.run.model,
             self.run.vocabulary,
             pairs,
             self.run.config.data,
             split=split,
+            stua_head=trains_stua_head(self.run.config),
             encoder=self.encoder,
             spikes_from=self.source,
         )

@@ -195,7 +195,9 @@ def _train_and_measure(
 
 
 def _accuracies(run: Run, planned: SweepConfig) -> dict[str, float | None]:
-    """Return the metric of the whole network, with A and with C zeroed, and the firing rate."""
+    """Return the metric of the whole network, with A and with C zeroed, by the STUA head alone, and
+    the firing rate.
+    """
     from ashneuro.workflows.hybrid import HybridSession
 
     more: dict[str, float | None] = {}
@@ -216,6 +218,7 @@ def _accuracies(run: Run, planned: SweepConfig) -> dict[str, float | None]:
         "accuracy": found[Condition.WHOLE],
         "accuracy_a_zeroed": found.get(Condition.A_ZEROED),
         "accuracy_c_zeroed": found.get(Condition.C_ZEROED),
+        "accuracy_a_alone": found.get(Condition.A_ALONE),
         "firing_rate": sum(rates.values()) / len(rates) if rates else None,
         **more,
     }

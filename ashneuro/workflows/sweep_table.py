@@ -24,6 +24,7 @@ COLUMNS = (
     ">accuracy, %",
     ">A zeroed, %",
     ">C zeroed, %",
+    ">A alone, %",
     ">firing rate, %",
     ">synops per image",
     ">host MACs per image",
@@ -36,7 +37,8 @@ def sweep_table(planned: SweepConfig, runs: int, planned_runs: int, summaries: S
     what = "mean of R@1 image → text and text → image" if planned.task == "retrieval" else planned.task
     title = f"{runs} runs of {planned.base}; accuracy: {what}, {planned.part} part"
     note = (
-        "mean ± standard deviation over seeds. Accuracy and firing rate are measured, synops and MACs counted, energy "
+        "mean ± standard deviation over seeds. A alone: through the STUA head, where it was trained. Accuracy and "
+        "firing rate are measured, synops and MACs counted, energy "
         f"estimated ({planned.profile}, int8 on host and chip; the host is in the sum; the low-bit control at its own "
         "bits)."
     )
@@ -56,7 +58,8 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     energy = spread("energy_j", 1e6, 2)
     if "energy_low_j" in summary.mean:
         energy += f" ({1e6 * summary.mean['energy_low_j']:,.2f}–{1e6 * summary.mean['energy_high_j']:,.2f})"
-    percents = [spread(name, 100, 1) for name in ("accuracy", "accuracy_a_zeroed", "accuracy_c_zeroed", "firing_rate")]
+    shares = ("accuracy", "accuracy_a_zeroed", "accuracy_c_zeroed", "accuracy_a_alone", "firing_rate")
+    percents = [spread(name, 100, 1) for name in shares]
     return (summary.variant, str(summary.seeds), *percents, spread("synops", 1, 0), spread("host_macs", 1, 0), energy)
 
 

@@ -21,7 +21,8 @@ def test_train_evaluate_export_report(ashneuro: Command, pairs: Path, tmp_path: 
     assert ashneuro("train", "tiny", "--out", control, *settings(pairs, "model.abstract.kind=none")).code == 0
 
     rows = json.loads(ashneuro("evaluate", hybrid, "--json").out)["rows"]
-    assert [row["name"] for row in rows] == ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed"]
+    names = ["hybrid", "hybrid, A zeroed", "hybrid, C zeroed", "hybrid, A alone, STUA head"]
+    assert [row["name"] for row in rows] == names
     assert ashneuro("evaluate", control).code == 0
 
     exported = json.loads(ashneuro("export", hybrid, "--samples", 4, "--json").out)

@@ -96,6 +96,21 @@ def test_hybrid_is_evaluated_whole_and_with_zeroed_branches(run: Run) -> None:
     assert len(evaluation.ratio.channels) == 8
 
 
+def test_stua_head_alone_ranks_by_the_read_out(run: Run) -> None:
+    row = measure(run, stua_head=True).rows[-1]
+    assert row.condition is Condition.A_ALONE
+    images = torch.stack([torch.from_numpy(pair.load()).movedim(-1, 0) for pair in TEST])
+    tokens = torch.from_numpy(run.vocabulary.encode([", ".join(pair.captions) for pair in TEST], 5))
+    model = run.model
+    with torch.no_grad():
+        encoded = model.encode((images.float() - 127.5) / 63.75)
+        aligned = encoded.abstract[:, :, 0, 0] @ model.stua.weight.T + model.stua.bias
+        scores = (aligned / aligned.norm(dim=1, keepdim=True) @ model.embed_texts(tokens).T).numpy()
+    assert row.image_to_text == metrics(scores, np.eye(12, dtype=bool))
+    assert row.text_to_image == metrics(scores.T, np.eye(12, dtype=bool))
+    assert row.image_to_text["R@1"] > 1 / 12, "trained, it finds more than chance"
+
+
 def test_spikes_of_another_encoder_are_used(run: Run) -> None:
     seen = []
 

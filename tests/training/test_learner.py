@@ -54,7 +54,7 @@ def test_stua_gradient_stops_at_c_and_at_the_text() -> None:
     assert reached == {"concrete", "abstract", "omega", "readout", "stua"}
 
 
-@pytest.mark.parametrize("reading", ["uni", "symmetric", "reconstruction", "bag-of-words"])
+@pytest.mark.parametrize("reading", ["uni", "soft", "symmetric", "reconstruction", "bag-of-words"])
 def test_stopping_stua_keeps_all_other_gradients(reading: str) -> None:
     """One backward pass equals two: the other losses to all parameters, L_STUA to those after C."""
     model, terms = step(tiny.config(stua_reading=reading), torch.float64)

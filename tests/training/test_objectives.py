@@ -21,6 +21,7 @@ from ashneuro.training.objectives import (
     mlm,
     stua,
     stua_reconstruction,
+    stua_soft,
     stua_symmetric,
     stua_words,
     synops,
@@ -211,6 +212,22 @@ def test_stua_readings() -> None:
         + (cross_entropy(scores[2], 8) + cross_entropy(scores[2], 1)) / 2
     ) / 2
     assert float(stua_words(scores, tokens)) == pytest.approx(expected)
+
+
+def test_stua_with_soft_targets() -> None:
+    a, t = unit(5).requires_grad_(), unit(6).requires_grad_()
+    expected = 0.0
+    for i in range(B):
+        wanted = [math.exp(SCALE * float(t[i].detach() @ t[j].detach())) for j in range(B)]
+        given = [math.exp(SCALE * float(a[i].detach() @ t[j].detach())) for j in range(B)]
+        for q, p in zip(wanted, given, strict=True):
+            share = q / sum(wanted)
+            expected += share * math.log(share / (p / sum(given))) / B
+    loss = stua_soft(a, t, SCALE)
+    assert float(loss.detach()) == pytest.approx(expected)
+    loss.backward()
+    assert t.grad is None and a.grad is not None and a.grad.any()
+    assert float(stua_soft(unit(6), unit(6), SCALE)) == pytest.approx(0.0), "least where a = t"
 
 
 def test_codebook_loss_moves_both_sides() -> None:

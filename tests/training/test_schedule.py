@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ashneuro.config import StageConfig, load_config, stages
+from ashneuro.config import StageConfig, load_config, stages, trains_stua_head
 from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import ConfigError
 from ashneuro.evaluation import TaskEvaluation
@@ -46,6 +46,16 @@ def test_stage_inherits_settings_from_train() -> None:
     assert [one.stua for one in settings] == [0.2, 1.0, 0.2] and {one.contrast for one in settings} == {0.3}
     assert settings[1].learning_rate == 5e-3 and settings[0].learning_rate == 1e-2
     assert [stage.name for stage, _ in stages(tiny.config())] == ["train"]
+
+
+def test_stua_head_is_trained_by_any_stage_that_aligns_pictures() -> None:
+    stage = StageConfig("stua", 1, stua=1.0)
+    assert trains_stua_head(tiny.config()) and not trains_stua_head(tiny.config(stua=0.0))
+    assert trains_stua_head(tasks_tiny.config(StageConfig("pretrain", 1), stage, stua=0.0))
+    assert not trains_stua_head(tasks_tiny.config(replace(stage, task="vqa"), stua=0.0)), "a task has no L_STUA"
+    assert not trains_stua_head(tiny.of_kind("none"))
+    assert trains_stua_head(tiny.config(stua_reading="soft"))
+    assert not trains_stua_head(tiny.config(stua_reading="bag-of-words")), "it has a projection of its own"
 
 
 def test_stages_have_their_own_objectives_and_metrics(tmp_path: Path) -> None:
@@ -90,7 +100,7 @@ def test_stage_trains_only_its_parts(tmp_path: Path) -> None:
     assert {"abstract", "readout", "omega"} <= moved <= {"abstract", "readout", "omega", "stua", "view"}
 
 
-@pytest.mark.parametrize("reading", ["symmetric", "reconstruction", "bag-of-words"])
+@pytest.mark.parametrize("reading", ["soft", "symmetric", "reconstruction", "bag-of-words"])
 def test_stua_readings_train(tmp_path: Path, reading: str) -> None:
     run = train(tiny.config(epochs=1, stua_reading=reading, synthetic=2, synops=1.0), tmp_path / "run")
     losses = read_metrics(tmp_path / "run" / METRICS).epochs[0].losses

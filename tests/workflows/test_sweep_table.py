@@ -55,14 +55,15 @@ ROWS = (
 MARKDOWN = """\
 3 runs of tiny; accuracy: mean of R@1 image → text and text → image, test part
 
-| variant | seeds | accuracy, % | A zeroed, % | C zeroed, % | firing rate, % | synops per image \
+| variant | seeds | accuracy, % | A zeroed, % | C zeroed, % | A alone, % | firing rate, % | synops per image \
 | host MACs per image | energy, µJ (low–high) |
-|---|---:|---:|---:|---:|---:|---:|---:|---:|
-| base | 2 | 50.0 ± 35.4 | 12.5 ± 0.0 | – | 6.2 ± 0.0 | 2,000 ± 1,414 | 20,000 ± 0 | 3.00 ± 1.41 (2.00–5.00) |
-| no encoder | 1 | 50.0 | – | – | – | – | 5,000 | – |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| base | 2 | 50.0 ± 35.4 | 12.5 ± 0.0 | – | – | 6.2 ± 0.0 | 2,000 ± 1,414 | 20,000 ± 0 | 3.00 ± 1.41 (2.00–5.00) |
+| no encoder | 1 | 50.0 | – | – | – | – | – | 5,000 | – |
 
-mean ± standard deviation over seeds. Accuracy and firing rate are measured, synops and MACs counted, energy estimated \
-(cmos45, int8 on host and chip; the host is in the sum; the low-bit control at its own bits). 1 runs are still to come.
+mean ± standard deviation over seeds. A alone: through the STUA head, where it was trained. Accuracy and firing rate \
+are measured, synops and MACs counted, energy estimated (cmos45, int8 on host and chip; the host is in the sum; \
+the low-bit control at its own bits). 1 runs are still to come.
 """
 
 CSV = """\
