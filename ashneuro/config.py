@@ -37,12 +37,18 @@ class DataConfig:
 
     Args:
         source: name from ``ashneuro data list``, or path of a caption file or folder.
-        format: format of the path, a name from ``ashneuro data formats``. Empty: COCO captions
-            JSON, ``.jsonl`` or ``.csv``, by suffix.
+        format: format of the path, a name from ``ashneuro data formats``. Empty: recognised from
+            the content.
         images: folder of the image files, for a path. Empty: the caption file's folder.
+        image_column, caption_column: names of the columns or keys with pictures and captions;
+            several of captions with commas between them. Empty: customary names, such as
+            ``image``, ``file_name``, ``caption``, ``text``, or the columns' content.
+        skip_broken: leave out pictures and entries that cannot be read, and list them in a file.
+            Otherwise they are errors.
         split: for emoji, ``"style"`` (test on an unseen drawing style) or ``"concept"`` (test on
-            unseen concepts). For other sources, ``"file"`` (the file's own split) or ``"random"``
-            (seeded, 80/10/10 by caption).
+            unseen concepts). For other sources, ``"file"`` (the file's own split), ``"random"``
+            (seeded, 80/10/10, no caption in two parts) or ``"picture"`` (the same, but captions can
+            be in several parts; for class names).
         styles: emoji with style split: drawing styles to train on. Empty: all but the held-out one.
         image_size: width and height that images are resized to, in pixels.
         captions: ``"separate"``: every caption is a text, for sentences. ``"joined"``: the captions
@@ -55,7 +61,10 @@ class DataConfig:
     source: str = "emoji"
     format: str = ""
     images: str = ""
-    split: Literal["style", "concept", "file", "random"] = "style"
+    image_column: str = ""
+    caption_column: str = ""
+    skip_broken: bool = False
+    split: Literal["style", "concept", "file", "random", "picture"] = "style"
     styles: tuple[str, ...] = ()
     image_size: PositiveInt = 32
     captions: Literal["separate", "joined"] = "separate"

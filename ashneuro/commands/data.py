@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -11,7 +12,27 @@ from ashneuro.commands.options import AsJson
 from ashneuro.config import DataConfig, presets
 from ashneuro.reporting import terminal
 
+if TYPE_CHECKING:
+    from ashneuro.data.columns import Columns
+
 data = App(name="data")
+
+Format = Annotated[str, Parameter(help="A name from `ashneuro data formats`. Default: recognised from the content.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Names of columns or keys, where they are not customary ones."""
+
+    image_column: Annotated[str, Parameter(help="Column or key of the pictures' names.")] = ""
+    caption_column: Annotated[str, Parameter(help="Column or key of the captions; several with commas.")] = ""
+
+    def columns(self) -> Columns:
+        """Return them as the readers take them."""
+        from ashneuro.data.columns import Columns
+
+        return Columns(self.image_column, self.caption_column)
 
 
 @data.command(name="list")
@@ -35,7 +56,8 @@ def list_(*, json: AsJson = False) -> None:
     ]
     terminal.table("data sets", ("name", "here", "description", "licence"), rows)
     terminal.line(
-        f"any COCO captions JSON, .jsonl or .csv with an image folder works too: see {presets()['own_pairs']}"
+        f"a folder of pictures, or a caption file of another format, works too: ashneuro data formats; "
+        f"see {presets()['own_pairs']}"
     )
 
 
@@ -55,8 +77,9 @@ def formats(*, json: AsJson = False) -> None:
 def check(
     path: Path,
     *,
-    format: Annotated[str, Parameter(help="A name from `ashneuro data formats`. Default: by the suffix.")] = "",
+    format: Format = "",
     images: Annotated[Path | None, Parameter(help="Folder of the pictures. Default: the folder of the file.")] = None,
+    columns: ColumnOptions | None = None,
     json: AsJson = False,
 ) -> int:
     """Count a data set's parts, and list every problem of its files, texts and pictures.
@@ -69,10 +92,9 @@ def check(
     from dataclasses import asdict
 
     from ashneuro.data.check import check as check_data
-    from ashneuro.data.formats import guess_format
 
     with terminal.counting("pictures") as tick:
-        found = check_data(path, format or guess_format(path), images, tick)
+        found = check_data(path, format, images, tick, columns=(columns or ColumnOptions()).columns())
     if json:
         terminal.json(asdict(found))
     else:
@@ -84,9 +106,11 @@ def check(
 def show(
     source: str = "emoji",
     *,
+    format: Format = "",
     images: str = "",
+    columns: ColumnOptions | None = None,
     split: Annotated[
-        Literal["style", "concept", "file", "random"] | None,
+        Literal["style", "concept", "file", "random", "picture"] | None,
         Parameter(help="Rule that splits it into parts. Default: style for emoji, else random."),
     ] = None,
     part: Literal["train", "validation", "test"] = "test",
@@ -98,7 +122,7 @@ def show(
     """Count a data set, and draw a contact sheet of it with captions.
 
     Args:
-        source: a name from `ashneuro data list`, or the path of a COCO JSON, a .jsonl or a .csv.
+        source: a name from `ashneuro data list`, or a caption file, or a folder of pictures.
         images: folder of the image files, for a path.
         part: part to draw from.
         seed: seed of the choice of pictures.
@@ -110,7 +134,17 @@ def show(
     from ashneuro.data.sources import SOURCES, load_splits
 
     chosen = split or ("style" if source == "emoji" else "random")
-    splits = load_splits(DataConfig(source=source, images=images, split=chosen))
+    names = (columns or ColumnOptions()).columns()
+    splits = load_splits(
+        DataConfig(
+            source=source,
+            format=format,
+            images=images,
+            image_column=names.image,
+            caption_column=names.caption,
+            split=chosen,
+        )
+    )
     counts = describe(splits)
     if not json:
         terminal.data_counts(counts)

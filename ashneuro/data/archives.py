@@ -6,48 +6,68 @@ Nothing is unpacked to disk, and nothing is unpickled.
 from __future__ import annotations
 
 import json
+import lzma
+import os
 import re
+import shutil
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from ashneuro.config import cache_dir
+from ashneuro.data.columns import CAPTION_NAMES, SUFFIXES, Columns, choose_columns, is_picture, texts_of_value
 from ashneuro.data.readers import PARTS, Record, lone_surrogate, make_record, merge, read_json, value_of
 from ashneuro.errors import DataError, need
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_CUSTOMARY = Columns()
 _BRACES = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
-_IMAGE_COLUMNS = ("image", "img", "jpg", "png", "image_path", "file_name")
-_CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "sentence", "sentences", "raw")
 
 
-def read_webdataset(path: Path) -> tuple[list[Record], list[str]]:
+def read_webdataset(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
     """Return the records and problems of WebDataset shards.
 
-    ``path`` is one ``.tar``, a folder of them, or ``shard-{000000..000009}.tar``. Members with the
-    same name up to the first dot are one sample: a picture (``.jpg``, ``.png``, ``.webp``) and its
-    caption in ``.txt``, or in ``.json`` under ``caption``. Of a plain tar only the offset of each
-    picture is kept; the compressed pictures of a ``.tar.gz`` stay in memory. The part follows from
-    the shard's name.
+    ``path`` is one ``.tar``, a folder of them, also in its folders, or
+    ``shard-{000000..000009}.tar``. Members of a shard with the same name up to the first dot are
+    one sample, wherever they are in it: a picture and its captions, in ``.txt`` (one a line) or in
+    ``.json`` (a text or list of texts under ``caption``, or instead of an object). A shard may hold
+    shards. The part follows from the shard's name, or from its folder's.
+
+    Nothing but captions and places stay in memory. The pictures of a compressed shard have no place
+    that they could be read from: they are copied to a temporary file, which has no name and
+    vanishes with the process.
     """
     problems: list[str] = []
     records: list[Record] = []
     keys: dict[str, str] = {}
+    copies = _Copies()
     for shard in _shards(path):
-        part = next((PARTS[word] for word in re.split(r"[^a-z]+", shard.name.lower()) if word in PARTS), "")
-        for key, members in _samples(shard, problems):
-            where = f"{shard.name} {key}"
+        own = shard.relative_to(path) if path.is_dir() else Path(shard.name)
+        words = [shard.name, *(folder.name for folder in own.parents)]
+        part = next((PARTS[word] for name in words for word in re.split(r"[^a-z]+", name.lower()) if word in PARTS), "")
+        for name, members in _samples(shard, own.as_posix(), copies, problems).items():
+            where = f"{own.as_posix()} {name}"
+            # Shards of two folders may number their samples alike.
+            key = f"{own.parent.as_posix()}/{name}" if own.parent.parts else name
             if key in keys:
                 problems.append(f"{where}: the key is already in {keys[key]}")
                 continue
-            keys[key] = shard.name
-            kind = next((kind for kind in IMAGES if kind in members), "")
+            keys[key] = own.as_posix()
+            kind = next((kind for kind in members if is_picture(f".{kind}")), "")
             if not kind:
-                problems.append(f"{where}: has no picture ({', '.join(IMAGES)}), only {', '.join(sorted(members))}")
-            elif (caption := _caption(where, members, problems)) is not None:
-                records.append(Record(where, f"{key}.{kind}", [caption], split=part, read=members[kind]))
+                problems.append(f"{where}: has no picture ({', '.join(SUFFIXES)}), only {', '.join(sorted(members))}")
+            elif captions := _captions(where, members, columns, problems):
+                records.append(Record(where, f"{key}.{kind}", captions, split=part, read=members[kind]))
     return records, problems
+
+
+def is_tar(path: Path) -> bool:
+    """Return True if the name of ``path`` is that of a tar, compressed or not."""
+    return path.name.lower().endswith(_TARS)
 
 
 def _shards(path: Path) -> list[Path]:
@@ -57,58 +77,102 @@ def _shards(path: Path) -> list[Path]:
             path.with_name(f"{match[1]}{number:0{width}}{match[4]}")
             for number in range(int(match[2]), int(match[3]) + 1)
         ]
-    shards = sorted([*path.glob("*.tar"), *path.glob("*.tar.gz"), *path.glob("*.tgz")]) if path.is_dir() else [path]
+    shards = sorted(file for file in path.rglob("*") if is_tar(file)) if path.is_dir() else [path]
     if not shards:
-        raise DataError(f"{path} has no shards", "there is no .tar, .tar.gz or .tgz in it", "check the path")
+        raise DataError(f"{path} has no shards", f"there is no {', '.join(_TARS)} in it", "check the path")
     return shards
 
 
-def _samples(shard: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Callable[[], bytes]]]]:
-    """Iterate over the keys of a shard with a reader per extension.
+Members = dict[str, Callable[[], bytes]]
+"""Readers of a sample's members by extension."""
 
-    WebDataset requires the members of a key to be adjacent; if they are not, it is a problem.
-    """
-    # A compressed tar can only be streamed: its pictures have no offset to read from later.
-    compressed = shard.suffix in (".gz", ".tgz")
-    key = ""
-    members: dict[str, Callable[[], bytes]] = {}
-    done: set[str] = set()
+
+def _samples(shard: Path, name: str, copies: _Copies, problems: list[str]) -> dict[str, Members]:
+    """Return the members of every sample of a shard, by key, in the order of their first member."""
+    samples: dict[str, Members] = {}
+    last = ""
     try:
-        with tarfile.open(shard, "r|gz" if compressed else "r:") as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                if not _is_utf8(member.name):
-                    shown = member.name.encode("ascii", "backslashreplace").decode()
-                    problems.append(f"{shard.name} {shown}: its name is not UTF-8")
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                base, dot, extension = name.partition(".")
-                if not dot or not base:
-                    problems.append(f"{shard.name} {member.name}: its name has no key and extension")
-                    continue
-                found = f"{folder}/{base}" if folder else base
-                if found != key:
-                    if members:
-                        yield key, members
-                    done.add(key)
-                    key, members = found, {}
-                    if key in done:
-                        problems.append(f"{shard.name} {key}: its members are not adjacent")
-                extension = extension.lower()
+        with shard.open("rb") as file:
+            place = None if _is_compressed(file.peek(512)[:512]) else (shard, 0)
+            for key, extension, read in _members(file, place, name, copies, problems):
+                last = key
+                members = samples.setdefault(key, {})
                 if extension in members:
-                    problems.append(f"{shard.name} {member.name}: is in the shard twice")
-                elif compressed:
-                    file = tar.extractfile(member)
-                    assert file is not None  # isfile() says so
-                    members[extension] = partial(bytes, file.read())
+                    problems.append(f"{name} {key}.{extension}: is in the shard twice")
                 else:
-                    members[extension] = partial(_read_at, shard, member.offset_data, member.size)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        problems.append(f"{shard.name}: {getattr(error, 'strerror', None) or error}")
-        members = {}  # the last sample may be truncated
-    if members:
-        yield key, members
+                    members[extension] = read
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
+        problems.append(f"{name}: {getattr(error, 'strerror', None) or error}")
+        samples.pop(last, None)  # it may be truncated
+    return samples
+
+
+def _is_compressed(head: bytes) -> bool:
+    """Return True if a file begins as gzip, bzip2 or xz does, and has no tar's mark."""
+    return head[257:262] != b"ustar" and head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
+
+
+def _members(
+    file: IO[bytes], place: tuple[Path, int] | None, name: str, copies: _Copies, problems: list[str]
+) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
+    """Iterate over (key, extension, reader) of the members of a tar, and of the tars in it.
+
+    Args:
+        file: at the tar's first byte.
+        place: the file on disk and the tar's offset in it; ``None`` if it is compressed.
+    """
+    with tarfile.open(fileobj=file, mode="r:" if place else "r|*") as tar:
+        for member in tar:
+            if not member.isfile():
+                continue
+            if not _is_utf8(member.name):
+                shown = member.name.encode("ascii", "backslashreplace").decode()
+                problems.append(f"{name} {shown}: its name is not UTF-8")
+                continue
+            folder, _, own = member.name.removeprefix("./").rpartition("/")
+            if own.startswith("._"):  # macOS: attributes of the member of that name
+                continue
+            inner = tar.extractfile(member) if not place or is_tar(Path(own)) else None
+            if is_tar(Path(own)) and inner is not None:
+                start = (place[0], place[1] + member.offset_data) if place and own.lower().endswith(".tar") else None
+                yield from _members(inner, start, f"{name}/{own}", copies, problems)
+                continue
+            base, dot, extension = own.partition(".")
+            if not dot or not base:
+                problems.append(f"{name} {member.name}: its name has no key and extension")
+                continue
+            key = f"{folder}/{base}" if folder else base
+            read: Callable[[], bytes]
+            if place:
+                read = partial(_read_at, place[0], place[1] + member.offset_data, member.size)
+            else:
+                assert inner is not None  # isfile() says so
+                read = copies.keep(inner, small=not is_picture(own))
+            yield key, extension.lower(), read
+
+
+class _Copies:
+    """Pictures of compressed shards, in a temporary file without a name."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+
+    def keep(self, source: IO[bytes], small: bool) -> Callable[[], bytes]:
+        """Copy ``source``, into memory if it is small; return its reader."""
+        if small:
+            return partial(bytes, source.read())
+        if self._file is None:
+            folder = cache_dir()
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open while its readers live)
+        start = self._file.seek(0, 2)
+        shutil.copyfileobj(source, self._file)
+        self._file.flush()
+        return partial(_read_copy, self._file, start, self._file.tell() - start)
+
+
+def _read_copy(file: IO[bytes], start: int, size: int) -> bytes:
+    return os.pread(file.fileno(), size, start)  # threads share the file's position
 
 
 def _is_utf8(name: str) -> bool:
@@ -128,36 +192,51 @@ def _read_at(path: Path, offset: int, size: int) -> bytes:
     return data
 
 
-def _caption(where: str, members: dict[str, Callable[[], bytes]], problems: list[str]) -> str | None:
-    kind = "txt" if "txt" in members else "json"
-    if kind not in members:
+def _captions(where: str, members: Members, columns: Columns, problems: list[str]) -> list[str]:
+    """Return the captions of a sample; none are a problem."""
+    texts = [kind for kind in members if kind.rpartition(".")[2] in ("txt", "text", "caption")]
+    objects = [kind for kind in members if kind.rpartition(".")[2] == "json"]
+    kind = next(iter((*objects, *texts) if columns.caption else (*texts, *objects)), "")
+    if not kind:
         problems.append(f"{where}: has no caption (.txt, or .json with caption)")
-        return None
+        return []
     try:
-        text: Any = members[kind]().decode("utf-8-sig")
-        if kind == "json":
+        text = members[kind]().decode("utf-8-sig")
+        if kind in texts:
+            captions: list[str] | None = [line.strip() for line in text.splitlines() if line.strip()]
+        else:
             content = json.loads(text)
             if lone := lone_surrogate(text, content):
                 problems.append(f"{where}: its .json holds half of a letter ({lone} without its other half)")
-                return None
-            text = value_of(content, "caption")
+                return []
+            captions = captions_of(content, columns)
     except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{where}: its .{kind} cannot be read ({error})")
-        return None
-    if not isinstance(text, str) or not text.strip():
-        problems.append(f"{where}: its .{kind} holds no caption")
-        return None
-    return text.strip()
+        return []
+    if not captions:
+        problems.append(f"{where}: its .{kind} holds no {columns.caption or 'caption'}")
+    return captions or []
 
 
-def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
+def captions_of(content: Any, columns: Columns) -> list[str] | None:
+    """Return the captions in the JSON of a sample: of an object's key, or all of it; ``None`` if it
+    holds none.
+    """
+    if not isinstance(content, dict):
+        return texts_of_value(content)
+    names = [columns.caption] if columns.caption else CAPTION_NAMES
+    return texts_of_value(next((content[name] for name in names if content.get(name)), None))
+
+
+def read_huggingface(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
     """Return the records and problems of a Hugging Face data set folder.
 
     It holds the files of ``save_to_disk``, or parquet files. Pictures are a column ``image``
     (bytes, or a path inside the folder), captions a column of texts or lists of texts named
-    ``caption``, ``text`` or ``sentences``. The part follows from the folder of the split, or from
-    the file's name (``train-00000-of-00002.parquet``). pyarrow reads the tables; pictures are read
-    when they are used.
+    ``caption``, ``text`` or ``sentences``; other names are as for tables (`choose_columns`). The
+    part follows from the folder of the split, or from the file's name
+    (``train-00000-of-00002.parquet``). pyarrow reads the tables; pictures are read when they are
+    used.
     """
     tables = [(file, _hf_part(file, path)) for file in _hf_files(path)]
     if not tables:
@@ -171,31 +250,20 @@ def read_huggingface(path: Path) -> tuple[list[Record], list[str]]:
     # A missing column is an error at once: it is the same for all rows, which would be as many
     # problems.
     for file, part in tables:
-        table = _table(file)
-        image = next((name for name in _IMAGE_COLUMNS if name in table.column_names), "")
-        caption = next((name for name in _CAPTION_COLUMNS if name in table.column_names), "")
-        if not image or not caption:
-            raise DataError(
-                f"{file} needs a column of pictures and one of captions",
-                f"its columns are {', '.join(table.column_names)}; "
-                f"known are {', '.join(_IMAGE_COLUMNS)} and {', '.join(_CAPTION_COLUMNS)}",
-                "rename_column() does it",
-            )
+        table = read_table(file)
+        chosen = choose_columns(file, table.column_names, [], columns)
         own = file.relative_to(path).as_posix() if file != path else file.name
-        texts = table.column(caption).to_pylist()
-        splits = table.column("split").to_pylist() if "split" in table.column_names else [part] * len(texts)
-        for row, (value, split) in enumerate(zip(texts, splits, strict=True)):
+        texts = [table.column(name).to_pylist() for name in chosen.captions]
+        splits = table.column("split").to_pylist() if "split" in table.column_names else [part] * table.num_rows
+        for row, (values, split) in enumerate(zip(zip(*texts, strict=True), splits, strict=True)):
             where = f"{own} row {row}"
-            captions = [value] if isinstance(value, str) else value
-            if (
-                not isinstance(captions, list)
-                or not captions
-                or not all(isinstance(text, str) and text.strip() for text in captions)
-            ):
-                problems.append(f"{where}: needs a {caption} (a text, or a list of texts)")
+            captions = [texts_of_value(value) for value in values if value is not None]
+            if not captions or None in captions:
+                problems.append(f"{where}: needs a {' or '.join(chosen.captions)} (a text, or a list of texts)")
                 continue
-            read = partial(_cell, file, image, row)
-            record = make_record(where, f"{own}#{row}", [text.strip() for text in captions], {"split": split}, problems)
+            read = partial(_cell, file, chosen.image, row)
+            flat = [text for given in captions for text in given or ()]
+            record = make_record(where, f"{own}#{row}", flat, {"split": split}, problems)
             record.read = read
             records.append(record)
     return merge(records, problems), problems
@@ -229,7 +297,7 @@ def _hf_part(file: Path, root: Path) -> str:
 
 
 @cache
-def _table(file: Path) -> Any:
+def read_table(file: Path) -> Any:
     """Return the table of a file; arrow files are mapped into memory.
 
     Cached: every picture is read from it.
@@ -246,7 +314,7 @@ def _table(file: Path) -> Any:
 
 
 def _cell(file: Path, column: str, row: int) -> bytes:
-    value = _table(file).column(column)[row].as_py()
+    value = read_table(file).column(column)[row].as_py()
     # datasets' Image feature is {bytes, path}; plain columns hold bytes or a path.
     if isinstance(value, dict) and value.get("bytes"):
         return bytes(value["bytes"])

@@ -12,7 +12,7 @@ from typing import Any
 from ashneuro.data.readers import Record, csv_rows, is_id, make_record, merge, read_json, read_text, value_of
 from ashneuro.errors import DataError
 
-_TOKEN = re.compile(r"(?P<image>[^\t]*?)#(?P<number>\d+)\t(?P<caption>.*)")
+FLICKR_TOKEN = re.compile(r"(?P<image>[^\t]*?)#(?P<number>\d+)\t(?P<caption>.*)")
 _LISTS = {"train": ("train",), "validation": ("val", "dev"), "test": ("test",)}
 _IMAGE = re.compile(r"\S+?(\.jpe?g|\.png)?", re.IGNORECASE)
 
@@ -83,7 +83,7 @@ def read_flickr(path: Path) -> tuple[list[Record], list[str]]:
     lines = [(f"line {number}", line.rstrip("\r")) for number, line in enumerate(read_text(path).split("\n"), start=1)]
     first = next((line for _, line in lines if line.strip()), "")
     problems: list[str] = []
-    if _TOKEN.fullmatch(first):
+    if FLICKR_TOKEN.fullmatch(first):
         rows = list(_token_rows(lines, problems))
     elif re.match(r"\s*image_name\s*\|", first):
         rows = list(_bar_rows(lines, problems))
@@ -111,7 +111,7 @@ def _token_rows(lines: list[tuple[str, str]], problems: list[str]) -> Iterator[t
     for where, line in lines:
         if not line.strip():
             continue
-        match = _TOKEN.fullmatch(line)
+        match = FLICKR_TOKEN.fullmatch(line)
         if not match or not match["image"].strip():
             problems.append(f"{where}: not NAME.jpg#NUMBER<TAB>caption")
         elif not match["caption"].strip():

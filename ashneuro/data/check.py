@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ashneuro.data.columns import Columns
 from ashneuro.data.formats import CAPTIONS, FORMATS, QUESTIONS, read_captions, read_questions
 from ashneuro.data.images import decode_image, reason
 from ashneuro.data.pairs import Question
+from ashneuro.data.picture_folders import find_picture
 from ashneuro.data.question_files import picture_path
 from ashneuro.data.readers import Record
+from ashneuro.data.recognise import recognise
 from ashneuro.errors import ConfigError, DataError
 
 Tick = Callable[[int, int], None]
@@ -53,20 +56,31 @@ class DataCheck:
     problems: tuple[str, ...]
 
 
-def check(path: Path, format: str, images: Path | None = None, tick: Tick | None = None) -> DataCheck:
+def check(
+    path: Path,
+    format: str = "",
+    images: Path | None = None,
+    tick: Tick | None = None,
+    *,
+    columns: Columns | None = None,
+) -> DataCheck:
     """Return the counts and all problems of a data set.
 
     Args:
         path: file or folder.
-        format: one of `FORMATS`.
+        format: one of `FORMATS`; empty: recognised from the content.
         images: folder of the pictures; default: that of the file. Not used by formats with pictures
             inside.
         tick: called with (pictures read, pictures in all).
+        columns: names of the columns with pictures and captions.
 
     Raises:
         ConfigError: there is no such format, or no such image folder.
         DataError: the file cannot be read at all.
     """
+    if not format:
+        found = recognise(path)
+        path, format = found.path, found.format
     if format not in FORMATS:
         raise ConfigError(f"--format {format}", f"there are {', '.join(FORMATS)}", "choose one of these")
     folder = images or (path if path.is_dir() else path.parent)
@@ -77,9 +91,10 @@ def check(path: Path, format: str, images: Path | None = None, tick: Tick | None
     pictures: dict[str, tuple[str, Callable[[], bytes]]] = {}  # by name: where it is first named, and its bytes
     parts: dict[str, set[str]] = defaultdict(set)
     if format in CAPTIONS:
-        records, problems = read_captions(path, format)
+        records, problems = read_captions(path, format, columns)
         for record in records:
-            pictures.setdefault(record.image, (record.where, record.read or (folder / record.image).read_bytes))
+            read = record.read or find_picture(folder, record.image).read_bytes
+            pictures.setdefault(record.image, (record.where, read))
             parts[record.split or "-"].add(record.image)
         kinds, texts = _of_captions(records), Counter[str]()
         for record in records:

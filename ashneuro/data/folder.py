@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from ashneuro.data.columns import SUFFIXES
 from ashneuro.data.images import header_problem, read_image
 from ashneuro.data.pairs import Pair
+from ashneuro.data.picture_folders import pictures_in
 from ashneuro.errors import DataError
-
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def folder_pictures(folder: Path) -> tuple[list[Pair], list[str]]:
@@ -21,10 +21,10 @@ def folder_pictures(folder: Path) -> tuple[list[Pair], list[str]]:
     """
     if not folder.is_dir():
         raise DataError(f"no pictures in {folder}", "there is no such folder", "give a folder with pictures")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = pictures_in(folder)
     if not files:
         raise DataError(
-            f"no pictures in {folder}", f"no file there ends in {', '.join(sorted(SUFFIXES))}", "give another folder"
+            f"no pictures in {folder}", f"no file there ends in {', '.join(SUFFIXES)}", "give another folder"
         )
     pictures, problems = [], []
     for file in files:

@@ -8,33 +8,45 @@ from pathlib import Path
 
 from ashneuro.data.archives import read_huggingface, read_webdataset
 from ashneuro.data.caption_files import read_flickr, read_karpathy
+from ashneuro.data.columns import Columns
 from ashneuro.data.pairs import Question
+from ashneuro.data.picture_folders import read_folder, read_imagefolder
 from ashneuro.data.question_files import QUESTION_READERS
-from ashneuro.data.readers import Record, read_coco, read_csv, read_jsonl, read_records
+from ashneuro.data.readers import Record, read_coco, read_csv, read_json_pairs, read_jsonl
+from ashneuro.data.recognise import Recognised, recognise
 from ashneuro.errors import ConfigError, DataError
 
-CaptionReader = Callable[[Path], tuple[list[Record], list[str]]]
+Read = tuple[list[Record], list[str]]
+"""Records and problems."""
 
 
 @dataclass(frozen=True)
 class CaptionFormat:
-    """A caption format; ``own_images``: the pictures are inside the file."""
+    """A caption format.
+
+    Args:
+        read: its reader. With ``columns``, names of columns are the second argument.
+        columns: the columns of pictures and captions can have any name.
+    """
 
     about: str
-    read: CaptionReader
-    own_images: bool = False
+    read: Callable[..., Read]
+    columns: bool = False
 
 
 CAPTIONS: dict[str, CaptionFormat] = {
     "coco": CaptionFormat("COCO captions JSON", read_coco),
     "karpathy": CaptionFormat("Karpathy's split of COCO, Flickr30k or Flickr8k", read_karpathy),
     "flickr30k": CaptionFormat("Flickr30k/8k captions: .token, captions.txt or results.csv", read_flickr),
-    "webdataset": CaptionFormat("WebDataset shards, .tar or .tar.gz", read_webdataset, own_images=True),
-    "huggingface": CaptionFormat(
-        "Hugging Face data set folder: save_to_disk, or parquet", read_huggingface, own_images=True
+    "webdataset": CaptionFormat("WebDataset shards: .tar, compressed or not, also in folders", read_webdataset, True),
+    "huggingface": CaptionFormat("Hugging Face data set folder: save_to_disk, or parquet", read_huggingface, True),
+    "imagefolder": CaptionFormat("folder of pictures with metadata.csv, .jsonl or .parquet", read_imagefolder, True),
+    "folder": CaptionFormat(
+        "folder of pictures: captions in .txt files of their names, or folders' names", read_folder
     ),
-    "jsonl": CaptionFormat("one JSON object a line: image, caption, split?", read_jsonl),
-    "csv": CaptionFormat("table with the columns image and caption", read_csv),
+    "json": CaptionFormat("JSON list of objects with a picture and its captions", read_json_pairs, True),
+    "jsonl": CaptionFormat("one JSON object a line: image, caption, split?", read_jsonl, True),
+    "csv": CaptionFormat("table with a column of pictures and one of captions", read_csv, True),
 }
 QUESTIONS: dict[str, str] = {
     "vqa2": "VQA v2 questions JSON, annotations beside it",
@@ -45,24 +57,57 @@ QUESTIONS: dict[str, str] = {
 FORMATS: tuple[str, ...] = (*CAPTIONS, *QUESTIONS)
 
 
-def read_captions(path: Path, format: str = "") -> tuple[list[Record], list[str]]:
-    """Return the records and problems of a caption file; without a ``format`` the file's suffix
-    decides.
+def read_captions(path: Path, format: str = "", columns: Columns | None = None) -> Read:
+    """Return the records and problems of a caption file or folder.
+
+    Args:
+        format: a name of `CAPTIONS`; empty: recognised from the content.
+        columns: names of the columns with pictures and captions; ``None``: customary ones.
 
     Raises:
-        ConfigError: there is no such format.
-        DataError: the file cannot be read at all.
+        ConfigError: there is no such format, or its columns have fixed names.
+        DataError: the file cannot be read at all; says as what it was read, or which format it
+            looks like.
     """
-    if not format:
-        return read_records(path)
-    if format not in CAPTIONS:
+    found = recognise(path) if not format else None
+    chosen, path = (found.format, found.path) if found else (format, path)
+    if chosen not in CAPTIONS:
         why = (
-            f"it holds {QUESTIONS[format]}, not captions" if format in QUESTIONS else f"there are {', '.join(CAPTIONS)}"
+            f"it holds {QUESTIONS[chosen]}, not captions" if chosen in QUESTIONS else f"there are {', '.join(CAPTIONS)}"
         )
-        raise ConfigError(f"data.format = {format!r}", why, "choose another format")
+        raise ConfigError(f"data.format = {chosen!r}", why, "choose another format")
     if not path.exists() and "{" not in path.name:
         raise DataError(f"cannot read {path}", "there is no such file or folder", "check the path")
-    return CAPTIONS[format].read(path)
+    if columns not in (None, Columns()) and not CAPTIONS[chosen].columns:
+        open_names = ", ".join(name for name, about in CAPTIONS.items() if about.columns)
+        raise ConfigError(
+            "data.image_column, data.caption_column",
+            f"the format {chosen!r} has fixed names; those with names of your own are {open_names}",
+            "leave them out, or choose another format",
+        )
+    try:
+        return (
+            CAPTIONS[chosen].read(path, columns or Columns())
+            if CAPTIONS[chosen].columns
+            else CAPTIONS[chosen].read(path)
+        )
+    except DataError as error:
+        raise _explained(error, path, chosen, found) from error
+
+
+def _explained(error: DataError, path: Path, format: str, found: Recognised | None) -> DataError:
+    """Return the error of a reader with what its format was told from, or a better format."""
+    if found:
+        told = "" if found.seen in error.why else f", because {found.seen}"
+        why = f"{error.why}; it was read as {format}{told}"
+        return DataError(error.what, why, f"{error.do}; another format: --format NAME, in a config data.format")
+    try:
+        other = recognise(path)
+    except DataError:
+        return error
+    if other.format == format:
+        return error
+    return DataError(error.what, f"{error.why}; {other.seen}", f"--format {other.format}, in a config data.format")
 
 
 def read_questions(path: Path, format: str) -> tuple[str, list[Question], list[str]]:
@@ -80,24 +125,3 @@ def read_questions(path: Path, format: str) -> tuple[str, list[Question], list[s
         raise DataError(f"cannot read {path}", "there is no such file or folder", "check the path")
     task, read = QUESTION_READERS[format]
     return task, *read(path)
-
-
-def guess_format(path: Path) -> str:
-    """Return the format that the suffix of ``path`` stands for.
-
-    Raises:
-        ConfigError: it stands for none.
-    """
-    by_suffix = {
-        ".json": "coco",
-        ".jsonl": "jsonl",
-        ".csv": "csv",
-        ".tsv": "csv",
-        ".token": "flickr30k",
-        ".tar": "webdataset",
-    }
-    if (found := by_suffix.get(path.suffix.lower())) is None:
-        raise ConfigError(
-            f"{path}: which format is it?", f"its name does not say; there are {', '.join(FORMATS)}", "--format NAME"
-        )
-    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -39,23 +41,70 @@ def decode_image(read: Callable[[], bytes], name: str) -> NDArray[np.uint8]:
     try:
         data = read()
     except OSError as error:
-        raise DataError(f"cannot read the image {name}", reason(error), "restore the archive that it is in") from error
+        raise DataError(
+            f"cannot read the image {name}", reason(error), "restore the archive that it is in, or --skip-broken"
+        ) from error
     return _decode(io.BytesIO(data), name)
 
 
 def _decode(source: Path | IO[bytes], name: str) -> NDArray[np.uint8]:
     image = need("PIL.Image", extra="train", purpose="reading images")
     try:
-        with image.open(source) as file:
-            return np.asarray(flatten(file))
+        with _open(source) as file:
+            limit = image.MAX_IMAGE_PIXELS
+            if limit is None or file.width * file.height <= limit:
+                return np.asarray(flatten(file))
+            with _LARGE:
+                return np.asarray(flatten(_reduced(file)))
     except DAMAGE as error:
         raise DataError(
-            f"cannot read the image {name}", reason(error), "replace the file, or remove its line from the captions"
+            f"cannot read the image {name}",
+            reason(error),
+            "replace the file, or leave out what is broken with --skip-broken (in a config data.skip_broken = true)",
         ) from error
     except image.DecompressionBombError as error:
         raise DataError(
             f"will not read the image {name}", str(error), "make it smaller: it is resized for training anyway"
         ) from error
+
+
+_OPENING, _LARGE = threading.Lock(), threading.Lock()
+"""Held while warnings are silenced, and while one large picture is in memory."""
+
+LARGE_TO = 2**24
+"""Number of pixels that a picture above Pillow's `MAX_IMAGE_PIXELS` (89 million) is reduced to."""
+
+
+def _open(source: Path | IO[bytes]) -> Any:
+    """Open a picture without Pillow's warning of large ones, which names no file.
+
+    Up to twice `MAX_IMAGE_PIXELS` they are read reduced; above that Pillow raises an error.
+    """
+    image = need("PIL.Image", extra="train", purpose="reading images")
+    with _OPENING, warnings.catch_warnings():  # filters belong to the process, not to a thread
+        warnings.simplefilter("ignore", image.DecompressionBombWarning)
+        return image.open(source)
+
+
+def _reduced(file: Any) -> Any:
+    """Return an opened picture with at most `LARGE_TO` pixels, its sides divided by a whole number.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size, so that it is never in memory
+    as a whole.
+    """
+    info = dict(file.info)
+    factor = math.ceil(math.sqrt(file.width * file.height / LARGE_TO))
+    file.draft(None, (file.width // factor, file.height // factor))
+    left = math.ceil(math.sqrt(file.width * file.height / LARGE_TO))
+    if left > 1:
+        exif = file.getexif()
+        if "A" in file.getbands() or "transparency" in info:
+            file = file.convert("RGBA")
+        elif file.mode in ("P", "1"):  # these cannot be averaged
+            file = file.convert("RGB")
+        file = file.reduce(left)
+        file.getexif().update(exif)  # the orientation, which is applied later
+    return file
 
 
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError)
@@ -66,26 +115,62 @@ def header_problem(path: Path) -> str:
     """Return the reason why ``path`` is not an image, from its header alone; empty if it is one."""
     image = need("PIL.Image", extra="train", purpose="reading images")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", image.DecompressionBombWarning)
-            image.open(path).close()
+        _open(path).close()
     except (*DAMAGE, image.DecompressionBombError) as error:
         return reason(error)
     return ""
 
 
+def picture_problem(source: Path | Callable[[], bytes]) -> str:
+    """Return the reason why a picture, a file or its bytes, cannot be decoded to its end; empty if
+    it can.
+    """
+    try:
+        if isinstance(source, Path):
+            read_image(source)
+        else:
+            decode_image(source, "")
+    except DataError as error:
+        return error.why
+    return ""
+
+
 def flatten(picture: Image) -> Image:
-    """Return the picture as RGB: upright, 16 bits scaled to 8, transparency on white."""
+    """Return the picture as RGB: upright, 16 bits and numbers scaled to 8 bits, transparency on
+    white.
+
+    Raises:
+        ValueError: it holds numbers of an unknown range.
+    """
     image: Any = need("PIL.Image", extra="train", purpose="reading images")
     turned: Any = need("PIL.ImageOps", extra="train", purpose="reading images").exif_transpose(picture)
     if turned.mode.startswith("I;16"):  # Pillow's conversion to RGB clips at 255
         turned = image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+    elif turned.mode in ("F", "I"):  # it clips these, too: values from 0 to 1 would be black
+        turned = image.fromarray(_eight_bits(np.asarray(turned)))
     if "A" in turned.getbands() or "transparency" in turned.info:
         page = image.new("RGBA", turned.size, "white")
         page.alpha_composite(turned.convert("RGBA"))
         turned = page
     rgb: Image = turned.convert("RGB")
     return rgb
+
+
+def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return numbers (H, W), float32 or int32, as bytes.
+
+    Files do not say which number is white. Floats up to 1 are shares of it; others are of 8 bits if
+    they fit, else of 16.
+
+    Raises:
+        ValueError: they are negative, above 65,535, or not numbers.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 65535:
+        raise ValueError(f"its pixels are numbers from {low:g} to {high:g}; those from 0 to 1, 255 or 65,535 are read")
+    if values.dtype.kind == "f" and high <= 1:
+        return (values * 255 + 0.5).astype(np.uint8)
+    return (values if high <= 255 else values / 256).astype(np.uint8)
 
 
 def reason(error: Exception) -> str:

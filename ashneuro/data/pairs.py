@@ -71,6 +71,7 @@ class Questions:
         pictures: reads a picture by its name, as `Pair.load` does.
         name: the data and its split, for reports.
         notes: caveats for readers of the results, one sentence each.
+        left_out: with ``data.skip_broken``: what was left out and why, one line each.
     """
 
     task: str
@@ -80,6 +81,7 @@ class Questions:
     pictures: Mapping[str, Callable[[], NDArray[np.uint8]]]
     name: str
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,7 @@ class Splits:
         test: pairs to report results on.
         name: the data set and its split, for reports.
         notes: caveats for readers of the results, one sentence each.
+        left_out: with ``data.skip_broken``: what was left out and why, one line each.
     """
 
     train: tuple[Pair, ...]
@@ -119,3 +122,4 @@ class Splits:
     test: tuple[Pair, ...]
     name: str
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()

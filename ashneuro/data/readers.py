@@ -1,4 +1,4 @@
-"""Caption files as records: COCO captions JSON, JSON lines, CSV.
+"""Caption files as records: COCO captions JSON, other JSON, JSON lines, tables.
 
 A reader returns the records and all problems of a file; callers report the problems together.
 """
@@ -9,11 +9,22 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ashneuro.data.columns import (
+    CAPTION_NAMES,
+    IMAGE_NAMES,
+    OTHER_NAMES,
+    Columns,
+    choose_columns,
+    is_picture,
+    texts_of_cell,
+    texts_of_value,
+)
 from ashneuro.errors import DataError
 
 PARTS = {
@@ -26,6 +37,11 @@ PARTS = {
     "test": "test",
 }
 SHOWN = 20
+SAMPLE = 100
+"""Number of rows from which the columns with pictures and captions are told."""
+
+DELIMITERS = "\t,;|"
+_CUSTOMARY = Columns()
 
 
 @dataclass
@@ -49,25 +65,6 @@ class Record:
     read: Callable[[], bytes] | None = None
 
 
-def read_records(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the file's records, one per image, and its problems, one line each.
-
-    ``.json``: COCO captions. ``.jsonl``: ``{"image", "caption": str | [str], "split"?}`` per line.
-    ``.csv``/``.tsv``: the same columns, one caption per row. Rows of one image are merged.
-        ``concept`` and
-    ``style`` are optional.
-
-    Raises:
-        DataError: the file cannot be read at all.
-    """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"cannot read {path}", f"captions are read from {', '.join(READERS)}", "rename or convert the file"
-        )
-    return reader(path)
-
-
 def report(subject: object, problems: list[str]) -> None:
     """Raise `DataError` with the first `SHOWN` problems and their number, unless there are none."""
     if problems:
@@ -76,7 +73,8 @@ def report(subject: object, problems: list[str]) -> None:
         raise DataError(
             f"{subject}: {len(problems)} problem(s)",
             f"\n{shown}{more}",
-            "correct or remove these entries; nothing is left out silently",
+            "correct or remove these entries, or leave them out with --skip-broken "
+            "(in a config data.skip_broken = true), which lists them",
         )
 
 
@@ -211,74 +209,175 @@ def read_coco(path: Path) -> tuple[list[Record], list[str]]:
     return merge(list(records.values()), problems), problems
 
 
-def read_jsonl(path: Path) -> tuple[list[Record], list[str]]:
+def read_json_pairs(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
+    """Return the records and problems of a JSON of pictures and captions.
+
+    It is a list of objects with a picture and its captions; such a list, or one per part
+    (``train``, ``val``, ``test``), inside an object; or an object of captions by picture. The names
+    of keys are as for tables (`choose_columns`).
+    """
+    content = read_json(path)
+    if (found := _json_entries(content)) is None:
+        raise DataError(
+            f"{path} holds no list of pictures and captions",
+            f"it is {_described(content)}",
+            'write [{"image": "a.jpg", "caption": "…"}, …]',
+        )
+    problems: list[str] = []
+    entries = []
+    for where, entry in found:
+        if isinstance(entry, dict):
+            entries.append((where, entry))
+        else:
+            problems.append(f"{where}: not an object")
+    return _json_records(path, entries, columns, problems), problems
+
+
+def read_jsonl(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
     """Return the records and problems of a file with one JSON object per line; empty lines are
     skipped.
+
+    Objects are as in `read_json_pairs`.
     """
     problems: list[str] = []
+    return _json_records(path, list(json_lines(path, problems)), columns, problems), problems
+
+
+def _json_entries(content: Any) -> list[tuple[str, Any]] | None:
+    """Return the entries of a JSON of pictures and captions, with their places; ``None`` if it is
+    none.
+    """
+    if isinstance(content, list):
+        return [(f"[{number}]", entry) for number, entry in enumerate(content)]
+    if not isinstance(content, dict) or not content:
+        return None
+    parts = {name: entries for name, entries in content.items() if isinstance(entries, list)}
+    if parts.keys() == content.keys() and all(name.lower() in PARTS for name in parts):
+        return [
+            (f"{name}[{number}]", {"split": name, **entry} if isinstance(entry, dict) else entry)
+            for name, entries in parts.items()
+            for number, entry in enumerate(entries)
+        ]
+    if all(_is_text(value) or (isinstance(value, list) and all(map(_is_text, value))) for value in content.values()):
+        return [(f"{name!r}", {"image": name, "caption": value}) for name, value in content.items()]
+    lists = {name: entries for name, entries in parts.items() if any(isinstance(entry, dict) for entry in entries)}
+    if len(lists) == 1:
+        ((name, entries),) = lists.items()
+        return [(f"{name}[{number}]", entry) for number, entry in enumerate(entries)]
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _described(content: Any) -> str:
+    if isinstance(content, dict):
+        return f"an object with the keys {', '.join(map(repr, list(content)[:8]))}" if content else "an empty object"
+    return f"a {type(content).__name__}"
+
+
+def _json_records(
+    path: Path, entries: Sequence[tuple[str, dict[str, Any]]], columns: Columns, problems: list[str]
+) -> list[Record]:
+    if not entries:
+        return []
+    few = [entry for _, entry in entries[:SAMPLE]]
+    chosen = choose_columns(path, list(dict.fromkeys(name for entry in few for name in entry)), few, columns)
     records = []
-    for where, entry in json_lines(path, problems):
-        image, caption = entry.get("image"), entry.get("caption")
-        captions = [caption] if isinstance(caption, str) else caption
+    for where, entry in entries:
+        image = entry.get(chosen.image)
+        values = [entry[name] for name in chosen.captions if entry.get(name) is not None]
+        captions = [texts_of_value(value) for value in values]
         if not isinstance(image, str) or not image.strip():
-            problems.append(f"{where}: needs an image (a path)")
-        elif (
-            not isinstance(captions, list)
-            or not captions
-            or not all(isinstance(text, str) and text.strip() for text in captions)
-        ):
-            problems.append(f"{where} ({image}): needs a caption (a text, or a list of texts)")
+            problems.append(f"{where}: needs an {chosen.image} (a path)")
+        elif not captions or None in captions:
+            problems.append(f"{where} ({image}): needs a {' or '.join(chosen.captions)} (a text, or a list of texts)")
         else:
-            records.append(make_record(where, image.strip(), [text.strip() for text in captions], entry, problems))
-    return merge(records, problems), problems
+            texts = [text for given in captions for text in given or ()]
+            other = {name: entry[name] for name in OTHER_NAMES if name in entry and name not in chosen.captions}
+            records.append(make_record(where, image.strip(), texts, other, problems))
+    problems.sort(key=_line)
+    return merge(records, problems)
 
 
-def read_csv(path: Path) -> tuple[list[Record], list[str]]:
-    """Return the records and problems of a table with the columns ``image`` and ``caption``.
+def read_csv(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
+    """Return the records and problems of a table with a column of pictures and one of captions.
 
-    The delimiter is a comma, semicolon, tab or bar.
+    The delimiter is a tab, comma, semicolon or bar, and the first line has the names of the
+    columns. A table of two columns needs no such line if its first value is the name of a picture.
     """
     text = read_text(path)
-    header = next(iter(text.splitlines()), "")
-    delimiter = next((mark for mark in ",;\t|" if {"image", "caption"} <= set(columns_of(header, mark))), "")
-    if not delimiter:
+    delimiter, names, rows = _table(text)
+    if not names:
         raise DataError(
-            f"{path} needs the columns image and caption",
-            f"its first line is {header.strip()[:200]!r}",
-            "add a header line",
+            f"{path} is not a table with the columns image and caption",
+            f"its first line is {next(iter(text.splitlines()), '').strip()[:200]!r}",
+            "add a header line, such as image,caption",
         )
-    columns = columns_of(header, delimiter)
-    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
             f"{path} has columns of the same name", ", ".join(map(repr, twice)), "give several captions in several rows"
         )
     problems: list[str] = []
-    records = []
-    # strict: an unclosed quote is an error; otherwise it would swallow the rest of the file.
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    next(rows)
+    entries: list[tuple[str, dict[str, str]]] = []
     for where, row in csv_rows(rows, problems):
         if not any(cell.strip() for cell in row):
             continue
-        if len(row) != len(columns):
+        if len(row) != len(names):
             problems.append(
-                f'{where}: {len(row)} fields, the header has {len(columns)}; quote fields that hold {delimiter!r} ("…")'
+                f'{where}: {len(row)} fields, the header has {len(names)}; quote fields that hold {delimiter!r} ("…")'
             )
             continue
-        entry = {name: cell.strip() for name, cell in zip(columns, row, strict=True) if cell.strip()}
-        if missing := [name for name in ("image", "caption") if name not in entry]:
+        entries.append((where, {name: cell.strip() for name, cell in zip(names, row, strict=True) if cell.strip()}))
+    chosen = choose_columns(path, names, [entry for _, entry in entries[:SAMPLE]], columns)
+    records = []
+    for where, entry in entries:
+        captions = [text for name in chosen.captions if name in entry for text in texts_of_cell(entry[name])]
+        missing = [] if chosen.image in entry else [chosen.image]
+        if missing := [*missing, *([] if captions else [" or ".join(chosen.captions)])]:
             problems.append(f"{where}: needs {' and '.join(missing)}")
-        else:
-            records.append(make_record(where, entry["image"], [entry["caption"]], entry, problems))
+            continue
+        other: dict[str, Any] = {
+            name: entry[name] for name in OTHER_NAMES if name in entry and name not in chosen.captions
+        }
+        if "labels" in other:
+            other["labels"] = {"labels": other["labels"]}
+        records.append(make_record(where, entry[chosen.image], captions, other, problems))
+    problems.sort(key=_line)
     return merge(records, problems), problems
 
 
-READERS: dict[str, Callable[[Path], tuple[list[Record], list[str]]]] = {
-    ".json": read_coco,
-    ".jsonl": read_jsonl,
-    ".csv": read_csv,
-    ".tsv": read_csv,
-}
+def _line(problem: str) -> int:
+    found = re.match(r"line (\d+)", problem)
+    return int(found[1]) if found else 0
+
+
+def _table(text: str) -> tuple[str, list[str], Iterator[list[str]]]:
+    """Return the delimiter of a text table, the names of its columns, and its rows; no names if it
+    is none.
+
+    ``split``, ``concept``, ``style`` and ``labels`` are in lower case.
+    """
+    header = next(iter(text.splitlines()), "")
+    found = {mark: next(csv.reader([header], delimiter=mark), []) for mark in DELIMITERS}
+
+    def known(mark: str) -> tuple[int, int]:
+        """Return the number of customary names, then of all names."""
+        plain = {name.strip().lower().replace(" ", "_") for name in found[mark]}
+        return len(plain & {*IMAGE_NAMES}) + len(plain & {*CAPTION_NAMES}), len(found[mark])
+
+    delimiter = max(DELIMITERS, key=known)  # the first of equal ones
+    names = [name.strip() for name in found[delimiter]]
+    names = [name.lower() if name.lower() in OTHER_NAMES else name for name in names]
+    # strict: an unclosed quote is an error; otherwise it would swallow the rest of the file.
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    if len(names) < 2:
+        return delimiter, [], rows
+    if len(names) == 2 and is_picture(names[0]):  # no header: a row
+        return delimiter, ["image", "caption"], rows
+    next(rows)
+    return delimiter, names, rows
 
 
 def value_of(entry: Any, name: str) -> Any:
@@ -289,11 +388,6 @@ def value_of(entry: Any, name: str) -> Any:
 def is_id(value: Any) -> bool:
     """Return True if ``value`` can be an id: an integer or a string."""
     return isinstance(value, int | str) and not isinstance(value, bool)
-
-
-def columns_of(header: str, delimiter: str) -> list[str]:
-    """Return the column names of a table's first line, in lower case."""
-    return [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
 
 
 def csv_rows(rows: Iterator[list[str]], problems: list[str]) -> Iterator[tuple[str, list[str]]]:

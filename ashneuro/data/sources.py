@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ashneuro.config import DataConfig
+from ashneuro.data.broken import broken_pictures, count_left_out
+from ashneuro.data.columns import Columns
 from ashneuro.data.emoji import load_emoji
 from ashneuro.data.fetch import TUXPAINT, fetched_folder
-from ashneuro.data.formats import CAPTIONS, read_captions
+from ashneuro.data.formats import read_captions
 from ashneuro.data.images import decode_image, header_problem, read_image
 from ashneuro.data.pairs import Pair, Splits
-from ashneuro.data.readers import READERS, Record, report
-from ashneuro.data.splits import split_by_caption
+from ashneuro.data.picture_folders import find_picture
+from ashneuro.data.readers import Record, report
+from ashneuro.data.splits import split_by_caption, split_by_picture
 from ashneuro.errors import ConfigError, DataError
 
 __all__ = ["SOURCES", "Source", "Splits", "check_images", "load_splits"]
@@ -42,25 +45,22 @@ def load_splits(config: DataConfig) -> Splits:
     if source := SOURCES.get(config.source):
         return source.load(config)
     path = Path(config.source).expanduser()
-    if config.format or path.is_file():
+    if path.exists() or config.format or "{" in path.name:
         return load_file(config, path)
-    if path.suffix.lower() in READERS or path.exists():
-        why = "it is a folder" if path.is_dir() else "there is no such file"
-        file = f"give the path of a caption file ({', '.join(READERS)})"
-        do = f"{file}, or set data.format to one of {', '.join(CAPTIONS)}"
-        raise ConfigError(f"data.source = {config.source!r}", why, do)
     near = difflib.get_close_matches(config.source, SOURCES, n=1)
     raise ConfigError(
         f"data.source = {config.source!r}",
-        f"there are {', '.join(SOURCES)}, and no file of that name" + (f" (did you mean {near[0]}?)" if near else ""),
-        f"name a data set, or the path of a caption file ({', '.join(READERS)})",
+        f"there are {', '.join(SOURCES)}, and no file or folder of that name"
+        + (f" (did you mean {near[0]}?)" if near else ""),
+        "name a data set, or the path of a caption file or a folder of pictures (ashneuro data formats)",
     )
 
 
 def load_file(config: DataConfig, path: Path) -> Splits:
     """Return the pairs of a caption file or folder.
 
-    Images are in ``config.images``; default: the folder itself, or the folder of the file.
+    Images are in ``config.images``; default: the folder itself, or the folder of the file. With
+    ``config.skip_broken`` every image is decoded, and what cannot be read is left out.
     """
     folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
     if not folder.is_dir():
@@ -69,13 +69,21 @@ def load_file(config: DataConfig, path: Path) -> Splits:
             "there is no such folder",
             "give the folder that the captions' paths start from",
         )
-    records, problems = read_captions(path, config.format)
-    for record in records:
-        if record.read is None and (problem := header_problem(folder / record.image)):
-            problems.append(f"{record.where} ({record.image}): {problem}")
-    report(path, problems)
+    records, problems = read_captions(path, config.format, Columns(config.image_column, config.caption_column))
+    files = {record.image: find_picture(folder, record.image) for record in records if record.read is None}
+    broken = _broken(records, files, config.skip_broken)
+    problems += [
+        f"{record.where} ({record.image}): {broken[record.image]}" for record in records if record.image in broken
+    ]
+    if not config.skip_broken:
+        report(path, problems)
+    found, records = len(records), [record for record in records if record.image not in broken]
     if not records:
-        raise DataError(f"{path} has no pairs", "it holds no image with a caption", "check the path")
+        raise DataError(
+            f"{path} has no pairs",
+            f"all of its {found} are broken, such as {problems[0]}" if found else "it holds no image with a caption",
+            "check the path",
+        )
     if config.styles:
         known = {record.style for record in records}
         if wrong := sorted(set(config.styles) - known):
@@ -84,7 +92,20 @@ def load_file(config: DataConfig, path: Path) -> Splits:
                 f"data.styles: no style {', '.join(map(repr, wrong))}", f"{path} has: {there}", "correct data.styles"
             )
         records = [record for record in records if record.style in config.styles]
-    return _split(config, path, records, _pairs(records, folder))
+    splits = _split(config, path, records, _pairs(records, files))
+    if not problems:
+        return splits
+    return replace(splits, notes=(*splits.notes, count_left_out(tuple(problems))), left_out=tuple(problems))
+
+
+def _broken(records: Sequence[Record], files: Mapping[str, Path], decode: bool) -> dict[str, str]:
+    """Return why pictures cannot be read, by name: from the headers of files, or all decoded."""
+    web = "it is an address: download the pictures, for instance with img2dataset"
+    broken = {name: web for name in files if name.startswith(("http://", "https://"))}
+    if decode:
+        whole = {record.image: record.read or files[record.image] for record in records if record.image not in broken}
+        return broken | broken_pictures(whole)
+    return broken | {name: why for name, file in files.items() if name not in broken and (why := header_problem(file))}
 
 
 def check_images(pairs: Sequence[Pair]) -> None:
@@ -121,7 +142,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def _pairs(records: list[Record], folder: Path) -> list[Pair]:
+def _pairs(records: list[Record], files: Mapping[str, Path]) -> list[Pair]:
     # Without a concept column, images with equal captions are one concept: they would be false
     # negatives.
     same: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -135,7 +156,7 @@ def _pairs(records: list[Record], folder: Path) -> list[Pair]:
             # Images are decoded when they are used: a data set need not fit into memory.
             load=partial(decode_image, record.read, record.image)
             if record.read
-            else partial(read_image, folder / record.image),
+            else partial(read_image, files[record.image]),
             labels=record.labels,
             style=record.style,
         )
@@ -147,17 +168,20 @@ def _split(config: DataConfig, path: Path, records: list[Record], pairs: list[Pa
     if config.split == "random":
         note = "Pairs that share a caption are in the same part: test captions are unseen."
         return Splits(*split_by_caption(pairs), f"{path.name}, random split by caption", (note,))
+    if config.split == "picture":
+        note = "Parts share captions: those of test pictures may have been learned from others."
+        return Splits(*split_by_picture(pairs), f"{path.name}, random split by picture", (note,))
     if config.split != "file":
         raise ConfigError(
             f"data.split = {config.split!r}",
             "that split belongs to the emoji",
-            "set data.split = 'file' (the file's own) or 'random' (80/10/10)",
+            "set data.split = 'file' (the file's own), 'random' (80/10/10 by caption) or 'picture' (80/10/10)",
         )
     unmarked = [f"{record.where} ({record.image}): has no split" for record in records if not record.split]
     if len(unmarked) == len(records):
         raise ConfigError(
             "data.split = 'file'",
-            f"{path} has no split column",
+            f"{path} has no split column, and no folders named after parts",
             "add one (train, validation, test), or set data.split = 'random'",
         )
     report(path, unmarked)

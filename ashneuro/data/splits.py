@@ -40,7 +40,7 @@ def split_by_caption(
         raise DataError(
             f"cannot split {len(pairs)} pair(s) at random",
             f"they form {len(groups)} group(s) with captions of their own, and each of the three parts needs one",
-            "give a split for each pair and set data.split = 'file', or add pairs",
+            "set data.split = 'picture', which lets parts share captions; or 'file', with a split for each pair",
         )
     quota = max(1, round(len(pairs) / 10))  # pairs of test, and of validation
     # A group is named by its smallest key, so that the split does not depend on the order of the
@@ -61,13 +61,37 @@ def split_by_caption(
             raise DataError(
                 f"cannot split {len(pairs)} pairs at random",
                 f"every group of pairs with common captions is larger than the {quota} that fit into the {chosen} part",
-                "give a split for each pair and set data.split = 'file'",
+                "set data.split = 'picture', which lets parts share captions; or 'file', with a split for each pair",
             )
     train, validation, test = (
         tuple(pair for pair, where in zip(pairs, part, strict=True) if where == wanted)
         for wanted in ("train", "validation", "test")
     )
     return train, validation, test
+
+
+def split_by_picture(
+    pairs: Sequence[Pair], salt: str = "random"
+) -> tuple[tuple[Pair, ...], tuple[Pair, ...], tuple[Pair, ...]]:
+    """Return train, validation and test: about 80, 10 and 10 % of the pairs, in their order.
+
+    The same caption can be in several parts, as names of classes are.
+
+    Raises:
+        DataError: there are fewer than three pairs.
+    """
+    if len(pairs) < 3:
+        raise DataError(
+            f"cannot split {len(pairs)} pair(s)", "each of the three parts needs one", "add pictures with captions"
+        )
+    quota = max(1, round(len(pairs) / 10))
+    order = hash_order((pair.key for pair in pairs), salt)
+    test, validation = set(order[:quota]), set(order[quota : 2 * quota])
+    return (
+        tuple(pair for pair in pairs if pair.key not in test | validation),
+        tuple(pair for pair in pairs if pair.key in validation),
+        tuple(pair for pair in pairs if pair.key in test),
+    )
 
 
 def connected(items: Sequence[Iterable[str]]) -> list[list[int]]:

@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from ashneuro.config import DataConfig
 from ashneuro.data.archives import read_huggingface, read_webdataset
+from ashneuro.data.columns import Columns
 from ashneuro.data.images import decode_image
 from ashneuro.data.sources import load_splits
 from ashneuro.errors import DataError
@@ -100,14 +101,14 @@ def test_all_problems_of_shards_are_reported(tmp_path: Path) -> None:
     assert [record.image for record in records] == ["00000001.png", "e.png", "00000004.png"]
     starts = [problem.partition(":")[0] for problem in problems]
     assert starts == [
+        "0.tar nokey",
+        "0.tar e.png",
+        "0.tar 00000001.png",
+        "0.tar 00000001.txt",
         "0.tar a",
         "0.tar b",
         "0.tar c",
-        "0.tar nokey",
         "0.tar d",
-        "0.tar e.png",
-        "0.tar 00000001",
-        "0.tar 00000001",
         "1.tar 00000001",
         "2.tar",
     ]
@@ -170,7 +171,7 @@ def test_folder_without_tables_or_columns_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a Hugging Face data set"):
         read_huggingface(tmp_path)
     parquet.write_table(arrow.table({"pic": [1], "text": ["a"]}), tmp_path / "train.parquet")
-    with pytest.raises(DataError, match="its columns are pic, text"):
+    with pytest.raises(DataError, match="its columns are 'pic', 'text'"):
         read_huggingface(tmp_path)
     (tmp_path / "half.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(DataError, match=r"cannot read .*half\.parquet"):
@@ -185,3 +186,63 @@ def test_damaged_state_file_is_named(tmp_path: Path, content: str, why: str) -> 
     (tmp_path / "state.json").write_text(content)
     with pytest.raises(DataError, match=why):
         read_huggingface(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_members_in_any_order_with_several_captions(tmp_path: Path, suffix: str) -> None:
+    members = [
+        ("./a.txt", b"one\n\n two\n"),
+        ("./b.json", json.dumps({"caption": ["three", "four"], "key": "b"}).encode()),
+        ("./._a.txt", b"attributes of macOS"),
+        ("./c.json", b'["five"]'),
+        ("./sub/a.txt", b"six"),
+        ("./d.json", json.dumps({"text": "seven"}).encode()),
+        *((f"./{name}.JPEG", png(number)) for number, name in enumerate(["c", "b", "sub/a", "a", "d"])),
+    ]
+    (tmp_path / "train").mkdir()
+    records, problems = read_webdataset(shard(tmp_path / "train" / f"0{suffix}", members).parent.parent)
+    assert problems == []
+    found = {record.image: record.captions for record in records}
+    assert found == {
+        "train/a.jpeg": ["one", "two"],
+        "train/b.jpeg": ["three", "four"],
+        "train/c.jpeg": ["five"],
+        "train/sub/a.jpeg": ["six"],
+        "train/d.jpeg": ["seven"],
+    }
+    for record in records:
+        number = ["c", "b", "sub/a", "a", "d"].index(record.image.removeprefix("train/").removesuffix(".jpeg"))
+        np.testing.assert_array_equal(decode_image(record.read, "x"), pixels(number))  # type: ignore[arg-type]
+
+
+def test_folders_of_shards_may_number_alike(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        shard(tmp_path / part / "0.tar", [*sample(0), *sample(1)])
+    records, problems = read_webdataset(tmp_path)
+    assert problems == []
+    assert [(record.image, record.split) for record in records] == [
+        ("test/00000000.png", "test"),
+        ("test/00000001.png", "test"),
+        ("train/00000000.png", "train"),
+        ("train/00000001.png", "train"),
+    ]
+
+
+@pytest.mark.parametrize("inner", [".tar", ".tar.gz"])
+@pytest.mark.parametrize("outer", [".tar", ".tar.gz"])
+def test_shards_inside_shards(tmp_path: Path, inner: str, outer: str) -> None:
+    parts = [shard(tmp_path / f"{number}{inner}", sample(number)) for number in range(2)]
+    whole = shard(tmp_path / f"all{outer}", [(part.name, part.read_bytes()) for part in parts] + sample(2))
+    records, problems = read_webdataset(whole)
+    assert problems == []
+    assert [record.image for record in records] == ["00000000.png", "00000001.png", "00000002.png"]
+    for number, record in enumerate(records):
+        np.testing.assert_array_equal(decode_image(record.read, "x"), pixels(number))  # type: ignore[arg-type]
+
+
+def test_column_of_a_shards_json_can_be_named(tmp_path: Path) -> None:
+    members = [("a.png", png(1)), ("a.txt", b"alt text"), ("a.json", b'{"caption": "x", "long": "a long one"}')]
+    path = shard(tmp_path / "a.tar", members)
+    assert read_webdataset(path)[0][0].captions == ["alt text"]
+    assert read_webdataset(path, Columns("", "long"))[0][0].captions == ["a long one"]

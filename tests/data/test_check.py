@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ashneuro.data.check import check
-from ashneuro.data.formats import CAPTIONS, FORMATS, QUESTIONS, guess_format
+from ashneuro.data.formats import CAPTIONS, FORMATS, QUESTIONS
 from ashneuro.errors import ConfigError, DataError
 
 from .pictures import write_picture
@@ -123,9 +123,8 @@ def test_unknown_formats_and_folders_are_refused(tmp_path: Path) -> None:
         check(tmp_path / "a.jsonl", "jsonl", tmp_path / "none")
     with pytest.raises(DataError, match="no such file"):
         check(tmp_path / "a.jsonl", "jsonl")
-    assert guess_format(Path("a.tsv")) == "csv"
-    with pytest.raises(ConfigError, match="which format"):
-        guess_format(tmp_path)
+    with pytest.raises(DataError, match=r"which format[\s\S]*an empty folder"):
+        check(tmp_path)
 
 
 def test_unusable_names_and_texts_are_problems(tmp_path: Path) -> None:

@@ -94,3 +94,46 @@ def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(DataError, match="exceeds limit"):
         read_image(tmp_path / "a.png")
     assert "exceeds limit" in header_problem(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        (np.array([[0.0, 0.5, 1.0]], np.float32), [0, 128, 255]),
+        (np.array([[0.0, 100.0, 255.0]], np.float32), [0, 100, 255]),
+        (np.array([[0, 100, 255]], np.int32), [0, 100, 255]),
+        (np.array([[0, 0x1234, 0xFFFF]], np.int32), [0, 0x12, 255]),
+    ],
+)
+def test_numbers_are_scaled_to_bytes(tmp_path: Path, values: np.ndarray, expected: list[int]) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[0, :, 1].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.array([[-1.0, 1.0]], np.float32), np.array([[0.0, np.nan]], np.float32), np.array([[0, 1 << 20]], np.int32)],
+)
+def test_numbers_of_an_unknown_range_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif[\s\S]*its pixels are numbers from"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "palette.png", "clear.png"])
+@pytest.mark.filterwarnings("error")
+def test_large_pictures_are_reduced_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    picture = Image.new("RGB", (120, 100), (200, 30, 30))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top of the scene is on the right
+    if name == "clear.png":
+        picture.putalpha(0)
+    (picture.quantize(4) if name == "palette.png" else picture).save(tmp_path / name, exif=exif)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    monkeypatch.setattr("ashneuro.data.images.LARGE_TO", 1000)
+    assert header_problem(tmp_path / name) == ""
+    pixels = read_image(tmp_path / name)
+    assert pixels.shape[0] * pixels.shape[1] <= 1000 and pixels.shape[0] > pixels.shape[1]
+    assert np.abs(pixels[5, 5].astype(int) - ([255] * 3 if name == "clear.png" else [200, 30, 30])).max() < 5

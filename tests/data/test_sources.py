@@ -173,9 +173,9 @@ def test_empty_file_is_refused(tmp_path: Path) -> None:
 def test_unknown_names_get_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean emoji"):
         load_splits(config("emojii"))
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="no file or folder of that name"):
         load_splits(config(tmp_path / "gone.jsonl"))
-    with pytest.raises(ConfigError, match="it is a folder"):
+    with pytest.raises(DataError, match="an empty folder"):
         load_splits(config(tmp_path))
     with pytest.raises(ConfigError, match="there is no such folder"):
         load_splits(config(dataset(tmp_path, 3), images=str(tmp_path / "gone")))

@@ -1,0 +1,191 @@
+"""Folders of pictures with captions: in side-car files, in the folders' names, or in a table."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+from ashneuro.data.archives import captions_of, read_table
+from ashneuro.data.columns import SUFFIXES, Columns, choose_columns, is_picture, texts_of_value
+from ashneuro.data.readers import PARTS, SAMPLE, Record, make_record, merge, read_csv, read_json, read_jsonl, read_text
+from ashneuro.errors import DataError
+
+SIDE_CARS = (".txt", ".caption", ".json")
+"""Suffixes of files that hold the captions of the picture of the same name: one a line, or as in
+the ``.json`` of a WebDataset. The first that is there counts.
+"""
+
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_CUSTOMARY = Columns()
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the picture files in ``folder`` and below, sorted; hidden ones are left out."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if is_picture(file.name) and not _is_hidden(file.relative_to(folder)) and file.is_file()
+    )
+
+
+def metadata_in(folder: Path) -> list[Path]:
+    """Return the tables of an imagefolder: in ``folder``, or in its folders."""
+    found = [file for name in _METADATA for file in folder.rglob(name) if not _is_hidden(file.relative_to(folder))]
+    return sorted(found)
+
+
+def find_picture(folder: Path, name: str) -> Path:
+    """Return the picture ``name`` of a caption file, in ``folder`` or at an absolute path.
+
+    If it is not there: with slashes for backslashes, under ``images/``, with the suffix that it
+    lacks, or without the first of its folders, which the captions' author may have had elsewhere.
+    If it is nowhere, the first path is returned.
+    """
+    first = folder / name
+    if is_there(first):
+        return first
+    parts = PurePath(name.replace("\\", "/")).parts
+    names = [PurePath(*parts[start:]) for start in range(len(parts))]
+    paths = [place / own for own in names for place in (folder, folder / "images")]
+    if not is_picture(name):
+        paths += [Path(f"{path}{suffix}") for path in paths for suffix in SUFFIXES]
+    return next((path for path in paths if is_there(path)), first)
+
+
+def is_there(path: Path) -> bool:
+    """Return True if ``path`` is a file; False also for a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def part_of(folders: Iterable[str]) -> str:
+    """Return the part that one of the folders is named after, empty if none is."""
+    return next((PARTS[name.lower()] for name in folders if name.lower() in PARTS), "")
+
+
+def read_imagefolder(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
+    """Return the records and problems of an imagefolder of Hugging Face's datasets.
+
+    ``metadata.csv``, ``.jsonl`` or ``.parquet``, in the folder or in folders of it, have a column
+    ``file_name``, a path from the table's own folder, and one of captions (`choose_columns`). The
+    part follows from a column ``split``, or from a folder of its name.
+    """
+    tables = metadata_in(path) if path.is_dir() else [path]
+    root = path if path.is_dir() else path.parent
+    if not tables:
+        raise DataError(f"{path} is not an imagefolder", f"it holds no {', '.join(_METADATA)}", "check the path")
+    problems: list[str] = []
+    records: list[Record] = []
+    for table in tables:
+        read = {".csv": read_csv, ".jsonl": read_jsonl}.get(table.suffix, _read_parquet)
+        found, own = read(table, columns)
+        folder = table.parent.relative_to(root)
+        shown = f"{folder / table.name}" if len(tables) > 1 else ""
+        problems += [f"{shown} {problem}".strip() for problem in own]
+        for record in found:
+            record.where = f"{shown} {record.where}".strip()
+            record.image = (folder / record.image).as_posix()
+            record.split = record.split or part_of(PurePath(record.image).parts[:-1])
+        records += found
+    return merge(records, problems), problems
+
+
+def _read_parquet(path: Path, columns: Columns) -> tuple[list[Record], list[str]]:
+    table = read_table(path)
+    few = table.slice(0, SAMPLE).to_pylist()
+    chosen = choose_columns(path, table.column_names, few, columns)
+    problems: list[str] = []
+    records = []
+    for number, row in enumerate(table.to_pylist()):
+        image = row[chosen.image]
+        values = [row[name] for name in chosen.captions if row[name] is not None]
+        captions = [texts_of_value(value) for value in values]
+        where = f"row {number}"
+        if not isinstance(image, str) or not image.strip():
+            problems.append(f"{where}: needs a {chosen.image} (a path)")
+        elif not captions or None in captions:
+            problems.append(f"{where} ({image}): needs a {' or '.join(chosen.captions)} (a text, or a list of texts)")
+        else:
+            texts = [text for given in captions for text in given or ()]
+            other = {name: row[name] for name in ("split", "concept", "style") if name in row}
+            records.append(make_record(where, image.strip(), texts, other, problems))
+    return merge(records, problems), problems
+
+
+def read_folder(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Record], list[str]]:
+    """Return the records and problems of a folder of pictures.
+
+    Captions are in files of the pictures' names, beside them or elsewhere in the folder (``a.txt``
+    for ``a.jpg``, one caption a line). Without any such file the name of the picture's folder is
+    its caption: ``red_flower/1.jpg`` is "red flower". The part follows from a folder named after
+    it: ``train/red_flower/1.jpg``.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder of pictures", "there is no such folder", "check the path")
+    files = pictures_in(path)
+    if not files:
+        raise DataError(f"{path} is not a folder of pictures", "no file in it ends as a picture does", "check the path")
+    problems: list[str] = []
+    texts = _side_cars(path, files)
+    records = []
+    for file in files:
+        name = file.relative_to(path)
+        if not texts:
+            captions = _folder_caption(name)
+        elif car := texts.get(file):
+            captions = _side_car_captions(car)
+        else:
+            captions = []
+        if captions:
+            records.append(Record(name.as_posix(), name.as_posix(), captions, split=part_of(name.parts[:-1])))
+        elif texts:
+            empty = f"{texts[file].name} holds none" if file in texts else f"there is no {file.stem}{SIDE_CARS[0]}"
+            problems.append(f"{name.as_posix()}: has no caption: {empty}")
+        else:
+            problems.append(f"{name.as_posix()}: has no caption: neither {file.stem}{SIDE_CARS[0]} nor a folder's name")
+    return records, problems
+
+
+def _side_cars(folder: Path, files: list[Path]) -> dict[Path, Path]:
+    """Return the file of captions by picture."""
+    beside = {
+        file: car for file in files for suffix in reversed(SIDE_CARS) if (car := file.with_suffix(suffix)).is_file()
+    }
+    if beside:
+        return beside
+    # In a folder of their own: images/a.jpg and captions/a.txt.
+    cars: dict[str, list[Path]] = defaultdict(list)
+    for suffix in SIDE_CARS:
+        for car in sorted(folder.rglob(f"*{suffix}")):
+            if not any(other.suffix != suffix for other in cars[car.stem]):
+                cars[car.stem].append(car)
+    pictures: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        pictures[file.stem].append(file)
+    return {
+        found[0]: cars[stem][0] for stem, found in pictures.items() if len(found) == 1 and len(cars.get(stem, ())) == 1
+    }
+
+
+def _side_car_captions(car: Path) -> list[str]:
+    if car.suffix == ".json":
+        return captions_of(read_json(car), _CUSTOMARY) or []
+    return [line.strip() for line in read_text(car).splitlines() if line.strip()]
+
+
+def _folder_caption(name: Path) -> list[str]:
+    """Return the name of the picture's folder as a caption; none for the top folder and for parts.
+
+    ``001.Black_footed_Albatross`` is "Black footed Albatross".
+    """
+    folders = [folder for folder in name.parts[:-1] if folder.lower() not in PARTS]
+    words = " ".join(re.sub(r"^\d+[._-]+(?=\D)", "", folders[-1]).replace("_", " ").split()) if folders else ""
+    return [words] if words else []
+
+
+def _is_hidden(name: PurePath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.parts)

@@ -1,0 +1,200 @@
+"""Format of a data set, recognised from its content."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ashneuro.data.archives import is_tar
+from ashneuro.data.caption_files import FLICKR_TOKEN
+from ashneuro.data.columns import IMAGE_NAMES, is_picture
+from ashneuro.data.picture_folders import metadata_in, pictures_in
+from ashneuro.data.readers import DELIMITERS, read_csv, read_json_pairs, read_jsonl
+from ashneuro.errors import DataError
+
+_TABLES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".token")
+_HEAD = 1 << 16
+_QUESTIONS = ("vqa2", "snli-ve", "nlvr2", "easy-vqa")
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A data set and its format.
+
+    Args:
+        path: the data set: the path that was asked about, or the caption file in that folder.
+        seen: what the format was told from, for messages.
+    """
+
+    path: Path
+    format: str
+    seen: str
+
+
+def recognise(path: Path) -> Recognised:
+    """Return the format of a file, of a folder, or of ``shard-{000000..000009}.tar``.
+
+    Raises:
+        DataError: there is no such path, or it is of no format; says what was seen and tried.
+    """
+    if re.fullmatch(r".*\{\d+\.\.\d+\}.*", path.name):
+        return Recognised(path, "webdataset", "its name counts shards")
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise DataError(f"cannot read {path}", "there is no such file or folder", "check the path")
+    format, seen = _file(path)
+    if not format:
+        raise _unknown(path, seen, _FILES)
+    return Recognised(path, format, seen)
+
+
+_FILES = "webdataset, huggingface, coco, karpathy, vqa2, easy-vqa, json, jsonl, nlvr2, snli-ve, flickr30k, csv"
+_FOLDERS = "huggingface, imagefolder, webdataset, vqa2, easy-vqa, a caption file in it, folder"
+
+
+def _unknown(path: Path, seen: str, tried: str) -> DataError:
+    return DataError(
+        f"{path}: which format is it?",
+        f"{seen}; tried: {tried}",
+        "name it with --format NAME, in a config data.format (see ashneuro data formats)",
+    )
+
+
+def _folder(path: Path) -> Recognised:
+    if any(path.rglob("state.json")) and any(path.rglob("*.arrow")):
+        return Recognised(path, "huggingface", "it holds .arrow files with a state.json")
+    if tables := metadata_in(path):
+        return Recognised(path, "imagefolder", f"it holds {tables[0].relative_to(path)}")
+    if any(path.rglob("*.parquet")):
+        return Recognised(path, "huggingface", "it holds .parquet files")
+    if any(is_tar(file) for file in path.rglob("*.*")):
+        return Recognised(path, "webdataset", "it holds .tar files")
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    if any(file.name == "questions.json" for file in (*files, *path.glob("*/questions.json"))):
+        return Recognised(path, "easy-vqa", "it holds a questions.json")
+    pictured = {file.stem for file in files if is_picture(file.name)}  # whose .json is a side-car
+    tables = [file for file in files if file.suffix.lower() in _TABLES or file.name == "captions.txt"]
+    tables = [file for file in tables if file.stem not in pictured]
+    formats = {file: found for file in tables if (found := _file(file)[0]) and _holds_pairs(file, found)}
+    asked = [found for found in formats.values() if found in _QUESTIONS]
+    if (asked and len(set(formats.values())) == 1) or "vqa2" in asked:
+        return Recognised(path, asked[0], f"it holds {next(iter(formats)).name}")
+    if len(formats) == 1:
+        ((file, format),) = formats.items()
+        return Recognised(file, format, f"it holds {file.name}")
+    if len(formats) > 1:
+        names = ", ".join(file.name for file in formats)
+        raise DataError(
+            f"{path}: which of its files holds the captions?", f"it holds {names}", "name one; pictures: --images"
+        )
+    if pictures := pictures_in(path):
+        return Recognised(path, "folder", f"it holds {len(pictures):,} pictures and no table of captions")
+    kinds = Counter(file.suffix or file.name for file in path.rglob("*") if file.is_file())
+    most = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
+    raise _unknown(path, f"it holds {most}" if most else "it is an empty folder", _FOLDERS)
+
+
+def _holds_pairs(file: Path, format: str) -> bool:
+    """Return False for a table or JSON that has nothing to do with the pictures beside it."""
+    readers = {"json": read_json_pairs, "jsonl": read_jsonl, "csv": read_csv}
+    if format not in readers:
+        return True
+    try:
+        return bool(readers[format](file)[0])
+    except DataError:
+        return False
+
+
+def _file(path: Path) -> tuple[str, str]:
+    """Return the format of a file, and what it was told from; no format if none fits."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if is_tar(path) or head[257:262] == b"ustar":
+        return "webdataset", "it is a tar"
+    if head.startswith(b"PAR1"):
+        return "huggingface", "it is a parquet file"
+    if path.suffix == ".arrow":
+        return "huggingface", "it is an arrow file"
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = head.decode(encoding, "replace").lstrip()
+    first = next(iter(text.splitlines()), "")
+    if not first:
+        # A reader says that it is empty.
+        return {".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv"}.get(path.suffix, ""), "it is empty"
+    if "\0" in first:
+        return "", "it is not a text"
+    if first.startswith(("{", "[")):
+        entry = _first_object(first)
+        by_name = path.suffix.lower() in (".jsonl", ".ndjson")
+        if isinstance(entry, dict):
+            format = _of_line(entry)
+            # A single line may be all of a JSON.
+            if by_name or format != "jsonl" or len(text.split("\n", 2)) > 2 or len(head) == _HEAD:
+                return format, f"its first line is {_short(entry)}"
+        return ("jsonl", "its name says so") if by_name else _of_json(path, encoding)
+    seen = f"its first line is {first.strip()[:120]!r}"
+    if FLICKR_TOKEN.fullmatch(first) or re.match(r"\s*image_name\s*\|", first):
+        return "flickr30k", seen
+    if path.suffix.lower() == ".txt" and first.strip().lower() == "image,caption":
+        return "flickr30k", seen
+    few = text.splitlines()[:3]
+    names = {
+        name.strip().strip('"').lower().replace(" ", "_")
+        for line in few
+        for mark in DELIMITERS
+        if mark in line
+        for name in line.split(mark)
+    }
+    if path.suffix.lower() in (".csv", ".tsv") or names & {*IMAGE_NAMES} or any(map(is_picture, names)):
+        return "csv", seen
+    return "", seen
+
+
+def _first_object(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _of_line(entry: dict[str, Any]) -> str:
+    """Return the format of a file whose lines are objects such as ``entry``."""
+    if "identifier" in entry and "sentence" in entry:
+        return "nlvr2"
+    if "gold_label" in entry and "sentence2" in entry:
+        return "snli-ve"
+    return "jsonl"
+
+
+def _of_json(path: Path, encoding: str) -> tuple[str, str]:
+    """Return the format of a JSON and what it was told from; what is not JSON is left to a
+    reader.
+    """
+    try:
+        content = json.loads(path.read_bytes().decode(encoding))
+    except (ValueError, RecursionError):
+        # A reader names the line that is wrong.
+        return "json" if path.suffix.lower() == ".json" else "", "it begins as JSON does, and is none"
+    if isinstance(content, list):
+        item = content[0] if content else None
+        if isinstance(item, list) and len(item) == 3 and isinstance(item[2], int):
+            return "easy-vqa", "it is a list of [question, answer, number]"
+        return "json", f"it is a list whose first entry is {_short(item)}"
+    if not isinstance(content, dict):
+        return "", f"it is a {type(content).__name__}"
+    keys = f"it is an object with {', '.join(map(repr, list(content)[:8])) or 'no key'}"
+    images = content.get("images")
+    if isinstance(images, list) and isinstance(content.get("annotations"), list):
+        return "coco", keys
+    if isinstance(images, list) and any(isinstance(entry, dict) and "sentences" in entry for entry in images[:9]):
+        return "karpathy", keys
+    return "vqa2" if isinstance(content.get("questions"), list) else "json", keys
+
+
+def _short(entry: Any) -> str:
+    return f"an object with {', '.join(map(repr, list(entry)[:8]))}" if isinstance(entry, dict) else repr(entry)[:80]

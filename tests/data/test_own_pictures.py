@@ -1,0 +1,263 @@
+"""Pictures as people have them: folders, tables with any headers, JSON of any keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pytest
+from pyarrow import parquet
+
+from ashneuro.config import DataConfig
+from ashneuro.data.columns import Columns, choose_columns
+from ashneuro.data.formats import read_captions
+from ashneuro.data.picture_folders import find_picture
+from ashneuro.data.recognise import recognise
+from ashneuro.data.sources import load_splits
+from ashneuro.errors import ConfigError, DataError
+
+from .pictures import write_picture
+
+
+def read(path: Path, format: str = "", columns: Columns | None = None) -> dict[str, list[str]]:
+    records, problems = read_captions(path, format, columns)
+    assert problems == []
+    return {record.image: record.captions for record in records}
+
+
+def files(folder: Path, **texts: str) -> Path:
+    """Write ``a.jpg`` and its side-car ``a.txt`` for ``a="…"``; a double underscore is a slash."""
+    for name, text in texts.items():
+        path = folder / name.replace("__", "/")
+        write_picture(path.with_suffix(".jpg"))
+        if text:
+            path.with_suffix(".txt").write_text(text)
+    return folder
+
+
+def test_side_car_files_have_a_caption_a_line(tmp_path: Path) -> None:
+    files(tmp_path, a="one\n\n two \r\n", train__b="three")
+    assert recognise(tmp_path).format == "folder"
+    assert read(tmp_path) == {"a.jpg": ["one", "two"], "train/b.jpg": ["three"]}
+    records, _ = read_captions(tmp_path)
+    assert [record.split for record in records] == ["", "train"]
+
+
+def test_side_cars_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    files(tmp_path / "images", a="", b="")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("one")
+    (tmp_path / "texts" / "b.json").write_text('{"caption": ["two", "three"]}')
+    assert read(tmp_path) == {"images/a.jpg": ["one"], "images/b.jpg": ["two", "three"]}
+
+
+def test_names_of_folders_are_captions(tmp_path: Path) -> None:
+    files(tmp_path, red_flower__1="", train__002__blue_bird__2="")
+    write_picture(tmp_path / "test" / "003.Black_cat" / "3.png")
+    (tmp_path / ".cache").mkdir()
+    write_picture(tmp_path / ".cache" / "thumbnail.png")
+    assert read(tmp_path) == {
+        "red_flower/1.jpg": ["red flower"],
+        "test/003.Black_cat/3.png": ["Black cat"],
+        "train/002/blue_bird/2.jpg": ["blue bird"],
+    }
+
+
+def test_pictures_without_a_caption_are_problems(tmp_path: Path) -> None:
+    files(tmp_path, a="one", b="", c=" \n")
+    records, problems = read_captions(tmp_path)
+    assert [record.image for record in records] == ["a.jpg"]
+    assert problems == [
+        "b.jpg: has no caption: there is no b.txt",
+        "c.jpg: has no caption: c.txt holds none",
+    ]
+    bare = files(tmp_path / "bare", d="")
+    assert "neither d.txt nor a folder's name" in read_captions(bare)[1][0]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_imagefolder(tmp_path: Path, kind: str) -> None:
+    rows = {"train": [("1.png", "one"), ("sub/2.png", "two")], "validation": [("1.png", "three")]}
+    for part, pairs in rows.items():
+        for name, _ in pairs:
+            write_picture(tmp_path / part / name)
+        table = tmp_path / part / f"metadata.{kind}"
+        columns = [{"file_name": name, "text": text} for name, text in pairs]
+        if kind == "parquet":
+            parquet.write_table(arrow.Table.from_pylist(columns), table)
+        elif kind == "jsonl":
+            table.write_text("\n".join(map(json.dumps, columns)))
+        else:
+            table.write_text("file_name,text\n" + "\n".join(",".join(pair) for pair in pairs))
+    assert recognise(tmp_path).format == "imagefolder"
+    records, problems = read_captions(tmp_path)
+    assert problems == []
+    assert [(record.image, record.captions, record.split) for record in records] == [
+        ("train/1.png", ["one"], "train"),
+        ("train/sub/2.png", ["two"], "train"),
+        ("validation/1.png", ["three"], "validation"),
+    ]
+
+
+def test_metadata_parquet_reports_its_rows(tmp_path: Path) -> None:
+    table = {"file_name": ["a.png", None, "c.png"], "text": ["one", "two", " "]}
+    parquet.write_table(arrow.table(table), tmp_path / "metadata.parquet")
+    records, problems = read_captions(tmp_path)
+    assert [record.image for record in records] == ["a.png"]
+    assert [problem.partition(":")[0] for problem in problems] == ["row 1", "row 2 (c.png)"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"image": "a.jpg", "caption": "one"}, {"image": "b.jpg", "caption": ["two", "three"]}],
+        [{"image_id": 7, "image": "a.jpg", "caption": ["one"]}, {"image": "b.jpg", "caption": ["two", "three"]}],
+        [{"file_name": "a.jpg", "text": "one"}, {"file_name": "b.jpg", "text": ["two", "three"]}],
+        [
+            {"id": 1, "filepath": "a.jpg", "sentences": [{"raw": "one"}]},
+            {"id": 2, "filepath": "b.jpg", "sentences": [{"raw": "two"}, {"raw": "three"}]},
+        ],
+        [{"id": "a.jpg", "words": "one"}, {"id": "b.jpg", "words": ["two", "three"]}],
+        {"data": [{"image": "a.jpg", "caption": "one"}, {"image": "b.jpg", "caption": ["two", "three"]}], "version": 1},
+        {"train": [{"image": "a.jpg", "caption": "one"}], "val": [{"image": "b.jpg", "caption": ["two", "three"]}]},
+        {"a.jpg": "one", "b.jpg": ["two", "three"]},
+    ],
+)
+def test_json_of_pictures_and_captions(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "pairs.json"
+    path.write_text(json.dumps(content))
+    assert recognise(path).format == "json"
+    assert read(path) == {"a.jpg": ["one"], "b.jpg": ["two", "three"]}
+    path.write_text(json.dumps(content, indent=2))
+    assert read(path) == {"a.jpg": ["one"], "b.jpg": ["two", "three"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filepath\ttitle\na.jpg\tone, two\nb.jpg\tthree\n",
+        "Image Path;Title\na.jpg;one, two\nb.jpg;three\n",
+        'id,image,title\n1,a.jpg,"one, two"\n2,b.jpg,three\n',
+        "path|Description\na.jpg|one, two\nb.jpg|three\n",
+        'foto,bildtext\na.jpg,"one, two"\nb.jpg,three\n',
+        "a.jpg\tone, two\nb.jpg\tthree\n",
+        'url,image,caption\nhttp://x/7,a.jpg,"one, two"\nhttp://x/8,b.jpg,three\n',
+        'image,caption_1,caption_2\na.jpg,"one, two",\nb.jpg,,three\n',
+        'image,caption\na.jpg,"[""one, two""]"\nb.jpg,three\n',
+    ],
+)
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.tsv", "pairs.txt"])
+def test_tables_with_other_headers(tmp_path: Path, text: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    if recognise(path).format == "csv":
+        assert read(path) == {"a.jpg": ["one, two"], "b.jpg": ["three"]}
+    else:
+        assert text.startswith("image,caption\n") and name == "pairs.txt"  # Flickr8k's captions.txt
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("key,image,before,after,note\n1,a.jpg,x.png,one,n\n2,b.jpg,y.png,two,m\n")
+    assert read(path, columns=Columns("before", "after")) == {"x.png": ["one"], "y.png": ["two"]}
+    assert read(path, columns=Columns("", "After, note")) == {"a.jpg": ["one", "n"], "b.jpg": ["two", "m"]}
+    with pytest.raises(DataError, match=r"no column 'later'[\s\S]*'before', 'after'"):
+        read(path, columns=Columns("", "later"))
+    with pytest.raises(DataError, match=r"which column holds the captions[\s\S]*--caption-column"):
+        read(path)
+    coco = tmp_path / "coco.json"
+    coco.write_text('{"images": [], "annotations": []}')
+    with pytest.raises(ConfigError, match="fixed names"):
+        read(coco, columns=Columns("image"))
+
+
+def test_a_column_of_file_names_is_preferred() -> None:
+    rows = [{"image": "17", "file_name": "a.jpg", "caption": "one"}]
+    assert choose_columns("x", list(rows[0]), rows, Columns()).image == "file_name"
+
+
+def test_format_is_recognised_from_the_content(tmp_path: Path) -> None:
+    contents = {
+        "coco": '{"images": [], "annotations": []}',
+        "karpathy": '{"images": [{"sentences": []}], "dataset": "coco"}',
+        "vqa2": '{"questions": []}',
+        "easy-vqa": '[["is it?", "yes", 1]]',
+        "json": '[{"image": "a.jpg", "caption": "one"}]',
+        "jsonl": '{"image": "a.jpg", "caption": "one"}\n{"image": "b.jpg", "caption": "two"}\n',
+        "nlvr2": '{"identifier": "dev-0-0-0", "sentence": "one"}\n{"identifier": "dev-0-0-1", "sentence": "two"}',
+        "snli-ve": '{"gold_label": "-", "sentence2": "x"}\n{"gold_label": "-", "sentence2": "y"}',
+        "flickr30k": "1.jpg#0\tone\n1.jpg#1\ttwo\n",
+        "csv": "image;caption\na.jpg;one\n",
+    }
+    for format, content in contents.items():
+        path = tmp_path / f"{format}.data"
+        path.write_text(content)
+        assert recognise(path).format == format
+    assert recognise(tmp_path / "shard-{000..009}.tar").format == "webdataset"
+
+
+def test_wrong_guess_says_what_was_seen(tmp_path: Path) -> None:
+    path = tmp_path / "notes.dat"
+    path.write_text("Dear reader,\nthis is no table")
+    with pytest.raises(DataError, match=r"which format[\s\S]*'Dear reader,'; tried: webdataset[\s\S]*--format"):
+        recognise(path)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "a.xyz").write_text("")
+    with pytest.raises(DataError, match=r"it holds 1 \.xyz; tried: huggingface, imagefolder"):
+        recognise(tmp_path / "odd")
+    path = tmp_path / "list.json"
+    path.write_text('[{"width": 3}]')
+    with pytest.raises(DataError, match=r"'width'; it was read as json, because it is a list"):
+        read(path)
+    path.write_text('[{"image": "a.jpg", "caption": "one"}]')
+    with pytest.raises(DataError, match=r"not a COCO captions file[\s\S]*it is a list[\s\S]*--format json"):
+        read(path, "coco")
+
+
+def test_folder_with_one_caption_file_is_read_through_it(tmp_path: Path) -> None:
+    for number in range(3):
+        write_picture(tmp_path / "images" / f"{number}.jpg", number)
+    (tmp_path / "info.json").write_text('{"author": {"name": "x"}}')
+    rows = [{"image": f"{number}.jpg", "caption": f"{number}", "split": "train"} for number in range(3)]
+    rows[2]["split"] = "test"
+    (tmp_path / "captions.json").write_text(json.dumps(rows))
+    assert recognise(tmp_path).path == tmp_path / "captions.json"
+    splits = load_splits(DataConfig(source=str(tmp_path), split="file"))
+    assert [len(splits.train), len(splits.test)] == [2, 1]
+    assert splits.test[0].load().shape == (8, 12, 3)  # found in images/
+    (tmp_path / "more.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"which of its files[\s\S]*captions\.json, more\.json"):
+        recognise(tmp_path)
+
+
+def test_pictures_are_found_where_they_are(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a" / "1.jpg")
+    write_picture(tmp_path / "images" / "2.png")
+    assert find_picture(tmp_path, "a\\1.jpg") == tmp_path / "a" / "1.jpg"
+    assert find_picture(tmp_path, "data/coco/a/1.jpg") == tmp_path / "a" / "1.jpg"
+    assert find_picture(tmp_path, "2") == tmp_path / "images" / "2.png"
+    assert find_picture(tmp_path, "gone.png") == tmp_path / "gone.png"
+    assert find_picture(tmp_path / "a", str(tmp_path / "images" / "2.png")) == tmp_path / "images" / "2.png"
+
+
+def test_classes_are_split_by_picture(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(10):
+            write_picture(tmp_path / name / f"{number}.png", number)
+    with pytest.raises(DataError, match=r"data\.split = 'picture'"):
+        load_splits(DataConfig(source=str(tmp_path), split="random"))
+    splits = load_splits(DataConfig(source=str(tmp_path), split="picture"))
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [16, 2, 2]
+    assert {pair.captions for pair in splits.train} == {("cat",), ("dog",)}
+    assert splits.name.endswith("random split by picture")
+    again = load_splits(DataConfig(source=str(tmp_path), split="picture"))
+    assert [pair.key for pair in again.test] == [pair.key for pair in splits.test]
+
+
+def test_web_addresses_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("image,caption\nhttps://x.org/a.jpg,one\n")
+    with pytest.raises(DataError, match="it is an address: download"):
+        load_splits(DataConfig(source=str(path), split="random"))
