@@ -504,11 +504,17 @@ class SweepConfig:
         seeds: training seeds; differences between variants are compared with the spread over them.
         factors: levels by factor, changes by level:
             ``{"T": {"T = 1": ["model.abstract.timesteps=1"]}}``.
-        design: ``"one-at-a-time"``: the base, and the base with each single level. ``"cross"``:
-            every combination of one level per factor.
+        starts: variants that are trained for others to start from, and not compared themselves:
+            changes by name. A level starts from one with ``"train.start=@NAME"``, and is taught by
+            one with ``"train.teacher=@NAME"``; NAME is any variant, in its run of the same seed.
+        design: ``"one-at-a-time"``: the base, and the base with each single level. ``"levels"``:
+            the same without the base. ``"cross"``: every combination of one level per factor.
+        equal_epochs: refuse a sweep whose compared variants have not all been trained for the same
+            number of epochs, those of their starts included.
         task: task whose accuracy the table shows; for retrieval the mean of R@1 in both directions.
         part: part of the data on which accuracy is measured.
-        energy_images: number of images that are simulated to count events.
+        energy_images: number of images that are simulated to count events, for a task other than
+            retrieval; for retrieval, every image of the part is.
         profile: hardware profile that prices the events, of kind ``"asic"``.
     """
 
@@ -516,7 +522,9 @@ class SweepConfig:
     set: tuple[str, ...] = ()
     seeds: Annotated[tuple[int, ...], Len(1)] = (0, 1, 2)
     factors: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
-    design: Literal["one-at-a-time", "cross"] = "one-at-a-time"
+    starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    design: Literal["one-at-a-time", "levels", "cross"] = "one-at-a-time"
+    equal_epochs: bool = False
     task: Task = "retrieval"
     part: Literal["validation", "test"] = "test"
     energy_images: PositiveInt = 64

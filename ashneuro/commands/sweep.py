@@ -49,8 +49,9 @@ def sweep(
     Goes on where it was interrupted.
 
     Several of these commands may share one folder, on one machine or on a shared disk: each takes
-    the next run that is free. Runs made elsewhere count too, once their folders lie in OUT/cells. A
-    run that fails is named at the end, and stops no other.
+    the next run that is free, and waits for one that others start from. Runs made elsewhere count
+    too, once their folders lie in OUT/cells. A run that fails is named at the end, and stops no
+    other but those that start from it.
 
     Args:
         config: a TOML of factors and seeds, or the name of one that comes with ashneuro: ablation,
@@ -71,7 +72,11 @@ def sweep(
             terminal.heading(f"{cell.name} ({number} of {total})")
             return running.enter_context(shown_training(cell.config, Path(cell.folder)))
 
-        result = workflow.sweep(planned, folder, limit=limit, start_run=start_run)
+        def wait(run: str, who: str) -> None:
+            running.close()
+            terminal.line(f"waiting for {run}, which others start from: it is in the hands of {who}", "yellow")
+
+        result = workflow.sweep(planned, folder, limit=limit, start_run=start_run, wait=wait)
     code = _print_failures(result)
     if json:
         terminal.json(

@@ -140,6 +140,10 @@ Check = Literal["V", "Q", "S", "R"]
 CLOSED: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
+Case = Literal["low", "typical", "high"]
+CASES: tuple[Case, ...] = ("low", "typical", "high")
+
+
 @dataclass(frozen=True)
 class Range:
     """A number between bounds, in SI units; ``typical`` is ``None`` where no source has one."""

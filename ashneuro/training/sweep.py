@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import fcntl
 import itertools
@@ -10,20 +11,24 @@ import os
 import re
 import socket
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ashneuro.config import RunConfig, SweepConfig, load_config, trained_tasks
+from ashneuro.config import RunConfig, SweepConfig, load_config, stages, trained_tasks
 from ashneuro.errors import ConfigError
 from ashneuro.files import replace_file
 
 BASE = "base"
+# Settings of [train], and of stages, that name a run; "@NAME" is a variant of the sweep.
+REFERENCES = ("start", "teacher")
 
 MEASURES = (
+    "epochs",
     "accuracy",
+    "accuracy_float",
     "accuracy_a_zeroed",
     "accuracy_c_zeroed",
     "accuracy_a_alone",
@@ -39,12 +44,21 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: ``variant`` with ``seed``; ``levels`` per factor, empty for the base."""
+    """One run of a sweep: ``variant`` with ``seed``.
+
+    Args:
+        levels: level per factor; empty for the base and for starts.
+        config: its settings; a run that it builds on is ``"@VARIANT"`` there, see `settings`.
+        epochs: passes over the training data, those of the runs that it started from included.
+        compared: False for a variant that is only trained for others to start from.
+    """
 
     variant: str
     levels: Mapping[str, str]
     seed: int
     config: RunConfig
+    epochs: int = 0
+    compared: bool = True
 
     @property
     def name(self) -> str:
@@ -54,7 +68,49 @@ class Cell:
     @property
     def folder(self) -> str:
         """Name of its folder."""
-        return f"{re.sub(r'[^a-z0-9]+', '-', self.variant.lower()).strip('-')}-{self.seed}"
+        return folder_name(self.variant, self.seed)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Variants of the same seed that it starts from or is taught by."""
+        return references(self.config)
+
+    def settings(self, runs: Path) -> RunConfig:
+        """Return its settings with the folders of the runs that it builds on, below ``runs``."""
+        return _resolved(self.config, lambda name: str(runs.resolve() / folder_name(name, self.seed)))
+
+    def settings_like(self, made: RunConfig) -> RunConfig:
+        """Return its settings; the runs that it builds on lie where ``made`` has them.
+
+        References to a folder of another name are left as they are.
+        """
+        there = {Path(path).name: path for path in _named_runs(made)}
+        return _resolved(self.config, lambda name: there.get(folder_name(name, self.seed), "@" + name))
+
+
+def folder_name(variant: str, seed: int) -> str:
+    """Return the name of the folder of one run."""
+    return f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{seed}"
+
+
+def references(config: RunConfig) -> tuple[str, ...]:
+    """Return the variants that settings name as ``"@VARIANT"``, without repetition."""
+    return tuple(dict.fromkeys(name[1:] for name in _named_runs(config) if name.startswith("@")))
+
+
+def _named_runs(config: RunConfig) -> list[str]:
+    parts = (config.train, *config.schedule)
+    return [run for part in parts for key in REFERENCES if (run := getattr(part, key, None))]
+
+
+def _resolved(config: RunConfig, path: Callable[[str], str]) -> RunConfig:
+    """Return ``config`` with ``path(VARIANT)`` in the place of every ``"@VARIANT"``."""
+
+    def resolve(part: Any) -> Any:
+        given = {key: str(getattr(part, key, None) or "") for key in REFERENCES}
+        return replace(part, **{key: path(run[1:]) for key, run in given.items() if run.startswith("@")})
+
+    return replace(config, train=resolve(config.train), schedule=tuple(map(resolve, config.schedule)))
 
 
 @dataclass(frozen=True)
@@ -108,29 +164,100 @@ class Summary:
 def cells(sweep: SweepConfig) -> tuple[Cell, ...]:
     """Return all runs of a sweep: seed by seed, so that after each round every variant has as many.
 
+    Within a seed, a run comes after those that it builds on.
+
     Raises:
-        ConfigError: settings cannot be used, or two variants have one name.
+        ConfigError: settings cannot be used; two variants have one name; a variant builds on itself
+            or on one that is not there; or the epochs differ where ``equal_epochs`` is set.
     """
-    chosen = _variants(sweep)
-    names = [Cell(name, {}, 0, RunConfig()).folder for name, _, _ in chosen]
+    chosen = [*((name, {}, changes) for name, changes in sweep.starts.items()), *_variants(sweep)]
+    names = [folder_name(name, 0) for name, _, _ in chosen]
     if len(names) != len(set(names)):
         raise ConfigError(
             "two variants of the sweep have one name",
-            ", ".join(sorted({n for n in names if names.count(n) > 1})),
+            ", ".join(sorted({n.removesuffix("-0") for n in names if names.count(n) > 1})),
             "rename a level",
         )
-    found = tuple(
-        Cell(name, levels, seed, _config(sweep, name, [*changes, f"train.seed={seed}"]))
-        for seed in sweep.seeds
-        for name, levels, changes in chosen
-    )
-    lacking = [cell.variant for cell in found if sweep.task not in ("retrieval", *trained_tasks(cell.config))]
+    found: list[Cell] = []
+    for seed in sweep.seeds:
+        configs = {name: _config(sweep, name, [*changes, f"train.seed={seed}"]) for name, _, changes in chosen}
+        epochs: dict[str, int] = {}
+        order = _ordered({name: references(config) for name, config in configs.items()})
+        for name in order:
+            start = configs[name].train.start
+            before = epochs[start[1:]] if start.startswith("@") else _epochs_of_run(start)
+            epochs[name] = before + _own_epochs(configs[name])
+        levels = {name: each for name, each, _ in chosen}
+        found += [
+            Cell(name, levels[name], seed, configs[name], epochs[name], name not in sweep.starts) for name in order
+        ]
+    compared = [cell for cell in found if cell.compared]
+    lacking = [cell.variant for cell in compared if sweep.task not in ("retrieval", *trained_tasks(cell.config))]
     if lacking:
         stage = f"schedule=[…, {{name = 'finetune', epochs = 5, task = '{sweep.task}'}}]"
         raise ConfigError(
             f"task = {sweep.task!r}", f"it is not trained by {', '.join(dict.fromkeys(lacking))}", f'set = ["{stage}"]'
         )
-    return found
+    totals = {cell.variant: cell.epochs for cell in compared}
+    if sweep.equal_epochs and len(set(totals.values())) > 1:
+        raise ConfigError(
+            "equal_epochs = true, and the variants are trained for different numbers of epochs",
+            "; ".join(f"{name}: {total}" for name, total in totals.items()),
+            "give each the same total, starts included, or set equal_epochs = false",
+        )
+    return tuple(found)
+
+
+def _own_epochs(config: RunConfig) -> int:
+    return sum(settings.epochs for _, settings in stages(config))
+
+
+def _epochs_of_run(folder: str) -> int:
+    """Return the epochs of a run that is not of the sweep, those of its own start included.
+
+    0 where the folder is not there: training says so.
+    """
+    total, seen = 0, set()
+    while folder and folder not in seen and (file := Path(folder) / "config.json").exists():
+        seen.add(folder)
+        config = load_config(file)
+        total, folder = total + _own_epochs(config), config.train.start
+    return total
+
+
+def _ordered(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the variants so that each comes after those that it builds on; else in their order.
+
+    Args:
+        needs: by variant, the variants that its settings name.
+
+    Raises:
+        ConfigError: a variant is unknown, or builds on itself.
+    """
+    order: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            circle = " → ".join((*path[path.index(name) :], name))
+            raise ConfigError(
+                f"{name!r} of the sweep builds on itself", circle, "let one of them start from fresh weights"
+            )
+        if name in order:
+            return
+        for other in needs[name]:
+            if other not in needs:
+                near = difflib.get_close_matches(other, needs, n=1)
+                raise ConfigError(
+                    f"'@{other}' in {name!r}",
+                    "the sweep has no variant of that name" + (f" (did you mean '@{near[0]}'?)" if near else ""),
+                    f"name one of {', '.join(each for each in needs if each != name)}",
+                )
+            visit(other, (*path, name))
+        order.append(name)
+
+    for name in needs:
+        visit(name, ())
+    return order
 
 
 def _config(sweep: SweepConfig, variant: str, changes: list[str]) -> RunConfig:
@@ -177,12 +304,9 @@ def claim(folder: Path) -> Iterator[str]:
 
 def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
     if sweep.design == "one-at-a-time":
-        single = [
-            (level, {factor: level}, changes)
-            for factor, levels in sweep.factors.items()
-            for level, changes in levels.items()
-        ]
-        return [(BASE, {}, ()), *single]
+        return [(BASE, {}, ()), *_levels(sweep)]
+    if sweep.design == "levels":
+        return _levels(sweep)
     found = []
     factors = {name: levels for name, levels in sweep.factors.items() if levels}
     for combination in itertools.product(*(levels.items() for levels in factors.values())):
@@ -191,6 +315,14 @@ def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, 
             (", ".join(levels.values()), levels, tuple(change for _, changes in combination for change in changes))
         )
     return found
+
+
+def _levels(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
+    return [
+        (level, {factor: level}, changes)
+        for factor, levels in sweep.factors.items()
+        for level, changes in levels.items()
+    ]
 
 
 def summarise(rows: Iterable[Row]) -> tuple[Summary, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ashneuro.errors import GraphError, need
@@ -44,6 +45,42 @@ def first_currents(model: AshNet, pairs: Sequence[Pair], image_size: int) -> dic
     model.train(training)
     steps = model.config.abstract.timesteps
     return {"input": np.broadcast_to(currents, (steps, *currents.shape)).copy()}
+
+
+def integer_program(run: Run) -> Program:
+    """Return the integer program of a run's spiking encoder, without a proof.
+
+    It has the units that the run learnt with, or those that validation images choose, as an export
+    has.
+
+    Raises:
+        GraphError: the encoder cannot be expressed in Loihi's integers.
+    """
+    from ashneuro.model.deploy import deployed_graph
+    from ashneuro.program.lower import lower
+    from ashneuro.program.quantise import quantise
+    from ashneuro.simulation.calibrate import calibrate
+    from ashneuro.spiking.contract import read_contract
+
+    graph = deployed_graph(run.model)
+    program = lower(graph, read_contract(graph.metadata).contract)
+    learnt = None if run.model.abstract is None else run.model.abstract.integers
+    if learnt is None:
+        return calibrate(program, calibration_currents(run)).program
+    peak = {port.name: learnt.input_peak for port in program.inputs}
+    return quantise(program, input_peak=peak, scales=learnt.scales).program
+
+
+def integer_ann_of(run: Run) -> Run:
+    """Return an ANN control whose abstract encoder computes the integers that it is priced at.
+
+    Validation images choose the levels of plain ReLUs; see `ashneuro.model.integer_ann`.
+    """
+    batches = need("ashneuro.data.batches", extra="train", purpose="reading a run")
+    ann = need("ashneuro.model.integer_ann", extra="train", purpose="reading a run")
+    pictures = pictures_of_run(run, "validation") or pictures_of_run(run, "train")
+    images = batches.load_images(pictures[:CALIBRATION_IMAGES], run.config.data.image_size)
+    return replace(run, model=ann.integer_ann(run.model, images))
 
 
 def choose_integers(model: AshNet, before: Integers | None, pairs: Sequence[Pair]) -> Integers:

@@ -28,7 +28,7 @@ from ashneuro.data.pairs import Pair
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.evaluation import Evaluation, SpikeSource
 from ashneuro.program.bundle import Bundle
-from ashneuro.program.program import Precision
+from ashneuro.program.program import Precision, Program
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.pool import Seconds
 from ashneuro.simulation.lava.session import Lava
@@ -51,11 +51,13 @@ class HybridSession:
 
     Args:
         run: a folder that `ashneuro train` wrote, or a run that is loaded; for spikes from
-            elsewhere it must have been exported.
+            elsewhere it must have been exported, unless ``program`` is given.
         spikes_from: ``"torch"``: the model itself; ``"loihi"``: the bit-exact integers; ``"lava"``:
             Lava.
         precision: Lava's arithmetic, ``"integer"`` or ``"float"``.
         device: where the ANN branch runs, e.g. ``"cuda"``.
+        program: integer program of the run's spiking encoder that the emulator computes, in the
+            place of that in the run's bundle.
         worker: makes the Lava that runs: how many workers, where, with which patience.
         stock, resume: see `ashneuro.simulation.lava.session.Lava.run`.
         progress: called with the images whose spikes are done.
@@ -76,6 +78,7 @@ class HybridSession:
         *,
         precision: Precision = "integer",
         device: str = "cpu",
+        program: Program | None = None,
         worker: Callable[[], Lava] = Lava,
         stock: int | None = RUN_STOCK,
         resume: Path | None = None,
@@ -90,7 +93,11 @@ class HybridSession:
         self.run = run if isinstance(run, Run) else load_run(run, device)
         self.spikes_from, self._precision = spikes_from, precision
         self.record: SpikeRecord | None = None
-        self._bundle = None if spikes_from == "torch" else _bundle_of(self.run, spikes_from)
+        self._program: Program | None = None
+        if spikes_from != "torch":
+            self._program = program or _bundle_of(self.run, spikes_from).program(
+                precision if spikes_from == "lava" else "integer"
+            )
         self._worker, self._stock, self._resume, self._progress = worker, stock, resume, progress
         self._lava: Lava | None = None
         self._open = ExitStack()
@@ -121,12 +128,12 @@ class HybridSession:
         Raises:
             LavaError: Lava failed, or the session is not open.
         """
-        if self._bundle is None:
+        if self._program is None:
             raise ConfigError(
                 "spikes from torch", "the model computes them itself", "embed_images, or another spikes_from"
             )
-        for record in self._records(self._bundle, currents):
-            (spikes,) = (record.layers[name].raster for name in self._outputs(self._bundle))
+        for record in self._records(self._program, currents):
+            (spikes,) = (record.layers[name].raster for name in self._program.outputs)
             assert spikes is not None
             bare = replace(
                 record, layers={name: replace(activity, raster=None) for name, activity in record.layers.items()}
@@ -154,7 +161,7 @@ class HybridSession:
             return np.zeros((0, model.config.embedding), np.float32)
         device = model.log_scale.device
         spikes = None
-        if self._bundle is not None:
+        if self._program is not None:
             spikes = np.concatenate(list(self.encode(input_currents(model, pixels))), axis=1)
         model.eval()
         parts = []
@@ -189,15 +196,13 @@ class HybridSession:
     @property
     def encoder(self) -> SpikeEncoder | None:
         """The encoder for `ashneuro.training.evaluate`; ``None``: torch computes the spikes."""
-        return self.encode if self._bundle is not None else None
+        return self.encode if self._program is not None else None
 
-    def _records(self, bundle: Bundle, currents: Iterable[NDArray[Any]]) -> Iterator[SpikeRecord]:
-        program = bundle.program(self._precision if self.spikes_from == "lava" else "integer")
-        outputs = self._outputs(bundle)
+    def _records(self, program: Program, currents: Iterable[NDArray[Any]]) -> Iterator[SpikeRecord]:
         if self.spikes_from == "loihi":
             done = 0
             for part in currents:
-                record = run_program(program, part, rasters=outputs)
+                record = run_program(program, part, rasters=program.outputs)
                 done += record.samples
                 if self._progress:
                     self._progress(done)
@@ -210,11 +215,8 @@ class HybridSession:
                 "with HybridSession(...) as session:",
             )
         yield from self._lava.stream(
-            program, currents, rasters=outputs, stock=self._stock, resume=self._resume, progress=self._progress
+            program, currents, rasters=program.outputs, stock=self._stock, resume=self._resume, progress=self._progress
         )
-
-    def _outputs(self, bundle: Bundle) -> tuple[str, ...]:
-        return bundle.program("integer").outputs
 
 
 def _bundle_of(run: Run, spikes_from: Where) -> Bundle:

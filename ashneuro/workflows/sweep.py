@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import SweepConfig, dump_config, load_config
+from ashneuro.config import AbstractConfig, SweepConfig, dump_config, load_config
 from ashneuro.cost.profile import HardwareProfile, Range, load_profile
+from ashneuro.cost.workload import ann_twin, count, host_workload
 from ashneuro.errors import AshneuroError, ConfigError, need
 from ashneuro.evaluation import Condition
+from ashneuro.workflows.calibration import integer_ann_of, integer_program
 from ashneuro.workflows.evaluate import answer_questions, questions_of
-from ashneuro.workflows.runs import pairs_of, pictures_of_run
+from ashneuro.workflows.runs import pairs_of
 from ashneuro.workflows.sweep_table import write_sweep
 from ashneuro.workflows.train import train
 
 if TYPE_CHECKING:
     from ashneuro.cost.workload import Workload
-    from ashneuro.model.network import AshNet
+    from ashneuro.program.program import Program
     from ashneuro.training.checkpoint import Run
     from ashneuro.training.sweep import Cell, Row, Summary
+    from ashneuro.workflows.hybrid import HybridSession
 
-# Both sides on one node: 8-bit weights and activations, the quantised-ReLU control with the bits it
-# was trained with.
 PRECISION = "int8"
+POLL_S = 2.0  # between looks at a run that others work at and ours wait for
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class SweepResult:
     """State of a sweep's folder.
 
     Args:
-        planned: number of runs in the plan.
-        rows: one per finished run, in the order of the plan.
+        planned: number of compared runs in the plan.
+        rows: one per finished run that is compared, in the order of the plan.
         summaries: one per variant.
         elsewhere: runs that another process works at, by name, and who that is.
         failed: errors of runs, by name.
@@ -56,6 +59,9 @@ StartRun = Callable[["Cell", int, int], Callable[[Any], None]]
 its progress.
 """
 
+Wait = Callable[[str, str], None]
+"""Called once with (run, who works at it) when all that is left waits for that run."""
+
 
 def sweep(
     planned: SweepConfig,
@@ -63,17 +69,20 @@ def sweep(
     *,
     limit: int | None = None,
     start_run: StartRun = lambda cell, number, total: lambda now: None,
+    wait: Wait = lambda run, who: None,
 ) -> SweepResult:
     """Train and measure every run of a plan that nobody has finished or claimed.
 
-    Several processes may share a folder: each takes the next run that is free. A run that fails
-    stops no other.
+    Several processes may share a folder: each takes the next run that is free; where every run that
+    is left starts from one that another process works at, it waits for that. A run that fails stops
+    no other but those that start from it.
 
     Args:
         planned: factors, seeds, base settings and profile.
         folder: folder of the sweep; runs lie in ``cells`` below it.
         limit: train at most this many runs; 0: only gather what is there.
         start_run: called before each run.
+        wait: called before waiting for another process.
 
     Raises:
         ConfigError: the profile is no node, or the folder holds runs of other settings.
@@ -91,12 +100,13 @@ def sweep(
         )
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     cells, folder = plan.cells(planned), Path(folder)
-    elsewhere, failed = _work(cells, folder, planned, profile, limit, start_run)
+    elsewhere, failed = _work(cells, folder, planned, profile, limit, start_run, wait)
     rows = _rows(cells, folder)
     summaries = plan.summarise(rows)
-    files = write_sweep(folder, planned, rows, len(cells), summaries) if rows else []
+    compared = sum(cell.compared for cell in cells)
+    files = write_sweep(folder, planned, rows, compared, summaries) if rows else []
     seeds = tuple(_other_seeds(planned, folder))
-    return SweepResult(len(cells), tuple(rows), summaries, elsewhere, failed, tuple(files), seeds)
+    return SweepResult(compared, tuple(rows), summaries, elsewhere, failed, tuple(files), seeds)
 
 
 def _work(
@@ -106,22 +116,34 @@ def _work(
     profile: HardwareProfile,
     limit: int | None,
     start_run: StartRun,
+    wait: Wait,
 ) -> tuple[dict[str, str], dict[str, AshneuroError]]:
     """Train ``limit`` runs at most; return what others work at, and what failed, by name.
 
     The plan is gone through again until nothing is left: a run that another process had claimed may
-    be free by then.
+    be free by then, and one that it was to start from finished.
     """
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     _rows(cells, folder)  # a folder of another sweep is refused before anything is trained
-    trained = 0
+    by_run = {(cell.variant, cell.seed): cell for cell in cells}
+    trained, told = 0, ""
     failed: dict[str, AshneuroError] = {}
     while True:
         before = trained
         elsewhere: dict[str, str] = {}
+        waiting: set[str] = set()
         for number, cell in enumerate(cells, start=1):
             own = folder / "cells" / cell.folder
             if cell.name in failed or (own / "row.json").exists():
+                continue
+            needed = [by_run[name, cell.seed] for name in cell.needs]
+            if lost := [one.name for one in needed if one.name in failed]:
+                failed[cell.name] = AshneuroError(
+                    "not trained", f"it builds on {lost[0]}, which failed", "correct that run first"
+                )
+                continue
+            if missing := [one for one in needed if not (folder / "cells" / one.folder / "row.json").exists()]:
+                waiting.add(missing[0].name)
                 continue
             if trained == limit:
                 return elsewhere, failed
@@ -135,14 +157,21 @@ def _work(
                     except AshneuroError as error:
                         failed[cell.name] = error
                         continue
-                    rows = _rows(cells, folder)
-                    write_sweep(folder, planned, rows, len(cells), plan.summarise(rows))
+                    if rows := _rows(cells, folder):
+                        compared = sum(one.compared for one in cells)
+                        write_sweep(folder, planned, rows, compared, plan.summarise(rows))
         if trained == before:
-            return elsewhere, failed
+            awaited = sorted(waiting & elsewhere.keys())
+            if not awaited:
+                return elsewhere, failed
+            if told != awaited[0]:
+                told = awaited[0]
+                wait(told, elsewhere[told])
+            time.sleep(POLL_S)
 
 
 def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
-    """Return the rows of finished runs, in the order of the plan.
+    """Return the rows of finished runs that are compared, in the order of the plan.
 
     Raises:
         ConfigError: a run, finished or not, was made with other settings than its cell's.
@@ -153,14 +182,16 @@ def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
         own = folder / "cells" / cell.folder
         if not (own / "config.json").exists():
             continue
-        made = dump_config(load_config(own / "config.json"))
-        if differ := _differences(dump_config(cell.config), made):
+        made = load_config(own / "config.json")
+        # The folder may have been moved since, or come from another machine, with those that the
+        # run builds on.
+        if differ := _differences(dump_config(cell.settings_like(made)), dump_config(made)):
             raise ConfigError(
                 f"{own} was made with other settings",
                 f"the sweep has changed since: {'; '.join(differ[:5])}" + ("; …" if len(differ) > 5 else ""),
                 "another folder with --out, or delete it",
             )
-        if (own / "row.json").exists():
+        if cell.compared and (own / "row.json").exists():
             found.append(plan.Row.load(own / "row.json"))
     return found
 
@@ -185,35 +216,72 @@ def _other_seeds(planned: SweepConfig, folder: Path) -> list[int]:
 def _train_and_measure(
     cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfile, on_progress: Callable[[Any], None]
 ) -> None:
-    """Train one run or go on with it, measure it, and write its row."""
+    """Train one run or go on with it, measure it if it is compared, and write its row."""
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
-    train(cell.config, folder, resume=(folder / "config.json").exists(), on_progress=on_progress)
-    # Loaded from its files, not taken from training: they are what anyone will measure again.
-    run = need("ashneuro.training.checkpoint", extra="train", purpose="a sweep").load_run(folder)
-    measures = _accuracies(run, planned) | _costs(run, planned, profile)
+    config = cell.settings(folder.parent)
+    train(config, folder, resume=(folder / "config.json").exists(), on_progress=on_progress)
+    measures: dict[str, float | None] = {"epochs": cell.epochs}
+    if cell.compared:
+        # Loaded from its files, not taken from training: they are what anyone will measure again.
+        run = need("ashneuro.training.checkpoint", extra="train", purpose="a sweep").load_run(folder)
+        measures |= measure_run(run, planned, profile)
     plan.Row(cell.variant, dict(cell.levels), cell.seed, measures, folder).save(folder / "row.json")
 
 
-def _accuracies(run: Run, planned: SweepConfig) -> dict[str, float | None]:
+def measure_run(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str, float | None]:
+    """Return accuracy in integers and in floats, activity, and the price of these integers.
+
+    The abstract encoder computes the integers that are priced: the spiking one in the emulator, on
+    every image of the part; an ANN in its place with 8-bit weights and the bits of its activations.
+    """
+    from ashneuro.model.deploy import host_layers
+    from ashneuro.workflows.hybrid import HybridSession
+
+    settings, host = run.config.model.abstract, host_layers(run.model)
+    with HybridSession(run) as session:
+        measures = _accuracies(session, planned)
+    measures |= {"accuracy_float": measures["accuracy"], "synops": None}
+    if settings.kind == "spiking":
+        program = integer_program(run)
+        with HybridSession(run, "loihi", program=program) as session:
+            # The emulator returns the last layer's spikes; the rates of all layers are known.
+            measures |= {**_accuracies(session, planned), "firing_rate": measures["firing_rate"]}
+            assert session.record is not None
+            workload = count(program, session.record, host)
+        measures["synops"] = _synops(workload)
+    elif settings.kind == "none":
+        workload = host_workload(host)
+    else:
+        with HybridSession(integer_ann_of(run)) as session:
+            measures |= _accuracies(session, planned)
+        workload = ann_twin(_same_topology(run), host_layers=host)
+    energy = _energy(workload, profile, deployed_precision(settings))
+    return measures | {
+        "host_macs": sum(layer.dense_macs for layer in workload.part("host").layers) / workload.samples,
+        "energy_j": energy.typical,
+        "energy_low_j": energy.low,
+        "energy_high_j": energy.high,
+    }
+
+
+def _accuracies(session: HybridSession, planned: SweepConfig) -> dict[str, float | None]:
     """Return the metric of the whole network, with A and with C zeroed, by the STUA head alone, and
     the firing rate.
     """
-    from ashneuro.workflows.hybrid import HybridSession
-
+    run = session.run
     more: dict[str, float | None] = {}
-    with HybridSession(run) as session:
-        if planned.task == "retrieval":
-            retrieval = session.evaluate(*pairs_of(run, planned.part))
-            rates = retrieval.firing_rate
-            found = {row.condition: sum(way["R@1"] for way in row.directions) / 2 for row in retrieval.rows}
-            more = {
-                "R@1_image_to_text": retrieval.rows[0].image_to_text["R@1"],
-                "R@1_text_to_image": retrieval.rows[0].text_to_image["R@1"],
-            }
-        else:
-            answers = answer_questions(session, questions_of(run, planned.task, planned.part))
-            rates = answers.firing_rate
-            found = {row.condition: row.accuracy for row in answers.rows}
+    if planned.task == "retrieval":
+        retrieval = session.evaluate(*pairs_of(run, planned.part))
+        rates = retrieval.firing_rate
+        found = {row.condition: sum(way["R@1"] for way in row.directions) / 2 for row in retrieval.rows}
+        more = {
+            "R@1_image_to_text": retrieval.rows[0].image_to_text["R@1"],
+            "R@1_text_to_image": retrieval.rows[0].text_to_image["R@1"],
+        }
+    else:
+        answers = answer_questions(session, questions_of(run, planned.task, planned.part))
+        rates = answers.firing_rate
+        found = {row.condition: row.accuracy for row in answers.rows}
     return {
         "accuracy": found[Condition.WHOLE],
         "accuracy_a_zeroed": found.get(Condition.A_ZEROED),
@@ -224,50 +292,25 @@ def _accuracies(run: Run, planned: SweepConfig) -> dict[str, float | None]:
     }
 
 
-def _costs(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dict[str, float | None]:
-    """Return events per image, counted on some of the part's images, and their price, host
-    included.
+def _synops(workload: Workload) -> float:
+    """Return events times weights per image; of graded messages, products."""
+    layers = workload.part("deployed").layers
+    return sum(layer.effective_acs + (layer.effective_macs or 0) for layer in layers) / workload.samples
+
+
+def deployed_precision(settings: AbstractConfig) -> str:
+    """Return the precision at which the abstract encoder is priced, ``"intB"``.
+
+    Weights have 8 bits; B bits are those of the values between layers: a quantised ReLU's, a graded
+    message's (8 at most), else 8.
     """
     from ashneuro.model.abstract import spike_count_bits
 
-    settings = run.config.model.abstract
-    workload = _workload(run, planned)
-    spiking = settings.kind == "spiking"
-    precision = f"int{spike_count_bits(settings.timesteps)}" if settings.kind == "quantised-relu" else PRECISION
-    energy = _energy(workload, profile, precision)
-    return {
-        "synops": sum(layer.effective_acs for layer in workload.layers) / workload.samples if spiking else None,
-        "host_macs": sum(layer.dense_macs for layer in workload.part("host").layers) / workload.samples,
-        "energy_j": energy.typical,
-        "energy_low_j": energy.low,
-        "energy_high_j": energy.high,
-    }
-
-
-def _workload(run: Run, planned: SweepConfig) -> Workload:
-    """Return the work of one image: counted for a hybrid, by topology for an ANN control."""
-    import numpy as np
-
-    from ashneuro.cost.workload import ann_twin, count, host_workload
-    from ashneuro.data.batches import load_images
-    from ashneuro.model.deploy import deployed_graph, host_layers
-    from ashneuro.program.lower import lower
-    from ashneuro.simulation.run import simulate
-    from ashneuro.spiking.contract import read_contract
-    from ashneuro.training.evaluate import input_currents
-
-    kind, host = run.config.model.abstract.kind, host_layers(run.model)
-    if kind == "none":
-        return host_workload(host)
-    graph = deployed_graph(run.model if kind == "spiking" else _same_topology(run))
-    program = lower(graph, read_contract(graph.metadata).contract)
-    if kind != "spiking":
-        return ann_twin(program, host_layers=host)
-    pairs = pictures_of_run(run, planned.part)
-    some = pairs[:: max(1, len(pairs) // planned.energy_images)][: planned.energy_images]
-    images = load_images(some, run.config.data.image_size)
-    currents = np.concatenate(list(input_currents(run.model, images)), axis=1)
-    return count(program, simulate(program, currents, on="torch"), host)
+    if settings.kind == "quantised-relu":
+        return f"int{min(8, spike_count_bits(settings.timesteps))}"
+    if settings.kind == "spiking" and settings.neuron == "graded":
+        return f"int{min(8, settings.message_bits)}"
+    return PRECISION
 
 
 def _energy(workload: Workload, profile: HardwareProfile, precision: str) -> Range:
@@ -278,12 +321,16 @@ def _energy(workload: Workload, profile: HardwareProfile, precision: str) -> Ran
     return total(estimate(part, profile, used).dynamic_j for part, used in parts if part.layers)
 
 
-def _same_topology(run: Run) -> AshNet:
-    """Return a spiking model of the run's topology: an ANN control is priced by its layers,
+def _same_topology(run: Run) -> Program:
+    """Return a spiking program of the run's topology: an ANN control is priced by its layers,
     whatever its weights.
     """
+    from ashneuro.model.deploy import deployed_graph
+    from ashneuro.program.lower import lower
+    from ashneuro.spiking.contract import read_contract
     from ashneuro.training.checkpoint import build_model
 
     model = run.config.model
     spiking = replace(run.config, model=replace(model, abstract=replace(model.abstract, kind="spiking")))
-    return build_model(spiking, run.vocabulary, run.labels, load=False).eval()
+    graph = deployed_graph(build_model(spiking, run.vocabulary, run.labels, load=False).eval())
+    return lower(graph, read_contract(graph.metadata).contract)

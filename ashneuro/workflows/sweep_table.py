@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashneuro.config import SweepConfig
-from ashneuro.cost.profile import Range
+from ashneuro.cost.profile import CASES, Range
 from ashneuro.files import replace_file
 from ashneuro.reporting.tables.table import Table
 
 if TYPE_CHECKING:
+    from ashneuro.reporting.figures.sweep import Point
     from ashneuro.training.sweep import Row, Summary
 
 COLUMNS = (
     "variant",
     ">seeds",
+    ">epochs",
     ">accuracy, %",
+    ">in floats, %",
     ">A zeroed, %",
     ">C zeroed, %",
     ">A alone, %",
@@ -29,6 +32,7 @@ COLUMNS = (
     ">synops per image",
     ">host MACs per image",
     ">energy, µJ (low–high)",
+    "on the front",
 )
 
 
@@ -37,17 +41,50 @@ def sweep_table(planned: SweepConfig, runs: int, planned_runs: int, summaries: S
     what = "mean of R@1 image → text and text → image" if planned.task == "retrieval" else planned.task
     title = f"{runs} runs of {planned.base}; accuracy: {what}, {planned.part} part"
     note = (
-        "mean ± standard deviation over seeds. A alone: through the STUA head, where it was trained. Accuracy and "
-        "firing rate are measured, synops and MACs counted, energy "
-        f"estimated ({planned.profile}, int8 on host and chip; the host is in the sum; the low-bit control at its own "
-        "bits)."
+        "mean ± standard deviation over seeds. A alone: through the STUA head, where it was trained. Accuracy is "
+        "measured in the integers that are priced, on the host in floats; epochs include those of the runs that a run "
+        "started from; firing rate is measured in floats, synops (products of graded messages included) and MACs are "
+        f"counted, energy is estimated ({planned.profile}, 8-bit weights, values between layers of the abstract "
+        "encoder with their own bits; the host, in int8, is in the sum). On the front: no other variant is at least "
+        "as accurate and as cheap, in that case of energy."
     )
     if missing := planned_runs - runs:
         note += f" {missing} runs are still to come."
-    return Table(title, COLUMNS, tuple(map(_cells, summaries)), note=note)
+    fronts = _fronts(summaries)
+    return Table(title, COLUMNS, tuple(_cells(one, fronts.get(one.variant, ())) for one in summaries), note=note)
 
 
-def _cells(summary: Summary) -> tuple[str, ...]:
+def _points(summaries: Sequence[Summary]) -> list[Point]:
+    """Return the variants that have a price."""
+    from ashneuro.reporting.figures.sweep import Point
+
+    return [
+        Point(
+            summary.variant,
+            next(iter(summary.levels), "base"),
+            Range(summary.mean["energy_low_j"], summary.mean.get("energy_j"), summary.mean["energy_high_j"]),
+            100 * summary.mean["accuracy"],
+            100 * summary.least["accuracy"] if summary.seeds > 1 else None,
+            100 * summary.most["accuracy"] if summary.seeds > 1 else None,
+        )
+        for summary in summaries
+        if "energy_low_j" in summary.mean
+    ]
+
+
+def _fronts(summaries: Sequence[Summary]) -> dict[str, list[str]]:
+    """Return the cases of energy in which a variant is on the Pareto front, by variant."""
+    from ashneuro.reporting.figures.sweep import pareto_front
+
+    points = _points(summaries)
+    found: dict[str, list[str]] = {}
+    for case in CASES:
+        for index in pareto_front(points, case):
+            found.setdefault(points[index].label, []).append(case)
+    return found
+
+
+def _cells(summary: Summary, front: Sequence[str]) -> tuple[str, ...]:
     def spread(name: str, factor: float, digits: int) -> str:
         if name not in summary.mean:
             return "–"
@@ -58,9 +95,11 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     energy = spread("energy_j", 1e6, 2)
     if "energy_low_j" in summary.mean:
         energy += f" ({1e6 * summary.mean['energy_low_j']:,.2f}–{1e6 * summary.mean['energy_high_j']:,.2f})"
-    shares = ("accuracy", "accuracy_a_zeroed", "accuracy_c_zeroed", "accuracy_a_alone", "firing_rate")
+    epochs = f"{summary.mean['epochs']:.0f}" if "epochs" in summary.mean else "–"
+    shares = ("accuracy", "accuracy_float", "accuracy_a_zeroed", "accuracy_c_zeroed", "accuracy_a_alone", "firing_rate")
     percents = [spread(name, 100, 1) for name in shares]
-    return (summary.variant, str(summary.seeds), *percents, spread("synops", 1, 0), spread("host_macs", 1, 0), energy)
+    counts = [spread(name, 1, 0) for name in ("synops", "host_macs")]
+    return (summary.variant, str(summary.seeds), epochs, *percents, *counts, energy, ", ".join(front) or "–")
 
 
 def write_sweep(
@@ -111,20 +150,9 @@ def _markdown(table: Table) -> str:
 def _figure(summaries: Sequence[Summary], planned: SweepConfig) -> str:
     """Return energy against accuracy as a standalone SVG; empty when nothing has a price."""
     from ashneuro.reporting.figures.svg import alone
-    from ashneuro.reporting.figures.sweep import Point, pareto
+    from ashneuro.reporting.figures.sweep import pareto
 
-    points = [
-        Point(
-            summary.variant,
-            next(iter(summary.levels), "base"),
-            Range(summary.mean["energy_low_j"], summary.mean.get("energy_j"), summary.mean["energy_high_j"]),
-            100 * summary.mean["accuracy"],
-            100 * summary.least["accuracy"] if summary.seeds > 1 else None,
-            100 * summary.most["accuracy"] if summary.seeds > 1 else None,
-        )
-        for summary in summaries
-        if "energy_low_j" in summary.mean
-    ]
+    points = _points(summaries)
     if not points:
         return ""
     title = f"estimated energy ({planned.profile}) against accuracy of {len(points)} variants"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from ashneuro.config import SweepConfig
 from ashneuro.training.sweep import claim
+from ashneuro.workflows import sweep as workflow
 from tests.commands.conftest import SMALL, Command
 
 
@@ -93,3 +96,51 @@ def test_failed_run_does_not_stop_sweep(ashneuro: Command, pairs: Path, tmp_path
         "wild, seed 0"
     ]
     assert "1 runs are still to come" in (tmp_path / "sweep" / "sweep.md").read_text()
+
+
+def test_runs_start_from_runs_of_the_sweep(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:
+    changes = json.dumps([f"data.source={pairs}", *SMALL, "train.epochs=1", "model.abstract.kind=relu"])
+    config = tmp_path / "sweep.toml"
+    config.write_text(
+        f'seeds = [0]\ndesign = "levels"\nset = {changes}\n'
+        '[starts]\n"before" = []\n"wild" = ["train.learning_rate=1e30"]\n'
+        '[factors.start]\n"after" = ["train.start=@before", "train.epochs=2"]\n"tame" = ["train.start=@wild"]\n'
+    )
+    out = tmp_path / "sweep"
+    result = ashneuro("sweep", config, "--out", out)
+    assert result.code == 2 and "wild, seed 0: training has diverged" in result.err
+    assert "tame, seed 0: not trained" in result.err and "wild, seed 0, which failed" in result.err
+    (row,) = json.loads((out / "sweep.json").read_text())["runs"]
+    assert (row["variant"], row["epochs"]) == ("after", 3), "starts are no rows of the table"
+    assert 0 <= row["accuracy"] <= 1 and 0 <= row["accuracy_float"] <= 1
+    started = json.loads((out / "cells" / "after-0" / "config.json").read_text())
+    assert started["train"]["start"] == str(out / "cells" / "before-0")
+
+    # Elsewhere, finished runs count as they are.
+    moved = out.rename(tmp_path / "moved")
+    result = ashneuro("sweep", config, "--out", moved, "--limit", 0)
+    assert result.code == 0 and "after" in result.out
+
+
+def test_sweep_waits_for_a_start_that_is_trained_elsewhere(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "POLL_S", 0.0)
+    planned = SweepConfig(
+        seeds=(0,),
+        design="levels",
+        set=(f"data.source={pairs}", *SMALL, "train.epochs=1", "model.abstract.kind=none"),
+        starts={"before": ()},
+        factors={"start": {"after": ("train.start=@before",)}},
+    )
+    told: list[str] = []
+    with ExitStack() as elsewhere:
+        elsewhere.enter_context(claim(tmp_path / "cells" / "before-0"))
+
+        def wait(run: str, who: str) -> None:
+            told.append(run)
+            elsewhere.close()
+
+        result = workflow.sweep(planned, tmp_path, wait=wait)
+    assert told == ["before, seed 0"]
+    assert [row.variant for row in result.rows] == ["after"] and result.planned == 1

@@ -35,15 +35,34 @@ def test_point_worse_in_one_and_equal_in_the_other_is_dominated(worse):
     assert pareto_front((POINTS[0], worse)) == (0,)
 
 
+def test_every_case_has_its_own_front():
+    spiking = Point("spiking", "hybrid", Range(1e-6, 5e-6, 6e-6), 0.4)
+    dense = Point("dense", "ANN", Range(3e-6, 3e-6, 9e-6), 0.4)
+    fronts = {case: pareto_front((spiking, dense), case) for case in ("low", "typical", "high")}
+    assert fronts == {"low": (0,), "typical": (1,), "high": (0,)}
+
+
 def test_energy_without_typical_value_is_drawn_at_its_middle():
-    assert Point("a", "s", Range(1.0, None, 3.0), 0.5).energy_centre_j == 2.0
+    assert Point("a", "s", Range(1.0, None, 3.0), 0.5).energy_in("typical") == 2.0
 
 
 def test_drawing_labels_points_series_unit_and_metric():
     drawing = inline(pareto(POINTS, "R@1, fraction"), "pareto", "Energy against R@1.")
     text = re.sub(r"<[^>]+>", "", drawing)
     assert all(
-        word in text for word in ("T = 2", "T = 8", "3-bit", "twin", "hybrid", "µJ per inference", "R@1, fraction")
+        word in text
+        for word in (
+            "low",
+            "typical",
+            "high",
+            "T = 2",
+            "T = 8",
+            "3-bit",
+            "twin",
+            "hybrid",
+            "µJ per inference",
+            "R@1, fraction",
+        )
     )
     assert drawing.startswith("<svg") and 'aria-label="Energy against R@1."' in drawing
     assert "#1d7a8c" not in drawing

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ashneuro.config import SweepConfig, load_sweep
+from ashneuro.config import SweepConfig, dump_config, load_config, load_sweep
 from ashneuro.errors import ConfigError
 from ashneuro.training.sweep import Row, cells, claim, summarise
 
@@ -48,6 +50,63 @@ def test_a_cross_is_every_combination() -> None:
     assert [cell.levels for cell in some] == [cell.levels for cell in found], (
         "a factor without levels takes none of another's"
     )
+
+
+CHAIN = SweepConfig(
+    seeds=(3, 4),
+    design="levels",
+    factors={
+        "a": {"late": ("train.start=@early", "train.epochs=2"), "later": ("train.start=@late", "train.epochs=1")},
+        "b": {"fresh": ("train.epochs=8",)},
+    },
+    starts={"first": ("train.epochs=4",), "early": ("train.start=@first", "train.epochs=1")},
+)
+
+
+def test_variants_come_after_those_that_they_start_from(tmp_path: Path) -> None:
+    turned = replace(CHAIN, starts=dict(reversed(CHAIN.starts.items())))
+    for sweep in (CHAIN, turned):
+        found = cells(sweep)
+        assert [(cell.variant, cell.seed) for cell in found] == [
+            (name, seed) for seed in (3, 4) for name in ("first", "early", "late", "later", "fresh")
+        ]
+        epochs = {"first": 4, "early": 5, "late": 7, "later": 8, "fresh": 8}
+        assert {cell.variant: cell.epochs for cell in found} == epochs, "those of the starts included"
+        assert {cell.variant for cell in found if not cell.compared} == {"first", "early"}
+    late = found[7]
+    assert (late.name, late.needs, late.config.train.start) == ("late, seed 4", ("early",), "@early")
+    settings = late.settings(tmp_path)
+    assert settings.train.start == str(tmp_path / "early-4")
+    assert late.settings_like(settings) == settings
+    moved = replace(settings, train=replace(settings.train, start="/elsewhere/early-4"))
+    assert late.settings_like(moved) == moved, "the folder of a sweep may be moved"
+    other = replace(settings, train=replace(settings.train, start="/elsewhere/first-4"))
+    assert late.settings_like(other).train.start == "@early"
+
+
+def test_epochs_of_a_start_outside_of_the_sweep_count(tmp_path: Path) -> None:
+    for name, start in (("one", ""), ("two", str(tmp_path / "one"))):
+        (tmp_path / name).mkdir()
+        config = load_config("tiny", ["train.epochs=5", f"train.start={start}"])
+        (tmp_path / name / "config.json").write_text(json.dumps(dump_config(config)))
+    changes = (f"train.start={tmp_path / 'two'}", "train.epochs=2")
+    (cell,) = cells(SweepConfig(design="levels", seeds=(0,), factors={"a": {"x": changes}}))
+    assert cell.epochs == 12
+
+
+def test_mistakes_in_a_chain_are_said() -> None:
+    equal = replace(CHAIN, equal_epochs=True)
+    with pytest.raises(ConfigError, match=r"late: 7; later: 8; fresh: 8"):
+        cells(equal)
+    assert cells(
+        replace(equal, factors={"a": {**CHAIN.factors["b"], "more": ("train.start=@early", "train.epochs=3")}})
+    )
+    with pytest.raises(ConfigError, match=r"'@earli' in 'late'[\s\S]*did you mean '@early'"):
+        cells(replace(CHAIN, factors={"a": {"late": ("train.start=@earli",)}}))
+    with pytest.raises(ConfigError, match=r"'first' of the sweep builds on itself\nwhy: first → early → first"):
+        cells(replace(CHAIN, starts={**CHAIN.starts, "first": ("train.start=@early",)}))
+    with pytest.raises(ConfigError, match=r"two variants of the sweep have one name\nwhy: early"):
+        cells(replace(CHAIN, factors={"a": {"Early": ()}}))
 
 
 def test_summaries_are_means_and_sample_deviations() -> None:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from ashneuro.cost.comparison.contenders import CASES
 from ashneuro.cost.comparison.groups import preferred_precision
 from ashneuro.cost.comparison.sides import Sides
 from ashneuro.cost.estimate import estimate
-from ashneuro.cost.profile import HardwareProfile, Range
+from ashneuro.cost.profile import CASES, HardwareProfile, Range
 from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import Workload
 

@@ -8,7 +8,6 @@ from enum import Enum, auto
 from ashneuro.cost.profile import Range
 from ashneuro.cost.terms import CostEstimate, total
 
-CASES = ("low", "typical", "high")
 ARITHMETIC = ("mac", "synop", "neuron update", "activation")
 
 

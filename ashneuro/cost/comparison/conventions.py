@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from ashneuro.cost.comparison.contenders import CASES, ROLE_WORDS, Group, Role
+from ashneuro.cost.comparison.contenders import ROLE_WORDS, Group, Role
 from ashneuro.cost.comparison.groups import on_machine, preferred_precision
 from ashneuro.cost.comparison.sides import Sides
 from ashneuro.cost.comparison.verdict import rival
-from ashneuro.cost.profile import HardwareProfile, Range
+from ashneuro.cost.profile import CASES, HardwareProfile, Range
 from ashneuro.cost.terms import CostEstimate
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from enum import Enum, StrEnum, auto
 
-from ashneuro.cost.comparison.contenders import CASES, Contender, Group, Role
-from ashneuro.cost.profile import HardwareProfile
+from ashneuro.cost.comparison.contenders import Contender, Group, Role
+from ashneuro.cost.profile import CASES, HardwareProfile
 from ashneuro.cost.terms import energy_text
 from ashneuro.cost.workload import Workload
 

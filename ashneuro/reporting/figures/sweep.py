@@ -1,13 +1,26 @@
-"""Energy against quality of the variants of a sweep."""
+"""Energy against quality of the variants of a sweep, in each case of energy."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ashneuro.reporting.figures.style import ANN, HOST, INK, MUTED, SERIES, SPIKE, beside, drawing, legend, log_energy
+from ashneuro.cost.profile import CASES
+from ashneuro.reporting.figures.style import (
+    ANN,
+    HOST,
+    INK,
+    MUTED,
+    SERIES,
+    SPIKE,
+    STYLE,
+    beside,
+    drawing,
+    legend,
+    log_energy,
+)
 from ashneuro.reporting.tables.table import common_unit
 
 if TYPE_CHECKING:
@@ -15,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-    from ashneuro.cost.profile import Range
+    from ashneuro.cost.profile import Case, Range
 
 
 @dataclass(frozen=True)
@@ -37,76 +50,83 @@ class Point:
     metric_low: float | None = None
     metric_high: float | None = None
 
-    @property
-    def energy_centre_j(self) -> float:
-        """Typical energy, or the middle of the range without one."""
-        return (self.energy_j.low + self.energy_j.high) / 2 if self.energy_j.typical is None else self.energy_j.typical
+    def energy_in(self, case: Case) -> float:
+        """Return the energy in one case; without a typical value, the middle of the range."""
+        if case == "typical" and self.energy_j.typical is None:
+            return (self.energy_j.low + self.energy_j.high) / 2
+        return float(getattr(self.energy_j, case))
 
 
-def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
-    """Return the indices of the points that no other point dominates.
+def pareto_front(points: Sequence[Point], case: Case = "typical") -> tuple[int, ...]:
+    """Return the indices of the points that no other point dominates in one case of energy.
 
     A point dominates another if its energy is at most as high, its metric at least as high, and one
     of the two is better.
     """
+    energies = [point.energy_in(case) for point in points]
     return tuple(
         index
-        for index, mine in enumerate(points)
+        for index, (mine, energy) in enumerate(zip(points, energies, strict=True))
         if not any(
-            other.energy_centre_j <= mine.energy_centre_j
-            and other.metric >= mine.metric
-            and (other.energy_centre_j < mine.energy_centre_j or other.metric > mine.metric)
-            for other in points
+            spent <= energy and other.metric >= mine.metric and (spent < energy or other.metric > mine.metric)
+            for other, spent in zip(points, energies, strict=True)
         )
     )
 
 
 def pareto(points: Sequence[Point], metric: str) -> Figure:
-    """Return energy (logarithmic x) against a metric (y), with the Pareto front as a line.
+    """Return energy (logarithmic x) against a metric (y): a panel per case of energy, with the
+    Pareto front of that case as a line.
 
-    Points of the front are labelled first; a label that would cover another is left out.
+    Low with low, typical with typical, high with high: networks are compared under one assumption
+    on the reuse of data. Points of the front are labelled first; a label that would cover another
+    is left out.
 
     Args:
-        points: at least one; thin lines show the range of energy, and of the metric over seeds.
+        points: at least one; thin lines show the range of the metric over seeds.
         metric: label of the vertical axis, with its unit.
     """
     factor, unit = common_unit([point.energy_j for point in points])
-    front = sorted(pareto_front(points), key=lambda index: points[index].energy_centre_j)
     series = list(dict.fromkeys(point.series for point in points))
     colours = dict(zip(series, itertools.cycle((SPIKE, ANN, SERIES, INK, MUTED, HOST)), strict=False))
-    with drawing(4.2) as figure:
-        axes = figure.subplots()
-        best = [(factor * points[index].energy_centre_j, points[index].metric) for index in front]
-        axes.step(*zip(*best, strict=True), where="post", color=HOST, linewidth=1.1, zorder=1)
-        for index, point in enumerate(points):
-            _draw(axes, point, factor, colours[point.series], index in front)
-        legend(axes, [(one, colours[one]) for one in series])
-        log_energy(axes, 0)
-        axes.set_xlabel(
-            f"{unit} per inference, logarithmic; thin lines: low to high, and over seeds; "
-            "dots: beaten by none, crosses: beaten"
+    with drawing(4.6) as figure:
+        panels = figure.subplots(1, len(CASES), sharey=True)
+        for axes, case in zip(panels, CASES, strict=True):
+            _panel(axes, points, case, factor, colours)
+        legend(panels[0], [(one, colours[one]) for one in series])
+        panels[0].set_ylabel(metric)
+        figure.supxlabel(
+            f"{unit} per inference, logarithmic; thin lines: over seeds; dots: beaten by none, crosses: beaten",
+            color=MUTED,
+            fontsize=STYLE["font.size"],
         )
-        axes.set_ylabel(metric)
-        _label(figure, axes, points, factor, front)
+        for axes, case in zip(panels, CASES, strict=True):
+            _label(figure, axes, points, case, factor)
     return figure
 
 
-def _draw(axes: Axes, point: Point, factor: float, colour: str, best: bool) -> None:
-    x, energy = factor * point.energy_centre_j, point.energy_j
-    axes.plot([factor * energy.low, factor * energy.high], [point.metric] * 2, color=colour, linewidth=0.9, zorder=2)
-    if point.metric_low is not None and point.metric_high is not None:
-        axes.plot([x, x], [point.metric_low, point.metric_high], color=colour, linewidth=0.9, zorder=2)
-    marker, size = ("o", 6.5) if best else ("x", 5)
-    axes.plot(x, point.metric, marker, color=colour, markersize=size, zorder=3)
+def _panel(axes: Axes, points: Sequence[Point], case: Case, factor: float, colours: Mapping[str, str]) -> None:
+    front = sorted(pareto_front(points, case), key=lambda index: points[index].energy_in(case))
+    best = [(factor * points[index].energy_in(case), points[index].metric) for index in front]
+    axes.step(*zip(*best, strict=True), where="post", color=HOST, linewidth=1.1, zorder=1)
+    for index, point in enumerate(points):
+        x, colour = factor * point.energy_in(case), colours[point.series]
+        if point.metric_low is not None and point.metric_high is not None:
+            axes.plot([x, x], [point.metric_low, point.metric_high], color=colour, linewidth=0.9, zorder=2)
+        marker, size = ("o", 6.5) if index in front else ("x", 5)
+        axes.plot(x, point.metric, marker, color=colour, markersize=size, zorder=3)
+    log_energy(axes, 0.25)
+    axes.text(0.02, 0.97, case, transform=axes.transAxes, va="top", color=INK)
 
 
-def _label(figure: Figure, axes: Axes, points: Sequence[Point], factor: float, front: Sequence[int]) -> None:
+def _label(figure: Figure, axes: Axes, points: Sequence[Point], case: Case, factor: float) -> None:
     """Write the labels of points, those of the front first, without overlaps."""
     figure.draw_without_rendering()  # extents of labels are known once the axes have their place
+    front = sorted(pareto_front(points, case), key=lambda index: points[index].energy_in(case))
     taken: list[Bbox] = []
     for index in [*front, *(other for other in range(len(points)) if other not in front)]:
         point = points[index]
-        label = beside(axes, factor * point.energy_centre_j, point.metric, point.label, above=6)
+        label = beside(axes, factor * point.energy_in(case), point.metric, point.label, above=6)
         extent = label.get_window_extent()
         if any(extent.overlaps(other) for other in taken):
             label.remove()
