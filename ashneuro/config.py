@@ -54,6 +54,9 @@ class DataConfig:
         captions: ``"separate"``: every caption is a text, for sentences. ``"joined"``: the captions
             of a pair make one text, for a name and keywords.
         max_words: texts are truncated to this number of words.
+        labelled: share of the training pairs whose image and texts are known to belong together,
+            chosen by ``train.seed`` and stratified by concept. The others are images without texts
+            and texts without images, which ``train.unlabelled`` and the vocabulary use.
         store: where resized images are kept during training: ``"memory"``, or ``"disk"`` (a
             memory-mapped file in the cache folder) for data sets that do not fit.
     """
@@ -69,6 +72,7 @@ class DataConfig:
     image_size: PositiveInt = 32
     captions: Literal["separate", "joined"] = "separate"
     max_words: PositiveInt = 24
+    labelled: Annotated[float, Gt(0), Le(1)] = 1.0
     store: Literal["memory", "disk"] = "memory"
 
 
@@ -282,6 +286,10 @@ class TrainConfig:
             predicted from the spikes.
         stua_stops_at_concrete: stop the gradient of L_STUA at C, so that it trains the abstract
             encoder only and its effect can be told apart.
+        momentum_text: m of a moving average of the text encoder, which then gives the text features
+            that L_STUA and ``unlabelled`` align images to; 0: the text encoder itself.
+        unlabelled: weight of the alignment of unlabelled images to text features, and of unlabelled
+            texts to their fragments; needs ``data.labelled`` below 1.
         firing_rate: target rate of every spiking layer, in spikes per neuron and timestep; only
             higher rates are penalised.
         firing_rate_weight: weight of the firing-rate penalty.
@@ -323,6 +331,8 @@ class TrainConfig:
     stua: Annotated[float, Ge(0)] = 0.2
     stua_reading: Literal["uni", "soft", "symmetric", "reconstruction", "bag-of-words"] = "uni"
     stua_stops_at_concrete: bool = True
+    momentum_text: Annotated[float, Ge(0), Lt(1)] = 0.0
+    unlabelled: Annotated[float, Ge(0)] = 0.0
     firing_rate: Annotated[float, Gt(0), Le(1)] = 0.1
     firing_rate_weight: Annotated[float, Ge(0)] = 1.0
     synops: Annotated[float, Ge(0)] = 0.0

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ashneuro.config import DataConfig, TrainConfig, cache_dir
-from ashneuro.data.pairs import Batch, Pair
+from ashneuro.data.pairs import Batch, Pair, Unpaired
 from ashneuro.data.tokens import Words, pad
 from ashneuro.errors import DataError, need
 from ashneuro.files import replace_file
@@ -32,6 +32,10 @@ Augmentation = tuple[Tensor, ...]
 """Sampling grids (B, 2, 3), colour matrices (B, 3, 3) and brightness (B, 1, 1, 1) of a batch's
 images.
 """
+
+
+FRAGMENT = 0.5
+"""Share of the words left out of an unlabelled text for its fragment."""
 
 
 class Images(Protocol):
@@ -162,6 +166,9 @@ class Batches:
         pairs: training pairs; their images are read once, here.
         views: add a second augmented view of every image.
         images: used instead of the pairs' own, in the same order.
+        labelled: numbers of the pairs whose image and texts are known to belong together; ``None``:
+            all. An epoch then draws as many batches of them, pass after pass, and beside each as
+            many images and texts of the others, if ``train.unlabelled`` asks for them.
         shard: this process's rank and the number of processes; each gives its rows of every batch.
 
     Raises:
@@ -177,9 +184,14 @@ class Batches:
         *,
         views: bool,
         images: Images | None = None,
+        labelled: Sequence[int] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        require_batch(len(pairs), "training pairs", train.batch_size)
+        what = "training pairs" if labelled is None else f"labelled of {len(pairs)} training pairs"
+        require_batch(len(pairs) if labelled is None else len(labelled), what, train.batch_size)
+        self._labelled = None if labelled is None else torch.tensor(labelled)
+        known = set(labelled or ())
+        self._others = torch.tensor([row for row in range(len(pairs)) if row not in known])
         self._train, self._views, self._shard = train, views, shard
         self._vocabulary, self._max_words = vocabulary, data.max_words
         self._keys = [pair.key for pair in pairs]
@@ -198,12 +210,19 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, counted from 0, from batch ``start`` on."""
         random = epoch_generator(self._train.seed, epoch)
-        for number, rows in enumerate(shuffled_rows(len(self._keys), self._train.batch_size, random)):
+        size = self._train.batch_size
+        if self._labelled is None:
+            every = shuffled_rows(len(self._keys), size, random)
+        else:
+            every = self._labelled[repeated_rows(len(self._labelled), len(self), size, random)]
+        beside = self._beside(random) if self._labelled is not None and self._train.unlabelled else None
+        for number, rows in enumerate(every):
             # Random numbers are drawn for the whole batch, and for skipped ones: every process, and
             # a resumed run, then go through the same sequence.
             first = draw_augmentation(len(rows), self._train.augment, random)
             second = draw_augmentation(len(rows), self._train.augment, random) if self._views else ()
-            words = self._words(rows.tolist(), random)
+            words = self._words(rows.tolist(), random, self._train.word_dropout)
+            unpaired = None if beside is None else self._unpaired(beside[0][number], beside[1][number], random)
             if number < start:
                 continue
             own = local_rows(len(rows), self._shard)
@@ -214,18 +233,48 @@ class Batches:
                 tokens=torch.from_numpy(pad(words[own])),
                 concepts=self._concepts[rows[own]],
                 keys=tuple(self._keys[row] for row in rows[own].tolist()),
+                unpaired=unpaired,
             )
 
-    def _words(self, rows: Sequence[int], random: torch.Generator) -> list[list[int]]:
+    def _beside(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw the pairs that give the images, and those that give the texts, without labels."""
+        count, size = len(self._others), self._train.batch_size
+        images, texts = (self._others[repeated_rows(count, len(self), size, random)] for _ in range(2))
+        return images, texts
+
+    def _unpaired(self, rows: Tensor, texts: Tensor, random: torch.Generator) -> Unpaired:
+        own = local_rows(len(rows), self._shard)
+        changes = draw_augmentation(len(rows), self._train.augment, random)
+        chosen = [int(torch.randint(len(self._texts[row]), (), generator=random)) for row in texts.tolist()]
+        whole = [
+            self._vocabulary.cut(self._texts[row][number], self._max_words)
+            for row, number in zip(texts.tolist(), chosen, strict=True)
+        ]
+        fragments = [self._without(words, FRAGMENT, random) for words in whole]
+        images = self._images.read(rows[own])
+        return Unpaired(
+            images=images,
+            views=augment(images, [values[own] for values in changes]),
+            # Padded before they are divided: processes compare texts of one width.
+            tokens=torch.from_numpy(pad(whole)[own]),
+            fragments=torch.from_numpy(pad(fragments[own])),
+        )
+
+    def _words(self, rows: Sequence[int], random: torch.Generator, dropout: float) -> list[list[int]]:
         """Draw one text per pair and drop words from it; marks of start and end stay."""
-        chosen, marks = [], self._vocabulary.marks
+        chosen = []
         for row in rows:
             texts = self._texts[row]
             words = texts[int(torch.randint(len(texts), (), generator=random))]
-            kept = (torch.rand(len(words), generator=random) >= self._train.word_dropout).tolist()
-            left = [word for word, keep in zip(words, kept, strict=True) if keep or word in marks]
-            chosen.append(self._vocabulary.cut(left, self._max_words) or words[:1])
+            chosen.append(self._without(words, dropout, random))
         return chosen
+
+    def _without(self, words: list[int], dropout: float, random: torch.Generator) -> list[int]:
+        """Return ``words`` without a share of them; at least one stays, and the marks do."""
+        kept = (torch.rand(len(words), generator=random) >= dropout).tolist()
+        marks = self._vocabulary.marks
+        left = [word for word, keep in zip(words, kept, strict=True) if keep or word in marks]
+        return self._vocabulary.cut(left, self._max_words) or words[:1]
 
 
 def require_batch(count: int, what: str, batch_size: int) -> None:
@@ -250,6 +299,15 @@ def shuffled_rows(count: int, batch_size: int, random: torch.Generator) -> Tenso
     """
     batches = count // batch_size
     return torch.randperm(count, generator=random)[: batches * batch_size].reshape(batches, batch_size)
+
+
+def repeated_rows(count: int, batches: int, batch_size: int, random: torch.Generator) -> Tensor:
+    """Return row numbers below ``count``, (batches, batch_size): shuffled passes, one after the
+    other.
+    """
+    passes = math.ceil(batches * batch_size / count)
+    rows = torch.cat([torch.randperm(count, generator=random) for _ in range(passes)])
+    return rows[: batches * batch_size].reshape(batches, batch_size)
 
 
 def local_rows(count: int, shard: tuple[int, int]) -> slice:

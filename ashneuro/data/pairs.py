@@ -85,6 +85,23 @@ class Questions:
 
 
 @dataclass(frozen=True, eq=False)
+class Unpaired:
+    """Images without texts and texts without images, drawn independently of each other.
+
+    Args:
+        images: (U, 3, H, W), not augmented; else as in `Batch`.
+        views: an augmented view of each image.
+        tokens: (U, M) word indices of whole texts.
+        fragments: (U, M') word indices of the same texts, about half of each left out.
+    """
+
+    images: torch.Tensor
+    views: torch.Tensor
+    tokens: torch.Tensor
+    fragments: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Input of a training step on pairs.
 
@@ -95,6 +112,7 @@ class Batch:
         tokens: (B, M) int64 word indices, 0 = padding.
         concepts: (B,) int64; pairs with equal numbers are not negatives of each other.
         keys: of the pairs.
+        unpaired: unlabelled images and texts, if an objective needs them.
     """
 
     images: torch.Tensor
@@ -102,6 +120,7 @@ class Batch:
     tokens: torch.Tensor
     concepts: torch.Tensor
     keys: tuple[str, ...]
+    unpaired: Unpaired | None = None
 
 
 @dataclass(frozen=True, eq=False)

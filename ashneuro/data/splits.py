@@ -94,6 +94,22 @@ def split_by_picture(
     )
 
 
+def choose_labelled(pairs: Sequence[Pair], share: float, seed: int) -> list[int]:
+    """Return the numbers of the ``share`` of pairs that are labelled, in their order.
+
+    Stratified by concept: one pair of every concept is chosen before a second of any, concepts and
+    their pairs in the order of a hash with ``seed``. At least one pair is chosen.
+    """
+    by_concept: dict[str, list[int]] = defaultdict(list)
+    numbers = {pair.key: number for number, pair in enumerate(pairs)}
+    for key in hash_order(numbers, f"labelled/{seed}"):
+        by_concept[pairs[numbers[key]].concept].append(numbers[key])
+    concepts = [by_concept[name] for name in hash_order(by_concept, f"labelled/{seed}")]
+    rounds = max(map(len, concepts))
+    ordered = [own[turn] for turn in range(rounds) for own in concepts if turn < len(own)]
+    return sorted(ordered[: max(1, round(share * len(pairs)))])
+
+
 def connected(items: Sequence[Iterable[str]]) -> list[list[int]]:
     """Return the connected components of ``items``, as indices; items with a common text are
     connected (union–find).

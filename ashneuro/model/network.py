@@ -62,6 +62,21 @@ class Encoded:
     rates: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+def split_encoded(encoded: Encoded, count: int) -> tuple[Encoded, Encoded]:
+    """Return the latents of the first ``count`` images, and those of the others."""
+    first, rest = (
+        Encoded(
+            encoded.concrete[part],
+            None if encoded.current is None else encoded.current[part],
+            {name: spikes[:, part] for name, spikes in encoded.layers.items()},
+            encoded.abstract[part],
+            encoded.embedding[part],
+        )
+        for part in (slice(count), slice(count, None))
+    )
+    return first, rest
+
+
 class AshNet(nn.Module):
     """Dual encoder for retrieval, with an optional multimodal transformer for other tasks.
 

@@ -12,6 +12,7 @@ from ashneuro.data.batches import Batches, Images, texts_of
 from ashneuro.data.pairs import Pair, Questions, Splits
 from ashneuro.data.question_batches import QuestionBatches, labels_of
 from ashneuro.data.sources import load_splits
+from ashneuro.data.splits import choose_labelled
 from ashneuro.data.tasks import load_questions, pictures_of
 from ashneuro.data.tokens import Words
 from ashneuro.errors import ConfigError
@@ -78,12 +79,37 @@ class TrainingData:
         if stage.task == "retrieval":
             views = self.config.model.abstract.kind != "none" and settings.contrast > 0
             images = self._features(self.splits.train, settings, model)
-            return Batches(self.splits.train, self.words, data, settings, views=views, images=images, shard=shard)
+            return Batches(
+                self.splits.train,
+                self.words,
+                data,
+                settings,
+                views=views,
+                images=images,
+                labelled=self._labelled(settings),
+                shard=shard,
+            )
         questions = self.questions[stage.task]
         images = None
         if settings.cache_features:
             images = self._features(pictures_of(questions, questions.train), settings, model)
         return QuestionBatches(questions, self.labels[stage.task], self.words, data, settings, images, shard=shard)
+
+    def _labelled(self, settings: TrainConfig) -> list[int] | None:
+        """Return the numbers of the labelled training pairs; ``None``: all.
+
+        Raises:
+            ConfigError: ``train.unlabelled`` is set, and every pair is labelled.
+        """
+        share, pairs = self.config.data.labelled, self.splits.train
+        chosen = choose_labelled(pairs, share, settings.seed) if share < 1 else None
+        if settings.unlabelled and (chosen is None or len(chosen) == len(pairs)):
+            raise ConfigError(
+                f"train.unlabelled = {settings.unlabelled:g}",
+                f"all {len(pairs)} training pairs are labelled: data.labelled is {share:g}",
+                "set data.labelled = 0.1, say, or train.unlabelled = 0",
+            )
+        return chosen
 
     def validate(self, model: AshNet, task: str) -> dict[str, float]:
         """Return the validation metrics of ``task`` by name; empty without validation data."""

@@ -7,15 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ashneuro.config import TrainConfig
-from ashneuro.data.pairs import Batch
+from ashneuro.data.pairs import Batch, Unpaired
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import FrozenStatistics
-from ashneuro.model.network import AshNet, Encoded
+from ashneuro.model.network import AshNet, Encoded, split_encoded
 from ashneuro.model.spatial import global_average_pool
 from ashneuro.spiking.kernels.multi_step import firing_rate
 from ashneuro.training import objectives
 from ashneuro.training.processes import all_gather
+from ashneuro.training.text_targets import MomentumText, TextQueue
 
 VIEW_SCALE = 10.0
 """Inverse temperature of L_CL: 1/0.1, the customary value for two views."""
@@ -54,6 +55,10 @@ class Learner(nn.Module):
             )
         self.model, self.mask = model, mask
         self.words = len(model.text.weights.weight)
+        if config.momentum_text:
+            self.momentum_text = MomentumText(model.text, config.momentum_text)
+        if config.unlabelled:
+            self.queue = TextQueue(model.config.embedding)
         self._fan_out: dict[str, str] = {}  # name of the buffer, by population
         if model.abstract is None:
             return
@@ -90,7 +95,9 @@ class Learner(nn.Module):
 
     def _pair_objectives(self, batch: Batch, settings: TrainConfig, random: torch.Generator) -> tuple[Terms, Terms]:
         model = self.model
-        encoded = model.encode(batch.images)
+        unpaired = batch.unpaired if settings.unlabelled else None
+        whole = model.encode(batch.images if unpaired is None else torch.cat([batch.images, unpaired.views]))
+        encoded, lone = (whole, None) if unpaired is None else split_encoded(whole, len(batch.images))
         words = model.text.features(batch.tokens)
         own_texts = model.text.pool(words, batch.tokens).float()
         # Contrasts see the batches of all processes.
@@ -110,6 +117,12 @@ class Learner(nn.Module):
             hidden, targets = objectives.mask_words(batch.tokens, MASKED_SHARE, self.mask, self.words, random)
             scores = model.mlm(model.multimodal_features(model.visual_tokens(encoded), hidden)[:, 1:])
             terms["mlm"] = settings.mlm * objectives.mlm(scores.float(), targets)
+        own_targets, targets = self._text_targets(batch, own_texts, texts, settings)
+        candidates, stopped = None, []  # losses whose gradients stop at C
+        if unpaired is not None and lone is not None:
+            candidates, loss, spikes = self._unlabelled(lone, unpaired, targets, scale.detach(), settings)
+            terms["unlabelled"] = settings.unlabelled * (loss + spikes)
+            stopped.append(settings.unlabelled * spikes)
         if model.abstract is None or encoded.current is None:
             return terms, {}
         if batch.views is not None and settings.contrast:
@@ -121,10 +134,57 @@ class Learner(nn.Module):
             loss = objectives.contrast(first, second, concepts, VIEW_SCALE, settings.beta, settings.synthetic)
             terms["contrast"] = settings.contrast * loss
         if settings.stua:
-            loss = self._stua(encoded, own_texts, texts, batch.tokens, concepts, scale.detach(), settings)
-            stua = settings.stua * loss
-            terms["stua"] = stopping_at(encoded.concrete, stua) if settings.stua_stops_at_concrete else stua
-        return self._with_penalties(encoded, terms, settings)
+            loss = self._stua(
+                encoded, own_targets, targets, candidates, batch.tokens, concepts, scale.detach(), settings
+            )
+            terms["stua"] = settings.stua * loss
+            stopped.append(terms["stua"])
+        if stopped and settings.stua_stops_at_concrete:
+            name = "stua" if settings.stua else "unlabelled"
+            terms[name] = terms[name] + stop_at(whole.concrete, torch.stack(stopped).sum())
+        return self._with_penalties(whole, terms, settings)
+
+    def _text_targets(
+        self, batch: Batch, own_texts: Tensor, texts: Tensor, settings: TrainConfig
+    ) -> tuple[Tensor, Tensor]:
+        """Return the text features of this process and of all that L_STUA aligns images to.
+
+        They are the momentum text tower's, if there is one. The symmetric reading moves the texts,
+        so it has the text encoder's own.
+        """
+        if not settings.momentum_text:
+            return own_texts, texts
+        self.momentum_text.update(self.model.text)
+        if settings.stua_reading == "symmetric":
+            return own_texts, texts
+        own = self.momentum_text(batch.tokens)
+        return own, all_gather(own)
+
+    def _unlabelled(
+        self, lone: Encoded, unpaired: Unpaired, texts: Tensor, scale: Tensor, settings: TrainConfig
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return candidate texts (N, E), the loss of unlabelled images and texts, and of spikes.
+
+        The first loss is `objectives.pseudo_alignment` of images plus `objectives.text_contrast`,
+        the second `objectives.pseudo_alignment` of the images' read-outs through the STUA head.
+
+        Args:
+            lone: latents of the unlabelled images' views.
+            texts: features of the labelled texts of all processes.
+        """
+        model = self.model
+        with torch.no_grad():
+            teachers = model.encode(unpaired.images).embedding.float()
+            own = self.momentum_text(unpaired.tokens) if settings.momentum_text else model.embed_texts(unpaired.tokens)
+            own_texts = all_gather(own.float())
+            candidates = self.queue.push(torch.cat([texts.detach(), own_texts]))
+        fragments, tokens = all_gather(model.embed_texts(unpaired.fragments).float()), all_gather(unpaired.tokens)
+        loss = objectives.text_contrast(fragments, own_texts, tokens, scale)
+        loss = loss + objectives.pseudo_alignment(lone.embedding.float(), teachers, candidates, scale)
+        if model.abstract is None:
+            return candidates, loss, loss.new_zeros(())
+        spikes = objectives.pseudo_alignment(model.align(lone.abstract), teachers, candidates, scale)
+        return candidates, loss, spikes
 
     def _question_objectives(self, batch: QuestionBatch, settings: TrainConfig) -> tuple[Terms, Terms]:
         model = self.model
@@ -158,12 +218,16 @@ class Learner(nn.Module):
         encoded: Encoded,
         own_texts: Tensor,
         texts: Tensor,
+        candidates: Tensor | None,
         tokens: Tensor,
         concepts: Tensor,
         scale: Tensor,
         settings: TrainConfig,
     ) -> Tensor:
-        """L_STUA as ``stua_reading`` says; ``own_texts`` of this process, ``texts`` of all."""
+        """L_STUA as ``stua_reading`` says; ``own_texts`` of this process, ``texts`` of all.
+
+        Soft targets compare with ``candidates`` (N, E), if there are any.
+        """
         model, reading = self.model, settings.stua_reading
         if reading == "bag-of-words":
             return objectives.stua_words(self.to_words(encoded.abstract.flatten(1)).float(), tokens)
@@ -176,7 +240,7 @@ class Learner(nn.Module):
             return objectives.stua_reconstruction(model.align(abstract), own_texts)
         aligned = all_gather(model.align(encoded.abstract))
         if reading == "soft":
-            return objectives.stua_soft(aligned, texts, scale)
+            return objectives.stua_soft(aligned, texts, scale, candidates)
         align = objectives.stua if reading == "uni" else objectives.stua_symmetric
         return align(aligned, texts.detach() if settings.stua_stops_at_concrete else texts, concepts, scale)
 
@@ -205,25 +269,26 @@ class Learner(nn.Module):
         return terms, {name: rate.detach() for name, rate in rates.items()}
 
 
-def stopping_at(inner: Tensor, loss: Tensor) -> Tensor:
-    """Return ``loss`` with the same gradients, but none at ``inner`` or before it.
+def stop_at(inner: Tensor, loss: Tensor) -> Tensor:
+    """Return 0 with gradients that cancel those of ``loss`` at ``inner`` and before it.
 
     ::
 
-        loss' = loss + sg(g · inner) − g · inner        g = sg(∂loss/∂inner)
+        sg(g · inner) − g · inner        g = sg(∂loss/∂inner)
 
     Both sides of ``inner`` stay in one graph for the losses that do reach through it. The part
     after ``inner`` runs backward twice, the first time without gradients of its parameters; a
     detached ``inner`` would need a second forward pass as well.
     """
+    zero = loss.new_zeros(())
     if not (inner.requires_grad and loss.requires_grad):
-        return loss
+        return zero
     with torch.autocast(inner.device.type, enabled=False):
         (gradient,) = torch.autograd.grad(loss, inner, retain_graph=True, allow_unused=True)
         if gradient is None:
-            return loss
+            return zero
         linear = (inner * gradient).sum().to(loss.dtype)
-    return loss + (linear.detach() - linear)
+    return linear.detach() - linear
 
 
 def whole_loss(terms: Terms) -> Tensor:

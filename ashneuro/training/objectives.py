@@ -163,21 +163,73 @@ def stua(abstract: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | floa
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
-def stua_soft(abstract: Tensor, texts: Tensor, scale: Tensor | float) -> Tensor:
-    """Return L_STUA with soft targets: the similarities of the texts among each other.
+def stua_soft(abstract: Tensor, texts: Tensor, scale: Tensor | float, candidates: Tensor | None = None) -> Tensor:
+    """Return L_STUA with soft targets: the similarities of the texts to candidate texts.
 
     ::
 
-        q_ij   = e^{s·t_i·t_j} / Σ_k e^{s·t_i·t_k}
-        p_ij   = e^{s·a_i·t_j} / Σ_k e^{s·a_i·t_k}
-        L_STUA = 1/B Σ_i Σ_j q_ij log(q_ij / p_ij),   t = sg(t)
+        q_ij   = e^{s·t_i·c_j} / Σ_k e^{s·t_i·c_k}
+        p_ij   = e^{s·a_i·c_j} / Σ_k e^{s·a_i·c_k}
+        L_STUA = 1/B Σ_i Σ_j q_ij log(q_ij / p_ij),   t = sg(t), c = sg(c)
 
-    All pairs of the batch count, those of one concept as well: their texts are similar, so they
-    share the target. Read-outs a (B, E) move to the texts t (B, E), never the reverse.
+    Read-outs a (B, E) move to the texts t (B, E), never the reverse.
+
+    Args:
+        candidates: c (N, E); by default the texts t themselves. All count, those of the pair's
+            concept as well: they are similar, so they share the target.
     """
     texts = texts.detach()
-    target = (scale * texts @ texts.T).softmax(1)
-    return F.kl_div((scale * abstract @ texts.T).log_softmax(1), target, reduction="batchmean")
+    candidates = texts if candidates is None else candidates.detach()
+    target = (scale * texts @ candidates.T).softmax(1)
+    return F.kl_div((scale * abstract @ candidates.T).log_softmax(1), target, reduction="batchmean")
+
+
+def pseudo_alignment(
+    images: Tensor, teachers: Tensor, candidates: Tensor, scale: Tensor | float, sharpness: float = 2.0
+) -> Tensor:
+    """Return the alignment of unlabelled images to texts that the network itself assigns to them.
+
+    ::
+
+        q_ij = e^{k·s·v_i·c_j} / Σ_n e^{k·s·v_i·c_n}
+        p_ij = e^{s·u_i·c_j} / Σ_n e^{s·u_i·c_n}
+        w_i  = 1 − H(q_i) / log N
+        L    = −1/U Σ_i w_i Σ_j q_ij log p_ij,   v = sg(v), c = sg(c)
+
+    An image counts by the confidence w of its assignment q: 0 for an even one, 1 for a single text.
+
+    Args:
+        images: u (U, E), embeddings of augmented images.
+        teachers: v (U, E), embeddings of the same images, not augmented.
+        candidates: c (N, E), text features.
+        sharpness: k.
+    """
+    candidates = candidates.detach()
+    target = (sharpness * scale * teachers.detach() @ candidates.T).log_softmax(1)
+    share = target.exp()
+    entropy = -(share * target).sum(1)
+    weight = 1 - entropy / math.log(max(2, len(candidates)))
+    loss = -(share * (scale * images @ candidates.T).log_softmax(1)).sum(1)
+    return (weight * loss).mean()
+
+
+def text_contrast(fragments: Tensor, texts: Tensor, tokens: Tensor, scale: Tensor | float) -> Tensor:
+    """Return the contrast of fragments f (U, E) of texts to the whole texts t (U, E).
+
+    ::
+
+        L = −1/U Σ_i log  e^{s·f_i·sg(t_i)} / Σ_{j ∈ N(i)} e^{s·f_i·sg(t_j)}
+
+    Words that occur together become similar, without any image. N(i) are the texts of other words,
+    and i itself.
+
+    Args:
+        tokens: word indices (U, M) of the whole texts.
+    """
+    same = (tokens[:, None] == tokens[None, :]).all(2)
+    same &= ~torch.eye(len(tokens), dtype=torch.bool, device=tokens.device)
+    logits = (scale * fragments @ texts.detach().T).masked_fill(same, -math.inf)
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def stua_symmetric(abstract: Tensor, texts: Tensor, concepts: Tensor, scale: Tensor | float) -> Tensor:

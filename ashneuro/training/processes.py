@@ -252,6 +252,12 @@ def join(config: TrainConfig, device: torch.device, schedule: Sequence[TrainConf
                 "after which a sharded model would lack its weights",
                 "set train.strategy = 'ddp', or train.stua_stops_at_concrete = false",
             )
+        if settings.strategy == "fsdp" and settings.momentum_text:
+            raise ConfigError(
+                "train.strategy = 'fsdp'",
+                "train.momentum_text averages whole weights, and a sharded model has a part of them",
+                "set train.strategy = 'ddp', or train.momentum_text = 0",
+            )
     return Distributed(config, device)
 
 

@@ -7,7 +7,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -247,5 +248,10 @@ def _to(batch: Batch | QuestionBatch, device: torch.device) -> Batch | QuestionB
         if isinstance(batch, QuestionBatch)
         else ("images", "views", "tokens", "concepts")
     )
-    moved = {name: part.to(device, non_blocking=True) for name in names if (part := getattr(batch, name)) is not None}
+    moved: dict[str, Any] = {
+        name: part.to(device, non_blocking=True) for name in names if (part := getattr(batch, name)) is not None
+    }
+    if isinstance(batch, Batch) and (unpaired := batch.unpaired) is not None:
+        parts = {item.name: getattr(unpaired, item.name).to(device, non_blocking=True) for item in fields(unpaired)}
+        moved["unpaired"] = replace(unpaired, **parts)
     return replace(batch, **moved)  # type: ignore[no-any-return]

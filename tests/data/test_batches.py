@@ -174,6 +174,48 @@ def test_epoch_starts_at_any_batch() -> None:
     )
 
 
+def few(unlabelled: float = 0.5, shard: tuple[int, int] = (0, 1)) -> Batches:
+    train = replace(TRAIN, batch_size=2, unlabelled=unlabelled)
+    return Batches(pairs(), vocabulary(), DATA, train, views=False, labelled=[1, 4, 8], shard=shard)
+
+
+def test_labelled_pairs_repeat_and_the_others_come_unpaired() -> None:
+    batches, owner = few(), {word: index for index in range(10) for word in vocabulary().indices(f"thing{index}")}
+    found = list(batches.epoch(0))
+    assert len(found) == len(batches) == 5, "as many batches as all pairs make"
+    keys = [key for batch in found for key in batch.keys]
+    assert [keys.count(f"p{row}") >= 3 for row in (1, 4, 8)] == [True] * 3 and set(keys) == {"p1", "p4", "p8"}
+    for batch in found:
+        assert [f"p{owner[int(words[0])]}" for words in batch.tokens] == list(batch.keys)
+    everything = normalise(load_images(pairs(), 8))
+    images, texts = [], []
+    for batch in found:
+        assert batch.unpaired is not None and batch.unpaired.views.shape == batch.unpaired.images.shape
+        assert not torch.equal(batch.unpaired.views, batch.unpaired.images)
+        images += [int((everything - image).abs().sum((1, 2, 3)).argmin()) for image in batch.unpaired.images]
+        texts += [owner[int(words[0])] for words in batch.unpaired.tokens]
+        for fragment, whole in zip(batch.unpaired.fragments.tolist(), batch.unpaired.tokens.tolist(), strict=True):
+            assert set(fragment) - {0} <= set(whole)
+    others = {0, 2, 3, 5, 6, 7, 9}
+    assert set(images) == others and set(texts) == others and images != texts
+    assert all(batch.unpaired is None for batch in few(unlabelled=0.0).epoch(0))
+
+
+def test_unpaired_rows_of_processes_make_those_of_one() -> None:
+    for whole, *parts in zip(few().epoch(3), few(shard=(0, 2)).epoch(3), few(shard=(1, 2)).epoch(3), strict=True):
+        assert whole.unpaired is not None
+        for name in ("images", "views", "tokens"):
+            joined = torch.cat([getattr(part.unpaired, name) for part in parts])
+            assert torch.equal(joined, getattr(whole.unpaired, name))
+    resumed, before = next(few().epoch(3, 2)), list(few().epoch(3))[2]
+    assert resumed.keys == before.keys and torch.equal(resumed.unpaired.fragments, before.unpaired.fragments)
+
+
+def test_too_few_labelled_pairs_are_refused() -> None:
+    with pytest.raises(DataError, match="1 labelled of 10 training pairs"):
+        Batches(pairs(), vocabulary(), DATA, replace(TRAIN, batch_size=2), views=False, labelled=[1])
+
+
 def test_mapped_images_equal_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
     mapped = map_images(pairs(), 8)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashneuro.data.pairs import Pair
-from ashneuro.data.splits import connected, hash_order, normalise_caption, split_by_caption
+from ashneuro.data.splits import choose_labelled, connected, hash_order, normalise_caption, split_by_caption
 from ashneuro.errors import DataError
 
 
@@ -30,6 +30,25 @@ def test_parts_are_disjoint_complete_and_of_the_right_size() -> None:
     train, validation, test = split_by_caption(pairs)
     assert (len(train), len(validation), len(test)) == (160, 20, 20)
     assert {item.key for item in (*train, *validation, *test)} == {item.key for item in pairs}
+
+
+def test_labelled_pairs_are_stratified_by_concept() -> None:
+    sizes = {"a": 1, "b": 5, "c": 2, "d": 4}
+    pairs = [pair(f"{name}{number}", name, concept=name) for name, size in sizes.items() for number in range(size)]
+
+    def counts(share: float, seed: int = 0) -> dict[str, int]:
+        chosen = choose_labelled(pairs, share, seed)
+        assert chosen == sorted(set(chosen)) and len(chosen) == round(share * 12)
+        return {name: sum(pairs[row].concept == name for row in chosen) for name in sizes}
+
+    assert counts(4 / 12) == {"a": 1, "b": 1, "c": 1, "d": 1}
+    assert counts(7 / 12) == {"a": 1, "b": 2, "c": 2, "d": 2}
+    assert counts(1.0) == sizes
+    assert choose_labelled(pairs, 0.01, 0), "at least one"
+    assert set(choose_labelled(pairs, 0.25, 0)) <= set(choose_labelled(pairs, 0.5, 0)), "more labels add pairs"
+    assert choose_labelled(pairs, 0.5, 0) != choose_labelled(pairs, 0.5, 1)
+    backwards = choose_labelled(pairs[::-1], 0.5, 0)
+    assert {pairs[::-1][row].key for row in backwards} == {pairs[row].key for row in choose_labelled(pairs, 0.5, 0)}
 
 
 def test_split_does_not_depend_on_the_order_of_pairs() -> None:

@@ -19,6 +19,7 @@ from ashneuro.training.objectives import (
     label_loss,
     mask_words,
     mlm,
+    pseudo_alignment,
     stua,
     stua_reconstruction,
     stua_soft,
@@ -27,6 +28,7 @@ from ashneuro.training.objectives import (
     synops,
     synops_penalty,
     synthetic_negatives,
+    text_contrast,
 )
 
 CONCEPTS = torch.tensor([0, 1, 2, 1, 3, 1])
@@ -228,6 +230,45 @@ def test_stua_with_soft_targets() -> None:
     loss.backward()
     assert t.grad is None and a.grad is not None and a.grad.any()
     assert float(stua_soft(unit(6), unit(6), SCALE)) == pytest.approx(0.0), "least where a = t"
+    others = torch.cat([unit(6), unit(7)])
+    assert float(stua_soft(unit(5), unit(6), SCALE, others)) == pytest.approx(
+        sum(divergence(unit(6)[i], unit(5)[i], others) for i in range(B)) / B
+    )
+
+
+def shares(of: torch.Tensor, among: torch.Tensor, scale: float = SCALE) -> list[float]:
+    values = [math.exp(scale * float(of @ one)) for one in among]
+    return [value / sum(values) for value in values]
+
+
+def divergence(wanted: torch.Tensor, given: torch.Tensor, among: torch.Tensor) -> float:
+    return sum(q * math.log(q / p) for q, p in zip(shares(wanted, among), shares(given, among), strict=True))
+
+
+def test_pseudo_alignment_counts_by_confidence() -> None:
+    u, v, candidates = unit(5).requires_grad_(), unit(6).requires_grad_(), torch.cat([unit(7), unit(8)])
+    expected = 0.0
+    for i in range(B):
+        q, p = shares(v[i].detach(), candidates, 3 * SCALE), shares(u[i].detach(), candidates)
+        weight = 1 + sum(share * math.log(share) for share in q) / math.log(2 * B)
+        expected -= weight * sum(share * math.log(other) for share, other in zip(q, p, strict=True)) / B
+    loss = pseudo_alignment(u, v, candidates, SCALE, sharpness=3.0)
+    assert float(loss.detach()) == pytest.approx(expected)
+    loss.backward()
+    assert v.grad is None and u.grad is not None and u.grad.any()
+    even = F.normalize(torch.ones(1, 5, dtype=torch.float64), dim=1)
+    basis = torch.eye(5, dtype=torch.float64)
+    assert float(pseudo_alignment(unit(5)[:1], even, basis, SCALE)) == pytest.approx(0.0), "no confidence, no weight"
+
+
+def test_text_contrast_excludes_equal_texts() -> None:
+    f, t = unit(5).requires_grad_(), unit(6).requires_grad_()
+    # As CONCEPTS: texts 1, 3 and 5 are equal.
+    tokens = torch.stack([CONCEPTS + 2, torch.zeros_like(CONCEPTS)], 1)
+    loss = text_contrast(f, t, tokens, SCALE)
+    assert float(loss.detach()) == pytest.approx(one_way(f.detach(), t.detach()))
+    loss.backward()
+    assert t.grad is None and f.grad is not None and f.grad.any()
 
 
 def test_codebook_loss_moves_both_sides() -> None:
