@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ashneuro.commands.options import AsJson
+from ashneuro.commands.options import AsJson, SkipBroken
 from ashneuro.config import DataConfig, presets
 from ashneuro.reporting import terminal
 
@@ -80,25 +80,33 @@ def check(
     format: Format = "",
     images: Annotated[Path | None, Parameter(help="Folder of the pictures. Default: the folder of the file.")] = None,
     columns: ColumnOptions | None = None,
+    skip_broken: SkipBroken = False,
     json: AsJson = False,
 ) -> int:
     """Count a data set's parts, and list every problem of its files, texts and pictures.
 
-    Every picture is decoded to its end. Exit code 1 when there is a problem.
+    Every picture is decoded to its end. Exit code 1 when there is a problem, other than what
+    --skip-broken leaves out.
 
     Args:
         path: file or folder; shards also as 'shard-{000000..000009}.tar'.
     """
     from dataclasses import asdict
 
+    from ashneuro.data.broken import LEFT_OUT, save_left_out
     from ashneuro.data.check import check as check_data
 
     with terminal.counting("pictures") as tick:
-        found = check_data(path, format, images, tick, columns=(columns or ColumnOptions()).columns())
+        names = (columns or ColumnOptions()).columns()
+        found = check_data(path, format, images, tick, columns=names, skip_broken=skip_broken)
+    listed = Path(f"{path.stem}-{LEFT_OUT}")
+    if skip_broken:
+        save_left_out(listed, found.left_out)
     if json:
         terminal.json(asdict(found))
     else:
         terminal.data_check(found)
+        terminal.left_out(listed)
     return 1 if found.problems else 0
 
 
@@ -113,6 +121,7 @@ def show(
         Literal["style", "concept", "file", "random", "picture"] | None,
         Parameter(help="Rule that splits it into parts. Default: style for emoji, else random."),
     ] = None,
+    skip_broken: SkipBroken = False,
     part: Literal["train", "validation", "test"] = "test",
     n: Annotated[int, Parameter(help="Number of pictures.")] = 24,
     seed: int = 0,
@@ -129,6 +138,7 @@ def show(
     """
     from dataclasses import asdict
 
+    from ashneuro.data.broken import LEFT_OUT, save_left_out
     from ashneuro.data.describe import describe
     from ashneuro.data.show import contact_sheet, save_page
     from ashneuro.data.sources import SOURCES, load_splits
@@ -142,13 +152,17 @@ def show(
             images=images,
             image_column=names.image,
             caption_column=names.caption,
+            skip_broken=skip_broken,
             split=chosen,
         )
     )
     counts = describe(splits)
+    name = source if source in SOURCES else Path(source).stem
+    listed = Path(f"{name}-{LEFT_OUT}")
+    if skip_broken:
+        save_left_out(listed, splits.left_out)
     if not json:
         terminal.data_counts(counts)
-    name = source if source in SOURCES else Path(source).stem
     path = out or Path(f"{name}-{part}.png")
     save_page(contact_sheet(getattr(splits, part), n=n, seed=seed), path)
     if json:

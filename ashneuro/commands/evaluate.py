@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, LavaOptions, PrecisionWord, precision_of
+from ashneuro.commands.options import AsJson, LavaOptions, PrecisionWord, SkipBroken, precision_of
 from ashneuro.config import Task
 from ashneuro.reporting import terminal
 
@@ -32,6 +32,7 @@ def evaluate(
     samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
     device: Annotated[str, Parameter(help="Device of the ANN branch: cpu, cuda.")] = "cpu",
     lava: LavaOptions | None = None,
+    skip_broken: SkipBroken = False,
     json: AsJson = False,
 ) -> None:
     """Evaluate a run: retrieval, VQA, visual entailment, NLVR2.
@@ -50,6 +51,7 @@ def evaluate(
         "samples": samples,
         "device": device,
         "lava": (lava or LavaOptions()).settings(),
+        "skip_broken": skip_broken,
     }
     with terminal.progress() as progress:
         result = (
@@ -64,6 +66,7 @@ def evaluate(
     terminal.evaluations([result.evaluation])
     if result.seconds and result.record:
         terminal.line(_time_spent(result.seconds, result.record))
+    terminal.left_out(run)
     terminal.wrote(result.file)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions
+from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, SkipBroken
 from ashneuro.reporting import tables, terminal
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def export(
         bool,
         Parameter(help="Export although spikes depend on what the file leaves open; the bundle names it.", negative=()),
     ] = False,
+    skip_broken: SkipBroken = False,
     json: AsJson = False,
 ) -> int:
     """Write the deployable bundle and prove that it computes the same.
@@ -65,6 +66,7 @@ def export(
             samples=samples,
             lava=(options or LavaOptions()).settings() if lava else None,
             accept_assumptions=accept_assumptions,
+            skip_broken=skip_broken,
             progress=progress,
         )
     bundle = exported.bundle
@@ -85,6 +87,8 @@ def export(
     if bundle.costs:
         terminal.quantisation(bundle.costs)
     terminal.certificate(exported.certificate)
+    if network.run:
+        terminal.left_out(network.run.path)
     terminal.wrote(bundle.folder)
     terminal.next_steps(
         f"ashneuro verify {bundle.folder}",

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())]
 
+SkipBroken = Annotated[
+    bool, Parameter(help="Leave out pictures and entries that cannot be read, and list them in a file.", negative=())
+]
+
 # ``fixed`` is the word of older versions.
 PrecisionWord = Literal["float", "integer", "fixed"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import ContractOptions
+from ashneuro.commands.options import ContractOptions, SkipBroken
 from ashneuro.errors import ConfigError
 from ashneuro.reporting import tables, terminal
 
@@ -52,6 +52,7 @@ def report(
         Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")
     ] = None,
     contract: ContractOptions | None = None,
+    skip_broken: SkipBroken = False,
     json: Annotated[bool, Parameter(help="Print the report as JSON instead of tables.", negative=())] = False,
 ) -> None:
     """Report activity and cost of a network, against an ANN that does the same job.
@@ -85,6 +86,7 @@ def report(
             sample=ann_sample,
             second_opinion=second_opinion,
             contract=contract.overrides() if contract else {},
+            skip_broken=skip_broken,
             progress=progress,
         )
     if measure and not json:
@@ -94,6 +96,8 @@ def report(
         terminal.json(result.to_json())
         return
     _show(result)
+    if is_run:
+        terminal.left_out(path)
     terminal.wrote(*files)
     terminal.next_steps(f"ashneuro profiles explain {profiles[0].name}", "ashneuro profiles validate")
 

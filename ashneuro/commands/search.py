@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson
+from ashneuro.commands.options import AsJson, SkipBroken
 from ashneuro.reporting import terminal
+
+SHOWN = 20
+"""Number of pictures that were left out and are printed; a file lists all."""
 
 
 def search(
@@ -24,6 +27,7 @@ def search(
     ] = "torch",
     device: Annotated[str, Parameter(help="Device of the ANN branch: cpu, cuda.")] = "cpu",
     out: Annotated[Path, Parameter(help="Image file of the matches.")] = Path("search.png"),
+    skip_broken: SkipBroken = False,
     json: AsJson = False,
 ) -> None:
     """Search pictures by text: print and draw the best matches.
@@ -32,10 +36,13 @@ def search(
         run: a folder that `ashneuro train` wrote.
         query: the text, e.g. "a red flower".
     """
+    from ashneuro.data.broken import LEFT_OUT, save_left_out
     from ashneuro.workflows.search import search as find
 
-    found = find(run, query, images=images, n=n, abstract_on=abstract_on, device=device)
+    found = find(run, query, images=images, n=n, abstract_on=abstract_on, device=device, skip_broken=skip_broken)
     found.save(out)
+    listed = run / LEFT_OUT if images is None else out.with_name(f"{out.stem}-{LEFT_OUT}")
+    save_left_out(listed, found.unreadable)
     if json:
         terminal.json(found.to_json())
         return
@@ -48,6 +55,7 @@ def search(
         terminal.line(
             f"not in the captions that it learned from, so of no effect: {', '.join(found.unknown_words)}", "yellow"
         )
-    for problem in found.unreadable:
+    for problem in found.unreadable[:SHOWN]:
         terminal.line(f"left out, {problem}", "yellow")
+    terminal.left_out(listed)
     terminal.wrote(out)

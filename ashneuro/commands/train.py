@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from ashneuro.commands.options import SkipBroken
 from ashneuro.commands.shown import is_first_process, shown_training
 from ashneuro.config import RunConfig, load_config
 from ashneuro.errors import ConfigError
@@ -50,6 +51,7 @@ def train(
         bool, Parameter(help="Go on with an interrupted run; settings come from the run.", negative=())
     ] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Short for --set train.device=…")] = None,
+    skip_broken: SkipBroken = False,
     dry_run: Annotated[
         bool, Parameter(help="Train nothing; print the memory and time that it would take.", negative=())
     ] = False,
@@ -69,6 +71,7 @@ def train(
     from ashneuro.workflows import train as workflow
 
     overrides = list(set_ or []) + ([f"train.device={device}"] if device else [])
+    overrides += ["data.skip_broken=true"] if skip_broken else []
     if resume:
         settings = workflow.resume_config(out, overrides)
     elif quantise_aware:
@@ -85,10 +88,16 @@ def train(
     default = config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem
     folder = out or default
     with shown_training(settings, folder) as on_progress:
-        workflow.train(settings, folder, resume=resume, on_progress=on_progress)
+        workflow.train(settings, folder, resume=resume, on_progress=on_progress, on_note=_note)
     if is_first_process():
+        terminal.left_out(folder)
         terminal.wrote(folder)
         terminal.next_steps(f"ashneuro evaluate {folder}", f"ashneuro export {folder} --target lava")
+
+
+def _note(text: str) -> None:
+    if is_first_process():
+        terminal.line(text, "yellow")
 
 
 def _show_estimate(config: RunConfig, assume: Assume, json: bool) -> None:

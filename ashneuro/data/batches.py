@@ -86,6 +86,22 @@ def load_images(pairs: Sequence[Pair], size: int) -> Tensor:
     return images
 
 
+def load_readable(pairs: Sequence[Pair], size: int) -> tuple[Tensor, list[Pair], list[str]]:
+    """Return the images (N, 3, size, size), uint8, that can be read, their pairs, and a line for
+    every other one.
+    """
+    images: list[Tensor] = []
+    kept: list[Pair] = []
+    problems: list[str] = []
+    for pair, pixels in zip(pairs, _decoded(pairs, size), strict=True):
+        if isinstance(pixels, DataError):
+            problems.append(f"{pair.key}: {pixels.why}")
+        else:
+            images.append(torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0))))
+            kept.append(pair)
+    return torch.stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8), kept, problems
+
+
 def map_images(pairs: Sequence[Pair], size: int) -> Tensor:
     """Return the tensor of `load_images`, mapped from a file in the cache folder.
 
@@ -129,13 +145,28 @@ def cache_name(pairs: Sequence[Pair], salt: str) -> str:
 
 
 def _resized(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Iterate over the images, (size, size, 3), in order; decoded by one thread per core, a few
-    ahead.
+    """Iterate over the images, (size, size, 3), in order.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    for pixels in _decoded(pairs, size):
+        if isinstance(pixels, DataError):
+            raise pixels
+        yield pixels
+
+
+def _decoded(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8] | DataError]:
+    """Iterate over the images, (size, size, 3), or their errors, in order; decoded by one thread
+    per core, a few ahead.
     """
     pillow = need("PIL.Image", extra="train", purpose="resizing images")
 
-    def read(pair: Pair) -> NDArray[np.uint8]:
-        pixels = pair.load()
+    def read(pair: Pair) -> NDArray[np.uint8] | DataError:
+        try:
+            pixels = pair.load()
+        except DataError as error:
+            return error
         if pixels.shape[:2] != (size, size):
             pixels = np.array(pillow.fromarray(pixels).resize((size, size), pillow.Resampling.LANCZOS))
         return pixels
@@ -279,12 +310,27 @@ class Batches:
 
 def require_batch(count: int, what: str, batch_size: int) -> None:
     """Raise `DataError` if ``count`` items do not fill a batch."""
+    if count < 2:
+        raise DataError(f"{count} {what}", "a batch has at least two, which are told apart", "use more data")
     if count < batch_size:
         raise DataError(
             f"{count} {what} are fewer than one batch",
             f"train.batch_size is {batch_size}, and an epoch is made of whole batches",
-            f"--set train.batch_size={max(2, count)}, or use more data",
+            f"--set train.batch_size={count}, or use more data",
         )
+
+
+def incomplete_batch(count: int, what: str, batch_size: int) -> str:
+    """Return a sentence about the items that fill no batch in an epoch; empty if there are none."""
+    left = count % batch_size
+    if not left:
+        return ""
+    better = min(range(batch_size, batch_size // 2, -1), key=lambda size: count % size)
+    rest = f"{count % better}" if count % better else "none"
+    return (
+        f"{left:,} of {count:,} {what} fill no batch of {batch_size} and are left out of an epoch, others in each; "
+        f"train.batch_size={better} leaves out {rest}"
+    )
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

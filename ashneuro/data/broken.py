@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+from ashneuro.config import cache_dir
 from ashneuro.data.images import picture_problem
 from ashneuro.files import replace_file
 
@@ -17,12 +21,44 @@ LEFT_OUT = "left-out.txt"
 def broken_pictures(pictures: Mapping[str, Path | Callable[[], bytes]]) -> dict[str, str]:
     """Return the reason for every picture that cannot be decoded to its end, by name.
 
+    One thread per core decodes them. The result is kept in the cache folder until a file changes.
+
     Args:
-        pictures: by name: a file, or a reader of its bytes. One thread per core decodes them.
+        pictures: by name: a file, or a reader of its bytes.
     """
+    kept = _kept(pictures)
+    try:
+        return dict(json.loads(kept.read_text(encoding="utf-8"))) if kept else _decoded(pictures)
+    except (OSError, ValueError):
+        found = _decoded(pictures)
+    assert kept is not None
+    with suppress(OSError):  # without room for it, they are decoded again the next time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, lambda file: file.write_text(json.dumps(found), encoding="utf-8"))
+    return found
+
+
+def _decoded(pictures: Mapping[str, Path | Callable[[], bytes]]) -> dict[str, str]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = pool.map(picture_problem, pictures.values(), chunksize=1)
+        reasons = pool.map(picture_problem, pictures.values())
         return {name: why for name, why in zip(pictures, reasons, strict=True) if why}
+
+
+def _kept(pictures: Mapping[str, Path | Callable[[], bytes]]) -> Path | None:
+    """Return the file of the result for these files, at these sizes and times; ``None`` where
+    pictures are no files.
+    """
+    digest = hashlib.sha256()
+    for name, source in pictures.items():
+        if not isinstance(source, Path):
+            return None
+        try:
+            found = source.stat()
+            state: object = (found.st_size, found.st_mtime_ns)
+        except (OSError, ValueError):  # a missing file, or a name that no file can have
+            state = None
+        digest.update(f"{name!r} {str(source.absolute())!r} {state}\n".encode("utf-8", "surrogateescape"))
+    return cache_dir() / "broken" / f"{digest.hexdigest()[:32]}.json"
 
 
 def save_left_out(path: Path, left_out: tuple[str, ...]) -> None:

@@ -48,12 +48,14 @@ class DataCheck:
         parts: counts by part, in the order train, validation, test; ``"-"`` where the file names
             none.
         problems: one line each.
+        left_out: what ``skip_broken`` leaves out, one line each; not among the problems.
     """
 
     path: str
     format: str
     parts: Mapping[str, PartCheck]
     problems: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def check(
@@ -63,6 +65,7 @@ def check(
     tick: Tick | None = None,
     *,
     columns: Columns | None = None,
+    skip_broken: bool = False,
 ) -> DataCheck:
     """Return the counts and all problems of a data set.
 
@@ -73,6 +76,7 @@ def check(
             inside.
         tick: called with (pictures read, pictures in all).
         columns: names of the columns with pictures and captions.
+        skip_broken: entries and pictures that cannot be read are no problems, but left out.
 
     Raises:
         ConfigError: there is no such format, or no such image folder.
@@ -91,7 +95,7 @@ def check(
     pictures: dict[str, tuple[str, Callable[[], bytes]]] = {}  # by name: where it is first named, and its bytes
     parts: dict[str, set[str]] = defaultdict(set)
     if format in CAPTIONS:
-        records, problems = read_captions(path, format, columns)
+        records, unread = read_captions(path, format, columns)
         for record in records:
             read = record.read or find_picture(folder, record.image).read_bytes
             pictures.setdefault(record.image, (record.where, read))
@@ -99,20 +103,23 @@ def check(
         kinds, texts = _of_captions(records), Counter[str]()
         for record in records:
             texts[record.split or "-"] += len(record.captions)
-        problems += _garbled((record.where, text) for record in records for text in record.captions)
+        garbled = _garbled((record.where, text) for record in records for text in record.captions)
     else:
-        _, questions, problems = read_questions(path, format)
+        _, questions, unread = read_questions(path, format)
         for question in questions:
             for name in question.images:
                 pictures.setdefault(name, (question.where, picture_path(folder, name).read_bytes))
             parts[question.split or "-"] |= set(question.images)
         kinds, texts = _of_questions(questions), Counter(question.split or "-" for question in questions)
-        problems += _garbled((question.where, question.text) for question in questions)
-    problems = list(problems)
-    if not parts and not problems:
-        problems.append(f"{path.name}: holds no picture with a text")
-    digests = _decode(pictures, problems, tick or (lambda done, total: None))
-    problems += _leaks(parts, digests)
+        garbled = _garbled((question.where, question.text) for question in questions)
+    empty = [] if parts or unread else [f"{path.name}: holds no picture with a text"]
+    undecodable: list[str] = []
+    digests = _decode(pictures, undecodable, tick or (lambda done, total: None))
+    leaks = _leaks(parts, digests)
+    if skip_broken:
+        problems, left_out = [*garbled, *empty, *leaks], [*unread, *undecodable]
+    else:
+        problems, left_out = [*unread, *garbled, *empty, *undecodable, *leaks], []
     order = [*(name for name in ("train", "validation", "test") if name in parts), *(["-"] if "-" in parts else [])]
     counts = {
         name: PartCheck(
@@ -120,7 +127,7 @@ def check(
         )
         for name in order
     }
-    return DataCheck(str(path), format, counts, tuple(problems))
+    return DataCheck(str(path), format, counts, tuple(problems), tuple(left_out))
 
 
 def about(format: str) -> str:

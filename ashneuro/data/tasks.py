@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ashneuro.config import DataConfig, QuestionConfig, TasksConfig
 from ashneuro.data.answers import normalise_answer
+from ashneuro.data.broken import broken_pictures, count_left_out
 from ashneuro.data.derive import derive_questions
 from ashneuro.data.fetch import PACKAGES, fetched_folder
 from ashneuro.data.formats import read_questions
@@ -36,7 +37,7 @@ def load_questions(task: str, tasks: TasksConfig, data: DataConfig, splits: Spli
     """
     config: QuestionConfig = getattr(tasks, task)
     if config.format:
-        return _from_files(task, config)
+        return _from_files(task, config, data.skip_broken)
     return derive_questions(task, splits or load_splits(data), config.per_picture)
 
 
@@ -55,7 +56,7 @@ def pictures_of(questions: Questions, part: Sequence[Question]) -> list[Pair]:
     return [Pair(name, (), name, questions.pictures[name]) for name in names]
 
 
-def _from_files(task: str, config: QuestionConfig) -> Questions:
+def _from_files(task: str, config: QuestionConfig, skip_broken: bool) -> Questions:
     given = {part: getattr(config, part) for part in ("train", "validation", "test") if getattr(config, part)}
     if not given and config.format in PACKAGES:
         given = {"train": str(fetched_folder(config.format))}
@@ -82,7 +83,12 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
                 f"tasks.{task}.images = {config.images!r}", "there is no such folder", "give the folder of the pictures"
             )
         paths = {picture: picture_path(folder, picture) for question in questions for picture in question.images}
-        problems += [f"{picture}: {why}" for picture, file in paths.items() if (why := header_problem(file))]
+        if skip_broken:
+            broken = broken_pictures(paths)
+        else:
+            broken = {picture: why for picture, file in paths.items() if (why := header_problem(file))}
+        problems += [f"{picture}: {why}" for picture, why in broken.items()]
+        questions = [question for question in questions if broken.keys().isdisjoint(question.images)]
         # Two parts may have different pictures of the same name, in folders of their own.
         names = {
             picture: picture if files.get(picture, file) == file else f"{part}/{picture}"
@@ -93,7 +99,8 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
         for question in questions:
             images = tuple(names[picture] for picture in question.images)
             parts[question.split or part if len(given) == 1 else part].append(replace(question, images=images))
-    report(f"tasks.{task}", problems)
+    if not skip_broken:
+        report(f"tasks.{task}", problems)
     for part in ("train", "test"):
         if not parts[part]:
             where = ", ".join(given.values())
@@ -101,8 +108,11 @@ def _from_files(task: str, config: QuestionConfig) -> Questions:
                 f"tasks.{task}: no question for {part}", f"none was found in {where}", f"set tasks.{task}.{part}"
             )
     notes = PACKAGES[config.format].notes if config.format in PACKAGES else ()
+    notes += (count_left_out(tuple(problems)),) if problems else ()
     made = {name: tuple(replace(question, split=name) for question in questions) for name, questions in parts.items()}
     pictures: dict[str, Callable[[], NDArray[np.uint8]]] = {
         name: partial(read_image, file) for name, file in files.items()
     }
-    return Questions(task, made["train"], made["validation"], made["test"], pictures, config.format, notes)
+    return Questions(
+        task, made["train"], made["validation"], made["test"], pictures, config.format, notes, tuple(problems)
+    )

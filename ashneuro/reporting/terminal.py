@@ -361,6 +361,20 @@ def data_check(found: DataCheck) -> None:
         line("no problem found", "green")
 
 
+def left_out(place: Path) -> None:
+    """Print the number of pictures and entries that were left out as broken, from their list.
+
+    Args:
+        place: the list, or a folder with one; without it nothing is printed.
+    """
+    from ashneuro.data.broken import LEFT_OUT, count_left_out
+
+    file = place / LEFT_OUT if place.is_dir() else place
+    if file.is_file():
+        listed = tuple(file.read_text(encoding="utf-8").splitlines())
+        line(f"{count_left_out(listed)} They are listed in {file}", "yellow")
+
+
 def evaluations(items: Iterable[Evaluation | TaskEvaluation]) -> None:
     """Print evaluations: retrieval with its facts, then tasks."""
     from ashneuro.evaluation import Evaluation, TaskEvaluation

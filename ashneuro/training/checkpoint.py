@@ -63,6 +63,17 @@ class Run:
         """SHA-256 of its weights file, in hexadecimal digits."""
         return weights_sha256(self.path)
 
+    @property
+    def left_out(self) -> tuple[str, ...] | None:
+        """Lines about what ``data.skip_broken`` left out of the data that were read so far;
+        ``None`` if none were read.
+        """
+        read: list[Splits | Questions] = [
+            *([self.splits] if "splits" in self.__dict__ else []),
+            *self._questions.values(),
+        ]
+        return tuple(dict.fromkeys(line for data in read for line in data.left_out)) if read else None
+
     def questions(self, task: Task) -> Questions:
         """Return the questions of a task, loaded once.
 

@@ -7,10 +7,10 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 
-from ashneuro.config import RunConfig, StageConfig, TrainConfig, trained_tasks
-from ashneuro.data.batches import Batches, Images, texts_of
+from ashneuro.config import RunConfig, StageConfig, TrainConfig, stages, trained_tasks
+from ashneuro.data.batches import Batches, Images, incomplete_batch, texts_of
 from ashneuro.data.pairs import Pair, Questions, Splits
-from ashneuro.data.question_batches import QuestionBatches, labels_of
+from ashneuro.data.question_batches import QuestionBatches, is_answerable, labels_of
 from ashneuro.data.sources import load_splits
 from ashneuro.data.splits import choose_labelled
 from ashneuro.data.tasks import load_questions, pictures_of
@@ -52,6 +52,26 @@ class TrainingData:
         texts += [question.text for questions in self.questions.values() for question in questions.train]
         self.words: Words = build_words(config, texts)
         self._pools: dict[str, Pool | TaskPool | None] = {}
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Lines about what ``data.skip_broken`` left out."""
+        read: list[Splits | Questions] = [self.splits, *self.questions.values()]
+        return tuple(dict.fromkeys(line for data in read for line in data.left_out))
+
+    def notes(self) -> list[str]:
+        """Return sentences about what will not be learned from the data."""
+        found = []
+        for stage, settings in stages(self.config):
+            if stage.task == "retrieval":
+                count, what = len(self.splits.train), "training pairs"
+            else:
+                labels = frozenset(self.labels[stage.task])
+                asked = self.questions[stage.task].train
+                count = sum(is_answerable(stage.task, question, labels) for question in asked)
+                what = f"training questions of {stage.task}"
+            found.append(incomplete_batch(count, what, settings.batch_size))
+        return list(dict.fromkeys(note for note in found if note))
 
     @cached_property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ashneuro.config import RunConfig, load_config
+from ashneuro.data.broken import LEFT_OUT
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
 from ashneuro.files import replace_file
@@ -24,7 +25,8 @@ from ashneuro.training.learner import Learner
 from ashneuro.training.processes import Processes
 
 # Settings that may differ when a run is resumed: they say where it is trained, not what it learns.
-MAY_DIFFER = {"train.device", "train.kernels"}
+# Without broken pictures, leaving them out changes nothing; with them the data's digest differs.
+MAY_DIFFER = {"train.device", "train.kernels", "data.skip_broken"}
 
 
 class StageState(TypedDict):
@@ -184,10 +186,11 @@ def uninterrupted() -> Iterator[None]:
 def _foreign(out: Path) -> Iterator[Path]:
     """Yield files that training did not write, in a folder without a complete run.
 
-    A process killed during its first checkpoint leaves the state, or half of it.
+    A process killed during its first checkpoint leaves the state, or half of it, and the list of
+    what was left out of the data.
     """
     for path in out.iterdir():
-        if not (path.name == TRAINER or path.name.startswith(f".{TRAINER}.")):
+        if not (path.name in (TRAINER, LEFT_OUT) or path.name.startswith(f".{TRAINER}.")):
             yield path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ashneuro.config import RunConfig, stages
+from ashneuro.data.broken import LEFT_OUT, save_left_out
 from ashneuro.data.pairs import Pair
 from ashneuro.data.tokens import Words
 from ashneuro.errors import AshneuroError, ConfigError, DataError
@@ -46,6 +47,8 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 
+OnNote = Callable[[str], None]
+
 ChooseIntegers = Callable[[AshNet, Integers | None, Sequence[Pair]], Integers]
 """Chooses the integer units of a model, given the current ones, if any, and the training pairs."""
 
@@ -57,6 +60,7 @@ def train(
     resume: bool = False,
     choose_integers: ChooseIntegers | None = None,
     on_progress: OnProgress = lambda progress: None,
+    on_note: OnNote = lambda note: None,
 ) -> Run:
     """Train a run into the folder ``out`` and return it.
 
@@ -68,6 +72,7 @@ def train(
     Args:
         choose_integers: called before the first epoch and after each, with
             ``train.quantise_aware``.
+        on_note: called with sentences about what will not be learned from the data.
 
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is not set; a resumed run has other
@@ -89,6 +94,10 @@ def train(
             "the training data changed since the checkpoint: texts or questions differ",
             "restore them, or name another --out",
         )
+    if processes.rank == 0:
+        save_left_out(out / LEFT_OUT, data.left_out)
+    for note in data.notes():
+        on_note(note)
     device = processes.device
     integers = choose_integers if config.train.quantise_aware else None
     with _seeded(config.train.seed, device):

@@ -13,7 +13,7 @@ from ashneuro.errors import AshneuroError, need
 from ashneuro.program.program import Precision
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
 from ashneuro.workflows.progress import Progress, silent
-from ashneuro.workflows.runs import Part, open_run, pairs_of
+from ashneuro.workflows.runs import Part, list_left_out, open_run, pairs_of
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Question, Questions
@@ -94,6 +94,7 @@ def evaluate(
     samples: int | None = None,
     device: str = "cpu",
     lava: LavaSettings = LOCAL_LAVA,
+    skip_broken: bool = False,
     progress: Progress = silent,
 ) -> EvaluationResult[Evaluation]:
     """Evaluate retrieval of a run, and write the result into its folder.
@@ -101,6 +102,7 @@ def evaluate(
     Args:
         run: a folder that `ashneuro train` wrote, or a loaded run.
         abstract_on, precision, part, samples, device, lava: see `EvaluationSettings`.
+        skip_broken: leave out pictures that cannot be read; RUN/left-out.txt lists them.
         progress: called with (phase, images done, images in all).
 
     Raises:
@@ -109,7 +111,7 @@ def evaluate(
         LavaError: Lava is not there, or failed.
     """
     settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava)
-    opened = open_run(run, device)
+    opened = open_run(run, device, skip_broken=skip_broken)
     pairs, split = pairs_of(opened, part, samples)
     with _session(opened, settings, len(pairs), progress) as session:
         return _finished(session.evaluate(pairs, split), session, settings.file(opened.path))
@@ -125,6 +127,7 @@ def evaluate_task(
     samples: int | None = None,
     device: str = "cpu",
     lava: LavaSettings = LOCAL_LAVA,
+    skip_broken: bool = False,
     progress: Progress = silent,
 ) -> EvaluationResult[TaskEvaluation]:
     """Evaluate a run at VQA, entailment or NLVR2, and write the result into its folder.
@@ -132,7 +135,7 @@ def evaluate_task(
     Arguments and errors as `evaluate`; the run must have been trained on the task.
     """
     settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava)
-    opened = open_run(run, device)
+    opened = open_run(run, device, skip_broken=skip_broken)
     asked = questions_of(opened, task, part, samples)
     with _session(opened, settings, len(asked.pictures), progress) as session:
         return _finished(answer_questions(session, asked), session, settings.file(opened.path, task))
@@ -222,4 +225,5 @@ def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluat
     evaluation.save(file)
     if session.record is not None:
         save_counts(session.record, file.with_suffix(".npz"))
+    list_left_out(session.run)
     return EvaluationResult(evaluation, file, session.record, session.seconds)

@@ -24,7 +24,7 @@ from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings, require_settings
 from ashneuro.workflows.networks import Network, Overrides, contract_options, named_inputs, open_network
 from ashneuro.workflows.noise import PROOF_NOISE
 from ashneuro.workflows.progress import Progress, silent
-from ashneuro.workflows.runs import pairs_of
+from ashneuro.workflows.runs import list_left_out, pairs_of, skipping_broken
 
 if TYPE_CHECKING:
     import nir
@@ -73,6 +73,7 @@ def export(
     lava: LavaSettings | None = LOCAL_LAVA,
     contract: Overrides | None = None,
     accept_assumptions: bool = False,
+    skip_broken: bool = False,
     progress: Progress = silent,
 ) -> Exported:
     """Write the deployable bundle of a network and prove that it computes the same.
@@ -88,6 +89,8 @@ def export(
         contract: fields of `Contract` that win over the source's.
         accept_assumptions: export although spikes depend on what the source leaves open; bundle and
             certificate name the assumptions.
+        skip_broken: leave out pictures of a run's data that cannot be read; RUN/left-out.txt lists
+            them.
         progress: called with (phase, done, total).
 
     Raises:
@@ -108,8 +111,13 @@ def export(
     options += [f"--inputs {quote(str(inputs))}"] if isinstance(inputs, str | Path) else []
     options += [f"--samples {samples}"] if samples != PROOF_SAMPLES else []
     options += ["--no-lava"] if lava is None else []
+    if network.run and skip_broken:
+        network = replace(network, run=skipping_broken(network.run))
     prove = _Prover(folder, samples, lava, progress, accept_assumptions, options)
-    return _export_netx(network, inputs, prove) if network.is_netx else _export_graph(network, inputs, prove)
+    exported = _export_netx(network, inputs, prove) if network.is_netx else _export_graph(network, inputs, prove)
+    if network.run:
+        list_left_out(network.run)
+    return exported
 
 
 def default_folder(network: Network) -> Path:

@@ -35,7 +35,7 @@ from ashneuro.workflows.networks import Network, Overrides, kind_of, open_bundle
 from ashneuro.workflows.noise import REPORT_NOISE, Noise
 from ashneuro.workflows.own_ann import Sample, count_own_ann, mean_sample
 from ashneuro.workflows.progress import Progress, silent
-from ashneuro.workflows.runs import open_run
+from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
 from ashneuro.workflows.simulate import with_inputs
 
@@ -77,6 +77,7 @@ def report(
     sample: Any = None,
     second_opinion: OtherModel | None = None,
     contract: Overrides | None = None,
+    skip_broken: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Return the report of a run, a bundle or anyone's network: activity, cost, and the comparison
@@ -99,6 +100,7 @@ def report(
         second_opinion: ``"sanafe"``: the deployed part's energy and time by SANA-FE's model of
             Loihi as well, in the comparison's ``second_opinions``.
         contract: fields of `Contract` that win over the source's.
+        skip_broken: leave out pictures of the runs' data that cannot be read.
         progress: called with (phase, done, total).
 
     Raises:
@@ -112,12 +114,14 @@ def report(
         find_environment()  # before the work, not after it
     run = _as_run(source)
     if run is not None:
-        beside = [open_run(other) for other in others]
+        run = skipping_broken(run) if skip_broken else run
+        beside = [open_run(other, skip_broken=skip_broken) for other in others]
         if measure_on:
             taken = measure_runs([run, *beside], measure_on, progress=progress)
             save_measurements(taken, run.path / MEASURED)
         own = None if ann is None else count_own_ann(ann, sample)
         result = report_run(run, beside, chosen, measurements, own=own, progress=progress)
+        list_left_out(run)
         if second_opinion is None:
             return result
         bundle = open_bundle(run.path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ashneuro.config import trained_tasks
+from ashneuro.data.broken import LEFT_OUT, save_left_out
 from ashneuro.errors import AshneuroError, need
 from ashneuro.workflows.networks import require_kind
 
@@ -17,17 +19,33 @@ if TYPE_CHECKING:
 Part = Literal["train", "validation", "test"]
 
 
-def open_run(source: str | Path | Run, device: str = "cpu") -> Run:
+def open_run(source: str | Path | Run, device: str = "cpu", *, skip_broken: bool = False) -> Run:
     """Return the run at a path, loaded to ``device``; a loaded run comes back as it is.
+
+    Args:
+        skip_broken: leave out pictures of its data that cannot be read, whatever its settings say.
 
     Raises:
         AshneuroError: the path is not a run, or the run cannot be read.
     """
-    if not isinstance(source, str | Path):
-        return source
-    require_kind(Path(source), "run")
-    run: Run = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run").load_run(source, device)
-    return run
+    if isinstance(source, str | Path):
+        require_kind(Path(source), "run")
+        checkpoint = need("ashneuro.training.checkpoint", extra="train", purpose="reading a run")
+        run: Run = checkpoint.load_run(source, device)
+    else:
+        run = source
+    return skipping_broken(run) if skip_broken else run
+
+
+def skipping_broken(run: Run) -> Run:
+    """Return the run with ``data.skip_broken``: pictures that cannot be read are left out."""
+    return replace(run, config=replace(run.config, data=replace(run.config.data, skip_broken=True)))
+
+
+def list_left_out(run: Run) -> None:
+    """Write the list of what was left out into the run's folder; an older one goes."""
+    if (left_out := run.left_out) is not None:
+        save_left_out(run.path / LEFT_OUT, left_out)
 
 
 def pairs_of(run: Run, part: Part, samples: int | None = None) -> tuple[tuple[Pair, ...], str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ashneuro.errors import ConfigError, DataError, need
-from ashneuro.workflows.runs import open_run, pairs_of
+from ashneuro.workflows.runs import list_left_out, open_run, pairs_of
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
@@ -73,16 +73,20 @@ def search(
     n: int = 6,
     abstract_on: Literal["torch", "loihi", "lava"] = "torch",
     device: str = "cpu",
+    skip_broken: bool = False,
 ) -> SearchResult:
     """Return the pictures that match a text best.
 
     Args:
         run: a folder that `ashneuro train` wrote, or a loaded run.
         query: the text.
-        images: folder of pictures; default: the run's own test pictures.
+        images: folder of pictures; those that cannot be read are left out. Default: the run's own
+            test pictures.
         n: number of matches.
         abstract_on: where the spikes are computed: torch, the integer emulator, or Lava.
         device: where the ANN branch runs.
+        skip_broken: leave out pictures of the run's own data that cannot be read; RUN/left-out.txt
+            lists them.
 
     Raises:
         DataError: no word of the query is known to the run, or there are no pictures.
@@ -95,9 +99,9 @@ def search(
         raise ConfigError(f"--n {n}", "the best are at least one", "--n 6")
     batches = need("ashneuro.data.batches", extra="train", purpose="searching")
     hybrid = need("ashneuro.workflows.hybrid", extra="train", purpose="searching")
-    opened = open_run(run, device)
+    opened = open_run(run, device, skip_broken=skip_broken)
     pairs: Sequence[Pair]
-    unreadable: Sequence[str] = ()
+    unreadable: list[str] = []
     if images is None:
         pairs, _ = pairs_of(opened, "test")
     else:  # the data that it learned from need not be here
@@ -113,7 +117,17 @@ def search(
         )
     with hybrid.HybridSession(opened, abstract_on) as session:
         size = opened.config.data.image_size
-        scores = (session.embed_texts([known]) @ session.embed_images(batches.load_images(pairs, size)).T)[0]
+        if images is None:
+            pixels = batches.load_images(pairs, size)
+        else:
+            pixels, pairs, broken = batches.load_readable(pairs, size)
+            unreadable += broken
+        if not pairs:
+            raise DataError(f"no picture in {images} can be read", unreadable[0], "give another folder")
+        scores = (session.embed_texts([known]) @ session.embed_images(pixels).T)[0]
+    if images is None:
+        list_left_out(opened)
+        unreadable = list(opened.splits.left_out)
     best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
     matches = tuple(SearchMatch(pairs[index], float(scores[index])) for index in best)
     return SearchResult(query, len(pairs), tuple(unknown), tuple(unreadable), matches)

@@ -23,6 +23,7 @@ def train(
     settings: Sequence[str] = (),
     resume: bool = False,
     on_progress: Callable[[Any], None] = lambda now: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> Run:
     """Train a run into a folder, and return it.
 
@@ -32,6 +33,7 @@ def train(
         settings: single changes, ``"train.epochs=3"``.
         resume: go on with an interrupted run in ``out``.
         on_progress: called after every batch with a `ashneuro.training.loop.Progress`.
+        on_note: called with sentences about what will not be learned from the data.
 
     Raises:
         ConfigError: settings contradict each other, or ``out`` holds a run and ``resume`` is not
@@ -47,6 +49,7 @@ def train(
         resume=resume,
         choose_integers=choose_integers if chosen.train.quantise_aware else None,
         on_progress=on_progress,
+        on_note=on_note,
     )
     return run
 

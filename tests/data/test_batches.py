@@ -17,10 +17,12 @@ from ashneuro.data.batches import (
     Batches,
     augment,
     draw_augmentation,
+    incomplete_batch,
     load_images,
     map_images,
     normalise,
     prefetch,
+    require_batch,
     texts_of,
 )
 from ashneuro.data.pairs import Pair
@@ -249,3 +251,13 @@ def test_prefetch_propagates_errors_and_stops() -> None:
     assert next(left) == 0
     left.close()
     assert not any(thread.name == "batches" for thread in threading.enumerate())
+
+
+def test_pairs_that_fill_no_batch_are_counted() -> None:
+    note = incomplete_batch(192, "training pairs", 128)
+    assert note.startswith("64 of 192 training pairs fill no batch of 128")
+    assert "train.batch_size=96 leaves out none" in note
+    assert incomplete_batch(256, "training pairs", 128) == ""
+    assert "train.batch_size=10 leaves out 1" in incomplete_batch(31, "training pairs", 11)
+    with pytest.raises(DataError, match="at least two"):
+        require_batch(1, "training pairs", 2)
