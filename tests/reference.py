@@ -118,6 +118,16 @@ def graded(x: ArrayLike, *, threshold: ArrayLike = 0.0, limit: float = np.inf) -
     return np.where(x > np.asarray(threshold), np.minimum(x, limit), 0.0)
 
 
+def levels(x: ArrayLike, step: float, largest: int, jump: float = 0.0) -> Array:
+    """Return x rounded to a multiple of ``step``, half up, at most ``largest`` of them.
+
+    It is 0 where x is at most ``jump``. Quotients within 2^-30 of a half count as halves.
+    """
+    x = np.asarray(x, np.float64)
+    rounded = np.clip(np.floor(x / step + 0.5 + 2.0**-30), 0, largest) * step
+    return np.where(x > jump * (1 + TIE), rounded, 0.0)
+
+
 def delta(state: Any, y: Array, threshold: Any, cumulative: bool = False) -> tuple[Any, Array]:
     """Return (state, changes sent) of Lava's Delta for the value y of one timestep.
 
@@ -312,6 +322,9 @@ def _step(
                 return None, np.where(z, np.minimum(x, stated.get("message_limit", np.inf)), 0.0)
             if stated.get("message") == "change":
                 y = np.maximum(x, 0) if stated.get("message_activation", "none") == "relu" else x
+                if stated.get("message_activation") == "levels":
+                    largest = 2 ** (stated.get("message_bits", 16) - 1) - 1
+                    y = levels(x, stated["message_limit"] / largest, largest, stated.get("message_jump", 0.0))
                 return delta(state, y, p["threshold"] * (1 - TIE), cumulative=stated.get("message_cumulative", False))
             return None, z.astype(float)
         case nir.CubaLIF() | nir.CubaLI():

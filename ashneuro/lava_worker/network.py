@@ -11,7 +11,7 @@ The description is in Lava's terms, so that nothing is decided here::
                  "binary": all that it sends is 0 or 1,
                  "firing": {"inclusive", "late"} or null: Lava's own,
                  "graded": {"limit": number or null, "inclusive", "stock"} or null,
-                 "changes": {"rectified", "cumulative", "exponent", "shift"} or null,
+                 "changes": {"rectified", "cumulative", "exponent", "shift", "levels"} or null,
                  "count": {"limit": number or null} or null: neurons spike once in a step,
                  "dynamics": a key of `processes.DYNAMICS` or null: LIF,
                  "parameters": [names]}],

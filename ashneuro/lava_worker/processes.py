@@ -286,7 +286,8 @@ class Changes(SigmaDelta):
     Args:
         sends: it sends changes; else it is a read-out.
         given: "rectified": the activation is a ReLU; "cumulative": Lava's cum_error; "exponent" of
-            vth and bias; "shift": Lava's state_exp, which may be negative here.
+            vth and bias; "shift": Lava's state_exp, which may be negative here. "levels": if not
+            None, values are rounded to levels, and vth and messages are in units of 2^shift.
         du: below 0 (fixed) or 0 (float): the input is summed.
         first_step: machine step in which the first sample arrives; nothing is sent before.
     """
@@ -302,7 +303,9 @@ class Changes(SigmaDelta):
             cum_error=given["cumulative"],
             name=more["name"],
         )
-        self.vth = Var(shape=shape, init=vth * 2 ** given["exponent"])  # Lava has one for all neurons
+        exponent = 0 if given["levels"] else given["exponent"]
+        self.vth = Var(shape=shape, init=vth * 2**exponent)  # Lava has one for all neurons
+        self.proc_params["levels"] = given["levels"]
         self.proc_params["trace"], self.proc_params["neurons"], self.proc_params["sends"] = trace, neurons, sends
         self.proc_params["du"], self.proc_params["shift"] = du, given["shift"]
         self.proc_params["reset_interval"], self.proc_params["reset_offset"] = reset_interval, reset_offset
@@ -327,6 +330,14 @@ class _ChangesModel:
             trace = given["trace"]
             trace[(self.time_step - 1) % len(trace)] = self.sigma[neurons], self.act[neurons]
 
+    def activation_dynamics(self, sigma_data):
+        """Return Lava's own activation, or levels of it."""
+        value, levels = super().activation_dynamics(sigma_data), self.proc_params["levels"]
+        if not levels:
+            return value
+        level = np.clip(self.level(value, levels["step"], self.proc_params["shift"]), 0, levels["largest"])
+        return np.where(value > levels["jump"] * self.above, level * levels["step"], 0)
+
     def sigma_dynamics(self, a_in_data):
         """Return the sum of the input, or the input where nothing is summed."""
         return np.where(self.sums(self.proc_params["du"]), super().sigma_dynamics(a_in_data), a_in_data)
@@ -336,6 +347,11 @@ class ChangesModelFloat(_ChangesModel, PySigmaDeltaModelFloat):
     """Lava's float dynamics."""
 
     implements_process = Changes
+    above = 1 + 2.0**-36  # a value within this of the jump counts as equal to it
+
+    def level(self, value, step, shift):
+        """Return the nearest level; within 2^-30 of a half, the upper one."""
+        return np.floor(value / step + (0.5 + 2.0**-30))
 
     def sums(self, du):
         """Return True where u is kept."""
@@ -350,13 +366,20 @@ class ChangesModelFixed(_ChangesModel, PySigmaDeltaModelFixed):
     """Lava's fixed-point dynamics."""
 
     implements_process = Changes
+    above = 1
+
+    def level(self, value, step, shift):
+        """Return the nearest multiple of 2^shift, the upper one of two."""
+        return np.right_shift(value + ((1 << shift) >> 1), shift)
 
     def sums(self, du):
         """Return True where u is kept."""
         return np.asarray(du) < 0
 
     def shifted(self, sent, shift):
-        """Return messages of changes."""
+        """Return messages of changes; those of levels are in units of 2^shift already."""
+        if self.proc_params["levels"]:
+            return sent
         return np.right_shift(sent, shift) if shift >= 0 else np.left_shift(sent, -shift)
 
 

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ashneuro.errors import GraphError
 from ashneuro.exchange import HostLayer
 from ashneuro.model.abstract import Block, Synapse
+from ashneuro.model.levels import Levels, streams
 from ashneuro.model.network import AshNet
 from ashneuro.model.pretrained import Backbone
 from ashneuro.spiking.contract import PREFIX, Contract, message_metadata
@@ -27,11 +28,14 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
     computes with integers, weights are the values of these integers, in float64. The metadata
     holds the contract: dt, timesteps, constant-current input.
 
+    A model of `ashneuro.model.levels.level_network` sends changes: every population is summed (I)
+    in front of the weights, the timesteps are frames, and the input is the current of each frame.
+
     Raises:
         GraphError: the model has no spiking encoder.
     """
-    config = model.config.abstract
-    if model.abstract is None or config.kind != "spiking":
+    config, by_changes = model.config.abstract, streams(model)
+    if model.abstract is None or (config.kind != "spiking" and not by_changes):
         raise GraphError(
             f"model.abstract.kind = {config.kind!r} cannot be deployed",
             "only a spiking abstract encoder runs on a neuromorphic target",
@@ -44,6 +48,15 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
         nodes[name] = node
         edges.extend((source, name) for source in sources)
 
+    def sent(name: str, shape: tuple[int, ...]) -> str:
+        """Return the node that has the values of a population, for those that it feeds."""
+        if not by_changes:
+            return name
+        total = f"{name.removesuffix('.lif')}.sum"
+        if total not in nodes:
+            add(total, nir.I(np.ones(shape)), name)
+        return total
+
     shape = model.in_shape
     add("input", nir.Input({"input": np.array(shape)}))
     add("entry.lif", _neurons(model.abstract.entry, shape), "input")
@@ -51,22 +64,24 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
     for number, block in enumerate(model.abstract.blocks, start=1):
         assert isinstance(block, Block)
         name = f"block{number}"
-        conv1 = _conv(block.conv1, shape)
+        conv1, last = _conv(block.conv1, shape), sent(last, shape)
         shape = tuple(int(size) for size in conv1.output_type["output"])
         add(f"{name}.conv1", conv1, last)
         add(f"{name}.lif1", _neurons(block.lif1, shape), f"{name}.conv1")
-        add(f"{name}.conv2", _conv(block.conv2, shape), f"{name}.lif1")
+        add(f"{name}.conv2", _conv(block.conv2, shape), sent(f"{name}.lif1", shape))
         add(f"{name}.lif2", _neurons(block.lif2, shape), f"{name}.conv2")
-        add(f"{name}.conv3", _conv(block.conv3, shape), f"{name}.lif2")
-        add(f"{name}.skip", nir.Scale(_array(block.deployed_gain().expand(shape))), f"{name}.lif1")
+        add(f"{name}.conv3", _conv(block.conv3, shape), sent(f"{name}.lif2", shape))
+        add(f"{name}.skip", nir.Scale(_array(block.deployed_gain().expand(shape))), sent(f"{name}.lif1", shape))
         add(f"{name}.lif3", _neurons(block.lif3, shape), f"{name}.conv3", f"{name}.skip")
         last = f"{name}.lif3"
     weight, bias = _folded(model.abstract.dense)
-    add("semantic.flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1), last)
+    add("semantic.flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1), sent(last, shape))
     add("semantic.dense", nir.Affine(weight.reshape(len(weight), -1), bias), "semantic.flatten")
     add("semantic.lif", _neurons(model.abstract.semantic, bias.shape), "semantic.dense")
     add("output", nir.Output({"output": np.array(bias.shape)}), "semantic.lif")
     contract = Contract(dt_s=config.dt_s, timesteps=config.timesteps, input_coding="constant-current")
+    if by_changes:
+        contract = Contract(dt_s=config.dt_s, input_coding="current")
     return nir.NIRGraph(nodes, edges, metadata=contract.to_metadata())
 
 
@@ -189,6 +204,9 @@ def _neurons(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF
 
     if isinstance(neuron, Graded):
         return nir.Threshold(fill(neuron.v_threshold), metadata=message_metadata(neuron.message))
+    if isinstance(neuron, Levels):
+        least = np.full(shape, neuron.threshold * float(neuron.step) if neuron.threshold > 1 else 0.0)
+        return nir.Threshold(least, metadata=message_metadata(neuron.message))
     assert isinstance(neuron, LIF | CubaLIF)
     given = {
         "r": np.ones(shape),

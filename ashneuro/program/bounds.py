@@ -118,7 +118,7 @@ def largest_sendable(message: Message) -> int:
 
 
 def _signs(message: Message) -> int:
-    return 1 if message.activation == "relu" else 2
+    return 2 if message.activation == "none" else 1
 
 
 def largest_value(neuron: Neuron) -> int:

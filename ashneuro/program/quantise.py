@@ -339,6 +339,8 @@ def _share_direct(program: Program, scales: dict[str, float]) -> None:
                 if any(c.source == port.name and c.synapse is None for c in layer.connections)
             ]
             common = min((scales[name] for name in fed), default=0.0)
+            messages = [layer.neuron.message for layer in program.layers if layer.name in fed]
+            common = min([common, *(_level_scale(one, common) for one in messages if one.levels)])
             changed |= any(scales[name] != common for name in fed)
             scales |= dict.fromkeys(fed, common)
 
@@ -396,7 +398,11 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
     if neuron.changes:
         # The largest value fills the payload at the largest shift; u has twice its room.
         most = largest_sendable(neuron.message) / peaks[layer.name]
-        return min(max(useful, default=most), coarse, most * 2.0**LARGEST_EXPONENT)
+        finest = most * 2.0**LARGEST_EXPONENT
+        if neuron.message.levels:
+            # A level has 2^shift units, so that it is rounded where the float program rounds.
+            return _level_scale(neuron.message, min(max(useful, default=finest), coarse, finest))
+        return min(max(useful, default=most), coarse, finest)
     current = largest_a * _current_gain(program, neuron)
     # Without decay and timesteps nothing bounds v: assume the gain of many steps.
     gain = leaky_gain(float(np.min(neuron.dv)), program.timesteps)
@@ -459,10 +465,16 @@ def _ports(program: Program, input_peak: Mapping[str, float], scales: Mapping[st
 def _layer(
     layer: Layer, scale: float, sources: Mapping[str, float], steps: Mapping[str, float]
 ) -> tuple[Layer, LayerCost]:
-    pairs = [_connection(connection, scale / sources.get(connection.source, 1.0)) for connection in layer.connections]
     old = layer.neuron
+    # A sum that is shifted right in every step would drift from that of fresh values.
+    least = 0 if old.message.levels and _sums(old) else WEIGHT_EXP[0]
+    pairs = [
+        _connection(connection, scale / sources.get(connection.source, 1.0), least) for connection in layer.connections
+    ]
     neuron = _neuron(old, scale)
-    unit = 2.0**neuron.bias_exp if neuron.changes else 1.0  # of the threshold
+    unit = 1.0  # of the threshold
+    if neuron.changes:
+        unit = 2.0 ** (neuron.message.shift if neuron.message.levels else neuron.bias_exp)
     # A ReLU has no threshold; its errors are relative to the largest message.
     threshold = float(np.max(old.v_threshold)) or (neuron.message.limit or 1) * 2.0**neuron.message.shift / scale
     bias = (np.asarray(neuron.bias, np.float64) * 2.0**neuron.bias_exp) / (scale * neuron.state_unit)
@@ -481,14 +493,18 @@ def _layer(
     return replace(layer, neuron=neuron, connections=connections, scale=scale), cost
 
 
-def _connection(connection: Connection, factor: float) -> tuple[Connection, float, float]:
-    """Return (integer connection with ``factor`` times the weights, weight error, bits used)."""
+def _connection(connection: Connection, factor: float, least: int) -> tuple[Connection, float, float]:
+    """Return (integer connection with ``factor`` times the weights, weight error, bits used).
+
+    Args:
+        least: smallest exponent.
+    """
     synapse = connection.synapse
     if synapse is None or not synapse.weight.any():
         empty = synapse and replace(synapse, weight=np.zeros(synapse.weight.shape, np.int32))
         return replace(connection, synapse=empty), 0.0, 8.0
     # Whole weights stay as they are, rather than shifted by an exponent.
-    exponent = 0 if _on_grid(synapse.weight * factor) else weight_exponent(*_span(synapse), factor)
+    exponent = 0 if _on_grid(synapse.weight * factor) else max(least, weight_exponent(*_span(synapse), factor))
     exact = synapse.weight * (factor * 2.0**-exponent)
     weight = round_weights(exact).astype(np.int32)
     power = np.mean(exact**2)  # 0 where weights are so small that their squares underflow
@@ -501,17 +517,21 @@ def _changing(neuron: Neuron, scale: float) -> Neuron:
     """Return neurons that send changes in integers."""
     message = _message(neuron, scale)
     threshold, bias = float(np.max(neuron.v_threshold)) * scale, np.asarray(neuron.bias * scale)
-    exponent = max(message.shift, 0)
-    while exponent < message.shift + LARGEST_EXPONENT and (
+    exponent, most = max(message.shift, 0), message.shift + LARGEST_EXPONENT
+    if message.levels:  # the threshold is in units of the message
+        exponent, most = 0, 2 * LARGEST_EXPONENT
+        threshold /= 2.0**message.shift
+    while exponent < most and (
         threshold > LARGEST_THRESHOLD << exponent or np.abs(bias).max() > BIAS_MANTISSA[1] << exponent
     ):
         exponent += 1
+    unit = 1 if message.levels else 2**exponent
     return replace(
         neuron,
         du=np.asarray(-1 if _sums(neuron) else LARGEST_DECAY, np.int32),
         dv=np.asarray(LARGEST_DECAY, np.int32),
         # d is whole: it reaches a fractional threshold where it reaches the next whole number.
-        v_threshold=np.asarray(math.ceil(threshold / 2**exponent), np.int32),
+        v_threshold=np.asarray(math.ceil(threshold / unit - 1e-9), np.int32),
         bias=np.rint(bias / 2**exponent).astype(np.int32),
         bias_exp=exponent,
         message=message,
@@ -552,6 +572,9 @@ def _message(neuron: Neuron, scale: float) -> Message:
     message, largest = neuron.message, neuron.message.largest
     if neuron.changes:
         assert message.limit is not None
+        if message.levels:
+            shift = _level_shift(message, scale)
+            return replace(message, limit=message.largest, jump=math.floor(message.jump * scale + 1e-9), shift=shift)
         reach = message.limit * scale / largest_sendable(message)
         shift = min(max(0, math.ceil(math.log2(reach) - 1e-9)), LARGEST_EXPONENT)
         return replace(message, limit=max(1, round(message.limit * scale * 2.0**-shift)), shift=shift)
@@ -560,6 +583,27 @@ def _message(neuron: Neuron, scale: float) -> Message:
     unit = 1.0 if message.whole else scale
     limit = largest if message.limit is None else max(1, min(largest, round(message.limit * unit)))
     return replace(message, limit=limit)
+
+
+def _level_scale(message: Message, scale: float) -> float:
+    """Return the largest scale up to ``scale`` at which a level has 1, 2, 4 … units."""
+    return 2.0 ** max(0, math.floor(math.log2(scale * message.step) + 1e-9)) / message.step
+
+
+def _level_shift(message: Message, scale: float) -> int:
+    """Return log2 of the units of a level at this ``scale``.
+
+    Raises:
+        GraphError: it is not whole.
+    """
+    exact = math.log2(scale * message.step)
+    if abs(exact - round(exact)) > 1e-6 or not 0 <= round(exact) <= LARGEST_EXPONENT:
+        raise GraphError(
+            f"a level of {message.step:g} has {scale * message.step:g} units",
+            "it has 1, 2, 4 … 128, so that integers round where floats do; neurons that one input enters share units",
+            "give the scale 2^n / step, and such neurons one step",
+        )
+    return round(exact)
 
 
 def _kinds(neuron: Neuron) -> dict[str, ParameterKind]:

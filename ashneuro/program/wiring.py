@@ -38,7 +38,14 @@ Role = Literal["input", "output", "pass", "linear", "delay", "neuron", "unknown"
 FIRES = (nir.LIF, nir.CubaLIF, nir.IF, nir.Threshold)
 FIRING_FIELDS = ("comparison", "reset", "reset_delay")
 # The last two of changes alone.
-MESSAGE_FIELDS = ("message", "message_bits", "message_limit", "message_activation", "message_cumulative")
+MESSAGE_FIELDS = (
+    "message",
+    "message_bits",
+    "message_limit",
+    "message_activation",
+    "message_cumulative",
+    "message_jump",
+)
 # Primitives that can state other dynamics than LIF's in their metadata.
 INTEGRATES = (nir.LIF, nir.CubaLIF, nir.IF)
 
@@ -182,7 +189,15 @@ def node_message(node: Any, contract: Contract | None = None) -> Message:
         raise refused("message_activation", f"changes are of one of {', '.join(ACTIVATIONS)}")
     if cumulative not in (False, True) or (kind != "change" and cumulative):
         raise refused("message_cumulative", "it is true or false, and of changes alone")
-    return Message(kind, bits, limit, activation, bool(cumulative))
+    jump = given.get("message_jump", 0.0)
+    if activation == "levels" and limit is None:
+        raise refused("message_limit", "levels need the largest one")
+    largest = limit if activation == "levels" else None
+    if isinstance(jump, bool) or not isinstance(jump, int | float) or (jump and largest is None):
+        raise refused("message_jump", "it is a number, and of levels alone")
+    if largest is not None and not 0 <= jump < largest:
+        raise refused("message_jump", "it lies from 0 to below the largest level")
+    return Message(kind, bits, limit, activation, bool(cumulative), jump=float(jump))
 
 
 def node_dynamics(node: Any) -> tuple[DynamicsName, dict[str, NDArray[np.float64]]]:

@@ -87,7 +87,8 @@ def calibrate(program: Program, inputs: Inputs, *, progress: Progress | None = N
     first = scales = default_scales(_with_limits(program, wanted, "graded"), input_peak=peak)
     rule = _mismatches(program, few, wanted, peak, scales)
     names = [layer.name for layer in program.layers]
-    kept = layers_on_grid(program, scales)
+    # The unit of levels is a power of two of their step, which nothing but the step says.
+    kept = layers_on_grid(program, scales) | {one.name for one in program.layers if one.neuron.message.levels}
     for index, name in enumerate(names):
         head = _head(program, index + 1)
         if name in wanted and name not in kept and head is not None:

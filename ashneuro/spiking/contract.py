@@ -221,4 +221,6 @@ def message_metadata(message: Message) -> dict[str, Any]:
         stated["message_activation"] = message.activation
     if message.cumulative:
         stated["message_cumulative"] = True
+    if message.jump:
+        stated["message_jump"] = message.jump
     return {PREFIX + name: value for name, value in stated.items() if value is not None}

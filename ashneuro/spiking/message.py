@@ -7,8 +7,8 @@ neuron before any reset, and θ its threshold::
     s_t = min(x_t, limit) if x_t > θ else 0        kind "graded": a ReLU (θ = 0), or a jump (θ > 0)
 
     y_t = f(x_t);  d_t = y_t − y_{t−1} + r_{t−1}   kind "change" (sigma-delta): Lava's Delta
-    s_t = d_t if |d_t| ≥ θ else 0                  f: x (activation "none") or max(x, 0) ("relu")
-    r_t = d_t − s_t                                y_0 = r_0 = 0 at the start of a sample
+    s_t = d_t if |d_t| ≥ θ else 0                  f: x (activation "none"), max(x, 0) ("relu"),
+    r_t = d_t − s_t                                or levels; y_0 = r_0 = 0 where a sample starts
 
     s_t = min(number of k ≥ 1 with v'_t > k·θ, limit)               kind "count": several spikes in
     v_t = v'_t − s_t·θ                                              a step, as one message
@@ -20,6 +20,14 @@ changes sent up to step t add up to y_t − r_t, with |r_t| < θ. A cumulative e
 of d (Lava's ``cum_error``)::
 
     e_t = e_{t−1} + d_t;  s_t = d_t if |e_t| ≥ θ else 0;  e_t = 0 where s_t ≠ 0
+
+Levels are those of a quantised ReLU (jump 0, or half a step) or of graded values with few bits::
+
+    f(x) = Δ · min(⌊x/Δ + 1/2⌋, L) if x > jump else 0        L = 2^(bits − 1) − 1,  Δ = limit/L
+
+With θ ≤ Δ every change is sent, r stays 0, and the receiver's sums are those of f itself: what a
+network computes by changes is what it computes from each frame afresh. Quotients within `TIE_LEVEL`
+of a half count as equal to it.
 
 θ is not negative, so that nothing negative is sent as a graded value; that of a count is above 0.
 Counts are compared as spikes are, see `ashneuro.spiking.firing`: with ≥ in place of > they are
@@ -36,7 +44,11 @@ Counts and ternary messages are whole numbers, whatever the units of the layer. 
 
     y_t = f(u_t + (bias << bias_exp));  d, r and e as above, with θ << bias_exp;  m_t = s_t >> shift
 
-What ``shift`` drops is not in r, as in Lava.
+What ``shift`` drops is not in r, as in Lava. Levels are rounded before they are compared, in units
+of 2^shift; θ, d and r are in these units, the jump in those of u::
+
+    y_t = min((x + 2^(shift − 1)) >> shift, L) if x > jump else 0,  x = u_t + (bias << bias_exp)
+    m_t = s_t
 """
 
 from __future__ import annotations
@@ -44,10 +56,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ashneuro.spiking.firing import TIE
+
 MessageKind = Literal["spike", "graded", "change", "count", "ternary"]
 MESSAGE_KINDS: tuple[MessageKind, ...] = ("spike", "graded", "change", "count")  # that metadata may state
-Activation = Literal["none", "relu"]
-ACTIVATIONS: tuple[Activation, ...] = ("none", "relu")
+Activation = Literal["none", "relu", "levels"]
+ACTIVATIONS: tuple[Activation, ...] = ("none", "relu", "levels")
+# Additions and comparisons of f; levels: with the jump and with L. Rounding is in the bias.
+_ADDS: dict[Activation, int] = {"none": 0, "relu": 1, "levels": 2}
+TIE_LEVEL = 2.0**-30  # of a step: far above float64's rounding of sums
 GRADED_BITS = COUNT_BITS = 8  # of a payload, where a graph states nothing
 LARGEST_BITS = 15  # a message of 16 bits has a sign
 # Payload bits where a graph states nothing, and the fewest and the most that a message has.
@@ -70,8 +87,9 @@ class Message:
         bits: payload bits of a message on the machine, with the sign of a change; 0 for a spike.
         limit: largest value that is sent, in units of the threshold, or most spikes in a step;
             ``None``: float programs send every value. Of changes, the largest |y| that is
-            expected, for which integers have room; nothing is clipped.
+            expected, for which integers have room; nothing is clipped but levels, which need it.
         activation: of changes: f.
+        jump: of levels: largest x whose level is 0 in any case.
         cumulative: of changes: the error adds up until a change is sent.
         shift: of changes in integer programs: bits that y has beyond the message; negative where
             the message has more.
@@ -83,6 +101,7 @@ class Message:
     activation: Activation = "none"
     cumulative: bool = False
     shift: int = 0
+    jump: float = 0.0
 
     @property
     def graded(self) -> bool:
@@ -93,6 +112,17 @@ class Message:
     def changes(self) -> bool:
         """True if a message is the change of a value in units of the threshold."""
         return self.kind == "change"
+
+    @property
+    def levels(self) -> bool:
+        """True if a message is the change of a rounded value."""
+        return self.changes and self.activation == "levels"
+
+    @property
+    def step(self) -> float:
+        """Distance Δ of two levels, in units of the threshold; 1 in integer programs."""
+        assert self.limit is not None
+        return self.limit / self.largest
 
     @property
     def whole(self) -> bool:
@@ -124,7 +154,7 @@ class Message:
     @property
     def adds(self) -> int:
         """Additions and comparisons of an update, beside that with the threshold: d, r, f and e."""
-        return 3 + (self.activation == "relu") + self.cumulative if self.changes else 0
+        return 3 + _ADDS[self.activation] + self.cumulative if self.changes else 0
 
 
 SPIKE = Message()
@@ -137,19 +167,36 @@ def graded_values(x: Any, active: Any, limit: float | None, xp: Any) -> Any:
     return values if limit is None else xp.clip(values, 0, limit)
 
 
-def changes(message: Message, x: Any, threshold: Any, state: tuple[Any, ...], xp: Any) -> tuple[Any, tuple[Any, ...]]:
+def changes(
+    message: Message, x: Any, threshold: Any, state: tuple[Any, ...], xp: Any, *, integer: bool = False
+) -> tuple[Any, tuple[Any, ...]]:
     """Return (changes sent, state) after a step of neurons with input ``x``.
 
     Args:
         state: (y, r), or (y, r, e) with a cumulative error; zeros where a sample starts.
+        integer: x has the units of an integer program.
     """
     y, r, *e = state
-    new = xp.where(x > 0, x, xp.zeros_like(x)) if message.activation == "relu" else x
+    new = activated(message, x, xp, integer=integer)
     d = new - y + r
     error = e[0] + d if message.cumulative else d
     sent = xp.where(abs(error) >= threshold, d, xp.zeros_like(d))
     kept = (xp.where(sent != 0, xp.zeros_like(error), error),) if message.cumulative else ()
     return sent, (new, d - sent, *kept)
+
+
+def activated(message: Message, x: Any, xp: Any, *, integer: bool = False) -> Any:
+    """Return f(x), the values whose changes are sent; arguments as `changes`."""
+    if message.activation == "none":
+        return x
+    none = xp.zeros_like(x)
+    if message.activation == "relu":
+        return xp.where(x > 0, x, none)
+    if integer:
+        level = xp.clip((x + ((1 << message.shift) >> 1)) >> message.shift, 0, message.largest)
+        return xp.where(x > message.jump, level, none)
+    level = xp.clip(xp.floor(x / message.step + (0.5 + TIE_LEVEL)), 0, message.largest)
+    return xp.where(x > message.jump * (1 + TIE), level * message.step, none)
 
 
 def spike_counts(v: Any, first: Any, v_subtract: Any, limit: float | None, xp: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.program.program import Layer, Program, Synapse
+from tests.reference import levels
 
 Number = int | float
 
@@ -103,11 +104,20 @@ def _neuron(
         if not neuron.spiking:
             return u, y, y
         y = max(y, 0) if neuron.message.activation == "relu" else y
+        unit, shift = 2**neuron.bias_exp, neuron.message.shift
+        if neuron.message.activation == "levels":
+            largest = 2 ** (neuron.message.bits - 1) - 1
+            if program.precision == "float":
+                y = float(levels(y, neuron.message.limit / largest, largest, neuron.message.jump))
+            else:
+                level = min(max(math.floor(y / 2**shift + 0.5), 0), largest)
+                y = level if y > neuron.message.jump else 0
+            unit, shift = 1, 0
         change = y - v + more.get("r", 0)
         error = change + more.get("e", 0) if neuron.message.cumulative else change
-        sent = change if abs(error) >= threshold * 2**neuron.bias_exp else 0
+        sent = change if abs(error) >= threshold * unit else 0
         more["r"], more["e"] = change - sent, 0 if sent else error
-        return u, y, math.floor(sent / 2**neuron.message.shift) if neuron.message.shift else sent
+        return u, y, math.floor(sent / 2**shift) if shift else sent
     if program.precision == "float":
         u = u * (1 - du) + a
         v = v * (1 - dv) + u + bias

@@ -299,6 +299,9 @@ class _Draw:
                 "ashneuro.message_cumulative": digits // 4 % 3 == 0,
                 "ashneuro.message_limit": 200.0,  # above all that comes up
             }
+            if digits // 12 % 3 == 0:
+                node.metadata |= {"ashneuro.message_activation": "levels", "ashneuro.message_limit": 2.1}
+                node.metadata |= {"ashneuro.message_bits": 4, "ashneuro.message_jump": [0.0, 0.4][digits // 36 % 2]}
             return node
         node.metadata = {
             "ashneuro.message": "graded",

@@ -127,6 +127,7 @@ class Network:
             given = {"rectified": neuron["message"]["activation"] == "relu"}
             given |= {"cumulative": neuron["message"]["cumulative"], "shift": neuron["message"]["shift"]}
             given["exponent"], parameters["first_step"] = parameters["bias_exp"], depth + 1
+            given["levels"] = levels(neuron["message"], int if self.fixed else float)
             layer = Changes(self.traces[name], chosen, neuron["spiking"], given, **parameters)
         elif message(neuron) == "graded":
             limit = neuron["message"]["limit"]
@@ -370,6 +371,14 @@ def read_out(layer: dict, numbers, v: np.ndarray, fixed: bool) -> np.ndarray:
 def message(neuron: dict) -> str:
     """Return the kind of the neurons' messages, as in program.json."""
     return neuron.get("message", {}).get("kind", "spike")
+
+
+def levels(message: dict, number: type):
+    """Return step, jump and number of the levels whose changes are sent; else None."""
+    if message["activation"] != "levels":
+        return None
+    largest = (1 << (message["bits"] - 1)) - 1
+    return {"step": number(message["limit"] / largest), "jump": number(message["jump"]), "largest": largest}
 
 
 def lagged(program: dict) -> bool:

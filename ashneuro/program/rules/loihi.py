@@ -160,7 +160,7 @@ def message_in_range(program: Program) -> Iterator[Violation]:
         if not fewest <= message.bits <= most:
             yield Violation(layer.name, f"{message.bits} bits", AGAIN)
         elif layer.neuron.changes:
-            spike_exp = layer.neuron.bias_exp - message.shift
+            spike_exp = 0 if message.levels else layer.neuron.bias_exp - message.shift
             if abs(message.shift) > LARGEST_EXPONENT or not 0 <= spike_exp <= LARGEST_EXPONENT:
                 yield Violation(layer.name, f"shift {message.shift}, exponent {layer.neuron.bias_exp}", AGAIN)
             elif message.limit is not None and not 1 <= largest_message(layer.neuron) <= message.largest:

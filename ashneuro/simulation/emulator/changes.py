@@ -22,6 +22,7 @@ class ChangePopulation(Population[Array]):
     keep_u: Any
     v_threshold: Any
     message: Message
+    integer: bool = False
 
     def run(
         self,
@@ -41,16 +42,17 @@ class ChangePopulation(Population[Array]):
         awake = (currents != 0) | (self.bias != 0)
         sent = xp.zeros_like(currents)
         for t, a in enumerate(currents):
-            for state in (u, v, *more):
-                awake[t] |= state != 0
+            for one in (u, v, *more):
+                awake[t] |= one != 0
             u = u * self.keep_u + a
             if self.spiking:
-                sent[t], (v, *rest) = changes(message, u + self.bias, self.v_threshold, (v, *more), xp)
+                x, state = u + self.bias, (v, *more)
+                sent[t], (v, *rest) = changes(message, x, self.v_threshold, state, xp, integer=self.integer)
                 more = tuple(rest)
             else:
                 sent[t] = v = u + self.bias
             if states is not None:
                 states.append((u, v))
-        if self.spiking and message.shift:
+        if self.spiking and message.shift and not message.levels:
             sent = sent >> message.shift if message.shift > 0 else sent << -message.shift
         return Steps(sent, u, v, int(xp.count_nonzero(awake)), more)

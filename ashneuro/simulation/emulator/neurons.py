@@ -335,12 +335,13 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
 
 def _change_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Population[Any]:
     neuron, unit = layer.neuron, 1 << layer.neuron.bias_exp
+    scale = 1 if neuron.message.levels else unit  # of the threshold
     keep = 1 - np.asarray(neuron.du) if precision == "float" else np.asarray(neuron.du) < 0
     keep, threshold, bias = (
         put(np.broadcast_to(values, layer.shape).copy())
-        for values in (keep, np.asarray(neuron.v_threshold) * unit, np.asarray(neuron.bias) * unit)
+        for values in (keep, np.asarray(neuron.v_threshold) * scale, np.asarray(neuron.bias) * unit)
     )
-    return ChangePopulation(xp, neuron.spiking, bias, keep, threshold, neuron.message)
+    return ChangePopulation(xp, neuron.spiking, bias, keep, threshold, neuron.message, precision == "integer")
 
 
 def _kept(decay: NDArray[Any], layer: Layer, put: Any) -> Any:

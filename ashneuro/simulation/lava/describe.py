@@ -22,6 +22,7 @@ from ashneuro.program.program import Connection, Layer, Neuron, Program
 from ashneuro.program.synapse import matrix
 from ashneuro.simulation.lava.layout import is_lagged
 from ashneuro.spiking.firing import LIF_FIRING
+from ashneuro.spiking.message import Message
 
 DENSE_ABOVE = 0.3  # fraction of non-zero weights above which Lava's Dense is faster than its Sparse
 HOLD_MARGIN = 1.01  # on currents that hold neurons below their threshold, against rounding
@@ -196,7 +197,7 @@ def _describe_layer(program: Program, index: int, width: int, number: type, arra
         "binary": layer.neuron.binary,
         "firing": _firing(layer),
         "graded": _graded(program, layer),
-        "changes": _changes(layer),
+        "changes": _changes(program, layer),
         "count": {"limit": _limit(program, neuron)} if neuron.message.kind == "count" else None,
         "dynamics": None if neuron.dynamics == "lif" else neuron.dynamics,
         "parameters": list(neuron.parameters),
@@ -239,7 +240,7 @@ def _limit(program: Program, neuron: Neuron) -> float | None:
     return int(limit) if limit is not None and program.precision == "integer" else limit
 
 
-def _changes(layer: Layer) -> Header | None:
+def _changes(program: Program, layer: Layer) -> Header | None:
     """Return the changes that a layer sends, in the terms of Lava's SigmaDelta; else ``None``."""
     message = layer.neuron.message
     if not message.changes:
@@ -249,7 +250,16 @@ def _changes(layer: Layer) -> Header | None:
         "cumulative": message.cumulative,
         "exponent": layer.neuron.bias_exp,
         "shift": message.shift,
+        "levels": _levels(program, message),
     }
+
+
+def _levels(program: Program, message: Message) -> Header | None:
+    """Return step, jump and number of the levels whose changes are sent; else ``None``."""
+    if not message.levels:
+        return None
+    number: type = int if program.precision == "integer" else float
+    return {"step": number(message.step), "jump": number(message.jump), "largest": message.largest}
 
 
 def _firing(layer: Layer) -> Header | None:
