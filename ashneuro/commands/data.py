@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from ashneuro.commands.options import AsJson, SkipBroken
 from ashneuro.config import DataConfig, presets
+from ashneuro.errors import ConfigError
 from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ def list_(*, json: AsJson = False) -> None:
     """List the data sets that have a name, and whether they are here."""
     from ashneuro.data.fetch import EASY_VQA, is_available
     from ashneuro.data.sources import SOURCES
+    from ashneuro.data.streams import STREAMS
 
     # easy-vqa holds questions, so it is no source of pairs; it has a name because `fetch` knows it.
-    known = {name: (source.about, source.licence) for name, source in SOURCES.items()} | {
-        "easy-vqa": (EASY_VQA.about, EASY_VQA.licence)
-    }
+    known = {name: (source.about, source.licence) for name, source in SOURCES.items()}
+    known["easy-vqa"] = (EASY_VQA.about, EASY_VQA.licence)
+    known |= {name: (stream.about, stream.licence) for name, stream in STREAMS.items()}
     if json:
         keys = ("name", "here", "about", "licence")
         terminal.json(
@@ -85,17 +87,31 @@ def check(
 ) -> int:
     """Count a data set's parts, and list every problem of its files, texts and pictures.
 
-    Every picture is decoded to its end. Exit code 1 when there is a problem, other than what
-    --skip-broken leaves out.
+    Every picture is decoded to its end. Of clips, it also measures how much changes from a frame to
+    the next, at several rates. Exit code 1 when there is a problem, other than what --skip-broken
+    leaves out.
 
     Args:
-        path: file or folder; shards also as 'shard-{000000..000009}.tar'.
+        path: file or folder; shards also as 'shard-{000000..000009}.tar'; or a source of clips from
+            `ashneuro data list`.
     """
     from dataclasses import asdict
 
     from ashneuro.data.broken import LEFT_OUT, save_left_out
     from ashneuro.data.check import check as check_data
+    from ashneuro.data.clip_check import check_clips
+    from ashneuro.data.formats import CLIPS
+    from ashneuro.data.streams import default_step, is_clips, open_clips
 
+    if format in CLIPS or (not format and is_clips(path)):
+        records = open_clips(str(path))
+        with terminal.counting("clips") as tick:
+            clips = check_clips(str(path), records, default_step(str(path)), tick)
+        if json:
+            terminal.json(asdict(clips))
+        else:
+            terminal.clip_check(clips)
+        return 1 if clips.problems else 0
     with terminal.counting("pictures") as tick:
         names = (columns or ColumnOptions()).columns()
         found = check_data(path, format, images, tick, columns=names, skip_broken=skip_broken)
@@ -130,8 +146,12 @@ def show(
 ) -> None:
     """Count a data set, and draw a contact sheet of it with captions.
 
+    Of each clip the sheet has nine frames, evenly spaced; `part` and `split` do not apply, and the
+    counts are those of the clips on the sheet.
+
     Args:
-        source: a name from `ashneuro data list`, or a caption file, or a folder of pictures.
+        source: a name from `ashneuro data list`, or a caption file, or a folder of pictures; or
+            with --format clips an animated picture, or a folder of clips.
         images: folder of the image files, for a path.
         part: part to draw from.
         seed: seed of the choice of pictures.
@@ -140,9 +160,14 @@ def show(
 
     from ashneuro.data.broken import LEFT_OUT, save_left_out
     from ashneuro.data.describe import describe
+    from ashneuro.data.formats import CLIPS
     from ashneuro.data.show import contact_sheet, save_page
     from ashneuro.data.sources import SOURCES, load_splits
+    from ashneuro.data.streams import is_clips
 
+    if format in CLIPS or (not format and is_clips(source)):
+        _show_clips(source, n, out, json)
+        return
     chosen = split or ("style" if source == "emoji" else "random")
     names = (columns or ColumnOptions()).columns()
     splits = load_splits(
@@ -171,13 +196,34 @@ def show(
         terminal.wrote(path)
 
 
+def _show_clips(source: str, n: int, out: Path | None, json: bool) -> None:
+    from dataclasses import asdict
+
+    from ashneuro.data.clip_check import check_clips
+    from ashneuro.data.show import clip_sheet, save_page
+    from ashneuro.data.streams import choose, default_step, open_clips
+
+    step = default_step(source)
+    shown = choose(open_clips(source), n)
+    found = check_clips(source, shown, step)
+    if not json:
+        terminal.clip_check(found)
+    path = out or Path(f"{Path(source).stem}-clips.png")
+    save_page(clip_sheet([record.load(every=step) for record in shown]), path)
+    if json:
+        terminal.json({**asdict(found), "sheet": path})
+    else:
+        terminal.wrote(path)
+
+
 @data.command
 def fetch(
     name: Annotated[
-        Literal["tuxpaint", "easy-vqa"],
+        Literal["tuxpaint", "easy-vqa", "meteocons"],
         Parameter(
             help="tuxpaint: 785 real photographs and drawings with captions (Debian package, GPL-2, 161 MB). "
-            "easy-vqa: 48,248 questions about 5,000 pictures of shapes drawn by a program (PyPI, MIT, 3 MB)."
+            "easy-vqa: 48,248 questions about 5,000 pictures of shapes drawn by a program (PyPI, MIT, 3 MB). "
+            "meteocons: 519 animated weather icons in four styles, as clips (npm, MIT, 3 MB)."
         ),
     ],
 ) -> None:
@@ -189,6 +235,11 @@ def fetch(
         folder = fetch_source(name, say)
     terminal.wrote(folder)
     terminal.line(f"licence: {PACKAGES[name].licence}")
+    if name == "meteocons":
+        terminal.next_steps(
+            "pip install 'ashneuro[lottie]'", "ashneuro data show meteocons", "ashneuro data check meteocons"
+        )
+        return
     if name == "easy-vqa":
         stage = '\'schedule=[{name="vqa",epochs=8,task="vqa"}]\''
         terminal.next_steps(
@@ -205,15 +256,27 @@ def fetch(
 
 
 @data.command
-def build(name: Literal["emoji"], *, out: Path = Path("emoji-pack")) -> None:
-    """Build the embedded pack again from its pinned npm packages; the bytes come out the same.
+def build(name: Literal["emoji", "emoji-streams"], *, out: Path | None = None, whole: bool = False) -> None:
+    """Build an embedded pack again from its pinned npm packages; the bytes come out the same.
+
+    emoji-streams downloads 730 MB; after an interruption it goes on where it stopped.
 
     Args:
         name: name of the pack.
-        out: folder to write.
+        out: folder to write. Default: NAME-pack.
+        whole: hold all clips of emoji-streams at 24 frames/s, not a quarter of them.
     """
     from ashneuro.data.emoji_build import build_emoji
+    from ashneuro.data.emoji_streams import build_emoji_streams
 
+    if whole and name == "emoji":
+        raise ConfigError("--whole", "the emoji are still pictures", "leave it out, or build emoji-streams")
+    folder = out or Path(f"{name}-pack")
     with terminal.status(f"building {name}") as say:
-        build_emoji(out, say)
-    terminal.wrote(out)
+        if name == "emoji":
+            build_emoji(folder, say)
+        else:
+            build_emoji_streams(folder, say, whole=whole)
+    terminal.wrote(folder)
+    if name == "emoji-streams":
+        terminal.next_steps(f"ashneuro data check {folder} --format clips")

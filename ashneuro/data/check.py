@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ashneuro.data.columns import Columns
-from ashneuro.data.formats import CAPTIONS, FORMATS, QUESTIONS, read_captions, read_questions
+from ashneuro.data.formats import CAPTIONS, CLIPS, FORMATS, QUESTIONS, read_captions, read_questions
 from ashneuro.data.images import decode_image, reason
 from ashneuro.data.pairs import Question
 from ashneuro.data.picture_folders import find_picture
@@ -71,7 +71,8 @@ def check(
 
     Args:
         path: file or folder.
-        format: one of `FORMATS`; empty: recognised from the content.
+        format: one of `FORMATS` without ``clips`` (see `check_clips`); empty: recognised from the
+            content.
         images: folder of the pictures; default: that of the file. Not used by formats with pictures
             inside.
         tick: called with (pictures read, pictures in all).
@@ -87,6 +88,8 @@ def check(
         path, format = found.path, found.format
     if format not in FORMATS:
         raise ConfigError(f"--format {format}", f"there are {', '.join(FORMATS)}", "choose one of these")
+    if format in CLIPS:
+        raise ConfigError(f"--format {format}", "clips have counts of their own", "use check_clips")
     folder = images or (path if path.is_dir() else path.parent)
     if not folder.is_dir():
         raise ConfigError(
@@ -132,7 +135,7 @@ def check(
 
 def about(format: str) -> str:
     """Return the short description of a format."""
-    return CAPTIONS[format].about if format in CAPTIONS else QUESTIONS[format]
+    return CAPTIONS[format].about if format in CAPTIONS else (QUESTIONS | CLIPS)[format]
 
 
 def _of_captions(records: Sequence[Record]) -> dict[str, dict[str, int]]:

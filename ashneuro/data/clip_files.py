@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from ashneuro.errors import DataError, need
 
 ANIMATED = (".apng", ".avif", ".gif", ".png", ".webp")
 FRAMES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-CAPTION_FILES = ("clips.csv", "clips.tsv", "clips.jsonl", "clips.json")
+CAPTION_FILES = {"clips.csv": "csv", "clips.tsv": "csv", "clips.jsonl": "jsonl", "clips.json": "coco"}  # formats
 UNTIMED_MS = 100.0  # duration of a frame where the file says 0, as browsers take it
 
 
@@ -107,8 +108,14 @@ def animation(file: Any) -> tuple[int, float]:
     return frames, 1000 * frames / total
 
 
-def animated_frames(source: Path | IO[bytes], name: str) -> Iterator[NDArray[np.uint8]]:
-    """Iterate over the frames of an animated picture, (H, W, 3) uint8, transparency on white.
+def animated_frames(
+    source: Path | IO[bytes], name: str, every: int = 1, limit: int | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """Iterate over every k-th frame of an animated picture, (H, W, 3) uint8, transparency on white.
+
+    Args:
+        name: of the picture in error messages.
+        limit: number of the picture's frames that are looked at.
 
     Raises:
         DataError: the picture is damaged; frames before the damage come first.
@@ -116,7 +123,7 @@ def animated_frames(source: Path | IO[bytes], name: str) -> Iterator[NDArray[np.
     image = need("PIL.Image", extra="train", purpose="reading clips")
     try:
         with image.open(source) as file:
-            for index in range(getattr(file, "n_frames", 1)):
+            for index in range(0, min(getattr(file, "n_frames", 1), limit or sys.maxsize), every):
                 file.seek(index)
                 yield np.asarray(flatten(file))
     except (*DAMAGE, image.DecompressionBombError) as error:
@@ -144,13 +151,13 @@ def _record(key: str, files: Path | Sequence[Path], rate: float) -> ClipRecord:
     return ClipRecord(key, rate, stem, (words_of(stem),), "", "", read)
 
 
-def _stills(files: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
-    return (read_image(file) for file in files)
+def _stills(files: Sequence[Path], every: int) -> Iterator[NDArray[np.uint8]]:
+    return (read_image(file) for file in files[::every])
 
 
 def _captioned(records: list[ClipRecord], path: Path, problems: list[str]) -> list[ClipRecord]:
     """Return the clips that the caption file names, with its captions, in its order."""
-    entries, wrong = read_captions(path)
+    entries, wrong = read_captions(path, CAPTION_FILES[path.name])
     problems += wrong
     by_key = {record.key: record for record in records}
     named = {entry.image for entry in entries}

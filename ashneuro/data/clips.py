@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ class ClipRecord:
 
     Args:
         frames_per_s: rate of the frames that ``read`` yields.
-        read: iterates over all frames, (H, W, 3) uint8, one at a time. Raises `DataError`.
+        read: iterates over every k-th frame for the argument k, (H, W, 3) uint8, one at a time.
+            Raises `DataError`.
     """
 
     key: str
@@ -63,7 +65,7 @@ class ClipRecord:
     captions: tuple[str, ...]
     group: str
     style: str
-    read: Callable[[], Iterable[NDArray[np.uint8]]]
+    read: Callable[[int], Iterable[NDArray[np.uint8]]]
 
     def load(self, *, image_size: int | None = None, every: int = 1) -> Clip:
         """Return the clip with every ``every``-th frame, resized to ``image_size`` squared.
@@ -74,14 +76,12 @@ class ClipRecord:
             DataError: a frame cannot be read, frames differ in size, or the clip is too large.
         """
         frames: list[NDArray[np.uint8]] = []
-        for number, frame in enumerate(self.read()):
-            if number % every:
-                continue
+        for number, frame in enumerate(self.read(every)):
             pixels = frame if image_size is None else _resized(frame, image_size)
             if frames and pixels.shape != frames[0].shape:
                 raise DataError(
                     f"the frames of {self.key} differ in size",
-                    f"frame {number} is {pixels.shape[1]}×{pixels.shape[0]}, the first one "
+                    f"frame {number * every} is {pixels.shape[1]}×{pixels.shape[0]}, the first one "
                     f"{frames[0].shape[1]}×{frames[0].shape[0]}",
                     "give an image size, to which all are resized",
                 )
@@ -106,10 +106,12 @@ def changed_share(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     Args:
         frames: (F, H, W, 3) uint8.
     """
-    signed = frames.astype(np.int16)
-    moved = np.abs(np.diff(signed, axis=0)).max(axis=-1) > MOVED * 255
-    share: NDArray[np.float64] = moved.mean(axis=(1, 2), dtype=np.float64)
-    return share
+    # Frame by frame and unsigned: a clip may fill much of the memory.
+    shares = [
+        ((np.maximum(new, old) - np.minimum(new, old)).max(axis=-1) > MOVED * 255).mean()
+        for old, new in pairwise(frames)
+    ]
+    return np.array(shares, dtype=np.float64)
 
 
 def subsampling(native: float, wanted: float, key: str) -> int:

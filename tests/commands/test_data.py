@@ -20,7 +20,8 @@ def test_list_shows_availability(ashneuro: Command, monkeypatch: pytest.MonkeyPa
     assert rows["emoji"].split()[1] == rows["tuxpaint"].split()[1] == "yes"
     assert "ashneuro data fetch easy-vqa" in rows["easy-vqa"]
     listed = {item["name"]: item["here"] for item in json.loads(ashneuro("data", "list", "--json").out)}
-    assert listed == {"emoji": True, "tuxpaint": True, "easy-vqa": False}
+    here = {"emoji": True, "tuxpaint": True, "easy-vqa": False}
+    assert listed == here | {"emoji-streams": True, "emoji-streams-24": True, "meteocons": False}
 
 
 def test_check_reports_problems(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:

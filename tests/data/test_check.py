@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ashneuro.data.check import check
-from ashneuro.data.formats import CAPTIONS, FORMATS, QUESTIONS
+from ashneuro.data.formats import CAPTIONS, CLIPS, FORMATS, QUESTIONS
 from ashneuro.errors import ConfigError, DataError
 
 from .pictures import write_picture
@@ -104,7 +104,7 @@ def test_picture_in_two_parts_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_unknown_formats_and_folders_are_refused(tmp_path: Path) -> None:
-    assert set(FORMATS) == {*CAPTIONS, *QUESTIONS}
+    assert set(FORMATS) == {*CAPTIONS, *QUESTIONS, *CLIPS}
     assert {
         "coco",
         "karpathy",

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from ashneuro.data import clips as clips_module
+from ashneuro.data.clip_check import check_clips
 from ashneuro.data.clips import changed_share
-from ashneuro.data.streams import load_clips
+from ashneuro.data.streams import load_clips, open_clips
 from ashneuro.errors import ConfigError, DataError
 
 
@@ -107,6 +108,15 @@ def test_a_caption_file_names_the_clips(tmp_path: Path) -> None:
         load_clips(tmp_path)
 
 
+def test_styles_are_chosen(tmp_path: Path) -> None:
+    for name in ("walk", "run"):
+        write_frames(tmp_path / name, pictures(2))
+    (tmp_path / "clips.csv").write_text("image,caption,style\nwalk,a man,film\nrun,a man,drawn\n")
+    assert [clip.key for clip in load_clips(tmp_path, styles=("drawn",))] == ["run"]
+    with pytest.raises(ConfigError, match="has: drawn, film"):
+        load_clips(tmp_path, styles=("painted",))
+
+
 def test_the_limit_spreads_over_the_source_and_keeps_its_order(tmp_path: Path) -> None:
     for name in "abcdefgh":
         write_frames(tmp_path / name, pictures(2))
@@ -122,6 +132,29 @@ def test_the_share_of_changed_pixels() -> None:
     frames[2, 1] = 5  # below
     assert changed_share(frames).tolist() == [0.25, 0]
     assert changed_share(frames[:1]).shape == (0,)
+
+
+def test_counts_of_clips(tmp_path: Path) -> None:
+    white = np.full((7, 4, 4, 3), 255, np.uint8)
+    moving = white.copy()
+    moving[3:, :2] = 0  # half of the pixels, once
+    write_frames(tmp_path / "still", [Image.fromarray(frame) for frame in white])
+    write_frames(tmp_path / "moving", [Image.fromarray(frame) for frame in moving])
+    ticks: list[tuple[int, int]] = []
+    found = check_clips("mine", open_clips(tmp_path), tick=lambda done, total: ticks.append((done, total)))
+    assert (found.clips, found.readable, found.still, found.concepts, found.captions) == (2, 2, 1, 2, 2)
+    assert (found.sizes, found.problems, ticks) == (("4×4",), (), [(1, 2), (2, 2)])
+    assert [(rate.frames_per_s, rate.frames) for rate in found.rates] == [(24, 14), (12, 8), (8, 6), (4, 4)]
+    # One of 6, 3, 2 and 1 changes moves half of the pixels, in one of two clips.
+    assert [rate.changed for rate in found.rates] == pytest.approx([0.5 / 12, 0.5 / 6, 0.5 / 4, 0.5 / 2])
+    assert [rate.same for rate in found.rates] == pytest.approx([1 - 0.5 / 12, 1 - 0.5 / 6, 1 - 0.5 / 4, 1 - 0.5 / 2])
+    (slow,) = {rate.frames for rate in check_clips("mine", open_clips(tmp_path), every=7).rates}
+    assert slow == 2
+    assert check_clips("mine", open_clips(tmp_path), every=7).rates[0].changed is None
+    (tmp_path / "still" / "frame2.png").write_text("no picture")
+    found = check_clips("mine", open_clips(tmp_path))
+    assert (found.clips, found.readable) == (2, 1)
+    assert found.problems[0].startswith("still: it is not an image")
 
 
 def test_damaged_files_and_stills_are_listed(tmp_path: Path) -> None:
@@ -173,7 +206,7 @@ def test_numbers_that_cannot_be_used(tmp_path: Path, arguments: dict[str, float]
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such file or folder"):
-        load_clips(tmp_path / "none")
+    with pytest.raises(ConfigError, match=r"no file or folder of that name \(did you mean emoji-streams\?\)"):
+        load_clips("emoji-stream")
     with pytest.raises(DataError, match="neither animated pictures"):
         load_clips(tmp_path)

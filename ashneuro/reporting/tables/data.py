@@ -8,6 +8,7 @@ from ashneuro.reporting.tables.table import NOTHING, Table, number, percent
 
 if TYPE_CHECKING:
     from ashneuro.data.check import DataCheck
+    from ashneuro.data.clip_check import ClipCheck
     from ashneuro.data.describe import Description
 
 
@@ -52,3 +53,20 @@ def checked(found: DataCheck) -> Table:
         rows.append((name, number(part.images), number(part.readable), number(part.texts), kinds))
     columns = ("part", ">images", ">readable", ">texts", "of which")
     return Table(f"{found.path}, {found.format}", columns, tuple(rows))
+
+
+def clips(found: ClipCheck) -> Table:
+    """Return the frames of clips, and how much changes between them, at every rate."""
+    rows = tuple(
+        (f"{rate.frames_per_s:.3g}", number(rate.frames), percent(rate.changed), percent(rate.same))
+        for rate in found.rates
+    )
+    styles = f" in {len(found.styles)} styles ({', '.join(found.styles)})" if len(found.styles) > 1 else ""
+    sizes = f", {', '.join(found.sizes)} pixels" if found.sizes else ""
+    note = (
+        f"{found.readable:,} of {found.clips:,} clips can be read{styles}{sizes}; {found.concepts:,} concepts, "
+        f"{found.captions:,} captions; nothing moves in {found.still:,}. A pixel changes if its largest channel moves "
+        "by more than 2 % of full scale between two frames; mean over the clips."
+    )
+    columns = (">frames/s", ">frames", ">pixels that change", ">pixels that stay the same")
+    return Table(f"clips of {found.source}", columns, rows, note=note)
