@@ -121,7 +121,8 @@ class ConcreteConfig:
         backbone: name of a timm model to use in place of the convolutions. Empty: ``channels``.
         stage: index of the backbone's feature map; −1 is the last and coarsest.
         weights: weights of the backbone: empty (random), ``"pretrained"`` (timm's, from the hub),
-            or path of a checkpoint.
+            path of a checkpoint, or ``"efficientnet-lite0"``, which ``ashneuro data fetch
+            efficientnet-lite0`` gets for the backbone ``tf_efficientnet_lite0``.
         tune: train the backbone; a frozen one runs in eval mode.
     """
 
@@ -201,9 +202,10 @@ class TextConfig:
         dropout: dropout probability.
         tower: ``"transformers"`` or ``"open_clip"``: use a pretrained text encoder in place of the
             layers. Empty: train from scratch.
-        weights: weights of the tower: a local folder written by ``save_pretrained``, or a name on
-            the hub. For open_clip the model's name, then a colon and the tag or file of its
-            weights: ``"ViT-B-32:laion2b_s34b_b79k"``.
+        weights: weights of the tower: a local folder written by ``save_pretrained``, a name on
+            the hub, or ``"minilm"``, which ``ashneuro data fetch minilm`` gets for
+            ``"transformers"``. For open_clip the model's name, then a colon and the tag or file of
+            its weights: ``"ViT-B-32:laion2b_s34b_b79k"``.
         tune: train the tower; a frozen one runs in eval mode.
     """
 
@@ -302,7 +304,9 @@ class TrainConfig:
         strategy: for several GPUs: ``"ddp"`` copies the model, ``"fsdp"`` shards it.
         checkpointing: recompute the spiking blocks in the backward pass to save memory.
         compile: use `torch.compile` for the concrete and the text encoder.
-        cache_features: compute the features of a frozen backbone once; needs ``augment = 0``.
+        cache_features: compute the features of a frozen backbone once, which needs ``augment = 0``;
+            and those of a frozen text tower once per text, with ``word_dropout = 0`` and ``mlm =
+            0``, kept in memory.
         save_every: write a checkpoint every so many batches (with ``accumulate``, once their step
             is complete), besides that of every epoch. 0: off.
         tensorboard: also write metrics as TensorBoard events into the run's folder.

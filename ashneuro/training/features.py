@@ -53,7 +53,7 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
                 f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
             ) from error
     processes.barrier()  # the other processes wait for the file
-    return Features(np.load(path, mmap_mode="r"))
+    return Features(np.load(path, mmap_mode="c"))  # torch requires writable memory
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ class TaskPool:
     """Answered questions as tensors.
 
     Attributes:
-        images: (N, 3, S, S) uint8, each picture once.
+        pairs: N pictures, each once.
+        images: (N, 3, S, S) uint8, or features of a frozen backbone (N, F, H, W) float16.
         rows: (Q, P) indices of the pictures of each question.
         tokens: (Q, M) word indices.
     """
@@ -38,9 +39,9 @@ class TaskPool:
     ) -> None:
         self.task, self.labels = questions.task, tuple(labels)
         self.questions = tuple(question for question in part if question.answers)
-        pictures = pictures_of(questions, self.questions)
-        numbers = {picture.key: number for number, picture in enumerate(pictures)}
-        self.images = load_pixels(pictures, data).images
+        self.pairs = pictures_of(questions, self.questions)
+        numbers = {picture.key: number for number, picture in enumerate(self.pairs)}
+        self.images = load_pixels(self.pairs, data).images
         self.rows = torch.tensor([[numbers[name] for name in question.images] for question in self.questions])
         self.tokens = torch.from_numpy(words.encode([question.text for question in self.questions], data.max_words))
 

