@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
@@ -140,7 +141,7 @@ class AbstractConfig:
 
     Args:
         kind: ``"spiking"``, or a control with the same topology: ``"relu"``, ``"quantised-relu"``
-            with ⌈log2(timesteps + 1)⌉ bits, or ``"none"`` (no abstract encoder, A = 0).
+            with ``bits``, or ``"none"`` (no abstract encoder, A = 0).
         channels: the first entry is the number of channels of the input current, at the resolution
             of C. Each further entry is a block: a convolution of stride 2, then two convolutions
             with a scaled skip around them.
@@ -152,9 +153,12 @@ class AbstractConfig:
             that ``"graded"`` neurons send, or 0: they are ReLUs.
         block: the two convolutions of a block: ``"conv"``: 3×3. ``"mlp"``: 1×1, an MLP per
             position. ``"mixing"``: a depthwise one that connects all positions, then 1×1.
-        neuron: ``"lif"``; ``"cubalif"``, whose synaptic current is a leaky integrator, too; or
-            ``"graded"``, stateless: it sends its input where that exceeds ``v_threshold``. One
-            timestep is usual then.
+        bits: bits of ``"quantised-relu"``; 0: those of a spike count, ⌈log2(timesteps + 1)⌉.
+        neuron: ``"lif"``; ``"cubalif"``, whose synaptic current is a leaky integrator, too;
+            ``"if"``, without leak; or ``"graded"``, stateless: it sends its input where that
+            exceeds ``v_threshold``. One timestep is usual then.
+        reset: effect of a spike on the potential: ``"value"`` sets it to 0, ``"subtract"`` takes
+            ``v_threshold`` from it. ``"graded"`` neurons have no potential.
         tau_syn_s: synaptic time constant of ``"cubalif"``.
         learn_decay: learn the time constants, one per population, starting at ``tau_mem_s`` and
             ``tau_syn_s``.
@@ -178,7 +182,9 @@ class AbstractConfig:
     tau_mem_s: Positive = 2e-3
     v_threshold: Annotated[float, Ge(0)] = 1.0
     block: Literal["conv", "mlp", "mixing"] = "conv"
-    neuron: Literal["lif", "cubalif", "graded"] = "lif"
+    bits: Annotated[int, Ge(0), Le(15)] = 0
+    neuron: Literal["lif", "cubalif", "if", "graded"] = "lif"
+    reset: Literal["value", "subtract"] = "value"
     tau_syn_s: Positive = 2e-3
     learn_decay: bool = False
     learn_threshold: bool = False
@@ -189,6 +195,14 @@ class AbstractConfig:
     detach_reset: bool = False
     codebook: Annotated[int, Ge(0)] = 0
     codebook_groups: PositiveInt = 8
+
+
+def relu_bits(config: AbstractConfig) -> int:
+    """Return the bits of the quantised ReLUs that ``config`` asks for, or of its low-bit control.
+
+    A spike count 0 … T has ⌈log2(T + 1)⌉.
+    """
+    return config.bits or math.ceil(math.log2(config.timesteps + 1))
 
 
 @dataclass(frozen=True)
@@ -258,7 +272,8 @@ class TrainConfig:
     """``[train]``: AdamW with one cycle of the learning rate: linear warm-up, then cosine to 0.
 
     Args:
-        start: folder of a run to start from. Empty: fresh weights.
+        start: folder of a run to start from. Its neurons may differ; scales are converted then,
+            see `ashneuro.model.hand_over`. Empty: fresh weights.
         quantise_aware: compute Loihi's integers in the spiking encoder, with straight-through
             gradients; needs ``start``.
         seed: seed of initial weights, batch order, augmentation and dropout; at most 32 bits.
@@ -297,7 +312,15 @@ class TrainConfig:
         firing_rate_weight: weight of the firing-rate penalty.
         synops: budget of the spiking encoder in synops per image; only the relative excess is
             penalised. 0: none.
+        synops_from: budget at the start of the stage, from which it falls to ``synops``, by equal
+            factors in equal times. 0: ``synops`` throughout.
+        synops_fall: share of the stage in which the budget falls.
         synops_weight: weight of the synops penalty.
+        teacher: folder of a run whose embeddings are distilled, with the same words and image
+            size; ``"start"``: the network that the stage starts from, with the neurons it had.
+            Empty: none.
+        distil: with a teacher, weight of the divergence of image–text similarities within a batch.
+        distil_embedding: with a teacher, weight of the distance of image embeddings.
         codebook: weight of the codebook loss, if there is a codebook.
         precision: ``"bf16"``: autocast, except for the spiking layers' own arithmetic.
         accumulate: number of batches per optimiser step.
@@ -340,7 +363,12 @@ class TrainConfig:
     firing_rate: Annotated[float, Gt(0), Le(1)] = 0.1
     firing_rate_weight: Annotated[float, Ge(0)] = 1.0
     synops: Annotated[float, Ge(0)] = 0.0
+    synops_from: Annotated[float, Ge(0)] = 0.0
+    synops_fall: Annotated[float, Gt(0), Le(1)] = 0.5
     synops_weight: Annotated[float, Ge(0)] = 1.0
+    teacher: str = ""
+    distil: Annotated[float, Ge(0)] = 1.0
+    distil_embedding: Annotated[float, Ge(0)] = 2.0
     codebook: Annotated[float, Ge(0)] = 1.0
     precision: Literal["32", "bf16"] = "32"
     accumulate: PositiveInt = 1
@@ -361,6 +389,31 @@ Weight = Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True)
+class StageNeuron:
+    """``abstract`` of a stage: neurons of the abstract encoder while the stage lasts.
+
+    Settings as in `AbstractConfig`; those that are not given are those of ``[model.abstract]``.
+    """
+
+    kind: Literal["spiking", "relu", "quantised-relu"] | None = None
+    timesteps: PositiveInt | None = None
+    dt_s: Positive | None = None
+    tau_mem_s: Positive | None = None
+    v_threshold: Weight | None = None
+    bits: Annotated[int, Ge(0), Le(15)] | None = None
+    neuron: Literal["lif", "cubalif", "if", "graded"] | None = None
+    reset: Literal["value", "subtract"] | None = None
+    tau_syn_s: Positive | None = None
+    learn_decay: bool | None = None
+    learn_threshold: bool | None = None
+    message_bits: Annotated[int, Ge(1), Le(15)] | None = None
+    message_limit: Weight | None = None
+    surrogate: Literal["super", "atan", "sigmoid", "triangle"] | None = None
+    slope: Weight | None = None
+    detach_reset: bool | None = None
+
+
+@dataclass(frozen=True)
 class StageConfig:
     """``[[schedule]]``: one stage. Settings that are not given are those of ``[train]``.
 
@@ -374,12 +427,15 @@ class StageConfig:
             codebook loss.
         parts: parts that learn: ``concrete``, ``abstract`` (with its read-out), ``text``,
             ``fusion`` (ratio, projections), ``multimodal``, ``heads``. Empty: all.
+        abstract: neurons of the abstract encoder in this stage: ``{kind = "relu"}``. The last stage
+            has those of ``[model.abstract]``. A model without an abstract encoder ignores them.
     """
 
     name: str
     epochs: PositiveInt
     task: Task = "retrieval"
     parts: tuple[Literal["concrete", "abstract", "text", "fusion", "multimodal", "heads"], ...] = ()
+    abstract: StageNeuron | None = None
     learning_rate: Positive | None = None
     batch_size: Annotated[int, Ge(2)] | None = None
     itc: Weight | None = None
@@ -390,6 +446,13 @@ class StageConfig:
     stua_stops_at_concrete: bool | None = None
     firing_rate: Annotated[float, Gt(0), Le(1)] | None = None
     firing_rate_weight: Weight | None = None
+    synops: Weight | None = None
+    synops_from: Weight | None = None
+    synops_fall: Annotated[float, Gt(0), Le(1)] | None = None
+    synops_weight: Weight | None = None
+    teacher: str | None = None
+    distil: Weight | None = None
+    distil_embedding: Weight | None = None
 
 
 @dataclass(frozen=True)
@@ -426,6 +489,28 @@ def trains_stua_head(config: RunConfig) -> bool:
         stage.task == "retrieval" and settings.stua > 0 and settings.stua_reading in STUA_HEAD_READINGS
         for stage, settings in stages(config)
     )
+
+
+def encoder_of(config: RunConfig, stage: StageConfig) -> AbstractConfig:
+    """Return the abstract encoder's settings in a stage of ``config``."""
+    abstract = config.model.abstract
+    if stage.abstract is None or abstract.kind == "none":
+        return abstract
+    return replace(abstract, **{name: value for name, value in asdict(stage.abstract).items() if value is not None})
+
+
+def with_encoder(config: RunConfig, abstract: AbstractConfig) -> RunConfig:
+    """Return ``config`` with other settings of the abstract encoder."""
+    return replace(config, model=replace(config.model, abstract=abstract))
+
+
+def without_neurons(config: ModelConfig) -> ModelConfig:
+    """Return ``config`` with default neurons: equal for two models that differ in nothing else."""
+    default = AbstractConfig()
+    neurons = {item.name: getattr(default, item.name) for item in fields(StageNeuron)}
+    if config.abstract.kind == "none":
+        del neurons["kind"]
+    return replace(config, abstract=replace(config.abstract, **neurons))
 
 
 def trained_tasks(config: RunConfig) -> tuple[Task, ...]:
@@ -626,3 +711,5 @@ def _unknown_keys(cls: type, values: Mapping[str, Any], prefix: str) -> Iterable
             for number, stage in enumerate(value):
                 if isinstance(stage, Mapping):
                     yield from _unknown_keys(StageConfig, stage, f"schedule.{number}.")
+                    if isinstance(stage.get("abstract"), Mapping):
+                        yield from _unknown_keys(StageNeuron, stage["abstract"], f"schedule.{number}.abstract.")

@@ -20,7 +20,7 @@ from ashneuro.training.learner import Learner, whole_loss
 
 WORDS = 2000
 SEED = 7
-NAMES = {"lif": "LIF", "cubalif": "CubaLIF", "graded": "graded"}
+NAMES = {"lif": "LIF", "cubalif": "CubaLIF", "if": "IF", "graded": "graded"}
 KERNELS: tuple[Kernels, ...] = ("triton", "native", "torch", "norse")
 
 
@@ -71,7 +71,7 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
     # Norse.
     plain = (
         neuron.kind == "spiking"
-        and neuron.neuron == "lif"
+        and (neuron.neuron, neuron.reset) == ("lif", "value")
         and neuron.surrogate == "super"
         and not (neuron.slope or neuron.detach_reset)
     )

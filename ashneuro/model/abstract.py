@@ -7,7 +7,6 @@ other neurons.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, Self, final
@@ -17,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ashneuro.config import AbstractConfig
+from ashneuro.config import AbstractConfig, relu_bits
 from ashneuro.errors import ConfigError
 from ashneuro.model.concrete import downsampled
 from ashneuro.model.spatial import SpatialLinear
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.interface import Kernels, Options
 from ashneuro.spiking.kernels.sparse_synapses import synaptic_currents
-from ashneuro.spiking.lif import LIF, CubaLIF, Graded, Population
+from ashneuro.spiking.lif import IF, LIF, CubaLIF, Graded, Population
 from ashneuro.spiking.straight_through import (
     integer_bias,
     integer_current,
@@ -56,11 +55,6 @@ class QuantisedReLU(nn.Module):
         return f"bits={self.bits}"
 
 
-def spike_count_bits(timesteps: int) -> int:
-    """Return the number of bits of a spike count 0 … T: ⌈log2(T + 1)⌉."""
-    return math.ceil(math.log2(timesteps + 1))
-
-
 def spiking_neuron(config: AbstractConfig) -> Population:
     """Return one population of the configured neurons.
 
@@ -72,6 +66,12 @@ def spiking_neuron(config: AbstractConfig) -> Population:
     options = Options(surrogate=config.surrogate, slope=config.slope or None, detached=config.detach_reset)
     learn = ("v_threshold",) if config.learn_threshold else ()
     if config.neuron == "graded":
+        if config.reset != "value":
+            raise ConfigError(
+                f"model.abstract.reset = {config.reset!r}",
+                "graded neurons have no potential that a message could lower",
+                "leave reset out, or another neuron",
+            )
         if config.learn_decay:
             raise ConfigError(
                 "model.abstract.learn_decay = true",
@@ -86,17 +86,27 @@ def spiking_neuron(config: AbstractConfig) -> Population:
             f"{config.neuron} neurons rest at 0, and would not stop spiking",
             "a threshold above 0, or neuron = 'graded', which is a ReLU at 0",
         )
+    reset = config.reset
+    if config.neuron == "if":
+        if config.learn_decay:
+            raise ConfigError(
+                "model.abstract.learn_decay = true",
+                "integrate-and-fire neurons have no time constant",
+                "neuron = 'lif', or learn_decay = false",
+            )
+        return IF(config.v_threshold, reset=reset, learn=learn, **options)
     if config.neuron == "cubalif":
         learn = (*learn, "tau_mem", "tau_syn") if config.learn_decay else learn
-        return CubaLIF(config.tau_mem_s, config.tau_syn_s, config.v_threshold, dt=config.dt_s, learn=learn, **options)
+        taus = config.tau_mem_s, config.tau_syn_s
+        return CubaLIF(*taus, config.v_threshold, dt=config.dt_s, reset=reset, learn=learn, **options)
     learn = (*learn, "tau") if config.learn_decay else learn
-    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, learn=learn, **options)
+    return LIF(config.tau_mem_s, config.v_threshold, dt=config.dt_s, reset=reset, learn=learn, **options)
 
 
 NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
     "spiking": spiking_neuron,
     "relu": lambda config: nn.ReLU(),
-    "quantised-relu": lambda config: QuantisedReLU(spike_count_bits(config.timesteps)),
+    "quantised-relu": lambda config: QuantisedReLU(relu_bits(config)),
 }
 
 
@@ -116,8 +126,8 @@ def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> SpikesAndRate:
 
 
 # Initial standard deviation of currents behind a batch norm, in thresholds: about one neuron in six
-# then fires per timestep, whatever the threshold.
-INITIAL_DEVIATION = 2.0
+# then fires per timestep, whatever the threshold. Neurons without leak gather all of their current.
+INITIAL_DEVIATION = {"lif": 2.0, "cubalif": 2.0, "if": 0.5, "graded": 2.0}
 
 
 class Synapse(nn.Module):
@@ -338,7 +348,27 @@ class AbstractEncoder(nn.Module):
         if config.kind == "spiking" and config.v_threshold:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                    nn.init.constant_(module.weight, INITIAL_DEVIATION * config.v_threshold)
+                    nn.init.constant_(module.weight, INITIAL_DEVIATION[config.neuron] * config.v_threshold)
+
+    def use_neurons(self, config: AbstractConfig) -> None:
+        """Replace all neurons by those of ``config``, with their initial parameters.
+
+        The settings of the layers must be those that the encoder was made with. Weights stay as
+        they are; `ashneuro.model.hand_over.hand_over` fits them to the new neurons.
+        """
+        device = self.w_in.weight.device
+
+        def neuron() -> nn.Module:
+            return NEURONS[config.kind](config).to(device).train(self.training)
+
+        self.integers = None
+        self.timesteps = config.timesteps if config.kind == "spiking" else 1
+        self.entry = neuron()
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.lif1, block.lif2, block.lif3 = neuron(), neuron(), neuron()
+        self.semantic = neuron()
+        self.use_kernels(self.dense.kernels)
 
     def populations(self) -> Iterator[tuple[str, nn.Module, Synapse | None]]:
         """Iterate over populations: name in the deployed graph, neurons, synapse before them."""
@@ -407,7 +437,7 @@ class AbstractEncoder(nn.Module):
         """Set training mode; batch norms stay in eval mode while integers are computed."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            if hasattr(module, "num_batches_tracked"):  # a batch norm, of this process or of several
                 module.train(mode and self.integers is None)
         return self
 

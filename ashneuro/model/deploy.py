@@ -17,7 +17,7 @@ from ashneuro.model.levels import Levels, streams
 from ashneuro.model.network import AshNet
 from ashneuro.model.pretrained import Backbone
 from ashneuro.spiking.contract import PREFIX, Contract, message_metadata
-from ashneuro.spiking.lif import LIF, CubaLIF, Graded
+from ashneuro.spiking.lif import IF, LIF, CubaLIF, Graded
 
 
 def deployed_graph(model: AshNet) -> nir.NIRGraph:
@@ -198,7 +198,7 @@ def _conv(synapse: nn.Module, shape: tuple[int, ...]) -> nir.Conv2d:
     return node
 
 
-def _neurons(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF | nir.Threshold:
+def _neurons(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF | nir.IF | nir.Threshold:
     def fill(value: Tensor) -> NDArray[np.floating]:
         return np.broadcast_to(_array(value), shape).copy()
 
@@ -207,18 +207,16 @@ def _neurons(neuron: nn.Module, shape: tuple[int, ...]) -> nir.LIF | nir.CubaLIF
     if isinstance(neuron, Levels):
         least = np.full(shape, neuron.threshold * float(neuron.step) if neuron.threshold > 1 else 0.0)
         return nir.Threshold(least, metadata=message_metadata(neuron.message))
-    assert isinstance(neuron, LIF | CubaLIF)
-    given = {
-        "r": np.ones(shape),
-        "v_leak": fill(neuron.v_leak),
-        "v_threshold": fill(neuron.v_threshold),
-        "v_reset": fill(neuron.v_reset),
-    }
-    if isinstance(neuron, LIF):
-        node: nir.LIF | nir.CubaLIF = nir.LIF(tau=fill(neuron.tau), **given)
+    assert isinstance(neuron, LIF | CubaLIF | IF)
+    given = {"r": np.ones(shape), "v_threshold": fill(neuron.v_threshold), "v_reset": fill(neuron.v_reset)}
+    node: nir.LIF | nir.CubaLIF | nir.IF
+    if isinstance(neuron, IF):
+        node = nir.IF(**given)
+    elif isinstance(neuron, LIF):
+        node = nir.LIF(tau=fill(neuron.tau), v_leak=fill(neuron.v_leak), **given)
     else:
         taus = {"tau_mem": fill(neuron.tau_mem), "tau_syn": fill(neuron.tau_syn)}
-        node = nir.CubaLIF(**taus, w_in=np.ones(shape), **given)
+        node = nir.CubaLIF(**taus, v_leak=fill(neuron.v_leak), w_in=np.ones(shape), **given)
     if neuron.reset != "value":  # the contract's default, which other tools assume too
         node.metadata[PREFIX + "reset"] = neuron.reset
     return node

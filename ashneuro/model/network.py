@@ -15,7 +15,7 @@ first neurons directly.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -134,6 +134,18 @@ class AshNet(nn.Module):
                 "model.multimodal.layers is 0",
                 "set it to 2, say",
             )
+
+    def use_neurons(self, config: AbstractConfig) -> None:
+        """Replace the abstract encoder's neurons by those of ``config``; see
+        `AbstractEncoder.use_neurons`. ω becomes 1/T if T changes.
+        """
+        if self.abstract is None:
+            raise ValueError("a model without an abstract encoder has no neurons")
+        self.abstract.use_neurons(config)
+        self.config = replace(self.config, abstract=config)
+        steps = self.abstract.timesteps
+        if len(self.omega) != steps:
+            self.omega = nn.Parameter(self.omega.new_full((steps,), 1 / steps))
 
     @property
     def in_shape(self) -> tuple[int, ...]:

@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from ashneuro.config import RunConfig, Task, dump_config, load_config, stages, trained_tasks
+from ashneuro.config import (
+    AbstractConfig,
+    RunConfig,
+    Task,
+    dump_config,
+    encoder_of,
+    load_config,
+    parse_config,
+    stages,
+    trained_tasks,
+    with_encoder,
+)
 from ashneuro.data import sources
 from ashneuro.data.pairs import Questions, Splits
 from ashneuro.data.tasks import load_questions
@@ -126,7 +137,10 @@ def save_run(
     replace_file(path / CONFIG, lambda file: file.write_text(json.dumps(dump_config(config), indent=1) + "\n"))
     replace_file(path / VOCABULARY, vocabulary.save)
     whole = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
-    replace_file(path / WEIGHTS, lambda file: file.write_bytes(save(whole, {"format": "pt"})))
+    # In a stage with other neurons the weights do not fit [model.abstract].
+    other = model.abstract is not None and model.config.abstract != config.model.abstract
+    metadata = encoder_metadata(model.config.abstract) if other else {"format": "pt"}
+    replace_file(path / WEIGHTS, lambda file: file.write_bytes(save(whole, metadata)))
     if model.abstract is not None and (integers := model.abstract.integers) is not None:
         replace_file(path / INTEGERS, lambda file: file.write_text(integers.dumps()))
     if labels:
@@ -142,8 +156,29 @@ def save_run(
     )
 
 
+def encoder_metadata(abstract: AbstractConfig) -> dict[str, str]:
+    """Return the metadata of a weights file that names the abstract encoder's settings."""
+    return {"format": "pt", "abstract": json.dumps(asdict(abstract))}
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], AbstractConfig | None]:
+    """Return the weights in a file, and the encoder's settings if its metadata name them.
+
+    Raises:
+        OSError, SafetensorError: the file cannot be read.
+    """
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if "abstract" not in metadata:
+        return weights, None
+    return weights, parse_config({"model": {"abstract": json.loads(metadata["abstract"])}}).model.abstract
+
+
 def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     """Return the run that `ashneuro train` wrote to ``path``.
+
+    If training stopped in a stage with other neurons than ``[model.abstract]``, the run has these.
 
     Raises:
         DataError: a file is missing or damaged, or the weights do not fit the settings.
@@ -153,6 +188,12 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     if not (path / CONFIG).exists():
         raise DataError(f"{path} is not a run", f"it has no {CONFIG}", f"ashneuro train tiny --out {path}")
     config, vocabulary, labels = load_config(path / CONFIG), load_words(path / VOCABULARY), _read_labels(path / LABELS)
+    try:
+        weights, abstract = read_weights(path / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    if abstract is not None:
+        config = with_encoder(config, abstract)
     built = config
     if (path / TOWER).is_dir():
         # The run keeps the tower's architecture; its weights are among the run's own.
@@ -160,14 +201,17 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
         built = replace(config, model=replace(config.model, text=text))
     model = build_model(built, vocabulary, labels, load=False)
     try:
-        model.load_state_dict(load_file(path / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(
-            f"cannot read {path / WEIGHTS}", shorten(error), f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER"
-        ) from error
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
     if model.abstract is not None and (path / INTEGERS).exists():
         model.abstract.use_integers(_read_integers(path))
     return Run(path, config, vocabulary, model.to(device).eval(), labels)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    remedy = f"ashneuro train {path / CONFIG} --out ANOTHER_FOLDER"
+    return DataError(f"cannot read {path / WEIGHTS}", shorten(error), remedy)
 
 
 def shorten(error: Exception) -> str:
@@ -233,6 +277,7 @@ def _card(name: str, config: RunConfig, model: AshNet, epochs: Sequence[EpochMet
     styles = f", styles {', '.join(data.styles)}" if data.styles else ""
     total = sum(settings.epochs for _, settings in stages(config))
     spiking = f", {abstract.timesteps} steps of {abstract.dt_s * 1e3:g} ms" if abstract.kind == "spiking" else ""
+    kinds = list(dict.fromkeys(encoder_of(config, stage).kind for stage, _ in stages(config)))
     lines = [
         f"# {name}",
         "",
@@ -247,6 +292,7 @@ def _card(name: str, config: RunConfig, model: AshNet, epochs: Sequence[EpochMet
         *(f"| questions, {task} | {source} |" for task, source in questions.items()),
         *([f"| began with the weights of | {', '.join(pretrained)} |"] if pretrained else []),
         f"| abstract encoder | {abstract.kind}{spiking} |",
+        *([f"| trained as | {', then '.join(kinds)} |"] if len(kinds) > 1 else []),
         *(f"| parameters, {part} | {count:,} |" for part, count in parts.items()),
         f"| epochs | {len(epochs)} of {total}, seed {config.train.seed} |",
         *_validation_rows(epochs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import NamedTuple
 
@@ -9,14 +10,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ashneuro.config import RunConfig, StageConfig, TrainConfig, stages
+from ashneuro.config import RunConfig, StageConfig, TrainConfig, encoder_of, stages
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.exchange import DryRun, StageEstimate
 from ashneuro.model.network import AshNet
 from ashneuro.training.learner import Learner, whole_loss
 from ashneuro.training.loop import pick_device
-from ashneuro.training.schedule import check_stages, only_training
+from ashneuro.training.schedule import check_schedule, check_stages, only_training
+from ashneuro.training.teacher import Teacher
 
 PROBES = (2, 4)
 """Batch sizes of the measured steps; memory per pair is the difference."""
@@ -43,11 +45,12 @@ def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) ->
     labels: dict[str, int] = {
         stage.task: LABELS[stage.task] for stage, _ in stages(config) if stage.task != "retrieval"
     }
+    check_schedule(config)
     model = AshNet(config.model, words, config.data.image_size, config.data.max_words, labels, load=False).to(device)
     if model.abstract is not None:
         model.abstract.checkpointing = config.train.checkpointing
         model.abstract.use_kernels(config.train.kernels)
-    learner = Learner(model, config.train, mask=1).to(device).train()
+    learner = Learner(model, config.train, 1, [settings for _, settings in stages(config)]).to(device).train()
     check_stages(config, learner)
     parts = {name: sum(weight.numel() for weight in child.parameters()) for name, child in model.named_children()}
     learns = sum(weight.numel() for weight in learner.parameters() if weight.requires_grad)
@@ -71,10 +74,16 @@ def _estimate(
     words: int,
     processes: int,
 ) -> StageEstimate:
-    """Return the estimate of one stage from a step with each batch size of `PROBES`."""
+    """Return the estimate of one stage from a step with each batch size of `PROBES`.
+
+    A copy of the model stands for its teacher.
+    """
+    if (abstract := encoder_of(config, stage)) != learner.model.config.abstract:
+        learner.model.use_neurons(abstract)
+    teacher = Teacher(copy.deepcopy(learner.model)) if settings.teacher and stage.task == "retrieval" else None
     with only_training(learner, stage.parts):
         small, large = (
-            _probe(learner, _random_batch(stage, config, count, words, learner), settings) for count in PROBES
+            _probe(learner, _random_batch(stage, config, count, words, learner), settings, teacher) for count in PROBES
         )
         sizes = [(weight.numel() * weight.element_size(), weight.requires_grad) for weight in learner.parameters()]
     per_epoch = pairs // settings.batch_size * settings.batch_size
@@ -97,7 +106,7 @@ class _Probe(NamedTuple):
     seconds: float
 
 
-def _probe(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig) -> _Probe:
+def _probe(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig, teacher: Teacher | None) -> _Probe:
     """Return memory kept for the backward pass, operations and time of a training step."""
     # Bytes by storage: a storage saved by several operations counts once, a parameter not at all.
     saved: dict[int, int] = {}
@@ -113,10 +122,10 @@ def _probe(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig
         FlopCounterMode(display=False) as counter,
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
-        _step(learner, batch, settings)
+        _step(learner, batch, settings, teacher)
     # Timed in a second step, warmed up and without the hooks and the counter.
     started = time.perf_counter()
-    _step(learner, batch, settings)
+    _step(learner, batch, settings, teacher)
     if batch.images.is_cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
@@ -124,10 +133,11 @@ def _probe(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig
     return _Probe(sum(saved.values()), counter.get_total_flops(), seconds)
 
 
-def _step(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig) -> None:
+def _step(learner: Learner, batch: Batch | QuestionBatch, settings: TrainConfig, teacher: Teacher | None) -> None:
     cast = torch.autocast(batch.images.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     with cast:
-        terms, _ = learner(batch, settings, torch.Generator().manual_seed(0))
+        taught = teacher.teach(batch) if teacher is not None and isinstance(batch, Batch) else None
+        terms, _ = learner(batch, settings, torch.Generator().manual_seed(0), taught)
     torch.autograd.backward(whole_loss(terms))
 
 

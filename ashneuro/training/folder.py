@@ -23,6 +23,7 @@ from ashneuro.training.checkpoint import CONFIG, TRAINER, save_run, write_state
 from ashneuro.training.data import TrainingData
 from ashneuro.training.learner import Learner
 from ashneuro.training.processes import Processes
+from ashneuro.training.teacher import FILE as TEACHER
 
 # Settings that may differ when a run is resumed: they say where it is trained, not what it learns.
 # Without broken pictures, leaving them out changes nothing; with them the data's digest differs.
@@ -55,11 +56,13 @@ class TrainerState(StageState):
         data: digest of the training data; missing in files of older versions.
         rows: metrics of the finished epochs as JSON.
         integers: the spiking encoder's integer units as JSON; empty without them.
+        teacher: identifies the weights of a run that teaches; empty without one.
     """
 
     data: NotRequired[str]
     rows: str
     integers: str
+    teacher: NotRequired[str]
 
 
 def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | None:
@@ -108,7 +111,10 @@ class Checkpoints:
 
     Attributes:
         epochs: metrics of the finished epochs of all stages.
+        teacher: identifies the run that teaches in this stage.
     """
+
+    teacher = ""
 
     def __init__(
         self,
@@ -136,6 +142,7 @@ class Checkpoints:
             "data": self.data.digest,
             "rows": json.dumps([metrics.to_json() for metrics in self.epochs]),
             "integers": integers.dumps() if integers else "",
+            "teacher": self.teacher,
         }
         self._weights = {
             name.removeprefix("model."): value for name, value in state["model"].items() if name.startswith("model.")
@@ -155,6 +162,7 @@ class Checkpoints:
             with uninterrupted():
                 totals = TrainingTotals(len(self.epochs), seconds, kernels)
                 self._save_run(TrainingMetrics(tuple(self.epochs), totals))
+                (self.out / TEACHER).unlink(missing_ok=True)
         self.processes.barrier()
 
     def _save_run(self, metrics: TrainingMetrics) -> None:
@@ -186,11 +194,12 @@ def uninterrupted() -> Iterator[None]:
 def _foreign(out: Path) -> Iterator[Path]:
     """Yield files that training did not write, in a folder without a complete run.
 
-    A process killed during its first checkpoint leaves the state, or half of it, and the list of
-    what was left out of the data.
+    A process killed during its first checkpoint leaves the state and a teacher, or half of them,
+    and the list of what was left out of the data.
     """
+    written = (TRAINER, TEACHER, LEFT_OUT)
     for path in out.iterdir():
-        if not (path.name in (TRAINER, LEFT_OUT) or path.name.startswith(f".{TRAINER}.")):
+        if path.name not in written and not path.name.startswith((f".{TRAINER}.", f".{TEACHER}.")):
             yield path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from ashneuro.model.spatial import global_average_pool
 from ashneuro.spiking.kernels.multi_step import firing_rate
 from ashneuro.training import objectives
 from ashneuro.training.processes import all_gather
+from ashneuro.training.teacher import Taught
 from ashneuro.training.text_targets import MomentumText, TextQueue
 
 VIEW_SCALE = 10.0
@@ -39,13 +42,14 @@ class Learner(nn.Module):
     Args:
         model: the model to train.
         config: ``[train]``: which objectives there are.
+        schedule: settings of the stages, where they differ.
         mask: index of the mask word.
 
     Raises:
         ConfigError: an objective needs a part that the model does not have.
     """
 
-    def __init__(self, model: AshNet, config: TrainConfig, mask: int) -> None:
+    def __init__(self, model: AshNet, config: TrainConfig, mask: int, schedule: Sequence[TrainConfig] = ()) -> None:
         super().__init__()
         if (config.itm or config.mlm) and not model.config.multimodal.layers:
             raise ConfigError(
@@ -66,7 +70,7 @@ class Learner(nn.Module):
             self.from_text = nn.Linear(model.config.embedding, model.in_shape[0])
         if config.stua_reading == "bag-of-words":
             self.to_words = nn.Linear(model.config.concrete.width, self.words)
-        if config.synops:
+        if any(settings.synops for settings in schedule or (config,)):
             for population, synapses in model.abstract.fan_out().items():
                 # Names of buffers must not have dots. The values follow from the weights' shapes,
                 # so checkpoints do not hold them.
@@ -79,7 +83,11 @@ class Learner(nn.Module):
         return {population: self.get_buffer(buffer) for population, buffer in self._fan_out.items()}
 
     def forward(
-        self, batch: Batch | QuestionBatch, settings: TrainConfig, random: torch.Generator
+        self,
+        batch: Batch | QuestionBatch,
+        settings: TrainConfig,
+        random: torch.Generator,
+        taught: Taught | None = None,
     ) -> tuple[Terms, Terms]:
         """Return the weighted objectives, and the mean firing rate of every spiking layer.
 
@@ -88,12 +96,15 @@ class Learner(nn.Module):
         Args:
             settings: training settings of the stage.
             random: draws masked words and negatives.
+            taught: embeddings of the pairs by a teacher.
         """
         if isinstance(batch, QuestionBatch):
             return self._question_objectives(batch, settings)
-        return self._pair_objectives(batch, settings, random)
+        return self._pair_objectives(batch, settings, random, taught)
 
-    def _pair_objectives(self, batch: Batch, settings: TrainConfig, random: torch.Generator) -> tuple[Terms, Terms]:
+    def _pair_objectives(
+        self, batch: Batch, settings: TrainConfig, random: torch.Generator, taught: Taught | None
+    ) -> tuple[Terms, Terms]:
         model = self.model
         unpaired = batch.unpaired if settings.unlabelled else None
         whole = model.encode(batch.images if unpaired is None else torch.cat([batch.images, unpaired.views]))
@@ -110,6 +121,8 @@ class Learner(nn.Module):
         terms: Terms = {}
         if settings.itc:
             terms["itc"] = settings.itc * objectives.itc(images, texts, concepts, scale, settings.label_smoothing)
+        if taught is not None:
+            terms |= _distilled(images, texts, scale, taught, settings)
         if settings.itm:
             similarity = scale * encoded.embedding.float() @ own_texts.T
             terms["itm"] = settings.itm * self._itm(encoded, batch, similarity, random)
@@ -267,6 +280,17 @@ class Learner(nn.Module):
             count = all_gather(objectives.synops(events, self.fan_out)[None]).mean()
             terms["synops"] = settings.synops_weight * objectives.synops_penalty(count, settings.synops)
         return terms, {name: rate.detach() for name, rate in rates.items()}
+
+
+def _distilled(images: Tensor, texts: Tensor, scale: Tensor, taught: Taught, settings: TrainConfig) -> Terms:
+    """Return the weighted objectives of distillation; ``images`` and ``texts`` of all processes."""
+    theirs, terms = all_gather(taught.images), Terms()
+    if settings.distil:
+        teacher = theirs, all_gather(taught.texts), taught.scale.clamp(max=MAX_SCALE)
+        terms["distil"] = settings.distil * objectives.distil(images, texts, scale, *teacher)
+    if settings.distil_embedding:
+        terms["distil_embedding"] = settings.distil_embedding * objectives.distil_embedding(images, theirs)
+    return terms
 
 
 def stop_at(inner: Tensor, loss: Tensor) -> Tensor:

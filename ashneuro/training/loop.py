@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-from ashneuro.config import RunConfig, stages
+from ashneuro.config import AbstractConfig, RunConfig, TrainConfig, encoder_of, stages, with_encoder, without_neurons
 from ashneuro.data.broken import LEFT_OUT, save_left_out
 from ashneuro.data.pairs import Pair
 from ashneuro.data.tokens import Words
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.exchange import EpochMetrics
+from ashneuro.model.hand_over import hand_over
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
@@ -24,8 +25,9 @@ from ashneuro.training.data import TrainingData
 from ashneuro.training.folder import Checkpoints, TrainerState, open_folder
 from ashneuro.training.learner import Learner
 from ashneuro.training.processes import Processes, join, shared_norms
-from ashneuro.training.schedule import check_stages, only_training
+from ashneuro.training.schedule import check_schedule, check_stages, only_training
 from ashneuro.training.stage import StageTraining
+from ashneuro.training.teacher import START, Teacher, copy_of, load_teacher, run_as_teacher, save_teacher
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def train(
         raise ConfigError("train.quantise_aware", "it fine-tunes a trained run", "ashneuro train RUN --quantise-aware")
     device = pick_device(config.train.device)
     choose_backend(config.train.kernels, device)  # a back end that is not available fails here, before data are read
+    check_schedule(config)
     processes = join(config.train, device, [settings for _, settings in stages(config)])
     state = _open_folder(out, config, resume, processes)
     data = TrainingData(config, processes)
@@ -103,12 +106,10 @@ def train(
     with _seeded(config.train.seed, device):
         learner = _build_learner(config, data, device)
         if state is not None:
+            _use_neurons(learner.model, encoder_of(config, stages(config)[state["stage"]][0]))
             _load_state(learner, state, out)
-        else:
-            if config.train.start:
-                _load_start(learner.model, config, data.words)
-            if integers:
-                _choose_integers(learner.model, integers, data.splits.train)
+        elif config.train.start:
+            _load_start(learner.model, config, data.words)
         if config.train.compile:
             _compile(learner.model)
         epochs = [EpochMetrics.from_json(row) for row in json.loads(state["rows"])] if state else []
@@ -157,13 +158,14 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _build_learner(config: RunConfig, data: TrainingData, device: torch.device) -> Learner:
-    """Return a learner with fresh weights on ``device``.
+    """Return a learner with fresh weights on ``device``, with the neurons of the first stage.
 
     Raises:
         ConfigError: a stage cannot be trained.
     """
-    model = build_model(config, data.words, data.labels)
-    learner = Learner(model, config.train, data.words.mask)
+    (first, _), *_ = stages(config)
+    model = build_model(with_encoder(config, encoder_of(config, first)), data.words, data.labels)
+    learner = Learner(model, config.train, data.words.mask, [settings for _, settings in stages(config)])
     check_stages(config, learner)
     learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if model.abstract is not None:
@@ -184,13 +186,20 @@ def _load_state(learner: Learner, state: TrainerState, out: Path) -> None:
         learner.model.abstract.use_integers(Integers.loads(state["integers"]))
 
 
+def _use_neurons(model: AshNet, abstract: AbstractConfig) -> None:
+    """Give the model the neurons of ``abstract``, if it has others; weights come from a file."""
+    if model.config.abstract != abstract:
+        model.use_neurons(abstract)
+
+
 def _load_start(model: AshNet, config: RunConfig, vocabulary: Words) -> None:
-    """Load the weights of the run ``train.start``."""
+    """Load the weights of the run ``train.start``, and take its neurons."""
     start = load_run(config.train.start)
     what, do = f"cannot start from {start.path}", "keep [model] and [data] as they are there"
-    if start.config.model != config.model or start.vocabulary != vocabulary:
-        other = "model" if start.config.model != config.model else "vocabulary"
-        raise ConfigError(what, f"its {other} differs from that of this run", do)
+    same = without_neurons(start.config.model) == without_neurons(config.model)
+    if not same or start.vocabulary != vocabulary:
+        raise ConfigError(what, f"its {'vocabulary' if same else 'model'} differs from that of this run", do)
+    _use_neurons(model, start.config.model.abstract)
     try:
         model.load_state_dict(start.model.state_dict())
     except RuntimeError as error:  # other image or text sizes, or another number of heads
@@ -221,6 +230,7 @@ def _train_stages(
 ) -> None:
     """Train every epoch of the schedule that ``checkpoints`` does not hold yet."""
     learner, processes = checkpoints.learner, checkpoints.processes
+    model = learner.model
     total = sum(settings.epochs for _, settings in stages(config))
     first = 0
     for number, (stage, settings) in enumerate(stages(config)):
@@ -228,23 +238,57 @@ def _train_stages(
         first += settings.epochs
         if finished >= settings.epochs:
             continue
-        batches = data.batches(stage, settings, learner.model)
+        resumed = state if state is not None and state["stage"] == number else None
+        teacher = _teacher(settings, config, data, checkpoints, resumed) if stage.task == "retrieval" else None
+        checkpoints.teacher = teacher.digest if teacher is not None else ""
+        hand_over(model, encoder_of(config, stage))
+        if choose_integers and model.abstract is not None and model.abstract.integers is None:
+            _choose_integers(model, choose_integers, data.splits.train)
+        batches = data.batches(stage, settings, model)
 
         def on_batch(batch: int, loss: float, count: int = len(batches)) -> None:
             on_progress(Progress(len(checkpoints.epochs) + 1, total, batch, count, loss))
 
         with only_training(learner, stage.parts):
-            training = StageTraining(number, stage, settings, learner, batches, processes, checkpoints)
-            if state is not None:
-                training.restore(state)
-                state = None
+            training = StageTraining(number, stage, settings, learner, batches, processes, checkpoints, teacher)
+            if resumed is not None:
+                training.restore(resumed)
+            state = None
             for epoch in range(finished, settings.epochs):
                 metrics = training.train_epoch(epoch, on_batch)
                 if choose_integers:
-                    _choose_integers(learner.model, choose_integers, data.splits.train)
+                    _choose_integers(model, choose_integers, data.splits.train)
                 with training.unsharded():
-                    validation = data.validate(learner.model, stage.task)
+                    validation = data.validate(model, stage.task)
                 metrics = replace(metrics, stage=stage.name if config.schedule else "", validation=validation)
                 checkpoints.epochs.append(metrics)
                 checkpoints.save(training.state())
                 on_progress(Progress(metrics.epoch, total, len(batches), len(batches), metrics.loss, metrics))
+
+
+def _teacher(
+    settings: TrainConfig, config: RunConfig, data: TrainingData, checkpoints: Checkpoints, resumed: TrainerState | None
+) -> Teacher | None:
+    """Return the teacher of a stage, before the hand-over to the stage's neurons.
+
+    A copy of the network that the stage starts from is kept in the run's folder, for ``resumed``.
+    """
+    model, out = checkpoints.learner.model, checkpoints.out
+    if not settings.teacher:
+        return None
+    if settings.teacher == START:
+        if resumed is not None:
+            return load_teacher(out, model, config, data.words, data.labels)
+        teacher = copy_of(model, config, data.words, data.labels)
+        if checkpoints.processes.rank == 0:
+            save_teacher(teacher, out)
+        checkpoints.processes.barrier()
+        return teacher
+    teacher = run_as_teacher(settings.teacher, model, config, data.words)
+    if resumed is not None and resumed.get("teacher", teacher.digest) != teacher.digest:
+        raise DataError(
+            f"cannot resume {out}",
+            f"its teacher, {settings.teacher}, has other weights than at the checkpoint",
+            "restore them, or name another --out",
+        )
+    return teacher

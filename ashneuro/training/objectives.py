@@ -278,6 +278,38 @@ def stua_words(scores: Tensor, tokens: Tensor) -> Tensor:
     return shares.sum() / (counts > 0).sum().clamp(min=1)
 
 
+def distil(
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor | float,
+    taught_images: Tensor,
+    taught_texts: Tensor,
+    taught_scale: Tensor | float,
+) -> Tensor:
+    """Return the divergence of a teacher's image–text similarities from the student's.
+
+    ::
+
+        p_ij = softmax_j(s·u_i·t_j),  q_ij = softmax_j(s'·u'_i·t'_j)       u', t', s' of the teacher
+        L    = 1/(2B) Σ_i [ KL(q_i ‖ p_i) + the same of texts to images ]
+
+    All pairs of the batch count, those of one concept too. Embeddings are (B, E); the teacher's may
+    have another width.
+    """
+    logits, taught = scale * images @ texts.T, (taught_scale * taught_images @ taught_texts.T).detach()
+    return (_divergence(taught, logits) + _divergence(taught.T, logits.T)) / 2
+
+
+def distil_embedding(images: Tensor, taught_images: Tensor) -> Tensor:
+    """Return the distance of image embeddings u (B, E) from a teacher's u' (B, E).
+
+    ::
+
+        L = 1/B Σ_i (1 − u_i·sg(u'_i))
+    """
+    return (1 - (images * taught_images.detach()).sum(1)).mean()
+
+
 def codebook_loss(z: Tensor, entries: Tensor, commitment: float = 0.25) -> Tensor:
     """Return the loss of a VQ codebook: entries e move to the inputs z, and z, less, to e; (B, K).
 
@@ -359,6 +391,11 @@ def synops(layers: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tenso
         for name, spikes in layers.items()
     ]
     return torch.stack(counts).sum()
+
+
+def _divergence(taught: Tensor, logits: Tensor) -> Tensor:
+    """Return the mean over rows of KL(softmax(taught) ‖ softmax(logits))."""
+    return F.kl_div(logits.log_softmax(1), taught.log_softmax(1), reduction="batchmean", log_target=True)
 
 
 def _smoothed(logits: Tensor, smoothing: float) -> Tensor:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 
 import torch
 from torch import nn
 
-from ashneuro.config import RunConfig, TrainConfig, stages
+from ashneuro.config import AbstractConfig, RunConfig, TrainConfig, encoder_of, stages
 from ashneuro.errors import ConfigError
 from ashneuro.model.codebook import Codebook
 from ashneuro.training.learner import Learner
 from ashneuro.training.processes import SharedNorm
+from ashneuro.training.teacher import START
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
@@ -25,6 +27,21 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
     if step < rise:
         return config.learning_rate * (step + 1) / (rise + 1)
     return config.learning_rate * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise))) / 2
+
+
+def synops_target(progress: float, config: TrainConfig) -> float:
+    """Return the budget in synops per image at ``progress`` (0 … 1) of a stage.
+
+    ::
+
+        τ(p) = a · (b/a)^min(1, p/u)        a = synops_from, b = synops, u = synops_fall
+
+    Without ``synops_from`` it is ``synops`` throughout.
+    """
+    if not (config.synops and config.synops_from):
+        return config.synops
+    share = min(1.0, progress / config.synops_fall)
+    return float(config.synops_from * (config.synops / config.synops_from) ** share)
 
 
 def make_optimiser(learner: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -77,6 +94,60 @@ def freeze_statistics(learner: nn.Module) -> None:
             module.eval()
 
 
+def check_schedule(config: RunConfig) -> None:
+    """Check what stages change of neurons, teacher and budget, before anything is read.
+
+    Raises:
+        ConfigError: they contradict each other, or ``[model.abstract]``.
+    """
+    wanted = config.model.abstract
+    for number, (stage, settings) in enumerate(stages(config)):
+        name = f"stage {stage.name!r}" if config.schedule else "[train]"
+        if settings.synops_from and not settings.synops:
+            why = f"synops_from = {settings.synops_from:g} has no budget to fall to"
+            raise ConfigError(f"{name} cannot be trained", why, "set synops too")
+        if settings.synops_from and settings.synops_from < settings.synops:
+            why = f"synops_from = {settings.synops_from:g} is below synops = {settings.synops:g}"
+            raise ConfigError(f"{name} cannot be trained", f"{why}: a budget falls", "a larger synops_from, or none")
+        if settings.teacher and stage.task == "retrieval" and not (settings.distil or settings.distil_embedding):
+            why = "it has a teacher, and distil and distil_embedding are 0"
+            raise ConfigError(f"{name} learns nothing from its teacher", why, "set distil = 1, or teacher = ''")
+        if settings.teacher == START and stage.task == "retrieval" and not number and not config.train.start:
+            why = "teacher = 'start' is the network it starts from, and it starts from fresh weights"
+            raise ConfigError(f"{name} has no teacher", why, "set it in a later stage, or train.start, or name a run")
+        if settings.teacher == START and number and settings.strategy == "fsdp":
+            raise ConfigError(
+                "train.strategy = 'fsdp'",
+                f"the teacher of {name} is a copy of the weights, which are sharded",
+                "set train.strategy = 'ddp', or name a run as the teacher",
+            )
+    encoders = [encoder_of(config, stage) for stage, _ in stages(config)]
+    if encoders[-1] != wanted:
+        differs = "; ".join(
+            f"{item.name} = {getattr(encoders[-1], item.name)!r} and not {getattr(wanted, item.name)!r}"
+            for item in fields(wanted)
+            if getattr(encoders[-1], item.name) != getattr(wanted, item.name)
+        )
+        raise ConfigError(
+            "the schedule ends with other neurons than [model.abstract] has",
+            f"its last stage, {config.schedule[-1].name!r}, has {differs}",
+            "leave abstract out of the last stage, or set [model.abstract] to its neurons",
+        )
+    changing = [stage.name for stage, encoder in zip(config.schedule, encoders, strict=False) if encoder != wanted]
+    if changing and config.train.strategy == "fsdp":
+        raise ConfigError(
+            "train.strategy = 'fsdp'",
+            f"stage {changing[0]!r} has other neurons, and sharded weights cannot be handed over to the next",
+            "set train.strategy = 'ddp', or one run per stage with train.start",
+        )
+    if changing and config.train.quantise_aware:
+        raise ConfigError(
+            "train.quantise_aware",
+            f"stage {changing[0]!r} has other neurons than the integers are of",
+            "fine-tune the finished run: ashneuro train RUN --quantise-aware",
+        )
+
+
 def check_stages(config: RunConfig, learner: Learner) -> None:
     """Check that every stage can be trained.
 
@@ -90,7 +161,7 @@ def check_stages(config: RunConfig, learner: Learner) -> None:
             if (settings.itm or settings.mlm) and not config.model.multimodal.layers:
                 why = "itm and mlm need the multimodal transformer, and model.multimodal.layers is 0"
                 raise ConfigError(f"{name} cannot be trained", why, "--set model.multimodal.layers=2")
-            if not _has_objective(settings, config):
+            if not _has_objective(settings, encoder_of(config, stage)):
                 raise ConfigError(f"{name} has nothing to learn", "all weights of its objectives are 0", "set itc = 1")
         with only_training(learner, stage.parts):
             if not any(parameter.requires_grad for parameter in learner.parameters()):
@@ -98,10 +169,11 @@ def check_stages(config: RunConfig, learner: Learner) -> None:
                 raise ConfigError(f"{name} has nothing to learn", why, "name other parts, or none for all")
 
 
-def _has_objective(settings: TrainConfig, config: RunConfig) -> bool:
+def _has_objective(settings: TrainConfig, abstract: AbstractConfig) -> bool:
     """Return True if any objective of a retrieval stage has a weight above 0."""
-    abstract = config.model.abstract
     weights = [settings.itc, settings.itm, settings.mlm]
+    if settings.teacher:
+        weights += [settings.distil, settings.distil_embedding]
     if abstract.kind != "none":
         weights += [settings.contrast, settings.stua, settings.codebook * abstract.codebook]
     if abstract.kind == "spiking":

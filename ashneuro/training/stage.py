@@ -22,7 +22,8 @@ from ashneuro.exchange import EpochMetrics
 from ashneuro.training.folder import Checkpoints, StageState
 from ashneuro.training.learner import Learner, Terms, whole_loss
 from ashneuro.training.processes import Processes
-from ashneuro.training.schedule import freeze_statistics, learning_rate, make_optimiser
+from ashneuro.training.schedule import freeze_statistics, learning_rate, make_optimiser, synops_target
+from ashneuro.training.teacher import Teacher
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -39,6 +40,7 @@ class StageTraining:
     Args:
         number: index of the stage in the schedule.
         settings: training settings that hold in the stage.
+        teacher: network whose embeddings of pairs are distilled.
     """
 
     def __init__(
@@ -50,10 +52,11 @@ class StageTraining:
         batches: Batches | QuestionBatches,
         processes: Processes,
         checkpoints: Checkpoints,
+        teacher: Teacher | None = None,
     ) -> None:
         self.number, self.stage, self.settings = number, stage, settings
         self.learner, self.batches = learner, batches
-        self.processes, self.checkpoints = processes, checkpoints
+        self.processes, self.checkpoints, self.teacher = processes, checkpoints, teacher
         self._wrapped = processes.wrap(learner)
         self._optimiser = make_optimiser(learner, settings)
         self._resume_from: StageState | None = None
@@ -112,10 +115,11 @@ class StageTraining:
             asked = time.perf_counter()
             batch = _to(next(batches), device)
             waited += time.perf_counter() - asked
-            step = epoch * steps_per_epoch + number // settings.accumulate
-            rate = learning_rate(step, settings.epochs * steps_per_epoch, settings)
+            step, steps = epoch * steps_per_epoch + number // settings.accumulate, settings.epochs * steps_per_epoch
+            rate = learning_rate(step, steps, settings)
             random.manual_seed(seed * 31 + number)
-            terms, rates = self._step(batch, number, rate, random)
+            now = replace(settings, synops=synops_target(step / steps, settings))
+            terms, rates = self._step(batch, number, rate, random, now)
             loss = _add_to(sums, terms, rates)
             if not math.isfinite(loss):
                 raise self._diverged(past, number, loss, rate)
@@ -189,13 +193,15 @@ class StageTraining:
         return (number + 1) % self.settings.accumulate == 0 or number + 1 == len(self.batches)
 
     def _step(
-        self, batch: Batch | QuestionBatch, number: int, rate: float, random: torch.Generator
+        self, batch: Batch | QuestionBatch, number: int, rate: float, random: torch.Generator, settings: TrainConfig
     ) -> tuple[Terms, Terms]:
         """Add the gradients of a batch; update the weights if that completes a step.
 
+        Args:
+            settings: those of this step.
+
         Returns the weighted objectives and firing rates as `Learner` does.
         """
-        settings = self.settings
         completes = self._completes_step(number)
         if number % settings.accumulate == 0:
             self._optimiser.zero_grad()
@@ -204,7 +210,9 @@ class StageTraining:
         # Gradients are exchanged once per step, with its last batch.
         with nullcontext() if completes else self.processes.without_sync(self._wrapped):
             with cast:
-                terms, rates = self._wrapped(batch, settings, random)
+                # A batch of questions has no pairs to compare.
+                taught = self.teacher.teach(batch) if self.teacher is not None and isinstance(batch, Batch) else None
+                terms, rates = self._wrapped(batch, settings, random, taught)
             loss = whole_loss(terms)
             if not loss.requires_grad:
                 why = f"none of its objectives ({', '.join(terms)}) reaches {', '.join(self.stage.parts)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import AbstractConfig, SweepConfig, dump_config, load_config
+from ashneuro.config import AbstractConfig, SweepConfig, dump_config, load_config, relu_bits
 from ashneuro.cost.profile import HardwareProfile, Range, load_profile
 from ashneuro.cost.workload import ann_twin, count, host_workload
 from ashneuro.errors import AshneuroError, ConfigError, need
@@ -304,10 +304,8 @@ def deployed_precision(settings: AbstractConfig) -> str:
     Weights have 8 bits; B bits are those of the values between layers: a quantised ReLU's, a graded
     message's (8 at most), else 8.
     """
-    from ashneuro.model.abstract import spike_count_bits
-
     if settings.kind == "quantised-relu":
-        return f"int{min(8, spike_count_bits(settings.timesteps))}"
+        return f"int{min(8, relu_bits(settings))}"
     if settings.kind == "spiking" and settings.neuron == "graded":
         return f"int{min(8, settings.message_bits)}"
     return PRECISION

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ashneuro.model.abstract import QuantisedReLU, spike_count_bits
+from ashneuro.config import AbstractConfig, relu_bits
+from ashneuro.model.abstract import QuantisedReLU
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels.dispatch import choose_backend
 from tests.model.tiny import SIZE, WORDS, images, model
@@ -87,8 +88,11 @@ def test_controls_have_the_hybrid_topology() -> None:
 
 
 @pytest.mark.parametrize("timesteps, bits", [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
-def test_spike_count_bits(timesteps: int, bits: int) -> None:
-    assert spike_count_bits(timesteps) == bits
+def test_a_quantised_relu_has_the_bits_of_a_spike_count_or_its_own(timesteps: int, bits: int) -> None:
+    assert relu_bits(AbstractConfig(timesteps=timesteps)) == bits
+    assert relu_bits(AbstractConfig(timesteps=timesteps, bits=5)) == 5
+    net = model("quantised-relu", timesteps=1, bits=3)
+    assert {module.bits for module in net.modules() if isinstance(module, QuantisedReLU)} == {3}
 
 
 def test_quantised_relu_levels_and_gradients() -> None:

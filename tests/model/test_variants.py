@@ -51,6 +51,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "tau_mem_s": 1.2e-3,
     },
     "learned threshold": {"learn_threshold": True},
+    "if": {"neuron": "if", "learn_threshold": True},
+    "if, subtract": {"neuron": "if", "reset": "subtract"},
+    "lif, subtract": {"reset": "subtract", "learn_decay": True},
     "graded": {"neuron": "graded", "learn_threshold": True, "message_limit": 0.9, "timesteps": 1},
     "relu, mixing": {"neuron": "graded", "v_threshold": 0.0, "block": "mixing"},
 }
@@ -135,8 +138,11 @@ def test_learned_thresholds_have_gradients_and_bounds() -> None:
 def test_wrong_settings_of_neurons_are_errors() -> None:
     with pytest.raises(ConfigError, match=r"v_threshold = 0\n.*rest at 0.*\n.*neuron = 'graded'"):
         variant(v_threshold=0.0)
-    with pytest.raises(ConfigError, match=r"learn_decay = true\n.*no time constant"):
-        variant(neuron="graded", learn_decay=True)
+    for neuron in ("graded", "if"):
+        with pytest.raises(ConfigError, match=r"learn_decay = true\n.*no time constant"):
+            variant(neuron=neuron, learn_decay=True)
+    with pytest.raises(ConfigError, match=r"reset = 'subtract'\n.*no potential"):
+        variant(neuron="graded", reset="subtract")
     with pytest.raises(ConfigError, match=r"learned v_threshold starts above 0"):
         variant(neuron="graded", v_threshold=0.0, learn_threshold=True)
 

@@ -12,6 +12,8 @@ from ashneuro.training.objectives import (
     answer_loss,
     codebook_loss,
     contrast,
+    distil,
+    distil_embedding,
     firing_rate_penalty,
     hard_negatives,
     itc,
@@ -308,3 +310,25 @@ def test_synops_penalty() -> None:
     mean = total / 3
     assert float(synops_penalty(synops(layers, fan_out), mean / 3)) == pytest.approx(4.0)
     assert float(synops_penalty(synops(layers, fan_out), 2 * mean)) == 0.0
+
+
+def test_distillation_is_the_divergence_from_the_teacher_both_ways() -> None:
+    u, t, taught_u, taught_t = unit(1), unit(2), unit(3)[:, :4], unit(4)[:, :4]
+
+    def shares(a: torch.Tensor, b: torch.Tensor, scale: float, i: int) -> list[float]:
+        found = [math.exp(scale * float(a[i] @ b[j])) for j in range(B)]
+        return [one / sum(found) for one in found]
+
+    total = 0.0
+    for i in range(B):
+        for a, b, taught_a, taught_b in [(u, t, taught_u, taught_t), (t, u, taught_t, taught_u)]:
+            q, p = shares(taught_a, taught_b, 3.0, i), shares(a, b, SCALE, i)
+            total += sum(q[j] * math.log(q[j] / p[j]) for j in range(B)) / (2 * B)
+    leaves = [each.requires_grad_() for each in (u, t, taught_u, taught_t)]
+    loss = distil(u, t, SCALE, taught_u, taught_t, 3.0)
+    assert loss.item() == pytest.approx(total)
+    assert float(distil(u, t, SCALE, u, t, SCALE)) == pytest.approx(0.0, abs=1e-12)
+    (loss + distil_embedding(u, unit(5))).backward()
+    assert [each.grad is not None for each in leaves] == [True, True, False, False]
+    expected = sum(1 - float(u[i] @ unit(5)[i]) for i in range(B)) / B
+    assert float(distil_embedding(u, unit(5))) == pytest.approx(expected)
