@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ashneuro.data.fetch import PACKAGES, TUXPAINT
 from tests.commands.conftest import Command
@@ -57,3 +58,26 @@ def test_check_reports_problems(ashneuro: Command, pairs: Path, tmp_path: Path) 
     sheet = tmp_path / "sheet.png"
     shown = json.loads(ashneuro("data", "show", pairs, "--split", "file", "--n", 2, "--out", sheet, "--json").out)
     assert sum(shown["parts"]["train"]["images"].values()) > 0 and Path(shown["sheet"]) == sheet and sheet.is_file()
+
+
+def test_clips_are_counted_and_shown(ashneuro: Command, tmp_path: Path) -> None:
+    for name in ("walk", "run"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for number in range(4):
+            colour = (60 * number if name == "run" else 0, 0, 0)
+            Image.new("RGB", (8, 8), colour).save(tmp_path / "clips" / name / f"{number}.png")
+    result = ashneuro("data", "check", tmp_path / "clips", "--format", "clips")
+    assert result.code == 0 and "no problem found" in result.out
+    assert "nothing moves in 1" in " ".join(result.out.split())
+    found = json.loads(ashneuro("data", "check", tmp_path / "clips", "--format", "clips", "--json").out)
+    assert (found["clips"], found["rates"][0]["frames"], found["rates"][0]["changed"]) == (2, 8, 0.5)
+    sheet = tmp_path / "sheet.png"
+    arguments = ("data", "show", tmp_path / "clips", "--format", "clips", "--n", 1, "--out", sheet, "--json")
+    shown = json.loads(ashneuro(*arguments).out)
+    assert shown["clips"] == 1 and sheet.is_file()
+    assert json.loads(ashneuro("data", "show", "emoji-streams", "--n", 1, "--out", sheet, "--json").out)["clips"] == 1
+    (tmp_path / "clips" / "walk" / "1.png").write_text("no picture")
+    result = ashneuro("data", "check", tmp_path / "clips", "--format", "clips")
+    assert result.code == 1 and "walk: it is not an image" in result.out
+    refused = ashneuro("data", "build", "emoji", "--whole")
+    assert refused.code == 2 and "still pictures" in refused.err
