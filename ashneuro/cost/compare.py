@@ -1,4 +1,4 @@
-"""A hybrid against ANNs of the same topology: energy, verdict, break-even. Start at `compare`.
+"""A hybrid against ANNs that do the same job: energy, verdict, break-even. Start at `compare`.
 
 The host part is on both sides. Only numbers of one node and one boundary decide; all others are
 shown apart and say so.
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.comparison.break_even import BreakEven, chip_break_even, node_break_even
 from ashneuro.cost.comparison.contenders import Group, Role
 from ashneuro.cost.comparison.conventions import Convention, conventions
 from ashneuro.cost.comparison.groups import one_node, two_machines
 from ashneuro.cost.comparison.sides import OtherNetwork, Sides
 from ashneuro.cost.comparison.thresholds import Threshold, thresholds
-from ashneuro.cost.comparison.verdict import VerdictCase, Winner, decide
+from ashneuro.cost.comparison.verdict import Match, VerdictCase, Winner, decide, matches
 from ashneuro.cost.own.network import OwnAnn
 from ashneuro.cost.profile import HardwareProfile
 from ashneuro.cost.second_opinion import SecondOpinion
@@ -41,6 +42,7 @@ class Comparison(Plotted):
         conventions: the comparison under each convention of counting.
         assumptions: what the spiking network's source left open.
         second_opinions: estimates of the deployed part by other models; no verdict rests on them.
+        matches: each spiking network whose accuracy is known, against the cheapest ANN as accurate.
     """
 
     verdict: str
@@ -54,6 +56,7 @@ class Comparison(Plotted):
     conventions: tuple[Convention, ...] = ()
     assumptions: Assumptions = ()
     second_opinions: tuple[SecondOpinion, ...] = ()
+    matches: tuple[Match, ...] = ()
 
 
 def compare(
@@ -67,8 +70,9 @@ def compare(
     estimates: Mapping[str, CostEstimate] | None = None,
     own: OwnAnn | None = None,
     metrics: Mapping[Role, str] | None = None,
+    accuracies: Mapping[Role, Accuracy] | None = None,
 ) -> Comparison:
-    """Compare ``hybrid`` with its ANN twins in fp32, int8 and ⌈log2(T+1)⌉ bits.
+    """Compare ``hybrid`` with its twins in fp32, int8 and ⌈log2(T+1)⌉ bits, and with other ANNs.
 
     Args:
         hybrid: counts of the host part and the deployed part.
@@ -85,11 +89,14 @@ def compare(
         own: the user's own ANN, which does the whole job; shown beside the twins, which decide.
         metrics: task metrics in words: of `Role.HYBRID` (with or without a host part),
             `Role.ANN_TWIN` and `Role.LOW_BIT_TWIN`.
+        accuracies: accuracies of the same. With that of the hybrid, the verdict is against the
+            cheapest ANN that is as accurate (`Accuracy.reaches`), whatever its topology; a twin
+            whose accuracy is not known counts as accurate enough.
 
     Raises:
         ProfileError: a profile is of the wrong kind, or lacks a number that both sides need.
     """
-    sides = Sides.of(hybrid, twin, others, metrics or {}, estimates or {}, own)
+    sides = Sides.of(hybrid, twin, others, metrics or {}, estimates or {}, own, accuracies)
     groups = [one_node(sides, node)]
     even = list(node_break_even(sides, node))
     for chip in chips:
@@ -103,6 +110,7 @@ def compare(
         verdict=verdict,
         winner=case.winner,
         case=case,
+        matches=matches(groups[0]),
         groups=tuple(groups),
         break_even=tuple(even),
         firing_rate=hybrid.firing_rate,

@@ -128,6 +128,7 @@ def _cost(report: Report) -> dict[str, Any]:
         "groups": [
             _group(group, f"energy{index}") for index, group in enumerate(comparison.groups if comparison else ())
         ],
+        "matches": tables.energy.matches(comparison) if comparison and comparison.matches else None,
         "conventions": tables.energy.conventions(comparison) if comparison else None,
         "break_even": tables.energy.break_even(comparison) if comparison else None,
         "thresholds": tables.energy.thresholds(comparison) if comparison else None,

@@ -198,6 +198,8 @@ def _estimate_figure(cost: CostEstimate) -> Figure:
 
 def _comparison_tables(comparison: Comparison) -> Iterator[Table]:
     yield from _assumed(comparison)
+    if comparison.matches:
+        yield tables.energy.matches(comparison)
     yield from (tables.energy.contenders(group) for group in comparison.groups)
     yield tables.energy.break_even(comparison)
     for opinion in comparison.second_opinions:

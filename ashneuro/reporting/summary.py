@@ -203,6 +203,7 @@ def _comparison(result: Comparison) -> dict[str, Any]:
         "verdict": result.verdict,
         "winner": result.winner,
         "groups": groups,
+        "matches": [{**asdict(each), "spiking": each.spiking.name, "ann": each.ann.name} for each in result.matches],
         "break_even": [
             {**asdict(even), "spiking": even.spiking.name, "ann": even.ann.name} for even in result.break_even
         ],
@@ -235,6 +236,7 @@ def _contender(who: Contender) -> dict[str, Any]:
     return {
         "name": who.name,
         "metric": who.metric,
+        "accuracy": who.accuracy and asdict(who.accuracy),
         "host_j": who.host_j and asdict(who.host_j),
         "deployed_j": who.deployed_j and asdict(who.deployed_j),
         "total_j": who.total_j and asdict(who.total_j),

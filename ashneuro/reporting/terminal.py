@@ -288,6 +288,8 @@ def comparison(result: Comparison) -> None:
     """Print the verdict, then the contenders, the break-even rates and the published conditions."""
     line(result.verdict, "bold")
     line()
+    if result.matches:
+        show(tables.energy.matches(result))
     for group in result.groups:
         show(tables.energy.contenders(group))
     show(tables.energy.break_even(result))

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ashneuro.config import Task, dump_config, trained_tasks
 from ashneuro.cost.compare import compare as compare_costs
+from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.comparison.contenders import Role
-from ashneuro.cost.comparison.sides import OtherNetwork
+from ashneuro.cost.comparison.sides import OtherNetwork, twin_bits
 from ashneuro.cost.cores import can_place
 from ashneuro.cost.deployment import deploy
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.measure import load_measurements, save_measurements
 from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
-from ashneuro.cost.workload import ann_twin, count, count_steps, host_workload
+from ashneuro.cost.workload import ann_twin, count, count_steps
 from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError, need
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
 from ashneuro.exchange import METRICS, HostLayer, read_metrics
@@ -29,6 +30,7 @@ from ashneuro.reporting.summary import Report, write_json
 from ashneuro.reporting.tables import tasks as task_tables
 from ashneuro.simulation.sanafe.environment import find_environment
 from ashneuro.training.provenance import ORIGIN
+from ashneuro.workflows.ann_control import control_workload, deployed_precision, same_layers
 from ashneuro.workflows.evaluate import EvaluationSettings, evaluate_task
 from ashneuro.workflows.measure import host_flops, measure_runs
 from ashneuro.workflows.networks import Network, Overrides, kind_of, open_bundle, open_network
@@ -366,25 +368,34 @@ def report_run(
     evaluations, tasks, not_run = list(results.evaluations), list(results.tasks), dict(results.not_run)
     beside: list[OtherNetwork] = []
     metrics = {Role.HYBRID: _metric(evaluations, tasks)}
+    data, own_accuracy = results.accuracy()
+    accuracies = {} if own_accuracy is None else {Role.HYBRID: own_accuracy}
     taken = {"hybrid", *TWINS}
     for other in others:
         theirs = SavedResults.of(other, progress)
-        name, work = _beside(other, theirs, deployed)
         metric = _metric(theirs.evaluations, theirs.tasks)
-        # A run with events of its own stands in the tables; a control is priced from the topology
-        # and gives its metric alone.
-        if work is not None:
+        on, accuracy = theirs.accuracy()
+        accuracy = accuracy if on == data else None  # of other data it is not comparable
+        kind = other.config.model.abstract.kind
+        # A control of the same layers and bits is the twin, which is priced anyway. Any other run
+        # stands in the tables with its own work.
+        role = _twin_role(run, program, other)
+        if role is None:
+            name, work = _beside(other, theirs, deployed)
             name = untaken(name, other.path, taken)
             taken.add(name)
-            beside.append(OtherNetwork(name, work, metric))
-        elif TWINS[name] in metrics:
+            precision = deployed_precision(other.config.model.abstract) if kind != "spiking" else "int8"
+            beside.append(OtherNetwork(name, work, metric, accuracy, precision))
+        elif role in metrics:
             raise ConfigError(
-                f"{other.path} is the second {name} twin",
+                f"{other.path} is the second {kind} twin",
                 "one twin's metric stands beside its energy",
                 "name one of them",
             )
         else:
-            metrics[TWINS[name]] = metric
+            name, metrics[role] = kind, metric
+            if accuracy is not None:
+                accuracies[role] = accuracy
         theirs = theirs.labelled(name)
         evaluations += theirs.evaluations
         tasks += theirs.tasks
@@ -413,7 +424,7 @@ def report_run(
         examples=evaluations[0].examples if evaluations else (),
         pictures=_pictures(run, evaluations[0].examples) if evaluations else {},
     )
-    return _priced(basic, program, record, profiles, deployed.host_layers(run.model), beside, metrics, own)
+    return _priced(basic, program, record, profiles, deployed.host_layers(run.model), beside, metrics, own, accuracies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -473,13 +484,28 @@ class SavedResults:
         )
         return cls(evaluations, answered, not_run, load_counts(counted) if counted else None)
 
+    def accuracy(self) -> tuple[tuple[str, int], Accuracy | None]:
+        """Return the data and the accuracy of the first evaluation: the mean of R@1 in both
+        directions, or without retrieval the first task's.
+
+        Data are the name of the split and the number of queries.
+        """
+        if self.evaluations:
+            found = self.evaluations[0]
+            value = sum(way["R@1"] for way in found.rows[0].directions) / 2
+            return (found.split, found.images), Accuracy.of_queries(value, found.images)
+        if self.tasks:
+            first = self.tasks[0]
+            return (first.split, first.questions), Accuracy.of_queries(first.rows[0].accuracy, first.questions)
+        return ("", 0), None
+
     def labelled(self, name: str) -> SavedResults:
-        """Return the results with ``name`` as the label of hybrids, which tells them from the first
-        run's.
+        """Return the results with ``name`` as the label of hybrids, and of ANNs that are no twins,
+        which tells them from the first run's.
         """
 
         def label(item: Any) -> Any:
-            return replace(item, label=name) if item.kind == "spiking" else item
+            return replace(item, label=name) if item.kind == "spiking" or name not in TWINS else item
 
         return replace(self, evaluations=tuple(map(label, self.evaluations)), tasks=tuple(map(label, self.tasks)))
 
@@ -502,17 +528,30 @@ def result_files(path: Path, task: Task) -> list[Path]:
     )
 
 
-def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Workload | None]:
-    """Return the name and the work of a run beside the first; ``None`` where it is a twin that is
-    priced anyway.
+def _twin_role(run: Run, program: Program, other: Run) -> Role | None:
+    """Return the twin of ``run`` that ``other`` is: an ANN of its layers and its twin's bits.
+
+    Args:
+        program: integer program of ``run``.
     """
+    settings = other.config.model.abstract
+    if settings.kind not in TWINS or not same_layers(run.config.model, other.config.model):
+        return None
+    payload = max((layer.neuron.message.bits for layer in program.layers if layer.neuron.payload), default=0)
+    if settings.kind != "relu" and deployed_precision(settings) != f"int{twin_bits(program.timesteps or 1, payload)}":
+        return None
+    return TWINS[settings.kind]
+
+
+def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Workload]:
+    """Return the name and the work of a run beside the first."""
     from ashneuro.simulation.run import simulate
 
     kind = run.config.model.abstract.kind
     if kind == "none":
-        return "no abstract encoder", host_workload(deployed.host_layers(run.model))
+        return "no abstract encoder", control_workload(run)
     if kind != "spiking":
-        return kind, None
+        return run.path.name, control_workload(run)
     bundle = open_bundle(run.path)
     record = results.counts or simulate(bundle, bundle.reference.inputs, on="loihi")
     return run.path.name, count(bundle.program("integer"), record, deployed.host_layers(run.model))
@@ -546,6 +585,7 @@ def _priced(
     others: Sequence[OtherNetwork],
     metrics: Mapping[Role, str],
     own: OwnAnn | None = None,
+    accuracies: Mapping[Role, Accuracy] | None = None,
 ) -> Report:
     """Return ``basic`` with counts, estimates, placements on cores, and the comparison with ANN
     twins.
@@ -572,6 +612,7 @@ def _priced(
         estimates=estimates,
         own=own,
         metrics=metrics,
+        accuracies=accuracies,
     )
     if own is not None:
         facts[f"{own.name} (your ANN)"] = own.sentence()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import AbstractConfig, SweepConfig, dump_config, load_config, relu_bits
+from ashneuro.config import SweepConfig, dump_config, load_config
 from ashneuro.cost.profile import HardwareProfile, Range, load_profile
-from ashneuro.cost.workload import ann_twin, count, host_workload
+from ashneuro.cost.workload import count
 from ashneuro.errors import AshneuroError, ConfigError, need
 from ashneuro.evaluation import Condition
+from ashneuro.workflows.ann_control import PRECISION, control_workload, deployed_precision
 from ashneuro.workflows.calibration import integer_ann_of, integer_program
 from ashneuro.workflows.evaluate import answer_questions, questions_of
 from ashneuro.workflows.runs import pairs_of
@@ -22,12 +23,10 @@ from ashneuro.workflows.train import train
 
 if TYPE_CHECKING:
     from ashneuro.cost.workload import Workload
-    from ashneuro.program.program import Program
     from ashneuro.training.checkpoint import Run
     from ashneuro.training.sweep import Cell, Row, Summary
     from ashneuro.workflows.hybrid import HybridSession
 
-PRECISION = "int8"
 POLL_S = 2.0  # between looks at a run that others work at and ours wait for
 
 
@@ -237,7 +236,7 @@ def measure_run(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dic
     from ashneuro.model.deploy import host_layers
     from ashneuro.workflows.hybrid import HybridSession
 
-    settings, host = run.config.model.abstract, host_layers(run.model)
+    settings = run.config.model.abstract
     with HybridSession(run) as session:
         measures = _accuracies(session, planned)
     measures |= {"accuracy_float": measures["accuracy"], "synops": None}
@@ -247,14 +246,12 @@ def measure_run(run: Run, planned: SweepConfig, profile: HardwareProfile) -> dic
             # The emulator returns the last layer's spikes; the rates of all layers are known.
             measures |= {**_accuracies(session, planned), "firing_rate": measures["firing_rate"]}
             assert session.record is not None
-            workload = count(program, session.record, host)
+            workload = count(program, session.record, host_layers(run.model))
         measures["synops"] = _synops(workload)
-    elif settings.kind == "none":
-        workload = host_workload(host)
     else:
         with HybridSession(integer_ann_of(run)) as session:
             measures |= _accuracies(session, planned)
-        workload = ann_twin(_same_topology(run), host_layers=host)
+        workload = control_workload(run)
     energy = _energy(workload, profile, deployed_precision(settings))
     return measures | {
         "host_macs": sum(layer.dense_macs for layer in workload.part("host").layers) / workload.samples,
@@ -298,37 +295,9 @@ def _synops(workload: Workload) -> float:
     return sum(layer.effective_acs + (layer.effective_macs or 0) for layer in layers) / workload.samples
 
 
-def deployed_precision(settings: AbstractConfig) -> str:
-    """Return the precision at which the abstract encoder is priced, ``"intB"``.
-
-    Weights have 8 bits; B bits are those of the values between layers: a quantised ReLU's, a graded
-    message's (8 at most), else 8.
-    """
-    if settings.kind == "quantised-relu":
-        return f"int{min(8, relu_bits(settings))}"
-    if settings.kind == "spiking" and settings.neuron == "graded":
-        return f"int{min(8, settings.message_bits)}"
-    return PRECISION
-
-
 def _energy(workload: Workload, profile: HardwareProfile, precision: str) -> Range:
     from ashneuro.cost.estimate import estimate
     from ashneuro.cost.terms import total
 
     parts = [(workload.part("host"), PRECISION), (workload.part("deployed"), precision)]
     return total(estimate(part, profile, used).dynamic_j for part, used in parts if part.layers)
-
-
-def _same_topology(run: Run) -> Program:
-    """Return a spiking program of the run's topology: an ANN control is priced by its layers,
-    whatever its weights.
-    """
-    from ashneuro.model.deploy import deployed_graph
-    from ashneuro.program.lower import lower
-    from ashneuro.spiking.contract import read_contract
-    from ashneuro.training.checkpoint import build_model
-
-    model = run.config.model
-    spiking = replace(run.config, model=replace(model, abstract=replace(model.abstract, kind="spiking")))
-    graph = deployed_graph(build_model(spiking, run.vocabulary, run.labels, load=False).eval())
-    return lower(graph, read_contract(graph.metadata).contract)

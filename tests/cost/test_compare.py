@@ -7,15 +7,17 @@ import pytest
 
 from ashneuro.cost.compare import compare
 from ashneuro.cost.comparison import contenders, conventions, sides
+from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.comparison.break_even import Hardware, scaled
 from ashneuro.cost.comparison.contenders import Role
 from ashneuro.cost.comparison.sides import OtherNetwork
 from ashneuro.cost.comparison.verdict import VerdictCase
 from ashneuro.cost.deployment import deploy
 from ashneuro.cost.estimate import estimate
-from ashneuro.cost.profile import Range, load_profile
+from ashneuro.cost.profile import CASES, Range, load_profile
 from ashneuro.cost.terms import energy_text
 from ashneuro.cost.workload import ann_twin, count
+from ashneuro.reporting.tables import energy
 from tests.cost import networks
 
 CMOS, LOIHI, H100 = (load_profile(name) for name in ("cmos45", "loihi1", "h100"))
@@ -273,6 +275,75 @@ def test_metrics_are_in_rows_and_verdict():
         "ANN twin, fp32": "",
     }
     assert "task metric: hybrid 31.5 %" in result.verdict
+
+
+def small_ann(work, share):
+    """An ANN with a ``share`` of the hybrid's host and of its twin's layers."""
+    _, twin, _ = hybrid()
+    layers = tuple(
+        replace(row, dense_macs=int(share * row.dense_macs), parameters=int(share * row.parameters))
+        for row in twin.layers
+    )
+    return replace(twin, layers=layers)
+
+
+def test_verdict_is_against_the_cheapest_ann_that_is_as_accurate():
+    work, twin, _ = hybrid()
+    mine = {Role.HYBRID: Accuracy(0.43, 0.01), Role.LOW_BIT_TWIN: Accuracy(0.45, 0.01)}
+    others = [
+        OtherNetwork("small", small_ann(work, 0.5), "42 %", Accuracy(0.42, 0.01), "int3"),
+        OtherNetwork("smaller", small_ann(work, 0.1), "40 %", Accuracy(0.40, 0.01), "int3"),
+        OtherNetwork("unmeasured", small_ann(work, 0.01)),
+    ]
+    result = compare(work, twin, node=CMOS, others=others, accuracies=mine)
+    (found,) = result.matches
+    assert (found.ann.name, found.reached) == ("small, 3-bit", True), "within a deviation of the difference"
+    assert "small, 3-bit, the cheapest ANN here that is as accurate," in result.verdict
+    energies = found.spiking.total_j, found.ann.total_j
+    assert found.ratios == {case: getattr(energies[0], case) / getattr(energies[1], case) for case in CASES}
+    assert result.case is VerdictCase.ANN_WINS
+    (second,) = (line for line in result.conventions if line.name.startswith("(ii)"))
+    assert second.theirs == "small, 3-bit"
+    # Without the hybrid's accuracy the twins decide, as for a network without a task.
+    plain = compare(work, twin, node=CMOS, others=others)
+    assert plain.matches == () and "its 3-bit ANN twin" in plain.verdict
+
+
+def test_a_less_accurate_ann_wins_nothing():
+    work, twin, _ = hybrid()
+    worse = {
+        Role.HYBRID: Accuracy(0.43, 0.01),
+        Role.LOW_BIT_TWIN: Accuracy(0.33, 0.01),
+        Role.ANN_TWIN: Accuracy(0.3, 0.01),
+    }
+    result = compare(work, twin, node=CMOS, accuracies=worse)
+    assert result.case is VerdictCase.MORE_ACCURATE and result.winner == "undecided"
+    assert "no ANN here is as accurate as the hybrid" in result.verdict
+    assert "its 3-bit ANN twin, the most accurate ANN here," in result.verdict
+    large = replace(twin, layers=tuple(replace(row, dense_macs=row.dense_macs * 100) for row in twin.layers))
+    assert compare(work, large, node=CMOS, accuracies=worse).case is VerdictCase.HYBRID_WINS
+
+
+def test_every_hybrid_meets_the_anns_whose_accuracy_is_known():
+    work, twin, _ = hybrid()
+    other, _, _ = hybrid(seed=3)
+    others = [
+        OtherNetwork("second", other, "35 %", Accuracy(0.35, 0.01)),
+        OtherNetwork("small", small_ann(work, 0.5), "36 %", Accuracy(0.36, 0.01), "int3"),
+    ]
+    result = compare(work, twin, node=CMOS, others=others, accuracies={Role.HYBRID: Accuracy(0.43, 0.01)})
+    assert [(found.spiking.name, found.ann.name, found.reached) for found in result.matches] == [
+        ("hybrid, int8", "ANN twin, 3-bit", True),
+        ("second, int8", "small, 3-bit", True),
+    ]
+    text = energy.matches(result)
+    assert [row[0] for row in text.rows] == ["hybrid", "second"] and text.rows[1][1] == "35.0 ± 1.0"
+
+
+def test_accuracy_of_queries_has_the_binomial_deviation():
+    found = Accuracy.of_queries(0.2, 100)
+    assert (found.value, found.deviation) == (0.2, pytest.approx(0.04))
+    assert Accuracy(0.40, 0.03).reaches(Accuracy(0.45, 0.04)) and not Accuracy(0.39, 0.03).reaches(Accuracy(0.45, 0.04))
 
 
 def test_undecided_without_opened_sources():

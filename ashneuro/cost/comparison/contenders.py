@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.profile import Range
 from ashneuro.cost.terms import CostEstimate, total
 
+LOW_BITS = tuple(f"int{bits}" for bits in range(1, 8))
 ARITHMETIC = ("mac", "synop", "neuron update", "activation")
 
 
@@ -54,6 +56,8 @@ class Contender:
         chip: profile of the chip that runs the deployed part; empty elsewhere.
         network: name of the network, if it has one of its own: other networks, the user's ANN.
         metric: task metric in words; empty where none was measured.
+        accuracy: the accuracy that decides which ANNs do the same job; ``None`` where it was not
+            measured on the same data.
     """
 
     role: Role
@@ -65,6 +69,7 @@ class Contender:
     chip: str = ""
     network: str = ""
     metric: str = ""
+    accuracy: Accuracy | None = None
 
     @property
     def title(self) -> str:
@@ -74,7 +79,7 @@ class Contender:
     @property
     def variant(self) -> str:
         """Arithmetic in words: ``"int8"``, ``"3-bit"`` or ``"int8, zero-skipping"``."""
-        if self.role is Role.LOW_BIT_TWIN:
+        if self.role is Role.LOW_BIT_TWIN or (self.role is Role.OTHER and self.precision in LOW_BITS):
             return f"{self.precision.removeprefix('int')}-bit"
         skips = self.role in (Role.ZERO_SKIPPING_TWIN, Role.OWN_ZERO_SKIPPING)
         return f"{self.precision}, zero-skipping" if skips else self.precision
@@ -93,6 +98,11 @@ class Contender:
         """True for an ANN twin in integers; the verdict names the cheapest of these."""
         twin = self.role in (Role.ANN_TWIN, Role.LOW_BIT_TWIN, Role.ZERO_SKIPPING_TWIN)
         return twin and self.precision.startswith("int")
+
+    @property
+    def is_measured_ann(self) -> bool:
+        """True for another ANN in integers whose accuracy is known."""
+        return self.role is Role.OTHER and not self.spiking and self.accuracy is not None
 
     @property
     def host_j(self) -> Range | None:

@@ -36,7 +36,7 @@ def one_node(sides: Sides, node: HardwareProfile) -> Group:
         *([on_node(sides.low_bit, sides.low_bit_precision)] if sides.low_bit else []),
         *([on_node(sides.zero_skipping, "int8")] if sides.zero_skipping else []),
         *(on_node(own, "int8") for own in sides.own),
-        *(on_node(other, "int8") for other in sides.others),
+        *(on_node(other, other.precision) for other in sides.others),
         on_node(sides.spiking, "fp32"),
         on_node(sides.twin, "fp32"),
         *(on_node(own, precision) for precision in ("fp32", "fp16") for own in sides.own[:1] if priced(own, precision)),
@@ -113,5 +113,13 @@ def _contender(
     host = sides.estimates.of(side.host, profile, host_precision) if side.host.layers else None
     deployed = sides.estimates.of(side.deployed, profile, precision) if side.deployed.layers else None
     return Contender(
-        side.role, precision, host, deployed, side.spiking, machine, network=side.network, metric=side.metric
+        side.role,
+        precision,
+        host,
+        deployed,
+        side.spiking,
+        machine,
+        network=side.network,
+        metric=side.metric,
+        accuracy=side.accuracy,
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.comparison.contenders import Role
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.own.network import OwnAnn
@@ -23,11 +24,15 @@ class OtherNetwork:
         name: name of the network, shown as it is.
         workload: counts of its host part and deployed part.
         metric: task metric in words.
+        accuracy: accuracy on the data of the comparison; ``None``: not measured there.
+        precision: of its deployed part, or of the ANN in its place: ``"intB"``; the host has int8.
     """
 
     name: str
     workload: Workload
     metric: str = ""
+    accuracy: Accuracy | None = None
+    precision: str = "int8"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +44,15 @@ class Side:
     deployed: Workload
     metric: str = ""
     network: str = ""
+    accuracy: Accuracy | None = None
+    precision: str = "int8"
 
     @classmethod
-    def of(cls, role: Role, workload: Workload, metric: str = "", network: str = "") -> Side:
+    def of(
+        cls, role: Role, workload: Workload, metric: str = "", network: str = "", accuracy: Accuracy | None = None
+    ) -> Side:
         """Split a workload into its parts."""
-        return cls(role, workload.part("host"), workload.part("deployed"), metric, network)
+        return cls(role, workload.part("host"), workload.part("deployed"), metric, network, accuracy)
 
     @property
     def spiking(self) -> bool:
@@ -124,15 +133,26 @@ class Sides:
         metrics: Mapping[Role, str],
         estimates: Mapping[str, CostEstimate],
         own: OwnAnn | None = None,
+        accuracies: Mapping[Role, Accuracy] | None = None,
     ) -> Sides:
         """Return the networks; arguments as of `ashneuro.cost.compare.compare`."""
+        known = accuracies or {}
         ours = Role.HYBRID if hybrid.part("host").layers else Role.SNN
-        spiking = Side.of(ours, hybrid, metrics.get(Role.HYBRID, ""))
-        full = Side.of(Role.ANN_TWIN, twin, metrics.get(Role.ANN_TWIN, ""))
-        payload = max((layer.message_bits for layer in hybrid.layers), default=0)
-        bits = max(math.ceil(math.log2(hybrid.timesteps + 1)), payload)
-        low_bit = replace(full, role=Role.LOW_BIT_TWIN, metric=metrics.get(Role.LOW_BIT_TWIN, ""))
-        further = tuple(Side.of(Role.OTHER, other.workload, other.metric, other.name) for other in others)
+        spiking = Side.of(ours, hybrid, metrics.get(Role.HYBRID, ""), accuracy=known.get(Role.HYBRID))
+        full = Side.of(Role.ANN_TWIN, twin, metrics.get(Role.ANN_TWIN, ""), accuracy=known.get(Role.ANN_TWIN))
+        bits = twin_bits(hybrid.timesteps, max((layer.message_bits for layer in hybrid.layers), default=0))
+        low_bit = replace(
+            full,
+            role=Role.LOW_BIT_TWIN,
+            metric=metrics.get(Role.LOW_BIT_TWIN, ""),
+            accuracy=known.get(Role.LOW_BIT_TWIN),
+        )
+        further = tuple(
+            replace(
+                Side.of(Role.OTHER, other.workload, other.metric, other.name, other.accuracy), precision=other.precision
+            )
+            for other in others
+        )
         return cls(
             spiking,
             full,
@@ -143,6 +163,11 @@ class Sides:
             further,
             Estimates(estimates),
         )
+
+
+def twin_bits(timesteps: int, payload: int) -> int:
+    """Return the bits of the low-bit twin: those of a spike count 0 … T, or of a message."""
+    return max(math.ceil(math.log2(timesteps + 1)), payload)
 
 
 def _own(own: OwnAnn) -> tuple[Side, ...]:
@@ -167,4 +192,5 @@ def _skipping(side: Side, role: Role) -> Side:
         replace(layer, dense_macs=layer.effective_macs) if layer.effective_macs is not None else layer
         for layer in side.deployed.layers
     )
+    # Skipping zeros changes the price, not the result.
     return replace(side, role=role, deployed=replace(side.deployed, layers=tuple(layers)))

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ashneuro.cost.measure import NotMeasured
-from ashneuro.cost.profile import Range
+from ashneuro.cost.profile import CASES, Range
 from ashneuro.reporting.tables.table import NOTHING, Table, common_unit, joules, number, percent, three_digits
 from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
     from ashneuro.cost.compare import Comparison
-    from ashneuro.cost.comparison.contenders import Group
+    from ashneuro.cost.comparison.contenders import Contender, Group
     from ashneuro.cost.measure import Measurement
     from ashneuro.cost.terms import CostEstimate
 
@@ -117,6 +117,36 @@ def contenders(group: Group) -> Table:
         how=f"({', '.join(profiles)})",
         note=f"{group.note} Boundary: {group.boundary}.",
     )
+
+
+def matches(comparison: Comparison) -> Table:
+    """Return each hybrid against the cheapest ANN that is as accurate, case by case."""
+    rows = tuple(
+        (
+            each.spiking.title,
+            _accuracy(each.spiking),
+            f"{each.ann.title}, {each.ann.variant}" + ("" if each.reached else " (none is as accurate)"),
+            _accuracy(each.ann),
+            *(f"{number(float(f'{each.ratios[case]:.2g}'))} ×" if case in each.ratios else NOTHING for case in CASES),
+        )
+        for each in comparison.matches
+    )
+    return Table(
+        "Each hybrid against the cheapest ANN that is as accurate",
+        ("hybrid", ">accuracy, %", "ANN", ">accuracy, %", *(f">energy, {case}" for case in CASES)),
+        rows,
+        basis=Basis.ESTIMATED,
+        how="hybrid / ANN, on one node",
+        note="As accurate: lower by one standard deviation of the difference at most (of a run, over draws of queries; "
+        "another seed moves a run by about as much). Among the ANNs shown here, the cheapest in the typical case; "
+        "above 1 × the hybrid loses. A twin without an accuracy was not trained, and counts as accurate enough.",
+    )
+
+
+def _accuracy(who: Contender) -> str:
+    if who.accuracy is None:
+        return NOTHING
+    return f"{100 * who.accuracy.value:.1f} ± {100 * who.accuracy.deviation:.1f}"
 
 
 def conventions(comparison: Comparison) -> Table:
