@@ -28,6 +28,8 @@ SWEEPS = ("ablation", "front")
 PositiveInt = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 
+LearnThreshold = bool | Literal["population", "channel"]
+
 AbstractKind = Literal["spiking", "none", "relu", "quantised-relu"]
 """The abstract encoder: the hybrid's, or a control's."""
 
@@ -162,7 +164,8 @@ class AbstractConfig:
         tau_syn_s: synaptic time constant of ``"cubalif"``.
         learn_decay: learn the time constants, one per population, starting at ``tau_mem_s`` and
             ``tau_syn_s``.
-        learn_threshold: learn the thresholds, one per population, starting at ``v_threshold``.
+        learn_threshold: ``"population"`` (or true): learn the thresholds, one per population,
+            starting at ``v_threshold``. Every channel has its own scale already: its batch norm.
         message_bits: payload bits of a ``"graded"`` message in integers.
         message_limit: largest value that ``"graded"`` neurons send; 0: none.
         surrogate: surrogate derivative of the spike function, see
@@ -187,7 +190,7 @@ class AbstractConfig:
     reset: Literal["value", "subtract"] = "value"
     tau_syn_s: Positive = 2e-3
     learn_decay: bool = False
-    learn_threshold: bool = False
+    learn_threshold: LearnThreshold = False
     message_bits: Annotated[int, Ge(1), Le(15)] = 8
     message_limit: Annotated[float, Ge(0)] = 0.0
     surrogate: Literal["super", "atan", "sigmoid", "triangle"] = "super"
@@ -322,6 +325,8 @@ class TrainConfig:
         distil: with a teacher, weight of the divergence of image–text similarities within a batch.
         distil_embedding: with a teacher, weight of the distance of image embeddings.
         codebook: weight of the codebook loss, if there is a codebook.
+        ema: decay of a moving average of the weights per step, 0.99 say; the average is evaluated
+            and saved, and a later stage starts from it. 0: none.
         precision: ``"bf16"``: autocast, except for the spiking layers' own arithmetic.
         accumulate: number of batches per optimiser step.
         strategy: for several GPUs: ``"ddp"`` copies the model, ``"fsdp"`` shards it.
@@ -370,6 +375,7 @@ class TrainConfig:
     distil: Annotated[float, Ge(0)] = 1.0
     distil_embedding: Annotated[float, Ge(0)] = 2.0
     codebook: Annotated[float, Ge(0)] = 1.0
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     precision: Literal["32", "bf16"] = "32"
     accumulate: PositiveInt = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
@@ -405,7 +411,7 @@ class StageNeuron:
     reset: Literal["value", "subtract"] | None = None
     tau_syn_s: Positive | None = None
     learn_decay: bool | None = None
-    learn_threshold: bool | None = None
+    learn_threshold: LearnThreshold | None = None
     message_bits: Annotated[int, Ge(1), Le(15)] | None = None
     message_limit: Weight | None = None
     surrogate: Literal["super", "atan", "sigmoid", "triangle"] | None = None
@@ -453,6 +459,7 @@ class StageConfig:
     teacher: str | None = None
     distil: Weight | None = None
     distil_embedding: Weight | None = None
+    ema: Annotated[float, Ge(0), Lt(1)] | None = None
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,13 @@ def spiking_neuron(config: AbstractConfig) -> Population:
         ConfigError: the neurons have no such parameter, or not with this value.
     """
     options = Options(surrogate=config.surrogate, slope=config.slope or None, detached=config.detach_reset)
+    if config.learn_threshold == "channel":
+        raise ConfigError(
+            "model.abstract.learn_threshold = 'channel'",
+            "it would learn nothing new: a neuron compares its current with its threshold, and the batch norm in "
+            "front has a scale γ and a shift β for every channel's current already",
+            "learn_threshold = 'population'",
+        )
     learn = ("v_threshold",) if config.learn_threshold else ()
     if config.neuron == "graded":
         if config.reset != "value":
@@ -419,11 +426,11 @@ class AbstractEncoder(nn.Module):
         arriving = 1.0
         for name, neuron, synapse in self.populations():
             layer = None if integers is None else integers.layers[name]
-            if not isinstance(neuron, LIF | Graded):
+            if not isinstance(neuron, LIF | IF | Graded):
                 raise ConfigError(
                     "train.quantise_aware",
-                    f"{name} is a {type(neuron).__name__}; integers are learned through LIF and graded neurons",
-                    "model.abstract.neuron = 'lif' or 'graded', and learn_decay = false",
+                    f"{name} is a {type(neuron).__name__}; integers are learned through LIF, IF and graded neurons",
+                    "model.abstract.neuron = 'lif', 'if' or 'graded'",
                 )
             neuron.integers = layer
             if synapse is not None:

@@ -24,7 +24,7 @@ class IntegerLayer:
     Args:
         scale: integer units of a per float unit of current, and of a graded message.
         v_threshold: 17-bit threshold; v is compared with it shifted left by 6.
-        dv: decay of v, in 1/4096; unused by graded neurons.
+        dv: decay of v, in 1/4096; 0 of neurons without leak, unused by graded ones.
         limit: largest graded message; 0: the population sends spikes.
     """
 

@@ -49,7 +49,7 @@ class Population(nn.Module):
         reset: ``"value"``: a spike sets v to v_reset. ``"subtract"``: it takes v_threshold from v.
         message: what a neuron sends: a spike, or its value.
         integers: if set, currents and potentials are those of Loihi's arithmetic
-            (`integer_multi_step`, `integer_graded`); for `LIF` and `Graded` only.
+            (`integer_multi_step`, `integer_graded`); for `LIF`, `IF` and `Graded` only.
     """
 
     integers: IntegerLayer | None = None

@@ -84,8 +84,9 @@ def integer_multi_step(
         v: potential (B, ...) that continues a sample; ``None``: 0. In float64.
     """
     keep, threshold = (DECAY_ONE - layer.dv) / DECAY_ONE, layer.v_threshold << STATE_SHIFT
-    # Float units per unit of v, for the surrogate: a step adds dt/τ of the current.
-    unit = layer.dv / DECAY_ONE / (layer.scale * STATE_UNIT)
+    # Float units per unit of v, for the surrogate: a step adds dt/τ of the current, or, without
+    # leak, all of it.
+    unit = (layer.dv / DECAY_ONE if layer.dv else 1.0) / (layer.scale * STATE_UNIT)
     v = (
         torch.zeros_like(currents[0], dtype=torch.float64) if v is None else v.double()
     )  # holds the 35 bits of v · (4096 − dv)

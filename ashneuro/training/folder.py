@@ -35,6 +35,8 @@ class StageState(TypedDict):
 
     Keys:
         model, optimiser: state dicts.
+        average, average_steps: averaged weights by name, and the number of averaged steps; empty
+            without ``train.ema`` and in files of older versions.
         stage: index of the stage in the schedule.
         batch: number of finished batches in an unfinished epoch; 0 between epochs.
         sums: losses and firing rates summed over these batches, by name.
@@ -42,6 +44,8 @@ class StageState(TypedDict):
     """
 
     model: dict[str, Tensor]
+    average: NotRequired[dict[str, Tensor]]
+    average_steps: NotRequired[int]
     optimiser: dict[str, Any]
     stage: int
     batch: int
@@ -144,8 +148,9 @@ class Checkpoints:
             "integers": integers.dumps() if integers else "",
             "teacher": self.teacher,
         }
+        weights = {**state["model"], **state.get("average", {})}
         self._weights = {
-            name.removeprefix("model."): value for name, value in state["model"].items() if name.startswith("model.")
+            name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")
         }
         if self.processes.rank == 0:
             with uninterrupted():

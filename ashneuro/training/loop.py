@@ -258,7 +258,7 @@ def _train_stages(
                 metrics = training.train_epoch(epoch, on_batch)
                 if choose_integers:
                     _choose_integers(model, choose_integers, data.splits.train)
-                with training.unsharded():
+                with training.averaged(last=epoch + 1 == settings.epochs), training.unsharded():
                     validation = data.validate(model, stage.task)
                 metrics = replace(metrics, stage=stage.name if config.schedule else "", validation=validation)
                 checkpoints.epochs.append(metrics)

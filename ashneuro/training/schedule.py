@@ -109,6 +109,9 @@ def check_schedule(config: RunConfig) -> None:
         if settings.synops_from and settings.synops_from < settings.synops:
             why = f"synops_from = {settings.synops_from:g} is below synops = {settings.synops:g}"
             raise ConfigError(f"{name} cannot be trained", f"{why}: a budget falls", "a larger synops_from, or none")
+        if settings.ema and (settings.strategy == "fsdp" or settings.quantise_aware):
+            what = "sharded weights" if settings.strategy == "fsdp" else "weights that have integer units"
+            raise ConfigError(f"{name}: ema = {settings.ema:g}", f"no average is kept of {what}", "leave ema out")
         if settings.teacher and stage.task == "retrieval" and not (settings.distil or settings.distil_embedding):
             why = "it has a teacher, and distil and distil_embedding are 0"
             raise ConfigError(f"{name} learns nothing from its teacher", why, "set distil = 1, or teacher = ''")

@@ -19,6 +19,7 @@ from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch, QuestionBatches
 from ashneuro.errors import ConfigError
 from ashneuro.exchange import EpochMetrics
+from ashneuro.training.average import Average
 from ashneuro.training.folder import Checkpoints, StageState
 from ashneuro.training.learner import Learner, Terms, whole_loss
 from ashneuro.training.processes import Processes
@@ -60,6 +61,7 @@ class StageTraining:
         self._wrapped = processes.wrap(learner)
         self._optimiser = make_optimiser(learner, settings)
         self._resume_from: StageState | None = None
+        self._average = Average(learner, settings.ema) if settings.ema else None
         # Gradients left by the stage before would count in the norm that gradients are clipped to.
         learner.zero_grad()
 
@@ -68,6 +70,8 @@ class StageTraining:
         if state["stage"] != self.number:
             return
         self.processes.restore(self._wrapped, self._optimiser, state["optimiser"])
+        if self._average is not None and (average := state.get("average")):
+            self._average.restore(average, state["average_steps"])
         self._resume_from = state
 
     def state(self, batch: int = 0, sums: dict[str, Tensor] | None = None) -> StageState:
@@ -76,14 +80,30 @@ class StageTraining:
         if self.processes.device.type == "cuda":
             random.append(torch.cuda.get_rng_state(self.processes.device))
         weights, moments = self.processes.state(self._wrapped, self.learner, self._optimiser)
+        average = self._average
         return {
             "model": weights,
+            "average": average.values if average is not None else {},
+            "average_steps": average.steps if average is not None else 0,
             "optimiser": moments,
             "stage": self.number,
             "batch": batch,
             "sums": {name: value.cpu() for name, value in (sums or {}).items()},
             "random": [self.processes.gather(own) for own in random],
         }
+
+    def averaged(self, last: bool) -> AbstractContextManager[None]:
+        """Return a context in which the model has its averaged weights, if it has any.
+
+        After the ``last`` epoch it keeps them, for the stages that follow.
+        """
+        if self._average is None:
+            return nullcontext()
+        if last:
+            self._average.adopt()
+            self._average = None
+            return nullcontext()
+        return self._average.applied()
 
     def unsharded(self) -> AbstractContextManager[None]:
         """Return a context in which a sharded model has all its weights."""
@@ -225,6 +245,8 @@ class StageTraining:
                 group["lr"] = rate
             self.processes.clip(self._wrapped, MAX_GRADIENT_NORM)
             self._optimiser.step()
+            if self._average is not None:
+                self._average.update()
         return terms, rates
 
     def _diverged(self, past: int, number: int, loss: float, rate: float) -> ConfigError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import RunConfig, load_config
+from ashneuro.config import RunConfig, load_config, stages
 from ashneuro.errors import ConfigError, need
 from ashneuro.workflows.calibration import choose_integers
 
@@ -86,7 +87,8 @@ def resume_config(out: Path | None, settings: Sequence[str]) -> RunConfig:
 
 def fine_tuning_config(run: Path, settings: Sequence[str]) -> RunConfig:
     """Return settings that fine-tune ``run`` through integers: a quarter of its epochs, a tenth of
-    its learning rate.
+    its learning rate. After a schedule they are those of its last stage of pairs, without a teacher
+    and with the budget that it ended at.
 
     Single changes in ``settings`` win over these and over the run's.
 
@@ -97,8 +99,19 @@ def fine_tuning_config(run: Path, settings: Sequence[str]) -> RunConfig:
         raise ConfigError(
             f"--quantise-aware {run}", "it fine-tunes a trained run", "ashneuro train runs/NAME --quantise-aware"
         )
-    before = load_config(run / "config.json").train
-    defaults = [f"train.epochs={max(1, before.epochs // 4)}", f"train.learning_rate={before.learning_rate / 10}"]
+    config = load_config(run / "config.json")
+    pairs = [settings for stage, settings in stages(config) if stage.task == "retrieval"]
+    before = (pairs or [config.train])[-1]
+    changed = asdict(before) | {
+        "epochs": max(1, before.epochs // 4),
+        "learning_rate": before.learning_rate / 10,
+        "teacher": "",
+        "synops_from": 0.0,
+        "ema": 0.0,
+    }
+    defaults = [
+        f"train.{name}={json.dumps(value)}" for name, value in changed.items() if value != getattr(config.train, name)
+    ]
     fixed = [f"train.start={json.dumps(str(run))}", "train.quantise_aware=true", "schedule=[]"]
     return load_config(run / "config.json", [*defaults, *settings, *fixed])
 

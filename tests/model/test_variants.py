@@ -135,12 +135,32 @@ def test_learned_thresholds_have_gradients_and_bounds() -> None:
         assert all(neurons.v_threshold.item() > 0 for _, neurons, _ in net.abstract.populations())  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("settings", [{}, {"neuron": "if", "reset": "subtract"}, {"neuron": "graded", "timesteps": 1}])
+def test_thresholds_per_channel_are_scales_of_batch_norms(settings: dict[str, Any]) -> None:
+    """So `learn_threshold` offers none: γ and β of a channel learn the same."""
+    one, other = variant(**settings), variant(**settings)
+    x = tiny.images(6).double()
+    factors = torch.linspace(0.5, 2.0, 4, dtype=torch.float64)
+    assert one.abstract is not None and other.abstract is not None
+    with torch.no_grad():
+        one.abstract.entry.v_threshold = 0.4 * factors[:, None, None]
+        other.abstract.norm.weight /= factors
+        other.abstract.norm.bias /= factors
+        if settings.get("neuron") == "graded":  # values are smaller by the factor, which weights make up for
+            other.abstract.blocks[0].conv1.linear.weight *= factors[:, None, None]
+        sent, scaled = one.encode(x).layers, other.encode(x).layers
+    assert torch.equal(sent["entry.lif"] > 0, scaled["entry.lif"] > 0)
+    torch.testing.assert_close(sent["semantic.lif"], scaled["semantic.lif"])
+
+
 def test_wrong_settings_of_neurons_are_errors() -> None:
     with pytest.raises(ConfigError, match=r"v_threshold = 0\n.*rest at 0.*\n.*neuron = 'graded'"):
         variant(v_threshold=0.0)
     for neuron in ("graded", "if"):
         with pytest.raises(ConfigError, match=r"learn_decay = true\n.*no time constant"):
             variant(neuron=neuron, learn_decay=True)
+    with pytest.raises(ConfigError, match=r"learn_threshold = 'channel'\n.*γ and a shift β"):
+        variant(learn_threshold="channel")
     with pytest.raises(ConfigError, match=r"reset = 'subtract'\n.*no potential"):
         variant(neuron="graded", reset="subtract")
     with pytest.raises(ConfigError, match=r"learned v_threshold starts above 0"):

@@ -71,6 +71,19 @@ def test_two_processes_match_one(tmp_path: Path, alone: None) -> None:
         torch.testing.assert_close(weights[1][name], value, rtol=0.05, atol=0.02, msg=name)
 
 
+def test_two_processes_match_one_through_stages_of_other_neurons(tmp_path: Path) -> None:
+    done = together("stages", tmp_path / "two")
+    assert done.returncode == 0, done.stderr[-3000:]
+    loop.train(settings("stages"), tmp_path / "one")
+    one, two = (read_metrics(tmp_path / name / METRICS).epochs for name in ("one", "two"))
+    assert len(one) == len(two) == 3 and {"distil", "distil_embedding", "synops"} <= set(one[2].losses)
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours.losses == pytest.approx(theirs.losses, rel=2e-2)
+    weights = [load_run(tmp_path / name).model.state_dict() for name in ("one", "two")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0.05, atol=0.02, msg=name)
+
+
 def test_resume_restores_random_states_of_each_process(tmp_path: Path) -> None:
     done = together("resumed", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ashneuro.config import StageConfig, StageNeuron, dump_config, with_encoder
 from ashneuro.model.deploy import deployed_graph
 from ashneuro.model.network import AshNet
 from ashneuro.program.lower import lower
@@ -17,6 +19,7 @@ from ashneuro.program.quantise import quantise
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.contract import read_contract
 from ashneuro.workflows.calibration import choose_integers
+from ashneuro.workflows.train import fine_tuning_config
 from tests.commands.conftest import Command, settings
 from tests.model.tiny import images, model, with_reset
 from tests.training import tiny
@@ -64,6 +67,9 @@ def currents_of(net: AshNet, shown: object, image_size: int) -> dict[str, np.nda
     [
         pytest.param(lambda: with_reset(model(), "value"), id="value"),
         pytest.param(lambda: with_reset(model(), "subtract"), id="subtract"),
+        pytest.param(lambda: model(neuron="if", reset="subtract"), id="if, subtract"),
+        pytest.param(lambda: model(neuron="if", learn_threshold=True), id="if"),
+        pytest.param(lambda: model(learn_decay=True, learn_threshold=True), id="learned decay"),
         pytest.param(lambda: model(neuron="graded", message_bits=5), id="graded"),
         pytest.param(lambda: model(neuron="graded", v_threshold=0.0, message_limit=1.2), id="relu"),
     ],
@@ -136,23 +142,51 @@ def test_fine_tuned_run_is_evaluated_and_exported(ashneuro: Command, pairs: Path
     assert [row["image_to_text"] for row in torch_rows] == [row["image_to_text"] for row in emulator_rows]
 
 
-def test_resumed_fine_tuning_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "neurons",
+    [
+        {},
+        {"learn_decay": True, "learn_threshold": "population"},
+        {"neuron": "if", "reset": "subtract"},
+        {"neuron": "graded", "timesteps": 1, "learn_threshold": True},
+    ],
+)
+def test_resumed_fine_tuning_equals_uninterrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neurons: dict[str, object]
+) -> None:
     from ashneuro.training import loop
 
     monkeypatch.setattr("ashneuro.training.data.load_splits", tiny.load_splits)
-    loop.train(tiny.config(), tmp_path / "start")
-    config = tiny.config(start=str(tmp_path / "start"), quantise_aware=True, learning_rate=1e-2)
+    abstract = replace(tiny.CONFIG.model.abstract, **neurons)  # type: ignore[arg-type]
+    start = loop.train(with_encoder(tiny.config(), abstract), tmp_path / "start")
+    settings = tiny.config(start=str(tmp_path / "start"), quantise_aware=True, learning_rate=1e-2)
+    config = with_encoder(settings, abstract)
 
     def stop(now: loop.Progress) -> None:
         if (now.epoch, now.batch, now.metrics) == (2, 1, None):
             raise KeyboardInterrupt
 
-    loop.train(config, tmp_path / "whole", choose_integers=choose_integers)
+    tuned = loop.train(config, tmp_path / "whole", choose_integers=choose_integers)
+    before, after = start.model.state_dict(), tuned.model.state_dict()
+    assert not torch.equal(after["abstract.dense.linear.weight"], before["abstract.dense.linear.weight"])
+    kept = [name for name in before if "tau" in name or "v_threshold" in name]
+    assert kept and all(torch.equal(after[name], before[name]) for name in kept), "integers keep these"
     with pytest.raises(KeyboardInterrupt):
         loop.train(config, tmp_path / "parts", choose_integers=choose_integers, on_progress=stop)
     loop.train(config, tmp_path / "parts", resume=True, choose_integers=choose_integers)
     for name in ("model.safetensors", "integers.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_settings_after_a_schedule_are_those_of_its_last_pairs(tmp_path: Path) -> None:
+    last = StageConfig("spikes", 8, learning_rate=4e-3, synops=100.0, synops_from=300.0, teacher="start", itc=0.5)
+    schedule = (StageConfig("relu", 5, abstract=StageNeuron(kind="relu")), last, StageConfig("vqa", 3, task="vqa"))
+    run = replace(tiny.config(seed=7), schedule=schedule)
+    (tmp_path / "config.json").write_text(json.dumps(dump_config(run)))
+    found = fine_tuning_config(tmp_path, ["train.batch_size=4"])
+    changed = {"epochs": 2, "learning_rate": 4e-4, "synops": 100.0, "itc": 0.5, "batch_size": 4}
+    assert found.train == replace(run.train, start=str(tmp_path), quantise_aware=True, **changed)  # type: ignore[arg-type]
+    assert found.schedule == () and found.model == run.model
 
 
 @pytest.mark.parametrize("words", [("tiny",), ("nowhere",)])
