@@ -156,7 +156,7 @@ def test_plot_returns_a_figure(result: Plotted) -> None:
 
 
 def test_plot_of_record_with_and_without_rasters() -> None:
-    bare = {name: replace(activity, raster=None) for name, activity in RECORD.layers.items()}
+    bare = {name: activity.with_raster(None) for name, activity in RECORD.layers.items()}
     assert len(RECORD.plot().axes) == len(RECORD.layers) and RECORD.plot().axes[0].images
     (bars,) = replace(RECORD, layers=bare).plot().axes
     assert not bars.images and len(bars.patches) == len(RECORD.layers)

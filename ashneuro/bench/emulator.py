@@ -41,7 +41,7 @@ from ashneuro.simulation.inputs import Progress
 from ashneuro.simulation.lava.network import REQUEST_STEPS
 from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.record import SpikeRecord
-from ashneuro.spiking.dynamics import DynamicsName
+from ashneuro.spiking.dynamics import DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.message import Message
 
@@ -182,7 +182,13 @@ def _lif(threshold: int, **changed: Any) -> Neuron:
 
 def _further(name: DynamicsName, threshold: int, **parameters: int) -> Neuron:
     values = {key: np.asarray(value, np.int32) for key, value in parameters.items()}
-    return _lif(threshold, dynamics=name, parameters=values)
+    return _lif(threshold, dynamics=name, parameters=values, message=DYNAMICS[name].message)
+
+
+def _sigma_delta(threshold: int) -> Neuron:
+    # A change is sent in units of 16, as the threshold is.
+    du, dv, v_threshold, bias = (np.array(value, np.int32) for value in (-1, LARGEST_DECAY, threshold // 16, 0))
+    return Neuron(du, dv, v_threshold, bias, bias_exp=4, message=Message("change", 16, activation="relu", shift=4))
 
 
 # Neurons by threshold. Those of the same input spike at rates of a few per cent, up to a quarter.
@@ -193,8 +199,18 @@ NEURONS: Mapping[str, Callable[[int], Neuron]] = {
     "adaptive": lambda v: _further("adaptive", v, d_threshold=300, d_refractory=900, threshold_step=v // 2),
     "resonate": lambda v: _further("resonate", v // 3, sin=2600, cos=2600),
     "izhikevich": lambda v: _further("izhikevich", 3 * v // 4, sin=2600, cos=2600),
+    "ternary": lambda v: _further("ternary", v, threshold_below=v),
+    "count": lambda v: _lif(
+        v // 2,
+        firing=Firing(reset="subtract"),
+        v_subtract=np.asarray(v // 2, np.int32),
+        message=Message("count", 8, 255),
+    ),
     "graded": lambda v: _lif(3 * v // 4, message=Message("graded", bits=8, limit=255)),
+    "sigma-delta": _sigma_delta,
 }
+# Messages are values up to 255, and changes of about 50, in place of 1.
+EXPONENTS: Mapping[str, int] = {"graded": -7, "sigma-delta": -6}
 
 
 def _network(
@@ -212,8 +228,7 @@ def _network(
         # One or two standard deviations of the input current of a step. v decays by 10 % per step
         # and crosses this often enough for rates of a few per cent.
         threshold = round(deviations * 64 * (RATE * math.prod(synapse.weight.shape[1:])) ** 0.5)
-        # Graded messages are values up to 255 in place of 1.
-        exponent = -7 if neuron == "graded" and layers else 0
+        exponent = EXPONENTS.get(neuron, 0) if layers else 0
         source = layers[-1].name if layers else "input"
         layers.append(
             Layer(

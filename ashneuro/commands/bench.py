@@ -42,7 +42,8 @@ def emulator(
         tuple[str, ...],
         Parameter(
             help="Kinds of neurons of the dense network, one network each: lif, lif-subtract, refractory, adaptive,"
-            " resonate, izhikevich or graded. The convolutional network is timed beside lif."
+            " resonate, izhikevich, ternary, count, graded or sigma-delta. The convolutional network is timed"
+            " beside lif."
         ),
     ] = ("lif",),
     samples: Annotated[int, Parameter(help="Number of samples that the emulator computes per round.")] = 256,

@@ -6,7 +6,8 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from ashneuro.display import Plotted
 from ashneuro.errors import DataError
 from ashneuro.program.assumption import Assumptions, from_json, to_json
 from ashneuro.program.program import Precision
+from ashneuro.simulation.units import Units
 
 Where = Literal["torch", "loihi", "lava"]
 
@@ -35,7 +37,9 @@ class Activity:
             values per input line; 0 for a read-out.
         active_updates: neuron-steps in which the neuron had a state or an input other than zero;
             ``None`` if the simulator cannot observe it (Lava).
-        raster: (T, B, *shape), uint8 spikes or float values; ``None`` if not asked for.
+        sent: (T, B, *shape), what the population sent in each step, or v of a read-out: uint8
+            spikes, or numbers as they were computed; ``None`` if not asked for. `raster` has them
+            in units of the graph.
         binary: every value that the population sent was 0 or 1. A layer whose messages carry
             numbers is not binary, whatever it sent.
         read_out: the values are membrane potentials, and nothing is sent as an event.
@@ -44,19 +48,35 @@ class Activity:
             the others. ``None`` for all other populations.
         u, v: (T, B, *shape), current and membrane potential after each step and its reset, in the
             units of the arithmetic; ``None`` if not asked for.
+        units: of ``sent``; ``None`` for spikes, and for numbers in units of the graph.
     """
 
     counts: NDArray[np.int64]
     active_updates: int | None = None
-    raster: NDArray[np.generic] | None = None
+    sent: NDArray[np.generic] | None = None
     binary: bool = True
     u: NDArray[np.generic] | None = None
     v: NDArray[np.generic] | None = None
     read_out: bool = False
     ones: NDArray[np.int64] | None = None
+    units: Units | None = None
+
+    @cached_property
+    def raster(self) -> NDArray[Any] | None:
+        """(T, B, *shape), uint8 spikes or float64 values in units of the graph, computed once.
+
+        ``None`` if not asked for.
+        """
+        return self.sent if self.sent is None or self.units is None else self.units.read(self.sent)
+
+    def with_raster(self, raster: NDArray[Any] | None) -> Activity:
+        """Return the activity with another raster, in units of the graph."""
+        return replace(self, sent=raster, units=None)
 
     @classmethod
-    def of_messages(cls, sent: NDArray[Any], active_updates: int | None, keep: bool, whole: bool) -> Activity:
+    def of_messages(
+        cls, sent: NDArray[Any], active_updates: int | None, keep: bool, whole: bool, units: Units | None = None
+    ) -> Activity:
         """Return the activity of a layer whose messages carry numbers.
 
         Args:
@@ -65,7 +85,7 @@ class Activity:
         """
         counts = np.asarray(np.count_nonzero(sent, axis=(0, 1)), np.int64)
         ones = np.asarray(np.count_nonzero(np.abs(sent) == 1, axis=(0, 1)), np.int64) if whole else None
-        return cls(counts, active_updates, sent if keep else None, binary=False, ones=ones)
+        return cls(counts, active_updates, sent if keep else None, binary=False, ones=ones, units=units)
 
     @classmethod
     def of_inputs(cls, sent: NDArray[Any]) -> Activity:
@@ -97,12 +117,13 @@ class Activity:
         return cls(
             counts=np.sum([part.counts for part in parts], axis=0, dtype=np.int64),
             active_updates=None if None in active else sum(active),  # type: ignore[arg-type]
-            raster=_joined([part.raster for part in parts]),
+            sent=_joined([part.sent for part in parts]),
             binary=all(part.binary for part in parts),
             u=_joined([part.u for part in parts]),
             v=_joined([part.v for part in parts]),
             read_out=any(part.read_out for part in parts),
             ones=_summed([part.ones for part in parts]),
+            units=parts[0].units,
         )
 
     def __add__(self, other: Activity) -> Activity:

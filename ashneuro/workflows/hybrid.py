@@ -136,7 +136,7 @@ class HybridSession:
             (spikes,) = (record.layers[name].raster for name in self._program.outputs)
             assert spikes is not None
             bare = replace(
-                record, layers={name: replace(activity, raster=None) for name, activity in record.layers.items()}
+                record, layers={name: activity.with_raster(None) for name, activity in record.layers.items()}
             )
             self.record = bare if self.record is None else self.record + bare
             yield spikes

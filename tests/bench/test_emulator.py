@@ -73,7 +73,7 @@ def test_different_spikes_fail_and_have_no_speed(monkeypatch):
             layer = record.layers["lif2"]
             raster = layer.raster.copy()
             raster[3, 1, 4] ^= 1
-            record = replace(record, layers={**record.layers, "lif2": replace(layer, raster=raster)})
+            record = replace(record, layers={**record.layers, "lif2": layer.with_raster(raster)})
         return record
 
     monkeypatch.setattr(emulator, "run_program", wrong)

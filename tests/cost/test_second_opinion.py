@@ -91,7 +91,7 @@ def test_events_and_spikes_of_both_stand_side_by_side(opinion, record, found):
     assert ours == theirs > 0
     changed = record.layers["a"].raster.copy()
     changed[3, 1, 0, 0, 0] ^= 1
-    other = replace(found, layers={**record.layers, "a": replace(record.layers["a"], raster=changed)})
+    other = replace(found, layers={**record.layers, "a": record.layers["a"].with_raster(changed)})
     differing = sanafe_opinion(PROGRAM, record, other)
     assert differing.mismatches == 1
     assert next(layer.first for layer in differing.spikes if layer.layer == "a") == (1, 3, 0)

@@ -93,9 +93,7 @@ def test_changes_match_a_loop_over_every_product():
         name: (rows[name].dense_macs, rows[name].effective_macs, rows[name].effective_acs) for name in expected
     }
     # What did not change costs nothing: fewer products than those of the values themselves.
-    values = {
-        name: replace(own, raster=own.raster.cumsum(axis=0)) for name, own in record.layers.items() if name != "lif"
-    }
+    values = {name: own.with_raster(own.raster.cumsum(axis=0)) for name, own in record.layers.items() if name != "lif"}
     whole = brute(program, replace(record, layers={**record.layers, **values}), x)
     for name in ("one", "two"):
         assert 0 < expected[name][1] < whole[name][1]
@@ -211,7 +209,7 @@ def test_counts_on_disk_and_in_parts_are_the_same(tmp_path):
 
 def test_a_graded_layer_stays_graded_whatever_it_sends():
     program, _, record = graded_run()
-    ones = {name: replace(own, raster=np.sign(own.raster)) for name, own in record.layers.items()}
+    ones = {name: own.with_raster(np.sign(own.raster)) for name, own in record.layers.items()}
     assert count(program, replace(record, layers=ones)) == count(program, record)
     assert not any(record.layers[name].binary or record.layers[name].read_out for name in ("one", "two", "out"))
 
@@ -448,7 +446,7 @@ def test_counts_per_step_match_a_loop_and_the_totals(coding):
         assert int(row.effective_macs.sum()) == whole.effective_macs
         assert int(row.spikes.sum()) == whole.spikes
     for t in range(record.timesteps):
-        one = {name: replace(own, raster=own.raster[t : t + 1]) for name, own in record.layers.items()}
+        one = {name: own.with_raster(own.raster[t : t + 1]) for name, own in record.layers.items()}
         expected = brute(program, replace(record, layers=one), x[t : t + 1])
         assert {name: int(steps[name].effective_acs[t]) for name in expected} == {
             name: acs for name, (_, _, acs) in expected.items()
@@ -459,7 +457,7 @@ def test_counts_per_step_need_rasters_and_inputs():
     program = networks.tiny_program()
     x = networks.images(program)
     record = networks.run(program, x)
-    bare = replace(record, layers={**record.layers, "lif2": replace(record.layers["lif2"], raster=None)})
+    bare = replace(record, layers={**record.layers, "lif2": record.layers["lif2"].with_raster(None)})
     with pytest.raises(AshneuroError, match="lif2 has no raster; input input was not given"):
         count_steps(program, bare, {})
 

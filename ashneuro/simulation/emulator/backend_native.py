@@ -11,49 +11,53 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import ConfigError
-from ashneuro.loihi import MIXED_WEIGHTS
+from ashneuro.loihi import LARGEST_MESSAGE, MIXED_WEIGHTS
 from ashneuro.program.program import Connection, Layer, Shape, Synapse
 from ashneuro.program.synapse import conv_pairs
+from ashneuro.simulation.emulator.changes import ChangePopulation
 from ashneuro.simulation.emulator.neurons import IntegerPopulation, OtherPopulation
 from ashneuro.simulation.emulator.population import Population
 from ashneuro.spiking.dynamics import DynamicsName
 from ashneuro.spiking.kernels.cpp import NativeError, load
+from ashneuro.spiking.message import SPIKE
 
 SOURCE = Path(__file__).with_name("loihi.cpp")
 VARIABLE = "ASHNEURO_KERNELS"
 ChannelsLast = tuple[int, int]  # (channels, positions) of an array that is channels-last in memory
 # As in loihi.cpp.
 WIDTHS = (32, 64, 96)
-ROWS, COPIED = 64, 16
+ROWS, COPIED, LANES = 64, 16, 32
 PIECE = 1 << 15  # neuron-steps whose input sums stay in the second-level cache until the neurons use them
 
 
 class _Synapse(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("spikes", "values", "weights", "sources")),
-        *((name, ctypes.c_int64) for name in ("positions", "groups", "channels", "out_positions", "taps", "outputs")),
-        *((name, ctypes.c_int32) for name in ("width", "lag", "exponent", "block")),
+        *((name, ctypes.c_void_p) for name in ("sent", "weights", "sources")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("step", "sample", "positions", "groups", "channels", "out_positions", "taps", "outputs")
+        ),
+        *((name, ctypes.c_int32) for name in ("bytes", "width", "lag", "exponent", "block", "imaginary")),
     )
 
 
 class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "samples", "neurons")),
-        *(
-            (name, ctypes.c_int32)
-            for name in ("kind", "late", "connections", "spiking", "keep_u", "keep_v", "threshold", "subtract")
-        ),
-        *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "keep_us", "keep_vs")),
-        ("own", ctypes.c_int32 * 3),
-        *((name, ctypes.c_void_p) for name in ("more", "u", "v", "sent", "trace_u", "trace_v")),
+        *((name, ctypes.c_int32) for name in ("kind", "late", "connections", "spiking", "parts", "bytes", "subtract")),
+        ("shared", ctypes.c_int32 * 6),
+        ("each", ctypes.c_void_p * 6),
+        *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "more", "u", "v", "sent")),
+        *((name, ctypes.c_int64) for name in ("sent_step", "sent_sample")),
+        *((name, ctypes.c_void_p) for name in ("trace_u", "trace_v")),
         *((name, ctypes.c_int64) for name in ("active", "piece")),
         *((name, ctypes.c_void_p) for name in ("inputs", "lines", "values", "first", "gathered", "loads")),
     )
@@ -63,10 +67,8 @@ class _Layer(ctypes.Structure):
 def _library() -> ctypes.CDLL:
     loaded = load(SOURCE)
     loaded.run.argtypes, loaded.run.restype = [ctypes.c_void_p], None
-    loaded.count.argtypes, loaded.count.restype = (
-        [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p],
-        None,
-    )
+    address = ctypes.c_void_p
+    loaded.count.argtypes, loaded.count.restype = [address, ctypes.c_int64, *[address] * 3], None
     return loaded
 
 
@@ -92,21 +94,22 @@ def enabled() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class EventSynapse:
-    """A dense synapse or a convolution whose input is spikes, or messages that carry numbers.
+    """A dense synapse or a convolution whose input is spikes, or messages that carry population.
 
     It is a convolution between positions, which are rows of channels; a dense layer has one
     position and one tap.
 
     Args:
         weights: int16, (groups, chunks of outputs, taps, channels, outputs of a chunk), with the
-            channels and outputs of one group.
+            channels and outputs of one group. Those of numbers are in the order of `_interleaved`.
         sources: (output positions, taps): input position of each tap; −1 is padding.
         positions: number of input positions.
         outputs: number of output channels of one group.
         layout: of the input, if it has to be channels-last.
         exponent, lag: of the connection; the lag in steps.
         block: number of weights of one output that add up to less than 2^15, whichever they are.
-        payload: its input is numbers.
+        payload: its input is population.
+        imaginary: of the connection.
     """
 
     weights: NDArray[np.int16]
@@ -118,6 +121,7 @@ class EventSynapse:
     lag: int
     block: int
     payload: bool
+    imaginary: bool
 
     @classmethod
     def of(
@@ -143,10 +147,12 @@ class EventSynapse:
         width = min(WIDTHS, key=lambda width: (-outputs % width, -width))
         padded = np.zeros((groups, -(-outputs // width) * width, channels, taps), np.int16)
         padded[:, :outputs] = weight.reshape(groups, outputs, channels, taps)
+        if payload:
+            padded = _interleaved(padded)
         packed = np.ascontiguousarray(padded.reshape(groups, -1, width, channels, taps).transpose(0, 1, 4, 3, 2))
         positions = synapse.in_size // (groups * channels)
         exponent, block = connection.weight_exp, _block(weight)
-        return cls(packed, sources, positions, outputs, in_layout, exponent, lag, block, payload)
+        return cls(packed, sources, positions, outputs, in_layout, exponent, lag, block, payload, connection.imaginary)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +173,7 @@ class EventInputs:
 
         Args:
             lags: by number of the connection.
-            payloads: those that carry numbers; their sums fit 32 bits.
+            payloads: those that carry numbers; the largest expected sums fit 32 bits.
         """
         connections = {index: layer.connections[index] for index in lags}
         convolutions = (one.synapse for one in connections.values() if one.synapse and one.synapse.kind == "conv")
@@ -191,72 +197,101 @@ def _block(weight: NDArray[np.integer]) -> int:
     return np.iinfo(np.int32).max if reach <= limit else limit // int(np.abs(rows).max())
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    """Parameters that all neurons of a population share, as the kernel takes them.
+def _interleaved(weight: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Return weights with every 32 outputs (axis 1) in the order in which products come in order.
 
-    Args:
-        kind: index in `KINDS`.
-        late: spikes reset v one step later.
-        keep_u, keep_v: factors of the decays, in 1/4096; 0 where they differ between neurons.
-        threshold: largest v that does not spike, or v_threshold of further dynamics.
-        subtract: from v at a spike; 0: a spike sets v to 0.
-        own: parameters of further dynamics, in the order of `OWN`.
+    The kernel multiplies the first four of each 8 outputs, then the last four.
     """
-
-    kind: int
-    late: bool
-    keep_u: int
-    keep_v: int
-    threshold: int
-    subtract: int = 0
-    own: tuple[int, ...] = ()
+    groups, outputs, *rest = weight.shape
+    blocks = weight.reshape(groups, outputs // LANES, 2, 4, 4, *rest)
+    return blocks.swapaxes(2, 3).reshape(weight.shape)
 
 
-KINDS = ("lif", "refractory", "adaptive", "resonate", "izhikevich", "graded", "count")  # as in loihi.cpp
-NO_LIMIT = np.iinfo(np.int32).max
+Kind = Literal[DynamicsName, "graded", "count", "change"]
+# As in loihi.cpp.
+KINDS: tuple[Kind, ...] = (
+    "lif", "refractory", "adaptive", "resonate", "izhikevich", "ternary", "graded", "count", "change"
+)  # fmt: skip
+MESSAGES: Mapping[Kind, type[np.integer]] = {
+    "ternary": np.int16, "graded": np.int16, "count": np.int16, "change": np.int32
+}  # fmt: skip
+# Parameters of further dynamics, as the kernel takes them.
 OWN: Mapping[DynamicsName, tuple[str, ...]] = {
-    "lif": (),
     "refractory": ("refractory_steps",),
     "adaptive": ("d_threshold", "d_refractory", "threshold_step"),
     "resonate": ("sin", "cos"),
     "izhikevich": ("sin", "cos"),
+    "ternary": ("threshold_below",),
 }
 
 
-def compiles(population: Population[Any], layer: Layer) -> bool:
-    """Return True if the neurons of ``layer`` have a compiled form: those of `KINDS`.
+@dataclass(frozen=True, eq=False)
+class CompiledNeurons:
+    """A population as the kernel takes it.
 
-    Neurons with further dynamics share their parameters, and resonators have no imaginary input.
+    Args:
+        kind: of `KINDS`.
+        spiking: they send messages.
+        bias: (*shape), shifted by its exponent.
+        own: keep_u and keep_v, the factors of the decays in 1/4096, v_threshold and up to three
+            more: numbers, or arrays (*shape) where neurons differ. For LIF, v_threshold is the
+            largest v that does not spike.
+        late: spikes reset v one step later; of changes: the error adds up.
+        subtract: from v at a spike; 0: a spike sets v to 0.
     """
-    if layer.neuron.message.kind not in ("spike", "graded", "count") or layer.complex_input:
-        return False
-    return isinstance(population, IntegerPopulation) or _numbers(population) is not None
 
+    kind: Kind
+    spiking: bool
+    bias: NDArray[np.int32]
+    own: tuple[Any, ...]
+    late: bool = False
+    subtract: int = 0
 
-def _numbers(population: Population[Any]) -> _Numbers | None:
-    """Return the parameters that neurons share; ``None`` if some differ that must be alike."""
-    if isinstance(population, IntegerPopulation):
-        decays = (population.keep_u, population.keep_v) if population.decays is None else (0, 0)
-        if population.message.graded:
-            limit = population.message.limit
-            largest = NO_LIMIT if limit is None else int(limit)
-            return _Numbers(KINDS.index("graded"), False, 0, 0, population.fires_above, 0, (largest,))
-        late, subtract = bool(population.firing.reset_delay), population.v_subtract or 0
-        if population.message.kind == "count":
-            most = int(population.message.limit or 0)
-            return _Numbers(KINDS.index("count"), False, *decays, population.fires_above, subtract, (most,))
-        return _Numbers(0, late, *decays, population.fires_above, subtract)
-    if not isinstance(population, OtherPopulation) or not population.integer or population.kind not in OWN:
+    @property
+    def whole(self) -> bool:
+        """True if messages are whole numbers, whatever the unit of the layer."""
+        return self.spiking and self.kind in ("count", "ternary")
+
+    @cached_property
+    def alike(self) -> bool:
+        """True if all neurons share all parameters."""
+        return all(np.unique(np.asarray(value)).size == 1 for value in self.own)
+
+    @classmethod
+    def of(cls, population: Population[Any], bias: NDArray[np.int32]) -> CompiledNeurons | None:
+        """Return the compiled form of a population of integers, if it has one."""
+        message, spiking = getattr(population, "message", SPIKE), population.spiking
+        if isinstance(population, IntegerPopulation):
+            own = (population.keep_u, population.keep_v, population.fires_above)
+            late, subtract = bool(population.firing.reset_delay), population.v_subtract or 0
+            if message.kind == "spike" or not spiking:
+                return cls("lif", spiking, bias, own, late, subtract)
+            limit = message.limit
+            if message.kind not in ("graded", "count") or limit is None or limit > LARGEST_MESSAGE:
+                return None
+            return cls(message.kind, True, bias, (*own, int(limit)), False, subtract)
+        if isinstance(population, ChangePopulation) and population.integer:
+            smallest = 0 if message.activation == "relu" else np.iinfo(np.int32).min
+            own = (-population.keep_u, 0, population.v_threshold)
+            shifts = max(-message.shift, 0), max(message.shift, 0)
+            return cls("change", spiking, bias, (*own, smallest, *shifts), message.cumulative)
+        if isinstance(population, OtherPopulation) and population.integer and population.kind in OWN:
+            given = population.neurons.parameters
+            own = (population.keep_u, population.keep_v, population.neurons.v_threshold)
+            return cls(population.kind, True, bias, (*own, *(given[name] for name in OWN[population.kind])))
         return None
-    given = population.neurons.parameters
-    wanted = (population.neurons.v_threshold, *(given[name] for name in OWN[population.kind]))
-    decays = (population.keep_u, population.keep_v)
-    values = [np.unique(np.asarray(value)) for value in (*decays, *wanted)]
-    if any(value.size != 1 for value in values):
-        return None
-    keep_u, keep_v, threshold, *own = (int(value[0]) for value in values)
-    return _Numbers(KINDS.index(population.kind), False, keep_u, keep_v, threshold, 0, tuple(own))
+
+    def empty(self, shape: Shape, layout: ChannelsLast | None) -> NDArray[Any]:
+        """Return an array (T, B, ...) for what neurons send, with the axes of neurons as in memory.
+
+        A sample is contiguous: steps a power of two apart would meet in the same lines of a cache.
+
+        Args:
+            shape: (T, B, *layer shape).
+        """
+        in_memory = (math.prod(shape[2:]),) if layout is None else layout[::-1]
+        kind = MESSAGES.get(self.kind, np.uint8) if self.spiking else np.int32
+        return np.empty((shape[1], shape[0], *in_memory), kind).swapaxes(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,114 +299,154 @@ class LayerResult:
     """Answers of one layer.
 
     Args:
-        sent: (T, B, *shape): spikes as uint8, or v, or other messages.
+        sent: (T, B, *shape): spikes as uint8, v or changes as int32, or other messages as int16.
         active: number of active neuron-steps.
         counts: messages of each neuron; 0 for a read-out.
+        ones: of these, those of 1 or −1, if they are whole numbers.
         u, v: (T, B, *shape), if traced.
     """
 
     sent: NDArray[Any]
     active: int
     counts: NDArray[np.int64]
+    ones: NDArray[np.int64] | None
     u: NDArray[np.int32] | None
     v: NDArray[np.int32] | None
 
 
 def run_layer(
-    population: Population[Any],
-    bias: NDArray[np.int32],
+    population: CompiledNeurons,
     shape: Shape,
     currents: NDArray[np.int32] | None,
     inputs: Sequence[tuple[EventSynapse, NDArray[Any]]],
     layout: ChannelsLast | None,
     traced: bool,
+    sent: NDArray[Any] | None = None,
 ) -> LayerResult:
     """Return the answers of a layer of neurons that start at rest.
 
     Args:
-        bias: (*layer shape), shifted by its exponent.
         shape: (T, B, *layer shape).
-        currents: input that does not pass a compiled synapse, of ``shape``.
-        inputs: compiled synapses, each with the spikes or values (T, B, ...) of its source.
+        currents: input that does not pass a compiled synapse, of ``shape``; (T, B, 2, *layer shape)
+            if some of it is imaginary.
+        inputs: compiled synapses, each with the messages (T, B, ...) of its source.
         layout: see `EventInputs`.
+        sent: array of `CompiledNeurons.empty`, or some samples of one, to write to.
     """
     steps, samples, neurons = shape[0], shape[1], math.prod(shape[2:])
-    numbers = _numbers(population)
-    assert numbers is not None
-    in_memory = (neurons,) if layout is None else layout[::-1]
-    binary = population.spiking and KINDS[numbers.kind] not in ("graded", "count")
-    sent = np.empty((steps, samples, *in_memory), np.uint8 if binary else np.int32)
+    sent = population.empty(shape, layout) if sent is None else sent
     u, v = np.zeros((samples, neurons), np.int32), np.zeros((samples, neurons), np.int32)
     traces = [np.empty(sent.shape, np.int32) if traced else None for _ in range(2)]
-    spikes = [
-        _rows(values.astype(np.int32 if synapse.payload else np.uint8, copy=False), synapse.layout, 2)
-        for synapse, values in inputs
-    ]
+    messages = [_messages(values, synapse) for synapse, values in inputs]
     if currents is None and not inputs:
         currents = np.zeros(shape, np.int32)
-    currents = None if currents is None else _rows(currents, layout, 2)
-    bias = _rows(bias, layout)
-    decays = population.decays if isinstance(population, IntegerPopulation) else None
-    keeps = (None, None) if decays is None else tuple(_rows(np.asarray(values), layout) for values in decays)
+    parts = 1 + (
+        any(synapse.imaginary for synapse, _ in inputs) or (currents is not None and currents.ndim > len(shape))
+    )
+    currents = None if currents is None else _complex(currents, shape, parts)
+    currents = None if currents is None else _rows(currents, layout, 2 + (parts > 1))
+    alike, bias = population.alike, _rows(population.bias, layout)
+    biased = not alike or population.kind == "change" or bias.any()
+    own = [np.asarray(value, np.int32) for value in population.own]
+    each = [_rows(np.broadcast_to(value, shape[2:]), layout) for value in own] if not alike else []
     synapses = (_Synapse * max(1, len(inputs)))(
         *(
             _Synapse(
-                *((None, _at(values)) if synapse.payload else (_at(values), None)),
-                _at(synapse.weights), _at(synapse.sources),
+                _at(values), _at(synapse.weights), _at(synapse.sources), *_strides(values),
                 synapse.positions, len(synapse.weights), synapse.weights.shape[3], *synapse.sources.shape,
-                synapse.outputs, synapse.weights.shape[4], synapse.lag, synapse.exponent, synapse.block,
+                synapse.outputs, values.itemsize, synapse.weights.shape[4], synapse.lag, synapse.exponent,
+                synapse.block, synapse.imaginary,
             )
-            for (synapse, _), values in zip(inputs, spikes, strict=True)
+            for (synapse, _), values in zip(inputs, messages, strict=True)
         )
     )  # fmt: skip
     piece = max(1, min(steps, PIECE // neurons))
     # The kernel writes eight lines before it knows which of them spiked, and copies vectors.
-    lines = piece * max((values[0, 0].size for values in spikes), default=0) + COPIED
+    lines = piece * max((values[0, 0].size for values in messages), default=0) + COPIED
     gathered = ROWS * max((one.taps * one.channels for one in synapses), default=0) + COPIED
     first = piece * max((one.positions * one.groups for one in synapses), default=0) + 1
     loads = any(synapse.payload for synapse, _ in inputs)
     sizes = (
-        piece * neurons + WIDTHS[-1], lines, lines if loads else 0, first, gathered, gathered if loads else 0
+        parts * (piece * neurons + WIDTHS[-1]), lines, lines if loads else 0, first, gathered, gathered if loads else 0
     )  # fmt: skip
     work = [np.empty(size, np.int32) for size in sizes]
-    more = np.zeros((samples, 2, neurons), np.int32) if isinstance(population, OtherPopulation) else None
-    if more is not None and KINDS[numbers.kind] == "adaptive":
-        more[:, 0] = numbers.threshold
+    more = None
+    if population.kind not in ("lif", "graded", "count"):
+        more = np.zeros((samples, 2, neurons), np.int32)
+    if more is not None and population.kind == "adaptive":
+        more[:, 0] = own[2].flat[0] if alike else each[2].ravel()
     layer = _Layer(
-        steps, samples, neurons, numbers.kind, numbers.late, len(inputs),
-        binary, numbers.keep_u, numbers.keep_v, numbers.threshold, numbers.subtract,
-        ctypes.addressof(synapses), _at(currents), _at(bias) if decays or bias.any() else None,
-        *map(_at, keeps), numbers.own, *map(_at, (more, u, v, sent, *traces)), 0, piece, *map(_at, work),
+        steps, samples, neurons, KINDS.index(population.kind), population.late, len(inputs), population.spiking, parts,
+        sent.itemsize, population.subtract, tuple(int(value.flat[0]) for value in own), tuple(map(_at, each)),
+        ctypes.addressof(synapses), _at(currents), _at(bias) if biased else None, *map(_at, (more, u, v, sent)),
+        *_strides(sent), *map(_at, traces), 0, piece, *map(_at, work),
     )  # fmt: skip
     _library().run(ctypes.byref(layer))
-    counts = np.zeros(neurons, np.int64)
-    if population.spiking:
-        events = sent if binary else (sent != 0).view(np.uint8)
-        counts = count(events.reshape(steps, samples, neurons))
-    seen = [
-        _program_axes(values, layout).reshape(shape)
-        for values in (sent, *(trace for trace in traces if trace is not None))
-    ]
-    counts = _program_axes(counts.reshape(in_memory), layout).reshape(shape[2:])
-    return LayerResult(seen[0], layer.active, counts, *(seen[1:] or (None, None)))
+    counts, ones = count(sent, population.whole) if population.spiking else (np.zeros(sent.shape[2:], np.int64), None)
+
+    def seen(values: NDArray[Any] | None, shape: Shape) -> NDArray[Any] | None:
+        return None if values is None else in_program(values, layout, shape)
+
+    return LayerResult(
+        in_program(sent, layout, shape),
+        layer.active,
+        in_program(counts, layout, shape[2:]),
+        seen(ones, shape[2:]),
+        *(seen(trace, shape) for trace in traces),
+    )
 
 
-def _rows(values: NDArray[Any], layout: ChannelsLast | None, leading: int = 0) -> NDArray[Any]:
-    """Return ``values`` (*leading axes, ...), contiguous, channels-last if there is a layout."""
+def _messages(values: NDArray[Any], synapse: EventSynapse) -> NDArray[Any]:
+    """Return messages (T, B, ...) of 1, 2 or 4 bytes, every step of a sample contiguous."""
+    if not synapse.payload:
+        values = values.astype(np.uint8, copy=False)
+    elif values.dtype != np.int16:
+        values = values.astype(np.int32, copy=False)
+    return _rows(values, synapse.layout, 2, steps=True)
+
+
+def _complex(currents: NDArray[np.int32], shape: Shape, parts: int) -> NDArray[np.int32]:
+    """Return input with an axis for its parts where there are two."""
+    if parts == 1 or currents.ndim > len(shape):
+        return currents
+    return np.stack([currents, np.zeros_like(currents)], axis=2)
+
+
+def _rows(values: NDArray[Any], layout: ChannelsLast | None, leading: int = 0, steps: bool = False) -> NDArray[Any]:
+    """Return ``values`` (*leading axes, ...), contiguous, channels-last if there is a layout.
+
+    Args:
+        steps: only each index of the first two axes has to be contiguous.
+    """
     flat = values.reshape(*values.shape[:leading], *(layout or (-1,)))
-    return np.ascontiguousarray(flat if layout is None else flat.swapaxes(-1, -2))
+    rows = flat if layout is None else flat.swapaxes(-1, -2)
+    if steps and rows.size and rows[0, 0].flags.c_contiguous:
+        return rows
+    return np.ascontiguousarray(rows)
 
 
-def _program_axes(values: NDArray[Any], layout: ChannelsLast | None) -> NDArray[Any]:
-    return values if layout is None else values.swapaxes(-1, -2)
+def in_program(values: NDArray[Any], layout: ChannelsLast | None, shape: Shape) -> NDArray[Any]:
+    """Return a view of ``values``, as they lie in memory, with the axes of the program."""
+    return (values if layout is None else values.swapaxes(-1, -2)).reshape(shape)
 
 
-def count(spikes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the spikes per neuron (neurons,) of contiguous ``spikes`` (..., neurons)."""
-    totals = np.zeros(spikes.shape[-1], np.int64)
-    if spikes.size:
-        _library().count(_at(spikes), spikes.size // spikes.shape[-1], spikes.shape[-1], _at(totals))
-    return totals
+def count(sent: NDArray[Any], whole: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Return the messages per neuron, and those of 1 or −1 if they are ``whole`` population.
+
+    Args:
+        sent: (T, B, *shape) of 1, 2 or 4 bytes; every step of a sample is contiguous.
+    """
+    totals = np.zeros(sent.shape[2:], np.int64)
+    ones = np.zeros_like(totals) if whole else None
+    if sent.size:
+        size = (ctypes.c_int64 * 5)(*_strides(sent), *sent.shape[:2], totals.size)
+        _library().count(_at(sent), sent.itemsize, ctypes.addressof(size), _at(totals), _at(ones))
+    return totals, ones
+
+
+def _strides(values: NDArray[Any]) -> tuple[int, int]:
+    """Return the elements from one step, and from one sample, to the next."""
+    return values.strides[0] // values.itemsize, values.strides[1] // values.itemsize
 
 
 def _at(values: NDArray[Any] | None) -> int | None:

@@ -16,8 +16,9 @@ Chunk = Mapping[str, NDArray[Any]]
 
 
 def run_chunks(
-    run: Callable[[Chunk], SpikeRecord],
+    run: Callable[[Chunk, Chunk], SpikeRecord],
     inputs: Chunk,
+    kept: Chunk,
     *,
     library: Arrays,
     widest: int,
@@ -29,19 +30,22 @@ def run_chunks(
     threads, which would mostly wait for each other.
 
     Args:
-        run: computes one chunk; called from several threads.
+        run: computes one chunk, from its samples of ``inputs`` and ``kept``; called from several
+            threads.
+        kept: arrays (T, B, ...) for ``run`` to write to.
         widest: elements of the largest array that one sample needs in one step.
         progress: called with (samples done, samples in all).
     """
     timesteps, samples = next(iter(inputs.values())).shape[:2]
     size = max(1, min(library.batch, library.patches // (timesteps * widest)))
-    chunks = [
-        {name: values[:, first : first + size] for name, values in inputs.items()} for first in range(0, samples, size)
-    ]
+    parts = [slice(first, first + size) for first in range(0, samples, size)]
+    chunks, into = (
+        [{name: values[:, part] for name, values in arrays.items()} for part in parts] for arrays in (inputs, kept)
+    )
     records: list[SpikeRecord] = []
     with library.single_threaded() as cores, ThreadPoolExecutor(min(cores, len(chunks))) as pool:
         try:
-            for done in pool.map(run, chunks):
+            for done in pool.map(run, chunks, into):
                 records.append(done)
                 if progress:
                     progress(sum(record.samples for record in records), samples)

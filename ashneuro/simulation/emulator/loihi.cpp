@@ -5,46 +5,56 @@
 // nothing. Sums are exact: a block of weights fits 16 bits, and blocks add up in 32 bits. Decays need
 // no more than 32 bits either: |x|·keep >> 12 = (|x| >> 12)·keep + ((|x| & 4095)·keep >> 12).
 //
+// Messages that carry numbers have 16 bits, as Loihi's. A product with them adds two lines at once, in
+// 32 bits. Only changes may exceed 16 bits: they are added in pieces of 15.
+//
 // Synapses are convolutions between positions, which are rows of channels (channels-last); a dense
-// layer has one position and one tap. The spikes of a position are found once. For each output
+// layer has one position and one tap. The messages of a position are found once. For each output
 // position, those of its taps' input positions are listed, and their weights added.
 
 #include <cstdint>
 #include <cstring>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 extern "C" {
 
 struct Synapse {
-    const uint8_t* spikes;   // [steps][samples][positions][groups][channels], 0 or 1
-    const int32_t* values;   // likewise, messages with a payload; null: spikes
-    const int16_t* weights;  // [groups][chunks of outputs][taps][channels][width], zero behind a group's last output
-    const int32_t* sources;  // [out_positions][taps]: input position; −1 is padding
+    const void* sent;         // [steps][samples][positions][groups][channels], messages of `bytes` bytes
+    const int16_t* weights;   // [groups][chunks of outputs][taps][channels][width], zero behind a group's last output;
+                              // for numbers, a chunk is in the order of `interleaved`
+    const int32_t* sources;   // [out_positions][taps]: input position; −1 is padding
+    int64_t step, sample;     // messages from one step, or sample, to the next
     int64_t positions, groups, channels, out_positions, taps, outputs;  // channels and outputs are those of one group
-    int32_t width;     // outputs in a chunk: LANES, 2 · LANES or WIDEST
-    int32_t lag;       // in steps
-    int32_t exponent;  // shift of the sum, to the left if positive
-    int32_t block;     // number of weights that add up to less than 2^15
+    int32_t bytes;      // of a message: 1 for spikes, which are 0 or 1; 2 or 4 for numbers
+    int32_t width;      // outputs in a chunk: LANES, 2 · LANES or WIDEST
+    int32_t lag;        // in steps
+    int32_t exponent;   // shift of the sum, to the left if positive
+    int32_t block;      // number of weights that add up to less than 2^15
+    int32_t imaginary;  // into the second half of the inputs
 };
 
 struct Layer {
     int64_t steps, samples, neurons;
     int32_t kind;  // of neurons, a Kind
     int32_t late;  // spikes reset v one step later
-    int32_t connections, spiking, keep_u, keep_v;
-    int32_t threshold;  // largest v that does not spike
-    int32_t subtract;   // from v at a spike; 0: a spike sets v to 0
+    int32_t connections, spiking, parts;  // parts: 2 if neurons have imaginary input, else 1
+    int32_t bytes;     // of what a neuron sends: 1, 2 or 4
+    int32_t subtract;  // from v at a spike; 0: a spike sets v to 0
+    int32_t shared[6];         // keep_u, keep_v, threshold, own[3]: see the step functions
+    const int32_t* each[6];    // [neurons] each, in place of the shared ones; or null
     const Synapse* synapses;
-    const int32_t* currents;  // [steps][samples][neurons], other input; or null
-    const int32_t* bias;      // [neurons]; or null, unless neurons decay differently
-    const int32_t *keep_us, *keep_vs;  // [neurons], in place of keep_u and keep_v; or null
-    int32_t own[3];           // of the kind, see step_other
-    int32_t* more;            // [samples][2][neurons]: further state, as u and v; or null
-    int32_t *u, *v;           // [samples][neurons]; state before and after the run
-    void* sent;               // [steps][samples][neurons]: bytes if spiking, else v, or values
+    const int32_t* currents;   // [steps][samples][parts][neurons], other input; or null
+    const int32_t* bias;       // [neurons]; or null, unless parameters differ between neurons
+    int32_t* more;             // [samples][2][neurons]: further state, as u and v; or null
+    int32_t *u, *v;            // [samples][neurons]; state before and after the run
+    void* sent;                // [steps][samples][neurons]: messages, or v of a read-out
+    int64_t sent_step, sent_sample;  // messages from one step, or sample, to the next
     int32_t *trace_u, *trace_v;  // [steps][samples][neurons]; or null
     int64_t active;              // neuron-steps, added to
     int64_t piece;               // number of steps at once, for which the buffers below suffice
-    int32_t* inputs;             // [piece · neurons + WIDEST]
+    int32_t* inputs;             // [parts][piece · neurons + WIDEST]
     int32_t *lines, *values;     // [piece · most input lines + COPIED]
     int32_t* first;              // [piece · most positions · groups + 1]
     int32_t *gathered, *loads;   // [ROWS · most taps · channels + COPIED]
@@ -60,7 +70,7 @@ constexpr int COPIED = 16;              // lines copied at once
 
 typedef int16_t Vector __attribute__((vector_size(64), aligned(2), may_alias));
 typedef int32_t Lines __attribute__((vector_size(64), aligned(4), may_alias));
-
+typedef int32_t Wide __attribute__((vector_size(64)));
 typedef int32_t Eight __attribute__((vector_size(32), aligned(4), may_alias));
 
 // Positions of the set bits of each byte.
@@ -79,40 +89,45 @@ struct Events {
     int32_t count;
 };
 
+// Lists the lines of a row of messages other than 0.
+template <class Message> int32_t* list_lines(const Message* row, int64_t channels, int32_t* to) {
+    int64_t line = 0;
+    for (; line + 8 <= channels; line += 8) {
+        uint64_t eight;
+        if (sizeof(Message) == 1) {
+            memcpy(&eight, row + line, 8);
+        } else {
+            uint8_t sent[8];
+            for (int j = 0; j < 8; j++) sent[j] = row[line + j] != 0;
+            memcpy(&eight, sent, 8);
+        }
+        const int ones = int((eight * 0x0102040810204080) >> 56);  // a bit of each byte
+        *reinterpret_cast<Eight*>(to) = POSITIONS.of[ones] + int32_t(line);
+        to += __builtin_popcount(ones);
+    }
+    for (; line < channels; line++) {
+        *to = int32_t(line);
+        to += row[line] != 0;
+    }
+    return to;
+}
+
 // Lists the channels that sent something, by step, position and group: lines[first[n]] to lines[first[n + 1]].
-void find_spikes(const Layer& layer, const Synapse& synapse, int64_t sample, int64_t begin, int64_t end) {
+template <class Message> void find_messages(const Layer& layer, const Synapse& synapse, int64_t sample, int64_t begin, int64_t end) {
     const int64_t rows = synapse.positions * synapse.groups, channels = synapse.channels;
-    int32_t n = 0, *first = layer.first;
+    int32_t *to = layer.lines, *first = layer.first;
     for (int64_t t = begin - synapse.lag; t < end - synapse.lag; t++) {
-        const int64_t offset = t < 0 ? 0 : (t * layer.samples + sample) * rows * channels;
-        for (int64_t row = 0; row < rows; row++) {
-            *first++ = n;
+        const Message* messages = static_cast<const Message*>(synapse.sent) + (t < 0 ? 0 : t * synapse.step + sample * synapse.sample);
+        for (int64_t row = 0; row < rows; row++, messages += channels) {
+            const int64_t n = to - layer.lines;
+            *first++ = int32_t(n);
             if (t < 0) continue;
-            int64_t line = 0;
-            if (synapse.values) {
-                const int32_t* values = synapse.values + offset + row * channels;
-                for (; line < channels; line++) {
-                    layer.lines[n] = int32_t(line);
-                    layer.values[n] = values[line];
-                    n += values[line] != 0;
-                }
-                continue;
-            }
-            const uint8_t* spikes = synapse.spikes + offset + row * channels;
-            for (; line + 8 <= channels; line += 8) {
-                uint64_t eight;
-                memcpy(&eight, spikes + line, 8);
-                const int ones = int((eight * 0x0102040810204080) >> 56);  // a bit of each byte
-                *reinterpret_cast<Eight*>(layer.lines + n) = POSITIONS.of[ones] + int32_t(line);
-                n += __builtin_popcount(ones);
-            }
-            for (; line < channels; line++) {
-                layer.lines[n] = int32_t(line);
-                n += spikes[line];
-            }
+            to = list_lines(messages, channels, to);
+            if (sizeof(Message) > 1)
+                for (int64_t k = n; k < to - layer.lines; k++) layer.values[k] = messages[layer.lines[k]];
         }
     }
-    *first = n;
+    *first = int32_t(to - layer.lines);
 }
 
 // Lists the rows of weights for `count` output positions from `begin` on, numbered over the steps of the piece.
@@ -133,7 +148,7 @@ void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t b
             const int32_t weights = int32_t(tap * synapse.channels);
             for (int32_t k = 0; k < n; k += COPIED)
                 *reinterpret_cast<Lines*>(to + k) = *reinterpret_cast<const Lines*>(from + k) + weights;
-            if (synapse.values)
+            if (synapse.bytes > 1)
                 for (int32_t k = 0; k < n; k += COPIED)
                     *reinterpret_cast<Lines*>(load + k) = *reinterpret_cast<const Lines*>(layer.values + edges[0] + k);
             to += n, load += n, events->count += n;
@@ -150,16 +165,71 @@ template <int WIDTH> inline void add_lines(const int16_t* weights, const int32_t
     memcpy(into, sums, sizeof sums);
 }
 
-typedef int16_t Half __attribute__((vector_size(32), aligned(2), may_alias));
-typedef int32_t Wide __attribute__((vector_size(64)));
+#ifdef __clang__
+#define SHUFFLED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLED(a, b, ...) __builtin_shuffle(a, b, Vector{__VA_ARGS__})
+#endif
 
-template <int WIDTH> inline void add_values(const int16_t* weights, Events events, int32_t* into) {
+// Interleaves the numbers of a and b within each 128 bits: the first four of each, or the last four.
+inline Vector interleaved(Vector a, Vector b, bool last) {
+    return last ? SHUFFLED(a, b, 4, 36, 5, 37, 6, 38, 7, 39, 12, 44, 13, 45, 14, 46, 15, 47, 20, 52, 21, 53, 22, 54, 23, 55,
+                           28, 60, 29, 61, 30, 62, 31, 63)
+                : SHUFFLED(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 8, 40, 9, 41, 10, 42, 11, 43, 16, 48, 17, 49, 18, 50, 19, 51,
+                           24, 56, 25, 57, 26, 58, 27, 59);
+}
+
+// The sums of two products of 16-bit numbers each.
+inline Wide products(Vector pairs, Wide values) {
+#if defined(__AVX512BW__)
+    return Wide(_mm512_madd_epi16(__m512i(pairs), __m512i(values)));
+#elif defined(__AVX2__)
+    __m256i p[2], v[2];
+    memcpy(p, &pairs, sizeof p);
+    memcpy(v, &values, sizeof v);
+    for (int half = 0; half < 2; half++) p[half] = _mm256_madd_epi16(p[half], v[half]);
+    Wide sums;
+    memcpy(&sums, p, sizeof sums);
+    return sums;
+#else
+    const Wide both = Wide(pairs);
+    return ((both << 16) >> 16) * ((values << 16) >> 16) + (both >> 16) * (values >> 16);
+#endif
+}
+
+// Adds lines times values of 16 bits, shifted to the left. The sums come in the order of the outputs.
+template <int WIDTH> inline void add_products(const int16_t* weights, Events events, int32_t* into, int shift) {
     Wide sums[WIDTH / 16] = {};
-    for (int32_t k = 0; k < events.count; k++) {
-        const Half* row = reinterpret_cast<const Half*>(weights + int64_t(events.lines[k]) * WIDTH);
-        for (int j = 0; j < WIDTH / 16; j++) sums[j] += __builtin_convertvector(row[j], Wide) * events.values[k];
+    for (int32_t k = 0; k < events.count; k += 2) {
+        const bool pair = k + 1 < events.count;
+        const Vector* a = reinterpret_cast<const Vector*>(weights + int64_t(events.lines[k]) * WIDTH);
+        const Vector* b = pair ? reinterpret_cast<const Vector*>(weights + int64_t(events.lines[k + 1]) * WIDTH) : a;
+        const uint32_t other = pair ? uint32_t(events.values[k + 1]) << 16 : 0;
+        const Wide values = Wide{} + int32_t(other | (uint32_t(events.values[k]) & 0xffff));
+        for (int j = 0; j < WIDTH / LANES; j++) {
+            sums[2 * j] += products(interleaved(a[j], b[j], false), values);
+            sums[2 * j + 1] += products(interleaved(a[j], b[j], true), values);
+        }
     }
-    memcpy(into, sums, sizeof sums);
+    for (int j = 0; j < WIDTH / 16; j++) *reinterpret_cast<Lines*>(into + 16 * j) += sums[j] << shift;
+}
+
+template <int WIDTH> void add_values(const int16_t* weights, Events events, int32_t* into) {
+    int32_t beyond = 0;
+    for (int32_t k = 0; k < events.count; k++) beyond |= events.values[k] != int16_t(events.values[k]);
+    if (!beyond) return add_products<WIDTH>(weights, events, into, 0);
+    // A piece of 15 bits at a time, and the highest two with the sign.
+    int32_t pieces[COPIED];
+    for (int32_t begin = 0; begin < events.count; begin += COPIED) {
+        const int32_t n = events.count - begin < COPIED ? events.count - begin : COPIED;
+        for (int shift = 0; shift < 32; shift += 15) {
+            for (int32_t k = 0; k < n; k++) {
+                const int32_t rest = events.values[begin + k] >> shift;
+                pieces[k] = shift < 30 ? rest & 0x7fff : rest;
+            }
+            add_products<WIDTH>(weights, {events.lines + begin, pieces, n}, into, shift);
+        }
+    }
 }
 
 // Adds the weights of one chunk of outputs, at one position and step. Behind the last output the weights are 0,
@@ -168,8 +238,8 @@ template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16
     // The exponent applies to the whole sum, not to blocks: a right shift rounds.
     const int32_t left = 1 << (synapse.exponent > 0 ? synapse.exponent : 0), right = synapse.exponent < 0 ? -synapse.exponent : 0;
     const int32_t n = events.count;
-    if (synapse.values) {
-        int32_t whole[WIDTH];
+    if (synapse.bytes > 1) {
+        int32_t whole[WIDTH] = {};
         add_values<WIDTH>(weights, events, whole);
         for (int j = 0; j < WIDTH; j++) inputs[j] += (whole[j] * left) >> right;
         return;
@@ -192,7 +262,7 @@ template <int WIDTH> inline void add_weights(const Synapse& synapse, const int16
 }
 
 // Adds the sums of one synapse, for one sample and a piece of the steps.
-template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, int64_t steps) {
+template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, int64_t steps, int32_t* inputs) {
     const int64_t rows = steps * synapse.out_positions, all = synapse.groups * synapse.outputs;
     for (int64_t begin = 0; begin < rows; begin += ROWS) {
         const int64_t count = rows - begin < ROWS ? rows - begin : ROWS;
@@ -203,15 +273,14 @@ template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, in
             for (int64_t output = 0; output < synapse.outputs; output += WIDTH, weights += synapse.taps * synapse.channels * WIDTH)
                 for (int64_t n = 0; n < count; n++)
                     if (events[n].count)
-                        add_weights<WIDTH>(synapse, weights, events[n], layer.inputs + (begin + n) * all + group * synapse.outputs + output);
+                        add_weights<WIDTH>(synapse, weights, events[n], inputs + (begin + n) * all + group * synapse.outputs + output);
         }
     }
 }
 
+// x · keep / 4096, rounded toward zero: a negative product is raised by 4095 before it is rounded down.
 inline int32_t decayed(int32_t x, int32_t keep) {
-    const int32_t sign = x >> 31, size = (x ^ sign) - sign;
-    const int32_t kept = (size >> 12) * keep + (((size & 4095) * keep) >> 12);
-    return (kept ^ sign) - sign;
+    return (x >> 12) * keep + (((x & 4095) * keep + ((x >> 31) & 4095)) >> 12);
 }
 
 inline int32_t saturated(int32_t v) { return v > STATE - 1 ? STATE - 1 : v < 1 - STATE ? 1 - STATE : v; }
@@ -221,32 +290,49 @@ template <bool MEMORY> inline int32_t current(int32_t a, int32_t u, int32_t keep
     return ((now + (STATE - 1)) & (2 * STATE - 1)) - (STATE - 1);
 }
 
-// As in ashneuro/spiking/dynamics.py, which has the equations.
-enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH, GRADED, COUNT };
+// As in ashneuro/spiking/dynamics.py and message.py, which have the equations.
+enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH, TERNARY, GRADED, COUNT, CHANGE };
 enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT, SUBTRACT_EACH };
+enum Parameter { KEEP_U, KEEP_V, THRESHOLD, OWN };  // three of its own
 
-template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false>
-int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, int32_t*, void* to) {
-    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(to);
-    int32_t* __restrict__ potentials = static_cast<int32_t*>(to);
-    const int32_t threshold = layer.threshold, subtract = layer.subtract, shared_u = layer.keep_u, shared_v = layer.keep_v;
-    const int32_t *__restrict__ keep_us = layer.keep_us, *__restrict__ keep_vs = layer.keep_vs;
+// One step of a sample: the state of its neurons, and where what they send goes to.
+struct State {
+    int32_t *u, *v, *more;
+    const int32_t* inputs[2];  // the second of the imaginary part, if there is one
+    void* sent;
+};
+
+// A parameter that all neurons share, or one of each. Two neurons are never one, so that loops vectorise.
+template <bool EACH> struct Number {
+    const int32_t shared, *__restrict__ each;
+    Number(const Layer& layer, int n) : shared(layer.shared[n]), each(layer.each[n]) {}
+    int32_t operator[](int64_t j) const { return EACH ? each[j] : shared; }
+};
+
+// LIF: a threshold is the largest v that does not spike. Counts: own[0] is the largest.
+template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false> int64_t step(const Layer& layer, State state) {
     constexpr bool LATE = RESET == LATE_TO_ZERO || RESET == LATE_SUBTRACT, SUBTRACTS = RESET == SUBTRACT || RESET == LATE_SUBTRACT;
+    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
+    int32_t *__restrict__ u = state.u, *__restrict__ v = state.v;
+    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(state.sent);
+    int16_t* __restrict__ numbers = static_cast<int16_t*>(state.sent);
+    int32_t* __restrict__ potentials = static_cast<int32_t*>(state.sent);
+    const Number<EACH> keep_u(layer, KEEP_U), keep_v(layer, KEEP_V);
+    const int32_t threshold = layer.shared[THRESHOLD], subtract = layer.subtract, most = layer.shared[OWN];
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
     for (int64_t j = 0; j < layer.neurons; j++) {
-        const int32_t bias = BIASED ? layer.bias[j] : 0;
-        const int32_t keep_u = EACH ? keep_us[j] : shared_u, keep_v = EACH ? keep_vs[j] : shared_v;
+        const int32_t bias = BIASED ? biases[j] : 0;
         awake += (a[j] | bias | u[j] | v[j]) != 0;
-        const int32_t now = current<MEMORY>(a[j], u[j], keep_u);
+        const int32_t now = current<MEMORY>(a[j], u[j], keep_u[j]);
         u[j] = now;
         const bool before = LATE && v[j] > threshold;  // spiked in the last step
-        int32_t next = saturated(decayed(v[j], keep_v) + now + bias);
+        int32_t next = saturated(decayed(v[j], keep_v[j]) + now + bias);
         if (RESET == SUBTRACT_EACH) {
-            // Whole numbers divide exactly in doubles, several at a time.
-            const int32_t above = next - threshold - 1, most = layer.own[0];
-            const int32_t all = int32_t(double(above) / double(subtract)) + 1, n = above < 0 ? 0 : all < most ? all : most;
-            potentials[j] = n;
+            // Whole numbers divide exactly in doubles, several at a time; −1 + 1 is no spike.
+            const int32_t above = next > threshold ? next - threshold - 1 : -subtract;
+            const int32_t all = int32_t(double(above) / double(subtract)) + 1, n = all < most ? all : most;
+            numbers[j] = int16_t(n);
             v[j] = next - n * subtract;
         } else if (SPIKING) {
             if (LATE) next = before ? (SUBTRACTS ? next - subtract : 0) : next;
@@ -261,80 +347,184 @@ int64_t step(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restr
     return awake;
 }
 
-// Neurons with further state. Of a resonator u is the imaginary part, and there is no bias.
-template <Kind KIND, bool MEMORY, bool BIASED>
-int64_t step_other(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t* __restrict__ v, int32_t* __restrict__ more, void* to) {
-    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(to);
+// Neurons with further state that integrate u and v as LIF does. own: steps of refractory neurons; factors of
+// θ − θ_0 and r, and threshold_step of adaptive ones; threshold_below of ternary ones.
+template <Kind KIND, bool MEMORY, bool BIASED, bool EACH = false> int64_t step_further(const Layer& layer, State state) {
+    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
+    int32_t *__restrict__ u = state.u, *__restrict__ v = state.v, *__restrict__ more = state.more;
     int32_t* __restrict__ again = more + layer.neurons;
-    const int32_t threshold = layer.threshold, keep_u = layer.keep_u, keep_v = layer.keep_v;
-    // Refractory: steps. Adaptive: factors of θ − θ_0 and r, threshold_step. Resonators: sin, cos.
-    const int32_t first = layer.own[0], second = layer.own[1], third = layer.own[2];
-    constexpr bool RESONATES = KIND == RESONATE || KIND == IZHIKEVICH;
+    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(state.sent);
+    int16_t* __restrict__ numbers = static_cast<int16_t*>(state.sent);
+    const Number<EACH> keep_u(layer, KEEP_U), keep_v(layer, KEEP_V), thresholds(layer, THRESHOLD);
+    const Number<EACH> first(layer, OWN), second(layer, OWN + 1), third(layer, OWN + 2);
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
     for (int64_t j = 0; j < layer.neurons; j++) {
-        const int32_t bias = BIASED ? layer.bias[j] : 0;
+        const int32_t bias = BIASED ? biases[j] : 0, threshold = thresholds[j];
         const int32_t further = KIND == REFRACTORY ? more[j] : KIND == ADAPTIVE ? ((more[j] - threshold) | again[j]) : 0;
         awake += (a[j] | bias | u[j] | v[j] | further) != 0;
-        bool fired;
-        if (RESONATES) {
-            const int32_t real = saturated(decayed(v[j], second) - decayed(u[j], first) + a[j] * 64);
-            const int32_t imaginary = saturated(decayed(v[j], first) + decayed(u[j], second));
-            fired = KIND == RESONATE ? (real >= threshold) & (imaginary >= 0) & (u[j] < 0) : imaginary >= threshold;
-            v[j] = KIND == IZHIKEVICH && fired ? 0 : real;
-            u[j] = KIND == IZHIKEVICH && fired ? threshold - 1 : imaginary;
+        const int32_t now = current<MEMORY>(a[j], u[j], keep_u[j]);
+        u[j] = now;
+        const int32_t next = saturated(decayed(v[j], keep_v[j]) + now + bias);
+        if (KIND == TERNARY) {
+            const bool above = next > threshold, below = next < -first[j];
+            numbers[j] = int16_t(above - (below && !above));
+            v[j] = above || below ? 0 : next;
+        } else if (KIND == REFRACTORY) {
+            const int32_t held = more[j], kept = held > 0 ? v[j] : next;
+            const bool fired = kept > threshold;
+            spikes[j] = fired;
+            v[j] = fired ? 0 : kept;
+            more[j] = fired ? first[j] : held - (held > 0);
         } else {
-            const int32_t now = current<MEMORY>(a[j], u[j], keep_u);
-            u[j] = now;
-            int32_t next = saturated(decayed(v[j], keep_v) + now + bias);
-            if (KIND == REFRACTORY) {
-                const int32_t held = more[j];
-                next = held > 0 ? v[j] : next;
-                fired = next > threshold;
-                v[j] = fired ? 0 : next;
-                more[j] = fired ? first : held - (held > 0);
-            } else {
-                const int32_t theta = decayed(more[j] - threshold, first) + threshold, r = decayed(again[j], second);
-                fired = next - r >= theta;
-                v[j] = next;
-                more[j] = theta + (fired ? third : 0);
-                again[j] = r + (fired ? 2 * theta : 0);
-            }
+            const int32_t theta = decayed(more[j] - threshold, first[j]) + threshold, r = decayed(again[j], second[j]);
+            const bool fired = next - r >= theta;
+            spikes[j] = fired;
+            v[j] = next;
+            more[j] = theta + (fired ? third[j] : 0);
+            again[j] = r + (fired ? 2 * theta : 0);
         }
+    }
+    return awake;
+}
+
+// Resonators: u is the imaginary part, own: sin, cos. There is no bias.
+template <Kind KIND, bool COMPLEX, bool EACH> int64_t step_resonator(const Layer& layer, State state) {
+    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ b = state.inputs[1];
+    int32_t *__restrict__ u = state.u, *__restrict__ v = state.v;
+    uint8_t* __restrict__ spikes = static_cast<uint8_t*>(state.sent);
+    const Number<EACH> thresholds(layer, THRESHOLD), sine(layer, OWN), cosine(layer, OWN + 1);
+    int32_t awake = 0;
+#pragma omp simd reduction(+ : awake)
+    for (int64_t j = 0; j < layer.neurons; j++) {
+        const int32_t threshold = thresholds[j], sin = sine[j], cos = cosine[j], y = COMPLEX ? b[j] : 0;
+        awake += (a[j] | y | u[j] | v[j]) != 0;
+        const int32_t real = saturated(decayed(v[j], cos) - decayed(u[j], sin) + a[j] * 64);
+        const int32_t imaginary = saturated(decayed(v[j], sin) + decayed(u[j], cos) + y * 64);
+        const bool fired = KIND == RESONATE ? (real >= threshold) & (imaginary >= 0) & (u[j] < 0) : imaginary >= threshold;
         spikes[j] = fired;
+        v[j] = KIND == IZHIKEVICH && fired ? 0 : real;
+        u[j] = KIND == IZHIKEVICH && fired ? threshold - 1 : imaginary;
     }
     return awake;
 }
 
 // Stateless neurons that send values, at most own[0]. u is that of the step, for traces.
-template <bool BIASED>
-int64_t step_graded(const Layer& layer, const int32_t* __restrict__ a, int32_t* __restrict__ u, int32_t*, int32_t*, void* to) {
-    int32_t* __restrict__ values = static_cast<int32_t*>(to);
-    const int32_t threshold = layer.threshold, limit = layer.own[0];
+template <bool BIASED> int64_t step_graded(const Layer& layer, State state) {
+    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
+    int32_t* __restrict__ u = state.u;
+    int16_t* __restrict__ values = static_cast<int16_t*>(state.sent);
+    const int32_t threshold = layer.shared[THRESHOLD], limit = layer.shared[OWN];
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
     for (int64_t j = 0; j < layer.neurons; j++) {
-        const int32_t bias = BIASED ? layer.bias[j] : 0;
+        const int32_t bias = BIASED ? biases[j] : 0;
         awake += (a[j] | bias) != 0;
         const int32_t now = current<false>(a[j], 0, 0), v = saturated(now + bias);
         u[j] = now;
         const int32_t value = (v >> 6) < limit ? v >> 6 : limit;
-        values[j] = v > threshold && value > 0 ? value : 0;
+        values[j] = int16_t(v > threshold && value > 0 ? value : 0);
     }
     return awake;
 }
 
-using Step = int64_t (*)(const Layer&, const int32_t*, int32_t*, int32_t*, int32_t*, void*);
-
-template <Kind KIND> Step choose_other(const Layer& layer) {
-    return layer.bias ? (layer.keep_u ? step_other<KIND, true, true> : step_other<KIND, false, true>)
-                      : (layer.keep_u ? step_other<KIND, true, false> : step_other<KIND, false, false>);
+// Neurons that send changes of v, or v itself where they are a read-out. keep_u: −1 where u is the sum of all
+// input, 0 where it is that of the step. own: the smallest v; shifts of a change to the left and to the right.
+template <bool SPIKING, bool CUMULATIVE, bool EACH> int64_t step_change(const Layer& layer, State state) {
+    const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
+    int32_t *__restrict__ u = state.u, *__restrict__ v = state.v, *__restrict__ rest = state.more;
+    int32_t* __restrict__ errors = rest + layer.neurons;
+    int32_t* __restrict__ sent = static_cast<int32_t*>(state.sent);
+    const Number<EACH> keep_u(layer, KEEP_U), thresholds(layer, THRESHOLD);
+    const int32_t smallest = layer.shared[OWN], left = layer.shared[OWN + 1], right = layer.shared[OWN + 2];
+    int32_t awake = 0;
+#pragma omp simd reduction(+ : awake)
+    for (int64_t j = 0; j < layer.neurons; j++) {
+        awake += (a[j] | biases[j] | u[j] | v[j] | rest[j] | (CUMULATIVE ? errors[j] : 0)) != 0;
+        u[j] = (u[j] & keep_u[j]) + a[j];
+        const int32_t sum = u[j] + biases[j], y = SPIKING && sum < smallest ? smallest : sum;
+        int32_t change = y;
+        if (SPIKING) {
+            const int32_t d = y - v[j] + rest[j], error = CUMULATIVE ? d + errors[j] : d;
+            const int32_t sign = error >> 31, size = (error ^ sign) - sign;
+            change = size >= thresholds[j] ? d : 0;
+            rest[j] = d - change;
+            if (CUMULATIVE) errors[j] = change ? 0 : error;
+        }
+        v[j] = y;
+        sent[j] = SPIKING ? (change << left) >> right : change;
+    }
+    return awake;
 }
 
-template <bool SPIKING, Reset RESET> Step choose_step(const Layer& layer) {
-    if (layer.keep_us) return step<true, true, SPIKING, RESET, true>;
-    return layer.bias ? (layer.keep_u ? step<true, true, SPIKING, RESET> : step<false, true, SPIKING, RESET>)
-                      : (layer.keep_u ? step<true, false, SPIKING, RESET> : step<false, false, SPIKING, RESET>);
+using Step = int64_t (*)(const Layer&, State);
+
+template <bool SPIKING, Reset RESET> Step choose_lif(const Layer& layer) {
+    if (layer.each[KEEP_U]) return step<true, true, SPIKING, RESET, true>;
+    return layer.bias ? (layer.shared[KEEP_U] ? step<true, true, SPIKING, RESET> : step<false, true, SPIKING, RESET>)
+                      : (layer.shared[KEEP_U] ? step<true, false, SPIKING, RESET> : step<false, false, SPIKING, RESET>);
+}
+
+template <Kind KIND> Step choose_further(const Layer& layer) {
+    if (layer.each[KEEP_U]) return step_further<KIND, true, true, true>;
+    return layer.bias ? (layer.shared[KEEP_U] ? step_further<KIND, true, true> : step_further<KIND, false, true>)
+                      : (layer.shared[KEEP_U] ? step_further<KIND, true, false> : step_further<KIND, false, false>);
+}
+
+template <Kind KIND> Step choose_resonator(const Layer& layer) {
+    if (layer.each[KEEP_U]) return layer.parts > 1 ? step_resonator<KIND, true, true> : step_resonator<KIND, false, true>;
+    return layer.parts > 1 ? step_resonator<KIND, true, false> : step_resonator<KIND, false, false>;
+}
+
+template <bool EACH> Step choose_change(const Layer& layer) {
+    if (!layer.spiking) return step_change<false, false, EACH>;
+    return layer.late ? step_change<true, true, EACH> : step_change<true, false, EACH>;
+}
+
+Step choose_step(const Layer& layer) {
+    switch (layer.kind) {
+        case REFRACTORY: return choose_further<REFRACTORY>(layer);
+        case ADAPTIVE: return choose_further<ADAPTIVE>(layer);
+        case TERNARY: return choose_further<TERNARY>(layer);
+        case RESONATE: return choose_resonator<RESONATE>(layer);
+        case IZHIKEVICH: return choose_resonator<IZHIKEVICH>(layer);
+        case GRADED: return layer.bias ? step_graded<true> : step_graded<false>;
+        case COUNT: return choose_lif<true, SUBTRACT_EACH>(layer);
+        case CHANGE: return layer.each[KEEP_U] ? choose_change<true>(layer) : choose_change<false>(layer);
+    }
+    if (!layer.spiking) return choose_lif<false, TO_ZERO>(layer);
+    if (layer.late) return layer.subtract ? choose_lif<true, LATE_SUBTRACT>(layer) : choose_lif<true, LATE_TO_ZERO>(layer);
+    return layer.subtract ? choose_lif<true, SUBTRACT>(layer) : choose_lif<true, TO_ZERO>(layer);
+}
+
+// counts[neurons] += the number of messages that are not 0, and ones those of 1 or −1.
+template <class Message> void count_messages(const Message* sent, const int64_t* size, int64_t* counts, int64_t* ones) {
+    // 255 rows of bytes add up in 16 bits with room to spare.
+    enum { TILE = 256, MOST = 255 };
+    const int64_t step = size[0], sample = size[1], steps = size[2], samples = size[3], neurons = size[4];
+    for (int64_t first = 0; first < neurons; first += TILE) {
+        const int width = neurons - first < TILE ? int(neurons - first) : TILE;
+        for (int64_t b = 0; b < samples; b++)
+            for (int64_t top = 0; top < steps; top += MOST) {
+                uint16_t sums[TILE] = {}, units[TILE] = {};
+                const int64_t bottom = top + MOST < steps ? top + MOST : steps;
+                for (int64_t t = top; t < bottom; t++) {
+                    const Message* __restrict__ line = sent + t * step + b * sample + first;
+                    if (sizeof(Message) == 1) {
+#pragma omp simd
+                        for (int j = 0; j < width; j++) sums[j] += line[j];
+                        continue;
+                    }
+#pragma omp simd
+                    for (int j = 0; j < width; j++) sums[j] += line[j] != 0;
+                    if (!ones) continue;
+#pragma omp simd
+                    for (int j = 0; j < width; j++) units[j] += line[j] == 1 || line[j] == -1;
+                }
+                for (int j = 0; j < width; j++) counts[first + j] += sums[j];
+                for (int j = 0; ones && j < width; j++) ones[first + j] += units[j];
+            }
+    }
 }
 
 }  // namespace
@@ -344,56 +534,42 @@ extern "C" {
 void run(Layer* given) {
     Layer& layer = *given;
     const int64_t n = layer.neurons, step_size = layer.samples * n;
-    auto one = layer.kind == REFRACTORY ? choose_other<REFRACTORY>(layer)
-               : layer.kind == ADAPTIVE ? choose_other<ADAPTIVE>(layer)
-               : layer.kind == RESONATE ? step_other<RESONATE, false, false>
-               : layer.kind == IZHIKEVICH ? step_other<IZHIKEVICH, false, false>
-               : layer.kind == GRADED ? (layer.bias ? step_graded<true> : step_graded<false>)
-               : layer.kind == COUNT ? choose_step<true, SUBTRACT_EACH>(layer)
-               : !layer.spiking ? choose_step<false, TO_ZERO>(layer)
-               : layer.late   ? (layer.subtract ? choose_step<true, LATE_SUBTRACT>(layer) : choose_step<true, LATE_TO_ZERO>(layer))
-                              : (layer.subtract ? choose_step<true, SUBTRACT>(layer) : choose_step<true, TO_ZERO>(layer));
+    const Step one = choose_step(layer);
+    int32_t* const parts[2] = {layer.inputs, layer.inputs + layer.piece * n + WIDEST};
     for (int64_t sample = 0; sample < layer.samples; sample++) {
-        int32_t *u = layer.u + sample * n, *v = layer.v + sample * n, *more = layer.more ? layer.more + 2 * sample * n : nullptr;
+        State state = {layer.u + sample * n, layer.v + sample * n, layer.more ? layer.more + 2 * sample * n : nullptr, {}, nullptr};
         for (int64_t begin = 0; begin < layer.steps; begin += layer.piece) {
             const int64_t end = begin + layer.piece < layer.steps ? begin + layer.piece : layer.steps;
-            if (layer.connections) memset(layer.inputs, 0, sizeof(int32_t) * (end - begin) * n);
+            for (int part = 0; layer.connections && part < layer.parts; part++) memset(parts[part], 0, sizeof(int32_t) * (end - begin) * n);
             for (int c = 0; c < layer.connections; c++) {
                 const Synapse& synapse = layer.synapses[c];
-                find_spikes(layer, synapse, sample, begin, end);
+                auto find = synapse.bytes == 1 ? find_messages<uint8_t> : synapse.bytes == 2 ? find_messages<int16_t> : find_messages<int32_t>;
+                find(layer, synapse, sample, begin, end);
                 auto add = synapse.width == LANES ? connect<LANES> : synapse.width == 2 * LANES ? connect<2 * LANES> : connect<WIDEST>;
-                add(layer, synapse, end - begin);
+                add(layer, synapse, end - begin, parts[synapse.imaginary]);
             }
             for (int64_t t = begin; t < end; t++) {
                 const int64_t offset = t * step_size + sample * n;
-                int32_t* inputs = layer.inputs + (t - begin) * n;
-                if (layer.connections && layer.currents)
-                    for (int64_t j = 0; j < n; j++) inputs[j] += layer.currents[offset + j];
-                void* to = static_cast<char*>(layer.sent) + offset * (layer.spiking ? 1 : 4);
-                layer.active += one(layer, layer.connections ? inputs : layer.currents + offset, u, v, more, to);
-                if (layer.trace_u) memcpy(layer.trace_u + offset, u, sizeof(int32_t) * n);
-                if (layer.trace_v) memcpy(layer.trace_v + offset, v, sizeof(int32_t) * n);
+                for (int part = 0; part < layer.parts; part++) {
+                    const int32_t* others = layer.currents ? layer.currents + ((t * layer.samples + sample) * layer.parts + part) * n : nullptr;
+                    int32_t* sums = parts[part] + (t - begin) * n;
+                    if (layer.connections && others)
+                        for (int64_t j = 0; j < n; j++) sums[j] += others[j];
+                    state.inputs[part] = layer.connections ? sums : others;
+                }
+                state.sent = static_cast<char*>(layer.sent) + (t * layer.sent_step + sample * layer.sent_sample) * layer.bytes;
+                layer.active += one(layer, state);
+                if (layer.trace_u) memcpy(layer.trace_u + offset, state.u, sizeof(int32_t) * n);
+                if (layer.trace_v) memcpy(layer.trace_v + offset, state.v, sizeof(int32_t) * n);
             }
         }
     }
 }
 
-// counts[neurons] += the sum over rows of spikes[rows][neurons].
-void count(const uint8_t* spikes, int64_t rows, int64_t neurons, int64_t* counts) {
-    // 255 rows of bytes add up in 16 bits with room to spare.
-    enum { TILE = 256 };
-    for (int64_t first = 0; first < neurons; first += TILE) {
-        const int width = neurons - first < TILE ? int(neurons - first) : TILE;
-        for (int64_t top = 0; top < rows; top += 255) {
-            uint16_t sums[TILE] = {};
-            const int64_t bottom = top + 255 < rows ? top + 255 : rows;
-            for (int64_t row = top; row < bottom; row++) {
-                const uint8_t* __restrict__ line = spikes + row * neurons + first;
-#pragma omp simd
-                for (int j = 0; j < width; j++) sums[j] += line[j];
-            }
-            for (int j = 0; j < width; j++) counts[first + j] += sums[j];
-        }
-    }
+// size: messages from one step, or sample, to the next; steps, samples, neurons.
+void count(const void* sent, int64_t bytes, const int64_t* size, int64_t* counts, int64_t* ones) {
+    if (bytes == 1) count_messages(static_cast<const uint8_t*>(sent), size, counts, ones);
+    else if (bytes == 2) count_messages(static_cast<const int16_t*>(sent), size, counts, ones);
+    else count_messages(static_cast<const int32_t*>(sent), size, counts, ones);
 }
 }

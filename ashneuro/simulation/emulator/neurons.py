@@ -397,25 +397,3 @@ def one(value: NDArray[np.generic]) -> int:
     if numbers.size != 1:
         raise ValueError("an integer layer has one v_threshold")
     return int(numbers[0])
-
-
-def read_out(layer: Layer, v: NDArray[Any], precision: Precision) -> NDArray[np.float64]:
-    """Return membrane potentials or messages in the units of the graph.
-
-    Integers count 1/(64·scale) of a potential (1/scale of a sum of changes), 1/scale of a graded
-    message, and 2^shift/scale of a change. Spike counts have no unit.
-    """
-    values, neuron = np.array(v, np.float64), layer.neuron
-    if neuron.scale_free:
-        return values
-    unit = 1.0 if precision == "float" else layer.scale * (1 if neuron.graded else neuron.state_unit)
-    # In place, and only where something changes: each pass takes as long as the neurons themselves.
-    if neuron.changes and neuron.message.shift:
-        values *= 2.0**neuron.message.shift
-    if unit != 1:
-        values /= unit
-    if (np.asarray(neuron.v_unit) != 1).any():
-        values *= neuron.v_unit
-    if np.any(neuron.v_origin):
-        values += neuron.v_origin
-    return values

@@ -78,8 +78,9 @@ def run_graph(
     library = arrays(backend, device)
     loaded = _LoadedGraph(wiring, contract, library)
     return run_chunks(
-        lambda chunk: loaded.run(chunk, rasters),
+        lambda chunk, kept: loaded.run(chunk, rasters),
         checked,
+        {},
         library=library,
         widest=loaded.widest,
         progress=progress,

@@ -26,11 +26,12 @@ from ashneuro.program.synapse import matrix
 from ashneuro.simulation.emulator import backend_native
 from ashneuro.simulation.emulator.arrays import Arrays, Backend, FloatType, Linear, arrays
 from ashneuro.simulation.emulator.chunks import run_chunks
-from ashneuro.simulation.emulator.neurons import population, read_out
+from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.population import Population
 from ashneuro.simulation.emulator.schedule import blocks, is_recurrent
 from ashneuro.simulation.inputs import Inputs, Progress, check_inputs, encode
 from ashneuro.simulation.record import Activity, SpikeRecord
+from ashneuro.simulation.units import Units
 
 EXACT_FLOAT32 = 1 << 24
 EXACT_INT32 = 1 << 31
@@ -78,13 +79,19 @@ def run_program(
     checked = check_inputs(program.inputs, program.timesteps, inputs)
     library = arrays(backend, device)
     loaded = _LoadedProgram(program, library, float_type)
-    return run_chunks(
-        lambda chunk: loaded.run(chunk, rasters, traces),
+    timesteps, samples = next(iter(checked.values())).shape[:2]
+    # Compiled layers write what is kept where it stays, over all chunks.
+    kept = loaded.empty(timesteps, samples, rasters)
+    record = run_chunks(
+        lambda chunk, into: loaded.run(chunk, rasters, traces, into),
         checked,
+        kept,
         library=library,
         widest=loaded.widest,
         progress=progress,
     )
+    filled = {name: loaded.filled(record.layers[name], name, sent) for name, sent in kept.items()}
+    return replace(record, layers={**record.layers, **filled})
 
 
 class _LoadedProgram:
@@ -101,24 +108,23 @@ class _LoadedProgram:
         loops = {layer.name for block in self._blocks if is_recurrent(block) for layer in block}
         kernel = library.integer_kernel() if self._integer else None
         self._compiled: dict[str, backend_native.EventInputs] = {}  # by layer
+        self._neurons: dict[str, backend_native.CompiledNeurons] = {}
         self._populations: dict[str, Population[Any]] = {}
         self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
         self.widest = max(layer.size for layer in program.layers)
         ports = {port.name: port for port in program.inputs}
         for layer in program.layers:
-            self._populations[layer.name] = population(layer, program.precision, library.xp, self._put, kernel)
+            made = population(layer, program.precision, library.xp, self._put, kernel)
+            self._populations[layer.name] = made
             # The array library computes what is not compiled.
-            known = compiled and backend_native.compiles(self._populations[layer.name], layer)
-            if known and layer.name not in loops:
-                lags = {
-                    n: program.lag(layer, c)
-                    for n, c in enumerate(layer.connections)
-                    if c.synapse and (_binary(program, c) or _payload(program, c))
-                }
-                payloads = [n for n in lags if not _binary(program, layer.connections[n])]
-                fitting = [n for n in payloads if _largest_sum(layer.connections[n], ports, program) < EXACT_INT32]
-                lags = {n: lag for n, lag in lags.items() if n not in payloads or n in fitting}
-                self._compiled[layer.name] = backend_native.EventInputs.of(layer, lags, payloads)
+            known = (
+                backend_native.CompiledNeurons.of(made, library.get(made.bias))
+                if compiled and layer.name not in loops
+                else None
+            )
+            if known is not None:
+                self._neurons[layer.name] = known
+                self._compiled[layer.name] = self._event_inputs(layer, ports)
             worst = 0
             for index, connection in enumerate(layer.connections):
                 kind = float_type
@@ -139,8 +145,48 @@ class _LoadedProgram:
                     "export with a smaller scale or a smaller weight exponent",
                 )
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], rasters: Collection[str], traces: Collection[str]) -> SpikeRecord:
-        """Return the record of one chunk of samples."""
+    def _event_inputs(self, layer: Layer, ports: Mapping[str, InputPort]) -> backend_native.EventInputs:
+        """Return the compiled synapses of ``layer``: those from spikes and other messages."""
+        program, lags, payloads = self.program, {}, []
+        for index, connection in enumerate(layer.connections):
+            binary, port = _binary(program, connection), connection.source in ports
+            # The library holds sums beyond 32 bits, and multiplies dense input faster.
+            fits = not port and _largest_sum(connection, ports, program) < EXACT_INT32
+            if connection.synapse is not None and (binary or fits):
+                lags[index] = program.lag(layer, connection)
+                payloads += [] if binary else [index]
+        return backend_native.EventInputs.of(layer, lags, payloads)
+
+    def empty(self, timesteps: int, samples: int, rasters: Collection[str]) -> dict[str, NDArray[Any]]:
+        """Return arrays for what compiled layers send, of those layers whose raster is kept."""
+        kept = [layer for layer in self.program.layers if layer.name in rasters or not layer.neuron.spiking]
+        return {
+            layer.name: self._neurons[layer.name].empty(
+                (timesteps, samples, *layer.shape), self._compiled[layer.name].layout
+            )
+            for layer in kept
+            if layer.name in self._neurons
+        }
+
+    def filled(self, activity: Activity, name: str, sent: NDArray[Any]) -> Activity:
+        """Return the activity of a compiled layer with the filled array of `empty`."""
+        layer, layout = self.program.layer(name), self._compiled[name].layout
+        units = None if layer.neuron.binary else Units.of(layer, self.program.precision)
+        sent = backend_native.in_program(sent, layout, (*sent.shape[:2], *layer.shape))
+        return replace(activity, sent=sent, units=units)
+
+    def run(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        rasters: Collection[str],
+        traces: Collection[str],
+        into: Mapping[str, NDArray[Any]],
+    ) -> SpikeRecord:
+        """Return the record of one chunk of samples.
+
+        Args:
+            into: parts of the arrays of `empty`, for these samples.
+        """
         program = self.program
         encoded = {port.name: self._encode(port, inputs[port.name]) for port in program.inputs}
         sent = {name: self._enter(values) for name, values in encoded.items()}
@@ -151,7 +197,7 @@ class _LoadedProgram:
             if block[0].name in self._compiled:
                 (layer,) = block
                 layers[layer.name] = self._run_native(
-                    layer, sent, timesteps, samples, layer.name in rasters, layer.name in traces
+                    layer, sent, timesteps, samples, layer.name in traces, into.get(layer.name)
                 )
                 continue
             currents = {layer.name: self._current(layer, sent, inside, timesteps, samples) for layer in block}
@@ -180,48 +226,54 @@ class _LoadedProgram:
 
     def _enter(self, values: NDArray[Any]) -> Any:
         # Bits may be in the caller's array, of any strides; other values are in a new one.
-        return (
-            self._library.put(np.ascontiguousarray(values)) if values.dtype == np.uint8 else self._library.wrap(values)
-        )
+        if values.dtype != np.uint8:
+            return self._library.wrap(values)
+        return values if self._library.on_cpu else self._library.put(np.ascontiguousarray(values))
 
     def _put(self, values: NDArray[Any]) -> Any:
         return self._library.put(values.astype(self._kind))
 
     def _entered(self, values: NDArray[Any]) -> Activity:
         if self._compiled and values.dtype == np.uint8:
-            return Activity(
-                backend_native.count(np.ascontiguousarray(values).reshape(*values.shape[:2], -1)).reshape(
-                    values.shape[2:]
-                )
-            )
+            rows = values if values[0, 0].flags.c_contiguous else np.ascontiguousarray(values)
+            return Activity(backend_native.count(rows)[0])
         return Activity.of_inputs(values)
 
+    def _numpy(self, values: Any) -> NDArray[Any]:
+        """Return messages of a port or a layer as an array of numpy."""
+        return values if isinstance(values, np.ndarray) else self._library.get(values)
+
     def _run_native(
-        self, layer: Layer, sent: dict[str, Any], timesteps: int, samples: int, keep: bool, traced: bool
+        self,
+        layer: Layer,
+        sent: dict[str, Any],
+        timesteps: int,
+        samples: int,
+        traced: bool,
+        into: NDArray[Any] | None,
     ) -> Activity:
-        """Run a compiled layer outside of loops; fill ``sent`` and return its activity."""
-        population, compiled = self._populations[layer.name], self._compiled[layer.name]
+        """Run a compiled layer outside of loops; fill ``sent``, return its activity without it."""
+        neurons, compiled = self._neurons[layer.name], self._compiled[layer.name]
         given = [
-            (synapse, self._library.get(sent[layer.connections[index].source]))
+            (synapse, self._numpy(sent[layer.connections[index].source]))
             for index, synapse in compiled.synapses.items()
         ]
-        bias, shape = self._library.get(population.bias), (timesteps, samples, *layer.shape)
+        shape = (timesteps, samples, *layer.shape)
         others = [one for index, one in enumerate(layer.connections) if index not in compiled.synapses]
         currents = None
-        if len(others) == 1 and others[0].synapse is None and not self.program.lag(layer, others[0]):
-            currents = self._library.get(sent[others[0].source]).astype(np.int32, copy=False).reshape(shape)
+        if (
+            len(others) == 1
+            and others[0].synapse is None
+            and not self.program.lag(layer, others[0])
+            and not others[0].imaginary
+        ):
+            currents = self._numpy(sent[others[0].source]).astype(np.int32, copy=False).reshape(shape)
         elif others:
             currents = self._library.get(self._current(layer, sent, set(), timesteps, samples))
-        ran = backend_native.run_layer(population, bias, shape, currents, given, compiled.layout, traced)
-        sent[layer.name] = self._library.wrap(ran.sent)
-        if not layer.neuron.spiking:
-            read = read_out(layer, ran.sent, self.program.precision)
-            return Activity(ran.counts, ran.active, read, binary=False, u=ran.u, v=ran.v, read_out=True)
-        if layer.neuron.payload:
-            values = read_out(layer, ran.sent, self.program.precision) if keep else None
-            ones = np.count_nonzero(ran.sent == 1, axis=(0, 1)) if layer.neuron.message.whole else None
-            return Activity(ran.counts, ran.active, values, binary=False, u=ran.u, v=ran.v, ones=ones)
-        return Activity(ran.counts, ran.active, ran.sent if keep else None, u=ran.u, v=ran.v)
+        ran = backend_native.run_layer(neurons, shape, currents, given, compiled.layout, traced, into)
+        sent[layer.name] = ran.sent
+        binary, read_out = layer.neuron.binary, not layer.neuron.spiking
+        return Activity(ran.counts, ran.active, None, binary, ran.u, ran.v, read_out, ran.ones)
 
     def _current(self, layer: Layer, sent: Mapping[str, Any], inside: set[str], timesteps: int, samples: int) -> Any:
         """Return the input (T, B, *shape) from outside the block, without compiled synapses.
@@ -246,8 +298,10 @@ class _LoadedProgram:
     def _apply(self, layer: Layer, index: int, connection: Connection, values: Any) -> Any:
         """Return ``values`` (T, B, …) after the synapse of the connection."""
         if connection.synapse is None:
-            return values
+            return self._library.wrap(values.astype(self._kind)) if isinstance(values, np.ndarray) else values
         linear, kind = self._linear[layer.name, index]
+        if isinstance(values, np.ndarray):
+            values = self._library.wrap(values.astype(kind))
         flat = self._library.cast(values, kind).reshape(values.shape[0] * values.shape[1], *connection.synapse.in_shape)
         arriving = self._library.cast(linear(flat), self._kind)
         if self._integer and connection.weight_exp:
@@ -297,13 +351,14 @@ class _LoadedProgram:
         return replace(activity, u=u, v=v)
 
     def _activity(self, layer: Layer, sent: Any, active: int, keep: bool) -> Activity:
+        units = Units.of(layer, self.program.precision)
         if not layer.neuron.spiking:
-            values = read_out(layer, self._library.get(sent), self.program.precision)
-            return Activity(np.zeros(layer.shape, np.int64), active, values, binary=False, read_out=True)
+            values, none = self._library.get(sent), np.zeros(layer.shape, np.int64)
+            return Activity(none, active, values, binary=False, read_out=True, units=units)
         if layer.neuron.payload:
-            values = read_out(layer, self._library.get(sent), self.program.precision)
+            values = self._library.get(sent)
             values = values.reshape(*values.shape[:2], *layer.shape)
-            return Activity.of_messages(values, active, keep, layer.neuron.message.whole)
+            return Activity.of_messages(values, active, keep, layer.neuron.message.whole, units)
         counts = self._library.get(sent.sum((0, 1), dtype=self._library.xp.int32))
         raster = self._library.get(self._library.cast(sent, "uint8")) if keep else None
         return Activity(np.asarray(counts, np.int64).reshape(layer.shape), active, raster)
@@ -320,12 +375,6 @@ def _binary(program: Program, connection: Connection) -> bool:
     """Return True if ``connection`` carries only 0 and 1."""
     port = next((port for port in program.inputs if port.name == connection.source), None)
     return program.layer(connection.source).neuron.binary if port is None else port.coding == "spikes"
-
-
-def _payload(program: Program, connection: Connection) -> bool:
-    """Return True if ``connection`` carries the graded values or spike counts of a layer."""
-    sources = [layer.neuron for layer in program.layers if layer.name == connection.source]
-    return any(neuron.payload and not neuron.changes for neuron in sources)
 
 
 def _changes(program: Program, connection: Connection) -> bool:

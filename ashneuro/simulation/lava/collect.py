@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.program.program import Layer
-from ashneuro.simulation.emulator.neurons import read_out
 from ashneuro.simulation.lava.network import LavaNetwork
 from ashneuro.simulation.record import Activity
+from ashneuro.simulation.units import read_out
 
 
 class LayerCollector:

@@ -238,7 +238,7 @@ def _compare_recorded(recorded: Reference, records: Mapping[Computation, SpikeRe
             yield Comparison(Computation.RECORDED, computation, True, reason=reason)
             continue
         layers = tuple(
-            compare_layer(name, replace(activity, raster=answers[name]), activity, exact=False)
+            compare_layer(name, activity.with_raster(answers[name]), activity, exact=False)
             for name, activity in record.layers.items()
         )
         yield Comparison(Computation.RECORDED, computation, True, layers)

@@ -13,6 +13,7 @@ from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator import backend_native
 from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.kernels.cpp import NativeError
 from ashneuro.spiking.message import Message
@@ -110,6 +111,7 @@ FURTHER = {
     "adaptive": {"d_threshold": 500, "d_refractory": 1200, "threshold_step": 90},
     "resonate": {"sin": 2300, "cos": 3100},
     "izhikevich": {"sin": 1300, "cos": 3700},
+    "ternary": {"threshold_below": 700},
 }
 
 
@@ -117,39 +119,145 @@ def with_dynamics(kind, neuron, **changed):
     """Return a neuron of another kind; ``changed``: parameters."""
     parameters = {name: np.asarray(value, np.int32) for name, value in (FURTHER[kind] | changed).items()}
     none = {"bias": np.zeros((), np.int32), "du": np.asarray(4095, np.int32)} if "sin" in parameters else {}
-    return replace(neuron, dynamics=kind, parameters=parameters, **none)
+    return replace(neuron, dynamics=kind, parameters=parameters, message=DYNAMICS[kind].message, **none)
 
 
 @pytest.mark.parametrize("net", ["dense", "conv", "recurrent"])
 @pytest.mark.parametrize("kind", FURTHER)
 def test_all_dynamics(kind, net, monkeypatch):
     random, program = nets.NETS[net](5, "integer")
+    alike = sum(layer.neuron.binary for layer in program.layers)
     layers = [
         replace(layer, neuron=with_dynamics(kind, layer.neuron)) if layer.neuron.binary else layer
         for layer in program.layers
     ]
     program = replace(program, layers=tuple(layers))
     ran, run_layer = [], backend_native.run_layer
-    monkeypatch.setattr(
-        backend_native, "run_layer", lambda *given: ran.append(getattr(given[0], "kind", "lif")) or run_layer(*given)
-    )
+    monkeypatch.setattr(backend_native, "run_layer", lambda *given: ran.append(given[0].kind) or run_layer(*given))
     record = both(program, random.inputs(program.inputs[0], 40, 3), monkeypatch)
-    alike = sum(layer.neuron.binary for layer in program.layers)
     assert (ran.count(kind) == alike) == (net != "recurrent")
     assert sum(activity.events for activity in record.layers.values()) > 20
 
 
+@pytest.mark.parametrize("net", ["dense", "conv"])
 @pytest.mark.parametrize("kind", FURTHER)
-def test_dynamics_with_parameters_per_neuron_are_the_librarys(kind, monkeypatch):
-    _, program = nets.dense_net(5, "integer")
-    first = program.layers[0]
-    name = next(iter(FURTHER[kind]))
-    each = with_dynamics(kind, first.neuron, **{name: np.arange(1, 1 + first.size).reshape(first.shape)})
-    alike = with_dynamics(kind, first.neuron, **{name: np.full(first.shape, 3)})
-    for neuron, compiled in ((each, False), (alike, True)):
-        layer = replace(first, neuron=neuron)
-        made = population(layer, "integer", np, lambda values: np.asarray(values, np.int32))
-        assert backend_native.compiles(made, layer) == compiled
+def test_dynamics_with_decays_per_neuron(kind, net, monkeypatch):
+    random, program = nets.NETS[net](5, "integer")
+    draw = np.random.default_rng(8)
+
+    def changed(layer):
+        if not layer.neuron.binary:
+            return layer
+        turns = {name: draw.integers(1000, 2900, layer.shape) for name in FURTHER[kind] if name in ("sin", "cos")}
+        neuron = with_dynamics(kind, layer.neuron, **turns)
+        return replace(layer, neuron=replace(neuron, dv=draw.integers(0, 4096, layer.shape).astype(np.int32)))
+
+    program = replace(program, layers=tuple(map(changed, program.layers)))
+    record = both(program, random.inputs(program.inputs[0], 40, 3), monkeypatch)
+    assert sum(activity.events for activity in record.layers.values()) > 5
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("kind", ["resonate", "izhikevich"])
+def test_imaginary_input(kind, each, monkeypatch):
+    """Through a synapse of its own, and directly; both beside real input."""
+    random = np.random.default_rng(4)
+    program = one_layer(2 * random.integers(-100, 101, (70, 9)), exponent=3)
+    (layer,) = program.layers
+    size = (70,) if each else ()
+    neuron = with_dynamics(
+        kind, layer.neuron, sin=random.integers(1000, 2000, size), cos=random.integers(3000, 3500, size)
+    )
+    synapse = Synapse("dense", (9,), (70,), (2 * random.integers(-100, 101, (70, 9))).astype(np.int32))
+    direct = InputPort("direct", (70,), "current", 1.0, 2000)
+    x = {"input": (random.random((60, 3, 9)) < 0.4).astype(np.uint8), "direct": random.normal(0, 300, (60, 3, 70))}
+    for others in (
+        (replace(nets.connect("input", synapse), imaginary=True),),
+        (replace(nets.connect("input", synapse), imaginary=True), nets.connect("direct", None, 1)),
+        (replace(nets.connect("direct", None, 1), imaginary=True),),
+    ):
+        ports = (*program.inputs, direct) if any(one.source == "direct" for one in others) else program.inputs
+        changed = replace(layer, neuron=neuron, connections=(*layer.connections, *others))
+        run = replace(program, inputs=ports, layers=(changed,))
+        record = both(run, {port.name: x[port.name] for port in ports}, monkeypatch)
+        assert record.layers["a"].events > 20
+
+
+CHANGES = [
+    Message("change", 16, shift=5),
+    Message("change", 16, 900.0, "relu", shift=5),
+    Message("change", 16, 900.0, "relu", True, 2),
+    Message("change", 16, 900.0, "none", False, -1),
+]
+
+
+@pytest.mark.parametrize("message", CHANGES)
+@pytest.mark.parametrize("net", ["dense", "conv"])
+def test_changes(net, message, monkeypatch):
+    """Sigma-delta neurons, their chains and their read-outs."""
+    random, program = nets.NETS[net](4, "integer")
+
+    def changed(layer):
+        neuron = random.changes(layer.shape, 3, spiking=layer.neuron.spiking)
+        neuron = replace(neuron, bias_exp=7 if message.shift > 0 else 3, message=message)
+        weaker = tuple(replace(one, weight_exp=-8 if message.shift < 0 else -5) for one in layer.connections)
+        return replace(layer, neuron=neuron, connections=weaker)
+
+    program = replace(program, layers=tuple(map(changed, program.layers)))
+    record = both(program, random.inputs(program.inputs[0], 11, 5), monkeypatch)
+    assert sum(activity.events for activity in record.layers.values()) > 20
+
+
+@pytest.mark.parametrize("layout", [None, (7, 10)])
+@pytest.mark.parametrize("kind", [*FURTHER, *CHANGES], ids=str)
+def test_parameters_per_neuron(kind, layout):
+    """The kernel against the library, on currents: programs share most of these parameters."""
+    draw, shape = np.random.default_rng(8), (7, 10)
+    (layer,) = one_layer(np.zeros((70, 1))).layers
+    threshold = draw.integers(500, 2000, shape).astype(np.int32)
+    if isinstance(kind, Message):
+        neuron, du = nets.Random(2, "integer").changes(shape, 3), draw.choice([-1, 4095], shape)
+        neuron = replace(neuron, du=du, v_threshold=threshold // 200, message=kind)
+    else:
+        each = {
+            name: np.minimum(draw.integers(max(1, value // 2), 2 + 3 * value // 2, shape), 4095)
+            for name, value in FURTHER[kind].items()
+        }
+        neuron = with_dynamics(kind, layer.neuron, **each)
+        neuron = replace(neuron, dv=draw.integers(0, 4096, shape).astype(np.int32), v_threshold=threshold)
+    made = population(
+        replace(layer, shape=shape, neuron=neuron), "integer", np, lambda values: np.asarray(values, np.int32)
+    )
+    currents = draw.integers(-1500, 2500, (40, 3, *shape)).astype(np.int32)
+    rest, states = np.zeros((3, *shape), np.int32), []
+    wanted = made.run(rest, rest.copy(), currents.copy(), states)
+    compiled = backend_native.CompiledNeurons.of(made, made.bias)
+    assert not compiled.alike
+    ran = backend_native.run_layer(compiled, currents.shape, currents, [], layout, True)
+    np.testing.assert_array_equal(ran.sent, wanted.sent)
+    np.testing.assert_array_equal(ran.counts, np.count_nonzero(wanted.sent, axis=(0, 1)))
+    assert ran.active == wanted.active and 20 < ran.counts.sum() < wanted.sent.size
+    for ours, theirs in zip((ran.u, ran.v), zip(*states, strict=True), strict=True):
+        np.testing.assert_array_equal(ours, np.stack(theirs))
+
+
+def test_changes_beyond_16_bits(monkeypatch):
+    """Nothing clips a change, and 32 bits hold the sums."""
+    weight, behind = np.full((40, 9), 254), np.array([[254, -256, 2] * 13 + [4], [6] * 40])
+    program = graded_layers(weight, behind, limit=300, exponent=-7)
+    first, last = program.layers
+    message = Message("change", 16)
+    summed = {"du": np.asarray(-1, np.int32), "v_threshold": np.asarray(0, np.int32), "message": message}
+    first = replace(
+        first,
+        neuron=replace(first.neuron, **summed),
+        connections=tuple(replace(one, weight_exp=7) for one in first.connections),
+    )
+    last = replace(last, neuron=replace(last.neuron, **summed))
+    x = (np.random.default_rng(0).random((6, 3, 9)) < 0.5).astype(np.uint8)
+    record = both(replace(program, layers=(first, last)), x, monkeypatch)
+    assert np.abs(record.layers["a"].raster).max() > 1 << 16
+    assert np.abs(record.layers["b"].raster).max() > 0
 
 
 @pytest.mark.parametrize("kind", FURTHER)
@@ -158,11 +266,13 @@ def test_states_of_dynamics_at_limits(kind, monkeypatch):
     weight = np.array([[254, -256, 254], [-256, 254, 254], [254, 254, 254]])
     program = one_layer(weight, exponent=7, du=400)
     (layer,) = program.layers
-    changed = {"threshold_step": 131071, "d_refractory": 0} if kind == "adaptive" else {}
+    highest = {"threshold_step": 131071, "d_refractory": 0}
+    changed = highest if kind == "adaptive" else {"threshold_below": 131071} if kind == "ternary" else {}
     neuron = with_dynamics(kind, replace(layer.neuron, dv=np.asarray(3, np.int32)), **changed)
     program = replace(program, layers=(replace(layer, neuron=neuron),))
     record = both(program, (np.random.default_rng(0).random((300, 4, 3)) < 0.7).astype(np.uint8), monkeypatch)
-    assert np.abs(record.layers["a"].v).max() == (1 << 23) - 1
+    # Ternary neurons fire below that.
+    assert np.abs(record.layers["a"].v).max() == (1 << 23) - 1 or kind == "ternary"
 
 
 @pytest.mark.parametrize("limit", [1, 3, 255])
@@ -405,8 +515,13 @@ def test_states_at_limits(monkeypatch):
 
 def test_count_exceeds_a_byte():
     spikes = (np.random.default_rng(1).random((700, 3, 300)) < 0.9).astype(np.uint8)
-    np.testing.assert_array_equal(backend_native.count(spikes), spikes.sum((0, 1)))
-    assert backend_native.count(np.zeros((0, 2, 5), np.uint8)).tolist() == [0] * 5
+    np.testing.assert_array_equal(backend_native.count(spikes)[0], spikes.sum((0, 1)))
+    assert backend_native.count(np.zeros((0, 2, 5), np.uint8))[0].tolist() == [0] * 5
+    numbers = np.random.default_rng(2).integers(-2, 3, (700, 3, 300)).astype(np.int16)
+    for part in (numbers, numbers[:, 1:], numbers.astype(np.int32)):
+        counts, ones = backend_native.count(part, whole=True)
+        np.testing.assert_array_equal(counts, np.count_nonzero(part, axis=(0, 1)))
+        np.testing.assert_array_equal(ones, (np.abs(part) == 1).sum((0, 1)))
 
 
 def test_missing_compiler_is_an_error_only_if_native_is_forced(monkeypatch):

@@ -3,9 +3,9 @@ import pytest
 
 from ashneuro.errors import ConfigError, DataError, GraphError
 from ashneuro.program.program import InputPort, Layer, Neuron
-from ashneuro.simulation.emulator.neurons import read_out
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import check_inputs
+from ashneuro.simulation.units import read_out
 from tests.simulation import machine_reference, nets
 
 BACKENDS = ["numpy", "torch"]

@@ -22,11 +22,11 @@ from ashneuro.program.lower import lower
 from ashneuro.program.primitives import PRIMITIVES
 from ashneuro.program.quantise import quantise
 from ashneuro.program.wiring import wire
-from ashneuro.simulation.emulator.neurons import read_out
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import check_inputs
 from ashneuro.simulation.lava.session import Lava
+from ashneuro.simulation.units import read_out
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.dynamics import DYNAMICS
 from ashneuro.spiking.firing import Comparison, Firing, Reset

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from ashneuro.errors import ConfigError, DataError, LavaError
-from ashneuro.simulation.emulator.neurons import read_out
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import check_inputs
 from ashneuro.simulation.lava import layout, network
 from ashneuro.simulation.lava.network import REQUEST_STEPS
 from ashneuro.simulation.lava.session import Lava
+from ashneuro.simulation.units import read_out
 from tests.simulation import machine_reference, nets
 
 pytestmark = pytest.mark.lava

@@ -117,7 +117,7 @@ def test_nan_differs_from_everything(export):
     values = np.zeros((6, 6, 3))
     values[2, 4, 1] = np.nan
     for left, right in ((values, np.zeros_like(values)), (np.zeros_like(values), values), (values, values)):
-        sides = (replace(record.layers["lif0"], raster=side, binary=False) for side in (left, right))
+        sides = (replace(record.layers["lif0"], sent=side, binary=False) for side in (left, right))
         (found,) = compare_records(*(replace(record, layers={"out": side}) for side in sides))
         assert (found.mismatches, found.first) == (1, (4, 2, 1)) and np.isfinite(found.largest)
 
