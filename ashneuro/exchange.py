@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -244,3 +244,128 @@ def read_metrics(file: Path) -> TrainingMetrics:
 def _with_prefix(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return the values whose keys start with ``prefix``, by the rest of their keys."""
     return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class Joules:
+    """Joules per frame: low, typical and high."""
+
+    low: float
+    typical: float
+    high: float
+
+    def __add__(self, other: Joules) -> Joules:
+        return Joules(self.low + other.low, self.typical + other.typical, self.high + other.high)
+
+
+@dataclass(frozen=True)
+class StreamCoding:
+    """Work of the deployed part per frame of a stream, by one of `ashneuro.cost.streams.CODINGS`.
+
+    Args:
+        coding: ``"changes"``, ``"afresh"``, ``"dense"``, ``"pixels"`` or ``"layers"``.
+        messages: changes, or graded messages; ``None`` for an ANN.
+        operations: products of messages (synops), or of an ANN's outputs that are computed.
+        updates: neuron updates, or outputs of an ANN that are computed.
+        bits: bits of a message or activation that are priced.
+        energy: joules on the node; ``None`` where a price is missing.
+    """
+
+    coding: str
+    messages: float | None
+    operations: float
+    updates: float
+    bits: int
+    energy: Joules | None
+
+
+@dataclass(frozen=True)
+class StreamRate:
+    """A stream at one frame rate; all numbers but ``frames`` are per frame.
+
+    Args:
+        frames_per_s: mean over the clips.
+        frames: frames of all clips, first ones included.
+        changed_pixels: share of pixels of which a channel differs from the frame before.
+        metrics: retrieval of texts by frame, see `ashneuro.evaluation.Metrics`.
+        own_metrics: the same of the network as it was trained, without levels.
+        host_macs, host_j: products and joules of the host that computes every frame whole.
+        host_skipping_macs, host_skipping_j: of the host that recomputes where pixels changed.
+        codings: deployed part by coding; where changes are not all sent, ``"changes"`` alone.
+    """
+
+    frames_per_s: float
+    frames: int
+    changed_pixels: float
+    metrics: Mapping[str, float]
+    own_metrics: Mapping[str, float]
+    host_macs: float
+    host_j: Joules | None
+    host_skipping_macs: float
+    host_skipping_j: Joules | None
+    codings: tuple[StreamCoding, ...]
+
+    def total_j(self, coding: StreamCoding, *, skipping: bool) -> Joules | None:
+        """Return the joules of host and deployed part; ``None`` where one is not known."""
+        host = self.host_skipping_j if skipping else self.host_j
+        return None if host is None or coding.energy is None else host + coding.energy
+
+
+STREAM_SCHEMA = "ashneuro.stream-evaluation/1"
+
+
+@dataclass(frozen=True)
+class StreamEvaluation:
+    """Accuracy and work of a network on clips, frame by frame.
+
+    Args:
+        network: name of the run.
+        source: clips.
+        clips: number of clips, which is that of texts.
+        bits: payload bits of a level.
+        threshold: least change that is sent, in levels.
+        spikes_from: ``"torch"``, ``"loihi"`` or ``"lava"``.
+        profile: node of the energies.
+        rates: by frame rate.
+        weights_sha256: hash of the evaluated weights.
+    """
+
+    network: str
+    source: str
+    clips: int
+    bits: int
+    threshold: float
+    spikes_from: str
+    profile: str
+    rates: tuple[StreamRate, ...]
+    weights_sha256: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, under the schema `STREAM_SCHEMA`."""
+        return {"schema": STREAM_SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> StreamEvaluation:
+        """Return the evaluation that `to_json` wrote.
+
+        Raises:
+            DataError: the schema is unknown.
+        """
+        if values.get("schema") != STREAM_SCHEMA:
+            raise DataError(
+                f"this evaluation has the schema {values.get('schema')!r}",
+                f"{STREAM_SCHEMA} is the one that is read here",
+                "run `ashneuro evaluate --stream` again",
+            )
+        own = {name: value for name, value in values.items() if name != "schema"}
+        return cls(**{**own, "rates": tuple(map(_stream_rate, values["rates"]))})
+
+
+def _stream_rate(values: Mapping[str, Any]) -> StreamRate:
+    energies = {name: _joules(values[name]) for name in ("host_j", "host_skipping_j")}
+    codings = tuple(StreamCoding(**{**one, "energy": _joules(one["energy"])}) for one in values["codings"])
+    return StreamRate(**{**values, **energies, "codings": codings})
+
+
+def _joules(values: Mapping[str, float] | None) -> Joules | None:
+    return None if values is None else Joules(**values)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, LavaOptions, PrecisionWord, SkipBroken, precision_of
+from ashneuro.commands.options import AsJson, LavaOptions, PrecisionWord, SkipBroken, StreamOptions, precision_of
 from ashneuro.config import Task
+from ashneuro.errors import ConfigError
 from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
     from ashneuro.simulation.lava.pool import Seconds
     from ashneuro.simulation.record import SpikeRecord
+    from ashneuro.workflows.lava import LavaSettings
 
 
 def evaluate(
@@ -31,6 +33,10 @@ def evaluate(
     part: Annotated[Literal["train", "validation", "test"], Parameter(help="Part of the data.")] = "test",
     samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
     device: Annotated[str, Parameter(help="Device of the ANN branch: cpu, cuda.")] = "cpu",
+    stream: StreamOptions | None = None,
+    frames_per_s: Annotated[
+        str, Parameter(help="Frame rates of a stream, with commas; frames are left out to come near each.")
+    ] = "8,4,2",
     lava: LavaOptions | None = None,
     skip_broken: SkipBroken = False,
     json: AsJson = False,
@@ -44,6 +50,15 @@ def evaluate(
     """
     from ashneuro.workflows import evaluate as workflow
 
+    clips = stream or StreamOptions()
+    if clips.stream is not None:
+        if task != "retrieval":
+            raise ConfigError(f"--stream with --task {task}", "frames are queries of retrieval", "leave --task out")
+        # Integers are what is priced.
+        where = "loihi" if abstract_on == "torch" else abstract_on
+        _stream(run, clips, frames_per_s, where, samples, device, (lava or LavaOptions()).settings(), json)
+        return
+    clips.require_unused()
     how: dict[str, Any] = {
         "abstract_on": abstract_on,
         "precision": precision_of(lava_precision),
@@ -68,6 +83,48 @@ def evaluate(
         terminal.line(_time_spent(result.seconds, result.record))
     terminal.left_out(run)
     terminal.wrote(result.file)
+
+
+def _stream(
+    run: Path,
+    clips: StreamOptions,
+    frames_per_s: str,
+    where: Literal["loihi", "lava"],
+    samples: int | None,
+    device: str,
+    lava: LavaSettings,
+    json: bool,
+) -> None:
+    from ashneuro.workflows.streams import evaluate_stream, stream_file
+
+    assert clips.stream is not None
+    settings = clips.settings()
+    with terminal.progress() as progress:
+        found = evaluate_stream(
+            run,
+            clips.stream,
+            frames_per_s=_rates(frames_per_s),
+            settings=settings,
+            abstract_on=where,
+            samples=samples,
+            device=device,
+            lava=lava,
+            progress=progress,
+        )
+    if json:
+        terminal.json(found.to_json())
+        return
+    terminal.stream(found)
+    terminal.wrote(stream_file(run, found.source, settings, where))
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    """Return the rates of a text such as ``8,4,2``."""
+    try:
+        return tuple(float(rate) for rate in text.split(","))
+    except ValueError:
+        why = "rates are numbers with commas between them"
+        raise ConfigError(f"--frames-per-s {text}", why, "--frames-per-s 8,4,2") from None
 
 
 def _time_spent(seconds: Seconds, record: SpikeRecord) -> str:

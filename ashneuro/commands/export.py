@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, SkipBroken
+from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, SkipBroken, StreamOptions
+from ashneuro.errors import ConfigError
 from ashneuro.reporting import tables, terminal
 
 if TYPE_CHECKING:
+    from ashneuro.workflows.export import Exported
+    from ashneuro.workflows.lava import LavaSettings
     from ashneuro.workflows.networks import Network
 
 
@@ -29,6 +32,7 @@ def export(
     ] = None,
     samples: Annotated[int, Parameter(help="Number of samples in the proof.")] = 16,
     lava: Annotated[bool, Parameter(help="Run Lava for the proof.")] = True,
+    stream: StreamOptions | None = None,
     options: LavaOptions | None = None,
     contract: ContractOptions | None = None,
     accept_assumptions: Annotated[
@@ -48,10 +52,14 @@ def export(
             the graph alone; sanafe: the network with its cores for SANA-FE, and the comparison with
             its spikes where it is installed.
     """
-    from ashneuro.program.assumption import to_json
     from ashneuro.workflows.export import export as run
     from ashneuro.workflows.networks import open_network
 
+    clips = stream or StreamOptions()
+    if clips.stream is not None:
+        _require_of_a_stream(target, inputs, contract)
+        return _stream(path, clips, out, samples, (options or LavaOptions()).settings() if lava else None, json)
+    clips.require_unused()
     network = open_network(path, contract.overrides() if contract else {})
     if target == "nir":
         return _graph_alone(network, out, accept_assumptions, json)
@@ -69,6 +77,18 @@ def export(
             skip_broken=skip_broken,
             progress=progress,
         )
+    _show(
+        exported,
+        json,
+        f"ashneuro report {path if network.run else exported.bundle.folder} --profile loihi1",
+        network.run.path if network.run else None,
+    )
+    return 0
+
+
+def _show(exported: Exported, json: bool, last_step: str, run: Path | None) -> None:
+    from ashneuro.program.assumption import to_json
+
     bundle = exported.bundle
     if json:
         terminal.json(
@@ -81,20 +101,38 @@ def export(
                 "certificate": exported.certificate.to_json(),
             }
         )
-        return 0
+        return
     terminal.line(exported.samples_from)
     terminal.findings(exported.notes)
     if bundle.costs:
         terminal.quantisation(bundle.costs)
     terminal.certificate(exported.certificate)
-    if network.run:
-        terminal.left_out(network.run.path)
+    if run is not None:
+        terminal.left_out(run)
     terminal.wrote(bundle.folder)
-    terminal.next_steps(
-        f"ashneuro verify {bundle.folder}",
-        f"ashneuro simulate {bundle.folder} --on lava",
-        f"ashneuro report {path if network.run else bundle.folder} --profile loihi1",
-    )
+    terminal.next_steps(f"ashneuro verify {bundle.folder}", f"ashneuro simulate {bundle.folder} --on lava", last_step)
+
+
+def _require_of_a_stream(target: str, inputs: Path | None, contract: ContractOptions | None) -> None:
+    """Raise `ConfigError` for options that an encoder by changes does not take."""
+    given = [f"--target {target}"] * (target != "lava") + ["--inputs"] * (inputs is not None)
+    given += [f"--{name}" for name in (contract.overrides() if contract else {})]
+    if given:
+        why = "the encoder by changes of a run is proved on clips, and goes to Lava"
+        raise ConfigError(f"--stream with {', '.join(given)}", why, "leave it out")
+
+
+def _stream(
+    path: Path, clips: StreamOptions, out: Path | None, samples: int, lava: LavaSettings | None, json: bool
+) -> int:
+    from ashneuro.workflows.streams import export_stream
+
+    assert clips.stream is not None
+    with terminal.progress() as progress:
+        exported = export_stream(
+            path, clips.stream, out, settings=clips.settings(), samples=samples, lava=lava, progress=progress
+        )
+    _show(exported, json, f"ashneuro evaluate {path} --stream {quote(clips.stream)}", path)
     return 0
 
 

@@ -12,6 +12,7 @@ from ashneuro.errors import ConfigError
 if TYPE_CHECKING:
     from ashneuro.program.program import Precision
     from ashneuro.workflows.lava import LavaSettings
+    from ashneuro.workflows.streams import StreamSettings
 
 AsJson = Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())]
 
@@ -108,6 +109,32 @@ class LavaWorkers:
         from ashneuro.workflows.lava import LavaSettings
 
         return LavaSettings(self.workers, self.lava_command, self.lava_timeout)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class StreamOptions:
+    """Pictures that follow one another, coded by changes; see docs/streams.md."""
+
+    stream: Annotated[
+        str | None,
+        Parameter(help="Clips: a named source, a folder, an animated picture, or 'own': the run's pictures, drifting."),
+    ] = None
+    stream_bits: Annotated[
+        int | None, Parameter(help="Payload bits of a level. Default: those of a quantised ReLU, or of the messages.")
+    ] = None
+    stream_threshold: Annotated[float, Parameter(help="Least change that is sent, in levels. 1: every change.")] = 1.0
+
+    def require_unused(self) -> None:
+        """Raise `ConfigError` if settings of a stream are given without one."""
+        if self.stream_bits is not None or self.stream_threshold != 1:
+            raise ConfigError("--stream-bits or --stream-threshold", "there is no stream", "--stream SOURCE as well")
+
+    def settings(self) -> StreamSettings:
+        """Return them as the workflows take them."""
+        from ashneuro.workflows.streams import StreamSettings
+
+        return StreamSettings(self.stream_bits, self.stream_threshold)
 
 
 @Parameter(name="*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,13 +10,16 @@ from cyclopts import Parameter
 
 from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, PrecisionWord, precision_of
 from ashneuro.errors import ConfigError
-from ashneuro.reporting import terminal
+from ashneuro.reporting import tables, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ashneuro.exchange import StreamCoding
     from ashneuro.program.program import Precision
+    from ashneuro.simulation.record import SpikeRecord
     from ashneuro.simulation.traces import NeuronTrace
+    from ashneuro.workflows.networks import Overrides
 
 
 def simulate(
@@ -39,6 +43,12 @@ def simulate(
     ] = (),
     trace_sample: Annotated[int, Parameter(help="Index of the traced sample, from 0.")] = 0,
     figure: Annotated[Path, Parameter(help="File of the picture: .svg, .png or .pdf.")] = Path("traces.svg"),
+    stream: Annotated[
+        bool,
+        Parameter(
+            help="The steps are frames: work and energy per frame, by changes, afresh, and of ANNs.", negative=()
+        ),
+    ] = False,
     device: Annotated[str, Parameter(help="Device of torch and the emulator: cpu, cuda.")] = "cpu",
     lava: LavaOptions | None = None,
     contract: ContractOptions | None = None,
@@ -58,6 +68,8 @@ def simulate(
             "a trace keeps single neurons, and --save writes every spike",
             "run simulate once for each",
         )
+    if trace and stream:
+        raise ConfigError("--trace with --stream", "a trace keeps single neurons", "run simulate once for each")
     options, overrides = (lava or LavaOptions()).settings(), contract.overrides() if contract else {}
     chosen = precision_of(precision) if precision else None
     with terminal.progress() as progress:
@@ -79,7 +91,7 @@ def simulate(
                 inputs,
                 on=on,
                 precision=chosen,
-                rasters="all" if save else (),
+                rasters="all" if save or stream else (),
                 device=device,
                 lava=options,
                 contract=overrides,
@@ -90,12 +102,28 @@ def simulate(
         return
     if save:
         save_rasters(record, save)
+    work = _per_frame(path, record, inputs, overrides) if stream else ()
     if json:
-        terminal.json(record.to_json())
+        terminal.json(record.to_json() | ({"stream": [asdict(one) for one in work]} if stream else {}))
         return
     terminal.spikes(record)
+    if stream:
+        terminal.show(tables.streams.codings(work, NODE))
     if save:
         terminal.wrote(save)
+
+
+NODE = "cmos45"
+
+
+def _per_frame(path: Path, record: SpikeRecord, inputs: Path | None, overrides: Overrides) -> tuple[StreamCoding, ...]:
+    """Return the work per frame of a run of steps that are frames."""
+    from ashneuro.simulation.run import program_of
+    from ashneuro.workflows.simulate import with_inputs
+    from ashneuro.workflows.streams import code_stream
+
+    target, given = with_inputs(path, inputs, overrides)
+    return code_stream(program_of(target, given, record.precision), given, record, NODE)
 
 
 def _show_traces(

@@ -44,6 +44,8 @@ def _asic_terms(workload: Workload, profile: HardwareProfile, precision: str) ->
         scale = 1 / workload.samples
         if layer.kind == "ann":
             macs, acs, updates = layer.dense_macs * scale, 0.0, float(layer.neurons * layer.passes)
+            if layer.accesses is not None:
+                updates = (layer.updates or 0) * scale
         else:
             macs, acs, updates = (
                 (layer.effective_macs or 0) * scale,
@@ -183,6 +185,10 @@ def memory_energy(
     neuron and step). high: no reuse. typical: the dataflow that each side is built for, reuse in a
     dense ANN accelerator, fetches per event in a spiking one; the accesses are those of this case.
 
+    Where values last from one inference to the next (`LayerWorkload.accesses`), they move in any
+    case: an ANN reads and writes those of the outputs that it computes, and its weights once per
+    inference that computes something.
+
     An access of n bits costs n/64 of a 64-bit one. Each kind of data lies in the smallest SRAM of
     the profile that holds it all; more than 1 MB lies in several banks of 1 MB (high: in DRAM).
     """
@@ -198,6 +204,13 @@ def memory_energy(
             (min(macs, layer.inputs * passes), *inputs),
             outputs,
         ]
+        if layer.accesses is not None:
+            outputs = (layer.accesses.outputs / samples, *outputs[1:])
+            reused = [
+                (layer.accesses.weights / samples, *weights),
+                (layer.accesses.inputs / samples, *inputs),
+                outputs,
+            ]
         fetched = [(macs, *weights), (macs, *inputs), outputs]
         typical_case = reused
     else:
@@ -213,6 +226,9 @@ def memory_energy(
             (float(graded), activation_bits, graded * activation_bits),
             (float(layer.neurons * timesteps), sent_bits, layer.neurons * timesteps * sent_bits),
         ]
+        if layer.accesses is not None:
+            variables = layer.neurons * (1 + layer.state_variables)  # the sum, which is the accumulator
+            reused.append((layer.accesses.states / samples, state_bits, variables * state_bits))
         fetched = [
             (synops, *weights),
             (2 * synops, state_bits, layer.neurons * state_bits),

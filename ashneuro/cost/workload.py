@@ -33,6 +33,22 @@ INTEGER_BYTES = {"weight": 1, "bias": 2, "state": 3}
 
 
 @dataclass(frozen=True)
+class Accesses:
+    """Numbers that a layer moves between memory and arithmetic, over all samples.
+
+    Args:
+        weights, inputs: read, each once per inference in which a product needs it.
+        outputs: written, or read for a comparison with those of the inference before.
+        states: of variables that last from one inference to the next, read and written.
+    """
+
+    weights: int
+    inputs: int
+    outputs: int
+    states: int = 0
+
+
+@dataclass(frozen=True)
 class LayerWorkload:
     """Work of one layer over all samples of a `Workload`.
 
@@ -85,6 +101,9 @@ class LayerWorkload:
             and step, or a float per read-out value.
         firing_rate: spikes, or graded messages, per neuron and step; ``None`` for layers that send
             neither.
+        accesses: of a layer that keeps values from one inference to the next, as over the frames of
+            a stream (`ashneuro.cost.streams`); ``None``: nothing lasts. Updates of an ANN are then
+            the outputs that it computed.
     """
 
     name: str
@@ -120,6 +139,7 @@ class LayerWorkload:
     bytes_in: int = 0
     bytes_out: int = 0
     firing_rate: float | None = None
+    accesses: Accesses | None = None
 
     @property
     def payload_bits(self) -> int:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ashneuro.config import DataConfig, TrainConfig, cache_dir
+from ashneuro.data.clips import Clip
 from ashneuro.data.pairs import Batch, Pair, Unpaired
 from ashneuro.data.tokens import Words, pad
 from ashneuro.errors import DataError, need
@@ -190,8 +191,8 @@ def normalise(images: Tensor) -> Tensor:
     return images.float().sub_(127.5).div_(63.75)
 
 
-def texts_of(pair: Pair, captions: str) -> tuple[str, ...]:
-    """Return the texts of a pair: its captions, or with ``"joined"`` all of them as one text."""
+def texts_of(pair: Pair | Clip, captions: str) -> tuple[str, ...]:
+    """Return the texts of a pair or clip: its captions, or ``"joined"`` in one text."""
     return (", ".join(pair.captions),) if captions == "joined" else pair.captions
 
 

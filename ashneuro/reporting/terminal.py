@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ashneuro.data.clip_check import ClipCheck
     from ashneuro.data.describe import Description
     from ashneuro.evaluation import Evaluation, TaskEvaluation
-    from ashneuro.exchange import DryRun, EpochMetrics
+    from ashneuro.exchange import DryRun, EpochMetrics, StreamEvaluation
     from ashneuro.program.assumption import Assumptions
     from ashneuro.program.certificate import Certificate
     from ashneuro.program.quantise import LayerCost
@@ -397,6 +397,11 @@ def evaluations(items: Iterable[Evaluation | TaskEvaluation]) -> None:
         retrieval(retrieved)
         facts(retrieved)
     tasks(item for item in items if isinstance(item, TaskEvaluation))
+
+
+def stream(found: StreamEvaluation) -> None:
+    """Print accuracy, messages and energy per frame of a stream."""
+    show(tables.streams.stream(found))
 
 
 def tasks(evaluations: Iterable[TaskEvaluation]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ashneuro.reporting.tables import opinion as opinion
     from ashneuro.reporting.tables import profiles as profiles
     from ashneuro.reporting.tables import proof as proof
+    from ashneuro.reporting.tables import streams as streams
     from ashneuro.reporting.tables import table as table
     from ashneuro.reporting.tables import tasks as tasks
     from ashneuro.reporting.tables import training as training
