@@ -147,7 +147,10 @@ class AbstractConfig:
         channels: the first entry is the number of channels of the input current, at the resolution
             of C. Each further entry is a block: a convolution of stride 2, then two convolutions
             with a scaled skip around them.
-        units: K, number of semantic units in the last, dense layer.
+        units: K, number of semantic units in the last layer.
+        positions: K semantic units at every position of the last block, by a 1×1 convolution, in
+            place of K for the whole image, by a dense layer. A then differs between positions, as
+            words that attend to V can use; C is averaged to these positions.
         timesteps: T, timesteps per sample.
         dt_s: duration of a timestep.
         tau_mem_s: membrane time constant.
@@ -180,6 +183,7 @@ class AbstractConfig:
     kind: AbstractKind = "spiking"
     channels: Annotated[tuple[PositiveInt, ...], Len(2)] = (64, 96)
     units: PositiveInt = 256
+    positions: bool = False
     timesteps: PositiveInt = 4
     dt_s: Positive = 1e-3
     tau_mem_s: Positive = 2e-3

@@ -87,8 +87,8 @@ def step_by_step(encoder: AbstractEncoder) -> None:
 
 
 def _use_torch_dense(encoder: AbstractEncoder) -> None:
-    assert isinstance(encoder.dense.linear, SpatialLinear)
-    encoder.dense.linear = Flattened(encoder.dense.linear)  # type: ignore[assignment]
+    if isinstance(encoder.dense.linear, SpatialLinear):  # else it is a convolution already
+        encoder.dense.linear = Flattened(encoder.dense.linear)  # type: ignore[assignment]
 
 
 def _currents(synapse: Synapse, spikes: Tensor) -> Tensor:

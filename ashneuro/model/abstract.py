@@ -313,14 +313,14 @@ class FrozenStatistics:
 
 
 class AbstractEncoder(nn.Module):
-    """Encoder of continuous latents C into discrete latents S (T, B, K).
+    """Encoder of continuous latents C into discrete latents S (T, B, K), or (T, B, K, H', W').
 
     ::
 
         x  = BN(W_in C)                          1×1, on the host; constant current of all timesteps
         s0 = LIF(x, x, ..., x)                   first spikes, at C's resolution
         s  = Block_n(... Block_1(s0))
-        S  = LIF(dense(flatten(s)))              K semantic units
+        S  = LIF(dense(flatten(s)))              K semantic units; with ``positions`` LIF(conv(s))
 
     Everything after x is deployed. A control (``relu``, ``quantised-relu``) runs the same layers
     once, T = 1.
@@ -328,6 +328,9 @@ class AbstractEncoder(nn.Module):
     Args:
         width: D, channels of C.
         grid: H = W of C.
+
+    Attributes:
+        out_shape: shape of S of one image and timestep.
     """
 
     integers: Integers | None = None
@@ -350,7 +353,13 @@ class AbstractEncoder(nn.Module):
             for number, (in_channels, channels) in enumerate(zip(config.channels, rest, strict=False), start=1)
         )
         side = downsampled(grid, len(rest))
-        self.dense = Synapse(SpatialLinear(rest[-1], side, config.units))
+        self.out_shape: tuple[int, ...] = (config.units, side, side) if config.positions else (config.units,)
+        # The name is that of checkpoints.
+        self.dense = Synapse(
+            nn.Conv2d(rest[-1], config.units, 1, bias=False)
+            if config.positions
+            else SpatialLinear(rest[-1], side, config.units)
+        )
         self.semantic = neuron()
         if config.kind == "spiking" and config.v_threshold:
             for module in self.modules():
@@ -404,8 +413,9 @@ class AbstractEncoder(nn.Module):
             maps[f"{name}.lif1"] = maps[f"{name}.lif1"] + 1  # the skip
             maps[f"{name}.lif2"], _ = _conv_fan_out(block.conv3, shape)
             previous = f"{name}.lif3"
-        maps[previous] = torch.full(shape, float(self.dense.linear.weight.shape[0]))
-        maps["semantic.lif"] = torch.zeros(self.dense.linear.weight.shape[0])
+        # Each neuron of the last block reaches all K units, or those at its position.
+        maps[previous] = torch.full(shape, float(self.out_shape[0]))
+        maps["semantic.lif"] = torch.zeros(self.out_shape)
         return maps
 
     def use_kernels(self, kernels: Kernels) -> None:
@@ -460,7 +470,7 @@ class AbstractEncoder(nn.Module):
         Args:
             current: x (B, C, H, W).
 
-        The last entry, ``semantic.lif``, is S (T, B, K).
+        The last entry, ``semantic.lif``, is S (T, B, *out_shape).
         """
         return self.with_rates(current)[0]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import nir
 import numpy as np
 import torch
@@ -74,11 +76,17 @@ def deployed_graph(model: AshNet) -> nir.NIRGraph:
         add(f"{name}.skip", nir.Scale(_array(block.deployed_gain().expand(shape))), sent(f"{name}.lif1", shape))
         add(f"{name}.lif3", _neurons(block.lif3, shape), f"{name}.conv3", f"{name}.skip")
         last = f"{name}.lif3"
-    weight, bias = _folded(model.abstract.dense)
-    add("semantic.flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1), sent(last, shape))
-    add("semantic.dense", nir.Affine(weight.reshape(len(weight), -1), bias), "semantic.flatten")
-    add("semantic.lif", _neurons(model.abstract.semantic, bias.shape), "semantic.dense")
-    add("output", nir.Output({"output": np.array(bias.shape)}), "semantic.lif")
+    if config.positions:
+        last_synapse = "semantic.conv"
+        add(last_synapse, _conv(model.abstract.dense, shape), sent(last, shape))
+    else:
+        weight, bias = _folded(model.abstract.dense)
+        last_synapse = "semantic.dense"
+        add("semantic.flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1), sent(last, shape))
+        add(last_synapse, nir.Affine(weight.reshape(len(weight), -1), bias), "semantic.flatten")
+    shape = model.abstract.out_shape
+    add("semantic.lif", _neurons(model.abstract.semantic, shape), last_synapse)
+    add("output", nir.Output({"output": np.array(shape)}), "semantic.lif")
     contract = Contract(dt_s=config.dt_s, timesteps=config.timesteps, input_coding="constant-current")
     if by_changes:
         contract = Contract(dt_s=config.dt_s, input_coding="current")
@@ -135,14 +143,18 @@ def host_layers(model: AshNet) -> tuple[HostLayer, ...]:
     if model.abstract is not None:
         units, width = model.readout.in_features, model.readout.out_features
         steps = model.abstract.timesteps
+        places = math.prod(model.abstract.out_shape[1:])  # 1, or the positions of A
+        read, wide, weights = places * units, places * width, units * width
         layers += [
-            HostLayer("readout.omega", dense_macs=steps * units, parameters=steps, inputs=steps * units, outputs=units),
-            HostLayer("readout", dense_macs=units * width, parameters=units * width, inputs=units, outputs=width),
-            HostLayer("fusion", dense_macs=width, parameters=width, inputs=width, outputs=width),
+            HostLayer("readout.omega", dense_macs=steps * read, parameters=steps, inputs=steps * read, outputs=read),
+            HostLayer("readout", dense_macs=places * weights, parameters=weights, inputs=read, outputs=wide),
+            HostLayer("fusion", dense_macs=wide, parameters=width, inputs=wide, outputs=wide),
         ]
         if model.codebook is not None:
             entries = model.codebook.entries.numel()
-            layers.append(HostLayer("codebook", dense_macs=entries, parameters=entries, inputs=units, outputs=units))
+            layers.append(
+                HostLayer("codebook", dense_macs=places * entries, parameters=entries, inputs=read, outputs=read)
+            )
     layers.append(
         HostLayer(
             "project",

@@ -28,7 +28,7 @@ from ashneuro.config import AbstractConfig, ModelConfig
 from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import AbstractEncoder
 from ashneuro.model.codebook import Codebook, Codes
-from ashneuro.model.concrete import ConcreteEncoder
+from ashneuro.model.concrete import ConcreteEncoder, downsampled
 from ashneuro.model.multimodal import AnswerHead, MultimodalEncoder
 from ashneuro.model.spatial import global_average_pool
 from ashneuro.model.text import TextEncoder
@@ -47,7 +47,8 @@ class Encoded:
         current: x (B, *in_shape), the first current; ``None`` without an abstract encoder.
         layers: spikes (T, B, ...) of every deployed population, by name; the last is S. Empty if
             the spikes came from an emulator or from Lava.
-        abstract: A (B, D, 1, 1), spatially constant; 0 without an abstract encoder.
+        abstract: A (B, D, 1, 1), spatially constant, or (B, D, H', W') with
+            ``model.abstract.positions``; 0 without an abstract encoder.
         embedding: (B, E), unit length.
         codes: entries chosen from the codebook; ``None`` if there is none.
         rates: mean firing rates (scalars) of the layers whose kernels count spikes.
@@ -105,6 +106,8 @@ class AshNet(nn.Module):
         self.config, self.image_size, self.max_words = config, image_size, max_words
         self.concrete = ConcreteEncoder(config.concrete, image_size, load)
         width, grid = config.concrete.width, self.concrete.grid
+        blocks = len(config.abstract.channels) - 1
+        self.side = downsampled(grid, blocks) if config.abstract.positions else grid  # of V
         self.abstract = None if config.abstract.kind == "none" else AbstractEncoder(config.abstract, width, grid)
         if self.abstract is not None:
             steps = self.abstract.timesteps
@@ -119,7 +122,7 @@ class AshNet(nn.Module):
         self.codebook = _codebook(config.abstract)
         if config.multimodal.layers:
             wide = config.multimodal.width
-            self.multimodal = MultimodalEncoder(config.multimodal, self.text.width, width, grid * grid)
+            self.multimodal = MultimodalEncoder(config.multimodal, self.text.width, width, self.side**2)
             self.itm = nn.Linear(wide, 2)
             self.mlm = nn.Linear(wide, vocabulary_size)
             self.heads = nn.ModuleDict(
@@ -158,7 +161,8 @@ class AshNet(nn.Module):
         """Return all latents of images (B, 3, S, S).
 
         Args:
-            spikes: S (T, B, K) from an emulator or Lava; the spiking encoder is then not run.
+            spikes: S (T, B, *out_shape) from an emulator or Lava; the spiking encoder is then not
+                run.
             zero: branch to leave out of the fusion: A = 0 or C = 0 in ``V = C + r ⊙ A``.
         """
         concrete, current, codes = self.concrete(images), None, None
@@ -178,12 +182,15 @@ class AshNet(nn.Module):
     def read_out(self, spikes: Tensor) -> tuple[Tensor, Codes | None]:
         """Return ``A = W_o Σ_t ω_t s_t`` (B, D, 1, 1) of spikes (T, B, K).
 
-        A codebook quantises the sum before W_o.
+        Of spikes (T, B, K, H', W') it is (B, D, H', W'). A codebook quantises the sum before W_o.
         """
-        read, codes = torch.einsum("t,tbk->bk", self.omega, spikes), None
+        places = spikes.shape[3:] or (1, 1)
+        read, codes = torch.einsum("t,tb...->b...", self.omega, spikes), None
+        read = read.reshape(*read.shape[:2], -1).transpose(1, 2)  # (B, N, K)
         if self.codebook is not None:
-            read, codes = self.codebook(read)
-        return self.readout(read)[..., None, None], codes
+            rows, codes = self.codebook(read.flatten(0, 1))
+            read = rows.unflatten(0, read.shape[:2])
+        return self.readout(read).transpose(1, 2).unflatten(2, places), codes
 
     def currents(self, images: Tensor) -> Tensor:
         """Return the first current x (B, *in_shape) that the host sends to the spiking encoder."""
@@ -213,27 +220,33 @@ class AshNet(nn.Module):
 
         Args:
             concrete: C (B, D, H, W).
-            abstract: A (B, D, 1, 1).
+            abstract: A (B, D, 1, 1), or (B, D, H', W').
             zero: as in `encode`.
         """
-        # A is spatially constant, so mean_n(C + r ⊙ A) = mean_n C + r ⊙ A.
+        # mean_n(C + r ⊙ A) = mean_n C + r ⊙ mean_n A, with one position of A where it is constant.
         fused = (
             torch.zeros_like(concrete[:, :, 0, 0]) if zero in ("concrete", "both") else global_average_pool(concrete)
         )
         if self.abstract is not None and zero not in ("abstract", "both"):
-            fused = fused + (self.ratio * abstract).flatten(1)
+            fused = fused + (self.ratio * abstract).mean((2, 3))
         return F.normalize(self.project(fused), dim=-1)
 
     def align(self, abstract: Tensor) -> Tensor:
-        """Return the STUA head's unit vectors a (B, E) of read-outs A (B, D, 1, 1), without C.
+        """Return the STUA head's unit vectors a (B, E) of read-outs A (B, D, ·, ·), without C.
 
         Comparable with text embeddings once L_STUA has trained the head on images.
         """
-        return F.normalize(self.stua(abstract.flatten(1)).float(), dim=-1)
+        return F.normalize(self.stua(abstract.mean((2, 3))).float(), dim=-1)
 
     def visual_tokens(self, encoded: Encoded, zero: Branch | None = None) -> Tensor:
-        """Return ``V = C + r ⊙ A`` as N = H·W tokens (B, N, D); ``zero`` as in `encode`."""
-        fused = torch.zeros_like(encoded.concrete) if zero in ("concrete", "both") else encoded.concrete
+        """Return ``V = C + r ⊙ A`` as N = H·W tokens (B, N, D); ``zero`` as in `encode`.
+
+        With ``model.abstract.positions`` N = H'·W', the positions of A, to which C is averaged.
+        """
+        concrete = encoded.concrete
+        if self.side != concrete.shape[-1]:
+            concrete = F.adaptive_avg_pool2d(concrete, self.side)
+        fused = torch.zeros_like(concrete) if zero in ("concrete", "both") else concrete
         if self.abstract is not None and zero not in ("abstract", "both"):
             fused = fused + self.ratio * encoded.abstract
         return fused.flatten(2).transpose(1, 2)

@@ -72,7 +72,7 @@ def evaluate(
 
     Raises:
         DataError: there are no pairs, or an image cannot be read.
-        ValueError: the encoder's spikes do not have the shape (T, B, K).
+        ValueError: the encoder's spikes do not have the shape (T, B, *out_shape).
     """
     if not pairs:
         raise DataError(f"the split {split!r} is empty", "there is nothing to evaluate", "choose another split")
@@ -196,7 +196,7 @@ def encode_chunks(
     """Yield the encodings of uint8 images (B, 3, S, S), or of features, ``size`` at a time.
 
     Args:
-        spikes: (T, B, K), of another simulator; ``None``: the model computes them.
+        spikes: (T, B, *out_shape), of another simulator; ``None``: the model computes them.
         firing: collects the firing rate over all images, by spiking layer.
     """
     model.eval()
@@ -226,16 +226,16 @@ def _embed_texts(model: AshNet, tokens: Tensor) -> NDArray[np.float32]:
 
 
 def simulated_spikes(model: AshNet, images: Tensor, encoder: SpikeEncoder) -> NDArray[np.generic]:
-    """Return the spikes (T, B, K) that ``encoder`` computes for uint8 images (B, 3, S, S).
+    """Return the spikes (T, B, *out_shape) that ``encoder`` computes for uint8 images (B, 3, S, S).
 
     Raises:
         ValueError: the spikes have another shape.
     """
     assert model.abstract is not None
     spikes = np.concatenate(list(encoder(input_currents(model, images))), axis=1)
-    expected = (model.abstract.timesteps, len(images), model.config.abstract.units)
+    expected = (model.abstract.timesteps, len(images), *model.abstract.out_shape)
     if spikes.shape != expected:
-        raise ValueError(f"the encoder returned spikes of shape {spikes.shape}, not (T, B, K) = {expected}")
+        raise ValueError(f"the encoder returned spikes of shape {spikes.shape}, not (T, B, *out_shape) = {expected}")
     return spikes
 
 

@@ -243,7 +243,7 @@ class Learner(nn.Module):
         """
         model, reading = self.model, settings.stua_reading
         if reading == "bag-of-words":
-            return objectives.stua_words(self.to_words(encoded.abstract.flatten(1)).float(), tokens)
+            return objectives.stua_words(self.to_words(encoded.abstract.mean((2, 3))).float(), tokens)
         if reading == "reconstruction":
             assert model.abstract is not None and encoded.current is not None
             current = self.from_text(own_texts.detach().to(encoded.current))[..., None, None].expand_as(encoded.current)

@@ -66,7 +66,7 @@ def ann_branch(model: Any, images: Any) -> Callable[[], Any]:
     zeros.
     """
     spiking = model.abstract is not None and model.config.abstract.kind == "spiking"
-    spikes = images.new_zeros(model.abstract.timesteps, len(images), model.config.abstract.units) if spiking else None
+    spikes = images.new_zeros(model.abstract.timesteps, len(images), *model.abstract.out_shape) if spiking else None
     return lambda: model.embed_images(images, spikes=spikes)
 
 

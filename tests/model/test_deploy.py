@@ -116,6 +116,17 @@ def test_host_layer_counts_equal_loops() -> None:
     assert [row.name for row in rows.values() if row.part == "text"] == ["text"]
 
 
+def test_read_out_at_positions_is_counted_at_each() -> None:
+    rows = {row.name: row for row in host_layers(model(positions=True))}  # 2 × 2 positions of 9 units
+    assert [rows[name].dense_macs for name in ("readout.omega", "readout", "fusion", "project")] == [
+        3 * 4 * 9,
+        4 * 9 * 6,
+        4 * 6,
+        6 * 10,
+    ]
+    assert (rows["readout"].parameters, rows["readout"].inputs, rows["readout"].outputs) == (9 * 6, 36, 24)
+
+
 @pytest.mark.parametrize("layers", [0, 1])
 def test_text_macs_equal_torch(layers: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode

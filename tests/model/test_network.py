@@ -53,8 +53,35 @@ def test_fusion_is_c_plus_r_times_a() -> None:
     assert concrete.shape == (4, 6, 5, 5)
 
 
-def test_given_spikes_replace_the_encoder() -> None:
-    net = model()
+@pytest.mark.parametrize("codebook", [0, 4])
+def test_positions_have_a_of_their_own(codebook: int) -> None:
+    """V = C + r ⊙ A at the positions of the last block, to which C is averaged."""
+    net = model(positions=True, codebook=codebook, codebook_groups=3)
+    x = images(4)
+    encoded = net.encode(x)
+    spikes = encoded.layers["semantic.lif"]
+    assert spikes.shape == (3, 4, *net.abstract.out_shape) == (3, 4, 9, 2, 2)
+    read = sum(omega * step for omega, step in zip(net.omega, spikes, strict=True)).permute(0, 2, 3, 1)
+    if codebook:
+        read = net.codebook(read.reshape(16, 9))[0].reshape(4, 2, 2, 9)
+    a = (read @ net.readout.weight.T).permute(0, 3, 1, 2)
+    assert a.std((2, 3)).min() > 0, "it differs between positions"
+    torch.testing.assert_close(encoded.abstract, a)
+    concrete = encoded.concrete
+    averaged = F.adaptive_avg_pool2d(concrete, 2)
+    for zero, v, pooled in (
+        (None, averaged + net.ratio * a, concrete.mean((2, 3)) + (net.ratio * a).mean((2, 3))),
+        ("abstract", averaged, concrete.mean((2, 3))),
+        ("concrete", net.ratio * a, (net.ratio * a).mean((2, 3))),
+    ):
+        torch.testing.assert_close(net.visual_tokens(encoded, zero), v.flatten(2).transpose(1, 2))
+        torch.testing.assert_close(net.embed_images(x, zero=zero), F.normalize(net.project(pooled), dim=-1))
+    torch.testing.assert_close(net.align(encoded.abstract), F.normalize(net.stua(a.mean((2, 3))), dim=-1))
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_given_spikes_replace_the_encoder(positions: bool) -> None:
+    net = model(positions=positions)
     x = images(4)
     encoded = net.encode(x)
     spikes = encoded.layers["semantic.lif"].detach().numpy().astype(np.uint8)

@@ -55,6 +55,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "if, subtract": {"neuron": "if", "reset": "subtract"},
     "lif, subtract": {"reset": "subtract", "learn_decay": True},
     "graded": {"neuron": "graded", "learn_threshold": True, "message_limit": 0.9, "timesteps": 1},
+    "positions": {"positions": True},
+    "positions, graded": {"positions": True, "neuron": "graded", "timesteps": 1},
     "relu, mixing": {"neuron": "graded", "v_threshold": 0.0, "block": "mixing"},
 }
 
@@ -168,11 +170,19 @@ def test_wrong_settings_of_neurons_are_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "neuron"), [("conv", "lif"), ("mlp", "lif"), ("mixing", "lif"), ("conv", "graded"), ("mixing", "graded")]
+    ("block", "neuron", "positions"),
+    [
+        ("conv", "lif", False),
+        ("conv", "lif", True),
+        ("mlp", "lif", False),
+        ("mixing", "lif", False),
+        ("conv", "graded", False),
+        ("mixing", "graded", True),
+    ],
 )
-def test_fan_out_equals_effective_synops(block: str, neuron: str) -> None:
+def test_fan_out_equals_effective_synops(block: str, neuron: str, positions: bool) -> None:
     """Σ events · fan-out equals the effective operations of the lowered program."""
-    net = variant(block=block, neuron=neuron)
+    net = variant(block=block, neuron=neuron, positions=positions)
     x = tiny.images(5).double()
     with torch.no_grad():
         currents = net.currents(x).numpy()
