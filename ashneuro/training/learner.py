@@ -59,7 +59,7 @@ class Learner(nn.Module):
             )
         self.model, self.mask = model, mask
         self.words = len(model.text.weights.weight)
-        if config.momentum_text:
+        if config.momentum_text and (config.unlabelled or model.abstract is not None):
             self.momentum_text = MomentumText(model.text, config.momentum_text)
         if config.unlabelled:
             self.queue = TextQueue(model.config.embedding)
@@ -130,7 +130,8 @@ class Learner(nn.Module):
             hidden, targets = objectives.mask_words(batch.tokens, MASKED_SHARE, self.mask, self.words, random)
             scores = model.mlm(model.multimodal_features(model.visual_tokens(encoded), hidden)[:, 1:])
             terms["mlm"] = settings.mlm * objectives.mlm(scores.float(), targets)
-        own_targets, targets = self._text_targets(batch, own_texts, texts, settings)
+        aligns = settings.stua > 0 or unpaired is not None
+        own_targets, targets = self._text_targets(batch, own_texts, texts, settings) if aligns else (own_texts, texts)
         candidates, stopped = None, []  # losses whose gradients stop at C
         if unpaired is not None and lone is not None:
             candidates, loss, spikes = self._unlabelled(lone, unpaired, targets, scale.detach(), settings)
@@ -165,9 +166,10 @@ class Learner(nn.Module):
         They are the momentum text tower's, if there is one. The symmetric reading moves the texts,
         so it has the text encoder's own.
         """
-        if not settings.momentum_text:
+        momentum: MomentumText | None = getattr(self, "momentum_text", None)
+        if momentum is None:
             return own_texts, texts
-        self.momentum_text.update(self.model.text)
+        momentum.update(self.model.text)
         if settings.stua_reading == "symmetric":
             return own_texts, texts
         own = self.momentum_text(batch.tokens)
@@ -188,7 +190,8 @@ class Learner(nn.Module):
         model = self.model
         with torch.no_grad():
             teachers = model.encode(unpaired.images).embedding.float()
-            own = self.momentum_text(unpaired.tokens) if settings.momentum_text else model.embed_texts(unpaired.tokens)
+            tower = self.momentum_text if settings.momentum_text else model.text
+            own = tower(unpaired.tokens)
             own_texts = all_gather(own.float())
             candidates = self.queue.push(torch.cat([texts.detach(), own_texts]))
         fragments, tokens = all_gather(model.embed_texts(unpaired.fragments).float()), all_gather(unpaired.tokens)

@@ -23,6 +23,8 @@ class MomentumText(nn.Module):
     n is the number of updates so far. The first one copies the weights; later ones average over
     more and more steps, up to 1/(1 − m). Source: He et al., Momentum Contrast, arXiv 1911.05722.
 
+    A frozen pretrained tower is shared, not copied: it does not move.
+
     Args:
         text: the text encoder θ.
         momentum: m.
@@ -33,7 +35,9 @@ class MomentumText(nn.Module):
     def __init__(self, text: TextEncoder, momentum: float) -> None:
         super().__init__()
         self.momentum = momentum
-        self.average = copy.deepcopy(text).requires_grad_(False)
+        frozen = text.tower is not None and not any(weight.requires_grad for weight in text.tower.parameters())
+        shared = {id(text.tower): text.tower} if frozen else {}
+        self.average = copy.deepcopy(text, shared).requires_grad_(False)
         self.register_buffer("updates", torch.zeros(()))
 
     @torch.no_grad()
@@ -41,7 +45,8 @@ class MomentumText(nn.Module):
         """Move the average toward the present weights of ``text``."""
         new = 1 - (self.updates / (self.updates + 9)).clamp(max=self.momentum)
         for own, weight in zip(self.average.parameters(), text.parameters(), strict=True):
-            own.lerp_(weight.detach(), new.to(own.dtype))
+            if own is not weight:
+                own.lerp_(weight.detach(), new.to(own.dtype))
         self.updates += 1
 
     @torch.no_grad()

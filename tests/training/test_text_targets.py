@@ -56,6 +56,16 @@ def test_momentum_text_follows_its_equation() -> None:
     torch.testing.assert_close(momentum(tokens), momentum.average.eval()(tokens))
 
 
+def test_momentum_text_shares_a_frozen_tower() -> None:
+    text = TextEncoder(TextConfig(width=4, layers=0), 9, 5, 3)
+    text.tower = torch.nn.Embedding(9, 4).requires_grad_(False)
+    momentum, before = MomentumText(text, 0.9), text.tower.weight.clone()
+    momentum.update(text)
+    assert momentum.average.tower is text.tower and torch.equal(text.tower.weight, before)
+    text.tower.requires_grad_(True)
+    assert MomentumText(text, 0.9).average.tower is not text.tower and text.tower.weight.requires_grad
+
+
 def test_queue_holds_the_newest_features() -> None:
     queue = TextQueue(2, size=5)
     rows = torch.arange(14.0).reshape(7, 2)
