@@ -182,6 +182,7 @@ class Learner(nn.Module):
 
         The first loss is `objectives.pseudo_alignment` of images plus `objectives.text_contrast`,
         the second `objectives.pseudo_alignment` of the images' read-outs through the STUA head.
+        Images are assigned to the texts of the batch, as they are without augmentation.
 
         Args:
             lone: latents of the unlabelled images' views.
@@ -189,18 +190,21 @@ class Learner(nn.Module):
         """
         model = self.model
         with torch.no_grad():
-            teachers = model.encode(unpaired.images).embedding.float()
+            plain = all_gather(model.encode(unpaired.images).embedding.float())
             tower = self.momentum_text if settings.momentum_text else model.text
             own = tower(unpaired.tokens)
             own_texts = all_gather(own.float())
-            candidates = self.queue.push(torch.cat([texts.detach(), own_texts]))
+            here = torch.cat([texts.detach(), own_texts])
+            candidates = self.queue.push(here)
+            assigned = objectives.balanced_assignment(plain, here, scale)
         fragments, tokens = all_gather(model.embed_texts(unpaired.fragments).float()), all_gather(unpaired.tokens)
         loss = objectives.text_contrast(fragments, own_texts, tokens, scale)
-        loss = loss + objectives.pseudo_alignment(lone.embedding.float(), teachers, candidates, scale)
+        images = all_gather(lone.embedding.float())
+        loss = loss + objectives.pseudo_alignment(images, assigned, here, scale)
         if model.abstract is None:
             return candidates, loss, loss.new_zeros(())
-        spikes = objectives.pseudo_alignment(model.align(lone.abstract), teachers, candidates, scale)
-        return candidates, loss, spikes
+        spikes = all_gather(model.align(lone.abstract))
+        return candidates, loss, objectives.pseudo_alignment(spikes, assigned, here, scale)
 
     def _question_objectives(self, batch: QuestionBatch, settings: TrainConfig) -> tuple[Terms, Terms]:
         model = self.model

@@ -184,33 +184,35 @@ def stua_soft(abstract: Tensor, texts: Tensor, scale: Tensor | float, candidates
     return F.kl_div((scale * abstract @ candidates.T).log_softmax(1), target, reduction="batchmean")
 
 
-def pseudo_alignment(
-    images: Tensor, teachers: Tensor, candidates: Tensor, scale: Tensor | float, sharpness: float = 2.0
-) -> Tensor:
-    """Return the alignment of unlabelled images to texts that the network itself assigns to them.
+def balanced_assignment(images: Tensor, candidates: Tensor, scale: Tensor | float, rounds: int = 3) -> Tensor:
+    """Return the share q (U, N) of each image v (U, E) that is assigned to each text c (N, E).
 
     ::
 
-        q_ij = e^{k·s·v_i·c_j} / Σ_n e^{k·s·v_i·c_n}
-        p_ij = e^{s·u_i·c_j} / Σ_n e^{s·u_i·c_n}
-        w_i  = 1 − H(q_i) / log N
-        L    = −1/U Σ_i w_i Σ_j q_ij log p_ij,   v = sg(v), c = sg(c)
+        q_ij ∝ e^{s·v_i·c_j},   Σ_j q_ij = 1,   Σ_i q_ij ≈ U/N
 
-    An image counts by the confidence w of its assignment q: 0 for an even one, 1 for a single text.
+    Rows and columns are scaled in turn (Sinkhorn–Knopp), rows last. Without balanced columns the
+    images would gather at a few texts and confirm each other. No gradient. Source: Caron et al.,
+    SwAV, arXiv 2006.09882.
+    """
+    logits = scale * images.detach() @ candidates.detach().T
+    for _ in range(rounds):
+        logits = logits.log_softmax(0)
+        logits = logits.log_softmax(1)
+    return logits.exp()
+
+
+def pseudo_alignment(images: Tensor, assigned: Tensor, candidates: Tensor, scale: Tensor | float) -> Tensor:
+    """Return the alignment of unlabelled images u (U, E) to the texts c (N, E) assigned to them.
+
+    ::
+
+        L = −1/U Σ_i Σ_j q_ij log ( e^{s·u_i·c_j} / Σ_n e^{s·u_i·c_n} )
 
     Args:
-        images: u (U, E), embeddings of augmented images.
-        teachers: v (U, E), embeddings of the same images, not augmented.
-        candidates: c (N, E), text features.
-        sharpness: k.
+        assigned: q (U, N), the shares of `balanced_assignment`.
     """
-    candidates = candidates.detach()
-    target = (sharpness * scale * teachers.detach() @ candidates.T).log_softmax(1)
-    share = target.exp()
-    entropy = -(share * target).sum(1)
-    weight = 1 - entropy / math.log(max(2, len(candidates)))
-    loss = -(share * (scale * images @ candidates.T).log_softmax(1)).sum(1)
-    return (weight * loss).mean()
+    return F.cross_entropy(scale * images @ candidates.detach().T, assigned)
 
 
 def text_contrast(fragments: Tensor, texts: Tensor, tokens: Tensor, scale: Tensor | float) -> Tensor:

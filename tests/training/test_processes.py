@@ -43,7 +43,7 @@ def together(kind: str, out: Path) -> subprocess.CompletedProcess[str]:
 
 
 def curve(path: Path) -> list[dict[str, float]]:
-    names = ("itc", "contrast", "stua", "firing", "synops", "entailment")
+    names = ("itc", "contrast", "stua", "unlabelled", "firing", "synops", "entailment")
     return [
         {name: epoch.losses[name] for name in names if name in epoch.losses}
         | {"loss": epoch.loss, "learning_rate": epoch.learning_rate}
@@ -63,7 +63,7 @@ def test_two_processes_match_one(tmp_path: Path, alone: None) -> None:
     loop.train(settings("ddp"), tmp_path / "one")
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(one) == len(two) == 3 and "stua" in one[0] and "entailment" in one[2]
-    assert one[0]["synops"] > 0
+    assert one[0]["synops"] > 0 and one[0]["unlabelled"] > 0
     for ours, theirs in zip(one, two, strict=True):
         assert ours == pytest.approx(theirs, rel=2e-3)
     weights = [load_run(tmp_path / name).model.state_dict() for name in ("one", "two")]

@@ -23,9 +23,11 @@ def settings(kind: str) -> RunConfig:
     elif kind == "fsdp":
         found = tiny.config(epochs=2, strategy="fsdp", stua_stops_at_concrete=False)
     else:
+        few = {"unlabelled": 0.5, "stua_reading": "soft", "momentum_text": 0.9}
         found = tasks_tiny.config(
-            StageConfig("pretrain", 2), StageConfig("finetune", 1, task="entailment"), save_every=1, synops=300.0
+            StageConfig("pretrain", 2), StageConfig("finetune", 1, task="entailment"), save_every=1, synops=300.0, **few
         )
+        found = replace(found, data=replace(found.data, labelled=0.5))
     return replace(found, model=replace(found.model, text=replace(found.model.text, dropout=0.0)))
 
 
