@@ -302,6 +302,8 @@ class TrainConfig:
         contrast: weight of L_CL, the contrast of two views at the spiking encoder's input.
         beta: tilt of L_CL's negatives toward hard ones; 0 is InfoNCE.
         synthetic: number of additional L_CL negatives per image, mixed from its hardest ones.
+        changes: weight of the penalty on messages that change when a picture moves by a pixel, by
+            their synops: what a stream is paid for. It takes a second pass of the encoder.
         stua: weight of L_STUA, the alignment of spikes to text.
         stua_reading: definition of L_STUA: ``"uni"``: contrast of spikes to fixed text features.
             ``"soft"``: the same with the texts' similarities as soft targets. ``"symmetric"``:
@@ -362,6 +364,7 @@ class TrainConfig:
     itm: Annotated[float, Ge(0)] = 0.0
     mlm: Annotated[float, Ge(0)] = 0.0
     contrast: Annotated[float, Ge(0)] = 0.1
+    changes: Annotated[float, Ge(0)] = 0.0
     beta: Annotated[float, Ge(0)] = 1.0
     synthetic: Annotated[int, Ge(0)] = 0
     stua: Annotated[float, Ge(0)] = 0.2
@@ -452,6 +455,7 @@ class StageConfig:
     itm: Weight | None = None
     mlm: Weight | None = None
     contrast: Weight | None = None
+    changes: Weight | None = None
     stua: Weight | None = None
     stua_stops_at_concrete: bool | None = None
     firing_rate: Annotated[float, Gt(0), Le(1)] | None = None

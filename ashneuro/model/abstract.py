@@ -501,6 +501,28 @@ class AbstractEncoder(nn.Module):
             found[name] = neurons.events(values) if isinstance(neurons, Population) else values
         return found
 
+    def units(self, sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the least change of a message (scalars), without gradient, by population.
+
+        The step of a quantised ReLU, the threshold of graded neurons, 1 for spikes; of other values
+        the mean of those that are not 0.
+
+        Args:
+            sent: as `forward` returned it.
+        """
+        found = {}
+        for name, neurons, _ in self.populations():
+            values = sent[name].detach()
+            if isinstance(neurons, QuantisedReLU):
+                found[name] = neurons.step.detach()
+            elif isinstance(neurons, Population) and not neurons.message.graded:
+                found[name] = values.new_ones(())
+            elif isinstance(neurons, Graded) and bool((neurons.v_threshold > 0).all()):
+                found[name] = neurons.v_threshold.detach().mean().to(values)
+            else:
+                found[name] = values.sum() / (values != 0).sum().clamp(min=1)
+        return {name: unit.clamp(min=1e-6) for name, unit in found.items()}
+
     def _checkpointed(self, block: nn.Module, spikes: Tensor) -> tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate]:
         """Run a block under activation checkpointing; its second pass leaves batch norms alone."""
         result: tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate] = checkpoint(

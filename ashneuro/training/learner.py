@@ -70,7 +70,7 @@ class Learner(nn.Module):
             self.from_text = nn.Linear(model.config.embedding, model.in_shape[0])
         if config.stua_reading == "bag-of-words":
             self.to_words = nn.Linear(model.config.concrete.width, self.words)
-        if any(settings.synops for settings in schedule or (config,)):
+        if any(settings.synops or settings.changes for settings in schedule or (config,)):
             for population, synapses in model.abstract.fan_out().items():
                 # Names of buffers must not have dots. The values follow from the weights' shapes,
                 # so checkpoints do not hold them.
@@ -79,7 +79,7 @@ class Learner(nn.Module):
 
     @property
     def fan_out(self) -> dict[str, Tensor]:
-        """Synapses reached by a spike of each neuron, by population; empty without ``synops``."""
+        """Synapses reached by a spike of each neuron, by population; empty where unused."""
         return {population: self.get_buffer(buffer) for population, buffer in self._fan_out.items()}
 
     def forward(
@@ -147,6 +147,8 @@ class Learner(nn.Module):
             first, second = (all_gather(view) for view in views)
             loss = objectives.contrast(first, second, concepts, VIEW_SCALE, settings.beta, settings.synthetic)
             terms["contrast"] = settings.contrast * loss
+        if settings.changes:
+            terms["changes"] = settings.changes * self._changes(encoded, batch.images, random)
         if settings.stua:
             loss = self._stua(
                 encoded, own_targets, targets, candidates, batch.tokens, concepts, scale.detach(), settings
@@ -263,6 +265,15 @@ class Learner(nn.Module):
             return objectives.stua_soft(aligned, texts, scale, candidates)
         align = objectives.stua if reading == "uni" else objectives.stua_symmetric
         return align(aligned, texts.detach() if settings.stua_stops_at_concrete else texts, concepts, scale)
+
+    def _changes(self, encoded: Encoded, images: Tensor, random: torch.Generator) -> Tensor:
+        """L_changes between the images (B, 3, S, S) and the same moved by a pixel."""
+        encoder = self.model.abstract
+        assert encoder is not None
+        # Batch norms keep the statistics of the images themselves.
+        with FrozenStatistics(self.model):
+            moved = encoder(self.model.currents(objectives.shifted(images, random)))
+        return objectives.changes(encoded.layers, moved, encoder.units(encoded.layers), self.fan_out)
 
     def _with_penalties(self, encoded: Encoded, terms: Terms, settings: TrainConfig) -> tuple[Terms, Terms]:
         """Return the terms with codebook loss and spike penalties added, and the firing rates."""

@@ -395,6 +395,44 @@ def synops(layers: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tenso
     return torch.stack(counts).sum()
 
 
+def changes(
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    units: Mapping[str, Tensor],
+    fan_out: Mapping[str, Tensor],
+) -> Tensor:
+    """Return L_changes, the synops of the change between two pictures over those of a picture.
+
+    ::
+
+        L_changes = N(|s − s'| / Δ) / sg(N([s ≠ 0]))          N as of `synops`
+
+    |s − s'|/Δ is the number of levels that a message changes by, and 1 or more where it is sent.
+
+    Args:
+        first, second: spikes or values s_l, s'_l (T, B, ...) by population.
+        units: Δ_l: scalars by population.
+        fan_out: synapses per neuron (...) by population.
+    """
+    moved = {name: (first[name] - second[name]).abs() / units[name] for name in first}
+    sent = {name: (values != 0).to(values) for name, values in first.items()}
+    return synops(moved, fan_out) / synops(sent, fan_out).detach().clamp(min=1.0)
+
+
+def shifted(images: Tensor, random: torch.Generator) -> Tensor:
+    """Return images (B, C, H, W), each moved by −1, 0 or 1 pixel along each axis, not by 0 and 0.
+
+    Pixels at an edge are repeated.
+    """
+    ways = torch.tensor([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x])
+    moves = ways[torch.randint(len(ways), (len(images),), generator=random)].to(images.device)
+    height, width = (torch.arange(size, device=images.device) for size in images.shape[2:])
+    rows = (height + moves[:, :1]).clamp(0, len(height) - 1)
+    columns = (width + moves[:, 1:]).clamp(0, len(width) - 1)
+    index = torch.arange(len(images), device=images.device)[:, None, None]
+    return images[index, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+
+
 def _divergence(taught: Tensor, logits: Tensor) -> Tensor:
     """Return the mean over rows of KL(softmax(taught) ‖ softmax(logits))."""
     return F.kl_div(logits.log_softmax(1), taught.log_softmax(1), reduction="batchmean", log_target=True)

@@ -178,7 +178,7 @@ def _has_objective(settings: TrainConfig, abstract: AbstractConfig) -> bool:
     if settings.teacher:
         weights += [settings.distil, settings.distil_embedding]
     if abstract.kind != "none":
-        weights += [settings.contrast, settings.stua, settings.codebook * abstract.codebook]
+        weights += [settings.contrast, settings.changes, settings.stua, settings.codebook * abstract.codebook]
     if abstract.kind == "spiking":
         weights += [settings.firing_rate_weight, settings.synops * settings.synops_weight]
     return any(weights)

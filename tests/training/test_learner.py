@@ -151,3 +151,29 @@ def test_fan_out_moves_with_the_learner_and_is_not_saved() -> None:
     assert set(learner.fan_out) == set(learner.model.abstract.fan_out())
     assert {weights.device.type for weights in learner.to("meta").fan_out.values()} == {"meta"}
     assert all(name.startswith("model.") for name in learner.state_dict())
+
+
+@pytest.mark.parametrize("abstract", [{"kind": "quantised-relu"}, {"kind": "relu"}, {"neuron": "graded"}])
+def test_penalty_on_changes_lowers_them(abstract: dict[str, object]) -> None:
+    """Its gradient reaches the encoder, and a step along it makes changes cheaper."""
+    config = tiny.config(contrast=0.0, stua=0.0, firing_rate_weight=0.0, changes=1.0)
+    config = replace(config, model=replace(config.model, abstract=replace(config.model.abstract, **abstract)))
+    torch.manual_seed(0)
+    model = build_model(config, vocabulary_of(config)).train()
+    before = step_of(model, config)[1]["changes"]
+    before.backward()
+    assert model.abstract.w_in.weight.grad.abs().sum() > 0 and before.item() > 0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.01 * parameter.grad / (parameter.grad.norm() + 1e-12)
+    after = step_of(model, config)[1]["changes"]
+    assert after < before
+
+
+def test_changes_leave_running_statistics_to_the_images() -> None:
+    found = []
+    for weight in (0.0, 1.0):
+        model, _ = step(tiny.config(contrast=0.0, changes=weight))
+        found.append({name: buffer for name, buffer in model.named_buffers() if "running" in name})
+    assert len(found[0]) > 3 and all(torch.equal(found[0][name], buffer) for name, buffer in found[1].items())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from ashneuro.training import objectives
 from ashneuro.training.objectives import (
     answer_loss,
     balanced_assignment,
@@ -343,3 +345,35 @@ def test_distillation_is_the_divergence_from_the_teacher_both_ways() -> None:
     assert [each.grad is not None for each in leaves] == [True, True, False, False]
     expected = sum(1 - float(u[i] @ unit(5)[i]) for i in range(B)) / B
     assert float(distil_embedding(u, unit(5))) == pytest.approx(expected)
+
+
+def test_changes_count_levels_and_their_synapses() -> None:
+    torch.manual_seed(0)
+    shapes = {"a": (2, 3, 4), "b": (2, 3, 2, 2)}
+    first, second = ({name: torch.randint(0, 4, shape) * 0.5 for name, shape in shapes.items()} for _ in range(2))
+    fan_out = {name: torch.randint(1, 9, shape[2:]).float() for name, shape in shapes.items()}
+    first["a"].requires_grad_()
+    units = {"a": torch.tensor(0.5), "b": torch.tensor(0.25)}
+    moved = sent = 0.0
+    for name in shapes:
+        for index in np.ndindex(*shapes[name]):
+            one, other = first[name][index].item(), second[name][index].item()
+            moved += abs(one - other) / units[name].item() * fan_out[name][index[2:]].item()
+            sent += (one != 0) * fan_out[name][index[2:]].item()
+    found = objectives.changes(first, second, units, fan_out)
+    torch.testing.assert_close(found.item(), moved / sent)
+    found.backward()  # what is sent is no way to make the ratio small
+    wanted = torch.sign(first["a"].detach() - second["a"]) / 0.5 * fan_out["a"] / 3 / (sent / 3)
+    torch.testing.assert_close(first["a"].grad, wanted)
+    assert objectives.changes(first, first, units, fan_out) == 0
+
+
+def test_shifted_images_repeat_their_edge() -> None:
+    images = torch.rand(64, 3, 5, 6)
+    found = objectives.shifted(images, torch.Generator().manual_seed(0))
+    ways = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x]
+    padded, drawn = F.pad(images, (1, 1, 1, 1), mode="replicate"), []
+    for image, moved in zip(padded, found, strict=True):
+        match = [way for way in ways if torch.equal(image[:, 1 + way[0] : 6 + way[0], 1 + way[1] : 7 + way[1]], moved)]
+        drawn.append(*match)
+    assert set(drawn) == set(ways)
