@@ -28,6 +28,9 @@ SWEEPS = ("ablation", "front", "stua")
 PositiveInt = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 
+SpikingNeuron = Literal["lif", "cubalif", "if", "graded"]
+SurrogateName = Literal["super", "atan", "sigmoid", "triangle"]
+Reset = Literal["value", "subtract"]
 LearnThreshold = bool | Literal["population", "channel"]
 
 AbstractKind = Literal["spiking", "none", "relu", "quantised-relu"]
@@ -190,14 +193,14 @@ class AbstractConfig:
     v_threshold: Annotated[float, Ge(0)] = 1.0
     block: Literal["conv", "mlp", "mixing"] = "conv"
     bits: Annotated[int, Ge(0), Le(15)] = 0
-    neuron: Literal["lif", "cubalif", "if", "graded"] = "lif"
-    reset: Literal["value", "subtract"] = "value"
+    neuron: SpikingNeuron = "lif"
+    reset: Reset = "value"
     tau_syn_s: Positive = 2e-3
     learn_decay: bool = False
     learn_threshold: LearnThreshold = False
     message_bits: Annotated[int, Ge(1), Le(15)] = 8
     message_limit: Annotated[float, Ge(0)] = 0.0
-    surrogate: Literal["super", "atan", "sigmoid", "triangle"] = "super"
+    surrogate: SurrogateName = "super"
     slope: Annotated[float, Ge(0)] = 0.0
     detach_reset: bool = False
     codebook: Annotated[int, Ge(0)] = 0
@@ -414,14 +417,14 @@ class StageNeuron:
     tau_mem_s: Positive | None = None
     v_threshold: Weight | None = None
     bits: Annotated[int, Ge(0), Le(15)] | None = None
-    neuron: Literal["lif", "cubalif", "if", "graded"] | None = None
-    reset: Literal["value", "subtract"] | None = None
+    neuron: SpikingNeuron | None = None
+    reset: Reset | None = None
     tau_syn_s: Positive | None = None
     learn_decay: bool | None = None
     learn_threshold: LearnThreshold | None = None
     message_bits: Annotated[int, Ge(1), Le(15)] | None = None
     message_limit: Weight | None = None
-    surrogate: Literal["super", "atan", "sigmoid", "triangle"] | None = None
+    surrogate: SurrogateName | None = None
     slope: Weight | None = None
     detach_reset: bool | None = None
 

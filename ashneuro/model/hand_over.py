@@ -26,6 +26,7 @@ Variances of spikes in time are not in σ²; a few batches of training correct t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -83,9 +84,9 @@ def hand_over(model: AshNet, after: AbstractConfig) -> None:
     same = _response_settings(before) == _response_settings(after)
     times = TIME_SETTINGS(before) == TIME_SETTINGS(after)
     fits: list[_Fit] = []
-    old = [neurons for _, neurons, _ in encoder.populations()]
+    old = [_on_cpu(neurons) for _, neurons, _ in encoder.populations()]
     for neurons, currents in zip(old, _currents(model), strict=True):
-        new = NEURONS[after.kind](after).to(model.log_scale.device)
+        new = _on_cpu(NEURONS[after.kind](after))
         if same:
             _copy(neurons, new, PARAMETERS)
             fits.append(_Fit(new, 1.0, 1.0))
@@ -128,8 +129,8 @@ def _currents(model: AshNet) -> Iterator[Tensor]:
         first = _quantiles(*_moments(block.conv1.norm))
         yield first
         yield _quantiles(*_moments(block.conv2.norm))
-        sent = _response(block.lif1, encoder.timesteps, first)
-        gain = block.gain.double().flatten()
+        sent = _response(_on_cpu(block.lif1), encoder.timesteps, first)
+        gain = block.gain.double().cpu().flatten()
         mean, variance = _moments(block.conv3.norm)
         yield _quantiles(mean + gain * sent.mean(1), variance + gain.square() * sent.var(1, correction=0))
     yield _quantiles(*_moments(encoder.dense.norm))
@@ -137,13 +138,21 @@ def _currents(model: AshNet) -> Iterator[Tensor]:
 
 def _moments(norm: Any) -> tuple[Tensor, Tensor]:
     """Return mean and variance per channel of what a batch norm makes."""
-    return norm.bias.double(), norm.weight.double().square()
+    return norm.bias.double().cpu(), norm.weight.double().cpu().square()
 
 
 def _quantiles(mean: Tensor, variance: Tensor) -> Tensor:
-    places = (torch.arange(QUANTILES, dtype=torch.float64, device=mean.device) + 0.5) / QUANTILES
+    places = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
     values: Tensor = mean[:, None] + variance.sqrt()[:, None] * torch.special.ndtri(places)
     return values
+
+
+def _on_cpu(neurons: nn.Module) -> nn.Module:
+    """Return a copy in CPU memory, computed by torch, so that no device or kernel changes a fit."""
+    copied = copy.deepcopy(neurons).cpu()
+    if isinstance(copied, Population):
+        copied.options = {**copied.options, "kernels": "torch"}
+    return copied
 
 
 def _response(neurons: nn.Module, timesteps: int, currents: Tensor) -> Tensor:
@@ -196,7 +205,7 @@ def _best_step(bits: int, wanted: Tensor, currents: Tensor) -> float:
     unit = _scale_of(currents) * 2.0**STEPS_OFFSET
     return max(
         (unit * octave for octave in _octaves()),
-        key=lambda step: _likeness(wanted, QuantisedReLU(bits, step).to(currents.device)(currents)),
+        key=lambda step: _likeness(wanted, QuantisedReLU(bits, step)(currents)),
     )
 
 

@@ -114,7 +114,7 @@ def test_learned_time_constants_go_on_with_more_timesteps() -> None:
 
 def test_a_codebook_still_quantises_values_of_its_size() -> None:
     net = twin(units=8, codebook=4, codebook_groups=2)
-    weight, whole = net.readout.weight.clone(), float(net.omega.sum())
+    weight, whole = net.readout.weight.clone(), net.omega.sum().item()
     hand_over(net, replace(net.config.abstract, kind="spiking", neuron="if", reset="subtract", timesteps=4))
     assert torch.equal(net.readout.weight, weight)
     assert not torch.allclose(net.omega.sum(), torch.tensor(whole)) and len(set(net.omega.tolist())) == 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ashneuro.config import RunConfig, StageConfig, StageNeuron, parse_config
+from ashneuro.config import AbstractConfig, RunConfig, StageConfig, StageNeuron, parse_config
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.model.abstract import QuantisedReLU
@@ -243,6 +243,11 @@ def test_settings_of_a_stage_come_from_toml() -> None:
         parse_config({"schedule": [wrong]})
     with pytest.raises(ConfigError, match="kind"):
         parse_config({"schedule": [{**stage, "abstract": {"kind": "none"}}]})
+
+
+def test_a_stage_can_set_every_setting_of_neurons() -> None:
+    layers = {"channels", "units", "block", "codebook", "codebook_groups"}  # weights fit them
+    assert {item.name for item in fields(StageNeuron)} == {item.name for item in fields(AbstractConfig)} - layers
 
 
 def test_dry_run_estimates_every_stage() -> None:
