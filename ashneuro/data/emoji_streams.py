@@ -107,7 +107,7 @@ def build_emoji_streams(
     on where they stopped.
 
     Args:
-        whole: hold every clip at 24 frames per second (7.7 MB), not a quarter of them.
+        whole: hold every clip at 24 frames per second (about 7.5 MB), not a quarter of them.
 
     Raises:
         DataError: a package cannot be fetched, or is not the pinned one.
