@@ -11,27 +11,22 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import ConfigError
-from ashneuro.loihi import LARGEST_MESSAGE, MIXED_WEIGHTS
+from ashneuro.loihi import MIXED_WEIGHTS
 from ashneuro.program.program import Connection, Layer, Shape, Synapse
 from ashneuro.program.synapse import conv_pairs
-from ashneuro.simulation.emulator.changes import ChangePopulation
-from ashneuro.simulation.emulator.neurons import IntegerPopulation, OtherPopulation
-from ashneuro.simulation.emulator.population import Population
-from ashneuro.spiking.dynamics import DynamicsName
+from ashneuro.simulation.emulator.compiled import KINDS, PARAMETERS, ChannelsLast, CompiledNeurons
 from ashneuro.spiking.kernels.cpp import NativeError, load
-from ashneuro.spiking.message import SPIKE
 
 SOURCE = Path(__file__).with_name("loihi.cpp")
 VARIABLE = "ASHNEURO_KERNELS"
-ChannelsLast = tuple[int, int]  # (channels, positions) of an array that is channels-last in memory
 # As in loihi.cpp.
 WIDTHS = (32, 64, 96)
 ROWS, COPIED, LANES = 64, 16, 32
@@ -53,8 +48,8 @@ class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "samples", "neurons")),
         *((name, ctypes.c_int32) for name in ("kind", "late", "connections", "spiking", "parts", "bytes", "subtract")),
-        ("shared", ctypes.c_int32 * 6),
-        ("each", ctypes.c_void_p * 6),
+        ("shared", ctypes.c_int32 * PARAMETERS),
+        ("each", ctypes.c_void_p * PARAMETERS),
         *((name, ctypes.c_void_p) for name in ("synapses", "currents", "bias", "more", "u", "v", "sent")),
         *((name, ctypes.c_int64) for name in ("sent_step", "sent_sample")),
         *((name, ctypes.c_void_p) for name in ("trace_u", "trace_v")),
@@ -205,93 +200,6 @@ def _interleaved(weight: NDArray[np.int16]) -> NDArray[np.int16]:
     groups, outputs, *rest = weight.shape
     blocks = weight.reshape(groups, outputs // LANES, 2, 4, 4, *rest)
     return blocks.swapaxes(2, 3).reshape(weight.shape)
-
-
-Kind = Literal[DynamicsName, "graded", "count", "change"]
-# As in loihi.cpp.
-KINDS: tuple[Kind, ...] = (
-    "lif", "refractory", "adaptive", "resonate", "izhikevich", "ternary", "graded", "count", "change"
-)  # fmt: skip
-MESSAGES: Mapping[Kind, type[np.integer]] = {
-    "ternary": np.int16, "graded": np.int16, "count": np.int16, "change": np.int32
-}  # fmt: skip
-# Parameters of further dynamics, as the kernel takes them.
-OWN: Mapping[DynamicsName, tuple[str, ...]] = {
-    "refractory": ("refractory_steps",),
-    "adaptive": ("d_threshold", "d_refractory", "threshold_step"),
-    "resonate": ("sin", "cos"),
-    "izhikevich": ("sin", "cos"),
-    "ternary": ("threshold_below",),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class CompiledNeurons:
-    """A population as the kernel takes it.
-
-    Args:
-        kind: of `KINDS`.
-        spiking: they send messages.
-        bias: (*shape), shifted by its exponent.
-        own: keep_u and keep_v, the factors of the decays in 1/4096, v_threshold and up to three
-            more: numbers, or arrays (*shape) where neurons differ. For LIF, v_threshold is the
-            largest v that does not spike.
-        late: spikes reset v one step later; of changes: the error adds up.
-        subtract: from v at a spike; 0: a spike sets v to 0.
-    """
-
-    kind: Kind
-    spiking: bool
-    bias: NDArray[np.int32]
-    own: tuple[Any, ...]
-    late: bool = False
-    subtract: int = 0
-
-    @property
-    def whole(self) -> bool:
-        """True if messages are whole numbers, whatever the unit of the layer."""
-        return self.spiking and self.kind in ("count", "ternary")
-
-    @cached_property
-    def alike(self) -> bool:
-        """True if all neurons share all parameters."""
-        return all(np.unique(np.asarray(value)).size == 1 for value in self.own)
-
-    @classmethod
-    def of(cls, population: Population[Any], bias: NDArray[np.int32]) -> CompiledNeurons | None:
-        """Return the compiled form of a population of integers, if it has one."""
-        message, spiking = getattr(population, "message", SPIKE), population.spiking
-        if isinstance(population, IntegerPopulation):
-            own = (population.keep_u, population.keep_v, population.fires_above)
-            late, subtract = bool(population.firing.reset_delay), population.v_subtract or 0
-            if message.kind == "spike" or not spiking:
-                return cls("lif", spiking, bias, own, late, subtract)
-            limit = message.limit
-            if message.kind not in ("graded", "count") or limit is None or limit > LARGEST_MESSAGE:
-                return None
-            return cls(message.kind, True, bias, (*own, int(limit)), False, subtract)
-        if isinstance(population, ChangePopulation) and population.integer:
-            smallest = 0 if message.activation == "relu" else np.iinfo(np.int32).min
-            own = (-population.keep_u, 0, population.v_threshold)
-            shifts = max(-message.shift, 0), max(message.shift, 0)
-            return cls("change", spiking, bias, (*own, smallest, *shifts), message.cumulative)
-        if isinstance(population, OtherPopulation) and population.integer and population.kind in OWN:
-            given = population.neurons.parameters
-            own = (population.keep_u, population.keep_v, population.neurons.v_threshold)
-            return cls(population.kind, True, bias, (*own, *(given[name] for name in OWN[population.kind])))
-        return None
-
-    def empty(self, shape: Shape, layout: ChannelsLast | None) -> NDArray[Any]:
-        """Return an array (T, B, ...) for what neurons send, with the axes of neurons as in memory.
-
-        A sample is contiguous: steps a power of two apart would meet in the same lines of a cache.
-
-        Args:
-            shape: (T, B, *layer shape).
-        """
-        in_memory = (math.prod(shape[2:]),) if layout is None else layout[::-1]
-        kind = MESSAGES.get(self.kind, np.uint8) if self.spiking else np.int32
-        return np.empty((shape[1], shape[0], *in_memory), kind).swapaxes(0, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ashneuro.simulation.emulator.population import Array, Population, Steps
+from ashneuro.simulation.emulator.population import Array, Population, States, Steps
 from ashneuro.spiking.message import Message, changes
 
 
@@ -24,14 +24,7 @@ class ChangePopulation(Population[Array]):
     message: Message
     integer: bool = False
 
-    def run(
-        self,
-        u: Any,
-        v: Any,
-        currents: Any,
-        states: list[tuple[Any, Any]] | None = None,
-        more: tuple[Any, ...] = (),
-    ) -> Steps[Any]:
+    def _run(self, u: Any, v: Any, currents: Any, states: States | None, more: tuple[Any, ...]) -> Steps[Any]:
         """Run the steps; v is y, the value whose changes are sent.
 
         Args:

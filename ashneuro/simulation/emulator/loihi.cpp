@@ -42,8 +42,8 @@ struct Layer {
     int32_t connections, spiking, parts;  // parts: 2 if neurons have imaginary input, else 1
     int32_t bytes;     // of what a neuron sends: 1, 2 or 4
     int32_t subtract;  // from v at a spike; 0: a spike sets v to 0
-    int32_t shared[6];         // keep_u, keep_v, threshold, own[3]: see the step functions
-    const int32_t* each[6];    // [neurons] each, in place of the shared ones; or null
+    int32_t shared[7];         // keep_u, keep_v, threshold, own[4]: see the step functions
+    const int32_t* each[7];    // [neurons] each, in place of the shared ones; or null
     const Synapse* synapses;
     const int32_t* currents;   // [steps][samples][parts][neurons], other input; or null
     const int32_t* bias;       // [neurons]; or null, unless parameters differ between neurons
@@ -293,7 +293,7 @@ template <bool MEMORY> inline int32_t current(int32_t a, int32_t u, int32_t keep
 // As in ashneuro/spiking/dynamics.py and message.py, which have the equations.
 enum Kind { LIF, REFRACTORY, ADAPTIVE, RESONATE, IZHIKEVICH, TERNARY, GRADED, COUNT, CHANGE };
 enum Reset { TO_ZERO, SUBTRACT, LATE_TO_ZERO, LATE_SUBTRACT, SUBTRACT_EACH };
-enum Parameter { KEEP_U, KEEP_V, THRESHOLD, OWN };  // three of its own
+enum Parameter { KEEP_U, KEEP_V, THRESHOLD, OWN };  // and its own
 
 // One step of a sample: the state of its neurons, and where what they send goes to.
 struct State {
@@ -429,20 +429,24 @@ template <bool BIASED> int64_t step_graded(const Layer& layer, State state) {
 }
 
 // Neurons that send changes of v, or v itself where they are a read-out. keep_u: −1 where u is the sum of all
-// input, 0 where it is that of the step. own: the smallest v; shifts of a change to the left and to the right.
+// input, 0 where it is that of the step. own: the smallest sum that is not 0 in v; the largest v; bits that v is
+// rounded by; bits that a change is shifted by, to the right.
 template <bool SPIKING, bool CUMULATIVE, bool EACH> int64_t step_change(const Layer& layer, State state) {
     const int32_t *__restrict__ a = state.inputs[0], *__restrict__ biases = layer.bias;
     int32_t *__restrict__ u = state.u, *__restrict__ v = state.v, *__restrict__ rest = state.more;
     int32_t* __restrict__ errors = rest + layer.neurons;
     int32_t* __restrict__ sent = static_cast<int32_t*>(state.sent);
     const Number<EACH> keep_u(layer, KEEP_U), thresholds(layer, THRESHOLD);
-    const int32_t smallest = layer.shared[OWN], left = layer.shared[OWN + 1], right = layer.shared[OWN + 2];
+    const int32_t lowest = layer.shared[OWN], most = layer.shared[OWN + 1], rounded = layer.shared[OWN + 2], shift = layer.shared[OWN + 3];
+    const int32_t half = rounded ? 1 << (rounded - 1) : 0, least = rounded ? 0 : INT32_MIN;
+    const int32_t left = shift < 0 ? -shift : 0, right = shift > 0 ? shift : 0;
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
     for (int64_t j = 0; j < layer.neurons; j++) {
         awake += (a[j] | biases[j] | u[j] | v[j] | rest[j] | (CUMULATIVE ? errors[j] : 0)) != 0;
         u[j] = (u[j] & keep_u[j]) + a[j];
-        const int32_t sum = u[j] + biases[j], y = SPIKING && sum < smallest ? smallest : sum;
+        const int32_t sum = u[j] + biases[j], level = (sum + half) >> rounded;
+        const int32_t f = level > most ? most : level < least ? least : level, y = !SPIKING ? sum : sum < lowest ? 0 : f;
         int32_t change = y;
         if (SPIKING) {
             const int32_t d = y - v[j] + rest[j], error = CUMULATIVE ? d + errors[j] : d;

@@ -1,7 +1,7 @@
 """Neurons of programs, for numpy and torch alike: ``xp`` is either module.
 
 `ashneuro.program.program` has the equations and units. One call computes any number of steps, from
-the state before the first to the state after the last: a fused kernel replaces `Population.run`.
+the state before the first to the state after the last: a fused kernel computes `Population.run`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ashneuro.loihi import DECAY_ONE, LARGEST_STATE, STATE_RANGE, STATE_SHIFT, S
 from ashneuro.program.program import Layer, Precision
 from ashneuro.simulation.emulator.changes import ChangePopulation
 from ashneuro.simulation.emulator.dynamics import STEPS, Neurons, StepFunction
-from ashneuro.simulation.emulator.population import Array, Kernel, Population, Steps
+from ashneuro.simulation.emulator.population import Array, Kernel, Population, States, Steps
 from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS, DynamicsName
 from ashneuro.spiking.firing import LIF_FIRING, Firing
 from ashneuro.spiking.message import SPIKE, Message, graded_values, spike_counts
@@ -33,14 +33,7 @@ class FloatPopulation(Population[Array]):
     v_subtract: Array | None
     message: Message = SPIKE
 
-    def run(
-        self,
-        u: Any,
-        v: Any,
-        currents: Any,
-        states: list[tuple[Any, Any]] | None = None,
-        more: tuple[Any, ...] = (),
-    ) -> Steps[Any]:
+    def _run(self, u: Any, v: Any, currents: Any, states: States | None, more: tuple[Any, ...]) -> Steps[Any]:
         """Run the steps: u ← u·(1 − du) + a, v ← v·(1 − dv) + u + bias, then reset."""
         if self.message.graded:
             return self._run_graded(u, v, currents, states)
@@ -67,7 +60,7 @@ class FloatPopulation(Population[Array]):
                 states.append((u, v))
         return Steps(sent, u, v, int(self.xp.count_nonzero(awake)))
 
-    def _run_graded(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None) -> Steps[Any]:
+    def _run_graded(self, u: Any, v: Any, currents: Any, states: States | None) -> Steps[Any]:
         active = int(self.xp.count_nonzero((currents != 0) | (self.bias != 0)))
         x = currents + self.bias
         if states is not None:
@@ -99,7 +92,6 @@ class IntegerPopulation(Population[Array]):
     firing: Firing = LIF_FIRING
     v_subtract: int | None = None
     message: Message = SPIKE
-    kernel: Kernel | None = None  # replaces the loop over steps
 
     @property
     def keeps_u(self) -> bool:
@@ -120,20 +112,11 @@ class IntegerPopulation(Population[Array]):
         """Largest v that does not spike: v ≥ θ is v > θ − 1."""
         return self.v_threshold - (self.firing.comparison == "inclusive")
 
-    def run(
-        self,
-        u: Any,
-        v: Any,
-        currents: Any,
-        states: list[tuple[Any, Any]] | None = None,
-        more: tuple[Any, ...] = (),
-    ) -> Steps[Any]:
+    def _run(self, u: Any, v: Any, currents: Any, states: States | None, more: tuple[Any, ...]) -> Steps[Any]:
         """Run the steps: u wraps at 24 bits, v saturates, then a spike resets v."""
         if self.message.graded:
             return self._run_graded(u, v, currents, states)
         counting = self.message.kind == "count"
-        if self.kernel is not None and not counting:
-            return Steps(*self.kernel(self, u, v, currents, states))
         xp = self.xp
         exact, scratch = xp.zeros_like(v, dtype=xp.float64), xp.zeros_like(v)
         us = currents << STATE_SHIFT  # u of each step is accumulated here
@@ -178,7 +161,7 @@ class IntegerPopulation(Population[Array]):
             sent ^= 1
         return Steps(sent, u, v, int(xp.count_nonzero(awake)))
 
-    def _run_graded(self, u: Any, v: Any, currents: Any, states: list[tuple[Any, Any]] | None) -> Steps[Any]:
+    def _run_graded(self, u: Any, v: Any, currents: Any, states: States | None) -> Steps[Any]:
         """Run the steps of stateless neurons, all at once: the payload is v in units of a."""
         xp = self.xp
         active = int(xp.count_nonzero(currents | self.bias))
@@ -219,14 +202,7 @@ class OtherPopulation(Population[Array]):
     function: StepFunction
     binary: bool = True
 
-    def run(
-        self,
-        u: Any,
-        v: Any,
-        currents: Any,
-        states: list[tuple[Any, Any]] | None = None,
-        more: tuple[Any, ...] = (),
-    ) -> Steps[Any]:
+    def _run(self, u: Any, v: Any, currents: Any, states: States | None, more: tuple[Any, ...]) -> Steps[Any]:
         """Run the steps: integrate u and v, then the step function of the kind."""
         more = more or self.function.start(self.neurons, self.xp.zeros_like(v))
         rest = self.function.start(self.neurons, self.xp.zeros_like(v))
@@ -292,13 +268,13 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
 
     Args:
         put: makes an array of ``xp`` from one of numpy.
-        kernel: for integers, see `IntegerPopulation`.
+        kernel: for integers, see `Population`.
     """
     neuron = layer.neuron
     if neuron.dynamics != "lif":
-        return _other_population(layer, precision, xp, put)
+        return _other_population(layer, precision, xp, put, kernel)
     if neuron.message.changes:
-        return _change_population(layer, precision, xp, put)
+        return _change_population(layer, precision, xp, put, kernel)
     subtract = neuron.v_subtract
     if precision == "float":
         keep_u, keep_v, bias = (
@@ -329,11 +305,11 @@ def population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Ke
         neuron.firing,
         None if subtract is None else one(subtract) << STATE_SHIFT,
         neuron.message,
-        kernel,
+        kernel=kernel,
     )
 
 
-def _change_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Population[Any]:
+def _change_population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Kernel | None) -> Population[Any]:
     neuron, unit = layer.neuron, 1 << layer.neuron.bias_exp
     scale = 1 if neuron.message.levels else unit  # of the threshold
     keep = 1 - np.asarray(neuron.du) if precision == "float" else np.asarray(neuron.du) < 0
@@ -341,7 +317,9 @@ def _change_population(layer: Layer, precision: Precision, xp: Any, put: Any) ->
         put(np.broadcast_to(values, layer.shape).copy())
         for values in (keep, np.asarray(neuron.v_threshold) * scale, np.asarray(neuron.bias) * unit)
     )
-    return ChangePopulation(xp, neuron.spiking, bias, keep, threshold, neuron.message, precision == "integer")
+    return ChangePopulation(
+        xp, neuron.spiking, bias, keep, threshold, neuron.message, precision == "integer", kernel=kernel
+    )
 
 
 def _kept(decay: NDArray[Any], layer: Layer, put: Any) -> Any:
@@ -351,7 +329,7 @@ def _kept(decay: NDArray[Any], layer: Layer, put: Any) -> Any:
     return int(kept.flat[0]) if alike else put(np.broadcast_to(kept, layer.shape).astype(np.int32))
 
 
-def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> Population[Any]:
+def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any, kernel: Kernel | None) -> Population[Any]:
     neuron, integer = layer.neuron, precision == "integer"
     kinds = DYNAMICS[neuron.dynamics].kinds
     unit = STATE_UNIT if integer else 1
@@ -388,6 +366,7 @@ def _other_population(layer: Layer, precision: Precision, xp: Any, put: Any) -> 
         neurons,
         STEPS[neuron.dynamics],
         neuron.binary,
+        kernel=kernel,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 Array = TypeVar("Array")
-# (population, u, v, currents, states), as of `Population.run` → fields of `Steps`.
-Kernel = Callable[..., tuple[Any, Any, Any, int]]
+States = list[tuple[Any, Any]]
+# (population, arguments of `Population.run`) → steps; `None`: the array library computes them.
+Kernel = Callable[..., "Steps[Any] | None"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,19 +33,23 @@ class Steps(Generic[Array]):
 
 @dataclass(frozen=True, eq=False)
 class Population(ABC, Generic[Array]):
-    """Neurons of one layer, with parameters as arrays of the module ``xp``."""
+    """Neurons of one layer, with parameters as arrays of the module ``xp``.
+
+    Args:
+        kernel: computes the steps in place of the array library.
+    """
 
     xp: Any
     spiking: bool
     bias: Array
+    kernel: Kernel | None = field(default=None, kw_only=True)
 
-    @abstractmethod
     def run(
         self,
         u: Array,
         v: Array,
         currents: Array,
-        states: list[tuple[Array, Array]] | None = None,
+        states: States | None = None,
         more: tuple[Array, ...] = (),
     ) -> Steps[Array]:
         """Run the T steps of ``currents``.
@@ -56,3 +61,9 @@ class Population(ABC, Generic[Array]):
             states: list to append (u, v) to after each step.
             more: further state of other neurons than LIF; empty at the start of a sample.
         """
+        steps = None if self.kernel is None else self.kernel(self, u, v, currents, states, more)
+        return self._run(u, v, currents, states, more) if steps is None else steps
+
+    @abstractmethod
+    def _run(self, u: Any, v: Any, currents: Any, states: States | None, more: tuple[Any, ...]) -> Steps[Any]:
+        """Run the steps with the array library, see `run`."""

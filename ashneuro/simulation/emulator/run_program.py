@@ -26,6 +26,7 @@ from ashneuro.program.synapse import matrix
 from ashneuro.simulation.emulator import backend_native
 from ashneuro.simulation.emulator.arrays import Arrays, Backend, FloatType, Linear, arrays
 from ashneuro.simulation.emulator.chunks import run_chunks
+from ashneuro.simulation.emulator.compiled import CompiledNeurons
 from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.population import Population
 from ashneuro.simulation.emulator.schedule import blocks, is_recurrent
@@ -108,7 +109,7 @@ class _LoadedProgram:
         loops = {layer.name for block in self._blocks if is_recurrent(block) for layer in block}
         kernel = library.integer_kernel() if self._integer else None
         self._compiled: dict[str, backend_native.EventInputs] = {}  # by layer
-        self._neurons: dict[str, backend_native.CompiledNeurons] = {}
+        self._neurons: dict[str, CompiledNeurons] = {}
         self._populations: dict[str, Population[Any]] = {}
         self._linear: dict[tuple[str, int], tuple[Linear, FloatType]] = {}
         self.widest = max(layer.size for layer in program.layers)
@@ -117,11 +118,7 @@ class _LoadedProgram:
             made = population(layer, program.precision, library.xp, self._put, kernel)
             self._populations[layer.name] = made
             # The array library computes what is not compiled.
-            known = (
-                backend_native.CompiledNeurons.of(made, library.get(made.bias))
-                if compiled and layer.name not in loops
-                else None
-            )
+            known = CompiledNeurons.of(made, library.get(made.bias)) if compiled and layer.name not in loops else None
             if known is not None:
                 self._neurons[layer.name] = known
                 self._compiled[layer.name] = self._event_inputs(layer, ports)

@@ -11,6 +11,7 @@ from ashneuro.errors import ConfigError
 from ashneuro.program.program import InputPort, Layer, Neuron, Synapse
 from ashneuro.program.synapse import conv_shape
 from ashneuro.simulation.emulator import backend_native
+from ashneuro.simulation.emulator.compiled import CompiledNeurons
 from ashneuro.simulation.emulator.neurons import population
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.spiking.dynamics import DYNAMICS
@@ -188,6 +189,8 @@ CHANGES = [
     Message("change", 16, 900.0, "relu", shift=5),
     Message("change", 16, 900.0, "relu", True, 2),
     Message("change", 16, 900.0, "none", False, -1),
+    Message("change", 8, 127, "levels", False, 5, 40),
+    Message("change", 5, 15, "levels", True, 0),
 ]
 
 
@@ -217,7 +220,7 @@ def test_parameters_per_neuron(kind, layout):
     threshold = draw.integers(500, 2000, shape).astype(np.int32)
     if isinstance(kind, Message):
         neuron, du = nets.Random(2, "integer").changes(shape, 3), draw.choice([-1, 4095], shape)
-        neuron = replace(neuron, du=du, v_threshold=threshold // 200, message=kind)
+        neuron = replace(neuron, du=du, v_threshold=threshold // (1000 if kind.levels else 200), message=kind)
     else:
         each = {
             name: np.minimum(draw.integers(max(1, value // 2), 2 + 3 * value // 2, shape), 4095)
@@ -231,7 +234,7 @@ def test_parameters_per_neuron(kind, layout):
     currents = draw.integers(-1500, 2500, (40, 3, *shape)).astype(np.int32)
     rest, states = np.zeros((3, *shape), np.int32), []
     wanted = made.run(rest, rest.copy(), currents.copy(), states)
-    compiled = backend_native.CompiledNeurons.of(made, made.bias)
+    compiled = CompiledNeurons.of(made, made.bias)
     assert not compiled.alike
     ran = backend_native.run_layer(compiled, currents.shape, currents, [], layout, True)
     np.testing.assert_array_equal(ran.sent, wanted.sent)

@@ -17,6 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ashneuro.simulation.emulator.backend_triton import integer_kernel
+from ashneuro.simulation.emulator.compiled import KINDS, MESSAGES
 from ashneuro.spiking.kernels.backend_triton import WARPS, backward_kernel, forward_kernel, lanes_of
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -33,16 +34,18 @@ BACKWARD = {
 } | FLAGS
 BACKWARD |= {"DECAY": False, "THRESHOLD": False, "LEAK": False, "RESET": False}
 
-SCALARS = ("steps", "size", "width", "x_step", "keep_u", "keep_v", "fires_above", "v_subtract")
+SCALARS = ("steps", "size", "width", "x_step", "subtract")
 INTEGER = {
-    "MEMORY": False,
+    "KIND": KINDS.index("lif"),
     "SPIKING": True,
     "TRACED": False,
-    "PER_NEURON": False,
     "LATE": False,
     "SUBTRACTS": False,
-    "DECAYS": False,
+    "MEMORY": False,
+    "PARTS": 1,
+    "FURTHER": 0,
 }
+OTHERS = {"adaptive": 2, "resonate": 0, "graded": 0, "change": 2}  # further state
 
 
 def facts(kernel, constants, storage: str) -> dict[str, int]:
@@ -54,7 +57,7 @@ def facts(kernel, constants, storage: str) -> dict[str, int]:
         if name in constants:
             signature[name] = "constexpr"
         elif name == "sent":
-            signature[name] = "*u8"
+            signature[name] = "*i32" if KINDS[constants["KIND"]] in MESSAGES else "*u8"
         elif storage == "i32":
             signature[name] = "i32" if name in SCALARS else "*i32"
         elif name in SCALARS:
@@ -98,7 +101,15 @@ if __name__ == "__main__":
                 "backward fp32": facts(backward_kernel, BACKWARD, "fp32"),
                 "backward bf16": facts(backward_kernel, BACKWARD, "bf16"),
                 "backward, held, fp32": facts(backward_kernel, BACKWARD | {"HELD": True}, "fp32"),
-                "integer": facts(integer_kernel, INTEGER, "i32"),
+                "integer lif": facts(integer_kernel, INTEGER, "i32"),
+                **{
+                    f"integer {kind}": facts(
+                        integer_kernel,
+                        INTEGER | {"KIND": KINDS.index(kind), "FURTHER": state, "LATE": state > 1},
+                        "i32",
+                    )
+                    for kind, state in OTHERS.items()
+                },
                 "cuba forward fp32": facts(forward_kernel, FORWARD | {"KIND": 1}, "fp32"),
                 "cuba backward fp32": facts(backward_kernel, BACKWARD | {"KIND": 1}, "fp32"),
                 "subtract forward fp32": facts(forward_kernel, FORWARD | {"SUBTRACT": True}, "fp32"),

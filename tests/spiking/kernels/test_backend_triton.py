@@ -58,7 +58,7 @@ def test_kernels_compiled_for_hopper_access_memory_once(tmp_path: Path) -> None:
         "backward fp32": backward,
         "backward bf16": backward,
         "backward, held, fp32": (2, 0),
-        "integer": (1, 1),
+        **{f"integer {kind}": (1, 1) for kind in ("lif", "adaptive", "resonate", "graded", "change")},
         "cuba forward fp32": forward,
         "cuba backward fp32": backward,
         "subtract forward fp32": forward,
@@ -70,7 +70,9 @@ def test_kernels_compiled_for_hopper_access_memory_once(tmp_path: Path) -> None:
     }
     for name, facts in made.items():
         assert facts["stack"] == facts["local"] == 0, name  # nothing spills
-        assert facts["reg"] <= 64, name  # 32 warps fit on a multiprocessor
+        # 32 warps fit on a multiprocessor; 24 of those with most state.
+        assert facts["reg"] <= (80 if name in ("integer adaptive", "integer change") else 64), name
         # The integers' spikes are bytes: four to a thread are 32 bits.
-        assert facts["wide"] == facts["ld"] + facts["st"] - (name == "integer"), name
+        spikes = name in ("integer lif", "integer adaptive", "integer resonate")
+        assert facts["wide"] == facts["ld"] + facts["st"] - spikes, name
         assert facts["fused"] == 0, name  # or results would differ from Norse's
