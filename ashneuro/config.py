@@ -33,6 +33,9 @@ SurrogateName = Literal["super", "atan", "sigmoid", "triangle"]
 Reset = Literal["value", "subtract"]
 LearnThreshold = bool | Literal["population", "channel"]
 
+MIN_WORDS, MAX_WORDS = 24, 256
+"""Limits of ``data.max_words`` where it follows from the data."""
+
 AbstractKind = Literal["spiking", "none", "relu", "quantised-relu"]
 """The abstract encoder: the hybrid's, or a control's."""
 
@@ -59,7 +62,12 @@ class DataConfig:
         image_size: width and height that images are resized to, in pixels.
         captions: ``"separate"``: every caption is a text, for sentences. ``"joined"``: the captions
             of a pair make one text, for a name and keywords.
-        max_words: texts are truncated to this number of words.
+        tokeniser: ``"words"``: words of the training texts. ``"pieces"``: pieces of them, for
+            languages without spaces between words and for words that were never seen. ``"auto"``:
+            pieces if at least 5 % of the texts have no spaces between words. A pretrained text
+            tower has its own.
+        max_words: texts are cut to this number of words or pieces. 0: the 99th percentile of the
+            training texts, from 24 to 256; a run's own settings then hold that number.
         labelled: share of the training pairs whose image and texts are known to belong together,
             chosen by ``train.seed`` and stratified by concept. The others are images without texts
             and texts without images, which ``train.unlabelled`` and the vocabulary use.
@@ -77,7 +85,8 @@ class DataConfig:
     styles: tuple[str, ...] = ()
     image_size: PositiveInt = 32
     captions: Literal["separate", "joined"] = "separate"
-    max_words: PositiveInt = 24
+    tokeniser: Literal["auto", "words", "pieces"] = "auto"
+    max_words: Annotated[int, Ge(0)] = 0
     labelled: Annotated[float, Gt(0), Le(1)] = 1.0
     store: Literal["memory", "disk"] = "memory"
 
@@ -548,9 +557,22 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """
     path = presets().get(str(path), Path(path))
     values = _read(path, presets(), "preset")
+    if path.name == "config.json" and isinstance(data := values.get("data"), dict):
+        data.setdefault("tokeniser", "words")  # of a run that was made when there were no others
     for override in overrides:
         _override(values, override)
     return parse_config(values, name=str(path))
+
+
+def settled(config: RunConfig, made: RunConfig) -> RunConfig:
+    """Return ``config`` with settings that follow from the data as the run ``made`` has them."""
+    data, found = config.data, made.data
+    data = replace(
+        data,
+        max_words=data.max_words or found.max_words,
+        tokeniser=found.tokeniser if data.tokeniser == "auto" else data.tokeniser,
+    )
+    return replace(config, data=data)
 
 
 def presets() -> dict[str, Path]:

@@ -169,6 +169,7 @@ class Evaluation(_EvaluationFile):
         examples: a dozen queries, evenly spaced over the pool.
         weights_sha256: hash of the evaluated weights; empty where it is not known.
         label: name of the run, where it stands beside others of its kind.
+        shared_texts: number of texts that images of several concepts have; a hit for each of them.
     """
 
     kind: AbstractKind
@@ -183,6 +184,7 @@ class Evaluation(_EvaluationFile):
     examples: tuple[RetrievalExample, ...]
     weights_sha256: str = ""
     label: str = ""
+    shared_texts: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, under the schema ``ashneuro.evaluation/1``."""
@@ -193,6 +195,7 @@ class Evaluation(_EvaluationFile):
             "images": self.images,
             "texts": self.texts,
             "concepts": self.concepts,
+            **({"shared_texts": self.shared_texts} if self.shared_texts else {}),
             "rows": [
                 {
                     "name": _name(self.kind, self.label, row.condition),
@@ -242,6 +245,7 @@ class Evaluation(_EvaluationFile):
             ),
             weights_sha256=values.get("weights_sha256", ""),
             label=label,
+            shared_texts=values.get("shared_texts", 0),
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from ashneuro.bench.norse_network import lift, step_by_step
 from ashneuro.bench.peers import available
 from ashneuro.bench.timing import Job, Variant
-from ashneuro.config import RunConfig
+from ashneuro.config import MIN_WORDS, RunConfig
 from ashneuro.data.pairs import Batch
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels.interface import Kernels
@@ -39,7 +39,7 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
         drawn = torch.randn(count, 3, size, size, generator=random)
         return drawn.to(device, memory_format=torch.channels_last)
 
-    tokens = torch.randint(2, WORDS, (count, config.data.max_words), generator=random).to(device)
+    tokens = torch.randint(2, WORDS, (count, config.data.max_words or MIN_WORDS), generator=random).to(device)
     pairs = Batch(images(), images(), tokens, torch.arange(count, device=device), tuple(map(str, range(count))))
 
     def step(model: AshNet) -> Callable[[], None]:
@@ -91,7 +91,7 @@ def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = N
 
 def _network(config: RunConfig, kernels: Kernels) -> AshNet:
     torch.manual_seed(SEED)
-    model = AshNet(config.model, WORDS, config.data.image_size, config.data.max_words)
+    model = AshNet(config.model, WORDS, config.data.image_size, config.data.max_words or MIN_WORDS)
     if model.abstract is not None:
         model.abstract.use_kernels(kernels)
     return model

@@ -86,13 +86,18 @@ def check(
     images: Annotated[Path | None, Parameter(help="Folder of the pictures. Default: the folder of the file.")] = None,
     columns: ColumnOptions | None = None,
     skip_broken: SkipBroken = False,
+    tokeniser: Annotated[
+        Literal["auto", "words", "pieces"], Parameter(help="data.tokeniser of the run that would learn from it.")
+    ] = "auto",
+    max_words: Annotated[int, Parameter(help="data.max_words of that run; 0: it follows from the texts.")] = 0,
     json: AsJson = False,
 ) -> int:
     """Count a data set's parts, and list every problem of its files, texts and pictures.
 
-    Every picture is decoded to its end. Of clips, it also measures how much changes from a frame to
-    the next, at several rates. Exit code 1 when there is a problem, other than what --skip-broken
-    leaves out.
+    Counts also what will not be learned: captions that several pictures have, are cut, or have no
+    words; pictures of one colour. Every picture is decoded to its end. Of clips, it measures how
+    much changes from a frame to the next, at several rates. Exit code 1 when there is a problem,
+    other than what --skip-broken leaves out.
 
     Args:
         path: file or folder; shards also as 'shard-{000000..000009}.tar'; or a source of clips from
@@ -117,7 +122,9 @@ def check(
         return 1 if clips.problems else 0
     with terminal.counting("pictures") as tick:
         names = (columns or ColumnOptions()).columns()
-        found = check_data(path, format, images, tick, columns=names, skip_broken=skip_broken)
+        found = check_data(
+            path, format, images, tick, columns=names, skip_broken=skip_broken, tokeniser=tokeniser, max_words=max_words
+        )
     listed = Path(f"{path.stem}-{LEFT_OUT}")
     if skip_broken:
         save_left_out(listed, found.left_out)

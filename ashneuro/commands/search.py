@@ -47,10 +47,12 @@ def search(
         terminal.json(found.to_json())
         return
     rows = [
-        (rank, match.pair.key, match.pair.captions[0], f"{match.cosine:.3f}")
-        for rank, match in enumerate(found.best, start=1)
+        (rank, match.pair.key, match.caption, f"{match.cosine:.3f}") for rank, match in enumerate(found.best, start=1)
     ]
     terminal.table(f"{query!r} among {found.pictures:,} pictures", (">rank", "picture", "caption", ">cosine"), rows)
+    if found.hits:
+        shown = sum(match.hit for match in found.best)
+        terminal.line(f"{found.hits:,} of the pictures have this text as a caption, {shown} of them above")
     if found.unknown_words:
         terminal.line(
             f"not in the captions that it learned from, so of no effect: {', '.join(found.unknown_words)}", "yellow"

@@ -64,18 +64,20 @@ def normalise_answer(answer: str) -> str:
 
 
 def soft_score(answer: str, given: Sequence[str]) -> float:
-    """Return the VQA accuracy of ``answer`` against the answers ``given`` by people (ten in VQA
+    """Return the VQA accuracy of ``answer`` against the answers ``given`` by n people (ten in VQA
     v2).
 
     ::
 
-        accuracy = mean over the subsets that leave one person out of min(matches in it / 3, 1)
+        accuracy = mean over the subsets that leave one person out of min(matches in it / k, 1)
+        k        = min(3, n − 1)
 
-    With fewer than three people the rule could never give 1; then it is 1 if any of them matches,
-    else 0.
+    From four people on this is the official rule, k = 3. A subset of three people has only two, so
+    that the answer of all three could not reach 1 with k = 3. With fewer people it is 1 if any of
+    them matches, else 0.
     """
     matches = [normalise_answer(other) == normalise_answer(answer) for other in given]
     if len(matches) < 3:
         return float(any(matches))
-    total = sum(matches)
-    return sum(min((total - match) / 3, 1.0) for match in matches) / len(matches)
+    total, enough = sum(matches), min(3, len(matches) - 1)
+    return sum(min((total - match) / enough, 1.0) for match in matches) / len(matches)

@@ -25,6 +25,7 @@ from torch import Tensor
 from ashneuro.config import DataConfig, TrainConfig, cache_dir
 from ashneuro.data.clips import Clip
 from ashneuro.data.pairs import Batch, Pair, Unpaired
+from ashneuro.data.splits import equal_texts
 from ashneuro.data.tokens import Words, pad
 from ashneuro.errors import DataError, need
 from ashneuro.files import replace_file
@@ -236,6 +237,7 @@ class Batches:
         numbers = {concept: number for number, concept in enumerate(dict.fromkeys(pair.concept for pair in pairs))}
         self._concepts = torch.tensor([numbers[pair.concept] for pair in pairs])
         self._texts = [[vocabulary.indices(text) for text in texts_of(pair, data.captions)] for pair in pairs]
+        self._numbers = _numbered_texts(pairs, data.captions)
         self._images = images or load_pixels(pairs, data)
 
     def __len__(self) -> int:
@@ -258,7 +260,7 @@ class Batches:
             # a resumed run, then go through the same sequence.
             first = draw_augmentation(len(rows), self._train.augment, random)
             second = draw_augmentation(len(rows), self._train.augment, random) if self._views else ()
-            words = self._words(rows.tolist(), random, self._train.word_dropout)
+            words, drawn = self._words(rows.tolist(), random, self._train.word_dropout)
             unpaired = None if beside is None else self._unpaired(beside[0][number], beside[1][number], random)
             if number < start:
                 continue
@@ -271,6 +273,7 @@ class Batches:
                 concepts=self._concepts[rows[own]],
                 keys=tuple(self._keys[row] for row in rows[own].tolist()),
                 unpaired=unpaired,
+                texts=None if self._numbers is None else _with_own(self._numbers[rows], drawn)[own],
             )
 
     def _beside(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -297,14 +300,17 @@ class Batches:
             fragments=torch.from_numpy(pad(fragments[own])),
         )
 
-    def _words(self, rows: Sequence[int], random: torch.Generator, dropout: float) -> list[list[int]]:
-        """Draw one text per pair and drop words from it; marks of start and end stay."""
-        chosen = []
+    def _words(self, rows: Sequence[int], random: torch.Generator, dropout: float) -> tuple[list[list[int]], list[int]]:
+        """Draw one text per pair and drop words from it; marks of start and end stay.
+
+        Returns also which of the pair's texts it is.
+        """
+        chosen, drawn = [], []
         for row in rows:
             texts = self._texts[row]
-            words = texts[int(torch.randint(len(texts), (), generator=random))]
-            chosen.append(self._without(words, dropout, random))
-        return chosen
+            drawn.append(int(torch.randint(len(texts), (), generator=random)))
+            chosen.append(self._without(texts[drawn[-1]], dropout, random))
+        return chosen, drawn
 
     def _without(self, words: list[int], dropout: float, random: torch.Generator) -> list[int]:
         """Return ``words`` without a share of them; at least one stays, and the marks do."""
@@ -312,6 +318,31 @@ class Batches:
         marks = self._vocabulary.marks
         left = [word for word, keep in zip(words, kept, strict=True) if keep or word in marks]
         return self._vocabulary.cut(left, self._max_words) or words[:1]
+
+
+def _numbered_texts(pairs: Sequence[Pair], captions: str) -> Tensor | None:
+    """Return the numbers of the pairs' texts (N, C), −1 = padding, the same for equal texts.
+
+    ``None`` if no text belongs to pairs of several concepts.
+    """
+    texts = [(text, row) for row, pair in enumerate(pairs) for text in texts_of(pair, captions)]
+    number_of = list(range(len(texts)))
+    shared = False
+    for equal in equal_texts([text for text, _ in texts]):
+        shared |= len({pairs[texts[number][1]].concept for number in equal}) > 1
+        for number in equal:
+            number_of[number] = equal[0]
+    if not shared:
+        return None
+    own: list[list[int]] = [[] for _ in pairs]
+    for (_, row), number in zip(texts, number_of, strict=True):
+        own[row].append(number + 1)
+    return torch.from_numpy(pad(own)) - 1
+
+
+def _with_own(own: Tensor, drawn: Sequence[int]) -> Tensor:
+    """Return the number of the drawn text before those of all texts of a pair, (B, 1 + C)."""
+    return torch.cat([own.gather(1, torch.tensor(drawn)[:, None]), own], 1)
 
 
 def require_batch(count: int, what: str, batch_size: int) -> None:

@@ -10,15 +10,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ashneuro.data.columns import Columns
 from ashneuro.data.formats import CAPTIONS, CLIPS, FORMATS, QUESTIONS, read_captions, read_questions
 from ashneuro.data.images import decode_image, reason
+from ashneuro.data.learnable import Learnable, count_learnable
 from ashneuro.data.pairs import Question
 from ashneuro.data.picture_folders import find_picture
+from ashneuro.data.pieces import choose_words
 from ashneuro.data.question_files import picture_path
 from ashneuro.data.readers import Record
 from ashneuro.data.recognise import recognise
 from ashneuro.errors import ConfigError, DataError
+
+ONE_COLOUR = 3
+"""Largest difference within a channel of a picture that counts as all of one colour; a JPEG's."""
 
 Tick = Callable[[int, int], None]
 
@@ -49,6 +56,7 @@ class DataCheck:
             none.
         problems: one line each.
         left_out: what ``skip_broken`` leaves out, one line each; not among the problems.
+        learnable: counts of what will not be learned from it; no problems either.
     """
 
     path: str
@@ -56,6 +64,7 @@ class DataCheck:
     parts: Mapping[str, PartCheck]
     problems: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    learnable: Learnable | None = None
 
 
 def check(
@@ -66,6 +75,8 @@ def check(
     *,
     columns: Columns | None = None,
     skip_broken: bool = False,
+    tokeniser: str = "auto",
+    max_words: int = 0,
 ) -> DataCheck:
     """Return the counts and all problems of a data set.
 
@@ -78,6 +89,7 @@ def check(
         tick: called with (pictures read, pictures in all).
         columns: names of the columns with pictures and captions.
         skip_broken: entries and pictures that cannot be read are no problems, but left out.
+        tokeniser, max_words: of ``[data]``, with which a run would learn from it.
 
     Raises:
         ConfigError: there is no such format, or no such image folder.
@@ -106,6 +118,7 @@ def check(
         kinds, texts = _of_captions(records), Counter[str]()
         for record in records:
             texts[record.split or "-"] += len(record.captions)
+        owned = [(record.image, text) for record in records for text in record.captions]
         garbled = _garbled((record.where, text) for record in records for text in record.captions)
     else:
         _, questions, unread = read_questions(path, format)
@@ -114,15 +127,20 @@ def check(
                 pictures.setdefault(name, (question.where, picture_path(folder, name).read_bytes))
             parts[question.split or "-"] |= set(question.images)
         kinds, texts = _of_questions(questions), Counter(question.split or "-" for question in questions)
+        owned = [("", question.text) for question in questions]  # many pictures have a question in common
         garbled = _garbled((question.where, question.text) for question in questions)
     empty = [] if parts or unread else [f"{path.name}: holds no picture with a text"]
     undecodable: list[str] = []
-    digests = _decode(pictures, undecodable, tick or (lambda done, total: None))
+    digests, one_colour = _decode(pictures, undecodable, tick or (lambda done, total: None))
     leaks = _leaks(parts, digests)
     if skip_broken:
         problems, left_out = [*garbled, *empty, *leaks], [*unread, *undecodable]
     else:
         problems, left_out = [*unread, *garbled, *empty, *undecodable, *leaks], []
+    words = choose_words(tokeniser, [text for _, text in owned])
+    learnable = count_learnable(
+        [text for _, text in owned], [owner for owner, _ in owned], words, max_words, one_colour
+    )
     order = [*(name for name in ("train", "validation", "test") if name in parts), *(["-"] if "-" in parts else [])]
     counts = {
         name: PartCheck(
@@ -130,7 +148,7 @@ def check(
         )
         for name in order
     }
-    return DataCheck(str(path), format, counts, tuple(problems), tuple(left_out))
+    return DataCheck(str(path), format, counts, tuple(problems), tuple(left_out), learnable)
 
 
 def about(format: str) -> str:
@@ -178,13 +196,16 @@ def _garbled(texts: Iterable[tuple[str, str]]) -> list[str]:
 
 def _decode(
     pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: list[str], tick: Tick
-) -> dict[str, bytes]:
-    """Return the digest of every picture that decodes to its end; the others are problems."""
-    digests = {}
+) -> tuple[dict[str, bytes], int]:
+    """Return the digest of every picture that decodes to its end, and the number of those of one
+    colour; the others are problems.
+    """
+    digests, one_colour = {}, 0
     for number, (name, (where, read)) in enumerate(pictures.items(), start=1):
         try:
             data = read()
-            decode_image(lambda data=data: data, name)  # type: ignore[misc]
+            pixels = decode_image(lambda data=data: data, name)  # type: ignore[misc]
+            one_colour += bool(np.ptp(pixels.reshape(-1, 3), axis=0).max() <= ONE_COLOUR)
             digests[name] = hashlib.sha256(data).digest()
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             problems.append(
@@ -193,7 +214,7 @@ def _decode(
         except DataError as error:
             problems.append(f"{where} ({name}): {error.why}")
         tick(number, len(pictures))
-    return digests
+    return digests, one_colour
 
 
 def _leaks(parts: Mapping[str, set[str]], digests: Mapping[str, bytes]) -> list[str]:

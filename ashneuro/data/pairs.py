@@ -113,6 +113,9 @@ class Batch:
         concepts: (B,) int64; pairs with equal numbers are not negatives of each other.
         keys: of the pairs.
         unpaired: unlabelled images and texts, if an objective needs them.
+        texts: (B, 1 + C) int64, where pairs of several concepts have equal texts: the number of the
+            pair's text in the batch, then those of all its texts, −1 = padding. A text that equals
+            one of an image's own is not its negative.
     """
 
     images: torch.Tensor
@@ -121,6 +124,7 @@ class Batch:
     concepts: torch.Tensor
     keys: tuple[str, ...]
     unpaired: Unpaired | None = None
+    texts: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,6 +132,14 @@ def connected(items: Sequence[Iterable[str]]) -> list[list[int]]:
     return list(groups.values())
 
 
+def equal_texts(texts: Sequence[str]) -> list[list[int]]:
+    """Return the numbers of texts that equal another one up to case and spaces, in groups."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, text in enumerate(texts):
+        groups[normalise_caption(text)].append(number)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def normalise_caption(caption: str) -> str:
     """Return the caption in folded case, with single spaces."""
     return " ".join(caption.casefold().split())

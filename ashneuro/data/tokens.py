@@ -52,8 +52,8 @@ def _word() -> re.Pattern[str]:
 
 
 class Words(Protocol):
-    """Texts to word indices, 0 = padding: a `Vocabulary`, or the tokenizer of a pretrained text
-    tower.
+    """Texts to word indices, 0 = padding: a `Vocabulary`, `ashneuro.data.pieces.Pieces`, or the
+    tokenizer of a pretrained text tower.
     """
 
     @property
@@ -76,7 +76,7 @@ class Words(Protocol):
         """Indices that mark the start and end of every text."""
 
     def cut(self, indices: list[int], max_words: int) -> list[int]:
-        """Return a text's indices, cut to ``max_words``."""
+        """Return a text's indices, cut to ``max_words``; 0: all of them."""
 
     def unknown(self, text: str) -> list[str]:
         """Return the words of ``text`` that have no index of their own."""
@@ -127,8 +127,8 @@ class Vocabulary:
         return frozenset()
 
     def cut(self, indices: list[int], max_words: int) -> list[int]:
-        """Return the first ``max_words`` of ``indices``."""
-        return indices[:max_words]
+        """Return the first ``max_words`` of ``indices``; 0: all."""
+        return indices[:max_words] if max_words else indices
 
     def unknown(self, text: str) -> list[str]:
         """Return the words of ``text`` that are not in the vocabulary."""
@@ -254,8 +254,8 @@ class PretrainedWords:
         return frozenset(1 + number for number in own if number is not None)
 
     def cut(self, indices: list[int], max_words: int) -> list[int]:
-        """Return the first ``max_words`` of ``indices``; the last of them is the end mark."""
-        return indices if len(indices) <= max_words else [*indices[: max_words - 1], indices[-1]]
+        """Return the first ``max_words`` of ``indices``, the last of them the end mark; 0: all."""
+        return indices if not max_words or len(indices) <= max_words else [*indices[: max_words - 1], indices[-1]]
 
     def unknown(self, text: str) -> list[str]:
         """Return no words: the tokenizer cuts unknown words into known pieces."""
@@ -285,5 +285,9 @@ def load_words(path: Path) -> Words:
         content = None
     if not isinstance(content, dict):
         return Vocabulary.load(path)
+    if content.get("tokeniser") == "pieces":
+        from ashneuro.data.pieces import Pieces
+
+        return Pieces(json.dumps(content.get("definition")))
     copy = path.parent / TOWER
     return PretrainedWords(content["tower"], str(copy) if copy.is_dir() else content["weights"])

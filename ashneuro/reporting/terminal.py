@@ -356,6 +356,8 @@ def data_counts(description: Description) -> None:
 def data_check(found: DataCheck) -> None:
     """Print the parts of a checked data set, then every problem."""
     show(tables.data.checked(found))
+    for sentence in found.learnable.sentences() if found.learnable else ():
+        line(sentence, "yellow")
     _problems(found.problems)
 
 

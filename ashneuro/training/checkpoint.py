@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ashneuro.config import (
+    MIN_WORDS,
     AbstractConfig,
     RunConfig,
     Task,
@@ -29,8 +30,9 @@ from ashneuro.config import (
 )
 from ashneuro.data import sources
 from ashneuro.data.pairs import Questions, Splits
+from ashneuro.data.pieces import choose_words
 from ashneuro.data.tasks import load_questions
-from ashneuro.data.tokens import TOWER, PretrainedWords, Words, build_vocabulary, load_words
+from ashneuro.data.tokens import TOWER, PretrainedWords, Words, load_words
 from ashneuro.errors import DataError
 from ashneuro.exchange import METRICS, EpochMetrics, TrainingMetrics
 from ashneuro.files import replace_file
@@ -103,10 +105,10 @@ class Run:
 
 
 def build_words(config: RunConfig, texts: Iterable[str]) -> Words:
-    """Return the vocabulary of the training texts, or the tokenizer of a pretrained tower."""
+    """Return words or pieces of the training texts, or the tokenizer of a pretrained tower."""
     if config.model.text.tower:
         return PretrainedWords(config.model.text.tower, config.model.text.weights)
-    return build_vocabulary(texts)
+    return choose_words(config.data.tokeniser, list(texts))
 
 
 def build_model(config: RunConfig, vocabulary: Words, labels: Labels | None = None, *, load: bool = True) -> AshNet:
@@ -116,7 +118,9 @@ def build_model(config: RunConfig, vocabulary: Words, labels: Labels | None = No
         load: load the weights of pretrained parts.
     """
     counts = {task: len(known) for task, known in (labels or {}).items()}
-    return AshNet(config.model, len(vocabulary), config.data.image_size, config.data.max_words, counts, load)
+    return AshNet(
+        config.model, len(vocabulary), config.data.image_size, config.data.max_words or MIN_WORDS, counts, load
+    )
 
 
 def save_run(

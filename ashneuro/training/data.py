@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
-from ashneuro.config import RunConfig, StageConfig, TrainConfig, stages, trained_tasks
+from ashneuro.config import MAX_WORDS, RunConfig, StageConfig, TrainConfig, settled, stages, trained_tasks
 from ashneuro.data.batches import Batches, Images, incomplete_batch, texts_of
+from ashneuro.data.learnable import count_learnable, limit_words
 from ashneuro.data.pairs import Pair, Questions, Splits
 from ashneuro.data.question_batches import QuestionBatches, answerable, labels_of
 from ashneuro.data.sources import load_splits
@@ -23,6 +25,9 @@ from ashneuro.training.features import frozen_features
 from ashneuro.training.processes import Processes
 from ashneuro.training.task_evaluation import TaskPool, accuracy
 
+TOWER_WORDS = 77
+"""Largest ``data.max_words`` that follows from the data for a text tower: CLIP's positions."""
+
 
 class TrainingData:
     """Pairs, questions, vocabulary and labels of a run.
@@ -31,12 +36,15 @@ class TrainingData:
         config: settings of the run.
         processes: training processes, which share every batch.
 
+    Attributes:
+        config: the settings, with the ``data.max_words`` that follows from the data.
+
     Raises:
         DataError: pairs, questions, or the run that ``train.start`` names cannot be read.
     """
 
     def __init__(self, config: RunConfig, processes: Processes) -> None:
-        self.config, self.processes = config, processes
+        self.processes = processes
         self.splits: Splits = load_splits(config.data)
         self.questions: dict[str, Questions] = {
             task: load_questions(task, config.tasks, config.data, self.splits) for task in trained_tasks(config)
@@ -46,11 +54,16 @@ class TrainingData:
             for task, questions in self.questions.items()
         }
         # A run that starts from another keeps that run's heads, trained here or not.
-        inherited = load_run(config.train.start).labels if config.train.start else {}
-        self.labels: Labels = {**inherited, **own}
+        start = load_run(config.train.start) if config.train.start else None
+        self.labels: Labels = {**(start.labels if start else {}), **own}
         texts = [text for pair in self.splits.train for text in texts_of(pair, config.data.captions)]
         texts += [question.text for questions in self.questions.values() for question in questions.train]
-        self.words: Words = build_words(config, texts)
+        self.config = settled(config, start.config) if start else config
+        self.words: Words = build_words(self.config, texts)
+        if not self.config.data.max_words:
+            lengths = [len(self.words.indices(text)) for text in texts]
+            limit = limit_words(lengths, TOWER_WORDS if config.model.text.tower else MAX_WORDS)
+            self.config = replace(self.config, data=replace(self.config.data, max_words=limit))
         self._pools: dict[str, Pool | TaskPool | None] = {}
 
     @property
@@ -61,7 +74,10 @@ class TrainingData:
 
     def notes(self) -> list[str]:
         """Return sentences about what will not be learned from the data."""
-        found = []
+        data = self.config.data
+        owned = [(text, pair.concept) for pair in self.splits.train for text in texts_of(pair, data.captions)]
+        texts, owners = [text for text, _ in owned], [owner for _, owner in owned]
+        found = count_learnable(texts, owners, self.words, data.max_words).sentences()
         for stage, settings in stages(self.config):
             if stage.task == "retrieval":
                 count, what = len(self.splits.train), "training pairs"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ashneuro.config import RunConfig, StageConfig, TrainConfig, encoder_of, stages
+from ashneuro.config import MIN_WORDS, RunConfig, StageConfig, TrainConfig, encoder_of, stages
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch
 from ashneuro.exchange import DryRun, StageEstimate
@@ -46,7 +46,9 @@ def dry_run(config: RunConfig, *, pairs: int, words: int, processes: int = 1) ->
         stage.task: LABELS[stage.task] for stage, _ in stages(config) if stage.task != "retrieval"
     }
     check_schedule(config)
-    model = AshNet(config.model, words, config.data.image_size, config.data.max_words, labels, load=False).to(device)
+    model = AshNet(
+        config.model, words, config.data.image_size, config.data.max_words or MIN_WORDS, labels, load=False
+    ).to(device)
     if model.abstract is not None:
         model.abstract.checkpointing = config.train.checkpointing
         model.abstract.use_kernels(config.train.kernels)
@@ -145,7 +147,7 @@ def _random_batch(
     stage: StageConfig, config: RunConfig, count: int, words: int, learner: Learner
 ) -> Batch | QuestionBatch:
     """Return a batch of ``count`` random pairs or questions."""
-    size, length = config.data.image_size, config.data.max_words
+    size, length = config.data.image_size, config.data.max_words or MIN_WORDS
     device = learner.model.log_scale.device
     tokens = torch.randint(2, words, (count, length), device=device)
     if stage.task == "retrieval":

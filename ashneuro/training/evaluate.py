@@ -12,6 +12,7 @@ from torch import Tensor
 from ashneuro.config import DataConfig
 from ashneuro.data.batches import load_images, normalise, texts_of
 from ashneuro.data.pairs import Pair
+from ashneuro.data.splits import equal_texts
 from ashneuro.data.tokens import Words
 from ashneuro.errors import DataError
 from ashneuro.evaluation import (
@@ -58,9 +59,9 @@ def evaluate(
 ) -> Evaluation:
     """Return the metrics of retrieving texts by image and images by text among ``pairs``.
 
-    A hit is any item of the query's concept: R@K is the share of queries with a hit among the first
-    K. The rank is that of the best hit; items with the same score are ranked before it, so that
-    constant embeddings gain nothing.
+    A hit is any item of the query's concept, or a text that equals one of the image's own: R@K is
+    the share of queries with a hit among the first K. The rank is that of the best hit; items with
+    the same score are ranked before it, so that constant embeddings gain nothing.
 
     Args:
         split: name of the split, kept in the result.
@@ -92,6 +93,7 @@ def evaluate(
         images=len(pairs),
         texts=len(pool.texts),
         concepts=len({pair.concept for pair in pairs}),
+        shared_texts=pool.shared,
         rows=tuple(
             RetrievalRow(condition, source, metrics(scores, pool.relevant), metrics(scores.T, pool.relevant.T))
             for condition, scores in zip(conditions, similarity, strict=True)
@@ -111,7 +113,9 @@ class Pool:
         texts: M texts.
         owners: (M,) index of each text's pair.
         tokens: (M, words) word indices.
-        relevant: (N, M) bool: image and text are of one concept.
+        relevant: (N, M) bool: image and text are of one concept, or the text equals one of the
+            image's own.
+        shared: number of texts that equal one of another concept.
     """
 
     def __init__(self, pairs: Sequence[Pair], vocabulary: Words, data: DataConfig) -> None:
@@ -123,6 +127,12 @@ class Pool:
         self.images = load_images(pairs, data.image_size)
         concepts = np.array([pair.concept for pair in pairs])
         self.relevant: NDArray[np.bool_] = concepts[:, None] == concepts[self.owners][None, :]
+        self.shared = 0
+        for equal in equal_texts(self.texts):
+            owners = self.owners[equal]
+            if len(set(concepts[owners])) > 1:
+                self.relevant[np.ix_(owners, np.array(equal))] = True
+                self.shared += len(equal)
 
 
 def recalls(model: AshNet, pool: Pool) -> tuple[Metrics, Metrics]:

@@ -14,7 +14,7 @@ from typing import Any, NotRequired, TypedDict, cast
 import torch
 from torch import Tensor
 
-from ashneuro.config import RunConfig, load_config
+from ashneuro.config import RunConfig, load_config, settled
 from ashneuro.data.broken import LEFT_OUT
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
@@ -97,6 +97,7 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
     if not holds_run:
         return None
     before = load_config(out / CONFIG)
+    config = settled(config, before)
     # The result of a run follows from its settings, so a resumed run must not change them.
     if different := list(_differences(dataclasses.asdict(before), dataclasses.asdict(config))):
         raise ConfigError(

@@ -117,10 +117,11 @@ class Learner(nn.Module):
             all_gather(own_texts),
             all_gather(batch.concepts),
         )
+        same = objectives.same_texts(concepts, None if batch.texts is None else all_gather(batch.texts))
         scale = model.log_scale.exp().clamp(max=MAX_SCALE)
         terms: Terms = {}
         if settings.itc:
-            terms["itc"] = settings.itc * objectives.itc(images, texts, concepts, scale, settings.label_smoothing)
+            terms["itc"] = settings.itc * objectives.itc(images, texts, same, scale, settings.label_smoothing)
         if taught is not None:
             terms |= _distilled(images, texts, scale, taught, settings)
         if settings.itm:
@@ -150,9 +151,7 @@ class Learner(nn.Module):
         if settings.changes:
             terms["changes"] = settings.changes * self._changes(encoded, batch.images, random)
         if settings.stua:
-            loss = self._stua(
-                encoded, own_targets, targets, candidates, batch.tokens, concepts, scale.detach(), settings
-            )
+            loss = self._stua(encoded, own_targets, targets, candidates, batch.tokens, same, scale.detach(), settings)
             terms["stua"] = settings.stua * loss
             stopped.append(terms["stua"])
         if stopped and settings.stua_stops_at_concrete:
@@ -225,8 +224,9 @@ class Learner(nn.Module):
         """L_ITM of the pairs, of images with a hard text, and of texts with a hard image."""
         model = self.model
         places = model.visual_tokens(encoded)
-        other_text = objectives.hard_negatives(similarity, batch.concepts, random)
-        other_image = objectives.hard_negatives(similarity.T, batch.concepts, random)
+        same = objectives.same_texts(batch.concepts, batch.texts)
+        other_text = objectives.hard_negatives(similarity, same, random)
+        other_image = objectives.hard_negatives(similarity.T, same.T if batch.texts is not None else same, random)
         # −1: no negative, because all other pairs of the batch are of the same concept.
         left, right = other_text >= 0, other_image >= 0
         seen = torch.cat([places, places[left], places[other_image[right]]])

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import torch
 
-from ashneuro.config import AbstractConfig, RunConfig, TrainConfig, encoder_of, stages, with_encoder, without_neurons
+from ashneuro.config import (
+    AbstractConfig,
+    RunConfig,
+    TrainConfig,
+    encoder_of,
+    load_config,
+    settled,
+    stages,
+    with_encoder,
+    without_neurons,
+)
 from ashneuro.data.broken import LEFT_OUT, save_left_out
 from ashneuro.data.pairs import Pair
 from ashneuro.data.tokens import Words
@@ -20,7 +30,7 @@ from ashneuro.model.hand_over import hand_over
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
-from ashneuro.training.checkpoint import TRAINER, Run, build_model, load_run, shorten
+from ashneuro.training.checkpoint import CONFIG, TRAINER, Run, build_model, load_run, shorten
 from ashneuro.training.data import TrainingData
 from ashneuro.training.folder import Checkpoints, TrainerState, open_folder
 from ashneuro.training.learner import Learner
@@ -90,7 +100,10 @@ def train(
     check_schedule(config)
     processes = join(config.train, device, [settings for _, settings in stages(config)])
     state = _open_folder(out, config, resume, processes)
+    if state is not None:
+        config = settled(config, load_config(out / CONFIG))
     data = TrainingData(config, processes)
+    config = data.config
     if state is not None and state.get("data", data.digest) != data.digest:
         raise DataError(
             f"cannot resume {out}",

@@ -4,6 +4,7 @@ B is the number of pairs in a batch. Embeddings are unit vectors, so products ar
 ``scale`` s is the inverse temperature 1/τ. Equal numbers in ``concepts`` (B,) mark pairs that show
 the same thing; two such pairs are neither positives nor negatives of each other. N(i) is the set
 of pairs that pair i is contrasted with: all pairs of other concepts, and i itself where said so.
+Where images and texts are compared, ``concepts`` may be a mask (B, B) instead, `same_texts`.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def hard_negatives(similarity: Tensor, concepts: Tensor, random: torch.Generator
 
     Rows without pairs of other concepts get −1.
     """
-    excluded = concepts[:, None] == concepts[None, :]
+    excluded = _same(concepts)
     # A diverged network has NaN here. Its loss reports that; drawing must not fail before.
     shares = similarity.detach().float().nan_to_num().masked_fill(excluded, -math.inf).softmax(1)
     possible = ~excluded.all(1)
@@ -449,7 +450,27 @@ def _smoothed(logits: Tensor, smoothing: float) -> Tensor:
     return -((1 - smoothing) * log_share.diagonal() + smoothing * even).mean()
 
 
-def _same_concept(concepts: Tensor) -> Tensor:
-    """Return a mask (B, B), True for two different pairs of one concept."""
+def same_texts(concepts: Tensor, texts: Tensor | None) -> Tensor:
+    """Return a mask (B, B): pairs i and j are of one concept, or text j equals one of image i's.
+
+    Args:
+        concepts: (B,).
+        texts: (B, 1 + C), as in `Batch`; ``None``: texts of several concepts differ, and
+            ``concepts`` comes back.
+    """
+    if texts is None:
+        return concepts
     same = concepts[:, None] == concepts[None, :]
+    for own in texts[:, 1:].T:  # a column at a time: (B, B, C) may be large
+        same |= own[:, None] == texts[None, :, 0]
+    return same
+
+
+def _same(concepts: Tensor) -> Tensor:
+    return concepts if concepts.dim() == 2 else concepts[:, None] == concepts[None, :]
+
+
+def _same_concept(concepts: Tensor) -> Tensor:
+    """Return a mask (B, B), True for two different pairs of one concept, or of equal texts."""
+    same = _same(concepts)
     return same & ~torch.eye(len(concepts), dtype=torch.bool, device=concepts.device)

@@ -276,7 +276,7 @@ def _to(batch: Batch | QuestionBatch, device: torch.device) -> Batch | QuestionB
     names = (
         ("images", "tokens", "targets")
         if isinstance(batch, QuestionBatch)
-        else ("images", "views", "tokens", "concepts")
+        else ("images", "views", "tokens", "concepts", "texts")
     )
     moved: dict[str, Any] = {
         name: part.to(device, non_blocking=True) for name in names if (part := getattr(batch, name)) is not None

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchMatch:
-    """A picture that was found: its pair, and the cosine of its embedding with the text's."""
+    """A picture that was found.
+
+    Args:
+        cosine: of its embedding and the text's.
+        caption: its caption that equals the text, else its first one.
+        hit: a caption of it equals the text, up to case and spaces.
+    """
 
     pair: Pair
     cosine: float
+    caption: str
+    hit: bool
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class SearchResult:
         unknown_words: words of the query that the run never learned from; they have no effect.
         unreadable: one sentence per picture that was left out.
         best: best match first.
+        hits: number of all pictures that have a caption equal to the text.
     """
 
     query: str
@@ -40,11 +49,12 @@ class SearchResult:
     unknown_words: tuple[str, ...]
     unreadable: tuple[str, ...]
     best: tuple[SearchMatch, ...]
+    hits: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         best = [
-            {"picture": match.pair.key, "caption": match.pair.captions[0], "cosine": match.cosine}
+            {"picture": match.pair.key, "caption": match.caption, "cosine": match.cosine, "hit": match.hit}
             for match in self.best
         ]
         return {
@@ -52,6 +62,7 @@ class SearchResult:
             "unknown_words": list(self.unknown_words),
             "pictures": self.pictures,
             "unreadable": list(self.unreadable),
+            "hits": self.hits,
             "best": best,
         }
 
@@ -59,9 +70,7 @@ class SearchResult:
         """Draw the best matches, with cosine and caption, to an image file."""
         from ashneuro.data.show import page, save_page
 
-        captioned = [
-            replace(match.pair, captions=(f"{match.cosine:.3f}", *match.pair.captions[:1])) for match in self.best
-        ]
+        captioned = [replace(match.pair, captions=(f"{match.cosine:.3f}", match.caption)) for match in self.best]
         save_page(page(captioned), path)
 
 
@@ -93,6 +102,7 @@ def search(
         AshneuroError: the run cannot be read, or has no bundle for spikes from elsewhere.
     """
     from ashneuro.data.folder import folder_pictures
+    from ashneuro.data.splits import normalise_caption
     from ashneuro.data.tokens import split_words
 
     if n < 1:
@@ -129,5 +139,14 @@ def search(
         list_left_out(opened)
         unreadable = list(opened.splits.left_out)
     best = sorted(range(len(pairs)), key=lambda index: -scores[index])[:n]
-    matches = tuple(SearchMatch(pairs[index], float(scores[index])) for index in best)
-    return SearchResult(query, len(pairs), tuple(unknown), tuple(unreadable), matches)
+    equal = {
+        index: text
+        for index, pair in enumerate(pairs)
+        for text in batches.texts_of(pair, opened.config.data.captions)
+        if normalise_caption(text) == normalise_caption(query)
+    }
+    matches = tuple(
+        SearchMatch(pairs[index], float(scores[index]), equal.get(index, pairs[index].captions[0]), index in equal)
+        for index in best
+    )
+    return SearchResult(query, len(pairs), tuple(unknown), tuple(unreadable), matches, len(equal))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import SweepConfig, dump_config, load_config
+from ashneuro.config import SweepConfig, dump_config, load_config, settled
 from ashneuro.cost.profile import HardwareProfile, Range, load_profile
 from ashneuro.cost.workload import count
 from ashneuro.errors import AshneuroError, ConfigError, need
@@ -184,7 +184,7 @@ def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
         made = load_config(own / "config.json")
         # The folder may have been moved since, or come from another machine, with those that the
         # run builds on.
-        if differ := _differences(dump_config(cell.settings_like(made)), dump_config(made)):
+        if differ := _differences(dump_config(settled(cell.settings_like(made), made)), dump_config(made)):
             raise ConfigError(
                 f"{own} was made with other settings",
                 f"the sweep has changed since: {'; '.join(differ[:5])}" + ("; …" if len(differ) > 5 else ""),

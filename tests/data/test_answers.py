@@ -42,5 +42,13 @@ def test_score_is_the_mean_over_leave_one_out_subsets() -> None:
     )
 
 
+def test_answer_of_all_people_is_right_whatever_their_number() -> None:
+    assert [soft_score("dog", ["dog"] * n) for n in range(1, 12)] == [1.0] * 11
+    assert soft_score("dog", ["dog", "cat", "cat"]) == pytest.approx(1 / 3)
+    assert soft_score("dog", ["dog", "dog", "cat"]) == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    assert soft_score("dog", ["dog"] + ["cat"] * 3) == pytest.approx(3 / 4 * 1 / 3)  # the official rule
+    assert soft_score("dog", ["dog"] * 2 + ["cat"] * 3) == pytest.approx((2 * 1 / 3 + 3 * 2 / 3) / 5)
+
+
 def test_single_answer_scores_zero_or_one() -> None:
     assert soft_score("Circle", ["circle"]) == 1.0 and soft_score("square", ["circle"]) == 0.0

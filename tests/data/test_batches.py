@@ -261,3 +261,29 @@ def test_pairs_that_fill_no_batch_are_counted() -> None:
     assert "train.batch_size=10 leaves out 1" in incomplete_batch(31, "training pairs", 11)
     with pytest.raises(DataError, match="at least two"):
         require_batch(1, "training pairs", 2)
+
+
+def test_equal_texts_of_a_batch_have_equal_numbers() -> None:
+    captions = [("one", "A thing"), ("a  thing",), ("three", "four", "five"), ("one",)]
+    pairs = [
+        Pair(f"{number}", texts, f"{number}", lambda: np.zeros((8, 8, 3), np.uint8))
+        for number, texts in enumerate(captions)
+    ]
+    data = DataConfig(image_size=8, captions="separate")
+    settings = TrainConfig(batch_size=4, augment=0, word_dropout=0)
+    words = build_vocabulary(text for texts in captions for text in texts)
+    batches = Batches(pairs, words, data, settings, views=False)
+    for epoch in range(4):
+        (batch,) = batches.epoch(epoch)
+        assert batch.texts is not None and batch.texts.shape == (4, 4)
+        rows = {int(key): row for row, key in enumerate(batch.keys)}
+        own = {key: set(batch.texts[row, 1:].tolist()) - {-1} for key, row in rows.items()}
+        assert [len(own[key]) for key in range(4)] == [2, 1, 3, 1]
+        assert own[1] < own[0] and own[3] < own[0] and own[1] != own[3] and own[2].isdisjoint(own[0])
+        for key, row in rows.items():
+            drawn = words.encode([text for text in captions[key]], 8)
+            number = [text.tolist() for text in drawn].index(batch.tokens[row].tolist()[: drawn.shape[1]])
+            assert batch.texts[row, 0] == batch.texts[row, 1 + number]
+    apart = [replace(pair, concept="all") for pair in pairs]
+    (batch,) = Batches(apart, words, data, settings, views=False).epoch(0)
+    assert batch.texts is None

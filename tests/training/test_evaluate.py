@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from ashneuro.data.pairs import Pair
+from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import DataError
 from ashneuro.evaluation import Condition, Evaluation, SpikeSource
 from ashneuro.reporting import words
 from ashneuro.training.checkpoint import Run
-from ashneuro.training.evaluate import chance, evaluate, input_currents, metrics
+from ashneuro.training.evaluate import Pool, chance, evaluate, input_currents, metrics
 from ashneuro.training.loop import train
 from tests.training import tiny
 
@@ -45,6 +47,24 @@ def test_metrics_match_a_sorted_list() -> None:
     for cut in (1, 5, 10):
         assert found[f"R@{cut}"] == pytest.approx(np.mean([rank <= cut for rank in ranks]))
     assert found["median_rank"] == np.median(ranks)
+
+
+def test_equal_texts_are_hits(run: Run) -> None:
+    """Twelve pictures with a text of their own and one that four of them share."""
+
+    def shared(number: int, pair: Pair) -> Pair:
+        return replace(pair, captions=(f"{pair.concept} square", ("Red  things", "red things")[number % 2]))
+
+    pairs = [shared(number, pair) if number < 4 else pair for number, pair in enumerate(TEST)]
+    data = replace(tiny.CONFIG.data, captions="separate")
+    pool = Pool(pairs, build_vocabulary(["red"]), data)
+    plain = [" ".join(text.lower().split()) for text in pool.texts]
+    own = [{text for text, owner in zip(plain, pool.owners, strict=True) if owner == row} for row in range(12)]
+    assert pool.relevant.tolist() == [[text in texts for text in plain] for texts in own]
+    assert pool.relevant[:4].sum(1).tolist() == [1 + 4] * 4
+    assert pool.shared == sum(sum(text in texts for texts in own) > 1 for text in plain) > 4
+    evaluation = replace(Evaluation.from_json(measure(run).to_json()), shared_texts=pool.shared)
+    assert Evaluation.from_json(evaluation.to_json()).shared_texts == pool.shared
 
 
 def test_ties_rank_last() -> None:
@@ -137,7 +157,9 @@ def test_separate_captions_are_separate_texts(run: Run) -> None:
     data = replace(run.config.data, captions="separate")
     evaluation = evaluate(run.model, run.vocabulary, TEST, data, split="squares")
     assert (evaluation.images, evaluation.texts) == (12, 24)
-    assert evaluation.chance.image_to_text["R@1"] == pytest.approx(2 / 24)
+    # "red square" is a text of three squares, and "left" of four.
+    assert evaluation.chance.image_to_text["R@1"] == pytest.approx(7 / 24)
+    assert evaluation.shared_texts == 24
 
 
 def test_any_item_of_the_concept_is_a_hit(run: Run) -> None:

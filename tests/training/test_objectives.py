@@ -377,3 +377,21 @@ def test_shifted_images_repeat_their_edge() -> None:
         match = [way for way in ways if torch.equal(image[:, 1 + way[0] : 6 + way[0], 1 + way[1] : 7 + way[1]], moved)]
         drawn.append(*match)
     assert set(drawn) == set(ways)
+
+
+def test_equal_texts_are_not_negatives() -> None:
+    """Images 0 and 1 have the text of pair 0 in common; pair 1 was drawn with another one."""
+    concepts = torch.arange(3)
+    texts = torch.tensor([[7, 7, -1], [8, 7, 8], [9, 9, -1]])
+    same = objectives.same_texts(concepts, texts)
+    assert same.tolist() == [[True, False, False], [True, True, False], [False, False, True]]
+    assert objectives.same_texts(concepts, None) is concepts
+    images, features = (F.normalize(torch.randn(3, 4), dim=1) for _ in range(2))
+    logits = 5.0 * images @ features.T
+    without = logits.clone()
+    without[1, 0] = -torch.inf
+    expected = (F.cross_entropy(without, torch.arange(3)) + F.cross_entropy(without.T, torch.arange(3))) / 2
+    torch.testing.assert_close(objectives.itc(images, features, same, 5.0), expected)
+    torch.testing.assert_close(objectives.stua(images, features, same, 5.0), F.cross_entropy(without, torch.arange(3)))
+    drawn = {objectives.hard_negatives(logits, same, torch.Generator().manual_seed(n))[1].item() for n in range(20)}
+    assert drawn == {2}

@@ -31,6 +31,7 @@ def retrieval_rows(evaluations: Iterable[Evaluation]) -> Iterator[tuple[str, Ret
 
 def retrieval(evaluations: Iterable[Evaluation]) -> Table:
     """Return retrieval metrics in both directions: a row per network, then chance, per pool."""
+    evaluations = list(evaluations)
     body = []
     for pool in pools(evaluations):
         where = f"{pool[0].split}: {number(pool[0].images)} images, {number(pool[0].texts)} texts"
@@ -40,7 +41,17 @@ def retrieval(evaluations: Iterable[Evaluation]) -> Table:
             basis = words.BASES[Basis.COMPUTED if row.condition is Condition.CHANCE else Basis.MEASURED]
             body.append((name, *recalls, ranks, f"{basis}, {where}"))
     columns = ("network", *(f">{metric}, %" for metric in METRICS), ">median rank", "basis")
-    return Table("Retrieval, image → text / text → image", columns, tuple(body))
+    return Table("Retrieval, image → text / text → image", columns, tuple(body), note="\n".join(_shared(evaluations)))
+
+
+def _shared(evaluations: Iterable[Evaluation]) -> Iterator[str]:
+    """Yield a sentence for each pool in which texts are shared."""
+    for pool in pools(evaluations):
+        if count := max(item.shared_texts for item in pool):
+            yield (
+                f"{number(count)} of {number(pool[0].texts)} texts equal one of another picture; "
+                "an equal text is a hit for each of them."
+            )
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Table:
@@ -54,7 +65,7 @@ def pool(evaluations: Sequence[Evaluation]) -> Table:
         rows=tuple(row[:-1] for row in whole.rows),
         basis=Basis.MEASURED,
         how=f", {first.split}, {number(first.texts)} texts",
-        note="Chance is computed.",
+        note=" ".join(["Chance is computed.", *_shared(evaluations)]),
     )
 
 
