@@ -114,8 +114,12 @@ def changed_share(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.array(shares, dtype=np.float64)
 
 
-def subsampling(native: float, wanted: float, key: str) -> int:
+def subsampling(native: float, wanted: float, key: str, faster: str = "") -> int:
     """Return k so that every k-th frame of a clip at ``native`` frames/s comes nearest ``wanted``.
+
+    Args:
+        key: of the clip, for errors.
+        faster: a source of clips with more frames per second, for errors.
 
     Raises:
         ConfigError: ``wanted`` is not positive, or more than 10 % above the native rate.
@@ -126,7 +130,7 @@ def subsampling(native: float, wanted: float, key: str) -> int:
         raise ConfigError(
             f"frames_per_s = {wanted:g}",
             f"{key} has {native:.3g} frames/s, and frames are left out, never made up",
-            f"give at most {native:.3g}",
+            f"give at most {native:.3g}" + (f", or take {faster}" if faster else ""),
         )
     return max(1, round(native / wanted))
 

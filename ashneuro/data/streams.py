@@ -28,12 +28,14 @@ class StreamSource:
 
     Args:
         step: every ``step``-th frame is kept unless another rate is asked for.
+        faster: name of a source with the same clips at a higher rate; may be empty.
     """
 
     about: str
     licence: str
     step: int
     read: Callable[[], list[ClipRecord]]
+    faster: str = ""
 
 
 def load_clips(
@@ -77,8 +79,9 @@ def load_clips(
         raise ConfigError(f"no style {', '.join(map(repr, wrong))}", f"{source} has: {there}", "name another style")
     chosen = choose([record for record in records if not styles or record.style in styles], limit)
     step = every or default_step(source)
+    faster = STREAMS[str(source)].faster if str(source) in STREAMS else ""
     steps = [
-        step if frames_per_s is None else subsampling(record.frames_per_s, frames_per_s, record.key)
+        step if frames_per_s is None else subsampling(record.frames_per_s, frames_per_s, record.key, faster)
         for record in chosen
     ]
     clips: list[Clip] = []
@@ -154,6 +157,7 @@ STREAMS: dict[str, StreamSource] = {
         "MIT",
         1,
         lambda: read_pack(PACK, remedy=_REBUILD),
+        faster="emoji-streams-24",
     ),
     "emoji-streams-24": StreamSource(
         "clips: a quarter of the animated emoji at their full rate, 24 frames/s; embedded",
