@@ -21,6 +21,10 @@ from ashneuro.config import ConcreteConfig, TextConfig
 from ashneuro.data.fetch import PRETRAINED, weights_path
 from ashneuro.errors import ConfigError, DataError, need
 
+# Images at once through a frozen backbone on a CPU: the allocator returns larger activations to the
+# system after every layer, which took as long as the arithmetic.
+PART = 8
+
 
 class Backbone(nn.Module):
     """Feature map (B, F, H, W) of a timm model, for images of `ashneuro.data.batches.normalise`.
@@ -86,6 +90,11 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the feature map of images (B, 3, S, S)."""
+        if self.tune or images.is_cuda or len(images) <= PART:
+            return self._features(images)
+        return torch.cat([self._features(part) for part in images.split(PART)])
+
+    def _features(self, images: Tensor) -> Tensor:
         # Undo `normalise` (0 … 255 to −2 … 2), and apply the backbone's own normalisation.
         pixels = ((images * 63.75 + 127.5) / 255 - self.mean) / self.std
         features: Tensor = self.model(pixels)[self.stage]
