@@ -111,6 +111,8 @@ def _show(result: Report) -> None:
     if result.evaluations:
         terminal.retrieval(result.evaluations)
     terminal.tasks(result.tasks)
+    for found in result.streams:
+        terminal.stream(found)
     if result.workload:
         terminal.activity(result.workload)
     if result.own_ann:

@@ -102,6 +102,7 @@ def _quality(report: Report) -> dict[str, Any]:
             for index, pool in enumerate(tables.tasks.pools(report.evaluations))
         ],
         "tasks": tables.tasks.by_task(report.tasks),
+        "streams": [tables.streams.stream(item) for item in report.streams],
         "answers": [tables.tasks.answers(item) for item in _first_of_each_task(report) if item.examples],
         "facts": {**tables.tasks.facts(report.evaluations), **report.facts},
         "examples": [_example(example, report.pictures) for example in report.examples],

@@ -272,6 +272,7 @@ def _report_tables(report: Report) -> Iterator[Table]:
     if report.evaluations:
         yield tables.tasks.retrieval(report.evaluations)
     yield from tables.tasks.by_task(report.tasks)
+    yield from map(tables.streams.stream, report.streams)
     if report.workload:
         yield tables.network.activity(report.workload)
     if report.certificate:

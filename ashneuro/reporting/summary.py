@@ -26,7 +26,7 @@ from ashneuro.cost.terms import CostEstimate
 from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload, neurobench
 from ashneuro.display import Plotted
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
-from ashneuro.exchange import EpochMetrics
+from ashneuro.exchange import EpochMetrics, StreamEvaluation
 from ashneuro.program.assumption import Assumptions, to_json
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.placement.placement import Placement
@@ -61,6 +61,7 @@ class Report(Plotted):
         training: metrics of every epoch.
         evaluations: retrieval; this network's first.
         tasks: tasks beside retrieval; this network's first.
+        streams: accuracy and energy per frame of clips; this network's first.
         facts: label to text: further single results.
         workload: counts of the hybrid.
         estimates: cost of the deployed part on neuromorphic profiles.
@@ -84,6 +85,7 @@ class Report(Plotted):
     training: Sequence[EpochMetrics] = ()
     evaluations: Sequence[Evaluation] = ()
     tasks: Sequence[TaskEvaluation] = ()
+    streams: Sequence[StreamEvaluation] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     workload: Workload | None = None
     estimates: Sequence[CostEstimate] = ()
@@ -145,6 +147,7 @@ class Report(Plotted):
             "training": [metrics.to_json() for metrics in self.training],
             "evaluations": [item.to_json() for item in self.evaluations],
             "tasks": [item.to_json() for item in self.tasks],
+            "streams": [item.to_json() for item in self.streams],
             "facts": self.facts,
             "workload": workload,
             "estimates": [_estimate(cost) for cost in self.estimates],

@@ -71,8 +71,6 @@ SOURCES: dict[SpikeSource, str] = {
     SpikeSource.LAVA_INTEGER: "Lava, integer",
     SpikeSource.NONE: "none",
 }
-SIMULATORS = {"torch": "float64", "loihi": "integer emulator", "lava": "Lava"}
-"""Simulators by the word of ``--on``."""
 TASKS: dict[Task, str] = {
     "retrieval": "retrieval",
     "vqa": "VQA",

@@ -22,7 +22,7 @@ from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
 from ashneuro.cost.workload import ann_twin, count, count_steps
 from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError, need
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
-from ashneuro.exchange import METRICS, HostLayer, read_metrics
+from ashneuro.exchange import METRICS, HostLayer, StreamEvaluation, read_metrics
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Program
 from ashneuro.reporting.html import write_html
@@ -40,6 +40,7 @@ from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
 from ashneuro.workflows.simulate import with_inputs
+from ashneuro.workflows.streams import current_streams
 
 if TYPE_CHECKING:
     import nir
@@ -366,6 +367,7 @@ def report_run(
     results = SavedResults.of(run, progress)
     record = results.counts or rasters
     evaluations, tasks, not_run = list(results.evaluations), list(results.tasks), dict(results.not_run)
+    streams = list(results.streams)
     beside: list[OtherNetwork] = []
     metrics = {Role.HYBRID: _metric(evaluations, tasks)}
     data, own_accuracy = results.accuracy()
@@ -399,6 +401,7 @@ def report_run(
         theirs = theirs.labelled(name)
         evaluations += theirs.evaluations
         tasks += theirs.tasks
+        streams += theirs.streams
         not_run |= theirs.not_run
     saved = [item for file in (path / MEASURED,) if file.exists() for item in load_measurements(file)]
     facts = {"host, by torch's flop counter": host_flops(run.model), **({"questions": QUESTIONS} if tasks else {})}
@@ -414,6 +417,7 @@ def report_run(
         training=read_metrics(path / METRICS).epochs,
         evaluations=evaluations,
         tasks=tasks,
+        streams=streams,
         not_run=not_run,
         facts=facts,
         certificate=bundle.certificate,
@@ -436,12 +440,14 @@ class SavedResults:
         tasks: of each task that the run was trained on.
         not_run: part of a report to the reason why it is absent.
         counts: the emulator's counts over the whole test part, where it was run.
+        streams: of clips.
     """
 
     evaluations: tuple[Evaluation, ...]
     tasks: tuple[TaskEvaluation, ...]
     not_run: Mapping[str, str]
     counts: SpikeRecord | None
+    streams: tuple[StreamEvaluation, ...] = ()
 
     @classmethod
     def of(cls, run: Run, progress: Progress = silent) -> SavedResults:
@@ -482,7 +488,7 @@ class SavedResults:
         counted = next(
             (f.with_suffix(".npz") for f in emulated if f.with_suffix(".npz").exists() and _is_current(f, run)), None
         )
-        return cls(evaluations, answered, not_run, load_counts(counted) if counted else None)
+        return cls(evaluations, answered, not_run, load_counts(counted) if counted else None, current_streams(run))
 
     def accuracy(self) -> tuple[tuple[str, int], Accuracy | None]:
         """Return the data and the accuracy of the first evaluation: the mean of R@1 in both

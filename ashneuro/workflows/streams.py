@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from json import dumps
+from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +179,15 @@ def stream_file(run: Path, source: str, settings: StreamSettings, abstract_on: s
     words += [f"from{settings.threshold:g}"] if settings.threshold != 1 else []
     words += [abstract_on] if abstract_on != "loihi" else []
     return run / f"{'-'.join(words)}.json"
+
+
+def current_streams(run: Run) -> tuple[StreamEvaluation, ...]:
+    """Return the evaluations in a run's folder that were made with its present weights."""
+    found = [
+        StreamEvaluation.from_json(loads(file.read_text(encoding="utf-8")))
+        for file in sorted(run.path.glob("stream-*.json"))
+    ]
+    return tuple(one for one in found if one.weights_sha256 in ("", run.weights_sha256))
 
 
 def integer_program(network: Network, run: Run) -> Program:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from ashneuro.cost.profile import Range
 from ashneuro.exchange import Joules, StreamCoding, StreamEvaluation, StreamRate
-from ashneuro.reporting import words
 from ashneuro.reporting.tables.table import Table, common_unit, joules, number, percent
 from ashneuro.reporting.words import Basis
 
@@ -17,6 +16,7 @@ NAMES = {
     "pixels": "ANN, where pixels changed",
     "layers": "ANN, where inputs changed",
 }
+SIMULATORS = {"torch": "float64", "loihi": "integer emulator", "lava": "Lava"}
 
 
 def stream(evaluation: StreamEvaluation) -> Table:
@@ -41,7 +41,7 @@ def stream(evaluation: StreamEvaluation) -> Table:
         f">host skips, {unit[1]}",
         ">low – high",
     )
-    where = f"{evaluation.clips} clips of {evaluation.source}, {words.SIMULATORS[evaluation.spikes_from]}"
+    where = f"{evaluation.clips} clips of {evaluation.source}, {SIMULATORS[evaluation.spikes_from]}"
     return Table(
         f"Streams of {evaluation.network}, per frame",
         columns,
