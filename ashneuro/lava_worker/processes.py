@@ -221,6 +221,10 @@ class FiredModelFloat(_FiredModel, PyLifResetModelFloat):
         """Return a threshold as it is."""
         return value
 
+    def in_units_of_vth(self, value):
+        """Return v as it is."""
+        return value
+
 
 class FiredModelFixed(_FiredModel, PyLifResetModelBitAcc):
     """Lava's bit-accurate dynamics."""
@@ -230,6 +234,10 @@ class FiredModelFixed(_FiredModel, PyLifResetModelBitAcc):
     def in_units_of_v(self, value):
         """Return a threshold's mantissa in units of v."""
         return np.left_shift(value, self.vth_shift)
+
+    def in_units_of_vth(self, value):
+        """Return v in units of a threshold's mantissa, rounded down."""
+        return np.right_shift(value, self.vth_shift)
 
 
 class Graded(Fired):
@@ -262,19 +270,11 @@ class GradedModelFloat(_GradedModel, FiredModelFloat):
 
     implements_process = Graded
 
-    def in_units_of_vth(self, value):
-        """Return v as it is."""
-        return value
-
 
 class GradedModelFixed(_GradedModel, FiredModelFixed):
     """Lava's bit-accurate dynamics."""
 
     implements_process = Graded
-
-    def in_units_of_vth(self, value):
-        """Return v in units of a threshold's mantissa, rounded down."""
-        return np.right_shift(value, self.vth_shift)
 
 
 class Changes(SigmaDelta):

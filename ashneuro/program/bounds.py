@@ -145,8 +145,7 @@ def _sent(program: Program, connection: Connection) -> tuple[int, int]:
     port = next((port for port in program.inputs if port.name == connection.source), None)
     if port is None:
         neuron = program.layer(connection.source).neuron
-        both = neuron.changes or neuron.message.kind == "ternary"
-        return -largest_message(neuron) if both else 0, largest_message(neuron)
+        return -largest_message(neuron) if neuron.message.signed else 0, largest_message(neuron)
     if port.coding == "spikes":
         return (1, 1) if port.constant else (0, 1)
     return -port.limit, port.limit

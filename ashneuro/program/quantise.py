@@ -419,7 +419,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
         kinds = _kinds(neuron)
         amounts = [float(np.max(values)) for name, values in neuron.parameters.items() if kinds[name] in AMOUNTS]
         limits += [LARGEST_THRESHOLD / amount for amount in amounts if amount]
-        if neuron.dynamics == "adaptive":
+        if DYNAMICS[neuron.dynamics].adapts:
             gains = (
                 leaky_gain(float(np.min(neuron.parameters[name])), program.timesteps) for name in ADAPTATION_DECAYS
             )

@@ -89,6 +89,8 @@ class Dynamics:
             has a reset of its own, around a resting potential of 0.
         resonates: v is the real part of a complex state, in the graph's own unit, without a
             synaptic current and a bias.
+        adapts: spikes raise a threshold and a refractory state, which Lava does not clip: rules
+            bound them (`ashneuro.program.bounds.adaptation`).
         message: what a neuron sends.
         multiplies, adds: operations of one update beside LIF's, for `ashneuro.cost`.
         lava: Lava's process.
@@ -99,6 +101,7 @@ class Dynamics:
     comparison: Comparison = "strict"
     resets: bool = True
     resonates: bool = False
+    adapts: bool = False
     message: Message = SPIKE
     multiplies: int = 0
     adds: int = 0
@@ -149,6 +152,7 @@ DYNAMICS: Mapping[DynamicsName, Dynamics] = {
         ("theta", "r"),
         comparison="inclusive",
         resets=False,
+        adapts=True,
         multiplies=2,  # the decays of θ − θ_0 and r
         adds=5,  # − θ_0, + θ_0, v − r; where it spikes + threshold_step and + 2·θ
         lava="ATRLIF",

@@ -130,6 +130,11 @@ class Message:
         return self.kind in ("count", "ternary")
 
     @property
+    def signed(self) -> bool:
+        """True if a message may be negative."""
+        return self.kind in ("change", "ternary")
+
+    @property
     def payload(self) -> bool:
         """True if a message carries a number; a spike says only that there was one."""
         return self.kind != "spike"

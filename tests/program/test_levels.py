@@ -12,10 +12,10 @@ from ashneuro.program.quantise import quantise
 from ashneuro.program.serialise import load_programs, save_programs
 from ashneuro.program.wiring import node_message
 from ashneuro.simulation.calibrate import calibrate
-from ashneuro.simulation.emulator.neurons import read_out
 from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.inputs import check_inputs
+from ashneuro.simulation.units import read_out
 from ashneuro.spiking.contract import Contract
 from ashneuro.spiking.message import Message
 from tests.program.networks import define

@@ -293,7 +293,7 @@ def dynamics_firing(wiring: Wiring, contract: Contract) -> Iterator[Violation]:
             remedy = "--comparison strict --reset value --reset-delay 0"
             remedy = f"remove {', '.join(own)} from the node's metadata" if own else remedy
             yield Violation(name, actual, f"{remedy}, if it was trained so; else train LIF neurons")
-        if dynamics == "ternary" and not (numbers(node, "v_threshold") > numbers(node, "v_reset")).all():
+        if DYNAMICS[dynamics].message.signed and not (numbers(node, "v_threshold") > numbers(node, "v_reset")).all():
             actual = f"v_threshold = {range_text(numbers(node, 'v_threshold'))}"
             yield Violation(name, actual, "train with v_threshold > v_reset")
         if DYNAMICS[dynamics].resonates and isinstance(node, nir.CubaLIF):

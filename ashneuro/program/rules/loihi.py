@@ -332,7 +332,7 @@ def adaptation_in_range(program: Program) -> Iterator[Violation]:
     them.
     """
     for layer in program.layers:
-        if layer.neuron.dynamics == "adaptive":
+        if DYNAMICS[layer.neuron.dynamics].adapts:
             largest = largest_adaptation(program, layer)
             if largest > LARGEST_STATE:
                 actual = f"they can reach {largest:.0f}, at most {LARGEST_STATE}"

@@ -105,18 +105,18 @@ def hold_currents(layer: Layer, integer: bool) -> NDArray[Any] | None:
     )
     bias *= 2.0**neuron.bias_exp
     keep_u, keep_v = (1 - (du + 1) / DECAY_ONE, 1 - dv / DECAY_ONE) if integer else (1 - du, 1 - dv)
-    ternary = neuron.dynamics == "ternary"
+    signed = neuron.message.signed
     # With u at −needed, v stays below the threshold and below its start.
-    needed = bias if ternary else HOLD_MARGIN * np.maximum(0, bias - np.minimum(unit * threshold, 0))
+    needed = bias if signed else HOLD_MARGIN * np.maximum(0, bias - np.minimum(unit * threshold, 0))
     # Neurons that send changes hold themselves until then.
     if not neuron.spiking or neuron.changes or not layer.depth or not needed.any():
         return None
     rows, u, v = [], np.zeros(layer.size), np.zeros(layer.size)
     for _ in range(layer.depth):
         u, v = (np.trunc(u * keep_u), np.trunc(v * keep_v)) if integer else (u * keep_u, v * keep_v)
-        a = -(v + u + bias) / unit if ternary else -np.maximum(0, needed + u) / unit
+        a = -(v + u + bias) / unit if signed else -np.maximum(0, needed + u) / unit
         if integer:
-            a = np.rint(a) if ternary else np.floor(a)
+            a = np.rint(a) if signed else np.floor(a)
         u += a * unit
         v += u + bias
         rows.append(a)
