@@ -56,8 +56,9 @@ class DataConfig:
             Otherwise they are errors.
         split: for emoji, ``"style"`` (test on an unseen drawing style) or ``"concept"`` (test on
             unseen concepts). For other sources, ``"file"`` (the file's own split), ``"random"``
-            (seeded, 80/10/10, no caption in two parts) or ``"picture"`` (the same, but captions can
-            be in several parts; for class names).
+            (seeded, 80/10/10, no caption in two parts), ``"picture"`` (the same, but captions can
+            be in several parts; for class names), or ``"auto"`` (the first of these that the data
+            allow).
         styles: emoji with style split: drawing styles to train on. Empty: all but the held-out one.
         image_size: width and height that images are resized to, in pixels.
         captions: ``"separate"``: every caption is a text, for sentences. ``"joined"``: the captions
@@ -81,7 +82,7 @@ class DataConfig:
     image_column: str = ""
     caption_column: str = ""
     skip_broken: bool = False
-    split: Literal["style", "concept", "file", "random", "picture"] = "style"
+    split: Literal["style", "concept", "file", "random", "picture", "auto"] = "style"
     styles: tuple[str, ...] = ()
     image_size: PositiveInt = 32
     captions: Literal["separate", "joined"] = "separate"

@@ -144,8 +144,8 @@ def show(
     images: str = "",
     columns: ColumnOptions | None = None,
     split: Annotated[
-        Literal["style", "concept", "file", "random", "picture"] | None,
-        Parameter(help="Rule that splits it into parts. Default: style for emoji, else random."),
+        Literal["style", "concept", "file", "random", "picture", "auto"] | None,
+        Parameter(help="Rule that splits it into parts. Default: style for emoji, else auto."),
     ] = None,
     skip_broken: SkipBroken = False,
     part: Literal["train", "validation", "test"] = "test",
@@ -178,7 +178,7 @@ def show(
     if format in CLIPS or (not format and is_clips(source)):
         _show_clips(source, n, out, json)
         return
-    chosen = split or ("style" if source == "emoji" else "random")
+    chosen = split or ("style" if source == "emoji" else "auto")
     names = (columns or ColumnOptions()).columns()
     splits = load_splits(
         DataConfig(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ashneuro.data.columns import Columns
 from ashneuro.data.formats import CAPTIONS, CLIPS, FORMATS, QUESTIONS, read_captions, read_questions
-from ashneuro.data.images import decode_image, reason
+from ashneuro.data.images import decode_image, is_large, reason
 from ashneuro.data.learnable import Learnable, count_learnable
 from ashneuro.data.pairs import Question
 from ashneuro.data.picture_folders import find_picture
@@ -57,6 +57,7 @@ class DataCheck:
         problems: one line each.
         left_out: what ``skip_broken`` leaves out, one line each; not among the problems.
         learnable: counts of what will not be learned from it; no problems either.
+        reduced: names of pictures that are so large that they are read reduced.
     """
 
     path: str
@@ -65,6 +66,7 @@ class DataCheck:
     problems: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     learnable: Learnable | None = None
+    reduced: tuple[str, ...] = ()
 
 
 def check(
@@ -131,7 +133,8 @@ def check(
         garbled = _garbled((question.where, question.text) for question in questions)
     empty = [] if parts or unread else [f"{path.name}: holds no picture with a text"]
     undecodable: list[str] = []
-    digests, one_colour = _decode(pictures, undecodable, tick or (lambda done, total: None))
+    reduced: list[str] = []
+    digests, one_colour = _decode(pictures, undecodable, reduced, tick or (lambda done, total: None))
     leaks = _leaks(parts, digests)
     if skip_broken:
         problems, left_out = [*garbled, *empty, *leaks], [*unread, *undecodable]
@@ -148,7 +151,7 @@ def check(
         )
         for name in order
     }
-    return DataCheck(str(path), format, counts, tuple(problems), tuple(left_out), learnable)
+    return DataCheck(str(path), format, counts, tuple(problems), tuple(left_out), learnable, tuple(reduced))
 
 
 def about(format: str) -> str:
@@ -195,10 +198,10 @@ def _garbled(texts: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _decode(
-    pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: list[str], tick: Tick
+    pictures: Mapping[str, tuple[str, Callable[[], bytes]]], problems: list[str], reduced: list[str], tick: Tick
 ) -> tuple[dict[str, bytes], int]:
     """Return the digest of every picture that decodes to its end, and the number of those of one
-    colour; the others are problems.
+    colour; the others are problems, and large ones are ``reduced``.
     """
     digests, one_colour = {}, 0
     for number, (name, (where, read)) in enumerate(pictures.items(), start=1):
@@ -207,6 +210,8 @@ def _decode(
             pixels = decode_image(lambda data=data: data, name)  # type: ignore[misc]
             one_colour += bool(np.ptp(pixels.reshape(-1, 3), axis=0).max() <= ONE_COLOUR)
             digests[name] = hashlib.sha256(data).digest()
+            if is_large(data):
+                reduced.append(name)
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             problems.append(
                 f"{where} ({name!r}): {reason(error)}" if "\0" in name else f"{where} ({name}): {reason(error)}"

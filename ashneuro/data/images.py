@@ -135,6 +135,13 @@ def picture_problem(source: Path | Callable[[], bytes]) -> str:
     return ""
 
 
+def is_large(data: bytes) -> bool:
+    """Return True if the picture in ``data`` has more pixels than are read: it is read reduced."""
+    image = need("PIL.Image", extra="train", purpose="reading images")
+    with _open(io.BytesIO(data)) as file:
+        return image.MAX_IMAGE_PIXELS is not None and file.width * file.height > image.MAX_IMAGE_PIXELS
+
+
 def flatten(picture: Image) -> Image:
     """Return the picture as RGB: upright, 16 bits and numbers scaled to 8 bits, transparency on
     white.

@@ -39,7 +39,7 @@ class Learnable:
     one_colour: int = 0
 
     def sentences(self) -> list[str]:
-        """Return a sentence for each count of what will not be learned, with the remedy."""
+        """Return a sentence for each count of what may not be learned, with the remedy."""
         of = f"of {self.texts:,} texts"
         found = []
         if self.shared:
@@ -52,11 +52,13 @@ class Learnable:
                 f"{self.cut:,} {of} have more than {self.max_words} {self.unit}; the rest is cut off "
                 "(data.max_words = 0 follows the data)"
             )
-        if self.unspaced and self.unit == "words":
-            found.append(
-                f"{self.unspaced:,} {of} are in scripts without spaces, and a sentence is one word: "
-                "set data.tokeniser = 'pieces'"
+        if self.unspaced:
+            how = (
+                "a sentence is one word: set data.tokeniser = 'pieces'"
+                if self.unit == "words"
+                else "they are read in pieces of words"
             )
+            found.append(f"{self.unspaced:,} {of} are in scripts without spaces between words; {how}")
         if self.wordless:
             found.append(f"{self.wordless:,} {of} have no {self.unit}: nothing is learned from them")
         if self.one_colour:

@@ -89,7 +89,9 @@ def load_file(config: DataConfig, path: Path) -> Splits:
         if wrong := sorted(set(config.styles) - known):
             there = ", ".join(sorted(known - {""})) or "none"
             raise ConfigError(
-                f"data.styles: no style {', '.join(map(repr, wrong))}", f"{path} has: {there}", "correct data.styles"
+                f"data.styles: no style {', '.join(map(repr, wrong))}",
+                f"{path} has: {there}",
+                "correct data.styles; [] takes all",
             )
         records = [record for record in records if record.style in config.styles]
     splits = _split(config, path, records, _pairs(records, files))
@@ -165,6 +167,13 @@ def _pairs(records: list[Record], files: Mapping[str, Path]) -> list[Pair]:
 
 
 def _split(config: DataConfig, path: Path, records: list[Record], pairs: list[Pair]) -> Splits:
+    if config.split == "auto":
+        if any(record.split for record in records):
+            return _split(replace(config, split="file"), path, records, pairs)
+        try:
+            return _split(replace(config, split="random"), path, records, pairs)
+        except DataError:  # too few captions, or some that too many pictures share
+            return _split(replace(config, split="picture"), path, records, pairs)
     if config.split == "random":
         note = "Pairs that share a caption are in the same part: test captions are unseen."
         return Splits(*split_by_caption(pairs), f"{path.name}, random split by caption", (note,))
@@ -175,14 +184,14 @@ def _split(config: DataConfig, path: Path, records: list[Record], pairs: list[Pa
         raise ConfigError(
             f"data.split = {config.split!r}",
             "that split belongs to the emoji",
-            "set data.split = 'file' (the file's own), 'random' (80/10/10 by caption) or 'picture' (80/10/10)",
+            "set data.split = 'auto', or 'file' (the file's own), 'random' (80/10/10 by caption), 'picture' (80/10/10)",
         )
     unmarked = [f"{record.where} ({record.image}): has no split" for record in records if not record.split]
     if len(unmarked) == len(records):
         raise ConfigError(
             "data.split = 'file'",
             f"{path} has no split column, and no folders named after parts",
-            "add one (train, validation, test), or set data.split = 'random'",
+            "add one (train, validation, test), or set data.split = 'random' or 'auto'",
         )
     report(path, unmarked)
     parts: dict[str, list[Pair]] = {"train": [], "validation": [], "test": []}

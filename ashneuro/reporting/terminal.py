@@ -358,6 +358,9 @@ def data_check(found: DataCheck) -> None:
     show(tables.data.checked(found))
     for sentence in found.learnable.sentences() if found.learnable else ():
         line(sentence, "yellow")
+    if found.reduced:
+        names = ", ".join(found.reduced[:5]) + (", …" if len(found.reduced) > 5 else "")
+        line(f"{len(found.reduced):,} pictures are so large that they are read reduced: {names}", "yellow")
     _problems(found.problems)
 
 

@@ -171,14 +171,16 @@ def test_broken_line_in_a_folder_names_its_file(tmp_path: Path) -> None:
     assert [problem.split(":")[0] for problem in problems] == ["snli_ve_dev.jsonl line 1", "snli_ve_train.jsonl line 1"]
 
 
-def test_texts_without_effect_are_no_problem(tmp_path: Path) -> None:
+def test_texts_without_effect_are_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
     for number in range(3):
         write_picture(tmp_path / f"{number}.png", number)
-    Image.new("RGB", (8, 8), "red").save(tmp_path / "3.jpg")
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "3.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     rows = [("0.png", "shared", "train"), ("1.png", "Shared", "train"), ("2.png", "...", "test")]
     found = check(lines(tmp_path / "a.jsonl", *rows, ("3.jpg", " ".join(["w"] * 30), "test")), max_words=24)
     assert found.problems == () and found.learnable is not None
+    assert found.reduced == ("3.jpg",)
     counts = found.learnable
     assert (counts.shared, counts.cut, counts.wordless, counts.one_colour) == (2, 1, 1, 1)

@@ -256,6 +256,18 @@ def test_classes_are_split_by_picture(tmp_path: Path) -> None:
     assert [pair.key for pair in again.test] == [pair.key for pair in splits.test]
 
 
+def test_split_follows_from_the_data(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(10):
+            write_picture(tmp_path / "classes" / name / f"{number}.png", number)
+    assert load_splits(DataConfig(source=str(tmp_path / "classes"), split="auto")).name.endswith("split by picture")
+    files(tmp_path / "texts", **{f"n{number}": f"text {number}" for number in range(10)})
+    assert load_splits(DataConfig(source=str(tmp_path / "texts"), split="auto")).name.endswith("split by caption")
+    files(tmp_path / "parts", train__a="one", test__b="two")
+    splits = load_splits(DataConfig(source=str(tmp_path / "parts"), split="auto"))
+    assert splits.name.endswith("its own split") and [pair.key for pair in splits.test] == ["test/b.jpg"]
+
+
 def test_web_addresses_are_named(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("image,caption\nhttps://x.org/a.jpg,one\n")

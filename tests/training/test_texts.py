@@ -44,7 +44,8 @@ def test_captions_without_spaces_are_learned_in_pieces(tmp_path: Path, monkeypat
     notes: list[str] = []
     run = train(config(), tmp_path / "run", on_note=notes.append)
     assert isinstance(run.vocabulary, Pieces) and run.config.data.max_words == 32
-    assert not any("scripts without spaces" in note or "more than" in note for note in notes)
+    assert "12 of 12 texts are in scripts without spaces between words; they are read in pieces of words" in notes
+    assert not any("more than" in note for note in notes)
     again = load_run(tmp_path / "run")
     assert again.vocabulary == run.vocabulary and again.config.data.max_words == 32
     assert len(again.vocabulary.indices("红色的方块")) == 5
@@ -59,7 +60,7 @@ def test_words_are_kept_on_request_and_said(tmp_path: Path, monkeypatch: pytest.
     notes: list[str] = []
     run = train(config(tokeniser="words", max_words=5), tmp_path / "run", on_note=notes.append)
     assert isinstance(run.vocabulary, Vocabulary) and run.config.data.max_words == 5
-    assert any("12 of 12 texts are in scripts without spaces" in note for note in notes)
+    assert any("12 of 12 texts are in scripts without spaces" in note and "one word" in note for note in notes)
 
 
 def test_runs_of_older_versions_keep_their_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
