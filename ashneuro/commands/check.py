@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -66,7 +67,9 @@ def check(
     if sound:
         # Export asks for what is left open to be stated.
         left_open = "".join(f" {item.option}" for item in network.assumptions or ())
-        terminal.next_steps(f"ashneuro export {path} --target {target}{contract_options(overrides)}{left_open}")
+        terminal.next_steps(
+            f"ashneuro export {quote(str(path))} --target {target}{contract_options(overrides)}{left_open}"
+        )
     return 0 if sound else 1
 
 

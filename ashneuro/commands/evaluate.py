@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, LavaOptions, PrecisionWord, SkipBroken, StreamOptions, precision_of
+from ashneuro.commands.options import (
+    AsJson,
+    DataOptions,
+    LavaOptions,
+    PrecisionWord,
+    SkipBroken,
+    StreamOptions,
+    precision_of,
+)
 from ashneuro.config import Task
 from ashneuro.errors import ConfigError
 from ashneuro.reporting import terminal
@@ -33,6 +41,7 @@ def evaluate(
     part: Annotated[Literal["train", "validation", "test"], Parameter(help="Part of the data.")] = "test",
     samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
     device: Annotated[str, Parameter(help="Device of the ANN branch: cpu, cuda.")] = "cpu",
+    where: DataOptions | None = None,
     stream: StreamOptions | None = None,
     frames_per_s: Annotated[
         str, Parameter(help="Frame rates of a stream, with commas; frames are left out to come near each.")
@@ -45,18 +54,22 @@ def evaluate(
 
     The spikes come from torch, the emulator or Lava.
 
+    Data of another name than the run's own are other data: their test part, or all of them where
+    they have no parts. With a task whose questions come from files, --data names a question file,
+    or a folder of them.
+
     Args:
         run: a folder that `ashneuro train` wrote.
     """
     from ashneuro.workflows import evaluate as workflow
 
-    clips = stream or StreamOptions()
+    clips, place = stream or StreamOptions(), (where or DataOptions()).place()
     if clips.stream is not None:
         if task != "retrieval":
             raise ConfigError(f"--stream with --task {task}", "frames are queries of retrieval", "leave --task out")
         # Integers are what is priced.
-        where = "loihi" if abstract_on == "torch" else abstract_on
-        _stream(run, clips, frames_per_s, where, samples, device, (lava or LavaOptions()).settings(), json)
+        simulator = "loihi" if abstract_on == "torch" else abstract_on
+        _stream(run, clips, frames_per_s, simulator, samples, device, (lava or LavaOptions()).settings(), json)
         return
     clips.require_unused()
     how: dict[str, Any] = {
@@ -67,6 +80,8 @@ def evaluate(
         "device": device,
         "lava": (lava or LavaOptions()).settings(),
         "skip_broken": skip_broken,
+        "data": place.data,
+        "images": place.images,
     }
     with terminal.progress() as progress:
         result = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, SkipBroken, StreamOptions
+from ashneuro.commands.options import AsJson, ContractOptions, DataOptions, LavaOptions, SkipBroken, StreamOptions
 from ashneuro.errors import ConfigError
 from ashneuro.reporting import tables, terminal
 
@@ -39,6 +39,7 @@ def export(
         bool,
         Parameter(help="Export although spikes depend on what the file leaves open; the bundle names it.", negative=()),
     ] = False,
+    where: DataOptions | None = None,
     skip_broken: SkipBroken = False,
     json: AsJson = False,
 ) -> int:
@@ -75,12 +76,13 @@ def export(
             lava=(options or LavaOptions()).settings() if lava else None,
             accept_assumptions=accept_assumptions,
             skip_broken=skip_broken,
+            place=(where or DataOptions()).place(),
             progress=progress,
         )
     _show(
         exported,
         json,
-        f"ashneuro report {path if network.run else exported.bundle.folder} --profile loihi1",
+        f"ashneuro report {quote(str(path if network.run else exported.bundle.folder))} --profile loihi1",
         network.run.path if network.run else None,
     )
     return 0
@@ -110,7 +112,8 @@ def _show(exported: Exported, json: bool, last_step: str, run: Path | None) -> N
     if run is not None:
         terminal.left_out(run)
     terminal.wrote(bundle.folder)
-    terminal.next_steps(f"ashneuro verify {bundle.folder}", f"ashneuro simulate {bundle.folder} --on lava", last_step)
+    folder = quote(str(bundle.folder))
+    terminal.next_steps(f"ashneuro verify {folder}", f"ashneuro simulate {folder} --on lava", last_step)
 
 
 def _require_of_a_stream(target: str, inputs: Path | None, contract: ContractOptions | None) -> None:
@@ -132,7 +135,7 @@ def _stream(
         exported = export_stream(
             path, clips.stream, out, settings=clips.settings(), samples=samples, lava=lava, progress=progress
         )
-    _show(exported, json, f"ashneuro evaluate {path} --stream {quote(clips.stream)}", path)
+    _show(exported, json, f"ashneuro evaluate {quote(str(path))} --stream {quote(clips.stream)}", path)
     return 0
 
 
@@ -147,7 +150,7 @@ def _graph_alone(network: Network, out: Path | None, accept_assumptions: bool, j
         return 0
     terminal.assumptions(network.assumptions)
     terminal.wrote(file)
-    terminal.next_steps(f"ashneuro simulate {file} --on torch --inputs x.npy")
+    terminal.next_steps(f"ashneuro simulate {quote(str(file))} --on torch --inputs x.npy")
     return 0
 
 

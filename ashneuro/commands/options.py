@@ -12,6 +12,7 @@ from ashneuro.errors import ConfigError
 if TYPE_CHECKING:
     from ashneuro.program.program import Precision
     from ashneuro.workflows.lava import LavaSettings
+    from ashneuro.workflows.places import Place
     from ashneuro.workflows.streams import StreamSettings
 
 AsJson = Annotated[bool, Parameter(help="Print JSON instead of tables.", negative=())]
@@ -19,6 +20,27 @@ AsJson = Annotated[bool, Parameter(help="Print JSON instead of tables.", negativ
 SkipBroken = Annotated[
     bool, Parameter(help="Leave out pictures and entries that cannot be read, and list them in a file.", negative=())
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class DataOptions:
+    """Data of a run where they lie now, or other data for it."""
+
+    data: Annotated[
+        str | None,
+        Parameter(help="The run's data where they lie now, or others: a file, a folder, a data set's name."),
+    ] = None
+    images: Annotated[
+        str | None, Parameter(help="Folder of the pictures. Default: the run's, or with --data the file's folder.")
+    ] = None
+
+    def place(self) -> Place:
+        """Return them as the workflows take them."""
+        from ashneuro.workflows.places import Place
+
+        return Place(self.data or "", self.images or "")
+
 
 # ``fixed`` is the word of older versions.
 PrecisionWord = Literal["float", "integer", "fixed"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import ContractOptions, SkipBroken
+from ashneuro.commands.options import ContractOptions, DataOptions, SkipBroken
 from ashneuro.errors import ConfigError
 from ashneuro.reporting import tables, terminal
 
@@ -52,6 +52,7 @@ def report(
         Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")
     ] = None,
     contract: ContractOptions | None = None,
+    where: DataOptions | None = None,
     skip_broken: SkipBroken = False,
     json: Annotated[bool, Parameter(help="Print the report as JSON instead of tables.", negative=())] = False,
 ) -> None:
@@ -87,6 +88,7 @@ def report(
             second_opinion=second_opinion,
             contract=contract.overrides() if contract else {},
             skip_broken=skip_broken,
+            place=(where or DataOptions()).place(),
             progress=progress,
         )
     if measure and not json:

@@ -19,7 +19,13 @@ def search(
     query: str,
     /,
     *,
-    images: Annotated[Path | None, Parameter(help="Folder of pictures. Default: the run's own test pictures.")] = None,
+    data: Annotated[
+        str | None, Parameter(help="Data whose test pictures are searched: the run's where they lie now, or others.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        Parameter(help="Folder of pictures; with --data, of its pictures. Default: the run's own test pictures."),
+    ] = None,
     n: Annotated[int, Parameter(help="Number of matches.")] = 6,
     abstract_on: Annotated[
         Literal["torch", "loihi", "lava"],
@@ -39,9 +45,11 @@ def search(
     from ashneuro.data.broken import LEFT_OUT, save_left_out
     from ashneuro.workflows.search import search as find
 
-    found = find(run, query, images=images, n=n, abstract_on=abstract_on, device=device, skip_broken=skip_broken)
+    found = find(
+        run, query, data=data, images=images, n=n, abstract_on=abstract_on, device=device, skip_broken=skip_broken
+    )
     found.save(out)
-    listed = run / LEFT_OUT if images is None else out.with_name(f"{out.stem}-{LEFT_OUT}")
+    listed = run / LEFT_OUT if images is None or data is not None else out.with_name(f"{out.stem}-{LEFT_OUT}")
     save_left_out(listed, found.unreadable)
     if json:
         terminal.json(found.to_json())

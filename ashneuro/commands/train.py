@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from ashneuro.commands.options import SkipBroken
+from ashneuro.commands.options import DataOptions, SkipBroken
 from ashneuro.commands.shown import is_first_process, shown_training
 from ashneuro.config import RunConfig, load_config
 from ashneuro.errors import ConfigError
@@ -50,6 +51,7 @@ def train(
     resume: Annotated[
         bool, Parameter(help="Go on with an interrupted run; settings come from the run.", negative=())
     ] = False,
+    where: DataOptions | None = None,
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Short for --set train.device=…")] = None,
     skip_broken: SkipBroken = False,
     dry_run: Annotated[
@@ -71,6 +73,10 @@ def train(
     from ashneuro.workflows import train as workflow
 
     overrides = list(set_ or []) + ([f"train.device={device}"] if device else [])
+    if where is not None and where.data is not None:
+        overrides += [f"data.source={dumps(where.data)}", f"data.images={dumps(where.images or '')}"]
+    elif where is not None and where.images is not None:
+        overrides.append(f"data.images={dumps(where.images)}")
     overrides += ["data.skip_broken=true"] if skip_broken else []
     if resume:
         settings = workflow.resume_config(out, overrides)
@@ -87,12 +93,12 @@ def train(
         )
     default = config.with_name(f"{config.name}-integers") if quantise_aware else Path("runs") / config.stem
     folder = out or default
-    with shown_training(settings, folder) as on_progress:
-        workflow.train(settings, folder, resume=resume, on_progress=on_progress, on_note=_note)
+    with shown_training(settings, folder) as shown:
+        workflow.train(settings, folder, resume=resume, on_progress=shown, on_reading=shown.reading, on_note=_note)
     if is_first_process():
         terminal.left_out(folder)
         terminal.wrote(folder)
-        terminal.next_steps(f"ashneuro evaluate {folder}", f"ashneuro export {folder} --target lava")
+        terminal.next_steps(*workflow.next_steps(settings, folder))
 
 
 def _note(text: str) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json as _json
-import math
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import AshneuroError
 from ashneuro.reporting import tables
+from ashneuro.reporting.epochs import TimeLeft, duration, epoch_line
 from ashneuro.reporting.plain import plain
 from ashneuro.reporting.tables.table import Cell, Mark, Table
 
@@ -188,43 +187,41 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, EpochMetr
     """Show training; the yielded function takes (epoch, epochs, batch, batches, loss, metrics).
 
     ``metrics`` are those of a finished epoch, else ``None``. Each finished epoch leaves one line;
-    at a terminal a bar with the remaining time runs below.
+    at a terminal a bar with the time left runs below, from the first batch on.
     """
-
-    def finished(epoch: int, total: int, metrics: EpochMetrics) -> str:
-        shown = replace(metrics, firing_rates={}, learning_rate=None).to_json()
-        numbers = {name: value for name, value in shown.items() if isinstance(value, float)}
-        return f"epoch {epoch}/{total}  {_beside(numbers)}"
-
+    left = TimeLeft()
     if not sys.stderr.isatty():
 
         def say(epoch: int, total: int, batch: int, batches: int, loss: float, metrics: EpochMetrics | None) -> None:
+            seconds = left.after((epoch - 1 + batch / batches) / total)
             if metrics:
-                print(finished(epoch, total, metrics), file=sys.stderr)
+                print(epoch_line(epoch, total, metrics, seconds), file=sys.stderr)
 
         yield say
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  loss {task.fields[loss]:.3f}{task.fields[left]}"),
     )
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, loss=math.nan)
+        task: Any = None
 
         def update(epoch: int, total: int, batch: int, batches: int, loss: float, metrics: EpochMetrics | None) -> None:
-            bar.update(task, completed=(epoch - 1) * batches + batch, total=total * batches, loss=loss)
+            nonlocal task
+            done = (epoch - 1 + batch / batches) / total
+            seconds = left.after(done)
+            now: dict[str, Any] = {"epoch": epoch, "epochs": total, "loss": loss}
+            now["left"] = "" if seconds is None else f"  {duration(seconds)} left"
+            if task is None:
+                task = bar.add_task(what, total=1.0, **now)
+            bar.update(task, completed=done, **now)
             if metrics:
-                bar.console.print(finished(epoch, total, metrics), highlight=False)
+                bar.console.print(epoch_line(epoch, total, metrics), highlight=False)
 
         yield update
-
-
-def _beside(numbers: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
 def heading(text: str) -> None:

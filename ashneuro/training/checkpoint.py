@@ -54,13 +54,18 @@ Labels = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A trained model, in eval mode, with its settings, vocabulary and labels."""
+    """A trained model, in eval mode, with its settings, vocabulary and labels.
+
+    Args:
+        given: other pairs than those that its settings name.
+    """
 
     path: Path
     config: RunConfig
     vocabulary: Words
     model: AshNet
     labels: Labels = field(default_factory=dict)
+    given: Splits | None = None
 
     @cached_property
     def splits(self) -> Splits:
@@ -69,7 +74,7 @@ class Run:
         Raises:
             DataError: they cannot be read.
         """
-        return sources.load_splits(self.config.data)
+        return self.given or sources.load_splits(self.config.data)
 
     @cached_property
     def weights_sha256(self) -> str:

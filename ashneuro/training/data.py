@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ashneuro.config import MAX_WORDS, RunConfig, StageConfig, TrainConfig, settled, stages, trained_tasks
-from ashneuro.data.batches import Batches, Images, incomplete_batch, texts_of
+from ashneuro.data.batches import Batches, Images, incomplete_batch, load_pixels, texts_of
 from ashneuro.data.learnable import count_learnable, limit_words
 from ashneuro.data.pairs import Pair, Questions, Splits
 from ashneuro.data.question_batches import QuestionBatches, answerable, labels_of
@@ -28,6 +32,9 @@ from ashneuro.training.task_evaluation import TaskPool, accuracy
 TOWER_WORDS = 77
 """Largest ``data.max_words`` that follows from the data for a text tower: CLIP's positions."""
 
+OnReading = Callable[[str, int, int], object]
+"""Called with (what, pictures decoded, pictures in all), from one thread at a time."""
+
 
 class TrainingData:
     """Pairs, questions, vocabulary and labels of a run.
@@ -35,6 +42,7 @@ class TrainingData:
     Args:
         config: settings of the run.
         processes: training processes, which share every batch.
+        on_reading: called while pictures are decoded.
 
     Attributes:
         config: the settings, with the ``data.max_words`` that follows from the data.
@@ -43,8 +51,10 @@ class TrainingData:
         DataError: pairs, questions, or the run that ``train.start`` names cannot be read.
     """
 
-    def __init__(self, config: RunConfig, processes: Processes) -> None:
-        self.processes = processes
+    def __init__(
+        self, config: RunConfig, processes: Processes, on_reading: OnReading = lambda what, done, total: None
+    ) -> None:
+        self.processes, self._on_reading = processes, on_reading
         self.splits: Splits = load_splits(config.data)
         self.questions: dict[str, Questions] = {
             task: load_questions(task, config.tasks, config.data, self.splits) for task in trained_tasks(config)
@@ -114,8 +124,9 @@ class TrainingData:
             # Words that are left out or masked make a new text of every one.
             model.text.tower.remembers = settings.cache_features and not (settings.word_dropout or settings.mlm)
         if stage.task == "retrieval":
+            labelled = self._labelled(settings)
             views = self.config.model.abstract.kind != "none" and settings.contrast > 0
-            images = self._features(self.splits.train, settings, model)
+            images = self._features(self.splits.train, settings, model) or self._pixels(self.splits.train)
             return Batches(
                 self.splits.train,
                 self.words,
@@ -123,14 +134,12 @@ class TrainingData:
                 settings,
                 views=views,
                 images=images,
-                labelled=self._labelled(settings),
+                labelled=labelled,
                 shard=shard,
             )
         questions = self.questions[stage.task]
-        images = None
-        if settings.cache_features:
-            known = answerable(questions, self.labels[stage.task])
-            images = self._features(pictures_of(questions, known), settings, model)
+        pictures = pictures_of(questions, answerable(questions, self.labels[stage.task]))
+        images = self._features(pictures, settings, model) or self._pixels(pictures)
         return QuestionBatches(questions, self.labels[stage.task], self.words, data, settings, images, shard=shard)
 
     def _labelled(self, settings: TrainConfig) -> list[int] | None:
@@ -176,6 +185,10 @@ class TrainingData:
             pool.images = frozen_features(model, pool.pairs, self.config, self.processes).tensor
         return pool
 
+    def _pixels(self, pictures: Sequence[Pair]) -> Images:
+        """Return the pictures, decoded and counted."""
+        return load_pixels(counted(pictures, "reading pictures", self._on_reading), self.config.data)
+
     def _features(self, pictures: Sequence[Pair], settings: TrainConfig, model: AshNet) -> Images | None:
         if not settings.cache_features:
             return None
@@ -192,3 +205,18 @@ class TrainingData:
     def _is_frozen(self) -> bool:
         concrete = self.config.model.concrete
         return bool(concrete.backbone) and not concrete.tune
+
+
+def counted(pictures: Sequence[Pair], what: str, on_reading: OnReading) -> list[Pair]:
+    """Return pictures that call ``on_reading`` whenever one of them was decoded."""
+    done, lock = 0, Lock()
+
+    def load(pair: Pair) -> NDArray[np.uint8]:
+        nonlocal done
+        pixels = pair.load()
+        with lock:  # several threads decode
+            done += 1
+            on_reading(what, min(done, len(pictures)), len(pictures))
+        return pixels
+
+    return [replace(pair, load=partial(load, pair)) for pair in pictures]

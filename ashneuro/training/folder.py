@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, NotRequired, TypedDict, cast
 
 import torch
@@ -25,9 +26,14 @@ from ashneuro.training.learner import Learner
 from ashneuro.training.processes import Processes
 from ashneuro.training.teacher import FILE as TEACHER
 
-# Settings that may differ when a run is resumed: they say where it is trained, not what it learns.
-# Without broken pictures, leaving them out changes nothing; with them the data's digest differs.
-MAY_DIFFER = {"train.device", "train.kernels", "data.skip_broken"}
+# Settings that may differ when a run is resumed: they say where it is trained and where its data
+# lie, not what it learns. Without broken pictures, leaving them out changes nothing. Other texts,
+# labels or names of pictures have another digest, which a resumed run refuses.
+MAY_DIFFER = {"train.device", "train.kernels", "data.skip_broken", "data.source", "data.images"} | {
+    f"tasks.{task}.{name}"
+    for task in ("vqa", "entailment", "nlvr2")
+    for name in ("train", "validation", "test", "images")
+}
 
 
 class StageState(TypedDict):
@@ -101,7 +107,11 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
     # The result of a run follows from its settings, so a resumed run must not change them.
     if different := list(_differences(dataclasses.asdict(before), dataclasses.asdict(config))):
         raise ConfigError(
-            f"cannot resume {out}", f"its settings differ: {'; '.join(different)}", f"resume with {out / CONFIG}"
+            f"cannot resume {out}",
+            f"its settings differ: {'; '.join(different)}; a resumed run ends as an uninterrupted one",
+            f"resume with {out / CONFIG}; or train on from its weights, in another folder and with a learning rate "
+            f"that rises and falls anew:\n     ashneuro train {quote(str(out / CONFIG))} "
+            f"--set train.start={quote(str(out))} {_as_options(before, config)}--out OTHER",
         )
     try:
         return cast(TrainerState, torch.load(out / TRAINER, weights_only=True, map_location="cpu"))
@@ -207,6 +217,13 @@ def _foreign(out: Path) -> Iterator[Path]:
     for path in out.iterdir():
         if path.name not in written and not path.name.startswith((f".{TRAINER}.", f".{TEACHER}.")):
             yield path
+
+
+def _as_options(before: RunConfig, now: RunConfig) -> str:
+    """Return the single settings of ``[train]`` that differ, as options of `ashneuro train`."""
+    old, new = dataclasses.asdict(before.train), dataclasses.asdict(now.train)
+    words = {name: value if isinstance(value, str) else json.dumps(value) for name, value in new.items()}
+    return "".join(f"--set train.{name}={quote(words[name])} " for name in new if new[name] != old[name])
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

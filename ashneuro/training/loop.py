@@ -31,7 +31,7 @@ from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
 from ashneuro.training.checkpoint import CONFIG, TRAINER, Run, build_model, load_run, shorten
-from ashneuro.training.data import TrainingData
+from ashneuro.training.data import OnReading, TrainingData
 from ashneuro.training.folder import Checkpoints, TrainerState, open_folder
 from ashneuro.training.learner import Learner
 from ashneuro.training.processes import Processes, join, shared_norms
@@ -72,6 +72,7 @@ def train(
     resume: bool = False,
     choose_integers: ChooseIntegers | None = None,
     on_progress: OnProgress = lambda progress: None,
+    on_reading: OnReading = lambda what, done, total: None,
     on_note: OnNote = lambda note: None,
 ) -> Run:
     """Train a run into the folder ``out`` and return it.
@@ -84,6 +85,7 @@ def train(
     Args:
         choose_integers: called before the first epoch and after each, with
             ``train.quantise_aware``.
+        on_reading: called while pictures are decoded, see `ashneuro.training.data.OnReading`.
         on_note: called with sentences about what will not be learned from the data.
 
     Raises:
@@ -102,7 +104,7 @@ def train(
     state = _open_folder(out, config, resume, processes)
     if state is not None:
         config = settled(config, load_config(out / CONFIG))
-    data = TrainingData(config, processes)
+    data = TrainingData(config, processes, on_reading)
     config = data.config
     if state is not None and state.get("data", data.digest) != data.digest:
         raise DataError(

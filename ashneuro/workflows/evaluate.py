@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from ashneuro.config import Task, cache_dir
+from ashneuro.config import QuestionConfig, Task, cache_dir
 from ashneuro.errors import AshneuroError, need
 from ashneuro.program.program import Precision
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
+from ashneuro.workflows.places import HERE, Place, questions_on, require_questions, run_on
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import Part, list_left_out, open_run, pairs_of
 
@@ -60,6 +62,7 @@ class EvaluationSettings:
         samples: only this many pairs or questions, evenly spaced; ``None``: all.
         device: where the ANN branch runs.
         lava: settings of Lava.
+        place: data in another place, or other data.
     """
 
     abstract_on: Where = "torch"
@@ -68,10 +71,14 @@ class EvaluationSettings:
     samples: int | None = None
     device: str = "cpu"
     lava: LavaSettings = LOCAL_LAVA
+    place: Place = HERE
 
-    def file(self, run: Path, task: Task = "retrieval") -> Path:
+    def file(self, run: Path, task: Task = "retrieval", *, other: bool = False) -> Path:
         """Return the file of the result; its name omits the defaults: torch, the test part, all
         samples.
+
+        Args:
+            other: the data are not the run's own; reports leave out such results.
         """
         words: list[str] = ["evaluation" if task == "retrieval" else task]
         if self.abstract_on != "torch":
@@ -82,6 +89,8 @@ class EvaluationSettings:
             words.append(self.part)
         if self.samples:
             words.append(str(self.samples))
+        if other:
+            words.insert(0, f"on-{re.sub(r'[^A-Za-z0-9._]+', '-', Path(self.place.data).stem).strip('-')}")
         return run / f"{'-'.join(words)}.json"
 
 
@@ -95,6 +104,8 @@ def evaluate(
     device: str = "cpu",
     lava: LavaSettings = LOCAL_LAVA,
     skip_broken: bool = False,
+    data: str | Path = "",
+    images: str | Path = "",
     progress: Progress = silent,
 ) -> EvaluationResult[Evaluation]:
     """Evaluate retrieval of a run, and write the result into its folder.
@@ -103,6 +114,8 @@ def evaluate(
         run: a folder that `ashneuro train` wrote, or a loaded run.
         abstract_on, precision, part, samples, device, lava: see `EvaluationSettings`.
         skip_broken: leave out pictures that cannot be read; RUN/left-out.txt lists them.
+        data, images: other data than the run's own, or these where they lie now; see
+            `ashneuro.workflows.places.run_on`.
         progress: called with (phase, images done, images in all).
 
     Raises:
@@ -110,11 +123,13 @@ def evaluate(
             elsewhere.
         LavaError: Lava is not there, or failed.
     """
-    settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava)
-    opened = open_run(run, device, skip_broken=skip_broken)
+    settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava, Place(str(data), str(images)))
+    own = open_run(run, device, skip_broken=skip_broken)
+    file = settings.file(own.path, other=not settings.place.moves(own.config.data))
+    opened = run_on(own, settings.place)
     pairs, split = pairs_of(opened, part, samples)
     with _session(opened, settings, len(pairs), progress) as session:
-        return _finished(session.evaluate(pairs, split), session, settings.file(opened.path))
+        return _finished(session.evaluate(pairs, split), session, file)
 
 
 def evaluate_task(
@@ -128,17 +143,21 @@ def evaluate_task(
     device: str = "cpu",
     lava: LavaSettings = LOCAL_LAVA,
     skip_broken: bool = False,
+    data: str | Path = "",
+    images: str | Path = "",
     progress: Progress = silent,
 ) -> EvaluationResult[TaskEvaluation]:
     """Evaluate a run at VQA, entailment or NLVR2, and write the result into its folder.
 
-    Arguments and errors as `evaluate`; the run must have been trained on the task.
+    Arguments and errors as `evaluate`; the run must have been trained on the task. ``data`` is a
+    question file, or a folder of them, for a task whose questions come from files.
     """
-    settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava)
+    settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava, Place(str(data), str(images)))
     opened = open_run(run, device, skip_broken=skip_broken)
-    asked = questions_of(opened, task, part, samples)
+    asked = questions_of(opened, task, part, samples, settings.place)
     with _session(opened, settings, len(asked.pictures), progress) as session:
-        return _finished(answer_questions(session, asked), session, settings.file(opened.path, task))
+        file = settings.file(opened.path, task, other=not _are_own(opened, task, settings.place))
+        return _finished(answer_questions(session, asked), session, file)
 
 
 @dataclass(frozen=True)
@@ -151,8 +170,20 @@ class AskedQuestions:
     pictures: frozenset[str]
 
 
-def questions_of(run: Run, task: Task, part: Part, samples: int | None = None) -> AskedQuestions:
+def _are_own(run: Run, task: Task, place: Place) -> bool:
+    """Return True if questions in ``place`` are the run's own, by their name."""
+    asked: QuestionConfig = getattr(run.config.tasks, task)
+    if not asked.format:
+        return place.moves(run.config.data)
+    names = {Path(file).name for file in (asked.train, asked.validation, asked.test) if file}
+    return not place.data or Path(place.data).name in names
+
+
+def questions_of(run: Run, task: Task, part: Part, samples: int | None = None, place: Place = HERE) -> AskedQuestions:
     """Return the answered questions of ``part``; ``samples`` of them, evenly spaced.
+
+    Args:
+        place: other questions, or the run's own where they lie now.
 
     Raises:
         AshneuroError: the run was never trained on the task, or has fewer questions.
@@ -164,7 +195,9 @@ def questions_of(run: Run, task: Task, part: Part, samples: int | None = None) -
             f"{run.path} was trained on {known}",
             f"train with a stage of the schedule whose task is {task!r}",
         )
-    questions = run.questions(task)
+    if place == HERE:
+        require_questions(run, task)
+    questions = questions_on(run, task, place)
     asked = [question for question in getattr(questions, part) if question.answers]
     if samples is not None:
         if not 0 < samples <= len(asked):

@@ -23,6 +23,7 @@ from ashneuro.program.rules.loihi import check_program
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings, require_settings
 from ashneuro.workflows.networks import Network, Overrides, contract_options, named_inputs, open_network
 from ashneuro.workflows.noise import PROOF_NOISE
+from ashneuro.workflows.places import HERE, Place, run_at
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import list_left_out, pairs_of, skipping_broken
 
@@ -74,6 +75,7 @@ def export(
     contract: Overrides | None = None,
     accept_assumptions: bool = False,
     skip_broken: bool = False,
+    place: Place = HERE,
     progress: Progress = silent,
 ) -> Exported:
     """Write the deployable bundle of a network and prove that it computes the same.
@@ -91,6 +93,7 @@ def export(
             certificate name the assumptions.
         skip_broken: leave out pictures of a run's data that cannot be read; RUN/left-out.txt lists
             them.
+        place: where a run's data lie now.
         progress: called with (phase, done, total).
 
     Raises:
@@ -111,8 +114,9 @@ def export(
     options += [f"--inputs {quote(str(inputs))}"] if isinstance(inputs, str | Path) else []
     options += [f"--samples {samples}"] if samples != PROOF_SAMPLES else []
     options += ["--no-lava"] if lava is None else []
-    if network.run and skip_broken:
-        network = replace(network, run=skipping_broken(network.run))
+    if network.run:
+        run = run_at(network.run, place)
+        network = replace(network, run=skipping_broken(run) if skip_broken else run)
     prove = _Prover(folder, samples, lava, progress, accept_assumptions, options)
     exported = _export_netx(network, inputs, prove) if network.is_netx else _export_graph(network, inputs, prove)
     if network.run:

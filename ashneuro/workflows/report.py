@@ -36,6 +36,7 @@ from ashneuro.workflows.measure import host_flops, measure_runs
 from ashneuro.workflows.networks import Network, Overrides, kind_of, open_bundle, open_network
 from ashneuro.workflows.noise import REPORT_NOISE, Noise
 from ashneuro.workflows.own_ann import Sample, count_own_ann, mean_sample
+from ashneuro.workflows.places import HERE, Place, run_at
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
@@ -81,6 +82,7 @@ def report(
     second_opinion: OtherModel | None = None,
     contract: Overrides | None = None,
     skip_broken: bool = False,
+    place: Place = HERE,
     progress: Progress = silent,
 ) -> Report:
     """Return the report of a run, a bundle or anyone's network: activity, cost, and the comparison
@@ -104,6 +106,7 @@ def report(
             Loihi as well, in the comparison's ``second_opinions``.
         contract: fields of `Contract` that win over the source's.
         skip_broken: leave out pictures of the runs' data that cannot be read.
+        place: where the runs' data lie now.
         progress: called with (phase, done, total).
 
     Raises:
@@ -117,8 +120,8 @@ def report(
         find_environment()  # before the work, not after it
     run = _as_run(source)
     if run is not None:
-        run = skipping_broken(run) if skip_broken else run
-        beside = [open_run(other, skip_broken=skip_broken) for other in others]
+        run = run_at(skipping_broken(run) if skip_broken else run, place)
+        beside = [run_at(open_run(other, skip_broken=skip_broken), place) for other in others]
         if measure_on:
             taken = measure_runs([run, *beside], measure_on, progress=progress)
             save_measurements(taken, run.path / MEASURED)

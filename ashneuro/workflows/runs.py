@@ -11,9 +11,10 @@ from ashneuro.config import trained_tasks
 from ashneuro.data.broken import LEFT_OUT, save_left_out
 from ashneuro.errors import AshneuroError, need
 from ashneuro.workflows.networks import require_kind
+from ashneuro.workflows.places import require_data
 
 if TYPE_CHECKING:
-    from ashneuro.data.pairs import Pair
+    from ashneuro.data.pairs import Pair, Splits
     from ashneuro.training.checkpoint import Run
 
 Part = Literal["train", "validation", "test"]
@@ -48,6 +49,17 @@ def list_left_out(run: Run) -> None:
         save_left_out(run.path / LEFT_OUT, left_out)
 
 
+def splits_of(run: Run) -> Splits:
+    """Return the pairs of a run.
+
+    Raises:
+        DataError: they cannot be read, or are not where its settings say.
+    """
+    if run.given is None and "splits" not in vars(run):
+        require_data(run.config, run.path)
+    return run.splits
+
+
 def pairs_of(run: Run, part: Part, samples: int | None = None) -> tuple[tuple[Pair, ...], str]:
     """Return the run's pairs of ``part`` and the name of that split.
 
@@ -57,7 +69,7 @@ def pairs_of(run: Run, part: Part, samples: int | None = None) -> tuple[tuple[Pa
     Raises:
         AshneuroError: the part has fewer pairs.
     """
-    pairs: tuple[Pair, ...] = getattr(run.splits, part)
+    pairs: tuple[Pair, ...] = getattr(splits_of(run), part)
     if samples is not None:
         if not 0 < samples <= len(pairs):
             raise AshneuroError(
@@ -78,5 +90,5 @@ def pictures_of_run(run: Run, part: Part) -> list[Pair]:
     own = [task for task in trained_tasks(run.config) if getattr(run.config.tasks, task).format]
     sets = [pictures_of(questions, getattr(questions, part)) for questions in map(run.questions, own)]
     if not own or any(stage.task not in own for stage in run.config.schedule):
-        sets.insert(0, list(getattr(run.splits, part)))
+        sets.insert(0, list(getattr(splits_of(run), part)))
     return [picture for row in zip_longest(*sets) for picture in row if picture is not None]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ashneuro.errors import ConfigError, DataError, need
+from ashneuro.workflows.places import Place, run_on
 from ashneuro.workflows.runs import list_left_out, open_run, pairs_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def search(
     run: str | Path | Run,
     query: str,
     *,
+    data: str | Path | None = None,
     images: str | Path | None = None,
     n: int = 6,
     abstract_on: Literal["torch", "loihi", "lava"] = "torch",
@@ -89,8 +91,9 @@ def search(
     Args:
         run: a folder that `ashneuro train` wrote, or a loaded run.
         query: the text.
-        images: folder of pictures; those that cannot be read are left out. Default: the run's own
-            test pictures.
+        data: data whose test pictures are searched: the run's own where they lie now, or others.
+        images: folder of pictures; those that cannot be read are left out. With ``data``: the
+            folder of its pictures. Default: the run's own test pictures.
         n: number of matches.
         abstract_on: where the spikes are computed: torch, the integer emulator, or Lava.
         device: where the ANN branch runs.
@@ -110,6 +113,8 @@ def search(
     batches = need("ashneuro.data.batches", extra="train", purpose="searching")
     hybrid = need("ashneuro.workflows.hybrid", extra="train", purpose="searching")
     opened = open_run(run, device, skip_broken=skip_broken)
+    if data is not None:
+        opened, images = run_on(opened, Place(str(data), str(images or ""))), None
     pairs: Sequence[Pair]
     unreadable: list[str] = []
     if images is None:

@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ashneuro.config import RunConfig, load_config, stages
 from ashneuro.errors import ConfigError, need
 from ashneuro.workflows.calibration import choose_integers
+from ashneuro.workflows.places import require_data
+from ashneuro.workflows.progress import Progress, silent
 
 if TYPE_CHECKING:
     from ashneuro.exchange import DryRun
@@ -24,6 +27,7 @@ def train(
     settings: Sequence[str] = (),
     resume: bool = False,
     on_progress: Callable[[Any], None] = lambda now: None,
+    on_reading: Progress = silent,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> Run:
     """Train a run into a folder, and return it.
@@ -34,6 +38,7 @@ def train(
         settings: single changes, ``"train.epochs=3"``.
         resume: go on with an interrupted run in ``out``.
         on_progress: called after every batch with a `ashneuro.training.loop.Progress`.
+        on_reading: called with (what, pictures read, pictures in all) while pictures are decoded.
         on_note: called with sentences about what will not be learned from the data.
 
     Raises:
@@ -50,6 +55,7 @@ def train(
         resume=resume,
         choose_integers=choose_integers if chosen.train.quantise_aware else None,
         on_progress=on_progress,
+        on_reading=on_reading,
         on_note=on_note,
     )
     return run
@@ -77,12 +83,27 @@ def resume_config(out: Path | None, settings: Sequence[str]) -> RunConfig:
 
     Raises:
         ConfigError: there is no run.
+        DataError: its data are not there.
     """
     if out is None or not (out / "config.json").exists():
         raise ConfigError(
             "--resume without a run", "resuming needs the folder of the run", "ashneuro train --resume --out runs/NAME"
         )
-    return load_config(out / "config.json", list(settings))
+    config = load_config(out / "config.json", list(settings))
+    require_data(config, out)
+    return config
+
+
+def next_steps(config: RunConfig, folder: Path) -> list[str]:
+    """Return the commands that are of use after training: those of the tasks it learned, and the
+    export of what can be deployed.
+    """
+    run = quote(str(folder))
+    tasks = dict.fromkeys(stage.task for stage, _ in stages(config))
+    steps = [f"ashneuro evaluate {run}" + (f" --task {task}" if task != "retrieval" else "") for task in tasks]
+    if config.model.abstract.kind == "spiking":
+        steps.append(f"ashneuro export {run} --target lava")
+    return steps
 
 
 def fine_tuning_config(run: Path, settings: Sequence[str]) -> RunConfig:

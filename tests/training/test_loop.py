@@ -121,6 +121,17 @@ def test_training_learns_and_reports_progress(tmp_path: Path) -> None:
     assert not run.model.training
 
 
+def test_pictures_are_counted_before_the_first_batch(tmp_path: Path) -> None:
+    seen: list[object] = []
+    train(
+        tiny.config(epochs=1),
+        tmp_path / "run",
+        on_reading=lambda what, done, total: seen.append((done, total)),
+        on_progress=lambda now: seen.append("batch"),
+    )
+    assert seen[:13] == [*((done, 12) for done in range(1, 13)), "batch"]
+
+
 def graded(threshold: float, **settings: object) -> RunConfig:
     """Return settings of a small run with graded neurons; a threshold above 0 is learned."""
     config = tiny.config(**settings)

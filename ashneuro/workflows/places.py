@@ -1,0 +1,173 @@
+"""Data of a run where they lie now, and other data for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ashneuro.config import DataConfig, QuestionConfig, RunConfig, Task
+from ashneuro.errors import AshneuroError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from ashneuro.data.pairs import Pair, Questions, Splits
+    from ashneuro.training.checkpoint import Run
+
+
+@dataclass(frozen=True)
+class Place:
+    """Place of data: a caption or question file, a folder or a named data set, and its pictures.
+
+    Args:
+        data: empty: that of the run's settings.
+        images: folder of the pictures; empty: that of the settings, or with ``data`` the folder
+            that the file lies in.
+    """
+
+    data: str = ""
+    images: str = ""
+
+    def moves(self, config: DataConfig) -> bool:
+        """Return True if ``data`` are those of the settings elsewhere: the name is the same."""
+        return not self.data or Path(self.data).name == Path(config.source).name
+
+
+HERE = Place()
+"""Data where the settings of their run say."""
+
+
+def moved(config: RunConfig, place: Place) -> RunConfig:
+    """Return the settings with the data of the run where they lie now; all else stays."""
+    data = config.data
+    if place.data:
+        data = replace(data, source=place.data, images=place.images)
+    elif place.images:
+        data = replace(data, images=place.images)
+    return replace(config, data=data)
+
+
+def run_at(run: Run, place: Place) -> Run:
+    """Return a run whose pairs are read where they lie now."""
+    return replace(run, config=moved(run.config, place)) if place != HERE else run
+
+
+def run_on(run: Run, place: Place) -> Run:
+    """Return a run whose pairs are other data, or its own where they lie now.
+
+    Data of the same name are its own. Other data have the settings of a file without any: the
+    format is recognised, and parts are the file's own; a file without parts is a test part.
+
+    Raises:
+        DataError: the data cannot be read.
+    """
+    if place.moves(run.config.data):
+        return run_at(run, place)
+    from ashneuro.data.sources import SOURCES
+
+    data = replace(
+        run.config.data,
+        source=place.data,
+        images=place.images,
+        format="",
+        image_column="",
+        caption_column="",
+        styles=(),
+    )
+    if "{" not in place.data and place.data not in SOURCES and not Path(place.data).expanduser().exists():
+        raise DataError(f"--data {place.data}", f"there is no such file or folder, seen from {Path.cwd()}", "check it")
+    if (source := SOURCES.get(place.data)) is not None:
+        split: Any = data.split if data.split in source.splits else source.splits[0]
+        return replace(run, config=replace(run.config, data=replace(data, split=split)))
+    pairs = _own_parts(data) or _one_part(data)
+    return replace(run, config=replace(run.config, data=replace(data, split="file")), given=pairs)
+
+
+def _own_parts(data: DataConfig) -> Splits | None:
+    """Return the pairs in the parts that their file names; ``None``: it names none, or not all."""
+    from ashneuro.data.sources import load_splits
+
+    try:
+        return load_splits(replace(data, split="file"))
+    except ConfigError as error:
+        if error.what != "data.split = 'file'":
+            raise
+        return None
+    except DataError as error:
+        if "no pair for" not in error.what:
+            raise
+        return None
+
+
+def _one_part(data: DataConfig) -> Splits:
+    """Return all pairs of a file without parts as a test part."""
+    from ashneuro.data.sources import load_splits
+
+    splits = load_splits(replace(data, split="picture"))
+    pairs: tuple[Pair, ...] = (*splits.train, *splits.validation, *splits.test)
+    return replace(splits, train=(), validation=(), test=pairs, name=f"{Path(data.source).name}, all of it", notes=())
+
+
+def questions_at(config: RunConfig, task: Task, place: Place) -> RunConfig:
+    """Return the settings with the questions of a task, from files, in another place.
+
+    A folder holds all parts; a file is the test part.
+    """
+    asked: QuestionConfig = getattr(config.tasks, task)
+    if not place.data:
+        asked = replace(asked, images=place.images)
+    elif Path(place.data).expanduser().is_dir():
+        asked = replace(asked, train=place.data, validation="", test="", images=place.images)
+    else:
+        asked = replace(asked, train=place.data, validation="", test=place.data, images=place.images)
+    return replace(config, tasks=replace(config.tasks, **{task: asked}))
+
+
+def questions_on(run: Run, task: Task, place: Place) -> Questions:
+    """Return the questions of a task; see `questions_at`.
+
+    Without training questions there is no most frequent answer to compare with.
+    """
+    from ashneuro.data.tasks import load_questions
+
+    if not getattr(run.config.tasks, task).format:  # derived from the pairs
+        return run_on(run, place).questions(task) if place != HERE else run.questions(task)
+    if place == HERE:
+        return run.questions(task)
+    settings = questions_at(run.config, task, place)
+    questions = load_questions(task, settings.tasks, settings.data)
+    asked: QuestionConfig = getattr(settings.tasks, task)
+    return replace(questions, train=(), validation=()) if asked.test == asked.train else questions
+
+
+def require_data(config: RunConfig, whose: str | Path) -> None:
+    """Raise `DataError` if the file or folder of a run's data is not there.
+
+    Args:
+        whose: the run.
+    """
+    from ashneuro.data.sources import SOURCES
+
+    source, images = config.data.source, config.data.images
+    if source not in SOURCES and "{" not in source and not Path(source).expanduser().exists():
+        raise _absent(whose, source, "--data PATH")
+    if source not in SOURCES and images and not Path(images).expanduser().is_dir():
+        raise _absent(whose, images, "--images FOLDER")
+
+
+def require_questions(run: Run, task: Task) -> None:
+    """Raise `DataError` if a file with questions of a task is not there."""
+    asked: QuestionConfig = getattr(run.config.tasks, task)
+    for file in filter(None, (asked.train, asked.validation, asked.test) if asked.format else ()):
+        if not Path(file).expanduser().exists():
+            raise _absent(run.path, file, f"--task {task} --data PATH")
+    if asked.format and asked.images and not Path(asked.images).expanduser().is_dir():
+        raise _absent(run.path, asked.images, f"--task {task} --images FOLDER")
+
+
+def _absent(whose: str | Path, path: str, option: str) -> AshneuroError:
+    relative = "" if Path(path).expanduser().is_absolute() else f", seen from {Path.cwd()}"
+    return DataError(
+        f"the data of {whose} are not at {path}",
+        f"there is no such file or folder{relative}: they were moved, or the run was trained in another folder",
+        f"{option}, with their place now",
+    )
