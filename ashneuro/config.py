@@ -22,7 +22,7 @@ from ashneuro.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-SWEEPS = ("ablation", "front", "stua")
+SWEEPS = ("ablation", "demo", "front", "stua")
 """Names of the examples that are sweeps; the others are settings of one run."""
 
 PositiveInt = Annotated[int, Ge(1)]

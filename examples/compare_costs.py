@@ -1,6 +1,6 @@
 """Cost of an exported network: counts, cores, joules as ranges, and the break-even firing rate.
 
-python examples/compare_costs.py runs/demo/hybrid/bundle
+python examples/compare_costs.py runs/demo/lif/bundle
 """
 
 import sys
@@ -8,7 +8,7 @@ import sys
 import ashneuro as ash
 from ashneuro.cost.terms import energy_text
 
-bundle = sys.argv[1] if len(sys.argv) > 1 else "runs/demo/hybrid/bundle"
+bundle = sys.argv[1] if len(sys.argv) > 1 else "runs/demo/lif/bundle"
 
 # The deployed part alone: a bundle knows nothing of its host. `ash.report(run)` adds the host to
 # both sides.

@@ -1,7 +1,7 @@
 """Hybrid inference in a few lines: the ANN branch in torch, the spikes from torch, the emulator or
 Lava.
 
-python examples/hybrid_inference.py runs/demo/hybrid "red heart" lava
+python examples/hybrid_inference.py runs/demo/graded "red heart" lava
 """
 
 import sys
@@ -10,7 +10,7 @@ from ashneuro import HybridSession
 from ashneuro.data.batches import load_images
 from ashneuro.data.sources import load_splits
 
-folder, query, where = (*sys.argv[1:], *["runs/demo/hybrid", "red heart", "loihi"][len(sys.argv) - 1 :])
+folder, query, where = (*sys.argv[1:], *["runs/demo/graded", "red heart", "loihi"][len(sys.argv) - 1 :])
 
 with HybridSession(folder, spikes_from=where) as session:
     config = session.run.config.data

@@ -28,7 +28,9 @@ def demo(
 ) -> int:
     """The whole job on real data, in minutes: train, evaluate, export, run on Lava, report.
 
-    Goes on where it was interrupted.
+    Three hybrids (graded events, IF that resets by subtraction, LIF) beside ANNs and a host alone,
+    all trained for the same number of epochs, those they started from included. Goes on where it
+    was interrupted.
     """
     from ashneuro.workflows.demo import Demo
 
@@ -36,7 +38,10 @@ def demo(
     runs = Demo(out, tuple(set_ or ()))
     with _step("Data: emoji in six drawing styles"):
         terminal.data_counts(runs.describe_data())
-    with _step("Train the hybrid and, with the same budget, its controls"), ExitStack() as running:
+    with (
+        _step(f"Train hybrids and, with the same budget of {runs.epochs} epochs, their controls"),
+        ExitStack() as running,
+    ):
 
         def start_run(folder: Path, config: RunConfig) -> Callable[[Progress], None]:
             running.close()
@@ -45,11 +50,13 @@ def demo(
         runs.train(start_run)
     with _step("Evaluate retrieval on pictures of a style that training never saw"):
         terminal.evaluations(runs.evaluate())
-    with _step("Export the spiking encoder: lower, quantise, and prove it equal on Lava"):
+    with _step("Export the spiking encoders: lower, quantise, and prove them equal on Lava"):
         with terminal.progress() as progress:
-            certificate = runs.export(progress).certificate
-        terminal.certificate(certificate)
-    with _step("Run hybrid: the ANN branch in torch, the spiking encoder elsewhere"):
+            certificates = [exported.certificate for exported in runs.export(progress)]
+        for folder, certificate in zip(runs.hybrids, certificates, strict=True):
+            terminal.line(folder.name, "bold")
+            terminal.certificate(certificate)
+    with _step("Run hybrids: the ANN branch in torch, the spiking encoder elsewhere"):
         with terminal.progress() as progress:
             evaluations, missing = runs.evaluate_deployed(progress)
         terminal.retrieval(evaluations)
@@ -62,16 +69,17 @@ def demo(
         if result.comparison:
             terminal.comparison(result.comparison)
     terminal.line(f"done in {time.monotonic() - started:.0f} s")
-    terminal.wrote(runs.hybrid, *runs.controls, runs.hybrid / "bundle", *files)
+    terminal.wrote(*runs.hybrids, *runs.controls, *(folder / "bundle" for folder in runs.hybrids), *files)
     terminal.next_steps(
         f"open {runs.hybrid / 'report.html'} in a browser",
         f"ashneuro verify {runs.hybrid}",
         f"ashneuro simulate {runs.hybrid} --on lava",
         "ashneuro profiles show loihi1",
+        "ashneuro sweep front",
         "ashneuro data fetch tuxpaint",
         *(["ashneuro doctor --setup lava"] if missing else []),
     )
-    return 1 if certificate.failed else 0
+    return 1 if any(certificate.failed for certificate in certificates) else 0
 
 
 @contextmanager

@@ -55,10 +55,10 @@ def sweep(
 
     Args:
         config: a TOML of factors and seeds, or the name of one that comes with ashneuro: ablation,
-            front.
+            demo, front.
     """
     from ashneuro.workflows import sweep as workflow
-    from ashneuro.workflows.sweep_table import sweep_table
+    from ashneuro.workflows.sweep_table import matches_table, sweep_table
 
     planned = load_sweep(config, set_ or ())
     if seeds:
@@ -92,6 +92,8 @@ def sweep(
         terminal.line(f"no run is finished in {folder}{others}")
         return code
     terminal.show(sweep_table(planned, len(result.rows), result.planned, result.summaries))
+    if matched := matches_table(result.summaries):
+        terminal.show(matched)
     for name, who in result.elsewhere.items():
         terminal.line(f"{name} is in the hands of {who}", "yellow")
     if result.other_seeds:

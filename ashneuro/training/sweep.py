@@ -75,9 +75,13 @@ class Cell:
         """Variants of the same seed that it starts from or is taught by."""
         return references(self.config)
 
-    def settings(self, runs: Path) -> RunConfig:
-        """Return its settings with the folders of the runs that it builds on, below ``runs``."""
-        return _resolved(self.config, lambda name: str(runs.resolve() / folder_name(name, self.seed)))
+    def settings(self, place: Callable[[str], Path]) -> RunConfig:
+        """Return its settings with the folders of the runs that it builds on.
+
+        Args:
+            place: returns the folder of a variant's run of this seed.
+        """
+        return _resolved(self.config, lambda name: str(place(name).resolve()))
 
     def settings_like(self, made: RunConfig) -> RunConfig:
         """Return its settings; the runs that it builds on lie where ``made`` has them.

@@ -1,7 +1,7 @@
 """Hybrid inference: a run's ANN branch in torch, here or on a GPU, and the spikes from torch, the
 emulator or Lava. ::
 
-    with HybridSession("runs/demo/hybrid", spikes_from="lava") as session:
+    with HybridSession("runs/demo/graded", spikes_from="lava") as session:
         images = session.embed_images(pixels)           # (N, E), the spikes computed in Lava
         texts = session.embed_texts(["a red heart"])    # (M, E)
         scores = texts @ images.T

@@ -217,7 +217,7 @@ def _train_and_measure(
 ) -> None:
     """Train one run or go on with it, measure it if it is compared, and write its row."""
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
-    config = cell.settings(folder.parent)
+    config = cell.settings(lambda variant: folder.parent / plan.folder_name(variant, cell.seed))
     train(config, folder, resume=(folder / "config.json").exists(), on_progress=on_progress)
     measures: dict[str, float | None] = {"epochs": cell.epochs}
     if cell.compared:

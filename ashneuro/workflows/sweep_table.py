@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashneuro.config import SweepConfig
+from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.profile import CASES, Range
 from ashneuro.files import replace_file
 from ashneuro.reporting.tables.table import Table
@@ -54,6 +55,40 @@ def sweep_table(planned: SweepConfig, runs: int, planned_runs: int, summaries: S
     return Table(title, COLUMNS, tuple(_cells(one, fronts.get(one.variant, ())) for one in summaries), note=note)
 
 
+def matches_table(summaries: Sequence[Summary]) -> Table | None:
+    """Return each spiking variant against the cheapest ANN that is as accurate over seeds.
+
+    ``None`` without spiking variants, or without ANNs.
+    """
+    priced = [summary for summary in summaries if "energy_j" in summary.mean]
+    spiking = [summary for summary in priced if "synops" in summary.mean]
+    anns = [summary for summary in priced if "synops" not in summary.mean]
+    if not spiking or not anns:
+        return None
+    note = (
+        "As accurate: lower by one standard deviation of the difference at most, √(σ² + σ'²), σ over seeds. Of these "
+        "the cheapest in the typical case. Above 1 × the spiking variant loses."
+    )
+    rows = tuple(_match(mine, anns) for mine in spiking)
+    columns = ("variant", ">accuracy, %", "ANN", ">accuracy, %", *(f">energy, {case}" for case in CASES))
+    return Table("Each spiking variant against the cheapest ANN that is as accurate", columns, rows, note=note)
+
+
+def _match(mine: Summary, anns: Sequence[Summary]) -> tuple[str, ...]:
+    able = [ann for ann in anns if _accuracy(ann).reaches(_accuracy(mine))]
+    shown = (mine.variant, _spread(mine, "accuracy", 100, 1))
+    if not able:
+        return (*shown, "none is as accurate", *["–"] * (1 + len(CASES)))
+    ann = min(able, key=lambda one: one.mean["energy_j"])
+    keys = ("energy_low_j", "energy_j", "energy_high_j")
+    ratios = (f"{float(f'{mine.mean[key] / ann.mean[key]:.2g}'):g} ×" for key in keys)
+    return (*shown, ann.variant, _spread(ann, "accuracy", 100, 1), *ratios)
+
+
+def _accuracy(summary: Summary) -> Accuracy:
+    return Accuracy(summary.mean["accuracy"], summary.deviation["accuracy"] or 0.0)
+
+
 def _points(summaries: Sequence[Summary]) -> list[Point]:
     """Return the variants that have a price."""
     from ashneuro.reporting.figures.sweep import Point
@@ -84,21 +119,23 @@ def _fronts(summaries: Sequence[Summary]) -> dict[str, list[str]]:
     return found
 
 
-def _cells(summary: Summary, front: Sequence[str]) -> tuple[str, ...]:
-    def spread(name: str, factor: float, digits: int) -> str:
-        if name not in summary.mean:
-            return "–"
-        deviation = summary.deviation[name]
-        text = f"{factor * summary.mean[name]:,.{digits}f}"
-        return text if deviation is None else f"{text} ± {factor * deviation:,.{digits}f}"
+def _spread(summary: Summary, name: str, factor: float, digits: int) -> str:
+    """Return mean ± standard deviation of a measure, in words."""
+    if name not in summary.mean:
+        return "–"
+    deviation = summary.deviation[name]
+    text = f"{factor * summary.mean[name]:,.{digits}f}"
+    return text if deviation is None else f"{text} ± {factor * deviation:,.{digits}f}"
 
-    energy = spread("energy_j", 1e6, 2)
+
+def _cells(summary: Summary, front: Sequence[str]) -> tuple[str, ...]:
+    energy = _spread(summary, "energy_j", 1e6, 2)
     if "energy_low_j" in summary.mean:
         energy += f" ({1e6 * summary.mean['energy_low_j']:,.2f}–{1e6 * summary.mean['energy_high_j']:,.2f})"
     epochs = f"{summary.mean['epochs']:.0f}" if "epochs" in summary.mean else "–"
     shares = ("accuracy", "accuracy_float", "accuracy_a_zeroed", "accuracy_c_zeroed", "accuracy_a_alone", "firing_rate")
-    percents = [spread(name, 100, 1) for name in shares]
-    counts = [spread(name, 1, 0) for name in ("synops", "host_macs")]
+    percents = [_spread(summary, name, 100, 1) for name in shares]
+    counts = [_spread(summary, name, 1, 0) for name in ("synops", "host_macs")]
     return (summary.variant, str(summary.seeds), epochs, *percents, *counts, energy, ", ".join(front) or "–")
 
 
@@ -120,6 +157,8 @@ def write_sweep(
         "sweep.csv": _csv(rows),
         "sweep.md": _markdown(sweep_table(planned, len(rows), planned_runs, summaries)),
     }
+    if matched := matches_table(summaries):
+        files["sweep.md"] += "\n" + _markdown(matched)
     if drawn := _figure(summaries, planned):
         files["sweep.svg"] = drawn
     for name, content in files.items():

@@ -75,7 +75,7 @@ def test_variants_come_after_those_that_they_start_from(tmp_path: Path) -> None:
         assert {cell.variant for cell in found if not cell.compared} == {"first", "early"}
     late = found[7]
     assert (late.name, late.needs, late.config.train.start) == ("late, seed 4", ("early",), "@early")
-    settings = late.settings(tmp_path)
+    settings = late.settings(lambda variant: tmp_path / f"{variant}-4")
     assert settings.train.start == str(tmp_path / "early-4")
     assert late.settings_like(settings) == settings
     moved = replace(settings, train=replace(settings.train, start="/elsewhere/early-4"))

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from ashneuro.config import SweepConfig
-from ashneuro.training.sweep import Row, summarise
-from ashneuro.workflows.sweep_table import write_sweep
+from ashneuro.training.sweep import Row, Summary, summarise
+from ashneuro.workflows.sweep_table import matches_table, write_sweep
 
 PLANNED = SweepConfig(base="tiny", seeds=(0, 1), factors={"kind": {"no encoder": ("model.abstract.kind=none",)}})
 ROWS = (
@@ -100,3 +100,19 @@ def test_no_figure_without_energy(tmp_path: Path) -> None:
     files = write_sweep(tmp_path, PLANNED, rows, 1, summarise(rows))
     assert [file.name for file in files] == ["sweep.json", "sweep.csv", "sweep.md"]
     assert "still to come" not in (tmp_path / "sweep.md").read_text(encoding="utf-8")
+
+
+def summary(variant: str, accuracy: float, deviation: float, energy: float, **more: float) -> Summary:
+    mean = {"accuracy": accuracy, "energy_low_j": energy / 2, "energy_j": energy, "energy_high_j": 4 * energy, **more}
+    return Summary(variant, {}, 3, mean, {"accuracy": deviation}, mean, mean)
+
+
+def test_spiking_variants_meet_the_cheapest_ann_that_is_as_accurate() -> None:
+    large, small = summary("large", 0.45, 0.01, 10e-6), summary("small", 0.42, 0.01, 2e-6)
+    spiking = summary("graded", 0.43, 0.01, 4e-6, synops=1e5)
+    best = summary("best", 0.50, 0.01, 4e-6, synops=1e5)
+    table = matches_table([large, small, spiking, best])
+    assert table is not None
+    assert table.rows[0] == ("graded", "43.0 ± 1.0", "small", "42.0 ± 1.0", "2 ×", "2 ×", "2 ×")
+    assert table.rows[1] == ("best", "50.0 ± 1.0", "none is as accurate", "–", "–", "–", "–")
+    assert matches_table([large, small]) is None and matches_table([spiking]) is None

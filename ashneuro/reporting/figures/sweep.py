@@ -15,7 +15,6 @@ from ashneuro.reporting.figures.style import (
     MUTED,
     SERIES,
     SPIKE,
-    STYLE,
     beside,
     drawing,
     legend,
@@ -89,16 +88,15 @@ def pareto(points: Sequence[Point], metric: str) -> Figure:
     factor, unit = common_unit([point.energy_j for point in points])
     series = list(dict.fromkeys(point.series for point in points))
     colours = dict(zip(series, itertools.cycle((SPIKE, ANN, SERIES, INK, MUTED, HOST)), strict=False))
-    with drawing(4.6) as figure:
-        panels = figure.subplots(1, len(CASES), sharey=True)
+    with drawing(9.6) as figure:
+        panels = figure.subplots(len(CASES), sharex=True, sharey=True)
         for axes, case in zip(panels, CASES, strict=True):
             _panel(axes, points, case, factor, colours)
+            axes.set_ylabel(metric)
         legend(panels[0], [(one, colours[one]) for one in series])
-        panels[0].set_ylabel(metric)
-        figure.supxlabel(
-            f"{unit} per inference, logarithmic; thin lines: over seeds; dots: beaten by none, crosses: beaten",
-            color=MUTED,
-            fontsize=STYLE["font.size"],
+        log_energy(panels[0], 0.1)
+        panels[-1].set_xlabel(
+            f"{unit} per inference, logarithmic; thin lines: over seeds; dots: beaten by none, crosses: beaten"
         )
         for axes, case in zip(panels, CASES, strict=True):
             _label(figure, axes, points, case, factor)
@@ -115,8 +113,7 @@ def _panel(axes: Axes, points: Sequence[Point], case: Case, factor: float, colou
             axes.plot([x, x], [point.metric_low, point.metric_high], color=colour, linewidth=0.9, zorder=2)
         marker, size = ("o", 6.5) if index in front else ("x", 5)
         axes.plot(x, point.metric, marker, color=colour, markersize=size, zorder=3)
-    log_energy(axes, 0.25)
-    axes.text(0.02, 0.97, case, transform=axes.transAxes, va="top", color=INK)
+    axes.text(0.01, 0.96, f"energy: {case}", transform=axes.transAxes, va="top", color=INK)
 
 
 def _label(figure: Figure, axes: Axes, points: Sequence[Point], case: Case, factor: float) -> None:
