@@ -54,7 +54,7 @@ from ashneuro.program.synapse import scale_outputs, signed_sums
 from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS, ParameterKind
 from ashneuro.spiking.firing import LIF_FIRING
 from ashneuro.spiking.integers import full_range, round_bias, round_weights, weight_exponent
-from ashneuro.spiking.message import LARGEST_EXPONENT, Message
+from ashneuro.spiking.message import LARGEST_EXPONENT, LEVEL_EXPONENT, Message
 
 GRADED_LIMIT = 127  # analog values that pass a synapse are sent with 8 bits
 MANY_STEPS = 256.0
@@ -398,7 +398,7 @@ def _best_scale(program: Program, layer: Layer, graded: Mapping[str, float], pea
     if neuron.changes:
         # The largest value fills the payload at the largest shift; u has twice its room.
         most = largest_sendable(neuron.message) / peaks[layer.name]
-        finest = most * 2.0**LARGEST_EXPONENT
+        finest = most * 2.0 ** (LEVEL_EXPONENT if neuron.message.levels else LARGEST_EXPONENT)
         if neuron.message.levels:
             # A level has 2^shift units, so that it is rounded where the float program rounds.
             return _level_scale(neuron.message, min(max(useful, default=finest), coarse, finest))
@@ -597,10 +597,10 @@ def _level_shift(message: Message, scale: float) -> int:
         GraphError: it is not whole.
     """
     exact = math.log2(scale * message.step)
-    if abs(exact - round(exact)) > 1e-6 or not 0 <= round(exact) <= LARGEST_EXPONENT:
+    if abs(exact - round(exact)) > 1e-6 or not 0 <= round(exact) <= LEVEL_EXPONENT:
         raise GraphError(
             f"a level of {message.step:g} has {scale * message.step:g} units",
-            "it has 1, 2, 4 … 128, so that integers round where floats do; neurons that one input enters share units",
+            "it has 1, 2, 4 … 4096, so that integers round where floats do; neurons that one input enters share units",
             "give the scale 2^n / step, and such neurons one step",
         )
     return round(exact)

@@ -75,6 +75,7 @@ BITS: dict[str, tuple[int, int, int]] = {
     "ternary": (2, 2, 2),  # one of them the sign, as in Lava
 }
 LARGEST_EXPONENT = 7  # of Lava's spike_exp and state_exp: 3 bits
+LEVEL_EXPONENT = 12  # of the units of a level, so that weights of 8 bits meet levels of any step
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from ashneuro.program.bounds import (
 from ashneuro.program.program import Program, decay_groups
 from ashneuro.program.rules.finding import Finding, Violation, apply_rules
 from ashneuro.spiking.dynamics import AMOUNTS, DYNAMICS
-from ashneuro.spiking.message import BITS, LARGEST_EXPONENT
+from ashneuro.spiking.message import BITS, LARGEST_EXPONENT, LEVEL_EXPONENT
 
 ProgramRule = Callable[[Program], Iterator[Violation]]
 
@@ -161,7 +161,8 @@ def message_in_range(program: Program) -> Iterator[Violation]:
             yield Violation(layer.name, f"{message.bits} bits", AGAIN)
         elif layer.neuron.changes:
             spike_exp = 0 if message.levels else layer.neuron.bias_exp - message.shift
-            if abs(message.shift) > LARGEST_EXPONENT or not 0 <= spike_exp <= LARGEST_EXPONENT:
+            most = LEVEL_EXPONENT if message.levels else LARGEST_EXPONENT
+            if abs(message.shift) > most or not 0 <= spike_exp <= LARGEST_EXPONENT:
                 yield Violation(layer.name, f"shift {message.shift}, exponent {layer.neuron.bias_exp}", AGAIN)
             elif message.limit is not None and not 1 <= largest_message(layer.neuron) <= message.largest:
                 yield Violation(layer.name, f"{message.bits} bits, values up to {message.limit}", AGAIN)
