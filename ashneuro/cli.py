@@ -6,7 +6,8 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
 
 from cyclopts import App, CycloptsError, Group
 
@@ -67,6 +68,30 @@ def _open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
+def share_cores(environ: MutableMapping[str, str], cgroup: Path = Path("/sys/fs/cgroup")) -> None:
+    """Let OpenMP's threads sleep while they wait, and start no more than the container may run.
+
+    By default they spin: a training beside other work then takes several times the processor time,
+    and slows both down. Must be called before torch is imported; what the user has set stays.
+
+    Args:
+        environ: environment that OpenMP reads: ``OMP_WAIT_POLICY`` (GNU's, which torch's Linux
+            wheels have), ``KMP_BLOCKTIME`` (LLVM's and Intel's, in milliseconds),
+            ``OMP_NUM_THREADS``.
+        cgroup: folder of ``cpu.max``, "QUOTA PERIOD" in microseconds. OpenMP counts the cores of
+            the machine, and does not read it.
+    """
+    environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environ.setdefault("KMP_BLOCKTIME", "0")
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        cores = max(1, int(quota) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no limit
+        return
+    if cores < (os.cpu_count() or 1):
+        environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
 def _show_full_help(words: Sequence[str]) -> None:
     """Show a command's full docstring on its own help page; the list keeps one sentence."""
     for verb in (name for _, name, _ in VERBS if name in words):
@@ -82,6 +107,7 @@ def main() -> None:
     is missing; 130 interrupted.
     """
     _open_streams()
+    share_cores(os.environ)
     try:
         _show_full_help(sys.argv[1:2])
         status = app(sys.argv[1:], exit_on_error=False, print_error=True, result_action="return_value")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +104,36 @@ def test_closed_stdout_exits_with_0() -> None:
         ["sh", "-c", f"exec {sys.executable} -m ashneuro profiles show loihi1 >&-"], capture_output=True, check=True
     )
     assert not result.stderr
+
+
+def test_threads_sleep_while_they_wait_and_fit_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    found: dict[str, str] = {}
+    cli.share_cores(found, tmp_path)
+    assert found == {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+    for text, threads in (
+        ("max 100000", None),
+        ("250000 100000", "2"),
+        ("50000 100000", "1"),
+        ("6400000 100000", None),
+    ):
+        (tmp_path / "cpu.max").write_text(text)
+        found = {}
+        cli.share_cores(found, tmp_path)
+        assert found.get("OMP_NUM_THREADS") == threads, text
+    asked = {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "200", "OMP_NUM_THREADS": "8"}
+    cli.share_cores(found := dict(asked), tmp_path)
+    assert found == asked
+
+
+def test_waiting_is_passive_before_torch_is_imported() -> None:
+    """OpenMP reads its settings once, when torch loads it."""
+    code = (
+        "import os, sys; from ashneuro import cli\n"
+        "def loaded(*words, **options): print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])\n"
+        "cli.app = type('App', (), {'__call__': loaded, '__getitem__': lambda *_: None})()\n"
+        "sys.argv = ['ashneuro']; cli.main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_"))}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.stdout.split() == ["False", "PASSIVE"], result.stderr

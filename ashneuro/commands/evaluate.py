@@ -47,6 +47,10 @@ def evaluate(
         str, Parameter(help="Frame rates of a stream, with commas; frames are left out to come near each.")
     ] = "8,4,2",
     lava: LavaOptions | None = None,
+    predictions: Annotated[
+        Path | None,
+        Parameter(help="Write what it predicts to a file, unscored: .json VQA, .csv NLVR2, .jsonl SNLI-VE, .trec."),
+    ] = None,
     skip_broken: SkipBroken = False,
     json: AsJson = False,
 ) -> None:
@@ -56,7 +60,7 @@ def evaluate(
 
     Data of another name than the run's own are other data: their test part, or all of them where
     they have no parts. With a task whose questions come from files, --data names a question file,
-    or a folder of them.
+    or a folder of them. --predictions needs no answers.
 
     Args:
         run: a folder that `ashneuro train` wrote.
@@ -67,6 +71,10 @@ def evaluate(
     if clips.stream is not None:
         if task != "retrieval":
             raise ConfigError(f"--stream with --task {task}", "frames are queries of retrieval", "leave --task out")
+        others = {"--data": place.data, "--images": place.images, "--predictions": predictions}
+        if unused := [name for name, given in others.items() if given]:
+            why = "a stream has pictures of its own, and is scored frame by frame"
+            raise ConfigError(f"--stream with {', '.join(unused)}", why, "leave it out")
         # Integers are what is priced.
         simulator = "loihi" if abstract_on == "torch" else abstract_on
         _stream(run, clips, frames_per_s, simulator, samples, device, (lava or LavaOptions()).settings(), json)
@@ -83,6 +91,9 @@ def evaluate(
         "data": place.data,
         "images": place.images,
     }
+    if predictions is not None:
+        _predict(run, predictions, task, how, json)
+        return
     with terminal.progress() as progress:
         result = (
             workflow.evaluate(run, **how, progress=progress)
@@ -96,8 +107,29 @@ def evaluate(
     terminal.evaluations([result.evaluation])
     if result.seconds and result.record:
         terminal.line(_time_spent(result.seconds, result.record))
+    for note in result.notes:
+        terminal.line(note, "yellow")
     terminal.left_out(run)
     terminal.wrote(result.file)
+
+
+def _predict(run: Path, file: Path, task: Task, how: dict[str, Any], json: bool) -> None:
+    from ashneuro.workflows.evaluate import EvaluationSettings
+    from ashneuro.workflows.places import Place
+    from ashneuro.workflows.predictions import predict
+
+    place = Place(how.pop("data"), how.pop("images"))
+    skip_broken = how.pop("skip_broken")
+    with terminal.progress() as progress:
+        count = predict(
+            run, file, task, EvaluationSettings(**how, place=place), skip_broken=skip_broken, progress=progress
+        )
+    if json:
+        terminal.json({"file": file, "predictions": count})
+        return
+    terminal.line(f"{count:,} {'rankings' if task == 'retrieval' else 'answers'} of the {how['part']} part, unscored")
+    terminal.left_out(run)
+    terminal.wrote(file)
 
 
 def _stream(

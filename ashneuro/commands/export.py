@@ -58,7 +58,7 @@ def export(
 
     clips = stream or StreamOptions()
     if clips.stream is not None:
-        _require_of_a_stream(target, inputs, contract)
+        _require_of_a_stream(target, inputs, where, contract)
         return _stream(path, clips, out, samples, (options or LavaOptions()).settings() if lava else None, json)
     clips.require_unused()
     network = open_network(path, contract.overrides() if contract else {})
@@ -116,9 +116,12 @@ def _show(exported: Exported, json: bool, last_step: str, run: Path | None) -> N
     terminal.next_steps(f"ashneuro verify {folder}", f"ashneuro simulate {folder} --on lava", last_step)
 
 
-def _require_of_a_stream(target: str, inputs: Path | None, contract: ContractOptions | None) -> None:
+def _require_of_a_stream(
+    target: str, inputs: Path | None, where: DataOptions | None, contract: ContractOptions | None
+) -> None:
     """Raise `ConfigError` for options that an encoder by changes does not take."""
     given = [f"--target {target}"] * (target != "lava") + ["--inputs"] * (inputs is not None)
+    given += [f"--{name}" for name, value in vars(where or DataOptions()).items() if value is not None]
     given += [f"--{name}" for name in (contract.overrides() if contract else {})]
     if given:
         why = "the encoder by changes of a run is proved on clips, and goes to Lava"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from threading import Lock
 
@@ -34,6 +34,14 @@ TOWER_WORDS = 77
 
 OnReading = Callable[[str, int, int], object]
 """Called with (what, pictures decoded, pictures in all), from one thread at a time."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Metrics on the validation part by name, and firing rates by population, in evaluation."""
+
+    metrics: Mapping[str, float]
+    firing_rates: Mapping[str, float]
 
 
 class TrainingData:
@@ -158,17 +166,20 @@ class TrainingData:
             )
         return chosen
 
-    def validate(self, model: AshNet, task: str) -> dict[str, float]:
-        """Return the validation metrics of ``task`` by name; empty without validation data."""
+    def validate(self, model: AshNet, task: str) -> Validation:
+        """Return the metrics of ``task`` on the validation part; empty without one."""
         if task not in self._pools:
             self._pools[task] = self._pool(task, model)
         pool = self._pools[task]
         if pool is None:
-            return {}
+            return Validation({}, {})
         if isinstance(pool, TaskPool):
-            return {f"{task}_accuracy": accuracy(model, pool)}
-        image_to_text, text_to_image = recalls(model, pool)
-        return {"R@1_image_to_text": image_to_text["R@1"], "R@1_text_to_image": text_to_image["R@1"]}
+            score, firing = accuracy(model, pool)
+            return Validation({f"{task}_accuracy": score}, firing)
+        image_to_text, text_to_image, firing = recalls(model, pool)
+        return Validation(
+            {"R@1_image_to_text": image_to_text["R@1"], "R@1_text_to_image": text_to_image["R@1"]}, firing
+        )
 
     def _pool(self, task: str, model: AshNet) -> Pool | TaskPool | None:
         pool: Pool | TaskPool

@@ -135,10 +135,13 @@ class Pool:
                 self.shared += len(equal)
 
 
-def recalls(model: AshNet, pool: Pool) -> tuple[Metrics, Metrics]:
-    """Return the metrics image → text and text → image of the whole model, as in `evaluate`."""
-    scores = _embed_images(model, pool.images, [Condition.WHOLE], None)[0][0] @ _embed_texts(model, pool.tokens).T
-    return metrics(scores, pool.relevant), metrics(scores.T, pool.relevant.T)
+def recalls(model: AshNet, pool: Pool) -> tuple[Metrics, Metrics, dict[str, float]]:
+    """Return the metrics image → text and text → image of the whole model, as in `evaluate`, and
+    firing rates by population.
+    """
+    (images,), firing = _embed_images(model, pool.images, [Condition.WHOLE], None)
+    scores = images @ _embed_texts(model, pool.tokens).T
+    return metrics(scores, pool.relevant), metrics(scores.T, pool.relevant.T), firing
 
 
 def metrics(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> dict[str, float]:

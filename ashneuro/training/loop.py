@@ -31,10 +31,11 @@ from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
 from ashneuro.training.checkpoint import CONFIG, TRAINER, Run, build_model, load_run, shorten
-from ashneuro.training.data import OnReading, TrainingData
+from ashneuro.training.data import OnReading, TrainingData, Validation
 from ashneuro.training.folder import Checkpoints, TrainerState, open_folder
 from ashneuro.training.learner import Learner
 from ashneuro.training.processes import Processes, join, shared_norms
+from ashneuro.training.rates import norm_steps, rates_note
 from ashneuro.training.schedule import check_schedule, check_stages, only_training
 from ashneuro.training.stage import StageTraining
 from ashneuro.training.teacher import START, Teacher, copy_of, load_teacher, run_as_teacher, save_teacher
@@ -86,7 +87,8 @@ def train(
         choose_integers: called before the first epoch and after each, with
             ``train.quantise_aware``.
         on_reading: called while pictures are decoded, see `ashneuro.training.data.OnReading`.
-        on_note: called with sentences about what will not be learned from the data.
+        on_note: called with sentences about what will not be learned from the data, and about
+            firing rates that part between training and evaluation.
 
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is not set; a resumed run has other
@@ -130,9 +132,13 @@ def train(
         epochs = [EpochMetrics.from_json(row) for row in json.loads(state["rows"])] if state else []
         checkpoints = Checkpoints(out, config, data, learner, processes, epochs)
         with shared_norms(learner, processes):
-            _train_stages(config, data, checkpoints, state, integers, on_progress)
+            validation = _train_stages(config, data, checkpoints, state, integers, on_progress)
     spiking = config.model.abstract.kind == "spiking"
     checkpoints.finish(describe_kernels(device, config.train.kernels) if spiking else "")
+    if spiking and validation is not None:
+        rates = checkpoints.epochs[-1].firing_rates
+        if note := rates_note(rates, validation.firing_rates, norm_steps(learner.model)):
+            on_note(note)
     if processes.size == 1:
         return Run(out, config, data.words, learner.model.eval(), data.labels)
     return load_run(out, device)
@@ -242,12 +248,15 @@ def _train_stages(
     state: TrainerState | None,
     choose_integers: ChooseIntegers | None,
     on_progress: OnProgress,
-) -> None:
-    """Train every epoch of the schedule that ``checkpoints`` does not hold yet."""
+) -> Validation | None:
+    """Train every epoch of the schedule that ``checkpoints`` does not hold yet; return the last
+    validation, ``None`` if there was nothing to train.
+    """
     learner, processes = checkpoints.learner, checkpoints.processes
     model = learner.model
     total = sum(settings.epochs for _, settings in stages(config))
     first = 0
+    validation = None
     for number, (stage, settings) in enumerate(stages(config)):
         finished = len(checkpoints.epochs) - first
         first += settings.epochs
@@ -275,10 +284,11 @@ def _train_stages(
                     _choose_integers(model, choose_integers, data.splits.train)
                 with training.averaged(last=epoch + 1 == settings.epochs), training.unsharded():
                     validation = data.validate(model, stage.task)
-                metrics = replace(metrics, stage=stage.name if config.schedule else "", validation=validation)
+                metrics = replace(metrics, stage=stage.name if config.schedule else "", validation=validation.metrics)
                 checkpoints.epochs.append(metrics)
                 checkpoints.save(training.state())
                 on_progress(Progress(metrics.epoch, total, len(batches), len(batches), metrics.loss, metrics))
+    return validation
 
 
 def _teacher(

@@ -27,6 +27,9 @@ BATCH = 128
 class TaskPool:
     """Answered questions as tensors.
 
+    Args:
+        answered: leave out questions without answers.
+
     Attributes:
         pairs: N pictures, each once.
         images: (N, 3, S, S) uint8, or features of a frozen backbone (N, F, H, W) float16.
@@ -35,10 +38,17 @@ class TaskPool:
     """
 
     def __init__(
-        self, questions: Questions, part: Sequence[Question], labels: Sequence[str], words: Words, data: DataConfig
+        self,
+        questions: Questions,
+        part: Sequence[Question],
+        labels: Sequence[str],
+        words: Words,
+        data: DataConfig,
+        *,
+        answered: bool = True,
     ) -> None:
         self.task, self.labels = questions.task, tuple(labels)
-        self.questions = tuple(question for question in part if question.answers)
+        self.questions = tuple(question for question in part if question.answers or not answered)
         self.pairs = pictures_of(questions, self.questions)
         numbers = {picture.key: number for number, picture in enumerate(self.pairs)}
         self.images = load_pixels(self.pairs, data).images
@@ -73,7 +83,9 @@ def evaluate_task(
     """
     if not any(question.answers for question in part):
         raise DataError(
-            f"the split {split!r} has no answered questions", "there is nothing to evaluate", "choose another split"
+            f"the split {split!r} has no answered questions",
+            "there is nothing to score",
+            "choose another part, or write what it answers: --predictions FILE",
         )
     pool = TaskPool(questions, part, labels, words, data)
     conditions = [Condition.WHOLE, Condition.V_ZEROED]
@@ -83,7 +95,8 @@ def evaluate_task(
     spiking = model.config.abstract.kind == "spiking"
     source = spikes_from if spiking else SpikeSource.NONE
     rows = [_row(condition, source, pool, answers) for condition, answers in zip(conditions, said, strict=True)]
-    rows.append(_row(Condition.MOST_FREQUENT, SpikeSource.NONE, pool, _most_frequent(questions, pool)))
+    if questions.train:
+        rows.append(_row(Condition.MOST_FREQUENT, SpikeSource.NONE, pool, _most_frequent(questions, pool)))
     labelled = frozenset(pool.labels)
     known = sum(is_answerable(pool.task, question, labelled) for question in pool.questions)
     return TaskEvaluation(
@@ -110,10 +123,10 @@ def _examples(pool: TaskPool, said: Sequence[str], count: int) -> tuple[Answered
     return tuple(chosen)
 
 
-def accuracy(model: AshNet, pool: TaskPool) -> float:
-    """Return the mean score of the whole model's answers."""
-    (said,), _ = answer(model, pool, [None], None)
-    return _row(Condition.WHOLE, SpikeSource.TORCH, pool, said).accuracy
+def accuracy(model: AshNet, pool: TaskPool) -> tuple[float, dict[str, float]]:
+    """Return the mean score of the whole model's answers, and firing rates by population."""
+    (said,), firing = answer(model, pool, [None], None)
+    return _row(Condition.WHOLE, SpikeSource.TORCH, pool, said).accuracy, firing
 
 
 @torch.no_grad()

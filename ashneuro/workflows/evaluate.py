@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from ashneuro.config import QuestionConfig, Task, cache_dir
 from ashneuro.errors import AshneuroError, need
+from ashneuro.evaluation import SpikeSource
+from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.program.program import Precision
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
 from ashneuro.workflows.places import HERE, Place, questions_on, require_questions, run_on
@@ -42,12 +44,14 @@ class EvaluationResult(Generic[Result]):
         file: where it was written.
         record: counts of the simulator; ``None`` for torch.
         seconds: where Lava's time went.
+        notes: what to know about the numbers.
     """
 
     evaluation: Result
     file: Path
     record: SpikeRecord | None = None
     seconds: Seconds | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def evaluate(
     file = settings.file(own.path, other=not settings.place.moves(own.config.data))
     opened = run_on(own, settings.place)
     pairs, split = pairs_of(opened, part, samples)
-    with _session(opened, settings, len(pairs), progress) as session:
+    with open_session(opened, settings, len(pairs), progress) as session:
         return _finished(session.evaluate(pairs, split), session, file)
 
 
@@ -155,7 +159,7 @@ def evaluate_task(
     settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava, Place(str(data), str(images)))
     opened = open_run(run, device, skip_broken=skip_broken)
     asked = questions_of(opened, task, part, samples, settings.place)
-    with _session(opened, settings, len(asked.pictures), progress) as session:
+    with open_session(opened, settings, len(asked.pictures), progress) as session:
         file = settings.file(opened.path, task, other=not _are_own(opened, task, settings.place))
         return _finished(answer_questions(session, asked), session, file)
 
@@ -179,11 +183,14 @@ def _are_own(run: Run, task: Task, place: Place) -> bool:
     return not place.data or Path(place.data).name in names
 
 
-def questions_of(run: Run, task: Task, part: Part, samples: int | None = None, place: Place = HERE) -> AskedQuestions:
+def questions_of(
+    run: Run, task: Task, part: Part, samples: int | None = None, place: Place = HERE, *, answered: bool = True
+) -> AskedQuestions:
     """Return the answered questions of ``part``; ``samples`` of them, evenly spaced.
 
     Args:
         place: other questions, or the run's own where they lie now.
+        answered: leave out questions without answers.
 
     Raises:
         AshneuroError: the run was never trained on the task, or has fewer questions.
@@ -198,12 +205,12 @@ def questions_of(run: Run, task: Task, part: Part, samples: int | None = None, p
     if place == HERE:
         require_questions(run, task)
     questions = questions_on(run, task, place)
-    asked = [question for question in getattr(questions, part) if question.answers]
+    asked = [question for question in getattr(questions, part) if question.answers or not answered]
     if samples is not None:
         if not 0 < samples <= len(asked):
             raise AshneuroError(
                 f"--samples {samples}",
-                f"the {part} part has {len(asked)} answered questions",
+                f"the {part} part has {len(asked)} {'answered ' if answered else ''}questions",
                 f"give 1 to {len(asked)}",
             )
         # Evenly spaced: questions of one picture and of one type stand next to each other.
@@ -232,7 +239,7 @@ def answer_questions(session: HybridSession, asked: AskedQuestions) -> TaskEvalu
 
 
 @contextmanager
-def _session(run: Run, settings: EvaluationSettings, images: int, progress: Progress) -> Iterator[HybridSession]:
+def open_session(run: Run, settings: EvaluationSettings, images: int, progress: Progress) -> Iterator[HybridSession]:
     """Open a session that resumes what an interrupted one left."""
     from ashneuro.simulation.lava.stock import RUN_STOCK
 
@@ -259,4 +266,17 @@ def _finished(evaluation: Result, session: HybridSession, file: Path) -> Evaluat
     if session.record is not None:
         save_counts(session.record, file.with_suffix(".npz"))
     list_left_out(session.run)
-    return EvaluationResult(evaluation, file, session.record, session.seconds)
+    return EvaluationResult(evaluation, file, session.record, session.seconds, _notes(evaluation, session.run))
+
+
+def _notes(evaluation: Evaluation | TaskEvaluation, run: Run) -> tuple[str, ...]:
+    """Return a sentence about firing rates that part from those of training, if they do.
+
+    The spikes of other simulators are those of integers, whose rates differ for other reasons.
+    """
+    rates = need("ashneuro.training.rates", extra="train", purpose="evaluating a run")
+    epochs = [epoch for epoch in read_metrics(run.path / METRICS).epochs if epoch.firing_rates]
+    if not epochs or evaluation.rows[0].spikes_from is not SpikeSource.TORCH:
+        return ()
+    note = rates.rates_note(epochs[-1].firing_rates, evaluation.firing_rate, rates.norm_steps(run.model))
+    return (note,) if note else ()

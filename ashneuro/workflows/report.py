@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from ashneuro.config import Task, dump_config, trained_tasks
 from ashneuro.cost.compare import compare as compare_costs
@@ -21,7 +21,7 @@ from ashneuro.cost.measure import load_measurements, save_measurements
 from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
 from ashneuro.cost.workload import ann_twin, count, count_steps
 from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError, need
-from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation, load_evaluation
+from ashneuro.evaluation import Evaluation, RetrievalExample, SpikeSource, TaskEvaluation, load_evaluation
 from ashneuro.exchange import METRICS, HostLayer, StreamEvaluation, read_metrics
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Program
@@ -372,13 +372,13 @@ def report_run(
     evaluations, tasks, not_run = list(results.evaluations), list(results.tasks), dict(results.not_run)
     streams = list(results.streams)
     beside: list[OtherNetwork] = []
-    metrics = {Role.HYBRID: _metric(evaluations, tasks)}
+    metrics = {Role.HYBRID: _metric(*results.priced())}
     data, own_accuracy = results.accuracy()
     accuracies = {} if own_accuracy is None else {Role.HYBRID: own_accuracy}
     taken = {"hybrid", *TWINS}
     for other in others:
         theirs = SavedResults.of(other, progress)
-        metric = _metric(theirs.evaluations, theirs.tasks)
+        metric = _metric(*theirs.priced())
         on, accuracy = theirs.accuracy()
         accuracy = accuracy if on == data else None  # of other data it is not comparable
         kind = other.config.model.abstract.kind
@@ -494,19 +494,26 @@ class SavedResults:
         return cls(evaluations, answered, not_run, load_counts(counted) if counted else None, current_streams(run))
 
     def accuracy(self) -> tuple[tuple[str, int], Accuracy | None]:
-        """Return the data and the accuracy of the first evaluation: the mean of R@1 in both
-        directions, or without retrieval the first task's.
+        """Return the data and the accuracy of the first evaluation of `priced`: the mean of R@1 in
+        both directions, or without retrieval the first task's.
 
         Data are the name of the split and the number of queries.
         """
-        if self.evaluations:
-            found = self.evaluations[0]
+        evaluations, tasks = self.priced()
+        if evaluations:
+            found = evaluations[0]
             value = sum(way["R@1"] for way in found.rows[0].directions) / 2
             return (found.split, found.images), Accuracy.of_queries(value, found.images)
-        if self.tasks:
-            first = self.tasks[0]
+        if tasks:
+            first = tasks[0]
             return (first.split, first.questions), Accuracy.of_queries(first.rows[0].accuracy, first.questions)
         return ("", 0), None
+
+    def priced(self) -> tuple[list[Evaluation], list[TaskEvaluation]]:
+        """Return the evaluations with those first whose arithmetic is priced: integers, where they
+        were evaluated on the queries of the first.
+        """
+        return _integers_first(self.evaluations), _integers_first(self.tasks)
 
     def labelled(self, name: str) -> SavedResults:
         """Return the results with ``name`` as the label of hybrids, and of ANNs that are no twins,
@@ -517,6 +524,21 @@ class SavedResults:
             return replace(item, label=name) if item.kind == "spiking" or name not in TWINS else item
 
         return replace(self, evaluations=tuple(map(label, self.evaluations)), tasks=tuple(map(label, self.tasks)))
+
+
+_INTEGERS = (SpikeSource.EMULATOR, SpikeSource.LAVA_INTEGER)
+
+Evaluated = TypeVar("Evaluated", Evaluation, TaskEvaluation)
+
+
+def _integers_first(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
+    """Return evaluations with integers before floats, within those of the same queries."""
+
+    def queries(one: Evaluation | TaskEvaluation) -> tuple[object, ...]:
+        return (one.split, one.images) if isinstance(one, Evaluation) else (one.task, one.split, one.questions)
+
+    order = list(dict.fromkeys(map(queries, evaluations)))
+    return sorted(evaluations, key=lambda one: (order.index(queries(one)), one.rows[0].spikes_from not in _INTEGERS))
 
 
 def _is_current(file: Path, run: Run) -> bool:
@@ -568,14 +590,19 @@ def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Worklo
 
 def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) -> str:
     """Return the first evaluation's R@1 and the metric of the first evaluation of each task, in
-    words.
+    words. Those of spikes from torch, which are not the integers that are priced, are marked.
     """
     said = []
     if evaluations:
         recalls = " / ".join(f"{100 * way['R@1']:.1f}" for way in evaluations[0].rows[0].directions)
-        said.append(f"R@1 {recalls} %")
+        said.append(f"R@1 {recalls} %{_in_float(evaluations[0])}")
     first = {item.task: item for item in reversed(tasks)}
-    return ", ".join([*said, *map(task_tables.metric, reversed(first.values()))])
+    said += [task_tables.metric(item) + _in_float(item) for item in reversed(first.values())]
+    return ", ".join(said)
+
+
+def _in_float(evaluation: Evaluation | TaskEvaluation) -> str:
+    return " (in float)" if evaluation.rows[0].spikes_from is SpikeSource.TORCH else ""
 
 
 def untaken(name: str, path: Path, taken: Collection[str]) -> str:

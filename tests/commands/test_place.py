@@ -49,6 +49,8 @@ def test_other_data(ashneuro: Command, moved: Path, pairs: Path, tmp_path: Path)
     found = json.loads((moved / "on-other-evaluation.json").read_text())
     assert found["images"] == 8 and found["split"] == "other.jsonl, all of it, test"
     assert not (moved / "evaluation.json").exists()
+    stream = ashneuro("evaluate", moved, "--stream", "own", "--data", other)
+    assert stream.code == 2 and "--stream with --data" in stream.err
     absent = ashneuro("evaluate", moved, "--data", "no/such.csv")
     assert absent.code == 2 and "no/such.csv" in absent.err and "do:" in absent.err
 

@@ -1,0 +1,75 @@
+"""Firing rates in training and in evaluation, and why they part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ashneuro.model.network import AshNet
+
+FACTOR = 2.0
+"""Rates part when one is more than so many times the other,"""
+
+LEAST = 0.02
+"""and when they differ by at least so many spikes per neuron and timestep."""
+
+MOMENTUM = 0.1
+"""Share of a batch's statistics in the running ones, per step: PyTorch's default."""
+
+SETTLED = 50
+"""Steps after which running statistics have forgotten 99.5 % of their initial values."""
+
+
+def parted_rates(training: Mapping[str, float], evaluation: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Return the rates (training, evaluation) of the layers where they part, by name.
+
+    ::
+
+        |r_t − r_e| ≥ LEAST   and   max(r_t, r_e) > FACTOR · min(r_t, r_e)
+
+    Layers that one of the two does not know are left out.
+    """
+    both = {name: (rate, evaluation[name]) for name, rate in training.items() if name in evaluation}
+    return {
+        name: rates
+        for name, rates in both.items()
+        if max(rates) - min(rates) >= LEAST and max(rates) > FACTOR * min(rates)
+    }
+
+
+def norm_steps(model: AshNet) -> int:
+    """Return the number of batches that every batch norm of the abstract encoder has seen."""
+    encoder = model.abstract
+    buffers = [] if encoder is None else list(encoder.named_buffers())
+    return min((int(value) for name, value in buffers if name.endswith("num_batches_tracked")), default=0)
+
+
+def rates_note(training: Mapping[str, float], evaluation: Mapping[str, float], steps: int) -> str:
+    """Return a sentence about firing rates that part, and why; empty if they do not.
+
+    In training a batch norm uses the statistics of the batch, in evaluation running ones, which
+    start at mean 0 and variance 1 and keep ``(1 − MOMENTUM)^steps`` of that.
+
+    Args:
+        training: mean firing rates over the last epoch, by layer.
+        evaluation: firing rates in evaluation, by layer.
+        steps: batches that the running statistics have seen.
+    """
+    parted = parted_rates(training, evaluation)
+    if not parted:
+        return ""
+    layers = ", ".join(f"{name} {100 * before:.1f} % / {100 * now:.1f} %" for name, (before, now) in parted.items())
+    said = f"firing rates in training / in evaluation part: {layers}. "
+    if steps < SETTLED:
+        left = 100 * (1 - MOMENTUM) ** steps
+        return said + (
+            f"Training normalises with the statistics of each batch, evaluation with running ones, which after "
+            f"{steps} steps are still {left:.0f} % their initial values: train for more steps, with more epochs or "
+            f"smaller batches"
+        )
+    return said + (
+        f"The running statistics of the batch norms are settled after {steps:,} steps, so either the pictures differ "
+        "from those of training, or rates still changed in the last epoch, or batches are too small for their "
+        "statistics to be those of the data"
+    )

@@ -1,0 +1,37 @@
+"""Notes about firing rates that part between training and evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ashneuro.training.loop import train
+from ashneuro.training.rates import parted_rates, rates_note
+from tests.training import tiny
+
+
+def test_rates_part_by_a_factor_and_by_an_amount():
+    training = {"silent": 0.15, "double": 0.1, "close": 0.1, "tiny": 0.001, "risen": 0.1, "unknown": 0.5}
+    evaluation = {"silent": 0.0, "double": 0.05, "close": 0.11, "tiny": 0.02, "risen": 0.3, "other": 0.0}
+    assert parted_rates(training, evaluation) == {"silent": (0.15, 0.0), "risen": (0.1, 0.3)}
+
+
+@pytest.mark.parametrize("steps, share", [(8, "43 %"), (1, "90 %")])
+def test_few_steps_are_the_reason(steps, share):
+    note = rates_note({"encode": 0.152}, {"encode": 0.0}, steps)
+    assert "encode 15.2 % / 0.0 %" in note and f"after {steps} steps are still {share}" in note
+    assert rates_note({"encode": 0.1}, {"encode": 0.09}, steps) == ""
+
+
+def test_settled_statistics_are_another_reason():
+    note = rates_note({"encode": 0.1}, {"encode": 0.4}, 1200)
+    assert "settled after 1,200 steps" in note and "initial" not in note
+
+
+def test_training_says_so_at_its_end(tmp_path: Path):
+    """After few steps the running statistics are far from those of batches."""
+    notes: list[str] = []
+    train(tiny.config(epochs=1), tmp_path / "run", on_note=notes.append)
+    (note,) = [note for note in notes if note.startswith("firing rates")]
+    assert "after 2 steps are still 81 %" in note

@@ -1,0 +1,37 @@
+"""The metric beside an energy is that of the arithmetic that is priced."""
+
+from __future__ import annotations
+
+import pytest
+
+from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, SpikeSource
+from ashneuro.workflows.report import SavedResults, _metric
+
+
+def evaluation(source: SpikeSource, recall: float, images: int = 12) -> Evaluation:
+    found = {"R@1": recall, "R@5": recall, "R@10": recall, "median_rank": 1.0}
+    chance = RetrievalRow(Condition.CHANCE, SpikeSource.NONE, found, found)
+    row = RetrievalRow(Condition.WHOLE, source, found, found)
+    return Evaluation("spiking", "squares, test", images, images, images, (row,), chance, None, {}, ())
+
+
+def results(*evaluations: Evaluation) -> SavedResults:
+    return SavedResults(evaluations, (), {}, None)
+
+
+def test_integers_are_shown_and_compared_where_they_were_evaluated():
+    found = results(
+        evaluation(SpikeSource.TORCH, 0.5),
+        evaluation(SpikeSource.EMULATOR, 0.1, images=4),
+        evaluation(SpikeSource.LAVA_FLOAT, 0.5),
+        evaluation(SpikeSource.EMULATOR, 0.25),
+    )
+    assert _metric(*found.priced()) == "R@1 25.0 / 25.0 %"
+    data, accuracy = found.accuracy()
+    assert data == ("squares, test", 12) and accuracy is not None and accuracy.value == pytest.approx(0.25)
+
+
+def test_floats_are_marked_where_there_is_nothing_else():
+    found = results(evaluation(SpikeSource.TORCH, 0.5), evaluation(SpikeSource.EMULATOR, 0.1, images=4))
+    assert _metric(*found.priced()) == "R@1 50.0 / 50.0 % (in float)"
+    assert _metric(*results(evaluation(SpikeSource.NONE, 0.5)).priced()) == "R@1 50.0 / 50.0 %", "an ANN"
