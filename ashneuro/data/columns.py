@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -98,12 +99,15 @@ def texts_of_value(value: Any) -> list[str] | None:
 
 
 def texts_of_cell(cell: str) -> list[str]:
-    """Return the captions in the cell of a text table: one, or a JSON list of them."""
+    """Return the captions in the cell of a text table: one, or a list of them, as JSON or pandas
+    write it.
+    """
     if cell.startswith("[") and cell.endswith("]"):
-        try:
-            return texts_of_value(json.loads(cell)) or [cell]
-        except (ValueError, RecursionError):
-            pass
+        for read in (json.loads, ast.literal_eval):
+            try:
+                return texts_of_value(read(cell)) or [cell]
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
     return [cell]
 
 

@@ -146,6 +146,7 @@ def test_json_of_pictures_and_captions(tmp_path: Path, content: Any) -> None:
         'url,image,caption\nhttp://x/7,a.jpg,"one, two"\nhttp://x/8,b.jpg,three\n',
         'image,caption_1,caption_2\na.jpg,"one, two",\nb.jpg,,three\n',
         'image,caption\na.jpg,"[""one, two""]"\nb.jpg,three\n',
+        "image,caption\na.jpg,\"['one, two']\"\nb.jpg,three\n",
     ],
 )
 @pytest.mark.parametrize("name", ["pairs.csv", "pairs.tsv", "pairs.txt"])
