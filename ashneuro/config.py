@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SWEEPS = ("ablation", "demo", "front", "stua")
 """Names of the examples that are sweeps; the others are settings of one run."""
 
+EARLIER: Mapping[str, Mapping[str, Any]] = {"data": {"tokeniser": "words"}, "train": {"momentum_text": 0.0}}
+"""Values for a run's ``config.json`` that was written before these settings existed."""
+
 PositiveInt = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 
@@ -380,10 +383,10 @@ class TrainConfig:
     changes: Annotated[float, Ge(0)] = 0.0
     beta: Annotated[float, Ge(0)] = 1.0
     synthetic: Annotated[int, Ge(0)] = 0
-    stua: Annotated[float, Ge(0)] = 0.2
-    stua_reading: Literal["uni", "soft", "symmetric", "reconstruction", "bag-of-words"] = "uni"
+    stua: Annotated[float, Ge(0)] = 0.3
+    stua_reading: Literal["uni", "soft", "symmetric", "reconstruction", "bag-of-words"] = "soft"
     stua_stops_at_concrete: bool = True
-    momentum_text: Annotated[float, Ge(0), Lt(1)] = 0.0
+    momentum_text: Annotated[float, Ge(0), Lt(1)] = 0.99
     unlabelled: Annotated[float, Ge(0)] = 0.0
     firing_rate: Annotated[float, Gt(0), Le(1)] = 0.1
     firing_rate_weight: Annotated[float, Ge(0)] = 1.0
@@ -558,8 +561,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """
     path = presets().get(str(path), Path(path))
     values = _read(path, presets(), "preset")
-    if path.name == "config.json" and isinstance(data := values.get("data"), dict):
-        data.setdefault("tokeniser", "words")  # of a run that was made when there were no others
+    if path.name == "config.json":  # of a run, which keeps its meaning
+        for section, settings in EARLIER.items():
+            if isinstance(given := values.setdefault(section, {}), dict):
+                values[section] = {**settings, **given}
     for override in overrides:
         _override(values, override)
     return parse_config(values, name=str(path))

@@ -44,6 +44,7 @@ NIR_BUNDLES = ("runs/hybrid/bundle", "lif_cubalif.bundle")
 def test_run_loads(old: Path, name: str, kind: str, parameters: int) -> None:
     run = load_run(old / "runs" / name)
     assert run.config.model.abstract.kind == kind and run.config.data.source == "shapes"
+    assert run.config.train.momentum_text == 0.0, "a setting that it did not have"
     assert sum(weight.numel() for weight in run.model.parameters()) == parameters
     assert len(run.vocabulary) == 13
     assert (run.model.abstract.integers is not None) == (name == "learnt")

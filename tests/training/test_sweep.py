@@ -31,7 +31,7 @@ def test_one_at_a_time_is_the_base_and_each_level_for_every_seed() -> None:
     assert {cell.config.train.epochs for cell in found} == {2}
     assert [cell.config.train.seed for cell in found] == [cell.seed for cell in found]
     assert [cell.config.model.abstract.timesteps for cell in found[:5]] == [4, 1, 8, 4, 4]
-    assert [cell.config.train.stua for cell in found[:5]] == [0.1, 0.1, 0.1, 0.5, 0.0]
+    assert [cell.config.train.stua for cell in found[:5]] == [0.3, 0.3, 0.3, 0.5, 0.0]
     assert found[1].levels == {"T": "T = 1"} and found[0].levels == {}
     assert len({cell.folder for cell in found}) == 10
 

@@ -26,6 +26,8 @@ CONFIG = RunConfig(
         label_smoothing=0.1,
         contrast=0.1,
         stua=0.2,
+        stua_reading="uni",
+        momentum_text=0.0,
         firing_rate=0.1,
     ),
 )
