@@ -238,5 +238,5 @@ def test_report_names_task_without_data(ashneuro: Command, exported_run: Path, t
     (lost / "config.json").write_text(json.dumps(config))
     result = ashneuro("report", lost, "--out", tmp_path)
     assert result.code == 0, result.err
-    assert "entailment of lost: not run, cannot read" in result.out and "gone.jsonl" in result.out
+    assert "entailment of lost: not run, the data of" in result.out and "gone.jsonl" in result.out
     assert "entailment of lost" in (tmp_path / "report.html").read_text(encoding="utf-8")
