@@ -64,6 +64,7 @@ class Learner(nn.Module):
         if config.unlabelled:
             self.queue = TextQueue(model.config.embedding)
         self._fan_out: dict[str, str] = {}  # name of the buffer, by population
+        self._alike: dict[str, float] = {}  # fan-out of populations whose neurons share it
         if model.abstract is None:
             return
         if config.stua_reading == "reconstruction":
@@ -76,6 +77,8 @@ class Learner(nn.Module):
                 # so checkpoints do not hold them.
                 self._fan_out[population] = f"fan_out_{population.replace('.', '_')}"
                 self.register_buffer(self._fan_out[population], synapses, persistent=False)
+                if synapses.min() == synapses.max():
+                    self._alike[population] = float(synapses.max())
 
     @property
     def fan_out(self) -> dict[str, Tensor]:
@@ -285,7 +288,11 @@ class Learner(nn.Module):
             return terms, {}
         assert self.model.abstract is not None
         # Some kernels return the rates with the spikes; else they cost a pass over the spikes.
-        needed = encoded.layers.keys() if settings.synops else encoded.layers.keys() - encoded.rates.keys()
+        # Synops follow from a rate where all neurons reach as many synapses.
+        known = [
+            name for name in encoded.layers if name in encoded.rates and (not settings.synops or name in self._alike)
+        ]
+        needed = [name for name in encoded.layers if name not in known]
         events = self.model.abstract.events({name: encoded.layers[name] for name in needed})
         rates = {
             name: encoded.rates[name] if name in encoded.rates else firing_rate(events[name]) for name in encoded.layers
@@ -295,7 +302,13 @@ class Learner(nn.Module):
             means = [all_gather(rate[None]).mean() for rate in rates.values()]
             terms["firing"] = settings.firing_rate_weight * objectives.firing_rate_penalty(means, settings.firing_rate)
         if settings.synops:
-            count = all_gather(objectives.synops(events, self.fan_out)[None]).mean()
+            counted = [
+                objectives.synops_at_rate(encoded.rates[name], encoded.layers[name], self._alike[name])
+                for name in known
+            ]
+            if needed:
+                counted.append(objectives.synops(events, self.fan_out))
+            count = all_gather(torch.stack(counted).sum()[None]).mean()
             terms["synops"] = settings.synops_weight * objectives.synops_penalty(count, settings.synops)
         return terms, {name: rate.detach() for name, rate in rates.items()}
 

@@ -396,6 +396,17 @@ def synops(layers: Mapping[str, Tensor], fan_out: Mapping[str, Tensor]) -> Tenso
     return torch.stack(counts).sum()
 
 
+def synops_at_rate(rate: Tensor, sent: Tensor, fan_out: float) -> Tensor:
+    """Return `synops` of a population whose neurons have the same fan-out, from its firing rate.
+
+    Args:
+        rate: messages per neuron and timestep, with their gradient.
+        sent: messages (T, B, ...), for the shape.
+        fan_out: synapses per neuron.
+    """
+    return rate * (fan_out * sent.numel() / sent.shape[1])
+
+
 def changes(
     first: Mapping[str, Tensor],
     second: Mapping[str, Tensor],

@@ -145,6 +145,27 @@ def test_penalties_count_graded_messages() -> None:
     assert len(learned) == 5 and float(learned["abstract.entry.parametrizations.v_threshold.original"]) < 0
 
 
+def test_synops_from_rates_have_the_gradient_of_those_from_events() -> None:
+    settings = tiny.config(itc=0.0, contrast=0.0, stua=0.0, synops=50.0, firing_rate_weight=0.0)
+    abstract = replace(settings.model.abstract, neuron="graded", learn_threshold=True, timesteps=1)
+    settings = replace(settings, model=replace(settings.model, abstract=abstract))
+    found = []
+    for rates in (True, False):
+        torch.manual_seed(0)
+        model = build_model(settings, vocabulary_of(settings)).train()
+        assert model.abstract is not None
+        if not rates:
+            keep = model.abstract.with_rates
+            model.abstract.with_rates = lambda current, keep=keep: (keep(current)[0], {})  # type: ignore[method-assign]
+        (term,) = step_of(model, settings, torch.float64)[1].values()
+        term.backward()
+        gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        found.append({"term": term.detach()} | gradients)
+    assert found[0].keys() == found[1].keys() and len(found[0]) > 5
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-5, atol=1e-9, msg=name)
+
+
 def test_fan_out_moves_with_the_learner_and_is_not_saved() -> None:
     settings = tiny.config(synops=100.0)
     learner = Learner(build_model(settings, build_vocabulary(["red square"])), settings.train, 1)

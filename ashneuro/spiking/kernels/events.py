@@ -19,6 +19,7 @@ gradient ``R · σ'(s)`` where it sends, and none elsewhere.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -51,12 +52,15 @@ class _Events(torch.autograd.Function):
         slope = table.slope if neurons.slope is None else neurons.slope
         height = threshold.to(sent.dtype)
         width = torch.where(height > 0, height, torch.ones_like(height))
-        step = table.derivative((sent - height) / width, slope)
-        known = (sent > 0) & (sent < neurons.limit)
-        inside = gradient / width * step / (1 + step * (height > 0))
-        outside = torch.where(height > 0, gradient / width, torch.zeros_like(gradient))
+        step = table.derivative((sent - height).div_(width), slope)
+        known = sent > 0
+        if neurons.limit != math.inf:
+            known &= sent < neurons.limit
+        # In place: each pass over memory takes as long as the neurons themselves.
+        passed = gradient / width
+        outside = torch.where(height > 0, passed, 0.0)
+        inside = torch.where(known, passed.mul_(step).div_((step * (height > 0)).add_(1)), 0.0)
         g_threshold = None
         if ctx.needs_input_grad[1]:
-            direct = torch.where(known & (height > 0), inside, torch.zeros_like(inside))
-            g_threshold = -direct.sum_to_size(threshold.shape).to(threshold)
+            g_threshold = -torch.where(height > 0, inside, 0.0).sum_to_size(threshold.shape).to(threshold)
         return torch.where(known, inside, outside), g_threshold, None
