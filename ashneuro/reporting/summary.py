@@ -191,12 +191,13 @@ def _own_ann(ann: OwnAnn) -> dict[str, Any]:
 
 
 def _layer_workload(layer: LayerWorkload) -> dict[str, Any]:
-    """Return the counts of a layer; those of messages with numbers, and of passes over frames, only
-    where it has some.
+    """Return the counts of a layer; those of messages with numbers, of passes over frames and of
+    values that last from frame to frame only where it has some.
     """
     graded = () if layer.message_bits else ("graded_messages", "message_bits")
     absent = graded if layer.acs_from_counts else (*graded, "acs_from_counts")
     absent = absent if layer.passes > 1 else (*absent, "passes")
+    absent = absent if layer.accesses else (*absent, "accesses")
     return {name: value for name, value in asdict(layer).items() if name not in absent}
 
 
