@@ -92,7 +92,7 @@ class Backbone(nn.Module):
         """Return the feature map of images (B, 3, S, S)."""
         if self.tune or images.is_cuda or len(images) <= PART:
             return self._features(images)
-        return torch.cat([self._features(part) for part in images.split(PART)])
+        return torch.cat([self._features(part) for part in images.split(PART)])  # type: ignore[no-untyped-call]
 
     def _features(self, images: Tensor) -> Tensor:
         # Undo `normalise` (0 … 255 to −2 … 2), and apply the backbone's own normalisation.
