@@ -20,7 +20,11 @@ FOUND = SearchResult(
     12,
     ("qwerty",),
     ("broken.jpg: cannot identify image file",),
-    (SearchMatch(pair("1.png", "red square", 200), 0.75), SearchMatch(pair("0.png", "blue square", 90), -0.25)),
+    (
+        SearchMatch(pair("1.png", "red square", 200), 0.75, "red square", hit=False),
+        SearchMatch(pair("0.png", "blue square", 90), -0.25, "second caption", hit=True),
+    ),
+    hits=1,
 )
 
 
@@ -30,9 +34,10 @@ def test_to_json() -> None:
         "unknown_words": ["qwerty"],
         "pictures": 12,
         "unreadable": ["broken.jpg: cannot identify image file"],
+        "hits": 1,
         "best": [
-            {"picture": "1.png", "caption": "red square", "cosine": 0.75},
-            {"picture": "0.png", "caption": "blue square", "cosine": -0.25},
+            {"picture": "1.png", "caption": "red square", "cosine": 0.75, "hit": False},
+            {"picture": "0.png", "caption": "second caption", "cosine": -0.25, "hit": True},
         ],
     }
 
