@@ -13,6 +13,7 @@ from ashneuro.program.nir_file import load_graph
 from ashneuro.program.placement.place import place
 from ashneuro.program.quantise import quantise
 from ashneuro.spiking.contract import Contract
+from tests.program import test_levels as levels
 from tests.program.netx.test_read import every_layer, write
 from tests.program.placement.test_place import dense_program, limits
 from tests.program.remedies.graphs import CONTRACT, SOUND, looped
@@ -91,6 +92,11 @@ def _fine(tmp_path):
     return _nir(tmp_path)
 
 
+def _levels(scale):
+    program = lower(levels.network(), levels.CONTRACT)
+    return lambda _: quantise(program, input_peak={"input": 3.0}, scales={"entry": scale})
+
+
 def _short_loop(steps):
     graph = looped(nir.Delay(np.full(4, steps * 1e-3)))
     return lambda tmp_path: lower(graph, CONTRACT)
@@ -130,6 +136,7 @@ CASES = [
         lambda _: quantise(FLOAT, input_peak={}),
     ),
     ("or a peak", lambda _: quantise(ANALOG, input_peak={}), lambda _: quantise(ANALOG, input_peak={"input": 1.0})),
+    ("give the scale 2^n / step", _levels(3 / 0.3), _levels(4 / 0.3)),
     ("make those layers narrower", _placed(900, 4), _placed(700, 4)),
     ("that they feed smaller", _placed(20, 4, 600, out_axons=2), _placed(20, 4, 40, out_axons=2)),
 ]
