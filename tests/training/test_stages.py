@@ -246,7 +246,7 @@ def test_settings_of_a_stage_come_from_toml() -> None:
 
 
 def test_a_stage_can_set_every_setting_of_neurons() -> None:
-    layers = {"channels", "units", "block", "codebook", "codebook_groups"}  # weights fit them
+    layers = {"channels", "units", "positions", "block", "codebook", "codebook_groups"}  # weights fit them
     assert {item.name for item in fields(StageNeuron)} == {item.name for item in fields(AbstractConfig)} - layers
 
 

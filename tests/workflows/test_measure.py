@@ -20,7 +20,7 @@ class Model(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.image_size, self.config = 8, SimpleNamespace(abstract=SimpleNamespace(kind=kind, units=5))
-        self.abstract = None if kind == "none" else SimpleNamespace(timesteps=4)
+        self.abstract = None if kind == "none" else SimpleNamespace(timesteps=4, out_shape=(5,))
         self.linear, self.seen = nn.Linear(3 * 64, 7), []
 
     def embed_images(self, images: torch.Tensor, *, spikes: torch.Tensor | None = None) -> torch.Tensor:
