@@ -42,4 +42,4 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-3.* build dist site

@@ -16,6 +16,7 @@ The command line prints the three parts and exits with ``exit_code``. A tracebac
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 
@@ -78,6 +79,31 @@ class MissingDependency(AshneuroError):
     exit_code = 3
 
 
+def install_command(extra: str = "") -> str:
+    """Return the pip command that installs ashneuro again, with an extra, from where it came.
+
+    A checkout is installed from its folder, a wheel or repository from its address (PEP 610), and
+    what came from a package index by its name.
+    """
+    import importlib.metadata
+    import json
+
+    wanted = f"[{extra}]" if extra else ""
+    folder = Path(__file__).parents[1]
+    if (folder / "pyproject.toml").is_file():
+        return f"pip install -e '{'.' if folder == Path.cwd() else folder}{wanted}'"
+    try:
+        origin = json.loads(importlib.metadata.distribution("ashneuro").read_text("direct_url.json") or "{}")
+    except (importlib.metadata.PackageNotFoundError, json.JSONDecodeError):
+        origin = {}
+    if "url" not in origin:
+        return f"pip install 'ashneuro{wanted}'"
+    address = origin["url"]
+    if commit := origin.get("vcs_info"):
+        address = f"{commit['vcs']}+{address}@{commit['commit_id']}"
+    return f"pip install 'ashneuro{wanted} @ {address}'"
+
+
 def need(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import and return an optional ``module``.
 
@@ -94,5 +120,5 @@ def need(module: str, *, extra: str, purpose: str) -> ModuleType:
         raise MissingDependency(
             f"{purpose} needs the package {(error.name or module).partition('.')[0]!r}",
             f"it cannot be imported here ({error})",
-            f"pip install 'ashneuro[{extra}]'",
+            install_command(extra),
         ) from error

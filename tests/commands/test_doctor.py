@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ashneuro.errors import install_command
 from ashneuro.simulation.lava.environment import WORKER, find_interpreter
 from ashneuro.workflows import doctor
 from tests.commands.conftest import Command
@@ -52,7 +53,7 @@ def test_missing_parts_have_commands(ashneuro: Command, monkeypatch: pytest.Monk
         found["lava"]["mend"] == "unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava" and not found["lava"]["ok"]
     )
     block = ashneuro("doctor").out
-    assert "  pip install 'ashneuro[train]'   # packages, train\n" in block
+    assert f"  {install_command('train')}   # packages, train\n" in block
     assert "  unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava   # lava\n" in block
 
 

@@ -467,7 +467,7 @@ def test_steps_in_pieces(monkeypatch):
 
 
 def test_threads_give_same_results():
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'ashneuro[train]'")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[train]'")
     random, program = nets.conv_net(4, "integer")
     x = random.inputs(program.inputs[0], 5, 300)
     names, before, records = [layer.name for layer in program.layers], torch.get_num_threads(), []
