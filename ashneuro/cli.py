@@ -43,7 +43,10 @@ app = App(
     version=__version__,
     help_format="plaintext",
 )
-app["--help"].group = app["--version"].group = Group("Options", sort_key=9)
+app.register_install_completion_command(
+    help="Install completions of this command for bash, zsh or fish, and load them in the shell's startup file."
+)
+app["--help"].group = app["--version"].group = app["--install-completion"].group = Group("Options", sort_key=9)
 for group, verb, sentence in VERBS:
     app.command(f"ashneuro.commands.{verb}:{verb}", name=verb, group=group, help=sentence)
 

@@ -51,6 +51,7 @@ def examine(lava_command: str | None = None) -> list[Check]:
         *_energy(),
         _profiles(),
         _caches(),
+        _completion(),
     ]
 
 
@@ -239,3 +240,16 @@ def _caches() -> Check:
 
 def _size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _completion() -> Check:
+    """Return the state of completions in the user's shell; without them nothing is at fault."""
+    from cyclopts.completion.install import get_default_completion_path
+
+    shell = Path(os.environ.get("SHELL", "")).name
+    if shell not in ("bash", "zsh", "fish"):
+        return Check("completion", f"not available for the shell {shell or 'of this process'}; for bash, zsh and fish")
+    script = get_default_completion_path(shell, "ashneuro")
+    if not script.exists():
+        return Check("completion", f"not installed for {shell} (optional): ashneuro --install-completion")
+    return Check("completion", f"{shell}: {script}")
