@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ashneuro import __version__
 from ashneuro.config import cache_dir
@@ -246,9 +247,11 @@ def _completion() -> Check:
     """Return the state of completions in the user's shell; without them nothing is at fault."""
     from cyclopts.completion.install import get_default_completion_path
 
-    shell = Path(os.environ.get("SHELL", "")).name
-    if shell not in ("bash", "zsh", "fish"):
-        return Check("completion", f"not available for the shell {shell or 'of this process'}; for bash, zsh and fish")
+    shells: tuple[Literal["bash", "zsh", "fish"], ...] = ("bash", "zsh", "fish")
+    named = Path(os.environ.get("SHELL", "")).name
+    shell = next((each for each in shells if each == named), None)
+    if shell is None:
+        return Check("completion", f"not available for the shell {named or 'of this process'}; for bash, zsh and fish")
     script = get_default_completion_path(shell, "ashneuro")
     if not script.exists():
         return Check("completion", f"not installed for {shell} (optional): ashneuro --install-completion")
