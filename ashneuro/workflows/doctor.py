@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ashneuro import __version__
 from ashneuro.config import cache_dir
@@ -52,7 +51,6 @@ def examine(lava_command: str | None = None) -> list[Check]:
         *_energy(),
         _profiles(),
         _caches(),
-        _completion(),
     ]
 
 
@@ -241,18 +239,3 @@ def _caches() -> Check:
 
 def _size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def _completion() -> Check:
-    """Return the state of completions in the user's shell; without them nothing is at fault."""
-    from cyclopts.completion.install import get_default_completion_path
-
-    shells: tuple[Literal["bash", "zsh", "fish"], ...] = ("bash", "zsh", "fish")
-    named = Path(os.environ.get("SHELL", "")).name
-    shell = next((each for each in shells if each == named), None)
-    if shell is None:
-        return Check("completion", f"not available for the shell {named or 'of this process'}; for bash, zsh and fish")
-    script = get_default_completion_path(shell, "ashneuro")
-    if not script.exists():
-        return Check("completion", f"not installed for {shell} (optional): ashneuro --install-completion")
-    return Check("completion", f"{shell}: {script}")
