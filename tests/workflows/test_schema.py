@@ -43,7 +43,7 @@ def test_settings_of_a_run_are_valid(validator: Any) -> None:
     ],
     ids=["unknown key", "below its limit", "no such choice", "unknown key of a stage", "unknown section"],
 )
-def test_what_loading_refuses_is_invalid(values: dict[str, Any], validator: Any) -> None:
+def test_refused_settings_are_invalid(values: dict[str, Any], validator: Any) -> None:
     assert not validator.is_valid(values)
 
 
