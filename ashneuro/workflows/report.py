@@ -42,6 +42,7 @@ from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
 from ashneuro.workflows.simulate import with_inputs
 from ashneuro.workflows.streams import current_streams
+from ashneuro.workflows.verify import certified
 
 if TYPE_CHECKING:
     import nir
@@ -264,7 +265,7 @@ def report_network(
     else:
         target, given = with_inputs(source, inputs, contract)
         fed = _words(inputs, "the sample that the module was read with" if own_sample else "the bundle's reference")
-    certificate = target.certificate if isinstance(target, Bundle) else None
+    certificate = certified(target) if isinstance(target, Bundle) else None
     if isinstance(target, Bundle):
         program = target.preferred_program
     else:
@@ -363,6 +364,7 @@ def report_run(
     deployed = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
     path = run.path
     bundle = open_bundle(path)
+    certificate = certified(bundle, path)
     program = bundle.program("integer")
     # Rasters of the few reference samples are drawn; energy is priced from counts over the whole
     # test part, where `evaluate` left them.
@@ -423,7 +425,7 @@ def report_run(
         streams=streams,
         not_run=not_run,
         facts=facts,
-        certificate=bundle.certificate,
+        certificate=certificate,
         raster=_one_raster(rasters),
         steps=_by_step(program, rasters, bundle.reference.inputs),
         step_samples=rasters.samples,
