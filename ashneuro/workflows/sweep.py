@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,8 +143,7 @@ def _merge(cells: Sequence[Cell], other: Path, folder: Path) -> None:
             if own.holder:
                 continue  # it is being trained here, too
             shutil.copytree(there, here, ignore=shutil.ignore_patterns("row.json", ".*"), dirs_exist_ok=True)
-            row = (there / "row.json").read_text(encoding="utf-8")
-            replace_file(here / "row.json", lambda file, row=row: file.write_text(row, encoding="utf-8"))
+            replace_file(here / "row.json", partial(shutil.copyfile, there / "row.json"))
 
 
 def _work(
