@@ -8,9 +8,10 @@
     │   └── ProofError     computations that must agree differ
     ├── ProfileError       a hardware profile is not valid
     ├── LavaError          the Lava process could not start, or failed while it ran
-    └── MissingDependency  an optional package is not installed
+    ├── MissingDependency  an optional package is not installed
+    └── Fault              an exception that nobody foresaw: a bug of ashneuro
 
-The command line prints the three parts and exits with ``exit_code``. A traceback is a bug.
+The command line prints the three parts and exits with ``exit_code``.
 """
 
 from __future__ import annotations
@@ -102,6 +103,23 @@ def install_command(extra: str = "") -> str:
     if commit := origin.get("vcs_info"):
         address = f"{commit['vcs']}+{address}@{commit['commit_id']}"
     return f"pip install 'ashneuro{wanted} @ {address}'"
+
+
+class Fault(AshneuroError):
+    """An exception that nobody foresaw; the command line writes its traceback to a file."""
+
+    exit_code = 4
+
+
+def words_of(error: BaseException) -> str:
+    """Return the first line of a library's error, or its type if it says nothing.
+
+    torch answers a pickle that it does not load with the advice to load it with weights_only=False,
+    which runs the code in it; that advice is not passed on.
+    """
+    if "weights_only" in str(error):
+        return "it is damaged, or it holds more than weights, which could run code and is not loaded"
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def need(module: str, *, extra: str, purpose: str) -> ModuleType:
