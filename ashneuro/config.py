@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 SWEEPS = ("ablation", "demo", "front", "stua")
 """Names of the examples that are sweeps; the others are settings of one run."""
 
-EARLIER: Mapping[str, Mapping[str, Any]] = {"data": {"tokeniser": "words"}, "train": {"momentum_text": 0.0}}
+EARLIER: Mapping[str, Any] = {
+    "data": {"tokeniser": "words"},
+    "train": {"momentum_text": 0.0},
+    "model": {"multimodal": {"similarity": False}},
+}
 """Values for a run's ``config.json`` that was written before these settings existed."""
 
 PositiveInt = Annotated[int, Ge(1)]
@@ -266,12 +270,15 @@ class MultimodalConfig:
         layers: number of transformer layers; 0: no transformer, and retrieval is the only task.
         heads: number of attention heads.
         dropout: dropout probability.
+        similarity: the heads also see the product of the image's and the text's embeddings, which
+            L_ITC aligns.
     """
 
     width: PositiveInt = 128
     layers: Annotated[int, Ge(0)] = 0
     heads: PositiveInt = 4
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    similarity: bool = True
 
 
 @dataclass(frozen=True)
@@ -562,12 +569,18 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     path = presets().get(str(path), Path(path))
     values = _read(path, presets(), "preset")
     if path.name == "config.json":  # of a run, which keeps its meaning
-        for section, settings in EARLIER.items():
-            if isinstance(given := values.setdefault(section, {}), dict):
-                values[section] = {**settings, **given}
+        _set_missing(values, EARLIER)
     for override in overrides:
         _override(values, override)
     return parse_config(values, name=str(path))
+
+
+def _set_missing(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Set what ``values`` lacks of ``defaults``, section by section."""
+    for name, default in defaults.items():
+        given = values.setdefault(name, {} if isinstance(default, Mapping) else default)
+        if isinstance(default, Mapping) and isinstance(given, dict):
+            _set_missing(given, default)
 
 
 def settled(config: RunConfig, made: RunConfig) -> RunConfig:

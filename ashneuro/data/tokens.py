@@ -172,6 +172,17 @@ def build_vocabulary(texts: Iterable[str]) -> Vocabulary:
     return Vocabulary((*_SPECIAL, *sorted(counts, key=lambda word: (-counts[word], word))))
 
 
+def extend_words(known: Words, more: Words) -> Words:
+    """Return the words of ``known``, then those that a vocabulary ``more`` has besides.
+
+    Pieces and the tokenizer of a text tower spell every word, so they stay as they are.
+    """
+    if not (isinstance(known, Vocabulary) and isinstance(more, Vocabulary)):
+        return known
+    there = set(map(canonical, known.words))
+    return Vocabulary((*known.words, *(word for word in more.words if word not in there)))
+
+
 def pad(rows: list[list[int]]) -> NDArray[np.int64]:
     """Return ``rows`` as one array (B, M), padded with 0 on the right; M is the longest length, at
     least 1.

@@ -64,7 +64,7 @@ class MultimodalEncoder(nn.Module):
 
 
 class AnswerHead(nn.Module):
-    """Scores (B, L) of L answers or labels, from the summary tokens of P images (B, P·W)."""
+    """Scores (B, L) of L answers or labels, from the summaries of P images (B, P·W)."""
 
     def __init__(self, width: int, images: int, labels: int, dropout: float) -> None:
         super().__init__()

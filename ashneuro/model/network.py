@@ -121,10 +121,11 @@ class AshNet(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(14.0).log())
         self.codebook = _codebook(config.abstract)
         if config.multimodal.layers:
-            wide = config.multimodal.width
             self.multimodal = MultimodalEncoder(config.multimodal, self.text.width, width, self.side**2)
-            self.itm = nn.Linear(wide, 2)
+            wide = config.multimodal.width
             self.mlm = nn.Linear(wide, vocabulary_size)
+            wide += config.embedding * config.multimodal.similarity  # of `summarise`
+            self.itm = nn.Linear(wide, 2)
             self.heads = nn.ModuleDict(
                 {
                     task: AnswerHead(wide, 2 if task in TWO_IMAGES else 1, count, config.multimodal.dropout)
@@ -258,6 +259,34 @@ class AshNet(nn.Module):
         """
         return self.multimodal(self.text.features(tokens), tokens == 0, visual)  # type: ignore[no-any-return]
 
+    def summarise(self, visual: Tensor, tokens: Tensor) -> Tensor:
+        """Return the heads' input (B, W), or (B, W + E) with ``model.multimodal.similarity``.
+
+        ::
+
+            [summary token; E · v ⊙ t]        v, t: unit vectors (E) of the image and of the text
+
+        The sum of v ⊙ t is the cosine that L_ITC trains, so a head starts from what retrieval
+        knows. E gives products of independent vectors the variance 1.
+
+        Args:
+            visual: V (B, N, D), whose mean is embedded as `fuse` does.
+            tokens: word indices (B, M).
+        """
+        words = self.text.features(tokens)
+        summary = self.multimodal(words, tokens == 0, visual)[:, 0]
+        if not self.config.multimodal.similarity:
+            return summary  # type: ignore[no-any-return]
+        image = F.normalize(self.project(visual.mean(1)), dim=-1)
+        return torch.cat([summary, image.shape[1] * image * self.text.pool(words, tokens)], 1)
+
+    def match(self, visual: Tensor, tokens: Tensor) -> Tensor:
+        """Return the scores of L_ITM (B, 2): the text belongs to another image, or to this one.
+
+        Arguments as `summarise`.
+        """
+        return self.itm(self.summarise(visual, tokens))  # type: ignore[no-any-return]
+
     def answer(self, task: str, visual: Tensor, tokens: Tensor) -> Tensor:
         """Return scores (B, L) of the task's answers.
 
@@ -266,7 +295,7 @@ class AshNet(nn.Module):
             tokens: word indices (B, M).
         """
         images = visual.shape[1]
-        summaries = self.multimodal_features(visual.flatten(0, 1), tokens.repeat_interleave(images, 0))[:, 0]
+        summaries = self.summarise(visual.flatten(0, 1), tokens.repeat_interleave(images, 0))
         return self.heads[task](summaries.reshape(len(visual), -1))  # type: ignore[no-any-return]
 
     def parameters_of(self, name: str) -> list[nn.Parameter]:

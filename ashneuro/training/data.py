@@ -20,7 +20,7 @@ from ashneuro.data.question_batches import QuestionBatches, answerable, labels_o
 from ashneuro.data.sources import load_splits
 from ashneuro.data.splits import choose_labelled
 from ashneuro.data.tasks import load_questions, pictures_of
-from ashneuro.data.tokens import Words
+from ashneuro.data.tokens import Words, extend_words
 from ashneuro.errors import ConfigError
 from ashneuro.model.network import AshNet
 from ashneuro.training.checkpoint import Labels, build_words, load_run
@@ -78,6 +78,8 @@ class TrainingData:
         texts += [question.text for questions in self.questions.values() for question in questions.train]
         self.config = settled(config, start.config) if start else config
         self.words: Words = build_words(self.config, texts)
+        if start:  # which knows words by their index
+            self.words = extend_words(start.vocabulary, self.words)
         if not self.config.data.max_words:
             lengths = [len(self.words.indices(text)) for text in texts]
             limit = limit_words(lengths, TOWER_WORDS if config.model.text.tower else MAX_WORDS)

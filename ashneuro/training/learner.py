@@ -236,7 +236,7 @@ class Learner(nn.Module):
         tokens = torch.cat([batch.tokens, batch.tokens[other_text[left]], batch.tokens[right]])
         matched = torch.zeros(len(seen), dtype=torch.long, device=seen.device)
         matched[: len(places)] = 1
-        return objectives.itm(model.itm(model.multimodal_features(seen, tokens)[:, 0]).float(), matched)
+        return objectives.itm(model.match(seen, tokens).float(), matched)
 
     def _stua(
         self,

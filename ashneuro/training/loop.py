@@ -23,7 +23,6 @@ from ashneuro.config import (
 )
 from ashneuro.data.broken import LEFT_OUT, save_left_out
 from ashneuro.data.pairs import Pair
-from ashneuro.data.tokens import Words
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.exchange import EpochMetrics
 from ashneuro.model.hand_over import hand_over
@@ -57,6 +56,12 @@ class Progress:
     loss: float
     metrics: EpochMetrics | None = None
 
+
+MULTIMODAL = ("multimodal", "itm", "mlm", "heads")
+"""Parts of a model that a run may add to those of the run that it starts from."""
+
+PER_WORD = frozenset({"text.words.weight", "text.weights.weight", "mlm.weight", "mlm.bias"})
+"""Weights with a row per word index."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -126,7 +131,7 @@ def train(
             _use_neurons(learner.model, encoder_of(config, stages(config)[state["stage"]][0]))
             _load_state(learner, state, out)
         elif config.train.start:
-            _load_start(learner.model, config, data.words)
+            _load_start(learner.model, config)
         if config.train.compile:
             _compile(learner.model)
         epochs = [EpochMetrics.from_json(row) for row in json.loads(state["rows"])] if state else []
@@ -213,17 +218,27 @@ def _use_neurons(model: AshNet, abstract: AbstractConfig) -> None:
         model.use_neurons(abstract)
 
 
-def _load_start(model: AshNet, config: RunConfig, vocabulary: Words) -> None:
-    """Load the weights of the run ``train.start``, and take its neurons."""
+def _load_start(model: AshNet, config: RunConfig) -> None:
+    """Load the weights of the run ``train.start``, and take its neurons.
+
+    What the run lacks keeps its fresh weights: words, the multimodal transformer, heads of tasks.
+    """
     start = load_run(config.train.start)
     what, do = f"cannot start from {start.path}", "keep [model] and [data] as they are there"
-    same = without_neurons(start.config.model) == without_neurons(config.model)
-    if not same or start.vocabulary != vocabulary:
-        raise ConfigError(what, f"its {'vocabulary' if same else 'model'} differs from that of this run", do)
+    theirs = start.config.model
+    if not theirs.multimodal.layers:
+        theirs = replace(theirs, multimodal=config.model.multimodal)
+    if without_neurons(theirs) != without_neurons(config.model):
+        raise ConfigError(what, "its model differs from that of this run", do)
     _use_neurons(model, start.config.model.abstract)
+    fresh = model.state_dict()
+    weights = {name: value for name, value in fresh.items() if name.split(".")[0] in MULTIMODAL}
+    weights |= start.model.state_dict()
+    for name in PER_WORD & weights.keys():
+        weights[name] = torch.cat([weights[name], fresh[name][len(weights[name]) :]])
     try:
-        model.load_state_dict(start.model.state_dict())
-    except RuntimeError as error:  # other image or text sizes, or another number of heads
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # other image or text sizes, or another number of answers
         raise ConfigError(what, shorten(error), do) from error
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ashneuro.data.tokens import PADDING, UNKNOWN, Vocabulary, build_vocabulary, split_words
+from ashneuro.data.tokens import PADDING, UNKNOWN, Vocabulary, build_vocabulary, extend_words, split_words
 from ashneuro.errors import DataError
 
 TEXTS = ["Dog face", "dog, pet: man’s best friend", "the dog's 2 bones"]
@@ -36,6 +36,13 @@ def test_frequent_words_come_first_and_ties_are_alphabetical() -> None:
     assert vocabulary.words[2:5] == ("dog", "2", "best")
     assert len(vocabulary) == len(set(vocabulary.words)) == 2 + 10
     assert build_vocabulary(reversed(TEXTS)) == vocabulary
+
+
+def test_known_words_keep_their_indices() -> None:
+    known, more = build_vocabulary(["red dog"]), build_vocabulary(["which dog?", "which colour?"])
+    assert extend_words(known, more).words == (*known.words, "which", "colour")
+    decomposed = Vocabulary(("<padding>", "<unknown>", "cafe\u0301"))  # of an older run
+    assert extend_words(decomposed, build_vocabulary(["caf\u00e9"])) == decomposed
 
 
 def test_texts_become_padded_indices() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ashneuro.config import AbstractConfig, relu_bits
+from ashneuro.config import AbstractConfig, MultimodalConfig, relu_bits
 from ashneuro.model.abstract import QuantisedReLU
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels.dispatch import choose_backend
-from tests.model.tiny import SIZE, WORDS, images, model
+from tests.model.tiny import CONFIG, SIZE, WORDS, images, model
 
 KINDS = ["spiking", "none", "relu", "quantised-relu"]
 
@@ -88,6 +90,23 @@ def test_given_spikes_replace_the_encoder(positions: bool) -> None:
     assert 0 < spikes.mean() < 1
     torch.testing.assert_close(net.embed_images(x, spikes=spikes), encoded.embedding)
     assert not torch.allclose(net.embed_images(x, spikes=1 - spikes), encoded.embedding)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+@pytest.mark.parametrize("zero", [None, "abstract", "concrete", "both"])
+def test_heads_see_the_products_that_retrieval_sums(zero: str | None, positions: bool) -> None:
+    wide = MultimodalConfig(width=8, layers=1, heads=2)
+    abstract = replace(CONFIG.abstract, positions=positions)
+    net = AshNet(replace(CONFIG, abstract=abstract, multimodal=wide), 20, 16, WORDS).eval()
+    pictures, tokens = torch.rand(4, 3, 16, 16), torch.randint(1, 20, (4, WORDS))
+    encoded = net.encode(pictures, zero=zero)
+    seen = net.summarise(net.visual_tokens(encoded, zero), tokens)
+    assert seen.shape == (4, 8 + CONFIG.embedding)
+    cosines = (encoded.embedding * net.embed_texts(tokens)).sum(1)
+    torch.testing.assert_close(seen[:, 8:].sum(1), CONFIG.embedding * cosines)
+    torch.testing.assert_close(net.match(net.visual_tokens(encoded, zero), tokens), net.itm(seen))
+    alone = AshNet(replace(CONFIG, multimodal=replace(wide, similarity=False)), 20, 16, WORDS).eval()
+    assert alone.summarise(alone.visual_tokens(alone.encode(pictures)), tokens).shape == (4, 8)
 
 
 def test_population_names_shapes_and_spikes() -> None:

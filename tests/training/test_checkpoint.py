@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ashneuro.errors import ConfigError, DataError
+from ashneuro.model.network import AshNet
 from ashneuro.training.checkpoint import load_run, write_state
 from ashneuro.training.loop import train
 from tests.training import tiny
+from tests.training.tasks_tiny import WIDE
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,19 @@ def test_damaged_run_is_an_error(folder: Path, tmp_path: Path) -> None:
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="unknown"):
         load_run(other)
+
+
+def test_heads_of_earlier_runs_see_the_summary_token_alone(tmp_path: Path) -> None:
+    config = tiny.config(epochs=1)
+    earlier = replace(config, model=replace(config.model, multimodal=replace(WIDE, similarity=False)))
+    run = train(earlier, tmp_path / "run")
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    del written["model"]["multimodal"]["similarity"]  # as before the setting existed
+    (tmp_path / "run" / "config.json").write_text(json.dumps(written))
+    opened = load_run(tmp_path / "run")
+    assert opened.config == run.config and opened.model.itm.in_features == WIDE.width
+    now = AshNet(replace(earlier.model, multimodal=WIDE), 9, 8)
+    assert now.itm.in_features == WIDE.width + earlier.model.embedding
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_codebook_loss_trains_with_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task, metric", [("vqa", "VQA accuracy"), ("entailment", "accuracy"), ("nlvr2", "accuracy")])
 def test_task_training_and_evaluation(tmp_path: Path, task: str, metric: str) -> None:
-    settings = tasks_tiny.config(StageConfig("finetune", 60, task=task), learning_rate=1e-2, augment=0.0)
+    settings = tasks_tiny.config(StageConfig("finetune", 25, task=task), batch_size=12, augment=0.0)
     run = train(settings, tmp_path / "run")
     questions = tasks_tiny.load_questions(task, settings.tasks, settings.data)
     found = evaluate_task(
@@ -156,6 +156,22 @@ def test_task_training_and_evaluation(tmp_path: Path, task: str, metric: str) ->
     assert set(found.rows[0].by_kind) == ({"colour", "place"} if task == "vqa" else set())
     assert written["schema"] == "ashneuro.task-evaluation/1"
     assert TaskEvaluation.from_json(written) == found
+
+
+def test_a_task_starts_from_a_run_on_pairs(tmp_path: Path) -> None:
+    """Words of the questions, transformer and head are new; everything else is that run's."""
+    start = train(tiny.config(epochs=1), tmp_path / "pairs")
+    stage = StageConfig("finetune", 1, task="vqa", parts=("multimodal", "heads"))
+    settings = tasks_tiny.config(stage, start=str(tmp_path / "pairs"))
+    run = train(settings, tmp_path / "vqa")
+    known, more = len(start.vocabulary), set(run.vocabulary.words[len(start.vocabulary) :])
+    assert run.vocabulary.words[:known] == start.vocabulary.words and more == {"which", "colour", "place"}
+    weights = run.model.state_dict()
+    for name, value in start.model.state_dict().items():
+        torch.testing.assert_close(weights[name][: len(value)] if value.dim() else weights[name], value, atol=0, rtol=0)
+    assert load_run(tmp_path / "vqa").vocabulary == run.vocabulary
+    again = train(replace(settings, train=replace(settings.train, start=str(tmp_path / "vqa"))), tmp_path / "again")
+    assert again.vocabulary == run.vocabulary
 
 
 def test_answerable_share_needs_no_score_per_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,14 +235,16 @@ def test_resume_with_accumulation_starts_at_a_step(tmp_path: Path, every: int, s
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
-KILLED = """
+OFTEN = {"save_every": 1, "batch_size": 4}
+
+KILLED = f"""
 import os, signal, sys
 from pathlib import Path
 from ashneuro.training import data, loop
 from tests.training import tiny
 
 data.load_splits = tiny.load_splits
-count = int(sys.argv[2])
+count = 4
 
 def kill(now):
     global count
@@ -234,16 +252,22 @@ def kill(now):
     if count == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-out = Path(sys.argv[1])
-loop.train(tiny.config(save_every=1, batch_size=4), out, resume=out.exists(), on_progress=kill)
+loop.train(tiny.config(**{OFTEN}), Path(sys.argv[1]), on_progress=kill)
 """
 
 
 def test_resume_after_sigkill(tmp_path: Path) -> None:
     """The process is killed inside an epoch. One thread: sums round differently with more."""
-    for folder, batches, ended in (("run", 4, -signal.SIGKILL), ("run", 0, 0), ("whole", 0, 0)):
-        words = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(batches)]
-        assert subprocess.run(words, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == ended
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "run")]
+    killed = subprocess.run(words, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert killed.returncode == -signal.SIGKILL
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(tiny.config(**OFTEN), tmp_path / "run", resume=True)
+        train(tiny.config(**OFTEN), tmp_path / "whole")
+    finally:
+        torch.set_num_threads(threads)
     assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 

@@ -1,13 +1,12 @@
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from ashneuro.errors import LavaError, install_command
+from ashneuro.errors import LavaError
 from ashneuro.simulation.lava import environment
 
 
@@ -93,7 +92,7 @@ def test_missing_python_error(home, monkeypatch):
 def test_missing_uv_error(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "uv", None)
     monkeypatch.setenv("PATH", str(home))
-    with pytest.raises(LavaError, match="not installed\ndo:  " + re.escape(install_command("lava"))):
+    with pytest.raises(LavaError, match=r"not installed\ndo:  pip install 'ashneuro\[lava\]'"):
         environment.set_up()
 
 
