@@ -5,6 +5,8 @@
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+# One process per core and one thread in each; the tests of a file stay together, so that they share what they prepare.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: setup lava sanafe demo test test-gpu test-slow lint clean
 
@@ -28,13 +30,13 @@ demo: setup lava
 	$(BIN)/ashneuro demo
 
 test: setup lava sanafe
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(PYTEST) -m "not gpu and not slow"
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
 
 test-slow: setup lava
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check .
@@ -42,4 +44,4 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-3.* build dist site

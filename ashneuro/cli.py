@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
@@ -36,24 +37,35 @@ VERBS = (
     (SETUP, "demo", "Run the whole job on real data, in minutes."),
 )
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a finding, such as a failed proof; 2 a user's error; 3 a package or Lava is missing; "
+    "4 a fault of ashneuro; 130 interrupted."
+)
+
 app = App(
     suppress_keyboard_interrupt=False,  # handled in `main`
     name="ashneuro",
     help="Hybrid ANN–SNN vision–language models: train on GPU, run the spiking part on Lava, know what it costs.",
     version=__version__,
     help_format="plaintext",
+    help_epilogue=EXIT_CODES,
 )
-app["--help"].group = app["--version"].group = Group("Options", sort_key=9)
+app.register_install_completion_command(
+    help="Install completions of this command for bash, zsh or fish, and load them in the shell's startup file."
+)
+app["--help"].group = app["--version"].group = app["--install-completion"].group = Group("Options", sort_key=9)
 for group, verb, sentence in VERBS:
     app.command(f"ashneuro.commands.{verb}:{verb}", name=verb, group=group, help=sentence)
 
 
-# Errors of the operating system that a user can mend. Any other `OSError` is a bug and keeps its
-# traceback.
+# Errors of the operating system that a user can mend. Any other `OSError` is a fault.
 _REMEDIES = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "check the path"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions, or choose another folder"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or choose another disk"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files, e.g. ulimit -n 4096"),
+    **dict.fromkeys((errno.ELOOP, errno.EILSEQ), "rename it, or choose another path"),
+    errno.ENOMEM: "give fewer or smaller samples, or use a machine with more memory",
     errno.EEXIST: "a file or folder of that name exists: choose another name",
 }
 
@@ -100,24 +112,53 @@ def _show_full_help(words: Sequence[str]) -> None:
             app[verb].help = None
 
 
-def main() -> None:
-    """Run one command.
+def _print_usage_error(error: CycloptsError) -> object:
+    """Return cyclopts' panel of a wrong command line, whose words may be names of files."""
+    from cyclopts import CycloptsPanel
 
-    Exit codes: 0 done; 1 a finding, such as a failed proof; 2 a user's error; 3 a package or Lava
-    is missing; 130 interrupted.
-    """
+    from ashneuro.reporting.escape import visible_lines
+
+    return CycloptsPanel(visible_lines(error, ""))
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning of a library, which may quote a file, on one line."""
+    from ashneuro.reporting.escape import visible
+
+    sys.stderr.write(f"warning: {visible(message)}\n")
+
+
+def _error_of(error: BaseException) -> AshneuroError:
+    """Return the three parts of any exception; a `Fault` where nobody foresaw it."""
+    if isinstance(error, AshneuroError):
+        return error
+    if isinstance(error, OSError) and (remedy := _REMEDIES.get(error.errno or 0)) is not None:
+        named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the disk"
+        return AshneuroError(f"cannot use {named}", error.strerror or str(error), remedy)
+    if isinstance(error, MemoryError):
+        why = str(error) or "this machine has no more"
+        return AshneuroError("not enough memory", why, "give fewer or smaller samples, or use a larger machine")
+    from ashneuro.workflows.fault import log_fault
+
+    return log_fault(error, sys.argv)
+
+
+def main() -> None:
+    """Run one command; `EXIT_CODES` says how it ends."""
     _open_streams()
     share_cores(os.environ)
+    warnings.showwarning = _print_warning
     try:
         _show_full_help(sys.argv[1:2])
-        status = app(sys.argv[1:], exit_on_error=False, print_error=True, result_action="return_value")
+        status = app(
+            sys.argv[1:],
+            exit_on_error=False,
+            print_error=True,
+            error_formatter=_print_usage_error,
+            result_action="return_value",
+        )
     except CycloptsError:
         sys.exit(2)
-    except AshneuroError as error:
-        from ashneuro.reporting.terminal import print_error
-
-        print_error(error)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; what was finished is kept\n")
         sys.exit(130)
@@ -127,11 +168,10 @@ def main() -> None:
     except SystemExit as stop:
         # rich prints the help, and turns a closed pipe into exit code 1.
         sys.exit(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)
-    except OSError as error:
-        if (remedy := _REMEDIES.get(error.errno or 0)) is None:
-            raise
+    except Exception as error:
         from ashneuro.reporting.terminal import print_error
 
-        print_error(AshneuroError(f"cannot use {error.filename or 'the disk'}", error.strerror or str(error), remedy))
-        sys.exit(AshneuroError.exit_code)
+        known = _error_of(error)
+        print_error(known)
+        sys.exit(known.exit_code)
     sys.exit(status if isinstance(status, int) else 0)

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
-from ashneuro.errors import DataError
+from ashneuro.errors import ConfigError, DataError
 
 METRICS = "metrics.jsonl"
 """File of a run's folder that holds its `TrainingMetrics`."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part ``index`` of ``count`` of some work, counted from 1, as a job array divides it."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the shard that ``"i/n"`` names.
+
+        Raises:
+            ConfigError: it names none.
+        """
+        found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ConfigError(f"--shard {text}", "it is i/n, part i of n, counted from 1", "--shard 1/4")
+        return cls(int(found[1]), int(found[2]))
+
+    def rows(self, total: int) -> slice:
+        """Return this part of ``total`` rows: neighbours, and as many in each part as possible."""
+        return slice((self.index - 1) * total // self.count, self.index * total // self.count)
+
+    def turn(self, items: Sequence[Item]) -> list[Item]:
+        """Return every ``count``-th item."""
+        return list(items[self.index - 1 :: self.count])
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
 
 
 @dataclass(frozen=True)

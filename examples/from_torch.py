@@ -1,6 +1,6 @@
 """A snnTorch model in memory: prove it, run it in Loihi's integers, price it.
 
-Needs torch and snnTorch: pip install 'ashneuro[train,frameworks]'. python examples/from_torch.py
+Needs torch and snnTorch: pip install -e '.[train,frameworks]'. python examples/from_torch.py
 """
 
 import snntorch as snn

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ashneuro.display import Plotted, Shown
-from ashneuro.errors import AshneuroError, MissingDependency
+from ashneuro.errors import AshneuroError, MissingDependency, install_command
 from ashneuro.program.check import check
 from ashneuro.program.rules.finding import Finding, Findings
 from ashneuro.reporting.notebook import VIEWS
@@ -115,7 +115,7 @@ def test_check_returns_findings() -> None:
 
 @pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
 def test_dataframe_columns_have_units(result: Shown) -> None:
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install 'ashneuro[notebook]'")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install -e '.[notebook]'")
     frame = result.to_dataframe()
     assert isinstance(frame, pandas.DataFrame) and len(frame) and frame.columns.is_unique
     assert not [name for name in frame.columns if name.endswith(("energy", "low", "typical", "high"))], (
@@ -124,7 +124,7 @@ def test_dataframe_columns_have_units(result: Shown) -> None:
 
 
 def test_dataframe_values() -> None:
-    pytest.importorskip("pandas", reason="pandas is not installed: pip install 'ashneuro[notebook]'")
+    pytest.importorskip("pandas", reason="pandas is not installed: pip install -e '.[notebook]'")
     terms = REPORT.estimates[0].to_dataframe()
     assert terms["energy_typical_j"].sum() == pytest.approx(REPORT.estimates[0].dynamic_j.typical)
     layers = REPORT.workload.to_dataframe().set_index("name")
@@ -143,7 +143,7 @@ def test_dataframe_without_pandas_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingDependency, match=r"to_dataframe\(\) needs the package 'pandas'") as error:
         RECORD.to_dataframe()
-    assert error.value.do == "pip install 'ashneuro[notebook]'"
+    assert error.value.do == install_command("notebook")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_any_nir_graph_needs_no_torch() -> None:
 
 
 def test_from_torch_equals_its_model() -> None:
-    pytest.importorskip("snntorch", reason="pip install 'ashneuro[frameworks]'")
+    pytest.importorskip("snntorch", reason="pip install -e '.[frameworks]'")
     said = run("from_torch.py")
     assert "0 of 232400 values differ" in said and "0 findings forbid Lava" in said
 

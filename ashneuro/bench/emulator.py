@@ -30,7 +30,7 @@ from ashneuro.bench.measure import (
     require_positive,
     torch_threads,
 )
-from ashneuro.errors import ConfigError, LavaError
+from ashneuro.errors import ConfigError, LavaError, install_command
 from ashneuro.loihi import LARGEST_DECAY
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
@@ -338,7 +338,7 @@ def _engines(network: BenchNetwork, worker: Lava | None, reason: str, threads: i
     program = network.program
     if any(program.lag(layer, connection) for layer, connection in program.connections()):
         reason = reason or "recurrence or axonal delays: its samples run side by side, there is no stream to time"
-    torch_missing = "" if find_spec("torch") else "torch is not installed (pip install 'ashneuro[train]')"
+    torch_missing = "" if find_spec("torch") else f"torch is not installed ({install_command('train')})"
     engines = [_Engine(LAVA, None, streamed, reason, is_lava=True)]
     engines += [emulated("emulator, torch", "torch", count) for count in dict.fromkeys((1, threads))]
     if not torch_missing and _has_cuda():

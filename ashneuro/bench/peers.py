@@ -18,7 +18,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from ashneuro.errors import ConfigError
+from ashneuro.errors import ConfigError, install_command
 from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.kernels.dispatch import choose_backend
 from ashneuro.spiking.kernels.interface import Kernels
@@ -226,4 +226,4 @@ NEURONS = {
 
 def missing(package: str) -> str:
     """Return the reason why a peer is not run; empty if it is installed."""
-    return "" if find_spec(package) else f"{package} is not installed (pip install 'ashneuro[frameworks]')"
+    return "" if find_spec(package) else f"{package} is not installed ({install_command('frameworks')})"

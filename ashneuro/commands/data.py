@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from ashneuro.commands.options import AsJson, SkipBroken
 from ashneuro.config import DataConfig, presets
-from ashneuro.errors import ConfigError
+from ashneuro.errors import ConfigError, install_command
 from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def _use(name: str) -> list[str]:
     from ashneuro.data.fetch import fetched_folder
 
     if name == "meteocons":
-        return ["pip install 'ashneuro[lottie]'", "ashneuro data show meteocons", "ashneuro data check meteocons"]
+        return [install_command("lottie"), "ashneuro data show meteocons", "ashneuro data check meteocons"]
     if name == "easy-vqa":
         stage = '\'schedule=[{name="vqa",epochs=8,task="vqa"}]\''
         return [

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from dataclasses import asdict
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from ashneuro.reporting import terminal
+
+if TYPE_CHECKING:
+    from ashneuro.workflows.doctor import Check
 
 WIDTH = 110
 
@@ -34,7 +39,7 @@ def doctor(
         return _set_up_lava()
     if setup == "sanafe":
         return _set_up_sanafe()
-    checks = examine(lava_command)
+    checks = [*examine(lava_command), _completion()]
     if json:
         terminal.json([asdict(check) for check in checks])
         return 0
@@ -70,3 +75,20 @@ def _set_up_sanafe() -> int:
         python = environment.set_up(say)
     terminal.line(f"SANA-FE environment ready: {python}")
     return 0
+
+
+def _completion() -> Check:
+    """Return the state of completions in the user's shell; without them nothing is at fault."""
+    from cyclopts.completion.install import get_default_completion_path
+
+    from ashneuro.workflows.doctor import Check
+
+    shells: tuple[Literal["bash", "zsh", "fish"], ...] = ("bash", "zsh", "fish")
+    named = Path(os.environ.get("SHELL", "")).name
+    shell = next((each for each in shells if each == named), None)
+    if shell is None:
+        return Check("completion", f"not available for the shell {named or 'of this process'}; for bash, zsh and fish")
+    script = get_default_completion_path(shell, "ashneuro")
+    if not script.exists():
+        return Check("completion", f"not installed for {shell} (optional): ashneuro --install-completion")
+    return Check("completion", f"{shell}: {script}")

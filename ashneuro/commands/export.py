@@ -96,6 +96,7 @@ def _show(exported: Exported, json: bool, last_step: str, run: Path | None) -> N
         terminal.json(
             {
                 "bundle": bundle.folder,
+                "digest": bundle.digest,
                 "inputs": exported.samples_from,
                 "assumptions": to_json(bundle.assumptions),
                 "notes": [asdict(note) for note in exported.notes],
@@ -112,8 +113,11 @@ def _show(exported: Exported, json: bool, last_step: str, run: Path | None) -> N
     if run is not None:
         terminal.left_out(run)
     terminal.wrote(bundle.folder)
+    terminal.line(f"digest {bundle.digest}")
     folder = quote(str(bundle.folder))
-    terminal.next_steps(f"ashneuro verify {folder}", f"ashneuro simulate {folder} --on lava", last_step)
+    terminal.next_steps(
+        f"ashneuro verify {folder} --digest {bundle.digest}", f"ashneuro simulate {folder} --on lava", last_step
+    )
 
 
 def _require_of_a_stream(

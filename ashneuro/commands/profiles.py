@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ashneuro.commands.options import AsJson
 from ashneuro.cost.profile import list_profiles, load_profile, new_profile
@@ -93,12 +93,18 @@ def new(
 
 
 @profiles.command
-def validate(*names: str, json: AsJson = False) -> None:
+def validate(
+    *names: str,
+    leave_one_out: Annotated[bool, Parameter(negative="")] = False,
+    json: AsJson = False,
+) -> None:
     """Compare predictions with published measurements of chips, misses included.
 
     Args:
         names: profiles to predict with: names, or paths of .toml files. Default: all with a name.
+        leave_one_out: predict each workload that needs fitted prices with those of all others.
     """
+    from ashneuro.cost.validate import score
     from ashneuro.cost.validate import validate as run
     from ashneuro.reporting.tables import validation as tables
 
@@ -108,15 +114,18 @@ def validate(*names: str, json: AsJson = False) -> None:
             raise ProfileError(
                 f"there is no hardware profile {name!r}", f"known are {', '.join(known)}", "ashneuro profiles list"
             )
-    result = run(names or None)
+    result = run(names or None, leave_one_out=leave_one_out)
     if json:
-        energies = [{**asdict(row), "ratio": row.ratio, "verdict": row.verdict} for row in result.energies]
+        energies = [
+            {**asdict(row), "ratio": row.ratio, "width": row.width, "verdict": row.verdict} for row in result.energies
+        ]
         steps = [{**asdict(row), "ratio": row.ratio} for row in result.steps]
         partitions, skipped = ([asdict(row) for row in rows] for rows in (result.partitions, result.skipped))
         terminal.json(
             {
                 "schema": "ashneuro.validation/1",
                 "energies": energies,
+                "score": asdict(score(result.energies)),
                 "steps": steps,
                 "partitions": partitions,
                 "skipped": skipped,
@@ -124,7 +133,7 @@ def validate(*names: str, json: AsJson = False) -> None:
         )
         return
     for table in (
-        tables.energies(result),
+        tables.left_out(result) if leave_one_out else tables.energies(result),
         tables.step_times(result),
         tables.partition_totals(result),
         tables.partitions(result),

@@ -48,6 +48,10 @@ def report(
         Literal["sanafe"] | None,
         Parameter(help="Another model's energy and time beside ours: sanafe (`ashneuro doctor --setup sanafe`)."),
     ] = None,
+    x86_cores: Annotated[
+        int | None,
+        Parameter(help="x86 cores of the chips that the network uses, all together. Default: 1 to 3 per chip."),
+    ] = None,
     out: Annotated[
         Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")
     ] = None,
@@ -71,6 +75,8 @@ def report(
 
     if ann_sample is not None and ann is None:
         raise ConfigError(f"--ann-sample {ann_sample} without --ann", "it is the input of that ANN", "--ann FILE.onnx")
+    if x86_cores is not None and x86_cores < 1:
+        raise ConfigError(f"--x86-cores {x86_cores}", "a chip is run by one of its x86 cores at least", "--x86-cores 1")
     profiles = workflow.choose_profiles(profile or workflow.DEFAULT_PROFILES)
     is_run = kind_of(path) == "run"
     with terminal.progress() as progress:
@@ -86,6 +92,7 @@ def report(
             ann=ann,
             sample=ann_sample,
             second_opinion=second_opinion,
+            x86_cores=x86_cores,
             contract=contract.overrides() if contract else {},
             skip_broken=skip_broken,
             place=(where or DataOptions()).place(),

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from ashneuro.commands.shown import shown_training
 from ashneuro.config import load_sweep
 from ashneuro.errors import AshneuroError
+from ashneuro.exchange import Shard
 from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ def sweep(
     limit: Annotated[
         int | None, Parameter(help="Stop after this many runs; the next call goes on. 0: only the table.")
     ] = None,
+    shard: Annotated[
+        str | None, Parameter(help="i/n: train only this part of the runs, as task i of a job array of n.")
+    ] = None,
+    merge: Annotated[
+        tuple[Path, ...],
+        Parameter(help="Folders of the same sweep; their runs are copied to OUT.", negative=(), consume_multiple=True),
+    ] = (),
     json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
 ) -> int:
     """Vary factors and seeds: ablations, accuracy–energy trade-offs.
@@ -49,9 +57,9 @@ def sweep(
     Goes on where it was interrupted.
 
     Several of these commands may share one folder, on one machine or on a shared disk: each takes
-    the next run that is free, and waits for one that others start from. Runs made elsewhere count
-    too, once their folders lie in OUT/cells. A run that fails is named at the end, and stops no
-    other but those that start from it.
+    the next run that is free, and waits for one that others start from. Where they share no disk,
+    each takes a --shard into an --out of its own, and --merge brings the runs together. A run that
+    fails is named at the end, and stops no other but those that start from it.
 
     Args:
         config: a TOML of factors and seeds, or the name of one that comes with ashneuro: ablation,
@@ -63,6 +71,7 @@ def sweep(
     planned = load_sweep(config, set_ or ())
     if seeds:
         planned = replace(planned, seeds=tuple(dict.fromkeys(seeds)))
+    part = Shard.parse(shard) if shard else None
     folder = out or Path("runs") / config.stem
     # With --json, what training prints must not mix with the result.
     with redirect_stdout(sys.stderr) if json else nullcontext(), ExitStack() as running:
@@ -76,7 +85,7 @@ def sweep(
             running.close()
             terminal.line(f"waiting for {run}, which others start from: it is in the hands of {who}", "yellow")
 
-        result = workflow.sweep(planned, folder, limit=limit, start_run=start_run, wait=wait)
+        result = workflow.sweep(planned, folder, limit=limit, shard=part, merge=merge, start_run=start_run, wait=wait)
     code = _print_failures(result)
     if json:
         terminal.json(

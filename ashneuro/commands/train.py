@@ -57,6 +57,9 @@ def train(
     dry_run: Annotated[
         bool, Parameter(help="Train nothing; print the memory and time that it would take.", negative=())
     ] = False,
+    schema: Annotated[
+        bool, Parameter(help="Print the JSON schema of the settings, for an editor.", negative=())
+    ] = False,
     assume: Assume | None = None,
     set_: Annotated[
         list[str] | None,
@@ -70,6 +73,11 @@ def train(
         config: settings: a TOML, a run's config.json, or a preset's name: tiny (the demo's, a CPU),
             small (one GPU, all tasks), base (COCO, several GPUs).
     """
+    if schema:
+        from ashneuro.workflows.schema import settings_schema
+
+        terminal.json(settings_schema())
+        return
     from ashneuro.workflows import train as workflow
 
     overrides = list(set_ or []) + ([f"train.device={device}"] if device else [])

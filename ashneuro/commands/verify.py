@@ -17,19 +17,25 @@ def verify(
     /,
     *,
     silicon: Annotated[bool, Parameter(help="Replay recordings of a Loihi chip instead.", negative=())] = False,
+    digest: Annotated[
+        str | None, Parameter(help="The digest that export printed: fail if the bundle has another.")
+    ] = None,
     lava: Annotated[bool, Parameter(help="Run Lava too.")] = True,
     options: LavaOptions | None = None,
     json: AsJson = False,
 ) -> int:
     """Prove a bundle again, from the bundle alone; or the emulator, against recorded silicon.
 
-    Exit code 1 when something differs. --silicon fetches the recordings that the lava-dl 0.6.0
+    Programs, script and answers are made again from the bundle's network and compared. A bundle
+    that passes is consistent; whether it is the one that was exported, --digest tells. Exit code 1
+    when something differs. --silicon fetches the recordings that the lava-dl 0.6.0
     wheel carries (PyPI, BSD-3, 68 MB, once) and replays them.
 
     Args:
         path: a bundle, or a run that was exported.
     """
     from ashneuro.workflows.networks import open_bundle
+    from ashneuro.workflows.verify import differences, require_digest
     from ashneuro.workflows.verify import verify as run
 
     if silicon:
@@ -40,14 +46,20 @@ def verify(
             "neither a bundle nor --silicon was given",
             "ashneuro verify BUNDLE, or ashneuro verify --silicon",
         )
+    if digest is not None:
+        require_digest(path, digest)  # before anything else of the bundle is read
     bundle = open_bundle(path)
     with terminal.progress() as progress:
-        proof = run(bundle, lava=(options or LavaOptions()).settings() if lava else None, progress=progress)
+        settings = (options or LavaOptions()).settings() if lava else None
+        proof = run(bundle, lava=settings, progress=progress)
     if json:
-        terminal.json(proof.to_json())
+        terminal.json({"digest": bundle.digest, **proof.to_json()})
     else:
-        terminal.line(f"{bundle.folder}: {len(bundle.files)} files are as they were written")
+        known = "which is the one given" if digest is not None else "not compared: give --digest"
+        terminal.line(f"{bundle.folder}: digest {bundle.digest}, {known}")
         terminal.certificate(proof)
+    for error in differences(bundle, proof):
+        terminal.print_error(error)
     return 1 if proof.failed else 0
 
 

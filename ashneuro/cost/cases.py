@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ashneuro.cost.profile import CLOSED, UNITS, Check, Range, profile_folder
+from ashneuro.cost.running import ANY_SHARE, Usage
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
@@ -33,6 +34,7 @@ class LayerOutline:
         channels, kernel, stride, padding: of a convolution.
         neurons: of a dense layer.
         extra: True if its neurons belong to another part of the network, e.g. where a branch ends.
+        recurrent: True if a dense layer's neurons also reach one another, all to all.
     """
 
     kind: Literal["entry", "conv", "dense"]
@@ -42,6 +44,7 @@ class LayerOutline:
     stride: Pair = 1
     padding: Pair = 0
     extra: bool = False
+    recurrent: bool = False
 
     __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
 
@@ -73,7 +76,8 @@ class ActivityOutline:
     """Activity of one inference: counted events, or one firing rate for the input and all layers.
 
     A pair holds the least and the most that is compatible with the published facts. The firing
-    rate is in spikes per neuron and step.
+    rate is in spikes per neuron and step. ``neurons`` are updated in every step, and which of their
+    updates were active is unknown; else ``updates`` has the number itself.
     """
 
     basis: str
@@ -81,6 +85,7 @@ class ActivityOutline:
     synops: float | tuple[float, float] | None = None
     synops_by_kind: Mapping[str, int] = field(default_factory=dict)
     synops_by_layer: tuple[int, ...] = ()
+    neurons: int = 0
     updates: int = 0
     updates_active: int | tuple[int, int] = 0
     spikes: int | tuple[int, int] = 0
@@ -94,15 +99,20 @@ class MeasuredEnergy:
 
     Args:
         name: the measured quantity.
-        value, high, unit: the energy; ``high`` where a range was measured.
+        value, high, unit: the energy, or a power that was drawn over an inference; ``high`` where a
+            range was measured.
         boundary: hardware inside the measurement.
         grade: A: sizes, activity, energy and boundary are known; B: one of them is bracketed or
             missing.
-        predict: terms of the prediction: ``"events"``; ``"static.NAME"`` or ``"overhead.NAME"``,
-            times ``seconds`` and ``chips``.
+        predict: terms of the prediction: ``"events"``, and paths of `ashneuro.cost.running.term`.
         profiles: names of the profiles to try.
-        seconds: duration of an inference.
-        chips: number of chips.
+        seconds: duration of an inference; or ``step_us``, microseconds of a step.
+        steps: time steps of an inference, if not those of the case.
+        chips, cores, x86_cores: number of each in use; a pair where only bounds are known.
+        x86_active: share of time in which the x86 cores ran code, where it was printed.
+        copies: equal networks that share the chips; the energy is that of one.
+        fit: True if terms may be fitted on it.
+        whole: False if costs that the measurement holds are left out on purpose, to show them.
         lacks: costs in the measurement that no prediction has, besides the usual ones.
         note: anything else that a reader must know.
     """
@@ -116,17 +126,51 @@ class MeasuredEnergy:
     profiles: tuple[str, ...]
     high: float | None = None
     seconds: float | None = None
+    step_us: float | None = None
+    steps: int | None = None
     chips: int = 1
+    cores: int | tuple[int, int] | None = None
+    x86_cores: int | tuple[int, int] | None = None
+    x86_active: float | None = None
+    copies: int = 1
+    fit: bool = False
+    whole: bool = True
     lacks: tuple[str, ...] = ()
     note: str = ""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
 
-    @property
-    def range_j(self) -> Range:
-        """Measured energy, joules."""
-        factor = UNITS[self.unit][1]
+    def duration(self, case: Case) -> float | None:
+        """Return the seconds of an inference; ``None`` where unknown."""
+        if self.step_us is None:
+            return self.seconds
+        return 1e-6 * self.step_us * (self.steps or case.steps)
+
+    def range_j(self, case: Case) -> Range:
+        """Return the measured energy in joules."""
+        dimension, factor = UNITS[self.unit]
+        if dimension == "power":
+            factor *= self.duration(case) or math.nan
         return Range(self.value * factor, self.value * factor, (self.high or self.value) * factor)
+
+    def usage(self, case: Case) -> Usage:
+        """Return the use that the network made of its chips."""
+        seconds = self.duration(case)
+        return Usage(
+            None if seconds is None else Range(seconds, seconds, seconds),
+            _bounds(self.cores),
+            self.chips,
+            _bounds(self.x86_cores),
+            ANY_SHARE if self.x86_active is None else Range(self.x86_active, self.x86_active, self.x86_active),
+            copies=self.copies,
+        )
+
+
+def _bounds(number: float | tuple[float, float] | None) -> Range | None:
+    if number is None:
+        return None
+    low, high = number if isinstance(number, tuple) else (number, number)
+    return Range(low, low if low == high else None, high)
 
 
 @dataclass(frozen=True)
@@ -170,6 +214,7 @@ class Case:
         measured: energies.
         step: time of a step.
         skipped: measurements that the model cannot predict.
+        name: name of the file, without ``.toml``.
     """
 
     title: str
@@ -184,6 +229,7 @@ class Case:
     measured: tuple[MeasuredEnergy, ...] = ()
     step: MeasuredStep | None = None
     skipped: tuple[Skipped, ...] = ()
+    name: str = ""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
 
@@ -212,20 +258,27 @@ def load_case(path: Path) -> Case:
 
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        case = TypeAdapter(Case).validate_python(values)
+        case = replace(TypeAdapter(Case).validate_python(values), name=path.stem)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ProfileError(f"cannot read {path}", str(error), "fix the file") from error
     except ValidationError as error:
         faults = "".join(f"\n  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ProfileError(f"{path}: {error.error_count()} fault(s)", faults, "correct them") from error
     # Faults that types do not catch.
-    units = [item.unit for item in case.measured if UNITS.get(item.unit, ("",))[0] != "energy"]
+    units = [item.unit for item in case.measured if UNITS.get(item.unit, ("",))[0] not in ("energy", "power")]
     rows = len(case.network.layers) if case.network else 0
-    bad = [*(f"{unit!r} is not a unit of energy" for unit in units)]
+    bad = [f"{unit!r} is not a unit of energy or power" for unit in units]
+    bad += [
+        f"{item.name}: a power needs seconds, or step_us"
+        for item in case.measured
+        if UNITS.get(item.unit, ("",))[0] == "power" and item.duration(case) is None
+    ]
     if case.step is not None:
         if UNITS.get(case.step.unit, ("",))[0] != "time":
             bad.append(f"{case.step.unit!r} is not a unit of time")
-        if case.activity is None or (case.activity.firing_rate is None and len(case.activity.synops_by_layer) != rows):
+        rates = case.activity is not None and case.activity.firing_rate is not None
+        layers = len(case.activity.synops_by_layer) if case.activity else 0
+        if case.network is not None and not rates and layers != rows:
             bad.append("the time of a step needs a firing rate, or synops_by_layer for every layer")
     for name in ("cores", "neurons", "words"):
         given = getattr(case.partition, name) if case.partition else ()
@@ -238,13 +291,17 @@ def load_case(path: Path) -> Case:
     return case
 
 
-def outline_workloads(case: Case) -> tuple[Workload, Workload]:
-    """Return the least and the largest work of one inference that the published facts allow."""
+def outline_workloads(case: Case, steps: int | None = None) -> tuple[Workload, Workload]:
+    """Return the least and the largest work of one inference that the published facts allow.
+
+    Args:
+        steps: time steps of the inference, if not those of the case.
+    """
     assert case.activity is not None
-    return _outline(case, 0), _outline(case, 1)
+    return _outline(case, 0, steps or case.steps), _outline(case, 1, steps or case.steps)
 
 
-def _outline(case: Case, end: int) -> Workload:
+def _outline(case: Case, end: int, steps: int) -> Workload:
     activity = case.activity
     assert activity is not None
 
@@ -254,23 +311,32 @@ def _outline(case: Case, end: int) -> Workload:
     if activity.firing_rate is None:
         synops = round(at(activity.synops) or 0)
         kinds = {name.removeprefix("synop_"): count for name, count in activity.synops_by_kind.items()}
-        busy = at(activity.updates_active)
+        updates = activity.neurons * steps or activity.updates
+        # Active updates of neurons were not published: none at the low end, all at the high end.
+        busy = updates * end if activity.neurons else at(activity.updates_active)
         spikes = at(activity.spikes)
         kinds = kinds or {"conv": synops}
-        row = _row("all", sum(kinds.values()), kinds, activity.updates, busy, spikes)
-        return Workload(1, case.steps, (row,))
+        row = _row("all", sum(kinds.values()), kinds, updates, busy, spikes)
+        return Workload(1, steps, (row,))
     rate = activity.firing_rate[end]
     rows = []
     assert case.network is not None
     for number, (outline, synapse) in enumerate(outline_synapses(case.network)):
-        assert synapse is not None
-        synops = round(rate * case.steps * dense_macs(synapse))
-        updates = 0 if outline.extra else case.steps * synapse.out_size
-        # Active updates were not published: none at the low end, all at the high end.
+        size = math.prod(case.network.input) if synapse is None else synapse.out_size
+        products = (dense_macs(synapse) if synapse else 0) + (size**2 if outline.recurrent else 0)
+        synops = round(rate * steps * products)
+        updates = 0 if outline.extra else steps * size
         rows.append(
-            _row(f"layer {number}", synops, {outline.kind: synops}, updates, updates * end, round(rate * updates))
+            _row(
+                f"layer {number}",
+                synops,
+                {outline.kind: synops} if synapse else {},
+                updates,
+                updates * end,
+                round(rate * updates),
+            )
         )
-    return Workload(1, case.steps, tuple(rows))
+    return Workload(1, steps, tuple(rows))
 
 
 def _row(name: str, synops: int, kinds: Mapping[str, int], updates: int, active: int, spikes: int) -> LayerWorkload:

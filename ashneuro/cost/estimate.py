@@ -27,6 +27,7 @@ def estimate(
     with_estimates: bool = False,
     step_time_s: float | None = None,
     deployment: Deployment | None = None,
+    x86_cores: int | None = None,
 ) -> CostEstimate:
     """Return energy and time of one inference of ``workload`` on the hardware of ``profile``.
 
@@ -42,13 +43,20 @@ def estimate(
         step_time_s: seconds per time step, if known better than from the profile.
         deployment: placement and traffic on the chip (`ashneuro.cost.deployment.deploy`). Without
             it hops are unknown, and a step takes the profile's own range.
+        x86_cores: x86 cores of a chip that the network uses, all chips together; by default the
+            profile's own range.
 
     Raises:
         ProfileError: the profile cannot price this workload at this precision.
     """
     if profile.kind == "neuromorphic":
         return estimate_neuromorphic(
-            workload, profile, with_estimates=with_estimates, step_time_s=step_time_s, deployment=deployment
+            workload,
+            profile,
+            with_estimates=with_estimates,
+            step_time_s=step_time_s,
+            deployment=deployment,
+            x86_cores=x86_cores,
         )
     if precision == NATIVE:
         raise ProfileError(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from ashneuro.cost.profile import CLOSED
-from ashneuro.errors import ConfigError, DataError
+from ashneuro.errors import ConfigError, DataError, install_command
 
 SCHEMA = "ashneuro.measurement/1"
 SHORTEST_S = 10.0
@@ -118,7 +118,7 @@ class Nvml:
         try:
             self._nvml: Any = importlib.import_module("pynvml")
         except ImportError as error:
-            raise Unreadable("the package nvidia-ml-py is not installed (pip install 'ashneuro[measure]')") from error
+            raise Unreadable(f"the package nvidia-ml-py is not installed ({install_command('measure')})") from error
         try:
             self._nvml.nvmlInit()
             if self.uuid:

@@ -2,7 +2,8 @@
 
 ``E = Σ_layers synops·e_synop + updates_active·e_active + updates_inactive·e_inactive
 + spikes·e_spike_out + messages·e_axon_out + messages within a tile·e_local + hops·e_hop``,
-and per boundary ``(static power + running overhead) · T · step``.
+and per boundary ``(static power + running overhead) · T · step``. Costs besides events, such as
+x86 cores, are additions of their own (`ashneuro.cost.running`).
 
 A term without a price is named and left out. A term that another price includes
 (`Quantity.includes`) is not added again. Where active and inactive updates were not told apart,
@@ -17,7 +18,8 @@ from dataclasses import dataclass, replace
 
 from ashneuro.cost.deployment import STEP_TIMES, Deployment
 from ashneuro.cost.profile import CHECKS, HardwareProfile, Quantity, Range
-from ashneuro.cost.terms import NATIVE, CostEstimate, Term, Total
+from ashneuro.cost.running import Usage, additions, term
+from ashneuro.cost.terms import NATIVE, Addition, CostEstimate, Term, Total, total
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
 
@@ -29,6 +31,7 @@ def estimate_neuromorphic(
     with_estimates: bool = False,
     step_time_s: float | None = None,
     deployment: Deployment | None = None,
+    x86_cores: int | None = None,
 ) -> CostEstimate:
     """Return the estimate of one inference on a chip; arguments as of `estimate`.
 
@@ -50,7 +53,15 @@ def estimate_neuromorphic(
     bare = CostEstimate.from_terms(profile, NATIVE, terms)
     # Prices that were fitted to a whole chip hold its static power already.
     static_included = "static" in prices.included
-    totals = tuple(_totals(profile, bare.dynamic_j, time, chips)) if time and not static_included else ()
+    cores = deployment.placement.cores if deployment else None
+    usage = Usage(
+        time,
+        None if cores is None else Range(cores, cores, cores),
+        chips or 1,
+        None if x86_cores is None else Range(x86_cores, x86_cores, x86_cores),
+    )
+    besides = () if static_included else tuple(additions(profile, usage))
+    totals = tuple(_totals(profile, bare.dynamic_j, usage, besides)) if time and not static_included else ()
     notes = list(_bound_notes(profile, bare))
     if static_included:
         notes.append(f"{profile.name}: static power is in the price of an event; nothing is added for time")
@@ -68,10 +79,11 @@ def estimate_neuromorphic(
     return replace(
         bare,
         totals=totals,
+        additions=besides,
         time_s=time,
         latency_s=latency,
         chips=chips,
-        cores=deployment.placement.cores if deployment else None,
+        cores=cores,
         time_from=time_from,
         notes=tuple(dict.fromkeys(note for note in notes if note)),
     )
@@ -248,23 +260,56 @@ def _step_time(
     return step.range, "", measured
 
 
-def _totals(profile: HardwareProfile, dynamic: Range | None, time: Range, chips: int | None) -> Iterator[Total]:
+def _totals(
+    profile: HardwareProfile, dynamic: Range | None, usage: Usage, besides: tuple[Addition, ...]
+) -> Iterator[Total]:
+    assert usage.seconds is not None
     for name, static in profile.static.items():
         if not static.citable:
             continue
-        # Running overhead was measured for a whole board, so it is not multiplied by chips.
-        power, overhead = (chips or 1) * static.range, profile.citable(f"overhead.{name}")
+        energy, paths, included = term(profile, f"static.{name}", usage), [f"static.{name}"], set(static.includes)
+        assert energy is not None
+        power, overhead = usage.chips * static.range, profile.citable(f"overhead.{name}")
+        overhead_j = None
         if overhead is not None:
-            power = power + overhead.range
-        energy = power * time
-        yield Total(
-            name,
-            f"{static.boundary}: {static.covers}",
-            power,
-            energy,
-            total_j=dynamic + energy if dynamic else None,
-            overhead_j=overhead.range * time if overhead is not None else None,
+            power, overhead_j = power + overhead.range, term(profile, f"overhead.{name}", usage)
+            assert overhead_j is not None
+            energy, included = energy + overhead_j, included | set(overhead.includes)
+            paths.append(f"overhead.{name}")
+        yield _total(
+            name, f"{static.boundary}: {static.covers}", power, energy, dynamic, besides, included, paths, overhead_j
         )
+    core, chip = (term(profile, f"powered.{key}", usage) for key in ("core", "chip"))
+    if core is not None and chip is not None and usage.cores is not None:
+        power = usage.chips * profile.powered["chip"].range + usage.cores * profile.powered["core"].range
+        covers = f"chip: {profile.powered['chip'].covers}; and {profile.powered['core'].covers}"
+        paths = ["powered.chip", "powered.core"]
+        yield _total("chips_and_cores_in_use", covers, power, core + chip, dynamic, besides, set(), paths)
+
+
+def _total(
+    name: str,
+    boundary: str,
+    power: Range,
+    energy: Range,
+    dynamic: Range | None,
+    besides: tuple[Addition, ...],
+    included: set[str],
+    paths: list[str],
+    overhead_j: Range | None = None,
+) -> Total:
+    """Return a total, with and without the additions that its static part does not include."""
+    further = [item.energy_j for item in besides if item.name not in included]
+    return Total(
+        name,
+        boundary,
+        power,
+        energy,
+        total_j=dynamic + energy if dynamic else None,
+        overhead_j=overhead_j,
+        full_j=dynamic + energy + total(further) if dynamic and further else None,
+        quantities=tuple(paths),
+    )
 
 
 def _bound_notes(profile: HardwareProfile, cost: CostEstimate) -> Iterator[str]:

@@ -106,10 +106,25 @@ LIMITS = {
     "weight_bits": "bits of a weight",
 }
 
+INFERENCE = {"core": "what each core in use takes per inference: its reset, spikes and inputs that reach it"}
+X86 = {
+    "clock": "an x86 core of the chip in use, its clock",
+    "code": "the same, running code without a pause",
+}
+POWERED = {
+    "core": "a core in use, whatever it computes",
+    "chip": "a chip, whatever it computes, without its cores",
+}
+USAGE = {"x86_cores": "x86 cores of a chip in use, where nobody says how many"}
+
 TABLES = {
     "energy": "energy",
+    "inference": "energy",
     "workload": "energy",
     "time": "time",
+    "x86": "power",
+    "powered": "power",
+    "usage": "count",
     "static": "power",
     "overhead": "power",
     "power": "power",
@@ -117,7 +132,15 @@ TABLES = {
     "limits": "count",
 }
 
-KEYS: dict[str, Collection[str]] = {"energy": EVENTS, "time": TIMES, "limits": LIMITS}
+KEYS: dict[str, Collection[str]] = {
+    "energy": EVENTS,
+    "inference": INFERENCE,
+    "time": TIMES,
+    "x86": X86,
+    "powered": POWERED,
+    "usage": USAGE,
+    "limits": LIMITS,
+}
 
 BLANK_NUMBER = """\
 # [{path}]{comment}
@@ -210,7 +233,10 @@ class Quantity:
         low, high: bounds; ``None`` where the source gives none.
         excludes: costs that the number leaves out.
         includes: further terms of an estimate that are in the number, e.g. ``"neuron update"`` or
-            ``"static"``; they are not added again.
+            ``"static"``; they are not added again. Of a static power: ``"x86 clock"``,
+            ``"x86 code"``.
+        fitted_on: measured workloads that the number was fitted on: names of files in
+            ``hardware_profiles/measured/``, without ``.toml``. It predicts none of them.
         bounds_from: origin of bounds that are not the source's own.
         bounds_sources: keys of the sources of these bounds.
         conditions: voltage, temperature, workload.
@@ -230,6 +256,7 @@ class Quantity:
     high: float | None = None
     excludes: str = ""
     includes: tuple[str, ...] = ()
+    fitted_on: tuple[str, ...] = ()
     bounds_from: str = ""
     bounds_sources: tuple[str, ...] = ()
     conditions: str = ""
@@ -271,9 +298,13 @@ class HardwareProfile:
         excludes: costs that its estimates leave out, one phrase each.
         sources: sources by key.
         energy: joules per event, keys of `EVENTS`; all from one set of numbers.
+        inference: joules per inference besides events, keys of `INFERENCE`.
         workload: joules of whole measured workloads; for reading, never for estimates.
         time: ``step``: seconds per time step; also seconds per event and of the barrier, for the
             step of a placed network.
+        x86: watts of the chip's own x86 cores, keys of `X86`.
+        powered: static watts per core in use and per chip, keys of `POWERED`.
+        usage: how a network uses the chip where nobody says, keys of `USAGE`.
         static: watts drawn whatever the network does, by boundary.
         overhead: watts added while a network runs, on top of the static power of the same name.
         power: ``tdp`` of a GPU or CPU, watts.
@@ -291,8 +322,12 @@ class HardwareProfile:
     excludes: tuple[str, ...]
     sources: dict[str, Source]
     energy: dict[str, Quantity] = field(default_factory=dict)
+    inference: dict[str, Quantity] = field(default_factory=dict)
     workload: dict[str, Quantity] = field(default_factory=dict)
     time: dict[str, Quantity] = field(default_factory=dict)
+    x86: dict[str, Quantity] = field(default_factory=dict)
+    powered: dict[str, Quantity] = field(default_factory=dict)
+    usage: dict[str, Quantity] = field(default_factory=dict)
     static: dict[str, Quantity] = field(default_factory=dict)
     overhead: dict[str, Quantity] = field(default_factory=dict)
     power: dict[str, Quantity] = field(default_factory=dict)

@@ -41,6 +41,25 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Addition:
+    """A dynamic cost besides events, per inference.
+
+    Args:
+        name: ``"per inference"``, ``"x86 clock"``, ``"x86 code"``.
+        energy_j: joules.
+        formula: the arithmetic, in words.
+        quantities: paths of the profile's numbers in it.
+        fitted_on: measured workloads that its price was fitted on.
+    """
+
+    name: str
+    energy_j: Range
+    formula: str
+    quantities: tuple[str, ...]
+    fitted_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Total:
     """Dynamic energy plus static power × time, at one boundary.
 
@@ -52,6 +71,9 @@ class Total:
         total_j: static and dynamic part; ``None`` where the dynamic part is not estimable.
         overhead_j: share of the static part that running adds on top of the events: step barriers,
             x86 cores, clocks.
+        full_j: the same total with the costs besides events that its static part does not include;
+            ``None`` where the profile has none or the dynamic part is not estimable.
+        quantities: paths of the profile's numbers in the static part.
     """
 
     name: str
@@ -60,6 +82,33 @@ class Total:
     energy_j: Range
     total_j: Range | None
     overhead_j: Range | None = None
+    full_j: Range | None = None
+    quantities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownError:
+    """Predicted / measured on workloads of a chip that no price in the prediction was fitted on.
+
+    Args:
+        low, high: lowest and highest ratio, each at the middle of the predicted range.
+        values: number of measured values.
+        workloads: titles of the workloads.
+    """
+
+    low: float
+    high: float
+    values: int
+    workloads: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The error in words."""
+        return (
+            f"comparable networks were predicted at {self.low:.2g} to {self.high:.2g} × of what was measured, dynamic, "
+            f"with x86 cores or resets ({self.values} values: {'; '.join(self.workloads)}); "
+            "`ashneuro profiles validate` has each"
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,6 +130,9 @@ class CostEstimate(Plotted):
         time_from: paths of the profile's numbers behind the seconds.
         headline: True if every number behind the energy comes from a source that was opened.
         notes: rules and caveats for the reader.
+        additions: dynamic costs besides events, from prices fitted on measured chips; they are in
+            no sum of events.
+        error: error of the profile on measured workloads; ``None`` where none is known.
     """
 
     profile: str
@@ -97,6 +149,8 @@ class CostEstimate(Plotted):
     time_from: tuple[str, ...] = ()
     headline: bool = True
     notes: tuple[str, ...] = ()
+    additions: tuple[Addition, ...] = ()
+    error: KnownError | None = None
 
     @classmethod
     def from_terms(
@@ -141,6 +195,13 @@ class CostEstimate(Plotted):
         if any(term.needed for term in self.missing) or not any(term.energy_j for term in self.terms):
             return None
         return total(term.energy_j for term in self.terms)
+
+    @property
+    def running_j(self) -> Range | None:
+        """Joules of all events and of the costs besides them; ``None`` where one is unknown."""
+        if self.dynamic_j is None or not self.additions:
+            return None
+        return self.dynamic_j + total(item.energy_j for item in self.additions)
 
     @property
     def throughput_per_s(self) -> Range | None:

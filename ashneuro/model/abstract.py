@@ -482,7 +482,8 @@ class AbstractEncoder(nn.Module):
         spikes, _ = sent["entry.lif"]
         for number, block in enumerate(self.blocks, start=1):
             populations = self._checkpointed(block, spikes) if self.checkpointing and self.training else block(spikes)
-            sent |= {f"block{number}.lif{index}": population for index, population in enumerate(populations, start=1)}
+            # `update`, for torch 2.6 cannot compile |= of dictionaries.
+            sent.update({f"block{number}.lif{index}": each for index, each in enumerate(populations, start=1)})
             spikes, _ = populations[-1]
         sent["semantic.lif"] = fire(self.semantic, self.dense(spikes))
         rates = {name: rate for name, (_, rate) in sent.items() if rate is not None}

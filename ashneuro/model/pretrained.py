@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ashneuro.config import ConcreteConfig, TextConfig
 from ashneuro.data.fetch import PRETRAINED, weights_path
-from ashneuro.errors import ConfigError, DataError, need
+from ashneuro.errors import ConfigError, DataError, need, words_of
 
 # Images at once through a frozen backbone on a CPU: the allocator returns larger activations to the
 # system after every layer, which took as long as the arithmetic.
@@ -73,7 +73,7 @@ class Backbone(nn.Module):
             what = f"model.concrete.backbone = {config.backbone!r}"
             near = ", ".join(timm.list_models(f"*{config.backbone[:6]}*")[:5])
             do = f"see timm.list_models(); near are {near}" if near else "see timm.list_models()"
-            raise (DataError if given else ConfigError)(what, str(error).splitlines()[0], do) from error
+            raise (DataError if given else ConfigError)(what, words_of(error), do) from error
         self.channels = int(found.shape[1])
         self.side = int(found.shape[2])
         settings = self.model.pretrained_cfg if hasattr(self.model, "pretrained_cfg") else {}
@@ -131,10 +131,9 @@ class TextTower(nn.Module):
             model, self.width = TOWERS[config.tower](weights_path(config.weights), load)
             self.model: Any = model
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            why = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 f"model.text.weights = {config.weights!r}",
-                why,
+                words_of(error),
                 "give a folder that save_pretrained wrote, or a hub name",
             ) from error
         self._known: dict[tuple[int, ...], Tensor] = {}

@@ -72,12 +72,16 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """The content of a bundle's folder, with every file as it was written.
+    """The content of a bundle's folder, whose files have the hashes of its manifest.
 
     Args:
         wiring, contract, float_program: ``None`` in a bundle of a lava-dl network, which was
             integers from the start.
         integer_program: ``None`` where a network was written without one.
+        versions: of ashneuro and of the packages that wrote it, by name.
+        files: SHA-256 of every file but the manifest, by name.
+        digest: SHA-256 of the manifest, and with it of all files, see `bundle_digest`.
+        script_template: SHA-256 of the template of the Lava script; ``None``: not recorded.
     """
 
     folder: Path
@@ -90,6 +94,8 @@ class Bundle:
     costs: tuple[LayerCost, ...]
     versions: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+    script_template: str | None = None
 
     @property
     def graph(self) -> nir.NIRGraph | None:
@@ -136,6 +142,7 @@ def write_bundle(
     *,
     costs: Sequence[LayerCost] = (),
     extra: Mapping[str, str] | None = None,
+    script_template: str | None = None,
 ) -> Bundle:
     """Write a bundle to ``folder`` and return it as read back.
 
@@ -150,6 +157,7 @@ def write_bundle(
         certificate: ``None`` if nothing was compared yet.
         costs: quantisation errors, per layer.
         extra: further text files, by name, e.g. a script that runs the program without ashneuro.
+        script_template: SHA-256 of what such a script was made from.
 
     Raises:
         BundleError: ``folder`` holds something that is not a bundle, or cannot be written.
@@ -192,6 +200,7 @@ def write_bundle(
             },
             "contract": _origins(None if contract is None else as_read(contract), float_program or integer_program),
             "costs": [asdict(cost) for cost in costs],
+            **({"script_template": script_template} if script_template else {}),
         }
         _write_json(fresh / MANIFEST, manifest)
         _swap(fresh, folder)
@@ -211,6 +220,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         BundleError: it is not a bundle, or a file is missing, was changed, or does not make sense.
     """
     folder = Path(folder)
+    digest = bundle_digest(folder)
     manifest = _manifest(folder)
     _verify(folder, manifest)
     programs = load_programs(folder)
@@ -259,7 +269,22 @@ def read_bundle(folder: str | Path) -> Bundle:
         costs,
         manifest["versions"],
         hashes,
+        digest,
+        manifest.get("script_template"),
     )
+
+
+def bundle_digest(folder: str | Path) -> str:
+    """Return the SHA-256 of a bundle's manifest, which holds those of all its other files.
+
+    ``sha256sum BUNDLE/manifest.json`` prints the same 64 hexadecimal digits.
+
+    Raises:
+        BundleError: it is not a bundle.
+    """
+    folder = Path(folder)
+    _manifest(folder)
+    return _sha256(folder / MANIFEST)
 
 
 def _origins(read: ReadContract | None, program: Program | None) -> dict[str, dict[str, Any]]:

@@ -122,6 +122,34 @@ class Comparison:
         return cls(left, right, values["required"], layers, values["reason"], values.get("stock_samples"))
 
 
+CheckStatus = Literal["consistent", "different", "not checked"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part of a bundle, compared with what follows from its other parts.
+
+    Args:
+        what: the part, and what it was compared with.
+        status: ``"not checked"`` where a bundle of an earlier version does not allow it.
+        compared, differing: number of values; 0 where they are not counted.
+        detail: where it differs, why it was not checked, or how it was compared.
+        do: remedy of a difference.
+    """
+
+    what: str
+    status: CheckStatus
+    compared: int = 0
+    differing: int = 0
+    detail: str = ""
+    do: str = ""
+
+    @property
+    def part(self) -> str:
+        """The part alone."""
+        return self.what.partition(" – ")[0]
+
+
 # Processes of ashneuro's in Lava, and why Lava's own neurons cannot run their layers.
 OWN_PROCESSES: Mapping[str, str] = {
     "Fired": "Lava has none with this comparison or reset",
@@ -150,6 +178,9 @@ class Certificate(Shown):
         source: comparison of the graph with the module that it came from; ``None``: the proof
             starts from a graph or a lava-dl file.
         assumptions: what the network's source left open: the proof holds for the values taken.
+        checks: parts of a bundle that were found consistent with each other, or not; none in a
+            certificate that is written into a bundle.
+        taken_over: what was taken from an earlier certificate without comparing it, in sentences.
     """
 
     samples: int
@@ -160,14 +191,19 @@ class Certificate(Shown):
     own_processes: Mapping[str, str] = field(default_factory=dict)
     source: Source | None = None
     assumptions: Assumptions = ()
+    checks: tuple[Check, ...] = ()
+    taken_over: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """The result in words: passed, failed or incomplete, what was not run, what is assumed."""
         absent = [f"{pair.left} – {pair.right}" for pair in self.required if pair.status == "not run"]
         result = "passed" if self.passed else "failed" if self.failed else "incomplete"
-        lacks = f" (not run: {'; '.join(absent)})" if absent else ""
-        return f"{result}{lacks}{assuming(self.assumptions)}"
+        unchecked = [check.part for check in self.checks if check.status == "not checked"]
+        lacks = [f"not run: {'; '.join(absent)}"] if absent else []
+        lacks += [f"not checked: {'; '.join(unchecked)}"] if unchecked else []
+        said = f" ({'; '.join(lacks)})" if lacks else ""
+        return f"{result}{said}{assuming(self.assumptions)}"
 
     @property
     def required(self) -> tuple[Comparison, ...]:
@@ -176,16 +212,19 @@ class Certificate(Shown):
 
     @property
     def passed(self) -> bool:
-        """True if every required comparison was run and is equal."""
-        return not self._source_differs and all(comparison.status == "equal" for comparison in self.required)
+        """True if every required comparison was run and is equal, and every check is consistent."""
+        consistent = all(check.status == "consistent" for check in self.checks)
+        equal = all(comparison.status == "equal" for comparison in self.required)
+        return consistent and equal and not self._source_differs
 
     @property
     def failed(self) -> bool:
-        """True if a required comparison was run and is different.
+        """True if a required comparison was run and is different, or a check is.
 
         A certificate may neither pass nor fail.
         """
-        return self._source_differs or any(comparison.status == "different" for comparison in self.required)
+        found = {comparison.status for comparison in self.required} | {check.status for check in self.checks}
+        return self._source_differs or "different" in found
 
     @property
     def _source_differs(self) -> bool:
@@ -214,6 +253,7 @@ class Certificate(Shown):
             skipped.append(f"what spikes of {names} would do: on these samples not one neuron there spiked")
         return (
             *skipped,
+            *self.taken_over,
             "membrane potentials and currents: only what a layer sends was compared",
             "silicon: nothing here ran on a chip",
         )
@@ -241,6 +281,7 @@ class Certificate(Shown):
             "samples": self.samples,
             "timesteps": self.timesteps,
             **({"source": self.source.to_json()} if self.source else {}),
+            **({"checks": [asdict(check) for check in self.checks]} if self.checks else {}),
             "assumptions": to_json(self.assumptions),
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "versions": dict(self.versions),

@@ -32,6 +32,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -85,6 +86,17 @@ class Synapse:
     def out_size(self) -> int:
         """Number of output elements."""
         return math.prod(self.out_shape)
+
+    @cached_property
+    def largest_row(self) -> int:
+        """Largest sum of absolute weights of one output, if weights are whole numbers."""
+        if self.kind == "scale":
+            return int(np.abs(self.weight).max())
+        if self.kind == "sparse":
+            assert self.indptr is not None
+            rows = np.repeat(np.arange(self.out_size), np.diff(self.indptr))
+            return int(np.bincount(rows, np.abs(self.weight), 1).max())
+        return int(np.abs(self.weight).reshape(len(self.weight), -1).sum(axis=1, dtype=np.int64).max())
 
 
 @dataclass(frozen=True, eq=False)

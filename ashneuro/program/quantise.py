@@ -141,7 +141,9 @@ def _at_scales(program: Program, input_peak: Mapping[str, float], scales: Mappin
     ports = _ports(program, input_peak, scales)
     program = _with_limits(program, input_peak)
     graded = {
-        layer.name: _message(layer.neuron, scales[layer.name]) for layer in program.layers if layer.neuron.payload
+        layer.name: message_in_units(layer.neuron, scales[layer.name])
+        for layer in program.layers
+        if layer.neuron.payload
     }
     sources = {port.name: port.scale for port in ports}
     sources |= {name: scales[name] * 2.0**-one.shift for name, one in graded.items() if not one.whole}
@@ -285,7 +287,7 @@ def _scales(program: Program, input_peak: Mapping[str, float], wanted: Mapping[s
         for layer in program.layers:
             scale = scales[layer.name] = wanted.get(layer.name) or _best_scale(program, layer, graded, peaks)
             if layer.neuron.changes:
-                graded[layer.name] = scale * 2.0 ** -_message(layer.neuron, scale).shift
+                graded[layer.name] = scale * 2.0 ** -message_in_units(layer.neuron, scale).shift
         _share_direct(program, scales)
         graded |= {name: scales[name] for name, layer in layers.items() if layer.neuron.graded}
     return scales
@@ -515,7 +517,7 @@ def _connection(connection: Connection, factor: float, least: int) -> tuple[Conn
 
 def _changing(neuron: Neuron, scale: float) -> Neuron:
     """Return neurons that send changes in integers."""
-    message = _message(neuron, scale)
+    message = message_in_units(neuron, scale)
     threshold, bias = float(np.max(neuron.v_threshold)) * scale, np.asarray(neuron.bias * scale)
     exponent, most = max(message.shift, 0), message.shift + LARGEST_EXPONENT
     if message.levels:  # the threshold is in units of the message
@@ -562,12 +564,12 @@ def _neuron(neuron: Neuron, scale: float) -> Neuron:
         bias=mantissa.astype(np.int32),
         bias_exp=exponent,
         v_subtract=subtract,
-        message=_message(neuron, scale),
+        message=message_in_units(neuron, scale),
         parameters={name: _parameter(values, kinds[name], scale) for name, values in neuron.parameters.items()},
     )
 
 
-def _message(neuron: Neuron, scale: float) -> Message:
+def message_in_units(neuron: Neuron, scale: float) -> Message:
     """Return the message with its limit in integer units, at which a payload saturates."""
     message, largest = neuron.message, neuron.message.largest
     if neuron.changes:

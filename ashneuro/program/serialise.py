@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from ashneuro.errors import BundleError
 from ashneuro.program.assumption import from_json, to_json
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
+from ashneuro.program.sound import require_sound
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.message import Message
 
@@ -60,7 +61,7 @@ def save_programs(folder: str | Path, programs: Mapping[str, Program]) -> None:
     arrays: _Arrays = {}
     structure = {
         "schema": SCHEMA,
-        "programs": {name: _program_entry(name, program, arrays) for name, program in programs.items()},
+        "programs": {name: entry_of(program, arrays, name) for name, program in programs.items()},
     }
     folder = Path(folder)
     (folder / STRUCTURE).write_text(json.dumps(structure, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -72,7 +73,7 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
     """Return the programs in ``folder``, by name.
 
     Raises:
-        BundleError: a file is missing, damaged, or of another schema.
+        BundleError: a file is missing, damaged, or of another schema, or a program has no meaning.
     """
     folder = Path(folder)
     try:
@@ -86,7 +87,10 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
             )
         with np.load(folder / NUMBERS, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-        return {name: _read_program(entry, arrays) for name, entry in structure["programs"].items()}
+        programs = {name: _read_program(entry, arrays) for name, entry in structure["programs"].items()}
+        for name, program in programs.items():
+            require_sound(program, name)
+        return programs
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(
             f"cannot read the program in {folder}",
@@ -95,7 +99,11 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
         ) from error
 
 
-def _program_entry(name: str, program: Program, arrays: _Arrays) -> dict[str, Any]:
+def entry_of(program: Program, arrays: _Arrays, name: str = "") -> dict[str, Any]:
+    """Return a program's entry of ``program.json``, and put its arrays into ``arrays``.
+
+    The keys of arrays are ``NAME/LAYER/…``.
+    """
     return {
         "precision": program.precision,
         "dt_s": program.dt_s,

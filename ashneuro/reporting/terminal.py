@@ -1,4 +1,7 @@
-"""Output of the verbs: rich tables at a terminal, plain aligned text elsewhere."""
+"""Output of the verbs: rich tables at a terminal, plain aligned text elsewhere.
+
+Every text passes `ashneuro.reporting.escape` here, whoever wrote it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ashneuro.errors import AshneuroError
 from ashneuro.reporting import tables
 from ashneuro.reporting.epochs import TimeLeft, duration, epoch_line
+from ashneuro.reporting.escape import visible, visible_json, visible_lines
 from ashneuro.reporting.plain import plain
 from ashneuro.reporting.tables.table import Cell, Mark, Table
 
@@ -50,6 +55,7 @@ def _console(stderr: bool = False) -> Console:
 
 def line(text: str = "", style: str = "") -> None:
     """Print one line."""
+    text = visible(text)
     if sys.stdout.isatty():
         from rich.text import Text
 
@@ -60,7 +66,8 @@ def line(text: str = "", style: str = "") -> None:
 
 def json(value: Any) -> None:
     """Print ``value`` as JSON; NaN and infinity become ``null``."""
-    print(_json.dumps(plain(value), indent=2, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf")))
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(visible_json(_json.dumps(plain(value), indent=2, ensure_ascii=ascii_only)))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], note: str = "") -> None:
@@ -70,14 +77,32 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], not
 
 def show(what: Table) -> None:
     """Print one table."""
+    what = _visible_table(what)
     if sys.stdout.isatty():
         _show_rich(what)
     else:
         print("\n".join(_plain_lines(what)))
 
 
+def _visible_table(what: Table) -> Table:
+    """Return a table whose cells and titles are each one line without control characters."""
+
+    def cell(text: str) -> str:
+        return Cell(visible(text), text.mark) if isinstance(text, Cell) else visible(text)
+
+    return replace(
+        what,
+        title=visible(what.title),
+        columns=tuple(map(visible, what.columns)),
+        rows=tuple(tuple(map(cell, row)) for row in what.rows),
+        how=visible(what.how),
+        note=visible_lines(what.note, ""),
+    )
+
+
 def _show_rich(what: Table) -> None:
     from rich import box
+    from rich.padding import Padding
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -94,7 +119,7 @@ def _show_rich(what: Table) -> None:
     console = _console()
     console.print(drawn, soft_wrap=False)
     for paragraph in what.note.splitlines():
-        console.print(Text(paragraph, "dim"), soft_wrap=False)
+        console.print(Padding(Text(paragraph, "dim"), (0, 0, 0, 2)), soft_wrap=False)
 
 
 def _plain_lines(what: Table) -> Iterator[str]:
@@ -114,27 +139,32 @@ def _plain_lines(what: Table) -> Iterator[str]:
 
 def print_error(error: AshneuroError) -> None:
     """Print the three parts of an error to standard error."""
+    labelled = [(label, part) for label, part in (("why", error.why), ("do", error.do)) if part]
     if not sys.stderr.isatty():
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible_lines(error.what, ' ' * 5)}", file=sys.stderr)
+        for label, part in labelled:
+            print(f"{label + ':':<5}{visible_lines(part, ' ' * 5)}", file=sys.stderr)
         return
     from rich.text import Text
 
     console = _console(stderr=True)
-    console.print(Text.assemble(("error  ", "bold red"), (error.what, "bold")))
-    for label, part in (("why", error.why), ("do", error.do)):
-        if part:
-            console.print(Text.assemble((f"{label:<7}", "dim"), part.replace("\n", "\n       ")))
+    console.print(Text.assemble(("error  ", "bold red"), (visible_lines(error.what, " " * 7), "bold")))
+    for label, part in labelled:
+        console.print(Text.assemble((f"{label:<7}", "dim"), visible_lines(part, " " * 7)))
 
 
 @contextmanager
 def status(what: str) -> Iterator[Callable[[str], None]]:
     """Show that something is under way; the yielded function takes a sentence about the step."""
+    what = visible(what)
     if sys.stderr.isatty():
-        with _console(stderr=True).status(what) as spinner:
-            yield lambda text: spinner.update(f"{what}: {text}")
+        from rich.markup import escape
+
+        with _console(stderr=True).status(escape(what)) as spinner:
+            yield lambda text: spinner.update(escape(f"{what}: {visible(text)}"))
     else:
         print(f"{what} …", file=sys.stderr)
-        yield lambda text: print(f"  {text}", file=sys.stderr)
+        yield lambda text: print(f"  {visible(text)}", file=sys.stderr)
 
 
 @contextmanager
@@ -146,7 +176,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import Progress
 
     with Progress(console=_console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(_label(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -162,7 +192,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
         def announce(phase: str, done: int, total: int) -> None:
             if not total and phase not in seen:
-                print(f"{phase} …", file=sys.stderr)
+                print(f"{visible(phase)} …", file=sys.stderr)
             seen.add(phase)
 
         yield announce
@@ -176,7 +206,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             if phase not in tasks:
                 for old in tasks.values():
                     bar.update(old, visible=False)
-                tasks[phase] = bar.add_task(phase, total=None)
+                tasks[phase] = bar.add_task(_label(phase), total=None)
             bar.update(tasks[phase], completed=done, total=total or None)
 
         yield update
@@ -195,11 +225,12 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, EpochMetr
         def say(epoch: int, total: int, batch: int, batches: int, loss: float, metrics: EpochMetrics | None) -> None:
             seconds = left.after((epoch - 1 + batch / batches) / total)
             if metrics:
-                print(epoch_line(epoch, total, metrics, seconds), file=sys.stderr)
+                print(visible(epoch_line(epoch, total, metrics, seconds)), file=sys.stderr)
 
         yield say
         return
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.text import Text
 
     columns = (
         TextColumn("{task.description}"),
@@ -216,16 +247,24 @@ def epochs(what: str) -> Iterator[Callable[[int, int, int, int, float, EpochMetr
             now: dict[str, Any] = {"epoch": epoch, "epochs": total, "loss": loss}
             now["left"] = "" if seconds is None else f"  {duration(seconds)} left"
             if task is None:
-                task = bar.add_task(what, total=1.0, **now)
+                task = bar.add_task(_label(what), total=1.0, **now)
             bar.update(task, completed=done, **now)
             if metrics:
-                bar.console.print(epoch_line(epoch, total, metrics), highlight=False)
+                bar.console.print(Text(visible(epoch_line(epoch, total, metrics))), highlight=False)
 
         yield update
 
 
+def _label(text: str) -> str:
+    """Return the label of a bar: names in [brackets] are no markup."""
+    from rich.markup import escape
+
+    return escape(visible(text))
+
+
 def heading(text: str) -> None:
     """Print the title of a step."""
+    text = visible(text)
     line(text, "bold cyan")
     line("─" * len(text), "cyan")
 

@@ -39,13 +39,12 @@ from ashneuro.files import replace_file
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import find_device
-from ashneuro.training.provenance import WEIGHTS, weights_sha256
+from ashneuro.training.provenance import CARD, WEIGHTS, weights_sha256
 
 CONFIG = "config.json"
 INTEGERS = "integers.json"
 VOCABULARY = "vocabulary.json"
 LABELS = "labels.json"
-CARD = "README.md"
 TRAINER = "trainer.pt"
 
 Labels = Mapping[str, tuple[str, ...]]

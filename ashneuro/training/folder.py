@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ashneuro.config import RunConfig, load_config, settled
 from ashneuro.data.broken import LEFT_OUT
-from ashneuro.errors import ConfigError, DataError
+from ashneuro.errors import ConfigError, DataError, words_of
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
 from ashneuro.files import replace_file
 from ashneuro.training.checkpoint import CONFIG, TRAINER, save_run, write_state
@@ -117,7 +117,7 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
         return cast(TrainerState, torch.load(out / TRAINER, weights_only=True, map_location="cpu"))
     except Exception as error:  # torch.load raises errors of many types on a damaged file
         raise DataError(
-            f"cannot resume from {out / TRAINER}", str(error).splitlines()[0], "train again in another folder"
+            f"cannot resume from {out / TRAINER}", words_of(error), "train again in another folder"
         ) from error
 
 

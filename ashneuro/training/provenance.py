@@ -1,4 +1,5 @@
-"""Hash of a run's weights, which ties bundles and results to the weights they were made with.
+"""Hashes that tie bundles and results to the weights they were made with, and runs to their
+bundles.
 
 Imports no torch: commands check a bundle before they load anything.
 """
@@ -9,8 +10,14 @@ import hashlib
 import json
 from pathlib import Path
 
+from ashneuro.files import replace_file
+
 ORIGIN = "origin.json"
 WEIGHTS = "model.safetensors"
+CARD = "README.md"
+EXPORTS = "exports.json"
+EXPORTS_SCHEMA = "ashneuro-exports/1"
+CARD_SECTION = "\n## Deployed bundles\n"
 
 
 def run_origin(run: Path) -> dict[str, str]:
@@ -22,6 +29,40 @@ def same_weights(bundle: Path, run: Path) -> bool | None:
     """Return True if the bundle has the run's current weights, None if it does not say."""
     file = bundle / ORIGIN
     return bool(json.loads(file.read_text())["weights_sha256"] == weights_sha256(run)) if file.exists() else None
+
+
+def record_export(run: Path, bundle: Path, digest: str) -> None:
+    """Record the digest of a bundle in ``exports.json`` of its run, and in the run's card."""
+    known = recorded_exports(run) | {_name(run, bundle): digest}
+    content = json.dumps({"schema": EXPORTS_SCHEMA, "digests": known}, indent=1) + "\n"
+    replace_file(run / EXPORTS, lambda file: file.write_text(content, encoding="utf-8"))
+    card = run / CARD
+    text = card.read_text(encoding="utf-8") if card.is_file() else f"# {run.name}\n"
+    lines = [f"- `{name}`: digest (SHA-256 of its manifest.json) `{value}`" for name, value in known.items()]
+    how = "`ashneuro verify BUNDLE --digest DIGEST` compares it.\n"
+    text = "\n".join([text.partition(CARD_SECTION)[0] + CARD_SECTION, *lines, "", how])
+    replace_file(card, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def recorded_exports(run: Path) -> dict[str, str]:
+    """Return the digests of a run's bundles, by their folder; none where it cannot be read."""
+    try:
+        values = json.loads((run / EXPORTS).read_text(encoding="utf-8"))
+        digests = values["digests"] if values["schema"] == EXPORTS_SCHEMA else {}
+        return {str(name): str(digest) for name, digest in digests.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def recorded_digest(run: Path, bundle: Path) -> str | None:
+    """Return the digest that a run recorded for a bundle at export; ``None``: it has none."""
+    return recorded_exports(run).get(_name(run, bundle))
+
+
+def _name(run: Path, bundle: Path) -> str:
+    """Return the folder of a bundle relative to its run, so that both can be moved together."""
+    inside = bundle.resolve().is_relative_to(run.resolve())
+    return bundle.resolve().relative_to(run.resolve()).as_posix() if inside else str(bundle.resolve())
 
 
 def weights_sha256(run: Path) -> str:

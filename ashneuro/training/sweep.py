@@ -1,24 +1,20 @@
-"""The runs of a sweep, their claims, and the summary of each variant over its seeds."""
+"""The runs of a sweep, and the summary of each variant over its seeds."""
 
 from __future__ import annotations
 
 import difflib
-import errno
-import fcntl
 import itertools
 import json
-import os
 import re
-import socket
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ashneuro.config import RunConfig, SweepConfig, load_config, stages, trained_tasks
 from ashneuro.errors import ConfigError
+from ashneuro.exchange import Shard
 from ashneuro.files import replace_file
 
 BASE = "base"
@@ -274,36 +270,17 @@ def _config(sweep: SweepConfig, variant: str, changes: list[str]) -> RunConfig:
         ) from error
 
 
-@contextmanager
-def claim(folder: Path) -> Iterator[str]:
-    """Claim a cell's ``folder`` for this process, so that sweeps that share a disk split the work;
-    yield who has it, ``""`` for us.
-
-    The claim is a lock on ``FOLDER.claim``, held by the system for as long as the process lives:
-    one that was killed leaves none. On a disk without locks, and for a process of several that
-    train together, every claim is granted. The file goes when the cell has its row.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        yield ""
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f"{folder.name}.claim")
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-                file.seek(0)
-                yield file.read().strip() or "another process"
-                return
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield ""
-        if (folder / "row.json").exists():  # else somebody may be waiting for this very file
-            path.unlink(missing_ok=True)
+def shard_of(planned: Sequence[Cell], shard: Shard) -> tuple[Cell, ...]:
+    """Return the runs of a shard: the compared ones in turn, and those that they build on."""
+    by_run = {(cell.variant, cell.seed): cell for cell in planned}
+    chosen: set[tuple[str, int]] = set()
+    waiting = shard.turn([cell for cell in planned if cell.compared])
+    while waiting:
+        cell = waiting.pop()
+        if (cell.variant, cell.seed) not in chosen:
+            chosen.add((cell.variant, cell.seed))
+            waiting += [by_run[name, cell.seed] for name in cell.needs]
+    return tuple(cell for cell in planned if (cell.variant, cell.seed) in chosen)
 
 
 def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:

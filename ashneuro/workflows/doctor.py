@@ -16,11 +16,11 @@ from pathlib import Path
 
 from ashneuro import __version__
 from ashneuro.config import cache_dir
-from ashneuro.errors import AshneuroError
+from ashneuro.errors import AshneuroError, install_command
 from ashneuro.simulation.lava import environment
 
 NEEDED = ("base", "train", "lava")  # packages missing from other extras are no fault
-NOT_SHOWN = ("all", "dev", "frameworks", "counters")  # for developers of ashneuro
+NOT_SHOWN = ("all", "dev", "test", "docs", "notebooks", "frameworks", "counters")  # for developers of ashneuro
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _packages() -> Iterator[Check]:
     try:
         required = importlib.metadata.requires("ashneuro") or []
     except importlib.metadata.PackageNotFoundError:
-        yield Check("packages", "ashneuro runs from a folder and is not installed", False, "pip install -e .")
+        yield Check("packages", "ashneuro runs from a folder and is not installed", False, install_command())
         return
     extras: dict[str, list[str]] = {}
     for line in required:
@@ -72,7 +72,7 @@ def _packages() -> Iterator[Check]:
         versions = {name: _version(name) for name in names}
         found = ", ".join(f"{name} {version or '–'}" for name, version in versions.items())
         missing = not all(versions.values())
-        mend = ("pip install ashneuro" if extra == "base" else f"pip install 'ashneuro[{extra}]'") if missing else ""
+        mend = install_command("" if extra == "base" else extra) if missing else ""
         yield Check(f"packages, {extra}", found, not missing or extra not in NEEDED, mend)
 
 
@@ -217,7 +217,7 @@ def _profiles() -> Check:
             broken.append(f"{name} cannot be read: {error}")
     names = ", ".join(list_profiles()) or "none"
     return Check(
-        "profiles", "; ".join([names, *broken]), not broken, "pip install --force-reinstall ashneuro" if broken else ""
+        "profiles", "; ".join([names, *broken]), not broken, f"{install_command()} --force-reinstall" if broken else ""
     )
 
 

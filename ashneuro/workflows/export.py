@@ -120,7 +120,10 @@ def export(
     prove = _Prover(folder, samples, lava, progress, accept_assumptions, options)
     exported = _export_netx(network, inputs, prove) if network.is_netx else _export_graph(network, inputs, prove)
     if network.run:
+        from ashneuro.training.provenance import record_export
+
         list_left_out(network.run)
+        record_export(network.run.path, exported.bundle.folder, exported.bundle.digest)
     return exported
 
 
@@ -298,7 +301,7 @@ def _build(
         extra: further files of the bundle.
     """
     from ashneuro.simulation.calibrate import calibrate
-    from ashneuro.simulation.lava.script import SCRIPT, lava_script
+    from ashneuro.simulation.lava.script import SCRIPT, lava_script, template_sha256
     from ashneuro.simulation.proof.certify import certify
 
     program = network.program
@@ -332,6 +335,7 @@ def _build(
         certificate,
         costs=quantisation.costs,
         extra={SCRIPT: lava_script(program), **extra},
+        script_template=template_sha256(),
     )
     return Exported(bundle, certificate, quantisation.findings)
 
@@ -340,7 +344,7 @@ def _export_netx(network: Network, inputs: Any, prove: _Prover) -> Exported:
     """Return the bundle of a lava-dl network, integers from the start; the emulator's answers are
     its reference.
     """
-    from ashneuro.simulation.lava.script import SCRIPT, lava_script
+    from ashneuro.simulation.lava.script import SCRIPT, lava_script, template_sha256
     from ashneuro.simulation.proof.certify import certify
 
     path, program = network.path, network.program
@@ -372,6 +376,7 @@ def _export_netx(network: Network, inputs: Any, prove: _Prover) -> Exported:
         proof.reference,
         proof.certificate,
         extra={SCRIPT: lava_script(program)},
+        script_template=template_sha256(),
     )
     return Exported(bundle, proof.certificate, notes, f"the file's own integers, compared on {source}")
 

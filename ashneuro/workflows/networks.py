@@ -310,10 +310,15 @@ def open_bundle(source: str | Path | Bundle) -> Bundle:
     Raises:
         AshneuroError: there is none yet, or the run was trained on since.
     """
+    return source if isinstance(source, Bundle) else read_bundle(bundle_folder(source))
+
+
+def bundle_folder(source: str | Path | Bundle) -> Path:
+    """Return the folder of a bundle, or of the bundle of a run; errors as `open_bundle`."""
     from ashneuro.training.provenance import same_weights
 
     if isinstance(source, Bundle):
-        return source
+        return source.folder
     path = Path(source)
     kind = kind_of(path)
     if kind == "run":
@@ -328,12 +333,12 @@ def open_bundle(source: str | Path | Bundle) -> Bundle:
             raise AshneuroError(
                 f"{folder} is stale", "the run was trained on since it was exported", f"ashneuro export {path}"
             )
-        path = folder
-    elif kind != "bundle":
+        return folder
+    if kind != "bundle":
         raise AshneuroError(
             f"{path} is not a bundle", "it carries no program and no reference spikes", f"ashneuro export {path}"
         )
-    return read_bundle(path)
+    return path
 
 
 def named_inputs(

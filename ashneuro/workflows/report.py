@@ -19,6 +19,7 @@ from ashneuro.cost.deployment import deploy
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.measure import load_measurements, save_measurements
 from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
+from ashneuro.cost.validate import known_error
 from ashneuro.cost.workload import ann_twin, count, count_steps
 from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError, need
 from ashneuro.evaluation import Evaluation, RetrievalExample, SpikeSource, TaskEvaluation, load_evaluation
@@ -42,6 +43,7 @@ from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
 from ashneuro.workflows.simulate import with_inputs
 from ashneuro.workflows.streams import current_streams
+from ashneuro.workflows.verify import certified
 
 if TYPE_CHECKING:
     import nir
@@ -80,6 +82,7 @@ def report(
     ann: Any = None,
     sample: Any = None,
     second_opinion: OtherModel | None = None,
+    x86_cores: int | None = None,
     contract: Overrides | None = None,
     skip_broken: bool = False,
     place: Place = HERE,
@@ -104,6 +107,8 @@ def report(
             Default: the network's inputs, mean over time.
         second_opinion: ``"sanafe"``: the deployed part's energy and time by SANA-FE's model of
             Loihi as well, in the comparison's ``second_opinions``.
+        x86_cores: x86 cores of the chip that the network uses, all chips together, for the costs
+            besides events. Default: the profile's own range.
         contract: fields of `Contract` that win over the source's.
         skip_broken: leave out pictures of the runs' data that cannot be read.
         place: where the runs' data lie now.
@@ -126,7 +131,7 @@ def report(
             taken = measure_runs([run, *beside], measure_on, progress=progress)
             save_measurements(taken, run.path / MEASURED)
         own = None if ann is None else count_own_ann(ann, sample)
-        result = report_run(run, beside, chosen, measurements, own=own, progress=progress)
+        result = report_run(run, beside, chosen, measurements, own=own, x86_cores=x86_cores, progress=progress)
         list_left_out(run)
         if second_opinion is None:
             return result
@@ -149,6 +154,7 @@ def report(
         ann=ann,
         sample=sample,
         second_opinion=second_opinion,
+        x86_cores=x86_cores,
         progress=progress,
     )
 
@@ -248,6 +254,7 @@ def report_network(
     ann: Any = None,
     sample: Any = None,
     second_opinion: OtherModel | None = None,
+    x86_cores: int | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Return the report of a network without host part and task; arguments as `report`."""
@@ -264,7 +271,7 @@ def report_network(
     else:
         target, given = with_inputs(source, inputs, contract)
         fed = _words(inputs, "the sample that the module was read with" if own_sample else "the bundle's reference")
-    certificate = target.certificate if isinstance(target, Bundle) else None
+    certificate = certified(target) if isinstance(target, Bundle) else None
     if isinstance(target, Bundle):
         program = target.preferred_program
     else:
@@ -295,7 +302,7 @@ def report_network(
     own = None
     if ann is not None:
         own = count_own_ann(ann, sample, _mean(program, given, fed, is_noise))
-    result = _priced(basic, program, record, profiles, (), (), {}, own)
+    result = _priced(basic, program, record, profiles, (), (), {}, own, x86_cores=x86_cores)
     if second_opinion is None:
         return result
     return with_sanafe(result, program_of(target, given, "integer"), given, progress)
@@ -353,6 +360,7 @@ def report_run(
     measured: Sequence[Measurement | NotMeasured] = (),
     *,
     own: OwnAnn | None = None,
+    x86_cores: int | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Return the report of a run: task metrics, activity and cost with its host part, and the runs
@@ -363,6 +371,7 @@ def report_run(
     deployed = need("ashneuro.model.deploy", extra="train", purpose="reading a run")
     path = run.path
     bundle = open_bundle(path)
+    certificate = certified(bundle, path)
     program = bundle.program("integer")
     # Rasters of the few reference samples are drawn; energy is priced from counts over the whole
     # test part, where `evaluate` left them.
@@ -423,7 +432,7 @@ def report_run(
         streams=streams,
         not_run=not_run,
         facts=facts,
-        certificate=bundle.certificate,
+        certificate=certificate,
         raster=_one_raster(rasters),
         steps=_by_step(program, rasters, bundle.reference.inputs),
         step_samples=rasters.samples,
@@ -431,7 +440,8 @@ def report_run(
         examples=evaluations[0].examples if evaluations else (),
         pictures=_pictures(run, evaluations[0].examples) if evaluations else {},
     )
-    return _priced(basic, program, record, profiles, deployed.host_layers(run.model), beside, metrics, own, accuracies)
+    host = deployed.host_layers(run.model)
+    return _priced(basic, program, record, profiles, host, beside, metrics, own, accuracies, x86_cores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -622,6 +632,7 @@ def _priced(
     metrics: Mapping[Role, str],
     own: OwnAnn | None = None,
     accuracies: Mapping[Role, Accuracy] | None = None,
+    x86_cores: int | None = None,
 ) -> Report:
     """Return ``basic`` with counts, estimates, placements on cores, and the comparison with ANN
     twins.
@@ -635,8 +646,13 @@ def _priced(
             deployments[chip.name] = deploy(program, record, chip)
         except GraphError as error:
             facts[f"does not fit {chip.name}"] = error.why
+    part = workload.part("deployed")
     estimates = {
-        chip.name: estimate(workload.part("deployed"), chip, deployment=deployments.get(chip.name)) for chip in chips
+        chip.name: replace(
+            estimate(part, chip, deployment=deployments.get(chip.name), x86_cores=x86_cores),
+            error=known_error(chip.name),
+        )
+        for chip in chips
     }
     comparison = compare_costs(
         workload,

@@ -16,6 +16,7 @@ from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.exchange import Joules, StreamCoding, StreamEvaluation, StreamRate
 from ashneuro.files import replace_file
 from ashneuro.program.program import Program, Synapse
+from ashneuro.training.provenance import record_export
 from ashneuro.workflows.export import Exported, export
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
 from ashneuro.workflows.networks import Network
@@ -109,7 +110,9 @@ def export_stream(
     length = min(frames, *(len(clip.frames) for clip in clips))
     inputs = _currents(opened.model, [replace(clip, frames=clip.frames[:length]) for clip in clips]).currents
     folder = Path(out) if out is not None else opened.path / "stream"
-    return export(network, folder, inputs={"input": inputs}, samples=samples, lava=lava, progress=progress)
+    exported = export(network, folder, inputs={"input": inputs}, samples=samples, lava=lava, progress=progress)
+    record_export(opened.path, exported.bundle.folder, exported.bundle.digest)
+    return exported
 
 
 def evaluate_stream(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from ashneuro.cost.profile import HardwareProfile, Range, load_profile
 from ashneuro.cost.workload import count
 from ashneuro.errors import AshneuroError, ConfigError, need
 from ashneuro.evaluation import Condition
+from ashneuro.exchange import Shard
+from ashneuro.files import replace_file
 from ashneuro.workflows.ann_control import PRECISION, control_workload, deployed_precision
 from ashneuro.workflows.calibration import integer_ann_of, integer_program
 from ashneuro.workflows.evaluate import answer_questions, questions_of
@@ -24,6 +28,7 @@ from ashneuro.workflows.train import train
 if TYPE_CHECKING:
     from ashneuro.cost.workload import Workload
     from ashneuro.training.checkpoint import Run
+    from ashneuro.training.claims import Claim
     from ashneuro.training.sweep import Cell, Row, Summary
     from ashneuro.workflows.hybrid import HybridSession
 
@@ -67,6 +72,8 @@ def sweep(
     folder: str | Path,
     *,
     limit: int | None = None,
+    shard: Shard | None = None,
+    merge: Sequence[str | Path] = (),
     start_run: StartRun = lambda cell, number, total: lambda now: None,
     wait: Wait = lambda run, who: None,
 ) -> SweepResult:
@@ -74,17 +81,20 @@ def sweep(
 
     Several processes may share a folder: each takes the next run that is free; where every run that
     is left starts from one that another process works at, it waits for that. A run that fails stops
-    no other but those that start from it.
+    no other but those that start from it. Without a folder in common, each trains its own
+    ``shard``, and ``merge`` brings the runs together.
 
     Args:
         planned: factors, seeds, base settings and profile.
         folder: folder of the sweep; runs lie in ``cells`` below it.
         limit: train at most this many runs; 0: only gather what is there.
+        shard: train only this part of the runs, and those that they build on.
+        merge: folders of the same sweep whose finished runs are copied into ``folder`` first.
         start_run: called before each run.
         wait: called before waiting for another process.
 
     Raises:
-        ConfigError: the profile is no node, or the folder holds runs of other settings.
+        ConfigError: the profile is no node, or a folder holds runs of other settings, or none.
     """
     if limit is not None and limit < 0:
         raise ConfigError(
@@ -99,7 +109,11 @@ def sweep(
         )
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     cells, folder = plan.cells(planned), Path(folder)
-    elsewhere, failed = _work(cells, folder, planned, profile, limit, start_run, wait)
+    for other in merge:
+        _merge(cells, Path(other), folder)
+    own = cells if shard is None else plan.shard_of(cells, shard)
+    _rows(cells, folder)  # a folder of another sweep is refused before anything is trained
+    elsewhere, failed = _work(own, cells, folder, planned, profile, limit, start_run, wait)
     rows = _rows(cells, folder)
     summaries = plan.summarise(rows)
     compared = sum(cell.compared for cell in cells)
@@ -108,8 +122,33 @@ def sweep(
     return SweepResult(compared, tuple(rows), summaries, elsewhere, failed, tuple(files), seeds)
 
 
+def _merge(cells: Sequence[Cell], other: Path, folder: Path) -> None:
+    """Copy the finished runs of the folder ``other`` of the same sweep that ``folder`` lacks.
+
+    Raises:
+        ConfigError: ``other`` holds none, or runs of other settings.
+    """
+    _rows(cells, other)
+    finished = [cell for cell in cells if (other / "cells" / cell.folder / "row.json").exists()]
+    if not finished:
+        raise ConfigError(
+            f"--merge {other}", "it holds no finished run of this sweep", "name the --out of another shard"
+        )
+    for cell in finished:
+        there, here = other / "cells" / cell.folder, folder / "cells" / cell.folder
+        if (here / "row.json").exists():
+            continue
+        claims = need("ashneuro.training.claims", extra="train", purpose="a sweep")
+        with claims.claim(here) as own:
+            if own.holder:
+                continue  # it is being trained here, too
+            shutil.copytree(there, here, ignore=shutil.ignore_patterns("row.json", ".*"), dirs_exist_ok=True)
+            replace_file(here / "row.json", partial(shutil.copyfile, there / "row.json"))
+
+
 def _work(
     cells: Sequence[Cell],
+    every: Sequence[Cell],
     folder: Path,
     planned: SweepConfig,
     profile: HardwareProfile,
@@ -117,13 +156,14 @@ def _work(
     start_run: StartRun,
     wait: Wait,
 ) -> tuple[dict[str, str], dict[str, AshneuroError]]:
-    """Train ``limit`` runs at most; return what others work at, and what failed, by name.
+    """Train ``limit`` runs of ``cells`` at most; return what others work at, and what failed, by
+    name. The table of ``every`` run is written after each; the figure is drawn at the end.
 
     The plan is gone through again until nothing is left: a run that another process had claimed may
     be free by then, and one that it was to start from finished.
     """
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
-    _rows(cells, folder)  # a folder of another sweep is refused before anything is trained
+    claims = need("ashneuro.training.claims", extra="train", purpose="a sweep")
     by_run = {(cell.variant, cell.seed): cell for cell in cells}
     trained, told = 0, ""
     failed: dict[str, AshneuroError] = {}
@@ -146,19 +186,25 @@ def _work(
                 continue
             if trained == limit:
                 return elsewhere, failed
-            with plan.claim(own) as holder:
-                if holder:
-                    elsewhere[cell.name] = holder
+            with claims.claim(own) as mine:
+                if mine.holder:
+                    elsewhere[cell.name] = mine.holder
                 elif not (own / "row.json").exists():  # it may have been finished just now
                     trained += 1
+                    shown = start_run(cell, number, len(cells))
+
+                    def tell(now: Any, mine: Claim = mine, shown: Callable[[Any], None] = shown) -> None:
+                        mine.require()
+                        shown(now)
+
                     try:
-                        _train_and_measure(cell, own, planned, profile, start_run(cell, number, len(cells)))
+                        _train_and_measure(cell, own, planned, profile, tell, mine)
                     except AshneuroError as error:
                         failed[cell.name] = error
                         continue
-                    if rows := _rows(cells, folder):
-                        compared = sum(one.compared for one in cells)
-                        write_sweep(folder, planned, rows, compared, plan.summarise(rows))
+                    if rows := _rows(every, folder):
+                        compared = sum(one.compared for one in every)
+                        write_sweep(folder, planned, rows, compared, plan.summarise(rows), figure=False)
         if trained == before:
             awaited = sorted(waiting & elsewhere.keys())
             if not awaited:
@@ -213,7 +259,12 @@ def _other_seeds(planned: SweepConfig, folder: Path) -> list[int]:
 
 
 def _train_and_measure(
-    cell: Cell, folder: Path, planned: SweepConfig, profile: HardwareProfile, on_progress: Callable[[Any], None]
+    cell: Cell,
+    folder: Path,
+    planned: SweepConfig,
+    profile: HardwareProfile,
+    on_progress: Callable[[Any], None],
+    mine: Claim,
 ) -> None:
     """Train one run or go on with it, measure it if it is compared, and write its row."""
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
@@ -224,6 +275,7 @@ def _train_and_measure(
         # Loaded from its files, not taken from training: they are what anyone will measure again.
         run = need("ashneuro.training.checkpoint", extra="train", purpose="a sweep").load_run(folder)
         measures |= measure_run(run, planned, profile)
+    mine.require()
     plan.Row(cell.variant, dict(cell.levels), cell.seed, measures, folder).save(folder / "row.json")
 
 

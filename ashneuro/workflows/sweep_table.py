@@ -140,10 +140,19 @@ def _cells(summary: Summary, front: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_sweep(
-    folder: Path, planned: SweepConfig, rows: Sequence[Row], planned_runs: int, summaries: Sequence[Summary]
+    folder: Path,
+    planned: SweepConfig,
+    rows: Sequence[Row],
+    planned_runs: int,
+    summaries: Sequence[Summary],
+    *,
+    figure: bool = True,
 ) -> list[Path]:
     """Write all runs as JSON and CSV, the table as Markdown, and the figure as SVG; return the
     paths.
+
+    Args:
+        figure: False: leave the figure as it is; drawing it takes as long as a small run.
     """
     files = {
         "sweep.json": json.dumps(
@@ -159,7 +168,7 @@ def write_sweep(
     }
     if matched := matches_table(summaries):
         files["sweep.md"] += "\n" + _markdown(matched)
-    if drawn := _figure(summaries, planned):
+    if figure and (drawn := _figure(summaries, planned)):
         files["sweep.svg"] = drawn
     for name, content in files.items():
         _write(folder / name, content)

@@ -88,7 +88,7 @@ def test_different_spikes_fail_and_have_no_speed(monkeypatch):
 
 
 def test_number_of_torch_threads_is_restored():
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'ashneuro[train]'")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[train]'")
     before = torch.get_num_threads()
     bench_emulator([small()], rounds=1, threads=before + 1, lava=False)
     assert torch.get_num_threads() == before

@@ -9,6 +9,7 @@ import pytest
 
 from ashneuro.bench.lava import LavaBench, LavaTiming, Schedule
 from ashneuro.bench.measure import Machine, Spread
+from ashneuro.errors import install_command
 from tests.commands.conftest import Command
 
 
@@ -97,7 +98,7 @@ def test_missing_torch_is_an_error():
             [sys.executable, "-c", code, "bench", verb], capture_output=True, text=True, check=False
         )
         assert result.returncode == 3, result.stderr
-        assert "pip install 'ashneuro[train]'" in result.stderr and "Traceback" not in result.stderr
+        assert install_command("train") in result.stderr and "Traceback" not in result.stderr
 
 
 def test_unknown_device_is_rejected(ashneuro: Command):

@@ -90,7 +90,7 @@ def test_report_of_netx(ashneuro: Command, net: Path, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX model of 20 inputs and two layers."""
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ashneuro[ann]'")
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e '.[ann]'")
     helper, random = onnx.helper, np.random.default_rng(0)
     sizes = {"w": (20, 12), "v": (12, 5)}
     stored = [onnx.numpy_helper.from_array(random.normal(size=sizes[k]).astype("f4"), k) for k in sizes]
@@ -129,7 +129,7 @@ def test_sample_without_its_ann_is_an_error(ashneuro: Command, net: Path, tmp_pa
 @pytest.mark.parametrize(("file", "said"), [("absent.onnx", "cannot read"), ("model.pt", "torch.onnx.export")])
 def test_own_ann_that_cannot_be_read(ashneuro: Command, net: Path, tmp_path: Path, file: str, said: str) -> None:
     if file.endswith("onnx"):
-        pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ashneuro[ann]'")
+        pytest.importorskip("onnx", reason="onnx is not installed: pip install -e '.[ann]'")
     result = ashneuro("report", net, "--ann", tmp_path / file, "--out", tmp_path / "report")
     assert result.code == 2 and said in result.err
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ashneuro.config import SweepConfig
-from ashneuro.training.sweep import claim
+from ashneuro.training.claims import claim
 from ashneuro.workflows import sweep as workflow
 from tests.commands.conftest import SMALL, Command
 
@@ -42,16 +42,20 @@ def test_sweep_resumes_and_summarises(ashneuro: Command, pairs: Path, tmp_path: 
     )
     shutil.rmtree(out / "cells" / "no-encoder-0")
 
-    # Runs made in another folder, or on another machine, count when they are copied here.
-    assert ashneuro("sweep", config, "--out", elsewhere, "--seeds", 1, "--limit", 2).code == 0
-    shutil.copytree(elsewhere / "cells", out / "cells", dirs_exist_ok=True)
-    result = ashneuro("sweep", config, "--out", out, "--seeds", 0, "--limit", 0)
-    assert "of other seeds too: --seeds 0 1" in result.out
+    # A shard that was trained in another folder, or on another machine, counts when it is merged.
+    assert ashneuro("sweep", config, "--out", elsewhere, "--seeds", 1, "--shard", "1/2").code == 0
+    assert sorted(path.name for path in (elsewhere / "cells").iterdir()) == ["base-1", "low-bit-1"]
+    none = ashneuro("sweep", config, "--out", out, "--merge", tmp_path / "nowhere")
+    assert none.code == 2 and "holds no finished run of this sweep" in none.err
+    wrong = ashneuro("sweep", config, "--out", out, "--shard", "3/2")
+    assert wrong.code == 2 and "part i of n, counted from 1" in wrong.err
+    result = ashneuro("sweep", config, "--out", out, "--seeds", 1, "--limit", 0, "--merge", elsewhere)
+    assert result.code == 0 and "of other seeds too: --seeds 1 0" in result.out
     there = (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns
     result = ashneuro("sweep", config, "--out", out, "--json")
     assert result.code == 0, result.err
     assert (out / "cells" / "base-1" / "model.safetensors").stat().st_mtime_ns == there
-    assert not list((out / "cells").glob("*.claim"))
+    assert not list((out / "cells").glob("*.claim*"))
     content = json.loads(result.out)
     assert [(row["variant"], row["seed"]) for row in content["runs"]] == [
         (variant, seed) for seed in (0, 1) for variant in ("base", "no encoder", "low-bit")

@@ -198,3 +198,33 @@ def test_graded_messages_have_no_price_and_make_no_zero(name, sends):
         assert missing.keys() == {"one", "two"} | last
         assert "no energy for a message with a payload" in missing["one"]
         assert not any(term.layer == "one" and "hop" in term.name for term in cost.terms)
+
+
+def test_totals_are_shown_with_and_without_costs_besides_events():
+    cost = estimate(WORK, load_profile("loihi1"), step_time_s=1e-5, x86_cores=2)
+    clock, code = (item.energy_j for item in cost.additions)  # without a placement, no cores are known
+    assert (clock.typical, code.low, code.high) == pytest.approx((2 * 18e-3 * 4e-5, 0, 2 * 6e-3 * 4e-5))
+    assert cost.running_j.high == pytest.approx(cost.dynamic_j.high + clock.high + code.high)
+    totals = {total.name: total for total in cost.totals}
+    further = {name: total.full_j.high - total.total_j.high for name, total in totals.items() if total.full_j}
+    # A static power that holds the x86 cores, or an overhead that holds their code, counts once.
+    assert further["chip"] == pytest.approx(clock.high + code.high)
+    assert further["board_after_boot"] == pytest.approx(clock.high + code.high)
+    assert "board_after_run" not in further and "chip_with_x86" not in further
+
+
+def test_chip_without_prices_besides_events_has_none():
+    cost = estimate(WORK, load_profile("truenorth"))
+    assert cost.additions == () and cost.running_j is None
+    bare = estimate(WORK, replace(load_profile("loihi1"), x86={}, inference={}), step_time_s=1e-5)
+    assert bare.additions == () and bare.dynamic_j and all(total.full_j is None for total in bare.totals)
+
+
+def test_static_power_of_chips_and_cores_in_use_needs_a_placement():
+    program, record, chip, deployment = placed()
+    cost = estimate(count(program, record), chip, step_time_s=1e-5, deployment=deployment)
+    power = next(total for total in cost.totals if total.name == "chips_and_cores_in_use").power_w
+    assert power.typical == pytest.approx(cost.chips * 26.72e-3 + cost.cores * 0.476e-3)
+    assert cost.additions[0].energy_j.typical == pytest.approx(cost.cores * 0.681e-6)
+    unplaced = estimate(count(program, record), chip, step_time_s=1e-5)
+    assert "chips_and_cores_in_use" not in {total.name for total in unplaced.totals}

@@ -13,7 +13,7 @@ from ashneuro.simulation.emulator.run_graph import run_graph
 from ashneuro.simulation.emulator.run_program import run_program
 from ashneuro.simulation.lava.session import Lava
 
-EXTRA = "pip install 'ashneuro[frameworks]'"
+EXTRA = "pip install -e '.[frameworks]'"
 STEPS, BATCH = 25, 3
 
 

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-EXTRA = "pip install 'ashneuro[frameworks]'"
+EXTRA = "pip install -e '.[frameworks]'"
 STEPS, BATCH = 30, 3
 
 

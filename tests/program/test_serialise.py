@@ -39,6 +39,27 @@ def example(precision="float"):
     )
 
 
+def in_integers(program):
+    """Return ``program`` with whole numbers in the arrays that an integer program has whole."""
+
+    def whole(values):
+        return np.rint(np.minimum(values, 1000)).astype(np.int32)
+
+    layers = []
+    for layer in program.layers:
+        neuron = dataclasses.replace(
+            layer.neuron, **{name: whole(getattr(layer.neuron, name)) for name in ("du", "dv", "v_threshold", "bias")}
+        )
+        connections = [
+            dataclasses.replace(
+                one, synapse=one.synapse and dataclasses.replace(one.synapse, weight=whole(one.synapse.weight))
+            )
+            for one in layer.connections
+        ]
+        layers.append(dataclasses.replace(layer, neuron=neuron, connections=tuple(connections)))
+    return dataclasses.replace(program, layers=tuple(layers))
+
+
 def assert_same(a, b):
     if dataclasses.is_dataclass(a):
         assert type(a) is type(b)
@@ -56,7 +77,7 @@ def assert_same(a, b):
 
 
 def test_round_trip(tmp_path):
-    programs = {"float": example(), "integer": example("integer")}
+    programs = {"float": example(), "integer": in_integers(example("integer"))}
     save_programs(tmp_path, programs)
     loaded = load_programs(tmp_path)
     assert list(loaded) == ["float", "integer"]

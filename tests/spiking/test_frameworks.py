@@ -21,7 +21,7 @@ THRESHOLD, DT_S = 0.7, 1e-3
 def framework(name: str):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pytest.importorskip(name, reason=f"{name} is not installed: pip install 'ashneuro[frameworks]'")
+        return pytest.importorskip(name, reason=f"{name} is not installed: pip install -e '.[frameworks]'")
 
 
 def currents(offset: float = 0.3) -> Tensor:

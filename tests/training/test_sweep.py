@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +11,8 @@ import pytest
 
 from ashneuro.config import SweepConfig, dump_config, load_config, load_sweep
 from ashneuro.errors import ConfigError
-from ashneuro.training.sweep import Row, cells, claim, summarise
+from ashneuro.exchange import Shard
+from ashneuro.training.sweep import Row, cells, shard_of, summarise
 
 FACTORS = {
     "T": {"T = 1": ("model.abstract.timesteps=1",), "T = 8": ("model.abstract.timesteps=8",)},
@@ -154,28 +151,14 @@ def test_mistakes_in_a_sweep_are_said(tmp_path: Path) -> None:
     assert load_sweep(path, ["train.epochs=1"]).set == ("train.epochs=1",)
 
 
-def test_a_cell_has_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "cells" / "base-0"
-    with claim(folder) as first, claim(folder) as second, claim(folder.with_name("base-1")) as other:
-        assert (first, other) == ("", "") and second.startswith(f"process {os.getpid()} on ")
-    with claim(folder) as third:
-        assert third == ""
-        folder.mkdir()
-        (folder / "row.json").write_text("{}")
-    assert not folder.with_name("base-0.claim").exists(), "what is finished needs no claim"
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with claim(folder) as one, claim(folder) as two:
-        assert (one, two) == ("", ""), "processes of torchrun share a cell"
-
-
-def test_a_killed_process_leaves_no_claim(tmp_path: Path) -> None:
-    folder = tmp_path / "cells" / "base-0"
-    code = "import sys, time; from pathlib import Path; from ashneuro.training.sweep import claim\n"
-    code += "with claim(Path(sys.argv[1])):\n    print('mine', flush=True)\n    time.sleep(60)\n"
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "mine\n"
-        with claim(folder) as holder:
-            assert holder.startswith(f"process {process.pid} on ")
-        process.send_signal(signal.SIGKILL)
-    with claim(folder) as holder:
-        assert holder == ""
+def test_shards_are_the_compared_runs_in_turn_and_what_they_build_on() -> None:
+    found = cells(CHAIN)
+    parts = [shard_of(found, Shard(number, 3)) for number in (1, 2, 3)]
+    compared = [cell.name for cell in found if cell.compared]
+    for number, part in enumerate(parts):
+        own = set(compared[number::3])
+        assert own <= {cell.name for cell in part}
+        for cell in part:
+            assert {(name, cell.seed) for name in cell.needs} <= {(one.variant, one.seed) for one in part}
+            assert cell.name in own or any(cell.variant in one.needs for one in part), "nothing is trained in vain"
+    assert shard_of(found, Shard(1, 1)) == found

@@ -116,7 +116,7 @@ def test_other_objects_and_files_are_refused(tmp_path):
 
 
 def test_onnx_of_other_shapes_is_counted_by_shape(tmp_path):
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ashneuro[ann]'")
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e '.[ann]'")
     helper = onnx.helper
     ends = [helper.make_tensor_value_info(name, 1, ["b", size]) for name, size in (("x", 5), ("y", 2))]
     weight = onnx.numpy_helper.from_array(np.ones((5, 2), np.float32), "w")

@@ -261,7 +261,7 @@ def weights_in_range(program: Program) -> Iterator[Violation]:
         low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
         actual = f"from {connection.source}: {low} … {high}"
         if low < 0 < high:
-            odd = int((weight.astype(np.int64) & 1).sum())
+            odd = int(np.count_nonzero(weight.astype(np.int64, copy=False) & 1))
             if low < MIXED_WEIGHTS[0] or high > MIXED_WEIGHTS[1] or odd:
                 yield Violation(layer.name, f"{actual}, {odd} of {weight.size} odd", AGAIN)
         elif max(-low, high) > LARGEST_WEIGHT:

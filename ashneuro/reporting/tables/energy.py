@@ -27,7 +27,7 @@ def terms(cost: CostEstimate) -> Table:
     return Table(
         f"Energy on {cost.title}",
         ("term", ">events", f">{unit[1]}", ">low – high", "how"),
-        (*_term_rows(cost, sums, unit), whole, *_total_rows(cost, unit)),
+        (*_term_rows(cost, sums, unit), whole, *_addition_rows(cost, unit), *_total_rows(cost, unit)),
         basis=Basis.ESTIMATED,
         how=f"({cost.profile})",
         note=f"Boundary: {cost.boundary}. Left out: {'; '.join(cost.excludes)}.{_time_text(cost)}",
@@ -47,6 +47,17 @@ def _term_rows(
         yield name, events, *joules(sums[name], unit), because or formula or NOTHING
 
 
+def _addition_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tuple[str, ...]]:
+    """Yield a row per cost besides events, and their sum with the events."""
+    for item in cost.additions:
+        fitted = f"; fitted on {', '.join(item.fitted_on)}" if item.fitted_on else ""
+        yield f"besides: {item.name}", "", *joules(item.energy_j, unit), item.formula + fitted
+    if cost.additions:
+        names = ", ".join(item.name for item in cost.additions)
+        how = f"dynamic, with {names}" if cost.running_j else "not estimable without the events"
+        yield "events and besides", "", *joules(cost.running_j, unit), how
+
+
 def _total_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tuple[str, ...]]:
     """Yield a row per boundary of static power, after the overhead that is part of it."""
     for whole in cost.totals:
@@ -57,6 +68,9 @@ def _total_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tuple[s
         what = "events + static" if whole.total_j else "static alone"
         energy = joules(whole.total_j or whole.energy_j, unit)
         yield f"{what}: {name}", "", *energy, f"power × time. {whole.boundary}"
+        if whole.full_j is not None:
+            full = joules(whole.full_j, unit)
+            yield f"the same, with costs besides: {name}", "", *full, "without those that the static power includes"
 
 
 def _time_text(cost: CostEstimate) -> str:
@@ -71,6 +85,8 @@ def _time_text(cost: CostEstimate) -> str:
         text += f" Placed on {number(cost.cores)} cores of {cost.chips} chip(s)."
     if cost.dynamic_j and not cost.headline:
         text += " No headline rests on it: sources of its prices were not opened."
+    if cost.dynamic_j and cost.error is not None:
+        text += f" {cost.error.sentence[0].upper()}{cost.error.sentence[1:]}."
     return text
 
 

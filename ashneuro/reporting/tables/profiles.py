@@ -49,7 +49,8 @@ def used(costs: Iterable[CostEstimate], profiles: Iterable[HardwareProfile]) -> 
         own = [path for term in cost.terms for path in term.quantities]
         own += cost.time_from
         for whole in cost.totals:
-            own += [f"static.{whole.name}", *([f"overhead.{whole.name}"] if whole.overhead_j else [])]
+            own += whole.quantities
+        own += [path for item in cost.additions for path in item.quantities]
         paths |= dict.fromkeys((cost.profile, path) for path in own)
     rows = []
     for name, path in paths:

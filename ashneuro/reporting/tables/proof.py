@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def certificate(content: Certificate) -> tuple[Table, ...]:
-    """Return the comparisons of a certificate, what it assumes, the mismatches by layer, and the
-    task metrics.
+    """Return the checks and comparisons of a certificate, what it assumes, the mismatches by layer,
+    and the task metrics.
     """
     pairs = content.comparisons
     rows = [_source(content.source)] if content.source else []
@@ -45,7 +45,43 @@ def certificate(content: Certificate) -> tuple[Table, ...]:
         note=f"Not compared: {'; '.join(content.not_compared)}.\nComputed with {versions}.",
     )
     assumed = network.assumptions(content.assumptions)
-    return summary, *([assumed] if assumed else ()), *_certified_layers(content), *_certified_accuracy(content)
+    if content.checks and not pairs:  # its parts do not belong together, so nothing was run
+        return (_checks(content),)
+    checked = [_checks(content)] if content.checks else []
+    return (
+        *checked,
+        summary,
+        *([assumed] if assumed else ()),
+        *_certified_layers(content),
+        *_certified_accuracy(content),
+    )
+
+
+def _checks(content: Certificate) -> Table:
+    """Return the parts of a bundle, each compared with what follows from the others."""
+    marks = {"consistent": Mark.GOOD, "not checked": Mark.WARNING, "different": Mark.BAD}
+    rows = tuple(
+        (
+            check.what,
+            Cell(check.status, marks[check.status]),
+            number(check.compared) if check.compared else NOTHING,
+            number(check.differing) if check.compared else NOTHING,
+            check.detail,
+        )
+        for check in content.checks
+    )
+    columns = ("part – compared with", "result", ">values compared", ">values that differ", "first, or how")
+    title = "The files of this bundle " + (
+        "do not belong together: nothing was run"
+        if not content.comparisons
+        else "are consistent"
+        if all(check.status == "consistent" for check in content.checks)
+        else "that could be checked are consistent"
+        if all(check.status != "different" for check in content.checks)
+        else "differ from what was computed"
+    )
+    note = "Consistent files may still all be another network's: only a digest tells (verify --digest)."
+    return Table(title, columns, rows, basis=Basis.COMPUTED, note=note)
 
 
 def match(found: ContractMatch) -> tuple[Table, ...]:

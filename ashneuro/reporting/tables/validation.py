@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ashneuro.cost.validate import score
 from ashneuro.reporting import words
 from ashneuro.reporting.tables.table import NOTHING, Cell, Mark, Table, common_unit, number
 from ashneuro.reporting.words import Basis
@@ -25,7 +27,7 @@ def energies(validation: Validation) -> Table:
             _spread(row.measured_j, row),
             " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio)),
             words.PREDICTIONS[row.verdict],
-            row.lacks + (f". {row.note}" if row.note else ""),
+            ". ".join(part for part in (row.lacks, row.note, _fitted(row)) if part) or NOTHING,
         )
         for row in validation.energies
     ]
@@ -38,10 +40,9 @@ def energies(validation: Validation) -> Table:
         ">measured",
         ">ratio",
         "measured value is",
-        "what the prediction lacks",
+        "what the prediction lacks; notes",
     )
-    inside = sum(row.verdict == "inside" for row in validation.energies)
-    note = f"{inside} of {len(rows)} measured values lie inside the predicted range.\n"
+    note = f"{_scored(validation.energies)}\n"
     return Table(
         "Energy: predicted beside measured, per inference",
         columns,
@@ -50,6 +51,64 @@ def energies(validation: Validation) -> Table:
         how="beside measured",
         note=note + "\n".join(f"{note}." for note in dict.fromkeys(validation.notes)),
     )
+
+
+def left_out(validation: Validation) -> Table:
+    """Return predictions by prices that were fitted on all other workloads."""
+    rows = tuple(
+        (
+            row.case,
+            row.quantity,
+            row.profile,
+            "; ".join(f"{path}: {', '.join(fit.cases)}" for path, fit in row.fits.items()),
+            _spread(row.predicted_j, row),
+            _spread(row.measured_j, row),
+            " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio)),
+            f"{number(_rounded(row.width))} ×",
+            words.PREDICTIONS[row.verdict],
+        )
+        for row in validation.energies
+    )
+    columns = (
+        "left out: tested on",
+        "measured quantity",
+        "profile",
+        "fitted on",
+        ">predicted",
+        ">measured",
+        ">ratio",
+        ">width",
+        "measured value is",
+    )
+    return Table(
+        "Leave one workload out: prices fitted on the others",
+        columns,
+        rows,
+        basis=Basis.ESTIMATED,
+        how="beside measured",
+        note=_scored(validation.energies),
+    )
+
+
+def _scored(rows: Sequence[EnergyRow]) -> str:
+    """Return the sentences about values inside their range, those without every term apart."""
+    found, parts = score(rows), [row for row in rows if not row.whole]
+    if found.median_width is None or found.share is None:
+        return "Nothing was predicted."
+    text = (
+        f"{found.inside} of {found.values} predictions with every term hold the measured value, "
+        f"{100 * found.inside / found.values:.0f} %; {100 * found.share:.0f} % where each of the "
+        f"{found.workloads} workloads weighs the same. Their median width is {found.median_width:.2g} ×."
+    )
+    if parts:
+        text += f" {len(parts)} further rows leave terms out, or test nothing, as they say; they do not count."
+    return text
+
+
+def _fitted(row: EnergyRow) -> str:
+    """Return the workloads that the prices of a row were fitted on."""
+    names = dict.fromkeys(name for fit in row.fits.values() for name in fit.cases)
+    return f"prices fitted on {', '.join(names)}" if names else ""
 
 
 def _rounded(value: float) -> float:

@@ -30,6 +30,7 @@ VARIABLE = "ASHNEURO_KERNELS"
 # As in loihi.cpp.
 WIDTHS = (32, 64, 96)
 ROWS, COPIED, LANES = 64, 16, 32
+LINE = 64  # bytes of a line of a cache
 PIECE = 1 << 15  # neuron-steps whose input sums stay in the second-level cache until the neurons use them
 
 
@@ -124,7 +125,7 @@ class EventSynapse:
     ) -> EventSynapse | None:
         """Return the compiled form of a connection into a layer of ``layout``, if it has one."""
         synapse = connection.synapse
-        if synapse is None or np.abs(synapse.weight).max(initial=0) > -MIXED_WEIGHTS[0]:
+        if synapse is None or _largest(synapse.weight) > -MIXED_WEIGHTS[0]:
             return None
         weight, groups, in_layout = synapse.weight, synapse.groups, None
         if synapse.kind == "conv" and _output_layout(synapse) == layout:
@@ -144,9 +145,11 @@ class EventSynapse:
         padded[:, :outputs] = weight.reshape(groups, outputs, channels, taps)
         if payload:
             padded = _interleaved(padded)
-        packed = np.ascontiguousarray(padded.reshape(groups, -1, width, channels, taps).transpose(0, 1, 4, 3, 2))
+        chunks = padded.reshape(groups, -1, width, channels, taps).transpose(0, 1, 4, 3, 2)
+        packed = _aligned(chunks.shape)
+        packed[...] = chunks
         positions = synapse.in_size // (groups * channels)
-        exponent, block = connection.weight_exp, _block(weight)
+        exponent, block = connection.weight_exp, _block(synapse, payload)
         return cls(packed, sources, positions, outputs, in_layout, exponent, lag, block, payload, connection.imaginary)
 
 
@@ -184,12 +187,32 @@ def _output_layout(synapse: Synapse) -> ChannelsLast:
     return synapse.out_shape[0], math.prod(synapse.out_shape[1:])
 
 
-def _block(weight: NDArray[np.integer]) -> int:
-    """Return the number of weights per output (first axis) that add up to less than 2^15."""
-    rows, limit = weight.reshape(len(weight), -1), np.iinfo(np.int16).max
+def _largest(weight: NDArray[np.integer]) -> int:
+    """Return the largest absolute weight."""
+    return max(int(weight.max(initial=0)), -int(weight.min(initial=0)))
+
+
+def _block(synapse: Synapse, payload: bool) -> int:
+    """Return the number of weights per output (first axis) that add up to less than 2^15.
+
+    Those of spikes are of different lines. Others, which are multiplied, may be the same.
+    """
+    weight, limit = synapse.weight, np.iinfo(np.int16).max
+    if payload:
+        return limit // max(1, _largest(weight))
+    if synapse.largest_row <= limit:
+        return np.iinfo(np.int32).max
+    rows = weight.reshape(len(weight), -1)
     above = np.maximum(rows, 0).sum(axis=1, dtype=np.int64)
     reach = int(max(above.max(), (above - rows.sum(axis=1, dtype=np.int64)).max()))
-    return np.iinfo(np.int32).max if reach <= limit else limit // int(np.abs(rows).max())
+    return np.iinfo(np.int32).max if reach <= limit else limit // _largest(weight)
+
+
+def _aligned(shape: Shape) -> NDArray[np.int16]:
+    """Return an array for weights whose rows do not straddle the lines of a cache."""
+    bytes_ = np.empty(2 * math.prod(shape) + LINE, np.uint8)
+    first = -bytes_.__array_interface__["data"][0] % LINE
+    return bytes_[first : first + 2 * math.prod(shape)].view(np.int16).reshape(shape)
 
 
 def _interleaved(weight: NDArray[np.int16]) -> NDArray[np.int16]:

@@ -31,7 +31,7 @@ struct Synapse {
     int32_t width;      // outputs in a chunk: LANES, 2 · LANES or WIDEST
     int32_t lag;        // in steps
     int32_t exponent;   // shift of the sum, to the left if positive
-    int32_t block;      // number of weights that add up to less than 2^15
+    int32_t block;      // number of weights that add up to less than 2^15; of any lines, if they are multiplied
     int32_t imaginary;  // into the second half of the inputs
 };
 
@@ -67,6 +67,7 @@ constexpr int32_t STATE = 1 << 23;
 constexpr int LANES = 32, WIDEST = 96;  // WIDEST sums stay in registers
 constexpr int ROWS = 64;                // positions in a row that use the same weights, which stay in cache
 constexpr int COPIED = 16;              // lines copied at once
+constexpr int FEWEST = 8;               // multiples of weights in 16 bits that are worth widening
 
 typedef int16_t Vector __attribute__((vector_size(64), aligned(2), may_alias));
 typedef int32_t Lines __attribute__((vector_size(64), aligned(4), may_alias));
@@ -85,13 +86,37 @@ const struct Positions {
 
 // Rows of weights to be added: those of lines that spiked, or times the values that they sent.
 struct Events {
-    const int32_t *lines, *values;
+    const int32_t* lines;
+    int32_t* values;
     int32_t count;
+    int32_t block;   // number of products with any lines that add up to less than 2^15, at least FEWEST: values are
+                     // pairs of 16 bits; or 0: values are numbers
+    bool beyond;     // some are of more than 16 bits
 };
 
-// Lists the lines of a row of messages other than 0.
-template <class Message> int32_t* list_lines(const Message* row, int64_t channels, int32_t* to) {
+#ifdef __AVX512F__
+inline __m512i sixteen(const uint8_t* row) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row))); }
+inline __m512i sixteen(const int16_t* row) { return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row))); }
+inline __m512i sixteen(const int32_t* row) { return _mm512_loadu_si512(row); }
+#endif
+
+// Lists the lines of a row of messages other than 0, and the messages of more than a byte. Returns their number.
+template <class Message> int64_t list_lines(const Message* row, int64_t channels, int32_t* lines, int32_t* values) {
+    int32_t* to = lines;
     int64_t line = 0;
+#ifdef __AVX512F__
+    __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; line + 16 <= channels; line += 16) {
+        const __m512i messages = sixteen(row + line);
+        const __mmask16 sent = _mm512_test_epi32_mask(messages, messages);
+        _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(sent, numbers));
+        if (sizeof(Message) > 1) _mm512_storeu_si512(values + (to - lines), _mm512_maskz_compress_epi32(sent, messages));
+        to += __builtin_popcount(sent);
+        numbers = _mm512_add_epi32(numbers, _mm512_set1_epi32(16));
+    }
+    const int32_t listed = int32_t(to - lines);
+#else
+    const int32_t listed = 0;
     for (; line + 8 <= channels; line += 8) {
         uint64_t eight;
         if (sizeof(Message) == 1) {
@@ -105,11 +130,14 @@ template <class Message> int32_t* list_lines(const Message* row, int64_t channel
         *reinterpret_cast<Eight*>(to) = POSITIONS.of[ones] + int32_t(line);
         to += __builtin_popcount(ones);
     }
+#endif
     for (; line < channels; line++) {
         *to = int32_t(line);
         to += row[line] != 0;
     }
-    return to;
+    if (sizeof(Message) > 1)
+        for (int64_t k = listed; k < to - lines; k++) values[k] = row[lines[k]];
+    return to - lines;
 }
 
 // Lists the channels that sent something, by step, position and group: lines[first[n]] to lines[first[n + 1]].
@@ -121,10 +149,7 @@ template <class Message> void find_messages(const Layer& layer, const Synapse& s
         for (int64_t row = 0; row < rows; row++, messages += channels) {
             const int64_t n = to - layer.lines;
             *first++ = int32_t(n);
-            if (t < 0) continue;
-            to = list_lines(messages, channels, to);
-            if (sizeof(Message) > 1)
-                for (int64_t k = n; k < to - layer.lines; k++) layer.values[k] = messages[layer.lines[k]];
+            if (t >= 0) to += list_lines(messages, channels, to, layer.values + n);
         }
     }
     *first = int32_t(to - layer.lines);
@@ -136,13 +161,13 @@ void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t b
     for (int64_t row = begin; row < begin + count; row++, events++) {
         const int64_t t = row / synapse.out_positions;
         const int32_t* sources = synapse.sources + row % synapse.out_positions * synapse.taps;
-        *events = {to, load, 0};
+        *events = {to, load, 0, 0, false};
         for (int64_t tap = 0; tap < synapse.taps; tap++) {
             if (sources[tap] < 0) continue;
             const int32_t* edges = layer.first + (t * synapse.positions + sources[tap]) * synapse.groups + group;
             const int32_t *from = layer.lines + edges[0], n = edges[1] - edges[0];
             if (synapse.taps == 1) {  // the list is used as it is
-                *events = {from, layer.values + edges[0], n};
+                *events = {from, layer.values + edges[0], n, 0, false};
                 continue;
             }
             const int32_t weights = int32_t(tap * synapse.channels);
@@ -153,6 +178,18 @@ void gather(const Layer& layer, const Synapse& synapse, int64_t group, int64_t b
                     *reinterpret_cast<Lines*>(load + k) = *reinterpret_cast<const Lines*>(layer.values + edges[0] + k);
             to += n, load += n, events->count += n;
         }
+        if (synapse.bytes == 1) continue;
+        int32_t highest = 0, lowest = 0;
+        for (int32_t k = 0; k < events->count; k++) {
+            highest = events->values[k] > highest ? events->values[k] : highest;
+            lowest = events->values[k] < lowest ? events->values[k] : lowest;
+        }
+        events->beyond = highest > INT16_MAX || lowest < INT16_MIN;
+        if (events->beyond) continue;
+        const int32_t largest = highest > -lowest ? highest : -lowest;
+        if (!largest || largest * FEWEST > synapse.block) continue;
+        events->block = synapse.block / largest;
+        for (int32_t k = 0; k < events->count; k++) events->values[k] = int32_t((uint32_t(events->values[k]) & 0xffff) * 0x10001);
     }
 }
 
@@ -179,21 +216,23 @@ inline Vector interleaved(Vector a, Vector b, bool last) {
                            24, 56, 25, 57, 26, 58, 27, 59);
 }
 
-// The sums of two products of 16-bit numbers each.
-inline Wide products(Vector pairs, Wide values) {
-#if defined(__AVX512BW__)
-    return Wide(_mm512_madd_epi16(__m512i(pairs), __m512i(values)));
+// Adds the sums of two products of 16-bit numbers each.
+inline Wide added(Wide sums, Vector pairs, Wide values) {
+#if defined(__AVX512VNNI__)
+    return Wide(_mm512_dpwssd_epi32(__m512i(sums), __m512i(pairs), __m512i(values)));
+#elif defined(__AVX512BW__)
+    return sums + Wide(_mm512_madd_epi16(__m512i(pairs), __m512i(values)));
 #elif defined(__AVX2__)
     __m256i p[2], v[2];
     memcpy(p, &pairs, sizeof p);
     memcpy(v, &values, sizeof v);
     for (int half = 0; half < 2; half++) p[half] = _mm256_madd_epi16(p[half], v[half]);
-    Wide sums;
-    memcpy(&sums, p, sizeof sums);
-    return sums;
+    Wide both;
+    memcpy(&both, p, sizeof both);
+    return sums + both;
 #else
     const Wide both = Wide(pairs);
-    return ((both << 16) >> 16) * ((values << 16) >> 16) + (both >> 16) * (values >> 16);
+    return sums + ((both << 16) >> 16) * ((values << 16) >> 16) + (both >> 16) * (values >> 16);
 #endif
 }
 
@@ -207,17 +246,33 @@ template <int WIDTH> inline void add_products(const int16_t* weights, Events eve
         const uint32_t other = pair ? uint32_t(events.values[k + 1]) << 16 : 0;
         const Wide values = Wide{} + int32_t(other | (uint32_t(events.values[k]) & 0xffff));
         for (int j = 0; j < WIDTH / LANES; j++) {
-            sums[2 * j] += products(interleaved(a[j], b[j], false), values);
-            sums[2 * j + 1] += products(interleaved(a[j], b[j], true), values);
+            sums[2 * j] = added(sums[2 * j], interleaved(a[j], b[j], false), values);
+            sums[2 * j + 1] = added(sums[2 * j + 1], interleaved(a[j], b[j], true), values);
         }
     }
     for (int j = 0; j < WIDTH / 16; j++) *reinterpret_cast<Lines*>(into + 16 * j) += sums[j] << shift;
 }
 
+// Adds lines times small values, in 16 bits.
+template <int WIDTH> inline void add_multiples(const int16_t* weights, Events events, int32_t* into) {
+    Wide whole[WIDTH / 16] = {};
+    for (int32_t begin = 0; begin < events.count; begin += events.block) {
+        const int32_t end = events.count - begin < events.block ? events.count : begin + events.block;
+        Vector sums[WIDTH / LANES] = {};
+        for (int32_t k = begin; k < end; k++) {
+            const Vector* row = reinterpret_cast<const Vector*>(weights + int64_t(events.lines[k]) * WIDTH);
+            for (int j = 0; j < WIDTH / LANES; j++) sums[j] += row[j] * Vector(Wide{} + events.values[k]);
+        }
+        for (int j = 0; j < WIDTH / LANES; j++)
+            for (int last = 0; last < 2; last++)
+                whole[2 * j + last] = added(whole[2 * j + last], interleaved(sums[j], Vector{}, last), Wide{} + 1);
+    }
+    for (int j = 0; j < WIDTH / 16; j++) *reinterpret_cast<Lines*>(into + 16 * j) += whole[j];
+}
+
 template <int WIDTH> void add_values(const int16_t* weights, Events events, int32_t* into) {
-    int32_t beyond = 0;
-    for (int32_t k = 0; k < events.count; k++) beyond |= events.values[k] != int16_t(events.values[k]);
-    if (!beyond) return add_products<WIDTH>(weights, events, into, 0);
+    if (events.block) return add_multiples<WIDTH>(weights, events, into);
+    if (!events.beyond) return add_products<WIDTH>(weights, events, into, 0);
     // A piece of 15 bits at a time, and the highest two with the sign.
     int32_t pieces[COPIED];
     for (int32_t begin = 0; begin < events.count; begin += COPIED) {
@@ -227,7 +282,7 @@ template <int WIDTH> void add_values(const int16_t* weights, Events events, int3
                 const int32_t rest = events.values[begin + k] >> shift;
                 pieces[k] = shift < 30 ? rest & 0x7fff : rest;
             }
-            add_products<WIDTH>(weights, {events.lines + begin, pieces, n}, into, shift);
+            add_products<WIDTH>(weights, {events.lines + begin, pieces, n, 0, false}, into, shift);
         }
     }
 }
@@ -278,9 +333,11 @@ template <int WIDTH> void connect(const Layer& layer, const Synapse& synapse, in
     }
 }
 
-// x · keep / 4096, rounded toward zero: a negative product is raised by 4095 before it is rounded down.
+// x · keep / 4096, rounded toward zero: a negative product is raised by 4095 before it is rounded down. Those are
+// the upper 12 bits of x >> 12.
 inline int32_t decayed(int32_t x, int32_t keep) {
-    return (x >> 12) * keep + (((x & 4095) * keep + ((x >> 31) & 4095)) >> 12);
+    const int32_t high = x >> 12;
+    return high * keep + (((x & 4095) * keep + int32_t(uint32_t(high) >> 20)) >> 12);
 }
 
 inline int32_t saturated(int32_t v) { return v > STATE - 1 ? STATE - 1 : v < 1 - STATE ? 1 - STATE : v; }
@@ -319,6 +376,7 @@ template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false
     int32_t* __restrict__ potentials = static_cast<int32_t*>(state.sent);
     const Number<EACH> keep_u(layer, KEEP_U), keep_v(layer, KEEP_V);
     const int32_t threshold = layer.shared[THRESHOLD], subtract = layer.subtract, most = layer.shared[OWN];
+    const float reciprocal = 1 / float(subtract);
     int32_t awake = 0;
 #pragma omp simd reduction(+ : awake)
     for (int64_t j = 0; j < layer.neurons; j++) {
@@ -329,9 +387,12 @@ template <bool MEMORY, bool BIASED, bool SPIKING, Reset RESET, bool EACH = false
         const bool before = LATE && v[j] > threshold;  // spiked in the last step
         int32_t next = saturated(decayed(v[j], keep_v[j]) + now + bias);
         if (RESET == SUBTRACT_EACH) {
-            // Whole numbers divide exactly in doubles, several at a time; −1 + 1 is no spike.
-            const int32_t above = next > threshold ? next - threshold - 1 : -subtract;
-            const int32_t all = int32_t(double(above) / double(subtract)) + 1, n = all < most ? all : most;
+            // Their number is above / subtract, rounded up. Whole numbers of 24 bits are exact as floats, so that
+            // a quotient up to 2^15 is off by one at most; larger ones are `most` anyway.
+            const int32_t above = next - threshold, quotient = int32_t(float(above) * reciprocal);
+            const int32_t near = quotient < most ? quotient : most, rest = above - near * subtract;
+            const int32_t all = near + (rest > 0) + (rest > subtract) - (rest <= -subtract);
+            const int32_t n = all > most ? most : all > 0 ? all : 0;
             numbers[j] = int16_t(n);
             v[j] = next - n * subtract;
         } else if (SPIKING) {
@@ -501,16 +562,21 @@ Step choose_step(const Layer& layer) {
     return layer.subtract ? choose_lif<true, SUBTRACT>(layer) : choose_lif<true, TO_ZERO>(layer);
 }
 
+template <int BYTES> struct Unsigned { using type = uint8_t; };
+template <> struct Unsigned<2> { using type = uint16_t; };
+template <> struct Unsigned<4> { using type = uint32_t; };
+
 // counts[neurons] += the number of messages that are not 0, and ones those of 1 or −1.
 template <class Message> void count_messages(const Message* sent, const int64_t* size, int64_t* counts, int64_t* ones) {
-    // 255 rows of bytes add up in 16 bits with room to spare.
+    // Sums are as wide as messages, so that vectors need no conversion: 255 rows fit a byte.
+    using Sum = typename Unsigned<sizeof(Message)>::type;
     enum { TILE = 256, MOST = 255 };
     const int64_t step = size[0], sample = size[1], steps = size[2], samples = size[3], neurons = size[4];
     for (int64_t first = 0; first < neurons; first += TILE) {
         const int width = neurons - first < TILE ? int(neurons - first) : TILE;
         for (int64_t b = 0; b < samples; b++)
             for (int64_t top = 0; top < steps; top += MOST) {
-                uint16_t sums[TILE] = {}, units[TILE] = {};
+                Sum sums[TILE] = {}, units[TILE] = {};
                 const int64_t bottom = top + MOST < steps ? top + MOST : steps;
                 for (int64_t t = top; t < bottom; t++) {
                     const Message* __restrict__ line = sent + t * step + b * sample + first;

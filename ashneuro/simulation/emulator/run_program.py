@@ -22,7 +22,6 @@ from ashneuro.program.bounds import largest_message
 from ashneuro.program.program import Connection, InputPort, Layer, Program, Synapse
 from ashneuro.program.rules.finding import apply_rules, require
 from ashneuro.program.rules.loihi import INTEGER_RULES
-from ashneuro.program.synapse import matrix
 from ashneuro.simulation.emulator import backend_native
 from ashneuro.simulation.emulator.arrays import Arrays, Backend, FloatType, Linear, arrays
 from ashneuro.simulation.emulator.chunks import run_chunks
@@ -386,7 +385,7 @@ def _largest_sum(connection: Connection, ports: Mapping[str, InputPort], program
         largest = largest_message(program.layer(connection.source).neuron)
     else:
         largest = port.limit if port.coding != "spikes" else 1
-    return largest if connection.synapse is None else _largest_row(connection.synapse) * largest
+    return largest if connection.synapse is None else connection.synapse.largest_row * largest
 
 
 def _check_numbers(program: Program) -> None:
@@ -394,16 +393,6 @@ def _check_numbers(program: Program) -> None:
     rules = {name: INTEGER_RULES[name] for name in NUMBERS}
     broken = apply_rules(rules, program, nir_type=lambda name: "layer")
     require(broken, "this program cannot run in Loihi's arithmetic")
-
-
-def _largest_row(synapse: Synapse) -> int:
-    """Return the largest sum of absolute weights of one output."""
-    size = np.abs(synapse.weight.astype(np.int64))
-    if synapse.kind == "scale":
-        return int(size.max())
-    if synapse.kind == "sparse":
-        return int(np.abs(matrix(synapse).astype(np.int64)).sum(axis=1).max())
-    return int(size.reshape(len(size), -1).sum(axis=1).max())
 
 
 def _width(synapse: Synapse) -> int:

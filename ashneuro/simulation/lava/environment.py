@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ashneuro.config import cache_dir
-from ashneuro.errors import LavaError
+from ashneuro.errors import LavaError, install_command
 
 WORKER = Path(__file__).parents[2] / "lava_worker"
 REQUIREMENTS = WORKER / "requirements.txt"
@@ -145,7 +145,7 @@ def _find_uv() -> str:
     raise LavaError(
         "the Lava environment cannot be made",
         "it is made with uv, which is not installed",
-        "pip install 'ashneuro[lava]'",
+        install_command("lava"),
     )
 
 

@@ -6,6 +6,7 @@ the worker, word for word, and a function that adds the network's layers and syn
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 from ashneuro.program.program import Connection, Layer, Program
@@ -17,12 +18,23 @@ SCRIPT = "run_lava.py"
 
 def lava_script(program: Program) -> str:
     """Return the text of ``run_lava.py``, the same for a network's float and integer programs."""
+    return _fill(_template(), "network", _build(program))
+
+
+def template_sha256() -> str:
+    """Return the SHA-256 of all of ``run_lava.py`` but the function of the network.
+
+    A bundle records it, so that a script of another version is told from one that was changed.
+    """
+    return hashlib.sha256(_template().encode()).hexdigest()
+
+
+def _template() -> str:
     text = (WORKER / "standalone" / SCRIPT).read_text(encoding="utf-8")
     imports, processes = (WORKER / "processes.py").read_text(encoding="utf-8").split("class Source(", 1)
     imports = imports[imports.index("from lava") :].strip() + "\n"
     text = _fill(text, "imports", imports)
-    text = _fill(text, "processes", f"class Source({processes}")
-    return _fill(text, "network", _build(program))
+    return _fill(text, "processes", f"class Source({processes}")
 
 
 def _fill(text: str, part: str, content: str) -> str:

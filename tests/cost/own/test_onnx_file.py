@@ -10,7 +10,7 @@ from ashneuro.cost.own.onnx_file import count_onnx
 from ashneuro.cost.own.torch_module import count_module
 from ashneuro.errors import AshneuroError, DataError, MissingDependency
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ashneuro[ann]'")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e '.[ann]'")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 FLOAT, SAMPLES = onnx.TensorProto.FLOAT, 3
 

@@ -389,6 +389,29 @@ def test_largest_weights_of_convolutions(channels, exponent, size, monkeypatch):
         assert record.layers["a"].u[0, 0, 0, 1, 1] == total << 6
 
 
+@pytest.mark.parametrize("limit", [1, 255, 32767])
+@pytest.mark.parametrize("amount", [1, 3, 77, 4097, 65535])
+def test_spike_counts_of_any_potential(amount, limit, monkeypatch):
+    """Quotients of all sizes, and those just below and at a whole number."""
+    values = (np.array(np.int32(value)) for value in (4095, 4095, amount))
+    counting = Neuron(
+        *values,
+        np.zeros((), np.int32),
+        firing=Firing(reset="subtract"),
+        v_subtract=np.array(np.int32(amount)),
+        message=Message("count", 15, limit),
+    )
+    layer = Layer("n", (40,), counting, (nets.connect("input", None),), 0)
+    program = nets.Random(0, "integer").program(InputPort("input", (40,), "current", 1.0, 2**17), [layer])
+    random = np.random.default_rng(amount)
+    x = random.integers(1 - 2**17, 2**17, (50, 3, 40)).astype(float)
+    multiples = amount * random.integers(-3, 2**17 // amount, (25, 3, 40)) + random.integers(-1, 2, (25, 3, 40))
+    x[::2] = np.clip(multiples, 1 - 2**17, 2**17 - 1)
+    x[1] = most = 2**17 - 1
+    record = both(program, x, monkeypatch)
+    assert record.layers["n"].raster.max() == min(limit, (64 * most - 1) // (64 * amount))
+
+
 @pytest.mark.parametrize(
     ("weights", "block"),
     [
@@ -467,7 +490,7 @@ def test_steps_in_pieces(monkeypatch):
 
 
 def test_threads_give_same_results():
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'ashneuro[train]'")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[train]'")
     random, program = nets.conv_net(4, "integer")
     x = random.inputs(program.inputs[0], 5, 300)
     names, before, records = [layer.name for layer in program.layers], torch.get_num_threads(), []
@@ -560,6 +583,18 @@ def test_sums_of_graded_values(size, backend, monkeypatch):
     values = record.layers["a"].raster
     assert values.max() == 300 and 0.1 < (values > 0).mean() < 0.9
     assert record.layers["b"].events > 0
+
+
+@pytest.mark.parametrize("size", [255, -255, 254])
+@pytest.mark.parametrize("limit", [1, 2, 15, 16, 17])
+def test_products_in_16_bits(limit, size, monkeypatch):
+    """All values are at their limit, and as many of them add up as 16 bits hold."""
+    behind = np.full((33, 300), size)
+    behind[:, ::2] = -256 if size == 254 else size
+    program = graded_layers(np.full((300, 9), 254), behind, limit=limit, exponent=-6)
+    record = both(program, np.ones((3, 2, 9), np.uint8), monkeypatch)
+    assert (record.layers["a"].raster == limit).all()
+    assert (record.layers["b"].u[0] == (int(behind[0].sum()) * limit >> 6) << 6).all()
 
 
 def test_graded_sums_beyond_32_bits_are_the_librarys(monkeypatch):

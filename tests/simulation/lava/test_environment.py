@@ -1,12 +1,13 @@
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from ashneuro.errors import LavaError
+from ashneuro.errors import LavaError, install_command
 from ashneuro.simulation.lava import environment
 
 
@@ -92,7 +93,7 @@ def test_missing_python_error(home, monkeypatch):
 def test_missing_uv_error(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "uv", None)
     monkeypatch.setenv("PATH", str(home))
-    with pytest.raises(LavaError, match=r"not installed\ndo:  pip install 'ashneuro\[lava\]'"):
+    with pytest.raises(LavaError, match="not installed\ndo:  " + re.escape(install_command("lava"))):
         environment.set_up()
 
 

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 needs_triton = pytest.mark.skipif(
-    find_spec("triton") is None, reason="triton is not installed; pip install 'ashneuro[dev]' on Linux"
+    find_spec("triton") is None, reason="triton is not installed; pip install -e '.[dev]' on Linux"
 )
 
 
