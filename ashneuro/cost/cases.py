@@ -77,12 +77,14 @@ class ActivityOutline:
 
     A pair holds the least and the most that is compatible with the published facts. The firing
     rate is in spikes per neuron and step. ``neurons`` are updated in every step, and which of their
-    updates were active is unknown; else ``updates`` has the number itself.
+    updates were active is unknown; else ``updates`` has the number itself. Synops are those of
+    ``synapse``, where ``synops_by_kind`` does not tell kinds apart.
     """
 
     basis: str
     firing_rate: tuple[float, float] | None = None
     synops: float | tuple[float, float] | None = None
+    synapse: Literal["conv", "dense", "sparse"] = "conv"
     synops_by_kind: Mapping[str, int] = field(default_factory=dict)
     synops_by_layer: tuple[int, ...] = ()
     neurons: int = 0
@@ -315,7 +317,7 @@ def _outline(case: Case, end: int, steps: int) -> Workload:
         # Active updates of neurons were not published: none at the low end, all at the high end.
         busy = updates * end if activity.neurons else at(activity.updates_active)
         spikes = at(activity.spikes)
-        kinds = kinds or {"conv": synops}
+        kinds = kinds or {activity.synapse: synops}
         row = _row("all", sum(kinds.values()), kinds, updates, busy, spikes)
         return Workload(1, steps, (row,))
     rate = activity.firing_rate[end]
