@@ -38,6 +38,7 @@ def tables() -> dict[str, str]:
         "profiles": _text(("profile", "chip", "kind", "numbers", "checks", "boundary"), chips),
         "events": _text(("event", "what it is"), ((f"`{name}`", text) for name, text in EVENTS.items())),
         "energies": _markdown(validation.energies(result)),
+        "anns": _markdown(validation.anns(result)),
         "left_out": _markdown(validation.left_out(validate(leave_one_out=True))),
         "steps": _markdown(validation.step_times(result)),
         "cores": _markdown(validation.partition_totals(result)),

@@ -134,6 +134,7 @@ def validate(
         return
     for table in (
         tables.left_out(result) if leave_one_out else tables.energies(result),
+        tables.anns(result),
         tables.step_times(result),
         tables.partition_totals(result),
         tables.partitions(result),

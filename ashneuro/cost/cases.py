@@ -72,6 +72,21 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class AnnOutline:
+    """Layers of a measured ANN.
+
+    Args:
+        precision: arithmetic of the measured inference, as of `ashneuro.cost.estimate.estimate`.
+        layers: per layer products (padding excluded), parameters, inputs and outputs.
+    """
+
+    precision: str
+    layers: tuple[tuple[int, int, int, int], ...]
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = CLOSED
+
+
+@dataclass(frozen=True)
 class ActivityOutline:
     """Activity of one inference: counted events, or one firing rate for the input and all layers.
 
@@ -106,7 +121,8 @@ class MeasuredEnergy:
         boundary: hardware inside the measurement.
         grade: A: sizes, activity, energy and boundary are known; B: one of them is bracketed or
             missing.
-        predict: terms of the prediction: ``"events"``, and paths of `ashneuro.cost.running.term`.
+        predict: terms of the prediction: ``"events"``, and paths of `ashneuro.cost.running.term`;
+            or ``"ann"``.
         profiles: names of the profiles to try.
         seconds: duration of an inference; or ``step_us``, microseconds of a step.
         steps: time steps of an inference, if not those of the case.
@@ -208,11 +224,12 @@ class Case:
 
     Args:
         title: name of the network.
-        chip: name of the profile of the measured chip.
+        chip: name of the profile of the measured chip; empty where several devices were measured.
         source, check: origin of the numbers, and how it was seen (`ashneuro.cost.profile.CHECKS`).
         steps: time steps of one inference.
         note: anything else that a reader must know.
         network, partition, activity: shapes, printed partition, events.
+        ann: layers, where the network is an ANN.
         measured: energies.
         step: time of a step.
         skipped: measurements that the model cannot predict.
@@ -228,6 +245,7 @@ class Case:
     network: NetworkOutline | None = None
     partition: Partition | None = None
     activity: ActivityOutline | None = None
+    ann: AnnOutline | None = None
     measured: tuple[MeasuredEnergy, ...] = ()
     step: MeasuredStep | None = None
     skipped: tuple[Skipped, ...] = ()
@@ -288,9 +306,30 @@ def load_case(path: Path) -> Case:
             bad.append(f"partition.{name} has {len(given)} entries, the network {rows} layers")
     if any("events" in item.predict for item in case.measured) and case.activity is None:
         bad.append("events are to be predicted and no activity is given")
+    if any("ann" in item.predict for item in case.measured) and case.ann is None:
+        bad.append("an ANN is to be predicted and its layers are not given")
     if bad:
         raise ProfileError(f"{path} is not valid", "; ".join(bad), "correct it")
     return case
+
+
+def ann_workload(case: Case) -> Workload:
+    """Return the work of one inference of a measured ANN."""
+    assert case.ann is not None
+    rows = (
+        LayerWorkload(
+            f"layer {number}",
+            "host",
+            neurons=outputs,
+            parameters=parameters,
+            parameter_bytes=parameters,
+            dense_macs=macs,
+            inputs=inputs,
+            update_adds=2,
+        )
+        for number, (macs, parameters, inputs, outputs) in enumerate(case.ann.layers)
+    )
+    return Workload(1, 1, tuple(rows))
 
 
 def outline_workloads(case: Case, steps: int | None = None) -> tuple[Workload, Workload]:

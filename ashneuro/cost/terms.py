@@ -94,16 +94,24 @@ class KnownError:
         low, high: lowest and highest ratio, each at the middle of the predicted range.
         values: number of measured values.
         workloads: titles of the workloads.
+        ann: True if they are ANNs on devices of this kind.
     """
 
     low: float
     high: float
     values: int
     workloads: tuple[str, ...]
+    ann: bool = False
 
     @property
     def sentence(self) -> str:
         """The error in words."""
+        if self.ann:
+            ends = " to ".join(dict.fromkeys(f"{ratio:.2g}" for ratio in (self.low, self.high)))
+            return (
+                f"measured ANNs were predicted at {ends} × of what the whole device took ({self.values} values; "
+                "`ashneuro profiles validate` has each)"
+            )
         return (
             f"comparable networks were predicted at {self.low:.2g} to {self.high:.2g} × of what was measured, dynamic, "
             f"with x86 cores or resets ({self.values} values: {'; '.join(self.workloads)}); "

@@ -19,6 +19,7 @@ from ashneuro.cost.cases import (
     Case,
     MeasuredEnergy,
     Skipped,
+    ann_workload,
     load_cases,
     outline_program,
     outline_synapses,
@@ -77,6 +78,11 @@ class EnergyRow:
     note: str = ""
     whole: bool = True
     fits: Mapping[str, Fit] = field(default_factory=dict)
+
+    @property
+    def is_ann(self) -> bool:
+        """True if the measured network is an ANN."""
+        return "ann" in self.terms
 
     @property
     def ratio(self) -> tuple[float, float]:
@@ -144,20 +150,21 @@ WIDEST = 4
 def known_error(profile: str) -> KnownError | None:
     """Return the error of a bundled profile on measured workloads; ``None`` where none is known.
 
-    Counted are dynamic energies of events together with x86 cores or resets, predicted to within a
-    factor of `WIDEST`.
+    Of a neuromorphic chip, counted are dynamic energies of events together with x86 cores or
+    resets, predicted to within a factor of `WIDEST`; of others, all measured ANNs.
     """
     if profile not in list_profiles():
         return None
     rows = [
         row
         for row in energy_rows([profile])
-        if row.whole and "events" in row.terms and row.fits and row.width <= WIDEST
+        if row.is_ann or (row.whole and "events" in row.terms and row.fits and row.width <= WIDEST)
     ]
     if not rows:
         return None
     centres = [row.centre for row in rows]
-    return KnownError(min(centres), max(centres), len(rows), tuple(dict.fromkeys(row.case for row in rows)))
+    workloads = tuple(dict.fromkeys(row.case for row in rows))
+    return KnownError(min(centres), max(centres), len(rows), workloads, any(row.is_ann for row in rows))
 
 
 @dataclass(frozen=True)
@@ -291,9 +298,15 @@ def _energy_rows(case: Case, profiles: Sequence[str] | None, load: Load, cases: 
 
 def _fits(case: Case, item: MeasuredEnergy, profile: HardwareProfile, cases: Sequence[Case]) -> dict[str, Fit] | None:
     """Return the fitted prices of a prediction; ``None`` where no other workload determines one."""
-    found = {}
+    found: dict[str, Fit] = {}
     for path in item.predict:
-        quantity = None if path == "events" else profile.quantity(path)
+        if path in ("events", "ann"):
+            prices = {key: price for key, price in profile.energy.items() if price.fitted_on}
+            if prices and cases:
+                return None  # prices of events are not fitted here
+            found |= {f"energy.{key}": Fit(price.range, price.fitted_on) for key, price in prices.items()}
+            continue
+        quantity = profile.quantity(path)
         if quantity is None or not quantity.fitted_on:
             continue
         if not cases:
@@ -344,6 +357,12 @@ def _term(case: Case, item: MeasuredEnergy, profile: HardwareProfile, path: str)
             )
         # Copies on one chip take the same each, so events are not shared.
         return Range(low.low, None, high.high)
+    if path == "ann":
+        assert case.ann is not None
+        whole = estimate(ann_workload(case), profile, case.ann.precision).dynamic_j
+        if whole is None:
+            raise ProfileError(f"{profile.name} cannot price {case.title}", "a price is missing", "leave it out")
+        return whole
     energy = term(profile, path, item.usage(case))
     if energy is None:
         raise ProfileError(

@@ -9,7 +9,7 @@ from ashneuro.cost.cases import load_case, load_cases, measured_folder, outline_
 from ashneuro.cost.cores import core_limits
 from ashneuro.cost.fitting import refit
 from ashneuro.cost.profile import list_profiles, load_profile, new_profile
-from ashneuro.cost.validate import energy_rows, score, validate
+from ashneuro.cost.validate import energy_rows, known_error, score, validate
 from ashneuro.errors import ProfileError
 from ashneuro.program.placement.place import place
 
@@ -67,7 +67,7 @@ def test_no_case_predicts_its_own_source():
         for item in case.measured
         for name in item.profiles
         for term in item.predict
-        if term != "events" and not load_profile(name).quantity(term).fitted_on
+        if term not in ("events", "ann") and not load_profile(name).quantity(term).fitted_on
     }
     assert used == {("MatMul-free language model", "static.board_16_chips", "vpx2026")}
 
@@ -276,3 +276,41 @@ def test_ratios_are_predicted_over_measured():
     one = RESULT.energies[0]
     assert one.ratio == (one.predicted_j.low / one.measured_j.high, one.predicted_j.high / one.measured_j.low)
     assert np.isfinite(one.ratio).all()
+
+
+def ann(case, device):
+    return next(r for r in RESULT.energies if r.case.startswith(case) and r.quantity.startswith(device))
+
+
+def test_peak_rates_are_a_best_case_of_measured_inferences():
+    """2 × products × thermal design power / peak rate, by hand, against whole systems."""
+    found = ann("ResNet-50", "A100 SXM")
+    products = sum(layer[0] for layer in load_case(measured_folder() / "ann_resnet50.toml").ann.layers)
+    assert products == 3_948_251_904  # counted over the layers of torchvision's network, without padding
+    assert found.predicted_j.low == pytest.approx(2 * products * 400 / 624e12)
+    assert found.verdict == "too low" and 1.7 < 1 / found.ratio[1] < 2.6
+    assert ann("ResNet-50", "A100 PCIe").ratio[1] < 0.03
+
+
+def test_layers_of_measured_anns_have_the_published_products():
+    products = {
+        name: sum(layer[0] for layer in load_case(measured_folder() / f"ann_{name}.toml").ann.layers)
+        for name in ("tiny_ad", "keyword_spotting")
+    }
+    assert products == {"tiny_ad": 264_192, "keyword_spotting": 172_800}
+
+
+def test_energy_per_product_of_one_network_predicts_no_other_device_of_that_network():
+    shown = {r.profile for r in RESULT.energies if r.case.startswith("Keyword spotting") and r.is_ann}
+    assert shown == {"cmos45"}
+    assert all(r.verdict == "too high" for r in RESULT.energies if r.profile in ("cpu", "jetson"))
+
+
+def test_known_errors_span_the_middles_of_measured_predictions():
+    found = known_error("loihi1")
+    rows = [r for r in RESULT.energies if r.profile == "loihi1" and r.whole and r.fits and "events" in r.terms]
+    narrow = [r.centre for r in rows if r.width <= 4]
+    assert (found.low, found.high, found.values) == (min(narrow), max(narrow), len(narrow))
+    assert not found.ann and "comparable networks were predicted at" in found.sentence
+    assert known_error("h100").ann and known_error("h100").low == pytest.approx(ann("ResNet-50", "H100").centre)
+    assert known_error("truenorth") is None and known_error("mine.toml") is None

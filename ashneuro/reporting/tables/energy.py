@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ashneuro.cost.measure import NotMeasured
 from ashneuro.cost.profile import CASES, Range
+from ashneuro.cost.validate import known_error
 from ashneuro.reporting.tables.table import NOTHING, Table, common_unit, joules, number, percent, three_digits
 from ashneuro.reporting.words import Basis
 
@@ -131,8 +132,14 @@ def contenders(group: Group) -> Table:
         tuple(rows),
         basis=Basis.ESTIMATED,
         how=f"({', '.join(profiles)})",
-        note=f"{group.note} Boundary: {group.boundary}.",
+        note=f"{group.note} Boundary: {group.boundary}.{_ann_errors(profiles)}",
     )
+
+
+def _ann_errors(profiles: Iterable[str]) -> str:
+    """Return the errors of the profiles on measured ANNs, a sentence each."""
+    found = ((name, known_error(name)) for name in profiles)
+    return "".join(f" {name}: {error.sentence}." for name, error in found if error is not None and error.ann)
 
 
 def matches(comparison: Comparison) -> Table:

@@ -30,6 +30,7 @@ def energies(validation: Validation) -> Table:
             ". ".join(part for part in (row.lacks, row.note, _fitted(row)) if part) or NOTHING,
         )
         for row in validation.energies
+        if not row.is_ann
     ]
     columns = (
         "workload",
@@ -42,7 +43,7 @@ def energies(validation: Validation) -> Table:
         "measured value is",
         "what the prediction lacks; notes",
     )
-    note = f"{_scored(validation.energies)}\n"
+    note = f"{_scored([row for row in validation.energies if not row.is_ann])}\n"
     return Table(
         "Energy: predicted beside measured, per inference",
         columns,
@@ -50,6 +51,43 @@ def energies(validation: Validation) -> Table:
         basis=Basis.ESTIMATED,
         how="beside measured",
         note=note + "\n".join(f"{note}." for note in dict.fromkeys(validation.notes)),
+    )
+
+
+def anns(validation: Validation) -> Table:
+    """Return predicted and measured energies of ANNs on devices of other kinds."""
+    found = [row for row in validation.energies if row.is_ann]
+    rows = tuple(
+        (
+            row.case,
+            f"{row.quantity}; {row.boundary}",
+            row.profile,
+            _spread(row.predicted_j, row),
+            _spread(row.measured_j, row),
+            " – ".join(dict.fromkeys(number(_rounded(value)) for value in row.ratio)),
+            words.PREDICTIONS[row.verdict],
+            ". ".join(part for part in (row.note, _fitted(row)) if part) or NOTHING,
+        )
+        for row in found
+    )
+    inside = sum(row.verdict == "inside" for row in found)
+    columns = (
+        "network",
+        "measured device; boundary",
+        "profile",
+        ">predicted",
+        ">measured",
+        ">ratio",
+        "measured value is",
+        "notes",
+    )
+    return Table(
+        "ANNs: predicted beside measured, per inference",
+        columns,
+        rows,
+        basis=Basis.ESTIMATED,
+        how="beside measured",
+        note=f"{inside} of {len(found)} measured values lie inside the predicted range." if found else "",
     )
 
 
