@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ashneuro.cost.comparison.accuracy import Accuracy
 from ashneuro.cost.comparison.break_even import BreakEven, chip_break_even, node_break_even
+from ashneuro.cost.comparison.brief import Brief, brief
 from ashneuro.cost.comparison.contenders import Group, Role
 from ashneuro.cost.comparison.conventions import Convention, conventions
 from ashneuro.cost.comparison.groups import one_node, two_machines
@@ -57,6 +58,11 @@ class Comparison(Plotted):
     assumptions: Assumptions = ()
     second_opinions: tuple[SecondOpinion, ...] = ()
     matches: tuple[Match, ...] = ()
+
+    @property
+    def brief(self) -> Brief:
+        """The comparison on the node in at most four networks."""
+        return brief(self.groups[0], self.break_even, self.firing_rate)
 
 
 def compare(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro import __version__
+from ashneuro.cost.comparison.brief import Brief
 from ashneuro.cost.comparison.contenders import Group
 from ashneuro.cost.profile import Source
 from ashneuro.cost.terms import CostEstimate, energy_text
@@ -126,6 +127,7 @@ def _cost(report: Report) -> dict[str, Any]:
     """Return comparison (the verdict's group first), estimates, placements and measurements."""
     comparison = report.comparison
     return {
+        "brief": _brief(comparison.brief) if comparison else None,
         "groups": [
             _group(group, f"energy{index}") for index, group in enumerate(comparison.groups if comparison else ())
         ],
@@ -286,6 +288,18 @@ def _group(group: Group, name: str) -> dict[str, Any]:
         "chart": _chart(group.title, Basis.ESTIMATED, table.how, figure, name, alt),
         "table": replace(table, title="The same in numbers"),
     }
+
+
+def _brief(found: Brief) -> Chart:
+    named = zip(found.names(), found.rows, strict=True)
+    said = "; ".join(f"{name}: {energy_text(who.total_j)}" for name, (_, who) in named)
+    rate = found.sentence()
+    alt = f"Energy per inference, host part and deployed part. {said}." + (
+        f" {rate[0].upper()}{rate[1:]}." if rate else ""
+    )
+    profiles = dict.fromkeys(part.profile for _, who in found.rows for part in (who.host, who.deployed) if part)
+    how = f"({', '.join(profiles)})"
+    return _chart("Energy per inference, in brief", Basis.ESTIMATED, how, figures.energy.brief(found), "brief", alt)
 
 
 def _totals(costs: Sequence[CostEstimate]) -> Chart | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.errors import AshneuroError
 from ashneuro.reporting import tables
+from ashneuro.reporting.bars import bars
 from ashneuro.reporting.epochs import TimeLeft, duration, epoch_line
 from ashneuro.reporting.escape import visible, visible_json, visible_lines
 from ashneuro.reporting.plain import plain
@@ -321,8 +322,13 @@ def costs(estimates: Iterable[CostEstimate]) -> None:
 
 
 def comparison(result: Comparison) -> None:
-    """Print the verdict, then the contenders, the break-even rates and the published conditions."""
+    """Print the verdict and a bar per network, then the contenders, the break-even rates and the
+    published conditions.
+    """
     line(result.verdict, "bold")
+    line()
+    for text in bars(result.brief):
+        line(text)
     line()
     if result.matches:
         show(tables.energy.matches(result))

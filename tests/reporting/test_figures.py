@@ -1,15 +1,20 @@
 """Energy against quality: who is beaten by nobody, and that the drawing says so."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ashneuro.cost.profile import Range
+from ashneuro.reporting.figures.energy import brief
 from ashneuro.reporting.figures.network import raster
 from ashneuro.reporting.figures.style import INK
 from ashneuro.reporting.figures.svg import alone, inline
 from ashneuro.reporting.figures.sweep import Point, pareto, pareto_front
+from tests.reporting.example import whole_report
+
+REPORT = whole_report()
 
 
 def point(label, energy, metric, series="hybrid", **more):
@@ -93,3 +98,26 @@ def test_standalone_svg_is_white_with_fixed_colours():
     drawing = alone(first, "raster", "Spikes.")
     assert "var(--" not in drawing and "#ffffff" in drawing and drawing == alone(again, "raster", "Spikes.")
     assert "#ffffff" not in inline(shown, "raster", "Spikes.")
+
+
+def test_brief_figure_shows_parts_ranges_and_the_break_even_rate():
+    found = REPORT.comparison.brief
+    figure = brief(found)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(found.names())
+    # A bar for the host part and one for what stands behind it, as long as their typical energies.
+    lengths = [bar.get_width() for bar in axes.patches]
+    expected = [part.typical for _, who in found.rows for part in (who.host_j, who.deployed_j)]
+    assert lengths == pytest.approx([joules * lengths[0] / expected[0] for joules in expected])
+    assert found.sentence() in axes.get_xlabel()
+    assert all(any(who.name in text for text in found.names()) for _, who in found.rows)
+
+
+def test_long_range_of_a_brief_figure_ends_in_an_arrow():
+    found = REPORT.comparison.brief
+    part, who = found.rows[0]
+    memory = replace(who.deployed.terms[0], energy_j=Range(1e-12, 1e-9, 1.0), events=1.0)
+    long = replace(who, deployed=replace(who.deployed, terms=(memory,)))
+    axes = brief(replace(found, rows=((part, long), *found.rows[1:]))).axes[0]
+    assert ">" in {drawn.get_marker() for drawn in axes.lines}
+    assert ">" not in {drawn.get_marker() for drawn in brief(found).axes[0].lines}

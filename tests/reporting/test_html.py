@@ -253,3 +253,12 @@ def test_energy_tables_except_the_verdicts_are_folded():
     assert [title for title in folded if title.startswith("Different boundaries")]
     assert any(title.startswith("Three conventions") for title in folded)
     assert not [title for title in shown if title.startswith(("Energy on", "Energy by layer", "Three conventions"))]
+
+
+def test_brief_figure_stands_in_the_head_with_its_numbers_in_words():
+    page = html.render(REPORT)
+    head = page[: page.index("</header>")]
+    brief = REPORT.comparison.brief
+    assert "Energy per inference, in brief" in head
+    assert all(name in head for name in brief.names()) and brief.sentence()[1:] in head
+    assert "Energy per inference, in brief" not in html.render(replace(REPORT, comparison=None))

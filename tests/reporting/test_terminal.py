@@ -117,3 +117,19 @@ def test_terminal_output_has_colours_and_keeps_brackets():
     text = out.decode()
     assert "conv[0]" in text and "[bold]x" in text and "wrote [a]/b" in text
     assert "\x1b[" in text
+
+
+def test_comparison_starts_with_a_bar_per_network(capsys):
+    terminal.comparison(REPORT.comparison)
+    lines = capsys.readouterr().out.splitlines()
+    brief = REPORT.comparison.brief
+    assert lines[2].startswith("Energy per inference")
+    shown = lines[3 : 3 + len(brief.rows)]
+    for text, name, (_, who) in zip(shown, brief.names(), brief.rows, strict=True):
+        assert text.startswith(f"  {name}")
+        host, spiking, ann = (text.count(sign) for sign in "█▓░")
+        assert host >= 1 and bool(spiking) == who.spiking and bool(ann) == (not who.spiking)
+    lengths = [sum(text.count(sign) for sign in "█▓░") for text in shown]
+    typical = [who.total_j.typical for _, who in brief.rows]
+    assert max(lengths) == 32 and lengths.index(max(lengths)) == typical.index(max(typical))
+    assert lines[3 + len(shown)].strip() == brief.sentence()

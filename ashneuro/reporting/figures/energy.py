@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ashneuro.cost.comparison.brief import Brief
     from ashneuro.cost.comparison.contenders import Contender, Group
     from ashneuro.cost.terms import CostEstimate
 
 ORDERS = 100  # a wider span of energies is drawn on a logarithmic axis
 MICROJOULES = (1e6, "µJ")
+SHOWN = 3  # times the largest typical energy, where ranges of a brief comparison are cut
 
 
 def contenders(group: Group) -> Figure:
@@ -61,14 +63,11 @@ def _bars(axes: Axes, group: Group) -> None:
 
 def _bar(axes: Axes, index: int, who: Contender, unit: tuple[float, str]) -> None:
     factor, name = unit
-    total, host, deployed = who.total_j, who.host_j, who.deployed_j
+    total = who.total_j
     if total is None:
         beside(axes, 0, index, "not estimable")
         return
-    if host and deployed and host.typical is not None and deployed.typical is not None:
-        axes.barh(index, host.typical * factor, height=0.6, color=HOST)
-        colour = SPIKE if who.spiking else ANN
-        axes.barh(index, deployed.typical * factor, height=0.6, left=host.typical * factor, color=colour)
+    _part_bars(axes, index, who, factor)
     low, high = total.low * factor, total.high * factor
     if not total.is_point:
         axes.plot([low, high], [index, index], color=INK, linewidth=1.1, marker="|", markersize=6)
@@ -98,6 +97,49 @@ def _dots(axes: Axes, group: Group) -> None:
     axes.set_ylim(len(group.contenders) - 0.4, -0.6)
     log_energy(axes, 0.2)
     axes.set_xlabel(f"{unit} per inference, logarithmic; dot: typical, line: low to high")
+
+
+def brief(found: Brief) -> Figure:
+    """Return at most four networks, by part, with the range of their sum and the break-even rate.
+
+    The axis ends at `SHOWN` times the largest typical energy; a longer range ends in an arrow, and
+    its text has the number.
+    """
+    unit = common_unit([who.total_j for _, who in found.rows])
+    factor, name = unit
+    known = [energy for _, who in found.rows if (energy := who.total_j) is not None]
+    centres = [factor * (energy.high if energy.typical is None else energy.typical) for energy in known]
+    reach = min(max((factor * energy.high for energy in known), default=1.0), SHOWN * max(centres, default=1.0))
+    with drawing(1.15 + 0.42 * len(found.rows)) as figure:
+        axes = figure.subplots()
+        for index, (_, who) in enumerate(found.rows):
+            _part_bars(axes, index, who, factor)
+            total = who.total_j
+            if total is None:
+                beside(axes, 0, index, "not estimable")
+                continue
+            low, high = total.low * factor, total.high * factor
+            if not total.is_point:
+                axes.plot([low, min(high, reach)], [index, index], color=INK, linewidth=1.1)
+                axes.plot(low, index, "|", color=INK, markersize=6)
+                axes.plot(min(high, reach), index, ">" if high > reach else "|", color=INK, markersize=6)
+            typical = "" if total.typical is None else f"{number(three_digits(total.typical * factor))} {name}, "
+            spread = f"{number(three_digits(low))} – {number(three_digits(high))}"
+            beside(axes, min(high, reach), index, f"{typical}{spread}")
+        legend(axes, (("host part", HOST), ("spiking part", SPIKE), ("ANN in its place", ANN)))
+        name_rows(axes, found.names())
+        axes.set_xlim(0, 1.35 * reach)
+        axes.set_xlabel("\n".join(filter(None, (f"{name} per inference; line: low to high", found.sentence()))))
+    return figure
+
+
+def _part_bars(axes: Axes, index: int, who: Contender, factor: float) -> None:
+    """Draw the typical energy of the host part, and of what is deployed behind it."""
+    host, deployed = who.host_j, who.deployed_j
+    if host and deployed and host.typical is not None and deployed.typical is not None:
+        axes.barh(index, host.typical * factor, height=0.6, color=HOST)
+        colour = SPIKE if who.spiking else ANN
+        axes.barh(index, deployed.typical * factor, height=0.6, left=host.typical * factor, color=colour)
 
 
 def totals(costs: Sequence[CostEstimate]) -> Figure:
