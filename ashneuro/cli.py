@@ -7,12 +7,12 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import MutableMapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
 
 from ashneuro import __version__
+from ashneuro.cores import share_cores
 from ashneuro.errors import AshneuroError
 
 LEARN = Group("Learn", sort_key=1)
@@ -78,30 +78,6 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def share_cores(environ: MutableMapping[str, str], cgroup: Path = Path("/sys/fs/cgroup")) -> None:
-    """Let OpenMP's threads sleep while they wait, and start no more than the container may run.
-
-    By default they spin: a training beside other work then takes several times the processor time,
-    and slows both down. Must be called before torch is imported; what the user has set stays.
-
-    Args:
-        environ: environment that OpenMP reads: ``OMP_WAIT_POLICY`` (GNU's, which torch's Linux
-            wheels have), ``KMP_BLOCKTIME`` (LLVM's and Intel's, in milliseconds),
-            ``OMP_NUM_THREADS``.
-        cgroup: folder of ``cpu.max``, "QUOTA PERIOD" in microseconds. OpenMP counts the cores of
-            the machine, and does not read it.
-    """
-    environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    environ.setdefault("KMP_BLOCKTIME", "0")
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        cores = max(1, int(quota) // int(period))
-    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no limit
-        return
-    if cores < (os.cpu_count() or 1):
-        environ.setdefault("OMP_NUM_THREADS", str(cores))
 
 
 def _show_full_help(words: Sequence[str]) -> None:

@@ -23,13 +23,13 @@ from ashneuro.bench.measure import (
     SCHEMA,
     Machine,
     Spread,
-    cores,
     count_runs,
     load,
     machine,
     require_positive,
     torch_threads,
 )
+from ashneuro.cores import usable_cores
 from ashneuro.errors import ConfigError, LavaError, install_command
 from ashneuro.loihi import LARGEST_DECAY
 from ashneuro.program.bundle import Bundle
@@ -295,7 +295,10 @@ def bench_emulator(
                 versions = {f"lava worker: {name}": version for name, version in worker.versions.items()}
             except LavaError as error:
                 reason = f"{error.what} ({error.do})"
-        plans = [(network, _engines(network, worker, reason, threads or cores(), lava_samples)) for network in networks]
+        plans = [
+            (network, _engines(network, worker, reason, threads or usable_cores(), lava_samples))
+            for network in networks
+        ]
         tick = count_runs(progress, rounds * sum(not engine.reason for _, engines in plans for engine in engines))
         speeds = tuple(_bench(network, engines, rounds, tick) for network, engines in plans)
     return EmulatorBench(

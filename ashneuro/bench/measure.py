@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+from ashneuro.cores import usable_cores
 from ashneuro.errors import ConfigError
 from ashneuro.simulation.inputs import Progress
 
@@ -52,11 +53,6 @@ class Machine:
     load: tuple[float, ...]
 
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def load() -> tuple[float, ...]:
     """Return the one-minute load average; empty where the system does not report it."""
     return os.getloadavg()[:1] if hasattr(os, "getloadavg") else ()
@@ -76,7 +72,7 @@ def machine(packages: Iterable[str], *, also: Mapping[str, str], load_before: tu
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return Machine(_cpu(), cores(), platform.platform(), {**versions, **also}, (*load_before, *load()))
+    return Machine(_cpu(), usable_cores(), platform.platform(), {**versions, **also}, (*load_before, *load()))
 
 
 def require_positive(**settings: int | None) -> None:

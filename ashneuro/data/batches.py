@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ashneuro.config import DataConfig, TrainConfig, cache_dir
+from ashneuro.cores import reading_threads
 from ashneuro.data.clips import Clip
 from ashneuro.data.pairs import Batch, Pair, Unpaired
 from ashneuro.data.splits import equal_texts
@@ -36,6 +36,8 @@ images.
 """
 
 
+CPU = torch.device("cpu")
+
 FRAGMENT = 0.5
 """Share of the words left out of an unlabelled text for its fragment."""
 
@@ -43,8 +45,8 @@ FRAGMENT = 0.5
 class Images(Protocol):
     """Images by row number, as the model reads them."""
 
-    def read(self, rows: Tensor) -> Tensor:
-        """Return the images of ``rows`` (B,), (B, channels, H, W) float32."""
+    def read(self, rows: Tensor, device: torch.device = CPU) -> Tensor:
+        """Return the images of ``rows`` (B,) on ``device``, (B, channels, H, W) float32."""
 
 
 class Pixels:
@@ -53,9 +55,9 @@ class Pixels:
     def __init__(self, images: Tensor) -> None:
         self.images = images
 
-    def read(self, rows: Tensor) -> Tensor:
-        """Return normalised images."""
-        return normalise(self.images[rows])
+    def read(self, rows: Tensor, device: torch.device = CPU) -> Tensor:
+        """Return normalised images; they move to ``device`` as uint8."""
+        return normalise(place(self.images[rows], device))
 
 
 class Features:
@@ -64,9 +66,9 @@ class Features:
     def __init__(self, features: NDArray[np.float16]) -> None:
         self.features = features
 
-    def read(self, rows: Tensor) -> Tensor:
-        """Return the features, as float32."""
-        return torch.from_numpy(self.features[rows.numpy()].astype(np.float32))
+    def read(self, rows: Tensor, device: torch.device = CPU) -> Tensor:
+        """Return the features, as float32; they move to ``device`` as float16."""
+        return place(torch.from_numpy(self.features[rows.numpy()]), device).float()
 
     @property
     def tensor(self) -> Tensor:
@@ -179,9 +181,17 @@ def _decoded(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8] | D
         return pixels
 
     block = 256  # pool.map submits all of its items at once: blocks bound the decoded images that wait
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         for start in range(0, len(pairs), block):
             yield from pool.map(read, pairs[start : start + block])
+
+
+def place(values: Tensor, device: torch.device) -> Tensor:
+    """Return a CPU tensor on ``device``; on a GPU through pinned memory, without waiting for it."""
+    if device.type != "cuda":
+        return values.to(device)
+    with torch.cuda.device(device):  # a thread that reads ahead would pin for the first GPU
+        return values.pin_memory().to(device, non_blocking=True)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -246,8 +256,11 @@ class Batches:
         """
         return len(self._keys) // self._train.batch_size
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Iterate over the batches of an epoch, counted from 0, from batch ``start`` on."""
+    def epoch(self, epoch: int, start: int = 0, device: torch.device = CPU) -> Iterator[Batch]:
+        """Iterate over the batches of an epoch, counted from 0, from batch ``start`` on.
+
+        Numbers are drawn on the CPU; images are augmented on ``device``, where the batches are.
+        """
         random = epoch_generator(self._train.seed, epoch)
         size = self._train.batch_size
         if self._labelled is None:
@@ -261,19 +274,20 @@ class Batches:
             first = draw_augmentation(len(rows), self._train.augment, random)
             second = draw_augmentation(len(rows), self._train.augment, random) if self._views else ()
             words, drawn = self._words(rows.tolist(), random, self._train.word_dropout)
-            unpaired = None if beside is None else self._unpaired(beside[0][number], beside[1][number], random)
+            unpaired = None if beside is None else self._unpaired(beside[0][number], beside[1][number], random, device)
             if number < start:
                 continue
             own = local_rows(len(rows), self._shard)
-            images = self._images.read(rows[own])
+            images = self._images.read(rows[own], device)
+            texts = None if self._numbers is None else _with_own(self._numbers[rows], drawn)[own]
             yield Batch(
                 images=augment(images, [values[own] for values in first]),
                 views=augment(images, [values[own] for values in second]) if self._views else None,
-                tokens=torch.from_numpy(pad(words[own])),
-                concepts=self._concepts[rows[own]],
+                tokens=place(torch.from_numpy(pad(words[own])), device),
+                concepts=place(self._concepts[rows[own]], device),
                 keys=tuple(self._keys[row] for row in rows[own].tolist()),
                 unpaired=unpaired,
-                texts=None if self._numbers is None else _with_own(self._numbers[rows], drawn)[own],
+                texts=None if texts is None else place(texts, device),
             )
 
     def _beside(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -282,7 +296,7 @@ class Batches:
         images, texts = (self._others[repeated_rows(count, len(self), size, random)] for _ in range(2))
         return images, texts
 
-    def _unpaired(self, rows: Tensor, texts: Tensor, random: torch.Generator) -> Unpaired:
+    def _unpaired(self, rows: Tensor, texts: Tensor, random: torch.Generator, device: torch.device) -> Unpaired:
         own = local_rows(len(rows), self._shard)
         changes = draw_augmentation(len(rows), self._train.augment, random)
         chosen = [int(torch.randint(len(self._texts[row]), (), generator=random)) for row in texts.tolist()]
@@ -291,13 +305,13 @@ class Batches:
             for row, number in zip(texts.tolist(), chosen, strict=True)
         ]
         fragments = [self._without(words, FRAGMENT, random) for words in whole]
-        images = self._images.read(rows[own])
+        images = self._images.read(rows[own], device)
         return Unpaired(
             images=images,
             views=augment(images, [values[own] for values in changes]),
             # Padded before they are divided: processes compare texts of one width.
-            tokens=torch.from_numpy(pad(whole)[own]),
-            fragments=torch.from_numpy(pad(fragments[own])),
+            tokens=place(torch.from_numpy(pad(whole)[own]), device),
+            fragments=place(torch.from_numpy(pad(fragments[own])), device),
         )
 
     def _words(self, rows: Sequence[int], random: torch.Generator, dropout: float) -> tuple[list[list[int]], list[int]]:
@@ -465,13 +479,14 @@ def draw_augmentation(count: int, strength: float, random: torch.Generator) -> A
 
 
 def augment(images: Tensor, augmentation: Sequence[Tensor]) -> Tensor:
-    """Return normalised images (B, 3, H, W) after the change that `draw_augmentation` drew.
+    """Return normalised images (B, 3, H, W) after the change that `draw_augmentation` drew, on
+    their device.
 
     Pixels from outside the image repeat its edge.
     """
     if not augmentation:
         return images
-    theta, mixing, brightness = augmentation
+    theta, mixing, brightness = (place(values, images.device) for values in augmentation)
     moved = F.grid_sample(
         images,
         F.affine_grid(theta, list(images.shape), align_corners=False),

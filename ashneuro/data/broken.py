@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from ashneuro.config import cache_dir
+from ashneuro.cores import reading_threads
 from ashneuro.data.images import picture_problem
 from ashneuro.files import replace_file
 
@@ -39,7 +39,7 @@ def broken_pictures(pictures: Mapping[str, Path | Callable[[], bytes]]) -> dict[
 
 
 def _decoded(pictures: Mapping[str, Path | Callable[[], bytes]]) -> dict[str, str]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         reasons = pool.map(picture_problem, pictures.values())
         return {name: why for name, why in zip(pictures, reasons, strict=True) if why}
 

@@ -13,7 +13,6 @@ import hashlib
 import importlib.metadata
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.config import cache_dir
+from ashneuro.cores import reading_threads
 from ashneuro.data.clip_files import animated_frames
 from ashneuro.data.clip_pack import ClipPackSummary, PackedClip, encode, write_pack
 from ashneuro.data.downloads import Tarball, fetch_tarball
@@ -198,7 +198,7 @@ def build_pack(
         return entry, encode(frames), hashlib.sha256(frames.tobytes()).hexdigest()
 
     def counted() -> Iterator[tuple[PackedClip, bytes, str]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the codecs release Python's lock
+        with ThreadPoolExecutor(reading_threads()) as pool:  # the codecs release Python's lock
             for number, clip in enumerate(pool.map(pack, chosen), start=1):
                 if number % 10 == 0 or number == len(chosen):
                     say(f"packing clips, {number} of {len(chosen)}")

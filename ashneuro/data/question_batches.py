@@ -11,12 +11,14 @@ from torch import Tensor
 from ashneuro.config import DataConfig, TrainConfig
 from ashneuro.data.answers import normalise_answer, soft_score
 from ashneuro.data.batches import (
+    CPU,
     Images,
     augment,
     draw_augmentation,
     epoch_generator,
     load_pixels,
     local_rows,
+    place,
     require_batch,
     shuffled_rows,
 )
@@ -81,8 +83,8 @@ class QuestionBatches:
         """Return the number of whole batches in an epoch."""
         return len(self._texts) // self._train.batch_size
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[QuestionBatch]:
-        """Iterate over the batches of an epoch, counted from 0, from batch ``start`` on."""
+    def epoch(self, epoch: int, start: int = 0, device: torch.device = CPU) -> Iterator[QuestionBatch]:
+        """Iterate over the batches of an epoch as `Batches.epoch` does."""
         random = epoch_generator(self._train.seed, epoch)
         for number, rows in enumerate(shuffled_rows(len(self._texts), self._train.batch_size, random)):
             pictures = self._rows[rows]
@@ -93,13 +95,13 @@ class QuestionBatches:
             chosen = pictures[own].flatten()
             width = pictures.shape[1]
             flat = slice(own.start * width, own.stop * width)  # rows of pictures, ``width`` per question
-            images = augment(self._images.read(chosen), [values[flat] for values in augmentation])
+            images = augment(self._images.read(chosen, device), [values[flat] for values in augmentation])
             texts = [self._texts[row] for row in rows[own].tolist()]
             yield QuestionBatch(
                 self._task,
                 images.reshape(-1, width, *images.shape[1:]),
-                torch.from_numpy(pad(texts)),
-                self._targets[rows[own]],
+                place(torch.from_numpy(pad(texts)), device),
+                place(self._targets[rows[own]], device),
             )
 
 

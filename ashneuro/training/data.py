@@ -11,9 +11,10 @@ from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ashneuro.config import MAX_WORDS, RunConfig, StageConfig, TrainConfig, settled, stages, trained_tasks
-from ashneuro.data.batches import Batches, Images, incomplete_batch, load_pixels, texts_of
+from ashneuro.data.batches import Batches, Images, Pixels, incomplete_batch, load_pixels, map_images, texts_of
 from ashneuro.data.learnable import count_learnable, limit_words
 from ashneuro.data.pairs import Pair, Questions, Splits
 from ashneuro.data.question_batches import QuestionBatches, answerable, labels_of
@@ -188,19 +189,31 @@ class TrainingData:
         if task == "retrieval":
             if not self.splits.validation:
                 return None
-            pool = Pool(self.splits.validation, self.words, self.config.data)
+            pairs = self.splits.validation
+            pool = Pool(pairs, self.words, self.config.data, self._pictures(pairs, model))
         else:
             questions = self.questions[task]
             if not any(question.answers for question in questions.validation):
                 return None
-            pool = TaskPool(questions, questions.validation, self.labels[task], self.words, self.config.data)
-        if self.config.train.cache_features and self._is_frozen:
-            pool.images = frozen_features(model, pool.pairs, self.config, self.processes).tensor
+            read = partial(self._pictures, model=model)
+            pool = TaskPool(questions, questions.validation, self.labels[task], self.words, self.config.data, read=read)
         return pool
 
-    def _pixels(self, pictures: Sequence[Pair]) -> Images:
-        """Return the pictures, decoded and counted."""
-        return load_pixels(counted(pictures, "reading pictures", self._on_reading), self.config.data)
+    def _pictures(self, pictures: Sequence[Pair], model: AshNet) -> Tensor:
+        """Return the pictures of an evaluation, or their features."""
+        if self.config.train.cache_features and self._is_frozen:
+            return frozen_features(model, pictures, self.config, self.processes).tensor
+        return self._pixels(pictures).images
+
+    def _pixels(self, pictures: Sequence[Pair]) -> Pixels:
+        """Return the pictures, decoded and counted.
+
+        Of several processes one decodes them into the cache folder, which the others map.
+        """
+        data, found = self.config.data, counted(pictures, "reading pictures", self._on_reading)
+        if self.processes.size == 1:
+            return load_pixels(found, data)
+        return Pixels(self.processes.in_turn(partial(map_images, found, data.image_size)))
 
     def _features(self, pictures: Sequence[Pair], settings: TrainConfig, model: AshNet) -> Images | None:
         if not settings.cache_features:

@@ -108,6 +108,9 @@ def evaluate(
 class Pool:
     """Images, texts and their relevance for retrieval.
 
+    Args:
+        images: those of ``pairs``; default: read here.
+
     Attributes:
         images: (N, 3, S, S) uint8, or features of a frozen backbone (N, F, H, W) float16.
         texts: M texts.
@@ -118,13 +121,15 @@ class Pool:
         shared: number of texts that equal one of another concept.
     """
 
-    def __init__(self, pairs: Sequence[Pair], vocabulary: Words, data: DataConfig) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], vocabulary: Words, data: DataConfig, images: Tensor | None = None
+    ) -> None:
         self.pairs = pairs
         owned = [(text, index) for index, pair in enumerate(pairs) for text in texts_of(pair, data.captions)]
         self.texts = [text for text, _ in owned]
         self.owners = np.array([index for _, index in owned], np.int64)
         self.tokens = torch.from_numpy(vocabulary.encode(self.texts, data.max_words))
-        self.images = load_images(pairs, data.image_size)
+        self.images = load_images(pairs, data.image_size) if images is None else images
         concepts = np.array([pair.concept for pair in pairs])
         self.relevant: NDArray[np.bool_] = concepts[:, None] == concepts[self.owners][None, :]
         self.shared = 0

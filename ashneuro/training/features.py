@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from ashneuro.config import RunConfig, cache_dir
 from ashneuro.data.batches import Features, cache_name, load_pixels, normalise
 from ashneuro.data.pairs import Pair
 from ashneuro.errors import DataError
+from ashneuro.files import replace_file
 from ashneuro.model.network import AshNet
 from ashneuro.training.processes import Processes
 
@@ -22,8 +23,8 @@ BATCH = 64
 def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, processes: Processes) -> Features:
     """Return the feature maps (N, F, H, W) of ``pictures``, float16, memory-mapped from a file.
 
-    The first process writes the file if it is not there. Its name is a hash of the backbone's
-    weights and of the images, so other weights or images have another file.
+    One process writes the file if it is not there, and the others map it. Its name is a hash of the
+    backbone's weights and of the images, so other weights or images have another file.
 
     Raises:
         DataError: the file cannot be written.
@@ -34,26 +35,26 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
     for value in model.concrete.trunk.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     path = cache_dir() / "features" / f"{cache_name(pictures, digest.hexdigest())}.npy"
-    if not path.exists() and processes.rank == 0:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Named after the process, so that two runs that start together do not share it.
-            temporary = path.with_suffix(f".{os.getpid()}")
-            shape = (len(pictures), model.concrete.features, model.concrete.grid, model.concrete.grid)
-            mapped = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+
+    def write(file: Path) -> None:
+        shape = (len(pictures), model.concrete.features, model.concrete.grid, model.concrete.grid)
+        mapped = np.lib.format.open_memmap(file, "w+", np.float16, shape)
+        _fill(mapped, model, pictures, config)
+        mapped.flush()
+
+    def mapped() -> Features:
+        if not path.exists():
             try:
-                _fill(mapped, model, pictures, config)
-                mapped.flush()
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise DataError(
-                f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
-            ) from error
-    processes.barrier()  # the other processes wait for the file
-    return Features(np.load(path, mmap_mode="c"))  # torch requires writable memory
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(path, write)
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise DataError(
+                    f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
+                ) from error
+        return Features(np.load(path, mmap_mode="c"))  # torch requires writable memory
+
+    return processes.in_turn(mapped)
 
 
 @torch.no_grad()

@@ -12,7 +12,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, final
+from datetime import timedelta
+from typing import Any, TypeVar, final
 
 import torch
 import torch.distributed as dist
@@ -21,8 +22,13 @@ from torch import Tensor, nn
 from ashneuro.config import TrainConfig
 from ashneuro.errors import ConfigError, need
 
+PATIENCE = timedelta(hours=4)
+"""Limit of a wait for other processes: the first one may have to decode all pictures."""
+
 State = dict[str, Any]
 """State dict of a module or an optimiser."""
+
+Found = TypeVar("Found")
 
 
 class Processes(ABC):
@@ -30,11 +36,13 @@ class Processes(ABC):
 
     Attributes:
         rank: number of this process, from 0; process 0 writes files.
+        local_rank: number of this process on its machine, from 0.
         size: number of processes.
         device: device of this process.
     """
 
     rank: int
+    local_rank: int
     size: int
     device: torch.device
 
@@ -72,6 +80,18 @@ class Processes(ABC):
     def barrier(self) -> None:
         """Wait for all processes."""
 
+    def in_turn(self, work: Callable[[], Found]) -> Found:
+        """Return what ``work`` gives, after process 0 has done it, then the first of each machine:
+        work that leaves a file is done once per disk, shared or not.
+        """
+        turn = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
+        for _ in range(turn):
+            self.barrier()
+        found = work()
+        for _ in range(2 - turn):
+            self.barrier()
+        return found
+
     @abstractmethod
     def gather(self, part: Tensor) -> list[Tensor]:
         """Return the tensors of all processes by rank, in CPU memory; equal shapes and dtypes."""
@@ -86,7 +106,7 @@ class SingleProcess(Processes):
     """One process."""
 
     def __init__(self, device: torch.device) -> None:
-        self.rank, self.size, self.device = 0, 1, device
+        self.rank, self.local_rank, self.size, self.device = 0, 0, 1, device
 
     def wrap(self, module: nn.Module) -> Callable[..., Any]:
         """Return the module itself."""
@@ -138,8 +158,9 @@ class Distributed(Processes):
         fabric = need("lightning_fabric", extra="train", purpose="training in several processes")
         strategies = need("lightning_fabric.strategies", extra="train", purpose="training in several processes")
         self.sharded = config.strategy == "fsdp"
-        # A stage may use only some parts of the model; the others get no gradients.
-        strategy = strategies.DDPStrategy(find_unused_parameters=True)
+        # A stage may use only some parts of the model, the same in every batch: with a static graph
+        # parameters without gradients are looked for in the first step alone.
+        strategy = strategies.DDPStrategy(static_graph=True, timeout=PATIENCE)
         local, nodes = (
             int(os.environ.get(name, default))
             for name, default in (("LOCAL_WORLD_SIZE", "1"), ("GROUP_WORLD_SIZE", "1"))
@@ -147,13 +168,16 @@ class Distributed(Processes):
         kind = "cuda" if device.type == "cuda" else "cpu"
         self.fabric: Any = fabric.Fabric(accelerator=kind, devices=local, num_nodes=nodes, strategy=strategy)
         self.fabric.launch()
-        self.rank, self.size, self.device = self.fabric.global_rank, self.fabric.world_size, self.fabric.device
+        self._synced_once = False
+        self.rank, self.local_rank = self.fabric.global_rank, self.fabric.local_rank
+        self.size, self.device = self.fabric.world_size, self.fabric.device
 
     def wrap(self, module: nn.Module) -> Callable[..., Any]:
         """Return the module inside Fabric's DDP, or itself with its weights sharded by FSDP2.
 
         Once sharded, a module stays so through all stages.
         """
+        self._synced_once = False
         if self.sharded:
             from torch.distributed.fsdp import FSDPModule, fully_shard
 
@@ -166,8 +190,17 @@ class Distributed(Processes):
         return wrapped
 
     def without_sync(self, wrapped: Callable[..., Any]) -> AbstractContextManager[None]:
-        """Return the wrapper's own context."""
-        return _unsynced(wrapped) if self.sharded else wrapped.no_sync()  # type: ignore[attr-defined,no-any-return]
+        """Return the wrapper's own context; the first batch is exchanged alone.
+
+        A static graph is learned from a backward pass that exchanges gradients. The mean over the
+        processes is linear, so the step is the same.
+        """
+        if self.sharded:
+            return _unsynced(wrapped)
+        if not self._synced_once:
+            self._synced_once = True
+            return nullcontext()
+        return wrapped.no_sync()  # type: ignore[attr-defined,no-any-return]
 
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by their means over the processes, in place."""
@@ -266,17 +299,17 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
-        parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, part.contiguous())
-        return torch.cat(parts)
+        whole = part.new_empty(dist.get_world_size() * len(part), *part.shape[1:])
+        dist.all_gather_single(whole, part.contiguous())
+        return whole
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        # Every process gets the sum of its own rows alone: half of what an all-reduce sends.
         (gradient,) = gradients
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        size = len(gradient) // dist.get_world_size()
-        return gradient[dist.get_rank() * size :][:size]
+        own = gradient.new_empty(len(gradient) // dist.get_world_size(), *gradient.shape[1:])
+        dist.reduce_scatter_single(own, gradient.contiguous())
+        return own
 
 
 def all_gather(part: Tensor) -> Tensor:
@@ -294,8 +327,9 @@ def all_gather(part: Tensor) -> Tensor:
 
 @final
 class SharedNorm(nn.Module):
-    """Batch norm over the batches of all processes; torch's own works only on CUDA.
+    """Batch norm over the batches of all processes on a CPU, where `nn.SyncBatchNorm` does not run.
 
+    Statistics are float32 whatever the precision of x, as those of torch's batch norms are.
     Parameters and buffers are shared with the norm that it replaces.
     """
 
@@ -311,43 +345,57 @@ class SharedNorm(nn.Module):
         self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x (B, C, ...) normalised."""
+        """Return x (B, C, ...) normalised, in the dtype of x.
+
+        ::
+
+            μ = 1/P Σ_p μ_p        σ² = 1/P Σ_p (σ_p² + (μ_p − μ)²)
+
+        μ_p, σ_p² of each of the P processes' equal batches. Squares around the mean do not cancel,
+        as sums of squares do where the mean is large.
+        """
         shape = (1, -1, *[1] * (x.ndim - 2))
+        values = x.float()
         if not self.training:
             mean, variance = self.running_mean, self.running_var
         else:
-            axes = [axis for axis in range(x.ndim) if axis != 1]
-            count = x.numel() / x.shape[1]
-            # Sums and sums of squares take one message; squares around the mean would take two.
-            sums = all_gather(torch.stack([x.sum(axes), x.square().sum(axes)])[None]).sum(0)
-            total = count * dist.get_world_size()
-            mean = sums[0] / total
-            variance = (sums[1] / total - mean.square()).clamp(min=0)
+            own = torch.stack(torch.var_mean(values, [axis for axis in range(x.ndim) if axis != 1], correction=0))
+            variances, means = all_gather(own[None]).unbind(1)
+            mean = means.mean(0)
+            variance = (variances + (means - mean).square()).mean(0)
             with torch.no_grad():
+                total = x.numel() / x.shape[1] * dist.get_world_size()
                 momentum = self.momentum if self.momentum is not None else 0.1
-                self.running_mean.lerp_(mean.to(self.running_mean), momentum)
-                self.running_var.lerp_((variance * total / (total - 1)).to(self.running_var), momentum)
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * total / (total - 1), momentum)
                 self.num_batches_tracked += 1
-        return (x - mean.reshape(shape)) * (variance.reshape(shape) + self.eps).rsqrt() * self.weight.reshape(
-            shape
-        ) + self.bias.reshape(shape)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return ((values - mean.reshape(shape)) * scale.reshape(shape) + self.bias.reshape(shape)).to(x.dtype)
 
 
 @contextmanager
 def shared_norms(module: nn.Module, processes: Processes) -> Iterator[None]:
-    """Replace batch norms inside ``module`` by `SharedNorm` while the block runs."""
+    """Replace batch norms inside ``module`` by norms over all processes while the block runs."""
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     if processes.size > 1:
         for parent in list(module.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
                     replaced.append((parent, name, child))
-                    setattr(parent, name, SharedNorm(child))
+                    on_cpu = processes.device.type == "cpu"
+                    setattr(parent, name, SharedNorm(child) if on_cpu else _synced(child))
     try:
         yield
     finally:
         for parent, name, child in replaced:
             setattr(parent, name, child)
+
+
+def _synced(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.SyncBatchNorm:
+    """Return torch's norm over all processes, with the parameters and buffers of ``norm``."""
+    found = nn.SyncBatchNorm(norm.num_features, norm.eps, norm.momentum, device="meta")
+    found._parameters, found._buffers = norm._parameters, norm._buffers
+    return found.train(norm.training)
 
 
 def _scalars(module: nn.Module) -> list[nn.Parameter]:
@@ -361,7 +409,8 @@ def _clip_shards(gradients: list[Any], limit: float) -> None:
     whole = torch.stack([norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]).norm()
     factor = (limit / (whole + 1e-6)).clamp(max=1.0)  # as in torch's clip_grad_norm_
     for gradient in gradients:
-        gradient.mul_(float(factor))
+        # A shard is scaled where it lies: the factor need not be read by the CPU.
+        (gradient.to_local() if hasattr(gradient, "to_local") else gradient).mul_(factor)
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from ashneuro.training.learner import Learner
 from ashneuro.training.processes import SharedNorm
 from ashneuro.training.teacher import START
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, SharedNorm, Codebook)
+"""Modules with statistics of the data."""
+
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
     """Return the learning rate of one step, counted from 0.
@@ -90,7 +93,7 @@ def freeze_statistics(learner: nn.Module) -> None:
     """
     for module in learner.modules():
         own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
-        if own and not any(own) and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | SharedNorm | Codebook):
+        if own and not any(own) and isinstance(module, NORMS):
             module.eval()
 
 

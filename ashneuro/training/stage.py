@@ -7,8 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,9 +27,15 @@ from ashneuro.training.teacher import Teacher
 
 MAX_GRADIENT_NORM = 1.0
 
+READ_EVERY = {"cpu": 1, "cuda": 20}
+"""Batches between two readings of the loss, by device. The CPU waits for a reading, then the GPU
+for the CPU; a diverged training runs on for so many batches at most.
+"""
 
 OnBatch = Callable[[int, float], None]
-"""Called after every batch with its number in the epoch, from 1, and its loss."""
+"""Called after every batch with its number in the epoch, from 1, and the latest loss that was
+read.
+"""
 
 
 class StageTraining:
@@ -62,6 +67,7 @@ class StageTraining:
         self._optimiser = make_optimiser(learner, settings)
         self._resume_from: StageState | None = None
         self._average = Average(learner, settings.ema) if settings.ema else None
+        self._read_every = READ_EVERY[processes.device.type]
         # Gradients left by the stage before would count in the norm that gradients are clipped to.
         learner.zero_grad()
 
@@ -121,30 +127,32 @@ class StageTraining:
         first, sums = self._begin_epoch(seed)
         count = len(self.batches)
         steps_per_epoch = math.ceil(count / settings.accumulate)
-        batches: Iterator[Batch | QuestionBatch] = self.batches.epoch(past, first)
+        batches: Iterator[Batch | QuestionBatch] = self.batches.epoch(past, first, device)
         if device.type == "cuda":
             batches = prefetch(batches)
         # Masked words and negatives have a generator of their own, seeded anew for every batch.
         random = torch.Generator()
         terms: Terms = {}
         rates: Terms = {}
-        rate = waited = 0.0
+        rate = waited = loss = 0.0
         save_due = False
         started = time.perf_counter()
         for number in range(first, count):
             asked = time.perf_counter()
-            batch = _to(next(batches), device)
+            batch = next(batches)
             waited += time.perf_counter() - asked
             step, steps = epoch * steps_per_epoch + number // settings.accumulate, settings.epochs * steps_per_epoch
             rate = learning_rate(step, steps, settings)
             random.manual_seed(seed * 31 + number)
             now = replace(settings, synops=synops_target(step / steps, settings))
             terms, rates = self._step(batch, number, rate, random, now)
-            loss = _add_to(sums, terms, rates)
-            if not math.isfinite(loss):
-                raise self._diverged(past, number, loss, rate)
-            on_batch(number + 1, loss)
+            latest = _add_to(sums, terms, rates)
             save_due |= settings.save_every > 0 and (number + 1) % settings.save_every == 0
+            if save_due or number in (first, count - 1) or (number + 1) % self._read_every == 0:
+                loss = float(latest)
+                if not math.isfinite(float(sums["loss"])):
+                    raise self._diverged(past, number, loss, rate)
+            on_batch(number + 1, loss)
             # A checkpoint does not hold the gradients gathered so far, so it waits for the step.
             # The epoch's own checkpoint follows its last batch.
             if save_due and self._completes_step(number) and number + 1 < count:
@@ -252,14 +260,15 @@ class StageTraining:
     def _diverged(self, past: int, number: int, loss: float, rate: float) -> ConfigError:
         checkpoints = self.checkpoints
         kept = f"; {checkpoints.out} holds the run up to its last checkpoint" if checkpoints.exists else ""
+        batch = f"batch {number + 1}" if self._read_every == 1 else f"batch {number + 1}, or of one before it,"
         return ConfigError(
-            f"training has diverged: the loss of batch {number + 1} in epoch {past + 1} is {loss}",
+            f"training has diverged: the loss of {batch} in epoch {past + 1} is {loss}",
             f"the learning rate was {rate:.3g}{kept}",
             "a lower train.learning_rate, and another --out",
         )
 
 
-def _add_to(sums: dict[str, Tensor], terms: Terms, rates: Terms) -> float:
+def _add_to(sums: dict[str, Tensor], terms: Terms, rates: Terms) -> Tensor:
     """Add the metrics of a batch to ``sums``; return its loss."""
     total: Tensor = sum(term.detach() for term in terms.values())  # type: ignore[assignment]
     sums["loss"] += total
@@ -267,21 +276,4 @@ def _add_to(sums: dict[str, Tensor], terms: Terms, rates: Terms) -> float:
         sums[f"loss_{name}"] += term.detach()
     for name, value in rates.items():
         sums[name] += value
-    return float(total)
-
-
-def _to(batch: Batch | QuestionBatch, device: torch.device) -> Batch | QuestionBatch:
-    if device.type == "cpu":
-        return batch
-    names = (
-        ("images", "tokens", "targets")
-        if isinstance(batch, QuestionBatch)
-        else ("images", "views", "tokens", "concepts", "texts")
-    )
-    moved: dict[str, Any] = {
-        name: part.to(device, non_blocking=True) for name in names if (part := getattr(batch, name)) is not None
-    }
-    if isinstance(batch, Batch) and (unpaired := batch.unpaired) is not None:
-        parts = {item.name: getattr(unpaired, item.name).to(device, non_blocking=True) for item in fields(unpaired)}
-        moved["unpaired"] = replace(unpaired, **parts)
-    return replace(batch, **moved)  # type: ignore[no-any-return]
+    return total

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ashneuro.config import DataConfig, Task
 from ashneuro.data.answers import normalise_answer, soft_score
 from ashneuro.data.batches import load_pixels
-from ashneuro.data.pairs import Question, Questions
+from ashneuro.data.pairs import Pair, Question, Questions
 from ashneuro.data.question_batches import is_answerable
 from ashneuro.data.tasks import pictures_of
 from ashneuro.data.tokens import Words
@@ -29,6 +30,7 @@ class TaskPool:
 
     Args:
         answered: leave out questions without answers.
+        read: returns the images of pictures.
 
     Attributes:
         pairs: N pictures, each once.
@@ -46,12 +48,13 @@ class TaskPool:
         data: DataConfig,
         *,
         answered: bool = True,
+        read: Callable[[Sequence[Pair]], Tensor] | None = None,
     ) -> None:
         self.task, self.labels = questions.task, tuple(labels)
         self.questions = tuple(question for question in part if question.answers or not answered)
         self.pairs = pictures_of(questions, self.questions)
         numbers = {picture.key: number for number, picture in enumerate(self.pairs)}
-        self.images = load_pixels(self.pairs, data).images
+        self.images = read(self.pairs) if read else load_pixels(self.pairs, data).images
         self.rows = torch.tensor([[numbers[name] for name in question.images] for question in self.questions])
         self.tokens = torch.from_numpy(words.encode([question.text for question in self.questions], data.max_words))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ashneuro import __version__
 from ashneuro.config import cache_dir
+from ashneuro.cores import usable_cores
 from ashneuro.errors import AshneuroError, install_command
 from ashneuro.simulation.lava import environment
 
@@ -92,7 +93,7 @@ def _version(name: str) -> str:
 
 
 def _cpus() -> str:
-    usable, there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), os.cpu_count()
+    usable, there = usable_cores(), os.cpu_count()
     return f"{there}" if usable == there else f"{usable} of {there}"
 
 

@@ -213,6 +213,26 @@ def test_unpaired_rows_of_processes_make_those_of_one() -> None:
     assert resumed.keys == before.keys and torch.equal(resumed.unpaired.fragments, before.unpaired.fragments)
 
 
+def test_batches_are_made_on_the_device_that_learns() -> None:
+    """A device without memory shows where they lie, and that nothing reads them back."""
+    meta = torch.device("meta")
+    there, here = next(few().epoch(0, device=meta)), next(few().epoch(0))
+    for ours, theirs in ((there, here), (there.unpaired, here.unpaired)):
+        for name, value in vars(theirs).items():
+            if isinstance(value, torch.Tensor):
+                moved = getattr(ours, name)
+                assert (moved.device, moved.shape, moved.dtype) == (meta, value.shape, value.dtype), name
+    assert there.keys == here.keys
+
+
+@pytest.mark.gpu
+def test_augmentation_of_a_gpu_is_that_of_the_cpu() -> None:
+    for ours, theirs in zip(few().epoch(0, device=torch.device("cuda")), few().epoch(0), strict=True):
+        torch.testing.assert_close(ours.images.cpu(), theirs.images, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours.unpaired.views.cpu(), theirs.unpaired.views, atol=1e-4, rtol=1e-4)
+        assert torch.equal(ours.tokens.cpu(), theirs.tokens)
+
+
 def test_too_few_labelled_pairs_are_refused() -> None:
     with pytest.raises(DataError, match="1 labelled of 10 training pairs"):
         Batches(pairs(), vocabulary(), DATA, replace(TRAIN, batch_size=2), views=False, labelled=[1])
