@@ -56,11 +56,16 @@ class Variant:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Variants that are compared; ratios are times over those of ``baseline``, one of them."""
+    """Variants that are compared; ratios are times over those of ``baseline``, one of them.
+
+    Args:
+        items: pairs that a run computes, for pairs per second; 0: not told.
+    """
 
     title: str
     variants: tuple[Variant, ...]
     baseline: Variant
+    items: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class JobTiming:
     title: str
     baseline: str
     ways: tuple[VariantTiming, ...]
+    items: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,7 @@ def _time(job: Job, device: torch.device, rounds: int, clock: Clock, tick: Calla
         )
         for variant in job.variants
     )
-    return JobTiming(job.title, job.baseline.name, timings)
+    return JobTiming(job.title, job.baseline.name, timings, job.items)
 
 
 def _seconds(run: Callable[[], object], repeats: int, device: torch.device, clock: Clock) -> float:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from ashneuro.bench.timing import Job
+    from ashneuro.config import RunConfig
 
 bench = App(name="bench")
 
@@ -163,6 +164,12 @@ def model(
     threads: Threads = None,
     device: Device = "auto",
     clock: Clock = "wall",
+    beside: Annotated[
+        int | None,
+        Parameter(
+            help="Measure instead how trainings share the cores: two at once, and one beside so many busy processes."
+        ),
+    ] = None,
     json: Json = None,
     plot: Plot = None,
 ) -> int:
@@ -171,7 +178,43 @@ def model(
     from ashneuro.bench.model import model_jobs
     from ashneuro.config import load_config
 
-    return _run("model", model_jobs(chosen, load_config(config, set)), chosen, rounds, threads, clock, json, plot)
+    settings = load_config(config, set)
+    if beside is not None:
+        return _run_beside(settings, beside, rounds, json)
+    return _run("model", model_jobs(chosen, settings), chosen, rounds, threads, clock, json, plot)
+
+
+@bench.command
+def feed(
+    config: Annotated[str, Parameter(help="A settings file, or the name of a preset.")] = "tiny",
+    *,
+    set: Annotated[tuple[str, ...], Parameter(help="Change one setting: --set section.key=value. Repeatable.")] = (),
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    device: Device = "auto",
+    clock: Clock = "wall",
+    json: Json = None,
+    plot: Plot = None,
+) -> int:
+    """Time what feeds one training process beside the step that consumes it, in pairs per second:
+    batches read and augmented, and pictures decoded.
+    """
+    chosen = _device(device)  # before the import below, which needs torch
+    from ashneuro.bench.model import feed_jobs
+    from ashneuro.config import load_config
+
+    return _run("feed", feed_jobs(chosen, load_config(config, set)), chosen, rounds, threads, clock, json, plot)
+
+
+def _run_beside(config: RunConfig, busy: int, rounds: int, json: Path | None) -> int:
+    from ashneuro.bench.beside import bench_beside
+    from ashneuro.reporting import tables
+
+    with terminal.counting("measuring") as tick:
+        content = bench_beside(config, busy=busy, rounds=rounds, progress=tick).to_json()
+    terminal.show(tables.bench.beside(content))
+    _write_json(content, json)
+    return 0
 
 
 def _run(

@@ -16,7 +16,7 @@ import torch
 from ashneuro.bench import peers
 from ashneuro.bench.layers import conv_jobs, lif_jobs
 from ashneuro.bench.measure import Spread
-from ashneuro.bench.model import model_jobs
+from ashneuro.bench.model import feed_jobs, model_jobs
 from ashneuro.bench.norse_network import lift, step_by_step
 from ashneuro.bench.split import part_of, split
 from ashneuro.bench.timing import Job, Variant, kept_bytes, time_jobs
@@ -259,3 +259,15 @@ def test_split_has_every_part_of_a_run() -> None:
 )
 def test_part_of_operators(operator: str, part: str) -> None:
     assert part_of(operator) == part
+
+
+def test_feed_stands_beside_the_step_that_consumes_it() -> None:
+    config = load_config("tiny", ["model.abstract.channels=[4, 6]", "train.batch_size=4", "data.image_size=16"])
+    (job,) = feed_jobs(CPU, config, picture=(48, 64))
+    result = time_jobs("feed", [job], device=CPU, rounds=1, threads=1)
+    (timed,) = result.jobs
+    assert timed.baseline == "training step" and timed.items == 4
+    (table,) = tables.bench.jobs(result.to_json())
+    assert [row[0] for row in table.rows] == ["training step", "read and augment on cpu", "decode JPEGs of 64 × 48"]
+    rate = float(table.rows[1][table.columns.index(">pairs/s")].replace(",", ""))
+    assert rate == pytest.approx(4 / timed.ways[1].seconds.median, rel=0.01)

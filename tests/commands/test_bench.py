@@ -93,7 +93,7 @@ def test_bench_lif_and_model(ashneuro: Command, tmp_path):
 
 def test_missing_torch_is_an_error():
     code = "import sys; sys.modules['torch'] = None; from ashneuro.cli import main; main()"
-    for verb in ("lif", "conv", "model"):
+    for verb in ("lif", "conv", "model", "feed"):
         result = subprocess.run(
             [sys.executable, "-c", code, "bench", verb], capture_output=True, text=True, check=False
         )

@@ -31,9 +31,10 @@ def _job(job: Mapping[str, Any], how: str, where: str) -> Table:
     rows, notes = [], []
     # Peak memory is known on CUDA alone.
     peaks = any(way["peak_bytes"] for way in job["ways"])
+    items = job.get("items", 0)  # files of earlier versions have none
     for way in job["ways"]:
         if way["reason"]:
-            rows.append((way["name"], not_run(), *[NOTHING] * (3 + peaks)))
+            rows.append((way["name"], not_run(), *[NOTHING] * (3 + peaks + bool(items))))
             notes.append(f"{way['name']}: not run, because {way['reason']}.")
             continue
         ratio = way["ratio"]
@@ -41,12 +42,22 @@ def _job(job: Mapping[str, Any], how: str, where: str) -> Table:
             (
                 way["name"],
                 number(way["seconds"]["median"] * 1e3),
+                *([f"{items / way['seconds']['median']:,.0f}"] if items else []),
                 f"{ratio['median']:.2f}×",
                 f"{ratio['low']:.2f} – {ratio['high']:.2f}",
                 *(f"{way[name] / 1e6:.1f}" for name in ("kept_bytes", "peak_bytes")[: 1 + peaks]),
             )
         )
-    columns = ("implementation", ">ms", f">of {job['baseline']}", ">min – max", ">kept, MB", *[">peak, MB"] * peaks)
+    rate = [">pairs/s"] if items else []
+    columns = (
+        "implementation",
+        ">ms",
+        *rate,
+        f">of {job['baseline']}",
+        ">min – max",
+        ">kept, MB",
+        *[">peak, MB"] * peaks,
+    )
     return Table(job["title"], columns, tuple(rows), Basis.MEASURED, how, "\n".join([*notes, where]))
 
 
@@ -59,6 +70,24 @@ def _parts(ways: Sequence[Mapping[str, Any]], where: str) -> Table:
     columns = ("implementation", *(f">{name}" for name in names))
     how = "with a profiler, which adds to it"
     return Table("Time by part, ms", columns, tuple(rows), Basis.MEASURED, how, where)
+
+
+def beside(content: Mapping[str, Any]) -> Table:
+    """Return the speeds of trainings beside other work."""
+    rows = [
+        (
+            each["name"],
+            str(each["threads"]),
+            f"{each['pairs_per_s']['median']:,.0f}",
+            f"{each['ratio']['median']:.2f}×",
+            f"{each['ratio']['low']:.2f} – {each['ratio']['high']:.2f}",
+        )
+        for each in content["situations"]
+    ]
+    how = f", {content['rounds']} rounds in turn of {content['seconds']:g} s, medians, all trainings together"
+    columns = ("trainings", ">threads of each", ">pairs/s", ">of alone", ">min – max")
+    where = f"{_machine(content)}.\n{_versions(content)}."
+    return Table("Training beside other work", columns, tuple(rows), Basis.MEASURED, how, where)
 
 
 def emulator(content: Mapping[str, Any]) -> tuple[Table, ...]:
