@@ -297,6 +297,9 @@ class ModelConfig:
     embedding: PositiveInt = 128
 
 
+Logger = Literal["tensorboard", "csv", "wandb", "mlflow"]
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """``[train]``: AdamW with one cycle of the learning rate: linear warm-up, then cosine to 0.
@@ -366,9 +369,13 @@ class TrainConfig:
             0``, kept in memory.
         save_every: write a checkpoint every so many batches (with ``accumulate``, once their step
             is complete), besides that of every epoch. 0: off.
-        tensorboard: also write metrics as TensorBoard events into the run's folder.
+        loggers: loggers that get the metrics of every epoch, beside ``metrics.jsonl``:
+            ``"tensorboard"``, ``"csv"``, ``"wandb"``, ``"mlflow"``. ``tensorboard = true`` of
+            earlier versions is read as the first.
         kernels: back end that computes the neurons in training. ``"auto"``: ``$ASHNEURO_KERNELS``,
             or the fastest that works here (see ``ashneuro doctor``).
+        extended: what ``--resume`` with more epochs writes: the numbers of epochs, of the last
+            stage, at which the run was to end before.
     """
 
     start: str = ""
@@ -413,8 +420,9 @@ class TrainConfig:
     compile: bool = False
     cache_features: bool = False
     save_every: Annotated[int, Ge(0)] = 0
-    tensorboard: bool = False
+    loggers: tuple[Logger, ...] = ()
     kernels: Literal["auto", "triton", "native", "torch", "norse"] = "auto"
+    extended: tuple[PositiveInt, ...] = ()
 
 
 STUA_HEAD_READINGS = ("uni", "soft", "symmetric")
@@ -572,6 +580,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         _set_missing(values, EARLIER)
     for override in overrides:
         _override(values, override)
+    train = values.get("train")
+    if isinstance(train, dict) and isinstance(train.get("tensorboard"), bool) and train.pop("tensorboard"):
+        train["loggers"] = [*train.get("loggers", ()), "tensorboard"]
     return parse_config(values, name=str(path))
 
 
@@ -592,6 +603,14 @@ def settled(config: RunConfig, made: RunConfig) -> RunConfig:
         tokeniser=found.tokeniser if data.tokeniser == "auto" else data.tokeniser,
     )
     return replace(config, data=data)
+
+
+def with_last_epochs(config: RunConfig, epochs: int) -> RunConfig:
+    """Return the settings with another number of epochs in the last stage."""
+    if not config.schedule:
+        return replace(config, train=replace(config.train, epochs=epochs))
+    *before, last = config.schedule
+    return replace(config, schedule=(*before, replace(last, epochs=epochs)))
 
 
 def presets() -> dict[str, Path]:

@@ -49,7 +49,12 @@ def train(
         ),
     ] = False,
     resume: Annotated[
-        bool, Parameter(help="Go on with an interrupted run; settings come from the run.", negative=())
+        bool,
+        Parameter(
+            help="Go on with the interrupted run CONFIG or --out; settings come from the run. With --set "
+            "train.epochs=N, also a finished one, up to N epochs of its last stage.",
+            negative=(),
+        ),
     ] = False,
     where: DataOptions | None = None,
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Parameter(help="Short for --set train.device=…")] = None,
@@ -87,6 +92,7 @@ def train(
         overrides.append(f"data.images={dumps(where.images)}")
     overrides += ["data.skip_broken=true"] if skip_broken else []
     if resume:
+        out = out or (config if config.is_dir() else None)
         settings = workflow.resume_config(out, overrides)
     elif quantise_aware:
         settings = workflow.fine_tuning_config(config, overrides)

@@ -15,7 +15,7 @@ from typing import Any, NotRequired, TypedDict, cast
 import torch
 from torch import Tensor
 
-from ashneuro.config import RunConfig, load_config, settled
+from ashneuro.config import RunConfig, load_config, settled, stages, with_last_epochs
 from ashneuro.data.broken import LEFT_OUT
 from ashneuro.errors import ConfigError, DataError, words_of
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
@@ -23,16 +23,22 @@ from ashneuro.files import replace_file
 from ashneuro.training.checkpoint import CONFIG, TRAINER, save_run, write_state
 from ashneuro.training.data import TrainingData
 from ashneuro.training.learner import Learner
+from ashneuro.training.loggers import Loggers
 from ashneuro.training.processes import Processes
 from ashneuro.training.teacher import FILE as TEACHER
+from ashneuro.training.teacher import START
 
 # Settings that may differ when a run is resumed: they say where it is trained and where its data
 # lie, not what it learns. Without broken pictures, leaving them out changes nothing. Other texts,
 # labels or names of pictures have another digest, which a resumed run refuses.
-MAY_DIFFER = {"train.device", "train.kernels", "data.skip_broken", "data.source", "data.images"} | {
-    f"tasks.{task}.{name}"
-    for task in ("vqa", "entailment", "nlvr2")
-    for name in ("train", "validation", "test", "images")
+MAY_DIFFER = {
+    *(f"train.{name}" for name in ("device", "kernels", "loggers", "extended")),
+    *(f"data.{name}" for name in ("skip_broken", "source", "images")),
+    *(
+        f"tasks.{task}.{name}"
+        for task in ("vqa", "entailment", "nlvr2")
+        for name in ("train", "validation", "test", "images")
+    ),
 }
 
 
@@ -78,9 +84,11 @@ class TrainerState(StageState):
 def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | None:
     """Create the folder; return the state to resume from, if there is one.
 
+    Settings may only add epochs to the last stage, see `extended_epochs`.
+
     Raises:
         ConfigError: the folder holds a run and ``resume`` is not set; or it holds something else;
-            or its run has other settings.
+            or its run has other settings; or the teacher of a finished stage is no longer there.
         DataError: the state cannot be read.
     """
     holds_run = (out / CONFIG).exists()
@@ -104,13 +112,23 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
         return None
     before = load_config(out / CONFIG)
     config = settled(config, before)
+    if epochs := extended_epochs(before, config):
+        before = with_last_epochs(before, epochs[1])
+        if stages(before)[-1][1].teacher == START and not (out / TEACHER).exists():
+            raise ConfigError(
+                f"cannot train on {out}",
+                "the network that taught its last stage is not kept once a run is finished",
+                f"start another run from it:\n     ashneuro train {quote(str(out / CONFIG))} "
+                f"--set train.start={quote(str(out))} --out OTHER",
+            )
     # The result of a run follows from its settings, so a resumed run must not change them.
     if different := list(_differences(dataclasses.asdict(before), dataclasses.asdict(config))):
         raise ConfigError(
             f"cannot resume {out}",
             f"its settings differ: {'; '.join(different)}; a resumed run ends as an uninterrupted one",
-            f"resume with {out / CONFIG}; or train on from its weights, in another folder and with a learning rate "
-            f"that rises and falls anew:\n     ashneuro train {quote(str(out / CONFIG))} "
+            f"resume with {out / CONFIG}, and --set train.epochs=N for more epochs; or train on from its weights, in "
+            "another folder and with a learning rate that rises and falls anew:\n"
+            f"     ashneuro train {quote(str(out / CONFIG))} "
             f"--set train.start={quote(str(out))} {_as_options(before, config)}--out OTHER",
         )
     try:
@@ -119,6 +137,16 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
         raise DataError(
             f"cannot resume from {out / TRAINER}", words_of(error), "train again in another folder"
         ) from error
+
+
+def extended_epochs(before: RunConfig, now: RunConfig) -> tuple[int, int] | None:
+    """Return the epochs of the last stage before and now, where ``now`` only adds some."""
+    (_, old), (_, new) = stages(before)[-1], stages(now)[-1]
+    if new.epochs <= old.epochs:
+        return None
+    longer = with_last_epochs(before, new.epochs)
+    alike = not any(_differences(dataclasses.asdict(longer), dataclasses.asdict(now)))
+    return (old.epochs, new.epochs) if alike else None
 
 
 class Checkpoints:
@@ -143,6 +171,7 @@ class Checkpoints:
         self.out, self.config, self.data, self.learner = out, config, data, learner
         self.processes, self.epochs = processes, epochs
         self._weights: dict[str, Tensor] | None = None
+        self._loggers: Loggers | None = None
 
     @property
     def exists(self) -> bool:
@@ -167,8 +196,10 @@ class Checkpoints:
             with uninterrupted():
                 replace_file(self.out / TRAINER, lambda file: write_state(file, state))
                 self._save_run(TrainingMetrics(tuple(self.epochs)))
-                if self.config.train.tensorboard and not state["batch"]:
-                    _log(self.out, self.epochs[-1])
+                if self.config.train.loggers and not state["batch"]:
+                    *before, metrics = self.epochs
+                    self._loggers = self._loggers or Loggers(self.config.train.loggers, self.out, before)
+                    self._loggers.log(metrics)
         self.processes.barrier()
 
     def finish(self, kernels: str) -> None:
@@ -179,6 +210,8 @@ class Checkpoints:
                 totals = TrainingTotals(len(self.epochs), seconds, kernels)
                 self._save_run(TrainingMetrics(tuple(self.epochs), totals))
                 (self.out / TEACHER).unlink(missing_ok=True)
+                if self._loggers is not None:
+                    self._loggers.finish()
         self.processes.barrier()
 
     def _save_run(self, metrics: TrainingMetrics) -> None:
@@ -232,13 +265,3 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
             yield from _differences(before[name], value, f"{prefix}{name}.")
         elif value != before[name] and prefix + name not in MAY_DIFFER:
             yield f"{prefix}{name} was {before[name]!r}, now {value!r}"
-
-
-def _log(out: Path, metrics: EpochMetrics) -> None:
-    """Write the numbers of an epoch as TensorBoard events."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(out / "tensorboard")) as writer:
-        for name, value in metrics.to_json().items():
-            if isinstance(value, int | float):
-                writer.add_scalar(name.replace(".", "/", 1), value, metrics.epoch)

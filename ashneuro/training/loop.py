@@ -31,8 +31,9 @@ from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import choose_backend, describe_kernels
 from ashneuro.training.checkpoint import CONFIG, TRAINER, Run, build_model, load_run, shorten
 from ashneuro.training.data import OnReading, TrainingData, Validation
-from ashneuro.training.folder import Checkpoints, TrainerState, open_folder
+from ashneuro.training.folder import Checkpoints, TrainerState, extended_epochs, open_folder
 from ashneuro.training.learner import Learner
+from ashneuro.training.loggers import check_loggers
 from ashneuro.training.processes import Processes, join, shared_norms
 from ashneuro.training.rates import norm_steps, rates_note
 from ashneuro.training.schedule import check_schedule, check_stages, only_training
@@ -85,8 +86,9 @@ def train(
 
     After every epoch (and every ``train.save_every`` batches) the folder holds a complete
     checkpoint. Training can be killed at any time and continued with ``resume``; on a CPU the
-    result is bit for bit that of an uninterrupted run. Ctrl-C waits for files that are being
-    written. Under torchrun every process makes this call.
+    result is bit for bit that of an uninterrupted run. Resumed with more epochs in its
+    last stage, a run is trained on: the learning rate is that of the longer cycle from there.
+    Ctrl-C waits for files that are being written. Under torchrun every process makes this call.
 
     Args:
         choose_integers: called before the first epoch and after each, with
@@ -96,6 +98,7 @@ def train(
             firing rates that part between training and evaluation.
 
     Raises:
+        MissingDependency: the package of a logger is not installed.
         ConfigError: ``out`` holds a run and ``resume`` is not set; a resumed run has other
             settings; ``train.device`` asks for a GPU and there is none; ``train.start`` is a run of
             another model; settings contradict each other; or training diverges.
@@ -107,10 +110,17 @@ def train(
     device = pick_device(config.train.device)
     choose_backend(config.train.kernels, device)  # a back end that is not available fails here, before data are read
     check_schedule(config)
+    check_loggers(config.train.loggers)
     processes = join(config.train, device, [settings for _, settings in stages(config)])
     state = _open_folder(out, config, resume, processes)
+    extended: tuple[int, ...] = ()
     if state is not None:
-        config = settled(config, load_config(out / CONFIG))
+        before = load_config(out / CONFIG)
+        config, extended = settled(config, before), before.train.extended
+        if longer := extended_epochs(before, config):
+            on_note(_extension_note(*longer))
+            extended += (longer[0],)
+    config = replace(config, train=replace(config.train, extended=extended))
     data = TrainingData(config, processes, on_reading)
     config = data.config
     if state is not None and state.get("data", data.digest) != data.digest:
@@ -173,6 +183,14 @@ def _open_folder(out: Path, config: RunConfig, resume: bool, processes: Processe
     if not processes.broadcast(True):
         raise SystemExit(2)  # the first process prints the error
     return open_folder(out, config, resume=True)
+
+
+def _extension_note(before: int, now: int) -> str:
+    """Return a sentence about what a run gets that is trained on."""
+    return (
+        f"the last stage goes on from {before} to {now} epochs: after epoch {before} the learning rate, and a falling "
+        f"budget, are those of a cycle of {now} epochs; a run of {now} epochs from the start would end elsewhere"
+    )
 
 
 @contextmanager

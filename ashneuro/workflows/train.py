@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import RunConfig, load_config, stages
+from ashneuro.config import RunConfig, load_config, stages, with_last_epochs
 from ashneuro.errors import ConfigError, need
 from ashneuro.workflows.calibration import choose_integers
 from ashneuro.workflows.places import require_data
@@ -79,7 +79,9 @@ def describe_neurons(config: RunConfig) -> str:
 
 
 def resume_config(out: Path | None, settings: Sequence[str]) -> RunConfig:
-    """Return the settings of the interrupted run in ``out``, with single changes.
+    """Return the settings of the run in ``out``, with single changes.
+
+    ``train.epochs`` is the number of epochs of the last stage: more than before train the run on.
 
     Raises:
         ConfigError: there is no run.
@@ -87,10 +89,14 @@ def resume_config(out: Path | None, settings: Sequence[str]) -> RunConfig:
     """
     if out is None or not (out / "config.json").exists():
         raise ConfigError(
-            "--resume without a run", "resuming needs the folder of the run", "ashneuro train --resume --out runs/NAME"
+            "--resume without a run", "resuming needs the folder of the run", "ashneuro train --resume runs/NAME"
         )
     config = load_config(out / "config.json", list(settings))
     require_data(config, out)
+    before = load_config(out / "config.json").train.epochs
+    if config.schedule and config.train.epochs != before:
+        stages_as_before = replace(config, train=replace(config.train, epochs=before))
+        config = with_last_epochs(stages_as_before, config.train.epochs)
     return config
 
 

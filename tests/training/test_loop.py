@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from contextlib import nullcontext
@@ -13,14 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ashneuro.config import DataConfig, RunConfig
+from ashneuro.config import DataConfig, RunConfig, StageConfig, load_config
 from ashneuro.data.pairs import Splits
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.spiking.kernels import multi_step
 from ashneuro.spiking.kernels.dispatch import choose_backend
-from ashneuro.training import checkpoint, data, folder, stage
+from ashneuro.training import checkpoint, data, folder, schedule, stage
 from ashneuro.training.loop import Progress, train
+from ashneuro.workflows.train import resume_config
 from tests.training import tiny
 
 
@@ -207,6 +209,22 @@ def test_divergence_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(weight.isfinite().all() for weight in weights)
 
 
+def test_losses_may_be_read_every_few_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the run is the same, and one that diverges ends a little later."""
+    shown: dict[str, list[tuple[int, float]]] = {"every": [], "third": []}
+    for name, every in (("every", 1), ("third", 3)):
+        monkeypatch.setitem(stage.READ_EVERY, "cpu", every)
+        seen = shown[name]
+        settings = tiny.config(batch_size=2, epochs=1)
+        train(settings, tmp_path / name, on_progress=lambda now, seen=seen: seen.append((now.batch, now.loss)))
+    losses = dict(shown["every"][:6])
+    assert shown["third"][:6] == [(number, losses[read]) for number, read in enumerate((1, 1, 3, 3, 3, 6), 1)]
+    assert shown["third"][6] == shown["every"][6], "the epoch's own loss"
+    with pytest.raises(ConfigError, match="batch 3, or of one before it, in epoch 1 is nan"):
+        train(tiny.config(batch_size=2, learning_rate=1e30), tmp_path / "wild")
+    assert not (tmp_path / "wild" / "config.json").exists(), "no checkpoint of what diverged"
+
+
 @pytest.mark.parametrize("kind", ["none", "relu", "quantised-relu"])
 def test_controls_train(tmp_path: Path, kind: str) -> None:
     train(tiny.of_kind(kind, epochs=1), tmp_path / "run")
@@ -237,6 +255,46 @@ def test_train_never_overwrites_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not empty"):
         train(tiny.config(epochs=1), tmp_path / "mine")
     assert (tmp_path / "mine" / "README.md").read_text() == "mine"
+
+
+def test_finished_run_is_trained_on(tmp_path: Path) -> None:
+    """More epochs continue the longer cycle, and end the same when they are interrupted."""
+    train(tiny.config(epochs=1), tmp_path / "run")
+    (first,) = read_metrics(tmp_path / "run" / METRICS).epochs
+    shutil.copytree(tmp_path / "run", tmp_path / "parts")
+    notes: list[str] = []
+    train(tiny.config(epochs=3), tmp_path / "run", resume=True, on_note=notes.append)
+    assert any("from 1 to 3 epochs" in note for note in notes)
+    epochs = read_metrics(tmp_path / "run" / METRICS).epochs
+    whole = [schedule.learning_rate(step, 6, tiny.config(epochs=3).train) for step in (3, 5)]
+    assert epochs[0] == first and [each.learning_rate for each in epochs[1:]] == pytest.approx(whole)
+    assert load_config(tmp_path / "run" / "config.json").train.extended == (1,)
+
+    def stop(now: Progress) -> None:
+        if now.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny.config(epochs=3), tmp_path / "parts", resume=True, on_progress=stop)
+    notes.clear()
+    train(tiny.config(epochs=3), tmp_path / "parts", resume=True, on_note=notes.append)
+    assert not any("from 1 to 3" in note for note in notes)
+    assert files(tmp_path / "parts") == files(tmp_path / "run")
+    with pytest.raises(ConfigError, match="cannot resume"):
+        train(tiny.config(epochs=2), tmp_path / "run", resume=True)
+
+
+def test_last_stage_of_a_schedule_is_trained_on(tmp_path: Path) -> None:
+    ends = (StageConfig("first", 1), StageConfig("second", 1, teacher="start"))
+    train(replace(tiny.config(epochs=9), schedule=ends[:1]), tmp_path / "plain")
+    longer = resume_config(tmp_path / "plain", ["train.epochs=2", 'data.source="emoji"'])
+    assert longer.schedule[0].epochs == 2 and longer.train.epochs == 9
+    train(replace(tiny.config(epochs=9), schedule=longer.schedule), tmp_path / "plain", resume=True)
+    assert len(read_metrics(tmp_path / "plain" / METRICS).epochs) == 2
+    train(replace(tiny.config(epochs=9), schedule=ends), tmp_path / "taught")
+    more = (ends[0], replace(ends[1], epochs=2))
+    with pytest.raises(ConfigError, match="not kept once a run is finished"):
+        train(replace(tiny.config(epochs=9), schedule=more), tmp_path / "taught", resume=True)
 
 
 def test_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
