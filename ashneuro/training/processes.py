@@ -294,13 +294,18 @@ def join(config: TrainConfig, device: torch.device, schedule: Sequence[TrainConf
     return Distributed(config, device)
 
 
+# torch 2.14 has new names for both.
+_all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
 class _Gather(torch.autograd.Function):
     """Concatenate all processes' tensors by rank; backward, sum their gradients."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
         whole = part.new_empty(dist.get_world_size() * len(part), *part.shape[1:])
-        dist.all_gather_single(whole, part.contiguous())
+        _all_gather(whole, part.contiguous())
         return whole
 
     @staticmethod
@@ -308,7 +313,7 @@ class _Gather(torch.autograd.Function):
         # Every process gets the sum of its own rows alone: half of what an all-reduce sends.
         (gradient,) = gradients
         own = gradient.new_empty(len(gradient) // dist.get_world_size(), *gradient.shape[1:])
-        dist.reduce_scatter_single(own, gradient.contiguous())
+        _reduce_scatter(own, gradient.contiguous())
         return own
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ashneuro.config import load_config
-from ashneuro.errors import MissingDependency
+from ashneuro.errors import MissingDependency, install_command
 from ashneuro.exchange import METRICS, read_metrics
 from ashneuro.training import data, loop
 from ashneuro.training.loggers import numbers
@@ -73,7 +73,7 @@ def test_missing_package_is_an_error_before_anything_is_read(tmp_path: Path, mon
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(MissingDependency, match="needs the package") as said:
             loop.train(tiny.config(loggers=(name,)), tmp_path / name)
-        assert said.value.do == f"pip install 'ashneuro[{name}]'"
+        assert said.value.do == install_command(name)
 
 
 def test_tensorboard_of_earlier_settings_is_a_logger(tmp_path: Path) -> None:
