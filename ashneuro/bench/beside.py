@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import IO, Any
 
 from ashneuro.bench.measure import SCHEMA, Machine, Spread, count_runs, load, machine, require_positive
 from ashneuro.config import RunConfig, dump_config, parse_config
@@ -167,15 +167,20 @@ def _training(config: RunConfig) -> Iterator[StartRun]:
         return float(line)
 
     def run(threads: int, seconds: float) -> Callable[[], float]:
-        print(threads, seconds, file=send, flush=True)
+        _tell(send, f"{threads} {seconds}")
         return answer
 
     try:
-        print(json.dumps(dump_config(config)), file=send, flush=True)
+        _tell(send, json.dumps(dump_config(config)))
         answer()  # 0, once it is ready
         yield run
     finally:
         _end(process)
+
+
+def _tell(stream: IO[str], line: str) -> None:
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
@@ -200,8 +205,7 @@ def _serve() -> None:
     pairs = random_pairs(torch.device("cpu"), config, config.train.batch_size)
     step = training_step(one_network(config), pairs, config, update=True)
     step()
-    sys.stdout.write("0\n")
-    sys.stdout.flush()
+    _tell(sys.stdout, "0")
     for line in sys.stdin:
         threads, seconds = line.split()
         torch.set_num_threads(int(threads))
@@ -210,8 +214,7 @@ def _serve() -> None:
         while (passed := time.perf_counter() - began) < float(seconds):
             step()
             count += 1
-        sys.stdout.write(f"{count * config.train.batch_size / passed}\n")
-        sys.stdout.flush()
+        _tell(sys.stdout, f"{count * config.train.batch_size / passed}")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class Processes(ABC):
         """Wait for all processes."""
 
     def in_turn(self, work: Callable[[], Found]) -> Found:
-        """Return what ``work`` gives, after process 0 has done it, then the first of each machine:
+        """Return the result of ``work``: process 0 does it first, then the first of each machine;
         work that leaves a file is done once per disk, shared or not.
         """
         turn = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2

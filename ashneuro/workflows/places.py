@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashneuro.config import DataConfig, QuestionConfig, RunConfig, Task
+from ashneuro.config import DataConfig, QuestionConfig, RunConfig, Task, trained_tasks
 from ashneuro.errors import AshneuroError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -37,13 +37,36 @@ HERE = Place()
 
 
 def moved(config: RunConfig, place: Place) -> RunConfig:
-    """Return the settings with the data of the run where they lie now; all else stays."""
-    data = config.data
-    if place.data:
+    """Return the settings with the data of the run where they lie now; all else stays.
+
+    Question files of a task that was trained are found by their names: in the folder
+    ``place.data``, or it is the one file or folder of that name. Else ``place.data`` are the pairs.
+    """
+    data, tasks = config.data, config.tasks
+    for task in trained_tasks(config):
+        tasks = replace(tasks, **{task: _questions_moved(getattr(tasks, task), place)})
+    if place.data and (tasks == config.tasks or place.moves(data)):
         data = replace(data, source=place.data, images=place.images)
-    elif place.images:
+    elif place.images and not place.data:
         data = replace(data, images=place.images)
-    return replace(config, data=data)
+    return replace(config, data=data, tasks=tasks)
+
+
+def _questions_moved(asked: QuestionConfig, place: Place) -> QuestionConfig:
+    parts = {name: Path(file) for name in ("train", "validation", "test") if (file := getattr(asked, name))}
+    there = Path(place.data).expanduser()
+    if not (asked.format and parts):  # derived from the pairs, or from a named data set
+        return asked
+    if not place.data:
+        return replace(asked, images=place.images) if place.images and asked.images else asked
+    if all((there / file.name).exists() for file in parts.values()):
+        files = {name: str(there / file.name) for name, file in parts.items()}
+    elif {file.name for file in parts.values()} == {there.name}:
+        files = dict.fromkeys(parts, str(there))
+    else:
+        return asked
+    changes: dict[str, Any] = {**files, "images": place.images}
+    return replace(asked, **changes)
 
 
 def run_at(run: Run, place: Place) -> Run:

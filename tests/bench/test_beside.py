@@ -72,9 +72,7 @@ def test_two_trainings_share_the_cores() -> None:
     assert "alone, one thread" not in {each.name for each in situations(1, 4)}
 
 
-def test_what_cannot_be_measured_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_training_that_ends_is_an_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="beside = 0"):
         bench_beside(load_config("tiny"), busy=0)
     monkeypatch.setattr(beside, "dump_config", lambda config: {"no": "settings"})
