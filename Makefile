@@ -8,7 +8,7 @@ BIN := .venv/bin
 # One process per core and one thread in each; the tests of a file stay together, so that they share what they prepare.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: setup lava sanafe demo test test-gpu test-slow lint clean
+.PHONY: setup lava sanafe demo test test-gpu test-slow lint docs clean
 
 setup: .venv/installed
 
@@ -42,6 +42,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, into site/; every warning is a failure.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv .venv-3.* build dist site

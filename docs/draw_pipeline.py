@@ -12,9 +12,10 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 
 ALT = (
-    "A torch model, a NIR or lava-dl file, or a hybrid trained on image–text pairs becomes a NIR graph with a contract. "
-    "It is checked, lowered to a float program and an integer program, and proved equal, spike for spike, in the float64 "
-    "reference, the Loihi emulator and Lava. Counts of that run give the energy beside an ANN."
+    "A torch model, a NIR or lava-dl file, or a hybrid trained on image–text pairs becomes a NIR graph "
+    "with a contract. It is checked, lowered to a float program and an integer program, and proved "
+    "equal, spike for spike, in the float64 reference, the Loihi emulator and Lava. Counts of that run "
+    "give the energy beside an ANN."
 )
 
 
@@ -68,7 +69,9 @@ class Box:
 TRAINED = Box(10, 16, 224, 74, "Hybrid ANN–SNN", ("trained on image–text pairs,", "torch and Norse, CPU or GPU"), "ann")
 MEMORY = Box(10, 106, 224, 74, "Your torch model", ("snnTorch, Norse, sinabs,", "SpikingJelly, Rockpool"), "ann")
 FILE = Box(10, 196, 224, 74, "A file", (".nir of any tool,", ".net of lava-dl"), "ann")
-GRAPH = Box(268, 91, 166, 104, "NIR graph", ("its neurons in full:", "dt, reset, comparison;", "checked for the target"))
+GRAPH = Box(
+    268, 91, 166, 104, "NIR graph", ("its neurons in full:", "dt, reset, comparison;", "checked for the target")
+)
 FLOAT = Box(466, 46, 166, 74, "Float program", ("float64,", "Lava floating_pt"), "spike")
 INTEGER = Box(466, 166, 166, 74, "Integer program", ("Loihi's arithmetic,", "Lava fixed_pt"), "spike")
 PROOF = Box(660, 46, 210, 74, "Proof", ("every spike compared,", "a script for lava-nc alone"), "spike")
@@ -118,10 +121,9 @@ def _box(box: Box, theme: Theme) -> str:
         f'<text x="{box.x + 16}" y="{box.y + 26}" font-size="15" font-weight="600" fill="{theme.ink}">'
         f"{escape(box.title)}</text>"
     )
-    parts += [
-        f'<text x="{box.x + 16}" y="{box.y + 46 + 18 * number}" font-size="13" fill="{theme.muted}">{escape(line)}</text>'
-        for number, line in enumerate(box.lines)
-    ]
+    for number, line in enumerate(box.lines):
+        at = f'x="{box.x + 16}" y="{box.y + 46 + 18 * number}"'
+        parts.append(f'<text {at} font-size="13" fill="{theme.muted}">{escape(line)}</text>')
     return "".join(parts)
 
 

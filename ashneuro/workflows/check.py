@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ashneuro.program.bundle import Bundle
+    from ashneuro.training.checkpoint import Run
 
 
 def check(
-    source: str | Path | nir.NIRGraph | Network | Bundle,
+    source: str | Path | nir.NIRGraph | Network | Bundle | Run,
     target: Literal["lava", "nir", "sanafe"] = "lava",
     *,
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,

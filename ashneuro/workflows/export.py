@@ -66,7 +66,7 @@ class Exported:
 
 
 def export(
-    source: str | Path | nir.NIRGraph | Network | Bundle,
+    source: str | Path | nir.NIRGraph | Network | Bundle | Run,
     out: str | Path | None = None,
     *,
     inputs: str | Path | NDArray[np.generic] | Mapping[str, NDArray[np.generic]] | None = None,
@@ -153,7 +153,7 @@ def _kept_inputs(network: Network, timesteps: int | None) -> dict[str, NDArray[A
 
 
 def export_nir(
-    source: str | Path | nir.NIRGraph | Network | Bundle,
+    source: str | Path | nir.NIRGraph | Network | Bundle | Run,
     out: str | Path | None = None,
     *,
     contract: Overrides | None = None,

@@ -156,7 +156,9 @@ def read(source: str | Path | nir.NIRGraph, **contract: Any) -> Network | Bundle
     return open_network(source, given)
 
 
-def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides: Overrides | None = None) -> Network:
+def open_network(
+    source: str | Path | nir.NIRGraph | Network | Bundle | Run, overrides: Overrides | None = None
+) -> Network:
     """Return the network of a run, a bundle, a file or a graph in memory.
 
     Args:
@@ -179,6 +181,8 @@ def open_network(source: str | Path | nir.NIRGraph | Network | Bundle, overrides
         return source
     if isinstance(source, Bundle):
         source = source.folder
+    elif hasattr(source, "vocabulary"):  # a `Run`, whose import would load torch
+        source = source.path
     if not isinstance(source, str | Path):
         if not hasattr(source, "metadata"):
             what = f"a {type(source).__name__} is no network"

@@ -6,8 +6,9 @@
 # %% [markdown]
 # # 1 Your snnTorch model on Loihi's integers
 #
-# A convolutional network of leaky neurons learns to tell eight kinds of bars. Then the same module, in memory, is read,
-# compared with its own spikes, rounded to Loihi's integers, and classified again: how much accuracy did the integers cost?
+# A convolutional network of leaky neurons learns to tell eight kinds of bars. Then the same module,
+# in memory, is read, compared with its own spikes, rounded to Loihi's integers, and classified
+# again: how much accuracy did the integers cost?
 #
 # Needs `pip install -e '.[train,frameworks,notebooks]'`.
 
@@ -55,19 +56,19 @@ def run(pictures):
 
 
 optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-for step in range(120):
+for _ in range(120):
     pictures, classes = bars(64)
     loss = nn.functional.cross_entropy(run(pictures).sum(0), classes)
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
-print(f"loss after {step + 1} steps: {loss.item():.2f}")
+print(f"loss after 120 steps: {loss.item():.2f}")
 
 # %% [markdown]
 # ## Read the module
 #
-# `x` is time first, `(T, B, *shape)`. The module runs over it as snnTorch runs it, and its spikes are compared with those of
-# the graph, population by population.
+# `x` is time first, `(T, B, *shape)`. The module runs over it as snnTorch runs it, and its spikes
+# are compared with those of the graph, population by population.
 
 # %%
 pictures, classes = bars(200)
@@ -102,8 +103,8 @@ print(f"spikes of layer 1: float64 {floats.layers['1'].events:,}, integers {inte
 # %% [markdown]
 # ## The bundle and its proof
 #
-# `exported.certificate` says what was compared, and what was not. Where Lava is missing its lines read *not run*:
-# `ashneuro doctor --setup lava` makes its environment.
+# `exported.certificate` says what was compared, and what was not. Where Lava is missing its lines
+# read *not run*: `ashneuro doctor --setup lava` makes its environment.
 
 # %%
 exported = ash.export(network, "bars.bundle", inputs=x[:, :8])

@@ -6,10 +6,13 @@
 # %% [markdown]
 # # 2 From NIR to Lava, proved
 #
-# A `.nir` file of any tool says neither how long a step lasts nor when a neuron is reset. This notebook writes such a file, sees
-# what it leaves open, states it, and proves that Lava computes the same spikes. No torch is needed.
+# A `.nir` file of any tool says neither how long a step lasts nor when a neuron is reset. This
+# notebook writes such a file, sees what it leaves open, states it, and proves that Lava computes
+# the same spikes. No torch is needed.
 
 # %%
+from itertools import pairwise
+
 import nir
 import numpy as np
 
@@ -34,12 +37,13 @@ nodes = {
     "output": nir.Output(np.array([10])),
 }
 names = list(nodes)
-nir.write("net.nir", nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False))))
+nir.write("net.nir", nir.NIRGraph(nodes, list(pairwise(names))))
 
 # %% [markdown]
 # ## What the file leaves open
 #
-# Each open field is an *assumption*: named in every result, and to be stated before anything is exported.
+# Each open field is an *assumption*: named in every result, and to be stated before anything is
+# exported.
 
 # %%
 network = ash.read("net.nir")
@@ -78,7 +82,8 @@ for comparison in exported.certificate.required:
 # %% [markdown]
 # ## Again, from the bundle alone
 #
-# `verify` computes everything again. `run_lava.py` in the bundle needs lava-nc and numpy alone, for a machine without ashneuro.
+# `verify` computes everything again. `run_lava.py` in the bundle needs lava-nc and numpy alone, for
+# a machine without ashneuro.
 
 # %%
 print(ash.verify("net.bundle", lava=None).verdict)

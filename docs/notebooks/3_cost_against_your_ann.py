@@ -6,8 +6,9 @@
 # %% [markdown]
 # # 3 What does it cost, against your ANN?
 #
-# A spiking network and an ANN of your own for the same input, priced with the same rules on the same 45 nm node. The ANN may
-# win. Every joule is an estimate: counted events × published energies, as a range.
+# A spiking network and an ANN of your own for the same input, priced with the same rules on the
+# same 45 nm node. The ANN may win. Every joule is an estimate: counted events × published energies,
+# as a range.
 
 # %%
 import torch
@@ -32,8 +33,8 @@ network = ash.from_torch(spiking, x)
 # %% [markdown]
 # ## The comparison
 #
-# `sample` is what the ANN sees: here the mean over time. Untrained networks stand in for yours: the verdict below is about
-# energy alone, and a real one needs the accuracy of both.
+# `sample` is what the ANN sees: here the mean over time. Untrained networks stand in for yours: the
+# verdict below is about energy alone, and a real one needs the accuracy of both.
 
 # %%
 costs = ash.compare(network, ann=ann, sample=x.mean(0), profiles=["loihi1", "cmos45"])
@@ -43,8 +44,8 @@ costs
 # %% [markdown]
 # ## Where the energy goes
 #
-# Low, typical and high are cases of how often data are reused in memory. Where they name different winners, the verdict says
-# *undecided*.
+# Low, typical and high are cases of how often data are reused in memory. Where they name different
+# winners, the verdict says *undecided*.
 
 # %%
 for contender in costs.groups[0].contenders:
@@ -59,8 +60,8 @@ print(f"this network's firing rate: {costs.firing_rate:.1%}")
 # %% [markdown]
 # ## On a chip
 #
-# Events alone, in the prices that were published for Loihi; `loihi2` has none, and says so. How far such estimates lie from
-# measured chips: `ashneuro profiles validate`.
+# Events alone, in the prices that were published for Loihi; `loihi2` has none, and says so. How far
+# such estimates lie from measured chips: `ashneuro profiles validate`.
 
 # %%
 report = ash.report(network, inputs=x.numpy(), profiles=["loihi1", "loihi2"])

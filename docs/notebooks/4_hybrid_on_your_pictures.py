@@ -6,8 +6,9 @@
 # %% [markdown]
 # # 4 A hybrid on your own pictures
 #
-# A folder of pictures, each with a text beside it, is all that training needs. Here a program draws them; put your folder in
-# their place. The concrete encoder is an ANN, the abstract one spikes and is what gets deployed.
+# A folder of pictures, each with a text beside it, is all that training needs. Here a program draws
+# them; put your folder in their place. The concrete encoder is an ANN, the abstract one spikes and
+# is what gets deployed.
 
 # %%
 from pathlib import Path
@@ -38,11 +39,13 @@ for number in range(360):
     (folder / f"{number:03}.txt").write_text(f"a {colour} {shape}\n")
 
 # %% [markdown]
-# `ashneuro data check pictures` looks for problems first, and `ashneuro data show pictures` draws a contact sheet.
+# `ashneuro data check pictures` looks for problems first, and `ashneuro data show pictures` draws a
+# contact sheet.
 #
 # ## Train
 #
-# `own_pairs` is a preset; single settings are changed by name. The small sizes below are for a notebook.
+# `own_pairs` is a preset; single settings are changed by name. The small sizes below are for a
+# notebook.
 
 # %%
 settings = [
@@ -61,12 +64,13 @@ run = ash.train("own_pairs", "run", settings=settings)
 # %% [markdown]
 # ## How good is it, and does it need the spikes?
 #
-# *A zeroed* leaves the spiking branch out at test time: if that costs nothing, the spikes are decoration.
+# *A zeroed* leaves the spiking branch out at test time: if that costs nothing, the spikes are
+# decoration.
 
 # %%
 result = ash.evaluate(run)
 for row in result.evaluation.rows:
-    print(row.condition.value, [f"R@1 {way['R@1']:.1%}" for way in row.directions])
+    print(row.condition.value or "whole", [f"R@1 {way['R@1']:.1%}" for way in row.directions])
 
 # %%
 found = ash.search(run, "a red circle", n=5)

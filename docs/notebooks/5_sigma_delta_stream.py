@@ -6,8 +6,9 @@
 # %% [markdown]
 # # 5 A sigma-delta stream
 #
-# Frames that follow one another differ little. Sigma-delta neurons send what changed: a ReLU network becomes one that is silent
-# where nothing moves, and its sums are exact up to the threshold of what is sent.
+# Frames that follow one another differ little. Sigma-delta neurons send what changed: a ReLU
+# network becomes one that is silent where nothing moves, and its sums are exact up to the threshold
+# of what is sent.
 
 # %%
 import torch
@@ -36,8 +37,8 @@ dense = nn.Sequential(weights[0], nn.ReLU(), weights[1], nn.ReLU())
 # %% [markdown]
 # ## The same weights, by changes
 #
-# The input goes through `Delta`, each ReLU becomes a `SigmaDelta`. A threshold of 0.02 keeps changes below it back until they
-# add up.
+# The input goes through `Delta`, each ReLU becomes a `SigmaDelta`. A threshold of 0.02 keeps
+# changes below it back until they add up.
 
 # %%
 stream = nn.Sequential(Delta(0.02), weights[0], SigmaDelta(0.02), weights[1], SigmaDelta(0.02))
@@ -48,8 +49,9 @@ print(f"largest difference from the dense network over {FRAMES} frames: {error:.
 # %% [markdown]
 # ## What it saves
 #
-# The dense network multiplies every frame whole. By changes, a message is multiplied with the weights behind it, and nothing
-# else is: those products are *effective MACs*. Dense, each frame takes all of them.
+# The dense network multiplies every frame whole. By changes, a message is multiplied with the
+# weights behind it, and nothing else is: those products are *effective MACs*. Dense, each frame
+# takes all of them.
 
 # %%
 network = ash.from_torch(stream, x)
@@ -67,7 +69,8 @@ print(f"products: {products:,.0f} by changes, {whole:,} dense: {products / whole
 # %% [markdown]
 # ## In Loihi's integers
 #
-# Changes are graded messages with a sign. Integers have a coarser grid; `check` names what silicon needs for it.
+# Changes are graded messages with a sign. Integers have a coarser grid; `check` names what silicon
+# needs for it.
 
 # %%
 findings = ash.check(network, "lava")
@@ -78,8 +81,8 @@ integers = ash.simulate(network, on="loihi")
 print({name: layer.events for name, layer in integers.layers.items()})
 
 # %% [markdown]
-# Clips of pictures, codings beside one another and energy per frame: `ashneuro evaluate RUN --stream CLIPS`, and the page on
-# streams.
+# Clips of pictures, codings beside one another and energy per frame: `ashneuro evaluate RUN
+# --stream CLIPS`, and the page on streams.
 
 # %%
 assert network.source.mismatches == 0 and error < 1
