@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.program.assumption import Assumptions
@@ -181,7 +181,7 @@ def open_network(
         return source
     if isinstance(source, Bundle):
         source = source.folder
-    elif hasattr(source, "vocabulary"):  # a `Run`, whose import would load torch
+    elif not isinstance(source, str | Path) and hasattr(source, "vocabulary"):  # a `Run`: no torch is loaded
         source = source.path
     if not isinstance(source, str | Path):
         if not hasattr(source, "metadata"):
@@ -189,7 +189,8 @@ def open_network(
             why = "it is a path, a NIR graph, a bundle, or a network that was read"
             raise ConfigError(what, why, "for a torch module: ash.from_torch(module, sample)")
         refuse_input_shape("a graph in memory", overrides)
-        return Network("network", None, source, read_contract(source.metadata, **overrides))
+        graph = cast("nir.NIRGraph", source)
+        return Network("network", None, graph, read_contract(graph.metadata, **overrides))
     path = Path(source)
     kind = kind_of(path)
     if kind == "netx":
