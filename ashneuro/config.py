@@ -81,6 +81,14 @@ class DataConfig:
             and texts without images, which ``train.unlabelled`` and the vocabulary use.
         store: where resized images are kept during training: ``"memory"``, or ``"disk"`` (a
             memory-mapped file in the cache folder) for data sets that do not fit.
+        stream: read WebDataset shards from their first byte to their last, and keep no picture:
+            for data that fit neither. An address as the source (``https://…``, ``s3://…``) is a
+            stream anyway.
+        validation, test: shards of a stream that are held out.
+        vocabulary_pairs: words and ``max_words`` follow from the captions of this many pairs, the
+            first of a stream.
+        epoch_pairs: pairs of a stream in an epoch. 0: all, counted by reading every shard once; a
+            run's own settings then hold that number.
     """
 
     source: str = "emoji"
@@ -97,6 +105,11 @@ class DataConfig:
     max_words: Annotated[int, Ge(0)] = 0
     labelled: Annotated[float, Gt(0), Le(1)] = 1.0
     store: Literal["memory", "disk"] = "memory"
+    stream: bool = False
+    validation: str = ""
+    test: str = ""
+    vocabulary_pairs: PositiveInt = 100_000
+    epoch_pairs: Annotated[int, Ge(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -601,6 +614,7 @@ def settled(config: RunConfig, made: RunConfig) -> RunConfig:
         data,
         max_words=data.max_words or found.max_words,
         tokeniser=found.tokeniser if data.tokeniser == "auto" else data.tokeniser,
+        epoch_pairs=data.epoch_pairs or found.epoch_pairs,
     )
     return replace(config, data=data)
 

@@ -44,7 +44,7 @@ def read_webdataset(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Rec
     problems: list[str] = []
     records: list[Record] = []
     keys: dict[str, str] = {}
-    copies = _Copies()
+    copies = Copies()
     for shard in _shards(path):
         own = shard.relative_to(path) if path.is_dir() else Path(shard.name)
         words = [shard.name, *(folder.name for folder in own.parents)]
@@ -60,7 +60,7 @@ def read_webdataset(path: Path, columns: Columns = _CUSTOMARY) -> tuple[list[Rec
             kind = next((kind for kind in members if is_picture(f".{kind}")), "")
             if not kind:
                 problems.append(f"{where}: has no picture ({', '.join(SUFFIXES)}), only {', '.join(sorted(members))}")
-            elif captions := _captions(where, members, columns, problems):
+            elif captions := captions_of_sample(where, members, columns, problems):
                 records.append(Record(where, f"{key}.{kind}", captions, split=part, read=members[kind]))
     return records, problems
 
@@ -87,7 +87,7 @@ Members = dict[str, Callable[[], bytes]]
 """Readers of a sample's members by extension."""
 
 
-def _samples(shard: Path, name: str, copies: _Copies, problems: list[str]) -> dict[str, Members]:
+def _samples(shard: Path, name: str, copies: Copies, problems: list[str]) -> dict[str, Members]:
     """Return the members of every sample of a shard, by key, in the order of their first member."""
     samples: dict[str, Members] = {}
     last = ""
@@ -113,7 +113,7 @@ def _is_compressed(head: bytes) -> bool:
 
 
 def _members(
-    file: IO[bytes], place: tuple[Path, int] | None, name: str, copies: _Copies, problems: list[str]
+    file: IO[bytes], place: tuple[Path, int] | None, name: str, copies: Copies, problems: list[str]
 ) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """Iterate over (key, extension, reader) of the members of a tar, and of the tars in it.
 
@@ -151,8 +151,8 @@ def _members(
             yield key, extension.lower(), read
 
 
-class _Copies:
-    """Pictures of compressed shards, in a temporary file without a name."""
+class Copies:
+    """Pictures of compressed shards, or from an address, in a temporary file without a name."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
@@ -192,7 +192,7 @@ def _read_at(path: Path, offset: int, size: int) -> bytes:
     return data
 
 
-def _captions(where: str, members: Members, columns: Columns, problems: list[str]) -> list[str]:
+def captions_of_sample(where: str, members: Members, columns: Columns, problems: list[str]) -> list[str]:
     """Return the captions of a sample; none are a problem."""
     texts = [kind for kind in members if kind.rpartition(".")[2] in ("txt", "text", "caption")]
     objects = [kind for kind in members if kind.rpartition(".")[2] == "json"]

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from ashneuro.config import DataConfig, TrainConfig, cache_dir
 from ashneuro.cores import reading_threads
-from ashneuro.data.clips import Clip
 from ashneuro.data.pairs import Batch, Pair, Unpaired
 from ashneuro.data.splits import equal_texts
 from ashneuro.data.tokens import Words, pad
@@ -169,16 +168,12 @@ def _decoded(pairs: Sequence[Pair], size: int) -> Iterator[NDArray[np.uint8] | D
     """Iterate over the images, (size, size, 3), or their errors, in order; decoded by one thread
     per core, a few ahead.
     """
-    pillow = need("PIL.Image", extra="train", purpose="resizing images")
 
     def read(pair: Pair) -> NDArray[np.uint8] | DataError:
         try:
-            pixels = pair.load()
+            return resize(pair.load(), size)
         except DataError as error:
             return error
-        if pixels.shape[:2] != (size, size):
-            pixels = np.array(pillow.fromarray(pixels).resize((size, size), pillow.Resampling.LANCZOS))
-        return pixels
 
     block = 256  # pool.map submits all of its items at once: blocks bound the decoded images that wait
     with ThreadPoolExecutor(reading_threads()) as pool:
@@ -194,6 +189,14 @@ def place(values: Tensor, device: torch.device) -> Tensor:
         return values.pin_memory().to(device, non_blocking=True)
 
 
+def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) as (size, size, 3)."""
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    pillow = need("PIL.Image", extra="train", purpose="resizing images")
+    return np.array(pillow.fromarray(pixels).resize((size, size), pillow.Resampling.LANCZOS))
+
+
 def normalise(images: Tensor) -> Tensor:
     """Return uint8 images as float32, 0…255 mapped to −2…2.
 
@@ -202,7 +205,15 @@ def normalise(images: Tensor) -> Tensor:
     return images.float().sub_(127.5).div_(63.75)
 
 
-def texts_of(pair: Pair | Clip, captions: str) -> tuple[str, ...]:
+class Captioned(Protocol):
+    """A pair, a clip, or a sample of a stream."""
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Its texts."""
+
+
+def texts_of(pair: Captioned, captions: str) -> tuple[str, ...]:
     """Return the texts of a pair or clip: its captions, or ``"joined"`` in one text."""
     return (", ".join(pair.captions),) if captions == "joined" else pair.captions
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+    from ashneuro.data.shards import Stream
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -138,6 +140,7 @@ class Splits:
         name: the data set and its split, for reports.
         notes: caveats for readers of the results, one sentence each.
         left_out: with ``data.skip_broken``: what was left out and why, one line each.
+        stream: reads all training pairs, where ``train`` holds only a few of them.
     """
 
     train: tuple[Pair, ...]
@@ -146,3 +149,4 @@ class Splits:
     name: str
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    stream: Stream | None = None

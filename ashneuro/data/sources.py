@@ -19,6 +19,7 @@ from ashneuro.data.images import decode_image, header_problem, read_image
 from ashneuro.data.pairs import Pair, Splits
 from ashneuro.data.picture_folders import find_picture
 from ashneuro.data.readers import Record, report
+from ashneuro.data.shards import is_streamed, load_streamed
 from ashneuro.data.splits import split_by_caption, split_by_picture
 from ashneuro.errors import ConfigError, DataError
 
@@ -36,7 +37,8 @@ class Source:
 
 
 def load_splits(config: DataConfig) -> Splits:
-    """Return the pairs of ``config.source``, a named data set or the path of a caption file.
+    """Return the pairs of ``config.source``: a named data set, the path of a caption file, or
+    shards that are read as a stream.
 
     Raises:
         ConfigError: there is no such data set or file, or it has no such split or style.
@@ -44,6 +46,15 @@ def load_splits(config: DataConfig) -> Splits:
     """
     if source := SOURCES.get(config.source):
         return source.load(config)
+    if is_streamed(config):
+        return load_streamed(config)
+    for name in ("validation", "test", "epoch_pairs"):
+        if getattr(config, name):
+            raise ConfigError(
+                f"data.{name} = {getattr(config, name)!r}",
+                "it belongs to shards that are read as a stream; other data have parts of their own",
+                "set data.stream = true, or leave it out",
+            )
     path = Path(config.source).expanduser()
     if path.exists() or config.format or "{" in path.name:
         return load_file(config, path)

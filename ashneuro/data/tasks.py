@@ -38,7 +38,14 @@ def load_questions(task: str, tasks: TasksConfig, data: DataConfig, splits: Spli
     config: QuestionConfig = getattr(tasks, task)
     if config.format:
         return _from_files(task, config, data.skip_broken)
-    return derive_questions(task, splits or load_splits(data), config.per_picture)
+    pairs = splits or load_splits(data)
+    if pairs.stream is not None:
+        raise ConfigError(
+            f"tasks.{task} has no format",
+            "questions are derived from all pairs, and those of a stream are not kept",
+            f"set tasks.{task}.format, and files of questions",
+        )
+    return derive_questions(task, pairs, config.per_picture)
 
 
 def answer_vocabulary(questions: Sequence[Question], size: int) -> tuple[str, ...]:

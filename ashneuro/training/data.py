@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ashneuro.config import MAX_WORDS, RunConfig, StageConfig, TrainConfig, settled, stages, trained_tasks
-from ashneuro.data.batches import Batches, Images, Pixels, incomplete_batch, load_pixels, map_images, texts_of
+from ashneuro.data.batches import (
+    Batches,
+    Captioned,
+    Images,
+    Pixels,
+    incomplete_batch,
+    load_pixels,
+    map_images,
+    texts_of,
+)
 from ashneuro.data.learnable import count_learnable, limit_words
 from ashneuro.data.pairs import Pair, Questions, Splits
 from ashneuro.data.question_batches import QuestionBatches, answerable, labels_of
 from ashneuro.data.sources import load_splits
 from ashneuro.data.splits import choose_labelled
+from ashneuro.data.stream_batches import StreamBatches
 from ashneuro.data.tasks import load_questions, pictures_of
 from ashneuro.data.tokens import Words, extend_words
 from ashneuro.errors import ConfigError
@@ -75,7 +85,11 @@ class TrainingData:
         # A run that starts from another keeps that run's heads, trained here or not.
         start = load_run(config.train.start) if config.train.start else None
         self.labels: Labels = {**(start.labels if start else {}), **own}
-        texts = [text for pair in self.splits.train for text in texts_of(pair, config.data.captions)]
+        # Only the first pairs of a stream are known before it is read.
+        self._stream = self.splits.stream
+        # Kept in the cache folder: of several processes one reads the shards.
+        self._survey = processes.in_turn(self._stream.survey) if self._stream is not None else None
+        texts = [text for text, _ in self._owned(config)]
         texts += [question.text for questions in self.questions.values() for question in questions.train]
         self.config = settled(config, start.config) if start else config
         self.words: Words = build_words(self.config, texts)
@@ -85,28 +99,39 @@ class TrainingData:
             lengths = [len(self.words.indices(text)) for text in texts]
             limit = limit_words(lengths, TOWER_WORDS if config.model.text.tower else MAX_WORDS)
             self.config = replace(self.config, data=replace(self.config.data, max_words=limit))
+        pairs = self._survey.pairs if self._survey is not None else 0  # not those of the run that it starts from
+        self.config = replace(self.config, data=replace(self.config.data, epoch_pairs=pairs))
         self._pools: dict[str, Pool | TaskPool | None] = {}
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Lines about what ``data.skip_broken`` left out."""
         read: list[Splits | Questions] = [self.splits, *self.questions.values()]
-        return tuple(dict.fromkeys(line for data in read for line in data.left_out))
+        streamed = tuple(self._stream.left_out) if self._stream is not None else ()
+        return tuple(dict.fromkeys((*(line for data in read for line in data.left_out), *streamed)))
 
     def notes(self) -> list[str]:
         """Return sentences about what will not be learned from the data."""
         data = self.config.data
-        owned = [(text, pair.concept) for pair in self.splits.train for text in texts_of(pair, data.captions)]
+        owned = self._owned(self.config)
         texts, owners = [text for text, _ in owned], [owner for _, owner in owned]
         found = count_learnable(texts, owners, self.words, data.max_words).sentences()
         for stage, settings in stages(self.config):
             if stage.task == "retrieval":
-                count, what = len(self.splits.train), "training pairs"
+                count = self._survey.pairs if self._survey else len(self.splits.train)
+                what = "training pairs"
             else:
                 count = len(answerable(self.questions[stage.task], self.labels[stage.task]))
                 what = f"training questions of {stage.task}"
             found.append(incomplete_batch(count, what, settings.batch_size))
         return list(dict.fromkeys(note for note in found if note))
+
+    def _owned(self, config: RunConfig) -> list[tuple[str, str]]:
+        """Return the training texts that are known before training, each with its concept."""
+        known: Sequence[tuple[Captioned, str]] = [(pair, pair.concept) for pair in self.splits.train]
+        if self._survey is not None:
+            known = [(sample, sample.concept) for sample in self._survey.samples]
+        return [(text, concept) for pair, concept in known for text in texts_of(pair, config.data.captions)]
 
     @cached_property
     def digest(self) -> str:
@@ -114,7 +139,9 @@ class TrainingData:
 
         The indices of words and labels follow from this order, so a checkpoint fits no other.
         """
-        pairs = [(pair.key, pair.captions, pair.concept) for pair in self.splits.train]
+        pairs: list[tuple[object, ...]] = [(pair.key, pair.captions, pair.concept) for pair in self.splits.train]
+        if self._survey is not None:  # the pictures of a run may have another place when it is resumed
+            pairs = [(self._survey.pairs,), *((sample.key, sample.captions) for sample in self._survey.samples)]
         questions = [
             (question.images, question.text, question.answers)
             for task in self.questions.values()
@@ -122,7 +149,9 @@ class TrainingData:
         ]
         return hashlib.sha256(json.dumps([pairs, questions, self.labels]).encode()).hexdigest()
 
-    def batches(self, stage: StageConfig, settings: TrainConfig, model: AshNet) -> Batches | QuestionBatches:
+    def batches(
+        self, stage: StageConfig, settings: TrainConfig, model: AshNet
+    ) -> Batches | StreamBatches | QuestionBatches:
         """Return the training batches of a stage; this process gets its part of each.
 
         Raises:
@@ -135,8 +164,10 @@ class TrainingData:
             # Words that are left out or masked make a new text of every one.
             model.text.tower.remembers = settings.cache_features and not (settings.word_dropout or settings.mlm)
         if stage.task == "retrieval":
-            labelled = self._labelled(settings)
             views = self.config.model.abstract.kind != "none" and settings.contrast > 0
+            if self._stream is not None and self._survey is not None:
+                return StreamBatches(self._stream, self._survey, self.words, data, settings, views=views, shard=shard)
+            labelled = self._labelled(settings)
             images = self._features(self.splits.train, settings, model) or self._pixels(self.splits.train)
             return Batches(
                 self.splits.train,

@@ -33,7 +33,7 @@ from ashneuro.training.teacher import START
 # labels or names of pictures have another digest, which a resumed run refuses.
 MAY_DIFFER = {
     *(f"train.{name}" for name in ("device", "kernels", "loggers", "extended")),
-    *(f"data.{name}" for name in ("skip_broken", "source", "images")),
+    *(f"data.{name}" for name in ("skip_broken", "source", "images", "validation", "test")),
     *(
         f"tasks.{task}.{name}"
         for task in ("vqa", "entailment", "nlvr2")

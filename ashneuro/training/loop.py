@@ -148,6 +148,8 @@ def train(
         checkpoints = Checkpoints(out, config, data, learner, processes, epochs)
         with shared_norms(learner, processes):
             validation = _train_stages(config, data, checkpoints, state, integers, on_progress)
+    if processes.rank == 0:  # the pictures of a stream are decoded in training alone
+        save_left_out(out / LEFT_OUT, data.left_out)
     spiking = config.model.abstract.kind == "spiking"
     checkpoints.finish(describe_kernels(device, config.train.kernels) if spiking else "")
     if spiking and validation is not None:

@@ -16,6 +16,7 @@ from ashneuro.config import StageConfig, TrainConfig
 from ashneuro.data.batches import Batches, prefetch
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch, QuestionBatches
+from ashneuro.data.stream_batches import StreamBatches
 from ashneuro.errors import ConfigError
 from ashneuro.exchange import EpochMetrics
 from ashneuro.training.average import Average
@@ -55,7 +56,7 @@ class StageTraining:
         stage: StageConfig,
         settings: TrainConfig,
         learner: Learner,
-        batches: Batches | QuestionBatches,
+        batches: Batches | StreamBatches | QuestionBatches,
         processes: Processes,
         checkpoints: Checkpoints,
         teacher: Teacher | None = None,

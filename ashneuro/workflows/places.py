@@ -85,6 +85,7 @@ def run_on(run: Run, place: Place) -> Run:
     """
     if place.moves(run.config.data):
         return run_at(run, place)
+    from ashneuro.data.shards import is_address
     from ashneuro.data.sources import SOURCES
 
     data = replace(
@@ -95,7 +96,14 @@ def run_on(run: Run, place: Place) -> Run:
         image_column="",
         caption_column="",
         styles=(),
+        stream=False,
+        validation="",
+        test="",
+        epoch_pairs=0,
     )
+    if is_address(place.data):
+        why = "evaluation needs every picture and text: an address is read once, as a stream, for training"
+        raise DataError(f"--data {place.data}", why, "train with data.test = 'SHARDS', or download the shards")
     if "{" not in place.data and place.data not in SOURCES and not Path(place.data).expanduser().exists():
         raise DataError(f"--data {place.data}", f"there is no such file or folder, seen from {Path.cwd()}", "check it")
     if (source := SOURCES.get(place.data)) is not None:
@@ -168,9 +176,16 @@ def require_data(config: RunConfig, whose: str | Path) -> None:
     Args:
         whose: the run.
     """
+    from ashneuro.data.shards import expand, is_address, is_streamed
     from ashneuro.data.sources import SOURCES
 
     source, images = config.data.source, config.data.images
+    if is_streamed(config.data):
+        held = expand(config.data.validation) + expand(config.data.test)
+        for shard in (*expand(source), *held):
+            if not is_address(shard) and not Path(shard).exists():
+                raise _absent(whose, shard, "--set data.test=SHARDS" if shard in held else "--data SHARDS")
+        return
     if source not in SOURCES and "{" not in source and not Path(source).expanduser().exists():
         raise _absent(whose, source, "--data PATH")
     if source not in SOURCES and images and not Path(images).expanduser().is_dir():
