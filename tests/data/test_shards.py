@@ -25,6 +25,8 @@ from ashneuro.data.tokens import build_vocabulary
 from ashneuro.errors import ConfigError, DataError
 from tests.data.shard_server import caption, picture, serve, write_shard, write_shards
 
+pytest.importorskip("webdataset")
+
 TRAIN = TrainConfig(batch_size=6, augment=0.2, word_dropout=0.3, seed=3)
 
 
