@@ -87,7 +87,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a stream before training.
+    """Texts and size of a stream, read before training.
 
     Args:
         samples: its first ``data.vocabulary_pairs`` pairs, without pictures.
