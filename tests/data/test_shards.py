@@ -190,7 +190,7 @@ def test_damage_is_an_error_that_names_all_of_it(tmp_path: Path) -> None:
         list(batches(streamed(tmp_path / "e.tar"), replace(TRAIN, batch_size=2)).epoch(0))
 
 
-def test_what_is_broken_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_broken_members_are_left_out_and_counted(tmp_path: Path) -> None:
     data = replace(damaged(tmp_path), skip_broken=True)
     made = batches(data, replace(TRAIN, batch_size=4))
     keys = [key for epoch in range(4) for batch in made.epoch(epoch) for key in batch.keys]

@@ -131,7 +131,7 @@ def test_broken_pictures_are_listed(tmp_path: Path, shards: tuple[str, str]) -> 
     assert line.startswith("train-004.tar/a.png: ")
 
 
-def test_what_a_stream_cannot_give_is_said(tmp_path: Path, shards: tuple[str, str]) -> None:
+def test_settings_that_need_all_pairs_are_refused(tmp_path: Path, shards: tuple[str, str]) -> None:
     config = settings(*shards)
     derived = replace(config, schedule=(StageConfig("finetune", 1, task="vqa"),))
     derived = replace(derived, model=replace(config.model, multimodal=replace(config.model.multimodal, layers=1)))
