@@ -23,6 +23,9 @@ from ashneuro.cost.terms import NATIVE, Addition, CostEstimate, Term, Total, tot
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
 
+# Bits of a spike's message on Loihi (Davies et al. 2018); a payload is taken to lengthen it.
+SPIKE_BITS = 32
+
 
 def estimate_neuromorphic(
     workload: Workload,
@@ -45,7 +48,11 @@ def estimate_neuromorphic(
             "estimate workload.part('deployed') here and workload.part('host') on a GPU or CMOS profile",
         )
     prices = _Prices(profile, with_estimates)
-    terms = [term for layer in workload.layers for term in _event_terms(layer, workload.samples, prices, deployment)]
+    # Bits of the values at synapses: those of the network's messages, 8 for inputs alone.
+    payload = max((layer.message_bits for layer in workload.layers), default=0) or 8
+    terms = [
+        term for layer in workload.layers for term in _event_terms(layer, workload.samples, prices, deployment, payload)
+    ]
     chips = deployment.placement.chips if deployment else _least_chips(workload, profile)
     step, step_note, time_from = _step_time(profile, step_time_s, deployment)
     time = workload.timesteps * step if step else None
@@ -132,22 +139,21 @@ class _Prices:
         return f"the source of energy.{key} was not seen ({CHECKS[quantity.check]})"
 
 
-def _event_terms(layer: LayerWorkload, samples: int, prices: _Prices, deployment: Deployment | None) -> Iterator[Term]:
+def _event_terms(
+    layer: LayerWorkload, samples: int, prices: _Prices, deployment: Deployment | None, payload: int
+) -> Iterator[Term]:
     if layer.kind == "input":
         yield _transfer(layer.name, layer.bytes_in / samples, prices)
         return
     yield from _synop_terms(layer, samples, prices)
     if layer.effective_macs:
-        because = "the profile has no energy for a synapse that multiplies a graded value"
-        yield Term(layer.name, "graded synop", layer.effective_macs / samples, None, because)
+        yield _graded_synop(layer, samples, prices, payload)
     yield _update_term(layer, samples, prices)
     # Some published sets have no energy for generating a spike; their profiles exclude it by name.
     if "spike_out" in prices.profile.energy:
         yield prices.term(layer.name, "spike", "spike_out", layer.spikes / samples)
     if layer.graded_messages:
-        # Prices of spikes and of their way are for messages without a payload.
-        because = "the profile has no energy for a message with a payload, and for its way over the mesh"
-        yield Term(layer.name, "graded message", layer.graded_messages / samples, None, because)
+        yield _graded_message(layer, samples, prices, deployment)
     else:
         yield from _mesh_terms(layer, samples, prices, deployment)
     yield _transfer(layer.name, layer.bytes_out / samples, prices)
@@ -169,6 +175,55 @@ def _synop_terms(layer: LayerWorkload, samples: int, prices: _Prices) -> Iterato
             yield prices.term(layer.name, "synop", f"synop_{'sparse' if kind == 'scale' else kind}", events / samples)
     else:
         yield prices.term(layer.name, "synop", "synop", layer.effective_acs / samples)
+
+
+def _graded_synop(layer: LayerWorkload, samples: int, prices: _Prices, payload: int) -> Term:
+    """Return the term of products with graded values, of ``payload`` bits.
+
+    A profile may have a price per payload bit. Without one, the term has our own bracket: from the
+    price of a spike's synop to that of an int8 product, taken as a synop per payload bit.
+    """
+    events = (layer.effective_macs or 0) / samples
+    keys = [key for key in ("synop", "synop_dense", "synop_sparse", "synop_conv") if prices.usable(key)]
+    found = [quantity.range for key in keys if (quantity := prices.usable(key)) is not None]
+    synop = Range(min(price.low for price in found), None, max(price.high for price in found)) if found else None
+    bit = prices.usable("synop_payload_bit")
+    if synop is not None and bit is not None:
+        one = found[0] if len(found) == 1 else synop
+        paths = (*(f"energy.{key}" for key in keys), "energy.synop_payload_bit")
+        formula = f"products × (synop + {payload} bits × energy.synop_payload_bit)"
+        return Term(layer.name, "graded synop", events, events * (one + payload * bit.range), "", True, formula, paths)
+    because = "the profile has no energy for a synapse that multiplies a graded value"
+    # A price that holds more than the synop says nothing about a product.
+    if synop is None or any(prices.profile.energy[key].includes for key in keys):
+        return Term(layer.name, "graded synop", events, None, because)
+    bracket = Range(events * synop.low, None, events * payload * synop.high)
+    return Term(layer.name, "graded synop", events, None, because, bracket_j=bracket)
+
+
+def _graded_message(layer: LayerWorkload, samples: int, prices: _Prices, deployment: Deployment | None) -> Term:
+    """Return the term of a layer's messages with a payload, and of their way over the mesh.
+
+    A profile may have a price per payload bit. Without one, the term has our own bracket: from the
+    price of as many spikes to that of messages longer by the payload.
+    """
+    events = layer.graded_messages / samples
+    parts = [part for part in _mesh_terms(layer, samples, prices, deployment) if part.energy_j is not None]
+    if "spike_out" in prices.profile.energy:
+        parts.append(prices.term(layer.name, "spike", "spike_out", events))
+    known = [part.energy_j for part in parts if part.energy_j is not None and part.quantities]
+    way = total(known) if known else None
+    bit = prices.usable("message_payload_bit")
+    if way is not None and bit is not None:
+        paths = (*dict.fromkeys(path for part in parts for path in part.quantities), "energy.message_payload_bit")
+        formula = f"messages and their way as of spikes + {layer.message_bits} bits × energy.message_payload_bit"
+        energy = way + events * layer.message_bits * bit.range
+        return Term(layer.name, "graded message", events, energy, "", True, formula, paths)
+    because = "the profile has no energy for a message with a payload, and for its way over the mesh"
+    if way is None:
+        return Term(layer.name, "graded message", events, None, because)
+    bracket = Range(way.low, None, way.high * (SPIKE_BITS + layer.message_bits) / SPIKE_BITS)
+    return Term(layer.name, "graded message", events, None, because, bracket_j=bracket)
 
 
 def _update_term(layer: LayerWorkload, samples: int, prices: _Prices) -> Term:

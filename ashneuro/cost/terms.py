@@ -28,6 +28,8 @@ class Term:
         needed: True if the dynamic energy is meaningless without this term.
         formula: the arithmetic, in words.
         quantities: paths of the profile's numbers in it, e.g. ``"energy.synop"``.
+        bracket_j: joules by our own estimate, where the profile has no price; in no sum but
+            `CostEstimate.bracketed_j`.
     """
 
     layer: str
@@ -38,6 +40,7 @@ class Term:
     needed: bool = True
     formula: str = ""
     quantities: tuple[str, ...] = ()
+    bracket_j: Range | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,18 @@ class CostEstimate(Plotted):
         if any(term.needed for term in self.missing) or not any(term.energy_j for term in self.terms):
             return None
         return total(term.energy_j for term in self.terms)
+
+    @property
+    def bracketed_j(self) -> Range | None:
+        """Joules of all events, with our own brackets where prices are missing.
+
+        It is an estimate by this project; no verdict and no headline rests on it.
+        """
+        missing = [term for term in self.missing if term.needed]
+        stand_in = [term for term in self.terms if term.energy_j is None and term.events and term.needed]
+        if not missing or any(term.bracket_j is None for term in stand_in):
+            return None
+        return total(term.energy_j or term.bracket_j for term in self.terms)
 
     @property
     def running_j(self) -> Range | None:

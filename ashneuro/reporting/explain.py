@@ -6,12 +6,20 @@ import difflib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ashneuro.cost.profile import CHECKS, EVENTS, LIMITS
+from ashneuro.cost.profile import CHECKS, EVENTS, INFERENCE, LIMITS, POWERED, USAGE, X86
 from ashneuro.errors import ProfileError
 
 if TYPE_CHECKING:
     from ashneuro.cost.profile import HardwareProfile, Quantity
 
+MEANINGS = {
+    "energy": EVENTS,
+    "inference": INFERENCE,
+    "x86": X86,
+    "powered": POWERED,
+    "usage": USAGE,
+    "limits": LIMITS,
+}
 NEEDED = {
     "neuromorphic": (("synop", "synop_dense"), ("neuron_update_active",), ("neuron_update_inactive",)),
     "asic": (("mult_int8",), ("add_int8",), ("add_int32",), ("mult_fp32",), ("add_fp32",), ("sram_8kb",)),
@@ -59,7 +67,7 @@ def number(chip: HardwareProfile, path: str) -> Iterator[str]:
             f"ashneuro profiles show {chip.name}",
         )
     table, key = path.split(".", 1)
-    meaning = EVENTS.get(key) if table == "energy" else LIMITS.get(key) if table == "limits" else None
+    meaning = MEANINGS.get(table, {}).get(key)
     yield f"{chip.name} {path}" + (f": {meaning}" if meaning else "")
     yield f"value: {_text(quantity.value)} {quantity.unit}, from {_text(quantity.low)} to {_text(quantity.high)}"
     yield f"covers: {quantity.covers}"
@@ -68,6 +76,8 @@ def number(chip: HardwareProfile, path: str) -> Iterator[str]:
     if quantity.includes:
         yield f"includes, and so is not added again: {', '.join(quantity.includes)}"
     yield f"boundary: {quantity.boundary}; basis: {quantity.basis}; status: {quantity.status}"
+    if quantity.fitted_on:
+        yield f"fitted on: {', '.join(quantity.fitted_on)} (hardware_profiles/measured); it predicts none of these"
     if quantity.conditions:
         yield f"conditions: {quantity.conditions}"
     source = chip.sources[quantity.source]

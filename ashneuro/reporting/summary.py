@@ -179,6 +179,7 @@ def _estimate(cost: CostEstimate) -> dict[str, Any]:
         **asdict(cost),
         "basis": cost.basis,
         "dynamic_j": energy(cost.dynamic_j),
+        "bracketed_j": energy(cost.bracketed_j),
         "because": cost.because,
         "by_term_j": {name: energy(value) for name, value in cost.by_term().items()},
         "by_layer_j": {name: energy(value) for name, value in cost.by_layer().items()},

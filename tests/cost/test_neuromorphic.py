@@ -198,6 +198,8 @@ def test_graded_messages_have_no_price_and_make_no_zero(name, sends):
         assert missing.keys() == {"one", "two"} | last
         assert "no energy for a message with a payload" in missing["one"]
         assert not any(term.layer == "one" and "hop" in term.name for term in cost.terms)
+        # Our own bracket stands beside, where the profile has prices of spikes.
+        assert (cost.bracketed_j is None) == (name == "loihi2")
 
 
 def test_totals_are_shown_with_and_without_costs_besides_events():
@@ -228,3 +230,44 @@ def test_static_power_of_chips_and_cores_in_use_needs_a_placement():
     assert cost.additions[0].energy_j.typical == pytest.approx(cost.cores * 0.681e-6)
     unplaced = estimate(count(program, record), chip, step_time_s=1e-5)
     assert "chips_and_cores_in_use" not in {total.name for total in unplaced.totals}
+
+
+def graded_work(bits=8):
+    """400 products with graded values and 30 messages of ``bits`` bits, per sample."""
+    row = replace(SNN, effective_macs=800, graded_messages=60, messages=60, spikes=0, message_bits=bits)
+    return replace(WORK, samples=2, layers=(row,))
+
+
+def test_graded_values_are_bracketed_by_spikes_and_payload_bits():
+    cost = estimate(graded_work(), load_profile("loihi1"))
+    terms = {term.name: term for term in cost.terms}
+    assert cost.dynamic_j is None and terms["graded synop"].energy_j is None
+    bracket = terms["graded synop"].bracket_j
+    assert (bracket.low, bracket.high) == pytest.approx((400 * 23.6 * P, 8 * 400 * 35.5 * P))
+    way = terms["graded message"].bracket_j
+    assert (way.low, way.high) == pytest.approx((30 * 1.7 * P, 30 * 1.7 * P * (32 + 8) / 32))
+    known = [term.energy_j for term in cost.terms if term.energy_j is not None]
+    assert cost.bracketed_j.low == pytest.approx(sum(e.low for e in known) + bracket.low + way.low)
+    assert cost.bracketed_j.high == pytest.approx(sum(e.high for e in known) + bracket.high + way.high)
+    assert estimate(WORK, load_profile("loihi1")).bracketed_j is None, "nothing is missing"
+
+
+def test_wider_payloads_widen_the_bracket():
+    narrow, wide = (estimate(graded_work(bits), load_profile("loihi1")).bracketed_j for bits in (4, 16))
+    assert narrow.low == wide.low and narrow.high < wide.high
+
+
+def test_prices_per_payload_bit_make_graded_values_estimable():
+    profile = load_profile("loihi1")
+    one = replace(profile.energy["synop"], value=1.0, low=None, high=None)
+    prices = {"synop_payload_bit": one, "message_payload_bit": one}
+    cost = estimate(graded_work(), replace(profile, energy={**profile.energy, **prices}))
+    terms = cost.by_term()
+    assert terms["graded synop"].typical == pytest.approx(400 * (23.6 + 8) * P)
+    assert terms["graded message"].typical == pytest.approx((30 * 1.7 + 30 * 8) * P)
+    assert cost.dynamic_j is not None and cost.bracketed_j is None
+
+
+def test_prices_that_hold_a_whole_chip_bracket_no_product():
+    cost = estimate(graded_work(), load_profile("truenorth"))
+    assert cost.dynamic_j is None and cost.bracketed_j is None

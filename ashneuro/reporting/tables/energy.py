@@ -23,12 +23,21 @@ def terms(cost: CostEstimate) -> Table:
     sums = cost.by_term()
     totals = [whole.total_j or whole.energy_j for whole in cost.totals]
     # Without a dynamic energy only the totals have numbers, and they choose the unit.
-    unit = common_unit([*sums.values(), cost.dynamic_j] if cost.dynamic_j else totals)
+    if cost.dynamic_j:
+        unit = common_unit([*sums.values(), cost.dynamic_j])
+    else:
+        unit = common_unit([cost.bracketed_j] if cost.bracketed_j else totals)
     whole = ("all events", "", *joules(cost.dynamic_j, unit), "the dynamic energy" if cost.dynamic_j else "see above")
     return Table(
         f"Energy on {cost.title}",
         ("term", ">events", f">{unit[1]}", ">low – high", "how"),
-        (*_term_rows(cost, sums, unit), whole, *_addition_rows(cost, unit), *_total_rows(cost, unit)),
+        (
+            *_term_rows(cost, sums, unit),
+            whole,
+            *_bracket_rows(cost, unit),
+            *_addition_rows(cost, unit),
+            *_total_rows(cost, unit),
+        ),
         basis=Basis.ESTIMATED,
         how=f"({cost.profile})",
         note=f"Boundary: {cost.boundary}. Left out: {'; '.join(cost.excludes)}.{_time_text(cost)}",
@@ -46,6 +55,15 @@ def _term_rows(
         formula = "; ".join(dict.fromkeys(term.formula for term in own if term.formula and term.events))
         events = number(sum(term.events for term in own))
         yield name, events, *joules(sums[name], unit), because or formula or NOTHING
+
+
+def _bracket_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tuple[str, ...]]:
+    """Yield the events with our own brackets for graded values, where they stand in for prices."""
+    energy = cost.bracketed_j
+    if energy is not None:
+        how = "our own estimate, in no verdict: a graded synop as 1 to as many synops as its payload has bits, "
+        how += "a message as one without payload to one longer by it"
+        yield "all events, graded values bracketed", "", *joules(energy, unit), how
 
 
 def _addition_rows(cost: CostEstimate, unit: tuple[float, str]) -> Iterator[tuple[str, ...]]:
