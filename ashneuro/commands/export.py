@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
@@ -58,7 +59,8 @@ def export(
 
     clips = stream or StreamOptions()
     if clips.stream is not None:
-        _require_of_a_stream(target, inputs, where, contract)
+        flags = {"accept-assumptions": accept_assumptions, "skip-broken": skip_broken}
+        _require_of_a_stream(target, inputs, where, contract, flags)
         return _stream(path, clips, out, samples, (options or LavaOptions()).settings() if lava else None, json)
     clips.require_unused()
     network = open_network(path, contract.overrides() if contract else {})
@@ -121,12 +123,21 @@ def _show(exported: Exported, json: bool, last_step: str, run: Path | None) -> N
 
 
 def _require_of_a_stream(
-    target: str, inputs: Path | None, where: DataOptions | None, contract: ContractOptions | None
+    target: str,
+    inputs: Path | None,
+    where: DataOptions | None,
+    contract: ContractOptions | None,
+    flags: Mapping[str, bool],
 ) -> None:
-    """Raise `ConfigError` for options that an encoder by changes does not take."""
+    """Raise `ConfigError` for options that an encoder by changes does not take.
+
+    Args:
+        flags: by name, whether it was given.
+    """
     given = [f"--target {target}"] * (target != "lava") + ["--inputs"] * (inputs is not None)
-    given += [f"--{name}" for name, value in vars(where or DataOptions()).items() if value is not None]
-    given += [f"--{name}" for name in (contract.overrides() if contract else {})]
+    named = vars(where or DataOptions()) | vars(contract or ContractOptions())
+    given += [f"--{name.replace('_', '-')}" for name, value in named.items() if value is not None]
+    given += [f"--{name}" for name, there in flags.items() if there]
     if given:
         why = "the encoder by changes of a run is proved on clips, and goes to Lava"
         raise ConfigError(f"--stream with {', '.join(given)}", why, "leave it out")

@@ -126,6 +126,26 @@ def test_faults_are_told(run: Path, clips: Path, tmp_path: Path, pairs: Path) ->
         StreamEvaluation.from_json({"schema": "other"})
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--data pairs.json",
+        "--images folder",
+        "--inputs x.npy",
+        "--target nir",
+        "--dt 0.001",
+        "--skip-broken",
+        "--accept-assumptions",
+    ],
+)
+def test_export_of_a_stream_refuses_what_it_would_ignore(
+    ashneuro: Command, run: Path, clips: Path, option: str
+) -> None:
+    said = ashneuro("export", run, "--stream", clips, *option.split())
+    assert said.code == 2 and f"--stream with {option.split()[0]}" in said.err
+    assert not (run / "stream").exists()
+
+
 @pytest.mark.lava
 def test_bundle_of_a_stream_is_proved_and_priced(ashneuro: Command, run: Path, clips: Path) -> None:
     exported = ashneuro("export", run, "--stream", clips, "--samples", 2, "--json")
