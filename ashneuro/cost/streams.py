@@ -229,6 +229,8 @@ _TOTALS = (
     "dense_acs",
     "effective_acs",
     "acs_from_counts",
+    "macs_from_ports",
+    "graded_from_ports",
     "spikes",
     "graded_messages",
     "messages",

@@ -79,6 +79,8 @@ class LayerWorkload:
             ``"sparse"``, ``"scale"``.
         acs_from_ports: of `acs_by_kind`, those caused by spikes of input ports.
         acs_from_counts: of `effective_acs`, those caused by messages that carry whole numbers.
+        macs_from_ports, graded_from_ports: of `effective_macs` and `graded_events`, those of input
+            ports.
         parameter_bytes: bytes of the parameters: 4 each in floats; 1 per weight and 2 per bias in
             integers.
         zero_parameters: parameters that are zero.
@@ -122,6 +124,8 @@ class LayerWorkload:
     acs_by_kind: Mapping[str, int] = field(default_factory=dict)
     acs_from_ports: Mapping[str, int] = field(default_factory=dict)
     acs_from_counts: int = 0
+    macs_from_ports: int = 0
+    graded_from_ports: int = 0
     parameter_bytes: int = 0
     zero_parameters: int = 0
     state_bytes: int = 0
@@ -362,18 +366,24 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
     kinds: dict[str, int] = {}
     ports: dict[str, int] = {}
     macs = dense_acs = graded_inputs = graded_events = acs_from_counts = 0
+    macs_from_ports = graded_from_ports = 0
     # A spike costs an addition per weight (AC), a graded value a product (MAC).
     for synapse, source in _observed(program, layer, record):
         acs = _times_fan_out(synapse, source.added)
+        from_port = any(source is sent for sent in record.inputs.values())
         if source.binary or source.ones is not None:
             kinds[synapse.kind] = kinds.get(synapse.kind, 0) + acs
         if source.binary:
             dense_acs += steps * dense_macs(synapse)
-            if any(source is sent for sent in record.inputs.values()):
+            if from_port:
                 ports[synapse.kind] = ports.get(synapse.kind, 0) + acs
         else:
-            macs += _times_fan_out(synapse, source.counts - source.added)
+            products = _times_fan_out(synapse, source.counts - source.added)
+            macs += products
             acs_from_counts += acs
+            if from_port:
+                macs_from_ports += products
+                graded_from_ports += source.events
             graded_inputs += synapse.in_size
             graded_events += source.events
     synapses = [connection.synapse for connection in layer.connections if connection.synapse is not None]
@@ -409,6 +419,8 @@ def _spiking_layer(program: Program, layer: Layer, record: SpikeRecord) -> Layer
         acs_by_kind=kinds,
         acs_from_ports=ports,
         acs_from_counts=acs_from_counts,
+        macs_from_ports=macs_from_ports,
+        graded_from_ports=graded_from_ports,
         parameter_bytes=_parameter_bytes(layer, program.precision),
         zero_parameters=_zeros(layer),
         state_bytes=layer.size

@@ -197,6 +197,7 @@ def _layer_workload(layer: LayerWorkload) -> dict[str, Any]:
     """
     graded = () if layer.message_bits else ("graded_messages", "message_bits")
     absent = graded if layer.acs_from_counts else (*graded, "acs_from_counts")
+    absent = absent if layer.graded_from_ports else (*absent, "macs_from_ports", "graded_from_ports")
     absent = absent if layer.passes > 1 else (*absent, "passes")
     absent = absent if layer.accesses else (*absent, "accesses")
     return {name: value for name, value in asdict(layer).items() if name not in absent}

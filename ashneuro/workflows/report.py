@@ -600,7 +600,8 @@ def _beside(run: Run, results: SavedResults, deployed: Any) -> tuple[str, Worklo
 
 def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) -> str:
     """Return the first evaluation's R@1 and the metric of the first evaluation of each task, in
-    words. Those of spikes from torch, which are not the integers that are priced, are marked.
+    words. Those of an abstract encoder in torch, which is not in the integers that are priced, are
+    marked.
     """
     said = []
     if evaluations:
@@ -612,7 +613,9 @@ def _metric(evaluations: Sequence[Evaluation], tasks: Sequence[TaskEvaluation]) 
 
 
 def _in_float(evaluation: Evaluation | TaskEvaluation) -> str:
-    return " (in float)" if evaluation.rows[0].spikes_from is SpikeSource.TORCH else ""
+    if evaluation.kind == "none":  # all of it is host, which is in floats on every side
+        return ""
+    return " (in float)" if evaluation.rows[0].spikes_from in (SpikeSource.TORCH, SpikeSource.NONE) else ""
 
 
 def untaken(name: str, path: Path, taken: Collection[str]) -> str:

@@ -18,6 +18,7 @@ from ashneuro.cost.profile import CASES, Range, load_profile
 from ashneuro.cost.terms import energy_text
 from ashneuro.cost.workload import ann_twin, count
 from ashneuro.reporting.tables import energy
+from ashneuro.simulation.emulator.run_program import run_program
 from tests.cost import networks
 
 CMOS, LOIHI, H100 = (load_profile(name) for name in ("cmos45", "loihi1", "h100"))
@@ -112,7 +113,35 @@ def test_energies_are_equal_at_the_break_even_rate():
     assert checked >= 3
 
 
-def test_graded_products_do_not_scale_with_the_firing_rate():
+def graded_hybrid():
+    """Graded messages behind a port with graded values."""
+    spikes = networks.graded_program()
+    program = replace(spikes, inputs=(replace(spikes.inputs[0], coding="graded"),))
+    return program, count(program, run_program(program, networks.images(program)))
+
+
+def test_graded_messages_have_a_break_even_rate():
+    program, work = graded_hybrid()
+    twin = ann_twin(program)
+    even = compare(work, twin, node=CMOS).break_even[0]
+    assert not even.because and 0 < even.rates[0] < 1
+    more = scaled(work, even.rates[0] / work.firing_rate)
+    ours, theirs = (estimate(side, CMOS, "int8").dynamic_j.low for side in (more, twin))
+    assert ours == pytest.approx(theirs, rel=1e-2)
+
+
+def test_products_of_graded_messages_scale_and_those_of_ports_do_not():
+    _, work = graded_hybrid()
+    still, double = scaled(work, 0), scaled(work, 2)
+    for was, none, twice in zip(work.layers, still.layers, double.layers, strict=True):
+        if was.kind == "snn":
+            assert (none.effective_macs, none.graded_events) == (was.macs_from_ports, was.graded_from_ports)
+            assert twice.effective_macs == 2 * was.effective_macs - was.macs_from_ports
+            assert (none.graded_messages, twice.graded_messages) == (0, 2 * was.graded_messages)
+    assert 0 < sum(row.macs_from_ports for row in work.layers) < work.total("effective_macs")
+
+
+def test_products_of_graded_inputs_do_not_scale_with_the_firing_rate():
     work, _, _ = hybrid(coding="graded")
     assert work.total("effective_macs") > 0
     for factor in (0, 0.5, 3):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ashneuro.evaluation import Condition, Evaluation, RetrievalRow, SpikeSource
@@ -34,4 +36,6 @@ def test_integers_are_shown_and_compared_where_they_were_evaluated():
 def test_floats_are_marked_where_there_is_nothing_else():
     found = results(evaluation(SpikeSource.TORCH, 0.5), evaluation(SpikeSource.EMULATOR, 0.1, images=4))
     assert _metric(*found.priced()) == "R@1 50.0 / 50.0 % (in float)"
-    assert _metric(*results(evaluation(SpikeSource.NONE, 0.5)).priced()) == "R@1 50.0 / 50.0 %", "an ANN"
+    ann, host = (replace(evaluation(SpikeSource.NONE, 0.5), kind=kind) for kind in ("relu", "none"))
+    assert _metric(*results(ann).priced()) == "R@1 50.0 / 50.0 % (in float)"
+    assert _metric(*results(host).priced()) == "R@1 50.0 / 50.0 %", "a host is in floats on every side"

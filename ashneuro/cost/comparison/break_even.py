@@ -33,14 +33,16 @@ class Hardware:
 class BreakEven:
     """The mean firing rate at which the spiking part costs as much as the ANN in its place.
 
-    The neurons' spikes, and all events that they cause, are scaled by one factor until both sides
-    cost the same. Neuron updates, and the events that inputs cause, stay as counted.
+    The neurons' spikes or graded messages, and all events that they cause, are scaled by one factor
+    until both sides cost the same. Neuron updates, and the events that inputs cause, stay as
+    counted.
 
     Args:
         spiking, ann: hardware of the two sides.
         comparable: True if both are at one node and boundary.
-        rates: spikes per neuron and step in the low, typical and high case. 0: at no rate, because
-            events that do not scale cost more than the ANN; 1: at every rate; ``None``: unknown.
+        rates: spikes or graded messages per neuron and step in the low, typical and high case. 0:
+            at no rate, because events that do not scale cost more than the ANN; 1: at every rate;
+            ``None``: unknown.
         because: reason why no rate is known.
     """
 
@@ -82,10 +84,10 @@ def chip_break_even(
 
 
 def scaled(workload: Workload, factor: float) -> Workload:
-    """Return the workload of a network whose neurons spike ``factor`` times as often.
+    """Return the workload of a network whose neurons send ``factor`` times as many messages, spikes
+    or graded ones.
 
-    Neuron updates stay, and so do the events that inputs cause: products with graded values, and
-    synops of an input port's spikes.
+    Neuron updates stay, and so do the events that inputs cause.
     """
 
     def at(events: int, fixed: int) -> int:
@@ -98,7 +100,11 @@ def scaled(workload: Workload, factor: float) -> Workload:
             acs_by_kind={
                 kind: at(events, layer.acs_from_ports.get(kind, 0)) for kind, events in layer.acs_by_kind.items()
             },
+            acs_from_counts=round(layer.acs_from_counts * factor),
+            effective_macs=layer.effective_macs and at(layer.effective_macs, layer.macs_from_ports),
+            graded_events=at(layer.graded_events, layer.graded_from_ports),
             spikes=round(layer.spikes * factor),
+            graded_messages=round(layer.graded_messages * factor),
             messages=round(layer.messages * factor),
             firing_rate=None if layer.firing_rate is None else layer.firing_rate * factor,
         )
@@ -125,9 +131,6 @@ def _break_even(
         target = ann.dynamic_j
         if now.dynamic_j is None or target is None:
             yield BreakEven(*hardware, comparable, because=now.because or ann.because)
-        elif part.total("graded_messages"):
-            why = "some layers send graded messages, whose cost does not follow from a firing rate"
-            yield BreakEven(*hardware, comparable, because=why)
         elif not part.firing_rate:
             yield BreakEven(*hardware, comparable, because="nothing spiked")
         else:

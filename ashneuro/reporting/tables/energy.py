@@ -241,8 +241,8 @@ def break_even(comparison: Comparison) -> Table:
         tuple(rows),
         basis=Basis.ESTIMATED,
         how="from counted events",
-        note=f"{_reasons(comparison)}Rates are spikes per neuron and step. Neurons' spikes, and all that they cause, "
-        "scale with the rate; neuron updates, and what the inputs cause, do not."
+        note=f"{_reasons(comparison)}Rates are spikes, or graded messages, per neuron and step. These, and all that "
+        "they cause, scale with the rate; neuron updates, and what the inputs cause, do not."
         " “none”: these alone cost more than the ANN.",
     )
 
