@@ -50,7 +50,7 @@ def open_logger(name: Logger, out: Path) -> MetricsLogger:
 
     TensorBoard's and the CSV are in ``out/NAME``. W&B and MLflow follow their own environment
     (``WANDB_MODE``, ``MLFLOW_TRACKING_URI``, …); without a tracking server MLflow writes
-    ``out/mlruns``.
+    ``out/mlflow.db``.
 
     Raises:
         MissingDependency: the logger's package is not installed.
@@ -64,7 +64,7 @@ def open_logger(name: Logger, out: Path) -> MetricsLogger:
     elif name == "wandb":
         found = library.WandbLogger(name=out.name, save_dir=out, project=PROJECT)
     else:
-        place = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{(out / 'mlruns').resolve()}"
+        place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
         found = library.MLFlowLogger(PROJECT, run_name=out.name, tracking_uri=place)
     return found  # type: ignore[no-any-return]
 
