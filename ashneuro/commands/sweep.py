@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,11 +50,17 @@ def sweep(
         tuple[Path, ...],
         Parameter(help="Folders of the same sweep; their runs are copied to OUT.", negative=(), consume_multiple=True),
     ] = (),
+    workers: Annotated[
+        int, Parameter(help="Processes that train runs at once and divide the cores; --limit is that of each.")
+    ] = 1,
     json: Annotated[bool, Parameter(help="Print JSON instead of a table.", negative=())] = False,
 ) -> int:
     """Vary factors and seeds: ablations, accuracy–energy trade-offs.
 
     Goes on where it was interrupted.
+
+    On a CPU, --workers 2 trains two runs at once on half of the cores each, which is faster than
+    one on all of them; what they print is in OUT/worker-2.log.
 
     Several of these commands may share one folder, on one machine or on a shared disk: each takes
     the next run that is free, and waits for one that others start from. Where they share no disk,
@@ -67,6 +73,7 @@ def sweep(
     """
     from ashneuro.workflows import sweep as workflow
     from ashneuro.workflows.sweep_table import matches_table, sweep_table
+    from ashneuro.workflows.workers import workers as started
 
     planned = load_sweep(config, set_ or ())
     if seeds:
@@ -74,7 +81,7 @@ def sweep(
     part = Shard.parse(shard) if shard else None
     folder = out or Path("runs") / config.stem
     # With --json, what training prints must not mix with the result.
-    with redirect_stdout(sys.stderr) if json else nullcontext(), ExitStack() as running:
+    with redirect_stdout(sys.stderr) if json else nullcontext(), ExitStack() as running_workers, ExitStack() as running:
 
         def start_run(cell: Cell, number: int, total: int) -> Callable[[Progress], None]:
             running.close()
@@ -85,7 +92,14 @@ def sweep(
             running.close()
             terminal.line(f"waiting for {run}, which others start from: it is in the hands of {who}", "yellow")
 
-        result = workflow.sweep(planned, folder, limit=limit, shard=part, merge=merge, start_run=start_run, wait=wait)
+        def run(limit: int | None) -> SweepResult:
+            return workflow.sweep(planned, folder, limit=limit, shard=part, merge=merge, start_run=start_run, wait=wait)
+
+        words = _words(config, folder, set_ or (), seeds or (), limit, shard)
+        others = running_workers.enter_context(started(workers, words, folder))
+        result = run(limit)
+        if others:  # runs that failed there are tried here, where their errors are shown
+            result = run(limit if any([other.wait() for other in others]) else 0)
     code = _print_failures(result)
     if json:
         terminal.json(
@@ -110,6 +124,20 @@ def sweep(
         terminal.line(f"{folder / 'cells'} holds runs of other seeds too: --seeds {every}", "yellow")
     terminal.wrote(*result.files)
     return code
+
+
+def _words(
+    config: Path, out: Path, changes: Sequence[str], seeds: Sequence[int], limit: int | None, shard: str | None
+) -> list[str]:
+    """Return the arguments of another process of the same sweep."""
+    words = ["sweep", str(config), "--out", str(out)]
+    for change in changes:
+        words += ["--set", change]
+    if seeds:
+        words += ["--seeds", *map(str, seeds)]
+    if limit is not None:
+        words += ["--limit", str(limit)]
+    return [*words, "--shard", shard] if shard else words
 
 
 def _print_failures(result: SweepResult) -> int:
