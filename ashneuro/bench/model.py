@@ -126,11 +126,16 @@ def feed_jobs(device: torch.device, config: RunConfig, *, picture: tuple[int, in
     words = Vocabulary(("", "?", "a", "picture"))
     data = replace(config.data, max_words=config.data.max_words or MIN_WORDS)
     views = config.model.abstract.kind != "none" and config.train.contrast > 0
-    batches = Batches(pictures, words, data, config.train, views=views, images=images)
+    batches, plain = (
+        Batches(pictures, words, data, replace(config.train, augment=strength), views=views, images=images)
+        for strength in (config.train.augment, 0.0)
+    )
     step = training_step(one_network(config), random_pairs(device, config, count), config, update=True)
     variants = (
         Variant("training step", step),
         Variant(f"read and augment on {device.type}", lambda: next(batches.epoch(0, device=device))),
+        # What is left to the CPU where a GPU augments; there the values stay uint8.
+        Variant("read, not augmented", lambda: next(plain.epoch(0, device=device))),
         Variant(f"decode JPEGs of {picture[1]} × {picture[0]}", lambda: load_images(pictures, config.data.image_size)),
     )
     return [Job(f"Feed of a training step, batch {count}", variants, variants[0], items=count)]

@@ -96,10 +96,10 @@ def sweep(
             return workflow.sweep(planned, folder, limit=limit, shard=part, merge=merge, start_run=start_run, wait=wait)
 
         words = _words(config, folder, set_ or (), seeds or (), limit, shard)
-        others = running_workers.enter_context(started(workers, words, folder))
+        helpers = running_workers.enter_context(started(workers, words, folder))
         result = run(limit)
-        if others:  # runs that failed there are tried here, where their errors are shown
-            result = run(limit if any([other.wait() for other in others]) else 0)
+        if helpers:  # runs that failed there are tried here, where their errors are shown
+            result = run(limit if any([each.wait() for each in helpers]) else 0)
     code = _print_failures(result)
     if json:
         terminal.json(

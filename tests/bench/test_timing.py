@@ -268,6 +268,7 @@ def test_feed_stands_beside_the_step_that_consumes_it() -> None:
     (timed,) = result.jobs
     assert timed.baseline == "training step" and timed.items == 4
     (table,) = tables.bench.jobs(result.to_json())
-    assert [row[0] for row in table.rows] == ["training step", "read and augment on cpu", "decode JPEGs of 64 × 48"]
+    ways = ["training step", "read and augment on cpu", "read, not augmented", "decode JPEGs of 64 × 48"]
+    assert [row[0] for row in table.rows] == ways
     rate = float(table.rows[1][table.columns.index(">pairs/s")].replace(",", ""))
     assert rate == pytest.approx(4 / timed.ways[1].seconds.median, rel=0.01)
