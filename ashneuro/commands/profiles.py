@@ -125,7 +125,8 @@ def validate(
             {
                 "schema": "ashneuro.validation/1",
                 "energies": energies,
-                "score": asdict(score(result.energies)),
+                "score": asdict(score(row for row in result.energies if not row.is_ann)),
+                "score_anns": asdict(score(row for row in result.energies if row.is_ann)),
                 "steps": steps,
                 "partitions": partitions,
                 "skipped": skipped,

@@ -112,7 +112,7 @@ class KnownError:
         if self.ann:
             ends = " to ".join(dict.fromkeys(f"{ratio:.2g}" for ratio in (self.low, self.high)))
             return (
-                f"measured ANNs were predicted at {ends} × of what the whole device took ({self.values} values; "
+                f"measured ANNs were predicted at {ends} × of what the whole device took ({self.values} value(s); "
                 "`ashneuro profiles validate` has each)"
             )
         return (

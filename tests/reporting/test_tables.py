@@ -7,6 +7,7 @@ import pytest
 from ashneuro.cost.estimate import estimate
 from ashneuro.cost.measure import Measurement
 from ashneuro.cost.profile import Range, load_profile
+from ashneuro.cost.terms import KnownError
 from ashneuro.cost.workload import count
 from ashneuro.program.rules.finding import Finding
 from ashneuro.reporting import tables
@@ -276,3 +277,37 @@ def test_other_questions_have_another_table():
     assert [table.title for table in all_of_them] == ["VQA", "VQA", "NLVR2"]
     assert all_of_them[2].rows[0][:3] == ("hybrid", "61.0", "25.0") and "consistency, %" in all_of_them[2].headings
     assert (tables.tasks.metric(first), tables.tasks.metric(other)) == ("VQA accuracy 61.0 %", "NLVR2 accuracy 61.0 %")
+
+
+def test_estimate_shows_costs_besides_events_and_totals_with_and_without_them():
+    cost = estimate(networks.WORK, load_profile("loihi1"), step_time_s=1e-5, x86_cores=1)
+    names = [row[0] for row in tables.energy.terms(cost).rows]
+    assert {"besides: x86 clock", "besides: x86 code", "events and besides"} <= set(names)
+    assert names.index("the same, with costs besides: chip") == names.index("events + static: chip") + 1
+    clock = next(row for row in tables.energy.terms(cost).rows if row[0] == "besides: x86 clock")
+    assert "1 x86 core(s), as stated" in clock[-1] and "fitted on quartz_mnist_18" in clock[-1]
+    bare = estimate(networks.WORK, replace(load_profile("loihi1"), x86={}, inference={}), step_time_s=1e-5)
+    assert not any("besides" in row[0] for row in tables.energy.terms(bare).rows)
+
+
+def test_estimate_says_how_far_comparable_networks_were_predicted():
+    cost = estimate(networks.WORK, load_profile("loihi1"))
+    error = KnownError(0.8, 1.9, 5, ("A", "B"))
+    said = tables.energy.terms(replace(cost, error=error)).note
+    assert "Comparable networks were predicted at 0.8 to 1.9 × of what was measured" in said
+    assert "(5 values: A; B)" in said
+    assert "omparable networks" not in tables.energy.terms(cost).note
+
+
+def test_peak_rates_of_a_gpu_carry_their_error_on_measured_inferences():
+    notes = {group.title: tables.energy.contenders(group).note for group in REPORT.comparison.groups}
+    on_h100 = [note for note in notes.values() if "h100: measured ANNs were predicted at 0.4" in note]
+    assert on_h100 and all("profiles validate" in note for note in on_h100)
+
+
+def test_bracketed_graded_values_have_a_row_of_their_own():
+    row = replace(networks.SNN, effective_macs=400, graded_messages=30, messages=30, spikes=0, message_bits=8)
+    cost = estimate(replace(networks.WORK, layers=(row,)), load_profile("loihi1"))
+    rows = {row[0]: row for row in tables.energy.terms(cost).rows}
+    assert rows["all events"][2] == "not estimable"
+    assert "our own estimate" in rows["all events, graded values bracketed"][-1]
