@@ -64,7 +64,7 @@ def step_by_step(encoder: AbstractEncoder) -> None:
     _use_torch_dense(encoder)
     cells = {name: cell_of(neurons) for name, neurons, _ in encoder.populations() if isinstance(neurons, LIF)}
 
-    def with_rates(current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def with_rates(current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
         states: dict[str, Any] = {}
         sent: defaultdict[str, list[Tensor]] = defaultdict(list)
 
@@ -81,7 +81,7 @@ def step_by_step(encoder: AbstractEncoder) -> None:
                 second = fire(f"block{number}.lif2", _currents(block.conv2, first))
                 spikes = fire(f"block{number}.lif3", _currents(block.conv3, second) + block.gain * first)
             fire("semantic.lif", _currents(encoder.dense, spikes))
-        return {name: torch.stack(spikes) for name, spikes in sent.items()}, {}
+        return {name: torch.stack(spikes) for name, spikes in sent.items()}, {}, {}
 
     encoder.with_rates = with_rates  # type: ignore[method-assign]
 

@@ -117,19 +117,19 @@ NEURONS: dict[str, Callable[[AbstractConfig], nn.Module]] = {
 }
 
 
-SpikesAndRate = tuple[Tensor, Tensor | None]
-"""Spikes or graded values (T, B, ...), and the mean of spikes (scalar) if it costs nothing."""
+SpikesAndRates = tuple[Tensor, Tensor | None, Tensor | None]
+"""Spikes or graded values (T, B, ...), and their rate and weighted rate where these are free."""
 
 
-def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> SpikesAndRate:
+def fire(neurons: nn.Module, currents: Tensor, hold: int = 1) -> SpikesAndRates:
     """Return the outputs of ``neurons``, or of the activation of a control.
 
     Args:
         currents: (T, B, ...), or (1, B, ...) that last for T = ``hold`` timesteps.
     """
     if isinstance(neurons, Population):
-        return neurons.with_rate(currents, hold=hold)
-    return neurons(currents, hold=hold) if hold > 1 else neurons(currents), None
+        return neurons.with_rates(currents, hold=hold)
+    return neurons(currents, hold=hold) if hold > 1 else neurons(currents), None, None
 
 
 # Initial standard deviation of currents behind a batch norm, in thresholds: about one neuron in six
@@ -267,7 +267,7 @@ class Block(nn.Module):
         self.gain = nn.Parameter(torch.full((channels, 1, 1), 0.5))
         self.lif3 = neuron()
 
-    def forward(self, spikes: Tensor) -> tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate]:
+    def forward(self, spikes: Tensor) -> tuple[SpikesAndRates, SpikesAndRates, SpikesAndRates]:
         """Return the spikes of all three populations, each (T, B, C, H, W)."""
         first = fire(self.lif1, self.conv1(spikes))
         second = fire(self.lif2, self.conv2(first[0]))
@@ -474,20 +474,31 @@ class AbstractEncoder(nn.Module):
         """
         return self.with_rates(current)[0]
 
-    def with_rates(self, current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return spikes as `forward` does, and mean firing rates (scalars) that cost nothing."""
+    def weigh(self, weights: Mapping[str, Tensor]) -> None:
+        """Set weights (...) of the messages of each neuron, by population; others get none."""
+        for name, neurons, _ in self.populations():
+            if isinstance(neurons, Population):
+                neurons.weights = weights.get(name)
+
+    def with_rates(self, current: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """Return spikes as `forward` does, and means (scalars) that cost nothing.
+
+        They are the firing rates, and the same with the weights of `weigh`, by population.
+        """
         if self.integers is not None:
             current = integer_current(current, self.integers.layers["entry.lif"].scale, self.integers.input_limit)
         sent = {"entry.lif": fire(self.entry, current[None], self.timesteps)}
-        spikes, _ = sent["entry.lif"]
+        spikes = sent["entry.lif"][0]
         for number, block in enumerate(self.blocks, start=1):
             populations = self._checkpointed(block, spikes) if self.checkpointing and self.training else block(spikes)
             # `update`, for torch 2.6 cannot compile |= of dictionaries.
             sent.update({f"block{number}.lif{index}": each for index, each in enumerate(populations, start=1)})
-            spikes, _ = populations[-1]
+            spikes = populations[-1][0]
         sent["semantic.lif"] = fire(self.semantic, self.dense(spikes))
-        rates = {name: rate for name, (_, rate) in sent.items() if rate is not None}
-        return {name: spikes for name, (spikes, _) in sent.items()}, rates
+        rates, weighted = (
+            {name: means[part] for name, means in sent.items() if means[part] is not None} for part in (1, 2)
+        )
+        return {name: spikes for name, (spikes, *_) in sent.items()}, rates, weighted  # type: ignore[return-value]
 
     def events(self, sent: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return 1 where a neuron sent a spike or a message, else 0, by population.
@@ -524,9 +535,9 @@ class AbstractEncoder(nn.Module):
                 found[name] = values.sum() / (values != 0).sum().clamp(min=1)
         return {name: unit.clamp(min=1e-6) for name, unit in found.items()}
 
-    def _checkpointed(self, block: nn.Module, spikes: Tensor) -> tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate]:
+    def _checkpointed(self, block: nn.Module, spikes: Tensor) -> tuple[SpikesAndRates, SpikesAndRates, SpikesAndRates]:
         """Run a block under activation checkpointing; its second pass leaves batch norms alone."""
-        result: tuple[SpikesAndRate, SpikesAndRate, SpikesAndRate] = checkpoint(
+        result: tuple[SpikesAndRates, SpikesAndRates, SpikesAndRates] = checkpoint(
             block, spikes, use_reentrant=False, context_fn=lambda: (nullcontext(), FrozenStatistics(block))
         )
         return result

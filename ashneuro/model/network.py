@@ -52,6 +52,7 @@ class Encoded:
         embedding: (B, E), unit length.
         codes: entries chosen from the codebook; ``None`` if there is none.
         rates: mean firing rates (scalars) of the layers whose kernels count spikes.
+        weighted: the same with the weights of their neurons, see `SpikingEncoder.weigh`.
     """
 
     concrete: Tensor
@@ -61,6 +62,7 @@ class Encoded:
     embedding: Tensor
     codes: Codes | None = None
     rates: Mapping[str, Tensor] = field(default_factory=dict)
+    weighted: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def split_encoded(encoded: Encoded, count: int) -> tuple[Encoded, Encoded]:
@@ -169,16 +171,18 @@ class AshNet(nn.Module):
         concrete, current, codes = self.concrete(images), None, None
         layers: dict[str, Tensor] = {}
         rates: dict[str, Tensor] = {}
+        weighted: dict[str, Tensor] = {}
         abstract = concrete.new_zeros(*concrete.shape[:2], 1, 1)
         if self.abstract is not None:
             current = self.abstract.current(concrete)
             if spikes is None:
-                layers, rates = self.abstract.with_rates(current)
+                layers, rates, weighted = self.abstract.with_rates(current)
                 semantic = layers["semantic.lif"]
             else:
                 semantic = torch.as_tensor(spikes).to(concrete)
             abstract, codes = self.read_out(semantic)
-        return Encoded(concrete, current, layers, abstract, self.fuse(concrete, abstract, zero), codes, rates)
+        embedding = self.fuse(concrete, abstract, zero)
+        return Encoded(concrete, current, layers, abstract, embedding, codes, rates, weighted)
 
     def read_out(self, spikes: Tensor) -> tuple[Tensor, Codes | None]:
         """Return ``A = W_o Σ_t ω_t s_t`` (B, D, 1, 1) of spikes (T, B, K).

@@ -23,7 +23,7 @@ from ashneuro.spiking.firing import Reset
 from ashneuro.spiking.integers import IntegerLayer
 from ashneuro.spiking.kernels.events import events
 from ashneuro.spiking.kernels.interface import Neurons, Options, State
-from ashneuro.spiking.kernels.multi_step import multi_step, whole_sample
+from ashneuro.spiking.kernels.multi_step import multi_step, weighted_sample
 from ashneuro.spiking.kernels.surrogate import surrogate
 from ashneuro.spiking.kernels.tracing import is_traced
 from ashneuro.spiking.message import BITS, SPIKE, Activation, Message, MessageKind
@@ -50,9 +50,12 @@ class Population(nn.Module):
         message: what a neuron sends: a spike, or its value.
         integers: if set, currents and potentials are those of Loihi's arithmetic
             (`integer_multi_step`, `integer_graded`); for `LIF`, `IF` and `Graded` only.
+        weights: of the messages of each neuron, broadcast to their shape (...), for `with_rates`;
+            for example, the number of synapses that they reach.
     """
 
     integers: IntegerLayer | None = None
+    weights: Tensor | None = None
     reset: Reset = "value"
     message: Message = SPIKE
 
@@ -83,9 +86,17 @@ class Population(nn.Module):
 
         See `ashneuro.spiking.kernels.multi_step.whole_sample`.
         """
+        return self.with_rates(currents, hold=hold)[:2]
+
+    @final
+    def with_rates(self, currents: Tensor, *, hold: int = 1) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return `with_rate`, and the mean of `events` times ``weights`` if it is free.
+
+        See `ashneuro.spiking.kernels.multi_step.weighted_sample`.
+        """
         if self.integers is not None:
-            return self.steps(currents, hold=hold)[0], None
-        return whole_sample(currents, self._current(), hold=hold)
+            return self.steps(currents, hold=hold)[0], None, None
+        return weighted_sample(currents, self._current(), self.weights, hold=hold)
 
     @final
     def steps(self, currents: Tensor, state: State | None = None, *, hold: int = 1) -> tuple[Tensor, State]:

@@ -79,6 +79,8 @@ class Learner(nn.Module):
                 self.register_buffer(self._fan_out[population], synapses, persistent=False)
                 if synapses.min() == synapses.max():
                     self._alike[population] = float(synapses.max())
+            parted = {name: values for name, values in self.fan_out.items() if name not in self._alike}
+            model.abstract.weigh(parted)
 
     @property
     def fan_out(self) -> dict[str, Tensor]:
@@ -288,9 +290,12 @@ class Learner(nn.Module):
             return terms, {}
         assert self.model.abstract is not None
         # Some kernels return the rates with the spikes; else they cost a pass over the spikes.
-        # Synops follow from a rate where all neurons reach as many synapses.
+        # Synops follow from a rate where all neurons reach as many synapses, else from a
+        # weighted one.
         known = [
-            name for name in encoded.layers if name in encoded.rates and (not settings.synops or name in self._alike)
+            name
+            for name in encoded.layers
+            if name in encoded.rates and (not settings.synops or name in self._alike or name in encoded.weighted)
         ]
         needed = [name for name in encoded.layers if name not in known]
         events = self.model.abstract.events({name: encoded.layers[name] for name in needed})
@@ -304,6 +309,8 @@ class Learner(nn.Module):
         if settings.synops:
             counted = [
                 objectives.synops_at_rate(encoded.rates[name], encoded.layers[name], self._alike[name])
+                if name in self._alike
+                else objectives.synops_at_rate(encoded.weighted[name], encoded.layers[name], 1.0)
                 for name in known
             ]
             if needed:

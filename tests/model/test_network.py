@@ -32,12 +32,17 @@ def test_every_kind_has_unit_embeddings_and_gradients(kind: str) -> None:
 
 def test_firing_rates_are_layer_means() -> None:
     net = model()
-    layers, rates = net.abstract.with_rates(net.currents(images(4)))
+    layers, rates, weighted = net.abstract.with_rates(net.currents(images(4)))
     counting = choose_backend("auto", torch.device("cpu")) == "native"  # the other kernels leave it to who asks
     assert rates.keys() == (layers.keys() if counting else set())
     for name, rate in rates.items():
         torch.testing.assert_close(rate, layers[name].mean())
+    assert not weighted
+    net.abstract.weigh({"entry.lif": torch.full((), 3.0)})
     encoded = net.encode(images(4))
+    assert set(encoded.weighted) == ({"entry.lif"} if counting else set())
+    for name, mean in encoded.weighted.items():
+        torch.testing.assert_close(mean, 3 * rates[name])
     assert encoded.rates.keys() == rates.keys() <= encoded.layers.keys()
     assert not model("relu").encode(images(4)).rates
 

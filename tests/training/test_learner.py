@@ -125,9 +125,9 @@ def test_penalties_count_graded_messages() -> None:
     keep = model.abstract.with_rates
 
     def kept(current: torch.Tensor) -> object:
-        layers, rates = keep(current)
+        layers, *means = keep(current)
         sent.update(layers)
-        return layers, rates
+        return layers, *means
 
     model.abstract.with_rates = kept
     model, terms = step_of(model, settings)
@@ -156,14 +156,14 @@ def test_synops_from_rates_have_the_gradient_of_those_from_events() -> None:
         assert model.abstract is not None
         if not rates:
             keep = model.abstract.with_rates
-            model.abstract.with_rates = lambda current, keep=keep: (keep(current)[0], {})  # type: ignore[method-assign]
+            model.abstract.with_rates = lambda current, keep=keep: (keep(current)[0], {}, {})  # type: ignore[method-assign]
         (term,) = step_of(model, settings, torch.float64)[1].values()
         term.backward()
         gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
         found.append({"term": term.detach()} | gradients)
     assert found[0].keys() == found[1].keys() and len(found[0]) > 5
     for name, value in found[0].items():
-        torch.testing.assert_close(value, found[1][name], rtol=1e-5, atol=1e-9, msg=name)
+        torch.testing.assert_close(value, found[1][name], rtol=1e-5, atol=1e-9, check_dtype=False, msg=name)
 
 
 def test_fan_out_moves_with_the_learner_and_is_not_saved() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ashneuro.spiking.kernels.interface import LEARNABLE, SECOND, ForwardInputs, Parameters, Settings
+from ashneuro.spiking.kernels.interface import LEARNABLE, SECOND, Block, ForwardInputs, Parameters, Settings
+from ashneuro.spiking.kernels.layout import Layout, fit_parameter
 from ashneuro.spiking.kernels.passes import (
     Arriving,
     Saved,
@@ -71,11 +72,13 @@ def keep(ctx: Any, inputs: Inputs, parameters: Sequence[Tensor], settings: Setti
     ctx.learned, ctx.settings, ctx.fitted = " ".join(learned), settings, None
 
 
-def gradients(ctx: Any, arriving: Arriving, g_rate: Tensor | None = None) -> tuple[Tensor | None, ...]:
+def gradients(
+    ctx: Any, arriving: Arriving, g_rate: Tensor | None = None, g_weighted: Tensor | None = None
+) -> tuple[Tensor | None, ...]:
     """Return gradients at x, v and i, and at the five parameters.
 
     Args:
-        g_rate: gradient at the mean of the spikes.
+        g_rate, g_weighted: gradients at the mean of the spikes, and at that of their weights.
     """
     margins, x, v, i, like, *parameters = ctx.saved_tensors
     saved, settings = Saved(margins, x, v, i), ctx.settings
@@ -84,10 +87,12 @@ def gradients(ctx: Any, arriving: Arriving, g_rate: Tensor | None = None) -> tup
     given: Any
     v_shape, i_shape = ctx.first_shapes
     if ctx.fitted is not None:
-        block, layout = ctx.fitted
-        each = 0.0 if g_rate is None else float(g_rate) / math.prod(ctx.shape)
+        block, layout, weights = ctx.fitted
+        each, weighted = (0.0 if g is None else float(g) / math.prod(ctx.shape) for g in (g_rate, g_weighted))
         first = v_shape is not None or i_shape is not None
-        wanted = Wanted(ctx.shape, like.dtype, ctx.learned, first, each)
+        if g_weighted is None:
+            weights = None
+        wanted = Wanted(ctx.shape, like.dtype, ctx.learned, first, each, weighted, weights)
         given = run_backward(arriving, saved, block, layout, wanted, settings)
     else:
         backward: Any = torch.ops.ashneuro.neurons_backward
@@ -106,13 +111,22 @@ def gradients(ctx: Any, arriving: Arriving, g_rate: Tensor | None = None) -> tup
     )
 
 
-def mean_rate(ones: int | None, spikes: Tensor) -> Tensor | None:
-    """Return the mean of ``spikes`` (scalar, float32); ``None`` if they were not counted.
+def mean_rate(total: float | None, spikes: Tensor) -> Tensor | None:
+    """Return the mean of ``spikes`` or of their weights (scalar, float32), if there is a total.
 
     Args:
-        ones: number of spikes or graded messages.
+        total: number of spikes or graded messages, or sum of their weights.
     """
-    return None if ones is None else torch.tensor(ones / spikes.numel(), dtype=torch.float32)
+    return None if total is None else torch.tensor(total / spikes.numel(), dtype=torch.float32)
+
+
+def fitted_weights(
+    weights: Tensor | None, shape: Sequence[int], block: Block, layout: Layout, device: torch.device
+) -> Tensor | None:
+    """Return weights (...) as those of a block, (width,)."""
+    if weights is None:
+        return None
+    return fit_parameter(weights, shape, layout, block.leak.dtype, device)
 
 
 class MultiStep(torch.autograd.Function):
@@ -124,30 +138,31 @@ class MultiStep(torch.autograd.Function):
     # Without setup_context: torch takes longer to bind its arguments than this method takes.
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor | None, ...]:
-        """Return `Outputs`, and the mean of the spikes.
+        """Return `Outputs`, and the means of the spikes and of their weights.
 
         Args:
-            arguments: x, v, i, the five parameters, settings, neurons, and whether the last state
-                is wanted.
+            arguments: x, v, i, the five parameters, settings, neurons, whether the last state is
+                wanted, and weights.
         """
-        x, v, i, *parameters, settings, neurons, last = arguments
+        x, v, i, *parameters, settings, neurons, last, weights = arguments
         x = held(x, settings.hold)
-        block, layout = fitted_block(x, parameters, settings, neurons.blocks)
+        block, layout = fitted_block(x, parameters, settings, neurons.blocks, weights)
+        fitted = fitted_weights(weights, x.shape[1:], block, layout, x.device)
         save = saved_type(settings.save, x.dtype)
-        call = ForwardInputs(x, v, i, save, last)
-        output, v_last, i_last, margins, ones = run_forward(call, block, layout, settings.backend)
+        call = ForwardInputs(x, v, i, save, last, fitted)
+        output, v_last, i_last, margins, ones, weighted = run_forward(call, block, layout, settings.backend)
         # The same memory, but no view: autograd forbids changing a returned view in place, as
         # ``spikes += skip`` does.
         output = output.new_empty(0).set_(
             output.untyped_storage(), output.storage_offset(), output.shape, output.stride()
         )
         keep(ctx, (arguments[0], v, i), parameters, settings, (output, v_last, i_last, margins))
-        ctx.fitted = block, layout
-        return output, v_last, i_last, margins, mean_rate(ones, output)
+        ctx.fitted = block, layout, fitted
+        return output, v_last, i_last, margins, mean_rate(ones, output), mean_rate(weighted, output)
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Return `gradients`; settings, neurons and the flag have none."""
-        g, g_v, g_i, _, g_rate = given
-        return *gradients(ctx, Arriving(g, g_v, g_i), g_rate), None, None, None
+        """Return `gradients`; settings, neurons, the flag and the weights have none."""
+        g, g_v, g_i, _, g_rate, g_weighted = given
+        return *gradients(ctx, Arriving(g, g_v, g_i), g_rate, g_weighted), None, None, None, None

@@ -41,7 +41,7 @@ _PARAMETERS = ("decay", "synapse_decay", "threshold", "leak", "reset")
 _POINTERS = (
     *("input", "output", "saved", "v_first", "i_first", "v_last", "i_last", *_PARAMETERS),
     *("g_output", "g_v_last", "g_i_last", "g_input", "g_v_first", "g_i_first"),
-    *("g_decay", "g_threshold", "g_leak", "g_reset"),
+    *("g_decay", "g_threshold", "g_leak", "g_reset", "weights", "weighted"),
 )
 
 
@@ -53,12 +53,13 @@ class _Job(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("surrogate", "detached", "per_neuron")),
         *((name, ctypes.c_double) for name in ("slope", "limit")),
         *((name, ctypes.c_void_p) for name in _POINTERS),
-        ("g_each", ctypes.c_double),
+        *((name, ctypes.c_double) for name in ("g_each", "g_weighted")),
         ("ones", ctypes.c_int64),
     ]
     # After Ctrl-C a thread may still be running without its caller, so the job itself keeps the
     # memory alive that it points to.
     memory: object = None
+    sums: Tensor  # weighted spikes by tile
 
 
 @cache
@@ -83,7 +84,7 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
 
     Margins are kept only in a narrower type: otherwise the backward pass recomputes them from x.
     """
-    x, v, i, save, last = inputs
+    x, v, i, save, last, weights = inputs
     spiking, shape, computed = block.kind != "li", x.shape[1:], block.leak.dtype
     output = x.new_empty(x.shape)
     keeps = save and save != computed and block.kind not in ("li", "delta")
@@ -93,8 +94,10 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
     job = _run(
         "forward", block, x.shape, x.dtype, save or computed, input_step=x.stride(0),
         input=x, output=output, saved=saved, v_first=v, i_first=i, v_last=v_last, i_last=i_last,
+        weights=weights,
     )  # fmt: skip
-    return ForwardResult(output, v_last, i_last, saved if spiking or not save else output, job.ones)
+    weighted = None if weights is None else float(job.sums.sum())
+    return ForwardResult(output, v_last, i_last, saved if spiking or not save else output, job.ones, weighted)
 
 
 def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
@@ -114,6 +117,7 @@ def backward(inputs: BackwardInputs, block: Block) -> BackwardResult:
     _run(
         "backward", block, inputs.shape, inputs.dtype, kept,
         input_step=0 if x is None else x.stride(0), held=inputs.held, g_each=inputs.g_each,
+        g_weighted=inputs.g_weighted, weights=inputs.weights,
         input=x, saved=saved, v_first=inputs.v_first, i_first=inputs.i_first,
         g_output=inputs.g, g_v_last=inputs.g_v, g_i_last=inputs.g_i,
         g_input=g_input, g_v_first=first_v, g_i_first=first_i, **{f"g_{name}": values for name, values in sums.items()},
@@ -130,6 +134,7 @@ def _run(
     input_step: int,
     held: bool = False,
     g_each: float = 0.0,
+    g_weighted: float = 0.0,
     **memory: Tensor | None,
 ) -> _Job:
     """Run the library's function ``name`` over all tiles; ``memory``: tensors by field name."""
@@ -137,12 +142,15 @@ def _run(
     loaded = library(block.kind, dtype, kept, block.reset_kind)
     job = _Job(
         steps, rows, width, input_step, held, SURROGATES[block.surrogate].code, block.detached, block.per_neuron,
-        block.slope, block.limit, g_each=g_each,
+        block.slope, block.limit, g_each=g_each, g_weighted=g_weighted,
         **{key: values.data_ptr() for key, values in memory.items() if values is not None},
         **{key: values.data_ptr() for key, values in zip(_PARAMETERS, block.parameters, strict=True)},
     )  # fmt: skip
     job.memory = memory, block
     tiles = loaded.tiles(ctypes.byref(job), name == "backward")
+    if name == "forward" and memory["weights"] is not None:
+        job.sums = torch.empty(tiles, dtype=torch.float64)
+        job.weighted = job.sums.data_ptr()
     threads = min(torch.get_num_threads(), 1 + steps * rows * width // NEURON_STEPS_PER_THREAD)
     function = getattr(loaded, name)
     in_slices(lambda begin, end: function(ctypes.byref(job), begin, end), tiles, threads)

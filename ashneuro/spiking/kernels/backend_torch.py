@@ -22,7 +22,7 @@ def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
 
     Operations and their order are those of Norse's steps, so results agree to the last bit.
     """
-    x, v, i, save, _ = inputs
+    x, v, i, save, *_ = inputs
     spiking, computed = block.kind != "li", block.leak.dtype
     shape = x.shape[1:]
     v = block.leak.expand(shape).clone() if v is None else v.clone()

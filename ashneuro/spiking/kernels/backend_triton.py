@@ -248,7 +248,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
 
 def forward(inputs: ForwardInputs, block: Block) -> ForwardResult:
     """Return outputs, last state and margins of a block."""
-    x, v, i, save, _ = inputs
+    x, v, i, save, *_ = inputs
     spiking, shape, computed = block.kind != "li", x.shape[1:], block.leak.dtype
     steps, size = len(x), shape.numel()
     output = x.new_empty(x.shape)

@@ -184,6 +184,8 @@ class ForwardInputs(NamedTuple):
         v, i: first state [rows, width]; ``None``: v_leak and 0.
         save: type of the margins to keep for the backward pass; ``None``: keep none.
         last: whether the last state is wanted. A back end may give it all the same.
+        weights: (width,), of the spikes of each neuron, for `ForwardResult.weighted`. Only the
+            native back end adds them up.
     """
 
     x: Tensor
@@ -191,6 +193,7 @@ class ForwardInputs(NamedTuple):
     i: Tensor | None
     save: torch.dtype | None
     last: bool = True
+    weights: Tensor | None = None
 
 
 class ForwardResult(NamedTuple):
@@ -203,6 +206,7 @@ class ForwardResult(NamedTuple):
         saved: margins v' − v_threshold (x − θ of ``"graded"``, u of ``"sigma-delta"``), or the
             output of ``"li"`` [T, rows, width]; nothing of ``"delta"``.
         ones: number of spikes or graded messages, from back ends that count them in the same pass.
+        weighted: sum of their weights, if these were given.
     """
 
     output: Tensor
@@ -210,10 +214,11 @@ class ForwardResult(NamedTuple):
     i: Tensor | None
     saved: Tensor | None
     ones: int | None = None
+    weighted: float | None = None
 
 
 class BackwardInputs(NamedTuple):
-    """Inputs of a back end's backward pass. Only the native back end is given the last four.
+    """Inputs of a back end's backward pass. Only the native back end is given the last six.
 
     Args:
         shape: (T, rows, width) of the forward pass's input; ``dtype``: its type.
@@ -228,6 +233,8 @@ class BackwardInputs(NamedTuple):
             none were saved.
         g_each: gradient added at every spike or graded message.
         first: whether gradients at the first state are wanted.
+        g_weighted: gradient added at every spike or graded message, times the weight of its neuron.
+        weights: as in `ForwardInputs`.
     """
 
     shape: tuple[int, int, int]
@@ -243,6 +250,8 @@ class BackwardInputs(NamedTuple):
     i_first: Tensor | None = None
     g_each: float = 0.0
     first: bool = True
+    g_weighted: float = 0.0
+    weights: Tensor | None = None
 
 
 class BackwardResult(NamedTuple):

@@ -65,9 +65,9 @@ from torch import Tensor
 
 from ashneuro.errors import ConfigError
 from ashneuro.spiking.kernels import backend_norse, operators
-from ashneuro.spiking.kernels.autograd import MultiStep, mean_rate
+from ashneuro.spiking.kernels.autograd import MultiStep, fitted_weights, mean_rate
 from ashneuro.spiking.kernels.dispatch import choose_backend
-from ashneuro.spiking.kernels.interface import SECOND, ForwardInputs, Neurons, Settings, State
+from ashneuro.spiking.kernels.interface import CHANGES, SECOND, ForwardInputs, Neurons, Settings, State
 from ashneuro.spiking.kernels.layout import computed_type
 from ashneuro.spiking.kernels.passes import fitted_block, held, run_forward
 from ashneuro.spiking.kernels.surrogate import surrogate
@@ -95,7 +95,7 @@ def multi_step(
             the derivative is one that only ``norse`` computes.
         ValueError: ``hold`` with more than one step of currents.
     """
-    spikes, last, _ = _run(currents, neurons, state, hold, last=True)
+    spikes, last, *_ = _run(currents, neurons, state, hold, last=True)
     assert last is not None
     return spikes, last
 
@@ -109,14 +109,30 @@ def whole_sample(currents: Tensor, neurons: Neurons, *, hold: int = 1) -> tuple[
     mean (scalar, float32) as they read that of the spikes. For other back ends there is
     `firing_rate`.
     """
-    spikes, _, rate = _run(currents, neurons, None, hold, last=False)
-    return spikes, rate
+    return weighted_sample(currents, neurons, None, hold=hold)[:2]
+
+
+def weighted_sample(
+    currents: Tensor, neurons: Neurons, weights: Tensor | None, *, hold: int = 1
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return `whole_sample`, and the mean of the spikes' weights if that costs nothing.
+
+    Of graded neurons, of the weights of those messages that they send. Its gradient is added like
+    that of the mean of the spikes.
+
+    Args:
+        weights: of the spikes of each neuron, broadcast to its shape (...); for example, the
+            number of synapses that they reach.
+    """
+    weights = weights.reshape(1) if weights is not None and not weights.ndim else weights
+    spikes, _, rate, weighted = _run(currents, neurons, None, hold, last=False, weights=weights)
+    return spikes, rate, weighted
 
 
 def _run(
-    currents: Tensor, neurons: Neurons, state: State | None, hold: int, *, last: bool
-) -> tuple[Tensor, State | None, Tensor | None]:
-    """Return spikes, the state if ``last``, and the mean of the spikes if it costs nothing."""
+    currents: Tensor, neurons: Neurons, state: State | None, hold: int, *, last: bool, weights: Tensor | None = None
+) -> tuple[Tensor, State | None, Tensor | None, Tensor | None]:
+    """Return spikes, the state if ``last``, and the means of spikes and weights if free."""
     if currents.shape[0] == 0:
         raise ConfigError(
             f"currents of shape {tuple(currents.shape)}",
@@ -128,7 +144,7 @@ def _run(
     backend = choose_backend(neurons.kernels, currents.device)
     if backend == "norse":
         all_steps = currents.expand(max(hold, len(currents)), *currents.shape[1:])
-        return *backend_norse.multi_step(all_steps, neurons, state), None
+        return *backend_norse.multi_step(all_steps, neurons, state), None, None
     table = surrogate(neurons.surrogate)
     slope = table.slope if neurons.slope is None else neurons.slope
     parameters = neurons.parameters()
@@ -137,7 +153,7 @@ def _run(
     v, i = (None, None) if state is None else state
     refuse_forward_mode(currents, v, i, *parameters)
     if neurons.kind == "cuba-lif" and parameters.synapse.requires_grad and torch.is_grad_enabled():
-        return *_with_learned_synapse(currents, neurons, state, hold), None
+        return *_with_learned_synapse(currents, neurons, state, hold), None, None
     if v is None and parameters.leak.requires_grad:
         # A first potential of its own, so that its gradient reaches v_leak.
         v = parameters.leak.to(currents.device, computed_type(currents.dtype)).expand(currents.shape[1:])
@@ -156,16 +172,21 @@ def _run(
         neurons.kind, neurons.reset_kind, neurons.surrogate, slope, neurons.detached, save, backend, hold, neurons.limit
     )
     rate: Tensor | None = None
+    weighted: Tensor | None = None
+    if backend != "native" or neurons.kind in CHANGES or neurons.kind == "li":
+        weights = None
     if is_traced(currents) or currents.numel() == 0:
         output, v, i, _ = operators.neurons(currents, v, i, *parameters, *settings)
     elif save:
-        output, v, i, _, rate = MultiStep.apply(currents, v, i, *parameters, settings, neurons, last)
+        output, v, i, _, rate, weighted = MultiStep.apply(currents, v, i, *parameters, settings, neurons, last, weights)
     else:
         x = held(currents, hold)
-        block, layout = fitted_block(x, parameters, settings, neurons.blocks)
-        output, v, i, _, ones = run_forward(ForwardInputs(x, v, i, None, last), block, layout, backend)
-        rate = mean_rate(ones, output)
-    return output, None if v is None or not last else State(v, i if neurons.kind in SECOND else None), rate
+        block, layout = fitted_block(x, parameters, settings, neurons.blocks, weights)
+        fitted = fitted_weights(weights, x.shape[1:], block, layout, x.device)
+        output, v, i, _, *totals = run_forward(ForwardInputs(x, v, i, None, last, fitted), block, layout, backend)
+        rate, weighted = (mean_rate(total, output) for total in totals)
+    after = None if v is None or not last else State(v, i if neurons.kind in SECOND else None)
+    return output, after, rate, weighted
 
 
 def _with_learned_synapse(currents: Tensor, neurons: Neurons, state: State | None, hold: int) -> tuple[Tensor, State]:

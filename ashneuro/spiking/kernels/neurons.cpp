@@ -77,8 +77,10 @@ extern "C" struct Job {
     const void *decay, *synapse_decay, *threshold, *leak, *reset;
     const void *g_output, *g_v_last, *g_i_last;
     void *g_input, *g_v_first, *g_i_first, *g_decay, *g_threshold, *g_leak, *g_reset;
-    double g_each;  // gradient at every spike, added to g_output
-    int64_t ones;   // number of spikes, counted by the forward pass
+    const void* weights;  // [width] of spikes that are counted; or null
+    double* weighted;     // [tiles] sums of these weights, by the forward pass
+    double g_each, g_weighted;  // gradients at every spike, and at its weight, added to g_output
+    int64_t ones;  // number of spikes, counted by the forward pass
 };
 
 namespace {
@@ -216,9 +218,9 @@ inline bool streams(const Job& job, const void* array, const Group& at) {
     return job.steps * size >= LARGE && size % 64 == 0 && reinterpret_cast<uintptr_t>(from<INPUT>(array, at.place)) % 64 == 0;
 }
 
-// Forward pass of a group over timesteps begin … end; adds each lane's spikes to ``ones``.
+// Forward pass of a group over timesteps begin … end; adds each lane's spikes to ``ones``, their weights to ``weighted``.
 template <bool PER_NEURON, bool WHOLE>
-inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end, COMPUTED* v_tile, COMPUTED* i_tile, Lanes& ones) {
+inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end, COMPUTED* v_tile, COMPUTED* i_tile, Lanes& ones, Lanes& weighted) {
     const int64_t size = job.rows * job.width;
     const Parameters<PER_NEURON, WHOLE> of(job, at);
     State<PER_NEURON, WHOLE> state(job, at, of, begin == 0, v_tile, i_tile);
@@ -227,6 +229,7 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
     const INPUT* x = from<INPUT>(job.input, begin * job.input_step + at.place);
     INPUT* out = from<INPUT>(job.output, begin * size + at.place);
     SAVED* saved = from<SAVED>(job.saved, begin * size + at.place);
+    const COMPUTED* const weights = from<COMPUTED>(job.weights, at.first);
     Lanes next[REGISTERS], sent[REGISTERS];
     EACH_REGISTER {
         next[r] = read(x + r * LANES, at.lanes<WHOLE>(r));
@@ -267,6 +270,7 @@ inline void forward(const Job& job, const Group& at, int64_t begin, int64_t end,
         if (WHOLE) ones += sent[r];
         else
             for (int n = 0; n < at.lanes<WHOLE>(r); n++) ones[n] += sent[r][n];
+        if (weights) weighted += read(weights + r * LANES, at.lanes<WHOLE>(r)) * sent[r];
     }
     if (end < job.steps) return state.leave(at, v_tile, i_tile);
     EACH_REGISTER {
@@ -332,7 +336,8 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
     const Parameters<PER_NEURON, PLAIN> of(job, at);
     const bool past = PLAIN && !job.held && streams(job, job.g_input, at);
     const bool learned = !PLAIN && (job.g_decay || job.g_threshold || job.g_leak || job.g_reset);
-    const COMPUTED through = job.detached ? 0 : 1, slope = COMPUTED(job.slope), g_each = COMPUTED(job.g_each);
+    const COMPUTED through = job.detached ? 0 : 1, slope = COMPUTED(job.slope);
+    const COMPUTED* const weights = from<COMPUTED>(job.weights, at.first);
     const Lanes limit = all(COMPUTED(job.limit));
     const int surrogate = PLAIN ? SUPER : job.surrogate;
     const COMPUTED* const margins = kept.margins.empty() ? nullptr : kept.margins.data() + at.lane;
@@ -342,11 +347,13 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
         if (margins) return read(margins + t * kept.tile + r * LANES, LANES);
         return saved ? read(saved + t * size + r * LANES, at.lanes<PLAIN>(r)) : Lanes{};
     };
-    Lanes gv[REGISTERS], gi[REGISTERS], held[REGISTERS];
+    Lanes gv[REGISTERS], gi[REGISTERS], held[REGISTERS], g_each[REGISTERS];
     Lanes g_decay[REGISTERS], g_threshold[REGISTERS], g_leak[REGISTERS], g_reset[REGISTERS];
     EACH_REGISTER {
         gv[r] = gi[r] = held[r] = g_decay[r] = g_threshold[r] = g_leak[r] = g_reset[r] = Lanes{};
         const int n = at.lane + r * LANES, lanes = at.lanes<PLAIN>(r);
+        g_each[r] = all(COMPUTED(job.g_each));
+        if (weights) g_each[r] += COMPUTED(job.g_weighted) * read(weights + r * LANES, lanes);
         if (end == job.steps) {
             if (job.g_v_last) gv[r] = read(from<COMPUTED>(job.g_v_last, at.place + r * LANES), lanes);
             if (job.g_i_last) gi[r] = read(from<COMPUTED>(job.g_i_last, at.place + r * LANES), lanes);
@@ -368,7 +375,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
             const int lanes = at.lanes<PLAIN>(r);
             if (g) fetch(g + r * LANES, AHEAD_BACK);
             if (saved) fetch(saved + t * size + r * LANES, AHEAD_BACK);
-            const Lanes at_values = g ? read(g + r * LANES, lanes) : Lanes{}, gn = at_values + g_each;
+            const Lanes at_values = g ? read(g + r * LANES, lanes) : Lanes{}, gn = at_values + g_each[r];
             if (CHANGES) {
                 Lanes charge = gn + gi[r];
                 gi[r] = -gn;
@@ -385,7 +392,7 @@ template <bool PER_NEURON, bool PLAIN> inline void backward(const Job& job, cons
                 const Lanes width = threshold > 0 ? threshold : all(1), step = derivative(surrogate, slope, m / width);
                 const Lanes passes = m > 0 ? (m + threshold <= limit ? all(1) : Lanes{}) : Lanes{};
                 // The gradient at the values meets a step of height θ, that at every message one of height 1.
-                const Lanes jump = (threshold > 0 ? at_values + g_each / width : g_each * passes) * step;
+                const Lanes jump = (threshold > 0 ? at_values + g_each[r] / width : g_each[r] * passes) * step;
                 if (learned) g_threshold[r] -= threshold > 0 ? jump : Lanes{};
                 const Lanes charge = jump + at_values * passes;
                 if (gx) write(gx + r * LANES, charge, lanes, past);
@@ -484,14 +491,17 @@ template <class Run> inline void each_tile(const Job& job, int64_t tile, int64_t
 
 template <bool PER_NEURON> void forward(Job& job, int64_t begin, int64_t end) {
     alignas(64) COMPUTED v[TILE], i[TILE];
-    int64_t sent = 0;
+    int64_t sent = 0, index = begin;
     each_tile(job, TILE, begin, end, [&](auto each_group) {
-        Lanes ones{};
+        Lanes ones{}, weighted{};
         for (int64_t t = 0; t < job.steps; t += STEPS)
             each_group([&](const Group& at, auto whole) {
-                forward<PER_NEURON, decltype(whole)::value>(job, at, t, std::min(t + STEPS, job.steps), v, i, ones);
+                forward<PER_NEURON, decltype(whole)::value>(job, at, t, std::min(t + STEPS, job.steps), v, i, ones, weighted);
             });
         for (int n = 0; n < LANES; n++) sent += int64_t(ones[n]);
+        double sum = 0;
+        for (int n = 0; n < LANES; n++) sum += weighted[n];
+        if (job.weighted) job.weighted[index++] = sum;
     });
     __atomic_fetch_add(&job.ones, sent, __ATOMIC_RELAXED);
 }

@@ -88,7 +88,7 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     layout = layout_for(x, parameters)
     block = make_block(parameters, settings, x.shape[1:], layout, x, x.device)
     call = ForwardInputs(x, inputs.v, inputs.i, saved_type(settings.save, x.dtype))
-    output, *rest, _ = run_forward(call, block, layout, settings.backend)
+    output, *rest, _, _ = run_forward(call, block, layout, settings.backend)
     # An operator returns tensors only.
     return output, *(x.new_empty(0) if part is None else part for part in rest)
 

@@ -64,6 +64,8 @@ class Wanted(NamedTuple):
         learned: names of parameters, separated by spaces.
         first: whether gradients at the first state are wanted.
         each: gradient added at every spike or graded message; only the native back end adds it.
+        weighted: the same, times the weight of its neuron.
+        weights: (width,) of a block.
     """
 
     shape: Sequence[int]
@@ -71,6 +73,8 @@ class Wanted(NamedTuple):
     learned: str
     first: bool = True
     each: float = 0.0
+    weighted: float = 0.0
+    weights: Tensor | None = None
 
 
 def saved_type(save: str, dtype: torch.dtype) -> torch.dtype | None:
@@ -114,10 +118,18 @@ def make_block(
 
 
 def fitted_block(
-    x: Tensor, parameters: Sequence[Tensor], settings: Settings, cache: dict[object, Block] | None
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    settings: Settings,
+    cache: dict[object, Block] | None,
+    weights: Tensor | None = None,
 ) -> tuple[Block, Layout]:
-    """Return the block for inputs x (T, B, ...), from ``cache`` if there is one, and its layout."""
-    layout = layout_for(x, parameters)
+    """Return the block for inputs x (T, B, ...), from ``cache`` if there is one, and its layout.
+
+    Args:
+        weights: (...), which the layout is for as well.
+    """
+    layout = layout_for(x, parameters if weights is None else (*parameters, weights))
     key = (layout, x.shape[2:], x.dtype, x.device)
     block = None if cache is None else cache.get(key)
     if block is None:
@@ -132,14 +144,14 @@ def fitted_block(
 def run_forward(inputs: ForwardInputs, block: Block, layout: Layout, backend: str) -> ForwardResult:
     """Return output (T, B, ...), last state (B, ...), saved margins (a block) and spike count.
 
-    ``inputs`` are tensors (T, B, ...) and (B, ...), not blocks.
+    ``inputs`` are tensors (T, B, ...) and (B, ...), not blocks; its weights are those of a block.
     """
-    x, v, i, save, last = inputs
+    x, v, i, save, last, weights = inputs
     dtype, shape, computed = x.dtype, x.shape[1:], block.leak.dtype
     if backend == "native" and dtype not in backend_native.TYPES:
         x = x.float()
     v, i = [None if state is None else state_block(state.expand(tuple(shape)), layout, computed) for state in (v, i)]
-    done = load_backend(backend).forward(ForwardInputs(steps_block(x, layout), v, i, save, last), block)
+    done = load_backend(backend).forward(ForwardInputs(steps_block(x, layout), v, i, save, last, weights), block)
     spiking = block.kind != "li"
     return ForwardResult(
         outside(done.output, x.shape, layout).to(dtype),
@@ -148,6 +160,7 @@ def run_forward(inputs: ForwardInputs, block: Block, layout: Layout, backend: st
         # Outputs of an operator must not alias: for "li" autograd saves the output itself.
         done.saved if spiking else None,
         done.ones if spiking and block.kind not in CHANGES else None,
+        done.weighted,
     )
 
 
@@ -158,7 +171,7 @@ def run_backward(
 
     The gradient at an input that was held is the sum over timesteps (1, B, ...).
     """
-    shape, dtype, learned, first, each = wanted
+    shape, dtype, learned, first, each, weighted, weights = wanted
     computed, inside = block.leak.dtype, tuple(shape[1:])
     native, hold = settings.backend == "native", settings.hold > 1
     narrow = computed if native and dtype not in backend_native.TYPES else dtype
@@ -177,7 +190,7 @@ def run_backward(
     done = load_backend(settings.backend).backward(
         BackwardInputs(
             *((shape[0], layout.rows, layout.width), narrow, g, g_v, g_i, margins, v, learned.split(), hold),
-            *(x, i, each, first),
+            *(x, i, each, first, weighted, weights),
         ),
         block,
     )

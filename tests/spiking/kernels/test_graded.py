@@ -150,17 +150,20 @@ def test_share_of_messages_has_the_gradient_of_their_events(
     threshold: float, limit: float, shape: tuple[int, ...], hold: int, backend: str
 ) -> None:
     results, device = [], "cuda" if backend == "triton" and not INTERPRETED else "cpu"
+    synapses = torch.linspace(1, 9, shape[-1], device=device)
     for counted in (True, False):
         given = torch.tensor(threshold, dtype=torch.float64, device=device, requires_grad=True)
         neurons, x = graded(backend, threshold=given, limit=limit), inputs(*shape, dtype=torch.float32).to(device)
         x.requires_grad_()
-        sent, share = engine.whole_sample(x, neurons, hold=hold)
-        assert (share is not None) == (backend == "native")
-        if share is None or not counted:
+        sent, share, weighted = engine.weighted_sample(x, neurons, synapses, hold=hold)
+        assert (share is not None) == (weighted is not None) == (backend == "native")
+        if share is None or weighted is None or not counted:
             share = engine.firing_rate(events(sent, neurons))
+            weighted = (events(sent, neurons) * synapses).mean()
         torch.testing.assert_close(share, (sent > 0).float().mean())
+        torch.testing.assert_close(weighted, ((sent > 0) * synapses).mean())
         weights = torch.linspace(-1, 1, sent.numel(), device=device).reshape(sent.shape)
-        (1e3 * share.square() + (sent * weights).sum()).backward()
+        (1e3 * share.square() + 99 * weighted.square() + (sent * weights).sum()).backward()
         results.append((x.grad, given.grad))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
     assert results[0][0].any() and results[0][1].any() == (threshold > 0)

@@ -439,6 +439,32 @@ def test_whole_sample_and_firing_rate(
     assert torch.equal(again, spikes) and (unlearned is None or torch.equal(unlearned, rate))
 
 
+@pytest.mark.parametrize("kind", SPIKING)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("per_neuron", [False, True])
+def test_weighted_mean_of_spikes(kind: str, per_neuron: bool, channels_last: bool, backend: str) -> None:
+    changed = {"threshold": torch.linspace(0.3, 0.6, 7)[:, None, None]} if per_neuron else {}
+    x = inputs(9, 3, 7, 5, 33, dtype=torch.float32)
+    if channels_last:
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    x = x.cuda() if backend == "triton" and not INTERPRETED else x
+    weights = torch.arange(5.0, device=x.device)[:, None] * torch.linspace(1, 2, 33, device=x.device)  # (H, W)
+    x, y = x.clone().requires_grad_(), x.clone().requires_grad_()
+    spikes, rate, weighted = engine.weighted_sample(x, neurons(kind, backend, **changed), weights)
+    wanted, _ = engine.multi_step(y, neurons(kind, backend, **changed))
+    assert torch.equal(spikes, wanted)
+    assert (weighted is not None) == (rate is not None) == (backend == "native")
+    if weighted is None or rate is None:
+        return
+    expected = (wanted * weights).mean()
+    torch.testing.assert_close(weighted, expected)
+    upstream = torch.linspace(-1, 1, spikes.numel()).reshape(spikes.shape)
+    (9 * weighted.square() + 3 * rate + (spikes * upstream).sum()).backward()
+    (9 * expected.square() + 3 * wanted.mean() + (wanted * upstream).sum()).backward()
+    torch.testing.assert_close(x.grad, y.grad)
+    assert x.grad is not None and x.grad.any()
+
+
 def test_two_backward_passes_over_one_graph(backend: str) -> None:
     x = inputs(5, 2, 6).requires_grad_()
     spikes = multi_step(x, neurons("lif", backend))[0]
