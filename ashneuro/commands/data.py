@@ -132,7 +132,8 @@ def check(
         terminal.json(asdict(found))
     else:
         terminal.data_check(found)
-        terminal.left_out(listed)
+        if skip_broken:  # else an older list may be there
+            terminal.left_out(listed)
     return 1 if found.problems else 0
 
 

@@ -24,7 +24,7 @@ class Learnable:
         max_words: longest text that is read, in words or pieces.
         cut: number of longer texts.
         unspaced: texts in scripts without spaces between words.
-        wordless: texts without any word or piece.
+        wordless: texts without letters and digits, or without any word or piece.
         unit: what texts are read as: ``"words"`` or ``"pieces"``.
         one_colour: pictures that have a single colour.
     """
@@ -60,7 +60,8 @@ class Learnable:
             )
             found.append(f"{self.unspaced:,} {of} are in scripts without spaces between words; {how}")
         if self.wordless:
-            found.append(f"{self.wordless:,} {of} have no {self.unit}: nothing is learned from them")
+            how = "nothing is learned from them" if self.unit == "words" else "they are read as signs"
+            found.append(f"{self.wordless:,} {of} have no words: {how}")
         if self.one_colour:
             found.append(f"{self.one_colour:,} pictures are all of one colour")
         return found
@@ -87,7 +88,9 @@ def count_learnable(
         max_words=limit,
         cut=sum(length > limit for length in lengths),
         unspaced=sum(map(is_unspaced, texts)),
-        wordless=sum(not length for length in lengths),
+        wordless=sum(
+            not length or not any(map(str.isalnum, text)) for text, length in zip(texts, lengths, strict=True)
+        ),
         unit="words" if isinstance(words, Vocabulary) else "pieces",
         one_colour=one_colour,
     )

@@ -85,6 +85,6 @@ def test_texts_without_effect_are_counted() -> None:
     assert [sentence.split()[0] for sentence in sentences] == ["2", "1", "1", "1"]
     assert "more than 24 words" in sentences[1] and "data.tokeniser = 'pieces'" in sentences[2]
     found = count_learnable(texts, owners, build_pieces(texts), 0, one_colour=3)
-    assert (found.max_words, found.cut, found.wordless, found.unit) == (30, 0, 0, "pieces")
-    assert [sentence.split()[0] for sentence in found.sentences()] == ["2", "1", "3"]
-    assert "read in pieces" in found.sentences()[1]
+    assert (found.max_words, found.cut, found.wordless, found.unit) == (30, 0, 1, "pieces")
+    assert [sentence.split()[0] for sentence in found.sentences()] == ["2", "1", "1", "3"]
+    assert "read in pieces" in found.sentences()[1] and "have no words" in found.sentences()[2]
