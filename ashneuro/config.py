@@ -22,7 +22,7 @@ from ashneuro.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-SWEEPS = ("ablation", "demo", "front", "stua")
+SWEEPS = ("ablation", "demo", "front", "front-long", "stua")
 """Names of the examples that are sweeps; the others are settings of one run."""
 
 EARLIER: Mapping[str, Any] = {
@@ -591,6 +591,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     values = _read(path, presets(), "preset")
     if path.name == "config.json":  # of a run, which keeps its meaning
         _set_missing(values, EARLIER)
+        # Without a transformer there are no heads: old and new settings mean the same.
+        multimodal = values["model"]["multimodal"] if isinstance(values["model"], dict) else None
+        if isinstance(multimodal, dict) and not multimodal.get("layers"):
+            multimodal.pop("similarity", None)
     for override in overrides:
         _override(values, override)
     train = values.get("train")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ashneuro.config import load_config
 from ashneuro.errors import ConfigError, DataError
 from ashneuro.model.network import AshNet
 from ashneuro.training.checkpoint import load_run, write_state
@@ -89,6 +90,10 @@ def test_heads_of_earlier_runs_see_the_summary_token_alone(tmp_path: Path) -> No
     (tmp_path / "run" / "config.json").write_text(json.dumps(written))
     opened = load_run(tmp_path / "run")
     assert opened.config == run.config and opened.model.itm.in_features == WIDE.width
+    without = tmp_path / "config.json"
+    written["model"]["multimodal"]["layers"] = 0
+    without.write_text(json.dumps(written))
+    assert load_config(without).model.multimodal.similarity, "equal to the settings of now, so a sweep goes on"
     now = AshNet(replace(earlier.model, multimodal=WIDE), 9, 8)
     assert now.itm.in_features == WIDE.width + earlier.model.embedding
 
