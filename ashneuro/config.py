@@ -6,7 +6,6 @@ A run saves its resolved settings as ``config.json``, which is read back into th
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 import tomllib
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 from ashneuro.errors import ConfigError
+from ashneuro.files import parse_toml, read_json, read_toml
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -33,6 +33,10 @@ EARLIER: Mapping[str, Any] = {
 """Values for a run's ``config.json`` that was written before these settings existed."""
 
 PositiveInt = Annotated[int, Ge(1)]
+LARGEST_SIZE, LARGEST_IMAGE, MOST_LAYERS = 1 << 16, 1 << 13, 1 << 10
+Size = Annotated[int, Ge(1), Le(LARGEST_SIZE)]
+"""A size of a layer, a batch or a sequence: above this it is a slip, and would fill any memory."""
+Layers = Annotated[int, Ge(0), Le(MOST_LAYERS)]
 Positive = Annotated[float, Gt(0)]
 
 SpikingNeuron = Literal["lif", "cubalif", "if", "graded"]
@@ -99,10 +103,10 @@ class DataConfig:
     skip_broken: bool = False
     split: Literal["style", "concept", "file", "random", "picture", "auto"] = "style"
     styles: tuple[str, ...] = ()
-    image_size: PositiveInt = 32
+    image_size: Annotated[int, Ge(1), Le(LARGEST_IMAGE)] = 32
     captions: Literal["separate", "joined"] = "separate"
     tokeniser: Literal["auto", "words", "pieces"] = "auto"
-    max_words: Annotated[int, Ge(0)] = 0
+    max_words: Annotated[int, Ge(0), Le(LARGEST_SIZE)] = 0
     labelled: Annotated[float, Gt(0), Le(1)] = 1.0
     store: Literal["memory", "disk"] = "memory"
     stream: bool = False
@@ -162,8 +166,8 @@ class ConcreteConfig:
         tune: train the backbone; a frozen one runs in eval mode.
     """
 
-    channels: tuple[PositiveInt, ...] = (24, 48)
-    width: PositiveInt = 64
+    channels: Annotated[tuple[Size, ...], Len(0, MOST_LAYERS)] = (24, 48)
+    width: Size = 64
     backbone: str = ""
     stage: int = -1
     weights: str = ""
@@ -214,10 +218,10 @@ class AbstractConfig:
     """
 
     kind: AbstractKind = "spiking"
-    channels: Annotated[tuple[PositiveInt, ...], Len(2)] = (64, 96)
-    units: PositiveInt = 256
+    channels: Annotated[tuple[Size, ...], Len(2, MOST_LAYERS)] = (64, 96)
+    units: Size = 256
     positions: bool = False
-    timesteps: PositiveInt = 4
+    timesteps: Size = 4
     dt_s: Positive = 1e-3
     tau_mem_s: Positive = 2e-3
     v_threshold: Annotated[float, Ge(0)] = 1.0
@@ -233,8 +237,8 @@ class AbstractConfig:
     surrogate: SurrogateName = "super"
     slope: Annotated[float, Ge(0)] = 0.0
     detach_reset: bool = False
-    codebook: Annotated[int, Ge(0)] = 0
-    codebook_groups: PositiveInt = 8
+    codebook: Annotated[int, Ge(0), Le(LARGEST_SIZE)] = 0
+    codebook_groups: Size = 8
 
 
 def relu_bits(config: AbstractConfig) -> int:
@@ -263,9 +267,9 @@ class TextConfig:
         tune: train the tower; a frozen one runs in eval mode.
     """
 
-    width: PositiveInt = 128
-    layers: Annotated[int, Ge(0)] = 1
-    heads: PositiveInt = 4
+    width: Size = 128
+    layers: Layers = 1
+    heads: Size = 4
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
     tower: Literal["", "transformers", "open_clip"] = ""
     weights: str = ""
@@ -287,9 +291,9 @@ class MultimodalConfig:
             L_ITC aligns.
     """
 
-    width: PositiveInt = 128
-    layers: Annotated[int, Ge(0)] = 0
-    heads: PositiveInt = 4
+    width: Size = 128
+    layers: Layers = 0
+    heads: Size = 4
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
     similarity: bool = True
 
@@ -307,7 +311,7 @@ class ModelConfig:
     abstract: AbstractConfig = field(default_factory=AbstractConfig)
     text: TextConfig = field(default_factory=TextConfig)
     multimodal: MultimodalConfig = field(default_factory=MultimodalConfig)
-    embedding: PositiveInt = 128
+    embedding: Size = 128
 
 
 Logger = Literal["tensorboard", "csv", "wandb", "mlflow"]
@@ -395,7 +399,7 @@ class TrainConfig:
     quantise_aware: bool = False
     seed: Annotated[int, Gt(-(2**32)), Lt(2**32)] = 0
     epochs: PositiveInt = 8
-    batch_size: Annotated[int, Ge(2)] = 128
+    batch_size: Annotated[int, Ge(2), Le(LARGEST_SIZE)] = 128
     learning_rate: Positive = 2e-3
     weight_decay: Annotated[float, Ge(0)] = 0.05
     warmup: Annotated[float, Ge(0), Le(1)] = 0.1
@@ -453,7 +457,7 @@ class StageNeuron:
     """
 
     kind: Literal["spiking", "relu", "quantised-relu"] | None = None
-    timesteps: PositiveInt | None = None
+    timesteps: Size | None = None
     dt_s: Positive | None = None
     tau_mem_s: Positive | None = None
     v_threshold: Weight | None = None
@@ -494,7 +498,7 @@ class StageConfig:
     parts: tuple[Literal["concrete", "abstract", "text", "fusion", "multimodal", "heads"], ...] = ()
     abstract: StageNeuron | None = None
     learning_rate: Positive | None = None
-    batch_size: Annotated[int, Ge(2)] | None = None
+    batch_size: Annotated[int, Ge(2), Le(LARGEST_SIZE)] | None = None
     itc: Weight | None = None
     itm: Weight | None = None
     mlm: Weight | None = None
@@ -651,15 +655,14 @@ def _examples() -> dict[str, Path]:
 def _read(path: Path, names: Collection[str], what: str) -> dict[str, Any]:
     remedy = f"name a .toml, or a {what}: {', '.join(names)}"
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values = read_json(path) if path.suffix == ".json" else read_toml(path)
     except FileNotFoundError as error:
         near = difflib.get_close_matches(str(path), names, n=1)
         why = f"there is no such file, and no {what} of that name" + (f" (did you mean {near[0]}?)" if near else "")
         raise ConfigError(f"cannot read {path}", why, remedy) from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}", error.strerror or str(error), remedy) from error
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"cannot read {path}", str(error), "correct the line that the message names") from error
     if not isinstance(values, dict):
         raise ConfigError(f"cannot read {path}", f"it holds a {type(values).__name__}, not settings", remedy)
@@ -776,9 +779,11 @@ def _override(values: dict[str, Any], text: str) -> None:
     if not equals:
         raise ConfigError(f"--set {text}", "an override is written section.key=value", "--set train.epochs=3")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        parsed = parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value  # a bare word is a string
+    except ValueError as error:
+        raise ConfigError(f"--set {text[:80]}", str(error), "--set train.epochs=3") from error
     *sections, leaf = key.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})

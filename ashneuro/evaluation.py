@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ashneuro.display import Plotted
 from ashneuro.errors import DataError
-from ashneuro.files import replace_file
+from ashneuro.files import conform, read_json, reason_of, replace_file
+from ashneuro.schemas import EvaluationFile, TaskEvaluationFile
 
 if TYPE_CHECKING:
     from ashneuro.config import AbstractKind, Task
@@ -222,7 +223,7 @@ class Evaluation(_EvaluationFile):
         Raises:
             DataError: the schema, the kind, or the name of a row is unknown.
         """
-        _check_schema(values, RETRIEVAL_SCHEMA)
+        _check_schema(values, RETRIEVAL_SCHEMA, EvaluationFile)
         kind = _kind(values)
         label, identities = _identities(kind, values["rows"])
         ratio = values["ratio"]
@@ -347,7 +348,7 @@ class TaskEvaluation(_EvaluationFile):
         Raises:
             DataError: the schema, the kind, the task, or the name of a row is unknown.
         """
-        _check_schema(values, TASK_SCHEMA)
+        _check_schema(values, TASK_SCHEMA, TaskEvaluationFile)
         kind, task = _kind(values), values["task"]
         if task not in _MEASURES:
             raise _unreadable("task", task, _MEASURES)
@@ -413,13 +414,18 @@ def _kind(values: Mapping[str, Any]) -> AbstractKind:
     return kind
 
 
-def _check_schema(values: Mapping[str, Any], expected: str) -> None:
+def _check_schema(values: Mapping[str, Any], expected: str, model: type) -> None:
+    """Raise `DataError` unless values are of the schema, and of its model."""
     if (schema := values.get("schema")) != expected:
         raise DataError(
             f"this evaluation has the schema {schema!r}",
             f"{expected} is the one that is read here",
             "run `ashneuro evaluate` again",
         )
+    try:
+        conform(values, model)
+    except ValueError as error:
+        raise DataError("this evaluation is damaged", str(error), "run `ashneuro evaluate` again") from error
 
 
 def _unreadable(field: str, value: object, known: Sequence[str] | Mapping[Any, Any]) -> DataError:
@@ -432,7 +438,9 @@ def _unreadable(field: str, value: object, known: Sequence[str] | Mapping[Any, A
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"cannot read {path}", str(error), "run `ashneuro evaluate` again") from error
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise ValueError("it is not an object of JSON")
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}", reason_of(error), "run `ashneuro evaluate` again") from error
     return values

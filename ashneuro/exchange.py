@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from ashneuro.errors import ConfigError, DataError
+from ashneuro.files import conform, parse_json, read_text, reason_of
+from ashneuro.schemas import EpochLine, StreamFile, TotalsLine
 
 METRICS = "metrics.jsonl"
 """File of a run's folder that holds its `TrainingMetrics`."""
@@ -252,27 +254,43 @@ def read_metrics(file: Path) -> TrainingMetrics:
     """Return the content of a ``metrics.jsonl``; without such a file there are no epochs.
 
     Raises:
-        DataError: a line cannot be read. An unfinished last line, which an interrupted run may
-            leave, is skipped.
+        DataError: it cannot be read. An unfinished last line, which an interrupted run may leave,
+            is skipped.
     """
     if not file.exists():
         return TrainingMetrics()
+    do = "remove the line or train again"
     epochs: list[EpochMetrics] = []
     totals = None
-    lines = file.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = read_text(file).splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read", reason_of(error), "remove it: it is a log of the training") from error
     for number, text in enumerate(lines, start=1):
         try:
-            row = json.loads(text)
-            if "final" in row:
+            row = parse_json(text, finite=False)  # a loss may have become NaN
+            if isinstance(row, dict) and "final" in row:
+                conform(row, TotalsLine)
                 totals = TrainingTotals.from_json(row)
             else:
-                epochs.append(EpochMetrics.from_json(row))
-        except (ValueError, KeyError, TypeError) as error:
+                epochs.append(read_epoch(row))
+        except ValueError as error:
             if isinstance(error, json.JSONDecodeError) and number == len(lines):
                 break
-            why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"{file}, line {number}, cannot be read", why, "remove the line or train again") from error
+            raise DataError(f"{file}, line {number}, cannot be read", str(error), do) from error
     return TrainingMetrics(tuple(epochs), totals)
+
+
+def read_epoch(row: Any) -> EpochMetrics:
+    """Return the metrics in a parsed line.
+
+    Raises:
+        ValueError: it is not such a line; the message names the entry.
+    """
+    conform(row, EpochLine)
+    for prefix in ("loss_", "firing_rate.", "validation_"):
+        conform(_with_prefix(row, prefix), dict[str, float])
+    return EpochMetrics.from_json(row)
 
 
 def _with_prefix(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -391,6 +409,12 @@ class StreamEvaluation:
                 f"{STREAM_SCHEMA} is the one that is read here",
                 "run `ashneuro evaluate --stream` again",
             )
+        try:
+            conform(values, StreamFile)
+        except ValueError as error:
+            raise DataError(
+                "this evaluation is damaged", str(error), "run `ashneuro evaluate --stream` again"
+            ) from error
         own = {name: value for name, value in values.items() if name != "schema"}
         return cls(**{**own, "rates": tuple(map(_stream_rate, values["rates"]))})
 

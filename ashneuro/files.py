@@ -1,11 +1,53 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files that are read within limits.
+
+Whoever reads a file that may come from elsewhere goes through these functions, or through
+`ashneuro.arrays` and `ashneuro.program.hdf5`: they open regular files alone, compare sizes with a
+limit before anything is allocated, and raise nothing but `OSError` and `ValueError`, with a reason
+that can be shown.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
+import math
 import os
+import re
 import secrets
+import stat
+import textwrap
+import tomllib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+LARGEST_JSON = 1 << 30
+"""Bytes of the largest JSON, table or picture that is read: COCO's captions have 0.1 GB."""
+LARGEST_TOML = 4 << 20
+"""Bytes of the largest TOML that is read; ours have 10 kB."""
+DEEPEST_TOML = 100
+"""Levels of the most nested TOML that is read. tomllib takes time with the square of a key's
+dots."""
+
+_LONG_KEY = re.compile(rf"^[ \t]*\[*[\w-]+(?:[ \t]*\.[ \t]*[\w-]+){{{DEEPEST_TOML}}}", re.MULTILINE)
+
+LARGEST_EXPANDED = 1 << 30
+"""Bytes that a file may hold when it is unpacked, if it is small itself."""
+EXPANSION = 32
+"""A larger file may hold this many times its own size."""
+EXPANDED_GIB = "ASHNEURO_LARGEST_GIB"
+"""Environment variable: another `LARGEST_EXPANDED`, in GiB."""
+
+_KINDS: dict[Callable[[int], bool], str] = {
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISSOCK: "a socket",
+}
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -20,3 +62,186 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_regular(path: str | Path, limit: int | None = None) -> int:
+    """Return the size of a regular file in bytes; links are followed.
+
+    To open a named pipe waits for its writer, and a device may never end.
+
+    Raises:
+        OSError: it is something else, is missing, or is larger than ``limit``; ``strerror`` is the
+            reason.
+    """
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((word for test, word in _KINDS.items() if test(found.st_mode)), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+    if limit is not None and found.st_size > limit:
+        raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes; at most {limit:,} are read", str(path))
+    return found.st_size
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a file could not be read, without its name, on one line."""
+    text = getattr(error, "strerror", None) or (f"it has no {error}" if isinstance(error, KeyError) else str(error))
+    return " ".join(text.split()) or type(error).__name__
+
+
+def require_unpacked(expanded: int, size: int) -> None:
+    """Raise `ValueError` if a file of ``size`` bytes claims to hold too many when it is unpacked.
+
+    Nothing is allocated for a claim that fails here.
+    """
+    try:
+        least = int(float(os.environ[EXPANDED_GIB]) * (1 << 30))
+    except (KeyError, ValueError, OverflowError):
+        least = LARGEST_EXPANDED
+    if expanded > (limit := max(least, EXPANSION * size)):
+        raise ValueError(
+            f"it has {size:,} bytes and claims to hold {expanded:,}; at most {limit:,} are read, or as many GiB as the "
+            f"environment variable {EXPANDED_GIB} says"
+        )
+
+
+def read_bytes(path: str | Path, limit: int = LARGEST_JSON) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        OSError: see `require_regular`.
+    """
+    require_regular(path, limit)
+    return Path(path).read_bytes()
+
+
+def read_text(path: str | Path, limit: int = LARGEST_JSON) -> str:
+    """Return the content of a regular file of UTF-8.
+
+    Raises:
+        OSError: see `require_regular`.
+        ValueError: it is not UTF-8.
+    """
+    return read_bytes(path, limit).decode("utf-8")
+
+
+def read_json(path: str | Path, limit: int = LARGEST_JSON) -> Any:
+    """Return the value in a JSON file; see `parse_json`.
+
+    Raises:
+        OSError: see `require_regular`.
+        ValueError: it is not JSON, or not UTF-8.
+    """
+    return parse_json(read_text(path, limit))
+
+
+def parse_json(text: str, *, finite: bool = True) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        finite: its numbers must be finite.
+
+    Raises:
+        ValueError: it is not JSON, holds NaN or an infinite number, is nested too deeply, or has an
+            integer of thousands of digits.
+    """
+    try:
+        return json.loads(text, parse_constant=_not_finite, parse_float=_finite) if finite else json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise _plain(error) from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return the values in a TOML file; see `parse_toml`.
+
+    Raises:
+        OSError: see `require_regular`.
+        ValueError: it is not TOML, or not UTF-8.
+    """
+    return parse_toml(read_text(path, LARGEST_TOML))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the values of a TOML text.
+
+    Raises:
+        ValueError: it is not TOML, is nested too deeply, or has an integer of thousands of digits.
+    """
+    if _LONG_KEY.search(text):
+        raise ValueError(f"it has a key of more than {DEEPEST_TOML} parts")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise _plain(error) from error
+
+
+def read_model(path: str | Path, model: Any, limit: int = LARGEST_JSON) -> Any:
+    """Return the values in a JSON file, once they were compared with its model.
+
+    Args:
+        model: a dataclass of `ashneuro.schemas`, or another type. Types are compared strictly;
+            keys that it does not have may be there; numbers are finite.
+
+    Raises:
+        OSError: see `require_regular`.
+        ValueError: it is not JSON, or its values are not those of the model; the message names
+            the first of them.
+    """
+    values = read_json(path, limit)
+    conform(values, model)
+    return values
+
+
+def conform(values: Any, model: Any) -> Any:
+    """Return parsed JSON as a value of a model; see `read_model`.
+
+    Raises:
+        ValueError: the values are not those of the model.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(model).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise ValueError(_problems(error)) from None
+
+
+@cache
+def _adapter(model: Any) -> Any:
+    # Imported here: `--help` and `check` start without it.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(model)
+
+
+def _problems(error: ValidationError) -> str:
+    """Return the first five faults of values, on one line."""
+    found = []
+    for item in error.errors(include_context=False):
+        *parents, last = item["loc"] or ("it",)
+        if item["type"] == "missing":
+            found.append(f"{'.'.join(map(str, parents)) or 'it'} has no {last!r}")
+        else:
+            value = textwrap.shorten(repr(item["input"]), 60, placeholder=" …")
+            found.append(f"{'.'.join(map(str, (*parents, last)))} is {value}: {item['msg']}")
+    return "; ".join([*found[:5], *([f"and {len(found) - 5} more"] if len(found) > 5 else [])])
+
+
+def _plain(error: ValueError) -> ValueError:
+    # Python advises to lift its limit of digits, which would make such a file slow, not sound.
+    return ValueError("it has an integer of thousands of digits") if "integer string" in str(error) else error
+
+
+def _not_finite(word: str) -> NoReturn:
+    raise ValueError(f"it holds {word}, which is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"it holds {text[:40]}, which is larger than any number here")
+    return value

@@ -27,7 +27,7 @@ ROOMS = [
     "commands",
     "cli",
 ]
-SHARED = {"config", "cores", "errors", "exchange", "display", "evaluation", "files", "loihi"}
+SHARED = {"arrays", "config", "cores", "errors", "exchange", "display", "evaluation", "files", "loihi", "schemas"}
 ANY_GRAPH = {"program", "simulation", "cost", "reporting"}  # import no torch module's room: see TORCH_ROOMS
 TORCH_ROOMS = {"model", "frameworks", "training"}
 TORCH_FREE = ["program", "cost", "reporting", *sorted(SHARED), "cli"]

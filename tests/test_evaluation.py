@@ -92,14 +92,18 @@ def test_file_without_hash() -> None:
     assert Evaluation.from_json(values) == replace(RETRIEVAL, weights_sha256="")
 
 
+NO_METRICS: dict[str, dict[str, float]] = {"image_to_text": {}, "text_to_image": {}}
+
+
 @pytest.mark.parametrize(
     "change, why",
     [
         ({"schema": "ashneuro.evaluation/0"}, "schema"),
+        ({"images": "many"}, "images is 'many'"),
         ({"kind": "analog"}, "kind 'analog'"),
-        ({"rows": [{"name": "hybrid", "spikes_from": "SpiNNaker"}]}, "source of spikes 'SpiNNaker'"),
+        ({"rows": [{"name": "hybrid", "spikes_from": "SpiNNaker", **NO_METRICS}]}, "source of spikes 'SpiNNaker'"),
         (
-            {"rows": [{"name": name, "spikes_from": "torch"} for name in ("hybrid", "hybrid, B zeroed")]},
+            {"rows": [{"name": name, "spikes_from": "torch", **NO_METRICS} for name in ("hybrid", "hybrid, B zeroed")]},
             "row 'hybrid, B zeroed'",
         ),
     ],

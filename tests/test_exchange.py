@@ -53,7 +53,11 @@ def test_read_metrics_skips_an_unfinished_last_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [('{"epoch": 1\n{"epoch": 2}\n', "Expecting ','"), ('{"epoch": 1}\n', "it has no 'loss'"), ("3\n", "not iterable")],
+    [
+        ('{"epoch": 1\n{"epoch": 2}\n', "Expecting ','"),
+        ('{"epoch": 1}\n', "it has no 'loss'"),
+        ("3\n", "should be an object"),
+    ],
 )
 def test_read_metrics_reports_a_damaged_line(text: str, why: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"

@@ -7,7 +7,6 @@ measured or printed. Start at `load_cases`.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from ashneuro.cost.profile import CLOSED, UNITS, Check, Range, profile_folder
 from ashneuro.cost.running import ANY_SHARE, Usage
 from ashneuro.cost.workload import LayerWorkload, Workload
 from ashneuro.errors import ProfileError
+from ashneuro.files import read_toml, reason_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.synapse import conv_shape, dense_macs
 
@@ -277,13 +277,13 @@ def load_case(path: Path) -> Case:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_toml(path)
         case = replace(TypeAdapter(Case).validate_python(values), name=path.stem)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ProfileError(f"cannot read {path}", str(error), "fix the file") from error
     except ValidationError as error:
         faults = "".join(f"\n  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ProfileError(f"{path}: {error.error_count()} fault(s)", faults, "correct them") from error
+    except (OSError, ValueError) as error:
+        raise ProfileError(f"cannot read {path}", reason_of(error), "fix the file") from error
     # Faults that types do not catch.
     units = [item.unit for item in case.measured if UNITS.get(item.unit, ("",))[0] not in ("energy", "power")]
     rows = len(case.network.layers) if case.network else 0

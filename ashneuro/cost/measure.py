@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 from ashneuro.cost.profile import CLOSED
 from ashneuro.errors import ConfigError, DataError, install_command
+from ashneuro.files import parse_json, read_text, reason_of
 
 SCHEMA = "ashneuro.measurement/1"
 SHORTEST_S = 10.0
@@ -339,13 +340,13 @@ def load_measurements(path: Path) -> tuple[Measurement | NotMeasured, ...]:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path), finite=False)  # the model names the entry that is not finite
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']!r}, not {SCHEMA!r}")
         measured = TypeAdapter(list[Measurement]).validate_python(content["measured"])
         missing = TypeAdapter(list[NotMeasured]).validate_python(content["not_measured"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        why = str(error)
+        why = reason_of(error)
         if isinstance(error, ValidationError):
             why = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise DataError(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ashneuro.errors import ProfileError
+from ashneuro.files import read_toml
 
 UNITS: dict[str, tuple[str, float]] = {
     "fJ": ("energy", 1e-15),
@@ -392,10 +392,10 @@ def load_profile(name: str | Path) -> HardwareProfile:
             "ashneuro profiles list, or give the path of a .toml",
         )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_toml(path)
     except OSError as error:
         raise ProfileError(f"cannot read {path}", error.strerror or str(error), "ashneuro profiles list") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ProfileError(
             f"cannot read {path}", f"it is not TOML: {error}", "fix the line that the message names"
         ) from error

@@ -5,7 +5,6 @@ Nothing is unpacked to disk, and nothing is unpickled.
 
 from __future__ import annotations
 
-import json
 import lzma
 import os
 import re
@@ -22,6 +21,14 @@ from ashneuro.config import cache_dir
 from ashneuro.data.columns import CAPTION_NAMES, SUFFIXES, Columns, choose_columns, is_picture, texts_of_value
 from ashneuro.data.readers import PARTS, Record, lone_surrogate, make_record, merge, read_json, value_of
 from ashneuro.errors import DataError, need
+from ashneuro.files import parse_json, read_bytes, reason_of, require_regular
+
+MOST_SHARDS, DIGITS = 100_000, 12
+"""Shards that a pattern names at most, and digits of its numbers."""
+LARGEST_MEMBER = 1 << 28
+"""Bytes of the largest picture or text in a shard that is read."""
+DEEPEST = 8
+"""Levels of shards in one another."""
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _CUSTOMARY = Columns()
@@ -72,10 +79,15 @@ def is_tar(path: Path) -> bool:
 
 def _shards(path: Path) -> list[Path]:
     if match := _BRACES.fullmatch(path.name):
-        width = len(match[2])
+        first, last = match[2], match[3]
+        if max(len(first), len(last)) > DIGITS or not 0 <= int(last) - int(first) < MOST_SHARDS:
+            raise DataError(
+                f"{path.name[:80]} names no shards that can be read",
+                f"{{{first[:20]}..{last[:20]}}} counts from the first to the last, {MOST_SHARDS:,} at most",
+                "name them as shard-{000000..000009}.tar, or give their folder",
+            )
         return [
-            path.with_name(f"{match[1]}{number:0{width}}{match[4]}")
-            for number in range(int(match[2]), int(match[3]) + 1)
+            path.with_name(f"{match[1]}{number:0{len(first)}}{match[4]}") for number in range(int(first), int(last) + 1)
         ]
     shards = sorted(file for file in path.rglob("*") if is_tar(file)) if path.is_dir() else [path]
     if not shards:
@@ -92,6 +104,7 @@ def _samples(shard: Path, name: str, copies: Copies, problems: list[str]) -> dic
     samples: dict[str, Members] = {}
     last = ""
     try:
+        require_regular(shard)
         with shard.open("rb") as file:
             place = None if _is_compressed(file.peek(512)[:512]) else (shard, 0)
             for key, extension, read in _members(file, place, name, copies, problems):
@@ -101,8 +114,8 @@ def _samples(shard: Path, name: str, copies: Copies, problems: list[str]) -> dic
                     problems.append(f"{name} {key}.{extension}: is in the shard twice")
                 else:
                     members[extension] = read
-    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
-        problems.append(f"{name}: {getattr(error, 'strerror', None) or error}")
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, RecursionError) as error:
+        problems.append(f"{name}: {reason_of(error)}")
         samples.pop(last, None)  # it may be truncated
     return samples
 
@@ -113,7 +126,7 @@ def _is_compressed(head: bytes) -> bool:
 
 
 def _members(
-    file: IO[bytes], place: tuple[Path, int] | None, name: str, copies: Copies, problems: list[str]
+    file: IO[bytes], place: tuple[Path, int] | None, name: str, copies: Copies, problems: list[str], depth: int = 0
 ) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """Iterate over (key, extension, reader) of the members of a tar, and of the tars in it.
 
@@ -129,13 +142,21 @@ def _members(
                 shown = member.name.encode("ascii", "backslashreplace").decode()
                 problems.append(f"{name} {shown}: its name is not UTF-8")
                 continue
+            if member.size > LARGEST_MEMBER and not is_tar(Path(member.name)):
+                problems.append(f"{name} {member.name[:80]}: it has {member.size:,} bytes; {LARGEST_MEMBER:,} are read")
+                continue
+            if member.issparse():
+                problems.append(f"{name} {member.name[:80]}: it is sparse")
+                continue
             folder, _, own = member.name.removeprefix("./").rpartition("/")
             if own.startswith("._"):  # macOS: attributes of the member of that name
                 continue
             inner = tar.extractfile(member) if not place or is_tar(Path(own)) else None
             if is_tar(Path(own)) and inner is not None:
                 start = (place[0], place[1] + member.offset_data) if place and own.lower().endswith(".tar") else None
-                yield from _members(inner, start, f"{name}/{own}", copies, problems)
+                if depth == DEEPEST:
+                    raise ValueError(f"shards in one another, more than {DEEPEST} levels")
+                yield from _members(inner, start, f"{name}/{own}", copies, problems, depth + 1)
                 continue
             base, dot, extension = own.partition(".")
             if not dot or not base:
@@ -205,7 +226,7 @@ def captions_of_sample(where: str, members: Members, columns: Columns, problems:
         if kind in texts:
             captions: list[str] | None = [line.strip() for line in text.splitlines() if line.strip()]
         else:
-            content = json.loads(text)
+            content = parse_json(text)
             if lone := lone_surrogate(text, content):
                 problems.append(f"{where}: its .json holds half of a letter ({lone} without its other half)")
                 return []
@@ -304,6 +325,7 @@ def read_table(file: Path) -> Any:
     """
     arrow = need("pyarrow", extra="hub", purpose="reading Hugging Face data sets")
     try:
+        require_regular(file)
         if file.suffix == ".parquet":
             return need("pyarrow.parquet", extra="hub", purpose="reading parquet").read_table(file)
         # save_to_disk writes arrow's stream format, not its file format.
@@ -323,4 +345,4 @@ def _cell(file: Path, column: str, row: int) -> bytes:
     name = value.get("path") if isinstance(value, dict) else value
     if not isinstance(name, str) or not name:
         raise OSError("the cell holds neither bytes nor a path")
-    return (file.parent / name).read_bytes()
+    return read_bytes(file.parent / name, LARGEST_MEMBER)

@@ -8,13 +8,14 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ashneuro.data.columns import Columns
 from ashneuro.data.formats import CAPTIONS, CLIPS, FORMATS, QUESTIONS, read_captions, read_questions
-from ashneuro.data.images import decode_image, is_large, reason
+from ashneuro.data.images import LARGEST_FILE, decode_image, is_large, reason
 from ashneuro.data.learnable import Learnable, count_learnable
 from ashneuro.data.pairs import Question
 from ashneuro.data.picture_folders import find_picture
@@ -23,6 +24,7 @@ from ashneuro.data.question_files import picture_path
 from ashneuro.data.readers import Record
 from ashneuro.data.recognise import recognise
 from ashneuro.errors import ConfigError, DataError
+from ashneuro.files import read_bytes
 
 ONE_COLOUR = 3
 """Largest difference within a channel of a picture that counts as all of one colour; a JPEG's."""
@@ -114,7 +116,7 @@ def check(
     if format in CAPTIONS:
         records, unread = read_captions(path, format, columns)
         for record in records:
-            read = record.read or find_picture(folder, record.image).read_bytes
+            read = record.read or partial(read_bytes, find_picture(folder, record.image), LARGEST_FILE)
             pictures.setdefault(record.image, (record.where, read))
             parts[record.split or "-"].add(record.image)
         kinds, texts = _of_captions(records), Counter[str]()
@@ -126,7 +128,8 @@ def check(
         _, questions, unread = read_questions(path, format)
         for question in questions:
             for name in question.images:
-                pictures.setdefault(name, (question.where, picture_path(folder, name).read_bytes))
+                read = partial(read_bytes, picture_path(folder, name), LARGEST_FILE)
+                pictures.setdefault(name, (question.where, read))
             parts[question.split or "-"] |= set(question.images)
         kinds, texts = _of_questions(questions), Counter(question.split or "-" for question in questions)
         owned = [("", question.text) for question in questions]  # many pictures have a question in common

@@ -7,6 +7,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashneuro.errors import DataError, need
+from ashneuro.files import require_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,6 +73,9 @@ def _decode(source: Path | IO[bytes], name: str) -> NDArray[np.uint8]:
 _OPENING, _LARGE = threading.Lock(), threading.Lock()
 """Held while warnings are silenced, and while one large picture is in memory."""
 
+LARGEST_FILE = 1 << 28
+"""Bytes of the largest picture file that is read."""
+
 LARGE_TO = 2**24
 """Number of pixels that a picture above Pillow's `MAX_IMAGE_PIXELS` (89 million) is reduced to."""
 
@@ -81,9 +86,18 @@ def _open(source: Path | IO[bytes]) -> Any:
     Up to twice `MAX_IMAGE_PIXELS` they are read reduced; above that Pillow raises an error.
     """
     image = need("PIL.Image", extra="train", purpose="reading images")
+    if isinstance(source, Path):
+        require_regular(source, LARGEST_FILE)
     with _OPENING, warnings.catch_warnings():  # filters belong to the process, not to a thread
         warnings.simplefilter("ignore", image.DecompressionBombWarning)
-        return image.open(source)
+        return image.open(source, formats=_formats(image))
+
+
+@cache
+def _formats(image: Any) -> list[str]:
+    """Return the formats that Pillow decodes itself: EPS would be run by Ghostscript."""
+    image.init()
+    return [name for name in image.OPEN if name != "EPS"]
 
 
 def _reduced(file: Any) -> Any:

@@ -26,6 +26,7 @@ from ashneuro.data.columns import (
     texts_of_value,
 )
 from ashneuro.errors import DataError
+from ashneuro.files import LARGEST_JSON, read_bytes
 
 PARTS = {
     "train": "train",
@@ -85,7 +86,7 @@ def read_text(path: Path) -> str:
         DataError: the file is missing, or in another encoding; names the first line that is.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, LARGEST_JSON)
     except OSError as error:
         raise DataError(f"cannot read {path}", error.strerror or str(error), "check the path") from error
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"

@@ -15,6 +15,7 @@ from ashneuro.data.columns import IMAGE_NAMES, is_picture
 from ashneuro.data.picture_folders import metadata_in, pictures_in
 from ashneuro.data.readers import DELIMITERS, read_csv, read_json_pairs, read_jsonl
 from ashneuro.errors import DataError
+from ashneuro.files import parse_json, read_bytes, require_regular
 
 _TABLES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".token")
 _HEAD = 1 << 16
@@ -112,6 +113,7 @@ def _holds_pairs(file: Path, format: str) -> bool:
 
 def _file(path: Path) -> tuple[str, str]:
     """Return the format of a file, and what it was told from; no format if none fits."""
+    require_regular(path)
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if is_tar(path) or head[257:262] == b"ustar":
@@ -176,8 +178,8 @@ def _of_json(path: Path, encoding: str) -> tuple[str, str]:
     reader.
     """
     try:
-        content = json.loads(path.read_bytes().decode(encoding))
-    except (ValueError, RecursionError):
+        content = parse_json(read_bytes(path).decode(encoding))
+    except ValueError:
         # A reader names the line that is wrong.
         return "json" if path.suffix.lower() == ".json" else "", "it begins as JSON does, and is none"
     if isinstance(content, list):

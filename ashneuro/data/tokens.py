@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ashneuro.data.fetch import weights_path
 from ashneuro.errors import DataError, need
+from ashneuro.files import conform, read_json, reason_of
 
 PADDING, UNKNOWN = 0, 1
 _SPECIAL = ("<padding>", "<unknown>")
@@ -146,10 +147,10 @@ class Vocabulary:
             DataError: the file cannot be read or is not such a list.
         """
         try:
-            words = json.loads(path.read_text(encoding="utf-8"))
+            words = read_json(path)
         except (OSError, ValueError) as error:
             raise DataError(
-                f"cannot read the vocabulary {path}", str(error), "train the run again, or restore the file"
+                f"cannot read the vocabulary {path}", reason_of(error), "train the run again, or restore the file"
             ) from error
         if (
             not isinstance(words, list)
@@ -291,7 +292,7 @@ def load_words(path: Path) -> Words:
         DataError: the file cannot be read, or is not such a file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):
@@ -301,4 +302,11 @@ def load_words(path: Path) -> Words:
 
         return Pieces(json.dumps(content.get("definition")))
     copy = path.parent / TOWER
+    try:
+        conform(content, dict[str, str])
+        if set(content) != {"tower", "weights"}:
+            raise ValueError(f"it has the keys {', '.join(content) or 'none'}")
+    except ValueError as error:
+        why = f"{error}; it is a list of words, or names a tokeniser or a tower"
+        raise DataError(f"{path} is not a vocabulary", why, "restore the file, or train the run again") from error
     return PretrainedWords(content["tower"], str(copy) if copy.is_dir() else content["weights"])

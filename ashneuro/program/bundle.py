@@ -21,7 +21,6 @@ import os
 import platform
 import shutil
 import uuid
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -33,7 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ashneuro
+from ashneuro.arrays import load_npz
 from ashneuro.errors import BundleError, GraphError
+from ashneuro.files import conform, read_json, read_model, reason_of, require_regular
 from ashneuro.program.assumption import Assumptions
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.nir_file import read_graph, write_graph
@@ -41,6 +42,7 @@ from ashneuro.program.program import Precision, Program
 from ashneuro.program.quantise import LayerCost
 from ashneuro.program.serialise import NUMBERS, STRUCTURE, load_programs, save_programs
 from ashneuro.program.wiring import Wiring
+from ashneuro.schemas import CertificateFile, ManifestFile
 from ashneuro.spiking.contract import Contract, ReadContract, as_read
 
 SCHEMA, BEFORE_ASSUMPTIONS = "ashneuro-bundle/2", "ashneuro-bundle/1"
@@ -231,10 +233,9 @@ def read_bundle(folder: str | Path) -> Bundle:
         )
     try:
         wiring, read = read_graph(folder / NETWORK) if from_graph else (None, None)
-        with np.load(folder / REFERENCE, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = load_npz(folder / REFERENCE)
         certificate = (
-            Certificate.from_json(json.loads((folder / CERTIFICATE).read_text(encoding="utf-8")))
+            Certificate.from_json(read_model(folder / CERTIFICATE, CertificateFile))
             if CERTIFICATE in manifest["files"]
             else None
         )
@@ -244,8 +245,8 @@ def read_bundle(folder: str | Path) -> Bundle:
         }
         costs = tuple(LayerCost(**cost) for cost in manifest["costs"])
         contract = Contract(**_fields(manifest)) if from_graph else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, GraphError) as error:
-        raise BundleError(f"{folder} is damaged", " ".join(str(error).split()), "export the network again") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, GraphError) as error:
+        raise BundleError(f"{folder} is damaged", reason_of(error), "export the network again") from error
     # Both files are hashed, but a graph with a foreign contract would be simulated by other rules.
     # A field that came later is in neither, and has its default in both.
     assumed = set(manifest["contract"].get("assumed", ()))
@@ -308,7 +309,7 @@ def _fields(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def is_bundle(path: str | Path) -> bool:
     """Return True for a folder that `write_bundle` wrote, even if files were changed since."""
     try:
-        manifest = json.loads((Path(path) / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(Path(path) / MANIFEST)
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and str(manifest.get("schema", "")).startswith("ashneuro-bundle/")
@@ -323,16 +324,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not is_bundle(folder):
         found = "there is no such folder" if not folder.exists() else f"it has no {MANIFEST} of a bundle"
         raise BundleError(f"{folder} is not a bundle", found, "name a folder that `ashneuro export` wrote")
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
     if manifest["schema"] not in (SCHEMA, BEFORE_ASSUMPTIONS):
         known = f"this version reads {BEFORE_ASSUMPTIONS!r} and {SCHEMA!r}"
         raise BundleError(f"{folder} has schema {manifest['schema']!r}", known, "export the network again")
-    complete = all(
-        isinstance(manifest.get(key), kind)
-        for key, kind in {"files": dict, "versions": dict, "contract": dict, "costs": list}.items()
-    )
-    if not complete or not all(isinstance(entry, dict) for entry in manifest["files"].values()):
-        raise BundleError(f"{folder / MANIFEST} is damaged", "entries are missing", "export the network again")
+    try:
+        conform(manifest, ManifestFile)
+    except ValueError as error:
+        raise BundleError(f"{folder / MANIFEST} is damaged", str(error), "export the network again") from error
     return manifest
 
 
@@ -392,5 +391,6 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _sha256(path: Path) -> str:
+    require_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,9 @@ import nir.serialization
 import numpy as np
 
 from ashneuro.errors import BundleError, GraphError
+from ashneuro.files import require_regular
 from ashneuro.program.foreign import NIR_EXPORT, foreign_file, instead_of
+from ashneuro.program.hdf5 import DAMAGE, open_hdf5
 from ashneuro.program.primitives import PARAMETERS, PRIMITIVES, READ_OUT, SPIKING, WHOLE_PARAMETERS
 from ashneuro.program.rules.finding import require
 from ashneuro.program.rules.graph import graph_findings
@@ -119,19 +121,20 @@ def _entries(path: Path) -> Any:
     """Return the content of a file as nested dicts of arrays."""
     # h5py reports a missing file, a directory and a foreign file alike; tell them apart first.
     try:
+        require_regular(path)
         path.open("rb").close()
     except OSError as error:
         raise GraphError(f"cannot read {path}", error.strerror or str(error), "give the path of a .nir file") from error
     if not h5py.is_hdf5(path):
         raise foreign_file(path)
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if "node" not in file:
                 holds = ", ".join(map(repr, file)) or "nothing"
                 why = f"it is HDF5 but has no group 'node'; it holds {holds}"
                 raise GraphError(f"{path} is not a NIR file", why, NIR_EXPORT)
             return nir.serialization.hdf2dict(file["node"])
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except DAMAGE as error:
         raise GraphError(f"{path} is damaged", f"HDF5 says: {error}", "export or copy the file again") from error
 
 

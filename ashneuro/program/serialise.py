@@ -30,7 +30,6 @@ the positions of layer and connection. Neuron arrays broadcast to the layer's sh
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -39,10 +38,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.arrays import load_npz
 from ashneuro.errors import BundleError
+from ashneuro.files import conform, read_json, reason_of
 from ashneuro.program.assumption import from_json, to_json
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.sound import require_sound
+from ashneuro.schemas import ProgramFile
 from ashneuro.spiking.firing import Firing
 from ashneuro.spiking.message import Message
 
@@ -77,7 +79,7 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
     """
     folder = Path(folder)
     try:
-        structure = json.loads((folder / STRUCTURE).read_text(encoding="utf-8"))
+        structure = read_json(folder / STRUCTURE)
         schema = structure.get("schema") if isinstance(structure, dict) else None
         if schema not in READABLE:
             raise BundleError(
@@ -85,16 +87,16 @@ def load_programs(folder: str | Path) -> dict[str, Program]:
                 f"this version reads {' and '.join(map(repr, READABLE))}",
                 "export the network again",
             )
-        with np.load(folder / NUMBERS, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        conform(structure, ProgramFile)
+        arrays = load_npz(folder / NUMBERS)
         programs = {name: _read_program(entry, arrays) for name, entry in structure["programs"].items()}
         for name, program in programs.items():
             require_sound(program, name)
         return programs
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(
             f"cannot read the program in {folder}",
-            f"{STRUCTURE} or {NUMBERS} is damaged or missing ({error})",
+            f"{STRUCTURE} or {NUMBERS} is damaged or missing ({reason_of(error)})",
             "export the network again",
         ) from error
 

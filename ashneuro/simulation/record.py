@@ -14,16 +14,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.arrays import NUMBERS, load_npz
 from ashneuro.display import Plotted
 from ashneuro.errors import DataError
+from ashneuro.files import conform, parse_json, reason_of
 from ashneuro.program.assumption import Assumptions, from_json, to_json
 from ashneuro.program.program import Precision
+from ashneuro.schemas import CountsHeader
 from ashneuro.simulation.units import Units
 
 Where = Literal["torch", "loihi", "lava"]
 
 SCHEMA = "ashneuro-counts/2"
-READABLE = ("ashneuro-counts/1", SCHEMA)
 """Schema 1 has no assumptions."""
 HEADER = "record"
 
@@ -280,37 +282,42 @@ def load_counts(path: str | Path) -> SpikeRecord:
         DataError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            header = json.loads(str(archive[HEADER]))
-            if header["schema"] not in READABLE:
-                raise ValueError(f"schema {header['schema']!r}, not {' or '.join(map(repr, READABLE))}")
-            layers, inputs = (
-                {
-                    name: Activity(
-                        archive[f"{part}/{name}"],
-                        facts["active_updates"],
-                        binary=facts["binary"],
-                        # Files of earlier versions know no graded messages.
-                        read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
-                        ones=archive[key] if (key := f"ones/{part}/{name}") in archive.files else None,
-                    )
-                    for name, facts in header[part].items()
-                }
-                for part in ("layers", "inputs")
-            )
-            return SpikeRecord(
-                header["source"],
-                header["precision"],
-                header["timesteps"],
-                header["samples"],
-                layers,
-                inputs,
-                assumptions=from_json(header.get("assumptions")),
-            )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        arrays = load_npz(path, NUMBERS + "U")
+        header = parse_json(str(arrays[HEADER]))
+        conform(header, CountsHeader)
+        layers, inputs = (
+            {
+                name: Activity(
+                    _whole(arrays[f"{part}/{name}"]),
+                    facts["active_updates"],
+                    binary=facts["binary"],
+                    # Files of earlier versions know no graded messages.
+                    read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
+                    ones=_whole(arrays[key]) if (key := f"ones/{part}/{name}") in arrays else None,
+                )
+                for name, facts in header[part].items()
+            }
+            for part in ("layers", "inputs")
+        )
+        return SpikeRecord(
+            header["source"],
+            header["precision"],
+            header["timesteps"],
+            header["samples"],
+            layers,
+            inputs,
+            assumptions=from_json(header.get("assumptions")),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"cannot read the spike counts in {path}", str(error), "ashneuro evaluate RUN --abstract-on loihi"
+            f"cannot read the spike counts in {path}", reason_of(error), "ashneuro evaluate RUN --abstract-on loihi"
         ) from error
+
+
+def _whole(counts: NDArray[Any]) -> NDArray[Any]:
+    if counts.dtype.kind not in "iu":
+        raise ValueError(f"counts of type {counts.dtype}")
+    return counts
 
 
 def _joined(parts: Sequence[NDArray[np.generic] | None]) -> NDArray[np.generic] | None:

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ashneuro.files import conform, parse_json
 from ashneuro.loihi import BIAS_MANTISSA, LARGEST_BIAS_EXP, LARGEST_WEIGHT, MIXED_WEIGHTS, WEIGHT_EXP
+from ashneuro.schemas import IntegersFile
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,13 @@ class Integers:
 
     @classmethod
     def loads(cls, text: str) -> Integers:
-        """Return the units from JSON of `dumps`."""
-        values = json.loads(text)
+        """Return the units from JSON of `dumps`.
+
+        Raises:
+            ValueError: it is not such JSON.
+        """
+        values = parse_json(text)
+        conform(values, IntegersFile)
         return cls({name: IntegerLayer(**layer) for name, layer in values.pop("layers").items()}, **values)
 
 

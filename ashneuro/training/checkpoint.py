@@ -33,10 +33,11 @@ from ashneuro.data.pairs import Questions, Splits
 from ashneuro.data.pieces import choose_words
 from ashneuro.data.tasks import load_questions
 from ashneuro.data.tokens import TOWER, PretrainedWords, Words, load_words
-from ashneuro.errors import DataError
+from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import METRICS, EpochMetrics, TrainingMetrics
-from ashneuro.files import replace_file
+from ashneuro.files import parse_json, read_model, read_text, reason_of, replace_file, require_regular
 from ashneuro.model.network import AshNet
+from ashneuro.schemas import LabelsFile
 from ashneuro.spiking.integers import Integers
 from ashneuro.spiking.kernels.dispatch import find_device
 from ashneuro.training.provenance import CARD, WEIGHTS, weights_sha256
@@ -122,9 +123,14 @@ def build_model(config: RunConfig, vocabulary: Words, labels: Labels | None = No
         load: load the weights of pretrained parts.
     """
     counts = {task: len(known) for task, known in (labels or {}).items()}
-    return AshNet(
-        config.model, len(vocabulary), config.data.image_size, config.data.max_words or MIN_WORDS, counts, load
-    )
+    words = config.data.max_words or MIN_WORDS
+    try:
+        return AshNet(config.model, len(vocabulary), config.data.image_size, words, counts, load)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        why = "its layers need more memory than there is here"
+        raise ConfigError("the model of these settings cannot be made", why, "smaller sizes in [model]") from error
 
 
 def save_run(
@@ -174,13 +180,24 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], AbstractConfig | None]:
 
     Raises:
         OSError, SafetensorError: the file cannot be read.
+        ValueError: a weight is not a finite number, or the settings are damaged.
     """
+    require_regular(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    require_finite(weights)
     if "abstract" not in metadata:
         return weights, None
-    return weights, parse_config({"model": {"abstract": json.loads(metadata["abstract"])}}).model.abstract
+    return weights, parse_config({"model": {"abstract": parse_json(metadata["abstract"])}}).model.abstract
+
+
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` if a weight is NaN or infinite: whatever it computes would be, too."""
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        more = f", and of {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise ValueError(f"values of {', '.join(bad[:3])}{more} are not finite numbers")
 
 
 def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
@@ -198,7 +215,7 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     config, vocabulary, labels = load_config(path / CONFIG), load_words(path / VOCABULARY), _read_labels(path / LABELS)
     try:
         weights, abstract = read_weights(path / WEIGHTS)
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _unreadable(path, error) from error
     if abstract is not None:
         config = with_encoder(config, abstract)
@@ -224,26 +241,26 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 def shorten(error: Exception) -> str:
     """Return the beginning of torch's error about weights that do not fit; it lists all of them."""
-    return textwrap.shorten(str(error), 240, placeholder=" …")
+    return textwrap.shorten(reason_of(error), 240, placeholder=" …")
 
 
 def _read_labels(path: Path) -> Labels:
     if not path.exists():
         return {}
     try:
-        return {
-            str(task): tuple(map(str, known)) for task, known in json.loads(path.read_text(encoding="utf-8")).items()
-        }
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"cannot read {path}", str(error), f"ashneuro train --resume --out {path.parent}") from error
+        return {task: tuple(known) for task, known in read_model(path, LabelsFile).items()}
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read {path}", reason_of(error), f"ashneuro train --resume --out {path.parent}"
+        ) from error
 
 
 def _read_integers(path: Path) -> Integers:
     try:
-        return Integers.loads((path / INTEGERS).read_text())
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return Integers.loads(read_text(path / INTEGERS))
+    except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read {path / INTEGERS}", repr(error), f"ashneuro train --resume --out {path}"
+            f"cannot read {path / INTEGERS}", reason_of(error), f"ashneuro train --resume --out {path}"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -72,7 +73,7 @@ def evaluate(
         examples: number of example queries.
 
     Raises:
-        DataError: there are no pairs, or an image cannot be read.
+        DataError: there are no pairs, an image cannot be read, or the network computes NaN.
         ValueError: the encoder's spikes do not have the shape (T, B, *out_shape).
     """
     if not pairs:
@@ -84,6 +85,8 @@ def evaluate(
         conditions += [Condition.A_ZEROED, Condition.C_ZEROED, *([Condition.A_ALONE] if stua_head else [])]
     embeddings, firing = _embed_images(model, pool.images, conditions, spikes)
     texts = _embed_texts(model, pool.tokens)
+    require_numbers("texts", texts)
+    require_numbers("images", *embeddings)
     similarity = [image @ texts.T for image in embeddings]
     spiking = model.config.abstract.kind == "spiking"
     source = spikes_from if spiking else SpikeSource.NONE
@@ -103,6 +106,20 @@ def evaluate(
         firing_rate=firing if spiking else {},
         examples=_examples(similarity[0], pool, examples),
     )
+
+
+def require_numbers(what: str, *values: NDArray[np.floating]) -> None:
+    """Raise `DataError` if what a network computed of ``what`` is not finite numbers.
+
+    Ranks among NaN would be 0 %, as if it had been measured.
+    """
+    bad = sum(int((~np.isfinite(each)).any(-1).sum()) for each in values)
+    if bad:
+        raise DataError(
+            f"the network computes no numbers of its {what}",
+            f"{bad:,} of {sum(math.prod(each.shape[:-1]) for each in values):,} results are NaN or infinite",
+            "its weights are damaged, or too large: train again, or restore model.safetensors",
+        )
 
 
 class Pool:

@@ -12,19 +12,19 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, NotRequired, TypedDict, cast
 
-import torch
 from torch import Tensor
 
 from ashneuro.config import RunConfig, load_config, settled, stages, with_last_epochs
 from ashneuro.data.broken import LEFT_OUT
-from ashneuro.errors import ConfigError, DataError, words_of
+from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import EpochMetrics, TrainingMetrics, TrainingTotals
-from ashneuro.files import replace_file
+from ashneuro.files import reason_of, replace_file
 from ashneuro.training.checkpoint import CONFIG, TRAINER, save_run, write_state
 from ashneuro.training.data import TrainingData
 from ashneuro.training.learner import Learner
 from ashneuro.training.loggers import Loggers
 from ashneuro.training.processes import Processes
+from ashneuro.training.state import read_state
 from ashneuro.training.teacher import FILE as TEACHER
 from ashneuro.training.teacher import START
 
@@ -132,10 +132,10 @@ def open_folder(out: Path, config: RunConfig, resume: bool) -> TrainerState | No
             f"--set train.start={quote(str(out))} {_as_options(before, config)}--out OTHER",
         )
     try:
-        return cast(TrainerState, torch.load(out / TRAINER, weights_only=True, map_location="cpu"))
-    except Exception as error:  # torch.load raises errors of many types on a damaged file
+        return cast(TrainerState, read_state(out / TRAINER, config))
+    except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot resume from {out / TRAINER}", words_of(error), "train again in another folder"
+            f"cannot resume from {out / TRAINER}", reason_of(error), "train again in another folder"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from ashneuro.training.processes import Processes, join, shared_norms
 from ashneuro.training.rates import norm_steps, rates_note
 from ashneuro.training.schedule import check_schedule, check_stages, only_training
 from ashneuro.training.stage import StageTraining
+from ashneuro.training.state import read_rows
 from ashneuro.training.teacher import START, Teacher, copy_of, load_teacher, run_as_teacher, save_teacher
 
 
@@ -144,7 +144,7 @@ def train(
             _load_start(learner.model, config)
         if config.train.compile:
             _compile(learner.model)
-        epochs = [EpochMetrics.from_json(row) for row in json.loads(state["rows"])] if state else []
+        epochs = read_rows(state["rows"]) if state else []
         checkpoints = Checkpoints(out, config, data, learner, processes, epochs)
         with shared_norms(learner, processes):
             validation = _train_stages(config, data, checkpoints, state, integers, on_progress)

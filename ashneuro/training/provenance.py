@@ -10,7 +10,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from ashneuro.files import replace_file
+from ashneuro.files import read_json, read_model, reason_of, replace_file, require_regular
+from ashneuro.schemas import OriginFile
 
 ORIGIN = "origin.json"
 WEIGHTS = "model.safetensors"
@@ -26,9 +27,25 @@ def run_origin(run: Path) -> dict[str, str]:
 
 
 def same_weights(bundle: Path, run: Path) -> bool | None:
-    """Return True if the bundle has the run's current weights, None if it does not say."""
+    """Return True if the bundle has the run's current weights, None if it does not say.
+
+    See `origin_problem` for why it may not.
+    """
     file = bundle / ORIGIN
-    return bool(json.loads(file.read_text())["weights_sha256"] == weights_sha256(run)) if file.exists() else None
+    if origin_problem(bundle) or not file.exists():
+        return None
+    return bool(read_model(file, OriginFile)["weights_sha256"] == weights_sha256(run))
+
+
+def origin_problem(bundle: Path) -> str:
+    """Return why the origin of a bundle cannot be read; empty if it can, or if it has none."""
+    file = bundle / ORIGIN
+    try:
+        if file.exists():
+            read_model(file, OriginFile)
+    except (OSError, ValueError) as error:
+        return reason_of(error)
+    return ""
 
 
 def record_export(run: Path, bundle: Path, digest: str) -> None:
@@ -47,10 +64,10 @@ def record_export(run: Path, bundle: Path, digest: str) -> None:
 def recorded_exports(run: Path) -> dict[str, str]:
     """Return the digests of a run's bundles, by their folder; none where it cannot be read."""
     try:
-        values = json.loads((run / EXPORTS).read_text(encoding="utf-8"))
+        values = read_json(run / EXPORTS)
         digests = values["digests"] if values["schema"] == EXPORTS_SCHEMA else {}
         return {str(name): str(digest) for name, digest in digests.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -67,4 +84,6 @@ def _name(run: Path, bundle: Path) -> str:
 
 def weights_sha256(run: Path) -> str:
     """Return the SHA-256 of a run's current weights as hexadecimal digits."""
-    return hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
+    require_regular(run / WEIGHTS)
+    with (run / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from ashneuro.data.batches import Batches, prefetch
 from ashneuro.data.pairs import Batch
 from ashneuro.data.question_batches import QuestionBatch, QuestionBatches
 from ashneuro.data.stream_batches import StreamBatches
-from ashneuro.errors import ConfigError
+from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import EpochMetrics
 from ashneuro.training.average import Average
 from ashneuro.training.folder import Checkpoints, StageState
@@ -73,12 +73,23 @@ class StageTraining:
         learner.zero_grad()
 
     def restore(self, state: StageState) -> None:
-        """Continue from ``state`` if it is of this stage; the weights are loaded already."""
+        """Continue from ``state`` if it is of this stage; the weights are loaded already.
+
+        Raises:
+            DataError: it does not belong to this stage's optimiser and batches.
+        """
         if state["stage"] != self.number:
             return
-        self.processes.restore(self._wrapped, self._optimiser, state["optimiser"])
-        if self._average is not None and (average := state.get("average")):
-            self._average.restore(average, state["average_steps"])
+        what, do = "cannot resume: trainer.pt does not belong to this run", "train again in another folder"
+        if state["batch"] >= max(1, len(self.batches)):
+            why = f"it is at batch {state['batch']} of an epoch that has {len(self.batches)}"
+            raise DataError(what, why, do)
+        try:
+            self.processes.restore(self._wrapped, self._optimiser, state["optimiser"])
+            if self._average is not None and (average := state.get("average")):
+                self._average.restore(average, state["average_steps"])
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            raise DataError(what, f"its optimiser or average has other parts ({error})", do) from error
         self._resume_from = state
 
     def state(self, batch: int = 0, sums: dict[str, Tensor] | None = None) -> StageState:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ashneuro.config import RunConfig, SweepConfig, load_config, stages, trained_tasks
-from ashneuro.errors import ConfigError
+from ashneuro.errors import ConfigError, DataError
 from ashneuro.exchange import Shard
-from ashneuro.files import replace_file
+from ashneuro.files import conform, read_model, reason_of, replace_file
+from ashneuro.schemas import RowFile
 
 BASE = "base"
 # Settings of [train], and of stages, that name a run; "@NAME" is a variant of the sweep.
@@ -135,9 +136,18 @@ class Row:
 
     @classmethod
     def load(cls, path: Path) -> Row:
-        """Read the ``row.json`` of a run's folder."""
-        values = json.loads(path.read_text(encoding="utf-8"))
-        identity = {name: values.pop(name) for name in ("variant", "levels", "seed")}
+        """Read the ``row.json`` of a run's folder.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            values = read_model(path, RowFile)
+            identity = {name: values.pop(name) for name in ("variant", "levels", "seed")}
+            conform(values, dict[str, float | None])
+        except (OSError, ValueError) as error:
+            why = reason_of(error)
+            raise DataError(f"cannot read {path}", why, "delete it: the sweep measures that run again") from error
         return cls(**identity, measures=values, folder=path.parent)
 
     def to_json(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ashneuro.data.tokens import Words
 from ashneuro.errors import DataError
 from ashneuro.evaluation import AnsweredQuestion, Condition, SpikeSource, TaskEvaluation, TaskRow
 from ashneuro.model.network import AshNet, Branch
-from ashneuro.training.evaluate import ZEROED, SpikeEncoder, encode_chunks, simulated_spikes
+from ashneuro.training.evaluate import ZEROED, SpikeEncoder, encode_chunks, require_numbers, simulated_spikes
 
 BATCH = 128
 
@@ -144,10 +144,12 @@ def answer(
     tokens_of = {zero: torch.cat([model.visual_tokens(encoded, zero) for encoded in found]) for zero in zeroed}
     said: list[list[str]] = []
     for zero in zeroed:
-        best = [
-            model.answer(pool.task, tokens_of[zero][rows.to(device)], tokens.to(device)).argmax(1).cpu()
+        scores = [
+            model.answer(pool.task, tokens_of[zero][rows.to(device)], tokens.to(device)).cpu()
             for rows, tokens in zip(torch.split(pool.rows, BATCH), torch.split(pool.tokens, BATCH), strict=True)
         ]
+        require_numbers("questions", *(each.numpy() for each in scores))
+        best = [each.argmax(1) for each in scores]
         said.append([pool.labels[number] for number in torch.cat(best).tolist()])
     return said, firing
 

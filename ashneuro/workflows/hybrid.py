@@ -35,7 +35,7 @@ from ashneuro.simulation.lava.session import Lava
 from ashneuro.simulation.lava.stock import RUN_STOCK
 from ashneuro.simulation.record import SpikeRecord, Where
 from ashneuro.training.checkpoint import Run, load_run
-from ashneuro.training.evaluate import BATCH, SpikeEncoder, evaluate, input_currents
+from ashneuro.training.evaluate import BATCH, SpikeEncoder, evaluate, input_currents, require_numbers
 from ashneuro.workflows.networks import open_bundle
 
 _SOURCES: dict[tuple[Where, Precision], SpikeSource] = {
@@ -168,7 +168,9 @@ class HybridSession:
         for start in range(0, len(pixels), BATCH):
             part = None if spikes is None else spikes[:, start : start + BATCH]
             parts.append(model.embed_images(normalise(pixels[start : start + BATCH]).to(device), spikes=part).cpu())
-        return np.asarray(torch.cat(parts).numpy())
+        vectors = np.asarray(torch.cat(parts).numpy())
+        require_numbers("images", vectors)
+        return vectors
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -176,7 +178,9 @@ class HybridSession:
         model = self.run.model
         model.eval()
         tokens = torch.from_numpy(self.run.vocabulary.encode(list(texts), self.run.config.data.max_words))
-        return np.asarray(model.embed_texts(tokens.to(model.log_scale.device)).cpu().numpy())
+        vectors = np.asarray(model.embed_texts(tokens.to(model.log_scale.device)).cpu().numpy())
+        require_numbers("texts", vectors)
+        return vectors
 
     def evaluate(self, pairs: Sequence[Pair], split: str = "these pairs") -> Evaluation:
         """Return retrieval among ``pairs``, with either branch zeroed, and by the STUA head alone

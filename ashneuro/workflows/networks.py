@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from ashneuro.arrays import load_arrays
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
+from ashneuro.files import reason_of
 from ashneuro.program.assumption import Assumptions
 from ashneuro.program.bundle import Bundle, is_bundle, read_bundle, records_assumptions
 from ashneuro.program.netx.file import NetxReading
@@ -374,7 +374,7 @@ def _load_inputs(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.gener
     import numpy as np
 
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = load_arrays(path)
         arrays = {names[0]: loaded} if isinstance(loaded, np.ndarray) and len(names) == 1 else loaded
         if isinstance(arrays, np.ndarray) or set(arrays) != set(names):
             has = "one array" if isinstance(arrays, np.ndarray) else f"arrays {', '.join(arrays)}"
@@ -383,8 +383,8 @@ def _load_inputs(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.gener
                 f"the network's inputs are {', '.join(names)}",
                 "numpy.savez(path, NAME=x, …), one per input",
             )
-        return {name: arrays[name] for name in names}  # members of a .npz are read here, one by one
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        return {name: arrays[name] for name in names}
+    except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read {path}", str(error), "write it with numpy.save(path, x), x of shape (T, B, *shape)"
+            f"cannot read {path}", reason_of(error), "write it with numpy.save(path, x), x of shape (T, B, *shape)"
         ) from error

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -21,16 +20,16 @@ from ashneuro.cost.measure import load_measurements, save_measurements
 from ashneuro.cost.profile import HardwareProfile, load_profile, load_profiles
 from ashneuro.cost.validate import known_error
 from ashneuro.cost.workload import ann_twin, count, count_steps
-from ashneuro.errors import AshneuroError, ConfigError, GraphError, ProfileError, need
+from ashneuro.errors import AshneuroError, ConfigError, DataError, GraphError, ProfileError, need
 from ashneuro.evaluation import Evaluation, RetrievalExample, SpikeSource, TaskEvaluation, load_evaluation
-from ashneuro.exchange import METRICS, HostLayer, StreamEvaluation, read_metrics
+from ashneuro.exchange import METRICS, HostLayer, StreamEvaluation, TrainingMetrics, read_metrics
 from ashneuro.program.bundle import Bundle
 from ashneuro.program.program import Program
 from ashneuro.reporting.html import write_html
 from ashneuro.reporting.summary import Report, write_json
 from ashneuro.reporting.tables import tasks as task_tables
 from ashneuro.simulation.sanafe.environment import find_environment
-from ashneuro.training.provenance import ORIGIN
+from ashneuro.training.provenance import ORIGIN, origin_problem
 from ashneuro.workflows.ann_control import control_workload, deployed_precision, same_layers
 from ashneuro.workflows.evaluate import EvaluationSettings, evaluate_task
 from ashneuro.workflows.measure import host_flops, measure_runs
@@ -42,7 +41,7 @@ from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import list_left_out, open_run, skipping_broken
 from ashneuro.workflows.sanafe import second_opinion as sanafe_opinion
 from ashneuro.workflows.simulate import with_inputs
-from ashneuro.workflows.streams import current_streams
+from ashneuro.workflows.streams import current_stream, stream_files
 from ashneuro.workflows.verify import certified
 
 if TYPE_CHECKING:
@@ -415,18 +414,23 @@ def report_run(
         tasks += theirs.tasks
         streams += theirs.streams
         not_run |= theirs.not_run
-    saved = [item for file in (path / MEASURED,) if file.exists() for item in load_measurements(file)]
+    lost: dict[str, str] = {}
+    nothing: tuple[Measurement | NotMeasured, ...] = ()
+    saved = _or_named(lost, path / MEASURED, load_measurements, nothing)
+    epochs = _or_named(lost, path / METRICS, read_metrics, TrainingMetrics()).epochs
     facts = {"host, by torch's flop counter": host_flops(run.model), **({"questions": QUESTIONS} if tasks else {})}
-    weights = str(json.loads((bundle.folder / ORIGIN).read_text())["weights_sha256"])
+    if problem := origin_problem(bundle.folder):
+        not_run["comparison of the bundle's weights"] = f"{bundle.folder / ORIGIN} cannot be read: {problem}"
+    not_run |= lost
     basic = Report(
         title=path.name,
         about={
             "run": str(path),
             "spikes": f"{record.source}, {record.precision}, {record.samples} images of {record.timesteps} steps",
-            "weights, SHA-256": weights[:16],
+            "weights, SHA-256": run.weights_sha256[:16],
         },
         config=dump_config(run.config),
-        training=read_metrics(path / METRICS).epochs,
+        training=epochs,
         evaluations=evaluations,
         tasks=tasks,
         streams=streams,
@@ -442,6 +446,19 @@ def report_run(
     )
     host = deployed.host_layers(run.model)
     return _priced(basic, program, record, profiles, host, beside, metrics, own, accuracies, x86_cores)
+
+
+def _or_named(lost: dict[str, str], file: Path, read: Callable[[Path], Read], nothing: Read) -> Read:
+    """Return the content of a file that a report can do without, by ``read``; a damaged one is
+    added to ``lost``, with the reason.
+    """
+    if not file.exists():
+        return nothing
+    try:
+        return read(file)
+    except DataError as error:
+        lost[file.name] = f"{error.what}: {error.why}; {error.do}"
+        return nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -477,7 +494,7 @@ class SavedResults:
         for task in tasks:
             for part in ("test", "validation"):
                 file = EvaluationSettings(part=part).file(path, task)
-                if file.exists() and _is_current(file, run):
+                if _or_named({}, file, lambda file: _is_current(file, run), False):
                     break
                 try:
                     progress(f"{path.name} answers questions of {task}, {part} part", 0, 0)
@@ -488,7 +505,11 @@ class SavedResults:
             else:
                 continue
             not_run.pop(f"{task} of {path.name}", None)
-        files = {task: result_files(path, task) for task in ("retrieval", *tasks)}
+        found = {task: result_files(path, task) for task in ("retrieval", *tasks)}
+        files = {
+            task: [file for file in each if _or_named(not_run, file, load_evaluation, None)]
+            for task, each in found.items()
+        }
         # Results of earlier weights are named, not shown: they are another network's.
         current = {task: [file for file in each if _is_current(file, run)] for task, each in files.items()}
         if old := [file.name for task, each in files.items() for file in each if file not in current[task]]:
@@ -498,10 +519,14 @@ class SavedResults:
         evaluations = tuple(Evaluation.load(file) for file in current["retrieval"])
         answered = tuple(TaskEvaluation.load(file) for task in tasks for file in current[task])
         emulated = (EvaluationSettings("loihi").file(path, task) for task in get_args(Task))
-        counted = next(
-            (f.with_suffix(".npz") for f in emulated if f.with_suffix(".npz").exists() and _is_current(f, run)), None
-        )
-        return cls(evaluations, answered, not_run, load_counts(counted) if counted else None, current_streams(run))
+        kept = [file for each in current.values() for file in each]
+        beside = [file.with_suffix(".npz") for file in emulated if file in kept]
+        counted = next((file for file in beside if file.exists()), None)
+        counts = _or_named(not_run, counted, load_counts, None) if counted else None
+        streams: list[StreamEvaluation] = []
+        for file in stream_files(run):
+            streams += _or_named(not_run, file, lambda file: current_stream(file, run), ())
+        return cls(evaluations, answered, not_run, counts, tuple(streams))
 
     def accuracy(self) -> tuple[tuple[str, int], Accuracy | None]:
         """Return the data and the accuracy of the first evaluation of `priced`: the mean of R@1 in
@@ -538,6 +563,7 @@ class SavedResults:
 
 _INTEGERS = (SpikeSource.EMULATOR, SpikeSource.LAVA_INTEGER)
 
+Read = TypeVar("Read")
 Evaluated = TypeVar("Evaluated", Evaluation, TaskEvaluation)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from json import dumps, loads
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from ashneuro.cost.streams import CODINGS, Coding, Stream, host_mask, host_work,
 from ashneuro.cost.workload import LayerWorkload, Workload, host_workload
 from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.exchange import Joules, StreamCoding, StreamEvaluation, StreamRate
-from ashneuro.files import replace_file
+from ashneuro.files import read_json, reason_of, replace_file
 from ashneuro.program.program import Program, Synapse
 from ashneuro.training.provenance import record_export
 from ashneuro.workflows.export import Exported, export
@@ -184,13 +184,22 @@ def stream_file(run: Path, source: str, settings: StreamSettings, abstract_on: s
     return run / f"{'-'.join(words)}.json"
 
 
-def current_streams(run: Run) -> tuple[StreamEvaluation, ...]:
-    """Return the evaluations in a run's folder that were made with its present weights."""
-    found = [
-        StreamEvaluation.from_json(loads(file.read_text(encoding="utf-8")))
-        for file in sorted(run.path.glob("stream-*.json"))
-    ]
-    return tuple(one for one in found if one.weights_sha256 in ("", run.weights_sha256))
+def stream_files(run: Run) -> list[Path]:
+    """Return the files of evaluations of streams in a run's folder."""
+    return sorted(run.path.glob("stream-*.json"))
+
+
+def current_stream(file: Path, run: Run) -> tuple[StreamEvaluation, ...]:
+    """Return the evaluation in a file; nothing if it was made with other weights than the present.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        found = StreamEvaluation.from_json(read_json(file))
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"cannot read {file}", reason_of(error), "run `ashneuro evaluate --stream` again") from error
+    return (found,) if found.weights_sha256 in ("", run.weights_sha256) else ()
 
 
 def integer_program(network: Network, run: Run) -> Program:

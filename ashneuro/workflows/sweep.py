@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ashneuro.config import SweepConfig, dump_config, load_config, settled
 from ashneuro.cost.profile import HardwareProfile, Range, load_profile
 from ashneuro.cost.workload import count
-from ashneuro.errors import AshneuroError, ConfigError, need
+from ashneuro.errors import AshneuroError, ConfigError, DataError, need
 from ashneuro.evaluation import Condition
 from ashneuro.exchange import Shard
 from ashneuro.files import replace_file
@@ -173,7 +172,7 @@ def _work(
         waiting: set[str] = set()
         for number, cell in enumerate(cells, start=1):
             own = folder / "cells" / cell.folder
-            if cell.name in failed or (own / "row.json").exists():
+            if cell.name in failed or finished_row(own):
                 continue
             needed = [by_run[name, cell.seed] for name in cell.needs]
             if lost := [one.name for one in needed if one.name in failed]:
@@ -181,7 +180,7 @@ def _work(
                     "not trained", f"it builds on {lost[0]}, which failed", "correct that run first"
                 )
                 continue
-            if missing := [one for one in needed if not (folder / "cells" / one.folder / "row.json").exists()]:
+            if missing := [one for one in needed if not finished_row(folder / "cells" / one.folder)]:
                 waiting.add(missing[0].name)
                 continue
             if trained == limit:
@@ -189,7 +188,7 @@ def _work(
             with claims.claim(own) as mine:
                 if mine.holder:
                     elsewhere[cell.name] = mine.holder
-                elif not (own / "row.json").exists():  # it may have been finished just now
+                elif not finished_row(own):  # it may have been finished just now
                     trained += 1
                     shown = start_run(cell, number, len(cells))
 
@@ -221,7 +220,6 @@ def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
     Raises:
         ConfigError: a run, finished or not, was made with other settings than its cell's.
     """
-    plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     found: list[Row] = []
     for cell in cells:
         own = folder / "cells" / cell.folder
@@ -236,9 +234,22 @@ def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
                 f"the sweep has changed since: {'; '.join(differ[:5])}" + ("; …" if len(differ) > 5 else ""),
                 "another folder with --out, or delete it",
             )
-        if cell.compared and (own / "row.json").exists():
-            found.append(plan.Row.load(own / "row.json"))
+        if cell.compared and (row := finished_row(own)):
+            found.append(row)
     return found
+
+
+def finished_row(folder: Path) -> Row | None:
+    """Return the row of a run's folder; ``None`` if it is not finished, or its row is damaged.
+
+    Then the run is measured again.
+    """
+    plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
+    try:
+        row: Row | None = plan.Row.load(folder / "row.json")
+    except DataError:
+        return None
+    return row
 
 
 def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
@@ -254,8 +265,8 @@ def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
 
 def _other_seeds(planned: SweepConfig, folder: Path) -> list[int]:
     """Return the seeds of finished runs in the folder that are not planned."""
-    rows = [json.loads(file.read_text(encoding="utf-8")) for file in (folder / "cells").glob("*/row.json")]
-    return sorted({row["seed"] for row in rows} - set(planned.seeds))
+    rows = filter(None, (finished_row(file.parent) for file in (folder / "cells").glob("*/row.json")))
+    return sorted({row.seed for row in rows} - set(planned.seeds))
 
 
 def _train_and_measure(

@@ -198,7 +198,7 @@ def test_profiles_are_found_in_an_installed_package(tmp_path):
     root = Path(__file__).parents[2]
     package = tmp_path / "ashneuro"
     (package / "cost").mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "cost/__init__.py", "cost/profile.py"):
+    for name in ("__init__.py", "errors.py", "files.py", "cost/__init__.py", "cost/profile.py"):
         (package / name).write_text((root / "ashneuro" / name).read_text())
     included = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
         "force-include"

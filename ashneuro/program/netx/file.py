@@ -21,6 +21,7 @@ from scipy.sparse import csr_matrix
 from ashneuro.errors import GraphError
 from ashneuro.loihi import LARGEST_DELAY, LARGEST_THRESHOLD
 from ashneuro.program.foreign import foreign_file
+from ashneuro.program.hdf5 import DAMAGE, open_hdf5
 from ashneuro.program.netx.matrices import padded, separate, stacked, stacked_shape, transposed, transposed_shape
 from ashneuro.program.program import Shape, Synapse
 from ashneuro.program.synapse import Window, conv_shape, matrix, sparse
@@ -346,7 +347,7 @@ def open_netx(path: Path, reading: NetxReading = AS_STATED) -> NetxFile:
     if path.is_file() and not h5py.is_hdf5(path):
         raise foreign_file(path)
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             group = file.get("layer")
             if not isinstance(group, h5py.Group) or not len(group):
                 raise GraphError(f"{path} is not a netx network", "it has no group `layer` with layers in it", EXPORT)
@@ -354,9 +355,9 @@ def open_netx(path: Path, reading: NetxReading = AS_STATED) -> NetxFile:
                 raise GraphError(f"{path} cannot be read", f"its layers are not numbered 0 to {len(group) - 1}", EXPORT)
             entries = [_entry(group[str(index)]) for index in range(len(group))]
             simulation = _numbers(file["simulation"]) if isinstance(file.get("simulation"), h5py.Group) else {}
-    except (OSError, RuntimeError) as error:
-        why = f"it is not an HDF5 file that can be read ({error})"
-        raise GraphError(f"cannot read {path}", why, "check the path") from error
+    except DAMAGE as error:
+        why = getattr(error, "strerror", None) or f"it is not an HDF5 file that can be read ({error})"
+        raise GraphError(f"cannot read {path}", why, "check the path, or copy the file again") from error
     last = max((index for index, (kind, _, _) in enumerate(entries) if kind in CONNECTED), default=-1)
     layers: list[NetxLayer] = []
     shape = reading.input_shape

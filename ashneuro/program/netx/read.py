@@ -52,6 +52,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.files import require_regular
 from ashneuro.loihi import (
     BIAS_MANTISSA,
     DECAY_ONE,
@@ -62,6 +63,7 @@ from ashneuro.loihi import (
     STATE_UNIT,
 )
 from ashneuro.program.assumption import Assumption, Assumptions
+from ashneuro.program.hdf5 import DAMAGE
 from ashneuro.program.netx.file import AS_STATED, CONNECTED, NetxFile, NetxLayer, NetxReading, open_netx, shifted
 from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
@@ -77,9 +79,10 @@ SPIKE_EXP = STATE_EXP = 6  # of netx: bits behind the point of a message, and th
 def is_netx(path: str | Path) -> bool:
     """Return True for an HDF5 file with netx layers; a NIR file has a group ``node`` instead."""
     try:
+        require_regular(path)
         with h5py.File(path, "r") as file:
             return isinstance(file.get("layer"), h5py.Group)
-    except OSError:
+    except DAMAGE:
         return False
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import time
-import zipfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.arrays import NUMBERS, load_npz
 from ashneuro.errors import LavaError
+from ashneuro.files import parse_json
 from ashneuro.simulation.record import Activity, SpikeRecord
 
 HEADER = "record"
@@ -41,7 +42,7 @@ class FinishedChunks:
         """Return the record of ``samples``; ``None`` if there is none, or it is damaged."""
         try:
             return _load(self._path(samples))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def keep(self, samples: Mapping[str, NDArray[Any]], record: SpikeRecord) -> None:
@@ -122,22 +123,22 @@ def _save(record: SpikeRecord, path: Path) -> None:
 
 
 def _load(path: Path) -> SpikeRecord:
-    with np.load(path, allow_pickle=False) as archive:
-        header = json.loads(str(archive[HEADER]))
-        layers, inputs = (
-            {
-                name: Activity(
-                    archive[f"{part}/{number}"],
-                    None,
-                    archive[f"{part}/{number}/raster"] if facts["raster"] else None,
-                    binary=facts["binary"],
-                    read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
-                    ones=archive[key] if (key := f"{part}/{number}/ones") in archive.files else None,
-                )
-                for number, (name, facts) in enumerate(header[part].items())
-            }
-            for part in ("layers", "inputs")
-        )
+    archive = load_npz(path, NUMBERS + "U")
+    header = parse_json(str(archive[HEADER]))
+    layers, inputs = (
+        {
+            name: Activity(
+                archive[f"{part}/{number}"],
+                None,
+                archive[f"{part}/{number}/raster"] if facts["raster"] else None,
+                binary=facts["binary"],
+                read_out=facts.get("read_out", part == "layers" and not facts["binary"]),
+                ones=archive[key] if (key := f"{part}/{number}/ones") in archive else None,
+            )
+            for number, (name, facts) in enumerate(header[part].items())
+        }
+        for part in ("layers", "inputs")
+    )
     return SpikeRecord(
         header["source"],
         header["precision"],

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.arrays import load_npy
 from ashneuro.config import cache_dir
 from ashneuro.errors import DataError
+from ashneuro.files import reason_of
 
 Say = Callable[[str], object]
 
@@ -100,10 +102,10 @@ def load_recording(folder: Path, name: str) -> NDArray[Any]:
     """
     path = folder / f"{name}.npy"
     try:
-        return np.asarray(np.load(path, allow_pickle=False)).astype(np.int32)
-    except (OSError, ValueError, EOFError) as error:
+        return load_npy(path).astype(np.int32)
+    except (OSError, ValueError) as error:
         raise DataError(
-            f"the recording {path} cannot be read", str(error), f"remove {folder} and run this again"
+            f"the recording {path} cannot be read", reason_of(error), f"remove {folder} and run this again"
         ) from error
 
 

@@ -1,0 +1,144 @@
+"""Sound inputs of every format, which the mutations damage."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import shutil
+import sys
+import tarfile
+from itertools import pairwise
+from pathlib import Path
+
+import nir
+import numpy as np
+
+FIXTURES = Path(__file__).parent.parent / "formats"
+SMALL = (
+    "data.source=shapes",
+    "data.format=webdataset",
+    "data.split=file",
+    "data.styles=[]",
+    "data.image_size=16",
+    "data.max_words=2",
+    "model.concrete.channels=[6]",
+    "model.concrete.width=8",
+    "model.abstract.channels=[4,6]",
+    "model.abstract.units=16",
+    "model.abstract.timesteps=3",
+    "model.text.width=8",
+    "model.text.heads=1",
+    "model.embedding=16",
+    "model.multimodal.layers=1",
+    "model.multimodal.width=8",
+    "model.multimodal.heads=1",
+    "train.batch_size=12",
+    "train.device=cpu",
+    "train.stua=0",
+)
+SCHEDULE = 'schedule=[{name="pretrain",epochs=1},{name="finetune",epochs=1,task="entailment"}]'
+
+
+def settings(*more: str) -> list[str]:
+    """Return the options that train a small model on ``shapes`` in the working directory."""
+    return [word for item in (*SMALL, *more) for word in ("--set", item)]
+
+
+def make(folder: Path, run: object) -> None:
+    """Write all seeds into ``folder``, each scene into a folder of its own.
+
+    Args:
+        run: ``run(cwd, *words)`` runs one command line, which must succeed.
+    """
+    shapes = FIXTURES / "before_2026_11" / "shapes"
+    _networks(folder / "network", run)
+    _pictures(folder / "data")
+    scene = folder / "run"
+    scene.mkdir(parents=True)
+    shutil.copytree(shapes, scene / "shapes")
+    run(scene, "train", "tiny", "--out", "hybrid", *settings(SCHEDULE))
+    run(scene, "evaluate", "hybrid")
+    run(scene, "evaluate", "hybrid", "--task", "entailment")
+    run(scene, "export", "hybrid", "--samples", 2, "--no-lava")
+    shutil.copytree(shapes, folder / "sweep" / "shapes")
+    changes = json.dumps([*SMALL, "train.epochs=1"])
+    (folder / "sweep" / "sweep.toml").write_text(
+        f'base = "tiny"\nseeds = [0]\nenergy_images = 4\nset = {changes}\n'
+        '[factors.kind]\n"no encoder" = ["model.abstract.kind=none"]\n'
+    )
+    run(folder / "sweep", "sweep", "sweep.toml", "--out", "out")
+
+
+def _networks(folder: Path, run: object) -> None:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+
+    def lif(*shape: int) -> nir.LIF:
+        ones = np.ones(shape)
+        return nir.LIF(tau=4e-3 * ones, r=2 * ones, v_leak=0 * ones, v_threshold=ones, v_reset=0 * ones)
+
+    nodes = {
+        "input": nir.Input(np.array([2, 8, 8])),
+        "conv": nir.Conv2d((8, 8), random.normal(0, 0.5, (4, 2, 3, 3)), 2, 1, 1, 1, random.normal(0, 0.1, 4)),
+        "lif1": lif(4, 4, 4),
+        "flat": nir.Flatten({"input": np.array([4, 4, 4])}, 0, -1),
+        "fc": nir.Affine(random.normal(0, 0.3, (10, 64)), random.normal(0, 0.1, 10)),
+        "lif2": lif(10),
+        "output": nir.Output(np.array([10])),
+    }
+    nir.write(folder / "network.nir", nir.NIRGraph(nodes, list(pairwise(nodes))))
+    spikes = (random.random((6, 3, 2, 8, 8)) < 0.3).astype(np.uint8)
+    np.save(folder / "x.npy", spikes)
+    np.savez_compressed(folder / "x.npz", input=spikes)
+    words = "--inputs x.npy --samples 2 --no-lava --dt 0.001 --reset value --reset-delay 0 --comparison strict"
+    stated = "--integration euler --input-coding spikes --start v_leak"
+    run(folder, "export", "network.nir", "--out", "bundle", *words.split(), *stated.split())
+    shutil.copy(folder / "bundle" / "network.nir", folder / "network.nir")  # with what it depends on
+    with tarfile.open(FIXTURES / "before_2026_11" / "conv_delays.bundle.tar.gz") as tar:
+        tar.extractall(folder, filter="data")
+    shutil.move(folder / "conv_delays.bundle" / "network.net", folder / "network.net")
+    shutil.rmtree(folder / "conv_delays.bundle")
+    profiles = Path(sys.modules["ashneuro"].__file__ or "").parent.parent / "hardware_profiles"
+    shutil.copy(profiles / "cmos45.toml", folder / "profile.toml")
+    measured = {
+        "schema": "ashneuro.measurement/1",
+        "measured": [],
+        "not_measured": [{"network": "ANN", "device": "cpu", "reason": "no counter"}],
+    }
+    (folder / "gpu.json").write_text(json.dumps(measured))
+
+
+def _pictures(folder: Path) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(1)
+    names = [f"{number}.png" for number in range(8)]
+    for name in names:
+        Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(folder / name)
+    Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(folder / "0.jpg")
+    Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(folder / "0.tiff")
+    texts = [f"a thing of kind {number}" for number in range(8)]
+    tables = {
+        "jsonl": "".join(json.dumps({"image": n, "caption": t}) + "\n" for n, t in zip(names, texts, strict=True)),
+        "json": json.dumps([{"image": n, "caption": t} for n, t in zip(names, texts, strict=True)]),
+        "csv": "image,caption\n" + "".join(f"{n},{t}\n" for n, t in zip(names, texts, strict=True)),
+        "coco.json": json.dumps(
+            {
+                "images": [{"id": i, "file_name": n} for i, n in enumerate(names)],
+                "annotations": [{"id": i, "image_id": i, "caption": t} for i, t in enumerate(texts)],
+            }
+        ),
+    }
+    for suffix, text in tables.items():
+        (folder / f"pairs.{suffix}").write_text(text)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for number, (name, text) in enumerate(zip(names, texts, strict=True)):
+            for suffix, data in (("png", (folder / name).read_bytes()), ("txt", text.encode())):
+                member = tarfile.TarInfo(f"{number:03}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    (folder / "shard-000000.tar").write_bytes(packed.getvalue())
+    (folder / "packed.tar.gz").write_bytes(gzip.compress(packed.getvalue(), mtime=0))
