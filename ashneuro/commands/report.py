@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -52,6 +52,10 @@ def report(
         int | None,
         Parameter(help="x86 cores of the chips that the network uses, all together. Default: 1 to 3 per chip."),
     ] = None,
+    html: Annotated[
+        bool,
+        Parameter(help="A page for each run named, and an index that compares and links them.", negative=()),
+    ] = False,
     out: Annotated[
         Path | None, Parameter(help="Folder of report.json and report.html. Default: the run, or NAME-report.")
     ] = None,
@@ -79,25 +83,25 @@ def report(
         raise ConfigError(f"--x86-cores {x86_cores}", "a chip is run by one of its x86 cores at least", "--x86-cores 1")
     profiles = workflow.choose_profiles(profile or workflow.DEFAULT_PROFILES)
     is_run = kind_of(path) == "run"
+    beside = [*runs, *(baseline or [])]
+    options: dict[str, Any] = {
+        "profiles": profiles,
+        "inputs": inputs,
+        "noise": replace(REPORT_NOISE, samples=noise, rate=rate),
+        "measurements": [item for file in measurements or [] for item in load_measurements(file)],
+        "measure_on": device if measure else "",
+        "ann": ann,
+        "sample": ann_sample,
+        "second_opinion": second_opinion,
+        "contract": contract.overrides() if contract else {},
+        "skip_broken": skip_broken,
+        "place": (where or DataOptions()).place(),
+    }
+    if html:
+        _write_pages([path, *beside], out, options, json)
+        return
     with terminal.progress() as progress:
-        result = workflow.report(
-            path,
-            *runs,
-            *(baseline or []),
-            profiles=profiles,
-            inputs=inputs,
-            noise=replace(REPORT_NOISE, samples=noise, rate=rate),
-            measurements=[item for file in measurements or [] for item in load_measurements(file)],
-            measure_on=device if measure else "",
-            ann=ann,
-            sample=ann_sample,
-            second_opinion=second_opinion,
-            x86_cores=x86_cores,
-            contract=contract.overrides() if contract else {},
-            skip_broken=skip_broken,
-            place=(where or DataOptions()).place(),
-            progress=progress,
-        )
+        result = workflow.report(path, *beside, progress=progress, **options)
     if measure and not json:
         terminal.wrote(path / workflow.MEASURED)
     files = workflow.write_report(result, out or (path if is_run else path.with_name(f"{path.stem}-report")))
@@ -109,6 +113,21 @@ def report(
         terminal.left_out(path)
     terminal.wrote(*files)
     terminal.next_steps(f"ashneuro profiles explain {profiles[0].name}", "ashneuro profiles validate")
+
+
+def _write_pages(paths: list[Path], out: Path | None, options: dict[str, Any], json: bool) -> None:
+    """Write a page for each of ``paths``, and their index."""
+    from ashneuro.workflows.pages import report_pages
+
+    if len(paths) < 2:
+        remedy = f"ashneuro report {paths[0]} OTHER --html"
+        raise ConfigError(f"--html with {paths[0]} alone", "it links several runs", remedy)
+    with terminal.progress() as progress:
+        files = report_pages(paths, out or paths[0].resolve().parent / "comparison", progress=progress, **options)
+    if json:
+        terminal.json({"files": files})
+        return
+    terminal.wrote(files[0])
 
 
 def _show(result: Report) -> None:

@@ -28,7 +28,10 @@ from ashneuro.reporting.tables.table import number, percent
 from ashneuro.reporting.words import Basis
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from matplotlib.figure import Figure
+
+    from ashneuro.reporting.pages import Pages
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,21 @@ def write_html(report: Report, path: Path) -> Path:
     return path
 
 
-def render(report: Report) -> str:
-    """Return the page."""
+def template(name: str) -> Template:
+    """Return a template of this package."""
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    return environment.get_template(name)
+
+
+def render(report: Report, pages: Pages | None = None) -> str:
+    """Return the page, with links to those of other runs where there are any."""
     headline, _, detail = report.verdict.partition(": ")
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
+        pages=pages,
         title=report.title,
         version=__version__,
         schema=SCHEMA,
@@ -279,15 +288,16 @@ def _rates(report: Report, workload: Workload) -> Chart | None:
     return _chart("Firing rate by layer", Basis.COUNTED, "", figure, "rates", f"Firing rate by layer: {said}.")
 
 
-def _group(group: Group, name: str) -> dict[str, Any]:
+def group_chart(group: Group, name: str) -> Chart:
+    """Return the energy of contenders as a figure; ``name`` is unique on the page."""
     said = "; ".join(f"{who.name}: {energy_text(who.total_j)}" for who in group.contenders)
-    table = tables.energy.contenders(group)
     figure, alt = figures.energy.contenders(group), f"Energy per inference. {said}."
-    return {
-        "title": group.title,
-        "chart": _chart(group.title, Basis.ESTIMATED, table.how, figure, name, alt),
-        "table": replace(table, title="The same in numbers"),
-    }
+    return _chart(group.title, Basis.ESTIMATED, tables.energy.contenders(group).how, figure, name, alt)
+
+
+def _group(group: Group, name: str) -> dict[str, Any]:
+    table = replace(tables.energy.contenders(group), title="The same in numbers")
+    return {"title": group.title, "chart": group_chart(group, name), "table": table}
 
 
 def _brief(found: Brief) -> Chart:

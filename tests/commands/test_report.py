@@ -240,3 +240,22 @@ def test_report_names_task_without_data(ashneuro: Command, exported_run: Path, t
     assert result.code == 0, result.err
     assert "entailment of lost: not run, the data of" in result.out and "gone.jsonl" in result.out
     assert "entailment of lost" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_pages_of_several_networks_link_one_another(
+    ashneuro: Command, exported_run: Path, net: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(exported_run, tmp_path / "runs" / "other")
+    words = ("--html", "--out", tmp_path / "pages", "--profile", "cmos45", "--noise", 2, "--timesteps", 4)
+    result = ashneuro("report", exported_run, other, net, *words)
+    assert result.code == 0 and "runs.html" in result.out, result.err
+    index = (tmp_path / "pages" / "runs.html").read_text(encoding="utf-8")
+    assert 'href="hybrid/report.html"' in index and 'href="small/report.html"' in index
+    assert 'href="other/report.html"' in index
+    page = (tmp_path / "pages" / "hybrid" / "report.html").read_text(encoding="utf-8")
+    assert 'href="../small/report.html"' in page and 'href="../runs.html"' in page
+
+
+def test_pages_need_several_networks(ashneuro: Command, net: Path) -> None:
+    result = ashneuro("report", net, "--html")
+    assert result.code == 2 and "it links several runs" in result.err
