@@ -246,7 +246,7 @@ def test_pages_of_several_networks_link_one_another(
     ashneuro: Command, exported_run: Path, net: Path, tmp_path: Path
 ) -> None:
     other = shutil.copytree(exported_run, tmp_path / "runs" / "other")
-    words = ("--html", "--out", tmp_path / "pages", "--profile", "cmos45", "--noise", 2, "--timesteps", 4)
+    words = ("--html", "--out", tmp_path / "pages", "--profile", "cmos45", "--noise", 2)
     result = ashneuro("report", exported_run, other, net, *words)
     assert result.code == 0 and "runs.html" in result.out, result.err
     index = (tmp_path / "pages" / "runs.html").read_text(encoding="utf-8")
