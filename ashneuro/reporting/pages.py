@@ -85,7 +85,7 @@ def _cells(report: Report) -> list[str]:
         contenders = report.comparison.groups[0].contenders
         twins = [who.total_j for who in contenders if who.is_integer_twin and who.total_j is not None]
         cells[2] = energy_text(contenders[0].total_j)
-        cells[3] = energy_text(min(twins, key=lambda energy: energy.typical)) if twins else "–"
+        cells[3] = energy_text(min(twins, key=lambda energy: energy.high)) if twins else "–"
     if report.workload:
         cells[4] = number(report.workload.part("deployed").per_inference("effective_acs"))
         if report.workload.firing_rate is not None:
