@@ -77,7 +77,7 @@ def _chart(reports: Mapping[str, Report]) -> html.Chart | None:
 
 
 def _cells(report: Report) -> list[str]:
-    """Return what the index shows of a run; a dash where a part was not run."""
+    """Return the cells of a run in the index; a dash where a part was not run."""
     cells = ["–"] * (len(HEADINGS) - 1)
     if report.evaluations:
         cells[:2] = (number(100 * way["R@1"]) for way in report.evaluations[0].rows[0].directions)
