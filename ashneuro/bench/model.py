@@ -5,7 +5,7 @@ back end.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from ashneuro.data.batches import Batches, Pixels, load_images
 from ashneuro.data.images import decode_image
 from ashneuro.data.pairs import Batch, Pair
 from ashneuro.data.tokens import Vocabulary
-from ashneuro.errors import need
+from ashneuro.errors import ConfigError, need
 from ashneuro.model.network import AshNet
 from ashneuro.spiking.kernels.interface import Kernels
 from ashneuro.training.learner import Learner, whole_loss
@@ -29,7 +29,27 @@ from ashneuro.training.schedule import make_optimiser
 WORDS = 2000
 SEED = 7
 NAMES = {"lif": "LIF", "cubalif": "CubaLIF", "if": "IF", "graded": "graded"}
+# Settings of the neurons that an encoder trains with, by name. Graded ones send values, once.
+NEURONS: Mapping[str, tuple[str, ...]] = {
+    "lif": ("model.abstract.neuron=lif",),
+    "lif-subtract": ("model.abstract.neuron=lif", "model.abstract.reset=subtract"),
+    "cubalif": ("model.abstract.neuron=cubalif",),
+    "if": ("model.abstract.neuron=if",),
+    "graded": ("model.abstract.neuron=graded", "model.abstract.timesteps=1"),
+}
 KERNELS: tuple[Kernels, ...] = ("triton", "native", "torch", "norse")
+
+
+def settings_of(neuron: str) -> tuple[str, ...]:
+    """Return the settings ``section.key=value`` of a neuron in `NEURONS`.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if neuron in NEURONS:
+        return NEURONS[neuron]
+    alone = "; ashneuro bench lif --neuron sigma-delta times a layer alone" if neuron == "sigma-delta" else ""
+    raise ConfigError(f"neuron {neuron!r}", f"an encoder trains with {', '.join(NEURONS)}{alone}", "--neuron graded")
 
 
 def model_jobs(device: torch.device, config: RunConfig, *, batch: int | None = None) -> list[Job]:

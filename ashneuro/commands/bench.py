@@ -159,6 +159,13 @@ def conv(
 def model(
     config: Annotated[str, Parameter(help="A settings file, or the name of a preset.")] = "tiny",
     *,
+    neuron: Annotated[
+        str | None,
+        Parameter(
+            help="lif, lif-subtract, cubalif, if or graded (in one timestep). Default: that of the settings; "
+            "--set changes it further."
+        ),
+    ] = None,
     set: Annotated[tuple[str, ...], Parameter(help="Change one setting: --set section.key=value. Repeatable.")] = (),
     rounds: Rounds = 5,
     threads: Threads = None,
@@ -175,10 +182,10 @@ def model(
 ) -> int:
     """Time one training step of a whole network on random pairs, with every kernel back end."""
     chosen = _device(device)  # before the import below, which needs torch
-    from ashneuro.bench.model import model_jobs
+    from ashneuro.bench.model import model_jobs, settings_of
     from ashneuro.config import load_config
 
-    settings = load_config(config, set)
+    settings = load_config(config, (*(settings_of(neuron) if neuron else ()), *set))
     if beside is not None:
         return _run_beside(settings, beside, rounds, json)
     return _run("model", model_jobs(chosen, settings), chosen, rounds, threads, clock, json, plot)

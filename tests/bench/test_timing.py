@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -16,11 +17,11 @@ import torch
 from ashneuro.bench import peers
 from ashneuro.bench.layers import conv_jobs, lif_jobs
 from ashneuro.bench.measure import Spread
-from ashneuro.bench.model import feed_jobs, model_jobs
+from ashneuro.bench.model import NEURONS, feed_jobs, model_jobs, settings_of
 from ashneuro.bench.norse_network import lift, step_by_step
 from ashneuro.bench.split import part_of, split
 from ashneuro.bench.timing import Job, Variant, kept_bytes, time_jobs
-from ashneuro.config import AbstractConfig, RunConfig, load_config
+from ashneuro.config import AbstractConfig, RunConfig, SpikingNeuron, load_config
 from ashneuro.errors import ConfigError
 from ashneuro.model.abstract import AbstractEncoder
 from ashneuro.reporting import figures, tables
@@ -190,10 +191,20 @@ def test_graded_neurons_are_timed_beside_lif_and_torch() -> None:
         names = {way.name for way in job.ways}
         assert {"LIF, torch", "ashneuro, torch", "torch, ReLU"} <= names and "Norse, stepwise" not in names
     small = ["model.abstract.channels=[4, 6]", "model.abstract.units=8", "train.batch_size=4", "data.image_size=16"]
-    (job,) = model_jobs(CPU, load_config("tiny", [*small, "model.abstract.neuron=graded", "train.synops=100"]))
+    config = load_config("tiny", [*settings_of("graded"), *small, "train.synops=100"])
+    assert isinstance(config, RunConfig) and config.model.abstract.timesteps == 1
+    (job,) = model_jobs(CPU, config)
     (timed,) = time_jobs("model", [job], device=CPU, rounds=1, threads=1).jobs
     reasons = {way.name: way.reason for way in timed.ways}
     assert reasons["graded, torch"] == "" and reasons["graded, norse"] == "Norse has no graded neuron"
+
+
+def test_every_neuron_of_a_network_has_settings() -> None:
+    chosen = [load_config("tiny", settings_of(name)).model.abstract for name in NEURONS]
+    assert {abstract.neuron for abstract in chosen} == set(get_args(SpikingNeuron))
+    assert {abstract.reset for abstract in chosen} == {"value", "subtract"}
+    with pytest.raises(ConfigError, match=r"neuron 'sigma-delta'\n.*bench lif --neuron sigma-delta"):
+        settings_of("sigma-delta")
 
 
 def test_training_step_runs_with_every_back_end() -> None:

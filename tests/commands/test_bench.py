@@ -83,6 +83,8 @@ def test_bench_lif_and_model(ashneuro: Command, tmp_path):
     result = ashneuro("bench", "model", *small, "--rounds", 1, "--threads", 1, "--device", "cpu", "--clock", "cpu")
     assert result.code == 0, result.err
     assert "One training step, batch 2, T = 4" in result.out and "processor time" in result.out
+    result = ashneuro("bench", "model", "--neuron", "sigma-delta")
+    assert result.code == 2 and "lif, lif-subtract, cubalif, if, graded" in result.err
     small = ["--timesteps", 2, "--rounds", 1, "--width", 32, "--device", "cpu"]
     result = ashneuro("bench", "lif", "--neuron", "lif-subtract", *small, "--json", out)
     assert result.code == 0 and "LIF by subtraction alone" in result.out, result.err

@@ -394,8 +394,8 @@ def hold(layer: dict, numbers, fixed: bool):
     """Return currents (depth, neurons) that keep a layer silent until the sample reaches it.
 
     A bias, or a threshold below the start, makes neurons spike without input. Each step's current
-    moves u so far below zero that v cannot rise; in ternary neurons, which spike below zero as
-    well, so that v stays within half a unit of it. ``None`` if the layer is silent anyway.
+    moves u so far below zero that v cannot rise; in ternary neurons, whose messages have a sign, so
+    that v stays within half a unit of it. ``None`` if the layer is silent anyway.
     """
     neuron, shape, unit = layer["neuron"], layer["shape"], 64 if fixed else 1
     bias, threshold, du, dv = (
@@ -404,17 +404,17 @@ def hold(layer: dict, numbers, fixed: bool):
     )
     bias *= 2.0 ** neuron["bias_exp"]
     keep_u, keep_v = (1 - (du + 1) / 4096, 1 - dv / 4096) if fixed else (1 - du, 1 - dv)
-    ternary = neuron.get("dynamics") == "ternary"
-    needed = bias if ternary else 1.01 * np.maximum(0, bias - np.minimum(unit * threshold, 0))
+    signed = message(neuron) in ("change", "ternary")
+    needed = bias if signed else 1.01 * np.maximum(0, bias - np.minimum(unit * threshold, 0))
     # Neurons that send changes hold themselves until then.
     if not neuron["spiking"] or message(neuron) == "change" or not layer["depth"] or not needed.any():
         return None
     rows, u, v = [], np.zeros(len(bias)), np.zeros(len(bias))
     for _ in range(layer["depth"]):
         u, v = (np.trunc(u * keep_u), np.trunc(v * keep_v)) if fixed else (u * keep_u, v * keep_v)
-        a = -(v + u + bias) / unit if ternary else -np.maximum(0, needed + u) / unit
+        a = -(v + u + bias) / unit if signed else -np.maximum(0, needed + u) / unit
         if fixed:
-            a = np.rint(a) if ternary else np.floor(a)
+            a = np.rint(a) if signed else np.floor(a)
         u += a * unit
         v += u + bias
         rows.append(a)

@@ -28,18 +28,32 @@ def alone(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@needs_triton
-def test_interpreted_kernels_equal_norse_and_the_array_library() -> None:
+def run_interpreted(names: str) -> int:
+    """Run the tests of kernels whose names match, interpreted; return how many passed."""
     files = [f"tests/spiking/kernels/test_{name}.py" for name in ("multi_step", "graded", "changes")]
     files.append("tests/simulation/emulator/test_backend_triton.py")
-    others = "not compiling and not gradcheck and not threads"  # about torch, and slow when interpreted
     done = alone(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-m", "triton", "-k", others, TRITON_INTERPRET="1"
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-m", "triton", "-k", names, TRITON_INTERPRET="1"
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "skipped" not in done.stdout.splitlines()[-1], done.stdout[-1000:]
-    passed = int(done.stdout.splitlines()[-1].split()[0])
-    assert passed >= 100, done.stdout[-1000:]
+    return int(done.stdout.splitlines()[-1].split()[0])
+
+
+@needs_triton
+def test_interpreted_kernels_of_every_kind_equal_the_reference() -> None:
+    """Both passes of all kinds, and the emulator; everything else is in the slow test."""
+    kinds = "equals_the_reference or equal_the_reference or learned_parameters or relu_and_of_a_limit"
+    changes = "bias_is_learned or read_out_of_changes or straight_through"
+    integers = "kinds_equal or imaginary_input or per_neuron_equal or firing_equals"
+    assert run_interpreted(f"{kinds} or {changes} or {integers}") >= 100
+
+
+@needs_triton
+@pytest.mark.slow
+def test_interpreted_kernels_equal_norse_and_the_array_library() -> None:
+    # The others are about torch, and slow when interpreted.
+    assert run_interpreted("not compiling and not gradcheck and not threads") >= 400
 
 
 @needs_triton
