@@ -37,6 +37,8 @@ _MODULES = {
     "evaluate": "ashneuro.workflows.evaluate",
     "evaluate_task": "ashneuro.workflows.evaluate",
     "search": "ashneuro.workflows.search",
+    "push": "ashneuro.workflows.hub",
+    "pull": "ashneuro.workflows.hub",
     "HybridSession": "ashneuro.workflows.hybrid",
     "AshneuroError": "ashneuro.errors",
     "Assumption": "ashneuro.program.assumption",
@@ -97,6 +99,8 @@ if TYPE_CHECKING:
     from ashneuro.workflows.export import Exported as Exported
     from ashneuro.workflows.export import export as export
     from ashneuro.workflows.from_torch import from_torch as from_torch
+    from ashneuro.workflows.hub import pull as pull
+    from ashneuro.workflows.hub import push as push
     from ashneuro.workflows.hybrid import HybridSession as HybridSession
     from ashneuro.workflows.lava import LavaSettings as LavaSettings
     from ashneuro.workflows.lower import lower as lower

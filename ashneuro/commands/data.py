@@ -305,3 +305,38 @@ def build(name: Literal["emoji", "emoji-streams"], *, out: Path | None = None, w
     terminal.wrote(folder)
     if name == "emoji-streams":
         terminal.next_steps(f"ashneuro data check {folder} --format clips")
+
+
+@data.command
+def push(
+    run: Path,
+    name: str,
+    /,
+    *,
+    public: Annotated[bool, Parameter(help="Make a new repository public.", negative=())] = False,
+) -> None:
+    """Upload a run to the Hugging Face hub, as the model repository OWNER/NAME, without data."""
+    from ashneuro.workflows.hub import push as workflow
+
+    with terminal.status(f"uploading {run}"):
+        address = workflow(run, name, private=not public)
+    terminal.line(address)
+    terminal.next_steps(f"ashneuro data pull {name}")
+
+
+@data.command
+def pull(
+    name: str,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Folder of the run. Default: runs/NAME.")] = None,
+    revision: Annotated[str | None, Parameter(help="Branch, tag or commit.")] = None,
+) -> None:
+    """Download a run OWNER/NAME from the Hugging Face hub."""
+    from ashneuro.workflows.hub import pull as workflow
+
+    folder = out or Path("runs") / name.rpartition("/")[2]
+    with terminal.status(f"downloading {name}"):
+        workflow(name, folder, revision=revision)
+    terminal.wrote(folder)
+    terminal.next_steps(f"ashneuro evaluate {folder}", f"ashneuro report {folder}")

@@ -304,6 +304,7 @@ def _card(name: str, config: RunConfig, model: AshNet, epochs: Sequence[EpochMet
     spiking = f", {abstract.timesteps} steps of {abstract.dt_s * 1e3:g} ms" if abstract.kind == "spiking" else ""
     kinds = list(dict.fromkeys(encoder_of(config, stage).kind for stage, _ in stages(config)))
     lines = [
+        *_front_matter(tasks),
         f"# {name}",
         "",
         f"A hybrid vision–language model for {', '.join(tasks)}, trained with ashneuro.",
@@ -331,6 +332,17 @@ def _card(name: str, config: RunConfig, model: AshNet, epochs: Sequence[EpochMet
         "",
     ]
     return "\n".join(lines)
+
+
+def _front_matter(tasks: Iterable[str]) -> Iterator[str]:
+    """Yield the metadata that the Hugging Face hub reads from a card.
+
+    There is no licence: that of the data decides, which whoever shares a run has to name.
+    """
+    asks = "vqa" in set(tasks)
+    yield from ("---", "library_name: ashneuro")
+    yield f"pipeline_tag: {'visual-question-answering' if asks else 'feature-extraction'}"
+    yield from ("tags:", "- spiking-neural-network", "- neuromorphic", "- vision-language", "- nir", "---", "")
 
 
 def _validation_rows(epochs: Sequence[EpochMetrics]) -> Iterator[str]:

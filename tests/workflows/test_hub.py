@@ -1,0 +1,97 @@
+"""Runs on the hub, which here is a folder: uploads, downloads, refusals."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ashneuro as ash
+from ashneuro.errors import ConfigError, DataError, MissingDependency
+from tests.commands.conftest import ashneuro, exported_run, pairs, task_run  # noqa: F401 - fixtures
+
+hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install -e '.[hub]'")
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder in the place of the hub."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    folder = tmp_path / "hub"
+
+    def copy(source: Path, target: Path, patterns: list[str]) -> None:
+        names = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
+        for name in filter_repo_objects(names, allow_patterns=patterns):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
+
+    class Api:
+        def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> str:
+            (folder / name).mkdir(parents=True, exist_ok=exist_ok)
+            (folder / name / "visibility").write_text("private" if private else "public")
+            return f"hub/{name}"
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], **_: Any) -> None:
+            copy(Path(folder_path), folder / repo_id, allow_patterns)
+
+    def download(name: str, *, revision: str | None, local_dir: Path, allow_patterns: list[str]) -> None:
+        if not (folder / name).is_dir():
+            raise OSError(f"404: no repository {name}")
+        copy(folder / name, Path(local_dir), allow_patterns)
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    return folder
+
+
+def test_run_comes_back_as_it_was(ashneuro: Any, exported_run: Path, store: Path, tmp_path: Path) -> None:  # noqa: F811
+    result = ashneuro("data", "push", exported_run, "me/hybrid")
+    assert result.code == 0 and "hub/me/hybrid" in result.out, result.err
+    kept = {str(path.relative_to(store / "me/hybrid")) for path in (store / "me/hybrid").rglob("*") if path.is_file()}
+    assert {"README.md", "config.json", "model.safetensors", "vocabulary.json", "bundle/network.nir"} <= kept
+    assert not [name for name in kept if name.endswith(".pt")]
+    assert (store / "me/hybrid/visibility").read_text() == "private"
+    (store / "me/hybrid/evil.pt").write_bytes(b"pickle")
+    back = tmp_path / "back"
+    assert ashneuro("data", "pull", "me/hybrid", "--out", back).code == 0
+    assert not list(back.rglob("*.pt"))
+    assert (back / "model.safetensors").read_bytes() == (exported_run / "model.safetensors").read_bytes()
+    assert ash.read(back).name == "back"
+
+
+def test_card_has_front_matter(task_run: Path) -> None:  # noqa: F811
+    yaml = pytest.importorskip("yaml", reason="pyyaml is not installed: pip install -e '.[test]'")
+    _, front, text = (task_run / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert yaml.safe_load(front)["library_name"] == "ashneuro" and text.startswith("\n# ")
+    hub.ModelCard.load(task_run / "README.md")
+
+
+@pytest.mark.parametrize("name", ["hybrid", "me/", "/hybrid", "me/a/b", "me/my run"])
+def test_names_are_checked(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="its name is OWNER/NAME"):
+        ash.pull(name, tmp_path / "out")
+
+
+def test_missing_repository(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="404: no repository me/none"):
+        ash.pull("me/none", tmp_path / "out")
+
+
+def test_folder_with_files_stays_as_it_is(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(ConfigError, match="is not empty"):
+        ash.pull("me/hybrid", tmp_path)
+
+
+def test_only_runs_are_pushed(store: Path, exported_run: Path) -> None:  # noqa: F811
+    with pytest.raises(ConfigError, match="is not a run"):
+        ash.push(exported_run / "bundle", "me/hybrid")
+
+
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependency, match="the Hugging Face hub needs the package 'huggingface_hub'"):
+        ash.pull("me/hybrid", tmp_path / "out")
