@@ -229,8 +229,10 @@ def _tiles(report: Report) -> Iterator[Tile]:
                 percent(report.workload.firing_rate),
                 f"of neuron-steps, counted; break-even with int8: {even}",
             )
-        beside = f"per inference, counted; dense would be {number(deployed.per_inference('dense_macs'))}"
-        yield Tile("Synops", number(deployed.per_inference("effective_acs")), beside)
+        products = deployed.per_inference("effective_macs")
+        counted = "counted, products of graded values included" if products else "counted"
+        beside = f"per inference, {counted}; dense would be {number(deployed.per_inference('dense_macs'))}"
+        yield Tile("Synops", number(deployed.per_inference("effective_acs") + products), beside)
     if report.certificate:
         required = report.certificate.required
         compared, wrong = sum(pair.compared for pair in required), sum(pair.mismatches for pair in required)

@@ -11,6 +11,7 @@ from ashneuro.cost.profile import Source
 from ashneuro.exchange import EpochMetrics
 from ashneuro.reporting import figures, html
 from ashneuro.reporting.summary import PARTS, SCHEMA, Report, write_json
+from ashneuro.reporting.tables.table import number
 from tests.reporting.example import whole_report
 
 REPORT = whole_report()
@@ -150,6 +151,16 @@ def test_disclaimers():
     assert "one explicit reading of the abstract" in text
     assert "Nothing here was run on a chip" in text
     assert not re.search(r"reproduc|measured on Loihi", text)
+
+
+def test_synops_of_graded_messages_are_in_the_headline():
+    work = REPORT.workload
+    layers = [replace(row, effective_acs=0, effective_macs=4_000 * (row.kind == "snn")) for row in work.layers]
+    report = replace(REPORT, workload=replace(work, samples=1, layers=tuple(layers)))
+    (tile,) = (tile for tile in html._tiles(report) if tile.label == "Synops")
+    assert tile.value == number(4_000 * sum(row.kind == "snn" for row in layers)) and "graded" in tile.beside
+    (binary,) = (tile for tile in html._tiles(REPORT) if tile.label == "Synops")
+    assert "graded" not in binary.beside and binary.value == number(work.per_inference("effective_acs"))
 
 
 def test_missing_parts_are_named_with_reasons():
