@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 from ashneuro.errors import ConfigError
-from ashneuro.files import parse_toml, read_json, read_toml
+from ashneuro.files import parse_toml, read_json, read_toml, user_path
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -768,10 +768,20 @@ def cache_dir() -> Path:
 
     ``$ASHNEURO_HOME``, else ``$XDG_CACHE_HOME/ashneuro``, else ``~/.cache/ashneuro``. Everything in
     it can be made again.
+
+    Raises:
+        ConfigError: the variable names the home of no user, or this user has no home.
     """
     if home := os.environ.get("ASHNEURO_HOME"):
-        return Path(home).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ashneuro"
+        folder = user_path(home)
+        if str(folder).startswith("~"):
+            raise ConfigError(f"ASHNEURO_HOME={home}", "there is no such user", "export ASHNEURO_HOME=FOLDER")
+        return folder
+    cache = os.environ.get("XDG_CACHE_HOME") or str(user_path("~/.cache"))
+    if cache.startswith("~"):
+        why = "HOME is not set, and this user has no home folder"
+        raise ConfigError("there is no folder for what ashneuro keeps", why, "export ASHNEURO_HOME=FOLDER")
+    return Path(cache) / "ashneuro"
 
 
 def _override(values: dict[str, Any], text: str) -> None:

@@ -53,13 +53,28 @@ _KINDS: dict[Callable[[int], bool], str] = {
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a new file through ``write`` and move it to ``path``.
 
-    A reader sees the old file or the new one, never a part. Processes of several machines may write
-    the same file on a shared disk.
+    A reader sees the old file or the new one, never a part; where writing fails, as on a full disk,
+    the old one stays. A device or a pipe, such as /dev/stdout, is written directly, and a link
+    stays a link.
+
+    Args:
+        write: takes the path of the new file, which has the suffix of ``path``.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    if path.exists() and not path.is_file():
+        write(path)
+        return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    # Two processes may write at once, and on a shared disk two machines may have the same number.
+    # The name is short: that of the file may be as long as the file system allows.
+    temporary = target.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{target.suffix[:32]}")
     try:
         write(temporary)
-        temporary.replace(path)
+        temporary.replace(target)
+    except OSError as error:
+        # A user knows the file by its name; a write that fails names none.
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -245,3 +260,17 @@ def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"it holds {text[:40]}, which is larger than any number here")
     return value
+
+
+def write_text(path: Path, text: str) -> None:
+    r"""Write a text file in UTF-8 by `replace_file`.
+
+    A byte of a path that is no UTF-8 is written as ``\udcXX``, which JSON reads back.
+    """
+    content = text.encode("utf-8", errors="backslashreplace")
+    replace_file(path, lambda file: file.write_bytes(content))
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a path with ``~`` as the user's home; ``~name`` of no user stays as it is."""
+    return Path(os.path.expanduser(text))  # Path.expanduser raises for an unknown user

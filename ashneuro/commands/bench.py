@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from ashneuro.commands.options import LavaWorkers
 from ashneuro.errors import ConfigError, DataError, need
+from ashneuro.files import write_text
 from ashneuro.reporting import terminal
 from ashneuro.reporting.plain import plain
 
@@ -262,7 +263,7 @@ def _write_json(content: Mapping[str, Any], path: Path | None) -> None:
 
 def _write(path: Path, text: str, option: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise DataError(
             f"cannot write {path}", error.strerror or str(error), f"{option} FILE in a folder that exists"

@@ -88,7 +88,10 @@ def _completion() -> Check:
     shell = next((each for each in shells if each == named), None)
     if shell is None:
         return Check("completion", f"not available for the shell {named or 'of this process'}; for bash, zsh and fish")
-    script = get_default_completion_path(shell, "ashneuro")
+    try:
+        script = get_default_completion_path(shell, "ashneuro")
+    except (OSError, RuntimeError) as error:  # no home folder, or one that cannot be written to
+        return Check("completion", f"cannot be installed for {shell}: {error}")
     if not script.exists():
         return Check("completion", f"not installed for {shell} (optional): ashneuro --install-completion")
     return Check("completion", f"{shell}: {script}")

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from ashneuro.commands.options import AsJson
 from ashneuro.cost.profile import list_profiles, load_profile, new_profile
 from ashneuro.errors import ProfileError
+from ashneuro.files import write_text
 from ashneuro.reporting import explain as explaining
 from ashneuro.reporting import terminal
 
@@ -83,7 +84,7 @@ def new(
         raise ProfileError(f"{path} exists", "an existing profile is never overwritten", "choose another --out")
     text = new_profile(name, kind)
     try:
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise ProfileError(
             f"cannot write {path}", error.strerror or str(error), "--out PATH in a folder that exists"

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 from ashneuro.cost.profile import CLOSED
 from ashneuro.errors import ConfigError, DataError, install_command
-from ashneuro.files import parse_json, read_text, reason_of
+from ashneuro.files import parse_json, read_text, reason_of, write_text
 
 SCHEMA = "ashneuro.measurement/1"
 SHORTEST_S = 10.0
@@ -323,7 +323,7 @@ def save_measurements(items: Sequence[Measurement | NotMeasured], path: Path) ->
         "not_measured": [asdict(item) for item in items if isinstance(item, NotMeasured)],
     }
     try:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise DataError(
             f"cannot write {path}", error.strerror or str(error), "name a file in a folder that exists"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ashneuro.data.clip_files import animated_frames
 from ashneuro.data.clips import ClipRecord
 from ashneuro.errors import DataError, need
+from ashneuro.files import write_text
 
 ARCHIVE, MANIFEST, INDEX = "clips.zip", "pack.json", "clips.json"
 QUALITY, SPEED = 75, 6
@@ -136,7 +137,7 @@ def write_pack(
         "digest": digest.hexdigest(),
         "files": {ARCHIVE: hashlib.sha256(packed).hexdigest()},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     size = len(packed) + (folder / MANIFEST).stat().st_size
     return ClipPackSummary(len(index), sum(entry["frames"] for entry in index), digest.hexdigest(), size)
 

@@ -33,7 +33,7 @@ from ashneuro.data.pairs import Pair, Splits
 from ashneuro.data.readers import report
 from ashneuro.data.splits import hash_order
 from ashneuro.errors import ConfigError, DataError, need
-from ashneuro.files import replace_file
+from ashneuro.files import replace_file, user_path
 
 LANES = 16
 """Number of lanes at most: each reads shards of its own and gives its own rows of every batch, so
@@ -334,7 +334,7 @@ def expand(source: str) -> list[str]:
     lists: Any = need("webdataset.shardlists", extra="stream", purpose="reading shards as a stream")
     found: list[str] = []
     for name in lists.expand_urls(source) if source else ():
-        path = Path(name).expanduser()
+        path = user_path(name)
         if is_address(name) or not path.is_dir():
             found.append(name if is_address(name) else str(path))
             continue

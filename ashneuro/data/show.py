@@ -14,6 +14,7 @@ from ashneuro.data.clips import Clip
 from ashneuro.data.pairs import Pair
 from ashneuro.data.splits import hash_order
 from ashneuro.errors import ConfigError, DataError, need
+from ashneuro.files import replace_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,7 +71,7 @@ def save_page(picture: Image, path: Path) -> None:
         OSError: the file cannot be written.
     """
     try:
-        picture.save(path)
+        replace_file(path, lambda file: picture.save(file))
     except ValueError as error:
         raise DataError(f"cannot write {path}", str(error), "--out NAME.png") from error
 

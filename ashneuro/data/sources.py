@@ -22,6 +22,7 @@ from ashneuro.data.readers import Record, report
 from ashneuro.data.shards import is_streamed, load_streamed
 from ashneuro.data.splits import split_by_caption, split_by_picture
 from ashneuro.errors import ConfigError, DataError
+from ashneuro.files import user_path
 
 __all__ = ["SOURCES", "Source", "Splits", "check_images", "load_splits"]
 
@@ -55,7 +56,7 @@ def load_splits(config: DataConfig) -> Splits:
                 "it belongs to shards that are read as a stream; other data have parts of their own",
                 "set data.stream = true, or leave it out",
             )
-    path = Path(config.source).expanduser()
+    path = user_path(config.source)
     if path.exists() or config.format or "{" in path.name:
         return load_file(config, path)
     near = difflib.get_close_matches(config.source, SOURCES, n=1)
@@ -73,7 +74,7 @@ def load_file(config: DataConfig, path: Path) -> Splits:
     Images are in ``config.images``; default: the folder itself, or the folder of the file. With
     ``config.skip_broken`` every image is decoded, and what cannot be read is left out.
     """
-    folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
+    folder = user_path(config.images) if config.images else path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise ConfigError(
             f"data.images = {config.images!r}",

@@ -16,6 +16,7 @@ from ashneuro.data.meteocons import read_meteocons
 from ashneuro.data.readers import report
 from ashneuro.data.splits import hash_order
 from ashneuro.errors import ConfigError, DataError
+from ashneuro.files import user_path
 
 __all__ = ["STREAMS", "Clip", "StreamSource", "changed_share", "choose", "default_step", "load_clips", "open_clips"]
 
@@ -111,7 +112,7 @@ def open_clips(source: str | Path, *, native: float = NATIVE) -> tuple[ClipRecor
         raise ConfigError(f"native = {native:g}", "a rate is positive", "give frames per second above 0")
     if named := STREAMS.get(str(source)):
         return tuple(named.read())
-    path = Path(source).expanduser()
+    path = user_path(source)
     if not path.exists():
         near = difflib.get_close_matches(str(source), STREAMS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -132,7 +133,7 @@ def is_clips(source: str | Path) -> bool:
 
     A folder of pictures may be clips or pairs.
     """
-    path = Path(source).expanduser()
+    path = user_path(source)
     return str(source) in STREAMS or is_pack(path) or (path.suffix.lower() in ANIMATED and path.is_file())
 
 

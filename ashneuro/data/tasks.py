@@ -23,6 +23,7 @@ from ashneuro.data.question_files import picture_path
 from ashneuro.data.readers import report
 from ashneuro.data.sources import load_splits
 from ashneuro.errors import ConfigError, DataError
+from ashneuro.files import user_path
 
 
 def load_questions(task: str, tasks: TasksConfig, data: DataConfig, splits: Splits | None = None) -> Questions:
@@ -77,14 +78,14 @@ def _from_files(task: str, config: QuestionConfig, skip_broken: bool) -> Questio
     files: dict[str, Path] = {}  # by the picture's name in the result
     problems: list[str] = []
     for part, name in given.items():
-        path = Path(name).expanduser()
+        path = user_path(name)
         of, questions, found = read_questions(path, config.format)
         if of != task:
             raise ConfigError(
                 f"tasks.{task}.format = {config.format!r}", f"its questions are of the task {of!r}", f"[tasks.{of}]"
             )
         problems += found
-        folder = Path(config.images).expanduser() if config.images else path if path.is_dir() else path.parent
+        folder = user_path(config.images) if config.images else path if path.is_dir() else path.parent
         if not folder.is_dir():
             raise ConfigError(
                 f"tasks.{task}.images = {config.images!r}", "there is no such folder", "give the folder of the pictures"

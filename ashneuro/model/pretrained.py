@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from ashneuro.config import ConcreteConfig, TextConfig
 from ashneuro.data.fetch import PRETRAINED, weights_path
 from ashneuro.errors import ConfigError, DataError, need, words_of
+from ashneuro.files import user_path
 
 # Images at once through a frozen backbone on a CPU: the allocator returns larger activations to the
 # system after every layer, which took as long as the arithmetic.
@@ -48,7 +48,7 @@ class Backbone(nn.Module):
         if load and config.weights == "pretrained":
             given = {"pretrained": True}
         elif load and config.weights:
-            path = Path(weights_path(config.weights)).expanduser()
+            path = user_path(weights_path(config.weights))
             if not path.is_file():
                 raise DataError(
                     f"model.concrete.weights = {config.weights!r}",
@@ -175,7 +175,7 @@ class TextTower(nn.Module):
 
 def _transformers(weights: str, load: bool) -> tuple[nn.Module, int]:
     transformers: Any = need("transformers", extra="pretrained", purpose="model.text.tower")
-    name = str(Path(weights).expanduser()) if Path(weights).expanduser().exists() else weights
+    name = str(user_path(weights)) if user_path(weights).exists() else weights
     if load:
         bars = transformers.utils.logging.is_progress_bar_enabled()
         transformers.utils.logging.disable_progress_bar()

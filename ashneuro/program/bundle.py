@@ -15,6 +15,7 @@ Bundles of schema 1 give the contract without that distinction: their assumption
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -207,9 +208,9 @@ def write_bundle(
         _write_json(fresh / MANIFEST, manifest)
         _swap(fresh, folder)
     except OSError as error:
-        raise BundleError(
-            f"cannot write {folder}", f"{error.strerror or error}", "choose a folder that you may write to"
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        do = "make room, or choose another disk with --out" if full else "choose a folder that you may write to"
+        raise BundleError(f"cannot write {folder}", f"{error.strerror or error}", do) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return read_bundle(folder)

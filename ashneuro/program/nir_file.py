@@ -6,6 +6,7 @@ Reading is strict: whatever is wrong with a file is reported at once, and nothin
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import nir.serialization
 import numpy as np
 
 from ashneuro.errors import BundleError, GraphError
-from ashneuro.files import require_regular
+from ashneuro.files import replace_file, require_regular
 from ashneuro.program.foreign import NIR_EXPORT, foreign_file, instead_of
 from ashneuro.program.hdf5 import DAMAGE, open_hdf5
 from ashneuro.program.primitives import PARAMETERS, PRIMITIVES, READ_OUT, SPIKING, WHOLE_PARAMETERS
@@ -100,12 +101,15 @@ def write_graph(path: Path, graph: nir.NIRGraph | Wiring, contract: Contract | R
         if value is not None and key != UNRECORDED and not key.startswith(ASSUMED)
     }
     written = _plain_graph(wiring.graph, kept | as_read(contract).to_metadata())
+    # In memory first: HDF5 crashes where a file that it writes cannot grow, as on a full disk.
+    content = io.BytesIO()
     try:
-        nir.write(path, written)
+        nir.write(content, written)
     except (TypeError, ValueError) as error:
         raise BundleError(
             "this NIR graph cannot be written", str(error), "give every node array parameters and plain metadata"
         ) from error
+    replace_file(path, lambda file: file.write_bytes(content.getbuffer()))
 
 
 def _plain_graph(graph: nir.NIRGraph, metadata: Mapping[str, Any]) -> nir.NIRGraph:

@@ -20,6 +20,7 @@ from ashneuro.cost.terms import CostEstimate, energy_text
 from ashneuro.cost.workload import Workload
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics
+from ashneuro.files import write_text
 from ashneuro.reporting import figures, tables, words
 from ashneuro.reporting.figures.svg import inline
 from ashneuro.reporting.plain import plain
@@ -66,7 +67,7 @@ class Chart:
 
 def write_html(report: Report, path: Path) -> Path:
     """Write the page and return its path."""
-    path.write_text(render(report), encoding="utf-8")
+    write_text(path, render(report))
     return path
 
 

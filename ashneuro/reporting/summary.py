@@ -27,6 +27,7 @@ from ashneuro.cost.workload import LayerWorkload, StepWorkload, Workload, neurob
 from ashneuro.display import Plotted
 from ashneuro.evaluation import Evaluation, RetrievalExample, TaskEvaluation
 from ashneuro.exchange import EpochMetrics, StreamEvaluation
+from ashneuro.files import write_text
 from ashneuro.program.assumption import Assumptions, to_json
 from ashneuro.program.certificate import Certificate
 from ashneuro.program.placement.placement import Placement
@@ -253,5 +254,5 @@ def _contender(who: Contender) -> dict[str, Any]:
 
 def write_json(report: Report, path: Path) -> Path:
     """Write ``report.json`` and return its path."""
-    path.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
     return path

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ashneuro.arrays import NUMBERS, load_npz
 from ashneuro.display import Plotted
 from ashneuro.errors import DataError
-from ashneuro.files import conform, parse_json, reason_of
+from ashneuro.files import conform, parse_json, reason_of, replace_file
 from ashneuro.program.assumption import Assumptions, from_json, to_json
 from ashneuro.program.program import Precision
 from ashneuro.schemas import CountsHeader
@@ -235,16 +235,20 @@ def save_rasters(record: SpikeRecord, path: str | Path) -> None:
             f"nothing to write to {path}", "this record counts spikes but keeps none", "simulate with rasters='all'"
         )
     try:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.comment = _comment(record)
-            # Not numpy.savez(**rasters): a layer may be called "file", like its first parameter.
-            for name, raster in rasters.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, raster, allow_pickle=False)
+        replace_file(Path(path), lambda file: _write_rasters(file, rasters, _comment(record)))
     except OSError as error:
         raise DataError(
             f"cannot write {path}", error.strerror or str(error), "--save PATH in a folder that exists"
         ) from error
+
+
+def _write_rasters(path: Path, rasters: Mapping[str, NDArray[Any]], comment: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.comment = comment
+        # Not numpy.savez(**rasters): a layer may be called "file", like its first parameter.
+        for name, raster in rasters.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, raster, allow_pickle=False)
 
 
 def _comment(record: SpikeRecord) -> bytes:
@@ -272,7 +276,11 @@ def save_counts(record: SpikeRecord, path: str | Path) -> None:
         }
         arrays |= {f"{part}/{name}": activity.counts for name, activity in activities.items()}
         arrays |= {f"ones/{part}/{name}": own.ones for name, own in activities.items() if own.ones is not None}
-    np.savez_compressed(path, allow_pickle=False, **{HEADER: np.array(json.dumps(header))}, **arrays)
+    arrays[HEADER] = np.array(json.dumps(header))
+    path = Path(path)
+    # numpy appends the suffix to a name without it.
+    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    replace_file(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
 def load_counts(path: str | Path) -> SpikeRecord:

@@ -52,7 +52,7 @@ def frozen_features(model: AshNet, pictures: Sequence[Pair], config: RunConfig, 
                 raise DataError(
                     f"cannot keep features in {path.parent}", why, "set $ASHNEURO_HOME to a folder with room"
                 ) from error
-        return Features(np.load(path, mmap_mode="c"))  # torch requires writable memory
+        return Features(np.load(path, mmap_mode="c", allow_pickle=False))  # torch requires writable memory
 
     return processes.in_turn(mapped)
 

@@ -10,14 +10,14 @@ import resource
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ashneuro import __version__
 from ashneuro.config import cache_dir
 from ashneuro.cores import usable_cores
-from ashneuro.errors import AshneuroError, install_command
+from ashneuro.errors import AshneuroError, ConfigError, install_command
 from ashneuro.simulation.lava import environment
 
 NEEDED = ("base", "train", "lava")  # packages missing from other extras are no fault
@@ -45,14 +45,22 @@ def examine(lava_command: str | None = None) -> list[Check]:
         Check("limits", _limits()),
         *_packages(),
         _frameworks(),
-        *_lava(lava_command),
-        _sanafe(),
+        *_part("lava", lambda: _lava(lava_command)),
+        *_part("sanafe", lambda: [_sanafe()]),
         _gpu(),
-        *_kernels(),
+        *_part("kernels", _kernels),
         *_energy(),
         _profiles(),
-        _caches(),
+        *_part("cache", lambda: [_caches()]),
     ]
+
+
+def _part(name: str, find: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """Yield checks; where they need the cache and there can be none, the reason."""
+    try:
+        yield from find()
+    except ConfigError as error:
+        yield Check(name, f"{error.what}: {error.why}", False, error.do)
 
 
 def _packages() -> Iterator[Check]:

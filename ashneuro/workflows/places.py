@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashneuro.config import DataConfig, QuestionConfig, RunConfig, Task, trained_tasks
 from ashneuro.errors import AshneuroError, ConfigError, DataError
+from ashneuro.files import user_path
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair, Questions, Splits
@@ -54,7 +55,7 @@ def moved(config: RunConfig, place: Place) -> RunConfig:
 
 def _questions_moved(asked: QuestionConfig, place: Place) -> QuestionConfig:
     parts = {name: Path(file) for name in ("train", "validation", "test") if (file := getattr(asked, name))}
-    there = Path(place.data).expanduser()
+    there = user_path(place.data)
     if not (asked.format and parts):  # derived from the pairs, or from a named data set
         return asked
     if not place.data:
@@ -104,7 +105,7 @@ def run_on(run: Run, place: Place) -> Run:
     if is_address(place.data):
         why = "evaluation needs every picture and text: an address is read once, as a stream, for training"
         raise DataError(f"--data {place.data}", why, "train with data.test = 'SHARDS', or download the shards")
-    if "{" not in place.data and place.data not in SOURCES and not Path(place.data).expanduser().exists():
+    if "{" not in place.data and place.data not in SOURCES and not user_path(place.data).exists():
         raise DataError(f"--data {place.data}", f"there is no such file or folder, seen from {Path.cwd()}", "check it")
     if (source := SOURCES.get(place.data)) is not None:
         split: Any = data.split if data.split in source.splits else source.splits[0]
@@ -146,7 +147,7 @@ def questions_at(config: RunConfig, task: Task, place: Place) -> RunConfig:
     asked: QuestionConfig = getattr(config.tasks, task)
     if not place.data:
         asked = replace(asked, images=place.images)
-    elif Path(place.data).expanduser().is_dir():
+    elif user_path(place.data).is_dir():
         asked = replace(asked, train=place.data, validation="", test="", images=place.images)
     else:
         asked = replace(asked, train=place.data, validation="", test=place.data, images=place.images)
@@ -186,9 +187,9 @@ def require_data(config: RunConfig, whose: str | Path) -> None:
             if not is_address(shard) and not Path(shard).exists():
                 raise _absent(whose, shard, "--set data.test=SHARDS" if shard in held else "--data SHARDS")
         return
-    if source not in SOURCES and "{" not in source and not Path(source).expanduser().exists():
+    if source not in SOURCES and "{" not in source and not user_path(source).exists():
         raise _absent(whose, source, "--data PATH")
-    if source not in SOURCES and images and not Path(images).expanduser().is_dir():
+    if source not in SOURCES and images and not user_path(images).is_dir():
         raise _absent(whose, images, "--images FOLDER")
 
 
@@ -196,14 +197,14 @@ def require_questions(run: Run, task: Task) -> None:
     """Raise `DataError` if a file with questions of a task is not there."""
     asked: QuestionConfig = getattr(run.config.tasks, task)
     for file in filter(None, (asked.train, asked.validation, asked.test) if asked.format else ()):
-        if not Path(file).expanduser().exists():
+        if not user_path(file).exists():
             raise _absent(run.path, file, f"--task {task} --data PATH")
-    if asked.format and asked.images and not Path(asked.images).expanduser().is_dir():
+    if asked.format and asked.images and not user_path(asked.images).is_dir():
         raise _absent(run.path, asked.images, f"--task {task} --images FOLDER")
 
 
 def _absent(whose: str | Path, path: str, option: str) -> AshneuroError:
-    relative = "" if Path(path).expanduser().is_absolute() else f", seen from {Path.cwd()}"
+    relative = "" if user_path(path).is_absolute() else f", seen from {Path.cwd()}"
     return DataError(
         f"the data of {whose} are not at {path}",
         f"there is no such file or folder{relative}: they were moved, or the run was trained in another folder",

@@ -210,7 +210,7 @@ def test_proof_in_lava_passes_under_assumptions(ashneuro: Command, leaky: tuple[
     done = json.loads(ashneuro("export", path, "--inputs", x, "--accept-assumptions", "--json").out)
     assert done["certificate"]["verdict"] == f"passed, assuming {ASSUMING}, input_coding = current"
     script = [find_interpreter(), tmp_path / "leaky.bundle" / "run_lava.py", "--verify"]
-    said = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
+    said = subprocess.run(script, capture_output=True, text=True, timeout=600, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.startswith("assumed dt_s = 0.001: the network's source does not say it\nassumed reset = value")
     assert "fixed: equal" in said.stdout

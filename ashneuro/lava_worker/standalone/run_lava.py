@@ -511,7 +511,7 @@ def main() -> int:
         parser.exit(2, f"--save {options.save}: there is no folder {options.save.parent}\n")
     for text in assumed(programs):
         print(text)
-    numbers, recorded = np.load(HERE / "program.npz"), np.load(HERE / "reference.npz")
+    numbers, recorded = (np.load(HERE / f"{name}.npz", allow_pickle=False) for name in ("program", "reference"))
     inputs = {name.partition("/")[2]: recorded[name] for name in recorded.files if name.startswith("inputs/")}
     if options.verify:
         found = [verify(programs, numbers, recorded, inputs, precision) for precision in TAGS]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashneuro.errors import DataError
+from ashneuro.files import replace_file, write_text
 from ashneuro.reporting.figures.style import ANN, HOST, INK, LINE, MUTED, SERIES, SPIKE, STYLE
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ def save(figure: Figure, path: Path, alt: str) -> None:
         raise DataError(f"cannot write {path}", "its suffix is the format of the figure", f"--figure {path}.svg")
     try:
         if path.suffix == ".svg":
-            path.write_text(alone(figure, path.stem, alt), encoding="utf-8")
+            write_text(path, alone(figure, path.stem, alt))
         else:
-            figure.savefig(path, dpi=150)
+            replace_file(path, lambda file: figure.savefig(file, dpi=150))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot write {path}", str(error), "--figure NAME.svg, in a folder that exists") from error
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ashneuro.config import cache_dir
 from ashneuro.errors import LavaError, install_command
+from ashneuro.files import user_path
 
 WORKER = Path(__file__).parents[2] / "lava_worker"
 REQUIREMENTS = WORKER / "requirements.txt"
@@ -151,7 +152,7 @@ def _find_uv() -> str:
 
 def _pythons() -> Iterator[Path]:
     """Yield every Python 3.10 that runs: on PATH, then in pyenv's versions folder."""
-    versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    versions = user_path(os.environ.get("PYENV_ROOT") or "~/.pyenv") / "versions"
     candidates = [Path(folder) / "python3.10" for folder in os.get_exec_path()]
     candidates += sorted(versions.glob("3.10*/bin/python3.10"), reverse=True)
     for candidate in candidates:

@@ -10,8 +10,10 @@ from torch.nn import functional
 from ashneuro.program.netx.file import NetxReading
 from ashneuro.program.netx.read import read_netx
 from ashneuro.simulation.emulator.run_program import run_program
+from ashneuro.simulation.lava.layout import is_lagged
 from ashneuro.simulation.lava.session import Lava
 from tests.program.netx.test_read import CUBA, even, toward_zero, write
+from tests.simulation.lava.test_random_graphs import in_one
 
 STEPS, SAMPLES = 14, 2
 PLANAR = ("conv", "pool", "convT", "unpool")
@@ -175,48 +177,62 @@ def draw(rng, comparison):
     return layers, x, wanted
 
 
-def compare(path, lava, seed, kinds):
-    """Compare a random network with the emulator, and with Lava if there is one; return spikes.
-
-    ``kinds`` counts the dynamics of its layers.
-    """
+def read(path, seed):
+    """Return (program, input spikes by time, outputs by layer and time) of a random network."""
     rng = np.random.default_rng(seed)
     comparison = ("strict", "inclusive")[seed % 2]
     layers, x, wanted = draw(rng, comparison)
     reading = NetxReading(comparison, x.shape[2:])
     program = read_netx(write(path / f"{seed}.net", layers, tSample=STEPS), reading)
+    return program, x.swapaxes(0, 1).astype(np.uint8), [values.swapaxes(0, 1) for values in wanted]
+
+
+def expect(seed, program, wanted, rasters):
+    for layer, values in zip(program.layers, wanted, strict=True):
+        scale = 1 if layer.neuron.spiking else 64  # a read-out is given in units of the weights
+        np.testing.assert_array_equal(rasters[layer.name] * scale, values, err_msg=f"{seed}: {layer.name}")
+
+
+def emulated(path, seed, kinds):
+    """Compare a random network with the emulator; return its spikes, and count its dynamics."""
+    program, given, wanted = read(path, seed)
     names = [layer.name for layer in program.layers]
-    given = x.swapaxes(0, 1).astype(np.uint8)
-    records = [run_program(program, given, rasters=names, backend=backend) for backend in ("numpy", "native")]
-    if lava is not None:
-        records.append(lava.run(program, given, rasters=names))
-    for record in records:
-        for layer, values in zip(program.layers, wanted, strict=True):
-            scale = 1 if layer.neuron.spiking else 64  # a read-out is given in units of the weights
-            got = record.layers[layer.name].raster * scale
-            np.testing.assert_array_equal(got, values.swapaxes(0, 1), err_msg=f"{seed}: {layer.name}")
+    for backend in ("numpy", "native"):
+        expect(seed, program, wanted, run_program(program, given, rasters=names, backend=backend).rasters)
     kinds.update(layer.neuron.dynamics for layer in program.layers if layer.neuron.spiking)
     return sum(int(values.sum()) for layer, values in zip(program.layers, wanted, strict=True) if layer.neuron.spiking)
 
 
+def compare_in_lava(path, seeds):
+    """Compare random networks with Lava, as parts of two: with loops and without."""
+    parts = {seed: read(path, seed) for seed in seeds}
+    with Lava() as lava:
+        for lagged in (False, True):
+            some = [seed for seed, (program, *_) in parts.items() if is_lagged(program) == lagged]
+            if not some:
+                continue
+            whole = in_one([parts[seed][0] for seed in some])
+            given = {f"{i}.{parts[seed][0].inputs[0].name}": parts[seed][1] for i, seed in enumerate(some)}
+            rasters = lava.run(whole, given, rasters=[layer.name for layer in whole.layers]).rasters
+            for i, seed in enumerate(some):
+                program, _, wanted = parts[seed]
+                expect(seed, program, wanted, {one.name: rasters[f"{i}.{one.name}"] for one in program.layers})
+
+
 def test_emulator_matches_definition(tmp_path):
     kinds = Counter()
-    assert sum(compare(tmp_path, None, seed, kinds) > 50 for seed in range(40)) > 30
+    assert sum(emulated(tmp_path, seed, kinds) > 50 for seed in range(40)) > 30
     assert min(kinds[name] for name in ("lif", "adaptive", "refractory")) >= 8
     assert min(kinds["resonate"], kinds["izhikevich"]) >= 2
 
 
 @pytest.mark.lava
 def test_lava_matches_definition(tmp_path):
-    with Lava() as lava:
-        for seed in range(100, 125):
-            compare(tmp_path, lava, seed, Counter())
+    compare_in_lava(tmp_path, range(100, 125))
 
 
 @pytest.mark.slow
 @pytest.mark.lava
 @pytest.mark.parametrize("first", range(1000, 1275, 25))
 def test_lava_matches_definition_of_many(tmp_path, first):
-    with Lava() as lava:
-        for seed in range(first, first + 25):
-            compare(tmp_path, lava, seed, Counter())
+    compare_in_lava(tmp_path, range(first, first + 25))

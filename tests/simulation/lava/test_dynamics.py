@@ -320,7 +320,7 @@ def stock(folder, kind, tag, currents, parameters):
     np.savez(folder / "given.npz", tag=tag, kind=kind, currents=currents, **named)
     (folder / "stock.py").write_text(STOCK)
     words = [folder / "stock.py", WORKER, folder / "given.npz", folder / "sent.npy"]
-    subprocess.run([str(find_interpreter()), *map(str, words)], check=True, capture_output=True, timeout=300)
+    subprocess.run([str(find_interpreter()), *map(str, words)], check=True, capture_output=True, timeout=600)
     return np.load(folder / "sent.npy")
 
 

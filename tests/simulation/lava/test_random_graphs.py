@@ -6,7 +6,7 @@ emulator, Lava. The emulator runs with numpy and with torch.
 
 from collections import Counter
 from dataclasses import replace
-from itertools import product, starmap
+from itertools import count, islice, product, starmap
 from typing import get_args
 
 import nir
@@ -202,8 +202,8 @@ def run_in_lava(lava, pairs):
         streams = all(program.lag(layer, connection) == 0 for layer, connection in program.connections())
         groups.setdefault((case.contract.timesteps, streams), []).append((case, program))
     for members in groups.values():
-        for first in range(0, len(members), 10):
-            part = members[first : first + 10]
+        for first in range(0, len(members), 15):
+            part = members[first : first + 15]
             whole = in_one([program for _, program in part])
             record = lava.run(
                 whole, {f"{i}.input": case.inputs["input"] for i, (case, _) in enumerate(part)}, rasters=names(whole)
@@ -213,19 +213,28 @@ def run_in_lava(lava, pairs):
                 yield case, program, replace(record, layers=own)
 
 
+def few_samples(case):
+    """Return a case with two samples: loops and delays have a network of their own for each."""
+    return replace(case, inputs={name: x[:, :2] for name, x in case.inputs.items()})
+
+
+def of_length(timesteps, number, *, integers):
+    """Return the seeds of the first graphs that run so long: equal lengths make one network."""
+    found = (seed for seed in count() if draw(seeded(seed), integers=integers).contract.timesteps == timesteps)
+    return tuple(islice(found, number))
+
+
 def compare_with_lava(floats, integers):
     """Compare graphs by seed, as floats and as integers; return the number of each."""
-    drawn = [draw(seeded(seed), integers=False) for seed in floats]
-    exact = [
-        (case, lower(case.graph, case.contract)) for case in (draw(seeded(seed), integers=True) for seed in integers)
-    ]
+    drawn = [few_samples(draw(seeded(seed), integers=False)) for seed in floats]
+    exact = [few_samples(draw(seeded(seed), integers=True)) for seed in integers]
     counts = Counter()
     with Lava() as lava:
         for case, program, record in run_in_lava(lava, [(case, lower(case.graph, case.contract)) for case in drawn]):
             expect_defined(case, program, record)
             counts["float"] += 1
         for case, program, record in run_in_lava(
-            lava, [(c, quantise(p, input_peak=peak(c)).program) for c, p in exact]
+            lava, [(c, quantise(lower(c.graph, c.contract), input_peak=peak(c)).program) for c in exact]
         ):
             expect_exact(case, program, record)
             counts["integer"] += 1
@@ -234,7 +243,8 @@ def compare_with_lava(floats, integers):
 
 @pytest.mark.lava
 def test_lava_agrees_with_definition():
-    assert compare_with_lava(floats=range(13), integers=range(14)) == {"float": 13, "integer": 14}
+    seeds = {"floats": of_length(12, 13, integers=False), "integers": of_length(12, 14, integers=True)}
+    assert compare_with_lava(**seeds) == {"float": 13, "integer": 14}
 
 
 @pytest.mark.lava
