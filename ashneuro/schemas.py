@@ -457,3 +457,5 @@ class CountsHeader:
     layers: dict[str, ActivityEntry]
     inputs: dict[str, ActivityEntry]
     assumptions: tuple[AssumptionEntry, ...] | None = None
+    stock_samples: int | None = None
+    shard: str | None = None

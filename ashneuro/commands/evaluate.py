@@ -18,6 +18,7 @@ from ashneuro.commands.options import (
 )
 from ashneuro.config import Task
 from ashneuro.errors import ConfigError
+from ashneuro.exchange import Shard
 from ashneuro.reporting import terminal
 
 if TYPE_CHECKING:
@@ -51,6 +52,13 @@ def evaluate(
         Path | None,
         Parameter(help="Write what it predicts to a file, unscored: .json VQA, .csv NLVR2, .jsonl SNLI-VE, .trec."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        Parameter(help="i/n: compute only the spikes of this part of the pictures, as task i of a job array of n."),
+    ] = None,
+    merge: Annotated[
+        bool, Parameter(help="Take the spikes of all shards in RUN/shards, and evaluate.", negative=())
+    ] = False,
     skip_broken: SkipBroken = False,
     json: AsJson = False,
 ) -> None:
@@ -60,13 +68,20 @@ def evaluate(
 
     Data of another name than the run's own are other data: their test part, or all of them where
     they have no parts. With a task whose questions come from files, --data names a question file,
-    or a folder of them. --predictions needs no answers.
+    or a folder of them. --predictions needs no answers. Where spikes take long, --shard i/n
+    computes a part of them into RUN/shards, and --merge evaluates with all parts.
 
     Args:
         run: a folder that `ashneuro train` wrote.
     """
     from ashneuro.workflows import evaluate as workflow
 
+    if (shard or merge) and (predictions or (stream and stream.stream is not None) or (shard and merge)):
+        raise ConfigError(
+            f"--{'shard' if shard else 'merge'} with another option",
+            "a shard is a part of the spikes of an evaluation, and --merge joins them",
+            "leave out --predictions, --stream, and one of --shard and --merge",
+        )
     clips, place = stream or StreamOptions(), (where or DataOptions()).place()
     if clips.stream is not None:
         if task != "retrieval":
@@ -91,14 +106,17 @@ def evaluate(
         "data": place.data,
         "images": place.images,
     }
+    if shard:
+        _compute_shard(run, Shard.parse(shard), task, how, json)
+        return
     if predictions is not None:
         _predict(run, predictions, task, how, json)
         return
     with terminal.progress() as progress:
         result = (
-            workflow.evaluate(run, **how, progress=progress)
+            workflow.evaluate(run, **how, merge=merge, progress=progress)
             if task == "retrieval"
-            else workflow.evaluate_task(run, task, **how, progress=progress)
+            else workflow.evaluate_task(run, task, **how, merge=merge, progress=progress)
         )
     if json:
         seconds = {"seconds": vars(result.seconds)} if result.seconds else {}
@@ -111,6 +129,22 @@ def evaluate(
         terminal.line(note, "yellow")
     terminal.left_out(run)
     terminal.wrote(result.file)
+
+
+def _compute_shard(run: Path, shard: Shard, task: Task, how: dict[str, Any], json: bool) -> None:
+    from ashneuro.workflows.evaluate import EvaluationSettings, evaluate_shard
+    from ashneuro.workflows.places import Place
+
+    place = Place(how.pop("data"), how.pop("images"))
+    skip_broken = how.pop("skip_broken")
+    settings = EvaluationSettings(**how, place=place)
+    with terminal.progress() as progress:
+        file, record = evaluate_shard(run, shard, settings, task=task, skip_broken=skip_broken, progress=progress)
+    if json:
+        terminal.json({"file": file, "shard": str(shard)} | record.to_json())
+        return
+    terminal.spikes(record)
+    terminal.wrote(file)
 
 
 def _predict(run: Path, file: Path, task: Task, how: dict[str, Any], json: bool) -> None:

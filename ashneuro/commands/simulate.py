@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from ashneuro.commands.options import AsJson, ContractOptions, LavaOptions, PrecisionWord, precision_of
 from ashneuro.errors import ConfigError
+from ashneuro.exchange import Shard
 from ashneuro.reporting import tables, terminal
 
 if TYPE_CHECKING:
@@ -50,16 +51,26 @@ def simulate(
         ),
     ] = False,
     device: Annotated[str, Parameter(help="Device of torch and the emulator: cpu, cuda.")] = "cpu",
+    shard: Annotated[
+        str | None, Parameter(help="i/n: simulate only this part of the samples, as task i of a job array of n.")
+    ] = None,
+    counts: Annotated[Path | None, Parameter(help="Write the counts to this .npz.")] = None,
+    merge: Annotated[
+        tuple[Path, ...],
+        Parameter(help="--counts files of all shards: add them up.", negative=(), consume_multiple=True),
+    ] = (),
     lava: LavaOptions | None = None,
     contract: ContractOptions | None = None,
     json: AsJson = False,
 ) -> None:
     """Simulate a network: float64, bit-exact integers, or Lava itself.
 
+    --shard i/n with --counts simulates a part of the samples; --merge adds the counts of all parts.
+
     Args:
         path: a bundle, a run that was exported, a .nir file, or a lava-dl .net file.
     """
-    from ashneuro.simulation.record import save_rasters
+    from ashneuro.simulation.record import save_counts, save_rasters
     from ashneuro.workflows import simulate as workflow
 
     if trace and save:
@@ -68,6 +79,16 @@ def simulate(
             "a trace keeps single neurons, and --save writes every spike",
             "run simulate once for each",
         )
+    if trace and counts:
+        raise ConfigError("--trace with --counts", "a trace keeps single neurons", "run simulate once for each")
+    if shard and (trace or stream):
+        raise ConfigError(
+            f"--shard with {'--trace' if trace else '--stream'}", "it is about all samples", "leave --shard out"
+        )
+    if merge:
+        _merge(path, merge, counts, json)
+        return
+    part = Shard.parse(shard) if shard else None
     if trace and stream:
         raise ConfigError("--trace with --stream", "a trace keeps single neurons", "run simulate once for each")
     options, overrides = (lava or LavaOptions()).settings(), contract.overrides() if contract else {}
@@ -93,6 +114,7 @@ def simulate(
                 precision=chosen,
                 rasters="all" if save or stream else (),
                 device=device,
+                shard=part,
                 lava=options,
                 contract=overrides,
                 progress=progress,
@@ -102,6 +124,8 @@ def simulate(
         return
     if save:
         save_rasters(record, save)
+    if counts:
+        save_counts(record, counts, part)
     work = _per_frame(path, record, inputs, overrides) if stream else ()
     if json:
         terminal.json(record.to_json() | ({"stream": [asdict(one) for one in work]} if stream else {}))
@@ -109,8 +133,23 @@ def simulate(
     terminal.spikes(record)
     if stream:
         terminal.show(tables.streams.codings(work, NODE))
-    if save:
-        terminal.wrote(save)
+    terminal.wrote(*(file for file in (save, counts) if file))
+
+
+def _merge(path: Path, files: Sequence[Path], counts: Path | None, json: bool) -> None:
+    """Print the sum of the counts of all shards of a network, and write it to ``counts``."""
+    from ashneuro.simulation.record import merge_counts, save_counts
+    from ashneuro.workflows.networks import kind_of
+
+    kind_of(path)  # the network of the shards, which must be there
+    record = merge_counts(files)
+    if counts:
+        save_counts(record, counts)
+    if json:
+        terminal.json(record.to_json())
+        return
+    terminal.spikes(record)
+    terminal.wrote(*([counts] if counts else []))
 
 
 NODE = "cmos45"

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ashneuro.arrays import NUMBERS, load_npz
 from ashneuro.display import Plotted
-from ashneuro.errors import DataError
+from ashneuro.errors import ConfigError, DataError
+from ashneuro.exchange import Shard
 from ashneuro.files import conform, parse_json, reason_of, replace_file
 from ashneuro.program.assumption import Assumptions, from_json, to_json
 from ashneuro.program.program import Precision
@@ -258,8 +259,15 @@ def _comment(record: SpikeRecord) -> bytes:
     return json.dumps({"assumed": assumed}).encode()
 
 
-def save_counts(record: SpikeRecord, path: str | Path) -> None:
-    """Write the counts of ``record`` to an ``.npz``, without rasters and traces."""
+def save_counts(record: SpikeRecord, path: str | Path, shard: Shard | None = None) -> None:
+    """Write the counts of ``record`` to an ``.npz``, without rasters and traces.
+
+    Args:
+        shard: the part of all samples that the record is of; `merge_counts` joins them.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     arrays: dict[str, Any] = {}
     header: dict[str, Any] = {
         "schema": SCHEMA,
@@ -268,7 +276,8 @@ def save_counts(record: SpikeRecord, path: str | Path) -> None:
         "timesteps": record.timesteps,
         "samples": record.samples,
         "assumptions": to_json(record.assumptions),
-    }
+        "stock_samples": record.stock_samples,
+    } | ({"shard": str(shard)} if shard else {})
     for part, activities in (("layers", record.layers), ("inputs", record.inputs)):
         header[part] = {
             name: {"active_updates": a.active_updates, "binary": a.binary, "read_out": a.read_out}
@@ -280,7 +289,47 @@ def save_counts(record: SpikeRecord, path: str | Path) -> None:
     path = Path(path)
     # numpy appends the suffix to a name without it.
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
-    replace_file(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    try:
+        replace_file(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}", error.strerror or str(error), "name a file in a folder that exists"
+        ) from error
+
+
+def merge_counts(paths: Sequence[str | Path]) -> SpikeRecord:
+    """Return the record over all samples from the files of every shard, in any order.
+
+    Raises:
+        DataError: a file cannot be read or is of no shard, a shard is missing or there twice, or
+            they are of different programs, simulators or lengths.
+    """
+    parts = {path: (_shard_of(path), load_counts(path)) for path in paths}
+    counts = {shard.count for shard, _ in parts.values()}
+    indices = sorted(shard.index for shard, _ in parts.values())
+    if len(counts) != 1 or indices != list(range(1, max(counts) + 1)):
+        named = ", ".join(sorted(str(shard) for shard, _ in parts.values())) or "none"
+        raise DataError("these are not all shards of one simulation", f"there are {named}", "name each of n once")
+    try:
+        return SpikeRecord.joined([record for _, record in sorted(parts.values(), key=lambda part: part[0].index)])
+    except ValueError as error:
+        raise DataError(
+            "these shards do not belong together", str(error), "simulate them with the same options"
+        ) from error
+
+
+def _shard_of(path: str | Path) -> Shard:
+    """Return the shard that a file of counts is of.
+
+    Raises:
+        DataError: it is of none.
+    """
+    try:
+        return Shard.parse(parse_json(str(load_npz(path, NUMBERS + "U")[HEADER]))["shard"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise DataError(
+            f"{path} holds no counts of a shard", reason_of(error), "ashneuro simulate … --shard i/n --counts FILE"
+        ) from error
 
 
 def load_counts(path: str | Path) -> SpikeRecord:
@@ -314,6 +363,7 @@ def load_counts(path: str | Path) -> SpikeRecord:
             header["samples"],
             layers,
             inputs,
+            header.get("stock_samples"),
             assumptions=from_json(header.get("assumptions")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

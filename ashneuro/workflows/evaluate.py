@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from ashneuro.config import QuestionConfig, Task, cache_dir
-from ashneuro.errors import AshneuroError, need
+from ashneuro.errors import AshneuroError, ConfigError, need
 from ashneuro.evaluation import SpikeSource
-from ashneuro.exchange import METRICS, read_metrics
+from ashneuro.exchange import METRICS, Shard, read_metrics
 from ashneuro.program.program import Precision
+from ashneuro.workflows.evaluation_shards import merge_spikes, save_spikes
 from ashneuro.workflows.lava import LOCAL_LAVA, LavaSettings
 from ashneuro.workflows.places import HERE, Place, questions_on, require_questions, run_on
 from ashneuro.workflows.progress import Progress, silent
 from ashneuro.workflows.runs import Part, list_left_out, open_run, pairs_of
 
 if TYPE_CHECKING:
-    from ashneuro.data.pairs import Question, Questions
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ashneuro.data.pairs import Pair, Question, Questions
     from ashneuro.evaluation import Evaluation, TaskEvaluation
     from ashneuro.simulation.lava.pool import Seconds
     from ashneuro.simulation.record import SpikeRecord
@@ -110,6 +114,7 @@ def evaluate(
     skip_broken: bool = False,
     data: str | Path = "",
     images: str | Path = "",
+    merge: bool = False,
     progress: Progress = silent,
 ) -> EvaluationResult[Evaluation]:
     """Evaluate retrieval of a run, and write the result into its folder.
@@ -120,6 +125,7 @@ def evaluate(
         skip_broken: leave out pictures that cannot be read; RUN/left-out.txt lists them.
         data, images: other data than the run's own, or these where they lie now; see
             `ashneuro.workflows.places.run_on`.
+        merge: take the spikes that `evaluate_shard` computed for all shards.
         progress: called with (phase, images done, images in all).
 
     Raises:
@@ -132,7 +138,8 @@ def evaluate(
     file = settings.file(own.path, other=not settings.place.moves(own.config.data))
     opened = run_on(own, settings.place)
     pairs, split = pairs_of(opened, part, samples)
-    with open_session(opened, settings, len(pairs), progress) as session:
+    known = merge_spikes(opened, file, pairs) if merge else None
+    with open_session(opened, settings, len(pairs), progress, known) as session:
         return _finished(session.evaluate(pairs, split), session, file)
 
 
@@ -149,6 +156,7 @@ def evaluate_task(
     skip_broken: bool = False,
     data: str | Path = "",
     images: str | Path = "",
+    merge: bool = False,
     progress: Progress = silent,
 ) -> EvaluationResult[TaskEvaluation]:
     """Evaluate a run at VQA, entailment or NLVR2, and write the result into its folder.
@@ -159,9 +167,55 @@ def evaluate_task(
     settings = EvaluationSettings(abstract_on, precision, part, samples, device, lava, Place(str(data), str(images)))
     opened = open_run(run, device, skip_broken=skip_broken)
     asked = questions_of(opened, task, part, samples, settings.place)
-    with open_session(opened, settings, len(asked.pictures), progress) as session:
-        file = settings.file(opened.path, task, other=not _are_own(opened, task, settings.place))
+    file = settings.file(opened.path, task, other=not _are_own(opened, task, settings.place))
+    known = merge_spikes(opened, file, _pictures(asked)) if merge else None
+    with open_session(opened, settings, len(asked.pictures), progress, known) as session:
         return _finished(answer_questions(session, asked), session, file)
+
+
+def evaluate_shard(
+    run: str | Path | Run,
+    shard: Shard,
+    settings: EvaluationSettings,
+    *,
+    task: Task = "retrieval",
+    skip_broken: bool = False,
+    progress: Progress = silent,
+) -> tuple[Path, SpikeRecord]:
+    """Compute the spikes of a part of the pictures; return the file that holds them, and counts.
+
+    The file is in ``shards`` in the run's folder. Where all parts are there, `evaluate` and
+    `evaluate_task` take the spikes from them with ``merge``.
+
+    Raises:
+        ConfigError: torch computes the spikes, or there are fewer pictures than shards.
+        AshneuroError: as `evaluate`.
+    """
+    if settings.abstract_on == "torch":
+        why = "a shard is a part of the spikes, which the emulator or Lava computes"
+        raise ConfigError(f"--shard {shard} with spikes from torch", why, "--abstract-on loihi, or lava")
+    own = open_run(run, settings.device, skip_broken=skip_broken)
+    if task == "retrieval":
+        other = not settings.place.moves(own.config.data)
+        opened = run_on(own, settings.place)
+        pictures: Sequence[Pair] = pairs_of(opened, settings.part, settings.samples)[0]
+    else:
+        other, opened = not _are_own(own, task, settings.place), own
+        pictures = _pictures(questions_of(own, task, settings.part, settings.samples, settings.place))
+    file = settings.file(own.path, task, other=other)
+    if shard.count > len(pictures):
+        raise ConfigError(
+            f"--shard {shard}", f"there are {len(pictures)} pictures", f"--shard i/{len(pictures)} at most"
+        )
+    with open_session(opened, settings, len(range(len(pictures))[shard.rows(len(pictures))]), progress) as session:
+        return save_spikes(session, file, pictures, shard)
+
+
+def _pictures(asked: AskedQuestions) -> list[Pair]:
+    """Return the pictures of questions in the order of an evaluation."""
+    tasks = need("ashneuro.data.tasks", extra="train", purpose="evaluating a run")
+    found: list[Pair] = tasks.pictures_of(asked.questions, asked.chosen)
+    return found
 
 
 @dataclass(frozen=True)
@@ -239,8 +293,18 @@ def answer_questions(session: HybridSession, asked: AskedQuestions) -> TaskEvalu
 
 
 @contextmanager
-def open_session(run: Run, settings: EvaluationSettings, images: int, progress: Progress) -> Iterator[HybridSession]:
-    """Open a session that resumes what an interrupted one left."""
+def open_session(
+    run: Run,
+    settings: EvaluationSettings,
+    images: int,
+    progress: Progress,
+    known: tuple[NDArray[np.generic], SpikeRecord] | None = None,
+) -> Iterator[HybridSession]:
+    """Open a session that resumes what an interrupted one left.
+
+    Args:
+        known: spikes that were computed before, see `HybridSession`.
+    """
     from ashneuro.simulation.lava.stock import RUN_STOCK
 
     hybrid = need("ashneuro.workflows.hybrid", extra="train", purpose="evaluating a run")
@@ -248,6 +312,7 @@ def open_session(run: Run, settings: EvaluationSettings, images: int, progress: 
         run,
         settings.abstract_on,
         precision=settings.precision,
+        known=known,
         worker=settings.lava.open,
         stock=settings.lava.stock_samples(RUN_STOCK),
         resume=cache_dir() / "finished-chunks",

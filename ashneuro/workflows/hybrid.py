@@ -58,6 +58,8 @@ class HybridSession:
         device: where the ANN branch runs, e.g. ``"cuda"``.
         program: integer program of the run's spiking encoder that the emulator computes, in the
             place of that in the run's bundle.
+        known: spikes (T, B, K) of all pictures, and their counts, where they were computed before:
+            nothing is simulated, and no bundle is read.
         worker: makes the Lava that runs: how many workers, where, with which patience.
         stock, resume: see `ashneuro.simulation.lava.session.Lava.run`.
         progress: called with the images whose spikes are done.
@@ -79,6 +81,7 @@ class HybridSession:
         precision: Precision = "integer",
         device: str = "cpu",
         program: Program | None = None,
+        known: tuple[NDArray[np.generic], SpikeRecord] | None = None,
         worker: Callable[[], Lava] = Lava,
         stock: int | None = RUN_STOCK,
         resume: Path | None = None,
@@ -94,7 +97,8 @@ class HybridSession:
         self.spikes_from, self._precision = spikes_from, precision
         self.record: SpikeRecord | None = None
         self._program: Program | None = None
-        if spikes_from != "torch":
+        self._known = known
+        if spikes_from != "torch" and known is None:
             self._program = program or _bundle_of(self.run, spikes_from).program(
                 precision if spikes_from == "lava" else "integer"
             )
@@ -103,7 +107,7 @@ class HybridSession:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        if self.spikes_from == "lava":
+        if self.spikes_from == "lava" and self._known is None:
             self._lava = self._open.enter_context(self._worker())
         return self
 
@@ -128,6 +132,10 @@ class HybridSession:
         Raises:
             LavaError: Lava failed, or the session is not open.
         """
+        if self._known is not None:
+            self.record = self._known[1]
+            yield self._known[0]
+            return
         if self._program is None:
             raise ConfigError(
                 "spikes from torch", "the model computes them itself", "embed_images, or another spikes_from"
@@ -200,7 +208,7 @@ class HybridSession:
     @property
     def encoder(self) -> SpikeEncoder | None:
         """The encoder for `ashneuro.training.evaluate`; ``None``: torch computes the spikes."""
-        return self.encode if self._program is not None else None
+        return self.encode if self._program is not None or self._known is not None else None
 
     def _records(self, program: Program, currents: Iterable[NDArray[Any]]) -> Iterator[SpikeRecord]:
         if self.spikes_from == "loihi":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ashneuro.config import cache_dir
 from ashneuro.errors import ConfigError, DataError, LavaError
+from ashneuro.exchange import Shard
 from ashneuro.program.bundle import NETWORK, NETX, Bundle
 from ashneuro.program.netx.read import reading_of
 from ashneuro.program.program import Precision, Program
@@ -46,6 +47,7 @@ def simulate(
     precision: Precision | None = None,
     rasters: Sequence[str] | Literal["outputs", "all"] = "all",
     device: str = "cpu",
+    shard: Shard | None = None,
     lava: LavaSettings = LOCAL_LAVA,
     contract: Overrides | None = None,
     progress: Progress = silent,
@@ -63,21 +65,31 @@ def simulate(
         rasters: layers whose spikes are kept step by step in ``record.layers[name].raster`` (T, B,
             *shape).
         device: where torch and the emulator run.
+        shard: simulate only this part of the samples; the records of all parts add up, with ``+``
+            or `ashneuro.simulation.record.merge_counts`.
         lava: settings of Lava.
         contract: fields of `Contract` that win over the source's.
         progress: called with (phase, samples done, samples in all).
 
     Raises:
         DataError: the inputs are missing, cannot be read or do not fit.
-        ConfigError: the simulator does not compute in this precision; or fields contradict a
-            bundle's contract.
+        ConfigError: the simulator does not compute in this precision; fields contradict a bundle's
+            contract; or a shard has no samples.
         GraphError: the graph cannot be computed, lowered or expressed in integers.
         LavaError: Lava is not there, or failed.
     """
     from ashneuro.simulation.lava.stock import RUN_STOCK
+    from ashneuro.simulation.run import program_of
     from ashneuro.simulation.run import simulate as run
 
     target, given = with_inputs(source, inputs, contract)
+    if shard is not None:
+        if not isinstance(target, Bundle) and (precision or ("float" if on == "torch" else "integer")) == "integer":
+            target = program_of(target, given, "integer")  # its units are chosen on all samples
+        samples = next(iter(given.values())).shape[1]
+        if shard.count > samples:
+            raise ConfigError(f"--shard {shard}", f"there are {samples} samples", f"--shard i/{samples} at most")
+        given = {name: values[:, shard.rows(samples)] for name, values in given.items()}
     return run(
         target,
         given,

@@ -1,0 +1,114 @@
+"""Spikes of an evaluation in parts: computed by the jobs of an array, then joined."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashneuro.errors import DataError, need
+from ashneuro.exchange import Shard
+from ashneuro.files import replace_file
+
+if TYPE_CHECKING:
+    from ashneuro.data.pairs import Pair
+    from ashneuro.simulation.record import SpikeRecord
+    from ashneuro.training.checkpoint import Run
+    from ashneuro.workflows.hybrid import HybridSession
+
+FOLDER = "shards"
+
+
+def save_spikes(session: HybridSession, file: Path, pictures: Sequence[Pair], shard: Shard) -> tuple[Path, SpikeRecord]:
+    """Compute the spikes of a part of ``pictures`` and write them beside the result ``file``.
+
+    The host computes the currents of all pictures, in the batches of a whole evaluation: currents
+    of other batches may differ in their last bits, and then spikes.
+    """
+    from ashneuro.simulation.record import save_counts
+
+    batches = need("ashneuro.data.batches", extra="train", purpose="evaluating a run")
+    evaluation = need("ashneuro.training.evaluate", extra="train", purpose="evaluating a run")
+    run = session.run
+    images = batches.load_images(pictures, run.config.data.image_size)
+    currents = evaluation.input_currents(run.model, images)
+    spikes = np.concatenate(list(session.encode(_part(currents, shard.rows(len(pictures))))), axis=1)
+    path = file.parent / FOLDER / f"{file.stem}-{shard.index}-of-{shard.count}.npz"
+    path.parent.mkdir(exist_ok=True)
+    assert session.record is not None
+    record = session.record
+    replace_file(path.with_suffix(".counts.npz"), lambda made: save_counts(record, made, shard))
+    header = np.array(json.dumps(_identity(run, pictures)))
+
+    def write(made: Path) -> None:
+        with made.open("wb") as opened:
+            np.savez_compressed(opened, header=header, spikes=spikes)
+
+    replace_file(path, write)
+    return path, record
+
+
+def merge_spikes(run: Run, file: Path, pictures: Sequence[Pair]) -> tuple[NDArray[np.generic], SpikeRecord]:
+    """Return the spikes of all ``pictures`` and their counts, from the shards of the result
+    ``file``.
+
+    Raises:
+        DataError: shards are missing or damaged, or of other weights or pictures.
+    """
+    from ashneuro.simulation.record import merge_counts
+
+    folder = file.parent / FOLDER
+    pattern = re.compile(rf"{re.escape(file.stem)}-(\d+)-of-(\d+)\.npz")
+    found = {
+        Shard(int(name[1]), int(name[2])): path
+        for path in sorted(folder.glob("*.npz"))
+        if (name := pattern.fullmatch(path.name))
+    }
+    complete = [
+        count for count in {shard.count for shard in found} if all(Shard(n + 1, count) in found for n in range(count))
+    ]
+    if not complete:
+        there = ", ".join(sorted(map(str, found))) or "none"
+        raise DataError(
+            f"the shards in {folder} are not all of {file.name}",
+            f"there are: {there}",
+            "ashneuro evaluate RUN … --shard i/n for every i, with the same options; copy the files to one place",
+        )
+    count = max(complete)
+    paths = [found[Shard(number + 1, count)] for number in range(count)]
+    expected, parts = _identity(run, pictures), []
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                header, spikes = json.loads(str(archive["header"])), archive["spikes"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"cannot read {path}", str(error), "compute that shard again") from error
+        if header != expected:
+            differ = next(name for name in expected if header.get(name) != expected[name])
+            raise DataError(f"{path} is of other {differ}", "the run or its data changed since", "compute it again")
+        parts.append(spikes)
+    return np.concatenate(parts, axis=1), merge_counts([path.with_suffix(".counts.npz") for path in paths])
+
+
+def _identity(run: Run, pictures: Sequence[Pair]) -> dict[str, str]:
+    names = hashlib.sha256("\n".join(picture.key for picture in pictures).encode("utf-8", "surrogateescape"))
+    return {"weights": run.weights_sha256, "pictures": names.hexdigest()}
+
+
+def _part(currents: Iterator[NDArray[Any]], rows: slice) -> Iterator[NDArray[Any]]:
+    """Iterate over the samples ``rows`` of currents (T, b, *shape), chunk by chunk."""
+    start = 0
+    for chunk in currents:
+        first, last = max(rows.start - start, 0), min(rows.stop - start, chunk.shape[1])
+        start += chunk.shape[1]
+        if first < last:
+            yield chunk[:, first:last]
+        if start >= rows.stop:
+            return
