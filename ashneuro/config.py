@@ -693,6 +693,25 @@ def parse_config(values: Mapping[str, Any], name: str = "settings") -> RunConfig
 
 
 @dataclass(frozen=True)
+class SearchRange:
+    """``[ranges]`` of a sweep: values of one setting that a search chooses from.
+
+    Args:
+        low, high: limits, both included. Whole numbers if both are.
+        log: the logarithm is uniform.
+    """
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """True if values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+@dataclass(frozen=True)
 class SweepConfig:
     """Settings of a sweep: runs of every variant with every seed.
 
@@ -707,6 +726,11 @@ class SweepConfig:
             one with ``"train.teacher=@NAME"``; NAME is any variant, in its run of the same seed.
         design: ``"one-at-a-time"``: the base, and the base with each single level. ``"levels"``:
             the same without the base. ``"cross"``: every combination of one level per factor.
+        search: ``"optuna"``: trials in place of a design; each has one level of every factor and a
+            value of every range. Accuracy is maximised and energy minimised.
+        trials: number of trials of a search.
+        ranges: limits by setting, for a search: ``{"train.learning_rate": {low = 1e-4, high = 1e-2,
+            log = true}}``.
         equal_epochs: refuse a sweep whose compared variants have not all been trained for the same
             number of epochs, those of their starts included.
         task: task whose accuracy the table shows; for retrieval the mean of R@1 in both directions.
@@ -722,6 +746,9 @@ class SweepConfig:
     factors: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     design: Literal["one-at-a-time", "levels", "cross"] = "one-at-a-time"
+    search: Literal["", "optuna"] = ""
+    trials: PositiveInt = 20
+    ranges: dict[str, SearchRange] = field(default_factory=dict)
     equal_epochs: bool = False
     task: Task = "retrieval"
     part: Literal["validation", "test"] = "test"
@@ -753,7 +780,15 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> SweepConfig:
     except ValidationError as error:
         lines = _invalid_values(error)
         raise ConfigError(f"{path}: {len(lines)} setting(s) cannot be used", "; ".join(lines), see) from error
-    if not any(sweep.factors.values()):
+    if sweep.ranges and not sweep.search:
+        raise ConfigError(
+            f"{path} has [ranges]", "a design has levels; a search chooses from ranges", "search = 'optuna'"
+        )
+    for key, limits in sweep.ranges.items():
+        if not limits.low < limits.high or (limits.log and limits.low <= 0):
+            why = f"low = {limits.low}, high = {limits.high}" + (", log = true" if limits.log else "")
+            raise ConfigError(f"{path}: the range of {key} is empty", why, "low < high, and 0 < low with log")
+    if not any(sweep.factors.values()) and not sweep.ranges:
         raise ConfigError(f"{path} varies nothing", "it has no [factors] with levels", see)
     return replace(sweep, set=(*sweep.set, *overrides))
 

@@ -86,7 +86,7 @@ def sweep(
     Args:
         planned: factors, seeds, base settings and profile.
         folder: folder of the sweep; runs lie in ``cells`` below it.
-        limit: train at most this many runs; 0: only gather what is there.
+        limit: train at most this many runs, of a search trials; 0: only gather what is there.
         shard: train only this part of the runs, and those that they build on.
         merge: folders of the same sweep whose finished runs are copied into ``folder`` first.
         start_run: called before each run.
@@ -106,18 +106,25 @@ def sweep(
             f"it is of kind {profile.kind!r}; a sweep prices both sides on one node",
             "one of kind 'asic': cmos45",
         )
+    if planned.search:
+        if shard or merge:
+            why = "trials follow from those that were measured before, in one folder"
+            raise ConfigError("a search with --shard or --merge", why, "start the same command several times")
+        from ashneuro.workflows.study import search
+
+        return search(planned, Path(folder), profile, limit, start_run, wait)
     plan = need("ashneuro.training.sweep", extra="train", purpose="a sweep")
     cells, folder = plan.cells(planned), Path(folder)
     for other in merge:
         _merge(cells, Path(other), folder)
     own = cells if shard is None else plan.shard_of(cells, shard)
-    _rows(cells, folder)  # a folder of another sweep is refused before anything is trained
-    elsewhere, failed = _work(own, cells, folder, planned, profile, limit, start_run, wait)
-    rows = _rows(cells, folder)
+    finished_rows(cells, folder)  # a folder of another sweep is refused before anything is trained
+    elsewhere, failed = work(own, cells, folder, planned, profile, limit, start_run, wait)
+    rows = finished_rows(cells, folder)
     summaries = plan.summarise(rows)
     compared = sum(cell.compared for cell in cells)
     files = write_sweep(folder, planned, rows, compared, summaries) if rows else []
-    seeds = tuple(_other_seeds(planned, folder))
+    seeds = tuple(other_seeds(planned, folder))
     return SweepResult(compared, tuple(rows), summaries, elsewhere, failed, tuple(files), seeds)
 
 
@@ -127,7 +134,7 @@ def _merge(cells: Sequence[Cell], other: Path, folder: Path) -> None:
     Raises:
         ConfigError: ``other`` holds none, or runs of other settings.
     """
-    _rows(cells, other)
+    finished_rows(cells, other)
     finished = [cell for cell in cells if (other / "cells" / cell.folder / "row.json").exists()]
     if not finished:
         raise ConfigError(
@@ -145,7 +152,7 @@ def _merge(cells: Sequence[Cell], other: Path, folder: Path) -> None:
             replace_file(here / "row.json", partial(shutil.copyfile, there / "row.json"))
 
 
-def _work(
+def work(
     cells: Sequence[Cell],
     every: Sequence[Cell],
     folder: Path,
@@ -201,7 +208,7 @@ def _work(
                     except AshneuroError as error:
                         failed[cell.name] = error
                         continue
-                    if rows := _rows(every, folder):
+                    if rows := finished_rows(every, folder):
                         compared = sum(one.compared for one in every)
                         write_sweep(folder, planned, rows, compared, plan.summarise(rows), figure=False)
         if trained == before:
@@ -214,7 +221,7 @@ def _work(
             time.sleep(POLL_S)
 
 
-def _rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
+def finished_rows(cells: Sequence[Cell], folder: Path) -> list[Row]:
     """Return the rows of finished runs that are compared, in the order of the plan.
 
     Raises:
@@ -263,7 +270,7 @@ def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
     return [] if ours == theirs else [f"{name} is {theirs!r} there and {ours!r} now"]
 
 
-def _other_seeds(planned: SweepConfig, folder: Path) -> list[int]:
+def other_seeds(planned: SweepConfig, folder: Path) -> list[int]:
     """Return the seeds of finished runs in the folder that are not planned."""
     rows = filter(None, (finished_row(file.parent) for file in (folder / "cells").glob("*/row.json")))
     return sorted({row.seed for row in rows} - set(planned.seeds))

@@ -52,7 +52,12 @@ def sweep_table(planned: SweepConfig, runs: int, planned_runs: int, summaries: S
     if missing := planned_runs - runs:
         note += f" {missing} runs are still to come."
     fronts = _fronts(summaries)
-    return Table(title, COLUMNS, tuple(_cells(one, fronts.get(one.variant, ())) for one in summaries), note=note)
+    return Table(
+        title,
+        COLUMNS,
+        tuple(_cells(one, fronts.get(one.variant, ()), bool(planned.search)) for one in summaries),
+        note=note,
+    )
 
 
 def matches_table(summaries: Sequence[Summary]) -> Table | None:
@@ -128,7 +133,8 @@ def _spread(summary: Summary, name: str, factor: float, digits: int) -> str:
     return text if deviation is None else f"{text} ± {factor * deviation:,.{digits}f}"
 
 
-def _cells(summary: Summary, front: Sequence[str]) -> tuple[str, ...]:
+def _cells(summary: Summary, front: Sequence[str], is_trial: bool) -> tuple[str, ...]:
+    name = f"{summary.variant}: {', '.join(summary.levels.values())}" if is_trial else summary.variant
     energy = _spread(summary, "energy_j", 1e6, 2)
     if "energy_low_j" in summary.mean:
         energy += f" ({1e6 * summary.mean['energy_low_j']:,.2f}–{1e6 * summary.mean['energy_high_j']:,.2f})"
@@ -136,7 +142,7 @@ def _cells(summary: Summary, front: Sequence[str]) -> tuple[str, ...]:
     shares = ("accuracy", "accuracy_float", "accuracy_a_zeroed", "accuracy_c_zeroed", "accuracy_a_alone", "firing_rate")
     percents = [_spread(summary, name, 100, 1) for name in shares]
     counts = [_spread(summary, name, 1, 0) for name in ("synops", "host_macs")]
-    return (summary.variant, str(summary.seeds), epochs, *percents, *counts, energy, ", ".join(front) or "–")
+    return (name, str(summary.seeds), epochs, *percents, *counts, energy, ", ".join(front) or "–")
 
 
 def write_sweep(
