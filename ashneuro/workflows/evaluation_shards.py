@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ashneuro.arrays import NUMBERS, load_npz
+from ashneuro.data.readers import value_of
 from ashneuro.errors import DataError, need
 from ashneuro.exchange import Shard
-from ashneuro.files import replace_file
+from ashneuro.files import parse_json, reason_of, replace_file
 
 if TYPE_CHECKING:
     from ashneuro.data.pairs import Pair
@@ -86,12 +87,12 @@ def merge_spikes(run: Run, file: Path, pictures: Sequence[Pair]) -> tuple[NDArra
     expected, parts = _identity(run, pictures), []
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                header, spikes = json.loads(str(archive["header"])), archive["spikes"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"cannot read {path}", str(error), "compute that shard again") from error
+            arrays = load_npz(path, NUMBERS + "U")
+            header, spikes = parse_json(str(arrays["header"])), arrays["spikes"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"cannot read {path}", reason_of(error), "compute that shard again") from error
         if header != expected:
-            differ = next(name for name in expected if header.get(name) != expected[name])
+            differ = next((name for name in expected if value_of(header, name) != expected[name]), "a form")
             raise DataError(f"{path} is of other {differ}", "the run or its data changed since", "compute it again")
         parts.append(spikes)
     return np.concatenate(parts, axis=1), merge_counts([path.with_suffix(".counts.npz") for path in paths])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,8 +95,8 @@ def search(
             if lost:
                 study.tell(number, state=fail)
             elif len(rows) == len(planned.seeds):
-                means = [statistics.fmean(row.measures[name] for row in rows) for name in ("accuracy", "energy_j")]
-                study.tell(number, means)
+                mean = plan.summarise(rows)[0].mean
+                study.tell(number, [mean["accuracy"], mean["energy_j"]])
             else:
                 skipped.add(number)
     rows = finished_rows(cells_of(study.get_trials(deepcopy=False)), folder)
