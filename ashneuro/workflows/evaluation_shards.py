@@ -45,7 +45,7 @@ def save_spikes(session: HybridSession, file: Path, pictures: Sequence[Pair], sh
     path.parent.mkdir(exist_ok=True)
     assert session.record is not None
     record = session.record
-    replace_file(path.with_suffix(".counts.npz"), lambda made: save_counts(record, made, shard))
+    save_counts(record, path.with_suffix(".counts.npz"), shard)
     header = np.array(json.dumps(_identity(run, pictures)))
 
     def write(made: Path) -> None:
