@@ -41,7 +41,7 @@ def evaluate(
     lava_precision: Annotated[PrecisionWord, Parameter(help="Lava's arithmetic. fixed: integer.")] = "integer",
     part: Annotated[Literal["train", "validation", "test"], Parameter(help="Part of the data.")] = "test",
     samples: Annotated[int | None, Parameter(help="Only this many pairs, evenly spaced. Default: all.")] = None,
-    device: Annotated[str, Parameter(help="Device of the ANN branch: cpu, cuda.")] = "cpu",
+    device: Annotated[str, Parameter(help="Device of the ANN branch and the emulator: cpu, cuda.")] = "cpu",
     where: DataOptions | None = None,
     stream: StreamOptions | None = None,
     frames_per_s: Annotated[

@@ -68,7 +68,7 @@ class EvaluationSettings:
         precision: Lava's arithmetic.
         part: part of the data.
         samples: only this many pairs or questions, evenly spaced; ``None``: all.
-        device: where the ANN branch runs.
+        device: where the ANN branch and the emulator run.
         lava: settings of Lava.
         place: data in another place, or other data.
     """

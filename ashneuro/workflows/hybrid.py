@@ -55,7 +55,7 @@ class HybridSession:
         spikes_from: ``"torch"``: the model itself; ``"loihi"``: the bit-exact integers; ``"lava"``:
             Lava.
         precision: Lava's arithmetic, ``"integer"`` or ``"float"``.
-        device: where the ANN branch runs, e.g. ``"cuda"``.
+        device: where the ANN branch and the emulator run, e.g. ``"cuda"``.
         program: integer program of the run's spiking encoder that the emulator computes, in the
             place of that in the run's bundle.
         known: spikes (T, B, K) of all pictures, and their counts, where they were computed before:
@@ -212,9 +212,9 @@ class HybridSession:
 
     def _records(self, program: Program, currents: Iterable[NDArray[Any]]) -> Iterator[SpikeRecord]:
         if self.spikes_from == "loihi":
-            done = 0
+            done, device = 0, str(self.run.model.log_scale.device)
             for part in currents:
-                record = run_program(program, part, rasters=program.outputs)
+                record = run_program(program, part, rasters=program.outputs, device=device)
                 done += record.samples
                 if self._progress:
                     self._progress(done)

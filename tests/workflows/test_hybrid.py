@@ -15,6 +15,7 @@ from ashneuro.errors import AshneuroError, ConfigError, DataError
 from ashneuro.evaluation import SpikeSource
 from ashneuro.training.evaluate import input_currents
 from ashneuro.training.loop import train
+from ashneuro.workflows import hybrid
 from ashneuro.workflows.export import export
 from ashneuro.workflows.hybrid import HybridSession
 from tests.training import tiny
@@ -103,3 +104,28 @@ def test_session_rejects_bad_arguments(run: Path, tmp_path: Path) -> None:
     (tmp_path / "stale" / "model.safetensors").write_bytes(bytes(weights))
     with pytest.raises(AshneuroError, match="is stale"):
         HybridSession(tmp_path / "stale", "loihi")
+
+
+def test_the_emulator_runs_where_the_model_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str] = []
+    whole = hybrid.run_program
+
+    def spy(*words: object, device: str, **names: object) -> object:
+        devices.append(device)
+        return whole(*words, **names)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hybrid, "run_program", spy)
+    with HybridSession(run, "loihi") as session:
+        session.embed_images(pixels())
+    assert devices == ["cpu"]
+
+
+@pytest.mark.gpu
+def test_the_emulator_counts_the_same_on_a_gpu(run: Path) -> None:
+    """The currents of a GPU may differ in their last bits: both emulators get those of the CPU."""
+    currents = np.concatenate(list(input_currents(HybridSession(run).run.model, pixels())), axis=1)
+    spikes = []
+    for device in ("cpu", "cuda"):
+        with HybridSession(run, "loihi", device=device) as session:
+            spikes.append(np.concatenate(list(session.encode([currents])), axis=1))
+    np.testing.assert_array_equal(*spikes)
