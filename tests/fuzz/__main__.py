@@ -2,7 +2,7 @@
 
 python -m tests.fuzz                      all cases; writes the table
 python -m tests.fuzz --only trainer.pt    cases whose name holds these words; prints each
-python -m tests.fuzz --count 200          evenly spaced cases
+python -m tests.fuzz --count 200          evenly spaced cases; writes their table
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def main(words: Sequence[str]) -> int:
                 print(f"--- {outcome.value} | {case.name} | {how}\n{text[-3000:]}", flush=True)
     print(found := table(counts))
     print(f"{len(cases)} cases in {time.monotonic() - begun:.0f} s")
-    if len(cases) == len(all_cases()):
-        write(given.out, found)
+    if not given.only:
+        write(given.out, f"{len(cases):,} of {len(all_cases()):,} cases, evenly spaced:\n\n{found}")
     return int(any(count[outcome] for count in counts.values() for outcome in WRONG))
 
 

@@ -8,12 +8,15 @@ import json
 import shutil
 import sys
 import tarfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import nir
 import numpy as np
 
+Run = Callable[..., None]
+"""Runs one command line, which must succeed: a working directory, then the words."""
 FIXTURES = Path(__file__).parent.parent / "formats"
 SMALL = (
     "data.source=shapes",
@@ -45,19 +48,23 @@ def settings(*more: str) -> list[str]:
     return [word for item in (*SMALL, *more) for word in ("--set", item)]
 
 
-def make(folder: Path, run: object) -> None:
+def make(folder: Path, run: Run) -> None:
     """Write all seeds into ``folder``, each scene into a folder of its own.
 
     Args:
-        run: ``run(cwd, *words)`` runs one command line, which must succeed.
+        run: runs the commands that make runs, bundles and sweeps.
     """
     shapes = FIXTURES / "before_2026_11" / "shapes"
     _networks(folder / "network", run)
-    _pictures(folder / "data")
+    pictures(folder / "data")
     scene = folder / "run"
     scene.mkdir(parents=True)
     shutil.copytree(shapes, scene / "shapes")
     run(scene, "train", "tiny", "--out", "hybrid", *settings(SCHEDULE))
+    (scene / "settings.toml").write_text(
+        '[data]\nsource = "shapes"\nformat = "webdataset"\nsplit = "file"\nstyles = []\nimage_size = 16\n'
+        "[model.abstract]\nunits = 16\nv_threshold = 1.0\n[train]\nepochs = 1\nbatch_size = 12\nstua = 0.3\n"
+    )
     run(scene, "evaluate", "hybrid")
     run(scene, "evaluate", "hybrid", "--task", "entailment")
     run(scene, "export", "hybrid", "--samples", 2, "--no-lava")
@@ -70,7 +77,8 @@ def make(folder: Path, run: object) -> None:
     run(folder / "sweep", "sweep", "sweep.toml", "--out", "out")
 
 
-def _networks(folder: Path, run: object) -> None:
+def files(folder: Path) -> None:
+    """Write a NIR file, a lava-dl network, inputs, a profile and measurements."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
 
@@ -91,10 +99,6 @@ def _networks(folder: Path, run: object) -> None:
     spikes = (random.random((6, 3, 2, 8, 8)) < 0.3).astype(np.uint8)
     np.save(folder / "x.npy", spikes)
     np.savez_compressed(folder / "x.npz", input=spikes)
-    words = "--inputs x.npy --samples 2 --no-lava --dt 0.001 --reset value --reset-delay 0 --comparison strict"
-    stated = "--integration euler --input-coding spikes --start v_leak"
-    run(folder, "export", "network.nir", "--out", "bundle", *words.split(), *stated.split())
-    shutil.copy(folder / "bundle" / "network.nir", folder / "network.nir")  # with what it depends on
     with tarfile.open(FIXTURES / "before_2026_11" / "conv_delays.bundle.tar.gz") as tar:
         tar.extractall(folder, filter="data")
     shutil.move(folder / "conv_delays.bundle" / "network.net", folder / "network.net")
@@ -109,7 +113,15 @@ def _networks(folder: Path, run: object) -> None:
     (folder / "gpu.json").write_text(json.dumps(measured))
 
 
-def _pictures(folder: Path) -> None:
+def _networks(folder: Path, run: Run) -> None:
+    files(folder)
+    words = "--inputs x.npy --samples 2 --no-lava --dt 0.001 --reset value --reset-delay 0 --comparison strict"
+    stated = "--integration euler --input-coding spikes --start v_leak"
+    run(folder, "export", "network.nir", "--out", "bundle", *words.split(), *stated.split())
+    shutil.copy(folder / "bundle" / "network.nir", folder / "network.nir")  # with what it depends on
+
+
+def pictures(folder: Path) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ashneuro.training import data
 from ashneuro.training.loop import train
 from ashneuro.training.state import read_state
 from tests.fuzz.containers import trainer_file
@@ -20,7 +21,7 @@ REFUSED = [one for one in trainer_file(1) if one.must == "refuse" and one.name[0
 def state(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("run") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ashneuro.data.sources.load_splits", tiny.load_splits)
+        patch.setattr(data, "load_splits", tiny.load_splits)
         train(tiny.config(epochs=1), folder)
     return (folder / "trainer.pt").read_bytes()
 
