@@ -42,6 +42,12 @@ def recognise(path: Path) -> Recognised:
     Raises:
         DataError: there is no such path, or it is of no format; says what was seen and tried.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):  # a path has lost one of the slashes
+        raise DataError(
+            f"{path} is an address",
+            "files are recognised and checked on disk; training reads shards from an address as a stream",
+            "download it, or set data.source to it and data.test to held-out shards (docs/data.md)",
+        )
     if re.fullmatch(r".*\{\d+\.\.\d+\}.*", path.name):
         return Recognised(path, "webdataset", "its name counts shards")
     if path.is_dir():

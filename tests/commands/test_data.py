@@ -81,3 +81,9 @@ def test_clips_are_counted_and_shown(ashneuro: Command, tmp_path: Path) -> None:
     assert result.code == 1 and "walk: it is not an image" in result.out
     refused = ashneuro("data", "build", "emoji", "--whole")
     assert refused.code == 2 and "still pictures" in refused.err
+
+
+def test_check_of_an_address_says_what_reads_it(ashneuro: Command) -> None:
+    for name in ("https://host/a.tar", "s3://bucket/a-{0..9}.tar"):
+        result = ashneuro("data", "check", name)
+        assert result.code == 2 and "is an address" in result.err and "as a stream" in result.err
