@@ -21,6 +21,7 @@ from ashneuro.errors import AshneuroError, ConfigError, install_command
 from ashneuro.simulation.lava import environment
 
 NEEDED = ("base", "train", "lava")  # packages missing from other extras are no fault
+CHOSEN = ("mlflow", "wandb")  # services that some people log to: nothing to mend where they are not installed
 NOT_SHOWN = ("all", "dev", "test", "docs", "notebooks", "frameworks", "counters")  # for developers of ashneuro
 
 
@@ -81,7 +82,7 @@ def _packages() -> Iterator[Check]:
         versions = {name: _version(name) for name in names}
         found = ", ".join(f"{name} {version or '–'}" for name, version in versions.items())
         missing = not all(versions.values())
-        mend = install_command("" if extra == "base" else extra) if missing else ""
+        mend = install_command("" if extra == "base" else extra) if missing and extra not in CHOSEN else ""
         yield Check(f"packages, {extra}", found, not missing or extra not in NEEDED, mend)
 
 

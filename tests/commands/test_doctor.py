@@ -60,6 +60,11 @@ def test_missing_parts_have_commands(ashneuro: Command, monkeypatch: pytest.Monk
     assert "  unset ASHNEURO_LAVA_PYTHON; ashneuro doctor --setup lava   # lava\n" in block
 
 
+def test_services_for_logs_are_nothing_to_mend(ashneuro: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: "")
+    assert not [name for name in ("packages, mlflow", "packages, wandb") if checks(ashneuro)[name]["mend"]]
+
+
 def test_unusable_cache_folder(ashneuro: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", tmp_path / "file" / "below"):
