@@ -125,7 +125,9 @@ def _settings(rounds: int) -> Iterator[Mutation]:
         "[train]\nstart = '/dev/null'",
         "schedule = [{name = 'a', epochs = 1000000000000}]\n[train]\nstart = 'nowhere'",
     ):
-        yield replaced(line[:60].replace("\n", " "), line.encode())
+        # A dry run reads neither data nor the run that it starts from.
+        unread: Must = "any" if "source" in line or "start" in line else "refuse"
+        yield replaced(line[:60].replace("\n", " "), line.encode(), unread)
     yield from mutations.toml_file(rounds)
 
 
