@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -293,6 +294,10 @@ def shard_of(planned: Sequence[Cell], shard: Shard) -> tuple[Cell, ...]:
     return tuple(cell for cell in planned if (cell.variant, cell.seed) in chosen)
 
 
+MOST_VARIANTS = 10_000
+"""Combinations of levels that a sweep has at most."""
+
+
 def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
     if sweep.design == "one-at-a-time":
         return [(BASE, {}, ()), *_levels(sweep)]
@@ -300,6 +305,11 @@ def _variants(sweep: SweepConfig) -> list[tuple[str, dict[str, str], tuple[str, 
         return _levels(sweep)
     found = []
     factors = {name: levels for name, levels in sweep.factors.items() if levels}
+    if (count := math.prod(map(len, factors.values()))) > MOST_VARIANTS:
+        why = f"{' × '.join(str(len(levels)) for levels in factors.values())} levels; at most {MOST_VARIANTS:,}"
+        raise ConfigError(
+            f"design = 'cross' makes {count:,} variants", why, "fewer factors, or design = 'one-at-a-time'"
+        )
     for combination in itertools.product(*(levels.items() for levels in factors.values())):
         levels = dict(zip(factors, (name for name, _ in combination), strict=True))
         found.append(

@@ -20,6 +20,12 @@ FACTORS = {
 }
 
 
+def test_too_many_combinations_are_refused() -> None:
+    factors = {f"f{i}": {f"{i}{j}": () for j in range(9)} for i in range(9)}
+    with pytest.raises(ConfigError, match="387,420,489 variants"):
+        cells(SweepConfig(factors=factors, design="cross"))
+
+
 def test_one_at_a_time_is_the_base_and_each_level_for_every_seed() -> None:
     found = cells(SweepConfig(set=("train.epochs=2",), seeds=(4, 5), factors=FACTORS))
     assert [(cell.variant, cell.seed) for cell in found] == [
