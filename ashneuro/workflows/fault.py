@@ -12,7 +12,7 @@ from shlex import join
 
 from ashneuro import __version__
 from ashneuro.config import cache_dir
-from ashneuro.errors import Fault
+from ashneuro.errors import AshneuroError, Fault
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -67,7 +67,7 @@ def _write(text: str) -> Path | None:
             folder.mkdir(parents=True, exist_ok=True)
             file = folder / name
             file.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except (OSError, RuntimeError):  # no such user, a full disk, a folder that is read-only
+        except (AshneuroError, OSError, RuntimeError):  # no such user, a full disk, a folder that is read-only
             continue
         return file
     return None

@@ -114,7 +114,7 @@ def test_broken_animations_are_errors(content: bytes) -> None:
 
 def test_without_thorvg_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "thorvg_python", None)
-    with pytest.raises(MissingDependency, match=r"ashneuro\[lottie\]"):
+    with pytest.raises(MissingDependency, match=r"\[lottie\]"):
         list(draw(lottie(), "a", 1))
 
 
