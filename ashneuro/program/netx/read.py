@@ -17,7 +17,7 @@ chip's own numbers::
                       per channel or neuron; wgtExp, weight_exp; refDelay (steps from a spike to the
                       first in which v integrates again); of ALIF neurons also thDecay, refDecay and
                       vThStep, see "adaptive" in `ashneuro.spiking.dynamics`; of RF_PHASE and
-                      RF_IZHIKEVICH neurons sinDecay, cosDecay and vThMant alone
+                      RF_IZHIKEVICH neurons sinDecay, cosDecay (may differ, too) and vThMant alone
     simulation/       Ts (a step, in ms), tSample (steps per sample)
 
 An input with neurons turns a value x in each step into ``round(weight·x) + bias``, which enters its
@@ -65,7 +65,7 @@ from ashneuro.loihi import (
 from ashneuro.program.assumption import Assumption, Assumptions
 from ashneuro.program.hdf5 import DAMAGE
 from ashneuro.program.netx.file import AS_STATED, CONNECTED, NetxFile, NetxLayer, NetxReading, open_netx, shifted
-from ashneuro.program.netx.rules import NEURON_NUMBERS, check_netx, exponent_of
+from ashneuro.program.netx.rules import NEURON_NUMBERS, TURN, check_netx, exponent_of
 from ashneuro.program.program import Connection, InputPort, Layer, Neuron, Program, Synapse
 from ashneuro.program.rules.finding import Finding, require
 from ashneuro.spiking.dynamics import DynamicsName
@@ -217,8 +217,8 @@ def _neuron(entry: NetxLayer, comparison: Comparison) -> Neuron:
     # lava-dl sums all input of a layer without neurons: so does a v that never leaks.
     decay, dv, threshold = [np.full(1, value) for value in (LARGEST_DECAY + 1, 0, LARGEST_THRESHOLD)]
     if entry.resonates and entry.neuron is not None:
-        sin, cos = (float(np.ravel(entry.neuron[field])[0]) for field in ("sinDecay", "cosDecay"))
-        dv = np.full(1, min(max(round(DECAY_ONE - math.hypot(sin, cos)), 0), LARGEST_DECAY))
+        radius = np.hypot(*(np.ravel(entry.neuron[field]) for field in TURN))
+        dv = np.clip(np.rint(DECAY_ONE - radius), 0, LARGEST_DECAY)
         threshold = entry.neuron["vThMant"]
     elif entry.neuron is not None:
         # A read-out's threshold may exceed the 17 bits; it never spikes either way.

@@ -47,12 +47,13 @@ LARGEST_MATRIX = 1 << 22  # neurons: several chips of Loihi 2, and what a matrix
 NORM_EXPONENT = 3  # Slayer's default limit of weight_exp in training; a file does not say it
 LARGEST_SHIFT = WEIGHT_EXP[1] + 1 + NORM_EXPONENT
 NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant")
+TURN = ("sinDecay", "cosDecay")
 # Fields of the neurons that each type needs.
 NEURON_TYPES: Mapping[str, tuple[str, ...]] = {
     "CUBA": NEURON_NUMBERS,
     "LOIHI": NEURON_NUMBERS,
     "ALIF": (*NEURON_NUMBERS, "thDecay", "refDecay", "vThStep"),
-    **dict.fromkeys(RESONATORS, ("sinDecay", "cosDecay", "vThMant")),
+    **dict.fromkeys(RESONATORS, (*TURN, "vThMant")),
     "SDNN": ("vThMant",),
 }
 
@@ -221,14 +222,14 @@ def _whole_after(layer: NetxLayer) -> bool:
 
 
 def one_value(netx: NetxFile) -> Iterator[Violation]:
-    """All neurons of a layer share one vThMant, and one thDecay, refDecay, vThStep, sinDecay and
-    cosDecay; iDecay and vDecay are one value each, one per channel, or one per neuron.
+    """All neurons of a layer share one vThMant, thDecay, refDecay and vThStep; iDecay, vDecay,
+    sinDecay and cosDecay are one value each, one per channel, or one per neuron.
     """
     for layer, neuron in _neurons(netx):
         for field in NEURON_TYPES[neuron["type"]]:
             value = np.asarray(neuron.get(field, 0))
             shape = layer.out_shape
-            each = field in ("iDecay", "vDecay") and shape is not None
+            each = field in ("iDecay", "vDecay", *TURN) and shape is not None
             sizes = (1, shape[0], math.prod(shape)) if each and shape is not None else (1,)
             if np.unique(value).size != 1 and value.size not in sizes:
                 actual = f"neuron/{field} = {range_text(value)}, {value.size} values for {shape_text(shape)} neurons"
@@ -417,12 +418,20 @@ def unlike_netx(netx: NetxFile) -> Iterator[Violation]:
             steps = layer.refractory_steps
             actual = f"v stays at 0 for {steps} step(s) after a spike (refDelay {steps + 1}), which netx 0.6.0 ignores"
             yield Violation(layer.name, actual, "", "note")
-        elif layer.resonates and all(np.size(neuron.get(field, 0)) == 1 for field in ("sinDecay", "cosDecay")):
-            given = tuple(float(np.ravel(neuron.get(field, 0))[0]) for field in ("sinDecay", "cosDecay"))
-            again = computed_again(*given)
-            if given != again and all(map(math.isfinite, given)):
-                names = "sinDecay {:g}, cosDecay {:g}".format(*given)
-                actual = f"{names} as the file says; netx 0.6.0 computes {again[0]:g} and {again[1]:g}"
+        elif layer.resonates:
+            parts = [np.ravel(neuron.get(field, 0)).astype(float) for field in TURN]
+            if len({part.size for part in parts} - {1}) > 1:
+                continue  # `one_value` tells
+            unlike = []
+            for given in zip(*np.broadcast_arrays(*parts), strict=True):
+                again = computed_again(*given) if np.isfinite(given).all() else given
+                if given != again:
+                    unlike.append((given, again))
+            if unlike:
+                (sin, cos), again = unlike[0]
+                actual = f"sinDecay {sin:g}, cosDecay {cos:g} as the file says"
+                actual += f"; netx 0.6.0 computes {again[0]:g} and {again[1]:g}"
+                actual += f", and others for {len(unlike) - 1} more neuron(s)" if len(unlike) > 1 else ""
                 yield Violation(layer.name, actual, "", "note")
 
 

@@ -94,8 +94,9 @@ def resonator(rng, spikes):
     shape = (6, int(np.prod(spikes.shape[2:])))
     parts = [{"type": "dense", "weight": even(rng, *shape)} for _ in range(2)]
     x, y = (64 * sums(part, spikes) for part in parts)
-    angle, radius = 2 * np.pi / rng.uniform(4, 12), rng.uniform(3300, 4050)
-    sin, cos = int(radius * np.sin(angle)), int(radius * np.cos(angle))
+    each = shape[0] if rng.random() < 0.5 else None  # shared_param=False: a turn per neuron
+    angle, radius = 2 * np.pi / rng.uniform(4, 12, each), rng.uniform(3300, 4050, each)
+    sin, cos = (np.trunc(radius * part(angle)).astype(int) for part in (np.sin, np.cos))
     kind = str(rng.choice(["RF_PHASE", "RF_IZHIKEVICH"]))
     threshold = int(0.3 * x.std() / 64) + 1
     v, w, sent = 0 * x[:, 0], 0 * x[:, 0], []

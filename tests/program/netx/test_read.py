@@ -324,7 +324,8 @@ BROKEN = {
     "one_value": [
         (4, {"neuron_iDecay": [1024, 1025]}, "dense4.*neuron/iDecay = 1024 … 1025"),
         (4, {**ALIF, "neuron_thDecay": range(9)}, "dense4.*neuron/thDecay = 0 … 8"),
-        (4, {**RF, "neuron_sinDecay": range(9)}, "dense4.*neuron/sinDecay = 0 … 8"),
+        (4, {**RF, "neuron_sinDecay": range(8)}, "dense4.*neuron/sinDecay = 0 … 7, 8 values for 9 neurons"),
+        (4, {**RF, "neuron_vThMant": range(60, 69)}, "dense4.*neuron/vThMant = 60 … 68"),
     ],
     "decay_range": [
         (4, {"neuron_iDecay": 0}, "dense4.*neuron/iDecay = 0"),
@@ -409,6 +410,19 @@ def test_resonators_keep_the_files_numbers(tmp_path):
     assert note.level == "note" and "netx 0.6.0 computes 1499 and 3600" in note.actual
     alike = write(tmp_path / "alike.net", changed(layers, 4, **RF))
     assert not [finding for finding in netx_findings(alike) if finding.rule == "unlike_netx"]
+
+
+def test_resonators_may_differ(tmp_path):
+    """`shared_param=False` gives every neuron its own period and decay."""
+    layers = every_layer(np.random.default_rng(0))
+    sin, cos = np.linspace(900, 2400, 9).astype(int), np.linspace(3600, 2500, 9).astype(int)
+    path = write(tmp_path / "x.net", changed(layers, 4, **{**RF, "neuron_sinDecay": sin, "neuron_cosDecay": cos}))
+    neuron = read_netx(path).layers[3].neuron
+    np.testing.assert_array_equal(neuron.parameters["sin"], sin)
+    np.testing.assert_array_equal(neuron.parameters["cos"], cos)
+    np.testing.assert_array_equal(neuron.dv, np.rint(4096 - np.hypot(sin, cos)))
+    (note,) = [finding for finding in netx_findings(path) if finding.rule == "unlike_netx"]
+    assert "as the file says; netx 0.6.0 computes" in note.actual and "more neuron(s)" in note.actual
 
 
 def test_all_findings_are_reported_at_once(tmp_path):
