@@ -129,6 +129,7 @@ class MeasuredEnergy:
         chips, cores, x86_cores: number of each in use; a pair where only bounds are known.
         x86_active: share of time in which the x86 cores ran code, where it was printed.
         copies: equal networks that share the chips; the energy is that of one.
+        branches: equal parts of the network, in a series that differs in them alone.
         fit: True if terms may be fitted on it.
         whole: False if costs that the measurement holds are left out on purpose, to show them.
         lacks: costs in the measurement that no prediction has, besides the usual ones.
@@ -151,6 +152,7 @@ class MeasuredEnergy:
     x86_cores: int | tuple[int, int] | None = None
     x86_active: float | None = None
     copies: int = 1
+    branches: int | None = None
     fit: bool = False
     whole: bool = True
     lacks: tuple[str, ...] = ()

@@ -7,7 +7,9 @@ with the price of a neuron update::
 
     E_i − synops·e_synop − spikes·e_spike = updates_i · e_update + cores_i · e_core
 
-Its bounds are those of the fits that leave out one run each.
+A running overhead is the power at 0 branches, on a line through the power of networks that differ
+in their number of branches alone. The bounds of both are those of the fits that leave out one
+measurement each.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from ashneuro.cost.profile import UNITS, HardwareProfile, Range
 from ashneuro.cost.running import coefficient, term
 
 PER_INFERENCE = "inference.core"
+OVERHEAD = "overhead."
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def refit(profile: HardwareProfile, path: str, cases: Sequence[Case]) -> Fit | N
         # A price below 0 has no meaning; the fit of a few runs can give one.
         known = [max(0.0, part[1]) for part in parts if part is not None]
         return Fit(Range(min(known, default=fit[1]), fit[1], max(known, default=fit[1])), names, fit[0])
+    if path.startswith(OVERHEAD):
+        return _intercept(profile, path, used)
     seen = [left for case in used for item in _items(case, path) for left in _observed(profile, path, case, item)]
     return Fit(Range(min(seen), fmean(seen), max(seen)), names) if seen else None
 
@@ -97,6 +102,26 @@ def _observed(profile: HardwareProfile, path: str, case: Case, item: MeasuredEne
             part = term(profile, other, usage)
             rest += 0.0 if part is None else _middle(part)
     yield from ((value - rest) / _middle(factor) for value in dict.fromkeys((measured.low, measured.high)))
+
+
+def _intercept(profile: HardwareProfile, path: str, cases: Sequence[Case]) -> Fit | None:
+    """Return the power at 0 branches, watts; ``None`` from fewer than three numbers of branches."""
+    points = np.array(
+        [
+            (item.branches, left)
+            for case in cases
+            for item in _items(case, path)
+            if item.branches is not None
+            for left in _observed(profile, path, case, item)
+        ]
+    )
+    if len(points) < 3 or len(set(points[:, 0])) < 3:
+        return None
+    found, *parts = (
+        float(np.polynomial.Polynomial.fit(rows[:, 0], rows[:, 1], 1)(0.0))
+        for rows in (points, *(np.delete(points, left, axis=0) for left in range(len(points))))
+    )
+    return Fit(Range(min(parts), found, max(parts)), tuple(case.name for case in cases))
 
 
 def _middle(number: Range) -> float:
