@@ -8,6 +8,7 @@ batch norms. The result equals that of one process up to the order of sums.
 
 from __future__ import annotations
 
+import atexit
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -150,6 +151,12 @@ class SingleProcess(Processes):
         return value
 
 
+def _leave() -> None:
+    """End the threads of the group: one that still runs when Python ends aborts the process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 @final
 class Distributed(Processes):
     """One of several processes; Fabric joins them and wraps the model (DDP, FSDP)."""
@@ -168,6 +175,8 @@ class Distributed(Processes):
         kind = "cuda" if device.type == "cuda" else "cpu"
         self.fabric: Any = fabric.Fabric(accelerator=kind, devices=local, num_nodes=nodes, strategy=strategy)
         self.fabric.launch()
+        atexit.unregister(_leave)
+        atexit.register(_leave)
         self._synced_once = False
         self.rank, self.local_rank = self.fabric.global_rank, self.fabric.local_rank
         self.size, self.device = self.fabric.world_size, self.fabric.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import selectors
 import shlex
@@ -22,7 +23,7 @@ from ashneuro.simulation.lava.environment import SETUP, WORKER, find_interpreter
 
 TERMINATE_S, KILL_S = 5.0, 10.0
 PING_S = 2.0
-WAIT_S = 3600.0  # longest single wait: select() refuses infinite and very large timeouts
+WAIT_S = 0.5  # longest single wait: select() refuses very large timeouts, and `kill` is noticed after it
 LOGS = 40  # number of log files that are kept
 TAIL_LINES = 12  # lines of a worker's log that an error quotes
 
@@ -81,6 +82,7 @@ class Worker:
 
     def __init__(self, command: Sequence[str], timeout_s: float = 300.0) -> None:
         self._command, self._timeout_s = list(command), timeout_s
+        self._given_up_s = math.inf  # time.monotonic() after which no reply is expected
         self.log, self._log_file = _open_log()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         # There is a process per layer already: more threads would compete for the same cores.
@@ -137,6 +139,8 @@ class Worker:
         """End the processes at once, from any thread; a pending `ask` raises `WorkerLost`."""
         for number in (signal.SIGTERM, signal.SIGCONT):
             _signal_group(self._process.pid, number)
+        # A process of Lava may outlive SIGTERM and hold the pipe open.
+        self._given_up_s = min(self._given_up_s, time.monotonic() + KILL_S)
 
     def close(self) -> None:
         """Let the worker end itself, then make sure of it."""
@@ -180,7 +184,7 @@ class Worker:
     def _send(self, header: Header, arrays: Arrays) -> None:
         assert self._process.stdin is not None
         try:
-            write_frame(_writer(self._process.stdin.fileno(), time.monotonic() + self._timeout_s), header, arrays)
+            write_frame(_writer(self._process.stdin.fileno(), self._deadline(self._timeout_s)), header, arrays)
         except BrokenPipeError:
             raise self._died() from None
         except TimeoutError:
@@ -189,7 +193,7 @@ class Worker:
     def _receive(self, patience_s: float) -> tuple[Header, Arrays]:
         assert self._process.stdout is not None
         try:
-            header, arrays = read_frame(_reader(self._process.stdout.fileno(), time.monotonic() + patience_s))
+            header, arrays = read_frame(_reader(self._process.stdout.fileno(), self._deadline(patience_s)))
         except EOFError:
             raise self._died() from None
         except TimeoutError:
@@ -205,6 +209,11 @@ class Worker:
             )
         return header, arrays
 
+    def _deadline(self, patience_s: float) -> Callable[[], float]:
+        """Return the time until which a reply is waited for; `kill` brings it forward."""
+        last = time.monotonic() + patience_s
+        return lambda: min(last, self._given_up_s)
+
     def _died(self) -> WorkerLost:
         try:
             status = f"exit status {self._process.wait(TERMINATE_S)}"
@@ -214,6 +223,8 @@ class Worker:
 
     def _silent(self, patience_s: float) -> WorkerLost:
         """Return the error of a worker that takes too long, with its state if it answers a ping."""
+        if self._given_up_s < math.inf:
+            return self._died()
         why = f"no reply within {patience_s:g} s"
         if patience_s > PING_S:
             try:
@@ -259,7 +270,7 @@ def worker_fingerprint() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(WORKER.glob("*.py")))).hexdigest()
 
 
-def _reader(fd: int, deadline: float) -> Callable[[memoryview], int]:
+def _reader(fd: int, deadline: Callable[[], float]) -> Callable[[memoryview], int]:
     """Return a reader of ``fd`` into a buffer that raises TimeoutError at the deadline."""
 
     def read_into(buffer: memoryview) -> int:
@@ -269,7 +280,7 @@ def _reader(fd: int, deadline: float) -> Callable[[memoryview], int]:
     return read_into
 
 
-def _writer(fd: int, deadline: float) -> Callable[[memoryview], int]:
+def _writer(fd: int, deadline: Callable[[], float]) -> Callable[[memoryview], int]:
     """Return a writer to the non-blocking ``fd`` that raises TimeoutError at the deadline."""
 
     def write_from(data: memoryview) -> int:
@@ -279,11 +290,11 @@ def _writer(fd: int, deadline: float) -> Callable[[memoryview], int]:
     return write_from
 
 
-def _wait(fd: int, event: int, deadline: float) -> None:
+def _wait(fd: int, event: int, deadline: Callable[[], float]) -> None:
     with selectors.DefaultSelector() as ready:
         ready.register(fd, event)
-        while not ready.select(min(max(0.0, deadline - time.monotonic()), WAIT_S)):
-            if time.monotonic() >= deadline:
+        while not ready.select(min(max(0.0, deadline() - time.monotonic()), WAIT_S)):
+            if time.monotonic() >= deadline():
                 raise TimeoutError
 
 

@@ -222,6 +222,22 @@ def test_no_remains_after_ctrl_c(tmp_path, after):
     assert not group_of(worker)
 
 
+def test_killed_worker_is_not_waited_for(monkeypatch):
+    """Though another process holds the pipe of its replies open."""
+    monkeypatch.setattr(worker_module, "KILL_S", 0.2)
+    worker = Worker(worker_command(None))
+    pipe = os.fstat(worker._process.stdout.fileno()).st_ino
+    ends = [end for end in Path(f"/proc/{worker.pid}/fd").iterdir() if end.exists() and end.stat().st_ino == pipe]
+    held = os.open(ends[0], os.O_WRONLY)
+    try:
+        worker.kill()
+        with pytest.raises(worker_module.WorkerLost, match="the Lava worker ended"):
+            worker._receive(300.0)
+    finally:
+        os.close(held)
+        worker.end()
+
+
 HUGE = b'{"request": "step", "arrays": [{"name": "x", "dtype": "float64", "shape": [1000000, 1000000]}]}'
 
 
