@@ -7,10 +7,8 @@ compared with the file first, and whatever is wrong is an `OSError` or a `ValueE
 from __future__ import annotations
 
 import math
-import struct
 import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,22 +16,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ashneuro.files import require_regular, require_unpacked
+from ashneuro.files import require_regular
+from ashneuro.zips import DAMAGE, require_members
 
 NUMBERS = "biuf"
 """Kinds of real numbers (`numpy.dtype.kind`)."""
-DEFLATE = 1032
-"""Most bytes that one byte of deflate expands to."""
-_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
+    *DAMAGE,
     tokenize.TokenError,
-    struct.error,
     SyntaxError,
-    EOFError,
-    RuntimeError,  # an encrypted member
-    NotImplementedError,
     TypeError,
     KeyError,
     IndexError,
@@ -83,25 +74,10 @@ def load_npz(path: str | Path, kinds: str = NUMBERS) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             found = archive.infolist()
-            _require_members(found, size)
+            require_members(found, size)
             return {info.filename.removesuffix(".npy"): _member(archive, info, kinds) for info in found}
     except _DAMAGE as error:
         raise ValueError(f"it is not a sound .npz ({_first_line(error)})") from error
-
-
-def _require_members(found: list[zipfile.ZipInfo], size: int) -> None:
-    """Raise `ValueError` if members of an archive cannot be what they say, without reading them."""
-    names = [info.filename for info in found]
-    if twice := next((name for name in names if names.count(name) > 1), None) if len(names) < 10_000 else "":
-        raise ValueError(f"it holds {twice} twice")
-    for info in found:
-        if info.compress_type not in _PACKED:
-            raise ValueError(f"{info.filename} is packed by method {info.compress_type}; stored and deflated are read")
-        if info.flag_bits & 1:
-            raise ValueError(f"{info.filename} is encrypted")
-        if info.file_size > DEFLATE * info.compress_size + 64 or info.compress_size > size:
-            raise ValueError(f"{info.filename} claims {info.file_size:,} bytes in {info.compress_size:,}")
-    require_unpacked(sum(info.file_size for info in found), size)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, kinds: str) -> NDArray[Any]:

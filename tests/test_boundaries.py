@@ -27,7 +27,19 @@ ROOMS = [
     "commands",
     "cli",
 ]
-SHARED = {"arrays", "config", "cores", "errors", "exchange", "display", "evaluation", "files", "loihi", "schemas"}
+SHARED = {
+    "arrays",
+    "config",
+    "cores",
+    "errors",
+    "exchange",
+    "display",
+    "evaluation",
+    "files",
+    "loihi",
+    "schemas",
+    "zips",
+}
 ANY_GRAPH = {"program", "simulation", "cost", "reporting"}  # import no torch module's room: see TORCH_ROOMS
 TORCH_ROOMS = {"model", "frameworks", "training"}
 TORCH_FREE = ["program", "cost", "reporting", *sorted(SHARED), "cli"]

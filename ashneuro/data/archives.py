@@ -21,7 +21,7 @@ from ashneuro.config import cache_dir
 from ashneuro.data.columns import CAPTION_NAMES, SUFFIXES, Columns, choose_columns, is_picture, texts_of_value
 from ashneuro.data.readers import PARTS, Record, lone_surrogate, make_record, merge, read_json, value_of
 from ashneuro.errors import DataError, need
-from ashneuro.files import parse_json, read_bytes, reason_of, require_regular
+from ashneuro.files import parse_json, read_bytes, reason_of, require_regular, require_unpacked
 
 MOST_SHARDS, DIGITS = 100_000, 12
 """Shards that a pattern names at most, and digits of its numbers."""
@@ -104,10 +104,10 @@ def _samples(shard: Path, name: str, copies: Copies, problems: list[str]) -> dic
     samples: dict[str, Members] = {}
     last = ""
     try:
-        require_regular(shard)
+        size = require_regular(shard)
         with shard.open("rb") as file:
             place = None if _is_compressed(file.peek(512)[:512]) else (shard, 0)
-            for key, extension, read in _members(file, place, name, copies, problems):
+            for key, extension, read in _members(file, place, size, name, copies, problems):
                 last = key
                 members = samples.setdefault(key, {})
                 if extension in members:
@@ -126,16 +126,30 @@ def _is_compressed(head: bytes) -> bool:
 
 
 def _members(
-    file: IO[bytes], place: tuple[Path, int] | None, name: str, copies: Copies, problems: list[str], depth: int = 0
+    file: IO[bytes],
+    place: tuple[Path, int] | None,
+    size: int,
+    name: str,
+    copies: Copies,
+    problems: list[str],
+    depth: int = 0,
 ) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """Iterate over (key, extension, reader) of the members of a tar, and of the tars in it.
 
     Args:
         file: at the tar's first byte.
         place: the file on disk and the tar's offset in it; ``None`` if it is compressed.
+        size: bytes of the file on disk.
+
+    Raises:
+        ValueError: a compressed tar claims too much (`require_unpacked`).
     """
+    claimed = 0
     with tarfile.open(fileobj=file, mode="r:" if place else "r|*") as tar:
         for member in tar:
+            claimed += member.size
+            if not place:  # to pass a member by, all of it is unpacked
+                require_unpacked(claimed, size)
             if not member.isfile():
                 continue
             if not _is_utf8(member.name):
@@ -156,7 +170,7 @@ def _members(
                 start = (place[0], place[1] + member.offset_data) if place and own.lower().endswith(".tar") else None
                 if depth == DEEPEST:
                     raise ValueError(f"shards in one another, more than {DEEPEST} levels")
-                yield from _members(inner, start, f"{name}/{own}", copies, problems, depth + 1)
+                yield from _members(inner, start, size, f"{name}/{own}", copies, problems, depth + 1)
                 continue
             base, dot, extension = own.partition(".")
             if not dot or not base:
@@ -325,14 +339,21 @@ def read_table(file: Path) -> Any:
     """
     arrow = need("pyarrow", extra="hub", purpose="reading Hugging Face data sets")
     try:
-        require_regular(file)
+        size = require_regular(file)
         if file.suffix == ".parquet":
-            return need("pyarrow.parquet", extra="hub", purpose="reading parquet").read_table(file)
-        # save_to_disk writes arrow's stream format, not its file format.
-        ipc = need("pyarrow.ipc", extra="hub", purpose="reading arrow files")
-        return ipc.open_stream(arrow.memory_map(str(file))).read_all()
-    except (OSError, arrow.ArrowException) as error:
-        raise DataError(f"cannot read {file}", str(error).splitlines()[0], "download it again") from error
+            parquet = need("pyarrow.parquet", extra="hub", purpose="reading parquet")
+            with parquet.ParquetFile(file) as opened:
+                groups = (opened.metadata.row_group(number) for number in range(opened.metadata.num_row_groups))
+                require_unpacked(sum(max(group.total_byte_size, 0) for group in groups), size)
+                table = opened.read()
+        else:
+            # save_to_disk writes arrow's stream format, not its file format.
+            ipc = need("pyarrow.ipc", extra="hub", purpose="reading arrow files")
+            table = ipc.open_stream(arrow.memory_map(str(file))).read_all()
+        table.validate(full=True)  # places outside the file would end the process when they are read
+        return table
+    except (OSError, ValueError, OverflowError, arrow.ArrowException) as error:
+        raise DataError(f"cannot read {file}", reason_of(error)[:300], "download it again") from error
 
 
 def _cell(file: Path, column: str, row: int) -> bytes:

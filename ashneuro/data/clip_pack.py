@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from ashneuro.data.clip_files import animated_frames
 from ashneuro.data.clips import ClipRecord
 from ashneuro.errors import DataError, need
-from ashneuro.files import write_text
+from ashneuro.files import parse_json, read_json, reason_of, write_text
+from ashneuro.zips import open_zip
 
 ARCHIVE, MANIFEST, INDEX = "clips.zip", "pack.json", "clips.json"
 QUALITY, SPEED = 75, 6
@@ -161,15 +162,15 @@ def read_pack(folder: Path, *, remedy: str, fastest: bool = False) -> list[ClipR
         DataError: the pack is damaged.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         native = float(manifest["frames_per_s"])
-        with zipfile.ZipFile(folder / ARCHIVE) as archive:
-            entries = [_entry(fields) for fields in json.loads(archive.read(INDEX))]
+        with open_zip(folder / ARCHIVE) as archive:
+            entries = [_entry(fields) for fields in parse_json(archive.read(INDEX).decode("utf-8"))]
             missing = {f"{entry.key}.avif" for entry in entries} - set(archive.namelist())
         if missing or not entries or len(entries) > MAX_CLIPS or not native > 0:
             raise ValueError(f"{len(missing)} of {len(entries)} clips are missing")
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"the pack of clips in {folder} cannot be read", str(error), remedy) from error
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DataError(f"the pack of clips in {folder} cannot be read", reason_of(error), remedy) from error
     steps = [entry.every for entry in entries]
     every = min(steps) if fastest else max(steps)
     if uneven := [entry.key for entry in entries if every % entry.every and not fastest]:
@@ -196,10 +197,10 @@ def read_pack(folder: Path, *, remedy: str, fastest: bool = False) -> list[ClipR
 def _frames(folder: Path, entry: PackedClip, step: int, remedy: str, every: int) -> Iterator[NDArray[np.uint8]]:
     need("PIL._avif", extra="train", purpose="reading clips in AVIF, which Pillow has from 11.3 on,")
     try:
-        with zipfile.ZipFile(folder / ARCHIVE) as archive:
+        with open_zip(folder / ARCHIVE) as archive:
             data = archive.read(f"{entry.key}.avif")  # checks the CRC
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read the clip {entry.key} in {folder}", str(error), remedy) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"cannot read the clip {entry.key} in {folder}", reason_of(error), remedy) from error
     frames = animated_frames(io.BytesIO(data), f"{entry.key} in {folder}", step * every, MAX_FRAMES)
     count = 0
     for frame in frames:
@@ -216,6 +217,9 @@ def _frames(folder: Path, entry: PackedClip, step: int, remedy: str, every: int)
 def _entry(fields: dict[str, Any]) -> PackedClip:
     entry = PackedClip(**{**fields, "captions": tuple(fields["captions"])})
     texts = (entry.key, entry.concept, entry.group, entry.style, *entry.captions)
-    if not (all(isinstance(text, str) for text in texts) and entry.captions and min(entry.frames, entry.every) >= 1):
-        raise ValueError(f"the entry of {fields.get('key')!r} in {INDEX} is not one of a clip")
+    counts = (entry.frames, entry.every)
+    if not (all(isinstance(text, str) for text in texts) and entry.captions) or not all(
+        type(count) is int and 1 <= count <= MAX_FRAMES for count in counts
+    ):
+        raise ValueError(f"the entry of {entry.key!r} in {INDEX} is not one of a clip")
     return entry

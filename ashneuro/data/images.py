@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -121,7 +123,19 @@ def _reduced(file: Any) -> Any:
     return file
 
 
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError)
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
 """Exceptions of Pillow's decoders on damaged files."""
 
 

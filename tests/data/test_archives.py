@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -246,3 +247,11 @@ def test_column_of_a_shards_json_can_be_named(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", members)
     assert read_webdataset(path)[0][0].captions == ["alt text"]
     assert read_webdataset(path, Columns("", "long"))[0][0].captions == ["a long one"]
+
+
+def test_compressed_shard_that_claims_too_much_ends_at_once(tmp_path: Path) -> None:
+    head = tarfile.TarInfo("000.png")
+    head.size = 10**12
+    (tmp_path / "shard.tar.gz").write_bytes(gzip.compress(head.tobuf()))
+    records, problems = read_webdataset(tmp_path / "shard.tar.gz")
+    assert not records and len(problems) == 1 and "claims to hold 1,000,000,000,000" in problems[0]

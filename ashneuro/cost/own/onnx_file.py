@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ashneuro.cost.own.network import OwnAnn, Products, matrix_products, transposed_products, window_products
 from ashneuro.cost.workload import Workload
 from ashneuro.errors import AshneuroError, DataError, need
+from ashneuro.files import require_regular
 from ashneuro.program.program import Shape, Synapse
 
 
@@ -121,6 +122,7 @@ def _load(onnx: Any, source: Any) -> Any:
     if not isinstance(source, str | Path):
         return source
     try:
+        require_regular(source)
         model = onnx.load(str(source))
         onnx.checker.check_model(model)
     except OSError as error:
