@@ -15,8 +15,10 @@ import numpy as np
 from ashneuro.program.program import Connection, Layer, Precision, Program, Shape, Synapse
 from ashneuro.program.synapse import conv_shape
 from ashneuro.spiking.dynamics import DYNAMICS
+from ashneuro.spiking.message import BITS
 
 LARGEST_SIZE = 2**31 - 1  # of a population: indices of sparse weights have 32 bits
+LARGEST_SHIFT = 63  # of a message, in bits
 
 
 def require_sound(program: Program, name: str) -> None:
@@ -82,6 +84,12 @@ def _layer(layer: Layer, sizes: dict[str, int], layers: set[str], kind: str) -> 
             yield f"{name} has the type {values.dtype}"
         elif np.isnan(values).any() or (name != "v_threshold" and np.isinf(values).any()):
             yield f"{name} is not finite"
+    message = neuron.message
+    fewest, most = BITS[message.kind][1:] if message.kind in BITS else (0, 0)
+    if not _whole(message.bits) or not (message.bits == 0 or fewest <= message.bits <= most):
+        yield f"{message.kind} messages have {message.bits!r} bits"
+    if not _whole(message.shift) or abs(message.shift) > LARGEST_SHIFT:
+        yield f"messages are shifted by {message.shift!r} bits"
     for connection in layer.connections:
         for problem in _connection(connection, layer, sizes, layers, kind):
             yield f"from {connection.source!r}, {problem}"

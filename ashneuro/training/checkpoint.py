@@ -227,7 +227,10 @@ def load_run(path: str | Path, device: torch.device | str = "cpu") -> Run:
     model = build_model(built, vocabulary, labels, load=False)
     try:
         model.load_state_dict(weights)
-    except RuntimeError as error:
+        # Torch does without the counters of normalisations, and begins them at 0.
+        if missing := sorted(model.state_dict().keys() - weights.keys()):
+            raise ValueError(f"it has no {', '.join(missing[:3])}")
+    except (RuntimeError, ValueError) as error:
         raise _unreadable(path, error) from error
     if model.abstract is not None and (path / INTEGERS).exists():
         model.abstract.use_integers(_read_integers(path))

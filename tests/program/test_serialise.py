@@ -122,3 +122,13 @@ def test_other_schema_is_refused(tmp_path):
     path.write_text(path.read_text().replace("ashneuro-program/2", "ashneuro-program/99"))
     with pytest.raises(BundleError, match="ashneuro-program/99"):
         load_programs(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("bits", 10**12), ("bits", -1), ("shift", 10**12)])
+def test_sizes_of_messages_are_bounded(tmp_path, key, value):
+    save_programs(tmp_path, {"float": example()})
+    content = json.loads((tmp_path / STRUCTURE).read_text())
+    content["programs"]["float"]["layers"][0]["neuron"]["message"][key] = value  # 2 to that power is allocated
+    (tmp_path / STRUCTURE).write_text(json.dumps(content))
+    with pytest.raises(BundleError, match="messages"):
+        load_programs(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ashneuro.config import load_config
 from ashneuro.errors import ConfigError, DataError
@@ -68,6 +69,12 @@ def test_damaged_run_is_an_error(folder: Path, tmp_path: Path) -> None:
     (damaged / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
     with pytest.raises(DataError, match=r"model\.safetensors"):
         load_run(damaged)
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if name.endswith("num_batches_tracked"))
+    save_file({name: weights[name] for name in weights if name != lost}, damaged / "model.safetensors")
+    with pytest.raises(DataError, match=r"model\.safetensors") as left_out:
+        load_run(damaged)
+    assert lost in left_out.value.why
     other = copy(folder, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     config["model"]["embedding"] = 9
