@@ -1,8 +1,8 @@
-# The whole job in a container: docker build -t ashneuro . && docker run --rm -v "$PWD/runs:/work/runs" ashneuro
+# The whole job in a container: docker build -t ashneuro . && docker run --rm -v "$PWD/runs:/app/runs" ashneuro
 #
 # torch is the CPU build. For an NVIDIA GPU, with the NVIDIA container toolkit on the host:
 #   docker build -t ashneuro --build-arg TORCH_INDEX=https://pypi.org/simple .
-#   docker run --rm --gpus all -v "$PWD/runs:/work/runs" ashneuro
+#   docker run --rm --gpus all -v "$PWD/runs:/app/runs" ashneuro
 # PyPI's torch carries CUDA's libraries itself, so the base image is the same.
 FROM python:3.12-slim-bookworm
 
@@ -28,9 +28,9 @@ COPY . .
 RUN pip install '.[train,lava,hub,ann]' \
     && ashneuro doctor --setup lava \
     && useradd --create-home --uid 1000 user \
-    && mkdir -p /work \
-    && chown -R user /work /opt/ashneuro/cache
+    && mkdir -p /app \
+    && chown -R user /app /opt/ashneuro/cache
 
 USER 1000
-WORKDIR /work
+WORKDIR /app
 CMD ["ashneuro", "demo"]
