@@ -241,7 +241,10 @@ class Worker:
 
     def log_tail(self) -> str:
         """Return the last lines of the log and its path; empty if Lava printed nothing."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-TAIL_LINES:]
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-TAIL_LINES:]
+        except OSError:  # another session removed it as one of the oldest
+            return ""
         return f"; {self.log} ends with:\n" + "\n".join(lines) if lines else ""
 
 
