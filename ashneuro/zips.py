@@ -23,7 +23,7 @@ DAMAGE = (
     RuntimeError,  # an encrypted member
     NotImplementedError,
 )
-"""What zipfile raises for a damaged archive, beside `OSError` and `ValueError`."""
+"""Exceptions of zipfile for a damaged archive, beside `OSError` and `ValueError`."""
 
 
 @contextmanager

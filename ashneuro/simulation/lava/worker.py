@@ -22,7 +22,7 @@ from ashneuro.lava_worker.frames import VERSION, Arrays, FrameError, Header, rea
 from ashneuro.simulation.lava.environment import SETUP, WORKER, find_interpreter
 
 TERMINATE_S, KILL_S = 5.0, 10.0
-PING_S = 2.0
+PING_S = 10.0  # a busy machine may not schedule a living worker for seconds
 WAIT_S = 0.5  # longest single wait: select() refuses very large timeouts, and `kill` is noticed after it
 LOGS = 40  # number of log files that are kept
 TAIL_LINES = 12  # lines of a worker's log that an error quotes

@@ -223,7 +223,7 @@ def test_no_remains_after_ctrl_c(tmp_path, after):
 
 
 def test_killed_worker_is_not_waited_for(monkeypatch):
-    """Though another process holds the pipe of its replies open."""
+    """Though another process holds the pipe of its replies open, and its log is gone."""
     monkeypatch.setattr(worker_module, "KILL_S", 0.2)
     worker = Worker(worker_command(None))
     pipe = os.fstat(worker._process.stdout.fileno()).st_ino
@@ -231,6 +231,7 @@ def test_killed_worker_is_not_waited_for(monkeypatch):
     held = os.open(ends[0], os.O_WRONLY)
     try:
         worker.kill()
+        worker.log.unlink()
         with pytest.raises(worker_module.WorkerLost, match="the Lava worker ended"):
             worker._receive(300.0)
     finally:
